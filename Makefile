@@ -1,0 +1,67 @@
+# All that a developer runs. Everything begins with `make install`, which needs Python 3.11 to 3.13 and make, and nothing else.
+# ARGS are passed on: make serve ARGS="--port 8080"
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
+
+.PHONY: install serve conformance-server test nightly check fmt bench mutants docs lock
+
+install: .venv/installed
+
+.venv/installed: requirements/dev.txt pyproject.toml
+	@sh scripts/make-venv
+	@echo "Installing into .venv; the first time takes a few minutes."
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+serve: install
+	@$(BIN)/aipartnerupflow serve $(ARGS)
+
+# For an outside run of the A2A project's conformance kit; see docs/reference/a2a.md.
+conformance-server: install
+	@AIPARTNERUPFLOW_A2A_MESSAGE_HANDLER=tests.a2a.conformance.meaning_of \
+	AIPARTNERUPFLOW_EXECUTORS_MODULES=tests.a2a.conformance \
+	AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE=true \
+	AIPARTNERUPFLOW_DATA_DIR=build/conformance \
+	$(BIN)/aipartnerupflow serve $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest $(PARALLEL) -m "not browser and not nightly" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m browser $(ARGS)
+	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m "both_engines and not nightly" $(ARGS)
+
+nightly: install
+	$(BIN)/python -m pytest -m nightly -rP $(ARGS)
+	TEST_ENGINE=postgres $(BIN)/python -m pytest -m "nightly and both_engines" -rP $(ARGS)
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(DATA) $(BIN)/mypy
+	$(BIN)/lint-imports
+	$(DATA) $(BIN)/python manage.py makemigrations --check --dry-run
+
+fmt: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python -m benchmarks.engine $(ARGS)
+	$(BIN)/python -m benchmarks.http $(ARGS)
+	$(BIN)/python -m benchmarks.live $(ARGS)
+
+mutants: install
+	$(BIN)/python scripts/seeded_bugs.py $(ARGS)
+
+docs: install
+	$(BIN)/mkdocs build
+
+lock: install
+	$(LOCK) pyproject.toml --output-file requirements/base.txt
+	$(LOCK) pyproject.toml --extra all --output-file requirements/all.txt
+	$(LOCK) pyproject.toml --extra all --group dev --output-file requirements/dev.txt
+	$(LOCK) --group build --output-file requirements/build.txt

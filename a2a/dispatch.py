@@ -1,0 +1,210 @@
+"""From a request to its answer: find the method, check the parameters, carry it out, give the result its shape."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final, Self
+
+import msgspec
+import orjson
+
+from a2a import open_streams
+from a2a.errors import failure_of
+from a2a.jsonrpc import Answer, Call, Failure, Id, Reply, Request
+from a2a.mapping import Json, a2a_update
+from a2a.methods import METHODS, SYSTEM_METHODS, method_named
+from a2a.methods.row import Method
+from a2a.metrics import metered
+from a2a.parsing import Params
+from a2a.protocol.headers import VERSION_HEADER, requested_extensions
+from a2a.sse import Stream
+from accounts.callers import Caller, Role
+from llmkeys import header as llm_keys
+from llmkeys.header import MalformedKey, SentKey, parse_header
+from llmkeys.secret import Secret
+from tasks import idempotency, lanes
+from tasks.exceptions import InvalidParams, RoleTooLow
+from tasks.idempotency import Token
+
+MAX_KEY_CHARACTERS: Final = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """The methods that an address knows, and the shapes in which it answers.
+
+    `other` carries out what is not in `methods`; `failure` is the shape of what is wrong outside of any call.
+    """
+
+    name: str
+    methods: Mapping[str, Method]
+    result: Callable[[Method, Caller, Any], Awaitable[Any]]
+    event: Callable[[Json, Stream, Id], Json]
+    other: Callable[..., Awaitable["Outcome"]] | None = None
+    failure: Callable[[Exception], Failure] = failure_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """`answer` is None for a notification. `stream` is what to send after the answer, `replies` what to send in its place."""
+
+    answer: Answer | None
+    stream: Stream | None = None
+    replies: AsyncGenerator[Json] | None = None
+
+
+Performed = tuple[Reply, Stream | None]
+"""What a call came to, and what to send after it."""
+
+
+async def _native_result(method: Method, caller: Caller, result: Any) -> Any:
+    return result.native
+
+
+def _native_event(event: Json, stream: Stream, call_id: Id) -> Json:
+    return event
+
+
+async def _a2a_result(method: Method, caller: Caller, result: Any) -> Any:
+    return await method.as_a2a(caller, result)
+
+
+def _a2a_event(event: Json, stream: Stream, call_id: Id) -> Json:
+    """Each update is a JSON-RPC response of its own, as A2A has it."""
+    return Reply(id=call_id, result=a2a_update(event, context_id=stream.run.context_id)).to_json()
+
+
+NATIVE = Dialect(name="native", methods=METHODS, result=_native_result, event=_native_event)
+A2A = Dialect(name="a2a", methods=METHODS, result=_a2a_result, event=_a2a_event)
+SYSTEM = Dialect(name="system", methods=SYSTEM_METHODS, result=_native_result, event=_native_event)
+REST = Dialect(name="rest", methods={**METHODS, **SYSTEM_METHODS}, result=_native_result, event=_native_event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headers:
+    """What the HTTP request says beside the call. `url` is where it reached the server; `is_single`: not a call of a batch."""
+
+    last_event_id: str | None = None
+    idempotency_key: str | None = None
+    llm_key: Secret | None = None
+    a2a_version: str = ""
+    a2a_extensions: tuple[str, ...] = ()
+    url: str = ""
+    is_single: bool = True
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Self:
+        """What a request, or a WebSocket's handshake, brings along. `headers` knows names in any case, as Django's do."""
+        llm_key = headers.get(llm_keys.HEADER)
+        return cls(
+            last_event_id=headers.get("Last-Event-ID"),
+            idempotency_key=headers.get(idempotency.HEADER),
+            llm_key=None if llm_key is None else Secret(llm_key),
+            a2a_version=headers.get(VERSION_HEADER, ""),
+            a2a_extensions=tuple(requested_extensions(headers)),
+        )
+
+    def sent_key(self) -> SentKey | None:
+        """The LLM key. Raises InvalidParams, which never shows it."""
+        try:
+            return None if self.llm_key is None else parse_header(self.llm_key)
+        except MalformedKey as error:
+            raise InvalidParams([(llm_keys.HEADER, error.message)]) from None
+
+
+async def carry_out(request: Request, *, caller: Caller, dialect: Dialect, headers: Headers) -> Outcome:
+    """Answer one request, whatever happens."""
+    if isinstance(request, Failure):
+        return Outcome(answer=request)
+    if dialect.other is not None and request.method not in dialect.methods:
+        return await dialect.other(request, caller=caller, headers=headers)
+    try:
+        reply, stream = await perform(request, caller=caller, dialect=dialect, headers=headers)
+        outcome = Outcome(answer=reply, stream=stream)
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        outcome = Outcome(answer=failure_of(error, call_id=request.id))
+    return Outcome(answer=None) if request.is_notification else outcome
+
+
+async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Headers) -> Performed:
+    """Carry out a call. Raises what is wrong with it."""
+    with metered(call.method):
+        return await _perform(call, caller=caller, dialect=dialect, headers=headers)
+
+
+async def _perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Headers) -> Performed:
+    method = method_named(call.method, dialect.methods)
+    require(caller, method.role, what=call.method)
+    llm_key = headers.sent_key()
+    keys = {"llm_key": llm_key} if method.takes_llm_key else {}
+    if headers.idempotency_key is not None and method.is_repeatable:
+        return await _perform_once(call, method, caller=caller, dialect=dialect, headers=headers, keys=keys)
+    params = method.params.parse(_resuming(call.params, headers))
+    _refuse_one_stream_too_many(caller, params)
+    if not headers.is_single:
+        _refuse_stream(params)
+    result = await method.function(caller, params, **keys)
+    return Reply(id=call.id, result=await dialect.result(method, caller, result)), result.stream
+
+
+def require(caller: Caller, role: Role, *, what: str) -> None:
+    """Raises RoleTooLow. It knows nothing of the parameters, so it tells nothing about other people's tasks."""
+    if caller.may(role):
+        return
+    if caller.is_read_only:
+        raise RoleTooLow(f"{what} changes something, and your API key is read-only. Use another key, or log in.")
+    raise RoleTooLow(f"{what} needs the role {role}; yours is {caller.role}. An admin can change it.")
+
+
+async def _perform_once(
+    call: Call,
+    method: Method,
+    *,
+    caller: Caller,
+    dialect: Dialect,
+    headers: Headers,
+    keys: Mapping[str, SentKey | None],
+) -> Performed:
+    """A repetition gets the reply of the first, and may follow the same run from where its stream broke off."""
+    token = token_of(call, dialect=dialect.name, headers=headers)
+    params = method.params.parse(call.params)
+    _refuse_one_stream_too_many(caller, params)
+    streams = getattr(params, "use_streaming", False)
+    known = await lanes.read(idempotency.known_response, caller=caller, token=token)
+    if known is not None and not streams:
+        return Reply(id=call.id, result=known), None
+    if streams and headers.last_event_id:
+        params = msgspec.structs.replace(params, last_event_id=headers.last_event_id)
+    result = await method.function(caller, params, token=token, **keys)
+    response = await dialect.result(method, caller, result)
+    kept = await lanes.write(idempotency.keep_response, caller=caller, token=token, response=response)
+    return Reply(id=call.id, result=kept), result.stream
+
+
+def token_of(call: Call, *, dialect: str, headers: Headers) -> Token:
+    """What the request is the same by as another one with its key. Raises InvalidParams."""
+    key = headers.idempotency_key or ""
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
+        raise InvalidParams([(idempotency.HEADER, f"must have 1 to {MAX_KEY_CHARACTERS} characters, not {len(key):,}")])
+    if not headers.is_single:
+        raise InvalidParams([(idempotency.HEADER, "not with a batch: one key is good for one request")])
+    request = orjson.dumps([dialect, call.method, call.params], option=orjson.OPT_SORT_KEYS)
+    return Token(key=key, request_hash=sha256(request).hexdigest())
+
+
+def _refuse_one_stream_too_many(caller: Caller, params: Params) -> None:
+    """Before anything is started. Raises LimitReached."""
+    if getattr(params, "use_streaming", False):
+        open_streams.these().refuse_if_full(caller)
+
+
+def _refuse_stream(params: Params) -> None:
+    if getattr(params, "use_streaming", False):
+        raise InvalidParams([("use_streaming", "not in a batch: a stream is the answer to a single request")])
+
+
+def _resuming(params: Any, headers: Headers) -> Any:
+    """The header `Last-Event-ID` says what the parameter `last_event_id` says, and knows better: it is newer."""
+    if headers.last_event_id and isinstance(params, dict) and params.get("use_streaming") is True:
+        return params | {"last_event_id": headers.last_event_id}
+    return params

@@ -1,0 +1,96 @@
+"""The whole JSON-RPC API on one screen. Another method is one function, one row here, one test file."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from a2a import answers, params
+from a2a.errors import UnknownMethod
+from a2a.methods import crud, llm_keys, queries, running, system
+from a2a.methods.execute import execute
+from a2a.methods.generate import generate
+from a2a.methods.row import Method
+from a2a.openrpc import openrpc_document
+from a2a.results import DataResult, as_a2a_answers, as_a2a_copy, as_a2a_data, as_a2a_task, as_a2a_tasks
+from accounts.callers import Caller, Role
+
+VIEWER, OPERATOR, ADMIN = Role
+Tasks = list[answers.Task]
+EXECUTE = Method(
+    execute, params.Execute, as_a2a_task, answers.Execution, OPERATOR, is_repeatable=True, takes_llm_key=True
+)
+
+
+async def discover(caller: Caller, given: params.Nothing) -> DataResult:
+    """All methods with their parameters and results: this document."""
+    return DataResult(native=openrpc_document({"/tasks": METHODS, "/system": SYSTEM_METHODS}))
+
+
+#: At `POST /tasks` and, in the shapes of A2A, at `POST /`.
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "tasks.create": Method(
+            crud.create,
+            params.Create,
+            as_a2a_task,
+            answers.StoredTree,
+            OPERATOR,
+            is_repeatable=True,
+            takes_llm_key=True,
+        ),
+        "tasks.execute": EXECUTE,
+        "execute_task_tree": EXECUTE,
+        "tasks.get": Method(queries.get, params.Get, as_a2a_task, answers.Task, VIEWER),
+        "tasks.detail": Method(queries.detail, params.Get, as_a2a_task, answers.Detail, VIEWER),
+        "tasks.tree": Method(queries.tree, params.Tree, as_a2a_task, answers.Tree, VIEWER),
+        "tasks.children": Method(queries.children, params.Children, as_a2a_tasks, Tasks, VIEWER),
+        "tasks.list": Method(queries.list_tasks, params.List, as_a2a_tasks, Tasks | answers.Page, VIEWER),
+        "tasks.count": Method(queries.count, params.Count, as_a2a_data, answers.Counts, VIEWER),
+        "tasks.update": Method(crud.update, params.Update, as_a2a_task, answers.Task, OPERATOR),
+        "tasks.delete": Method(crud.delete, params.Delete, as_a2a_data, answers.Deletion, OPERATOR),
+        "tasks.cancel": Method(running.cancel, params.Cancel, as_a2a_answers, list[answers.Cancellation], OPERATOR),
+        "tasks.answer": Method(running.answer, params.Answer, as_a2a_task, answers.Answered, OPERATOR),
+        "tasks.copy": Method(crud.copy, params.Copy, as_a2a_copy, answers.StoredTree | list[answers.NewTask], OPERATOR),
+        "tasks.clone": Method(
+            crud.copy, params.Copy, as_a2a_copy, answers.StoredTree | list[answers.NewTask], OPERATOR
+        ),
+        "tasks.generate": Method(
+            generate, params.Generate, as_a2a_data, answers.Generated, OPERATOR, takes_llm_key=True
+        ),
+        "tasks.running.list": Method(running.list_running, params.RunningList, as_a2a_tasks, Tasks, VIEWER),
+        "tasks.running.status": Method(
+            running.status, params.RunningStatus, as_a2a_answers, list[answers.Standing], VIEWER
+        ),
+        "tasks.running.count": Method(running.count, params.RunningCount, as_a2a_data, answers.RunningCount, VIEWER),
+        "tasks.running.cancel": Method(
+            running.cancel, params.Cancel, as_a2a_answers, list[answers.Cancellation], OPERATOR
+        ),
+        "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),
+    }
+)
+
+#: At `POST /system`.
+SYSTEM_METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "system.health": Method(system.health, params.Nothing, as_a2a_data, answers.Health, VIEWER),
+        "system.executors": Method(system.executors, params.Nothing, as_a2a_data, list[answers.Executor], VIEWER),
+        "config.llm_key.set": Method(llm_keys.set_key, params.SetLLMKey, as_a2a_data, answers.LLMKeyStored, OPERATOR),
+        "config.llm_key.get": Method(llm_keys.get_keys, params.GetLLMKey, as_a2a_data, answers.LLMKeys, VIEWER),
+        "config.llm_key.delete": Method(
+            llm_keys.delete_key, params.DeleteLLMKey, as_a2a_data, answers.LLMKeyDeleted, OPERATOR
+        ),
+        "examples.init": Method(system.fill_with_examples, params.InitExamples, as_a2a_data, answers.Examples, ADMIN),
+        "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),
+    }
+)
+
+
+def method_named(name: str, methods: Mapping[str, Method]) -> Method:
+    """Raises UnknownMethod, with the names that come close."""
+    if name in methods:
+        return methods[name]
+    name = name[:100]  # a longer one is close to nothing, and dear to compare
+    close = get_close_matches(name, methods)
+    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known methods: {', '.join(methods)}."
+    raise UnknownMethod(f"Method '{name}' not found. {hint}", data={"close_matches": close})

@@ -1,0 +1,76 @@
+"""Methods that store, change and delete."""
+
+from collections.abc import Callable
+from functools import partial
+
+from a2a import params
+from a2a.mapping import native_task, native_tree
+from a2a.parsing import texts
+from a2a.results import DataResult, TaskResult, told_of_webhook
+from accounts.callers import Caller
+from llmkeys.header import SentKey
+from tasks import copies, editing, lanes, services
+from tasks.idempotency import Token, once
+from tasks.services import Created
+from tasks.webhooks import with_webhook
+
+
+async def create(
+    caller: Caller, given: params.Create, *, token: Token | None = None, llm_key: SentKey | None = None
+) -> TaskResult:
+    """Store a tree, and run it if asked to."""
+    arguments = {
+        "tasks": given.tasks,
+        "id_conflict": given.id_conflict,
+        "execute": given.execute,
+        "llm_key": llm_key,
+    }
+    verb: Callable[..., Created] = services.create_tree
+    if given.webhook_config is not None:
+        verb = partial(with_webhook, verb, given.webhook_config.arguments)
+    created = await lanes.write(partial(once, verb, caller=caller, token=token, **arguments))
+    told = {"ids": created.ids, "warnings": created.warnings} | told_of_webhook(created.webhook, given.webhook_config)
+    return TaskResult(
+        native=native_tree(created.tasks) | told,
+        task=created.root,
+        run=created.run,
+        with_children=True,
+        metadata=told,
+    )
+
+
+async def update(caller: Caller, given: params.Update) -> TaskResult:
+    """Change a pending task."""
+    task = await lanes.write(editing.update_task, caller=caller, task_id=given.task_id, changes=given.changes)
+    return TaskResult(native=native_task(task), task=task)
+
+
+async def delete(caller: Caller, given: params.Delete) -> DataResult:
+    """Delete a task and all below it."""
+    deleted = await lanes.write(editing.delete_task, caller=caller, task_id=given.task_id, force=given.force)
+    return DataResult(
+        native={
+            "success": True,
+            "task_id": deleted.task_id,
+            "deleted_count": deleted.deleted_count,
+            "children_deleted": deleted.deleted_count - 1,
+        }
+    )
+
+
+async def copy(caller: Caller, given: params.Copy) -> TaskResult | DataResult:
+    """Copy a task and what belongs to it into a new tree, or, with `save: false`, only say what would be stored."""
+    copied = await lanes.write(
+        copies.copy_tree,
+        caller=caller,
+        task_id=given.task_id,
+        children=given.children,
+        copy_mode=given.copy_mode,
+        custom_task_ids=texts(given.custom_task_ids),
+        reset_fields=texts(given.reset_fields),
+        save=given.save,
+    )
+    if not given.save:
+        return DataResult(native=copied.requests)
+    told = {"ids": copied.ids, "warnings": copied.warnings}
+    return TaskResult(native=native_tree(copied.tasks) | told, task=copied.root, with_children=True, metadata=told)

@@ -1,0 +1,51 @@
+"""tasks.generate: a model writes a tree. It does so in a worker, as a task of its own; here somebody waits for it."""
+
+import asyncio
+from typing import Final
+
+from a2a.mapping import Json
+from a2a.methods.execute import end_of
+from a2a.params import Generate
+from a2a.results import DataResult
+from accounts.callers import Caller
+from llmkeys.header import SentKey
+from tasks import lanes, queries, services
+from tasks.exceptions import GenerationFailed
+from tasks.status import Status
+
+WAIT_SECONDS: Final = 180.0
+EXECUTOR: Final = "generate_executor"
+NAME_CHARACTERS: Final = 80
+
+
+async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None = None) -> DataResult:
+    """Let a language model write the tree for a requirement in plain words. With `save` it is stored; it is never run."""
+    execution = await lanes.write(services.execute_tree, caller=caller, tasks=_task(given), llm_key=llm_key)
+    task_id = execution.task.id
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await end_of(execution.run)
+    except TimeoutError:
+        late = f"The tree is not written after {WAIT_SECONDS:g} s. It will be the result of task '{task_id}': ask for that one."
+        raise GenerationFailed(late, data={"task_id": task_id}) from None
+    writer = await lanes.read(queries.get_task, caller=caller, task_id=task_id)
+    if writer.status != Status.COMPLETED:
+        raise GenerationFailed(writer.error or "", data={"task_id": task_id})
+    tasks: list[Json] = writer.result["tasks"]
+    told: Json = {"tasks": tasks, "count": len(tasks)}
+    if not given.save:
+        return DataResult(
+            native={**told, "message": "The tree is not stored. Give it to tasks.create or tasks.execute."}
+        )
+    created = await lanes.write(services.create_tree, caller=caller, tasks=tasks)
+    stored = {"message": "The tree is stored. Run it by tasks.execute.", "root_task_id": created.root.id}
+    return DataResult(native=told | stored)
+
+
+def _task(given: Generate) -> Json:
+    model = {} if given.model is None else {"model": given.model}
+    return {
+        "name": f"Write a tree: {given.requirement}"[:NAME_CHARACTERS],
+        "schemas": {"method": EXECUTOR},
+        "inputs": {"requirement": given.requirement, **model},
+    }

@@ -1,0 +1,81 @@
+"""Methods of `POST /system` about the LLM keys that users keep here. None of them ever answers a key."""
+
+from a2a import params
+from a2a.mapping import Json
+from a2a.results import DataResult
+from accounts.callers import Caller
+from llmkeys import keys
+from llmkeys.header import MalformedKey
+from llmkeys.providers import UnknownProvider, provider_named
+from llmkeys.secret import Secret
+from llmkeys.stores import StoredKey
+from tasks import lanes
+from tasks.exceptions import InvalidParams, RoleTooLow
+
+
+async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:
+    """Keep a key for a provider, in the place of an earlier one. Runs of one's own tasks use it; A2A Tasks that wait for it go on."""
+    user_id = _owner(caller, given.user_id)
+    try:
+        key = Secret(given.api_key)
+        stored = await lanes.write(keys.set_key, user_id=user_id, provider=given.provider, key=key)
+    except UnknownProvider as error:
+        raise InvalidParams([("provider", error.message)]) from None
+    except MalformedKey as error:
+        raise InvalidParams([("api_key", error.message)]) from None
+    return DataResult(
+        native={
+            "success": True,
+            "user_id": user_id,
+            "provider": stored.provider,
+            "last_four": stored.last_four,
+        }
+    )
+
+
+async def get_keys(caller: Caller, given: params.GetLLMKey) -> DataResult:
+    """Which providers there is a key for, the last four characters of each, and when it was last used."""
+    user_id = _owner(caller, given.user_id)
+    provider = None if given.provider is None else _known(given.provider)
+    stored = await lanes.read(keys.list_keys, user_id=user_id)
+    meant = [key for key in stored if provider in (None, key.provider)]
+    return DataResult(
+        native={
+            "has_key": bool(meant),
+            "user_id": user_id,
+            "provider": provider,
+            "providers": {key.provider: f"…{key.last_four}" for key in stored},
+            "keys": [_native(key) for key in meant],
+        }
+    )
+
+
+async def delete_key(caller: Caller, given: params.DeleteLLMKey) -> DataResult:
+    """Forget the key for a provider. A run that has begun may have taken it already."""
+    user_id, provider = _owner(caller, given.user_id), _known(given.provider)
+    deleted = await lanes.write(keys.delete_key, user_id=user_id, provider=provider)
+    return DataResult(native={"success": True, "user_id": user_id, "provider": provider, "deleted": deleted})
+
+
+def _owner(caller: Caller, named: str | None) -> str:
+    """Whose keys are meant. Raises RoleTooLow, whether there is such a user or not."""
+    if named in (None, caller.user_id) or caller.sees_all:
+        return named or caller.user_id
+    raise RoleTooLow("Only an administrator may look after the LLM keys of others. Leave user_id out for your own.")
+
+
+def _known(provider: str) -> str:
+    """Raises InvalidParams."""
+    try:
+        return provider_named(provider)
+    except UnknownProvider as error:
+        raise InvalidParams([("provider", error.message)]) from None
+
+
+def _native(key: StoredKey) -> Json:
+    return {
+        "provider": key.provider,
+        "last_four": key.last_four,
+        "created_at": key.created_at.isoformat(),
+        "used_at": None if key.used_at is None else key.used_at.isoformat(),
+    }

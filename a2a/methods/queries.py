@@ -1,0 +1,64 @@
+"""Methods that read."""
+
+from a2a import params
+from a2a.mapping import native_detail, native_task, native_tree
+from a2a.results import DataResult, TaskListResult, TaskResult
+from accounts.callers import Caller, Role
+from tasks import details, lanes, queries
+from tasks.answer_links import link_to
+
+
+async def get(caller: Caller, given: params.Get) -> TaskResult:
+    """One task, without its children."""
+    task = await lanes.read(queries.get_task, caller=caller, task_id=given.task_id)
+    return TaskResult(native=native_task(task), task=task)
+
+
+async def detail(caller: Caller, given: params.Get) -> TaskResult:
+    """One task with its latest events, its children, what depends on it, its inputs as its executor gets them, and its times."""
+    found = await lanes.read(details.detail, caller=caller, task_id=given.task_id)
+    may_answer = found.question is not None and caller.may(Role.OPERATOR)
+    url = link_to(found.question, user_id=caller.user_id) if found.question and may_answer else None
+    native = native_detail(found, answer_url=url)
+    return TaskResult(native=native, task=found.task, run=found.run, metadata={"task": native})
+
+
+async def tree(caller: Caller, given: params.Tree) -> TaskResult:
+    """The whole tree to which a task belongs."""
+    tasks = await lanes.read(queries.get_tree, caller=caller, task_id=given.task_id)
+    root = next(task for task in tasks if task.is_root)
+    return TaskResult(native=native_tree(tasks), task=root, with_children=True)
+
+
+async def children(caller: Caller, given: params.Children) -> TaskListResult:
+    """The tasks right below a task."""
+    tasks = await lanes.read(queries.children, caller=caller, task_id=given.task_id)
+    return TaskListResult(native=[native_task(task) for task in tasks], tasks=tasks)
+
+
+async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
+    """The caller's tasks, a page at a time."""
+    tasks, next_cursor = await lanes.read(
+        queries.list_tasks,
+        caller=caller,
+        user_id=given.user_id,
+        statuses=given.statuses,
+        name=given.name,
+        root_only=given.root_only,
+        limit=given.limit,
+        offset=given.offset,
+        cursor=given.cursor,
+        order=given.order,
+    )
+    native = [native_task(task) for task in tasks]
+    if given.cursor is None:
+        return TaskListResult(native=native, tasks=tasks)
+    page = {"tasks": native, "next_cursor": next_cursor}
+    return TaskListResult(native=page, tasks=tasks, by_cursor=True, next_cursor=next_cursor)
+
+
+async def count(caller: Caller, given: params.Count) -> DataResult:
+    """How many of the caller's tasks have each status."""
+    return DataResult(
+        native=await lanes.read(queries.count, caller=caller, user_id=given.user_id, root_only=given.root_only)
+    )

@@ -1,0 +1,22 @@
+"""What A2A keeps beside the rows of the domain: the messages that were exchanged about a run."""
+
+from typing import ClassVar
+
+from django.db import models
+
+from tasks.fields import JsonTextField
+from tasks.models import Run
+
+
+class Message(models.Model):
+    """A message of the client's or of ours, as it was sent. The ids are in the order of the conversation."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="messages", db_index=False, db_constraint=False)
+    body = JsonTextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["run", "id"], name="message_of_run")]
+
+    def __str__(self) -> str:
+        return f"message {self.pk} of {self.run_id}"

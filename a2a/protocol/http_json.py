@@ -1,0 +1,140 @@
+"""A2A over HTTP+JSON: an address for each operation, of 1.0 (section 11) and, under `/v1/`, of 0.3."""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import URLPattern, re_path
+from django.views.decorators.csrf import csrf_exempt
+
+from a2a import sse
+from a2a.errors import WrongHttpMethod
+from a2a.metrics import metered
+from a2a.protocol import http_0_3
+from a2a.protocol.bindings import perform
+from a2a.protocol.errors import as_http
+from a2a.protocol.versions import V1_0, Version
+from a2a.views import body_of, headers_of, json_response, native, streaming, with_extensions
+from accounts.auth import authenticate
+from tasks.decoder import decode
+from tasks.exceptions import InvalidParams
+
+Json = dict[str, Any]
+A2A_TYPE: Final = "application/a2a+json"
+V0_3: Final = Version("0.3", MappingProxyType({}), http_0_3.params_of, http_0_3.result_of)
+TASK: Final = r"tasks/(?P<id>[^/]+)"
+CONFIGS: Final = r"tasks/(?P<taskId>[^/]+)/pushNotificationConfigs"
+SUBSCRIBE: Final = MappingProxyType({"GET": "SubscribeToTask", "POST": "SubscribeToTask"})
+
+#: Path → HTTP method → operation. What is named in the path is a parameter. The first path that fits counts.
+ROUTES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "message:send": {"POST": "SendMessage"},
+        "message:stream": {"POST": "SendStreamingMessage"},
+        rf"{TASK}:cancel": {"POST": "CancelTask"},
+        rf"{TASK}:subscribe": SUBSCRIBE,
+        TASK: {"GET": "GetTask"},
+        CONFIGS: {"GET": "ListTaskPushNotificationConfigs", "POST": "CreateTaskPushNotificationConfig"},
+        rf"{CONFIGS}/(?P<id>[^/]+)": {
+            "GET": "GetTaskPushNotificationConfig",
+            "DELETE": "DeleteTaskPushNotificationConfig",
+        },
+    }
+)
+LIST: Final = MappingProxyType({"GET": "ListTasks"})
+CARD: Final = MappingProxyType({"GET": "GetExtendedAgentCard"})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A view: what an address does for each HTTP method."""
+
+    version: Version
+    operations: Mapping[str, str]
+
+    async def __call__(self, request: HttpRequest, **path: str) -> HttpResponseBase:
+        try:
+            return with_extensions(request, await self._answer(request, path))
+        except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+            return _refusal(error)
+
+    async def _answer(self, request: HttpRequest, path: Mapping[str, str]) -> HttpResponseBase:
+        name = self._operation(request)
+        caller = await authenticate(request)
+        has_body = request.method == "POST"
+        with metered(name):
+            result = await perform(
+                name,
+                {**(_body(request) if has_body else request.GET.dict()), **_named(path)},
+                version=self.version,
+                caller=caller,
+                headers=headers_of(request),
+                is_text=not has_body,
+            )
+        return streaming(sse.replies(result)) if isinstance(result, AsyncGenerator) else _reply(request, result)
+
+    def _operation(self, request: HttpRequest) -> str:
+        """Raises WrongHttpMethod."""
+        method = "GET" if request.method == "HEAD" else str(request.method)
+        if method not in self.operations:
+            why = f"{request.path} answers {', '.join(self.operations)}, not {request.method}."
+            raise WrongHttpMethod(why, methods=list(self.operations))
+        return self.operations[method]
+
+
+list_tasks: Final = Endpoint(V1_0, LIST)
+
+
+@csrf_exempt
+async def tasks(request: HttpRequest) -> HttpResponseBase:
+    """`/tasks` is an address of two: POST is our JSON-RPC, GET lists A2A's Tasks."""
+    return await (list_tasks if request.method in ("GET", "HEAD") else native)(request)
+
+
+def _addresses(version: Version, prefix: str, routes: Mapping[str, Mapping[str, str]]) -> list[URLPattern]:
+    return [
+        re_path(rf"^{prefix}{path}\Z", csrf_exempt(Endpoint(version, operations).__call__))
+        for path, operations in routes.items()
+    ]
+
+
+urlpatterns = [
+    *_addresses(V1_0, "", {**ROUTES, "extendedAgentCard": CARD}),
+    *_addresses(V0_3, "v1/", {**ROUTES, "tasks": LIST, "card": CARD}),
+]
+
+
+def _body(request: HttpRequest) -> Json:
+    """The object that the request carries; an operation that needs nothing may come without. Raises what is wrong with it."""
+    if request.headers.get("Content-Length", "") in ("", "0") and "Transfer-Encoding" not in request.headers:
+        return {}
+    value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+    if not isinstance(value, dict):
+        raise InvalidParams([("body", "must be a JSON object")])
+    return value
+
+
+def _named(path: Mapping[str, str]) -> Mapping[str, str]:
+    """Raises InvalidParams for what no database could look for."""
+    for name, value in path.items():
+        if "\0" in value:
+            raise InvalidParams([(name, "holds the NUL character")])
+    return path
+
+
+def _reply(request: HttpRequest, result: Any) -> HttpResponse:
+    response = json_response(result)
+    if A2A_TYPE in request.headers.get("Accept", ""):
+        response["Content-Type"] = A2A_TYPE
+    return response
+
+
+def _refusal(error: Exception) -> HttpResponse:
+    status, body = as_http(error)
+    response = json_response(body, status=status)
+    if isinstance(error, WrongHttpMethod):
+        response["Allow"] = ", ".join(error.methods)
+    return response

@@ -1,0 +1,101 @@
+"""ListTasks: the caller's runs, the one whose status changed last first, a page at a time (A2A 1.0, section 3.1.4)."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Final
+
+from django.db.models import Exists, F, OuterRef, Q
+
+from a2a.protocol.objects import AUTH_REQUIRED, INPUT_REQUIRED, REJECTED, STATES, Json
+from a2a.protocol.params import ListTasks
+from a2a.protocol.snapshots import tasks_of
+from accounts.callers import Caller
+from tasks.exceptions import InvalidParams
+from tasks.models import STATUS_AT, Question, Run, RunQuerySet
+from tasks.reservations import CREDENTIALS, HOLDERS, INPUT
+from tasks.status import Status
+
+RESERVED: Final = Q(root_id=F("id"))
+
+
+def _with_tree(status: Status) -> Callable[[RunQuerySet], RunQuerySet]:
+    return lambda runs: runs.filter(status=status).exclude(RESERVED)
+
+
+def _asks() -> Exists:
+    return Exists(Question.objects.waiting().filter(run=OuterRef("pk")))
+
+
+FILTERS: Mapping[str, Callable[[RunQuerySet], RunQuerySet]] = MappingProxyType(
+    {
+        **{STATES[status]: _with_tree(status) for status in Status},
+        STATES[Status.CANCELLED]: lambda runs: runs.filter(status=Status.CANCELLED),
+        STATES[Status.IN_PROGRESS]: lambda runs: runs.filter(~_asks(), status=Status.IN_PROGRESS).exclude(RESERVED),
+        INPUT_REQUIRED: lambda runs: runs.unfinished().filter(
+            RESERVED & Q(lease_owner=HOLDERS[INPUT]) | Q(~RESERVED & _asks())
+        ),
+        AUTH_REQUIRED: lambda runs: runs.unfinished().filter(RESERVED, lease_owner=HOLDERS[CREDENTIALS]),
+        REJECTED: lambda runs: runs.filter(RESERVED, status=Status.FAILED),
+    }
+)
+"""State → the runs that are in it."""
+
+
+def list_tasks(*, caller: Caller, given: ListTasks) -> Json:
+    """A page of Tasks. Raises InvalidParams."""
+    found = _filtered(Run.objects.for_caller(caller), given)
+    page_of = found.annotate(status_at=STATUS_AT)
+    if given.page_token:
+        page_of = page_of.filter(_beyond(given.page_token))
+    page = list(page_of.order_by("-status_at", "-id")[: given.page_size + 1])
+    runs, has_more = page[: given.page_size], len(page) > given.page_size
+    return {
+        "tasks": tasks_of(runs, with_artifacts=given.include_artifacts, history_length=given.history_length),
+        "nextPageToken": _token(runs[-1]) if has_more else "",
+        "pageSize": given.page_size,
+        "totalSize": found.count(),
+    }
+
+
+def _filtered(runs: RunQuerySet, given: ListTasks) -> RunQuerySet:
+    if given.context_id:
+        runs = runs.filter(context_id=given.context_id)
+    if given.status and given.status != "TASK_STATE_UNSPECIFIED":
+        runs = FILTERS.get(given.status, _none)(runs)
+    if given.status_timestamp_after:
+        runs = runs.annotate(status_at=STATUS_AT).filter(status_at__gte=_moment(given.status_timestamp_after))
+    return runs
+
+
+def _none(runs: RunQuerySet) -> RunQuerySet:
+    return runs.none()  # a state that no run of ours ever has
+
+
+def _moment(text: str) -> datetime:
+    """Raises InvalidParams unless it is a time in UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime.min
+    if moment.utcoffset() != timedelta(0):
+        raise InvalidParams([("statusTimestampAfter", "must be a time in UTC, such as 2026-01-31T12:00:00Z")])
+    return moment
+
+
+def _token(run: Run) -> str:
+    moment = run.finished_at or run.started_at or run.created_at
+    return urlsafe_b64encode(f"{moment.isoformat()} {run.id}".encode()).decode()
+
+
+def _beyond(token: str) -> Q:
+    """The rows after the one that the token names. Raises InvalidParams."""
+    try:
+        text, run_id = urlsafe_b64decode(token.encode()).decode().split(" ", 1)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment, run_id = datetime.min, ""
+    if moment.utcoffset() != timedelta(0) or "\0" in run_id:
+        raise InvalidParams([("pageToken", "is not a token of this server: begin again without one")])
+    return Q(status_at__lte=moment) & (Q(status_at__lt=moment) | Q(id__lt=run_id))

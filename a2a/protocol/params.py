@@ -1,0 +1,169 @@
+"""What each operation of A2A 1.0 takes. Unknown fields are ignored, as the protocol wants it; so a later version finds us open."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from tasks.exceptions import InvalidParams
+
+Json = dict[str, Any]
+Id = Annotated[str, Meta(min_length=1, max_length=255)]
+MaybeId = Annotated[str, Meta(max_length=255)]
+"""Empty means absent, as in Protocol Buffers."""
+HistoryLength = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+PartKind = Literal["text", "raw", "url", "data"]
+PART_KINDS: tuple[PartKind, ...] = ("text", "raw", "url", "data")
+
+
+class Given(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True):
+    """The base of all."""
+
+    @classmethod
+    def parse(cls, value: Any, *, is_text: bool = False) -> Self:
+        """Raises InvalidParams, with the path of the field that is wrong. `is_text`: the values come as text, as a query's do."""
+        if not isinstance(value, dict):
+            raise InvalidParams([("params", "give the parameters by name, as an object")])
+        try:
+            given = msgspec.convert(_without_nulls(value), cls, strict=not is_text)
+        except msgspec.ValidationError as error:
+            raise InvalidParams([_problem_of(str(error))]) from None
+        problems = list(given.problems())
+        if problems:
+            raise InvalidParams(problems)
+        return given
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What is wrong between fields that are each well formed."""
+        return []
+
+    def to_json(self) -> Json:
+        found: Json = msgspec.to_builtins(self)
+        return found
+
+
+class Part(Given, frozen=True, kw_only=True):
+    text: str | UnsetType = UNSET
+    raw: str | UnsetType = UNSET
+    url: str | UnsetType = UNSET
+    data: Any = UNSET
+    filename: str | UnsetType = UNSET
+    media_type: str | UnsetType = UNSET
+    metadata: Json | UnsetType = UNSET
+
+    @property
+    def kinds(self) -> list[PartKind]:
+        return [kind for kind in PART_KINDS if getattr(self, kind) is not UNSET]
+
+
+class Message(Given, frozen=True, kw_only=True):
+    message_id: Id
+    role: Literal["ROLE_USER", "ROLE_AGENT"]
+    parts: Annotated[list[Part], Meta(min_length=1)]
+    context_id: MaybeId = ""
+    task_id: MaybeId = ""
+    metadata: Json | UnsetType = UNSET
+    extensions: list[str] | UnsetType = UNSET
+    reference_task_ids: Annotated[list[Id], Meta(max_length=100)] | UnsetType = UNSET
+
+    def problems(self) -> list[tuple[str, str]]:
+        return [
+            (f"message.parts[{index}]", "must hold exactly one of text, raw, url and data")
+            for index, part in enumerate(self.parts)
+            if len(part.kinds) != 1
+        ]
+
+
+class Authentication(Given, frozen=True, kw_only=True):
+    scheme: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+    credentials: Annotated[str, Meta(max_length=4096)] = ""
+
+
+class PushConfig(Given, frozen=True, kw_only=True):
+    """A config as it comes with a message: the task that it is of is the one to be made."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=4096)]
+    id: MaybeId = ""
+    task_id: MaybeId = ""
+    token: Annotated[str, Meta(max_length=4096)] = ""
+    authentication: Authentication | UnsetType = UNSET
+
+
+class Configuration(Given, frozen=True, kw_only=True):
+    accepted_output_modes: list[str] = []
+    task_push_notification_config: PushConfig | UnsetType = UNSET
+    history_length: HistoryLength | None = None
+    return_immediately: bool = False
+
+
+class SendMessage(Given, frozen=True, kw_only=True):
+    message: Message
+    configuration: Configuration = Configuration()
+    metadata: Json = {}
+
+    def problems(self) -> list[tuple[str, str]]:
+        return self.message.problems()
+
+
+class OfTask(Given, frozen=True, kw_only=True):
+    """CancelTask and SubscribeToTask."""
+
+    id: Id
+
+
+class GetTask(OfTask, frozen=True, kw_only=True):
+    history_length: HistoryLength | None = None
+
+
+class ListTasks(Given, frozen=True, kw_only=True):
+    context_id: MaybeId = ""
+    status: Annotated[str, Meta(pattern="^(TASK_STATE_[A-Z_]+)?$")] = ""
+    page_size: Annotated[int, Meta(ge=1, le=100)] = 50
+    page_token: str = ""
+    history_length: HistoryLength = 0
+    status_timestamp_after: str = ""
+    include_artifacts: bool = False
+
+
+class CreatePushConfig(PushConfig, frozen=True, kw_only=True):
+    task_id: Id
+
+
+class OfPushConfig(Given, frozen=True, kw_only=True):
+    task_id: Id
+    id: Id
+
+
+class ListPushConfigs(Given, frozen=True, kw_only=True):
+    task_id: Id
+    page_size: Annotated[int, Meta(ge=0, le=100)] = 0
+    page_token: str = ""
+
+
+class Nothing(Given, frozen=True, kw_only=True):
+    """GetExtendedAgentCard."""
+
+
+def _without_nulls(value: Json) -> Json:
+    """In Protocol Buffers' JSON null means absent, but for the value of a data part, which may be any."""
+    return {name: _cleared(name, item) for name, item in value.items() if item is not None or name == "data"}
+
+
+def _cleared(name: str, value: Any) -> Any:
+    if name in ("data", "metadata"):
+        return value
+    if isinstance(value, dict):
+        return _without_nulls(value)
+    if isinstance(value, list):
+        return [_cleared("", item) for item in value]
+    return value
+
+
+def _problem_of(text: str) -> tuple[str, str]:
+    """Field and reason from msgspec's text, such as "Expected `int`, got `str` - at `$.limit`"."""
+    reason, _, place = text.partition(" - at `$")
+    place = place.strip(".`")
+    if missing := re.fullmatch("Object missing required field `(.+)`", reason):
+        return ".".join(filter(None, (place, missing[1]))), "is required"
+    return place or "params", reason.replace("`", "'")

@@ -1,0 +1,117 @@
+"""Push notifications: a config of A2A's is a webhook of the run, whose events go out as A2A's updates (A2A 1.0, sections 3.1.7 to 4.3)."""
+
+from typing import Any, Final
+
+import orjson
+from django.conf import settings
+
+from a2a.protocol import version_0_3
+from a2a.protocol.errors import ConfigNotFound, PushNotificationNotSupported
+from a2a.protocol.objects import Json
+from a2a.protocol.params import CreatePushConfig, ListPushConfigs, OfPushConfig, PushConfig
+from a2a.protocol.snapshots import find_run, node_of, task_of
+from a2a.protocol.updates import last_updates, update_of
+from accounts.callers import Caller
+from tasks.ids import new_id
+from tasks.models import Run, Webhook
+from tasks.webhook_requests import Request
+from tasks.webhooks import Secrets, add_webhook, remove_webhook, secrets_of, webhooks_of
+
+KINDS: Final = {"1.0": "a2a", "0.3": "a2a_0_3"}
+"""Version of A2A → the kind of webhook that speaks it."""
+TOKEN_HEADER: Final = "X-A2A-Notification-Token"
+TOLD_TO_0_3: Final = frozenset({"task_completed", "task_failed", "task_cancelled", "final"})
+"""0.3 sends the whole Task each time, so not for every step."""
+
+
+def require_push() -> None:
+    """Raises PushNotificationNotSupported."""
+    if not settings.APFLOW.a2a.push_notifications:
+        raise PushNotificationNotSupported("This server sends no push notifications (a2a.push_notifications).")
+
+
+def add_config(run: Run, config: PushConfig, *, version: str, after: int) -> Webhook:
+    """Tell this address what happens in the run beyond the event `after`. Raises InvalidParams or LimitReached."""
+    require_push()
+    return add_webhook(
+        run=run,
+        url=config.url,
+        kind=KINDS[version],
+        config_id=config.id or new_id(),
+        token=config.token or None,
+        authentication=config.authentication.to_json() if config.authentication else None,
+        after=after,
+    )
+
+
+def create(*, caller: Caller, given: CreatePushConfig, version: str) -> Json:
+    run = find_run(caller=caller, task_id=given.task_id)
+    return _shown(add_config(run, given, version=version, after=run.last_seq))
+
+
+def get(*, caller: Caller, given: OfPushConfig) -> Json:
+    """Raises ConfigNotFound."""
+    run = find_run(caller=caller, task_id=given.task_id)
+    found = next((webhook for webhook in _configs(run) if webhook.config_id == given.id), None)
+    if found is None:
+        raise ConfigNotFound(given.id)
+    return _shown(found)
+
+
+def list_(*, caller: Caller, given: ListPushConfigs) -> Json:
+    """All of them: a run has a few at most (webhooks.max_per_run)."""
+    run = find_run(caller=caller, task_id=given.task_id)
+    return {"configs": [_shown(webhook) for webhook in _configs(run)], "nextPageToken": ""}
+
+
+def delete(*, caller: Caller, given: OfPushConfig) -> Json:
+    """However often."""
+    run = find_run(caller=caller, task_id=given.task_id)
+    if any(webhook.config_id == given.id for webhook in _configs(run)):
+        remove_webhook(run, config_id=given.id)
+    return {}
+
+
+def _configs(run: Run) -> list[Webhook]:
+    return [webhook for webhook in webhooks_of(run) if webhook.kind in KINDS.values()]
+
+
+def _shown(webhook: Webhook) -> Json:
+    """A config without its secrets: who made it knows them, and nobody else needs to."""
+    shown: Json = {"taskId": webhook.run_id, "id": webhook.config_id, "url": webhook.url}
+    authentication = secrets_of(webhook).authentication
+    return shown | {"authentication": {"scheme": authentication["scheme"]}} if authentication else shown
+
+
+# --- what is sent ---
+
+
+def render(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
+    """For 1.0: the StreamResponse that a stream would send."""
+    if event["type"] == "final":
+        _, task = task_of(run_id=webhook.run_id, history_length=0)
+        body = last_updates(task, event=event)[-1]
+    else:
+        body = update_of(event, context_id=webhook.run.context_id, nodes=node_of(task_id=event["task_id"]))
+    return Request(body=orjson.dumps(body), headers=_headers(secrets, "application/a2a+json"))
+
+
+def render_0_3(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
+    """For 0.3: the Task, at the events that change what it shows."""
+    if event["type"] not in TOLD_TO_0_3 and event["seq"] > 1:
+        return None
+    _, task = task_of(run_id=webhook.run_id)
+    return Request(body=orjson.dumps(version_0_3.task_of(task)), headers=_headers(secrets, "application/json"))
+
+
+def _headers(secrets: Secrets, content_type: str) -> dict[str, str]:
+    headers = {"Content-Type": content_type}
+    if secrets.token:
+        headers[TOKEN_HEADER] = secrets.token
+    if secrets.authentication:
+        headers["Authorization"] = _authorization(secrets.authentication)
+    return headers
+
+
+def _authorization(authentication: Any) -> str:
+    return f"{authentication['scheme']} {authentication.get('credentials', '')}".strip()

@@ -1,0 +1,101 @@
+"""Events as A2A's updates: a finished task with a result is an artifact, all else a status. Pure.
+
+The event that ends a run says too little for its last status; whoever follows a run makes that from the rows.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from a2a.protocol.objects import (
+    AUTH_REQUIRED,
+    INPUT_REQUIRED,
+    RESULT,
+    WORKING,
+    Json,
+    Node,
+    agent_message,
+    artifact_of,
+    question_message,
+    utc,
+)
+from tasks.reservations import CREDENTIALS, INPUT
+
+REQUIRED_STATES: Mapping[str, str] = MappingProxyType({INPUT: INPUT_REQUIRED, CREDENTIALS: AUTH_REQUIRED})
+
+
+def update_of(event: Json, *, context_id: str, nodes: Mapping[str, Node]) -> Json:
+    """A StreamResponse for any event but `final`. `nodes` are the tasks of the tree by id."""
+    if event["type"] == "task_completed" and event["result"] is not None:
+        return artifact_update(artifact_of(_node(event, nodes)), event=event, context_id=context_id)
+    state = REQUIRED_STATES[event["result"]["required"]] if asks(event) else WORKING
+    status: Json = {"state": state, "timestamp": utc(datetime.fromisoformat(event["timestamp"]))}
+    if message := _message(event, context_id):
+        status["message"] = message
+    return status_update(status, event=event, context_id=context_id)
+
+
+def status_update(status: Json, *, event: Json, context_id: str) -> Json:
+    return {"statusUpdate": _about(event, context_id) | {"status": status, "metadata": _metadata(event)}}
+
+
+def artifact_update(artifact: Json, *, event: Json, context_id: str) -> Json:
+    """The whole artifact at once: ours never come in pieces."""
+    shown = {"artifact": artifact, "append": False, "lastChunk": True, "metadata": _metadata(event)}
+    return {"artifactUpdate": _about(event, context_id) | shown}
+
+
+def last_updates(task: Json, *, event: Json) -> list[Json]:
+    """What the end of a run says: the result of the whole, if there is one, and the status that stays. `task` is the Task as it is now."""
+    context_id = task["contextId"]
+    updates = [
+        artifact_update(artifact, event=event, context_id=context_id)
+        for artifact in task.get("artifacts", [])[-1:]
+        if artifact["artifactId"] == RESULT
+    ]
+    return [*updates, status_update(task["status"], event=event, context_id=context_id)]
+
+
+def asks(event: Json) -> bool:
+    """Whether from this event on the run waits for the client."""
+    return event["type"] == "log" and isinstance(event["result"], dict) and "required" in event["result"]
+
+
+def _message(event: Json, context_id: str) -> Json | None:
+    if asks(event):
+        return question_message(**_question(event), run_id=event["run_id"], context_id=context_id)
+    text = event["message"] or event["error"]
+    message_id = f"{event['run_id']}-{event['seq']}"
+    return agent_message(text, message_id=message_id, run_id=event["run_id"], context_id=context_id) if text else None
+
+
+def _question(event: Json) -> Json:
+    asked = event["result"]
+    node_id = None if event["task_id"] == event["run_id"] else event["task_id"]
+    return {"question_id": asked["question_id"], "text": asked["text"], "options": asked["options"], "node_id": node_id}
+
+
+def _node(event: Json, nodes: Mapping[str, Node]) -> Node:
+    known = nodes[event["task_id"]]
+    return Node(
+        id=known.id,
+        name=known.name,
+        parent_id=known.parent_id,
+        executor_id=known.executor_id,
+        result=event["result"],
+    )
+
+
+def _about(event: Json, context_id: str) -> Json:
+    return {"taskId": event["run_id"], "contextId": context_id}
+
+
+def _metadata(event: Json) -> dict[str, Any]:
+    return {
+        "event": event["type"],
+        "seq": event["seq"],
+        "nodeId": event["task_id"],
+        "nodeStatus": event["status"],
+        "progress": event["tree_progress"],
+    }

@@ -1,0 +1,96 @@
+"""Which version of A2A a request speaks, and which extensions its client knows (A2A 1.0, sections 3.2.6, 3.6 and 4.6).
+
+The names of the two versions' methods differ, so the name says the version; the header must not contradict it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from django.conf import settings
+
+from a2a.protocol import version_0_3
+from a2a.protocol.errors import ExtensionSupportRequired, VersionNotSupported
+from a2a.protocol.headers import EXTENSIONS_HEADER
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """`methods` has the JSON-RPC name of each operation; `params` and `result` translate from and to 1.0."""
+
+    name: str
+    methods: Mapping[str, str]
+    params: Callable[[str, Any], Any]
+    result: Callable[[str, Any], Any]
+
+
+TASK_TREE_EXTENSION: Final = "urn:aipartnerupflow:task-tree:v1"
+"""Our dotted methods, and the schemas of the executors."""
+OPERATIONS: Final = (
+    "SendMessage",
+    "SendStreamingMessage",
+    "GetTask",
+    "ListTasks",
+    "CancelTask",
+    "SubscribeToTask",
+    "CreateTaskPushNotificationConfig",
+    "GetTaskPushNotificationConfig",
+    "ListTaskPushNotificationConfigs",
+    "DeleteTaskPushNotificationConfig",
+    "GetExtendedAgentCard",
+)
+
+
+def _as_it_is(operation: str, value: Any) -> Any:
+    return value
+
+
+V1_0: Final = Version("1.0", MappingProxyType({name: name for name in OPERATIONS}), _as_it_is, _as_it_is)
+V0_3: Final = Version(
+    "0.3",
+    MappingProxyType(
+        {
+            "message/send": "SendMessage",
+            "message/stream": "SendStreamingMessage",
+            "tasks/get": "GetTask",
+            "tasks/list": "ListTasks",
+            "tasks/cancel": "CancelTask",
+            "tasks/resubscribe": "SubscribeToTask",
+            "tasks/pushNotificationConfig/set": "CreateTaskPushNotificationConfig",
+            "tasks/pushNotificationConfig/get": "GetTaskPushNotificationConfig",
+            "tasks/pushNotificationConfig/list": "ListTaskPushNotificationConfigs",
+            "tasks/pushNotificationConfig/delete": "DeleteTaskPushNotificationConfig",
+            "agent/getAuthenticatedExtendedCard": "GetExtendedAgentCard",
+        }
+    ),
+    version_0_3.params_of,
+    version_0_3.result_of,
+)
+VERSIONS: Final = (V1_0, V0_3)
+
+
+def check_version(spoken: Version, *, asked: str) -> None:
+    """Raises VersionNotSupported. Without a header the request is what it looks like; a patch number means nothing."""
+    asked = ".".join(asked.strip().split(".")[:2])
+    if asked in ("", spoken.name):
+        return
+    known = [version.name for version in VERSIONS]
+    if asked not in known:
+        raise VersionNotSupported(f"A2A {asked[:20]} is not spoken here. Known are {' and '.join(known)}.")
+    raise VersionNotSupported(f"The request asks for A2A {asked}, and speaks {spoken.name}. Use the names of {asked}.")
+
+
+def check_extensions(requested: Sequence[str]) -> None:
+    """Raises ExtensionSupportRequired."""
+    missing = [uri for uri in settings.APFLOW.a2a.required_extensions if uri not in requested]
+    if missing:
+        raise ExtensionSupportRequired(
+            f"The client must support {', '.join(missing)}, and say so in the header {EXTENSIONS_HEADER}."
+        )
+
+
+def activated_extensions(requested: Sequence[str]) -> str:
+    """Those of them that this server knows, as a header says it; empty for none."""
+    known = {TASK_TREE_EXTENSION, *settings.APFLOW.a2a.required_extensions}
+    return ", ".join(uri for uri in requested if uri in known)

@@ -1,0 +1,141 @@
+"""What a method found: the native result as it is, and the rows from which `/` makes A2A objects."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Avg, Count
+
+from a2a.mapping import Json, TreeFacts, a2a_message, a2a_task, facts_of, native_task, native_tree
+from a2a.params import WebhookConfig
+from a2a.sse import Stream
+from accounts.callers import Caller
+from tasks import lanes, queries
+from tasks.ids import new_id
+from tasks.models import Run, Task, Webhook
+from tasks.webhooks import secrets_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult:
+    """About one task. `stream`: what the client wants to follow after the reply."""
+
+    native: Json
+    task: Task
+    run: Run | None = None
+    stream: Stream | None = None
+    with_children: bool = False
+    """Whether the A2A Task's metadata shows the tree, or only the task."""
+    metadata: Json = field(default_factory=dict)
+    """More for the A2A Task's metadata."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskListResult:
+    """About many tasks. `next_cursor` counts where the client pages by cursor; None then means the last page."""
+
+    native: Any
+    tasks: Sequence[Task]
+    by_cursor: bool = False
+    next_cursor: str | None = None
+    stream: None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswersResult:
+    """One answer for each of many tasks: `native` is the list, each with its `task_id`."""
+
+    native: Sequence[Json]
+    stream: None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataResult:
+    """Not about a task."""
+
+    native: Any
+    stream: None = None
+
+
+def told_of_webhook(webhook: Webhook | None, config: WebhookConfig | None) -> Json:
+    """What the reply says of the webhook that was asked for: with what its events are signed, unless the client said that."""
+    if webhook is None or config is None:
+        return {}
+    told = {"id": webhook.id}
+    return {"webhook": told if config.token is not None else told | {"signing_key": secrets_of(webhook).token}}
+
+
+async def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
+    """One task, with the results of the whole tree when it is the root."""
+    run, tree = await lanes.read(_snapshot, caller=caller, task_id=result.task.id)
+    task = next(each for each in tree if each.id == result.task.id)
+    shown = native_tree(tree) if result.with_children else native_task(task)
+    return a2a_task(
+        task,
+        run=result.run or run,
+        facts=facts_of(tree),
+        results_of=tree if task.is_root else [task],
+        metadata={"task": shown} | result.metadata,
+    )
+
+
+async def as_a2a_tasks(caller: Caller, result: TaskListResult) -> Any:
+    """Many tasks, each with its own result only; their trees stay where they are."""
+    shown = [*(await _a2a_tasks(caller, result.tasks)).values()]
+    return {"tasks": shown, "next_cursor": result.next_cursor} if result.by_cursor else shown
+
+
+async def as_a2a_answers(caller: Caller, result: AnswersResult) -> list[Json]:
+    """Each answer in the metadata of its task; of a task that is not there, it is a message."""
+    found = await lanes.read(_found, caller=caller, task_ids=[answer["task_id"] for answer in result.native])
+    shown = await _a2a_tasks(caller, found)
+    for answer in result.native:
+        if answer["task_id"] in shown:
+            shown[answer["task_id"]]["metadata"]["answer"] = answer
+    return [
+        shown.get(answer["task_id"]) or a2a_message(answer, message_id=f"{answer['task_id']}-answer")
+        for answer in result.native
+    ]
+
+
+async def as_a2a_data(caller: Caller, result: DataResult) -> Json:
+    """A message of its own."""
+    return a2a_message(result.native, message_id=new_id())
+
+
+async def as_a2a_copy(caller: Caller, result: TaskResult | DataResult) -> Json:
+    """The new tree, or what was not stored."""
+    return await (as_a2a_task(caller, result) if isinstance(result, TaskResult) else as_a2a_data(caller, result))
+
+
+async def _a2a_tasks(caller: Caller, tasks: Sequence[Task]) -> dict[str, Json]:
+    """By id, but for those that were deleted since they were found."""
+    root_ids = sorted({task.root_id for task in tasks})
+    runs = await lanes.read(queries.latest_runs, caller=caller, root_ids=root_ids)
+    facts = await lanes.read(_facts_of_trees, caller=caller, root_ids=root_ids)
+    return {
+        task.id: a2a_task(
+            task,
+            run=runs.get(task.root_id),
+            facts=facts[task.root_id],
+            results_of=[task],
+            metadata={"task": native_task(task)},
+        )
+        for task in tasks
+        if task.root_id in facts
+    }
+
+
+def _snapshot(*, caller: Caller, task_id: str) -> tuple[Run | None, list[Task]]:
+    # The run first: if it is over, the tree that is read after it is final too.
+    return queries.latest_run(caller=caller, task_id=task_id), queries.get_tree(caller=caller, task_id=task_id)
+
+
+def _found(*, caller: Caller, task_ids: Sequence[str]) -> list[Task]:
+    return list(Task.objects.for_caller(caller).in_bulk(list(task_ids)).values())
+
+
+def _facts_of_trees(*, caller: Caller, root_ids: Sequence[str]) -> Mapping[str, TreeFacts]:
+    tasks = Task.objects.for_caller(caller).filter(root_id__in=root_ids).order_by()
+    rows = tasks.values_list("root_id").annotate(Count("id"), Avg("progress"))
+    return {root_id: TreeFacts(task_count=count, progress=progress) for root_id, count, progress in rows}

@@ -1,0 +1,27 @@
+"""The addresses of the wire. With and without a trailing slash, never by a redirect: a POST would lose its body."""
+
+from django.urls import path, re_path
+
+from a2a import docs, rest_urls, views
+from a2a.protocol import http_json
+
+urlpatterns = [
+    path("", views.a2a),
+    path("tasks", http_json.tasks),
+    path("tasks/", http_json.tasks),
+    path("system", views.system),
+    path("system/", views.system),
+    re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may hold a slash, or the end of a line
+    path("health", views.health),
+    path("ready", views.ready),
+    re_path("^api/", rest_urls.api),
+    path("openapi.json", docs.openapi),
+    path("docs", docs.page),
+    path("docs/", docs.page),
+    path("docs/<str:name>", docs.asset),
+    path(".well-known/agent-card.json", views.agent_card),
+    path(".well-known/agent-card", views.agent_card),
+    path(".well-known/agent.json", views.agent_card),
+    path(".well-known/jwks.json", views.keys),
+    *http_json.urlpatterns,
+]

@@ -1,0 +1,126 @@
+"""The admin's pages of users. What they change goes through `accounts.users`, as on the command line."""
+
+from typing import Any, Final
+
+from django import forms
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+from unfold.forms import AdminPasswordChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from accounts import keys, users
+from accounts.callers import Role
+from accounts.models import APIKey
+
+ROLES: Final = [(str(role), str(role)) for role in Role]
+ROLE_COLOURS: Final = {"viewer": "default", "operator": "info", "admin": "warning"}
+ROLE_HELP: Final = "Viewers look, operators run tasks of their own, admins see and do everything."
+
+for model in (Group, User):
+    admin.site.unregister(model)
+
+
+class RoleField(forms.ChoiceField):
+    def __init__(self) -> None:
+        super().__init__(
+            choices=ROLES, initial=str(Role.OPERATOR), help_text=ROLE_HELP, widget=UnfoldAdminSelectWidget()
+        )
+
+
+class NewUserForm(UserCreationForm):
+    role = RoleField()
+
+
+class UserForm(forms.ModelForm):  # type: ignore[type-arg]  # of Django itself it takes no parameter
+    role = RoleField()
+
+    class Meta:
+        model = User
+        fields = ("is_active",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["role"] = str(users.role_of(self.instance))
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+    form = UserForm
+    add_form = NewUserForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ("username", "role_", "is_active", "last_login", "date_joined")
+    list_filter = ("is_active", "is_superuser")
+    search_fields = ("username",)
+    ordering = ("username",)
+    filter_horizontal = ()
+    # Tasks name their owner: whoever took another's name would inherit theirs. So a name is never changed, and nobody deleted.
+    readonly_fields = ("username", "password_", "last_login", "date_joined")
+    fieldsets = ((None, {"fields": ("username", "password_", "role", "is_active", "last_login", "date_joined")}),)
+    add_fieldsets = ((None, {"fields": ("username", "password1", "password2", "role")}),)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        return self.readonly_fields if obj else ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return users.with_role()
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        users.set_role(obj.username, Role[form.cleaned_data["role"].upper()])
+
+    @display(description="Role", label=ROLE_COLOURS)  # type: ignore[untyped-decorator]
+    def role_(self, user: User) -> str:
+        return str(users.role_of(user))
+
+    @admin.display(description="Password")
+    def password_(self, user: User) -> str:
+        url = reverse("admin:auth_user_password_change", args=[user.pk])
+        return format_html('<a class="underline" href="{}">Set another one</a>', url)
+
+
+@admin.register(APIKey)
+class APIKeyAdmin(ModelAdmin):
+    list_display = ("prefix_", "name", "user", "role_limit", "is_read_only", "last_used_at", "expires_at", "revoked_at")
+    list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
+    list_select_related = ("user",)
+    list_per_page = 50
+    search_fields = ("=user__username", "name", "^prefix")
+    ordering = ("-created_at",)
+    fields = (*list_display, "created_at")
+    actions = ("revoke",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # a key is shown once, to whom it belongs
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Nobody guesses a hash bit by bit."""
+        return not lookup.startswith(("hash", "user__password")) and bool(
+            super().lookup_allowed(lookup, value, request)
+        )
+
+    @admin.display(description="Key")
+    def prefix_(self, key: APIKey) -> str:
+        return f"{key.prefix}…"
+
+    @admin.action(description="Revoke")
+    def revoke(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> None:
+        for key in queryset.filter(revoked_at=None):
+            keys.revoke_key(key.prefix)
+            self.log_change(request, key, "Revoked")
+            self.message_user(request, f"'{key.name}' of {key.user.username} is revoked.")

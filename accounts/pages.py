@@ -1,0 +1,84 @@
+"""The pages for logging in and out: sessions, for people with a browser. Programs get tokens at `/auth/…`."""
+
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.contrib import auth
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.http import require_http_methods, require_safe
+
+from accounts import logins, threads
+from accounts.auth import session_caller
+
+HOME = "/"
+
+
+@never_cache
+@csrf_protect
+@require_http_methods(["GET", "HEAD", "POST"])
+def login(request: HttpRequest) -> HttpResponse:
+    """`/login/`: name and password, and back to where one wanted to go."""
+    if not settings.APFLOW.auth.is_on:
+        return HttpResponseRedirect(HOME)
+    if request.method != "POST":
+        return _form(request)
+    username, password = request.POST.get("username", ""), request.POST.get("password", "")
+    if "\0" in username + password:
+        return _form(request, error=logins.WrongCredentials.__doc__, status=401)
+    address = request.META.get("REMOTE_ADDR") or ""
+    try:
+        user = async_to_sync(threads.log_in)(logins.log_in, username, password, address=address)
+    except logins.WrongCredentials as error:
+        return _form(request, error=error.__doc__, status=401)
+    except logins.TooManyTries as error:
+        response = _form(request, error=error.message, status=429)
+        response["Retry-After"] = str(error.retry_after_seconds)
+        return response
+    auth.login(request, user)
+    return HttpResponseRedirect(_next(request))
+
+
+@never_cache
+@require_safe
+def login_link(request: HttpRequest, secret: str) -> HttpResponse:
+    """`/login/link/{secret}/`: the link that `serve` prints. It works once."""
+    if not settings.APFLOW.auth.is_on:
+        return HttpResponseRedirect(HOME)
+    user = logins.use_link(secret) if request.method == "GET" else None
+    if user is None:
+        return _form(
+            request, error="This link was used already, or is too old. Log in, or start the server anew.", status=410
+        )
+    auth.login(request, user)
+    return HttpResponseRedirect(HOME)
+
+
+@never_cache
+@csrf_protect
+@require_http_methods(["GET", "HEAD", "POST"])
+def logout(request: HttpRequest) -> HttpResponse:
+    """`/logout/`: asks, and by POST ends the session."""
+    if request.method != "POST":
+        return render(request, "accounts/logout.html", {"who": session_caller(request)})
+    auth.logout(request)
+    return HttpResponseRedirect(settings.LOGIN_URL)
+
+
+def _form(request: HttpRequest, *, error: str | None = None, status: int = 200) -> HttpResponse:
+    context = {
+        "error": error,
+        "username": request.POST.get("username", ""),
+        "next": _next(request),
+        "who": session_caller(request),
+    }
+    return render(request, "accounts/login.html", context, status=status)
+
+
+def _next(request: HttpRequest) -> str:
+    """Where to go afterwards: a path of this server, and of no other."""
+    wanted = request.POST.get("next") or request.GET.get("next") or HOME
+    is_own = wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
+    return wanted if is_own else HOME

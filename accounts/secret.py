@@ -1,0 +1,43 @@
+"""What makes a signing secret too weak. Imports no Django: start-up asks before the settings are loaded."""
+
+from collections.abc import Iterable
+
+MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key is at least as long as its hash
+MIN_DISTINCT_CHARACTERS = 10  # of 32 random hex digits fewer than one in a million has so few
+MAKE_A_SECRET = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
+
+#: Pieces of the secrets that manuals print, in lower case, without separators.
+EXAMPLES = (
+    "yoursecret",
+    "yourjwtsecret",
+    "your256bitsecret",
+    "astringsecretatleast256bitslong",
+    "supersecret",
+    "changeme",
+    "changethis",
+    "changeinproduction",
+    "replaceme",
+    "djangoinsecure",
+    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+)
+
+
+def weak_secret(secret: str, *, elsewhere: Iterable[str] = ()) -> str | None:
+    """Why a secret is too weak to sign tokens with, as the end of a sentence; None when it will do.
+
+    `elsewhere` are texts in which it must not occur: other secrets, and URLs with passwords.
+    """
+    if _is_example(secret):
+        return "it is an example from a manual, which everybody can read"
+    if (size := len(secret.encode(errors="replace"))) < MIN_SECRET_BYTES:
+        return f"it has {size} bytes and needs at least {MIN_SECRET_BYTES}"
+    if len(set(secret)) < MIN_DISTINCT_CHARACTERS:
+        return "it repeats a few characters, which is easily guessed"
+    if any(secret in text for text in elsewhere):
+        return "it is used for something else too, so whoever knows that could make tokens"
+    return None
+
+
+def _is_example(secret: str) -> bool:
+    plain = "".join(filter(str.isalnum, secret.lower()))
+    return any(example in plain for example in EXAMPLES)

@@ -1,0 +1,133 @@
+"""Tokens: what a signed token must carry, and the access and refresh tokens that this server issues."""
+
+from datetime import UTC, datetime, timedelta
+from hmac import compare_digest
+from typing import Any, Final, TypedDict
+from uuid import uuid4
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db.models import Exists, QuerySet
+from rest_framework_simplejwt import tokens as simplejwt
+from rest_framework_simplejwt.backends import TokenBackend
+from rest_framework_simplejwt.exceptions import TokenBackendError
+from rest_framework_simplejwt.utils import get_md5_hash_password
+
+from accounts.models import SpentToken
+from accounts.prepared import Prepared
+from accounts.users import active_users
+
+ISSUER: Final = "aipartnerupflow"  # the `iss` of our own tokens, which tells them from those minted elsewhere
+LOGIN: Final = "sid"  # the claim that all tokens of one login have in common, however often they are refreshed
+CLOCK_SKEW_SECONDS: Final = 10  # of another machine that mints tokens
+MAX_TOKEN_CHARACTERS: Final = 8192
+
+Claims = dict[str, Any]
+
+
+class InvalidToken(Exception):
+    """The token is not valid, or not any more."""
+
+
+class TokenPair(TypedDict):
+    """An access token and the refresh token that buys the next pair. `token` is the access token again."""
+
+    access: str
+    refresh: str
+    token: str
+    token_type: str
+    expires_in: int  # seconds, of the access token
+
+
+def _backend() -> TokenBackend:
+    return TokenBackend("HS256", signing_key=_secret(), leeway=CLOCK_SKEW_SECONDS)
+
+
+def _secret() -> str:
+    # Read each time: simplejwt keeps the key that it saw first.
+    return str(settings.SIMPLE_JWT["SIGNING_KEY"])
+
+
+class AccessToken(simplejwt.AccessToken):
+    def get_token_backend(self) -> TokenBackend:
+        return _backend()
+
+
+class RefreshToken(simplejwt.RefreshToken):
+    access_token_class = AccessToken
+
+    def get_token_backend(self) -> TokenBackend:
+        return _backend()
+
+
+def issue(user: User, *, login: str | None = None) -> TokenPair:
+    """A pair for a user who has just proved who they are; of an earlier login where its id is given."""
+    refresh = RefreshToken.for_user(user)
+    refresh["iss"] = ISSUER
+    refresh[LOGIN] = login or uuid4().hex
+    access = str(refresh.access_token)
+    return {
+        "access": access,
+        "refresh": str(refresh),
+        "token": access,
+        "token_type": "Bearer",
+        "expires_in": settings.APFLOW.auth.access_minutes * 60,
+    }
+
+
+def rotate(refresh: str) -> TokenPair:
+    """Trade a refresh token for a new pair, once. Raises InvalidToken."""
+    claims = read_claims(refresh)
+    if not is_own(claims) or claims.get("token_type") != "refresh":
+        raise InvalidToken
+    user = owner_of(claims)
+    if not SpentToken.objects.spend(claims["jti"], expires_at=datetime.fromtimestamp(claims["exp"], UTC)):
+        raise InvalidToken
+    return issue(user, login=claims[LOGIN])
+
+
+def log_out(token: str) -> None:
+    """End the login of an access or refresh token of ours: none of its tokens works from now on. Raises InvalidToken."""
+    claims = read_claims(token)
+    if not is_own(claims):
+        raise InvalidToken
+    owner_of(claims)
+    lifetime = timedelta(days=settings.APFLOW.auth.refresh_days)  # no token of the login lives longer than from now
+    SpentToken.objects.spend(claims[LOGIN], expires_at=datetime.now(UTC) + lifetime)
+
+
+def read_claims(token: str) -> Claims:
+    """The claims of an unexpired token that was signed with our secret. Raises InvalidToken."""
+    if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
+        raise InvalidToken
+    try:
+        claims: Claims = _backend().decode(token)  # type: ignore[arg-type]  # its annotation is wrong: it takes the text
+    except TokenBackendError:
+        raise InvalidToken from None
+    if "exp" not in claims:
+        raise InvalidToken
+    return claims
+
+
+def is_own(claims: Claims) -> bool:
+    """True for a token of this server, false for one minted elsewhere with the shared secret."""
+    return claims.get("iss") == ISSUER
+
+
+def owner_of(claims: Claims) -> User:
+    """The user of one of our own tokens, with the role, by one query.
+
+    Raises InvalidToken when they are gone, disabled, logged out or have a new password.
+    """
+    user = _owner.first(token_user=str(claims.get("user_id")), token_login=str(claims.get(LOGIN)))
+    if user is None or not compare_digest(str(claims.get("hash_password")), get_md5_hash_password(user.password)):
+        raise InvalidToken
+    return user
+
+
+def _live_owner(token_user: str, token_login: str) -> QuerySet[User]:
+    logged_out = SpentToken.objects.filter(jti=token_login)
+    return active_users().filter(~Exists(logged_out), username=token_user)
+
+
+_owner: Final = Prepared(_live_owner)

@@ -1,0 +1,159 @@
+"""`/auth/…`: JSON in, JSON out; no cookies, no sessions, hence no CSRF (contract, section 5)."""
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_POST
+
+from accounts import logins, threads, tokens
+from accounts.auth import AuthenticationFailed, authenticate, token_in
+
+MAX_BODY_BYTES = 16 * 1024
+
+View = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
+
+
+class Refused(Exception):
+    """A request that gets no answer but an error."""
+
+    def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
+        """`more` is what else the error tells: `field`, `data`."""
+        self.status = status
+        self.error = {"code": code, "message": message, **more}
+        super().__init__(message)
+
+
+def answers_errors(view: View) -> View:
+    """Turn what a view raises into a reply; and let nobody keep a reply, since most carry a token."""
+
+    @wraps(view)
+    async def answer(request: HttpRequest) -> HttpResponse:
+        try:
+            response = await view(request)
+        except AuthenticationFailed as failure:
+            response = _error(Refused(401, "authentication_required", failure.message))
+        except Refused as refusal:
+            response = _error(refusal)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    return answer
+
+
+@csrf_exempt
+@require_POST
+@answers_errors
+async def login(request: HttpRequest) -> JsonResponse:
+    """POST {username, password} → tokens."""
+    _require_auth()
+    body = _read_body(request, "username", "password")
+    address = request.META.get("REMOTE_ADDR") or ""
+    return JsonResponse(await threads.log_in(_log_in, body["username"], body["password"], address))
+
+
+@csrf_exempt
+@require_POST
+@answers_errors
+async def refresh(request: HttpRequest) -> JsonResponse:
+    """POST {refresh} → new tokens; the old refresh token is used up."""
+    _require_auth()
+    body = _read_body(request, "refresh")
+    try:
+        return JsonResponse(await threads.look_up(tokens.rotate, body["refresh"]))
+    except tokens.InvalidToken:
+        message = "The refresh token is wrong, expired or used up. Log in again with POST /auth/login."
+        raise Refused(401, "invalid_token", message) from None
+
+
+@require_GET
+@answers_errors
+async def me(request: HttpRequest) -> JsonResponse:
+    """GET → who the token says that you are."""
+    caller = await authenticate(request)
+    return JsonResponse(
+        {
+            "user_id": caller.user_id,
+            "role": str(caller.role),
+            "is_read_only": caller.is_read_only,
+            "is_admin": caller.sees_all,
+            "auth_enabled": settings.APFLOW.auth.is_on,
+        }
+    )
+
+
+@csrf_exempt
+@require_POST
+@answers_errors
+async def logout(request: HttpRequest) -> HttpResponse:
+    """POST with the access token, or {refresh} → 204; from then on no token of that login works."""
+    _require_auth()
+    token = _read_body(request, "refresh")["refresh"] if request.body else token_in(request.headers)
+    try:
+        await threads.look_up(tokens.log_out, token)
+    except tokens.InvalidToken:
+        message = "Only a login ends here, with a live token of POST /auth/login. To end an API key, revoke it."
+        raise Refused(401, "invalid_token", message) from None
+    return HttpResponse(status=204)
+
+
+def _log_in(username: str, password: str, address: str) -> tokens.TokenPair:
+    try:
+        return tokens.issue(logins.log_in(username, password, address=address))
+    except logins.WrongCredentials as error:
+        raise Refused(401, "invalid_credentials", error.__doc__ or "") from None
+    except logins.TooManyTries as error:
+        data = {"retry_after_seconds": error.retry_after_seconds}
+        raise Refused(429, "limit_reached", error.message, data=data) from None
+
+
+def _require_auth() -> None:
+    if not settings.APFLOW.auth.is_on:
+        raise Refused(
+            400,
+            "auth_disabled",
+            "Authentication is off, no token is needed. To turn it on, write 'auth: {enabled: true, jwt_secret: …}' "
+            "into config.yaml or set AIPARTNERUPFLOW_JWT_SECRET, and restart.",
+        )
+
+
+def _read_body(request: HttpRequest, *fields: str) -> dict[str, str]:
+    """A JSON object that has exactly these fields, each a text. Raises Refused."""
+    if request.content_type != "application/json":
+        raise Refused(415, "unsupported_media_type", "Send JSON with 'Content-Type: application/json'.")
+    if len(request.body) > MAX_BODY_BYTES:
+        raise Refused(413, "too_large", f"The body may have {MAX_BODY_BYTES} bytes.")
+    try:
+        body = orjson.loads(request.body)
+    except orjson.JSONDecodeError:
+        raise Refused(400, "invalid_json", "The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise Refused(400, "invalid_request", f"The body must be an object with {' and '.join(fields)}.")
+    for field in [*fields, *body]:
+        if reason := _why_wrong(body, field, known=fields):
+            raise Refused(400, "invalid_request", f"{field}: {reason}", field=field)
+    return body
+
+
+def _why_wrong(body: dict[str, Any], field: str, *, known: tuple[str, ...]) -> str | None:
+    if field not in known:
+        return f"Unknown field. Send exactly {' and '.join(known)}."
+    if field not in body:
+        return "Required."
+    value = body[field]
+    if not isinstance(value, str) or not value or "\0" in value:
+        return "Must be a non-empty text without NUL characters."
+    return None
+
+
+def _error(refusal: Refused) -> JsonResponse:
+    response = JsonResponse({"error": refusal.error}, status=refusal.status)
+    if refusal.status == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    if refusal.status == 429:
+        response["Retry-After"] = str(refusal.error["data"]["retry_after_seconds"])
+    return response

@@ -1,0 +1,67 @@
+"""An example for each command, which its `--help` ends with."""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import typer
+
+EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "serve": "serve --host 0.0.0.0 --port 8080",
+        "worker": "worker --config config.yaml",
+        "run": "run docs/examples/hello.json --watch",
+        "generate": "generate 'compare the weather of two cities' > tree.json",
+        "doctor": "doctor --json",
+        "explain": "explain example-failure-report",
+        "executors": "executors --json",
+        "migrate": "migrate --config config.yaml",
+        "open": "open example-diamond",
+        "version": "version",
+        "tasks list": "tasks list --status failed --status cancelled --limit 50",
+        "tasks get": "tasks get example-diamond --json",
+        "tasks tree": "tasks tree example-diamond",
+        "tasks children": "tasks children example-diamond",
+        "tasks create": "tasks create docs/examples/hello.json",
+        "tasks update": "tasks update example-progress --priority 0 --inputs '{\"seconds\": 5}'",
+        "tasks delete": "tasks delete example-diamond --force",
+        "tasks cancel": "tasks cancel example-progress --reason 'not needed any more'",
+        "tasks answer": "tasks answer example-approval-question yes --comment 'Good'",
+        "tasks copy": "tasks copy example-diamond --mode full",
+        "tasks count": "tasks count --roots",
+        "tasks status": "tasks status example-diamond example-progress",
+        "tasks run": "tasks run example-diamond --watch",
+        "tasks watch": "tasks watch example-progress --timeout 60",
+        "examples init": "examples init --force",
+        "users create": "users create alice --role admin",
+        "users list": "users list --json",
+        "users disable": "users disable alice",
+        "users enable": "users enable alice",
+        "users set-password": "users set-password alice",
+        "users set-role": "users set-role alice viewer",
+        "tokens create": "tokens create alice --name prometheus --read-only --days 365",
+        "tokens list": "tokens list --user alice",
+        "tokens revoke": "tokens revoke apf_1a2b3c4d",
+        "keys set": "keys set openai",
+        "keys list": "keys list",
+        "keys delete": "keys delete openai",
+        "keys rotate": "keys rotate",
+        "config show": "config show --json",
+    }
+)
+
+
+def add_examples(app: typer.Typer, *, group: str = "") -> None:
+    """End the help of every command with its example."""
+    for name, command in _commands(app):
+        if example := EXAMPLES.get(f"{group} {name}".strip()):
+            command.epilog = f"Example: aipartnerupflow {example}"
+    for below in app.registered_groups:
+        if below.typer_instance is not None and below.name:
+            add_examples(below.typer_instance, group=f"{group} {below.name}".strip())
+
+
+def _commands(app: typer.Typer) -> Iterator[tuple[str, typer.models.CommandInfo]]:
+    for command in app.registered_commands:
+        if command.callback is not None:
+            yield command.name or command.callback.__name__.replace("_", "-"), command

@@ -1,0 +1,30 @@
+"""The Python client: `Client`, and `AsyncClient` for asyncio. It needs httpx and nothing of the server."""
+
+from aipartnerupflow.client.calls import Call
+from aipartnerupflow.client.clients import AsyncClient, Client
+from aipartnerupflow.client.errors import (
+    AuthenticationFailed,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    RpcError,
+    TimedOut,
+    Unreachable,
+)
+from aipartnerupflow.client.shapes import Event, Execution, Task
+
+__all__ = [
+    "AsyncClient",
+    "AuthenticationFailed",
+    "Call",
+    "Client",
+    "Conflict",
+    "Event",
+    "Execution",
+    "InvalidRequest",
+    "NotFound",
+    "RpcError",
+    "Task",
+    "TimedOut",
+    "Unreachable",
+]

@@ -1,0 +1,241 @@
+"""`Client` and `AsyncClient`: the same methods, sent with and without waiting in line."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import aclosing
+from functools import wraps
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
+
+import httpx
+
+from aipartnerupflow.client import calls
+from aipartnerupflow.client.calls import Call, Tasks
+from aipartnerupflow.client.errors import InvalidRequest, named_errors
+from aipartnerupflow.client.shapes import Event, Filters, Page, Task
+from aipartnerupflow.client.stream import TIMEOUT, Following
+
+P = ParamSpec("P")
+T = TypeVar("T")
+H = TypeVar("H", httpx.Client, httpx.AsyncClient)
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+class method(Generic[P, T]):
+    """A method of both clients: on an instance it sends the call that it describes, on the class it only describes it."""
+
+    def __init__(self, describe: Callable[P, Call[T]]) -> None:
+        self.describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Callable[P, Call[T]]: ...
+    @overload
+    def __get__(self, client: "Client", owner: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: "AsyncClient", owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+
+    def __get__(self, client: "Client | AsyncClient | None", owner: type) -> Callable[P, Any]:
+        if client is None:
+            return self.describe
+
+        @wraps(self.describe)
+        def send(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return client.send(self.describe(*args, **kwargs))
+
+        return send
+
+
+class Methods(Generic[H]):
+    """What both clients can do, and what they know."""
+
+    execute = method(calls.execute)
+    create = method(calls.create)
+    get = method(calls.get)
+    detail = method(calls.detail)
+    tree = method(calls.tree)
+    children = method(calls.children)
+    count = method(calls.count)
+    update = method(calls.update)
+    delete = method(calls.delete)
+    answer = method(calls.answer)
+    cancel = method(calls.cancel)
+    copy = method(calls.copy)
+    preview_copy = method(calls.preview_copy)
+    generate = method(calls.generate)
+    running = method(calls.running)
+    running_count = method(calls.running_count)
+    status = method(calls.status)
+    set_llm_key = method(calls.set_llm_key)
+    llm_keys = method(calls.llm_keys)
+    delete_llm_key = method(calls.delete_llm_key)
+
+    _kind: type[H]
+    """The client of httpx that carries the calls."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        token: str | None = None,
+        timeout_seconds: float = 30,
+        resume_seconds: float = 60,
+    ) -> None:
+        """So long a call may take, and so long a broken stream is tried again. Raises InvalidRequest."""
+        self.url = url.rstrip("/")
+        self.timeout_seconds = timeout_seconds
+        self.resume_seconds = resume_seconds
+        self._has_answered = False
+        self._http: H = self._kind(base_url=_checked(self.url), headers=_headers(token), timeout=timeout_seconds)
+
+    def _timeout(self, call: Call[Any]) -> float:
+        return self.timeout_seconds + call.wait_seconds
+
+    def _result(self, call: Call[T], response: httpx.Response) -> T:
+        result = call.result(response)
+        self._has_answered = True
+        return result
+
+    def _following(self, task_id: str, *, after: int) -> Following:
+        return Following(
+            url=self.url,
+            task_id=task_id,
+            seq=after,
+            resume_seconds=self.resume_seconds,
+            has_answered=self._has_answered,
+        )
+
+
+class Client(Methods[httpx.Client]):
+    """Talks to a server. Use it in a `with`, or close it; threads may share it."""
+
+    _kind = httpx.Client
+
+    def send(self, call: Call[T]) -> T:
+        """Carry out any call. Raises RpcError."""
+        with named_errors(self.url):
+            response = self._http.post(
+                call.path, json=call.to_json(), headers=call.headers, timeout=self._timeout(call)
+            )
+        return self._result(call, response)
+
+    def list(self, **filters: Unpack[Filters]) -> Generator[Task]:
+        """The tasks, the newest first, page after page; only the roots of trees unless `root_only` is False."""
+        call: Call[Page] | None = calls.page(**filters)
+        while call is not None:
+            page = self.send(call)
+            yield from page["tasks"]
+            call = calls.next_page(call, page)
+
+    def stream(self, tasks: Tasks | None = None, *, task_id: str | None = None) -> Generator[Event]:
+        """Run new tasks or a stored one, and yield every event up to `final`. It starts with the first `next`."""
+        started = self.execute(tasks, task_id=task_id)
+        yield from self.follow(started["root_task_id"])
+
+    def follow(self, task_id: str, *, after: int = 0) -> Generator[Event]:
+        """The events of the latest run, from the first or beyond number `after`, up to `final`."""
+        return self._follow(self._following(task_id, after=after))
+
+    def _follow(self, following: Following) -> Generator[Event]:
+        while not following.is_over:
+            try:
+                with self._http.stream("GET", following.path, headers=following.headers, timeout=TIMEOUT) as response:
+                    if not following.opens(response):
+                        response.read()
+                        following.refuse(response)
+                    for chunk in response.iter_bytes():
+                        yield from following.take(chunk)
+                        if following.is_over:
+                            return
+                following.closed()
+            except httpx.TransportError as error:
+                time.sleep(following.pause(error))
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncClient(Methods[httpx.AsyncClient]):
+    """The same for asyncio. Use it in an `async with`, or close it."""
+
+    _kind = httpx.AsyncClient
+
+    async def send(self, call: Call[T]) -> T:
+        """Carry out any call. Raises RpcError."""
+        with named_errors(self.url):
+            response = await self._http.post(
+                call.path, json=call.to_json(), headers=call.headers, timeout=self._timeout(call)
+            )
+        return self._result(call, response)
+
+    async def list(self, **filters: Unpack[Filters]) -> AsyncGenerator[Task]:
+        """As `Client.list`."""
+        call: Call[Page] | None = calls.page(**filters)
+        while call is not None:
+            page = await self.send(call)
+            for task in page["tasks"]:
+                yield task
+            call = calls.next_page(call, page)
+
+    async def stream(self, tasks: Tasks | None = None, *, task_id: str | None = None) -> AsyncGenerator[Event]:
+        """As `Client.stream`."""
+        started = await self.execute(tasks, task_id=task_id)
+        async with aclosing(self.follow(started["root_task_id"])) as events:
+            async for event in events:
+                yield event
+
+    def follow(self, task_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
+        """As `Client.follow`."""
+        return self._follow(self._following(task_id, after=after))
+
+    async def _follow(self, following: Following) -> AsyncGenerator[Event]:
+        while not following.is_over:
+            try:
+                async with self._http.stream(
+                    "GET", following.path, headers=following.headers, timeout=TIMEOUT
+                ) as response:
+                    if not following.opens(response):
+                        await response.aread()
+                        following.refuse(response)
+                    async for chunk in response.aiter_bytes():
+                        for event in following.take(chunk):
+                            yield event
+                        if following.is_over:
+                            return
+                following.closed()
+            except httpx.TransportError as error:
+                await asyncio.sleep(following.pause(error))
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _checked(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise InvalidRequest(f"'{url}' is not an address: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InvalidRequest(f"'{url}' is not the address of a server. Give one such as {DEFAULT_URL}.")
+    return url
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    if token is None:
+        return {}
+    if not token.isascii() or not token.isprintable() or not token.strip():
+        raise InvalidRequest("The token has characters that no token has, or none. Take it from POST /auth/login.")
+    return {"Authorization": f"Bearer {token}"}

@@ -1,0 +1,84 @@
+"""Why a task waits, failed or was not run: from what the server says of its tree, in sentences. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+Json = Mapping[str, Any]
+NOT_RUN: Final = re.compile(r"Not run: required dependency '(.*)' failed")
+ENDED: Final = frozenset({"completed", "failed", "cancelled"})
+
+
+def explain(task_id: str, root: Json, *, is_running: bool, checks: Mapping[str, Json], last_message: str) -> list[str]:
+    """`root` is the tree with nested `children`, `checks` those of the server's health, `last_message` the task's newest event's."""
+    tasks = {task["id"]: task for task in _walk(root)}
+    task = tasks[task_id]
+    why = {
+        "pending": lambda: _waits(task, tasks, root["id"], is_running=is_running, checks=checks),
+        "in_progress": lambda: _works(task, last_message),
+        "completed": lambda: iter([f"It completed at {task['completed_at']}, in attempt {max(1, task['attempt'])}."]),
+        "failed": lambda: _failed(task, tasks, root["id"]),
+        "cancelled": lambda: iter([f"It was cancelled: {task['error']}", _again(root["id"])]),
+    }
+    return [f"'{task['name']}' ({task_id}) is {task['status']}.", *why[task["status"]]()]
+
+
+def _walk(task: Json) -> Iterator[Json]:
+    yield task
+    for child in task.get("children") or ():
+        yield from _walk(child)
+
+
+def _waits(
+    task: Json, tasks: Mapping[str, Json], root_id: str, *, is_running: bool, checks: Mapping[str, Json]
+) -> Iterator[str]:
+    if not is_running:
+        yield "Nothing runs its tree now."
+        yield f"Start it: aipartnerupflow tasks run {root_id}"
+        return
+    open_ones = [tasks[each["id"]] for each in task["dependencies"] if tasks[each["id"]]["status"] not in ENDED]
+    if not (task.get("schemas") or {}).get("method"):
+        open_ones += [child for child in task.get("children") or () if child["status"] not in ENDED]
+    for other in open_ones:
+        yield f"It waits for '{other['name']}' ({other['id']}), which is {_how_far(other)}."
+    if open_ones:
+        yield f"Why that one takes its time: aipartnerupflow explain {open_ones[0]['id']}"
+        return
+    troubles = [check for check in checks.values() if not check["ok"]]
+    for check in troubles:
+        yield f"{check['message']} {check['fix']}"
+    if not troubles:
+        yield "It may start: it waits for a place in a worker (worker.max_tasks, worker.max_trees), in the order of priorities."
+
+
+def _how_far(task: Json) -> str:
+    return f"{task['status']} ({task['progress']:.0%})" if task["status"] == "in_progress" else str(task["status"])
+
+
+def _works(task: Json, last_message: str) -> Iterator[str]:
+    yield f"It works since {task['started_at']}, in attempt {task['attempt']}, and is at {task['progress']:.0%}."
+    if last_message:
+        yield f"It said last: {last_message}"
+    timeout = (task.get("params") or {}).get("timeout_seconds")
+    yield (
+        f"It may take {timeout} s (params.timeout_seconds)."
+        if timeout
+        else "It has no timeout (params.timeout_seconds)."
+    )
+    yield f"Stop it: aipartnerupflow tasks cancel {task['id']}"
+
+
+def _failed(task: Json, tasks: Mapping[str, Json], root_id: str) -> Iterator[str]:
+    seen = {task["id"]}
+    while (found := NOT_RUN.match(task["error"] or "")) and found[1] in tasks and found[1] not in seen:
+        task = tasks[found[1]]
+        seen.add(task["id"])
+        yield f"It was not run, because it requires '{task['name']}' ({task['id']}), which is {task['status']}."
+    yield f"The error: {task['error']}"
+    if task["attempt"] > 1:
+        yield f"It was tried {task['attempt']} times."
+    yield _again(root_id)
+
+
+def _again(root_id: str) -> str:
+    return f"Once the cause is gone, run what is left of the tree: aipartnerupflow tasks run {root_id}"

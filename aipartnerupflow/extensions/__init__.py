@@ -1,0 +1,1 @@
+"""Import paths that the guide promises."""

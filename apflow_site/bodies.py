@@ -1,0 +1,32 @@
+"""Bodies that are too big are not kept: Django by itself writes all of a body to the disk before a view sees the request."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+END: Message = {"type": "http.request", "body": b"", "more_body": False}
+
+
+def limited(receive: Receive, *, headers: Iterable[tuple[bytes, bytes]]) -> Receive:
+    """The body until it is known to be too big, which the views see and refuse; what comes after that is read and forgotten."""
+    left = settings.APFLOW.limits.body_bytes
+    is_cut = any(name == b"content-length" and int(value) > left for name, value in headers)
+    has_ended = False
+
+    async def receive_limited() -> Message:
+        nonlocal left, is_cut, has_ended
+        if is_cut and not has_ended:
+            has_ended = True
+            return END
+        message = await receive()
+        while has_ended and message["type"] == "http.request":
+            message = await receive()
+        if message["type"] == "http.request":
+            left -= len(message.get("body", b""))
+            is_cut, has_ended = left < 0, not message.get("more_body", False)
+        return message
+
+    return receive_limited

@@ -1,0 +1,23 @@
+"""`manage.py runserver`: daphne's development server, with a worker cluster beside it."""
+
+import atexit
+from typing import Any
+
+from daphne.management.commands.runserver import Command as DaphneRunserver
+
+from apflow_site.daphne_server import LimitedServer
+from apflow_site.embedded import EmbeddedWorker
+from apflow_site.prepare import prepare
+
+
+class Command(DaphneRunserver):
+    """Daphne does not speak ASGI's lifespan, so the worker starts and ends here."""
+
+    server_cls = LimitedServer
+
+    def inner_run(self, *args: Any, **options: Any) -> None:
+        prepare()
+        embedded = EmbeddedWorker()
+        embedded.start()
+        atexit.register(embedded.stop)
+        super().inner_run(*args, **options)

@@ -1,0 +1,50 @@
+"""What must be done once before a server or a worker of this installation starts: tables and examples."""
+
+import fcntl
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+
+from apflow_site.metrics import forget_the_past
+from tasks.examples import fill_empty_database
+
+MIGRATION_LOCK = 0x61_70_66_6C_6F_77
+"""The number of PostgreSQL's advisory lock."""
+
+
+def prepare() -> None:
+    """Migrate, and store the examples in an empty database (`server.examples`). Of many processes that start together, one does it and the others wait.
+
+    Raises django.db.OperationalError when the database cannot be reached.
+    """
+    with _one_at_a_time():
+        forget_the_past()
+        call_command("migrate", verbosity=0, interactive=False)
+        if settings.APFLOW.server.examples != "none":
+            fill_empty_database(run=settings.APFLOW.server.examples == "run")
+
+
+def lock_path(purpose: str) -> Path:
+    """A file for a lock between the processes of this machine that use the same database."""
+    database = hashlib.sha256(settings.APFLOW.database.url.encode()).hexdigest()[:12]
+    return Path(settings.DATA_DIR) / f"{purpose}-{database}.lock"
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    with lock_path("prepare").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if connection.vendor != "postgresql":
+            yield
+            return
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+            try:
+                yield
+            finally:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION_LOCK])

@@ -1,0 +1,188 @@
+"""Django's settings, read top to bottom. Every value that an operator may choose comes from `apflow_site.config`."""
+
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from apflow_site.config import database_settings, get_config
+from apflow_site.secret import derived_secret, persistent_secret, private_folder
+
+APFLOW = get_config()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = private_folder(Path(APFLOW.server.data_dir))
+# It signs sessions and links, which every machine has to know: machines share the operator's secret, not their data folders.
+SECRET_KEY = (
+    derived_secret(APFLOW.auth.jwt_secret, purpose="sessions")
+    if APFLOW.auth.jwt_secret
+    else persistent_secret(DATA_DIR / "secret_key")
+)
+# Read by prometheus-client when it is imported: the processes of this machine count into this folder (tasks/counts.py).
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(DATA_DIR / "metrics" / socket.gethostname())
+DEBUG = False
+ALLOWED_HOSTS = ["*"]  # apflow_site.middleware decides, with an error that says what to set
+ROOT_URLCONF = "apflow_site.urls"
+ASGI_APPLICATION = "apflow_site.asgi.application"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = ["apflow_site.formats"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATA_UPLOAD_MAX_MEMORY_SIZE = APFLOW.limits.body_bytes
+DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE = DAPHNE_WEBSOCKET_MAX_FRAME_SIZE = APFLOW.limits.body_bytes
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 40_000  # more than the 64 KiB of a URL can hold: to read a query string never fails
+
+INSTALLED_APPS = [
+    "apflow_site",  # its `runserver` is daphne's, with a worker beside it
+    "channels",
+    "unfold.apps.BasicAppConfig",  # the looks of the admin; it must come before it
+    "apflow_site.apps.SiteAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "django_q",
+    "accounts",
+    "llmkeys",
+    "tasks",
+    "a2a.apps.WireConfig",
+]
+MIDDLEWARE = ["apflow_site.logs.request_ids", "apflow_site.middleware.host_check", "apflow_site.pages.pages"]
+PAGE_MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "apflow_site.pages.StaticFiles",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+# The admin wants them in MIDDLEWARE; they are in PAGE_MIDDLEWARE. Forms are guarded by `csrf_protect`, as the admin's are.
+SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410"]
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "apflow_site.pages.about_server",
+            ]
+        },
+    }
+]
+
+STATIC_URL = "/static/"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_MAX_AGE = 300
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = (APFLOW.server.public_url or "").startswith("https://")
+# Behind a proxy that speaks TLS for us, a form comes from the address that clients see.
+CSRF_TRUSTED_ORIGINS = ["{0.scheme}://{0.netloc}".format(urlsplit(url))] if (url := APFLOW.server.public_url) else []
+CSRF_FAILURE_VIEW = "apflow_site.errors.forged"
+X_FRAME_OPTIONS = "DENY"
+LOGIN_URL = "/login/"
+UNFOLD = {
+    "SITE_TITLE": "aipartnerupflow",
+    "SITE_HEADER": "aipartnerupflow",
+    "SITE_SUBHEADER": "What the server holds",
+    "SITE_SYMBOL": "account_tree",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}dashboard/icon.svg"}],
+    "STYLES": [f"{STATIC_URL}admin_theme/theme.css"],
+    "SIDEBAR": {"navigation": "apflow_site.admin.sidebar"},
+}
+
+DATABASES = {"default": database_settings(APFLOW.database.url)}
+
+# A job is a wake-up that may be lost or repeated (docs/design.md); nothing of django-q2's is kept.
+Q_CLUSTER = {
+    "name": "apflow",
+    "broker_class": "tasks.broker.DoorbellBroker",
+    "orm": "default",
+    "workers": APFLOW.worker.processes,
+    "queue_limit": APFLOW.worker.processes,
+    "daemonize_workers": False,
+    "recycle": 100_000,
+    "timeout": 365 * 24 * 3600,  # a job lives as long as there is work; tasks have timeouts of their own
+    "retry": 366 * 24 * 3600,
+    "save_limit": -1,
+    "scheduler": False,
+    "log_level": "WARNING",
+}
+
+SIMPLE_JWT = {
+    "SIGNING_KEY": APFLOW.auth.jwt_secret or persistent_secret(DATA_DIR / "jwt_secret"),
+    "ALGORITHM": "HS256",
+    "USER_ID_FIELD": "username",
+    "USER_ID_CLAIM": "user_id",
+    "CHECK_REVOKE_TOKEN": True,
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=APFLOW.auth.access_minutes),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=APFLOW.auth.refresh_days),
+}
+SESSION_COOKIE_AGE = APFLOW.auth.refresh_days * 86_400
+AUTHENTICATION_BACKENDS = ["accounts.backends.UserBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# What seals stored keys: not the key that signs sessions, so that either can be changed alone.
+APFLOW_ENCRYPTION_KEYS = APFLOW.llm.encryption_keys or (persistent_secret(DATA_DIR / "llm_key"),)
+
+APFLOW_LLM = APFLOW.llm
+APFLOW_EXECUTOR_MODULES = APFLOW.executors.modules
+APFLOW_COMMAND = APFLOW.executors.command
+APFLOW_CREWAI = APFLOW.executors.crewai
+APFLOW_ALLOW_PRIVATE = APFLOW.executors.rest.allow_private
+APFLOW_REST_ALLOWED_PORTS = APFLOW.executors.rest.allowed_ports
+#: What makes the request of a webhook out of an event, by the webhook's kind (`tasks.webhook_requests`).
+APFLOW_WEBHOOK_RENDERERS = {
+    "native": "tasks.webhook_requests.native",
+    "a2a": "a2a.protocol.push.render",
+    "a2a_0_3": "a2a.protocol.push.render_0_3",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"()": "apflow_site.logs.formatter", "kind": APFLOW.log.format}},
+    "filters": {
+        # Django logs each answer of 500 and more; only those that it made of an unexpected exception are news.
+        "unexpected": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)},
+        "redaction": {"()": "llmkeys.redact.Redaction"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redaction"]}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "django.request": {"filters": ["unexpected"]},
+        "tasks": {"level": APFLOW.log.level.upper()},
+        "a2a": {"level": APFLOW.log.level.upper()},
+        "accounts": {"level": APFLOW.log.level.upper()},
+        "llmkeys": {"level": APFLOW.log.level.upper()},
+        "apflow_site": {"level": APFLOW.log.level.upper()},
+    },
+}

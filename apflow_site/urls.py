@@ -1,0 +1,37 @@
+"""The addresses of the whole site."""
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponseBase
+from django.urls import include, path, re_path
+from django.views.decorators.csrf import csrf_exempt
+
+from a2a import page_streams
+from a2a.views import a2a
+from apflow_site.metrics import metrics
+from tasks.dashboard import answering
+from tasks.dashboard.views import trees
+
+handler404 = "apflow_site.errors.not_found"
+handler500 = "apflow_site.errors.broken"
+
+
+@csrf_exempt
+async def front(request: HttpRequest) -> HttpResponseBase:
+    """One address, two visitors: browsers read the dashboard, programs post JSON-RPC."""
+    is_browser = "text/html" in request.headers.get("Accept", "") or "HX-Request" in request.headers
+    return await (trees if is_browser and request.method in ("GET", "HEAD") else a2a)(request)
+
+
+urlpatterns = [
+    path("", front),
+    path("ui/events/list", page_streams.list_rows, name="list_rows"),
+    path("ui/events/run/<str:run_id>", page_streams.run_events, name="run_events"),
+    re_path(r"^ui/events/next/(?P<task_id>[^\0]+)\Z", page_streams.next_run, name="next_run"),
+    path("ui/", include("tasks.dashboard.urls")),
+    path("answer/<str:token>", answering.answer),
+    path("", include("a2a.urls")),
+    path("metrics", metrics),
+    path("auth/", include("accounts.urls")),
+    path("", include("accounts.page_urls")),
+    path("admin/", admin.site.urls),
+]

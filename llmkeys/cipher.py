@@ -1,0 +1,62 @@
+"""Sealing what must be stored but not read: keys, tokens, secrets of webhooks.
+
+Each context has keys of its own, derived from the operator's: what was sealed as `llm_key:alice:openai` does not open as anything else,
+so a row whose ciphertext was moved there from another one is worth nothing.
+"""
+
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from typing import Final
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+
+KEY_ID_CHARACTERS: Final = 8
+
+
+class CannotUnseal(Exception):
+    """What was sealed does not open. The message says why, and never what it was."""
+
+
+def seal(text: str, *, context: str) -> str:
+    """Encrypt a text with the newest key: `<key id>:<token>`, about 4/3 as long and 110 characters more."""
+    return f"{_key_ids()[0]}:{_fernet(context).encrypt(text.encode()).decode()}"
+
+
+def unseal(sealed: str, *, context: str) -> str:
+    """The text, whichever of the keys sealed it. Raises CannotUnseal."""
+    key_id, _, token = sealed.partition(":")
+    if key_id not in _key_ids():
+        raise CannotUnseal(
+            f"It was sealed with the key {key_id!r}, which this process does not have. Every machine needs the same "
+            "llm.encryption_keys; keep an old key at the end of that list until `aipartnerupflow keys rotate` has run."
+        )
+    try:
+        return _fernet(context).decrypt(token).decode()
+    except InvalidToken:
+        raise CannotUnseal("It was sealed for another purpose or owner, or it is damaged.") from None
+
+
+def is_newest(sealed: str) -> bool:
+    """Whether the newest key sealed it. False: seal it anew, so that the old key can go."""
+    return sealed.partition(":")[0] == _key_ids()[0]
+
+
+def _secrets() -> Sequence[str]:
+    """The operator's keys, newest first."""
+    secrets: Sequence[str] = settings.APFLOW_ENCRYPTION_KEYS
+    return secrets
+
+
+def _key_ids() -> list[str]:
+    return [_derived(secret, "key id").hex()[:KEY_ID_CHARACTERS] for secret in _secrets()]
+
+
+def _fernet(context: str) -> MultiFernet:
+    return MultiFernet([Fernet(urlsafe_b64encode(_derived(secret, f"seal:{context}"))) for secret in _secrets()])
+
+
+def _derived(secret: str, purpose: str) -> bytes:
+    return HKDF(SHA256(), length=32, salt=None, info=purpose.encode()).derive(secret.encode())

@@ -1,0 +1,48 @@
+"""The rows: the keys that users keep here, and those that came with a request. Both hold a key only sealed."""
+
+from typing import ClassVar
+
+from django.db import models
+
+
+class LLMKey(models.Model):
+    """A user's key for a provider. `last_four` is what they know it by."""
+
+    user_id = models.CharField(max_length=255)
+    provider = models.CharField(max_length=64)
+    sealed = models.TextField()
+    last_four = models.CharField(max_length=4)
+    created_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["user_id", "provider"], name="one_llm_key_per_provider"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} …{self.last_four} of {self.user_id}"
+
+
+class RunSecret(models.Model):
+    """A key that `user_id` sent for one run of a tree; while it waits for the tree's next run, `run_id` is null.
+
+    `model_names` are the models that the tree uses: they tell whose the key is, when it came without a provider.
+    """
+
+    tree_id = models.CharField(max_length=255)
+    run_id = models.CharField(max_length=36, null=True, unique=True)
+    user_id = models.CharField(max_length=255)
+    provider = models.CharField(max_length=64, null=True)
+    model_names = models.JSONField(default=list)
+    sealed = models.TextField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["tree_id"], name="secret_of_tree"),
+            models.Index(fields=["expires_at"], name="secret_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"a key for {self.run_id or 'the next run'} of {self.tree_id}"

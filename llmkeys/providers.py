@@ -1,0 +1,130 @@
+"""The providers of language models by the names that LiteLLM gives them. Nothing here imports it: web processes have no room for it."""
+
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Final
+
+from django.conf import settings
+
+from llmkeys.secret import Secret
+
+#: Other names, and the names of LiteLLM's second ways to the same provider.
+ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "google": "gemini",
+        "ai21_chat": "ai21",
+        "anthropic_text": "anthropic",
+        "azure_text": "azure",
+        "cohere_chat": "cohere",
+        "ollama_chat": "ollama",
+        "sagemaker_chat": "sagemaker",
+        "text-completion-codestral": "codestral",
+        "text-completion-inception": "inception",
+        "text-completion-openai": "openai",
+        "vertex_ai_beta": "vertex_ai",
+        "watsonx_text": "watsonx",
+    }
+)
+
+#: What LiteLLM knows; a test compares.
+PROVIDERS: Final = frozenset(
+    """
+    a2a a2a_agent abliteration ai21 aiand aiml aiohttp_openai amazon_nova anthropic apertis assemblyai auto_router
+    aws_polly aws_textract azure azure_ai azure_speech baseten bedrock bedrock_mantle bespoke bigmodel
+    black_forest_labs bytez cerebras charity_engine chatgpt chutes clarifai clf_ai_gateway cloudflare codestral
+    cognition cohere cometapi compactifai coralbricks cortecs cursor custom custom_openai darkbloom dashscope
+    databricks databricks_agent datarobot deepgram deepinfra deepseek docker_model_runner dotprompt edenai
+    elevenlabs empiriolabs empower eu_jev fal_ai featherless_ai fireworks_ai friendliai galadriel gdc gemini
+    gigachat github github_copilot gradient_ai groq helicone heroku hosted_vllm hostinger_router huggingface
+    humanloop hyperbolic inception inferenceapis infinity jina_ai kyma lambda_ai langflow langfuse langgraph laya
+    lemonade libertai litellm_agent litellm_proxy llamafile lm_studio manus maritalk meta meta_llama
+    microsoft_365_copilot milvus minimax mistral modelscope mongodb moonshot morph nace nadir nano-gpt nebius
+    neosantara nlp_cloud novita nscale nvidia_nim nvidia_riva oci ollama oobabooga openai openai_like opencode_go
+    openinfer openrouter opensearch ovhcloud parallel_ai parasail perplexity petals pg_vector pinstripes poe
+    predibase prism publicai qwen_ai_platform qwencloud ragflow recraft reducto refuseless reka replicate runwayml
+    s3_vectors sagemaker sagemaker_nova sail sambanova sap scaledown scaleway scx-ai snowflake soniox stability
+    strands_decider streamlake synthetic tencent tensormesh together_ai topaz transcribe triton typesafe v0 valkey
+    vercel_ai_gateway vertex_ai vllm volcengine voyage wally wandb watsonx xai xiaomi_mimo xinference zai zerogpu
+    """.split()
+)
+
+#: Where a model runs on a machine of one's own, it may need no key.
+KEYLESS: Final = frozenset(
+    {
+        "demo",
+        "docker_model_runner",
+        "hosted_vllm",
+        "lemonade",
+        "llamafile",
+        "lm_studio",
+        "ollama",
+        "oobabooga",
+        "vllm",
+        "xinference",
+    }
+)
+
+#: Variables that are not called <PROVIDER>_API_KEY, or not only so. The first that is set counts.
+VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
+        "fireworks_ai": ("FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"),
+        "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        "huggingface": ("HUGGINGFACE_API_KEY", "HF_TOKEN"),
+        "perplexity": ("PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"),
+        "together_ai": ("TOGETHERAI_API_KEY", "TOGETHER_API_KEY", "TOGETHER_AI_API_KEY"),
+    }
+)
+
+
+class UnknownProvider(Exception):
+    """No provider of language models has this name."""
+
+    def __init__(self, name: str) -> None:
+        close = get_close_matches(name.lower()[:100], [*known_providers(), *ALIASES], n=1)
+        hint = (
+            f"Did you mean '{close[0]}'?"
+            if close
+            else "Known are openai, anthropic, gemini, mistral, groq and what else LiteLLM has."
+        )
+        self.message = f"no provider that LiteLLM knows. {hint}"
+        super().__init__(self.message)
+
+
+def known_providers() -> frozenset[str]:
+    """LiteLLM's, and those that the operator has given an address."""
+    return PROVIDERS | operator_addresses().keys()
+
+
+def provider_named(name: str) -> str:
+    """The name by which keys are kept, so that `google` and `gemini` are one. Raises UnknownProvider."""
+    normal = normal_name(name)
+    if normal not in known_providers():
+        raise UnknownProvider(name)
+    return normal
+
+
+def normal_name(name: str) -> str:
+    """The same, of a name that is known."""
+    lower = name.strip().lower()
+    return ALIASES.get(lower, lower)
+
+
+def operator_addresses() -> Mapping[str, str]:
+    """Provider → the address to use instead of its own (`llm.api_base`)."""
+    return {normal_name(name): address for name, address in (settings.APFLOW_LLM.api_base or {}).items()}
+
+
+def environment_variables(provider: str) -> tuple[str, ...]:
+    """Where the server's own key for a provider is looked for."""
+    return VARIABLES.get(provider, (f"{provider.upper().replace('-', '_')}_API_KEY",))
+
+
+def environment_key(provider: str) -> Secret | None:
+    """The server's own key, unless `llm.environment_keys` keeps it from users."""
+    if not settings.APFLOW_LLM.environment_keys:
+        return None
+    found = (os.environ.get(name, "").strip() for name in environment_variables(provider))
+    return next((Secret(text) for text in found if text), None)

@@ -1,0 +1,144 @@
+"""Where users' keys are kept: in the database, in Redis, or in the memory of this process (`llm.key_store`). All hold them sealed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from llmkeys.models import LLMKey
+
+USED_STEP: Final = timedelta(minutes=1)
+"""How exact `used_at` is: of many uses at a time only one is written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredKey:
+    """A user's key for a provider, sealed."""
+
+    user_id: str
+    provider: str
+    sealed: str
+    last_four: str
+    created_at: datetime
+    used_at: datetime | None = None
+
+    def is_used_now(self) -> bool:
+        """Whether `used_at` need not be written again."""
+        return self.used_at is not None and datetime.now(UTC) - self.used_at < USED_STEP
+
+
+class KeyStore(Protocol):
+    """One key for each user and provider."""
+
+    def put(self, key: StoredKey) -> None: ...
+    def get(self, user_id: str, provider: str) -> StoredKey | None: ...
+    def of_user(self, user_id: str) -> list[StoredKey]:
+        """All keys of a user, by provider."""
+        ...
+
+    def all(self) -> Iterator[StoredKey]: ...
+    def delete(self, user_id: str, provider: str) -> bool:
+        """False: there was none."""
+        ...
+
+    def change(self, key: StoredKey, **fields: Any) -> bool:
+        """Set fields of the very key that was read. False: somebody has replaced or deleted it since."""
+        ...
+
+
+class DatabaseStore:
+    def put(self, key: StoredKey) -> None:
+        values = {name: getattr(key, name) for name in ("sealed", "last_four", "created_at", "used_at")}
+        LLMKey.objects.update_or_create(user_id=key.user_id, provider=key.provider, defaults=values)
+
+    def get(self, user_id: str, provider: str) -> StoredKey | None:
+        row = LLMKey.objects.filter(user_id=user_id, provider=provider).first()
+        return _stored(row) if row else None
+
+    def of_user(self, user_id: str) -> list[StoredKey]:
+        return [_stored(row) for row in LLMKey.objects.filter(user_id=user_id).order_by("provider")]
+
+    def all(self) -> Iterator[StoredKey]:
+        return map(_stored, LLMKey.objects.order_by("id").iterator())
+
+    def delete(self, user_id: str, provider: str) -> bool:
+        return LLMKey.objects.filter(user_id=user_id, provider=provider).delete()[0] == 1
+
+    def change(self, key: StoredKey, **fields: Any) -> bool:
+        same = LLMKey.objects.filter(user_id=key.user_id, provider=key.provider, sealed=key.sealed)
+        return same.update(**fields) == 1
+
+
+def _stored(row: LLMKey) -> StoredKey:
+    return StoredKey(
+        user_id=row.user_id,
+        provider=row.provider,
+        sealed=row.sealed,
+        last_four=row.last_four,
+        created_at=row.created_at,
+        used_at=row.used_at,
+    )
+
+
+class MemoryStore:
+    """Of this process only: for tests, and for a script that runs tasks in its own process."""
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[str, str], StoredKey] = {}
+
+    def put(self, key: StoredKey) -> None:
+        self._keys[key.user_id, key.provider] = key
+
+    def get(self, user_id: str, provider: str) -> StoredKey | None:
+        return self._keys.get((user_id, provider))
+
+    def of_user(self, user_id: str) -> list[StoredKey]:
+        return [key for (owner, _), key in sorted(self._keys.items()) if owner == user_id]
+
+    def all(self) -> Iterator[StoredKey]:
+        return iter(list(self._keys.values()))
+
+    def delete(self, user_id: str, provider: str) -> bool:
+        return self._keys.pop((user_id, provider), None) is not None
+
+    def change(self, key: StoredKey, **fields: Any) -> bool:
+        now = self._keys.get((key.user_id, key.provider))
+        if now is None or now.sealed != key.sealed:
+            return False
+        self._keys[key.user_id, key.provider] = replace(now, **fields)
+        return True
+
+
+def _redis_store() -> KeyStore:
+    store: KeyStore = import_string("llmkeys.redis_store.RedisStore")(settings.APFLOW.redis.url)
+    return store
+
+
+#: `llm.key_store` → how the store is made.
+STORES: Final[Mapping[str, Callable[[], KeyStore]]] = MappingProxyType(
+    {
+        "database": DatabaseStore,
+        "redis": _redis_store,
+        "memory": MemoryStore,
+    }
+)
+
+
+@cache
+def _made(kind: str) -> KeyStore:
+    return STORES[kind]()
+
+
+def key_store() -> KeyStore:
+    """The store that the operator has chosen."""
+    return _made(settings.APFLOW_LLM.key_store)
+
+
+def forget() -> None:
+    """Make the store anew at the next use: the settings have changed."""
+    _made.cache_clear()

@@ -1,0 +1,337 @@
+"""Proof that the rule book's tests bite: put one bug after another into a copy of the repository, and see whether they notice.
+
+    python scripts/seeded_bugs.py [--jobs 2] [--only TEXT]
+
+Prints a table in Markdown. The exit code is 1 when more than one bug in twenty survives.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PARTS: Final = ("a2a", "accounts", "aipartnerupflow", "apflow_site", "llmkeys", "tasks", "tests", "templates")
+FILES: Final = ("manage.py", "pyproject.toml", "README.md")
+TESTS: Final = ("tests/tasks/test_tree.py", "tests/tasks/test_cancels.py", "tests/tasks/test_rules.py")
+ENVIRONMENT: Final = {"RULES_SEED": "1", "RULES_EXAMPLES": "200", "RULES_PATIENCE": "8"}
+LIMIT_SECONDS: Final = 300
+MAY_SURVIVE: Final = 1 / 20
+
+
+class Bug(NamedTuple):
+    """In `file` the text `right`, which is there once, becomes `wrong`."""
+
+    file: str
+    right: str
+    wrong: str
+    what: str
+
+
+BUGS: Final = (
+    Bug(
+        "tasks/tree.py",
+        "if required and node.status is not Status.COMPLETED:",
+        "if node.status is not Status.COMPLETED:",
+        "an optional dependency that fails blocks its dependants",
+    ),
+    Bug(
+        "tasks/tree.py",
+        "                    settled.append(dependant)\n",
+        "",
+        "a blocked task does not block what depends on it",
+    ),
+    Bug(
+        "tasks/tree.py",
+        "if parent is not None and parent.is_group:",
+        "if parent is not None and not parent.is_group:",
+        "a group does not wait for its children",
+    ),
+    Bug(
+        "tasks/tree.py",
+        "not self._waiting[node.id] and not node.status.is_terminal]",
+        "not self._waiting[node.id] and node.status is Status.PENDING]",
+        "what a crash left in progress is never taken up again",
+    ),
+    Bug(
+        "tasks/tree.py",
+        "for status in (Status.FAILED, Status.CANCELLED) if status in statuses",
+        "for status in (Status.CANCELLED, Status.FAILED) if status in statuses",
+        "a tree with a failure counts as cancelled",
+    ),
+    Bug(
+        "tasks/tree.py",
+        "queue = [target_id, *(task_id for task_id in below if by_id[task_id].status is not Status.COMPLETED)]",
+        "queue = [target_id]",
+        "the run of a part leaves out what its descendants need",
+    ),
+    Bug(
+        "tasks/tree.py",
+        "return subtree | dependants_of(subtree, nodes)",
+        "return subtree",
+        "a minimal copy leaves out what depends on the subtree",
+    ),
+    Bug(
+        "tasks/engine.py",
+        "reversed([cancel.task_id, *descendants(cancel.task_id, self._children)])",
+        "[cancel.task_id]",
+        "a cancel spares what is below the task",
+    ),
+    Bug(
+        "tasks/engine.py",
+        "            self._results[task.id] = outcome.result\n",
+        "            pass\n",
+        "a dependant does not get the result it waited for",
+    ),
+    Bug(
+        "tasks/engine.py",
+        "not executor.idempotent and task.attempt >= retry.max_attempts:",
+        "not executor.idempotent and task.attempt > retry.max_attempts:",
+        "work that must not be repeated is repeated after a crash",
+    ),
+    Bug(
+        "tasks/engine.py",
+        "if not outcome.may_retry or task.attempt >= retry.max_attempts:",
+        "if not outcome.may_retry or task.attempt > retry.max_attempts:",
+        "one attempt too many",
+    ),
+    Bug(
+        "tasks/engine.py",
+        "            asyncio.get_running_loop().call_later(STOP_SECONDS, self._leave, task_id, job)\n",
+        "",
+        "a cancel waits for ever for an executor that does not stop",
+    ),
+    Bug(
+        "tasks/engine.py",
+        "        if self._jobs.get(task.id) is not job:\n            return",
+        "        if False:\n            return",
+        "a cancelled task that ends late ends twice",
+    ),
+    Bug(
+        "tasks/engine.py",
+        "        if self._jobs.get(task_id) is job and task_id in self._cancels and not self._is_given_up:",
+        "        if False:",
+        "a cancel before a task's first step is forgotten",
+    ),
+    Bug(
+        "tasks/engine.py",
+        "if self._claim.losses >= MAX_LOSSES:",
+        "if self._claim.losses > MAX_LOSSES:",
+        "a poison run kills one worker more",
+    ),
+    Bug(
+        "tasks/engine.py",
+        "self._go_on(self._plan.start(cancelled=unasked))",
+        "self._go_on(self._plan.start())",
+        "what was cancelled before the run began starts all the same",
+    ),
+    Bug(
+        "tasks/attempts.py",
+        "may_retry=not error.permanent,",
+        "may_retry=True,",
+        "a permanent failure is tried again",
+    ),
+    Bug(
+        "tasks/attempts.py",
+        "deadline = asyncio.timeout(timeout_seconds)",
+        "deadline = asyncio.timeout(None)",
+        "a timeout does not stop the work",
+    ),
+    Bug(
+        "tasks/attempts.py",
+        "return cancelled(why_cancelled, stopped=error, max_bytes=_max_bytes())",
+        "return cancelled(why_cancelled, max_bytes=_max_bytes())",
+        "a cancel throws away the partial result",
+    ),
+    Bug(
+        "tasks/chronicle.py",
+        "if outcome.status is Status.COMPLETED:",
+        "if outcome.status is Status.FAILED:",
+        "a failed task has all its progress, a completed one has none",
+    ),
+    Bug(
+        "tasks/chronicle.py",
+        'event = self._event(f"task_{outcome.status}", task, outcome.status, result=result, error=outcome.error)',
+        'event = self._event(f"task_{outcome.status}", task, outcome.status, result=result)',
+        "the event of a failure does not say why",
+    ),
+    Bug(
+        "tasks/journal.py",
+        "held = [change.epoch == fence.get(change.run_id, (None, 0))[0] for change in changes]",
+        "held = [change.run_id in fence for change in changes]",
+        "a worker that lost its lease still writes",
+    ),
+    Bug(
+        "tasks/journal.py",
+        "grown.get(change.run_id, last_seqs[change.run_id]) + 1",
+        "grown.get(change.run_id, last_seqs[change.run_id]) + (1 if change.run_id in grown else 2)",
+        "a commit leaves a gap in the sequence numbers",
+    ),
+    Bug(
+        "tasks/journal.py",
+        "finished_at = %s, lease_owner = NULL, lease_expires_at = NULL ",
+        "finished_at = %s ",
+        "a finished run keeps its lease",
+    ),
+    Bug(
+        "tasks/runs.py",
+        "AND (lease_expires_at IS NULL OR lease_expires_at < {DB_NOW}) ORDER BY",
+        "ORDER BY",
+        "a claim takes runs that others hold",
+    ),
+    Bug(
+        "tasks/runs.py",
+        'lease_owner=None, lease_expires_at=None, losses=F("losses") + 1, epoch=F("epoch") + 1',
+        'lease_owner=None, lease_expires_at=None, epoch=F("epoch") + 1',
+        "a sweep does not count the lost worker",
+    ),
+    Bug(
+        "tasks/runs.py",
+        "waiting = {*run_ids, *forgotten}",
+        "waiting = {*forgotten}",
+        "a sweep wakes nobody for the runs it freed",
+    ),
+    Bug(
+        "tasks/runs.py",
+        "waiting = {*run_ids, *forgotten}",
+        "waiting = {*run_ids}",
+        "a lost wake-up is lost for good",
+    ),
+    Bug(
+        "tasks/runs.py",
+        'held.update(lease_owner=None, lease_expires_at=None, epoch=F("epoch") + 1)',
+        'held.update(epoch=F("epoch") + 1)',
+        "a worker that leaves keeps its leases",
+    ),
+    Bug(
+        "tasks/worker.py",
+        "                    self._trees[run_id].cancel(cancel)\n",
+        "                    pass\n",
+        "a running tree does not hear of a cancel",
+    ),
+    Bug(
+        "tasks/worker.py",
+        "        if self._running.get(run.get_name()) is run:\n",
+        "        if run.get_name() in self._running:\n",
+        "a worker that takes its own lost run again forgets it",
+    ),
+    Bug(
+        "tasks/cancels.py",
+        "failed = {node.id: cause for node, cause in blocked if node.id not in covered}",
+        "failed: dict[str, str] = {}",
+        "a cancel while nothing runs spares what required the task",
+    ),
+    Bug(
+        "tasks/cancels.py",
+        "return run if covered.intersection(doomed) else None",
+        "return None",
+        "a cancel from above a running part does not reach it",
+    ),
+    Bug(
+        "tasks/services.py",
+        "task.id in scope and task.status in (Status.FAILED, Status.CANCELLED)]",
+        "task.id in scope and task.status == Status.FAILED]",
+        "a cancelled task stays cancelled when it is executed again",
+    ),
+    Bug(
+        "tasks/services.py",
+        "if running:",
+        "if running and running.target_id == task.id:",
+        "two runs of one tree are asked for at a time",
+    ),
+    Bug(
+        "tasks/copies.py",
+        "fresh=subtree | waiting_for(subtree, nodes)",
+        "fresh=subtree",
+        "a full copy keeps results that the change makes stale",
+    ),
+    Bug(
+        "tasks/editing.py",
+        "begun = [each.id for each in tree if each.id in doomed and each.status != Status.PENDING]",
+        "begun = [each.id for each in tree if each.id == task.id and each.status != Status.PENDING]",
+        "a delete without force takes finished tasks below the task",
+    ),
+)
+
+
+def main() -> int:
+    arguments = _arguments()
+    bugs = [bug for bug in BUGS if arguments.only in f"{bug.file}: {bug.what}"]
+    with ThreadPoolExecutor(arguments.jobs) as pool, tempfile.TemporaryDirectory(prefix="seeded-bugs-") as folder:
+        sound = Path(folder) / "sound"
+        _copy(ROOT, sound)
+        if _is_caught(sound):
+            raise SystemExit("The tests fail without any bug of ours.")
+        _print(["bug", "where", "", "seconds"], ["---", "---", "---", "---:"])
+        survived = sum(not is_caught for is_caught in pool.map(partial(_try, sound), bugs))
+    _print([f"\n{len(bugs) - survived} of {len(bugs)} caught"])
+    return int(survived > len(bugs) * MAY_SURVIVE)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
+    parser.add_argument("--only", default="", help="only bugs whose file or sentence has this in it")
+    return parser.parse_args()
+
+
+def _try(sound: Path, bug: Bug) -> bool:
+    """Whether the tests notice the bug."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="seeded-bug-") as folder:
+        copy = Path(folder) / "copy"
+        _copy(sound, copy)
+        _seed(copy / bug.file, bug)
+        is_caught = _is_caught(copy)
+    verdict = "caught" if is_caught else "**survived**"
+    _print([bug.what, f"`{bug.file}`", verdict, f"{time.monotonic() - started:.0f}"])
+    return is_caught
+
+
+def _copy(source: Path, target: Path) -> None:
+    for part in PARTS:
+        shutil.copytree(source / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in FILES:
+        shutil.copy(source / file, target / file)
+
+
+def _seed(file: Path, bug: Bug) -> None:
+    """Raises SystemExit when the snippet is not there exactly once."""
+    text = file.read_text()
+    if text.count(bug.right) != 1:
+        raise SystemExit(f"{bug.file} has {text.count(bug.right)} times what should be there once: {bug.right!r}")
+    file.write_text(text.replace(bug.right, bug.wrong))
+
+
+def _is_caught(folder: Path) -> bool:
+    """Whether a test fails, or hangs. Raises SystemExit when the tests cannot even run."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
+    environment = os.environ | ENVIRONMENT | {"PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        tests = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    if tests.returncode not in (0, 1):
+        raise SystemExit(f"The tests do not run:\n{tests.stdout}{tests.stderr}")
+    return tests.returncode == 1
+
+
+def _print(*rows: Iterable[str]) -> None:
+    for row in rows:
+        cells = list(row)
+        sys.stdout.write((f"| {' | '.join(cells)} |" if len(cells) > 1 else cells[0]) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What the pages of the admin have in common: they show rows, and link them to each other."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+import orjson
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+from unfold.views import ChangeList
+
+from llmkeys.redact import mask
+from tasks.models import Run, Task
+from tasks.paging import BoundedPaginator
+
+STATUS_COLOURS: Final = {
+    "pending": "default",
+    "in_progress": "info",
+    "completed": "success",
+    "failed": "danger",
+    "cancelled": "warning",
+}
+
+
+class BoundedChangeList(ChangeList):
+    """A list that counts once: how many rows there would be without filters, nobody needs to know."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = self.result_count
+
+
+class Inspection(ModelAdmin):
+    """Rows to look at. `big_fields` are not read for the list; by `secret_fields` nobody filters, or guesses them bit by bit."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    list_per_page = 50
+    list_max_show_all = 0
+    list_disable_select_all = True
+    sortable_by = ()
+    view_on_site = False
+    big_fields: ClassVar[tuple[str, ...]] = ()
+    secret_fields: ClassVar[tuple[str, ...]] = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return BoundedChangeList
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        is_list = request.resolver_match and str(request.resolver_match.url_name).endswith("_changelist")
+        return rows.defer(*self.big_fields) if is_list else rows
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        field = lookup.partition("__")[0]
+        return field not in self.secret_fields and bool(super().lookup_allowed(lookup, value, request))
+
+
+@display(description="Status", label=STATUS_COLOURS)  # type: ignore[untyped-decorator]
+def state(row: Task | Run) -> str:
+    return row.status
+
+
+def as_text(field: str, *, value_of: Callable[[Any], Any] | None = None) -> Any:
+    """A row of a page that shows JSON as indented text, whatever stands in it but keys. `value_of` a row is its field, unless given."""
+
+    @admin.display(description=field.replace("_", " ").capitalize())
+    def shown(model_admin: Any, row: Model) -> str:
+        value = value_of(row) if value_of else getattr(row, field)
+        text = "" if value is None else mask(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+        return format_html('<pre class="json">{}</pre>', text)
+
+    return shown
+
+
+def dashboard_url(task_id: str) -> str:
+    return reverse("dashboard:tree", args=[task_id])
+
+
+def change_url(model: type[Model], key: str) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[quote(key)])
+
+
+def list_url(model: type[Model], **query: str) -> str:
+    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return f"{url}?{urlencode(query)}"
+
+
+def link(text: str, url: str) -> str:
+    return format_html('<a class="underline" href="{}">{}</a>', url, text)
+
+
+def link_list(*links: tuple[str, str]) -> str:
+    return format_html_join(" · ", '<a class="underline" href="{1}">{0}</a>', links)

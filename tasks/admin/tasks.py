@@ -1,0 +1,137 @@
+"""The admin's page of tasks. What changes anything is a service, as at every other door."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from accounts.callers import LOCAL, Caller
+from tasks import cancels, services
+from tasks.admin.base import Inspection, as_text, change_url, dashboard_url, link, link_list, list_url, state
+from tasks.confidential import for_pages
+from tasks.exceptions import TasksError
+from tasks.models import Question, Run, Task, TaskEvent
+
+MAX_AT_ONCE: Final = 100
+
+
+class TreesOrTasks(admin.SimpleListFilter):
+    """Trees by their roots, which an index has in the order of time; or every task, in the order of ids."""
+
+    title = "rows"
+    parameter_name = "rows"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("all", "Every task")]
+
+    def choices(self, changelist: Any) -> Any:
+        default, *others = super().choices(changelist)
+        return [{**default, "display": "Trees"}, *others]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
+        return queryset if shows_every_task(request) else queryset.filter(parent_id=None)
+
+
+@admin.register(Task)
+class TaskAdmin(Inspection):
+    list_display = ("name", state, "progress_percent", "executor_id", "user_id", "created_at", "on_dashboard")
+    list_filter = (TreesOrTasks, "status", "created_at")
+    search_fields = ("name",)
+    search_help_text = "The id of a task or of its tree, the name of an owner, or a part of a name."
+    big_fields = ("dependencies", "inputs", "schemas", "params", "result", "error", "token_usage")
+    actions = ("execute", "cancel")
+    change_form_outer_before_template = "admin/tasks/task/buttons.html"
+    fieldsets = (
+        (None, {"fields": ("name", state, "error", "links")}),
+        ("Work", {"fields": ("executor_id", "priority", "attempt", "progress_percent", "started_at", "completed_at")}),
+        ("Data", {"fields": ("inputs_", "result_", "dependencies_", "schemas_", "params_", "token_usage_")}),
+        (
+            "Place",
+            {"fields": ("id", "root_id", "parent_id", "user_id", "origin_type", "original_task_id", "created_at")},
+        ),
+    )
+
+    inputs_ = as_text("inputs", value_of=lambda task: for_pages(task, task.inputs))
+    result_, dependencies_ = as_text("result"), as_text("dependencies")
+    schemas_, params_, token_usage_ = as_text("schemas"), as_text("params"), as_text("token_usage")
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        return ("-id",) if shows_every_task(request) else ("-created_at", "-id")
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Task], term: str) -> Any:
+        """An id or an owner by index; only what is neither is looked for in the names."""
+        for exact in (Q(id=term) | Q(root_id=term), Q(user_id=term)):
+            if term and queryset.filter(exact).exists():
+                return queryset.filter(exact), False
+        return queryset.filter(name__icontains=term), False
+
+    @admin.display(description="Progress")
+    def progress_percent(self, task: Task) -> str:
+        return f"{task.progress:.0%}"
+
+    @admin.display(description="")
+    def on_dashboard(self, task: Task) -> str:
+        return link("Open", dashboard_url(task.id))
+
+    @admin.display(description="See also")
+    def links(self, task: Task) -> str:
+        return link_list(
+            ("Dashboard", dashboard_url(task.id)),
+            ("Its tree", list_url(Task, q=task.root_id)),
+            ("Runs of its tree", list_url(Run, q=task.root_id)),
+            ("Events", list_url(TaskEvent, q=task.id)),
+            ("Questions", list_url(Question, q=task.id)),
+        )
+
+    @admin.action(description="Execute")
+    def execute(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        for task in self._chosen(request, queryset):
+            try:
+                execution = services.execute_task(caller=caller_of(request), task_id=task.id)
+            except TasksError as error:
+                self.message_user(request, error.message, messages.ERROR)
+                continue
+            said = "is queued" if execution.started else "runs already"
+            self.log_change(request, task, f"Execute: {said}")
+            self.message_user(request, f"'{task.name}' {said}.", messages.SUCCESS)
+        return back(request)
+
+    @admin.action(description="Cancel, with all below")
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        chosen = {task.id: task for task in self._chosen(request, queryset)}
+        asked = cancels.ask(
+            caller=caller_of(request),
+            task_ids=list(chosen),
+            force=False,
+            message=f"Cancelled by {request.user.get_username()} in the admin",
+        )
+        for one in cancels.answers(asked=asked):
+            task = chosen[one["task_id"]]
+            self.log_change(request, task, f"Cancel: {one['message']}")
+            self.message_user(request, f"'{task.name}': {one['message']}", messages.INFO)
+        return back(request)
+
+    def _chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> list[Task]:
+        chosen = list(queryset.only("id", "name")[: MAX_AT_ONCE + 1])
+        if len(chosen) > MAX_AT_ONCE:
+            self.message_user(request, f"Nothing done: choose at most {MAX_AT_ONCE} at once.", messages.ERROR)
+            return []
+        return chosen
+
+
+def caller_of(request: HttpRequest) -> Caller:
+    """The site lets only administrators in."""
+    return replace(LOCAL, user_id=request.user.get_username())
+
+
+def back(request: HttpRequest) -> HttpResponse | None:
+    """To the page of the task that the button stood on; None: to the list."""
+    return redirect(change_url(Task, request.POST["page_of"])) if "page_of" in request.POST else None
+
+
+def shows_every_task(request: HttpRequest) -> bool:
+    """What is searched for may be anywhere in a tree."""
+    return bool(request.GET.get("rows") or request.GET.get("q"))

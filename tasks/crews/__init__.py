@@ -1,0 +1,1 @@
+"""CrewAI: crews as a task's `params.works` describes them."""

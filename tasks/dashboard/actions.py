@@ -1,0 +1,63 @@
+"""What the buttons do: form posts that call the same services as every other door, and then show the tree."""
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from accounts.callers import Caller, Role
+from tasks import lanes
+from tasks.cancels import cancel_tasks
+from tasks.copies import FULL, copy_tree
+from tasks.dashboard.pages import page, told
+from tasks.dashboard.words import path_of
+from tasks.editing import delete_task
+from tasks.exceptions import TaskNotFound, TasksError
+from tasks.queries import get_task
+from tasks.services import Execution, execute_task
+
+
+@page("POST", needs=Role.OPERATOR)
+async def run(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
+    """Run the task: of a root what has not completed, of another one what it needs, too."""
+    execution = await lanes.write(execute_task, caller=caller, task_id=task_id)
+    if execution.started:
+        return told(request, path_of(task_id), f"Run {execution.run.number} has started.")
+    return told(request, path_of(task_id), "It is running already.", level=messages.INFO)
+
+
+@page("POST", needs=Role.OPERATOR)
+async def restart(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
+    """Run the task and all that depends on it again, in a copy of the tree; the rest keeps its results."""
+    execution = await lanes.write(_restart, caller=caller, task_id=task_id)
+    return told(request, path_of(execution.task.id), "A copy of the tree has started. The original stays as it is.")
+
+
+@page("POST", needs=Role.OPERATOR)
+async def cancel(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
+    """Stop the task and all below it."""
+    (answer,) = await cancel_tasks(caller, task_ids=[task_id])
+    if answer["current_status"] is None:
+        raise TaskNotFound(task_id)
+    level = messages.SUCCESS if answer["status"] == "cancelled" else messages.WARNING
+    return told(request, path_of(task_id), answer["message"], level=level)
+
+
+@page("POST", needs=Role.OPERATOR)
+async def delete(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
+    """Delete the tree. Where that is refused, its page says why."""
+    task = await lanes.read(get_task, caller=caller, task_id=task_id)
+    try:
+        deletion = await lanes.write(delete_task, caller=caller, task_id=task_id, force=True)
+    except TaskNotFound:
+        raise
+    except TasksError as error:
+        return told(request, path_of(task_id), error.message, level=messages.ERROR)
+    many = "1 task" if deletion.deleted_count == 1 else f"{deletion.deleted_count:,} tasks"
+    return told(request, reverse("dashboard:trees"), f"Deleted “{task.name}”: {many}.")
+
+
+@transaction.atomic
+def _restart(*, caller: Caller, task_id: str) -> Execution:
+    copy = copy_tree(caller=caller, task_id=task_id, copy_mode=FULL)
+    return execute_task(caller=caller, task_id=copy.root.id)

@@ -1,0 +1,70 @@
+"""The page behind a link by which one question can be answered. Looking at it, as mail programs do, answers nothing."""
+
+import asyncio
+from typing import Any, Final
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.shortcuts import render
+from django.utils.cache import patch_cache_control
+from django.views.decorators.csrf import csrf_exempt
+
+from tasks import lanes, questions
+from tasks.answer_links import BadLink, Invitation, read_link
+from tasks.exceptions import InvalidParams, StatusConflict
+from tasks.models import Question
+
+MAX_CHARACTERS: Final = 10_000
+TOO_LONG: Final = f"at most {MAX_CHARACTERS:,} characters"
+
+
+@csrf_exempt  # what the address says is the right to answer, and no cookie is asked
+async def answer(request: HttpRequest, token: str) -> HttpResponseBase:
+    """`/answer/{token}`: the question; posted to, its answer."""
+    if request.method not in ("GET", "HEAD", "POST"):
+        return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
+    try:
+        invitation = read_link(token)
+    except BadLink:
+        return await _shown(request, {"is_bad": True}, status=410)
+    question = await lanes.read(_question, invitation)
+    if question is None:
+        return await _shown(request, {"is_over": True}, status=410)
+    if request.method == "POST":
+        return await _answered(request, question, invitation)
+    return await _shown(request, {"question": question})
+
+
+async def _answered(request: HttpRequest, question: Question, invitation: Invitation) -> HttpResponse:
+    text, comment = request.POST.get("answer", "").strip(), request.POST.get("comment", "").strip()
+    try:
+        _check(text, "answer")
+        _check(comment, "comment")
+        if not text:
+            raise InvalidParams([("answer", "required")])
+        await lanes.write(questions.settle, question, answer=text, by=invitation.by, comment=comment or None)
+    except InvalidParams as error:
+        context = {"question": question, "error": error.problems[0][1], "text": text, "comment": comment}
+        return await _shown(request, context, status=400)
+    except StatusConflict:  # somebody else was quicker
+        return await _shown(request, {"is_over": True}, status=409)
+    return await _shown(request, {"question": question, "given": text})
+
+
+def _check(text: str, field: str) -> None:
+    """Raises InvalidParams."""
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidParams([(field, TOO_LONG)])
+    if "\0" in text:
+        raise InvalidParams([(field, "holds the NUL character")])
+
+
+def _question(invitation: Invitation) -> Question | None:
+    """None: it is not open any more."""
+    return Question.objects.waiting().filter(id=invitation.question_id).first()
+
+
+async def _shown(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -> HttpResponse:
+    response = await asyncio.to_thread(render, request, "dashboard/answer.html", context, status=status)
+    patch_cache_control(response, no_store=True)
+    response["Referrer-Policy"] = "no-referrer"  # the address is the right to answer
+    return response

@@ -1,0 +1,59 @@
+"""What waits for a person: questions of tasks, and the answers to them."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from accounts.callers import Caller, Role
+from tasks import lanes
+from tasks.dashboard.pages import page, shown, told
+from tasks.dashboard.schema_form import read_json
+from tasks.exceptions import TaskNotFound, TasksError
+from tasks.models import Question, Task
+from tasks.questions import answer, open_questions
+
+TEMPLATE = "dashboard/inbox.html"
+
+
+@page()
+async def inbox(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`GET /ui/inbox/`: the oldest question first."""
+    questions = await lanes.read(_with_names, caller=caller)
+    return await shown(request, caller, TEMPLATE, {"place": "inbox", "questions": questions})
+
+
+@page("POST", needs=Role.OPERATOR)
+async def answer_question(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
+    """Answer what the task asks: with one of its options, or with what was written, as JSON where it is some."""
+    comment = request.POST.get("comment", "").strip() or None
+    try:
+        await lanes.write(answer, caller=caller, task_id=task_id, answer=_given(request), comment=comment)
+    except TaskNotFound:
+        raise
+    except TasksError as error:
+        context = {
+            "place": "inbox",
+            "questions": await lanes.read(_with_names, caller=caller),
+            "problem": error.message,
+        }
+        return await shown(request, caller, TEMPLATE, context, status=409)
+    return told(request, reverse("dashboard:inbox"), "Answered: the task goes on.")
+
+
+def _given(request: HttpRequest) -> Any:
+    if "option" in request.POST:
+        return request.POST["option"]
+    text = request.POST.get("answer", "").replace("\r\n", "\n")
+    try:
+        return read_json(text)
+    except ValueError:
+        return text
+
+
+def _with_names(*, caller: Caller) -> list[tuple[Question, str]]:
+    """Each question with the name of the task that asks it."""
+    questions = open_questions(caller)
+    names = Task.objects.for_caller(caller).filter(id__in={question.task_id for question in questions})
+    known = dict(names.values_list("id", "name"))
+    return [(question, known.get(question.task_id, question.task_id)) for question in questions]

@@ -1,0 +1,208 @@
+"""Making a tree: one task by the form of its executor, or a whole tree as JSON. The rules are those of every request."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, QueryDict
+
+from accounts.callers import Caller, Role
+from tasks import lanes
+from tasks.dashboard.json_text import written
+from tasks.dashboard.pages import Context, page, shown, told
+from tasks.dashboard.schema_form import PREFIX, fields_of, read_inputs, read_json, read_object, takes_more, texts_of
+from tasks.dashboard.words import path_of
+from tasks.exceptions import InvalidParams, TasksError
+from tasks.executors import describe, executor_ids
+from tasks.models import Task
+from tasks.queries import get_tree
+from tasks.schema import mismatch
+from tasks.services import create_tree
+from tasks.specs import NORMAL_PRIORITY
+
+Json = dict[str, Any]
+Texts = Mapping[str, str]
+Problems = dict[str, str]
+
+TEMPLATE: Final = "dashboard/new.html"
+FIRST: Final = "sleep_executor"
+PRIORITIES: Final = {0: "Urgent", 1: "High", 2: "Normal", 3: "Low"}
+#: Where the server's word about a field of the only task belongs in the form.
+PLACES: Final = {"tasks[0].name": "name", "tasks[0].params.timeout_seconds": "timeout_seconds"}
+PLACES_BELOW: Final = {"tasks[0].params.retry": "max_attempts", "tasks[0].params": "params"}
+EXAMPLE: Final[list[Json]] = [
+    {
+        "id": "report",
+        "name": "Report",
+        "schemas": {"method": "aggregate_results_executor"},
+        "dependencies": ["cpu", "wait"],
+    },
+    {
+        "id": "cpu",
+        "name": "Look at the CPU",
+        "parent_id": "report",
+        "schemas": {"method": "system_info_executor"},
+        "inputs": {"resource": "cpu"},
+    },
+    {
+        "id": "wait",
+        "name": "Take three steps",
+        "parent_id": "report",
+        "schemas": {"method": "sleep_executor"},
+        "inputs": {"seconds": 3, "steps": 3},
+    },
+]
+
+
+@page("GET", "HEAD", "POST", needs=Role.OPERATOR)
+async def new_task(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`/ui/new/`: one task, by the form of its executor (`?executor=`)."""
+    if request.method == "POST":
+        return await _made_task(request, caller)
+    described = describe(request.GET.get("executor", FIRST))
+    inputs = texts_of(described["input_schema"], described["example"])
+    return await shown(request, caller, TEMPLATE, _form(described, {"name": described["name"]}, inputs, {}))
+
+
+@page("GET", "HEAD", "POST", needs=Role.OPERATOR)
+async def new_tree(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`/ui/new/tree/`: a whole tree as JSON; with `?copy=<id>` begun from a stored one."""
+    if request.method == "POST":
+        return await _made_tree(request, caller)
+    tasks = EXAMPLE
+    if copy_of := request.GET.get("copy"):
+        tasks = [written_down(task) for task in await lanes.read(get_tree, caller=caller, task_id=copy_of)]
+    return await shown(request, caller, TEMPLATE, _editor(written(tasks), {}))
+
+
+def written_down(task: Task) -> Json:
+    """A stored task as a request would name it, without what goes without saying. Taken ids give way to fresh ones."""
+    request = {
+        "id": task.id,
+        "name": task.name,
+        "parent_id": task.parent_id,
+        "priority": task.priority if task.priority != NORMAL_PRIORITY else None,
+        "schemas": task.schemas,
+        "params": task.params,
+        "inputs": task.inputs,
+        "dependencies": [item["id"] if item["required"] else item for item in task.dependencies],
+    }
+    return {name: value for name, value in request.items() if value not in (None, [], {})}
+
+
+async def _made_task(request: HttpRequest, caller: Caller) -> HttpResponse:
+    own, inputs = _sent(request.POST)
+    described = describe(own.get("executor", ""))
+    task, problems = read_task(described, own, inputs)
+    return await _made(
+        request, caller, [task], problems, lambda problems: _form(described, own, inputs, _placed(problems))
+    )
+
+
+async def _made_tree(request: HttpRequest, caller: Caller) -> HttpResponse:
+    text = request.POST.get("tree", "")
+    tasks, problems = None, {}
+    try:
+        tasks = read_json(text)
+    except ValueError as error:
+        problems = {"": str(error)}
+    return await _made(request, caller, tasks, problems, lambda problems: _editor(text, problems))
+
+
+async def _made(
+    request: HttpRequest, caller: Caller, tasks: Any, problems: Problems, again: Callable[[Problems], Context]
+) -> HttpResponse:
+    """Store the tree and show it, or show the form again with what is wrong."""
+    runs = request.POST.get("then") != "store"
+    if not problems:
+        try:
+            created = await lanes.write(create_tree, caller=caller, tasks=tasks, execute=runs)
+        except InvalidParams as error:
+            problems = dict(error.problems)
+        except TasksError as error:
+            problems = {"": error.message}
+        else:
+            for warning in created.warnings:
+                messages.warning(request, warning)
+            return told(request, path_of(created.root.id), "It has started." if runs else "Stored, but not run yet.")
+    return await shown(request, caller, TEMPLATE, again(problems), status=422)
+
+
+def read_task(described: Json, own: Texts, inputs: Texts) -> tuple[Json, Problems]:
+    """The task that was filled in, as a request has it, and field → what is wrong with it."""
+    schema = described["input_schema"]
+    values, wrong = read_inputs(schema, inputs)
+    problems = {f"{PREFIX}{name}": reason for name, reason in wrong.items()}
+    if not problems and (reason := mismatch(schema, values)):
+        problems[PREFIX] = reason
+    params = _read(read_object, own, "params", problems) or {}
+    if timeout_seconds := _read(read_json, own, "timeout_seconds", problems):
+        params["timeout_seconds"] = timeout_seconds
+    if max_attempts := _read(read_json, own, "max_attempts", problems):
+        params["retry"] = {"max_attempts": max_attempts}
+    task = {
+        "name": own.get("name", ""),
+        "schemas": {"method": described["id"]},
+        "inputs": values,
+        "params": params or None,
+    }
+    if (priority := _read(read_json, own, "priority", problems)) is not None:
+        task["priority"] = priority
+    return task, problems
+
+
+def _read(read: Callable[[str], Any], texts: Texts, name: str, problems: Problems) -> Any:
+    """What a field holds. None when it is empty, or wrong."""
+    text = texts.get(name, "").strip()
+    try:
+        return read(text) if text else None
+    except ValueError as error:
+        problems[name] = str(error)
+        return None
+
+
+def _sent(post: QueryDict) -> tuple[dict[str, str], dict[str, str]]:
+    """The form's own fields, and those of the executor's inputs."""
+    fields = {name: str(value) for name, value in post.items()}
+    inputs = {name.removeprefix(PREFIX): text for name, text in fields.items() if name.startswith(PREFIX)}
+    return {name: text for name, text in fields.items() if not name.startswith(PREFIX)}, inputs
+
+
+def _placed(problems: Problems) -> Problems:
+    """The problems under the names of the form's fields; what belongs to none of them stays as the server says it."""
+    return {_place(path): reason for path, reason in problems.items()}
+
+
+def _place(path: str) -> str:
+    below = (field for start, field in PLACES_BELOW.items() if path.startswith(start))
+    return PLACES.get(path) or next(below, path)
+
+
+def _form(described: Json, own: Texts, inputs: Texts, problems: Problems) -> Context:
+    schema = described["input_schema"]
+    of_inputs = {name.removeprefix(PREFIX): reason for name, reason in problems.items() if name.startswith(PREFIX)}
+    return {
+        "place": "new",
+        "executor": described,
+        "executors": sorted(executor_ids()),
+        "fields": fields_of(schema, inputs, of_inputs),
+        "takes_more": takes_more(schema),
+        "more": inputs.get("", ""),
+        "own": own,
+        "problems": problems,
+        "other_problems": _others(problems, {*own, "name", "params", "timeout_seconds", "max_attempts"}),
+        "priorities": PRIORITIES,
+    }
+
+
+def _editor(text: str, problems: Problems) -> Context:
+    return {"place": "new", "tree": text, "other_problems": problems}
+
+
+def _others(problems: Problems, fields: set[str]) -> Problems:
+    """The problems that no field of the form shows."""
+    return {
+        "" if name == PREFIX else name: reason
+        for name, reason in problems.items()
+        if name not in fields and (name == PREFIX or not name.startswith(PREFIX))
+    }

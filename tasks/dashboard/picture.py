@@ -1,0 +1,269 @@
+"""A tree as its page shows it: who is below whom, what waited and ran when, what depends on what."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any, Final
+
+from accounts.callers import Caller
+from tasks.dashboard.listing import StatusBar, bar_of
+from tasks.loading import node_of
+from tasks.models import Question, Run, Task, TaskEvent
+from tasks.queries import get_task
+from tasks.questions import open_questions
+from tasks.status import Status
+from tasks.tree import children_of, mean_progress, needs_of
+
+Json = dict[str, Any]
+
+MAX_LINES: Final = 2_000
+"""So many tasks have a line; the graph has them all."""
+EVENTS_SHOWN: Final = 200
+CAUSES_SHOWN: Final = 3
+DEEPEST: Final = 12
+"""Deeper tasks are not moved in any further."""
+AXIS_PARTS: Final = 4
+BORDER_TYPES: Final = ("task_start", "task_retry")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A stretch of time in milliseconds since the run was asked for: `wait` (it could start, but had not), `attempt`, or `pause`
+    before another attempt. `is_open`: it goes on."""
+
+    kind: str
+    start: int
+    width: int
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A task, how deep it is, and what it did in the latest run. `is_kept`: its result is an earlier run's."""
+
+    task: Task
+    depth: int
+    bars: list[Bar]
+    seconds: float | None
+    is_kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A tree and its latest run, as they are now."""
+
+    root: Task
+    run: Run | None
+    status: str
+    lines: list[Line]
+    left_out: int
+    span_ms: int
+    counts: dict[str, int]
+    progress: float
+    """How far those tasks are that run, 0.0 to 1.0."""
+    graph: Json
+    events: list[Json]
+    token_usage: Json | None
+    failed: list[Task]
+    """Those that failed by themselves, not because of another one."""
+    asking: list[tuple[Question, str]]
+    """What waits for a person, with the names of the tasks."""
+
+    @property
+    def causes(self) -> list[Task]:
+        """What to look at first."""
+        return self.failed[:CAUSES_SHOWN]
+
+    @property
+    def more_causes(self) -> int:
+        return max(0, len(self.failed) - CAUSES_SHOWN)
+
+    @property
+    def bar(self) -> StatusBar:
+        """The tasks by status."""
+        return bar_of(self.counts, self.progress)
+
+    @property
+    def task_count(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def done_count(self) -> int:
+        return sum(number for status, number in self.counts.items() if Status(status).is_terminal)
+
+    @property
+    def axis(self) -> list[int]:
+        """What the time axis says, in milliseconds."""
+        return [round(self.span_ms * part / AXIS_PARTS) for part in range(AXIS_PARTS + 1)]
+
+    @property
+    def is_running(self) -> bool:
+        return self.run is not None and self.run.finished_at is None
+
+
+def picture_of(*, caller: Caller, task_id: str) -> Picture:
+    """The tree that the task belongs to. Raises TaskNotFound."""
+    root_id = get_task(caller=caller, task_id=task_id).root_id
+    # The run first: what the stream tells after its last event may be in the rows already, but nothing is missing.
+    run = Run.objects.filter(root_id=root_id).order_by("-number").first()
+    tasks = list(Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params"))
+    now = datetime.now(UTC)
+    root = next(task for task in tasks if task.is_root)
+    ordered = _in_order(tasks, root)
+    bars = _bars(tasks, run, now) if run else {}
+    return Picture(
+        root=root,
+        run=run,
+        status=run.status if run else root.status,
+        lines=[_line(task, depth, bars, run, now) for task, depth in ordered[:MAX_LINES]],
+        left_out=max(0, len(tasks) - MAX_LINES),
+        span_ms=max(1, _ms(run.created_at, run.finished_at or now)) if run else 1,
+        counts=_counts(tasks),
+        progress=mean_progress(task.progress for task in tasks if task.status == Status.IN_PROGRESS),
+        graph=graph_of(tasks, run, now),
+        events=_events(run, {task.id: task.name for task in tasks}) if run else [],
+        token_usage=_token_usage(tasks),
+        asking=_asking(caller, run, tasks) if run and run.finished_at is None else [],
+        failed=[task for task in tasks if task.status == Status.FAILED and task.started_at is not None],
+    )
+
+
+def _in_order(tasks: Sequence[Task], root: Task) -> list[tuple[Task, int]]:
+    """Each task below its parent, with its depth. No recursion: a tree may be deep."""
+    by_id = {task.id: task for task in tasks}
+    below = children_of(map(node_of, tasks))
+    ordered, stack = [], [(root.id, 0)]
+    while stack:
+        task_id, depth = stack.pop()
+        ordered.append((by_id[task_id], min(depth, DEEPEST)))
+        stack += [(child, depth + 1) for child in reversed(below.get(task_id, []))]
+    return ordered
+
+
+def _line(task: Task, depth: int, bars: Mapping[str, list[Bar]], run: Run | None, now: datetime) -> Line:
+    return Line(
+        task=task,
+        depth=depth,
+        bars=bars.get(task.id, []),
+        seconds=(((task.completed_at or now) - task.started_at).total_seconds() if task.started_at else None),
+        is_kept=_is_kept(task, run),
+    )
+
+
+def _is_kept(task: Task, run: Run | None) -> bool:
+    return run is not None and task.completed_at is not None and task.completed_at < run.created_at
+
+
+# --- what happened when ---
+
+
+def _bars(tasks: Sequence[Task], run: Run, now: datetime) -> dict[str, list[Bar]]:
+    """Task id → its stretches in the run. A task that the run does not concern has none."""
+    ended = {task.id: task.completed_at for task in tasks if Status(task.status).is_terminal and task.completed_at}
+    below = children_of(map(node_of, tasks))
+    borders = _borders(run, [task.id for task in tasks if task.attempt > 1])
+    end = run.finished_at or now
+    return {
+        task.id: _task_bars(task, _ready_at(task, ended, below, run), borders.get(task.id, []), run, end)
+        for task in tasks
+        if not _is_kept(task, run)
+    }
+
+
+def _ready_at(task: Task, ended: Mapping[str, datetime], below: Mapping[str, list[str]], run: Run) -> datetime | None:
+    """When nothing kept the task from starting any more. None: something still does."""
+    needed = needs_of(node_of(task), dict(below))
+    if any(task_id not in ended for task_id in needed):
+        return None
+    return max([run.created_at, *(ended[task_id] for task_id in needed)])
+
+
+def _borders(run: Run, task_ids: Sequence[str]) -> dict[str, list[tuple[str, datetime]]]:
+    """Of tasks with several attempts: when each began and failed. The row knows only the last one."""
+    borders: defaultdict[str, list[tuple[str, datetime]]] = defaultdict(list)
+    if task_ids:
+        events = TaskEvent.objects.filter(run_id=run.id, type__in=BORDER_TYPES).order_by("seq")
+        for task_id, kind, moment in events.values_list("task_id", "type", "created_at"):
+            borders[task_id].append((kind, moment))
+    return borders
+
+
+def _task_bars(
+    task: Task, ready_at: datetime | None, borders: Sequence[tuple[str, datetime]], run: Run, end: datetime
+) -> list[Bar]:
+    zero = run.created_at
+    began_at = borders[0][1] if borders else task.started_at
+    is_over = Status(task.status).is_terminal
+    bars = []
+    if ready_at is not None and not (is_over and began_at is None):
+        bars.append(_bar("wait", zero, ready_at, began_at, end))
+    for (kind, start), (_, stop) in pairwise(borders):
+        bars.append(_bar("attempt" if kind == "task_start" else "pause", zero, start, stop, end))
+    if borders and borders[-1][0] == "task_retry":
+        bars.append(_bar("pause", zero, borders[-1][1], task.completed_at if is_over else None, end))
+    elif task.started_at is not None:
+        bars.append(_bar("last", zero, task.started_at, task.completed_at if is_over else None, end))
+    return bars
+
+
+def _bar(kind: str, zero: datetime, start: datetime, stop: datetime | None, end: datetime) -> Bar:
+    first = _ms(zero, start)
+    return Bar(kind=kind, start=first, width=max(0, _ms(zero, stop or end) - first), is_open=stop is None)
+
+
+def _ms(zero: datetime, moment: datetime) -> int:
+    return max(0, round((moment - zero).total_seconds() * 1000))
+
+
+# --- what the page's scripts need ---
+
+
+def graph_of(tasks: Sequence[Task], run: Run | None, now: datetime) -> Json:
+    """The tree in few bytes: tasks are named by their place in the list. `needs` are the required dependencies, `likes` the others."""
+    place = {task.id: number for number, task in enumerate(tasks)}
+    return {
+        "is_running": run is not None and run.finished_at is None,
+        "created_ms": round(run.created_at.timestamp() * 1000) if run else None,
+        "now_ms": round(now.timestamp() * 1000),
+        "tasks": [
+            {
+                "id": task.id,
+                "name": task.name,
+                "status": task.status,
+                "executor": task.executor_id,
+                "parent": place.get(task.parent_id) if task.parent_id else None,
+                "needs": [place[item["id"]] for item in task.dependencies if item["required"]],
+                "likes": [place[item["id"]] for item in task.dependencies if not item["required"]],
+                "progress": task.progress,
+            }
+            for task in tasks
+        ],
+    }
+
+
+def _events(run: Run, names: Mapping[str, str]) -> list[Json]:
+    newest = TaskEvent.objects.filter(run_id=run.id, seq__lte=run.last_seq).order_by("-seq")[:EVENTS_SHOWN]
+    return [event.payload | {"name": names.get(event.task_id, event.task_id)} for event in reversed(newest)]
+
+
+def _asking(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Question, str]]:
+    names = {task.id: task.name for task in tasks}
+    return [(question, names[question.task_id]) for question in open_questions(caller, run_ids=[run.id])]
+
+
+def _counts(tasks: Sequence[Task]) -> dict[str, int]:
+    counts: defaultdict[str, int] = defaultdict(int)
+    for task in tasks:
+        counts[task.status] += 1
+    return dict(counts)
+
+
+def _token_usage(tasks: Sequence[Task]) -> Json | None:
+    """What the models of the whole tree used. None where none was asked."""
+    used = [task.token_usage for task in tasks if task.token_usage]
+    if not used:
+        return None
+    names = ("prompt_tokens", "completion_tokens", "total_tokens", "cost_usd")
+    return {name: sum(usage.get(name) or 0 for usage in used) for name in names}

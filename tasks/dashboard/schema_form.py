@@ -1,0 +1,145 @@
+"""A form for the inputs of an executor, made from its JSON Schema, and what was filled in, as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.conf import settings
+
+from tasks.dashboard.json_text import written
+from tasks.decoder import MalformedJson, decode
+
+Json = dict[str, Any]
+
+#: The fields of the form are called so, and then by the name of the input.
+PREFIX: Final = "in."
+#: The name of the field for inputs that have no field of their own.
+MORE: Final = ""
+LONG_TEXTS: Final = frozenset({"prompt", "requirement", "body", "text", "stdin", "content"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One input. `kind`: text, long_text, number, choice, flag, or json for whatever else there is."""
+
+    name: str
+    kind: str
+    value: str
+    is_required: bool
+    hint: str
+    default: str
+    choices: list[str]
+    problem: str
+
+
+def fields_of(schema: Json, values: Mapping[str, str], problems: Mapping[str, str]) -> list[Field]:
+    """The fields for the properties of the schema, with what stands in them and what is wrong with it."""
+    required = schema.get("required", [])
+    return [
+        Field(
+            name=name,
+            kind=kind_of(rule, name),
+            value=values.get(name, ""),
+            is_required=name in required,
+            hint=rule.get("description", ""),
+            default=_text(rule["default"]) if "default" in rule else "",
+            choices=_choices(rule),
+            problem=problems.get(name, ""),
+        )
+        for name, rule in _properties(schema).items()
+    ]
+
+
+def kind_of(rule: Json, name: str = "") -> str:
+    """Which kind of field takes a value that fits the schema."""
+    if _choices(rule):
+        return "choice"
+    kinds = {"boolean": "flag", "number": "number", "integer": "number", "string": "text"}
+    kind = kinds.get(rule["type"], "json") if isinstance(rule.get("type"), str) else "json"
+    return "long_text" if kind == "text" and name in LONG_TEXTS else kind
+
+
+def texts_of(schema: Json, inputs: Json) -> dict[str, str]:
+    """Inputs as the fields of the form show them; those that have none stand together in `MORE`."""
+    rules = _properties(schema)
+    texts = {name: _shown(value, rules[name]) for name, value in inputs.items() if name in rules}
+    others = {name: value for name, value in inputs.items() if name not in rules}
+    return texts | ({MORE: written(others)} if others else {})
+
+
+def takes_more(schema: Json) -> bool:
+    """Whether inputs without a field of their own are welcome."""
+    return schema.get("additionalProperties", True) is not False
+
+
+def read_inputs(schema: Json, texts: Mapping[str, str]) -> tuple[Json, dict[str, str]]:
+    """The inputs that were filled in, and field → what is wrong with it. An empty field is an input that is not given."""
+    inputs: Json = {}
+    problems: dict[str, str] = {}
+    for name, rule in _properties(schema).items():
+        text = texts.get(name, "")
+        if text.strip():
+            try:
+                inputs[name] = _value(text, rule, name)
+            except ValueError as error:
+                problems[name] = str(error)
+    try:
+        inputs |= read_object(texts.get(MORE, ""))
+    except ValueError as error:
+        problems[MORE] = str(error)
+    return inputs, problems
+
+
+def read_json(text: str) -> Any:
+    """The value of a JSON text, by the rules of every door. Raises ValueError saying where it breaks them."""
+    try:
+        return decode(text.encode(errors="replace"), nesting=settings.APFLOW.limits.nesting)
+    except MalformedJson as error:
+        raise ValueError(error.message.replace("The body", "This", 1)) from None
+
+
+def read_object(text: str) -> Json:
+    """The object of a JSON text; an empty text has none in it. Raises ValueError."""
+    value = read_json(text) if text.strip() else {}
+    if not isinstance(value, dict):
+        raise ValueError('This must be an object: {"name": value, …}')
+    return value
+
+
+def _value(text: str, rule: Json, name: str) -> Any:
+    kind = kind_of(rule, name)
+    if kind in ("text", "long_text"):
+        return text.replace("\r\n", "\n")
+    if kind == "choice":
+        return next((each for each in rule["enum"] if _text(each) == text), text)
+    try:
+        return read_json(text)
+    except ValueError:
+        if kind != "json":
+            raise ValueError(f"This must be a {'number' if kind == 'number' else 'yes or a no'}") from None
+        if "string" in _kinds(rule):
+            return text  # where texts are welcome beside other values, one needs no quotation marks
+        raise
+
+
+def _kinds(rule: Json) -> set[str]:
+    """The types that a schema names, in its alternatives too."""
+    kinds = rule.get("type", [])
+    own = {kinds} if isinstance(kinds, str) else set(kinds)
+    return own.union(*(_kinds(each) for each in [*rule.get("anyOf", []), *rule.get("oneOf", [])]))
+
+
+def _properties(schema: Json) -> dict[str, Json]:
+    return {name: rule for name, rule in schema.get("properties", {}).items() if isinstance(rule, dict)}
+
+
+def _choices(rule: Json) -> list[str]:
+    return [_text(each) for each in rule.get("enum", [])]
+
+
+def _shown(value: Any, rule: Json) -> str:
+    return value if isinstance(value, str) and kind_of(rule) != "json" else _text(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else written(value)

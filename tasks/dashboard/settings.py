@@ -1,0 +1,112 @@
+"""What people keep here for themselves: keys for language models, and keys for their programs."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from accounts import keys as api_keys
+from accounts.callers import Caller, Role
+from accounts.users import Refused, user_named
+from llmkeys import keys as llm_keys
+from llmkeys.header import MalformedKey
+from llmkeys.providers import UnknownProvider, known_providers
+from llmkeys.secret import Secret
+from tasks import lanes
+from tasks.dashboard.pages import Context, page, shown, told
+
+TEMPLATE: Final = "dashboard/settings.html"
+#: Named first, since most keys are theirs.
+USUAL: Final = ("openai", "anthropic", "gemini", "mistral", "groq")
+
+
+@page()
+async def overview(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`GET /ui/settings/`: the keys, by what is not secret of them."""
+    return await shown(request, caller, TEMPLATE, await _context(caller))
+
+
+@page("POST", needs=Role.OPERATOR)
+async def set_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Keep a key for a provider, in the place of an earlier one."""
+    provider, key = request.POST.get("provider", ""), Secret(request.POST.get("key", "").strip())
+    try:
+        stored = await lanes.write(llm_keys.set_key, user_id=caller.user_id, provider=provider, key=key)
+    except UnknownProvider as error:
+        return await _refused(request, caller, f"“{provider[:100]}” is {error.message}")
+    except MalformedKey as error:
+        return await _refused(request, caller, f"The key {error.message}")
+    return _done(request, f"The key …{stored.last_four} for {stored.provider} is kept.")
+
+
+@page("POST", needs=Role.OPERATOR)
+async def delete_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Forget the key for a provider."""
+    provider = request.POST.get("provider", "")
+    try:
+        deleted = await lanes.write(llm_keys.delete_key, user_id=caller.user_id, provider=provider)
+    except UnknownProvider as error:
+        return await _refused(request, caller, f"“{provider[:100]}” is {error.message}")
+    return _done(request, f"The key for {provider} is forgotten." if deleted else "There was no such key.")
+
+
+@page("POST")
+async def create_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """A new key for a program. Only this answer shows it: nothing keeps its text."""
+    days = request.POST.get("days", "")
+    lifetime = timedelta(days=int(days)) if days.isdecimal() and 0 < int(days) <= 3650 else None
+    is_read_only = "read_only" in request.POST
+    name = request.POST.get("name", "").strip()
+
+    def create(user: User) -> str:
+        return api_keys.create_key(user, name=name, is_read_only=is_read_only, lifetime=lifetime)[1]
+
+    try:
+        text = await lanes.write(_as_user, create, caller=caller)
+    except Refused as error:
+        return await _refused(request, caller, str(error))
+    return await shown(request, caller, TEMPLATE, await _context(caller) | {"new_key": text, "new_key_name": name})
+
+
+@page("POST")
+async def revoke_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """End a key: no program gets in with it any more."""
+    prefix = request.POST.get("prefix", "")
+    try:
+        key = await lanes.write(_as_user, lambda user: api_keys.revoke_key(prefix, user=user), caller=caller)
+    except Refused as error:
+        return await _refused(request, caller, str(error))
+    return _done(request, f"The key “{key.name}” is revoked.")
+
+
+async def _context(caller: Caller) -> Context:
+    providers = known_providers()
+    first = [name for name in USUAL if name in providers]
+    context: Context = {
+        "place": "settings",
+        "llm_keys": await lanes.read(llm_keys.list_keys, user_id=caller.user_id),
+        "providers": [*first, *sorted(providers - set(first))],
+    }
+    if settings.APFLOW.auth.is_on:
+        context["api_keys"] = await lanes.read(_as_user, lambda user: list(api_keys.keys_of(user)), caller=caller)
+    return context
+
+
+def _as_user(verb: Callable[[User], Any], *, caller: Caller) -> Any:
+    """Raises Refused while nobody has an account."""
+    if not settings.APFLOW.auth.is_on:
+        raise Refused("Authentication is off: whoever reaches this server needs no key. See auth.enabled.")
+    return verb(user_named(caller.user_id))
+
+
+async def _refused(request: HttpRequest, caller: Caller, message: str) -> HttpResponse:
+    return await shown(request, caller, TEMPLATE, await _context(caller) | {"problem": message}, status=422)
+
+
+def _done(request: HttpRequest, message: str) -> HttpResponse:
+    return told(request, reverse("dashboard:settings"), message, level=messages.SUCCESS)

@@ -1,0 +1,36 @@
+"""The addresses of the dashboard. An id comes last, since it may hold anything, slashes too."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.urls import URLPattern, path, re_path
+
+from tasks.dashboard import actions, inbox, new, settings, views
+
+app_name = "dashboard"
+
+
+def _of_task(place: str, view: Callable[..., Any], name: str) -> URLPattern:
+    return re_path(rf"^{place}/(?P<task_id>[^\0]+)\Z", view, name=name)
+
+
+urlpatterns = [
+    path("", views.trees, name="trees"),
+    path("new/", new.new_task, name="new"),
+    path("new/tree/", new.new_tree, name="new_tree"),
+    path("inbox/", inbox.inbox, name="inbox"),
+    path("executors/", views.executors, name="executors"),
+    path("settings/", settings.overview, name="settings"),
+    path("settings/llm-keys/", settings.set_llm_key, name="set_llm_key"),
+    path("settings/llm-keys/delete/", settings.delete_llm_key, name="delete_llm_key"),
+    path("settings/api-keys/", settings.create_api_key, name="create_api_key"),
+    path("settings/api-keys/revoke/", settings.revoke_api_key, name="revoke_api_key"),
+    _of_task("tasks", views.tree, "tree"),
+    _of_task("head", views.head, "head"),
+    _of_task("panel", views.panel, "panel"),
+    _of_task("run", actions.run, "run"),
+    _of_task("restart", actions.restart, "restart"),
+    _of_task("cancel", actions.cancel, "cancel"),
+    _of_task("answer", inbox.answer_question, "answer"),
+    _of_task("delete", actions.delete, "delete"),
+]

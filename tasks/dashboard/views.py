@@ -1,0 +1,114 @@
+"""The pages that show: the list of trees, a tree, the executors."""
+
+from dataclasses import replace
+from typing import Final
+
+from django.http import HttpRequest, HttpResponse
+
+from accounts.callers import Caller
+from tasks import lanes
+from tasks.confidential import for_pages
+from tasks.dashboard.code import as_code
+from tasks.dashboard.listing import ORDERS, list_trees, read_filters
+from tasks.dashboard.pages import Context, base_url, page, shown
+from tasks.dashboard.picture import Picture, picture_of
+from tasks.details import Detail, detail
+from tasks.executors import describe, disabled_executors, executor_ids
+from tasks.models import Task
+from tasks.questions import open_questions
+from tasks.status import Status
+
+RELATIVES_SHOWN: Final = 50
+
+
+@page()
+async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`GET /`: the caller's trees."""
+    filters = read_filters(request.GET)
+    listing = await lanes.read(list_trees, caller=caller, filters=filters)
+    first_query = replace(filters, cursor="").query()
+    context = {
+        "place": "tasks",
+        "listing": listing,
+        "filters": filters,
+        "first_query": first_query,
+        "next_query": filters.query(cursor=listing.next_cursor) if listing.next_cursor else "",
+        "statuses": list(Status),
+        "executors": sorted({*executor_ids(), *disabled_executors()}),
+        "orders": ORDERS,
+    }
+    if "HX-Request" not in request.headers:
+        return await shown(request, caller, "dashboard/trees.html", context)
+    response = await shown(request, caller, "dashboard/listing.html", context)
+    response["HX-Push-Url"] = f"/?{first_query}" if first_query else "/"  # without the fields that are empty
+    return response
+
+
+@page()
+async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
+    """`GET /ui/tasks/{id}`: the tree of the task, with this task chosen."""
+    picture = await lanes.read(picture_of, caller=caller, task_id=task_id)
+    chosen = await lanes.read(_chosen, caller=caller, task_id=task_id)
+    return await shown(request, caller, "dashboard/tree.html", chosen | _of_tree(request, picture, task_id))
+
+
+@page()
+async def head(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
+    """`GET /ui/head/{id}`: what stands above the tree; the page asks for it anew when the run is over."""
+    picture = await lanes.read(picture_of, caller=caller, task_id=task_id)
+    return await shown(request, caller, "dashboard/tree_head.html", _of_tree(request, picture, task_id))
+
+
+@page()
+async def panel(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
+    """`GET /ui/panel/{id}`: what the tree's page shows beside the tree when another task is chosen."""
+    return await shown(
+        request, caller, "dashboard/panel.html", await lanes.read(_chosen, caller=caller, task_id=task_id)
+    )
+
+
+@page()
+async def executors(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`GET /ui/executors/`: what can do the work of a task."""
+    ids = sorted({*executor_ids(), *disabled_executors()})
+    context = {
+        "place": "executors",
+        "executors": [
+            describe(executor_id) | {"enable_with": disabled_executors().get(executor_id)} for executor_id in ids
+        ],
+    }
+    return await shown(request, caller, "dashboard/executors.html", context)
+
+
+def _of_tree(request: HttpRequest, picture: Picture, task_id: str) -> Context:
+    return {
+        "place": "tasks",
+        "picture": picture,
+        "selected_id": task_id,
+        "is_running": picture.is_running,
+        "code": as_code(picture.root.id, base_url=base_url(request)),
+    }
+
+
+def _chosen(*, caller: Caller, task_id: str) -> Context:
+    """All that the panel shows of a task. Raises TaskNotFound."""
+    found = detail(caller=caller, task_id=task_id)
+    return {
+        "detail": found,
+        "inputs": for_pages(found.task, found.task.inputs),
+        "resolved_inputs": for_pages(found.task, found.resolved_inputs),
+        "dependencies": _dependencies(found),
+        "dependants": found.dependants[:RELATIVES_SHOWN],
+        "more_dependencies": max(0, len(found.task.dependencies) - RELATIVES_SHOWN),
+        "more_dependants": max(0, len(found.dependants) - RELATIVES_SHOWN),
+        "events": found.events,
+        "question": next(iter(open_questions(caller, task_id=task_id)), None),
+        "is_running": found.run is not None and found.run.finished_at is None,
+    }
+
+
+def _dependencies(found: Detail) -> list[tuple[Task, bool]]:
+    """What the task depends on, and whether it requires it."""
+    required = {item["id"]: item["required"] for item in found.task.dependencies}
+    tasks = Task.objects.tree(found.task.root_id).filter(id__in=list(required)).only("id", "name", "status")
+    return [(task, required[task.id]) for task in tasks[:RELATIVES_SHOWN]]

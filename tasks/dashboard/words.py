@@ -1,0 +1,34 @@
+"""How pages write durations, statuses and the addresses of tasks. Pure."""
+
+from typing import Final
+from urllib.parse import quote
+
+MINUTE: Final = 60
+HOUR: Final = 3600
+DAY: Final = 86_400
+WORDS: Final = {"in_progress": "running"}
+
+
+def duration(seconds: float | None) -> str:
+    """As short as it stays clear: 40 ms, 3.2 s, 4 m 05 s, 2 h 10 m. Empty for None."""
+    if seconds is None:
+        return ""
+    if seconds < 0.9995:
+        return f"{round(seconds * 1000)} ms"
+    if seconds < MINUTE:
+        return f"{seconds:.1f} s"
+    if seconds < HOUR:
+        return f"{int(seconds // MINUTE)} m {int(seconds % MINUTE):02d} s"
+    if seconds < DAY:
+        return f"{int(seconds // HOUR)} h {int(seconds % HOUR // MINUTE):02d} m"
+    return f"{int(seconds // DAY)} d {int(seconds % DAY // HOUR)} h"
+
+
+def word(status: str) -> str:
+    """A status as people say it."""
+    return WORDS.get(status, status)
+
+
+def path_of(task_id: str) -> str:
+    """The page of a task."""
+    return f"/ui/tasks/{quote(task_id, safe='')}"

@@ -1,0 +1,137 @@
+"""The one strict JSON decoder at every door: what a database, a browser or the next reader would trip over stays out.
+
+orjson parses, and itself refuses bad UTF-8, NaN, lone surrogates and floats that overflow. What it lets pass is looked
+for with a few cheap counts; only a body that these make suspect is read again, token by token.
+"""
+
+import gc
+import re
+from typing import Any
+
+import orjson
+
+INT64 = range(-(2**63), 2**63)
+LONG_NUMBER = b"0" * 19  # the shortest that may not fit into 64 bits, once every digit is written as 0
+DIGITS = bytes.maketrans(b"123456789", b"000000000")
+NUL = b"\\u0000"
+MOST_MARKS = 1_000_000  # commas and opening brackets; 10 MiB could hold ten times as many, and take as many seconds
+WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+
+# In JSON that is valid: a string (group 1), with the colon that makes it a key (group 2), a long number, or a bracket.
+TOKEN = re.compile(rb'("(?:[^"\\]++|\\.)*+")([ \t\n\r]*:)?|(?<![0-9.eE+-])-?[0-9]{19}[0-9.eE+-]*|[\[\]{}]', re.DOTALL)
+
+
+class MalformedJson(ValueError):
+    """The body is not JSON that this server takes. The message says where and why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+def decode(body: bytes, *, nesting: int = 64) -> Any:
+    """The value of a JSON text (RFC 8259) in UTF-8, its objects and lists at most `nesting` deep (itself at most 200).
+
+    Raises MalformedJson for anything else, and for duplicate keys, NUL characters, lone surrogates, NaN, infinities,
+    integers beyond 64 bits, and more values than a server should look at.
+    """
+    value = _parse(body)
+    if _count_marks(body) > MOST_MARKS and _count_marks(_without_strings(body)) > MOST_MARKS:
+        raise MalformedJson(f"The body holds more than {MOST_MARKS:,} commas and opening brackets. Split it.")
+    if _is_deep(body, value, nesting) or _is_suspect(body, value):
+        _scan(body, nesting)
+    return value
+
+
+def _parse(body: bytes) -> Any:
+    gc.disable()  # it would walk through all that the parser has made so far, again and again, and find no garbage
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJson(_why(body, error)) from None
+    finally:
+        gc.enable()
+
+
+def _count_marks(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _without_strings(body: bytes) -> bytes:
+    """Valid JSON with every string left out."""
+    return b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
+
+
+def _why(body: bytes, error: orjson.JSONDecodeError) -> str:
+    if not body.strip():
+        return "The body is empty: send a JSON text."
+    if body.startswith(WIDE_MARKS) or b"\0" in body[:4]:
+        return "The body is not JSON: it is not in UTF-8, but looks like UTF-16 or UTF-32 (byte 0)."
+    try:
+        body.decode()
+    except UnicodeDecodeError as bad:
+        return f"The body is not JSON: it is not in UTF-8 ({bad.reason}, byte {bad.start})."
+    return f"The body is not JSON: {error}."
+
+
+def _is_deep(body: bytes, value: Any, nesting: int) -> bool:
+    """Whether the value is nested deeper. orjson stops at 1,024 levels, so nothing here can run away."""
+    if body.count(b"{") + body.count(b"[") <= nesting:
+        return False
+    level = [value]
+    for _ in range(nesting + 1):
+        level = [item for item in level if type(item) is dict or type(item) is list]
+        if not level:
+            return False
+        level = [item for holder in level for item in (holder.values() if type(holder) is dict else holder)]
+    return True
+
+
+def _is_suspect(body: bytes, value: Any) -> bool:
+    """Whether the body may hold what orjson lets pass: a NUL, a long integer, or a key that occurs twice in an object.
+
+    A repeated key is lost in the value, and with it two of the body's quotation marks.
+    """
+    return (
+        NUL in body
+        or LONG_NUMBER in body.translate(DIGITS)
+        or _count_quotes(body) != _count_quotes(orjson.dumps(value))
+    )
+
+
+def _count_quotes(text: bytes) -> int:
+    """How many quotation marks open or close a string: those that no backslash escapes."""
+    text = text.replace(rb"\\", b"")
+    return text.count(b'"') - text.count(rb"\"")
+
+
+def _scan(body: bytes, nesting: int) -> None:
+    """Read valid JSON once more and raise MalformedJson at the first thing that is refused all the same."""
+    keys: list[set[str]] = []  # of each object that is open; a list keeps an empty set
+    for token in TOKEN.finditer(body):
+        text, start = token[0], token.start()
+        if text in (b"{", b"["):
+            keys.append(set())
+            if len(keys) > nesting:
+                raise MalformedJson(f"The body is nested deeper than {nesting} levels (byte {start}).")
+        elif text in (b"}", b"]"):
+            keys.pop()
+        elif token[1]:
+            _check_string(orjson.loads(token[1]), start, keys[-1] if token[2] else None)
+        elif text.lstrip(b"-").isdigit() and int(text) not in INT64:
+            raise MalformedJson(f"The integer {_short(text.decode())} does not fit into 64 bits (byte {start}).")
+
+
+def _check_string(text: str, start: int, keys: set[str] | None) -> None:
+    """`keys` are those that the object has so far, when the string is a key."""
+    if "\0" in text:
+        raise MalformedJson(f"A {'string' if keys is None else 'key'} holds the NUL character \\u0000 (byte {start}).")
+    if keys is None:
+        return
+    if text in keys:
+        raise MalformedJson(f"The key '{_short(text)}' occurs twice in one object (byte {start}).")
+    keys.add(text)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}…"

@@ -1,0 +1,101 @@
+"""The event log: the rows of all runs, read from one place on, or of one run."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+from django.db import connection
+
+Event = dict[str, Any]
+
+PAGE: Final = 500
+WINDOW: Final = 1_000
+"""When a reader starts, numbers missing among so many of the newest may belong to events that are being committed."""
+HOLE_SECONDS: Final = 30.0
+"""A number that is missing for longer than any of our transactions lasts was rolled back."""
+MAX_HOLES: Final = 100
+
+OF_RUN: Final = "SELECT payload FROM tasks_taskevent WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s"
+NEWEST: Final = "SELECT coalesce(max(id), 0) FROM tasks_taskevent"
+IDS: Final = "SELECT id FROM tasks_taskevent WHERE id > %s AND id <= %s ORDER BY id"
+NEWS: Final = (
+    "SELECT e.id, e.run_id, r.user_id, e.payload FROM tasks_taskevent e JOIN tasks_run r ON r.id = e.run_id "
+    "WHERE e.id > %s{holes} ORDER BY e.id LIMIT %s"
+)
+
+
+class Row(NamedTuple):
+    """An event of any run: `payload` is its JSON, `owner` whose run it is."""
+
+    id: int
+    run_id: str
+    owner: str
+    payload: str
+
+
+class Hole(NamedTuple):
+    """Numbers without an event, which may still get one until `until`."""
+
+    first: int
+    last: int
+    until: float
+
+
+def read(*, run_id: str, after: int = 0, limit: int = PAGE) -> list[Event]:
+    """The run's events beyond `after`, in order."""
+    with connection.cursor() as cursor:
+        cursor.execute(OF_RUN, [run_id, after, limit])
+        return [orjson.loads(payload) for (payload,) in cursor.fetchall()]
+
+
+class LogReader:
+    """A place in the log of all runs. `news` are the events that were committed since it was made or last asked.
+
+    Numbers are given in order; PostgreSQL commits them in any. A number that is missing is therefore asked for again for a while.
+    The events of one run come in their order all the same: their writer holds the run's row.
+    """
+
+    def __init__(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(NEWEST)
+            (self._newest,) = cursor.fetchone()
+            first = max(1, self._newest - WINDOW + 1)
+            cursor.execute(IDS, [first - 1, self._newest])
+            found = [number for (number,) in cursor.fetchall()]
+        self._holes = _holes_in(first, self._newest, found)
+
+    def news(self, *, limit: int) -> list[Row]:
+        """At most `limit`; as many as that mean that there may be more."""
+        now = time.monotonic()
+        self._holes = [hole for hole in self._holes if hole.until > now][-MAX_HOLES:]
+        numbers = [number for hole in self._holes for number in (hole.first, hole.last)]
+        statement = NEWS.format(holes=" OR e.id BETWEEN %s AND %s" * len(self._holes))
+        with connection.cursor() as cursor:
+            cursor.execute(statement, [self._newest, *numbers, limit])
+            rows = [Row(*row) for row in cursor.fetchall()]
+        if rows:
+            self._move([row.id for row in rows])
+        return rows
+
+    def _move(self, found: Sequence[int]) -> None:
+        newest = max(self._newest, found[-1])
+        filled = [piece for hole in self._holes for piece in _pieces(hole, found)]
+        self._holes = filled + _holes_in(self._newest + 1, newest, found)
+        self._newest = newest
+
+
+def _holes_in(first: int, last: int, found: Iterable[int]) -> list[Hole]:
+    return list(_pieces(Hole(first, last, time.monotonic() + HOLE_SECONDS), found))
+
+
+def _pieces(hole: Hole, found: Iterable[int]) -> Iterator[Hole]:
+    """What is left of a hole without the numbers that were found, which are in order."""
+    first = hole.first
+    for number in found:
+        if hole.first <= number <= hole.last:
+            if number > first:
+                yield Hole(first, number - 1, hole.until)
+            first = number + 1
+    if first <= hole.last:
+        yield Hole(first, hole.last, hole.until)

@@ -1,0 +1,106 @@
+"""The registry of executors: ours in one table, imported on first use, and beside them those of plug-ins."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from types import MappingProxyType
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from tasks.exceptions import ExecutorNotFound
+from tasks.executors.base import Executor, Json
+from tasks.executors.plugins import EXTRAS, plugins
+
+EXECUTORS: Mapping[str, str] = MappingProxyType(
+    {
+        "a2a_executor": "tasks.executors.a2a.A2a",
+        "aggregate_results_executor": "tasks.executors.aggregate.AggregateResults",
+        "batch_crewai_executor": "tasks.executors.batch_crewai.BatchCrewAi",
+        "approval_executor": "tasks.executors.approval.Approval",
+        "command_executor": "tasks.executors.command.Command",
+        "crewai_executor": "tasks.executors.crewai.CrewAi",
+        "echo_executor": "tasks.executors.echo.Echo",
+        "generate_executor": "tasks.executors.generate.Generate",
+        "llm_executor": "tasks.executors.llm.Llm",
+        "python_executor": "tasks.executors.python.Python",
+        "rest_executor": "tasks.executors.rest.Rest",
+        "sleep_executor": "tasks.executors.sleep.Sleep",
+        "system_info_executor": "tasks.executors.system_info.SystemInfo",
+    }
+)
+
+#: The extra that some of these need, which is known without importing them.
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {
+        "batch_crewai_executor": "crewai",
+        "crewai_executor": "crewai",
+        "generate_executor": "llm",
+        "llm_executor": "llm",
+    }
+)
+
+
+@cache
+def executor_ids() -> frozenset[str]:
+    """The ids of all executors that may be used. Imports plug-ins, none of our own executors.
+
+    Raises ImproperlyConfigured when a plug-in is wrong or takes an id of ours.
+    """
+    if taken := sorted(EXECUTORS.keys() & plugins().executors.keys()):
+        cls = plugins().executors[taken[0]]
+        raise ImproperlyConfigured(
+            f"Executor {cls.__module__}.{cls.__qualname__}: the id '{taken[0]}' is a built-in executor's. Choose another."
+        )
+    return frozenset(EXECUTORS.keys() | plugins().executors.keys()) - disabled_executors().keys()
+
+
+@cache
+def disabled_executors() -> Mapping[str, str]:
+    """The executors that lack something: id, and the line that enables it."""
+    off = {} if settings.APFLOW_COMMAND.allow else {"command_executor": "executors.command.allow: [/path/of/a/program]"}
+    extras = {**NEEDS, **{executor_id: cls.extra for executor_id, cls in plugins().executors.items()}}
+    missing = {
+        executor_id: f"pip install 'aipartnerupflow[{extra}]'"
+        for executor_id, extra in extras.items()
+        if extra is not None and find_spec(EXTRAS[extra]) is None
+    }
+    return MappingProxyType(off | missing)
+
+
+@cache
+def get_executor(executor_id: str) -> Executor:
+    """The one instance of this process. Raises ExecutorNotFound, with the closest ids or the line that enables it."""
+    if executor_id not in executor_ids():
+        raise ExecutorNotFound(
+            executor_id,
+            close_matches=get_close_matches(executor_id, sorted(executor_ids())),
+            enable_with=disabled_executors().get(executor_id),
+        )
+    return _class_of(executor_id)()
+
+
+def describe(executor_id: str) -> Json:
+    """What an executor declares, as JSON. Raises ExecutorNotFound."""
+    is_enabled = executor_id not in disabled_executors()
+    cls = type(get_executor(executor_id)) if is_enabled else _class_of(executor_id)
+    return {
+        "id": cls.id,
+        "name": cls.name,
+        "description": cls.description,
+        "tags": list(cls.tags),
+        "input_schema": cls.input_schema,
+        "result_schema": cls.result_schema,
+        "idempotent": cls.idempotent,
+        "cancelable": cls.cancelable,
+        "extra": cls.extra,
+        "enabled": is_enabled,
+        "example": cls.example,
+    }
+
+
+def _class_of(executor_id: str) -> type[Executor]:
+    plugin = plugins().executors.get(executor_id)
+    return plugin if plugin is not None else import_string(EXECUTORS[executor_id])

@@ -1,0 +1,35 @@
+"""Gathers the results of a task's dependencies: the usual root of a tree."""
+
+from typing import ClassVar
+
+from tasks.executors.base import Context, Executor, Json
+
+
+class AggregateResults(Executor):
+    """One object with the result of each completed dependency."""
+
+    id = "aggregate_results_executor"
+    name = "Aggregate results"
+    description = "Gathers the results of its dependencies into one object, by dependency id."
+    tags = ("core",)
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "results": {"type": "object"},
+            "summary": {"type": "string"},
+            "count": {"type": "integer"},
+        },
+        "required": ["results", "summary", "count"],
+    }
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        results = dict(context.dependency_results)
+        return {"results": results, "summary": _summary(list(results)), "count": len(results)}
+
+
+def _summary(ids: list[str]) -> str:
+    """The number of results and the first ten ids, so that it stays a line below a fan-out of thousands."""
+    if not ids:
+        return "No results: the task has no completed dependencies."
+    more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
+    return f"{len(ids)} result{'s' if len(ids) > 1 else ''}: {', '.join(ids[:10])}{more}."

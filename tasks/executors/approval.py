@@ -1,0 +1,58 @@
+"""Asks a person, and waits for as long as that takes."""
+
+from typing import ClassVar
+
+from tasks.executors.base import Context, Executor, Json, Parked
+
+MONTH_SECONDS = 30 * 86_400
+
+
+class Approval(Executor):
+    """The question is answered by `tasks.answer`, by link or in the dashboard; nothing is held while it waits."""
+
+    id = "approval_executor"
+    name = "Approval"
+    description = (
+        "Asks a question and waits for somebody's answer: with `options` for one of these, else for any. No worker waits meanwhile, "
+        "and restarts change nothing. Without an answer in `timeout_seconds` the task fails."
+    )
+    tags = ("core", "human")
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "question": {"type": "string", "minLength": 1, "maxLength": 10_000},
+            "options": {
+                "type": "array",
+                "items": {"type": "string", "minLength": 1, "maxLength": 255},
+                "minItems": 1,
+                "maxItems": 20,
+                "uniqueItems": True,
+                "description": "The answers to choose from",
+            },
+            "timeout_seconds": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "maximum": 12 * MONTH_SECONDS,
+                "description": "So long it waits; for any time unless given",
+            },
+        },
+        "required": ["question"],
+    }
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "answer": {"description": "One of the options, or any JSON value"},
+            "by": {"type": "string", "description": "Who answered"},
+            "comment": {"type": "string"},
+        },
+        "required": ["answer", "by"],
+    }
+    example: ClassVar[Json] = {"question": "Publish the report?", "options": ["yes", "no"]}
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        if (reply := context.reply) is None:
+            raise Parked(
+                inputs["question"], options=inputs.get("options"), expires_after_seconds=inputs.get("timeout_seconds")
+            )
+        comment = {} if reply.comment is None else {"comment": reply.comment}
+        return {"answer": reply.answer, "by": reply.by, **comment}

@@ -1,0 +1,19 @@
+"""Gives back what it got."""
+
+from typing import ClassVar
+
+from tasks.executors.base import Context, Executor, Json
+
+
+class Echo(Executor):
+    """Its inputs are its result."""
+
+    id = "echo_executor"
+    name = "Echo"
+    description = "Returns its inputs, the results of its dependencies among them."
+    tags = ("demo", "test")
+    result_schema: ClassVar[Json] = {"type": "object"}
+    example: ClassVar[Json] = {"message": "hello"}
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        return inputs

@@ -1,0 +1,121 @@
+"""Lets a model write a tree of tasks for what a person wants. The tree is checked as a request is; nobody runs it here."""
+
+from typing import Any, ClassVar, Final
+
+import orjson
+
+from tasks.exceptions import TasksError
+from tasks.executors import describe, executor_ids
+from tasks.executors.base import Context, Executor, ExecutorError, Json
+from tasks.llm.asking import ask
+from tasks.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_for
+from tasks.requests import checked
+
+ATTEMPTS: Final = 2
+"""A first answer, and one that mends it."""
+RULES: Final = f"""\
+You write trees of tasks for a server that runs them. {TREE_WANTED}
+
+The JSON is {{"tasks": [...]}}. Each task has
+- "id": a short text, unique in the tree;
+- "name": what it does, in a few words;
+- "parent_id": the task under which it stands. Exactly one task has none: the root;
+- "schemas": {{"method": "<executor>"}}, one of those below, or no "schemas" for a mere group, which completes with its children;
+- "inputs": an object that fits the executor's input schema;
+- "dependencies": a list of ids of tasks that must complete first. Only dependencies decide the order. What they result in
+  is added to the inputs under their ids;
+- "params": settings of the executor, such as "works" of a crew, "retry" {{"max_attempts": 3}} or "timeout_seconds"; often left out;
+- "priority": 0 urgent, 1 high, 2 normal, 3 low; often left out.
+No other fields. No circles. The usual root is aggregate_results_executor, depending on the tasks whose results matter. Use as few
+tasks as do the work, and no credentials.
+
+The executors, each with its input schema:
+"""
+
+
+class Generate(Executor):
+    """One answer of a model, and one more where the first is no valid tree."""
+
+    id = "generate_executor"
+    name = "Tree writer"
+    description = (
+        "Lets a language model write a tree of tasks for a requirement in plain words. The tree is checked, not run."
+    )
+    tags = ("ai", "llm")
+    extra = "llm"
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "requirement": {"type": "string", "minLength": 1, "maxLength": 20_000, "description": "What is to be done"},
+            "model": {"type": "string", "minLength": 1, "description": "provider/name; else the operator's"},
+        },
+        "required": ["requirement"],
+    }
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "tasks": {"type": "array", "items": {"type": "object"}, "description": "As tasks.create takes them"},
+            "count": {"type": "integer"},
+        },
+        "required": ["tasks", "count"],
+    }
+    example: ClassVar[Json] = {"requirement": "Look at CPU, memory and disk of this machine, and gather the figures."}
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        model, api_base = model_for(context, inputs.get("model")), api_base_for(context)
+        messages = [{"role": "system", "content": _instructions()}, {"role": "user", "content": inputs["requirement"]}]
+        fault = ""
+        for attempt in range(1, ATTEMPTS + 1):
+            prompt = Prompt(
+                model=model, messages=messages, run_id=context.run_id, user_id=context.user_id, api_base=api_base
+            )
+            answer = await ask(prompt, spent=context.spent)
+            try:
+                tasks = _tasks_in(answer.content or "")
+                return {"tasks": tasks, "count": len(tasks)}
+            except _NoTree as error:
+                fault = str(error)
+            context.report(attempt / (ATTEMPTS + 1), f"The tree was refused: {fault}")
+            correction = f"That was refused: {fault} {TREE_WANTED} Mend that, and keep the rest."
+            messages += [
+                {"role": "assistant", "content": answer.content or ""},
+                {"role": "user", "content": correction},
+            ]
+        raise ExecutorError(
+            f"{model} wrote no valid tree in {ATTEMPTS} attempts: {fault} Say more exactly what is to be done."
+        )
+
+
+class _NoTree(Exception):
+    """The answer cannot be taken. The message says why, to the model and to the person."""
+
+
+def _instructions() -> str:
+    about = (describe(executor_id) for executor_id in sorted(executor_ids() - {Generate.id}))
+    lines = [f"- {each['id']}: {each['description']} {orjson.dumps(each['input_schema']).decode()}" for each in about]
+    return RULES + "\n".join(lines)
+
+
+def _tasks_in(text: str) -> list[Json]:
+    """The tree that an answer holds, valid by the rules of a request. Raises _NoTree."""
+    value = _json_in(text)
+    tasks = value.get("tasks") if isinstance(value, dict) and "tasks" in value else value
+    if not isinstance(tasks, list):
+        raise _NoTree("the JSON has no list of tasks.")
+    if any(isinstance(task, dict) and "user_id" in task for task in tasks):
+        raise _NoTree("a task has a user_id, which is not yours to give.")
+    try:
+        checked(tasks)
+    except TasksError as error:
+        raise _NoTree(error.message) from None
+    return tasks
+
+
+def _json_in(text: str) -> Any:
+    """What stands between the first and the last bracket: models like to talk around it. Raises _NoTree."""
+    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    end = max(text.rfind("}"), text.rfind("]"))
+    try:
+        return orjson.loads(text[min(starts) : end + 1] if starts else text)
+    except orjson.JSONDecodeError:
+        raise _NoTree("the answer is not JSON.") from None

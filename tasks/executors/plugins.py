@@ -1,0 +1,127 @@
+"""What the operator adds: executors and functions, from entry points and from the modules named in the configuration."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import MappingProxyType, ModuleType
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from tasks.executors.base import Executor, Json
+from tasks.schema import fault
+
+Function = Callable[..., Any]
+Marked = TypeVar("Marked", bound=Function)
+
+#: Each extra of ours, and the module whose presence shows that it is installed.
+EXTRAS: Mapping[str, str] = MappingProxyType({"llm": "litellm", "crewai": "crewai"})
+ENTRY_POINT_GROUP = "aipartnerupflow.executors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugins:
+    """Executor classes by id, and the functions that `python_executor` may call by name."""
+
+    executors: Mapping[str, type[Executor]]
+    functions: Mapping[str, Function]
+
+
+def python_function(function: Marked) -> Marked:
+    """Let tasks call this function, by its name, through `python_executor`."""
+    function.__dict__["is_python_function"] = True
+    return function
+
+
+@cache
+def plugins() -> Plugins:
+    """Everything that the operator added, loaded once per process.
+
+    Raises ImproperlyConfigured naming the module, entry point or class that is wrong.
+    """
+    modules = [_load_module(name) for name in settings.APFLOW_EXECUTOR_MODULES]
+    from_modules = [(cls.id, cls) for module in modules for cls in _executors_of(module)]
+    executors = _by_name("executor id", [*_executors_of_entry_points(), *from_modules])
+    functions = [(function.__name__, function) for module in modules for function in _functions_of(module)]
+    return Plugins(executors=executors, functions=_by_name("function", functions))
+
+
+def _load_module(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except Exception as error:  # the operator's code may raise anything while it is imported
+        raise ImproperlyConfigured(
+            f"executors.modules: '{name}' cannot be imported: {type(error).__name__}: {error}. "
+            "Correct the name, or install the package that has it."
+        ) from error
+
+
+def _executors_of(module: ModuleType) -> Iterator[type[Executor]]:
+    """The finished executors that the module itself defines: neither what it imported nor a base class of its own."""
+    for value in vars(module).values():
+        is_its_own = inspect.isclass(value) and issubclass(value, Executor) and value.__module__ == module.__name__
+        if is_its_own and not inspect.isabstract(value):
+            yield _checked(value)
+
+
+def _functions_of(module: ModuleType) -> Iterator[Function]:
+    for value in vars(module).values():
+        if inspect.isfunction(value) and "is_python_function" in vars(value) and value.__module__ == module.__name__:
+            yield value
+
+
+def _executors_of_entry_points() -> Iterator[tuple[str, type[Executor]]]:
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        place = f"Entry point '{entry_point.name} = {entry_point.value}' in group {ENTRY_POINT_GROUP}"
+        try:
+            cls = entry_point.load()
+        except Exception as error:  # the plug-in's code may raise anything while it is imported
+            raise ImproperlyConfigured(f"{place} cannot be loaded: {type(error).__name__}: {error}.") from error
+        if not (inspect.isclass(cls) and issubclass(cls, Executor)) or inspect.isabstract(cls):
+            raise ImproperlyConfigured(f"{place} is no Executor class with an `execute`.")
+        if _checked(cls).id != entry_point.name:
+            raise ImproperlyConfigured(f"{place}: the class has id '{cls.id}'. Give both the same name.")
+        yield cls.id, cls
+
+
+def _checked(cls: type[Executor]) -> type[Executor]:
+    """The class itself. Raises ImproperlyConfigured when what it declares is incomplete or wrong."""
+    place = f"Executor {cls.__module__}.{cls.__qualname__}"
+    for attribute in ("id", "name", "description"):
+        text = getattr(cls, attribute, None)
+        if not isinstance(text, str) or not 0 < len(text) <= 255:
+            raise ImproperlyConfigured(f"{place} has no `{attribute}`. Set it to a text of 1 to 255 characters.")
+    if not inspect.iscoroutinefunction(cls.execute):
+        raise ImproperlyConfigured(f"{place}: `execute` is not async. Write `async def execute`.")
+    if cls.extra is not None and cls.extra not in EXTRAS:
+        raise ImproperlyConfigured(f"{place}: unknown extra '{cls.extra}'. The extras are {', '.join(EXTRAS)}.")
+    _check_schema(cls.input_schema, f"{place}.input_schema")
+    _check_schema(cls.result_schema, f"{place}.result_schema")
+    return cls
+
+
+def _check_schema(schema: Json, place: str) -> None:
+    if problem := fault(schema):
+        raise ImproperlyConfigured(f"{place} is no JSON Schema: {problem}.")
+
+
+Named = TypeVar("Named", type[Executor], Function)
+
+
+def _by_name(what: str, pairs: list[tuple[str, Named]]) -> Mapping[str, Named]:
+    named: dict[str, Named] = {}
+    for name, value in pairs:
+        if name in named:
+            raise ImproperlyConfigured(
+                f"Two plug-ins have the {what} '{name}': {_path(named[name])} and {_path(value)}. Rename one."
+            )
+        named[name] = value
+    return MappingProxyType(named)
+
+
+def _path(value: type[Executor] | Function) -> str:
+    return f"{value.__module__}.{value.__qualname__}"

@@ -1,0 +1,37 @@
+"""Waits, and tells how far it is."""
+
+import asyncio
+from typing import ClassVar
+
+from tasks.executors.base import Context, Executor, Json
+
+
+class Sleep(Executor):
+    """Waits `seconds` in `steps` equal parts, with progress after each."""
+
+    id = "sleep_executor"
+    name = "Sleep"
+    description = "Waits for a number of seconds, in steps, and reports progress after each step."
+    tags = ("demo", "test")
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "seconds": {"type": "number", "minimum": 0, "maximum": 86_400, "default": 1},
+            "steps": {"type": "integer", "minimum": 1, "maximum": 1_000, "default": 1},
+        },
+    }
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {"slept_seconds": {"type": "number"}},
+        "required": ["slept_seconds"],
+    }
+    example: ClassVar[Json] = {"seconds": 3, "steps": 3}
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        seconds = inputs.get("seconds", 1)
+        steps = int(inputs.get("steps", 1))  # JSON Schema takes 3.0 for an integer
+        for done in range(1, steps + 1):
+            await asyncio.sleep(seconds / steps)
+            if done < steps:  # the end of the last step is the end of the task, which tells of itself
+                context.report(done / steps, f"step {done} of {steps}")
+        return {"slept_seconds": seconds}

@@ -1,0 +1,34 @@
+"""Which language models a tree names, wherever an executor may read one: they tell whose an LLM key is that came without a provider."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from tasks.models import Task
+
+FIELDS: Final = frozenset({"model", "llm", "function_calling_llm", "manager_llm", "planning_llm"})
+MOST: Final = 100
+MOST_CHARACTERS: Final = 200
+
+
+def model_names(tasks: Iterable[Task]) -> list[str]:
+    """Each name once, at most 100 of them. Some may be no models: only LiteLLM can tell, and it lives in worker processes."""
+    names = {name for task in tasks for name in _of_task(task) if len(name) <= MOST_CHARACTERS}
+    return sorted(names)[:MOST]
+
+
+def _of_task(task: Task) -> Iterator[str]:
+    schemas = {name: value for name, value in (task.schemas or {}).items() if name != "input_schema"}
+    own = {"model": task.inputs.get("model")}
+    return _named([task.params, schemas, own])
+
+
+def _named(value: Any) -> Iterator[str]:
+    """Iterative: what a client sends may be nested deeply."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            yield from (text for name, text in value.items() if name in FIELDS and isinstance(text, str))
+            left += value.values()
+        elif isinstance(value, list):
+            left += value

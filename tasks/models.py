@@ -1,0 +1,333 @@
+"""The rows: tasks, runs of a tree, their events, webhooks and questions, requests to cancel or to repeat, the worker processes that are alive."""
+
+from typing import ClassVar, Self
+
+from django.db import models
+from django.db.models.functions import Coalesce, Now
+
+from accounts.callers import Caller
+from tasks.fields import JsonTextField
+from tasks.ids import new_id
+from tasks.status import Status
+
+IS_ROOT = models.Q(parent_id=None)
+#: When the status of a run was last changed.
+STATUS_AT = Coalesce("finished_at", "started_at", "created_at")
+STATUS_CHOICES = [(status.value, status.value) for status in Status]
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """The tasks that the caller may see and touch: the one home of authorisation."""
+        return self if caller.sees_all else self.filter(user_id=caller.user_id)
+
+    def tree(self, root_id: str) -> Self:
+        """All tasks of a tree, in the order of the request that made it."""
+        return self.filter(root_id=root_id).order_by("position")
+
+    def hold_tree(self, root_id: str) -> None:
+        """Keep others from changing or starting the tree until the transaction ends.
+
+        The root's row stands for all: locks on many rows, taken in another order than the journal's, would block each other.
+        """
+        self.filter(id=root_id).select_for_update().values_list("id").first()
+
+
+class Task(models.Model):
+    """A node of a tree (contract, section 1). `parent_id` organises; only `dependencies` decide the order.
+
+    Parents and roots are plain ids: trees are created, read and deleted whole, 10,000 rows at a time.
+    """
+
+    id = models.CharField(primary_key=True, max_length=255, default=new_id)
+    root_id = models.CharField(max_length=255)
+    parent_id = models.CharField(max_length=255, null=True)
+    position = models.PositiveIntegerField(default=0)
+    user_id = models.CharField(max_length=255)
+    name = models.CharField(max_length=255)
+    status = models.CharField(max_length=11, choices=STATUS_CHOICES, default=Status.PENDING)
+    priority = models.PositiveSmallIntegerField(default=2)
+    executor_id = models.CharField(max_length=255, null=True)
+    dependencies = JsonTextField(default=list)
+    inputs = JsonTextField(default=dict)
+    schemas = JsonTextField(null=True)
+    params = JsonTextField(null=True)
+    result = JsonTextField(null=True)
+    error = models.TextField(null=True)
+    progress = models.FloatField(default=0.0)
+    attempt = models.PositiveIntegerField(default=0)
+    token_usage = JsonTextField(null=True)
+    has_children = models.BooleanField(default=False)
+    has_copy = models.BooleanField(default=False)
+    original_task_id = models.CharField(max_length=255, null=True)
+    origin_type = models.CharField(max_length=6, default="create")
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    completed_at = models.DateTimeField(null=True)
+
+    objects = TaskQuerySet.as_manager()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["root_id", "position"], name="task_tree"),
+            models.Index(fields=["user_id", "-created_at", "-id"], name="root_of_owner", condition=IS_ROOT),
+            models.Index(fields=["-created_at", "-id"], name="root_recent", condition=IS_ROOT),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.id})"
+
+    @property
+    def is_root(self) -> bool:
+        return self.id == self.root_id
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """The runs of the caller's own trees."""
+        return self if caller.sees_all else self.filter(user_id=caller.user_id)
+
+    def unfinished(self) -> Self:
+        return self.filter(finished_at=None)
+
+
+class Run(models.Model):
+    """One execution of a tree, or of the part of it that `target_id` needs.
+
+    A worker holds the run by a lease: `lease_owner` until `lease_expires_at` (the database's clock). `epoch` grows with every
+    claim and fences off whoever held it before. `last_seq` is the sequence number of the newest event.
+    """
+
+    id = models.CharField(primary_key=True, max_length=36, default=new_id)
+    root_id = models.CharField(max_length=255)
+    target_id = models.CharField(max_length=255)
+    user_id = models.CharField(max_length=255)
+    context_id = models.CharField(max_length=255)
+    number = models.PositiveIntegerField(default=1)
+    status = models.CharField(max_length=11, choices=STATUS_CHOICES, default=Status.PENDING)
+    lease_owner = models.CharField(max_length=255, null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    epoch = models.PositiveIntegerField(default=0)
+    losses = models.PositiveSmallIntegerField(default=0)
+    last_seq = models.PositiveIntegerField(default=0)
+    trace = models.CharField(max_length=55, null=True)  # the request's span (`tasks.tracing`)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["root_id", "-number"], name="run_of_tree"),
+            models.Index(fields=["finished_at", "created_at"], name="run_waiting"),
+            models.Index(fields=["context_id", "created_at"], name="run_of_context"),
+            models.Index("user_id", STATUS_AT.desc(), models.F("id").desc(), name="run_of_owner"),
+            models.Index(STATUS_AT.desc(), models.F("id").desc(), name="run_recent"),
+        ]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["root_id"], condition=models.Q(finished_at=None), name="one_unfinished_run_per_tree"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.number} of {self.root_id}"
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether it has no tree (`tasks.reservations`)."""
+        return self.root_id == self.id
+
+
+class TaskEvent(models.Model):
+    """Something that happened in a run. `seq` is dense: 1, 2, 3 … within the run. Append only."""
+
+    run_id = models.CharField(max_length=36)
+    seq = models.PositiveIntegerField()
+    type = models.CharField(max_length=16)
+    task_id = models.CharField(max_length=255)
+    payload = JsonTextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["run_id", "seq"], name="event_order"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} #{self.seq} {self.type}"
+
+
+class CancelRequest(models.Model):
+    """Somebody wants a task of an unfinished run, and all below it, stopped. The run's worker carries it out."""
+
+    run_id = models.CharField(max_length=36)
+    task_id = models.CharField(max_length=255)
+    force = models.BooleanField(default=False)
+    message = models.TextField()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["run_id"], name="cancel_of_run")]
+
+    def __str__(self) -> str:
+        return f"cancel {self.task_id} in {self.run_id}"
+
+
+class WebhookQuerySet(models.QuerySet["Webhook"]):
+    def open(self) -> Self:
+        """Those that may still get something."""
+        return self.filter(closed_at=None)
+
+    def due(self) -> Self:
+        """Those whose next event is there and may be sent now, by whoever claims them first."""
+        is_free = models.Q(lease_expires_at=None) | models.Q(lease_expires_at__lt=Now())
+        return self.open().filter(is_free, next_at__lte=Now(), run__last_seq__gte=models.F("next_seq"))
+
+
+class Webhook(models.Model):
+    """An address that gets the events of a run, in their order: the next one is `next_seq`, not before `next_at`.
+
+    `kind` says who renders them. A worker process delivers while it holds the lease. `sealed` holds what only deliveries may
+    read: headers, token, authentication. `attempt` counts the failed tries of the next event, `failures` the events in a row that
+    could not be delivered at all. `closed_at`: nothing more is sent, because the run is over or, `disabled_at`, because it is in vain.
+    """
+
+    id = models.CharField(primary_key=True, max_length=36, default=new_id)
+    # No constraint: the lock that it takes on the run, by whoever holds the tree, and the journal's would block each other.
+    run = models.ForeignKey(Run, models.CASCADE, related_name="webhooks", db_constraint=False)
+    kind = models.CharField(max_length=16)
+    config_id = models.CharField(max_length=255)
+    url = models.TextField()
+    host = models.CharField(
+        max_length=255, db_default=""
+    )  # of the url; "" for those from before there were places by host
+    method = models.CharField(max_length=5, default="POST")
+    sealed = models.TextField()
+    next_seq = models.PositiveIntegerField(default=1)
+    next_at = models.DateTimeField()
+    attempt = models.PositiveIntegerField(default=0)
+    failures = models.PositiveSmallIntegerField(default=0)
+    lease_owner = models.CharField(max_length=255, null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    disabled_at = models.DateTimeField(null=True)
+
+    objects = WebhookQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["run", "config_id"], name="one_webhook_per_config"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["next_at"], name="webhook_due", condition=models.Q(closed_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} webhook {self.config_id} of {self.run_id}"
+
+
+class WebhookDelivery(models.Model):
+    """What became of one event at one webhook, after `attempts` tries. Of an answer only its status is kept."""
+
+    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries")
+    seq = models.PositiveIntegerField()
+    status = models.CharField(max_length=9, choices=[(each, each) for each in ("delivered", "retrying", "failed")])
+    attempts = models.PositiveIntegerField()
+    status_code = models.PositiveSmallIntegerField(null=True)
+    error = models.CharField(max_length=255, null=True)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "webhook deliveries"
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["webhook", "seq"], name="one_delivery_per_event"),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.seq} to {self.webhook_id}: {self.status}"
+
+
+class QuestionQuerySet(models.QuerySet["Question"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """The questions of the caller's own runs."""
+        return self if caller.sees_all else self.filter(run__user_id=caller.user_id)
+
+    def unanswered(self) -> Self:
+        """Those that nobody has answered, in time. Of this table alone: an UPDATE of it looks again at a row that it waited for."""
+        in_time = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())
+        return self.filter(in_time, closed_at=None, answered_at=None)
+
+    def waiting(self) -> Self:
+        """Those that may still be answered."""
+        return self.unanswered().filter(run__finished_at=None)
+
+
+class Question(models.Model):
+    """What a task asked somebody, and waits for. `closed_at`: the task goes on, or has ended, and waits no more."""
+
+    id = models.CharField(primary_key=True, max_length=36, default=new_id)
+    run = models.ForeignKey(Run, models.CASCADE, related_name="questions", db_constraint=False)
+    task_id = models.CharField(max_length=255)
+    text = models.TextField()
+    options = JsonTextField(null=True)
+    memo = models.TextField(db_default="null")  # JSON, the executor's own
+    answer = JsonTextField(null=True)
+    answered_by = models.CharField(max_length=255, null=True)
+    comment = models.TextField(null=True)
+    asked_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
+    answered_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+
+    objects = QuestionQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["run", "task_id"], condition=models.Q(closed_at=None), name="one_open_question_per_task"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.text[:80]} ({self.task_id})"
+
+
+class IdempotencyKey(models.Model):
+    """A request that its client may repeat: `outcome` is what it came to, `response` the reply, once there is one."""
+
+    user_id = models.CharField(max_length=255)
+    key = models.CharField(max_length=255)
+    request_hash = models.CharField(max_length=64)
+    outcome = JsonTextField(null=True)
+    response = JsonTextField(null=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["user_id", "key"], name="one_request_per_key"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["created_at"], name="key_age")]
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.user_id}"
+
+
+class WorkerProcess(models.Model):
+    """A worker process that is alive: it renews `beat_at` every few seconds, at work or idle."""
+
+    id = models.CharField(primary_key=True, max_length=255)
+    cluster_id = models.CharField(max_length=255)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    beat_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "worker processes"
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["cluster_id", "beat_at"], name="worker_alive")]
+
+    def __str__(self) -> str:
+        return self.id

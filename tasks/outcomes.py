@@ -1,0 +1,94 @@
+"""How an attempt at a task ended, and what may be stored of it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from llmkeys.redact import mask
+from tasks.executors.base import ExecutorError, Json, Stopped
+from tasks.status import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A terminal status with its result or its error. `stored` is the result as JSON text."""
+
+    status: Status
+    result: Any = None
+    stored: bytes | None = None
+    error: str | None = None
+    token_usage: Json | None = None
+    may_retry: bool = False
+    retry_after_seconds: float | None = None
+
+
+def completed(result: Any, *, max_bytes: int) -> Outcome:
+    """Raises ExecutorError when the result is no JSON value, or too large to store."""
+    stored = stored_form(result, max_bytes=max_bytes)
+    # Dependants get what is stored, so that they see the same before and after a restart.
+    return Outcome(status=Status.COMPLETED, result=orjson.loads(stored), stored=stored)
+
+
+def failed(error: str, *, may_retry: bool = False, retry_after_seconds: float | None = None) -> Outcome:
+    return Outcome(
+        status=Status.FAILED, error=storable(error), may_retry=may_retry, retry_after_seconds=retry_after_seconds
+    )
+
+
+def cancelled(error: str, *, stopped: Stopped | None = None, max_bytes: int) -> Outcome:
+    """With what the executor had so far, if that can be stored."""
+    if stopped is None:
+        return Outcome(status=Status.CANCELLED, error=error)
+    try:
+        stored = stored_form(stopped.result, max_bytes=max_bytes)
+    except ExecutorError:
+        stored = None
+    return Outcome(status=Status.CANCELLED, stored=stored, error=error, token_usage=stopped.token_usage)
+
+
+def storable(text: str) -> str:
+    """The text without keys, and without what some database or client does not take: NUL, and surrogates that make no character."""
+    return mask(text).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def stored_form(result: Any, *, max_bytes: int) -> bytes:
+    """The result as JSON text that every database takes. Raises ExecutorError saying why it has none."""
+    try:
+        text = orjson.dumps(result)
+    except TypeError as error:
+        raise ExecutorError(f"The result is not a JSON value: {error}.", permanent=True) from error
+    if len(text) > max_bytes:
+        raise ExecutorError(
+            f"The result has {len(text)} bytes, more than the {max_bytes} that limits.result_bytes allows. "
+            "Store it elsewhere and return a reference, or raise the limit.",
+            permanent=True,
+        )
+    if b"\\u0000" in text and _holds(result, _is_text_with_nul):
+        raise ExecutorError("The result contains the character NUL, which cannot be stored.", permanent=True)
+    if b"null" in text and _holds(result, _is_no_number):
+        raise ExecutorError("The result contains NaN or Infinity, which JSON does not have.", permanent=True)
+    return text
+
+
+def _is_text_with_nul(value: Any) -> bool:
+    return isinstance(value, str) and "\0" in value
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _holds(result: Any, is_bad: Any) -> bool:
+    """Whether a value anywhere in the result is bad (iterative: results may be nested deeply)."""
+    left = [result]
+    while left:
+        value = left.pop()
+        if is_bad(value):
+            return True
+        if isinstance(value, dict):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            left += value
+    return False

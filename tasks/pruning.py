@@ -1,0 +1,48 @@
+"""Old events are removed: those of runs that ended long ago, a few at a time, the oldest of a run first."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from tasks.models import Run, TaskEvent
+
+BATCH: Final = 2_000
+"""Events that one transaction removes: it holds up whoever else writes."""
+BATCHES: Final = 5
+RUNS: Final = 50
+
+
+def prune_events() -> int:
+    """Remove some of the events that are older than `events.keep_days`. Returns how many."""
+    keep_days = settings.APFLOW.events.keep_days
+    if not keep_days:
+        return 0
+    before = datetime.now(UTC) - timedelta(days=keep_days)
+    removed = 0
+    for _ in range(BATCHES):
+        count = _remove_batch(before)
+        removed += count
+        if count < BATCH:
+            break
+    return removed
+
+
+@transaction.atomic
+def _remove_batch(before: datetime) -> int:
+    kept = TaskEvent.objects.filter(run_id=OuterRef("id"))
+    runs = Run.objects.filter(Exists(kept), finished_at__lt=before).order_by("finished_at")
+    run_ids = list(runs.values_list("id", flat=True)[:RUNS])
+    ids = TaskEvent.objects.filter(run_id__in=run_ids).order_by("run_id", "seq").values_list("id", flat=True)[:BATCH]
+    count, _ = TaskEvent.objects.filter(id__in=list(ids)).delete()
+    return count
+
+
+def is_pruned(run: Run, *, after: int) -> bool:
+    """Whether something of what a follower of a finished run would get beyond `after` is gone."""
+    if run.finished_at is None or not 0 <= after <= run.last_seq or not run.last_seq:
+        return False
+    wanted = min(after + 1, run.last_seq)
+    return not TaskEvent.objects.filter(run_id=run.id, seq=wanted).exists()

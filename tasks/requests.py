@@ -1,0 +1,77 @@
+"""From a request to rows: checked by the rules of this installation, ready to be stored."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+
+from django.conf import settings
+from django.db import transaction
+
+from tasks import metrics
+from tasks.exceptions import InvalidParams
+from tasks.executors import disabled_executors, executor_ids, get_executor
+from tasks.executors.base import ExecutorError
+from tasks.models import Task
+from tasks.rows import insert_many
+from tasks.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, parse_tree
+from tasks.templates import ANY, followed
+
+
+def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
+    """The tasks of a request, valid here and now. Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency,
+    CircularDependency or ExecutorNotFound."""
+    most = settings.APFLOW.limits
+    spec = parse_tree(
+        tasks,
+        executors=executor_ids(),
+        disabled=disabled_executors(),
+        limits=limits or TreeLimits(tasks=most.tasks_per_tree, depth=most.tree_depth),
+    )
+    if problems := list(islice(_problems(spec), LISTED)):
+        raise InvalidParams(problems)
+    return spec
+
+
+def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
+    """What the executors have against the params of their tasks."""
+    for task in spec.tasks:
+        try:
+            if task.executor_id is not None:
+                get_executor(task.executor_id).check(task.params or {})
+        except ExecutorError as error:
+            yield f"tasks[{task.position}].params", str(error)
+
+
+def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:
+    """The tasks as they are to be stored, under these ids."""
+    now = datetime.now(UTC)
+    root_id = ids[spec.root_id]
+    return [_row(task, ids=ids, root_id=root_id, user_id=user_id, now=now) for task in spec.tasks]
+
+
+def _row(task: TaskSpec, *, ids: dict[str, str], root_id: str, user_id: str, now: datetime) -> Task:
+    renamed = {item.id: ids[item.id] for item in task.dependencies if ids[item.id] != item.id}
+    return Task(
+        id=ids[task.id],
+        root_id=root_id,
+        parent_id=ids[task.parent_id] if task.parent_id else None,
+        position=task.position,
+        user_id=user_id,
+        name=task.name,
+        priority=task.priority,
+        executor_id=task.executor_id,
+        dependencies=[{"id": ids[item.id], "required": item.required} for item in task.dependencies],
+        inputs=followed(task.inputs, renamed),
+        schemas=task.schemas,
+        params=followed(task.params, renamed, places=ANY),
+        has_children=task.has_children,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def store(rows: Sequence[Task]) -> None:
+    """Insert a tree, in the caller's transaction; its tasks count as created once that is committed. Raises IntegrityError."""
+    insert_many(rows, Task)
+    executor_ids = [row.executor_id for row in rows]
+    transaction.on_commit(lambda: metrics.created(executor_ids))

@@ -1,0 +1,223 @@
+// The graph: which task waits for which. Many tasks that are alike in this are drawn as one box of small squares.
+
+const SVG = "http://www.w3.org/2000/svg";
+const BOX = { width: 190, height: 44 };
+const CELL = 11;
+const PITCH = 14;
+const MARGIN = 12;
+const TITLE = 26;
+const MANY = 8;
+const TOO_MANY = 120; // boxes: then tasks are alike that come equally late
+const MOST_NODES = 600;
+const FEW_NODES = 40;
+const SMALLEST = 0.55; // smaller, names cannot be read; then the graph scrolls
+const PADDING = 16;
+const HIGHEST = 440;
+
+const ruler = document.createElement("canvas").getContext("2d");
+
+// Boxes and edges of the graph: `nodes` hold the numbers of their tasks, `edges` the numbers of their nodes.
+export function outline(tasks) {
+  const ways = waysOf(tasks);
+  const leadsTo = tasks.map(() => []);
+  ways.forEach(({ from, to }) => leadsTo[from].push(to));
+  let nodes = boxes(tasks, ({ parent, executor, needs, likes }, n) => [parent, executor, needs, likes, leadsTo[n]]);
+  const isLarge = nodes.length > TOO_MANY;
+  if (isLarge) {
+    const ranks = ranksOf(tasks, ways);
+    nodes = boxes(tasks, ({ parent, executor }, n) => [ranks[n], parent, executor]);
+  }
+  const nodeOf = [];
+  nodes.forEach((members, node) => members.forEach((n) => { nodeOf[n] = node; }));
+  const edges = new Map();
+  for (const { from, to, kind } of isLarge ? ways : [...ways, ...hintsOf(tasks, ways)]) {
+    const [a, b] = [nodeOf[from], nodeOf[to]];
+    if (a !== b && !edges.has(`${a} ${b}`)) edges.set(`${a} ${b}`, { from: a, to: b, kind });
+  }
+  return { nodes, edges: [...edges.values()], nodeOf };
+}
+
+// What must be over before what: dependencies, and the children of a group, which waits for those that nobody else waits for.
+function waysOf(tasks) {
+  const ways = tasks.flatMap(({ needs, likes }, n) => [
+    ...needs.map((other) => ({ from: other, to: n, kind: "" })),
+    ...likes.map((other) => ({ from: other, to: n, kind: "optional" })),
+  ]);
+  const awaited = new Set(ways.map(({ from }) => from));
+  const groups = tasks.flatMap(({ parent }, n) => (isGroup(tasks, parent) && !awaited.has(n) ? [{ from: n, to: parent, kind: "hint" }] : []));
+  return [...ways, ...groups];
+}
+
+// What hangs on nothing is shown after its parent.
+function hintsOf(tasks, ways) {
+  const joined = new Set(ways.flatMap(({ from, to }) => [from, to]));
+  return tasks.flatMap(({ parent }, n) => (parent !== null && !joined.has(n) ? [{ from: parent, to: n, kind: "hint" }] : []));
+}
+
+function isGroup(tasks, n) {
+  return n !== null && tasks[n].executor === null;
+}
+
+function boxes(tasks, trait) {
+  const groups = new Map();
+  tasks.forEach((task, n) => {
+    const alike = JSON.stringify(trait(task, n));
+    groups.has(alike) ? groups.get(alike).push(n) : groups.set(alike, [n]);
+  });
+  return [...groups.values()].flatMap((members) => (members.length < MANY ? members.map((n) => [n]) : [members]));
+}
+
+// How many tasks at most come one after another before each.
+function ranksOf(tasks, ways) {
+  const ranks = tasks.map(() => 0);
+  const left = tasks.map(() => 0);
+  const leadsTo = tasks.map(() => []);
+  for (const { from, to } of ways) {
+    left[to] += 1;
+    leadsTo[from].push(to);
+  }
+  const ready = tasks.flatMap((_, n) => (left[n] ? [] : [n]));
+  for (const n of ready) {
+    for (const next of leadsTo[n]) {
+      ranks[next] = Math.max(ranks[next], ranks[n] + 1);
+      left[next] -= 1;
+      if (!left[next]) ready.push(next);
+    }
+  }
+  return ranks;
+}
+
+export function sizeOf(members) {
+  if (members.length === 1) return BOX;
+  const columns = Math.ceil(Math.sqrt(members.length * 1.8));
+  const rows = Math.ceil(members.length / columns);
+  return { width: Math.max(BOX.width, columns * PITCH + 2 * MARGIN - 3), height: rows * PITCH + TITLE + MARGIN, columns };
+}
+
+export async function draw(figure, tasks, urlOf) {
+  const { nodes, edges, nodeOf } = outline(tasks);
+  if (nodes.length > MOST_NODES || nodes.length === 1 && tasks.length === 1) return null;
+  const sizes = nodes.map(sizeOf);
+  const plan = await laidOut(sizes, edges);
+  figure.hidden = false;
+  const scale = Math.max(SMALLEST, Math.min(1, (figure.clientWidth - 2 * PADDING) / plan.width, HIGHEST / plan.height));
+  const svg = element("svg", { width: plan.width * scale, height: plan.height * scale, viewBox: `0 0 ${plan.width} ${plan.height}` });
+  const paths = edges.map((edge, number) => svg.appendChild(drawEdge(edge, plan.ways[number])));
+  const marks = [];
+  nodes.forEach((members, number) => {
+    const place = { x: plan.places[number].x - sizes[number].width / 2, y: plan.places[number].y - sizes[number].height / 2 };
+    const drawn = members.length === 1 ? drawTask(tasks[members[0]], urlOf) : drawCluster(members, sizes[number], tasks, urlOf, marks);
+    drawn.setAttribute("transform", `translate(${place.x} ${place.y})`);
+    if (members.length === 1) marks[members[0]] = drawn;
+    svg.append(drawn);
+  });
+  figure.replaceChildren(svg);
+  figure.classList.toggle("calm", nodes.length > FEW_NODES);
+  return graphOf({ tasks, marks, edges, paths, nodeOf, svg, figure });
+}
+
+async function laidOut(nodes, edges) {
+  if (nodes.length <= FEW_NODES) return (await import("./layout.js")).placed(nodes, edges);
+  const worker = new Worker(new URL("layout_worker.js", import.meta.url), { type: "module" });
+  return new Promise((resolve, reject) => {
+    worker.onmessage = ({ data }) => { worker.terminate(); resolve(data); };
+    worker.onerror = reject;
+    worker.postMessage({ nodes, edges });
+  });
+}
+
+function graphOf({ tasks, marks, edges, paths, nodeOf, figure }) {
+  return {
+    show(n) {
+      const mark = marks[n];
+      const { status, progress } = tasks[n];
+      mark.classList.remove("pending", "in_progress", "completed", "failed", "cancelled");
+      mark.classList.add(status);
+      mark.querySelector("use")?.setAttribute("href", `#i-${status}`);
+      mark.querySelector(".done")?.setAttribute("width", status === "in_progress" ? progress * BOX.width : 0);
+      mark.querySelector("title").textContent = titleOf(tasks[n]);
+    },
+    choose(n) {
+      marks.forEach((mark, number) => mark.classList.toggle("selected", number === n));
+      edges.forEach(({ from, to }, number) => paths[number].classList.toggle("near", from === nodeOf[n] || to === nodeOf[n]));
+      marks[n]?.scrollIntoView({ block: "nearest", inline: "nearest" });
+      figure.dataset.chosen = n;
+    },
+  };
+}
+
+function drawTask(task, urlOf) {
+  const node = element("a", { class: `node ${task.status}`, href: urlOf(task.id), "data-task": task.id });
+  node.append(
+    titled(task),
+    element("rect", { class: "box", ...BOX, rx: 8 }),
+    element("rect", { class: "done", x: 0, y: BOX.height - 3, height: 3, rx: 1.5, width: task.status === "in_progress" ? task.progress * BOX.width : 0 }),
+    icon(task.status, { x: 11, y: task.executor ? 8 : 14 }),
+    text(fitting(task.name, 500, 12.5, "Inter", BOX.width - 46), { x: 34, y: task.executor ? 20 : 27 }),
+  );
+  if (task.executor) node.append(text(fitting(task.executor, 400, 10.5, "JetBrains Mono", BOX.width - 46), { x: 34, y: 35, class: "by" }));
+  return node;
+}
+
+function drawCluster(members, size, tasks, urlOf, marks) {
+  const node = element("g", { class: "node cluster" });
+  const title = `${members.length} × ${tasks[members[0]].executor ?? "group"}`;
+  node.append(element("rect", { class: "box", width: size.width, height: size.height, rx: 8 }), text(title, { x: MARGIN, y: 18, class: "by" }));
+  members.forEach((n, number) => {
+    const cell = element("a", { class: `cell ${tasks[n].status}`, href: urlOf(tasks[n].id), "data-task": tasks[n].id, tabindex: "-1" });
+    const [column, row] = [number % size.columns, Math.floor(number / size.columns)];
+    cell.append(titled(tasks[n]), element("rect", { x: MARGIN + column * PITCH, y: TITLE + row * PITCH, width: CELL, height: CELL, rx: 2.5 }));
+    marks[n] = cell;
+    node.append(cell);
+  });
+  return node;
+}
+
+function drawEdge({ kind }, points) {
+  const [first, ...rest] = points;
+  let [x, y] = [first.x, first.y];
+  let way = `M${x} ${y}`;
+  for (const point of rest) {
+    const middle = (x + point.x) / 2;
+    way += `C${middle} ${y} ${middle} ${point.y} ${point.x} ${point.y}`;
+    [x, y] = [point.x, point.y];
+  }
+  return element("path", { class: `edge ${kind}`, d: way });
+}
+
+// In a frame of its own, around whose middle it can turn.
+function icon(status, place) {
+  const frame = element("svg", { class: "icon", ...place, width: 16, height: 16, viewBox: "0 0 16 16" });
+  frame.append(element("use", { href: `#i-${status}`, width: 16, height: 16 }));
+  return frame;
+}
+
+function titled(task) {
+  const title = element("title", {});
+  title.textContent = titleOf(task);
+  return title;
+}
+
+function titleOf({ name, status }) {
+  return `${name}: ${status === "in_progress" ? "running" : status}`;
+}
+
+function text(content, attributes) {
+  const node = element("text", attributes);
+  node.textContent = content;
+  return node;
+}
+
+function fitting(content, weight, size, family, width) {
+  ruler.font = `${weight} ${size}px "${family}", sans-serif`;
+  if (ruler.measureText(content).width <= width) return content;
+  let end = Math.min(content.length, 60);
+  while (end > 1 && ruler.measureText(`${content.slice(0, end)}…`).width > width) end -= 1;
+  return `${content.slice(0, end).trimEnd()}…`;
+}
+
+function element(name, attributes) {
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
+}

@@ -1,0 +1,13 @@
+// The inbox: what is asked or answered meanwhile is shown, unless somebody is writing.
+
+import { countQuestions } from "./page.js";
+import { follow } from "./stream.js";
+
+const inbox = document.querySelector("[data-live]");
+
+follow(inbox.dataset.live, ({ questions }) => {
+  if (questions === undefined) return;
+  countQuestions(questions);
+  const isWriting = [...inbox.querySelectorAll("input:not([type=hidden]), textarea")].some((field) => field.value !== "");
+  if (questions !== Number(inbox.dataset.shown) && !isWriting) location.reload();
+});

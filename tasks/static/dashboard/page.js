@@ -1,0 +1,93 @@
+// On every page: keys, buttons that copy, times that stay true.
+
+const KEYS = [["/", "Search"], ["j  k", "Next, previous"], ["Enter", "Open"], ["r", "Run, or retry what failed"], ["c", "Cancel"], ["n", "New task"], ["?", "This list"]];
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+function isTyping(target) {
+  return target.matches("input, select, textarea, [contenteditable]");
+}
+
+function move(step) {
+  const links = [...document.querySelectorAll("[data-lines] a, .trees td.name a")];
+  if (!links.length) return;
+  const here = links.findIndex((link) => link === document.activeElement || link.getAttribute("aria-current") === "true");
+  const next = links[Math.min(links.length - 1, Math.max(0, here + step))];
+  next.focus();
+  next.scrollIntoView({ block: "nearest" });
+  if (next.closest("[data-lines]")) next.click();
+}
+
+function showKeys() {
+  let dialog = document.querySelector("#keys");
+  if (!dialog) {
+    dialog = document.createElement("dialog");
+    dialog.id = "keys";
+    dialog.setAttribute("aria-label", "Keys");
+    const list = document.createElement("dl");
+    for (const [key, meaning] of KEYS) {
+      const row = list.appendChild(document.createElement("div"));
+      row.appendChild(document.createElement("dt")).appendChild(document.createElement("kbd")).textContent = key;
+      row.appendChild(document.createElement("dd")).textContent = meaning;
+    }
+    dialog.append(Object.assign(document.createElement("h2"), { textContent: "Keys" }), list);
+    dialog.addEventListener("click", () => dialog.close());
+    document.body.append(dialog);
+  }
+  dialog.open ? dialog.close() : dialog.showModal();
+}
+
+function press(event) {
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (isTyping(event.target)) {
+    if (event.key !== "Escape") return;
+    event.target.blur();
+    event.preventDefault(); // or what was searched for would be gone
+    return;
+  }
+  const target = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+  if (event.key === "?") showKeys();
+  else if (event.key === "j") move(1);
+  else if (event.key === "k") move(-1);
+  else if (event.key === "/" && !target) location.assign("/");
+  else if (target) target.matches("input") ? target.focus() : target.click();
+  else return;
+  event.preventDefault();
+}
+
+async function copy(button) {
+  const text = button.dataset.copy ?? button.parentElement.querySelector("pre").textContent;
+  await navigator.clipboard.writeText(text);
+  button.dataset.was ??= button.innerHTML;
+  button.textContent = "Copied";
+  setTimeout(() => { button.innerHTML = button.dataset.was; }, 1400);
+}
+
+function ago(moment) {
+  const seconds = Math.floor((Date.now() - moment) / 1000);
+  if (seconds < 5) return "just now";
+  if (seconds >= 30 * 86400) return null;
+  const [size, unit] = UNITS.find(([size]) => seconds >= size);
+  return `${Math.floor(seconds / size)} ${unit} ago`;
+}
+
+function keepTimesTrue() {
+  for (const time of document.querySelectorAll("time[datetime]")) {
+    const text = ago(Date.parse(time.dateTime));
+    if (text) time.textContent = text;
+  }
+}
+
+// How many questions wait for an answer, in the menu.
+export function countQuestions(number) {
+  const badge = document.querySelector("[data-questions]");
+  if (!badge) return;
+  badge.textContent = number;
+  badge.hidden = number === 0;
+}
+
+document.addEventListener("keydown", press);
+document.addEventListener("click", (event) => {
+  const button = event.target.closest?.("[data-copy], [data-copy-text]");
+  if (button) copy(button);
+});
+setInterval(keepTimesTrue, 10_000);

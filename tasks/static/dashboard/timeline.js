@@ -1,0 +1,82 @@
+// The timeline: one line a task, its stretches of time in milliseconds since the run was asked for.
+
+const SVG = "http://www.w3.org/2000/svg";
+const ROOM = 1.25; // the scale grows by so much at once, so that lines seldom move
+
+export function timelineOf(table, axis, { span, isOpen }) {
+  const lines = new Map([...table.rows].map((row) => [Number(row.dataset.n), row]));
+  const seen = new Set(); // only what is on the screen has to grow
+  const watcher = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => (isIntersecting ? seen.add(target) : seen.delete(target))), { rootMargin: "100px" });
+  let scale = span;
+
+  function rescale(to) {
+    scale = Math.max(1, Math.ceil(to));
+    for (const row of lines.values()) row.querySelector(".bars svg").setAttribute("viewBox", `0 0 ${scale} 1`);
+    [...axis.children].forEach((label, number, { length }) => { label.textContent = duration((scale * number) / (length - 1) / 1000); });
+  }
+
+  function end(bar, at) {
+    const width = Math.max(0, at - bar.x.baseVal.value);
+    bar.setAttribute("width", width);
+    if (bar.classList.contains("last")) bar.closest("tr").cells[1].textContent = duration(width / 1000);
+  }
+
+  function close(row, at) {
+    for (const bar of row.querySelectorAll("rect.open")) {
+      end(bar, at);
+      bar.classList.remove("open");
+    }
+  }
+
+  if (isOpen) {
+    rescale(span * ROOM);
+    lines.forEach((row) => watcher.observe(row));
+  }
+  return {
+    show(n, { status, label }, at) {
+      const row = lines.get(n);
+      if (!row || row.classList.contains(status)) return;
+      row.classList.remove("pending", "in_progress", "completed", "failed", "cancelled");
+      row.classList.add(status);
+      const icon = row.querySelector(".status-icon");
+      icon.setAttribute("aria-label", label);
+      icon.firstElementChild.setAttribute("href", `#i-${status}`);
+      if (at !== undefined) close(row, at);
+    },
+    open(n, kind, at) {
+      const row = lines.get(n);
+      if (!row) return;
+      close(row, at);
+      if (kind === "last") row.querySelectorAll("rect.last").forEach((bar) => bar.setAttribute("class", "attempt"));
+      const bar = document.createElementNS(SVG, "rect");
+      for (const [name, value] of Object.entries({ class: `${kind} open`, x: at, width: 0, height: 1 })) bar.setAttribute(name, value);
+      row.querySelector(".bars svg").append(bar);
+    },
+    grow(now) {
+      if (now > scale) rescale(now * ROOM);
+      for (const row of seen) row.querySelectorAll("rect.open").forEach((bar) => end(bar, now));
+    },
+    end(at) {
+      watcher.disconnect();
+      for (const row of lines.values()) close(row, at);
+      rescale(at);
+    },
+    choose(n) {
+      for (const [number, row] of lines) {
+        row.classList.toggle("selected", number === n);
+        const link = row.querySelector("a");
+        number === n ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
+      }
+    },
+  };
+}
+
+// As the server writes durations.
+export function duration(seconds) {
+  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  const two = (number) => String(Math.floor(number)).padStart(2, "0");
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} m ${two(seconds % 60)} s`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${two((seconds % 3600) / 60)} m`;
+  return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+}

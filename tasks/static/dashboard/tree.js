@@ -1,0 +1,219 @@
+// The page of a tree: takes the events of its run and shows what they change. It asks the server for nothing on its own.
+
+import { draw } from "./graph.js";
+import { follow } from "./stream.js";
+import { duration, timelineOf } from "./timeline.js";
+
+const page = document.querySelector("#tree");
+const data = JSON.parse(document.querySelector("#graph-data").textContent);
+const { tasks } = data;
+const numbers = new Map(tasks.map((task, n) => [task.id, n]));
+const words = { in_progress: "running" };
+const isTerminal = (status) => ["completed", "failed", "cancelled"].includes(status);
+const ORDER = ["completed", "failed", "cancelled", "in_progress", "pending"];
+const LOG_LINES = 500;
+const TICK_MS = 200;
+
+const title = document.title;
+const skew = data.now_ms - Date.now();
+const now = () => Date.now() + skew - data.created_ms;
+const urlOf = (id) => page.dataset.page + encodeURIComponent(id);
+const timeline = timelineOf(page.querySelector("[data-lines]"), page.querySelector("[data-axis]"), { span: Number(page.dataset.span), isOpen: data.is_running });
+const waiting = waiters();
+let graph = null;
+let chosen = numbers.get(document.querySelector("#panel").dataset.selected);
+let news = [];
+
+// --- who waits for whom ---
+
+function waiters() {
+  const left = tasks.map(() => new Set());
+  const below = tasks.map(() => []);
+  const wait = (n, other) => { if (!isTerminal(tasks[other].status)) { left[n].add(other); below[other].push(n); } };
+  tasks.forEach(({ needs, likes, parent }, n) => {
+    [...needs, ...likes].forEach((other) => wait(n, other));
+    if (parent !== null && tasks[parent].executor === null) wait(parent, n);
+  });
+  return {
+    // Those that nothing keeps from starting any more, now that this one is over.
+    freedBy: (n) => below[n].filter((other) => left[other].delete(n) && !left[other].size && tasks[other].status === "pending"),
+  };
+}
+
+// --- events ---
+
+function take(event) {
+  if (event.type === "final") {
+    stream.close(); // or it would come back, and hear nothing
+    awaitNextRun(page.dataset.next);
+  }
+  if (!news.length) requestAnimationFrame(showNews);
+  news.push(event);
+}
+
+function showNews() {
+  const events = news;
+  news = [];
+  const changed = new Set();
+  for (const event of events) {
+    const n = numbers.get(event.task_id);
+    if (n !== undefined && event.type !== "final") apply(event, n);
+    changed.add(n);
+  }
+  changed.delete(undefined);
+  if (graph) changed.forEach((n) => graph.show(n));
+  log(events);
+  showCounts();
+  const last = events.at(-1);
+  if (changed.has(chosen)) showPanel(chosen);
+  else showRelations();
+  if (events.some(asks)) refresh(page.dataset.head, "#tree-head");
+  const final = events.find(({ type }) => type === "final");
+  if (final) end(final);
+  else document.title = `${Math.round(last.tree_progress * 100)} % · ${title}`;
+}
+
+function apply(event, n) {
+  const task = tasks[n];
+  const at = Math.max(0, Date.parse(event.timestamp) - data.created_ms);
+  task.progress = event.progress;
+  if (event.type === "task_start") {
+    timeline.open(n, "last", at);
+  } else if (event.type === "task_retry") {
+    timeline.open(n, "pause", at);
+  }
+  if (task.status === event.status) return;
+  task.status = event.status;
+  timeline.show(n, { status: task.status, label: words[task.status] ?? task.status }, isTerminal(task.status) ? at : undefined);
+  if (!isTerminal(task.status)) return;
+  for (const freed of waiting.freedBy(n)) timeline.open(freed, "wait", at);
+}
+
+// The statuses of those that the chosen task needs, and that need it.
+function showRelations() {
+  for (const link of document.querySelectorAll("#panel .relations [data-task]")) {
+    const { status } = tasks[numbers.get(link.dataset.task)];
+    const mark = link.previousElementSibling;
+    mark.className = `status ${status}`;
+    mark.querySelector("use").setAttribute("href", `#i-${status}`);
+    mark.querySelector("svg").setAttribute("aria-label", words[status] ?? status);
+  }
+}
+
+// The event log tells of a question by its words.
+function asks({ type, message }) {
+  return type === "log" && message.startsWith("waiting for an answer");
+}
+
+function end(final) {
+  const at = Math.max(0, Date.parse(final.timestamp) - data.created_ms);
+  clearInterval(ticking);
+  timeline.end(at);
+  document.title = `${{ completed: "✓", failed: "✗", cancelled: "⊘" }[final.status]} ${title}`;
+  refresh(page.dataset.head, "#tree-head");
+  showPanel(chosen);
+}
+
+function showCounts() {
+  const counts = Object.fromEntries(ORDER.map((status) => [status, 0]));
+  for (const { status } of tasks) counts[status] += 1;
+  const done = ORDER.slice(0, 3).reduce((sum, status) => sum + counts[status], 0);
+  page.querySelector("[data-done]").textContent = `${done} of ${tasks.length} tasks`;
+  const running = tasks.filter(({ status }) => status === "in_progress");
+  const progress = running.reduce((sum, task) => sum + task.progress, 0) / (running.length || 1);
+  let x = 0;
+  const rects = ORDER.flatMap((status) => {
+    const width = (100 * counts[status]) / tasks.length;
+    const done = status === "in_progress" ? width * progress : width;
+    const parts = [part(status, x, done), part(`${status} rest`, x + done, width - done)];
+    x += width;
+    return parts;
+  });
+  page.querySelector("[data-strip]").replaceChildren(...rects);
+}
+
+function part(kind, x, width) {
+  const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  for (const [name, value] of Object.entries({ class: kind, x, width, height: 1 })) rect.setAttribute(name, value);
+  return rect;
+}
+
+function log(events) {
+  const list = page.querySelector("[data-log]");
+  const isAtEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 30;
+  const fresh = events.slice(-LOG_LINES);
+  const isFull = list.childElementCount + fresh.length - LOG_LINES;
+  for (let left = isFull; left > 0; left -= 1) list.firstElementChild.remove();
+  list.append(...fresh.map(line));
+  if (isAtEnd) list.scrollTop = list.scrollHeight;
+}
+
+function line(event) {
+  const item = document.createElement("li");
+  item.className = event.status;
+  const parts = { time: event.timestamp.slice(11, 23), what: event.type, which: tasks[numbers.get(event.task_id)]?.name ?? event.task_id, said: event.error || event.message };
+  for (const [name, text] of Object.entries(parts)) {
+    const part = item.appendChild(document.createElement(name === "time" ? "time" : "span"));
+    if (name !== "time") part.className = name;
+    part.textContent = text;
+  }
+  return item;
+}
+
+// --- the chosen task ---
+
+function refresh(address, target) {
+  // Each part of the page is the source of its own requests: what is asked for one does not push out what is asked for another.
+  // One that a newer one takes the place of is rejected, and nobody misses it.
+  htmx.ajax("GET", address, { source: target, target, swap: target === "#panel" ? "innerHTML" : "outerHTML" }).catch(() => {});
+}
+
+function showPanel(n) {
+  if (n !== undefined) refresh(page.dataset.panel + encodeURIComponent(tasks[n].id), "#panel");
+}
+
+function choose(n, { isNew = true } = {}) {
+  if (n === undefined) return;
+  const isOther = n !== chosen;
+  chosen = n;
+  timeline.choose(n);
+  graph?.choose(n);
+  if (!isOther) return;
+  showPanel(n);
+  if (isNew) history.replaceState(null, "", urlOf(tasks[n].id));
+}
+
+page.addEventListener("click", (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+  const mark = event.target.closest("[data-task], [data-lines] a");
+  if (!mark) return;
+  event.preventDefault();
+  choose(mark.dataset.task === undefined ? Number(mark.closest("tr").dataset.n) : numbers.get(mark.dataset.task));
+});
+
+// --- the beginning ---
+
+const log_ = page.querySelector("[data-log]");
+log_.scrollTop = log_.scrollHeight;
+draw(page.querySelector("[data-graph]"), tasks, urlOf).then((drawn) => {
+  graph = drawn;
+  graph?.choose(chosen);
+  tasks.forEach((_, n) => graph?.show(n));
+  performance.mark("graph");
+});
+let stream;
+let ticking;
+function awaitNextRun(address) {
+  // Somebody starts it again, here or elsewhere: then all of the page is another one.
+  follow(address, () => location.reload());
+}
+
+if (data.is_running) {
+  stream = follow(page.dataset.events, take, { inBackground: true }); // the title tells how far it is
+  ticking = setInterval(() => {
+    timeline.grow(now());
+    page.querySelector("[data-elapsed]").textContent = duration(now() / 1000);
+  }, TICK_MS);
+} else {
+  awaitNextRun(page.dataset.next);
+}

@@ -1,0 +1,102 @@
+"""How the dashboard's templates write times, durations and JSON."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from tasks.dashboard.json_text import on_one_line, written
+from tasks.dashboard.lines import lines_of
+from tasks.dashboard.picture import Picture
+from tasks.dashboard.words import DAY, HOUR, MINUTE, duration, path_of, word
+
+register = template.Library()
+register.filter(duration)
+register.filter(path_of)
+register.filter(word)
+
+MAX_CHARACTERS: Final = 20_000
+
+
+@register.filter
+def milliseconds(number: int) -> str:
+    """A duration given in milliseconds."""
+    return duration(number / 1000)
+
+
+@register.filter
+def percent(fraction: float) -> str:
+    """0.25 as 25 %."""
+    return f"{round(fraction * 100)} %"
+
+
+@register.filter
+def ago(moment: datetime | None) -> SafeString | str:
+    """How long ago it was, with the exact time for those who point at it."""
+    if moment is None:
+        return ""
+    moment = moment.astimezone(UTC)
+    exact = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, _ago(moment))
+
+
+def _ago(moment: datetime) -> str:
+    age = datetime.now(UTC) - moment
+    if age < timedelta(seconds=5):
+        return "just now"
+    if age < timedelta(days=30):
+        seconds = int(age.total_seconds())
+        for size, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (1, "s")):
+            if seconds >= size:
+                return f"{seconds // size} {unit} ago"
+    return f"{moment:%-d %b %Y}"
+
+
+@register.filter
+def pretty(value: Any, width: int = 80) -> str:
+    """JSON to read. A text stays as it is, and what is very long is cut: the API has it all."""
+    text = value if isinstance(value, str) else written(value, width=width)
+    left_out = len(text) - MAX_CHARACTERS
+    return text if left_out <= 0 else f"{text[:MAX_CHARACTERS]}\n… {left_out:,} more characters: tasks.get has them"
+
+
+@register.filter
+def compact(value: Any) -> str:
+    """JSON on one line."""
+    return on_one_line(value)
+
+
+@register.filter
+def ticks(text: str) -> SafeString:
+    """A text whose `names` are set as code."""
+    parts = re.split("`([^`]+)`", text)
+    pairs = [("<code>{}</code>" if number % 2 else "{}", part) for number, part in enumerate(parts)]
+    return mark_safe("".join(format_html(pattern, part) for pattern, part in pairs))  # noqa: S308  (each part is escaped)
+
+
+@register.filter
+def schema_type(schema: Any) -> str:
+    """What kind of value a JSON Schema takes, in few words."""
+    if not isinstance(schema, dict):
+        return "any"
+    if "enum" in schema:
+        return " | ".join(map(compact, schema["enum"]))
+    kinds = schema.get("type", "any")
+    if kinds == "array" and isinstance(schema.get("items"), dict):
+        return f"list of {schema_type(schema['items'])}"
+    return " or ".join(kinds) if isinstance(kinds, list) else str(kinds)
+
+
+@register.simple_tag
+def lines(picture: Picture, selected_id: str) -> SafeString:
+    """The rows of the timeline."""
+    return lines_of(picture, selected_id=selected_id)
+
+
+@register.inclusion_tag("dashboard/status.html")
+def status(value: str, *, only_icon: bool = False) -> dict[str, Any]:
+    """A status by colour, shape and word."""
+    return {"status": value, "only_icon": only_icon}

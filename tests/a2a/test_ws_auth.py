@@ -1,0 +1,212 @@
+"""The WebSocket with authentication: three ways to say who one is, what each user hears of, and who is turned out."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from django.contrib.auth.hashers import make_password
+from websockets.exceptions import ConnectionClosed
+
+from tests.a2a.sockets import socket
+from tests.servers import EXECUTORS, Server, new_database, running_server
+
+SECRET = "a-secret-of-the-tests-that-is-long-enough-for-hs256"
+ENV = {
+    "AIPARTNERUPFLOW_JWT_SECRET": SECRET,
+    "AIPARTNERUPFLOW_LIMITS_STREAMS_PER_USER": "3",
+    "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{EXECUTORS},tests.impatient",
+}
+SKEW_SECONDS = 10
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with new_database() as url, running_server(url, env=ENV) as server:
+        yield server
+
+
+def token(user_id: str, *, seconds: float = 600, **claims: Any) -> str:
+    return jwt.encode({"sub": user_id, "exp": time.time() + seconds, **claims}, SECRET, "HS256")
+
+
+def bearer(user_id: str, **claims: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(user_id, **claims)}"}
+
+
+def by_header(user_id: str) -> Json:
+    return {"additional_headers": bearer(user_id)}
+
+
+def by_subprotocol(user_id: str) -> Json:
+    return {"subprotocols": ["bearer", token(user_id)]}
+
+
+def run(server: Server, user_id: str) -> str:
+    params = {"tasks": [{"name": "echo_executor"}], "wait": True}
+    task_id: str = server.rpc("tasks.execute", params, **bearer(user_id))["task_id"]
+    return task_id
+
+
+@pytest.mark.parametrize("by", [by_header, by_subprotocol])
+def test_a_token_comes_with_the_handshake(server: Server, by: Callable[[str], Json]) -> None:
+    with socket(server.url, **by("alice")) as client:
+        assert client.silent()
+        assert client.connection.subprotocol == ("bearer" if by is by_subprotocol else None)
+        root = run(server, "alice")
+        assert {message["root_task_id"] for message in client.until("final")} == {root}
+
+
+def test_a_token_comes_with_the_first_message(server: Server) -> None:
+    with socket(server.url) as client:
+        assert client.ask(action="auth", token=token("alice")) == {"type": "authenticated"}
+        root = run(server, "alice")
+        assert {message["root_task_id"] for message in client.until("final")} == {root}
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "code"),
+    [
+        ({"additional_headers": {"Authorization": "Bearer x.y.z"}}, None, 4401),
+        ({"additional_headers": bearer("alice", seconds=-60)}, None, 4401),
+        ({"subprotocols": ["bearer", "x"]}, None, 4401),
+        ({}, {"action": "auth", "token": "x"}, 4401),
+        ({}, {"action": "auth", "token": "apf_x"}, 4401),
+        ({}, {"action": "ping"}, 4401),
+        ({}, {"jsonrpc": "2.0", "method": "tasks.list", "id": 1}, 4401),
+        ({}, None, 4408),
+        ({"subprotocols": ["bearer"]}, None, 4408),
+        ({"path": f"/ws?token={token('alice')}"}, None, 4408),
+    ],
+)
+def test_nobody_else_gets_in(server: Server, options: Json, first: Json | None, code: int) -> None:
+    with socket(server.url, **options) as client:
+        if first:
+            client.send(**first)
+        assert client.closed() == code
+
+
+def test_each_hears_of_their_own_tasks_and_an_admin_of_all(server: Server) -> None:
+    admin: Json = {"additional_headers": bearer("root", roles=["admin"])}
+    with (
+        socket(server.url, **by_header("alice")) as alice,
+        socket(server.url, **by_header("bob")) as bob,
+        socket(server.url, **admin) as root,
+    ):
+        for client in (alice, bob, root):
+            assert client.silent()
+        theirs = [run(server, user_id) for user_id in ("alice", "bob")]
+        for client, task_id in zip((alice, bob), theirs, strict=True):
+            assert {message["root_task_id"] for message in client.until("final")} == {task_id}
+            assert client.silent()
+        seen = root.until("final") + root.until("final")
+        assert {message["root_task_id"] for message in seen} == set(theirs)
+
+
+def test_another_users_task_is_like_none(server: Server) -> None:
+    task_id = run(server, "alice")
+    with socket(server.url, **by_header("bob")) as bob:
+        for action in ("subscribe", "unsubscribe"):
+            answers = [bob.ask(action=action, task_id=each) for each in (task_id, "nowhere")]
+            assert str(answers[0]).replace(task_id, "nowhere") == str(answers[1])
+        bob.call("tasks.get", {"task_id": task_id})
+        assert bob.next()["error"]["code"] == -32001
+
+
+def test_a_role_that_is_too_low_is_told_so(server: Server) -> None:
+    with socket(server.url, additional_headers=bearer("eve", roles=["viewer"])) as client:
+        client.call("tasks.create", {"name": "x"})
+        assert client.next()["error"]["code"] == -32004
+
+
+def test_a_user_holds_only_so_many(server: Server) -> None:
+    task_id = run(server, "carol")
+    with (
+        socket(server.url, **by_header("carol")) as one,
+        socket(server.url, **by_subprotocol("carol")) as two,
+        socket(server.url, **by_header("carol")) as three,
+    ):
+        for client in (one, two, three):
+            assert client.silent()
+        with socket(server.url, **by_header("carol")) as fourth:
+            assert fourth.closed() == 4429
+        refused = server.http.get(f"/tasks/{task_id}/events", headers=bearer("carol"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, -32029)
+        started = server.call("tasks.execute", {"task_id": task_id, "use_streaming": True}, **bearer("carol"))
+        assert started["error"]["code"] == -32029
+    assert len(server.query("SELECT id FROM tasks_run WHERE root_id = %s", task_id)) == 1
+
+
+def test_however_many_come_at_once_no_more_get_in_and_the_others_are_told(server: Server) -> None:
+    together = Barrier(12)
+
+    def comes_in(_: int) -> int | None:
+        with socket(server.url, **by_header("grace")) as client:
+            try:
+                return None if client.silent() else 0
+            except ConnectionClosed as error:
+                return error.rcvd.code if error.rcvd else 0
+            finally:
+                together.wait(20)
+
+    with ThreadPoolExecutor(12) as clients:
+        codes = list(clients.map(comes_in, range(12)))
+    assert Counter(codes) == {None: 3, 4429: 9}
+
+
+def test_a_token_that_expires_closes_the_socket_and_ends_the_stream(server: Server) -> None:
+    short = bearer("dora", seconds=1.5 - SKEW_SECONDS)
+    params = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 20, "steps": 100}}]}
+    task_id = server.rpc("tasks.execute", params, **bearer("dora"))["task_id"]
+    with socket(server.url, additional_headers=short) as client:
+        with server.http.stream("GET", f"/tasks/{task_id}/events", headers=short) as stream:
+            lines = list(stream.iter_lines())
+        assert any("task_start" in line for line in lines)
+        assert not any("final" in line for line in lines)
+        assert client.closed() == 4401
+    server.rpc("tasks.cancel", {"task_id": task_id}, **bearer("dora"))
+
+
+@pytest.mark.parametrize(
+    ("username", "change", "value"),
+    [("disabled", "is_active", False), ("renewed", "password", make_password("else"))],
+    ids=["disabled", "renewed"],  # a hash is another one each time, and the tests' names must not be
+)
+def test_a_user_who_is_disabled_or_changes_their_password_is_turned_out(
+    server: Server, username: str, change: str, value: Any
+) -> None:
+    server.query(
+        "INSERT INTO auth_user (username, password, is_superuser, first_name, last_name, email, is_staff, is_active, date_joined) "
+        "VALUES (%s, %s, %s, '', '', '', %s, %s, '2026-01-01 00:00:00+00:00')",
+        *(username, make_password("pass"), False, False, True),
+    )
+    answer = server.http.post("/auth/login", json={"username": username, "password": "pass"}).json()
+    theirs = {"Authorization": f"Bearer {answer['access']}"}
+    with socket(server.url, additional_headers=theirs) as client:
+        assert client.silent()
+        server.query(f"UPDATE auth_user SET {change} = %s WHERE username = %s", value, username)
+        assert client.closed() == 4401
+    with socket(server.url, additional_headers=theirs) as client:
+        assert client.closed() == 4401
+
+
+def test_a_token_in_the_log_would_be_a_leak(server: Server) -> None:
+    secret = token("mallory")
+    with socket(server.url, subprotocols=["bearer", secret]) as client:
+        assert client.silent()
+    assert secret not in server.log.read_text()
+
+
+def test_the_streams_of_a_process_are_given_back(server: Server) -> None:
+    for _ in range(5):
+        with socket(server.url, **by_header("frank")) as client:
+            assert client.silent()
+    task_id = run(server, "frank")
+    for _ in range(5):
+        assert httpx.get(f"{server.url}/tasks/{task_id}/events", headers=bearer("frank")).status_code == 200

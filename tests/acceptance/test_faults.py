@@ -1,0 +1,268 @@
+"""Real processes, killed and told to stop in every way: no accepted tree is lost, and nothing that completed runs again."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.effects import Effects
+from tests.servers import PYTHON, Server, free_port, running, running_server, until
+
+pytestmark = pytest.mark.both_engines
+
+RECOVERY_SECONDS = 20.0
+ORPHAN_SECONDS = 10.0
+RESTART_SECONDS = 4.0
+"""Of a machine's own runs a restart knows at once that their worker is gone: 1.5 s of work is left, and the rest is for a slow machine."""
+EXIT_SECONDS = 35.0
+ONE_AT_A_TIME = {"AIPARTNERUPFLOW_WORKER_PROCESSES": "1", "AIPARTNERUPFLOW_WORKER_MAX_TREES": "1"}
+Json = dict[str, Any]
+
+
+def holder_of(server: Server, root_id: str) -> int:
+    """The id of the process that works on the tree."""
+    ((owner,),) = server.query("SELECT lease_owner FROM tasks_run WHERE root_id = %s AND finished_at IS NULL", root_id)
+    return int(owner.split("/")[1])
+
+
+def read_to(events: Iterator[Json], type_: str, task_id: str) -> list[Json]:
+    """The events up to this one of this task."""
+    seen = []
+    for event in events:
+        seen.append(event)
+        if (event["type"], event["task_id"]) == (type_, task_id):
+            return seen
+    raise AssertionError(f"The stream ended without {type_} of {task_id}: {seen}")
+
+
+def assert_complete_and_dense(events: list[Json], names: list[str]) -> None:
+    """Every number once and in order, every task completed once, and the tree at last."""
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    completed = [event["task_id"] for event in events if event["type"] == "task_completed"]
+    assert sorted(completed) == sorted(names)
+    assert [event["type"] for event in events[-2:]] == ["final", "stream_end"]
+    assert events[-2]["status"] == "completed"
+
+
+def assert_each_ended_once(effects: Effects, names: list[str]) -> None:
+    assert effects.counts("end") == dict.fromkeys(names, 1)
+
+
+def test_a_tree_goes_on_when_its_worker_is_killed(database: str, effects: Effects) -> None:
+    tasks = effects.chain("tree", 6, seconds=0.3)
+    names = [task["id"] for task in tasks]
+    with running_server(database) as server:
+        server.rpc("tasks.execute", {"tasks": tasks})
+        with server.events("tree") as events:
+            seen = read_to(events, "task_start", "tree-3")
+            until(lambda: "start tree-3" in effects.lines(), seconds=5, what="the third step's work")
+            server.kill(holder_of(server, "tree"))
+            killed_at = time.monotonic()
+            read_to(events, "task_completed", "tree-3")
+            assert time.monotonic() - killed_at < RECOVERY_SECONDS
+            assert [event["type"] for event in events][-1] == "stream_end"
+        assert_complete_and_dense(server.finished("tree"), names)
+        assert {event["task_id"] for event in seen if event["type"] == "task_completed"} == {"tree-1", "tree-2"}
+        assert_each_ended_once(effects, names[1:])
+        assert effects.counts("start") == dict.fromkeys(names[1:], 1) | {"tree-3": 2}
+
+
+def test_work_goes_on_when_idle_workers_are_killed(database: str, effects: Effects) -> None:
+    """An idle worker holds the lock of django-q2's queue; killed, it takes the lock with it."""
+    with running_server(database) as server:
+        server.kill(*server.pids().workers)
+        killed_at = time.monotonic()
+        roots = [server.rpc("tasks.execute", {"tasks": [effects.step(f"step{n}")]})["task_id"] for n in range(6)]
+        for root in roots:
+            assert server.finished(root)[-1]["status"] == "completed"
+        assert time.monotonic() - killed_at < RECOVERY_SECONDS
+        assert_each_ended_once(effects, roots)
+        assert server.stop() < EXIT_SECONDS
+
+
+@pytest.mark.parametrize("role", ["sentinel", "monitor", "pusher"])
+def test_work_goes_on_when_a_process_of_the_queue_is_killed(database: str, effects: Effects, role: str) -> None:
+    with running_server(database) as server:
+        server.kill(getattr(server.pids(), role))
+        killed_at = time.monotonic()
+        server.rpc("tasks.execute", {"tasks": [effects.step("step")]})
+        assert server.finished("step")[-1]["status"] == "completed"
+        assert time.monotonic() - killed_at < RECOVERY_SECONDS
+        assert_each_ended_once(effects, ["step"])
+
+
+def test_nobody_is_orphaned_and_a_restart_finishes_the_tree(database: str, effects: Effects) -> None:
+    tasks = effects.chain("tree", 4, seconds=0.5)
+    names = [task["id"] for task in tasks]
+    with running_server(database) as server:
+        server.rpc("tasks.execute", {"tasks": tasks})
+        with server.events("tree") as events:
+            read_to(events, "task_start", "tree-2")
+        server.kill(server.pid)
+        server.assert_gone(within_seconds=ORPHAN_SECONDS)
+    assert "end tree-4" not in effects.lines()
+    with running_server(database) as server:
+        restarted_at = time.monotonic()
+        assert_complete_and_dense(server.finished("tree"), names)
+        assert time.monotonic() - restarted_at < RESTART_SECONDS
+    assert_each_ended_once(effects, names[1:])
+
+
+def test_a_stream_is_resumed_after_the_server_was_killed(database: str, effects: Effects, tmp_path: Path) -> None:
+    tasks = effects.chain("tree", 6, seconds=0.3)
+    port = free_port()
+    with running_server(database, data_dir=tmp_path, port=port) as server:
+        server.rpc("tasks.execute", {"tasks": tasks})
+        with server.events("tree") as events:
+            seen = read_to(events, "task_start", "tree-3")
+            server.kill(server.pid)
+        server.assert_gone(within_seconds=ORPHAN_SECONDS)
+    with running_server(database, data_dir=tmp_path, port=port) as server:
+        with server.events("tree", after=seen[-1]["seq"]) as events:
+            rest = list(events)
+        assert_complete_and_dense(seen + rest, [task["id"] for task in tasks])
+        assert server.finished("tree") == seen + rest
+
+
+def test_a_run_goes_on_when_its_client_leaves(database: str, effects: Effects) -> None:
+    tasks = effects.chain("tree", 3, seconds=0.3)
+    request = {"jsonrpc": "2.0", "method": "tasks.execute", "params": {"tasks": tasks, "use_streaming": True}, "id": 1}
+    with running_server(database) as server:
+        with server.http.stream("POST", "/tasks", json=request) as response:
+            read_first_event(response.iter_lines())
+        assert_complete_and_dense(server.finished("tree"), [task["id"] for task in tasks])
+        assert_each_ended_once(effects, [task["id"] for task in tasks[1:]])
+
+
+def read_first_event(lines: Iterator[str]) -> None:
+    assert any(line.startswith("id: 1") for line in lines)
+
+
+@contextmanager
+def web_and_worker(database: str, before_the_worker: Callable[[Server], None]) -> Iterator[Server]:
+    """A server without a worker, and, when what is to be done before is done, a worker beside it."""
+    port = free_port()
+    command = [PYTHON, "-m", "aipartnerupflow", "serve", "--no-worker", "--port", str(port)]
+    with running(command, port=port, database_url=database, is_ready="/health") as server:
+        before_the_worker(server)
+        with running([PYTHON, "-m", "aipartnerupflow", "worker"], port=port, database_url=database):
+            yield server
+
+
+def test_a_wake_up_that_never_comes_delays_a_tree_and_no_more(database: str, effects: Effects) -> None:
+    def lose_the_wake_up(server: Server) -> None:
+        server.rpc("tasks.execute", {"tasks": effects.chain("tree", 2, seconds=0.1)})
+        server.query("DELETE FROM django_q_ormq")
+
+    started_at = time.monotonic()
+    with web_and_worker(database, lose_the_wake_up) as server:
+        assert_complete_and_dense(server.finished("tree"), ["tree", "tree-1", "tree-2"])
+        assert time.monotonic() - started_at < RECOVERY_SECONDS
+        assert_each_ended_once(effects, ["tree-1", "tree-2"])
+
+
+def test_five_wake_ups_for_one_run_run_it_once(database: str, effects: Effects) -> None:
+    tasks = effects.chain("tree", 3, seconds=0.2)
+    names = [task["id"] for task in tasks]
+
+    def wake(server: Server) -> None:
+        """Four more, as a queue does that delivers at least once."""
+        ((run_id,),) = server.query("SELECT id FROM tasks_run")
+        for _ in range(4):
+            server.query(
+                "INSERT INTO django_q_ormq (key, payload, lock) VALUES ('apflow', %s, '2020-01-01 00:00:00+00:00')",
+                run_id,
+            )
+
+    def wake_before(server: Server) -> None:
+        server.rpc("tasks.execute", {"tasks": tasks})
+        wake(server)
+
+    with web_and_worker(database, wake_before) as server:
+        with server.events("tree") as events:
+            read_to(events, "task_start", "tree-2")
+            wake(server)
+            read_to(events, "final", "tree")
+        wake(server)
+        until(lambda: not server.query("SELECT 1 FROM django_q_ormq"), seconds=RECOVERY_SECONDS, what="an empty queue")
+        server.rpc("tasks.execute", {"tasks": [effects.step("last")], "wait": True})
+        assert_complete_and_dense(server.finished("tree"), names)
+        assert_each_ended_once(effects, [*names[1:], "last"])
+
+
+@pytest.mark.parametrize("to_everyone", [False, True], ids=["to the parent", "to every process at once"])
+def test_sigterm_lets_running_work_end_and_leaves_the_rest(database: str, effects: Effects, to_everyone: bool) -> None:
+    with running_server(database, env=ONE_AT_A_TIME) as server:
+        server.rpc("tasks.execute", {"tasks": effects.chain("running", 2, seconds=0.7)})
+        with server.events("running") as events:
+            read_to(events, "task_start", "running-1")
+        server.rpc("tasks.execute", {"tasks": [effects.step("waiting")]})
+        if to_everyone:
+            server.terminate_all()
+        assert server.stop() < EXIT_SECONDS
+        assert server.process.returncode == 0
+    assert effects.lines() == ["start running-1", "end running-1", "start running-2", "end running-2"]
+    with running_server(database) as server:
+        assert server.finished("waiting")[-1]["status"] == "completed"
+        assert server.finished("running")[-1]["status"] == "completed"
+    assert_each_ended_once(effects, ["running-1", "running-2", "waiting"])
+
+
+def test_what_is_not_done_in_time_is_cut_off_and_begun_again(database: str, effects: Effects) -> None:
+    with running_server(database, env={"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "1"}) as server:
+        server.rpc("tasks.execute", {"tasks": [effects.step("long", seconds=4)]})
+        until(effects.lines, seconds=10, what="the task's start")
+        assert server.stop() < 10
+    assert effects.lines() == ["start long", "give-up long"]
+    started_at = time.monotonic()
+    with running_server(database) as server:
+        assert server.finished("long")[-1]["status"] == "completed"
+        assert time.monotonic() - started_at < RECOVERY_SECONDS
+    assert_each_ended_once(effects, ["long"])
+
+
+def test_ctrl_c_says_what_it_waits_for_and_a_second_one_ends_the_wait(database: str, effects: Effects) -> None:
+    with running_server(database) as server:
+        server.rpc("tasks.execute", {"tasks": [effects.step("long", seconds=40)]})
+        until(effects.lines, seconds=10, what="the task's start")
+        server.process.send_signal(signal.SIGINT)
+        until(lambda: "What runs (1 tree) has 30 s to end" in server.log.read_text(), seconds=10, what="the reason")
+        server.process.send_signal(signal.SIGINT)
+        server.assert_gone(within_seconds=ORPHAN_SECONDS)
+        assert server.query("SELECT status FROM tasks_task WHERE id = 'long'") == [("in_progress",)]
+
+
+def test_a_task_that_kills_its_workers_is_given_up_and_its_neighbours_are_not(database: str, effects: Effects) -> None:
+    deadly = effects.step("deadly")
+    deadly["inputs"]["then"] = "die"
+    with running_server(database, env={"AIPARTNERUPFLOW_WORKER_PROCESSES": "1"}) as server:
+        server.rpc("tasks.execute", {"tasks": [deadly]})
+        events = server.finished("deadly")
+        assert events[-1]["status"] == "failed"
+        assert "Poison" in events[-1]["error"]
+        assert effects.counts("start") == {"deadly": 3}
+        assert (
+            server.rpc("tasks.execute", {"tasks": [effects.step("neighbour")], "wait": True})["status"] == "completed"
+        )
+
+
+def test_two_worker_commands_share_the_work(database: str, effects: Effects) -> None:
+    """What they do comes from one queue, and no run is claimed twice."""
+    trees = [effects.chain(f"tree{number}", 3, seconds=0.02) for number in range(30)]
+    with (
+        running_server(database) as server,
+        running(
+            [PYTHON, "-m", "aipartnerupflow", "worker"], port=int(server.url.rpartition(":")[2]), database_url=database
+        ),
+    ):
+        until(lambda: len(server.query("SELECT 1 FROM tasks_workerprocess")) > 1, seconds=10, what="a second worker")
+        for tree in trees:
+            server.rpc("tasks.execute", {"tasks": tree})
+        for tree in trees:
+            assert_complete_and_dense(server.finished(tree[0]["id"]), [task["id"] for task in tree])
+    assert_each_ended_once(effects, [task["id"] for tree in trees for task in tree[1:]])
+    assert effects.counts("start") == effects.counts("end")

@@ -1,0 +1,54 @@
+"""JavaScript for the WebSocket, the guide's and that of the page on streams, as it stands, in a browser."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import ConsoleMessage, Page
+
+from tests.documents import text
+from tests.servers import Server, new_database, running_server
+
+SNIPPET = """
+const ws = new WebSocket('ws://localhost:8000/ws');
+ws.onmessage = (event) => {
+const update = JSON.parse(event.data);
+console.log('Progress:', update.progress);
+};
+"""
+TREE = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 0.2, "steps": 4}}]}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with new_database() as url, running_server(url) as server:
+        yield server
+
+
+def open_with(page: Page, snippet: str, server: Server) -> None:
+    """A page of the server with the snippet at its top, so that its `const` is the page's, as in the console; its socket is open."""
+    address = server.url.replace("127.0.0.1", "localhost")
+    page.goto(f"{address}/health")  # any page of this origin; those for people let no script in that is not theirs
+    with page.expect_event("websocket"):
+        page.add_script_tag(content=snippet.replace("localhost:8000", address.removeprefix("http://")))
+    page.wait_for_function("ws.readyState === WebSocket.OPEN")
+
+
+def test_the_guides_snippet_shows_progress_in_a_browser(page: Page, server: Server) -> None:
+    open_with(page, SNIPPET, server)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+
+    def is_last(message: ConsoleMessage) -> bool:
+        return said[-2:] == ["Progress: 1", "Progress: 1"]
+
+    with page.expect_console_message(is_last):
+        server.rpc("tasks.execute", TREE)
+    assert said == [f"Progress: {progress}" for progress in (0, 0.25, 0.5, 0.75, 1, 1)]
+
+
+def test_the_snippet_of_the_page_on_streams_knows_where_to_go_on(page: Page, server: Server) -> None:
+    server.rpc("tasks.create", {"tasks": [TREE["tasks"][0] | {"id": "task-123"}]})
+    open_with(page, text("docs/how-to/stream.md", "Follow runs live", "javascript"), server)
+    server.rpc("tasks.execute", {"task_id": "task-123"})
+    (final,) = (event for event in server.finished("task-123") if event["type"] == "final")
+    page.wait_for_function(f"last['{final['run_id']}'] === {final['seq']}")

@@ -1,0 +1,72 @@
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import pytest
+from django.conf import LazySettings
+from django.contrib.auth.models import User
+from django.db import connection, connections
+from django.test import Client
+from msgspec.structs import replace
+
+from accounts import threads
+from apflow_site.config import Config
+
+SECRET = "correct-horse-battery-staple-0123456789"
+PASSWORD = "open sesame"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Test in a file: threads that share SQLite's memory database are refused instead of waiting for each other."""
+    if connection.vendor == "sqlite":
+        connection.settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def auth_on(settings: LazySettings) -> None:
+    settings.APFLOW = _with_auth(settings.APFLOW, enabled=True)
+    settings.SIMPLE_JWT = {**settings.SIMPLE_JWT, "SIGNING_KEY": SECRET}
+    settings.PASSWORD_HASHERS = ["tests.accounts.hashers.CountingHasher"]
+
+
+@pytest.fixture
+def auth_off(settings: LazySettings) -> None:
+    settings.APFLOW = _with_auth(settings.APFLOW, enabled=False)
+
+
+def _with_auth(config: Config, *, enabled: bool) -> Config:
+    return replace(config, auth=replace(config.auth, enabled=enabled, jwt_secret=SECRET))
+
+
+@pytest.fixture
+def served(transactional_db: None) -> Iterator[None]:
+    """What the views do on their own threads is seen by the test; their connections end with it."""
+    yield
+    asyncio.run(threads.look_up(connections.close_all))
+    asyncio.run(threads.log_in(connections.close_all))
+
+
+@pytest.fixture
+def client(served: None) -> Client:
+    return Client(enforce_csrf_checks=True, headers={"Host": "localhost"})
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    return User.objects.create_user("alice", password=PASSWORD)
+
+
+@pytest.fixture
+def root(db: None) -> User:
+    return User.objects.create_superuser("root", password=PASSWORD)
+
+
+def minted(*, key: str = SECRET, headers: dict[str, Any] | None = None, **claims: Any) -> str:
+    """A token minted elsewhere: for an hour unless `exp` says otherwise (None: without)."""
+    claims = {"exp": int(time.time()) + 3600} | claims
+    return jwt.encode(
+        {name: value for name, value in claims.items() if value is not None}, key, algorithm="HS256", headers=headers
+    )

@@ -1,0 +1,78 @@
+"""The command itself: instant help, typing mistakes, which server is meant, exit codes of what can go wrong before a server answers."""
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.aipartnerupflow.conftest import Said
+from tests.servers import PYTHON, Server, environment_of, free_port
+
+Cli = Callable[..., Said]
+HELP_SECONDS = 0.3
+HEAVY = {"django", "httpx", "rich.live", "uvicorn", "msgspec", "apflow_site"}
+
+
+def test_help_loads_nothing_heavy_and_is_instant() -> None:
+    program = "import sys; from aipartnerupflow.cli import main; sys.argv = ['x', '--help']\ntry: main()\nfinally: print(*sys.modules)"
+    loaded = subprocess.run([PYTHON, "-c", program], capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    assert not HEAVY & set(loaded.split())
+    assert min(help_seconds() for _ in range(3)) < HELP_SECONDS
+
+
+def help_seconds() -> float:
+    """The processor's time: what a busy machine makes everybody wait is not ours."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "aipartnerupflow", "--help"], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["serv"], "Did you mean 'serve'"),
+        (["tasks", "lst"], "Did you mean 'list'"),
+        (["tasks", "get"], "Missing argument 'ID'"),
+        (["tasks", "list", "--limit", "0"], "greater than or equal to 1"),
+        (["tasks", "list", "--limt", "1"], "--limit"),
+        (["tasks", "update", "x", "--inputs", "{"], "not JSON"),
+        (["run", "nowhere.json"], "Cannot read nowhere.json"),
+        (["run", "README.md"], "Cannot read README.md"),
+        (["run", "docs/examples/hello.json", "--no-wait", "--watch"], "--no-wait returns at once"),
+        (["run", "docs/examples/hello.json", "--no-wait", "--timeout", "1"], "--no-wait returns at once"),
+        (["tasks", "list", "--url", "localhost"], "'localhost' is not the address of a server"),
+        (["tasks", "list", "--url", "http://x", "--token", "a\nb"], "The token has characters"),
+        (["tasks", "list", "--config", "nowhere.yaml", "--url", ""], "nowhere.yaml"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(cli: Cli, words: list[str], said: str) -> None:
+    done = cli(*words)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_nobody_listens(cli: Cli) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    done = cli("tasks", "list", "--url", url)
+    assert (done.code, done.out) == (6, "")
+    assert done.err.startswith(f"No answer from {url}: ")
+    assert "aipartnerupflow serve" in done.err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_without_an_address_the_local_server_is_meant(server: Server, tmp_path: Path, host: str) -> None:
+    port = server.url.rpartition(":")[2]
+    environment = environment_of("", tmp_path) | {"AIPARTNERUPFLOW_PORT": port, "AIPARTNERUPFLOW_HOST": host}
+    command = [sys.executable, "-m", "aipartnerupflow", "tasks", "tree", "example-machine", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert '"id": "example-machine"' in done.stdout
+
+
+def test_the_flag_wins_over_the_environment(server: Server, cli: Cli) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    assert cli("tasks", "list", "--url", server.url, AIPARTNERUPFLOW_URL=nobody).code == 0
+    assert cli("tasks", "list", AIPARTNERUPFLOW_URL=nobody).code == 6

@@ -1,0 +1,206 @@
+"""`aipartnerupflow doctor`: every red line provoked once, and turned green by what its fix says."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aipartnerupflow import doctor
+from aipartnerupflow.doctor import Doubt, Trouble
+from tests.servers import ROOT, environment_of, free_port, new_database, query, running_server
+
+Findings = dict[str, dict[str, Any]]
+NOW = datetime.now(UTC)
+SECRET = "a-secret-of-the-tests-that-is-long-enough-0123456789"
+STORE = """
+import django
+from aipartnerupflow import bootstrap
+bootstrap()
+django.setup()
+from llmkeys.keys import set_key
+from llmkeys.secret import Secret
+set_key(user_id="alice", provider="openai", key=Secret("sk-canary-12345678"))
+"""
+
+
+class Installation:
+    """A database and a data folder, and the commands that are run on them."""
+
+    def __init__(self, database_url: str, folder: Path) -> None:
+        self.database_url, self.folder = database_url, folder
+        self.variables = {"AIPARTNERUPFLOW_PORT": str(free_port())}
+
+    def run(self, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        environment = environment_of(self.database_url, self.folder) | self.variables | variables
+        command = [sys.executable, "-m", "aipartnerupflow", *words]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    def examine(self, **variables: str) -> Findings:
+        done = self.run("doctor", "--json", **variables)
+        assert done.stdout, done.stderr
+        found = {finding["name"]: finding for finding in json.loads(done.stdout)}
+        assert done.returncode == any(finding["colour"] == "red" for finding in found.values())
+        return found
+
+
+def red(finding: dict[str, Any]) -> str:
+    """The fix of a red line."""
+    assert finding["colour"] == "red", finding
+    fix: str = finding["fix"]
+    return fix
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """One that is up to date, whose server does not run."""
+    with new_database() as database_url:
+        found = Installation(database_url, tmp_path)
+        assert found.run("migrate").returncode == 0
+        yield found
+
+
+@pytest.mark.both_engines
+def test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_not(tmp_path: Path) -> None:
+    with new_database(is_bare=True) as database_url:
+        found = Installation(database_url, tmp_path)
+        assert red(found.examine()["migrations"]) == "Run: aipartnerupflow migrate"
+        assert found.run("migrate").stdout == "The database is up to date.\n"
+        before = found.examine()
+        assert before["migrations"]["colour"] == "green"
+        assert "aipartnerupflow worker" in red(before["worker"])
+        assert "is free" in before["port"]["message"]
+        port = int(found.variables["AIPARTNERUPFLOW_PORT"])
+        with running_server(database_url, data_dir=tmp_path, port=port):
+            during = found.examine()
+        assert {finding["colour"] for finding in during.values()} == {"green"}, during
+        assert during["port"]["message"].startswith("our server answers")
+        assert {"versions", "doorbell", "stored keys", "clock", "queue", "secrets"} <= during.keys()
+
+
+def test_people_see_signs_and_fixes(installation: Installation) -> None:
+    printed = installation.run("doctor").stdout
+    assert "✓ database" in printed
+    assert "✗ worker" in printed
+    assert "Start one: aipartnerupflow worker" in printed
+
+
+def test_a_wrong_setting_is_named_and_nothing_else_is_looked_at(installation: Installation) -> None:
+    found = installation.examine(AIPARTNERUPFLOW_SERVER_WORKERS="many")
+    assert "server.workers" in found["configuration"]["message"]
+    assert "Correct" in red(found["configuration"])
+    assert "database" not in found
+    assert installation.examine(AIPARTNERUPFLOW_SERVER_WORKERS="2")["configuration"]["colour"] == "green"
+
+
+def test_a_data_folder_that_is_a_file(installation: Installation) -> None:
+    (installation.folder / "file").touch()
+    found = installation.examine(AIPARTNERUPFLOW_DATA_DIR=str(installation.folder / "file"))
+    assert "AIPARTNERUPFLOW_DATA_DIR" in red(found["data folder"])
+    other = installation.examine(AIPARTNERUPFLOW_DATA_DIR=str(installation.folder / "other"))
+    assert other["data folder"]["colour"] == "green"
+
+
+def test_a_database_that_is_away(installation: Installation) -> None:
+    away = f"postgresql://user:pa55word@127.0.0.1:{free_port()}/none"
+    found = installation.examine(AIPARTNERUPFLOW_DATABASE_URL=away)
+    assert "AIPARTNERUPFLOW_DATABASE_URL" in red(found["database"])
+    assert "pa55word" not in json.dumps(found)
+    assert installation.examine()["database"]["colour"] == "green"
+
+
+def test_a_port_that_somebody_else_has(installation: Installation) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        number = other.getsockname()[1]
+        fix = red(installation.examine(AIPARTNERUPFLOW_PORT=str(number))["port"])
+    assert fix.endswith(f"AIPARTNERUPFLOW_PORT={number + 1}")
+    assert installation.examine(AIPARTNERUPFLOW_PORT=str(free_port()))["port"]["colour"] == "green"
+
+
+def test_an_open_server_a_weak_secret_and_readable_files(installation: Installation) -> None:
+    reachable = {"AIPARTNERUPFLOW_HOST": "0.0.0.0"}
+    assert "AIPARTNERUPFLOW_JWT_SECRET" in red(installation.examine(**reachable)["secrets"])
+    weak = installation.examine(**reachable, AIPARTNERUPFLOW_JWT_SECRET="your-secret-key")["secrets"]
+    assert "secrets.token_urlsafe" in red(weak)
+    assert "your-secret-key" not in json.dumps(weak)
+    strong = reachable | {"AIPARTNERUPFLOW_JWT_SECRET": SECRET}
+    assert installation.examine(**strong)["secrets"]["colour"] == "green"
+    key = installation.folder / "secret_key"
+    key.chmod(0o644)
+    fix = red(installation.examine(**strong)["secrets"])
+    assert fix == f"chmod 600 {key}"
+    subprocess.run(fix.split(), check=True)
+    assert installation.examine(**strong)["secrets"]["colour"] == "green"
+
+
+def test_a_stored_key_that_does_not_open(installation: Installation) -> None:
+    old, new = "old-key-of-the-tests-0123456789-abcdef", "new-key-of-the-tests-0123456789-abcdef"
+    environment = environment_of(installation.database_url, installation.folder)
+    environment["AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS"] = old
+    subprocess.run([sys.executable, "-c", STORE], cwd=ROOT, env=environment, check=True)
+    lost = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": new}
+    assert "keys rotate" in red(installation.examine(**lost)["stored keys"])
+    both = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": f"{new},{old}"}
+    assert installation.run("keys", "rotate", **both).returncode == 0
+    assert installation.examine(**lost)["stored keys"]["message"] == "1 stored keys open"
+
+
+def test_runs_that_nobody_takes_although_workers_are_alive(installation: Installation) -> None:
+    columns = "id, root_id, target_id, user_id, context_id, number, status, epoch, losses, last_seq, created_at"
+    values = f"'r', 'r', 'r', 'u', 'r', 1, 'pending', 0, 0, 0, '{(NOW - timedelta(minutes=5)).isoformat(' ')[:26]}'"
+    query(installation.database_url, f"INSERT INTO tasks_run ({columns}) VALUES ({values})")
+    moment = datetime.now(UTC).isoformat(" ")[:26]
+    beat = f"INSERT INTO tasks_workerprocess VALUES ('w', 'c', 'h', 1, '{moment}', '{moment}')"
+    query(installation.database_url, beat)
+    assert "worker.processes" in red(installation.examine()["queue"])
+    query(installation.database_url, "UPDATE tasks_run SET finished_at = created_at")
+    assert installation.examine()["queue"]["colour"] == "green"
+
+
+def test_redis_that_does_not_answer(installation: Installation) -> None:
+    found = installation.examine(AIPARTNERUPFLOW_REDIS_URL=f"redis://:pa55word@127.0.0.1:{free_port()}/0")
+    assert "AIPARTNERUPFLOW_REDIS_URL" in red(found["redis"])
+    assert "pa55word" not in json.dumps(found)
+    assert "redis" not in installation.examine()
+
+
+@pytest.mark.parametrize(
+    ("look", "words"),
+    [
+        (lambda: doctor.versions(python=(3, 10)), "Python 3.11 to 3.13"),
+        (lambda: doctor.versions(sqlite=(3, 31, 1)), "3.35.0 or newer"),
+        (lambda: doctor.data_folder(Path(), free_bytes=2**20), "Make room"),
+        (lambda: doctor.clock(NOW, NOW + timedelta(seconds=60)), "NTP"),
+    ],
+    ids=["python", "sqlite", "disk", "clock"],
+)
+def test_what_no_test_can_break_is_red_all_the_same(look: Any, words: str) -> None:
+    with pytest.raises(Trouble) as caught:
+        look()
+    assert (caught.value.colour, words in caught.value.fix) == ("red", True)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda: doctor.data_folder(Path(), free_bytes=2**29),
+        lambda: doctor.clock(NOW, NOW - timedelta(seconds=5)),
+    ],
+    ids=["disk", "clock"],
+)
+def test_what_may_break_soon_is_yellow(look: Any) -> None:
+    with pytest.raises(Doubt):
+        look()
+
+
+def test_what_is_well_is_green() -> None:
+    assert "Python" in doctor.versions()
+    assert "GiB free" in doctor.data_folder(Path(), free_bytes=2**40)
+    assert "apart" in doctor.clock(NOW, NOW)

@@ -1,0 +1,156 @@
+"""`explain`, `config show`, `executors`, `open`, the examples in every help, and the completion of ids."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aipartnerupflow.cli_examples import EXAMPLES
+from aipartnerupflow.explain import explain
+from tests.aipartnerupflow.conftest import Said, step, tree
+from tests.aipartnerupflow.test_cli_reference import COMMANDS
+from tests.servers import ROOT, Server, environment_of, until
+from tests.terminal import Screen
+
+Cli = Callable[..., Said]
+Show = Callable[..., Screen]
+Json = dict[str, Any]
+WELL: Mapping[str, Json] = {"worker": {"ok": True, "message": "ok", "fix": None}}
+ILL: Mapping[str, Json] = {"worker": {"ok": False, "message": "No worker.", "fix": "Start one."}}
+
+
+def task(task_id: str, status: str = "pending", *children: Json, after: tuple[str, ...] = (), **fields: Any) -> Json:
+    return {
+        "id": task_id,
+        "name": task_id.upper(),
+        "status": status,
+        "dependencies": [{"id": each, "required": True} for each in after],
+        "children": list(children),
+        "schemas": {"method": "echo_executor"},
+        "progress": 0.5,
+        "attempt": 1,
+        "error": None,
+        "params": None,
+        "started_at": "then",
+        "completed_at": "now",
+        **fields,
+    }
+
+
+@pytest.mark.parametrize(
+    ("of", "root", "is_running", "checks", "words"),
+    [
+        ("r", task("r"), False, WELL, "Start it: aipartnerupflow tasks run r"),
+        ("r", task("r"), True, ILL, "No worker. Start one."),
+        ("r", task("r"), True, WELL, "worker.max_tasks"),
+        (
+            "b",
+            task("r", "pending", task("a", "in_progress"), task("b", after=("a",))),
+            True,
+            WELL,
+            "'A' (a), which is in_progress (50%)",
+        ),
+        ("r", task("r", "pending", task("a"), schemas=None), True, WELL, "waits for 'A'"),
+        ("r", task("r", "in_progress", params={"timeout_seconds": 9}), True, WELL, "It may take 9 s"),
+        ("r", task("r", "completed"), False, WELL, "completed at now"),
+        ("r", task("r", "cancelled", error="enough"), False, WELL, "cancelled: enough"),
+        (
+            "c",
+            task(
+                "r",
+                "failed",
+                task("a", "failed", error="boom", attempt=3),
+                task("b", "failed", error="Not run: required dependency 'a' failed"),
+                task("c", "failed", error="Not run: required dependency 'b' failed"),
+            ),
+            False,
+            WELL,
+            "The error: boom",
+        ),
+    ],
+)
+def test_a_task_is_explained_by_what_is_known_of_its_tree(
+    of: str, root: Json, is_running: bool, checks: Mapping[str, Json], words: str
+) -> None:
+    said = explain(of, root, is_running=is_running, checks=checks, last_message="")
+    assert words in "\n".join(said)
+
+
+def test_a_real_failure_is_followed_to_its_cause(server: Server, cli: Cli) -> None:
+    below = [{**step("late"), "dependencies": ["early"]}, step("early", then="fail")]
+    ids = server.rpc("tasks.execute", {"tasks": tree(*below), "wait": True})["ids"]
+    said = cli("explain", ids["late"])
+    assert said.code == 0
+    assert "is failed" in said.out
+    assert f"requires 'Step early' ({ids['early']}), which is failed" in said.out
+    assert json.loads(cli("explain", ids["late"], "--json").out)[0].endswith("is failed.")
+
+
+def test_what_works_is_explained_and_a_stranger_is_not_found(server: Server, cli: Cli) -> None:
+    root = server.rpc("tasks.execute", {"tasks": [step("slow", None, seconds=60, steps=60)]})["task_id"]
+    until(lambda: server.rpc("tasks.get", {"task_id": root})["status"] == "in_progress", seconds=20, what="its start")
+    said = cli("explain", root).out
+    assert f"Stop it: aipartnerupflow tasks cancel {root}" in said
+    server.rpc("tasks.cancel", {"task_id": root})
+    assert cli("explain", "nothing-of-that-name").code == 3
+
+
+def test_every_setting_is_shown_with_its_source_and_no_secret(cli: Cli, screen: Show) -> None:
+    secrets = {
+        "AIPARTNERUPFLOW_JWT_SECRET": "a-secret-of-the-tests-that-is-long-enough-0123456789",
+        "AIPARTNERUPFLOW_DATABASE_URL": "postgresql://user:pa55word@localhost:5432/flow?sslkey=pa55word",
+        "AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": "pa55word-pa55word-pa55word-pa55word",
+    }
+    said = cli("config", "show", **secrets)
+    found = {row["key"]: row for row in said.lines}
+    assert found["auth.jwt_secret"] == {"key": "auth.jwt_secret", "value": "…", "source": "AIPARTNERUPFLOW_JWT_SECRET"}
+    assert found["database.url"]["value"] == "postgresql://…@localhost:5432/flow"
+    assert found["server.port"] == {"key": "server.port", "value": 8000, "source": "default"}
+    table = screen("config", "show", **secrets).out
+    assert "AIPARTNERUPFLOW_DATABASE_URL" in table
+    for secret in ("pa55word", secrets["AIPARTNERUPFLOW_JWT_SECRET"]):
+        assert secret not in said.out + table
+
+
+def test_executors_are_listed(cli: Cli, screen: Show) -> None:
+    found = {row["id"]: row for row in cli("executors").lines}
+    assert (found["echo_executor"]["enabled"], found["command_executor"]["enabled"]) == (True, False)
+    assert "echo_executor" in screen("executors").out
+
+
+def test_the_dashboards_address_of_a_task_is_printed_and_answers(server: Server, cli: Cli) -> None:
+    url = cli("open", "example-diamond", "--print").out.strip()
+    assert url == f"{server.url}/ui/tasks/example-diamond"
+    assert server.http.get(url).status_code == 200
+
+
+def test_every_help_ends_with_an_example_of_that_command() -> None:
+    assert EXAMPLES.keys() == COMMANDS.keys()
+    for name, command in COMMANDS.items():
+        words = shlex.split(EXAMPLES[name].partition(" > ")[0])
+        assert words[: len(name.split())] == name.split()
+        command.make_context(name, words[len(name.split()) :])
+        assert EXAMPLES[name] in command.epilog
+
+
+def test_the_shell_completes_ids(server: Server, tmp_path: Path) -> None:
+    program = "import sys; sys.argv = ['aipartnerupflow']; from aipartnerupflow.cli import main; main()"
+    asked = {
+        "AIPARTNERUPFLOW_URL": server.url,
+        "_AIPARTNERUPFLOW_COMPLETE": "complete_zsh",
+        "_TYPER_COMPLETE_ARGS": "aipartnerupflow tasks get example-dia",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment_of("", tmp_path) | asked,
+        capture_output=True,
+        text=True,
+    )
+    assert "example-diamond" in done.stdout, done
+    assert "example-machine" not in done.stdout

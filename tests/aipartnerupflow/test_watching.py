@@ -1,0 +1,181 @@
+"""`run`, `tasks run` and `tasks watch` against a real server: events for programs, a live tree on a terminal, and what ends them."""
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aipartnerupflow.client import Client
+from tests.aipartnerupflow.conftest import Json, Said, command, step, tree
+from tests.servers import ROOT, environment_of, free_port, new_database, running_server
+from tests.terminal import Screen
+
+Cli = Callable[..., Said]
+Show = Callable[..., Screen]
+LOG = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "0", "NO_COLOR": "1"}
+"""Text, although there is no terminal."""
+MOVING = tree(step("a", seconds=3, steps=6), step("b") | {"dependencies": ["a"]})
+STEPS = tree(step("a", seconds=0.2, steps=2), step("b") | {"dependencies": ["a"]})
+FAILS = tree(step("a", then="fail"), step("b") | {"dependencies": ["a"]})
+SLOW = [step("slow", None, seconds=6)]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[list[Json]], str]:
+    def file(tasks: list[Json]) -> str:
+        path = tmp_path / "tasks.json"
+        path.write_text(json.dumps(tasks))
+        return str(path)
+
+    return file
+
+
+@pytest.mark.parametrize(
+    ("tasks", "code", "end"),
+    [
+        (STEPS, 0, "The tree is completed\n"),
+        (FAILS, 1, "Step a (a): It failed, as it was told to.\nThe tree is failed\n"),
+    ],
+)
+def test_a_run_is_waited_for(screen: Show, tasks: list[Json], code: int, end: str) -> None:
+    done = screen("run", "-", stdin=tasks)
+    assert done.code == code
+    assert re.sub(r"\(.+?\)", "(a)", done.out).endswith(end)
+
+
+def test_where_nothing_can_move_a_watched_run_is_a_line_for_each_step(cli: Cli) -> None:
+    done = cli("run", "-", "--watch", stdin=STEPS, **LOG)
+    lines = done.out.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines[:8]] == [
+        "start      Step a",
+        "progress   Step a  step 1 of 2",
+        "progress   Step a  step 2 of 2",
+        "completed  Step a",
+        "start      Step b",
+        "completed  Step b",
+        "start      Root",
+        "completed  Root",
+    ]
+    assert (lines[-1], done.code) == ("The tree is completed", 0)
+
+
+def test_tasks_of_the_same_name_are_told_apart(cli: Cli) -> None:
+    done = cli(
+        "run", "-", "--watch", stdin=tree(step("same-1") | {"name": "Same"}, step("same-2") | {"name": "Same"}), **LOG
+    )
+    assert {"Same (same-1)", "Same (same-2)"} <= set(re.findall(r"Same \(.+?\)", done.out))
+
+
+def test_a_run_for_a_program_is_the_reply_with_the_final_tree(cli: Cli, client: Client) -> None:
+    [answer] = cli("run", "-", stdin=STEPS).lines
+    assert (answer["success"], answer["status"], answer["ids"].keys()) == (True, "completed", {"root", "a", "b"})
+    assert answer["task"] == client.tree(answer["root_task_id"])
+    failed = cli("run", "-", "--json", stdin=FAILS)
+    assert (failed.code, failed.json["success"], failed.json["status"], failed.err) == (1, False, "failed", "")
+
+
+def test_a_watched_run_for_a_program_is_a_line_for_each_event(cli: Cli, client: Client) -> None:
+    events = cli("run", "-", "--watch", stdin=STEPS).lines
+    root_id = events[0]["root_task_id"]
+    assert events == list(client.follow(root_id))
+    assert cli("tasks", "watch", root_id, "--json").lines == events
+    assert cli("tasks", "watch", root_id, "--after", "4").lines == events[4:]
+    over = cli("tasks", "watch", root_id, "--after", str(len(events) + 1))
+    assert (over.code, over.out) == (0, "")
+
+
+def test_a_run_may_go_on_by_itself(cli: Cli, screen: Show) -> None:
+    [started] = cli("run", "-", "--no-wait", stdin=STEPS).lines
+    assert started["status"] == "started"
+    told = screen("run", "-", "--no-wait", stdin=STEPS)
+    root_id = told.out.splitlines()[0].removeprefix("Started: ")
+    assert told.out.splitlines()[1] == f"Watch it: aipartnerupflow tasks watch {root_id}"
+    assert cli("tasks", "watch", root_id).code == 0
+
+
+def test_a_stored_tree_runs_by_its_id(screen: Show, client: Client) -> None:
+    root_id = client.create(STEPS)["id"]
+    assert screen("tasks", "run", root_id).out.endswith("The tree is completed\n")
+    assert client.get(root_id)["status"] == "completed"
+
+
+def test_a_child_is_watched_with_its_tree(cli: Cli, client: Client) -> None:
+    done = client.execute(STEPS, wait=True)
+    assert cli("tasks", "watch", done["ids"]["b"]).lines[-1]["task_id"] == done["root_task_id"]
+
+
+@pytest.mark.parametrize("words", [["run", "-"], ["run", "-", "--watch"], ["run", "-", "--watch", "--json"]])
+def test_time_is_up(cli: Cli, client: Client, words: list[str]) -> None:
+    done = cli(*words, "--timeout", "0.5", stdin=SLOW)
+    assert done.code == 5
+    assert done.err.startswith("Not over after 0.5 s. The run goes on.\n")
+    task_id = done.err.split()[-1]
+    assert client.get(task_id)["status"] == "in_progress"
+
+
+def test_ctrl_c_leaves_the_run_alone(client: Client, environment: dict[str, str], file: Callable[..., str]) -> None:
+    words = command("run", file(SLOW), "--watch")
+    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        assert json.loads(watching.stdout.readline())["type"] == "task_start"
+        watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate()
+    assert watching.returncode == 130
+    assert err.startswith(b"Interrupted. The run goes on.\n")
+    task_id = err.split()[-1].decode()
+    assert client.get(task_id)["status"] == "in_progress"
+
+
+COLOUR = re.compile(r"\x1b\[[\d;]*3\d[\d;]*m")
+
+
+def test_on_a_terminal_the_tree_moves(screen: Show) -> None:
+    done = screen("run", "-", "--watch", stdin=MOVING)
+    assert "\x1b[1A" in done.drawn  # the cursor goes back up to draw it again
+    assert COLOUR.search(done.drawn)
+    last = done.out[-2000:]
+    assert re.search(r"✓ Root +━+ 100% +\d\.\d s", last)
+    assert re.search(r"├── ✓ Step a +━+ 100% +\d\.\d s +step 6 of 6|├── ✓ Step a +━+ 100%", last)
+    assert "3 completed" in last
+    assert last.endswith("The tree is completed\n")
+
+
+def test_without_colour_there_is_none(screen: Show) -> None:
+    assert not COLOUR.search(screen("run", "-", "--watch", stdin=STEPS, NO_COLOR="1").drawn)
+    assert not COLOUR.search(screen("tasks", "list", NO_COLOR="1").drawn)
+    assert COLOUR.search(screen("tasks", "list").drawn)
+
+
+def test_json_on_a_terminal_is_json(screen: Show) -> None:
+    assert json.loads(screen("tasks", "tree", "example-machine", "--json").drawn)["id"] == "example-machine"
+
+
+def test_a_long_result_does_not_push_the_tree_away(screen: Show) -> None:
+    long: list[Any] = [{"id": "long", "name": "echo_executor", "inputs": {f"line {n}": n for n in range(50)}}]
+    drawn = screen("run", "-", stdin=long).out
+    assert "… 32 more lines: aipartnerupflow tasks get " in drawn
+    assert "line 49" not in drawn
+
+
+def test_a_watcher_survives_the_server(tmp_path: Path) -> None:
+    """kill -9 while a command watches, another server on the same port and database: no event is missing or told twice."""
+    port = free_port()
+    environment = environment_of("", tmp_path) | {"AIPARTNERUPFLOW_URL": f"http://127.0.0.1:{port}"}
+    with new_database() as database_url:
+        with running_server(database_url, port=port, data_dir=tmp_path) as first:
+            root_id = first.rpc("tasks.execute", {"tasks": tree(step("a", seconds=2, steps=8))})["root_task_id"]
+            words = command("tasks", "watch", root_id, "--json")
+            watching = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, bufsize=0)
+            assert watching.stdout is not None
+            seen = [watching.stdout.readline() for _ in range(3)]
+            first.kill(*[process.pid for process in first.processes()])
+        with running_server(database_url, port=port, data_dir=tmp_path) as second:
+            rest, _ = watching.communicate(timeout=60)
+            events = [json.loads(line) for line in [*seen, *rest.splitlines()]]
+            assert events == second.finished(root_id)[:-1]
+    assert (watching.returncode, events[-1]["type"]) == (0, "final")

@@ -1,0 +1,164 @@
+"""`GET /metrics`: the same as the database says, whichever process is asked, after whatever has died."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tasks import metrics
+from tests.servers import PYTHON, ROOT, Json, Server, free_port, new_database, running, running_server, until
+
+MODULES = ("tasks/metrics.py", "a2a/metrics.py", "apflow_site/metrics.py")
+RUNS = 1_000
+BATCH = 100
+PROCESSES = {"AIPARTNERUPFLOW_WORKER_PROCESSES": "2", "AIPARTNERUPFLOW_WORKER_MAX_TREES": "50"}
+NAMES = """
+    apflow_tasks_created_total apflow_tasks_finished_total apflow_task_duration_seconds_count apflow_task_queue_wait_seconds_count
+    apflow_tasks_in_progress apflow_queue_depth apflow_workers_alive apflow_events_published_total apflow_rpc_requests_total
+    apflow_rpc_duration_seconds_count apflow_stream_clients apflow_llm_tokens_total apflow_llm_cost_usd_total
+    apflow_webhook_deliveries_total
+""".split()
+
+Samples = dict[tuple[str, ...], float]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """Two web processes and two workers."""
+    with new_database() as database_url, running_server(database_url, "--workers", "2", env=PROCESSES) as server:
+        yield server
+
+
+def samples(server: Server, **headers: str) -> Samples:
+    """(name, value of each label …) → value, of all that is no bucket."""
+    response = server.http.get("/metrics", headers=headers)
+    assert response.status_code == 200, response.text
+    return {
+        (sample.name, *(sample.labels[label] for label in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+        if "le" not in sample.labels
+    }
+
+
+def of(found: Samples, name: str) -> dict[tuple[str, ...], float]:
+    return {key[1:]: value for key, value in found.items() if key[0] == name}
+
+
+def step(number: int, **inputs: Any) -> Json:
+    return {"name": f"step {number}", "inputs": inputs, "schemas": {"method": "scripted_executor"}}
+
+
+def execute_many(server: Server, count: int) -> None:
+    for start in range(0, count, BATCH):
+        trees = [[step(number, then="fail" if number % 10 == 0 else "ok")] for number in range(start, start + BATCH)]
+        calls = [
+            {"jsonrpc": "2.0", "id": number, "method": "tasks.execute", "params": {"tasks": tasks}}
+            for number, tasks in enumerate(trees)
+        ]
+        assert all("result" in reply for reply in server.http.post("/tasks", json=calls).json())
+
+
+@pytest.mark.both_engines
+def test_the_metrics_agree_with_the_database_after_a_thousand_runs(server: Server) -> None:
+    before = samples(server)
+    execute_many(server, RUNS)
+    until(lambda: server.rpc("tasks.running.count", {})["count"] == 0, seconds=60, what="the end of all runs")
+    [(events,)] = server.query("SELECT COUNT(*) FROM tasks_taskevent")
+    # What is counted is counted after its commit, so the last runs may be over a moment before they are counted.
+    until(lambda: samples(server)[("apflow_events_published_total",)] == events, seconds=10, what="the last count")
+    found = samples(server)
+    assert found.items() >= samples(server).items() - volatile(found), "the other process answers otherwise"
+    ended = dict(
+        Counter(server.query("SELECT COALESCE(executor_id, 'group'), status FROM tasks_task WHERE status <> 'pending'"))
+    )
+    assert of(found, "apflow_tasks_finished_total") == ended
+    assert ended[("scripted_executor", "failed")] >= RUNS / 10
+    stored = Counter(server.query("SELECT COALESCE(executor_id, 'group') FROM tasks_task"))
+    assert of(found, "apflow_tasks_created_total") == dict(stored)
+    assert of(found, "apflow_rpc_requests_total")[("ok", "tasks.execute")] == RUNS
+    assert found[("apflow_rpc_duration_seconds_count", "tasks.execute")] == RUNS
+    assert (
+        found[("apflow_task_duration_seconds_count",)] - before.get(("apflow_task_duration_seconds_count",), 0) == RUNS
+    )
+    assert found[("apflow_task_queue_wait_seconds_count",)] == found[("apflow_task_duration_seconds_count",)]
+    assert (found[("apflow_queue_depth",)], found[("apflow_tasks_in_progress",)]) == (0, 0)
+    assert found[("apflow_workers_alive",)] == 2
+
+
+def volatile(found: Samples) -> Any:
+    return {item for item in found.items() if "rpc" in item[0][0]}
+
+
+def test_what_a_dead_worker_worked_on_is_no_more_in_progress_but_what_it_did_stays_counted(server: Server) -> None:
+    root = server.rpc("tasks.execute", {"tasks": [step(1, seconds=60, steps=60)]})["task_id"]
+    until(lambda: samples(server).get(("apflow_tasks_in_progress",)) == 1, seconds=20, what="one task in progress")
+    before = of(samples(server), "apflow_tasks_finished_total")
+    server.kill(*server.pids().workers)
+    server.rpc("tasks.cancel", {"task_id": root})
+    until(lambda: server.rpc("tasks.running.count", {})["count"] == 0, seconds=60, what="the end")
+    after = samples(server)
+    assert after[("apflow_tasks_in_progress",)] == 0
+    assert after.items() >= {("apflow_tasks_finished_total", *key): value for key, value in before.items()}.items()
+
+
+def test_streams_are_counted_while_they_are_open(server: Server) -> None:
+    root = server.rpc("tasks.execute", {"tasks": [step(1, seconds=60, steps=60)]})["task_id"]
+    with server.events(root) as events:
+        next(events)
+        assert samples(server)[("apflow_stream_clients", "sse")] == 1
+    server.rpc("tasks.cancel", {"task_id": root})
+    until(lambda: samples(server)[("apflow_stream_clients", "sse")] == 0, seconds=20, what="the end of the stream")
+
+
+def test_models_and_unknown_methods_make_no_end_of_labels(server: Server) -> None:
+    crew = {"schemas": {"method": "llm_executor"}, "inputs": {"prompt": "hello"}, "params": {"model": "demo/x"}}
+    done = server.rpc("tasks.execute", {"tasks": [{"name": "ask", **crew}], "wait": True})
+    assert done["status"] == "completed", done
+    for method in ("no.such", "neither.this"):
+        assert server.call(method, {})["error"]["code"] == -32601
+    found = samples(server)
+    assert found[("apflow_llm_tokens_total", "demo/x", "demo", "prompt")] > 0
+    assert ("apflow_llm_cost_usd_total", "demo/x", "demo") in found
+    assert found[("apflow_rpc_requests_total", "-32601", "unknown")] == 2
+    assert not [key for key in found if "no.such" in key]
+
+
+def test_beyond_a_number_models_count_together() -> None:
+    names = {metrics._bounded(f"model-{number}") for number in range(metrics.MAX_MODELS * 2)}
+    metrics._known_models.cache_clear()
+    assert (len(names) <= metrics.MAX_MODELS + 1, metrics.OTHERS in names) == (True, True)
+
+
+def test_the_names_are_those_that_dashboards_ask_for() -> None:
+    text = " ".join((ROOT / path).read_text() for path in MODULES)
+    stems = {re.sub("_(total|count)$", "", name) for name in NAMES}
+    assert stems == set(re.findall(r'"(apflow_\w+)"', text))
+
+
+def test_the_dashboard_asks_for_all_of_them_and_for_nothing_else() -> None:
+    dashboard = orjson.loads((ROOT / "deploy/grafana-dashboard.json").read_bytes())
+    asked = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+    named = {re.sub("_(bucket|count|sum)$", "", name) for name in re.findall(r"apflow_\w+", asked)}
+    assert named == {re.sub("_count$", "", name) for name in NAMES}
+
+
+def test_the_how_to_describes_all_of_them() -> None:
+    page = (ROOT / "docs/how-to/operate.md").read_text()
+    described = re.findall(r"^\| `(apflow_\w+)", page, re.MULTILINE)
+    assert sorted(described) == sorted(re.sub("_count$", "", name) for name in NAMES)
+
+
+def test_a_machine_that_only_works_answers_on_a_port_of_its_own(server: Server, tmp_path: Path) -> None:
+    port = free_port()
+    command = [PYTHON, "-m", "aipartnerupflow", "worker"]
+    own = {"AIPARTNERUPFLOW_WORKER_METRICS_PORT": str(port)}
+    with running(
+        command, port=port, database_url=server.database_url, env=own, data_dir=tmp_path, is_ready="/metrics"
+    ) as worker:
+        until(lambda: "apflow_workers_alive 3" in worker.http.get("/metrics").text, seconds=20, what="three workers")

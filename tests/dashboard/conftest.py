@@ -1,0 +1,75 @@
+"""One real server for all browser tests, and trees to show on it."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from tests.servers import Server, new_database, running_server
+
+Json = dict[str, Any]
+Make = Callable[..., str]
+
+
+def step(task_id: str, *needs: str, **inputs: Any) -> Json:
+    """A task that does what its inputs say."""
+    return {
+        "id": task_id,
+        "name": f"Step {task_id}",
+        "parent_id": "root",
+        "schemas": {"method": "scripted_executor"},
+        "inputs": inputs,
+        "dependencies": [*needs],
+    }
+
+
+def root(name: str, *needs: str) -> Json:
+    """What gathers the results of the others."""
+    method = {"schemas": {"method": "aggregate_results_executor"}} if needs else {}
+    return {"id": "root", "name": name, "dependencies": [*needs]} | method
+
+
+def prefixed(prefix: str, tasks: list[Json]) -> list[Json]:
+    """The tasks under ids that no other tree has."""
+    return [
+        task
+        | {"id": f"{prefix}-{task['id']}", "dependencies": [f"{prefix}-{need}" for need in task["dependencies"]]}
+        | ({"parent_id": f"{prefix}-{task['parent_id']}"} if "parent_id" in task else {})
+        for task in tasks
+    ]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with new_database() as database_url, running_server(database_url) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _prefixes() -> Iterator[str]:
+    return (f"t{number}" for number in count())
+
+
+@pytest.fixture
+def make(server: Server, _prefixes: Iterator[str]) -> Make:
+    """Store a tree and return the prefix of its ids; `execute` also runs it."""
+
+    def make(*tasks: Json, execute: bool = False) -> str:
+        prefix = next(_prefixes)
+        server.rpc("tasks.create", {"tasks": prefixed(prefix, [*tasks]), "execute": execute})
+        return prefix
+
+    return make
+
+
+@pytest.fixture
+def finished(server: Server, make: Make) -> Make:
+    """The same, and wait for the end of its run."""
+
+    def finished(*tasks: Json) -> str:
+        prefix = make(*tasks)
+        server.rpc("tasks.execute", {"task_id": f"{prefix}-root", "wait": True})
+        return prefix
+
+    return finished

@@ -1,0 +1,355 @@
+"""The dashboard in a real browser, as people use it."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect
+
+from tests.dashboard.conftest import Make, root, step
+from tests.servers import Server
+
+DONE: Final = re.compile("^✓")
+PERCENT: Final = re.compile("^[0-9]+ % · ")
+STATUSES: Final = "[data-tree-status]"
+THOUSAND: Final = 1_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patience() -> None:
+    """Where many tests run at once, a page may take its time."""
+    expect.set_options(timeout=20_000)
+
+
+@pytest.fixture
+def home(page: Page, server: Server) -> Page:
+    """The browser, which finds addresses without a host on the server."""
+    page.goto(server.url)
+    return page
+
+
+def open_tree(page: Page, server: Server, task_id: str) -> None:
+    """Its scripts are there when its graph is."""
+    page.goto(f"{server.url}/ui/tasks/{task_id}")
+    expect(page.locator("[data-graph] > svg")).to_be_visible()
+
+
+def line(page: Page, name: str) -> Locator:
+    return page.locator("[data-lines] tr", has_text=name)
+
+
+def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Server, make: Make) -> None:
+    prefix = make(root("Long work", "a", "b"), step("a", seconds=0.4, steps=4), step("b", "a", seconds=60, steps=600))
+    home.reload()
+    home.get_by_role("link", name="Long work").click()
+    expect(home.locator(STATUSES)).to_have_text("pending")
+    home.get_by_role("button", name="Run", exact=True).click()
+    expect(home.locator(".messages")).to_contain_text("Run 1 has started")
+    expect(line(home, "Step a")).to_have_class(re.compile("completed"))
+    expect(line(home, "Step b")).to_have_class(re.compile("in_progress"))
+    expect(home).to_have_title(PERCENT)
+    expect(home.locator("[data-log]")).to_contain_text("step 3 of 600")
+    expect(home.locator(f"[data-graph] [data-task='{prefix}-b']")).to_have_class(re.compile("in_progress"))
+    home.get_by_role("button", name="Cancel").click()
+    expect(home.locator(STATUSES)).to_have_text("cancelled")
+    assert server.rpc("tasks.get", {"task_id": f"{prefix}-b"})["status"] == "cancelled"
+    home.get_by_role("button", name="Retry").click()
+    expect(home.locator(".messages")).to_contain_text("Run 2 has started")
+    expect(line(home, "Step b")).to_have_class(re.compile("in_progress"))
+    home.keyboard.press("c")
+    expect(home.locator(STATUSES)).to_have_text("cancelled")
+
+
+def test_the_end_of_a_run_is_shown_without_asking(home: Page, server: Server, make: Make) -> None:
+    prefix = make(root("Short work", "a"), step("a", seconds=0.6, steps=3))
+    open_tree(home, server, f"{prefix}-root")
+    home.keyboard.press("r")
+    expect(home.locator(STATUSES)).to_have_text("completed")
+    expect(home).to_have_title(DONE)
+    expect(home.locator("[data-done]")).to_have_text("2 of 2 tasks")
+    expect(home.locator("#panel")).to_contain_text('"attempt": 1')
+    expect(home.get_by_role("button", name="Run a copy")).to_be_visible()
+    expect(home.locator("#offline")).to_have_count(0)
+
+
+def test_an_idle_page_shows_a_run_that_somebody_else_starts(home: Page, server: Server, make: Make) -> None:
+    prefix = make(root("Shared work", "a"), step("a", seconds=20))
+    open_tree(home, server, f"{prefix}-root")
+    server.rpc("tasks.execute", {"task_id": f"{prefix}-root"})
+    expect(home.locator(STATUSES)).to_have_text("running")
+    server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})
+    expect(home.locator(STATUSES)).to_have_text("cancelled")
+
+
+def test_the_list_is_live(home: Page, server: Server, make: Make) -> None:
+    prefix = make(root("Old work", "a"), step("a", seconds=0.5))
+    home.reload()
+    row = home.locator(f"tr[data-id='{prefix}-root']")
+    expect(row).to_contain_text("never ran")
+    server.rpc("tasks.execute", {"task_id": f"{prefix}-root"})
+    expect(row).to_have_class("in_progress")
+    expect(row).to_have_class("completed")
+    expect(row).to_contain_text("2 of 2")
+    fresh = make(root("New work", "a"), step("a"), execute=True)
+    expect(home.locator("tbody tr").first).to_have_attribute("data-id", f"{fresh}-root")
+
+
+def test_a_question_shows_up_everywhere_and_its_answer_lets_the_tree_go_on(
+    home: Page, server: Server, make: Make
+) -> None:
+    ask = step("a", question="Ship it?", options=["yes", "no"]) | {"schemas": {"method": "approval_executor"}}
+    prefix = make(root("Asking work", "b"), ask, step("b", "a"))
+    home.goto(f"{server.url}/ui/inbox/")
+    expect(home.get_by_text("Nothing waits for you")).to_be_visible()
+    server.rpc("tasks.execute", {"task_id": f"{prefix}-root"})
+    expect(home.get_by_text("Ship it?")).to_be_visible()
+    home.goto(server.url)
+    expect(home.locator(f"tr[data-id='{prefix}-root']")).to_contain_text("waits for an answer")
+    expect(home.locator("[data-questions]")).to_have_text("1")
+    open_tree(home, server, f"{prefix}-root")
+    home.get_by_label("What waits for an answer").get_by_role("link").click()
+    home.locator("#panel").get_by_role("button", name="yes").click()
+    open_tree(home, server, f"{prefix}-root")
+    expect(home.locator(STATUSES)).to_have_text("completed")
+    expect(home.locator("[data-questions]")).to_be_hidden()
+
+
+def test_why_a_tree_failed_comes_first(home: Page, server: Server, finished: Make) -> None:
+    prefix = finished(root("Broken work", "b"), step("a", then="fail"), step("b", "a"))
+    open_tree(home, server, f"{prefix}-root")
+    causes = home.get_by_label("What failed")
+    expect(causes).to_contain_text("It failed, as it was told to.")
+    expect(causes.get_by_role("link")).to_have_count(1)  # not what failed only because of it
+    causes.get_by_role("link", name="Step a").click()
+    expect(home.locator("#panel")).to_contain_text("It failed, as it was told to.")
+    expect(home).to_have_url(re.compile(f"/ui/tasks/{prefix}-a$"))
+
+
+def test_a_task_can_be_run_again_from_where_it_is(home: Page, server: Server, finished: Make) -> None:
+    prefix = finished(root("Chain", "b"), step("a"), step("b", "a"))
+    open_tree(home, server, f"{prefix}-b")
+    home.get_by_role("button", name="Restart from here").click()
+    expect(home.locator(".messages")).to_contain_text("A copy of the tree has started")
+    expect(home.locator(STATUSES)).to_have_text("completed")
+    expect(line(home, "Step a")).to_contain_text("kept")
+    expect(line(home, "Step b")).not_to_contain_text("kept")
+
+
+def test_a_tree_is_deleted_only_after_a_second_look(home: Page, server: Server, finished: Make) -> None:
+    prefix = finished(root("Waste", "a"), step("a"))
+    open_tree(home, server, f"{prefix}-root")
+    home.get_by_role("button", name="More").click()
+    home.get_by_role("button", name="Delete", exact=True).click()
+    expect(home.get_by_text("Delete this tree?")).to_be_visible()
+    home.locator("#delete").get_by_role("button", name="Delete").click()
+    expect(home.locator(".messages")).to_contain_text("Deleted “Waste”: 2 tasks.")
+    assert server.call("tasks.get", {"task_id": f"{prefix}-root"})["error"]["code"] == -32001
+
+
+def test_a_tree_is_copied_and_edited(home: Page, server: Server, finished: Make) -> None:
+    prefix = finished(root("Draft", "a"), step("a"))
+    open_tree(home, server, f"{prefix}-root")
+    home.get_by_role("button", name="More").click()
+    home.get_by_role("link", name="Copy and edit").click()
+    editor = home.locator("textarea[name=tree]")
+    editor.fill(editor.input_value().replace("Draft", "Final version"))
+    home.get_by_role("button", name="Only store").click()
+    expect(home.get_by_role("heading", name="Final version", level=1)).to_be_visible()
+    expect(home.locator(STATUSES)).to_have_text("pending")
+
+
+def test_code_to_run_a_tree_is_copied(browser: Browser, server: Server, make: Make) -> None:
+    prefix = make(root("Coded", "a"), step("a"))
+    with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
+        page = context.new_page()
+        open_tree(page, server, f"{prefix}-root")
+        page.get_by_role("button", name="More").click()
+        page.get_by_role("button", name="Run it from code").click()
+        page.locator("#as-code").get_by_role("button", name="Copy").first.click()
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        assert f'"task_id":"{prefix}-root"' in page.evaluate("navigator.clipboard.readText()")
+
+
+def test_a_form_is_made_from_the_schema_and_says_what_is_wrong(home: Page) -> None:
+    home.keyboard.press("n")
+    home.locator("select[name=executor]").select_option("rest_executor")
+    expect(home.locator("[name='in.method']")).to_be_visible()
+    home.locator("[name='in.timeout_seconds']").fill("soon")
+    home.get_by_role("button", name="Only store").click()
+    expect(home.locator(".field.wrong")).to_contain_text("This must be a number")
+    home.locator("[name='in.timeout_seconds']").fill("9000")
+    home.get_by_role("button", name="Only store").click()
+    expect(home.get_by_role("alert")).to_contain_text("timeout_seconds")
+    home.locator("[name='in.timeout_seconds']").fill("5")
+    home.get_by_role("button", name="Only store").click()
+    expect(home.locator("#panel")).to_contain_text('"timeout_seconds": 5')
+
+
+def test_the_editor_names_broken_json_at_once_and_a_bad_tree_when_it_is_sent(home: Page, server: Server) -> None:
+    home.goto(f"{server.url}/ui/new/tree/")
+    editor = home.locator("textarea[name=tree]")
+    editor.fill('[{"name": "x"},]')
+    expect(home.locator("[data-json-problem]")).not_to_be_empty()
+    editor.fill('[{"id": "a", "name": "a", "priority": 9, "dependencies": ["a"]}]')
+    editor.press("Control+Enter")
+    expect(home.get_by_role("alert")).to_contain_text("tasks[0].priority")
+    editor.fill(
+        '[{"id": "a", "name": "a", "dependencies": ["b"]}, {"id": "b", "name": "b", "parent_id": "a", "dependencies": ["a"]}]'
+    )
+    editor.press("Control+Enter")
+    expect(home.get_by_role("alert")).to_contain_text("Circular dependency: a -> b -> a")
+    expect(editor).to_have_value(re.compile("Circular|dependencies"))
+
+
+def test_everything_is_reached_by_keys(home: Page, server: Server, finished: Make) -> None:
+    prefix = finished(root("Keyed work", "a", "b"), step("a"), step("b"))
+    home.reload()
+    home.keyboard.press("/")
+    home.keyboard.type("Keyed")
+    expect(home.locator("tbody tr")).to_have_count(1)
+    expect(home).to_have_url(re.compile(r"/\?q=Keyed$"))
+    home.keyboard.press("Escape")
+    home.keyboard.press("j")
+    home.keyboard.press("Enter")
+    expect(home).to_have_url(re.compile(f"{prefix}-root$"))
+    expect(home.locator("[data-graph] > svg")).to_be_visible()
+    home.keyboard.press("j")
+    expect(home.locator("#panel h2")).to_contain_text("Step a")
+    home.keyboard.press("j")
+    expect(home.locator("#panel h2")).to_contain_text("Step b")
+    home.keyboard.press("k")
+    expect(home.locator("#panel h2")).to_contain_text("Step a")
+    home.keyboard.press("?")
+    expect(home.get_by_role("dialog", name="Keys")).to_be_visible()
+    home.keyboard.press("Escape")
+    expect(home.get_by_role("dialog", name="Keys")).to_be_hidden()
+
+
+@pytest.fixture
+def bare(browser: Browser) -> Iterator[Page]:
+    """A browser without scripts."""
+    with browser.new_context(java_script_enabled=False) as context:
+        yield context.new_page()
+
+
+def test_without_scripts_everything_can_be_read_and_run(bare: Page, server: Server, make: Make) -> None:
+    prefix = make(root("Plain work", "a", "b"), step("a", then="fail"), step("b"))
+    bare.goto(f"{server.url}/?q=Plain")
+    bare.get_by_role("link", name="Plain work").click()
+    bare.get_by_role("button", name="Run", exact=True).click()
+    server.finished(f"{prefix}-root")
+    bare.reload()
+    expect(bare.locator(STATUSES)).to_have_text("failed")
+    expect(line(bare, "Step b").locator("rect.last")).to_have_count(1)
+    line(bare, "Step a").get_by_role("link").click()
+    expect(bare.locator("#panel")).to_contain_text("It failed, as it was told to.")
+    expect(bare.locator("[data-log]")).to_contain_text("task_failed")
+    bare.get_by_role("link", name="Step b").first.click()
+    expect(bare.locator("#panel")).to_contain_text('"attempt": 1')
+
+
+def test_hostile_texts_are_shown_as_texts(home: Page, server: Server) -> None:
+    dialogs: list[str] = []
+
+    def note(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    home.on("dialog", note)
+    evil = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>{{7*7}}"
+    task_id = "a/b?c#d%2F'\"<b>&../\n"
+    tasks = [
+        {"id": task_id, "name": evil},
+        {
+            "id": f"{task_id}2",
+            "name": evil,
+            "parent_id": task_id,
+            "schemas": {"method": "echo_executor"},
+            "inputs": {evil: [evil]},
+        },
+    ]
+    server.rpc("tasks.execute", {"tasks": tasks, "wait": True})
+    home.reload()
+    home.get_by_role("link", name="<img src=x").click()
+    expect(home.get_by_role("heading", level=1)).to_have_text(evil)
+    line(home, "echo_executor").get_by_role("link").click()
+    expect(home.locator("#panel .code").first).to_contain_text(evil.replace('"', '\\"'))
+    expect(home.locator("#panel code").first).to_contain_text("a/b?c#d%2F'\"<b>&../")
+    home.reload()
+    expect(home.locator("#panel .code").first).to_contain_text("onerror")
+    assert home.locator("main img, main b, main script:not([type='application/json'])").count() == 0
+    assert dialogs == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_are_accessible(
+    scheme: Literal["light", "dark"], browser: Browser, server: Server, finished: Make
+) -> None:
+    prefix = finished(root("Accessible", "b", "c"), step("a", then="fail"), step("b", "a"), step("c", seconds=0.1))
+    places = [
+        "/",
+        "/?q=nothing-has-this-name",
+        f"/ui/tasks/{prefix}-a",
+        "/ui/new/",
+        "/ui/new/tree/",
+        "/ui/executors/",
+        "/ui/settings/",
+    ]
+    with browser.new_context(color_scheme=scheme, reduced_motion="reduce") as context:
+        page = context.new_page()
+        for place in places:
+            page.goto(server.url + place)
+            if "tasks" in place:
+                expect(page.locator("[data-graph] > svg")).to_be_visible()
+            serious = [
+                each for each in Axe().run(page).response["violations"] if each["impact"] in ("serious", "critical")
+            ]
+            assert not serious, (
+                place,
+                [(each["id"], [node["html"] for node in each["nodes"]][:5]) for each in serious],
+            )
+
+
+def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, server: Server, make: Make) -> None:
+    prefix = make(root("Calm", "a"), step("a", seconds=30), execute=True)
+    with browser.new_context(reduced_motion="reduce") as context:
+        page = context.new_page()
+        open_tree(page, server, f"{prefix}-a")
+        expect(page.locator(".node.in_progress .icon use")).to_have_css("animation-name", "none")
+    server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})
+
+
+def test_a_thousand_tasks_take_less_than_a_second_of_work_to_paint(home: Page, server: Server, make: Make) -> None:
+    names = [str(number) for number in range(THOUSAND - 1)]
+    prefix = make(root("Thousand", *names), *[step(name) for name in names])
+
+    def work_seconds() -> float:
+        """What server and browser work for the page: on a machine with nothing else to do no less than what one waits."""
+        home.goto("about:blank")
+        before = cpu_seconds(server)
+        open_tree(home, server, f"{prefix}-root")
+        spent = cpu_seconds(server) - before
+        assert home.locator("[data-lines] tr").count() == THOUSAND
+        assert home.locator("[data-graph] [data-task]").count() == THOUSAND
+        return spent
+
+    requests: list[str] = []
+    home.on("request", lambda request: requests.append(urlsplit(request.url).path))
+    assert min(work_seconds() for _ in range(3)) < 1
+    asked = [path for path in requests if path.startswith("/ui/")]
+    assert asked == [f"/ui/tasks/{prefix}-root", f"/ui/events/next/{prefix}-root"] * 3
+
+
+def cpu_seconds(server: Server) -> float:
+    """Of the server and its worker, and of all processes that this one has started: the browser's."""
+    spent = 0.0
+    for process in {*server.processes(), *psutil.Process().children(recursive=True)}:
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            spent += times.user + times.system
+    return spent

@@ -1,0 +1,205 @@
+"""The pages as HTTP: who sees what, who may do what, and that another's tree looks like none."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from tests.admin.conftest import CREATE, PASSWORD, SECRET, csrf_token, session_of
+from tests.servers import ROOT, Server, environment_of, new_database, running_server, until
+
+PEOPLE: Final = {"root": "admin", "alice": "operator", "bob": "operator", "vera": "viewer"}
+READ: Final = ("tasks", "panel", "head", "events/next")
+POSTED: Final = ("run", "restart", "cancel", "delete", "answer")
+LLM_KEY: Final = "sk-proj-canary-0123456789abcdef"
+
+As = Callable[[str], httpx.Client]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with authentication on."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    with new_database() as database_url:
+        command = [sys.executable, "-c", CREATE, PASSWORD, *(f"{name}={role}" for name, role in PEOPLE.items())]
+        subprocess.run(command, cwd=ROOT, env=environment_of(database_url, folder), check=True)
+        with running_server(database_url, env={"AIPARTNERUPFLOW_JWT_SECRET": SECRET}, data_dir=folder) as server:
+            yield server
+
+
+@pytest.fixture(scope="module")
+def as_(guarded: Server) -> Iterator[As]:
+    """Somebody's browser, by their name."""
+    with ExitStack() as stack:
+        sessions = {name: stack.enter_context(session_of(name, guarded)) for name in PEOPLE}
+        yield sessions.__getitem__
+
+
+def post(session: httpx.Client, path: str, **fields: Any) -> httpx.Response:
+    """As a form does, with its token."""
+    token = csrf_token(session.get("/ui/settings/").text)
+    return session.post(path, data={"csrfmiddlewaretoken": token, **fields})
+
+
+def made(session: httpx.Client, name: str, **task: Any) -> str:
+    """A new tree of one task: its id."""
+    tree = f'[{{"name": "{name}", "schemas": {{"method": "echo_executor"}}}}]'
+    response = post(session, "/ui/new/tree/", tree=tree, then=task.get("then", "store"))
+    assert response.status_code == 302, response.text
+    return response.headers["Location"].removeprefix("/ui/tasks/")
+
+
+def test_who_is_not_logged_in_is_sent_to_the_login_and_back(guarded: Server) -> None:
+    for path in ("/", "/ui/tasks/x?y=1", "/ui/inbox/", "/ui/settings/", "/ui/new/", "/ui/events/list"):
+        response = guarded.http.get(path, headers={"Accept": "text/html"})
+        assert response.status_code == 302
+        assert response.headers["Location"] == f"/login/?next={quote(path)}"
+
+
+def test_a_token_opens_no_page(guarded: Server) -> None:
+    login = guarded.http.post("/auth/login", json={"username": "alice", "password": PASSWORD}).json()
+    headers = {"Authorization": f"Bearer {login['access']}", "Accept": "text/html"}
+    assert guarded.http.get("/ui/settings/", headers=headers).status_code == 302
+
+
+def test_a_session_opens_no_programs_door(as_: As) -> None:
+    request = {"jsonrpc": "2.0", "method": "tasks.list", "params": {}, "id": 1}
+    for path in ("/tasks", "/", "/system"):
+        assert as_("alice").post(path, json=request).status_code == 401
+    assert as_("alice").get("/api/tasks/").status_code == 401
+
+
+def test_programs_that_read_the_front_are_told_that_it_takes_posts(guarded: Server) -> None:
+    response = guarded.http.get("/", headers={"Accept": "application/json"})
+    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+
+
+def test_anothers_tree_looks_like_a_missing_one(as_: As) -> None:
+    task_id = made(as_("alice"), "Private")
+    for place in READ:
+        theirs, none = (as_("bob").get(f"/ui/{place}/{each}") for each in (task_id, "no-such-id"))
+        assert theirs.status_code == none.status_code == 404
+        assert theirs.text.replace(task_id, "no-such-id") == none.text
+    for verb in POSTED:
+        theirs, none = (post(as_("bob"), f"/ui/{verb}/{each}", answer="1") for each in (task_id, "no-such-id"))
+        assert theirs.status_code == none.status_code == 404
+        assert theirs.text.replace(task_id, "no-such-id") == none.text
+    assert as_("bob").get(f"/ui/new/tree/?copy={task_id}").status_code == 404
+    assert "Private" not in as_("bob").get("/", headers={"Accept": "text/html"}).text
+    assert as_("alice").get(f"/ui/tasks/{task_id}").status_code == 200
+
+
+def test_an_admin_sees_all_trees_and_narrows_them_by_owner(as_: As) -> None:
+    made(as_("alice"), "Of alice")
+    made(as_("bob"), "Of bob")
+    everything = page(as_("root"), "/")
+    assert "Of alice" in everything
+    assert "Of bob" in everything
+    narrowed = page(as_("root"), "/?owner=bob")
+    assert "Of alice" not in narrowed
+    assert "Of bob" in narrowed
+    assert 'name="owner"' not in page(as_("alice"), "/")
+
+
+def test_a_viewer_reads_and_changes_nothing(as_: As) -> None:
+    assert 'href="/ui/new/"' in page(as_("alice"), "/")
+    assert 'href="/ui/new/"' not in page(as_("vera"), "/")
+    assert as_("vera").get("/ui/new/").status_code == 403
+    for verb in POSTED:
+        assert post(as_("vera"), f"/ui/{verb}/anything").status_code == 403
+    assert post(as_("vera"), "/ui/settings/llm-keys/", provider="openai", key=LLM_KEY).status_code == 403
+
+
+def test_a_post_without_the_forms_token_is_refused(as_: As) -> None:
+    task_id = made(as_("alice"), "Guarded")
+    for verb in POSTED:
+        assert as_("alice").post(f"/ui/{verb}/{task_id}").status_code == 403
+    assert as_("alice").get(f"/ui/run/{task_id}").status_code == 405
+
+
+def test_llm_keys_are_kept_and_never_shown(as_: As) -> None:
+    assert post(as_("alice"), "/ui/settings/llm-keys/", provider="openai", key=LLM_KEY).status_code == 302
+    shown = page(as_("alice"), "/ui/settings/")
+    assert f"…{LLM_KEY[-4:]}" in shown
+    assert LLM_KEY[:-4] not in shown
+    assert LLM_KEY[-4:] not in page(as_("bob"), "/ui/settings/")
+    refused = post(as_("alice"), "/ui/settings/llm-keys/", provider="opneai", key=LLM_KEY)
+    assert (refused.status_code, LLM_KEY in refused.text) == (422, False)
+    assert "Did you mean" in refused.text
+    assert post(as_("alice"), "/ui/settings/llm-keys/delete/", provider="openai").status_code == 302
+    assert f"…{LLM_KEY[-4:]}" not in page(as_("alice"), "/ui/settings/")
+
+
+def test_an_api_key_is_shown_once_works_and_is_revoked(as_: As, guarded: Server) -> None:
+    response = post(as_("alice"), "/ui/settings/api-keys/", name="nightly", days="30", read_only="on")
+    found = re.search(r"<code>(apf_[\w-]+)</code>", response.text)
+    assert found
+    key, shown = found[1], page(as_("alice"), "/ui/settings/")
+    assert "nightly" in shown
+    assert key not in shown
+    headers = {"Authorization": f"Bearer {key}"}
+    assert guarded.call("tasks.count", {}, **headers)["result"]["total"] >= 0
+    prefix = key[:12]
+    assert post(as_("bob"), "/ui/settings/api-keys/revoke/", prefix=prefix).status_code == 422
+    assert post(as_("alice"), "/ui/settings/api-keys/revoke/", prefix=prefix).status_code == 302
+    assert guarded.http.post("/tasks", json={}, headers=headers).status_code == 401
+
+
+def test_what_a_task_asks_is_answered_by_its_owner(as_: As, guarded: Server) -> None:
+    tree = '[{"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": {"question": "Really?", "options": ["yes", "no"]}}]'
+    location = post(as_("alice"), "/ui/new/tree/", tree=tree, then="run").headers["Location"]
+    task_id = location.removeprefix("/ui/tasks/")
+    until_page(as_("alice"), "/ui/inbox/", "Really?")
+    assert "Really?" not in page(as_("bob"), "/ui/inbox/")
+    assert "data-questions>1</span>" in page(as_("alice"), "/ui/settings/")
+    assert "waits for an answer" in page(as_("alice"), "/")
+    assert post(as_("bob"), f"/ui/answer/{task_id}", option="yes").status_code == 404
+    assert post(as_("alice"), f"/ui/answer/{task_id}", option="perhaps").status_code == 409
+    assert post(as_("alice"), f"/ui/answer/{task_id}", option="yes", comment="at last").status_code == 302
+    until_page(as_("alice"), location, "at last")
+
+
+def test_every_page_forbids_scripts_from_elsewhere_and_is_not_kept(as_: As) -> None:
+    for path in ("/", "/ui/executors/", "/ui/new/", "/ui/new/tree/", "/ui/settings/", "/ui/inbox/"):
+        response = as_("alice").get(path, headers={"Accept": "text/html"})
+        assert response.status_code == 200
+        policy = response.headers["Content-Security-Policy"]
+        assert "script-src 'self';" in f"{policy};"
+        assert "unsafe" not in policy
+        assert "no-store" in response.headers["Cache-Control"]
+        assert not re.search(r"<script(?![^>]*(?:src=|application/json))|\son\w+=|\sstyle=", response.text)
+
+
+@pytest.mark.parametrize(
+    "query", ["status=odd", "order=name", "q=a%00b", "cursor=odd", "cursor=%00", "owner=%00", "executor=%00"]
+)
+def test_a_filter_that_cannot_be_is_refused_with_a_page(query: str, as_: As) -> None:
+    response = as_("alice").get(f"/?{query}", headers={"Accept": "text/html"})
+    assert response.status_code == 400
+    assert query.split("=")[0] in response.text
+
+
+def test_no_page_takes_the_character_that_no_database_holds(as_: As) -> None:
+    for place in READ:
+        assert as_("alice").get(f"/ui/{place}/a%00b").status_code == 404
+    assert as_("alice").get("/ui/events/list?id=a%00b").status_code == 400
+    assert post(as_("alice"), "/ui/new/", executor="echo_executor", name="a\0b").status_code == 400
+    assert post(as_("alice"), "/ui/new/tree/", tree='[{"name": "a\\u0000b"}]').status_code == 422
+    assert post(as_("alice"), "/ui/settings/llm-keys/", provider="a\0b", key="k").status_code == 400
+
+
+def page(session: httpx.Client, path: str) -> str:
+    response = session.get(path, headers={"Accept": "text/html"})
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+def until_page(session: httpx.Client, path: str, text: str) -> None:
+    """Wait for the page to say so."""
+    until(lambda: text in page(session, path), seconds=20, what=f"{text!r} on {path}")

@@ -1,0 +1,103 @@
+"""How pages write JSON, durations and marked names."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from tasks.dashboard.code import as_code
+from tasks.dashboard.json_text import on_one_line, written
+from tasks.dashboard.words import duration, path_of
+from tasks.templatetags.dashboard import pretty, schema_type, ticks
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, ""),
+        (0, "0 ms"),
+        (0.0404, "40 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1.0 s"),
+        (59.94, "59.9 s"),
+        (245, "4 m 05 s"),
+        (7800, "2 h 10 m"),
+        (200_000, "2 d 7 h"),
+    ],
+)
+def test_a_duration_is_as_short_as_it_stays_clear(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+VALUES: list[Any] = [
+    None,
+    "é\u2028<&>",
+    [],
+    {},
+    {"a": [1, 2.5, None, True], "b": {"c": "x" * 200}},
+    [{"id": str(number), "inputs": {"n": number}} for number in range(50)],
+    {"k" * 120: {"deep": [[[["x" * 90]]]]}},
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("width", [20, 96])
+def test_what_is_written_is_the_same_json(value: Any, width: int) -> None:
+    assert orjson.loads(written(value, width=width)) == value
+    assert orjson.loads(on_one_line(value)) == value
+
+
+def test_what_is_short_stays_on_one_line() -> None:
+    assert written({"a": 1, "b": [1, 2]}) == '{"a": 1, "b": [1, 2]}'
+    assert written({"a": "x" * 30, "b": [1, 2]}, width=30).splitlines() == [
+        "{",
+        f'  "a": "{"x" * 30}",',
+        '  "b": [1, 2]',
+        "}",
+    ]
+
+
+def test_what_is_very_long_is_cut_and_says_so() -> None:
+    text = pretty("x" * 30_000)
+    assert len(text) < 21_000
+    assert text.endswith("… 10,000 more characters: tasks.get has them")
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("plain", "plain"),
+        ("say `a<b` and `c`", "say <code>a&lt;b</code> and <code>c</code>"),
+        ("one ` alone <i>", "one ` alone &lt;i&gt;"),
+    ],
+)
+def test_marked_names_are_code_and_all_is_escaped(text: str, html: str) -> None:
+    assert ticks(text) == html
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "string"}, "string"),
+        ({"type": ["string", "null"]}, "string or null"),
+        ({"type": "array", "items": {"type": "number"}}, "list of number"),
+        ({"enum": ["a", 1]}, '"a" | 1'),
+        ({}, "any"),
+        (True, "any"),
+    ],
+)
+def test_a_schema_in_few_words(schema: Any, words: str) -> None:
+    assert schema_type(schema) == words
+
+
+def test_the_page_of_a_task_is_found_whatever_its_id_holds() -> None:
+    assert path_of("a/b?c#d%2F'\n") == "/ui/tasks/a%2Fb%3Fc%23d%252F%27%0A"
+
+
+def test_code_quotes_the_id_for_each_language() -> None:
+    code = as_code('it\'s "x"; rm -rf /', base_url="http://localhost:8000")
+    assert '\'{"jsonrpc":"2.0"' in code["curl"]
+    assert "it'\"'\"'s" in code["curl"]
+    assert "'it'\"'\"'s \"x\"; rm -rf /'" in code["CLI"]
+    assert 'task_id="it\'s \\"x\\"; rm -rf /"' in code["Python"]
+    compile(code["Python"], "code", "exec")

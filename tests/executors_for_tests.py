@@ -1,0 +1,132 @@
+"""Executors that do what their inputs say, and tell a file outside of the database what they really did."""
+
+import asyncio
+import math
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tasks.executors.base import Context, Executor, ExecutorError, Json, Parked, Stopped
+
+#: Results that no database could store, by the name that asks for them.
+ODD_RESULTS: dict[str, Any] = {"nan": {"x": [math.nan]}, "nul": ["a\0b"], "set": {1, 2}, "huge": "x" * (2**20 + 1)}
+SECRET = "sk-canary-1234567890"
+
+
+class Scripted(Executor):
+    """Waits `seconds`, in `steps`, and ends as `then` says. Writes its start and its end to the file `effects`."""
+
+    id = "scripted_executor"
+    name = "Scripted"
+    description = "Does what its inputs say."
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "seconds": {"type": "number"},
+            "steps": {"type": "integer"},
+            "then": {"type": "string"},
+            "fails_until_attempt": {"type": "integer"},
+            "effects": {"type": "string"},
+            "how": {"type": "string"},
+            "says": {"type": "string"},
+            "spends": {"type": "object"},
+        },
+    }
+
+    async def execute(self, inputs: Json, context: Context) -> Any:
+        _note(inputs, "start", context)
+        try:
+            await _wait(inputs, context)
+            _speak(inputs, context)
+        except asyncio.CancelledError:
+            _note(inputs, "give-up" if context.is_given_up() else "cancel", context)
+            raise
+        result = _result(inputs, context)
+        _note(inputs, "end", context)
+        return result
+
+
+class Fragile(Scripted):
+    """The same, but not safe to repeat."""
+
+    id = "fragile_executor"
+    name = "Fragile"
+    idempotent = False
+
+
+class Asking(Executor):
+    """Asks until the answer is what `until` says, and counts how often it asked. `leaves` says how it takes a cancellation meanwhile."""
+
+    id = "asking_executor"
+    name = "Asking"
+    description = "Asks again and again."
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        times = context.reply.memo["times"] if context.reply else 0
+        if context.reply is None or context.reply.answer != inputs["until"]:
+            raise Parked("What do you say?", memo={"times": times + 1})
+        return {"said": context.reply.answer, "times": times}
+
+    async def call_off(self, inputs: Json, context: Context, *, memo: Any) -> Any:
+        match inputs.get("leaves"):
+            case "in anger":
+                raise ExecutorError("The door is shut.")
+            case "in pieces":
+                raise ZeroDivisionError
+            case "never":
+                await asyncio.Event().wait()
+        return memo
+
+
+async def _wait(inputs: Json, context: Context) -> None:
+    steps = inputs.get("steps", 0)
+    for done in range(1, steps + 1):
+        await asyncio.sleep(inputs.get("seconds", 0) / steps)
+        context.report(done / steps, f"step {done} of {steps}")
+    if not steps:
+        await asyncio.sleep(inputs.get("seconds", 0))
+
+
+def _speak(inputs: Json, context: Context) -> None:
+    """Say odd things in the place that `how` names; `says` is in hexadecimal, since no JSON may hold it."""
+    if "spends" in inputs:
+        context.spent(inputs["spends"])
+    text = bytes.fromhex(inputs.get("says", "")).decode("utf-8", "surrogatepass")
+    match inputs.get("how"):
+        case "error":
+            raise ExecutorError(text)
+        case "report":
+            context.report(0.5, text)
+        case "log":
+            context.log(text)
+        case "nan":
+            context.report(math.nan, "")
+
+
+def _result(inputs: Json, context: Context) -> Any:
+    ending = inputs.get("then", "ok")
+    if context.attempt < inputs.get("fails_until_attempt", 0):
+        raise ExecutorError(f"Attempt {context.attempt} failed, as it was told to.")
+    if ending == "fail":
+        raise ExecutorError("It failed, as it was told to.", permanent=True)
+    if ending == "raise":
+        raise RuntimeError(f"the key is {SECRET}")
+    if ending == "stop":
+        raise Stopped(result="half")
+    if ending == "cancel":
+        raise asyncio.CancelledError
+    if ending == "die":
+        os._exit(1)
+    return ODD_RESULTS.get(ending, {"inputs": inputs, "attempt": context.attempt})
+
+
+def _note(inputs: Json, what: str, context: Context) -> None:
+    """One line, in one write, on the disk before the work goes on."""
+    if "effects" not in inputs:
+        return
+    file = os.open(Path(inputs["effects"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, f"{what} {context.name}\n".encode())
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,53 @@
+"""What must be true of a server's rows after anything that may have happened to it."""
+
+from collections import Counter
+
+from tests.servers import Server, until
+
+REST_SECONDS = 240.0
+
+
+def restless(server: Server) -> list[tuple[str, ...]]:
+    """The runs that neither are over nor wait for an answer."""
+    return server.query(
+        "SELECT id, root_id, status, lease_owner FROM tasks_run WHERE finished_at IS NULL AND NOT EXISTS "
+        "(SELECT 1 FROM tasks_question q WHERE q.run_id = tasks_run.id AND q.closed_at IS NULL AND q.answered_at IS NULL)"
+    )
+
+
+def await_rest(server: Server) -> None:
+    until(lambda: not restless(server), seconds=REST_SECONDS, what="the end of every run that waits for nobody")
+
+
+def assert_sound(server: Server) -> None:
+    """Each run that is over ended once, with no gap in its events and no task of it left at work."""
+    finals = server.query("SELECT count(*) FROM tasks_taskevent WHERE type = 'final' GROUP BY run_id")
+    assert set(finals) <= {(1,)}
+    assert server.query("SELECT run_id FROM tasks_taskevent GROUP BY run_id HAVING max(seq) <> count(*)") == []
+    at_work = server.query(
+        "SELECT id FROM tasks_task WHERE status = 'in_progress' AND NOT EXISTS "
+        "(SELECT 1 FROM tasks_run r WHERE r.root_id = tasks_task.root_id AND r.finished_at IS NULL)"
+    )
+    assert at_work == []
+
+
+def assert_nothing_broke(server: Server) -> None:
+    """As far as the log tells."""
+    log = server.log.read_text()
+    assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3000]
+
+
+def ends(server: Server) -> Counter[int]:
+    """How many tasks completed so many times. All runs have to be first ones."""
+    rows = server.query("SELECT count(*) FROM tasks_taskevent WHERE type = 'task_completed' GROUP BY task_id")
+    return Counter(count for (count,) in rows)
+
+
+def counted(server: Server, column: str) -> dict[str, int]:
+    """How many runs have which value there."""
+    return dict(server.query(f"SELECT {column}, count(*) FROM tasks_run GROUP BY {column}"))
+
+
+def tell(text: str) -> None:
+    """What was measured: `make nightly` shows it."""
+    print(text)  # noqa: T201

@@ -1,0 +1,116 @@
+# mypy: ignore-errors
+"""A run through the agent with the official client of A2A 0.3; started in an environment of its own. Prints what it saw as JSON.
+
+Arguments: the agent's address, the binding, and where push notifications shall go.
+"""
+
+import asyncio
+import json
+import sys
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from a2a.client import ClientConfig, ClientFactory
+from a2a.client.card_resolver import A2ACardResolver
+from a2a.client.errors import A2AClientError
+from a2a.types import (
+    DataPart,
+    GetTaskPushNotificationConfigParams,
+    Message,
+    Part,
+    PushNotificationAuthenticationInfo,
+    PushNotificationConfig,
+    Role,
+    Task,
+    TaskIdParams,
+    TaskPushNotificationConfig,
+    TaskQueryParams,
+    TextPart,
+)
+
+BRIEF = {"skill": "sleep_executor", "inputs": {"seconds": 0.6, "steps": 3}}
+ECHO = {"skill": "echo_executor", "inputs": {"say": "hello"}}
+
+
+def message_of(part: TextPart | DataPart, task_id: str | None = None) -> Message:
+    return Message(message_id=str(uuid4()), role=Role.user, parts=[Part(root=part)], task_id=task_id)
+
+
+async def run(url: str, binding: str, push_url: str) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    async with httpx.AsyncClient(timeout=30) as http:
+        card = await A2ACardResolver(http, url).get_agent_card()
+        seen["card"] = {"name": card.name, "skills": len(card.skills), "streaming": card.capabilities.streaming}
+        common = {"httpx_client": http, "supported_transports": [binding], "use_client_preference": True}
+        streaming = ClientFactory(ClientConfig(**common)).create(card)
+        plain = ClientFactory(ClientConfig(**common, streaming=False)).create(card)
+        polling = ClientFactory(ClientConfig(**common, streaming=False, polling=True)).create(card)
+
+        async def send(client: Any, message: Message) -> Task:
+            (event,) = [event async for event in client.send_message(message)]
+            task, _ = event
+            return task
+
+        done = await send(plain, message_of(DataPart(data=ECHO)))
+        seen["send"] = {
+            "state": done.status.state.value,
+            "artifacts": [each.artifact_id == "result" for each in done.artifacts],
+        }
+        events = [event async for event in streaming.send_message(message_of(DataPart(data=BRIEF)))]
+        seen["stream"] = {
+            "kinds": [update.kind if update else "task" for _, update in events],
+            "last": events[-1][0].status.state.value,
+        }
+        asking = await send(plain, message_of(TextPart(text="do something")))
+        seen["ask"] = {
+            "state": asking.status.state.value,
+            "says": bool(asking.status.message.parts[0].root.text),
+        }
+        answered = await send(plain, message_of(DataPart(data=ECHO), task_id=asking.id))
+        seen["answer"] = answered.status.state.value
+        seen["get"] = (await plain.get_task(TaskQueryParams(id=done.id, history_length=1))).status.state.value
+
+        slow = {"skill": "sleep_executor", "inputs": {"seconds": 1.2, "steps": 6}}
+        started = await send(polling, message_of(DataPart(data=slow)))
+        again = [event async for event in streaming.resubscribe(TaskIdParams(id=started.id))]
+        seen["resubscribe"] = {
+            "first": again[0][1].kind if again[0][1] else "task",
+            "last": again[-1][0].status.state.value,
+        }
+        endless = {"skill": "sleep_executor", "inputs": {"seconds": 60, "steps": 600}}
+        doomed = await send(polling, message_of(DataPart(data=endless)))
+        seen["cancel"] = (await plain.cancel_task(TaskIdParams(id=doomed.id))).status.state.value
+
+        pushed = await send(polling, message_of(DataPart(data=slow)))
+        authentication = PushNotificationAuthenticationInfo(schemes=["Bearer"], credentials="a-credential")
+        config = PushNotificationConfig(id="mine", url=push_url, token="a-token", authentication=authentication)
+        created = await plain.set_task_callback(
+            TaskPushNotificationConfig(task_id=pushed.id, push_notification_config=config)
+        )
+        got = await plain.get_task_callback(
+            GetTaskPushNotificationConfigParams(id=pushed.id, push_notification_config_id="mine")
+        )
+        seen["push"] = {
+            "id": created.push_notification_config.id,
+            "url": got.push_notification_config.url == push_url,
+            "task": pushed.id,
+        }
+        async for _ in streaming.resubscribe(TaskIdParams(id=pushed.id)):
+            pass
+        seen["errors"] = [
+            await refused(plain.get_task(TaskQueryParams(id="nowhere"))),
+            await refused(plain.cancel_task(TaskIdParams(id=done.id))),
+        ]
+    return seen
+
+
+async def refused(call: Any) -> str:
+    try:
+        await call
+    except A2AClientError as error:
+        return type(error).__name__
+    return "nothing"
+
+
+sys.stdout.write(json.dumps(asyncio.run(run(*sys.argv[1:]))))

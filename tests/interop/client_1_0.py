@@ -1,0 +1,133 @@
+# mypy: ignore-errors
+"""A run through the agent with the official client of A2A 1.x; started in an environment of its own. Prints what it saw as JSON.
+
+Arguments: the agent's address, the binding, and where push notifications shall go.
+"""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import grpc
+import httpx
+from a2a.client import ClientConfig
+from a2a.client.card_resolver import A2ACardResolver
+from a2a.client.client_factory import ClientFactory
+from a2a.client.errors import A2AClientError
+from a2a.helpers.proto_helpers import new_data_part, new_message, new_text_part
+from a2a.types.a2a_pb2 import (
+    AuthenticationInfo,
+    CancelTaskRequest,
+    DeleteTaskPushNotificationConfigRequest,
+    GetTaskPushNotificationConfigRequest,
+    GetTaskRequest,
+    ListTaskPushNotificationConfigsRequest,
+    ListTasksRequest,
+    Role,
+    SendMessageConfiguration,
+    SendMessageRequest,
+    SubscribeToTaskRequest,
+    Task,
+    TaskPushNotificationConfig,
+    TaskState,
+)
+from a2a.utils.errors import A2AError
+
+BRIEF = {"skill": "sleep_executor", "inputs": {"seconds": 0.6, "steps": 3}}
+TREE = {
+    "tasks": [{"name": "echo_executor", "priority": 1, "params": {"retry": {"max_attempts": 2}}, "inputs": {"n": 7}}]
+}
+ECHO = {"skill": "echo_executor", "inputs": {"say": "hello"}}
+
+
+def request_of(part: Any, **configuration: Any) -> SendMessageRequest:
+    message = new_message([part], role=Role.ROLE_USER)
+    return SendMessageRequest(message=message, configuration=SendMessageConfiguration(**configuration))
+
+
+def state_of(task: Task) -> str:
+    return str(TaskState.Name(task.status.state))
+
+
+async def run(url: str, binding: str, push_url: str) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    async with httpx.AsyncClient(timeout=30) as http:
+        card = await A2ACardResolver(http, url).get_agent_card()
+    seen["card"] = {"name": card.name, "skills": len(card.skills), "streaming": card.capabilities.streaming}
+    chosen = {"supported_protocol_bindings": [binding], "grpc_channel_factory": grpc.aio.insecure_channel}
+    streaming = ClientFactory(ClientConfig(**chosen)).create(card)
+    plain = ClientFactory(ClientConfig(**chosen, streaming=False)).create(card)
+
+    async def send(request: SendMessageRequest) -> Task:
+        (response,) = [response async for response in plain.send_message(request)]
+        return response.task
+
+    done = await send(request_of(new_data_part(ECHO)))
+    seen["send"] = {"state": state_of(done), "artifacts": [each.artifact_id == "result" for each in done.artifacts]}
+    seen["tree"] = state_of(await send(request_of(new_data_part(TREE))))
+    updates = [update async for update in streaming.send_message(request_of(new_data_part(BRIEF)))]
+    seen["stream"] = {
+        "kinds": [update.WhichOneof("payload") for update in updates],
+        "last": TaskState.Name(updates[-1].status_update.status.state),
+    }
+    asking = await send(request_of(new_text_part("do something")))
+    seen["ask"] = {"state": state_of(asking), "says": bool(asking.status.message.parts[0].text)}
+    answer = request_of(new_data_part(ECHO))
+    answer.message.task_id = asking.id
+    seen["answer"] = state_of(await send(answer))
+    seen["get"] = state_of(await plain.get_task(GetTaskRequest(id=done.id, history_length=1)))
+    page = await plain.list_tasks(ListTasksRequest(context_id=done.context_id))
+    seen["list"] = {"ids": [task.id for task in page.tasks] == [done.id], "total": page.total_size}
+
+    slow = {"skill": "sleep_executor", "inputs": {"seconds": 1.2, "steps": 6}}
+    started = await send(request_of(new_data_part(slow), return_immediately=True))
+    again = [update async for update in streaming.subscribe(SubscribeToTaskRequest(id=started.id))]
+    seen["resubscribe"] = {
+        "first": again[0].WhichOneof("payload"),
+        "last": TaskState.Name(again[-1].status_update.status.state),
+    }
+    endless = {"skill": "sleep_executor", "inputs": {"seconds": 60, "steps": 600}}
+    doomed = await send(request_of(new_data_part(endless), return_immediately=True))
+    seen["cancel"] = state_of(await plain.cancel_task(CancelTaskRequest(id=doomed.id)))
+
+    pushed = await send(request_of(new_data_part(slow), return_immediately=True))
+    config = TaskPushNotificationConfig(
+        task_id=pushed.id,
+        id="mine",
+        url=push_url,
+        token="a-token",
+        authentication=AuthenticationInfo(scheme="Bearer", credentials="a-credential"),
+    )
+    created = await plain.create_task_push_notification_config(config)
+    named = {"task_id": pushed.id, "id": created.id}
+    got = await plain.get_task_push_notification_config(GetTaskPushNotificationConfigRequest(**named))
+    listed = await plain.list_task_push_notification_configs(ListTaskPushNotificationConfigsRequest(task_id=pushed.id))
+    seen["push"] = {"id": created.id, "url": got.url == push_url, "listed": len(listed.configs), "task": pushed.id}
+    async for _ in streaming.subscribe(SubscribeToTaskRequest(id=pushed.id)):
+        pass
+    seen["errors"] = [
+        await refused(plain.get_task(GetTaskRequest(id="nowhere"))),
+        await refused(plain.cancel_task(CancelTaskRequest(id=done.id))),
+    ]
+    other = await plain.create_task_push_notification_config(
+        TaskPushNotificationConfig(task_id=done.id, id="gone", url=push_url)
+    )
+    for _ in range(2):
+        await plain.delete_task_push_notification_config(
+            DeleteTaskPushNotificationConfigRequest(task_id=done.id, id=other.id)
+        )
+    await streaming.close()
+    await plain.close()
+    return seen
+
+
+async def refused(call: Any) -> str:
+    try:
+        await call
+    except (A2AError, A2AClientError) as error:
+        return type(error).__name__
+    return "nothing"
+
+
+sys.stdout.write(json.dumps(asyncio.run(run(*sys.argv[1:]))))

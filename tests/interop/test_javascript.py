@@ -1,0 +1,39 @@
+"""The official client of A2A for JavaScript goes its way through a real server: both versions, by JSON-RPC and by HTTP+JSON."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.interop.environments import node_packages, printed
+from tests.servers import Server
+
+ERRORS = {
+    ("1.0", "JSONRPC"): ["JsonRpcTaskNotFoundError", "JsonRpcTaskNotCancelableError"],
+    ("1.0", "HTTP+JSON"): ["RestTaskNotFoundError", "RestTaskNotCancelableError"],
+    ("0.3", "JSONRPC"): ["JsonRpcTaskNotFoundError", "JsonRpcTaskNotCancelableError"],
+    ("0.3", "HTTP+JSON"): ["Error", "Error"],  # it knows no more exact ones there
+}
+
+
+@pytest.fixture(scope="module")
+def script() -> Path:
+    return node_packages(Path(__file__).parent / "js") / "client.mjs"
+
+
+@pytest.mark.parametrize(("version", "binding"), list(ERRORS))
+def test_the_client_for_javascript(server: Server, script: Path, version: str, binding: str) -> None:
+    seen = printed("node", str(script), server.url, version, binding)
+    card, kinds = seen.pop("card"), seen["stream"].pop("kinds")
+    assert (card["name"], card["streaming"]) == ("aipartnerupflow", True)
+    assert (kinds[0], kinds[-2:]) == ("task", ["artifactUpdate", "statusUpdate"])
+    assert seen.pop("list", [True]) == [True]  # 0.3 has no list
+    assert seen == {
+        "send": {"state": "TASK_STATE_COMPLETED", "last": "result"},
+        "stream": {"last": "TASK_STATE_COMPLETED"},
+        "ask": {"state": "TASK_STATE_INPUT_REQUIRED", "says": True},
+        "answer": "TASK_STATE_COMPLETED",
+        "get": "TASK_STATE_COMPLETED",
+        "resubscribe": {"first": "task", "last": "TASK_STATE_COMPLETED"},
+        "cancel": "TASK_STATE_CANCELED",
+        "errors": ERRORS[version, binding],
+    }

@@ -1,0 +1,147 @@
+"""Every door of every method, found in the tables that the server itself answers by, with the requests that knock at it."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from a2a.messages import ACTIONS
+from a2a.methods import METHODS, SYSTEM_METHODS, method_named
+from a2a.operations import ROUTES, STREAMS
+from a2a.protocol import http_json
+from a2a.protocol.operations import OPERATIONS
+from a2a.protocol.versions import VERSIONS
+from accounts.callers import Role
+from tests.isolation.rows import A2A, NATIVE, REST, SYSTEM, Row
+
+NAMED: Final = re.compile(r"\(\?P<(\w+)>[^)]*\)")
+"""A parameter in a path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """A request, with names for ids in it. `method` is that of HTTP, or `WS` for a message on a WebSocket."""
+
+    method: str
+    path: str
+    query: Any = None
+    body: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """A method at an address: the lowest role that may use it, its row if there is one, and how a request is made of a row's parameters."""
+
+    name: str
+    role: Role
+    row: Row | None
+    shot: Callable[[Any], Shot]
+
+    @property
+    def own(self) -> Shot:
+        return self.shot(self._row.own)
+
+    @property
+    def attacks(self) -> list[Shot]:
+        first = [self.own] if "$" in f"{self.own.path}{self.own.query}{self.own.body}" else []
+        return [*first, *map(self.shot, self._row.attacks)]
+
+    @property
+    def runs(self) -> bool:
+        return self._row.runs
+
+    @property
+    def code(self) -> int | str | None:
+        return self._row.code
+
+    @property
+    def _row(self) -> Row:
+        assert self.row is not None
+        return self.row
+
+
+def doors() -> Iterator[Door]:
+    yield from _json_rpc()
+    yield from _a2a_json_rpc()
+    yield from _a2a_http()
+    yield from _rest()
+    yield from _web_socket()
+    events = Shot(method="GET", path="/tasks/$task/events")
+    yield Door(name="GET /tasks/{id}/events", role=Role.VIEWER, row=Row({}, runs=True), shot=lambda params: events)
+
+
+def _json_rpc() -> Iterator[Door]:
+    for path, methods, rows in (
+        ("/tasks", METHODS, NATIVE),
+        ("/", METHODS, NATIVE),
+        ("/system", SYSTEM_METHODS, SYSTEM),
+    ):
+        for name, method in methods.items():
+            yield Door(name=f"{path} {name}", role=method.role, row=rows.get(name), shot=_call(path, name))
+
+
+def _web_socket() -> Iterator[Door]:
+    for name, method in METHODS.items():
+        envelope = {"jsonrpc": "2.0", "method": name, "id": 1}
+        yield Door(name=f"/ws {name}", role=method.role, row=NATIVE.get(name), shot=_message(envelope, place="params"))
+    for action in sorted(ACTIONS.keys() - {"ping", "auth"}):  # these name nothing
+        row = Row({"task_id": "$task"}, ({"task_id": "$leaf"},), runs=True)
+        yield Door(name=f"/ws {action}", role=Role.VIEWER, row=row, shot=_message({"action": action}))
+
+
+def _message(fixed: Mapping[str, Any], *, place: str | None = None) -> Callable[[Any], Shot]:
+    return lambda params: Shot(method="WS", path="/ws", body={**fixed, **({place: params} if place else params)})
+
+
+def _a2a_json_rpc() -> Iterator[Door]:
+    for version in VERSIONS:
+        for name, operation in version.methods.items():
+            yield Door(name=f"/ {name}", role=OPERATIONS[operation].role, row=A2A.get(name), shot=_call("/", name))
+
+
+def _call(path: str, name: str) -> Callable[[Any], Shot]:
+    envelope = {"jsonrpc": "2.0", "method": name, "id": 1}
+    return lambda params: Shot(method="POST", path=path, body=envelope | {"params": params})
+
+
+def _a2a_http() -> Iterator[Door]:
+    newer = {**http_json.ROUTES, "tasks": http_json.LIST, "extendedAgentCard": http_json.CARD}
+    older = {**http_json.ROUTES, "tasks": http_json.LIST, "card": http_json.CARD}
+    messages = {"SendMessage": "message/send", "SendStreamingMessage": "message/stream"}  # the shape of these differs
+    for prefix, routes, rows in (("/", newer, A2A), ("/v1/", older, {**A2A, **_renamed(messages)})):
+        for path, operations in routes.items():
+            for method, operation in operations.items():
+                yield Door(
+                    name=f"{method} {prefix}{NAMED.sub('{id}', path)}",
+                    role=OPERATIONS[operation].role,
+                    row=rows.get(operation),
+                    shot=_request(method, f"{prefix}{path}"),
+                )
+
+
+def _renamed(names: Mapping[str, str]) -> dict[str, Row]:
+    return {name: A2A[known_as] for name, known_as in names.items()}
+
+
+def _rest() -> Iterator[Door]:
+    for route, operations in [*ROUTES.items(), *STREAMS.items()]:
+        for method, operation in operations.items():
+            yield Door(
+                name=f"{method.upper()} /api/{route}",
+                role=method_named(operation.method, {**METHODS, **SYSTEM_METHODS}).role,
+                row=REST.get(operation.name),
+                shot=_request(method.upper(), f"/api/{route.replace('<segment:task_id>', '$task')}"),
+            )
+
+
+def _request(method: str, path: str) -> Callable[[Any], Shot]:
+    """Parameters that the path names go there, the others into the body or the query."""
+
+    def shot(params: Mapping[str, Any]) -> Shot:
+        named = NAMED.findall(path)
+        filled = NAMED.sub(lambda found: str(params[found[1]]), path)
+        rest = {name: value for name, value in params.items() if name not in named}
+        place = "body" if method in ("POST", "PATCH") else "query"
+        return Shot(method=method, path=filled, **{place: rest or None})
+
+    return shot

@@ -1,0 +1,179 @@
+"""What everybody tries, method by method: how its owner uses it, and how somebody else would get at what is not theirs.
+
+In a row stand names for ids: `$task` and `$leaf` are a tree of alice's, `$run` its run, `$user` her name; `$mine` is a task of whoever asks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`own` works for the owner, or, where that would want a worker, is wrong in itself and gets so far as to be told so (`code`).
+
+    `attacks` are for others: `own` too, where it names something. `runs`: the tree has a run, and that a webhook, `$config`.
+    """
+
+    own: Any
+    attacks: tuple[Any, ...] = ()
+    runs: bool = False
+    code: int | str | None = None
+
+
+TASK: Final = {"task_id": "$task"}
+FOREIGN_TREES: Final = (
+    {"tasks": [{"name": "a", "dependencies": ["$task"]}]},
+    {"tasks": [{"name": "a", "dependencies": [{"id": "$leaf", "required": False}]}]},
+    {"tasks": [{"name": "a", "parent_id": "$task"}]},
+    {"tasks": [{"id": "a", "name": "a"}, {"name": "b", "parent_id": "$leaf"}]},
+)
+EXECUTE: Final = Row(
+    TASK,
+    (
+        {"id": "$leaf"},
+        TASK | {"use_streaming": True},
+        TASK | {"wait": True, "wait_timeout_seconds": 1},
+        TASK | {"copy_execution": True, "copy_children": True},
+        *FOREIGN_TREES,
+    ),
+)
+CANCEL: Final = Row(
+    {"task_ids": ["$task"]},
+    (
+        {"task_id": "$leaf", "force": True, "error_message": "stolen"},
+        {"context_ids": ["$task"]},
+        {"task_ids": ["$run", "$task"]},
+    ),
+    runs=True,
+)
+COPY: Final = Row(
+    TASK,
+    (
+        TASK | {"children": True, "copy_mode": "full"},
+        TASK | {"save": False},
+        TASK | {"copy_mode": "custom", "custom_task_ids": ["$leaf"]},
+        {"task_id": "$mine", "copy_mode": "custom", "custom_task_ids": ["$task"]},
+    ),
+)
+USER: Final = {"user_id": "$user"}
+
+NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
+    {
+        "tasks.create": Row({"name": "mine"}, FOREIGN_TREES),
+        "tasks.execute": EXECUTE,
+        "execute_task_tree": EXECUTE,
+        "tasks.get": Row(TASK, ({"id": "$leaf"},)),
+        "tasks.detail": Row(TASK, ({"id": "$leaf"},), runs=True),
+        "tasks.tree": Row(TASK, ({"root_id": "$task"}, {"task_id": "$leaf"})),
+        "tasks.children": Row(TASK, ({"parent_id": "$task"},)),
+        "tasks.list": Row(USER, (USER | {"root_only": False}, USER | {"cursor": ""})),
+        "tasks.count": Row(USER, (USER | {"root_only": True},)),
+        "tasks.update": Row(TASK | {"name": "new"}, ({"task_id": "$mine", "dependencies": ["$task"]},)),
+        "tasks.delete": Row(TASK, (TASK | {"force": True}, {"id": "$leaf"})),
+        "tasks.cancel": CANCEL,
+        "tasks.running.cancel": CANCEL,
+        "tasks.answer": Row(TASK | {"answer": "yes"}, ({"id": "$leaf", "answer": "yes"},), runs=True, code=-32006),
+        "tasks.copy": COPY,
+        "tasks.clone": COPY,
+        "tasks.generate": Row({"requirement": ""}, code=-32602),
+        "tasks.running.list": Row(USER),
+        "tasks.running.status": Row({"task_ids": ["$task", "$leaf"]}, ({"context_ids": ["$task", "$run"]},), runs=True),
+        "tasks.running.count": Row(USER),
+        "rpc.discover": Row({}),
+    }
+)
+KEY: Final = {"provider": "openai", "api_key": "sk-of-the-tests-0123456789"}
+SYSTEM: Final[Mapping[str, Row]] = MappingProxyType(
+    {
+        "system.health": Row({}),
+        "system.executors": Row({}),
+        "config.llm_key.set": Row(KEY, (KEY | USER,)),
+        "config.llm_key.get": Row({}, (USER,)),
+        "config.llm_key.delete": Row({"provider": "openai"}, ({"provider": "openai"} | USER,)),
+        "examples.init": Row({}),
+        "rpc.discover": Row({}),
+    }
+)
+
+
+def _message(data: Any, **fields: Any) -> Json:
+    return {"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"data": data}], **fields}}
+
+
+def _older(data: Any, **fields: Any) -> Json:
+    parts = [{"kind": "data", "data": data}]
+    return {"message": {"kind": "message", "messageId": "m", "role": "user", "parts": parts, **fields}}
+
+
+NOW: Final = {"configuration": {"returnImmediately": True}}
+NOT_BLOCKING: Final = {"configuration": {"blocking": False}}
+MESSAGE: Final = Row(
+    _message(TASK) | NOW,
+    (
+        _message({"tasks": [{"name": "a"}]}, taskId="$run") | NOW,
+        _message({"tasks": [{"name": "a", "dependencies": ["$task"]}]}) | NOW,
+    ),
+)
+OLDER_MESSAGE: Final = Row(
+    _older(TASK) | NOT_BLOCKING,
+    (_older({"tasks": [{"name": "a"}]}, taskId="$run") | NOT_BLOCKING,),
+)
+OF_RUN: Final = Row({"id": "$run"}, ({"id": "$task"}, {"id": "$leaf"}), runs=True)
+
+HOOK: Final = {"url": "https://192.0.2.1/hook"}
+NEW_CONFIG: Final = Row(
+    {"taskId": "$run", **HOOK}, ({"taskId": "$task", **HOOK}, {"taskId": "$run", "id": "$config", **HOOK}), runs=True
+)
+CONFIGS: Final = Row({"taskId": "$run"}, ({"taskId": "$task"},), runs=True)
+CONFIG: Final = Row({"taskId": "$run", "id": "$config"}, ({"taskId": "$task", "id": "$config"},), runs=True)
+OLDER_CONFIG: Final = Row({"id": "$run", "pushNotificationConfigId": "$config"}, ({"id": "$run"},), runs=True)
+
+A2A: Final[Mapping[str, Row]] = MappingProxyType(
+    {
+        "SendMessage": MESSAGE,
+        "SendStreamingMessage": MESSAGE,
+        "GetTask": OF_RUN,
+        "ListTasks": Row({"contextId": "$task"}, runs=True),
+        "CancelTask": OF_RUN,
+        "SubscribeToTask": OF_RUN,
+        "CreateTaskPushNotificationConfig": NEW_CONFIG,
+        "GetTaskPushNotificationConfig": CONFIG,
+        "ListTaskPushNotificationConfigs": CONFIGS,
+        "DeleteTaskPushNotificationConfig": CONFIG,
+        "GetExtendedAgentCard": Row({}),
+        "message/send": OLDER_MESSAGE,
+        "message/stream": OLDER_MESSAGE,
+        "tasks/get": OF_RUN,
+        "tasks/list": Row({"contextId": "$task"}, runs=True),
+        "tasks/cancel": OF_RUN,
+        "tasks/resubscribe": OF_RUN,
+        "tasks/pushNotificationConfig/set": Row({"taskId": "$run", "pushNotificationConfig": HOOK}, runs=True),
+        "tasks/pushNotificationConfig/get": OLDER_CONFIG,
+        "tasks/pushNotificationConfig/list": Row({"id": "$run"}, runs=True),
+        "tasks/pushNotificationConfig/delete": OLDER_CONFIG,
+        "agent/getAuthenticatedExtendedCard": Row({}),
+    }
+)
+#: By the name of the operation: its query, or its body. The id in the address is `$task`.
+REST: Final[Mapping[str, Row]] = MappingProxyType(
+    {
+        "listTasks": Row(USER),
+        "createTasks": Row({"tasks": [{"name": "mine"}]}, FOREIGN_TREES),
+        "getTask": Row({}),
+        "updateTask": Row({"name": "new"}, ({"dependencies": ["$mine"]},)),
+        "deleteTask": Row({}, ({"force": "true"},)),
+        "executeTask": Row({}, ({"copy_execution": True}, {"wait": True, "wait_timeout_seconds": 1})),
+        "cancelTask": Row({}, ({"force": True},), runs=True),
+        "copyTask": Row({}, ({"save": False}, {"copy_mode": "custom", "custom_task_ids": ["$leaf"]})),
+        "answerTask": Row({"answer": "yes"}, runs=True, code="status_conflict"),
+        "getTaskDetail": Row({}, runs=True),
+        "getTree": Row({}),
+        "listChildren": Row({}),
+        "followEvents": Row({}, runs=True),
+        "listExecutors": Row({}),
+    }
+)

@@ -1,0 +1,90 @@
+"""What a browser is shown: by session instead of by token, and with the same rule."""
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.hostile.test_corpus import MADE_BY_SERVERS
+from tests.isolation.conftest import PASSWORD, World, missing
+
+pytestmark = pytest.mark.both_engines
+
+PATHS = [
+    "/ui/tasks/$task",
+    "/ui/tasks/$leaf",
+    "/ui/head/$task",
+    "/ui/panel/$leaf",
+    "/ui/new/tree/?copy=$task",
+    "/ui/events/run/$run",
+    "/ui/events/next/$task",
+    "/?owner=$user",
+]
+VERBS = ["run", "restart", "cancel", "delete", "answer"]
+CSRF = re.compile(r'(csrfmiddlewaretoken" value=|X-CSRFToken[^:]*:\s*)"?(\w+)')
+
+
+@pytest.fixture(scope="module")
+def browsers(world: World) -> Iterator[dict[str, httpx.Client]]:
+    """Alice and bob, each with a session; and somebody without."""
+    found = {name: httpx.Client(base_url=world.server.url, timeout=60) for name in ("alice", "bob", "nobody")}
+    for name in ("alice", "bob"):
+        form = {"username": name, "password": PASSWORD, "csrfmiddlewaretoken": token_of(found[name])}
+        assert found[name].post("/login/", data=form).status_code == 302
+    yield found
+    for browser in found.values():
+        browser.close()
+
+
+def token_of(browser: httpx.Client) -> str:
+    found = CSRF.search(browser.get("/login/").text)
+    assert found
+    return found[2]
+
+
+def seen(response: httpx.Response, names: dict[str, str]) -> tuple[int, str]:
+    """Status and page, without the ids that were asked for, and without what is different each time."""
+    text = CSRF.sub("", response.text)
+    for name, value in names.items():
+        text = text.replace(value, name)
+    return response.status_code, MADE_BY_SERVERS.sub(b"*", text.encode()).decode()
+
+
+def filled(text: str, names: dict[str, str]) -> str:
+    for name, value in names.items():
+        text = text.replace(name, value)
+    return text
+
+
+@pytest.fixture(scope="module")
+def names(world: World) -> dict[str, str]:
+    return world.tree("alice", runs=True)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_of_anothers_looks_like_one_of_nothing(
+    path: str, browsers: dict[str, httpx.Client], names: dict[str, str]
+) -> None:
+    html = {"Accept": "text/html"}
+    pages = [seen(browsers["bob"].get(filled(path, given), headers=html), given) for given in (names, missing(names))]
+    assert pages[0] == pages[1]
+    assert browsers["nobody"].get(filled(path, names), headers=html).status_code in (302, 401)
+    with browsers["alice"].stream("GET", filled(path, names), headers=html) as response:
+        assert response.status_code == 200
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_form_about_anothers_does_what_one_about_nothing_does(
+    verb: str, world: World, browsers: dict[str, httpx.Client], names: dict[str, str]
+) -> None:
+    before = world.dump()
+    form = {"csrfmiddlewaretoken": token_of(browsers["bob"]), "answer": "yes"}
+    answers = [
+        seen(browsers["bob"].post(f"/ui/{verb}/{given['$task']}", data=form), given)
+        for given in (names, missing(names))
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 404
+    assert browsers["bob"].post(f"/ui/{verb}/{names['$task']}").status_code == 403  # without the form's own token
+    assert world.dump() == before

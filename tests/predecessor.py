@@ -1,0 +1,334 @@
+"""Calls as clients of the predecessor send them, and what becomes of each here: the rows of docs/how-to/upgrade.md."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tests.servers import Server, events_of
+
+Json = dict[str, Any]
+Check = Callable[[Server], None]
+OWNER: Final = "user123"
+TREE: Final[list[Json]] = [
+    {
+        "id": "root",
+        "name": "Root Task",
+        "user_id": OWNER,
+        "schemas": {"method": "aggregate_results_executor"},
+        "dependencies": [{"id": "child", "required": True}],
+        "inputs": {},
+    },
+    {
+        "id": "child",
+        "name": "Child Task",
+        "user_id": OWNER,
+        "parent_id": "root",
+        "priority": 1,
+        "schemas": {"method": "system_info_executor"},
+        "inputs": {"resource": "cpu"},
+        "params": {},
+    },
+]
+HOOK: Final = {"url": "https://example.com/hook", "headers": {"Authorization": "Bearer x"}, "method": "POST"}
+WORKS: Final[list[tuple[str, str, Any]]] = [
+    ("/tasks", "tasks.create", TREE),
+    ("/tasks", "tasks.create", {"tasks": TREE}),
+    ("/tasks", "tasks.create", {"name": "One", "user_id": OWNER, "inputs": {"key": "value"}}),
+    ("/tasks", "tasks.get", {"task_id": "root"}),
+    ("/tasks", "tasks.get", {"id": "root"}),
+    ("/tasks", "tasks.detail", {"task_id": "child"}),
+    ("/tasks", "tasks.tree", {"task_id": "child"}),
+    ("/tasks", "tasks.tree", {"root_id": "root"}),
+    ("/tasks", "tasks.children", {"parent_id": "root"}),
+    ("/tasks", "tasks.children", {"task_id": "root"}),
+    ("/tasks", "tasks.list", {"user_id": OWNER, "status": "pending", "root_only": True, "limit": 50, "offset": 0}),
+    ("/tasks", "tasks.count", {"user_id": OWNER, "root_only": True}),
+    (
+        "/tasks",
+        "tasks.update",
+        {"task_id": "child", "name": "Another", "inputs": {"resource": "memory"}, "priority": 3},
+    ),
+    ("/tasks", "tasks.running.status", {"task_ids": ["root", "child"]}),
+    ("/tasks", "tasks.running.status", {"context_ids": "root,child"}),
+    ("/tasks", "tasks.execute", {"task_id": "root", "use_streaming": False}),
+    ("/tasks", "tasks.execute", {"id": "root", "copy_execution": True, "copy_children": True}),
+    ("/tasks", "tasks.execute", {"tasks": TREE, "webhook_config": HOOK}),
+    ("/", "tasks.execute", {"tasks": TREE}),
+    ("/", "execute_task_tree", {"tasks": TREE}),
+    ("/tasks", "tasks.running.list", {"user_id": OWNER, "limit": 50}),
+    ("/tasks", "tasks.running.count", {"user_id": OWNER}),
+    ("/tasks", "tasks.cancel", {"task_ids": ["root"], "force": False, "error_message": "Enough"}),
+    ("/tasks", "tasks.running.cancel", {"context_ids": ["root"], "force": True}),
+    (
+        "/tasks",
+        "tasks.copy",
+        {"task_id": "root", "children": True, "copy_mode": "full", "reset_fields": ["status", "result"]},
+    ),
+    (
+        "/tasks",
+        "tasks.copy",
+        {"task_id": "root", "copy_mode": "custom", "custom_task_ids": ["root"], "custom_include_children": True},
+    ),
+    ("/tasks", "tasks.clone", {"task_id": "root", "save": False}),
+    ("/tasks", "tasks.generate", {"requirement": "Look at the CPU", "llm_model": "demo/demo", "save": False}),
+    ("/tasks", "tasks.create", {"id": "alone", "name": "Alone", "user_id": OWNER}),
+    ("/tasks", "tasks.delete", {"task_id": "alone"}),
+    ("/system", "system.health", {}),
+    ("/system", "system.executors", {}),
+    ("/system", "config.llm_key.set", {"user_id": OWNER, "provider": "openai", "api_key": "sk-1234567890abcdef"}),
+    ("/system", "config.llm_key.get", {"user_id": OWNER, "provider": "openai"}),
+    ("/system", "config.llm_key.delete", {"user_id": OWNER, "provider": "openai"}),
+    ("/system", "examples.init", {"force": False}),
+]
+
+
+# --- what may become of a call ---
+
+
+def refused(method: str, params: Any, told: str, *, path: str = "/tasks") -> Check:
+    """`told` is a field that the error names, or its code."""
+
+    def check(server: Server) -> None:
+        error = server.call(method, params, path=path)["error"]
+        fields = [problem["field"] for problem in error["data"]] if error["code"] == -32602 else []
+        assert told in (*fields, str(error["code"])), error
+
+    return check
+
+
+def answers(method: str, params: Any, *, path: str = "/tasks", **shown: Any) -> Check:
+    """`shown` is a part of the result."""
+
+    def check(server: Server) -> None:
+        result = server.rpc(method, params, path=path)
+        assert all(result[name] == value for name, value in shown.items()), result
+
+    return check
+
+
+def ran(executor: str, inputs: Json, *, status: str = "completed", says: str = "", **task: Any) -> Check:
+    """How a task of one executor ends. `says` is a part of its result or of its error."""
+
+    def check(server: Server) -> None:
+        one = {"name": "One", "schemas": {"method": executor}, "inputs": inputs} | task
+        root = server.rpc("tasks.execute", {"tasks": one, "wait": True})["task"]
+        assert root["status"] == status, root
+        assert says in f"{root['error']} {json.dumps(root['result'])}", root
+
+    return check
+
+
+def passed_over(**members: Any) -> Check:
+    """A call on `/` is answered as if these members were not beside its params."""
+
+    def check(server: Server) -> None:
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"tasks": TREE}, **members}
+        answer = server.http.post("/", json=call)
+        assert answer.headers["Content-Type"] == "application/json"
+        assert "webhook" not in answer.json()["result"]["metadata"]
+
+    return check
+
+
+def a_missing_task_is_an_error(server: Server) -> None:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tasks.get", "params": {"task_id": "nothing"}}
+    answer = server.http.post("/tasks", json=call)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (200, -32001)
+
+
+def the_last_event_has_a_type(server: Server) -> None:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"tasks": TREE, "use_streaming": True}}
+    *_, final, end = events_of(iter(server.http.post("/tasks", json=call).text.splitlines()))
+    assert (final["type"], end["type"], "final" in final) == ("final", "stream_end", False)
+
+
+def a_copy_can_be_changed(server: Server) -> None:
+    task_id = server.rpc("tasks.execute", {"tasks": {"name": "One"}, "wait": True})["task_id"]
+    refused("tasks.update", {"task_id": task_id, "name": "Two"}, "-32006")(server)
+    copy = server.rpc("tasks.copy", {"task_id": task_id, "reset_fields": ["inputs"]})
+    answers("tasks.update", {"task_id": copy["id"], "name": "Two"}, name="Two")(server)
+
+
+def what_completed_keeps_its_result(server: Server) -> None:
+    root, child = TREE
+    tree = [root | {"schemas": {"method": "rest_executor"}, "inputs": {"url": "http://127.0.0.1/"}}, child]
+    first = server.rpc("tasks.execute", {"tasks": tree, "wait": True})
+    again = server.rpc("tasks.execute", {"task_id": first["task_id"], "wait": True})
+    assert (first["status"], again["status"]) == ("failed", "failed")
+    assert first["task"]["children"] == again["task"]["children"]
+
+
+def executors_are_a_list(server: Server) -> None:
+    assert all("input_schema" in each for each in server.rpc("system.executors", {}, path="/system"))
+
+
+def a_preview_is_a_list(server: Server) -> None:
+    task_id = server.rpc("tasks.create", {"tasks": TREE})["id"]
+    assert len(server.rpc("tasks.copy", {"task_id": task_id, "save": False})) == len(TREE)
+
+
+def methods_are_discovered(server: Server) -> None:
+    assert server.http.get("/tasks/methods").status_code == 404
+    assert server.rpc("rpc.discover", {})["openrpc"]
+
+
+def a_group_is_warned_of(server: Server) -> None:
+    reply = server.rpc("tasks.execute", {"tasks": {"name": "One", "schemas": {"type": "stdio"}}, "wait": True})
+    assert reply["warnings"][0].startswith("Task 'One' names no executor")
+
+
+def figures_stand_under_their_resource(server: Server) -> None:
+    one = {"name": "One", "schemas": {"method": "system_info_executor"}, "inputs": {"resource": "cpu"}}
+    assert list(server.rpc("tasks.execute", {"tasks": one, "wait": True})["task"]["result"]) == ["cpu"]
+
+
+def other_statuses_fail(server: Server) -> None:
+    here = {"url": at_localhost(server, "/nothing")}
+    ran("rest_executor", here, status="failed", says="answered 404")(server)
+    ran("rest_executor", here | {"expected_status": 404}, says='"status_code": 404')(server)
+
+
+def redirects_are_not_followed(server: Server) -> None:
+    here = {"url": at_localhost(server, "/admin/")}
+    ran("rest_executor", here, status="failed", says="Redirects are not followed")(server)
+
+
+def at_localhost(server: Server, path: str) -> str:
+    """The server by the one name of a private address that its executors may call."""
+    return f"{server.url.replace('127.0.0.1', 'localhost')}{path}"
+
+
+# --- the rows of the page ---
+
+COPY: Final = {"task_id": "root"}
+LOOPBACK: Final = {"url": "http://127.0.0.1/"}
+GONE: Final = ("ssh", "docker", "grpc", "websocket", "mcp", "scrape", "send_email")
+CALLS: Final[Mapping[str, list[Check]]] = {
+    "HTTP 400 or 500 for what was wrong": [a_missing_task_is_an_error],
+    "fields that the server sets, in `tasks.create`": [
+        refused("tasks.create", [{"name": "One", field: None}], f"tasks[0].{field}")
+        for field in ("status", "progress", "has_children", "result")
+    ],
+    "other fields, such as `tags` or `schedule_type`": [
+        refused("tasks.create", {"name": "One", "tags": []}, "tasks[0].tags"),
+        refused("tasks.create", {"name": "One", "schedule_type": "cron"}, "tasks[0].schedule_type"),
+        answers("tasks.create", {"name": "One", "inputs": {"tags": []}, "params": {"tags": []}}),
+    ],
+    "`priority` left out is 1": [answers("tasks.create", {"name": "One"}, priority=2)],
+    "`webhook_config` with `timeout` or `max_retries`": [
+        refused("tasks.execute", {"tasks": TREE, "webhook_config": HOOK | {field: 3}}, f"webhook_config.{field}")
+        for field in ("timeout", "max_retries")
+    ],
+    "`webhook_config` with a header `Content-Type`": [
+        refused(
+            "tasks.execute",
+            {"tasks": TREE, "webhook_config": HOOK | {"headers": {"Content-Type": "application/json"}}},
+            "webhook_config.headers.Content-Type",
+        )
+    ],
+    "`metadata.stream` beside `params`": [passed_over(metadata={"stream": True})],
+    "`configuration.push_notification_config` beside `params`": [
+        passed_over(configuration={"push_notification_config": HOOK})
+    ],
+    "`cancel` on `/`": [
+        refused("cancel", {"task_id": "root"}, "-32601", path="/"),
+        answers("tasks.cancel", {"task_id": "root"}, path="/"),
+    ],
+    "`tasks.update` with `status`, `progress` or `result`": [
+        refused("tasks.update", {"task_id": "root", field: 1}, field) for field in ("status", "progress", "result")
+    ],
+    "`tasks.update` of a task that ran": [a_copy_can_be_changed],
+    "`tasks.clone` with `origin_type`, `recursive` or `link_task_ids`": [
+        *(
+            refused("tasks.clone", COPY | {field: "copy"}, field)
+            for field in ("origin_type", "recursive", "link_task_ids")
+        ),
+        answers("tasks.clone", COPY, origin_type="copy", has_children=True),
+    ],
+    "`reset_fields` as an object": [
+        refused("tasks.copy", COPY | {"reset_fields": {"priority": 1}}, "reset_fields"),
+        answers("tasks.copy", COPY | {"reset_fields": ["priority"]}, priority=2),
+    ],
+    "`save: false` answers `{tasks, saved}`": [a_preview_is_a_list],
+    "`tasks.generate` with `llm_provider`, `temperature`, `max_tokens` or `user_id`": [
+        *(
+            refused("tasks.generate", {"requirement": "Look", field: "x"}, field)
+            for field in ("llm_provider", "temperature", "max_tokens", "user_id")
+        ),
+        answers("tasks.generate", {"requirement": "Look at the CPU", "model": "demo/demo"}),
+    ],
+    "`tasks.running.count` with `status`": [
+        refused("tasks.running.count", {"status": "in_progress"}, "status"),
+        answers("tasks.count", {"user_id": "nobody"}, in_progress=0),
+    ],
+    "an LLM key without a `provider`": [
+        refused("config.llm_key.set", {"api_key": "sk-1234567890abcdef"}, "provider", path="/system"),
+        refused("config.llm_key.delete", {}, "provider", path="/system"),
+    ],
+    "`system.executors` answers `{executors, count}`": [executors_are_a_list],
+    "`system.health` says `healthy`": [answers("system.health", {}, path="/system", status="ok")],
+    "`examples.status`": [
+        refused("examples.status", {}, "-32601", path="/system"),
+        answers("examples.init", {}, path="/system", count=0),
+    ],
+    "`tasks.scheduled.list` and the rest of the scheduler": [
+        refused("tasks.scheduled.list", {}, "-32601"),
+        answers("tasks.execute", COPY | {"copy_execution": True}, original_task_id="root"),
+    ],
+    "`GET /tasks/methods`": [methods_are_discovered],
+    "`final: true` in the last event": [the_last_event_has_a_type],
+    "executing a failed tree again repeats what it depends on": [what_completed_keeps_its_result],
+}
+EXECUTORS: Final[Mapping[str, list[Check]]] = {
+    "`system_info_executor` answers the figures": [figures_stand_under_their_resource],
+    "`command_executor` with `command`, by a shell": [
+        refused("tasks.create", {"name": "One", "schemas": {"method": "command_executor"}}, "-32003")
+    ],
+    '`rest_executor` with `auth: {"type": "bearer", "token": …}`': [
+        ran(
+            "rest_executor",
+            LOOPBACK | {"auth": {"type": "bearer", "token": "x"}},
+            status="failed",
+            says="input schema: auth",
+        ),
+        ran("rest_executor", LOOPBACK | {"auth": {"bearer": "x"}}, status="failed", says="is not public"),
+        ran("rest_executor", LOOPBACK | {"auth": {"apikey": {"value": "x"}}}, status="failed", says="is not public"),
+    ],
+    "`timeout` of `rest_executor`": [
+        ran("rest_executor", LOOPBACK | {"timeout": "soon"}, status="failed", says="is not public"),
+        ran(
+            "rest_executor",
+            LOOPBACK | {"timeout_seconds": "soon"},
+            status="failed",
+            says="input schema: timeout_seconds",
+        ),
+    ],
+    "`rest_executor` takes any status for a result": [other_statuses_fail],
+    "`rest_executor` follows redirects, and reaches every address": [
+        redirects_are_not_followed,
+        ran("rest_executor", LOOPBACK, status="failed", says="is not public"),
+    ],
+    "`result_count` of `aggregate_results_executor`": [ran("aggregate_results_executor", {}, says='"count": 0')],
+    "`api_key` among the inputs of `llm_executor`": [
+        ran("llm_executor", {"prompt": "Hello", "model": "demo/demo", "api_key": "sk-1"}, says="demo model")
+    ],
+    "`temperature`, `max_tokens` among the params of `llm_executor`": [
+        ran(
+            "llm_executor", {"prompt": "Hello"}, params={"model": "demo/demo", "temperature": "hot"}, says="demo model"
+        ),
+        ran(
+            "llm_executor",
+            {"prompt": "Hello", "model": "demo/demo", "temperature": "hot"},
+            status="failed",
+            says="input schema: temperature",
+        ),
+    ],
+    "`schemas.type` without `schemas.method`": [a_group_is_warned_of],
+    ", ".join(f"`{name}_executor`" for name in GONE): [
+        refused("tasks.create", {"name": "One", "schemas": {"method": f"{name}_executor"}}, "-32003") for name in GONE
+    ],
+    "`apflow_api_executor`": [
+        refused("tasks.create", {"name": "One", "schemas": {"method": "apflow_api_executor"}}, "-32003"),
+        answers("tasks.create", {"name": "One", "schemas": {"method": "a2a_executor"}}),
+    ],
+}

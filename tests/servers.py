@@ -1,0 +1,329 @@
+"""Real servers for tests: a command of ours as a process of its own, with everything that it starts, and a client for it."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+import psutil
+import psycopg
+
+ROOT: Final = Path(__file__).parents[1]
+PYTHON: Final = sys.executable
+SERVE: Final = (PYTHON, "-m", "aipartnerupflow", "serve")
+MARK: Final = "APFLOW_TEST_SERVER"
+"""The environment variable that all processes of one server have in common, whoever their parent is by now."""
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 40.0
+EXECUTORS: Final = "tests.executors_for_tests"
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+def until(look: Callable[[], T], *, seconds: float, what: str, pause_seconds: float = 0.02) -> T:
+    """What `look` finds, as soon as it finds something. Raises AssertionError after the time."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"Not within {seconds} s: {what}"
+        time.sleep(pause_seconds)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """The living processes of a server, by what they do."""
+
+    web: list[int]
+    sentinel: int | None
+    workers: list[int]
+    monitor: int | None
+    pusher: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A server that runs. `pid` is the process that was started; `mark` is what all its processes carry."""
+
+    url: str
+    database_url: str
+    data_dir: Path
+    log: Path
+    mark: str
+    process: "subprocess.Popen[bytes]"
+    http: httpx.Client
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def call(self, method: str, params: Any, *, path: str = "/tasks", **headers: str) -> Any:
+        """The whole JSON-RPC reply."""
+        request = {"jsonrpc": "2.0", "method": method, "params": params, "id": 1}
+        return self.http.post(path, json=request, headers=headers).json()
+
+    def rpc(self, method: str, params: Any, *, path: str = "/tasks", **headers: str) -> Any:
+        """The result of a call that works."""
+        reply = self.call(method, params, path=path, **headers)
+        assert "error" not in reply, reply
+        return reply["result"]
+
+    @contextmanager
+    def events(self, task_id: str, *, after: int = 0) -> Iterator[Iterator[Json]]:
+        """The events of the latest run of the task's tree, as they come."""
+        headers = {"Last-Event-ID": str(after)} if after else {}
+        with self.http.stream("GET", f"/tasks/{task_id}/events", headers=headers) as response:
+            assert response.status_code == 200, response.read()
+            yield events_of(response.iter_lines())
+
+    def finished(self, task_id: str) -> list[Json]:
+        """All events of a run, when it is over."""
+        with self.events(task_id) as events:
+            return list(events)
+
+    def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Ask the server's database behind its back. Placeholders are `%s`."""
+        return query(self.database_url, statement, *values)
+
+    def processes(self) -> list[psutil.Process]:
+        """All living processes of the server, the oldest first."""
+        return processes_of(self.mark)
+
+    def pids(self) -> Processes:
+        """A cluster forks its workers first, then its monitor and its pusher; call this while none was replaced."""
+        every = self.processes()
+        clusters = [process for process in every if "tasks.cluster" in process.cmdline()]
+        ids = {process.pid for process in clusters}
+        forked = [process.pid for process in clusters if process.ppid() in ids]
+        sentinels = [process.pid for process in clusters if process.ppid() not in ids]
+        return Processes(
+            web=[process.pid for process in every if process.pid not in ids],
+            sentinel=sentinels[0] if sentinels else None,
+            workers=forked[:-2],
+            monitor=forked[-2] if len(forked) > 1 else None,
+            pusher=forked[-1] if forked else None,
+        )
+
+    def kill(self, *pids: int | None) -> None:
+        """As a machine that runs out of memory does."""
+        for pid in pids:
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+
+    def terminate_all(self) -> None:
+        """SIGTERM to every process at once, as systemd does."""
+        for process in self.processes():
+            process.terminate()
+
+    def stop(self) -> float:
+        """SIGTERM. Returns the seconds until the last process was gone."""
+        started = time.monotonic()
+        self.process.terminate()
+        self.assert_gone(within_seconds=STOP_SECONDS)
+        return time.monotonic() - started
+
+    def assert_gone(self, *, within_seconds: float) -> None:
+        """Raises AssertionError when a process of the server is left after the time."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(within_seconds)
+        until(lambda: not self.processes(), seconds=within_seconds, what=f"the end of all processes of {self.url}")
+
+
+def events_of(lines: Iterator[str]) -> Iterator[Json]:
+    """What the `data:` lines of an event stream hold."""
+    return (orjson.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
+
+
+def processes_of(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            is_dead = process.status() == psutil.STATUS_ZOMBIE
+            if not is_dead and process.environ().get(MARK) == mark:
+                found.append((process.create_time(), process.pid, process))
+    return [process for _, _, process in sorted(found)]
+
+
+@contextmanager
+def running_server(
+    database_url: str,
+    *flags: str,
+    env: Mapping[str, str] | None = None,
+    data_dir: Path | None = None,
+    port: int | None = None,
+) -> Iterator[Server]:
+    """`aipartnerupflow serve` with the flags, ready for work."""
+    port = port or free_port()
+    with running(
+        [*SERVE, "--port", str(port), *flags], port=port, database_url=database_url, env=env, data_dir=data_dir
+    ) as server:
+        yield server
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    *,
+    port: int,
+    database_url: str,
+    env: Mapping[str, str] | None = None,
+    data_dir: Path | None = None,
+    cwd: Path = ROOT,
+    is_ready: str = "/ready",
+) -> Iterator[Server]:
+    """A server by any command, once it is ready; stopped at the end. Its log is shown when something fails.
+
+    Raises AssertionError when it does not start, or when one of its processes is left after SIGTERM.
+    """
+    with tempfile.TemporaryDirectory(prefix="apflow-") as folder, _client(port) as http:
+        home = data_dir or Path(folder)
+        mark, log = uuid.uuid4().hex, Path(folder) / "log"
+        environment = environment_of(database_url, home) | {MARK: mark, **(env or {})}
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
+        server = Server(
+            url=f"http://127.0.0.1:{port}",
+            database_url=database_url,
+            data_dir=home,
+            log=log,
+            mark=mark,
+            process=process,
+            http=http,
+        )
+        try:
+            _await_start(server, is_ready)
+            yield server
+            server.stop()
+        except BaseException:
+            print(f"--- log of {' '.join(command)}\n{log.read_text(errors='replace')}\n---")  # noqa: T201
+            raise
+        finally:
+            for left in server.processes():
+                left.kill()
+            process.wait()
+
+
+def environment_of(database_url: str, data_dir: Path) -> dict[str, str]:
+    """Our environment without settings, but for these. Without a URL the settings of the command's own choose the database."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("AIPARTNERUPFLOW_")}
+    database = {"AIPARTNERUPFLOW_DATABASE_URL": database_url} if database_url else {}
+    return (
+        ours
+        | database
+        | {
+            "AIPARTNERUPFLOW_DATA_DIR": str(data_dir),
+            "AIPARTNERUPFLOW_EXECUTORS_MODULES": EXECUTORS,
+            "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store",  # what runs is the tests' own
+        }
+    )
+
+
+def _client(port: int) -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+
+
+def _await_start(server: Server, path: str) -> None:
+    def answers() -> bool:
+        assert server.process.poll() is None, f"It ended with code {server.process.returncode}"
+        with suppress(httpx.TransportError):
+            return server.http.get(path).status_code == 200
+        return False
+
+    until(answers, seconds=START_SECONDS, what=f"200 from {path}", pause_seconds=0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# --- databases ---
+
+
+@contextmanager
+def new_database(beside: str = "", *, is_bare: bool = False) -> Iterator[str]:
+    """The URL of a database of the engine that is tested, or of the one that the other URL names.
+
+    It has our tables, so that each server need not make them anew, and nothing in them; a bare one has none.
+    """
+    url = beside or os.environ["AIPARTNERUPFLOW_DATABASE_URL"]
+    name = f"apflow_{uuid.uuid4().hex}"
+    if url.startswith("sqlite"):
+        with tempfile.TemporaryDirectory(prefix="apflow-") as folder:
+            file = Path(folder, f"{name}.sqlite3")
+            if not is_bare:
+                file.write_bytes(_sqlite_template())
+            yield f"sqlite:///{file}"
+        return
+    _execute(url, f'CREATE DATABASE "{name}"' + ("" if is_bare else f' TEMPLATE "{_postgres_template(url)}"'))
+    yield urlsplit(url)._replace(path=f"/{name}").geturl()
+    _drop(url, name)
+
+
+@cache
+def _sqlite_template() -> bytes:
+    with new_database("sqlite", is_bare=True) as url:
+        _migrate(url)
+        return Path(url.removeprefix("sqlite:///")).read_bytes()
+
+
+@cache
+def _postgres_template(url: str) -> str:
+    """Its name. It goes with its server, or, where that is not ours, by `drop_templates`."""
+    name = f"apflow_template_{uuid.uuid4().hex}"
+    _execute(url, f'CREATE DATABASE "{name}"')
+    _templates.append((url, name))
+    _migrate(urlsplit(url)._replace(path=f"/{name}").geturl())
+    return name
+
+
+_templates: Final[list[tuple[str, str]]] = []
+
+
+def drop_templates() -> None:
+    for url, name in _templates:
+        _drop(url, name)
+
+
+def _migrate(url: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="apflow-") as folder:
+        environment = environment_of(url, Path(folder)) | {"AIPARTNERUPFLOW_SERVER_EXAMPLES": "none"}
+        migrate = [PYTHON, "-m", "aipartnerupflow", "migrate"]
+        subprocess.run(migrate, cwd=ROOT, env=environment, check=True, capture_output=True)
+
+
+def _drop(url: str, name: str) -> None:
+    # It waits for every backend, also for one that hangs.
+    _execute(url, "SET statement_timeout = '60s'", f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _execute(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def query(database_url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run one statement on a connection of its own. Placeholders are `%s`."""
+    if database_url.startswith("sqlite"):
+        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"), timeout=20)) as file, file:
+            return file.execute(statement.replace("%s", "?"), values).fetchall()
+    with psycopg.connect(database_url) as connection:
+        cursor = connection.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []

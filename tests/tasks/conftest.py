@@ -1,0 +1,36 @@
+"""The executors of the tests in the registry, and one worker for all tests of a session."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+from pytest_django import Settings
+
+from tests.servers import EXECUTORS
+from tests.tasks.executors.conftest import forget_registry
+from tests.workers import Json, Ran, WorkerThread, run_tree
+
+
+@pytest.fixture
+def test_executors(settings: Settings) -> Iterator[None]:
+    settings.APFLOW_EXECUTOR_MODULES = (EXECUTORS,)
+    forget_registry()
+    yield
+    forget_registry()
+
+
+@pytest.fixture(scope="session")
+def one_worker(django_db_setup: None) -> WorkerThread:
+    return WorkerThread()
+
+
+@pytest.fixture
+def worker(one_worker: WorkerThread, transactional_db: None, test_executors: None) -> WorkerThread:
+    """A worker, on an empty database."""
+    return one_worker
+
+
+@pytest.fixture
+def run(worker: WorkerThread) -> Callable[[list[Json]], Ran]:
+    """Execute a tree to its end."""
+    return partial(run_tree, worker)

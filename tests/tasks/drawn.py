@@ -1,0 +1,83 @@
+"""Random trees: what hypothesis draws, and the valid request that is made of it."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tasks import models
+from tests.tasks.model import GROUP, Task
+
+Json = dict[str, Any]
+#: Of each task: its script, its parent, its dependencies with whether they are required, and whether its inputs are filled.
+Shape = list[tuple[str, int, list[tuple[int, bool]], bool]]
+
+LARGEST = 7
+SCRIPTS = ["group"] * 4 + ["hang"] * 5 + ["ok"] * 2
+SCRIPTS += ["flaky", "fail", "never", "raise", "slow", "partial", "stubborn", "stubborn", "fragile"]
+EDITABLE = frozenset({"ok", "raise", "hang", "partial", "stubborn", "fragile"})
+"""Scripts without params of their own."""
+PARAMS: dict[str, Json] = {
+    "fail": {"retry": {"max_attempts": 3, "backoff_seconds": 0.001}},  # in vain: the failure is permanent
+    "flaky": {"retry": {"max_attempts": 3, "backoff_seconds": 0.001}},
+    "never": {"retry": {"max_attempts": 2, "backoff_seconds": 0.001}},
+    "slow": {"timeout_seconds": 0.01},
+}
+NUMBER = st.integers(0, LARGEST - 1)
+SHAPE = st.lists(
+    st.tuples(st.sampled_from(SCRIPTS), NUMBER, st.lists(st.tuples(NUMBER, st.booleans()), max_size=3), st.booleans()),
+    min_size=3,
+    max_size=LARGEST,
+)
+
+
+def request_of(shape: Shape) -> list[Json]:
+    """Parents come before their children, and a dependency that would close a circle is left out."""
+    awaited: list[set[int]] = [set() for _ in shape]
+    tasks = [_task(number, *task) for number, task in enumerate(shape)]
+    for number, task in enumerate(tasks):
+        if number and shape[int(task["parent_id"])][0] == GROUP:
+            awaited[int(task["parent_id"])].add(number)
+    for number, (_, _, needs, _) in enumerate(shape):
+        for need, required in {drawn % len(shape): required for drawn, required in needs}.items():
+            if not _reaches(need, number, awaited):
+                awaited[number].add(need)
+                tasks[number]["dependencies"].append({"id": str(need), "required": required})
+    return tasks
+
+
+def _task(number: int, script: str, parent: int, _: object, fills: bool) -> Json:
+    schemas: Json = {"input_schema": {"properties": {"hint": {}}}} if fills else {}
+    if script != GROUP:
+        schemas["method"] = "fragile_script_executor" if script == "fragile" else "script_executor"
+    return {
+        "id": str(number),
+        "name": f"{script} {number}",
+        "parent_id": str(parent % number) if number else None,
+        "priority": parent % 4,
+        "inputs": {"script": script},
+        "params": PARAMS.get(script),
+        "schemas": schemas,
+        "dependencies": [],
+    }
+
+
+def _reaches(start: int, goal: int, edges: list[set[int]]) -> bool:
+    found = {start}
+    while more := {there for here in found for there in edges[here]} - found:
+        found |= more
+    return goal in found
+
+
+def of_row(row: models.Task) -> Task:
+    """The stored task as the model sees it."""
+    return Task(
+        id=row.id,
+        name=row.name,
+        parent_id=row.parent_id,
+        needs=[(item["id"], item["required"]) for item in row.dependencies],
+        inputs=row.inputs,
+        fills=bool((row.schemas or {}).get("input_schema")),
+        is_fragile=row.executor_id == "fragile_script_executor",
+        status=row.status,
+        result=row.result,
+    )

@@ -1,0 +1,181 @@
+"""Trees that a model writes: the executor, the method, the command; what is taken, what is mended, what is refused."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tasks.executors.generate import Generate
+from tests.llm_server import Says
+from tests.llm_site import KEY, WITH_KEY, LlmSite
+from tests.servers import PYTHON, ROOT, environment_of
+
+pytestmark = pytest.mark.timeout(90)
+
+EXECUTOR = "generate_executor"
+Json = dict[str, Any]
+WANTED: Json = {"requirement": "Look at the CPU, then wait a second."}
+TREE: list[Json] = [
+    {"id": "root", "name": "Root", "schemas": {"method": "aggregate_results_executor"}, "dependencies": ["wait"]},
+    {"id": "cpu", "name": "Look", "parent_id": "root", "schemas": {"method": "system_info_executor"}},
+    {
+        "id": "wait",
+        "name": "Wait",
+        "parent_id": "root",
+        "schemas": {"method": "sleep_executor"},
+        "inputs": {"seconds": 0},
+        "dependencies": ["cpu"],
+    },
+]
+
+
+def writes(tasks: object) -> Says:
+    return Says(text=json.dumps(tasks))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        writes({"tasks": TREE}),
+        writes(TREE),
+        Says(text=f"Here it is:\n```json\n{json.dumps({'tasks': TREE}, indent=2)}\n```\nEnjoy!"),
+    ],
+)
+def test_a_valid_tree_is_the_result(site: LlmSite, answer: Says) -> None:
+    site.llm.will(answer)
+    done = site.run(EXECUTOR, WANTED)
+    assert done.task["result"] == {"tasks": TREE, "count": 3}
+    assert done.task["token_usage"]["total_tokens"] == 14
+    Draft202012Validator(Generate.result_schema).validate(done.task["result"])
+
+
+def test_the_model_is_told_the_rules_and_the_executors_and_nothing_of_keys(site: LlmSite) -> None:
+    site.llm.will(writes(TREE))
+    site.run(EXECUTOR, {**WANTED, "model": "openai/gpt-4"})
+    [asked] = site.llm.asked
+    instructions = asked.body["messages"][0]["content"]
+    assert "aggregate_results_executor" in instructions and '"seconds"' in instructions
+    assert "command_executor" not in instructions  # it is not enabled
+    assert asked.last_message == WANTED["requirement"]
+    assert asked.body["model"] == "gpt-4"
+    assert KEY not in json.dumps(asked.body)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (Says(text="I cannot do that."), "the answer is not JSON"),
+        (Says(text='{"tasks": ['), "the answer is not JSON"),
+        (writes({"tree": []}), "the JSON has no list of tasks"),
+        (writes([]), "at least one task"),
+        (writes([{"id": "a"}]), "name: is required"),
+        (writes([{"name": "a", "schemas": {"method": "shell_executor"}}]), "'shell_executor' is not registered"),
+        (writes([{"name": "a", "user_id": "bob"}]), "a task has a user_id"),
+        (writes([{"name": "a", "status": "completed"}]), "read only"),
+        (writes([{"name": "a"}, {"name": "b"}]), "root"),
+        (writes([{"id": "a", "name": "a", "dependencies": ["a"]}]), "depends on itself"),
+    ],
+)
+def test_a_wrong_tree_goes_back_once_with_what_is_wrong(site: LlmSite, wrong: Says, says: str) -> None:
+    site.llm.will(wrong, writes(TREE))
+    assert site.run(EXECUTOR, WANTED).task["result"]["count"] == 3
+    assert says in site.llm.asked[1].last_message
+    assert [message["role"] for message in site.llm.asked[1].body["messages"]] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+    ]
+
+
+def test_a_tree_that_is_wrong_twice_is_a_failure(site: LlmSite) -> None:
+    site.llm.will(Says(text="No."), Says(text="No, really."))
+    error = site.error_of(EXECUTOR, WANTED)
+    assert error.startswith("openai/gpt-4o-mini wrote no valid tree in 2 attempts: the answer is not JSON.")
+    assert len(site.llm.asked) == 2
+
+
+# --- tasks.generate ---
+
+
+def generate(site: LlmSite, **params: Any) -> Json:
+    reply: Json = site.server.call("tasks.generate", params, **WITH_KEY)
+    return reply
+
+
+@pytest.mark.both_engines
+def test_a_tree_is_answered_and_neither_stored_nor_run(site: LlmSite) -> None:
+    site.llm.will(writes(TREE))
+    result = generate(site, **WANTED)["result"]
+    assert (result["tasks"], result["count"]) == (TREE, 3)
+    assert result.keys() == {"tasks", "count", "message"}
+    assert site.server.call("tasks.get", {"task_id": "cpu"})["error"]["code"] == -32001
+    assert site.llm.asked[0].key == KEY
+
+
+@pytest.mark.both_engines
+def test_a_saved_tree_waits_to_be_run(site: LlmSite) -> None:
+    site.llm.will(writes([{**task, "name": f"Saved {task['name']}"} for task in TREE]))
+    result = generate(site, **WANTED, save=True, model="openai/gpt-4")["result"]
+    stored = site.server.rpc("tasks.tree", {"task_id": result["root_task_id"]})
+    assert stored["status"] == "pending"
+    assert [child["name"] for child in stored["children"]] == ["Saved Look", "Saved Wait"]
+    assert site.server.rpc("tasks.execute", {"task_id": stored["id"], "wait": True})["status"] == "completed"
+
+
+def test_on_the_a2a_address_the_answer_is_a_message_with_one_data_part(site: LlmSite) -> None:
+    site.llm.will(writes(TREE))
+    message = site.server.rpc("tasks.generate", WANTED, path="/", **WITH_KEY)
+    assert message["kind"] == "message"
+    assert message["parts"][0]["data"]["count"] == 3
+
+
+@pytest.mark.parametrize(
+    ("params", "code", "says"),
+    [
+        ({}, -32602, "requirement"),
+        ({"requirement": ""}, -32602, "requirement"),
+        ({"requirement": "x" * 20_001}, -32602, "requirement"),
+        ({"requirement": "x", "run": True}, -32602, "run"),
+        ({"requirement": "x", "model": "nobody/knows"}, -32020, "Name it before a slash"),
+        ({"requirement": "x", "model": "mistral/small"}, -32020, "No API key for the provider 'mistral'"),
+    ],
+)
+def test_what_cannot_be_written_is_an_error(site: LlmSite, params: Json, code: int, says: str) -> None:
+    error = generate(site, **params)["error"]
+    assert error["code"] == code
+    assert says in error["message"]
+
+
+# --- the command ---
+
+
+def command(site: LlmSite, *words: str) -> "subprocess.CompletedProcess[str]":
+    environment = environment_of("", site.home) | {"AIPARTNERUPFLOW_URL": site.server.url}
+    return subprocess.run(
+        [PYTHON, "-m", "aipartnerupflow", "generate", *words], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+def test_the_command_prints_a_tree_that_runs(site: LlmSite) -> None:
+    done = command(site, "Greet the world.", "--model", "demo/demo")
+    assert (done.returncode, "not stored" in done.stderr) == (0, True)
+    tasks = json.loads(done.stdout)
+    assert tasks[1]["inputs"]["wanted"] == "Greet the world."
+    assert "demo model" in tasks[1]["inputs"]["note"]
+    assert site.server.rpc("tasks.execute", {"tasks": tasks, "wait": True})["status"] == "completed"
+
+
+def test_the_command_stores_a_tree_and_says_how_to_run_it(site: LlmSite) -> None:
+    done = command(site, "Greet the world.", "--save", "--model", "demo/demo")
+    assert "aipartnerupflow tasks run " in done.stderr
+    told = command(site, "Greet the world.", "--save", "--model", "demo/demo", "--json")
+    assert site.server.rpc("tasks.get", {"task_id": json.loads(told.stdout)["root_task_id"]})["status"] == "pending"
+
+
+def test_the_command_says_what_is_missing(site: LlmSite) -> None:
+    done = command(site, "Greet the world.", "--model", "mistral/small")
+    assert done.returncode != 0
+    assert "No API key for the provider 'mistral'" in done.stderr

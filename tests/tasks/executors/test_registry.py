@@ -1,0 +1,295 @@
+"""The table of executors, what plug-ins add to it, and the page that tells how to write one."""
+
+import asyncio
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from django.core.exceptions import ImproperlyConfigured
+from jsonschema import Draft202012Validator
+from pytest_django import Settings
+
+from tasks.exceptions import ExecutorNotFound
+from tasks.executors import EXECUTORS, NEEDS, describe, disabled_executors, executor_ids, get_executor
+from tasks.executors.base import Context, Executor, ExecutorError
+from tasks.executors.plugins import EXTRAS
+from tests.tasks.executors.conftest import InstallModule
+
+OFF = {"command_executor": "executors.command.allow: [/path/of/a/program]"}
+"""What is off until the operator says more."""
+ENABLED = EXECUTORS.keys() - OFF.keys()
+pytestmark = pytest.mark.usefixtures("registry")
+
+ROOT = Path(__file__).parents[3]
+HOW_TO = ROOT / "docs/how-to/write-an-executor.md"
+
+MINIMAL = """
+    from tasks.executors.base import Executor
+
+    class Minimal(Executor):
+        id = "{id}"
+        name = "Minimal"
+        description = "Does next to nothing."
+
+        async def execute(self, inputs, context):
+            return inputs
+"""
+
+
+def install_distribution(folder: Path, entry_points: str) -> None:
+    """What `pip install` leaves of a package that declares entry points."""
+    info = folder / "my_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[aipartnerupflow.executors]\n{entry_points}\n")
+    importlib.invalidate_caches()
+
+
+@pytest.mark.parametrize("executor_id", sorted(EXECUTORS))
+def test_every_built_in_executor_declares_itself_fully(executor_id: str) -> None:
+    about = describe(executor_id)
+    assert about["id"] == executor_id
+    assert about["enabled"] is (executor_id in ENABLED)
+    assert about["name"] and about["description"]
+    for schema in (about["input_schema"], about["result_schema"]):
+        Draft202012Validator.check_schema(schema)
+    Draft202012Validator(about["input_schema"]).validate(about["example"])
+    assert about["extra"] == NEEDS.get(executor_id)
+
+
+@pytest.mark.parametrize("executor_id", sorted(EXECUTORS))
+def test_inputs_may_also_hold_the_results_of_dependencies(executor_id: str) -> None:
+    about = describe(executor_id)
+    inputs = {**about["example"], "some-dependency": {"any": ["thing"]}}
+    Draft202012Validator(about["input_schema"]).validate(inputs)
+
+
+def test_there_is_one_instance_per_process() -> None:
+    assert get_executor("echo_executor") is get_executor("echo_executor")
+
+
+def test_listing_the_ids_imports_no_executor_and_no_http_client() -> None:
+    code = (  # a process of its own, because this one has long imported them
+        "import sys, django; django.setup(); from tasks.executors import executor_ids; ids = executor_ids();"
+        "heavy = {'httpx', 'tasks.executors.rest', 'tasks.executors.echo'} & set(sys.modules);"
+        "print(len(ids), sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == f"{len(ENABLED)} []"
+
+
+@pytest.mark.parametrize(
+    ("executor_id", "close_matches"),
+    [
+        ("echo_executer", ["echo_executor"]),
+        ("rest", []),
+        ("", []),
+        ("os.system", []),
+        ("tasks.executors.echo.Echo", []),
+    ],
+)
+def test_an_unknown_id_is_refused_with_the_closest_ones(executor_id: str, close_matches: list[str]) -> None:
+    with pytest.raises(ExecutorNotFound) as caught:
+        get_executor(executor_id)
+    assert caught.value.data["executor_id"] == executor_id
+    assert caught.value.data["close_matches"][: len(close_matches)] == close_matches
+    with pytest.raises(ExecutorNotFound):
+        describe(executor_id)
+
+
+def test_an_executor_in_a_named_module_is_registered(install_module: InstallModule) -> None:
+    install_module("my_executors", MINIMAL.format(id="minimal_executor"))
+    assert executor_ids() == {*ENABLED, "minimal_executor"}
+    assert get_executor("minimal_executor").name == "Minimal"
+    assert describe("minimal_executor")["input_schema"] == {"type": "object"}
+
+
+def test_imported_executors_and_unfinished_base_classes_are_not_registered(install_module: InstallModule) -> None:
+    install_module(
+        "my_executors",
+        """
+        from tasks.executors.base import Executor
+        from tasks.executors.echo import Echo
+
+        class Base(Executor):
+            tags = ("mine",)
+
+        class Mine(Base):
+            id = "mine_executor"
+            name = "Mine"
+            description = "Builds on a base class."
+
+            async def execute(self, inputs, context):
+                return None
+        """,
+    )
+    assert executor_ids() == {*ENABLED, "mine_executor"}
+    assert describe("mine_executor")["tags"] == ["mine"]
+
+
+def test_an_executor_of_an_entry_point_is_registered(
+    install_module: InstallModule, settings: Settings, tmp_path: Path
+) -> None:
+    install_module("my_plugin", MINIMAL.format(id="plugged_executor"))
+    settings.APFLOW_EXECUTOR_MODULES = ()
+    install_distribution(tmp_path, "plugged_executor = my_plugin:Minimal")
+    assert executor_ids() == {*ENABLED, "plugged_executor"}
+    assert type(get_executor("plugged_executor")).__module__ == "my_plugin"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import no_such_package", "'broken' cannot be imported: ModuleNotFoundError: No module named 'no_such_pack"),
+        ("def :", "'broken' cannot be imported: SyntaxError"),
+        ("1 / 0", "'broken' cannot be imported: ZeroDivisionError"),
+        (MINIMAL.format(id=""), "broken.Minimal has no `id`"),
+        (MINIMAL.format(id="x").replace('id = "x"', ""), "broken.Minimal has no `id`"),
+        (MINIMAL.format(id="x").replace('name = "Minimal"', ""), "broken.Minimal has no `name`"),
+        (MINIMAL.format(id="x").replace("description =", "other ="), "broken.Minimal has no `description`"),
+        (MINIMAL.format(id="x").replace("async def", "def"), "broken.Minimal: `execute` is not async"),
+        (MINIMAL.format(id="echo_executor"), "broken.Minimal: the id 'echo_executor' is a built-in executor's"),
+        (
+            MINIMAL.format(id="x").replace("name =", "input_schema = {'type': 'objekt'}; name ="),
+            'broken.Minimal.input_schema is no JSON Schema: type: "objekt" is not valid',
+        ),
+        (
+            MINIMAL.format(id="x").replace("name =", "result_schema = {'required': 'a'}; name ="),
+            "broken.Minimal.result_schema is no JSON Schema: required: ",
+        ),
+        (MINIMAL.format(id="x").replace("name =", "extra = 'nope'; name ="), "broken.Minimal: unknown extra 'nope'"),
+    ],
+)
+def test_a_wrong_plug_in_stops_the_start_by_name(source: str, message: str, install_module: InstallModule) -> None:
+    install_module("broken", source)
+    with pytest.raises(ImproperlyConfigured) as caught:
+        executor_ids()
+    assert message in str(caught.value)
+
+
+def test_two_plug_ins_with_one_id_are_both_named(install_module: InstallModule) -> None:
+    install_module("first", MINIMAL.format(id="same_executor"))
+    install_module("second", MINIMAL.format(id="same_executor"))
+    with pytest.raises(ImproperlyConfigured, match=r"'same_executor': first\.Minimal and second\.Minimal"):
+        executor_ids()
+
+
+def test_two_functions_with_one_name_are_both_named(install_module: InstallModule) -> None:
+    source = """
+        from tasks.executors.plugins import python_function
+
+        @python_function
+        def add(a, b):
+            return a + b
+    """
+    install_module("first", source)
+    install_module("second", source)
+    with pytest.raises(ImproperlyConfigured, match=r"function 'add': first\.add and second\.add"):
+        executor_ids()
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "message"),
+    [
+        ("other_id = my_plugin:Minimal", "the class has id 'plugged_executor'"),
+        ("plugged_executor = my_plugin:Missing", "cannot be loaded: AttributeError"),
+        ("plugged_executor = no_such_module:Minimal", "cannot be loaded: ModuleNotFoundError"),
+        ("plugged_executor = my_plugin:Executor", "is no Executor class"),
+        ("plugged_executor = os:getcwd", "is no Executor class"),
+    ],
+)
+def test_a_wrong_entry_point_stops_the_start_by_name(
+    entry_point: str, message: str, install_module: InstallModule, settings: Settings, tmp_path: Path
+) -> None:
+    install_module("my_plugin", MINIMAL.format(id="plugged_executor"))
+    settings.APFLOW_EXECUTOR_MODULES = ()
+    install_distribution(tmp_path, entry_point)
+    with pytest.raises(ImproperlyConfigured) as caught:
+        executor_ids()
+    assert f"Entry point '{entry_point}' in group aipartnerupflow.executors" in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_an_executor_whose_extra_is_missing_says_how_to_enable_it(
+    install_module: InstallModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.executors.EXTRAS", {**EXTRAS, "llm": "a_module_that_is_not_installed"})
+    install_module("my_llm", MINIMAL.format(id="my_llm_executor").replace("name =", "extra = 'llm'; name ="))
+    install_line = "pip install 'aipartnerupflow[llm]'"
+    assert "my_llm_executor" not in executor_ids()
+    ours = {executor_id: install_line for executor_id, extra in NEEDS.items() if extra == "llm"}
+    assert "llm_executor" in ours
+    assert disabled_executors() == {**OFF, **ours, "my_llm_executor": install_line}
+    assert describe("my_llm_executor")["enabled"] is False
+    with pytest.raises(ExecutorNotFound) as caught:
+        get_executor("my_llm_executor")
+    assert caught.value.data["enable_with"] == install_line
+
+
+def test_an_executor_whose_extra_is_installed_is_enabled(
+    install_module: InstallModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.executors.EXTRAS", {**EXTRAS, "llm": "json"})
+    install_module("my_llm", MINIMAL.format(id="my_llm_executor").replace("name =", "extra = 'llm'; name ="))
+    assert disabled_executors() == OFF
+    assert get_executor("my_llm_executor").extra == "llm"
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", HOW_TO.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_on_writing_an_executor_shows_one_in_ten_lines() -> None:
+    assert len([line for line in code_blocks("python")[0].splitlines() if line.strip()]) <= 10
+
+
+async def test_the_page_on_writing_an_executor_is_true(
+    install_module: InstallModule,
+    settings: Settings,
+    context: Context,
+    reports: list[tuple[float, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    word_count, shout, line_count, test = code_blocks("python")
+    install_module("word_count", word_count)
+    install_module("shout", shout)
+    install_module("line_count", line_count)
+    modules = yaml.safe_load(code_blocks("yaml")[0])["executors"]["modules"]
+    assert modules == ["word_count"]
+
+    assert executor_ids() == {*ENABLED, "word_count_executor", "line_count_executor"}
+    inputs = {"text": "to be or not to be"}
+    assert await get_executor("word_count_executor").execute(inputs, context) == {"words": 6}
+    inputs_of_shout = {"function": "shout", "arguments": {"text": "hello", "times": 2}}
+    assert await get_executor("python_executor").execute(inputs_of_shout, context) == "HELLO!!"
+
+    monkeypatch.chdir(tmp_path)
+    counter = get_executor("line_count_executor")
+    with pytest.raises(ExecutorError, match=r"january.txt is not there yet"):
+        await counter.execute(counter.example, context)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/january.txt").write_text("a\nb\n")
+    assert await counter.execute(counter.example, context) == {"january.txt": 2}
+    assert reports == [(1.0, "january.txt counted")]
+
+    scope: dict[str, object] = {}
+    exec(test, scope)
+    await scope["test_words_are_counted"](context)  # type: ignore[operator]
+
+
+def test_the_entry_point_of_the_page_is_the_one_that_is_read(
+    install_module: InstallModule, settings: Settings, tmp_path: Path
+) -> None:
+    install_module("word_count", code_blocks("python")[0])
+    settings.APFLOW_EXECUTOR_MODULES = ()
+    groups = tomllib.loads(code_blocks("toml")[0])["project"]["entry-points"]
+    entry_points = "\n".join(f"{name} = {value}" for name, value in groups["aipartnerupflow.executors"].items())
+    install_distribution(tmp_path, entry_points)
+    executor: Executor = get_executor("word_count_executor")
+    assert asyncio.iscoroutinefunction(executor.execute)

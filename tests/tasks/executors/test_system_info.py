@@ -1,0 +1,49 @@
+import asyncio
+import time
+from typing import Any
+
+import orjson
+import pytest
+from jsonschema import Draft202012Validator
+
+from tasks.executors.base import Context
+from tasks.executors.system_info import SystemInfo
+
+
+@pytest.mark.parametrize(
+    ("inputs", "resources"),
+    [
+        ({}, {"cpu", "memory", "disk"}),
+        ({"resource": "all"}, {"cpu", "memory", "disk"}),
+        ({"resource": "cpu"}, {"cpu"}),
+        ({"resource": "memory"}, {"memory"}),
+        ({"resource": "disk"}, {"disk"}),
+    ],
+)
+async def test_the_resource_asked_for_is_told(inputs: dict[str, Any], resources: set[str], context: Context) -> None:
+    result = await SystemInfo().execute(inputs, context)
+    assert set(result) == resources
+    assert orjson.loads(orjson.dumps(result)) == result
+
+
+async def test_the_figures_are_those_of_a_real_machine(context: Context) -> None:
+    info = await SystemInfo().execute({}, context)
+    assert info["cpu"]["logical_count"] >= 1
+    assert 0 <= info["cpu"]["used_percent"] <= 100
+    assert 0 < info["memory"]["available_bytes"] <= info["memory"]["total_bytes"]
+    assert 0 < info["disk"]["used_bytes"] + info["disk"]["free_bytes"] <= info["disk"]["total_bytes"]
+
+
+async def test_the_loop_is_not_blocked_while_the_processor_is_measured(context: Context) -> None:
+    measuring = asyncio.create_task(SystemInfo().execute({"resource": "cpu"}, context))
+    longest = 0.0
+    while not measuring.done():
+        before = time.perf_counter()
+        await asyncio.sleep(0.001)
+        longest = max(longest, time.perf_counter() - before)
+    assert longest < 0.08  # a sample takes 0.1 s
+
+
+@pytest.mark.parametrize("resource", ["gpu", "", None, 1, ["cpu"], "CPU"])
+def test_another_resource_does_not_fit_the_schema(resource: Any) -> None:
+    assert not Draft202012Validator(SystemInfo.input_schema).is_valid({"resource": resource})

@@ -1,0 +1,350 @@
+"""Worker processes that die: real workers on one loop, each with a journal that can end at any change, and executors that are told
+what to do. The lives of a test share nothing but the database."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+from django.db import connection
+from msgspec.structs import replace
+from pytest_django import Settings
+
+from tasks import doorbell, engine, journal, worker
+from tasks.doorbell import Listener
+from tasks.engine import Cancel
+from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
+from tasks.journal import Call, Change, Journal
+from tasks.worker import Worker
+from tests.tasks.executors.conftest import forget_registry
+
+T = TypeVar("T")
+PATIENCE_SECONDS = float(os.environ.get("RULES_PATIENCE", "30"))
+LIFE: "ContextVar[Life]" = ContextVar("the worker process that the code at hand runs in")
+
+
+class Death(BaseException):
+    """The process was killed: this thread of it goes no further."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Fuse:
+    """The journal dies at its `items`-th item from now: before it is carried out, or after, without a word to anybody."""
+
+    items: int
+    after: bool
+
+
+class MortalJournal(Journal):
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._life = LIFE.get()
+        super().__init__(loop)
+
+    def wake(self) -> None:
+        self._queue.put(Call(function=lambda: None, done=self._loop.create_future()))
+
+    def _write_for_ever(self) -> None:
+        with suppress(Death):
+            super()._write_for_ever()
+        connection.close()
+        self._life.journal_ended.set()
+        self._loop.call_soon_threadsafe(self._life.ended.set)
+
+    def _waiting(self) -> list[Change | Call]:
+        items = super()._waiting()
+        if self._life.is_dead:
+            raise Death
+        fuse = self._life.fuse
+        if fuse is None or fuse.items >= len(items):
+            if fuse is not None:
+                fuse.items -= len(items)
+            return items
+        _carry_out(items[: fuse.items + fuse.after])
+        raise Death
+
+
+def _carry_out(items: Sequence[Change | Call]) -> None:
+    for kind, some in groupby(items, key=type):
+        (journal._call if kind is Call else journal._write)(list(some))
+
+
+class MortalListener(Listener):
+    def __init__(self, topic: doorbell.Topic, on_ring: Callable[[], object]) -> None:
+        self._life = LIFE.get()
+        super().__init__(topic, on_ring)
+
+    def wake(self) -> None:
+        self._awake.set()
+
+    def _listen(self) -> None:
+        with closing(doorbell.listen(doorbell.RUNS)) as bell:
+            while not self._life.is_dead:
+                bell.rest_until(self._awake)
+                if bell.wait(0.05) and not self._life.is_dead:
+                    self._on_ring()
+
+
+class Stage:
+    """Where lives are lived: one event loop on a thread of its own, and somebody who hears of every commit."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="lives")
+        self._thread.start()
+        self._bell = doorbell.listen(doorbell.EVENTS)
+        self._lives: list[Life] = []
+
+    def bear(self, told: dict[tuple[str, str], str] | None = None) -> "Life":
+        """A new worker process, asleep."""
+        life = Life(self, f"another-machine/{len(self._lives) + 1}/1.00", told or {})
+        self._lives.append(life)
+        return life
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE_SECONDS)
+
+    def until_nothing(self, look: Callable[[], object]) -> None:
+        """Return when it finds nothing any more. Raises AssertionError with what it still finds after a while."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while problem := look():
+            assert time.monotonic() < deadline, problem
+            self._bell.wait(0.05)
+
+    def clear(self) -> None:
+        for life in self._lives:
+            if not life.is_dead:
+                life.kill()
+        self._lives.clear()
+
+    def close(self) -> None:
+        self.clear()
+        self._bell.close()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+@contextmanager
+def opened_stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """Time runs faster there."""
+    settings.APFLOW_EXECUTOR_MODULES = (__name__,)
+    settings.APFLOW = replace(settings.APFLOW, worker=replace(settings.APFLOW.worker, drain_seconds=0))
+    forget_registry()
+    monkeypatch.setattr(worker, "LINGER_SECONDS", 0)
+    monkeypatch.setattr(engine, "STOP_SECONDS", 0.02)
+    monkeypatch.setattr(worker, "Journal", MortalJournal)
+    monkeypatch.setattr(worker, "Listener", MortalListener)
+    stage = Stage()
+    try:
+        yield stage
+    finally:
+        stage.close()
+        forget_registry()
+
+
+class Life:
+    """One worker process from its start to its end. `told` is what its hanging tasks were told, by (run id, task id)."""
+
+    def __init__(self, stage: Stage, name: str, told: dict[tuple[str, str], str]) -> None:
+        self.name = name
+        self.told = dict(told)
+        self.fuse: Fuse | None = None
+        self.is_dead = False
+        self.journal_ended = threading.Event()
+        self.executed: list[tuple[str, str]] = []
+        self._stage = stage
+        self._is_leaving = False
+        stage.call(self._begin())
+
+    async def _begin(self) -> None:
+        LIFE.set(self)
+        self.gate = asyncio.Condition()
+        self._wake_up = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.worker = Worker(cluster_id="of the rules")
+        self.worker._process_id = self.name  # as of another machine
+        self._main = asyncio.create_task(self._live())
+
+    async def _live(self) -> None:
+        while not self._is_leaving:
+            await self._wake_up.wait()
+            self._wake_up.clear()
+            await self.worker.work()
+
+    def wake(self) -> None:
+        """Deliver a wake-up."""
+        self._stage.loop.call_soon_threadsafe(self._wake_up.set)
+
+    def tell(self, run_id: str, task_id: str, what: str) -> None:
+        self._stage.call(self._tell({(run_id, task_id): what}))
+
+    async def _tell(self, what: dict[tuple[str, str], str]) -> None:
+        self.told |= what
+        async with self.gate:
+            self.gate.notify_all()
+
+    def is_at_work(self, run_id: str) -> bool:
+        return run_id in self.worker._running
+
+    def leave(self) -> bool:
+        """As after SIGTERM: give back what runs, and go. False when it died before that was done."""
+        self._stage.call(self._leave())
+        was_alive = not self.journal_ended.is_set()
+        self.kill()
+        return was_alive
+
+    async def _leave(self) -> None:
+        self._is_leaving = True
+        self.worker.drain()
+        self._wake_up.set()
+        await self._until_done_or_dead(self._main)
+
+    def cancel(self, run_id: str, task_id: str) -> None:
+        """As if a request were read just now; of a task that was told something, after it has ended."""
+        self._stage.call(self._cancel(run_id, task_id))
+
+    async def _cancel(self, run_id: str, task_id: str) -> None:
+        tree = self.worker._trees[run_id]
+        while (run_id, task_id) in self.told and task_id in tree._jobs:  # noqa: ASYNC110  (a few rounds of the loop)
+            await asyncio.sleep(0)
+        tree.cancel(Cancel(task_id, False, "Never mind"))
+
+    def cancel_at_its_start(self, run_id: str, task_id: str, *, after: str) -> None:
+        """As if a request were read when the task has been started, because `after` has ended well, and has not done a thing yet."""
+        self._stage.call(self._cancel_at_its_start(run_id, task_id, after))
+
+    async def _cancel_at_its_start(self, run_id: str, task_id: str, after: str) -> None:
+        tree = self.worker._trees[run_id]
+        await self._tell({(run_id, after): "ok"})
+        while task_id not in tree._jobs:  # noqa: ASYNC110  (a few rounds of the loop)
+            await asyncio.sleep(0)  # the job was put behind this one
+        tree.cancel(Cancel(task_id, False, "Never mind"))
+
+    @contextmanager
+    def journal_held(self) -> Iterator[None]:
+        """Nothing is written meanwhile."""
+        is_held, may_go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            is_held.set()
+            may_go.wait(PATIENCE_SECONDS)
+
+        held = asyncio.run_coroutine_threadsafe(self.worker._journal.call(hold), self._stage.loop)
+        is_held.wait(PATIENCE_SECONDS)
+        yield
+        may_go.set()
+        held.result(PATIENCE_SECONDS)
+
+    def freeze(self) -> None:
+        """Hear nothing more and claim nothing more, but go on with what runs."""
+        self._stage.call(self._freeze())
+
+    async def _freeze(self) -> None:
+        self.worker._is_draining = True
+        await self._until_written()
+
+    def come_back(self, what: str) -> None:
+        """Everything that hangs is told, as nobody else was; return when this life has nothing left to do."""
+        self._stage.call(self._come_back(what))
+
+    async def _come_back(self, what: str) -> None:
+        running = list(self.worker._running.values())
+        hanging = [
+            (run.get_name(), task_id) for run in running for task_id in self.worker._trees[run.get_name()]._tasks
+        ]
+        await self._tell(dict.fromkeys(hanging, what))
+        await self._until_done_or_dead(asyncio.gather(*running, return_exceptions=True))
+        await self._until_written()
+
+    async def _until_written(self) -> None:
+        """Whatever was given to the journal has been carried out."""
+        await self._until_done_or_dead(asyncio.create_task(self.worker._journal.call(lambda: None)))
+
+    async def _until_done_or_dead(self, work: "asyncio.Future[Any]") -> None:
+        ended = asyncio.create_task(self.ended.wait())
+        await asyncio.wait([work, ended], return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not work.done():
+            work.cancel()
+
+    def kill(self) -> None:
+        """As SIGKILL does: nothing more is written, nothing more is done."""
+        self.is_dead = True
+        self._stage.call(self._die())
+        assert self.journal_ended.wait(PATIENCE_SECONDS)
+
+    async def _die(self) -> None:
+        mortal_journal, listener = self.worker._journal, self.worker._listener
+        assert isinstance(mortal_journal, MortalJournal)
+        assert isinstance(listener, MortalListener)
+        mortal_journal.wake()
+        listener.wake()
+        await self._tell({})
+        tasks = [self._main, *self.worker._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    async def hang(self, key: tuple[str, str]) -> None:
+        """Until somebody says how to go on, or the process is dead."""
+        async with self.gate:
+            await self.gate.wait_for(lambda: key in self.told or self.is_dead)
+        if self.is_dead:
+            raise asyncio.CancelledError
+
+
+# --- executors ---
+
+
+class Script(Executor):
+    """Does what the script in its inputs says, and hangs until told where that is no ending."""
+
+    id = "script_executor"
+    name = "Script"
+    description = "Does what its inputs say."
+    input_schema: ClassVar[Json] = {"type": "object", "required": ["script"]}
+
+    async def execute(self, inputs: Json, context: Context) -> Any:
+        life, key, script = LIFE.get(), (context.run_id, context.task_id), inputs["script"]
+        life.executed.append(key)
+        if script in HANGING:
+            context.report(0.5, "half of it")
+            script = await _told(life, key, script)
+        if script == "slow":
+            await asyncio.Event().wait()
+        if script in ("fail", "never") or (script == "flaky" and context.attempt < 2):
+            raise ExecutorError("Told to fail", permanent=script == "fail")
+        if script == "raise":
+            raise RuntimeError("Told to raise")
+        return {"got": inputs, "hint": context.name}
+
+
+class FragileScript(Script):
+    """The same, but not safe to repeat."""
+
+    id = "fragile_script_executor"
+    name = "Fragile script"
+    idempotent = False
+
+
+HANGING = frozenset({"hang", "partial", "stubborn", "fragile"})
+
+
+async def _told(life: Life, key: tuple[str, str], script: str) -> str:
+    while True:
+        try:
+            await life.hang(key)
+            return life.told[key]
+        except asyncio.CancelledError as stop:
+            if script == "stubborn" and not life.is_dead:
+                continue  # it does not stop when asked
+            if script == "partial":
+                raise Stopped(result={"partial": True}) from stop
+            raise

@@ -1,0 +1,316 @@
+"""The steps of the rule book's state machine: what it does to the server and to the model alike, and how the two are compared."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db.models import F, Model
+from django.db.models.functions import Now
+from django_q.models import OrmQ
+from hypothesis.stateful import RuleBasedStateMachine
+
+from accounts.callers import LOCAL
+from tasks import cancels, copies, editing, events, runs, services
+from tasks.exceptions import CannotDelete
+from tasks.models import CancelRequest, Run, Task, TaskEvent, WorkerProcess
+from tests.tasks import model
+from tests.tasks.drawn import Shape, of_row, request_of
+from tests.tasks.lives import Life, Stage
+from tests.tasks.model import CANCELLED, COMPLETED, FAILED, GROUP, IN_PROGRESS, OVER, PENDING, Tree
+
+MESSAGE = "Never mind"
+Seen = dict[str, Task]
+
+
+class Play(RuleBasedStateMachine):
+    """Trees, their model, and the workers that are alive."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        tables: list[type[Model]] = [Task, Run, TaskEvent, CancelRequest, OrmQ, WorkerProcess]
+        for table in tables:
+            table._default_manager.all().delete()
+        self._stage = stage
+        self._trees: list[Tree] = []
+        self._lives: list[Life] = []
+        self._executed: Counter[tuple[str, str]] = Counter()
+        self._told: dict[tuple[str, str], str] = {}
+        self._over: dict[str, tuple[str, int]] = {}
+        self._is_sound = True
+        self._bear()
+
+    def teardown(self) -> None:
+        """Whatever still hangs can be brought to its end."""
+        try:
+            while self._is_sound and (found := self._hanging(0)):
+                self._tell(*found, "ok")
+                self._settle()
+            assert not self._is_sound or not Run.objects.unfinished().exists()
+        finally:
+            self._stage.clear()
+
+    def _create(self, shape: Shape, *, execute: bool) -> None:
+        request = request_of(shape)
+        taken = set(Task.objects.values_list("id", flat=True))
+        created = services.create_tree(caller=LOCAL, tasks=request, execute=execute)
+        assert all((created.ids[task["id"]] == task["id"]) is (task["id"] not in taken) for task in request)
+        self._adopt(created.tasks)
+        if created.run:
+            self._trees[-1].execute(created.run.id, created.root.id)
+
+    def _adopt(self, rows: list[Task]) -> Tree:
+        self._trees.append(Tree(of_row(row) for row in rows))
+        return self._trees[-1]
+
+    def _at(self, tree_number: int, task_number: int) -> tuple[Tree, str]:
+        """One of the youngest trees, and a task of it."""
+        tree = self._trees[-1 - tree_number % len(self._trees)]
+        return tree, list(tree.tasks)[task_number % len(tree.tasks)]
+
+    def _hanging(self, number: int) -> tuple[Tree, str] | None:
+        found = [
+            (tree, task_id)
+            for tree in self._trees
+            if tree.run
+            for task_id in tree.run.live
+            if tree.tasks[task_id].status == IN_PROGRESS
+        ]
+        return found[-1 - number % len(found)] if found else None
+
+    def _tell(self, tree: Tree, task_id: str, what: str) -> None:
+        assert tree.run is not None
+        self._told[tree.run.id, task_id] = tree.run.told[task_id] = what
+        for life in self._lives:
+            life.tell(tree.run.id, task_id, what)
+
+    def _cancel(self, tree: Tree, task_id: str, *, force: bool = False) -> list[tuple[cancels.Asked, str]]:
+        """The request, and how it should be answered."""
+        was_open = tree.tasks[task_id].status not in OVER
+        tree.cancel(task_id, MESSAGE)
+        asked = cancels.ask(caller=LOCAL, task_ids=[task_id], force=force, message=MESSAGE)
+        return [(one, CANCELLED if was_open else FAILED) for one in asked]
+
+    def _end_what_was_left(self, tree: Tree, what: str) -> None:
+        if run := tree.run:
+            for task_id in run.live & run.cancels.keys():
+                self._holder(run.id).tell(run.id, task_id, what)
+
+    def _check_answers(self, asked: list[tuple[cancels.Asked, str]]) -> None:
+        for answer, (one, expected) in zip(cancels.answers(asked=[one for one, _ in asked]), asked, strict=True):
+            assert answer["status"] == expected, (one, answer)
+
+    def _copy(self, tree: Tree, task_id: str, mode: str, children: bool) -> None:
+        if mode == "execution":
+            execution = services.execute_task(
+                caller=LOCAL, task_id=task_id, copy_execution=True, copy_children=children
+            )
+            ids = execution.ids
+        else:
+            ids = copies.copy_tree(
+                caller=LOCAL, task_id=task_id, children=children, copy_mode=mode, custom_task_ids=[task_id]
+            ).ids
+        taken, fresh = tree.copied(task_id, mode, children=children)
+        assert set(ids) == taken
+        copy = self._adopt(list(Task.objects.tree(Task.objects.get(id=ids[task_id]).root_id)))
+        for original_id, copy_id in ids.items():
+            original, task = tree.tasks[original_id], copy.tasks[copy_id]
+            keeps = original_id not in fresh and original.status == COMPLETED
+            expected = (COMPLETED, original.result) if keeps else (PENDING, None)
+            assert (task.status, task.result, task.name) == (*expected, original.name)
+        if mode == "execution":
+            copy.execute(execution.run.id, copy.root_id)
+
+    def _delete(self, tree: Tree, task_id: str, *, force: bool) -> None:
+        doomed = tree.below(task_id)
+        all_pending = all(tree.tasks[each].status == PENDING for each in doomed)
+        if tree.run is None and (force or all_pending) and tree.dependants(doomed) == doomed:
+            deleted = editing.delete_task(caller=LOCAL, task_id=task_id, force=force)
+            assert deleted.deleted_count == len(doomed)
+            for each in doomed:
+                del tree.tasks[each]
+            if task_id == tree.root_id:
+                self._trees.remove(tree)
+                if not self._trees:
+                    self._create([("hang", 0, [], False)], execute=False)
+                left = set(Run.objects.values_list("id", flat=True))
+                self._over = {run_id: end for run_id, end in self._over.items() if run_id in left}
+                assert not TaskEvent.objects.exclude(run_id__in=left).exists()
+        else:
+            with pytest.raises(CannotDelete):
+                editing.delete_task(caller=LOCAL, task_id=task_id, force=force)
+
+    # --- births and deaths ---
+
+    def _bear(self) -> None:
+        self._lives.append(self._stage.bear(self._told))
+
+    def _held(self, life: Life) -> list[str]:
+        return list(Run.objects.unfinished().filter(lease_owner=life.name).values_list("id", flat=True))
+
+    def _holder(self, run_id: str) -> Life:
+        owner = Run.objects.get(id=run_id).lease_owner
+        return next(life for life in self._lives if life.name == owner)
+
+    def _leave(self, life: Life, *, alone: bool = False) -> None:
+        """The worker drains, with nothing to wait for."""
+        life.fuse = None
+        self._forget(set(self._held(life)), counted=False)
+        if life.leave():
+            assert not self._held(life), "It left, and keeps its lease"
+        self._bury(alone=alone)  # should its journal have died before
+
+    def _bury(self, *, sweep: bool = True, alone: bool = False) -> None:
+        """Expire the leases of those who died. They are swept, or found by whoever claims next."""
+        for life in [life for life in self._lives if life.journal_ended.is_set()]:
+            life.kill()
+            self._lives.remove(life)
+            self._executed.update(life.executed)
+            held = self._held(life)
+            if not self._lives and not alone:
+                self._bear()
+            self._forget(set(held), counted=True)
+            Run.objects.filter(id__in=held).update(lease_expires_at=Now() - timedelta(seconds=1))
+            if sweep:
+                self._sweep()
+            elif self._lives:
+                self._lives[-1].wake()
+
+    def _expire(self, life: Life) -> None:
+        held = self._held(life)
+        self._forget(set(held), counted=True)
+        Run.objects.filter(id__in=held).update(lease_expires_at=Now() - timedelta(seconds=1))
+        runs.sweep()
+
+    def _come_back_from_the_dead(self, zombie: Life, what: str) -> None:
+        """A worker that slept for too long goes on with what another one has by now."""
+        self._lives.remove(zombie)
+        zombie.freeze()
+        self._bear()
+        self._expire(zombie)
+        self._settle()
+        zombie.come_back(what)
+        zombie.kill()
+
+    def _sweep(self) -> None:
+        """When enough time has passed for wake-ups to count as lost."""
+        Run.objects.unfinished().update(created_at=F("created_at") - timedelta(minutes=1))
+        runs.sweep()
+
+    def _forget(self, run_ids: set[str], *, counted: bool) -> None:
+        """Runs lost their worker: what is committed is what there is."""
+        rows = {task.id: task for task in Task.objects.all()}
+        for tree, run in [(tree, tree.run) for tree in self._trees if tree.run and tree.run.id in run_ids]:
+            run.losses += counted
+            run.is_smooth, run.status = False, None
+            run.live.clear()
+            for task in [tree.tasks[task_id] for task_id in run.todo]:
+                status = rows[task.id].status
+                if status in OVER:
+                    assert status == task.status, f"{task} was committed as {status}"
+                    continue
+                task.end(status)
+                if status == IN_PROGRESS and task.is_fragile:
+                    run.interrupted.add(task.id)
+
+    # --- the comparison with the model ---
+
+    def _settle(self) -> None:
+        """Wait until everything is as the model says, whoever dies on the way."""
+        self._is_sound = False
+        while True:
+            for tree in self._trees:
+                if tree.run:
+                    tree.settle()
+            self._deliver()
+            self._until_nothing(self._difference)
+            if not any(life.journal_ended.is_set() for life in self._lives):
+                break
+            self._bury()
+        self._check()
+        self._is_sound = True
+
+    def _deliver(self) -> None:
+        """What django-q2 does: give each wake-up to somebody, once."""
+        for wake_up_id in list(OrmQ.objects.values_list("id", flat=True)):
+            OrmQ.objects.filter(id=wake_up_id).delete()
+            self._lives[wake_up_id % len(self._lives)].wake()
+
+    def _until_nothing(self, look: Callable[[], object]) -> None:
+        """Or until somebody is dead."""
+        self._stage.until_nothing(lambda: not any(life.journal_ended.is_set() for life in self._lives) and look())
+
+    def _difference(self) -> str | None:
+        rows = {task.id: task for task in Task.objects.all()}
+        expected = {task.id: task for tree in self._trees for task in tree.tasks.values()}
+        assert rows.keys() == expected.keys()
+        for task in expected.values():
+            row = rows[task.id]
+            is_error = (row.error or "").startswith(task.error) if task.error else row.error is None
+            if (row.status, row.result) != (task.status, task.result) or not is_error:
+                return f"{task} is {row.status} with {row.result}, {row.error}"
+        for run in [tree.run for tree in self._trees if tree.run]:
+            found = Run.objects.get(id=run.id)
+            is_at_work = any(life.name == found.lease_owner and life.is_at_work(run.id) for life in self._lives)
+            is_as_expected = found.status == run.status if run.status else is_at_work
+            if (found.finished_at is None) is not (run.status is None) or not is_as_expected:
+                return f"{run} is {found.status}, held by {found.lease_owner}"
+        return None
+
+    def _check(self) -> None:
+        """What must hold in every state. Then what is over is over."""
+        rows = {task.id: task for task in Task.objects.all()}
+        found = {run.id: run for run in Run.objects.all()}
+        for run_id, (status, last_seq) in self._over.items():
+            assert (found[run_id].status, found[run_id].last_seq) == (status, last_seq), "A finished run changed"
+        for tree, run in [(tree, tree.run) for tree in self._trees if tree.run]:
+            self._check_log(tree, run, rows, found[run.id])
+            if run.is_smooth:
+                self._check_starts(tree, run, rows)
+            if run.status:
+                assert (found[run.id].lease_owner, found[run.id].lease_expires_at) == (None, None)
+                assert run.target_id != tree.root_id or all(task.status in OVER for task in tree.tasks.values())
+                self._over[run.id] = (run.status, found[run.id].last_seq)
+                tree.run = None
+
+    def _check_log(self, tree: Tree, run: model.Run, rows: Seen, found: Run) -> None:
+        log = events.read(run_id=run.id, limit=found.last_seq)  # whatever has been reported since
+        assert [event["seq"] for event in log] == list(range(1, found.last_seq + 1))
+        completed, over = tree.tasks.keys() - run.todo, set[str]()
+        for event in log[:-1] if run.status else log:
+            task = tree.tasks[event["task_id"]]
+            assert task.id in run.todo - over, f"{event} of what is over"
+            if event["type"] == "task_start":
+                assert {need for need, required in task.needs if required} <= completed, f"{event} is too early"
+                assert set(tree.awaited(task.id)) <= completed | over, f"{event} is too early"
+            if event["status"] in OVER:
+                assert event["type"] == f"task_{event['status']}"
+                row = rows[task.id]
+                assert (event["status"], event["result"], event["error"]) == (row.status, row.result, row.error)
+                over.add(task.id)
+                completed |= {task.id} if event["status"] == COMPLETED else set()
+        assert over == {task_id for task_id in run.todo if tree.tasks[task_id].status in OVER}
+        assert all(rows[task_id].progress == 1.0 for task_id in completed & run.todo)
+        if run.status:
+            final, target = log[-1], rows[run.target_id]
+            assert (final["type"], final["task_id"], final["status"]) == ("final", target.id, run.status)
+            assert (final["result"], final["error"]) == (
+                target.result if target.status == COMPLETED else None,
+                target.error,
+            )
+            progress = [rows[task_id].progress for task_id in tree.tasks]
+            assert final["tree_progress"] == pytest.approx(sum(progress) / len(progress), abs=1e-5)
+
+    def _check_starts(self, tree: Tree, run: model.Run, rows: Seen) -> None:
+        """Of a run that kept its worker we know how often each task was started."""
+        started = Counter(TaskEvent.objects.filter(run_id=run.id, type="task_start").values_list("task_id", flat=True))
+        executed = Counter(self._executed)
+        for life in self._lives:
+            executed.update(life.executed)
+        for task in [tree.tasks[task_id] for task_id in run.todo]:
+            row, attempts = rows[task.id], 0 if task.script == GROUP else task.starts
+            assert (started[task.id], row.started_at is not None) == (task.starts, task.starts > 0), task
+            assert row.attempt == attempts, task
+            assert executed[run.id, task.id] == attempts or (
+                executed[run.id, task.id] == 0 and task.status == IN_PROGRESS
+            )

@@ -1,0 +1,54 @@
+"""A terminal for a command: it writes as for a person, and a test sees what the person would."""
+
+import os
+import pty
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from tests.servers import ROOT
+
+SIZE: Final = {"COLUMNS": "120", "LINES": "30", "TERM": "xterm"}
+ESCAPES: Final = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screen:
+    """What a command wrote to a terminal, with colours and moves of the cursor, and what beside it, to standard error."""
+
+    code: int
+    drawn: str
+    err: str
+
+    @property
+    def out(self) -> str:
+        """The text alone: what was drawn several times stands there several times."""
+        return ESCAPES.sub("", self.drawn)
+
+
+def on_a_terminal(words: Sequence[str], environment: Mapping[str, str], *, given: str = "") -> Screen:
+    """Run a command to its end with its standard output on a terminal of 120 columns."""
+    leader, follower = pty.openpty()
+    with tempfile.TemporaryFile("w+") as typed, tempfile.TemporaryFile("w+") as errors:
+        typed.write(given)
+        typed.seek(0)
+        with subprocess.Popen(
+            words, cwd=ROOT, env={**environment, **SIZE}, stdin=typed, stdout=follower, stderr=errors
+        ) as process:
+            os.close(follower)
+            drawn = _rest(leader)
+        errors.seek(0)
+        return Screen(code=process.returncode, drawn=drawn.replace("\r\n", "\n"), err=errors.read())
+
+
+def _rest(leader: int) -> str:
+    """Up to the end of the last process on the terminal, which Linux tells by an error."""
+    seen = b""
+    with suppress(OSError), open(leader, "rb", buffering=0) as terminal:
+        while some := terminal.read(65536):
+            seen += some
+    return seen.decode()

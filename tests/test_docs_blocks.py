@@ -1,0 +1,236 @@
+"""What the how-tos tell people to type and to send, done in a user's shell with a server that is configured as they say."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from tests.a2a.sockets import socket
+from tests.docs_site import A2A, LLM, LLM_KEYS, OLD_KEY, RUN_COMMANDS, WRITE_AN_EXECUTOR, DocsSite, running_docs_site
+from tests.documents import text, texts
+from tests.llm_server import Says
+
+Json = dict[str, Any]
+OPERATE: Final = "docs/how-to/operate.md"
+STORE: Final = f"""
+echo sk-of-mine-0123456789 | AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS={OLD_KEY} aipartnerupflow keys set openai --key-stdin
+"""
+SHOW: Final = """
+export AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS=${AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS%,*}
+python -c "from aipartnerupflow.extensions.llm_key_config import LLMKeyConfigManager
+keys = LLMKeyConfigManager()
+print(keys.get_key(user_id='local', provider='openai'))
+keys.clear_all(user_id='local')"
+"""
+
+
+@pytest.fixture(scope="module")
+def docs_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DocsSite]:
+    with running_docs_site(tmp_path_factory) as site:
+        yield site
+
+
+@pytest.fixture
+def site(docs_site: DocsSite) -> DocsSite:
+    docs_site.llm.forget()
+    return docs_site
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "result"),
+    [
+        (RUN_COMMANDS, "Run commands", {"return_code": 0, "stdout": "1\n2\n3\n", "stderr": ""}),
+        (WRITE_AN_EXECUTOR, "Register it", {"words": 6}),
+        (WRITE_AN_EXECUTOR, "Only a function?", "HELLO!!"),
+    ],
+)
+def test_a_task_of_a_page_has_the_result_that_the_page_promises(
+    site: DocsSite, page: str, heading: str, result: Any
+) -> None:
+    assert site.executed(text(page, heading, "json"))["result"] == result
+
+
+def test_an_address_is_called_and_the_answer_is_the_result(site: DocsSite) -> None:
+    page = site.executed(text("docs/quickstart.md", "When it fails", "json"))
+    assert (page["result"]["status_code"], page["params"]["retry"]["max_attempts"]) == (200, 3)
+
+
+def test_another_agent_gets_what_the_task_before_it_found(site: DocsSite) -> None:
+    """The poet of the page is this very server, whose text messages are prompts."""
+    site.llm.will(Says(text="Roses are red."))
+    report = site.executed(text("docs/how-to/call-agents.md", "Call other agents", "json"))
+    assert site.llm.asked[0].last_message.startswith("Write a poem about this page: <!doctype html>")
+    assert "Roses are red." in str(report["result"]["results"])
+
+
+def test_a_model_without_a_key_answers(site: DocsSite) -> None:
+    task = site.executed(text(LLM, "Try it without a key", "json"))
+    assert task["result"]["content"].endswith("Name three rivers.")
+    assert site.llm.asked == []
+
+
+def test_a_model_is_asked_with_the_key_of_the_request(site: DocsSite) -> None:
+    site.llm.will(Says(text="Rhine, Nile, Amazon."))
+    reply = site.answer(text(LLM, "Ask a model", "bash"))
+    assert reply["result"]["task"]["result"]["content"] == "Rhine, Nile, Amazon."
+    (asked,) = site.llm.asked
+    assert (asked.key, asked.last_message) == ("sk-your-openai-key", "Name three rivers.")
+
+
+def test_a_prompt_holds_the_result_of_another_task(site: DocsSite) -> None:
+    tree, _ = texts(LLM, "Ask a model", "json")
+    site.llm.will(Says(text="A page about a server."))
+    assert site.executed(tree)["result"]["content"] == "A page about a server."
+    assert site.llm.asked[0].last_message.startswith("Sum up this page in a sentence: <!doctype html>")
+
+
+def test_a_provider_with_a_fault_is_asked_again(site: DocsSite) -> None:
+    _, patience = texts(LLM, "Ask a model", "json")
+    site.llm.will(Says(status=500), Says(text="At last."))
+    task = {"name": "llm_executor", "inputs": {"prompt": "Hello."}, **json.loads(patience)}
+    assert site.executed(json.dumps(task))["result"]["content"] == "At last."
+    assert len(site.llm.asked) == 2
+
+
+def test_a_crew_of_two_models_writes_its_page(site: DocsSite) -> None:
+    site.llm.will(Says(text="Rivers are long."), Says(text="A page."))
+    result = site.executed(text(LLM, "Send a crew", "json"))["result"]
+    assert [task["output"] for task in result["tasks"]] == ["Rivers are long.", "A page."]
+    assert [asked.body["model"] for asked in site.llm.asked] == ["gpt-4o", "claude-sonnet-4-5"]
+
+
+def test_a_crew_uses_the_tool_that_the_operator_named(site: DocsSite) -> None:
+    crew = json.loads(text(LLM, "Send a crew", "json"))
+    crew["params"]["works"]["agents"]["researcher"]["tools"] = ["search"]
+    site.llm.will(Says(tool_calls=(("search", {"text": "rivers"}),)), Says(text="Long."), Says(text="A page."))
+    site.executed(json.dumps(crew))
+    assert site.llm.asked[1].last_message == "All about rivers."
+
+
+def test_a_model_writes_a_tree_that_runs(site: DocsSite) -> None:
+    written = {
+        "id": "written",
+        "name": "CPU",
+        "schemas": {"method": "system_info_executor"},
+        "inputs": {"resource": "cpu"},
+    }
+    site.llm.will(Says(text=json.dumps([written])))
+    site.run(text(LLM, "Let a model write the tree", "bash"))
+    (asked,) = site.llm.asked
+    assert (asked.body["model"], "Look at CPU and memory" in str(asked.body["messages"])) == ("gpt-4o", True)
+    assert site.server.rpc("tasks.get", {"task_id": "written"})["status"] == "completed"
+
+
+def test_the_extras_of_the_page_are_ours(site: DocsSite) -> None:
+    said = site.run(text(LLM, "Language models and crews", "bash"))
+    assert "aipartnerupflow[crewai,llm]" in said
+    assert "does not provide the extra" not in said
+
+
+# --- keys ---
+
+
+def test_the_request_of_the_page_on_keys_uses_its_key(site: DocsSite) -> None:
+    reply = site.answer(text(LLM_KEYS, "With a request", "bash"))
+    assert site.server.finished(reply["result"]["task_id"])[-1]["status"] == "completed"
+    assert [asked.key for asked in site.llm.asked] == ["sk-your-openai-key"]
+
+
+def test_a_key_is_asked_for_and_shown_by_its_end(site: DocsSite) -> None:
+    shown = site.shell.typed(text(LLM_KEYS, "Kept on the server", "bash"), "sk-of-mine-0123456789")
+    assert "sk-of-mine" not in shown
+    assert shown.count("…6789") == 2
+    assert shown.endswith("Deleted the key for openai.\n")
+
+
+def test_a_script_gets_a_key_back(site: DocsSite) -> None:
+    """Typed line by line, so that Python shows what each gives."""
+    said = site.run("python -i -q", given=text(LLM_KEYS, "Kept on the server", "python"))
+    values = [line.rpartition(">>> ")[2] for line in said.splitlines()]
+    assert [value for value in values if value] == ["True", "['openai']", "'sk-xxx'", "True", "0"]
+
+
+def test_a_key_is_changed_by_sealing_anew(site: DocsSite) -> None:
+    made, both = texts(LLM_KEYS, "The keys that seal", "bash")
+    assert OLD_KEY in both
+    said = site.run(f"{made}echo $AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS; {STORE}\n{both}{SHOW}")
+    random, *_, sealed, kept = said.splitlines()
+    assert len(random) >= 32
+    assert sealed.startswith("Sealed anew: 1.")
+    assert kept == "sk-of-mine-0123456789"
+
+
+# --- A2A ---
+
+
+def said_to(site: DocsSite, said: str) -> Json:
+    """The A2A task that answers a text."""
+    message = {"messageId": said, "role": "ROLE_USER", "parts": [{"text": said}]}
+    task: Json = site.server.http.post("/message:send", json={"message": message}).json()["task"]
+    return task
+
+
+def test_curl_gets_the_task_when_it_is_over(site: DocsSite) -> None:
+    task = site.answer(text(A2A, "With curl", "sh"))["task"]
+    assert (task["status"]["state"], task["artifacts"][-1]["name"]) == ("TASK_STATE_COMPLETED", "result")
+
+
+def test_a_text_is_a_prompt_for_the_default_model(site: DocsSite) -> None:
+    assert said_to(site, "Hello.")["status"]["state"] == "TASK_STATE_COMPLETED"
+    (asked,) = site.llm.asked
+    assert (asked.body["model"], asked.last_message) == ("small", "Hello.")
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "words"),
+    [
+        ("report", "TASK_STATE_INPUT_REQUIRED", "On which city?"),
+        ("report Berlin", "TASK_STATE_COMPLETED", "Report on Berlin"),
+    ],
+)
+def test_a_text_means_what_the_handler_of_the_page_says(site: DocsSite, said: str, state: str, words: str) -> None:
+    task = said_to(site, said)
+    assert task["status"]["state"] == state
+    assert words in str(task)
+    assert site.llm.asked == []
+
+
+def test_the_card_names_the_port_of_grpc_and_is_signed_with_the_key_of_the_page(site: DocsSite) -> None:
+    card = site.server.http.get("/.well-known/agent-card.json").json()
+    assert card["signatures"]
+    assert f"127.0.0.1:{site.addresses['50051']}" in [each["url"] for each in card["supportedInterfaces"]]
+
+
+# --- operating ---
+
+
+def test_the_doctor_finds_nothing_red(site: DocsSite) -> None:
+    assert "our server answers on" in site.shell.typed(text(OPERATE, "Is everything there", "sh"))
+
+
+def test_an_example_that_failed_is_explained(site: DocsSite) -> None:
+    site.server.rpc("tasks.execute", {"task_id": "example-failure-report", "wait": True})
+    said = site.shell.typed(text(OPERATE, "Why does my task wait", "sh"))
+    assert "requires 'Call a service that does not exist' (example-failure-call), which is failed" in said
+
+
+def test_the_settings_are_listed(site: DocsSite) -> None:
+    said = site.shell.typed(text(OPERATE, "Which settings count", "sh"))
+    assert re.search(r"^executors\.command\.allow +\('/usr/bin/sort',\) +\S+/config\.yaml *$", said, re.MULTILINE)
+    assert OLD_KEY not in said
+
+
+def test_a_message_of_the_socket_is_as_shown(site: DocsSite) -> None:
+    shown = json.loads(text("docs/reference/websocket.md", "WebSocket", "json"))
+    with socket(site.server.url) as client:
+        site.server.rpc(
+            "tasks.execute", {"tasks": {"id": "s", "name": "sleep_executor", "inputs": {"seconds": 0.2, "steps": 2}}}
+        )
+        message = client.until("progress")[-1]
+    assert message.keys() == shown.keys()
+    assert shown["data"].keys() <= message["data"].keys()
+    assert {name: message[name] for name in ("type", "task_id", "status", "progress")} == {
+        name: shown[name] for name in ("type", "task_id", "status", "progress")
+    }

@@ -1,0 +1,195 @@
+"""Every block of the documentation that can run is run by a test; the others say why not."""
+
+import ast
+from functools import cache
+from typing import Final
+
+import pytest
+
+from tests.documents import BLOCKS, PAGES, named
+from tests.servers import ROOT
+
+BLOCKS_TEST: Final = "tests/test_docs_blocks.py"
+SITE: Final = "tests/docs_site.py::running_docs_site"
+"""The start of the server itself: its configuration, its modules and the command are the pages'."""
+SERVERS: Final = "tests/test_docs_servers.py"
+README: Final = "tests/test_readme.py"
+CALL: Final = "tests/test_call_page.py"
+REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writing_an_executor_is_true"
+APPROVALS: Final = "tests/tasks/test_approval_page.py::test_what_the_page_shows_works"
+WEBHOOKS: Final = "tests/tasks/test_webhook_page.py::test_the_receiver_of_the_page_believes_the_server"
+CLIENT: Final = "tests/aipartnerupflow/test_client_page.py::test_the_programs_run_one_after_the_other"
+QUICK_START: Final = f"{README}::test_every_command_of_the_quick_start_succeeds"
+TASKS: Final = f"{BLOCKS_TEST}::test_a_task_of_a_page_has_the_result_that_the_page_promises"
+NOT_RUN: Final = "not run: "
+DOCKER: Final = f"{NOT_RUN}needs a container engine; tests/test_deploy.py looks at what is in these files"
+
+#: Page → heading, language, and which test runs the block, or why none does; in the order of the page.
+INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
+    "README.md": [
+        ("The first five minutes", "sh", f"{README}::test_the_first_command_starts_the_server"),
+        ("The first five minutes", "sh", f"{README}::test_the_first_task_is_answered_as_shown"),
+        ("The first five minutes", "json", f"{README}::test_the_first_task_is_answered_as_shown"),
+        ("The first five minutes", "sh", f"{README}::test_the_stream_shows_every_step"),
+        ("The first five minutes", "sh", f"{README}::test_the_command_line_runs_the_example"),
+        ("How it works", "", f"{NOT_RUN}a drawing"),
+    ],
+    "docs/how-to/a2a.md": [
+        (
+            "With the official client",
+            "sh",
+            f"{NOT_RUN}needs a package index; tests/interop/environments.py does the same, once",
+        ),
+        ("With the official client", "python", "tests/interop/test_clients.py::test_the_program_of_the_how_to"),
+        ("With curl", "sh", f"{BLOCKS_TEST}::test_curl_gets_the_task_when_it_is_over"),
+        ("Let plain text do something", "yaml", f"{BLOCKS_TEST}::test_a_text_is_a_prompt_for_the_default_model"),
+        ("Say what messages mean", "python", f"{BLOCKS_TEST}::test_a_text_means_what_the_handler_of_the_page_says"),
+        ("Over gRPC", "sh", SITE),
+        ("Sign the card", "sh", SITE),
+    ],
+    "docs/how-to/accounts.md": [
+        ("Accounts", "sh", f"{SERVERS}::site"),
+        ("Who may do what", "sh", f"{SERVERS}::test_users_are_made_and_changed_beside_the_server"),
+        ("People: tokens", "sh", f"{SERVERS}::test_a_password_buys_a_token"),
+        ("Programs: API keys", "sh", f"{SERVERS}::test_a_key_works_until_it_is_revoked"),
+    ],
+    "docs/how-to/approvals.md": [
+        ("Approvals: let a person decide", "json", APPROVALS),
+        ("Ask from your own executor", "python", APPROVALS),
+    ],
+    "docs/how-to/call.md": [
+        ("curl", "sh", f"{CALL}::test_curl_waits_follows_and_goes_on"),
+        ("curl", "json", f"{CALL}::test_curl_waits_follows_and_goes_on"),
+        ("curl", "sh", f"{CALL}::test_curl_waits_follows_and_goes_on"),
+        ("curl", "sh", f"{CALL}::test_curl_waits_follows_and_goes_on"),
+        ("Python", "python", f"{CALL}::test_the_client_comes_back_after_a_break"),
+        ("With httpx alone", "python", f"{CALL}::test_so_does_httpx_alone"),
+        ("With httpx alone", "python", f"{CALL}::test_so_does_httpx_alone"),
+        ("JavaScript", "javascript", f"{CALL}::test_so_does_node"),
+        ("JavaScript", "javascript", f"{CALL}::test_so_does_node"),
+        ("In a browser", "javascript", f"{CALL}::test_so_does_the_browsers_own_client"),
+        ("With a token", "sh", f"{CALL}::test_the_token_goes_where_the_page_says"),
+        ("When it goes wrong", "sh", f"{CALL}::test_a_wrong_call_is_answered_as_shown"),
+        ("When it goes wrong", "json", f"{CALL}::test_a_wrong_call_is_answered_as_shown"),
+    ],
+    "docs/how-to/call-agents.md": [
+        ("Call other agents", "json", f"{BLOCKS_TEST}::test_another_agent_gets_what_the_task_before_it_found"),
+    ],
+    "docs/how-to/deploy.md": [
+        ("PostgreSQL", "sh", f"{SERVERS}::test_the_database_of_the_page_is_used"),
+        ("Several machines", "sh", "tests/acceptance/test_guide.py::test_web_and_worker_may_be_two_commands"),
+        (
+            "Uvicorn directly",
+            "sh",
+            "tests/acceptance/test_starts.py::test_every_way_to_start_starts_a_server_with_a_worker",
+        ),
+        ("Docker", "sh", DOCKER),
+        ("Compose", "sh", DOCKER),
+        (
+            "systemd",
+            "sh",
+            f"{NOT_RUN}needs the machine's root and a published release; tests/test_deploy.py checks the units",
+        ),
+    ],
+    "docs/how-to/llm-keys.md": [
+        ("With a request", "bash", f"{BLOCKS_TEST}::test_the_request_of_the_page_on_keys_uses_its_key"),
+        ("Kept on the server", "bash", f"{BLOCKS_TEST}::test_a_key_is_asked_for_and_shown_by_its_end"),
+        ("Kept on the server", "python", f"{BLOCKS_TEST}::test_a_script_gets_a_key_back"),
+        ("Where a key may go", "yaml", SITE),
+        ("The keys that seal", "bash", f"{BLOCKS_TEST}::test_a_key_is_changed_by_sealing_anew"),
+        ("The keys that seal", "bash", f"{BLOCKS_TEST}::test_a_key_is_changed_by_sealing_anew"),
+    ],
+    "docs/how-to/llm.md": [
+        ("Language models and crews", "bash", f"{BLOCKS_TEST}::test_the_extras_of_the_page_are_ours"),
+        ("Try it without a key", "json", f"{BLOCKS_TEST}::test_a_model_without_a_key_answers"),
+        ("Ask a model", "bash", f"{BLOCKS_TEST}::test_a_model_is_asked_with_the_key_of_the_request"),
+        ("Ask a model", "json", f"{BLOCKS_TEST}::test_a_prompt_holds_the_result_of_another_task"),
+        ("Ask a model", "json", f"{BLOCKS_TEST}::test_a_provider_with_a_fault_is_asked_again"),
+        ("Send a crew", "json", f"{BLOCKS_TEST}::test_a_crew_of_two_models_writes_its_page"),
+        ("Send a crew", "yaml", f"{BLOCKS_TEST}::test_a_crew_uses_the_tool_that_the_operator_named"),
+        ("Let a model write the tree", "bash", f"{BLOCKS_TEST}::test_a_model_writes_a_tree_that_runs"),
+        ("Other addresses", "yaml", f"{BLOCKS_TEST}::test_a_text_is_a_prompt_for_the_default_model"),
+    ],
+    "docs/how-to/operate.md": [
+        ("Is everything there", "sh", f"{BLOCKS_TEST}::test_the_doctor_finds_nothing_red"),
+        ("Why does my task wait", "sh", f"{BLOCKS_TEST}::test_an_example_that_failed_is_explained"),
+        ("Which settings count", "sh", f"{BLOCKS_TEST}::test_the_settings_are_listed"),
+        ("Metrics", "yaml", f"{SERVERS}::test_prometheus_gets_the_metrics_with_a_key_from_a_file"),
+        ("Logs", "json", f"{SERVERS}::test_a_line_of_the_log_is_as_shown"),
+        (
+            "Traces",
+            "sh",
+            "tests/apflow_site/test_tracing.py::test_a_request_its_run_its_tasks_and_their_calls_are_one_trace",
+        ),
+    ],
+    "docs/how-to/python-client.md": [
+        ("Use the Python client", "python", CLIENT),
+        ("Watch a run", "python", CLIENT),
+        ("Watch a run", "python", CLIENT),
+    ],
+    "docs/how-to/run-commands.md": [("Run commands", "yaml", TASKS), ("Run commands", "json", TASKS)],
+    "docs/how-to/stream.md": [
+        (
+            "Follow runs live",
+            "javascript",
+            "tests/acceptance/test_snippet.py::test_the_snippet_of_the_page_on_streams_knows_where_to_go_on",
+        ),
+    ],
+    "docs/how-to/upgrade.md": [
+        ("Bring your trees over", "python", "tests/test_upgrade_page.py::test_the_program_brings_trees_over"),
+    ],
+    "docs/how-to/webhooks.md": [
+        ("Webhooks: be called when something happens", "bash", WEBHOOKS),
+        ("Verify it", "python", WEBHOOKS),
+    ],
+    "docs/how-to/write-an-executor.md": [
+        ("Write an executor", "python", REGISTRY),
+        ("Register it", "yaml", TASKS),
+        (
+            "Register it",
+            "toml",
+            "tests/tasks/executors/test_registry.py::test_the_entry_point_of_the_page_is_the_one_that_is_read",
+        ),
+        ("Register it", "json", TASKS),
+        ("Only a function?", "python", REGISTRY),
+        ("Only a function?", "json", TASKS),
+        ("Grow it", "python", REGISTRY),
+        ("Test it", "python", REGISTRY),
+    ],
+    "docs/quickstart.md": [
+        ("A tree", "sh", QUICK_START),
+        ("Its result", "sh", QUICK_START),
+        ("Its steps", "sh", QUICK_START),
+        ("Again", "sh", QUICK_START),
+        ("When it fails", "json", f"{BLOCKS_TEST}::test_an_address_is_called_and_the_answer_is_the_result"),
+    ],
+    "docs/reference/a2a.md": [("Conformance", "sh", "tests/a2a/test_protocol_conformance.py::kit")],
+    "docs/reference/websocket.md": [("WebSocket", "json", f"{BLOCKS_TEST}::test_a_message_of_the_socket_is_as_shown")],
+}
+RUN_BY: Final = sorted({by for blocks in INVENTORY.values() for *_, by in blocks if not by.startswith(NOT_RUN)})
+
+
+@pytest.mark.parametrize("page", [named(page) for page in PAGES])
+def test_every_block_of_a_page_is_in_the_inventory_and_no_other(page: str) -> None:
+    listed = [(heading, language) for heading, language, _ in INVENTORY.get(page, [])]
+    assert listed == [(block.heading, block.language) for block in BLOCKS if block.page == page]
+
+
+def test_no_block_escapes_the_search_for_blocks() -> None:
+    """A fence of another kind would."""
+    fences = [
+        line for page in PAGES for line in page.read_text().splitlines() if line.lstrip().startswith(("```", "~~~"))
+    ]
+    assert len(fences) == 2 * len(BLOCKS)
+
+
+@pytest.mark.parametrize("by", RUN_BY)
+def test_who_runs_a_block_is_there(by: str) -> None:
+    path, _, name = by.partition("::")
+    assert name in functions_of(path)
+
+
+@cache
+def functions_of(path: str) -> set[str]:
+    tree = ast.parse((ROOT / path).read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

@@ -1,0 +1,78 @@
+"""A worker process, but on a thread of this one: the same loop, claims, journal and doorbell, without the queue."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from accounts.callers import LOCAL
+from tasks import events, services
+from tasks.models import Run, Task
+from tasks.worker import Worker
+
+T = TypeVar("T")
+Json = dict[str, Any]
+PATIENCE_SECONDS = 60.0
+
+
+class WorkerThread:
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="worker", daemon=True).start()
+        self._worker = self._call(self._make())
+
+    def work(self) -> None:
+        """What a wake-up does: claim and run until nothing waits."""
+        self._call(self._worker.work())
+
+    def drain(self) -> None:
+        self._loop.call_soon_threadsafe(self._worker.drain)
+
+    async def _make(self) -> Worker:
+        return Worker(cluster_id="of the tests")
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A run that is over: its row, the tasks of its tree by the id that was sent, and its events."""
+
+    run: Run
+    tasks: dict[str, Task]
+    events: list[Json]
+
+    def statuses(self) -> dict[str, str]:
+        return {name: task.status for name, task in self.tasks.items()}
+
+    def order(self, type_: str = "task_start") -> list[str]:
+        """The tasks in the order of such events."""
+        names = {task.id: name for name, task in self.tasks.items()}
+        return [names[event["task_id"]] for event in self.events if event["type"] == type_]
+
+
+def run_tree(worker: WorkerThread, tasks: list[Json]) -> Ran:
+    """Execute a new tree to its end."""
+    execution = services.execute_tree(caller=LOCAL, tasks=tasks)
+    worker.work()
+    return result_of(execution.run, ids=execution.ids)
+
+
+def result_of(run: Run, *, ids: dict[str, str] | None = None) -> Ran:
+    run.refresh_from_db()
+    tree = {task.id: task for task in Task.objects.tree(run.root_id)}
+    names = ids or {task_id: task_id for task_id in tree}
+    log = events.read(run_id=run.id, limit=100_000)
+    return Ran(run=run, tasks={name: tree[stored] for name, stored in names.items()}, events=log)
+
+
+def step(name: str, **fields: Any) -> Json:
+    """A task that the scripted executor carries out; `inputs` say how."""
+    return {"id": name, "name": name, "schemas": {"method": "scripted_executor"}, **fields}
+
+
+def group(name: str, *children: Json) -> list[Json]:
+    """A root that runs no code, and the tasks below it."""
+    return [{"id": name, "name": name}, *({"parent_id": name, **child} for child in children)]
