@@ -14,7 +14,10 @@ SECRET = "sk-canary-1234567890"
 
 
 class Scripted(Executor):
-    """Waits `seconds`, in `steps`, and ends as `then` says. Writes its start and its end to the file `effects`."""
+    """Waits until there is a file `gate`, then `seconds`, in `steps`, and ends as `then` says.
+
+    Writes its start and its end to the file `effects`.
+    """
 
     id = "scripted_executor"
     name = "Scripted"
@@ -27,6 +30,7 @@ class Scripted(Executor):
             "then": {"type": "string"},
             "fails_until_attempt": {"type": "integer"},
             "effects": {"type": "string"},
+            "gate": {"type": "string"},
             "how": {"type": "string"},
             "says": {"type": "string"},
             "spends": {"type": "object"},
@@ -79,12 +83,18 @@ class Asking(Executor):
 
 
 async def _wait(inputs: Json, context: Context) -> None:
+    while _is_shut_out(inputs):  # noqa: ASYNC110  (nobody rings for a file)
+        await asyncio.sleep(0.01)
     steps = inputs.get("steps", 0)
     for done in range(1, steps + 1):
         await asyncio.sleep(inputs.get("seconds", 0) / steps)
         context.report(done / steps, f"step {done} of {steps}")
     if not steps:
         await asyncio.sleep(inputs.get("seconds", 0))
+
+
+def _is_shut_out(inputs: Json) -> bool:
+    return "gate" in inputs and not Path(inputs["gate"]).exists()
 
 
 def _speak(inputs: Json, context: Context) -> None:

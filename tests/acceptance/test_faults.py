@@ -29,6 +29,10 @@ def holder_of(server: Server, root_id: str) -> int:
     return int(owner.split("/")[1])
 
 
+def is_any_alive(server: Server, pids: list[int]) -> bool:
+    return any(process.pid in pids for process in server.processes())
+
+
 def read_to(events: Iterator[Json], type_: str, task_id: str) -> list[Json]:
     """The events up to this one of this task."""
     seen = []
@@ -53,7 +57,7 @@ def assert_each_ended_once(effects: Effects, names: list[str]) -> None:
 
 
 def test_a_tree_goes_on_when_its_worker_is_killed(database: str, effects: Effects) -> None:
-    tasks = effects.chain("tree", 6, seconds=0.3)
+    tasks = effects.chain("tree", 6, seconds=0.3, gated=3)
     names = [task["id"] for task in tasks]
     with running_server(database) as server:
         server.rpc("tasks.execute", {"tasks": tasks})
@@ -61,6 +65,7 @@ def test_a_tree_goes_on_when_its_worker_is_killed(database: str, effects: Effect
             seen = read_to(events, "task_start", "tree-3")
             until(lambda: "start tree-3" in effects.lines(), seconds=5, what="the third step's work")
             server.kill(holder_of(server, "tree"))
+            effects.open_gate()
             killed_at = time.monotonic()
             read_to(events, "task_completed", "tree-3")
             assert time.monotonic() - killed_at < RECOVERY_SECONDS
@@ -86,17 +91,22 @@ def test_work_goes_on_when_idle_workers_are_killed(database: str, effects: Effec
 
 @pytest.mark.parametrize("role", ["sentinel", "monitor", "pusher"])
 def test_work_goes_on_when_a_process_of_the_queue_is_killed(database: str, effects: Effects, role: str) -> None:
+    """With its sentinel a whole cluster is replaced, so the step must not end before the orphans are gone."""
     with running_server(database) as server:
-        server.kill(getattr(server.pids(), role))
+        cluster = server.pids()
+        server.kill(getattr(cluster, role))
         killed_at = time.monotonic()
-        server.rpc("tasks.execute", {"tasks": [effects.step("step")]})
+        server.rpc("tasks.execute", {"tasks": [effects.gated(effects.step("step"))]})
+        if role == "sentinel":
+            until(lambda: not is_any_alive(server, cluster.workers), seconds=RECOVERY_SECONDS, what="the orphans' end")
+        effects.open_gate()
         assert server.finished("step")[-1]["status"] == "completed"
         assert time.monotonic() - killed_at < RECOVERY_SECONDS
         assert_each_ended_once(effects, ["step"])
 
 
 def test_nobody_is_orphaned_and_a_restart_finishes_the_tree(database: str, effects: Effects) -> None:
-    tasks = effects.chain("tree", 4, seconds=0.5)
+    tasks = effects.chain("tree", 4, seconds=0.5, gated=2)
     names = [task["id"] for task in tasks]
     with running_server(database) as server:
         server.rpc("tasks.execute", {"tasks": tasks})
@@ -104,7 +114,8 @@ def test_nobody_is_orphaned_and_a_restart_finishes_the_tree(database: str, effec
             read_to(events, "task_start", "tree-2")
         server.kill(server.pid)
         server.assert_gone(within_seconds=ORPHAN_SECONDS)
-    assert "end tree-4" not in effects.lines()
+    assert "end tree-2" not in effects.lines()
+    effects.open_gate()
     with running_server(database) as server:
         restarted_at = time.monotonic()
         assert_complete_and_dense(server.finished("tree"), names)
@@ -197,12 +208,13 @@ def test_five_wake_ups_for_one_run_run_it_once(database: str, effects: Effects) 
 @pytest.mark.parametrize("to_everyone", [False, True], ids=["to the parent", "to every process at once"])
 def test_sigterm_lets_running_work_end_and_leaves_the_rest(database: str, effects: Effects, to_everyone: bool) -> None:
     with running_server(database, env=ONE_AT_A_TIME) as server:
-        server.rpc("tasks.execute", {"tasks": effects.chain("running", 2, seconds=0.7)})
+        server.rpc("tasks.execute", {"tasks": effects.chain("running", 2, seconds=0.7, gated=1)})
         with server.events("running") as events:
             read_to(events, "task_start", "running-1")
         server.rpc("tasks.execute", {"tasks": [effects.step("waiting")]})
-        if to_everyone:
-            server.terminate_all()
+        (server.terminate_all if to_everyone else server.process.terminate)()
+        until(lambda: "What runs (1 tree) has 30 s to end" in server.log.read_text(), seconds=10, what="the drain")
+        effects.open_gate()
         assert server.stop() < EXIT_SECONDS
         assert server.process.returncode == 0
     assert effects.lines() == ["start running-1", "end running-1", "start running-2", "end running-2"]
@@ -214,10 +226,11 @@ def test_sigterm_lets_running_work_end_and_leaves_the_rest(database: str, effect
 
 def test_what_is_not_done_in_time_is_cut_off_and_begun_again(database: str, effects: Effects) -> None:
     with running_server(database, env={"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "1"}) as server:
-        server.rpc("tasks.execute", {"tasks": [effects.step("long", seconds=4)]})
+        server.rpc("tasks.execute", {"tasks": [effects.gated(effects.step("long"))]})
         until(effects.lines, seconds=10, what="the task's start")
         assert server.stop() < 10
     assert effects.lines() == ["start long", "give-up long"]
+    effects.open_gate()
     started_at = time.monotonic()
     with running_server(database) as server:
         assert server.finished("long")[-1]["status"] == "completed"
