@@ -13,11 +13,10 @@ from django.db import Error
 
 from accounts.auth import AuthenticationFailed
 from accounts.callers import LOCAL, Caller
-from tasks.exceptions import LimitReached
+from tasks.exceptions import RETRY_SECONDS, LimitReached
 
 CHECK_SECONDS = 60.0
 """How often whoever holds a stream open is asked again who they are: a token expires, a user is disabled."""
-RETRY_SECONDS = 5
 BURST_SECONDS = 2.0
 """A client may send at once what it may send in so long."""
 

@@ -106,7 +106,7 @@ TASKS: Final = {
         rules={"required": ["tasks"]} | WEBHOOK_NEEDS_RUN,
         is_body_required=True,
         answers={201: answers.StoredTree},
-        errors=TREE_ERRORS,
+        errors=(errors.LimitReached, *TREE_ERRORS),
     ),
 }
 TASK: Final = {

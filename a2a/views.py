@@ -37,10 +37,16 @@ from accounts.auth import authenticate
 from accounts.callers import Caller
 from tasks import lanes, queries
 from tasks.decoder import decode
-from tasks.exceptions import InvalidParams, LimitReached
+from tasks.exceptions import RETRY_SECONDS, InvalidParams, LimitReached
 from tasks.readiness import readiness
 
-STATUS_HEADERS = MappingProxyType({401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": str(RETRY_AFTER_SECONDS)}})
+STATUS_HEADERS = MappingProxyType(
+    {
+        401: {"WWW-Authenticate": "Bearer"},
+        429: {"Retry-After": str(RETRY_SECONDS)},
+        503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
+    }
+)
 CARD_MAX_AGE_SECONDS = 300
 CARD_VERSIONS = ("1.0", "0.3")
 

@@ -48,7 +48,10 @@ def _waits(
     for check in troubles:
         yield f"{check['message']} {check['fix']}"
     if not troubles:
-        yield "It may start: it waits for a place in a worker (worker.max_tasks, worker.max_trees), in the order of priorities."
+        yield (
+            "It may start: it waits for a place in a worker (worker.max_tasks, worker.max_trees). "
+            "Users take turns; of one user's tasks the urgent go first."
+        )
 
 
 def _how_far(task: Json) -> str:

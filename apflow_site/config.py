@@ -176,6 +176,7 @@ class Limits(Section, frozen=True, kw_only=True):
     tasks_per_tree: Annotated[int, whole(1, 1_000_000)] = 10_000
     tree_depth: Annotated[int, whole(1, 100)] = 100
     result_bytes: Annotated[int, whole(1024, 2**30)] = 2**20
+    runs_per_user: Annotated[int, whole(1, 1_000_000)] = 1_000
     streams: Annotated[int, whole(1, 1_000_000)] = 2_000
     streams_per_user: Annotated[int, whole(1, 1_000_000)] = 50
     messages_per_second: Annotated[int, whole(1, 1_000_000)] = 100

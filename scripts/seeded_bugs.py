@@ -21,7 +21,12 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).resolve().parents[1]
 PARTS: Final = ("a2a", "accounts", "aipartnerupflow", "apflow_site", "llmkeys", "tasks", "tests", "templates")
 FILES: Final = ("manage.py", "pyproject.toml", "README.md")
-TESTS: Final = ("tests/tasks/test_tree.py", "tests/tasks/test_cancels.py", "tests/tasks/test_rules.py")
+TESTS: Final = (
+    "tests/tasks/test_tree.py",
+    "tests/tasks/test_turns.py",
+    "tests/tasks/test_cancels.py",
+    "tests/tasks/test_rules.py",
+)
 ENVIRONMENT: Final = {"RULES_SEED": "1", "RULES_EXAMPLES": "200", "RULES_PATIENCE": "8"}
 LIMIT_SECONDS: Final = 300
 MAY_SURVIVE: Final = 1 / 20
@@ -210,6 +215,18 @@ BUGS: Final = (
         'held.update(lease_owner=None, lease_expires_at=None, epoch=F("epoch") + 1)',
         'held.update(epoch=F("epoch") + 1)',
         "a worker that leaves keeps its leases",
+    ),
+    Bug(
+        "tasks/runs.py",
+        "ORDER BY turn, created_at LIMIT",
+        "ORDER BY created_at LIMIT",
+        "who queues much is served before all others",
+    ),
+    Bug(
+        "tasks/turns.py",
+        "SELECT MAX(turn) FROM tasks_run WHERE started_at IS NOT NULL",
+        "SELECT MIN(turn) FROM tasks_run WHERE started_at IS NOT NULL",
+        "who comes again at once is served before who waits",
     ),
     Bug(
         "tasks/worker.py",

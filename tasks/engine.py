@@ -303,7 +303,7 @@ class TreeRun:
 
     async def _attempt(self, task: LoadedTask, executor: Executor, *, is_resumed: bool) -> Outcome:
         """`is_resumed`: it is the attempt that asked, with the answer."""
-        async with self._slots.take(task.priority):
+        async with self._slots.take(task.user_id, task.priority):
             if ready_time := self._ready_times.pop(
                 task.id, None
             ):  # later attempts wait for their time, not for their turn

@@ -1,7 +1,7 @@
 """What can go wrong in the domain. The docstring is the default message; `a2a.errors` gives each its code on the wire."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 
 class TasksError(Exception):
@@ -101,6 +101,10 @@ class InvalidTree(TasksError):
 
 class GenerationFailed(TasksError):
     """The model wrote no tree."""
+
+
+RETRY_SECONDS: Final = 5
+"""After so long a client that met a limit may come again."""
 
 
 class LimitReached(TasksError):

@@ -11,6 +11,7 @@ from tasks.ids import new_id
 from tasks.status import Status
 
 IS_ROOT = models.Q(parent_id=None)
+UNFINISHED = models.Q(finished_at=None)
 #: When the status of a run was last changed.
 STATUS_AT = Coalesce("finished_at", "started_at", "created_at")
 STATUS_CHOICES = [(status.value, status.value) for status in Status]
@@ -89,14 +90,15 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self if caller.sees_all else self.filter(user_id=caller.user_id)
 
     def unfinished(self) -> Self:
-        return self.filter(finished_at=None)
+        return self.filter(UNFINISHED)
 
 
 class Run(models.Model):
     """One execution of a tree, or of the part of it that `target_id` needs.
 
     A worker holds the run by a lease: `lease_owner` until `lease_expires_at` (the database's clock). `epoch` grows with every
-    claim and fences off whoever held it before. `last_seq` is the sequence number of the newest event.
+    claim and fences off whoever held it before. `last_seq` is the sequence number of the newest event. The lowest `turn` is claimed first
+    (`tasks.turns`).
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -106,6 +108,7 @@ class Run(models.Model):
     context_id = models.CharField(max_length=255)
     number = models.PositiveIntegerField(default=1)
     status = models.CharField(max_length=11, choices=STATUS_CHOICES, default=Status.PENDING)
+    turn = models.PositiveBigIntegerField(db_default=0, default=0)
     lease_owner = models.CharField(max_length=255, null=True)
     lease_expires_at = models.DateTimeField(null=True)
     epoch = models.PositiveIntegerField(default=0)
@@ -121,15 +124,16 @@ class Run(models.Model):
     class Meta:
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["root_id", "-number"], name="run_of_tree"),
-            models.Index(fields=["finished_at", "created_at"], name="run_waiting"),
+            models.Index(fields=["turn", "created_at"], name="run_waiting", condition=UNFINISHED),
+            models.Index(fields=["user_id", "turn"], name="run_unfinished_of_owner", condition=UNFINISHED),
+            models.Index(fields=["turn"], name="run_turn", condition=models.Q(started_at__isnull=False)),
+            models.Index(fields=["finished_at"], name="run_finished"),
             models.Index(fields=["context_id", "created_at"], name="run_of_context"),
             models.Index("user_id", STATUS_AT.desc(), models.F("id").desc(), name="run_of_owner"),
             models.Index(STATUS_AT.desc(), models.F("id").desc(), name="run_recent"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(
-                fields=["root_id"], condition=models.Q(finished_at=None), name="one_unfinished_run_per_tree"
-            ),
+            models.UniqueConstraint(fields=["root_id"], condition=UNFINISHED, name="one_unfinished_run_per_tree"),
         ]
 
     def __str__(self) -> str:

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import F
 
 from accounts.callers import Caller
-from tasks import doorbell, runs, tracing
+from tasks import doorbell, runs, tracing, turns
 from tasks.exceptions import StatusConflict
 from tasks.ids import new_id
 from tasks.models import Run, Task, TaskEvent
@@ -24,7 +24,8 @@ HOLDERS: Final = {INPUT: "reserved", CREDENTIALS: "reserved_for_key"}
 
 
 def reserve(*, caller: Caller, context_id: str) -> Run:
-    """A run without a tree, of the caller's."""
+    """A run without a tree, of the caller's. Raises LimitReached."""
+    turns.refuse_if_full(caller.user_id)
     run_id = new_id()
     return Run.objects.create(
         id=run_id,
@@ -62,7 +63,7 @@ def take(run_id: str, *, task: Task, number: int) -> Run:
     """Give it its tree and queue it, in the caller's transaction. Raises StatusConflict when it does not wait any more."""
     waiting = Run.objects.unfinished().filter(id=run_id, root_id=F("id"))
     changes: dict[str, Any] = {"root_id": task.root_id, "target_id": task.id, "user_id": task.user_id, "number": number}
-    changes["trace"] = tracing.current()
+    changes |= {"turn": turns.next_turn(task.user_id), "trace": tracing.current()}
     if not waiting.update(**changes, lease_owner=None, lease_expires_at=None):
         raise _taken(run_id)
     runs.enqueue(run_id)

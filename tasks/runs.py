@@ -50,7 +50,7 @@ SECONDS_OLD: Final = (
 )
 WAITING: Final = (
     "SELECT id FROM tasks_run WHERE finished_at IS NULL "  # noqa: S608  (constants of this module)
-    f"AND (lease_expires_at IS NULL OR lease_expires_at < {DB_NOW}) ORDER BY created_at LIMIT %s"
+    f"AND (lease_expires_at IS NULL OR lease_expires_at < {DB_NOW}) ORDER BY turn, created_at LIMIT %s"
 )
 PICKED: Final = f"IN ({WAITING})" if IS_SQLITE else f"= ANY(ARRAY({WAITING} FOR UPDATE SKIP LOCKED))"
 """As an array, PostgreSQL looks once. `IN` it may ask again for each row, and get, and lock, others each time."""
@@ -103,7 +103,7 @@ def is_any_waiting() -> bool:
 
 
 def claim(*, owner: str, limit: int) -> list[Claim]:
-    """Take up to `limit` waiting runs, the oldest first."""
+    """Take up to `limit` waiting runs, by their turns (`tasks.turns`); of equal turns the oldest first."""
     if limit <= 0 or not is_any_waiting():
         return []
     with transaction.atomic(), connection.cursor() as cursor:

@@ -12,7 +12,7 @@ from django.db.models import Max
 from accounts.callers import Caller
 from llmkeys import run_secrets
 from llmkeys.header import SentKey
-from tasks import copies, reservations, runs, tracing
+from tasks import copies, reservations, runs, tracing, turns
 from tasks.copies import store_copy
 from tasks.exceptions import InvalidParams
 from tasks.ids import new_id
@@ -197,12 +197,14 @@ def _start_run(task: Task, *, context_id: str | None = None, reserved_id: str | 
     """Queue a run of the task, in the caller's transaction. Raises IntegrityError while another one of its tree is unfinished."""
     if reserved_id is not None:
         return reservations.take(reserved_id, task=task, number=number)
+    turns.refuse_if_full(task.user_id)
     run = Run(
         root_id=task.root_id,
         target_id=task.id,
         user_id=task.user_id,
         context_id=context_id or task.root_id,
         number=number,
+        turn=turns.next_turn(task.user_id),
         trace=tracing.current(),
         created_at=datetime.now(UTC),
     )

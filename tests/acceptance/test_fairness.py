@@ -1,0 +1,65 @@
+"""Two users and one worker that runs one tree at a time: who floods the queue delays nobody but themselves."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.a2a.protocol import SETTINGS, token_of
+from tests.acceptance.effects import Effects
+from tests.servers import Server, running_server
+
+pytestmark = pytest.mark.both_engines
+MOST = 20
+ONE_WORKER = {
+    "AIPARTNERUPFLOW_WORKER_PROCESSES": "1",
+    "AIPARTNERUPFLOW_WORKER_MAX_TREES": "1",
+    "AIPARTNERUPFLOW_LIMITS_RUNS_PER_USER": str(MOST),
+}
+Json = dict[str, Any]
+
+
+def as_user(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token_of(name)}"}
+
+
+def execute(server: Server, task: Json, user: str) -> Json:
+    result: Json = server.rpc("tasks.execute", {"tasks": [task]}, **as_user(user))
+    return result
+
+
+def test_who_floods_the_queue_is_refused_at_last_and_the_other_goes_next(database: str, effects: Effects) -> None:
+    with running_server(database, env=SETTINGS | ONE_WORKER) as server:
+        execute(server, effects.gated(effects.step("alice-0")), "alice")
+        for number in range(1, MOST):
+            execute(server, effects.step(f"alice-{number}"), "alice")
+        assert_refused(server, effects.step("one-too-many"))
+        execute(server, effects.step("bob"), "bob")
+        effects.open_gate()
+        done = server.rpc("tasks.execute", {"tasks": [effects.step("last")], "wait": True}, **as_user("bob"))
+        assert done["status"] == "completed"
+        begun = [line for line in effects.lines() if line.startswith("start")]
+        assert begun.index("start bob") <= 2
+        assert begun.index("start last") <= 4
+        for number in range(MOST):
+            server.rpc("tasks.get", {"task_id": f"alice-{number}"}, **as_user("alice"))
+
+
+def assert_refused(server: Server, task: Json) -> None:
+    """At every door, with what to do, and with nothing stored."""
+    alice = as_user("alice")
+    error = server.call("tasks.execute", {"tasks": [task]}, **alice)["error"]
+    assert (error["code"], error["data"]["retry_after_seconds"]) == (-32029, 5)
+    assert f"{MOST} runs of this user" in error["message"]
+    stored = server.http.post("/api/tasks/", json={"tasks": [task], "execute": True}, headers=alice)
+    assert_come_again(stored)
+    message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"data": {"tasks": [task]}}]}
+    assert_come_again(
+        server.http.post("/message:send", json={"message": message}, headers=alice | {"A2A-Version": "1.0"})
+    )
+    assert server.query("SELECT COUNT(*) FROM tasks_task WHERE name = 'one-too-many'") == [(0,)]
+
+
+def assert_come_again(response: httpx.Response) -> None:
+    assert (response.status_code, response.headers.get("Retry-After")) == (429, "5"), response.text
+    assert "limits.runs_per_user" in response.text
