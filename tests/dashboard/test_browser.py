@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -86,13 +87,15 @@ def test_an_idle_page_shows_a_run_that_somebody_else_starts(home: Page, server: 
     expect(home.locator(STATUSES)).to_have_text("cancelled")
 
 
-def test_the_list_is_live(home: Page, server: Server, make: Make) -> None:
-    prefix = make(root("Old work", "a"), step("a", seconds=0.5))
+def test_the_list_is_live(home: Page, server: Server, make: Make, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    prefix = make(root("Old work", "a"), step("a", gate=str(gate)))
     home.reload()
     row = home.locator(f"tr[data-id='{prefix}-root']")
     expect(row).to_contain_text("never ran")
     server.rpc("tasks.execute", {"task_id": f"{prefix}-root"})
     expect(row).to_have_class("in_progress")
+    gate.touch()
     expect(row).to_have_class("completed")
     expect(row).to_contain_text("2 of 2")
     fresh = make(root("New work", "a"), step("a"), execute=True)
