@@ -37,9 +37,9 @@ QUEUE_KEY: Final = "apflow"
 ENQUEUE: Final = "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, %s)"
 
 
-DB_NOW: Final = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')" if IS_SQLITE else "CLOCK_TIMESTAMP()"
+DB_NOW: Final = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW') || '000'" if IS_SQLITE else "CLOCK_TIMESTAMP()"
 LEASE_END: Final = (
-    f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '+{LEASE_SECONDS} seconds')"
+    f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '+{LEASE_SECONDS} seconds') || '000'"
     if IS_SQLITE
     else f"CLOCK_TIMESTAMP() + INTERVAL '{LEASE_SECONDS} seconds'"
 )

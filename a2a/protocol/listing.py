@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, TextField, Value
 
 from a2a.protocol.objects import AUTH_REQUIRED, INPUT_REQUIRED, REJECTED, STATES, Json
 from a2a.protocol.params import ListTasks
@@ -15,6 +15,7 @@ from accounts.callers import Caller
 from tasks.exceptions import InvalidParams
 from tasks.models import STATUS_AT, Question, Run, RunQuerySet
 from tasks.reservations import CREDENTIALS, HOLDERS, INPUT
+from tasks.rows import db_time
 from tasks.status import Status
 
 RESERVED: Final = Q(root_id=F("id"))
@@ -65,7 +66,7 @@ def _filtered(runs: RunQuerySet, given: ListTasks) -> RunQuerySet:
     if given.status and given.status != "TASK_STATE_UNSPECIFIED":
         runs = FILTERS.get(given.status, _none)(runs)
     if given.status_timestamp_after:
-        runs = runs.annotate(status_at=STATUS_AT).filter(status_at__gte=_moment(given.status_timestamp_after))
+        runs = runs.annotate(status_at=STATUS_AT).filter(status_at__gte=_as_stored(_moment(given.status_timestamp_after)))
     return runs
 
 
@@ -84,6 +85,11 @@ def _moment(text: str) -> datetime:
     return moment
 
 
+def _as_stored(moment: datetime) -> Value:
+    """With all six digits: Django leaves out a fraction that is zero, and SQLite compares text."""
+    return Value(db_time(moment), output_field=TextField())
+
+
 def _token(run: Run) -> str:
     moment = run.finished_at or run.started_at or run.created_at
     return urlsafe_b64encode(f"{moment.isoformat()} {run.id}".encode()).decode()
@@ -98,4 +104,5 @@ def _beyond(token: str) -> Q:
         moment, run_id = datetime.min, ""
     if moment.utcoffset() != timedelta(0) or "\0" in run_id:
         raise InvalidParams([("pageToken", "is not a token of this server: begin again without one")])
-    return Q(status_at__lte=moment) & (Q(status_at__lt=moment) | Q(id__lt=run_id))
+    at = _as_stored(moment)
+    return Q(status_at__lte=at) & (Q(status_at__lt=at) | Q(id__lt=run_id))

@@ -1,0 +1,91 @@
+"""A2A, ListTasks: pages and times. Databases that keep times as text compare text."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from a2a.protocol.listing import list_tasks
+from a2a.protocol.params import ListTasks
+from accounts.callers import LOCAL
+from tasks.models import Run
+from tasks.rows import insert_many
+from tasks.status import Status
+from tests.a2a.protocol import SLOW, Agent, Json, data
+from tests.servers import until
+
+pytestmark = pytest.mark.both_engines
+
+MANY_PAGES = 20
+WHOLE_SECOND = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def working(alice: Agent) -> Iterator[list[Json]]:
+    """Tasks at work in a context of their own, until the test is over."""
+    context = f"context-{uuid.uuid4()}"
+    ids = [alice.start(data(SLOW, contextId=context))["id"] for _ in range(3)]
+    for task_id in ids:
+        until(lambda: alice.state(task_id) == "TASK_STATE_WORKING", seconds=30, what="the task at work")
+    yield [alice.get(task_id) for task_id in ids]
+    for task_id in ids:
+        alice.post("CancelTask", {"id": task_id})
+
+
+def pages_of(alice: Agent, context: str) -> Iterator[list[str]]:
+    """The ids, page by page, for as long as a list of a few Tasks may reasonably be."""
+    token = ""
+    for _ in range(MANY_PAGES):
+        page = alice.call("ListTasks", {"contextId": context, "pageSize": 1, "pageToken": token})
+        yield [task["id"] for task in page["tasks"]]
+        token = page["nextPageToken"]
+        if not token:
+            return
+
+
+def test_pages_end_though_their_tasks_do_not(alice: Agent, working: list[Json]) -> None:
+    by_time = sorted(working, key=lambda task: (task["status"]["timestamp"], task["id"]), reverse=True)
+    assert list(pages_of(alice, working[0]["contextId"])) == [[task["id"]] for task in by_time]
+
+
+def test_a_list_from_the_time_of_a_task_on_holds_that_task(alice: Agent, working: list[Json]) -> None:
+    for task in working:
+        params = {"contextId": task["contextId"], "statusTimestampAfter": task["status"]["timestamp"]}
+        assert task["id"] in [each["id"] for each in alice.call("ListTasks", params)["tasks"]]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("microsecond", [0, 1, 500_000])
+def test_no_fraction_of_a_second_is_special(microsecond: int) -> None:
+    moment = WHOLE_SECOND.replace(microsecond=microsecond)
+    names = ["a", "b", "c", "later", "sooner"]
+    starts = dict.fromkeys(names, moment) | {
+        "later": moment + timedelta(microseconds=1),
+        "sooner": moment - timedelta(microseconds=1),
+    }
+    insert_many([run_of(name, start) for name, start in starts.items()], Run)
+    given = ListTasks(page_size=1, context_id="fractions")
+    found = []
+    for _ in range(MANY_PAGES):
+        page = list_tasks(caller=LOCAL, given=given)
+        found += [task["id"] for task in page["tasks"]]
+        if not page["nextPageToken"]:
+            break
+        given = ListTasks(page_size=1, context_id="fractions", page_token=page["nextPageToken"])
+    assert found == ["later", "c", "b", "a", "sooner"]
+    after = ListTasks(context_id="fractions", status_timestamp_after=moment.isoformat())
+    assert [task["id"] for task in list_tasks(caller=LOCAL, given=after)["tasks"]] == ["later", "c", "b", "a"]
+
+
+def run_of(name: str, started_at: datetime) -> Run:
+    return Run(
+        id=name,
+        root_id=f"root-{name}",
+        target_id=f"root-{name}",
+        user_id=LOCAL.user_id,
+        context_id="fractions",
+        status=Status.IN_PROGRESS,
+        created_at=WHOLE_SECOND - timedelta(days=1),
+        started_at=started_at,
+    )
