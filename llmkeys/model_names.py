@@ -1,12 +1,20 @@
 """Whose model a name means, by LiteLLM's own tables. Import it in worker processes only: LiteLLM takes seconds and 200 MB."""
 
 import os
+import re
 from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import fetches a price list
 import litellm
 
-from llmkeys.providers import known_providers, normal_name
+from llmkeys.providers import PROVIDERS, known_providers, normal_name
+
+#: LiteLLM builds addresses of names, and takes some names for one: these characters would lead the key elsewhere.
+ADDRESS: Final = re.compile(r"://|[\s\\?#\x00-\x1f\x7f-\x9f]|(?:^|/)\.\.(?:/|$)")
+#: To ask LiteLLM about their models begins a login on a device.
+LOG_IN_WHEN_ASKED: Final = frozenset({"chatgpt", "github_copilot"})
 
 
 class UnknownModel(Exception):
@@ -19,12 +27,60 @@ class UnknownModel(Exception):
         super().__init__(self.message)
 
 
+class RefusedModel(Exception):
+    """A name that would send the key to somebody else than its provider."""
+
+    def __init__(self, model: str, why: str) -> None:
+        self.message = f"The model {model[:200]!r} is refused: {why}"
+        super().__init__(self.message)
+
+
+def refuse_addresses(model: str) -> None:
+    """Raises RefusedModel for a name with anything that makes an address of it, be it written as `%2e%2e`."""
+    prefix, slash, rest = model.partition("/")
+    name = rest if slash and normal_name(prefix) in known_providers() else model
+    if ADDRESS.search(name) or ADDRESS.search(unquote(name)):
+        raise RefusedModel(
+            model,
+            "a name has no '://', '..', backslash, '?', '#', white space or control character. An address is `params.api_base`.",
+        )
+
+
+def name_for_litellm(model: str, provider: str) -> str:
+    """The model as LiteLLM is to have it: a provider that only the operator knows speaks as OpenAI does."""
+    prefix, slash, rest = model.partition("/")
+    if not slash or prefix in PROVIDERS:
+        return model
+    return f"{provider}/{rest}" if provider in PROVIDERS else f"openai/{rest}"
+
+
+@lru_cache(maxsize=1000)
+def refuse_another_receiver(model: str, provider: str) -> None:
+    """Raises RefusedModel when LiteLLM would send the key to another provider: it takes some names of Azure for OpenAI's.
+
+    Raises UnknownModel.
+    """
+    if provider not in PROVIDERS - LOG_IN_WHEN_ASKED:
+        return
+    receiver = _by_litellm(name_for_litellm(model, provider))
+    if receiver != provider:
+        raise RefusedModel(
+            model,
+            f"LiteLLM would send it to {receiver}, with the key for {provider}. Name the model {receiver}/…, or take another.",
+        )
+
+
 @lru_cache(maxsize=1000)
 def provider_of(model: str) -> str:
     """The provider by the name under which keys are kept. Raises UnknownModel."""
     prefix, slash, _ = model.partition("/")
     if slash and normal_name(prefix) in known_providers():
         return normal_name(prefix)
+    return _by_litellm(model)
+
+
+def _by_litellm(model: str) -> str:
+    """Raises UnknownModel."""
     silent, litellm.suppress_debug_info = litellm.suppress_debug_info, True  # else it prints an advertisement
     try:
         return normal_name(litellm.get_llm_provider(model)[1])

@@ -16,8 +16,14 @@ import litellm
 import openai
 import orjson
 
-from llmkeys.model_names import UnknownModel, provider_of
-from llmkeys.providers import PROVIDERS
+from llmkeys.model_names import (
+    RefusedModel,
+    UnknownModel,
+    name_for_litellm,
+    provider_of,
+    refuse_addresses,
+    refuse_another_receiver,
+)
 from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks import lanes, metrics
 from tasks.executors.base import ExecutorError, Json, Stopped
@@ -83,9 +89,11 @@ async def _chunks(request: Mapping[str, Any]) -> AsyncIterator[Any]:
 
 
 async def access(prompt: Prompt) -> Credentials:
-    """Raises ExecutorError when the model or the key is not to be had."""
+    """Raises ExecutorError when the model or the key is not to be had. Of a model that is refused no key is looked up."""
     try:
+        refuse_addresses(prompt.model)
         provider = provider_of(prompt.model)
+        refuse_another_receiver(prompt.model, provider)
         granted = await lanes.read(
             credentials,
             run_id=prompt.run_id,
@@ -93,7 +101,7 @@ async def access(prompt: Prompt) -> Credentials:
             provider=provider,
             wants_api_base=prompt.api_base,
         )
-    except (UnknownModel, MissingKey) as error:
+    except (RefusedModel, UnknownModel, MissingKey) as error:
         raise ExecutorError(error.message, permanent=True) from None
     is_given_by_operator = granted.source in ("environment", "none") or (granted.api_base and not prompt.api_base)
     if provider in OF_THE_OPERATOR and not is_given_by_operator:
@@ -109,7 +117,7 @@ async def _request(prompt: Prompt, granted: Credentials, stack: AsyncExitStack) 
     """The arguments of LiteLLM. What is opened for it is closed with the stack."""
     key = granted.api_key.reveal() if granted.api_key else NO_KEY
     request = {
-        "model": _model_of_litellm(prompt.model, granted.provider),
+        "model": name_for_litellm(prompt.model, granted.provider),
         "messages": prompt.messages,
         "api_key": key,
         "stream": True,
@@ -123,14 +131,6 @@ async def _request(prompt: Prompt, granted: Credentials, stack: AsyncExitStack) 
     if prompt.api_base:
         request["client"] = await _guarded(prompt.api_base, granted.provider, key, stack)
     return request
-
-
-def _model_of_litellm(model: str, provider: str) -> str:
-    """A provider that only the operator knows speaks as OpenAI does."""
-    prefix, slash, rest = model.partition("/")
-    if not slash or prefix in PROVIDERS:
-        return model
-    return f"{provider}/{rest}" if provider in PROVIDERS else f"openai/{rest}"
 
 
 async def _guarded(api_base: str, provider: str, key: str, stack: AsyncExitStack) -> openai.AsyncOpenAI:
