@@ -16,7 +16,7 @@ from a2a.models import Message
 from a2a.protocol.asked import Asked
 from a2a.protocol.credentials import with_key
 from a2a.protocol.errors import TaskNotCancelable, UnsupportedOperation
-from a2a.protocol.meaning import Ask, AskForKey, Incoming, Meaning, Reject, RunStored, RunTree, Say, with_whole_numbers
+from a2a.protocol.meaning import Ask, AskForKey, Incoming, Meaning, Reject, RunStored, RunTree, Say, readable
 from a2a.protocol.objects import Json, agent_message
 from a2a.protocol.params import Message as GivenMessage
 from a2a.protocol.params import SendMessage
@@ -126,19 +126,24 @@ def _answered(run: Run, asked: Asked, given: SendMessage) -> Received:
     if not questions:
         raise InvalidParams([("message.metadata.nodeId", "names no task that waits for an answer. Leave it out")])
     question = questions[0]
+    answer = _answer_in(given.message)
     _store(run, message_of(question, context_id=run.context_id))
-    settle(question, answer=_answer_in(given.message), by=asked.caller.user_id)
+    settle(question, answer=answer, by=asked.caller.user_id)
     received = Received(run=run)
     _keep(received, asked, given, after=run.last_seq)
     return received
 
 
 def _answer_in(message: GivenMessage) -> Any:
-    """Data as it is, or what it calls the answer; else the text."""
-    data = next((with_whole_numbers(part.data) for part in message.parts if part.data is not UNSET), UNSET)
-    if data is not UNSET:
-        return data["answer"] if isinstance(data, dict) and "answer" in data else data
-    return "\n".join(part.text for part in message.parts if part.text is not UNSET)
+    """Data as it is, or what it calls the answer; else the text. Raises InvalidParams for null, and what `readable` raises."""
+    parts = [readable(part, index) for index, part in enumerate(message.to_json()["parts"])]
+    data = next((part["data"] for part in parts if "data" in part), UNSET)
+    if data is UNSET:
+        return "\n".join(part["text"] for part in parts)
+    answer = data["answer"] if isinstance(data, dict) and "answer" in data else data
+    if answer is None:
+        raise InvalidParams([("answer", "must not be null: that is no answer")])
+    return answer
 
 
 def _meaning(incoming: Incoming, asked: Asked, waiting: Run | None) -> Meaning:

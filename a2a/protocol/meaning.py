@@ -99,7 +99,7 @@ def meaning_of(incoming: Incoming) -> Meaning:
 
     Raises InvalidParams, ExecutorNotFound or ContentTypeNotSupported.
     """
-    parts = [_readable(part, index) for index, part in enumerate(incoming.message["parts"])]
+    parts = [readable(part, index) for index, part in enumerate(incoming.message["parts"])]
     data = next((part["data"] for part in parts if isinstance(part.get("data"), dict)), None)
     text = "\n".join(part["text"] for part in parts if "text" in part).strip()
     skill = _skill(data, incoming)
@@ -193,7 +193,7 @@ def _id_of(dependency: Any) -> str:
     return named if isinstance(named, str) else ""
 
 
-def _readable(part: Json, index: int) -> Json:
+def readable(part: Json, index: int) -> Json:
     """The part as text or data. A file comes with the message, as JSON or plain text. Raises ContentTypeNotSupported."""
     media_type = part.get("mediaType", "").partition(";")[0].strip().lower()
     if media_type and media_type not in INPUT_MODES and not ("text" in part and media_type.startswith("text/")):
@@ -201,18 +201,18 @@ def _readable(part: Json, index: int) -> Json:
             f"message.parts[{index}]: the media type {media_type!r} is not supported. Send {' or '.join(INPUT_MODES)}."
         )
     if "data" in part:
-        return part | {"data": with_whole_numbers(part["data"])}
+        return part | {"data": _with_whole_numbers(part["data"])}
     if "url" in part:
         raise ContentTypeNotSupported(f"message.parts[{index}]: a file by URL is not fetched. Send its content.")
     return _content(part["raw"], media_type, index) if "raw" in part else part
 
 
-def with_whole_numbers(value: Any) -> Any:
+def _with_whole_numbers(value: Any) -> Any:
     """The value with 2 for 2.0: clients that keep data in Protocol Buffers, as the official ones do, know no whole numbers."""
     if isinstance(value, dict):
-        return {name: with_whole_numbers(item) for name, item in value.items()}
+        return {name: _with_whole_numbers(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [with_whole_numbers(item) for item in value]
+        return [_with_whole_numbers(item) for item in value]
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT
     return int(value) if is_whole else value
 

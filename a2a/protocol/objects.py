@@ -6,6 +6,7 @@ What is ours goes into `metadata`: the protocol's own objects take no other fiel
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -141,7 +142,17 @@ def artifacts_of(facts: Facts) -> list[Json]:
 def artifact_of(node: Node) -> Json:
     known = {"nodeId": node.id, "parentId": node.parent_id, "executor": node.executor_id}
     metadata = {name: value for name, value in known.items() if value is not None}
-    return {"artifactId": node.id, "name": node.name, "parts": parts_of(node.result), "metadata": metadata}
+    return {
+        "artifactId": _artifact_id(node.id),
+        "name": node.name,
+        "parts": parts_of(node.result),
+        "metadata": metadata,
+    }
+
+
+def _artifact_id(node_id: str) -> str:
+    """The task's id, but for `result`, which is taken: that, and what would then collide with it, has one more underscore before it."""
+    return f"_{node_id}" if node_id.lstrip("_") == RESULT else node_id
 
 
 def result_artifact(result: Any) -> Json:
@@ -200,7 +211,29 @@ def _are_parts(value: Any) -> bool:
 
 
 def _is_part(value: Any) -> bool:
+    """Whether it is a Part, exactly: one of four kinds of content, and every field of its type (A2A 1.0, section 4.1.6)."""
     if not isinstance(value, dict) or not value.keys() <= {*PART_KINDS, "filename", "mediaType", "metadata"}:
         return False
     kinds = [kind for kind in PART_KINDS if kind in value]
-    return len(kinds) == 1 and (kinds[0] == "data" or isinstance(value[kinds[0]], str))
+    return len(kinds) == 1 and all(_fits(name, item) for name, item in value.items())
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether the field of a Part may have the value."""
+    match name:
+        case "data":
+            return True
+        case "metadata":
+            return isinstance(value, dict)
+        case "raw":
+            return isinstance(value, str) and _is_base64(value)
+        case _:
+            return isinstance(value, str)
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        b64decode(text, validate=True)
+    except ValueError:
+        return False
+    return True

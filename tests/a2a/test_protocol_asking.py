@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.a2a.protocol import ECHO, SETTINGS, Agent, Json, agent_of, data, states_of, text
+from tests.a2a.protocol import ECHO, SETTINGS, Agent, Json, agent_of, data, message, states_of, text
 from tests.a2a.schemas import check
 from tests.receiver import receiving
 from tests.servers import PYTHON, ROOT, Server, environment_of, new_database, running_server, until
@@ -95,6 +95,43 @@ def test_an_answer_may_be_data(alice: Agent, given: Any, answer: Any) -> None:
     asking = alice.send(data({"skill": "approval_executor", "inputs": {"question": "What?"}}))
     done = alice.send(data(given, taskId=asking["id"]))
     assert done["artifacts"][-1]["parts"][0]["data"]["answer"] == answer
+
+
+@pytest.mark.parametrize(
+    ("parts", "answer"),
+    [
+        ([{"raw": "aGVsbG8=", "mediaType": "text/plain"}], "hello"),
+        ([{"raw": "aGVsbG8="}, {"text": "there"}], "hello\nthere"),
+        ([{"raw": "eyJhbnN3ZXIiOjd9", "mediaType": "application/json"}], 7),
+        ([{"raw": "WzEsMl0=", "mediaType": "application/json; charset=utf-8"}], [1, 2]),
+    ],
+)
+def test_an_answer_may_be_a_file(alice: Agent, parts: list[Json], answer: Any) -> None:
+    asking = alice.send(data({"skill": "approval_executor", "inputs": {"question": "What?"}}))
+    done = alice.send(message(*parts, taskId=asking["id"]))
+    assert done["artifacts"][-1]["parts"][0]["data"]["answer"] == answer
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "field"),
+    [
+        ({"raw": "aGk=", "mediaType": "application/x-unsupported"}, -32005, None),
+        ({"url": "https://example.com/a.txt", "mediaType": "text/plain"}, -32005, None),
+        ({"raw": "%", "mediaType": "text/plain"}, -32602, "message.parts[0].raw"),
+        ({"data": None}, -32602, "answer"),
+        ({"data": {"answer": None}}, -32602, "answer"),
+        ({"raw": "bnVsbA==", "mediaType": "application/json"}, -32602, "answer"),
+    ],
+)
+def test_what_is_no_answer_is_refused_and_the_question_stays(
+    alice: Agent, part: Json, code: int, field: str | None
+) -> None:
+    asking = alice.send(data({"skill": "approval_executor", "inputs": {"question": "What?"}}))
+    error = alice.error("SendMessage", {"message": message(part, taskId=asking["id"])})
+    named = [violation["field"] for violation in error["data"][0].get("fieldViolations", [])]
+    assert (error["code"], named) == (code, [field] if field else [])
+    assert alice.get(asking["id"]) == asking
+    alice.call("CancelTask", {"id": asking["id"]})
 
 
 def test_with_several_questions_the_first_is_asked_first_and_each_can_be_named(alice: Agent) -> None:

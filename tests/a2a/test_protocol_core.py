@@ -97,6 +97,43 @@ def test_a_result_of_parts_is_shown_as_these_parts(alice: Agent) -> None:
     assert task["artifacts"][-1]["parts"] == parts
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"raw": "%"},
+        {"raw": "aGk"},
+        {"raw": 7},
+        {"url": 7},
+        {"text": None},
+        {"text": "hi", "filename": 7},
+        {"text": "hi", "mediaType": ["text/plain"]},
+        {"text": "hi", "metadata": "none"},
+        {"text": "hi", "data": 7},
+        {"text": "hi", "colour": "red"},
+    ],
+)
+def test_a_result_of_malformed_parts_is_data_like_any_other(alice: Agent, part: Json) -> None:
+    parts = [{"text": "well"}, part]
+    task = alice.send(data({"skill": "echo_executor", "inputs": {"parts": parts}}))
+    assert task["artifacts"][-1]["parts"] == [{"data": {"parts": parts}}]
+
+
+def test_each_artifact_has_an_id_of_its_own(alice: Agent) -> None:
+    tree = {
+        "tasks": [
+            {"id": "result", "name": "echo_executor", "dependencies": ["_result"], "inputs": {"a": 1}},
+            {"id": "_result", "name": "echo_executor", "parent_id": "result", "inputs": {"a": 2}},
+        ]
+    }
+    stream = alice.streamed("SendStreamingMessage", {"message": data(tree)})
+    streamed = [each["artifactUpdate"]["artifact"] for each in stream if "artifactUpdate" in each]
+    shown = alice.get(stream[0]["task"]["id"])["artifacts"]
+    assert len({artifact["artifactId"] for artifact in shown}) == 3
+    assert shown[-1]["artifactId"] == "result"
+    by_id = {artifact["artifactId"]: artifact for artifact in shown}
+    assert {artifact["artifactId"]: artifact for artifact in streamed} == by_id
+
+
 def test_a_whole_number_that_came_as_a_float_is_one(alice: Agent) -> None:
     tree = {"tasks": [{"name": "echo_executor", "priority": 1.0, "inputs": {"n": 7.0, "half": 0.5}}]}
     task = alice.send(data(tree))
