@@ -21,6 +21,7 @@ from tasks.tree import Node, Plan, children_of, descendants, scope_of
 
 Json = dict[str, Any]
 BY_REQUEST: Final = "Cancelled by request"
+NOT_YET: Final = "The request is stored; its worker has not carried it out yet."
 ANSWER_SECONDS: Final = 5.0
 """So long the reply waits for the worker: an executor has two seconds to stop."""
 PENDING: Final = "SELECT run_id, task_id, force, message FROM tasks_cancelrequest ORDER BY id LIMIT 10000"
@@ -28,11 +29,21 @@ PENDING: Final = "SELECT run_id, task_id, force, message FROM tasks_cancelreques
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What became of one id: the task, if the caller has one of that id, and the run that has to stop it, if one does."""
+    """What became of one id: the task, if the caller has one of that id, and the run that has to stop it, if one does.
+
+    `below`: what the run has yet to do below a task that has ended itself.
+    """
 
     task_id: str
     task: Task | None
     run: Run | None
+    below: frozenset[str] = frozenset()
+
+    @property
+    def awaited(self) -> set[str]:
+        """The tasks that have to end; none for a root that has not: then the whole run has to."""
+        is_whole = self.task is not None and self.task.is_root
+        return set(self.below) or (set() if is_whole else {self.task_id})
 
 
 async def cancel_tasks(
@@ -59,9 +70,10 @@ def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -
         run.root_id: run for run in Run.objects.unfinished().filter(root_id__in={t.root_id for t in found.values()})
     }
     asked = [
-        Asked(task_id=task_id, task=task, run=_cancel_unrun(task, runs.get(task.root_id), message) if task else None)
+        _asked(found[task_id], runs.get(found[task_id].root_id), message)
+        if task_id in found
+        else Asked(task_id=task_id, task=None, run=None)
         for task_id in task_ids
-        for task in [found.get(task_id)]
     ]
     CancelRequest.objects.bulk_create(
         [
@@ -76,10 +88,22 @@ def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -
     return asked
 
 
+def _asked(task: Task, run: Run | None, message: str) -> Asked:
+    """A task that has ended may still have something below it at work."""
+    if not Status(task.status).is_terminal:
+        return Asked(task_id=task.id, task=task, run=_cancel_unrun(task, run, message))
+    below = _open_below(task, run) if run is not None else frozenset()
+    return Asked(task_id=task.id, task=task, run=run if below else None, below=below)
+
+
+def _open_below(task: Task, run: Run) -> frozenset[str]:
+    nodes = [node_of(each) for each in Task.objects.tree(task.root_id)]
+    is_open = {node.id for node in nodes if not node.status.is_terminal}
+    return frozenset(is_open & scope_of(run.target_id, nodes) & {*descendants(task.id, children_of(nodes))})
+
+
 def _cancel_unrun(task: Task, run: Run | None, message: str) -> Run | None:
     """End what no run covers, as the rules of the tree say. Returns the run, if the rest is left to it."""
-    if Status(task.status).is_terminal:
-        return None
     if run is not None and run.target_id == run.root_id:
         return run  # it covers the whole tree
     tree = list(Task.objects.tree(task.root_id))
@@ -114,33 +138,42 @@ def _count(tree: Iterable[Task], ended: Mapping[str, Status]) -> None:
 
 
 async def _stopped(one: Asked) -> None:
-    """Return when the run says that the task has ended, with a root the whole tree, or when it takes too long to say so."""
-    if one.task is None or one.run is None or Status(one.task.status).is_terminal:
-        return
+    """Return when the run says that what is awaited has ended, or when it takes too long to say so."""
+    assert one.run is not None  # noqa: S101  (the callers look)
+    awaited = one.awaited
     try:
         async with asyncio.timeout(ANSWER_SECONDS), aclosing(events.follow(one.run.id, after=one.run.last_seq)) as log:
             async for event in log:
-                if event["task_id"] == one.task_id and Status(event["status"]).is_terminal and not one.task.is_root:
-                    return
+                if event["task_id"] in awaited and Status(event["status"]).is_terminal:
+                    awaited.remove(event["task_id"])
+                    if not awaited:
+                        return
     except TimeoutError:
         return  # the answer says so
 
 
 def answers(*, asked: Sequence[Asked]) -> list[Json]:
-    now = Task.objects.in_bulk([one.task_id for one in asked if one.task])
-    return [_answer(one, now.get(one.task_id)) for one in asked]
+    now = Task.objects.in_bulk({one.task_id for one in asked if one.task}.union(*(one.below for one in asked)))
+    return [_answer(one, now) for one in asked]
 
 
-def _answer(one: Asked, now: Task | None) -> Json:
+def _answer(one: Asked, tasks: Mapping[str, Task]) -> Json:
+    now = tasks.get(one.task_id)
     if one.task is None or now is None:
         return _said(one.task_id, "failed", "Task not found. Check the id, and that the task belongs to you.", None)
+    if one.below and all(Status(tasks[each].status).is_terminal for each in one.below & tasks.keys()):
+        return _said(
+            one.task_id, "cancelled", f"The task was {one.task.status}; what ran below it has been stopped.", now
+        )
+    if one.below:
+        return _said(one.task_id, "failed", NOT_YET, now)
     if Status(one.task.status).is_terminal:
         return _said(one.task_id, "failed", f"The task is {one.task.status} already.", now)
     if now.status == Status.CANCELLED:
         return _said(one.task_id, "cancelled", now.error or BY_REQUEST, now)
     if Status(now.status).is_terminal:
         return _said(one.task_id, "failed", f"The task was {now.status} before it could be cancelled.", now)
-    return _said(one.task_id, "failed", "The request is stored; its worker has not carried it out yet.", now)
+    return _said(one.task_id, "failed", NOT_YET, now)
 
 
 def _said(task_id: str, status: str, message: str, now: Task | None) -> Json:

@@ -80,6 +80,8 @@ def answer(*, caller: Caller, task_id: str, answer: Any, comment: str | None = N
 @transaction.atomic
 def settle(question: Question, *, answer: Any, by: str, comment: str | None = None) -> Question:
     """Answer this very question. Raises as `answer` does."""
+    if answer is None:
+        raise InvalidParams([("answer", "is null: that is no answer")])
     if question.options and answer not in question.options:
         offered = ", ".join(map(repr, question.options))
         raise InvalidParams([("answer", f"was not offered: expected one of {offered}")])
@@ -116,7 +118,10 @@ def _asked(row: tuple[Any, ...]) -> Asked:
         expires_at = expires_at.replace(tzinfo=UTC)
     reply = None
     if answered_at is not None:
-        reply = Reply(answer=orjson.loads(answer), by=by, comment=comment, memo=orjson.loads(memo))
+        # Null in the database can only be somebody else's doing; one such row must not keep a worker from all others.
+        reply = Reply(
+            answer=None if answer is None else orjson.loads(answer), by=by, comment=comment, memo=orjson.loads(memo)
+        )
     return Asked(
         id=question_id,
         task_id=task_id,

@@ -125,12 +125,15 @@ class Tree:
             self.tasks[task_id].starts = 0
         self.run = Run(id=run_id, target_id=target_id, scope=scope, todo=todo)
 
-    def cancel(self, task_id: str, message: str) -> None:
-        """What is in no run ends at once, with all that required it. Of a run, `settle` draws the consequences."""
-        if self.tasks[task_id].status in OVER:
-            return
-        doomed = [self.tasks[each] for each in self.below(task_id) if self.tasks[each].status not in OVER]
+    def cancel(self, task_id: str, message: str) -> bool:
+        """What is in no run ends at once, with all that required it. Of a run, `settle` draws the consequences.
+
+        Below a task that is over only the run is stopped. False: there was nothing to cancel.
+        """
         scope = self.run.scope if self.run else set()
+        doomed = [self.tasks[each] for each in self.below(task_id) if self.tasks[each].status not in OVER]
+        if self.tasks[task_id].status in OVER:
+            doomed = [task for task in doomed if task.id in scope]
         for task in doomed:
             is_at_work = self.run is not None and task.id in self.run.live
             task.end(
@@ -140,6 +143,7 @@ class Tree:
             self.run.cancels |= {task.id: message for task in doomed if task.id in scope}
         if not scope.issuperset(task.id for task in doomed):
             self._repeat(self._block, self.tasks.keys() - scope)
+        return bool(doomed)
 
     def settle(self) -> None:
         """The run goes on until nothing changes by itself."""

@@ -86,10 +86,9 @@ class Play(RuleBasedStateMachine):
 
     def _cancel(self, tree: Tree, task_id: str, *, force: bool = False) -> list[tuple[cancels.Asked, str]]:
         """The request, and how it should be answered."""
-        was_open = tree.tasks[task_id].status not in OVER
-        tree.cancel(task_id, MESSAGE)
+        is_news = tree.cancel(task_id, MESSAGE)
         asked = cancels.ask(caller=LOCAL, task_ids=[task_id], force=force, message=MESSAGE)
-        return [(one, CANCELLED if was_open else FAILED) for one in asked]
+        return [(one, CANCELLED if is_news else FAILED) for one in asked]
 
     def _end_what_was_left(self, tree: Tree, what: str) -> None:
         if run := tree.run:

@@ -89,6 +89,30 @@ def test_a_cancel_that_a_crash_cut_in_two_is_completed_as_one(worker: WorkerThre
     assert result_of(run).run.status == "cancelled"
 
 
+async def test_what_runs_below_a_task_that_has_ended_is_stopped_with_it(stage: Stage) -> None:
+    """A root that is no group may complete long before what is below it."""
+    echo = {"name": "echo_executor"}
+    tree = [{"id": "r", **echo}, {"id": "p", "parent_id": "r", **echo}]
+    tree += [script("a", parent_id="p"), script("b", parent_id="r")]
+    ended, at_work = {"r": "completed", "p": "completed"}, {"a": "in_progress", "b": "in_progress"}
+    execution = await sync_to_async(services.execute_tree)(caller=LOCAL, tasks=tree)
+    stage.bear().wake()
+    await asyncio.to_thread(stage.until_nothing, lambda: statuses() != ended | at_work and "it has not begun")
+    async with asyncio.timeout(cancels.ANSWER_SECONDS / 2):
+        (part,) = await cancels.cancel_tasks(LOCAL, task_ids=["p"])
+        assert (part["status"], part["current_status"]) == ("cancelled", "completed")
+        assert await sync_to_async(statuses)() == ended | at_work | {"a": "cancelled"}
+        (whole,) = await cancels.cancel_tasks(LOCAL, task_ids=["r"])
+    assert (whole["status"], whole["message"]) == (
+        "cancelled",
+        "The task was completed; what ran below it has been stopped.",
+    )
+    await asyncio.to_thread(stage.until_nothing, lambda: Run.objects.filter(finished_at=None))
+    assert (await sync_to_async(result_of)(execution.run)).run.status == "cancelled"
+    (again,) = await cancels.cancel_tasks(LOCAL, task_ids=["r"])
+    assert (again["status"], again["message"]) == ("failed", "The task is completed already.")
+
+
 async def test_what_a_run_does_not_cover_ends_at_once_and_the_rest_with_the_run(stage: Stage) -> None:
     """The run is b's; of the tree that is cancelled, a, c and the root are not in it."""
     tree = group("g", script("a"), script("b"), script("c", dependencies=["a"]))
