@@ -1,5 +1,6 @@
 """What people keep here for themselves: keys for language models, and keys for their programs."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
@@ -23,6 +24,8 @@ from tasks.dashboard.pages import Context, page, shown, told
 TEMPLATE: Final = "dashboard/settings.html"
 #: Named first, since most keys are theirs.
 USUAL: Final = ("openai", "anthropic", "gemini", "mistral", "groq")
+MAX_DAYS: Final = 3650
+DAYS: Final = re.compile(r"[1-9][0-9]{0,3}")
 
 
 @page()
@@ -58,8 +61,11 @@ async def delete_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
 @page("POST")
 async def create_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     """A new key for a program. Only this answer shows it: nothing keeps its text."""
-    days = request.POST.get("days", "")
-    lifetime = timedelta(days=int(days)) if days.isdecimal() and 0 < int(days) <= 3650 else None
+    try:
+        lifetime = _lifetime(request.POST.get("days"))
+    except ValueError as error:
+        context = await _context(caller) | {"days_problem": str(error)}
+        return await shown(request, caller, TEMPLATE, context, status=422)
     is_read_only = "read_only" in request.POST
     name = request.POST.get("name", "").strip()
 
@@ -82,6 +88,15 @@ async def revoke_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     except Refused as error:
         return await _refused(request, caller, str(error))
     return _done(request, f"The key “{key.name}” is revoked.")
+
+
+def _lifetime(days: str | None) -> timedelta | None:
+    """How long a key is to work; only an empty field means without an end. Raises ValueError."""
+    if days == "":
+        return None
+    if days is None or not DAYS.fullmatch(days) or int(days) > MAX_DAYS:
+        raise ValueError(f"Write 1 to {MAX_DAYS} days in digits, or nothing for a key without an end.")
+    return timedelta(days=int(days))
 
 
 async def _context(caller: Caller) -> Context:

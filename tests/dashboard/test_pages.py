@@ -151,6 +151,27 @@ def test_an_api_key_is_shown_once_works_and_is_revoked(as_: As, guarded: Server)
     assert guarded.http.post("/tasks", json={}, headers=headers).status_code == 401
 
 
+@pytest.mark.parametrize(
+    "days",
+    ["0", "-1", "3651", "9999", "30d", "1.5", " 30", "+30", "²", "٣", "9" * 5000, None],
+    ids=lambda days: str(days)[:9],
+)
+def test_no_key_is_made_when_its_end_is_not_understood(as_: As, days: str | None) -> None:
+    fields = {} if days is None else {"days": days}
+    response = post(as_("alice"), "/ui/settings/api-keys/", name="misread", **fields)
+    assert response.status_code == 422
+    assert '<span class="problem">Write 1 to 3650 days' in response.text
+    assert "misread" not in page(as_("alice"), "/ui/settings/")
+
+
+@pytest.mark.parametrize(("days", "ends"), [("1", True), ("3650", True), ("", False)])
+def test_only_a_key_without_days_has_no_end(as_: As, days: str, ends: bool) -> None:
+    name = f"days-{days or 'none'}"
+    assert post(as_("alice"), "/ui/settings/api-keys/", name=name, days=days).status_code == 200
+    (row,) = re.findall(rf"<tr><td>{name}</td>.*", page(as_("alice"), "/ui/settings/"))
+    assert re.search(r"<td>\d+ \w+ 20\d\d</td>", row) if ends else row.count(">never<") == 2
+
+
 def test_what_a_task_asks_is_answered_by_its_owner(as_: As, guarded: Server) -> None:
     tree = '[{"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": {"question": "Really?", "options": ["yes", "no"]}}]'
     location = post(as_("alice"), "/ui/new/tree/", tree=tree, then="run").headers["Location"]
