@@ -31,6 +31,8 @@ MAX_PER_HOST: Final = MAX_AT_ONCE // 4
 """So many of them at most lead to one host: one that hangs leaves places to others."""
 MAX_FAILURES: Final = 10
 """So many events in a row that could not be delivered disable a webhook."""
+MOST_REQUESTS: Final = 2
+"""So many make one try of an event at most (`Request.then`)."""
 SPARE_SECONDS: Final = 20
 """A claim outlives its try by so much: for the database, and a machine that is busy."""
 BACKOFF: Final = Retry(backoff_seconds=1.0, backoff_factor=2.0, max_backoff_seconds=900.0)
@@ -129,7 +131,7 @@ def _held(webhook: Webhook, owner: str) -> Any:
 
 
 def _lease_end() -> Any:
-    return Now() + timedelta(seconds=settings.APFLOW.webhooks.timeout_seconds + SPARE_SECONDS)
+    return Now() + timedelta(seconds=MOST_REQUESTS * settings.APFLOW.webhooks.timeout_seconds + SPARE_SECONDS)
 
 
 def _outcome(webhook: Webhook, event: Json, answer: Answer | None) -> tuple[str, Json]:

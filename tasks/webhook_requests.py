@@ -25,10 +25,11 @@ PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is sent for one event, beside the headers that the client itself chose."""
+    """What is sent for one event, beside the headers that the client itself chose; `then` once this has arrived, if the event means two."""
 
     body: bytes
     headers: Mapping[str, str]
+    then: "Request | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +71,24 @@ def request_of(webhook: Webhook, event: Json) -> Request | None:
     secrets = secrets_of(webhook)
     render: Renderer = import_string(settings.APFLOW_WEBHOOK_RENDERERS[webhook.kind])
     request = render(webhook, event, secrets)
-    return request and Request(body=request.body, headers={**secrets.headers, **request.headers})
+    return request and _with_headers(request, secrets.headers)
+
+
+def _with_headers(request: Request, headers: Mapping[str, str]) -> Request:
+    then = request.then and _with_headers(request.then, headers)
+    return Request(body=request.body, headers={**headers, **request.headers}, then=then)
 
 
 async def send(webhook: Webhook, request: Request) -> Answer:
-    """One try. Follows no redirect, reads no body, and takes no longer than `webhooks.timeout_seconds`."""
+    """One try of all that the event means: what is refused in the middle begins again from its beginning."""
+    answer = await _sent(webhook, request)
+    if answer.error is not None or request.then is None:
+        return answer
+    return await send(webhook, request.then)
+
+
+async def _sent(webhook: Webhook, request: Request) -> Answer:
+    """Follows no redirect, reads no body, and takes no longer than `webhooks.timeout_seconds`."""
     try:
         reply = await fetch(
             webhook.method,

@@ -87,13 +87,15 @@ def _shown(webhook: Webhook) -> Json:
 
 
 def render(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
-    """For 1.0: the StreamResponse that a stream would send."""
-    if event["type"] == "final":
-        _, task = task_of(run_id=webhook.run_id, history_length=0)
-        body = last_updates(task, event=event)[-1]
-    else:
-        body = update_of(event, context_id=webhook.run.context_id, nodes=node_of(task_id=event["task_id"]))
-    return Request(body=orjson.dumps(body), headers=_headers(secrets, "application/a2a+json"))
+    """For 1.0: each StreamResponse that a stream would send."""
+    headers = _headers(secrets, "application/a2a+json")
+    if event["type"] != "final":
+        update = update_of(event, context_id=webhook.run.context_id, nodes=node_of(task_id=event["task_id"]))
+        return Request(body=orjson.dumps(update), headers=headers)
+    _, task = task_of(run_id=webhook.run_id, history_length=0)
+    *before, last = [orjson.dumps(update) for update in last_updates(task, event=event)]
+    request = Request(body=last, headers=headers)
+    return Request(body=before[0], headers=headers, then=request) if before else request
 
 
 def render_0_3(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:

@@ -134,8 +134,11 @@ def test_what_happens_arrives_in_its_order_with_the_credentials(alice: Agent, re
     updates = [next(iter(delivery.event.values())) for delivery in deliveries]
     assert {update["taskId"] for update in updates} == {task["id"]}
     numbers = [update["metadata"]["seq"] for update in updates]
-    assert numbers == list(range(1, len(numbers) + 1))
-    assert updates[-1]["status"] == alice.get(task["id"])["status"]
+    assert numbers == [*range(1, numbers[-1] + 1), numbers[-1]]  # the end is two: the result, and the status that stays
+    done = alice.get(task["id"])
+    assert updates[-1]["status"] == done["status"]
+    artifacts = {update["artifact"]["artifactId"]: update["artifact"] for update in updates if "artifact" in update}
+    assert artifacts == {artifact["artifactId"]: artifact for artifact in done["artifacts"]}
 
 
 def test_a_question_arrives_too_and_what_comes_of_its_answer(alice: Agent, receiver: Receiver) -> None:
@@ -151,6 +154,17 @@ def test_a_receiver_that_fails_is_tried_again(alice: Agent, receiver: Receiver) 
     alice.send(data(ECHO), taskPushNotificationConfig={"url": receiver.url})
     first, second = until_over(receiver)[:2]
     assert first.body == second.body
+
+
+def test_the_end_comes_again_as_a_whole_until_all_of_it_has_arrived(alice: Agent, receiver: Receiver) -> None:
+    alice.send(data(ECHO), taskPushNotificationConfig={"url": receiver.url})
+    count = len(until_over(receiver))
+    receiver.received.clear()
+    receiver.answer(*[200] * (count - 1), 500)
+    alice.send(data(ECHO), taskPushNotificationConfig={"url": receiver.url})
+    until(lambda: len(receiver.received) == count + 2, seconds=30, what="the end for the second time")
+    bodies = [delivery.body for delivery in receiver.received]
+    assert bodies[count - 2 : count] == bodies[count:]
 
 
 def test_to_a_client_of_0_3_the_task_is_sent(old_alice: Agent, receiver: Receiver) -> None:
