@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from accounts.callers import Caller
-from tasks.dashboard.listing import StatusBar, bar_of
+from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
 from tasks.loading import node_of
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.queries import get_task
@@ -92,6 +92,15 @@ class Picture:
     @property
     def done_count(self) -> int:
         return sum(number for status, number in self.counts.items() if Status(status).is_terminal)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run has worked, as the list says it: what it waited before is in the timeline."""
+        return seconds_of(self.run)
+
+    @property
+    def started_ms(self) -> int | None:
+        return round(self.run.started_at.timestamp() * 1000) if self.run and self.run.started_at else None
 
     @property
     def axis(self) -> list[int]:

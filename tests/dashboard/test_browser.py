@@ -122,6 +122,62 @@ def test_a_question_shows_up_everywhere_and_its_answer_lets_the_tree_go_on(
     expect(home.locator("[data-questions]")).to_be_hidden()
 
 
+def test_what_failed_is_shown_while_the_rest_still_runs(home: Page, server: Server, make: Make, tmp_path: Path) -> None:
+    failing, lasting = tmp_path / "failing", tmp_path / "lasting"
+    prefix = make(
+        root("Half broken work", "b", "c"),
+        step("a", gate=str(failing), then="fail"),
+        step("b", "a"),
+        step("c", gate=str(lasting)),
+        execute=True,
+    )
+    open_tree(home, server, f"{prefix}-c")
+    expect(home.locator(STATUSES)).to_have_text("running")
+    home.get_by_role("button", name="More").click()
+    failing.touch()
+    expect(line(home, "Step a")).to_have_class(re.compile("failed"))
+    expect(home.get_by_role("button", name="Run it from code")).to_be_visible()  # an open menu is not taken away
+    home.keyboard.press("Escape")
+    expect(home.get_by_label("What failed")).to_contain_text("It failed, as it was told to.")
+    expect(home.locator(STATUSES)).to_have_text("running")
+    lasting.touch()
+    expect(home.locator(STATUSES)).to_have_text("failed")
+
+
+def test_a_page_that_was_there_before_the_work_says_that_it_runs(
+    home: Page, server: Server, make: Make, tmp_path: Path
+) -> None:
+    gates = [tmp_path / name for name in ("a", "b")]
+    steps = [step("a", gate=str(gates[0])), step("b", "a", gate=str(gates[1]))]
+    prefix = make(root("Early page", "b"), *steps, execute=True)
+    open_tree(home, server, f"{prefix}-root")
+    expect(line(home, "Step a")).to_have_class(re.compile("in_progress"))
+    # As the server writes it when nobody works on the run yet.
+    home.locator(f"{STATUSES} .status").evaluate("status => { status.className = 'status pending'; }")
+    gates[0].touch()
+    expect(home.locator(f"{STATUSES} .in_progress")).to_have_text("running")
+    gates[1].touch()
+    expect(home.locator(STATUSES)).to_have_text("completed")
+
+
+def test_an_answer_from_elsewhere_takes_the_question_off_the_page(
+    home: Page, server: Server, make: Make, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    ask = step("a", question="Ship it?", options=["yes", "no"]) | {"schemas": {"method": "approval_executor"}}
+    prefix = make(root("Answered work", "a", "b"), ask, step("b", "a", gate=str(gate)), execute=True)
+    open_tree(home, server, f"{prefix}-root")
+    banner, badge = home.get_by_label("What waits for an answer"), home.locator("[data-questions]")
+    expect(banner).to_contain_text("Ship it?")
+    expect(badge).to_have_text("1")
+    server.rpc("tasks.answer", {"task_id": f"{prefix}-a", "answer": "yes"})
+    expect(banner).to_have_count(0)
+    expect(badge).to_be_hidden()
+    expect(home.locator(STATUSES)).to_have_text("running")
+    gate.touch()
+    expect(home.locator(STATUSES)).to_have_text("completed")
+
+
 def test_why_a_tree_failed_comes_first(home: Page, server: Server, finished: Make) -> None:
     prefix = finished(root("Broken work", "b"), step("a", then="fail"), step("b", "a"))
     open_tree(home, server, f"{prefix}-root")

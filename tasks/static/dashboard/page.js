@@ -48,7 +48,7 @@ function press(event) {
   if (event.key === "?") showKeys();
   else if (event.key === "j") move(1);
   else if (event.key === "k") move(-1);
-  else if (event.key === "/" && !target) location.assign("/");
+  else if (event.key === "/" && !target) location.assign("/#search");
   else if (target) target.matches("input") ? target.focus() : target.click();
   else return;
   event.preventDefault();
@@ -56,10 +56,30 @@ function press(event) {
 
 async function copy(button) {
   const text = button.dataset.copy ?? button.parentElement.querySelector("pre").textContent;
-  await navigator.clipboard.writeText(text);
   button.dataset.was ??= button.innerHTML;
-  button.textContent = "Copied";
+  button.textContent = (await isOnClipboard(text)) || isCopiedBySelection(text, button) ? "Copied" : "Not copied: select and copy it yourself";
   setTimeout(() => { button.innerHTML = button.dataset.was; }, 1400);
+}
+
+// Browsers lend the clipboard only to pages that come over TLS or from this machine.
+async function isOnClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// It is selected beside the button: a dialog keeps the focus to itself.
+function isCopiedBySelection(text, button) {
+  const field = Object.assign(document.createElement("textarea"), { value: text, readOnly: true, className: "visually-hidden" });
+  button.after(field);
+  field.select();
+  const isCopied = document.execCommand("copy");
+  field.remove();
+  button.focus();
+  return isCopied;
 }
 
 function ago(moment) {
@@ -71,10 +91,23 @@ function ago(moment) {
 }
 
 function keepTimesTrue() {
-  for (const time of document.querySelectorAll("time[datetime]")) {
+  for (const time of document.querySelectorAll("time[datetime]:not([data-clock])")) {
     const text = ago(Date.parse(time.dateTime));
     if (text) time.textContent = text;
   }
+}
+
+// When it was by the clock of whoever reads, and for those who point at it by that of the server.
+export function clock(time) {
+  const moment = new Date(time.dateTime);
+  const two = (number) => String(number).padStart(2, "0");
+  time.textContent = `${two(moment.getHours())}:${two(moment.getMinutes())}:${two(moment.getSeconds())}.${String(moment.getMilliseconds()).padStart(3, "0")}`;
+  time.title = moment.toISOString().replace("T", " ").replace("Z", " UTC");
+  time.dataset.clock = "";
+}
+
+export function showClocks(part) {
+  part.querySelectorAll("time[data-clock]").forEach(clock);
 }
 
 // How many questions wait for an answer, in the menu.
@@ -91,3 +124,5 @@ document.addEventListener("click", (event) => {
   if (button) copy(button);
 });
 setInterval(keepTimesTrue, 10_000);
+showClocks(document);
+if (location.hash === "#search") document.querySelector("#search")?.focus();

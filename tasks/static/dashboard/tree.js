@@ -1,6 +1,7 @@
 // The page of a tree: takes the events of its run and shows what they change. It asks the server for nothing on its own.
 
 import { draw } from "./graph.js";
+import { clock, countQuestions, showClocks } from "./page.js";
 import { follow } from "./stream.js";
 import { duration, timelineOf } from "./timeline.js";
 
@@ -13,13 +14,18 @@ const isTerminal = (status) => ["completed", "failed", "cancelled"].includes(sta
 const ORDER = ["completed", "failed", "cancelled", "in_progress", "pending"];
 const LOG_LINES = 500;
 const TICK_MS = 200;
+const HEAD_REST_MS = 250; // where many tasks fail at once, the head is asked for no more often
 
 const title = document.title;
 const skew = data.now_ms - Date.now();
-const now = () => Date.now() + skew - data.created_ms;
+const serverNow = () => Date.now() + skew;
+const now = () => serverNow() - data.created_ms;
 const urlOf = (id) => page.dataset.page + encodeURIComponent(id);
 const timeline = timelineOf(page.querySelector("[data-lines]"), page.querySelector("[data-axis]"), { span: Number(page.dataset.span), isOpen: data.is_running });
 const waiting = waiters();
+const head = document.querySelector("#tree-head");
+const asking = new Set([...head.querySelectorAll(".asking [data-task]")].map((link) => link.dataset.task));
+let headTimer = null;
 let graph = null;
 let chosen = numbers.get(document.querySelector("#panel").dataset.selected);
 let news = [];
@@ -67,7 +73,7 @@ function showNews() {
   const last = events.at(-1);
   if (changed.has(chosen)) showPanel(chosen);
   else showRelations();
-  if (events.some(asks)) refresh(page.dataset.head, "#tree-head");
+  if (events.filter(agesHead).length) refreshHead();
   const final = events.find(({ type }) => type === "final");
   if (final) end(final);
   else document.title = `${Math.round(last.tree_progress * 100)} % · ${title}`;
@@ -105,12 +111,28 @@ function asks({ type, message }) {
   return type === "log" && message.startsWith("waiting for an answer");
 }
 
+// Whether what stands above the tree is old now: what failed, what asks, or that nothing has begun.
+function agesHead(event) {
+  if (asks(event)) return asking.add(event.task_id);
+  if (asking.delete(event.task_id) || event.type === "task_failed") return true;
+  return event.type === "task_start" && head.querySelector("[data-tree-status] .pending") !== null;
+}
+
+// A menu or a dialog that is open stays until it is closed.
+function refreshHead() {
+  headTimer ??= setTimeout(() => {
+    headTimer = null;
+    const open = head.querySelector(":popover-open");
+    open ? open.addEventListener("toggle", refreshHead, { once: true }) : refresh(page.dataset.head, "#tree-head");
+  }, HEAD_REST_MS);
+}
+
 function end(final) {
   const at = Math.max(0, Date.parse(final.timestamp) - data.created_ms);
   clearInterval(ticking);
   timeline.end(at);
   document.title = `${{ completed: "✓", failed: "✗", cancelled: "⊘" }[final.status]} ${title}`;
-  refresh(page.dataset.head, "#tree-head");
+  refreshHead();
   showPanel(chosen);
 }
 
@@ -151,11 +173,16 @@ function log(events) {
 function line(event) {
   const item = document.createElement("li");
   item.className = event.status;
-  const parts = { time: event.timestamp.slice(11, 23), what: event.type, which: tasks[numbers.get(event.task_id)]?.name ?? event.task_id, said: event.error || event.message };
+  const parts = { time: "", what: event.type, which: tasks[numbers.get(event.task_id)]?.name ?? event.task_id, said: event.error || event.message };
   for (const [name, text] of Object.entries(parts)) {
     const part = item.appendChild(document.createElement(name === "time" ? "time" : "span"));
-    if (name !== "time") part.className = name;
-    part.textContent = text;
+    if (name === "time") {
+      part.dateTime = event.timestamp;
+      clock(part);
+    } else {
+      part.className = name;
+      part.textContent = text;
+    }
   }
   return item;
 }
@@ -165,7 +192,7 @@ function line(event) {
 function refresh(address, target) {
   // Each part of the page is the source of its own requests: what is asked for one does not push out what is asked for another.
   // One that a newer one takes the place of is rejected, and nobody misses it.
-  htmx.ajax("GET", address, { source: target, target, swap: target === "#panel" ? "innerHTML" : "outerHTML" }).catch(() => {});
+  htmx.ajax("GET", address, { source: target, target, swap: "innerHTML" }).catch(() => {});
 }
 
 function showPanel(n) {
@@ -193,6 +220,12 @@ page.addEventListener("click", (event) => {
 
 // --- the beginning ---
 
+page.addEventListener("htmx:afterSwap", (event) => {
+  showClocks(event.target);
+  if (event.target !== head) return;
+  countQuestions(Number(head.firstElementChild.dataset.asked));
+  showCounts(); // the stream may have told more meanwhile
+});
 const log_ = page.querySelector("[data-log]");
 log_.scrollTop = log_.scrollHeight;
 draw(page.querySelector("[data-graph]"), tasks, urlOf).then((drawn) => {
@@ -212,7 +245,8 @@ if (data.is_running) {
   stream = follow(page.dataset.events, take, { inBackground: true }); // the title tells how far it is
   ticking = setInterval(() => {
     timeline.grow(now());
-    page.querySelector("[data-elapsed]").textContent = duration(now() / 1000);
+    const elapsed = head.querySelector("[data-since]");
+    if (elapsed) elapsed.textContent = duration(Math.max(0, serverNow() - Number(elapsed.dataset.since)) / 1000);
   }, TICK_MS);
 } else {
   awaitNextRun(page.dataset.next);
