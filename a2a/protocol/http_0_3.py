@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any
 
 from a2a.protocol import version_0_3
-from a2a.protocol.version_0_3 import DEFAULT_CONFIG
 
 Json = dict[str, Any]
 CANCELED, CANCELLED = "TASK_STATE_CANCELED", "TASK_STATE_CANCELLED"
@@ -74,9 +73,10 @@ def _part_in(part: Any) -> Any:
 def _create_push_config(params: Json) -> Json:
     config = params.get("config", params)
     inner = config.get("pushNotificationConfig", config) if isinstance(config, dict) else {}
-    known = version_0_3.push_config_in(inner) if isinstance(inner, dict) else {}
-    config_id = known.get("id") or params.get("configId") or DEFAULT_CONFIG
-    return known | {"id": config_id, "taskId": params.get("taskId")}
+    if not isinstance(inner, dict):
+        inner = {}
+    config_id = inner.get("id") or params.get("configId")
+    return version_0_3.push_config_in(inner | {"id": config_id}) | {"taskId": params.get("taskId")}
 
 
 PARAMS: Mapping[str, Callable[[Json], Json]] = MappingProxyType(

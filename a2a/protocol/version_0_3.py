@@ -33,9 +33,9 @@ def send_params(params: Json) -> Json:
 
 
 def _configuration(given: Json) -> Json:
-    """`blocking` is up to the server where it is not given; ours waits, as the official client expects."""
-    config = given.get("pushNotificationConfig")
-    renamed: Json = {"returnImmediately": not given.get("blocking", True)}
+    """`blocking` is up to the server where it is not given, or null; ours waits, as the official client expects."""
+    config, blocking = given.get("pushNotificationConfig"), given.get("blocking")
+    renamed: Json = {"returnImmediately": blocking is not None and not blocking}
     if isinstance(config, dict):
         renamed["taskPushNotificationConfig"] = push_config_in(config)
     return renamed | {name: given[name] for name in ("acceptedOutputModes", "historyLength") if name in given}
@@ -61,7 +61,9 @@ def _part_in(part: Any) -> Any:
 
 
 def push_config_in(config: Json) -> Json:
-    """0.3 names several schemes for one set of credentials; the first is taken."""
+    """One without an id is called `default`. 0.3 names several schemes for one set of credentials; the first is taken."""
+    if config.get("id") in (None, ""):
+        config = config | {"id": DEFAULT_CONFIG}
     authentication = config.get("authentication")
     if not isinstance(authentication, dict):
         return config
@@ -73,7 +75,7 @@ def push_config_in(config: Json) -> Json:
 def _set_push_config(params: Json) -> Json:
     config = params.get("pushNotificationConfig")
     known = push_config_in(config) if isinstance(config, dict) else {}
-    return {"id": DEFAULT_CONFIG} | known | {"taskId": params.get("taskId")}
+    return known | {"taskId": params.get("taskId")}
 
 
 def _of_push_config(params: Json) -> Json:

@@ -319,6 +319,25 @@ def test_what_a_client_of_0_3_says_in_json_rpcs_words_is_understood_over_http_to
     assert reply["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
 
 
+@pytest.mark.parametrize(
+    ("parts", "role", "config"),
+    [("content", "ROLE_USER", "pushNotification"), ("parts", "user", "pushNotificationConfig")],
+)
+def test_a_push_config_of_0_3_that_comes_over_http_is_called_default(
+    old_alice: Agent, parts: str, role: str, config: str
+) -> None:
+    said = {"messageId": "m", "role": role, parts: [{"text": "what?"}]}
+    body = {"message": said, "configuration": {config: {"url": "https://example.com/hook"}}}
+    task = old_alice.http.post("/v1/message:send", json=body, headers=old_alice.headers).json()["task"]
+    path = f"tasks/{task['id']}/pushNotificationConfigs"
+    (shown,) = old_alice.http.get(f"/v1/{path}", headers=old_alice.headers).json()["configs"]
+    assert shown["name"] == f"{path}/default"
+    for given, name in (({"configId": "mine"}, "mine"), ({}, "default")):
+        made = given | {"config": {"pushNotificationConfig": {"url": "https://example.com/hook"}}}
+        reply = old_alice.http.post(f"/v1/{path}", json=made, headers=old_alice.headers).json()
+        assert reply["name"] == f"{path}/{name}"
+
+
 # --- who asks ---
 
 

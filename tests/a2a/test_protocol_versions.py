@@ -97,7 +97,8 @@ def test_a_client_of_0_3_is_asked_and_answers(old_alice: Agent) -> None:
 
 
 @pytest.mark.parametrize(
-    ("configuration", "waits"), [({}, True), ({"blocking": True}, True), ({"blocking": False}, False)]
+    ("configuration", "waits"),
+    [({}, True), ({"blocking": True}, True), ({"blocking": None}, True), ({"blocking": False}, False)],
 )
 def test_a_client_of_0_3_waits_unless_it_says_otherwise(old_alice: Agent, configuration: Json, waits: bool) -> None:
     params = {"message": old_message(BRIEF), "configuration": configuration}
@@ -135,6 +136,16 @@ def test_a_client_of_0_3_has_push_configs(old_alice: Agent) -> None:
     named = {"id": task_id, "pushNotificationConfigId": "default"}
     assert [old_alice.call(f"{method}/delete", named) for _ in range(2)] == [None, None]
     assert old_alice.call(f"{method}/list", {"id": task_id}) == []
+
+
+@pytest.mark.parametrize("given", [{}, {"id": None}, {"id": ""}])
+def test_a_push_config_of_0_3_that_comes_with_a_message_is_called_default(old_alice: Agent, given: Json) -> None:
+    config = given | {"url": "https://example.com/hook"}
+    params = {"message": old_message("what?"), "configuration": {"pushNotificationConfig": config}}
+    task_id = old_alice.call("message/send", params)["id"]
+    made = old_alice.call("tasks/pushNotificationConfig/get", {"id": task_id})
+    assert made["pushNotificationConfig"] == {"id": "default", "url": "https://example.com/hook"}
+    assert old_alice.call("tasks/pushNotificationConfig/list", {"id": task_id}) == [made]
 
 
 def test_a_client_of_0_3_lists_and_has_a_card(old_alice: Agent) -> None:
