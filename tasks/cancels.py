@@ -21,6 +21,7 @@ from tasks.tree import Node, Plan, children_of, descendants, scope_of
 
 Json = dict[str, Any]
 BY_REQUEST: Final = "Cancelled by request"
+NEVER_BEGINS: Final = "No worker has begun with its run, and none will start it: when one has a place, it writes down that it is cancelled."
 NOT_YET: Final = "The request is stored; its worker has not carried it out yet."
 ANSWER_SECONDS: Final = 5.0
 """So long the reply waits for the worker: an executor has two seconds to stop."""
@@ -173,6 +174,8 @@ def _answer(one: Asked, tasks: Mapping[str, Task]) -> Json:
         return _said(one.task_id, "cancelled", now.error or BY_REQUEST, now)
     if Status(now.status).is_terminal:
         return _said(one.task_id, "failed", f"The task was {now.status} before it could be cancelled.", now)
+    if now.status == Status.PENDING and one.run is not None and one.run.started_at is None:
+        return _said(one.task_id, "cancelled", NEVER_BEGINS, now)
     return _said(one.task_id, "failed", NOT_YET, now)
 
 

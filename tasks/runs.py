@@ -211,6 +211,15 @@ def held_by(*, cluster_id: str) -> int:
     return Run.objects.unfinished().filter(lease_owner__in=owners).count()
 
 
+def held() -> RunQuerySet:
+    """The runs that a worker works on."""
+    return (
+        Run.objects.unfinished()
+        .filter(lease_expires_at__gte=Now(), lease_expires_at__lt=NEVER)
+        .exclude(lease_owner=PARKED)
+    )
+
+
 def waiting() -> RunQuerySet:
     """The runs that wait for a worker."""
     return Run.objects.unfinished().filter(lease_expires_at=None)

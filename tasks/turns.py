@@ -9,9 +9,10 @@ from typing import Final
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Exists, OuterRef
 
 from tasks.exceptions import RETRY_SECONDS, LimitReached
-from tasks.models import Run
+from tasks.models import CancelRequest, Run
 
 NEXT: Final = (
     "SELECT COALESCE((SELECT MAX(turn) FROM tasks_run WHERE started_at IS NOT NULL), 0), "
@@ -28,10 +29,16 @@ def next_turn(user_id: str) -> int:
 
 
 def refuse_if_full(user_id: str) -> None:
-    """Raises LimitReached when the user has as many unfinished runs as one may. Without authentication nobody is told apart."""
+    """Raises LimitReached when the user has as many unfinished runs as one may, beside cancelled ones that wait for a worker to say so.
+
+    Without authentication nobody is told apart.
+    """
     most = settings.APFLOW.limits.runs_per_user
     theirs = Run.objects.unfinished().filter(user_id=user_id)
-    if settings.APFLOW.auth.is_on and theirs[most - 1 : most].exists():
+    if not settings.APFLOW.auth.is_on or not theirs[most - 1 : most].exists():
+        return
+    is_cancelled = Exists(CancelRequest.objects.filter(run_id=OuterRef("id"), task_id=OuterRef("target_id")))
+    if theirs.exclude(is_cancelled)[most - 1 : most].exists():
         raise LimitReached(
             f"{most:,} runs of this user wait or work (limits.runs_per_user). Execute it again when one of them has ended, or cancel some.",
             data={"retry_after_seconds": RETRY_SECONDS},

@@ -159,9 +159,27 @@ def test_runs_that_nobody_takes_although_workers_are_alive(installation: Install
     moment = datetime.now(UTC).isoformat(" ")[:26]
     beat = f"INSERT INTO tasks_workerprocess VALUES ('w', 'c', 'h', 1, '{moment}', '{moment}')"
     query(installation.database_url, beat)
-    assert "worker.processes" in red(installation.examine()["queue"])
-    query(installation.database_url, "UPDATE tasks_run SET finished_at = created_at")
+    assert "workers' log" in red(installation.examine()["queue"])
+    query(installation.database_url, f"UPDATE tasks_run SET started_at = '{moment}'")  # a worker is at it
     assert installation.examine()["queue"]["colour"] == "green"
+    query(installation.database_url, "UPDATE tasks_run SET started_at = NULL, finished_at = created_at")
+    assert installation.examine()["queue"]["colour"] == "green"
+
+
+def test_a_long_queue_before_workers_that_are_busy_is_no_fault(installation: Installation) -> None:
+    """Nobody who waits in it may take the server out of a load balancer."""
+    old, moment = ((NOW - timedelta(minutes=minutes)).isoformat(" ")[:26] for minutes in (5, 0))
+    later = (NOW + timedelta(minutes=5)).isoformat(" ")[:26]
+    columns = "id, root_id, target_id, user_id, context_id, number, status, epoch, losses, last_seq, created_at, started_at, lease_owner, lease_expires_at"
+    for run_id, lease in [("waits", "NULL, NULL, NULL"), ("works", f"'{old}', 'w', '{later}'")]:
+        values = f"'{run_id}', '{run_id}', '{run_id}', 'u', 'c', 1, 'pending', 0, 0, 0, '{old}', {lease}"
+        query(installation.database_url, f"INSERT INTO tasks_run ({columns}) VALUES ({values})")
+    query(
+        installation.database_url, f"INSERT INTO tasks_workerprocess VALUES ('w', 'c', 'h', 1, '{moment}', '{moment}')"
+    )
+    one_place = {"AIPARTNERUPFLOW_WORKER_MAX_TREES": "1"}
+    assert installation.examine(**one_place)["queue"]["colour"] == "green"
+    assert "workers' log" in red(installation.examine()["queue"])
 
 
 def test_redis_that_does_not_answer(installation: Installation) -> None:

@@ -1,12 +1,13 @@
 """Many users and few workers: whose run is next, and how many one of them may have in the queue."""
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db.models.functions import Now
 from msgspec.structs import replace
 from pytest_django import Settings
 
 from accounts.callers import LOCAL, Caller
-from tasks import reservations, runs, services
+from tasks import cancels, reservations, runs, services
 from tasks.exceptions import LimitReached
 from tasks.models import Run, Task
 from tests.tasks.trees import ADMIN, ALICE, BOB
@@ -99,6 +100,18 @@ def test_who_has_as_many_unfinished_runs_as_one_may_is_refused_and_nothing_is_st
     queue(BOB)
     assert served(1) == ["alice"]
     queue(ALICE)
+
+
+@pytest.mark.usefixtures("at_most_two")
+async def test_what_is_cancelled_before_a_worker_takes_it_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cancels, "ANSWER_SECONDS", 0.01)  # no worker is there to wait for
+    runs_of_alice = [await sync_to_async(services.execute_tree)(caller=ALICE, tasks=TREE) for _ in range(2)]
+    (answer,) = await cancels.cancel_tasks(ALICE, task_ids=[runs_of_alice[0].task.id])
+    assert (answer["status"], answer["current_status"]) == ("cancelled", "pending")
+    assert "none will start it" in answer["message"]
+    await sync_to_async(queue)(ALICE)
+    with pytest.raises(LimitReached):
+        await sync_to_async(queue)(ALICE)
 
 
 @pytest.mark.usefixtures("at_most_two")
