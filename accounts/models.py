@@ -20,7 +20,7 @@ class SpentTokens(models.Manager["SpentToken"]):
 
 
 class SpentToken(models.Model):
-    """The id of a refresh token or of a whole login that must not work again, kept until it would have expired anyway.
+    """The id of a refresh token or of a whole login that must not work again, kept until it would not work anyway.
 
     simplejwt's own blacklist app keeps every refresh token in plain text; an id is of no use to a thief.
     """

@@ -20,6 +20,8 @@ from accounts.users import active_users
 ISSUER: Final = "aipartnerupflow"  # the `iss` of our own tokens, which tells them from those minted elsewhere
 LOGIN: Final = "sid"  # the claim that all tokens of one login have in common, however often they are refreshed
 CLOCK_SKEW_SECONDS: Final = 10  # of another machine that mints tokens
+#: What must not work again is remembered so much longer than it is valid: over the skew, and a minute for other clocks of our own.
+REMEMBERED_LONGER: Final = timedelta(seconds=CLOCK_SKEW_SECONDS + 60)
 MAX_TOKEN_CHARACTERS: Final = 8192
 
 Claims = dict[str, Any]
@@ -81,7 +83,8 @@ def rotate(refresh: str) -> TokenPair:
     if not is_own(claims) or claims.get("token_type") != "refresh":
         raise InvalidToken
     user = owner_of(claims)
-    if not SpentToken.objects.spend(claims["jti"], expires_at=datetime.fromtimestamp(claims["exp"], UTC)):
+    expires_at = datetime.fromtimestamp(claims["exp"], UTC)
+    if not SpentToken.objects.spend(claims["jti"], expires_at=expires_at + REMEMBERED_LONGER):
         raise InvalidToken
     return issue(user, login=claims[LOGIN])
 
@@ -93,7 +96,7 @@ def log_out(token: str) -> None:
         raise InvalidToken
     owner_of(claims)
     lifetime = timedelta(days=settings.APFLOW.auth.refresh_days)  # no token of the login lives longer than from now
-    SpentToken.objects.spend(claims[LOGIN], expires_at=datetime.now(UTC) + lifetime)
+    SpentToken.objects.spend(claims[LOGIN], expires_at=datetime.now(UTC) + lifetime + REMEMBERED_LONGER)
 
 
 def read_claims(token: str) -> Claims:

@@ -9,10 +9,11 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
+from msgspec.structs import replace
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
 from accounts.models import SpentToken
-from accounts.tokens import InvalidToken, issue, rotate
+from accounts.tokens import CLOCK_SKEW_SECONDS, InvalidToken, RefreshToken, issue, log_out, rotate
 from tests.accounts.conftest import PASSWORD, minted
 from tests.accounts.hashers import CountingHasher
 
@@ -192,6 +193,31 @@ def test_spent_tokens_are_forgotten_once_they_would_have_expired() -> None:
     SpentToken.objects.spend("old", expires_at=now - timedelta(minutes=5))
     assert SpentToken.objects.spend("new", expires_at=now + timedelta(days=1))
     assert list(SpentToken.objects.values_list("jti", flat=True)) == ["new"]
+
+
+def just_expired(refresh: str) -> str:
+    """The same refresh token, whose time is over by less than the skew that clocks are allowed."""
+    token = RefreshToken(refresh)  # type: ignore[arg-type]  # its annotation is wrong: it takes the text
+    token.set_exp(lifetime=timedelta(seconds=-CLOCK_SKEW_SECONDS / 2))
+    return str(token)
+
+
+@pytest.mark.django_db
+def test_a_refresh_token_is_spent_as_long_as_it_could_work(alice: User) -> None:
+    refresh = just_expired(issue(alice)["refresh"])
+    rotate(refresh)
+    with pytest.raises(InvalidToken):
+        rotate(refresh)
+
+
+@pytest.mark.django_db
+def test_a_login_is_over_as_long_as_its_tokens_could_work(alice: User, settings: LazySettings) -> None:
+    settings.APFLOW = replace(settings.APFLOW, auth=replace(settings.APFLOW.auth, refresh_days=0))
+    refresh = just_expired(issue(alice)["refresh"])
+    log_out(refresh)
+    rotate(issue(alice)["refresh"])  # it forgets what is not needed any more
+    with pytest.raises(InvalidToken):
+        rotate(refresh)
 
 
 def me_with(client: Client, token: str) -> int:
