@@ -290,17 +290,18 @@ def _group_warning(name: str, close: str | None, disabled: Mapping[str, str]) ->
 
 
 def _named_executor(draft: _Draft, executors: Collection[str], disabled: Mapping[str, str]) -> str | None:
-    """The id of the executor; None for a group. Raises ExecutorNotFound."""
+    """The id of the executor; None for a group. Raises ExecutorNotFound, also for a name that is the id of one that is not enabled."""
     raw = draft.raw
     explicit = (raw.get("params") or {}).get("executor_id") or (raw.get("schemas") or {}).get("method")
+    named = explicit or raw["name"]
+    if named in executors:
+        return str(named)
+    if named in disabled:
+        raise ExecutorNotFound(named, task=draft.label, enable_with=disabled[named])
     if not explicit:
-        return raw["name"] if raw["name"] in executors else None
-    if explicit in executors:
-        return str(explicit)
-    if explicit in disabled:
-        raise ExecutorNotFound(explicit, task=draft.label, enable_with=disabled[explicit])
-    close = get_close_matches(explicit, [*executors, *disabled], n=3)
-    raise ExecutorNotFound(explicit, task=draft.label, close_matches=close)
+        return None
+    close = get_close_matches(named, [*executors, *disabled], n=3)
+    raise ExecutorNotFound(named, task=draft.label, close_matches=close)
 
 
 def _close(name: str, executors: Collection[str], disabled: Mapping[str, str]) -> str | None:

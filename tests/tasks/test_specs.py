@@ -427,6 +427,13 @@ def test_an_explicit_executor_must_be_enabled(executor_id: str, data: Mapping[st
     assert data.items() <= {**caught.value.data, "close_matches": caught.value.data["close_matches"][:1]}.items()
 
 
+def test_a_name_that_is_the_id_of_an_executor_asks_for_it_enabled_or_not() -> None:
+    """Completing without a run would look like success."""
+    with pytest.raises(ExecutorNotFound) as caught:
+        parse([{"name": "crewai_executor"}])
+    assert caught.value.data["enable_with"] == "pip install 'aipartnerupflow[crewai]'"
+
+
 def test_the_first_example_of_the_guide_is_a_group_with_a_warning() -> None:
     tree = parse([{"id": "task1", "name": "my_task", "user_id": "user123", "inputs": {"key": "value"}}])
     assert tree.tasks[0].executor_id is None
