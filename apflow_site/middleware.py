@@ -1,13 +1,18 @@
-"""The door for HTTP: requests to foreign hosts, and writes from foreign origins, are refused."""
+"""The door for HTTP: requests to foreign hosts, and writes from foreign origins, are refused. And what pages say of their own door."""
 
+import ipaddress
 from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.decorators import async_only_middleware
 
 from apflow_site.hosts import is_own_host, is_own_origin
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+OPENER_POLICY: Final = "Cross-Origin-Opener-Policy"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -25,6 +30,30 @@ def host_check(get_response: GetResponse) -> GetResponse:
         return await get_response(request)
 
     return check
+
+
+@async_only_middleware
+def opener_policy(get_response: GetResponse) -> GetResponse:
+    """Keep pages of other origins from holding on to ours. Browsers complain of the header where a connection is not to be trusted."""
+
+    async def say(request: HttpRequest) -> HttpResponseBase:
+        response = await get_response(request)
+        if request.is_secure() or settings.SESSION_COOKIE_SECURE or _is_loopback(request.headers.get("Host", "")):
+            response.headers.setdefault(OPENER_POLICY, "same-origin")
+        return response
+
+    return say
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether browsers trust this `Host` without TLS, since nothing of it leaves the machine."""
+    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _refusal(status: int, message: str) -> JsonResponse:

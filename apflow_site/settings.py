@@ -54,6 +54,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = ["apflow_site.logs.request_ids", "apflow_site.middleware.host_check", "apflow_site.pages.pages"]
 PAGE_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "apflow_site.middleware.opener_policy",
     "csp.middleware.CSPMiddleware",
     "apflow_site.pages.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -100,6 +101,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = (APFLOW.server.public_url or "").st
 CSRF_TRUSTED_ORIGINS = ["{0.scheme}://{0.netloc}".format(urlsplit(url))] if (url := APFLOW.server.public_url) else []
 CSRF_FAILURE_VIEW = "apflow_site.errors.forged"
 X_FRAME_OPTIONS = "DENY"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = None  # apflow_site.middleware.opener_policy, where browsers heed it
 LOGIN_URL = "/login/"
 UNFOLD = {
     "SITE_TITLE": "aipartnerupflow",
