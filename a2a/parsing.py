@@ -85,6 +85,8 @@ def _unknown(params: dict[str, Any], cls: type[Params]) -> list[Problem]:
 
 def unknown_reason(name: str, known: Sequence[str]) -> str:
     """Why a name is refused, with the one that was probably meant."""
+    if not known:
+        return "unknown parameter: there are none here"
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
     return f"unknown parameter, {hint}"
