@@ -1,18 +1,22 @@
 """Whether a tree lacks an API key, as far as that can be told before it runs: then the client is asked for it (A2A 1.0, section 7.6)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from django.conf import settings
 
-from a2a.protocol.meaning import AskForKey, Meaning, RunTree
-from llmkeys import keys
+from a2a.protocol.meaning import AskForKey, Meaning, RunStored, RunTree
+from llmkeys import keys, run_secrets
 from llmkeys.header import HEADER, SentKey
 from llmkeys.providers import KEYLESS, environment_key, known_providers, normal_name, operator_addresses
+from tasks.copies import for_execution
 from tasks.executors import describe, executor_ids
+from tasks.loading import node_of
 from tasks.model_names import model_names
-from tasks.models import Task
+from tasks.models import Run, Task
 from tasks.requests import checked
+from tasks.status import Status
+from tasks.tree import scope_of
 
 Json = dict[str, Any]
 EXTRAS: Final = frozenset({"llm", "crewai"})
@@ -21,13 +25,15 @@ EXTRAS: Final = frozenset({"llm", "crewai"})
 
 def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning:
     """The meaning, or the question for a key without which its tree would fail. Raises what the rules of trees raise."""
-    if not isinstance(meaning, RunTree) or not _is_known_here():
+    if not isinstance(meaning, RunTree | RunStored) or not _is_known_here():
         return meaning
-    providers = {provider for name in _models(meaning.tasks) if (provider := _provider(name)) is not None}
+    calling = _calling(meaning, user_id=user_id)
+    providers = {provider for name in _models(calling) if (provider := _provider(name)) is not None}
     missing = sorted(each for each in providers if not _has_key(each, user_id=user_id, sent=sent))
     if not missing:
         return meaning
-    checked(meaning.tasks)  # a key would not help what is wrong anyway
+    if isinstance(meaning, RunTree):
+        checked(meaning.tasks)  # a key would not help what is wrong anyway
     return AskForKey(text=_question(missing[0]))
 
 
@@ -36,21 +42,46 @@ def _is_known_here() -> bool:
     return bool(settings.APFLOW.worker.embedded or not settings.APFLOW_LLM.environment_keys)
 
 
-def _models(tasks: Any) -> list[str]:
-    """The models that tasks of a request name, as far as they call any."""
-    calling = [raw for raw in (tasks if isinstance(tasks, list) else [tasks]) if _calls_models(raw)]
-    rows = [
-        Task(params=raw.get("params"), schemas=raw.get("schemas"), inputs=_object(raw, "inputs")) for raw in calling
-    ]
+def _models(calling: Sequence[Task]) -> list[str]:
+    """The models that these tasks name."""
     default = settings.APFLOW_LLM.default_model
-    return model_names(rows) or ([default] if calling and default else [])
+    return model_names(calling) or ([default] if calling and default else [])
 
 
-def _calls_models(raw: Any) -> bool:
-    if not isinstance(raw, dict):
-        return False
-    named = next(_executors(raw), None)
-    return named in executor_ids() and describe(named)["extra"] in EXTRAS
+def _calling(meaning: RunTree | RunStored, *, user_id: str) -> list[Task]:
+    """Those of the tasks to be run that call models."""
+    if isinstance(meaning, RunStored):
+        return [task for task in _due(meaning, user_id=user_id) if _calls_models(task.executor_id)]
+    raws = meaning.tasks if isinstance(meaning.tasks, list) else [meaning.tasks]
+    return [
+        Task(params=raw.get("params"), schemas=raw.get("schemas"), inputs=_object(raw, "inputs"))
+        for raw in raws
+        if isinstance(raw, dict) and _calls_models(next(_executors(raw), None))
+    ]
+
+
+def _due(stored: RunStored, *, user_id: str) -> list[Task]:
+    """What of the user's own tree would run; nothing while it runs, or if they have sent a key for its next run.
+
+    Another's tree, which only an administrator may run, runs with its owner's keys: who asks could add nothing.
+    """
+    task = Task.objects.filter(id=stored.task_id, user_id=user_id).first()
+    if task is None:
+        return []
+    tree = list(Task.objects.tree(task.root_id))
+    left = {row.id for row in tree if row.status != Status.COMPLETED}
+    if stored.copy_execution:
+        extent = for_execution(task.id, tree, with_children=stored.copy_children)
+        return [row for row in tree if row.id in extent.fresh | extent.taken & left]
+    is_running = Run.objects.unfinished().filter(root_id=task.root_id).exists()
+    if is_running or run_secrets.is_any_waiting(tree_id=task.root_id, user_id=user_id):
+        return []
+    scope = scope_of(task.id, map(node_of, tree))
+    return [row for row in tree if row.id in scope & left]
+
+
+def _calls_models(executor_id: str | None) -> bool:
+    return executor_id in executor_ids() and describe(executor_id)["extra"] in EXTRAS
 
 
 def _executors(raw: Json) -> Iterator[str]:

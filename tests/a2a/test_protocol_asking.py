@@ -274,3 +274,36 @@ def test_a_key_in_a_header_is_as_good_and_other_models_need_none(keyless: Agent)
         ]
     }
     assert keyless.error("SendMessage", {"message": data(wrong)})["code"] == -32602
+
+
+def created(agent: Agent, **headers: str) -> Json:
+    """A stored tree that calls a model."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": "tasks.create", "params": {"tasks": CALL["tasks"]}}
+    tree: Json = agent.http.post("/tasks", json=request, headers=agent.headers | headers).json()["result"]
+    return tree
+
+
+@pytest.mark.parametrize("way", [{"task_id": "{}"}, {"task_id": "{}", "copyExecution": True}, {"skill": "tree:{}"}])
+def test_a_stored_tree_that_lacks_a_key_asks_for_it_too(keyless: Agent, way: Json) -> None:
+    root_id = created(keyless)["id"]
+    named = {name: value.format(root_id) if isinstance(value, str) else value for name, value in way.items()}
+    needed = keyless.send(data(named))
+    assert needed["status"]["state"] == "TASK_STATE_AUTH_REQUIRED"
+    assert "openai" in needed["status"]["message"]["parts"][0]["text"]
+    system(keyless, "config.llm_key.set", {"provider": "openai", "api_key": KEY})
+    until(lambda: keyless.state(needed["id"]) == "TASK_STATE_WORKING", seconds=20, what="the tree at work")
+    keyless.call("CancelTask", {"id": needed["id"]})
+
+
+def test_of_a_stored_tree_only_what_is_to_run_needs_a_key(keyless: Agent) -> None:
+    (child,) = created(keyless)["children"]
+    part = keyless.start(data({"task_id": child["id"], "copy_execution": True}))
+    assert part["status"]["state"] in ("TASK_STATE_SUBMITTED", "TASK_STATE_WORKING")
+    keyless.call("CancelTask", {"id": part["id"]})
+
+
+def test_a_key_that_came_with_the_stored_tree_counts(keyless: Agent) -> None:
+    stored = created(keyless, **{"X-LLM-API-KEY": f"openai:{KEY}"})
+    task = keyless.start(data({"task_id": stored["id"]}))
+    assert task["status"]["state"] in ("TASK_STATE_SUBMITTED", "TASK_STATE_WORKING")
+    keyless.call("CancelTask", {"id": task["id"]})
