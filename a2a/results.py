@@ -1,7 +1,8 @@
 """What a method found: the native result as it is, and the rows from which `/` makes A2A objects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from django.db.models import Avg, Count
@@ -18,7 +19,7 @@ from tasks.webhooks import secrets_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
-    """About one task. `stream`: what the client wants to follow after the reply."""
+    """About one task. `run`: the run that the reply is about, if not the latest; `stream`: what the client wants to follow after it."""
 
     native: Json
     task: Task
@@ -67,22 +68,25 @@ def told_of_webhook(webhook: Webhook | None, config: WebhookConfig | None) -> Js
 
 async def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
     """One task, with the results of the whole tree when it is the root."""
-    run, tree = await lanes.read(_snapshot, caller=caller, task_id=result.task.id)
+    run, tree = await lanes.read(_snapshot, caller=caller, task_id=result.task.id, run=result.run)
     task = next(each for each in tree if each.id == result.task.id)
-    shown = native_tree(tree) if result.with_children else native_task(task)
+    # What the method said of the task is older than the snapshot, and may say more.
+    shown = result.metadata.get("task", {}) | (native_tree(tree) if result.with_children else native_task(task))
     return a2a_task(
         task,
-        run=result.run or run,
+        run=run,
         facts=facts_of(tree),
         results_of=tree if task.is_root else [task],
-        metadata={"task": shown} | result.metadata,
+        metadata=result.metadata | {"task": shown},
     )
 
 
 async def as_a2a_tasks(caller: Caller, result: TaskListResult) -> Any:
-    """Many tasks, each with its own result only; their trees stay where they are."""
+    """Many tasks, each with its own result only; their trees stay where they are. A page of them is a message of its own."""
     shown = [*(await _a2a_tasks(caller, result.tasks)).values()]
-    return {"tasks": shown, "next_cursor": result.next_cursor} if result.by_cursor else shown
+    if not result.by_cursor:
+        return shown
+    return a2a_message({"tasks": shown, "next_cursor": result.next_cursor}, message_id=new_id())
 
 
 async def as_a2a_answers(caller: Caller, result: AnswersResult) -> list[Json]:
@@ -126,9 +130,29 @@ async def _a2a_tasks(caller: Caller, tasks: Sequence[Task]) -> dict[str, Json]:
     }
 
 
-def _snapshot(*, caller: Caller, task_id: str) -> tuple[Run | None, list[Task]]:
-    # The run first: if it is over, the tree that is read after it is final too.
-    return queries.latest_run(caller=caller, task_id=task_id), queries.get_tree(caller=caller, task_id=task_id)
+def _snapshot(*, caller: Caller, task_id: str, run: Run | None) -> tuple[Run | None, list[Task]]:
+    """The run as it is by now, or without one the latest, and the tree at the same time. Raises TaskNotFound."""
+
+    def run_now() -> Run | None:
+        if run is None:
+            return queries.latest_run(caller=caller, task_id=task_id)
+        return Run.objects.filter(id=run.id).first()
+
+    return at_once(run_now, partial(queries.get_tree, caller=caller, task_id=task_id))
+
+
+def at_once(run_of: Callable[[], Run | None], tree_of: Callable[[], list[Task]]) -> tuple[Run | None, list[Task]]:
+    """A tree that was read while its run stood still in its status. A run has few of these, so this ends."""
+    run = run_of()
+    while True:
+        tree = tree_of()
+        before, run = run, run_of()
+        if _standing(before) == _standing(run):
+            return run, tree
+
+
+def _standing(run: Run | None) -> tuple[str, str] | None:
+    return None if run is None else (run.id, run.status)
 
 
 def _found(*, caller: Caller, task_ids: Sequence[str]) -> list[Task]:
