@@ -1,36 +1,78 @@
 """How to run a stored tree again from elsewhere: the same request in several languages."""
 
 import shlex
+from typing import Any, Final
 
 import orjson
 
+COPY: Final = {"copy_execution": True, "copy_children": True}
 
-def as_code(task_id: str, *, base_url: str) -> dict[str, str]:
-    """Language → code that executes the task. `base_url` is the server's, without a slash at its end."""
-    request = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"task_id": task_id}}
-    body = orjson.dumps(request).decode()
-    url, literal = f"{base_url}/tasks", orjson.dumps(task_id).decode()
+
+def as_code(task_id: str, *, base_url: str, of_copy: bool, with_token: bool) -> dict[str, str]:
+    """Language → code that executes the task. `base_url` is the server's, without a slash at its end.
+
+    `of_copy`: run a copy of the tree, since it has completed itself. `with_token`: the server asks who is there; the token or API key is
+    to be in the environment.
+    """
+    params = {"task_id": task_id} | (COPY if of_copy else {})
     return {
-        "curl": f"curl {shlex.quote(url)} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}",
-        "CLI": f"aipartnerupflow tasks run {shlex.quote(task_id)} --watch --url {shlex.quote(base_url)}",
-        "Python": PYTHON.format(base_url=orjson.dumps(base_url).decode(), task_id=literal),
-        "JavaScript": JAVASCRIPT.format(url=orjson.dumps(url).decode(), task_id=literal),
+        "curl": _curl(params, base_url, with_token=with_token),
+        "CLI": _cli(task_id, base_url, of_copy=of_copy, with_token=with_token),
+        "Python": _python(params, base_url, with_token=with_token),
+        "JavaScript": _javascript(params, base_url, with_token=with_token),
     }
 
 
-PYTHON = """from aipartnerupflow.client import Client
+def _curl(params: dict[str, Any], base_url: str, *, with_token: bool) -> str:
+    body = _json({"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": params})
+    lines = [
+        f"curl {shlex.quote(f'{base_url}/tasks')}",
+        *(['-H "Authorization: Bearer $TOKEN"'] if with_token else []),
+        "-H 'Content-Type: application/json'",
+        f"-d {shlex.quote(body)}",
+    ]
+    return " \\\n  ".join(lines)
 
-with Client({base_url}) as client:
-    for event in client.stream(task_id={task_id}):
+
+def _cli(task_id: str, base_url: str, *, of_copy: bool, with_token: bool) -> str:
+    server = f"--url {shlex.quote(base_url)}" + (' --token "$TOKEN"' if with_token else "")
+    if not of_copy:
+        return f"aipartnerupflow tasks run {shlex.quote(task_id)} --watch {server}"
+    copy = f"aipartnerupflow tasks copy {shlex.quote(task_id)} --mode full {server}"
+    return f'copy=$({copy})\naipartnerupflow tasks run "$copy" --watch {server}'
+
+
+def _python(params: dict[str, Any], base_url: str, *, with_token: bool) -> str:
+    arguments = ", ".join(f"{name}={value if value is True else _json(value)}" for name, value in params.items())
+    token = ', token=os.environ["TOKEN"]' if with_token else ""
+    return PYTHON.format(
+        imports="import os\n\n" if with_token else "", client=_json(base_url) + token, arguments=arguments
+    )
+
+
+def _javascript(params: dict[str, Any], base_url: str, *, with_token: bool) -> str:
+    token = ", Authorization: `Bearer ${process.env.TOKEN}`" if with_token else ""
+    return JAVASCRIPT.format(url=_json(f"{base_url}/tasks"), token=token, params=_json(params))
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+PYTHON = """{imports}from aipartnerupflow.client import Client
+
+with Client({client}) as client:
+    started = client.execute({arguments})
+    for event in client.follow(started["root_task_id"]):
         print(event["type"], event["task_id"], event["progress"])
 """
 
 JAVASCRIPT = """const reply = await fetch({url}, {{
   method: "POST",
-  headers: {{"Content-Type": "application/json"}},
+  headers: {{"Content-Type": "application/json"{token}}},
   body: JSON.stringify({{
     jsonrpc: "2.0", id: 1, method: "tasks.execute",
-    params: {{task_id: {task_id}}},
+    params: {params},
   }}),
 }});
 console.log((await reply.json()).result);

@@ -10,7 +10,16 @@ from accounts.callers import Caller, Role
 from tasks import lanes
 from tasks.dashboard.json_text import written
 from tasks.dashboard.pages import Context, page, shown, told
-from tasks.dashboard.schema_form import PREFIX, fields_of, read_inputs, read_json, read_object, takes_more, texts_of
+from tasks.dashboard.schema_form import (
+    MORE,
+    PREFIX,
+    fields_of,
+    read_inputs,
+    read_json,
+    read_object,
+    takes_more,
+    texts_of,
+)
 from tasks.dashboard.words import path_of
 from tasks.exceptions import InvalidParams, TasksError
 from tasks.executors import describe, executor_ids
@@ -29,6 +38,7 @@ FIRST: Final = "sleep_executor"
 PRIORITIES: Final = {0: "Urgent", 1: "High", 2: "Normal", 3: "Low"}
 #: Where the server's word about a field of the only task belongs in the form.
 PLACES: Final = {"tasks[0].name": "name", "tasks[0].params.timeout_seconds": "timeout_seconds"}
+OWN_FIELDS: Final = frozenset({"name", "params", "timeout_seconds", "max_attempts"})
 PLACES_BELOW: Final = {"tasks[0].params.retry": "max_attempts", "tasks[0].params": "params"}
 EXAMPLE: Final[list[Json]] = [
     {
@@ -133,8 +143,8 @@ def read_task(described: Json, own: Texts, inputs: Texts) -> tuple[Json, Problem
     schema = described["input_schema"]
     values, wrong = read_inputs(schema, inputs)
     problems = {f"{PREFIX}{name}": reason for name, reason in wrong.items()}
-    if not problems and (reason := mismatch(schema, values)):
-        problems[PREFIX] = reason
+    if not problems:
+        problems = misfits(schema, values)
     params = _read(read_object, own, "params", problems) or {}
     if timeout_seconds := _read(read_json, own, "timeout_seconds", problems):
         params["timeout_seconds"] = timeout_seconds
@@ -149,6 +159,20 @@ def read_task(described: Json, own: Texts, inputs: Texts) -> tuple[Json, Problem
     if (priority := _read(read_json, own, "priority", problems)) is not None:
         task["priority"] = priority
     return task, problems
+
+
+def misfits(schema: Json, values: Json) -> Problems:
+    """What of the inputs does not fit the schema: field → why. Under "" stands what belongs to none of the fields."""
+    named = schema.get("properties", {})
+    if missing := [name for name in schema.get("required", []) if name in named and name not in values]:
+        return {f"{PREFIX}{name}": "This is required" for name in missing}
+    reason = mismatch(schema, values)
+    if reason is None:
+        return {}
+    place = max(
+        (name for name in named if reason.startswith((f"{name}:", f"{name}.", f"{name}["))), key=len, default=None
+    )
+    return {"" if place is None else f"{PREFIX}{place}": reason}
 
 
 def _read(read: Callable[[str], Any], texts: Texts, name: str, problems: Problems) -> Any:
@@ -187,22 +211,20 @@ def _form(described: Json, own: Texts, inputs: Texts, problems: Problems) -> Con
         "executors": sorted(executor_ids()),
         "fields": fields_of(schema, inputs, of_inputs),
         "takes_more": takes_more(schema),
-        "more": inputs.get("", ""),
+        "more": inputs.get(MORE, ""),
+        "more_problem": of_inputs.get(MORE, ""),
         "own": own,
         "problems": problems,
-        "other_problems": _others(problems, {*own, "name", "params", "timeout_seconds", "max_attempts"}),
+        "marked": [name.removeprefix(PREFIX) or "more inputs" for name in problems if _has_field(name)],
+        "other_problems": {name: reason for name, reason in problems.items() if not _has_field(name)},
         "priorities": PRIORITIES,
     }
 
 
 def _editor(text: str, problems: Problems) -> Context:
-    return {"place": "new", "tree": text, "other_problems": problems}
+    return {"place": "new", "tree": text, "problems": problems, "other_problems": problems}
 
 
-def _others(problems: Problems, fields: set[str]) -> Problems:
-    """The problems that no field of the form shows."""
-    return {
-        "" if name == PREFIX else name: reason
-        for name, reason in problems.items()
-        if name not in fields and (name == PREFIX or not name.startswith(PREFIX))
-    }
+def _has_field(name: str) -> bool:
+    """Whether a field of the form shows the problem."""
+    return name in OWN_FIELDS or name.startswith(PREFIX)

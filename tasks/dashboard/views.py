@@ -10,7 +10,7 @@ from tasks import lanes
 from tasks.confidential import for_pages
 from tasks.dashboard.code import as_code
 from tasks.dashboard.listing import ORDERS, list_trees, read_filters
-from tasks.dashboard.pages import Context, base_url, page, shown
+from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
 from tasks.dashboard.picture import Picture, picture_of
 from tasks.details import Detail, detail
 from tasks.executors import describe, disabled_executors, executor_ids
@@ -86,7 +86,12 @@ def _of_tree(request: HttpRequest, picture: Picture, task_id: str) -> Context:
         "picture": picture,
         "selected_id": task_id,
         "is_running": picture.is_running,
-        "code": as_code(picture.root.id, base_url=base_url(request)),
+        "code": as_code(
+            picture.root.id,
+            base_url=base_url(request),
+            of_copy=picture.status == Status.COMPLETED,
+            with_token=has_owners(),
+        ),
     }
 
 

@@ -244,9 +244,25 @@ def test_a_form_is_made_from_the_schema_and_says_what_is_wrong(home: Page) -> No
     home.locator("[name='in.timeout_seconds']").fill("9000")
     home.get_by_role("button", name="Only store").click()
     expect(home.get_by_role("alert")).to_contain_text("timeout_seconds")
+    expect(home.locator("[name='in.timeout_seconds']")).to_have_accessible_description(re.compile("600"))
     home.locator("[name='in.timeout_seconds']").fill("5")
     home.get_by_role("button", name="Only store").click()
     expect(home.locator("#panel")).to_contain_text('"timeout_seconds": 5')
+
+
+def test_each_field_that_is_wrong_says_so_itself(bare: Page, server: Server) -> None:
+    bare.goto(f"{server.url}/ui/new/?executor=rest_executor")
+    headers, more = bare.locator("[name='in.headers']"), bare.locator("[name='in.']")
+    headers.fill('{"a": ')
+    more.fill("[1]")
+    bare.get_by_text("Priority, timeout, retries, options").click()
+    bare.locator("[name=params]").fill("{")
+    bare.get_by_role("button", name="Only store").click()
+    for field, problem in [(headers, "line 1"), (more, "must be an object"), (bare.locator("[name=params]"), "line 1")]:
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(field).to_have_accessible_description(re.compile(problem))
+    expect(bare.locator("[name='in.url']")).not_to_have_attribute("aria-invalid", "true")
+    expect(bare.get_by_role("alert")).to_contain_text("Look at headers, more inputs, params.")
 
 
 def test_the_editor_names_broken_json_at_once_and_a_bad_tree_when_it_is_sent(home: Page, server: Server) -> None:

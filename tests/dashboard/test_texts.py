@@ -1,5 +1,6 @@
 """How pages write JSON, durations and marked names."""
 
+import shlex
 from typing import Any
 
 import orjson
@@ -94,10 +95,42 @@ def test_the_page_of_a_task_is_found_whatever_its_id_holds() -> None:
     assert path_of("a/b?c#d%2F'\n") == "/ui/tasks/a%2Fb%3Fc%23d%252F%27%0A"
 
 
+ODD = 'it\'s "x"; rm -rf /'
+SHELL_ODD = "'it'\"'\"'s \"x\"; rm -rf /'"
+
+
+def code_of(*, of_copy: bool = False, with_token: bool = False) -> dict[str, str]:
+    return as_code(ODD, base_url="http://localhost:8000", of_copy=of_copy, with_token=with_token)
+
+
+def sent(code: dict[str, str]) -> Any:
+    """The parameters that curl sends."""
+    return orjson.loads(shlex.split(code["curl"].replace("\\\n", ""))[-1])["params"]
+
+
 def test_code_quotes_the_id_for_each_language() -> None:
-    code = as_code('it\'s "x"; rm -rf /', base_url="http://localhost:8000")
-    assert '\'{"jsonrpc":"2.0"' in code["curl"]
-    assert "it'\"'\"'s" in code["curl"]
-    assert "'it'\"'\"'s \"x\"; rm -rf /'" in code["CLI"]
+    code = code_of()
+    assert sent(code) == {"task_id": ODD}
+    assert f"run {SHELL_ODD} --watch" in code["CLI"]
     assert 'task_id="it\'s \\"x\\"; rm -rf /"' in code["Python"]
+    assert '{"task_id":"it\'s \\"x\\"; rm -rf /"}' in code["JavaScript"]
+    compile(code["Python"], "code", "exec")
+    assert not any("TOKEN" in text for text in code.values())
+
+
+def test_code_runs_a_copy_of_what_has_completed() -> None:
+    code = code_of(of_copy=True)
+    assert sent(code) == {"task_id": ODD, "copy_execution": True, "copy_children": True}
+    assert f"copy {SHELL_ODD} --mode full" in code["CLI"]
+    assert "copy_execution=True, copy_children=True" in code["Python"]
+    assert '"copy_execution":true,"copy_children":true' in code["JavaScript"]
+
+
+@pytest.mark.parametrize("of_copy", [False, True])
+def test_code_for_a_server_that_asks_who_is_there_has_a_token(of_copy: bool) -> None:
+    code = code_of(of_copy=of_copy, with_token=True)
+    assert "Authorization: Bearer $TOKEN" in shlex.split(code["curl"].replace("\\\n", ""))
+    assert all(line.rstrip(")").endswith('--token "$TOKEN"') for line in code["CLI"].splitlines())
+    assert 'token=os.environ["TOKEN"]' in code["Python"]
+    assert "Bearer ${process.env.TOKEN}" in code["JavaScript"]
     compile(code["Python"], "code", "exec")

@@ -21,5 +21,6 @@ for (const text of document.querySelectorAll("[data-json]")) {
     }
     problem.textContent = said;
     text.closest(".field").classList.toggle("wrong", said !== "");
+    text.setAttribute("aria-invalid", said !== "");
   });
 }
