@@ -1,7 +1,7 @@
 """From a request to its answer: find the method, check the parameters, carry it out, give the result its shape."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, Self
 
@@ -17,13 +17,15 @@ from a2a.methods.row import Method
 from a2a.metrics import metered
 from a2a.parsing import Params
 from a2a.protocol.headers import VERSION_HEADER, requested_extensions
+from a2a.protocol.operations import OPERATIONS
+from a2a.protocol.versions import VERSIONS
 from a2a.sse import Stream
 from accounts.callers import Caller, Role
 from llmkeys import header as llm_keys
 from llmkeys.header import MalformedKey, SentKey, parse_header
 from llmkeys.secret import Secret
 from tasks import idempotency, lanes
-from tasks.exceptions import InvalidParams, RoleTooLow
+from tasks.exceptions import InvalidParams, LimitReached, RoleTooLow
 from tasks.idempotency import Token
 
 MAX_KEY_CHARACTERS: Final = 255
@@ -117,13 +119,26 @@ async def carry_out(request: Request, *, caller: Caller, dialect: Dialect, heade
     if isinstance(request, Failure):
         return Outcome(answer=request)
     if dialect.other is not None and request.method not in dialect.methods:
-        return await dialect.other(request, caller=caller, headers=headers)
+        refused = _refused_stream(request, caller=caller, dialect=dialect)
+        return refused or await dialect.other(request, caller=caller, headers=headers)
     try:
         reply, stream = await perform(request, caller=caller, dialect=dialect, headers=headers)
         outcome = Outcome(answer=reply, stream=stream)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         outcome = Outcome(answer=failure_of(error, call_id=request.id))
     return Outcome(answer=None) if request.is_notification else outcome
+
+
+def _refused_stream(call: Call, *, caller: Caller, dialect: Dialect) -> Outcome | None:
+    """The answer to one of A2A's own methods that would open a stream too many: before its message is taken."""
+    operations = {version.methods[call.method] for version in VERSIONS if call.method in version.methods}
+    if not any(OPERATIONS[name].streams for name in operations):
+        return None
+    try:
+        open_streams.these().refuse_if_full(caller)
+    except LimitReached as error:
+        return Outcome(answer=None if call.is_notification else replace(dialect.failure(error), id=call.id))
+    return None
 
 
 async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Headers) -> Performed:

@@ -1,7 +1,7 @@
 """HTTP in, HTTP out: read the body, authenticate, dispatch, answer. What JSON-RPC means stands elsewhere."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -31,7 +31,7 @@ from a2a.jsonrpc import Answer, Request
 from a2a.parsing import event_number
 from a2a.protocol.headers import EXTENSIONS_HEADER, VERSION_HEADER, requested_extensions
 from a2a.protocol.rpc import A2A
-from a2a.protocol.versions import activated_extensions
+from a2a.protocol.versions import activated_extensions, without_patch
 from a2a.version import software_version
 from accounts.auth import authenticate
 from accounts.callers import Caller
@@ -54,13 +54,13 @@ CARD_VERSIONS = ("1.0", "0.3")
 @csrf_exempt
 async def native(request: HttpRequest) -> HttpResponseBase:
     """`POST /tasks`: JSON-RPC in the native shapes."""
-    return await _rpc(request, NATIVE)
+    return await _rpc(request, NATIVE, also=("GET", "HEAD"))
 
 
 @csrf_exempt
 async def a2a(request: HttpRequest) -> HttpResponseBase:
     """`POST /`: JSON-RPC of A2A, and ours in its shapes."""
-    return with_extensions(request, await _rpc(request, A2A))
+    return with_extensions(request, await _rpc(request, A2A, also=("GET", "HEAD")))
 
 
 @csrf_exempt
@@ -86,7 +86,7 @@ async def agent_card(request: HttpRequest) -> HttpResponseBase:
         _require(request, "GET", "HEAD")
     except WrongHttpMethod as error:
         return refusal(error)
-    asked = request.headers.get(VERSION_HEADER, "")
+    asked = without_patch(request.headers.get(VERSION_HEADER, ""))
     version = asked if asked in CARD_VERSIONS else settings.APFLOW.a2a.card
     body = orjson.dumps(build_card(url=public_url(request), version=version))
     etag, modified = etag_of(body), last_modified()
@@ -123,9 +123,10 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
     return json_response(state, status=200 if state["ready"] else 503)
 
 
-async def _rpc(request: HttpRequest, dialect: Dialect) -> HttpResponseBase:
+async def _rpc(request: HttpRequest, dialect: Dialect, *, also: Sequence[str] = ()) -> HttpResponseBase:
+    """`also`: the HTTP methods that another view answers at the same address."""
     try:
-        _require(request, "POST")
+        _require(request, "POST", also=also)
         caller = await authenticate(request)
         value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
@@ -137,8 +138,8 @@ async def _rpc(request: HttpRequest, dialect: Dialect) -> HttpResponseBase:
     response = await _single(parsed, caller=caller, dialect=dialect, headers=headers)
     try:
         return held(response, request=request, caller=caller)
-    except LimitReached as error:
-        return _failed(error, dialect)
+    except LimitReached as error:  # others came in meanwhile
+        return _failed(error, dialect, call_id=parsed.id)
 
 
 async def _single(request: Request, *, caller: Caller, dialect: Dialect, headers: Headers) -> HttpResponseBase:
@@ -202,9 +203,14 @@ def public_url(request: HttpRequest) -> str:
     return url.rstrip("/") + "/"
 
 
-def _require(request: HttpRequest, *methods: str) -> None:
-    if request.method not in methods:
-        raise WrongHttpMethod(f"{request.path} answers {', '.join(methods)}, not {request.method}.", methods=methods)
+def _require(request: HttpRequest, *methods: str, also: Sequence[str] = ()) -> None:
+    """Raises WrongHttpMethod. A method of `also` came here because its client takes no HTML."""
+    if request.method in methods:
+        return
+    answered = [*also, *methods]
+    reason = "with a page of HTML, which Accept leaves out" if request.method in also else f"not {request.method}"
+    told = request.method if request.method in also else ", ".join(answered)
+    raise WrongHttpMethod(f"{request.path} answers {told}, {reason}.", methods=answered)
 
 
 def body_of(request: HttpRequest) -> bytes:
@@ -228,9 +234,9 @@ def _answer(answer: Answer) -> HttpResponse:
     return json_response(answer.to_json(), status=status)
 
 
-def _failed(error: Exception, dialect: Dialect) -> HttpResponse:
-    """An error outside of any call, in the shape of the dialect."""
-    response = _answer(dialect.failure(error))
+def _failed(error: Exception, dialect: Dialect, *, call_id: jsonrpc.Id = None) -> HttpResponse:
+    """An error that no call is answered with, in the shape of the dialect."""
+    response = _answer(replace(dialect.failure(error), id=call_id))
     if isinstance(error, WrongHttpMethod):
         response["Allow"] = ", ".join(error.methods)
     return response

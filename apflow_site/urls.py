@@ -17,9 +17,9 @@ handler500 = "apflow_site.errors.broken"
 
 @csrf_exempt
 async def front(request: HttpRequest) -> HttpResponseBase:
-    """One address, two visitors: browsers read the dashboard, programs post JSON-RPC."""
-    is_browser = "text/html" in request.headers.get("Accept", "") or "HX-Request" in request.headers
-    return await (trees if is_browser and request.method in ("GET", "HEAD") else a2a)(request)
+    """One address, two visitors: who may be shown HTML reads the dashboard, programs post JSON-RPC."""
+    takes_html = request.accepts("text/html") or "HX-Request" in request.headers
+    return await (trees if takes_html and request.method in ("GET", "HEAD") else a2a)(request)
 
 
 urlpatterns = [

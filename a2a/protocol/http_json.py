@@ -10,14 +10,15 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import URLPattern, re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from a2a import sse
+from a2a import open_streams, sse
 from a2a.errors import WrongHttpMethod
 from a2a.metrics import metered
 from a2a.protocol import http_0_3
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_http
+from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V1_0, Version
-from a2a.views import body_of, headers_of, json_response, native, streaming, with_extensions
+from a2a.views import body_of, headers_of, held, json_response, native, streaming, with_extensions
 from accounts.auth import authenticate
 from tasks.decoder import decode
 from tasks.exceptions import InvalidParams
@@ -64,6 +65,8 @@ class Endpoint:
     async def _answer(self, request: HttpRequest, path: Mapping[str, str]) -> HttpResponseBase:
         name = self._operation(request)
         caller = await authenticate(request)
+        if OPERATIONS[name].streams:  # before its message is taken
+            open_streams.these().refuse_if_full(caller)
         has_body = request.method == "POST"
         with metered(name):
             result = await perform(
@@ -74,7 +77,9 @@ class Endpoint:
                 headers=headers_of(request),
                 is_text=not has_body,
             )
-        return streaming(sse.replies(result)) if isinstance(result, AsyncGenerator) else _reply(request, result)
+        if not isinstance(result, AsyncGenerator):
+            return _reply(request, result)
+        return held(streaming(sse.replies(result)), request=request, caller=caller)
 
     def _operation(self, request: HttpRequest) -> str:
         """Raises WrongHttpMethod."""

@@ -72,12 +72,41 @@ def test_json_has_more_than_one_content_type(http: httpx.Client, content_type: s
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("PUT", "/tasks", "POST"), ("PUT", "/", "POST"), ("POST", "/tasks/a/events", "GET")],
+    [
+        ("PUT", "/tasks", "GET, HEAD, POST"),
+        ("PUT", "/", "GET, HEAD, POST"),
+        ("GET", "/system", "POST"),
+        ("POST", "/tasks/a/events", "GET"),
+    ],
 )
 def test_another_http_method_is_refused_in_json(http: httpx.Client, method: str, path: str, allowed: str) -> None:
     response = http.request(method, path)
     assert (response.status_code, response.headers["Allow"]) == (405, allowed)
     assert response.json()["error"]["code"] == -32600
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("*/*", 200),
+        ("text/*", 200),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", 200),
+        ("", 200),
+        ("application/json", 405),
+        ("text/event-stream", 405),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_who_takes_html_reads_the_dashboard(http: httpx.Client, method: str, accept: str, status: int) -> None:
+    request = http.build_request(method, "/", headers={"Accept": accept})
+    if not accept:
+        del request.headers["Accept"]
+    response = http.send(request)
+    assert response.status_code == status
+    if status == 200:
+        assert response.headers["Content-Type"].startswith("text/html")
+    else:
+        assert response.headers["Allow"] == "GET, HEAD, POST"
 
 
 @pytest.mark.parametrize(("method", "close"), [("tasks.gett", "tasks.get"), ("task.execute", "tasks.execute")])

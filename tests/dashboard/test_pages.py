@@ -77,7 +77,7 @@ def test_a_session_opens_no_programs_door(as_: As) -> None:
 
 def test_programs_that_read_the_front_are_told_that_it_takes_posts(guarded: Server) -> None:
     response = guarded.http.get("/", headers={"Accept": "application/json"})
-    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD, POST")
 
 
 def test_anothers_tree_looks_like_a_missing_one(as_: As) -> None:
