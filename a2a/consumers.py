@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import orjson
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.db import Error
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from a2a import jsonrpc, messages, open_streams
@@ -68,6 +69,7 @@ class Socket(AsyncWebsocketConsumer):
         self._inbox: Inbox | None = None
         self._streamed: set[str] = set()
         self._calls = 0
+        self._is_closed = False
         # Whoever holds it sends what belongs together: a page of events, or a reply that comes before the events it tells of.
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,6 +127,14 @@ class Socket(AsyncWebsocketConsumer):
         self._spawn(self._close_when_refused(caller))
         return None
 
+    async def _is_still_in(self) -> bool:
+        """Whether the caller still is who came in, by the database's latest word; if not, this closes the socket. Raises Error."""
+        with suppress(AuthenticationFailed):
+            if await self._who_is_it() == self._caller:
+                return True
+        await self.close(UNAUTHENTICATED)
+        return False
+
     async def _who_is_it(self) -> Caller:
         if not settings.APFLOW.auth.is_on:
             return LOCAL
@@ -138,6 +148,12 @@ class Socket(AsyncWebsocketConsumer):
     async def _close_when_refused(self, caller: Caller) -> None:
         await open_streams.until_refused(caller, self._who_is_it)
         await self.close(UNAUTHENTICATED)
+
+    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Once: several calls may find out at the same time that there is a reason to."""
+        if not self._is_closed:
+            self._is_closed = True
+            await super().close(code, reason)
 
     # --- server to client ---
 
@@ -194,9 +210,9 @@ class Socket(AsyncWebsocketConsumer):
                     await self.send(messages.plain("pong"))
                 case Auth() as given:
                     await self._authenticate(given)
-                case Subscribe() as given:
+                case Subscribe() as given if await self._is_still_in():
                     await self._subscribe(given)
-                case Unsubscribe() as given:
+                case Unsubscribe() as given if await self._is_still_in():
                     await self._unsubscribe(given)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             await self.send(messages.of_error(error, message))
@@ -288,8 +304,12 @@ class Socket(AsyncWebsocketConsumer):
             return Outcome(answer=failure_of(error, call_id=request.id))
         self._calls += 1
         try:
+            if not await self._is_still_in():
+                return Outcome(answer=None)
             headers = replace(self._headers, is_single=is_single)
             return await carry_out(request, caller=self._caller, dialect=NATIVE, headers=headers)
+        except Error as error:
+            return Outcome(answer=failure_of(error, call_id=request.id))
         finally:
             self._calls -= 1
 

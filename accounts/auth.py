@@ -1,15 +1,17 @@
 """Who asks: from a request, or from a token alone, to a Caller."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts import keys, threads
 from accounts.callers import LOCAL, Caller, Role
+from accounts.prepared import Prepared
 from accounts.tokens import Claims, InvalidToken, is_own, owner_of, read_claims
 from accounts.users import role_of
 
@@ -95,9 +97,16 @@ def _own_caller(claims: Claims) -> Caller:
 def _foreign_caller(claims: Claims) -> Caller:
     user_id = _identity(claims)
     # Whom we disabled stays out, whoever minted the token.
-    if User.objects.filter(username=user_id, is_active=False).exists():
+    if _disabled.first(named=user_id) is not None:
         raise InvalidToken
     return Caller(user_id=user_id, role=_claimed_role(claims.get("roles")))
+
+
+def _disabled_user(named: str) -> QuerySet[User]:
+    return User.objects.filter(username=named, is_active=False)
+
+
+_disabled: Final = Prepared(_disabled_user)
 
 
 def _claimed_role(roles: Any) -> Role:

@@ -45,12 +45,17 @@ class Client:
 
     def closed(self) -> int:
         """The code that the server closes with."""
+        return self.heard_until_closed()[1]
+
+    def heard_until_closed(self) -> tuple[list[Json], int]:
+        """What the server still says, and the code that it closes with."""
+        heard: list[Json] = []
         try:
             while True:
-                self.connection.recv(PATIENCE_SECONDS)
+                heard.append(self.next())
         except ConnectionClosed as error:
             assert error.rcvd is not None, error
-            return error.rcvd.code
+            return heard, error.rcvd.code
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """The WebSocket with authentication: three ways to say who one is, what each user hears of, and who is turned out."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Barrier
 from typing import Any
 
@@ -29,6 +31,13 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with new_database() as url, running_server(url, env=ENV) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Server]:
+    """A server that looks as seldom as it does for everybody who holds a socket open."""
+    with new_database() as url, running_server(url, env={"AIPARTNERUPFLOW_JWT_SECRET": SECRET}) as server:
         yield server
 
 
@@ -173,6 +182,65 @@ def test_a_token_that_expires_closes_the_socket_and_ends_the_stream(server: Serv
     server.rpc("tasks.cancel", {"task_id": task_id}, **bearer("dora"))
 
 
+def login_of(server: Server, username: str) -> dict[str, str]:
+    """A user with an account on the server, who has logged in."""
+    server.query(
+        "INSERT INTO auth_user (username, password, is_superuser, first_name, last_name, email, is_staff, is_active, date_joined) "
+        "VALUES (%s, %s, %s, '', '', '', %s, %s, '2026-01-01 00:00:00+00:00')",
+        *(username, make_password("pass"), False, False, True),
+    )
+    answer = server.http.post("/auth/login", json={"username": username, "password": "pass"}).json()
+    return {"Authorization": f"Bearer {answer['access']}"}
+
+
+CREATE: Json = {"jsonrpc": "2.0", "method": "tasks.create", "params": {"name": "x"}, "id": 1}
+EXECUTE: Json = {"tasks": [{"name": "echo_executor"}], "use_streaming": True}
+
+
+@pytest.mark.parametrize(
+    ("username", "message"),
+    [
+        ("calls", CREATE),
+        ("batches", [CREATE, {**CREATE, "id": 2}]),
+        ("streams", {**CREATE, "method": "tasks.execute", "params": EXECUTE}),
+        ("subscribes", {"action": "subscribe"}),
+        ("unsubscribes", {"action": "unsubscribe"}),
+    ],
+)
+def test_whoever_is_disabled_does_nothing_more_over_an_open_socket(
+    patient: Server, username: str, message: Json | list[Json]
+) -> None:
+    with socket(patient.url, additional_headers=login_of(patient, username)) as client:
+        assert client.silent()
+        patient.query("UPDATE auth_user SET is_active = %s WHERE username = %s", False, username)
+        with suppress(ConnectionClosed):
+            for _ in range(3):
+                client.connection.send(json.dumps(message))
+        assert client.heard_until_closed() == ([], 4401)
+    assert not patient.query("SELECT id FROM tasks_task WHERE user_id = %s", username)
+    assert "Traceback" not in patient.log.read_text()
+
+
+def test_a_role_that_was_taken_away_is_gone_over_an_open_socket_too(patient: Server) -> None:
+    theirs = login_of(patient, "demoted")
+    patient.query("UPDATE auth_user SET is_superuser = %s WHERE username = 'demoted'", True)
+    with socket(patient.url, additional_headers=theirs) as client:
+        assert client.silent()
+        patient.query("UPDATE auth_user SET is_superuser = %s WHERE username = 'demoted'", False)
+        client.call("tasks.list", {})
+        assert client.heard_until_closed() == ([], 4401)
+
+
+def test_whoever_a_foreign_token_names_does_nothing_more_once_disabled(patient: Server) -> None:
+    login_of(patient, "foreign")
+    with socket(patient.url, **by_header("foreign")) as client:
+        client.call("tasks.count", {})
+        assert "result" in client.next()
+        patient.query("UPDATE auth_user SET is_active = %s WHERE username = 'foreign'", False)
+        client.call("tasks.count", {})
+        assert client.heard_until_closed() == ([], 4401)
+
+
 @pytest.mark.parametrize(
     ("username", "change", "value"),
     [("disabled", "is_active", False), ("renewed", "password", make_password("else"))],
@@ -181,13 +249,7 @@ def test_a_token_that_expires_closes_the_socket_and_ends_the_stream(server: Serv
 def test_a_user_who_is_disabled_or_changes_their_password_is_turned_out(
     server: Server, username: str, change: str, value: Any
 ) -> None:
-    server.query(
-        "INSERT INTO auth_user (username, password, is_superuser, first_name, last_name, email, is_staff, is_active, date_joined) "
-        "VALUES (%s, %s, %s, '', '', '', %s, %s, '2026-01-01 00:00:00+00:00')",
-        *(username, make_password("pass"), False, False, True),
-    )
-    answer = server.http.post("/auth/login", json={"username": username, "password": "pass"}).json()
-    theirs = {"Authorization": f"Bearer {answer['access']}"}
+    theirs = login_of(server, username)
     with socket(server.url, additional_headers=theirs) as client:
         assert client.silent()
         server.query(f"UPDATE auth_user SET {change} = %s WHERE username = %s", value, username)
