@@ -1,6 +1,8 @@
 """The `aipartnerupflow` command. Everything heavy is imported inside the command that needs it, so that `--help` is instant."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Final
 
 import typer
 
@@ -20,9 +22,20 @@ from aipartnerupflow.options import (
     Watched,
     configure,
     read_tasks,
+    refuse,
     to_server,
 )
 from aipartnerupflow.output import room_to_write
+
+FLAGS: Final = MappingProxyType(
+    {
+        "server.host": "--host",
+        "server.port": "--port",
+        "a2a.grpc_port": "--grpc-port",
+        "server.workers": "--workers",
+        "worker.embedded": "--no-worker",
+    }
+)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Trees of tasks for AI agents."
@@ -55,8 +68,19 @@ def serve(
         "server.workers": workers,
         "worker.embedded": False if no_worker else None,
     }
+    _check({key: value for key, value in flags.items() if value is not None})
     configure(config, flags)
     server.serve(reload=reload)
+
+
+def _check(flags: Mapping[str, object]) -> None:
+    """Raises typer.Exit when a flag has a value that is not allowed."""
+    from apflow_site.config import ConfigError, check_flags
+
+    try:
+        check_flags(flags, names=FLAGS)
+    except ConfigError as error:
+        refuse(str(error))
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """What the commands do that need the Django project: serve, work, examples. Imported after the configuration is checked."""
 
+import errno
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -21,10 +23,13 @@ from rich.console import Console
 from rich.panel import Panel
 
 from aipartnerupflow import __version__
-from apflow_site.config import Config, ConfigError, get_config
+from apflow_site.config import FILE_VARIABLE, PREFIX, Config, ConfigError, get_config
 
 GRACEFUL_SECONDS = 5
 """So long open streams may go on after SIGTERM; then their clients resume elsewhere."""
+DEFAULT_PORT = 8000
+EXAMPLE = Path("docs/examples/hello.json")
+"""Where a checkout has a tree to try."""
 
 errors = Console(stderr=True)
 
@@ -33,7 +38,7 @@ def serve(*, reload: bool) -> None:
     """Prepare the database, say where everything is, and serve until a signal."""
     config = get_config()
     warnings = _check_exposure(config)
-    _check_port(config.server.host, config.server.port)
+    _check_port(config.server.host, config.server.port, host_option="--host ", port_option="--port ")
     prepare()
     _show_box(config, warnings)
     # Uvicorn, when it has ended well, sends itself the signal again, so that by default the exit code would be that of a kill.
@@ -71,7 +76,7 @@ def _offer_metrics(config: Config) -> None:
     from apflow_site.metrics import serve_metrics  # needs Django's apps
 
     if (port := config.worker.metrics_port) is not None:
-        _check_port(config.server.host, port)
+        _check_port(config.server.host, port, host_option="server.host: ", port_option="worker.metrics_port: ")
         serve_metrics(config.server.host, port)
 
 
@@ -141,16 +146,22 @@ def _other_secrets(config: Config) -> list[str]:
     return [*urls, key.read_text(encoding="ascii") if key.exists() else ""]
 
 
-def _check_port(host: str, port: int) -> None:
-    """Refuse at once when the port is taken, and name who has it."""
+def _check_port(host: str, port: int, *, host_option: str, port_option: str) -> None:
+    """Refuse at once when the host is not of this machine or the port is taken, and name who has it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                _refuse(
+                    f"Cannot listen on {host}: {error.strerror}. The host must be an address of this machine.\n"
+                    f"Choose another one: {host_option}127.0.0.1"
+                )
+            other = DEFAULT_PORT if port < 1024 or port == 65535 else port + 1
             _refuse(
-                f"Cannot listen on {host}:{port}: {error.strerror}{_holder(port)}.\nChoose another one: --port {port + 1}"
+                f"Cannot listen on {host}:{port}: {error.strerror}{_holder(port)}.\nChoose another one: {port_option}{other}"
             )
 
 
@@ -166,8 +177,8 @@ def _holder(port: int) -> str:
 
 
 def _show_box(config: Config, warnings: list[str]) -> None:
-    host = "localhost" if config.server.host in ("127.0.0.1", "0.0.0.0", "::") else config.server.host  # noqa: S104
-    url = config.server.public_url or f"http://{host}:{config.server.port}"
+    url = (config.server.public_url or _local_url(config)).rstrip("/")
+    worker = "started with the server" if config.worker.embedded else f"not here: {_command('worker', *_config_flag())}"
     lines = [
         f"Dashboard   {url}/",
         f"JSON-RPC    POST {url}/tasks and {url}/ (A2A's shapes)",
@@ -175,21 +186,51 @@ def _show_box(config: Config, warnings: list[str]) -> None:
         f"Agent card  {url}/.well-known/agent-card.json",
         f"Operate     {url}/admin/, {url}/metrics, {url}/ready",
         f"Database    {_without_password(config.database.url)}",
-        f"Worker      {'started with the server' if config.worker.embedded else 'not here: aipartnerupflow worker'}",
-        "",
-        *_login_lines(config, url),
-        f"Try         {_own_name()} run docs/examples/hello.json --watch",
+        f"Worker      {worker}",
         *(f"[yellow]Warning     {warning}[/yellow]" for warning in warnings),
     ]
-    Console().print(Panel("\n".join(lines), title=f"aipartnerupflow {__version__}", expand=False))
+    console = Console()
+    console.print(Panel("\n".join(lines), title=f"aipartnerupflow {__version__}", expand=False))
+    # Below the box, where no line is broken: these are copied.
+    for line in (*_login_lines(config, url), *_try_lines(config)):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-def _own_name() -> str:
-    """What to type for this program: its name, or, where the shell would not find it, its path."""
+def _local_url(config: Config) -> str:
+    """Where this machine reaches the server."""
+    host = "localhost" if config.server.host in ("127.0.0.1", "0.0.0.0", "::") else config.server.host  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"
+
+
+def _try_lines(config: Config) -> list[str]:
+    """A command that works from the folder where the server was started, and, where one needs a token, how to get it."""
+    words = ["run", str(EXAMPLE), "--watch"] if EXAMPLE.exists() else ["tasks", "list"]
+    url = _local_url(config)
+    if url != f"http://localhost:{DEFAULT_PORT}" or f"{PREFIX}URL" in os.environ:
+        words += ["--url", url]
+    if not config.auth.is_on:
+        return [f"Try         {_command(*words)}"]
+    return [
+        f"Try         {_command(*words, '--token', 'TOKEN')}",
+        f"            TOKEN is what this prints: {_command('tokens', 'create', 'NAME', *_config_flag())}",
+    ]
+
+
+def _command(*words: str) -> str:
+    """What to type for this program and these words: its name, or, where the shell would not find it, its path."""
     script = Path(sys.executable).with_name("aipartnerupflow")
-    if which(script.name) or not script.exists():
-        return script.name
-    return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
+    name = script.name if which(script.name) or not script.exists() else _from_here(script)
+    return shlex.join([name, *words])
+
+
+def _config_flag() -> list[str]:
+    """What a command on the database needs, to work on this one."""
+    path = os.environ.get(FILE_VARIABLE)
+    return ["--config", _from_here(Path(path))] if path else []
+
+
+def _from_here(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _login_lines(config: Config, url: str) -> list[str]:
@@ -201,11 +242,11 @@ def _login_lines(config: Config, url: str) -> list[str]:
 
     admin = first_admin()
     if admin is None:
-        return ["Log in      there is no admin yet: aipartnerupflow users create NAME --role admin", ""]
+        create = _command("users", "create", "NAME", "--role", "admin", *_config_flag())
+        return [f"Log in      there is no admin yet: {create}"]
     return [
         f"Log in      {url}/login/link/{make_link(admin)}/",
         f"            as {admin.username}, once, within 15 minutes",
-        "",
     ]
 
 

@@ -267,6 +267,21 @@ def load(environ: Mapping[str, str]) -> Config:
     return config
 
 
+def check_flags(flags: Mapping[str, object], *, names: Mapping[str, str]) -> None:
+    """Check values that come as flags, by their keys, under the names of the flags: in the environment nobody would know them again.
+
+    Raises ConfigError with all faults.
+    """
+    faults = []
+    for key, value in flags.items():
+        try:
+            known_settings()[key].convert(str(value))
+        except ValueError as error:
+            faults.append(_bad_value(Found(key, names[key], str(value)), known_settings()[key], str(error)))
+    if faults:
+        raise ConfigError(*faults)
+
+
 def shown(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Every setting: `key`, `value` with secrets masked, and `source`, the place that it comes from. Raises ConfigError."""
     values, places = _read(environ)

@@ -1,12 +1,15 @@
 """The guide's commands that start a server, typed into a shell, and what stops a start. The engine has no part in it: see test_guide."""
 
+import re
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.servers import free_port
+from tests.servers import ROOT, Server, free_port
 from tests.shell import Shell
+
+SECRET: Final = "of-the-starts-9vQ2xLr7Wm4Zt6Kb8Nc3Hd5F"
 
 STARTS: Final = """
 aipartnerupflow serve
@@ -52,3 +55,50 @@ def test_a_database_that_is_away_is_named_without_its_password(shell: Shell) -> 
     printed = shell.run("aipartnerupflow serve", code=2, AIPARTNERUPFLOW_DATABASE_URL=away)
     assert "AIPARTNERUPFLOW_DATABASE_URL" in printed
     assert "pa55word" not in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--port 99999", "server.port (--port): '99999' is not allowed. Give a whole number from 0 to 65535."),
+        ("--workers 0", "server.workers (--workers): '0' is not allowed"),
+        ("--grpc-port 0", "a2a.grpc_port (--grpc-port): '0' is not allowed"),
+        ("--host localhost:8000", "server.host (--host): 'localhost:8000' is not allowed"),
+        ("--host notahost.invalid", "Cannot listen on notahost.invalid: "),
+        ("--host notahost.invalid", "Choose another one: --host 127.0.0.1"),
+        ("--host 192.0.2.1", "Choose another one: --host 127.0.0.1"),
+    ],
+)
+def test_a_wrong_flag_stops_the_start_by_its_name(shell: Shell, flags: str, says: str) -> None:
+    printed = shell.run(f"aipartnerupflow serve {flags}", code=2)
+    assert says in printed
+    assert "AIPARTNERUPFLOW_" not in printed
+
+
+def told(server: Server, label: str) -> str:
+    """What stands behind the label in what the server said when it started."""
+    (line,) = re.findall(rf"^{label} +(.*)$", server.log.read_text(), re.MULTILINE)
+    return str(line)
+
+
+@pytest.mark.parametrize("has_example", [False, True])
+def test_what_the_server_says_to_try_works_as_printed(shell: Shell, has_example: bool) -> None:
+    examples = shell.folder / "docs/examples"
+    if has_example:
+        examples.mkdir(parents=True)
+        (examples / "hello.json").write_text((ROOT / "docs/examples/hello.json").read_text())
+    with shell.server("aipartnerupflow serve") as server:
+        line = told(server, "Try")
+        assert ("hello.json" in line) is has_example
+        shell.run(line)
+
+
+def test_with_authentication_what_it_says_leads_to_a_token(shell: Shell, database: str) -> None:
+    config = f"database: {{url: '{database}'}}\nauth: {{jwt_secret: {SECRET}}}\n"
+    (shell.folder / "own.yaml").write_text(config)
+    with shell.server("aipartnerupflow serve --config own.yaml") as server:
+        create = told(server, "Log in").removeprefix("there is no admin yet: ")
+        shell.run(create.replace("NAME", "ada"), given="a-password-of-ada-7Qx\n")
+        key = shell.run(told(server, " +TOKEN is what this prints:").replace("NAME", "ada") + " 2> /dev/null")
+        shell.run(told(server, "Try"), code=4)
+        shell.run(told(server, "Try").replace("TOKEN", key.strip()))
