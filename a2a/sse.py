@@ -21,7 +21,7 @@ KEEP_ALIVE_SECONDS = 15.0
 HEADERS = MappingProxyType(
     {
         "Content-Type": "text/event-stream",
-        "Cache-Control": "no-cache, no-transform",
+        "Cache-Control": "no-store, no-transform",
         "X-Accel-Buffering": "no",
     }
 )

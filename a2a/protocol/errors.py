@@ -98,6 +98,14 @@ KINDS: Mapping[type[Exception], Kind] = MappingProxyType(
         exceptions.TasksError: INVALID,  # all others that the domain has against a request
     }
 )
+OF_TREES: Final = (
+    exceptions.CircularDependency,
+    exceptions.ExecutorNotFound,
+    exceptions.InvalidDependency,
+    exceptions.InvalidParent,
+    exceptions.InvalidTree,
+)
+"""What the tasks of a request may have against each other, or against this server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +150,19 @@ def as_http(error: Exception) -> tuple[int, Json]:
 def _details(error: Exception, kind: Kind) -> Sequence[Json]:
     if kind.reason is not None:
         return [{"@type": f"{TYPES}.ErrorInfo", "reason": kind.reason, "domain": DOMAIN, "metadata": _metadata(error)}]
-    if isinstance(error, exceptions.InvalidParams):
-        violations = [{"field": field, "description": reason} for field, reason in error.problems]
-        return [{"@type": f"{TYPES}.BadRequest", "fieldViolations": violations}]
+    violations = [{"field": field, "description": reason} for field, reason in _problems(error)]
+    return [{"@type": f"{TYPES}.BadRequest", "fieldViolations": violations}] if violations else []
+
+
+def _problems(error: Exception) -> Sequence[tuple[str, str]]:
+    """The fields that are wrong, as far as they are known, and why."""
+    match error:
+        case exceptions.InvalidParams():
+            return error.problems
+        case exceptions.ExecutorNotFound() if error.data["task"] is None:
+            return [("skill", error.message)]
+        case _ if isinstance(error, OF_TREES):
+            return [("tasks", error.message)]
     return []
 
 

@@ -79,10 +79,15 @@ def _create_push_config(params: Json) -> Json:
     return version_0_3.push_config_in(inner | {"id": config_id}) | {"taskId": params.get("taskId")}
 
 
+def _list(params: Json) -> Json:
+    return params | {"status": CANCELED} if params.get("status") == CANCELLED else params
+
+
 PARAMS: Mapping[str, Callable[[Json], Json]] = MappingProxyType(
     {
         "SendMessage": _send,
         "SendStreamingMessage": _send,
+        "ListTasks": _list,
         "CreateTaskPushNotificationConfig": _create_push_config,
     }
 )

@@ -1,6 +1,5 @@
 """ListTasks: the caller's runs, the one whose status changed last first, a page at a time (A2A 1.0, section 3.1.4)."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -9,6 +8,7 @@ from typing import Final
 from django.db.models import Exists, F, OuterRef, Q, TextField, Value
 
 from a2a.protocol.objects import AUTH_REQUIRED, INPUT_REQUIRED, REJECTED, STATES, Json
+from a2a.protocol.paging import place_of, token_of
 from a2a.protocol.params import ListTasks
 from a2a.protocol.snapshots import tasks_of
 from accounts.callers import Caller
@@ -64,14 +64,19 @@ def _filtered(runs: RunQuerySet, given: ListTasks) -> RunQuerySet:
     if given.context_id:
         runs = runs.filter(context_id=given.context_id)
     if given.status and given.status != "TASK_STATE_UNSPECIFIED":
-        runs = FILTERS.get(given.status, _none)(runs)
+        runs = _state_filter(given.status)(runs)
     if given.status_timestamp_after:
-        runs = runs.annotate(status_at=STATUS_AT).filter(status_at__gte=_as_stored(_moment(given.status_timestamp_after)))
+        runs = runs.annotate(status_at=STATUS_AT).filter(
+            status_at__gte=_as_stored(_moment(given.status_timestamp_after))
+        )
     return runs
 
 
-def _none(runs: RunQuerySet) -> RunQuerySet:
-    return runs.none()  # a state that no run of ours ever has
+def _state_filter(state: str) -> Callable[[RunQuerySet], RunQuerySet]:
+    """Raises InvalidParams for a state that A2A does not have."""
+    if state not in FILTERS:
+        raise InvalidParams([("status", f"is no state of A2A: known are {', '.join(sorted(FILTERS))}")])
+    return FILTERS[state]
 
 
 def _moment(text: str) -> datetime:
@@ -91,18 +96,11 @@ def _as_stored(moment: datetime) -> Value:
 
 
 def _token(run: Run) -> str:
-    moment = run.finished_at or run.started_at or run.created_at
-    return urlsafe_b64encode(f"{moment.isoformat()} {run.id}".encode()).decode()
+    return token_of(run.finished_at or run.started_at or run.created_at, run.id)
 
 
 def _beyond(token: str) -> Q:
     """The rows after the one that the token names. Raises InvalidParams."""
-    try:
-        text, run_id = urlsafe_b64decode(token.encode()).decode().split(" ", 1)
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment, run_id = datetime.min, ""
-    if moment.utcoffset() != timedelta(0) or "\0" in run_id:
-        raise InvalidParams([("pageToken", "is not a token of this server: begin again without one")])
+    moment, run_id = place_of(token)
     at = _as_stored(moment)
     return Q(status_at__lte=at) & (Q(status_at__lt=at) | Q(id__lt=run_id))

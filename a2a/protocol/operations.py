@@ -24,16 +24,28 @@ from tasks.models import Run
 Updates = AsyncGenerator[Json]
 
 
+def _no_more() -> None:
+    """Nothing is required but what all operations are."""
+
+
+def _require_streaming() -> None:
+    if not settings.APFLOW.a2a.streaming:
+        raise UnsupportedOperation(
+            "This server does not stream (a2a.streaming). Send the message without, and ask GetTask."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """`function` takes Asked and its parameters, and returns an object or, where it `streams`, StreamResponses.
 
-    `role` is the lowest that may call it; one that `is_repeatable` does the same once, however often it comes with the same token.
+    `role` is the lowest that may call it. `require` raises if this server does not do it at all, whatever the parameters are. One that `is_repeatable` does the same once, however often it comes with the same token.
     """
 
     function: Callable[..., Awaitable[Any]]
     params: type[params.Given]
     role: Role
+    require: Callable[[], None] = _no_more
     streams: bool = False
     is_repeatable: bool = False
 
@@ -53,7 +65,6 @@ async def send(asked: Asked, given: params.SendMessage) -> Json:
 
 async def stream(asked: Asked, given: params.SendMessage) -> Updates:
     """Take a message; send the Task and then what happens, until it is over or interrupted."""
-    _require_streaming()
     received = await _received(asked, given, shows_task=True)
     if received.run is None or received.task is None:
         return _only({"message": received.reply})
@@ -85,7 +96,6 @@ async def cancel(asked: Asked, given: params.OfTask) -> Json:
 
 async def subscribe(asked: Asked, given: params.OfTask) -> Updates:
     """The Task and then what happens, until it is over; a question does not end it."""
-    _require_streaming()
     run = await lanes.read(find_run, caller=asked.caller, task_id=given.id)
     run, task = await lanes.read(task_of, run_id=run.id)
     if task["status"]["state"] in TERMINAL:
@@ -94,22 +104,18 @@ async def subscribe(asked: Asked, given: params.OfTask) -> Updates:
 
 
 async def create_push_config(asked: Asked, given: params.CreatePushConfig) -> Json:
-    push.require_push()
     return await lanes.write(push.create, caller=asked.caller, given=given, version=asked.version)
 
 
 async def get_push_config(asked: Asked, given: params.OfPushConfig) -> Json:
-    push.require_push()
     return await lanes.read(push.get, caller=asked.caller, given=given)
 
 
 async def list_push_configs(asked: Asked, given: params.ListPushConfigs) -> Json:
-    push.require_push()
     return await lanes.read(push.list_, caller=asked.caller, given=given)
 
 
 async def delete_push_config(asked: Asked, given: params.OfPushConfig) -> Json:
-    push.require_push()
     return await lanes.write(push.delete, caller=asked.caller, given=given)
 
 
@@ -122,15 +128,25 @@ async def extended_card(asked: Asked, given: params.Nothing) -> Json:
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
     {
         "SendMessage": Operation(send, params.SendMessage, Role.OPERATOR, is_repeatable=True),
-        "SendStreamingMessage": Operation(stream, params.SendMessage, Role.OPERATOR, streams=True, is_repeatable=True),
+        "SendStreamingMessage": Operation(
+            stream, params.SendMessage, Role.OPERATOR, _require_streaming, streams=True, is_repeatable=True
+        ),
         "GetTask": Operation(get, params.GetTask, Role.VIEWER),
         "ListTasks": Operation(list_, params.ListTasks, Role.VIEWER),
         "CancelTask": Operation(cancel, params.OfTask, Role.OPERATOR),
-        "SubscribeToTask": Operation(subscribe, params.OfTask, Role.VIEWER, streams=True),
-        "CreateTaskPushNotificationConfig": Operation(create_push_config, params.CreatePushConfig, Role.OPERATOR),
-        "GetTaskPushNotificationConfig": Operation(get_push_config, params.OfPushConfig, Role.VIEWER),
-        "ListTaskPushNotificationConfigs": Operation(list_push_configs, params.ListPushConfigs, Role.VIEWER),
-        "DeleteTaskPushNotificationConfig": Operation(delete_push_config, params.OfPushConfig, Role.OPERATOR),
+        "SubscribeToTask": Operation(subscribe, params.OfTask, Role.VIEWER, _require_streaming, streams=True),
+        "CreateTaskPushNotificationConfig": Operation(
+            create_push_config, params.CreatePushConfig, Role.OPERATOR, push.require_push
+        ),
+        "GetTaskPushNotificationConfig": Operation(
+            get_push_config, params.OfPushConfig, Role.VIEWER, push.require_push
+        ),
+        "ListTaskPushNotificationConfigs": Operation(
+            list_push_configs, params.ListPushConfigs, Role.VIEWER, push.require_push
+        ),
+        "DeleteTaskPushNotificationConfig": Operation(
+            delete_push_config, params.OfPushConfig, Role.OPERATOR, push.require_push
+        ),
         "GetExtendedAgentCard": Operation(extended_card, params.Nothing, Role.VIEWER),
     }
 )
@@ -148,10 +164,3 @@ async def _cancel_tree(caller: Caller, run: Run) -> None:
 
 async def _only(response: Json) -> Updates:
     yield response
-
-
-def _require_streaming() -> None:
-    if not settings.APFLOW.a2a.streaming:
-        raise UnsupportedOperation(
-            "This server does not stream (a2a.streaming). Send the message without, and ask GetTask."
-        )

@@ -118,7 +118,7 @@ class GetTask(OfTask, frozen=True, kw_only=True):
 
 class ListTasks(Given, frozen=True, kw_only=True):
     context_id: MaybeId = ""
-    status: Annotated[str, Meta(pattern="^(TASK_STATE_[A-Z_]+)?$")] = ""
+    status: str = ""
     page_size: Annotated[int, Meta(ge=1, le=100)] = 50
     page_token: str = ""
     history_length: HistoryLength = 0

@@ -8,6 +8,7 @@ from django.conf import settings
 from a2a.protocol import version_0_3
 from a2a.protocol.errors import ConfigNotFound, PushNotificationNotSupported
 from a2a.protocol.objects import Json
+from a2a.protocol.paging import place_of, token_of
 from a2a.protocol.params import CreatePushConfig, ListPushConfigs, OfPushConfig, PushConfig
 from a2a.protocol.snapshots import find_run, node_of, task_of
 from a2a.protocol.updates import last_updates, update_of
@@ -59,9 +60,14 @@ def get(*, caller: Caller, given: OfPushConfig) -> Json:
 
 
 def list_(*, caller: Caller, given: ListPushConfigs) -> Json:
-    """All of them: a run has a few at most (webhooks.max_per_run)."""
-    run = find_run(caller=caller, task_id=given.task_id)
-    return {"configs": [_shown(webhook) for webhook in _configs(run)], "nextPageToken": ""}
+    """A page of them; without a size all, of which a run has a few at most (webhooks.max_per_run). Raises InvalidParams."""
+    left = _configs(find_run(caller=caller, task_id=given.task_id))
+    if given.page_token:
+        place = place_of(given.page_token)
+        left = [webhook for webhook in left if (webhook.created_at, webhook.id) > place]
+    page = left[: given.page_size or None]
+    token = token_of(page[-1].created_at, page[-1].id) if len(left) > len(page) else ""
+    return {"configs": list(map(_shown, page)), "nextPageToken": token}
 
 
 def delete(*, caller: Caller, given: OfPushConfig) -> Json:

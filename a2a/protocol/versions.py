@@ -70,9 +70,14 @@ V0_3: Final = Version(
 VERSIONS: Final = (V1_0, V0_3)
 
 
+def without_patch(version: str) -> str:
+    """Major and minor: patch numbers do not count (section 3.6.1)."""
+    return ".".join(version.strip().split(".")[:2])
+
+
 def check_version(spoken: Version, *, asked: str) -> None:
     """Raises VersionNotSupported. Without a header the request is what it looks like; a patch number means nothing."""
-    asked = ".".join(asked.strip().split(".")[:2])
+    asked = without_patch(asked)
     if asked in ("", spoken.name):
         return
     known = [version.name for version in VERSIONS]

@@ -264,6 +264,8 @@ def test_a_list_can_begin_at_a_time(alice: Agent, other_context: str) -> None:
         ("ListTasks", {"pageSize": 0}, "pageSize"),
         ("ListTasks", {"pageSize": 101}, "pageSize"),
         ("ListTasks", {"pageToken": "nonsense"}, "pageToken"),
+        ("ListTasks", {"status": "TASK_STATE_ASLEEP"}, "status"),
+        ("ListTasks", {"status": "completed"}, "status"),
         ("ListTasks", {"statusTimestampAfter": "yesterday"}, "statusTimestampAfter"),
         ("ListTasks", {"historyLength": -1}, "historyLength"),
         ("GetTask", {}, "id"),
@@ -291,18 +293,28 @@ def test_a_wrong_parameter_is_named(alice: Agent, method: str, params: Any, fiel
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "says", "field"),
     [
-        ({"tasks": [{"name": "a", "dependencies": ["b"]}]}, "b"),
-        ({"tasks": []}, "task"),
-        ({"skill": "ecko_executor"}, "echo_executor"),
-        ({"tasks": [{"name": "a", "schemas": {"method": "nothing_executor"}}]}, "nothing_executor"),
+        ({"tasks": [{"name": "a", "dependencies": ["b"]}]}, "b", "tasks"),
+        ({"tasks": [{"name": "a", "parent_id": "b"}]}, "b", "tasks"),
+        ({"tasks": []}, "task", "tasks"),
+        ({"tasks": [{"name": "a"}, {"name": "b"}]}, "root", "tasks"),
+        (
+            {"tasks": [{"name": "a", "dependencies": ["b"]}, {"name": "b", "parent_id": "a", "dependencies": ["a"]}]},
+            "a -> b -> a",
+            "tasks",
+        ),
+        ({"skill": "ecko_executor"}, "echo_executor", "skill"),
+        ({"tasks": [{"name": "a", "schemas": {"method": "nothing_executor"}}]}, "nothing_executor", "tasks"),
     ],
 )
-def test_what_the_rules_of_trees_refuse_is_an_invalid_parameter(alice: Agent, value: Json, says: str) -> None:
+def test_what_the_rules_of_trees_refuse_is_an_invalid_parameter(
+    alice: Agent, value: Json, says: str, field: str
+) -> None:
     error = alice.error("SendMessage", {"message": data(value)})
     assert error["code"] == -32602
     assert says in error["message"]
+    assert [each["field"] for each in error["data"][0]["fieldViolations"]] == [field]
 
 
 @pytest.mark.requirement("CORE-CANCEL-001")

@@ -26,8 +26,7 @@ def working(alice: Agent) -> Iterator[list[Json]]:
     """Tasks at work in a context of their own, until the test is over."""
     context = f"context-{uuid.uuid4()}"
     ids = [alice.start(data(SLOW, contextId=context))["id"] for _ in range(3)]
-    for task_id in ids:
-        until(lambda: alice.state(task_id) == "TASK_STATE_WORKING", seconds=30, what="the task at work")
+    until(lambda: {alice.state(each) for each in ids} == {"TASK_STATE_WORKING"}, seconds=30, what="the tasks at work")
     yield [alice.get(task_id) for task_id in ids]
     for task_id in ids:
         alice.post("CancelTask", {"id": task_id})

@@ -70,6 +70,20 @@ def test_the_configs_of_a_task_stay_until_they_are_removed(alice: Agent, task_id
     assert alice.call(LIST, {"taskId": task_id})["configs"] == [made[0], made[2]]
 
 
+def test_the_configs_of_a_task_come_in_pages(alice: Agent, task_id: str) -> None:
+    made = [alice.call(CREATE, config_of(task_id, f"{HOOK}/{number}")) for number in range(5)]
+    pages, token = [], ""
+    for _ in range(3):
+        page = alice.call(LIST, {"taskId": task_id, "pageSize": 2, "pageToken": token})
+        pages.append(page["configs"])
+        token = page["nextPageToken"]
+    assert (pages, token) == ([made[:2], made[2:4], made[4:]], "")
+    whole = {"configs": made, "nextPageToken": ""}
+    assert alice.call(LIST, {"taskId": task_id, "pageSize": 5}) == alice.call(LIST, {"taskId": task_id}) == whole
+    error = alice.error(LIST, {"taskId": task_id, "pageToken": "nonsense"})
+    assert (error["code"], error["data"][0]["fieldViolations"][0]["field"]) == (-32602, "pageToken")
+
+
 def test_the_same_id_names_one_config_of_each_task(alice: Agent, task_id: str) -> None:
     other = alice.asking()["id"]
     for each in (task_id, other):
@@ -187,6 +201,8 @@ def test_to_a_client_of_0_3_the_task_is_sent(old_alice: Agent, receiver: Receive
     ("method", "params"),
     [
         (CREATE, {"taskId": "t", "url": HOOK}),
+        (CREATE, {"url": 7}),
+        ("tasks/pushNotificationConfig/set", []),
         (GET, {"taskId": "t", "id": "c"}),
         (LIST, {"taskId": "t"}),
         (DELETE, {"taskId": "t", "id": "c"}),

@@ -74,6 +74,14 @@ def test_the_two_versions_share_no_name_so_that_a_client_without_a_header_is_und
     assert version_0_3.RESULTS.keys() == http_0_3.RESULTS.keys() == set(OPERATIONS)
 
 
+@pytest.mark.parametrize(
+    ("version", "is_old"), [("1.0", False), ("1.0.1", False), ("0.3", True), ("0.3.0", True), ("0.3.9", True)]
+)
+def test_a_patch_number_means_nothing_to_the_card_either(alice: Agent, version: str, is_old: bool) -> None:
+    card = alice.http.get("/.well-known/agent-card.json", headers={"A2A-Version": version}).json()
+    assert ("protocolVersion" in card, "supportedInterfaces" in card) == (is_old, not is_old)
+
+
 # --- 0.3 ---
 
 

@@ -31,7 +31,7 @@ def executing(http: httpx.Client, params: Any, *, path: str = "/tasks", **header
     with http.stream("POST", path, json=request, headers=headers) as response:
         assert response.status_code == 200
         assert response.headers["Content-Type"] == "text/event-stream"
-        assert response.headers["Cache-Control"] == "no-cache, no-transform"
+        assert response.headers["Cache-Control"] == "no-store, no-transform"
         assert response.headers["X-Accel-Buffering"] == "no"
         yield frames_of(response.iter_lines())
 

@@ -1,0 +1,22 @@
+"""Where the next page of a list begins, as a token: the moment and the id that the last row of the page was sorted by."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime, timedelta
+
+from tasks.exceptions import InvalidParams
+
+
+def token_of(moment: datetime, row_id: str) -> str:
+    return urlsafe_b64encode(f"{moment.isoformat()} {row_id}".encode()).decode()
+
+
+def place_of(token: str) -> tuple[datetime, str]:
+    """The moment and the id. Raises InvalidParams for what is no token of ours."""
+    try:
+        text, row_id = urlsafe_b64decode(token.encode()).decode().split(" ", 1)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment, row_id = datetime.min, ""
+    if moment.utcoffset() != timedelta(0) or "\0" in row_id:
+        raise InvalidParams([("pageToken", "is not a token of this server: begin again without one")])
+    return moment, row_id
