@@ -39,7 +39,7 @@ def _cli(task_id: str, base_url: str, *, of_copy: bool, with_token: bool) -> str
     if not of_copy:
         return f"aipartnerupflow tasks run {shlex.quote(task_id)} --watch {server}"
     copy = f"aipartnerupflow tasks copy {shlex.quote(task_id)} --mode full {server}"
-    return f'copy=$({copy})\naipartnerupflow tasks run "$copy" --watch {server}'
+    return f'copy=$({copy} | jq -r .id)\naipartnerupflow tasks run "$copy" --watch {server}'
 
 
 def _python(params: dict[str, Any], base_url: str, *, with_token: bool) -> str:

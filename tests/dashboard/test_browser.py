@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import psutil
 import pytest
@@ -305,6 +307,61 @@ def test_everything_is_reached_by_keys(home: Page, server: Server, finished: Mak
     expect(home.get_by_role("dialog", name="Keys")).to_be_hidden()
 
 
+def test_the_key_for_the_search_leads_to_it_from_everywhere(home: Page, server: Server, finished: Make) -> None:
+    prefix = finished(root("Sought work", "a"), step("a"))
+    open_tree(home, server, f"{prefix}-root")
+    home.keyboard.press("/")
+    expect(home.locator("#search")).to_be_focused()
+    home.keyboard.type("Sought")
+    expect(home.locator("tbody tr")).to_have_count(1)
+
+
+def test_times_are_those_of_the_clock_on_the_wall(browser: Browser, server: Server, finished: Make) -> None:
+    prefix = finished(root("Timed work", "a"), step("a"))
+    moment = datetime.fromisoformat(server.finished(f"{prefix}-root")[-1]["timestamp"])
+    with browser.new_context(timezone_id="Asia/Tokyo") as context:
+        page = context.new_page()
+        open_tree(page, server, f"{prefix}-a")
+        for place in ("[data-log]", "#panel .events"):
+            expect(page.locator(f"{place} time").first).to_have_text(re.compile(r"^\d\d:\d\d:\d\d\.\d{3}$"))
+        last = page.locator("[data-log] time").last
+        in_tokyo = moment.astimezone(ZoneInfo("Asia/Tokyo"))
+        expect(last).to_have_text(re.compile(f"^{in_tokyo:%H:%M:%S}"))
+        expect(last).to_have_attribute("title", re.compile(rf"^{moment:%Y-%m-%d %H:%M:%S}\.\d{{3}} UTC$"))
+
+
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[Page]:
+    """A narrow screen that is touched."""
+    with browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True) as context:
+        yield context.new_page()
+
+
+def test_on_a_phone_a_tapped_task_is_shown(phone: Page, server: Server, finished: Make) -> None:
+    names = [str(number) for number in range(60)]
+    prefix = finished(root("Wide work", *names), *[step(name) for name in names])
+    open_tree(phone, server, f"{prefix}-root")
+    expect(phone.locator("#panel")).not_to_be_in_viewport()
+    phone.locator(f"[data-graph] [data-task='{prefix}-7']").tap()
+    expect(phone.locator("#panel h2")).to_have_text(re.compile("Step 7"))
+    expect(phone.locator("#panel h2")).to_be_in_viewport()
+    expect(phone.locator("[data-log] .which").last).to_have_text("Wide work")
+    expect(phone.locator("[data-log] .which").last).to_be_visible()
+
+
+def test_on_a_phone_what_waits_for_an_answer_leaves_room_for_the_name(phone: Page, server: Server, make: Make) -> None:
+    ask = step("a", question="Ship it?") | {"schemas": {"method": "approval_executor"}}
+    prefix = make(root("Report of all the weeks of the year", "a"), ask, execute=True)
+    phone.goto(server.url)
+    row = phone.locator(f"tr[data-id='{prefix}-root']")
+    expect(row.locator(".asks")).to_be_visible()
+    name, badge = row.get_by_role("link").bounding_box(), row.locator(".asks").bounding_box()
+    server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})
+    assert name and badge
+    assert name["width"] > 170
+    assert name["y"] + name["height"] <= badge["y"]
+
+
 @pytest.fixture
 def bare(browser: Browser) -> Iterator[Page]:
     """A browser without scripts."""
@@ -324,6 +381,7 @@ def test_without_scripts_everything_can_be_read_and_run(bare: Page, server: Serv
     line(bare, "Step a").get_by_role("link").click()
     expect(bare.locator("#panel")).to_contain_text("It failed, as it was told to.")
     expect(bare.locator("[data-log]")).to_contain_text("task_failed")
+    expect(bare.locator("[data-log] time").first).to_have_text(re.compile("UTC$"))
     bare.get_by_role("link", name="Step b").first.click()
     expect(bare.locator("#panel")).to_contain_text('"attempt": 1')
 

@@ -25,6 +25,7 @@ const timeline = timelineOf(page.querySelector("[data-lines]"), page.querySelect
 const waiting = waiters();
 const head = document.querySelector("#tree-head");
 const asking = new Set([...head.querySelectorAll(".asking [data-task]")].map((link) => link.dataset.task));
+const isPanelBelow = matchMedia("(max-width: 1080px)"); // as in tree.css
 let headTimer = null;
 let graph = null;
 let chosen = numbers.get(document.querySelector("#panel").dataset.selected);
@@ -216,6 +217,7 @@ page.addEventListener("click", (event) => {
   if (!mark) return;
   event.preventDefault();
   choose(mark.dataset.task === undefined ? Number(mark.closest("tr").dataset.n) : numbers.get(mark.dataset.task));
+  if (isPanelBelow.matches && event.isTrusted) document.querySelector("#panel").scrollIntoView();
 });
 
 // --- the beginning ---
