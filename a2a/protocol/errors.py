@@ -150,6 +150,8 @@ def as_http(error: Exception) -> tuple[int, Json]:
 def _details(error: Exception, kind: Kind) -> Sequence[Json]:
     if kind.reason is not None:
         return [{"@type": f"{TYPES}.ErrorInfo", "reason": kind.reason, "domain": DOMAIN, "metadata": _metadata(error)}]
+    if isinstance(error, exceptions.LimitReached) and error.data:
+        return [{"@type": f"{TYPES}.RetryInfo", "retryDelay": f"{error.data['retry_after_seconds']}s"}]
     violations = [{"field": field, "description": reason} for field, reason in _problems(error)]
     return [{"@type": f"{TYPES}.BadRequest", "fieldViolations": violations}] if violations else []
 

@@ -9,7 +9,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
-from google.protobuf import any_pb2, descriptor_pb2, empty_pb2, json_format, struct_pb2, timestamp_pb2  # type: ignore[import-untyped]
+from google.protobuf import any_pb2, descriptor_pb2, duration_pb2, empty_pb2, json_format, struct_pb2, timestamp_pb2  # type: ignore[import-untyped]
 from google.protobuf.descriptor_pool import DescriptorPool  # type: ignore[import-untyped]
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from google.protobuf.message_factory import GetMessageClass  # type: ignore[import-untyped]
@@ -17,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass  # type: ignore[impo
 Json = dict[str, Any]
 PACKAGE: Final = "lf.a2a.v1"
 SERVICE: Final = f"{PACKAGE}.A2AService"
-KNOWN: Final = (any_pb2, empty_pb2, struct_pb2, timestamp_pb2)
+KNOWN: Final = (any_pb2, duration_pb2, empty_pb2, struct_pb2, timestamp_pb2)
 
 #: Message → its fields: "number name type", `*` after the type for many, `?` for one that knows whether it is set, `|x` for a member of
 #: the oneof x, `map` for a map from text to the type.
@@ -93,9 +93,10 @@ ERRORS: Final[Mapping[str, str]] = MappingProxyType(
         "FieldViolation": "1 field string; 2 description string",
         "BadRequest": "1 field_violations FieldViolation*",
         "RequestInfo": "1 request_id string; 2 serving_data string",
+        "RetryInfo": "1 retry_delay Duration",
     }
 )
-WELL_KNOWN: Final = frozenset({"Any", "Empty", "Struct", "Timestamp", "Value"})
+WELL_KNOWN: Final = frozenset({"Any", "Duration", "Empty", "Struct", "Timestamp", "Value"})
 
 
 def message(name: str, value: Json, *, package: str = PACKAGE) -> Message:

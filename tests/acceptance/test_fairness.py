@@ -54,9 +54,12 @@ def assert_refused(server: Server, task: Json) -> None:
     stored = server.http.post("/api/tasks/", json={"tasks": [task], "execute": True}, headers=alice)
     assert_come_again(stored)
     message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"data": {"tasks": [task]}}]}
-    assert_come_again(
-        server.http.post("/message:send", json={"message": message}, headers=alice | {"A2A-Version": "1.0"})
-    )
+    sent = server.http.post("/message:send", json={"message": message}, headers=alice | {"A2A-Version": "1.0"})
+    assert_come_again(sent)
+    later = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "5s"}
+    assert sent.json()["error"]["details"] == [later]
+    error = server.call("SendMessage", {"message": message}, path="/", **alice, **{"A2A-Version": "1.0"})["error"]
+    assert (error["code"], error["data"]) == (-32029, [later])
     assert server.query("SELECT COUNT(*) FROM tasks_task WHERE name = 'one-too-many'") == [(0,)]
 
 
