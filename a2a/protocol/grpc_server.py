@@ -1,7 +1,10 @@
 """A2A 1.0 over gRPC, on a port of its own (section 10): the same operations, in messages instead of JSON. Needs the extra `grpc`."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -10,7 +13,9 @@ import grpc  # type: ignore[import-untyped]
 from django.conf import settings
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 
+from a2a import open_streams
 from a2a.dispatch import Headers
+from a2a.open_streams import WhoIsIt
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import told
 from a2a.protocol.grpc_schema import SERVICE, class_of, message, to_json
@@ -78,30 +83,69 @@ def _method(name: str) -> tuple[str, Any]:
 
     async def unary(asked: Message, context: Context) -> Message:
         try:
-            return message(response, await _performed(name, asked, context) or {})
+            metadata = _metadata(context)
+            result = await _performed(name, asked, metadata, await _caller(metadata))
+            return message(response, result or {})
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             raise await _refusal(error, context) from None
 
     async def stream(asked: Message, context: Context) -> AsyncIterator[Message]:
         try:
-            updates: AsyncGenerator[Json] = await _performed(name, asked, context)
+            metadata = _metadata(context)
+            async with (
+                _let_in(partial(_caller, metadata)) as caller,  # before the message is taken
+                aclosing(await _performed(name, asked, metadata, caller)) as updates,
+            ):
+                async for update in updates:
+                    yield message(response, update)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             raise await _refusal(error, context) from None
-        try:
-            async for update in updates:
-                yield message(response, update)
-        finally:
-            await updates.aclose()
 
     if OPERATIONS[name].streams:
         return name, grpc.unary_stream_rpc_method_handler(stream, **coding)
     return name, grpc.unary_unary_rpc_method_handler(unary, **coding)
 
 
-async def _performed(name: str, asked: Message, context: Context) -> Any:
-    metadata = {str(key).lower(): str(value) for key, value in context.invocation_metadata() or ()}
+async def _performed(name: str, asked: Message, metadata: Mapping[str, str], caller: Caller) -> Any:
     headers = replace(Headers.of(_AnyCase(metadata)), url=settings.APFLOW.server.public_url or "")
-    return await perform(name, to_json(asked), version=V1_0, caller=await _caller(metadata), headers=headers)
+    return await perform(name, to_json(asked), version=V1_0, caller=caller, headers=headers)
+
+
+def _metadata(context: Context) -> Mapping[str, str]:
+    return {str(key).lower(): str(value) for key, value in context.invocation_metadata() or ()}
+
+
+@asynccontextmanager
+async def _let_in(who_is_it: WhoIsIt) -> AsyncGenerator[Caller]:
+    """Who holds a stream open. It counts, and ends as soon as they would not be let in any more, even while nothing is sent.
+
+    Raises AuthenticationFailed, and LimitReached when they hold too many.
+    """
+    caller = await who_is_it()
+    with open_streams.these().one_of(caller):
+        try:
+            async with asyncio.timeout(None) as time, _watched(time, caller, who_is_it):
+                yield caller
+        except TimeoutError:
+            if time.expired():
+                raise AuthenticationFailed from None
+            raise
+
+
+@asynccontextmanager
+async def _watched(time: asyncio.Timeout, caller: Caller, who_is_it: WhoIsIt) -> AsyncGenerator[None]:
+    """The time is over as soon as the caller would not be let in any more."""
+
+    async def watch() -> None:
+        await open_streams.until_refused(caller, who_is_it)
+        time.reschedule(0)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
 
 
 class _AnyCase(dict[str, str]):

@@ -20,7 +20,9 @@ from a2a.protocol.grpc_server import DETAILS, METHODS
 from a2a.protocol.operations import OPERATIONS
 from tests.a2a.protocol import BRIEF, ECHO, SETTINGS, SLOW, Agent, Json, agent_of, data, states_of, token_of
 from tests.a2a.test_protocol_bindings import ERRORS
-from tests.servers import free_port, new_database, running_server
+from tests.a2a.test_ws_auth import ENV, SKEW_SECONDS
+from tests.a2a.test_ws_auth import token as ws_token
+from tests.servers import Server, free_port, new_database, running_server, until
 
 pytestmark = pytest.mark.both_engines
 
@@ -238,3 +240,57 @@ def test_a_message_of_any_kind_goes_through_the_schema_and_back() -> None:
         }
     }
     assert to_json(message("StreamResponse", given)) == given
+
+
+@pytest.fixture(scope="module")
+def full() -> Iterator[tuple[Server, grpc.Channel]]:
+    """A server that holds one stream of each user, and often looks whose it is."""
+    port = free_port()
+    env = ENV | {"AIPARTNERUPFLOW_LIMITS_STREAMS_PER_USER": "1"}
+    with (
+        new_database() as database,
+        running_server(database, "--grpc-port", str(port), env=env) as server,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        yield server, channel
+
+
+def opened(channel: grpc.Channel, user: str, **claims: Any) -> Any:
+    """A stream of a task that waits for an answer, after its first update: nothing more will come."""
+    asking = {"skill": "approval_executor", "inputs": {"question": "Really?"}}
+    stub = Stub(channel, authorization=f"Bearer {ws_token(user)}")
+    task = stub.call("SendMessage", {"message": data(asking)})["task"]
+    subscribe = channel.unary_stream(f"/{SERVICE}/SubscribeToTask", _bytes_of, class_of("StreamResponse").FromString)
+    metadata = {"authorization": f"Bearer {ws_token(user, **claims)}"}
+    stream = subscribe(message("SubscribeToTaskRequest", {"id": task["id"]}), metadata=metadata.items(), timeout=30)
+    assert to_json(next(stream))["task"]["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
+    return stream
+
+
+def test_a_stream_of_grpc_ends_with_its_token_even_in_a_silence(full: tuple[Server, grpc.Channel]) -> None:
+    stream = opened(full[1], "dora", seconds=3 - SKEW_SECONDS)
+    with pytest.raises(grpc.RpcError) as ended:
+        list(stream)
+    assert ended.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_stream_of_grpc_counts_and_one_too_many_is_refused_before_its_message_is_taken(
+    full: tuple[Server, grpc.Channel],
+) -> None:
+    server, channel = full
+    metadata = {"authorization": f"Bearer {ws_token('erin')}"}
+    stream = opened(channel, "erin")
+    task_id = Stub(channel, **metadata).call("ListTasks", {})["tasks"][0]["id"]
+    for name, params in [("SendStreamingMessage", {"message": data(ECHO)}), ("SubscribeToTask", {"id": task_id})]:
+        assert Stub(channel, **metadata).refused(name, params)[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert len(server.query("SELECT id FROM tasks_run WHERE user_id = 'erin'")) == 1
+    stream.cancel()
+    until(lambda: _is_let_in(channel, metadata), seconds=10, what="the place of the stream that was left")
+
+
+def _is_let_in(channel: grpc.Channel, metadata: dict[str, str]) -> bool:
+    try:
+        return bool(Stub(channel, **metadata).stream("SendStreamingMessage", {"message": data(ECHO)}))
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        return False
