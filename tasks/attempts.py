@@ -18,6 +18,10 @@ from tasks.schema import mismatch
 logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 NO_RETRY: Final[Json] = {}
+HOW_TO_CORRECT: Final = (
+    "Copy the task (tasks.copy), correct the copy (tasks.update) and execute that, "
+    "or send the tree again with corrected inputs."
+)
 STOP_SECONDS: Final = 2.0
 """So long a cancelled executor may take to stop; then the task is cancelled without it."""
 
@@ -50,7 +54,7 @@ async def attempt(
     """
     problem = mismatch(executor.input_schema, inputs) or mismatch(task.schemas.get("input_schema", {}), inputs)
     if problem:
-        return failed(f"The inputs do not fit the input schema: {problem}. Correct them and execute the task again.")
+        return failed(f"The inputs do not fit the input schema: {problem}. {HOW_TO_CORRECT}")
     timeout_seconds = task.params.get("timeout_seconds")
     deadline = asyncio.timeout(timeout_seconds)
     try:
@@ -59,7 +63,8 @@ async def attempt(
         return completed(result, max_bytes=_max_bytes())
     except ExecutorError as error:
         return failed(str(error), may_retry=not error.permanent, retry_after_seconds=error.retry_after_seconds)
-    except Parked:
+    except Parked as parked:
+        parked.expires_after_seconds = _earlier(parked.expires_after_seconds, deadline)
         raise
     except asyncio.CancelledError as error:
         if _is_cancelled():
@@ -68,7 +73,7 @@ async def attempt(
     except (TimeoutError, Stopped) as error:
         expired_seconds = timeout_seconds if deadline.expired() else None
         return _cut_short(error, executor, why_cancelled=why_cancelled(), expired_seconds=expired_seconds)
-    except Exception as error:  # noqa: BLE001  (a plug-in may raise anything; the run goes on without it)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run goes on without it)
         return _crashed(executor, error)
 
 
@@ -85,10 +90,19 @@ async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: 
         trouble = str(error)
     except TimeoutError:
         trouble = f"it could not be told within {STOP_SECONDS:g} s"
-    except Exception as error:  # noqa: BLE001  (a plug-in may raise anything; the run goes on without it)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run goes on without it)
         trouble = str(_crashed(executor, error).error)
     context.log(f"What this task began elsewhere may go on: {trouble}")
     return None
+
+
+def _earlier(expires_after_seconds: float | None, deadline: asyncio.Timeout) -> float | None:
+    """A question waits no longer than the time that is left to who asked it."""
+    when = deadline.when()
+    if when is None:
+        return expires_after_seconds
+    left = max(0.0, when - asyncio.get_running_loop().time())
+    return left if expires_after_seconds is None else min(left, expires_after_seconds)
 
 
 def _cut_short(

@@ -6,23 +6,22 @@ question that it is over.
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from django.conf import settings
 
 from tasks.crews.works import Works
 from tasks.executors.base import Context, ExecutorError, Json, Stopped
+from tasks.executors.threads import on_a_thread
 from tasks.llm.asking import ask, check
 from tasks.llm.lines import Lines
 from tasks.llm.loading import load
 from tasks.llm.prompt import Answer, Prompt, api_base_for, model_for
 from tasks.token_usage import added
 
-T = TypeVar("T")
 ATTEMPTS: Final = 4
 LONGEST_WAIT_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 1.5
@@ -73,7 +72,7 @@ class Crew:
         """Raises ExecutorError; and, when it is cancelled, Stopped with what is finished."""
         async with places():
             kickoff = await load("tasks.crews.kickoff.kickoff")
-            thread = _on_a_thread(lambda: kickoff(self))
+            thread = asyncio.wrap_future(on_a_thread(lambda: kickoff(self), name="crew"))
             try:
                 result = await asyncio.shield(thread)
             except asyncio.CancelledError:
@@ -172,28 +171,3 @@ def places() -> asyncio.Semaphore:
 def _shortened(error: Exception) -> str:
     text = str(error).strip().rstrip(".") or type(error).__name__
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
-
-
-def _on_a_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
-    """Run it on a thread of its own, which does not keep the process alive."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is None:
-            done.set_result(result)  # type: ignore[arg-type]
-        else:
-            done.set_exception(error)
-
-    def run() -> None:
-        try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001  (goes to whoever awaits it)
-            loop.call_soon_threadsafe(settle, None, error)
-        else:
-            loop.call_soon_threadsafe(settle, result, None)
-
-    threading.Thread(target=run, name="crew", daemon=True).start()
-    return done

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
 from tasks.executors.guarded import Limits, Order, Running, running, text_of
+from tasks.executors.threads import on_a_thread
 
 BASE_ENV: Final[Mapping[str, str]] = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 ENV_NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -73,17 +74,41 @@ class Command(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         seconds = _timeout_seconds(inputs)
-        async with _fresh_folder() as home:
+        async with _fresh_folder() as home, _ready_within(seconds) as deadline:
             order = await asyncio.to_thread(_order, inputs, home)
             async with running(order, log=context.log) as command:
-                await _finish(command, seconds, context)
+                await _finish(command, context, seconds=seconds, left=_lifted(deadline))
         _check(command, order)
         return _result(command)
 
 
-async def _finish(command: Running, seconds: float, context: Context) -> None:
+@asynccontextmanager
+async def _ready_within(seconds: float) -> AsyncIterator[asyncio.Timeout]:
+    """Raises ExecutorError unless the deadline is lifted in time."""
+    deadline = asyncio.timeout(seconds)
     try:
-        is_in_time = await command.has_ended(within_seconds=seconds)
+        async with deadline:
+            yield deadline
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise ExecutorError(
+            f"The command was not started: it was not ready within {seconds:g} s. Execute the task again."
+        ) from None
+
+
+def _lifted(deadline: asyncio.Timeout) -> float:
+    """The seconds that are left. The deadline interrupts nobody any more: a command has to be asked to end."""
+    when = deadline.when()
+    assert when is not None  # noqa: S101  (it is lifted once)
+    deadline.reschedule(None)
+    return max(0.0, when - asyncio.get_running_loop().time())
+
+
+async def _finish(command: Running, context: Context, *, seconds: float, left: float) -> None:
+    """`left` is what is left of the seconds that it may take."""
+    try:
+        is_in_time = await command.has_ended(within_seconds=left)
     except asyncio.CancelledError:
         await command.stop(is_forced=context.is_forced)
         raise Stopped(result=_result(command)) from None
@@ -98,7 +123,8 @@ async def _fresh_folder() -> AsyncIterator[str]:
     try:
         yield folder.name
     finally:
-        await asyncio.to_thread(folder.cleanup)
+        # On its own thread: that there was none in the pool may be why the command was not started.
+        await asyncio.wrap_future(on_a_thread(folder.cleanup, name="cleanup"))
 
 
 # What may be run. Each of these raises ExecutorError, and looks at nothing that the task could change afterwards.

@@ -2,15 +2,24 @@
 
 import asyncio
 import inspect
+from concurrent.futures import Future
+from contextvars import copy_context
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Final
+
+from django.db import connections
 
 from tasks.executors.base import Context, Executor, ExecutorError, Json
 from tasks.executors.plugins import Function, plugins
+from tasks.executors.threads import on_a_thread
+
+MOST_LEFT: Final = 100
+"""So many functions may still run, in one worker process, after their tasks timed out or were cancelled."""
 
 
 class Python(Executor):
-    """What the function returns is the result. A plain function runs in a thread, an async one on the event loop."""
+    """What the function returns is the result. A plain function runs in a thread of its own, an async one on the event loop."""
 
     id = "python_executor"
     name = "Python function"
@@ -30,18 +39,51 @@ class Python(Executor):
     example: ClassVar[Json] = {"function": "add", "arguments": {"a": 1, "b": 2}}
     idempotent = False
 
+    def __init__(self) -> None:
+        self._left: set[Future[Any]] = set()
+
     async def execute(self, inputs: Json, context: Context) -> Any:
         function = _function(inputs["function"])
         arguments = inputs.get("arguments", {})
         _check_arguments(function, arguments)
+        if not inspect.iscoroutinefunction(function):
+            return await self._on_a_thread(function, arguments)
         try:
-            if inspect.iscoroutinefunction(function):
-                return await function(**arguments)
-            return await asyncio.to_thread(function, **arguments)
+            return await function(**arguments)
         except ExecutorError:
             raise
-        except Exception as error:  # the operator's function may raise anything
-            raise ExecutorError(f"{function.__name__}() raised {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # the operator's function may raise anything
+            raise _failure(function, error) from error
+
+    async def _on_a_thread(self, function: Function, arguments: Json) -> Any:
+        if len(self._left) >= MOST_LEFT:
+            raise ExecutorError(
+                f"{function.__name__}() was not called: {MOST_LEFT} functions whose tasks were stopped still run in this "
+                "worker process. Give them time limits of their own, and restart the workers to be rid of these."
+            )
+        work = partial(copy_context().run, _called, function, arguments)
+        call = on_a_thread(work, name=f"{function.__name__}()")
+        try:
+            return await asyncio.wrap_future(call)
+        except asyncio.CancelledError:
+            self._left.add(call)
+            call.add_done_callback(self._left.discard)
+            raise
+
+
+def _called(function: Function, arguments: Json) -> Any:
+    try:
+        return function(**arguments)
+    except ExecutorError:
+        raise
+    except BaseException as error:  # nobody else is on this thread: whatever comes is the function's
+        raise _failure(function, error) from error
+    finally:
+        connections.close_all()  # this thread's, which nobody uses again
+
+
+def _failure(function: Function, error: BaseException) -> ExecutorError:
+    return ExecutorError(f"{function.__name__}() raised {type(error).__name__}: {error}")
 
 
 def _function(name: str) -> Function:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +14,28 @@ from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks import services
-from tasks.models import Run, Task
+from tasks.copies import copy_tree
+from tasks.editing import update_task
+from tasks.executors.base import Context, Executor
+from tasks.models import Question, Run, Task
 from tests.executors_for_tests import SECRET
+from tests.servers import EXECUTORS
+from tests.tasks.executors.conftest import forget_registry
 from tests.workers import Json, Ran, WorkerThread, group, result_of, run_tree, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 RunTree = Callable[[list[Json]], Ran]
+
+
+class Leaving(Executor):
+    """Ends its process, as scripts do."""
+
+    id = "leaving_executor"
+    name = "Leaving"
+    description = "Calls sys.exit()."
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        sys.exit(3)
 
 
 # --- order ---
@@ -112,6 +129,16 @@ def test_inputs_that_do_not_fit_a_schema_fail_the_task_before_it_runs(run: RunTr
     assert not Path(effects).exists()
 
 
+def test_inputs_that_do_not_fit_are_corrected_as_the_error_says(worker: WorkerThread) -> None:
+    failed = run_tree(worker, [step("a", inputs={"seconds": "many"})]).tasks["a"]
+    assert "Copy the task (tasks.copy), correct the copy (tasks.update) and execute that" in (failed.error or "")
+    copy = copy_tree(caller=LOCAL, task_id=failed.id).root
+    update_task(caller=LOCAL, task_id=copy.id, changes={"inputs": {"seconds": 0}})
+    again = services.execute_task(caller=LOCAL, task_id=copy.id)
+    worker.work()
+    assert result_of(again.run).tasks[copy.id].status == "completed"
+
+
 @pytest.mark.parametrize(
     ("kind", "says"), [("nan", "NaN"), ("nul", "NUL"), ("set", "not a JSON value"), ("huge", "limits.result_bytes")]
 )
@@ -172,11 +199,42 @@ def test_an_executor_that_stops_uninvited_has_failed(run: RunTree, ending: str) 
     assert "raised " in (ran.tasks["a"].error or "")
 
 
+def test_an_executor_that_ends_the_process_has_failed_alone(worker: WorkerThread, settings: Settings) -> None:
+    settings.APFLOW_EXECUTOR_MODULES = (EXECUTORS, __name__)
+    forget_registry()
+    ran = run_tree(worker, group("g", {"id": "leaves", "name": "leaving_executor"}, step("beside")))
+    assert ran.statuses() == {"g": "completed", "leaves": "failed", "beside": "completed"}
+    assert "Executor 'leaving_executor' raised SystemExit." in (ran.tasks["leaves"].error or "")
+
+
 def test_a_timeout_stops_the_work(run: RunTree, tmp_path: Path) -> None:
     effects = tmp_path / "effects"
     ran = run([step("a", inputs={"seconds": 30, "effects": str(effects)}, params={"timeout_seconds": 0.2})])
     assert ran.tasks["a"].error == "Timed out after 0.2 s (params.timeout_seconds)."
     assert effects.read_text() == "start a\ncancel a\n"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "seconds"), [({}, 60), ({"timeout_seconds": 90}, 60), ({"timeout_seconds": 30}, 30)]
+)
+def test_a_question_waits_no_longer_than_its_task_may_take(worker: WorkerThread, inputs: Json, seconds: int) -> None:
+    services.execute_tree(caller=LOCAL, tasks=[ask(inputs=inputs, timeout_seconds=60)])
+    worker.work()
+    question = Question.objects.get()
+    assert question.expires_at is not None
+    assert seconds - 10 < (question.expires_at - question.asked_at).total_seconds() < seconds + 5
+
+
+def test_a_timeout_ends_the_wait_for_an_answer(run: RunTree) -> None:
+    beside = step("beside", inputs={"seconds": 1})
+    ran = run(group("g", ask(inputs={}, timeout_seconds=0.2), beside))
+    assert ran.statuses() == {"g": "completed", "ask": "failed", "beside": "completed"}
+    assert ran.tasks["ask"].error == "Nobody answered in time: Publish it?"
+
+
+def ask(*, inputs: Json, timeout_seconds: float) -> Json:
+    params = {"timeout_seconds": timeout_seconds}
+    return {"id": "ask", "name": "approval_executor", "inputs": {"question": "Publish it?"} | inputs, "params": params}
 
 
 RETRY = {"max_attempts": 3, "backoff_seconds": 0.01}

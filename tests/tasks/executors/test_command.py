@@ -1,10 +1,12 @@
 """What may be run as a command, and what comes of it; that it ends is tested in `test_guarded`."""
 
+import asyncio
 import json
 import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -283,6 +285,24 @@ async def test_a_command_takes_no_longer_than_the_task_or_the_operator_wants(
         assert not error.permanent
     error = await failure(context, "exit 0", timeout_seconds=2.5)
     assert "at most 2 (executors.command.timeout_seconds)" in str(error)
+
+
+@pytest.mark.usefixtures("sh")
+async def test_the_time_counts_before_the_command_runs_too(context: Context) -> None:
+    """Others may fill the loop's pool of threads, on which it is made ready."""
+    gate = threading.Event()
+    others = [asyncio.create_task(asyncio.to_thread(gate.wait)) for _ in range(40)]
+    await asyncio.sleep(0)
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(20):
+            error = await failure(context, "echo never", timeout_seconds=0.5)
+    finally:
+        gate.set()
+        await asyncio.gather(*others)
+    assert str(error) == "The command was not started: it was not ready within 0.5 s. Execute the task again."
+    assert not error.permanent
+    assert 0.5 <= seconds_since(started) < 5
 
 
 async def test_the_page_on_running_commands_is_true(context: Context, settings: Settings) -> None:

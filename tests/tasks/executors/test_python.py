@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -7,14 +9,20 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tasks.executors.base import Context, ExecutorError
-from tasks.executors.python import Python
+from tasks.executors.plugins import plugins
+from tasks.executors.python import MOST_LEFT, Python
+from tasks.executors.system_info import SystemInfo
 from tests.tasks.executors.conftest import InstallModule
 
 pytestmark = pytest.mark.timeout(30)
 
 MODULE = """
     import asyncio
+    import sys
     import threading
+    from contextvars import ContextVar
+
+    from django.db import connections
 
     from tasks.executors.base import ExecutorError
     from tasks.executors.plugins import python_function
@@ -44,6 +52,45 @@ MODULE = """
     def refuse():
         raise ExecutorError("The stock is empty.", permanent=True, retry_after_seconds=3)
 
+    gate = threading.Event()
+    reader = ContextVar("reader", default="nobody")
+    used = []
+
+    @python_function
+    def block():
+        gate.wait()
+
+    @python_function
+    def who_reads():
+        return reader.get()
+
+    @python_function
+    def ask_the_database():
+        used.append(connections["default"])
+        with connections["default"].cursor() as cursor:
+            return cursor.execute("SELECT 7").fetchone()[0]
+
+    @python_function
+    def leave():
+        sys.exit(3)
+
+    @python_function
+    async def leave_soon():
+        await asyncio.sleep(0)
+        sys.exit(3)
+
+    @python_function
+    def interrupt():
+        raise KeyboardInterrupt
+
+    @python_function
+    async def interrupt_soon():
+        raise KeyboardInterrupt
+
+    @python_function
+    def take_from_nothing():
+        return next(iter([]))
+
     def unmarked():
         return "never"
 """
@@ -69,6 +116,87 @@ async def test_what_the_function_returns_is_the_result(inputs: dict[str, Any], r
 
 async def test_a_plain_function_runs_in_a_thread(context: Context) -> None:
     assert await Python().execute({"function": "thread_name"}, context) != threading.current_thread().name
+
+
+async def leave_behind(python: Python, context: Context, *, calls: int) -> None:
+    """Calls of a function that blocks, cancelled as a timeout does it."""
+    blocking = [asyncio.create_task(python.execute({"function": "block"}, context)) for _ in range(calls)]
+    await asyncio.sleep(0)
+    for call in blocking:
+        call.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait(blocking)
+
+
+def let_go() -> None:
+    """What blocks ends, and so do its threads."""
+    sys.modules["shop_functions"].gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "block()":
+            thread.join(10)
+
+
+async def test_functions_that_block_hold_up_nobody_else(context: Context) -> None:
+    """Names are resolved on the loop's pool too, which has `min(32, processors + 4)` threads."""
+    try:
+        await leave_behind(Python(), context, calls=40)
+        async with asyncio.timeout(10):
+            assert await SystemInfo().execute({"resource": "memory"}, context)
+            assert await Python().execute({"function": "add", "arguments": {"a": 1}}, context) == 2
+    finally:
+        let_go()
+
+
+async def test_no_more_is_called_while_too_many_stopped_functions_run_on(context: Context) -> None:
+    python, add = Python(), {"function": "add", "arguments": {"a": 1}}
+    try:
+        await leave_behind(python, context, calls=MOST_LEFT)
+        with pytest.raises(ExecutorError, match=f"{MOST_LEFT} functions .* still run") as caught:
+            await python.execute(add, context)
+        assert not caught.value.permanent
+    finally:
+        let_go()
+    assert await python.execute(add, context) == 2
+
+
+def test_a_process_ends_without_the_functions_that_still_run() -> None:
+    script = (
+        "import asyncio, threading\n"
+        "from tasks.executors.threads import on_a_thread\n"
+        "async def main():\n"
+        "    await asyncio.wait([asyncio.wrap_future(on_a_thread(threading.Event().wait, name='x'))], timeout=0.1)\n"
+        "asyncio.run(main())\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=20)
+
+
+async def test_a_plain_function_sees_the_context_of_its_caller(context: Context) -> None:
+    assert "who_reads" in plugins().functions  # which imports the module
+    sys.modules["shop_functions"].reader.set("Ada")
+    assert await Python().execute({"function": "who_reads"}, context) == "Ada"
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_function_leaves_no_connection_to_the_database(context: Context) -> None:
+    assert await Python().execute({"function": "ask_the_database"}, context) == 7
+    [used] = sys.modules["shop_functions"].used
+    assert used.connection is None
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        ("leave", "SystemExit: 3"),
+        ("leave_soon", "SystemExit: 3"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("interrupt_soon", "KeyboardInterrupt"),
+        ("take_from_nothing", "StopIteration"),
+    ],
+)
+async def test_whatever_a_function_raises_is_a_failure_of_its_task(function: str, kind: str, context: Context) -> None:
+    with pytest.raises(ExecutorError) as caught:
+        await Python().execute({"function": function}, context)
+    assert str(caught.value).startswith(f"{function}() raised {kind}")
 
 
 @pytest.mark.parametrize(
