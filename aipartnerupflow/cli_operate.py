@@ -47,18 +47,21 @@ def explain(client: "Client", task_id: TaskId) -> Any:
     """Say why a task waits, failed or was not run."""
     from aipartnerupflow.client.calls import Call
     from aipartnerupflow.explain import explain as sentences
+    from aipartnerupflow.explain import may_ask
 
     root = client.tree(task_id)
     [state] = client.status([root["id"]])
     events = client.detail(task_id)["events"]
     health: Any = client.send(Call("system.health", {}, path="/system"))
     messages = [event["message"] for event in events if event["message"]]
+    asked = {each: client.detail(each)["question"] for each in may_ask(task_id, root)}
     return sentences(
         task_id,
         root,
         is_running=state["is_running"],
         checks=health["checks"],
         last_message=messages[-1] if messages else "",
+        questions={each: question for each, question in asked.items() if question},
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import typer
 
 from aipartnerupflow import output, show
-from aipartnerupflow.client import AsyncClient, Client
+from aipartnerupflow.client import AsyncClient, Client, NotFound
 from aipartnerupflow.live import view_of
 from aipartnerupflow.options import ExitCode, Server, refuse
 
@@ -65,8 +65,18 @@ def run(
 
 def watch(server: Server, task_id: str, *, after: int, timeout_seconds: float | None, as_json: bool) -> ExitCode:
     """Follow the latest run of the task's tree. Raises RpcError."""
+    with Client(server.url, token=server.token) as client:
+        _check_has_run(client, task_id)
     following = _follow(server, task_id, after=after, is_watched=True, as_json=as_json)
     return _tell(_patiently(following, task_id=task_id, timeout_seconds=timeout_seconds), as_json=as_json)
+
+
+def _check_has_run(client: Client, task_id: str) -> None:
+    """Raises NotFound with what to type. A root stands for its newest run, and is pending without one."""
+    root_id = client.get(task_id)["root_task_id"]
+    [state] = client.status([root_id])
+    if state["status"] == "pending" and not state["is_running"]:
+        raise NotFound(f"Task '{root_id}' has not run yet. Run it: {show.command('run', root_id)}")
 
 
 def _patiently(work: Coroutine[Any, Any, T], *, task_id: str, timeout_seconds: float | None) -> T:

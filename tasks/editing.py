@@ -122,7 +122,9 @@ def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str]
     begun = [each.id for each in tree if each.id in doomed and each.status != Status.PENDING]
     if begun and not force:
         raise _refusal(
-            task, begun, f"not all of it is pending ({_named(begun)}). Give force: true to delete it all the same"
+            task,
+            begun,
+            f"not all of it is pending ({_named(begun)}). Give force: true (--force on the command line) to delete it all the same",
         )
     dependants = [
         each.id for each in tree if each.id not in doomed and any(item["id"] in doomed for item in each.dependencies)

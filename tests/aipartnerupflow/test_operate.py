@@ -21,6 +21,7 @@ Cli = Callable[..., Said]
 Show = Callable[..., Screen]
 Json = dict[str, Any]
 WELL: Mapping[str, Json] = {"worker": {"ok": True, "message": "ok", "fix": None}}
+ASKED: Json = {"text": "Publish\nit?", "options": ["yes", "not yet"], "expires_at": None}
 ILL: Mapping[str, Json] = {"worker": {"ok": False, "message": "No worker.", "fix": "Start one."}}
 
 
@@ -58,6 +59,18 @@ def task(task_id: str, status: str = "pending", *children: Json, after: tuple[st
         ("r", task("r", "pending", task("a"), schemas=None), True, WELL, "waits for 'A'"),
         ("r", task("r", "in_progress", params={"timeout_seconds": 9}), True, WELL, "It may take 9 s"),
         ("r", task("r", "completed"), False, WELL, "completed at now"),
+        (
+            "r",
+            task(
+                "r",
+                "completed",
+                task("a", "failed", error="boom"),
+                *[task(f"c{n}", "cancelled", error="stop") for n in range(21)],
+            ),
+            False,
+            WELL,
+            "Below it 'A' (a) is failed: boom",
+        ),
         ("r", task("r", "cancelled", error="enough"), False, WELL, "cancelled: enough"),
         (
             "c",
@@ -77,8 +90,57 @@ def task(task_id: str, status: str = "pending", *children: Json, after: tuple[st
 def test_a_task_is_explained_by_what_is_known_of_its_tree(
     of: str, root: Json, is_running: bool, checks: Mapping[str, Json], words: str
 ) -> None:
-    said = explain(of, root, is_running=is_running, checks=checks, last_message="")
+    said = explain(of, root, is_running=is_running, checks=checks, last_message="", questions={})
     assert words in "\n".join(said)
+
+
+@pytest.mark.parametrize(("of", "who"), [("q", "It"), ("b", "'Q' (q)"), ("r", "'Q' (q)")])
+def test_what_a_task_asks_is_said_of_all_that_wait_for_it(of: str, who: str) -> None:
+    root = task("r", "pending", task("q", "in_progress"), task("b", after=("q",)), schemas=None)
+    said = explain(of, root, is_running=True, checks=WELL, last_message="", questions={"q": ASKED})
+    assert said[-2:] == [
+        f"{who} asks: Publish it? (yes, not yet).",
+        "Answer it: aipartnerupflow tasks answer q yes",
+    ]
+    assert not any("Stop it" in line or "takes its time" in line for line in said)
+
+
+def test_how_to_answer_fits_the_question() -> None:
+    def said(**other: Any) -> str:
+        asked = {"q": ASKED | other}
+        return explain("q", task("q", "in_progress"), is_running=True, checks=WELL, last_message="", questions=asked)[
+            -1
+        ]
+
+    assert said(options=["not yet"]) == "Answer it: aipartnerupflow tasks answer q 'not yet'"
+    assert said(options=None, expires_at="noon") == (
+        "Answer it, at the latest at noon: aipartnerupflow tasks answer q 'YOUR ANSWER'"
+    )
+
+
+def test_a_real_question_is_found_from_the_root(server: Server, cli: Cli) -> None:
+    ask = {"id": "ask", "parent_id": "middle", "name": "Ask", "schemas": {"method": "approval_executor"}}
+    ask |= {"inputs": {"question": "Publish the draft?", "options": ["yes", "no"]}}
+    middle = {"id": "middle", "parent_id": "root", "name": "Middle"}
+    ids = server.rpc("tasks.execute", {"tasks": tree(middle, ask)})["ids"]
+    until(lambda: server.rpc("tasks.detail", {"task_id": ids["ask"]})["question"], seconds=20, what="the question")
+    answer = f"Answer it: aipartnerupflow tasks answer {ids['ask']} yes"
+    assert cli("explain", ids["ask"]).out.splitlines()[1:] == ["It asks: Publish the draft? (yes, no).", answer]
+    assert cli("explain", ids["root"]).out.splitlines()[-2:] == [
+        f"'Ask' ({ids['ask']}) asks: Publish the draft? (yes, no).",
+        answer,
+    ]
+    server.rpc("tasks.cancel", {"task_id": ids["root"]})
+
+
+def test_a_completed_root_names_what_failed_below_it(server: Server, cli: Cli) -> None:
+    below = [{**step("late"), "dependencies": ["early"]}, step("early", then="fail")]
+    ids = server.rpc("tasks.execute", {"tasks": tree(*below), "wait": True})["ids"]
+    assert cli("explain", ids["root"]).out.splitlines()[2:] == [
+        f"Below it 'Step early' ({ids['early']}) is failed: It failed, as it was told to.",
+        "1 below it was not run because of what failed.",
+        f"Once the cause is gone, run what is left of the tree: aipartnerupflow tasks run {ids['root']}",
+    ]
 
 
 def test_a_real_failure_is_followed_to_its_cause(server: Server, cli: Cli) -> None:
@@ -89,6 +151,27 @@ def test_a_real_failure_is_followed_to_its_cause(server: Server, cli: Cli) -> No
     assert "is failed" in said.out
     assert f"requires 'Step early' ({ids['early']}), which is failed" in said.out
     assert json.loads(cli("explain", ids["late"], "--json").out)[0].endswith("is failed.")
+
+
+def test_a_refusal_says_what_to_type(server: Server, cli: Cli) -> None:
+    done = server.rpc("tasks.execute", {"tasks": step("done", None), "wait": True})["task_id"]
+    assert "Give force: true (--force on the command line)" in cli("tasks", "delete", done).err
+    stored = server.rpc("tasks.create", {"tasks": tree(step("a"))})
+    for task_id in (stored["id"], stored["children"][0]["id"]):
+        refused = cli("tasks", "watch", task_id)
+        assert (refused.code, refused.out) == (3, "")
+        assert f"Run it: aipartnerupflow tasks run {stored['id']}\n" in refused.err
+    assert "Run it" not in cli("tasks", "watch", "nowhere").err
+
+
+def test_trees_in_which_something_failed_are_found_as_the_page_says(server: Server, cli: Cli) -> None:
+    page = (ROOT / "docs/reference/cli.md").read_text()
+    command = "aipartnerupflow tasks list --all --status failed | jq -r .root_task_id"
+    assert command in page
+    root = server.rpc("tasks.execute", {"tasks": tree(step("a", then="fail")), "wait": True})["task_id"]
+    assert root in [task["root_task_id"] for task in cli(*shlex.split(command.partition(" | ")[0])[1:]).lines]
+    [state] = cli("tasks", "status", root).lines
+    assert (server.rpc("tasks.get", {"task_id": root})["status"], state["status"]) == ("completed", "failed")
 
 
 def test_what_works_is_explained_and_a_stranger_is_not_found(server: Server, cli: Cli) -> None:
