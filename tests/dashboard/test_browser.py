@@ -349,6 +349,16 @@ def test_on_a_phone_a_tapped_task_is_shown(phone: Page, server: Server, finished
     expect(phone.locator("[data-log] .which").last).to_be_visible()
 
 
+def test_on_a_phone_the_types_of_inputs_stay_whole(phone: Page, server: Server) -> None:
+    phone.goto(f"{server.url}/ui/executors/")
+    kind = phone.get_by_role("cell", name="boolean", exact=True).first
+    lines = kind.evaluate(
+        "cell => { const all = document.createRange(); all.selectNodeContents(cell); return all.getClientRects().length; }"
+    )
+    assert lines == 1
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_on_a_phone_what_waits_for_an_answer_leaves_room_for_the_name(phone: Page, server: Server, make: Make) -> None:
     ask = step("a", question="Ship it?") | {"schemas": {"method": "approval_executor"}}
     prefix = make(root("Report of all the weeks of the year", "a"), ask, execute=True)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, expect
 
 from tests.admin.conftest import CREATE, PASSWORD, SECRET, csrf_token, session_of
 from tests.servers import ROOT, Server, environment_of, new_database, running_server, until
@@ -184,6 +185,28 @@ def test_what_a_task_asks_is_answered_by_its_owner(as_: As, guarded: Server) -> 
     assert post(as_("alice"), f"/ui/answer/{task_id}", option="perhaps").status_code == 409
     assert post(as_("alice"), f"/ui/answer/{task_id}", option="yes", comment="at last").status_code == 302
     until_page(as_("alice"), location, "at last")
+
+
+def test_code_to_run_a_tree_says_where_the_token_goes(as_: As) -> None:
+    task_id = made(as_("alice"), "Coded")
+    shown = page(as_("alice"), f"/ui/tasks/{task_id}")
+    assert shown.count("TOKEN") == 5  # once for people, and in four languages
+    assert "Authorization: Bearer $TOKEN" in shown
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_way_out_is_in_sight(width: int, browser: Browser, guarded: Server) -> None:
+    with browser.new_context(viewport={"width": width, "height": 800}) as context:
+        window = context.new_page()
+        window.goto(f"{guarded.url}/login/")
+        window.get_by_label("Name").fill("alice")
+        window.get_by_label("Password").fill(PASSWORD)
+        window.get_by_role("button", name="Log in").click()
+        for name in ("Tasks", "Inbox", "Executors", "Settings", "Log out"):
+            expect(window.get_by_role("link", name=re.compile(f"^{name}"))).to_be_in_viewport(ratio=0.9)
+        window.get_by_role("link", name="Log out").click()
+        window.get_by_role("button", name="Log out").click()
+        expect(window.get_by_role("heading", name="Log in")).to_be_visible()
 
 
 def test_every_page_forbids_scripts_from_elsewhere_and_is_not_kept(as_: As) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.dashboard.lines import lines_of
+from tasks.dashboard.listing import rows_of_trees
 from tasks.dashboard.picture import Bar, Picture, picture_of
 from tasks.exceptions import TaskNotFound
 from tasks.models import Run, Task, TaskEvent
@@ -61,6 +62,16 @@ def test_each_task_waits_from_when_it_could_start_and_then_runs(run: Run) -> Non
     assert bars(shown, "b") == [bar("wait", 110, 20), bar("last", 130, 300)]
     assert bars(shown, "root") == [bar("wait", 430, 10), bar("last", 440, 1)]
     assert (shown.span_ms, shown.axis) == (450, [0, 112, 225, 338, 450])
+
+
+def test_the_page_says_how_long_a_run_took_as_the_list_does(run: Run) -> None:
+    assert (picture().seconds, picture().started_ms) == (None, None)
+    started_at = run.created_at + timedelta(seconds=20)
+    Run.objects.filter(id=run.id).update(started_at=started_at)
+    closed(run, 25_000)
+    (row,) = rows_of_trees(caller=ALICE, root_ids=["root"])
+    assert picture().seconds == row.seconds == 5.0
+    assert picture().started_ms == round(started_at.timestamp() * 1000)
 
 
 def test_what_runs_or_could_is_open_and_what_cannot_start_yet_has_no_bar(run: Run) -> None:

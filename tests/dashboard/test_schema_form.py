@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tasks.dashboard.new import misfits
 from tasks.dashboard.schema_form import fields_of, kind_of, read_inputs, takes_more, texts_of
 
 Json = dict[str, Any]
@@ -110,3 +111,25 @@ def test_a_field_knows_its_hint_default_choices_and_problem() -> None:
 def test_only_an_open_schema_takes_more() -> None:
     assert takes_more({})
     assert not takes_more({"additionalProperties": False})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "field"),
+    [
+        ({"url": "x"}, None),
+        ({}, "in.url"),
+        ({"url": 1}, "in.url"),
+        ({"url": "x", "headers": [1]}, "in.headers"),
+        ({"url": "x", "a": {"b": [1]}}, "in.a"),
+        ({"url": "x", "c.d": 1}, "in.c.d"),
+        ({"url": "x", "other": 1}, ""),
+    ],
+)
+def test_what_does_not_fit_the_schema_is_said_at_its_field(inputs: Json, field: str | None) -> None:
+    text = {"type": "string"}
+    deep = {"type": "object", "properties": {"b": {"type": "array", "items": text}}}
+    own = {"url": text, "headers": {"type": "object"}, "a": deep, "c.d": text}
+    problems = misfits(
+        {"type": "object", "properties": own, "required": ["url"], "additionalProperties": False}, inputs
+    )
+    assert list(problems) == ([] if field is None else [field])
