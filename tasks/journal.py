@@ -191,6 +191,7 @@ def _commit(changes: Sequence[Change]) -> list[BaseException | None]:
         live = [change for change, is_held in zip(changes, held, strict=True) if is_held]
         for kind in Kind:
             live = _apply(cursor, kind, live)
+        _note_questions(cursor, live)
         if ended := [change.run_id for change in live if change.kind is Kind.CLOSE]:
             run_secrets.erase(ended)
         _append_events(cursor, live, {run_id: last_seq for run_id, (_, last_seq) in fence.items()})
@@ -227,6 +228,14 @@ def _apply(cursor: CursorWrapper, kind: Kind, live: list[Change]) -> list[Change
     if len(live) > 1:
         raise SomeRowUnchanged
     return []
+
+
+def _note_questions(cursor: CursorWrapper, live: list[Change]) -> None:
+    """A run that asks, or goes on after it, has another status from now on."""
+    now = db_time(datetime.now(UTC))
+    run_ids = {change.run_id for change in live if change.kind in (Kind.ASK, Kind.CLOSE_QUESTION)}
+    if run_ids:
+        cursor.executemany("UPDATE tasks_run SET asked_at = %s WHERE id = %s", [(now, each) for each in run_ids])
 
 
 def _append_events(cursor: CursorWrapper, changes: list[Change], last_seqs: dict[str, int]) -> None:

@@ -1,9 +1,10 @@
 """The rows: tasks, runs of a tree, their events, webhooks and questions, requests to cancel or to repeat, the worker processes that are alive."""
 
+from datetime import datetime
 from typing import ClassVar, Self
 
 from django.db import models
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Greatest, Now
 
 from accounts.callers import Caller
 from tasks.fields import JsonTextField
@@ -12,8 +13,8 @@ from tasks.status import Status
 
 IS_ROOT = models.Q(parent_id=None)
 UNFINISHED = models.Q(finished_at=None)
-#: When the status of a run was last changed.
-STATUS_AT = Coalesce("finished_at", "started_at", "created_at")
+#: When the status of a run was last changed: `Run.status_time` for the database.
+STATUS_AT = Coalesce("finished_at", Greatest(Coalesce("started_at", "created_at"), Coalesce("asked_at", "created_at")))
 STATUS_CHOICES = [(status.value, status.value) for status in Status]
 
 
@@ -98,7 +99,7 @@ class Run(models.Model):
 
     A worker holds the run by a lease: `lease_owner` until `lease_expires_at` (the database's clock). `epoch` grows with every
     claim and fences off whoever held it before. `last_seq` is the sequence number of the newest event. The lowest `turn` is claimed first
-    (`tasks.turns`).
+    (`tasks.turns`). `asked_at` is when it last asked its user something, or went on after that.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -117,6 +118,7 @@ class Run(models.Model):
     trace = models.CharField(max_length=55, null=True)  # the request's span (`tasks.tracing`)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
+    asked_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
     objects = RunQuerySet.as_manager()
@@ -143,6 +145,11 @@ class Run(models.Model):
     def is_reserved(self) -> bool:
         """Whether it has no tree (`tasks.reservations`)."""
         return self.root_id == self.id
+
+    @property
+    def status_time(self) -> datetime:
+        """When its status was last changed."""
+        return self.finished_at or max(filter(None, (self.created_at, self.started_at, self.asked_at)))
 
 
 class TaskEvent(models.Model):

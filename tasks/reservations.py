@@ -45,7 +45,7 @@ def ask(*, run_id: str, question_id: str, text: str, required: str = INPUT) -> N
     asked = {"required": required, "question_id": question_id, "text": text, "options": None}
     if not _log(run_id, type_="log", status=Status.PENDING, message=f"waiting for an answer: {text}", result=asked):
         raise _taken(run_id)
-    Run.objects.filter(id=run_id).update(lease_owner=HOLDERS[required])
+    Run.objects.filter(id=run_id).update(lease_owner=HOLDERS[required], asked_at=datetime.now(UTC))
 
 
 @transaction.atomic
@@ -63,7 +63,7 @@ def take(run_id: str, *, task: Task, number: int) -> Run:
     """Give it its tree and queue it, in the caller's transaction. Raises StatusConflict when it does not wait any more."""
     waiting = Run.objects.unfinished().filter(id=run_id, root_id=F("id"))
     changes: dict[str, Any] = {"root_id": task.root_id, "target_id": task.id, "user_id": task.user_id, "number": number}
-    changes |= {"turn": turns.next_turn(task.user_id), "trace": tracing.current()}
+    changes |= {"turn": turns.next_turn(task.user_id), "trace": tracing.current(), "asked_at": datetime.now(UTC)}
     if not waiting.update(**changes, lease_owner=None, lease_expires_at=None):
         raise _taken(run_id)
     runs.enqueue(run_id)

@@ -96,7 +96,7 @@ def _as_stored(moment: datetime) -> Value:
 
 
 def _token(run: Run) -> str:
-    return token_of(run.finished_at or run.started_at or run.created_at, run.id)
+    return token_of(run.status_time, run.id)
 
 
 def _beyond(token: str) -> Q:

@@ -95,7 +95,7 @@ def task_object(run: Run, facts: Facts, *, history_length: int | None = None) ->
 
 def status_of(run: Run, facts: Facts) -> Json:
     state = state_of(run, is_asking=facts.question is not None)
-    status: Json = {"state": state, "timestamp": utc(run.finished_at or run.started_at or run.created_at)}
+    status: Json = {"state": state, "timestamp": utc(run.status_time)}
     message = _status_message(run, facts, state)
     return status if message is None else status | {"message": message}
 

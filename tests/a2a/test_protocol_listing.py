@@ -12,12 +12,25 @@ from accounts.callers import LOCAL
 from tasks.models import Run
 from tasks.rows import insert_many
 from tasks.status import Status
-from tests.a2a.protocol import SLOW, Agent, Json, data
+from tests.a2a.protocol import ECHO, SLOW, Agent, Json, data, text
 from tests.servers import until
 
 pytestmark = pytest.mark.both_engines
 
 MANY_PAGES = 20
+ASKS_TWICE: Json = {
+    "tasks": [
+        {"id": "last", "name": "sleep_executor", "inputs": {"seconds": 60}, "dependencies": ["second"]},
+        {
+            "id": "second",
+            "name": "approval_executor",
+            "parent_id": "last",
+            "inputs": {"question": "And now?"},
+            "dependencies": ["first"],
+        },
+        {"id": "first", "name": "approval_executor", "parent_id": "second", "inputs": {"question": "Now?"}},
+    ]
+}
 WHOLE_SECOND = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -52,6 +65,37 @@ def test_a_list_from_the_time_of_a_task_on_holds_that_task(alice: Agent, working
     for task in working:
         params = {"contextId": task["contextId"], "statusTimestampAfter": task["status"]["timestamp"]}
         assert task["id"] in [each["id"] for each in alice.call("ListTasks", params)["tasks"]]
+
+
+def listed(alice: Agent, context: str, **params: str) -> list[str]:
+    return [task["id"] for task in alice.call("ListTasks", {"contextId": context, **params})["tasks"]]
+
+
+def test_what_asks_moves_to_the_front_each_time_and_when_it_goes_on(alice: Agent) -> None:
+    context = f"context-{uuid.uuid4()}"
+    asking = alice.send(data(ASKS_TWICE, contextId=context))
+    other = alice.send(data(ECHO, contextId=context))
+    assert listed(alice, context) == [other["id"], asking["id"]]
+    again = alice.send(text("yes", taskId=asking["id"]))
+    assert again["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
+    assert listed(alice, context) == [asking["id"], other["id"]]
+    assert listed(alice, context, statusTimestampAfter=again["status"]["timestamp"]) == [asking["id"]]
+    third = alice.send(data(ECHO, contextId=context))
+    alice.start(text("yes", taskId=asking["id"]))
+    order = [asking["id"], third["id"], other["id"]]
+    until(lambda: listed(alice, context) == order, seconds=30, what="the task that goes on, in front")
+    alice.call("CancelTask", {"id": asking["id"]})
+
+
+def test_what_has_no_tree_yet_moves_to_the_front_too(alice: Agent) -> None:
+    context = f"context-{uuid.uuid4()}"
+    asking = alice.send(text("what?", contextId=context))
+    other = alice.send(data(ECHO, contextId=context))
+    assert listed(alice, context) == [other["id"], asking["id"]]
+    again = alice.send(text("what?", taskId=asking["id"]))
+    assert listed(alice, context) == [asking["id"], other["id"]]
+    assert again["status"]["timestamp"] > asking["status"]["timestamp"]
+    assert listed(alice, context, statusTimestampAfter=again["status"]["timestamp"]) == [asking["id"]]
 
 
 @pytest.mark.django_db
