@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from llmkeys.cipher import CannotUnseal
 from tasks.executors.base import ExecutorError
-from tasks.executors.safe_http import Reply, fetch
+from tasks.executors.safe_http import Reply, fetch, origin_of
 from tasks.models import Webhook
 from tasks.webhooks import Secrets, egress, secrets_of
 
@@ -98,6 +98,7 @@ async def _sent(webhook: Webhook, request: Request) -> Answer:
             timeout_seconds=settings.APFLOW.webhooks.timeout_seconds,
             max_body_bytes=None,
             egress=egress(),
+            called=f"{webhook.method} {origin_of(webhook.url)}",  # many a service keeps its secret in the path
         )
     except ExecutorError as error:
         return Answer(error=str(error), may_retry=not error.permanent)

@@ -123,16 +123,17 @@ async def fetch(
     max_body_bytes: int | None = MAX_BODY_BYTES,
     verify: bool = True,
     egress: Egress | None = None,
+    called: str | None = None,
 ) -> Reply:
     """Send one request and read the whole answer, whatever its status, within `timeout_seconds` in all.
 
     Follows no redirect. `params` are added to the query of `url`. With `max_body_bytes` None the body is not read. Without
     `verify` the certificate is not checked; the host must be allowed by name then. `egress` is that of tasks unless given.
-    Raises ExecutorError, which never tells a header or a query.
+    Raises ExecutorError, which never tells a header or a query. It calls the request `called`; else by its method and url.
     """
     target = parse_url(url)
     sent_headers = checked_headers(headers or {})
-    what = f"{method} {target.copy_with(query=None)}"
+    what = called or f"{method} {target.copy_with(query=None)}"
     started = time.perf_counter()
     try:
         async with (
@@ -221,6 +222,11 @@ def parse_url(text: str) -> httpx.URL:
         return httpx.URL(text)
     except httpx.InvalidURL as error:
         raise ExecutorError(f"The url is refused: {error}.", permanent=True) from None
+
+
+def origin_of(url: str) -> str:
+    """`scheme://host[:port]`, for where the path is nobody else's business. Raises ExecutorError."""
+    return str(parse_url(url).copy_with(raw_path=b"/")).rstrip("/")
 
 
 async def judged_addresses(url: httpx.URL, *, egress: Egress, verify: bool = True) -> Sequence[Address]:

@@ -122,6 +122,18 @@ def test_a_receiver_that_is_away_gets_all_once_it_is_back(server: Server, receiv
         assert [event["seq"] for event in back.until("final")] == [1, 2, 3]
 
 
+def test_what_is_told_of_a_failure_names_the_host_and_not_the_path_which_may_be_a_secret(server: Server) -> None:
+    with receiving() as away:
+        port = away.port
+    reply = execute(server, away, url=f"http://127.0.0.1:{port}/services/T0/B0/s3cr3t?token=s3cr3t")
+    until(lambda: row_of(server, reply, "attempt")[0] > 0, seconds=10, what="a try that failed")
+    ((error,),) = server.query(
+        "SELECT error FROM tasks_webhookdelivery WHERE webhook_id = %s LIMIT 1", reply["webhook"]["id"]
+    )
+    assert error.startswith(f"POST http://127.0.0.1:{port}: cannot connect")
+    assert "s3cr3t" not in server.log.read_text()
+
+
 def test_retry_after_is_obeyed(server: Server, receiver: Receiver) -> None:
     receiver.answer(429, Retry_After="2")
     execute(server, receiver)

@@ -377,6 +377,19 @@ async def test_a_service_that_is_down_may_be_tried_again(settings: Settings, nam
     assert "canary-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("called", "says"), [(None, "GET http://localhost:{}/secret: "), ("A hook", "A hook: ")])
+async def test_an_error_calls_the_request_as_it_is_told_to(
+    settings: Settings, names: list[str], called: str | None, says: str
+) -> None:
+    settings.APFLOW_ALLOW_PRIVATE = ["localhost"]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with pytest.raises(ExecutorError) as refused:
+            await fetch("GET", f"http://localhost:{port}/secret?key=secret", called=called)
+    assert str(refused.value).startswith(says.format(port) + "cannot connect")
+
+
 async def test_a_name_that_is_unknown_may_be_tried_again(names: list[str]) -> None:
     with pytest.raises(ExecutorError, match=r"The host 'nobody\.test' cannot be resolved") as caught:
         await fetch("GET", "http://nobody.test/")
