@@ -319,6 +319,15 @@ def test_what_a_client_of_0_3_says_in_json_rpcs_words_is_understood_over_http_to
     assert reply["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
 
 
+def test_a_client_of_0_3_lists_what_was_cancelled_by_its_own_name(old_alice: Agent) -> None:
+    said = {"messageId": "m", "role": "ROLE_USER", "content": [{"text": "what?"}]}
+    task = old_alice.http.post("/v1/message:send", json={"message": said}, headers=old_alice.headers).json()["task"]
+    old_alice.http.post(f"/v1/tasks/{task['id']}:cancel", headers=old_alice.headers)
+    named = {"contextId": task["contextId"], "status": "TASK_STATE_CANCELLED"}
+    (listed,) = old_alice.http.get("/v1/tasks", params=named, headers=old_alice.headers).json()["tasks"]
+    assert (listed["id"], listed["status"]["state"]) == (task["id"], "TASK_STATE_CANCELLED")
+
+
 @pytest.mark.parametrize(
     ("parts", "role", "config"),
     [("content", "ROLE_USER", "pushNotification"), ("parts", "user", "pushNotificationConfig")],
