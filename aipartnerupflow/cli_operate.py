@@ -65,7 +65,7 @@ def explain(client: "Client", task_id: TaskId) -> Any:
     )
 
 
-@asks(partial(show.rows, nothing="No executors."))
+@asks(show.executors)
 def executors(client: "Client") -> Any:
     """List the executors of a server."""
     from aipartnerupflow.client.calls import Call

@@ -14,6 +14,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aipartnerupflow.output import as_document, clean, clean_lines, note, out
+from aipartnerupflow.tables import GAP, put
+from aipartnerupflow.tables import table as new_table
 
 if TYPE_CHECKING:
     from aipartnerupflow.client.shapes import (
@@ -44,7 +46,6 @@ SIGNS: Final = MappingProxyType(
 )
 """The sign and the colour of each status."""
 SHORT: Final = 80
-GAP: Final = 2
 NAME_WIDTH: Final = 12
 ERROR_WIDTH: Final = 24
 AGE_WIDTH: Final = 7
@@ -53,6 +54,7 @@ MOST_LINES: Final = 20
 """A longer result would push the tree off the terminal."""
 UNITS: Final = MappingProxyType({"d": 86_400, "h": 3_600, "min": 60, "s": 1})
 """Of time, with their seconds."""
+TIMES: Final = ("expires", "last_used", "last_login")
 
 
 def command(verb: str, task_id: str) -> str:
@@ -83,13 +85,13 @@ def tasks(found: "Sequence[Task]") -> None:
     if not found:
         print("No tasks.")
         return
-    table = _table("", "ID", "NAME", "STATUS", "AGE")
+    table = new_table("", "ID", "NAME", "STATUS", "AGE")
     table.columns[2].max_width = _room_for_names(found, beside=max(len(_how_far(task)) for task in found) + AGE_WIDTH)
     for task in found:
         table.add_row(
             sign(task["status"]), clean(task["id"]), clean(task["name"]), _how_far(task), age(task["created_at"])
         )
-    out().print(table)
+    put(table)
 
 
 def _how_far(task: "Task | State") -> str:
@@ -136,13 +138,13 @@ def tree(root: "Task") -> None:
         Column(no_wrap=True, overflow="ellipsis", max_width=_room_for_names(tasks, beside=beside)),
         Column(no_wrap=True, style="bright_black"),
         Column(no_wrap=True, justify="right"),
-        Column(style="red"),
+        Column(style="red", overflow="fold"),
         padding=(0, GAP, 0, 0),
     )
     for task, guides in rows:
         name = Text.assemble((guides, "bright_black"), sign(task["status"]), " ", clean(task["name"]))
         table.add_row(name, clean(task["id"]), f"{task['progress']:.0%}", clean(task["error"] or ""))
-    out().print(table)
+    put(table)
 
 
 def _room_for_names(tasks: "Sequence[Task]", *, beside: int) -> int:
@@ -215,14 +217,14 @@ def answered(answer: "Answered") -> None:
 
 
 def cancelled(answers: "Sequence[Cancelled]") -> None:
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, GAP, 0, 0))
     for answer in answers:
         table.add_row(sign(answer["status"]), clean(answer["task_id"]), clean(answer["message"]))
-    out().print(table)
+    put(table)
 
 
 def states(found: "Sequence[State]") -> None:
-    table = _table("", "ID", "STATUS", "STARTED", "ERROR")
+    table = new_table("", "ID", "STATUS", "STARTED", "ERROR", folded=("ERROR",))
     for state in found:
         table.add_row(
             sign(state["status"]),
@@ -231,7 +233,7 @@ def states(found: "Sequence[State]") -> None:
             moment(state["started_at"]),
             Text(clean(state["error"] or ""), "red"),
         )
-    out().print(table)
+    put(table)
 
 
 def key_stored(answer: "KeyStored") -> None:
@@ -239,11 +241,11 @@ def key_stored(answer: "KeyStored") -> None:
 
 
 def keys(answer: "Keys") -> None:
-    table = _table("PROVIDER", "KEY", "STORED", "USED")
+    table = new_table("PROVIDER", "KEY", "STORED", "USED")
     for key in answer["keys"]:
         used = age(key["used_at"]) if key["used_at"] else "never"
         table.add_row(clean(key["provider"]), f"…{clean(key['last_four'])}", age(key["created_at"]), used)
-    out().print(table)
+    put(table)
     if not answer["keys"]:
         note("No keys yet. Store one: aipartnerupflow keys set openai")
 
@@ -264,30 +266,31 @@ def counts(answer: "Counts") -> None:
 
 
 def rows(found: Sequence[Mapping[str, Any]], *, nothing: str) -> None:
-    """A table of what has the same fields each time."""
+    """A table of what has the same fields each time. What it is known by comes first, and is whole, as its owner is."""
     if not found:
         print(nothing)
         return
-    table = _table(*(name.replace("_", " ").upper() for name in found[0]))
+    headings = [name.replace("_", " ").upper() for name in found[0]]
+    table = new_table(*headings, folded={*headings[1:]} - {"USER"})
     for row in found:
-        table.add_row(*(clean(_cell(value)) for value in row.values()))
-    out().print(table)
+        table.add_row(*(clean(_cell(name, value)) for name, value in row.items()))
+    put(table)
 
 
-def _cell(value: Any) -> str:
+def executors(found: Sequence[Mapping[str, Any]]) -> None:
+    """A table of them, and which are off."""
+    rows(found, nothing="No executors.")
+    if off := ", ".join(each["id"] for each in found if not each["enabled"]):
+        note(f"Off: {clean(off)}. A task that names one is refused, with the line that turns it on.")
+
+
+def _cell(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if name in TIMES:
+        return moment(value)
     return "" if value is None else str(value)
 
 
 def _numbers(answer: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     return ((name, answer[name]) for name in (*SIGNS, "total"))
-
-
-def _table(*headings: str) -> Table:
-    """On a narrow terminal an error or a value goes on in the next line, and a name is cut; an id is always whole."""
-    table = Table(box=None, padding=(0, GAP, 0, 0), header_style="bright_black")
-    for heading in headings:
-        is_long = heading in ("ERROR", "VALUE")
-        table.add_column(heading, no_wrap=not is_long, overflow="fold" if is_long else "ellipsis")
-    return table

@@ -1,0 +1,65 @@
+"""Tables on narrow terminals: what another command takes is never cut."""
+
+from collections.abc import Callable
+
+import pytest
+
+from aipartnerupflow.client import Client
+from tests.aipartnerupflow.conftest import Said, step, tree
+from tests.servers import Server
+
+Cli = Callable[..., Said]
+WIDTHS = ("40", "80", "110")
+LONG_ID = "a-task-with-an-id-that-somebody-made-as-long-as-a-line-of-a-small-terminal-is"
+
+
+@pytest.fixture(params=WIDTHS)
+def terminal(request: pytest.FixtureRequest) -> dict[str, str]:
+    return {"TTY_COMPATIBLE": "1", "NO_COLOR": "1", "COLUMNS": request.param}
+
+
+def test_executors_are_listed_whole_with_those_that_are_off(cli: Cli, terminal: dict[str, str]) -> None:
+    ids = {row["id"] for row in cli("executors").lines}
+    said = cli("executors", **terminal)
+    rows = [line.split() for line in said.out.splitlines()]
+    assert ids <= {row[0] for row in rows if row}
+    assert ["command_executor", "no"] in [row[:2] for row in rows]
+    assert "…" not in said.out
+    assert said.err.startswith("Off: command_executor")
+
+
+def test_a_key_and_its_owner_are_whole(cli: Cli, server: Server, terminal: dict[str, str]) -> None:
+    owner = f"alice{terminal['COLUMNS']}.of.accounting@example.com"
+    database = {"AIPARTNERUPFLOW_DATABASE_URL": server.database_url}
+    cli("users", "create", owner, "--password", "a pass phrase of a test", **database)
+    cli("tokens", "create", owner, "--name", "the build of every single night", "--days", "30", **database)
+    [listed] = cli("tokens", "list", "--user", owner, **database).lines
+    shown = cli("tokens", "list", "--user", owner, **database, **terminal).out
+    assert [listed["key"], owner] in [line.split()[:2] for line in shown.splitlines()]
+    assert cli("users", "list", **database, **terminal).out.count(owner) == 1
+
+
+@pytest.fixture(scope="module")
+def failed(server: Server) -> dict[str, str]:
+    """A tree of long ids, one of which failed."""
+    below = step(f"{LONG_ID}-1", f"{LONG_ID}-0", then="fail")
+    tasks = [{"id": f"{LONG_ID}-0", "name": "A name that gives way to the id beside it"}, below]
+    with Client(server.url) as client:
+        return client.execute(tasks, wait=True)["ids"]
+
+
+@pytest.mark.parametrize("command", [("list", "--all"), ("status",), ("tree",), ("cancel",)])
+def test_ids_of_tasks_are_whole(
+    cli: Cli, failed: dict[str, str], terminal: dict[str, str], command: tuple[str, ...]
+) -> None:
+    root, child = failed.values()
+    words = {"list": (), "tree": (root,)}.get(command[0], (root, child))
+    shown = cli("tasks", *command, *words, **terminal).out
+    assert root in shown
+    assert child in shown
+
+
+def test_a_short_table_stays_within_its_terminal(cli: Cli, client: Client) -> None:
+    client.create(tree(step("a")))
+    shown = cli("tasks", "list", "--limit", "1", TTY_COMPATIBLE="1", NO_COLOR="1", COLUMNS="80").out
+    assert all(len(line) <= 80 for line in shown.splitlines())
