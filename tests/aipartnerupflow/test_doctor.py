@@ -168,8 +168,8 @@ def test_runs_that_nobody_takes_although_workers_are_alive(installation: Install
 
 def test_a_long_queue_before_workers_that_are_busy_is_no_fault(installation: Installation) -> None:
     """Nobody who waits in it may take the server out of a load balancer."""
-    old, moment = ((NOW - timedelta(minutes=minutes)).isoformat(" ")[:26] for minutes in (5, 0))
-    later = (NOW + timedelta(minutes=5)).isoformat(" ")[:26]
+    now = datetime.now(UTC)
+    old, moment, later = ((now + timedelta(minutes=minutes)).isoformat(" ")[:26] for minutes in (-5, 0, 5))
     columns = "id, root_id, target_id, user_id, context_id, number, status, epoch, losses, last_seq, created_at, started_at, lease_owner, lease_expires_at"
     for run_id, lease in [("waits", "NULL, NULL, NULL"), ("works", f"'{old}', 'w', '{later}'")]:
         values = f"'{run_id}', '{run_id}', '{run_id}', 'u', 'c', 1, 'pending', 0, 0, 0, '{old}', {lease}"
