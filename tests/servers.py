@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,11 +22,15 @@ import orjson
 import psutil
 import psycopg
 
+from tests.fork_server import NAME_LENGTH, Forked, fork_server
+
 ROOT: Final = Path(__file__).parents[1]
 PYTHON: Final = sys.executable
-SERVE: Final = (PYTHON, "-m", "aipartnerupflow", "serve")
+COMMAND: Final = (PYTHON, "-m", "aipartnerupflow")
+SERVE: Final = (*COMMAND, "serve")
 MARK: Final = "APFLOW_TEST_SERVER"
-"""The environment variable that all processes of one server have in common, whoever their parent is by now."""
+"""The environment variable that all processes of one server have in common. A process that was forked and has not
+started another program shows the environment of its fork server; it has the mark as its name instead."""
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 40.0
 EXECUTORS: Final = "tests.executors_for_tests"
@@ -64,7 +68,7 @@ class Server:
     data_dir: Path
     log: Path
     mark: str
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | Forked"
     http: httpx.Client
 
     @property
@@ -153,7 +157,7 @@ def processes_of(mark: str) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             is_dead = process.status() == psutil.STATUS_ZOMBIE
-            if not is_dead and process.environ().get(MARK) == mark:
+            if not is_dead and (process.name() == mark[:NAME_LENGTH] or process.environ().get(MARK) == mark):
                 found.append((process.create_time(), process.pid, process))
     return [process for _, _, process in sorted(found)]
 
@@ -165,11 +169,18 @@ def running_server(
     env: Mapping[str, str] | None = None,
     data_dir: Path | None = None,
     port: int | None = None,
+    is_forked: bool = True,
 ) -> Iterator[Server]:
     """`aipartnerupflow serve` with the flags, ready for work."""
     port = port or free_port()
     with running(
-        [*SERVE, "--port", str(port), *flags], port=port, database_url=database_url, env=env, data_dir=data_dir
+        [*SERVE, "--port", str(port), *flags],
+        port=port,
+        database_url=database_url,
+        env=env,
+        data_dir=data_dir,
+        is_ready="/health" if "--no-worker" in flags else "/ready",
+        is_forked=is_forked,
     ) as server:
         yield server
 
@@ -184,9 +195,11 @@ def running(
     data_dir: Path | None = None,
     cwd: Path = ROOT,
     is_ready: str = "/ready",
+    is_forked: bool = True,
 ) -> Iterator[Server]:
     """A server by any command, once it is ready; stopped at the end. Its log is shown when something fails.
 
+    A command of ours is forked by the fork server, unless its start or its process is what the test is about.
     Raises AssertionError when it does not start, or when one of its processes is left after SIGTERM.
     """
     with tempfile.TemporaryDirectory(prefix="apflow-") as folder, _client(port) as http:
@@ -194,7 +207,7 @@ def running(
         mark, log = uuid.uuid4().hex, Path(folder) / "log"
         environment = environment_of(database_url, home) | {MARK: mark, **(env or {})}
         with log.open("wb") as output:
-            process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
+            process = _started(command, cwd, environment, output, mark=mark if is_forked else "")
         server = Server(
             url=f"http://127.0.0.1:{port}",
             database_url=database_url,
@@ -215,6 +228,16 @@ def running(
             for left in server.processes():
                 left.kill()
             process.wait()
+
+
+def _started(
+    command: Sequence[str], cwd: Path, environment: Mapping[str, str], output: BinaryIO, *, mark: str
+) -> "subprocess.Popen[bytes] | Forked":
+    """The process of the command: forked, if there is a mark for its name and the command is ours."""
+    if mark and tuple(command[:3]) == COMMAND and cwd == ROOT:
+        with open(os.devnull) as nothing:
+            return fork_server().start(command[3:], env=environment, streams=(nothing, output, output), name=mark)
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
 
 
 def environment_of(database_url: str, data_dir: Path) -> dict[str, str]:
