@@ -37,6 +37,7 @@ test: install
 nightly: install
 	$(BIN)/python -m pytest -m nightly -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest -m "nightly and both_engines" -rP $(ARGS)
+	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m both_engines_nightly $(ARGS)
 
 check: install
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -183,6 +183,11 @@ def running_server(
         is_forked=is_forked,
     ) as server:
         yield server
+
+
+def real_server(database_url: str, *flags: str, **options: Any) -> AbstractContextManager[Server]:
+    """The same in an interpreter of its own, for tests of the start and of the processes themselves."""
+    return running_server(database_url, *flags, is_forked=False, **options)
 
 
 @contextmanager

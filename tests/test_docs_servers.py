@@ -116,7 +116,7 @@ def logged(server: Server, event: str) -> list[Json]:
     return [line for line in lines if line["event"] == event]
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_the_database_of_the_page_is_used(shell: Shell) -> None:
     """On PostgreSQL when the tests run there."""
     with new_database() as database:

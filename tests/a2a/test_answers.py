@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers import Server, new_database, running_server, until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 Json = dict[str, Any]
 PUBLIC = {"AIPARTNERUPFLOW_SERVER_PUBLIC_URL": "https://tasks.example.com/"}
 

@@ -16,7 +16,7 @@ from tests.a2a.protocol import BRIEF, ECHO, FAILING, SLOW, Agent, Json, agent_of
 from tests.a2a.schemas import check
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 Http = Callable[..., httpx.Response]

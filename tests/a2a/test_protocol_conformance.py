@@ -13,7 +13,7 @@ from tests.a2a.schemas import check
 from tests.documents import text
 from tests.servers import PYTHON, ROOT, free_port, new_database, running
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 numbers = count(0x10000000)
 

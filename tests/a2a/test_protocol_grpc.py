@@ -24,7 +24,7 @@ from tests.a2a.test_ws_auth import ENV, SKEW_SECONDS
 from tests.a2a.test_ws_auth import token as ws_token
 from tests.servers import Server, free_port, new_database, running_server, until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 class Stub:

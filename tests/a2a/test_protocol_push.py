@@ -13,7 +13,7 @@ from tests.a2a.test_agent_card import configure
 from tests.receiver import Delivery, Receiver, receiving
 from tests.servers import until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 CREATE = "CreateTaskPushNotificationConfig"
 GET = "GetTaskPushNotificationConfig"

@@ -8,7 +8,7 @@ from a2a.protocol.objects import TERMINAL
 from tests.a2a.protocol import BRIEF, ECHO, FAILING, SLOW, TREE, Agent, Json, data, states_of, text
 from tests.a2a.schemas import check
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 def started(agent: Agent, given: Json) -> str:

@@ -11,7 +11,7 @@ from a2a.protocol.versions import OPERATIONS, TASK_TREE_EXTENSION, V0_3, V1_0
 from tests.a2a.protocol import BRIEF, ECHO, SLOW, Agent, Json, data, text
 from tests.a2a.test_agent_card import configure
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 NOWHERE = {"id": "nowhere"}
 TERMINAL = ("completed", "failed", "canceled", "rejected")

@@ -15,7 +15,7 @@ from tests.a2a.conftest import client_of, serving
 from tests.accounts.conftest import SECRET, minted
 from tests.servers import Server, new_database, running_server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Json = dict[str, Any]
 JSON: Final = {"Content-Type": "application/json"}

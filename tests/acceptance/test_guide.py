@@ -11,7 +11,7 @@ from tests.documents import text
 from tests.servers import ROOT, Server, free_port, new_database, query, running, running_server
 from tests.shell import Shell
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Json = dict[str, Any]
 

@@ -13,6 +13,7 @@ import pytest
 
 from aipartnerupflow import doctor
 from aipartnerupflow.doctor import Doubt, Trouble
+from tests.fork_server import run_command
 from tests.servers import ROOT, environment_of, free_port, new_database, query, running_server
 
 Findings = dict[str, dict[str, Any]]
@@ -38,8 +39,7 @@ class Installation:
 
     def run(self, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         environment = environment_of(self.database_url, self.folder) | self.variables | variables
-        command = [sys.executable, "-m", "aipartnerupflow", *words]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        return run_command(*words, env=environment)
 
     def examine(self, **variables: str) -> Findings:
         done = self.run("doctor", "--json", **variables)

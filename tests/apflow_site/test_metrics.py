@@ -64,7 +64,7 @@ def execute_many(server: Server, count: int) -> None:
         assert all("result" in reply for reply in server.http.post("/tasks", json=calls).json())
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_the_metrics_agree_with_the_database_after_a_thousand_runs(server: Server) -> None:
     before = samples(server)
     execute_many(server, RUNS)

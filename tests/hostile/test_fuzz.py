@@ -28,7 +28,7 @@ END_SECONDS: Final = 30.0
 WAITING: Final = b"tasks.generate"
 """Its answer comes from a worker, which on a valid request first loads what it needs for a model."""
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from accounts.callers import Role
 from tests.isolation.conftest import Answer, World, anonymised, missing
 from tests.isolation.doors import Door, doors
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 DOORS = [door for door in doors() if door.row is not None]
 OUTSIDERS = ("anonymous", "disabled", "expired")

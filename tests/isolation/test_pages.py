@@ -9,7 +9,7 @@ import pytest
 from tests.hostile.test_corpus import MADE_BY_SERVERS
 from tests.isolation.conftest import PASSWORD, World, missing
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 PATHS = [
     "/ui/tasks/$task",

@@ -15,7 +15,7 @@ from tests.accounts.conftest import minted
 from tests.accounts.test_auth import REFUSED
 from tests.isolation.conftest import World
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Make = Callable[[World], str]
 Json = dict[str, Any]

@@ -39,7 +39,7 @@ def with_tools(*tools: str) -> Json:
     return {"agents": {"a": {"role": "Counter", "tools": list(tools), "llm": "openai/gpt-4"}}}
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 @pytest.mark.parametrize("header", [KEY, f"openai:{KEY}"])
 def test_the_sample_of_the_guide_runs_with_the_key_of_its_header(site: LlmSite, header: str) -> None:
     created = site.server.rpc("tasks.create", {"tasks": [GUIDE]}, **{"X-LLM-API-KEY": header})
@@ -122,7 +122,7 @@ def test_what_is_wrong_is_refused_before_anybody_is_asked(site: LlmSite, works: 
     assert site.llm.asked == []
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 @pytest.mark.parametrize(
     ("executor_id", "works", "says"),
     [
@@ -203,7 +203,7 @@ def test_a_timeout_ends_the_crew(site: LlmSite) -> None:
     assert site.llm.hung_up.wait(5)
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_many_crews_at_once_are_never_mixed_up(site: LlmSite) -> None:
     keys = {f"user-{number}": f"sk-crew-{number}-{number:032x}" for number in range(CREWS)}
     site.llm.together = Barrier(CREWS)

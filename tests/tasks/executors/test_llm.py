@@ -261,7 +261,7 @@ def test_a_cancel_ends_the_request_and_keeps_what_was_said(site: LlmSite, force:
 # --- whose key ---
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_two_hundred_users_at_once_are_never_mixed_up(site: LlmSite) -> None:
     keys = {f"user-{number}": f"sk-user-{number}-{number:032x}" for number in range(USERS)}
     site.llm.together = Barrier(USERS)
@@ -278,7 +278,7 @@ def test_two_hundred_users_at_once_are_never_mixed_up(site: LlmSite) -> None:
     assert not site.llm.together.broken
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_the_key_of_a_run_is_gone_when_it_ends(site: LlmSite) -> None:
     site.run(EXECUTOR, {"prompt": "Hi"})
     until(lambda: site.server.query("SELECT COUNT(*) FROM llmkeys_runsecret") == [(0,)], seconds=5, what="no key left")
