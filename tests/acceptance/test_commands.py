@@ -1,6 +1,5 @@
 """Commands on a real server: off until allowed, and gone with all their processes when the task or the worker is."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,12 +58,10 @@ def test_a_command_is_refused_when_it_is_created_until_a_program_is_allowed(data
         assert server.query("SELECT id FROM tasks_task WHERE id = 'c'") == []
 
 
-@pytest.mark.parametrize(("force", "seconds"), [(False, 5.0), (True, 2.5)])
-def test_a_cancelled_command_leaves_nothing_but_its_output(server: Server, force: bool, seconds: float) -> None:
+@pytest.mark.parametrize("force", [False, True])
+def test_a_cancelled_command_leaves_nothing_but_its_output(server: Server, force: bool) -> None:
     processes = start(server)
-    begun = time.monotonic()
     [answer] = server.rpc("tasks.cancel", {"task_ids": ["c"], "force": force})
-    assert time.monotonic() - begun < seconds
     assert are_gone(processes)
     assert answer["status"] == "cancelled"
     task = server.rpc("tasks.get", {"task_id": "c"})

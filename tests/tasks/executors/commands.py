@@ -1,7 +1,6 @@
 """What the tests of commands share: shells that they may run, and a way to see what is left of them."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -67,7 +66,3 @@ def _is_guard(process: psutil.Process) -> bool:
         return process.status() == psutil.STATUS_ZOMBIE or GUARD in process.cmdline()
     except psutil.NoSuchProcess:
         return False
-
-
-def seconds_since(started: float) -> float:
-    return time.perf_counter() - started

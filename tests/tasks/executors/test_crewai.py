@@ -1,6 +1,6 @@
 """Crews: the guide's sample, full works, tools, usage, cancelling, and many at once; all over a real server and real HTTP."""
 
-import time
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -175,32 +175,32 @@ def test_a_cancel_ends_what_is_asked_and_keeps_what_is_done(site: LlmSite, force
     site.llm.will(Says(text="Facts."), Says(text="one two three", stalls_after=1))
     task_id = site.start(CREW, RIVERS, params={"works": WORKS})
     assert site.llm.stalled.wait(30)
-    started = time.monotonic()
     site.server.rpc("tasks.cancel", {"task_id": task_id, "force": force})
-    assert site.llm.hung_up.wait(5)
+    assert site.llm.hung_up.wait(60)
     done = site.end_of(task_id)
-    assert time.monotonic() - started < 5
     assert done.task["status"] == "cancelled"
     assert done.task["result"]["result"] is None
     assert done.task["result"]["tasks"] == [{"name": "look", "output": "Facts."}]
     assert done.task["token_usage"]["prompt_tokens"] > 10
 
 
-def test_a_cancel_does_not_wait_for_a_tool_that_cannot_be_interrupted(site: LlmSite) -> None:
-    site.llm.will(Says(tool_calls=(("wait", {"seconds": 6}),)))
+def test_a_cancel_does_not_wait_for_a_tool_that_cannot_be_interrupted(site: LlmSite, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    site.llm.will(Says(tool_calls=(("wait", {"gate": str(gate)}),)))
     task_id = site.start(CREW, {}, params={"works": with_tools("wait")})
-    until(lambda: site.llm.asked, seconds=20, what="the question that the tool answers")
-    started = time.monotonic()
-    site.server.rpc("tasks.cancel", {"task_id": task_id})
-    assert site.end_of(task_id).task["status"] == "cancelled"
-    assert time.monotonic() - started < 5
+    try:
+        until(lambda: site.llm.asked, seconds=60, what="the question that the tool answers")
+        site.server.rpc("tasks.cancel", {"task_id": task_id})
+        assert site.end_of(task_id).task["status"] == "cancelled"
+    finally:
+        gate.touch()
 
 
 def test_a_timeout_ends_the_crew(site: LlmSite) -> None:
     site.llm.will(Says(text="one two", stalls_after=1))
     error = site.error_of(CREW, {}, params={**GUIDE["params"], "timeout_seconds": 0.5})
     assert error == "Timed out after 0.5 s (params.timeout_seconds)."
-    assert site.llm.hung_up.wait(5)
+    assert site.llm.hung_up.wait(60)
 
 
 @pytest.mark.both_engines_nightly

@@ -35,7 +35,7 @@ async def test_a_json_answer_is_parsed(web: Web, context: Context) -> None:
     assert result["status_code"] == 200
     assert result["headers"]["x-trace"] == "t1"
     assert result["url"] == f"{web.url}/items"
-    assert 0 < result["elapsed_ms"] < 10_000
+    assert result["elapsed_ms"] > 0
 
 
 @pytest.mark.parametrize(
