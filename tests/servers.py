@@ -239,7 +239,8 @@ def _started(
     command: Sequence[str], cwd: Path, environment: Mapping[str, str], output: BinaryIO, *, mark: str
 ) -> "subprocess.Popen[bytes] | Forked":
     """The process of the command: forked, if there is a mark for its name and the command is ours."""
-    if mark and tuple(command[:3]) == COMMAND and cwd == ROOT:
+    has_own_path = environment.get("PYTHONPATH") != os.environ.get("PYTHONPATH")
+    if mark and tuple(command[:3]) == COMMAND and cwd == ROOT and not has_own_path:
         with open(os.devnull) as nothing:
             return fork_server().start(command[3:], env=environment, streams=(nothing, output, output), name=mark)
     return subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)

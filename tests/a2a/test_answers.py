@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import jwt
@@ -16,9 +15,8 @@ PUBLIC = {"AIPARTNERUPFLOW_SERVER_PUBLIC_URL": "https://tasks.example.com/"}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with new_database() as database, running_server(database) as server:
-        yield server
+def server(open_server: Server) -> Server:
+    return open_server
 
 
 def ask(server: Server, **inputs: Any) -> str:

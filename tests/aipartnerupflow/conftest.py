@@ -11,7 +11,7 @@ import pytest
 
 from aipartnerupflow.client import Client
 from tests.fork_server import run_command
-from tests.servers import Server, environment_of, new_database, running_server
+from tests.servers import Server, environment_of
 from tests.terminal import Screen, on_a_terminal
 
 Json = dict[str, Any]
@@ -34,9 +34,8 @@ def command(*words: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    with new_database() as database_url, running_server(database_url) as server:
-        yield server
+def server(open_server: Server) -> Server:
+    return open_server
 
 
 @pytest.fixture

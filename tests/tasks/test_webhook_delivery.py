@@ -19,9 +19,8 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with new_database() as database, running_server(database, env=ALLOW) as server:
-        yield server
+def server(private_webhooks_server: Server) -> Server:
+    return private_webhooks_server
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from tests.curl import curl
 from tests.documents import text
-from tests.servers import PYTHON, Server, free_port, new_database, running_server, until
+from tests.servers import PYTHON, Server, free_port, until
 
 PAGE = "docs/how-to/webhooks.md"
 PROGRAM = text(PAGE, "Verify it", "python")
@@ -17,10 +17,8 @@ REQUEST = text(PAGE, "Webhooks: be called when something happens", "bash")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    allow = {"AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true"}
-    with new_database() as database, running_server(database, env=allow) as server:
-        yield server
+def server(private_webhooks_server: Server) -> Server:
+    return private_webhooks_server
 
 
 @pytest.fixture
