@@ -215,15 +215,15 @@ def _exit_code() -> int:
     except SystemExit as ended:
         code = ended.code
     except KeyboardInterrupt:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]  # there is one
+        sys.excepthook(*sys.exc_info())
         _end()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]  # there is one
+    except BaseException:  # noqa: BLE001  (whatever it is: the interpreter of the command would show it and end)
+        sys.excepthook(*sys.exc_info())
         code = 1
     if isinstance(code, str):
-        print(code, file=sys.stderr)
+        sys.stderr.write(f"{code}\n")
     _end()
     return code if isinstance(code, int) else int(code is not None)
 

@@ -31,8 +31,8 @@ SERVE: Final = (*COMMAND, "serve")
 MARK: Final = "APFLOW_TEST_SERVER"
 """The environment variable that all processes of one server have in common. A process that was forked and has not
 started another program shows the environment of its fork server; it has the mark as its name instead."""
-START_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 40.0
+START_SECONDS: Final = 120.0
+STOP_SECONDS: Final = 120.0
 EXECUTORS: Final = "tests.executors_for_tests"
 
 T = TypeVar("T")
@@ -241,7 +241,7 @@ def _started(
     """The process of the command: forked, if there is a mark for its name and the command is ours."""
     has_own_path = environment.get("PYTHONPATH") != os.environ.get("PYTHONPATH")
     if mark and tuple(command[:3]) == COMMAND and cwd == ROOT and not has_own_path:
-        with open(os.devnull) as nothing:
+        with Path(os.devnull).open() as nothing:
             return fork_server().start(command[3:], env=environment, streams=(nothing, output, output), name=mark)
     return subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
 
@@ -262,7 +262,7 @@ def environment_of(database_url: str, data_dir: Path) -> dict[str, str]:
 
 
 def _client(port: int) -> httpx.Client:
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120)
 
 
 def _await_start(server: Server, path: str) -> None:

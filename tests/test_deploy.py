@@ -125,7 +125,7 @@ def nginx(folder: Path, *, upstream: str) -> Iterator[str]:
     with subprocess.Popen(command) as process:
         url = f"http://127.0.0.1:{port}"
         try:
-            until(lambda: _answers(url), seconds=10, what="an answer of nginx")
+            until(lambda: _answers(url), seconds=60, what="an answer of nginx")
             yield url
         finally:
             process.terminate()

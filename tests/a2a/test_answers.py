@@ -25,7 +25,7 @@ def ask(server: Server, **inputs: Any) -> str:
     inputs = {name: value for name, value in inputs.items() if value is not None}
     task = {"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": inputs}
     task_id: str = server.rpc("tasks.execute", {"tasks": [task]})["task_id"]
-    until(lambda: question_of(server, task_id), seconds=10, what="the question")
+    until(lambda: question_of(server, task_id), seconds=60, what="the question")
     return task_id
 
 
@@ -200,7 +200,7 @@ def test_only_the_owner_answers_where_there_are_several(server: Server) -> None:
         guarded.rpc("tasks.execute", {"tasks": [task]}, **alice)
         until(
             lambda: guarded.rpc("tasks.detail", {"task_id": "the-budget"}, **alice)["question"],
-            seconds=10,
+            seconds=60,
             what="the question",
         )
         foreign = guarded.call("tasks.answer", {"task_id": "the-budget", "answer": "yes"}, **bob)

@@ -177,7 +177,7 @@ def test_a_question_can_be_answered_by_another_door_and_cancelled(alice: Agent) 
         headers=alice.headers,
     ).json()
     assert "result" in reply, reply
-    until(lambda: alice.state(asking["id"]) == DONE, seconds=30, what="the end of the run")
+    until(lambda: alice.state(asking["id"]) == DONE, seconds=60, what="the end of the run")
     other = alice.send(data(APPROVAL))
     assert alice.call("CancelTask", {"id": other["id"]})["status"]["state"] == "TASK_STATE_CANCELED"
 
@@ -256,7 +256,7 @@ def test_a_key_from_another_door_lets_the_task_go_on(
     assert needed["status"]["state"] == "TASK_STATE_AUTH_REQUIRED"
     ((user_id,),) = keyless_server.query("SELECT user_id FROM tasks_run WHERE id = %s", needed["id"])
     store(keyless_server, keyless, user_id)
-    until(lambda: keyless.state(needed["id"]) == "TASK_STATE_WORKING", seconds=20, what="the tree at work")
+    until(lambda: keyless.state(needed["id"]) == "TASK_STATE_WORKING", seconds=60, what="the tree at work")
     keyless.call("CancelTask", {"id": needed["id"]})
 
 
@@ -292,7 +292,7 @@ def test_a_stored_tree_that_lacks_a_key_asks_for_it_too(keyless: Agent, way: Jso
     assert needed["status"]["state"] == "TASK_STATE_AUTH_REQUIRED"
     assert "openai" in needed["status"]["message"]["parts"][0]["text"]
     system(keyless, "config.llm_key.set", {"provider": "openai", "api_key": KEY})
-    until(lambda: keyless.state(needed["id"]) == "TASK_STATE_WORKING", seconds=20, what="the tree at work")
+    until(lambda: keyless.state(needed["id"]) == "TASK_STATE_WORKING", seconds=60, what="the tree at work")
     keyless.call("CancelTask", {"id": needed["id"]})
 
 

@@ -285,7 +285,7 @@ def test_a_stream_of_grpc_counts_and_one_too_many_is_refused_before_its_message_
         assert Stub(channel, **metadata).refused(name, params)[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert len(server.query("SELECT id FROM tasks_run WHERE user_id = 'erin'")) == 1
     stream.cancel()
-    until(lambda: _is_let_in(channel, metadata), seconds=10, what="the place of the stream that was left")
+    until(lambda: _is_let_in(channel, metadata), seconds=60, what="the place of the stream that was left")
 
 
 def _is_let_in(channel: grpc.Channel, metadata: dict[str, str]) -> bool:

@@ -162,7 +162,7 @@ def test_however_many_come_at_once_no_more_get_in_and_the_others_are_told(server
             except ConnectionClosed as error:
                 return error.rcvd.code if error.rcvd else 0
             finally:
-                together.wait(20)
+                together.wait(60)
 
     with ThreadPoolExecutor(12) as clients:
         codes = list(clients.map(comes_in, range(12)))

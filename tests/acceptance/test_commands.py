@@ -80,7 +80,7 @@ def test_a_timeout_of_the_task_ends_its_command(server: Server) -> None:
 def test_a_command_dies_with_its_worker_and_is_not_repeated(server: Server) -> None:
     processes = start(server)
     server.kill(*server.pids().workers)
-    until(lambda: are_gone(processes), seconds=10, what="the end of the command")
+    until(lambda: are_gone(processes), seconds=60, what="the end of the command")
     [error] = [event["error"] for event in server.finished("c") if event["type"] == "task_failed"]
     assert error.startswith("Interrupted")
 

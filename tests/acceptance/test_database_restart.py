@@ -59,7 +59,7 @@ def test_a_restart_of_the_database_loses_nothing(postgres: PostgresServer) -> No
     with real_server(postgres.get_uri()) as server:
         accepted = [submit(server) for _ in range(10)]
         for _ in range(2):
-            until(lambda: statuses(server)["in_progress"], seconds=10, what="trees run")
+            until(lambda: statuses(server)["in_progress"], seconds=60, what="trees run")
             restart_at_once(postgres)
             accepted += [submit(server) for _ in range(3)]
         roots = [root for root in accepted if root]

@@ -61,7 +61,7 @@ def test_clients_resume_over_five_killed_servers_without_gap_or_duplicate(databa
         for _ in range(KILLS):
             until(
                 partial(have_grown, logs, {name: len(seen) for name, seen in logs.items()}),
-                seconds=20,
+                seconds=60,
                 what="more events in every stream",
             )
             server.kill(server.pid)

@@ -190,7 +190,7 @@ def stranger(status: int, body: bytes, *, silent: bool = False) -> Iterator[str]
     class Stranger(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             if silent:
-                released.wait(20)
+                released.wait(60)
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)

@@ -123,7 +123,7 @@ def test_a_real_question_is_found_from_the_root(server: Server, cli: Cli) -> Non
     ask |= {"inputs": {"question": "Publish the draft?", "options": ["yes", "no"]}}
     middle = {"id": "middle", "parent_id": "root", "name": "Middle"}
     ids = server.rpc("tasks.execute", {"tasks": tree(middle, ask)})["ids"]
-    until(lambda: server.rpc("tasks.detail", {"task_id": ids["ask"]})["question"], seconds=20, what="the question")
+    until(lambda: server.rpc("tasks.detail", {"task_id": ids["ask"]})["question"], seconds=60, what="the question")
     answer = f"Answer it: aipartnerupflow tasks answer {ids['ask']} yes"
     assert cli("explain", ids["ask"]).out.splitlines()[1:] == ["It asks: Publish the draft? (yes, no).", answer]
     assert cli("explain", ids["root"]).out.splitlines()[-2:] == [
@@ -176,7 +176,7 @@ def test_trees_in_which_something_failed_are_found_as_the_page_says(server: Serv
 
 def test_what_works_is_explained_and_a_stranger_is_not_found(server: Server, cli: Cli) -> None:
     root = server.rpc("tasks.execute", {"tasks": [step("slow", None, seconds=60, steps=60)]})["task_id"]
-    until(lambda: server.rpc("tasks.get", {"task_id": root})["status"] == "in_progress", seconds=20, what="its start")
+    until(lambda: server.rpc("tasks.get", {"task_id": root})["status"] == "in_progress", seconds=60, what="its start")
     said = cli("explain", root).out
     assert f"Stop it: aipartnerupflow tasks cancel {root}" in said
     server.rpc("tasks.cancel", {"task_id": root})

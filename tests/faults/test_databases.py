@@ -62,7 +62,7 @@ def test_postgresql_that_crashes_fifteen_times() -> None:
                 time.sleep(draw.uniform(0, 3))
                 control("restart")  # which starts it with the options that it had
             accepted = {name for name, is_in in answers.items() if is_in}
-            until(lambda: server.http.get("/ready").status_code == 200, seconds=30, what="that it is ready again")
+            until(lambda: server.http.get("/ready").status_code == 200, seconds=60, what="that it is ready again")
             await_rest(server)
             tell(f"15 crashes: {len(accepted)} trees accepted, {len(answers) - len(accepted)} refused")
             assert len(accepted) >= 45
@@ -96,7 +96,7 @@ def test_a_disk_that_is_full_refuses_and_goes_on_when_there_is_room() -> None:
         )
         assert answers[False] > 0
         assert is_accepted(server, "after")
-        until(lambda: status_of(server, "after") == "completed", seconds=30, what="the end of what came after")
+        until(lambda: status_of(server, "after") == "completed", seconds=60, what="the end of what came after")
         assert server.http.get("/ready").status_code == 200
 
 

@@ -44,7 +44,7 @@ def test_a_machine_that_was_paused_writes_nothing_when_it_wakes(database: str, e
     tasks = effects.chain("tree", 6, seconds=1.0)
     with a_web_process_and_two_workers(database) as (server, first, second):
         server.rpc("tasks.execute", {"tasks": tasks})
-        until(lambda: "start tree-3" in effects.lines(), seconds=20, what="the third step")
+        until(lambda: "start tree-3" in effects.lines(), seconds=60, what="the third step")
         ((owner,),) = server.query("SELECT lease_owner FROM tasks_run")
         holder = first if int(owner.split("/")[1]) in {process.pid for process in first.processes()} else second
         paused = holder.processes()
@@ -53,7 +53,7 @@ def test_a_machine_that_was_paused_writes_nothing_when_it_wakes(database: str, e
         time.sleep(PAUSE_SECONDS)
         for process in paused:
             process.resume()
-        until(lambda: GIVES_UP.search(holder.log.read_text()), seconds=20, what="that it gives the run up")
+        until(lambda: GIVES_UP.search(holder.log.read_text()), seconds=60, what="that it gives the run up")
         assert server.finished("tree")[-2]["status"] == "completed"
         assert ends(server) == {1: len(tasks)}
         assert_sound(server)

@@ -83,7 +83,7 @@ def test_a_pusher_that_stands_before_a_full_queue_of_jobs_holds_nobody_up(queue:
     execute()
     assert queue.dequeue()
     ring_often()
-    until(lambda: not hanging_listeners(), seconds=10, what="an end of the listeners that hang")
+    until(lambda: not hanging_listeners(), seconds=60, what="an end of the listeners that hang")
     execute()
     assert queue.dequeue()
 

@@ -67,7 +67,7 @@ def test_the_first_start_runs_them_and_the_second_does_not() -> None:
             attempts = server.rpc("tasks.get", {"task_id": "example-failure-call"})["attempt"]
             assert attempts == 3
             server.rpc("tasks.answer", {"task_id": "example-approval-question", "answer": "yes"})
-            until(lambda: statuses(server)["example-approval"] == "completed", seconds=30, what="the approved end")
+            until(lambda: statuses(server)["example-approval"] == "completed", seconds=60, what="the approved end")
             server.rpc("tasks.cancel", {"task_id": "example-progress"})
             number = server.rpc("tasks.count", {})["total"]
         with running_server(database_url, env=runs) as server:

@@ -30,7 +30,7 @@ def receiver() -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
         [PYTHON, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         url = f"http://127.0.0.1:{port}/hook"
-        until(lambda: _status(url) == 403, seconds=20, what="the receiver")
+        until(lambda: _status(url) == 403, seconds=60, what="the receiver")
         yield url, process
         process.terminate()
 

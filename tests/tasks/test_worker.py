@@ -49,7 +49,7 @@ def test_it_hears_of_work_while_it_works(worker: WorkerThread, tmp_path: Path) -
     effects = tmp_path / "effects"
     first = execute(step("first", inputs={"seconds": 0.5, "effects": str(effects)}))
     working = in_background(worker)
-    until(effects.exists, seconds=5, what="the first task's start")
+    until(effects.exists, seconds=60, what="the first task's start")
     second = execute(step("second"))
     working.join()
     assert result_of(second).run.finished_at is not None
@@ -82,7 +82,7 @@ def test_draining_it_ends_what_runs_and_claims_nothing_more(
     effects = tmp_path / "effects"
     running = execute(step("running", inputs={"seconds": 0.4, "effects": str(effects)}))
     working = in_background(worker)
-    until(effects.exists, seconds=5, what="the task's start")
+    until(effects.exists, seconds=60, what="the task's start")
     worker.drain()
     waiting = execute(step("waiting"))
     working.join()
@@ -97,7 +97,7 @@ def test_what_does_not_end_in_time_is_given_back(
     effects = tmp_path / "effects"
     run = execute(step("long", inputs={"seconds": 60, "effects": str(effects)}))
     working = in_background(worker)
-    until(effects.exists, seconds=5, what="the task's start")
+    until(effects.exists, seconds=60, what="the task's start")
     worker.drain()
     working.join()
     run.refresh_from_db()
@@ -111,7 +111,7 @@ def test_a_worker_that_lost_its_lease_stops_and_writes_nothing(worker: WorkerThr
     effects = tmp_path / "effects"
     run = execute(step("slow", inputs={"seconds": 0.4, "effects": str(effects)}))
     working = in_background(worker)
-    until(effects.exists, seconds=5, what="the task's start")
+    until(effects.exists, seconds=60, what="the task's start")
     Run.objects.filter(id=run.id).update(epoch=99, lease_owner="another/1/1")
     working.join()
     run.refresh_from_db()

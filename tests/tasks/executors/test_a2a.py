@@ -22,7 +22,7 @@ from tests.tasks.executors.a2a_agents import (
     task,
 )
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("allow_loopback")]
+pytestmark = pytest.mark.usefixtures("allow_loopback")
 
 CANARY = "canary-of-a-secret-token"
 

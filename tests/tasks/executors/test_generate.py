@@ -13,8 +13,6 @@ from tests.llm_server import Says
 from tests.llm_site import KEY, WITH_KEY, LlmSite
 from tests.servers import environment_of
 
-pytestmark = pytest.mark.timeout(90)
-
 EXECUTOR = "generate_executor"
 Json = dict[str, Any]
 WANTED: Json = {"requirement": "Look at the CPU, then wait a second."}

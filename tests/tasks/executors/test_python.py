@@ -13,8 +13,6 @@ from tasks.executors.python import MOST_LEFT, Python
 from tasks.executors.system_info import SystemInfo
 from tests.tasks.executors.conftest import InstallModule
 
-pytestmark = pytest.mark.timeout(30)
-
 MODULE = """
     import asyncio
     import sys

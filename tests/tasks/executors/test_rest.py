@@ -14,7 +14,7 @@ from tasks.executors.base import Context, ExecutorError
 from tasks.executors.rest import Rest
 from tests.tasks.executors.conftest import Web
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("allow_loopback")]
+pytestmark = pytest.mark.usefixtures("allow_loopback")
 
 CANARY = "canary-secret"
 
