@@ -15,7 +15,7 @@ from django.db import Error
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from a2a import jsonrpc, messages, open_streams
-from a2a.dispatch import NATIVE, Headers, Outcome, carry_out
+from a2a.dispatch import NATIVE, Outcome, carry_out
 from a2a.errors import failure_of
 from a2a.interest import Interest
 from a2a.jsonrpc import Request
@@ -23,6 +23,7 @@ from a2a.mapping import Json
 from a2a.messages import Auth, Ping, Subscribe, Unsubscribe
 from a2a.metrics import stream_client
 from a2a.open_streams import Allowance, TooMany
+from a2a.request_headers import Headers
 from a2a.sse import Stream, open_stream
 from accounts import threads
 from accounts.auth import AuthenticationFailed, caller_from_token, token_in

@@ -1,9 +1,9 @@
 """From a request to its answer: find the method, check the parameters, carry it out, give the result its shape."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import msgspec
 import orjson
@@ -16,16 +16,12 @@ from a2a.methods import METHODS, SYSTEM_METHODS, method_named
 from a2a.methods.row import Method
 from a2a.metrics import metered
 from a2a.parsing import Params
-from a2a.protocol.headers import VERSION_HEADER, requested_extensions
-from a2a.protocol.operations import OPERATIONS
-from a2a.protocol.versions import VERSIONS
+from a2a.request_headers import Headers
 from a2a.sse import Stream
 from accounts.callers import Caller, Role
-from llmkeys import header as llm_keys
-from llmkeys.header import MalformedKey, SentKey, parse_header
-from llmkeys.secret import Secret
+from llmkeys.header import SentKey
 from tasks import idempotency, lanes
-from tasks.exceptions import InvalidParams, LimitReached, RoleTooLow
+from tasks.exceptions import InvalidParams, RoleTooLow
 from tasks.idempotency import Token
 
 MAX_KEY_CHARACTERS: Final = 255
@@ -82,63 +78,18 @@ SYSTEM = Dialect(name="system", methods=SYSTEM_METHODS, result=_native_result, e
 REST = Dialect(name="rest", methods={**METHODS, **SYSTEM_METHODS}, result=_native_result, event=_native_event)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Headers:
-    """What the HTTP request says beside the call. `url` is where it reached the server; `is_single`: not a call of a batch."""
-
-    last_event_id: str | None = None
-    idempotency_key: str | None = None
-    llm_key: Secret | None = None
-    a2a_version: str = ""
-    a2a_extensions: tuple[str, ...] = ()
-    url: str = ""
-    is_single: bool = True
-
-    @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Self:
-        """What a request, or a WebSocket's handshake, brings along. `headers` knows names in any case, as Django's do."""
-        llm_key = headers.get(llm_keys.HEADER)
-        return cls(
-            last_event_id=headers.get("Last-Event-ID"),
-            idempotency_key=headers.get(idempotency.HEADER),
-            llm_key=None if llm_key is None else Secret(llm_key),
-            a2a_version=headers.get(VERSION_HEADER, ""),
-            a2a_extensions=tuple(requested_extensions(headers)),
-        )
-
-    def sent_key(self) -> SentKey | None:
-        """The LLM key. Raises InvalidParams, which never shows it."""
-        try:
-            return None if self.llm_key is None else parse_header(self.llm_key)
-        except MalformedKey as error:
-            raise InvalidParams([(llm_keys.HEADER, error.message)]) from None
-
-
 async def carry_out(request: Request, *, caller: Caller, dialect: Dialect, headers: Headers) -> Outcome:
     """Answer one request, whatever happens."""
     if isinstance(request, Failure):
         return Outcome(answer=request)
     if dialect.other is not None and request.method not in dialect.methods:
-        refused = _refused_stream(request, caller=caller, dialect=dialect)
-        return refused or await dialect.other(request, caller=caller, headers=headers)
+        return await dialect.other(request, caller=caller, headers=headers)
     try:
         reply, stream = await perform(request, caller=caller, dialect=dialect, headers=headers)
         outcome = Outcome(answer=reply, stream=stream)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         outcome = Outcome(answer=failure_of(error, call_id=request.id))
     return Outcome(answer=None) if request.is_notification else outcome
-
-
-def _refused_stream(call: Call, *, caller: Caller, dialect: Dialect) -> Outcome | None:
-    """The answer to one of A2A's own methods that would open a stream too many: before its message is taken."""
-    operations = {version.methods[call.method] for version in VERSIONS if call.method in version.methods}
-    if not any(OPERATIONS[name].streams for name in operations):
-        return None
-    try:
-        open_streams.these().refuse_if_full(caller)
-    except LimitReached as error:
-        return Outcome(answer=None if call.is_notification else replace(dialect.failure(error), id=call.id))
-    return None
 
 
 async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Headers) -> Performed:

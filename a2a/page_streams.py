@@ -10,7 +10,7 @@ from django.template.loader import render_to_string
 
 from a2a import open_streams, sse
 from a2a.parsing import event_number
-from a2a.views import streaming
+from a2a.streaming import streaming
 from accounts import threads
 from accounts.auth import still_in_session
 from accounts.callers import Caller

@@ -14,16 +14,18 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
-from a2a.dispatch import REST, Headers, perform
+from a2a.dispatch import REST, perform
 from a2a.errors import WrongHttpMethod, as_rest
+from a2a.http import json_response, refusal
 from a2a.jsonrpc import Call
 from a2a.mapping import Json
 from a2a.methods import method_named
 from a2a.openapi import OperationSchema
 from a2a.operations import Operation
 from a2a.params import Get
+from a2a.request_headers import Headers
 from a2a.rest_params import params_of
-from a2a.views import events_response, held, json_response, refusal, stream_of_task
+from a2a.streaming import events_response, held, stream_of_task
 from accounts.auth import authenticate
 from accounts.callers import Caller
 

@@ -8,9 +8,9 @@ from typing import Any, Final, get_type_hints
 from django.conf import settings
 from django.http import HttpRequest, QueryDict
 
+from a2a.http import body_of
 from a2a.operations import Operation
 from a2a.parsing import MOST_SHOWN, Params, unknown_reason
-from a2a.views import body_of
 from tasks.decoder import decode
 from tasks.exceptions import InvalidParams
 

@@ -7,8 +7,8 @@ from a2a.protocol import http_json
 
 urlpatterns = [
     path("", views.a2a),
-    path("tasks", http_json.tasks),
-    path("tasks/", http_json.tasks),
+    path("tasks", views.tasks),
+    path("tasks/", views.tasks),
     path("system", views.system),
     path("system/", views.system),
     re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may hold a slash, or the end of a line

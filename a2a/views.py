@@ -1,52 +1,37 @@
 """HTTP in, HTTP out: read the body, authenticate, dispatch, answer. What JSON-RPC means stands elsewhere."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from types import MappingProxyType
-from typing import Any, cast
 
 import orjson
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response
 from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 
-from a2a import jsonrpc, open_streams, sse
+from a2a import jsonrpc, sse
 from a2a.agent_card import build_card, etag_of, last_modified
 from a2a.card_signature import key_set
-from a2a.dispatch import NATIVE, SYSTEM, Dialect, Headers, carry_out
-from a2a.errors import (
-    RETRY_AFTER_SECONDS,
-    BodyTooLarge,
-    NotRunYet,
-    UnsupportedMediaType,
-    WrongHttpMethod,
-    as_rpc,
-    rule_of,
-)
+from a2a.dispatch import NATIVE, SYSTEM, Dialect, carry_out
+from a2a.errors import WrongHttpMethod
+from a2a.http import body_of, json_response, public_url, refusal, require_method
 from a2a.jsonrpc import Answer, Request
-from a2a.parsing import event_number
-from a2a.protocol.headers import EXTENSIONS_HEADER, VERSION_HEADER, requested_extensions
+from a2a.protocol.headers import VERSION_HEADER
+from a2a.protocol.http_json import list_tasks, with_extensions
 from a2a.protocol.rpc import A2A
-from a2a.protocol.versions import activated_extensions, without_patch
+from a2a.protocol.versions import without_patch
+from a2a.request_headers import Headers, headers_of
+from a2a.streaming import events_response, held, stream_of_task, streaming
 from a2a.version import software_version
 from accounts.auth import authenticate
 from accounts.callers import Caller
-from tasks import lanes, queries
+from tasks import lanes
 from tasks.decoder import decode
-from tasks.exceptions import RETRY_SECONDS, InvalidParams, LimitReached
+from tasks.exceptions import LimitReached
 from tasks.readiness import readiness
 
-STATUS_HEADERS = MappingProxyType(
-    {
-        401: {"WWW-Authenticate": "Bearer"},
-        429: {"Retry-After": str(RETRY_SECONDS)},
-        503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
-    }
-)
 CARD_MAX_AGE_SECONDS = 300
 CARD_VERSIONS = ("1.0", "0.3")
 
@@ -55,6 +40,12 @@ CARD_VERSIONS = ("1.0", "0.3")
 async def native(request: HttpRequest) -> HttpResponseBase:
     """`POST /tasks`: JSON-RPC in the native shapes."""
     return await _rpc(request, NATIVE, also=("GET", "HEAD"))
+
+
+@csrf_exempt
+async def tasks(request: HttpRequest) -> HttpResponseBase:
+    """`/tasks` serves two protocols: POST is JSON-RPC in the native shapes, GET lists A2A's Tasks."""
+    return await (list_tasks if request.method in ("GET", "HEAD") else native)(request)
 
 
 @csrf_exempt
@@ -72,7 +63,7 @@ async def system(request: HttpRequest) -> HttpResponseBase:
 async def events(request: HttpRequest, task_id: str) -> HttpResponseBase:
     """`GET /tasks/{id}/events`: the latest run of the task's tree, from `Last-Event-ID` on."""
     try:
-        _require(request, "GET")
+        require_method(request, "GET")
         caller = await authenticate(request)
         stream = await stream_of_task(caller, task_id, request.headers.get("Last-Event-ID"))
         return held(events_response(stream), request=request, caller=caller)
@@ -83,7 +74,7 @@ async def events(request: HttpRequest, task_id: str) -> HttpResponseBase:
 async def agent_card(request: HttpRequest) -> HttpResponseBase:
     """`GET /.well-known/agent-card.json` and its older addresses. Public."""
     try:
-        _require(request, "GET", "HEAD")
+        require_method(request, "GET", "HEAD")
     except WrongHttpMethod as error:
         return refusal(error)
     asked = without_patch(request.headers.get(VERSION_HEADER, ""))
@@ -103,7 +94,7 @@ async def agent_card(request: HttpRequest) -> HttpResponseBase:
 async def keys(request: HttpRequest) -> HttpResponseBase:
     """`GET /.well-known/jwks.json`: the public key with which the agent card is signed."""
     try:
-        _require(request, "GET", "HEAD")
+        require_method(request, "GET", "HEAD")
         return json_response(key_set(key_path=settings.APFLOW.a2a.signing_key))
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error)
@@ -126,7 +117,7 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
 async def _rpc(request: HttpRequest, dialect: Dialect, *, also: Sequence[str] = ()) -> HttpResponseBase:
     """`also`: the HTTP methods that another view answers at the same address."""
     try:
-        _require(request, "POST", also=also)
+        require_method(request, "POST", also=also)
         caller = await authenticate(request)
         value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
@@ -165,70 +156,6 @@ async def _batch(requests: list[Request], *, caller: Caller, dialect: Dialect, h
     return json_response(answers) if answers else HttpResponse(status=204)
 
 
-def events_response(stream: sse.Stream) -> HttpResponseBase:
-    """The events themselves, one a frame."""
-    if stream.is_over:
-        # By the HTML standard this tells an EventSource, which always comes back, that it need not.
-        return HttpResponse(status=204)
-    return streaming(sse.frames(stream, render=lambda event: event))
-
-
-async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None) -> sse.Stream:
-    """What the client does not have yet of the latest run. Raises InvalidParams, TaskNotFound, NotRunYet or EventsPruned."""
-    if "\0" in task_id:
-        raise InvalidParams([("task_id", "holds the NUL character")])
-    after = event_number(last_event_id) if last_event_id else None
-    run = await lanes.read(queries.latest_run, caller=caller, task_id=task_id)
-    if run is None:
-        raise NotRunYet(f"Task '{task_id}' has not run yet. Start it with tasks.execute.", data={"task_id": task_id})
-    return await sse.open_stream(run, after=after)
-
-
-def headers_of(request: HttpRequest) -> Headers:
-    """What the request says beside its body. A2A's version may stand in the query, too."""
-    version = request.headers.get(VERSION_HEADER) or request.GET.get(VERSION_HEADER, "")
-    return replace(Headers.of(request.headers), url=public_url(request), a2a_version=version)
-
-
-def with_extensions(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """The response, with the extensions of A2A that are active (A2A 1.0, section 3.6)."""
-    if active := activated_extensions(requested_extensions(request.headers)):
-        response[EXTENSIONS_HEADER] = active
-    return response
-
-
-def public_url(request: HttpRequest) -> str:
-    """Where clients reach this server, with a slash at the end: as configured, else as this one did."""
-    url = settings.APFLOW.server.public_url or request.build_absolute_uri("/")
-    return url.rstrip("/") + "/"
-
-
-def _require(request: HttpRequest, *methods: str, also: Sequence[str] = ()) -> None:
-    """Raises WrongHttpMethod. A method of `also` came here because its client takes no HTML."""
-    if request.method in methods:
-        return
-    answered = [*also, *methods]
-    reason = "with a page of HTML, which Accept leaves out" if request.method in also else f"not {request.method}"
-    told = request.method if request.method in also else ", ".join(answered)
-    raise WrongHttpMethod(f"{request.path} answers {told}, {reason}.", methods=answered)
-
-
-def body_of(request: HttpRequest) -> bytes:
-    """Raises UnsupportedMediaType or BodyTooLarge, the latter before a body that says its length is read."""
-    kind = request.content_type or ""
-    if kind != "application/json" and not kind.endswith("+json"):
-        raise UnsupportedMediaType(f"Send Content-Type: application/json, not {kind or 'none'}.")
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding != "identity":
-        raise UnsupportedMediaType(f"Send the body as it is, not with Content-Encoding: {encoding}.")
-    limit = settings.APFLOW.limits.body_bytes
-    if int(request.headers.get("Content-Length") or 0) <= limit:
-        body = request.read(limit + 1)
-        if len(body) <= limit:
-            return body
-    raise BodyTooLarge(f"The body has more than {limit} bytes (limits.body_bytes).")
-
-
 def _answer(answer: Answer) -> HttpResponse:
     status = answer.http_status if isinstance(answer, jsonrpc.Failure) else 200
     return json_response(answer.to_json(), status=status)
@@ -240,33 +167,3 @@ def _failed(error: Exception, dialect: Dialect, *, call_id: jsonrpc.Id = None) -
     if isinstance(error, WrongHttpMethod):
         response["Allow"] = ", ".join(error.methods)
     return response
-
-
-def refusal(error: Exception, *, shape: Callable[[Exception], Any] = as_rpc) -> HttpResponse:
-    """An error outside of any call: its HTTP status is the table's."""
-    response = json_response(shape(error), status=rule_of(error).http_status)
-    if isinstance(error, WrongHttpMethod):
-        response["Allow"] = ", ".join(error.methods)
-    return response
-
-
-def json_response(value: Any, *, status: int = 200) -> HttpResponse:
-    body = orjson.dumps(value)
-    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Content-Length": str(len(body))}
-    headers |= STATUS_HEADERS.get(status, {})
-    return HttpResponse(body, content_type="application/json", status=status, headers=headers)
-
-
-def held(response: HttpResponseBase, *, request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """A stream counts among those that are open, and ends when its caller would not be let in any more. Raises LimitReached."""
-    if isinstance(response, StreamingHttpResponse):
-        open_streams.these().refuse_if_full(caller)
-        frames = cast("AsyncIterator[bytes]", response.streaming_content)
-        response.streaming_content = open_streams.guarded(
-            frames, caller=caller, who_is_it=partial(authenticate, request)
-        )
-    return response
-
-
-def streaming(frames: AsyncGenerator[bytes]) -> StreamingHttpResponse:
-    return StreamingHttpResponse(frames, headers=sse.HEADERS)

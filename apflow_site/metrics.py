@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from a2a.errors import WrongHttpMethod
-from a2a.views import refusal
+from a2a.http import refusal
 from accounts.auth import authenticate
 from tasks import lanes, runs
 from tasks.connections import refresh

@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import random
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from django.conf import settings
@@ -17,32 +15,12 @@ from tasks.schema import mismatch
 
 logger = logging.getLogger(__name__)
 Json = dict[str, Any]
-NO_RETRY: Final[Json] = {}
 HOW_TO_CORRECT: Final = (
     "Copy the task (tasks.copy), correct the copy (tasks.update) and execute that, "
     "or send the tree again with corrected inputs."
 )
 STOP_SECONDS: Final = 2.0
 """So long a cancelled executor may take to stop; then the task is cancelled without it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    """`params.retry` of a task (contract, section 1): one attempt unless it says more."""
-
-    max_attempts: int = 1
-    backoff_seconds: float = 1.0
-    backoff_factor: float = 2.0
-    max_backoff_seconds: float = 60.0
-
-    def delay(self, attempt: int, asked_for: float | None) -> float:
-        """Seconds to wait after the attempt: growing, with full jitter, and never less than the other side asked for."""
-        longest = min(self.backoff_seconds * self.backoff_factor ** (attempt - 1), self.max_backoff_seconds)
-        return max(random.uniform(0, longest), asked_for or 0.0)  # noqa: S311  (spreads load, guards nothing)
-
-
-def retry_of(task: LoadedTask) -> Retry:
-    return Retry(**task.params.get("retry", NO_RETRY))
 
 
 async def attempt(

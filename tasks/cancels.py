@@ -13,11 +13,9 @@ from django.db import connection, transaction
 
 from accounts.callers import Caller
 from tasks import doorbell, events, lanes, metrics, parking
-from tasks.engine import Cancel
-from tasks.loading import node_of
 from tasks.models import CancelRequest, Run, Task
 from tasks.status import Status
-from tasks.tree import Node, Plan, children_of, descendants, scope_of
+from tasks.tree import Node, Plan, children_of, descendants, node_of, scope_of
 
 Json = dict[str, Any]
 BY_REQUEST: Final = "Cancelled by request"
@@ -26,6 +24,15 @@ NOT_YET: Final = "The request is stored; its worker has not carried it out yet."
 ANSWER_SECONDS: Final = 5.0
 """So long the reply waits for the worker: an executor has two seconds to stop."""
 PENDING: Final = "SELECT run_id, task_id, force, message FROM tasks_cancelrequest ORDER BY id LIMIT 10000"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop the task and all below it. `force`: kill at once instead of asking first."""
+
+    task_id: str
+    force: bool
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ django.setup()
 from django_q.cluster import Sentinel  # noqa: E402  (needs the apps)
 from django_q.signals import post_spawn  # noqa: E402
 
-from tasks.jobs import CLUSTER_VARIABLE, drain_on_sigterm  # noqa: E402
+from tasks.process import CLUSTER_VARIABLE, drain_on_sigterm  # noqa: E402
 
 
 class DrainingSentinel(Sentinel):

@@ -10,16 +10,27 @@ from typing import Any, Final
 from django.db import transaction
 
 from accounts.callers import Caller
+from tasks.admission import checked
 from tasks.exceptions import InvalidParams
 from tasks.ids import new_id
 from tasks.inputs import dependency_results, resolved_inputs
-from tasks.loading import node_of
 from tasks.models import Task
 from tasks.queries import get_task
-from tasks.requests import checked, rows_of, store
+from tasks.requests import rows_of, store
 from tasks.status import Status
 from tasks.templates import ANY, followed
-from tasks.tree import Node, beyond, children_of, copy_scope, descendants, needs_of, waiters, waiting_for, with_needs
+from tasks.tree import (
+    Node,
+    beyond,
+    children_of,
+    copy_scope,
+    descendants,
+    needs_of,
+    node_of,
+    waiters,
+    waiting_for,
+    with_needs,
+)
 
 Json = dict[str, Any]
 

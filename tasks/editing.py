@@ -9,16 +9,15 @@ from django.db import transaction
 
 from accounts.callers import Caller
 from llmkeys import run_secrets
+from tasks.admission import checked
 from tasks.exceptions import CannotDelete, InvalidParams, StatusConflict
-from tasks.loading import node_of
 from tasks.models import CancelRequest, Run, Task, TaskEvent
-from tasks.requests import checked
 from tasks.rows import batched
 from tasks.services import LOOKUP_CHUNK, held_task
 from tasks.shapes import TASK_FIELDS
 from tasks.specs import TreeLimits
 from tasks.status import Status
-from tasks.tree import children_of, descendants
+from tasks.tree import children_of, descendants, node_of
 
 Json = dict[str, Any]
 EDITABLE: Final = ("name", "priority", "inputs", "params", "schemas", "dependencies")

@@ -7,7 +7,6 @@ The loop belongs to the worker process; many trees run on it at once. What may s
 import asyncio
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,34 +15,27 @@ from django.conf import settings
 from structlog.contextvars import bind_contextvars
 
 from tasks import metrics, tracing
-from tasks.attempts import STOP_SECONDS, attempt, call_off, retry_of
+from tasks.attempts import STOP_SECONDS, attempt, call_off
+from tasks.cancels import Cancel
 from tasks.chronicle import Chronicle
 from tasks.exceptions import ExecutorNotFound
 from tasks.executors import get_executor
 from tasks.executors.base import Context, Executor, ExecutorError, Parked, Reply, Stopped
 from tasks.inputs import dependency_results, resolved_inputs
 from tasks.journal import Journal
-from tasks.loading import LoadedTask, node_of
+from tasks.loading import LoadedTask
 from tasks.outcomes import Outcome, cancelled, completed, failed
 from tasks.parking import park
 from tasks.questions import Asked
+from tasks.retry import retry_of
 from tasks.runs import MAX_LOSSES, Claim
 from tasks.slots import Slots
 from tasks.status import Status
 from tasks.token_usage import added
-from tasks.tree import Plan, Step, children_of, descendants, scope_of
+from tasks.tree import Plan, Step, children_of, descendants, node_of, scope_of
 from tasks.waiting import Waiting
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Stop the task and all below it. `force`: kill at once instead of asking first."""
-
-    task_id: str
-    force: bool
-    message: str
 
 
 class TreeRun:
@@ -276,7 +268,7 @@ class TreeRun:
             executor = get_executor(task.executor_id)
         except ExecutorNotFound as error:  # it was there when the tree was stored; the configuration has changed since
             return failed(error.message)
-        retry = retry_of(task)
+        retry = retry_of(task.params)
         is_resumed = self._waiting.question_of(task.id) is not None
         is_interrupted = task.status == Status.IN_PROGRESS and not is_resumed
         if is_interrupted and not executor.idempotent and task.attempt >= retry.max_attempts:

@@ -8,10 +8,7 @@ from typing import Any, Final
 import orjson
 from django.db import connection
 
-from tasks.models import Task
 from tasks.rows import marks
-from tasks.status import Status
-from tasks.tree import Node
 
 Json = dict[str, Any]
 
@@ -44,19 +41,6 @@ class LoadedTask:
     attempt: int
     token_usage: Json | None = None
     """Of this run: what its executor has said so far."""
-
-
-def node_of(task: Task | LoadedTask) -> Node:
-    """The task as the tree rules see it."""
-    return Node(
-        id=task.id,
-        parent_id=task.parent_id,
-        dependencies=tuple([(item["id"], item["required"]) for item in task.dependencies]),
-        priority=task.priority,
-        position=task.position,
-        is_group=task.executor_id is None,
-        status=Status(task.status),
-    )
 
 
 def load_trees(root_ids: Collection[str]) -> dict[str, list[LoadedTask]]:

@@ -1,45 +1,15 @@
-"""From a request to rows: checked by the rules of this installation, ready to be stored."""
+"""From a checked request to rows, and into the table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import islice
 
-from django.conf import settings
 from django.db import transaction
 
 from tasks import metrics
-from tasks.exceptions import InvalidParams
-from tasks.executors import disabled_executors, executor_ids, get_executor
-from tasks.executors.base import ExecutorError
 from tasks.models import Task
 from tasks.rows import insert_many
-from tasks.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, parse_tree
+from tasks.specs import TaskSpec, TreeSpec
 from tasks.templates import ANY, followed
-
-
-def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
-    """The tasks of a request, valid here and now. Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency,
-    CircularDependency or ExecutorNotFound."""
-    most = settings.APFLOW.limits
-    spec = parse_tree(
-        tasks,
-        executors=executor_ids(),
-        disabled=disabled_executors(),
-        limits=limits or TreeLimits(tasks=most.tasks_per_tree, depth=most.tree_depth),
-    )
-    if problems := list(islice(_problems(spec), LISTED)):
-        raise InvalidParams(problems)
-    return spec
-
-
-def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
-    """What the executors have against the params of their tasks."""
-    for task in spec.tasks:
-        try:
-            if task.executor_id is not None:
-                get_executor(task.executor_id).check(task.params or {})
-        except ExecutorError as error:
-            yield f"tasks[{task.position}].params", str(error)
 
 
 def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:

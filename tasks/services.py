@@ -13,18 +13,18 @@ from accounts.callers import Caller
 from llmkeys import run_secrets
 from llmkeys.header import SentKey
 from tasks import copies, reservations, runs, tracing, turns
+from tasks.admission import checked
 from tasks.copies import store_copy
 from tasks.exceptions import InvalidParams
 from tasks.ids import new_id
-from tasks.loading import node_of
 from tasks.model_names import model_names
 from tasks.models import Run, Task, Webhook
 from tasks.queries import get_task
-from tasks.requests import checked, rows_of, store
+from tasks.requests import rows_of, store
 from tasks.rows import batched, insert_many, marks
 from tasks.specs import TreeSpec
 from tasks.status import Status
-from tasks.tree import scope_of
+from tasks.tree import node_of, scope_of
 
 RENAME: Final = "rename"
 REFUSE: Final = "error"

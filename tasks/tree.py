@@ -4,9 +4,10 @@ Nothing here recurses, so a chain of 10,000 tasks is as safe as a single one.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
+from typing import Any, Protocol
 
 from tasks.status import Status
 
@@ -22,6 +23,33 @@ class Node:
     position: int
     is_group: bool
     status: Status = Status.PENDING
+
+
+class StoredTask(Protocol):
+    """What the tree rules need of a task, a row or the engine's own."""
+
+    id: str
+    parent_id: str | None
+    priority: int
+    position: int
+    executor_id: str | None
+    status: str
+
+    @property
+    def dependencies(self) -> Sequence[Mapping[str, Any]]: ...
+
+
+def node_of(task: StoredTask) -> Node:
+    """The task as the tree rules see it."""
+    return Node(
+        id=task.id,
+        parent_id=task.parent_id,
+        dependencies=tuple([(item["id"], item["required"]) for item in task.dependencies]),
+        priority=task.priority,
+        position=task.position,
+        is_group=task.executor_id is None,
+        status=Status(task.status),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from tasks import doorbell, metrics, runs
-from tasks.attempts import Retry
 from tasks.models import Webhook, WebhookDelivery
+from tasks.retry import Retry
 from tasks.webhook_requests import Answer
 
 Json = dict[str, Any]

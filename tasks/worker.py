@@ -10,9 +10,9 @@ from django.conf import settings
 from structlog.contextvars import bind_contextvars
 
 from tasks import doorbell, runs, tracing
-from tasks.cancels import pending_cancels
+from tasks.cancels import Cancel, pending_cancels
 from tasks.doorbell import Listener
-from tasks.engine import Cancel, TreeRun
+from tasks.engine import TreeRun
 from tasks.exceptions import LeaseLost
 from tasks.journal import Journal
 from tasks.loading import LoadedTask, load_trees

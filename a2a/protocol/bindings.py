@@ -3,11 +3,12 @@
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from a2a.dispatch import Headers, require, token_of
+from a2a.dispatch import require, token_of
 from a2a.jsonrpc import Call
 from a2a.protocol.asked import Asked
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import Version, check_extensions, check_version
+from a2a.request_headers import Headers
 from accounts.callers import Caller
 from tasks.exceptions import InvalidParams
 

@@ -9,14 +9,13 @@ from a2a.protocol.meaning import AskForKey, Meaning, RunStored, RunTree
 from llmkeys import keys, run_secrets
 from llmkeys.header import HEADER, SentKey
 from llmkeys.providers import KEYLESS, environment_key, known_providers, normal_name, operator_addresses
+from tasks.admission import checked
 from tasks.copies import for_execution
 from tasks.executors import describe, executor_ids
-from tasks.loading import node_of
 from tasks.model_names import model_names
 from tasks.models import Run, Task
-from tasks.requests import checked
 from tasks.status import Status
-from tasks.tree import scope_of
+from tasks.tree import node_of, scope_of
 
 Json = dict[str, Any]
 EXTRAS: Final = frozenset({"llm", "crewai"})

@@ -14,13 +14,13 @@ from django.conf import settings
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 
 from a2a import open_streams
-from a2a.dispatch import Headers
 from a2a.open_streams import WhoIsIt
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import told
 from a2a.protocol.grpc_schema import SERVICE, class_of, message, to_json
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V1_0
+from a2a.request_headers import Headers
 from accounts import threads
 from accounts.auth import AuthenticationFailed, caller_from_token
 from accounts.callers import LOCAL, Caller

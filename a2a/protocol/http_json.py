@@ -12,13 +12,16 @@ from django.views.decorators.csrf import csrf_exempt
 
 from a2a import open_streams, sse
 from a2a.errors import WrongHttpMethod
+from a2a.http import body_of, json_response
 from a2a.metrics import metered
 from a2a.protocol import http_0_3
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_http
+from a2a.protocol.headers import EXTENSIONS_HEADER, requested_extensions
 from a2a.protocol.operations import OPERATIONS
-from a2a.protocol.versions import V1_0, Version
-from a2a.views import body_of, headers_of, held, json_response, native, streaming, with_extensions
+from a2a.protocol.versions import V1_0, Version, activated_extensions
+from a2a.request_headers import headers_of
+from a2a.streaming import held, streaming
 from accounts.auth import authenticate
 from tasks.decoder import decode
 from tasks.exceptions import InvalidParams
@@ -93,10 +96,11 @@ class Endpoint:
 list_tasks: Final = Endpoint(V1_0, LIST)
 
 
-@csrf_exempt
-async def tasks(request: HttpRequest) -> HttpResponseBase:
-    """`/tasks` is an address of two: POST is our JSON-RPC, GET lists A2A's Tasks."""
-    return await (list_tasks if request.method in ("GET", "HEAD") else native)(request)
+def with_extensions(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """The response, with the extensions of A2A that are active (A2A 1.0, section 3.6)."""
+    if active := activated_extensions(requested_extensions(request.headers)):
+        response[EXTENSIONS_HEADER] = active
+    return response
 
 
 def _addresses(version: Version, prefix: str, routes: Mapping[str, Mapping[str, str]]) -> list[URLPattern]:

@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from a2a.dispatch import SYSTEM as SYSTEM_DIALECT
-from a2a.dispatch import Headers, perform
+from a2a.dispatch import perform
 from a2a.jsonrpc import Call
+from a2a.request_headers import Headers
 from accounts.callers import Caller, Role
 from tasks.exceptions import RoleTooLow
 from tests.a2a.conftest import Rpc

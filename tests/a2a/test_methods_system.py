@@ -1,9 +1,10 @@
 import pytest
 
 from a2a.dispatch import SYSTEM as SYSTEM_DIALECT
-from a2a.dispatch import Headers, perform
+from a2a.dispatch import perform
 from a2a.jsonrpc import Call
 from a2a.methods import SYSTEM_METHODS
+from a2a.request_headers import Headers
 from a2a.version import software_version
 from accounts.callers import Caller
 from tasks.exceptions import RoleTooLow

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from pytest_django import Settings
 
 from tasks import doorbell, engine, journal, worker
+from tasks.cancels import Cancel
 from tasks.doorbell import Listener
-from tasks.engine import Cancel
 from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
 from tasks.journal import Call, Change, Journal
 from tasks.worker import Worker
