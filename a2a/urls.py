@@ -2,8 +2,9 @@
 
 from django.urls import path, re_path
 
-from a2a import docs, rest_urls, views
-from a2a.protocol import http_json
+from a2a.endpoints import docs, views
+from a2a.protocol.bindings import http_json
+from a2a.rest import urls
 
 urlpatterns = [
     path("", views.a2a),
@@ -14,7 +15,7 @@ urlpatterns = [
     re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may hold a slash, or the end of a line
     path("health", views.health),
     path("ready", views.ready),
-    re_path("^api/", rest_urls.api),
+    re_path("^api/", urls.api),
     path("openapi.json", docs.openapi),
     path("docs", docs.page),
     path("docs/", docs.page),

@@ -1,6 +1,6 @@
 """What a django-q2 worker calls. The paths of these two functions are all that ever travels through the queue."""
 
-from tasks.process import this_process
+from tasks.worker.process import this_process
 
 
 def run_tree(run_id: str) -> None:
