@@ -33,7 +33,7 @@ FIRST_FREE: Final = 1024
 NAME_LENGTH: Final = 15
 """As many characters of a process's name as Linux keeps."""
 LIBRARIES: Final = """
-    aipartnerupflow.cli aipartnerupflow.client aipartnerupflow.watching
+    aipartnerupflow.cli aipartnerupflow.client aipartnerupflow.cli.watching
     asgiref.sync cryptography.fernet cryptography.x509 django.contrib.postgres.fields django.contrib.postgres.forms
     django.core.cache django.core.mail django.core.management django.core.management.commands.migrate
     django.core.serializers.json django.db.backends.postgresql.base django.db.backends.sqlite3.base django.db.models

@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from a2a.methods import METHODS, SYSTEM_METHODS
-from tests.a2a.protocol import Agent, agent_of
+from tests.a2a.a2a_client import Agent, agent_of
 from tests.servers import Server
 
 ROOT = Path(__file__).parents[2]

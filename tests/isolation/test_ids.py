@@ -9,8 +9,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.callers import Caller, Role
-from tasks import queries, services
-from tasks.exceptions import TaskNotFound
+from tasks.rules.exceptions import TaskNotFound
+from tasks.services import queries, trees
 from tests.isolation.conftest import PeopleServer
 
 pytestmark = pytest.mark.both_engines
@@ -110,7 +110,7 @@ def test_a_batch_is_asked_call_by_call(people_server: PeopleServer, alices: dict
 def test_a_task_of_another_takes_the_same_queries_as_one_that_is_not_there() -> None:
     """So the time of the answer does not show that it is there."""
     alice, bob = (Caller(user_id=name, role=Role.OPERATOR) for name in ("alice", "bob"))
-    theirs = services.create_tree(caller=alice, tasks=[{"name": "a"}]).root.id
+    theirs = trees.create_tree(caller=alice, tasks=[{"name": "a"}]).root.id
     absent = str(uuid4())
     assert queries_of(bob, theirs).replace(theirs, absent) == queries_of(bob, absent) != ""
 
