@@ -103,6 +103,12 @@ def refusal(call: Rpc) -> Rpc:
     return refusal
 
 
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A file that is not there yet: `gated` tasks end once it is."""
+    return tmp_path / "gate"
+
+
 def frames_of(lines: Iterator[str]) -> Iterator[tuple[str | None, dict[str, Any]]]:
     """The (id, data) of each frame of an event stream."""
     event_id = None

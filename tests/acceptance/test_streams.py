@@ -101,7 +101,7 @@ def test_an_open_stream_does_not_keep_the_server_from_stopping(database: str) ->
         with server.http.stream("GET", "/tasks/t/events") as response:
             assert response.status_code == 200
             server.stop()
-    assert "timeout graceful shutdown exceeded" not in server.log.read_text()
+        assert "timeout graceful shutdown exceeded" not in server.log.read_text()
 
 
 def test_200_sockets_all_get_every_event_in_order(database: str) -> None:

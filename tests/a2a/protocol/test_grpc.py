@@ -18,7 +18,7 @@ from a2a.protocol.bindings.grpc_server import DETAILS, METHODS
 from a2a.protocol.card.agent_card import build_card
 from a2a.protocol.errors import KINDS
 from a2a.protocol.operations import OPERATIONS
-from tests.a2a.a2a_client import BRIEF, ECHO, SETTINGS, SLOW, Agent, Json, agent_of, data, states_of, token_of
+from tests.a2a.a2a_client import BRIEF, ECHO, SETTINGS, SLOW, Agent, Json, agent_of, data, gated, states_of, token_of
 from tests.a2a.endpoints.test_ws_auth import ENV, SKEW_SECONDS
 from tests.a2a.endpoints.test_ws_auth import token as ws_token
 from tests.a2a.protocol.test_bindings import ERRORS
@@ -43,14 +43,20 @@ class Stub:
         )
         return to_json(stub(message(request, params), metadata=self._metadata, timeout=30))
 
-    def stream(self, name: str, params: Json) -> list[Json]:
+    def stream(self, name: str, params: Json, *, gate: Path | None = None) -> list[Json]:
+        """All results; the gate is opened after the first."""
         request, response = METHODS[name]
         stub = self._channel.unary_stream(
             f"/{SERVICE}/{name}",
             _bytes_of,
             class_of(response).FromString,
         )
-        return [to_json(each) for each in stub(message(request, params), metadata=self._metadata, timeout=30)]
+        results = []
+        for each in stub(message(request, params), metadata=self._metadata, timeout=120):
+            results.append(to_json(each))
+            if gate:
+                gate.touch()
+        return results
 
     def refused(self, name: str, params: Json) -> tuple[grpc.StatusCode, Json]:
         """The status and its details."""
@@ -132,12 +138,12 @@ def test_a_task_goes_its_way_over_grpc_with_tls(alice: Agent, stub: Stub) -> Non
 
 
 @pytest.mark.requirement("GRPC-ERR-003")
-def test_streams_over_grpc_are_stream_responses(alice: Agent, stub: Stub) -> None:
+def test_streams_over_grpc_are_stream_responses(alice: Agent, stub: Stub, gate: Path) -> None:
     results = stub.stream("SendStreamingMessage", {"message": data(BRIEF)})
     assert "task" in results[0]
     assert states_of(results)[-1] == "COMPLETED"
-    task_id = alice.start(data(BRIEF))["id"]
-    again = stub.stream("SubscribeToTask", {"id": task_id})
+    task_id = alice.start(data(gated(gate)))["id"]
+    again = stub.stream("SubscribeToTask", {"id": task_id}, gate=gate)
     assert (again[0]["task"]["id"], states_of(again)[-1]) == (task_id, "COMPLETED")
 
 

@@ -1,5 +1,6 @@
 """A2A, versions: what the header may say, what 0.3 looks like, extensions, and capabilities that are off."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from django.test import AsyncClient
 
 from a2a.protocol.v0_3 import http_json, json_rpc
 from a2a.protocol.versions import OPERATIONS, TASK_TREE_EXTENSION, V0_3, V1_0
-from tests.a2a.a2a_client import BRIEF, ECHO, SLOW, Agent, Json, data, text
+from tests.a2a.a2a_client import BRIEF, ECHO, SLOW, Agent, Json, data, gated, text
 from tests.a2a.protocol.test_agent_card import configure
 
 pytestmark = pytest.mark.both_engines_nightly
@@ -113,15 +114,20 @@ def test_a_client_of_0_3_waits_unless_it_says_otherwise(old_alice: Agent, config
     assert (old_alice.call("message/send", params)["status"]["state"] in TERMINAL) is waits
 
 
-def test_a_client_of_0_3_streams(old_alice: Agent) -> None:
+def test_a_client_of_0_3_streams(old_alice: Agent, gate: Path) -> None:
     results = old_alice.streamed("message/stream", {"message": old_message(BRIEF)})
     kinds = [result["kind"] for result in results]
     assert (kinds[0], kinds[-1]) == ("task", "status-update")
     assert set(kinds[1:]) == {"status-update", "artifact-update"}
     finals = [result["final"] for result in results if result["kind"] == "status-update"]
     assert finals == [False] * (len(finals) - 1) + [True]
-    started = old_alice.call("message/send", {"message": old_message(BRIEF), "configuration": {"blocking": False}})
-    again = old_alice.streamed("tasks/resubscribe", {"id": started["id"]})
+    started = old_alice.call(
+        "message/send", {"message": old_message(gated(gate)), "configuration": {"blocking": False}}
+    )
+    with old_alice.stream("tasks/resubscribe", {"id": started["id"]}) as stream:
+        again = [next(stream)]
+        gate.touch()
+        again += stream
     assert (again[0]["id"], again[-1]["status"]["state"]) == (started["id"], "completed")
 
 
