@@ -85,7 +85,7 @@ BUGS: Final = (
         "a minimal copy leaves out what depends on the subtree",
     ),
     Bug(
-        "tasks/worker/engine.py",
+        "tasks/worker/cancellations.py",
         "reversed([cancel.task_id, *descendants(cancel.task_id, self._children)])",
         "[cancel.task_id]",
         "a cancel spares what is below the task",
@@ -97,13 +97,13 @@ BUGS: Final = (
         "a dependant does not get the result it waited for",
     ),
     Bug(
-        "tasks/worker/engine.py",
+        "tasks/worker/task_runner.py",
         "not executor.idempotent and task.attempt >= retry.max_attempts:",
         "not executor.idempotent and task.attempt > retry.max_attempts:",
         "work that must not be repeated is repeated after a crash",
     ),
     Bug(
-        "tasks/worker/engine.py",
+        "tasks/worker/task_runner.py",
         "if not outcome.may_retry or task.attempt >= retry.max_attempts:",
         "if not outcome.may_retry or task.attempt > retry.max_attempts:",
         "one attempt too many",
@@ -122,20 +122,20 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/worker/engine.py",
-        "        if self._jobs.get(task_id) is job and task_id in self._cancels and not self._is_given_up:",
+        "        if self._jobs.get(task_id) is job and task_id in self._cancellations and not self._is_given_up:",
         "        if False:",
         "a cancel before a task's first step is forgotten",
     ),
     Bug(
-        "tasks/worker/engine.py",
+        "tasks/worker/task_runner.py",
         "if self._claim.losses >= MAX_LOSSES:",
         "if self._claim.losses > MAX_LOSSES:",
         "a poison run kills one worker more",
     ),
     Bug(
         "tasks/worker/engine.py",
-        "self._go_on(self._plan.start(cancelled=unasked))",
-        "self._go_on(self._plan.start())",
+        "self._advance(self._plan.start(cancelled=unasked))",
+        "self._advance(self._plan.start())",
         "what was cancelled before the run began starts all the same",
     ),
     Bug(
@@ -181,7 +181,7 @@ BUGS: Final = (
         "a commit leaves a gap in the sequence numbers",
     ),
     Bug(
-        "tasks/worker/group_commit.py",
+        "tasks/worker/changes.py",
         "finished_at = %s, lease_owner = NULL, lease_expires_at = NULL ",
         "finished_at = %s ",
         "a finished run keeps its lease",
