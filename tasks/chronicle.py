@@ -80,7 +80,7 @@ class Chronicle:
 
     async def closed(self, target: LoadedTask, status: Status, result: Any) -> None:
         """The run is over. Raises LeaseLost."""
-        event = self._event("final", target, status, message=f"The tree is {status}", result=result, error=target.error)
+        event = self._event("final", target, status, message=f"Run {status}", result=result, error=target.error)
         event["progress"] = event["tree_progress"]
         await self._journal.commit(self._change(Kind.CLOSE, (status, _now(), self._claim.run_id), event))
 

@@ -1,4 +1,4 @@
-"""What the buttons do: form posts that call the same services as every other door, and then show the tree."""
+"""Form posts of the buttons. Each calls the same service as the API, then redirects to the tree."""
 
 from django.contrib import messages
 from django.db import transaction
@@ -19,23 +19,23 @@ from tasks.services import Execution, execute_task
 
 @page("POST", needs=Role.OPERATOR)
 async def run(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """Run the task: of a root what has not completed, of another one what it needs, too."""
+    """Run the task and its dependencies. For a root: run everything that has not completed."""
     execution = await lanes.write(execute_task, caller=caller, task_id=task_id)
     if execution.started:
         return told(request, path_of(task_id), f"Run {execution.run.number} has started.")
-    return told(request, path_of(task_id), "It is running already.", level=messages.INFO)
+    return told(request, path_of(task_id), "The tree is already running.", level=messages.INFO)
 
 
 @page("POST", needs=Role.OPERATOR)
 async def restart(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """Run the task and all that depends on it again, in a copy of the tree; the rest keeps its results."""
+    """Run the task and its dependents again in a copy of the tree. Other tasks keep their results."""
     execution = await lanes.write(_restart, caller=caller, task_id=task_id)
-    return told(request, path_of(execution.task.id), "A copy of the tree has started. The original stays as it is.")
+    return told(request, path_of(execution.task.id), "A copy of the tree has started. The original is unchanged.")
 
 
 @page("POST", needs=Role.OPERATOR)
 async def cancel(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """Stop the task and all below it."""
+    """Cancel the task and its descendants."""
     (answer,) = await cancel_tasks(caller, task_ids=[task_id])
     if answer["current_status"] is None:
         raise TaskNotFound(task_id)
@@ -45,7 +45,7 @@ async def cancel(request: HttpRequest, caller: Caller, task_id: str) -> HttpResp
 
 @page("POST", needs=Role.OPERATOR)
 async def delete(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """Delete the tree. Where that is refused, its page says why."""
+    """Delete the tree. If that is refused, show the reason on its page."""
     task = await lanes.read(get_task, caller=caller, task_id=task_id)
     try:
         deletion = await lanes.write(delete_task, caller=caller, task_id=task_id, force=True)

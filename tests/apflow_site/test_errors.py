@@ -13,7 +13,7 @@ async def test_an_unknown_address_answers_in_json_and_says_where_to_look() -> No
 async def test_an_unknown_page_is_answered_with_a_page() -> None:
     answer = await AsyncClient().get("/ui/nowhere/<b>")
     assert answer.status_code == 404
-    assert "There is nothing at /ui/nowhere/&lt;b&gt;." in answer.content.decode()
+    assert "There is no page at /ui/nowhere/&lt;b&gt;." in answer.content.decode()
 
 
 async def test_a_form_without_its_token_is_answered_with_a_page() -> None:
