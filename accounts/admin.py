@@ -21,7 +21,9 @@ from accounts.models import APIKey
 
 ROLES: Final = [(str(role), str(role)) for role in Role]
 ROLE_COLOURS: Final = {"viewer": "default", "operator": "info", "admin": "warning"}
-ROLE_HELP: Final = "Viewers can read their own tasks, operators can also run them, admins can do everything for all users."
+ROLE_HELP: Final = (
+    "Viewers can read their own tasks, operators can also run them, admins can do everything for all users."
+)
 
 for model in (Group, User):
     admin.site.unregister(model)

@@ -50,7 +50,9 @@ def login_link(request: HttpRequest, secret: str) -> HttpResponse:
     user = logins.use_link(secret) if request.method == "GET" else None
     if user is None:
         return _form(
-            request, error="This link has been used or has expired. Log in, or restart the server for a new link.", status=410
+            request,
+            error="This link has been used or has expired. Log in, or restart the server for a new link.",
+            status=410,
         )
     auth.login(request, user)
     return HttpResponseRedirect(HOME)

@@ -21,7 +21,7 @@ POLICY: Final = MappingProxyType({"script-src": ["'unsafe-eval'"], "style-src-at
 
 SIDEBAR: Final = MappingProxyType(
     {
-        "Tasks": (
+        "Work": (
             ("Tasks", "account_tree", "tasks_task"),
             ("Runs", "play_circle", "tasks_run"),
             ("Events", "list_alt", "tasks_taskevent"),

@@ -164,7 +164,10 @@ def _answer(one: Asked, tasks: Mapping[str, Task]) -> Json:
         return _said(one.task_id, "failed", "Task not found. Check the id, and that the task belongs to you.", None)
     if one.below and all(Status(tasks[each].status).is_terminal for each in one.below & tasks.keys()):
         return _said(
-            one.task_id, "cancelled", f"The task was {one.task.status}; its running descendants have been cancelled.", now
+            one.task_id,
+            "cancelled",
+            f"The task was {one.task.status}; its running descendants have been cancelled.",
+            now,
         )
     if one.below:
         return _said(one.task_id, "failed", NOT_YET, now)

@@ -27,7 +27,7 @@ def _step(task_id: str, name: str, seconds: float, *, after: tuple[str, ...] = (
 DIAMOND: Final[list[Json]] = [
     {
         "id": "example-diamond",
-        "name": "Diamond: two branches and a report",
+        "name": "Diamond: two branches",
         "schemas": {"method": "aggregate_results_executor"},
         "dependencies": ["example-diamond-left", "example-diamond-right"],
     },
@@ -78,7 +78,7 @@ FAILURE: Final[list[Json]] = [
     {"id": "example-failure", "name": "Failure and skipped dependents"},
     {
         "id": "example-failure-call",
-        "name": "Call an unreachable service",
+        "name": "Unreachable service",
         "parent_id": "example-failure",
         "schemas": {"method": "rest_executor"},
         "inputs": {"url": "https://service.invalid/"},
@@ -86,14 +86,14 @@ FAILURE: Final[list[Json]] = [
     },
     {
         "id": "example-failure-report",
-        "name": "Dependent step (skipped)",
+        "name": "Skipped dependent",
         "parent_id": "example-failure",
         "schemas": {"method": "echo_executor"},
         "dependencies": ["example-failure-call"],
     },
     {
         "id": "example-failure-other",
-        "name": "Independent step (completes)",
+        "name": "Independent step",
         "parent_id": "example-failure",
         "schemas": {"method": "sleep_executor"},
         "inputs": {"seconds": 2, "steps": 4},

@@ -17,7 +17,7 @@ class QuestionAdmin(Inspection):
     list_display = ("question", "task", "of_run", "asked_at", "expires_at", "answered_at", "answered_by", "closed_at")
     list_filter = (("answered_at", admin.EmptyFieldListFilter), ("closed_at", admin.EmptyFieldListFilter), "asked_at")
     search_fields = ("task_id",)
-    search_help_text = "Search by question, task or run ID."
+    search_help_text = "Search by question, task or run ID"
     ordering = ("-id",)
     big_fields = ("options", "memo", "answer", "comment")
     secret_fields = ("memo",)

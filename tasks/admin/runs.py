@@ -15,7 +15,7 @@ class RunAdmin(Inspection):
     list_display = ("id", state, "tree", "number", "user_id", "created_at", "started_at", "finished_at", "losses")
     list_filter = ("status", "created_at")
     search_fields = ("id",)
-    search_help_text = "Search by run, tree or context ID."
+    search_help_text = "Search by run, tree or context ID"
     ordering = ("-id",)
     fieldsets = (
         (None, {"fields": ("id", state, "links")}),
@@ -46,7 +46,7 @@ class EventAdmin(Inspection):
     list_display = ("number", "type", "task", "run", "created_at")
     list_filter = ("type",)
     search_fields = ("run_id",)
-    search_help_text = "Search by run or task ID."
+    search_help_text = "Search by run or task ID"
     ordering = ("-pk",)
     big_fields = ("payload",)
     fieldsets = ((None, {"fields": ("run", "seq", "type", "task", "created_at", "payload_")}),)

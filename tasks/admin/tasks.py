@@ -40,13 +40,16 @@ class TaskAdmin(Inspection):
     list_display = ("name", state, "progress_percent", "executor_id", "user_id", "created_at", "on_dashboard")
     list_filter = (TreesOrTasks, "status", "created_at")
     search_fields = ("name",)
-    search_help_text = "Search by task or tree ID, owner, or part of a name."
+    search_help_text = "Search by ID, owner or name"
     big_fields = ("dependencies", "inputs", "schemas", "params", "result", "error", "token_usage")
     actions = ("execute", "cancel")
     change_form_outer_before_template = "admin/tasks/task/buttons.html"
     fieldsets = (
         (None, {"fields": ("name", state, "error", "links")}),
-        ("Execution", {"fields": ("executor_id", "priority", "attempt", "progress_percent", "started_at", "completed_at")}),
+        (
+            "Execution",
+            {"fields": ("executor_id", "priority", "attempt", "progress_percent", "started_at", "completed_at")},
+        ),
         ("Data", {"fields": ("inputs_", "result_", "dependencies_", "schemas_", "params_", "token_usage_")}),
         (
             "IDs",

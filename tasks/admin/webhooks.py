@@ -29,7 +29,7 @@ class WebhookAdmin(Inspection):
     )
     list_filter = ("kind", ("disabled_at", admin.EmptyFieldListFilter), ("closed_at", admin.EmptyFieldListFilter))
     search_fields = ("run_id",)
-    search_help_text = "Search by webhook or run ID."
+    search_help_text = "Search by webhook or run ID"
     ordering = ("-id",)
     big_fields = ("sealed",)
     secret_fields = ("sealed", "url")
@@ -68,7 +68,7 @@ class WebhookDeliveryAdmin(Inspection):
     list_display = ("event", delivery_status, "attempts", "status_code", "error", "of_webhook", "updated_at")
     list_filter = ("status",)
     search_fields = ("webhook_id",)
-    search_help_text = "Search by webhook ID."
+    search_help_text = "Search by webhook ID"
     ordering = ("-pk",)
     fieldsets = (
         (None, {"fields": ("event", delivery_status, "attempts", "status_code", "error", "of_webhook", "updated_at")}),

@@ -17,9 +17,7 @@ class BatchCrewAi(Executor):
 
     id = "batch_crewai_executor"
     name = "Crews of agents"
-    description = (
-        "Runs several CrewAI crews in parallel, `params.works` {name: {agents, tasks}}, and returns their results by name."
-    )
+    description = "Runs several CrewAI crews in parallel, `params.works` {name: {agents, tasks}}, and returns their results by name."
     tags = ("ai", "llm", "agents")
     extra = "crewai"
     result_schema: ClassVar[Json] = {"type": "object", "additionalProperties": RESULT}

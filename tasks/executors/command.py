@@ -49,7 +49,10 @@ class Command(Executor):
                 "anyOf": [{"type": "array", "items": TEXT, "minItems": 1}, {"type": "string", "minLength": 1}],
                 "description": "The program's absolute path and its arguments. A string is split as in a shell",
             },
-            "cwd": {"type": "string", "description": "A folder that the operator allows. Default: a new temporary folder"},
+            "cwd": {
+                "type": "string",
+                "description": "A folder that the operator allows. Default: a new temporary folder",
+            },
             "env": {"type": "object", "additionalProperties": TEXT, "default": {}},
             "stdin": {"type": "string", "default": ""},
             "timeout_seconds": {

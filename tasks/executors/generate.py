@@ -38,15 +38,18 @@ class Generate(Executor):
 
     id = "generate_executor"
     name = "Tree writer"
-    description = (
-        "Generates a tree of tasks from a requirement in plain words, with a language model. The tree is validated, not run."
-    )
+    description = "Generates a tree of tasks from a requirement in plain words, with a language model. The tree is validated, not run."
     tags = ("ai", "llm")
     extra = "llm"
     input_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "requirement": {"type": "string", "minLength": 1, "maxLength": 20_000, "description": "What the tree should do"},
+            "requirement": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 20_000,
+                "description": "What the tree should do",
+            },
             "model": {"type": "string", "minLength": 1, "description": "provider/name. Default: the server's model"},
         },
         "required": ["requirement"],
@@ -54,7 +57,11 @@ class Generate(Executor):
     result_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "tasks": {"type": "array", "items": {"type": "object"}, "description": "Tasks, in the format of tasks.create"},
+            "tasks": {
+                "type": "array",
+                "items": {"type": "object"},
+                "description": "Tasks, in the format of tasks.create",
+            },
             "count": {"type": "integer"},
         },
         "required": ["tasks", "count"],

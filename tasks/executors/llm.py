@@ -57,7 +57,11 @@ class Llm(Executor):
     input_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "prompt": {"type": "string", "minLength": 1, "description": "A single user message. Alternative: `messages`"},
+            "prompt": {
+                "type": "string",
+                "minLength": 1,
+                "description": "A single user message. Alternative: `messages`",
+            },
             "messages": {
                 "type": "array",
                 "minItems": 1,

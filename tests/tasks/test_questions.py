@@ -257,7 +257,10 @@ def test_who_asked_hears_that_nobody_will_answer(worker: WorkerThread) -> None:
     parking.sweep()
     worker.work()
     assert result_of(run).tasks["more"].error == "Not answered in time: What do you say?"
-    assert messages(run)[-1] == "Could not cancel the remote work of this task, which may still be running: The door is shut."
+    assert (
+        messages(run)[-1]
+        == "Could not cancel the remote work of this task, which may still be running: The door is shut."
+    )
 
 
 def test_who_asked_hears_of_it_while_others_work(worker: WorkerThread) -> None:
