@@ -8,10 +8,11 @@ from django.shortcuts import render
 from django.utils.cache import patch_cache_control
 from django.views.decorators.csrf import csrf_exempt
 
-from tasks import lanes, questions
-from tasks.answer_links import BadLink, Invitation, read_link
-from tasks.exceptions import InvalidParams, StatusConflict
+from tasks.dashboard.answer_tokens import BadLink, Invitation, read_link
 from tasks.models import Question
+from tasks.rules.exceptions import InvalidParams, StatusConflict
+from tasks.services import questions
+from tasks.storage import pools
 
 MAX_CHARACTERS: Final = 10_000
 TOO_LONG: Final = f"must have at most {MAX_CHARACTERS:,} characters"
@@ -26,7 +27,7 @@ async def answer(request: HttpRequest, token: str) -> HttpResponseBase:
         invitation = read_link(token)
     except BadLink:
         return await _shown(request, {"is_bad": True}, status=410)
-    question = await lanes.read(_question, invitation)
+    question = await pools.read(_question, invitation)
     if question is None:
         return await _shown(request, {"is_over": True}, status=410)
     if request.method == "POST":
@@ -41,7 +42,7 @@ async def _answered(request: HttpRequest, question: Question, invitation: Invita
         _check(comment, "comment")
         if not text:
             raise InvalidParams([("answer", "is required")])
-        await lanes.write(questions.settle, question, answer=text, by=invitation.by, comment=comment or None)
+        await pools.write(questions.settle, question, answer=text, by=invitation.by, comment=comment or None)
     except InvalidParams as error:
         context = {"question": question, "error": _sentence(error), "text": text, "comment": comment}
         return await _shown(request, context, status=400)

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from a2a.protocol.meaning import Ask, Incoming, Meaning, Reject, RunTree, Say
+from a2a.protocol.message_handler import Ask, Incoming, Meaning, Reject, RunTree, Say
 from tasks.executors.base import Context, Executor, Json
 
 FILE: Json = {"filename": "output.txt", "mediaType": "text/plain"}
