@@ -23,7 +23,7 @@ class LLMKeyAdmin(ModelAdmin):
         return f"…{key.last_four}"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return False  # users add their own keys, so that nobody else spends them
+        return False  # users add their own keys, which only their own runs use
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Refuse filters on the encrypted key, which would allow guessing it bit by bit."""

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.callers import Caller, Role
-from tasks.dashboard.pages import page, told
+from tasks.dashboard.pages import page, redirect_with_message
 from tasks.dashboard.words import path_of
 from tasks.rules.exceptions import TaskNotFound, TasksError
 from tasks.services.cancels import cancel_tasks
@@ -22,15 +22,17 @@ async def run(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespons
     """Run the task and its dependencies. For a root: run everything that has not completed."""
     execution = await pools.write(execute_task, caller=caller, task_id=task_id)
     if execution.started:
-        return told(request, path_of(task_id), f"Run {execution.run.number} has started.")
-    return told(request, path_of(task_id), "The tree is already running.", level=messages.INFO)
+        return redirect_with_message(request, path_of(task_id), f"Run {execution.run.number} has started.")
+    return redirect_with_message(request, path_of(task_id), "The tree is already running.", level=messages.INFO)
 
 
 @page("POST", needs=Role.OPERATOR)
 async def restart(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """Run the task and its dependents again in a copy of the tree. Other tasks keep their results."""
     execution = await pools.write(_restart, caller=caller, task_id=task_id)
-    return told(request, path_of(execution.task.id), "A copy of the tree has started. The original is unchanged.")
+    return redirect_with_message(
+        request, path_of(execution.task.id), "A copy of the tree has started. The original is unchanged."
+    )
 
 
 @page("POST", needs=Role.OPERATOR)
@@ -40,7 +42,7 @@ async def cancel(request: HttpRequest, caller: Caller, task_id: str) -> HttpResp
     if answer["current_status"] is None:
         raise TaskNotFound(task_id)
     level = messages.SUCCESS if answer["status"] == "cancelled" else messages.WARNING
-    return told(request, path_of(task_id), answer["message"], level=level)
+    return redirect_with_message(request, path_of(task_id), answer["message"], level=level)
 
 
 @page("POST", needs=Role.OPERATOR)
@@ -52,9 +54,9 @@ async def delete(request: HttpRequest, caller: Caller, task_id: str) -> HttpResp
     except TaskNotFound:
         raise
     except TasksError as error:
-        return told(request, path_of(task_id), error.message, level=messages.ERROR)
+        return redirect_with_message(request, path_of(task_id), error.message, level=messages.ERROR)
     many = "1 task" if deletion.deleted_count == 1 else f"{deletion.deleted_count:,} tasks"
-    return told(request, reverse("dashboard:trees"), f"Deleted “{task.name}”: {many}.")
+    return redirect_with_message(request, reverse("dashboard:trees"), f"Deleted “{task.name}”: {many}.")
 
 
 @transaction.atomic

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.callers import Caller, Role
-from tasks.dashboard.pages import page, shown, told
+from tasks.dashboard.pages import page, redirect_with_message, shown
 from tasks.dashboard.schema_form import read_json
 from tasks.models import Question, Task
 from tasks.rules.exceptions import TaskNotFound, TasksError
@@ -38,7 +38,7 @@ async def answer_question(request: HttpRequest, caller: Caller, task_id: str) ->
             "problem": error.message,
         }
         return await shown(request, caller, TEMPLATE, context, status=409)
-    return told(request, reverse("dashboard:inbox"), "Answer saved. The task continues.")
+    return redirect_with_message(request, reverse("dashboard:inbox"), "Answer saved. The task continues.")
 
 
 def _given(request: HttpRequest) -> Any:

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 
 from accounts.callers import Caller, Role
 from tasks.dashboard.json_text import written
-from tasks.dashboard.pages import Context, page, shown, told
+from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.dashboard.schema_form import (
     MORE,
     PREFIX,
@@ -134,7 +134,9 @@ async def _made(
         else:
             for warning in created.warnings:
                 messages.warning(request, warning)
-            return told(request, path_of(created.root.id), "The run has started." if runs else "Saved. Not run yet.")
+            return redirect_with_message(
+                request, path_of(created.root.id), "The run has started." if runs else "Saved. Not run yet."
+            )
     return await shown(request, caller, TEMPLATE, again(problems), status=422)
 
 

@@ -86,7 +86,9 @@ async def refusal(request: HttpRequest, caller: Caller, error: TasksError) -> Ht
     return await shown(request, caller, "dashboard/refusal.html", context, status=status)
 
 
-def told(request: HttpRequest, address: str, message: str, *, level: int = messages.SUCCESS) -> HttpResponse:
+def redirect_with_message(
+    request: HttpRequest, address: str, message: str, *, level: int = messages.SUCCESS
+) -> HttpResponse:
     """Redirect to a page that shows the message."""
     messages.add_message(request, level, message)
     return HttpResponseRedirect(address)

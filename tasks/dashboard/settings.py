@@ -18,7 +18,7 @@ from llmkeys import keys as llm_keys
 from llmkeys.header import MalformedKey
 from llmkeys.providers import UnknownProvider, known_providers
 from llmkeys.secret import Secret
-from tasks.dashboard.pages import Context, page, shown, told
+from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.storage import pools
 
 TEMPLATE: Final = "dashboard/settings.html"
@@ -124,4 +124,4 @@ async def _refused(request: HttpRequest, caller: Caller, message: str) -> HttpRe
 
 
 def _done(request: HttpRequest, message: str) -> HttpResponse:
-    return told(request, reverse("dashboard:settings"), message, level=messages.SUCCESS)
+    return redirect_with_message(request, reverse("dashboard:settings"), message, level=messages.SUCCESS)
