@@ -1,4 +1,4 @@
-"""Admin of users and API keys. Changes call `accounts.users` and `accounts.keys`, as the command line does."""
+"""Admin of users and API keys. Changes call `accounts.users` and `accounts.api_keys`, as the command line does."""
 
 from typing import Any, Final
 
