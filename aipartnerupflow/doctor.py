@@ -90,7 +90,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
     django.setup()
     from tasks.services import readiness
 
-    for name, look in {**readiness.CHECKS, "doorbell": readiness.hears_its_doorbell}.items():
+    for name, look in {**readiness.CHECKS, "doorbell": readiness.hears_notifications}.items():
         check = readiness.checked(look)
         yield Finding(name=name, colour=GREEN if check["ok"] else RED, message=check["message"], fix=check["fix"])
         if not check["ok"] and name in ("database", "migrations"):

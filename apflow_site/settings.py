@@ -118,7 +118,7 @@ DATABASES = {"default": database_settings(APFLOW.database.url)}
 # A job is a wake-up that may be lost or repeated (docs/design.md); nothing of django-q2's is kept.
 Q_CLUSTER = {
     "name": "apflow",
-    "broker_class": "tasks.queue.broker.DoorbellBroker",
+    "broker_class": "tasks.queue.broker.NotifiedBroker",
     "orm": "default",
     "workers": APFLOW.worker.processes,
     "queue_limit": APFLOW.worker.processes,

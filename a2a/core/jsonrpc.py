@@ -57,7 +57,7 @@ class Failure:
 
 
 Request = Call | Failure
-Answer = Reply | Failure
+Response = Reply | Failure
 
 
 def parse(value: Any, *, batch_limit: int) -> Request | list[Request]:
@@ -71,7 +71,7 @@ def parse(value: Any, *, batch_limit: int) -> Request | list[Request]:
     return [_parse_one(item) for item in value]
 
 
-def batch_to_json(answers: Iterable[Answer | None]) -> list[dict[str, Any]]:
+def batch_to_json(answers: Iterable[Response | None]) -> list[dict[str, Any]]:
     """The answers to a batch; empty when it held notifications only, and then nothing at all may be sent."""
     return [answer.to_json() for answer in answers if answer is not None]
 

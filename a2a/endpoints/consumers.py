@@ -22,7 +22,7 @@ from a2a.core.metrics import stream_client
 from a2a.live import stream_limits
 from a2a.live.sse import Stream, open_stream
 from a2a.live.stream_limits import Allowance, TooMany
-from a2a.live.subscription_filter import Interest
+from a2a.live.subscription_filter import SubscriptionFilter
 from a2a.methods import messages
 from a2a.methods.dispatch import NATIVE, Outcome, carry_out
 from a2a.methods.messages import Auth, Ping, Subscribe, Unsubscribe
@@ -32,7 +32,7 @@ from accounts.auth import AuthenticationFailed, caller_from_token, token_in
 from accounts.callers import LOCAL, Caller
 from tasks.events import Event, following
 from tasks.events.pruning import is_pruned
-from tasks.events.subscription import Inbox
+from tasks.events.subscription import Subscription
 from tasks.rules.exceptions import LimitReached, TaskNotFound
 from tasks.rules.strict_json import MalformedJson, decode
 from tasks.services import queries
@@ -69,8 +69,8 @@ class Socket(AsyncWebsocketConsumer):
         # Those are good for one request, and a socket carries many.
         self._headers = replace(Headers.of(self._handshake), last_event_id=None, idempotency_key=None)
         self._allowance = Allowance(settings.APFLOW.limits.messages_per_second)
-        self._interest = Interest()
-        self._inbox: Inbox | None = None
+        self._interest = SubscriptionFilter()
+        self._inbox: Subscription | None = None
         self._streamed: set[str] = set()
         self._calls = 0
         self._is_closed = False
@@ -113,7 +113,7 @@ class Socket(AsyncWebsocketConsumer):
         try:
             caller = await self._who_is_it()
             # Checked and counted in one go: many may be coming in at once.
-            self._counted.enter_context(stream_limits.these().one_of(caller))
+            self._counted.enter_context(stream_limits.open_streams().one_of(caller))
         except AuthenticationFailed:
             return UNAUTHENTICATED
         except TooMany:
@@ -150,7 +150,7 @@ class Socket(AsyncWebsocketConsumer):
             await self.close(AUTH_TIMEOUT)
 
     async def _close_when_refused(self, caller: Caller) -> None:
-        await stream_limits.until_refused(caller, self._who_is_it)
+        await stream_limits.until_revoked(caller, self._who_is_it)
         await self.close(UNAUTHENTICATED)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:

@@ -62,9 +62,9 @@ async def list_rows(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 def _held(request: HttpRequest, caller: Caller, frames: AsyncGenerator[bytes]) -> HttpResponseBase:
     """It counts among the open streams, and ends with the session. Raises LimitReached."""
-    stream_limits.these().refuse_if_full(caller)
+    stream_limits.open_streams().refuse_if_full(caller)
     who_is_it = partial(threads.look_up, still_in_session, request)
-    return streaming(stream_limits.guarded(frames, caller=caller, who_is_it=who_is_it))
+    return streaming(stream_limits.while_authorized(frames, caller=caller, who_is_it=who_is_it))
 
 
 def slim(event: Event) -> Json:

@@ -15,10 +15,10 @@ from a2a.core import jsonrpc
 from a2a.core.errors import WrongHttpMethod
 from a2a.core.headers import VERSION_HEADER
 from a2a.core.http import body_of, json_response, public_url, refusal, require_method
-from a2a.core.jsonrpc import Answer, Request
+from a2a.core.jsonrpc import Request, Response
 from a2a.core.version import software_version
 from a2a.live import sse
-from a2a.live.streaming import events_response, held, stream_of_task, streaming
+from a2a.live.streaming import events_response, limited, stream_of_task, streaming
 from a2a.methods.dispatch import NATIVE, SYSTEM, Dialect, carry_out
 from a2a.methods.request_headers import Headers, headers_of
 from a2a.protocol.bindings.http_json import list_tasks, with_extensions
@@ -67,7 +67,7 @@ async def events(request: HttpRequest, task_id: str) -> HttpResponseBase:
         require_method(request, "GET")
         caller = await authenticate(request)
         stream = await stream_of_task(caller, task_id, request.headers.get("Last-Event-ID"))
-        return held(events_response(stream), request=request, caller=caller)
+        return limited(events_response(stream), request=request, caller=caller)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error)
 
@@ -129,7 +129,7 @@ async def _rpc(request: HttpRequest, dialect: Dialect, *, also: Sequence[str] = 
         return await _batch(parsed, caller=caller, dialect=dialect, headers=replace(headers, is_single=False))
     response = await _single(parsed, caller=caller, dialect=dialect, headers=headers)
     try:
-        return held(response, request=request, caller=caller)
+        return limited(response, request=request, caller=caller)
     except LimitReached as error:  # others came in meanwhile
         return _failed(error, dialect, call_id=parsed.id)
 
@@ -157,7 +157,7 @@ async def _batch(requests: list[Request], *, caller: Caller, dialect: Dialect, h
     return json_response(answers) if answers else HttpResponse(status=204)
 
 
-def _answer(answer: Answer) -> HttpResponse:
+def _answer(answer: Response) -> HttpResponse:
     status = answer.http_status if isinstance(answer, jsonrpc.Failure) else 200
     return json_response(answer.to_json(), status=status)
 

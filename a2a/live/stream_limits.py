@@ -63,7 +63,7 @@ class OpenStreams:
 
 
 @cache
-def these() -> OpenStreams:
+def open_streams() -> OpenStreams:
     """Those of this process."""
     return OpenStreams()
 
@@ -87,7 +87,7 @@ class Allowance:
         return True
 
 
-async def until_refused(caller: Caller, who_is_it: WhoIsIt) -> None:
+async def until_revoked(caller: Caller, who_is_it: WhoIsIt) -> None:
     """Return as soon as the caller is somebody else than before, or may do something else, or nobody any more."""
     while True:
         await asyncio.sleep(CHECK_SECONDS)
@@ -100,11 +100,13 @@ async def until_refused(caller: Caller, who_is_it: WhoIsIt) -> None:
             log.warning("Could not check who holds a stream open", exc_info=True, extra={"event": "stream.unchecked"})
 
 
-async def guarded(frames: AsyncIterator[bytes], *, caller: Caller, who_is_it: WhoIsIt) -> AsyncGenerator[bytes]:
+async def while_authorized(
+    frames: AsyncIterator[bytes], *, caller: Caller, who_is_it: WhoIsIt
+) -> AsyncGenerator[bytes]:
     """The frames, as long as the caller may have them."""
-    refused = asyncio.ensure_future(until_refused(caller, who_is_it))
+    refused = asyncio.ensure_future(until_revoked(caller, who_is_it))
     try:
-        with these().one_of(caller):
+        with open_streams().one_of(caller):
             async for frame in frames:
                 yield frame
                 if refused.done():

@@ -35,12 +35,12 @@ def events_response(stream: sse.Stream) -> HttpResponseBase:
     return streaming(sse.frames(stream, render=lambda event: event))
 
 
-def held(response: HttpResponseBase, *, request: HttpRequest, caller: Caller) -> HttpResponseBase:
+def limited(response: HttpResponseBase, *, request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """A stream counts among those that are open, and ends when its caller would not be let in any more. Raises LimitReached."""
     if isinstance(response, StreamingHttpResponse):
-        stream_limits.these().refuse_if_full(caller)
+        stream_limits.open_streams().refuse_if_full(caller)
         frames = cast("AsyncIterator[bytes]", response.streaming_content)
-        response.streaming_content = stream_limits.guarded(
+        response.streaming_content = stream_limits.while_authorized(
             frames, caller=caller, who_is_it=partial(authenticate, request)
         )
     return response

@@ -3,7 +3,7 @@
 from tasks.events import Event
 
 
-class Interest:
+class SubscriptionFilter:
     """All trees, until the client names some; then those."""
 
     def __init__(self) -> None:

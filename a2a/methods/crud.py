@@ -6,7 +6,7 @@ from functools import partial
 from a2a.core.mapping import native_task, native_tree
 from a2a.core.parsing import texts
 from a2a.methods import params
-from a2a.methods.results import DataResult, TaskResult, told_of_webhook
+from a2a.methods.results import DataResult, TaskResult, webhook_metadata
 from accounts.callers import Caller
 from llmkeys.header import SentKey
 from tasks.services import copies, editing, trees
@@ -30,7 +30,7 @@ async def create(
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
     created = await pools.write(partial(once, verb, caller=caller, token=token, **arguments))
-    told = {"ids": created.ids, "warnings": created.warnings} | told_of_webhook(created.webhook, given.webhook_config)
+    told = {"ids": created.ids, "warnings": created.warnings} | webhook_metadata(created.webhook, given.webhook_config)
     return TaskResult(
         native=native_tree(created.tasks) | told,
         task=created.root,

@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from a2a.core.errors import failure_of
-from a2a.core.jsonrpc import Answer, Call, Failure, Id, Reply, Request
+from a2a.core.jsonrpc import Call, Failure, Id, Reply, Request, Response
 from a2a.core.mapping import Json, a2a_update
 from a2a.core.metrics import metered
 from a2a.core.parsing import Params
@@ -47,7 +47,7 @@ class Dialect:
 class Outcome:
     """`answer` is None for a notification. `stream` is what to send after the answer, `replies` what to send in its place."""
 
-    answer: Answer | None
+    answer: Response | None
     stream: Stream | None = None
     replies: AsyncGenerator[Json] | None = None
 
@@ -162,7 +162,7 @@ def token_of(call: Call, *, dialect: str, headers: Headers) -> Token:
 def _refuse_one_stream_too_many(caller: Caller, params: Params) -> None:
     """Before anything is started. Raises LimitReached."""
     if getattr(params, "use_streaming", False):
-        stream_limits.these().refuse_if_full(caller)
+        stream_limits.open_streams().refuse_if_full(caller)
 
 
 def _refuse_stream(params: Params) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from a2a.core.mapping import Json, native_tree
 from a2a.live.sse import Stream, events, open_stream
 from a2a.methods.params import Execute
-from a2a.methods.results import TaskResult, told_of_webhook
+from a2a.methods.results import TaskResult, webhook_metadata
 from accounts.callers import Caller
 from llmkeys.header import SentKey
 from tasks.models import Run
@@ -26,7 +26,7 @@ async def execute(
     """Run new tasks or a stored one. Returns at once unless asked to wait."""
     execution = (None if token else await _resumed(caller, given)) or await _started(caller, given, token, llm_key)
     tree = await _final_tree(caller, execution, given) if given.wait else None
-    told = _told(execution, is_waiting=given.wait) | told_of_webhook(execution.webhook, given.webhook_config)
+    told = _told(execution, is_waiting=given.wait) | webhook_metadata(execution.webhook, given.webhook_config)
     return TaskResult(
         native=_native(execution, told) | ({} if tree is None else {"task": tree}),
         task=execution.task,

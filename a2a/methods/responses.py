@@ -20,11 +20,11 @@ _REFERENCE: Final = {
 NewDependency = Annotated[Any, Meta(extra_json_schema={"anyOf": [_TEXT, _REFERENCE]})]
 
 
-class Answer(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class Response(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The base of all answers. A field with a default is left out where it has nothing to say."""
 
 
-class Dependency(Answer, frozen=True, kw_only=True):
+class Dependency(Response, frozen=True, kw_only=True):
     """A task that must be over first; when `required`, completed."""
 
     id: str
@@ -40,7 +40,7 @@ class TokenUsage(Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
 
 
-class Task(Answer, frozen=True, kw_only=True):
+class Task(Response, frozen=True, kw_only=True):
     """A task without its children. Times are ISO 8601 in UTC, with the offset."""
 
     id: str
@@ -75,7 +75,7 @@ class Tree(Task, frozen=True, kw_only=True):
     children: "list[Tree]"
 
 
-class Webhook(Answer, frozen=True, kw_only=True):
+class Webhook(Response, frozen=True, kw_only=True):
     """The webhook that was asked for. `signing_key` is what its events are signed with, where the request gave no token."""
 
     id: str
@@ -90,7 +90,7 @@ class StoredTree(Tree, frozen=True, kw_only=True):
     webhook: Webhook | UnsetType = UNSET
 
 
-class Execution(Answer, frozen=True, kw_only=True):
+class Execution(Response, frozen=True, kw_only=True):
     """A run that was asked for. `status` is `started`, `already_running`, or how the run ended; `task` is the tree then."""
 
     success: bool
@@ -106,7 +106,7 @@ class Execution(Answer, frozen=True, kw_only=True):
     task: Tree | UnsetType = UNSET
 
 
-class Event(Answer, frozen=True, kw_only=True):
+class Event(Response, frozen=True, kw_only=True):
     """Something that happened in a run. `seq` grows by one within it; `final` comes once, when the tree is over."""
 
     type: Literal[
@@ -134,14 +134,14 @@ class Event(Answer, frozen=True, kw_only=True):
     protocol: Literal["jsonrpc", "a2a"]
 
 
-class Timings(Answer, frozen=True, kw_only=True):
+class Timings(Response, frozen=True, kw_only=True):
     """Seconds from the start of the run to that of the task, and from there to its end or until now."""
 
     queued_seconds: float | None
     run_seconds: float | None
 
 
-class Question(Answer, frozen=True, kw_only=True):
+class Question(Response, frozen=True, kw_only=True):
     """What a task asks. `answer_url` is for a person, without a login; for those who may answer."""
 
     id: str
@@ -152,7 +152,7 @@ class Question(Answer, frozen=True, kw_only=True):
     answer_url: str | None
 
 
-class Answered(Answer, frozen=True, kw_only=True):
+class Answered(Response, frozen=True, kw_only=True):
     """The answer that counts."""
 
     success: bool
@@ -175,14 +175,14 @@ class Detail(Task, frozen=True, kw_only=True):
     question: Question | None
 
 
-class Page(Answer, frozen=True, kw_only=True):
+class Page(Response, frozen=True, kw_only=True):
     """A page of tasks; without `next_cursor` it is the last."""
 
     tasks: list[Task]
     next_cursor: str | None
 
 
-class Counts(Answer, frozen=True, kw_only=True):
+class Counts(Response, frozen=True, kw_only=True):
     """How many tasks have each status."""
 
     pending: int
@@ -193,7 +193,7 @@ class Counts(Answer, frozen=True, kw_only=True):
     total: int
 
 
-class Deletion(Answer, frozen=True, kw_only=True):
+class Deletion(Response, frozen=True, kw_only=True):
     """How many tasks were deleted, and how many of these were below the named one."""
 
     success: bool
@@ -202,7 +202,7 @@ class Deletion(Answer, frozen=True, kw_only=True):
     children_deleted: int
 
 
-class Cancellation(Answer, frozen=True, kw_only=True):
+class Cancellation(Response, frozen=True, kw_only=True):
     """What became of the request to stop one task."""
 
     task_id: str
@@ -216,7 +216,7 @@ class Cancellation(Answer, frozen=True, kw_only=True):
 # --- a task as it is sent: `tasks.rules.field_rules` checks it, and a test that both say the same ---
 
 
-class Retry(Answer, frozen=True, kw_only=True):
+class Retry(Response, frozen=True, kw_only=True):
     """How often and when a task is tried again."""
 
     max_attempts: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
@@ -240,7 +240,7 @@ class TaskSchemas(Struct, frozen=True, kw_only=True):
     input_schema: Json | UnsetType = UNSET
 
 
-class NewTask(Answer, frozen=True, kw_only=True):
+class NewTask(Response, frozen=True, kw_only=True):
     """A task as `tasks.create` takes it. `name` is required; a dependency is an id, or an object that has an id or a name."""
 
     name: Text
@@ -254,7 +254,7 @@ class NewTask(Answer, frozen=True, kw_only=True):
     params: TaskParams | UnsetType | None = UNSET
 
 
-class Standing(Answer, frozen=True, kw_only=True):
+class Standing(Response, frozen=True, kw_only=True):
     """Where a task stands; a root stands for its tree."""
 
     task_id: str
@@ -267,13 +267,13 @@ class Standing(Answer, frozen=True, kw_only=True):
     updated_at: str | None
 
 
-class RunningCount(Answer, frozen=True, kw_only=True):
+class RunningCount(Response, frozen=True, kw_only=True):
     """How many trees run now, or wait for a worker."""
 
     count: int
 
 
-class Check(Answer, frozen=True, kw_only=True):
+class Check(Response, frozen=True, kw_only=True):
     """One thing that the server needs; `fix` is what to do where it is not `ok`."""
 
     ok: bool
@@ -281,7 +281,7 @@ class Check(Answer, frozen=True, kw_only=True):
     fix: str | None
 
 
-class Health(Answer, frozen=True, kw_only=True):
+class Health(Response, frozen=True, kw_only=True):
     """Whether the server can do its work now."""
 
     status: Literal["ok", "degraded"]
@@ -290,7 +290,7 @@ class Health(Answer, frozen=True, kw_only=True):
     checks: dict[str, Check]
 
 
-class Executor(Answer, frozen=True, kw_only=True):
+class Executor(Response, frozen=True, kw_only=True):
     """What an executor declares. `extra` is the extra to install where it is not `enabled`."""
 
     id: str
@@ -306,7 +306,7 @@ class Executor(Answer, frozen=True, kw_only=True):
     example: Any
 
 
-class LLMKeyStored(Answer, frozen=True, kw_only=True):
+class LLMKeyStored(Response, frozen=True, kw_only=True):
     """A key is kept. `last_four` is empty for a short one."""
 
     success: bool
@@ -315,7 +315,7 @@ class LLMKeyStored(Answer, frozen=True, kw_only=True):
     last_four: str
 
 
-class LLMKeyInfo(Answer, frozen=True, kw_only=True):
+class LLMKeyInfo(Response, frozen=True, kw_only=True):
     """What may be known of a key."""
 
     provider: str
@@ -324,7 +324,7 @@ class LLMKeyInfo(Answer, frozen=True, kw_only=True):
     used_at: str | None
 
 
-class LLMKeys(Answer, frozen=True, kw_only=True):
+class LLMKeys(Response, frozen=True, kw_only=True):
     """The keys of a user, or the one for a provider. `providers` has the last four characters of all of them."""
 
     has_key: bool
@@ -334,7 +334,7 @@ class LLMKeys(Answer, frozen=True, kw_only=True):
     keys: list[LLMKeyInfo]
 
 
-class LLMKeyDeleted(Answer, frozen=True, kw_only=True):
+class LLMKeyDeleted(Response, frozen=True, kw_only=True):
     """`deleted`: there was one."""
 
     success: bool
@@ -343,7 +343,7 @@ class LLMKeyDeleted(Answer, frozen=True, kw_only=True):
     deleted: bool
 
 
-class Generated(Answer, frozen=True, kw_only=True):
+class Generated(Response, frozen=True, kw_only=True):
     """A tree that a model wrote. With `save` it is stored under `root_task_id`."""
 
     tasks: list[NewTask]
@@ -352,7 +352,7 @@ class Generated(Answer, frozen=True, kw_only=True):
     root_task_id: str | UnsetType = UNSET
 
 
-class Examples(Answer, frozen=True, kw_only=True):
+class Examples(Response, frozen=True, kw_only=True):
     """The roots of the examples that were stored."""
 
     root_task_ids: list[str]

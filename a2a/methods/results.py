@@ -59,7 +59,7 @@ class DataResult:
     stream: None = None
 
 
-def told_of_webhook(webhook: Webhook | None, config: WebhookConfig | None) -> Json:
+def webhook_metadata(webhook: Webhook | None, config: WebhookConfig | None) -> Json:
     """What the reply says of the webhook that was asked for: with what its events are signed, unless the client said that."""
     if webhook is None or config is None:
         return {}

@@ -85,16 +85,16 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Say:
+class Reply:
     """Answer with a message, and make no task."""
 
     parts: Sequence[Json]
 
 
-Meaning = RunTree | RunStored | Ask | AskForKey | Reject | Say
+Decision = RunTree | RunStored | Ask | AskForKey | Reject | Reply
 
 
-def meaning_of(incoming: Incoming) -> Meaning:
+def decide(incoming: Incoming) -> Decision:
     """A tree or a skill in a data part; else text for the skill that is named or configured; else we ask.
 
     Raises InvalidParams, ExecutorNotFound or ContentTypeNotSupported.
@@ -147,7 +147,7 @@ def _text_input(skill: str) -> str:
     return next((name for name in TEXT_INPUTS if name in properties), "text")
 
 
-def _run_data(data: Json, references: Mapping[str, Any]) -> Meaning:
+def _run_data(data: Json, references: Mapping[str, Any]) -> Decision:
     if "tasks" in data:
         return RunTree(tasks=_with_references(data["tasks"], references))
     task_id = next((data[name] for name in ("task_id", "taskId", "treeId", "root_task_id") if name in data), None)
@@ -164,7 +164,7 @@ def _flag(data: Json, name: str) -> Any:
     return data.get(name, data.get(first + "".join(map(str.capitalize, rest)), False))
 
 
-def _run_text(text: str, references: Mapping[str, Any]) -> Meaning:
+def _run_text(text: str, references: Mapping[str, Any]) -> Decision:
     skill = settings.APFLOW.a2a.text_executor
     return _run_skill(skill, {}, text, references) if skill and text else Ask(text=HELP)
 

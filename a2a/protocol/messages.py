@@ -15,12 +15,12 @@ from msgspec import UNSET
 from a2a.models import Message
 from a2a.protocol.credentials import with_key
 from a2a.protocol.errors import TaskNotCancelable, UnsupportedOperation
-from a2a.protocol.message_handler import Ask, AskForKey, Incoming, Meaning, Reject, RunStored, RunTree, Say, readable
+from a2a.protocol.message_handler import Ask, AskForKey, Decision, Incoming, Reject, Reply, RunStored, RunTree, readable
 from a2a.protocol.params import Message as GivenMessage
 from a2a.protocol.params import SendMessage
 from a2a.protocol.push import add_config
 from a2a.protocol.queries import find_run, message_of, task_of
-from a2a.protocol.request_context import Asked
+from a2a.protocol.request_context import RequestContext
 from a2a.protocol.serialize import Json, agent_message
 from accounts.callers import Caller
 from tasks.ids import new_id
@@ -29,7 +29,7 @@ from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.services import pending_runs, trees
 from tasks.services.idempotency import once
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT
-from tasks.services.questions import open_questions, settle
+from tasks.services.questions import open_questions, record_answer
 from tasks.services.trees import Execution
 from tasks.status import Status
 
@@ -49,7 +49,7 @@ class Received:
 
 
 @transaction.atomic
-def receive(asked: Asked, given: SendMessage, *, shows_task: bool) -> Received:
+def receive(asked: RequestContext, given: SendMessage, *, shows_task: bool) -> Received:
     """Carry out a message; `shows_task`: the Task is wanted as it is at once. Raises TaskNotFound, UnsupportedOperation, and what the message handler and the trees' rules raise."""
     waiting = _waiting_run(asked.caller, given)
     if waiting is not None and not waiting.is_reserved:
@@ -61,10 +61,10 @@ def receive(asked: Asked, given: SendMessage, *, shows_task: bool) -> Received:
         references=_references(asked.caller, given),
         is_follow_up=waiting is not None,
     )
-    meaning = _meaning(incoming, asked, waiting)
+    meaning = _decision(incoming, asked, waiting)
     context_id = waiting.context_id if waiting else given.message.context_id or new_id()
     match meaning:
-        case Say(parts=parts):
+        case Reply(parts=parts):
             return Received(reply=_reply(parts, context_id=context_id))
         case Ask() | AskForKey() | Reject():
             received = Received(run=waiting or pending_runs.reserve(caller=asked.caller, context_id=context_id))
@@ -83,12 +83,12 @@ def go_on_with_key(*, user_id: str) -> None:
     for run in waiting.filter(root_id=F("id")).order_by("created_at"):
         # Somebody else took it, or the tree fits the rules no more: a follow-up would say so.
         with suppress(TasksError):
-            _go_on(run, Asked(caller=Caller(user_id=user_id), url="", version="1.0"))
+            _go_on(run, RequestContext(caller=Caller(user_id=user_id), url="", version="1.0"))
 
 
 @transaction.atomic
-def _go_on(run: Run, asked: Asked) -> None:
-    meaning = _meaning(Incoming(message=_request_of(run), is_follow_up=True), asked, run)
+def _go_on(run: Run, asked: RequestContext) -> None:
+    meaning = _decision(Incoming(message=_request_of(run), is_follow_up=True), asked, run)
     if isinstance(meaning, RunTree | RunStored):
         _execute(meaning, asked, context_id=run.context_id, reserved_id=run.id)
 
@@ -119,7 +119,7 @@ def _waiting_run(caller: Caller, given: SendMessage) -> Run | None:
     return run
 
 
-def _answered(run: Run, asked: Asked, given: SendMessage) -> Received:
+def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
     """The message answers the question of the task that its metadata names, or the one that was asked first."""
     node_id = (given.message.metadata or {}).get("nodeId")
     questions = open_questions(asked.caller, run_ids=[run.id], task_id=node_id if isinstance(node_id, str) else None)
@@ -128,7 +128,7 @@ def _answered(run: Run, asked: Asked, given: SendMessage) -> Received:
     question = questions[0]
     answer = _answer_in(given.message)
     _store(run, message_of(question, context_id=run.context_id))
-    settle(question, answer=answer, by=asked.caller.user_id)
+    record_answer(question, answer=answer, by=asked.caller.user_id)
     received = Received(run=run)
     _keep(received, asked, given, after=run.last_seq)
     return received
@@ -146,12 +146,12 @@ def _answer_in(message: GivenMessage) -> Any:
     return answer
 
 
-def _meaning(incoming: Incoming, asked: Asked, waiting: Run | None) -> Meaning:
+def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) -> Decision:
     """What the message handler says, or, while a key is missing, that it is.
 
     A follow-up to a question for a key need not repeat what is to be run: then it is what was to be run before.
     """
-    understand: Callable[[Incoming], Meaning] = import_string(settings.APFLOW.a2a.message_handler)
+    understand: Callable[[Incoming], Decision] = import_string(settings.APFLOW.a2a.message_handler)
     is_about_key = waiting is not None and waiting.lease_owner == HOLDERS[CREDENTIALS]
     if waiting is not None and is_about_key and not any("data" in part for part in incoming.message["parts"]):
         incoming = replace(incoming, message=_request_of(waiting))
@@ -192,7 +192,7 @@ def _reply(parts: Sequence[Json], *, context_id: str) -> Json:
 
 
 def _start(
-    meaning: RunTree | RunStored, asked: Asked, given: SendMessage, *, context_id: str, waiting: Run | None
+    meaning: RunTree | RunStored, asked: RequestContext, given: SendMessage, *, context_id: str, waiting: Run | None
 ) -> Received:
     place = {"context_id": context_id, "reserved_id": waiting.id if waiting else None}
     execution = _execute(meaning, asked, **place)
@@ -208,7 +208,7 @@ def _start(
     return Received(run=run, notes=notes, is_known=is_known)
 
 
-def _execute(meaning: RunTree | RunStored, asked: Asked, **place: Any) -> Execution:
+def _execute(meaning: RunTree | RunStored, asked: RequestContext, **place: Any) -> Execution:
     common = {"caller": asked.caller, "token": asked.token, "llm_key": asked.llm_key, **place}
     if isinstance(meaning, RunTree):
         return once(trees.execute_tree, tasks=meaning.tasks, **common)
@@ -221,7 +221,7 @@ def _execute(meaning: RunTree | RunStored, asked: Asked, **place: Any) -> Execut
     )
 
 
-def _keep(received: Received, asked: Asked, given: SendMessage, *, after: int) -> None:
+def _keep(received: Received, asked: RequestContext, given: SendMessage, *, after: int) -> None:
     """What the message said, and where its client wants to be told of what happens."""
     assert received.run is not None  # noqa: S101  (a reply without a run has been given)
     _store(received.run, given.message.to_json())

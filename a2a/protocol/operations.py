@@ -13,7 +13,7 @@ from a2a.protocol.errors import UnsupportedOperation
 from a2a.protocol.listing import list_tasks
 from a2a.protocol.messages import Received, call_off, not_cancelable, receive, with_notes
 from a2a.protocol.queries import find_run, task_of
-from a2a.protocol.request_context import Asked
+from a2a.protocol.request_context import RequestContext
 from a2a.protocol.serialize import TERMINAL, Json
 from a2a.protocol.stream import settled, updates
 from accounts.callers import Caller, Role
@@ -50,7 +50,7 @@ class Operation:
     is_repeatable: bool = False
 
 
-async def send(asked: Asked, given: params.SendMessage) -> Json:
+async def send(asked: RequestContext, given: params.SendMessage) -> Json:
     """Take a message; answer with the Task when it is over or interrupted, or, as asked, at once."""
     received = await _received(asked, given, shows_task=given.configuration.return_immediately)
     if received.run is None:
@@ -63,7 +63,7 @@ async def send(asked: Asked, given: params.SendMessage) -> Json:
     return {"task": with_notes(task, received)}
 
 
-async def stream(asked: Asked, given: params.SendMessage) -> Updates:
+async def stream(asked: RequestContext, given: params.SendMessage) -> Updates:
     """Take a message; send the Task and then what happens, until it is over or interrupted."""
     received = await _received(asked, given, shows_task=True)
     if received.run is None or received.task is None:
@@ -71,17 +71,17 @@ async def stream(asked: Asked, given: params.SendMessage) -> Updates:
     return updates(received.run, received.task, through_questions=False)
 
 
-async def get(asked: Asked, given: params.GetTask) -> Json:
+async def get(asked: RequestContext, given: params.GetTask) -> Json:
     run = await pools.read(find_run, caller=asked.caller, task_id=given.id)
     _, task = await pools.read(task_of, run_id=run.id, history_length=given.history_length)
     return task
 
 
-async def list_(asked: Asked, given: params.ListTasks) -> Json:
+async def list_(asked: RequestContext, given: params.ListTasks) -> Json:
     return await pools.read(list_tasks, caller=asked.caller, given=given)
 
 
-async def cancel(asked: Asked, given: params.OfTask) -> Json:
+async def cancel(asked: RequestContext, given: params.OfTask) -> Json:
     """Stop it, and answer with the Task as it is then. Raises TaskNotCancelable when it was over before."""
     run = await pools.read(find_run, caller=asked.caller, task_id=given.id)
     if run.finished_at is not None:
@@ -94,7 +94,7 @@ async def cancel(asked: Asked, given: params.OfTask) -> Json:
     return task
 
 
-async def subscribe(asked: Asked, given: params.OfTask) -> Updates:
+async def subscribe(asked: RequestContext, given: params.OfTask) -> Updates:
     """The Task and then what happens, until it is over; a question does not end it."""
     run = await pools.read(find_run, caller=asked.caller, task_id=given.id)
     run, task = await pools.read(task_of, run_id=run.id)
@@ -103,23 +103,23 @@ async def subscribe(asked: Asked, given: params.OfTask) -> Updates:
     return updates(run, task)
 
 
-async def create_push_config(asked: Asked, given: params.CreatePushConfig) -> Json:
+async def create_push_config(asked: RequestContext, given: params.CreatePushConfig) -> Json:
     return await pools.write(push.create, caller=asked.caller, given=given, version=asked.version)
 
 
-async def get_push_config(asked: Asked, given: params.OfPushConfig) -> Json:
+async def get_push_config(asked: RequestContext, given: params.OfPushConfig) -> Json:
     return await pools.read(push.get, caller=asked.caller, given=given)
 
 
-async def list_push_configs(asked: Asked, given: params.ListPushConfigs) -> Json:
+async def list_push_configs(asked: RequestContext, given: params.ListPushConfigs) -> Json:
     return await pools.read(push.list_, caller=asked.caller, given=given)
 
 
-async def delete_push_config(asked: Asked, given: params.OfPushConfig) -> Json:
+async def delete_push_config(asked: RequestContext, given: params.OfPushConfig) -> Json:
     return await pools.write(push.delete, caller=asked.caller, given=given)
 
 
-async def extended_card(asked: Asked, given: params.Nothing) -> Json:
+async def extended_card(asked: RequestContext, given: params.Nothing) -> Json:
     """The card for who has logged in, in the fields of the version that they speak."""
     return await pools.read(build_extended_card, caller=asked.caller, url=asked.url, version=asked.version)
 
@@ -152,7 +152,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
 )
 
 
-async def _received(asked: Asked, given: params.SendMessage, *, shows_task: bool) -> Received:
+async def _received(asked: RequestContext, given: params.SendMessage, *, shows_task: bool) -> Received:
     if given.configuration.task_push_notification_config:
         push.require_push()
     return await pools.write(receive, asked, given, shows_task=shows_task)

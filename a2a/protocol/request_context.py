@@ -8,7 +8,7 @@ from tasks.services.idempotency import Token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestContext:
     """`url` is where this server is reached. `version` is the one that the client speaks: what is sent to it later has to be of that
     one too. `token` marks a request that its client may repeat."""
 

@@ -18,7 +18,7 @@ from a2a.core.errors import WrongHttpMethod, as_rest
 from a2a.core.http import json_response, refusal
 from a2a.core.jsonrpc import Call
 from a2a.core.mapping import Json
-from a2a.live.streaming import events_response, held, stream_of_task
+from a2a.live.streaming import events_response, limited, stream_of_task
 from a2a.methods import method_named
 from a2a.methods.dispatch import REST, perform
 from a2a.methods.params import Get
@@ -74,4 +74,4 @@ class Events(Endpoint):
     def carry_out(self, request: Request, **path: str) -> HttpResponseBase:
         task_id = Get.parse(params_of(request._request, self.operations["get"], path, kind=Get)).task_id
         stream = async_to_sync(stream_of_task)(request.user, task_id, request.headers.get("Last-Event-ID"))
-        return held(events_response(stream), request=request._request, caller=request.user)
+        return limited(events_response(stream), request=request._request, caller=request.user)

@@ -22,7 +22,7 @@ class BadLink(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Invitation:
+class AnswerToken:
     """The content of a link: the question, and the user for whom it was created."""
 
     question_id: str
@@ -40,10 +40,10 @@ def link_to(question: Question, *, user_id: str) -> str:
     return f"{(settings.APFLOW.server.public_url or '').rstrip('/')}/answer/{quote(token)}"
 
 
-def read_link(token: str) -> Invitation:
+def read_link(token: str) -> AnswerToken:
     """Verify and read a token. Raises BadLink."""
     try:
         question_id, user_id = signing.loads(token, salt=SALT, max_age=LINK_SECONDS)
     except signing.BadSignature:
         raise BadLink from None
-    return Invitation(question_id=question_id, user_id=user_id)
+    return AnswerToken(question_id=question_id, user_id=user_id)

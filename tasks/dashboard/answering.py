@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.utils.cache import patch_cache_control
 from django.views.decorators.csrf import csrf_exempt
 
-from tasks.dashboard.answer_tokens import BadLink, Invitation, read_link
+from tasks.dashboard.answer_tokens import AnswerToken, BadLink, read_link
 from tasks.models import Question
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.services import questions
@@ -35,14 +35,14 @@ async def answer(request: HttpRequest, token: str) -> HttpResponseBase:
     return await _shown(request, {"question": question})
 
 
-async def _answered(request: HttpRequest, question: Question, invitation: Invitation) -> HttpResponse:
+async def _answered(request: HttpRequest, question: Question, invitation: AnswerToken) -> HttpResponse:
     text, comment = request.POST.get("answer", "").strip(), request.POST.get("comment", "").strip()
     try:
         _check(text, "answer")
         _check(comment, "comment")
         if not text:
             raise InvalidParams([("answer", "is required")])
-        await pools.write(questions.settle, question, answer=text, by=invitation.by, comment=comment or None)
+        await pools.write(questions.record_answer, question, answer=text, by=invitation.by, comment=comment or None)
     except InvalidParams as error:
         context = {"question": question, "error": _sentence(error), "text": text, "comment": comment}
         return await _shown(request, context, status=400)
@@ -64,7 +64,7 @@ def _sentence(error: InvalidParams) -> str:
     return f"{field.capitalize()} {reason}."
 
 
-def _question(invitation: Invitation) -> Question | None:
+def _question(invitation: AnswerToken) -> Question | None:
     """None: the question is closed."""
     return Question.objects.waiting().filter(id=invitation.question_id).first()
 

@@ -16,7 +16,7 @@ from django.db import DatabaseError
 
 from accounts.callers import Caller
 from tasks.events.log import Event, LogReader, Row
-from tasks.events.subscription import Inbox
+from tasks.events.subscription import Subscription
 from tasks.queue import notify
 from tasks.storage.connections import refresh
 
@@ -32,17 +32,17 @@ REST_SECONDS: Final = 20e-6
 """For each follower the hub rests so long between two looks: what comes meanwhile is read at once."""
 
 T = TypeVar("T")
-Following = AbstractAsyncContextManager[Inbox]
+Following = AbstractAsyncContextManager[Subscription]
 """While it is entered the inbox misses nothing that is committed."""
-Delivery = tuple[Inbox, str, list[Event]]
+Delivery = tuple[Subscription, str, list[Event]]
 
 
 class Hub:
     """It sleeps while nobody follows anything."""
 
     def __init__(self) -> None:
-        self._of_runs: defaultdict[str, set[Inbox]] = defaultdict(set)
-        self._of_callers: defaultdict[Caller, set[Inbox]] = defaultdict(set)
+        self._of_runs: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._of_callers: defaultdict[Caller, set[Subscription]] = defaultdict(set)
         self._lock = threading.Lock()
         self._is_followed = threading.Event()
         self._is_listening = False
@@ -58,8 +58,8 @@ class Hub:
         return self._following(self._of_callers, caller)
 
     @asynccontextmanager
-    async def _following(self, inboxes: defaultdict[T, set[Inbox]], topic: T) -> AsyncIterator[Inbox]:
-        inbox = Inbox()
+    async def _following(self, inboxes: defaultdict[T, set[Subscription]], topic: T) -> AsyncIterator[Subscription]:
+        inbox = Subscription()
         with self._lock:
             inboxes[topic].add(inbox)
             self._is_followed.set()
@@ -84,7 +84,7 @@ class Hub:
         for inbox in inboxes:
             _call(inbox.loop, inbox.close)
 
-    def _everybody(self) -> list[Inbox]:
+    def _everybody(self) -> list[Subscription]:
         return [inbox for inboxes in [*self._of_runs.values(), *self._of_callers.values()] for inbox in inboxes]
 
     # --- on the hub's own thread ---
@@ -92,7 +92,7 @@ class Hub:
     def _live(self) -> None:
         while True:
             self._is_followed.wait()
-            # Only who reads what it hears may listen: see `PostgresDoorbell.rest_until`.
+            # Only who reads what it hears may listen: see `PostgresNotifier.rest_until`.
             with closing(notify.listen(notify.EVENTS)) as bell:
                 try:
                     refresh()
@@ -110,7 +110,7 @@ class Hub:
         for inbox in inboxes:
             _call(inbox.loop, inbox.open)
 
-    def _hand_out(self, log: LogReader, bell: notify.Doorbell) -> None:
+    def _hand_out(self, log: LogReader, bell: notify.Notifier) -> None:
         followed_at = time.monotonic()
         while time.monotonic() < followed_at + LINGER_SECONDS or not self._falls_asleep():
             bell.wait(LOOK_SECONDS)
@@ -152,7 +152,7 @@ class Hub:
         for loop, theirs in deliveries.items():
             _call(loop, partial(_put_all, theirs))
 
-    def _audience(self, run_id: str, owner: str) -> set[Inbox]:
+    def _audience(self, run_id: str, owner: str) -> set[Subscription]:
         with self._lock:
             inboxes = set(self._of_runs.get(run_id, ()))
             for caller, theirs in self._of_callers.items():

@@ -19,7 +19,7 @@ def everything(event: Event) -> bool:
     return True
 
 
-class Inbox:
+class Subscription:
     """It belongs to its follower's loop, and is touched there only.
 
     Of each run it hands out the events in order, without gap or duplicate. Of what does not fit it remembers the run and the number, and

@@ -30,7 +30,7 @@ PROBE: Final = "tasks.jobs.probe"
 Package = tuple[None, str]
 
 
-class DoorbellBroker(ORM):
+class NotifiedBroker(ORM):
     """Reads the wake-ups of all queued runs at once, and hands out one for each worker process at most: each job claims
     whatever waits."""
 

@@ -29,7 +29,7 @@ GIVE_UP_SECONDS: Final = 10
 """A holder that could not renew for so long stops itself: before the lease ends and another one may begin."""
 MAX_LOSSES: Final = 3
 """So many lost leases make a run poison: it is failed instead of killing yet another worker."""
-PARKED: Final = "parked"
+SUSPENDED: Final = "parked"
 """Who holds the runs that wait for an answer: nobody (`tasks.queue.suspension`)."""
 NEVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
 """When a lease of nobody's ends that somebody has to end."""
@@ -58,7 +58,7 @@ CLAIM: Final = (
     "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, epoch = epoch + 1, "  # noqa: S608
     f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END}, "
     # A lease that ran out, and that nobody swept, is a loss.
-    f"losses = losses + CASE WHEN lease_expires_at IS NULL OR lease_owner = '{PARKED}' THEN 0 ELSE 1 END "
+    f"losses = losses + CASE WHEN lease_expires_at IS NULL OR lease_owner = '{SUSPENDED}' THEN 0 ELSE 1 END "
     f"WHERE id {PICKED} "
     f"RETURNING id, root_id, target_id, epoch, losses, {SECONDS_OLD}, trace"
 )
@@ -92,7 +92,7 @@ def enqueue(run_id: str) -> None:
     """Put a wake-up for the run into the queue, in the caller's transaction."""
     with connection.cursor() as cursor:
         cursor.execute(ENQUEUE, [QUEUE_KEY, run_id, db_time(datetime.now(UTC))])
-    notify.ring(notify.RUNS)
+    notify.send(notify.RUNS)
 
 
 def is_any_waiting() -> bool:
@@ -132,9 +132,9 @@ def sweep() -> int:
 
     Any number of processes may sweep at once: a wake-up too many does nothing. Returns how many runs were queued.
     """
-    bury_dead_owners()
+    release_dead_owners()
     with transaction.atomic():
-        expired = Run.objects.unfinished().filter(lease_expires_at__lt=Now()).exclude(lease_owner=PARKED)
+        expired = Run.objects.unfinished().filter(lease_expires_at__lt=Now()).exclude(lease_owner=SUSPENDED)
         run_ids = list(expired.values_list("id", flat=True))
         if run_ids:
             expired.filter(id__in=run_ids).update(
@@ -152,7 +152,7 @@ def sweep() -> int:
     return len(waiting)
 
 
-def bury_dead_owners() -> None:
+def release_dead_owners() -> None:
     """End the leases of processes of this host that are gone, instead of waiting for them to expire."""
     owners = Run.objects.unfinished().exclude(lease_owner=None).values_list("lease_owner", flat=True).distinct()
     if dead := dead_owners(owners):
@@ -181,7 +181,7 @@ def wake(run_ids: Sequence[str]) -> None:
     OrmQ.objects.bulk_create(
         [OrmQ(key=QUEUE_KEY, payload=run_id, lock=Now()) for run_id in run_ids if run_id not in queued]
     )
-    notify.ring(notify.RUNS)
+    notify.send(notify.RUNS)
 
 
 def beat(*, process_id: str, cluster_id: str) -> None:
@@ -216,7 +216,7 @@ def held() -> RunQuerySet:
     return (
         Run.objects.unfinished()
         .filter(lease_expires_at__gte=Now(), lease_expires_at__lt=NEVER)
-        .exclude(lease_owner=PARKED)
+        .exclude(lease_owner=SUSPENDED)
     )
 
 

@@ -33,17 +33,17 @@ LISTEN_SECONDS = 0.5
 COLD_LOOK_SECONDS = 0.02
 
 
-def ring(topic: Topic) -> None:
+def send(topic: Topic) -> None:
     """Ring when the current transaction commits. On SQLite the commit itself is the ring."""
     if IS_SQLITE:
         return
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, '')", [topic])
     if settings.APFLOW.redis.url is not None:
-        transaction.on_commit(partial(_redis_doorbell().publish, topic))
+        transaction.on_commit(partial(_redis_notifier().publish, topic))
 
 
-class Doorbell(ABC):
+class Notifier(ABC):
     """One listener with a connection of its own. Use it from one thread; close it at the end."""
 
     @abstractmethod
@@ -83,21 +83,21 @@ class Listener:
                 self._on_ring()
 
 
-def listen(topic: Topic) -> Doorbell:
+def listen(topic: Topic) -> Notifier:
     """A doorbell that hears every ring from now on."""
     if IS_SQLITE:
-        return SqliteDoorbell(str(connection.settings_dict["NAME"]))
-    own = PostgresDoorbell(connection.get_connection_params(), topic)
+        return SqliteNotifier(str(connection.settings_dict["NAME"]))
+    own = PostgresNotifier(connection.get_connection_params(), topic)
     url = settings.APFLOW.redis.url
-    return own if url is None else _redis_doorbell().listen(own, url, topic)
+    return own if url is None else _redis_notifier().listen(own, url, topic)
 
 
-def _redis_doorbell() -> Any:
+def _redis_notifier() -> Any:
     """Loaded where it is used: Redis's library takes a twelfth of every start, and most have no Redis."""
     return import_module("tasks.queue.notify_redis")
 
 
-class SqliteDoorbell(Doorbell):
+class SqliteNotifier(Notifier):
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._seen = self._commits()
@@ -125,7 +125,7 @@ class SqliteDoorbell(Doorbell):
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
 
-class PostgresDoorbell(Doorbell):
+class PostgresNotifier(Notifier):
     def __init__(self, parameters: dict[str, object], topic: Topic) -> None:
         self._parameters = {key: value for key, value in parameters.items() if key not in ("cursor_factory", "context")}
         self._topic = topic

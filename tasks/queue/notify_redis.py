@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.conf import settings
 from redis import Redis, RedisError
 
-from tasks.queue.notify import Doorbell
+from tasks.queue.notify import Notifier
 
 TIMEOUT_SECONDS: Final = 0.5
 AGAIN_SECONDS: Final = 2.0
@@ -59,9 +59,9 @@ def publish(topic: str) -> None:
     _publisher(settings.APFLOW.redis.url).publish(topic)
 
 
-def listen(own: Doorbell, url: str, topic: str) -> Doorbell:
+def listen(own: Notifier, url: str, topic: str) -> Notifier:
     """A doorbell that hears Redis and the database's own one."""
-    return RedisDoorbell(own, Subscription(url, topic))
+    return RedisNotifier(own, Subscription(url, topic))
 
 
 class Subscription:
@@ -107,10 +107,10 @@ class Subscription:
         return True
 
 
-class RedisDoorbell(Doorbell):
+class RedisNotifier(Notifier):
     """Hears Redis at once and the database's own doorbell every second; while Redis is away, the latter alone and at once."""
 
-    def __init__(self, own: Doorbell, redis: Subscription) -> None:
+    def __init__(self, own: Notifier, redis: Subscription) -> None:
         self._own = own
         self._redis = redis
 

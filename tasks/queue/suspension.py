@@ -12,14 +12,14 @@ from django.db.models.functions import Now
 
 from tasks.models import CancelRequest, Question, Run
 from tasks.queue import leases
-from tasks.queue.leases import NEVER, PARKED, Claim
+from tasks.queue.leases import NEVER, SUSPENDED, Claim
 from tasks.rules.exceptions import LeaseLost
 
 Heard = Collection[tuple[str, bool]]
 
 
 @transaction.atomic
-def park(claim: Claim, *, heard: Heard) -> bool:
+def suspend(claim: Claim, *, heard: Heard) -> bool:
     """Let go of a run whose tasks all wait for answers. Raises LeaseLost.
 
     False: there is an answer, or a cancellation other than those `heard`, (task id, force), which have been carried out.
@@ -33,17 +33,17 @@ def park(claim: Claim, *, heard: Heard) -> bool:
         return False
     requests.delete()
     until = questions.aggregate(first=Min("expires_at"))["first"] or NEVER
-    held.update(lease_owner=PARKED, lease_expires_at=until, epoch=F("epoch") + 1)
+    held.update(lease_owner=SUSPENDED, lease_expires_at=until, epoch=F("epoch") + 1)
     return True
 
 
 @transaction.atomic
-def unpark(run_ids: Collection[str]) -> None:
+def resume(run_ids: Collection[str]) -> None:
     """Let a worker take those of the runs that are parked. Call it once the reason is committed."""
     if not run_ids:
         return
     locked = Run.objects.unfinished().filter(id__in=run_ids).order_by("id").select_for_update()
-    parked = sorted(run.id for run in locked if run.lease_owner == PARKED)
+    parked = sorted(run.id for run in locked if run.lease_owner == SUSPENDED)
     if parked:
         Run.objects.filter(id__in=parked).update(lease_owner=None, lease_expires_at=None)
         leases.wake(parked)
@@ -55,5 +55,5 @@ def sweep() -> None:
     is_due = Q(lease_expires_at__lt=Now())
     is_answered = Exists(Question.objects.filter(**of_run, closed_at=None, answered_at__isnull=False))
     is_cancelled = Exists(CancelRequest.objects.filter(**of_run))
-    parked = Run.objects.unfinished().filter(lease_owner=PARKED)
-    unpark(list(parked.filter(is_due | is_answered | is_cancelled).values_list("id", flat=True)[:1000]))
+    parked = Run.objects.unfinished().filter(lease_owner=SUSPENDED)
+    resume(list(parked.filter(is_due | is_answered | is_cancelled).values_list("id", flat=True)[:1000]))

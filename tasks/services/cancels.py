@@ -39,7 +39,7 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class CancelTarget:
     """What became of one id: the task, if the caller has one of that id, and the run that has to stop it, if one does.
 
     `below`: what the run has yet to do below a task that has ended itself.
@@ -71,7 +71,7 @@ async def cancel_tasks(
 
 
 @transaction.atomic
-def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -> list[Asked]:
+def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -> list[CancelTarget]:
     """Store what has to be stopped; stop at once what is in no run."""
     mine = Task.objects.for_caller(caller)
     for root_id in sorted(set(mine.filter(id__in=task_ids).values_list("root_id", flat=True))):
@@ -83,7 +83,7 @@ def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -
     asked = [
         _asked(found[task_id], runs.get(found[task_id].root_id), message)
         if task_id in found
-        else Asked(task_id=task_id, task=None, run=None)
+        else CancelTarget(task_id=task_id, task=None, run=None)
         for task_id in task_ids
     ]
     CancelRequest.objects.bulk_create(
@@ -93,18 +93,18 @@ def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -
             if one.run is not None
         ]
     )
-    notify.ring(notify.RUNS)
+    notify.send(notify.RUNS)
     # Should this fail, a sweep finds them.
-    transaction.on_commit(partial(suspension.unpark, {one.run.id for one in asked if one.run is not None}), robust=True)
+    transaction.on_commit(partial(suspension.resume, {one.run.id for one in asked if one.run is not None}), robust=True)
     return asked
 
 
-def _asked(task: Task, run: Run | None, message: str) -> Asked:
+def _asked(task: Task, run: Run | None, message: str) -> CancelTarget:
     """A task that has ended may still have something below it at work."""
     if not Status(task.status).is_terminal:
-        return Asked(task_id=task.id, task=task, run=_cancel_unrun(task, run, message))
+        return CancelTarget(task_id=task.id, task=task, run=_cancel_unrun(task, run, message))
     below = _open_below(task, run) if run is not None else frozenset()
-    return Asked(task_id=task.id, task=task, run=run if below else None, below=below)
+    return CancelTarget(task_id=task.id, task=task, run=run if below else None, below=below)
 
 
 def _open_below(task: Task, run: Run) -> frozenset[str]:
@@ -148,7 +148,7 @@ def _count(tree: Iterable[Task], ended: Mapping[str, Status]) -> None:
             metrics.finished(task.executor_id, ended[task.id])
 
 
-async def _stopped(one: Asked) -> None:
+async def _stopped(one: CancelTarget) -> None:
     """Return when the run says that what is awaited has ended, or when it takes too long to say so."""
     assert one.run is not None  # noqa: S101  (the callers look)
     awaited = one.awaited
@@ -163,12 +163,12 @@ async def _stopped(one: Asked) -> None:
         return  # the answer says so
 
 
-def answers(*, asked: Sequence[Asked]) -> list[Json]:
+def answers(*, asked: Sequence[CancelTarget]) -> list[Json]:
     now = Task.objects.in_bulk({one.task_id for one in asked if one.task}.union(*(one.below for one in asked)))
     return [_answer(one, now) for one in asked]
 
 
-def _answer(one: Asked, tasks: Mapping[str, Task]) -> Json:
+def _answer(one: CancelTarget, tasks: Mapping[str, Task]) -> Json:
     now = tasks.get(one.task_id)
     if one.task is None or now is None:
         return _said(one.task_id, "failed", "Task not found. Check the id, and that the task belongs to you.", None)

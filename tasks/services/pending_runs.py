@@ -95,7 +95,7 @@ def _log(run_id: str, *, type_: str, status: Status, message: str, result: Any =
     }
     TaskEvent.objects.create(run_id=run_id, seq=seq, type=type_, task_id=run_id, payload=payload, created_at=now)
     Run.objects.filter(id=run_id).update(last_seq=seq)
-    notify.ring(notify.EVENTS)
+    notify.send(notify.EVENTS)
     return True
 
 

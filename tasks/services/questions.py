@@ -31,7 +31,7 @@ OPEN: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class OpenQuestion:
     """A question as the engine knows it. `reply` is None until somebody has answered."""
 
     id: str
@@ -74,11 +74,11 @@ def answer(*, caller: Caller, task_id: str, answer: Any, comment: str | None = N
             f"Task '{task.id}' does not wait for an answer: it is {task.status}, and nothing it asked is open.",
             data={"task_id": task.id, "status": task.status},
         )
-    return settle(question, answer=answer, by=caller.user_id, comment=comment)
+    return record_answer(question, answer=answer, by=caller.user_id, comment=comment)
 
 
 @transaction.atomic
-def settle(question: Question, *, answer: Any, by: str, comment: str | None = None) -> Question:
+def record_answer(question: Question, *, answer: Any, by: str, comment: str | None = None) -> Question:
     """Answer this very question. Raises as `answer` does."""
     if answer is None:
         raise InvalidParams([("answer", "is null: that is no answer")])
@@ -91,8 +91,8 @@ def settle(question: Question, *, answer: Any, by: str, comment: str | None = No
             f"What task '{question.task_id}' asked is answered already, or was not answered in time.",
             data={"task_id": question.task_id},
         )
-    notify.ring(notify.RUNS)
-    transaction.on_commit(partial(suspension.unpark, [question.run_id]), robust=True)
+    notify.send(notify.RUNS)
+    transaction.on_commit(partial(suspension.resume, [question.run_id]), robust=True)
     question.refresh_from_db()
     return question
 
@@ -100,9 +100,9 @@ def settle(question: Question, *, answer: Any, by: str, comment: str | None = No
 # --- for the engine ---
 
 
-def open_of(run_ids: Collection[str]) -> defaultdict[str, list[Asked]]:
+def open_of(run_ids: Collection[str]) -> defaultdict[str, list[OpenQuestion]]:
     """Run id → what its tasks asked and what became of it, as long as they need it."""
-    found: defaultdict[str, list[Asked]] = defaultdict(list)
+    found: defaultdict[str, list[OpenQuestion]] = defaultdict(list)
     if not run_ids:
         return found
     with connection.cursor() as cursor:
@@ -112,7 +112,7 @@ def open_of(run_ids: Collection[str]) -> defaultdict[str, list[Asked]]:
     return found
 
 
-def _asked(row: tuple[Any, ...]) -> Asked:
+def _asked(row: tuple[Any, ...]) -> OpenQuestion:
     question_id, _, task_id, text, options, expires_at, answered_at, answer, by, comment, memo = row
     if expires_at is not None and expires_at.tzinfo is None:  # SQLite has no zones
         expires_at = expires_at.replace(tzinfo=UTC)
@@ -122,7 +122,7 @@ def _asked(row: tuple[Any, ...]) -> Asked:
         reply = Reply(
             answer=None if answer is None else orjson.loads(answer), by=by, comment=comment, memo=orjson.loads(memo)
         )
-    return Asked(
+    return OpenQuestion(
         id=question_id,
         task_id=task_id,
         text=text,

@@ -21,7 +21,7 @@ Check = dict[str, Any]
 ALIVE_SECONDS: Final = 15.0
 STUCK_SECONDS: Final = 60
 """A run that waits so long while workers are alive is no matter of a moment."""
-RING_SECONDS: Final = 2.0
+NOTIFY_SECONDS: Final = 2.0
 ROOM_BYTES: Final = 2**20
 """With less room SQLite may refuse to write."""
 
@@ -111,7 +111,7 @@ CHECKS: Final[dict[str, Callable[[], str]]] = {
 }
 
 
-def hears_its_doorbell() -> str:
+def hears_notifications() -> str:
     """Whether a commit is heard by a listener at once. It writes a row, and deletes it."""
     heard = threading.Event()
     bell = notify.listen(notify.RUNS)
@@ -120,7 +120,7 @@ def hears_its_doorbell() -> str:
         listener = threading.Thread(target=_listen, args=[bell, heard], daemon=True)
         listener.start()
         row = OrmQ.objects.create(key="doctor", payload="", lock=None)
-        notify.ring(notify.RUNS)
+        notify.send(notify.RUNS)
         row.delete()
         listener.join()
     finally:
@@ -133,6 +133,6 @@ def hears_its_doorbell() -> str:
     return "ok"
 
 
-def _listen(bell: notify.Doorbell, heard: threading.Event) -> None:
-    if bell.wait(RING_SECONDS):
+def _listen(bell: notify.Notifier, heard: threading.Event) -> None:
+    if bell.wait(NOTIFY_SECONDS):
         heard.set()

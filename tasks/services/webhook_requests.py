@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from llmkeys.cipher import CannotUnseal
 from tasks.executors.base import ExecutorError
-from tasks.executors.http.safe_http import Reply, fetch, origin_of
+from tasks.executors.http.safe_http import HttpResponse, fetch, origin_of
 from tasks.models import Webhook
 from tasks.services.webhooks import Secrets, egress, secrets_of
 
@@ -33,7 +33,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class WebhookResponse:
     """What came of a request. `error` is None when it arrived. `is_gone`: nothing will ever arrive there."""
 
     status_code: int | None = None
@@ -79,7 +79,7 @@ def _with_headers(request: Request, headers: Mapping[str, str]) -> Request:
     return Request(body=request.body, headers={**headers, **request.headers}, then=then)
 
 
-async def send(webhook: Webhook, request: Request) -> Answer:
+async def send(webhook: Webhook, request: Request) -> WebhookResponse:
     """One try of all that the event means: what is refused in the middle begins again from its beginning."""
     answer = await _sent(webhook, request)
     if answer.error is not None or request.then is None:
@@ -87,7 +87,7 @@ async def send(webhook: Webhook, request: Request) -> Answer:
     return await send(webhook, request.then)
 
 
-async def _sent(webhook: Webhook, request: Request) -> Answer:
+async def _sent(webhook: Webhook, request: Request) -> WebhookResponse:
     """Follows no redirect, reads no body, and takes no longer than `webhooks.timeout_seconds`."""
     try:
         reply = await fetch(
@@ -101,20 +101,20 @@ async def _sent(webhook: Webhook, request: Request) -> Answer:
             called=f"{webhook.method} {origin_of(webhook.url)}",  # many a service keeps its secret in the path
         )
     except ExecutorError as error:
-        return Answer(error=str(error), may_retry=not error.permanent)
+        return WebhookResponse(error=str(error), may_retry=not error.permanent)
     return _meaning(reply)
 
 
-def unreadable(error: CannotUnseal) -> Answer:
+def unreadable(error: CannotUnseal) -> WebhookResponse:
     """Nothing was sent, because this process cannot read with what. Another one may, or this one once it has the key."""
-    return Answer(error=str(error), may_retry=True)
+    return WebhookResponse(error=str(error), may_retry=True)
 
 
-def _meaning(reply: Reply) -> Answer:
+def _meaning(reply: HttpResponse) -> WebhookResponse:
     status = reply.status_code
     if 200 <= status < 300:
-        return Answer(status_code=status)
-    return Answer(
+        return WebhookResponse(status_code=status)
+    return WebhookResponse(
         status_code=status,
         error=f"It answered {status}." + (" Redirects are not followed." if 300 <= status < 400 else ""),
         may_retry=status >= 500 or status in PASSING,

@@ -99,7 +99,7 @@ def add_webhook(
         created_at=now,
         closed_at=now if is_over else None,
     )
-    notify.ring(notify.RUNS)
+    notify.send(notify.RUNS)
     return webhook
 
 

@@ -17,11 +17,11 @@ def for_pages(task: Task, inputs: Json) -> Any:
 
     All of them are such a part when there is no such executor here any more: nobody can tell.
     """
-    shown = covered(inputs, _of_executor(task.executor_id))
-    return covered(shown, (task.schemas or {}).get("input_schema", {}))
+    shown = masked(inputs, _of_executor(task.executor_id))
+    return masked(shown, (task.schemas or {}).get("input_schema", {}))
 
 
-def covered(value: Any, schema: Any) -> Any:
+def masked(value: Any, schema: Any) -> Any:
     """The value with `…` for each part that is `writeOnly` (JSON Schema 2020-12, validation, 9.4)."""
     if not isinstance(schema, dict):
         return value
@@ -29,9 +29,9 @@ def covered(value: Any, schema: Any) -> Any:
         return MASK
     if isinstance(value, dict):
         rules, others = schema.get("properties", {}), schema.get("additionalProperties")
-        return {name: covered(part, rules.get(name, others)) for name, part in value.items()}
+        return {name: masked(part, rules.get(name, others)) for name, part in value.items()}
     if isinstance(value, list):
-        return [covered(part, schema.get("items")) for part in value]
+        return [masked(part, schema.get("items")) for part in value]
     return value
 
 

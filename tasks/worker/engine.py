@@ -17,23 +17,23 @@ from structlog.contextvars import bind_contextvars
 from tasks.executors import get_executor
 from tasks.executors.base import Context, Executor, ExecutorError, Parked, Reply, Stopped
 from tasks.queue.leases import MAX_LOSSES, Claim
-from tasks.queue.suspension import park
+from tasks.queue.suspension import suspend
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.inputs import dependency_results, resolved_inputs
 from tasks.rules.retry import retry_of
 from tasks.rules.token_usage import added
 from tasks.rules.tree import Plan, Step, children_of, descendants, node_of, scope_of
 from tasks.services.cancels import Cancel
-from tasks.services.questions import Asked
+from tasks.services.questions import OpenQuestion
 from tasks.status import Status
 from tasks.telemetry import metrics, tracing
 from tasks.worker.attempt import STOP_SECONDS, attempt, call_off
-from tasks.worker.fair_semaphore import Slots
-from tasks.worker.group_commit import Journal
+from tasks.worker.fair_semaphore import FairSemaphore
+from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.open_questions import Waiting
+from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, cancelled, completed, failed
-from tasks.worker.run_recorder import Chronicle
+from tasks.worker.run_recorder import RunRecorder
 
 Json = dict[str, Any]
 
@@ -46,9 +46,9 @@ class TreeRun:
         claim: Claim,
         tasks: Iterable[LoadedTask],
         *,
-        journal: Journal,
-        slots: Slots,
-        questions: Collection[Asked] = (),
+        journal: GroupCommit,
+        slots: FairSemaphore,
+        questions: Collection[OpenQuestion] = (),
     ) -> None:
         self._claim = claim
         self._journal = journal
@@ -60,8 +60,8 @@ class TreeRun:
         self._children = children_of(nodes)
         self._plan = Plan(self._nodes.values())
         self._results = {task.id: task.result for task in self._tasks.values() if task.status == Status.COMPLETED}
-        self._chronicle = Chronicle(claim, self._tasks.values(), journal, asking=[each.task_id for each in questions])
-        self._waiting = Waiting(questions, go_on=lambda task_id: self._start(self._tasks[task_id]))
+        self._recorder = RunRecorder(claim, self._tasks.values(), journal, asking=[each.task_id for each in questions])
+        self._waiting = OpenQuestions(questions, go_on=lambda task_id: self._start(self._tasks[task_id]))
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that may still be stopped
         self._ended_tasks: set[str] = set()  # what has ended by itself, though that may not be durable yet
         self._alive: set[asyncio.Task[None]] = set()
@@ -93,14 +93,14 @@ class TreeRun:
         if not is_over:
             return
         target = self._tasks[self._claim.target_id]
-        await self._chronicle.closed(target, self._plan.outcome(), self._results.get(target.id))
+        await self._recorder.closed(target, self._plan.outcome(), self._results.get(target.id))
 
     @property
     def is_waiting(self) -> bool:
         """Whether `hear` may have to be called."""
         return self._waiting.is_any
 
-    def hear(self, asked: Asked) -> None:
+    def hear(self, asked: OpenQuestion) -> None:
         """Somebody has answered. The task goes on, if that is news."""
         self._waiting.hear(asked)
 
@@ -150,12 +150,12 @@ class TreeRun:
     def _write_cancelled(self, task_ids: Iterable[str]) -> None:
         for task_id in task_ids:
             self._waiting.forget(task_id)
-            self._chronicle.finished_unrun(self._tasks[task_id], self._cancelled(task_id))
+            self._recorder.finished_unrun(self._tasks[task_id], self._cancelled(task_id))
 
     def _go_on(self, step: Step) -> None:
         for node, cause in step.blocked:
             outcome = failed(f"Not run: required dependency '{cause}' failed")
-            self._chronicle.finished_unrun(self._tasks[node.id], outcome)
+            self._recorder.finished_unrun(self._tasks[node.id], outcome)
         for node in step.ready:
             self._start(self._tasks[node.id])
         if self._plan.is_finished or not self._alive:
@@ -178,7 +178,7 @@ class TreeRun:
         if not self._waiting.is_any:  # a fault of ours; parked, it would never be seen
             raise RuntimeError("The run stands still: no task is at work, and none waits for an answer.")
         self._waiting.pause()
-        is_parked = await self._journal.call(partial(park, self._claim, heard=frozenset(self._heard)))
+        is_parked = await self._journal.call(partial(suspend, self._claim, heard=frozenset(self._heard)))
         if not is_parked:
             self._waiting.resume()
         return is_parked
@@ -228,7 +228,7 @@ class TreeRun:
             return
         self._waiting.forget(task.id)
         self._ended_tasks.add(task.id)
-        await self._chronicle.finished(task, outcome)
+        await self._recorder.finished(task, outcome)
         if outcome.status is Status.COMPLETED:
             self._results[task.id] = outcome.result
         self._go_on(self._plan.settle(task.id, outcome.status))
@@ -248,10 +248,10 @@ class TreeRun:
         try:
             return await self._outcome(task)
         except Parked as parked:
-            await self._chronicle.asked(task, self._waiting.ask(task.id, parked))
+            await self._recorder.asked(task, self._waiting.ask(task.id, parked))
             return None
 
-    async def _call_off(self, task: LoadedTask, asked: Asked) -> Stopped | None:
+    async def _call_off(self, task: LoadedTask, asked: OpenQuestion) -> Stopped | None:
         """Nobody will answer, and who asked may have left something waiting elsewhere."""
         try:
             executor = get_executor(str(task.executor_id))
@@ -282,12 +282,12 @@ class TreeRun:
                 return outcome
             seconds = retry.delay(task.attempt, outcome.retry_after_seconds)
             message = f"Attempt {task.attempt} of {retry.max_attempts:g} failed; the next one starts in {seconds:.1f} s"
-            self._chronicle.retrying(task, outcome, message)
+            self._recorder.retrying(task, outcome, message)
             await asyncio.sleep(seconds)
 
     async def _gather(self, task: LoadedTask) -> Outcome:
         """A group runs no code: its resolved inputs are its result."""
-        await self._chronicle.started(task, durably=False)
+        await self._recorder.started(task, durably=False)
         try:
             return completed(self._inputs(task), max_bytes=settings.APFLOW.limits.result_bytes)
         except ExecutorError as error:
@@ -302,7 +302,7 @@ class TreeRun:
                 metrics.waited(time.monotonic() - ready_time)
             if not is_resumed:
                 task.attempt += 1
-                await self._chronicle.started(task, durably=not executor.idempotent)
+                await self._recorder.started(task, durably=not executor.idempotent)
             inputs, context = self._inputs(task), self._context(task)
             return await attempt(task, executor, inputs, context, why_cancelled=partial(self._why_cancelled, task.id))
 
@@ -337,8 +337,8 @@ class TreeRun:
             schemas=task.schemas,
             dependency_results=dependency_results(task.dependencies, self._results),
             attempt=task.attempt,
-            report=partial(self._chronicle.progressed, task),
-            log=partial(self._chronicle.logged, task),
+            report=partial(self._recorder.progressed, task),
+            log=partial(self._recorder.logged, task),
             reply=self._reply_to(task.id),
             is_forced=partial(self._is_forced, task.id),
             is_given_up=lambda: self._is_given_up,

@@ -10,7 +10,7 @@ from itertools import count
 from tasks.telemetry import metrics
 
 
-class Slots:
+class FairSemaphore:
     """A semaphore for which users take turns. Of one user's tasks the most urgent goes first (0), then the one that came first."""
 
     def __init__(self, size: int) -> None:

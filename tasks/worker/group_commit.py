@@ -88,7 +88,7 @@ class Call:
     done: asyncio.Future[Any] = field(repr=False)
 
 
-class Journal:
+class GroupCommit:
     """Start it in the worker process, on its loop; `put` and `commit` are for that loop only."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -196,7 +196,7 @@ def _commit(changes: Sequence[Change]) -> list[BaseException | None]:
         if ended := [change.run_id for change in live if change.kind is Kind.CLOSE]:
             run_secrets.erase(ended)
         _append_events(cursor, live, {run_id: last_seq for run_id, (_, last_seq) in fence.items()})
-        notify.ring(notify.EVENTS)
+        notify.send(notify.EVENTS)
     _count(live)
     return [None if is_held else LeaseLost(change.run_id) for change, is_held in zip(changes, held, strict=True)]
 

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 from tasks.executors.base import Parked
 from tasks.ids import new_id
-from tasks.services.questions import Asked
+from tasks.services.questions import OpenQuestion
 from tasks.worker.outcomes import storable
 
 
-class Waiting:
+class OpenQuestions:
     """`go_on` is called with the id of a task that rests, once its question is answered or has expired."""
 
-    def __init__(self, asked: Iterable[Asked], *, go_on: Callable[[str], None]) -> None:
+    def __init__(self, asked: Iterable[OpenQuestion], *, go_on: Callable[[str], None]) -> None:
         self._asked = {each.task_id: each for each in asked}
         self._resting: dict[str, asyncio.TimerHandle | None] = {}
         self._is_paused = False
@@ -25,14 +25,14 @@ class Waiting:
         """Whether an answer may come."""
         return bool(self._asked)
 
-    def question_of(self, task_id: str) -> Asked | None:
+    def question_of(self, task_id: str) -> OpenQuestion | None:
         """What the task asked last, and the reply if there is one."""
         return self._asked.get(task_id)
 
-    def ask(self, task_id: str, parked: Parked) -> Asked:
+    def ask(self, task_id: str, parked: Parked) -> OpenQuestion:
         """Note what the task asks. From now on an answer is heard, so do it before anybody can know of the question."""
         seconds = parked.expires_after_seconds
-        asked = self._asked[task_id] = Asked(
+        asked = self._asked[task_id] = OpenQuestion(
             id=new_id(),
             task_id=task_id,
             text=storable(parked.question),
@@ -52,7 +52,7 @@ class Waiting:
         self._resting[task_id] = timer
         self._stir(task_id)
 
-    def hear(self, asked: Asked) -> None:
+    def hear(self, asked: OpenQuestion) -> None:
         """There is an answer. Hearing it twice is hearing it once."""
         known = self._asked.get(asked.task_id)
         if known is not None and known.id == asked.id and known.reply is None:

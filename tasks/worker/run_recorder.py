@@ -10,22 +10,22 @@ import orjson
 
 from tasks.queue.leases import Claim
 from tasks.services.pending_runs import INPUT
-from tasks.services.questions import Asked
+from tasks.services.questions import OpenQuestion
 from tasks.status import Status
 from tasks.storage.bulk import db_time
 from tasks.telemetry import metrics
-from tasks.worker.group_commit import Change, Journal, Kind
+from tasks.worker.group_commit import Change, GroupCommit, Kind
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
 
 Json = dict[str, Any]
 
 
-class Chronicle:
+class RunRecorder:
     """Each verb makes the row's change and the event that tells of it, and gives both to the journal."""
 
     def __init__(
-        self, claim: Claim, tasks: Iterable[LoadedTask], journal: Journal, *, asking: Iterable[str] = ()
+        self, claim: Claim, tasks: Iterable[LoadedTask], journal: GroupCommit, *, asking: Iterable[str] = ()
     ) -> None:
         """`asking`: the tasks that have asked a question."""
         self._claim = claim
@@ -58,7 +58,7 @@ class Chronicle:
     def retrying(self, task: LoadedTask, outcome: Outcome, message: str) -> None:
         self._tell(self._event("task_retry", task, Status.IN_PROGRESS, message=message, error=outcome.error))
 
-    async def asked(self, task: LoadedTask, asked: Asked) -> None:
+    async def asked(self, task: LoadedTask, asked: OpenQuestion) -> None:
         """Return when it is durable, and can be answered. Raises LeaseLost."""
         self._close_question(task)
         self._asking.add(task.id)

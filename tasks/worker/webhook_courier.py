@@ -20,7 +20,7 @@ from tasks import events
 from tasks.models import Webhook
 from tasks.queue import leases, notify
 from tasks.queue.notify import Listener
-from tasks.services.webhook_requests import Answer, request_of, send, unreadable
+from tasks.services.webhook_requests import WebhookResponse, request_of, send, unreadable
 from tasks.storage import pools
 from tasks.worker import webhook_deliveries
 
@@ -123,7 +123,7 @@ class Courier:
                 return
         await pools.write(webhook_deliveries.release, webhook, owner=self._owner)
 
-    async def _deliver(self, webhook: Webhook, event: Json) -> Answer | None:
+    async def _deliver(self, webhook: Webhook, event: Json) -> WebhookResponse | None:
         """None: the event is not for this webhook."""
         try:
             request = await pools.read(request_of, webhook, event)

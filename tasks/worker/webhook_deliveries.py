@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from tasks.models import Webhook, WebhookDelivery
 from tasks.queue import leases, notify
 from tasks.rules.retry import Retry
-from tasks.services.webhook_requests import Answer
+from tasks.services.webhook_requests import WebhookResponse
 from tasks.telemetry import metrics
 
 Json = dict[str, Any]
@@ -93,7 +93,7 @@ def close(webhook: Webhook, *, owner: str) -> None:
 
 
 @transaction.atomic
-def record(webhook: Webhook, event: Json, answer: Answer | None, *, owner: str) -> bool:
+def record(webhook: Webhook, event: Json, answer: WebhookResponse | None, *, owner: str) -> bool:
     """Write what became of the event; `answer` None: it was not for this webhook. True: go on with the next one.
 
     False: not now, or not by this owner, or nothing more will be sent at all.
@@ -115,7 +115,7 @@ def sweep() -> None:
     claimed = Webhook.objects.open().exclude(lease_owner=None)
     if dead := leases.dead_owners(claimed.values_list("lease_owner", flat=True).distinct()):
         claimed.filter(lease_owner__in=dead).update(**FREE)
-        notify.ring(notify.EVENTS)
+        notify.send(notify.EVENTS)
     is_past = Q(run__finished_at__isnull=False, next_seq__gt=F("run__last_seq"))
     if past := list(Webhook.objects.open().filter(is_past).values_list("id", flat=True)[:1000]):
         Webhook.objects.filter(id__in=past).update(closed_at=Now())
@@ -135,7 +135,7 @@ def _lease_end() -> Any:
     return Now() + timedelta(seconds=MOST_REQUESTS * settings.APFLOW.webhooks.timeout_seconds + SPARE_SECONDS)
 
 
-def _outcome(webhook: Webhook, event: Json, answer: Answer | None) -> tuple[str, Json]:
+def _outcome(webhook: Webhook, event: Json, answer: WebhookResponse | None) -> tuple[str, Json]:
     """The event's status, and what changes of the webhook."""
     if answer is not None and answer.may_retry and not _is_old(event):
         delay = timedelta(seconds=_delay_seconds(webhook.attempt + 1, answer.retry_after_seconds))
@@ -161,7 +161,7 @@ def _delay_seconds(attempt: int, asked_for: float | None) -> float:
     return BACKOFF.delay(min(attempt, MOST_DOUBLINGS), None if asked_for is None else min(asked_for, most))
 
 
-def _keep(webhook: Webhook, event: Json, answer: Answer, status: str) -> None:
+def _keep(webhook: Webhook, event: Json, answer: WebhookResponse, status: str) -> None:
     row = WebhookDelivery(
         webhook=webhook,
         seq=event["seq"],
@@ -179,7 +179,7 @@ def _keep(webhook: Webhook, event: Json, answer: Answer, status: str) -> None:
     )
 
 
-def _tell(webhook: Webhook, event: Json, answer: Answer, status: str, *, is_disabled: bool) -> None:
+def _tell(webhook: Webhook, event: Json, answer: WebhookResponse, status: str, *, is_disabled: bool) -> None:
     """Without the path of the address: it may be a secret."""
     facts = {"event": f"webhook.{status}", "webhook": webhook.id, "run": webhook.run_id, "seq": event["seq"]}
     host, why = urlsplit(webhook.url).hostname, answer.status_code or "no answer"

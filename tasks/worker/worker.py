@@ -14,16 +14,16 @@ from tasks.queue.leases import Claim
 from tasks.queue.notify import Listener
 from tasks.rules.exceptions import LeaseLost
 from tasks.services.cancels import Cancel, pending_cancels
-from tasks.services.questions import Asked, open_of
+from tasks.services.questions import OpenQuestion, open_of
 from tasks.telemetry import tracing
 from tasks.worker.engine import TreeRun
-from tasks.worker.fair_semaphore import Slots
-from tasks.worker.group_commit import Journal
+from tasks.worker.fair_semaphore import FairSemaphore
+from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask, load_trees
 
 logger = logging.getLogger(__name__)
-ClaimedTree = tuple[Claim, list[LoadedTask], list[Asked]]
-News = tuple[list[ClaimedTree], dict[str, list[Cancel]], dict[str, list[Asked]]]
+ClaimedTree = tuple[Claim, list[LoadedTask], list[OpenQuestion]]
+News = tuple[list[ClaimedTree], dict[str, list[Cancel]], dict[str, list[OpenQuestion]]]
 
 BEAT_SECONDS: Final = 3.0
 LINGER_SECONDS: Final = 0.2
@@ -42,8 +42,8 @@ class Worker:
         self._process_id = leases.process_name()
         self._cluster_id = cluster_id
         self._on_look = on_look
-        self._journal = Journal(self._loop)
-        self._slots = Slots(settings.APFLOW.worker.max_tasks)
+        self._journal = GroupCommit(self._loop)
+        self._slots = FairSemaphore(settings.APFLOW.worker.max_tasks)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._trees: dict[str, TreeRun] = {}
         self._news = asyncio.Event()
@@ -116,7 +116,9 @@ class Worker:
         waiting = [run_id for run_id, tree in self._trees.items() if tree.is_waiting]
         return await self._journal.call(partial(_look, owner=self._process_id, limit=room, waiting=waiting))
 
-    def _start(self, claim: Claim, tasks: list[LoadedTask], questions: list[Asked], cancels: list[Cancel]) -> None:
+    def _start(
+        self, claim: Claim, tasks: list[LoadedTask], questions: list[OpenQuestion], cancels: list[Cancel]
+    ) -> None:
         if (lost := self._running.get(claim.run_id)) is not None:
             lost.cancel()  # this process slept for so long that it lost the run, and now takes it again
         tree = self._trees[claim.run_id] = TreeRun(

@@ -22,7 +22,7 @@ from tasks.queue import notify
 from tasks.queue.notify import Listener
 from tasks.services.cancels import Cancel
 from tasks.worker import engine, group_commit, worker
-from tasks.worker.group_commit import Call, Change, Journal
+from tasks.worker.group_commit import Call, Change, GroupCommit
 from tasks.worker.worker import Worker
 from tests.tasks.executors.conftest import forget_registry
 
@@ -43,7 +43,7 @@ class Fuse:
     after: bool
 
 
-class MortalJournal(Journal):
+class MortalJournal(GroupCommit):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._life = LIFE.get()
         super().__init__(loop)
@@ -140,7 +140,7 @@ def opened_stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterato
     forget_registry()
     monkeypatch.setattr(worker, "LINGER_SECONDS", 0)
     monkeypatch.setattr(engine, "STOP_SECONDS", 0.02)
-    monkeypatch.setattr(worker, "Journal", MortalJournal)
+    monkeypatch.setattr(worker, "GroupCommit", MortalJournal)
     monkeypatch.setattr(worker, "Listener", MortalListener)
     stage = Stage()
     try:

@@ -86,7 +86,7 @@ class Play(RuleBasedStateMachine):
         for life in self._lives:
             life.tell(tree.run.id, task_id, what)
 
-    def _cancel(self, tree: Tree, task_id: str, *, force: bool = False) -> list[tuple[cancels.Asked, str]]:
+    def _cancel(self, tree: Tree, task_id: str, *, force: bool = False) -> list[tuple[cancels.CancelTarget, str]]:
         """The request, and how it should be answered."""
         is_news = tree.cancel(task_id, MESSAGE)
         asked = cancels.ask(caller=LOCAL, task_ids=[task_id], force=force, message=MESSAGE)
@@ -97,7 +97,7 @@ class Play(RuleBasedStateMachine):
             for task_id in run.live & run.cancels.keys():
                 self._holder(run.id).tell(run.id, task_id, what)
 
-    def _check_answers(self, asked: list[tuple[cancels.Asked, str]]) -> None:
+    def _check_answers(self, asked: list[tuple[cancels.CancelTarget, str]]) -> None:
         for answer, (one, expected) in zip(cancels.answers(asked=[one for one, _ in asked]), asked, strict=True):
             assert answer["status"] == expected, (one, answer)
 

@@ -7,7 +7,7 @@ from a2a.core.jsonrpc import Call
 from a2a.methods.dispatch import require, token_of
 from a2a.methods.request_headers import Headers
 from a2a.protocol.operations import OPERATIONS
-from a2a.protocol.request_context import Asked
+from a2a.protocol.request_context import RequestContext
 from a2a.protocol.versions import Version, check_extensions, check_version
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
@@ -30,7 +30,7 @@ async def perform(
     if operation.streams and not headers.is_single:
         raise InvalidParams([("method", "not in a batch: a stream is the answer to a single request")])
     is_repeatable = headers.idempotency_key is not None and operation.is_repeatable
-    asked = Asked(
+    asked = RequestContext(
         caller=caller,
         url=headers.url,
         version=version.name,

@@ -122,7 +122,7 @@ async def _let_in(who_is_it: WhoIsIt) -> AsyncGenerator[Caller]:
     Raises AuthenticationFailed, and LimitReached when they hold too many.
     """
     caller = await who_is_it()
-    with stream_limits.these().one_of(caller):
+    with stream_limits.open_streams().one_of(caller):
         try:
             async with asyncio.timeout(None) as time, _watched(time, caller, who_is_it):
                 yield caller
@@ -137,7 +137,7 @@ async def _watched(time: asyncio.Timeout, caller: Caller, who_is_it: WhoIsIt) ->
     """The time is over as soon as the caller would not be let in any more."""
 
     async def watch() -> None:
-        await stream_limits.until_refused(caller, who_is_it)
+        await stream_limits.until_revoked(caller, who_is_it)
         time.reschedule(0)
 
     watching = asyncio.create_task(watch())

@@ -15,7 +15,7 @@ from a2a.core.headers import EXTENSIONS_HEADER, requested_extensions
 from a2a.core.http import body_of, json_response
 from a2a.core.metrics import metered
 from a2a.live import sse, stream_limits
-from a2a.live.streaming import held, streaming
+from a2a.live.streaming import limited, streaming
 from a2a.methods.request_headers import headers_of
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_http
@@ -69,7 +69,7 @@ class Endpoint:
         name = self._operation(request)
         caller = await authenticate(request)
         if OPERATIONS[name].streams:  # before its message is taken
-            stream_limits.these().refuse_if_full(caller)
+            stream_limits.open_streams().refuse_if_full(caller)
         has_body = request.method == "POST"
         with metered(name):
             result = await perform(
@@ -82,7 +82,7 @@ class Endpoint:
             )
         if not isinstance(result, AsyncGenerator):
             return _reply(request, result)
-        return held(streaming(sse.replies(result)), request=request, caller=caller)
+        return limited(streaming(sse.replies(result)), request=request, caller=caller)
 
     def _operation(self, request: HttpRequest) -> str:
         """Raises WrongHttpMethod."""

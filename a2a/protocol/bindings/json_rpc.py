@@ -36,7 +36,7 @@ def _refuse_one_stream_too_many(call: Call, caller: Caller) -> None:
     """Before the message is taken. Raises LimitReached."""
     operations = {version.methods[call.method] for version in VERSIONS if call.method in version.methods}
     if any(OPERATIONS[name].streams for name in operations):
-        stream_limits.these().refuse_if_full(caller)
+        stream_limits.open_streams().refuse_if_full(caller)
 
 
 async def _performed(call: Call, *, caller: Caller, headers: Headers) -> Outcome:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, field
 
 from tasks.executors.base import ExecutorError
-from tasks.executors.http.safe_http import Reply, fetch, parse_url
+from tasks.executors.http.safe_http import HttpResponse, fetch, parse_url
 
 JSON_RPC: Final = "JSONRPC"
 HTTP_JSON: Final = "HTTP+JSON"
@@ -102,7 +102,7 @@ async def _discover(agent_url: str, credentials: Mapping[str, str]) -> tuple[Age
     return agent_of(_parsed(reply), where=reply.url), is_public
 
 
-async def _card(agent_url: str, headers: Mapping[str, str]) -> Reply:
+async def _card(agent_url: str, headers: Mapping[str, str]) -> HttpResponse:
     """The first answer that is not 404."""
     base = parse_url(agent_url).copy_with(query=None)
     path = base.path.rstrip("/")
@@ -120,7 +120,7 @@ async def _card(agent_url: str, headers: Mapping[str, str]) -> Reply:
     return reply
 
 
-def _parsed(reply: Reply) -> Card:
+def _parsed(reply: HttpResponse) -> Card:
     try:
         return msgspec.json.decode(reply.body, type=Card)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

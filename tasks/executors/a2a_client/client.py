@@ -17,7 +17,7 @@ from tasks.executors.a2a_client.agents import HTTP_JSON, JSON_RPC, Agent
 from tasks.executors.base import ExecutorError, Json
 from tasks.executors.http.event_stream import NoStream, events
 from tasks.executors.http.rest import PASSING, merged_headers
-from tasks.executors.http.safe_http import Reply, fetch
+from tasks.executors.http.safe_http import HttpResponse, fetch
 
 CALL_SECONDS: Final = 60.0
 SEND_SECONDS: Final = 600.0
@@ -105,7 +105,7 @@ class Request:
     headers: Mapping[str, str]
 
 
-class Line:
+class Client:
     """Speaks to one agent, with the credentials that a task has for it.
 
     As long as somebody holds the `secrets` of these, no log and no error shows them, whatever the agent says.
@@ -142,7 +142,7 @@ class Line:
             self._result(answer.reply)  # most of them say what they have against it
             raise self._nonsense("no event stream") from None
 
-    async def _fetch(self, operation: str, params: Json, *, key: str = "") -> Reply:
+    async def _fetch(self, operation: str, params: Json, *, key: str = "") -> HttpResponse:
         request = self._request(operation, params, key)
         return await fetch(
             request.method,
@@ -186,7 +186,7 @@ class Line:
 
     # in
 
-    def _result(self, reply: Reply) -> Any:
+    def _result(self, reply: HttpResponse) -> Any:
         """What a call came to. Raises ExecutorError with what the agent has against it."""
         if reply.status_code == HTTPStatus.OK:
             return self._unwrapped(self._parsed(reply.body))

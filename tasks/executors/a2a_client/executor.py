@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Final
 
 from llmkeys.secret import Secret
 from tasks.executors.a2a_client.agents import Agents
-from tasks.executors.a2a_client.client import Line
-from tasks.executors.a2a_client.progress import AUTH_REQUIRED, COMPLETED, FAILED, REJECTED, Progress, news_of
+from tasks.executors.a2a_client.client import Client
+from tasks.executors.a2a_client.progress import AUTH_REQUIRED, COMPLETED, FAILED, REJECTED, Progress, progress_of
 from tasks.executors.base import Context, Executor, ExecutorError, Json, Parked, Stopped
 from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
 from tasks.rules.templates import NoValue, fill
@@ -89,7 +89,7 @@ class A2a(Executor):
     async def execute(self, inputs: Json, context: Context) -> Json:
         parts = _parts(inputs)
         known_id = context.reply.memo["task_id"] if context.reply else None
-        errand = Errand(await self._line(inputs), context, task_id=known_id)
+        errand = RemoteTask(await self._line(inputs), context, task_id=known_id)
         try:
             await (errand.begin(inputs, parts) if context.reply is None else errand.go_on())
             if inputs.get("wait", True):
@@ -101,19 +101,19 @@ class A2a(Executor):
         return errand.outcome() if inputs.get("wait", True) else errand.progress.result()
 
     async def call_off(self, inputs: Json, context: Context, *, memo: Any) -> Json:
-        return await Errand(await self._line(inputs), context, task_id=memo["task_id"]).call_off()
+        return await RemoteTask(await self._line(inputs), context, task_id=memo["task_id"]).call_off()
 
-    async def _line(self, inputs: Json) -> Line:
+    async def _line(self, inputs: Json) -> Client:
         credentials = merged_headers({}, inputs.get("headers", {}), auth_headers(inputs.get("auth", {})))
         secrets = [Secret(text) for text in _secrets(inputs, credentials)]
         agent = await self._agents.find(inputs["agent_url"], credentials=credentials)
-        return Line(agent, credentials=credentials, secrets=secrets)
+        return Client(agent, credentials=credentials, secrets=secrets)
 
 
-class Errand:
+class RemoteTask:
     """What one agent does for one task of ours. `task_id` is the agent's, where it is known from before."""
 
-    def __init__(self, line: Line, context: Context, *, task_id: str | None) -> None:
+    def __init__(self, line: Client, context: Context, *, task_id: str | None) -> None:
         self.progress = Progress()
         self._known_id = task_id
         self._line = line
@@ -214,7 +214,7 @@ class Errand:
 
     def _take(self, response: Json) -> None:
         self.progress.take(response)
-        fraction, text = news_of(response)
+        fraction, text = progress_of(response)
         if fraction is not None:
             self._context.report(fraction, text)
         elif text and not self.progress.is_settled:

@@ -99,7 +99,7 @@ def _texts(parts: list[Json]) -> Iterator[str]:
             yield part["text"]
 
 
-def news_of(response: Json) -> tuple[float | None, str]:
+def progress_of(response: Json) -> tuple[float | None, str]:
     """How far the task is, 0..1, if the agent says so, and what it says in a line; empty when nothing."""
     if artifact_update := response.get("artifactUpdate"):
         artifact = artifact_update["artifact"]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 
 from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
-from tasks.executors.crewai.crew_spec import Works, parse_works
+from tasks.executors.crewai.crew_spec import CrewSpec, parse_works
 from tasks.executors.crewai.executor import RESULT
 from tasks.executors.crewai.running import Crew
 
@@ -44,7 +44,7 @@ class BatchCrewAi(Executor):
         return {name: job.result() for name, job in jobs.items()}
 
 
-def _parsed(params: Mapping[str, Any], *, name: str, inputs: Json | None) -> Mapping[str, Works]:
+def _parsed(params: Mapping[str, Any], *, name: str, inputs: Json | None) -> Mapping[str, CrewSpec]:
     """The works of each crew. Raises ExecutorError."""
     works = params.get("works")
     if not isinstance(works, dict) or not works:

@@ -47,7 +47,7 @@ class TaskWork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Works:
+class CrewSpec:
     """A crew: its agents, and its tasks in the order in which they are done."""
 
     agents: tuple[AgentWork, ...]
@@ -62,7 +62,7 @@ class Works:
 
 def parse_works(
     raw: object, *, name: str, inputs: Json | None, tools: Collection[str], place: str = "params.works"
-) -> Works:
+) -> CrewSpec:
     """Check works and fill their templates with the inputs; without inputs, which are not known before the run, leave them as they are.
 
     `name` is the task's, `tools` are those that the operator offers.
@@ -80,7 +80,7 @@ def parse_works(
     for key, value in works.mapping("tasks"):
         fields = _Fields(value, f"{place}.tasks.{key}", known=TASK_FIELDS, inputs=inputs)
         tasks.append(_task(key, fields, agents, tasks, tools))
-    return Works(agents=tuple(agents), tasks=tuple(tasks) or _tasks_of(agents, name, inputs))
+    return CrewSpec(agents=tuple(agents), tasks=tuple(tasks) or _tasks_of(agents, name, inputs))
 
 
 def _agent(name: str, fields: "_Fields", tools: Collection[str]) -> AgentWork:

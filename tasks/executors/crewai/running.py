@@ -14,11 +14,11 @@ from typing import Any, Final
 from django.conf import settings
 
 from tasks.executors.base import Context, ExecutorError, Json, Stopped
-from tasks.executors.crewai.crew_spec import Works
+from tasks.executors.crewai.crew_spec import CrewSpec
 from tasks.executors.llm.client import ask, check
 from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.loading import load
-from tasks.executors.llm.prompt import Answer, Prompt, api_base_for, model_for
+from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
 from tasks.executors.threads import on_a_thread
 from tasks.rules.token_usage import added
 
@@ -47,7 +47,7 @@ class Output:
 class Crew:
     """One crew and what it has done so far. Make it, and await `run`, on the event loop."""
 
-    def __init__(self, works: Works, context: Context, *, label: str = "", on_step: Callable[[str], None]) -> None:
+    def __init__(self, works: CrewSpec, context: Context, *, label: str = "", on_step: Callable[[str], None]) -> None:
         """`label` comes before what is logged. `on_step` is told the name of each task when it is done.
 
         Raises ExecutorError when an agent has no model.
@@ -99,7 +99,7 @@ class Crew:
 
     # What the crew calls from its threads
 
-    def ask(self, *, model: str, messages: Sequence[Json], options: Json) -> Answer:
+    def ask(self, *, model: str, messages: Sequence[Json], options: Json) -> Completion:
         """Raises CrewOver."""
         if self._is_over:
             raise CrewOver
@@ -121,7 +121,7 @@ class Crew:
         if not self._is_over:  # a tool that could not be interrupted may end when its task has long ended
             self._on_step(output.name)
 
-    async def _ask(self, prompt: Prompt) -> Answer:
+    async def _ask(self, prompt: Prompt) -> Completion:
         """Ask again where the provider only wants patience: what the crew has done already would be lost."""
         question = asyncio.current_task()
         assert question is not None  # noqa: S101  (this is a coroutine of a task)
@@ -140,7 +140,7 @@ class Crew:
         finally:
             self._questions.discard(question)
 
-    async def _ask_once(self, prompt: Prompt) -> Answer:
+    async def _ask_once(self, prompt: Prompt) -> Completion:
         with Lines(self._context.log) as lines:
             answer = await ask(prompt, heard=lines.add, spent=self._spent)
         if tools := [call["function"]["name"] for call in answer.tool_calls]:

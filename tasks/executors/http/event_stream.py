@@ -10,7 +10,7 @@ from tasks.executors.base import ExecutorError
 from tasks.executors.http.safe_http import (
     CONNECT_TIMEOUT_SECONDS,
     MAX_BODY_BYTES,
-    Reply,
+    HttpResponse,
     checked_headers,
     failure,
     guarded_client,
@@ -27,7 +27,7 @@ SILENCE_SECONDS: Final = 300.0
 class NoStream(Exception):
     """The answer is something else: `reply` is all of it."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: HttpResponse) -> None:
         super().__init__(f"{reply.status_code}, and no {MEDIA_TYPE}")
         self.reply = reply
 
@@ -60,9 +60,9 @@ def _is_event_stream(response: httpx.Response) -> bool:
     return content_type.strip().lower() == MEDIA_TYPE
 
 
-async def _whole(response: httpx.Response, what: str) -> Reply:
+async def _whole(response: httpx.Response, what: str) -> HttpResponse:
     body = await read_body(response, what, MAX_BODY_BYTES)
-    return Reply(
+    return HttpResponse(
         url=str(response.url),
         status_code=response.status_code,
         headers=response.headers,

@@ -10,7 +10,7 @@ import httpx
 import orjson
 
 from tasks.executors.base import Context, Executor, ExecutorError, Json
-from tasks.executors.http.safe_http import Reply, fetch
+from tasks.executors.http.safe_http import HttpResponse, fetch
 
 #: The other side asks for patience with these two; after the others of `PASSING` a repeat may simply succeed.
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -150,7 +150,7 @@ def merged_headers(defaults: Mapping[str, str], given: Mapping[str, str], auth: 
     return {**{name: value for name, value in defaults.items() if name.lower() not in given_names}, **given, **auth}
 
 
-def _check_status(what: str, reply: Reply, expected: int | list[int]) -> None:
+def _check_status(what: str, reply: HttpResponse, expected: int | list[int]) -> None:
     """Raises ExecutorError for a status that is neither 2xx nor expected."""
     status = reply.status_code
     if 200 <= status < 300 or status in (expected if isinstance(expected, list) else [expected]):
@@ -165,7 +165,7 @@ def _check_status(what: str, reply: Reply, expected: int | list[int]) -> None:
     )
 
 
-def _result(what: str, reply: Reply) -> Json:
+def _result(what: str, reply: HttpResponse) -> Json:
     result: Json = {
         "status_code": reply.status_code,
         "headers": dict(reply.headers),
@@ -177,7 +177,7 @@ def _result(what: str, reply: Reply) -> Json:
     return {**result, "body": _text(reply)}
 
 
-def _is_json(reply: Reply) -> bool:
+def _is_json(reply: HttpResponse) -> bool:
     content_type = str(reply.headers.get("content-type", "")).partition(";")[0].strip().lower()
     return content_type == "application/json" or content_type.endswith("+json")
 
@@ -189,7 +189,7 @@ def _parsed(what: str, body: bytes) -> Any:
         raise ExecutorError(f"{what}: the answer says that it is JSON, but it cannot be parsed as such.") from None
 
 
-def _text(reply: Reply) -> str:
+def _text(reply: HttpResponse) -> str:
     """Raises nothing: an unknown or missing charset is read as UTF-8, and what does not decode is replaced."""
     response = httpx.Response(200, content=reply.body, headers={"Content-Type": reply.headers.get("content-type", "")})
     return response.text

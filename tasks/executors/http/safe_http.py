@@ -85,7 +85,7 @@ def egress_of_tasks() -> Egress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class HttpResponse:
     """An HTTP response, read to its end; the body is decompressed."""
 
     url: str
@@ -124,7 +124,7 @@ async def fetch(
     verify: bool = True,
     egress: Egress | None = None,
     called: str | None = None,
-) -> Reply:
+) -> HttpResponse:
     """Send one request and read the whole answer, whatever its status, within `timeout_seconds` in all.
 
     Follows no redirect. `params` are added to the query of `url`. With `max_body_bytes` None the body is not read. Without
@@ -149,7 +149,7 @@ async def fetch(
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         # From None: the text of these errors may hold what was sent, and an engine may log the chain.
         raise failure(what, error) from None
-    return Reply(
+    return HttpResponse(
         url=str(response.url),
         status_code=response.status_code,
         headers=response.headers,

@@ -6,18 +6,18 @@ from typing import Final
 from tasks.executors.base import Json
 from tasks.executors.llm import demo
 from tasks.executors.llm.loading import load
-from tasks.executors.llm.prompt import Answer, Prompt
+from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.telemetry import tracing
 
 #: OpenTelemetry's names of what a call used, and ours.
 USAGE: Final = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
 
 
-def nobody(text: str) -> None:
+def ignore(text: str) -> None:
     """For `heard`, where nobody listens."""
 
 
-async def ask(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None] = nobody) -> Answer:
+async def ask(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None] = ignore) -> Completion:
     """Ask, and tell each part of the answer as it comes. `spent` is told the usage, also when the call is broken off.
 
     Cancelled, it ends the request within two seconds and raises Stopped with what came so far. Raises ExecutorError.
@@ -33,7 +33,7 @@ async def ask(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[
         if demo.is_demo(prompt.model):
             return await demo.answer(prompt, spent=counted, heard=heard)
         by_litellm = await load("tasks.executors.llm.litellm_calls.ask")
-        answer: Answer = await by_litellm(prompt, spent=counted, heard=heard)
+        answer: Completion = await by_litellm(prompt, spent=counted, heard=heard)
         return answer
 
 

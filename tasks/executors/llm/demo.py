@@ -11,7 +11,7 @@ import orjson
 from django.conf import settings
 
 from tasks.executors.base import ExecutorError, Json, Stopped
-from tasks.executors.llm.prompt import TREE_WANTED, Answer, Prompt
+from tasks.executors.llm.prompt import TREE_WANTED, Completion, Prompt
 from tasks.telemetry import metrics
 
 PREFIX: Final = "demo/"
@@ -32,7 +32,7 @@ def check() -> None:
         )
 
 
-async def answer(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Answer:
+async def answer(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
     """Cancelled, it raises Stopped with the words so far. Raises ExecutorError where the operator wants no demo."""
     check()
     words: list[str] = []
@@ -50,10 +50,10 @@ async def answer(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callab
     return _said(prompt, words)
 
 
-def _said(prompt: Prompt, words: list[str]) -> Answer:
+def _said(prompt: Prompt, words: list[str]) -> Completion:
     asked = sum(len(_content(message).split()) for message in prompt.messages)
     counts = {"prompt_tokens": asked, "completion_tokens": len(words), "total_tokens": asked + len(words)}
-    return Answer(content=" ".join(words), model=prompt.model, usage={**counts, "cost_usd": 0.0})
+    return Completion(content=" ".join(words), model=prompt.model, usage={**counts, "cost_usd": 0.0})
 
 
 def _text(prompt: Prompt) -> str:

@@ -28,7 +28,7 @@ from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks.executors.base import ExecutorError, Json, Stopped
 from tasks.executors.http.safe_http import egress_of_tasks, guarded_client, judged_addresses, parse_url
 from tasks.executors.llm.errors import problem
-from tasks.executors.llm.prompt import Answer, Prompt
+from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.storage import pools
 from tasks.telemetry import metrics
 
@@ -53,7 +53,7 @@ OF_THE_OPERATOR: Final = frozenset(
 )
 
 
-async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[Json], None]) -> Answer:
+async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[Json], None]) -> Completion:
     """Ask, and tell each part of the answer as it comes. `spent` is told the usage however the call ends.
 
     Cancelled, it ends the request and raises Stopped with what came so far. Raises ExecutorError.
@@ -150,13 +150,13 @@ def _text_of(chunk: Any) -> str:
     return (chunk.choices[0].delta.content or "") if chunk.choices else ""
 
 
-def _answer(prompt: Prompt, chunks: list[Any]) -> Answer:
+def _answer(prompt: Prompt, chunks: list[Any]) -> Completion:
     """The chunks together. Tokens that the provider does not count are counted here."""
     whole: Any = litellm.stream_chunk_builder(chunks, messages=list(prompt.messages)) if chunks else None
     if whole is None:
-        return Answer(content=None, model=prompt.model, usage=_usage(prompt, None))
+        return Completion(content=None, model=prompt.model, usage=_usage(prompt, None))
     message = whole.choices[0].message
-    return Answer(
+    return Completion(
         content=message.content,
         model=whole.model or prompt.model,
         usage=_usage(prompt, whole),

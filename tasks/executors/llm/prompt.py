@@ -30,7 +30,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Completion:
     """`usage` is `{prompt_tokens, completion_tokens, total_tokens, cost_usd}`; the cost is None where the price is not known."""
 
     content: str | None

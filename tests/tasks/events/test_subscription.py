@@ -7,7 +7,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from tasks.events import subscription as inbox_module
-from tasks.events.subscription import Inbox
+from tasks.events.subscription import Subscription
 from tasks.models import TaskEvent
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -30,7 +30,7 @@ async def write(*rows: Json) -> None:
     )
 
 
-async def taken(inbox: Inbox, count: int) -> list[tuple[str, int]]:
+async def taken(inbox: Subscription, count: int) -> list[tuple[str, int]]:
     """The next so many events, by run and number."""
     found: list[Json] = []
     while len(found) < count:
@@ -39,14 +39,14 @@ async def taken(inbox: Inbox, count: int) -> list[tuple[str, int]]:
 
 
 async def test_what_is_put_is_taken_together_and_in_order() -> None:
-    inbox = Inbox()
+    inbox = Subscription()
     inbox.put("r", events(4, 5))
     inbox.put("s", events(1, run_id="s"))
     assert await taken(inbox, 3) == [("r", 4), ("r", 5), ("s", 1)]
 
 
 async def test_a_number_comes_once() -> None:
-    inbox = Inbox()
+    inbox = Subscription()
     inbox.put("r", events(4, 5))
     inbox.put("r", events(4, 5, 6))
     assert await taken(inbox, 3) == [("r", 4), ("r", 5), ("r", 6)]
@@ -54,7 +54,7 @@ async def test_a_number_comes_once() -> None:
 
 async def test_a_gap_is_filled_from_the_rows() -> None:
     await write(*events(1, 2, 3, 4))
-    inbox = Inbox()
+    inbox = Subscription()
     inbox.put("r", events(1))
     inbox.put("r", events(4))
     assert await taken(inbox, 4) == [("r", 1), ("r", 2), ("r", 3), ("r", 4)]
@@ -62,7 +62,7 @@ async def test_a_gap_is_filled_from_the_rows() -> None:
 
 async def test_a_follower_goes_back_as_far_as_it_wants() -> None:
     await write(*events(*range(1, 6)))
-    inbox = Inbox()
+    inbox = Subscription()
     inbox.put("r", events(4, 5))
     assert await taken(inbox, 2) == [("r", 4), ("r", 5)]
     inbox.rewind("r", after=2)
@@ -78,7 +78,7 @@ async def test_a_follower_goes_back_as_far_as_it_wants() -> None:
 
 async def test_a_long_run_is_read_in_pages_while_it_goes_on() -> None:
     await write(*events(*range(1, 1_201)))
-    inbox = Inbox()
+    inbox = Subscription()
     inbox.rewind("r", after=0)
     first = await inbox.next()
     inbox.put("r", events(1_201))
@@ -89,7 +89,7 @@ async def test_a_long_run_is_read_in_pages_while_it_goes_on() -> None:
 
 async def test_what_a_slow_follower_misses_is_not_kept_and_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inbox_module, "MAX_WAITING", 10)
-    inbox = Inbox()
+    inbox = Subscription()
     for first in range(1, 1_000, 10):
         rows = [row for run_id in "rs" for row in events(*range(first, first + 10), run_id=run_id)]
         await write(*rows)
@@ -104,7 +104,7 @@ async def test_what_a_slow_follower_misses_is_not_kept_and_not_lost(monkeypatch:
 async def test_a_follower_that_misses_too_many_runs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inbox_module, "MAX_WAITING", 0)
     monkeypatch.setattr(inbox_module, "MAX_MISSED", 2)
-    inbox = Inbox()
+    inbox = Subscription()
     for run_id in "abc":
         inbox.put(run_id, events(1, run_id=run_id))
     assert await inbox.next() == []
@@ -113,7 +113,7 @@ async def test_a_follower_that_misses_too_many_runs_is_given_up(monkeypatch: pyt
 
 async def test_what_is_not_wanted_does_not_wait() -> None:
     await write(*events(1, 2, run_id="s"))
-    inbox = Inbox()
+    inbox = Subscription()
     inbox.wants = lambda one: one["root_task_id"] == "s"
     inbox.put("r", events(1))
     inbox.put("s", events(2, run_id="s"))
@@ -123,7 +123,7 @@ async def test_what_is_not_wanted_does_not_wait() -> None:
 
 async def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inbox_module, "MAX_KNOWN", 2)
-    inbox = Inbox()
+    inbox = Subscription()
     for run_id in "abac":
         inbox.put(run_id, [event(1, run_id=run_id)])
     await taken(inbox, 3)

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django_q.models import OrmQ
 
 from tasks.queue import notify
-from tasks.queue.notify import Doorbell
+from tasks.queue.notify import Notifier
 from tasks.storage.bulk import IS_SQLITE
 from tests.servers import until
 
@@ -19,7 +19,7 @@ AT_ONCE_SECONDS = 1.0  # the waits are far longer
 
 
 @pytest.fixture
-def bell() -> Iterator[Doorbell]:
+def bell() -> Iterator[Notifier]:
     bell = notify.listen(notify.RUNS)
     yield bell
     bell.close()
@@ -28,7 +28,7 @@ def bell() -> Iterator[Doorbell]:
 def write(topic: notify.Topic = notify.RUNS) -> None:
     with transaction.atomic():
         OrmQ.objects.create(key="k", payload="p")
-        notify.ring(topic)
+        notify.send(topic)
 
 
 def meanwhile(action: Callable[[], None]) -> threading.Thread:
@@ -45,13 +45,13 @@ def meanwhile(action: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def test_it_hears_a_commit_while_it_waits_and_at_once(bell: Doorbell) -> None:
+def test_it_hears_a_commit_while_it_waits_and_at_once(bell: Notifier) -> None:
     committed_at: list[float] = []
 
     def act() -> None:
         with transaction.atomic():
             OrmQ.objects.create(key="k", payload="p")
-            notify.ring(notify.RUNS)
+            notify.send(notify.RUNS)
             time.sleep(0.05)  # the listener is waiting by now
         committed_at.append(time.monotonic())
 
@@ -62,29 +62,29 @@ def test_it_hears_a_commit_while_it_waits_and_at_once(bell: Doorbell) -> None:
     assert heard_at - committed_at[0] < AT_ONCE_SECONDS
 
 
-def test_it_hears_what_was_committed_before_it_waits_and_only_once(bell: Doorbell) -> None:
+def test_it_hears_what_was_committed_before_it_waits_and_only_once(bell: Notifier) -> None:
     meanwhile(write).join()
     assert bell.wait(5)
     assert not bell.wait(0.05)
 
 
-def test_it_does_not_hear_what_is_not_committed(bell: Doorbell) -> None:
+def test_it_does_not_hear_what_is_not_committed(bell: Notifier) -> None:
     with transaction.atomic():
         OrmQ.objects.create(key="k", payload="p")
-        notify.ring(notify.RUNS)
+        notify.send(notify.RUNS)
         assert not bell.wait(0.05)
         transaction.set_rollback(True)
     assert not bell.wait(0.05)
 
 
-def test_silence_lasts_as_long_as_asked(bell: Doorbell) -> None:
+def test_silence_lasts_as_long_as_asked(bell: Notifier) -> None:
     started_at = time.monotonic()
     assert not bell.wait(0.1)
     assert 0.1 <= time.monotonic() - started_at < 0.1 + AT_ONCE_SECONDS
     assert not bell.wait(0)
 
 
-def test_every_listener_hears(bell: Doorbell) -> None:
+def test_every_listener_hears(bell: Notifier) -> None:
     second = notify.listen(notify.RUNS)
     try:
         meanwhile(write).join()
@@ -94,7 +94,7 @@ def test_every_listener_hears(bell: Doorbell) -> None:
         second.close()
 
 
-def test_postgresql_tells_topics_apart_and_for_sqlite_each_commit_is_a_ring(bell: Doorbell) -> None:
+def test_postgresql_tells_topics_apart_and_for_sqlite_each_commit_is_a_ring(bell: Notifier) -> None:
     meanwhile(lambda: write(notify.EVENTS)).join()
     assert bell.wait(0.05) is IS_SQLITE
 

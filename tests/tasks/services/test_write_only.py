@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tasks.models import Task
-from tasks.services.write_only import covered, for_pages
+from tasks.services.write_only import for_pages, masked
 
 SECRET = {"type": "string", "writeOnly": True}
 
@@ -26,7 +26,7 @@ SECRET = {"type": "string", "writeOnly": True}
     ],
 )
 def test_what_is_write_only_is_covered(schema: Any, value: Any, shown: Any) -> None:
-    assert covered(value, schema) == shown
+    assert masked(value, schema) == shown
 
 
 def test_the_executor_and_the_task_say_what_is_secret() -> None:

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
-from tasks.worker.fair_semaphore import Slots
+from tasks.worker.fair_semaphore import FairSemaphore
 
 
 async def order_of(waiting: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     """The order in which (user, priority) that came in this order get the one slot."""
-    slots, served = Slots(1), []
+    slots, served = FairSemaphore(1), []
 
     async def work(user_id: str, priority: int) -> None:
         async with slots.take(user_id, priority):
@@ -34,7 +34,7 @@ async def test_users_take_turns_and_no_priority_puts_one_of_them_before_another(
 
 
 async def test_who_leaves_the_row_takes_no_turn_and_no_slot() -> None:
-    slots, served = Slots(1), []
+    slots, served = FairSemaphore(1), []
 
     async def work(user_id: str) -> None:
         async with slots.take(user_id, 2):

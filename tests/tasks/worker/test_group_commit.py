@@ -16,11 +16,11 @@ from tasks.queue import leases
 from tasks.queue.leases import Claim
 from tasks.rules.exceptions import LeaseLost
 from tasks.services import trees
-from tasks.worker.group_commit import Change, Journal, Kind
+from tasks.worker.group_commit import Change, GroupCommit, Kind
 from tests.workers import Json
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
-Scenario = Callable[[Journal], Awaitable[Any]]
+Scenario = Callable[[GroupCommit], Awaitable[Any]]
 NOW = "2026-01-01 00:00:00"
 REFUSED_BY_ANY_DATABASE = None
 """As a status: the column takes no null."""
@@ -65,7 +65,7 @@ def close(claim: Claim) -> Change:
 
 def with_journal(scenario: Scenario) -> Any:
     async def play() -> Any:
-        return await scenario(Journal(asyncio.get_running_loop()))
+        return await scenario(GroupCommit(asyncio.get_running_loop()))
 
     return asyncio.run(play())
 
@@ -73,7 +73,7 @@ def with_journal(scenario: Scenario) -> Any:
 def all_together(*changes: Change) -> Scenario:
     """Commit them in one go, and return what became of each."""
 
-    async def scenario(journal: Journal) -> list[BaseException | None]:
+    async def scenario(journal: GroupCommit) -> list[BaseException | None]:
         blocked = threading.Event()
         blocker = asyncio.ensure_future(journal.call(blocked.wait))  # so that they queue up behind it
         await asyncio.sleep(0)
@@ -106,7 +106,7 @@ def test_status_result_and_event_are_written_together_in_the_order_of_the_steps(
 def test_what_is_put_is_written_before_what_is_committed_later() -> None:
     claim = claimed()
 
-    async def scenario(journal: Journal) -> None:
+    async def scenario(journal: GroupCommit) -> None:
         for number in range(100):
             journal.put(log(claim, f"line {number}"))
         await journal.commit(finish(claim, "t0"))
@@ -180,7 +180,7 @@ def test_two_writers_number_the_events_of_one_run_densely() -> None:
     claim = claimed()
 
     def write(who: int) -> None:
-        async def scenario(journal: Journal) -> None:
+        async def scenario(journal: GroupCommit) -> None:
             for number in range(60):
                 await journal.commit(log(claim, f"{who} {number}"))
 
@@ -204,7 +204,7 @@ def test_other_work_takes_its_turn_and_its_errors_come_back() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT * FROM nowhere")
 
-    async def scenario(journal: Journal) -> int:
+    async def scenario(journal: GroupCommit) -> int:
         journal.put(log(claim, "before"))
         with pytest.raises(DatabaseError):
             await journal.call(wrong)
@@ -216,7 +216,7 @@ def test_other_work_takes_its_turn_and_its_errors_come_back() -> None:
 def test_who_stops_waiting_takes_nothing_back() -> None:
     claim = claimed()
 
-    async def scenario(journal: Journal) -> None:
+    async def scenario(journal: GroupCommit) -> None:
         commit = asyncio.ensure_future(journal.commit(finish(claim, "t0")))
         await asyncio.sleep(0)
         commit.cancel()

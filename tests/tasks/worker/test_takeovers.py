@@ -28,7 +28,7 @@ def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage
 
 def expire_leases() -> None:
     Run.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
-    notify.ring(notify.RUNS)
+    notify.send(notify.RUNS)
 
 
 def test_a_worker_that_slept_too_long_may_take_its_own_run_again(

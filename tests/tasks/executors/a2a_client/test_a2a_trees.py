@@ -16,7 +16,7 @@ from tasks.executors.a2a_client.executor import A2a
 from tasks.executors.base import Context
 from tasks.ids import new_id
 from tasks.models import Run
-from tasks.queue.leases import PARKED
+from tasks.queue.leases import SUSPENDED
 from tasks.services import trees
 from tasks.services.cancels import ask, cancel_tasks
 from tasks.services.questions import answer, open_questions
@@ -102,7 +102,7 @@ def test_the_card_of_a_server_is_found_by_its_address(worker: WorkerThread, othe
 def test_what_the_other_asks_is_asked_here(worker: WorkerThread, other: Server) -> None:
     data = {"skill": "approval_executor", "inputs": {"question": "Publish it?", "options": ["yes", "no"]}}
     run = _start(worker, errand(other.url, data=data))
-    assert (run.lease_owner, run.finished_at) == (PARKED, None)
+    assert (run.lease_owner, run.finished_at) == (SUSPENDED, None)
     (question,) = open_questions(LOCAL)
     assert (question.text, question.options) == ("aipartnerupflow: Publish it?", ["yes", "no"])
     answer(caller=LOCAL, task_id="errand", answer="no")
@@ -137,7 +137,7 @@ def test_cancelling_here_cancels_there(worker: WorkerThread, other: Server) -> N
 def test_cancelling_what_waits_here_cancels_it_there(worker: WorkerThread, other: Server) -> None:
     data = {"skill": "approval_executor", "inputs": {"question": "Publish it?"}}
     run = _start(worker, errand(other.url, data=data))
-    assert run.lease_owner == PARKED
+    assert run.lease_owner == SUSPENDED
     ask(caller=LOCAL, task_ids=["errand"], force=False, message="Never mind")
     worker.work()
     task = result_of(run).tasks["errand"]

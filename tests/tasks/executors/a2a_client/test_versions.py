@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.executors.a2a_client.progress import Progress, news_of
+from tasks.executors.a2a_client.progress import Progress, progress_of
 from tasks.executors.a2a_client.versions import response_of, task_of
 from tests.tasks.executors.a2a_client.agents import Json, artifact, status, task
 
@@ -90,4 +90,4 @@ def test_what_an_agent_tells_adds_up(responses: list[Json], text: str) -> None:
     ],
 )
 def test_news_are_a_fraction_and_a_line(response: Json, news: Any) -> None:
-    assert news_of(response) == news
+    assert progress_of(response) == news

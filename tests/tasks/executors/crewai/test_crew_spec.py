@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tasks.executors.base import ExecutorError
-from tasks.executors.crewai.crew_spec import Works, parse_works
+from tasks.executors.crewai.crew_spec import CrewSpec, parse_works
 
 Json = dict[str, Any]
 GUIDE = {"agents": {"researcher": {"role": "Research Analyst", "llm": "openai/gpt-4"}}}
@@ -13,7 +13,7 @@ AGENTS: Json = {"r": {"role": "Reader"}, "w": {"role": "Writer"}}
 LOOK: Json = {"description": "Look up {topic}", "agent": "r"}
 
 
-def parse(works: object, **inputs: Any) -> Works:
+def parse(works: object, **inputs: Any) -> CrewSpec:
     return parse_works(works, name="CrewAI Task", inputs=inputs, tools={"search": "x.y"})
 
 
