@@ -65,7 +65,7 @@ class TaskRunner:
             return cancelled(why, stopped=stopped, max_bytes=settings.APFLOW.limits.result_bytes)
         if asked is not None and asked.is_expired:
             await self._call_off(task, asked)
-            return failed(f"Nobody answered in time: {asked.text}")
+            return failed(f"Not answered in time: {asked.text}")
         if asked is not None and asked.reply is None:
             return None
         try:
@@ -84,7 +84,7 @@ class TaskRunner:
 
     async def _outcome(self, task: LoadedTask) -> Outcome:
         if self._claim.losses >= MAX_LOSSES:
-            return failed(f"Poison: its run lost {self._claim.losses} workers. Look for crashes in the workers' log.")
+            return failed(f"Poison: the run lost {self._claim.losses} workers. Check the worker logs for crashes.")
         if task.executor_id is None:
             return await self._gather(task)
         try:
@@ -107,7 +107,7 @@ class TaskRunner:
         is_interrupted = task.status == Status.IN_PROGRESS and not is_resumed
         if is_interrupted and not executor.idempotent and task.attempt >= retry.max_attempts:
             return failed(
-                "Interrupted: its worker died while it ran, and it may not be safe to repeat. Execute it again if it is."
+                "Interrupted: the worker died during the task, and repeating it may not be safe. Execute it again if it is safe."
             )
         while True:
             outcome = await self._attempt(task, executor, is_resumed=is_resumed)
