@@ -133,12 +133,10 @@ class Server:
         for process in self.processes():
             process.terminate()
 
-    def stop(self) -> float:
-        """SIGTERM. Returns the seconds until the last process was gone."""
-        started = time.monotonic()
+    def stop(self) -> None:
+        """Send SIGTERM, and wait until the last process has ended."""
         self.process.terminate()
         self.assert_gone(within_seconds=STOP_SECONDS)
-        return time.monotonic() - started
 
     def assert_gone(self, *, within_seconds: float) -> None:
         """Raises AssertionError when a process of the server is left after the time."""

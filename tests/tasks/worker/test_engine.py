@@ -219,8 +219,8 @@ def test_an_executor_that_ends_the_process_has_failed_alone(worker: WorkerThread
 
 def test_a_timeout_stops_the_work(run: RunTree, tmp_path: Path) -> None:
     effects = tmp_path / "effects"
-    ran = run([step("a", inputs={"seconds": 30, "effects": str(effects)}, params={"timeout_seconds": 0.2})])
-    assert ran.tasks["a"].error == "Timed out after 0.2 s (params.timeout_seconds)."
+    ran = run([step("a", inputs={"seconds": 30, "effects": str(effects)}, params={"timeout_seconds": 1})])
+    assert ran.tasks["a"].error == "Timed out after 1 s (params.timeout_seconds)."
     assert effects.read_text() == "start a\ncancel a\n"
 
 
@@ -232,7 +232,7 @@ def test_a_question_waits_no_longer_than_its_task_may_take(worker: WorkerThread,
     worker.work()
     question = Question.objects.get()
     assert question.expires_at is not None
-    assert seconds - 10 < (question.expires_at - question.asked_at).total_seconds() < seconds + 5
+    assert seconds - 25 < (question.expires_at - question.asked_at).total_seconds() < seconds + 5
 
 
 def test_a_timeout_ends_the_wait_for_an_answer(run: RunTree) -> None:
