@@ -36,7 +36,7 @@ MODULES: Final = {
     "line_count": text(WRITE_AN_EXECUTOR, "Grow it", "python"),
     "reports": text(A2A, "Say what messages mean", "python"),
     "my_report": """
-from tasks.executors.base import Context, Executor, Json
+from aipartnerupflow.executors import Context, Executor, Json
 
 class MyReport(Executor):
     id = "my_report"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json, Parked, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Stopped
 
 #: Results that no database could store, by the name that asks for them.
 ODD_RESULTS: dict[str, Any] = {"nan": {"x": [math.nan]}, "nul": ["a\0b"], "set": {1, 2}, "huge": "x" * (2**20 + 1)}

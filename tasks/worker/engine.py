@@ -14,8 +14,9 @@ import orjson
 from django.conf import settings
 from structlog.contextvars import bind_contextvars
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Reply, Stopped
 from tasks.executors import get_executor
-from tasks.executors.base import Context, Executor, ExecutorError, Parked, Reply, Stopped
+from tasks.executors.http import fetch
 from tasks.queue.leases import MAX_LOSSES, Claim
 from tasks.queue.suspension import suspend
 from tasks.rules.exceptions import ExecutorNotFound
@@ -343,6 +344,7 @@ class TreeRun:
             is_forced=partial(self._is_forced, task.id),
             is_given_up=lambda: self._is_given_up,
             spent=partial(_spend, task),
+            fetch=fetch,
         )
 
 

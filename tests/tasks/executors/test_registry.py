@@ -14,8 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 from jsonschema import Draft202012Validator
 from pytest_django import Settings
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError
 from tasks.executors import EXECUTORS, NEEDS, describe, disabled_executors, executor_ids, get_executor
-from tasks.executors.base import Context, Executor, ExecutorError
 from tasks.executors.plugins import EXTRAS
 from tasks.rules.exceptions import ExecutorNotFound
 from tests.tasks.executors.conftest import InstallModule
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 HOW_TO = ROOT / "docs/how-to/write-an-executor.md"
 
 MINIMAL = """
-    from tasks.executors.base import Executor
+    from aipartnerupflow.executors import Executor
 
     class Minimal(Executor):
         id = "{id}"
@@ -113,7 +113,7 @@ def test_imported_executors_and_unfinished_base_classes_are_not_registered(insta
     install_module(
         "my_executors",
         """
-        from tasks.executors.base import Executor
+        from aipartnerupflow.executors import Executor
         from tasks.executors.echo import Echo
 
         class Base(Executor):
@@ -181,7 +181,7 @@ def test_two_plug_ins_with_one_id_are_both_named(install_module: InstallModule) 
 
 def test_two_functions_with_one_name_are_both_named(install_module: InstallModule) -> None:
     source = """
-        from tasks.executors.plugins import python_function
+        from aipartnerupflow.executors import python_function
 
         @python_function
         def add(a, b):

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
-from tasks.executors.base import Context, Executor
+from aipartnerupflow.executors import Context, Executor
 from tasks.models import Question, Run, Task
 from tasks.services import trees
 from tasks.services.copies import copy_tree
