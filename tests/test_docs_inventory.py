@@ -154,6 +154,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Only a function?", "python", REGISTRY),
         ("Only a function?", "json", TASKS),
         ("Grow it", "python", REGISTRY),
+        ("HTTP", "python", REGISTRY),
         ("Test it", "python", REGISTRY),
     ],
     "docs/quickstart.md": [

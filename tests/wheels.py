@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -89,8 +89,8 @@ def serving_by(command: list[str], *, data_dir: Path, working_dir: Path, variabl
             server.kill()
 
 
-def run_tree(url: str, *tasks: dict[str, object]) -> dict[str, object]:
+def run_tree(url: str, *tasks: Mapping[str, object]) -> dict[str, object]:
     """Run the tasks on the server, and return the root when the run is over."""
-    call = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"tasks": list(tasks), "wait": True}}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"tasks": tasks, "wait": True}}
     root: dict[str, object] = httpx.post(f"{url}/tasks", json=call, timeout=40).json()["result"]["task"]
     return root

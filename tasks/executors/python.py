@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Final
 from django.db import connections
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, on_a_thread
-from tasks.executors.plugins import Function, plugins
+from aipartnerupflow.executors.functions import Function
+from tasks.executors.plugins import plugins
 
 MOST_LEFT: Final = 100
 """So many functions may still run, in one worker process, after their tasks timed out or were cancelled."""
