@@ -82,6 +82,18 @@ class Asking(Executor):
         return memo
 
 
+class Fetching(Executor):
+    """Sends a request through its context."""
+
+    id = "fetching_executor"
+    name = "Fetching"
+    description = "Gets a URL."
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        response = await context.fetch("GET", inputs["url"], timeout_seconds=5)
+        return {"status_code": response.status_code}
+
+
 async def _wait(inputs: Json, context: Context) -> None:
     while _is_shut_out(inputs):  # noqa: ASYNC110  (nobody rings for a file)
         await asyncio.sleep(0.01)

@@ -13,9 +13,12 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from aipartnerupflow import taken_name
-from aipartnerupflow.executors import Executor, Json
+from aipartnerupflow.executors import Executor, Json, python_function
 from aipartnerupflow.executors.functions import Function, is_python_function
 from tasks.rules.schema import fault
+
+#: The registry's, and `python_function` for plug-ins that are installed already and import it from here.
+__all__ = ["ENTRY_POINT_GROUP", "EXTRAS", "Plugins", "plugins", "python_function"]
 
 #: Each extra of ours, and the module whose presence shows that it is installed.
 EXTRAS: Mapping[str, str] = MappingProxyType({"llm": "litellm", "crewai": "crewai"})
