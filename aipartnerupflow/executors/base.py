@@ -123,7 +123,7 @@ class Context:
     """While cancelled: whether to kill at once instead of asking first."""
     is_given_up: Callable[[], bool] = _never
     """While cancelled: whether only this worker stops, and another one will run the task again. Work of the task elsewhere that
-    is found again by its `idempotency_key` may go on."""
+    is found again by its `idempotency_key` may continue."""
     spent: Callable[[Json], None] = _uncounted
     """Add the usage of one call of a language model, `{prompt_tokens, completion_tokens, total_tokens, cost_usd}`, to the task's
     `token_usage`, which is stored however the task ends. Returns at once; call it on the event loop."""
@@ -177,7 +177,7 @@ class Executor(ABC):
 
         It is called when the task was cancelled, or when the question expired. `inputs` are those of `execute`, and `memo` is the
         question's. Returns what there is so far, which becomes a cancelled task's result; None for nothing. Raises ExecutorError
-        when the work elsewhere may go on. It may be called again when a worker dies meanwhile.
+        when the work elsewhere may continue. It may be called again when a worker dies meanwhile.
         """
         return None
 
