@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -17,8 +18,9 @@ from tests.servers import ROOT, free_port, until
 
 OURS: Final = ("AIPARTNERUPFLOW_", "APFLOW_", "DJANGO_", "PYTHONPATH")
 RUNTIME: Final = ROOT / "requirements/base.txt"
-TOOLS: Final = ("mypy", "pytest", "pytest-timeout")
-"""What an author of plug-ins has beside the wheel."""
+TOOLS: Final = ("mypy", "pytest")
+"""What an author of plug-ins has beside the wheel, in the versions that `DEVELOPMENT` locks."""
+DEVELOPMENT: Final = ROOT / "requirements/dev.txt"
 START_SECONDS: Final = 60
 STOP_SECONDS: Final = 40
 
@@ -38,8 +40,9 @@ def build_wheel(project: Path, folder: Path) -> Path:
 
 def author_packages() -> Path:
     """The site-packages with the wheel's dependencies, as they are locked, and the tools of an author; made once for each lock."""
-    lock = hashlib.sha256(RUNTIME.read_bytes() + " ".join(TOOLS).encode()).hexdigest()[:12]
-    python = python_with(f"plugin-author-{lock}", "--requirement", str(RUNTIME), *TOOLS)
+    tools = re.findall(rf"^((?:{'|'.join(TOOLS)})==\S+)", DEVELOPMENT.read_text(), re.MULTILINE)
+    digest = hashlib.sha256(" ".join([RUNTIME.read_text(), *tools]).encode()).hexdigest()[:12]
+    python = python_with(f"plugin-author-{digest}", "--requirement", str(RUNTIME), *tools)
     return site_packages(python.parents[1])
 
 

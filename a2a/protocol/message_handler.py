@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 
 from a2a.protocol.errors import ContentTypeNotSupported
 from aipartnerupflow import taken_name
-from aipartnerupflow.a2a import Ask, AskForKey, Decision, Incoming, Json, Reject, Reply, RunStored, RunTree
+from aipartnerupflow.a2a import Ask, AskForKey, Decision, Default, Incoming, Json, Reject, Reply, RunStored, RunTree
 from tasks.executors import describe, executor_ids
 from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
 from tasks.rules.strict_json import decode
@@ -38,6 +38,12 @@ HELP: Final = (
     '"inputs": {"say": "hello"}}]} is a new tree, {"task_id": "…"} a stored one, and {"skill": "echo_executor", '
     '"inputs": {…}} a single skill. The agent card names the skills.'
 )
+
+
+def meaning_of(incoming: Incoming) -> Meaning:
+    """Return what the message handler decides. Raises what the handler raises, and what `message_handler` does."""
+    decision = message_handler()(incoming)
+    return decide(decision.incoming or incoming) if isinstance(decision, Default) else decision
 
 
 def message_handler() -> Callable[[Incoming], Decision]:

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from a2a.models import Message
 from a2a.protocol.credentials import with_key
 from a2a.protocol.errors import TaskNotCancelable, UnsupportedOperation
-from a2a.protocol.message_handler import Meaning, decide, message_handler, readable
+from a2a.protocol.message_handler import Meaning, meaning_of, readable
 from a2a.protocol.params import Message as GivenMessage
 from a2a.protocol.params import SendMessage
 from a2a.protocol.push import add_config
@@ -21,7 +21,7 @@ from a2a.protocol.queries import find_run, message_of, task_of
 from a2a.protocol.request_context import RequestContext
 from a2a.protocol.serialize import Json, agent_message
 from accounts.callers import Caller
-from aipartnerupflow.a2a import Ask, AskForKey, Default, Incoming, Reject, Reply, RunStored, RunTree
+from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunStored, RunTree
 from tasks.ids import new_id
 from tasks.models import Question, Run, TaskEvent
 from tasks.rules.exceptions import InvalidParams, TasksError
@@ -153,10 +153,7 @@ def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) ->
     is_about_key = waiting is not None and waiting.lease_owner == HOLDERS[CREDENTIALS]
     if waiting is not None and is_about_key and not any("data" in part for part in incoming.message["parts"]):
         incoming = replace(incoming, message=_request_of(waiting))
-    decision = message_handler()(incoming)
-    if isinstance(decision, Default):
-        decision = decide(decision.incoming or incoming)
-    return with_key(decision, user_id=asked.caller.user_id, sent=asked.llm_key)
+    return with_key(meaning_of(incoming), user_id=asked.caller.user_id, sent=asked.llm_key)
 
 
 def _request_of(run: Run) -> Json:

@@ -72,7 +72,7 @@ class Reply:
     answer: Any
     """One of the question's options or, without options, any JSON value except null."""
     by: str
-    """The user id of who answered."""
+    """The user id of the person who answered; `USER (by link)` if a link of that user was used."""
     comment: str | None = None
     memo: Any = None
     """The `memo` of the question."""

@@ -17,7 +17,7 @@ class HttpResponse:
     """The URL that was requested, with its query."""
     status_code: int
     headers: Mapping[str, str]
-    """From the server, names are found in any case; a mapping that a test passes is as it is."""
+    """Names are case-insensitive, except in a mapping that a test passes."""
     body: bytes
     """The decompressed body."""
     elapsed_ms: float
