@@ -12,9 +12,10 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from msgspec import json
 
+from a2a.core.conditions import schema_of
 from a2a.core.errors import RULES
 from a2a.core.mapping import Json
-from a2a.core.parsing import Text
+from a2a.core.parsing import Params, Text
 from a2a.core.version import software_version
 from a2a.methods import method_named, responses
 from a2a.methods.dispatch import REST
@@ -101,12 +102,17 @@ def _request_body(operation: Operation) -> Json:
 def _object(operation: Operation) -> Json:
     properties = _properties(operation)
     parts = {name: properties[name] for name in operation.body}
-    return {"type": "object", "properties": parts, "additionalProperties": False, **operation.rules}
+    conditions = schema_of(_kind(operation).CONDITIONS, among=parts)
+    return {"type": "object", "properties": parts, "additionalProperties": False, **operation.rules, **conditions}
+
+
+def _kind(operation: Operation) -> type[Params]:
+    return method_named(operation.method, REST.methods).params
 
 
 def _properties(operation: Operation) -> Json:
     """The schemas of the method's parameters. Of one that a rule for tasks checks, the schema is that of the task's field."""
-    kind = method_named(operation.method, REST.methods).params
+    kind = _kind(operation)
     schemas = json.schema_components([kind, responses.NewTask], ref_template=SCHEMAS)[1]
     schema, fields = schemas[kind.__name__], schemas["NewTask"]["properties"]
     needed = {*schema["required"], *kind.NULLABLE}

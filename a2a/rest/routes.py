@@ -11,6 +11,7 @@ from a2a.methods import responses
 from a2a.methods.params import NEW_TASK, NEW_TASKS
 from tasks.rules import exceptions as errors
 from tasks.rules.strict_json import MalformedJson
+from tasks.services.editing import EDITABLE
 from tasks.status import TERMINAL
 
 BODY_ERRORS: Final = (MalformedJson, BodyTooLarge, UnsupportedMediaType)
@@ -42,7 +43,7 @@ class Operation:
     """JSON Schemas of what the body may be instead of an object with these parameters."""
     is_body_required: bool = False
     rules: Json = field(default_factory=dict)
-    """JSON Schema of what must hold between the parameters of the body."""
+    """JSON Schema of what must hold for the body beside the conditions of the method's parameters."""
     is_stream: bool = False
     summary: str = ""
     """What it does, where the method does not say it."""
@@ -77,19 +78,6 @@ def _cancelled(native: Sequence[Json]) -> tuple[int, Json]:
     return 202, answer
 
 
-def _when(name: str, value: Any, **then: Json) -> Json:
-    """JSON Schema: where the field has the value, these fields are needed."""
-    return {
-        "if": {"properties": {name: {"const": value}}, "required": [name]},
-        "then": {"properties": then, "required": [*then]},
-    }
-
-
-#: JSON Schema: a webhook gets the events of a run.
-WEBHOOK_NEEDS_RUN: Final = {
-    "if": {"properties": {"webhook_config": {"type": "object"}}, "required": ["webhook_config"]},
-    "then": {"properties": {"execute": {"const": True}}, "required": ["execute"]},
-}
 TASKS: Final = {
     "get": Operation(
         name="listTasks",
@@ -103,7 +91,7 @@ TASKS: Final = {
         method="tasks.create",
         body=("tasks", "id_conflict", "execute", "webhook_config"),
         instead=(NEW_TASK, NEW_TASKS),
-        rules={"required": ["tasks"]} | WEBHOOK_NEEDS_RUN,
+        rules={"required": ["tasks"]},
         is_body_required=True,
         answers={201: responses.StoredTree},
         errors=(errors.LimitReached, *TREE_ERRORS),
@@ -114,7 +102,7 @@ TASK: Final = {
     "patch": Operation(
         name="updateTask",
         method="tasks.update",
-        body=("name", "priority", "inputs", "params", "schemas", "dependencies"),
+        body=EDITABLE,
         rules={"minProperties": 1},
         is_body_required=True,
         answers={200: responses.Task},
@@ -133,7 +121,6 @@ EXECUTE: Final = Operation(
     method="tasks.execute",
     body=("copy_execution", "copy_children", "wait", "wait_timeout_seconds", "webhook_config"),
     answers={200: responses.Execution, 202: responses.Execution},
-    rules=_when("copy_children", True, copy_execution={"const": True}),
     answered=_executed,
     errors=(errors.LimitReached, *TREE_ERRORS),
 )
@@ -159,8 +146,6 @@ COPY: Final = Operation(
     method="tasks.copy",
     body=("children", "copy_mode", "custom_task_ids", "reset_fields", "save"),
     answers={201: responses.StoredTree, 200: list[responses.NewTask]},
-    rules=_when("copy_mode", "custom", custom_task_ids={"type": ["array", "string"], "minItems": 1, "minLength": 1})
-    | {"else": {"properties": {"custom_task_ids": {"type": "null"}}}},
     answered=_copied,
     errors=TREE_ERRORS,
 )
