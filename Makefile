@@ -2,23 +2,30 @@
 # ARGS are passed on: make serve ARGS="--port 8080"
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
 
-.PHONY: install serve conformance-server test nightly check fmt bench mutants docs lock
+# Tests find what Debian keeps in /usr/sbin.
+export PATH := $(PATH):/usr/sbin
+
+.NOTPARALLEL:
+.PHONY: always install serve conformance-server programs test nightly check fmt bench mutants docs lock
 
 install: .venv/installed
 
-.venv/installed: requirements/dev.txt pyproject.toml
-	@sh scripts/make-venv
-	@echo "Installing into .venv; the first time takes a few minutes."
-	@$(PIP) install --require-hashes -r requirements/dev.txt
-	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@touch $@
+.venv/installed: always # the script compares contents, and not times
+	@sh scripts/prepare
+	@$(BIN)/python scripts/install.py dev
 
-serve: install
+.venv/serving: always
+	@sh scripts/prepare
+	@$(BIN)/python scripts/install.py all
+
+programs:
+	@sh scripts/prepare chromium nginx systemd-analyze
+
+serve: .venv/serving
 	@$(BIN)/aipartnerupflow serve $(ARGS)
 
 # For an outside run of the A2A project's conformance kit; see docs/reference/a2a.md.
@@ -29,12 +36,12 @@ conformance-server: install
 	AIPARTNERUPFLOW_DATA_DIR=build/conformance \
 	$(BIN)/aipartnerupflow serve $(ARGS)
 
-test: install
+test: programs install
 	$(BIN)/python -m pytest $(PARALLEL) -m "not browser and not nightly" $(ARGS)
 	$(BIN)/python -m pytest $(PARALLEL) -m browser $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m "both_engines and not nightly" $(ARGS)
 
-nightly: install
+nightly: programs install
 	$(BIN)/python -m pytest -m nightly -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest -m "nightly and both_engines" -rP $(ARGS)
 

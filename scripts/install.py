@@ -1,0 +1,73 @@
+"""Install locked requirements into .venv: `all` is what serving needs, `dev` also has what tests and checks need.
+
+Run it with the Python of .venv. `.venv/installed` keeps the hash of what was installed; nothing happens until that changes.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+VENV: Final = ROOT / ".venv"
+STAMP: Final = VENV / "installed"
+UV: Final = str(VENV / "bin/uv")
+PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+PURPOSES: Final = {"all": "what serving needs", "dev": "what serving, tests and checks need"}
+COMMANDS: Final = {
+    # Serving keeps packages that were added by hand; development has exactly what is locked.
+    "all": ("install", "--require-hashes", "--requirements", "requirements/all.txt"),
+    "dev": ("sync", "--require-hashes", "requirements/dev.txt"),
+}
+
+
+def main(name: str) -> None:
+    """Install unless that was done before. What development needs includes what serving needs."""
+    if STAMP.exists() and STAMP.read_text() in {fingerprint(name), fingerprint("dev")}:
+        return
+    STAMP.unlink(missing_ok=True)
+    started = time.monotonic()
+    print(f"Installing {PURPOSES[name]} into .venv", flush=True)
+    run(*PIP, "install", "--require-hashes", "--requirement", "requirements/build.txt")
+    run(UV, "pip", *COMMANDS[name])
+    run(UV, "pip", "install", "--no-deps", "--no-build-isolation", "--editable", ".")
+    STAMP.write_text(fingerprint(name))
+    seconds, packages = time.monotonic() - started, len(list(distributions()))
+    print(f"Installed {packages} packages, {bytes_in(VENV) / 1e6:,.0f} MB, in {seconds:.0f} s", flush=True)
+
+
+def fingerprint(name: str) -> str:
+    """The hash of the files that decide what is installed."""
+    files = (f"requirements/{name}.txt", "requirements/build.txt", "pyproject.toml")
+    return hashlib.sha256(b"".join((ROOT / file).read_bytes() for file in files)).hexdigest()
+
+
+def run(*command: str) -> None:
+    """Run a command and show on a terminal what it is doing. If it fails, exit with what it printed."""
+    environment = os.environ | {"VIRTUAL_ENV": str(VENV), "UV_NO_PROGRESS": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        lines = [show(line) for line in process.stdout or ()]
+        show("")
+    if process.returncode:
+        sys.exit("".join(lines))
+
+
+def show(line: str) -> str:
+    """Replace the terminal's last line. Other outputs get nothing."""
+    if sys.stdout.isatty():
+        print(f"\r\033[K{line.strip()[:70]}", end="", flush=True)
+    return line
+
+
+def bytes_in(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
