@@ -10,20 +10,19 @@ DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
 export PATH := $(PATH):/usr/sbin
 
 .NOTPARALLEL:
-.PHONY: always install serve conformance-server programs test nightly check fmt bench mutants docs lock
+.PHONY: always install serve conformance-server testing test nightly check fmt bench mutants docs lock
 
 install: .venv/installed
 
 .venv/installed: always # the script compares contents, and not times
-	@sh scripts/prepare
-	@$(BIN)/python scripts/install.py dev
+	@sh scripts/set-up dev
 
 .venv/serving: always
-	@sh scripts/prepare
-	@$(BIN)/python scripts/install.py all
+	@sh scripts/set-up all
 
-programs:
-	@sh scripts/prepare chromium nginx systemd-analyze
+# Tests also need programs that are in no package of Python or npm.
+testing:
+	@sh scripts/set-up dev chromium nginx systemd-analyze
 
 serve: .venv/serving
 	@$(BIN)/aipartnerupflow serve $(ARGS)
@@ -36,12 +35,12 @@ conformance-server: install
 	AIPARTNERUPFLOW_DATA_DIR=build/conformance \
 	$(BIN)/aipartnerupflow serve $(ARGS)
 
-test: programs install
+test: testing
 	$(BIN)/python -m pytest $(PARALLEL) -m "not browser and not nightly" $(ARGS)
 	$(BIN)/python -m pytest $(PARALLEL) -m browser $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m "both_engines and not nightly" $(ARGS)
 
-nightly: programs install
+nightly: testing
 	$(BIN)/python -m pytest -m nightly -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest -m "nightly and both_engines" -rP $(ARGS)
 

@@ -1,6 +1,6 @@
 """Install locked requirements into .venv: `all` is what serving needs, `dev` also has what tests and checks need.
 
-Run it with the Python of .venv. `.venv/installed` keeps the hash of what was installed; nothing happens until that changes.
+scripts/set-up runs it with the Python of .venv. `.venv/installed` keeps the hash of what was installed; nothing happens until that changes.
 """
 
 import hashlib
@@ -25,19 +25,18 @@ COMMANDS: Final = {
 }
 
 
-def main(name: str) -> None:
-    """Install unless that was done before. What development needs includes what serving needs."""
+def main(name: str, started: float) -> None:
+    """Install unless that was done before; `dev` includes `all`. `started` is when set-up began, in seconds since 1970."""
     if STAMP.exists() and STAMP.read_text() in {fingerprint(name), fingerprint("dev")}:
         return
     STAMP.unlink(missing_ok=True)
-    started = time.monotonic()
     print(f"Installing {PURPOSES[name]} into .venv", flush=True)
     run(*PIP, "install", "--require-hashes", "--requirement", "requirements/build.txt")
     run(UV, "pip", *COMMANDS[name])
     run(UV, "pip", "install", "--no-deps", "--no-build-isolation", "--editable", ".")
     STAMP.write_text(fingerprint(name))
-    seconds, packages = time.monotonic() - started, len(list(distributions()))
-    print(f"Installed {packages} packages, {bytes_in(VENV) / 1e6:,.0f} MB, in {seconds:.0f} s", flush=True)
+    packages, megabytes = len(list(distributions())), bytes_in(VENV) / 1e6
+    print(f"Installed {packages} packages, {megabytes:,.0f} MB, in {time.time() - started:.0f} s", flush=True)
 
 
 def fingerprint(name: str) -> str:
@@ -70,4 +69,4 @@ def bytes_in(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], float(sys.argv[2]))
