@@ -26,7 +26,9 @@ Json = dict[str, Any]
 
 def python_with(name: str, *requirements: str) -> Path:
     """Return the Python of an environment that has these requirements and their dependencies."""
-    return _cached(name, repr((sys.executable, sys.version, requirements)), partial(_install, requirements)) / "bin/python"
+    return (
+        _cached(name, repr((sys.executable, sys.version, requirements)), partial(_install, requirements)) / "bin/python"
+    )
 
 
 def node_packages(source: Path) -> Path:
@@ -70,10 +72,7 @@ def run(python: Path, script: str, *arguments: str) -> Json:
 
 def printed(*command: str) -> Json:
     """Return the JSON that a command prints; `node` is always ours. Raises AssertionError with its error output."""
-    done = subprocess.run(
-        command, env=WITH_NODE, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
-    )
+    done = subprocess.run(command, env=WITH_NODE, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     said: Json = json.loads(done.stdout)
     return said
-
