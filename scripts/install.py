@@ -30,13 +30,13 @@ def main(name: str, started: float) -> None:
     if STAMP.exists() and STAMP.read_text() in {fingerprint(name), fingerprint("dev")}:
         return
     STAMP.unlink(missing_ok=True)
-    print(f"Installing {PURPOSES[name]} into .venv", flush=True)
+    say(f"Installing {PURPOSES[name]} into .venv\n")
     run(*PIP, "install", "--require-hashes", "--requirement", "requirements/build.txt")
     run(UV, "pip", *COMMANDS[name])
     run(UV, "pip", "install", "--no-deps", "--no-build-isolation", "--editable", ".")
     STAMP.write_text(fingerprint(name))
     packages, megabytes = len(list(distributions())), bytes_in(VENV) / 1e6
-    print(f"Installed {packages} packages, {megabytes:,.0f} MB, in {time.time() - started:.0f} s", flush=True)
+    say(f"Installed {packages} packages, {megabytes:,.0f} MB, in {time.time() - started:.0f} s\n")
 
 
 def fingerprint(name: str) -> str:
@@ -60,8 +60,13 @@ def run(*command: str) -> None:
 def show(line: str) -> str:
     """Replace the terminal's last line. Other outputs get nothing."""
     if sys.stdout.isatty():
-        print(f"\r\033[K{line.strip()[:70]}", end="", flush=True)
+        say(f"\r\033[K{line.strip()[:70]}")
     return line
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def bytes_in(folder: Path) -> int:
