@@ -111,7 +111,7 @@ def test_make_test_names_what_is_missing_and_the_line_that_installs_it(user: Mac
     done = user.run("make", "test")
     first, line, *_ = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"Missing programs: chromium (nginx )?systemd-analyze\. This line installs them:", first)
+    assert re.fullmatch(r"Missing: chromium (nginx )?systemd-analyze\. This line installs them:", first)
     assert re.fullmatch(r"su -c 'apt-get install -y chromium (nginx-light )?systemd'", line)
     assert installed_nothing(user)
 
@@ -127,7 +127,7 @@ def test_without_apt_get_the_programs_are_named(machine: Machine) -> None:
     done = machine.run(*SET_UP)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "Missing programs: chromium nginx systemd-analyze. Install them and try again.",
+        "Missing: chromium nginx systemd-analyze. Install them and try again.",
         f"On Debian: apt-get install -y {PACKAGES}. On macOS: brew install chromium nginx.",
     ]
     assert installed_nothing(machine)
@@ -135,10 +135,10 @@ def test_without_apt_get_the_programs_are_named(machine: Machine) -> None:
 
 def test_root_is_told_before_packages_are_installed(root: Machine) -> None:
     done = root.run(*SET_UP)
-    assert done.stdout == f"Missing programs: chromium nginx systemd-analyze. Installing with apt-get: {PACKAGES}\n"
+    assert done.stdout == f"Missing: chromium nginx systemd-analyze. Installing with apt-get: {PACKAGES}\n"
     assert (root.clone / "apt-get.log").read_text() == f"update -qq\ninstall -y -qq {PACKAGES}\n"
     assert done.stderr == (
-        f"apt-get installed {PACKAGES}, but these programs are still missing: chromium nginx systemd-analyze.\n"
+        f"apt-get installed {PACKAGES}, but these are still missing: chromium nginx systemd-analyze.\n"
     )
 
 
@@ -155,7 +155,7 @@ def test_a_python_that_cannot_make_environments_is_completed(user: Machine, tmp_
     user.has("python3", f'PYTHONPATH={tmp_path}/without exec {PYTHON} "$@"')
     done = user.run("make", "serve")
     assert done.stderr.splitlines()[:2] == [
-        "Missing programs: ensurepip. This line installs them:",
+        "Missing: ensurepip. This line installs them:",
         "su -c 'apt-get install -y python3-venv'",
     ]
     assert installed_nothing(user)
