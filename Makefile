@@ -29,7 +29,7 @@ serve: .venv/serving
 
 # For an outside run of the A2A project's conformance kit; see docs/reference/a2a.md.
 conformance-server: install
-	@AIPARTNERUPFLOW_A2A_MESSAGE_HANDLER=tests.a2a.conformance.meaning_of \
+	@AIPARTNERUPFLOW_A2A_MESSAGE_HANDLER=tests.a2a.conformance.decide \
 	AIPARTNERUPFLOW_EXECUTORS_MODULES=tests.a2a.conformance \
 	AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE=true \
 	AIPARTNERUPFLOW_DATA_DIR=build/conformance \

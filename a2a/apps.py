@@ -21,4 +21,4 @@ class WireConfig(AppConfig):
 
 def go_on_with_key(*, user_id: str, **_: Any) -> None:
     """Start what waits for the key. Imported only then: not every process that starts Django speaks A2A."""
-    import_string("a2a.protocol.conversation.go_on_with_key")(user_id=user_id)
+    import_string("a2a.protocol.messages.go_on_with_key")(user_id=user_id)

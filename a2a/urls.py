@@ -2,19 +2,20 @@
 
 from django.urls import path, re_path
 
-from a2a import docs, rest_urls, views
-from a2a.protocol import http_json
+from a2a.endpoints import docs, views
+from a2a.protocol.bindings import http_json
+from a2a.rest import urls
 
 urlpatterns = [
     path("", views.a2a),
-    path("tasks", http_json.tasks),
-    path("tasks/", http_json.tasks),
+    path("tasks", views.tasks),
+    path("tasks/", views.tasks),
     path("system", views.system),
     path("system/", views.system),
     re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may hold a slash, or the end of a line
     path("health", views.health),
     path("ready", views.ready),
-    re_path("^api/", rest_urls.api),
+    re_path("^api/", urls.api),
     path("openapi.json", docs.openapi),
     path("docs", docs.page),
     path("docs/", docs.page),

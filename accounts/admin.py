@@ -15,7 +15,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from accounts import keys, users
+from accounts import api_keys, users
 from accounts.callers import Role
 from accounts.models import APIKey
 
@@ -121,6 +121,6 @@ class APIKeyAdmin(ModelAdmin):
     @admin.action(description="Revoke")
     def revoke(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> None:
         for key in queryset.filter(revoked_at=None):
-            keys.revoke_key(key.prefix)
+            api_keys.revoke_key(key.prefix)
             self.log_change(request, key, "Revoked")
             self.message_user(request, f"'{key.name}' of {key.user.username} is revoked.")

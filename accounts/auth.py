@@ -9,9 +9,9 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts import keys, threads
+from accounts import api_keys, threads
 from accounts.callers import LOCAL, Caller, Role
-from accounts.prepared import Prepared
+from accounts.prepared_query import Prepared
 from accounts.tokens import Claims, InvalidToken, is_own, owner_of, read_claims
 from accounts.users import role_of
 
@@ -69,8 +69,8 @@ def still_in_session(request: HttpRequest) -> Caller:
 
 def caller_from_token(token: str) -> Caller:
     """Whose token or API key it is, by the database's latest word: one query. Raises AuthenticationFailed."""
-    if token.startswith(keys.START):
-        caller = keys.caller_of_key(token)
+    if token.startswith(api_keys.START):
+        caller = api_keys.caller_of_key(token)
         if caller is None:
             raise AuthenticationFailed
         return caller

@@ -14,7 +14,7 @@ from rest_framework_simplejwt.exceptions import TokenBackendError
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
 from accounts.models import SpentToken
-from accounts.prepared import Prepared
+from accounts.prepared_query import Prepared
 from accounts.users import active_users
 
 ISSUER: Final = "aipartnerupflow"  # the `iss` of our own tokens, which tells them from those minted elsewhere

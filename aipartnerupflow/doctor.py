@@ -88,9 +88,9 @@ def _in_django(config: Config) -> Iterator[Finding]:
     import django
 
     django.setup()
-    from tasks import readiness
+    from tasks.services import readiness
 
-    for name, look in {**readiness.CHECKS, "doorbell": readiness.hears_its_doorbell}.items():
+    for name, look in {**readiness.CHECKS, "doorbell": readiness.hears_notifications}.items():
         check = readiness.checked(look)
         yield Finding(name=name, colour=GREEN if check["ok"] else RED, message=check["message"], fix=check["fix"])
         if not check["ok"] and name in ("database", "migrations"):
@@ -215,7 +215,7 @@ def stored_keys() -> str:
 def _database_time() -> datetime:
     from django.db import connection
 
-    from tasks.rows import IS_SQLITE
+    from tasks.storage.bulk import IS_SQLITE
 
     if IS_SQLITE:
         return datetime.now(UTC)  # SQLite has no clock but this machine's

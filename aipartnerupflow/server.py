@@ -60,7 +60,7 @@ def serve(*, reload: bool) -> None:
 def work() -> None:
     """Keep a worker cluster until a signal, then drain it."""
     prepare()
-    from tasks.supervisor import Stop, supervise  # needs Django's apps
+    from tasks.worker.supervisor import Stop, supervise  # needs Django's apps
 
     _offer_metrics(get_config())
     stop = Stop()
@@ -82,7 +82,7 @@ def _offer_metrics(config: Config) -> None:
 
 def init_examples(*, force: bool) -> None:
     prepare()
-    from tasks.examples import init_examples as store  # needs Django's apps
+    from tasks.services.examples import init_examples as store  # needs Django's apps
 
     stored = store(force=force)
     typer.echo("\n".join(stored) if stored else "All examples are there already. --force replaces them.")

@@ -18,13 +18,13 @@ from django.http import HttpRequest, HttpResponseBase
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apflow_site.settings")
 django.setup(set_prefix=False)
 
-from a2a.routing import websockets  # noqa: E402  (Django's apps must be loaded first)
-from apflow_site.bodies import limited  # noqa: E402
-from apflow_site.embedded import EmbeddedWorker  # noqa: E402
-from apflow_site.grpc_door import GrpcDoor  # noqa: E402
+from a2a.endpoints.routing import websockets  # noqa: E402  (Django's apps must be loaded first)
+from apflow_site.body_limit import limited  # noqa: E402
+from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
+from apflow_site.grpc import GrpcDoor  # noqa: E402
 from apflow_site.hosts import is_own_host, is_own_origin  # noqa: E402
 from apflow_site.prepare import prepare  # noqa: E402
-from tasks.hub import this_hub  # noqa: E402
+from tasks.events.hub import this_hub  # noqa: E402
 
 #: Set by `aipartnerupflow serve`, which has prepared the database before its web processes start.
 PREPARED_VARIABLE = "APFLOW_INTERNAL_PREPARED"

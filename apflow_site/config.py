@@ -185,7 +185,7 @@ class Limits(Section, frozen=True, kw_only=True):
 class A2a(Section, frozen=True, kw_only=True):
     card: Annotated[str, text('hybrid, "1.0" or "0.3" (in quotes)', r"\A(hybrid|1\.0|0\.3)\Z")] = "hybrid"
     message_handler: Annotated[str, text("the dotted path of a function", r"\A[A-Za-z_]\w*(\.[A-Za-z_]\w*)+\Z")] = (
-        "a2a.protocol.meaning.meaning_of"
+        "a2a.protocol.message_handler.decide"
     )
     text_executor: Annotated[str, text("the id of an executor", r"\A\S+\Z")] | None = None
     streaming: Switch = True

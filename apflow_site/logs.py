@@ -15,7 +15,7 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 
 from llmkeys.redact import mask
 from tasks.ids import new_id
-from tasks.tracing import span
+from tasks.telemetry.tracing import span
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ OF_EVERY_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message"
 
 
 class TextLines(logging.Formatter):
-    """`2026-11-25 10:00:00,000 INFO tasks.worker: … [run=… task=…]`"""
+    """`2026-11-25 10:00:00,000 INFO tasks.worker.worker: … [run=… task=…]`"""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")

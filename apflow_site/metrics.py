@@ -18,13 +18,14 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from a2a.errors import WrongHttpMethod
-from a2a.views import refusal
+from a2a.core.errors import WrongHttpMethod
+from a2a.core.http import refusal
 from accounts.auth import authenticate
-from tasks import lanes, runs
-from tasks.connections import refresh
-from tasks.counts import folder_of_counts
-from tasks.exceptions import RoleTooLow
+from tasks.queue import leases
+from tasks.rules.exceptions import RoleTooLow
+from tasks.storage import pools
+from tasks.storage.connections import refresh
+from tasks.telemetry.metrics_files import folder_of_counts
 
 
 class Installation(Collector):
@@ -32,7 +33,7 @@ class Installation(Collector):
 
     def collect(self) -> Iterator[Metric]:
         refresh()
-        waiting, workers = runs.waiting().count(), runs.beating_count()
+        waiting, workers = leases.waiting().count(), leases.beating_count()
         yield GaugeMetricFamily("apflow_queue_depth", "Runs that wait for a worker, anywhere", value=waiting)
         yield GaugeMetricFamily("apflow_workers_alive", "Worker processes that give signs of life", value=workers)
 
@@ -64,7 +65,7 @@ async def metrics(request: HttpRequest) -> HttpResponseBase:
         if not caller.sees_all:
             raise RoleTooLow("Only an administrator may read the metrics. A read-only API key of one is enough.")
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = await lanes.read(lambda: encode(registry()))
+        body = await pools.read(lambda: encode(registry()))
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error)
     return HttpResponse(body, content_type=content_type, headers={"Cache-Control": "no-store"})

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from apflow_site.metrics import forget_the_past
-from tasks.examples import fill_empty_database
+from tasks.services.examples import fill_empty_database
 
 MIGRATION_LOCK = 0x61_70_66_6C_6F_77
 """The number of PostgreSQL's advisory lock."""

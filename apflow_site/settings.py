@@ -20,7 +20,7 @@ SECRET_KEY = (
     if APFLOW.auth.jwt_secret
     else persistent_secret(DATA_DIR / "secret_key")
 )
-# Read by prometheus-client when it is imported: the processes of this machine count into this folder (tasks/counts.py).
+# Read by prometheus-client when it is imported: the processes of this machine count into this folder (tasks/telemetry/metrics_files.py).
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(DATA_DIR / "metrics" / socket.gethostname())
 DEBUG = False
 ALLOWED_HOSTS = ["*"]  # apflow_site.middleware decides, with an error that says what to set
@@ -51,12 +51,12 @@ INSTALLED_APPS = [
     "tasks",
     "a2a.apps.WireConfig",
 ]
-MIDDLEWARE = ["apflow_site.logs.request_ids", "apflow_site.middleware.host_check", "apflow_site.pages.pages"]
+MIDDLEWARE = ["apflow_site.logs.request_ids", "apflow_site.middleware.host_check", "apflow_site.page_middleware.pages"]
 PAGE_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "apflow_site.middleware.opener_policy",
     "csp.middleware.CSPMiddleware",
-    "apflow_site.pages.StaticFiles",
+    "apflow_site.page_middleware.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -87,7 +87,7 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "apflow_site.pages.about_server",
+                "apflow_site.page_middleware.about_server",
             ]
         },
     }
@@ -118,7 +118,7 @@ DATABASES = {"default": database_settings(APFLOW.database.url)}
 # A job is a wake-up that may be lost or repeated (docs/design.md); nothing of django-q2's is kept.
 Q_CLUSTER = {
     "name": "apflow",
-    "broker_class": "tasks.broker.DoorbellBroker",
+    "broker_class": "tasks.queue.broker.NotifiedBroker",
     "orm": "default",
     "workers": APFLOW.worker.processes,
     "queue_limit": APFLOW.worker.processes,
@@ -161,9 +161,9 @@ APFLOW_COMMAND = APFLOW.executors.command
 APFLOW_CREWAI = APFLOW.executors.crewai
 APFLOW_ALLOW_PRIVATE = APFLOW.executors.rest.allow_private
 APFLOW_REST_ALLOWED_PORTS = APFLOW.executors.rest.allowed_ports
-#: What makes the request of a webhook out of an event, by the webhook's kind (`tasks.webhook_requests`).
+#: What makes the request of a webhook out of an event, by the webhook's kind (`tasks.services.webhook_requests`).
 APFLOW_WEBHOOK_RENDERERS = {
-    "native": "tasks.webhook_requests.native",
+    "native": "tasks.services.webhook_requests.native",
     "a2a": "a2a.protocol.push.render",
     "a2a_0_3": "a2a.protocol.push.render_0_3",
 }

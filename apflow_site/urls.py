@@ -5,8 +5,8 @@ from django.http import HttpRequest, HttpResponseBase
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from a2a import page_streams
-from a2a.views import a2a
+from a2a.endpoints import page_streams
+from a2a.endpoints.views import a2a
 from apflow_site.metrics import metrics
 from tasks.dashboard import answering
 from tasks.dashboard.views import trees

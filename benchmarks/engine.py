@@ -54,10 +54,12 @@ def waiting_chain() -> list[Task]:
 async def run_to_the_end(tasks: list[Task]) -> float:
     """Submit a tree and follow its run. Returns the seconds until its `final` event was read."""
     from accounts.callers import LOCAL
-    from tasks import events, lanes, services
+    from tasks import events
+    from tasks.services import trees
+    from tasks.storage import pools
 
     started = time.perf_counter()
-    execution = await lanes.write(services.execute_tree, caller=LOCAL, tasks=tasks)
+    execution = await pools.write(trees.execute_tree, caller=LOCAL, tasks=tasks)
     async for event in events.follow(execution.run.id):
         if event["type"] == "final":
             assert event["status"] == "completed", event
@@ -188,8 +190,8 @@ def measure() -> None:
     django.setup()
     from django.core.management import call_command
 
-    from tasks import runs
-    from tasks.supervisor import Stop, supervise
+    from tasks.queue import leases
+    from tasks.worker.supervisor import Stop, supervise
 
     call_command("migrate", verbosity=0)
     make_bare_tables()
@@ -198,7 +200,7 @@ def measure() -> None:
     supervisor.start()
     try:
         deadline = time.monotonic() + 30
-        while not runs.is_beating(within_seconds=30) and time.monotonic() < deadline:
+        while not leases.is_beating(within_seconds=30) and time.monotonic() < deadline:
             time.sleep(0.1)
         figures = {"engine": asyncio.run(measure_engine()), "limit": measure_limit()}
     finally:

@@ -1,58 +1,15 @@
 """What a django-q2 worker calls. The paths of these two functions are all that ever travels through the queue."""
 
-import asyncio
-import gc
-import os
-import signal
-from functools import cache
-
-from tasks.webhook_courier import Courier
-from tasks.worker import Worker
-
-#: Names the cluster that a worker process belongs to; set by `tasks.cluster`.
-CLUSTER_VARIABLE = "APFLOW_INTERNAL_CLUSTER_ID"
-GC_THRESHOLDS = (20_000, 20, 20)
-"""A tree of a thousand tasks allocates a few ten thousand objects at once, none of which is garbage yet."""
+from tasks.worker.process import this_process
 
 
 def run_tree(run_id: str) -> None:
     """A wake-up: work until nothing waits. Right however often it comes: the run may be done already, or be claimed elsewhere."""
-    loop, worker = _this_process()
+    loop, worker = this_process()
     loop.run_until_complete(worker.work())
 
 
 def probe() -> None:
     """Prove that a job gets from the queue into this process; look whether a wake-up was lost on the way."""
-    loop, worker = _this_process()
+    loop, worker = this_process()
     loop.run_until_complete(worker.probe())
-
-
-def drain_on_sigterm() -> None:
-    """On SIGTERM this process claims nothing more and finishes what it has. Call it in the worker process, at its start."""
-    loop, worker = _this_process()
-
-    def drain(*_: object) -> None:
-        _this_courier().drain()
-        loop.call_soon_threadsafe(worker.drain)
-
-    signal.signal(signal.SIGTERM, drain)
-
-
-@cache
-def _this_process() -> tuple[asyncio.AbstractEventLoop, Worker]:
-    """The loop and the worker of this process."""
-    loop = asyncio.new_event_loop()
-    # Django's modules live as long as the process: looking through them again and again for garbage costs a tenth of its time.
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-
-    async def make() -> Worker:
-        return Worker(cluster_id=os.environ.get(CLUSTER_VARIABLE, ""), on_look=_this_courier().wake)
-
-    return loop, loop.run_until_complete(make())
-
-
-@cache
-def _this_courier() -> Courier:
-    """What delivers webhooks in this process, whether it has other work or not."""
-    return Courier()

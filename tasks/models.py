@@ -99,7 +99,7 @@ class Run(models.Model):
 
     A worker holds the run by a lease: `lease_owner` until `lease_expires_at` (the database's clock). `epoch` grows with every
     claim and fences off whoever held it before. `last_seq` is the sequence number of the newest event. The lowest `turn` is claimed first
-    (`tasks.turns`). `asked_at` is when it last asked its user something, or went on after that.
+    (`tasks.queue.fairness`). `asked_at` is when it last asked its user something, or went on after that.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -115,7 +115,7 @@ class Run(models.Model):
     epoch = models.PositiveIntegerField(default=0)
     losses = models.PositiveSmallIntegerField(default=0)
     last_seq = models.PositiveIntegerField(default=0)
-    trace = models.CharField(max_length=55, null=True)  # the request's span (`tasks.tracing`)
+    trace = models.CharField(max_length=55, null=True)  # the request's span (`tasks.telemetry.tracing`)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     asked_at = models.DateTimeField(null=True)
@@ -143,7 +143,7 @@ class Run(models.Model):
 
     @property
     def is_reserved(self) -> bool:
-        """Whether it has no tree (`tasks.reservations`)."""
+        """Whether it has no tree (`tasks.services.pending_runs`)."""
         return self.root_id == self.id
 
     @property

@@ -1,6 +1,7 @@
 """Shortens what the server takes its time for. A server loads it as a module of executors, of which it has none."""
 
-from a2a import consumers, open_streams
+from a2a.endpoints import consumers
+from a2a.live import stream_limits
 
-open_streams.CHECK_SECONDS = 0.2
+stream_limits.CHECK_SECONDS = 0.2
 consumers.AUTH_SECONDS = 0.5

@@ -4,8 +4,8 @@ from hashlib import sha256
 from typing import Any
 
 from llmkeys.resolve import credentials
-from tasks import lanes
 from tasks.executors.base import Context, Executor, ExecutorError, Json
+from tasks.storage import pools
 
 
 class Careless(Executor):
@@ -17,7 +17,7 @@ class Careless(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Any:
         provider = str(context.params.get("provider", "openai"))
-        granted = await lanes.read(credentials, run_id=context.run_id, user_id=context.user_id, provider=provider)
+        granted = await pools.read(credentials, run_id=context.run_id, user_id=context.user_id, provider=provider)
         assert granted.api_key is not None
         key = granted.api_key.reveal()
         _be_careless(str(context.params.get("then")), key, context)

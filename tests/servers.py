@@ -106,7 +106,7 @@ class Server:
     def pids(self) -> Processes:
         """A cluster forks its workers first, then its monitor and its pusher; call this while none was replaced."""
         every = self.processes()
-        clusters = [process for process in every if "tasks.cluster" in process.cmdline()]
+        clusters = [process for process in every if "tasks.worker.cluster" in process.cmdline()]
         ids = {process.pid for process in clusters}
         forked = [process.pid for process in clusters if process.ppid() in ids]
         sentinels = [process.pid for process in clusters if process.ppid() not in ids]

@@ -16,9 +16,9 @@ SERVERS: Final = "tests/test_docs_servers.py"
 README: Final = "tests/test_readme.py"
 CALL: Final = "tests/test_call_page.py"
 REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writing_an_executor_is_true"
-APPROVALS: Final = "tests/tasks/test_approval_page.py::test_what_the_page_shows_works"
-WEBHOOKS: Final = "tests/tasks/test_webhook_page.py::test_the_receiver_of_the_page_believes_the_server"
-CLIENT: Final = "tests/aipartnerupflow/test_client_page.py::test_the_programs_run_one_after_the_other"
+APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_page_shows_works"
+WEBHOOKS: Final = "tests/tasks/worker/test_webhook_page.py::test_the_receiver_of_the_page_believes_the_server"
+CLIENT: Final = "tests/aipartnerupflow/client/test_client_page.py::test_the_programs_run_one_after_the_other"
 QUICK_START: Final = f"{README}::test_every_command_of_the_quick_start_succeeds"
 TASKS: Final = f"{BLOCKS_TEST}::test_a_task_of_a_page_has_the_result_that_the_page_promises"
 NOT_RUN: Final = "not run: "
@@ -163,7 +163,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Again", "sh", QUICK_START),
         ("When it fails", "json", f"{BLOCKS_TEST}::test_an_address_is_called_and_the_answer_is_the_result"),
     ],
-    "docs/reference/a2a.md": [("Conformance", "sh", "tests/a2a/test_protocol_conformance.py::kit")],
+    "docs/reference/a2a.md": [("Conformance", "sh", "tests/a2a/protocol/test_conformance.py::kit")],
     "docs/reference/websocket.md": [("WebSocket", "json", f"{BLOCKS_TEST}::test_a_message_of_the_socket_is_as_shown")],
 }
 RUN_BY: Final = sorted({by for blocks in INVENTORY.values() for *_, by in blocks if not by.startswith(NOT_RUN)})

@@ -6,10 +6,10 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from a2a.answers import Event, Task
-from a2a.errors import RULES, rule_of
+from a2a.core.errors import RULES, rule_of
 from a2a.methods import METHODS, SYSTEM_METHODS
-from tasks.shapes import TASK_FIELDS
+from a2a.methods.responses import Event, Task
+from tasks.rules.field_rules import TASK_FIELDS
 
 REFERENCE = Path(__file__).parent.parent / "docs/reference"
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from accounts.callers import LOCAL
-from tasks import events, services
+from tasks import events
 from tasks.models import Run, Task
-from tasks.worker import Worker
+from tasks.services import trees
+from tasks.worker.worker import Worker
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -55,7 +56,7 @@ class Ran:
 
 def run_tree(worker: WorkerThread, tasks: list[Json]) -> Ran:
     """Execute a new tree to its end."""
-    execution = services.execute_tree(caller=LOCAL, tasks=tasks)
+    execution = trees.execute_tree(caller=LOCAL, tasks=tasks)
     worker.work()
     return result_of(execution.run, ids=execution.ids)
 

@@ -5,20 +5,19 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from a2a import answers, params
-from a2a.errors import UnknownMethod
-from a2a.methods import crud, llm_keys, queries, running, system
+from a2a.core.errors import UnknownMethod
+from a2a.methods import crud, llm_keys, params, queries, responses, running, system
 from a2a.methods.execute import execute
 from a2a.methods.generate import generate
-from a2a.methods.row import Method
-from a2a.openrpc import openrpc_document
-from a2a.results import DataResult, as_a2a_answers, as_a2a_copy, as_a2a_data, as_a2a_task, as_a2a_tasks
+from a2a.methods.method import Method
+from a2a.methods.openrpc import openrpc_document
+from a2a.methods.results import DataResult, as_a2a_answers, as_a2a_copy, as_a2a_data, as_a2a_task, as_a2a_tasks
 from accounts.callers import Caller, Role
 
 VIEWER, OPERATOR, ADMIN = Role
-Tasks = list[answers.Task]
+Tasks = list[responses.Task]
 EXECUTE = Method(
-    execute, params.Execute, as_a2a_task, answers.Execution, OPERATOR, is_repeatable=True, takes_llm_key=True
+    execute, params.Execute, as_a2a_task, responses.Execution, OPERATOR, is_repeatable=True, takes_llm_key=True
 )
 
 
@@ -34,37 +33,39 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             crud.create,
             params.Create,
             as_a2a_task,
-            answers.StoredTree,
+            responses.StoredTree,
             OPERATOR,
             is_repeatable=True,
             takes_llm_key=True,
         ),
         "tasks.execute": EXECUTE,
         "execute_task_tree": EXECUTE,
-        "tasks.get": Method(queries.get, params.Get, as_a2a_task, answers.Task, VIEWER),
-        "tasks.detail": Method(queries.detail, params.Get, as_a2a_task, answers.Detail, VIEWER),
-        "tasks.tree": Method(queries.tree, params.Tree, as_a2a_task, answers.Tree, VIEWER),
+        "tasks.get": Method(queries.get, params.Get, as_a2a_task, responses.Task, VIEWER),
+        "tasks.detail": Method(queries.detail, params.Get, as_a2a_task, responses.Detail, VIEWER),
+        "tasks.tree": Method(queries.tree, params.Tree, as_a2a_task, responses.Tree, VIEWER),
         "tasks.children": Method(queries.children, params.Children, as_a2a_tasks, Tasks, VIEWER),
-        "tasks.list": Method(queries.list_tasks, params.List, as_a2a_tasks, Tasks | answers.Page, VIEWER),
-        "tasks.count": Method(queries.count, params.Count, as_a2a_data, answers.Counts, VIEWER),
-        "tasks.update": Method(crud.update, params.Update, as_a2a_task, answers.Task, OPERATOR),
-        "tasks.delete": Method(crud.delete, params.Delete, as_a2a_data, answers.Deletion, OPERATOR),
-        "tasks.cancel": Method(running.cancel, params.Cancel, as_a2a_answers, list[answers.Cancellation], OPERATOR),
-        "tasks.answer": Method(running.answer, params.Answer, as_a2a_task, answers.Answered, OPERATOR),
-        "tasks.copy": Method(crud.copy, params.Copy, as_a2a_copy, answers.StoredTree | list[answers.NewTask], OPERATOR),
+        "tasks.list": Method(queries.list_tasks, params.List, as_a2a_tasks, Tasks | responses.Page, VIEWER),
+        "tasks.count": Method(queries.count, params.Count, as_a2a_data, responses.Counts, VIEWER),
+        "tasks.update": Method(crud.update, params.Update, as_a2a_task, responses.Task, OPERATOR),
+        "tasks.delete": Method(crud.delete, params.Delete, as_a2a_data, responses.Deletion, OPERATOR),
+        "tasks.cancel": Method(running.cancel, params.Cancel, as_a2a_answers, list[responses.Cancellation], OPERATOR),
+        "tasks.answer": Method(running.answer, params.Answer, as_a2a_task, responses.Answered, OPERATOR),
+        "tasks.copy": Method(
+            crud.copy, params.Copy, as_a2a_copy, responses.StoredTree | list[responses.NewTask], OPERATOR
+        ),
         "tasks.clone": Method(
-            crud.copy, params.Copy, as_a2a_copy, answers.StoredTree | list[answers.NewTask], OPERATOR
+            crud.copy, params.Copy, as_a2a_copy, responses.StoredTree | list[responses.NewTask], OPERATOR
         ),
         "tasks.generate": Method(
-            generate, params.Generate, as_a2a_data, answers.Generated, OPERATOR, takes_llm_key=True
+            generate, params.Generate, as_a2a_data, responses.Generated, OPERATOR, takes_llm_key=True
         ),
         "tasks.running.list": Method(running.list_running, params.RunningList, as_a2a_tasks, Tasks, VIEWER),
         "tasks.running.status": Method(
-            running.status, params.RunningStatus, as_a2a_answers, list[answers.Standing], VIEWER
+            running.status, params.RunningStatus, as_a2a_answers, list[responses.Standing], VIEWER
         ),
-        "tasks.running.count": Method(running.count, params.RunningCount, as_a2a_data, answers.RunningCount, VIEWER),
+        "tasks.running.count": Method(running.count, params.RunningCount, as_a2a_data, responses.RunningCount, VIEWER),
         "tasks.running.cancel": Method(
-            running.cancel, params.Cancel, as_a2a_answers, list[answers.Cancellation], OPERATOR
+            running.cancel, params.Cancel, as_a2a_answers, list[responses.Cancellation], OPERATOR
         ),
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),
     }
@@ -73,14 +74,14 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 #: At `POST /system`.
 SYSTEM_METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "system.health": Method(system.health, params.Nothing, as_a2a_data, answers.Health, VIEWER),
-        "system.executors": Method(system.executors, params.Nothing, as_a2a_data, list[answers.Executor], VIEWER),
-        "config.llm_key.set": Method(llm_keys.set_key, params.SetLLMKey, as_a2a_data, answers.LLMKeyStored, OPERATOR),
-        "config.llm_key.get": Method(llm_keys.get_keys, params.GetLLMKey, as_a2a_data, answers.LLMKeys, VIEWER),
+        "system.health": Method(system.health, params.Nothing, as_a2a_data, responses.Health, VIEWER),
+        "system.executors": Method(system.executors, params.Nothing, as_a2a_data, list[responses.Executor], VIEWER),
+        "config.llm_key.set": Method(llm_keys.set_key, params.SetLLMKey, as_a2a_data, responses.LLMKeyStored, OPERATOR),
+        "config.llm_key.get": Method(llm_keys.get_keys, params.GetLLMKey, as_a2a_data, responses.LLMKeys, VIEWER),
         "config.llm_key.delete": Method(
-            llm_keys.delete_key, params.DeleteLLMKey, as_a2a_data, answers.LLMKeyDeleted, OPERATOR
+            llm_keys.delete_key, params.DeleteLLMKey, as_a2a_data, responses.LLMKeyDeleted, OPERATOR
         ),
-        "examples.init": Method(system.fill_with_examples, params.InitExamples, as_a2a_data, answers.Examples, ADMIN),
+        "examples.init": Method(system.fill_with_examples, params.InitExamples, as_a2a_data, responses.Examples, ADMIN),
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),
     }
 )

@@ -3,16 +3,17 @@
 from collections.abc import Callable
 from functools import partial
 
-from a2a import params
-from a2a.mapping import native_task, native_tree
-from a2a.parsing import texts
-from a2a.results import DataResult, TaskResult, told_of_webhook
+from a2a.core.mapping import native_task, native_tree
+from a2a.core.parsing import texts
+from a2a.methods import params
+from a2a.methods.results import DataResult, TaskResult, webhook_metadata
 from accounts.callers import Caller
 from llmkeys.header import SentKey
-from tasks import copies, editing, lanes, services
-from tasks.idempotency import Token, once
-from tasks.services import Created
-from tasks.webhooks import with_webhook
+from tasks.services import copies, editing, trees
+from tasks.services.idempotency import Token, once
+from tasks.services.trees import Created
+from tasks.services.webhooks import with_webhook
+from tasks.storage import pools
 
 
 async def create(
@@ -25,11 +26,11 @@ async def create(
         "execute": given.execute,
         "llm_key": llm_key,
     }
-    verb: Callable[..., Created] = services.create_tree
+    verb: Callable[..., Created] = trees.create_tree
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
-    created = await lanes.write(partial(once, verb, caller=caller, token=token, **arguments))
-    told = {"ids": created.ids, "warnings": created.warnings} | told_of_webhook(created.webhook, given.webhook_config)
+    created = await pools.write(partial(once, verb, caller=caller, token=token, **arguments))
+    told = {"ids": created.ids, "warnings": created.warnings} | webhook_metadata(created.webhook, given.webhook_config)
     return TaskResult(
         native=native_tree(created.tasks) | told,
         task=created.root,
@@ -41,13 +42,13 @@ async def create(
 
 async def update(caller: Caller, given: params.Update) -> TaskResult:
     """Change a pending task."""
-    task = await lanes.write(editing.update_task, caller=caller, task_id=given.task_id, changes=given.changes)
+    task = await pools.write(editing.update_task, caller=caller, task_id=given.task_id, changes=given.changes)
     return TaskResult(native=native_task(task), task=task)
 
 
 async def delete(caller: Caller, given: params.Delete) -> DataResult:
     """Delete a task and all below it."""
-    deleted = await lanes.write(editing.delete_task, caller=caller, task_id=given.task_id, force=given.force)
+    deleted = await pools.write(editing.delete_task, caller=caller, task_id=given.task_id, force=given.force)
     return DataResult(
         native={
             "success": True,
@@ -60,7 +61,7 @@ async def delete(caller: Caller, given: params.Delete) -> DataResult:
 
 async def copy(caller: Caller, given: params.Copy) -> TaskResult | DataResult:
     """Copy a task and what belongs to it into a new tree, or, with `save: false`, only say what would be stored."""
-    copied = await lanes.write(
+    copied = await pools.write(
         copies.copy_tree,
         caller=caller,
         task_id=given.task_id,

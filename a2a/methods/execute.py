@@ -5,18 +5,19 @@ from collections.abc import Callable
 from contextlib import aclosing
 from functools import partial
 
-from a2a.mapping import Json, native_tree
-from a2a.params import Execute
-from a2a.results import TaskResult, told_of_webhook
-from a2a.sse import Stream, events, open_stream
+from a2a.core.mapping import Json, native_tree
+from a2a.live.sse import Stream, events, open_stream
+from a2a.methods.params import Execute
+from a2a.methods.results import TaskResult, webhook_metadata
 from accounts.callers import Caller
 from llmkeys.header import SentKey
-from tasks import lanes, queries, services
-from tasks.idempotency import Token, once
 from tasks.models import Run
-from tasks.services import Execution
+from tasks.services import queries, trees
+from tasks.services.idempotency import Token, once
+from tasks.services.trees import Execution
+from tasks.services.webhooks import with_webhook
 from tasks.status import Status
-from tasks.webhooks import with_webhook
+from tasks.storage import pools
 
 
 async def execute(
@@ -25,7 +26,7 @@ async def execute(
     """Run new tasks or a stored one. Returns at once unless asked to wait."""
     execution = (None if token else await _resumed(caller, given)) or await _started(caller, given, token, llm_key)
     tree = await _final_tree(caller, execution, given) if given.wait else None
-    told = _told(execution, is_waiting=given.wait) | told_of_webhook(execution.webhook, given.webhook_config)
+    told = _told(execution, is_waiting=given.wait) | webhook_metadata(execution.webhook, given.webhook_config)
     return TaskResult(
         native=_native(execution, told) | ({} if tree is None else {"task": tree}),
         task=execution.task,
@@ -39,10 +40,10 @@ async def _resumed(caller: Caller, given: Execute) -> Execution | None:
     """The latest run, finished or not, for a client that had part of its stream. None: there is nothing to resume."""
     if given.after is None or given.task_id is None:
         return None
-    run = await lanes.read(queries.latest_run, caller=caller, task_id=given.task_id)
+    run = await pools.read(queries.latest_run, caller=caller, task_id=given.task_id)
     if run is None:
         return None
-    task = await lanes.read(queries.get_task, caller=caller, task_id=given.task_id)
+    task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
     return Execution(task=task, run=run, started=False, original_task_id=None, ids={task.id: task.id}, warnings=[])
 
 
@@ -50,13 +51,13 @@ async def _started(caller: Caller, given: Execute, token: Token | None, llm_key:
     verb, arguments = _verb(given)
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
-    return await lanes.write(partial(once, verb, caller=caller, token=token, llm_key=llm_key, **arguments))
+    return await pools.write(partial(once, verb, caller=caller, token=token, llm_key=llm_key, **arguments))
 
 
 def _verb(given: Execute) -> tuple[Callable[..., Execution], Json]:
     if given.task_id is None:
-        return services.execute_tree, {"tasks": given.tasks, "id_conflict": given.id_conflict}
-    return services.execute_task, {
+        return trees.execute_tree, {"tasks": given.tasks, "id_conflict": given.id_conflict}
+    return trees.execute_task, {
         "task_id": given.task_id,
         "copy_execution": given.copy_execution,
         "copy_children": given.copy_children,
@@ -70,10 +71,10 @@ async def _final_tree(caller: Caller, execution: Execution, given: Execute) -> J
             await end_of(execution.run)
     except TimeoutError:
         return None
-    await lanes.read(execution.run.refresh_from_db)
+    await pools.read(execution.run.refresh_from_db)
     if execution.run.finished_at is None:  # this process is told to stop
         return None
-    return native_tree(await lanes.read(queries.get_tree, caller=caller, task_id=execution.task.id))
+    return native_tree(await pools.read(queries.get_tree, caller=caller, task_id=execution.task.id))
 
 
 async def end_of(run: Run) -> None:

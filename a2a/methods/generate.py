@@ -3,15 +3,16 @@
 import asyncio
 from typing import Final
 
-from a2a.mapping import Json
+from a2a.core.mapping import Json
 from a2a.methods.execute import end_of
-from a2a.params import Generate
-from a2a.results import DataResult
+from a2a.methods.params import Generate
+from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from llmkeys.header import SentKey
-from tasks import lanes, queries, services
-from tasks.exceptions import GenerationFailed
+from tasks.rules.exceptions import GenerationFailed
+from tasks.services import queries, trees
 from tasks.status import Status
+from tasks.storage import pools
 
 WAIT_SECONDS: Final = 180.0
 EXECUTOR: Final = "generate_executor"
@@ -20,7 +21,7 @@ NAME_CHARACTERS: Final = 80
 
 async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None = None) -> DataResult:
     """Let a language model write the tree for a requirement in plain words. With `save` it is stored; it is never run."""
-    execution = await lanes.write(services.execute_tree, caller=caller, tasks=_task(given), llm_key=llm_key)
+    execution = await pools.write(trees.execute_tree, caller=caller, tasks=_task(given), llm_key=llm_key)
     task_id = execution.task.id
     try:
         async with asyncio.timeout(WAIT_SECONDS):
@@ -28,7 +29,7 @@ async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None =
     except TimeoutError:
         late = f"The tree is not written after {WAIT_SECONDS:g} s. It will be the result of task '{task_id}': ask for that one."
         raise GenerationFailed(late, data={"task_id": task_id}) from None
-    writer = await lanes.read(queries.get_task, caller=caller, task_id=task_id)
+    writer = await pools.read(queries.get_task, caller=caller, task_id=task_id)
     if writer.status != Status.COMPLETED:
         raise GenerationFailed(writer.error or "", data={"task_id": task_id})
     tasks: list[Json] = writer.result["tasks"]
@@ -37,7 +38,7 @@ async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None =
         return DataResult(
             native={**told, "message": "The tree is not stored. Give it to tasks.create or tasks.execute."}
         )
-    created = await lanes.write(services.create_tree, caller=caller, tasks=tasks)
+    created = await pools.write(trees.create_tree, caller=caller, tasks=tasks)
     stored = {"message": "The tree is stored. Run it by tasks.execute.", "root_task_id": created.root.id}
     return DataResult(native=told | stored)
 

@@ -1,16 +1,16 @@
 """Methods of `POST /system` about the LLM keys that users keep here. None of them ever answers a key."""
 
-from a2a import params
-from a2a.mapping import Json
-from a2a.results import DataResult
+from a2a.core.mapping import Json
+from a2a.methods import params
+from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from llmkeys import keys
 from llmkeys.header import MalformedKey
 from llmkeys.providers import UnknownProvider, provider_named
 from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
-from tasks import lanes
-from tasks.exceptions import InvalidParams, RoleTooLow
+from tasks.rules.exceptions import InvalidParams, RoleTooLow
+from tasks.storage import pools
 
 
 async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:
@@ -18,7 +18,7 @@ async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:
     user_id = _owner(caller, given.user_id)
     try:
         key = Secret(given.api_key)
-        stored = await lanes.write(keys.set_key, user_id=user_id, provider=given.provider, key=key)
+        stored = await pools.write(keys.set_key, user_id=user_id, provider=given.provider, key=key)
     except UnknownProvider as error:
         raise InvalidParams([("provider", error.message)]) from None
     except MalformedKey as error:
@@ -37,7 +37,7 @@ async def get_keys(caller: Caller, given: params.GetLLMKey) -> DataResult:
     """Which providers there is a key for, the last four characters of each, and when it was last used."""
     user_id = _owner(caller, given.user_id)
     provider = None if given.provider is None else _known(given.provider)
-    stored = await lanes.read(keys.list_keys, user_id=user_id)
+    stored = await pools.read(keys.list_keys, user_id=user_id)
     meant = [key for key in stored if provider in (None, key.provider)]
     return DataResult(
         native={
@@ -53,7 +53,7 @@ async def get_keys(caller: Caller, given: params.GetLLMKey) -> DataResult:
 async def delete_key(caller: Caller, given: params.DeleteLLMKey) -> DataResult:
     """Forget the key for a provider. A run that has begun may have taken it already."""
     user_id, provider = _owner(caller, given.user_id), _known(given.provider)
-    deleted = await lanes.write(keys.delete_key, user_id=user_id, provider=provider)
+    deleted = await pools.write(keys.delete_key, user_id=user_id, provider=provider)
     return DataResult(native={"success": True, "user_id": user_id, "provider": provider, "deleted": deleted})
 
 

@@ -1,22 +1,23 @@
 """Methods that read."""
 
-from a2a import params
-from a2a.mapping import native_detail, native_task, native_tree
-from a2a.results import DataResult, TaskListResult, TaskResult
+from a2a.core.mapping import native_detail, native_task, native_tree
+from a2a.methods import params
+from a2a.methods.results import DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller, Role
-from tasks import details, lanes, queries
-from tasks.answer_links import link_to
+from tasks.dashboard.answer_tokens import link_to
+from tasks.services import queries, task_detail
+from tasks.storage import pools
 
 
 async def get(caller: Caller, given: params.Get) -> TaskResult:
     """One task, without its children."""
-    task = await lanes.read(queries.get_task, caller=caller, task_id=given.task_id)
+    task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
     return TaskResult(native=native_task(task), task=task)
 
 
 async def detail(caller: Caller, given: params.Get) -> TaskResult:
     """One task with its latest events, its children, what depends on it, its inputs as its executor gets them, and its times."""
-    found = await lanes.read(details.detail, caller=caller, task_id=given.task_id)
+    found = await pools.read(task_detail.detail, caller=caller, task_id=given.task_id)
     may_answer = found.question is not None and caller.may(Role.OPERATOR)
     url = link_to(found.question, user_id=caller.user_id) if found.question and may_answer else None
     native = native_detail(found, answer_url=url)
@@ -25,20 +26,20 @@ async def detail(caller: Caller, given: params.Get) -> TaskResult:
 
 async def tree(caller: Caller, given: params.Tree) -> TaskResult:
     """The whole tree to which a task belongs."""
-    tasks = await lanes.read(queries.get_tree, caller=caller, task_id=given.task_id)
+    tasks = await pools.read(queries.get_tree, caller=caller, task_id=given.task_id)
     root = next(task for task in tasks if task.is_root)
     return TaskResult(native=native_tree(tasks), task=root, with_children=True)
 
 
 async def children(caller: Caller, given: params.Children) -> TaskListResult:
     """The tasks right below a task."""
-    tasks = await lanes.read(queries.children, caller=caller, task_id=given.task_id)
+    tasks = await pools.read(queries.children, caller=caller, task_id=given.task_id)
     return TaskListResult(native=[native_task(task) for task in tasks], tasks=tasks)
 
 
 async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
     """The caller's tasks, a page at a time."""
-    tasks, next_cursor = await lanes.read(
+    tasks, next_cursor = await pools.read(
         queries.list_tasks,
         caller=caller,
         user_id=given.user_id,
@@ -60,5 +61,5 @@ async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
 async def count(caller: Caller, given: params.Count) -> DataResult:
     """How many of the caller's tasks have each status."""
     return DataResult(
-        native=await lanes.read(queries.count, caller=caller, user_id=given.user_id, root_only=given.root_only)
+        native=await pools.read(queries.count, caller=caller, user_id=given.user_id, root_only=given.root_only)
     )

@@ -1,29 +1,30 @@
 """Methods about what runs now, on any machine."""
 
-from a2a import params
-from a2a.mapping import native_answer, native_standing, native_task
-from a2a.parsing import texts
-from a2a.results import AnswersResult, DataResult, TaskListResult, TaskResult
+from a2a.core.mapping import native_answer, native_standing, native_task
+from a2a.core.parsing import texts
+from a2a.methods import params
+from a2a.methods.results import AnswersResult, DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller
-from tasks import lanes, queries, questions
-from tasks.cancels import cancel_tasks
+from tasks.services import queries, questions
+from tasks.services.cancels import cancel_tasks
+from tasks.storage import pools
 
 
 async def list_running(caller: Caller, given: params.RunningList) -> TaskListResult:
     """The roots whose trees run now, or wait for a worker."""
-    roots = await lanes.read(queries.running_list, caller=caller, user_id=given.user_id, limit=given.limit)
+    roots = await pools.read(queries.running_list, caller=caller, user_id=given.user_id, limit=given.limit)
     return TaskListResult(native=[native_task(task) for task in roots], tasks=roots)
 
 
 async def status(caller: Caller, given: params.RunningStatus) -> AnswersResult:
     """Where each of these tasks stands. A root stands for its tree."""
-    standings = await lanes.read(queries.running_status, caller=caller, task_ids=await _ids(caller, given))
+    standings = await pools.read(queries.running_status, caller=caller, task_ids=await _ids(caller, given))
     return AnswersResult(native=[native_standing(standing) for standing in standings])
 
 
 async def count(caller: Caller, given: params.RunningCount) -> DataResult:
     """How many trees run now, or wait for a worker."""
-    return DataResult(native={"count": await lanes.read(queries.running_count, caller=caller, user_id=given.user_id)})
+    return DataResult(native={"count": await pools.read(queries.running_count, caller=caller, user_id=given.user_id)})
 
 
 async def cancel(caller: Caller, given: params.Cancel) -> AnswersResult:
@@ -35,10 +36,10 @@ async def cancel(caller: Caller, given: params.Cancel) -> AnswersResult:
 
 async def answer(caller: Caller, given: params.Answer) -> TaskResult:
     """Answer what a task asks."""
-    question = await lanes.write(
+    question = await pools.write(
         questions.answer, caller=caller, task_id=given.task_id, answer=given.answer, comment=given.comment
     )
-    task = await lanes.read(queries.get_task, caller=caller, task_id=given.task_id)
+    task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
     native = native_answer(question)
     return TaskResult(native=native, task=task, metadata={"answer": native})
 
@@ -46,5 +47,5 @@ async def answer(caller: Caller, given: params.Answer) -> TaskResult:
 async def _ids(caller: Caller, given: params.Named) -> list[str]:
     """The tasks that are named, and the roots of the contexts that are."""
     contexts = texts(given.context_ids)
-    roots = await lanes.read(queries.roots_of_contexts, caller=caller, context_ids=contexts) if contexts else []
+    roots = await pools.read(queries.roots_of_contexts, caller=caller, context_ids=contexts) if contexts else []
     return list(dict.fromkeys([*given.ids, *roots]))

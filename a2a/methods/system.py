@@ -1,18 +1,18 @@
 """Methods of `POST /system`: about the server, not about tasks."""
 
-from a2a import params
-from a2a.results import DataResult
-from a2a.version import software_version
+from a2a.core.version import software_version
+from a2a.methods import params
+from a2a.methods.results import DataResult
 from accounts.callers import Caller
-from tasks import lanes
-from tasks.examples import init_examples
 from tasks.executors import describe, disabled_executors, executor_ids
-from tasks.readiness import readiness
+from tasks.services.examples import init_examples
+from tasks.services.readiness import readiness
+from tasks.storage import pools
 
 
 async def health(caller: Caller, given: params.Nothing) -> DataResult:
     """Whether the server can do its work now."""
-    state = await lanes.read(readiness)
+    state = await pools.read(readiness)
     return DataResult(native={"status": "ok" if state["ready"] else "degraded", "version": software_version(), **state})
 
 
@@ -23,5 +23,5 @@ async def executors(caller: Caller, given: params.Nothing) -> DataResult:
 
 async def fill_with_examples(caller: Caller, given: params.InitExamples) -> DataResult:
     """Store the example trees that are missing; with `force` also those that are there, anew."""
-    stored = await lanes.write(init_examples, force=given.force)
+    stored = await pools.write(init_examples, force=given.force)
     return DataResult(native={"root_task_ids": stored, "count": len(stored)})

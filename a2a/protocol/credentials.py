@@ -5,25 +5,24 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from a2a.protocol.meaning import AskForKey, Meaning, RunStored, RunTree
+from a2a.protocol.message_handler import AskForKey, Decision, RunStored, RunTree
 from llmkeys import keys, run_secrets
 from llmkeys.header import HEADER, SentKey
 from llmkeys.providers import KEYLESS, environment_key, known_providers, normal_name, operator_addresses
-from tasks.copies import for_execution
 from tasks.executors import describe, executor_ids
-from tasks.loading import node_of
-from tasks.model_names import model_names
+from tasks.executors.admission import checked
 from tasks.models import Run, Task
-from tasks.requests import checked
+from tasks.rules.tree import node_of, scope_of
+from tasks.services.copies import for_execution
+from tasks.services.model_names import model_names
 from tasks.status import Status
-from tasks.tree import scope_of
 
 Json = dict[str, Any]
 EXTRAS: Final = frozenset({"llm", "crewai"})
 """The executors that call language models need one of these."""
 
 
-def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning:
+def with_key(meaning: Decision, *, user_id: str, sent: SentKey | None) -> Decision:
     """The meaning, or the question for a key without which its tree would fail. Raises what the rules of trees raise."""
     if not isinstance(meaning, RunTree | RunStored) or not _is_known_here():
         return meaning

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from a2a import jsonrpc
-from a2a.errors import BodyTooLarge, UnknownMethod, UnsupportedMediaType, WrongHttpMethod, failure_of, rule_of
+from a2a.core import jsonrpc
+from a2a.core.errors import BodyTooLarge, UnknownMethod, UnsupportedMediaType, WrongHttpMethod, failure_of, rule_of
 from accounts.auth import AuthenticationFailed
-from tasks import exceptions
-from tasks.decoder import MalformedJson
+from tasks.rules import exceptions
+from tasks.rules.strict_json import MalformedJson
 
 Json = dict[str, Any]
 DOMAIN: Final = "a2a-protocol.org"

@@ -7,16 +7,16 @@ from typing import Final
 
 from django.db.models import Exists, F, OuterRef, Q, TextField, Value
 
-from a2a.protocol.objects import AUTH_REQUIRED, INPUT_REQUIRED, REJECTED, STATES, Json
 from a2a.protocol.paging import place_of, token_of
 from a2a.protocol.params import ListTasks
-from a2a.protocol.snapshots import tasks_of
+from a2a.protocol.queries import tasks_of
+from a2a.protocol.serialize import AUTH_REQUIRED, INPUT_REQUIRED, REJECTED, STATES, Json
 from accounts.callers import Caller
-from tasks.exceptions import InvalidParams
 from tasks.models import STATUS_AT, Question, Run, RunQuerySet
-from tasks.reservations import CREDENTIALS, HOLDERS, INPUT
-from tasks.rows import db_time
+from tasks.rules.exceptions import InvalidParams
+from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT
 from tasks.status import Status
+from tasks.storage.bulk import db_time
 
 RESERVED: Final = Q(root_id=F("id"))
 

@@ -7,19 +7,19 @@ from typing import Any
 
 from django.conf import settings
 
-from a2a.agent_card import build_extended_card
 from a2a.protocol import params, push
-from a2a.protocol.asked import Asked
-from a2a.protocol.conversation import Received, call_off, not_cancelable, receive, with_notes
+from a2a.protocol.card.agent_card import build_extended_card
 from a2a.protocol.errors import UnsupportedOperation
-from a2a.protocol.following import settled, updates
 from a2a.protocol.listing import list_tasks
-from a2a.protocol.objects import TERMINAL, Json
-from a2a.protocol.snapshots import find_run, task_of
+from a2a.protocol.messages import Received, call_off, not_cancelable, receive, with_notes
+from a2a.protocol.queries import find_run, task_of
+from a2a.protocol.request_context import RequestContext
+from a2a.protocol.serialize import TERMINAL, Json
+from a2a.protocol.stream import settled, updates
 from accounts.callers import Caller, Role
-from tasks import lanes
-from tasks.cancels import cancel_tasks
 from tasks.models import Run
+from tasks.services.cancels import cancel_tasks
+from tasks.storage import pools
 
 Updates = AsyncGenerator[Json]
 
@@ -31,7 +31,7 @@ def _no_more() -> None:
 def _require_streaming() -> None:
     if not settings.APFLOW.a2a.streaming:
         raise UnsupportedOperation(
-            "This server does not stream (a2a.streaming). Send the message without, and ask GetTask."
+            "This server does not stream (a2a.live.streaming). Send the message without, and ask GetTask."
         )
 
 
@@ -50,7 +50,7 @@ class Operation:
     is_repeatable: bool = False
 
 
-async def send(asked: Asked, given: params.SendMessage) -> Json:
+async def send(asked: RequestContext, given: params.SendMessage) -> Json:
     """Take a message; answer with the Task when it is over or interrupted, or, as asked, at once."""
     received = await _received(asked, given, shows_task=given.configuration.return_immediately)
     if received.run is None:
@@ -59,11 +59,11 @@ async def send(asked: Asked, given: params.SendMessage) -> Json:
         return {"task": received.task}
     await settled(received.run)
     length = given.configuration.history_length
-    _, task = await lanes.read(task_of, run_id=received.run.id, history_length=length)
+    _, task = await pools.read(task_of, run_id=received.run.id, history_length=length)
     return {"task": with_notes(task, received)}
 
 
-async def stream(asked: Asked, given: params.SendMessage) -> Updates:
+async def stream(asked: RequestContext, given: params.SendMessage) -> Updates:
     """Take a message; send the Task and then what happens, until it is over or interrupted."""
     received = await _received(asked, given, shows_task=True)
     if received.run is None or received.task is None:
@@ -71,57 +71,57 @@ async def stream(asked: Asked, given: params.SendMessage) -> Updates:
     return updates(received.run, received.task, through_questions=False)
 
 
-async def get(asked: Asked, given: params.GetTask) -> Json:
-    run = await lanes.read(find_run, caller=asked.caller, task_id=given.id)
-    _, task = await lanes.read(task_of, run_id=run.id, history_length=given.history_length)
+async def get(asked: RequestContext, given: params.GetTask) -> Json:
+    run = await pools.read(find_run, caller=asked.caller, task_id=given.id)
+    _, task = await pools.read(task_of, run_id=run.id, history_length=given.history_length)
     return task
 
 
-async def list_(asked: Asked, given: params.ListTasks) -> Json:
-    return await lanes.read(list_tasks, caller=asked.caller, given=given)
+async def list_(asked: RequestContext, given: params.ListTasks) -> Json:
+    return await pools.read(list_tasks, caller=asked.caller, given=given)
 
 
-async def cancel(asked: Asked, given: params.OfTask) -> Json:
+async def cancel(asked: RequestContext, given: params.OfTask) -> Json:
     """Stop it, and answer with the Task as it is then. Raises TaskNotCancelable when it was over before."""
-    run = await lanes.read(find_run, caller=asked.caller, task_id=given.id)
+    run = await pools.read(find_run, caller=asked.caller, task_id=given.id)
     if run.finished_at is not None:
         raise not_cancelable(run)
     if run.is_reserved:
-        await lanes.write(call_off, run=run)
+        await pools.write(call_off, run=run)
     else:
         await _cancel_tree(asked.caller, run)
-    _, task = await lanes.read(task_of, run_id=run.id)
+    _, task = await pools.read(task_of, run_id=run.id)
     return task
 
 
-async def subscribe(asked: Asked, given: params.OfTask) -> Updates:
+async def subscribe(asked: RequestContext, given: params.OfTask) -> Updates:
     """The Task and then what happens, until it is over; a question does not end it."""
-    run = await lanes.read(find_run, caller=asked.caller, task_id=given.id)
-    run, task = await lanes.read(task_of, run_id=run.id)
+    run = await pools.read(find_run, caller=asked.caller, task_id=given.id)
+    run, task = await pools.read(task_of, run_id=run.id)
     if task["status"]["state"] in TERMINAL:
         raise UnsupportedOperation(f"Task '{run.id}' is over: nothing more will happen. GetTask tells what it came to.")
     return updates(run, task)
 
 
-async def create_push_config(asked: Asked, given: params.CreatePushConfig) -> Json:
-    return await lanes.write(push.create, caller=asked.caller, given=given, version=asked.version)
+async def create_push_config(asked: RequestContext, given: params.CreatePushConfig) -> Json:
+    return await pools.write(push.create, caller=asked.caller, given=given, version=asked.version)
 
 
-async def get_push_config(asked: Asked, given: params.OfPushConfig) -> Json:
-    return await lanes.read(push.get, caller=asked.caller, given=given)
+async def get_push_config(asked: RequestContext, given: params.OfPushConfig) -> Json:
+    return await pools.read(push.get, caller=asked.caller, given=given)
 
 
-async def list_push_configs(asked: Asked, given: params.ListPushConfigs) -> Json:
-    return await lanes.read(push.list_, caller=asked.caller, given=given)
+async def list_push_configs(asked: RequestContext, given: params.ListPushConfigs) -> Json:
+    return await pools.read(push.list_, caller=asked.caller, given=given)
 
 
-async def delete_push_config(asked: Asked, given: params.OfPushConfig) -> Json:
-    return await lanes.write(push.delete, caller=asked.caller, given=given)
+async def delete_push_config(asked: RequestContext, given: params.OfPushConfig) -> Json:
+    return await pools.write(push.delete, caller=asked.caller, given=given)
 
 
-async def extended_card(asked: Asked, given: params.Nothing) -> Json:
+async def extended_card(asked: RequestContext, given: params.Nothing) -> Json:
     """The card for who has logged in, in the fields of the version that they speak."""
-    return await lanes.read(build_extended_card, caller=asked.caller, url=asked.url, version=asked.version)
+    return await pools.read(build_extended_card, caller=asked.caller, url=asked.url, version=asked.version)
 
 
 #: By the names that the specification uses for all bindings.
@@ -152,10 +152,10 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
 )
 
 
-async def _received(asked: Asked, given: params.SendMessage, *, shows_task: bool) -> Received:
+async def _received(asked: RequestContext, given: params.SendMessage, *, shows_task: bool) -> Received:
     if given.configuration.task_push_notification_config:
         push.require_push()
-    return await lanes.write(receive, asked, given, shows_task=shows_task)
+    return await pools.write(receive, asked, given, shows_task=shows_task)
 
 
 async def _cancel_tree(caller: Caller, run: Run) -> None:

@@ -3,7 +3,7 @@
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta
 
-from tasks.exceptions import InvalidParams
+from tasks.rules.exceptions import InvalidParams
 
 
 def token_of(moment: datetime, row_id: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from tasks.exceptions import InvalidParams
+from tasks.rules.exceptions import InvalidParams
 
 Json = dict[str, Any]
 Id = Annotated[str, Meta(min_length=1, max_length=255)]

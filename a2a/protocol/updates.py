@@ -8,7 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from a2a.protocol.objects import (
+from a2a.protocol.serialize import (
     AUTH_REQUIRED,
     INPUT_REQUIRED,
     RESULT,
@@ -20,7 +20,7 @@ from a2a.protocol.objects import (
     question_message,
     utc,
 )
-from tasks.reservations import CREDENTIALS, INPUT
+from tasks.services.pending_runs import CREDENTIALS, INPUT
 
 REQUIRED_STATES: Mapping[str, str] = MappingProxyType({INPUT: INPUT_REQUIRED, CREDENTIALS: AUTH_REQUIRED})
 

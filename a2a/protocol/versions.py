@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from a2a.protocol import version_0_3
+from a2a.core.headers import EXTENSIONS_HEADER
 from a2a.protocol.errors import ExtensionSupportRequired, VersionNotSupported
-from a2a.protocol.headers import EXTENSIONS_HEADER
+from a2a.protocol.v0_3 import json_rpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ V0_3: Final = Version(
             "agent/getAuthenticatedExtendedCard": "GetExtendedAgentCard",
         }
     ),
-    version_0_3.params_of,
-    version_0_3.result_of,
+    json_rpc.params_of,
+    json_rpc.result_of,
 )
 VERSIONS: Final = (V1_0, V0_3)
 

@@ -11,7 +11,7 @@ from aipartnerupflow.client.errors import (
     TimedOut,
     Unreachable,
 )
-from aipartnerupflow.client.shapes import Event, Execution, Task
+from aipartnerupflow.client.types import Event, Execution, Task
 
 __all__ = [
     "AsyncClient",

@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, Unpack
 import httpx
 
 from aipartnerupflow.client.errors import Unreachable, error_of
-from aipartnerupflow.client.shapes import (
+from aipartnerupflow.client.types import (
     Answered,
     Cancelled,
     Changes,

@@ -12,8 +12,8 @@ import httpx
 from aipartnerupflow.client import calls
 from aipartnerupflow.client.calls import Call, Tasks
 from aipartnerupflow.client.errors import InvalidRequest, named_errors
-from aipartnerupflow.client.shapes import Event, Filters, Page, Task
 from aipartnerupflow.client.stream import TIMEOUT, Following
+from aipartnerupflow.client.types import Event, Filters, Page, Task
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -12,7 +12,7 @@ import httpx
 
 from aipartnerupflow.client.calls import result_of
 from aipartnerupflow.client.errors import Conflict, unreachable, why
-from aipartnerupflow.client.shapes import Event
+from aipartnerupflow.client.types import Event
 
 TIMEOUT: Final = httpx.Timeout(10, read=45)
 """A quiet stream carries a comment every 15 s: after three of them missed, the connection is dead."""

@@ -17,7 +17,7 @@ from unfold.views import ChangeList
 
 from llmkeys.redact import mask
 from tasks.models import Run, Task
-from tasks.paging import BoundedPaginator
+from tasks.storage.paginator import BoundedPaginator
 
 STATUS_COLOURS: Final = {
     "pending": "default",

@@ -9,11 +9,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from accounts.callers import LOCAL, Caller
-from tasks import cancels, services
 from tasks.admin.base import Inspection, as_text, change_url, dashboard_url, link, link_list, list_url, state
-from tasks.confidential import for_pages
-from tasks.exceptions import TasksError
 from tasks.models import Question, Run, Task, TaskEvent
+from tasks.rules.exceptions import TasksError
+from tasks.services import cancels, trees
+from tasks.services.write_only import for_pages
 
 MAX_AT_ONCE: Final = 100
 
@@ -90,7 +90,7 @@ class TaskAdmin(Inspection):
     def execute(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         for task in self._chosen(request, queryset):
             try:
-                execution = services.execute_task(caller=caller_of(request), task_id=task.id)
+                execution = trees.execute_task(caller=caller_of(request), task_id=task.id)
             except TasksError as error:
                 self.message_user(request, error.message, messages.ERROR)
                 continue

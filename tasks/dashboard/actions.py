@@ -6,21 +6,21 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.callers import Caller, Role
-from tasks import lanes
-from tasks.cancels import cancel_tasks
-from tasks.copies import FULL, copy_tree
 from tasks.dashboard.pages import page, told
 from tasks.dashboard.words import path_of
-from tasks.editing import delete_task
-from tasks.exceptions import TaskNotFound, TasksError
-from tasks.queries import get_task
-from tasks.services import Execution, execute_task
+from tasks.rules.exceptions import TaskNotFound, TasksError
+from tasks.services.cancels import cancel_tasks
+from tasks.services.copies import FULL, copy_tree
+from tasks.services.editing import delete_task
+from tasks.services.queries import get_task
+from tasks.services.trees import Execution, execute_task
+from tasks.storage import pools
 
 
 @page("POST", needs=Role.OPERATOR)
 async def run(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """Run the task: of a root what has not completed, of another one what it needs, too."""
-    execution = await lanes.write(execute_task, caller=caller, task_id=task_id)
+    execution = await pools.write(execute_task, caller=caller, task_id=task_id)
     if execution.started:
         return told(request, path_of(task_id), f"Run {execution.run.number} has started.")
     return told(request, path_of(task_id), "It is running already.", level=messages.INFO)
@@ -29,7 +29,7 @@ async def run(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespons
 @page("POST", needs=Role.OPERATOR)
 async def restart(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """Run the task and all that depends on it again, in a copy of the tree; the rest keeps its results."""
-    execution = await lanes.write(_restart, caller=caller, task_id=task_id)
+    execution = await pools.write(_restart, caller=caller, task_id=task_id)
     return told(request, path_of(execution.task.id), "A copy of the tree has started. The original stays as it is.")
 
 
@@ -46,9 +46,9 @@ async def cancel(request: HttpRequest, caller: Caller, task_id: str) -> HttpResp
 @page("POST", needs=Role.OPERATOR)
 async def delete(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """Delete the tree. Where that is refused, its page says why."""
-    task = await lanes.read(get_task, caller=caller, task_id=task_id)
+    task = await pools.read(get_task, caller=caller, task_id=task_id)
     try:
-        deletion = await lanes.write(delete_task, caller=caller, task_id=task_id, force=True)
+        deletion = await pools.write(delete_task, caller=caller, task_id=task_id, force=True)
     except TaskNotFound:
         raise
     except TasksError as error:

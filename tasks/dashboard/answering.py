@@ -8,10 +8,11 @@ from django.shortcuts import render
 from django.utils.cache import patch_cache_control
 from django.views.decorators.csrf import csrf_exempt
 
-from tasks import lanes, questions
-from tasks.answer_links import BadLink, Invitation, read_link
-from tasks.exceptions import InvalidParams, StatusConflict
+from tasks.dashboard.answer_tokens import AnswerToken, BadLink, read_link
 from tasks.models import Question
+from tasks.rules.exceptions import InvalidParams, StatusConflict
+from tasks.services import questions
+from tasks.storage import pools
 
 MAX_CHARACTERS: Final = 10_000
 TOO_LONG: Final = f"at most {MAX_CHARACTERS:,} characters"
@@ -26,7 +27,7 @@ async def answer(request: HttpRequest, token: str) -> HttpResponseBase:
         invitation = read_link(token)
     except BadLink:
         return await _shown(request, {"is_bad": True}, status=410)
-    question = await lanes.read(_question, invitation)
+    question = await pools.read(_question, invitation)
     if question is None:
         return await _shown(request, {"is_over": True}, status=410)
     if request.method == "POST":
@@ -34,14 +35,14 @@ async def answer(request: HttpRequest, token: str) -> HttpResponseBase:
     return await _shown(request, {"question": question})
 
 
-async def _answered(request: HttpRequest, question: Question, invitation: Invitation) -> HttpResponse:
+async def _answered(request: HttpRequest, question: Question, invitation: AnswerToken) -> HttpResponse:
     text, comment = request.POST.get("answer", "").strip(), request.POST.get("comment", "").strip()
     try:
         _check(text, "answer")
         _check(comment, "comment")
         if not text:
             raise InvalidParams([("answer", "required")])
-        await lanes.write(questions.settle, question, answer=text, by=invitation.by, comment=comment or None)
+        await pools.write(questions.record_answer, question, answer=text, by=invitation.by, comment=comment or None)
     except InvalidParams as error:
         context = {"question": question, "error": error.problems[0][1], "text": text, "comment": comment}
         return await _shown(request, context, status=400)
@@ -58,7 +59,7 @@ def _check(text: str, field: str) -> None:
         raise InvalidParams([(field, "holds the NUL character")])
 
 
-def _question(invitation: Invitation) -> Question | None:
+def _question(invitation: AnswerToken) -> Question | None:
     """None: it is not open any more."""
     return Question.objects.waiting().filter(id=invitation.question_id).first()
 

@@ -6,12 +6,12 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.callers import Caller, Role
-from tasks import lanes
 from tasks.dashboard.pages import page, shown, told
 from tasks.dashboard.schema_form import read_json
-from tasks.exceptions import TaskNotFound, TasksError
 from tasks.models import Question, Task
-from tasks.questions import answer, open_questions
+from tasks.rules.exceptions import TaskNotFound, TasksError
+from tasks.services.questions import answer, open_questions
+from tasks.storage import pools
 
 TEMPLATE = "dashboard/inbox.html"
 
@@ -19,7 +19,7 @@ TEMPLATE = "dashboard/inbox.html"
 @page()
 async def inbox(request: HttpRequest, caller: Caller) -> HttpResponse:
     """`GET /ui/inbox/`: the oldest question first."""
-    questions = await lanes.read(_with_names, caller=caller)
+    questions = await pools.read(_with_names, caller=caller)
     return await shown(request, caller, TEMPLATE, {"place": "inbox", "questions": questions})
 
 
@@ -28,13 +28,13 @@ async def answer_question(request: HttpRequest, caller: Caller, task_id: str) ->
     """Answer what the task asks: with one of its options, or with what was written, as JSON where it is some."""
     comment = request.POST.get("comment", "").strip() or None
     try:
-        await lanes.write(answer, caller=caller, task_id=task_id, answer=_given(request), comment=comment)
+        await pools.write(answer, caller=caller, task_id=task_id, answer=_given(request), comment=comment)
     except TaskNotFound:
         raise
     except TasksError as error:
         context = {
             "place": "inbox",
-            "questions": await lanes.read(_with_names, caller=caller),
+            "questions": await pools.read(_with_names, caller=caller),
             "problem": error.message,
         }
         return await shown(request, caller, TEMPLATE, context, status=409)

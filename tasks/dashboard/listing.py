@@ -11,9 +11,9 @@ from django.db.models import Avg, Count, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from accounts.callers import Caller
-from tasks.exceptions import InvalidParams
 from tasks.models import Question, Run, Task, TaskQuerySet
-from tasks.queries import after_cursor, cursor_of, latest_runs
+from tasks.rules.exceptions import InvalidParams
+from tasks.services.queries import after_cursor, cursor_of, latest_runs
 from tasks.status import Status
 
 PAGE: Final = 50

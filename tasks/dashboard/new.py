@@ -7,7 +7,6 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, QueryDict
 
 from accounts.callers import Caller, Role
-from tasks import lanes
 from tasks.dashboard.json_text import written
 from tasks.dashboard.pages import Context, page, shown, told
 from tasks.dashboard.schema_form import (
@@ -21,13 +20,14 @@ from tasks.dashboard.schema_form import (
     texts_of,
 )
 from tasks.dashboard.words import path_of
-from tasks.exceptions import InvalidParams, TasksError
 from tasks.executors import describe, executor_ids
 from tasks.models import Task
-from tasks.queries import get_tree
-from tasks.schema import mismatch
-from tasks.services import create_tree
-from tasks.specs import NORMAL_PRIORITY
+from tasks.rules.exceptions import InvalidParams, TasksError
+from tasks.rules.schema import mismatch
+from tasks.rules.specs import NORMAL_PRIORITY
+from tasks.services.queries import get_tree
+from tasks.services.trees import create_tree
+from tasks.storage import pools
 
 Json = dict[str, Any]
 Texts = Mapping[str, str]
@@ -81,7 +81,7 @@ async def new_tree(request: HttpRequest, caller: Caller) -> HttpResponse:
         return await _made_tree(request, caller)
     tasks = EXAMPLE
     if copy_of := request.GET.get("copy"):
-        tasks = [written_down(task) for task in await lanes.read(get_tree, caller=caller, task_id=copy_of)]
+        tasks = [written_down(task) for task in await pools.read(get_tree, caller=caller, task_id=copy_of)]
     return await shown(request, caller, TEMPLATE, _editor(written(tasks), {}))
 
 
@@ -126,7 +126,7 @@ async def _made(
     runs = request.POST.get("then") != "store"
     if not problems:
         try:
-            created = await lanes.write(create_tree, caller=caller, tasks=tasks, execute=runs)
+            created = await pools.write(create_tree, caller=caller, tasks=tasks, execute=runs)
         except InvalidParams as error:
             problems = dict(error.problems)
         except TasksError as error:

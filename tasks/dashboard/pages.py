@@ -16,9 +16,9 @@ from django.views.decorators.csrf import csrf_protect
 from accounts import threads
 from accounts.auth import session_caller
 from accounts.callers import Caller, Role
-from tasks import lanes
-from tasks.exceptions import InvalidParams, RoleTooLow, TaskNotFound, TasksError
 from tasks.models import Question
+from tasks.rules.exceptions import InvalidParams, RoleTooLow, TaskNotFound, TasksError
+from tasks.storage import pools
 
 P = ParamSpec("P")
 Context = dict[str, Any]
@@ -73,7 +73,7 @@ async def shown(
         "caller": caller,
         "may_write": caller.may(Role.OPERATOR),
         "has_owners": has_owners(),
-        "questions_open": await lanes.read(count_questions, caller=caller),
+        "questions_open": await pools.read(count_questions, caller=caller),
     }
     return await asyncio.to_thread(render, request, template, common | context, status=status)
 

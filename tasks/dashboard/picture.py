@@ -9,12 +9,11 @@ from typing import Any, Final
 
 from accounts.callers import Caller
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
-from tasks.loading import node_of
 from tasks.models import Question, Run, Task, TaskEvent
-from tasks.queries import get_task
-from tasks.questions import open_questions
+from tasks.rules.tree import children_of, mean_progress, needs_of, node_of
+from tasks.services.queries import get_task
+from tasks.services.questions import open_questions
 from tasks.status import Status
-from tasks.tree import children_of, mean_progress, needs_of
 
 Json = dict[str, Any]
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from tasks.dashboard.json_text import written
-from tasks.decoder import MalformedJson, decode
+from tasks.rules.strict_json import MalformedJson, decode
 
 Json = dict[str, Any]
 

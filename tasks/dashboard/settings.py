@@ -11,15 +11,15 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from accounts import keys as api_keys
+from accounts import api_keys as api_keys
 from accounts.callers import Caller, Role
 from accounts.users import Refused, user_named
 from llmkeys import keys as llm_keys
 from llmkeys.header import MalformedKey
 from llmkeys.providers import UnknownProvider, known_providers
 from llmkeys.secret import Secret
-from tasks import lanes
 from tasks.dashboard.pages import Context, page, shown, told
+from tasks.storage import pools
 
 TEMPLATE: Final = "dashboard/settings.html"
 #: Named first, since most keys are theirs.
@@ -39,7 +39,7 @@ async def set_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Keep a key for a provider, in the place of an earlier one."""
     provider, key = request.POST.get("provider", ""), Secret(request.POST.get("key", "").strip())
     try:
-        stored = await lanes.write(llm_keys.set_key, user_id=caller.user_id, provider=provider, key=key)
+        stored = await pools.write(llm_keys.set_key, user_id=caller.user_id, provider=provider, key=key)
     except UnknownProvider as error:
         return await _refused(request, caller, f"“{provider[:100]}” is {error.message}")
     except MalformedKey as error:
@@ -52,7 +52,7 @@ async def delete_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Forget the key for a provider."""
     provider = request.POST.get("provider", "")
     try:
-        deleted = await lanes.write(llm_keys.delete_key, user_id=caller.user_id, provider=provider)
+        deleted = await pools.write(llm_keys.delete_key, user_id=caller.user_id, provider=provider)
     except UnknownProvider as error:
         return await _refused(request, caller, f"“{provider[:100]}” is {error.message}")
     return _done(request, f"The key for {provider} is forgotten." if deleted else "There was no such key.")
@@ -73,7 +73,7 @@ async def create_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
         return api_keys.create_key(user, name=name, is_read_only=is_read_only, lifetime=lifetime)[1]
 
     try:
-        text = await lanes.write(_as_user, create, caller=caller)
+        text = await pools.write(_as_user, create, caller=caller)
     except Refused as error:
         return await _refused(request, caller, str(error))
     return await shown(request, caller, TEMPLATE, await _context(caller) | {"new_key": text, "new_key_name": name})
@@ -84,7 +84,7 @@ async def revoke_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     """End a key: no program gets in with it any more."""
     prefix = request.POST.get("prefix", "")
     try:
-        key = await lanes.write(_as_user, lambda user: api_keys.revoke_key(prefix, user=user), caller=caller)
+        key = await pools.write(_as_user, lambda user: api_keys.revoke_key(prefix, user=user), caller=caller)
     except Refused as error:
         return await _refused(request, caller, str(error))
     return _done(request, f"The key “{key.name}” is revoked.")
@@ -104,11 +104,11 @@ async def _context(caller: Caller) -> Context:
     first = [name for name in USUAL if name in providers]
     context: Context = {
         "place": "settings",
-        "llm_keys": await lanes.read(llm_keys.list_keys, user_id=caller.user_id),
+        "llm_keys": await pools.read(llm_keys.list_keys, user_id=caller.user_id),
         "providers": [*first, *sorted(providers - set(first))],
     }
     if settings.APFLOW.auth.is_on:
-        context["api_keys"] = await lanes.read(_as_user, lambda user: list(api_keys.keys_of(user)), caller=caller)
+        context["api_keys"] = await pools.read(_as_user, lambda user: list(api_keys.keys_of(user)), caller=caller)
     return context
 
 

@@ -6,17 +6,17 @@ from typing import Final
 from django.http import HttpRequest, HttpResponse
 
 from accounts.callers import Caller
-from tasks import lanes
-from tasks.confidential import for_pages
 from tasks.dashboard.code import as_code
 from tasks.dashboard.listing import ORDERS, list_trees, read_filters
 from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
 from tasks.dashboard.picture import Picture, picture_of
-from tasks.details import Detail, detail
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
-from tasks.questions import open_questions
+from tasks.services.questions import open_questions
+from tasks.services.task_detail import Detail, detail
+from tasks.services.write_only import for_pages
 from tasks.status import Status
+from tasks.storage import pools
 
 RELATIVES_SHOWN: Final = 50
 
@@ -25,7 +25,7 @@ RELATIVES_SHOWN: Final = 50
 async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
     """`GET /`: the caller's trees."""
     filters = read_filters(request.GET)
-    listing = await lanes.read(list_trees, caller=caller, filters=filters)
+    listing = await pools.read(list_trees, caller=caller, filters=filters)
     first_query = replace(filters, cursor="").query()
     context = {
         "place": "tasks",
@@ -47,15 +47,15 @@ async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
 @page()
 async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """`GET /ui/tasks/{id}`: the tree of the task, with this task chosen."""
-    picture = await lanes.read(picture_of, caller=caller, task_id=task_id)
-    chosen = await lanes.read(_chosen, caller=caller, task_id=task_id)
+    picture = await pools.read(picture_of, caller=caller, task_id=task_id)
+    chosen = await pools.read(_chosen, caller=caller, task_id=task_id)
     return await shown(request, caller, "dashboard/tree.html", chosen | _of_tree(request, picture, task_id))
 
 
 @page()
 async def head(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """`GET /ui/head/{id}`: what stands above the tree; the page asks for it anew when the run is over."""
-    picture = await lanes.read(picture_of, caller=caller, task_id=task_id)
+    picture = await pools.read(picture_of, caller=caller, task_id=task_id)
     return await shown(request, caller, "dashboard/tree_head.html", _of_tree(request, picture, task_id))
 
 
@@ -63,7 +63,7 @@ async def head(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
 async def panel(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """`GET /ui/panel/{id}`: what the tree's page shows beside the tree when another task is chosen."""
     return await shown(
-        request, caller, "dashboard/panel.html", await lanes.read(_chosen, caller=caller, task_id=task_id)
+        request, caller, "dashboard/panel.html", await pools.read(_chosen, caller=caller, task_id=task_id)
     )
 
 

@@ -10,23 +10,23 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from tasks.exceptions import ExecutorNotFound
 from tasks.executors.base import Executor, Json
 from tasks.executors.plugins import EXTRAS, plugins
+from tasks.rules.exceptions import ExecutorNotFound
 
 EXECUTORS: Mapping[str, str] = MappingProxyType(
     {
-        "a2a_executor": "tasks.executors.a2a.A2a",
+        "a2a_executor": "tasks.executors.a2a_client.executor.A2a",
         "aggregate_results_executor": "tasks.executors.aggregate.AggregateResults",
-        "batch_crewai_executor": "tasks.executors.batch_crewai.BatchCrewAi",
+        "batch_crewai_executor": "tasks.executors.crewai.batch.BatchCrewAi",
         "approval_executor": "tasks.executors.approval.Approval",
-        "command_executor": "tasks.executors.command.Command",
-        "crewai_executor": "tasks.executors.crewai.CrewAi",
+        "command_executor": "tasks.executors.command.executor.Command",
+        "crewai_executor": "tasks.executors.crewai.executor.CrewAi",
         "echo_executor": "tasks.executors.echo.Echo",
         "generate_executor": "tasks.executors.generate.Generate",
-        "llm_executor": "tasks.executors.llm.Llm",
+        "llm_executor": "tasks.executors.llm.executor.Llm",
         "python_executor": "tasks.executors.python.Python",
-        "rest_executor": "tasks.executors.rest.Rest",
+        "rest_executor": "tasks.executors.http.rest.Rest",
         "sleep_executor": "tasks.executors.sleep.Sleep",
         "system_info_executor": "tasks.executors.system_info.SystemInfo",
     }

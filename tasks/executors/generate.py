@@ -4,12 +4,12 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from tasks.exceptions import TasksError
 from tasks.executors import describe, executor_ids
+from tasks.executors.admission import checked
 from tasks.executors.base import Context, Executor, ExecutorError, Json
-from tasks.llm.asking import ask
-from tasks.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_for
-from tasks.requests import checked
+from tasks.executors.llm.client import ask
+from tasks.executors.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_for
+from tasks.rules.exceptions import TasksError
 
 ATTEMPTS: Final = 2
 """A first answer, and one that mends it."""

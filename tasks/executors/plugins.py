@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from tasks.executors.base import Executor, Json
-from tasks.schema import fault
+from tasks.rules.schema import fault
 
 Function = Callable[..., Any]
 Marked = TypeVar("Marked", bound=Function)

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from a2a.protocol.meaning import Ask, Incoming, Meaning, Reject, RunTree, Say
+from a2a.protocol.message_handler import Ask, Decision, Incoming, Reject, Reply, RunTree
 from tasks.executors.base import Context, Executor, Json
 
 FILE: Json = {"filename": "output.txt", "mediaType": "text/plain"}
@@ -28,30 +28,30 @@ class Answer(Executor):
         return inputs["value"]
 
 
-def answering(value: Any, *, seconds: float = 0) -> Meaning:
+def answering(value: Any, *, seconds: float = 0) -> Decision:
     """A task that comes to this."""
     inputs = {"value": value, "seconds": seconds}
     return RunTree(tasks=[{"name": "answer", "schemas": {"method": Answer.id}, "inputs": inputs}])
 
 
 #: The beginning of a message's id → what the message means. The first one that fits counts.
-MEANINGS: dict[str, Callable[[], Meaning]] = {
+MEANINGS: dict[str, Callable[[], Decision]] = {
     "tck-complete-task": lambda: answering("Hello from TCK"),
     "tck-artifact-text": lambda: answering("Generated text content"),
     "tck-artifact-file-url": lambda: answering({"parts": [FILE | {"url": "https://example.com/output.txt"}]}),
     "tck-artifact-file": lambda: answering({"parts": [FILE | {"raw": "R2VuZXJhdGVkIGZpbGU="}]}),
     "tck-artifact-data": lambda: answering({"key": "value", "count": 42}),
-    "tck-message-response": lambda: Say(parts=[{"text": "Direct message response"}]),
+    "tck-message-response": lambda: Reply(parts=[{"text": "Direct message response"}]),
     "tck-input-required": lambda: Ask(text="What else?"),
     "tck-reject-task": lambda: Reject(text="Rejected, as it was told to."),
-    "tck-stream-002": lambda: Say(parts=[{"text": "Direct message response"}]),
+    "tck-stream-002": lambda: Reply(parts=[{"text": "Direct message response"}]),
     "tck-stream-artifact-file": lambda: answering({"parts": [FILE | {"raw": "R2VuZXJhdGVkIGZpbGU="}]}, seconds=0.2),
     "tck-stream": lambda: answering("Streamed text content", seconds=0.2),
     "test-resubscribe-message-id": lambda: answering("Hello again", seconds=6),
 }
 
 
-def meaning_of(incoming: Incoming) -> Meaning:
+def decide(incoming: Incoming) -> Decision:
     """What a message of the kit's means; any other one completes."""
     message_id = incoming.message["messageId"]
     found = next((make for prefix, make in MEANINGS.items() if message_id.startswith(prefix)), None)

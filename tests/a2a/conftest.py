@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from a2a.methods import METHODS, SYSTEM_METHODS
-from tests.a2a.protocol import SETTINGS, Agent, agent_of
+from tests.a2a.a2a_client import SETTINGS, Agent, agent_of
 from tests.servers import Server, new_database, running_server
 
 ROOT = Path(__file__).parents[2]

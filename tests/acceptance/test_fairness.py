@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.a2a.protocol import SETTINGS, token_of
+from tests.a2a.a2a_client import SETTINGS, token_of
 from tests.acceptance.effects import Effects
 from tests.servers import Server, running_server
 

@@ -10,9 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import users
+from accounts.api_keys import create_key, keys_of, revoke_key
 from accounts.auth import AuthenticationFailed, caller_from_token
 from accounts.callers import Caller, Role
-from accounts.keys import create_key, keys_of, revoke_key
 from accounts.models import APIKey
 from tests.accounts.conftest import PASSWORD
 

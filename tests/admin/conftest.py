@@ -34,7 +34,7 @@ import sys, django
 from aipartnerupflow import bootstrap
 bootstrap()
 django.setup()
-from accounts.keys import create_key
+from accounts.api_keys import create_key
 from accounts.users import user_named
 print(create_key(user_named(sys.argv[1]), name="of the tests")[1])
 """

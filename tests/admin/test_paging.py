@@ -8,8 +8,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tasks import paging
 from tasks.models import Question, Run, Task, TaskEvent
+from tasks.storage import paginator
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_engines]
 LISTS = (
@@ -63,12 +63,12 @@ def test_a_list_costs_the_same_queries_for_few_rows_and_for_many(path: str, admi
     assert len(few) == len(many) <= 8
     counts = [sql for sql in many if "COUNT(" in sql]
     assert counts, "nothing is counted"
-    assert [sql for sql in counts if f"LIMIT {paging.MAX_ROWS}" not in sql] == []
+    assert [sql for sql in counts if f"LIMIT {paginator.MAX_ROWS}" not in sql] == []
     assert not any('"inputs"' in sql or '"payload"' in sql or '"memo"' in sql for sql in many)
 
 
 def test_a_list_says_that_it_ends_before_the_rows_do(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paging, "MAX_ROWS", 55)
+    monkeypatch.setattr(paginator, "MAX_ROWS", 55)
     store(60)
     first, last = (admin.get(f"/admin/tasks/run/?p={number}").content.decode() for number in (1, 2))
     assert "The first 55 runs: filter or search for others" in first

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from aipartnerupflow.cli_examples import EXAMPLES
+from aipartnerupflow.cli.examples import EXAMPLES
 from aipartnerupflow.explain import explain
+from tests.aipartnerupflow.cli.test_reference import COMMANDS
 from tests.aipartnerupflow.conftest import Said, step, tree
-from tests.aipartnerupflow.test_cli_reference import COMMANDS
 from tests.servers import ROOT, Server, environment_of, until
 from tests.terminal import Screen
 

@@ -54,7 +54,7 @@ def test_what_a_task_logs_names_its_run_and_itself_and_hides_its_secret(server: 
     server.rpc("tasks.execute", {"tasks": [task], "wait": True})
     [line] = until(lambda: lines(server, event="executor.raised"), seconds=10, what="the line")
     [(run_id,)] = server.query("SELECT id FROM tasks_run WHERE root_id = 'broken'")
-    assert (line["task"], line["run"], line["logger"]) == ("broken", run_id, "tasks.attempts")
+    assert (line["task"], line["run"], line["logger"]) == ("broken", run_id, "tasks.worker.attempt")
     assert "Traceback" in line["exception"]
     assert SECRET not in server.log.read_text()
 

@@ -10,10 +10,10 @@ import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tasks import metrics
+from tasks.telemetry import metrics
 from tests.servers import PYTHON, ROOT, Json, Server, free_port, new_database, running, running_server, until
 
-MODULES = ("tasks/metrics.py", "a2a/metrics.py", "apflow_site/metrics.py")
+MODULES = ("tasks/telemetry/metrics.py", "a2a/core/metrics.py", "apflow_site/metrics.py")
 RUNS = 1_000
 BATCH = 100
 PROCESSES = {"AIPARTNERUPFLOW_WORKER_PROCESSES": "2", "AIPARTNERUPFLOW_WORKER_MAX_TREES": "50"}

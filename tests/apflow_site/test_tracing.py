@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tasks import tracing
+from tasks.telemetry import tracing
 from tests.documents import text
 from tests.servers import new_database, until
 from tests.shell import new_shell
@@ -126,7 +126,7 @@ def test_without_an_address_nothing_is_traced_and_nothing_loaded(monkeypatch: py
     with tracing.span("nothing", {}) as note:
         note({"more": 1})
         assert tracing.current() is None
-    assert "tasks.otel" not in sys.modules
+    assert "tasks.telemetry.otel" not in sys.modules
 
 
 def test_without_the_extra_the_log_says_what_to_install(

@@ -6,8 +6,8 @@ import pytest
 
 from tasks.dashboard import listing
 from tasks.dashboard.listing import Filters, bar_of, list_trees, read_filters, rows_of_trees
-from tasks.exceptions import InvalidParams
 from tasks.models import Run, Task
+from tasks.rules.exceptions import InvalidParams
 from tasks.status import Status
 from tests.tasks.trees import ADMIN, ALICE, BOB, ROOT, ends, finish, start, step, store
 

@@ -202,7 +202,7 @@ def test_the_way_out_is_in_sight(width: int, browser: Browser, guarded: Server) 
         window.get_by_label("Name").fill("alice")
         window.get_by_label("Password").fill(PASSWORD)
         window.get_by_role("button", name="Log in").click()
-        for name in ("Tasks", "Inbox", "Executors", "Settings", "Log out"):
+        for name in ("Tasks", "Subscription", "Executors", "Settings", "Log out"):
             expect(window.get_by_role("link", name=re.compile(f"^{name}"))).to_be_in_viewport(ratio=0.9)
         window.get_by_role("link", name="Log out").click()
         window.get_by_role("button", name="Log out").click()

@@ -8,8 +8,8 @@ import pytest
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import rows_of_trees
 from tasks.dashboard.picture import Bar, Picture, picture_of
-from tasks.exceptions import TaskNotFound
 from tasks.models import Run, Task, TaskEvent
+from tasks.rules.exceptions import TaskNotFound
 from tasks.status import Status
 from tests.tasks.trees import ALICE, BOB, ROOT, start, step, store
 

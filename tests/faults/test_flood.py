@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.a2a.protocol import SETTINGS, token_of
+from tests.a2a.a2a_client import SETTINGS, token_of
 from tests.faults.judge import assert_nothing_broke, tell
 from tests.servers import Server, running_server
 

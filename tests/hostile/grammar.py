@@ -8,10 +8,10 @@ from typing import Any, Final
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from a2a.core.parsing import Params
 from a2a.methods import METHODS, SYSTEM_METHODS
-from a2a.methods.row import Method
-from a2a.parsing import Params
-from tasks.shapes import TASK_FIELDS
+from a2a.methods.method import Method
+from tasks.rules.field_rules import TASK_FIELDS
 
 Json = dict[str, Any]
 Values = st.SearchStrategy[Any]

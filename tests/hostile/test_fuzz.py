@@ -13,9 +13,9 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, example, given, seed, settings
 
-from a2a.errors import RULES
-from a2a.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
-from tasks.decoder import MalformedJson, decode
+from a2a.core.errors import RULES
+from a2a.core.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
+from tasks.rules.strict_json import MalformedJson, decode
 from tests.hostile.conftest import SEEDS
 from tests.hostile.grammar import requests
 from tests.hostile.test_corpus import OF_EXCEPTIONS, SECONDS

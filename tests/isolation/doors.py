@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from a2a.messages import ACTIONS
 from a2a.methods import METHODS, SYSTEM_METHODS, method_named
-from a2a.operations import ROUTES, STREAMS
-from a2a.protocol import http_json
+from a2a.methods.messages import ACTIONS
+from a2a.protocol.bindings import http_json
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import VERSIONS
+from a2a.rest.routes import ROUTES, STREAMS
 from accounts.callers import Role
 from tests.isolation.rows import A2A, NATIVE, REST, SYSTEM, Row
 

@@ -11,10 +11,10 @@ from llmkeys.cipher import CannotUnseal
 from llmkeys.header import SentKey, parse_header
 from llmkeys.models import RunSecret
 from llmkeys.secret import Secret
-from tasks import editing, idempotency, services
-from tasks.exceptions import TasksError
-from tasks.idempotency import Token
 from tasks.models import Run
+from tasks.rules.exceptions import TasksError
+from tasks.services import editing, idempotency, trees
+from tasks.services.idempotency import Token
 from tests.tasks.trees import ADMIN, ALICE, BOB, finish
 from tests.workers import WorkerThread
 
@@ -29,12 +29,12 @@ def kept(**filters: Any) -> list[str]:
     return [run_secrets.opened(row).reveal()[-4:] for row in RunSecret.objects.filter(**filters).order_by("id")]
 
 
-def create(sent: SentKey | None = FIRST, **arguments: Any) -> services.Created:
-    return services.create_tree(caller=ALICE, tasks=[TASK], llm_key=sent, **arguments)
+def create(sent: SentKey | None = FIRST, **arguments: Any) -> trees.Created:
+    return trees.create_tree(caller=ALICE, tasks=[TASK], llm_key=sent, **arguments)
 
 
 def test_a_key_is_kept_for_the_run_that_it_came_with() -> None:
-    run = services.execute_tree(caller=ALICE, tasks=[TASK], llm_key=FIRST).run
+    run = trees.execute_tree(caller=ALICE, tasks=[TASK], llm_key=FIRST).run
     row = RunSecret.objects.get()
     assert (row.run_id, row.tree_id, row.user_id, row.provider) == (run.id, "t", "alice", "openai")
     assert kept() == ["0001"]
@@ -42,24 +42,24 @@ def test_a_key_is_kept_for_the_run_that_it_came_with() -> None:
 
 
 def test_without_a_key_nothing_is_kept() -> None:
-    services.execute_tree(caller=ALICE, tasks=[TASK])
+    trees.execute_tree(caller=ALICE, tasks=[TASK])
     assert not RunSecret.objects.exists()
 
 
 def test_a_key_that_came_with_the_tree_goes_to_its_next_run_and_to_no_other() -> None:
     create()
     assert kept(run_id=None) == ["0001"]
-    first = services.execute_task(caller=ALICE, task_id="t").run
+    first = trees.execute_task(caller=ALICE, task_id="t").run
     assert kept(run_id=first.id) == ["0001"]
     finish(first)
     run_secrets.erase([first.id])
-    services.execute_task(caller=ALICE, task_id="t")
+    trees.execute_task(caller=ALICE, task_id="t")
     assert kept() == []
 
 
 def test_the_key_of_the_execution_takes_the_place_of_the_one_that_waits() -> None:
     create()
-    run = services.execute_task(caller=ALICE, task_id="t", llm_key=SECOND).run
+    run = trees.execute_task(caller=ALICE, task_id="t", llm_key=SECOND).run
     assert kept() == kept(run_id=run.id) == ["0002"]
 
 
@@ -71,23 +71,23 @@ def test_creating_with_execution_gives_the_key_to_that_run() -> None:
 
 def test_another_caller_does_not_get_the_key_that_waits() -> None:
     create()
-    services.execute_task(caller=ADMIN, task_id="t")
+    trees.execute_task(caller=ADMIN, task_id="t")
     assert kept(run_id=None) == ["0001"]
     with pytest.raises(TasksError):
-        services.execute_task(caller=BOB, task_id="t", llm_key=SECOND)
+        trees.execute_task(caller=BOB, task_id="t", llm_key=SECOND)
     assert kept() == ["0001"]
 
 
 def test_a_tree_that_runs_already_takes_no_other_key() -> None:
-    first = services.execute_tree(caller=ALICE, tasks=[TASK], llm_key=FIRST)
-    second = services.execute_task(caller=ALICE, task_id="t", llm_key=SECOND)
+    first = trees.execute_tree(caller=ALICE, tasks=[TASK], llm_key=FIRST)
+    second = trees.execute_task(caller=ALICE, task_id="t", llm_key=SECOND)
     assert (first.started, second.started) == (True, False)
     assert kept() == ["0001"]
 
 
 def test_a_copy_runs_with_the_key_that_it_was_executed_with() -> None:
     create()
-    execution = services.execute_task(caller=ALICE, task_id="t", copy_execution=True, llm_key=SECOND)
+    execution = trees.execute_task(caller=ALICE, task_id="t", copy_execution=True, llm_key=SECOND)
     assert kept(run_id=execution.run.id, tree_id=execution.task.id) == ["0002"]
     assert kept(run_id=None) == ["0001"]
 
@@ -95,13 +95,13 @@ def test_a_copy_runs_with_the_key_that_it_was_executed_with() -> None:
 def test_a_repeated_request_keeps_the_key_once() -> None:
     token = Token(key="again", request_hash="x")
     for _ in range(2):
-        idempotency.once(services.execute_tree, caller=ALICE, token=token, tasks=[TASK], llm_key=FIRST)
+        idempotency.once(trees.execute_tree, caller=ALICE, token=token, tasks=[TASK], llm_key=FIRST)
     assert (Run.objects.count(), kept()) == (1, ["0001"])
 
 
 def test_what_is_refused_keeps_no_key() -> None:
     with pytest.raises(TasksError):
-        services.execute_tree(caller=ALICE, tasks=[{"name": "a", "schemas": {"method": "nope"}}], llm_key=FIRST)
+        trees.execute_tree(caller=ALICE, tasks=[{"name": "a", "schemas": {"method": "nope"}}], llm_key=FIRST)
     assert not RunSecret.objects.exists()
 
 
@@ -110,7 +110,7 @@ def test_a_key_does_not_wait_longer_than_a_day() -> None:
     row = RunSecret.objects.get()
     assert timedelta(hours=23) < row.expires_at - datetime.now(UTC) <= timedelta(hours=24)
     RunSecret.objects.update(expires_at=datetime.now(UTC))
-    services.execute_task(caller=ALICE, task_id="t")
+    trees.execute_task(caller=ALICE, task_id="t")
     assert kept(run_id=None) == ["0001"]  # nobody took it
     run_secrets.erase_expired()
     assert not RunSecret.objects.exists()
@@ -156,12 +156,12 @@ def test_the_names_of_models_are_kept_with_the_key_wherever_they_stand() -> None
             },
         },
     ]
-    services.create_tree(caller=ALICE, tasks=tasks, llm_key=SECOND)
+    trees.create_tree(caller=ALICE, tasks=tasks, llm_key=SECOND)
     assert RunSecret.objects.get().model_names == ["gpt-4", "groq/x", "mistral/z", "openai/gpt-4"]
 
 
 def test_the_key_is_erased_with_the_end_of_its_run(worker: WorkerThread) -> None:
-    run = services.execute_tree(caller=ALICE, tasks=[TASK], llm_key=FIRST).run
+    run = trees.execute_tree(caller=ALICE, tasks=[TASK], llm_key=FIRST).run
     assert kept(run_id=run.id) == ["0001"]
     worker.work()
     run.refresh_from_db()

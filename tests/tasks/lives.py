@@ -17,12 +17,13 @@ from django.db import connection
 from msgspec.structs import replace
 from pytest_django import Settings
 
-from tasks import doorbell, engine, journal, worker
-from tasks.doorbell import Listener
-from tasks.engine import Cancel
 from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
-from tasks.journal import Call, Change, Journal
-from tasks.worker import Worker
+from tasks.queue import notify
+from tasks.queue.notify import Listener
+from tasks.services.cancels import Cancel
+from tasks.worker import engine, group_commit, worker
+from tasks.worker.group_commit import Call, Change, GroupCommit
+from tasks.worker.worker import Worker
 from tests.tasks.executors.conftest import forget_registry
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class Fuse:
     after: bool
 
 
-class MortalJournal(Journal):
+class MortalJournal(GroupCommit):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._life = LIFE.get()
         super().__init__(loop)
@@ -72,11 +73,11 @@ class MortalJournal(Journal):
 
 def _carry_out(items: Sequence[Change | Call]) -> None:
     for kind, some in groupby(items, key=type):
-        (journal._call if kind is Call else journal._write)(list(some))
+        (group_commit._call if kind is Call else group_commit._write)(list(some))
 
 
 class MortalListener(Listener):
-    def __init__(self, topic: doorbell.Topic, on_ring: Callable[[], object]) -> None:
+    def __init__(self, topic: notify.Topic, on_ring: Callable[[], object]) -> None:
         self._life = LIFE.get()
         super().__init__(topic, on_ring)
 
@@ -84,7 +85,7 @@ class MortalListener(Listener):
         self._awake.set()
 
     def _listen(self) -> None:
-        with closing(doorbell.listen(doorbell.RUNS)) as bell:
+        with closing(notify.listen(notify.RUNS)) as bell:
             while not self._life.is_dead:
                 bell.rest_until(self._awake)
                 if bell.wait(0.05) and not self._life.is_dead:
@@ -98,7 +99,7 @@ class Stage:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="lives")
         self._thread.start()
-        self._bell = doorbell.listen(doorbell.EVENTS)
+        self._bell = notify.listen(notify.EVENTS)
         self._lives: list[Life] = []
 
     def bear(self, told: dict[tuple[str, str], str] | None = None) -> "Life":
@@ -139,7 +140,7 @@ def opened_stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterato
     forget_registry()
     monkeypatch.setattr(worker, "LINGER_SECONDS", 0)
     monkeypatch.setattr(engine, "STOP_SECONDS", 0.02)
-    monkeypatch.setattr(worker, "Journal", MortalJournal)
+    monkeypatch.setattr(worker, "GroupCommit", MortalJournal)
     monkeypatch.setattr(worker, "Listener", MortalListener)
     stage = Stage()
     try:

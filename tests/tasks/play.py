@@ -11,9 +11,11 @@ from django_q.models import OrmQ
 from hypothesis.stateful import RuleBasedStateMachine
 
 from accounts.callers import LOCAL
-from tasks import cancels, copies, editing, events, runs, services
-from tasks.exceptions import CannotDelete
+from tasks import events
 from tasks.models import CancelRequest, Run, Task, TaskEvent, WorkerProcess
+from tasks.queue import leases
+from tasks.rules.exceptions import CannotDelete
+from tasks.services import cancels, copies, editing, trees
 from tests.tasks import model
 from tests.tasks.drawn import Shape, of_row, request_of
 from tests.tasks.lives import Life, Stage
@@ -53,7 +55,7 @@ class Play(RuleBasedStateMachine):
     def _create(self, shape: Shape, *, execute: bool) -> None:
         request = request_of(shape)
         taken = set(Task.objects.values_list("id", flat=True))
-        created = services.create_tree(caller=LOCAL, tasks=request, execute=execute)
+        created = trees.create_tree(caller=LOCAL, tasks=request, execute=execute)
         assert all((created.ids[task["id"]] == task["id"]) is (task["id"] not in taken) for task in request)
         self._adopt(created.tasks)
         if created.run:
@@ -84,7 +86,7 @@ class Play(RuleBasedStateMachine):
         for life in self._lives:
             life.tell(tree.run.id, task_id, what)
 
-    def _cancel(self, tree: Tree, task_id: str, *, force: bool = False) -> list[tuple[cancels.Asked, str]]:
+    def _cancel(self, tree: Tree, task_id: str, *, force: bool = False) -> list[tuple[cancels.CancelTarget, str]]:
         """The request, and how it should be answered."""
         is_news = tree.cancel(task_id, MESSAGE)
         asked = cancels.ask(caller=LOCAL, task_ids=[task_id], force=force, message=MESSAGE)
@@ -95,15 +97,13 @@ class Play(RuleBasedStateMachine):
             for task_id in run.live & run.cancels.keys():
                 self._holder(run.id).tell(run.id, task_id, what)
 
-    def _check_answers(self, asked: list[tuple[cancels.Asked, str]]) -> None:
+    def _check_answers(self, asked: list[tuple[cancels.CancelTarget, str]]) -> None:
         for answer, (one, expected) in zip(cancels.answers(asked=[one for one, _ in asked]), asked, strict=True):
             assert answer["status"] == expected, (one, answer)
 
     def _copy(self, tree: Tree, task_id: str, mode: str, children: bool) -> None:
         if mode == "execution":
-            execution = services.execute_task(
-                caller=LOCAL, task_id=task_id, copy_execution=True, copy_children=children
-            )
+            execution = trees.execute_task(caller=LOCAL, task_id=task_id, copy_execution=True, copy_children=children)
             ids = execution.ids
         else:
             ids = copies.copy_tree(
@@ -179,7 +179,7 @@ class Play(RuleBasedStateMachine):
         held = self._held(life)
         self._forget(set(held), counted=True)
         Run.objects.filter(id__in=held).update(lease_expires_at=Now() - timedelta(seconds=1))
-        runs.sweep()
+        leases.sweep()
 
     def _come_back_from_the_dead(self, zombie: Life, what: str) -> None:
         """A worker that slept for too long goes on with what another one has by now."""
@@ -194,7 +194,7 @@ class Play(RuleBasedStateMachine):
     def _sweep(self) -> None:
         """When enough time has passed for wake-ups to count as lost."""
         Run.objects.unfinished().update(created_at=F("created_at") - timedelta(minutes=1))
-        runs.sweep()
+        leases.sweep()
 
     def _forget(self, run_ids: set[str], *, counted: bool) -> None:
         """Runs lost their worker: what is committed is what there is."""

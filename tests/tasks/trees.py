@@ -5,7 +5,7 @@ from typing import Any
 
 from accounts.callers import Caller, Role
 from tasks.models import Run, Task
-from tasks.services import create_tree, execute_task
+from tasks.services.trees import create_tree, execute_task
 from tasks.status import Status
 
 Json = dict[str, Any]

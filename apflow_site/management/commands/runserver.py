@@ -6,7 +6,7 @@ from typing import Any
 from daphne.management.commands.runserver import Command as DaphneRunserver
 
 from apflow_site.daphne_server import LimitedServer
-from apflow_site.embedded import EmbeddedWorker
+from apflow_site.embedded_worker import EmbeddedWorker
 from apflow_site.prepare import prepare
 
 

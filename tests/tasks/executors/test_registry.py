@@ -14,10 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 from jsonschema import Draft202012Validator
 from pytest_django import Settings
 
-from tasks.exceptions import ExecutorNotFound
 from tasks.executors import EXECUTORS, NEEDS, describe, disabled_executors, executor_ids, get_executor
 from tasks.executors.base import Context, Executor, ExecutorError
 from tasks.executors.plugins import EXTRAS
+from tasks.rules.exceptions import ExecutorNotFound
 from tests.tasks.executors.conftest import InstallModule
 
 OFF = {"command_executor": "executors.command.allow: [/path/of/a/program]"}
@@ -76,7 +76,7 @@ def test_there_is_one_instance_per_process() -> None:
 def test_listing_the_ids_imports_no_executor_and_no_http_client() -> None:
     code = (  # a process of its own, because this one has long imported them
         "import sys, django; django.setup(); from tasks.executors import executor_ids; ids = executor_ids();"
-        "heavy = {'httpx', 'tasks.executors.rest', 'tasks.executors.echo'} & set(sys.modules);"
+        "heavy = {'httpx', 'tasks.executors.http.rest', 'tasks.executors.echo'} & set(sys.modules);"
         "print(len(ids), sorted(heavy))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

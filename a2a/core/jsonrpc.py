@@ -1,0 +1,109 @@
+"""The envelope of JSON-RPC 2.0 and nothing else: parsed values in, calls or failures out, replies back to plain values.
+
+Pure. Clause numbers are those of https://www.jsonrpc.org/specification.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Id = str | int | float | None
+Params = dict[str, Any] | list[Any]
+
+VERSION = "2.0"
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request that is well formed. A notification (section 4.1) carries no id and gets no answer."""
+
+    method: str
+    params: Params
+    id: Id = None
+    is_notification: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a call came to."""
+
+    id: Id
+    result: Any
+
+    def to_json(self) -> dict[str, Any]:
+        return {"jsonrpc": VERSION, "id": self.id, "result": self.result}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why there is no result (section 5.1). `http_status` counts where this failure is the whole answer."""
+
+    code: int
+    message: str
+    data: Any = None
+    id: Id = None
+    http_status: int = 200
+
+    def to_json(self) -> dict[str, Any]:
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.data is not None:
+            error["data"] = self.data
+        return {"jsonrpc": VERSION, "id": self.id, "error": error}
+
+
+Request = Call | Failure
+Response = Reply | Failure
+
+
+def parse(value: Any, *, batch_limit: int) -> Request | list[Request]:
+    """One request, or a batch of them (section 6). What is wrong with a request is a `Failure` in its place."""
+    if not isinstance(value, list):
+        return _parse_one(value)
+    if not value:
+        return _invalid("A batch holds at least one request.")
+    if len(value) > batch_limit:
+        return _invalid(f"A batch holds at most {batch_limit} requests, this one has {len(value)}. Split it.")
+    return [_parse_one(item) for item in value]
+
+
+def batch_to_json(answers: Iterable[Response | None]) -> list[dict[str, Any]]:
+    """The answers to a batch; empty when it held notifications only, and then nothing at all may be sent."""
+    return [answer.to_json() for answer in answers if answer is not None]
+
+
+def _parse_one(value: Any) -> Request:
+    if not isinstance(value, dict):
+        return _invalid("A request is a JSON object.")
+    call_id = value.get("id")
+    if not _is_id(call_id):
+        return _invalid("'id' is a string, a number of at most 64 bits or null.")
+    problem = _problem_of(value)
+    if problem:
+        return _invalid(problem, call_id=call_id)
+    return Call(method=value["method"], params=value.get("params", {}), id=call_id, is_notification="id" not in value)
+
+
+def _problem_of(value: dict[str, Any]) -> str | None:
+    if value.get("jsonrpc") != VERSION:
+        return 'A request says "jsonrpc": "2.0".'
+    if not isinstance(value.get("method"), str):
+        return "'method' is required and is a string."
+    if not isinstance(value.get("params", {}), dict | list):
+        return "'params' is an object or an array."
+    return None
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    # Beyond 64 bits an id could not be echoed as it came.
+    return value is None or isinstance(value, str | float) or (isinstance(value, int) and -(2**63) <= value < 2**64)
+
+
+def _invalid(message: str, *, call_id: Id = None) -> Failure:
+    return Failure(code=INVALID_REQUEST, message=f"Invalid request: {message}", id=call_id)

@@ -1,0 +1,374 @@
+"""The WebSocket at `/ws`: the events of the caller's tasks as they happen, and JSON-RPC both ways (contract, section 3)."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+from django.db import Error
+from django.utils.datastructures import CaseInsensitiveMapping
+
+from a2a.core import jsonrpc
+from a2a.core.errors import failure_of
+from a2a.core.jsonrpc import Request
+from a2a.core.mapping import Json
+from a2a.core.metrics import stream_client
+from a2a.live import stream_limits
+from a2a.live.sse import Stream, open_stream
+from a2a.live.stream_limits import Allowance, TooMany
+from a2a.live.subscription_filter import SubscriptionFilter
+from a2a.methods import messages
+from a2a.methods.dispatch import NATIVE, Outcome, carry_out
+from a2a.methods.messages import Auth, Ping, Subscribe, Unsubscribe
+from a2a.methods.request_headers import Headers
+from accounts import threads
+from accounts.auth import AuthenticationFailed, caller_from_token, token_in
+from accounts.callers import LOCAL, Caller
+from tasks.events import Event, following
+from tasks.events.pruning import is_pruned
+from tasks.events.subscription import Subscription
+from tasks.rules.exceptions import LimitReached, TaskNotFound
+from tasks.rules.strict_json import MalformedJson, decode
+from tasks.services import queries
+from tasks.services.queries import Standing
+from tasks.storage import pools
+
+SUBPROTOCOL: Final = "bearer"
+AUTH_SECONDS = 5.0
+"""So long a client that gave no token with the handshake has for its first message."""
+OPEN_SECONDS: Final = 5.0
+"""So long it may take until events can be followed; it does only while the database is away."""
+MAX_CALLS: Final = 32
+"""JSON-RPC messages of one client that are being answered at once."""
+
+TOO_BIG: Final = 1009
+BROKEN: Final = 1011
+RESTART: Final = 1012
+TRY_LATER: Final = 1013
+UNAUTHENTICATED: Final = 4401
+NOT_FOUND: Final = 4404
+AUTH_TIMEOUT: Final = 4408
+TOO_MANY: Final = 4429
+
+log = logging.getLogger(__name__)
+
+
+class Socket(AsyncWebsocketConsumer):
+    """One client, from the handshake to the end. Whatever is spawned for it ends with it."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._caller: Caller | None = None
+        self._token = ""
+        self._handshake = _headers_of(scope)
+        # Those are good for one request, and a socket carries many.
+        self._headers = replace(Headers.of(self._handshake), last_event_id=None, idempotency_key=None)
+        self._allowance = Allowance(settings.APFLOW.limits.messages_per_second)
+        self._interest = SubscriptionFilter()
+        self._inbox: Subscription | None = None
+        self._streamed: set[str] = set()
+        self._calls = 0
+        self._is_closed = False
+        # Whoever holds it sends what belongs together: a page of events, or a reply that comes before the events it tells of.
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        with ExitStack() as self._counted:
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def dispatch(self, message: Json) -> None:
+        """Without looking after Django's connections first: ours are those of `tasks.storage.pools`, which looks after them."""
+        match message["type"]:
+            case "websocket.connect":
+                await self.connect()
+            case "websocket.receive":
+                await self._receive((message.get("text") or "").encode() or message.get("bytes") or b"")
+            case "websocket.disconnect":
+                raise StopConsumer
+
+    # --- who it is ---
+
+    async def connect(self) -> None:
+        """Let in who says with the handshake who they are; others have a few seconds to say it."""
+        self._token = _token_of(self._handshake, self.scope["subprotocols"])
+        async with self._turn:  # no event before the handshake is over
+            code = await self._enter() if self._token or not settings.APFLOW.auth.is_on else None
+            await self.accept(SUBPROTOCOL if SUBPROTOCOL in self.scope["subprotocols"] else None)
+        if code is not None:
+            await self.close(code)
+        elif self._caller is None:
+            self._spawn(self._close_unless_authenticated())
+
+    async def _enter(self) -> int | None:
+        """Begin to follow for the caller. Returns the code to close with, if they are not let in."""
+        try:
+            caller = await self._who_is_it()
+            # Checked and counted in one go: many may be coming in at once.
+            self._counted.enter_context(stream_limits.open_streams().one_of(caller))
+        except AuthenticationFailed:
+            return UNAUTHENTICATED
+        except TooMany:
+            return TRY_LATER
+        except LimitReached:
+            return TOO_MANY
+        ready = asyncio.Event()
+        self._spawn(self._follow(caller, ready))
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                await ready.wait()
+        except TimeoutError:
+            return TRY_LATER
+        self._caller = caller
+        self._spawn(self._close_when_refused(caller))
+        return None
+
+    async def _is_still_in(self) -> bool:
+        """Whether the caller still is who came in, by the database's latest word; if not, this closes the socket. Raises Error."""
+        with suppress(AuthenticationFailed):
+            if await self._who_is_it() == self._caller:
+                return True
+        await self.close(UNAUTHENTICATED)
+        return False
+
+    async def _who_is_it(self) -> Caller:
+        if not settings.APFLOW.auth.is_on:
+            return LOCAL
+        return await threads.look_up(caller_from_token, self._token)
+
+    async def _close_unless_authenticated(self) -> None:
+        await asyncio.sleep(AUTH_SECONDS)
+        if self._caller is None:
+            await self.close(AUTH_TIMEOUT)
+
+    async def _close_when_refused(self, caller: Caller) -> None:
+        await stream_limits.until_revoked(caller, self._who_is_it)
+        await self.close(UNAUTHENTICATED)
+
+    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Once: several calls may find out at the same time that there is a reason to."""
+        if not self._is_closed:
+            self._is_closed = True
+            await super().close(code, reason)
+
+    # --- server to client ---
+
+    async def _follow(self, caller: Caller, ready: asyncio.Event) -> None:
+        """Send every event that the client is interested in."""
+        with stream_client("websocket"):
+            async with following(caller) as inbox:
+                self._inbox = inbox
+                inbox.wants = self._interest.wants
+                ready.set()
+                while events := await inbox.next():
+                    async with self._turn:
+                        for event in events:
+                            await self._send_event(event)
+        await self.close(RESTART)
+
+    async def _send_event(self, event: Event) -> None:
+        assert self._inbox is not None  # noqa: S101
+        if not (self._interest.wants(event) and self._inbox.is_due(event)):  # the client has changed its mind meanwhile
+            return
+        await self.send(messages.of_event(event))
+        if event["type"] == "final" and event["run_id"] in self._streamed:
+            self._streamed.discard(event["run_id"])
+            await self.send(messages.of_event(event | {"type": "stream_end", "seq": event["seq"] + 1}))
+
+    # --- client to server ---
+
+    async def _receive(self, body: bytes) -> None:
+        limits = settings.APFLOW.limits
+        if len(body) > limits.body_bytes:
+            await self.close(TOO_BIG)
+            return
+        if not self._allowance.take():
+            await self.close(TOO_MANY)
+            return
+        try:
+            message = decode(body, nesting=limits.nesting)
+        except MalformedJson as error:
+            await self._send_json(failure_of(error).to_json())
+            return
+        is_action = isinstance(message, dict) and "action" in message
+        if self._caller is None and not (is_action and message["action"] == "auth"):
+            await self.close(UNAUTHENTICATED)
+            return
+        if is_action:
+            await self._act(message)
+        else:
+            self._take_call(message)
+
+    async def _act(self, message: Json) -> None:
+        try:
+            match messages.action_of(message):
+                case Ping():
+                    await self.send(messages.plain("pong"))
+                case Auth() as given:
+                    await self._authenticate(given)
+                case Subscribe() as given if await self._is_still_in():
+                    await self._subscribe(given)
+                case Unsubscribe() as given if await self._is_still_in():
+                    await self._unsubscribe(given)
+        except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+            await self.send(messages.of_error(error, message))
+
+    async def _authenticate(self, given: Auth) -> None:
+        if self._caller is None:
+            self._token = given.token
+            if code := await self._enter():
+                await self.close(code)
+                return
+        await self.send(messages.plain("authenticated"))
+
+    async def _subscribe(self, given: Subscribe) -> None:
+        """The tree of the task, from `after` on; without it, all that this client has not had of the latest run.
+
+        Raises TaskNotFound, and EventsPruned where `after` cannot be gone on from.
+        """
+        assert self._inbox is not None  # noqa: S101
+        if given.task_id is None:
+            self._interest.set_all(True)
+            await self.send(messages.plain("subscribed"))
+            return
+        standing = await self._standing(given.task_id)
+        run, after, pruned = standing.run, given.after, False
+        if run is not None and after is not None:
+            after = (await open_stream(run, after=after)).after
+        elif run is not None:
+            pruned = await pools.read(is_pruned, run, after=self._inbox.reached(run.id))
+        async with self._turn:
+            self._interest.add(_root_of(standing))
+            await self.send(messages.of_standing("subscribed", standing, pruned=pruned))
+            if run is not None and not pruned:
+                self._inbox.rewind(run.id, after=after)
+
+    async def _unsubscribe(self, given: Unsubscribe) -> None:
+        if given.task_id is None:
+            self._interest.set_all(False)
+            await self.send(messages.plain("unsubscribed"))
+            return
+        standing = await self._standing(given.task_id)
+        self._interest.drop(_root_of(standing))
+        await self.send(messages.of_standing("unsubscribed", standing))
+
+    async def _standing(self, task_id: str) -> Standing:
+        """Raises TaskNotFound."""
+        assert self._caller is not None  # noqa: S101
+        (standing,) = await pools.read(queries.running_status, caller=self._caller, task_ids=[task_id])
+        if standing.task is None:
+            raise TaskNotFound(task_id)
+        return standing
+
+    # --- JSON-RPC ---
+
+    def _take_call(self, message: Any) -> None:
+        parsed = jsonrpc.parse(message, batch_limit=settings.APFLOW.limits.batch)
+        self._spawn(self._answer_batch(parsed) if isinstance(parsed, list) else self._answer(parsed))
+
+    async def _answer(self, request: Request) -> None:
+        if not _wants_stream(request):
+            outcome = await self._carry_out(request, is_single=True)
+            if outcome.answer is not None:
+                await self._send_json(outcome.answer.to_json())
+            return
+        async with self._turn:  # the events follow the reply, however fast the run is
+            outcome = await self._carry_out(request, is_single=True)
+            if outcome.answer is not None:
+                await self._send_json(outcome.answer.to_json())
+            if outcome.stream is not None:
+                self._stream(outcome.stream, resumes=isinstance(request, jsonrpc.Call) and _resumes(request))
+
+    def _stream(self, stream: Stream, *, resumes: bool) -> None:
+        assert self._inbox is not None  # noqa: S101
+        run = stream.run
+        # The last event of a finished run is sent again even if the client has it: `stream_end` is made from it.
+        after = min(stream.after, run.last_seq - 1) if run.finished_at is not None else stream.after
+        self._interest.keep(run.root_id)
+        self._streamed.add(run.id)
+        self._inbox.rewind(run.id, after=after if resumes else None)
+
+    async def _answer_batch(self, requests: list[Request]) -> None:
+        outcomes = await asyncio.gather(*(self._carry_out(request, is_single=False) for request in requests))
+        if answers := jsonrpc.batch_to_json(outcome.answer for outcome in outcomes):
+            await self._send_json(answers)
+
+    async def _carry_out(self, request: Request, *, is_single: bool) -> Outcome:
+        assert self._caller is not None  # noqa: S101
+        if self._calls >= MAX_CALLS:
+            error = LimitReached(f"{MAX_CALLS} requests of this connection are being answered. Wait for one of them.")
+            return Outcome(answer=failure_of(error, call_id=request.id))
+        self._calls += 1
+        try:
+            if not await self._is_still_in():
+                return Outcome(answer=None)
+            headers = replace(self._headers, is_single=is_single)
+            return await carry_out(request, caller=self._caller, dialect=NATIVE, headers=headers)
+        except Error as error:
+            return Outcome(answer=failure_of(error, call_id=request.id))
+        finally:
+            self._calls -= 1
+
+    async def _send_json(self, value: Any) -> None:
+        await self.send(orjson.dumps(value).decode())
+
+    # --- tasks of this connection ---
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except OSError:
+            pass  # the client has gone
+        except Exception:  # the protocol edge: a bug ends the connection, and its text stays here
+            log.exception("A WebSocket broke", extra={"event": "socket.error"})
+            await self.close(BROKEN)
+
+
+class Nowhere(AsyncWebsocketConsumer):
+    """An address that has no WebSocket."""
+
+    async def connect(self) -> None:
+        await self.accept()
+        await self.close(NOT_FOUND)
+
+
+def _headers_of(scope: Json) -> CaseInsensitiveMapping[str]:
+    return CaseInsensitiveMapping({name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]})
+
+
+def _token_of(handshake: Mapping[str, str], subprotocols: Sequence[str]) -> str:
+    """The token that came with the handshake; empty without one. A browser can send it as a subprotocol only."""
+    try:
+        return token_in(handshake)
+    except AuthenticationFailed:
+        return subprotocols[1] if len(subprotocols) == 2 and subprotocols[0] == SUBPROTOCOL else ""
+
+
+def _root_of(standing: Standing) -> str:
+    assert standing.task is not None  # noqa: S101
+    return standing.task.root_id
+
+
+def _wants_stream(request: Request) -> bool:
+    return isinstance(request, jsonrpc.Call) and _param(request, "use_streaming") is True
+
+
+def _resumes(call: jsonrpc.Call) -> bool:
+    return _param(call, "last_event_id") is not None
+
+
+def _param(call: jsonrpc.Call, name: str) -> Any:
+    return call.params.get(name) if isinstance(call.params, dict) else None

@@ -1,0 +1,86 @@
+"""`/openapi.json`, and Swagger UI at `/docs`: its files come from drf-spectacular-sidecar, nothing from another host."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Final
+
+import orjson
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.cache import get_conditional_response
+from django.views.decorators.http import require_safe
+
+from a2a.protocol.card.agent_card import etag_of
+from a2a.rest.openapi import openapi_document
+
+FILES: Final = files("drf_spectacular_sidecar") / "static" / "drf_spectacular_sidecar" / "swagger-ui-dist"
+#: What `/docs/…` serves, by its media type.
+ASSETS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "swagger-ui.css": "text/css",
+        "swagger-ui-bundle.js": "text/javascript",
+        "favicon-32x32.png": "image/png",
+        "start.js": "text/javascript",
+    }
+)
+START: Final = b"""SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true, validatorUrl: null});"""
+PAGE: Final = b"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>aipartnerupflow: API</title>
+<link rel="icon" href="/docs/favicon-32x32.png">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<div id="docs"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+"""
+PAGE_HEADERS: Final = MappingProxyType(
+    {
+        # Swagger UI styles its elements in place; scripts and requests go to this server alone.
+        "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",
+    }
+)
+MAX_AGE_SECONDS: Final = 3600
+
+
+@require_safe
+def openapi(request: HttpRequest) -> HttpResponseBase:
+    """`GET /openapi.json`. Public, as the agent card."""
+    return _cached(request, _openapi(with_authentication=settings.APFLOW.auth.is_on), "application/json")
+
+
+@require_safe
+def page(request: HttpRequest) -> HttpResponseBase:
+    """`GET /docs`."""
+    return HttpResponse(PAGE, content_type="text/html; charset=utf-8", headers=dict(PAGE_HEADERS))
+
+
+@require_safe
+def asset(request: HttpRequest, name: str) -> HttpResponseBase:
+    """A file of the page. Raises Http404."""
+    if name not in ASSETS:
+        raise Http404
+    return _cached(request, _asset(name), ASSETS[name])
+
+
+@cache
+def _openapi(*, with_authentication: bool) -> bytes:
+    return orjson.dumps(openapi_document(with_authentication=with_authentication))
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return START if name == "start.js" else (FILES / name).read_bytes()
+
+
+def _cached(request: HttpRequest, body: bytes, content_type: str) -> HttpResponseBase:
+    """With an ETag, so that a browser asks again and is spared the rest."""
+    etag = etag_of(body)
+    headers = {"Cache-Control": f"public, max-age={MAX_AGE_SECONDS}", "ETag": etag}
+    response = HttpResponse(body, content_type=content_type, headers=headers)
+    return get_conditional_response(request, etag=etag, response=response) or response

@@ -1,0 +1,170 @@
+"""HTTP in, HTTP out: read the body, authenticate, dispatch, answer. What JSON-RPC means stands elsewhere."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import orjson
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.cache import get_conditional_response
+from django.utils.http import http_date
+from django.views.decorators.csrf import csrf_exempt
+
+from a2a.core import jsonrpc
+from a2a.core.errors import WrongHttpMethod
+from a2a.core.headers import VERSION_HEADER
+from a2a.core.http import body_of, json_response, public_url, refusal, require_method
+from a2a.core.jsonrpc import Request, Response
+from a2a.core.version import software_version
+from a2a.live import sse
+from a2a.live.streaming import events_response, limited, stream_of_task, streaming
+from a2a.methods.dispatch import NATIVE, SYSTEM, Dialect, carry_out
+from a2a.methods.request_headers import Headers, headers_of
+from a2a.protocol.bindings.http_json import list_tasks, with_extensions
+from a2a.protocol.bindings.json_rpc import A2A
+from a2a.protocol.card.agent_card import build_card, etag_of, last_modified
+from a2a.protocol.card.signature import key_set
+from a2a.protocol.versions import without_patch
+from accounts.auth import authenticate
+from accounts.callers import Caller
+from tasks.rules.exceptions import LimitReached
+from tasks.rules.strict_json import decode
+from tasks.services.readiness import readiness
+from tasks.storage import pools
+
+CARD_MAX_AGE_SECONDS = 300
+CARD_VERSIONS = ("1.0", "0.3")
+
+
+@csrf_exempt
+async def native(request: HttpRequest) -> HttpResponseBase:
+    """`POST /tasks`: JSON-RPC in the native shapes."""
+    return await _rpc(request, NATIVE, also=("GET", "HEAD"))
+
+
+@csrf_exempt
+async def tasks(request: HttpRequest) -> HttpResponseBase:
+    """`/tasks` serves two protocols: POST is JSON-RPC in the native shapes, GET lists A2A's Tasks."""
+    return await (list_tasks if request.method in ("GET", "HEAD") else native)(request)
+
+
+@csrf_exempt
+async def a2a(request: HttpRequest) -> HttpResponseBase:
+    """`POST /`: JSON-RPC of A2A, and ours in its shapes."""
+    return with_extensions(request, await _rpc(request, A2A, also=("GET", "HEAD")))
+
+
+@csrf_exempt
+async def system(request: HttpRequest) -> HttpResponseBase:
+    """`POST /system`: JSON-RPC about the server itself."""
+    return await _rpc(request, SYSTEM)
+
+
+async def events(request: HttpRequest, task_id: str) -> HttpResponseBase:
+    """`GET /tasks/{id}/events`: the latest run of the task's tree, from `Last-Event-ID` on."""
+    try:
+        require_method(request, "GET")
+        caller = await authenticate(request)
+        stream = await stream_of_task(caller, task_id, request.headers.get("Last-Event-ID"))
+        return limited(events_response(stream), request=request, caller=caller)
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        return refusal(error)
+
+
+async def agent_card(request: HttpRequest) -> HttpResponseBase:
+    """`GET /.well-known/agent-card.json` and its older addresses. Public."""
+    try:
+        require_method(request, "GET", "HEAD")
+    except WrongHttpMethod as error:
+        return refusal(error)
+    asked = without_patch(request.headers.get(VERSION_HEADER, ""))
+    version = asked if asked in CARD_VERSIONS else settings.APFLOW.a2a.card
+    body = orjson.dumps(build_card(url=public_url(request), version=version))
+    etag, modified = etag_of(body), last_modified()
+    headers = {
+        "Cache-Control": f"public, max-age={CARD_MAX_AGE_SECONDS}",
+        "ETag": etag,
+        "Last-Modified": http_date(modified),
+        "Vary": VERSION_HEADER,
+    }
+    response = HttpResponse(body, content_type="application/json", headers=headers)
+    return get_conditional_response(request, etag=etag, last_modified=modified, response=response) or response
+
+
+async def keys(request: HttpRequest) -> HttpResponseBase:
+    """`GET /.well-known/jwks.json`: the public key with which the agent card is signed."""
+    try:
+        require_method(request, "GET", "HEAD")
+        return json_response(key_set(key_path=settings.APFLOW.a2a.signing_key))
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        return refusal(error)
+
+
+async def health(request: HttpRequest) -> HttpResponseBase:
+    """`GET /health`: the process answers. Touches nothing else."""
+    return json_response({"status": "ok", "version": software_version()})
+
+
+async def ready(request: HttpRequest) -> HttpResponseBase:
+    """`GET /ready`: whether what a request needs is there."""
+    try:
+        state = await pools.read(readiness)
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        return refusal(error)
+    return json_response(state, status=200 if state["ready"] else 503)
+
+
+async def _rpc(request: HttpRequest, dialect: Dialect, *, also: Sequence[str] = ()) -> HttpResponseBase:
+    """`also`: the HTTP methods that another view answers at the same address."""
+    try:
+        require_method(request, "POST", also=also)
+        caller = await authenticate(request)
+        value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        return _failed(error, dialect)
+    headers = headers_of(request)
+    parsed = jsonrpc.parse(value, batch_limit=settings.APFLOW.limits.batch)
+    if isinstance(parsed, list):
+        return await _batch(parsed, caller=caller, dialect=dialect, headers=replace(headers, is_single=False))
+    response = await _single(parsed, caller=caller, dialect=dialect, headers=headers)
+    try:
+        return limited(response, request=request, caller=caller)
+    except LimitReached as error:  # others came in meanwhile
+        return _failed(error, dialect, call_id=parsed.id)
+
+
+async def _single(request: Request, *, caller: Caller, dialect: Dialect, headers: Headers) -> HttpResponseBase:
+    outcome = await carry_out(request, caller=caller, dialect=dialect, headers=headers)
+    if outcome.replies is not None:
+        return streaming(sse.replies(outcome.replies))
+    if outcome.answer is None:
+        return HttpResponse(status=204)
+    stream, answer = outcome.stream, outcome.answer
+    if stream is None:
+        return _answer(answer)
+    return streaming(
+        sse.frames(stream, first=answer.to_json(), render=lambda event: dialect.event(event, stream, answer.id))
+    )
+
+
+async def _batch(requests: list[Request], *, caller: Caller, dialect: Dialect, headers: Headers) -> HttpResponseBase:
+    """The calls run side by side; the answers stand in the order of the calls."""
+    outcomes = await asyncio.gather(
+        *(carry_out(request, caller=caller, dialect=dialect, headers=headers) for request in requests)
+    )
+    answers = jsonrpc.batch_to_json(outcome.answer for outcome in outcomes)
+    return json_response(answers) if answers else HttpResponse(status=204)
+
+
+def _answer(answer: Response) -> HttpResponse:
+    status = answer.http_status if isinstance(answer, jsonrpc.Failure) else 200
+    return json_response(answer.to_json(), status=status)
+
+
+def _failed(error: Exception, dialect: Dialect, *, call_id: jsonrpc.Id = None) -> HttpResponse:
+    """An error that no call is answered with, in the shape of the dialect."""
+    response = _answer(replace(dialect.failure(error), id=call_id))
+    if isinstance(error, WrongHttpMethod):
+        response["Allow"] = ", ".join(error.methods)
+    return response

@@ -1,0 +1,1 @@
+"""Streams: events as SSE frames, limits on open streams, the filter of a WebSocket."""

@@ -1,0 +1,129 @@
+"""Server-sent events: frames, keep-alives, and where a resumed stream begins (contract, section 3)."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from a2a.core.errors import EventsPruned
+from a2a.core.metrics import stream_client
+from tasks.events import follow
+from tasks.events.pruning import is_pruned
+from tasks.models import Run
+from tasks.storage import pools
+
+KEEP_ALIVE = b": keep-alive\n\n"
+KEEP_ALIVE_SECONDS = 15.0
+HEADERS = MappingProxyType(
+    {
+        "Content-Type": "text/event-stream",
+        "Cache-Control": "no-store, no-transform",
+        "X-Accel-Buffering": "no",
+    }
+)
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """The events of a run from `after` on; the client has those up to there."""
+
+    run: Run
+    after: int
+
+    @property
+    def is_over(self) -> bool:
+        """The client has seen all that this run will ever have, `stream_end` included."""
+        return self.run.finished_at is not None and self.after > self.run.last_seq
+
+
+def stream_of(run: Run, *, after: int | None) -> Stream:
+    """A number that this run has not reached is of an earlier run: then the stream begins at the beginning."""
+    newest = run.last_seq if run.finished_at is None else run.last_seq + 1  # the one after `final` is `stream_end`
+    return Stream(run=run, after=after if after is not None and after <= newest else 0)
+
+
+async def open_stream(run: Run, *, after: int | None) -> Stream:
+    """The same, unless what comes next is not kept any more. Raises EventsPruned."""
+    stream = stream_of(run, after=after)
+    if run.finished_at is not None and await pools.read(is_pruned, run, after=stream.after):
+        raise EventsPruned(
+            "The events of this run are not kept any more (events.keep_days). tasks.tree has its tasks and their results.",
+            data={"run_id": run.id, "root_task_id": run.root_id},
+        )
+    return stream
+
+
+async def frames(
+    stream: Stream,
+    *,
+    render: Callable[[Event], Any],
+    first: Any = None,
+    silence_seconds: float = KEEP_ALIVE_SECONDS,
+) -> AsyncGenerator[bytes]:
+    """`first` without an id, then every event with its own, then `stream_end`; a comment whenever it is silent."""
+    if first is not None:
+        yield frame(first)
+    with stream_client("sse"):
+        async with aclosing(paced(events(stream), seconds=silence_seconds)) as steps:
+            async for event in steps:
+                yield KEEP_ALIVE if event is None else frame(render(event), event_id=event["seq"])
+
+
+async def replies(
+    values: AsyncGenerator[Event], *, silence_seconds: float = KEEP_ALIVE_SECONDS
+) -> AsyncGenerator[bytes]:
+    """Each value without an id; a comment whenever it is silent."""
+    with stream_client("sse"):
+        async with aclosing(paced(values, seconds=silence_seconds)) as steps:
+            async for value in steps:
+                yield KEEP_ALIVE if value is None else frame(value)
+
+
+def frame(value: Any, *, event_id: int | None = None) -> bytes:
+    """One frame. There is no `event:` line, so that a browser's `onmessage` sees them all."""
+    head = b"" if event_id is None else b"id: %d\n" % event_id
+    return head + b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+async def events(stream: Stream) -> AsyncGenerator[Event]:
+    """What the client does not have yet, and `stream_end`."""
+    # The last event of a finished run is read again even if the client has it: `stream_end` is made from it.
+    is_finished = stream.run.finished_at is not None
+    after = min(stream.after, max(stream.run.last_seq - 1, 0)) if is_finished else stream.after
+    event: Event = {}
+    async with aclosing(follow(stream.run.id, after=after)) as logged:
+        async for event in logged:
+            if event["seq"] > stream.after:
+                yield event
+    if event.get("type") == "final" and event["seq"] + 1 > stream.after:
+        yield event | {"type": "stream_end", "seq": event["seq"] + 1}
+
+
+async def paced(source: AsyncGenerator[Event], *, seconds: float) -> AsyncGenerator[Event | None]:
+    """The events, and None after each `seconds` of silence. The wait for the next event goes on meanwhile."""
+    waiting = asyncio.ensure_future(_next(source))
+    try:
+        while True:
+            done, _ = await asyncio.wait({waiting}, timeout=seconds)
+            if not done:
+                yield None
+                continue
+            event = waiting.result()
+            if event is None:
+                return
+            waiting = asyncio.ensure_future(_next(source))
+            yield event
+    finally:
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await source.aclose()
+
+
+async def _next(source: AsyncIterator[Event]) -> Event | None:
+    return await anext(source, None)

@@ -1,0 +1,50 @@
+"""A stream of events as an HTTP response: counted, and ended when its caller loses access."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
+from typing import cast
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+
+from a2a.core.errors import NotRunYet
+from a2a.core.parsing import event_number
+from a2a.live import sse, stream_limits
+from accounts.auth import authenticate
+from accounts.callers import Caller
+from tasks.rules.exceptions import InvalidParams
+from tasks.services import queries
+from tasks.storage import pools
+
+
+async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None) -> sse.Stream:
+    """What the client does not have yet of the latest run. Raises InvalidParams, TaskNotFound, NotRunYet or EventsPruned."""
+    if "\0" in task_id:
+        raise InvalidParams([("task_id", "holds the NUL character")])
+    after = event_number(last_event_id) if last_event_id else None
+    run = await pools.read(queries.latest_run, caller=caller, task_id=task_id)
+    if run is None:
+        raise NotRunYet(f"Task '{task_id}' has not run yet. Start it with tasks.execute.", data={"task_id": task_id})
+    return await sse.open_stream(run, after=after)
+
+
+def events_response(stream: sse.Stream) -> HttpResponseBase:
+    """The events themselves, one a frame."""
+    if stream.is_over:
+        # By the HTML standard this tells an EventSource, which always comes back, that it need not.
+        return HttpResponse(status=204)
+    return streaming(sse.frames(stream, render=lambda event: event))
+
+
+def limited(response: HttpResponseBase, *, request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    """A stream counts among those that are open, and ends when its caller would not be let in any more. Raises LimitReached."""
+    if isinstance(response, StreamingHttpResponse):
+        stream_limits.open_streams().refuse_if_full(caller)
+        frames = cast("AsyncIterator[bytes]", response.streaming_content)
+        response.streaming_content = stream_limits.while_authorized(
+            frames, caller=caller, who_is_it=partial(authenticate, request)
+        )
+    return response
+
+
+def streaming(frames: AsyncGenerator[bytes]) -> StreamingHttpResponse:
+    return StreamingHttpResponse(frames, headers=sse.HEADERS)

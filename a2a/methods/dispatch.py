@@ -1,0 +1,177 @@
+"""From a request to its answer: find the method, check the parameters, carry it out, give the result its shape."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from a2a.core.errors import failure_of
+from a2a.core.jsonrpc import Call, Failure, Id, Reply, Request, Response
+from a2a.core.mapping import Json, a2a_update
+from a2a.core.metrics import metered
+from a2a.core.parsing import Params
+from a2a.live import stream_limits
+from a2a.live.sse import Stream
+from a2a.methods import METHODS, SYSTEM_METHODS, method_named
+from a2a.methods.method import Method
+from a2a.methods.request_headers import Headers
+from accounts.callers import Caller, Role
+from llmkeys.header import SentKey
+from tasks.rules.exceptions import InvalidParams, RoleTooLow
+from tasks.services import idempotency
+from tasks.services.idempotency import Token
+from tasks.storage import pools
+
+MAX_KEY_CHARACTERS: Final = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """The methods that an address knows, and the shapes in which it answers.
+
+    `other` carries out what is not in `methods`; `failure` is the shape of what is wrong outside of any call.
+    """
+
+    name: str
+    methods: Mapping[str, Method]
+    result: Callable[[Method, Caller, Any], Awaitable[Any]]
+    event: Callable[[Json, Stream, Id], Json]
+    other: Callable[..., Awaitable["Outcome"]] | None = None
+    failure: Callable[[Exception], Failure] = failure_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """`answer` is None for a notification. `stream` is what to send after the answer, `replies` what to send in its place."""
+
+    answer: Response | None
+    stream: Stream | None = None
+    replies: AsyncGenerator[Json] | None = None
+
+
+Performed = tuple[Reply, Stream | None]
+"""What a call came to, and what to send after it."""
+
+
+async def _native_result(method: Method, caller: Caller, result: Any) -> Any:
+    return result.native
+
+
+def _native_event(event: Json, stream: Stream, call_id: Id) -> Json:
+    return event
+
+
+async def _a2a_result(method: Method, caller: Caller, result: Any) -> Any:
+    return await method.as_a2a(caller, result)
+
+
+def _a2a_event(event: Json, stream: Stream, call_id: Id) -> Json:
+    """Each update is a JSON-RPC response of its own, as A2A has it."""
+    return Reply(id=call_id, result=a2a_update(event, context_id=stream.run.context_id)).to_json()
+
+
+NATIVE = Dialect(name="native", methods=METHODS, result=_native_result, event=_native_event)
+A2A = Dialect(name="a2a", methods=METHODS, result=_a2a_result, event=_a2a_event)
+SYSTEM = Dialect(name="system", methods=SYSTEM_METHODS, result=_native_result, event=_native_event)
+REST = Dialect(name="rest", methods={**METHODS, **SYSTEM_METHODS}, result=_native_result, event=_native_event)
+
+
+async def carry_out(request: Request, *, caller: Caller, dialect: Dialect, headers: Headers) -> Outcome:
+    """Answer one request, whatever happens."""
+    if isinstance(request, Failure):
+        return Outcome(answer=request)
+    if dialect.other is not None and request.method not in dialect.methods:
+        return await dialect.other(request, caller=caller, headers=headers)
+    try:
+        reply, stream = await perform(request, caller=caller, dialect=dialect, headers=headers)
+        outcome = Outcome(answer=reply, stream=stream)
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        outcome = Outcome(answer=failure_of(error, call_id=request.id))
+    return Outcome(answer=None) if request.is_notification else outcome
+
+
+async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Headers) -> Performed:
+    """Carry out a call. Raises what is wrong with it."""
+    with metered(call.method):
+        return await _perform(call, caller=caller, dialect=dialect, headers=headers)
+
+
+async def _perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Headers) -> Performed:
+    method = method_named(call.method, dialect.methods)
+    require(caller, method.role, what=call.method)
+    llm_key = headers.sent_key()
+    keys = {"llm_key": llm_key} if method.takes_llm_key else {}
+    if headers.idempotency_key is not None and method.is_repeatable:
+        return await _perform_once(call, method, caller=caller, dialect=dialect, headers=headers, keys=keys)
+    params = method.params.parse(_resuming(call.params, headers))
+    _refuse_one_stream_too_many(caller, params)
+    if not headers.is_single:
+        _refuse_stream(params)
+    result = await method.function(caller, params, **keys)
+    return Reply(id=call.id, result=await dialect.result(method, caller, result)), result.stream
+
+
+def require(caller: Caller, role: Role, *, what: str) -> None:
+    """Raises RoleTooLow. It knows nothing of the parameters, so it tells nothing about other people's tasks."""
+    if caller.may(role):
+        return
+    if caller.is_read_only:
+        raise RoleTooLow(f"{what} changes something, and your API key is read-only. Use another key, or log in.")
+    raise RoleTooLow(f"{what} needs the role {role}; yours is {caller.role}. An admin can change it.")
+
+
+async def _perform_once(
+    call: Call,
+    method: Method,
+    *,
+    caller: Caller,
+    dialect: Dialect,
+    headers: Headers,
+    keys: Mapping[str, SentKey | None],
+) -> Performed:
+    """A repetition gets the reply of the first, and may follow the same run from where its stream broke off."""
+    token = token_of(call, dialect=dialect.name, headers=headers)
+    params = method.params.parse(call.params)
+    _refuse_one_stream_too_many(caller, params)
+    streams = getattr(params, "use_streaming", False)
+    known = await pools.read(idempotency.known_response, caller=caller, token=token)
+    if known is not None and not streams:
+        return Reply(id=call.id, result=known), None
+    if streams and headers.last_event_id:
+        params = msgspec.structs.replace(params, last_event_id=headers.last_event_id)
+    result = await method.function(caller, params, token=token, **keys)
+    response = await dialect.result(method, caller, result)
+    kept = await pools.write(idempotency.keep_response, caller=caller, token=token, response=response)
+    return Reply(id=call.id, result=kept), result.stream
+
+
+def token_of(call: Call, *, dialect: str, headers: Headers) -> Token:
+    """What the request is the same by as another one with its key. Raises InvalidParams."""
+    key = headers.idempotency_key or ""
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
+        raise InvalidParams([(idempotency.HEADER, f"must have 1 to {MAX_KEY_CHARACTERS} characters, not {len(key):,}")])
+    if not headers.is_single:
+        raise InvalidParams([(idempotency.HEADER, "not with a batch: one key is good for one request")])
+    request = orjson.dumps([dialect, call.method, call.params], option=orjson.OPT_SORT_KEYS)
+    return Token(key=key, request_hash=sha256(request).hexdigest())
+
+
+def _refuse_one_stream_too_many(caller: Caller, params: Params) -> None:
+    """Before anything is started. Raises LimitReached."""
+    if getattr(params, "use_streaming", False):
+        stream_limits.open_streams().refuse_if_full(caller)
+
+
+def _refuse_stream(params: Params) -> None:
+    if getattr(params, "use_streaming", False):
+        raise InvalidParams([("use_streaming", "not in a batch: a stream is the answer to a single request")])
+
+
+def _resuming(params: Any, headers: Headers) -> Any:
+    """The header `Last-Event-ID` says what the parameter `last_event_id` says, and knows better: it is newer."""
+    if headers.last_event_id and isinstance(params, dict) and params.get("use_streaming") is True:
+        return params | {"last_event_id": headers.last_event_id}
+    return params

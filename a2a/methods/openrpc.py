@@ -1,0 +1,87 @@
+"""The OpenRPC document: every method with the JSON Schemas of its parameters and its result, made from the tables of methods."""
+
+from collections.abc import Iterable, Mapping
+from inspect import getdoc
+from typing import Any, Final
+
+from msgspec import json
+
+from a2a.core.errors import RULES
+from a2a.core.jsonrpc import INTERNAL_ERROR
+from a2a.core.parsing import Params
+from a2a.core.version import software_version
+from a2a.methods import responses
+from a2a.methods.method import Method
+
+Json = dict[str, Any]
+OPENRPC: Final = "1.3.2"
+SCHEMAS: Final = "#/components/schemas/{name}"
+
+
+def openrpc_document(tables: Mapping[str, Mapping[str, Method]]) -> Json:
+    """`tables` maps each address to the methods that it answers. A method that several have stands under the first."""
+    rows: dict[str, tuple[str, Method]] = {}
+    for path, table in tables.items():
+        rows = {name: (path, method) for name, method in table.items()} | rows
+    kinds = [method.answer for _, method in rows.values()]
+    results, schemas = json.schema_components([*kinds, responses.NewTask], ref_template=SCHEMAS)
+    methods = [
+        _method(name, path, method, result)
+        for (name, (path, method)), result in zip(rows.items(), results, strict=False)
+    ]
+    for _, method in rows.values():
+        schemas |= parts_of(method.params)
+    return {
+        "openrpc": OPENRPC,
+        "info": {
+            "title": "aipartnerupflow",
+            "version": software_version(),
+            "description": "Stores trees of tasks, runs them on workers and streams every step.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "servers": [{"name": path.strip("/"), "url": path} for path in tables],
+        "methods": sorted(methods, key=lambda method: str(method["name"])),
+        "components": {"schemas": schemas, "errors": _errors()},
+    }
+
+
+def _method(name: str, path: str, method: Method, result: Json) -> Json:
+    return {
+        "name": name,
+        "summary": (getdoc(method.function) or "").splitlines()[0],
+        "servers": [{"name": path.strip("/"), "url": path}],
+        "paramStructure": "by-name",
+        "params": list(_params(method.params)),
+        "result": {"name": "result", "schema": result},
+        "errors": [{"$ref": f"#/components/errors/{error}"} for error in _errors()],
+    }
+
+
+def _params(kind: type[Params]) -> Iterable[Json]:
+    schema = _components(kind)[kind.__name__]
+    for name, described in schema["properties"].items():
+        others = [alias for alias, field in kind.ALIASES.items() if field == name]
+        also = {"description": f"Also: {', '.join(others)}."} if others else {}
+        yield {"name": name, "required": name in schema.get("required", ()), "schema": described} | also
+
+
+def parts_of(kind: type[Params]) -> Json:
+    """The schemas that those of the parameters refer to."""
+    return {name: schema for name, schema in _components(kind).items() if name != kind.__name__}
+
+
+def _components(kind: type[Params]) -> Json:
+    return json.schema_components([kind], ref_template=SCHEMAS)[1]
+
+
+def _errors() -> Json:
+    """One for each kind of error. What a class says of itself is what the client reads, unless more is known."""
+    told = {kind: rule.code for kind, rule in RULES.items() if rule.code != INTERNAL_ERROR}
+    return {
+        "InternalError": {"code": INTERNAL_ERROR, "message": "Internal error."},
+        **{kind.__name__: {"code": code, "message": _sentence(kind)} for kind, code in told.items()},
+    }
+
+
+def _sentence(kind: type[Exception]) -> str:
+    return (getdoc(kind) or kind.__name__).splitlines()[0]

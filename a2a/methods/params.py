@@ -1,0 +1,308 @@
+"""What each method accepts."""
+
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict
+
+from a2a.core.parsing import Params, Problem, Text, Texts, event_number, texts
+from llmkeys.header import MAX_CHARACTERS
+from tasks.executors.http.safe_http import HEADER_NAME
+from tasks.rules.field_rules import SET_BY_SERVER
+from tasks.services import webhooks
+from tasks.services.editing import EDITABLE
+from tasks.status import Status
+
+MOST_NAMED = 1_000
+NEW_TASK = {"$ref": "#/components/schemas/NewTask"}
+NEW_TASKS = {"type": "array", "items": NEW_TASK, "minItems": 1}
+NewTasks = Annotated[Any, Meta(extra_json_schema={"anyOf": [NEW_TASK, NEW_TASKS]})]
+"""The rules for tasks check them; this is what is published of these rules."""
+
+
+class Get(Params, frozen=True, kw_only=True):
+    """tasks.get"""
+
+    ALIASES = MappingProxyType({"id": "task_id"})
+    task_id: Text
+
+
+class Tree(Params, frozen=True, kw_only=True):
+    """tasks.tree"""
+
+    ALIASES = MappingProxyType({"id": "task_id", "root_id": "task_id"})
+    task_id: Text
+
+
+class List(Params, frozen=True, kw_only=True):
+    """tasks.list"""
+
+    user_id: Text | None = None
+    status: Status | list[Status] | None = None
+    name: Text | None = None
+    root_only: bool = True
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    offset: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    cursor: str | None = None
+    order: Literal["created_at", "-created_at"] = "-created_at"
+
+    @property
+    def statuses(self) -> tuple[Status, ...]:
+        if self.status is None:
+            return ()
+        return tuple(self.status) if isinstance(self.status, list) else (self.status,)
+
+    def contradictions(self) -> list[Problem]:
+        if self.cursor is not None and self.offset:
+            return [("offset", "cannot be combined with cursor: a cursor already says where to go on")]
+        return []
+
+
+class Children(Params, frozen=True, kw_only=True):
+    """tasks.children"""
+
+    ALIASES = MappingProxyType({"id": "task_id", "parent_id": "task_id"})
+    task_id: Text
+
+
+class Count(Params, frozen=True, kw_only=True):
+    """tasks.count"""
+
+    user_id: Text | None = None
+    root_only: bool = False
+
+
+class Update(Params, frozen=True, kw_only=True):
+    """tasks.update: the fields to change. The rules for tasks check their values."""
+
+    ALIASES = MappingProxyType({"id": "task_id"})
+    NULLABLE = frozenset(EDITABLE)
+    HINTS = MappingProxyType(
+        dict.fromkeys(("parent_id", "user_id"), "cannot be changed: a task stays where and whose it is")
+        | dict.fromkeys(SET_BY_SERVER, "read only: set by the server")
+    )
+    task_id: Text
+    name: Any | UnsetType = UNSET
+    priority: Any | UnsetType = UNSET
+    inputs: Any | UnsetType = UNSET
+    params: Any | UnsetType = UNSET
+    schemas: Any | UnsetType = UNSET
+    dependencies: Any | UnsetType = UNSET
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        return {name: value for name in EDITABLE if (value := getattr(self, name)) is not UNSET}
+
+
+class Delete(Params, frozen=True, kw_only=True):
+    """tasks.delete"""
+
+    ALIASES = MappingProxyType({"id": "task_id"})
+    task_id: Text
+    force: bool = False
+
+
+class Copy(Params, frozen=True, kw_only=True):
+    """tasks.copy"""
+
+    ALIASES = MappingProxyType({"id": "task_id", "custom_include_children": "children"})
+    task_id: Text
+    children: bool = False
+    copy_mode: Literal["minimal", "full", "custom"] = "minimal"
+    custom_task_ids: Texts | None = None
+    reset_fields: Texts | None = None
+    save: bool = True
+
+    def contradictions(self) -> list[Problem]:
+        is_custom = self.copy_mode == "custom"
+        if is_custom and not texts(self.custom_task_ids):
+            return [("custom_task_ids", "required with copy_mode custom")]
+        if self.custom_task_ids is not None and not is_custom:
+            return [("custom_task_ids", "only with copy_mode custom")]
+        return []
+
+
+class Named(Params, frozen=True, kw_only=True):
+    """Of methods that take many tasks: by their ids, or by the contexts in which they ran."""
+
+    ALIASES = MappingProxyType({"id": "task_id"})
+    task_ids: Texts | None = None
+    task_id: Text | None = None
+    context_ids: Texts | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        one = [] if self.task_id is None else [self.task_id]
+        return list(dict.fromkeys([*texts(self.task_ids), *one]))
+
+    def contradictions(self) -> list[Problem]:
+        if self.task_ids is None and self.task_id is None and self.context_ids is None:
+            return [("task_ids", "required, or task_id, or context_ids")]
+        if len(self.ids) + len(texts(self.context_ids)) > MOST_NAMED:
+            return [("task_ids", f"at most {MOST_NAMED:,} at once")]
+        return []
+
+
+class Cancel(Named, frozen=True, kw_only=True):
+    """tasks.cancel"""
+
+    force: bool = False
+    error_message: Annotated[str, Meta(min_length=1, max_length=10_000)] | None = None
+
+
+class Answer(Params, frozen=True, kw_only=True):
+    """tasks.answer"""
+
+    ALIASES = MappingProxyType({"id": "task_id"})
+    task_id: Text
+    answer: str | bool | int | float | list[Any] | dict[str, Any]  # anything but null: that is no answer
+    comment: Annotated[str, Meta(min_length=1, max_length=10_000)] | None = None
+
+
+class RunningStatus(Named, frozen=True, kw_only=True):
+    """tasks.running.status"""
+
+
+class RunningList(Params, frozen=True, kw_only=True):
+    """tasks.running.list"""
+
+    user_id: Text | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class RunningCount(Params, frozen=True, kw_only=True):
+    """tasks.running.count"""
+
+    user_id: Text | None = None
+
+
+class Nothing(Params, frozen=True, kw_only=True):
+    """Methods without parameters."""
+
+
+class SetLLMKey(Params, frozen=True, kw_only=True):
+    """config.llm_key.set"""
+
+    provider: Text
+    api_key: Annotated[str, Meta(min_length=1, max_length=MAX_CHARACTERS)]
+    user_id: Text | None = None
+
+
+class GetLLMKey(Params, frozen=True, kw_only=True):
+    """config.llm_key.get"""
+
+    provider: Text | None = None
+    user_id: Text | None = None
+
+
+class DeleteLLMKey(Params, frozen=True, kw_only=True):
+    """config.llm_key.delete"""
+
+    provider: Text
+    user_id: Text | None = None
+
+
+class InitExamples(Params, frozen=True, kw_only=True):
+    """examples.init"""
+
+    force: bool = False
+
+
+HeaderText = Annotated[
+    str,
+    Meta(extra_json_schema={"pattern": "^[\\t -~]+$", "minLength": 1, "maxLength": webhooks.MAX_SECRET_CHARACTERS}),
+]
+HEADERS = {"maxProperties": webhooks.MAX_HEADERS, "propertyNames": {"pattern": f"^{HEADER_NAME.pattern}$"}}
+
+
+class WebhookConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Where the events of the run are sent. `token` is what they are signed with; without one the reply has one."""
+
+    url: Annotated[str, Meta(extra_json_schema={"pattern": r"^https?://[^\s/?#@\\]+([/?][^\s\\#]*)?$"})]
+    method: Literal["POST", "PUT", "PATCH"] | None = None
+    headers: Annotated[dict[str, HeaderText], Meta(extra_json_schema=HEADERS)] | None = None
+    token: HeaderText | None = None
+
+    @property
+    def problems(self) -> list[Problem]:
+        found = webhooks.problems(url=self.url, token=self.token, headers=self.headers)
+        return [(f"webhook_config.{field}", reason) for field, reason in found]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of `webhooks.add_webhook`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class Create(Params, frozen=True, kw_only=True):
+    """tasks.create: an object with `tasks`, or the list of tasks, or one task."""
+
+    tasks: NewTasks
+    id_conflict: Literal["rename", "error"] = "rename"
+    execute: bool = False
+    webhook_config: WebhookConfig | None = None
+
+    def contradictions(self) -> list[Problem]:
+        if self.webhook_config is None:
+            return []
+        if not self.execute:
+            return [("webhook_config", "only with execute: without a run there are no events")]
+        return self.webhook_config.problems
+
+    @classmethod
+    def named(cls, value: Any) -> dict[str, Any]:
+        is_one_task = isinstance(value, dict) and "name" in value and "tasks" not in value
+        return {"tasks": value} if is_one_task or isinstance(value, list) else super().named(value)
+
+
+class Execute(Params, frozen=True, kw_only=True):
+    """tasks.execute: new `tasks`, or the `task_id` of a stored one."""
+
+    ALIASES = MappingProxyType({"id": "task_id"})
+    tasks: NewTasks | UnsetType = UNSET
+    task_id: Text | None = None
+    id_conflict: Literal["rename", "error"] = "rename"
+    copy_execution: bool = False
+    copy_children: bool = False
+    use_streaming: bool = False
+    last_event_id: int | str | None = None
+    """A sequence number, perhaps as text: to a browser an event id is text."""
+    wait: bool = False
+    wait_timeout_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30
+    webhook_config: WebhookConfig | None = None
+
+    @property
+    def after(self) -> int | None:
+        """The sequence number of the last event that the client has, when it resumes a stream."""
+        return None if self.last_event_id is None else event_number(self.last_event_id)
+
+    def contradictions(self) -> list[Problem]:
+        has_tasks = self.tasks is not UNSET
+        rules = [
+            (has_tasks and self.task_id is not None, "task_id", "cannot be combined with tasks: give one of them"),
+            (not has_tasks and self.task_id is None, "tasks", "required, or task_id for a stored task"),
+            (has_tasks and self.copy_execution, "copy_execution", "only with task_id: new tasks need no copy"),
+            (self.copy_children and not self.copy_execution, "copy_children", "only with copy_execution"),
+            (self.wait and self.use_streaming, "wait", "cannot be combined with use_streaming: choose one"),
+            *self._resuming(has_tasks=has_tasks),
+        ]
+        problems = [(field, reason) for broken, field, reason in rules if broken]
+        return problems + (self.webhook_config.problems if self.webhook_config else [])
+
+    def _resuming(self, *, has_tasks: bool) -> list[tuple[bool, str, str]]:
+        resumes = self.last_event_id is not None
+        why = "resume by the task_id of the reply; this request would start another run"
+        return [
+            (resumes and not self.use_streaming, "last_event_id", "only with use_streaming"),
+            (resumes and (has_tasks or self.copy_execution), "last_event_id", why),
+        ]
+
+
+class Generate(Params, frozen=True, kw_only=True):
+    """tasks.generate"""
+
+    ALIASES = MappingProxyType({"llm_model": "model"})
+    requirement: Annotated[str, Meta(min_length=1, max_length=20_000)]
+    model: Text | None = None
+    save: bool = False

@@ -1,0 +1,53 @@
+"""What a request says beside the call: in headers of HTTP, of a handshake, or in metadata of gRPC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from django.http import HttpRequest
+
+from a2a.core.headers import VERSION_HEADER, requested_extensions
+from a2a.core.http import public_url
+from llmkeys import header as llm_keys
+from llmkeys.header import MalformedKey, SentKey, parse_header
+from llmkeys.secret import Secret
+from tasks.rules.exceptions import InvalidParams
+from tasks.services import idempotency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headers:
+    """What the HTTP request says beside the call. `url` is where it reached the server; `is_single`: not a call of a batch."""
+
+    last_event_id: str | None = None
+    idempotency_key: str | None = None
+    llm_key: Secret | None = None
+    a2a_version: str = ""
+    a2a_extensions: tuple[str, ...] = ()
+    url: str = ""
+    is_single: bool = True
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Self:
+        """What a request, or a WebSocket's handshake, brings along. `headers` knows names in any case, as Django's do."""
+        llm_key = headers.get(llm_keys.HEADER)
+        return cls(
+            last_event_id=headers.get("Last-Event-ID"),
+            idempotency_key=headers.get(idempotency.HEADER),
+            llm_key=None if llm_key is None else Secret(llm_key),
+            a2a_version=headers.get(VERSION_HEADER, ""),
+            a2a_extensions=tuple(requested_extensions(headers)),
+        )
+
+    def sent_key(self) -> SentKey | None:
+        """The LLM key. Raises InvalidParams, which never shows it."""
+        try:
+            return None if self.llm_key is None else parse_header(self.llm_key)
+        except MalformedKey as error:
+            raise InvalidParams([(llm_keys.HEADER, error.message)]) from None
+
+
+def headers_of(request: HttpRequest) -> Headers:
+    """What the request says beside its body. A2A's version may stand in the query, too."""
+    version = request.headers.get(VERSION_HEADER) or request.GET.get(VERSION_HEADER, "")
+    return replace(Headers.of(request.headers), url=public_url(request), a2a_version=version)

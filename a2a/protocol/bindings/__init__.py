@@ -1,0 +1,49 @@
+"""What the bindings have in common: from a request, whatever it came by, to the operation and back in the client's version."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from a2a.core.jsonrpc import Call
+from a2a.methods.dispatch import require, token_of
+from a2a.methods.request_headers import Headers
+from a2a.protocol.operations import OPERATIONS
+from a2a.protocol.request_context import RequestContext
+from a2a.protocol.versions import Version, check_extensions, check_version
+from accounts.callers import Caller
+from tasks.rules.exceptions import InvalidParams
+
+Json = dict[str, Any]
+
+
+async def perform(
+    name: str, params: Any, *, version: Version, caller: Caller, headers: Headers, is_text: bool = False
+) -> Any:
+    """What the operation answers, or a generator of what its stream sends. Raises what is wrong with the request.
+
+    `is_text`: the values of the parameters come as text, as those of a query do.
+    """
+    operation = OPERATIONS[name]
+    check_version(version, asked=headers.a2a_version)
+    check_extensions(headers.a2a_extensions)
+    require(caller, operation.role, what=name)
+    operation.require()
+    if operation.streams and not headers.is_single:
+        raise InvalidParams([("method", "not in a batch: a stream is the answer to a single request")])
+    is_repeatable = headers.idempotency_key is not None and operation.is_repeatable
+    asked = RequestContext(
+        caller=caller,
+        url=headers.url,
+        version=version.name,
+        token=token_of(Call(method=name, params=params), dialect="a2a", headers=headers) if is_repeatable else None,
+        llm_key=headers.sent_key(),
+    )
+    result = await operation.function(asked, operation.params.parse(version.params(name, params), is_text=is_text))
+    return _translated(result, name, version) if operation.streams else version.result(name, result)
+
+
+async def _translated(updates: AsyncGenerator[Json], name: str, version: Version) -> AsyncGenerator[Json]:
+    try:
+        async for update in updates:
+            yield version.result(name, update)
+    finally:
+        await updates.aclose()

@@ -1,0 +1,179 @@
+"""A2A 1.0 over gRPC, on a port of its own (section 10): the same operations, in messages instead of JSON. Needs the extra `grpc`."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import grpc  # type: ignore[import-untyped]
+from django.conf import settings
+from google.protobuf.message import Message  # type: ignore[import-untyped]
+
+from a2a.live import stream_limits
+from a2a.live.stream_limits import WhoIsIt
+from a2a.methods.request_headers import Headers
+from a2a.protocol.bindings import perform
+from a2a.protocol.bindings.grpc_schema import SERVICE, class_of, message, to_json
+from a2a.protocol.errors import told
+from a2a.protocol.operations import OPERATIONS
+from a2a.protocol.versions import V1_0
+from accounts import threads
+from accounts.auth import AuthenticationFailed, caller_from_token
+from accounts.callers import LOCAL, Caller
+
+Json = dict[str, Any]
+Context = Any
+"""What gRPC, which has no types, knows of a call."""
+DETAILS: Final = "grpc-status-details-bin"
+
+#: Operation → its request and its response.
+METHODS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "SendMessage": ("SendMessageRequest", "SendMessageResponse"),
+        "SendStreamingMessage": ("SendMessageRequest", "StreamResponse"),
+        "GetTask": ("GetTaskRequest", "Task"),
+        "ListTasks": ("ListTasksRequest", "ListTasksResponse"),
+        "CancelTask": ("CancelTaskRequest", "Task"),
+        "SubscribeToTask": ("SubscribeToTaskRequest", "StreamResponse"),
+        "CreateTaskPushNotificationConfig": ("TaskPushNotificationConfig", "TaskPushNotificationConfig"),
+        "GetTaskPushNotificationConfig": ("GetTaskPushNotificationConfigRequest", "TaskPushNotificationConfig"),
+        "ListTaskPushNotificationConfigs": (
+            "ListTaskPushNotificationConfigsRequest",
+            "ListTaskPushNotificationConfigsResponse",
+        ),
+        "DeleteTaskPushNotificationConfig": ("DeleteTaskPushNotificationConfigRequest", "Empty"),
+        "GetExtendedAgentCard": ("GetExtendedAgentCardRequest", "AgentCard"),
+    }
+)
+
+
+async def start() -> grpc.aio.Server:
+    """A server at `server.host` and `a2a.grpc_port`, which other web processes of this machine may share. Raises RuntimeError."""
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", settings.APFLOW.limits.body_bytes)])
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, dict(map(_method, METHODS)))])
+    address = f"{settings.APFLOW.server.host}:{settings.APFLOW.a2a.grpc_port}"
+    credentials = _credentials()
+    if credentials is None:
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, credentials)
+    await server.start()
+    return server
+
+
+def _credentials() -> grpc.ServerCredentials | None:
+    """Those of TLS, if there is a certificate. Raises OSError."""
+    chosen = settings.APFLOW.a2a
+    if chosen.grpc_certificate is None or chosen.grpc_key is None:
+        return None
+    key, certificate = (Path(path).expanduser().read_bytes() for path in (chosen.grpc_key, chosen.grpc_certificate))
+    return grpc.ssl_server_credentials([(key, certificate)])
+
+
+def _method(name: str) -> tuple[str, Any]:
+    request, response = METHODS[name]
+    coding: Json = {
+        "request_deserializer": class_of(request).FromString,
+        "response_serializer": lambda made: made.SerializeToString(),
+    }
+
+    async def unary(asked: Message, context: Context) -> Message:
+        try:
+            metadata = _metadata(context)
+            result = await _performed(name, asked, metadata, await _caller(metadata))
+            return message(response, result or {})
+        except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+            raise await _refusal(error, context) from None
+
+    async def stream(asked: Message, context: Context) -> AsyncIterator[Message]:
+        try:
+            metadata = _metadata(context)
+            async with (
+                _let_in(partial(_caller, metadata)) as caller,  # before the message is taken
+                aclosing(await _performed(name, asked, metadata, caller)) as updates,
+            ):
+                async for update in updates:
+                    yield message(response, update)
+        except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+            raise await _refusal(error, context) from None
+
+    if OPERATIONS[name].streams:
+        return name, grpc.unary_stream_rpc_method_handler(stream, **coding)
+    return name, grpc.unary_unary_rpc_method_handler(unary, **coding)
+
+
+async def _performed(name: str, asked: Message, metadata: Mapping[str, str], caller: Caller) -> Any:
+    headers = replace(Headers.of(_AnyCase(metadata)), url=settings.APFLOW.server.public_url or "")
+    return await perform(name, to_json(asked), version=V1_0, caller=caller, headers=headers)
+
+
+def _metadata(context: Context) -> Mapping[str, str]:
+    return {str(key).lower(): str(value) for key, value in context.invocation_metadata() or ()}
+
+
+@asynccontextmanager
+async def _let_in(who_is_it: WhoIsIt) -> AsyncGenerator[Caller]:
+    """Who holds a stream open. It counts, and ends as soon as they would not be let in any more, even while nothing is sent.
+
+    Raises AuthenticationFailed, and LimitReached when they hold too many.
+    """
+    caller = await who_is_it()
+    with stream_limits.open_streams().one_of(caller):
+        try:
+            async with asyncio.timeout(None) as time, _watched(time, caller, who_is_it):
+                yield caller
+        except TimeoutError:
+            if time.expired():
+                raise AuthenticationFailed from None
+            raise
+
+
+@asynccontextmanager
+async def _watched(time: asyncio.Timeout, caller: Caller, who_is_it: WhoIsIt) -> AsyncGenerator[None]:
+    """The time is over as soon as the caller would not be let in any more."""
+
+    async def watch() -> None:
+        await stream_limits.until_revoked(caller, who_is_it)
+        time.reschedule(0)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+
+
+class _AnyCase(dict[str, str]):
+    """Metadata, whose keys are in lower case, as headers."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name.lower(), default)
+
+
+async def _caller(metadata: Mapping[str, str]) -> Caller:
+    """Raises AuthenticationFailed."""
+    if not settings.APFLOW.auth.is_on:
+        return LOCAL
+    scheme, _, token = metadata.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise AuthenticationFailed
+    return await threads.look_up(caller_from_token, token.strip())
+
+
+async def _refusal(error: Exception, context: Context) -> Exception:
+    """End the call with the error's status and its details (google.rpc.Status)."""
+    it = told(error)
+    code = grpc.StatusCode[it.kind.status]
+    status = message(
+        "Status",
+        {"code": code.value[0], "message": it.message, "details": it.details},
+        package="google.rpc",
+    )
+    context.set_trailing_metadata(((DETAILS, status.SerializeToString()),))
+    await context.abort(code, it.message)
+    return error

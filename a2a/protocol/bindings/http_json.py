@@ -1,0 +1,149 @@
+"""A2A over HTTP+JSON: an address for each operation, of 1.0 (section 11) and, under `/v1/`, of 0.3."""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import URLPattern, re_path
+from django.views.decorators.csrf import csrf_exempt
+
+from a2a.core.errors import WrongHttpMethod
+from a2a.core.headers import EXTENSIONS_HEADER, requested_extensions
+from a2a.core.http import body_of, json_response
+from a2a.core.metrics import metered
+from a2a.live import sse, stream_limits
+from a2a.live.streaming import limited, streaming
+from a2a.methods.request_headers import headers_of
+from a2a.protocol.bindings import perform
+from a2a.protocol.errors import as_http
+from a2a.protocol.operations import OPERATIONS
+from a2a.protocol.v0_3 import http_json
+from a2a.protocol.versions import V1_0, Version, activated_extensions
+from accounts.auth import authenticate
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import decode
+
+Json = dict[str, Any]
+A2A_TYPE: Final = "application/a2a+json"
+V0_3: Final = Version("0.3", MappingProxyType({}), http_json.params_of, http_json.result_of)
+TASK: Final = r"tasks/(?P<id>[^/]+)"
+CONFIGS: Final = r"tasks/(?P<taskId>[^/]+)/pushNotificationConfigs"
+SUBSCRIBE: Final = MappingProxyType({"GET": "SubscribeToTask", "POST": "SubscribeToTask"})
+
+#: Path → HTTP method → operation. What is named in the path is a parameter. The first path that fits counts.
+ROUTES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "message:send": {"POST": "SendMessage"},
+        "message:stream": {"POST": "SendStreamingMessage"},
+        rf"{TASK}:cancel": {"POST": "CancelTask"},
+        rf"{TASK}:subscribe": SUBSCRIBE,
+        TASK: {"GET": "GetTask"},
+        CONFIGS: {"GET": "ListTaskPushNotificationConfigs", "POST": "CreateTaskPushNotificationConfig"},
+        rf"{CONFIGS}/(?P<id>[^/]+)": {
+            "GET": "GetTaskPushNotificationConfig",
+            "DELETE": "DeleteTaskPushNotificationConfig",
+        },
+    }
+)
+LIST: Final = MappingProxyType({"GET": "ListTasks"})
+CARD: Final = MappingProxyType({"GET": "GetExtendedAgentCard"})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A view: what an address does for each HTTP method."""
+
+    version: Version
+    operations: Mapping[str, str]
+
+    async def __call__(self, request: HttpRequest, **path: str) -> HttpResponseBase:
+        try:
+            return with_extensions(request, await self._answer(request, path))
+        except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+            return _refusal(error)
+
+    async def _answer(self, request: HttpRequest, path: Mapping[str, str]) -> HttpResponseBase:
+        name = self._operation(request)
+        caller = await authenticate(request)
+        if OPERATIONS[name].streams:  # before its message is taken
+            stream_limits.open_streams().refuse_if_full(caller)
+        has_body = request.method == "POST"
+        with metered(name):
+            result = await perform(
+                name,
+                {**(_body(request) if has_body else request.GET.dict()), **_named(path)},
+                version=self.version,
+                caller=caller,
+                headers=headers_of(request),
+                is_text=not has_body,
+            )
+        if not isinstance(result, AsyncGenerator):
+            return _reply(request, result)
+        return limited(streaming(sse.replies(result)), request=request, caller=caller)
+
+    def _operation(self, request: HttpRequest) -> str:
+        """Raises WrongHttpMethod."""
+        method = "GET" if request.method == "HEAD" else str(request.method)
+        if method not in self.operations:
+            why = f"{request.path} answers {', '.join(self.operations)}, not {request.method}."
+            raise WrongHttpMethod(why, methods=list(self.operations))
+        return self.operations[method]
+
+
+list_tasks: Final = Endpoint(V1_0, LIST)
+
+
+def with_extensions(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """The response, with the extensions of A2A that are active (A2A 1.0, section 3.6)."""
+    if active := activated_extensions(requested_extensions(request.headers)):
+        response[EXTENSIONS_HEADER] = active
+    return response
+
+
+def _addresses(version: Version, prefix: str, routes: Mapping[str, Mapping[str, str]]) -> list[URLPattern]:
+    return [
+        re_path(rf"^{prefix}{path}\Z", csrf_exempt(Endpoint(version, operations).__call__))
+        for path, operations in routes.items()
+    ]
+
+
+urlpatterns = [
+    *_addresses(V1_0, "", {**ROUTES, "extendedAgentCard": CARD}),
+    *_addresses(V0_3, "v1/", {**ROUTES, "tasks": LIST, "card": CARD}),
+]
+
+
+def _body(request: HttpRequest) -> Json:
+    """The object that the request carries; an operation that needs nothing may come without. Raises what is wrong with it."""
+    if request.headers.get("Content-Length", "") in ("", "0") and "Transfer-Encoding" not in request.headers:
+        return {}
+    value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+    if not isinstance(value, dict):
+        raise InvalidParams([("body", "must be a JSON object")])
+    return value
+
+
+def _named(path: Mapping[str, str]) -> Mapping[str, str]:
+    """Raises InvalidParams for what no database could look for."""
+    for name, value in path.items():
+        if "\0" in value:
+            raise InvalidParams([(name, "holds the NUL character")])
+    return path
+
+
+def _reply(request: HttpRequest, result: Any) -> HttpResponse:
+    response = json_response(result)
+    if A2A_TYPE in request.headers.get("Accept", ""):
+        response["Content-Type"] = A2A_TYPE
+    return response
+
+
+def _refusal(error: Exception) -> HttpResponse:
+    status, body = as_http(error)
+    response = json_response(body, status=status)
+    if isinstance(error, WrongHttpMethod):
+        response["Allow"] = ", ".join(error.methods)
+    return response

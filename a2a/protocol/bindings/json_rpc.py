@@ -1,0 +1,72 @@
+"""A2A's own methods in JSON-RPC, of both versions, beside our dotted ones at `POST /` (A2A 1.0, section 9)."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any
+
+from a2a.core.errors import UnknownMethod
+from a2a.core.jsonrpc import Call, Reply
+from a2a.core.metrics import metered
+from a2a.live import stream_limits
+from a2a.methods import METHODS, dispatch
+from a2a.methods.dispatch import Dialect, Outcome
+from a2a.methods.request_headers import Headers
+from a2a.protocol.bindings import perform
+from a2a.protocol.errors import as_failure
+from a2a.protocol.operations import OPERATIONS
+from a2a.protocol.versions import VERSIONS, Version
+from accounts.callers import Caller
+
+Json = dict[str, Any]
+
+
+async def carry_out(call: Call, *, caller: Caller, headers: Headers) -> Outcome:
+    """Answer one request, whatever happens."""
+    try:
+        _refuse_one_stream_too_many(call, caller)
+        with metered(call.method):
+            outcome = await _performed(call, caller=caller, headers=headers)
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        outcome = Outcome(answer=as_failure(error, call_id=call.id))
+    return Outcome(answer=None) if call.is_notification else outcome
+
+
+def _refuse_one_stream_too_many(call: Call, caller: Caller) -> None:
+    """Before the message is taken. Raises LimitReached."""
+    operations = {version.methods[call.method] for version in VERSIONS if call.method in version.methods}
+    if any(OPERATIONS[name].streams for name in operations):
+        stream_limits.open_streams().refuse_if_full(caller)
+
+
+async def _performed(call: Call, *, caller: Caller, headers: Headers) -> Outcome:
+    version = _version_of(call.method)
+    name = version.methods[call.method]
+    result = await perform(name, call.params, version=version, caller=caller, headers=headers)
+    if isinstance(result, AsyncGenerator):
+        return Outcome(answer=None, replies=_replies(result, call))
+    return Outcome(answer=Reply(id=call.id, result=result))
+
+
+async def _replies(updates: AsyncGenerator[Json], call: Call) -> AsyncGenerator[Json]:
+    """Each update is a JSON-RPC response of its own (section 9.4.2)."""
+    try:
+        async for update in updates:
+            yield Reply(id=call.id, result=update).to_json()
+    finally:
+        await updates.aclose()
+
+
+def _version_of(method: str) -> Version:
+    """Raises UnknownMethod, with the names that come close."""
+    found = next((version for version in VERSIONS if method in version.methods), None)
+    if found is not None:
+        return found
+    known = [*METHODS, *(name for version in VERSIONS for name in version.methods)]
+    close = get_close_matches(method[:100], known)  # a longer one is close to nothing, and dear to compare
+    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known methods: {', '.join(known)}."
+    raise UnknownMethod(f"Method '{method[:100]}' not found. {hint}")
+
+
+#: At `POST /`: our methods in the shapes of A2A, and A2A's own.
+A2A: Dialect = replace(dispatch.A2A, other=carry_out, failure=as_failure)

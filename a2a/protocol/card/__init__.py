@@ -1,0 +1,1 @@
+"""The agent card and its signature."""

@@ -1,0 +1,210 @@
+"""The agent card: who this server is, what it can do and where, in the fields of A2A 1.0, of 0.3, or of both (a hybrid card).
+
+No field of the two collides but two: `capabilities`, and the values of `securitySchemes`, whose members do not collide either.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from hashlib import sha256
+from time import time
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+from django.conf import settings
+
+from a2a.core.mapping import Json
+from a2a.core.version import software_version
+from a2a.methods import METHODS
+from a2a.protocol.card.signature import signed
+from a2a.protocol.errors import ExtendedCardNotConfigured, UnsupportedOperation
+from a2a.protocol.message_handler import INPUT_MODES, JSON_TYPE, TEXT_TYPE, TREE_PREFIX, TREE_SKILL
+from a2a.protocol.versions import TASK_TREE_EXTENSION
+from accounts.callers import Caller
+from tasks.executors import describe, executor_ids
+from tasks.models import Task
+
+HYBRID: Final = "hybrid"
+EXAMPLE_TREE: Json = {"tasks": [{"id": "task1", "name": "my_task", "inputs": {"key": "value"}}]}
+OUTPUT_MODES: Final = (JSON_TYPE, TEXT_TYPE)
+MOST_TREES: Final = 50
+"""So many of a user's own trees stand in the extended card, the newest."""
+
+
+def build_card(*, url: str, version: str = HYBRID) -> Json:
+    """`url` is where clients reach `POST /`, with a trailing slash; `version` is `hybrid`, `1.0` or `0.3`."""
+    return _signed(_card(url, version, _skills()), url)
+
+
+def build_extended_card(*, caller: Caller, url: str, version: str) -> Json:
+    """The card with the caller's own trees as skills. Raises UnsupportedOperation or ExtendedCardNotConfigured."""
+    if not has_extended_card():
+        raise UnsupportedOperation("This server has no extended card: its agent card declares none.")
+    if not settings.APFLOW.auth.is_on:
+        raise ExtendedCardNotConfigured("There are no users here, so nobody has a card of their own. See auth.enabled.")
+    trees = Task.objects.for_caller(caller).filter(parent_id=None).order_by("-created_at", "-id")[:MOST_TREES]
+    return _signed(_card(url, version, [*_skills(), *map(_stored_skill, trees)]), url)
+
+
+def has_extended_card() -> bool:
+    chosen = settings.APFLOW.a2a.extended_card
+    return bool(settings.APFLOW.auth.is_on if chosen is None else chosen)
+
+
+def etag_of(body: bytes) -> str:
+    return f'"{sha256(body).hexdigest()[:32]}"'
+
+
+@cache
+def last_modified() -> int:
+    """In seconds since 1970: a card is what this process makes of its settings."""
+    return int(time())
+
+
+def _card(url: str, version: str, skills: Sequence[Json]) -> Json:
+    card: Json = {
+        "name": "aipartnerupflow",
+        "description": "Runs trees of tasks on workers and streams every step.",
+        "version": software_version(),
+        "capabilities": _capabilities(version),
+        "defaultInputModes": list(INPUT_MODES),
+        "defaultOutputModes": list(OUTPUT_MODES),
+        "skills": list(skills),
+    }
+    if version != "0.3":
+        card["supportedInterfaces"] = _interfaces(url, ("1.0",) if version == "1.0" else ("1.0", "0.3"))
+    if version != "1.0":
+        card |= _where_in_0_3(url)
+    return card | (_security(version) if settings.APFLOW.auth.is_on else {})
+
+
+def _signed(card: Json, url: str) -> Json:
+    return signed(card, key_path=settings.APFLOW.a2a.signing_key, url=url)
+
+
+def _capabilities(version: str) -> Json:
+    chosen = settings.APFLOW.a2a
+    capabilities: Json = {
+        "streaming": chosen.streaming,
+        "pushNotifications": chosen.push_notifications,
+        "extensions": [_tree_extension(), *map(_required_extension, chosen.required_extensions)],
+    }
+    if version != "0.3":
+        capabilities["extendedAgentCard"] = has_extended_card()
+    if version != "1.0":
+        capabilities["stateTransitionHistory"] = False
+    return capabilities
+
+
+def _tree_extension() -> Json:
+    """A skill has no place for schemas, so they stand here."""
+    described = {executor_id: describe(executor_id) for executor_id in sorted(executor_ids())}
+    schemas = {
+        executor_id: {"inputSchema": each["input_schema"], "resultSchema": each["result_schema"]}
+        for executor_id, each in described.items()
+    }
+    return {
+        "uri": TASK_TREE_EXTENSION,
+        "description": "JSON-RPC methods that store, run and read trees of tasks, and what each executor takes and gives.",
+        "required": TASK_TREE_EXTENSION in settings.APFLOW.a2a.required_extensions,
+        "params": {"methods": list(METHODS), "executors": schemas},
+    }
+
+
+def _required_extension(uri: str) -> Json:
+    return {"uri": uri, "description": "Required by the operator of this server.", "required": True}
+
+
+def _interfaces(url: str, versions: Iterable[str]) -> list[Json]:
+    """By preference. The paths of HTTP+JSON are put behind its URL, so that has no slash at its end. gRPC is of 1.0 only."""
+    addresses = {"JSONRPC": url, "HTTP+JSON": url.rstrip("/")}
+    found = [
+        {"url": address, "protocolBinding": binding, "protocolVersion": version}
+        for version in versions
+        for binding, address in addresses.items()
+    ]
+    if port := settings.APFLOW.a2a.grpc_port:
+        place = f"{urlsplit(url).hostname}:{port}"
+        found.insert(len(addresses), {"url": place, "protocolBinding": "GRPC", "protocolVersion": "1.0"})
+    return found
+
+
+def _where_in_0_3(url: str) -> Json:
+    return {
+        "protocolVersion": "0.3.0",
+        "url": url,
+        "preferredTransport": "JSONRPC",
+        "additionalInterfaces": [
+            {"url": url, "transport": "JSONRPC"},
+            {"url": url.rstrip("/"), "transport": "HTTP+JSON"},
+        ],
+        "supportsAuthenticatedExtendedCard": has_extended_card(),
+    }
+
+
+def _security(version: str) -> Json:
+    """A bearer token: a JWT, or an API key of ours."""
+    in_0_3: Json = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    in_1_0: Json = {"httpAuthSecurityScheme": {"scheme": "Bearer", "bearerFormat": "JWT"}}
+    scheme = {"0.3": in_0_3, "1.0": in_1_0}.get(version, in_0_3 | in_1_0)
+    security: Json = {"securitySchemes": {"bearer": scheme}}
+    if version != "0.3":
+        security["securityRequirements"] = [{"schemes": {"bearer": {"list": []}}}]
+    if version != "1.0":
+        security["security"] = [{"bearer": []}]
+    return security
+
+
+def _skills() -> list[Json]:
+    return [_tree_skill(), *(_executor_skill(describe(each)) for each in sorted(executor_ids()))]
+
+
+def _tree_skill() -> Json:
+    return _skill(
+        TREE_SKILL,
+        name="Execute a task tree",
+        description="Store a tree of tasks and run it: independent tasks side by side, each after what it depends on.",
+        tags=["tasks", "orchestration", "workflow"],
+        example=EXAMPLE_TREE,
+    )
+
+
+def _executor_skill(described: Json) -> Json:
+    return _skill(
+        described["id"],
+        name=described["name"],
+        description=described["description"],
+        tags=["executor", *described["tags"]],
+        example={"skill": described["id"], "inputs": described["example"]},
+        input_modes=INPUT_MODES,
+    )
+
+
+def _stored_skill(root: Task) -> Json:
+    return _skill(
+        f"{TREE_PREFIX}{root.id}",
+        name=root.name,
+        description=f"Runs a copy of the stored tree '{root.name}'.",
+        tags=["tree"],
+        example={"skill": f"{TREE_PREFIX}{root.id}"},
+    )
+
+
+def _skill(
+    skill_id: str,
+    *,
+    name: str,
+    description: str,
+    tags: Iterable[str],
+    example: Any,
+    input_modes: Sequence[str] = (JSON_TYPE,),
+) -> Json:
+    return {
+        "id": skill_id,
+        "name": name,
+        "description": description,
+        "tags": list(dict.fromkeys(tags)),
+        "examples": [orjson.dumps(example).decode()],
+        "inputModes": list(input_modes),
+        "outputModes": list(OUTPUT_MODES),
+    }

@@ -1,0 +1,229 @@
+"""What a message means: which tree to run, or what to say instead. Another function may say so: setting `a2a.message_handler`."""
+
+from base64 import b64decode
+from binascii import Error as NotBase64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Final
+
+from django.conf import settings
+
+from a2a.protocol.errors import ContentTypeNotSupported
+from tasks.executors import describe, executor_ids
+from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
+from tasks.rules.strict_json import decode
+
+Json = dict[str, Any]
+
+JSON_TYPE: Final = "application/json"
+TEXT_TYPE: Final = "text/plain"
+INPUT_MODES: Final = (JSON_TYPE, TEXT_TYPE)
+TREE_SKILL: Final = "execute-task-tree"
+TREE_PREFIX: Final = "tree:"
+"""Begins the skill that a stored tree is; its id follows."""
+TEXT_INPUTS: Final = ("prompt", "text", "message", "requirement", "query", "question")
+"""What executors call the input that is plain text; the first that the schema names is taken."""
+MAX_NAME_CHARACTERS: Final = 60
+LARGEST_EXACT: Final = 2**53
+"""Up to here every whole number is one of the floating point numbers."""
+HELP: Final = (
+    'Send a data part that says what to run: {"tasks": [{"name": "hello", "schemas": {"method": "echo_executor"}, '
+    '"inputs": {"say": "hello"}}]} is a new tree, {"task_id": "…"} a stored one, and {"skill": "echo_executor", '
+    '"inputs": {…}} a single skill. The agent card names the skills.'
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A message that asks for something: what it says, and who refers to what.
+
+    `references` are the results of the tasks that it refers to, by the ids that it used. `is_follow_up`: we had asked for it.
+    """
+
+    message: Json
+    metadata: Json = field(default_factory=dict)
+    references: Mapping[str, Any] = field(default_factory=dict)
+    is_follow_up: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTree:
+    """Store these tasks and run them."""
+
+    tasks: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStored:
+    """Run a stored task again, or a copy of it."""
+
+    task_id: str
+    copy_execution: bool = False
+    copy_children: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Input is required: this says which."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskForKey:
+    """Authorization is required: a credential, which comes by another way than messages."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """Nothing will be run, for this reason."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Answer with a message, and make no task."""
+
+    parts: Sequence[Json]
+
+
+Decision = RunTree | RunStored | Ask | AskForKey | Reject | Reply
+
+
+def decide(incoming: Incoming) -> Decision:
+    """A tree or a skill in a data part; else text for the skill that is named or configured; else we ask.
+
+    Raises InvalidParams, ExecutorNotFound or ContentTypeNotSupported.
+    """
+    parts = [readable(part, index) for index, part in enumerate(incoming.message["parts"])]
+    data = next((part["data"] for part in parts if isinstance(part.get("data"), dict)), None)
+    text = "\n".join(part["text"] for part in parts if "text" in part).strip()
+    skill = _skill(data, incoming)
+    if skill is not None and skill.startswith(TREE_PREFIX):
+        return RunStored(task_id=skill.removeprefix(TREE_PREFIX), copy_execution=True, copy_children=True)
+    if skill is not None and skill != TREE_SKILL:
+        return _run_skill(skill, _inputs(data), text, incoming.references)
+    if data is not None:
+        return _run_data(data, incoming.references)
+    return _run_text(text, incoming.references)
+
+
+def _skill(data: Json | None, incoming: Incoming) -> str | None:
+    """The skill that is named, by the data, by the message, or by the request."""
+    named: Sequence[Json] = (data or {}, incoming.message.get("metadata", {}), incoming.metadata)
+    found = [place[name] for place in named for name in ("skill", "skillId", "skill_id") if name in place]
+    if found and not isinstance(found[0], str):
+        raise InvalidParams([("skill", "must be the id of a skill, as the agent card has it")])
+    return found[0] if found else None
+
+
+def _inputs(data: Json | None) -> Json:
+    """What stands under `inputs`, or else all that stands beside the skill."""
+    if data is None:
+        return {}
+    if "inputs" not in data:
+        return {name: value for name, value in data.items() if name not in ("skill", "skillId", "skill_id")}
+    if not isinstance(data["inputs"], dict):
+        raise InvalidParams([("inputs", "must be an object")])
+    return dict(data["inputs"])
+
+
+def _run_skill(skill: str, inputs: Json, text: str, references: Mapping[str, Any]) -> RunTree:
+    """A tree of one task. Raises ExecutorNotFound."""
+    if skill not in executor_ids():
+        raise ExecutorNotFound(skill, close_matches=get_close_matches(skill, [TREE_SKILL, *sorted(executor_ids())]))
+    if text:
+        inputs = {_text_input(skill): text} | inputs
+    name = text.partition("\n")[0][:MAX_NAME_CHARACTERS].strip() or describe(skill)["name"]
+    return RunTree(tasks=[{"name": name, "schemas": {"method": skill}, "inputs": inputs | dict(references)}])
+
+
+def _text_input(skill: str) -> str:
+    properties = describe(skill)["input_schema"].get("properties", {})
+    return next((name for name in TEXT_INPUTS if name in properties), "text")
+
+
+def _run_data(data: Json, references: Mapping[str, Any]) -> Decision:
+    if "tasks" in data:
+        return RunTree(tasks=_with_references(data["tasks"], references))
+    task_id = next((data[name] for name in ("task_id", "taskId", "treeId", "root_task_id") if name in data), None)
+    if task_id is None:
+        return Ask(text=f"This data names nothing to run. {HELP}")
+    if not isinstance(task_id, str) or not task_id:
+        raise InvalidParams([("task_id", "must be the id of a stored task")])
+    copies = {name: bool(_flag(data, name)) for name in ("copy_execution", "copy_children")}
+    return RunStored(task_id=task_id, **copies)
+
+
+def _flag(data: Json, name: str) -> Any:
+    first, *rest = name.split("_")
+    return data.get(name, data.get(first + "".join(map(str.capitalize, rest)), False))
+
+
+def _run_text(text: str, references: Mapping[str, Any]) -> Decision:
+    skill = settings.APFLOW.a2a.text_executor
+    return _run_skill(skill, {}, text, references) if skill and text else Ask(text=HELP)
+
+
+def _with_references(tasks: Any, references: Mapping[str, Any]) -> Any:
+    """A dependency on a task that the message refers to is an input: its result is known already."""
+    if isinstance(tasks, dict):
+        tasks = [tasks]
+    if not references or not isinstance(tasks, list):
+        return tasks
+    return [_resolved(task, references) if isinstance(task, dict) else task for task in tasks]
+
+
+def _resolved(task: Json, references: Mapping[str, Any]) -> Json:
+    dependencies, inputs = task.get("dependencies"), task.get("inputs", {})
+    if not isinstance(dependencies, list) or not isinstance(inputs, dict):
+        return task
+    known = {name: references[name] for name in map(_id_of, dependencies) if name in references}
+    rest = [each for each in dependencies if _id_of(each) not in references]
+    return task | {"dependencies": rest, "inputs": inputs | known}
+
+
+def _id_of(dependency: Any) -> str:
+    """The id that a dependency names; empty for what is none, which the rules of trees refuse."""
+    named = dependency.get("id") if isinstance(dependency, dict) else dependency
+    return named if isinstance(named, str) else ""
+
+
+def readable(part: Json, index: int) -> Json:
+    """The part as text or data. A file comes with the message, as JSON or plain text. Raises ContentTypeNotSupported."""
+    media_type = part.get("mediaType", "").partition(";")[0].strip().lower()
+    if media_type and media_type not in INPUT_MODES and not ("text" in part and media_type.startswith("text/")):
+        raise ContentTypeNotSupported(
+            f"message.parts[{index}]: the media type {media_type!r} is not supported. Send {' or '.join(INPUT_MODES)}."
+        )
+    if "data" in part:
+        return part | {"data": _with_whole_numbers(part["data"])}
+    if "url" in part:
+        raise ContentTypeNotSupported(f"message.parts[{index}]: a file by URL is not fetched. Send its content.")
+    return _content(part["raw"], media_type, index) if "raw" in part else part
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """The value with 2 for 2.0: clients that keep data in Protocol Buffers, as the official ones do, know no whole numbers."""
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(item) for item in value]
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT
+    return int(value) if is_whole else value
+
+
+def _content(raw: str, media_type: str, index: int) -> Json:
+    try:
+        content = b64decode(raw, validate=True)
+        if media_type == JSON_TYPE:
+            return {"data": decode(content, nesting=settings.APFLOW.limits.nesting)}
+        return {"text": content.decode().replace("\0", "")}
+    except (NotBase64, ValueError) as error:
+        raise InvalidParams(
+            [(f"message.parts[{index}].raw", f"is not {media_type or TEXT_TYPE} in base64: {error}")]
+        ) from None

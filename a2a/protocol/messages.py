@@ -1,0 +1,245 @@
+"""Messages that come in: stored with the run that they are about, and carried out. Each function is one transaction of the database's."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.utils.module_loading import import_string
+from msgspec import UNSET
+
+from a2a.models import Message
+from a2a.protocol.credentials import with_key
+from a2a.protocol.errors import TaskNotCancelable, UnsupportedOperation
+from a2a.protocol.message_handler import Ask, AskForKey, Decision, Incoming, Reject, Reply, RunStored, RunTree, readable
+from a2a.protocol.params import Message as GivenMessage
+from a2a.protocol.params import SendMessage
+from a2a.protocol.push import add_config
+from a2a.protocol.queries import find_run, message_of, task_of
+from a2a.protocol.request_context import RequestContext
+from a2a.protocol.serialize import Json, agent_message
+from accounts.callers import Caller
+from tasks.ids import new_id
+from tasks.models import Question, Run, TaskEvent
+from tasks.rules.exceptions import InvalidParams, TasksError
+from tasks.services import pending_runs, trees
+from tasks.services.idempotency import once
+from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT
+from tasks.services.questions import open_questions, record_answer
+from tasks.services.trees import Execution
+from tasks.status import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What a message came to: a run, or a reply without one. `notes` go into the metadata of the Task that answers.
+
+    `task` is the Task before anything could happen in it. `is_known`: the same request came before, and this is what it came to then.
+    """
+
+    run: Run | None = None
+    task: Json | None = None
+    reply: Json | None = None
+    notes: Json = field(default_factory=dict)
+    is_known: bool = False
+
+
+@transaction.atomic
+def receive(asked: RequestContext, given: SendMessage, *, shows_task: bool) -> Received:
+    """Carry out a message; `shows_task`: the Task is wanted as it is at once. Raises TaskNotFound, UnsupportedOperation, and what the message handler and the trees' rules raise."""
+    waiting = _waiting_run(asked.caller, given)
+    if waiting is not None and not waiting.is_reserved:
+        received = _answered(waiting, asked, given)
+        return _shown(received, given) if shows_task else received
+    incoming = Incoming(
+        message=given.message.to_json(),
+        metadata=given.metadata,
+        references=_references(asked.caller, given),
+        is_follow_up=waiting is not None,
+    )
+    meaning = _decision(incoming, asked, waiting)
+    context_id = waiting.context_id if waiting else given.message.context_id or new_id()
+    match meaning:
+        case Reply(parts=parts):
+            return Received(reply=_reply(parts, context_id=context_id))
+        case Ask() | AskForKey() | Reject():
+            received = Received(run=waiting or pending_runs.reserve(caller=asked.caller, context_id=context_id))
+        case RunTree() | RunStored():
+            received = _start(meaning, asked, given, context_id=context_id, waiting=waiting)
+    if not received.is_known:
+        _keep(received, asked, given, after=waiting.last_seq if waiting else 0)
+    if isinstance(meaning, Ask | AskForKey | Reject):
+        _answer(received.run, meaning)
+    return _shown(received, given) if shows_task else received
+
+
+def go_on_with_key(*, user_id: str) -> None:
+    """A user has a new key: start what waits for it, and nothing else."""
+    waiting = Run.objects.unfinished().filter(user_id=user_id, lease_owner=HOLDERS[CREDENTIALS])
+    for run in waiting.filter(root_id=F("id")).order_by("created_at"):
+        # Somebody else took it, or the tree fits the rules no more: a follow-up would say so.
+        with suppress(TasksError):
+            _go_on(run, RequestContext(caller=Caller(user_id=user_id), url="", version="1.0"))
+
+
+@transaction.atomic
+def _go_on(run: Run, asked: RequestContext) -> None:
+    meaning = _decision(Incoming(message=_request_of(run), is_follow_up=True), asked, run)
+    if isinstance(meaning, RunTree | RunStored):
+        _execute(meaning, asked, context_id=run.context_id, reserved_id=run.id)
+
+
+@transaction.atomic
+def call_off(*, run: Run) -> None:
+    """Cancel a run that has no tree. Raises TaskNotCancelable."""
+    if not pending_runs.end(run_id=run.id, status=Status.CANCELLED, message="Cancelled by request"):
+        raise not_cancelable(run)
+
+
+def not_cancelable(run: Run) -> TaskNotCancelable:
+    return TaskNotCancelable(f"Task '{run.id}' is over. Only a task that is not can be cancelled.")
+
+
+def _waiting_run(caller: Caller, given: SendMessage) -> Run | None:
+    """The run that a follow-up is about."""
+    message = given.message
+    if not message.task_id:
+        return None
+    run = find_run(caller=caller, task_id=message.task_id)
+    if message.context_id and message.context_id != run.context_id:
+        raise InvalidParams([("message.contextId", "is not the context of the task. Leave it out, or take the task's")])
+    if run.finished_at is not None:
+        raise UnsupportedOperation(f"Task '{run.id}' is over. Send a message without taskId for a new task.")
+    if not run.is_reserved and not Question.objects.waiting().filter(run=run).exists():
+        raise UnsupportedOperation(f"Task '{run.id}' is at work and asks for nothing. Wait for it, or cancel it.")
+    return run
+
+
+def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
+    """The message answers the question of the task that its metadata names, or the one that was asked first."""
+    node_id = (given.message.metadata or {}).get("nodeId")
+    questions = open_questions(asked.caller, run_ids=[run.id], task_id=node_id if isinstance(node_id, str) else None)
+    if not questions:
+        raise InvalidParams([("message.metadata.nodeId", "names no task that waits for an answer. Leave it out")])
+    question = questions[0]
+    answer = _answer_in(given.message)
+    _store(run, message_of(question, context_id=run.context_id))
+    record_answer(question, answer=answer, by=asked.caller.user_id)
+    received = Received(run=run)
+    _keep(received, asked, given, after=run.last_seq)
+    return received
+
+
+def _answer_in(message: GivenMessage) -> Any:
+    """Data as it is, or what it calls the answer; else the text. Raises InvalidParams for null, and what `readable` raises."""
+    parts = [readable(part, index) for index, part in enumerate(message.to_json()["parts"])]
+    data = next((part["data"] for part in parts if "data" in part), UNSET)
+    if data is UNSET:
+        return "\n".join(part["text"] for part in parts)
+    answer = data["answer"] if isinstance(data, dict) and "answer" in data else data
+    if answer is None:
+        raise InvalidParams([("answer", "must not be null: that is no answer")])
+    return answer
+
+
+def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) -> Decision:
+    """What the message handler says, or, while a key is missing, that it is.
+
+    A follow-up to a question for a key need not repeat what is to be run: then it is what was to be run before.
+    """
+    understand: Callable[[Incoming], Decision] = import_string(settings.APFLOW.a2a.message_handler)
+    is_about_key = waiting is not None and waiting.lease_owner == HOLDERS[CREDENTIALS]
+    if waiting is not None and is_about_key and not any("data" in part for part in incoming.message["parts"]):
+        incoming = replace(incoming, message=_request_of(waiting))
+    return with_key(understand(incoming), user_id=asked.caller.user_id, sent=asked.llm_key)
+
+
+def _request_of(run: Run) -> Json:
+    """The newest message of the client's that says with data what to run, else its first."""
+    said: list[Json] = list(Message.objects.filter(run=run).order_by("-id").values_list("body", flat=True))
+    requests = [message for message in said if message["role"] == "ROLE_USER"]
+    return next((each for each in requests if any("data" in part for part in each["parts"])), requests[-1])
+
+
+def _references(caller: Caller, given: SendMessage) -> dict[str, Any]:
+    """The results of the tasks that a message refers to, by the ids that it used. Raises TaskNotFound."""
+    named = given.message.reference_task_ids
+    runs = {task_id: find_run(caller=caller, task_id=task_id) for task_id in named or ()}
+    finals = dict(
+        TaskEvent.objects.filter(run_id__in={run.id for run in runs.values()}, type="final").values_list(
+            "run_id", "payload"
+        )
+    )
+    return {task_id: finals[run.id]["result"] for task_id, run in runs.items() if run.id in finals}
+
+
+def _shown(received: Received, given: SendMessage) -> Received:
+    assert received.run is not None  # noqa: S101  (a reply without a run has been given)
+    run, task = task_of(run_id=received.run.id, history_length=given.configuration.history_length)
+    return replace(received, run=run, task=with_notes(task, received))
+
+
+def with_notes(task: Json, received: Received) -> Json:
+    return task | {"metadata": task["metadata"] | received.notes}
+
+
+def _reply(parts: Sequence[Json], *, context_id: str) -> Json:
+    return {"messageId": new_id(), "contextId": context_id, "role": "ROLE_AGENT", "parts": list(parts)}
+
+
+def _start(
+    meaning: RunTree | RunStored, asked: RequestContext, given: SendMessage, *, context_id: str, waiting: Run | None
+) -> Received:
+    place = {"context_id": context_id, "reserved_id": waiting.id if waiting else None}
+    execution = _execute(meaning, asked, **place)
+    run = execution.run
+    if given.message.context_id not in ("", run.context_id) or (waiting and waiting.id != run.id):
+        raise UnsupportedOperation(
+            f"Task '{run.id}' runs this tree already, in a context of its own. Follow it, or run a copy."
+        )
+    notes: Json = {"warnings": execution.warnings} if execution.warnings else {}
+    if any(sent != stored for sent, stored in execution.ids.items()):
+        notes["ids"] = execution.ids
+    is_known = asked.token is not None and Message.objects.filter(run=run).exists()
+    return Received(run=run, notes=notes, is_known=is_known)
+
+
+def _execute(meaning: RunTree | RunStored, asked: RequestContext, **place: Any) -> Execution:
+    common = {"caller": asked.caller, "token": asked.token, "llm_key": asked.llm_key, **place}
+    if isinstance(meaning, RunTree):
+        return once(trees.execute_tree, tasks=meaning.tasks, **common)
+    return once(
+        trees.execute_task,
+        task_id=meaning.task_id,
+        copy_execution=meaning.copy_execution,
+        copy_children=meaning.copy_children,
+        **common,
+    )
+
+
+def _keep(received: Received, asked: RequestContext, given: SendMessage, *, after: int) -> None:
+    """What the message said, and where its client wants to be told of what happens."""
+    assert received.run is not None  # noqa: S101  (a reply without a run has been given)
+    _store(received.run, given.message.to_json())
+    if config := given.configuration.task_push_notification_config:
+        add_config(received.run, config, version=asked.version, after=after)
+
+
+def _answer(run: Run | None, meaning: Ask | AskForKey | Reject) -> None:
+    assert run is not None  # noqa: S101  (it was reserved for this)
+    question_id = new_id()
+    _store(run, agent_message(meaning.text, message_id=question_id, run_id=run.id, context_id=run.context_id))
+    if isinstance(meaning, Reject):
+        pending_runs.end(run_id=run.id, status=Status.FAILED, message=meaning.text)
+    else:
+        required = CREDENTIALS if isinstance(meaning, AskForKey) else INPUT
+        pending_runs.ask(run_id=run.id, question_id=question_id, text=meaning.text, required=required)
+
+
+def _store(run: Run, message: Json) -> None:
+    body = message | {"taskId": run.id, "contextId": run.context_id}
+    Message.objects.create(run=run, body=body, created_at=datetime.now(UTC))

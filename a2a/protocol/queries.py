@@ -1,0 +1,196 @@
+"""Runs as A2A Tasks, as they are now: the rows that this takes, a few queries for any number of runs."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from django.db.models import Avg, Count, Max, Q
+
+from a2a.models import Message
+from a2a.protocol.serialize import Facts, Failure, Json, Node, question_message, task_object
+from accounts.callers import Caller
+from tasks.models import Question, Run, Task, TaskEvent
+from tasks.rules.exceptions import TaskNotFound
+from tasks.status import Status
+
+NODE_COLUMNS = ("id", "root_id", "name", "parent_id", "executor_id", "result")
+
+
+def find_run(*, caller: Caller, task_id: str) -> Run:
+    """The run that an A2A task id names; the id of a root names the latest run of its tree. Raises TaskNotFound."""
+    mine = Run.objects.for_caller(caller)
+    run = mine.filter(id=task_id).first() or mine.filter(root_id=task_id).order_by("-number").first()
+    if run is None:
+        raise TaskNotFound(task_id)
+    return run
+
+
+def task_of(*, run_id: str, history_length: int | None = None) -> tuple[Run, Json]:
+    """The run and its Task. The run is read first: if it is over, what is read after it is final too."""
+    run = Run.objects.get(id=run_id)
+    (task,) = tasks_of([run], history_length=history_length)
+    return run, task
+
+
+def tasks_of(runs: Sequence[Run], *, with_artifacts: bool = True, history_length: int | None = None) -> list[Json]:
+    """The Tasks of these runs. A history of 0 messages is left out, and None shows all."""
+    facts = _facts(runs, with_artifacts=with_artifacts, with_history=history_length != 0)
+    return [task_object(run, facts[run.id], history_length=history_length) for run in runs]
+
+
+def nodes_of(*, root_id: str) -> dict[str, Node]:
+    """The tasks of a tree by id, without their results."""
+    return {row["id"]: _node(row, result=None) for row in Task.objects.tree(root_id).values(*NODE_COLUMNS[:-1])}
+
+
+def node_of(*, task_id: str) -> dict[str, Node]:
+    """One task by its id, without its result; empty when there is none."""
+    return {row["id"]: _node(row, result=None) for row in Task.objects.filter(id=task_id).values(*NODE_COLUMNS[:-1])}
+
+
+def _facts(runs: Sequence[Run], *, with_artifacts: bool, with_history: bool) -> dict[str, Facts]:
+    superseded = _superseded(runs)
+    current = [run for run in runs if run.id not in superseded and not run.is_reserved]
+    counts = _counts({run.root_id for run in runs})
+    nodes = _nodes(current) if with_artifacts else {}
+    failures = _failures([run for run in current if run.status == Status.FAILED])
+    messages = _messages(runs)
+    questions = _questions(runs)
+    found = {
+        run.id: _current_facts(
+            run, counts.get(run.root_id, {}), nodes.get(run.root_id, ()), with_artifacts=with_artifacts
+        )
+        | {"failure": failures.get(run.root_id)}
+        for run in runs
+    }
+    for run in runs:
+        if run.id in superseded:
+            found[run.id] |= _facts_of_log(run, with_artifacts=with_artifacts)
+        said = messages.get(run.id, [])
+        found[run.id] |= {
+            "messages": said if with_history else (),
+            "question": questions.get(run.id) or _last_word(run, said),
+        }
+    return {run_id: Facts(**known) for run_id, known in found.items()}
+
+
+def _current_facts(run: Run, counts: Json, nodes: Sequence[Node], *, with_artifacts: bool) -> Json:
+    target = next((node for node in nodes if node.id == run.target_id), None)
+    is_over = run.finished_at is not None
+    return counts | {
+        "nodes": nodes if with_artifacts else None,
+        "result": target.result if target is not None and is_over else None,
+    }
+
+
+def _superseded(runs: Sequence[Run]) -> frozenset[str]:
+    """The runs whose tree has run again since: the rows tell of the later run."""
+    newest = dict(
+        Run.objects.filter(root_id__in={run.root_id for run in runs})
+        .order_by()
+        .values_list("root_id")
+        .annotate(Max("number"))
+    )
+    return frozenset(run.id for run in runs if run.number < newest.get(run.root_id, 0))
+
+
+def _counts(root_ids: Collection[str]) -> dict[str, Json]:
+    rows = (
+        Task.objects.filter(root_id__in=root_ids)
+        .order_by()
+        .values_list("root_id")
+        .annotate(Avg("progress"), Count("id"), completed=Count("id", filter=Q(status=Status.COMPLETED)))
+    )
+    return {
+        root_id: {"progress": round(progress, 6), "task_count": count, "completed_count": completed}
+        for root_id, progress, count, completed in rows
+    }
+
+
+def _nodes(runs: Sequence[Run]) -> dict[str, list[Node]]:
+    found: defaultdict[str, list[Node]] = defaultdict(list)
+    tasks = Task.objects.filter(root_id__in={run.root_id for run in runs}).order_by("root_id", "position")
+    for row in tasks.values(*NODE_COLUMNS):
+        found[row["root_id"]].append(_node(row, result=row["result"]))
+    return found
+
+
+def _node(row: Mapping[str, Any], *, result: Any) -> Node:
+    return Node(
+        id=row["id"], name=row["name"], parent_id=row["parent_id"], executor_id=row["executor_id"], result=result
+    )
+
+
+def _failures(runs: Sequence[Run]) -> dict[str, Failure]:
+    """Root id → the first error, and the tasks that failed by themselves and not for the lack of another."""
+    by_itself = Task.objects.filter(root_id__in={run.root_id for run in runs}, status=Status.FAILED).exclude(
+        error__startswith="Not run:"
+    )
+    found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for root_id, task_id, error in by_itself.order_by("completed_at", "position").values_list("root_id", "id", "error"):
+        found[root_id].append((task_id, error or ""))
+    return {root_id: _failure(failed) for root_id, failed in found.items()}
+
+
+def _failure(failed: Sequence[tuple[str, str]]) -> Failure:
+    return Failure(error=failed[0][1], node_ids=[task_id for task_id, _ in failed])
+
+
+def _facts_of_log(run: Run, *, with_artifacts: bool) -> Json:
+    """Of a run that others followed: what its log and those before it say, since the rows have moved on."""
+    earlier = Run.objects.filter(root_id=run.root_id, number__lte=run.number).order_by("number")
+    order = {run_id: place for place, run_id in enumerate(earlier.values_list("id", flat=True))}
+    kinds = ("task_completed", "task_failed", "final")
+    rows = TaskEvent.objects.filter(run_id__in=order, type__in=kinds).values_list("run_id", "seq", "payload")
+    log = [payload for _, _, payload in sorted(rows, key=lambda row: (order[row[0]], row[1]))]
+    own = [event for event in log if event["run_id"] == run.id]
+    failed = [(event["task_id"], event["error"]) for event in own if event["type"] == "task_failed"]
+    failed = [(task_id, error) for task_id, error in failed if not error.startswith("Not run:")]
+    final = next((event for event in own if event["type"] == "final"), None)
+    return {
+        "progress": final["tree_progress"] if final else 0.0,
+        "completed_count": len({event["task_id"] for event in log if event["type"] == "task_completed"}),
+        "nodes": _nodes_of_log(run, log) if with_artifacts else None,
+        "result": final["result"] if final else None,
+        "failure": _failure(failed) if failed else None,
+    }
+
+
+def _nodes_of_log(run: Run, log: Iterable[Json]) -> list[Node]:
+    results = {event["task_id"]: event["result"] for event in log if event["type"] == "task_completed"}
+    tasks = Task.objects.tree(run.root_id).filter(id__in=results).values(*NODE_COLUMNS[:-1])
+    return [_node(row, result=results[row["id"]]) for row in tasks]
+
+
+def _messages(runs: Sequence[Run]) -> dict[str, list[Json]]:
+    found: defaultdict[str, list[Json]] = defaultdict(list)
+    for run_id, body in Message.objects.filter(run__in=runs).order_by("id").values_list("run_id", "body"):
+        found[run_id].append(body)
+    return found
+
+
+def _questions(runs: Sequence[Run]) -> dict[str, Json]:
+    """Run id → what the first task that asked wants to know."""
+    found: dict[str, Json] = {}
+    contexts = {run.id: run.context_id for run in runs}
+    for question in Question.objects.waiting().filter(run__in=runs).order_by("asked_at", "id"):
+        found.setdefault(question.run_id, message_of(question, context_id=contexts[question.run_id]))
+    return found
+
+
+def message_of(question: Question, *, context_id: str) -> Json:
+    """What a task asks."""
+    return question_message(
+        question_id=question.id,
+        text=question.text,
+        options=question.options,
+        node_id=question.task_id,
+        run_id=question.run_id,
+        context_id=context_id,
+    )
+
+
+def _last_word(run: Run, said: Sequence[Json]) -> Json | None:
+    """What we asked, or why we refused, in a run that never got a tree."""
+    ours = [message for message in said if message["role"] == "ROLE_AGENT"]
+    return ours[-1] if run.is_reserved and ours else None

@@ -1,0 +1,239 @@
+"""Runs and their tasks as objects of A2A 1.0.
+
+An A2A Task is one run of a tree: a re-execution is another Task, so one that is over never changes. The tasks of the tree are its artifacts.
+What is ours goes into `metadata`: the protocol's own objects take no other fields.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from a2a.protocol.params import PART_KINDS
+from tasks.services.pending_runs import CREDENTIALS, HOLDERS
+from tasks.status import Status
+
+if TYPE_CHECKING:
+    from tasks.models import Run
+
+Json = dict[str, Any]
+
+STATES: Mapping[str, str] = MappingProxyType(
+    {
+        Status.PENDING: "TASK_STATE_SUBMITTED",
+        Status.IN_PROGRESS: "TASK_STATE_WORKING",
+        Status.COMPLETED: "TASK_STATE_COMPLETED",
+        Status.FAILED: "TASK_STATE_FAILED",
+        Status.CANCELLED: "TASK_STATE_CANCELED",
+    }
+)
+INPUT_REQUIRED: Final = "TASK_STATE_INPUT_REQUIRED"
+AUTH_REQUIRED: Final = "TASK_STATE_AUTH_REQUIRED"
+REJECTED: Final = "TASK_STATE_REJECTED"
+WORKING: Final = STATES[Status.IN_PROGRESS]
+TERMINAL: Final = frozenset({STATES[Status.COMPLETED], STATES[Status.FAILED], STATES[Status.CANCELLED], REJECTED})
+INTERRUPTED: Final = frozenset({INPUT_REQUIRED, AUTH_REQUIRED})
+ALL_STATES: Final = frozenset({*STATES.values(), *INTERRUPTED, REJECTED})
+RESULT: Final = "result"
+"""The id of the last artifact: what the whole run came to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A task of the tree, as far as an artifact needs it."""
+
+    id: str
+    name: str
+    parent_id: str | None
+    executor_id: str | None
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a run failed: the first error, and the tasks that failed by themselves."""
+
+    error: str
+    node_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of a run beside its row. `nodes` is None where the artifacts were not asked for."""
+
+    progress: float = 0.0
+    task_count: int = 0
+    completed_count: int = 0
+    nodes: Sequence[Node] | None = None
+    result: Any = None
+    failure: Failure | None = None
+    question: Json | None = None
+    """The message of ours that waits for the client's answer."""
+    messages: Sequence[Json] = ()
+
+
+def task_object(run: Run, facts: Facts, *, history_length: int | None = None) -> Json:
+    """A Task. `history_length` is the most that its history shows, the newest; None shows all."""
+    found: Json = {
+        "id": run.id,
+        "contextId": run.context_id,
+        "status": status_of(run, facts),
+        "artifacts": artifacts_of(facts),
+        "history": list(facts.messages)[-history_length:] if history_length else list(facts.messages),
+        "metadata": _metadata(run, facts),
+    }
+    if history_length == 0 or not found["history"]:
+        del found["history"]
+    if not found["artifacts"]:
+        del found["artifacts"]
+    return found
+
+
+def status_of(run: Run, facts: Facts) -> Json:
+    state = state_of(run, is_asking=facts.question is not None)
+    status: Json = {"state": state, "timestamp": utc(run.status_time)}
+    message = _status_message(run, facts, state)
+    return status if message is None else status | {"message": message}
+
+
+def state_of(run: Run, *, is_asking: bool) -> str:
+    if run.is_reserved:
+        return _reserved_state(run)
+    if is_asking and not Status(run.status).is_terminal:
+        return INPUT_REQUIRED
+    return STATES[run.status]
+
+
+def _reserved_state(run: Run) -> str:
+    """Of a run that has no tree: it waits for one, or was called off, by us or by the client."""
+    if run.finished_at is None:
+        return AUTH_REQUIRED if run.lease_owner == HOLDERS[CREDENTIALS] else INPUT_REQUIRED
+    return REJECTED if run.status == Status.FAILED else STATES[run.status]
+
+
+def _status_message(run: Run, facts: Facts, state: str) -> Json | None:
+    if facts.question is not None and state in (INPUT_REQUIRED, AUTH_REQUIRED, REJECTED):
+        return facts.question
+    if facts.failure is not None and run.status == Status.FAILED:
+        metadata = {"failedNodeIds": list(facts.failure.node_ids)} if facts.failure.node_ids else {}
+        return _said(run, facts.failure.error, state) | ({"metadata": metadata} if metadata else {})
+    if run.status == Status.COMPLETED and isinstance(facts.result, str) and facts.result:
+        return _said(run, facts.result, state)
+    return None
+
+
+def _said(run: Run, text: str, state: str) -> Json:
+    message_id = f"{run.id}-{state.removeprefix('TASK_STATE_').lower()}"
+    return agent_message(text, message_id=message_id, run_id=run.id, context_id=run.context_id)
+
+
+def artifacts_of(facts: Facts) -> list[Json]:
+    """One for each finished task that has a result, in the order of the request; `result` comes last."""
+    found = [artifact_of(node) for node in facts.nodes or () if node.result is not None]
+    if facts.nodes is not None and facts.result is not None:
+        found.append(result_artifact(facts.result))
+    return found
+
+
+def artifact_of(node: Node) -> Json:
+    known = {"nodeId": node.id, "parentId": node.parent_id, "executor": node.executor_id}
+    metadata = {name: value for name, value in known.items() if value is not None}
+    return {
+        "artifactId": _artifact_id(node.id),
+        "name": node.name,
+        "parts": parts_of(node.result),
+        "metadata": metadata,
+    }
+
+
+def _artifact_id(node_id: str) -> str:
+    """The task's id, but for `result`, which is taken: that, and what would then collide with it, has one more underscore before it."""
+    return f"_{node_id}" if node_id.lstrip("_") == RESULT else node_id
+
+
+def result_artifact(result: Any) -> Json:
+    return {"artifactId": RESULT, "name": RESULT, "parts": parts_of(result)}
+
+
+def parts_of(result: Any) -> list[Json]:
+    """Text as text, all else as data. A result `{"parts": […]}` of well-formed A2A parts is shown as these."""
+    if isinstance(result, str):
+        return [{"text": result}]
+    if isinstance(result, dict) and result.keys() == {"parts"} and _are_parts(result["parts"]):
+        return list(result["parts"])
+    return [{"data": result}]
+
+
+def agent_message(text: str, *, message_id: str, run_id: str, context_id: str) -> Json:
+    """What we say about a task."""
+    return {
+        "messageId": message_id,
+        "role": "ROLE_AGENT",
+        "parts": [{"text": text}],
+        "taskId": run_id,
+        "contextId": context_id,
+    }
+
+
+def question_message(
+    *, question_id: str, text: str, options: Sequence[str] | None, node_id: str | None, run_id: str, context_id: str
+) -> Json:
+    """What waits for the client's answer; `node_id` is the task of the tree that asked, if one did."""
+    known = {"nodeId": node_id, "options": options}
+    metadata = {name: value for name, value in known.items() if value is not None}
+    message = agent_message(text, message_id=question_id, run_id=run_id, context_id=context_id)
+    return message | {"metadata": metadata} if metadata else message
+
+
+def utc(moment: datetime) -> str:
+    """ISO 8601 in UTC, which A2A knows only as Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _metadata(run: Run, facts: Facts) -> Json:
+    if run.is_reserved:
+        return {}
+    return {
+        "rootTaskId": run.root_id,
+        "runNumber": run.number,
+        "progress": facts.progress,
+        "taskCount": facts.task_count,
+        "completedCount": facts.completed_count,
+    }
+
+
+def _are_parts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_part(part) for part in value)
+
+
+def _is_part(value: Any) -> bool:
+    """Whether it is a Part, exactly: one of four kinds of content, and every field of its type (A2A 1.0, section 4.1.6)."""
+    if not isinstance(value, dict) or not value.keys() <= {*PART_KINDS, "filename", "mediaType", "metadata"}:
+        return False
+    kinds = [kind for kind in PART_KINDS if kind in value]
+    return len(kinds) == 1 and all(_fits(name, item) for name, item in value.items())
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether the field of a Part may have the value."""
+    match name:
+        case "data":
+            return True
+        case "metadata":
+            return isinstance(value, dict)
+        case "raw":
+            return isinstance(value, str) and _is_base64(value)
+        case _:
+            return isinstance(value, str)
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        b64decode(text, validate=True)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,56 @@
+"""A run as it goes on: the Task first, then every update, until it is over."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from a2a.protocol.queries import nodes_of, task_of
+from a2a.protocol.serialize import INTERRUPTED, TERMINAL, Json, Node
+from a2a.protocol.updates import asks, last_updates, update_of
+from tasks import events
+from tasks.models import Run
+from tasks.storage import pools
+
+
+async def updates(run: Run, task: Json, *, through_questions: bool = True) -> AsyncGenerator[Json]:
+    """StreamResponses: `task` as the run was when it was read, then what happens from there on (A2A 1.0, section 3.1.2).
+
+    Ends when the run is over, or, not `through_questions`, when it waits for the client; and without another word when this process
+    stops: the client comes back, and is told where the run is by then.
+    """
+    yield {"task": task}
+    if _is_end(task["status"]["state"], through_questions=through_questions):
+        return
+    nodes: Mapping[str, Node] = {}
+    last: Json | None = None
+    async with aclosing(events.follow(run.id, after=run.last_seq)) as log:
+        async for event in log:
+            if event["type"] == "final":
+                last = event
+                break
+            if event["task_id"] not in nodes:
+                nodes = await pools.read(nodes_of, root_id=event["root_task_id"])
+            update = update_of(event, context_id=run.context_id, nodes=nodes)
+            yield update
+            state = update["statusUpdate"]["status"]["state"] if "statusUpdate" in update else ""
+            if _is_end(state, through_questions=through_questions):
+                return
+    if last is None:
+        return
+    _, task = await pools.read(task_of, run_id=run.id, history_length=0)
+    for update in last_updates(task, event=last):
+        yield update
+
+
+async def settled(run: Run) -> None:
+    """Return when the run is over or waits for the client."""
+    run, task = await pools.read(task_of, run_id=run.id, history_length=0)
+    if _is_end(task["status"]["state"], through_questions=False):
+        return
+    async with aclosing(events.follow(run.id, after=run.last_seq)) as log:
+        async for event in log:
+            if asks(event):
+                return
+
+
+def _is_end(state: str, *, through_questions: bool) -> bool:
+    return state in TERMINAL or (state in INTERRUPTED and not through_questions)

@@ -1,0 +1,1 @@
+"""REST under `/api/`: the JSON-RPC methods as resources, and their OpenAPI document."""

@@ -1,0 +1,201 @@
+"""The OpenAPI document: drf-spectacular finds the addresses, the table of operations and the types of parameters and answers say the rest."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import cache
+from http import HTTPStatus
+from inspect import getdoc
+from typing import Any, Final
+
+from django.db import OperationalError
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.openapi import AutoSchema
+from msgspec import json
+
+from a2a.core.errors import RULES
+from a2a.core.mapping import Json
+from a2a.core.parsing import Text
+from a2a.core.version import software_version
+from a2a.methods import method_named, responses
+from a2a.methods.dispatch import REST
+from a2a.methods.openrpc import parts_of
+from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS, Operation
+from accounts.auth import AuthenticationFailed
+from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.services import idempotency
+from tasks.status import Status
+
+OPENAPI: Final = "3.1.0"
+SCHEMAS: Final = "#/components/schemas/{name}"
+#: The names of errors that no exception of the table stands for: an address that there is not, and a fault of ours.
+OTHER_ERRORS: Final = ("internal", "not_found")
+NULL: Final = {"type": "null"}
+TASK_ID: Final = "task_id"
+ABOUT: Final = """The task API over REST. The same methods answer as JSON-RPC at `POST /tasks`.
+
+An id may hold any character: percent-encode it, a slash as `%2F`. Addresses work with and without the slash at their end. Parameters
+that are not known are refused by name. With authentication on, send `Authorization: Bearer <token>` from `POST /auth/login`."""
+
+
+class OperationSchema(AutoSchema):
+    """What drf-spectacular asks of each view."""
+
+    def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Json:
+        return _operation(self.view.operations[method.lower()], has_task=f"{{{TASK_ID}}}" in path)
+
+
+@cache
+def openapi_document(*, with_authentication: bool) -> Json:
+    paths = SchemaGenerator(urlconf="a2a.rest.urls").get_schema(request=None, public=True)["paths"]
+    bearer = {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}}
+    return {
+        "openapi": OPENAPI,
+        "info": {
+            "title": "aipartnerupflow",
+            "version": software_version(),
+            "description": ABOUT,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {"schemas": _schemas()} | (bearer if with_authentication else {}),
+    } | ({"security": [{"bearer": []}]} if with_authentication else {})
+
+
+def _operation(operation: Operation, *, has_task: bool) -> Json:
+    function = method_named(operation.method, REST.methods).function
+    described = {
+        "operationId": operation.name,
+        "summary": operation.summary or (getdoc(function) or "").splitlines()[0],
+        "tags": ["tasks" if operation.method.startswith("tasks.") else "executors"],
+        "parameters": [*_parameters(operation, has_task=has_task)],
+        "responses": {str(status): response for status, response in _responses(operation, has_task=has_task)},
+    }
+    return described | ({"requestBody": _request_body(operation)} if operation.body else {})
+
+
+# --- what is sent ---
+
+
+def _parameters(operation: Operation, *, has_task: bool) -> Iterator[Json]:
+    if has_task:
+        yield _parameter(TASK_ID, "path", json.schema(Text)) | {"required": True}
+    properties = _properties(operation)
+    yield from (_parameter(name, "query", _without_null(properties[name])) for name in operation.query)
+    if operation.is_stream:
+        yield _parameter("Last-Event-ID", "header", {"type": "string", "pattern": "^[0-9]{0,18}$"})
+    if method_named(operation.method, REST.methods).is_repeatable:
+        yield _parameter(idempotency.HEADER, "header", json.schema(Text))
+
+
+def _parameter(name: str, place: str, schema: Json) -> Json:
+    return {"name": name, "in": place, "schema": schema}
+
+
+def _request_body(operation: Operation) -> Json:
+    schema = _object(operation)
+    if operation.instead:
+        schema = {"anyOf": [schema, *operation.instead]}
+    return {"required": operation.is_body_required, "content": {"application/json": {"schema": schema}}}
+
+
+def _object(operation: Operation) -> Json:
+    properties = _properties(operation)
+    parts = {name: properties[name] for name in operation.body}
+    return {"type": "object", "properties": parts, "additionalProperties": False, **operation.rules}
+
+
+def _properties(operation: Operation) -> Json:
+    """The schemas of the method's parameters. Of one that a rule for tasks checks, the schema is that of the task's field."""
+    kind = method_named(operation.method, REST.methods).params
+    schemas = json.schema_components([kind, responses.NewTask], ref_template=SCHEMAS)[1]
+    schema, fields = schemas[kind.__name__], schemas["NewTask"]["properties"]
+    needed = {*schema["required"], *kind.NULLABLE}
+    return {
+        name: _with_null(described or fields.get(name, {}), is_value=name in needed)
+        for name, described in schema["properties"].items()
+    }
+
+
+def _with_null(schema: Json, *, is_value: bool) -> Json:
+    """Null means that a parameter is absent, unless it is a value as any other."""
+    return schema if is_value or NULL in schema.get("anyOf", ()) else {"anyOf": [schema, NULL]}
+
+
+def _without_null(schema: Json) -> Json:
+    """In an address there is no null: what is absent is left out."""
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != NULL]
+    rest = {name: value for name, value in schema.items() if name != "anyOf" and value is not None}
+    return rest | (choices[0] if len(choices) == 1 else {"anyOf": choices} if choices else {})
+
+
+# --- what is answered ---
+
+
+def _responses(operation: Operation, *, has_task: bool) -> Iterator[tuple[int, Json]]:
+    for status, kind in operation.answers.items():
+        yield status, _response(HTTPStatus(status).phrase, _content(operation, kind))
+    for status, kinds in sorted(_errors(operation, has_task=has_task).items()):
+        names = ", ".join(f"`{RULES[kind].name}`" for kind in kinds)
+        yield status, _response(f"{HTTPStatus(status).phrase}: {names}", _json({"$ref": SCHEMAS.format(name="Error")}))
+
+
+def _response(description: str, content: Json) -> Json:
+    return {"description": description} | ({"content": content} if content else {})
+
+
+def _content(operation: Operation, kind: Any) -> Json:
+    if kind is None:
+        return {}
+    if operation.is_stream:
+        return {"text/event-stream": {"schema": _frame(kind)}}
+    return _json(_schema(kind))
+
+
+def _frame(kind: Any) -> Json:
+    """Before OpenAPI 3.2 the schema of a stream says what each event of it is."""
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(kind)}
+    return {"type": "object", "properties": {"id": {"type": "string"}, "data": data}, "required": ["id", "data"]}
+
+
+def _schema(kind: Any) -> Json:
+    schema: Json = json.schema_components([kind], ref_template=SCHEMAS)[0][0]
+    return schema
+
+
+def _json(schema: Json) -> Json:
+    return {"application/json": {"schema": schema}}
+
+
+def _errors(operation: Operation, *, has_task: bool) -> dict[int, list[type[Exception]]]:
+    """The errors that an operation may answer, by their HTTP status."""
+    common: Sequence[type[Exception]] = (InvalidParams, AuthenticationFailed, OperationalError)
+    kinds = [
+        *common,
+        *operation.errors,
+        *([TaskNotFound] if has_task else []),
+        *(BODY_ERRORS if operation.body else []),
+    ]
+    found: defaultdict[int, list[type[Exception]]] = defaultdict(list)
+    for kind in kinds:
+        found[RULES[kind].http_status].append(kind)
+    return found
+
+
+def _schemas() -> Json:
+    """What the operations refer to."""
+    operations = [each for routes in (ROUTES, STREAMS) for route in routes.values() for each in route.values()]
+    types = [kind for operation in operations for kind in operation.answers.values() if kind is not None]
+    schemas: Json = json.schema_components([*types, Status, responses.NewTask], ref_template=SCHEMAS)[1]
+    for operation in operations:
+        schemas |= parts_of(method_named(operation.method, REST.methods).params)
+    return schemas | {"Error": _error()}
+
+
+def _error() -> Json:
+    names = sorted({*(rule.name for rule in RULES.values()), *OTHER_ERRORS})
+    fields: Json = {"code": {"enum": names}, "message": {"type": "string"}, "data": {}}
+    return _closed({"error": _closed(fields, required=["code", "message"])}, required=["error"])
+
+
+def _closed(properties: Json, *, required: Sequence[str]) -> Json:
+    return {"type": "object", "properties": properties, "required": [*required], "additionalProperties": False}

@@ -1,0 +1,73 @@
+"""From a REST request to the parameters of the JSON-RPC method: the path, the query and the body, each refused by name where it is wrong."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, get_type_hints
+
+from django.conf import settings
+from django.http import HttpRequest, QueryDict
+
+from a2a.core.http import body_of
+from a2a.core.parsing import MOST_SHOWN, Params, unknown_reason
+from a2a.rest.routes import Operation
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import decode
+
+BOOLEANS: Final = MappingProxyType({"true": True, "false": False})
+WHOLE_NUMBER: Final = re.compile("-?[0-9]{1,18}")
+
+
+def params_of(request: HttpRequest, operation: Operation, path: Mapping[str, str], *, kind: type[Params]) -> Any:
+    """What the method is called with. Raises InvalidParams, and what `body_of` and `decode` raise."""
+    query = request.GET
+    _refuse_unknown(query, operation.query)
+    _refuse_nul([*path.items(), *((name, text) for name, texts in query.lists() for text in texts)])
+    given = {**path, **{name: _typed(name, query, kind) for name in query}}
+    if not operation.body:
+        return {**operation.always, **given}
+    body = _body(request, operation)
+    if not path:  # of what creates, the body is all
+        return body
+    named = kind.named(body)
+    _refuse_unknown(named, operation.body, hints=kind.HINTS)
+    return {**named, **given}
+
+
+def _body(request: HttpRequest, operation: Operation) -> Any:
+    if not operation.is_body_required and not _has_body(request):
+        return {}
+    return decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+
+
+def _has_body(request: HttpRequest) -> bool:
+    return request.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in request.headers
+
+
+def _refuse_unknown(
+    names: Mapping[str, Any], known: Sequence[str], *, hints: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    unknown = [name[:MOST_SHOWN] for name in names if name not in known][:MOST_SHOWN]
+    if unknown:
+        raise InvalidParams([(name, hints.get(name) or unknown_reason(name, known)) for name in unknown])
+
+
+def _refuse_nul(texts: Iterable[tuple[str, str]]) -> None:
+    """Of JSON the decoder takes care; no database may see one from an address either."""
+    problems = [(name, "holds the NUL character") for name, text in texts if "\0" in text]
+    if problems:
+        raise InvalidParams(problems)
+
+
+def _typed(name: str, query: QueryDict, kind: type[Params]) -> Any:
+    """The text of a query as the JSON that is meant; what is given more than once, as a list."""
+    wanted = get_type_hints(kind)[name]
+    values = [_value(text, wanted) for text in query.getlist(name)]
+    return values[0] if len(values) == 1 else values
+
+
+def _value(text: str, wanted: Any) -> Any:
+    """What cannot be what is wanted stays a text, which is then refused."""
+    if wanted is bool:
+        return BOOLEANS.get(text, text)
+    return int(text) if wanted is int and WHOLE_NUMBER.fullmatch(text) else text

@@ -1,0 +1,205 @@
+"""The whole REST API on one screen: each operation is a JSON-RPC method, whose parameters come from path, query and body."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from a2a.core.errors import BodyTooLarge, NotRunYet, UnsupportedMediaType
+from a2a.core.mapping import Json
+from a2a.methods import responses
+from a2a.methods.params import NEW_TASK, NEW_TASKS
+from tasks.rules import exceptions as errors
+from tasks.rules.strict_json import MalformedJson
+from tasks.status import TERMINAL
+
+BODY_ERRORS: Final = (MalformedJson, BodyTooLarge, UnsupportedMediaType)
+TREE_ERRORS: Final = (
+    errors.InvalidTree,
+    errors.InvalidParent,
+    errors.InvalidDependency,
+    errors.CircularDependency,
+    errors.ExecutorNotFound,
+    errors.SchemaMismatch,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What an address does for one HTTP method.
+
+    `query` and `body` name the parameters of the JSON-RPC `method` that a client may send there; `always` are those that it
+    does not choose. `answers` has the type of the answer for each HTTP status; where there are more, `answered` chooses.
+    """
+
+    name: str
+    method: str
+    answers: Mapping[int, Any]
+    answered: Callable[[Any], tuple[int, Any]] | None = None
+    query: Sequence[str] = ()
+    body: Sequence[str] = ()
+    instead: Sequence[Json] = ()
+    """JSON Schemas of what the body may be instead of an object with these parameters."""
+    is_body_required: bool = False
+    rules: Json = field(default_factory=dict)
+    """JSON Schema of what must hold between the parameters of the body."""
+    is_stream: bool = False
+    summary: str = ""
+    """What it does, where the method does not say it."""
+    always: Json = field(default_factory=dict)
+    errors: Sequence[type[Exception]] = ()
+
+    def answer(self, native: Any) -> tuple[int, Any]:
+        """The HTTP status and the body for what the method found. Raises what `answered` raises."""
+        return self.answered(native) if self.answered else (next(iter(self.answers)), native)
+
+
+def _executed(native: Json) -> tuple[int, Json]:
+    """200 when the run is over, else 202: it goes on."""
+    return (200 if native["status"] in TERMINAL else 202), native
+
+
+def _copied(native: Any) -> tuple[int, Any]:
+    """Without `save` nothing was created: the answer is the list of what would be."""
+    return (200 if isinstance(native, list) else 201), native
+
+
+def _cancelled(native: Sequence[Json]) -> tuple[int, Json]:
+    """200 when it is cancelled, 202 when its worker is still about to. Raises TaskNotFound or StatusConflict."""
+    answer = native[0]
+    if answer["status"] == "cancelled":
+        return 200, answer
+    if answer["current_status"] is None:
+        raise errors.TaskNotFound(answer["task_id"])
+    if answer["current_status"] in TERMINAL:
+        data = {"task_id": answer["task_id"], "status": answer["current_status"]}
+        raise errors.StatusConflict(f"Task '{answer['task_id']}' cannot be cancelled. {answer['message']}", data=data)
+    return 202, answer
+
+
+def _when(name: str, value: Any, **then: Json) -> Json:
+    """JSON Schema: where the field has the value, these fields are needed."""
+    return {
+        "if": {"properties": {name: {"const": value}}, "required": [name]},
+        "then": {"properties": then, "required": [*then]},
+    }
+
+
+#: JSON Schema: a webhook gets the events of a run.
+WEBHOOK_NEEDS_RUN: Final = {
+    "if": {"properties": {"webhook_config": {"type": "object"}}, "required": ["webhook_config"]},
+    "then": {"properties": {"execute": {"const": True}}, "required": ["execute"]},
+}
+TASKS: Final = {
+    "get": Operation(
+        name="listTasks",
+        method="tasks.list",
+        query=("user_id", "status", "name", "root_only", "limit", "cursor", "order"),
+        always={"cursor": ""},
+        answers={200: responses.Page},
+    ),
+    "post": Operation(
+        name="createTasks",
+        method="tasks.create",
+        body=("tasks", "id_conflict", "execute", "webhook_config"),
+        instead=(NEW_TASK, NEW_TASKS),
+        rules={"required": ["tasks"]} | WEBHOOK_NEEDS_RUN,
+        is_body_required=True,
+        answers={201: responses.StoredTree},
+        errors=(errors.LimitReached, *TREE_ERRORS),
+    ),
+}
+TASK: Final = {
+    "get": Operation(name="getTask", method="tasks.get", answers={200: responses.Task}),
+    "patch": Operation(
+        name="updateTask",
+        method="tasks.update",
+        body=("name", "priority", "inputs", "params", "schemas", "dependencies"),
+        rules={"minProperties": 1},
+        is_body_required=True,
+        answers={200: responses.Task},
+        errors=(errors.StatusConflict, *TREE_ERRORS),
+    ),
+    "delete": Operation(
+        name="deleteTask",
+        method="tasks.delete",
+        query=("force",),
+        answers={200: responses.Deletion},
+        errors=(errors.CannotDelete,),
+    ),
+}
+EXECUTE: Final = Operation(
+    name="executeTask",
+    method="tasks.execute",
+    body=("copy_execution", "copy_children", "wait", "wait_timeout_seconds", "webhook_config"),
+    answers={200: responses.Execution, 202: responses.Execution},
+    rules=_when("copy_children", True, copy_execution={"const": True}),
+    answered=_executed,
+    errors=(errors.LimitReached, *TREE_ERRORS),
+)
+CANCEL: Final = Operation(
+    name="cancelTask",
+    method="tasks.cancel",
+    body=("force", "error_message"),
+    answers={200: responses.Cancellation, 202: responses.Cancellation},
+    answered=_cancelled,
+    errors=(errors.StatusConflict,),
+)
+ANSWER: Final = Operation(
+    name="answerTask",
+    method="tasks.answer",
+    body=("answer", "comment"),
+    is_body_required=True,
+    rules={"required": ["answer"]},
+    answers={200: responses.Answered},
+    errors=(errors.StatusConflict,),
+)
+COPY: Final = Operation(
+    name="copyTask",
+    method="tasks.copy",
+    body=("children", "copy_mode", "custom_task_ids", "reset_fields", "save"),
+    answers={201: responses.StoredTree, 200: list[responses.NewTask]},
+    rules=_when("copy_mode", "custom", custom_task_ids={"type": ["array", "string"], "minItems": 1, "minLength": 1})
+    | {"else": {"properties": {"custom_task_ids": {"type": "null"}}}},
+    answered=_copied,
+    errors=TREE_ERRORS,
+)
+#: Address → HTTP method → operation.
+ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
+    {
+        "tasks/": TASKS,
+        "tasks/<segment:task_id>/": TASK,
+        "tasks/<segment:task_id>/detail/": {
+            "get": Operation(name="getTaskDetail", method="tasks.detail", answers={200: responses.Detail})
+        },
+        "tasks/<segment:task_id>/tree/": {
+            "get": Operation(name="getTree", method="tasks.tree", answers={200: responses.Tree})
+        },
+        "tasks/<segment:task_id>/children/": {
+            "get": Operation(name="listChildren", method="tasks.children", answers={200: list[responses.Task]})
+        },
+        "tasks/<segment:task_id>/execute/": {"post": EXECUTE},
+        "tasks/<segment:task_id>/cancel/": {"post": CANCEL},
+        "tasks/<segment:task_id>/answer/": {"post": ANSWER},
+        "tasks/<segment:task_id>/copy/": {"post": COPY},
+        "executors/": {
+            "get": Operation(name="listExecutors", method="system.executors", answers={200: list[responses.Executor]})
+        },
+    }
+)
+
+#: Those that answer with a stream of events. There the JSON-RPC method only says what is in the path.
+STREAMS: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
+    {
+        "tasks/<segment:task_id>/events/": {
+            "get": Operation(
+                name="followEvents",
+                method="tasks.get",
+                summary="The events of the latest run of the task's tree, as they come.",
+                is_stream=True,
+                answers={200: responses.Event, 204: None},
+                errors=(NotRunYet,),
+            )
+        },
+    }
+)

@@ -1,0 +1,77 @@
+"""REST under `/api/`: the operations of `a2a.rest.routes` as views of Django REST framework, over the JSON-RPC methods.
+
+DRF gives the views their frame: authentication, HTTP methods, one place for errors. Bodies are read by the decoder of all doors, and
+written by orjson as all others.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from asgiref.sync import async_to_sync
+from django.http import HttpResponseBase
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+from rest_framework.viewsets import ViewSet
+
+from a2a.core.errors import WrongHttpMethod, as_rest
+from a2a.core.http import json_response, refusal
+from a2a.core.jsonrpc import Call
+from a2a.core.mapping import Json
+from a2a.live.streaming import events_response, limited, stream_of_task
+from a2a.methods import method_named
+from a2a.methods.dispatch import REST, perform
+from a2a.methods.params import Get
+from a2a.methods.request_headers import Headers
+from a2a.rest.openapi import OperationSchema
+from a2a.rest.params import params_of
+from a2a.rest.routes import Operation
+from accounts.auth import authenticate
+from accounts.callers import Caller
+
+
+class CallerAuthentication(BaseAuthentication):
+    """`request.user` is a Caller, as everywhere."""
+
+    def authenticate(self, request: Request) -> tuple[Caller, None]:
+        return async_to_sync(authenticate)(request._request), None
+
+
+class Endpoint(ViewSet):
+    """An address of the API. `operations` has what it does for each HTTP method."""
+
+    operations: ClassVar[Mapping[str, Operation]] = MappingProxyType({})
+    authentication_classes = (CallerAuthentication,)
+    permission_classes = ()
+    throttle_classes = ()
+    http_method_names: ClassVar[list[str]] = ["get", "head", "post", "patch", "delete"]
+    schema = OperationSchema()
+
+    def carry_out(self, request: Request, **path: str) -> HttpResponseBase:
+        operation = self.operations[request.method.lower().replace("head", "get")]
+        kind = method_named(operation.method, REST.methods).params
+        call = Call(method=operation.method, params=params_of(request._request, operation, path, kind=kind))
+        headers = Headers.of(request.headers)
+        reply, _ = async_to_sync(perform)(call, caller=request.user, dialect=REST, headers=headers)
+        status, value = operation.answer(reply.result)
+        return json_response(value, status=status)
+
+    def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        methods = [method.upper() for method in self.operations]
+        raise WrongHttpMethod(f"{request.path} answers {', '.join(methods)}, not {request.method}.", methods=methods)
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[None, None]:
+        """An answer is JSON, and a stream a stream, whatever `Accept` says."""
+        return None, None
+
+    def get_exception_handler(self) -> Callable[[Exception, Json], HttpResponseBase]:
+        return lambda error, context: refusal(error, shape=as_rest)
+
+
+class Events(Endpoint):
+    """The events of the latest run of the task's tree, from `Last-Event-ID` on."""
+
+    def carry_out(self, request: Request, **path: str) -> HttpResponseBase:
+        task_id = Get.parse(params_of(request._request, self.operations["get"], path, kind=Get)).task_id
+        stream = async_to_sync(stream_of_task)(request.user, task_id, request.headers.get("Last-Event-ID"))
+        return limited(events_response(stream), request=request._request, caller=request.user)

@@ -1,0 +1,209 @@
+"""A run as it is watched: a tree that moves on a terminal, lines on one that cannot, NDJSON for programs."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Self
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from aipartnerupflow.cli import output, show
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client.types import Event, Task
+
+REFRESH_PER_SECOND: Final = 10
+BAR_WIDTH: Final = 20
+LINES_AROUND: Final = 3
+"""Of a terminal's lines, those that the tasks cannot have."""
+MOST_INTERESTING_FIRST: Final = ("in_progress", "failed", "cancelled", "pending", "completed")
+
+
+class View(AbstractContextManager["View", None]):
+    """Shows nothing; the others show what they are told of."""
+
+    def tell(self, event: "Event") -> None:
+        """The next event of the run."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left open."""
+
+
+class JsonLines(View):
+    """Each event on a line of its own (NDJSON)."""
+
+    def tell(self, event: "Event") -> None:
+        output.as_lines(event)
+
+
+class Lines(View):
+    """Each event as a line to read: how far the tree is, what happened, to which task."""
+
+    def __init__(self, root: "Task") -> None:
+        self._names = _names(root)
+        self._out = output.out()
+
+    def tell(self, event: "Event") -> None:
+        if event["type"] == "final":
+            return
+        detail = output.clean(event["error"] or event["message"] or "")
+        what = event["type"].removeprefix("task_")
+        name = self._names.get(event["task_id"], event["task_id"])
+        self._out.print(
+            f"{event['tree_progress']:>4.0%}  {what:<9}  {name}{'  ' if detail else ''}{detail}", soft_wrap=True
+        )
+
+
+def _names(root: "Task") -> dict[str, str]:
+    """What each task is called: by its name, and where two have the same one also by its id."""
+    tasks = [task for task, _ in show.walk(root)]
+    times = Counter(task["name"] for task in tasks)
+    return {
+        task["id"]: output.clean(task["name"] if times[task["name"]] == 1 else f"{task['name']} ({task['id']})")
+        for task in tasks
+    }
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """A task of the tree on the terminal. Times are of the server's clock, in seconds."""
+
+    name: str
+    guides: str
+    status: str
+    progress: float
+    detail: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+
+    def tell(self, event: "Event") -> None:
+        self.status, self.progress = event["status"], event["progress"]
+        self.detail = output.clean(event["error"] or event["message"] or "")
+        at = _seconds(event["timestamp"])
+        if event["type"] == "task_start":
+            self.started_at, self.ended_at = at, None
+        elif self.status in ("completed", "failed", "cancelled"):
+            self.ended_at = at
+
+    def cells(self) -> Iterator[RenderableType]:
+        is_pending = self.status == "pending"
+        name = Text(self.name, "bright_black" if is_pending else "")
+        yield Text.assemble((self.guides, "bright_black"), show.sign(self.status), " ", name)
+        yield "" if is_pending else _bar(self.status, self.progress)
+        yield "" if is_pending else f"{self.progress:.0%}"
+        yield Text(self._duration(), "bright_black")
+        yield Text(self.detail, "red" if self.status == "failed" else "bright_black")
+
+    def _duration(self) -> str:
+        if self.started_at is None:
+            return ""
+        return f"{max((self.ended_at or time.time()) - self.started_at, 0):.1f} s"
+
+
+class LiveTree(View):
+    """The whole tree, drawn again and again in the same place; with `is_brief` only how far it is."""
+
+    def __init__(self, root: "Task", *, is_brief: bool) -> None:
+        self._rows = {task["id"]: _row(task, guides) for task, guides in show.walk(root)}
+        self._is_brief = is_brief
+        self._progress = root["progress"]
+        self._out = output.out()
+        self._live = Live(
+            console=self._out, get_renderable=self._render, refresh_per_second=REFRESH_PER_SECOND, transient=is_brief
+        )
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def tell(self, event: "Event") -> None:
+        self._progress = event["tree_progress"]
+        if event["type"] != "final" and (row := self._rows.get(event["task_id"])):
+            row.tell(event)
+
+    def _render(self) -> RenderableType:
+        rows = list(self._rows.values())
+        if self._is_brief:
+            return self._summary(rows)
+        shown = most_interesting(rows, self._out.height - LINES_AROUND)
+        table = Table.grid(
+            Column(no_wrap=True, overflow="ellipsis", ratio=3),
+            Column(width=BAR_WIDTH),
+            Column(width=4, justify="right"),
+            Column(width=8, justify="right"),
+            Column(no_wrap=True, overflow="ellipsis", ratio=2),
+            padding=(0, 1),
+            expand=True,
+        )
+        for row in shown:
+            table.add_row(*row.cells())
+        hidden = len(rows) - len(shown)
+        more = [Text(f"… and {hidden:,} more", "bright_black")] if hidden else []
+        return Group(table, *more, self._summary(rows))
+
+    def _summary(self, rows: list[Row]) -> RenderableType:
+        """How many tasks there are of each status, and the bar of the whole tree."""
+        counted = Counter(row.status for row in rows)
+        numbers = [
+            f"{counted[status]:,} {status.replace('_', ' ')}" for status in MOST_INTERESTING_FIRST if counted[status]
+        ]
+        line = Table.grid(
+            Column(width=BAR_WIDTH), Column(width=4, justify="right"), Column(no_wrap=True), padding=(0, 1)
+        )
+        line.add_row(_bar("in_progress", self._progress), f"{self._progress:.0%}", "  ".join(numbers))
+        return line
+
+
+def most_interesting(rows: list[Row], limit: int) -> list[Row]:
+    """At most so many rows, in the order of the tree: the root, then what runs, what failed, what waits, what is done."""
+    ranked = sorted(range(1, len(rows)), key=lambda place: MOST_INTERESTING_FIRST.index(rows[place].status))
+    return [rows[place] for place in sorted([0, *ranked[: max(limit - 1, 0)]])]
+
+
+def view_of(root: "Task", *, is_watched: bool, as_json: bool) -> View:
+    """What there is to see. On a terminal it moves, if it can there; elsewhere each event has its line, or nothing is told before the end."""
+    is_for_people = output.is_for_people(as_json=as_json)
+    if is_for_people and output.out().is_interactive:
+        return LiveTree(root, is_brief=not is_watched)
+    if not is_watched:
+        return View()
+    return Lines(root) if is_for_people else JsonLines()
+
+
+def _row(task: "Task", guides: str) -> Row:
+    return Row(
+        name=output.clean(task["name"]),
+        guides=guides,
+        status=task["status"],
+        progress=task["progress"],
+        detail=output.clean(task["error"] or ""),
+        started_at=_seconds(task["started_at"]),
+        ended_at=_seconds(task["completed_at"]),
+    )
+
+
+def _seconds(timestamp: str | None) -> float | None:
+    return datetime.fromisoformat(timestamp).timestamp() if timestamp else None
+
+
+def _bar(status: str, progress: float) -> ProgressBar:
+    _, colour = show.SIGNS.get(status, ("", "cyan"))
+    return ProgressBar(
+        total=1,
+        completed=progress,
+        width=BAR_WIDTH,
+        pulse=status == "in_progress" and progress == 0,
+        complete_style=colour,
+        finished_style=colour,
+        pulse_style=colour,
+    )

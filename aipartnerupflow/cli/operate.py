@@ -1,0 +1,117 @@
+"""Commands for whoever operates a server, or wants to know what it does: doctor, explain, config, executors, open, migrate."""
+
+import os
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aipartnerupflow.cli import output, show
+from aipartnerupflow.cli.options import AsJson, ConfigFile, ExitCode, Server, TaskId, asks, configure, to_server
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client import Client
+
+config_commands = typer.Typer(no_args_is_help=True, help="The configuration.")
+COLOURS = {"green": ("✓", "green"), "yellow": ("!", "yellow"), "red": ("✗", "red")}
+
+
+def _show_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        output.line(line)
+
+
+def doctor(as_json: AsJson = False, config: ConfigFile = None) -> None:
+    """Look whether everything is there that this installation needs, and say what to do where it is not. Exit code 1: something is red."""
+    if config is not None:
+        os.environ["AIPARTNERUPFLOW_CONFIG"] = str(config.resolve())
+    from aipartnerupflow.doctor import RED, examine
+
+    findings = list(examine())
+    if as_json:
+        names = ("name", "colour", "message", "fix")
+        output.as_document([{name: getattr(finding, name) for name in names} for finding in findings])
+    else:
+        for finding in findings:
+            sign, style = COLOURS[finding.colour]
+            output.line(f"{sign} {finding.name:<14} {finding.message}", style=style)
+            if finding.fix:
+                output.line(f"  {'':<14} {finding.fix}")
+    is_red = any(finding.colour == RED for finding in findings)
+    raise typer.Exit(ExitCode.FAILED if is_red else ExitCode.OK)
+
+
+@asks(_show_lines, piped=_show_lines)
+def explain(client: "Client", task_id: TaskId) -> Any:
+    """Say why a task waits, failed or was not run."""
+    from aipartnerupflow.client.calls import Call
+    from aipartnerupflow.explain import explain as sentences
+    from aipartnerupflow.explain import may_ask
+
+    root = client.tree(task_id)
+    [state] = client.status([root["id"]])
+    events = client.detail(task_id)["events"]
+    health: Any = client.send(Call("system.health", {}, path="/system"))
+    messages = [event["message"] for event in events if event["message"]]
+    asked = {each: client.detail(each)["question"] for each in may_ask(task_id, root)}
+    return sentences(
+        task_id,
+        root,
+        is_running=state["is_running"],
+        checks=health["checks"],
+        last_message=messages[-1] if messages else "",
+        questions={each: question for each, question in asked.items() if question},
+    )
+
+
+@asks(show.executors)
+def executors(client: "Client") -> Any:
+    """List the executors of a server."""
+    from aipartnerupflow.client.calls import Call
+
+    found: Any = client.send(Call("system.executors", {}, path="/system"))
+    names = ("id", "enabled", "extra", "description")
+    return [{name: each[name] for name in names} for each in found]
+
+
+@to_server
+def open_(
+    server: Server,
+    task_id: TaskId,
+    launch: Annotated[bool, typer.Option("--launch/--print", help="In a browser, or only print the address.")] = True,
+) -> None:
+    """Open a task's tree in the dashboard."""
+    from urllib.parse import quote
+
+    url = f"{server.url}/ui/tasks/{quote(task_id)}"
+    typer.echo(url)
+    if launch:
+        typer.launch(url)
+
+
+def migrate(config: ConfigFile = None) -> None:
+    """Bring the database up to date. `serve` and `worker` do so by themselves when they start."""
+    from aipartnerupflow import server
+
+    configure(config, {})
+    server.prepare()
+    typer.echo("The database is up to date.")
+
+
+@config_commands.command("show")
+def show_config(as_json: AsJson = False, config: ConfigFile = None) -> None:
+    """Show every setting, its value and where that comes from. Secrets are masked."""
+    configure(config, {})
+    from apflow_site.config import shown
+
+    found = list(shown(os.environ))
+    output.answer(found, shown=partial(show.rows, nothing=""), as_json=as_json)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the main one."""
+    for command in (doctor, explain, executors, migrate):
+        app.command()(command)
+    app.command("open")(open_)
+    app.add_typer(config_commands, name="config")

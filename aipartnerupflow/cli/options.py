@@ -1,0 +1,226 @@
+"""What several commands share: their options, which server is meant, and the exit codes."""
+
+import inspect
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
+
+import orjson
+import typer
+
+from aipartnerupflow.cli import output
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client import RpcError
+    from apflow_site.config import Config
+
+Command = Callable[..., None]
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="A YAML file; the environment and flags win over it.")
+]
+ServerUrl = Annotated[
+    str | None, typer.Option("--url", envvar="AIPARTNERUPFLOW_URL", help="The server (the local one).")
+]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", envvar="AIPARTNERUPFLOW_TOKEN", help="A token of POST /auth/login, or an API key."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+TasksFile = Annotated[
+    Path,
+    typer.Argument(
+        help="A JSON file with a list of tasks, by itself or as `tasks` of an object; - for standard input."
+    ),
+]
+
+
+def _ids_like(incomplete: str) -> list[str]:
+    """For the shell's completion: ids of the newest trees on the server. Nothing, where it does not answer at once."""
+    import httpx
+
+    url, token = os.environ.get("AIPARTNERUPFLOW_URL"), os.environ.get("AIPARTNERUPFLOW_TOKEN")
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tasks.list", "params": {"limit": 100}}
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        found = httpx.post(
+            f"{url or _local_url(configure(None, {}))}/tasks", json=body, headers=headers, timeout=1
+        ).json()
+    except (httpx.HTTPError, ValueError, typer.Exit):
+        return []
+    return [task["id"] for task in found.get("result", []) if task["id"].startswith(incomplete)]
+
+
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The id of a task.", autocompletion=_ids_like)]
+TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="The ids of tasks.", autocompletion=_ids_like)]
+Watched = Annotated[bool, typer.Option("--watch", help="Show every step as it happens.")]
+Awaited = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the run is over, or return at once.")]
+Timeout = Annotated[float | None, typer.Option(min=0, help="Stay at most so many seconds; the run goes on.")]
+
+
+class ExitCode(IntEnum):
+    """What a script learns from a command."""
+
+    OK = 0
+    FAILED = 1
+    REFUSED = 2
+    NOT_FOUND = 3
+    AUTHENTICATION = 4
+    TIMED_OUT = 5
+    UNREACHABLE = 6
+    NOT_WRITTEN = output.NOT_WRITTEN
+    INTERRUPTED = 130
+    READER_GONE = output.READER_GONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """The server that a command talks to."""
+
+    url: str
+    token: str | None
+
+
+def to_server(command: Command) -> Command:
+    """The command with --url, --token and --config, which make its first argument; errors become exit codes."""
+
+    def with_options(*, url: str | None, token: str | None, config: Path | None, **arguments: Any) -> None:
+        with exit_codes():
+            command(_server(url, token, config), **arguments)
+
+    _, *own = inspect.signature(command).parameters.values()
+    options = {"url": ServerUrl, "token": Token, "config": ConfigFile}
+    return _declared(with_options, command, [*own, *itertools.starmap(_option, options.items())])
+
+
+def asks(
+    shown: Callable[[Any], None],
+    *,
+    piped: Callable[[Any], None] = output.as_lines,
+    exit_code: Callable[[Any], ExitCode] = lambda _: ExitCode.OK,
+) -> Callable[[Callable[..., Any]], Command]:
+    """A command that asks a server one thing: it gets a client and returns what `output.answer` prints."""
+
+    def decorate(command: Callable[..., Any]) -> Command:
+        def ask(server: Server, *, as_json: bool, **arguments: Any) -> None:
+            from aipartnerupflow.client import Client
+
+            with Client(server.url, token=server.token) as client:
+                answer = command(client, **arguments)
+            if not as_json:
+                output.warn(_warnings(answer))
+            output.answer(answer, shown=shown, piped=piped, as_json=as_json)
+            raise typer.Exit(exit_code(answer))
+
+        parameters = inspect.signature(command).parameters.values()
+        return to_server(_declared(ask, command, [*parameters, _option("as_json", AsJson, default=False)]))
+
+    return decorate
+
+
+def _warnings(answer: Any) -> list[str]:
+    return answer.get("warnings", []) if isinstance(answer, dict) else []
+
+
+def _option(name: str, annotation: Any, *, default: object = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _declared(function: Command, command: Callable[..., Any], parameters: list[inspect.Parameter]) -> Command:
+    """The function under the name of the command, with these parameters as Typer reads them."""
+    result = wraps(command)(function)
+    result.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    result.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return result
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Raises typer.Exit with the code for what went wrong, once it is said."""
+    from aipartnerupflow.client import RpcError
+
+    try:
+        yield
+    except RpcError as error:
+        output.error(error.message, *_faults(error))
+        raise typer.Exit(_code(error)) from None
+
+
+def _code(error: "RpcError") -> ExitCode:
+    from aipartnerupflow import client
+
+    codes = {
+        client.NotFound: ExitCode.NOT_FOUND,
+        client.AuthenticationFailed: ExitCode.AUTHENTICATION,
+        client.TimedOut: ExitCode.TIMED_OUT,
+        client.InvalidRequest: ExitCode.REFUSED,
+        client.Conflict: ExitCode.REFUSED,
+    }
+    return codes.get(type(error), ExitCode.UNREACHABLE)  # also a fault of the server, and its limits: try again later
+
+
+def _faults(error: "RpcError") -> list[str]:
+    """Each fault of the request; where there is only one, the message says it already."""
+    from aipartnerupflow.client import AuthenticationFailed
+
+    if isinstance(error, AuthenticationFailed):
+        return ["Give a token of POST /auth/login, or an API key, by --token or AIPARTNERUPFLOW_TOKEN."]
+    faults = error.data if isinstance(error.data, list) else []
+    return [f"- {fault['field']}: {fault['reason']}" for fault in faults] if len(faults) > 1 else []
+
+
+def read_tasks(file: Path) -> Any:
+    """The tasks in the file: a list, one task, or what a request holds, `{"tasks": …}`. Raises typer.Exit."""
+    try:
+        given = orjson.loads(typer.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes())
+    except (OSError, ValueError) as error:
+        refuse(f"Cannot read {file}: {error}")
+    return given["tasks"] if isinstance(given, dict) and given.keys() == {"tasks"} else given
+
+
+class Given(NamedTuple):
+    """The JSON value of an option that was given, which may be null."""
+
+    value: Any
+
+
+def json_value(text: str) -> Given:
+    try:
+        return Given(orjson.loads(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"not JSON: {error}") from None
+
+
+def _server(url: str | None, token: str | None, file: Path | None) -> Server:
+    return Server(url=url or _local_url(configure(file, {})), token=token.strip() if token else None)
+
+
+def _local_url(config: "Config") -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"
+
+
+def configure(file: Path | None, flags: Mapping[str, object]) -> "Config":
+    """Put the flags where every process of ours finds them, and check the whole configuration."""
+    from apflow_site.config import FILE_VARIABLE, ConfigError, get_config, variables
+
+    if file is not None:
+        os.environ[FILE_VARIABLE] = str(file.resolve())
+    for key, value in flags.items():
+        if value is not None:
+            os.environ[variables(key)[0]] = str(value).lower() if isinstance(value, bool) else str(value)
+    try:
+        return get_config()
+    except ConfigError as error:
+        refuse(str(error))
+
+
+def refuse(message: str) -> NoReturn:
+    output.error(message)
+    raise typer.Exit(ExitCode.REFUSED)

@@ -1,0 +1,296 @@
+"""What people see on a terminal: tables, trees, and how a run ended.
+
+Names, messages and results were written by others, so nothing of them reaches the terminal that it would obey.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from rich.table import Column, Table
+from rich.text import Text
+
+from aipartnerupflow.cli.output import as_document, clean, clean_lines, note, out
+from aipartnerupflow.cli.tables import GAP, put
+from aipartnerupflow.cli.tables import table as new_table
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client.types import (
+        Answered,
+        Cancelled,
+        Counts,
+        Created,
+        Deleted,
+        Event,
+        Execution,
+        Generated,
+        Json,
+        KeyDeleted,
+        Keys,
+        KeyStored,
+        State,
+        Task,
+    )
+
+SIGNS: Final = MappingProxyType(
+    {
+        "pending": ("○", "bright_black"),
+        "in_progress": ("●", "cyan"),
+        "completed": ("✓", "green"),
+        "failed": ("✗", "red"),
+        "cancelled": ("■", "yellow"),
+    }
+)
+"""The sign and the colour of each status."""
+SHORT: Final = 80
+NAME_WIDTH: Final = 12
+ERROR_WIDTH: Final = 24
+AGE_WIDTH: Final = 7
+"""In columns of a terminal."""
+MOST_LINES: Final = 20
+"""A longer result would push the tree off the terminal."""
+UNITS: Final = MappingProxyType({"d": 86_400, "h": 3_600, "min": 60, "s": 1})
+"""Of time, with their seconds."""
+TIMES: Final = ("expires", "last_used", "last_login")
+
+
+def command(verb: str, task_id: str) -> str:
+    """What to type to go on with a task."""
+    return f"aipartnerupflow tasks {verb} {shlex.quote(clean(task_id))}"
+
+
+def sign(status: str) -> Text:
+    return Text(*SIGNS.get(status, ("?", "")))
+
+
+def moment(time: str | None) -> str:
+    """A time of the server's in this place's time zone, to the second."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else ""
+
+
+def age(time: str) -> str:
+    """How long ago it was, in the largest unit of which there is one."""
+    seconds = max(int((datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()), 0)
+    for unit, size in UNITS.items():
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return "now"
+
+
+def tasks(found: "Sequence[Task]") -> None:
+    """A list of tasks, a line each."""
+    if not found:
+        print("No tasks.")
+        return
+    table = new_table("", "ID", "NAME", "STATUS", "AGE")
+    table.columns[2].max_width = _room_for_names(found, beside=max(len(_how_far(task)) for task in found) + AGE_WIDTH)
+    for task in found:
+        table.add_row(
+            sign(task["status"]), clean(task["id"]), clean(task["name"]), _how_far(task), age(task["created_at"])
+        )
+    put(table)
+
+
+def _how_far(task: "Task | State") -> str:
+    return f"{task['status']} {task['progress']:.0%}" if task["status"] == "in_progress" else task["status"]
+
+
+def task(found: "Task") -> None:
+    """One task, field by field."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bright_black", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _fields(found):
+        table.add_row(name, value)
+    out().print(table)
+
+
+def _fields(task: "Task") -> Iterator[tuple[str, str | Text]]:
+    yield "id", clean(task["id"])
+    yield "name", clean(task["name"])
+    yield "status", Text.assemble(sign(task["status"]), f" {task['status']}, {task['progress']:.0%}")
+    for name, value in task.items():
+        if name in ("id", "name", "status", "progress", "children") or value in (None, {}, [], ""):
+            continue
+        yield name, moment(str(value)) if name.endswith("_at") else _compact(value)
+
+
+def _compact(value: Any) -> str:
+    """On one line, if it is short."""
+    short = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return clean(short) if len(short) <= SHORT else pretty(value)
+
+
+def pretty(value: Any) -> str:
+    """A text as it is, anything else as JSON."""
+    return clean_lines(value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def tree(root: "Task") -> None:
+    """A tree, a line for each task."""
+    rows = list(walk(root))
+    tasks = [task for task, _ in rows]
+    beside = len("100%") + (ERROR_WIDTH if any(task["error"] for task in tasks) else 0)
+    table = Table.grid(
+        Column(no_wrap=True, overflow="ellipsis", max_width=_room_for_names(tasks, beside=beside)),
+        Column(no_wrap=True, style="bright_black"),
+        Column(no_wrap=True, justify="right"),
+        Column(style="red", overflow="fold"),
+        padding=(0, GAP, 0, 0),
+    )
+    for task, guides in rows:
+        name = Text.assemble((guides, "bright_black"), sign(task["status"]), " ", clean(task["name"]))
+        table.add_row(name, clean(task["id"]), f"{task['progress']:.0%}", clean(task["error"] or ""))
+    put(table)
+
+
+def _room_for_names(tasks: "Sequence[Task]", *, beside: int) -> int:
+    """The columns of the terminal that are left beside whole ids and what else stands in a line."""
+    ids = max(len(task["id"]) for task in tasks)
+    return max(out().width - ids - beside - len("✓") - 5 * GAP, NAME_WIDTH)
+
+
+def walk(root: "Task", guides: str = "", below: str = "") -> "Iterator[tuple[Task, str]]":
+    """Every task of the tree with the lines that lead to it, the root first."""
+    yield root, guides
+    children = root.get("children", [])
+    for child in children:
+        is_last = child is children[-1]
+        yield from walk(child, below + ("└── " if is_last else "├── "), below + ("    " if is_last else "│   "))
+
+
+def created(root: "Created") -> None:
+    tree(root)
+    out().print(f"Stored. Run it: {command('run', root['id'])}")
+
+
+def copied(answer: "Created | list[Json]") -> None:
+    """A copy that was not stored is shown as JSON, which `tasks create` takes."""
+    if isinstance(answer, list):
+        as_document(answer)
+    else:
+        created(answer)
+
+
+def generated(answer: "Generated") -> None:
+    """The tree as a file for `run`, alone on standard output."""
+    as_document(answer["tasks"])
+    note(answer["message"], *([command("run", answer["root_task_id"])] if "root_task_id" in answer else []))
+
+
+def started(execution: "Execution") -> None:
+    verb = "Running already" if execution["status"] == "already_running" else "Started"
+    root_id = execution["root_task_id"]
+    out().print(f"{verb}: {clean(root_id)}", f"Watch it: {command('watch', root_id)}", sep="\n", soft_wrap=True)
+
+
+def ended(final: "Event", root: "Task") -> None:
+    """What went wrong, what came out, and how it ended."""
+    console = out()
+    for task, _ in walk(root):
+        if task["status"] == "failed" and task["started_at"]:  # the others failed because of these
+            console.print(Text(clean(f"{task['name']} ({task['id']}): {task['error']}"), "red"), soft_wrap=True)
+    if final["result"] not in (None, {}):
+        console.print(_shortened(pretty(final["result"]), root["id"]), soft_wrap=True)
+    _, colour = SIGNS[final["status"]]
+    console.print(f"The tree is {final['status']}", style=colour)
+
+
+def _shortened(text: str, task_id: str) -> str:
+    lines = text.splitlines()
+    if len(lines) <= MOST_LINES:
+        return text
+    more = len(lines) - MOST_LINES
+    return "\n".join([*lines[:MOST_LINES], f"… {more:,} more lines: {command('get', task_id)}"])
+
+
+def deleted(answer: "Deleted") -> None:
+    count = answer["deleted_count"]
+    out().print(f"Deleted {count} {'task' if count == 1 else 'tasks'}.")
+
+
+def answered(answer: "Answered") -> None:
+    out().print(f"{clean(answer['question'])} {_compact(answer['answer'])}", soft_wrap=True)
+
+
+def cancelled(answers: "Sequence[Cancelled]") -> None:
+    table = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, GAP, 0, 0))
+    for answer in answers:
+        table.add_row(sign(answer["status"]), clean(answer["task_id"]), clean(answer["message"]))
+    put(table)
+
+
+def states(found: "Sequence[State]") -> None:
+    table = new_table("", "ID", "STATUS", "STARTED", "ERROR", folded=("ERROR",))
+    for state in found:
+        table.add_row(
+            sign(state["status"]),
+            clean(state["task_id"]),
+            _how_far(state),
+            moment(state["started_at"]),
+            Text(clean(state["error"] or ""), "red"),
+        )
+    put(table)
+
+
+def key_stored(answer: "KeyStored") -> None:
+    note(f"Stored the key …{clean(answer['last_four'])} for {clean(answer['provider'])}.")
+
+
+def keys(answer: "Keys") -> None:
+    table = new_table("PROVIDER", "KEY", "STORED", "USED")
+    for key in answer["keys"]:
+        used = age(key["used_at"]) if key["used_at"] else "never"
+        table.add_row(clean(key["provider"]), f"…{clean(key['last_four'])}", age(key["created_at"]), used)
+    put(table)
+    if not answer["keys"]:
+        note("No keys yet. Store one: aipartnerupflow keys set openai")
+
+
+def key_deleted(answer: "KeyDeleted") -> None:
+    there = "Deleted the key" if answer["deleted"] else "There was no key"
+    note(f"{there} for {clean(answer['provider'])}.")
+
+
+def counts(answer: "Counts") -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column()
+    table.add_column(justify="right")
+    for status, count in _numbers(answer):
+        table.add_row(sign(status) if status in SIGNS else "", status, f"{count:,}")
+    out().print(table)
+
+
+def rows(found: Sequence[Mapping[str, Any]], *, nothing: str) -> None:
+    """A table of what has the same fields each time. What it is known by comes first, and is whole, as its owner is."""
+    if not found:
+        print(nothing)
+        return
+    headings = [name.replace("_", " ").upper() for name in found[0]]
+    table = new_table(*headings, folded={*headings[1:]} - {"USER"})
+    for row in found:
+        table.add_row(*(clean(_cell(name, value)) for name, value in row.items()))
+    put(table)
+
+
+def executors(found: Sequence[Mapping[str, Any]]) -> None:
+    """A table of them, and which are off."""
+    rows(found, nothing="No executors.")
+    if off := ", ".join(each["id"] for each in found if not each["enabled"]):
+        note(f"Off: {clean(off)}. A task that names one is refused, with the line that turns it on.")
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name in TIMES:
+        return moment(value)
+    return "" if value is None else str(value)
+
+
+def _numbers(answer: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    return ((name, answer[name]) for name in (*SIGNS, "total"))

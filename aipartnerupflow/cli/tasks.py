@@ -1,0 +1,220 @@
+"""`aipartnerupflow tasks …`: each command asks the server one thing and shows the answer."""
+
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aipartnerupflow.cli import output, show
+from aipartnerupflow.cli.options import (
+    AsJson,
+    Awaited,
+    ExitCode,
+    Server,
+    TaskId,
+    TaskIds,
+    TasksFile,
+    Timeout,
+    Watched,
+    asks,
+    json_value,
+    read_tasks,
+    to_server,
+)
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client import Client
+
+tasks = typer.Typer(no_args_is_help=True, help="The tasks on a server: look at them, change them, stop them.")
+
+UserId = Annotated[str | None, typer.Option("--user", help="Only the tasks of this user.")]
+Status = Annotated[list[str] | None, typer.Option("--status", help="Only tasks with this status; may be repeated.")]
+
+
+def json_option(text: str) -> Any:
+    return typer.Option(parser=json_value, metavar="JSON", help=text)
+
+
+def _piped_copy(answer: Any) -> None:
+    """One that was not stored is a file for `tasks create`."""
+    (output.as_document if isinstance(answer, list) else output.as_lines)(answer)
+
+
+@tasks.command("list")
+@asks(show.tasks)
+def list_tasks(
+    client: "Client",
+    status: Status = None,
+    name: Annotated[str | None, typer.Option(help="Only tasks with this name.")] = None,
+    user: UserId = None,
+    every: Annotated[bool, typer.Option("--all", help="Also the tasks below the roots.")] = False,
+    oldest: Annotated[bool, typer.Option("--oldest-first", help="Instead of the newest.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+) -> Any:
+    """List trees by their roots, or with --all every task."""
+    found = client.list(
+        **_given({"status": status or None, "name": name, "user_id": user}),
+        root_only=not every,
+        order="created_at" if oldest else "-created_at",
+        page_size=min(limit, 1000),
+    )
+    return list(islice(found, limit))
+
+
+@tasks.command()
+@asks(show.task)
+def get(client: "Client", task_id: TaskId) -> Any:
+    """Show one task with all its fields."""
+    return client.get(task_id)
+
+
+@tasks.command()
+@asks(show.tree)
+def tree(client: "Client", task_id: TaskId) -> Any:
+    """Show the whole tree to which a task belongs."""
+    return client.tree(task_id)
+
+
+@tasks.command()
+@asks(show.tasks)
+def children(client: "Client", task_id: TaskId) -> Any:
+    """List the tasks right below a task."""
+    return client.children(task_id)
+
+
+@tasks.command()
+@asks(show.created)
+def create(client: "Client", file: TasksFile) -> Any:
+    """Store a tree without running it."""
+    return client.create(read_tasks(file))
+
+
+@tasks.command()
+@asks(show.task)
+def update(
+    client: "Client",
+    task_id: TaskId,
+    name: Annotated[str | None, typer.Option(help="Another name.")] = None,
+    priority: Annotated[int | None, typer.Option(help="0 urgent, 1 high, 2 normal, 3 low.")] = None,
+    inputs: Annotated[Any, json_option("Other inputs.")] = None,
+    params: Annotated[Any, json_option("Other params.")] = None,
+    schemas: Annotated[Any, json_option("Other schemas.")] = None,
+    dependencies: Annotated[Any, json_option("Others to wait for.")] = None,
+) -> Any:
+    """Change a task that has not started. What is not given stays."""
+    plain = {"name": name, "priority": priority}
+    as_json = {"inputs": inputs, "params": params, "schemas": schemas, "dependencies": dependencies}
+    changes = {field: given.value for field, given in as_json.items() if given is not None}
+    return client.update(task_id, **_given(plain), **changes)
+
+
+@tasks.command()
+@asks(show.deleted)
+def delete(
+    client: "Client",
+    task_id: TaskId,
+    force: Annotated[bool, typer.Option("--force", help="Also if it has finished.")] = False,
+) -> Any:
+    """Delete a task and all below it, if none of it has started."""
+    return client.delete(task_id, force=force)
+
+
+@tasks.command()
+@asks(show.answered)
+def answer(
+    client: "Client",
+    task_id: TaskId,
+    answer: Annotated[str, typer.Argument(help="One of the options, or any text.")],
+    comment: Annotated[str | None, typer.Option(help="Why, for whoever reads the result.")] = None,
+) -> Any:
+    """Answer what a task asks."""
+    return client.answer(task_id, answer, comment=comment)
+
+
+@tasks.command()
+@asks(show.cancelled, exit_code=lambda answers: _first_failure(answers, "failed", ExitCode.FAILED))
+def cancel(
+    client: "Client",
+    task_ids: TaskIds,
+    force: Annotated[bool, typer.Option("--force", help="Do not ask the work to stop: stop it.")] = False,
+    reason: Annotated[str | None, typer.Option(help="What the tasks will give as their error.")] = None,
+) -> Any:
+    """Stop tasks and all below them. Exit code 1: one of them could not be cancelled."""
+    return client.cancel(task_ids, force=force, error_message=reason)
+
+
+@tasks.command()
+@asks(show.copied, piped=_piped_copy)
+def copy(
+    client: "Client",
+    task_id: TaskId,
+    children: Annotated[bool, typer.Option("--children", help="Also copy what is below.")] = False,
+    mode: Annotated[str | None, typer.Option(help="minimal, full or custom (minimal).")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="The id of a task to copy (custom); may be repeated.")] = None,
+    reset: Annotated[list[str] | None, typer.Option(help="A field to empty in the copy; may be repeated.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the copy without storing it.")] = False,
+) -> Any:
+    """Make a new tree from an old one, ready to run."""
+    named = {"copy_mode": mode, "custom_task_ids": only or None, "reset_fields": reset or None}
+    make = client.preview_copy if dry_run else client.copy
+    return make(task_id, children=children, **_given(named))
+
+
+@tasks.command()
+@asks(show.counts)
+def count(
+    client: "Client",
+    user: UserId = None,
+    roots: Annotated[bool, typer.Option("--roots", help="Count trees, by their roots.")] = False,
+) -> Any:
+    """Count the tasks by status."""
+    return client.count(user_id=user, root_only=roots)
+
+
+@tasks.command()
+@asks(show.states, exit_code=lambda states: _first_failure(states, "not_found", ExitCode.NOT_FOUND))
+def status(client: "Client", task_ids: TaskIds) -> Any:
+    """Say how tasks stand. Exit code 3: one of them is not there."""
+    return client.status(task_ids)
+
+
+@tasks.command()
+@to_server
+def run(
+    server: Server,
+    task_id: TaskId,
+    watch: Watched = False,
+    wait: Awaited = True,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Execute a stored task: a whole tree by its root. Exit code 1: it did not complete."""
+    from aipartnerupflow.cli import watching
+
+    code = watching.run(
+        server, task_id=task_id, is_watched=watch, is_awaited=wait, timeout_seconds=timeout, as_json=as_json
+    )
+    raise typer.Exit(code)
+
+
+@tasks.command()
+@to_server
+def watch(
+    server: Server,
+    task_id: TaskId,
+    after: Annotated[int, typer.Option(min=0, help="Only events beyond this number.")] = 0,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Watch the latest run of a task's tree until it is over. Exit code 1: it did not complete."""
+    from aipartnerupflow.cli import watching
+
+    raise typer.Exit(watching.watch(server, task_id, after=after, timeout_seconds=timeout, as_json=as_json))
+
+
+def _given(options: dict[str, Any]) -> Any:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _first_failure(answers: list[Any], status: str, code: ExitCode) -> ExitCode:
+    return code if any(answer["status"] == status for answer in answers) else ExitCode.OK

@@ -1,0 +1,117 @@
+"""Runs that a command stays with: start one, follow it to its end, say how it ended by an exit code."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import typer
+
+from aipartnerupflow.cli import output, show
+from aipartnerupflow.cli.live import view_of
+from aipartnerupflow.cli.options import ExitCode, Server, refuse
+from aipartnerupflow.client import AsyncClient, Client, NotFound
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client.types import Event, Task
+
+T = TypeVar("T")
+
+
+class Ending(NamedTuple):
+    """`final` is None where the follower had every event already."""
+
+    final: "Event | None"
+    tree: "Task"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return ExitCode.OK if self.final is None or self.final["status"] == "completed" else ExitCode.FAILED
+
+    def show_to_people(self) -> None:
+        if self.final is not None:
+            show.ended(self.final, self.tree)
+
+
+def run(
+    server: Server,
+    *,
+    tasks: Any = None,
+    task_id: str | None = None,
+    is_watched: bool,
+    is_awaited: bool,
+    timeout_seconds: float | None,
+    as_json: bool,
+) -> ExitCode:
+    """Execute new tasks, or a stored one. Raises RpcError, or typer.Exit for options that contradict each other."""
+    if not is_awaited and (is_watched or timeout_seconds is not None):
+        refuse("--no-wait returns at once: leave out --watch and --timeout.")
+    with Client(server.url, token=server.token) as client:
+        started = client.execute(tasks, task_id=task_id)
+    if is_watched or not as_json:  # events say nothing of warnings
+        output.warn(started.get("warnings", []))
+    if not is_awaited:
+        output.answer(started, shown=show.started, as_json=as_json)
+        return ExitCode.OK
+    following = _follow(server, started["root_task_id"], is_watched=is_watched, as_json=as_json)
+    ending = _patiently(following, task_id=started["root_task_id"], timeout_seconds=timeout_seconds)
+    if is_watched:
+        return _tell(ending, as_json=as_json)
+    status = ending.final["status"] if ending.final else started["status"]
+    reply = started | {"success": status == "completed", "status": status, "task": ending.tree}
+    output.answer(reply, shown=lambda _: ending.show_to_people(), as_json=as_json)
+    return ending.exit_code
+
+
+def watch(server: Server, task_id: str, *, after: int, timeout_seconds: float | None, as_json: bool) -> ExitCode:
+    """Follow the latest run of the task's tree. Raises RpcError."""
+    with Client(server.url, token=server.token) as client:
+        _check_has_run(client, task_id)
+    following = _follow(server, task_id, after=after, is_watched=True, as_json=as_json)
+    return _tell(_patiently(following, task_id=task_id, timeout_seconds=timeout_seconds), as_json=as_json)
+
+
+def _check_has_run(client: Client, task_id: str) -> None:
+    """Raises NotFound with what to type. A root stands for its newest run, and is pending without one."""
+    root_id = client.get(task_id)["root_task_id"]
+    [state] = client.status([root_id])
+    if state["status"] == "pending" and not state["is_running"]:
+        raise NotFound(f"Task '{root_id}' has not run yet. Run it: {show.command('run', root_id)}")
+
+
+def _patiently(work: Coroutine[Any, Any, T], *, task_id: str, timeout_seconds: float | None) -> T:
+    """Raises typer.Exit when time is up, and at Ctrl+C. The run does not notice either."""
+    try:
+        return asyncio.run(_within(timeout_seconds, work))
+    except TimeoutError:
+        why, code = f"Not over after {timeout_seconds:g} s", ExitCode.TIMED_OUT
+    except KeyboardInterrupt:
+        why, code = "Interrupted", ExitCode.INTERRUPTED
+    output.note(
+        f"{why}. The run goes on.",
+        f"Watch it: {show.command('watch', task_id)}",
+        f"Stop it:  {show.command('cancel', task_id)}",
+    )
+    raise typer.Exit(code)
+
+
+async def _within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
+    async with asyncio.timeout(seconds):
+        return await work
+
+
+async def _follow(server: Server, task_id: str, *, after: int = 0, is_watched: bool, as_json: bool) -> Ending:
+    event = None
+    async with AsyncClient(server.url, token=server.token) as client:
+        root = await client.tree(task_id)
+        with view_of(root, is_watched=is_watched, as_json=as_json) as view:
+            async with aclosing(client.follow(root["id"], after=after)) as events:
+                async for event in events:
+                    view.tell(event)
+        return Ending(event, await client.tree(root["id"]))
+
+
+def _tell(ending: Ending, *, as_json: bool) -> ExitCode:
+    if output.is_for_people(as_json=as_json):
+        ending.show_to_people()
+    return ending.exit_code

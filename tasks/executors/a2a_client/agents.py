@@ -1,0 +1,189 @@
+"""Other A2A agents: their cards, and which of their addresses we speak to, in what version and binding."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import httpx
+import msgspec
+from msgspec import Struct, field
+
+from tasks.executors.base import ExecutorError
+from tasks.executors.http.safe_http import HttpResponse, fetch, parse_url
+
+JSON_RPC: Final = "JSONRPC"
+HTTP_JSON: Final = "HTTP+JSON"
+BINDINGS: Final = (JSON_RPC, HTTP_JSON)
+VERSIONS: Final = {"1.0": "1.0", "0.3": "0.3", "0.2": "0.3"}
+"""Those that we speak, by what cards say; what was called 0.2 has the methods of 0.3."""
+CARDS: Final = ("/.well-known/agent-card.json", "/.well-known/agent.json")
+KEPT_SECONDS: Final = 60.0
+MOST_KEPT: Final = 1_000
+CARD_SECONDS: Final = 15.0
+CARD_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """Where an agent is spoken to, and how. `version` is 1.0 or 0.3, `binding` one of BINDINGS."""
+
+    name: str
+    url: str
+    binding: str
+    version: str
+    streams: bool = False
+    tenant: str = ""
+
+
+class Interface(Struct, frozen=True, rename="camel"):
+    """An address in a card: of 1.0's `supportedInterfaces`, and of 0.3's `additionalInterfaces`, which say `transport`."""
+
+    url: str
+    protocol_binding: str = ""
+    protocol_version: str = ""
+    transport: str = ""
+    tenant: str = ""
+
+
+class Capabilities(Struct, frozen=True):
+    streaming: bool | None = None
+
+
+class Card(Struct, frozen=True, rename="camel"):
+    """What we need of a card of either version, or of both in one."""
+
+    name: str
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    supported_interfaces: Sequence[Interface] = ()
+    url: str | None = None
+    preferred_transport: str | None = None
+    additional_interfaces: Sequence[Interface] | None = None
+    protocol_version: str | None = None
+
+
+class Agents:
+    """The agents that this process spoke to in the last minute. Cards are public; one that takes credentials is not kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, Agent]] = {}
+
+    async def find(self, agent_url: str, *, credentials: Mapping[str, str]) -> Agent:
+        """The agent whose card is at the address, or below it. Raises ExecutorError."""
+        now = asyncio.get_running_loop().time()
+        until, agent = self._known.get(agent_url, (0.0, None))
+        if agent is None or until <= now:
+            agent, is_public = await _discover(agent_url, credentials)
+            if is_public:
+                self._keep(agent_url, agent, now=now)
+        if credentials:
+            _check_same_host(agent_url, agent)
+        return agent
+
+    def _keep(self, agent_url: str, agent: Agent, *, now: float) -> None:
+        self._known = {url: known for url, known in self._known.items() if known[0] > now}
+        if len(self._known) < MOST_KEPT:
+            self._known[agent_url] = now + KEPT_SECONDS, agent
+
+
+async def _discover(agent_url: str, credentials: Mapping[str, str]) -> tuple[Agent, bool]:
+    """The agent, and whether anybody may see its card."""
+    reply = await _card(agent_url, {})
+    is_public = reply.status_code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    if not is_public and credentials:
+        reply = await _card(agent_url, credentials)
+    if reply.status_code != HTTPStatus.OK:
+        raise ExecutorError(
+            f"There is no agent card at {_shown(reply.url)}: it answered {reply.status_code}. Check `agent_url`.",
+            permanent=reply.status_code < 500,
+            retry_after_seconds=reply.retry_after_seconds,
+        )
+    return agent_of(_parsed(reply), where=reply.url), is_public
+
+
+async def _card(agent_url: str, headers: Mapping[str, str]) -> HttpResponse:
+    """The first answer that is not 404."""
+    base = parse_url(agent_url).copy_with(query=None)
+    path = base.path.rstrip("/")
+    paths = [path] if path.endswith(".json") else [path + card for card in CARDS]
+    for each in paths:
+        reply = await fetch(
+            "GET",
+            str(base.copy_with(path=each)),
+            headers={"Accept": "application/json", **headers},
+            timeout_seconds=CARD_SECONDS,
+            max_body_bytes=CARD_BYTES,
+        )
+        if reply.status_code != HTTPStatus.NOT_FOUND:
+            break
+    return reply
+
+
+def _parsed(reply: HttpResponse) -> Card:
+    try:
+        return msgspec.json.decode(reply.body, type=Card)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ExecutorError(f"What is at {_shown(reply.url)} is no agent card: {error}.", permanent=True) from None
+
+
+def agent_of(card: Card, *, where: str) -> Agent:
+    """The first address that we can speak to; one of 1.0 before all of 0.3. Raises ExecutorError when there is none."""
+    addresses = list(_interfaces(card))
+    usable = [each for each in addresses if each.binding in BINDINGS and each.version in VERSIONS.values()]
+    if not usable:
+        spoken = ", ".join(f"{each.binding} of {each.version}" for each in addresses) or "nothing"
+        raise ExecutorError(
+            f"The agent at {_shown(where)} speaks {spoken}. Wanted is JSONRPC or HTTP+JSON, of A2A 1.0 or 0.3.",
+            permanent=True,
+        )
+    chosen = min(usable, key=lambda each: each.version != "1.0")
+    return Agent(
+        name=card.name[:255],
+        url=str(httpx.URL(where).join(chosen.url)).rstrip("/"),
+        binding=chosen.binding,
+        version=chosen.version,
+        streams=bool(card.capabilities.streaming),
+        tenant=chosen.tenant,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Address:
+    url: str
+    binding: str
+    version: str
+    tenant: str = ""
+
+
+def _interfaces(card: Card) -> Iterator[_Address]:
+    for each in card.supported_interfaces:
+        version = _version(each.protocol_version or "1.0")
+        yield _Address(url=each.url, binding=each.protocol_binding, version=version, tenant=each.tenant)
+    if card.url is None:
+        return
+    version = _version(card.protocol_version or "0.3")
+    yield _Address(url=card.url, binding=card.preferred_transport or JSON_RPC, version=version)
+    for each in card.additional_interfaces or ():
+        yield _Address(url=each.url, binding=each.transport, version=version)
+
+
+def _version(said: str) -> str:
+    """Major and minor: a patch number means nothing (A2A 1.0, section 3.6)."""
+    major_minor = ".".join(said.split(".")[:2])
+    return VERSIONS.get(major_minor, major_minor)
+
+
+def _check_same_host(agent_url: str, agent: Agent) -> None:
+    """Credentials are for who is at `agent_url`, and not for whom a card names."""
+    given, named = parse_url(agent_url), parse_url(agent.url)
+    if given.host != named.host or (given.scheme == "https" and named.scheme != "https"):
+        raise ExecutorError(
+            f"The card at {_shown(agent_url)} leads to {_shown(agent.url)}, which is another host or not encrypted: credentials are "
+            "not sent there. Give that address as `agent_url`, if it is the one you mean.",
+            permanent=True,
+        )
+
+
+def _shown(url: str) -> str:
+    return str(httpx.URL(url).copy_with(query=None))

@@ -1,0 +1,286 @@
+"""Has another A2A agent do the work, and follows it: whatever agent speaks A2A 1.0 or 0.3."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, ClassVar, Final
+
+from llmkeys.secret import Secret
+from tasks.executors.a2a_client.agents import Agents
+from tasks.executors.a2a_client.client import Client
+from tasks.executors.a2a_client.progress import AUTH_REQUIRED, COMPLETED, FAILED, REJECTED, Progress, progress_of
+from tasks.executors.base import Context, Executor, ExecutorError, Json, Parked, Stopped
+from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
+from tasks.rules.templates import NoValue, fill
+
+NAMES: Final = uuid.UUID("6a0c8f6e-9d0b-5e55-8f5a-3c1d7f0e2a2a")
+"""The namespace of the ids of our messages."""
+FIRST_WAIT_SECONDS: Final = 0.5
+LONGEST_WAIT_SECONDS: Final = 15.0
+PATIENCE_SECONDS: Final = 180.0
+"""So long an agent may be away while it works for us."""
+CANCEL_SECONDS: Final = 1.5
+
+
+class A2a(Executor):
+    """One message to an agent, and what comes of it: streamed if the agent can, else asked for less and less often."""
+
+    id = "a2a_executor"
+    name = "A2A agent"
+    description = (
+        "Sends a message to another agent that speaks A2A (1.0 or 0.3, over JSON-RPC or HTTP+JSON) and waits for what comes of it. Its progress "
+        "is this task's progress, its questions are this task's questions, and cancelling this task cancels the agent's. The message may "
+        "hold {{path}}: an input, or the result of a dependency. Addresses that are not public only where the operator allows them."
+    )
+    tags = ("ai", "a2a", "http")
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "agent_url": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 8192,
+                "description": "Where the agent is: its card is at /.well-known/agent-card.json below, or at this address if it ends in .json",
+            },
+            "message": {"type": "string", "minLength": 1, "description": "What to tell the agent"},
+            "data": {"description": "Any JSON value to tell it, instead or beside"},
+            "metadata": {
+                "type": "object",
+                "description": 'Of the message, such as {"skillId": …} where an agent wants that',
+            },
+            "context_id": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 255,
+                "description": "To go on with a conversation",
+            },
+            "wait": {"type": "boolean", "default": True, "description": "false: only hand the work over"},
+            "auth": AUTH,
+            "headers": {"type": "object", "additionalProperties": SECRET, "default": {}},
+        },
+        "required": ["agent_url"],
+    }
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "task": {
+                "type": ["object", "null"],
+                "description": "The agent's Task in the shape of A2A 1.0; null when it only said something",
+            },
+            "artifacts": {
+                "type": "array",
+                "items": {"type": "object"},
+                "description": "What it made, in the same shape",
+            },
+            "text": {
+                "type": "string",
+                "description": "The text of the last artifact that has any, else what the agent said",
+            },
+            "message": {"type": "object", "description": "What it said without making a Task"},
+        },
+        "required": ["task", "artifacts", "text"],
+    }
+    example: ClassVar[Json] = {"agent_url": "https://agent.example.com", "message": "Plan a day in Lisbon."}
+
+    def __init__(self) -> None:
+        self._agents = Agents()
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        parts = _parts(inputs)
+        known_id = context.reply.memo["task_id"] if context.reply else None
+        errand = RemoteTask(await self._line(inputs), context, task_id=known_id)
+        try:
+            await (errand.begin(inputs, parts) if context.reply is None else errand.go_on())
+            if inputs.get("wait", True):
+                await errand.follow()
+        except asyncio.CancelledError:
+            if context.is_given_up():
+                raise  # the agent works on: who takes over sends the same message, and finds its task
+            raise Stopped(result=await errand.call_off()) from None
+        return errand.outcome() if inputs.get("wait", True) else errand.progress.result()
+
+    async def call_off(self, inputs: Json, context: Context, *, memo: Any) -> Json:
+        return await RemoteTask(await self._line(inputs), context, task_id=memo["task_id"]).call_off()
+
+    async def _line(self, inputs: Json) -> Client:
+        credentials = merged_headers({}, inputs.get("headers", {}), auth_headers(inputs.get("auth", {})))
+        secrets = [Secret(text) for text in _secrets(inputs, credentials)]
+        agent = await self._agents.find(inputs["agent_url"], credentials=credentials)
+        return Client(agent, credentials=credentials, secrets=secrets)
+
+
+class RemoteTask:
+    """What one agent does for one task of ours. `task_id` is the agent's, where it is known from before."""
+
+    def __init__(self, line: Client, context: Context, *, task_id: str | None) -> None:
+        self.progress = Progress()
+        self._known_id = task_id
+        self._line = line
+        self._context = context
+
+    async def begin(self, inputs: Json, parts: list[Json]) -> None:
+        """Send the message. One that came before, from an attempt whose worker died, is followed where that left it."""
+        message: Json = {"parts": parts}
+        message |= {"metadata": inputs["metadata"]} if "metadata" in inputs else {}
+        message |= {"contextId": inputs["context_id"]} if "context_id" in inputs else {}
+        is_first_news = await self._send(message, name="0", waits=inputs.get("wait", True))
+        if self._context.attempt > 1 and is_first_news and self.progress.state in FAILED:
+            # The agent knows the message again and shows what became of it, but this attempt wants another try.
+            self.progress = Progress()
+            await self._send(message, name=f"0/{self._context.attempt}", waits=inputs.get("wait", True))
+
+    async def go_on(self) -> None:
+        """Somebody has answered what the agent asked. If it waits still, tell it."""
+        reply = self._context.reply
+        assert reply is not None  # noqa: S101  (else there is nothing to go on with)
+        memo = reply.memo
+        await self._look(memo["task_id"])
+        if not self.progress.is_interrupted:
+            return
+        answer = {"text": reply.answer} if isinstance(reply.answer, str) else {"data": reply.answer}
+        about = {name: memo[kept] for name, kept in (("taskId", "task_id"), ("contextId", "context_id")) if memo[kept]}
+        await self._send(about | {"parts": [answer], "metadata": memo["metadata"]}, name=str(memo["turn"]), waits=True)
+        if self.progress.is_interrupted:  # by another question, or it has not taken the answer in yet
+            await asyncio.sleep(FIRST_WAIT_SECONDS)
+            await self._look(memo["task_id"])
+
+    async def _send(self, message: Json, *, name: str, waits: bool) -> bool:
+        """Returns whether all that the agent had to say was its first word."""
+        message_id = str(uuid.uuid5(NAMES, f"{self._context.run_id}/{self._context.idempotency_key}/{name}"))
+        params = {
+            "message": {"messageId": message_id, "role": "ROLE_USER"} | message,
+            # Not held open: a task is known at once, so that it can be cancelled, and may take hours.
+            "configuration": {"returnImmediately": True},
+        }
+        if not (waits and self._line.agent.streams):
+            self._take(await self._line.send(params, key=message_id))
+            return True
+        stream = self._line.stream("SendStreamingMessage", params, key=message_id)
+        return await self._hear(stream, is_answer="taskId" in message) == 1
+
+    async def follow(self) -> None:
+        """Return when the task is over, or the agent wants to know something. Raises ExecutorError when it is away for too long."""
+        wait_seconds, can_subscribe = FIRST_WAIT_SECONDS, self._line.agent.streams
+        while not self.progress.is_settled:
+            task_id = self.progress.task_id
+            if task_id is None:
+                raise ExecutorError(f"The agent '{self._line.agent.name}' ended its answer without saying anything.")
+            await asyncio.sleep(wait_seconds)
+            wait_seconds = _longer(wait_seconds)
+            await self._look(task_id)
+            if can_subscribe and not self.progress.is_settled:
+                can_subscribe = await self._subscribe(task_id)
+
+    async def _look(self, task_id: str) -> None:
+        """Ask for the task, until the agent answers or has been away for too long."""
+        now = asyncio.get_running_loop().time
+        deadline, wait_seconds = now() + PATIENCE_SECONDS, FIRST_WAIT_SECONDS
+        while True:
+            try:
+                return self._take(await self._line.get(task_id))
+            except ExecutorError as error:
+                if error.permanent or now() > deadline:
+                    raise
+            await asyncio.sleep(wait_seconds)
+            wait_seconds = _longer(wait_seconds)
+
+    async def _subscribe(self, task_id: str) -> bool:
+        """Follow the task's stream for as long as it lasts. False: the agent refuses."""
+        try:
+            await self._hear(self._line.stream("SubscribeToTask", {"id": task_id}))
+        except ExecutorError as error:
+            return not error.permanent  # what has become of the task is asked for next
+        return True
+
+    async def _hear(self, stream: AsyncGenerator[Json], *, is_answer: bool = False) -> int:
+        """Take what comes, until nothing more is to be expected. Returns how many responses that were.
+
+        `is_answer`: the first one may still show the task as it waited for this.
+        """
+        count = 0
+        try:
+            async with aclosing(stream) as responses:
+                async for response in responses:
+                    count += 1
+                    self._take(response)
+                    is_stale = is_answer and count == 1 and self.progress.is_interrupted
+                    if self.progress.is_settled and not is_stale:
+                        break
+        except ExecutorError:
+            if count == 0:
+                raise
+        return count  # a stream that breaks is no end of the task: `follow` goes on
+
+    def _take(self, response: Json) -> None:
+        self.progress.take(response)
+        fraction, text = progress_of(response)
+        if fraction is not None:
+            self._context.report(fraction, text)
+        elif text and not self.progress.is_settled:
+            self._context.log(text)
+
+    async def call_off(self) -> Json:
+        """Cancel the agent's task, within the time that there is, and return what it came to."""
+        task_id = self.progress.task_id or self._known_id
+        if task_id is not None and not self.progress.is_over:
+            try:
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    self.progress.take(await self._line.cancel(task_id))
+            except (ExecutorError, TimeoutError) as error:
+                why = str(error) or f"no answer within {CANCEL_SECONDS:g} s"
+                self._context.log(f"The agent's task {task_id} may go on: it could not be cancelled. {why}")
+        return self.progress.result()
+
+    def outcome(self) -> Json:
+        """The result. Raises Parked when the agent asks something, and ExecutorError when it has not done it."""
+        if self.progress.message is not None or self.progress.state == COMPLETED:
+            return self.progress.result()
+        if self.progress.is_interrupted:
+            raise self._question()
+        state = self.progress.state.removeprefix("TASK_STATE_").lower()
+        raise ExecutorError(
+            f"The agent '{self._line.agent.name}' has {state} the task {self.progress.task_id}"
+            + (f": {self.progress.said[:2000]}" if self.progress.said else ", and does not say why."),
+            permanent=self.progress.state == REJECTED,
+        )
+
+    def _question(self) -> Parked:
+        asked, reply = self.progress.question.get("metadata") or {}, self._context.reply
+        text = self.progress.said[:10_000] or "The agent wants to know more, and does not say what."
+        if self.progress.state == AUTH_REQUIRED:
+            text = f"The agent needs a permission or a key, which is to be given to the agent and not here. It says: {text}"
+        options = asked.get("options")
+        is_choice = isinstance(options, list) and options and all(isinstance(option, str) for option in options)
+        return Parked(
+            f"{self._line.agent.name}: {text}",
+            options=options if is_choice else None,
+            memo={
+                "task_id": self.progress.task_id,
+                "context_id": self.progress.task.get("contextId") if self.progress.task else None,
+                "metadata": {"nodeId": asked["nodeId"]} if "nodeId" in asked else {},
+                "turn": reply.memo["turn"] + 1 if reply else 1,
+            },
+        )
+
+
+def _longer(wait_seconds: float) -> float:
+    return min(1.5 * wait_seconds, LONGEST_WAIT_SECONDS)
+
+
+def _parts(inputs: Json) -> list[Json]:
+    """What is said to the agent. Raises ExecutorError."""
+    if "message" not in inputs and "data" not in inputs:
+        raise ExecutorError("Give `message`, which is text, or `data`, or both.", permanent=True)
+    values = {name: value for name, value in inputs.items() if name not in A2a.input_schema["properties"]}
+    try:
+        text = [{"text": fill(inputs["message"], values)}] if "message" in inputs else []
+    except NoValue as error:
+        raise ExecutorError(f"The message cannot be filled: {error}.", permanent=True) from None
+    return [*text, *([{"data": inputs["data"]}] if "data" in inputs else [])]
+
+
+def _secrets(inputs: Json, credentials: Any) -> list[str]:
+    auth = inputs.get("auth", {})
+    given = [auth.get("bearer"), auth.get("basic", {}).get("password"), auth.get("apikey", {}).get("value")]
+    return [*filter(None, given), *credentials.values()]

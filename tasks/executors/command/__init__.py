@@ -1,0 +1,1 @@
+"""`command_executor`: a program in a process group of its own, under a guard that ends all of it."""

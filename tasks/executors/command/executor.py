@@ -1,0 +1,271 @@
+"""Runs a program of the operator's choice: never a shell, never a program that is not named in `executors.command.allow`."""
+
+import asyncio
+import os
+import re
+import shlex
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar, Final
+
+from django.conf import settings
+
+from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
+from tasks.executors.command.guarded_process import Limits, Order, Running, running, text_of
+from tasks.executors.threads import on_a_thread
+
+BASE_ENV: Final[Mapping[str, str]] = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+ENV_NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
+#: Variables with which whoever sets them makes well-known programs run or load something else.
+FORBIDDEN_ENV: Final = re.compile(
+    r"(LD|DYLD|GLIBC|MALLOC|OPENSSL|NODE|NPM|LUA|JAVA|_JAVA|JDK|GIT|XDG|SYSTEMD|SUDO|DOCKER)_.*"
+    r"|(PYTHON|PERL|RUBY|BASH|LESS|AWK).*|.*_(PAGER|EDITOR|ASKPASS|RSH|SSH|PRELOAD|OPTIONS)"
+    r"|ENV|IFS|PATH|HOME|TMPDIR|SHELL|SHELLOPTS|CDPATH|FPATH|ZDOTDIR|PS[0-4]|PROMPT_COMMAND|CLASSPATH"
+    r"|PAGER|MANPAGER|MANOPT|EDITOR|VISUAL|BROWSER|TERMINFO|TERMINFO_DIRS|MAKEFLAGS|GNUMAKEFLAGS|MAKEFILES"
+    r"|GCONV_PATH|LOCPATH|NLSPATH|HOSTALIASES|LOCALDOMAIN"
+)
+LIMIT_OF_SIGNAL: Final[Mapping[int, str]] = {signal.SIGXCPU: "cpu_seconds", signal.SIGXFSZ: "file_bytes"}
+SHOWN_CHARACTERS: Final = 2_000
+TEXT: Json = {"type": "string"}
+
+
+class Command(Executor):
+    """One program, from start to end. It and all that it started are gone when the task has ended, however that came."""
+
+    id = "command_executor"
+    name = "Command"
+    description = (
+        "Runs one of the programs that the operator allows, without a shell, and returns what it printed. "
+        "A code other than 0 is a failure. Time, output, memory, processes and files are limited."
+    )
+    tags = ("core", "code")
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "argv": {
+                "anyOf": [{"type": "array", "items": TEXT, "minItems": 1}, {"type": "string", "minLength": 1}],
+                "description": "The program's absolute path and its arguments; a text is split at spaces, with quotes as in a shell",
+            },
+            "cwd": {"type": "string", "description": "A folder that the operator allows; left out, a fresh one"},
+            "env": {"type": "object", "additionalProperties": TEXT, "default": {}},
+            "stdin": {"type": "string", "default": ""},
+            "timeout_seconds": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "description": "Default and maximum: the operator's",
+            },
+        },
+        "required": ["argv"],
+    }
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "return_code": {"type": ["integer", "null"], "description": "null when it was stopped before its end"},
+            "stdout": {"type": "string", "description": "Bytes that are no UTF-8 are replaced"},
+            "stderr": TEXT,
+        },
+        "required": ["return_code", "stdout", "stderr"],
+    }
+    example: ClassVar[Json] = {"argv": ["/usr/bin/uname", "-s"]}
+    idempotent = False
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        seconds = _timeout_seconds(inputs)
+        async with _fresh_folder() as home, _ready_within(seconds) as deadline:
+            order = await asyncio.to_thread(_order, inputs, home)
+            async with running(order, log=context.log) as command:
+                await _finish(command, context, seconds=seconds, left=_lifted(deadline))
+        _check(command, order)
+        return _result(command)
+
+
+@asynccontextmanager
+async def _ready_within(seconds: float) -> AsyncIterator[asyncio.Timeout]:
+    """Raises ExecutorError unless the deadline is lifted in time."""
+    deadline = asyncio.timeout(seconds)
+    try:
+        async with deadline:
+            yield deadline
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise ExecutorError(
+            f"The command was not started: it was not ready within {seconds:g} s. Execute the task again."
+        ) from None
+
+
+def _lifted(deadline: asyncio.Timeout) -> float:
+    """The seconds that are left. The deadline interrupts nobody any more: a command has to be asked to end."""
+    when = deadline.when()
+    assert when is not None  # noqa: S101  (it is lifted once)
+    deadline.reschedule(None)
+    return max(0.0, when - asyncio.get_running_loop().time())
+
+
+async def _finish(command: Running, context: Context, *, seconds: float, left: float) -> None:
+    """`left` is what is left of the seconds that it may take."""
+    try:
+        is_in_time = await command.has_ended(within_seconds=left)
+    except asyncio.CancelledError:
+        await command.stop(is_forced=context.is_forced)
+        raise Stopped(result=_result(command)) from None
+    if not is_in_time:
+        await command.stop(is_forced=lambda: False)
+        raise ExecutorError(f"The command was stopped: it took more than {seconds:g} s.{_last_words(command)}")
+
+
+@asynccontextmanager
+async def _fresh_folder() -> AsyncIterator[str]:
+    folder = TemporaryDirectory(prefix="apflow-command-", ignore_cleanup_errors=True)
+    try:
+        yield folder.name
+    finally:
+        # On its own thread: that there was none in the pool may be why the command was not started.
+        await asyncio.wrap_future(on_a_thread(folder.cleanup, name="cleanup"))
+
+
+# What may be run. Each of these raises ExecutorError, and looks at nothing that the task could change afterwards.
+
+
+def _order(inputs: Json, home: str) -> Order:
+    rules = settings.APFLOW_COMMAND
+    argv = _argv(inputs["argv"])
+    return Order(
+        program=_program(argv[0]),
+        argv=argv,
+        home=home,
+        cwd=_cwd(inputs["cwd"]) if "cwd" in inputs else home,
+        env={**BASE_ENV, "HOME": home, "TMPDIR": home, **_env(inputs.get("env", {}))},
+        stdin=inputs.get("stdin", ""),
+        limits=Limits(
+            cpu_seconds=rules.cpu_seconds,
+            memory_bytes=rules.memory_bytes,
+            file_bytes=rules.file_bytes,
+            processes=rules.processes,
+            output_bytes=rules.output_bytes,
+        ),
+    )
+
+
+def _argv(given: str | Sequence[str]) -> list[str]:
+    try:
+        argv = shlex.split(given) if isinstance(given, str) else list(given)
+    except ValueError as error:
+        raise _refused(f"`argv` cannot be split: {error}. Give a list, which needs no quotes") from error
+    if not argv:
+        raise _refused("`argv` is empty. Give the absolute path of a program, and its arguments")
+    for argument in argv:
+        _check_text(argument, "`argv`")
+    return argv
+
+
+def _check_text(text: str, place: str) -> None:
+    if "\0" in text:
+        raise _refused(f"{place} holds the character NUL, which ends a text there. Pass such data through `stdin`")
+
+
+def _program(name: str) -> str:
+    """The file that is executed: what an allowed path leads to now."""
+    rules = settings.APFLOW_COMMAND
+    if name not in rules.allow:
+        raise _refused(f"{_short(name)} may not be run. Allowed is (executors.command.allow): {', '.join(rules.allow)}")
+    program = os.path.realpath(name)
+    if any(_is_in(program, folder) for folder in rules.folders):
+        raise _refused(
+            f"{name} lies in one of executors.command.folders, where tasks could replace it. Move it elsewhere"
+        )
+    return program
+
+
+def _cwd(given: str) -> str:
+    _check_text(given, "`cwd`")
+    cwd = os.path.realpath(given)
+    folders: Sequence[str] = settings.APFLOW_COMMAND.folders
+    if not Path(given).is_absolute() or not any(_is_in(cwd, folder) for folder in folders):
+        allowed = ", ".join(folders) or "none; leave `cwd` out for a fresh folder"
+        raise _refused(
+            f"`cwd` may not be {_short(given)}. Allowed, with all below, is (executors.command.folders): {allowed}"
+        )
+    if not Path(cwd).is_dir():
+        raise _refused(f"`cwd`: there is no folder {_short(given)}")
+    return cwd
+
+
+def _is_in(path: str, folder: str) -> bool:
+    """`path` has no links any more; the folder may be one."""
+    folder = os.path.realpath(folder)
+    return os.path.commonpath([path, folder]) == folder
+
+
+def _env(given: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in given.items():
+        if not ENV_NAME.fullmatch(name) or FORBIDDEN_ENV.fullmatch(name):
+            raise _refused(
+                f"`env` may not set {_short(name)}. Names have A to Z, 0 to 9 and _, "
+                "and are none that change what a program loads or runs"
+            )
+        _check_text(value, f"`env`: {name}")
+    return given
+
+
+def _timeout_seconds(inputs: Json) -> float:
+    longest: int = settings.APFLOW_COMMAND.timeout_seconds
+    seconds: float = inputs.get("timeout_seconds", longest)
+    if seconds > longest:
+        raise _refused(f"`timeout_seconds` may be at most {longest} (executors.command.timeout_seconds)")
+    return seconds
+
+
+def _refused(reason: str) -> ExecutorError:
+    return ExecutorError(f"{reason}.", permanent=True)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 200 else f"{text[:200]}…")
+
+
+# What came of it.
+
+
+def _check(command: Running, order: Order) -> None:
+    """Raises ExecutorError unless it ran to its end within the limits and says that all is well."""
+    name, report = order.argv[0], command.report
+    if "refused" in report:
+        raise _refused(f"{name} could not be started: {os.strerror(report['refused'])}")
+    if command.is_flooding:
+        limit = f"{order.limits.output_bytes} bytes (executors.command.output_bytes)"
+        raise ExecutorError(f"{name} was stopped: it printed more than {limit}.{_last_words(command)}", permanent=True)
+    if "crowded" in report:
+        limit = f"{order.limits.processes} processes at once (executors.command.processes)"
+        raise _refused(f"{name} was stopped: it had more than {limit}")
+    if command.return_code is None:
+        raise ExecutorError(f"{name} was killed from outside.{_last_words(command)}")
+    if command.return_code:
+        raise ExecutorError(f"{name} {_ending(command.return_code)}.{_last_words(command)}")
+
+
+def _ending(code: int) -> str:
+    if code > 0:
+        return f"ended with code {code}"
+    limit = f" (executors.command.{LIMIT_OF_SIGNAL[-code]})" if -code in LIMIT_OF_SIGNAL else ""
+    return f"was ended by {_signal_name(-code)}{limit}"
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def _last_words(command: Running) -> str:
+    words = text_of(command.stderr)[-SHOWN_CHARACTERS:].strip()
+    return f" It said: {words}" if words else " It printed nothing to stderr."
+
+
+def _result(command: Running) -> Json:
+    return {
+        "return_code": command.return_code,
+        "stdout": text_of(command.stdout),
+        "stderr": text_of(command.stderr),
+    }

@@ -1,0 +1,90 @@
+"""Several crews that do one task side by side: all of them, or none."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.conf import settings
+
+from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
+from tasks.executors.crewai.crew_spec import CrewSpec, parse_works
+from tasks.executors.crewai.executor import RESULT
+from tasks.executors.crewai.running import Crew
+
+
+class BatchCrewAi(Executor):
+    """`params.works` has a crew for each name. When one fails, the others are stopped, and the task has failed."""
+
+    id = "batch_crewai_executor"
+    name = "Crews of agents"
+    description = (
+        "Runs several CrewAI crews at once, `params.works` {name: {agents, tasks}}, and gathers what they made by name."
+    )
+    tags = ("ai", "llm", "agents")
+    extra = "crewai"
+    result_schema: ClassVar[Json] = {"type": "object", "additionalProperties": RESULT}
+    example: ClassVar[Json] = {"topic": "rivers"}
+    idempotent = False
+
+    def check(self, params: Json) -> None:
+        _parsed(params, name="", inputs=None)
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        crews = _crews(inputs, context)
+        for crew in crews.values():
+            await crew.check()
+        jobs = {name: asyncio.create_task(crew.run()) for name, crew in crews.items()}
+        try:
+            await asyncio.wait(jobs.values(), return_when=asyncio.FIRST_EXCEPTION)
+        except asyncio.CancelledError:
+            await _stop(jobs)
+            raise Stopped(result={name: crew.so_far(None) for name, crew in crews.items()}) from None
+        failed = {name: error for name, job in jobs.items() if job.done() and (error := job.exception())}
+        if failed:
+            await _stop(jobs)
+            raise _failure(failed)
+        return {name: job.result() for name, job in jobs.items()}
+
+
+def _parsed(params: Mapping[str, Any], *, name: str, inputs: Json | None) -> Mapping[str, CrewSpec]:
+    """The works of each crew. Raises ExecutorError."""
+    works = params.get("works")
+    if not isinstance(works, dict) or not works:
+        raise ExecutorError(
+            "params.works must be an object with a crew for each name, {name: {agents, tasks}}.", permanent=True
+        )
+    tools = settings.APFLOW_CREWAI.tools or {}
+    return {
+        crew: parse_works(each, name=name, inputs=inputs, tools=tools, place=f"params.works.{crew}")
+        for crew, each in works.items()
+    }
+
+
+def _crews(inputs: Json, context: Context) -> Mapping[str, Crew]:
+    """Raises ExecutorError."""
+    parsed = _parsed(context.params, name=context.name, inputs=inputs)
+    steps = sum(len(each.tasks) for each in parsed.values())
+    crews: dict[str, Crew] = {}
+
+    def on_step(name: str) -> None:
+        context.report(sum(len(crew.outputs) for crew in crews.values()) / steps, f"{name} is done")
+
+    crews |= {name: Crew(each, context, label=f"{name}: ", on_step=on_step) for name, each in parsed.items()}
+    return crews
+
+
+async def _stop(jobs: Mapping[str, "asyncio.Task[Json]"]) -> None:
+    for job in jobs.values():
+        job.cancel()
+    await asyncio.gather(*jobs.values(), return_exceptions=True)
+
+
+def _failure(failed: Mapping[str, BaseException]) -> BaseException:
+    name, error = next(iter(failed.items()))
+    if not isinstance(error, ExecutorError):
+        return error
+    return ExecutorError(
+        f"The crew '{name}' failed, so the others were stopped: {error}",
+        permanent=error.permanent,
+        retry_after_seconds=error.retry_after_seconds,
+    )

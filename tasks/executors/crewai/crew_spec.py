@@ -1,0 +1,210 @@
+"""What `params.works` may say: a crew's agents and tasks, checked and filled before anything runs. Knows nothing of CrewAI."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+
+import orjson
+
+from tasks.executors.base import ExecutorError, Json
+from tasks.rules.templates import ANY, NoValue, fill
+
+EXPECTED_OUTPUT: Final = "A complete answer, in plain text."
+ITERATIONS: Final = 20
+MOST_ITERATIONS: Final = 100
+#: `verbose` changes nothing: what agents say is always in the events.
+AGENT_FIELDS: Final = (
+    *("role", "goal", "backstory", "llm", "tools", "verbose", "allow_delegation", "allow_code_execution", "max_iter"),
+)
+TASK_FIELDS: Final = ("description", "agent", "expected_output", "context", "tools")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentWork:
+    """`llm` None: the model of the task, or the operator's."""
+
+    name: str
+    role: str
+    goal: str
+    backstory: str
+    llm: str | None
+    tools: tuple[str, ...]
+    allow_delegation: bool
+    max_iter: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskWork:
+    """`context` names the earlier tasks whose outputs it sees; None: those of all."""
+
+    name: str
+    description: str
+    agent: str
+    expected_output: str
+    context: tuple[str, ...] | None
+    tools: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrewSpec:
+    """A crew: its agents, and its tasks in the order in which they are done."""
+
+    agents: tuple[AgentWork, ...]
+    tasks: tuple[TaskWork, ...]
+
+    @property
+    def tools(self) -> set[str]:
+        return {tool for agent in self.agents for tool in agent.tools} | {
+            tool for task in self.tasks for tool in task.tools
+        }
+
+
+def parse_works(
+    raw: object, *, name: str, inputs: Json | None, tools: Collection[str], place: str = "params.works"
+) -> CrewSpec:
+    """Check works and fill their templates with the inputs; without inputs, which are not known before the run, leave them as they are.
+
+    `name` is the task's, `tools` are those that the operator offers.
+
+    Raises ExecutorError, permanent, which names what is wrong.
+    """
+    works = _Fields(raw, place, known=("agents", "tasks"))
+    agents: list[AgentWork] = []
+    for key, value in works.mapping("agents"):
+        fields = _Fields(value, f"{place}.agents.{key}", known=AGENT_FIELDS, inputs=inputs)
+        agents.append(_agent(key, fields, tools))
+    if not agents:
+        raise _refused(f"{place}.agents", "needs at least one agent, with a role")
+    tasks: list[TaskWork] = []
+    for key, value in works.mapping("tasks"):
+        fields = _Fields(value, f"{place}.tasks.{key}", known=TASK_FIELDS, inputs=inputs)
+        tasks.append(_task(key, fields, agents, tasks, tools))
+    return CrewSpec(agents=tuple(agents), tasks=tuple(tasks) or _tasks_of(agents, name, inputs))
+
+
+def _agent(name: str, fields: "_Fields", tools: Collection[str]) -> AgentWork:
+    if fields.flag("allow_code_execution"):
+        raise _refused(f"{fields.place}.allow_code_execution", "is not offered: a crew runs no code that it wrote")
+    fields.flag("verbose")
+    role = fields.template("role")
+    return AgentWork(
+        name=name,
+        role=role,
+        goal=fields.template("goal", default=f"Do what is asked of you as {role}, and do it well."),
+        backstory=fields.template("backstory", default=f"You work as {role}."),
+        llm=fields.text("llm", default="") or None,
+        tools=fields.names("tools", among=tools, what="tool of executors.crewai.tools"),
+        allow_delegation=fields.flag("allow_delegation"),
+        max_iter=fields.whole("max_iter", least=1, most=MOST_ITERATIONS, default=ITERATIONS),
+    )
+
+
+def _task(
+    name: str, fields: "_Fields", agents: Sequence[AgentWork], before: Sequence[TaskWork], tools: Collection[str]
+) -> TaskWork:
+    earlier = [task.name for task in before]
+    agent = fields.text("agent")
+    fields.check(agent, "agent", among=[agent.name for agent in agents], what="agent of these works")
+    has_context = fields.given.get("context") is not None
+    return TaskWork(
+        name=name,
+        description=fields.template("description"),
+        agent=agent,
+        expected_output=fields.template("expected_output", default=EXPECTED_OUTPUT),
+        context=fields.names("context", among=earlier, what="task before this one") if has_context else None,
+        tools=fields.names("tools", among=tools, what="tool of executors.crewai.tools"),
+    )
+
+
+def _tasks_of(agents: Sequence[AgentWork], name: str, inputs: Json | None) -> tuple[TaskWork, ...]:
+    """Where the works have no tasks, one for each agent: what the task's name and inputs say."""
+    described = f"{name}\n\nWhat there is to work with:\n{orjson.dumps(inputs).decode()}" if inputs else name
+    return tuple(
+        TaskWork(
+            name=agent.name,
+            description=described,
+            agent=agent.name,
+            expected_output=EXPECTED_OUTPUT,
+            context=None,
+            tools=(),
+        )
+        for agent in agents
+    )
+
+
+class _Fields:
+    """The fields of one object of the works. Whatever is read raises ExecutorError when it is not as it should be."""
+
+    def __init__(
+        self, raw: object, place: str, *, known: Sequence[str], inputs: Mapping[str, Any] | None = None
+    ) -> None:
+        if not isinstance(raw, dict):
+            raise _refused(place, "must be an object")
+        if unknown := [name for name in raw if name not in known]:
+            raise _refused(f"{place}.{unknown[0]}", f"is not known{_hint(unknown[0], known)}")
+        self.given: Json = raw
+        self.place = place
+        self._inputs = inputs
+
+    def mapping(self, name: str) -> list[tuple[str, object]]:
+        value = self.given.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise _refused(f"{self.place}.{name}", "must be an object, from names to what they stand for")
+        return list((value or {}).items())
+
+    def text(self, name: str, *, default: str | None = None) -> str:
+        value = self.given.get(name)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, str) or not value.strip():
+            raise _refused(f"{self.place}.{name}", "must be a text that says something")
+        return value
+
+    def template(self, name: str, *, default: str | None = None) -> str:
+        text = self.text(name, default=default)
+        if name not in self.given or self._inputs is None:  # what is ours is no template
+            return text
+        try:
+            return fill(text, self._inputs, places=ANY)
+        except NoValue as error:
+            raise _refused(f"{self.place}.{name}", f"has a template that cannot be filled: {error}") from None
+
+    def flag(self, name: str) -> bool:
+        value = self.given.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise _refused(f"{self.place}.{name}", "must be true or false")
+        return bool(value)
+
+    def whole(self, name: str, *, least: int, most: int, default: int) -> int:
+        value = self.given.get(name, default)
+        if type(value) is not int or not least <= value <= most:
+            raise _refused(f"{self.place}.{name}", f"must be a whole number from {least} to {most}")
+        return value
+
+    def names(self, name: str, *, among: Collection[str], what: str) -> tuple[str, ...]:
+        value = self.given.get(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise _refused(f"{self.place}.{name}", "must be a list of names")
+        for each in value:
+            self.check(each, name, among=among, what=what)
+        return tuple(dict.fromkeys(value))
+
+    def check(self, value: str, name: str, *, among: Collection[str], what: str) -> None:
+        if value not in among:
+            raise _refused(
+                f"{self.place}.{name}", f"names '{value[:100]}', but there is no such {what}{_hint(value, among)}"
+            )
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    close = get_close_matches(name[:100], known, n=1)
+    if close:
+        return f". Did you mean '{close[0]}'?"
+    return f". Known: {', '.join(known)}" if known else ""
+
+
+def _refused(place: str, why: str) -> ExecutorError:
+    return ExecutorError(f"{place} {why}.".replace("?.", "?"), permanent=True)

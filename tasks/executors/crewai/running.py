@@ -1,0 +1,173 @@
+"""A crew at work: it thinks on a thread of its own, and asks its models on the event loop.
+
+CrewAI blocks where it waits, so it may not do so on the loop. Each question of an agent comes back here, where it is asked as every other
+question is: with the key of the run's user, which CrewAI never sees, and so that cancelling ends it at once. The crew is then told at its
+question that it is over.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from django.conf import settings
+
+from tasks.executors.base import Context, ExecutorError, Json, Stopped
+from tasks.executors.crewai.crew_spec import CrewSpec
+from tasks.executors.llm.client import ask, check
+from tasks.executors.llm.line_buffer import Lines
+from tasks.executors.llm.loading import load
+from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
+from tasks.executors.threads import on_a_thread
+from tasks.rules.token_usage import added
+
+ATTEMPTS: Final = 4
+LONGEST_WAIT_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 1.5
+SHOWN_CHARACTERS: Final = 500
+
+
+class CrewOver(BaseException):
+    """Nobody waits for this crew any more, or `error` ended it. No Exception, because CrewAI would try those again."""
+
+    def __init__(self, error: ExecutorError | None = None) -> None:
+        super().__init__()
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What one task of the crew came to."""
+
+    name: str
+    output: str
+
+
+class Crew:
+    """One crew and what it has done so far. Make it, and await `run`, on the event loop."""
+
+    def __init__(self, works: CrewSpec, context: Context, *, label: str = "", on_step: Callable[[str], None]) -> None:
+        """`label` comes before what is logged. `on_step` is told the name of each task when it is done.
+
+        Raises ExecutorError when an agent has no model.
+        """
+        self.works = works
+        self.models = {agent.name: model_for(context, agent.llm) for agent in works.agents}
+        self.outputs: list[Output] = []
+        self.usage: Json | None = None
+        self._context = context
+        self._label = label
+        self._on_step = on_step
+        self._loop = asyncio.get_running_loop()
+        self._questions: set[asyncio.Task[Any]] = set()
+        self._is_over = False
+
+    async def check(self) -> None:
+        """Raises ExecutorError when a model or a key is not to be had, which may save the work of the agents before."""
+        for model in dict.fromkeys(self.models.values()):
+            await check(self._prompt(model, [], {}))
+
+    async def run(self) -> Json:
+        """Raises ExecutorError; and, when it is cancelled, Stopped with what is finished."""
+        async with places():
+            kickoff = await load("tasks.executors.crewai.kickoff.kickoff")
+            thread = asyncio.wrap_future(on_a_thread(lambda: kickoff(self), name="crew"))
+            try:
+                result = await asyncio.shield(thread)
+            except asyncio.CancelledError:
+                await self._stop(thread)
+                raise Stopped(result=self.so_far(None)) from None
+            except CrewOver as over:
+                raise over.error or ExecutorError("The crew ended early.") from None
+            except Exception as error:  # CrewAI may raise anything; it knows no key that its words could hold
+                raise ExecutorError(f"CrewAI gave up: {_shortened(error)}.") from error
+            finally:
+                self._is_over = True
+        return self.so_far(result)
+
+    def so_far(self, result: str | None) -> Json:
+        tasks = [{"name": each.name, "output": each.output} for each in self.outputs]
+        return {"result": result, "token_usage": self.usage, "tasks": tasks}
+
+    async def _stop(self, thread: "asyncio.Future[str]") -> None:
+        """Break off what is being asked. A tool that is at work cannot be interrupted: its thread ends after it."""
+        self._is_over = True
+        for question in self._questions:
+            question.cancel()
+        await asyncio.wait([thread], timeout=STOP_SECONDS)
+
+    # What the crew calls from its threads
+
+    def ask(self, *, model: str, messages: Sequence[Json], options: Json) -> Completion:
+        """Raises CrewOver."""
+        if self._is_over:
+            raise CrewOver
+        prompt = self._prompt(model, messages, options)
+        try:
+            return asyncio.run_coroutine_threadsafe(self._ask(prompt), self._loop).result()
+        except ExecutorError as error:
+            raise CrewOver(error) from None
+        except (Stopped, asyncio.CancelledError):
+            raise CrewOver from None
+
+    def finish(self, name: str, output: str) -> None:
+        self._loop.call_soon_threadsafe(self._finished, Output(name=name, output=output))
+
+    # What happens on the loop
+
+    def _finished(self, output: Output) -> None:
+        self.outputs.append(output)
+        if not self._is_over:  # a tool that could not be interrupted may end when its task has long ended
+            self._on_step(output.name)
+
+    async def _ask(self, prompt: Prompt) -> Completion:
+        """Ask again where the provider only wants patience: what the crew has done already would be lost."""
+        question = asyncio.current_task()
+        assert question is not None  # noqa: S101  (this is a coroutine of a task)
+        self._questions.add(question)
+        try:
+            for attempt in range(1, ATTEMPTS):
+                try:
+                    return await self._ask_once(prompt)
+                except ExecutorError as error:
+                    wait_seconds = error.retry_after_seconds or 2.0**attempt
+                    if error.permanent or wait_seconds > LONGEST_WAIT_SECONDS:
+                        raise
+                    self._context.log(f"{self._label}{error} Asking again in {wait_seconds:g} s.")
+                    await asyncio.sleep(wait_seconds)
+            return await self._ask_once(prompt)
+        finally:
+            self._questions.discard(question)
+
+    async def _ask_once(self, prompt: Prompt) -> Completion:
+        with Lines(self._context.log) as lines:
+            answer = await ask(prompt, heard=lines.add, spent=self._spent)
+        if tools := [call["function"]["name"] for call in answer.tool_calls]:
+            self._context.log(f"{self._label}calls {', '.join(tools)}")
+        return answer
+
+    def _prompt(self, model: str, messages: Sequence[Json], options: Json) -> Prompt:
+        return Prompt(
+            model=model,
+            messages=messages,
+            options=options,
+            run_id=self._context.run_id,
+            user_id=self._context.user_id,
+            api_base=api_base_for(self._context),
+        )
+
+    def _spent(self, usage: Json) -> None:
+        self.usage = added(self.usage, usage)
+        self._context.spent(usage)
+
+
+@cache
+def places() -> asyncio.Semaphore:
+    """How many crews may be at work in this process: each takes a thread, and they share one processor."""
+    return asyncio.Semaphore(settings.APFLOW_CREWAI.max_crews)
+
+
+def _shortened(error: Exception) -> str:
+    text = str(error).strip().rstrip(".") or type(error).__name__
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"

@@ -1,0 +1,1 @@
+"""`rest_executor`, and HTTP requests that cannot reach the operator's own network."""

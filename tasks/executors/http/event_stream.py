@@ -1,0 +1,88 @@
+"""Server-sent events from somewhere else, read through the guarded client."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Final
+
+import httpx
+
+from tasks.executors.base import ExecutorError
+from tasks.executors.http.safe_http import (
+    CONNECT_TIMEOUT_SECONDS,
+    MAX_BODY_BYTES,
+    HttpResponse,
+    checked_headers,
+    failure,
+    guarded_client,
+    parse_url,
+    read_body,
+)
+
+MEDIA_TYPE: Final = "text/event-stream"
+MAX_STREAM_BYTES: Final = 16 * MAX_BODY_BYTES
+SILENCE_SECONDS: Final = 300.0
+"""After so long without a byte, not even a comment, the other side counts as gone."""
+
+
+class NoStream(Exception):
+    """The answer is something else: `reply` is all of it."""
+
+    def __init__(self, reply: HttpResponse) -> None:
+        super().__init__(f"{reply.status_code}, and no {MEDIA_TYPE}")
+        self.reply = reply
+
+
+async def events(method: str, url: str, *, headers: Mapping[str, str], content: bytes | None) -> AsyncGenerator[bytes]:
+    """The data of each event, as it comes, until the other side ends the stream. There is no limit of time.
+
+    Raises NoStream, and ExecutorError when the connection fails, or 300 s are silent, or too much comes.
+    """
+    target, wanted = parse_url(url), {"Accept": MEDIA_TYPE, "Accept-Encoding": "identity"}
+    what = f"{method} {target.copy_with(query=None)}"
+    sent = {**checked_headers(headers), **wanted}
+    timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS, read=SILENCE_SECONDS)
+    try:
+        async with (
+            guarded_client() as client,
+            client.stream(method, target, headers=sent, content=content, timeout=timeout) as response,
+        ):
+            if response.status_code != 200 or not _is_event_stream(response):
+                raise NoStream(await _whole(response, what))
+            async with aclosing(_data(response.aiter_raw(), what)) as data:
+                async for each in data:
+                    yield each
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise failure(what, error) from None
+
+
+def _is_event_stream(response: httpx.Response) -> bool:
+    content_type = str(response.headers.get("content-type", "")).partition(";")[0]
+    return content_type.strip().lower() == MEDIA_TYPE
+
+
+async def _whole(response: httpx.Response, what: str) -> HttpResponse:
+    body = await read_body(response, what, MAX_BODY_BYTES)
+    return HttpResponse(
+        url=str(response.url),
+        status_code=response.status_code,
+        headers=response.headers,
+        body=body,
+        elapsed_ms=0.0,
+    )
+
+
+async def _data(chunks: AsyncIterator[bytes], what: str) -> AsyncGenerator[bytes]:
+    """The `data` of each event (WHATWG HTML, 9.2.6); one that the end of the stream cuts off is none."""
+    rest, data, total = b"", list[bytes](), 0
+    async for chunk in chunks:
+        total += len(chunk)
+        if total > MAX_STREAM_BYTES or len(rest) > MAX_BODY_BYTES:
+            raise ExecutorError(f"{what}: the stream brings more than can be taken.", permanent=True)
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                yield b"\n".join(data)
+                data = []

@@ -1,0 +1,195 @@
+"""Calls a web service and gives back its answer."""
+
+import base64
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+import httpx
+import orjson
+
+from tasks.executors.base import Context, Executor, ExecutorError, Json
+from tasks.executors.http.safe_http import HttpResponse, fetch
+
+#: The other side asks for patience with these two; after the others of `PASSING` a repeat may simply succeed.
+BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+PASSING = BUSY | {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+
+SCALAR: Json = {"type": ["string", "number", "boolean", "null"]}
+TEXT: Json = {"type": "string"}
+SECRET: Json = {"type": "string", "writeOnly": True}
+"""Pages do not show it: see `tasks.services.write_only`."""
+AUTH: Json = {
+    "type": "object",
+    "properties": {
+        "bearer": {**SECRET, "minLength": 1},
+        "basic": {
+            "type": "object",
+            "properties": {"username": TEXT, "password": SECRET},
+            "required": ["username", "password"],
+            "additionalProperties": False,
+        },
+        "apikey": {
+            "type": "object",
+            "properties": {"header": {"type": "string", "default": "X-API-Key"}, "value": SECRET},
+            "required": ["value"],
+            "additionalProperties": False,
+        },
+    },
+    "additionalProperties": False,
+    "minProperties": 1,
+    "maxProperties": 1,
+}
+
+
+class Rest(Executor):
+    """One HTTP request through the guarded client. An answer other than 2xx is a failure unless it is expected."""
+
+    id = "rest_executor"
+    name = "REST request"
+    description = (
+        "Sends one HTTP request and returns status, headers and body of the answer. Redirects are not followed. "
+        "Addresses that are not public, and ports other than 80 and 443, only where the operator allows them."
+    )
+    tags = ("core", "http")
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "url": {"type": "string", "minLength": 1, "maxLength": 8192, "description": "http or https"},
+            "method": {"enum": ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"], "default": "GET"},
+            "headers": {"type": "object", "additionalProperties": SECRET, "default": {}},
+            "params": {
+                "type": "object",
+                "additionalProperties": {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}]},
+                "default": {},
+                "description": "Added to the query of the url",
+            },
+            "json": {"description": "Body: any JSON value"},
+            "data": {
+                "anyOf": [TEXT, {"type": "object", "additionalProperties": SCALAR}],
+                "description": "Body: a text as it is, or the fields of a form",
+            },
+            "auth": AUTH,
+            "timeout_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 600, "default": 30},
+            "verify": {"type": "boolean", "default": True, "description": "Check the certificate"},
+            "expected_status": {
+                "anyOf": [
+                    {"type": "integer", "minimum": 100, "maximum": 599},
+                    {"type": "array", "items": {"type": "integer", "minimum": 100, "maximum": 599}},
+                ],
+                "description": "Statuses other than 2xx that are no failure",
+            },
+        },
+        "required": ["url"],
+    }
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "status_code": {"type": "integer"},
+            "headers": {"type": "object", "additionalProperties": TEXT},
+            "json": {"description": "The body, when its content type is JSON"},
+            "body": {"type": "string", "description": "The body otherwise; bytes that are no text are replaced"},
+            "url": TEXT,
+            "elapsed_ms": {"type": "number"},
+        },
+        "required": ["status_code", "headers", "url", "elapsed_ms"],
+    }
+    example: ClassVar[Json] = {"url": "https://example.com/", "method": "GET"}
+    idempotent = False
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        method = inputs.get("method", "GET")
+        content, content_type = _body(inputs)
+        defaults = {} if content_type is None else {"Content-Type": content_type}
+        if method not in ("GET", "HEAD"):
+            defaults["Idempotency-Key"] = context.idempotency_key
+        reply = await fetch(
+            method,
+            inputs["url"],
+            headers=merged_headers(defaults, inputs.get("headers", {}), auth_headers(inputs.get("auth", {}))),
+            params=inputs.get("params"),
+            content=content,
+            timeout_seconds=inputs.get("timeout_seconds", 30),
+            verify=inputs.get("verify", True),
+        )
+        what = f"{method} {httpx.URL(reply.url).copy_with(query=None)}"
+        _check_status(what, reply, inputs.get("expected_status", []))
+        return _result(what, reply)
+
+
+def _body(inputs: Json) -> tuple[bytes | None, str | None]:
+    """The body and its content type, None where there is none."""
+    if "json" in inputs and "data" in inputs:
+        raise ExecutorError("Both `json` and `data` are given: one request has one body. Drop one.", permanent=True)
+    if "json" in inputs:
+        return orjson.dumps(inputs["json"]), "application/json"
+    data = inputs.get("data")
+    if isinstance(data, Mapping):
+        return urlencode(httpx.QueryParams(data).multi_items()).encode(), "application/x-www-form-urlencoded"
+    return (data.encode(), "text/plain; charset=utf-8") if data is not None else (None, None)
+
+
+def auth_headers(auth: Mapping[str, Any]) -> Mapping[str, str]:
+    """The header that inputs of the shape `AUTH` stand for."""
+    if "bearer" in auth:
+        return {"Authorization": f"Bearer {auth['bearer']}"}
+    if "basic" in auth:
+        pair = f"{auth['basic']['username']}:{auth['basic']['password']}"
+        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    if "apikey" in auth:
+        return {auth["apikey"].get("header", "X-API-Key"): auth["apikey"]["value"]}
+    return {}
+
+
+def merged_headers(defaults: Mapping[str, str], given: Mapping[str, str], auth: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers of the task over the defaults. Raises ExecutorError when `auth` sets one of them again."""
+    given_names = {name.lower() for name in given}
+    if twice := [name for name in auth if name.lower() in given_names]:
+        raise ExecutorError(f"The header {twice[0]!r} is given in `headers` and by `auth`. Drop one.", permanent=True)
+    return {**{name: value for name, value in defaults.items() if name.lower() not in given_names}, **given, **auth}
+
+
+def _check_status(what: str, reply: HttpResponse, expected: int | list[int]) -> None:
+    """Raises ExecutorError for a status that is neither 2xx nor expected."""
+    status = reply.status_code
+    if 200 <= status < 300 or status in (expected if isinstance(expected, list) else [expected]):
+        return
+    known = {item.value: item.phrase for item in HTTPStatus}
+    hint = "Redirects are not followed: use the final url. " if 300 <= status < 400 else ""
+    raise ExecutorError(
+        f"{what} answered {status} {known.get(status, '')}".rstrip()
+        + f". {hint}To take this as a result, add {status} to `expected_status`.",
+        permanent=status < 500 and status not in PASSING,
+        retry_after_seconds=reply.retry_after_seconds if status in BUSY else None,
+    )
+
+
+def _result(what: str, reply: HttpResponse) -> Json:
+    result: Json = {
+        "status_code": reply.status_code,
+        "headers": dict(reply.headers),
+        "url": reply.url,
+        "elapsed_ms": reply.elapsed_ms,
+    }
+    if _is_json(reply) and reply.body:
+        return {**result, "json": _parsed(what, reply.body)}
+    return {**result, "body": _text(reply)}
+
+
+def _is_json(reply: HttpResponse) -> bool:
+    content_type = str(reply.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    return content_type == "application/json" or content_type.endswith("+json")
+
+
+def _parsed(what: str, body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise ExecutorError(f"{what}: the answer says that it is JSON, but it cannot be parsed as such.") from None
+
+
+def _text(reply: HttpResponse) -> str:
+    """Raises nothing: an unknown or missing charset is read as UTF-8, and what does not decode is replaced."""
+    response = httpx.Response(200, content=reply.body, headers={"Content-Type": reply.headers.get("content-type", "")})
+    return response.text

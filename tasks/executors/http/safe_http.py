@@ -1,0 +1,389 @@
+"""The one way out: an HTTP client that a task cannot turn against the operator's own network (SSRF).
+
+A host is resolved once, every address it has is judged, and the connection goes to one of exactly these, so that a
+name server which changes its answer in between gains nothing. TLS is still verified against the name.
+"""
+
+import asyncio
+import ipaddress
+import re
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import Any
+
+import httpx
+from django.conf import settings
+
+from tasks.executors.base import ExecutorError
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+CONNECT_TIMEOUT_SECONDS = 10.0
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+URL_SHAPE = re.compile(
+    r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?(?:[/?][^\s\\#\x00-\x1f\x7f]*)?", re.I
+)
+HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?", re.I)
+NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.I)
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+#: What frames or routes a message is the client's own to set.
+RESERVED_HEADERS = frozenset(
+    {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+    | {"proxy-authorization", "proxy-connection"}
+)
+
+#: What IANA's special-purpose registries and RFC 5735/6890 keep from the public, spelt out because the answers of
+#: `ipaddress` differ between patch releases of Python; last, the Azure host behind a public address.
+SPECIAL_V4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+            *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32"),
+        ),
+    )
+)
+#: Only this block is handed out to the public; of it, these parts are tunnels (2002::, 2001::/23) or documentation.
+PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")
+SPECIAL_V6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+#: Every address that is not public, for who allows them all.
+NOT_PUBLIC = tuple(map(str, (*SPECIAL_V4, *SPECIAL_V6, "::/3", "4000::/2", "8000::/1")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Egress:
+    """Where one kind of request may go, beside the public internet, and what the operator may do about the rest."""
+
+    allow_private: Sequence[str]
+    """Host names, addresses and networks."""
+    allowed_ports: Collection[int]
+    allow_private_by: str
+    """What to do so that `{host}` is allowed."""
+    allowed_ports_key: str
+
+
+def egress_of_tasks() -> Egress:
+    """Where the requests of tasks may go."""
+    return Egress(
+        allow_private=settings.APFLOW_ALLOW_PRIVATE,
+        allowed_ports=settings.APFLOW_REST_ALLOWED_PORTS,
+        allow_private_by="add '{host}' to executors.rest.allow_private",
+        allowed_ports_key="executors.rest.allowed_ports",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpResponse:
+    """An HTTP response, read to its end; the body is decompressed."""
+
+    url: str
+    status_code: int
+    headers: httpx.Headers
+    body: bytes
+    elapsed_ms: float
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        return wanted_wait_seconds(str(self.headers.get("retry-after", "")))
+
+
+def wanted_wait_seconds(retry_after: str) -> float | None:
+    """What the header Retry-After asks for (RFC 9110, section 10.2.3): seconds or a date; None when it is neither."""
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (aware - datetime.now(UTC)).total_seconds())
+
+
+async def fetch(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    params: Mapping[str, Any] | None = None,
+    content: bytes | None = None,
+    timeout_seconds: float = 30.0,
+    max_body_bytes: int | None = MAX_BODY_BYTES,
+    verify: bool = True,
+    egress: Egress | None = None,
+    called: str | None = None,
+) -> HttpResponse:
+    """Send one request and read the whole answer, whatever its status, within `timeout_seconds` in all.
+
+    Follows no redirect. `params` are added to the query of `url`. With `max_body_bytes` None the body is not read. Without
+    `verify` the certificate is not checked; the host must be allowed by name then. `egress` is that of tasks unless given.
+    Raises ExecutorError, which never tells a header or a query. It calls the request `called`; else by its method and url.
+    """
+    target = parse_url(url)
+    sent_headers = checked_headers(headers or {})
+    what = called or f"{method} {target.copy_with(query=None)}"
+    started = time.perf_counter()
+    try:
+        async with (
+            asyncio.timeout(timeout_seconds),
+            guarded_client(verify=verify, egress=egress) as client,
+            client.stream(
+                method, target.copy_merge_params(params or {}), headers=sent_headers, content=content
+            ) as response,
+        ):
+            body = b"" if max_body_bytes is None else await read_body(response, what, max_body_bytes)
+    except TimeoutError:
+        raise ExecutorError(f"{what}: no complete answer within {timeout_seconds:g} s.") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        # From None: the text of these errors may hold what was sent, and an engine may log the chain.
+        raise failure(what, error) from None
+    return HttpResponse(
+        url=str(response.url),
+        status_code=response.status_code,
+        headers=response.headers,
+        body=body,
+        elapsed_ms=round((time.perf_counter() - started) * 1000, 3),
+    )
+
+
+def guarded_client(*, verify: bool = True, egress: Egress | None = None) -> httpx.AsyncClient:
+    """A client for one exchange (the caller sets the deadline): no redirects, no proxies, no cookies kept for others."""
+    return httpx.AsyncClient(
+        transport=GuardedTransport(verify=verify, egress=egress or egress_of_tasks()),
+        timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS),
+        headers={"User-Agent": "aipartnerupflow", "Accept-Encoding": "gzip"},
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """Judges the host of every request, and connects to an address that it judged.
+
+    Connections must not be shared between clients: they are kept by address, not by name.
+    """
+
+    def __init__(self, *, verify: bool, egress: Egress) -> None:
+        self._verify = verify
+        self._egress = egress
+        self._wire = httpx.AsyncHTTPTransport(verify=_tls(verify), trust_env=False)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        addresses = await judged_addresses(request.url, egress=self._egress, verify=self._verify)
+        for address in addresses[:-1]:
+            try:
+                return await self._wire.handle_async_request(_addressed(request, address))
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue  # nothing was sent yet: the next address of the same host may answer
+        return await self._wire.handle_async_request(_addressed(request, addresses[-1]))
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+
+def _addressed(request: httpx.Request, address: Address) -> httpx.Request:
+    """The same request to an address: its Host header stays, and TLS asks for the name."""
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(host=str(address)),
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, "sni_hostname": _host(request.url).rstrip(".")},
+    )
+
+
+@cache
+def _tls(verify: bool) -> ssl.SSLContext:
+    """Loading the certificates takes 10 ms and more, so once. An operator's SSL_CERT_FILE counts, a proxy does not."""
+    return httpx.create_ssl_context(verify=verify, trust_env=True)
+
+
+def parse_url(text: str) -> httpx.URL:
+    """Raises ExecutorError for a text that two parsers might read as two different hosts."""
+    if not URL_SHAPE.fullmatch(text):
+        raise ExecutorError(
+            "The url is refused: write http(s)://host[:port]/path?query, without user name, '#', backslash or space, "
+            "and an international host name in its xn-- form.",
+            permanent=True,
+        )
+    try:
+        return httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise ExecutorError(f"The url is refused: {error}.", permanent=True) from None
+
+
+def origin_of(url: str) -> str:
+    """`scheme://host[:port]`, for where the path is nobody else's business. Raises ExecutorError."""
+    return str(parse_url(url).copy_with(raw_path=b"/")).rstrip("/")
+
+
+async def judged_addresses(url: httpx.URL, *, egress: Egress, verify: bool = True) -> Sequence[Address]:
+    """The addresses of the url's host, all of which may be connected to.
+
+    Raises ExecutorError when scheme, host, port or any address is refused, or the name is unknown.
+    """
+    if url.scheme not in ("http", "https") or url.userinfo:
+        raise ExecutorError("The url is refused: only http and https, without a user name.", permanent=True)
+    addresses = await _resolve(_host(url), _port(url))
+    _judge(url, addresses, egress=egress, verify=verify)
+    return addresses
+
+
+def judge_literal(url: httpx.URL, *, egress: Egress) -> None:
+    """What can be said of a url without asking a name server. Raises ExecutorError for an address or port that is refused."""
+    literal = _literal(_host(url))
+    if literal is not None:
+        _judge(url, [literal], egress=egress, verify=True)
+
+
+def _judge(url: httpx.URL, addresses: Sequence[Address], *, egress: Egress, verify: bool) -> None:
+    host = _host(url).rstrip(".")
+    names, networks = _allow_list(egress)
+    if host in names or all(_is_in(address, networks) for address in addresses):
+        return
+    allow_host = egress.allow_private_by.format(host=host)
+    if refused := [address for address in addresses if not _may_reach(address, networks)]:
+        raise _refusal(host, f"its address {refused[0]} is not public", allow_host)
+    if (port := _port(url)) not in egress.allowed_ports:
+        raise _refusal(host, f"port {port} is not allowed", f"add '{port}' to {egress.allowed_ports_key}")
+    if not verify:
+        raise _refusal(host, "its certificate must be verified", allow_host)
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _host(url: httpx.URL) -> str:
+    """In lower case, international names in their xn-- form, which is what resolvers and certificates know."""
+    return url.raw_host.decode("ascii")
+
+
+def _refusal(host: str, why: str, remedy: str) -> ExecutorError:
+    return ExecutorError(f"The host '{host}' is refused: {why}. The operator may {remedy}.", permanent=True)
+
+
+async def _resolve(host: str, port: int) -> Sequence[Address]:
+    literal = _literal(host)
+    if literal is not None:
+        return [literal]
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise ExecutorError(f"The host '{host}' cannot be resolved: {error.strerror}.") from None
+    return [_unmapped(ipaddress.ip_address(sockaddr[0])) for *_, sockaddr in found]
+
+
+def _literal(host: str) -> Address | None:
+    """The address that the host spells, or None for a name.
+
+    Raises ExecutorError for what only some resolvers take for an address: 2130706433, 0x7f.1, 0177.0.0.1, 127.1.
+    """
+    try:
+        return _unmapped(ipaddress.ip_address(host))
+    except ValueError:
+        last_label = host.rstrip(".").rpartition(".")[2]
+    if not HOST_NAME.fullmatch(host) or len(host) > 253 or NUMBER.fullmatch(last_label):
+        raise ExecutorError(
+            f"The host '{host}' is refused: it is neither a host name nor an address in its usual form.", permanent=True
+        )
+    return None
+
+
+def _unmapped(address: Address) -> Address:
+    """An IPv4 address that is written as IPv6 (::ffff:127.0.0.1) is that IPv4 address."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _may_reach(address: Address, networks: Sequence[Network]) -> bool:
+    return is_public(address) or _is_in(address, networks)
+
+
+def is_public(address: Address) -> bool:
+    """Whether the address is handed out for use on the open internet; one behind NAT64 counts as what it stands for."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return not _is_in(address, SPECIAL_V4)
+    if address in NAT64:
+        return is_public(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
+    return address in PUBLIC_V6 and not _is_in(address, SPECIAL_V6)
+
+
+def _is_in(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)
+
+
+def _allow_list(egress: Egress) -> tuple[frozenset[str], Sequence[Network]]:
+    """The host names, and the addresses and networks, that the operator lists."""
+    names: set[str] = set()
+    networks: list[Network] = []
+    for entry in egress.allow_private:
+        try:
+            networks.append(ipaddress.ip_network(entry, strict=False))
+        except ValueError:
+            names.add(entry.lower().rstrip("."))
+    return frozenset(names), networks
+
+
+def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Raises ExecutorError for a header that is not valid, or not a task's to set."""
+    for name, value in headers.items():
+        if name.lower() in RESERVED_HEADERS:
+            raise ExecutorError(f"The header {name!r} is not a task's to set. Leave it out.", permanent=True)
+        if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
+            raise ExecutorError(f"The header {name!r} is not valid: printable ASCII only.", permanent=True)
+    return headers
+
+
+async def read_body(response: httpx.Response, what: str, max_body_bytes: int) -> bytes:
+    """The decompressed body. Raises ExecutorError as soon as it is seen to be longer than allowed."""
+    too_long = ExecutorError(f"{what}: the answer is longer than {max_body_bytes} bytes.", permanent=True)
+    raw = bytearray()
+    async for chunk in response.aiter_raw():
+        raw += chunk
+        if len(raw) > max_body_bytes:
+            raise too_long
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    if encoding in ("", "identity") or not raw:
+        return bytes(raw)
+    if encoding not in ("gzip", "x-gzip"):
+        raise ExecutorError(f"{what}: the answer's encoding is '{encoding[:40]}', asked for was gzip.", permanent=True)
+    try:
+        # Here, and not by httpx, because only zlib itself can stop at a length.
+        gzip = zlib.decompressobj(wbits=31)
+        body = gzip.decompress(raw, max_body_bytes + 1)
+    except zlib.error:
+        raise ExecutorError(f"{what}: the answer is not the gzip that it claims to be.") from None
+    if len(body) > max_body_bytes:
+        raise too_long
+    if not gzip.eof:
+        raise ExecutorError(f"{what}: the answer ends too early.")
+    return body
+
+
+def failure(what: str, error: Exception) -> ExecutorError:
+    """What an error of httpx means, without its text, which may hold what was sent."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ExecutorError(f"{what}: the certificate is refused: {cause.verify_message}.", permanent=True)
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.ConnectTimeout):
+        return ExecutorError(f"{what}: no connection within {CONNECT_TIMEOUT_SECONDS:g} s.")
+    if isinstance(error, httpx.ConnectError):
+        return ExecutorError(f"{what}: cannot connect. Check that the service is up and the address is right.")
+    if isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL)):
+        return ExecutorError(f"{what}: the request is not valid HTTP. Check its headers and params.", permanent=True)
+    return ExecutorError(f"{what}: the connection broke off ({type(error).__name__}).")

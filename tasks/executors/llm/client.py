@@ -1,0 +1,44 @@
+"""Asking a model: the one call behind all executors that use one."""
+
+from collections.abc import Callable
+from typing import Final
+
+from tasks.executors.base import Json
+from tasks.executors.llm import demo
+from tasks.executors.llm.loading import load
+from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.telemetry import tracing
+
+#: OpenTelemetry's names of what a call used, and ours.
+USAGE: Final = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
+
+
+def ignore(text: str) -> None:
+    """For `heard`, where nobody listens."""
+
+
+async def ask(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None] = ignore) -> Completion:
+    """Ask, and tell each part of the answer as it comes. `spent` is told the usage, also when the call is broken off.
+
+    Cancelled, it ends the request within two seconds and raises Stopped with what came so far. Raises ExecutorError.
+    """
+    provider, _, _ = prompt.model.partition("/")
+    facts = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": provider, "gen_ai.request.model": prompt.model}
+    with tracing.span(f"chat {prompt.model}", facts, kind="client") as note:
+
+        def counted(usage: Json) -> None:
+            note({f"gen_ai.usage.{name}": usage.get(theirs) for name, theirs in USAGE.items()})
+            spent(usage)
+
+        if demo.is_demo(prompt.model):
+            return await demo.answer(prompt, spent=counted, heard=heard)
+        by_litellm = await load("tasks.executors.llm.litellm_calls.ask")
+        answer: Completion = await by_litellm(prompt, spent=counted, heard=heard)
+        return answer
+
+
+async def check(prompt: Prompt) -> None:
+    """Raises ExecutorError when the prompt's model is not known, or there is no key for it."""
+    if demo.is_demo(prompt.model):
+        return demo.check()
+    await (await load("tasks.executors.llm.litellm_calls.access"))(prompt)

@@ -1,0 +1,82 @@
+"""The demo model, `demo/<any name>`: answers without a key, without a network, always the same to the same question.
+
+So the first crew runs on a laptop that nobody has given a key yet. It is no model, and says so in each of its answers.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+from django.conf import settings
+
+from tasks.executors.base import ExecutorError, Json, Stopped
+from tasks.executors.llm.prompt import TREE_WANTED, Completion, Prompt
+from tasks.telemetry import metrics
+
+PREFIX: Final = "demo/"
+QUOTED_CHARACTERS: Final = 160
+SECONDS_EACH_WORD: Final = 0.01
+PRESENCE: Final = "This is the built-in demo model: it understands nothing and costs nothing."
+
+
+def is_demo(model: str) -> bool:
+    return model.startswith(PREFIX)
+
+
+def check() -> None:
+    """Raises ExecutorError where the operator wants no demo."""
+    if not settings.APFLOW_LLM.demo:
+        raise ExecutorError(
+            "The demo model is off here (llm.demo). Name a model of a provider, such as openai/gpt-4o.", permanent=True
+        )
+
+
+async def answer(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
+    """Cancelled, it raises Stopped with the words so far. Raises ExecutorError where the operator wants no demo."""
+    check()
+    words: list[str] = []
+    try:
+        for word in _text(prompt).split(" "):
+            await asyncio.sleep(SECONDS_EACH_WORD)
+            words.append(word)
+            heard(f"{word} ")
+    except asyncio.CancelledError:
+        raise Stopped(result=_said(prompt, words).as_result()) from None
+    finally:
+        usage = _said(prompt, words).usage
+        metrics.llm_used("demo", prompt.model, usage)
+        spent(usage)
+    return _said(prompt, words)
+
+
+def _said(prompt: Prompt, words: list[str]) -> Completion:
+    asked = sum(len(_content(message).split()) for message in prompt.messages)
+    counts = {"prompt_tokens": asked, "completion_tokens": len(words), "total_tokens": asked + len(words)}
+    return Completion(content=" ".join(words), model=prompt.model, usage={**counts, "cost_usd": 0.0})
+
+
+def _text(prompt: Prompt) -> str:
+    lines = _content(prompt.messages[-1]).strip().splitlines() or [""]
+    question = " ".join(lines[0].split())
+    shown = question if len(question) <= QUOTED_CHARACTERS else f"{question[:QUOTED_CHARACTERS]}…"
+    if TREE_WANTED in _content(prompt.messages[0]):
+        return orjson.dumps({"tasks": _tree(shown)}).decode()
+    return f"{PRESENCE} You asked: {shown}"
+
+
+def _tree(wanted: str) -> list[Json]:
+    """A tree that runs, and does nothing but say what was wanted."""
+    echo = {"schemas": {"method": "echo_executor"}, "inputs": {"note": PRESENCE, "wanted": wanted}}
+    return [
+        {"id": "demo", "name": "Demo: a tree of the demo model"},
+        {"id": "demo-wanted", "name": "Say what was wanted", "parent_id": "demo", **echo},
+    ]
+
+
+def _content(message: Json) -> str:
+    """The text of a message, whose content may also be a list of parts."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return " ".join(str(part.get("text", "")) for part in content)
+    return content or ""

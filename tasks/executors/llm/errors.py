@@ -1,0 +1,57 @@
+"""What went wrong at a provider, in words that help and hold no secret. What a provider says is quoted where it speaks of the request only."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from tasks.executors.base import ExecutorError
+from tasks.executors.http.safe_http import wanted_wait_seconds
+
+QUOTED_CHARACTERS: Final = 300
+FEWEST_SECRET_CHARACTERS: Final = 6
+HOW_TO_GIVE_A_KEY: Final = "Give one by the header X-LLM-API-KEY, or store one with config.llm_key.set; the operator may set it in the server's environment."
+
+
+def problem(
+    status: int | None, *, provider: str, model: str, headers: Mapping[str, str], said: str, key: str | None
+) -> ExecutorError:
+    """The error for an answer that is none. `status` None: there was no answer. `key` is what must not be quoted."""
+    retry_after_seconds = wanted_wait_seconds(headers.get("retry-after", ""))
+    if status is None:
+        return ExecutorError(f"{provider} could not be reached, or broke off. Try again later, or check its address.")
+    if status in (401, 403):
+        return ExecutorError(
+            f"{provider} refused the API key ({status}): it is wrong, or may not use {model}. {HOW_TO_GIVE_A_KEY}",
+            permanent=True,
+        )
+    if status == 402:
+        return ExecutorError(
+            f"{provider} wants to be paid first (402). Look into the account of the key.", permanent=True
+        )
+    if status == 404:
+        return ExecutorError(f"{provider} has no model {model} for this key (404). Check its name.", permanent=True)
+    if status == 408:
+        return ExecutorError(f"{provider} did not answer in time. Try again later.")
+    if status == 429:
+        return ExecutorError(
+            f"{provider} wants fewer requests, or the key's quota is used up (429). Try again later, or set params.retry.",
+            retry_after_seconds=retry_after_seconds,
+        )
+    if status >= 500:
+        return ExecutorError(
+            f"{provider} has a fault ({status}). Try again later, or set params.retry.",
+            retry_after_seconds=retry_after_seconds,
+        )
+    return ExecutorError(f"{provider} refused the request to {model} ({status}){_quoted(said, key)}", permanent=True)
+
+
+def _quoted(said: str, key: str | None) -> str:
+    """What the provider said, unless a part of the key is in it."""
+    text = " ".join(said.split())
+    if not text or (key and _shares_a_part(text, key)):
+        return ". Check the messages and options."
+    return f": {text if len(text) <= QUOTED_CHARACTERS else f'{text[:QUOTED_CHARACTERS]}…'}"
+
+
+def _shares_a_part(text: str, key: str) -> bool:
+    length = min(FEWEST_SECRET_CHARACTERS, len(key))
+    return any(key[start : start + length] in text for start in range(len(key) - length + 1))

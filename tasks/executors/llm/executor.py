@@ -1,0 +1,148 @@
+"""Asks a language model, and streams what it says."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from tasks.executors.base import Context, Executor, ExecutorError, Json
+from tasks.executors.llm.client import ask
+from tasks.executors.llm.line_buffer import Lines
+from tasks.executors.llm.prompt import Prompt, api_base_for, model_for
+from tasks.rules.templates import NoValue, fill
+
+#: The inputs that the model gets as they are.
+OPTIONS: Final = ("temperature", "top_p", "max_tokens", "stop", "seed", "response_format", "tools", "tool_choice")
+TEXT: Final[Json] = {"type": "string"}
+PART: Final[Json] = {
+    "oneOf": [
+        {
+            "type": "object",
+            "properties": {"type": {"const": "text"}, "text": TEXT},
+            "required": ["type", "text"],
+        },
+        {
+            "type": "object",
+            "properties": {
+                "type": {"const": "image_url"},
+                "image_url": {
+                    "type": "object",
+                    "properties": {
+                        "url": {
+                            "type": "string",
+                            "pattern": "^data:image/",
+                            "description": "The image itself: data:image/…",
+                        },
+                        "detail": {"enum": ["auto", "low", "high"]},
+                    },
+                    "required": ["url"],
+                    "additionalProperties": False,
+                },
+            },
+            "required": ["type", "image_url"],
+        },
+    ]
+}
+
+
+class Llm(Executor):
+    """One answer of a model. Tokens come as `log` events, ten a second at most."""
+
+    id = "llm_executor"
+    name = "Language model"
+    description = (
+        "Asks a language model of any provider that LiteLLM knows, and streams its answer. Texts may hold {{path}}: "
+        "an input, or the result of a dependency, such as {{fetch.json.title}}."
+    )
+    tags = ("ai", "llm")
+    extra = "llm"
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "prompt": {"type": "string", "minLength": 1, "description": "One message of the user; or give `messages`"},
+            "messages": {
+                "type": "array",
+                "minItems": 1,
+                "description": "The conversation so far, as OpenAI writes it",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+                        "content": {"anyOf": [TEXT, {"type": "null"}, {"type": "array", "items": PART}]},
+                        "name": TEXT,
+                        "tool_calls": {"type": "array", "items": {"type": "object"}},
+                        "tool_call_id": TEXT,
+                    },
+                    "required": ["role"],
+                    "additionalProperties": False,
+                },
+            },
+            "model": {
+                "type": "string",
+                "minLength": 1,
+                "description": "provider/name; else `params.model`, `schemas.model`, or the operator's",
+            },
+            "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+            "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            "max_tokens": {"type": "integer", "minimum": 1},
+            "stop": {"anyOf": [TEXT, {"type": "array", "items": TEXT, "maxItems": 4}]},
+            "seed": {"type": "integer"},
+            "response_format": {"type": "object", "description": "json_object, or json_schema with a schema"},
+            "tools": {
+                "type": "array",
+                "items": {"type": "object"},
+                "description": "Functions that the model may ask for",
+            },
+            "tool_choice": {"anyOf": [TEXT, {"type": "object"}]},
+        },
+    }
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "content": {"type": ["string", "null"]},
+            "model": TEXT,
+            "usage": {
+                "type": "object",
+                "properties": {
+                    "prompt_tokens": {"type": "integer"},
+                    "completion_tokens": {"type": "integer"},
+                    "total_tokens": {"type": "integer"},
+                },
+            },
+            "cost_usd": {"type": ["number", "null"], "description": "null where the price is not known"},
+            "tool_calls": {"type": "array", "description": "What the model asks to be called; nobody calls it"},
+        },
+        "required": ["content", "model", "usage", "cost_usd", "tool_calls"],
+    }
+    example: ClassVar[Json] = {"prompt": "Name three rivers.", "model": "openai/gpt-4o-mini", "temperature": 0}
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        prompt = Prompt(
+            model=model_for(context, inputs.get("model")),
+            messages=_messages(inputs),
+            options={name: inputs[name] for name in OPTIONS if name in inputs},
+            run_id=context.run_id,
+            user_id=context.user_id,
+            api_base=api_base_for(context),
+        )
+        with Lines(context.log) as lines:
+            answer = await ask(prompt, heard=lines.add, spent=context.spent)
+        return answer.as_result()
+
+
+def _messages(inputs: Json) -> list[Json]:
+    """The conversation, its texts filled. Raises ExecutorError."""
+    if ("prompt" in inputs) == ("messages" in inputs):
+        raise ExecutorError("Give either `prompt`, which is one message, or `messages`.", permanent=True)
+    values = {name: value for name, value in inputs.items() if name not in Llm.input_schema["properties"]}
+    messages = inputs.get("messages") or [{"role": "user", "content": inputs["prompt"]}]
+    try:
+        return [message | {"content": _filled(message.get("content"), values)} for message in messages]
+    except NoValue as error:
+        raise ExecutorError(f"A template cannot be filled: {error}.", permanent=True) from None
+
+
+def _filled(content: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(content, str):
+        return fill(content, values)
+    if isinstance(content, list):
+        return [part | {"text": fill(part["text"], values)} if "text" in part else part for part in content]
+    return content

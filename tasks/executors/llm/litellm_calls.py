@@ -1,0 +1,209 @@
+"""Calls of models by LiteLLM, which knows how to speak to each provider. Imported in worker processes only, by `tasks.executors.llm.loading`.
+
+The key goes along as an argument of the one call that uses it. Nothing falls back to a key of the server's own: which key may be used,
+and where it may go, is `llmkeys.resolve`'s to say.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, Final
+
+import httpx
+import litellm
+import openai
+import orjson
+
+from llmkeys.model_names import (
+    RefusedModel,
+    UnknownModel,
+    name_for_litellm,
+    provider_of,
+    refuse_addresses,
+    refuse_another_receiver,
+)
+from llmkeys.resolve import Credentials, MissingKey, credentials
+from tasks.executors.base import ExecutorError, Json, Stopped
+from tasks.executors.http.safe_http import egress_of_tasks, guarded_client, judged_addresses, parse_url
+from tasks.executors.llm.errors import problem
+from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.storage import pools
+from tasks.telemetry import metrics
+
+litellm.suppress_debug_info = True
+litellm.telemetry = False
+for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
+    logging.getLogger(name).handlers.clear()  # what they log goes through our handlers, which mask keys
+litellm.disable_hf_tokenizer_download = True  # it would fetch one on the event loop, to count what a provider has not
+
+SILENCE_SECONDS: Final = 300.0
+"""So long a provider may say nothing. How long a task may take in all is `params.timeout_seconds`."""
+NO_KEY: Final = "none"
+"""For a provider that needs no key: without any, LiteLLM would look for one in the environment."""
+PREFIXES: Final = re.compile(r"(litellm\.)?\w+(Error|Exception)( -|:) ?")
+#: These live on a machine of the operator's, or take the identity of the one that they run on: a client's key does not open them.
+OF_THE_OPERATOR: Final = frozenset(
+    """
+    a2a a2a_agent aiohttp_openai bedrock bedrock_mantle chatgpt custom custom_openai docker_model_runner gdc github_copilot hosted_vllm
+    infinity langflow langgraph lemonade litellm_proxy llamafile lm_studio microsoft_365_copilot oci ollama oobabooga openai_like petals
+    ragflow sagemaker sagemaker_nova sap triton vertex_ai vllm xinference
+    """.split()
+)
+
+
+async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[Json], None]) -> Completion:
+    """Ask, and tell each part of the answer as it comes. `spent` is told the usage however the call ends.
+
+    Cancelled, it ends the request and raises Stopped with what came so far. Raises ExecutorError.
+    """
+    granted = await access(prompt)
+    chunks: list[Any] = []
+    failure: Exception | None = None
+    try:
+        async with AsyncExitStack() as stack:
+            request = await _request(prompt, granted, stack)
+            async for chunk in _chunks(request):
+                chunks.append(chunk)
+                if text := _text_of(chunk):
+                    heard(text)
+    except (openai.OpenAIError, httpx.HTTPError) as error:
+        # A new one, because the text of these may hold what was sent, and the engine may log the chain.
+        failure = _problem(error, prompt, granted)
+    except asyncio.CancelledError:
+        failure = Stopped(result=_answer(prompt, chunks).as_result())
+    answer = _answer(prompt, chunks)
+    if chunks:
+        metrics.llm_used(granted.provider, prompt.model, answer.usage)
+        spent(answer.usage)
+    if failure is not None:
+        raise failure
+    return answer
+
+
+async def _chunks(request: Mapping[str, Any]) -> AsyncIterator[Any]:
+    stream = await litellm.acompletion(**request)
+    async with aclosing(stream):  # else a cancelled request would go on until the collector finds it
+        async for chunk in stream:
+            yield chunk
+
+
+async def access(prompt: Prompt) -> Credentials:
+    """Raises ExecutorError when the model or the key is not to be had. Of a model that is refused no key is looked up."""
+    try:
+        refuse_addresses(prompt.model)
+        provider = provider_of(prompt.model)
+        refuse_another_receiver(prompt.model, provider)
+        granted = await pools.read(
+            credentials,
+            run_id=prompt.run_id,
+            user_id=prompt.user_id,
+            provider=provider,
+            wants_api_base=prompt.api_base,
+        )
+    except (RefusedModel, UnknownModel, MissingKey) as error:
+        raise ExecutorError(error.message, permanent=True) from None
+    is_given_by_operator = granted.source in ("environment", "none") or (granted.api_base and not prompt.api_base)
+    if provider in OF_THE_OPERATOR and not is_given_by_operator:
+        raise ExecutorError(
+            f"{provider} runs on a machine of the operator's, or with its identity, so a key of your own does not open it. "
+            f"The operator may set llm.api_base.{provider}, or a key in the server's environment.",
+            permanent=True,
+        )
+    return granted
+
+
+async def _request(prompt: Prompt, granted: Credentials, stack: AsyncExitStack) -> Json:
+    """The arguments of LiteLLM. What is opened for it is closed with the stack."""
+    key = granted.api_key.reveal() if granted.api_key else NO_KEY
+    request = {
+        "model": name_for_litellm(prompt.model, granted.provider),
+        "messages": prompt.messages,
+        "api_key": key,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_retries": 0,
+        "timeout": SILENCE_SECONDS,
+        **prompt.options,
+    }
+    if granted.api_base:
+        request["api_base"] = granted.api_base
+    if prompt.api_base:
+        request["client"] = await _guarded(prompt.api_base, granted.provider, key, stack)
+    return request
+
+
+async def _guarded(api_base: str, provider: str, key: str, stack: AsyncExitStack) -> openai.AsyncOpenAI:
+    """A client for an address of a user's own choice, which must not lead into the operator's network. Raises ExecutorError."""
+    if provider != "openai":
+        raise ExecutorError(
+            f"`params.api_base` is for services that speak as OpenAI does: name the model openai/…, not {provider}/….",
+            permanent=True,
+        )
+    await judged_addresses(parse_url(api_base), egress=egress_of_tasks())
+    http = await stack.enter_async_context(guarded_client())
+    return openai.AsyncOpenAI(api_key=key, base_url=api_base, http_client=http, max_retries=0, timeout=SILENCE_SECONDS)
+
+
+def _text_of(chunk: Any) -> str:
+    return (chunk.choices[0].delta.content or "") if chunk.choices else ""
+
+
+def _answer(prompt: Prompt, chunks: list[Any]) -> Completion:
+    """The chunks together. Tokens that the provider does not count are counted here."""
+    whole: Any = litellm.stream_chunk_builder(chunks, messages=list(prompt.messages)) if chunks else None
+    if whole is None:
+        return Completion(content=None, model=prompt.model, usage=_usage(prompt, None))
+    message = whole.choices[0].message
+    return Completion(
+        content=message.content,
+        model=whole.model or prompt.model,
+        usage=_usage(prompt, whole),
+        tool_calls=[call.model_dump(mode="json") for call in message.tool_calls or ()],
+    )
+
+
+def _usage(prompt: Prompt, whole: Any) -> Json:
+    usage = getattr(whole, "usage", None)
+    return {
+        "prompt_tokens": getattr(usage, "prompt_tokens", 0),
+        "completion_tokens": getattr(usage, "completion_tokens", 0),
+        "total_tokens": getattr(usage, "total_tokens", 0),
+        "cost_usd": _cost_usd(prompt, whole) if usage else None,
+    }
+
+
+def _cost_usd(prompt: Prompt, whole: Any) -> float | None:
+    """None for a model whose price is not known."""
+    try:
+        return round(litellm.completion_cost(completion_response=whole, model=prompt.model), 10)
+    except Exception:  # noqa: BLE001  (it raises nothing more exact for a model that is not in its table)
+        return None
+
+
+def _problem(error: Exception, prompt: Prompt, granted: Credentials) -> ExecutorError:
+    response = getattr(error, "response", None)
+    headers = getattr(response, "headers", None) or {}
+    status = getattr(error, "status_code", None)
+    is_no_answer = isinstance(error, litellm.exceptions.APIConnectionError) or (status == 500 and not headers)
+    return problem(
+        None if is_no_answer else status,
+        provider=granted.provider,
+        model=prompt.model,
+        headers=headers,
+        said=_said(error),
+        key=granted.api_key.reveal() if granted.api_key else None,
+    )
+
+
+def _said(error: Exception) -> str:
+    """What the provider, or LiteLLM, has against the request, without what LiteLLM puts around it."""
+    body = getattr(error, "body", None)
+    if isinstance(body, dict) and isinstance(body.get("message"), str):
+        return str(body["message"])
+    text = PREFIXES.sub("", str(error)).strip()
+    try:
+        return str(orjson.loads(text)["error"]["message"])
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return text

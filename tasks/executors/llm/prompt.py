@@ -1,0 +1,76 @@
+"""What a model is asked, and what it answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from django.conf import settings
+
+from tasks.executors.base import Context, ExecutorError, Json
+
+TREE_WANTED: Final = "Answer with the JSON of a tree of tasks and nothing else."
+"""How whoever wants a tree says so; the demo model, which understands nothing, knows this sentence."""
+NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """Messages for a model, as OpenAI writes them. `options` are its parameters by the same rules (`temperature`, `tools` and so on).
+
+    Whose keys are used hangs on `run_id` and `user_id`. `api_base` is an address of the user's own choice.
+    """
+
+    model: str
+    messages: Sequence[Json]
+    run_id: str
+    user_id: str
+    options: Mapping[str, Any] = NO_OPTIONS
+    api_base: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """`usage` is `{prompt_tokens, completion_tokens, total_tokens, cost_usd}`; the cost is None where the price is not known."""
+
+    content: str | None
+    model: str
+    usage: Json
+    tool_calls: list[Json] = field(default_factory=list)
+
+    def as_result(self) -> Json:
+        counts = {name: value for name, value in self.usage.items() if name != "cost_usd"}
+        return {
+            "content": self.content,
+            "model": self.model,
+            "usage": counts,
+            "cost_usd": self.usage["cost_usd"],
+            "tool_calls": self.tool_calls,
+        }
+
+
+def model_for(context: Context, *wanted: str | None) -> str:
+    """The first model that is named: by one of `wanted`, the task's params, its schemas, the operator. Raises ExecutorError."""
+    places = (*wanted, context.params.get("model"), context.schemas.get("model"), settings.APFLOW_LLM.default_model)
+    model = next((place for place in places if place), None)
+    if model is None:
+        raise ExecutorError(
+            "No model is named. Add `model` to the task's params (such as openai/gpt-4o, or demo/demo to try without a key); "
+            "the operator may set llm.default_model.",
+            permanent=True,
+        )
+    if not isinstance(model, str):
+        raise ExecutorError(
+            "The model is not a text. Write it as provider/name, such as openai/gpt-4o.", permanent=True
+        )
+    return model
+
+
+def api_base_for(context: Context) -> str | None:
+    """The address that the task asks for by `params.api_base`. Raises ExecutorError."""
+    api_base = context.params.get("api_base")
+    if api_base is not None and not isinstance(api_base, str):
+        raise ExecutorError(
+            "`params.api_base` is not a text. Give an https:// address, or leave it out.", permanent=True
+        )
+    return api_base

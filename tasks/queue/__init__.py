@@ -1,0 +1,1 @@
+"""Who runs what, and when: leases on runs, turns between users, suspended runs, the broker, notifications."""

@@ -1,0 +1,236 @@
+"""Leases: which worker process holds which run, by the database's clock.
+
+A run is held by one owner until its lease ends. Each claim raises the run's `epoch`; whatever an earlier holder still writes carries
+the old epoch and is refused (`tasks.worker.group_commit`). All statements work on SQLite and PostgreSQL alike.
+"""
+
+import os
+import socket
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Final
+
+import psutil
+from django.db import connection, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+from django_q.models import OrmQ
+
+from tasks.models import Run, RunQuerySet, WorkerProcess
+from tasks.queue import notify
+from tasks.storage.bulk import IS_SQLITE, db_time
+
+LEASE_SECONDS: Final = 15
+RENEW_SECONDS: Final = 5
+GIVE_UP_SECONDS: Final = 10
+"""A holder that could not renew for so long stops itself: before the lease ends and another one may begin."""
+MAX_LOSSES: Final = 3
+"""So many lost leases make a run poison: it is failed instead of killing yet another worker."""
+SUSPENDED: Final = "parked"
+"""Who holds the runs that wait for an answer: nobody (`tasks.queue.suspension`)."""
+NEVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
+"""When a lease of nobody's ends that somebody has to end."""
+QUEUE_KEY: Final = "apflow"
+ENQUEUE: Final = "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, %s)"
+
+
+DB_NOW: Final = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW') || '000'" if IS_SQLITE else "CLOCK_TIMESTAMP()"
+LEASE_END: Final = (
+    f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '+{LEASE_SECONDS} seconds') || '000'"
+    if IS_SQLITE
+    else f"CLOCK_TIMESTAMP() + INTERVAL '{LEASE_SECONDS} seconds'"
+)
+SECONDS_OLD: Final = (
+    "(JULIANDAY('NOW') - JULIANDAY(created_at)) * 86400.0"
+    if IS_SQLITE
+    else "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - created_at)::float"
+)
+WAITING: Final = (
+    "SELECT id FROM tasks_run WHERE finished_at IS NULL "  # noqa: S608  (constants of this module)
+    f"AND (lease_expires_at IS NULL OR lease_expires_at < {DB_NOW}) ORDER BY turn, created_at LIMIT %s"
+)
+PICKED: Final = f"IN ({WAITING})" if IS_SQLITE else f"= ANY(ARRAY({WAITING} FOR UPDATE SKIP LOCKED))"
+"""As an array, PostgreSQL looks once. `IN` it may ask again for each row, and get, and lock, others each time."""
+CLAIM: Final = (
+    "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, epoch = epoch + 1, "  # noqa: S608
+    f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END}, "
+    # A lease that ran out, and that nobody swept, is a loss.
+    f"losses = losses + CASE WHEN lease_expires_at IS NULL OR lease_owner = '{SUSPENDED}' THEN 0 ELSE 1 END "
+    f"WHERE id {PICKED} "
+    f"RETURNING id, root_id, target_id, epoch, losses, {SECONDS_OLD}, trace"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that this process may work on, as long as the epoch holds."""
+
+    run_id: str
+    root_id: str
+    target_id: str
+    epoch: int
+    losses: int
+    seconds_old: float = 0.0
+    trace: str | None = None
+
+
+def this_host() -> str:
+    """The machine's name and its network address: two machines may share a name."""
+    return f"{socket.gethostname()}-{uuid.getnode():012x}"
+
+
+def process_name() -> str:
+    """Who this process is, so that its host can tell later whether it still lives."""
+    pid = os.getpid()
+    return f"{this_host()}/{pid}/{psutil.Process(pid).create_time():.2f}"
+
+
+def enqueue(run_id: str) -> None:
+    """Put a wake-up for the run into the queue, in the caller's transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(ENQUEUE, [QUEUE_KEY, run_id, db_time(datetime.now(UTC))])
+    notify.send(notify.RUNS)
+
+
+def is_any_waiting() -> bool:
+    """Whether a run waits for a worker."""
+    with connection.cursor() as cursor:
+        cursor.execute(WAITING, [1])
+        return cursor.fetchone() is not None
+
+
+def claim(*, owner: str, limit: int) -> list[Claim]:
+    """Take up to `limit` waiting runs, by their turns (`tasks.queue.fairness`); of equal turns the oldest first."""
+    if limit <= 0 or not is_any_waiting():
+        return []
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(CLAIM, [owner, limit])
+        return [Claim(*row) for row in sorted(cursor.fetchall(), key=itemgetter(0))]
+
+
+def renew(*, owner: str, run_ids: Iterable[str]) -> None:
+    """Hold the runs for another lease."""
+    Run.objects.unfinished().filter(id__in=list(run_ids), lease_owner=owner).update(
+        lease_expires_at=Now() + timedelta(seconds=LEASE_SECONDS)
+    )
+
+
+def release(*, owner: str) -> None:
+    """Give back what this owner still holds, so that another worker goes on at once (drain)."""
+    with transaction.atomic():
+        held = Run.objects.unfinished().filter(lease_owner=owner)
+        run_ids = list(held.values_list("id", flat=True))
+        held.update(lease_owner=None, lease_expires_at=None, epoch=F("epoch") + 1)
+        wake(run_ids)
+
+
+def sweep() -> int:
+    """Queue the runs that wait without a worker: expired leases, dead owners on this host, lost wake-ups.
+
+    Any number of processes may sweep at once: a wake-up too many does nothing. Returns how many runs were queued.
+    """
+    release_dead_owners()
+    with transaction.atomic():
+        expired = Run.objects.unfinished().filter(lease_expires_at__lt=Now()).exclude(lease_owner=SUSPENDED)
+        run_ids = list(expired.values_list("id", flat=True))
+        if run_ids:
+            expired.filter(id__in=run_ids).update(
+                lease_owner=None, lease_expires_at=None, losses=F("losses") + 1, epoch=F("epoch") + 1
+            )
+    forgotten = list(
+        Run.objects.unfinished()
+        .filter(lease_expires_at=None, created_at__lt=Now() - timedelta(seconds=RENEW_SECONDS))
+        .values_list("id", flat=True)[:1000]
+    )
+    waiting = {*run_ids, *forgotten}
+    if waiting:
+        with transaction.atomic():
+            wake(sorted(waiting))
+    return len(waiting)
+
+
+def release_dead_owners() -> None:
+    """End the leases of processes of this host that are gone, instead of waiting for them to expire."""
+    owners = Run.objects.unfinished().exclude(lease_owner=None).values_list("lease_owner", flat=True).distinct()
+    if dead := dead_owners(owners):
+        Run.objects.unfinished().filter(lease_owner__in=dead).update(lease_expires_at=Now() - timedelta(seconds=1))
+
+
+def dead_owners(owners: Iterable[str | None]) -> list[str]:
+    """Those of the owners of leases that were processes of this host, and are gone."""
+    mine = f"{this_host()}/"
+    return [owner for owner in owners if owner and owner.startswith(mine) and not _is_alive(owner)]
+
+
+def _is_alive(owner: str) -> bool:
+    _, pid, started = owner.rsplit("/", 2)
+    try:
+        process = psutil.Process(int(pid))
+        # A zombie has ended, but nobody has asked for its exit code: in a container perhaps nobody ever will.
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - float(started)) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wake(run_ids: Sequence[str]) -> None:
+    """Queue a wake-up for each run that has none in the queue."""
+    queued = set(OrmQ.objects.filter(key=QUEUE_KEY, payload__in=run_ids).values_list("payload", flat=True))
+    OrmQ.objects.bulk_create(
+        [OrmQ(key=QUEUE_KEY, payload=run_id, lock=Now()) for run_id in run_ids if run_id not in queued]
+    )
+    notify.send(notify.RUNS)
+
+
+def beat(*, process_id: str, cluster_id: str) -> None:
+    """Say that this worker process is alive, and forget those that have been silent for an hour."""
+    _, pid, _ = process_id.rsplit("/", 2)
+    WorkerProcess.objects.bulk_create(
+        [
+            WorkerProcess(
+                id=process_id,
+                cluster_id=cluster_id,
+                host=this_host(),
+                pid=int(pid),
+                started_at=Now(),
+                beat_at=Now(),
+            )
+        ],
+        update_conflicts=True,
+        unique_fields=["id"],
+        update_fields=["beat_at"],
+    )
+    WorkerProcess.objects.filter(beat_at__lt=Now() - timedelta(hours=1)).delete()
+
+
+def held_by(*, cluster_id: str) -> int:
+    """How many runs the worker processes of the cluster work on."""
+    owners = WorkerProcess.objects.filter(cluster_id=cluster_id).values("id")
+    return Run.objects.unfinished().filter(lease_owner__in=owners).count()
+
+
+def held() -> RunQuerySet:
+    """The runs that a worker works on."""
+    return (
+        Run.objects.unfinished()
+        .filter(lease_expires_at__gte=Now(), lease_expires_at__lt=NEVER)
+        .exclude(lease_owner=SUSPENDED)
+    )
+
+
+def waiting() -> RunQuerySet:
+    """The runs that wait for a worker."""
+    return Run.objects.unfinished().filter(lease_expires_at=None)
+
+
+def beating_count() -> int:
+    """How many worker processes have given a sign of life within a lease's time."""
+    return WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=LEASE_SECONDS)).count()
+
+
+def is_beating(*, within_seconds: float, cluster_id: str | None = None) -> bool:
+    """Whether a worker process (of that cluster) has been seen within the time."""
+    alive = WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=within_seconds))
+    return (alive.filter(cluster_id=cluster_id) if cluster_id else alive).exists()

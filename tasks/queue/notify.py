@@ -1,0 +1,165 @@
+"""The doorbell: how a process learns at once that another one has committed something.
+
+SQLite counts the commits of other connections (`PRAGMA data_version`): reading the counter takes microseconds, so a sleeping thread
+looks at it often while there is traffic and seldom when there is none. PostgreSQL tells its listeners (NOTIFY, at commit).
+A ring is only a hint: whoever hears it looks at the rows, and looks now and then without one.
+"""
+
+import sqlite3
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
+from typing import Any, Final, Literal
+
+import psycopg
+from django.conf import settings
+from django.db import connection, transaction
+
+from tasks.storage.bulk import IS_SQLITE
+
+Topic = Literal["apflow_runs", "apflow_events"]
+RUNS: Final = "apflow_runs"
+"""A run waits, or somebody wants something of a running one: for workers."""
+EVENTS: Final = "apflow_events"
+"""Events were written: for those who follow runs."""
+
+HOT_SECONDS = 1.0
+HOT_LOOK_SECONDS = 0.001
+LISTEN_SECONDS = 0.5
+COLD_LOOK_SECONDS = 0.02
+
+
+def send(topic: Topic) -> None:
+    """Ring when the current transaction commits. On SQLite the commit itself is the ring."""
+    if IS_SQLITE:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [topic])
+    if settings.APFLOW.redis.url is not None:
+        transaction.on_commit(partial(_redis_notifier().publish, topic))
+
+
+class Notifier(ABC):
+    """One listener with a connection of its own. Use it from one thread; close it at the end."""
+
+    @abstractmethod
+    def wait(self, timeout_seconds: float) -> bool:
+        """Block until it rings. False: nobody rang in time. The database being away counts as silence."""
+
+    @abstractmethod
+    def rest_until(self, awake: threading.Event) -> None:
+        """Spare what listening costs while nobody is attentive."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class Listener:
+    """A thread that hears the doorbell for somebody while they are attentive, and sleeps while they are not."""
+
+    def __init__(self, topic: Topic, on_ring: Callable[[], object]) -> None:
+        self._topic = topic
+        self._on_ring = on_ring
+        self._awake = threading.Event()
+        threading.Thread(target=self._listen, name="doorbell", daemon=True).start()
+
+    @contextmanager
+    def attentive(self) -> Iterator[None]:
+        self._awake.set()
+        try:
+            yield
+        finally:
+            self._awake.clear()
+
+    def _listen(self) -> None:
+        bell = listen(self._topic)
+        while True:
+            bell.rest_until(self._awake)
+            if bell.wait(LISTEN_SECONDS) and self._awake.is_set():
+                self._on_ring()
+
+
+def listen(topic: Topic) -> Notifier:
+    """A doorbell that hears every ring from now on."""
+    if IS_SQLITE:
+        return SqliteNotifier(str(connection.settings_dict["NAME"]))
+    own = PostgresNotifier(connection.get_connection_params(), topic)
+    url = settings.APFLOW.redis.url
+    return own if url is None else _redis_notifier().listen(own, url, topic)
+
+
+def _redis_notifier() -> Any:
+    """Loaded where it is used: Redis's library takes a twelfth of every start, and most have no Redis."""
+    return import_module("tasks.queue.notify_redis")
+
+
+class SqliteNotifier(Notifier):
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._seen = self._commits()
+        self._hot_until = 0.0
+
+    def wait(self, timeout_seconds: float) -> bool:
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            commits = self._commits()
+            now = time.monotonic()
+            if commits != self._seen:
+                self._seen, self._hot_until = commits, now + HOT_SECONDS
+                return True
+            if now >= deadline:
+                return False
+            time.sleep(min(HOT_LOOK_SECONDS if now < self._hot_until else COLD_LOOK_SECONDS, deadline - now))
+
+    def rest_until(self, awake: threading.Event) -> None:
+        awake.wait()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _commits(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+class PostgresNotifier(Notifier):
+    def __init__(self, parameters: dict[str, object], topic: Topic) -> None:
+        self._parameters = {key: value for key, value in parameters.items() if key not in ("cursor_factory", "context")}
+        self._topic = topic
+        self._connection: psycopg.Connection | None = None
+        with suppress(psycopg.OperationalError):  # while the server is away; `wait` tries again
+            self._listen()
+
+    def wait(self, timeout_seconds: float) -> bool:
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            try:
+                if self._connection is None:
+                    self._listen()
+                    return True  # what was rung meanwhile is lost: look
+                return self._notified(max(0.0, deadline - time.monotonic()))
+            except psycopg.OperationalError:
+                self.close()
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
+
+    def rest_until(self, awake: threading.Event) -> None:
+        """Not at all: listening costs nothing, and once the pipe to a listener that does not read is full, its backend hangs,
+        PostgreSQL keeps every notification for it, and nobody can drop a database."""
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _listen(self) -> None:
+        self._connection = psycopg.connect(**self._parameters, autocommit=True)  # type: ignore[arg-type]
+        self._connection.execute(f"LISTEN {self._topic}")
+
+    def _notified(self, timeout_seconds: float) -> bool:
+        assert self._connection is not None  # noqa: S101
+        return any(True for _ in self._connection.notifies(timeout=timeout_seconds, stop_after=1))

@@ -1,0 +1,132 @@
+"""Redis or Valkey as a doorbell beside the database's own. It carries hints only: whatever happens to it, no event is lost."""
+
+import logging
+import threading
+import time
+from functools import cache
+from typing import Any, Final
+
+from django.conf import settings
+from redis import Redis, RedisError
+
+from tasks.queue.notify import Notifier
+
+TIMEOUT_SECONDS: Final = 0.5
+AGAIN_SECONDS: Final = 2.0
+"""A Redis that did not answer is left alone for so long."""
+SLICE_SECONDS = 1.0
+"""Who listens to Redis hears what only the database has told within so long."""
+
+log = logging.getLogger(__name__)
+
+
+class Patience:
+    """When a Redis that is away is worth another try."""
+
+    def __init__(self) -> None:
+        self._next_try_at = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._next_try_at
+
+    def begin(self, what: str) -> None:
+        self._next_try_at = time.monotonic() + AGAIN_SECONDS
+        log.warning("Redis is away: %s; the database rings alone", what, extra={"event": "redis.away"})
+
+
+class Publisher:
+    def __init__(self, url: str) -> None:
+        self._redis = Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS)
+        self._patience = Patience()
+
+    def publish(self, topic: str) -> None:
+        if not self._patience.is_over:
+            return
+        try:
+            self._redis.publish(topic, "")
+        except RedisError:
+            self._patience.begin("it could not be rung")
+
+
+@cache
+def _publisher(url: str) -> Publisher:
+    return Publisher(url)
+
+
+def publish(topic: str) -> None:
+    """Ring, if Redis is there."""
+    _publisher(settings.APFLOW.redis.url).publish(topic)
+
+
+def listen(own: Notifier, url: str, topic: str) -> Notifier:
+    """A doorbell that hears Redis and the database's own one."""
+    return RedisNotifier(own, Subscription(url, topic))
+
+
+class Subscription:
+    """One listener. Use it from one thread."""
+
+    def __init__(self, url: str, topic: str) -> None:
+        # Kept, since it closes its connections when it is collected. `Any`: its `pubsub` has no types.
+        self._redis: Any = Redis.from_url(url, socket_connect_timeout=TIMEOUT_SECONDS)
+        self._topic = topic
+        self._pubsub: Any = None
+        self._patience = Patience()
+        self._subscribe()
+
+    def wait(self, timeout_seconds: float) -> bool | None:
+        """Whether it rang in time. None, at once: Redis is away."""
+        if self._pubsub is None:
+            return self._subscribe() or None  # what was rung meanwhile is lost: look
+        try:
+            message = self._pubsub.get_message(ignore_subscribe_messages=True, timeout=timeout_seconds)
+        except RedisError:
+            self.close()
+            self._patience.begin("it does not answer")
+            return None
+        return message is not None
+
+    def close(self) -> None:
+        if self._pubsub is not None:
+            self._pubsub.close()
+            self._pubsub = None
+
+    def _subscribe(self) -> bool:
+        if not self._patience.is_over:
+            return False
+        pubsub = self._redis.pubsub()
+        try:
+            pubsub.subscribe(self._topic)
+            pubsub.get_message(timeout=TIMEOUT_SECONDS)  # that it is so: from here on no ring is missed
+        except RedisError:
+            pubsub.close()
+            self._patience.begin("it cannot be reached")
+            return False
+        self._pubsub = pubsub
+        return True
+
+
+class RedisNotifier(Notifier):
+    """Hears Redis at once and the database's own doorbell every second; while Redis is away, the latter alone and at once."""
+
+    def __init__(self, own: Notifier, redis: Subscription) -> None:
+        self._own = own
+        self._redis = redis
+
+    def wait(self, timeout_seconds: float) -> bool:
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            slice_seconds = min(SLICE_SECONDS, max(0.0, deadline - time.monotonic()))
+            has_rung = self._redis.wait(slice_seconds)
+            if self._own.wait(slice_seconds if has_rung is None else 0.0) or has_rung:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+
+    def rest_until(self, awake: threading.Event) -> None:
+        self._own.rest_until(awake)
+
+    def close(self) -> None:
+        self._redis.close()
+        self._own.close()

@@ -1,0 +1,59 @@
+"""Parked runs: nothing of them can go on until somebody answers, so no worker holds them.
+
+The lease of a parked run is nobody's and ends when the first of its questions expires. Then, or when there is an answer or a
+cancellation, the run waits for a worker as any other.
+"""
+
+from collections.abc import Collection
+
+from django.db import transaction
+from django.db.models import Exists, F, Min, OuterRef, Q
+from django.db.models.functions import Now
+
+from tasks.models import CancelRequest, Question, Run
+from tasks.queue import leases
+from tasks.queue.leases import NEVER, SUSPENDED, Claim
+from tasks.rules.exceptions import LeaseLost
+
+Heard = Collection[tuple[str, bool]]
+
+
+@transaction.atomic
+def suspend(claim: Claim, *, heard: Heard) -> bool:
+    """Let go of a run whose tasks all wait for answers. Raises LeaseLost.
+
+    False: there is an answer, or a cancellation other than those `heard`, (task id, force), which have been carried out.
+    """
+    held = Run.objects.unfinished().filter(id=claim.run_id, epoch=claim.epoch)
+    if held.select_for_update().first() is None:  # locked first: who answers meanwhile finds it parked
+        raise LeaseLost(claim.run_id)
+    questions = Question.objects.filter(run_id=claim.run_id, closed_at=None)
+    requests = CancelRequest.objects.filter(run_id=claim.run_id)
+    if questions.exclude(answered_at=None).exists() or set(requests.values_list("task_id", "force")) - set(heard):
+        return False
+    requests.delete()
+    until = questions.aggregate(first=Min("expires_at"))["first"] or NEVER
+    held.update(lease_owner=SUSPENDED, lease_expires_at=until, epoch=F("epoch") + 1)
+    return True
+
+
+@transaction.atomic
+def resume(run_ids: Collection[str]) -> None:
+    """Let a worker take those of the runs that are parked. Call it once the reason is committed."""
+    if not run_ids:
+        return
+    locked = Run.objects.unfinished().filter(id__in=run_ids).order_by("id").select_for_update()
+    parked = sorted(run.id for run in locked if run.lease_owner == SUSPENDED)
+    if parked:
+        Run.objects.filter(id__in=parked).update(lease_owner=None, lease_expires_at=None)
+        leases.wake(parked)
+
+
+def sweep() -> None:
+    """Let a worker take the parked runs whose time has come, or whose answer nobody was told of."""
+    of_run = {"run_id": OuterRef("id")}
+    is_due = Q(lease_expires_at__lt=Now())
+    is_answered = Exists(Question.objects.filter(**of_run, closed_at=None, answered_at__isnull=False))
+    is_cancelled = Exists(CancelRequest.objects.filter(**of_run))
+    parked = Run.objects.unfinished().filter(lease_owner=SUSPENDED)
+    resume(list(parked.filter(is_due | is_answered | is_cancelled).values_list("id", flat=True)[:1000]))

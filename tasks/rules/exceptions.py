@@ -1,0 +1,115 @@
+"""What can go wrong in the domain. The docstring is the default message; `a2a.core.errors` gives each its code on the wire."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+
+class TasksError(Exception):
+    """The request could not be carried out."""
+
+    def __init__(self, message: str = "", *, data: Any = None) -> None:
+        self.message = message or (self.__class__.__doc__ or "").strip()
+        self.data = data
+        super().__init__(self.message)
+
+
+class InvalidParams(TasksError):
+    """The parameters are not valid."""
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        """`problems` are (field, reason) pairs; the field is a path such as `tasks[2].priority`."""
+        self.problems = list(problems)
+        field, reason = self.problems[0]
+        super().__init__(
+            f"Invalid params: {field}: {reason}",
+            data=[{"field": field, "reason": reason} for field, reason in self.problems],
+        )
+
+
+class TaskNotFound(TasksError):
+    """Task not found."""
+
+    hint: ClassVar[str] = "Check the id, and that the task belongs to you."
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"Task '{task_id}' not found. {self.hint}", data={"task_id": task_id})
+
+
+class CircularDependency(TasksError):
+    """The dependencies form a circle."""
+
+    def __init__(self, cycle: Sequence[str], *, remedy: str = "Remove one of these dependencies.") -> None:
+        """`cycle` is the path, its first id repeated at the end."""
+        super().__init__(f"Circular dependency: {' -> '.join(cycle)}. {remedy}", data={"cycle": list(cycle)})
+
+
+class ExecutorNotFound(TasksError):
+    """The executor is not registered or not enabled."""
+
+    def __init__(
+        self,
+        executor_id: str,
+        *,
+        task: str | None = None,
+        close_matches: Sequence[str] = (),
+        enable_with: str | None = None,
+    ) -> None:
+        """`task` is what the request calls the task that names the executor."""
+        whose = f"Task '{task}': executor" if task else "Executor"
+        hint = f" Did you mean {' or '.join(map(repr, close_matches))}?" if close_matches else ""
+        hint += f" Enable it with: {enable_with}" if enable_with else ""
+        data: Mapping[str, Any] = {
+            "executor_id": executor_id,
+            "task": task,
+            "close_matches": list(close_matches),
+            "enable_with": enable_with,
+        }
+        super().__init__(f"{whose} '{executor_id}' is not registered or not enabled.{hint}", data=data)
+
+
+class RoleTooLow(TasksError):
+    """Your role does not allow this."""
+
+
+class SchemaMismatch(TasksError):
+    """The task does not fit its schema."""
+
+
+class StatusConflict(TasksError):
+    """The task's status does not allow this."""
+
+
+class AlreadyExecuting(TasksError):
+    """The tree is already executing."""
+
+
+class CannotDelete(TasksError):
+    """The task cannot be deleted."""
+
+
+class InvalidParent(TasksError):
+    """A task names a parent that is not in the request."""
+
+
+class InvalidDependency(TasksError):
+    """A task names a dependency that is not in the request."""
+
+
+class InvalidTree(TasksError):
+    """The tasks do not form one tree."""
+
+
+class GenerationFailed(TasksError):
+    """The model wrote no tree."""
+
+
+RETRY_SECONDS: Final = 5
+"""After so long a client that met a limit may come again."""
+
+
+class LimitReached(TasksError):
+    """A limit is reached."""
+
+
+class LeaseLost(Exception):
+    """Another worker holds the run now; what this one still had to write is void."""

@@ -1,0 +1,185 @@
+"""What each field of an incoming task may hold: tables of checks, one per field (contract, section 1)."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from tasks.rules.schema import fault
+
+Json = dict[str, Any]
+Problem = tuple[str, str]
+Check = Callable[[Any, str], Iterable[Problem]]
+"""(value, its path) → problems, as (path, reason) pairs; empty when all is well."""
+
+MONTH_SECONDS = 86_400 * 30
+MAX_SCHEMA_BYTES = 65_536
+NO_HINTS: Mapping[str, str] = MappingProxyType({})
+KINDS = MappingProxyType({type(None): "null", bool: "a boolean", str: "a string", list: "a list", dict: "an object"})
+
+
+def _kind(value: object) -> str:
+    return KINDS.get(type(value), "a number")
+
+
+def _one_of(types: tuple[type, ...], wanted: str) -> Check:
+    def check(value: object, path: str) -> Iterable[Problem]:
+        return () if isinstance(value, types) else [(path, f"must be {wanted}, not {_kind(value)}")]
+
+    return check
+
+
+def _short_string(value: object, path: str) -> Iterable[Problem]:
+    if not isinstance(value, str):
+        return [(path, f"must be a string of 1 to 255 characters, not {_kind(value)}")]
+    return () if 0 < len(value) <= 255 else [(path, f"must have 1 to 255 characters, not {len(value):,}")]
+
+
+def _number(low: int, high: int, *, types: tuple[type, ...] = (int, float), above: bool = False) -> Check:
+    """A number from `low` to `high`; `above` refuses `low` itself. A boolean is no number, and NaN is in no range.
+
+    Where only integers will do, 2.0 is one, as in JSON Schema.
+    """
+    kind = "an integer" if types == (int,) else "a number"
+    wanted = f"must be {kind} {'above' if above else 'from'} {low} {'and up ' if above else ''}to {high:,}"
+
+    def check(value: Any, path: str) -> Iterable[Problem]:
+        is_one = type(value) in types or (type(value) is float and value.is_integer())
+        if is_one and low <= value <= high and not (above and value == low):
+            return ()
+        return [(path, f"{wanted}, not {value if type(value) in {int, float} else _kind(value)}")]
+
+    return check
+
+
+def _fields(known: Mapping[str, Check], *, is_open: bool = False, hints: Mapping[str, str] = NO_HINTS) -> Check:
+    """An object with these fields, each optional; `is_open` lets others pass, else `hints` may say why not."""
+
+    def check(value: object, path: str) -> Iterator[Problem]:
+        if not isinstance(value, dict):
+            yield path, f"must be an object, not {_kind(value)}"
+            return
+        for field, item in value.items():
+            rule = known.get(field)
+            if rule is not None:
+                yield from rule(item, f"{path}.{field}")
+            elif not is_open:
+                yield f"{path}.{field[:255]}", hints.get(field) or _unknown(field[:255], known)
+
+    return check
+
+
+def _unknown(field: str, known: Iterable[str]) -> str:
+    close = get_close_matches(field, known, n=1)
+    return f"unknown field; did you mean '{close[0]}'?" if close else f"unknown field; known are {', '.join(known)}"
+
+
+def _or_null(rule: Check) -> Check:
+    def check(value: object, path: str) -> Iterable[Problem]:
+        return () if value is None else rule(value, path)
+
+    return check
+
+
+def _dependency(value: object, path: str) -> Iterator[Problem]:
+    if not isinstance(value, dict):
+        yield from _short_string(value, path)
+        return
+    yield from _dependency_object(value, path)
+    if ("id" in value) == ("name" in value):
+        yield path, "must hold either 'id' or 'name'"
+
+
+def _dependencies(value: object, path: str) -> Iterator[Problem]:
+    if not isinstance(value, list):
+        yield path, f"must be a list, not {_kind(value)}"
+        return
+    for index, item in enumerate(value):
+        yield from _dependency(item, f"{path}[{index}]")
+
+
+def _json_schema(value: object, path: str) -> Iterable[Problem]:
+    if not isinstance(value, dict):
+        return _any_object(value, path)
+    if len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
+        return [(path, f"must have at most {MAX_SCHEMA_BYTES:,} bytes")]
+    problem = fault(value)
+    return [(path, f"is no JSON Schema: {problem}")] if problem else ()
+
+
+_any_object = _one_of((dict,), "an object")
+
+_dependency_object = _fields(
+    {"id": _short_string, "name": _short_string, "required": _one_of((bool,), "true or false")}
+)
+
+_retry = _fields(
+    {
+        "max_attempts": _number(1, 100, types=(int,)),
+        "backoff_seconds": _number(0, MONTH_SECONDS),
+        "backoff_factor": _number(0, 100),
+        "max_backoff_seconds": _number(0, MONTH_SECONDS),
+    }
+)
+
+_params = _fields(
+    {"executor_id": _short_string, "timeout_seconds": _number(0, MONTH_SECONDS, above=True), "retry": _retry},
+    is_open=True,
+)
+
+_schemas = _fields({"method": _short_string, "input_schema": _json_schema}, is_open=True)
+
+SET_BY_SERVER = (
+    "status",
+    "result",
+    "error",
+    "progress",
+    "created_at",
+    "updated_at",
+    "started_at",
+    "completed_at",
+    "has_children",
+    "has_copy",
+    "original_task_id",
+    "origin_type",
+    "root_task_id",
+    "attempt",
+    "token_usage",
+)
+
+HINTS = MappingProxyType(
+    dict.fromkeys(SET_BY_SERVER, "read only: set by the server")
+    | {
+        "children": "unknown field; list every task flat and give the children a 'parent_id'",
+        "executor_id": "unknown field; write it as params.executor_id",
+        "method": "unknown field; write it as schemas.method",
+        "input_schema": "unknown field; write it as schemas.input_schema",
+        "timeout_seconds": "unknown field; write it as params.timeout_seconds",
+        "retry": "unknown field; write it as params.retry",
+    }
+)
+
+TASK_FIELDS: Mapping[str, Check] = MappingProxyType(
+    {
+        "id": _short_string,
+        "name": _short_string,
+        "parent_id": _or_null(_short_string),
+        "user_id": _short_string,
+        "priority": _number(0, 3, types=(int,)),
+        "dependencies": _dependencies,
+        "inputs": _any_object,
+        "schemas": _or_null(_schemas),
+        "params": _or_null(_params),
+    }
+)
+
+_task = _fields(TASK_FIELDS, hints=HINTS)
+
+
+def check_task(raw: object, path: str) -> Iterator[Problem]:
+    """Every fault in the shape of one task."""
+    yield from _task(raw, path)
+    if isinstance(raw, dict) and "name" not in raw:
+        yield f"{path}.name", "is required"

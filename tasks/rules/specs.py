@@ -1,0 +1,351 @@
+"""The incoming array of tasks, checked and frozen: what a valid request is (contract, section 1)."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice, pairwise
+from types import MappingProxyType
+from typing import NamedTuple
+
+from tasks import ids
+from tasks.rules.exceptions import (
+    CircularDependency,
+    ExecutorNotFound,
+    InvalidDependency,
+    InvalidParams,
+    InvalidParent,
+    InvalidTree,
+)
+from tasks.rules.field_rules import Json, check_task
+from tasks.rules.tree import find_cycle
+
+NORMAL_PRIORITY = 2
+NONE_DISABLED: Mapping[str, str] = MappingProxyType({})
+# A hostile request must not make us look for close matches, or list faults, without end.
+SUGGESTED = 20
+LISTED = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependency:
+    """A task that must complete first; when not `required`, it only has to be over."""
+
+    id: str
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """A valid task of a request. Every id in it is an id of the request; `executor_id` is None for a group."""
+
+    id: str
+    parent_id: str | None
+    position: int
+    user_id: str | None
+    name: str
+    priority: int
+    dependencies: tuple[Dependency, ...]
+    inputs: Json
+    schemas: Json | None
+    params: Json | None
+    executor_id: str | None
+    has_children: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeSpec:
+    """A valid tree, its tasks in the order of the request."""
+
+    tasks: tuple[TaskSpec, ...]
+    root_id: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeLimits:
+    """How many tasks a tree may have, and how many levels."""
+
+    tasks: int = 10_000
+    depth: int = 100
+
+
+DEFAULT_LIMITS = TreeLimits()
+
+
+class _Draft(NamedTuple):
+    """A task whose fields are valid, before its references are. `label` is what messages call it."""
+
+    id: str
+    label: str
+    raw: Json
+
+
+class _Drafts:
+    """The tasks of a request, to be found by id or by name."""
+
+    def __init__(self, raws: Sequence[Json], new_id: Callable[[], str]) -> None:
+        self.all = [_Draft(raw.get("id") or new_id(), raw.get("id") or raw["name"], raw) for raw in raws]
+        self.by_id: dict[str, _Draft] = {}
+        for index, draft in enumerate(self.all):
+            if self.by_id.setdefault(draft.id, draft) is not draft:
+                raise InvalidTree(f"Task id '{draft.id}' is used twice, the second time by tasks[{index}].")
+        self._by_name: defaultdict[str, list[_Draft]] = defaultdict(list)
+        for draft in self.all:
+            self._by_name[draft.raw["name"]].append(draft)
+
+    def named(self, name: str) -> list[_Draft]:
+        return self._by_name.get(name, [])
+
+    def labels(self, task_ids: Iterable[str]) -> list[str]:
+        return [self.by_id[task_id].label for task_id in task_ids]
+
+
+def parse_tree(
+    tasks: object,
+    *,
+    executors: Collection[str],
+    disabled: Mapping[str, str] = NONE_DISABLED,
+    limits: TreeLimits = DEFAULT_LIMITS,
+    new_id: Callable[[], str] = ids.new_id,
+) -> TreeSpec:
+    """Check a list of tasks, or a single task, as decoded from JSON.
+
+    `disabled` maps the id of an executor that is not enabled to the line that enables it.
+    Raises InvalidParams with every fault of shape, then InvalidTree, InvalidParent, InvalidDependency,
+    ExecutorNotFound or CircularDependency for the first fault between the tasks.
+    """
+    drafts = _Drafts(_read(tasks, limits), new_id)
+    parents = {draft.id: _parent(draft, drafts) for draft in drafts.all}
+    children = _children(parents)
+    root_id = _root(parents, children, drafts)
+    _check_depth(root_id, children, drafts, limits)
+    dependencies = {draft.id: _dependencies(draft, drafts) for draft in drafts.all}
+    executor_ids, warnings = _executors(drafts, children, executors, disabled)
+    _check_cycles(dependencies, children, executor_ids, drafts)
+    owner = _owner(drafts)
+    specs = tuple(
+        TaskSpec(
+            id=draft.id,
+            parent_id=parents[draft.id],
+            position=position,
+            user_id=owner,
+            name=draft.raw["name"],
+            priority=int(draft.raw.get("priority", NORMAL_PRIORITY)),
+            dependencies=dependencies[draft.id],
+            inputs=draft.raw.get("inputs", {}),
+            schemas=draft.raw.get("schemas"),
+            params=draft.raw.get("params"),
+            executor_id=executor_ids[draft.id],
+            has_children=draft.id in children,
+        )
+        for position, draft in enumerate(drafts.all)
+    )
+    return TreeSpec(tasks=specs, root_id=root_id, warnings=warnings)
+
+
+# --- the steps of parse_tree, in order ---
+
+
+def _read(tasks: object, limits: TreeLimits) -> list[Json]:
+    raws = [tasks] if isinstance(tasks, dict) else tasks
+    if not isinstance(raws, list):
+        raise InvalidParams([("tasks", "must be a list of tasks, or one task")])
+    if not raws:
+        raise InvalidTree("The list of tasks is empty: a tree has at least one task.")
+    if len(raws) > limits.tasks:
+        raise InvalidTree(f"{len(raws):,} tasks are too many: a tree has at most {limits.tasks:,}.")
+    faults = (fault for index, raw in enumerate(raws) for fault in check_task(raw, f"tasks[{index}]"))
+    problems = list(islice(faults, LISTED + 1))
+    if len(problems) > LISTED:
+        problems[LISTED:] = [("tasks", f"has more problems than these {LISTED}")]
+    if problems:
+        raise InvalidParams(problems)
+    return raws
+
+
+def _parent(draft: _Draft, drafts: _Drafts) -> str | None:
+    reference = draft.raw.get("parent_id")
+    if reference is None or reference in drafts.by_id:
+        return reference
+    found = drafts.named(reference)
+    if len(found) == 1:
+        return found[0].id
+    raise InvalidParent(f"Task '{draft.label}': parent '{reference}' {_missing(found, 'parent_id')}")
+
+
+def _missing(found: list[_Draft], place: str) -> str:
+    if found:
+        return f"is the name of {len(found)} tasks. Give them ids and name one of these as {place}."
+    return "is neither the id nor the name of a task in this request."
+
+
+def _children(parents: Mapping[str, str | None]) -> dict[str, list[str]]:
+    children: defaultdict[str, list[str]] = defaultdict(list)
+    for task_id, parent_id in parents.items():
+        if parent_id is not None:
+            children[parent_id].append(task_id)
+    return dict(children)
+
+
+def _root(parents: Mapping[str, str | None], children: Mapping[str, list[str]], drafts: _Drafts) -> str:
+    roots = [task_id for task_id, parent_id in parents.items() if parent_id is None]
+    if len(roots) > 1:
+        first, second = drafts.labels(roots[:2])
+        more = f", nor have {len(roots) - 2:,} more" if len(roots) > 2 else ""
+        raise InvalidTree(
+            f"A tree has exactly one root, but tasks '{first}' and '{second}' have no parent{more}. "
+            "Give all but one a parent_id."
+        )
+    # With every parent in the request and at most one root, only a circle of parents is out of the root's reach.
+    cycle = find_cycle({child: [parent] for child, parent in parents.items() if parent is not None})
+    if cycle:
+        raise CircularDependency(
+            drafts.labels(cycle), remedy="Each of these names the next as its parent. Correct one parent_id."
+        )
+    return roots[0]
+
+
+def _check_depth(root_id: str, children: Mapping[str, list[str]], drafts: _Drafts, limits: TreeLimits) -> None:
+    level, depth = [root_id], 1
+    while level:
+        if depth > limits.depth:
+            raise InvalidTree(
+                f"Task '{drafts.by_id[level[0]].label}' is on level {depth}: a tree has at most {limits.depth} levels."
+            )
+        level = [child for task_id in level for child in children.get(task_id, ())]
+        depth += 1
+
+
+def _dependencies(draft: _Draft, drafts: _Drafts) -> tuple[Dependency, ...]:
+    raws = draft.raw.get("dependencies")
+    if not raws:
+        return ()
+    found = tuple(_dependency(raw, draft, drafts) for raw in raws)
+    seen: set[str] = set()
+    for dependency in found:
+        if dependency.id in seen:
+            label = drafts.by_id[dependency.id].label
+            raise InvalidDependency(f"Task '{draft.label}' names its dependency '{label}' twice. Name it once.")
+        seen.add(dependency.id)
+    return found
+
+
+def _dependency(raw: str | Json, draft: _Draft, drafts: _Drafts) -> Dependency:
+    task_id = _referred(raw, draft, drafts)
+    if task_id == draft.id:
+        raise InvalidDependency(f"Task '{draft.label}' depends on itself. Remove that dependency.")
+    return Dependency(id=task_id, required=True if isinstance(raw, str) else raw.get("required", True))
+
+
+def _referred(raw: str | Json, draft: _Draft, drafts: _Drafts) -> str:
+    """The id that a dependency means: a string is an id or else a name, an object says which."""
+    task_id, name = (raw, raw) if isinstance(raw, str) else (raw.get("id"), raw.get("name"))
+    if task_id in drafts.by_id:
+        return str(task_id)
+    found = drafts.named(task_id or str(name))
+    if name is not None and len(found) == 1:
+        return found[0].id
+    if name is None and found:
+        problem = f'is a name, not an id. Write {{"name": "{task_id}"}}.'
+    else:
+        problem = _missing(found, "dependency")
+    raise InvalidDependency(f"Task '{draft.label}': dependency '{task_id or name}' {problem}")
+
+
+def _executors(
+    drafts: _Drafts, children: Mapping[str, list[str]], executors: Collection[str], disabled: Mapping[str, str]
+) -> tuple[dict[str, str | None], tuple[str, ...]]:
+    executor_ids: dict[str, str | None] = {}
+    groups: list[_Draft] = []
+    for draft in drafts.all:
+        executor_id = _named_executor(draft, executors, disabled)
+        executor_ids[draft.id] = executor_id
+        if executor_id is None:
+            groups.append(draft)
+    return executor_ids, _warnings(groups, children, executors, disabled) if groups else ()
+
+
+def _warnings(
+    groups: list[_Draft], children: Mapping[str, list[str]], executors: Collection[str], disabled: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Warn of groups that have no children, and of names that look like a misspelt executor."""
+    warnings: dict[str, None] = {}  # in order, and a name that many tasks share only once
+    for draft in groups[:SUGGESTED]:
+        name = draft.raw["name"]
+        close = _close(name, executors, disabled)
+        if close or draft.id not in children:
+            warnings[_group_warning(name, close, disabled)] = None
+    more = sum(draft.id not in children for draft in groups[SUGGESTED:])
+    if more:
+        warnings[f"{more:,} more tasks name no executor, so they run no code and complete with their inputs."] = None
+    return tuple(warnings)
+
+
+def _group_warning(name: str, close: str | None, disabled: Mapping[str, str]) -> str:
+    warning = f"Task '{name}' names no executor, so it runs no code and completes with its inputs."
+    if close is not None and close in disabled:
+        return f"{warning} Executor '{close}' is not enabled. Enable it with: {disabled[close]}"
+    return f"{warning} Did you mean '{close}'?" if close else warning
+
+
+def _named_executor(draft: _Draft, executors: Collection[str], disabled: Mapping[str, str]) -> str | None:
+    """The id of the executor; None for a group. Raises ExecutorNotFound, also for a name that is the id of one that is not enabled."""
+    raw = draft.raw
+    explicit = (raw.get("params") or {}).get("executor_id") or (raw.get("schemas") or {}).get("method")
+    named = explicit or raw["name"]
+    if named in executors:
+        return str(named)
+    if named in disabled:
+        raise ExecutorNotFound(named, task=draft.label, enable_with=disabled[named])
+    if not explicit:
+        return None
+    close = get_close_matches(named, [*executors, *disabled], n=3)
+    raise ExecutorNotFound(named, task=draft.label, close_matches=close)
+
+
+def _close(name: str, executors: Collection[str], disabled: Mapping[str, str]) -> str | None:
+    """The executor that a task's name probably means: `rest`, `Rest Executor`, `rest_exectuor`."""
+    plain = "_".join(name.casefold().split())
+    known = [*executors, *disabled]
+    for candidate in (plain, f"{plain}_executor"):
+        if candidate in known:
+            return candidate
+    return next(iter(get_close_matches(plain, known, n=1, cutoff=0.8)), None)
+
+
+def _check_cycles(
+    dependencies: Mapping[str, tuple[Dependency, ...]],
+    children: Mapping[str, list[str]],
+    executor_ids: Mapping[str, str | None],
+    drafts: _Drafts,
+) -> None:
+    """Refuse circles, also through a group, which waits for its children. Raises CircularDependency with the path."""
+    edges = {task_id: [need.id for need in needs] for task_id, needs in dependencies.items() if needs}
+    if not edges:
+        return
+    for parent_id, below in children.items():
+        if executor_ids[parent_id] is None:
+            edges[parent_id] = edges.get(parent_id, []) + below
+    cycle = find_cycle(edges)
+    if cycle:
+        raise CircularDependency(drafts.labels(cycle), remedy=_remedy(cycle, dependencies, drafts))
+
+
+def _remedy(cycle: list[str], dependencies: Mapping[str, tuple[Dependency, ...]], drafts: _Drafts) -> str:
+    """Where a group waits for its child, there is no dependency to remove."""
+    for waiting, awaited in pairwise(cycle):
+        if all(need.id != awaited for need in dependencies[waiting]):
+            group, child = drafts.labels([waiting, awaited])
+            return f"'{group}' is a group, which waits for its child '{child}'. Remove a dependency, or move the child."
+    return "Remove one of these dependencies."
+
+
+def _owner(drafts: _Drafts) -> str | None:
+    owners = {draft.raw["user_id"]: draft for draft in drafts.all if "user_id" in draft.raw}
+    if len(owners) > 1:
+        (first, one), (second, other) = list(owners.items())[:2]
+        raise InvalidTree(
+            f"A tree has one owner, but task '{one.label}' belongs to '{first}' and task '{other.label}' to '{second}'."
+        )
+    return next(iter(owners), None)

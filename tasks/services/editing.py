@@ -1,0 +1,152 @@
+"""The verbs that change what is stored: only where nothing runs, and only so that the tree stays valid."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from django.db import transaction
+
+from accounts.callers import Caller
+from llmkeys import run_secrets
+from tasks.executors.admission import checked
+from tasks.models import CancelRequest, Run, Task, TaskEvent
+from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
+from tasks.rules.field_rules import TASK_FIELDS
+from tasks.rules.specs import TreeLimits
+from tasks.rules.tree import children_of, descendants, node_of
+from tasks.services.trees import LOOKUP_CHUNK, held_task
+from tasks.status import Status
+from tasks.storage.bulk import batched
+
+Json = dict[str, Any]
+EDITABLE: Final = ("name", "priority", "inputs", "params", "schemas", "dependencies")
+NAMED: Final = 3
+"""So many of the tasks that are in the way are named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """How many tasks were deleted, the named one among them."""
+
+    task_id: str
+    deleted_count: int
+
+
+@transaction.atomic
+def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
+    """Change fields of `EDITABLE` of a pending task whose tree does not run. The whole tree is checked again.
+
+    Raises TaskNotFound, StatusConflict, InvalidParams, InvalidDependency, CircularDependency or ExecutorNotFound; then nothing changes.
+    """
+    _check_fields(changes)
+    task = held_task(caller=caller, task_id=task_id)
+    _check_pending(task)
+    tree = list(Task.objects.tree(task.root_id))
+    requests = [_request(each) | (changes if each.id == task_id else {}) for each in tree]
+    spec = checked(requests, limits=TreeLimits(tasks=len(tree), depth=len(tree)))
+    valid = next(each for each in spec.tasks if each.id == task_id)
+    for name in EDITABLE:
+        setattr(task, name, getattr(valid, name))
+    task.dependencies = [{"id": item.id, "required": item.required} for item in valid.dependencies]
+    task.executor_id = valid.executor_id
+    task.updated_at = datetime.now(UTC)
+    task.save(update_fields=[*EDITABLE, "executor_id", "updated_at"])
+    return task
+
+
+@transaction.atomic
+def delete_task(*, caller: Caller, task_id: str, force: bool = False) -> Deletion:
+    """Delete a task and all below it; of a root also its runs and their events. `force` takes finished tasks too.
+
+    Never while the tree runs, and never what a task that stays depends on. Raises TaskNotFound or CannotDelete.
+    """
+    task = held_task(caller=caller, task_id=task_id)
+    tree = list(Task.objects.tree(task.root_id))
+    doomed = {task_id, *descendants(task_id, children_of(map(node_of, tree)))}
+    _check_deletable(task, tree, doomed, force=force)
+    if task.is_root:
+        _delete_runs(task.root_id)
+    for chunk in batched(sorted(doomed), LOOKUP_CHUNK):
+        Task.objects.filter(id__in=chunk).delete()
+    if task.parent_id is not None and not Task.objects.tree(task.root_id).filter(parent_id=task.parent_id).exists():
+        Task.objects.filter(id=task.parent_id).update(has_children=False)
+    return Deletion(task_id=task_id, deleted_count=len(doomed))
+
+
+# --- the steps of the verbs ---
+
+
+def _check_fields(changes: Json) -> None:
+    if not changes:
+        raise InvalidParams([("params", f"nothing to change: give at least one of {', '.join(EDITABLE)}")])
+    problems = [problem for name, value in changes.items() for problem in TASK_FIELDS[name](value, name)]
+    if problems:
+        raise InvalidParams(problems)
+
+
+def _check_pending(task: Task) -> None:
+    data = {"task_id": task.id, "status": task.status}
+    if task.status != Status.PENDING:
+        why = f"Task '{task.id}' is {task.status}: only a pending task can be changed. Copy it with tasks.copy instead."
+        raise StatusConflict(why, data=data)
+    if _runs(task):
+        why = (
+            f"Task '{task.id}' cannot be changed while its tree runs. Wait for the end, or cancel it with tasks.cancel."
+        )
+        raise StatusConflict(why, data=data)
+
+
+def _runs(task: Task) -> bool:
+    return Run.objects.unfinished().filter(root_id=task.root_id).exists()
+
+
+def _request(task: Task) -> Json:
+    """The stored task as a request would have it."""
+    return {
+        "id": task.id,
+        "parent_id": task.parent_id,
+        "name": task.name,
+        "priority": task.priority,
+        "dependencies": task.dependencies,
+        "inputs": task.inputs,
+        "schemas": task.schemas,
+        "params": task.params,
+    }
+
+
+def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str], *, force: bool) -> None:
+    if _runs(task):
+        raise _refusal(task, [], "its tree runs. Wait for the end, or cancel it with tasks.cancel")
+    begun = [each.id for each in tree if each.id in doomed and each.status != Status.PENDING]
+    if begun and not force:
+        raise _refusal(
+            task,
+            begun,
+            f"not all of it is pending ({_named(begun)}). Give force: true (--force on the command line) to delete it all the same",
+        )
+    dependants = [
+        each.id for each in tree if each.id not in doomed and any(item["id"] in doomed for item in each.dependencies)
+    ]
+    if dependants:
+        raise _refusal(
+            task, dependants, f"{_named(dependants)} would depend on nothing. Delete that first, or the whole tree"
+        )
+
+
+def _refusal(task: Task, in_the_way: list[str], why: str) -> CannotDelete:
+    data = {"task_id": task.id, "in_the_way": in_the_way}
+    return CannotDelete(f"Task '{task.id}' cannot be deleted: {why}.", data=data)
+
+
+def _named(task_ids: list[str]) -> str:
+    more = len(task_ids) - NAMED
+    return ", ".join(map(repr, task_ids[:NAMED])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _delete_runs(root_id: str) -> None:
+    run_secrets.erase_of_tree(root_id)
+    runs = Run.objects.filter(root_id=root_id)
+    for model in (TaskEvent, CancelRequest):
+        model.objects.filter(run_id__in=runs.values("id")).delete()
+    runs.delete()

@@ -1,0 +1,241 @@
+"""The example trees that fill an empty database, so that there is something to see, and to run, in the first minute."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import transaction
+
+from accounts.callers import LOCAL
+from tasks.executors import executor_ids
+from tasks.models import Run, Task, TaskEvent
+from tasks.services.trees import create_tree
+
+Json = dict[str, Any]
+
+
+def _step(task_id: str, name: str, seconds: float, *, after: tuple[str, ...] = (), steps: int = 4) -> Json:
+    return {
+        "id": task_id,
+        "name": name,
+        "parent_id": "example-diamond",
+        "schemas": {"method": "sleep_executor"},
+        "inputs": {"seconds": seconds, "steps": steps},
+        "dependencies": list(after),
+    }
+
+
+DIAMOND: Final[list[Json]] = [
+    {
+        "id": "example-diamond",
+        "name": "Diamond: one step, two branches, one report",
+        "schemas": {"method": "aggregate_results_executor"},
+        "dependencies": ["example-diamond-left", "example-diamond-right"],
+    },
+    _step("example-diamond-start", "Prepare", 1),
+    _step("example-diamond-left", "Left branch", 2, after=("example-diamond-start",)),
+    _step("example-diamond-right", "Right branch", 3, after=("example-diamond-start",), steps=6),
+]
+
+MACHINE: Final[list[Json]] = [
+    {
+        "id": "example-machine",
+        "name": "What this machine is made of",
+        "schemas": {"method": "aggregate_results_executor"},
+        "dependencies": ["example-machine-cpu", "example-machine-memory", "example-machine-disk"],
+    },
+    *[
+        {
+            "id": f"example-machine-{resource}",
+            "name": f"Look at the {resource}",
+            "parent_id": "example-machine",
+            "schemas": {"method": "system_info_executor"},
+            "inputs": {"resource": resource},
+        }
+        for resource in ("cpu", "memory", "disk")
+    ],
+]
+
+FAN_OUT: Final[list[Json]] = [
+    {
+        "id": "example-fan-out",
+        "name": "Fan-out: 200 steps and a join",
+        "schemas": {"method": "aggregate_results_executor"},
+        "dependencies": [f"example-fan-out-{number}" for number in range(200)],
+    },
+    *[
+        {
+            "id": f"example-fan-out-{number}",
+            "name": f"Step {number}",
+            "parent_id": "example-fan-out",
+            "schemas": {"method": "echo_executor"},
+            "inputs": {"number": number},
+        }
+        for number in range(200)
+    ],
+]
+
+FAILURE: Final[list[Json]] = [
+    {"id": "example-failure", "name": "A step that fails, and what becomes of the others"},
+    {
+        "id": "example-failure-call",
+        "name": "Call a service that does not exist",
+        "parent_id": "example-failure",
+        "schemas": {"method": "rest_executor"},
+        "inputs": {"url": "https://service.invalid/"},
+        "params": {"retry": {"max_attempts": 3, "backoff_seconds": 1}},
+    },
+    {
+        "id": "example-failure-report",
+        "name": "Needs the answer, so it never starts",
+        "parent_id": "example-failure",
+        "schemas": {"method": "echo_executor"},
+        "dependencies": ["example-failure-call"],
+    },
+    {
+        "id": "example-failure-other",
+        "name": "Needs nothing, so it goes on",
+        "parent_id": "example-failure",
+        "schemas": {"method": "sleep_executor"},
+        "inputs": {"seconds": 2, "steps": 4},
+    },
+]
+
+PROGRESS: Final[list[Json]] = [
+    {
+        "id": "example-progress",
+        "name": "One minute in sixty steps, to watch or to cancel",
+        "schemas": {"method": "sleep_executor"},
+        "inputs": {"seconds": 60, "steps": 60},
+    }
+]
+
+CREW: Final[list[Json]] = [
+    {
+        "id": "example-crew",
+        "name": "A crew of two on the built-in demo model: it needs no key",
+        "schemas": {"method": "crewai_executor"},
+        "inputs": {"topic": "why work gets lost between services"},
+        "params": {
+            "works": {
+                "agents": {
+                    "researcher": {
+                        "role": "Researcher",
+                        "goal": "Find what matters about {topic}",
+                        "backstory": "You read a lot and believe little.",
+                        "llm": "demo/crew",
+                    },
+                    "writer": {
+                        "role": "Writer",
+                        "goal": "Say it in three sentences",
+                        "backstory": "You leave out what nobody misses.",
+                        "llm": "demo/crew",
+                    },
+                },
+                "tasks": {
+                    "research": {
+                        "description": "Collect the five most important facts about {topic}.",
+                        "expected_output": "A list of five facts",
+                        "agent": "researcher",
+                    },
+                    "report": {
+                        "description": "Write a short report on {topic} from these facts.",
+                        "expected_output": "Three sentences",
+                        "agent": "writer",
+                    },
+                },
+            }
+        },
+    }
+]
+
+APPROVAL: Final[list[Json]] = [
+    {
+        "id": "example-approval",
+        "name": "A report that somebody has to approve",
+        "schemas": {"method": "aggregate_results_executor"},
+        "dependencies": ["example-approval-publish"],
+    },
+    {
+        "id": "example-approval-draft",
+        "name": "Write a draft",
+        "parent_id": "example-approval",
+        "schemas": {"method": "echo_executor"},
+        "inputs": {"draft": "All systems are well."},
+    },
+    {
+        "id": "example-approval-question",
+        "name": "May it be published?",
+        "parent_id": "example-approval",
+        "schemas": {"method": "approval_executor"},
+        "inputs": {"question": "Publish the draft?", "options": ["yes", "no"]},
+        "dependencies": ["example-approval-draft"],
+    },
+    {
+        "id": "example-approval-publish",
+        "name": "Publish it",
+        "parent_id": "example-approval",
+        "schemas": {"method": "echo_executor"},
+        "dependencies": ["example-approval-draft", "example-approval-question"],
+    },
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A tree, and whether the first start runs it. One whose executor is not installed is left out."""
+
+    tasks: list[Json]
+    is_run_at_once: bool = True
+
+    @property
+    def root_id(self) -> str:
+        return str(self.tasks[0]["id"])
+
+    @property
+    def is_possible(self) -> bool:
+        return executor_ids().issuperset(task["schemas"]["method"] for task in self.tasks if "schemas" in task)
+
+
+EXAMPLES: Final = (
+    Example(tasks=MACHINE, is_run_at_once=False),  # something to run by oneself
+    Example(tasks=CREW, is_run_at_once=False),  # it takes seconds of a worker, once, to load what crews need
+    Example(tasks=FAN_OUT),
+    Example(tasks=FAILURE),
+    Example(tasks=APPROVAL),
+    Example(tasks=DIAMOND),
+    Example(tasks=PROGRESS),
+)
+"""In the order in which they are stored: the newest stands first in every list."""
+
+
+@transaction.atomic
+def init_examples(*, force: bool = False, run: bool = False) -> list[str]:
+    """Store the examples that are missing; with `force` also those that are there, anew. Returns the ids of the roots stored.
+
+    With `run` those that are meant for it are queued. An example that is running is left alone.
+    """
+    if force:
+        _delete_idle()
+    present = set(Task.objects.filter(id__in=_root_ids()).values_list("id", flat=True))
+    missing = [example for example in EXAMPLES if example.root_id not in present and example.is_possible]
+    for example in missing:
+        create_tree(caller=LOCAL, tasks=example.tasks, execute=run and example.is_run_at_once)
+    return [example.root_id for example in missing]
+
+
+def fill_empty_database(*, run: bool) -> list[str]:
+    """Store the examples where no task has ever been stored (the guide's first start)."""
+    return [] if Task.objects.exists() else init_examples(run=run)
+
+
+def _root_ids() -> list[str]:
+    return [example.root_id for example in EXAMPLES]
+
+
+def _delete_idle() -> None:
+    running = Run.objects.unfinished().filter(root_id__in=_root_ids()).values_list("root_id", flat=True)
+    idle = set(_root_ids()) - set(running)
+    runs = Run.objects.filter(root_id__in=idle)
+    TaskEvent.objects.filter(run_id__in=runs.values("id")).delete()
+    runs.delete()
+    Task.objects.filter(root_id__in=idle).delete()

@@ -1,0 +1,47 @@
+"""From a checked request to rows, and into the table."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from django.db import transaction
+
+from tasks.models import Task
+from tasks.rules.specs import TaskSpec, TreeSpec
+from tasks.rules.templates import ANY, followed
+from tasks.storage.bulk import insert_many
+from tasks.telemetry import metrics
+
+
+def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:
+    """The tasks as they are to be stored, under these ids."""
+    now = datetime.now(UTC)
+    root_id = ids[spec.root_id]
+    return [_row(task, ids=ids, root_id=root_id, user_id=user_id, now=now) for task in spec.tasks]
+
+
+def _row(task: TaskSpec, *, ids: dict[str, str], root_id: str, user_id: str, now: datetime) -> Task:
+    renamed = {item.id: ids[item.id] for item in task.dependencies if ids[item.id] != item.id}
+    return Task(
+        id=ids[task.id],
+        root_id=root_id,
+        parent_id=ids[task.parent_id] if task.parent_id else None,
+        position=task.position,
+        user_id=user_id,
+        name=task.name,
+        priority=task.priority,
+        executor_id=task.executor_id,
+        dependencies=[{"id": ids[item.id], "required": item.required} for item in task.dependencies],
+        inputs=followed(task.inputs, renamed),
+        schemas=task.schemas,
+        params=followed(task.params, renamed, places=ANY),
+        has_children=task.has_children,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def store(rows: Sequence[Task]) -> None:
+    """Insert a tree, in the caller's transaction; its tasks count as created once that is committed. Raises IntegrityError."""
+    insert_many(rows, Task)
+    executor_ids = [row.executor_id for row in rows]
+    transaction.on_commit(lambda: metrics.created(executor_ids))

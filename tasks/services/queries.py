@@ -1,0 +1,193 @@
+"""The verbs that read. Each sees what its caller may see, and nothing else."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db.models import Avg, Count, F, Q
+
+from accounts.callers import Caller
+from tasks.models import Run, RunQuerySet, Task
+from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.status import Status
+
+NOT_A_CURSOR: Final = ("cursor", "is not a cursor of this server: start again without one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a task stands. `task` is None where the caller has none of that id; `run` is the newest of its tree.
+
+    A root stands for its tree: then `status` is the newest run's and `progress` the mean over the tasks.
+    """
+
+    task_id: str
+    task: Task | None = None
+    run: Run | None = None
+    status: str | None = None
+    progress: float = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """Of a root: whether a run of its tree is unfinished."""
+        if self.task is None or self.run is None or self.run.finished_at is not None:
+            return False
+        return self.task.is_root or self.task.status == Status.IN_PROGRESS
+
+
+def get_task(*, caller: Caller, task_id: str) -> Task:
+    """One task. Raises TaskNotFound, for another's task as for a missing one."""
+    task = Task.objects.for_caller(caller).filter(id=task_id).first()
+    if task is None:
+        raise TaskNotFound(task_id)
+    return task
+
+
+def get_tree(*, caller: Caller, task_id: str) -> list[Task]:
+    """The whole tree that the task belongs to, in the order of its request. Raises TaskNotFound."""
+    return list(Task.objects.tree(get_task(caller=caller, task_id=task_id).root_id))
+
+
+def list_tasks(
+    *,
+    caller: Caller,
+    user_id: str | None = None,
+    statuses: Collection[str] = (),
+    name: str | None = None,
+    root_only: bool = True,
+    limit: int = 100,
+    offset: int = 0,
+    cursor: str | None = None,
+    order: str = "-created_at",
+) -> tuple[list[Task], str | None]:
+    """A page of the caller's tasks and the cursor of the next one (None at the end).
+
+    `order` is `created_at` or `-created_at`. Raises InvalidParams for a cursor that is not one of ours.
+    """
+    found = Task.objects.for_caller(caller)
+    if user_id is not None:
+        found = found.filter(user_id=user_id)
+    if statuses:
+        found = found.filter(status__in=statuses)
+    if name is not None:
+        found = found.filter(name=name)
+    if root_only:
+        found = found.filter(parent_id=None)
+    descending = order.startswith("-")
+    if cursor:
+        found = found.filter(after_cursor(cursor, descending=descending))
+    sign = "-" if descending else ""
+    page = list(found.order_by(f"{sign}created_at", f"{sign}id")[offset : offset + limit + 1])
+    more = len(page) > limit
+    return page[:limit], cursor_of(page[limit - 1]) if more else None
+
+
+def latest_run(*, caller: Caller, task_id: str) -> Run | None:
+    """The newest run of the task's tree; None while it never ran. Raises TaskNotFound."""
+    task = get_task(caller=caller, task_id=task_id)
+    return Run.objects.filter(root_id=task.root_id).order_by("-number").first()
+
+
+def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
+    """Root id → its newest run, of those that ever ran."""
+    runs_of_trees = Run.objects.for_caller(caller).filter(root_id__in=root_ids).order_by("root_id", "number")
+    return {run.root_id: run for run in runs_of_trees}
+
+
+def children(*, caller: Caller, task_id: str) -> list[Task]:
+    """The tasks right below a task, in the order of their request. Raises TaskNotFound."""
+    task = get_task(caller=caller, task_id=task_id)
+    return list(Task.objects.tree(task.root_id).filter(parent_id=task.id))
+
+
+def count(*, caller: Caller, user_id: str | None = None, root_only: bool = False) -> dict[str, int]:
+    """How many of the caller's tasks have each status, and the `total`."""
+    found = Task.objects.for_caller(caller)
+    if user_id is not None:
+        found = found.filter(user_id=user_id)
+    if root_only:
+        found = found.filter(parent_id=None)
+    numbers = dict(found.order_by().values_list("status").annotate(Count("id")))
+    return {status.value: numbers.get(status, 0) for status in Status} | {"total": sum(numbers.values())}
+
+
+def running_list(*, caller: Caller, user_id: str | None = None, limit: int = 100) -> list[Task]:
+    """The roots whose trees run now, or wait for a worker, on any machine; the newest run first."""
+    root_ids = list(
+        _unfinished(caller, user_id).order_by("-created_at", "-id").values_list("root_id", flat=True)[:limit]
+    )
+    roots = Task.objects.for_caller(caller).in_bulk(root_ids)
+    return [roots[root_id] for root_id in root_ids if root_id in roots]
+
+
+def running_count(*, caller: Caller, user_id: str | None = None) -> int:
+    """How many trees run now, or wait for a worker."""
+    return _unfinished(caller, user_id).count()
+
+
+def running_status(*, caller: Caller, task_ids: Sequence[str]) -> list[Standing]:
+    """Where each of these tasks stands, in their order."""
+    found = Task.objects.for_caller(caller).in_bulk(list(task_ids))
+    runs = latest_runs(caller=caller, root_ids={task.root_id for task in found.values()})
+    progress = _progress_of_trees([task.root_id for task in found.values() if task.is_root])
+    return [_standing(task_id, found.get(task_id), runs, progress) for task_id in task_ids]
+
+
+def roots_of_contexts(*, caller: Caller, context_ids: Sequence[str]) -> list[str]:
+    """The roots that ran in each of these contexts, in their order. An id without a run stays: it may be a root's own."""
+    found = Run.objects.for_caller(caller).filter(context_id__in=context_ids).order_by("created_at")
+    roots: defaultdict[str, list[str]] = defaultdict(list)
+    for context_id, root_id in found.values_list("context_id", "root_id"):
+        roots[context_id].append(root_id)
+    return list(dict.fromkeys(root_id for each in context_ids for root_id in roots.get(each, [each])))
+
+
+def _unfinished(caller: Caller, user_id: str | None) -> RunQuerySet:
+    found = Run.objects.for_caller(caller).unfinished().exclude(root_id=F("id"))  # those have no tree yet
+    return found if user_id is None else found.filter(user_id=user_id)
+
+
+def _progress_of_trees(root_ids: Collection[str]) -> dict[str, float]:
+    rows = Task.objects.filter(root_id__in=root_ids).order_by().values_list("root_id")
+    return dict(rows.annotate(Avg("progress")))
+
+
+def _standing(task_id: str, task: Task | None, runs: dict[str, Run], progress: dict[str, float]) -> Standing:
+    if task is None:
+        return Standing(task_id=task_id)
+    run = runs.get(task.root_id)
+    return Standing(
+        task_id=task_id,
+        task=task,
+        run=run,
+        status=run.status if run and task.is_root else task.status,
+        progress=progress.get(task.id, task.progress),
+    )
+
+
+def after_cursor(cursor: str, *, descending: bool) -> Q:
+    """Beyond the row of the cursor, in a form that lets both databases use the index. Raises InvalidParams."""
+    created_at, task_id = _read_cursor(cursor)
+    if descending:
+        return Q(created_at__lte=created_at) & (Q(created_at__lt=created_at) | Q(id__lt=task_id))
+    return Q(created_at__gte=created_at) & (Q(created_at__gt=created_at) | Q(id__gt=task_id))
+
+
+def cursor_of(task: Task) -> str:
+    """Where the page after this row begins."""
+    return urlsafe_b64encode(f"{task.created_at.isoformat()} {task.id}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str]:
+    try:
+        moment, task_id = urlsafe_b64decode(cursor.encode()).decode().split(" ", 1)
+        created_at = datetime.fromisoformat(moment)
+    except ValueError:
+        raise InvalidParams([NOT_A_CURSOR]) from None
+    # Ours are in UTC: near the year 1, another zone's time is no time there. And PostgreSQL takes no NUL.
+    if created_at.utcoffset() != timedelta(0) or "\0" in task_id:
+        raise InvalidParams([NOT_A_CURSOR])
+    return created_at, task_id

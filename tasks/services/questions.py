@@ -1,0 +1,133 @@
+"""Questions of tasks: who may answer them, and how an answer gets to the task that waits.
+
+The worker that asked does not wait: it parks the run as soon as nothing else of it can go on (`tasks.queue.suspension`). An answer is a row, as a
+cancellation is; whoever works on the run finds it there, and a parked run is woken for it.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+import orjson
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from accounts.callers import Caller
+from tasks.executors.base import Reply
+from tasks.models import Question
+from tasks.queue import notify, suspension
+from tasks.rules.exceptions import InvalidParams, StatusConflict
+from tasks.services.queries import get_task
+from tasks.storage.bulk import marks
+
+MOST_SHOWN: Final = 1_000
+OPEN: Final = (
+    "SELECT id, run_id, task_id, text, options, expires_at, answered_at, answer, answered_by, comment, memo "
+    "FROM tasks_question WHERE closed_at IS NULL AND run_id IN ({marks})"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenQuestion:
+    """A question as the engine knows it. `reply` is None until somebody has answered."""
+
+    id: str
+    task_id: str
+    text: str
+    options: Sequence[str] | None
+    expires_at: datetime | None
+    memo: str = "null"
+    """What the executor wants back with the answer, as JSON text."""
+    reply: Reply | None = None
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether it is too late to wait any longer. An answer in time counts, however late it is read."""
+        return self.reply is None and self.expires_at is not None and self.expires_at <= datetime.now(UTC)
+
+
+def open_questions(
+    caller: Caller, *, run_ids: Collection[str] | None = None, task_id: str | None = None
+) -> list[Question]:
+    """What waits for an answer in the caller's trees, the oldest question first; of all runs, or of these, or of one task."""
+    found = Question.objects.for_caller(caller).waiting().select_related("run")
+    if run_ids is not None:
+        found = found.filter(run_id__in=run_ids)
+    if task_id is not None:
+        found = found.filter(task_id=task_id)
+    return list(found.order_by("asked_at", "id")[:MOST_SHOWN])
+
+
+@transaction.atomic
+def answer(*, caller: Caller, task_id: str, answer: Any, comment: str | None = None) -> Question:
+    """Answer what the task asks. The first answer counts.
+
+    Raises TaskNotFound, StatusConflict when it does not wait for an answer, or InvalidParams for one that was not offered.
+    """
+    task = get_task(caller=caller, task_id=task_id)
+    question = Question.objects.waiting().filter(task_id=task.id, run__root_id=task.root_id).first()
+    if question is None:
+        raise StatusConflict(
+            f"Task '{task.id}' does not wait for an answer: it is {task.status}, and nothing it asked is open.",
+            data={"task_id": task.id, "status": task.status},
+        )
+    return record_answer(question, answer=answer, by=caller.user_id, comment=comment)
+
+
+@transaction.atomic
+def record_answer(question: Question, *, answer: Any, by: str, comment: str | None = None) -> Question:
+    """Answer this very question. Raises as `answer` does."""
+    if answer is None:
+        raise InvalidParams([("answer", "is null: that is no answer")])
+    if question.options and answer not in question.options:
+        offered = ", ".join(map(repr, question.options))
+        raise InvalidParams([("answer", f"was not offered: expected one of {offered}")])
+    first = Question.objects.unanswered().filter(id=question.id)
+    if not first.update(answer=answer, answered_by=by, comment=comment, answered_at=Now()):
+        raise StatusConflict(
+            f"What task '{question.task_id}' asked is answered already, or was not answered in time.",
+            data={"task_id": question.task_id},
+        )
+    notify.send(notify.RUNS)
+    transaction.on_commit(partial(suspension.resume, [question.run_id]), robust=True)
+    question.refresh_from_db()
+    return question
+
+
+# --- for the engine ---
+
+
+def open_of(run_ids: Collection[str]) -> defaultdict[str, list[OpenQuestion]]:
+    """Run id → what its tasks asked and what became of it, as long as they need it."""
+    found: defaultdict[str, list[OpenQuestion]] = defaultdict(list)
+    if not run_ids:
+        return found
+    with connection.cursor() as cursor:
+        cursor.execute(OPEN.format(marks=marks(list(run_ids))), list(run_ids))
+        for row in cursor.fetchall():
+            found[row[1]].append(_asked(row))
+    return found
+
+
+def _asked(row: tuple[Any, ...]) -> OpenQuestion:
+    question_id, _, task_id, text, options, expires_at, answered_at, answer, by, comment, memo = row
+    if expires_at is not None and expires_at.tzinfo is None:  # SQLite has no zones
+        expires_at = expires_at.replace(tzinfo=UTC)
+    reply = None
+    if answered_at is not None:
+        # Null in the database can only be somebody else's doing; one such row must not keep a worker from all others.
+        reply = Reply(
+            answer=None if answer is None else orjson.loads(answer), by=by, comment=comment, memo=orjson.loads(memo)
+        )
+    return OpenQuestion(
+        id=question_id,
+        task_id=task_id,
+        text=text,
+        options=orjson.loads(options) if options else None,
+        expires_at=expires_at,
+        memo=memo,
+        reply=reply,
+    )

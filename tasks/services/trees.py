@@ -1,0 +1,266 @@
+"""Storing and executing trees. Verbs here, in `tasks.services.queries`, `tasks.services.editing` and `tasks.services.copies` are what every door calls: sync,
+keyword-only, one transaction each."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Max
+
+from accounts.callers import Caller
+from llmkeys import run_secrets
+from llmkeys.header import SentKey
+from tasks.executors.admission import checked
+from tasks.ids import new_id
+from tasks.models import Run, Task, Webhook
+from tasks.queue import fairness, leases
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.specs import TreeSpec
+from tasks.rules.tree import node_of, scope_of
+from tasks.services import copies, pending_runs
+from tasks.services.copies import store_copy
+from tasks.services.model_names import model_names
+from tasks.services.persist import rows_of, store
+from tasks.services.queries import get_task
+from tasks.status import Status
+from tasks.storage.bulk import batched, insert_many, marks
+from tasks.telemetry import tracing
+
+RENAME: Final = "rename"
+REFUSE: Final = "error"
+LOOKUP_CHUNK: Final = 5_000
+"""How many ids one query may name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """A stored tree. `ids` maps each id of the request to the stored one."""
+
+    tasks: list[Task]
+    root: Task
+    ids: dict[str, str]
+    warnings: list[str]
+    run: Run | None
+    webhook: Webhook | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """A run that was asked for. Not `started`: the tree was already running."""
+
+    task: Task
+    run: Run
+    started: bool
+    original_task_id: str | None
+    ids: dict[str, str]
+    warnings: list[str]
+    webhook: Webhook | None = None
+
+
+def create_tree(
+    *,
+    caller: Caller,
+    tasks: object,
+    id_conflict: str = RENAME,
+    execute: bool = False,
+    context_id: str | None = None,
+    reserved_id: str | None = None,
+    llm_key: SentKey | None = None,
+) -> Created:
+    """Store a tree, and with `execute` also queue its first run, which is the reserved one if there is one.
+
+    An LLM key is kept for that run; without one, for the next.
+
+    Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency, CircularDependency or ExecutorNotFound; then nothing is stored.
+    """
+    spec = checked(tasks)
+    owner = _owner(caller, spec)
+    while True:
+        ids = _stored_ids(spec, refuse=id_conflict == REFUSE)
+        rows = rows_of(spec, ids=ids, user_id=owner)
+        root = next(row for row in rows if row.id == row.root_id)
+        try:
+            with transaction.atomic():
+                store(rows)
+                run = _start_run(root, context_id=context_id, reserved_id=reserved_id) if execute else None
+                if llm_key is not None:
+                    _keep_key(llm_key, caller=caller, tree=rows, run=run)
+        except IntegrityError:  # another request took one of the ids since we looked: look again
+            continue
+        return Created(tasks=rows, root=root, ids=ids, warnings=list(spec.warnings), run=run)
+
+
+def execute_tree(
+    *,
+    caller: Caller,
+    tasks: object,
+    id_conflict: str = RENAME,
+    context_id: str | None = None,
+    reserved_id: str | None = None,
+    llm_key: SentKey | None = None,
+) -> Execution:
+    """Store a tree and queue its run: a new one, or the one that was reserved for it. Raises what `create_tree` raises."""
+    created = create_tree(
+        caller=caller,
+        tasks=tasks,
+        id_conflict=id_conflict,
+        execute=True,
+        context_id=context_id,
+        reserved_id=reserved_id,
+        llm_key=llm_key,
+    )
+    assert created.run is not None  # noqa: S101  (it was asked for)
+    return Execution(
+        task=created.root,
+        run=created.run,
+        started=True,
+        original_task_id=None,
+        ids=created.ids,
+        warnings=created.warnings,
+    )
+
+
+@transaction.atomic
+def execute_task(
+    *,
+    caller: Caller,
+    task_id: str,
+    copy_execution: bool = False,
+    copy_children: bool = False,
+    context_id: str | None = None,
+    reserved_id: str | None = None,
+    llm_key: SentKey | None = None,
+) -> Execution:
+    """Queue a run of a stored task: a root runs its whole tree, another one itself, its descendants and what they need.
+
+    With `copy_execution` a copy is made first and run instead. Without an LLM key the run gets the one that the caller has sent for it
+    before. Raises TaskNotFound.
+    """
+    if copy_execution:
+        task = get_task(caller=caller, task_id=task_id)
+        execution = _execute_copy(task, with_children=copy_children, context_id=context_id, reserved_id=reserved_id)
+        if llm_key is not None:
+            copied = Task.objects.tree(execution.run.root_id)
+            _keep_key(llm_key, caller=caller, tree=copied, run=execution.run)
+        return execution
+    task = held_task(caller=caller, task_id=task_id)
+    running = Run.objects.unfinished().filter(root_id=task.root_id).first()
+    if running:
+        return _execution(task, running, started=False)
+    tree = list(Task.objects.tree(task.root_id))
+    _reset(tree, scope_of(task.id, map(node_of, tree)))
+    number = _next_number(task.root_id)
+    run = _start_run(task, context_id=context_id, reserved_id=reserved_id, number=number)
+    if llm_key is not None:
+        _keep_key(llm_key, caller=caller, tree=tree, run=run)
+    elif run_secrets.is_any_waiting(tree_id=task.root_id, user_id=caller.user_id):
+        names = model_names(tree)
+        run_secrets.hand_over(tree_id=task.root_id, run_id=run.id, user_id=caller.user_id, model_names=names)
+    return _execution(task, run, started=True)
+
+
+# --- the steps of the verbs ---
+
+
+def held_task(*, caller: Caller, task_id: str) -> Task:
+    """A task whose tree nobody else changes or starts before the transaction ends. Raises TaskNotFound."""
+    task = get_task(caller=caller, task_id=task_id)
+    Task.objects.hold_tree(task.root_id)
+    return get_task(caller=caller, task_id=task_id)  # as it is now that we hold it
+
+
+def _owner(caller: Caller, spec: TreeSpec) -> str:
+    """Only who sees everything may name another owner (contract, section 1)."""
+    named = spec.tasks[0].user_id
+    return named if caller.sees_all and named else caller.user_id
+
+
+def _stored_ids(spec: TreeSpec, *, refuse: bool) -> dict[str, str]:
+    """Id of the request → id to store: the same, or a fresh one where it is taken."""
+    sent = [task.id for task in spec.tasks]
+    taken: set[str] = set()
+    with connection.cursor() as cursor:
+        for chunk in batched(sent, LOOKUP_CHUNK):
+            cursor.execute(f"SELECT id FROM tasks_task WHERE id IN ({marks(chunk)})", chunk)  # noqa: S608
+            taken.update(task_id for (task_id,) in cursor.fetchall())
+    if taken and refuse:
+        problems = [
+            (f"tasks[{position}].id", f"'{task_id}' is in use: choose another one")
+            for position, task_id in enumerate(sent)
+            if task_id in taken
+        ]
+        raise InvalidParams(problems)
+    return {task_id: new_id() if task_id in taken else task_id for task_id in sent}
+
+
+def _start_run(task: Task, *, context_id: str | None = None, reserved_id: str | None = None, number: int = 1) -> Run:
+    """Queue a run of the task, in the caller's transaction. Raises IntegrityError while another one of its tree is unfinished."""
+    if reserved_id is not None:
+        return pending_runs.take(reserved_id, task=task, number=number)
+    fairness.refuse_if_full(task.user_id)
+    run = Run(
+        root_id=task.root_id,
+        target_id=task.id,
+        user_id=task.user_id,
+        context_id=context_id or task.root_id,
+        number=number,
+        turn=fairness.next_turn(task.user_id),
+        trace=tracing.current(),
+        created_at=datetime.now(UTC),
+    )
+    insert_many([run], Run)
+    leases.enqueue(run.id)
+    return run
+
+
+def _keep_key(llm_key: SentKey, *, caller: Caller, tree: Iterable[Task], run: Run | None) -> None:
+    tasks = list(tree)
+    run_secrets.keep(
+        llm_key,
+        tree_id=tasks[0].root_id,
+        run_id=run.id if run else None,
+        user_id=caller.user_id,
+        model_names=model_names(tasks),
+    )
+
+
+def _next_number(root_id: str) -> int:
+    newest = Run.objects.filter(root_id=root_id).aggregate(newest=Max("number"))["newest"]
+    return (newest or 0) + 1
+
+
+def _reset(tree: list[Task], scope: set[str]) -> None:
+    """What failed or was cancelled is to run again."""
+    again = [task.id for task in tree if task.id in scope and task.status in (Status.FAILED, Status.CANCELLED)]
+    Task.objects.filter(id__in=again).update(
+        status=Status.PENDING,
+        error=None,
+        result=None,
+        token_usage=None,
+        progress=0.0,
+        attempt=0,
+        started_at=None,
+        completed_at=None,
+        updated_at=datetime.now(UTC),
+    )
+
+
+def _execute_copy(
+    task: Task, *, with_children: bool, context_id: str | None = None, reserved_id: str | None = None
+) -> Execution:
+    tree = list(Task.objects.tree(task.root_id))
+    copy = store_copy(task, tree, copies.for_execution(task.id, tree, with_children=with_children))
+    return Execution(
+        task=next(row for row in copy.tasks if row.original_task_id == task.id),
+        run=_start_run(copy.root, context_id=context_id, reserved_id=reserved_id),
+        started=True,
+        original_task_id=task.id,
+        ids=copy.ids,
+        warnings=copy.warnings,
+    )
+
+
+def _execution(task: Task, run: Run, *, started: bool) -> Execution:
+    return Execution(task=task, run=run, started=started, original_task_id=None, ids={task.id: task.id}, warnings=[])

@@ -1,0 +1,125 @@
+"""What a process counts, for `GET /metrics`. The counts lie in files that all processes of the machine share, so that whichever is asked
+answers for all of them, the dead ones too (`tasks.telemetry.metrics_files`).
+
+Counting is cheap, about 2 µs, and never asks the database. What is counted is counted after its commit.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from tasks.telemetry.metrics_files import own_registry
+
+GROUP: Final = "group"
+"""The executor of a task that has none."""
+DURATIONS: Final = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, float("inf"))
+WAITS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, float("inf"))
+MAX_MODELS: Final = 200
+"""Clients name models as they like; beyond so many names in one process the rest count together."""
+OTHERS: Final = "others"
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Made when something is first counted: each is a place in a file of this process."""
+
+    created: Counter
+    finished: Counter
+    duration: Histogram
+    queue_wait: Histogram
+    in_progress: Gauge
+    events: Counter
+    llm_tokens: Counter
+    llm_cost: Counter
+    deliveries: Counter
+
+
+@cache
+def _metrics() -> Metrics:
+    own = own_registry()
+    return Metrics(
+        created=Counter("apflow_tasks_created", "Tasks stored", ["executor"], registry=own),
+        finished=Counter("apflow_tasks_finished", "Tasks that ended", ["executor", "status"], registry=own),
+        duration=Histogram(
+            "apflow_task_duration_seconds", "From a task's start to its end", buckets=DURATIONS, registry=own
+        ),
+        queue_wait=Histogram(
+            "apflow_task_queue_wait_seconds",
+            "From when a task could start to its start: the wait for a worker, and for a place in it",
+            buckets=WAITS,
+            registry=own,
+        ),
+        in_progress=Gauge(
+            "apflow_tasks_in_progress",
+            "Tasks whose executors work now",
+            registry=own,
+            multiprocess_mode="livesum",
+        ),
+        events=Counter("apflow_events_published", "Events written to the logs of runs", registry=own),
+        llm_tokens=Counter("apflow_llm_tokens", "Tokens that models used", ["provider", "model", "type"], registry=own),
+        llm_cost=Counter("apflow_llm_cost_usd", "What models cost, in US dollars", ["provider", "model"], registry=own),
+        deliveries=Counter("apflow_webhook_deliveries", "Tries to deliver to webhooks", ["result"], registry=own),
+    )
+
+
+def created(executor_ids: Iterable[str | None]) -> None:
+    """Tasks have been stored, with these executors."""
+    for executor_id in executor_ids:
+        _metrics().created.labels(executor_id or GROUP).inc()
+
+
+def finished(executor_id: str | None, status: str, *, seconds: float | None = None) -> None:
+    """A task has ended. `seconds` since its start; None: it never started."""
+    _metrics().finished.labels(executor_id or GROUP, status).inc()
+    if seconds is not None:
+        _metrics().duration.observe(seconds)
+
+
+def waited(seconds: float) -> None:
+    """A task has started, so long after it could."""
+    _metrics().queue_wait.observe(max(0.0, seconds))
+
+
+@contextmanager
+def one_in_progress() -> Iterator[None]:
+    """An executor works on a task."""
+    gauge = _metrics().in_progress
+    gauge.inc()
+    try:
+        yield
+    finally:
+        gauge.dec()
+
+
+def published(events: int) -> None:
+    _metrics().events.inc(events)
+
+
+def llm_used(provider: str, model: str, usage: Mapping[str, Any]) -> None:
+    """A model was asked. `usage` as in a task's `token_usage`."""
+    model = _bounded(model)
+    for kind in ("prompt", "completion"):
+        _metrics().llm_tokens.labels(provider, model, kind).inc(usage.get(f"{kind}_tokens") or 0)
+    _metrics().llm_cost.labels(provider, model).inc(usage.get("cost_usd") or 0.0)
+
+
+def delivered(result: str) -> None:
+    """A webhook was tried: `delivered`, `retrying` or `failed`."""
+    _metrics().deliveries.labels(result).inc()
+
+
+@cache
+def _known_models() -> set[str]:
+    return set()
+
+
+def _bounded(model: str) -> str:
+    known = _known_models()
+    if model not in known and len(known) >= MAX_MODELS:
+        return OTHERS
+    known.add(model)
+    return model

@@ -1,0 +1,70 @@
+"""Spans of requests, runs, tasks and calls of models: where OpenTelemetry is installed (the extra `otel`) and told where to send them, by its own
+variable OTEL_EXPORTER_OTLP_ENDPOINT. Otherwise nothing is loaded, and a span costs next to nothing.
+
+What goes into a span is names, ids and numbers: never inputs, results, prompts or answers.
+"""
+
+import contextvars
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, partial
+from importlib.util import find_spec
+from typing import Any, Final, Protocol, TypeVar
+
+from django.utils.module_loading import import_string
+
+T = TypeVar("T")
+Attributes = Mapping[str, Any]
+Note = Callable[[Attributes], None]
+logger = logging.getLogger(__name__)
+
+ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+class Spans(Protocol):
+    """What `tasks.telemetry.otel` does."""
+
+    def span(self, name: str, *, kind: str, parent: str | None, attributes: Attributes) -> Any: ...
+    def current(self) -> str | None: ...
+
+
+@cache
+def _spans() -> Spans | None:
+    if not any(os.environ.get(name) for name in ENDPOINTS):
+        return None
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter") is None:
+        logger.warning("Nothing is traced: pip install 'aipartnerupflow[otel]'", extra={"event": "tracing.missing"})
+        return None
+    spans: Spans = import_string("tasks.telemetry.otel.OtelSpans")()
+    return spans
+
+
+@contextmanager
+def span(name: str, attributes: Attributes, *, kind: str = "internal", parent: str | None = None) -> Iterator[Note]:
+    """Time what happens inside. The function that it gives adds what is known later.
+
+    `kind` is `internal`, `server`, `client` or `consumer`; `parent` a W3C traceparent, else the span around this one.
+    """
+    spans = _spans()
+    if spans is None:
+        yield _nowhere
+        return
+    with spans.span(name, kind=kind, parent=parent, attributes=attributes) as note:
+        yield note
+
+
+def current() -> str | None:
+    """The span around this, as a W3C traceparent: what another process goes on from."""
+    spans = _spans()
+    return spans.current() if spans else None
+
+
+def carried(call: Callable[[], T]) -> Callable[[], T]:
+    """The call, to be made on another thread, within the span around this."""
+    return partial(contextvars.copy_context().run, call) if _spans() else call
+
+
+def _nowhere(attributes: Attributes) -> None:
+    """Nobody traces."""

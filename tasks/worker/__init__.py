@@ -1,0 +1,1 @@
+"""The worker process: it claims runs, executes their trees, records every step, and delivers webhooks."""

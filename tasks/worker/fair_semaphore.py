@@ -1,0 +1,59 @@
+"""Slots: how many tasks run at once in one worker process, and who goes first when there are too few."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from heapq import heappop, heappush
+from itertools import count
+
+from tasks.telemetry import metrics
+
+
+class FairSemaphore:
+    """A semaphore for which users take turns. Of one user's tasks the most urgent goes first (0), then the one that came first."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._waiting: OrderedDict[str, list[tuple[int, int, asyncio.Future[None]]]] = OrderedDict()
+        self._arrival = count()
+
+    @asynccontextmanager
+    async def take(self, user_id: str, priority: int) -> AsyncIterator[None]:
+        await self._acquire(user_id, priority)
+        try:
+            with metrics.one_in_progress():
+                yield
+        finally:
+            self._release()
+
+    async def _acquire(self, user_id: str, priority: int) -> None:
+        if self._free and not self._waiting:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heappush(self._waiting.setdefault(user_id, []), (priority, next(self._arrival), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._release()
+            raise
+
+    def _release(self) -> None:
+        while self._waiting:
+            if turn := self._next_turn():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def _next_turn(self) -> asyncio.Future[None] | None:
+        """The best of the first user in the row, who then goes to its end. None: nobody waits there any more."""
+        user_id, theirs = self._waiting.popitem(last=False)
+        while theirs:
+            turn = heappop(theirs)[2]
+            if not turn.done():
+                if theirs:
+                    self._waiting[user_id] = theirs
+                return turn
+        return None

@@ -1,0 +1,70 @@
+"""Trees as the engine needs them: read in one query for many trees, without the ORM's cost for each row."""
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from django.db import connection
+
+from tasks.storage.bulk import marks
+
+Json = dict[str, Any]
+
+COLUMNS: Final = (
+    "id, root_id, parent_id, position, user_id, name, status, priority, executor_id, "
+    "dependencies, inputs, schemas, params, result, error, progress, attempt"
+)
+
+
+@dataclass(slots=True)
+class LoadedTask:
+    """A task in the hands of the engine."""
+
+    id: str
+    root_id: str
+    parent_id: str | None
+    position: int
+    user_id: str
+    name: str
+    status: str
+    priority: int
+    executor_id: str | None
+    dependencies: list[Json]
+    inputs: Json
+    schemas: Json
+    params: Json
+    result: Any
+    error: str | None
+    progress: float
+    attempt: int
+    token_usage: Json | None = None
+    """Of this run: what its executor has said so far."""
+
+
+def load_trees(root_ids: Collection[str]) -> dict[str, list[LoadedTask]]:
+    """Root id → the tasks of its tree, in the order of the request."""
+    trees: defaultdict[str, list[LoadedTask]] = defaultdict(list)
+    roots = list(root_ids)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {COLUMNS} FROM tasks_task WHERE root_id IN ({marks(roots)}) ORDER BY root_id, position",  # noqa: S608
+            roots,
+        )
+        for row in cursor.fetchall():
+            task = _task(row)
+            trees[task.root_id].append(task)
+    return trees
+
+
+def _task(row: tuple[Any, ...]) -> LoadedTask:
+    dependencies, inputs, schemas, params, result = row[9:14]
+    decoded = (
+        orjson.loads(dependencies),
+        orjson.loads(inputs),
+        orjson.loads(schemas) if schemas else {},
+        orjson.loads(params) if params else {},
+        orjson.loads(result) if result else None,
+    )
+    return LoadedTask(*(row[:9] + decoded + row[14:]))

@@ -1,0 +1,151 @@
+"""The supervisor: keeps one cluster of workers alive beside the process that it runs in, and sweeps for forgotten runs."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+
+from llmkeys import run_secrets
+from tasks.events import pruning
+from tasks.ids import new_id
+from tasks.queue import leases, suspension
+from tasks.services import cancels, idempotency
+from tasks.storage.connections import refresh
+from tasks.worker import webhook_deliveries
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 1.0
+SWEEP_SECONDS: Final = 5.0
+END_LOOK_SECONDS: Final = 0.05
+HUNG_SECONDS: Final = 12.0
+"""A cluster none of whose workers gave a sign for so long is replaced; they give one every 3 to 5 seconds."""
+
+
+class Stop:
+    """The wish that a supervisor ends. Asked, it lets the workers finish; with insistence, it ends them at once."""
+
+    def __init__(self) -> None:
+        self.is_asked = threading.Event()
+        self.is_insisted = threading.Event()
+
+    def ask(self) -> None:
+        self.is_asked.set()
+
+    def interrupt(self) -> None:
+        """Ctrl+C: whoever presses it again does not want to wait."""
+        (self.is_insisted if self.is_asked.is_set() else self.is_asked).set()
+
+
+def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
+    """Until `stop`: sweep, and, when `may_start` allows it, keep a cluster running. At the end drain it."""
+    cluster: Cluster | None = None
+    last_sweep = 0.0
+    while not stop.is_asked.wait(TICK_SECONDS if cluster or last_sweep else 0):
+        cluster = _kept_alive(cluster) if cluster or may_start() else None
+        if time.monotonic() - last_sweep > SWEEP_SECONDS:
+            last_sweep = time.monotonic()
+            _sweep()
+    if cluster:
+        _say_what_it_waits_for(cluster)
+        cluster.stop(stop.is_insisted)
+
+
+def _say_what_it_waits_for(cluster: "Cluster") -> None:
+    try:
+        count = leases.held_by(cluster_id=cluster.id)
+    except DatabaseError:
+        connection.close()
+        return
+    if count:
+        logger.warning(
+            "Stopping. What runs (%d tree%s) has %d s to end; what is left goes on after the next start. Ctrl+C again stops at once",
+            count,
+            "" if count == 1 else "s",
+            settings.APFLOW.worker.drain_seconds,
+            extra={"event": "cluster.draining", "runs": count},
+        )
+
+
+def _kept_alive(cluster: "Cluster | None") -> "Cluster":
+    if cluster and not cluster.has_ended and not cluster.is_hung():
+        return cluster
+    if cluster:
+        logger.error("The worker cluster %s; starting another", cluster.trouble, extra={"event": "cluster.replaced"})
+        cluster.kill()
+    return Cluster()
+
+
+def _sweep() -> None:
+    try:
+        refresh()
+        leases.sweep()
+        cancels.forget_finished()
+        idempotency.forget_old()
+        pruning.prune_events()
+        webhook_deliveries.sweep()
+        suspension.sweep()
+        run_secrets.erase_expired()
+    except DatabaseError:
+        logger.warning("Could not sweep: the database is away", extra={"event": "sweep.failed"})
+        connection.close()
+
+
+class Cluster:
+    """A cluster process and all that it forked: one process group."""
+
+    def __init__(self) -> None:
+        self.id = new_id()
+        self._started_at = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tasks.worker.cluster", self.id],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": _python_path()},
+        )
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
+    def trouble(self) -> str:
+        return f"ended with code {self._process.returncode}" if self.has_ended else "hangs"
+
+    def is_hung(self) -> bool:
+        """Whether no worker of the cluster has given a sign for too long. A database that is away proves nothing."""
+        if time.monotonic() - self._started_at < HUNG_SECONDS:
+            return False
+        try:
+            refresh()
+            return not leases.is_beating(within_seconds=HUNG_SECONDS, cluster_id=self.id)
+        except DatabaseError:
+            connection.close()
+            self._started_at = time.monotonic()
+            return False
+
+    def stop(self, at_once: threading.Event) -> None:
+        """Let the workers finish what they hold, unless somebody will not wait for that; then make sure."""
+        self._process.terminate()
+        deadline = time.monotonic() + settings.APFLOW.worker.drain_seconds + 5
+        while not (self.has_ended or time.monotonic() > deadline or at_once.wait(END_LOOK_SECONDS)):
+            pass
+        self.kill()
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _python_path() -> str:
+    return os.pathsep.join([str(settings.BASE_DIR), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,0 +1,132 @@
+"""The courier: what delivers webhooks in a worker process, beside the engine, on a thread and a loop of its own.
+
+It sleeps while no webhook is open anywhere. The worker wakes it whenever it looks for work; from then on the doorbell does, until all
+webhooks are done with.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+from django.db import DatabaseError
+
+from llmkeys.cipher import CannotUnseal
+from tasks import events
+from tasks.models import Webhook
+from tasks.queue import leases, notify
+from tasks.queue.notify import Listener
+from tasks.services.webhook_requests import WebhookResponse, request_of, send, unreadable
+from tasks.storage import pools
+from tasks.worker import webhook_deliveries
+
+Json = dict[str, Any]
+logger = logging.getLogger(__name__)
+
+PAGE: Final = 100
+"""So many events of one webhook are delivered before another one has its turn."""
+LOOK_SECONDS: Final = 5.0
+"""It looks at the rows this often without being told, in case a ring was lost."""
+REST_SECONDS: Final = 0.01
+"""After each look: what rings meanwhile needs one more look in all."""
+
+
+class Courier:
+    """The webhooks that one process serves."""
+
+    def __init__(self) -> None:
+        self._owner = leases.process_name()
+        self._loop = asyncio.new_event_loop()
+        self._news = asyncio.Event()
+        self._served: dict[Webhook, asyncio.Task[None]] = {}
+        self._is_draining = False
+        self._listener = Listener(notify.EVENTS, self.wake)
+        threading.Thread(target=self._run, name="courier", daemon=True).start()
+
+    def wake(self) -> None:
+        """Look whether there is something to deliver. From any thread; returns at once."""
+        self._loop.call_soon_threadsafe(self._news.set)
+
+    def drain(self) -> None:
+        """Begin nothing more, and give back what has been claimed once its current try is over. From any thread."""
+        self._is_draining = True
+        self.wake()
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._work())
+
+    async def _work(self) -> None:
+        while not self._is_draining:
+            await self._news.wait()
+            with (
+                suppress(DatabaseError),
+                self._listener.attentive(),
+            ):  # it is away: the next to wake us may have better luck
+                await self._work_until_idle()
+            await asyncio.sleep(REST_SECONDS)
+        if self._served:
+            await asyncio.wait(self._served.values())
+
+    async def _work_until_idle(self) -> None:
+        while not self._is_draining:
+            self._news.clear()  # before the look: whoever rings during it is heard
+            seconds = await pools.read(webhook_deliveries.seconds_until_due, busy=self._busy())
+            if seconds is None and not self._served:
+                return
+            room = webhook_deliveries.MAX_AT_ONCE - len(self._served)
+            if seconds == 0 and room:
+                await self._claim(room)
+            else:
+                await self._news_within(min(seconds or LOOK_SECONDS, LOOK_SECONDS))
+            await asyncio.sleep(REST_SECONDS)
+
+    async def _claim(self, room: int) -> None:
+        claim = pools.write(webhook_deliveries.claim, owner=self._owner, limit=room, busy=self._busy())
+        for webhook in await claim:
+            self._start(webhook)
+
+    def _busy(self) -> Mapping[str, int]:
+        return Counter(webhook.host for webhook in self._served)
+
+    async def _news_within(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+
+    def _start(self, webhook: Webhook) -> None:
+        if webhook in self._served:
+            return  # its claim ran out while it was at work, and now it holds it again
+        serving = self._served[webhook] = asyncio.create_task(self._serve(webhook))
+        serving.add_done_callback(partial(self._ended, webhook))
+
+    def _ended(self, webhook: Webhook, serving: asyncio.Task[None]) -> None:
+        del self._served[webhook]
+        self._news.set()
+        if not serving.cancelled() and (error := serving.exception()):
+            # The database is away, or a fault of ours: the claim runs out, and the event is tried again.
+            logger.error("Webhook %s broke off", webhook.id, exc_info=error, extra={"event": "webhook.broken"})
+
+    async def _serve(self, webhook: Webhook) -> None:
+        """Deliver what is there, one event after the other."""
+        log = await pools.read(events.read, run_id=webhook.run_id, after=webhook.next_seq - 1, limit=PAGE)
+        if not log:  # its events have been deleted
+            await pools.write(webhook_deliveries.close, webhook, owner=self._owner)
+        for event in log:
+            if self._is_draining:
+                break
+            answer = await self._deliver(webhook, event)
+            if not await pools.write(webhook_deliveries.record, webhook, event, answer, owner=self._owner):
+                return
+        await pools.write(webhook_deliveries.release, webhook, owner=self._owner)
+
+    async def _deliver(self, webhook: Webhook, event: Json) -> WebhookResponse | None:
+        """None: the event is not for this webhook."""
+        try:
+            request = await pools.read(request_of, webhook, event)
+        except CannotUnseal as error:
+            return unreadable(error)
+        return None if request is None else await send(webhook, request)

@@ -1,0 +1,191 @@
+"""Which worker process delivers for which webhook, and how far that has come. All times are the database's.
+
+Whoever claims a webhook holds it for one try at a time. What it writes counts only while it still does, and while the webhook is where
+it was claimed: so two workers may send an event twice, but never move the place twice.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from tasks.models import Webhook, WebhookDelivery
+from tasks.queue import leases, notify
+from tasks.rules.retry import Retry
+from tasks.services.webhook_requests import WebhookResponse
+from tasks.telemetry import metrics
+
+Json = dict[str, Any]
+logger = logging.getLogger(__name__)
+
+MAX_AT_ONCE: Final = 50
+"""So many webhooks are served side by side in one process."""
+MAX_PER_HOST: Final = MAX_AT_ONCE // 4
+"""So many of them at most lead to one host: one that hangs leaves places to others."""
+MAX_FAILURES: Final = 10
+"""So many events in a row that could not be delivered disable a webhook."""
+MOST_REQUESTS: Final = 2
+"""So many make one try of an event at most (`Request.then`)."""
+SPARE_SECONDS: Final = 20
+"""A claim outlives its try by so much: for the database, and a machine that is busy."""
+BACKOFF: Final = Retry(backoff_seconds=1.0, backoff_factor=2.0, max_backoff_seconds=900.0)
+MOST_DOUBLINGS: Final = 20
+MAX_ERROR_CHARACTERS: Final = 255
+FREE: Final[Json] = {"lease_owner": None, "lease_expires_at": None}
+Busy = Mapping[str, int]
+"""How many webhooks of each host a process serves."""
+NONE_BUSY: Final[Busy] = MappingProxyType({})
+
+
+def seconds_until_due(*, busy: Busy = NONE_BUSY) -> float | None:
+    """How long until a webhook of a host with a place left has something to send, as far as is known: 0 for now.
+
+    None: no webhook is open.
+    """
+    waiting = Webhook.objects.exclude(host__in=_full(busy))
+    if waiting.due().exists():
+        return 0.0
+    later = waiting.open().filter(next_at__gt=Now()).order_by("next_at").values_list("next_at", Now()).first()
+    if later is not None:
+        next_at, now = later
+        seconds: float = (next_at - now).total_seconds()
+        return max(0.001, seconds)
+    return float("inf") if Webhook.objects.open().exists() else None
+
+
+@transaction.atomic
+def claim(*, owner: str, limit: int, busy: Busy = NONE_BUSY) -> Sequence[Webhook]:
+    """Take up to `limit` webhooks that have something to send, those that wait longest first.
+
+    No host gets more than its places, of which it has those in `busy` already.
+    """
+    ids, places = list[str](), Counter(busy)
+    while wanted := limit - len(ids):
+        due = Webhook.objects.due().exclude(id__in=ids).exclude(host__in=_full(places))
+        due = due.select_for_update(skip_locked=True, of=("self",)).order_by("next_at")
+        found = list(due.values_list("id", "host")[:wanted])
+        for webhook_id, host in found:
+            if places[host] < MAX_PER_HOST:
+                ids.append(webhook_id)
+                places[host] += 1
+        if len(found) < wanted:
+            break
+    Webhook.objects.filter(id__in=ids).update(lease_owner=owner, lease_expires_at=_lease_end())
+    return list(Webhook.objects.filter(id__in=ids).select_related("run").order_by("next_at"))
+
+
+def release(webhook: Webhook, *, owner: str) -> None:
+    """Give it back: there may be more to send."""
+    _held(webhook, owner).update(**FREE)
+
+
+def close(webhook: Webhook, *, owner: str) -> None:
+    """There is nothing more to send."""
+    _held(webhook, owner).update(closed_at=Now(), **FREE)
+
+
+@transaction.atomic
+def record(webhook: Webhook, event: Json, answer: WebhookResponse | None, *, owner: str) -> bool:
+    """Write what became of the event; `answer` None: it was not for this webhook. True: go on with the next one.
+
+    False: not now, or not by this owner, or nothing more will be sent at all.
+    """
+    status, changes = _outcome(webhook, event, answer)
+    if not _held(webhook, owner).update(**changes):
+        return False
+    if answer is not None:
+        transaction.on_commit(lambda: metrics.delivered(status))
+        _keep(webhook, event, answer, status)
+        _tell(webhook, event, answer, status, is_disabled="disabled_at" in changes)
+    webhook.next_seq, webhook.attempt = event["seq"] + 1, 0
+    webhook.failures = changes.get("failures", webhook.failures)
+    return "lease_owner" not in changes
+
+
+def sweep() -> None:
+    """End the claims of processes of this host that are gone, and what waits for events that will never come."""
+    claimed = Webhook.objects.open().exclude(lease_owner=None)
+    if dead := leases.dead_owners(claimed.values_list("lease_owner", flat=True).distinct()):
+        claimed.filter(lease_owner__in=dead).update(**FREE)
+        notify.send(notify.EVENTS)
+    is_past = Q(run__finished_at__isnull=False, next_seq__gt=F("run__last_seq"))
+    if past := list(Webhook.objects.open().filter(is_past).values_list("id", flat=True)[:1000]):
+        Webhook.objects.filter(id__in=past).update(closed_at=Now())
+
+
+def _full(places: Busy) -> list[str]:
+    """The hosts that have all the places they may have."""
+    return [host for host, taken in places.items() if taken >= MAX_PER_HOST]
+
+
+def _held(webhook: Webhook, owner: str) -> Any:
+    """The row, as long as it is as it was claimed."""
+    return Webhook.objects.open().filter(id=webhook.id, lease_owner=owner, next_seq=webhook.next_seq)
+
+
+def _lease_end() -> Any:
+    return Now() + timedelta(seconds=MOST_REQUESTS * settings.APFLOW.webhooks.timeout_seconds + SPARE_SECONDS)
+
+
+def _outcome(webhook: Webhook, event: Json, answer: WebhookResponse | None) -> tuple[str, Json]:
+    """The event's status, and what changes of the webhook."""
+    if answer is not None and answer.may_retry and not _is_old(event):
+        delay = timedelta(seconds=_delay_seconds(webhook.attempt + 1, answer.retry_after_seconds))
+        return "retrying", {"attempt": webhook.attempt + 1, "next_at": Now() + delay, **FREE}
+    status = "delivered" if answer is None or answer.error is None else "failed"
+    changes: Json = {"next_seq": event["seq"] + 1, "attempt": 0, "next_at": Now(), "lease_expires_at": _lease_end()}
+    if answer is not None:
+        changes["failures"] = 0 if answer.error is None else webhook.failures + 1
+        if answer.is_gone or changes["failures"] >= MAX_FAILURES:
+            return status, {**changes, "closed_at": Now(), "disabled_at": Now(), **FREE}
+    return status, {**changes, "closed_at": Now(), **FREE} if event["type"] == "final" else changes
+
+
+def _is_old(event: Json) -> bool:
+    """Whether it happened too long ago to be tried again."""
+    happened = datetime.fromisoformat(event["timestamp"])
+    return datetime.now(UTC) - happened > timedelta(hours=settings.APFLOW.webhooks.keep_hours)
+
+
+def _delay_seconds(attempt: int, asked_for: float | None) -> float:
+    """What the receiver asks for counts, but for no longer than events are kept."""
+    most = settings.APFLOW.webhooks.keep_hours * 3600.0
+    return BACKOFF.delay(min(attempt, MOST_DOUBLINGS), None if asked_for is None else min(asked_for, most))
+
+
+def _keep(webhook: Webhook, event: Json, answer: WebhookResponse, status: str) -> None:
+    row = WebhookDelivery(
+        webhook=webhook,
+        seq=event["seq"],
+        status=status,
+        attempts=webhook.attempt + 1,
+        status_code=answer.status_code,
+        error=answer.error and answer.error[:MAX_ERROR_CHARACTERS],
+        updated_at=datetime.now(UTC),
+    )
+    WebhookDelivery.objects.bulk_create(
+        [row],
+        update_conflicts=True,
+        unique_fields=["webhook", "seq"],
+        update_fields=["status", "attempts", "status_code", "error", "updated_at"],
+    )
+
+
+def _tell(webhook: Webhook, event: Json, answer: WebhookResponse, status: str, *, is_disabled: bool) -> None:
+    """Without the path of the address: it may be a secret."""
+    facts = {"event": f"webhook.{status}", "webhook": webhook.id, "run": webhook.run_id, "seq": event["seq"]}
+    host, why = urlsplit(webhook.url).hostname, answer.status_code or "no answer"
+    if status == "failed":
+        logger.warning("Event %s of run %s did not reach %s: %s", event["seq"], webhook.run_id, host, why, extra=facts)
+    if is_disabled:
+        logger.warning(
+            "The webhook to %s of run %s is disabled", host, webhook.run_id, extra=facts | {"event": "webhook.disabled"}
+        )

@@ -1,0 +1,59 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.utils.timezone import now
+
+from a2a.methods.results import TaskListResult, TaskResult, as_a2a_task, as_a2a_tasks, at_once
+from accounts.callers import LOCAL
+from tasks.models import Run, Task
+from tasks.status import Status
+from tasks.storage import pools
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def test_a_task_that_was_deleted_while_it_was_listed_is_left_out() -> None:
+    gone = Task(id="gone", root_id="gone", name="gone", user_id="local")
+    assert await as_a2a_tasks(LOCAL, TaskListResult(native=[], tasks=[gone])) == []
+
+
+def stored(status: Status) -> tuple[Task, Run]:
+    """A tree of one task, and its run."""
+    task = Task.objects.create(
+        id="one",
+        root_id="one",
+        name="one",
+        user_id="local",
+        status=status,
+        result={"said": "hello"},
+        progress=1.0,
+        position=0,
+        created_at=now(),
+        updated_at=now(),
+    )
+    run = Run.objects.create(
+        root_id="one", target_id="one", user_id="local", context_id="one", status=status, created_at=now()
+    )
+    return task, run
+
+
+@pytest.mark.parametrize("metadata", [{}, {"task": {"status": "pending", "events": []}}])
+async def test_a_reply_shows_run_and_rows_as_they_are_by_now(metadata: dict[str, Any]) -> None:
+    task, run = await pools.write(stored, Status.COMPLETED)
+    task.status = run.status = Status.PENDING  # as the method read them, before a worker came
+    shown = await as_a2a_task(LOCAL, TaskResult(native={}, task=task, run=run, metadata=metadata))
+    assert shown["id"] == run.id
+    assert shown["status"]["state"] == "completed"
+    told = shown["status"]["message"]["parts"][0]["data"]
+    assert (told["status"], told["progress"]) == ("completed", 1.0)
+    assert shown["metadata"]["task"]["status"] == "completed"
+    assert shown["metadata"]["task"].keys() >= metadata.get("task", {}).keys()
+
+
+def test_a_tree_is_read_again_until_its_run_stood_still_meanwhile() -> None:
+    statuses: Iterator[Status] = iter([Status.PENDING, Status.IN_PROGRESS, Status.COMPLETED, Status.COMPLETED])
+    trees = iter([[Task(id=name)] for name in ("early", "later", "final")])
+    run, [task] = at_once(lambda: Run(id="run", status=next(statuses)), lambda: next(trees))
+    assert run is not None
+    assert (run.status, task.id) == (Status.COMPLETED, "final")

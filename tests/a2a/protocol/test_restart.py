@@ -1,0 +1,55 @@
+"""A server that is restarted in the middle of a stream: whoever comes back misses nothing."""
+
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from tests.a2a.a2a_client import Agent, Json, data, states_of
+from tests.servers import free_port, new_database, running_server
+
+pytestmark = pytest.mark.both_engines
+
+SETTINGS = {"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "0"}
+TREE: Json = {
+    "tasks": [
+        {"id": "last", "name": "aggregate_results_executor", "dependencies": ["second"]},
+        {"id": "first", "name": "echo_executor", "parent_id": "last", "inputs": {"step": 1}},
+        {
+            "id": "second",
+            "name": "sleep_executor",
+            "parent_id": "last",
+            "inputs": {"seconds": 2, "steps": 8},
+            "dependencies": ["first"],
+        },
+    ]
+}
+
+
+def seqs_of(results: list[Json]) -> list[int]:
+    return [next(iter(result.values()))["metadata"]["seq"] for result in results if "task" not in result]
+
+
+def test_a_stream_that_a_restart_cuts_off_goes_on_with_a_new_subscription() -> None:
+    port = free_port()
+    with new_database() as database:
+        with running_server(database, env=SETTINGS, port=port) as server:
+            agent = Agent(http=server.http)
+            with agent.stream("SendStreamingMessage", {"message": data(TREE)}) as results:
+                task_id = next(results)["task"]["id"]
+                before = [next(results) for _ in range(4)]
+                server.stop()
+                with suppress(httpx.TransportError):
+                    before += list(results)
+        assert states_of(before)[-1] == "WORKING"
+        with running_server(database, env=SETTINGS, port=port) as server:
+            agent = Agent(http=server.http)
+            after = agent.streamed("SubscribeToTask", {"id": task_id})
+            task = agent.get(task_id)
+            (count,) = server.query("SELECT last_seq FROM tasks_run WHERE id = %s", task_id)[0]
+    assert states_of(after)[-1] == "COMPLETED"
+    assert after[-1]["statusUpdate"]["status"] == task["status"]
+    missed = set(range(1, count + 1)) - {*seqs_of(before), *seqs_of(after)}
+    # What happened while nobody followed is in the Task with which the subscription begins.
+    assert missed <= set(range(max(seqs_of(before)) + 1, min(seqs_of(after))))
+    assert len(task["artifacts"]) == 4

@@ -1,0 +1,151 @@
+"""The OpenAPI document: valid, complete, and true by what schemathesis finds out from a real server."""
+
+import os
+import re
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import jsonschema_rs
+import msgspec
+import pytest
+from django.urls import resolve
+from drf_spectacular.validation import validate_schema
+
+from a2a.core.errors import RULES
+from a2a.endpoints.docs import ASSETS
+from a2a.methods import responses
+from a2a.rest.openapi import openapi_document
+from a2a.rest.routes import ROUTES, STREAMS
+from a2a.rest.urls import urlpatterns
+from tasks.rules.field_rules import TASK_FIELDS, check_task
+from tests.servers import ROOT, new_database, running_server
+
+CHECKING_SECONDS: Final = 180
+DOCUMENT: Final = openapi_document(with_authentication=False)
+OPERATIONS: Final = [(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods]
+#: What a field of a task may hold, or may not.
+VALUES: Final[list[Any]] = [
+    *[None, True, 0, 1, 3, 4, -1, 1.5, 2.0, 4.0, "", "x", "x" * 255, "x" * 256],
+    *[[], ["a"], [""], [1], [None], ["a", {"id": "b"}], [{"id": "a", "required": False}], [{"name": "a"}]],
+    *[[{}], [{"id": "a", "name": "b"}], [{"id": "a", "required": 1}], [{"id": ""}], [{"id": "a", "more": 1}]],
+    *[{}, {"a": [1]}, {"executor_id": "x"}, {"executor_id": ""}, {"executor_id": None}, {"method": "x"}, {"method": 1}],
+    *[{"input_schema": {}}, {"input_schema": []}, {"model": "any"}, {"timeout_seconds": 0}, {"timeout_seconds": 0.5}],
+    *[{"timeout_seconds": 86_400 * 30}, {"timeout_seconds": 86_400 * 30 + 1}, {"timeout_seconds": "1"}, {"works": {}}],
+    *[{"retry": {}}, {"retry": None}, {"retry": {"max_attempts": 1}}, {"retry": {"max_attempts": 0}}],
+    *[{"retry": {"max_attempts": 101}}, {"retry": {"max_attempts": 1.5}}, {"retry": {"more": 1}}],
+    *[{"retry": {"max_attempts": 75.0}}, {"retry": {"max_attempts": 101.0}}],
+    *[{"retry": {"backoff_seconds": 0}}, {"retry": {"backoff_seconds": -1}}, {"retry": {"backoff_factor": 101}}],
+    *[{"retry": {"backoff_factor": 1.5, "max_backoff_seconds": 60}}, {"retry": {"max_backoff_seconds": True}}],
+]
+
+
+def references(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+        return own.union(*map(references, value.values()))
+    return set().union(*map(references, value)) if isinstance(value, list) else set()
+
+
+def test_the_document_is_valid_and_refers_to_nothing_that_is_not_there() -> None:
+    validate_schema(DOCUMENT)
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    schemas = DOCUMENT["components"]["schemas"]
+    assert references(DOCUMENT) <= {f"#/components/schemas/{name}" for name in schemas}
+    for schema in schemas.values():
+        jsonschema_rs.Draft202012Validator(schema | {"components": {"schemas": schemas}})
+
+
+def test_every_route_is_in_the_document() -> None:
+    routes = {**ROUTES, **STREAMS}
+    expected = {
+        ("/api/" + route.replace("<segment:task_id>", "{task_id}"), method)
+        for route, methods in routes.items()
+        for method in methods
+    }
+    assert set(OPERATIONS) == expected
+    assert len(urlpatterns) == len(routes)
+    for path in DOCUMENT["paths"]:
+        assert resolve(path.replace("{task_id}", "a"), "a2a.rest.urls")
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_every_operation_says_what_it_does_and_how_it_refuses(path: str, method: str) -> None:
+    operation = DOCUMENT["paths"][path][method]
+    assert operation["summary"].endswith(".")
+    assert {"400", "401", "503"} < operation["responses"].keys()
+    assert ("404" in operation["responses"]) == ("{task_id}" in path)
+    assert ({"413", "415"} < operation["responses"].keys()) == ("requestBody" in operation)
+
+
+def test_names_of_operations_and_of_errors_are_unique() -> None:
+    names = [DOCUMENT["paths"][path][method]["operationId"] for path, method in OPERATIONS]
+    assert len(set(names)) == len(names)
+    codes: dict[str, set[int]] = {}
+    for rule in RULES.values():
+        codes.setdefault(rule.name, set()).add(rule.http_status)
+    assert all(len(statuses) == 1 for statuses in codes.values())
+
+
+def test_a_token_is_asked_for_where_one_is_needed() -> None:
+    guarded = openapi_document(with_authentication=True)
+    assert (guarded["security"], "security" in DOCUMENT) == ([{"bearer": []}], False)
+    assert guarded["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+
+
+def test_what_is_published_of_a_new_task_is_what_is_checked() -> None:
+    _, schemas = msgspec.json.schema_components([responses.NewTask], ref_template="#/$defs/{name}")
+    published = jsonschema_rs.Draft202012Validator({"$ref": "#/$defs/NewTask", "$defs": schemas})
+    tasks = [{"name": "a", field: value} for field, value in product([*TASK_FIELDS, "unknown"], VALUES)]
+    checked = [not list(check_task(task, "task")) for task in tasks]
+    assert [published.is_valid(task) for task in tasks] == checked
+    assert any(checked) and not all(checked)
+    assert not published.is_valid({}) and list(check_task({}, "task"))
+
+
+def test_the_reference_names_every_operation() -> None:
+    reference = (ROOT / "docs/reference/rest.md").read_text()
+    named = re.findall(r"^\| `([A-Z]+) (/api/\S*)` \|", reference, re.MULTILINE)
+    assert sorted(named) == sorted((method.upper(), path) for path, method in OPERATIONS)
+    for rule in RULES.values():
+        assert f"`{rule.name}`" in reference
+
+
+@pytest.mark.both_engines
+@pytest.mark.timeout(CHECKING_SECONDS + 60)
+def test_schemathesis_finds_no_fault_of_the_server_and_no_untrue_schema(tmp_path: Path) -> None:
+    config = ROOT / "tests/a2a/schemathesis.toml"
+    with new_database() as database_url, running_server(database_url) as server:
+        command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", "--no-color"]
+        found = subprocess.run(
+            [*command, f"{server.url}/openapi.json"],
+            env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.a2a.rest.openapi_checks", "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=CHECKING_SECONDS,
+        )
+        assert found.returncode == 0, found.stdout
+        assert "internal error" not in server.log.read_text()
+    assert re.search(rf"Tested: {len(OPERATIONS)}\n", found.stdout), found.stdout
+    assert all(f"✅  {phase}" in found.stdout for phase in ("Coverage", "Fuzzing", "Stateful")), found.stdout
+
+
+def test_the_page_is_served_by_this_server_alone(http: httpx.Client) -> None:
+    page = http.get("/docs")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "script-src 'self';" in policy and "http" not in policy
+    links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert {link.removeprefix("/docs/") for link in links} == set(ASSETS)
+    for link in links:
+        asset = http.get(link)
+        assert (asset.status_code, asset.headers["Content-Type"]) == (200, ASSETS[link.removeprefix("/docs/")])
+        assert http.get(link, headers={"If-None-Match": asset.headers["ETag"]}).status_code == 304
+    assert "/openapi.json" in http.get("/docs/start.js").text
+    assert http.get("/docs/../secret").status_code == http.get("/docs/package.json").status_code == 404
+    assert http.get("/openapi.json").json() == DOCUMENT
+    assert http.post("/openapi.json").status_code == 405

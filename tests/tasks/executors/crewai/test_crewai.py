@@ -1,0 +1,261 @@
+"""Crews: the guide's sample, full works, tools, usage, cancelling, and many at once; all over a real server and real HTTP."""
+
+import time
+from threading import Barrier
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tasks.executors.crewai.batch import BatchCrewAi
+from tasks.executors.crewai.executor import CrewAi
+from tests.llm_server import Says, fingerprint
+from tests.llm_site import KEY, LlmSite
+from tests.servers import until
+
+pytestmark = pytest.mark.timeout(90)
+
+CREW = "crewai_executor"
+BATCH = "batch_crewai_executor"
+CREWS = 15
+Json = dict[str, Any]
+GUIDE: Json = {
+    "id": "task1",
+    "name": "CrewAI Task",
+    "schemas": {"method": "crewai_executor"},
+    "params": {"works": {"agents": {"researcher": {"role": "Research Analyst", "llm": "openai/gpt-4"}}}},
+}
+WORKS: Json = {
+    "agents": {"reader": {"role": "Reader of {topic}"}, "writer": {"role": "Writer", "llm": "openai/gpt-4"}},
+    "tasks": {
+        "look": {"description": "Look up {topic}.", "agent": "reader", "expected_output": "Facts"},
+        "write": {"description": "Write on {topic}.", "agent": "writer", "context": ["look"]},
+    },
+}
+RIVERS: Json = {"topic": "rivers"}
+
+
+def with_tools(*tools: str) -> Json:
+    return {"agents": {"a": {"role": "Counter", "tools": list(tools), "llm": "openai/gpt-4"}}}
+
+
+@pytest.mark.both_engines
+@pytest.mark.parametrize("header", [KEY, f"openai:{KEY}"])
+def test_the_sample_of_the_guide_runs_with_the_key_of_its_header(site: LlmSite, header: str) -> None:
+    created = site.server.rpc("tasks.create", {"tasks": [GUIDE]}, **{"X-LLM-API-KEY": header})
+    site.server.rpc("tasks.execute", {"task_id": created["id"]})
+    done = site.end_of(created["id"])
+    assert done.task["status"] == "completed", done.task["error"]
+    assert done.task["result"]["result"].startswith(fingerprint(KEY))
+    assert [asked.key for asked in site.llm.asked] == [KEY]
+    assert "You are Research Analyst." in site.llm.asked[0].body["messages"][0]["content"]
+    assert "CrewAI Task" in site.llm.asked[0].last_message
+
+
+def test_the_sample_without_a_key_says_what_to_do(site: LlmSite) -> None:
+    error = site.error_of(CREW, {}, {}, params=GUIDE["params"])
+    assert "No API key for the provider 'openai'" in error
+
+
+def test_a_crew_does_its_tasks_in_order_and_counts_what_it_used(site: LlmSite) -> None:
+    site.llm.will(Says(text="Rivers are long."), Says(text="A poem."))
+    done = site.run(CREW, RIVERS, params={"works": WORKS})
+    used = {"prompt_tokens": 20, "completion_tokens": 8, "total_tokens": 28}
+    result = done.task["result"]
+    assert result["result"] == "A poem."
+    assert result["tasks"] == [{"name": "look", "output": "Rivers are long."}, {"name": "write", "output": "A poem."}]
+    assert result["token_usage"] == done.task["token_usage"]
+    assert {name: result["token_usage"][name] for name in used} == used
+    assert result["token_usage"]["cost_usd"] > 0
+    assert done.steps == [(0.5, "look is done"), (1.0, "write is done")]
+    assert "".join(done.logs) == "Rivers are long.A poem."
+    Draft202012Validator(CrewAi.result_schema).validate(result)
+
+
+def test_inputs_fill_what_the_agents_are_told_and_context_what_they_see(site: LlmSite) -> None:
+    site.llm.will(Says(text="Facts {about} {topic}."))
+    site.run(CREW, {"topic": "ri{v}ers"}, params={"works": WORKS})
+    first, second = (str(asked.body["messages"]) for asked in site.llm.asked)
+    assert "Reader of ri{v}ers" in first and "Look up ri{v}ers." in first and "Facts" in first
+    assert "Write on ri{v}ers." in second and "Facts {about} {topic}." in second
+    assert [asked.body["model"] for asked in site.llm.asked] == ["gpt-4o-mini", "gpt-4"]
+
+
+def test_a_tool_of_the_operators_list_is_called_and_its_result_is_read(site: LlmSite) -> None:
+    site.llm.will(Says(tool_calls=(("length", {"text": "abcde"}),)), Says(text="It has five."))
+    done = site.run(CREW, {}, params={"works": with_tools("length")})
+    assert done.task["result"]["result"] == "It has five."
+    assert [tool["function"]["name"] for tool in site.llm.asked[0].body["tools"]] == ["length"]
+    assert "calls length" in done.logs
+    assert (site.llm.asked[1].body["messages"][-1]["role"], site.llm.asked[1].last_message) == ("tool", "5")
+
+
+def test_an_agent_that_may_delegates_to_another(site: LlmSite) -> None:
+    asks = {"task": "Count.", "context": "Five letters.", "coworker": "Counter"}
+    site.llm.will(
+        Says(tool_calls=(("delegate_work_to_coworker", asks),)), Says(text="Five."), Says(text="My counter says five.")
+    )
+    agents = {"boss": {"role": "Boss", "allow_delegation": True}, "counter": {"role": "Counter"}}
+    tasks = {"count": {"description": "Have it counted.", "agent": "boss"}}
+    works = {"agents": agents, "tasks": tasks}
+    done = site.run(CREW, {}, params={"works": works, "model": "openai/gpt-4"})
+    assert done.task["result"]["result"] == "My counter says five."
+    assert "You are Counter." in site.llm.asked[1].body["messages"][0]["content"]
+    assert site.llm.asked[2].last_message == "Five."
+
+
+@pytest.mark.parametrize(
+    ("works", "says"),
+    [
+        (with_tools("lost"), "The tool 'lost' is none"),
+        (with_tools("wrong"), "The tool 'wrong' is none: os.getcwd is no BaseTool"),
+        ({"agents": {"a": {"role": "x", "llm": "nobody/knows"}}}, "Name it before a slash"),
+        (
+            {"agents": {"a": {"role": "x"}, "b": {"role": "y", "llm": "mistral/x"}}},
+            "No API key for the provider 'mistral'",
+        ),
+        ({"agents": {"a": {"role": "{nobody}"}}}, "no value for 'nobody'"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_anybody_is_asked(site: LlmSite, works: Any, says: str) -> None:
+    assert says in site.error_of(CREW, {}, params={"works": works})
+    assert site.llm.asked == []
+
+
+@pytest.mark.both_engines
+@pytest.mark.parametrize(
+    ("executor_id", "works", "says"),
+    [
+        (CREW, None, "params.works must be an object"),
+        (CREW, with_tools("shell"), "params.works.agents.a.tools names 'shell', but there is no such tool"),
+        (CREW, with_tools("tests.crew_tools.length"), "there is no such tool of executors.crewai.tools"),
+        (CREW, {**WORKS, "tasks": {"t": {"description": "x", "agent": "raeder"}}}, "Did you mean 'reader'?"),
+        (BATCH, None, "params.works must be an object with a crew for each name"),
+        (BATCH, {}, "params.works must be an object with a crew for each name"),
+        (BATCH, {"north": {"agents": {}}}, "params.works.north.agents needs at least one agent"),
+        (BATCH, {"north": with_tools("y")}, "params.works.north.agents.a.tools names 'y'"),
+    ],
+)
+def test_works_that_can_never_do_are_refused_when_they_are_sent(
+    site: LlmSite, executor_id: str, works: Any, says: str
+) -> None:
+    error = site.refusal_of(executor_id, id="never", params={"works": works})
+    assert error["code"] == -32602
+    assert error["data"][0]["field"] == "tasks[0].params"
+    assert says in error["data"][0]["reason"]
+    assert site.server.call("tasks.get", {"task_id": "never"})["error"]["code"] == -32001
+
+
+def test_patience_is_shown_where_a_provider_wants_it(site: LlmSite) -> None:
+    site.llm.will(Says(text="Facts."), Says(status=429, headers={"Retry-After": "1"}), Says(text="A poem."))
+    done = site.run(CREW, RIVERS, params={"works": WORKS})
+    assert done.task["result"]["result"] == "A poem."
+    assert any("Asking again in 1 s." in line for line in done.logs)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (Says(status=400, error="Odd."), "openai refused the request to openai/gpt-4 (400): Odd."),
+        (Says(status=401, error=KEY), "openai refused the API key (401)"),
+        (Says(status=429, headers={"Retry-After": "3600"}), "or the key's quota is used up (429)"),
+        (Says(text=""), "CrewAI gave up: Invalid response from LLM call - None or empty."),
+    ],
+)
+def test_an_error_of_the_provider_is_the_tasks(site: LlmSite, answer: Says, says: str) -> None:
+    site.llm.will(answer)
+    error = site.error_of(CREW, {}, params=GUIDE["params"])
+    assert says in error
+    assert KEY not in error
+    assert len(site.llm.asked) == 1
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_cancel_ends_what_is_asked_and_keeps_what_is_done(site: LlmSite, force: bool) -> None:
+    site.llm.will(Says(text="Facts."), Says(text="one two three", stalls_after=1))
+    task_id = site.start(CREW, RIVERS, params={"works": WORKS})
+    assert site.llm.stalled.wait(30)
+    started = time.monotonic()
+    site.server.rpc("tasks.cancel", {"task_id": task_id, "force": force})
+    assert site.llm.hung_up.wait(5)
+    done = site.end_of(task_id)
+    assert time.monotonic() - started < 5
+    assert done.task["status"] == "cancelled"
+    assert done.task["result"]["result"] is None
+    assert done.task["result"]["tasks"] == [{"name": "look", "output": "Facts."}]
+    assert done.task["token_usage"]["prompt_tokens"] > 10
+
+
+def test_a_cancel_does_not_wait_for_a_tool_that_cannot_be_interrupted(site: LlmSite) -> None:
+    site.llm.will(Says(tool_calls=(("wait", {"seconds": 6}),)))
+    task_id = site.start(CREW, {}, params={"works": with_tools("wait")})
+    until(lambda: site.llm.asked, seconds=20, what="the question that the tool answers")
+    started = time.monotonic()
+    site.server.rpc("tasks.cancel", {"task_id": task_id})
+    assert site.end_of(task_id).task["status"] == "cancelled"
+    assert time.monotonic() - started < 5
+
+
+def test_a_timeout_ends_the_crew(site: LlmSite) -> None:
+    site.llm.will(Says(text="one two", stalls_after=1))
+    error = site.error_of(CREW, {}, params={**GUIDE["params"], "timeout_seconds": 0.5})
+    assert error == "Timed out after 0.5 s (params.timeout_seconds)."
+    assert site.llm.hung_up.wait(5)
+
+
+@pytest.mark.both_engines
+def test_many_crews_at_once_are_never_mixed_up(site: LlmSite) -> None:
+    keys = {f"user-{number}": f"sk-crew-{number}-{number:032x}" for number in range(CREWS)}
+    site.llm.together = Barrier(CREWS)
+    ids = {
+        user: site.start(CREW, {"me": user}, {"X-LLM-API-KEY": key}, params=GUIDE["params"], user_id=user)
+        for user, key in keys.items()
+    }
+    results = {user: site.end_of(task_id).task["result"]["result"] for user, task_id in ids.items()}
+    assert {user: text.split()[0] for user, text in results.items()} == {
+        user: fingerprint(key) for user, key in keys.items()
+    }
+    assert all(user in results[user] for user in keys)
+
+
+# --- several crews for one task ---
+
+
+def batch(**llms: str) -> Json:
+    return {"works": {name: {"agents": {"a": {"role": f"Agent {name}", "llm": llm}}} for name, llm in llms.items()}}
+
+
+def test_a_batch_gathers_what_its_crews_made_and_adds_up_what_they_used(site: LlmSite) -> None:
+    done = site.run(BATCH, RIVERS, params=batch(north="openai/gpt-4", south="demo/demo"))
+    assert done.task["status"] == "completed", done.task["error"]
+    result = done.task["result"]
+    assert result["north"]["result"].startswith(fingerprint(KEY))
+    assert "demo model" in result["south"]["result"]
+    assert done.task["token_usage"]["prompt_tokens"] == sum(
+        crew["token_usage"]["prompt_tokens"] for crew in result.values()
+    )
+    assert sorted(progress for progress, _ in done.steps) == [0.5, 1.0]
+    Draft202012Validator(BatchCrewAi.result_schema).validate(result)
+
+
+def test_a_batch_is_all_or_nothing(site: LlmSite) -> None:
+    site.llm.will(Says(status=400, error="Odd."))
+    error = site.error_of(BATCH, {}, params=batch(north="openai/gpt-4", south="demo/demo"))
+    assert error.startswith("The crew 'north' failed, so the others were stopped: openai refused the request")
+
+
+def test_a_cancelled_batch_keeps_what_each_crew_has_done(site: LlmSite) -> None:
+    site.llm.will(Says(text="one two", stalls_after=1))
+    task_id = site.start(BATCH, {}, params=batch(north="openai/gpt-4", south="openai/gpt-4"))
+    assert site.llm.stalled.wait(20)
+    with site.server.events(task_id) as events:
+        next(event for event in events if event["type"] == "progress")  # the other crew is done
+    site.server.rpc("tasks.cancel", {"task_id": task_id})
+    done = site.end_of(task_id)
+    assert done.task["status"] == "cancelled"
+    assert sorted(len(crew["tasks"]) for crew in done.task["result"].values()) == [0, 1]
+
+
+def test_crews_leave_nothing_in_the_home_folder(site: LlmSite) -> None:
+    site.run(CREW, RIVERS, params={"works": WORKS})
+    assert [path.name for path in site.home.rglob("*.db")] == []

@@ -1,0 +1,53 @@
+"""The demo model: always the same, counted, to be stopped in the middle, and off where the operator wants none."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from pytest_django import Settings
+
+from tasks.executors.base import ExecutorError, Stopped
+from tasks.executors.llm.client import ask, check
+from tasks.executors.llm.prompt import Prompt
+
+Json = dict[str, Any]
+
+
+def prompt(text: Any, model: str = "demo/demo") -> Prompt:
+    return Prompt(model=model, messages=[{"role": "user", "content": text}], run_id="run-1", user_id="alice")
+
+
+async def test_the_same_question_gets_the_same_answer_word_by_word() -> None:
+    heard: list[str] = []
+    usage: list[Json] = []
+    first = await ask(prompt("What?\n\nMore."), heard=heard.append, spent=usage.append)
+    assert first == await ask(prompt("What?\n\nMore."), spent=usage.append)
+    assert (first.content or "").endswith("You asked: What?")
+    assert "".join(heard).strip() == first.content
+    assert usage == [first.usage, first.usage]
+
+
+async def test_parts_of_a_message_are_read() -> None:
+    parts = [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]
+    answer = await ask(prompt(parts), spent=lambda usage: None)
+    assert (answer.content or "").endswith("You asked: Look:")
+
+
+async def test_stopped_in_the_middle_it_has_said_what_it_has_said() -> None:
+    usage: list[Json] = []
+    heard = asyncio.Event()
+    asking = asyncio.create_task(ask(prompt("What?"), heard=lambda word: heard.set(), spent=usage.append))
+    await heard.wait()
+    asking.cancel()
+    with pytest.raises(Stopped) as stopped:
+        await asking
+    assert stopped.value.result["content"].startswith("This")
+    assert 0 < usage[0]["completion_tokens"] < 10
+
+
+async def test_the_operator_may_turn_it_off(settings: Settings) -> None:
+    settings.APFLOW_LLM = replace(settings.APFLOW_LLM, demo=False)
+    for asked in (check(prompt("What?")), ask(prompt("What?"), spent=lambda usage: None)):
+        with pytest.raises(ExecutorError, match=r"off here \(llm\.demo\)"):
+            await asked

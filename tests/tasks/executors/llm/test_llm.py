@@ -1,0 +1,308 @@
+"""The language model executor: a real server, real workers, and a provider on loopback that writes down who asked."""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from llmock.scenarios import Fail, Match, StreamFault
+
+from tasks.executors.llm.executor import Llm
+from tests.llm_server import Says, fingerprint
+from tests.llm_site import KEY, WITH_KEY, LlmSite
+from tests.servers import until
+
+pytestmark = pytest.mark.timeout(90)
+
+EXECUTOR = "llm_executor"
+GPT = "openai/gpt-4"
+COST_USD = 10 * 30e-6 + 4 * 60e-6
+USERS = 200
+Json = dict[str, Any]
+FOUND = {"id": "found", "name": "echo_executor", "inputs": {"title": "Rivers", "list": [{"name": "Rhine"}]}}
+
+
+def test_an_answer_has_content_usage_and_cost(site: LlmSite) -> None:
+    done = site.run(EXECUTOR, {"prompt": "Name three rivers.", "model": GPT})
+    counts = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
+    assert done.task["result"] == {
+        "content": f"{fingerprint(KEY)} Name three rivers.",
+        "model": "gpt-4",
+        "usage": counts,
+        "cost_usd": pytest.approx(COST_USD),
+        "tool_calls": [],
+    }
+    assert done.task["token_usage"] == {**counts, "cost_usd": pytest.approx(COST_USD)}
+    Draft202012Validator(Llm.result_schema).validate(done.task["result"])
+
+
+def test_tokens_are_told_as_they_come(site: LlmSite) -> None:
+    text = " ".join(f"word{number}" for number in range(50))
+    site.llm.will(Says(text=text))
+    done = site.run(EXECUTOR, {"prompt": "Speak."})
+    assert "".join(done.logs) == text
+    assert len(done.logs) < 10
+
+
+@pytest.mark.parametrize(
+    ("model", "headers", "path", "sent_as"),
+    [
+        ("openai/gpt-4", {"X-LLM-API-KEY": KEY}, "/v1/chat/completions", "gpt-4"),
+        ("gpt-4", {"X-LLM-API-KEY": KEY}, "/v1/chat/completions", "gpt-4"),
+        ("openai/gpt-4", {"X-LLM-API-KEY": f"openai:{KEY}"}, "/v1/chat/completions", "gpt-4"),
+        ("anthropic/claude-sonnet-4-5", {"X-LLM-API-KEY": f"anthropic:{KEY}"}, "/v1/messages", "claude-sonnet-4-5"),
+        ("claude-sonnet-4-5", {"X-LLM-API-KEY": KEY}, "/v1/messages", "claude-sonnet-4-5"),
+        ("corp/any-model", {"X-LLM-API-KEY": f"corp:{KEY}"}, "/v1/chat/completions", "any-model"),
+    ],
+)
+def test_the_model_says_which_provider_gets_the_key(
+    site: LlmSite, model: str, headers: Mapping[str, str], path: str, sent_as: str
+) -> None:
+    done = site.run(EXECUTOR, {"prompt": "Hello.", "model": model}, headers)
+    assert done.task["result"]["content"] == f"{fingerprint(KEY)} Hello."
+    asked = site.llm.asked[-1]
+    assert (asked.path, asked.key, asked.body["model"]) == (path, KEY, sent_as)
+
+
+@pytest.mark.parametrize(
+    "model", ["mistral/mistral-small-latest", "groq/llama-3.1-8b-instant", "gemini/gemini-2.5-flash"]
+)
+def test_other_providers_are_spoken_to_in_their_own_ways(site: LlmSite, model: str) -> None:
+    provider = model.partition("/")[0]
+    done = site.run(EXECUTOR, {"prompt": "Hello.", "model": model}, {"X-LLM-API-KEY": f"{provider}:{KEY}"})
+    assert done.task["status"] == "completed", done.task
+    assert done.task["result"]["content"]
+    assert done.task["token_usage"]["total_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent_as"),
+    [
+        ({"inputs": {"model": "openai/a"}, "params": {"model": "openai/b"}, "schemas": {"model": "openai/c"}}, "a"),
+        ({"inputs": {}, "params": {"model": "openai/b"}, "schemas": {"model": "openai/c"}}, "b"),
+        ({"inputs": {}, "params": {}, "schemas": {"model": "openai/c"}}, "c"),
+        ({"inputs": {}, "params": {}, "schemas": {}}, "gpt-4o-mini"),
+    ],
+)
+def test_the_model_is_the_first_that_is_named(site: LlmSite, fields: Json, sent_as: str) -> None:
+    inputs = {"prompt": "Hello.", **fields["inputs"]}
+    site.run(EXECUTOR, inputs, params=fields["params"], schemas={"method": EXECUTOR, **fields["schemas"]})
+    assert site.llm.asked[-1].body["model"] == sent_as
+
+
+def test_options_are_sent_and_nothing_else(site: LlmSite) -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
+    options = {"temperature": 0, "max_tokens": 5, "response_format": {"type": "json_object"}, "tools": tools}
+    inputs = {"prompt": "Hello.", **options, "fallbacks": ["x"], "api_key": "y", "found": [1]}
+    assert site.run(EXECUTOR, inputs).task["status"] == "completed"
+    always = {"model", "messages", "stream", "stream_options"}
+    assert site.llm.asked[-1].body.keys() == always | options.keys()
+    assert {name: site.llm.asked[-1].body[name] for name in options} == options
+
+
+def test_the_tools_that_the_model_asks_for_are_the_result(site: LlmSite) -> None:
+    site.llm.will(Says(tool_calls=(("add", {"a": 1}), ("add", {"a": 2}))))
+    result = site.run(EXECUTOR, {"prompt": "Add.", "model": GPT}).task["result"]
+    called = [(call["function"]["name"], call["function"]["arguments"]) for call in result["tool_calls"]]
+    assert called == [("add", '{"a": 1}'), ("add", '{"a": 2}')]
+    assert result["content"] is None
+
+
+def test_what_dependencies_found_fills_the_prompt(site: LlmSite) -> None:
+    prompt = "About {{ found.title }}: {{found.list.0.name}}, {{found.list}}, {not.this}"
+    asks = {
+        "id": "asks",
+        "name": EXECUTOR,
+        "parent_id": "root",
+        "dependencies": ["found"],
+        "inputs": {"prompt": prompt},
+    }
+    tree = [{"id": "root", "name": "root"}, {**FOUND, "parent_id": "root"}, asks]
+    task_id = site.server.rpc("tasks.execute", {"tasks": tree}, **WITH_KEY)["task_id"]
+    assert site.end_of(task_id).events[-2]["status"] == "completed"
+    assert site.llm.asked[-1].last_message == 'About Rivers: Rhine, [{"name":"Rhine"}], {not.this}'
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"prompt": "Hi {{name}} {{a.b}}", "a": {"c": 1}}, "no value for 'name', 'a.b'; the inputs have: 'a'"),
+        ({"prompt": "Hi", "messages": [{"role": "user", "content": "Hi"}]}, "Give either `prompt`"),
+        ({}, "Give either `prompt`"),
+        ({"prompt": "Hi", "model": "nobody/knows"}, "Name it before a slash, such as 'openai/gpt-4o'"),
+        ({"prompt": "Hi", "model": "ollama/llama3"}, "No API key for the provider 'ollama'"),
+        ({"prompt": "Hi", "temperature": 3}, "temperature"),
+        ({"prompt": "Hi", "model": GPT, "response_format": {"type": "json_object"}}, "does not support"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},
+            "do not fit the input schema",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anybody_is(site: LlmSite, inputs: Json, says: str) -> None:
+    assert says in site.error_of(EXECUTOR, inputs)
+    assert site.llm.asked == []
+
+
+def test_without_a_key_the_task_says_what_to_do(site: LlmSite) -> None:
+    error = site.error_of(EXECUTOR, {"prompt": "Hi", "model": GPT}, {})
+    assert "No API key for the provider 'openai'" in error
+    assert "OPENAI_API_KEY" in error
+
+
+@pytest.mark.parametrize(
+    ("model", "headers", "api_base", "says"),
+    [
+        (GPT, {}, "https://example.com/v1", "An api_base of your own is used with a key of your own only"),
+        ("cerebras/llama", {}, "https://example.com/v1", "An api_base of your own is used with a key of your own only"),
+        (GPT, WITH_KEY, "http://127.0.0.1:9/v1", "its address 127.0.0.1 is not public"),
+        (GPT, WITH_KEY, "http://169.254.169.254/v1", "its address 169.254.169.254 is not public"),
+        (GPT, WITH_KEY, "http://0x7f.1/v1", "refused"),
+        (GPT, WITH_KEY, "file:///etc/passwd", "refused"),
+        (GPT, WITH_KEY, 7, "is not a text"),
+        ("anthropic/claude-3", {"X-LLM-API-KEY": KEY}, "https://example.com", "name the model openai/…"),
+        ("ollama/llama3", {"X-LLM-API-KEY": f"ollama:{KEY}"}, None, "set llm.api_base.ollama"),
+        ("vertex_ai/gemini-2.5-pro", {"X-LLM-API-KEY": f"vertex_ai:{KEY}"}, None, "set llm.api_base.vertex_ai"),
+        ("langgraph/agent", {"X-LLM-API-KEY": f"langgraph:{KEY}"}, None, "set llm.api_base.langgraph"),
+        ("bedrock/anthropic.claude-v2", {"X-LLM-API-KEY": f"bedrock:{KEY}"}, None, "set llm.api_base.bedrock"),
+    ],
+)
+def test_an_address_of_the_users_own_is_guarded(
+    site: LlmSite, model: str, headers: Mapping[str, str], api_base: Any, says: str
+) -> None:
+    params = {} if api_base is None else {"api_base": api_base}
+    assert says in site.error_of(EXECUTOR, {"prompt": "Hi", "model": model}, headers, params=params)
+    assert site.llm.asked == []
+
+
+# --- what goes wrong at the provider ---
+
+
+@pytest.mark.parametrize(
+    ("answer", "says", "may_retry"),
+    [
+        (Says(status=400, error="The schema is odd."), "(400): The schema is odd.", False),
+        (Says(status=400, error=f"What is {KEY}?"), "(400). Check the messages and options.", False),
+        (Says(status=401, error=f"Wrong key {KEY}"), "refused the API key (401)", False),
+        (Says(status=403), "refused the API key (403)", False),
+        (Says(status=404), "has no model openai/gpt-4 for this key (404)", False),
+        (Says(status=429), "quota", True),
+        (Says(status=500), "has a fault (500)", True),
+        (Says(status=503), "has a fault (503)", True),
+    ],
+)
+def test_an_error_says_what_to_do_and_never_the_key(site: LlmSite, answer: Says, says: str, may_retry: bool) -> None:
+    site.llm.will(answer)
+    retry = {"retry": {"max_attempts": 2, "backoff_seconds": 0}}
+    done = site.run(EXECUTOR, {"prompt": "Hi", "model": GPT}, params=retry)
+    errors = [event["error"] for event in done.events if event["error"]]
+    assert says in errors[0]
+    assert done.task["status"] == ("completed" if may_retry else "failed")
+    assert len(site.llm.asked) == (2 if may_retry else 1)
+    assert KEY not in str(done)
+
+
+def test_retry_after_is_obeyed(site: LlmSite) -> None:
+    site.llm.will(Says(status=429, headers={"Retry-After": "1"}))
+    done = site.run(EXECUTOR, {"prompt": "Hi"}, params={"retry": {"max_attempts": 2, "backoff_seconds": 0}})
+    assert done.task["status"] == "completed"
+    [retry] = [event for event in done.events if event["type"] == "task_retry"]
+    assert "the next one starts in 1.0 s" in retry["message"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (
+            StreamFault("disconnect", after_chunks=1, match=Match(provider="groq", stream=True)),
+            "groq could not be reached, or broke off",
+        ),
+        (Fail(529, match=Match(provider="groq")), "groq has a fault (529)"),
+        (Fail(400, code="context_length_exceeded", message="Too long.", match=Match(provider="groq")), "Too long."),
+    ],
+)
+def test_a_stream_that_breaks_is_a_failure(site: LlmSite, fault: Any, says: str) -> None:
+    site.mock.state.scenarios.add(fault)
+    inputs = {"prompt": "Hi", "model": "groq/llama-3.1-8b-instant"}
+    assert says in site.error_of(EXECUTOR, inputs, {"X-LLM-API-KEY": f"groq:{KEY}"})
+
+
+def test_a_provider_that_is_away_is_named(site: LlmSite) -> None:
+    error = site.error_of(EXECUTOR, {"prompt": "Hi", "model": "cerebras/llama"}, {}, params={"timeout_seconds": 20})
+    assert "cerebras could not be reached" in error
+
+
+def test_a_timeout_ends_the_request(site: LlmSite) -> None:
+    site.llm.will(Says(text="one two three", stalls_after=2))
+    error = site.error_of(EXECUTOR, {"prompt": "Hi"}, params={"timeout_seconds": 0.5})
+    assert error == "Timed out after 0.5 s (params.timeout_seconds)."
+    assert site.llm.hung_up.wait(5)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_cancel_ends_the_request_and_keeps_what_was_said(site: LlmSite, force: bool) -> None:
+    site.llm.will(Says(text="one two three", stalls_after=2))
+    task_id = site.start(EXECUTOR, {"prompt": "Count to three.", "model": GPT})
+    assert site.llm.stalled.wait(20)
+    started = time.monotonic()
+    site.server.rpc("tasks.cancel", {"task_id": task_id, "force": force})
+    assert site.llm.hung_up.wait(5)
+    done = site.end_of(task_id)
+    assert time.monotonic() - started < 5
+    assert done.task["status"] == "cancelled"
+    assert done.task["result"]["content"] == "one two "
+    assert done.task["token_usage"]["completion_tokens"] > 0
+    assert done.task["token_usage"]["cost_usd"] > 0
+
+
+# --- whose key ---
+
+
+@pytest.mark.both_engines
+def test_two_hundred_users_at_once_are_never_mixed_up(site: LlmSite) -> None:
+    keys = {f"user-{number}": f"sk-user-{number}-{number:032x}" for number in range(USERS)}
+    site.llm.together = Barrier(USERS)
+
+    def start(user: str) -> tuple[str, str]:
+        headers = {"X-LLM-API-KEY": f"openai:{keys[user]}" if user.endswith("7") else keys[user]}
+        return user, site.start(EXECUTOR, {"prompt": f"I am {user}."}, headers, user_id=user)
+
+    with ThreadPoolExecutor(16) as threads:
+        started = dict(threads.map(start, keys))
+    done = {user: site.end_of(task_id).task for user, task_id in started.items()}
+    said = {user: task["result"]["content"] for user, task in done.items()}
+    assert said == {user: f"{fingerprint(key)} I am {user}." for user, key in keys.items()}
+    assert not site.llm.together.broken
+
+
+@pytest.mark.both_engines
+def test_the_key_of_a_run_is_gone_when_it_ends(site: LlmSite) -> None:
+    site.run(EXECUTOR, {"prompt": "Hi"})
+    until(lambda: site.server.query("SELECT COUNT(*) FROM llmkeys_runsecret") == [(0,)], seconds=5, what="no key left")
+
+
+def test_the_environment_of_the_worker_gets_no_key(site: LlmSite) -> None:
+    site.run(EXECUTOR, {"prompt": "Hi"})
+    assert all(KEY not in process.environ().values() for process in site.server.processes())
+
+
+# --- the demo model ---
+
+
+def test_the_demo_model_needs_nobody_and_says_what_it_is(site: LlmSite) -> None:
+    done = site.run(EXECUTOR, {"prompt": "What is a river?", "model": "demo/any"}, {})
+    assert done.task["result"]["content"] == (
+        "This is the built-in demo model: it understands nothing and costs nothing. You asked: What is a river?"
+    )
+    assert done.task["token_usage"] == {
+        "prompt_tokens": 4,
+        "completion_tokens": 18,
+        "total_tokens": 22,
+        "cost_usd": 0.0,
+    }
+    again = site.run(EXECUTOR, {"prompt": "What is a river?", "model": "demo/any"}, {})
+    assert again.task["result"] == done.task["result"]
+    assert site.llm.asked == []

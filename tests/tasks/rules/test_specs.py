@@ -1,0 +1,535 @@
+"""The rules for an incoming tree: a table of requests and what they are refused with, and what valid ones become."""
+
+from collections.abc import Mapping
+from itertools import count
+from time import perf_counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.rules.exceptions import (
+    CircularDependency,
+    ExecutorNotFound,
+    InvalidDependency,
+    InvalidParams,
+    InvalidParent,
+    InvalidTree,
+    TasksError,
+)
+from tasks.rules.specs import Dependency, TaskSpec, TreeLimits, TreeSpec, parse_tree
+from tasks.rules.tree import Node, Plan
+from tasks.status import Status
+
+EXECUTORS = ("echo_executor", "rest_executor", "system_info_executor", "aggregate_results_executor")
+DISABLED = {"crewai_executor": "pip install 'aipartnerupflow[crewai]'"}
+Json = dict[str, Any]
+
+
+def parse(tasks: object, **options: Any) -> TreeSpec:
+    return parse_tree(tasks, executors=EXECUTORS, disabled=DISABLED, **options)
+
+
+def task(task_id: str, *needs: object, parent: str | None = "root", **fields: object) -> Json:
+    """A task that runs `echo_executor`."""
+    return {"id": task_id, "name": "echo_executor", "parent_id": parent, "dependencies": [*needs], **fields}
+
+
+def group(task_id: str, *needs: object, parent: str | None = "root") -> Json:
+    return task(task_id, *needs, parent=parent, name=f"group {task_id}")
+
+
+ROOT = group("root", parent=None)
+
+
+def one(**fields: object) -> Json:
+    return {"name": "echo_executor", **fields}
+
+
+SHAPES: list[tuple[object, str, str]] = [
+    (None, "tasks", "must be a list of tasks, or one task"),
+    ("task", "tasks", "must be a list"),
+    (7, "tasks", "must be a list"),
+    ([one(), "x"], "tasks[1]", "must be an object, not a string"),
+    ([one(), None], "tasks[1]", "must be an object, not null"),
+    ([one(), [one()]], "tasks[1]", "must be an object, not a list"),
+    ([one(), one(), one(priority="high")], "tasks[2].priority", "must be an integer from 0 to 3, not a string"),
+    ({}, "tasks[0].name", "is required"),
+    ({"name": ""}, "tasks[0].name", "must have 1 to 255 characters, not 0"),
+    ({"name": "x" * 256}, "tasks[0].name", "must have 1 to 255 characters, not 256"),
+    ({"name": None}, "tasks[0].name", "must be a string of 1 to 255 characters, not null"),
+    ({"name": 1}, "tasks[0].name", "not a number"),
+    (one(id=""), "tasks[0].id", "must have 1 to 255 characters"),
+    (one(id=5), "tasks[0].id", "must be a string"),
+    (one(id="x" * 256), "tasks[0].id", "not 256"),
+    (one(user_id=True), "tasks[0].user_id", "not a boolean"),
+    (one(user_id=""), "tasks[0].user_id", "1 to 255"),
+    (one(parent_id=3), "tasks[0].parent_id", "must be a string"),
+    (one(priority=4), "tasks[0].priority", "from 0 to 3, not 4"),
+    (one(priority=-1), "tasks[0].priority", "from 0 to 3, not -1"),
+    (one(priority=True), "tasks[0].priority", "not a boolean"),
+    (one(priority=1.5), "tasks[0].priority", "must be an integer"),
+    (one(priority=None), "tasks[0].priority", "not null"),
+    (one(inputs=[]), "tasks[0].inputs", "must be an object, not a list"),
+    (one(inputs=None), "tasks[0].inputs", "must be an object, not null"),
+    (one(schemas="x"), "tasks[0].schemas", "must be an object"),
+    (one(schemas={"method": 1}), "tasks[0].schemas.method", "must be a string"),
+    (one(schemas={"input_schema": True}), "tasks[0].schemas.input_schema", "must be an object, not a boolean"),
+    (one(params=[]), "tasks[0].params", "must be an object"),
+    (one(params={"executor_id": None}), "tasks[0].params.executor_id", "must be a string"),
+    (one(params={"timeout_seconds": 0}), "tasks[0].params.timeout_seconds", "above 0 and up to 2,592,000, not 0"),
+    (one(params={"timeout_seconds": -1}), "tasks[0].params.timeout_seconds", "not -1"),
+    (one(params={"timeout_seconds": 2_592_001}), "tasks[0].params.timeout_seconds", "up to 2,592,000"),
+    (one(params={"timeout_seconds": float("nan")}), "tasks[0].params.timeout_seconds", "must be a number"),
+    (one(params={"timeout_seconds": "10"}), "tasks[0].params.timeout_seconds", "not a string"),
+    (one(params={"timeout_seconds": True}), "tasks[0].params.timeout_seconds", "not a boolean"),
+    (one(params={"retry": 3}), "tasks[0].params.retry", "must be an object, not a number"),
+    (one(params={"retry": {"max_attempts": 0}}), "tasks[0].params.retry.max_attempts", "from 1 to 100, not 0"),
+    (one(params={"retry": {"max_attempts": 101}}), "tasks[0].params.retry.max_attempts", "from 1 to 100"),
+    (one(params={"retry": {"max_attempts": 2.5}}), "tasks[0].params.retry.max_attempts", "must be an integer"),
+    (one(params={"retry": {"backoff_seconds": -0.1}}), "tasks[0].params.retry.backoff_seconds", "from 0"),
+    (one(params={"retry": {"backoff_factor": "2"}}), "tasks[0].params.retry.backoff_factor", "must be a number"),
+    (one(params={"retry": {"max_backoff_seconds": -1}}), "tasks[0].params.retry.max_backoff_seconds", "from 0"),
+    (one(params={"retry": {"attempts": 3}}), "tasks[0].params.retry.attempts", "did you mean 'max_attempts'?"),
+    (one(dependencies="a"), "tasks[0].dependencies", "must be a list, not a string"),
+    (one(dependencies=None), "tasks[0].dependencies", "must be a list, not null"),
+    (one(dependencies=["a", 1]), "tasks[0].dependencies[1]", "must be a string"),
+    (one(dependencies=[""]), "tasks[0].dependencies[0]", "1 to 255"),
+    (one(dependencies=[{}]), "tasks[0].dependencies[0]", "must hold either 'id' or 'name'"),
+    (one(dependencies=[{"id": "a", "name": "b"}]), "tasks[0].dependencies[0]", "must hold either 'id' or 'name'"),
+    (one(dependencies=[{"id": 1}]), "tasks[0].dependencies[0].id", "must be a string"),
+    (one(dependencies=[{"id": "a", "required": 1}]), "tasks[0].dependencies[0].required", "must be true or false"),
+    (one(dependencies=[{"id": "a", "require": True}]), "tasks[0].dependencies[0].require", "did you mean 'required'?"),
+    (one(prioritty=1), "tasks[0].prioritty", "unknown field; did you mean 'priority'?"),
+    (one(zzz=1), "tasks[0].zzz", "unknown field; known are id, name, parent_id"),
+    (one(status="completed"), "tasks[0].status", "read only: set by the server"),
+    (one(result={}), "tasks[0].result", "read only: set by the server"),
+    (one(created_at="now"), "tasks[0].created_at", "read only: set by the server"),
+    (one(token_usage=None), "tasks[0].token_usage", "read only: set by the server"),
+    (one(children=[]), "tasks[0].children", "list every task flat and give the children a 'parent_id'"),
+    (one(executor_id="x"), "tasks[0].executor_id", "write it as params.executor_id"),
+    (one(timeout_seconds=3), "tasks[0].timeout_seconds", "write it as params.timeout_seconds"),
+]
+
+
+@pytest.mark.parametrize(("tasks", "field", "reason"), SHAPES, ids=[field for _, field, _ in SHAPES])
+def test_a_fault_of_shape_names_the_field_and_the_reason(tasks: object, field: str, reason: str) -> None:
+    with pytest.raises(InvalidParams) as caught:
+        parse(tasks)
+    [(found_field, found_reason)] = caught.value.problems
+    assert found_field == field
+    assert reason in found_reason
+
+
+def test_all_faults_of_shape_are_told_at_once() -> None:
+    with pytest.raises(InvalidParams) as caught:
+        parse([{"id": 1, "priority": 9}, one(inputs=3, params={"retry": {"max_attempts": 0, "x": 1}})])
+    assert [field for field, _ in caught.value.problems] == [
+        "tasks[0].id",
+        "tasks[0].priority",
+        "tasks[0].name",
+        "tasks[1].inputs",
+        "tasks[1].params.retry.max_attempts",
+        "tasks[1].params.retry.x",
+    ]
+
+
+def test_a_flood_of_faults_is_cut_short() -> None:
+    hostile = [{f"unknown {index}": 1 for index in range(100_000)}]
+    began = perf_counter()
+    with pytest.raises(InvalidParams) as caught:
+        parse(hostile)
+    assert perf_counter() - began < 1
+    assert len(caught.value.problems) == 201
+    assert caught.value.problems[-1] == ("tasks", "has more problems than these 200")
+
+
+TREES: list[tuple[str, list[Json], type[TasksError], str]] = [
+    ("no task", [], InvalidTree, "The list of tasks is empty"),
+    (
+        "an id twice",
+        [ROOT, task("a"), task("a")],
+        InvalidTree,
+        "Task id 'a' is used twice, the second time by tasks[2]",
+    ),
+    ("two roots", [ROOT, task("other", parent=None)], InvalidTree, "tasks 'root' and 'other' have no parent. Give"),
+    (
+        "three roots",
+        [group(name, parent=None) for name in "abc"],
+        InvalidTree,
+        "'a' and 'b' have no parent, nor have 1",
+    ),
+    ("roots by name", [{"name": "x"}, {"name": "y"}], InvalidTree, "tasks 'x' and 'y' have no parent"),
+    ("two owners", [{**ROOT, "user_id": "ann"}, task("a"), task("b", user_id="bob")], InvalidTree, "'b' to 'bob'"),
+    ("a foreign parent", [ROOT, task("a", parent="x")], InvalidParent, "Task 'a': parent 'x' is neither the id nor"),
+    ("no root but a parent", [task("a", parent="x")], InvalidParent, "Task 'a': parent 'x'"),
+    (
+        "a parent by a name of two",
+        [ROOT, task("a", name="same"), task("b", name="same"), task("c", parent="same")],
+        InvalidParent,
+        "Task 'c': parent 'same' is the name of 2 tasks",
+    ),
+    ("a foreign dependency", [ROOT, task("a", "x")], InvalidDependency, "Task 'a': dependency 'x' is neither the id"),
+    ("a foreign id", [ROOT, task("a", {"id": "x"})], InvalidDependency, "Task 'a': dependency 'x' is neither the id"),
+    ("a foreign name", [ROOT, task("a", {"name": "x"})], InvalidDependency, "Task 'a': dependency 'x' is neither"),
+    ("an id as a name", [ROOT, task("a"), task("b", {"name": "a"})], InvalidDependency, "Task 'b': dependency 'a' is"),
+    (
+        "a name as an id",
+        [ROOT, task("a", name="fetch"), task("b", {"id": "fetch"})],
+        InvalidDependency,
+        "Task 'b': dependency 'fetch' is a name, not an id. Write {\"name\": \"fetch\"}.",
+    ),
+    (
+        "a name of two",
+        [ROOT, task("a"), task("b"), task("c", {"name": "echo_executor"})],
+        InvalidDependency,
+        "Task 'c': dependency 'echo_executor' is the name of 3 tasks",
+    ),
+    ("itself", [ROOT, task("a", "a")], InvalidDependency, "Task 'a' depends on itself"),
+    ("itself by name", [ROOT, task("a", "fetch", name="fetch")], InvalidDependency, "Task 'a' depends on itself"),
+    (
+        "a dependency twice",
+        [ROOT, task("a"), task("b", "a", {"id": "a"})],
+        InvalidDependency,
+        "Task 'b' names its depen",
+    ),
+    ("two in a circle", [ROOT, task("a", "b"), task("b", "a")], CircularDependency, "a -> b -> a"),
+    (
+        "three in a circle",
+        [ROOT, task("a", "c"), task("b", "a"), task("c", {"id": "b", "required": False})],
+        CircularDependency,
+        "a -> c -> b -> a",
+    ),
+    (
+        "a circle by name",
+        [
+            {"name": "r"},
+            {"name": "x", "parent_id": "r", "dependencies": ["y"]},
+            {"name": "y", "parent_id": "r", "dependencies": ["x"]},
+        ],
+        CircularDependency,
+        "x -> y -> x",
+    ),
+    ("a child that needs its group", [ROOT, task("a", "root")], CircularDependency, "a -> root -> a"),
+    (
+        "a circle through a group",
+        [ROOT, group("g"), task("x", "b", parent="g"), task("b", "g")],
+        CircularDependency,
+        "x -> b -> g -> x",
+    ),
+    ("a parent of itself", [ROOT, task("a", parent="a")], CircularDependency, "a -> a"),
+    ("no root", [task("a", parent="b"), task("b", parent="a")], CircularDependency, "a -> b -> a"),
+    ("parents in a circle", [ROOT, task("a", parent="b"), task("b", parent="a")], CircularDependency, "a -> b -> a"),
+    (
+        "an unknown executor",
+        [one(params={"executor_id": "nope"})],
+        ExecutorNotFound,
+        "Task 'echo_executor': executor 'nope' is not registered",
+    ),
+    ("an unknown method", [one(schemas={"method": "rest_exec"})], ExecutorNotFound, "Did you mean 'rest_executor'"),
+    ("a disabled one", [one(schemas={"method": "crewai_executor"})], ExecutorNotFound, "Enable it with: pip install"),
+]
+
+
+@pytest.mark.parametrize(("tasks", "error", "part"), [row[1:] for row in TREES], ids=[row[0] for row in TREES])
+def test_tasks_that_form_no_tree_are_refused(tasks: list[Json], error: type[TasksError], part: str) -> None:
+    with pytest.raises(error) as caught:
+        parse(tasks)
+    assert type(caught.value) is error
+    assert part in caught.value.message
+
+
+def test_a_cycle_carries_its_path_as_data() -> None:
+    with pytest.raises(CircularDependency) as caught:
+        parse([ROOT, task("a", "b"), task("b", "a")])
+    assert caught.value.data == {"cycle": ["a", "b", "a"]}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "remedy"),
+    [
+        ([ROOT, task("a", "b"), task("b", "a")], "Remove one of these dependencies."),
+        ([ROOT, task("a", parent="b"), task("b", parent="a")], "Correct one parent_id."),
+        ([ROOT, task("a", "root")], "'root' is a group, which waits for its child 'a'."),
+    ],
+)
+def test_a_cycle_says_what_holds_it_together(tasks: list[Json], remedy: str) -> None:
+    with pytest.raises(CircularDependency) as caught:
+        parse(tasks)
+    assert remedy in caught.value.message
+
+
+def chain(length: int) -> list[Json]:
+    return [task("0", parent=None), *(task(str(index), parent=str(index - 1)) for index in range(1, length))]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "limits", "part"),
+    [
+        (chain(4), TreeLimits(tasks=3), "4 tasks are too many: a tree has at most 3."),
+        (chain(10_001), TreeLimits(), "10,001 tasks are too many: a tree has at most 10,000."),
+        (chain(4), TreeLimits(depth=3), "Task '3' is on level 4: a tree has at most 3 levels."),
+        (chain(1_000), TreeLimits(), "Task '100' is on level 101: a tree has at most 100 levels."),
+    ],
+)
+def test_a_tree_has_limits(tasks: list[Json], limits: TreeLimits, part: str) -> None:
+    with pytest.raises(InvalidTree, match=part):
+        parse(tasks, limits=limits)
+
+
+def test_a_tree_may_reach_its_limits() -> None:
+    assert len(parse(chain(100), limits=TreeLimits(tasks=100, depth=100)).tasks) == 100
+
+
+def test_a_circle_of_ten_thousand_is_found_without_recursion() -> None:
+    circle = [ROOT, *(task(str(index), str((index + 1) % 9_999)) for index in range(9_999))]
+    with pytest.raises(CircularDependency) as caught:
+        parse(circle)
+    assert len(caught.value.data["cycle"]) == 10_000
+
+
+# --- what a valid request becomes ---
+
+
+def test_a_single_task_gets_its_defaults_and_a_fresh_id() -> None:
+    tree = parse({"name": "echo_executor"}, new_id=lambda: "fresh")
+    assert tree == TreeSpec(
+        tasks=(
+            TaskSpec(
+                id="fresh",
+                parent_id=None,
+                position=0,
+                user_id=None,
+                name="echo_executor",
+                priority=2,
+                dependencies=(),
+                inputs={},
+                schemas=None,
+                params=None,
+                executor_id="echo_executor",
+                has_children=False,
+            ),
+        ),
+        root_id="fresh",
+        warnings=(),
+    )
+
+
+def test_a_fresh_id_is_unique() -> None:
+    tree = parse([{"name": "r"}, *({"name": f"t{index}", "parent_id": "r"} for index in range(100))])
+    assert len({spec.id for spec in tree.tasks}) == 101
+
+
+def test_every_field_is_kept() -> None:
+    fields = {
+        "id": "a",
+        "name": "n",
+        "user_id": "ann",
+        "priority": 0,
+        "inputs": {"x": [1, None]},
+        "schemas": {"method": "rest_executor", "input_schema": {"type": "object"}, "model": "m"},
+        "params": {"timeout_seconds": 0.5, "retry": {"max_attempts": 3, "backoff_factor": 2}, "works": {}},
+    }
+    [spec] = parse([{**fields, "parent_id": None, "dependencies": []}]).tasks
+    assert {name: getattr(spec, name) for name in fields} == fields
+    assert spec.executor_id == "rest_executor"
+
+
+def test_parents_and_dependencies_are_found_by_id_or_by_a_unique_name() -> None:
+    numbers = count()
+    tree = parse(
+        [
+            {"name": "build", "dependencies": []},
+            {"name": "fetch", "parent_id": "build"},
+            {**one(id="t"), "parent_id": "build", "dependencies": ["fetch"]},
+            {"name": "ship", "parent_id": "t", "dependencies": [{"name": "fetch", "required": False}, {"id": "t"}]},
+        ],
+        new_id=lambda: f"id{next(numbers)}",
+    )
+    assert tree.root_id == "id0"
+    assert [spec.id for spec in tree.tasks] == ["id0", "id1", "t", "id2"]
+    assert [spec.parent_id for spec in tree.tasks] == [None, "id0", "id0", "t"]
+    assert tree.tasks[2].dependencies == (Dependency(id="id1"),)
+    assert tree.tasks[3].dependencies == (Dependency(id="id1", required=False), Dependency(id="t"))
+    assert [spec.has_children for spec in tree.tasks] == [True, False, True, False]
+    assert [spec.position for spec in tree.tasks] == [0, 1, 2, 3]
+
+
+def test_an_id_goes_before_a_name() -> None:
+    tree = parse([ROOT, task("a", name="b"), task("b", name="a"), task("c", "a", parent="b")])
+    assert tree.tasks[3].dependencies == (Dependency(id="a"),)
+    assert tree.tasks[3].parent_id == "b"
+
+
+def test_a_tree_belongs_to_the_only_user_it_names() -> None:
+    tree = parse([ROOT, task("a", user_id="ann"), task("b", user_id="ann")])
+    assert {spec.user_id for spec in tree.tasks} == {"ann"}
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        [task("root", "a", parent=None), task("a")],  # an executor may depend on its child
+        [task("root", parent=None), task("a", "root")],  # or a child on its parent's executor
+        [group("root", "a", parent=None), task("a")],  # and a group on a child, for which it waits in any case
+        [ROOT, task("a"), task("b", "a"), task("c", "a"), task("d", "b", "c")],
+    ],
+)
+def test_these_are_no_cycles(tasks: list[Json]) -> None:
+    assert len(parse(tasks).tasks) == len(tasks)
+
+
+# --- which executor ---
+
+LEAF = "names no executor, so it runs no code and completes with its inputs."
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "schemas", "executor_id", "warning"),
+    [
+        ("x", {"executor_id": "rest_executor"}, {"method": "echo_executor"}, "rest_executor", None),
+        ("rest_executor", None, {"method": "echo_executor"}, "echo_executor", None),
+        ("rest_executor", {"url": "x"}, {"model": "m"}, "rest_executor", None),
+        ("my_task", None, None, None, f"Task 'my_task' {LEAF}"),
+        ("rest_exectuor", None, None, None, f"Task 'rest_exectuor' {LEAF} Did you mean 'rest_executor'?"),
+        ("REST Executor", {}, {}, None, f"Task 'REST Executor' {LEAF} Did you mean 'rest_executor'?"),
+        ("rest", None, None, None, f"Task 'rest' {LEAF} Did you mean 'rest_executor'?"),
+        (
+            "crewai",
+            None,
+            None,
+            None,
+            f"Task 'crewai' {LEAF} Executor 'crewai_executor' is not enabled. "
+            "Enable it with: pip install 'aipartnerupflow[crewai]'",
+        ),
+    ],
+)
+def test_which_executor_a_task_names(
+    name: str, params: Json | None, schemas: Json | None, executor_id: str | None, warning: str | None
+) -> None:
+    tree = parse([{"name": name, "params": params, "schemas": schemas}])
+    assert (tree.tasks[0].executor_id, tree.warnings) == (executor_id, (warning,) if warning else ())
+
+
+@pytest.mark.parametrize(
+    ("executor_id", "data"),
+    [
+        ("rest_exectuor", {"task": "x", "close_matches": ["rest_executor"], "enable_with": None}),
+        ("zzz", {"close_matches": [], "enable_with": None}),
+        ("crewai_executor", {"close_matches": [], "enable_with": "pip install 'aipartnerupflow[crewai]'"}),
+    ],
+)
+def test_an_explicit_executor_must_be_enabled(executor_id: str, data: Mapping[str, Any]) -> None:
+    with pytest.raises(ExecutorNotFound) as caught:
+        parse([ROOT, task("x", params={"executor_id": executor_id})])
+    assert caught.value.message.startswith(f"Task 'x': executor '{executor_id}'")
+    assert data.items() <= {**caught.value.data, "close_matches": caught.value.data["close_matches"][:1]}.items()
+
+
+def test_a_name_that_is_the_id_of_an_executor_asks_for_it_enabled_or_not() -> None:
+    """Completing without a run would look like success."""
+    with pytest.raises(ExecutorNotFound) as caught:
+        parse([{"name": "crewai_executor"}])
+    assert caught.value.data["enable_with"] == "pip install 'aipartnerupflow[crewai]'"
+
+
+def test_the_first_example_of_the_guide_is_a_group_with_a_warning() -> None:
+    tree = parse([{"id": "task1", "name": "my_task", "user_id": "user123", "inputs": {"key": "value"}}])
+    assert tree.tasks[0].executor_id is None
+    assert tree.warnings == (f"Task 'my_task' {LEAF}",)
+
+
+def test_a_group_with_children_is_normal_unless_its_name_is_close_to_an_executor() -> None:
+    assert parse([ROOT, task("a")]).warnings == ()
+    misspelt = {**ROOT, "name": "echo_exector"}
+    assert parse([misspelt, task("a")]).warnings == (f"Task 'echo_exector' {LEAF} Did you mean 'echo_executor'?",)
+
+
+def test_warnings_do_not_flood_the_reply() -> None:
+    leaves = [task(str(index), name=f"leaf {index}") for index in range(1_000)]
+    warnings = parse([ROOT, *leaves]).warnings
+    assert len(warnings) == 20
+    assert warnings[-1] == "981 more tasks name no executor, so they run no code and complete with their inputs."
+    same = [task(str(index), name="leaf") for index in range(10)]
+    assert parse([ROOT, *same]).warnings == (f"Task 'leaf' {LEAF}",)
+
+
+# --- any request at all ---
+
+REFERENCES = st.sampled_from("abcdef")
+ANY_TASK = st.fixed_dictionaries(
+    {"name": st.sampled_from(["a", "b", "x", "echo_executor"])},
+    optional={
+        "id": REFERENCES,
+        "parent_id": st.none() | REFERENCES,
+        "dependencies": st.lists(REFERENCES | st.fixed_dictionaries({"id": REFERENCES}), max_size=2),
+    },
+)
+
+
+@st.composite
+def likely_trees(draw: st.DrawFn) -> list[Json]:
+    """Trees that hang together, in any order, whose dependencies may form circles."""
+    names = [f"t{index}" for index in range(draw(st.integers(1, 8)))]
+    tasks = []
+    for index, name in enumerate(names):
+        needs = draw(st.lists(st.sampled_from(names), max_size=2, unique=True))
+        parent = draw(st.sampled_from(names[:index])) if index else None
+        raw = task(name, *(need for need in needs if need != name), parent=parent)
+        tasks.append({**raw, "name": draw(st.sampled_from(["echo_executor", "group"]))})
+    return draw(st.permutations(tasks))
+
+
+@given(st.lists(ANY_TASK, max_size=6) | likely_trees())
+def test_whatever_is_accepted_is_one_tree_that_can_run_to_its_end(tasks: list[Json]) -> None:
+    try:
+        tree = parse(tasks)
+    except TasksError as error:
+        assert type(error) in {InvalidTree, InvalidParent, InvalidDependency, CircularDependency}
+        return
+    ids = {spec.id for spec in tree.tasks}
+    assert len(ids) == len(tasks)
+    assert [spec.id for spec in tree.tasks if spec.parent_id is None] == [tree.root_id]
+    assert all(spec.parent_id in ids or spec.id == tree.root_id for spec in tree.tasks)
+    assert runs_to_its_end(tree)
+
+
+@given(likely_trees())
+def test_a_cycle_is_refused_exactly_when_the_tree_could_not_end(tasks: list[Json]) -> None:
+    acyclic = [{**raw, "dependencies": []} for raw in tasks]
+    tree = parse(acyclic)
+    needs = {raw["id"]: tuple(Dependency(id=need) for need in raw["dependencies"]) for raw in tasks}
+    could_end = runs_to_its_end(tree, needs)
+    try:
+        parse(tasks)
+    except CircularDependency:
+        assert not could_end
+    else:
+        assert could_end
+
+
+def runs_to_its_end(tree: TreeSpec, needs: Mapping[str, tuple[Dependency, ...]] | None = None) -> bool:
+    plan = Plan(
+        Node(
+            id=spec.id,
+            parent_id=spec.parent_id,
+            dependencies=tuple((need.id, need.required) for need in (needs or {}).get(spec.id, spec.dependencies)),
+            priority=spec.priority,
+            position=spec.position,
+            is_group=spec.executor_id is None,
+        )
+        for spec in tree.tasks
+    )
+    queue = plan.start().ready
+    for node in queue:
+        queue.extend(plan.settle(node.id, Status.COMPLETED).ready)
+    return plan.is_finished
+
+
+def test_ten_thousand_tasks_are_parsed_in_a_moment() -> None:
+    tasks = [ROOT, *(task(str(index), *([str(index - 1)] if index else [])) for index in range(9_999))]
+    began = perf_counter()
+    tree = parse(tasks)
+    assert perf_counter() - began < 2  # it takes 0.08 s; more than linear would take minutes
+    assert len(tree.tasks) == 10_000

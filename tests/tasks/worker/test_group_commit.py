@@ -1,0 +1,226 @@
+"""The journal: what is committed is durable, in order, fenced by the epoch, and a bad row fails alone."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection
+
+from accounts.callers import LOCAL
+from tasks import events
+from tasks.models import Run, Task
+from tasks.queue import leases
+from tasks.queue.leases import Claim
+from tasks.rules.exceptions import LeaseLost
+from tasks.services import trees
+from tasks.worker.group_commit import Change, GroupCommit, Kind
+from tests.workers import Json
+
+pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+Scenario = Callable[[GroupCommit], Awaitable[Any]]
+NOW = "2026-01-01 00:00:00"
+REFUSED_BY_ANY_DATABASE = None
+"""As a status: the column takes no null."""
+
+
+def claimed(size: int = 1, name: str = "t") -> Claim:
+    """A claimed run of a tree of `t0`, `t1` …"""
+    tasks: list[Json] = [{"id": f"{name}0", "name": "echo_executor"}]
+    tasks += [{"id": f"{name}{number}", "name": "echo_executor", "parent_id": f"{name}0"} for number in range(1, size)]
+    run = trees.execute_tree(caller=LOCAL, tasks=tasks).run
+    (claim,) = leases.claim(owner="a/1/1", limit=1)
+    assert claim.run_id == run.id
+    return claim
+
+
+def told(type_: str, task_id: str) -> Json:
+    return {"type": type_, "task_id": task_id, "seq": 0}
+
+
+def finish(claim: Claim, task_id: str, *, status: str | None = "completed") -> Change:
+    values = (status, "{}", None, 1.0, None, NOW, NOW, task_id)
+    return Change(
+        kind=Kind.FINISH, run_id=claim.run_id, epoch=claim.epoch, values=values, event=told("task_completed", task_id)
+    )
+
+
+def start(claim: Claim, task_id: str) -> Change:
+    values = (NOW, NOW, 1, task_id)
+    return Change(
+        kind=Kind.START, run_id=claim.run_id, epoch=claim.epoch, values=values, event=told("task_start", task_id)
+    )
+
+
+def log(claim: Claim, text: str) -> Change:
+    return Change(kind=Kind.EVENT, run_id=claim.run_id, epoch=claim.epoch, event=told("log", text))
+
+
+def close(claim: Claim) -> Change:
+    values = ("completed", NOW, claim.run_id)
+    return Change(kind=Kind.CLOSE, run_id=claim.run_id, epoch=claim.epoch, values=values, event=told("final", "t0"))
+
+
+def with_journal(scenario: Scenario) -> Any:
+    async def play() -> Any:
+        return await scenario(GroupCommit(asyncio.get_running_loop()))
+
+    return asyncio.run(play())
+
+
+def all_together(*changes: Change) -> Scenario:
+    """Commit them in one go, and return what became of each."""
+
+    async def scenario(journal: GroupCommit) -> list[BaseException | None]:
+        blocked = threading.Event()
+        blocker = asyncio.ensure_future(journal.call(blocked.wait))  # so that they queue up behind it
+        await asyncio.sleep(0)
+        commits = [asyncio.ensure_future(journal.commit(change)) for change in changes]
+        await asyncio.sleep(0)
+        blocked.set()
+        await blocker
+        return await asyncio.gather(*commits, return_exceptions=True)
+
+    return scenario
+
+
+def statuses() -> dict[str, str]:
+    return dict(Task.objects.values_list("id", "status"))
+
+
+def log_of(claim: Claim) -> list[tuple[int, str, str]]:
+    return [(event["seq"], event["type"], event["task_id"]) for event in events.read(run_id=claim.run_id)]
+
+
+def test_status_result_and_event_are_written_together_in_the_order_of_the_steps() -> None:
+    claim = claimed()
+    assert with_journal(all_together(start(claim, "t0"), finish(claim, "t0"), close(claim))) == [None] * 3
+    assert statuses() == {"t0": "completed"}
+    assert log_of(claim) == [(1, "task_start", "t0"), (2, "task_completed", "t0"), (3, "final", "t0")]
+    run = Run.objects.get()
+    assert (run.status, run.last_seq, run.lease_owner) == ("completed", 3, None)
+
+
+def test_what_is_put_is_written_before_what_is_committed_later() -> None:
+    claim = claimed()
+
+    async def scenario(journal: GroupCommit) -> None:
+        for number in range(100):
+            journal.put(log(claim, f"line {number}"))
+        await journal.commit(finish(claim, "t0"))
+
+    with_journal(scenario)
+    lines = log_of(claim)
+    assert [seq for seq, _, _ in lines] == list(range(1, 102))
+    assert [text for _, _, text in lines] == [*(f"line {number}" for number in range(100)), "t0"]
+
+
+def test_a_bad_row_fails_alone() -> None:
+    claim, other = claimed(4), claimed(1, name="o")
+    answers = with_journal(
+        all_together(
+            finish(claim, "t1"),
+            finish(claim, "t2", status=REFUSED_BY_ANY_DATABASE),
+            finish(claim, "t3"),
+            finish(other, "o0"),
+        )
+    )
+    assert isinstance(answers[1], DatabaseError)
+    assert [answers[0], answers[2], answers[3]] == [None, None, None]
+    assert statuses() == {"t0": "pending", "t1": "completed", "t2": "pending", "t3": "completed", "o0": "completed"}
+    assert [(seq, task) for seq, _, task in log_of(claim)] == [(1, "t1"), (2, "t3")]
+
+
+def test_a_value_that_is_no_json_fails_alone_and_the_journal_lives_on(caplog: pytest.LogCaptureFixture) -> None:
+    claim = claimed(3)
+    odd = log(claim, "\udcff")
+    assert [type(answer) for answer in with_journal(all_together(finish(claim, "t1"), odd, finish(claim, "t2")))] == [
+        type(None),
+        TypeError,
+        type(None),
+    ]
+    assert [task for _, _, task in log_of(claim)] == ["t1", "t2"]
+    assert "A change was refused" in caplog.text
+
+
+def test_whoever_lost_the_lease_writes_nothing() -> None:
+    claim = claimed(2)
+    leases.release(owner="a/1/1")
+    (successor,) = leases.claim(owner="b/1/1", limit=1)
+    late, close_late, good = with_journal(all_together(finish(claim, "t1"), close(claim), finish(successor, "t0")))
+    assert isinstance(late, LeaseLost)
+    assert isinstance(close_late, LeaseLost)
+    assert good is None
+    assert statuses() == {"t0": "completed", "t1": "pending"}
+    assert [task for _, _, task in log_of(claim)] == ["t0"]
+    assert Run.objects.get().finished_at is None
+
+
+def test_a_finished_run_takes_no_more() -> None:
+    claim = claimed(2)
+    assert with_journal(all_together(close(claim))) == [None]
+    (late,) = with_journal(all_together(finish(claim, "t1")))
+    assert isinstance(late, LeaseLost)
+    assert statuses()["t1"] == "pending"
+
+
+def test_a_terminal_status_never_changes_and_is_told_once() -> None:
+    """A commit whose answer was lost is tried again."""
+    claim = claimed(2)
+    for _ in range(2):
+        assert with_journal(all_together(finish(claim, "t1"), log(claim, "and more"))) == [None, None]
+    assert [task for _, _, task in log_of(claim)].count("t1") == 1
+    assert with_journal(all_together(finish(claim, "t1", status="failed"))) == [None]
+    assert statuses()["t1"] == "completed"
+
+
+def test_two_writers_number_the_events_of_one_run_densely() -> None:
+    claim = claimed()
+
+    def write(who: int) -> None:
+        async def scenario(journal: GroupCommit) -> None:
+            for number in range(60):
+                await journal.commit(log(claim, f"{who} {number}"))
+
+        with_journal(scenario)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, range(2)))
+    lines = log_of(claim)
+    assert [seq for seq, _, _ in lines] == list(range(1, 121))
+    for who in ("0", "1"):
+        assert [text for _, _, text in lines if text.startswith(who)] == [f"{who} {number}" for number in range(60)]
+
+
+def test_other_work_takes_its_turn_and_its_errors_come_back() -> None:
+    claim = claimed()
+
+    def seen() -> int:
+        return len(log_of(claim))
+
+    def wrong() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM nowhere")
+
+    async def scenario(journal: GroupCommit) -> int:
+        journal.put(log(claim, "before"))
+        with pytest.raises(DatabaseError):
+            await journal.call(wrong)
+        return await journal.call(seen)
+
+    assert with_journal(scenario) == 1
+
+
+def test_who_stops_waiting_takes_nothing_back() -> None:
+    claim = claimed()
+
+    async def scenario(journal: GroupCommit) -> None:
+        commit = asyncio.ensure_future(journal.commit(finish(claim, "t0")))
+        await asyncio.sleep(0)
+        commit.cancel()
+        await journal.call(lambda: None)
+
+    with_journal(scenario)
+    assert statuses() == {"t0": "completed"}
