@@ -71,7 +71,8 @@ def say(text: str) -> None:
 
 def bytes_of(folder: Path) -> int:
     """The room that a folder takes on the disk."""
-    kibibytes, _ = subprocess.check_output(["du", "-sk", str(folder)], text=True).split("\t")  # noqa: S607 - each system has its own path of du
+    measure = ["du", "-sk", str(folder)]
+    kibibytes, _ = subprocess.check_output(measure, text=True).split("\t")  # noqa: S607 - its path depends on the system
     return int(kibibytes) * 1024
 
 
