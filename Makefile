@@ -1,4 +1,4 @@
-# All that a developer runs. Everything begins with `make install`, which needs Python 3.11 to 3.13 and make, and nothing else.
+# All that a developer runs. Each target first installs what it needs; that takes Python 3.11 to 3.13 and make.
 # ARGS are passed on: make serve ARGS="--port 8080"
 
 BIN := .venv/bin
@@ -6,7 +6,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
 
-# Tests find what Debian keeps in /usr/sbin.
+# Debian has nginx in /usr/sbin, which is not on the PATH of users.
 export PATH := $(PATH):/usr/sbin
 
 .NOTPARALLEL:
