@@ -1,5 +1,5 @@
-# All that a developer runs. Each target first installs what it needs; that takes Python 3.11 to 3.13 and make.
-# ARGS are passed on: make serve ARGS="--port 8080"
+# The commands for developers. Each installs what it needs first; that takes only Python 3.11 to 3.13 and make.
+# ARGS are passed to the command: make serve ARGS="--port 8080"
 
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
@@ -14,20 +14,20 @@ export PATH := $(PATH):/usr/sbin
 
 install: .venv/installed
 
-.venv/installed: always # the script compares contents, and not times
+.venv/installed: always # the script compares contents, not times
 	@sh scripts/set-up dev
 
 .venv/serving: always
 	@sh scripts/set-up all
 
-# Tests also need programs that are in no package of Python or npm.
+# The tests also need programs that are not on PyPI.
 testing:
 	@sh scripts/set-up dev chromium nginx systemd-analyze
 
 serve: .venv/serving
 	@$(BIN)/aipartnerupflow serve $(ARGS)
 
-# For an outside run of the A2A project's conformance kit; see docs/reference/a2a.md.
+# For a run of the A2A project's conformance kit; see docs/reference/a2a.md.
 conformance-server: install
 	@AIPARTNERUPFLOW_A2A_MESSAGE_HANDLER=tests.a2a.conformance.decide \
 	AIPARTNERUPFLOW_EXECUTORS_MODULES=tests.a2a.conformance \

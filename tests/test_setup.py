@@ -20,7 +20,7 @@ from tests.servers import free_port, until
 ROOT: Final = Path(__file__).parent.parent
 PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}").resolve()
 BASE_SYSTEM: Final = (
-    "basename bash cat chmod cp cut date dirname env expr find getopt grep head id ln ls mkdir mktemp mv ps readlink "
+    "basename bash cat chmod cp cut date dirname du env expr find getopt grep head id ln ls mkdir mktemp mv ps readlink "
     "realpath rm sed sh sleep sort stat tail tee touch tr uname wc"
 ).split()
 """Programs of Debian's essential packages: coreutils, dash, bash, grep, sed, findutils, util-linux; and ps."""
@@ -253,7 +253,7 @@ def test_make_serve_is_all_that_an_empty_clone_needs(machine: Machine, tmp_path:
     with serving(machine, port=free_port(), log=log) as url:
         install, size, *_ = log.read_text().splitlines()
         assert install == "Installing what serving needs into .venv"
-        assert gigabytes(size) == documented("README.md", r"uses (?P<size>[\d.]+) GB of disk")
+        assert gigabytes(size) == documented("README.md", r"uses (?P<size>[\d.]+) GB of disk space")
         printed = said(r"^Try +(?P<command>\.venv/bin/aipartnerupflow run .+)$", log.read_text())["command"]
         tried = machine.run("sh", "-c", printed)
         assert (tried.returncode, tried.stderr) == (0, "")
