@@ -253,7 +253,7 @@ def test_make_serve_is_all_that_an_empty_clone_needs(machine: Machine, tmp_path:
     with serving(machine, port=free_port(), log=log) as url:
         install, size, *_ = log.read_text().splitlines()
         assert install == "Installing what serving needs into .venv"
-        assert gigabytes(size) == documented("README.md", r"uses (?P<size>[\d.]+) GB of disk space")
+        assert gigabytes(size) == documented("README.md", r"(?P<size>[\d.]+) GB on disk")
         printed = said(r"^Try +(?P<command>\.venv/bin/aipartnerupflow run .+)$", log.read_text())["command"]
         tried = machine.run("sh", "-c", printed)
         assert (tried.returncode, tried.stderr) == (0, "")
