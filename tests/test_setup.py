@@ -239,7 +239,7 @@ def said(pattern: str, text: str) -> Mapping[str, str]:
 
 def gigabytes(output: str) -> object:
     """The size that was printed after an installation, give or take what differs between machines."""
-    printed = said(r"^Installed \d+ packages, (?P<size>[\d.]+) GB, in \d+ s$", output)
+    printed = said(r"^Installed \d+ packages, (?P<size>[\d.]+)\s+GB, in \d+ s$", output)
     return pytest.approx(float(printed["size"]), rel=0.2)
 
 
@@ -253,7 +253,7 @@ def test_make_serve_is_all_that_an_empty_clone_needs(machine: Machine, tmp_path:
     with serving(machine, port=free_port(), log=log) as url:
         install, size, *_ = log.read_text().splitlines()
         assert install == "Installing what serving needs into .venv"
-        assert gigabytes(size) == documented("README.md", r"(?P<size>[\d.]+) GB on disk")
+        assert gigabytes(size) == documented("README.md", r"(?P<size>[\d.]+)\s+GB on disk")
         printed = said(r"^Try +(?P<command>\.venv/bin/aipartnerupflow run .+)$", log.read_text())["command"]
         tried = machine.run("sh", "-c", printed)
         assert (tried.returncode, tried.stderr) == (0, "")
@@ -274,6 +274,6 @@ def test_make_test_is_all_that_an_empty_clone_needs(machine: Machine) -> None:
     files = "tests/test_browser.py tests/tasks/rules/test_tree.py tests/llmkeys/test_keys.py"
     done = machine.run("make", "test", f"ARGS={files}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert gigabytes(done.stdout) == documented("CONTRIBUTING.md", r"`requirements/dev.txt`, (?P<size>[\d.]+) GB")
+    assert gigabytes(done.stdout) == documented("CONTRIBUTING.md", r"`requirements/dev.txt`, (?P<size>[\d.]+)\s+GB")
     again = machine.run("make", ".venv/serving")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
