@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,10 +52,11 @@ def site_packages(environment_folder: Path) -> Path:
 
 def make_environment(folder: Path, *wheels: Path, borrowed: Path) -> Path:
     """The `bin` of a new environment that has these wheels, and borrows everything else from the site-packages `borrowed`."""
-    venv.create(folder)
     commands = folder / "bin"
-    pip = [sys.executable, "-m", "pip", "--python", str(commands / "python"), "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", *map(str, wheels)], check=True)
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, str(folder)], check=True)
+    install = [*uv, "pip", "install", "--python", str(commands / "python"), "--no-index", "--no-deps"]
+    subprocess.run([*install, *map(str, wheels)], check=True)
     (site_packages(folder) / "borrowed.pth").write_text(str(borrowed))
     return commands
 
