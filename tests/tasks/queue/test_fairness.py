@@ -109,7 +109,7 @@ async def test_what_is_cancelled_before_a_worker_takes_it_makes_room(monkeypatch
     runs_of_alice = [await sync_to_async(trees.execute_tree)(caller=ALICE, tasks=TREE) for _ in range(2)]
     (answer,) = await cancels.cancel_tasks(ALICE, task_ids=[runs_of_alice[0].task.id])
     assert (answer["status"], answer["current_status"]) == ("cancelled", "pending")
-    assert "none will start it" in answer["message"]
+    assert "will not start" in answer["message"]
     await sync_to_async(queue)(ALICE)
     with pytest.raises(LimitReached):
         await sync_to_async(queue)(ALICE)
