@@ -21,10 +21,10 @@ from prometheus_client.registry import Collector
 from a2a.core.errors import WrongHttpMethod
 from a2a.core.http import refusal
 from accounts.auth import authenticate
+from apflow_db import pools
+from apflow_db.connections import refresh
 from tasks.queue import leases
 from tasks.rules.exceptions import RoleTooLow
-from tasks.storage import pools
-from tasks.storage.connections import refresh
 from tasks.telemetry.metrics_files import folder_of_counts
 
 

@@ -17,7 +17,7 @@ from aipartnerupflow import __version__
 from tests.servers import free_port, until
 
 ROOT = Path(__file__).parent.parent
-PROJECT = ("a2a", "accounts", "apflow_site", "llmkeys", "tasks", "templates")
+PROJECT = ("a2a", "accounts", "apflow_db", "apflow_site", "llmkeys", "tasks", "templates")
 ONE_TASK = {"id": "one", "name": "echo_executor", "inputs": {"say": "hello"}}
 OURS = ("AIPARTNERUPFLOW_", "APFLOW_", "DJANGO_", "PYTHONPATH")
 START_SECONDS = 30
