@@ -3,9 +3,9 @@
 from hashlib import sha256
 from typing import Any
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from apflow_db import pools
 from llmkeys.resolve import credentials
-from tasks.executors.base import Context, Executor, ExecutorError, Json
 
 
 class Careless(Executor):
