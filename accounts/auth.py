@@ -9,11 +9,12 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts import api_keys, threads
+from accounts import api_keys
 from accounts.callers import LOCAL, Caller, Role
 from accounts.prepared_query import Prepared
 from accounts.tokens import Claims, InvalidToken, is_own, owner_of, read_claims
 from accounts.users import role_of
+from apflow_db import pools
 
 MAX_USER_ID_CHARACTERS = 255  # what the owner of a task may have
 
@@ -31,7 +32,7 @@ async def authenticate(request: HttpRequest) -> Caller:
     """Who sent a request. Raises AuthenticationFailed."""
     if not settings.APFLOW.auth.is_on:
         return LOCAL
-    return await threads.look_up(caller_from_token, token_in(request.headers))
+    return await pools.auth(caller_from_token, token_in(request.headers))
 
 
 def token_in(headers: Mapping[str, str]) -> str:

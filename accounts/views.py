@@ -10,8 +10,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from accounts import logins, threads, tokens
+from accounts import logins, tokens
 from accounts.auth import AuthenticationFailed, authenticate, token_in
+from apflow_db import pools
 
 MAX_BODY_BYTES = 16 * 1024
 
@@ -53,7 +54,7 @@ async def login(request: HttpRequest) -> JsonResponse:
     _require_auth()
     body = _read_body(request, "username", "password")
     address = request.META.get("REMOTE_ADDR") or ""
-    return JsonResponse(await threads.log_in(_log_in, body["username"], body["password"], address))
+    return JsonResponse(await pools.login(_log_in, body["username"], body["password"], address))
 
 
 @csrf_exempt
@@ -64,7 +65,7 @@ async def refresh(request: HttpRequest) -> JsonResponse:
     _require_auth()
     body = _read_body(request, "refresh")
     try:
-        return JsonResponse(await threads.look_up(tokens.rotate, body["refresh"]))
+        return JsonResponse(await pools.auth(tokens.rotate, body["refresh"]))
     except tokens.InvalidToken:
         message = "The refresh token is wrong, expired or used up. Log in again with POST /auth/login."
         raise Refused(401, "invalid_token", message) from None
@@ -94,7 +95,7 @@ async def logout(request: HttpRequest) -> HttpResponse:
     _require_auth()
     token = _read_body(request, "refresh")["refresh"] if request.body else token_in(request.headers)
     try:
-        await threads.look_up(tokens.log_out, token)
+        await pools.auth(tokens.log_out, token)
     except tokens.InvalidToken:
         message = "Only a login ends here, with a live token of POST /auth/login. To end an API key, revoke it."
         raise Refused(401, "invalid_token", message) from None

@@ -215,7 +215,7 @@ def stored_keys() -> str:
 def _database_time() -> datetime:
     from django.db import connection
 
-    from tasks.storage.bulk import IS_SQLITE
+    from apflow_db.connections import IS_SQLITE
 
     if IS_SQLITE:
         return datetime.now(UTC)  # SQLite has no clock but this machine's

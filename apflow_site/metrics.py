@@ -21,11 +21,11 @@ from prometheus_client.registry import Collector
 from a2a.core.errors import WrongHttpMethod
 from a2a.core.http import refusal
 from accounts.auth import authenticate
+from apflow_db import pools
+from apflow_db.connections import refresh
 from tasks.queue import leases
 from tasks.rules.exceptions import RoleTooLow
-from tasks.storage import pools
-from tasks.storage.connections import refresh
-from tasks.telemetry.metrics_files import folder_of_counts
+from tasks.telemetry.series import metrics_folder
 
 
 class Installation(Collector):
@@ -49,10 +49,10 @@ class Machine(MultiProcessCollector):
 @cache
 def registry() -> CollectorRegistry:
     """All that there is to tell; it is looked up whenever somebody asks."""
-    folder_of_counts().mkdir(parents=True, exist_ok=True)
+    metrics_folder().mkdir(parents=True, exist_ok=True)
     found = CollectorRegistry()
     found.register(Installation())
-    Machine(found, str(folder_of_counts()))  # type: ignore[no-untyped-call]
+    Machine(found, str(metrics_folder()))  # type: ignore[no-untyped-call]
     return found
 
 
@@ -78,14 +78,14 @@ def serve_metrics(host: str, port: int) -> None:
 
 def forget_the_dead() -> None:
     """Take out what dead processes say of the present, such as what they work on; what they counted stays."""
-    for path in folder_of_counts().glob("gauge_live*.db"):
+    for path in metrics_folder().glob("gauge_live*.db"):
         if not psutil.pid_exists(_pid_of(path.name)):
             path.unlink(missing_ok=True)
 
 
 def forget_the_past() -> None:
     """Start counting anew, if no process of this machine counts. Call it while no other can begin."""
-    paths = list(folder_of_counts().glob("*.db"))
+    paths = list(metrics_folder().glob("*.db"))
     if not any(psutil.pid_exists(_pid_of(path.name)) for path in paths):
         for path in paths:
             with suppress(FileNotFoundError):

@@ -20,7 +20,7 @@ SECRET_KEY = (
     if APFLOW.auth.jwt_secret
     else persistent_secret(DATA_DIR / "secret_key")
 )
-# Read by prometheus-client when it is imported: the processes of this machine count into this folder (tasks/telemetry/metrics_files.py).
+# Read by prometheus-client when it is imported: the processes of this machine count into this folder (tasks/telemetry/series.py).
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(DATA_DIR / "metrics" / socket.gethostname())
 DEBUG = False
 ALLOWED_HOSTS = ["*"]  # apflow_site.middleware decides, with an error that says what to set

@@ -51,7 +51,7 @@ class UnreadableKey(MissingKey):
 def credentials(*, run_id: str, user_id: str, provider: str, wants_api_base: str | None = None) -> Credentials:
     """The key of the request, else the user's stored one, else the server's own. Worker processes only.
 
-    Sync; call it by `tasks.storage.pools.read`. Now and then it notes a use, but it may import LiteLLM, which takes seconds: not while it holds
+    Sync; call it by `apflow_db.pools.read`. Now and then it notes a use, but it may import LiteLLM, which takes seconds: not while it holds
     the lock of a transaction that writes. `wants_api_base` is an address that the task asks for; whoever calls it must still go through
     the guarded client. Raises MissingKey, or what derives from it.
     """

@@ -14,10 +14,10 @@ from django.db import InterfaceError, OperationalError
 from a2a.core import jsonrpc
 from a2a.core.jsonrpc import Failure, Id
 from accounts.auth import AuthenticationFailed
+from apflow_db.connections import is_disk_full
 from tasks.ids import new_id
 from tasks.rules import exceptions
 from tasks.rules.strict_json import MalformedJson
-from tasks.storage.connections import is_disk_full
 
 RETRY_AFTER_SECONDS = 2
 

@@ -1,8 +1,8 @@
-"""What the wire counts, for `GET /metrics`: calls by method and code, and who listens. How counting works stands in `tasks.telemetry.metrics`."""
+"""What the wire counts, for `GET /metrics`: calls by method and code, and who listens. `tasks.telemetry.metrics` explains how counting works."""
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -10,7 +10,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 from a2a.core.errors import UnknownMethod, rule_of
-from tasks.telemetry.metrics_files import own_registry
+from tasks.telemetry.series import NoRoom, own_registry, series
 from tasks.telemetry.tracing import span
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, float("inf"))
@@ -63,16 +63,14 @@ def metered(method: str) -> Iterator[None]:
         method = UNKNOWN if isinstance(error, UnknownMethod) else method
         raise
     finally:
-        _metrics().requests.labels(method, code).inc()
-        _metrics().duration.labels(method).observe(time.perf_counter() - started)
+        with suppress(NoRoom):
+            series(_metrics().requests, method, code).inc()
+            series(_metrics().duration, method).observe(time.perf_counter() - started)
 
 
-@contextmanager
-def stream_client(transport: str) -> Iterator[None]:
-    """Somebody listens, by `sse` or `websocket`."""
-    clients = _metrics().clients.labels(transport)
-    clients.inc()
+def stream_client(transport: str) -> AbstractContextManager[object]:
+    """A client listens by `sse` or `websocket` while it is entered."""
     try:
-        yield
-    finally:
-        clients.dec()
+        return series(_metrics().clients, transport).track_inprogress()
+    except NoRoom:
+        return nullcontext()

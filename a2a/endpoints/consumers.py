@@ -27,9 +27,9 @@ from a2a.methods import messages
 from a2a.methods.dispatch import NATIVE, Outcome, carry_out
 from a2a.methods.messages import Auth, Ping, Subscribe, Unsubscribe
 from a2a.methods.request_headers import Headers
-from accounts import threads
 from accounts.auth import AuthenticationFailed, caller_from_token, token_in
 from accounts.callers import LOCAL, Caller
+from apflow_db import pools
 from tasks.events import Event, following
 from tasks.events.pruning import is_pruned
 from tasks.events.subscription import Subscription
@@ -37,7 +37,6 @@ from tasks.rules.exceptions import LimitReached, TaskNotFound
 from tasks.rules.strict_json import MalformedJson, decode
 from tasks.services import queries
 from tasks.services.queries import Standing
-from tasks.storage import pools
 
 SUBPROTOCOL: Final = "bearer"
 AUTH_SECONDS = 5.0
@@ -86,7 +85,7 @@ class Socket(AsyncWebsocketConsumer):
                 await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def dispatch(self, message: Json) -> None:
-        """Without looking after Django's connections first: ours are those of `tasks.storage.pools`, which looks after them."""
+        """Without looking after Django's connections first: ours are those of `apflow_db.pools`, which looks after them."""
         match message["type"]:
             case "websocket.connect":
                 await self.connect()
@@ -142,7 +141,7 @@ class Socket(AsyncWebsocketConsumer):
     async def _who_is_it(self) -> Caller:
         if not settings.APFLOW.auth.is_on:
             return LOCAL
-        return await threads.look_up(caller_from_token, self._token)
+        return await pools.auth(caller_from_token, self._token)
 
     async def _close_unless_authenticated(self) -> None:
         await asyncio.sleep(AUTH_SECONDS)

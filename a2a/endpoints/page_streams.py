@@ -11,16 +11,15 @@ from django.template.loader import render_to_string
 from a2a.core.parsing import event_number
 from a2a.live import sse, stream_limits
 from a2a.live.streaming import streaming
-from accounts import threads
 from accounts.auth import still_in_session
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.dashboard.listing import PAGE, Row, rows_of_trees
 from tasks.dashboard.pages import count_questions, has_owners, page
 from tasks.events import Event, following
 from tasks.models import Run
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.services.queries import get_task, latest_run
-from tasks.storage import pools
 
 Json = dict[str, Any]
 
@@ -63,7 +62,7 @@ async def list_rows(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 def _held(request: HttpRequest, caller: Caller, frames: AsyncGenerator[bytes]) -> HttpResponseBase:
     """It counts among the open streams, and ends with the session. Raises LimitReached."""
     stream_limits.open_streams().refuse_if_full(caller)
-    who_is_it = partial(threads.look_up, still_in_session, request)
+    who_is_it = partial(pools.auth, still_in_session, request)
     return streaming(stream_limits.while_authorized(frames, caller=caller, who_is_it=who_is_it))
 
 

@@ -28,10 +28,10 @@ from a2a.protocol.card.signature import key_set
 from a2a.protocol.versions import without_patch
 from accounts.auth import authenticate
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.rules.exceptions import LimitReached
 from tasks.rules.strict_json import decode
 from tasks.services.readiness import readiness
-from tasks.storage import pools
 
 CARD_MAX_AGE_SECONDS = 300
 CARD_VERSIONS = ("1.0", "0.3")

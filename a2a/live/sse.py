@@ -11,10 +11,10 @@ import orjson
 
 from a2a.core.errors import EventsPruned
 from a2a.core.metrics import stream_client
+from apflow_db import pools
 from tasks.events import follow
 from tasks.events.pruning import is_pruned
 from tasks.models import Run
-from tasks.storage import pools
 
 KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_SECONDS = 15.0

@@ -11,9 +11,9 @@ from a2a.core.parsing import event_number
 from a2a.live import sse, stream_limits
 from accounts.auth import authenticate
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.services import queries
-from tasks.storage import pools
 
 
 async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None) -> sse.Stream:

@@ -19,11 +19,11 @@ from a2a.methods import METHODS, SYSTEM_METHODS, method_named
 from a2a.methods.method import Method
 from a2a.methods.request_headers import Headers
 from accounts.callers import Caller, Role
+from apflow_db import pools
 from llmkeys.header import SentKey
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
 from tasks.services import idempotency
 from tasks.services.idempotency import Token
-from tasks.storage import pools
 
 MAX_KEY_CHARACTERS: Final = 255
 

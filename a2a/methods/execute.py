@@ -10,6 +10,7 @@ from a2a.live.sse import Stream, events, open_stream
 from a2a.methods.params import Execute
 from a2a.methods.results import TaskResult, webhook_metadata
 from accounts.callers import Caller
+from apflow_db import pools
 from llmkeys.header import SentKey
 from tasks.models import Run
 from tasks.services import queries, trees
@@ -17,7 +18,6 @@ from tasks.services.idempotency import Token, once
 from tasks.services.trees import Execution
 from tasks.services.webhooks import with_webhook
 from tasks.status import Status
-from tasks.storage import pools
 
 
 async def execute(

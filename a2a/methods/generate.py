@@ -8,11 +8,11 @@ from a2a.methods.execute import end_of
 from a2a.methods.params import Generate
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
+from apflow_db import pools
 from llmkeys.header import SentKey
 from tasks.rules.exceptions import GenerationFailed
 from tasks.services import queries, trees
 from tasks.status import Status
-from tasks.storage import pools
 
 WAIT_SECONDS: Final = 180.0
 EXECUTOR: Final = "generate_executor"

@@ -4,13 +4,13 @@ from a2a.core.mapping import Json
 from a2a.methods import params
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
+from apflow_db import pools
 from llmkeys import keys
 from llmkeys.header import MalformedKey
 from llmkeys.providers import UnknownProvider, provider_named
 from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
-from tasks.storage import pools
 
 
 async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:

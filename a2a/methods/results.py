@@ -11,11 +11,11 @@ from a2a.core.mapping import Json, TreeFacts, a2a_message, a2a_task, facts_of, n
 from a2a.live.sse import Stream
 from a2a.methods.params import WebhookConfig
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook
 from tasks.services import queries
 from tasks.services.webhooks import secrets_of
-from tasks.storage import pools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ from a2a.core.parsing import texts
 from a2a.methods import params
 from a2a.methods.results import AnswersResult, DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.services import queries, questions
 from tasks.services.cancels import cancel_tasks
-from tasks.storage import pools
 
 
 async def list_running(caller: Caller, given: params.RunningList) -> TaskListResult:

@@ -17,9 +17,9 @@ from a2a.protocol.request_context import RequestContext
 from a2a.protocol.serialize import TERMINAL, Json
 from a2a.protocol.stream import settled, updates
 from accounts.callers import Caller, Role
+from apflow_db import pools
 from tasks.models import Run
 from tasks.services.cancels import cancel_tasks
-from tasks.storage import pools
 
 Updates = AsyncGenerator[Json]
 

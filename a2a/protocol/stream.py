@@ -6,9 +6,9 @@ from contextlib import aclosing
 from a2a.protocol.queries import nodes_of, task_of
 from a2a.protocol.serialize import INTERRUPTED, TERMINAL, Json, Node
 from a2a.protocol.updates import asks, last_updates, update_of
+from apflow_db import pools
 from tasks import events
 from tasks.models import Run
-from tasks.storage import pools
 
 
 async def updates(run: Run, task: Json, *, through_questions: bool = True) -> AsyncGenerator[Json]:

@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, QueryDict
 
 from accounts.callers import Caller, Role
+from apflow_db import pools
 from tasks.dashboard.json_text import written
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.dashboard.schema_form import (
@@ -27,7 +28,6 @@ from tasks.rules.schema import mismatch
 from tasks.rules.specs import NORMAL_PRIORITY
 from tasks.services.queries import get_tree
 from tasks.services.trees import create_tree
-from tasks.storage import pools
 
 Json = dict[str, Any]
 Texts = Mapping[str, str]

@@ -12,12 +12,12 @@ from typing import Any, Final
 from django.db import connection, transaction
 
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks import events
 from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension
 from tasks.rules.tree import Node, Plan, children_of, descendants, node_of, scope_of
 from tasks.status import Status
-from tasks.storage import pools
 from tasks.telemetry import metrics
 
 Json = dict[str, Any]

@@ -15,13 +15,13 @@ from typing import Any, Final
 
 from django.db import DatabaseError
 
+from apflow_db import pools
 from llmkeys.cipher import CannotUnseal
 from tasks import events
 from tasks.models import Webhook
 from tasks.queue import leases, notify
 from tasks.queue.notify import Listener
 from tasks.services.webhook_requests import WebhookResponse, request_of, send, unreadable
-from tasks.storage import pools
 from tasks.worker import webhook_deliveries
 
 Json = dict[str, Any]

@@ -21,9 +21,9 @@ from a2a.protocol.bindings.grpc_schema import SERVICE, class_of, message, to_jso
 from a2a.protocol.errors import told
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V1_0
-from accounts import threads
 from accounts.auth import AuthenticationFailed, caller_from_token
 from accounts.callers import LOCAL, Caller
+from apflow_db import pools
 
 Json = dict[str, Any]
 Context = Any
@@ -162,7 +162,7 @@ async def _caller(metadata: Mapping[str, str]) -> Caller:
     scheme, _, token = metadata.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise AuthenticationFailed
-    return await threads.look_up(caller_from_token, token.strip())
+    return await pools.auth(caller_from_token, token.strip())
 
 
 async def _refusal(error: Exception, context: Context) -> Exception:
