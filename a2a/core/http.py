@@ -8,7 +8,8 @@ import orjson
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from a2a.core.errors import RETRY_AFTER_SECONDS, BodyTooLarge, UnsupportedMediaType, WrongHttpMethod, as_rpc, rule_of
+from a2a.core.errors import RETRY_AFTER_SECONDS, as_rpc, rule_of
+from a2a.core.exceptions import BodyTooLarge, UnsupportedMediaType, WrongHttpMethod
 from tasks.rules.exceptions import RETRY_SECONDS
 
 STATUS_HEADERS: Final = MappingProxyType(

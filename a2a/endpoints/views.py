@@ -12,7 +12,7 @@ from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core import jsonrpc
-from a2a.core.errors import WrongHttpMethod
+from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.headers import VERSION_HEADER
 from a2a.core.http import body_of, json_response, public_url, refusal, require_method
 from a2a.core.jsonrpc import Request, Response

@@ -6,7 +6,7 @@ from typing import cast
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
-from a2a.core.errors import NotRunYet
+from a2a.core.exceptions import NotRunYet
 from a2a.core.parsing import event_number
 from a2a.live import sse, stream_limits
 from accounts.auth import authenticate

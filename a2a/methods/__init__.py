@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from a2a.core.errors import UnknownMethod
+from a2a.core.exceptions import UnknownMethod
 from a2a.methods import crud, llm_keys, params, queries, responses, running, system
 from a2a.methods.execute import execute
 from a2a.methods.generate import generate

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from a2a.protocol.errors import ContentTypeNotSupported
+from a2a.core.exceptions import ContentTypeNotSupported
 from tasks.executors import describe, executor_ids
 from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
 from tasks.rules.strict_json import decode

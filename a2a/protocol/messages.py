@@ -12,9 +12,9 @@ from django.db.models import F
 from django.utils.module_loading import import_string
 from msgspec import UNSET
 
+from a2a.core.exceptions import TaskNotCancelable, UnsupportedOperation
 from a2a.models import Message
 from a2a.protocol.credentials import with_key
-from a2a.protocol.errors import TaskNotCancelable, UnsupportedOperation
 from a2a.protocol.message_handler import Ask, AskForKey, Decision, Incoming, Reject, Reply, RunStored, RunTree, readable
 from a2a.protocol.params import Message as GivenMessage
 from a2a.protocol.params import SendMessage

@@ -7,9 +7,9 @@ from typing import Any
 
 from django.conf import settings
 
+from a2a.core.exceptions import UnsupportedOperation
 from a2a.protocol import params, push
 from a2a.protocol.card.agent_card import build_extended_card
-from a2a.protocol.errors import UnsupportedOperation
 from a2a.protocol.listing import list_tasks
 from a2a.protocol.messages import Received, call_off, not_cancelable, receive, with_notes
 from a2a.protocol.queries import find_run, task_of

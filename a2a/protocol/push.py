@@ -5,7 +5,7 @@ from typing import Any, Final
 import orjson
 from django.conf import settings
 
-from a2a.protocol.errors import ConfigNotFound, PushNotificationNotSupported
+from a2a.core.exceptions import ConfigNotFound, PushNotificationNotSupported
 from a2a.protocol.paging import place_of, token_of
 from a2a.protocol.params import CreatePushConfig, ListPushConfigs, OfPushConfig, PushConfig
 from a2a.protocol.queries import find_run, node_of, task_of

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from django.conf import settings
 
+from a2a.core.exceptions import ExtensionSupportRequired, VersionNotSupported
 from a2a.core.headers import EXTENSIONS_HEADER
-from a2a.protocol.errors import ExtensionSupportRequired, VersionNotSupported
 from a2a.protocol.v0_3 import json_rpc
 
 

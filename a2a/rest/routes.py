@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-from a2a.core.errors import BodyTooLarge, NotRunYet, UnsupportedMediaType
+from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.mapping import Json
 from a2a.methods import responses
 from a2a.methods.params import NEW_TASK, NEW_TASKS

@@ -14,7 +14,8 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
-from a2a.core.errors import WrongHttpMethod, as_rest
+from a2a.core.errors import as_rest
+from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import json_response, refusal
 from a2a.core.jsonrpc import Call
 from a2a.core.mapping import Json

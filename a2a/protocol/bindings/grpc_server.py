@@ -18,7 +18,7 @@ from a2a.live.stream_limits import WhoIsIt
 from a2a.methods.request_headers import Headers
 from a2a.protocol.bindings import perform
 from a2a.protocol.bindings.grpc_schema import SERVICE, class_of, message, to_json
-from a2a.protocol.errors import told
+from a2a.protocol.errors import status_of
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V1_0
 from accounts import threads
@@ -167,13 +167,13 @@ async def _caller(metadata: Mapping[str, str]) -> Caller:
 
 async def _refusal(error: Exception, context: Context) -> Exception:
     """End the call with the error's status and its details (google.rpc.Status)."""
-    it = told(error)
-    code = grpc.StatusCode[it.kind.status]
+    shown = status_of(error)
+    code = grpc.StatusCode[shown.kind.status]
     status = message(
         "Status",
-        {"code": code.value[0], "message": it.message, "details": it.details},
+        {"code": code.value[0], "message": shown.message, "details": shown.details},
         package="google.rpc",
     )
     context.set_trailing_metadata(((DETAILS, status.SerializeToString()),))
-    await context.abort(code, it.message)
+    await context.abort(code, shown.message)
     return error

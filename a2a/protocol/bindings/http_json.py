@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import URLPattern, re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from a2a.core.errors import WrongHttpMethod
+from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.headers import EXTENSIONS_HEADER, requested_extensions
 from a2a.core.http import body_of, json_response
 from a2a.core.metrics import metered

@@ -5,7 +5,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from a2a.core.errors import UnknownMethod
+from a2a.core.exceptions import UnknownMethod
 from a2a.core.jsonrpc import Call, Reply
 from a2a.core.metrics import metered
 from a2a.live import stream_limits
