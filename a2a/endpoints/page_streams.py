@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
@@ -19,10 +19,9 @@ from tasks.dashboard.pages import count_questions, has_owners, page
 from tasks.events import Event, following
 from tasks.models import Run
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.rules.strict_json import Json
 from tasks.services.queries import get_task, latest_run
 from tasks.storage import pools
-
-Json = dict[str, Any]
 
 #: Results are left out: they may be large, and the page asks for that of the task that somebody looks at.
 SHOWN: Final = ("seq", "type", "task_id", "status", "progress", "tree_progress", "message", "error", "timestamp")

@@ -10,7 +10,7 @@ import orjson
 
 from a2a.core.errors import failure_of
 from a2a.core.jsonrpc import Call, Failure, Id, Reply, Request, Response
-from a2a.core.mapping import Json, a2a_update
+from a2a.core.mapping import a2a_update
 from a2a.core.metrics import metered
 from a2a.core.parsing import Params
 from a2a.live import stream_limits
@@ -21,6 +21,7 @@ from a2a.methods.request_headers import Headers
 from accounts.callers import Caller, Role
 from llmkeys.header import SentKey
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
+from tasks.rules.strict_json import Json
 from tasks.services import idempotency
 from tasks.services.idempotency import Token
 from tasks.storage import pools

@@ -3,13 +3,13 @@
 import asyncio
 from typing import Final
 
-from a2a.core.mapping import Json
 from a2a.methods.execute import end_of
 from a2a.methods.params import Generate
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from llmkeys.header import SentKey
 from tasks.rules.exceptions import GenerationFailed
+from tasks.rules.strict_json import Json
 from tasks.services import queries, trees
 from tasks.status import Status
 from tasks.storage import pools

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from a2a.core import jsonrpc
 from a2a.core.errors import Kind, failure_of, kind_of, rule_of
 from tasks.rules import exceptions
+from tasks.rules.strict_json import Json
 
-Json = dict[str, Any]
 DOMAIN: Final = "a2a-protocol.org"
 TYPES: Final = "type.googleapis.com/google.rpc"
 OF_TREES: Final = (

@@ -12,9 +12,7 @@ from django.conf import settings
 from a2a.core.exceptions import ContentTypeNotSupported
 from tasks.executors import describe, executor_ids
 from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
-from tasks.rules.strict_json import decode
-
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json, decode
 
 JSON_TYPE: Final = "application/json"
 TEXT_TYPE: Final = "text/plain"

@@ -21,11 +21,12 @@ from a2a.protocol.params import SendMessage
 from a2a.protocol.push import add_config
 from a2a.protocol.queries import find_run, message_of, task_of
 from a2a.protocol.request_context import RequestContext
-from a2a.protocol.serialize import Json, agent_message
+from a2a.protocol.serialize import agent_message
 from accounts.callers import Caller
 from tasks.ids import new_id
 from tasks.models import Question, Run, TaskEvent
 from tasks.rules.exceptions import InvalidParams, TasksError
+from tasks.rules.strict_json import Json
 from tasks.services import pending_runs, trees
 from tasks.services.idempotency import once
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT

@@ -9,12 +9,12 @@ from a2a.core.exceptions import ConfigNotFound, PushNotificationNotSupported
 from a2a.protocol.paging import place_of, token_of
 from a2a.protocol.params import CreatePushConfig, ListPushConfigs, OfPushConfig, PushConfig
 from a2a.protocol.queries import find_run, node_of, task_of
-from a2a.protocol.serialize import Json
 from a2a.protocol.updates import last_updates, update_of
 from a2a.protocol.v0_3 import json_rpc
 from accounts.callers import Caller
 from tasks.ids import new_id
 from tasks.models import Run, Webhook
+from tasks.rules.strict_json import Json
 from tasks.services.webhook_requests import Request
 from tasks.services.webhooks import Secrets, add_webhook, remove_webhook, secrets_of, webhooks_of
 

@@ -14,13 +14,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from a2a.protocol.params import PART_KINDS
+from tasks.rules.strict_json import Json
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS
 from tasks.status import Status
 
 if TYPE_CHECKING:
     from tasks.models import Run
-
-Json = dict[str, Any]
 
 STATES: Mapping[str, str] = MappingProxyType(
     {

@@ -13,13 +13,13 @@ from a2a.protocol.serialize import (
     INPUT_REQUIRED,
     RESULT,
     WORKING,
-    Json,
     Node,
     agent_message,
     artifact_of,
     question_message,
     utc,
 )
+from tasks.rules.strict_json import Json
 from tasks.services.pending_runs import CREDENTIALS, INPUT
 
 REQUIRED_STATES: Mapping[str, str] = MappingProxyType({INPUT: INPUT_REQUIRED, CREDENTIALS: AUTH_REQUIRED})

@@ -6,11 +6,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
-from a2a.core.mapping import Json
 from a2a.methods import responses
 from a2a.methods.params import NEW_TASK, NEW_TASKS
 from tasks.rules import exceptions as errors
-from tasks.rules.strict_json import MalformedJson
+from tasks.rules.strict_json import Json, MalformedJson
 from tasks.status import TERMINAL
 
 BODY_ERRORS: Final = (MalformedJson, BodyTooLarge, UnsupportedMediaType)

@@ -18,7 +18,6 @@ from a2a.core.errors import as_rest
 from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import json_response, refusal
 from a2a.core.jsonrpc import Call
-from a2a.core.mapping import Json
 from a2a.live.streaming import events_response, limited, stream_of_task
 from a2a.methods import method_named
 from a2a.methods.dispatch import REST, perform
@@ -29,6 +28,7 @@ from a2a.rest.params import params_of
 from a2a.rest.routes import Operation
 from accounts.auth import authenticate
 from accounts.callers import Caller
+from tasks.rules.strict_json import Json
 
 
 class CallerAuthentication(BaseAuthentication):

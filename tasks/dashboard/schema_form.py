@@ -7,9 +7,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from tasks.dashboard.json_text import written
-from tasks.rules.strict_json import MalformedJson, decode
-
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json, MalformedJson, decode
 
 #: The fields of the form are called so, and then by the name of the input.
 PREFIX: Final = "in."

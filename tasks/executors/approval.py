@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from tasks.executors.base import Context, Executor, Json, Parked
+from tasks.executors.base import Context, Executor, Parked
+from tasks.rules.strict_json import Json
 
 MONTH_SECONDS = 30 * 86_400
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json as Json  # plug-ins import it from here
 
 
 class ExecutorError(Exception):

@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from tasks.executors.base import Context, Executor, Json
+from tasks.executors.base import Context, Executor
+from tasks.rules.strict_json import Json
 
 
 class Echo(Executor):

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from tasks.executors.base import Executor, Json
+from tasks.executors.base import Executor
 from tasks.rules.schema import fault
+from tasks.rules.strict_json import Json
 
 Function = Callable[..., Any]
 Marked = TypeVar("Marked", bound=Function)

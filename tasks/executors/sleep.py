@@ -3,7 +3,8 @@
 import asyncio
 from typing import ClassVar
 
-from tasks.executors.base import Context, Executor, Json
+from tasks.executors.base import Context, Executor
+from tasks.rules.strict_json import Json
 
 
 class Sleep(Executor):

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import psutil
 
-from tasks.executors.base import Context, Executor, Json
+from tasks.executors.base import Context, Executor
+from tasks.rules.strict_json import Json
 
 CPU_SAMPLE_SECONDS = 0.1
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from django.db import connection, transaction
 
@@ -15,12 +15,12 @@ from accounts.callers import Caller
 from tasks import events
 from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import Node, Plan, children_of, descendants, node_of, scope_of
 from tasks.status import Status
 from tasks.storage import pools
 from tasks.telemetry import metrics
 
-Json = dict[str, Any]
 BY_REQUEST: Final = "Cancelled by request"
 NEVER_BEGINS: Final = "No worker has begun with its run, and none will start it: when one has a place, it writes down that it is cancelled."
 NOT_YET: Final = "The request is stored; its worker has not carried it out yet."

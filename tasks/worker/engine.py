@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable
 from functools import partial
-from typing import Any
 
 import orjson
 from django.conf import settings
@@ -21,6 +20,7 @@ from tasks.queue.suspension import suspend
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.inputs import dependency_results, resolved_inputs
 from tasks.rules.retry import retry_of
+from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import added
 from tasks.rules.tree import Plan, Step, children_of, descendants, node_of, scope_of
 from tasks.services.cancels import Cancel
@@ -34,8 +34,6 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, cancelled, completed, failed
 from tasks.worker.run_recorder import RunRecorder
-
-Json = dict[str, Any]
 
 
 class TreeRun:

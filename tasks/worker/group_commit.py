@@ -25,12 +25,12 @@ from llmkeys import run_secrets
 from tasks.queue import notify
 from tasks.queue.leases import GIVE_UP_SECONDS
 from tasks.rules.exceptions import LeaseLost
+from tasks.rules.strict_json import Json
 from tasks.storage.bulk import IS_SQLITE, db_time, marks
 from tasks.storage.connections import refresh
 from tasks.telemetry import metrics
 
 T = TypeVar("T")
-Json = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 2_000

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from tasks.queue.leases import Claim
+from tasks.rules.strict_json import Json
 from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status
@@ -17,8 +18,6 @@ from tasks.telemetry import metrics
 from tasks.worker.group_commit import Change, GroupCommit, Kind
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
-
-Json = dict[str, Any]
 
 
 class RunRecorder:

@@ -11,8 +11,7 @@ from a2a.protocol.request_context import RequestContext
 from a2a.protocol.versions import Version, check_extensions, check_version
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
-
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
 
 
 async def perform(

@@ -24,8 +24,8 @@ from a2a.protocol.versions import V1_0
 from accounts import threads
 from accounts.auth import AuthenticationFailed, caller_from_token
 from accounts.callers import LOCAL, Caller
+from tasks.rules.strict_json import Json
 
-Json = dict[str, Any]
 Context = Any
 """What gRPC, which has no types, knows of a call."""
 DETAILS: Final = "grpc-status-details-bin"

@@ -24,9 +24,8 @@ from a2a.protocol.v0_3 import http_json
 from a2a.protocol.versions import V1_0, Version, activated_extensions
 from accounts.auth import authenticate
 from tasks.rules.exceptions import InvalidParams
-from tasks.rules.strict_json import decode
+from tasks.rules.strict_json import Json, decode
 
-Json = dict[str, Any]
 A2A_TYPE: Final = "application/a2a+json"
 V0_3: Final = Version("0.3", MappingProxyType({}), http_json.params_of, http_json.result_of)
 TASK: Final = r"tasks/(?P<id>[^/]+)"

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any
 
 from a2a.core.exceptions import UnknownMethod
 from a2a.core.jsonrpc import Call, Reply
@@ -17,8 +16,7 @@ from a2a.protocol.errors import as_failure
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import VERSIONS, Version
 from accounts.callers import Caller
-
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
 
 
 async def carry_out(call: Call, *, caller: Caller, headers: Headers) -> Outcome:

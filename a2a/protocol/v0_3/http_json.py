@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from a2a.protocol.v0_3 import json_rpc
+from tasks.rules.strict_json import Json
 
-Json = dict[str, Any]
 CANCELED, CANCELLED = "TASK_STATE_CANCELED", "TASK_STATE_CANCELLED"
 
 

@@ -8,8 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from a2a.protocol.serialize import INTERRUPTED, TERMINAL
-
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
 
 DEFAULT_CONFIG: Final = "default"
 """The id of a push config that the client gave none."""

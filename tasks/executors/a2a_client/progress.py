@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
 
 COMPLETED: Final = "TASK_STATE_COMPLETED"
 REJECTED: Final = "TASK_STATE_REJECTED"

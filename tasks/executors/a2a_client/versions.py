@@ -6,7 +6,7 @@ has the states' and roles' names that 1.0 has, `content` for the parts of a mess
 
 from typing import Any, Final
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
 
 #: The names of a file's fields in both dialects → the part's in 1.0.
 FILE_FIELDS: Final = {

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import orjson
 
-from tasks.executors.base import ExecutorError, Json
+from tasks.executors.base import ExecutorError
+from tasks.rules.strict_json import Json
 from tasks.rules.templates import ANY, NoValue, fill
 
 EXPECTED_OUTPUT: Final = "A complete answer, in plain text."
