@@ -4,10 +4,11 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from a2a.protocol.queries import nodes_of, task_of
-from a2a.protocol.serialize import INTERRUPTED, TERMINAL, Node
+from a2a.protocol.serialize import Node
 from a2a.protocol.updates import asks, last_updates, update_of
 from tasks import events
 from tasks.models import Run
+from tasks.rules.a2a_versions import INTERRUPTED, TERMINAL
 from tasks.rules.strict_json import Json
 from tasks.storage import pools
 

@@ -20,14 +20,12 @@ from a2a.methods.request_headers import headers_of
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_http
 from a2a.protocol.operations import OPERATIONS
-from a2a.protocol.v0_3 import http_json
-from a2a.protocol.versions import V1_0, Version, activated_extensions
+from a2a.protocol.versions import V0_3_OVER_HTTP, V1_0, Version, activated_extensions
 from accounts.auth import authenticate
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json, decode
 
 A2A_TYPE: Final = "application/a2a+json"
-V0_3: Final = Version("0.3", MappingProxyType({}), http_json.params_of, http_json.result_of)
 TASK: Final = r"tasks/(?P<id>[^/]+)"
 CONFIGS: Final = r"tasks/(?P<taskId>[^/]+)/pushNotificationConfigs"
 SUBSCRIBE: Final = MappingProxyType({"GET": "SubscribeToTask", "POST": "SubscribeToTask"})
@@ -111,7 +109,7 @@ def _addresses(version: Version, prefix: str, routes: Mapping[str, Mapping[str, 
 
 urlpatterns = [
     *_addresses(V1_0, "", {**ROUTES, "extendedAgentCard": CARD}),
-    *_addresses(V0_3, "v1/", {**ROUTES, "tasks": LIST, "card": CARD}),
+    *_addresses(V0_3_OVER_HTTP, "v1/", {**ROUTES, "tasks": LIST, "card": CARD}),
 ]
 
 
