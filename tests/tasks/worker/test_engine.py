@@ -229,7 +229,7 @@ def test_a_timeout_ends_the_wait_for_an_answer(run: RunTree) -> None:
     beside = step("beside", inputs={"seconds": 1})
     ran = run(group("g", ask(inputs={}, timeout_seconds=0.2), beside))
     assert ran.statuses() == {"g": "completed", "ask": "failed", "beside": "completed"}
-    assert ran.tasks["ask"].error == "Nobody answered in time: Publish it?"
+    assert ran.tasks["ask"].error == "Not answered in time: Publish it?"
 
 
 def ask(*, inputs: Json, timeout_seconds: float) -> Json:
