@@ -16,6 +16,7 @@ from django.utils.datastructures import CaseInsensitiveMapping
 
 from a2a.core import jsonrpc
 from a2a.core.errors import failure_of
+from a2a.core.http import Headers
 from a2a.core.jsonrpc import Request
 from a2a.core.metrics import stream_client
 from a2a.live import stream_limits
@@ -25,7 +26,6 @@ from a2a.live.subscription_filter import SubscriptionFilter
 from a2a.methods import messages
 from a2a.methods.dispatch import NATIVE, Outcome, carry_out
 from a2a.methods.messages import Auth, Ping, Subscribe, Unsubscribe
-from a2a.methods.request_headers import Headers
 from accounts import threads
 from accounts.auth import AuthenticationFailed, caller_from_token, token_in
 from accounts.callers import LOCAL, Caller

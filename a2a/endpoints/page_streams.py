@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 
 from a2a.core.parsing import event_number
-from a2a.live import sse, stream_limits
-from a2a.live.streaming import streaming
+from a2a.live import sse
+from a2a.live.streaming import held
 from accounts import threads
 from accounts.auth import still_in_session
 from accounts.callers import Caller
@@ -61,9 +61,7 @@ async def list_rows(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 def _held(request: HttpRequest, caller: Caller, frames: AsyncGenerator[bytes]) -> HttpResponseBase:
     """It counts among the open streams, and ends with the session. Raises LimitReached."""
-    stream_limits.open_streams().refuse_if_full(caller)
-    who_is_it = partial(threads.look_up, still_in_session, request)
-    return streaming(stream_limits.while_authorized(frames, caller=caller, who_is_it=who_is_it))
+    return held(frames, caller=caller, who_is_it=partial(threads.look_up, still_in_session, request))
 
 
 def slim(event: Event) -> Json:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from a2a.core.exceptions import ExtensionSupportRequired, VersionNotSupported
-from a2a.core.headers import EXTENSIONS_HEADER
+from a2a.core.http import EXTENSIONS_HEADER
 from a2a.protocol import v0_3
 from tasks.rules.a2a_versions import HTTP_JSON, JSON_RPC, METHODS
 

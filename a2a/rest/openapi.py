@@ -15,8 +15,8 @@ from msgspec import json
 from a2a.core.errors import RULES
 from a2a.core.parsing import Text
 from a2a.core.version import software_version
-from a2a.methods import method_named, responses
-from a2a.methods.dispatch import REST
+from a2a.methods import responses
+from a2a.methods.dispatch import REST, method_named
 from a2a.methods.openrpc import parts_of
 from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS, Operation
 from accounts.auth import AuthenticationFailed

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -11,15 +12,12 @@ from django.urls import URLPattern, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core.exceptions import WrongHttpMethod
-from a2a.core.headers import EXTENSIONS_HEADER, requested_extensions
-from a2a.core.http import body_of, json_response
+from a2a.core.http import EXTENSIONS_HEADER, body_of, headers_of, json_response, requested_extensions
 from a2a.core.metrics import metered
-from a2a.live import sse, stream_limits
-from a2a.live.streaming import limited, streaming
-from a2a.methods.request_headers import headers_of
+from a2a.live import sse
+from a2a.live.streaming import held
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_http
-from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V0_3_OVER_HTTP, V1_0, Version, activated_extensions
 from accounts.auth import authenticate
 from tasks.rules.exceptions import InvalidParams
@@ -65,8 +63,6 @@ class Endpoint:
     async def _answer(self, request: HttpRequest, path: Mapping[str, str]) -> HttpResponseBase:
         name = self._operation(request)
         caller = await authenticate(request)
-        if OPERATIONS[name].streams:  # before its message is taken
-            stream_limits.open_streams().refuse_if_full(caller)
         has_body = request.method == "POST"
         with metered(name):
             result = await perform(
@@ -79,7 +75,7 @@ class Endpoint:
             )
         if not isinstance(result, AsyncGenerator):
             return _reply(request, result)
-        return limited(streaming(sse.replies(result)), request=request, caller=caller)
+        return held(sse.replies(result), caller=caller, who_is_it=partial(authenticate, request))
 
     def _operation(self, request: HttpRequest) -> str:
         """Raises WrongHttpMethod."""
