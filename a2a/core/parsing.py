@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Self
 import msgspec
 from msgspec import Meta, Struct, inspect
 
+from a2a.core.conditions import Condition, Problem
 from tasks.rules.exceptions import InvalidParams
 
-Problem = tuple[str, str]
 MOST_SHOWN = 100
 JSON_WORDS = MappingProxyType({"str": "string", "int": "integer", "float": "number", "bool": "boolean"})
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -29,6 +29,9 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The parameters of which null is a value, and does not mean that they are absent."""
     HINTS: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Why a name that a client may well try is refused."""
+
+    CONDITIONS: ClassVar[tuple[Condition, ...]] = ()
+    """What must hold between the parameters."""
 
     @classmethod
     def parse(cls, value: Any) -> Self:
@@ -59,8 +62,8 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         return value
 
     def contradictions(self) -> list[Problem]:
-        """What is wrong between parameters that are each well formed."""
-        return []
+        """What is wrong between parameters that are each well formed: one problem for each condition that they break."""
+        return [problem for condition in self.CONDITIONS if (problem := condition.problem(self))]
 
 
 def texts(value: Texts | None) -> list[str]:

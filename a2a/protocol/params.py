@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from a2a.core.parsing import Problem, fault_of
+from a2a.core.conditions import Problem
+from a2a.core.parsing import fault_of
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 

@@ -10,10 +10,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from tasks.executors.base import Executor
+from aipartnerupflow.executors import Executor, Json
 from tasks.executors.plugins import EXTRAS, plugins
 from tasks.rules.exceptions import ExecutorNotFound
-from tasks.rules.strict_json import Json
 
 EXECUTORS: Mapping[str, str] = MappingProxyType(
     {

@@ -2,8 +2,7 @@
 
 from typing import ClassVar
 
-from tasks.executors.base import Context, Executor, Parked
-from tasks.rules.strict_json import Json
+from aipartnerupflow.executors import Context, Executor, Json, Parked
 
 MONTH_SECONDS = 30 * 86_400
 

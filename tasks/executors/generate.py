@@ -4,13 +4,12 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors import describe, executor_ids
 from tasks.executors.admission import checked
-from tasks.executors.base import Context, Executor, ExecutorError
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_for
 from tasks.rules.exceptions import TasksError
-from tasks.rules.strict_json import Json
 
 ATTEMPTS: Final = 2
 """A first answer, and one that mends it."""

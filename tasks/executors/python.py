@@ -10,10 +10,9 @@ from typing import Any, ClassVar, Final
 
 from django.db import connections
 
-from tasks.executors.base import Context, Executor, ExecutorError
-from tasks.executors.plugins import Function, plugins
-from tasks.executors.threads import on_a_thread
-from tasks.rules.strict_json import Json
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, on_a_thread
+from aipartnerupflow.executors.functions import Function
+from tasks.executors.plugins import plugins
 
 MOST_LEFT: Final = 100
 """So many functions may still run, in one worker process, after their tasks timed out or were cancelled."""

@@ -3,8 +3,7 @@
 import asyncio
 from typing import ClassVar
 
-from tasks.executors.base import Context, Executor
-from tasks.rules.strict_json import Json
+from aipartnerupflow.executors import Context, Executor, Json
 
 
 class Sleep(Executor):

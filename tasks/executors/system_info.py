@@ -8,8 +8,7 @@ from typing import ClassVar
 
 import psutil
 
-from tasks.executors.base import Context, Executor
-from tasks.rules.strict_json import Json
+from aipartnerupflow.executors import Context, Executor, Json
 
 CPU_SAMPLE_SECONDS = 0.1
 

@@ -6,14 +6,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Stopped
 from llmkeys.secret import Secret
 from tasks.executors.a2a_client.agents import Agents
 from tasks.executors.a2a_client.client import Client
 from tasks.executors.a2a_client.progress import Progress, progress_of
-from tasks.executors.base import Context, Executor, ExecutorError, Parked, Stopped
 from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
 from tasks.rules.a2a_versions import AUTH_REQUIRED, COMPLETED, REJECTED, TERMINAL
-from tasks.rules.strict_json import Json
 from tasks.rules.templates import NoValue, fill
 
 NAMES: Final = uuid.UUID("6a0c8f6e-9d0b-5e55-8f5a-3c1d7f0e2a2a")

@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 
-from tasks.executors.base import Context, Executor, ExecutorError, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from tasks.executors.crewai.crew_spec import CrewSpec, parse_works
 from tasks.executors.crewai.executor import RESULT
 from tasks.executors.crewai.running import Crew
-from tasks.rules.strict_json import Json
 
 
 class BatchCrewAi(Executor):

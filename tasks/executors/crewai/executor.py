@@ -4,10 +4,9 @@ from typing import ClassVar
 
 from django.conf import settings
 
-from tasks.executors.base import Context, Executor
+from aipartnerupflow.executors import Context, Executor, Json
 from tasks.executors.crewai.crew_spec import parse_works
 from tasks.executors.crewai.running import Crew
-from tasks.rules.strict_json import Json
 
 RESULT: Json = {
     "type": "object",

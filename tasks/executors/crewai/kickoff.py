@@ -10,10 +10,9 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from pydantic import PrivateAttr
 
-from tasks.executors.base import ExecutorError
+from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors.crewai.crew_spec import AgentWork, TaskWork
 from tasks.executors.llm.demo import is_demo
-from tasks.rules.strict_json import Json
 
 if TYPE_CHECKING:
     from tasks.executors.crewai.running import Crew

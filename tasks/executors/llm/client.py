@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
+from aipartnerupflow.executors import Json
 from tasks.executors.llm import demo
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import Completion, Prompt
-from tasks.rules.strict_json import Json
 from tasks.telemetry import tracing
 
 #: OpenTelemetry's names of what a call used, and ours.

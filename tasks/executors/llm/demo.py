@@ -10,9 +10,8 @@ from typing import Final
 import orjson
 from django.conf import settings
 
-from tasks.executors.base import ExecutorError, Stopped
+from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from tasks.executors.llm.prompt import TREE_WANTED, Completion, Prompt
-from tasks.rules.strict_json import Json
 from tasks.telemetry import metrics
 
 PREFIX: Final = "demo/"
