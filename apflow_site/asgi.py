@@ -4,25 +4,21 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import django
-from asgiref.sync import ThreadSensitiveContext
 from channels.routing import ProtocolTypeRouter
-from django.core.handlers.asgi import ASGIHandler
-from django.http import HttpRequest, HttpResponseBase
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apflow_site.settings")
 django.setup(set_prefix=False)
 
 from a2a.endpoints.routing import websockets  # noqa: E402  (Django's apps must be loaded first)
-from apflow_site.body_limit import limited  # noqa: E402
+from apflow_site.edge import Http, Receive, Scope, Send, is_own_host, is_own_origin  # noqa: E402
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
 from apflow_site.grpc import GrpcDoor  # noqa: E402
-from apflow_site.hosts import is_own_host, is_own_origin  # noqa: E402
 from apflow_site.prepare import prepare  # noqa: E402
 from tasks.events.hub import this_hub  # noqa: E402
 
@@ -31,22 +27,7 @@ PREPARED_VARIABLE = "APFLOW_INTERNAL_PREPARED"
 FOREIGN_HOST = 4400
 FOREIGN_ORIGIN = 4403
 
-Scope = dict[str, Any]
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class Http(ASGIHandler):
-    """Django's handler; but a request has a thread only until there is a response, so that a stream held open costs none."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.handle(scope, limited(receive, headers=scope["headers"]), send)
-
-    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        async with ThreadSensitiveContext():
-            return await super().get_response_async(request)
 
 
 def own_only(app: App) -> App:

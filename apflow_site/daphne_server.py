@@ -8,7 +8,8 @@ from daphne.server import Server
 from daphne.ws_protocol import WebSocketFactory
 from django.conf import settings
 
-from a2a.core.errors import BodyTooLarge, as_rpc
+from a2a.core.errors import as_rpc
+from a2a.core.exceptions import BodyTooLarge
 
 HEAD = b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
 

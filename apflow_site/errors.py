@@ -5,7 +5,7 @@ import logging
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from apflow_site.page_middleware import is_page
+from apflow_site.edge import is_page
 from tasks.ids import new_id
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from a2a.core.errors import WrongHttpMethod
+from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import refusal
 from accounts.auth import authenticate
 from apflow_db import pools

@@ -23,7 +23,7 @@ SECRET_KEY = (
 # Read by prometheus-client when it is imported: the processes of this machine count into this folder (tasks/telemetry/series.py).
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(DATA_DIR / "metrics" / socket.gethostname())
 DEBUG = False
-ALLOWED_HOSTS = ["*"]  # apflow_site.middleware decides, with an error that says what to set
+ALLOWED_HOSTS = ["*"]  # apflow_site.edge decides, with an error that says what to set
 ROOT_URLCONF = "apflow_site.urls"
 ASGI_APPLICATION = "apflow_site.asgi.application"
 USE_TZ = True
@@ -51,10 +51,10 @@ INSTALLED_APPS = [
     "tasks",
     "a2a.apps.WireConfig",
 ]
-MIDDLEWARE = ["apflow_site.logs.request_ids", "apflow_site.middleware.host_check", "apflow_site.page_middleware.pages"]
+MIDDLEWARE = ["apflow_site.edge.edge"]
 PAGE_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "apflow_site.middleware.opener_policy",
+    "apflow_site.page_middleware.opener_policy",
     "csp.middleware.CSPMiddleware",
     "apflow_site.page_middleware.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -101,7 +101,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = (APFLOW.server.public_url or "").st
 CSRF_TRUSTED_ORIGINS = ["{0.scheme}://{0.netloc}".format(urlsplit(url))] if (url := APFLOW.server.public_url) else []
 CSRF_FAILURE_VIEW = "apflow_site.errors.forged"
 X_FRAME_OPTIONS = "DENY"
-SECURE_CROSS_ORIGIN_OPENER_POLICY = None  # apflow_site.middleware.opener_policy, where browsers heed it
+SECURE_CROSS_ORIGIN_OPENER_POLICY = None  # apflow_site.page_middleware.opener_policy, where browsers heed it
 LOGIN_URL = "/login/"
 UNFOLD = {
     "SITE_TITLE": "aipartnerupflow",

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import fields
 
-from tasks.rules.field_rules import Json
+from tasks.rules.strict_json import Json
 
 Problem = tuple[str, str]
 """The name of a parameter, and what is wrong with it."""
@@ -71,11 +71,6 @@ class NotWith:
 
 
 Condition = OnlyWith | RequiredWith | NotWith
-
-
-def problems_of(params: Struct, conditions: Iterable[Condition]) -> list[Problem]:
-    """One problem for each condition that the parameters break."""
-    return [problem for condition in conditions if (problem := condition.problem(params))]
 
 
 def schema_of(conditions: Iterable[Condition], *, among: Iterable[str]) -> Json:

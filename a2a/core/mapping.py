@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tasks.rules.strict_json import Json
 from tasks.status import Status
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from tasks.services.queries import Standing
     from tasks.services.task_detail import Detail
 
-Json = dict[str, Any]
 
 A2A_STATES: Mapping[str, str] = MappingProxyType(
     {

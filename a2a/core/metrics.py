@@ -9,7 +9,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from a2a.core.errors import UnknownMethod, rule_of
+from a2a.core.errors import rule_of
+from a2a.core.exceptions import UnknownMethod
 from tasks.telemetry.series import NoRoom, own_registry, series
 from tasks.telemetry.tracing import span
 

@@ -16,8 +16,8 @@ from django.utils.datastructures import CaseInsensitiveMapping
 
 from a2a.core import jsonrpc
 from a2a.core.errors import failure_of
+from a2a.core.http import Headers
 from a2a.core.jsonrpc import Request
-from a2a.core.mapping import Json
 from a2a.core.metrics import stream_client
 from a2a.live import stream_limits
 from a2a.live.sse import Stream, open_stream
@@ -26,7 +26,6 @@ from a2a.live.subscription_filter import SubscriptionFilter
 from a2a.methods import messages
 from a2a.methods.dispatch import NATIVE, Outcome, carry_out
 from a2a.methods.messages import Auth, Ping, Subscribe, Unsubscribe
-from a2a.methods.request_headers import Headers
 from accounts.auth import AuthenticationFailed, caller_from_token, token_in
 from accounts.callers import LOCAL, Caller
 from apflow_db import pools
@@ -34,7 +33,7 @@ from tasks.events import Event, following
 from tasks.events.pruning import is_pruned
 from tasks.events.subscription import Subscription
 from tasks.rules.exceptions import LimitReached, TaskNotFound
-from tasks.rules.strict_json import MalformedJson, decode
+from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.services import queries
 from tasks.services.queries import Standing
 

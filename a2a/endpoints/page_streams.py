@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 
 from a2a.core.parsing import event_number
-from a2a.live import sse, stream_limits
-from a2a.live.streaming import streaming
+from a2a.live import sse
+from a2a.live.streaming import held
 from accounts.auth import still_in_session
 from accounts.callers import Caller
 from apflow_db import pools
@@ -19,9 +19,8 @@ from tasks.dashboard.pages import count_questions, has_owners, page
 from tasks.events import Event, following
 from tasks.models import Run
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.rules.strict_json import Json
 from tasks.services.queries import get_task, latest_run
-
-Json = dict[str, Any]
 
 #: Results are left out: they may be large, and the page asks for that of the task that somebody looks at.
 SHOWN: Final = ("seq", "type", "task_id", "status", "progress", "tree_progress", "message", "error", "timestamp")
@@ -61,9 +60,7 @@ async def list_rows(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 def _held(request: HttpRequest, caller: Caller, frames: AsyncGenerator[bytes]) -> HttpResponseBase:
     """It counts among the open streams, and ends with the session. Raises LimitReached."""
-    stream_limits.open_streams().refuse_if_full(caller)
-    who_is_it = partial(pools.auth, still_in_session, request)
-    return streaming(stream_limits.while_authorized(frames, caller=caller, who_is_it=who_is_it))
+    return held(frames, caller=caller, who_is_it=partial(pools.auth, still_in_session, request))
 
 
 def slim(event: Event) -> Json:

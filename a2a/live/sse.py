@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from a2a.core.errors import EventsPruned
+from a2a.core.exceptions import EventsPruned
 from a2a.core.metrics import stream_client
 from apflow_db import pools
 from tasks.events import follow

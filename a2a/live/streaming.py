@@ -1,15 +1,13 @@
 """A stream of events as an HTTP response: counted, and ended when its caller loses access."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from functools import partial
-from typing import cast
+from collections.abc import AsyncGenerator
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
-from a2a.core.errors import NotRunYet
+from a2a.core.exceptions import NotRunYet
 from a2a.core.parsing import event_number
 from a2a.live import sse, stream_limits
-from accounts.auth import authenticate
+from a2a.live.stream_limits import WhoIsIt
 from accounts.callers import Caller
 from apflow_db import pools
 from tasks.rules.exceptions import InvalidParams
@@ -27,24 +25,16 @@ async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None
     return await sse.open_stream(run, after=after)
 
 
-def events_response(stream: sse.Stream) -> HttpResponseBase:
-    """The events themselves, one a frame."""
+def events_response(stream: sse.Stream, *, caller: Caller, who_is_it: WhoIsIt) -> HttpResponseBase:
+    """The events themselves, one a frame. Raises LimitReached."""
     if stream.is_over:
         # By the HTML standard this tells an EventSource, which always comes back, that it need not.
         return HttpResponse(status=204)
-    return streaming(sse.frames(stream, render=lambda event: event))
+    return held(sse.frames(stream, render=lambda event: event), caller=caller, who_is_it=who_is_it)
 
 
-def limited(response: HttpResponseBase, *, request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """A stream counts among those that are open, and ends when its caller would not be let in any more. Raises LimitReached."""
-    if isinstance(response, StreamingHttpResponse):
-        stream_limits.open_streams().refuse_if_full(caller)
-        frames = cast("AsyncIterator[bytes]", response.streaming_content)
-        response.streaming_content = stream_limits.while_authorized(
-            frames, caller=caller, who_is_it=partial(authenticate, request)
-        )
-    return response
-
-
-def streaming(frames: AsyncGenerator[bytes]) -> StreamingHttpResponse:
-    return StreamingHttpResponse(frames, headers=sse.HEADERS)
+def held(frames: AsyncGenerator[bytes], *, caller: Caller, who_is_it: WhoIsIt) -> StreamingHttpResponse:
+    """A stream counts among those that are open, and ends when its caller loses access. Raises LimitReached."""
+    stream_limits.open_streams().refuse_if_full(caller)
+    counted = stream_limits.while_authorized(frames, caller=caller, who_is_it=who_is_it)
+    return StreamingHttpResponse(counted, headers=sse.HEADERS)

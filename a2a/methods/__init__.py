@@ -1,11 +1,9 @@
 """The whole JSON-RPC API on one screen. Another method is one function, one row here, one test file."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from a2a.core.errors import UnknownMethod
 from a2a.methods import crud, llm_keys, params, queries, responses, running, system
 from a2a.methods.execute import execute
 from a2a.methods.generate import generate
@@ -85,13 +83,3 @@ SYSTEM_METHODS: Mapping[str, Method] = MappingProxyType(
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),
     }
 )
-
-
-def method_named(name: str, methods: Mapping[str, Method]) -> Method:
-    """Raises UnknownMethod, with the names that come close."""
-    if name in methods:
-        return methods[name]
-    name = name[:100]  # a longer one is close to nothing, and dear to compare
-    close = get_close_matches(name, methods)
-    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known methods: {', '.join(methods)}."
-    raise UnknownMethod(f"Method '{name}' not found. {hint}", data={"close_matches": close})

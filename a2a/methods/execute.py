@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from functools import partial
 
-from a2a.core.mapping import Json, native_tree
+from a2a.core.mapping import native_tree
 from a2a.live.sse import Stream, events, open_stream
 from a2a.methods.params import Execute
 from a2a.methods.results import TaskResult, webhook_metadata
@@ -13,6 +13,7 @@ from accounts.callers import Caller
 from apflow_db import pools
 from llmkeys.header import SentKey
 from tasks.models import Run
+from tasks.rules.strict_json import Json
 from tasks.services import queries, trees
 from tasks.services.idempotency import Token, once
 from tasks.services.trees import Execution

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Final
 
-from a2a.core.mapping import Json
 from a2a.methods.execute import end_of
 from a2a.methods.params import Generate
 from a2a.methods.results import DataResult
@@ -11,6 +10,7 @@ from accounts.callers import Caller
 from apflow_db import pools
 from llmkeys.header import SentKey
 from tasks.rules.exceptions import GenerationFailed
+from tasks.rules.strict_json import Json
 from tasks.services import queries, trees
 from tasks.status import Status
 

@@ -1,6 +1,5 @@
 """Methods of `POST /system` about the LLM keys that users keep here. None of them ever answers a key."""
 
-from a2a.core.mapping import Json
 from a2a.methods import params
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
@@ -11,6 +10,7 @@ from llmkeys.providers import UnknownProvider, provider_named
 from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
+from tasks.rules.strict_json import Json
 
 
 async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:

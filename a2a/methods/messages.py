@@ -8,9 +8,9 @@ import orjson
 from msgspec import Meta
 
 from a2a.core.errors import as_rpc
-from a2a.core.mapping import Json
 from a2a.core.parsing import Params, Text
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
 from tasks.services.queries import Standing
 
 

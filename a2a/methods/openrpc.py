@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from inspect import getdoc
-from typing import Any, Final
+from typing import Final
 
 from msgspec import json
 
@@ -12,8 +12,8 @@ from a2a.core.parsing import Params
 from a2a.core.version import software_version
 from a2a.methods import responses
 from a2a.methods.method import Method
+from tasks.rules.strict_json import Json
 
-Json = dict[str, Any]
 OPENRPC: Final = "1.3.2"
 SCHEMAS: Final = "#/components/schemas/{name}"
 

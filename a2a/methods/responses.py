@@ -6,9 +6,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType, json
 
 from a2a.core.parsing import Text
 from tasks.rules.field_rules import MONTH_SECONDS
+from tasks.rules.strict_json import Json
 from tasks.status import Status
 
-Json = dict[str, Any]
 Seconds = Annotated[float, Meta(ge=0, le=MONTH_SECONDS)]
 _TEXT: Final = json.schema(Text)
 _REFERENCE: Final = {

@@ -7,13 +7,14 @@ from typing import Any
 
 from django.db.models import Avg, Count
 
-from a2a.core.mapping import Json, TreeFacts, a2a_message, a2a_task, facts_of, native_task, native_tree
+from a2a.core.mapping import TreeFacts, a2a_message, a2a_task, facts_of, native_task, native_tree
 from a2a.live.sse import Stream
 from a2a.methods.params import WebhookConfig
 from accounts.callers import Caller
 from apflow_db import pools
 from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook
+from tasks.rules.strict_json import Json
 from tasks.services import queries
 from tasks.services.webhooks import secrets_of
 

@@ -14,15 +14,15 @@ from msgspec import json
 
 from a2a.core.conditions import schema_of
 from a2a.core.errors import RULES
-from a2a.core.mapping import Json
 from a2a.core.parsing import Text
 from a2a.core.version import software_version
-from a2a.methods import method_named, responses
-from a2a.methods.dispatch import REST
+from a2a.methods import responses
+from a2a.methods.dispatch import REST, method_named
 from a2a.methods.openrpc import parts_of
 from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS, TASK_ID, Operation
 from accounts.auth import AuthenticationFailed
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.rules.strict_json import Json
 from tasks.services import idempotency
 from tasks.status import Status
 

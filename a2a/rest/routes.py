@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from a2a.core.errors import BodyTooLarge, NotRunYet, UnsupportedMediaType
-from a2a.core.mapping import Json
+from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.parsing import Params
 from a2a.methods import METHODS, SYSTEM_METHODS, responses
 from a2a.methods.params import NEW_TASK, NEW_TASKS
 from tasks.rules import exceptions as errors
-from tasks.rules.strict_json import MalformedJson
+from tasks.rules.strict_json import Json, MalformedJson
 from tasks.status import TERMINAL
 
 TASK_ID: Final = "task_id"

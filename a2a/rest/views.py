@@ -5,6 +5,7 @@ written by orjson as all others.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -14,20 +15,19 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
-from a2a.core.errors import WrongHttpMethod, as_rest
-from a2a.core.http import json_response, refusal
+from a2a.core.errors import as_rest
+from a2a.core.exceptions import WrongHttpMethod
+from a2a.core.http import Headers, json_response, refusal
 from a2a.core.jsonrpc import Call
-from a2a.core.mapping import Json
-from a2a.live.streaming import events_response, limited, stream_of_task
-from a2a.methods import method_named
-from a2a.methods.dispatch import REST, perform
+from a2a.live.streaming import events_response, stream_of_task
+from a2a.methods.dispatch import REST, method_named, perform
 from a2a.methods.params import Get
-from a2a.methods.request_headers import Headers
 from a2a.rest.openapi import OperationSchema
 from a2a.rest.params import params_of
 from a2a.rest.routes import Operation
 from accounts.auth import authenticate
 from accounts.callers import Caller
+from tasks.rules.strict_json import Json
 
 
 class CallerAuthentication(BaseAuthentication):
@@ -74,4 +74,4 @@ class Events(Endpoint):
     def carry_out(self, request: Request, **path: str) -> HttpResponseBase:
         task_id = Get.parse(params_of(request._request, self.operations["get"], path, kind=Get)).task_id
         stream = async_to_sync(stream_of_task)(request.user, task_id, request.headers.get("Last-Event-ID"))
-        return limited(events_response(stream), request=request._request, caller=request.user)
+        return events_response(stream, caller=request.user, who_is_it=partial(authenticate, request._request))

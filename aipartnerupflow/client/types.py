@@ -43,11 +43,19 @@ class Task(TypedDict):
     children: NotRequired[list["Task"]]
 
 
+class Webhook(TypedDict):
+    """The webhook that was created. `signing_key` signs its events where the request gave no token."""
+
+    id: str
+    signing_key: NotRequired[str]
+
+
 class Created(Task):
     """The root of what was stored, with its `children`. `ids`: sent id → stored id."""
 
     ids: dict[str, str]
     warnings: list[str]
+    webhook: NotRequired[Webhook]
 
 
 class Execution(TypedDict):
@@ -62,6 +70,7 @@ class Execution(TypedDict):
     ids: dict[str, str]
     original_task_id: NotRequired[str]
     warnings: NotRequired[list[str]]
+    webhook: NotRequired[Webhook]
     task: NotRequired[Task]
 
 

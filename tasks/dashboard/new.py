@@ -26,10 +26,10 @@ from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.schema import mismatch
 from tasks.rules.specs import NORMAL_PRIORITY
+from tasks.rules.strict_json import Json
 from tasks.services.queries import get_tree
 from tasks.services.trees import create_tree
 
-Json = dict[str, Any]
 Texts = Mapping[str, str]
 Problems = dict[str, str]
 

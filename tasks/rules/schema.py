@@ -4,12 +4,13 @@ Schemas come from users: references to other documents are not fetched, and patt
 """
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
+
 NO_RULE: Final[tuple[Json, ...]] = ({}, {"type": "object"})
 
 

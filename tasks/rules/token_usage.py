@@ -1,8 +1,8 @@
 """What models used for a task: how its calls are added up."""
 
-from typing import Any, Final
+from typing import Final
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
 
 COUNTED: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from django.db import DatabaseError
 
@@ -21,10 +21,10 @@ from tasks import events
 from tasks.models import Webhook
 from tasks.queue import leases, notify
 from tasks.queue.notify import Listener
+from tasks.rules.strict_json import Json
 from tasks.services.webhook_requests import WebhookResponse, request_of, send, unreadable
 from tasks.worker import webhook_deliveries
 
-Json = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 PAGE: Final = 100

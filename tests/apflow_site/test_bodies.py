@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from django.conf import LazySettings
 
-from apflow_site.body_limit import limited
+from apflow_site.edge import limited
 
 LIMIT = 10
 DISCONNECT = {"type": "http.disconnect"}

@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
+from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call
 from a2a.methods.dispatch import SYSTEM as SYSTEM_DIALECT
 from a2a.methods.dispatch import perform
-from a2a.methods.request_headers import Headers
 from accounts.callers import Caller, Role
 from tasks.rules.exceptions import RoleTooLow
 from tests.a2a.conftest import Rpc
