@@ -30,10 +30,11 @@ SHORT_VARIABLES: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One key and its declaration. `limits` are the smallest and the largest whole number."""
+    """One key and its declaration. `limits` are the smallest and the largest whole number; `example` is None where the default is one."""
 
     key: str
     default: Any
+    example: Any
     description: str
     allowed: str
     limits: tuple[int, int] | None
@@ -81,6 +82,7 @@ def _setting(key: str, field: FieldInfo) -> Setting:
     return Setting(
         key=key,
         default=field.default,
+        example=field.examples[0] if field.examples else None,
         description=field.description or "",
         allowed=allowed.text,
         limits=limits,

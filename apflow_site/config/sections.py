@@ -34,21 +34,25 @@ class Server(Section):
     workers: Whole = Field(1, ge=1, le=256, description="Web processes. More than one needs PostgreSQL.")
     public_url: values.WebAddress | None = Field(
         None,
+        examples=["https://flow.example.com"],
         description="The `http://` or `https://` address at which clients reach the server; the agent card has it.",
     )
     allowed_hosts: values.HostPatterns = Field(
         (),
+        examples=[["flow.example.com"]],
         description="Host names that requests may use: `example.com`, `.example.com` (and all its subdomains) or `*`. "
         "Loopback names and `server.host` are always allowed.",
     )
     examples: Literal["run", "store", "none"] = Field(
         "run",
+        examples=["store"],
         description="Examples that an empty database gets: `run` stores them and runs most of them; `store` only "
         "stores them; `none`.",
     )
     data_dir: values.Folder = Field(
+        examples=["~/.local/share/aipartnerupflow"],
         description="Folder for the SQLite file and generated keys. Default: `aipartnerupflow` in `$XDG_DATA_HOME`, or "
-        "in `~/.local/share` where that is not set."
+        "in `~/.local/share` where that is not set.",
     )
 
     @property
@@ -60,19 +64,22 @@ class Server(Section):
 
 class Database(Section):
     url: values.DatabaseUrl = Field(
+        examples=["postgresql://apflow:change-me@localhost:5432/apflow?sslmode=prefer"],
         description="`sqlite:///relative/path`, `sqlite:////absolute/path`, or "
         "`postgresql://user:password@host:5432/name` (also `postgres://`). Default: `aipartnerupflow.sqlite3` in the "
-        "data folder."
+        "data folder.",
     )
 
 
 class Auth(Section):
     enabled: bool | None = Field(
         None,
+        examples=[True],
         description="Authentication on or off. Without it, a secret turns authentication on. `true` needs a secret.",
     )
     jwt_secret: values.Secret | None = Field(
         None,
+        examples=["an-example-that-everybody-knows-so-make-your-own"],
         description="Signs the tokens (HS256). Make one with "
         '`python -c "import secrets; print(secrets.token_urlsafe(48))"`.',
     )
@@ -90,7 +97,9 @@ class Auth(Section):
 
 class Redis(Section):
     url: values.RedisUrl | None = Field(
-        None, description="`redis://`, `rediss://` or `unix://` URL. Not needed on one machine."
+        None,
+        examples=["redis://localhost:6379/0"],
+        description="`redis://`, `rediss://` or `unix://` URL. Not needed on one machine.",
     )
 
 
@@ -99,6 +108,7 @@ class Worker(Section):
     processes: Whole = Field(
         ge=1,
         le=256,
+        examples=[2],
         description="Worker processes. Default: 1 on SQLite, which has one writer at a time; on PostgreSQL one per "
         "processor, at most 4.",
     )
@@ -109,6 +119,7 @@ class Worker(Section):
     )
     metrics_port: Port | None = Field(
         None,
+        examples=[9464],
         description="Port on which `aipartnerupflow worker` answers `GET /metrics` for Prometheus, at the address "
         "`server.host`. None: no metrics.",
     )
@@ -117,11 +128,13 @@ class Worker(Section):
 class Command(Section):
     allow: values.Programs = Field(
         (),
+        examples=[["/usr/bin/git", "/usr/bin/pdftotext"]],
         description="Absolute paths of the programs that `command_executor` may run; without one it is off. See "
         "[Run commands](../how-to/run-commands.md).",
     )
     folders: values.Folders = Field(
         (),
+        examples=[["/srv/documents"]],
         description="Absolute paths of folders. A task may name one of them, or a folder in it, as its working directory.",
     )
     timeout_seconds: Whole = Field(
@@ -144,6 +157,7 @@ class Command(Section):
 class Crewai(Section):
     tools: values.Tools | None = Field(
         None,
+        examples=[{"search": "my_company.tools.SearchTool"}],
         description="Tools that crews may name, and the dotted path of each: a subclass of CrewAI's `BaseTool`, or a "
         "function marked with `@tool`. See [Language models and crews](../how-to/llm.md).",
     )
@@ -155,6 +169,7 @@ class Crewai(Section):
 class Rest(Section):
     allow_private: values.Targets = Field(
         (),
+        examples=[["10.1.0.0/16", "wiki.internal"]],
         description="Host names, addresses or networks (`10.1.0.0/16`) that outbound requests may reach although they "
         "are private.",
     )
@@ -183,6 +198,7 @@ class Webhooks(Section):
 class Llm(Section):
     encryption_keys: values.EncryptionKeys = Field(
         (),
+        examples=[["another-example-that-everybody-knows-so-make-your-own"]],
         description="Texts of at least 32 characters that encrypt stored keys, the newest first. Without one: a "
         "generated key in the file `llm_key` in the data folder. Several machines need the same. See "
         "[LLM keys](../how-to/llm-keys.md).",
@@ -193,7 +209,9 @@ class Llm(Section):
         "one process; for tests).",
     )
     default_model: values.Model | None = Field(
-        None, description="Model of tasks that name none, such as `openai/gpt-4o-mini`."
+        None,
+        examples=["openai/gpt-4o-mini"],
+        description="Model of tasks that name none, such as `openai/gpt-4o-mini`.",
     )
     demo: bool = Field(
         True,
@@ -206,6 +224,7 @@ class Llm(Section):
     )
     api_base: values.WebAddresses | None = Field(
         None,
+        examples=[{"ollama": "http://localhost:11434"}],
         description="Addresses to use instead of a provider's own: `{openai: https://llm.example.com/v1}`, in the "
         "environment `openai=https://llm.example.com/v1,ollama=http://localhost:11434`. All keys for that provider go there.",
     )
@@ -263,41 +282,53 @@ class A2a(Section):
     )
     text_executor: values.ExecutorId | None = Field(
         None,
+        examples=["echo_executor"],
         description="Executor for plain text. Without one, the server asks a client that sends only text what to run.",
     )
     streaming: bool = Field(True, description="Whether A2A's own methods stream, and the card says so.")
     push_notifications: bool = Field(True, description="Whether clients may have push notifications.")
     extended_card: bool | None = Field(
         None,
+        examples=[True],
         description="Whether users who have logged in get a card with their own trees as skills. None: as `auth.enabled`.",
     )
     required_extensions: values.Uris = Field(
         (), description="URIs of extensions that a client must support, and name in `A2A-Extensions`."
     )
     signing_key: values.PemFile | None = Field(
-        None, description="Path of a private key in PEM (P-256) that signs the card."
+        None,
+        examples=["/etc/aipartnerupflow/card-key.pem"],
+        description="Path of a private key in PEM (P-256) that signs the card.",
     )
     grpc_port: Port | None = Field(
         None,
+        examples=[50051],
         description="Port for A2A over gRPC, on `server.host`; needs the extra `[grpc]`. None: no gRPC. Flag "
         "`--grpc-port` of `serve`.",
     )
     grpc_certificate: values.PemFile | None = Field(
-        None, description="Path of the certificate (chain) in PEM for gRPC over TLS. Without it, gRPC is in plain text."
+        None,
+        examples=["/etc/aipartnerupflow/grpc.pem"],
+        description="Path of the certificate (chain) in PEM for gRPC over TLS. Without it, gRPC is in plain text.",
     )
-    grpc_key: values.PemFile | None = Field(None, description="Path of the certificate's private key in PEM.")
+    grpc_key: values.PemFile | None = Field(
+        None,
+        examples=["/etc/aipartnerupflow/grpc-key.pem"],
+        description="Path of the certificate's private key in PEM.",
+    )
 
 
 class Log(Section):
     format: Literal["text", "json"] = Field(
         "text",
+        examples=["json"],
         description="`text`, lines for people; `json`, one object a line. Both have the ids of the request, run and "
         "task, and go to standard error.",
     )
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level of this server's own log lines: `debug`, `info`, `warning` or `error`."
     )
-    requests: bool = Field(False, description="A line for each request: method, route, status, time.")
+    requests: bool = Field(False, examples=[True], description="A line for each request: method, route, status, time.")
 
 
 class Config(BaseSettings):

@@ -1,0 +1,105 @@
+"""Writes docs/reference/settings.md and docs/config.example.yaml from the declarations: `python -m apflow_site.config.reference`."""
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from apflow_site.config.known import Setting, known_settings, sections_in, variables
+from apflow_site.config.sections import Config, Section
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+UNITS: Final = (("PiB", 2**50), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+HEAD: Final = "| key | environment | default | meaning |\n|---|---|---|---|\n"
+EXAMPLE_HEAD: Final = """\
+# Every setting, with its default or an example. Use it with
+#   aipartnerupflow serve --config config.yaml
+# Settings that you leave out have their defaults: docs/reference/settings.md. `make reference` writes this file.
+"""
+
+
+def page(text: str) -> str:
+    """The page with a new table below the heading of each section."""
+    for section in sections_in(Config):
+        rows = "".join(_row(setting) for key, setting in known_settings().items() if key.startswith(f"{section}."))
+        text = re.sub(rf"(?<=^## {section}\n\n)(\|.*\n)+", lambda _, rows=rows: HEAD + rows, text, flags=re.MULTILINE)
+    return text
+
+
+def example() -> str:
+    return EXAMPLE_HEAD + "".join(_example_lines(Config, key="", indent=""))
+
+
+def meaning(setting: Setting) -> str:
+    """The description, and what the declaration says otherwise."""
+    parts = ["Secret." if setting.is_secret else "", setting.description, _range(setting)]
+    return " ".join(part for part in parts if part)
+
+
+def as_text(default: Any) -> str:
+    """A default as the environment has it."""
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _row(setting: Setting) -> str:
+    names = " or ".join(f"`{name}`" for name in variables(setting.key))
+    return f"| `{setting.key}` | {names} | {_default(setting)} | {meaning(setting)} |\n"
+
+
+def _default(setting: Setting) -> str:
+    if setting.is_computed:
+        return "computed"
+    if setting.default is None:
+        return "none"
+    return f"`{as_text(setting.default)}`" if setting.default != () else "empty"
+
+
+def _range(setting: Setting) -> str:
+    if setting.limits is None:
+        return ""
+    is_size = setting.key.endswith("_bytes")
+    least, most = (_size(limit) if is_size else str(limit) for limit in setting.limits)
+    return f"From {least} to {most}."
+
+
+def _size(count: int) -> str:
+    unit, size = next(((unit, size) for unit, size in UNITS if count >= size), ("", 1))
+    return f"{count // size} {unit}".strip()
+
+
+def _example_lines(section: type[Config] | type[Section], *, key: str, indent: str) -> Iterator[str]:
+    inner = sections_in(section)
+    for name in section.model_fields:
+        if name in inner:
+            yield f"\n{indent}{name}:\n" if not indent else f"{indent}{name}:\n"
+            yield from _example_lines(inner[name], key=f"{key}{name}.", indent=f"{indent}  ")
+        else:
+            setting = known_settings()[f"{key}{name}"]
+            yield textwrap.indent(_comment(setting, width=100 - len(indent)) + _pair(name, setting), indent)
+
+
+def _comment(setting: Setting, *, width: int) -> str:
+    plain = re.sub(r"\[(.*?)\]\((\.\./)?(.*?)\)", r"docs/\3", meaning(setting))
+    return (
+        textwrap.fill(
+            plain, width, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+        )
+        + "\n"
+    )
+
+
+def _pair(name: str, setting: Setting) -> str:
+    value = setting.default if setting.example is None else setting.example
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump({name: plain}, default_flow_style=None, width=1000)
+
+
+if __name__ == "__main__":
+    settings = DOCS / "reference/settings.md"
+    settings.write_text(page(settings.read_text()))
+    (DOCS / "config.example.yaml").write_text(example())
