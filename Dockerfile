@@ -1,4 +1,4 @@
-# Two stages: the first has what building needs, the second only what running needs.
+# Two stages: one to build, one with only the runtime dependencies.
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY requirements/all.txt requirements/all.txt
@@ -29,5 +29,5 @@ VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --start-period=10s --interval=10s --timeout=3s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
-# SIGTERM lets running tasks finish: give it worker.drain_seconds and a little more (docker stop --time 40).
+# After SIGTERM, running tasks finish: allow slightly more than worker.drain_seconds (docker stop --time 40).
 CMD ["aipartnerupflow-server", "--host", "0.0.0.0", "--port", "8000"]

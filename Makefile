@@ -1,5 +1,5 @@
-# All that a developer runs. Everything begins with `make install`, which needs Python 3.11 to 3.13 and make, and nothing else.
-# ARGS are passed on: make serve ARGS="--port 8080"
+# The commands for developers. Each runs `make install` first, which needs only Python 3.11 to 3.13 and make.
+# ARGS are passed to the command: make serve ARGS="--port 8080"
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -7,7 +7,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
 
-.PHONY: install serve conformance-server test nightly check fmt bench mutants docs lock
+.PHONY: install serve conformance-server test nightly check fmt bench mutants reference docs lock
 
 install: .venv/installed
 
@@ -21,7 +21,7 @@ install: .venv/installed
 serve: install
 	@$(BIN)/aipartnerupflow serve $(ARGS)
 
-# For an outside run of the A2A project's conformance kit; see docs/reference/a2a.md.
+# For a run of the A2A project's conformance kit; see docs/reference/a2a.md.
 conformance-server: install
 	@AIPARTNERUPFLOW_A2A_MESSAGE_HANDLER=tests.a2a.conformance.decide \
 	AIPARTNERUPFLOW_EXECUTORS_MODULES=tests.a2a.conformance \
@@ -56,6 +56,10 @@ bench: install
 
 mutants: install
 	$(BIN)/python scripts/seeded_bugs.py $(ARGS)
+
+# Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings.
+reference: install
+	$(BIN)/python -m apflow_site.config.reference
 
 docs: install
 	$(BIN)/mkdocs build

@@ -21,10 +21,10 @@ LLM_KEYS: Final = "docs/how-to/llm-keys.md"
 RUN_COMMANDS: Final = "docs/how-to/run-commands.md"
 WRITE_AN_EXECUTOR: Final = "docs/how-to/write-an-executor.md"
 CONFIGURATION: Final = [
-    (A2A, "Let plain text do something"),
-    (LLM, "Send a crew"),
-    (LLM, "Other addresses"),
-    (LLM_KEYS, "Where a key may go"),
+    (A2A, "Handle plain text"),
+    (LLM, "Run a crew"),
+    (LLM, "Custom endpoints"),
+    (LLM_KEYS, "Where a key is sent"),
     (RUN_COMMANDS, "Run commands"),
     (WRITE_AN_EXECUTOR, "Register it"),
 ]
@@ -32,9 +32,9 @@ OLD_KEY: Final = "the-old-key-of-at-least-32-characters"
 """What a page calls the key that sealed until it was changed."""
 MODULES: Final = {
     "word_count": text(WRITE_AN_EXECUTOR, "Write an executor", "python"),
-    "shout": text(WRITE_AN_EXECUTOR, "Only a function?", "python"),
-    "line_count": text(WRITE_AN_EXECUTOR, "Grow it", "python"),
-    "reports": text(A2A, "Say what messages mean", "python"),
+    "shout": text(WRITE_AN_EXECUTOR, "Use a plain function", "python"),
+    "line_count": text(WRITE_AN_EXECUTOR, "Go further", "python"),
+    "reports": text(A2A, "Write a message handler", "python"),
     "my_report": """
 from tasks.executors.base import Context, Executor, Json
 

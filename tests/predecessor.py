@@ -204,7 +204,7 @@ COPY: Final = {"task_id": "root"}
 LOOPBACK: Final = {"url": "http://127.0.0.1/"}
 GONE: Final = ("ssh", "docker", "grpc", "websocket", "mcp", "scrape", "send_email")
 CALLS: Final[Mapping[str, list[Check]]] = {
-    "HTTP 400 or 500 for what was wrong": [a_missing_task_is_an_error],
+    "HTTP 400 or 500 for an invalid request": [a_missing_task_is_an_error],
     "fields that the server sets, in `tasks.create`": [
         refused("tasks.create", [{"name": "One", field: None}], f"tasks[0].{field}")
         for field in ("status", "progress", "has_children", "result")
@@ -214,7 +214,7 @@ CALLS: Final[Mapping[str, list[Check]]] = {
         refused("tasks.create", {"name": "One", "schedule_type": "cron"}, "tasks[0].schedule_type"),
         answers("tasks.create", {"name": "One", "inputs": {"tags": []}, "params": {"tags": []}}),
     ],
-    "`priority` left out is 1": [answers("tasks.create", {"name": "One"}, priority=2)],
+    "the default `priority` is 1": [answers("tasks.create", {"name": "One"}, priority=2)],
     "`webhook_config` with `timeout` or `max_retries`": [
         refused("tasks.execute", {"tasks": TREE, "webhook_config": HOOK | {field: 3}}, f"webhook_config.{field}")
         for field in ("timeout", "max_retries")
@@ -237,7 +237,7 @@ CALLS: Final[Mapping[str, list[Check]]] = {
     "`tasks.update` with `status`, `progress` or `result`": [
         refused("tasks.update", {"task_id": "root", field: 1}, field) for field in ("status", "progress", "result")
     ],
-    "`tasks.update` of a task that ran": [a_copy_can_be_changed],
+    "`tasks.update` of a task that has run": [a_copy_can_be_changed],
     "`tasks.clone` with `origin_type`, `recursive` or `link_task_ids`": [
         *(
             refused("tasks.clone", COPY | {field: "copy"}, field)
@@ -249,7 +249,7 @@ CALLS: Final[Mapping[str, list[Check]]] = {
         refused("tasks.copy", COPY | {"reset_fields": {"priority": 1}}, "reset_fields"),
         answers("tasks.copy", COPY | {"reset_fields": ["priority"]}, priority=2),
     ],
-    "`save: false` answers `{tasks, saved}`": [a_preview_is_a_list],
+    "`save: false` returns `{tasks, saved}`": [a_preview_is_a_list],
     "`tasks.generate` with `llm_provider`, `temperature`, `max_tokens` or `user_id`": [
         *(
             refused("tasks.generate", {"requirement": "Look", field: "x"}, field)
@@ -265,8 +265,8 @@ CALLS: Final[Mapping[str, list[Check]]] = {
         refused("config.llm_key.set", {"api_key": "sk-1234567890abcdef"}, "provider", path="/system"),
         refused("config.llm_key.delete", {}, "provider", path="/system"),
     ],
-    "`system.executors` answers `{executors, count}`": [executors_are_a_list],
-    "`system.health` says `healthy`": [answers("system.health", {}, path="/system", status="ok")],
+    "`system.executors` returns `{executors, count}`": [executors_are_a_list],
+    "`system.health` returns `healthy`": [answers("system.health", {}, path="/system", status="ok")],
     "`examples.status`": [
         refused("examples.status", {}, "-32601", path="/system"),
         answers("examples.init", {}, path="/system", count=0),
@@ -277,11 +277,11 @@ CALLS: Final[Mapping[str, list[Check]]] = {
     ],
     "`GET /tasks/methods`": [methods_are_discovered],
     "`final: true` in the last event": [the_last_event_has_a_type],
-    "executing a failed tree again repeats what it depends on": [what_completed_keeps_its_result],
+    "executing a failed tree again repeats its dependencies": [what_completed_keeps_its_result],
 }
 EXECUTORS: Final[Mapping[str, list[Check]]] = {
-    "`system_info_executor` answers the figures": [figures_stand_under_their_resource],
-    "`command_executor` with `command`, by a shell": [
+    "`system_info_executor` returns the figures": [figures_stand_under_their_resource],
+    "`command_executor` with `command`, in a shell": [
         refused("tasks.create", {"name": "One", "schemas": {"method": "command_executor"}}, "-32003")
     ],
     '`rest_executor` with `auth: {"type": "bearer", "token": …}`': [
@@ -303,7 +303,7 @@ EXECUTORS: Final[Mapping[str, list[Check]]] = {
             says="input schema: timeout_seconds",
         ),
     ],
-    "`rest_executor` takes any status for a result": [other_statuses_fail],
+    "`rest_executor` accepts any status as a result": [other_statuses_fail],
     "`rest_executor` follows redirects, and reaches every address": [
         redirects_are_not_followed,
         ran("rest_executor", LOOPBACK, status="failed", says="is not public"),

@@ -190,8 +190,8 @@ def test_without_a_token_nobody_gets_in(closed_server: Server) -> None:
 
 
 def test_a_wrong_call_is_answered_as_shown(server: Server, shell: Shell) -> None:
-    answer = json.loads(shell.run(text(PAGE, "When it goes wrong", "sh").replace(ADDRESS, server.url)))
-    assert answer == json.loads(text(PAGE, "When it goes wrong", "json"))
+    answer = json.loads(shell.run(text(PAGE, "Errors", "sh").replace(ADDRESS, server.url)))
+    assert answer == json.loads(text(PAGE, "Errors", "json"))
 
 
 def test_what_is_not_there_and_what_fails_look_as_the_table_says(server: Server) -> None:

@@ -43,7 +43,7 @@ def site(docs_site: DocsSite) -> DocsSite:
     [
         (RUN_COMMANDS, "Run commands", {"return_code": 0, "stdout": "1\n2\n3\n", "stderr": ""}),
         (WRITE_AN_EXECUTOR, "Register it", {"words": 6}),
-        (WRITE_AN_EXECUTOR, "Only a function?", "HELLO!!"),
+        (WRITE_AN_EXECUTOR, "Use a plain function", "HELLO!!"),
     ],
 )
 def test_a_task_of_a_page_has_the_result_that_the_page_promises(
@@ -53,7 +53,7 @@ def test_a_task_of_a_page_has_the_result_that_the_page_promises(
 
 
 def test_an_address_is_called_and_the_answer_is_the_result(site: DocsSite) -> None:
-    page = site.executed(text("docs/quickstart.md", "When it fails", "json"))
+    page = site.executed(text("docs/quickstart.md", "Failures, retries and timeouts", "json"))
     assert (page["result"]["status_code"], page["params"]["retry"]["max_attempts"]) == (200, 3)
 
 
@@ -73,21 +73,21 @@ def test_a_model_without_a_key_answers(site: DocsSite) -> None:
 
 def test_a_model_is_asked_with_the_key_of_the_request(site: DocsSite) -> None:
     site.llm.will(Says(text="Rhine, Nile, Amazon."))
-    reply = site.answer(text(LLM, "Ask a model", "bash"))
+    reply = site.answer(text(LLM, "Call a model", "bash"))
     assert reply["result"]["task"]["result"]["content"] == "Rhine, Nile, Amazon."
     (asked,) = site.llm.asked
     assert (asked.key, asked.last_message) == ("sk-your-openai-key", "Name three rivers.")
 
 
 def test_a_prompt_holds_the_result_of_another_task(site: DocsSite) -> None:
-    tree, _ = texts(LLM, "Ask a model", "json")
+    tree, _ = texts(LLM, "Call a model", "json")
     site.llm.will(Says(text="A page about a server."))
     assert site.executed(tree)["result"]["content"] == "A page about a server."
     assert site.llm.asked[0].last_message.startswith("Sum up this page in a sentence: <!doctype html>")
 
 
 def test_a_provider_with_a_fault_is_asked_again(site: DocsSite) -> None:
-    _, patience = texts(LLM, "Ask a model", "json")
+    _, patience = texts(LLM, "Call a model", "json")
     site.llm.will(Says(status=500), Says(text="At last."))
     task = {"name": "llm_executor", "inputs": {"prompt": "Hello."}, **json.loads(patience)}
     assert site.executed(json.dumps(task))["result"]["content"] == "At last."
@@ -96,13 +96,13 @@ def test_a_provider_with_a_fault_is_asked_again(site: DocsSite) -> None:
 
 def test_a_crew_of_two_models_writes_its_page(site: DocsSite) -> None:
     site.llm.will(Says(text="Rivers are long."), Says(text="A page."))
-    result = site.executed(text(LLM, "Send a crew", "json"))["result"]
+    result = site.executed(text(LLM, "Run a crew", "json"))["result"]
     assert [task["output"] for task in result["tasks"]] == ["Rivers are long.", "A page."]
     assert [asked.body["model"] for asked in site.llm.asked] == ["gpt-4o", "claude-sonnet-4-5"]
 
 
 def test_a_crew_uses_the_tool_that_the_operator_named(site: DocsSite) -> None:
-    crew = json.loads(text(LLM, "Send a crew", "json"))
+    crew = json.loads(text(LLM, "Run a crew", "json"))
     crew["params"]["works"]["agents"]["researcher"]["tools"] = ["search"]
     site.llm.will(Says(tool_calls=(("search", {"text": "rivers"}),)), Says(text="Long."), Says(text="A page."))
     site.executed(json.dumps(crew))
@@ -117,7 +117,7 @@ def test_a_model_writes_a_tree_that_runs(site: DocsSite) -> None:
         "inputs": {"resource": "cpu"},
     }
     site.llm.will(Says(text=json.dumps([written])))
-    site.run(text(LLM, "Let a model write the tree", "bash"))
+    site.run(text(LLM, "Generate a tree", "bash"))
     (asked,) = site.llm.asked
     assert (asked.body["model"], "Look at CPU and memory" in str(asked.body["messages"])) == ("gpt-4o", True)
     assert site.server.rpc("tasks.get", {"task_id": "written"})["status"] == "completed"
@@ -133,13 +133,13 @@ def test_the_extras_of_the_page_are_ours(site: DocsSite) -> None:
 
 
 def test_the_request_of_the_page_on_keys_uses_its_key(site: DocsSite) -> None:
-    reply = site.answer(text(LLM_KEYS, "With a request", "bash"))
+    reply = site.answer(text(LLM_KEYS, "Send a key with a request", "bash"))
     assert site.server.finished(reply["result"]["task_id"])[-1]["status"] == "completed"
     assert [asked.key for asked in site.llm.asked] == ["sk-your-openai-key"]
 
 
 def test_a_key_is_asked_for_and_shown_by_its_end(site: DocsSite) -> None:
-    shown = site.shell.typed(text(LLM_KEYS, "Kept on the server", "bash"), "sk-of-mine-0123456789")
+    shown = site.shell.typed(text(LLM_KEYS, "Store a key on the server", "bash"), "sk-of-mine-0123456789")
     assert "sk-of-mine" not in shown
     assert shown.count("…6789") == 2
     assert shown.endswith("Deleted the key for openai.\n")
@@ -147,13 +147,13 @@ def test_a_key_is_asked_for_and_shown_by_its_end(site: DocsSite) -> None:
 
 def test_a_script_gets_a_key_back(site: DocsSite) -> None:
     """Typed line by line, so that Python shows what each gives."""
-    said = site.run("python -i -q", given=text(LLM_KEYS, "Kept on the server", "python"))
+    said = site.run("python -i -q", given=text(LLM_KEYS, "Store a key on the server", "python"))
     values = [line.rpartition(">>> ")[2] for line in said.splitlines()]
     assert [value for value in values if value] == ["True", "['openai']", "'sk-xxx'", "True", "0"]
 
 
 def test_a_key_is_changed_by_sealing_anew(site: DocsSite) -> None:
-    made, both = texts(LLM_KEYS, "The keys that seal", "bash")
+    made, both = texts(LLM_KEYS, "Encryption keys", "bash")
     assert OLD_KEY in both
     said = site.run(f"{made}echo $AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS; {STORE}\n{both}{SHOW}")
     random, *_, sealed, kept = said.splitlines()
@@ -207,17 +207,17 @@ def test_the_card_names_the_port_of_grpc_and_is_signed_with_the_key_of_the_page(
 
 
 def test_the_doctor_finds_nothing_red(site: DocsSite) -> None:
-    assert "our server answers on" in site.shell.typed(text(OPERATE, "Is everything there", "sh"))
+    assert "our server answers on" in site.shell.typed(text(OPERATE, "Check the installation", "sh"))
 
 
 def test_an_example_that_failed_is_explained(site: DocsSite) -> None:
     site.server.rpc("tasks.execute", {"task_id": "example-failure-report", "wait": True})
-    said = site.shell.typed(text(OPERATE, "Why does my task wait", "sh"))
-    assert "requires 'Call a service that does not exist' (example-failure-call), which is failed" in said
+    said = site.shell.typed(text(OPERATE, "Find out why a task waits", "sh"))
+    assert "requires 'Unreachable service' (example-failure-call), which is failed" in said
 
 
 def test_the_settings_are_listed(site: DocsSite) -> None:
-    said = site.shell.typed(text(OPERATE, "Which settings count", "sh"))
+    said = site.shell.typed(text(OPERATE, "Show the effective settings", "sh"))
     assert re.search(r"^executors\.command\.allow +\('/usr/bin/sort',\) +\S+/config\.yaml *$", said, re.MULTILINE)
     assert OLD_KEY not in said
 

@@ -51,7 +51,7 @@ def site(shell: Shell) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def keys(site: Site) -> list[str]:
     """The API keys that the page makes: of an operator, and one that only reads."""
-    create, _, _ = text(ACCOUNTS, "Programs: API keys", "sh").partition("aipartnerupflow tokens revoke")
+    create, _, _ = text(ACCOUNTS, "API keys for programs", "sh").partition("aipartnerupflow tokens revoke")
     return re.findall(r"apf_\S{20,}", site.shell.typed(create))
 
 
@@ -63,13 +63,15 @@ def me(site: Site, **headers: str) -> tuple[int, Any]:
 
 def test_users_are_made_and_changed_beside_the_server(site: Site) -> None:
     """The page asks for two passwords, and for each of them twice."""
-    shown = site.shell.typed(text(ACCOUNTS, "Who may do what", "sh"), *[PASSWORD] * 4)
+    shown = site.shell.typed(text(ACCOUNTS, "Roles", "sh"), *[PASSWORD] * 4)
     assert re.search(r"^bob +operator +no +$", shown, re.MULTILINE)
     assert site.server.http.post("/auth/login", json={"username": "bob", "password": PASSWORD}).status_code == 401
 
 
 def test_a_password_buys_a_token(site: Site) -> None:
-    command = text(ACCOUNTS, "People: tokens", "sh").replace('"user"', '"ada"').replace('"pass"', json.dumps(PASSWORD))
+    command = (
+        text(ACCOUNTS, "Tokens for people", "sh").replace('"user"', '"ada"').replace('"pass"', json.dumps(PASSWORD))
+    )
     token = json.loads(site.run(command))["token"]
     assert me(site, Authorization=f"Bearer {token}") == (200, "admin")
 
@@ -83,7 +85,7 @@ def test_the_first_admin_is_let_in_by_a_link(site: Site) -> None:
 
 
 def test_a_key_works_until_it_is_revoked(site: Site, keys: list[str]) -> None:
-    revoke, _, shown = text(ACCOUNTS, "Programs: API keys", "sh").splitlines()[-1].rpartition(" ")
+    revoke, _, shown = text(ACCOUNTS, "API keys for programs", "sh").splitlines()[-1].rpartition(" ")
     assert me(site, **{"X-API-Key": keys[0]}) == (200, "operator")
     site.run(f"{revoke} {keys[0][: len(shown)]}")
     assert me(site, **{"X-API-Key": keys[0]}) == (401, None)

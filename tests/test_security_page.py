@@ -1,4 +1,4 @@
-"""docs/security.md: each promise names tests that are there, and what it says of addresses and settings is so."""
+"""docs/security.md: each guarantee names existing tests, and the URLs and settings on the page are correct."""
 
 import ast
 import re
@@ -12,13 +12,13 @@ from apflow_site.config import known_settings
 from tests.servers import ROOT, SERVE, Server, free_port, new_database, running
 
 PAGE: Final = (ROOT / "docs/security.md").read_text()
-PROMISED, REST = PAGE.split("\n## What is not promised\n")
+PROMISED, REST = PAGE.split("\n## What is not guaranteed\n")
 PROMISES: Final = [
-    row for row in re.findall(r"^\| (.+) \|$", PROMISED, re.MULTILINE) if not row.startswith("promise |")
+    row for row in re.findall(r"^\| (.+) \|$", PROMISED, re.MULTILINE) if not row.startswith("guarantee |")
 ]
 TESTS: Final = sorted(set(re.findall(r"`(tests/[^`]+)`", PAGE)))
 SECRET: Final = "wZ0vJm3kq-8TfXc5Rb1nYhLs7DgPeAu4"
-OPEN: Final = re.findall(r"`(/[^`]+)`", PROMISED.split("Without a token the server answers ")[1].split("\n")[0])
+OPEN: Final = re.findall(r"`(/[^`]+)`", PROMISED.split("Without a token the server answers ")[1].split("\n\n")[0])
 CLOSED: Final = [
     "/",
     "/admin/",

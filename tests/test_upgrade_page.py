@@ -232,7 +232,7 @@ def test_the_program_brings_trees_over(server: Server) -> None:
     Predecessor.trees[:] = [root, old_task("old-ssh", "ssh_executor")]
     with HTTPServer(("127.0.0.1", 0), Predecessor) as old:
         Thread(target=old.serve_forever, daemon=True).start()
-        program = text(PAGE, "Bring your trees over", "python").replace("http://localhost:8000", server.url)
+        program = text(PAGE, "Migrate your trees", "python").replace("http://localhost:8000", server.url)
         program = program.replace("http://old.example.com:8000", f"http://127.0.0.1:{old.server_port}")
         first, second = (printed(program) for _ in range(2))
         old.shutdown()

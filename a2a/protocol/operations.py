@@ -31,7 +31,7 @@ def _no_more() -> None:
 def _require_streaming() -> None:
     if not settings.APFLOW.a2a.streaming:
         raise UnsupportedOperation(
-            "This server does not stream (a2a.live.streaming). Send the message without, and ask GetTask."
+            "This server does not stream (a2a.streaming). Send the message without, and ask GetTask."
         )
 
 

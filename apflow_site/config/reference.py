@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Iterator
+from os.path import normpath
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,11 +14,12 @@ from apflow_site.config.sections import Config, Section
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 UNITS: Final = (("PiB", 2**50), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 HEAD: Final = "| key | environment | default | meaning |\n|---|---|---|---|\n"
 EXAMPLE_HEAD: Final = """\
-# Every setting, with its default or an example. Use it with
+# Every key of the configuration, with its default or an example. Use it with
 #   aipartnerupflow serve --config config.yaml
-# Settings that you leave out have their defaults: docs/reference/settings.md. `make reference` writes this file.
+# Omitted keys keep their default: see docs/reference/settings.md. `make reference` writes this file.
 """
 
 
@@ -64,7 +66,7 @@ def _range(setting: Setting) -> str:
         return ""
     is_size = setting.key.endswith("_bytes")
     least, most = (_size(limit) if is_size else str(limit) for limit in setting.limits)
-    return f"From {least} to {most}."
+    return f"Range: {least} to {most}."
 
 
 def _size(count: int) -> str:
@@ -76,7 +78,7 @@ def _example_lines(section: type[Config] | type[Section], *, key: str, indent: s
     inner = sections_in(section)
     for name in section.model_fields:
         if name in inner:
-            yield f"\n{indent}{name}:\n" if not indent else f"{indent}{name}:\n"
+            yield f"{indent}{name}:\n" if indent else f"\n{name}:\n"
             yield from _example_lines(inner[name], key=f"{key}{name}.", indent=f"{indent}  ")
         else:
             setting = known_settings()[f"{key}{name}"]
@@ -84,19 +86,17 @@ def _example_lines(section: type[Config] | type[Section], *, key: str, indent: s
 
 
 def _comment(setting: Setting, *, width: int) -> str:
-    plain = re.sub(r"\[(.*?)\]\((\.\./)?(.*?)\)", r"docs/\3", meaning(setting))
-    return (
-        textwrap.fill(
-            plain, width, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
-        )
-        + "\n"
-    )
+    plain = re.sub(r"\[.*?\]\((.*?)(#.*?)?\)", lambda link: normpath(f"docs/reference/{link[1]}"), meaning(setting))
+    whole = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", NO_BREAK), plain)
+    lines = textwrap.wrap(whole, width - 2, break_long_words=False, break_on_hyphens=False)
+    return "".join(f"# {line}\n" for line in lines).replace(NO_BREAK, " ")
 
 
 def _pair(name: str, setting: Setting) -> str:
     value = setting.default if setting.example is None else setting.example
     plain = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump({name: plain}, default_flow_style=None, width=1000)
+    in_one_line = None if isinstance(plain, list | dict) else False
+    return yaml.safe_dump({name: plain}, default_flow_style=in_one_line, width=1000)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ class Approval(Executor):
     id = "approval_executor"
     name = "Approval"
     description = (
-        "Asks a question and waits for somebody's answer: with `options` for one of these, else for any. No worker waits meanwhile, "
-        "and restarts change nothing. Without an answer in `timeout_seconds` the task fails."
+        "Asks a person a question and waits for the answer: one of `options`, or any answer without them. The wait occupies no worker "
+        "and survives restarts. If there is no answer within `timeout_seconds`, the task fails."
     )
     tags = ("core", "human")
     input_schema: ClassVar[Json] = {
@@ -27,13 +27,13 @@ class Approval(Executor):
                 "minItems": 1,
                 "maxItems": 20,
                 "uniqueItems": True,
-                "description": "The answers to choose from",
+                "description": "The allowed answers",
             },
             "timeout_seconds": {
                 "type": "number",
                 "exclusiveMinimum": 0,
                 "maximum": 12 * MONTH_SECONDS,
-                "description": "So long it waits; for any time unless given",
+                "description": "How long to wait for the answer. Default: forever",
             },
         },
         "required": ["question"],

@@ -10,7 +10,7 @@ class Echo(Executor):
 
     id = "echo_executor"
     name = "Echo"
-    description = "Returns its inputs, the results of its dependencies among them."
+    description = "Returns its inputs, including the results of its dependencies."
     tags = ("demo", "test")
     result_schema: ClassVar[Json] = {"type": "object"}
     example: ClassVar[Json] = {"message": "hello"}

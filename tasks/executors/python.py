@@ -24,15 +24,15 @@ class Python(Executor):
     id = "python_executor"
     name = "Python function"
     description = (
-        "Calls a function that the operator registered. Cancelling frees the task at once; "
-        "a function that is not async cannot be interrupted, so it runs on to its end and its result is dropped."
+        "Calls a function that the operator has registered. Cancelling ends the task at once, "
+        "but a function that is not async runs to its end; its result is discarded."
     )
     tags = ("core", "code")
     input_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
             "function": {"type": "string", "description": "The name of a registered function"},
-            "arguments": {"type": "object", "default": {}, "description": "Passed by keyword"},
+            "arguments": {"type": "object", "default": {}, "description": "Keyword arguments of the function"},
         },
         "required": ["function"],
     }

@@ -55,7 +55,7 @@ class SystemInfo(Executor):
 
     id = "system_info_executor"
     name = "System information"
-    description = "Tells how much processor, memory and disk the worker's machine has and uses."
+    description = "Returns the CPU, memory and disk capacity and usage of the worker's machine."
     tags = ("core", "monitoring")
     input_schema: ClassVar[Json] = {
         "type": "object",

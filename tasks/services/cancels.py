@@ -22,8 +22,8 @@ from tasks.telemetry import metrics
 
 Json = dict[str, Any]
 BY_REQUEST: Final = "Cancelled by request"
-NEVER_BEGINS: Final = "No worker has begun with its run, and none will start it: when one has a place, it writes down that it is cancelled."
-NOT_YET: Final = "The request is stored; its worker has not carried it out yet."
+NEVER_BEGINS: Final = "The run has not started and will not start. The next free worker records the cancellation."
+NOT_YET: Final = "The cancellation is requested; the worker has not stopped the task yet."
 ANSWER_SECONDS: Final = 5.0
 """So long the reply waits for the worker: an executor has two seconds to stop."""
 PENDING: Final = "SELECT run_id, task_id, force, message FROM tasks_cancelrequest ORDER BY id LIMIT 10000"
@@ -174,12 +174,15 @@ def _answer(one: CancelTarget, tasks: Mapping[str, Task]) -> Json:
         return _said(one.task_id, "failed", "Task not found. Check the id, and that the task belongs to you.", None)
     if one.below and all(Status(tasks[each].status).is_terminal for each in one.below & tasks.keys()):
         return _said(
-            one.task_id, "cancelled", f"The task was {one.task.status}; what ran below it has been stopped.", now
+            one.task_id,
+            "cancelled",
+            f"The task was {one.task.status}; its running descendants have been cancelled.",
+            now,
         )
     if one.below:
         return _said(one.task_id, "failed", NOT_YET, now)
     if Status(one.task.status).is_terminal:
-        return _said(one.task_id, "failed", f"The task is {one.task.status} already.", now)
+        return _said(one.task_id, "failed", f"The task is already {one.task.status}.", now)
     if now.status == Status.CANCELLED:
         return _said(one.task_id, "cancelled", now.error or BY_REQUEST, now)
     if Status(now.status).is_terminal:

@@ -1,4 +1,4 @@
-"""The example trees that fill an empty database, so that there is something to see, and to run, in the first minute."""
+"""Example trees that are added to an empty database on the first start."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,7 +27,7 @@ def _step(task_id: str, name: str, seconds: float, *, after: tuple[str, ...] = (
 DIAMOND: Final[list[Json]] = [
     {
         "id": "example-diamond",
-        "name": "Diamond: one step, two branches, one report",
+        "name": "Diamond: two branches",
         "schemas": {"method": "aggregate_results_executor"},
         "dependencies": ["example-diamond-left", "example-diamond-right"],
     },
@@ -39,19 +39,19 @@ DIAMOND: Final[list[Json]] = [
 MACHINE: Final[list[Json]] = [
     {
         "id": "example-machine",
-        "name": "What this machine is made of",
+        "name": "System info",
         "schemas": {"method": "aggregate_results_executor"},
         "dependencies": ["example-machine-cpu", "example-machine-memory", "example-machine-disk"],
     },
     *[
         {
             "id": f"example-machine-{resource}",
-            "name": f"Look at the {resource}",
+            "name": name,
             "parent_id": "example-machine",
             "schemas": {"method": "system_info_executor"},
             "inputs": {"resource": resource},
         }
-        for resource in ("cpu", "memory", "disk")
+        for resource, name in (("cpu", "CPU"), ("memory", "Memory"), ("disk", "Disk"))
     ],
 ]
 
@@ -75,10 +75,10 @@ FAN_OUT: Final[list[Json]] = [
 ]
 
 FAILURE: Final[list[Json]] = [
-    {"id": "example-failure", "name": "A step that fails, and what becomes of the others"},
+    {"id": "example-failure", "name": "Failure and skipped dependents"},
     {
         "id": "example-failure-call",
-        "name": "Call a service that does not exist",
+        "name": "Unreachable service",
         "parent_id": "example-failure",
         "schemas": {"method": "rest_executor"},
         "inputs": {"url": "https://service.invalid/"},
@@ -86,14 +86,14 @@ FAILURE: Final[list[Json]] = [
     },
     {
         "id": "example-failure-report",
-        "name": "Needs the answer, so it never starts",
+        "name": "Skipped dependent",
         "parent_id": "example-failure",
         "schemas": {"method": "echo_executor"},
         "dependencies": ["example-failure-call"],
     },
     {
         "id": "example-failure-other",
-        "name": "Needs nothing, so it goes on",
+        "name": "Independent step",
         "parent_id": "example-failure",
         "schemas": {"method": "sleep_executor"},
         "inputs": {"seconds": 2, "steps": 4},
@@ -103,7 +103,7 @@ FAILURE: Final[list[Json]] = [
 PROGRESS: Final[list[Json]] = [
     {
         "id": "example-progress",
-        "name": "One minute in sixty steps, to watch or to cancel",
+        "name": "Progress: 60 steps in one minute",
         "schemas": {"method": "sleep_executor"},
         "inputs": {"seconds": 60, "steps": 60},
     }
@@ -112,7 +112,7 @@ PROGRESS: Final[list[Json]] = [
 CREW: Final[list[Json]] = [
     {
         "id": "example-crew",
-        "name": "A crew of two on the built-in demo model: it needs no key",
+        "name": "Crew of two agents (demo model, no key needed)",
         "schemas": {"method": "crewai_executor"},
         "inputs": {"topic": "why work gets lost between services"},
         "params": {
@@ -121,13 +121,13 @@ CREW: Final[list[Json]] = [
                     "researcher": {
                         "role": "Researcher",
                         "goal": "Find what matters about {topic}",
-                        "backstory": "You read a lot and believe little.",
+                        "backstory": "You check every source.",
                         "llm": "demo/crew",
                     },
                     "writer": {
                         "role": "Writer",
-                        "goal": "Say it in three sentences",
-                        "backstory": "You leave out what nobody misses.",
+                        "goal": "Explain it in three sentences",
+                        "backstory": "You write short and clear texts.",
                         "llm": "demo/crew",
                     },
                 },
@@ -151,7 +151,7 @@ CREW: Final[list[Json]] = [
 APPROVAL: Final[list[Json]] = [
     {
         "id": "example-approval",
-        "name": "A report that somebody has to approve",
+        "name": "Report with approval",
         "schemas": {"method": "aggregate_results_executor"},
         "dependencies": ["example-approval-publish"],
     },
@@ -160,11 +160,11 @@ APPROVAL: Final[list[Json]] = [
         "name": "Write a draft",
         "parent_id": "example-approval",
         "schemas": {"method": "echo_executor"},
-        "inputs": {"draft": "All systems are well."},
+        "inputs": {"draft": "All systems are operational."},
     },
     {
         "id": "example-approval-question",
-        "name": "May it be published?",
+        "name": "Approve publication",
         "parent_id": "example-approval",
         "schemas": {"method": "approval_executor"},
         "inputs": {"question": "Publish the draft?", "options": ["yes", "no"]},
@@ -172,7 +172,7 @@ APPROVAL: Final[list[Json]] = [
     },
     {
         "id": "example-approval-publish",
-        "name": "Publish it",
+        "name": "Publish",
         "parent_id": "example-approval",
         "schemas": {"method": "echo_executor"},
         "dependencies": ["example-approval-draft", "example-approval-question"],
@@ -182,7 +182,7 @@ APPROVAL: Final[list[Json]] = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A tree, and whether the first start runs it. One whose executor is not installed is left out."""
+    """A tree, and whether the first start runs it. Skipped if its executor is not installed."""
 
     tasks: list[Json]
     is_run_at_once: bool = True
@@ -197,22 +197,22 @@ class Example:
 
 
 EXAMPLES: Final = (
-    Example(tasks=MACHINE, is_run_at_once=False),  # something to run by oneself
-    Example(tasks=CREW, is_run_at_once=False),  # it takes seconds of a worker, once, to load what crews need
+    Example(tasks=MACHINE, is_run_at_once=False),  # left for the user to run
+    Example(tasks=CREW, is_run_at_once=False),  # loading CrewAI takes a worker several seconds
     Example(tasks=FAN_OUT),
     Example(tasks=FAILURE),
     Example(tasks=APPROVAL),
     Example(tasks=DIAMOND),
     Example(tasks=PROGRESS),
 )
-"""In the order in which they are stored: the newest stands first in every list."""
+"""In creation order; lists show the newest first."""
 
 
 @transaction.atomic
 def init_examples(*, force: bool = False, run: bool = False) -> list[str]:
-    """Store the examples that are missing; with `force` also those that are there, anew. Returns the ids of the roots stored.
+    """Create the missing examples and return the ids of their roots. `force`: replace existing examples that are not running.
 
-    With `run` those that are meant for it are queued. An example that is running is left alone.
+    `run`: queue the examples with `is_run_at_once`.
     """
     if force:
         _delete_idle()
@@ -224,7 +224,7 @@ def init_examples(*, force: bool = False, run: bool = False) -> list[str]:
 
 
 def fill_empty_database(*, run: bool) -> list[str]:
-    """Store the examples where no task has ever been stored (the guide's first start)."""
+    """Create the examples if the database has no tasks (the guide's first start)."""
     return [] if Task.objects.exists() else init_examples(run=run)
 
 

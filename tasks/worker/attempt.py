@@ -67,10 +67,10 @@ async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: 
     except ExecutorError as error:
         trouble = str(error)
     except TimeoutError:
-        trouble = f"it could not be told within {STOP_SECONDS:g} s"
+        trouble = f"no response within {STOP_SECONDS:g} s"
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run goes on without it)
         trouble = str(_crashed(executor, error).error)
-    context.log(f"What this task began elsewhere may go on: {trouble}")
+    context.log(f"Could not cancel the remote work of this task, which may still be running: {trouble}")
     return None
 
 

@@ -1,10 +1,10 @@
-"""The chronicle of a run: the changes and events that its engine writes, and how far the tree is."""
+"""Records a run: turns each step into a change with its event, and tracks the tree's progress."""
 
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 
@@ -14,80 +14,106 @@ from tasks.services.questions import OpenQuestion
 from tasks.status import Status
 from tasks.storage.bulk import db_time
 from tasks.telemetry import metrics
-from tasks.worker.group_commit import Change, GroupCommit, Kind
+from tasks.worker.changes import (
+    Change,
+    EventAdded,
+    QuestionAsked,
+    QuestionClosed,
+    RunClosed,
+    TaskFinished,
+    TaskProgressed,
+    TaskStarted,
+)
+from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
 
 Json = dict[str, Any]
 
 
+class Fence(TypedDict):
+    """What every change of a run carries: it is refused once another worker has the run."""
+
+    run_id: str
+    epoch: int
+
+
 class RunRecorder:
-    """Each verb makes the row's change and the event that tells of it, and gives both to the journal."""
+    """Each verb builds the row's change and its event, and hands both to the writer."""
 
     def __init__(
-        self, claim: Claim, tasks: Iterable[LoadedTask], journal: GroupCommit, *, asking: Iterable[str] = ()
+        self, claim: Claim, tasks: Iterable[LoadedTask], writer: GroupCommit, *, asking: Iterable[str] = ()
     ) -> None:
-        """`asking`: the tasks that have asked a question."""
+        """`asking` has the ids of the tasks with an open question."""
         self._claim = claim
-        self._journal = journal
+        self._fence = Fence(run_id=claim.run_id, epoch=claim.epoch)
+        self._writer = writer
         self._progress = {task.id: task.progress for task in tasks}
         self._progress_sum = sum(self._progress.values())
         self._asking = set(asking)
         self._start_times: dict[str, float] = {}  # by this worker's monotonic clock
 
     async def started(self, task: LoadedTask, *, durably: bool) -> None:
-        """`durably`: return only when it is known for good that the work may have begun."""
+        """`durably`: return once the start is committed, so that a crash cannot hide that work began."""
         self._set_progress(task, 0.0)
         self._start_times[task.id] = time.monotonic()
         now = _now()
         event = self._event("task_start", task, Status.IN_PROGRESS)
-        change = self._change(Kind.START, (now, now, task.attempt, task.id), event)
+        change = TaskStarted(**self._fence, event=event, task_id=task.id, attempt=task.attempt, at=now)
         if durably:
-            await self._journal.commit(change)
+            await self._writer.commit(change)
         else:
-            self._journal.put(change)
+            self._writer.put(change)
 
     def progressed(self, task: LoadedTask, progress: float, message: str = "") -> None:
         self._set_progress(task, min(max(0.0, progress), 1.0))  # compared in this order, NaN becomes 0
         event = self._event("progress", task, Status.IN_PROGRESS, message=storable(message))
-        self._journal.put(self._change(Kind.PROGRESS, (self._progress[task.id], _now(), task.id), event))
+        progress = self._progress[task.id]
+        self._writer.put(TaskProgressed(**self._fence, event=event, task_id=task.id, progress=progress, at=_now()))
 
     def logged(self, task: LoadedTask, message: str) -> None:
-        self._tell(self._event("log", task, Status.IN_PROGRESS, message=storable(message)))
+        self._add(self._event("log", task, Status.IN_PROGRESS, message=storable(message)))
 
     def retrying(self, task: LoadedTask, outcome: Outcome, message: str) -> None:
-        self._tell(self._event("task_retry", task, Status.IN_PROGRESS, message=message, error=outcome.error))
+        self._add(self._event("task_retry", task, Status.IN_PROGRESS, message=message, error=outcome.error))
 
     async def asked(self, task: LoadedTask, asked: OpenQuestion) -> None:
-        """Return when it is durable, and can be answered. Raises LeaseLost."""
+        """Return once the question is stored and can be answered. Raises LeaseLost."""
         self._close_question(task)
         self._asking.add(task.id)
-        options = None if asked.options is None else _text(orjson.dumps(asked.options))
-        when = (_now(), db_time(asked.expires_at))
-        values = (asked.id, self._claim.run_id, task.id, asked.text, options, asked.memo, *when)
-        told = {"required": INPUT, "question_id": asked.id, "text": asked.text, "options": asked.options}
+        shown = {"required": INPUT, "question_id": asked.id, "text": asked.text, "options": asked.options}
         message = f"waiting for an answer: {asked.text}"
-        event = self._event("log", task, Status.IN_PROGRESS, message=message, result=told)
-        await self._journal.commit(self._change(Kind.ASK, values, event))
+        change = QuestionAsked(
+            **self._fence,
+            event=self._event("log", task, Status.IN_PROGRESS, message=message, result=shown),
+            task_id=task.id,
+            question_id=asked.id,
+            text=asked.text,
+            options=None if asked.options is None else _text(orjson.dumps(asked.options)),
+            memo=asked.memo,
+            at=_now(),
+            expires_at=db_time(asked.expires_at),
+        )
+        await self._writer.commit(change)
 
     async def finished(self, task: LoadedTask, outcome: Outcome) -> None:
-        """Return when it is durable. Raises LeaseLost."""
-        await self._journal.commit(self._finish(task, outcome))
+        """Return when the outcome is durable. Raises LeaseLost."""
+        await self._writer.commit(self._finish(task, outcome))
 
     def finished_unrun(self, task: LoadedTask, outcome: Outcome) -> None:
-        """For a task whose end nobody waits for but the end of the run, which is written later."""
-        self._journal.put(self._finish(task, outcome))
+        """Queue the end of a task that never ran. Not awaited: the run's last commit follows in the same queue."""
+        self._writer.put(self._finish(task, outcome))
 
     async def closed(self, target: LoadedTask, status: Status, result: Any) -> None:
-        """The run is over. Raises LeaseLost."""
-        event = self._event("final", target, status, message=f"The tree is {status}", result=result, error=target.error)
+        """End the run. Raises LeaseLost."""
+        event = self._event("final", target, status, message=f"Run {status}", result=result, error=target.error)
         event["progress"] = event["tree_progress"]
-        await self._journal.commit(self._change(Kind.CLOSE, (status, _now(), self._claim.run_id), event))
+        await self._writer.commit(RunClosed(**self._fence, event=event, status=status, at=_now()))
 
     def _close_question(self, task: LoadedTask) -> None:
         if task.id in self._asking:
             self._asking.discard(task.id)
-            self._journal.put(self._change(Kind.CLOSE_QUESTION, (_now(), self._claim.run_id, task.id), None))
+            self._writer.put(QuestionClosed(**self._fence, task_id=task.id, at=_now()))
 
     def _finish(self, task: LoadedTask, outcome: Outcome) -> Change:
         self._close_question(task)
@@ -95,29 +121,24 @@ class RunRecorder:
             self._set_progress(task, 1.0)
         task.error = outcome.error
         usage = outcome.token_usage or task.token_usage
-        now = _now()
-        values = (
-            outcome.status,
-            _text(outcome.stored),
-            outcome.error,
-            self._progress[task.id],
-            _text(orjson.dumps(usage)) if usage else None,
-            now,
-            now,
-            task.id,
-        )
         result = None if outcome.stored is None else orjson.Fragment(outcome.stored)
         event = self._event(f"task_{outcome.status}", task, outcome.status, result=result, error=outcome.error)
-        change = self._change(Kind.FINISH, values, event)
         seconds = time.monotonic() - self._start_times[task.id] if task.id in self._start_times else None
-        change.tally = partial(metrics.finished, task.executor_id, outcome.status, seconds=seconds)
-        return change
+        return TaskFinished(
+            **self._fence,
+            event=event,
+            tally=partial(metrics.finished, task.executor_id, outcome.status, seconds=seconds),
+            task_id=task.id,
+            status=outcome.status,
+            result=_text(outcome.stored),
+            error=outcome.error,
+            progress=self._progress[task.id],
+            token_usage=_text(orjson.dumps(usage)) if usage else None,
+            at=_now(),
+        )
 
-    def _tell(self, event: Json) -> None:
-        self._journal.put(self._change(Kind.EVENT, (), event))
-
-    def _change(self, kind: Kind, values: tuple[Any, ...], event: Json | None) -> Change:
-        return Change(kind=kind, run_id=self._claim.run_id, epoch=self._claim.epoch, values=values, event=event)
+    def _add(self, event: Json) -> None:
+        self._writer.put(EventAdded(**self._fence, event=event))
 
     def _event(
         self,
@@ -129,7 +150,7 @@ class RunRecorder:
         result: Any = None,
         error: str | None = None,
     ) -> Json:
-        """An event of contract section 3; the journal gives it its number."""
+        """An event (contract, section 3). The writer assigns its sequence number."""
         return {
             "type": type_,
             "seq": 0,

@@ -42,7 +42,7 @@ class Worker:
         self._process_id = leases.process_name()
         self._cluster_id = cluster_id
         self._on_look = on_look
-        self._journal = GroupCommit(self._loop)
+        self._writer = GroupCommit(self._loop)
         self._slots = FairSemaphore(settings.APFLOW.worker.max_tasks)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._trees: dict[str, TreeRun] = {}
@@ -55,13 +55,13 @@ class Worker:
     async def beat(self) -> None:
         """Say that this process is alive."""
         self._last_beat = self._loop.time()
-        await self._journal.call(partial(leases.beat, process_id=self._process_id, cluster_id=self._cluster_id))
+        await self._writer.call(partial(leases.beat, process_id=self._process_id, cluster_id=self._cluster_id))
 
     async def probe(self) -> None:
         """Say that this process is alive, and take what waits: its wake-up may have died with another worker."""
         await self.beat()
         self._on_look()
-        if await self._journal.call(leases.is_any_waiting):
+        if await self._writer.call(leases.is_any_waiting):
             await self.work()
 
     async def work(self) -> None:
@@ -76,7 +76,7 @@ class Worker:
                 keeper.cancel()
             if self._is_draining:
                 # What was cut off goes back, so that another worker goes on with it at once.
-                await self._journal.call(partial(leases.release, owner=self._process_id))
+                await self._writer.call(partial(leases.release, owner=self._process_id))
 
     def drain(self) -> None:
         """Claim nothing more; cut off what is not done within `worker.drain_seconds`. Call it on the loop."""
@@ -114,7 +114,7 @@ class Worker:
         """New runs to work on, and, by run, what somebody wants stopped or has answered."""
         room = 0 if self._is_draining else settings.APFLOW.worker.max_trees - len(self._running)
         waiting = [run_id for run_id, tree in self._trees.items() if tree.is_waiting]
-        return await self._journal.call(partial(_look, owner=self._process_id, limit=room, waiting=waiting))
+        return await self._writer.call(partial(_look, owner=self._process_id, limit=room, waiting=waiting))
 
     def _start(
         self, claim: Claim, tasks: list[LoadedTask], questions: list[OpenQuestion], cancels: list[Cancel]
@@ -122,17 +122,17 @@ class Worker:
         if (lost := self._running.get(claim.run_id)) is not None:
             lost.cancel()  # this process slept for so long that it lost the run, and now takes it again
         tree = self._trees[claim.run_id] = TreeRun(
-            claim, tasks, journal=self._journal, slots=self._slots, questions=questions
+            claim, tasks, writer=self._writer, slots=self._slots, questions=questions
         )
         run = self._running[claim.run_id] = asyncio.create_task(_run(tree, claim, cancels), name=claim.run_id)
         run.add_done_callback(self._ended)
-        self._journal.pace(len(self._running))
+        self._writer.pace(len(self._running))
 
     def _ended(self, run: asyncio.Task[None]) -> None:
         was_full = len(self._running) >= settings.APFLOW.worker.max_trees
         if self._running.get(run.get_name()) is run:
             del self._running[run.get_name()], self._trees[run.get_name()]
-        self._journal.pace(len(self._running))
+        self._writer.pace(len(self._running))
         if was_full or not self._running:
             self._news.set()
 
@@ -143,7 +143,7 @@ class Worker:
             try:
                 async with asyncio.timeout(leases.GIVE_UP_SECONDS - leases.RENEW_SECONDS):
                     await self.beat()
-                    await self._journal.call(partial(leases.renew, owner=self._process_id, run_ids=list(self._running)))
+                    await self._writer.call(partial(leases.renew, owner=self._process_id, run_ids=list(self._running)))
             except TimeoutError:
                 logger.error(
                     "Could not renew its leases: stopping %s runs",

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
 import pytest
 from pydantic_core import PydanticUndefined, ValidationError
 
-from apflow_site.config import Config, ConfigError, get_config, known_settings, load, variables
+from apflow_site.config import Config, ConfigError, get_config, known_settings, load, reference, variables
+from apflow_site.config.faults import faults_of as faults_in
+from apflow_site.config.sources import Source
 from apflow_site.databases import database_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -355,7 +356,7 @@ def test_a_file_that_cannot_be_read_is_named(path: str, reason: str) -> None:
         ("WORKERS", "Did you mean AIPARTNERUPFLOW_SERVER_WORKERS?"),
         ("DATABASE", "Did you mean AIPARTNERUPFLOW_DATABASE_URL?"),
         ("SECRET", "Did you mean AIPARTNERUPFLOW_JWT_SECRET?"),
-        ("XYZZY", "Every setting stands in docs/reference/settings.md."),
+        ("XYZZY", "All settings are in docs/reference/settings.md."),
     ],
 )
 def test_an_unknown_variable_stops_the_start_with_the_one_that_was_meant(
@@ -451,3 +452,22 @@ def shown(default: object) -> str:
     if isinstance(default, tuple):
         return ",".join(map(str, default)) or "empty"
     return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def test_the_reference_and_the_example_file_are_as_make_reference_writes_them() -> None:
+    text = (DOCS / "reference/settings.md").read_text()
+    assert text == reference.page(text)
+    assert (DOCS / "config.example.yaml").read_text() == reference.example()
+
+
+def test_every_setting_is_described_in_sentences() -> None:
+    for key, setting in known_settings().items():
+        assert re.fullmatch(r"[A-Z`].*\.", setting.description), key
+
+
+def test_every_default_and_every_example_is_allowed() -> None:
+    examples = {key: setting.example for key, setting in known_settings().items() if setting.example is not None}
+    defaults = {key: setting.default for key, setting in known_settings().items() if not setting.is_computed}
+    assert [
+        faults_in(Source.of_texts(values, keys={key: key for key in values})) for values in (examples, defaults)
+    ] == [[], []]

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 from django.db import connection
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
@@ -22,8 +21,10 @@ from tasks.queue import notify
 from tasks.queue.notify import Listener
 from tasks.services.cancels import Cancel
 from tasks.worker import engine, group_commit, worker
-from tasks.worker.group_commit import Call, Change, GroupCommit
+from tasks.worker.changes import Change
+from tasks.worker.group_commit import Call, GroupCommit
 from tasks.worker.worker import Worker
+from tests.sections import replace
 from tests.tasks.executors.conftest import forget_registry
 
 T = TypeVar("T")
@@ -72,8 +73,8 @@ class MortalJournal(GroupCommit):
 
 
 def _carry_out(items: Sequence[Change | Call]) -> None:
-    for kind, some in groupby(items, key=type):
-        (group_commit._call if kind is Call else group_commit._write)(list(some))
+    for is_call, some in groupby(items, key=group_commit.is_a_call):
+        (group_commit._call if is_call else group_commit._write)(list(some))
 
 
 class MortalListener(Listener):
@@ -237,7 +238,7 @@ class Life:
             is_held.set()
             may_go.wait(PATIENCE_SECONDS)
 
-        held = asyncio.run_coroutine_threadsafe(self.worker._journal.call(hold), self._stage.loop)
+        held = asyncio.run_coroutine_threadsafe(self.worker._writer.call(hold), self._stage.loop)
         is_held.wait(PATIENCE_SECONDS)
         yield
         may_go.set()
@@ -266,7 +267,7 @@ class Life:
 
     async def _until_written(self) -> None:
         """Whatever was given to the journal has been carried out."""
-        await self._until_done_or_dead(asyncio.create_task(self.worker._journal.call(lambda: None)))
+        await self._until_done_or_dead(asyncio.create_task(self.worker._writer.call(lambda: None)))
 
     async def _until_done_or_dead(self, work: "asyncio.Future[Any]") -> None:
         ended = asyncio.create_task(self.ended.wait())
@@ -282,7 +283,7 @@ class Life:
         assert self.journal_ended.wait(PATIENCE_SECONDS)
 
     async def _die(self) -> None:
-        mortal_journal, listener = self.worker._journal, self.worker._listener
+        mortal_journal, listener = self.worker._writer, self.worker._listener
         assert isinstance(mortal_journal, MortalJournal)
         assert isinstance(listener, MortalListener)
         mortal_journal.wake()

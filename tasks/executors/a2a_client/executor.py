@@ -29,9 +29,9 @@ class A2a(Executor):
     id = "a2a_executor"
     name = "A2A agent"
     description = (
-        "Sends a message to another agent that speaks A2A (1.0 or 0.3, over JSON-RPC or HTTP+JSON) and waits for what comes of it. Its progress "
-        "is this task's progress, its questions are this task's questions, and cancelling this task cancels the agent's. The message may "
-        "hold {{path}}: an input, or the result of a dependency. Addresses that are not public only where the operator allows them."
+        "Sends a message to another A2A agent (1.0 or 0.3, over JSON-RPC or HTTP+JSON) and waits for the result. The agent's progress and "
+        "questions become those of this task, and cancelling this task cancels the agent's task. The message may contain {{path}}: an "
+        "input, or the result of a dependency. Private addresses require the operator's permission."
     )
     tags = ("ai", "a2a", "http")
     input_schema: ClassVar[Json] = {
@@ -41,21 +41,21 @@ class A2a(Executor):
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 8192,
-                "description": "Where the agent is: its card is at /.well-known/agent-card.json below, or at this address if it ends in .json",
+                "description": "URL of the agent. Its card is at /.well-known/agent-card.json below it, or at the URL itself if that ends in .json",
             },
-            "message": {"type": "string", "minLength": 1, "description": "What to tell the agent"},
-            "data": {"description": "Any JSON value to tell it, instead or beside"},
+            "message": {"type": "string", "minLength": 1, "description": "Text for the agent"},
+            "data": {"description": "Any JSON value for the agent, instead of or with `message`"},
             "metadata": {
                 "type": "object",
-                "description": 'Of the message, such as {"skillId": …} where an agent wants that',
+                "description": 'Metadata of the message, such as {"skillId": …}',
             },
             "context_id": {
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 255,
-                "description": "To go on with a conversation",
+                "description": "Continues a conversation",
             },
-            "wait": {"type": "boolean", "default": True, "description": "false: only hand the work over"},
+            "wait": {"type": "boolean", "default": True, "description": "false: do not wait for the result"},
             "auth": AUTH,
             "headers": {"type": "object", "additionalProperties": SECRET, "default": {}},
         },
@@ -66,18 +66,18 @@ class A2a(Executor):
         "properties": {
             "task": {
                 "type": ["object", "null"],
-                "description": "The agent's Task in the shape of A2A 1.0; null when it only said something",
+                "description": "The agent's Task in the format of A2A 1.0; null if it only sent a message",
             },
             "artifacts": {
                 "type": "array",
                 "items": {"type": "object"},
-                "description": "What it made, in the same shape",
+                "description": "The agent's artifacts, in the same format",
             },
             "text": {
                 "type": "string",
-                "description": "The text of the last artifact that has any, else what the agent said",
+                "description": "The text of the last artifact that has text, or of the agent's message",
             },
-            "message": {"type": "object", "description": "What it said without making a Task"},
+            "message": {"type": "object", "description": "The agent's message, if it created no Task"},
         },
         "required": ["task", "artifacts", "text"],
     }
@@ -229,7 +229,7 @@ class RemoteTask:
                     self.progress.take(await self._line.cancel(task_id))
             except (ExecutorError, TimeoutError) as error:
                 why = str(error) or f"no answer within {CANCEL_SECONDS:g} s"
-                self._context.log(f"The agent's task {task_id} may go on: it could not be cancelled. {why}")
+                self._context.log(f"Could not cancel the agent's task {task_id}, which may still be running. {why}")
         return self.progress.result()
 
     def outcome(self) -> Json:

@@ -38,8 +38,8 @@ class Command(Executor):
     id = "command_executor"
     name = "Command"
     description = (
-        "Runs one of the programs that the operator allows, without a shell, and returns what it printed. "
-        "A code other than 0 is a failure. Time, output, memory, processes and files are limited."
+        "Runs a program that the operator allows, without a shell, and returns its output. "
+        "An exit code other than 0 is a failure. Time, output, memory, processes and files are limited."
     )
     tags = ("core", "code")
     input_schema: ClassVar[Json] = {
@@ -47,15 +47,18 @@ class Command(Executor):
         "properties": {
             "argv": {
                 "anyOf": [{"type": "array", "items": TEXT, "minItems": 1}, {"type": "string", "minLength": 1}],
-                "description": "The program's absolute path and its arguments; a text is split at spaces, with quotes as in a shell",
+                "description": "The program's absolute path and its arguments. A string is split as in a shell",
             },
-            "cwd": {"type": "string", "description": "A folder that the operator allows; left out, a fresh one"},
+            "cwd": {
+                "type": "string",
+                "description": "A folder that the operator allows. Default: a new temporary folder",
+            },
             "env": {"type": "object", "additionalProperties": TEXT, "default": {}},
             "stdin": {"type": "string", "default": ""},
             "timeout_seconds": {
                 "type": "number",
                 "exclusiveMinimum": 0,
-                "description": "Default and maximum: the operator's",
+                "description": "Default and maximum: the server's setting",
             },
         },
         "required": ["argv"],
@@ -63,8 +66,8 @@ class Command(Executor):
     result_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "return_code": {"type": ["integer", "null"], "description": "null when it was stopped before its end"},
-            "stdout": {"type": "string", "description": "Bytes that are no UTF-8 are replaced"},
+            "return_code": {"type": ["integer", "null"], "description": "null if the program was stopped"},
+            "stdout": {"type": "string", "description": "Bytes that are not UTF-8 are replaced"},
             "stderr": TEXT,
         },
         "required": ["return_code", "stdout", "stderr"],

@@ -35,8 +35,8 @@ class CrewAi(Executor):
     id = "crewai_executor"
     name = "Crew of agents"
     description = (
-        "Runs a CrewAI crew: `params.works` has its agents and tasks, whose texts may hold {name}, an input or the result of a "
-        "dependency. Agents without tasks do what the task's name and inputs say."
+        "Runs a CrewAI crew: `params.works` has its agents and tasks, whose texts may contain {name}, an input or the result of a "
+        "dependency. Agents without tasks work on the task's name and inputs."
     )
     tags = ("ai", "llm", "agents")
     extra = "crewai"
@@ -53,7 +53,7 @@ class CrewAi(Executor):
         steps = len(works.tasks)
 
         def on_step(name: str) -> None:
-            context.report(len(crew.outputs) / steps, f"{name} is done")
+            context.report(len(crew.outputs) / steps, f"{name} completed")
 
         crew = Crew(works, context, on_step=on_step)
         await crew.check()

@@ -134,7 +134,7 @@ class Crew:
                     wait_seconds = error.retry_after_seconds or 2.0**attempt
                     if error.permanent or wait_seconds > LONGEST_WAIT_SECONDS:
                         raise
-                    self._context.log(f"{self._label}{error} Asking again in {wait_seconds:g} s.")
+                    self._context.log(f"{self._label}{error} Retrying in {wait_seconds:g} s.")
                     await asyncio.sleep(wait_seconds)
             return await self._ask_once(prompt)
         finally:

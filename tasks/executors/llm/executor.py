@@ -49,7 +49,7 @@ class Llm(Executor):
     id = "llm_executor"
     name = "Language model"
     description = (
-        "Asks a language model of any provider that LiteLLM knows, and streams its answer. Texts may hold {{path}}: "
+        "Calls a language model of any provider that LiteLLM supports, and streams the response. Texts may contain {{path}}: "
         "an input, or the result of a dependency, such as {{fetch.json.title}}."
     )
     tags = ("ai", "llm")
@@ -57,11 +57,15 @@ class Llm(Executor):
     input_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "prompt": {"type": "string", "minLength": 1, "description": "One message of the user; or give `messages`"},
+            "prompt": {
+                "type": "string",
+                "minLength": 1,
+                "description": "A single user message. Alternative: `messages`",
+            },
             "messages": {
                 "type": "array",
                 "minItems": 1,
-                "description": "The conversation so far, as OpenAI writes it",
+                "description": "The conversation, in OpenAI's format",
                 "items": {
                     "type": "object",
                     "properties": {
@@ -78,7 +82,7 @@ class Llm(Executor):
             "model": {
                 "type": "string",
                 "minLength": 1,
-                "description": "provider/name; else `params.model`, `schemas.model`, or the operator's",
+                "description": "provider/name. Default: `params.model`, `schemas.model`, or the server's model",
             },
             "temperature": {"type": "number", "minimum": 0, "maximum": 2},
             "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
@@ -89,7 +93,7 @@ class Llm(Executor):
             "tools": {
                 "type": "array",
                 "items": {"type": "object"},
-                "description": "Functions that the model may ask for",
+                "description": "Functions that the model may call",
             },
             "tool_choice": {"anyOf": [TEXT, {"type": "object"}]},
         },
@@ -107,8 +111,8 @@ class Llm(Executor):
                     "total_tokens": {"type": "integer"},
                 },
             },
-            "cost_usd": {"type": ["number", "null"], "description": "null where the price is not known"},
-            "tool_calls": {"type": "array", "description": "What the model asks to be called; nobody calls it"},
+            "cost_usd": {"type": ["number", "null"], "description": "null if the price is unknown"},
+            "tool_calls": {"type": "array", "description": "Calls that the model requests; they are not executed"},
         },
         "required": ["content", "model", "usage", "cost_usd", "tool_calls"],
     }

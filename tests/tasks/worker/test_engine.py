@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
@@ -19,6 +18,7 @@ from tasks.services import trees
 from tasks.services.copies import copy_tree
 from tasks.services.editing import update_task
 from tests.executors_for_tests import SECRET
+from tests.sections import replace
 from tests.servers import EXECUTORS
 from tests.tasks.executors.conftest import forget_registry
 from tests.workers import Json, Ran, WorkerThread, group, result_of, run_tree, step
@@ -229,7 +229,7 @@ def test_a_timeout_ends_the_wait_for_an_answer(run: RunTree) -> None:
     beside = step("beside", inputs={"seconds": 1})
     ran = run(group("g", ask(inputs={}, timeout_seconds=0.2), beside))
     assert ran.statuses() == {"g": "completed", "ask": "failed", "beside": "completed"}
-    assert ran.tasks["ask"].error == "Nobody answered in time: Publish it?"
+    assert ran.tasks["ask"].error == "Not answered in time: Publish it?"
 
 
 def ask(*, inputs: Json, timeout_seconds: float) -> Json:

@@ -16,7 +16,9 @@ from tasks.queue import leases
 from tasks.queue.leases import Claim
 from tasks.rules.exceptions import LeaseLost
 from tasks.services import trees
-from tasks.worker.group_commit import Change, GroupCommit, Kind
+from tasks.worker.changes import Change, EventAdded, RunClosed, TaskFinished, TaskStarted
+from tasks.worker.group_commit import GroupCommit
+from tasks.worker.run_recorder import Fence
 from tests.workers import Json
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -36,31 +38,29 @@ def claimed(size: int = 1, name: str = "t") -> Claim:
     return claim
 
 
-def told(type_: str, task_id: str) -> Json:
+def event_of(type_: str, task_id: str) -> Json:
     return {"type": type_, "task_id": task_id, "seq": 0}
 
 
+def fence_of(claim: Claim) -> Fence:
+    return Fence(run_id=claim.run_id, epoch=claim.epoch)
+
+
 def finish(claim: Claim, task_id: str, *, status: str | None = "completed") -> Change:
-    values = (status, "{}", None, 1.0, None, NOW, NOW, task_id)
-    return Change(
-        kind=Kind.FINISH, run_id=claim.run_id, epoch=claim.epoch, values=values, event=told("task_completed", task_id)
-    )
+    event = event_of("task_completed", task_id)
+    return TaskFinished(**fence_of(claim), event=event, task_id=task_id, status=status, result="{}", at=NOW)
 
 
 def start(claim: Claim, task_id: str) -> Change:
-    values = (NOW, NOW, 1, task_id)
-    return Change(
-        kind=Kind.START, run_id=claim.run_id, epoch=claim.epoch, values=values, event=told("task_start", task_id)
-    )
+    return TaskStarted(**fence_of(claim), event=event_of("task_start", task_id), task_id=task_id, attempt=1, at=NOW)
 
 
 def log(claim: Claim, text: str) -> Change:
-    return Change(kind=Kind.EVENT, run_id=claim.run_id, epoch=claim.epoch, event=told("log", text))
+    return EventAdded(**fence_of(claim), event=event_of("log", text))
 
 
 def close(claim: Claim) -> Change:
-    values = ("completed", NOW, claim.run_id)
-    return Change(kind=Kind.CLOSE, run_id=claim.run_id, epoch=claim.epoch, values=values, event=told("final", "t0"))
+    return RunClosed(**fence_of(claim), event=event_of("final", "t0"), status="completed", at=NOW)
 
 
 def with_journal(scenario: Scenario) -> Any:

@@ -24,7 +24,7 @@ from tasks.services import cancels, trees
 from tasks.status import Status
 from tasks.storage.bulk import db_time
 from tasks.worker import group_commit
-from tasks.worker.group_commit import Change, Kind
+from tasks.worker.changes import Change, RunClosed, TaskFinished, TaskStarted
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db]
 Hands = Mapping[str, Claim]
@@ -39,15 +39,16 @@ def claim(owner: str, hands: Hands) -> Hands:
 
 def start(owner: str, hands: Hands) -> Hands:
     now = db_time(datetime.now(UTC))
-    return _written(owner, hands, _change(hands, owner, Kind.START, "task_start", (now, now, 1, "a")))
+    change = _change(hands, owner, "task_start", partial(TaskStarted, task_id="a", attempt=1, at=now))
+    return _written(owner, hands, change)
 
 
 def finish(owner: str, hands: Hands) -> Hands:
     """The task ends, unless it is to be cancelled: then it is, by whoever holds the run."""
     now = db_time(datetime.now(UTC))
     status = Status.CANCELLED if cancels.pending_cancels() else Status.COMPLETED
-    values = (status, None, None, 1.0, None, now, now, "a")
-    return _written(owner, hands, _change(hands, owner, Kind.FINISH, f"task_{status}", values))
+    change = _change(hands, owner, f"task_{status}", partial(TaskFinished, task_id="a", status=status, at=now))
+    return _written(owner, hands, change)
 
 
 def close(owner: str, hands: Hands) -> Hands:
@@ -55,15 +56,14 @@ def close(owner: str, hands: Hands) -> Hands:
     status = Task.objects.get(id="a").status
     if status not in ("completed", "cancelled") or owner not in hands:
         return hands
-    values = (status, db_time(datetime.now(UTC)), hands[owner].run_id)
-    return _written(owner, hands, _change(hands, owner, Kind.CLOSE, "final", values))
+    now = db_time(datetime.now(UTC))
+    return _written(owner, hands, _change(hands, owner, "final", partial(RunClosed, status=status, at=now)))
 
 
-def _change(hands: Hands, owner: str, kind: Kind, type_: str, values: tuple[object, ...]) -> Change | None:
+def _change(hands: Hands, owner: str, type_: str, make: Callable[..., Change]) -> Change | None:
     if owner not in hands:
         return None
-    event = {"type": type_, "task_id": "a", "status": values[0]}
-    return Change(kind=kind, run_id=hands[owner].run_id, epoch=hands[owner].epoch, values=values, event=event)
+    return make(run_id=hands[owner].run_id, epoch=hands[owner].epoch, event={"type": type_, "task_id": "a"})
 
 
 def _written(owner: str, hands: Hands, change: Change | None) -> Hands:

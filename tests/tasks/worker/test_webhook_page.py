@@ -12,8 +12,8 @@ from tests.documents import text
 from tests.servers import PYTHON, Server, free_port, new_database, running_server, until
 
 PAGE = "docs/how-to/webhooks.md"
-PROGRAM = text(PAGE, "Verify it", "python")
-REQUEST = text(PAGE, "Webhooks: be called when something happens", "bash")
+PROGRAM = text(PAGE, "Verify the signature", "python")
+REQUEST = text(PAGE, "Webhooks", "bash")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,55 @@
+"""The cancellations of one run: which of its tasks are to stop, why, and whether at once."""
+
+from collections.abc import Callable, Mapping
+
+from tasks.rules.tree import descendants
+from tasks.services.cancels import Cancel
+from tasks.status import Status
+from tasks.worker.outcomes import Outcome
+
+
+class Cancellations:
+    """`children` maps a task's id to the ids below it; `is_open` says whether a task can still be cancelled."""
+
+    def __init__(self, children: Mapping[str, list[str]], *, is_open: Callable[[str], bool]) -> None:
+        self._children = children
+        self._is_open = is_open
+        self._by_task: dict[str, Cancel] = {}
+        self._heard: set[tuple[str, bool]] = set()
+
+    def add(self, cancel: Cancel) -> list[str]:
+        """The ids of the tasks that this request newly cancels, the deepest first. A repeated request cancels none."""
+        self._heard.add((cancel.task_id, cancel.force))
+        below = reversed([cancel.task_id, *descendants(cancel.task_id, self._children)])
+        new = [task_id for task_id in below if self._is_new(task_id, cancel)]
+        self._by_task |= dict.fromkeys(new, cancel)
+        return new
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._by_task
+
+    @property
+    def task_ids(self) -> list[str]:
+        return list(self._by_task)
+
+    @property
+    def heard(self) -> frozenset[tuple[str, bool]]:
+        """The requests received so far, as (task id, force)."""
+        return frozenset(self._heard)
+
+    def message_of(self, task_id: str) -> str | None:
+        """Why the task is to stop. None: it is not."""
+        cancel = self._by_task.get(task_id)
+        return cancel.message if cancel else None
+
+    def is_forced(self, task_id: str) -> bool:
+        cancel = self._by_task.get(task_id)
+        return cancel is not None and cancel.force
+
+    def outcome_of(self, task_id: str) -> Outcome:
+        """How a cancelled task ends that has no partial result."""
+        return Outcome(status=Status.CANCELLED, error=self._by_task[task_id].message)
+
+    def _is_new(self, task_id: str, cancel: Cancel) -> bool:
+        known = self._by_task.get(task_id)
+        return self._is_open(task_id) and (known is None or (cancel.force and not known.force))

@@ -1,0 +1,155 @@
+"""What a run writes: one change per step, a row's update and the event that reports it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from tasks.rules.field_rules import Json
+
+
+@dataclass(slots=True, kw_only=True)
+class Change:
+    """One step of a run. `event` has no sequence number yet; `STATEMENT` is empty where only the event is written."""
+
+    run_id: str
+    epoch: int
+    event: Json | None = None
+    tally: Callable[[], None] | None = field(default=None, repr=False)
+    """Called once the change is committed, to count it."""
+    done: asyncio.Future[None] | None = field(default=None, repr=False)
+
+    STATEMENT: ClassVar[str] = ""
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The parameters of `STATEMENT`."""
+        return ()
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskStarted(Change):
+    task_id: str
+    attempt: int
+    at: str | None
+
+    STATEMENT: ClassVar[str] = (
+        "UPDATE tasks_task SET status = 'in_progress', started_at = %s, updated_at = %s, attempt = %s, progress = 0 "
+        "WHERE id = %s AND status IN ('pending', 'in_progress')"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.at, self.at, self.attempt, self.task_id
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskProgressed(Change):
+    """`progress` is from 0 to 1."""
+
+    task_id: str
+    progress: float
+    at: str | None
+
+    STATEMENT: ClassVar[str] = (
+        "UPDATE tasks_task SET progress = %s, updated_at = %s WHERE id = %s AND status = 'in_progress'"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.progress, self.at, self.task_id
+
+
+@dataclass(slots=True, kw_only=True)
+class QuestionClosed(Change):
+    """The open question of the task, if it has one, takes no more answers."""
+
+    task_id: str
+    at: str | None
+
+    STATEMENT: ClassVar[str] = (
+        "UPDATE tasks_question SET closed_at = %s WHERE run_id = %s AND task_id = %s AND closed_at IS NULL"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.at, self.run_id, self.task_id
+
+
+@dataclass(slots=True, kw_only=True)
+class QuestionAsked(Change):
+    """`options` and `memo` are JSON text."""
+
+    task_id: str
+    question_id: str
+    text: str
+    options: str | None
+    memo: str
+    at: str | None
+    expires_at: str | None
+
+    STATEMENT: ClassVar[str] = (
+        "INSERT INTO tasks_question (id, run_id, task_id, text, options, memo, asked_at, expires_at) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        question = (self.question_id, self.run_id, self.task_id, self.text, self.options, self.memo)
+        return *question, self.at, self.expires_at
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskFinished(Change):
+    """`result` and `token_usage` are JSON text; `progress` is from 0 to 1."""
+
+    task_id: str
+    status: str | None
+    at: str | None
+    result: str | None = None
+    error: str | None = None
+    progress: float = 1.0
+    token_usage: str | None = None
+
+    STATEMENT: ClassVar[str] = (
+        "UPDATE tasks_task SET status = %s, result = %s, error = %s, progress = %s, token_usage = %s, "
+        "completed_at = %s, updated_at = %s WHERE id = %s AND status IN ('pending', 'in_progress')"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        outcome = (self.status, self.result, self.error, self.progress, self.token_usage)
+        return *outcome, self.at, self.at, self.task_id
+
+
+@dataclass(slots=True, kw_only=True)
+class RunClosed(Change):
+    """The run has ended; its lease is released."""
+
+    status: str
+    at: str | None
+
+    STATEMENT: ClassVar[str] = (
+        "UPDATE tasks_run SET status = %s, finished_at = %s, lease_owner = NULL, lease_expires_at = NULL "
+        "WHERE id = %s AND finished_at IS NULL"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.status, self.at, self.run_id
+
+
+@dataclass(slots=True, kw_only=True)
+class EventAdded(Change):
+    """An event that changes no row."""
+
+
+IN_ORDER: Final[tuple[type[Change], ...]] = (
+    TaskStarted,
+    TaskProgressed,
+    QuestionClosed,
+    QuestionAsked,
+    TaskFinished,
+    RunClosed,
+)
+"""The changes of one commit are written kind by kind, in the order in which one task goes through them."""

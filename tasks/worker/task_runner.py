@@ -1,0 +1,163 @@
+"""Runs one task of a tree: its attempts, its retries, its question if it asks one."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import orjson
+from django.conf import settings
+
+from tasks.executors import get_executor
+from tasks.executors.base import Context, Executor, ExecutorError, Parked, Reply, Stopped
+from tasks.queue.leases import MAX_LOSSES, Claim
+from tasks.rules.exceptions import ExecutorNotFound
+from tasks.rules.field_rules import Json
+from tasks.rules.inputs import dependency_results, resolved_inputs
+from tasks.rules.retry import retry_of
+from tasks.rules.token_usage import added
+from tasks.services.questions import OpenQuestion
+from tasks.status import Status
+from tasks.telemetry import metrics
+from tasks.worker.attempt import attempt, call_off
+from tasks.worker.cancellations import Cancellations
+from tasks.worker.fair_semaphore import FairSemaphore
+from tasks.worker.load_run import LoadedTask
+from tasks.worker.open_questions import OpenQuestions
+from tasks.worker.outcomes import Outcome, cancelled, completed, failed
+from tasks.worker.run_recorder import RunRecorder
+
+
+class TaskRunner:
+    """Runs tasks for one run. `results` grows as tasks complete; `is_given_up` turns true when the worker loses the run."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        recorder: RunRecorder,
+        questions: OpenQuestions,
+        cancellations: Cancellations,
+        slots: FairSemaphore,
+        results: Mapping[str, Any],
+        is_given_up: Callable[[], bool],
+    ) -> None:
+        self._claim = claim
+        self._recorder = recorder
+        self._questions = questions
+        self._cancellations = cancellations
+        self._slots = slots
+        self._results = results
+        self._is_given_up = is_given_up
+        self._ready_times: dict[str, float] = {}
+
+    def ready(self, task_id: str, *, seconds_ago: float) -> None:
+        """Note when the task became ready, to measure how long it waits for a slot."""
+        self._ready_times[task_id] = time.monotonic() - seconds_ago
+
+    async def run(self, task: LoadedTask) -> Outcome | None:
+        """How the task ended. None: it waits for an answer."""
+        asked = self._questions.question_of(task.id)
+        if asked is not None and task.id in self._cancellations:
+            stopped = await self._call_off(task, asked)
+            why = str(self._cancellations.message_of(task.id))
+            return cancelled(why, stopped=stopped, max_bytes=settings.APFLOW.limits.result_bytes)
+        if asked is not None and asked.is_expired:
+            await self._call_off(task, asked)
+            return failed(f"Not answered in time: {asked.text}")
+        if asked is not None and asked.reply is None:
+            return None
+        try:
+            return await self._outcome(task)
+        except Parked as parked:
+            await self._recorder.asked(task, self._questions.ask(task.id, parked))
+            return None
+
+    async def _call_off(self, task: LoadedTask, asked: OpenQuestion) -> Stopped | None:
+        """Let the executor cancel the remote work behind a question that will not be answered. None: no partial result."""
+        try:
+            executor = get_executor(str(task.executor_id))
+        except ExecutorNotFound:
+            return None
+        return await call_off(executor, self._inputs(task), self._context(task), memo=orjson.loads(asked.memo))
+
+    async def _outcome(self, task: LoadedTask) -> Outcome:
+        if self._claim.losses >= MAX_LOSSES:
+            return failed(f"Poison: the run lost {self._claim.losses} workers. Check the worker logs for crashes.")
+        if task.executor_id is None:
+            return await self._gather(task)
+        try:
+            executor = get_executor(task.executor_id)
+        except ExecutorNotFound as error:  # the configuration has changed since the tree was stored
+            return failed(error.message)
+        return await self._attempts(task, executor)
+
+    async def _gather(self, task: LoadedTask) -> Outcome:
+        """A group runs no code: its resolved inputs are its result."""
+        await self._recorder.started(task, durably=False)
+        try:
+            return completed(self._inputs(task), max_bytes=settings.APFLOW.limits.result_bytes)
+        except ExecutorError as error:
+            return failed(str(error))
+
+    async def _attempts(self, task: LoadedTask, executor: Executor) -> Outcome:
+        retry = retry_of(task.params)
+        is_resumed = self._questions.question_of(task.id) is not None
+        is_interrupted = task.status == Status.IN_PROGRESS and not is_resumed
+        if is_interrupted and not executor.idempotent and task.attempt >= retry.max_attempts:
+            return failed(
+                "Interrupted: the worker died during the task, and repeating it may not be safe. Execute it again if it is safe."
+            )
+        while True:
+            outcome = await self._attempt(task, executor, is_resumed=is_resumed)
+            is_resumed = False
+            if not outcome.may_retry or task.attempt >= retry.max_attempts:
+                return outcome
+            seconds = retry.delay(task.attempt, outcome.retry_after_seconds)
+            message = f"Attempt {task.attempt} of {retry.max_attempts:g} failed; the next one starts in {seconds:.1f} s"
+            self._recorder.retrying(task, outcome, message)
+            await asyncio.sleep(seconds)
+
+    async def _attempt(self, task: LoadedTask, executor: Executor, *, is_resumed: bool) -> Outcome:
+        """Run one attempt. `is_resumed` continues the attempt that asked a question; it is not counted again."""
+        async with self._slots.take(task.user_id, task.priority):
+            if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
+                metrics.waited(time.monotonic() - ready_time)
+            if not is_resumed:
+                task.attempt += 1
+                await self._recorder.started(task, durably=not executor.idempotent)
+            why_cancelled = partial(self._cancellations.message_of, task.id)
+            return await attempt(task, executor, self._inputs(task), self._context(task), why_cancelled=why_cancelled)
+
+    def _inputs(self, task: LoadedTask) -> Json:
+        from_dependencies = dependency_results(task.dependencies, self._results)
+        schema = task.schemas.get("input_schema", {})
+        return resolved_inputs(task.inputs, input_schema=schema, from_dependencies=from_dependencies)
+
+    def _context(self, task: LoadedTask) -> Context:
+        return Context(
+            task_id=task.id,
+            run_id=self._claim.run_id,
+            root_task_id=self._claim.root_id,
+            user_id=task.user_id,
+            name=task.name,
+            params=task.params,
+            schemas=task.schemas,
+            dependency_results=dependency_results(task.dependencies, self._results),
+            attempt=task.attempt,
+            report=partial(self._recorder.progressed, task),
+            log=partial(self._recorder.logged, task),
+            reply=self._reply_to(task.id),
+            is_forced=partial(self._cancellations.is_forced, task.id),
+            is_given_up=self._is_given_up,
+            spent=partial(_spend, task),
+        )
+
+    def _reply_to(self, task_id: str) -> Reply | None:
+        asked = self._questions.question_of(task_id)
+        return asked.reply if asked else None
+
+
+def _spend(task: LoadedTask, usage: Json) -> None:
+    task.token_usage = added(task.token_usage, usage)
