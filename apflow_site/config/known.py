@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType, UnionType
-from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -105,9 +104,8 @@ def _options(annotation: Any) -> tuple[Any, ...]:
 
 
 def _limits(marks: list[Any]) -> tuple[int, int] | None:
-    least = next((mark.ge for mark in marks if isinstance(mark, Ge)), None)
-    most = next((mark.le for mark in marks if isinstance(mark, Le)), None)
-    return None if least is None or most is None else (cast("int", least), cast("int", most))
+    least, most = (next((getattr(mark, name) for mark in marks if hasattr(mark, name)), None) for name in ("ge", "le"))
+    return None if least is None or most is None else (least, most)
 
 
 def _allowed(kind: Any, limits: tuple[int, int] | None) -> str:

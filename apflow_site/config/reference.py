@@ -26,8 +26,11 @@ EXAMPLE_HEAD: Final = """\
 def page(text: str) -> str:
     """The page with a new table below the heading of each section."""
     for section in sections_in(Config):
-        rows = "".join(_row(setting) for key, setting in known_settings().items() if key.startswith(f"{section}."))
-        text = re.sub(rf"(?<=^## {section}\n\n)(\|.*\n)+", lambda _, rows=rows: HEAD + rows, text, flags=re.MULTILINE)
+        rows = [_row(setting) for key, setting in known_settings().items() if key.startswith(f"{section}.")]
+        before, heading, rest = text.partition(f"\n## {section}\n\n")
+        _, end, after = rest.partition("\n\n")
+        table = HEAD + "\n".join(rows)
+        text = f"{before}{heading}{table}{end}{after}"
     return text
 
 
@@ -50,7 +53,7 @@ def as_text(default: Any) -> str:
 
 def _row(setting: Setting) -> str:
     names = " or ".join(f"`{name}`" for name in variables(setting.key))
-    return f"| `{setting.key}` | {names} | {_default(setting)} | {meaning(setting)} |\n"
+    return f"| `{setting.key}` | {names} | {_default(setting)} | {meaning(setting)} |"
 
 
 def _default(setting: Setting) -> str:

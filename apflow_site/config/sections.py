@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from apflow_site.config import values
-from apflow_site.config.values import Allowed, Port, Ports, Whole, is_loopback
+from apflow_site.config.values import Allowed, Ports, Whole, is_loopback
 
 KIB, MIB, GIB, PIB = 2**10, 2**20, 2**30, 2**50
 WEEK_SECONDS = 7 * 86_400
@@ -115,8 +115,10 @@ class Worker(Section):
         le=3600,
         description="How many seconds a worker that shuts down may take to finish its tasks. The rest goes back to the queue.",
     )
-    metrics_port: Port | None = Field(
+    metrics_port: Whole | None = Field(
         None,
+        ge=1,
+        le=65535,
         examples=[9464],
         description="The port for `GET /metrics` of `aipartnerupflow worker`, which otherwise opens no port, on the address `server.host`.",
     )
@@ -294,8 +296,10 @@ class A2a(Section):
         examples=["/etc/aipartnerupflow/card-key.pem"],
         description="The path of a private key in PEM (P-256) that signs the card. Generate one with `openssl ecparam -genkey -name prime256v1 -noout -out card-key.pem`.",
     )
-    grpc_port: Port | None = Field(
+    grpc_port: Whole | None = Field(
         None,
+        ge=1,
+        le=65535,
         examples=[50051],
         description="The port for A2A over gRPC, on `server.host`; requires the extra `[grpc]`. Default: no gRPC. The flag `--grpc-port` of `serve` sets it too.",
     )

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from annotated_types import Ge, Le
-from pydantic import AfterValidator, BeforeValidator, PlainValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints
 
 from apflow_site.databases import DATABASE_URLS, database_settings
 
@@ -112,8 +111,9 @@ Split: Final = BeforeValidator(_split)
 SplitPairs: Final = BeforeValidator(_split_pairs)
 
 Whole = Annotated[int, BeforeValidator(_no_switch)]
-Port = Annotated[Whole, Ge(1), Le(65535)]
-Ports = Annotated[tuple[Port, ...], Split, Allowed("a list of ports from 1 to 65535")]
+Ports = Annotated[
+    tuple[Annotated[Whole, Field(ge=1, le=65535)], ...], Split, Allowed("a list of ports from 1 to 65535")
+]
 
 Word = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 Host = Annotated[
