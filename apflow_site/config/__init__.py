@@ -1,7 +1,7 @@
-"""The configuration: settings, server and workers read nothing else.
+"""The configuration of the server and its workers.
 
-A flag beats the environment, the environment the file, the file the default. Flags arrive as environment variables:
-the command line sets them before Django starts, so that all child processes agree.
+Flags override environment variables, which override the file, which overrides the defaults. The command line passes
+flags on as environment variables before Django starts, so that all child processes have the same configuration.
 """
 
 import os
@@ -42,17 +42,14 @@ def load(environ: Mapping[str, str]) -> Config:
 
 
 def check_flags(flags: Mapping[str, object], *, names: Mapping[str, str]) -> None:
-    """Check the values of flags, by their keys, under the names of the flags: errors in the environment would name variables.
-
-    Raises ConfigError with all faults.
-    """
+    """Check the values of flags by key. Raises ConfigError with all faults, which have the names of the flags."""
     texts = {names[key]: str(value) for key, value in flags.items()}
     if faults := faults_of(Source.of_texts(texts, keys={names[key]: key for key in flags})):
         raise ConfigError(*faults)
 
 
 def shown(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Every setting: `key`, `value` with secrets masked, and `source`, its place. Raises ConfigError."""
+    """Return `key`, `value` and `source` of every setting, with secrets masked. Raises ConfigError."""
     config, sources = _load(environ)
     for key, setting in known_settings().items():
         value = attrgetter(key)(config)
@@ -73,7 +70,7 @@ def _load(environ: Mapping[str, str]) -> tuple[Config, list[Source]]:
 
 
 def _sources(environ: Mapping[str, str]) -> tuple[list[Source], list[str]]:
-    """The sources of which the first wins, and why one of them cannot be read."""
+    """The sources, of which the first one wins, and the faults of those that cannot be read."""
     short = {name: key for key, name in SHORT_VARIABLES.items()}
     long = {variables(key)[-1]: key for key in known_settings()}
     sources, faults = [Source.of_texts(environ, keys=keys) for keys in (short, long)], []
@@ -91,6 +88,6 @@ def _place(key: str, sources: list[Source]) -> str:
 
 
 def _masked(secret: str) -> str:
-    """Of a URL all but the user, the password and the query; of another secret nothing."""
+    """A URL without user, password and query; nothing of other secrets."""
     scheme, slashes, rest = secret.partition("://")
     return f"{scheme}://{re.sub(r'^[^/]*@', '…@', rest).partition('?')[0]}" if slashes else "…"

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words: the key, the place, what is wrong and what is allowed. Secrets are never shown."""
+"""The faults of a configuration in words: key, place, reason and allowed values. They never show a secret."""
 
 import difflib
 import reprlib
@@ -23,7 +23,7 @@ RANDOM_TEXT_COMMAND: Final = 'python -c "import secrets; print(secrets.token_url
 
 
 class ConfigError(Exception):
-    """The configuration is not valid. The text names every fault: key, place, what is wrong and what is allowed."""
+    """The configuration is not valid. The text lists every fault."""
 
     def __init__(self, *faults: str) -> None:
         self.faults = faults
@@ -31,7 +31,7 @@ class ConfigError(Exception):
 
 
 def faults_of(source: Source) -> list[str]:
-    """One for each key of the source that is unknown or has a bad value, whether or not another source overrides it."""
+    """One fault for each unknown key and each bad value of the source, even if another source overrides it."""
     try:
         Config(source)
     except ValidationError as error:
@@ -52,19 +52,19 @@ def unknown_variables(names: Iterable[str]) -> Iterator[str]:
 
 
 def contradictions(config: Config, *, place: Callable[[str], str]) -> Iterator[str]:
-    """Values that do not go together. `place` returns where the value of a key comes from."""
+    """Faults of values that contradict each other. `place` returns the source of a key's value."""
     yield from _auth_contradictions(config.auth, place)
     if config.llm.key_store == "redis" and config.redis.url is None:
         yield (
-            f"llm.key_store ({place('llm.key_store')}): 'redis' needs a Redis and has none. Give redis.url, "
-            f"or {variables('redis.url')[0]}."
+            f"llm.key_store ({place('llm.key_store')}): 'redis' needs a Redis server. Give redis.url or "
+            f"{variables('redis.url')[0]}."
         )
 
 
 def _auth_contradictions(auth: Auth, place: Callable[[str], str]) -> Iterator[str]:
     if auth.is_on and auth.jwt_secret is None:
         yield (
-            f"auth.enabled ({place('auth.enabled')}): authentication needs a secret and has none. Make one with "
+            f"auth.enabled ({place('auth.enabled')}): authentication needs a secret. Make one with "
             f"`{RANDOM_TEXT_COMMAND}` and give it as {variables('auth.jwt_secret')[0]} or auth.jwt_secret."
         )
     if auth.required and not auth.is_on:
@@ -76,7 +76,7 @@ def _auth_contradictions(auth: Auth, place: Callable[[str], str]) -> Iterator[st
 
 def _key_at(location: tuple[int | str, ...]) -> str:
     """The setting at a location of pydantic's, which may be inside its value; else the location as a dotted key."""
-    # Quoted when it has a dot itself, so that `server.port: 80` is not taken for `port` under `server`.
+    # A name with a dot is quoted: the key `server.port` in a file is not `port` under `server`.
     names = [repr(name) if "." in str(name) else str(name) for name in location]
     keys = [".".join(names[:length]) for length in range(1, len(names) + 1)]
     return next((key for key in keys if key in known_settings()), keys[-1])
@@ -85,7 +85,7 @@ def _key_at(location: tuple[int | str, ...]) -> str:
 def _fault(key: str, details: ErrorDetails, source: Source) -> str:
     where = f"{key} ({source.place(key)})"
     if key in known_settings():
-        # Only our own checks give a reason; what pydantic says, the setting says better.
+        # Only our own checks give a reason: pydantic's messages repeat what `allowed` says.
         reason = str(details.get("ctx", {}).get("error", ""))
         return f"{where}: {_refused(known_settings()[key], source.raw(key), reason)}"
     if key in known_sections():

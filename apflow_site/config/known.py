@@ -14,9 +14,9 @@ from apflow_site.config.values import Allowed
 
 PREFIX: Final = "AIPARTNERUPFLOW_"
 FILE_VARIABLE: Final = f"{PREFIX}CONFIG"
-#: With our prefix, but not settings: the file, and the server and token that the command line client talks to.
+#: With our prefix, but not settings: the file, and the server and the token of the command line client.
 OTHER_VARIABLES: Final = frozenset({FILE_VARIABLE, f"{PREFIX}URL", f"{PREFIX}TOKEN"})
-#: Short names of variables; where the long one is given too, the short one wins.
+#: Short names of variables. They take precedence over the long ones.
 SHORT_VARIABLES: Final = MappingProxyType(
     {
         "server.host": f"{PREFIX}HOST",
@@ -29,7 +29,7 @@ SHORT_VARIABLES: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One key and its declaration. `limits` are the smallest and the largest whole number; `example` is None where the default is one."""
+    """A declared setting. `limits` are the smallest and the largest whole number. Without an `example`, the default is one."""
 
     key: str
     default: Any

@@ -1,6 +1,6 @@
-"""Every setting: its name, its type and range, its default and what it means. The reference is written from this table.
+"""Every setting: name, type, default, range, an example and a description. `make reference` writes the documentation from it.
 
-A setting without a default here has one that depends on other settings (`sources.Computed`).
+The default of a setting without one depends on other settings: see `sources.Computed`.
 """
 
 from typing import Annotated, Any, Literal, cast
@@ -87,7 +87,7 @@ class Auth(Section):
 
     @property
     def is_on(self) -> bool:
-        """A secret switches authentication on, unless `enabled` says otherwise."""
+        """A secret enables authentication, unless `enabled` overrides it."""
         return self.jwt_secret is not None if self.enabled is None else self.enabled
 
 
@@ -369,5 +369,5 @@ class Config(BaseSettings):
 
     @property
     def is_open(self) -> bool:
-        """Whether others than this machine reach the server, and nobody is asked who they are."""
+        """Whether other machines reach the server without authentication."""
         return not self.auth.is_on and not self.server.is_local

@@ -21,7 +21,7 @@ Values = dict[str, Any]
 
 
 class Source(PydanticBaseSettingsSource):
-    """Values that are given. `place` returns where the value of a key comes from: a variable, a flag or a file."""
+    """Given values. `place` returns the name of the variable, the flag or the file that a key's value comes from."""
 
     def __init__(self, values: Values, *, place: Callable[[str], str]) -> None:
         super().__init__(Config)
@@ -43,7 +43,7 @@ class Source(PydanticBaseSettingsSource):
         return self._values
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Abstract in the base class, and only of use to a source that reads field by field."""
+        """Abstract in the base class. Only sources that read field by field use it."""
         return None, field_name, False
 
     def gives(self, key: str) -> bool:
@@ -64,7 +64,7 @@ class Computed(Source):
     def __call__(self) -> Values:
         data_dir = self._given("server.data_dir") or self._data_dir()
         url = self._given("database.url") or sqlite_url(Path(absolute(data_dir), "aipartnerupflow.sqlite3"))
-        # SQLite has one writer at a time: more processes only wait longer for each other.
+        # SQLite allows one writer at a time: more processes only wait longer for each other.
         processes = min(4, os.cpu_count() or 1) if is_postgresql(url) else 1
         return _nested({"server.data_dir": data_dir, "database.url": url, "worker.processes": processes})
 
@@ -75,7 +75,7 @@ class Computed(Source):
 
     def _data_dir(self) -> str:
         shared = self._environ.get("XDG_DATA_HOME", "")
-        # The XDG specification: a relative path is invalid and to be ignored.
+        # The XDG specification: ignore a relative path.
         folder = shared if Path(shared).is_absolute() else "~/.local/share"
         return f"{folder}/aipartnerupflow"
 

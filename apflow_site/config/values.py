@@ -1,4 +1,4 @@
-"""The types of settings: what each allows, and how text becomes a value. Text is what the environment and flags give."""
+"""The types of settings: the values that each allows, and how text of the environment or of a flag becomes a value."""
 
 import ipaddress
 import os
@@ -17,7 +17,7 @@ HOST_NAME: Final = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?"
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What a value may be, as the end of the sentence "Give …". A secret is never shown."""
+    """The allowed values in words, as the end of the sentence "Give …". Errors never show a secret."""
 
     text: str
     is_secret: bool = False
@@ -169,7 +169,7 @@ RedisUrl = Annotated[
     StringConstraints(pattern=r"^(rediss?://[^\s/]|unix://\S*/)\S*$"),
     Allowed("a redis://, rediss:// or unix:// URL", is_secret=True),
 ]
-Secret = Annotated[str, StringConstraints(pattern=r"\S"), Allowed("a text that nobody can guess", is_secret=True)]
+Secret = Annotated[str, StringConstraints(pattern=r"\S"), Allowed("a text that is hard to guess", is_secret=True)]
 EncryptionKeys = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=32)], ...],
     Split,
