@@ -16,7 +16,8 @@ from apflow_site.config.known import (
     known_settings,
     variables,
 )
-from apflow_site.config.sections import Auth, Config
+from apflow_site.config.operation import Auth
+from apflow_site.config.sections import Config
 from apflow_site.config.sources import Source
 
 RANDOM_TEXT_COMMAND: Final = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'

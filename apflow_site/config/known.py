@@ -6,11 +6,10 @@ from functools import cache
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from apflow_site.config.sections import Config, Section
-from apflow_site.config.values import Allowed
+from apflow_site.config.sections import Config
+from apflow_site.config.values import Allowed, Section
 
 PREFIX: Final = "AIPARTNERUPFLOW_"
 FILE_VARIABLE: Final = f"{PREFIX}CONFIG"
@@ -59,13 +58,13 @@ def known_sections() -> frozenset[str]:
     return frozenset(key.rpartition(".")[0] for key in known_settings())
 
 
-def sections_in(section: type[BaseModel]) -> dict[str, type[Section]]:
+def sections_in(section: type[Section]) -> dict[str, type[Section]]:
     """The sections that a section has in it, by name."""
     kinds = {name: field.annotation for name, field in section.model_fields.items()}
     return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
 
-def _fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+def _fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     inner = sections_in(section)
     for name, field in section.model_fields.items():
         if name in inner:

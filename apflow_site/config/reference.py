@@ -10,7 +10,8 @@ from typing import Any, Final
 import yaml
 
 from apflow_site.config.known import Setting, known_settings, sections_in, variables
-from apflow_site.config.sections import Config, Section
+from apflow_site.config.sections import Config
+from apflow_site.config.values import Section
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 UNITS: Final = (("PiB", 2**50), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
@@ -77,7 +78,7 @@ def _size(count: int) -> str:
     return f"{count // size} {unit}".strip()
 
 
-def _example_lines(section: type[Config] | type[Section], *, key: str, indent: str) -> Iterator[str]:
+def _example_lines(section: type[Section], *, key: str, indent: str) -> Iterator[str]:
     inner = sections_in(section)
     for name in section.model_fields:
         if name in inner:

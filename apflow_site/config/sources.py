@@ -6,13 +6,12 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
 from apflow_site.config.known import sections_in
 from apflow_site.config.sections import Config
-from apflow_site.config.values import absolute
+from apflow_site.config.values import Section, absolute
 from apflow_site.config.yaml_file import read_file
 from apflow_site.databases import is_postgresql, sqlite_url
 
@@ -89,7 +88,7 @@ def _nested(values: Mapping[str, Any]) -> Values:
     return nested
 
 
-def _without_empty_sections(content: Mapping[Any, Any], section: type[BaseModel]) -> Values:
+def _without_empty_sections(content: Mapping[Any, Any], section: type[Section]) -> Values:
     """The content of a file. A section without keys is null in YAML, and left out."""
     inner = sections_in(section)
     values: Values = {}

@@ -6,13 +6,26 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainValidator, StringConstraints
+from pydantic_settings import SettingsConfigDict
 
 from apflow_site.databases import DATABASE_URLS, database_settings
 
 HOST_NAME: Final = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?"
+
+
+class Section(BaseModel):
+    """A part of the configuration."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Without values: some are secret, and a repr ends up in logs."""
+        return []
 
 
 @dataclass(frozen=True, slots=True)
