@@ -349,6 +349,18 @@ def test_a_file_that_cannot_be_read_is_named(path: str, reason: str) -> None:
     assert caught.value.faults[0].startswith(path or "AIPARTNERUPFLOW_CONFIG")
 
 
+def test_an_unreadable_file_hides_no_fault_of_the_environment() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(
+            {"AIPARTNERUPFLOW_CONFIG": "/no/such/config.yaml", "AIPARTNERUPFLOW_PORT": "x", "AIPARTNERUPFLOW_PROT": "1"}
+        )
+    assert [fault.split()[0] for fault in caught.value.faults] == [
+        "/no/such/config.yaml:",
+        "server.port",
+        "AIPARTNERUPFLOW_PROT:",
+    ]
+
+
 @pytest.mark.parametrize(
     ("variable", "hint"),
     [
@@ -418,6 +430,13 @@ def test_a_repr_shows_no_secret(configure: Load) -> None:
     for value in (config, config.auth, config.database):
         assert "secret" not in repr(value)
         assert "pass" not in repr(value)
+
+
+def test_an_error_of_pydantic_shows_no_secret() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Config(Source({"auth": {"jwt_secret": ["hush"]}, "hush": "hush"}, place=str))
+    assert "jwt_secret" in str(caught.value)
+    assert "hush" not in repr(caught.value).replace("\nhush\n", "")
 
 
 def test_a_configuration_does_not_change(configure: Load) -> None:
