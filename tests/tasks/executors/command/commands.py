@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 from django.conf import settings
 
-from tasks.executors.base import Context, Json
+from aipartnerupflow.executors import Context, Json
 from tasks.executors.command.executor import Command
 from tasks.executors.command.guarded_process import GUARD
 from tests import sections

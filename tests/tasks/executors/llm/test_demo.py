@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from tasks.executors.base import ExecutorError, Stopped
+from aipartnerupflow.executors import ExecutorError, Stopped
 from tasks.executors.llm.client import ask, check
 from tasks.executors.llm.prompt import Prompt
 from tests.sections import replace
