@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from apflow_site.config import database_settings, get_config
+from apflow_site.config import get_config
+from apflow_site.databases import database_settings
 from apflow_site.secret import derived_secret, persistent_secret, private_folder
 
 APFLOW = get_config()

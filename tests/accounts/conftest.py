@@ -9,10 +9,10 @@ from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.db import connection, connections
 from django.test import Client
-from msgspec.structs import replace
 
 from apflow_db import pools
 from apflow_site.config import Config
+from tests.sections import replace
 
 SECRET = "correct-horse-battery-staple-0123456789"
 PASSWORD = "open sesame"

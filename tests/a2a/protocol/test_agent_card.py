@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient
-from msgspec.structs import replace
 
 from a2a.core.exceptions import ExtendedCardNotConfigured
 from a2a.methods import METHODS
@@ -28,6 +27,7 @@ from tasks.executors import describe, executor_ids
 from tests.a2a.a2a_client import ECHO, Agent, data
 from tests.a2a.conftest import Rpc
 from tests.a2a.schemas import check
+from tests.sections import replace
 
 ADDRESSES = ["/.well-known/agent-card.json", "/.well-known/agent-card", "/.well-known/agent.json"]
 URL = "https://flow.example/"

@@ -13,7 +13,7 @@ from tests.servers import PYTHON, Server, environment_of, free_port
 
 Cli = Callable[..., Said]
 HELP_SECONDS = 0.3
-HEAVY = {"django", "httpx", "rich.live", "uvicorn", "msgspec", "apflow_site"}
+HEAVY = {"django", "httpx", "rich.live", "uvicorn", "msgspec", "pydantic", "apflow_site"}
 
 
 def test_help_loads_nothing_heavy_and_is_instant() -> None:

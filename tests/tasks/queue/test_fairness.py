@@ -3,7 +3,6 @@
 import pytest
 from asgiref.sync import sync_to_async
 from django.db.models.functions import Now
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from accounts.callers import LOCAL, Caller
@@ -11,6 +10,7 @@ from tasks.models import Run, Task
 from tasks.queue import leases
 from tasks.rules.exceptions import LimitReached
 from tasks.services import cancels, pending_runs, trees
+from tests.sections import replace
 from tests.tasks.trees import ADMIN, ALICE, BOB
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
@@ -20,6 +19,7 @@ from tasks.services import trees
 from tasks.services.copies import copy_tree
 from tasks.services.editing import update_task
 from tests.executors_for_tests import SECRET
+from tests.sections import replace
 from tests.servers import EXECUTORS, until
 from tests.tasks.executors.conftest import forget_registry
 from tests.workers import Json, Ran, WorkerThread, group, result_of, run_tree, step
