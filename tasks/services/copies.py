@@ -15,7 +15,7 @@ from tasks.ids import new_id
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.inputs import dependency_results, resolved_inputs
-from tasks.rules.templates import ANY, followed
+from tasks.rules.templates import ANY, rename_placeholders
 from tasks.rules.tree import (
     Node,
     beyond,
@@ -171,12 +171,12 @@ def _request(
     request = {name: getattr(task, name) for name in ("name", *OF_A_REQUEST) if name not in reset}
     taken = {item["id"]: ids[item["id"]] for item in task.dependencies if item["id"] in ids}
     if "inputs" in request:
-        own = followed(task.inputs, taken)
+        own = rename_placeholders(task.inputs, taken)
         left_out = dependency_results(task.dependencies, results)
         schema = (task.schemas or {}).get("input_schema", {})
         request["inputs"] = resolved_inputs(own, input_schema=schema, from_dependencies=left_out)
     if "params" in request:
-        request["params"] = followed(task.params, taken, places=ANY)
+        request["params"] = rename_placeholders(task.params, taken, places=ANY)
     return request | {
         "id": ids[task.id],
         "parent_id": ids[parent_id] if parent_id else None,

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from tasks.models import Task
 from tasks.rules.specs import TaskSpec, TreeSpec
-from tasks.rules.templates import ANY, followed
+from tasks.rules.templates import ANY, rename_placeholders
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
 
@@ -31,9 +31,9 @@ def _row(task: TaskSpec, *, ids: dict[str, str], root_id: str, user_id: str, now
         priority=task.priority,
         executor_id=task.executor_id,
         dependencies=[{"id": ids[item.id], "required": item.required} for item in task.dependencies],
-        inputs=followed(task.inputs, renamed),
+        inputs=rename_placeholders(task.inputs, renamed),
         schemas=task.schemas,
-        params=followed(task.params, renamed, places=ANY),
+        params=rename_placeholders(task.params, renamed, places=ANY),
         has_children=task.has_children,
         created_at=now,
         updated_at=now,
