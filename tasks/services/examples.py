@@ -1,4 +1,4 @@
-"""The example trees that fill an empty database, so that there is something to see, and to run, in the first minute."""
+"""Example trees for an empty database, so that a new installation has something to show and to run."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -39,14 +39,14 @@ DIAMOND: Final[list[Json]] = [
 MACHINE: Final[list[Json]] = [
     {
         "id": "example-machine",
-        "name": "What this machine is made of",
+        "name": "System info: CPU, memory and disk",
         "schemas": {"method": "aggregate_results_executor"},
         "dependencies": ["example-machine-cpu", "example-machine-memory", "example-machine-disk"],
     },
     *[
         {
             "id": f"example-machine-{resource}",
-            "name": f"Look at the {resource}",
+            "name": f"Read {resource} info",
             "parent_id": "example-machine",
             "schemas": {"method": "system_info_executor"},
             "inputs": {"resource": resource},
@@ -75,7 +75,7 @@ FAN_OUT: Final[list[Json]] = [
 ]
 
 FAILURE: Final[list[Json]] = [
-    {"id": "example-failure", "name": "A step that fails, and what becomes of the others"},
+    {"id": "example-failure", "name": "Failure: a failed step and its skipped dependent"},
     {
         "id": "example-failure-call",
         "name": "Call a service that does not exist",
@@ -86,14 +86,14 @@ FAILURE: Final[list[Json]] = [
     },
     {
         "id": "example-failure-report",
-        "name": "Needs the answer, so it never starts",
+        "name": "Depends on the response, so it never starts",
         "parent_id": "example-failure",
         "schemas": {"method": "echo_executor"},
         "dependencies": ["example-failure-call"],
     },
     {
         "id": "example-failure-other",
-        "name": "Needs nothing, so it goes on",
+        "name": "Independent of it, so it still runs",
         "parent_id": "example-failure",
         "schemas": {"method": "sleep_executor"},
         "inputs": {"seconds": 2, "steps": 4},
@@ -112,7 +112,7 @@ PROGRESS: Final[list[Json]] = [
 CREW: Final[list[Json]] = [
     {
         "id": "example-crew",
-        "name": "A crew of two on the built-in demo model: it needs no key",
+        "name": "Crew of two agents on the built-in demo model, without a key",
         "schemas": {"method": "crewai_executor"},
         "inputs": {"topic": "why work gets lost between services"},
         "params": {
@@ -127,7 +127,7 @@ CREW: Final[list[Json]] = [
                     "writer": {
                         "role": "Writer",
                         "goal": "Say it in three sentences",
-                        "backstory": "You leave out what nobody misses.",
+                        "backstory": "You leave out what readers do not need.",
                         "llm": "demo/crew",
                     },
                 },
@@ -151,7 +151,7 @@ CREW: Final[list[Json]] = [
 APPROVAL: Final[list[Json]] = [
     {
         "id": "example-approval",
-        "name": "A report that somebody has to approve",
+        "name": "Approval: a report that a person approves",
         "schemas": {"method": "aggregate_results_executor"},
         "dependencies": ["example-approval-publish"],
     },
@@ -164,7 +164,7 @@ APPROVAL: Final[list[Json]] = [
     },
     {
         "id": "example-approval-question",
-        "name": "May it be published?",
+        "name": "Approve publication",
         "parent_id": "example-approval",
         "schemas": {"method": "approval_executor"},
         "inputs": {"question": "Publish the draft?", "options": ["yes", "no"]},
@@ -182,7 +182,10 @@ APPROVAL: Final[list[Json]] = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A tree, and whether the first start runs it. One whose executor is not installed is left out."""
+    """An example tree, and whether the first start runs it.
+
+    It is omitted if an executor is not installed.
+    """
 
     tasks: list[Json]
     is_run_at_once: bool = True
@@ -197,22 +200,24 @@ class Example:
 
 
 EXAMPLES: Final = (
-    Example(tasks=MACHINE, is_run_at_once=False),  # something to run by oneself
-    Example(tasks=CREW, is_run_at_once=False),  # it takes seconds of a worker, once, to load what crews need
+    Example(tasks=MACHINE, is_run_at_once=False),  # left for the user to run
+    Example(tasks=CREW, is_run_at_once=False),  # takes a worker several seconds, once, to import what crews need
     Example(tasks=FAN_OUT),
     Example(tasks=FAILURE),
     Example(tasks=APPROVAL),
     Example(tasks=DIAMOND),
     Example(tasks=PROGRESS),
 )
-"""In the order in which they are stored: the newest stands first in every list."""
+"""In storage order: lists show the newest first."""
 
 
 @transaction.atomic
 def init_examples(*, force: bool = False, run: bool = False) -> list[str]:
-    """Store the examples that are missing; with `force` also those that are there, anew. Returns the ids of the roots stored.
+    """Store the missing examples; with `force` replace the existing ones.
 
-    With `run` those that are meant for it are queued. An example that is running is left alone.
+    Returns the ids of the roots stored.
+
+    With `run`, those with `is_run_at_once` are queued. A running example is left alone.
     """
     if force:
         _delete_idle()
@@ -224,7 +229,7 @@ def init_examples(*, force: bool = False, run: bool = False) -> list[str]:
 
 
 def fill_empty_database(*, run: bool) -> list[str]:
-    """Store the examples where no task has ever been stored (the guide's first start)."""
+    """Store the examples if no task is stored (the guide's first start)."""
     return [] if Task.objects.exists() else init_examples(run=run)
 
 

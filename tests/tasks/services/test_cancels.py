@@ -105,12 +105,12 @@ async def test_what_runs_below_a_task_that_has_ended_is_stopped_with_it(stage: S
         (whole,) = await cancels.cancel_tasks(LOCAL, task_ids=["r"])
     assert (whole["status"], whole["message"]) == (
         "cancelled",
-        "The task was completed; what ran below it has been stopped.",
+        "The task was completed; the tasks that ran below it have been stopped.",
     )
     await asyncio.to_thread(stage.until_nothing, lambda: Run.objects.filter(finished_at=None))
     assert (await sync_to_async(result_of)(execution.run)).run.status == "cancelled"
     (again,) = await cancels.cancel_tasks(LOCAL, task_ids=["r"])
-    assert (again["status"], again["message"]) == ("failed", "The task is completed already.")
+    assert (again["status"], again["message"]) == ("failed", "The task is already completed.")
 
 
 async def test_what_a_run_does_not_cover_ends_at_once_and_the_rest_with_the_run(stage: Stage) -> None:
