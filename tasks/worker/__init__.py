@@ -1,1 +1,3 @@
-"""The worker process: it claims runs, executes their trees, records every step, and delivers webhooks."""
+"""The worker process: it claims runs, executes their trees, records every step, and delivers
+webhooks.
+"""

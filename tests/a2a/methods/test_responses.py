@@ -183,7 +183,7 @@ def test_a_question_outlives_the_server_and_its_answer_goes_on_without_delay() -
             assert again.rpc("tasks.get", {"task_id": asked})["result"]["answer"] == "yes"
             late = again.finished(expiring)
             assert late[-1]["status"] == "failed"
-            assert "Nobody answered in time" in again.rpc("tasks.get", {"task_id": expiring})["error"]
+            assert "No answer arrived in time" in again.rpc("tasks.get", {"task_id": expiring})["error"]
 
 
 def test_only_the_owner_answers_where_there_are_several(server: Server) -> None:

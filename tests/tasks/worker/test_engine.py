@@ -125,7 +125,7 @@ def test_inputs_that_do_not_fit_a_schema_fail_the_task_before_it_runs(run: RunTr
         task = step("a", inputs={"effects": effects, "seconds": "many"})
     ran = run([task])
     assert ran.tasks["a"].status == "failed"
-    assert "do not fit the input schema" in (ran.tasks["a"].error or "")
+    assert "do not match the input schema" in (ran.tasks["a"].error or "")
     assert not Path(effects).exists()
 
 
@@ -229,7 +229,7 @@ def test_a_timeout_ends_the_wait_for_an_answer(run: RunTree) -> None:
     beside = step("beside", inputs={"seconds": 1})
     ran = run(group("g", ask(inputs={}, timeout_seconds=0.2), beside))
     assert ran.statuses() == {"g": "completed", "ask": "failed", "beside": "completed"}
-    assert ran.tasks["ask"].error == "Nobody answered in time: Publish it?"
+    assert ran.tasks["ask"].error == "No answer arrived in time: Publish it?"
 
 
 def ask(*, inputs: Json, timeout_seconds: float) -> Json:

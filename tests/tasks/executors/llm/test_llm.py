@@ -138,7 +138,7 @@ def test_what_dependencies_found_fills_the_prompt(site: LlmSite) -> None:
         ({"prompt": "Hi", "model": GPT, "response_format": {"type": "json_object"}}, "does not support"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},
-            "do not fit the input schema",
+            "do not match the input schema",
         ),
     ],
 )
