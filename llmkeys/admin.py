@@ -1,4 +1,4 @@
-"""The admin's page of LLM keys: whose they are and what they end in, never more."""
+"""Admin of LLM keys: their owners and last characters, never the keys."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ class LLMKeyAdmin(ModelAdmin):
         return f"…{key.last_four}"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return False  # one's own key is put in by oneself: tasks of others must not spend it
+        return False  # users store their own keys, so that other users' tasks do not use them
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Nobody guesses a key bit by bit, sealed or not."""
+        """Forbid filters on the ciphertext, with which a key could be guessed bit by bit."""
         return not lookup.startswith("sealed") and bool(super().lookup_allowed(lookup, value, request))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -1,4 +1,4 @@
-"""Asks a person, and waits for as long as that takes."""
+"""Asks a person for approval and waits for the answer."""
 
 from typing import ClassVar
 
@@ -8,13 +8,16 @@ MONTH_SECONDS = 30 * 86_400
 
 
 class Approval(Executor):
-    """The question is answered by `tasks.answer`, by link or in the dashboard; nothing is held while it waits."""
+    """Waits for an answer by `tasks.answer`, by link or in the dashboard.
+
+    No worker is occupied meanwhile.
+    """
 
     id = "approval_executor"
     name = "Approval"
     description = (
-        "Asks a question and waits for somebody's answer: with `options` for one of these, else for any. No worker waits meanwhile, "
-        "and restarts change nothing. Without an answer in `timeout_seconds` the task fails."
+        "Asks a question and waits for an answer: one of `options` if given, else any. No worker is occupied meanwhile, "
+        "and the question survives restarts. Without an answer within `timeout_seconds` the task fails."
     )
     tags = ("core", "human")
     input_schema: ClassVar[Json] = {
@@ -33,7 +36,7 @@ class Approval(Executor):
                 "type": "number",
                 "exclusiveMinimum": 0,
                 "maximum": 12 * MONTH_SECONDS,
-                "description": "So long it waits; for any time unless given",
+                "description": "How long to wait for an answer. Default: no limit",
             },
         },
         "required": ["question"],

@@ -1,4 +1,4 @@
-"""A crew of agents that does one task together."""
+"""Runs a crew of agents that do one task together."""
 
 from typing import ClassVar
 
@@ -30,13 +30,13 @@ RESULT: Json = {
 
 
 class CrewAi(Executor):
-    """The agents and tasks of `params.works`; the inputs fill their templates."""
+    """Runs the agents and tasks of `params.works`; the inputs fill their templates."""
 
     id = "crewai_executor"
     name = "Crew of agents"
     description = (
-        "Runs a CrewAI crew: `params.works` has its agents and tasks, whose texts may hold {name}, an input or the result of a "
-        "dependency. Agents without tasks do what the task's name and inputs say."
+        "Runs a CrewAI crew: `params.works` has its agents and tasks, whose texts may contain {name}, an input or the result of a "
+        "dependency. Agents without tasks work on the task's name and inputs."
     )
     tags = ("ai", "llm", "agents")
     extra = "crewai"

@@ -1,1 +1,1 @@
-"""`rest_executor`, and HTTP requests that cannot reach the operator's own network."""
+"""`rest_executor`, and an HTTP client that cannot reach the operator's own network."""

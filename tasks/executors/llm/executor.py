@@ -1,4 +1,4 @@
-"""Asks a language model, and streams what it says."""
+"""Calls a language model and streams its answer."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
@@ -9,7 +9,7 @@ from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.prompt import Prompt, api_base_for, model_for
 from tasks.rules.templates import NoValue, fill
 
-#: The inputs that the model gets as they are.
+#: The inputs that are passed to the model unchanged.
 OPTIONS: Final = ("temperature", "top_p", "max_tokens", "stop", "seed", "response_format", "tools", "tool_choice")
 TEXT: Final[Json] = {"type": "string"}
 PART: Final[Json] = {
@@ -44,12 +44,12 @@ PART: Final[Json] = {
 
 
 class Llm(Executor):
-    """One answer of a model. Tokens come as `log` events, ten a second at most."""
+    """Returns one answer of a model. Tokens become `log` events, at most ten per second."""
 
     id = "llm_executor"
     name = "Language model"
     description = (
-        "Asks a language model of any provider that LiteLLM knows, and streams its answer. Texts may hold {{path}}: "
+        "Calls a language model of any provider that LiteLLM supports, and streams its answer. Texts may contain {{path}}: "
         "an input, or the result of a dependency, such as {{fetch.json.title}}."
     )
     tags = ("ai", "llm")
@@ -57,11 +57,11 @@ class Llm(Executor):
     input_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "prompt": {"type": "string", "minLength": 1, "description": "One message of the user; or give `messages`"},
+            "prompt": {"type": "string", "minLength": 1, "description": "One user message; alternative to `messages`"},
             "messages": {
                 "type": "array",
                 "minItems": 1,
-                "description": "The conversation so far, as OpenAI writes it",
+                "description": "The conversation so far, in OpenAI's format",
                 "items": {
                     "type": "object",
                     "properties": {
@@ -89,7 +89,7 @@ class Llm(Executor):
             "tools": {
                 "type": "array",
                 "items": {"type": "object"},
-                "description": "Functions that the model may ask for",
+                "description": "Functions that the model may request",
             },
             "tool_choice": {"anyOf": [TEXT, {"type": "object"}]},
         },
@@ -107,8 +107,11 @@ class Llm(Executor):
                     "total_tokens": {"type": "integer"},
                 },
             },
-            "cost_usd": {"type": ["number", "null"], "description": "null where the price is not known"},
-            "tool_calls": {"type": "array", "description": "What the model asks to be called; nobody calls it"},
+            "cost_usd": {"type": ["number", "null"], "description": "null if the price is unknown"},
+            "tool_calls": {
+                "type": "array",
+                "description": "The calls that the model requests; they are not carried out",
+            },
         },
         "required": ["content", "model", "usage", "cost_usd", "tool_calls"],
     }
@@ -129,7 +132,7 @@ class Llm(Executor):
 
 
 def _messages(inputs: Json) -> list[Json]:
-    """The conversation, its texts filled. Raises ExecutorError."""
+    """Return the conversation with its templates filled. Raises ExecutorError."""
     if ("prompt" in inputs) == ("messages" in inputs):
         raise ExecutorError("Give either `prompt`, which is one message, or `messages`.", permanent=True)
     values = {name: value for name, value in inputs.items() if name not in Llm.input_schema["properties"]}

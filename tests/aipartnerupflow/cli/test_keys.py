@@ -66,7 +66,7 @@ def test_the_answers_are_there_as_json(cli: Cli) -> None:
         (["openai"], "", "Give it on standard input, with --key-stdin."),
         (["openai", "--key-stdin"], "\n", "The key is empty."),
         (["opnai", "--key-stdin"], f"{KEY}\n", "Did you mean 'openai'?"),
-        (["openai", "--key-stdin"], "sk canary\n", "holds a space"),
+        (["openai", "--key-stdin"], "sk canary\n", "has a space"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_with_what_to_do(cli: Cli, words: list[str], text: str, why: str) -> None:
@@ -85,8 +85,8 @@ def test_rotation_says_how_much_was_sealed_anew(tmp_path: Path) -> None:
             return subprocess.run([PYTHON, *words], env=environment, cwd=ROOT, capture_output=True, text=True)
 
         assert run("-c", GUIDE, keys=old).returncode == 0
-        assert "Sealed anew: 2." in run("-m", "aipartnerupflow", "keys", "rotate", keys=f"{new},{old}").stdout
-        assert "Sealed anew: 0." in run("-m", "aipartnerupflow", "keys", "rotate", keys=new).stdout
+        assert "Re-encrypted: 2." in run("-m", "aipartnerupflow", "keys", "rotate", keys=f"{new},{old}").stdout
+        assert "Re-encrypted: 0." in run("-m", "aipartnerupflow", "keys", "rotate", keys=new).stdout
         refused = run("-m", "aipartnerupflow", "keys", "rotate", keys=old)
         assert (refused.returncode, "llm.encryption_keys" in refused.stderr) == (2, True)
 
@@ -127,7 +127,7 @@ def test_a_script_is_told_what_it_did_wrong(tmp_path: Path) -> None:
         ).stdout
     first, second, third = said.splitlines()
     assert "Did you mean 'openai'?" in first
-    assert "holds a space" in second
+    assert "has a space" in second
     assert "1 to 255 characters" in third
     assert "canary" not in said
 

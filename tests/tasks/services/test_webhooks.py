@@ -351,7 +351,7 @@ def test_a_receiver_that_does_not_answer_is_tried_again(run: Run, receiver: Rece
     receiver.is_held = True
     answer = sent(add_webhook(run=run, url=receiver.url))
     assert answer.may_retry
-    assert "no complete answer within 1 s" in (answer.error or "")
+    assert "no complete response within 1 s" in (answer.error or "")
 
 
 def test_a_renderer_makes_the_request_of_its_kind(run: Run, settings: Settings) -> None:

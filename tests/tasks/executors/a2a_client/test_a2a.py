@@ -181,15 +181,15 @@ async def test_without_waiting_the_task_is_handed_over(agent: FakeAgent, context
             False,
         ),
         (Stream([{"task": task("REJECTED", "No poems.")}]), "has rejected the task t-1: No poems.", True),
-        (Stream([{"task": task("CANCELED")}]), "has canceled the task t-1, and does not say why.", False),
+        (Stream([{"task": task("CANCELED")}]), "has canceled the task t-1, without giving a reason.", False),
         (Refusal(-32602, "message: wrong"), "The agent 'fake' refused with -32602: message: wrong", True),
         (Refusal(-32603, "oops"), "refused with -32603: oops", False),
         (Http(401), "answered 401", True),
         (Http(503, {"error": {"message": "tired"}}), "answered 503: tired", False),
-        (Stream([]), "ended its answer without saying anything", False),
-        (Stream([{"nothing": 1}]), "answered nothing of A2A's", False),
-        (Stream([{"task": {"id": 7}}]), "answered nothing of A2A's", False),
-        (Http(200, {"hello": 1}), "answered no JSON-RPC reply", False),
+        (Stream([]), "ended its response without sending anything", False),
+        (Stream([{"nothing": 1}]), "sent an invalid response: not an object of A2A", False),
+        (Stream([{"task": {"id": 7}}]), "sent an invalid response: not an object of A2A", False),
+        (Http(200, {"hello": 1}), "sent an invalid response: not a JSON-RPC response", False),
     ],
 )
 async def test_what_goes_wrong_says_why(
@@ -340,7 +340,7 @@ async def test_an_agent_that_cannot_cancel_is_left_with_a_word(
     job.cancel()
     with pytest.raises(Stopped):
         await job
-    assert "The agent's task t-1 may go on: it could not be cancelled." in logs[-1]
+    assert "The agent's task t-1 may continue: it could not be cancelled." in logs[-1]
 
 
 async def test_cancelling_an_answer_on_its_way_is_passed_down(agent: FakeAgent, context: Context) -> None:
@@ -389,10 +389,10 @@ async def test_the_card_is_found_where_it_may_be(agent: FakeAgent, context: Cont
 @pytest.mark.parametrize(
     ("card", "text"),
     [
-        ({"capabilities": {}}, "is no agent card"),
+        ({"capabilities": {}}, "is not an agent card"),
         (
             {"name": "x", "supportedInterfaces": [{"url": "x", "protocolBinding": "GRPC"}]},
-            "speaks GRPC of 1.0. Wanted is JSONRPC",
+            "speaks GRPC of 1.0. JSONRPC or HTTP+JSON",
         ),
         ({"name": "x", "url": "x", "protocolVersion": "7.0.0"}, "speaks JSONRPC of 7.0"),
         ({"name": "x"}, "speaks nothing"),

@@ -108,7 +108,7 @@ def test_an_agent_that_may_delegates_to_another(site: LlmSite) -> None:
     ("works", "says"),
     [
         (with_tools("lost"), "The tool 'lost' is none"),
-        (with_tools("wrong"), "The tool 'wrong' is none: os.getcwd is no BaseTool"),
+        (with_tools("wrong"), "The tool 'wrong' is invalid: os.getcwd is not a BaseTool"),
         ({"agents": {"a": {"role": "x", "llm": "nobody/knows"}}}, "Name it before a slash"),
         (
             {"agents": {"a": {"role": "x"}, "b": {"role": "y", "llm": "mistral/x"}}},
@@ -150,7 +150,7 @@ def test_patience_is_shown_where_a_provider_wants_it(site: LlmSite) -> None:
     site.llm.will(Says(text="Facts."), Says(status=429, headers={"Retry-After": "1"}), Says(text="A poem."))
     done = site.run(CREW, RIVERS, params={"works": WORKS})
     assert done.task["result"]["result"] == "A poem."
-    assert any("Asking again in 1 s." in line for line in done.logs)
+    assert any("Retrying in 1 s." in line for line in done.logs)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_patience_is_shown_where_a_provider_wants_it(site: LlmSite) -> None:
         (Says(status=400, error="Odd."), "openai refused the request to openai/gpt-4 (400): Odd."),
         (Says(status=401, error=KEY), "openai refused the API key (401)"),
         (Says(status=429, headers={"Retry-After": "3600"}), "or the key's quota is used up (429)"),
-        (Says(text=""), "CrewAI gave up: Invalid response from LLM call - None or empty."),
+        (Says(text=""), "CrewAI failed: Invalid response from LLM call - None or empty."),
     ],
 )
 def test_an_error_of_the_provider_is_the_tasks(site: LlmSite, answer: Says, says: str) -> None:

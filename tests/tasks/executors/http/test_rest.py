@@ -211,7 +211,7 @@ async def test_the_wait_that_the_service_asks_for_is_passed_on(
         ({"json": 1, "data": "x"}, "Both `json` and `data`"),
         ({"auth": {"bearer": CANARY}, "headers": {"authorization": CANARY}}, "'Authorization' is given in `headers`"),
         ({"auth": {"bearer": f"{CANARY}\r\nX: y"}}, "The header 'Authorization' is not valid"),
-        ({"auth": {"apikey": {"header": "Host", "value": CANARY}}}, "The header 'Host' is not a task's to set"),
+        ({"auth": {"apikey": {"header": "Host", "value": CANARY}}}, "The header 'Host' cannot be set by a task"),
         ({"url": "http://10.0.0.1/"}, "executors.rest.allow_private"),
         ({"url": "file:///etc/passwd"}, "The url is refused"),
     ],
