@@ -1,5 +1,4 @@
-"""Benchmark of the engine: four workloads through the real queue and worker, beside a loop with the
-same writes.
+"""Benchmark of the engine: four workloads through the real queue and worker, and a limit.
 
     python -m benchmarks.engine [sqlite] [postgres]
 

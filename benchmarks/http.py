@@ -1,5 +1,4 @@
-"""Benchmark of HTTP requests: create, get, list, and execute to completion, with 1, 16 and 64 in
-flight.
+"""Benchmark of HTTP requests: create, get, list, and execute, with 1, 16 and 64 in flight.
 
     python -m benchmarks.http [sqlite] [postgres]
 
@@ -27,9 +26,7 @@ Json = dict[str, Any]
 
 
 class Client:
-    """A minimal client with one kept-alive connection, so that the client does not dominate the
-    figures.
-    """
+    """A minimal client with one kept-alive connection, so that it does not dominate the figures."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

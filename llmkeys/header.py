@@ -1,6 +1,4 @@
-"""The header `X-LLM-API-KEY`: a key that is sent with a request and used for one run (contract,
-section 6).
-"""
+"""The header `X-LLM-API-KEY`: a key sent with a request, for one run (contract, section 6)."""
 
 import re
 from dataclasses import dataclass

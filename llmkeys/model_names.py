@@ -40,9 +40,7 @@ class RefusedModel(Exception):
 
 
 def refuse_addresses(model: str) -> None:
-    """Raise RefusedModel for a name with anything that makes it an address, also if written as
-    `%2e%2e`.
-    """
+    """Raise RefusedModel for a name that could become an address, also if written as `%2e%2e`."""
     prefix, slash, rest = model.partition("/")
     name = rest if slash and normal_name(prefix) in known_providers() else model
     if ADDRESS.search(name) or ADDRESS.search(unquote(name)):

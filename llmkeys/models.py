@@ -28,8 +28,7 @@ class LLMKey(models.Model):
 
 
 class RunSecret(models.Model):
-    """A key that `user_id` sent for one run of a tree; `run_id` is null while it waits for the
-    tree's next run.
+    """A key that `user_id` sent for one run of a tree; `run_id` is null until that run is created.
 
     `model_names` are the models that the tree uses, to infer the provider of a key sent without
     one.

@@ -25,8 +25,10 @@ KEYS: Final = re.compile(
 
 
 def mask(text: str) -> str:
-    """Replace secrets by `…`: those in this process's memory, and what looks like a key, a token or
-    a password in a URL.
+    """Replace secrets by `…`.
+
+    These are the secrets in this process's memory, and what looks like a key, a token or the
+    password in a URL.
     """
     for secret in sorted(texts_in_memory(), key=len, reverse=True):  # one may contain another
         text = text.replace(secret, MASK)

@@ -18,9 +18,7 @@ PREFIX: Final = "apflow:llm_keys:"
 
 @contextmanager
 def _reached() -> Iterator[None]:
-    """Raise the error of an unavailable database if Redis is unavailable: clients get the same
-    response.
-    """
+    """Raise the error of an unavailable database if Redis is unavailable: the response is the same."""
     try:
         yield
     except RedisError as error:

@@ -1,6 +1,4 @@
-"""Keys sent with a request, on their way to the worker: encrypted rows, written and erased by the
-run's transactions.
-"""
+"""Keys sent with a request: encrypted rows, written and erased by the transactions of their run."""
 
 import json
 from collections.abc import Iterable, Sequence

@@ -58,8 +58,9 @@ _IN_MEMORY: Final[WeakValueDictionary[int, Secret]] = WeakValueDictionary()
 
 
 def texts_in_memory() -> set[str]:
-    """Return the plain texts of all live Secrets, for redaction; short ones, which may be ordinary
-    words, are skipped.
+    """Return the plain texts of all live Secrets, for redaction.
+
+    Short ones are skipped: they may be ordinary words.
     """
     secrets = filter(None, [reference() for reference in _IN_MEMORY.valuerefs()])
     return {text for secret in secrets if len(text := secret.reveal()) >= LONG_ENOUGH}

@@ -89,9 +89,7 @@ def _stored(row: LLMKey) -> StoredKey:
 
 
 class MemoryStore:
-    """Stores keys in this process only: for tests, and for scripts that run tasks in their own
-    process.
-    """
+    """Stores keys in this process only, for tests and for scripts that run tasks themselves."""
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, str], StoredKey] = {}

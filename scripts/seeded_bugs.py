@@ -1,5 +1,4 @@
-"""Check that the tests of the rules find bugs: put one bug at a time into a copy of the repository
-and run them.
+"""Check that the tests of the rules find bugs: seed one at a time into a copy of the repository.
 
     python scripts/seeded_bugs.py [--jobs 2] [--only TEXT]
 

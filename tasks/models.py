@@ -1,6 +1,4 @@
-"""Models: tasks, runs, events, webhooks, questions, cancel requests, idempotency keys, worker
-processes.
-"""
+"""The rows: tasks, runs, events, webhooks, questions, cancel requests, worker processes."""
 
 from datetime import datetime
 from typing import ClassVar, Self
@@ -209,14 +207,13 @@ class WebhookQuerySet(models.QuerySet["Webhook"]):
 
 
 class Webhook(models.Model):
-    """A URL that receives the events of a run in order: the next one is `next_seq`, not before
-    `next_at`.
+    """A URL that receives the events of a run in order: next `next_seq`, not before `next_at`.
 
     `kind` selects the renderer. A worker process delivers while it holds the lease. `sealed`
     contains, encrypted, what only deliveries may read: headers, token, authentication. `attempt`
     counts the failed attempts to deliver the next event; `failures` counts consecutive events that
     could not be delivered at all. Nothing more is sent after `closed_at`: the run is over or, if
-    `disabled_at` is set, too many deliveries failed.
+    `disabled_at` is set, the receiver is gone or too many deliveries failed.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -334,9 +331,7 @@ class Question(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """A request that its client may repeat: `outcome` is its result, `response` the reply, once
-    there is one.
-    """
+    """A request that its client may repeat: `outcome` is its result, `response` the reply, if any."""
 
     user_id = models.CharField(max_length=255)
     key = models.CharField(max_length=255)

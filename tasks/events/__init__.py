@@ -15,8 +15,7 @@ __all__ = ["Event", "follow", "following", "read"]
 
 
 async def follow(run_id: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
-    """Yield all events of the run after number `after`: past ones, then new ones as they happen;
-    ends after `final`.
+    """Yield the events of the run after number `after`, past and new ones; ends after `final`.
 
     It also ends when the process stops, or when the next event has been pruned. Events are shared
     between subscribers: do not change them.

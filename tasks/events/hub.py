@@ -1,6 +1,4 @@
-"""The hub: one thread per process that reads each new event once and delivers it to all
-subscribers.
-"""
+"""The hub: one thread per process that reads each new event once, for all subscribers."""
 
 import threading
 import time

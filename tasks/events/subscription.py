@@ -64,8 +64,8 @@ class Subscription:
         self._news.set()
 
     def rewind(self, run_id: str, *, after: int | None = None) -> None:
-        """Deliver the events of the run after number `after` again; None: from the first
-        undelivered one.
+        """Deliver the run's events after number `after` again; None: from the first undelivered
+        one.
         """
         seq = self._expected.get(run_id, 1) if after is None else after + 1
         self._expected[run_id] = seq

@@ -1,6 +1,4 @@
-"""The registry of executors: a table of the built-in ones, imported on first use, plus those of
-plug-ins.
-"""
+"""The registry of executors: the built-in ones, imported on first use, and those of plug-ins."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches

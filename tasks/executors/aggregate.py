@@ -28,9 +28,7 @@ class AggregateResults(Executor):
 
 
 def _summary(ids: list[str]) -> str:
-    """Return the number of results and the first ten ids: one line even after a fan-out of
-    thousands.
-    """
+    """Return the number of results and the first ten ids: one line even for thousands."""
     if not ids:
         return "No results: the task has no completed dependencies."
     more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""

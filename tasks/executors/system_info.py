@@ -14,8 +14,8 @@ CPU_SAMPLE_SECONDS = 0.1
 
 
 def cpu() -> Json:
-    """Return counts, load, and the usage during a sample of 0.1 s; null if the system does not
-    report a figure.
+    """Return counts, load, and usage during a sample of 0.1 s; null if the system does not report
+    it.
     """
     frequency = psutil.cpu_freq()
     return {

@@ -1,5 +1,6 @@
-"""The queue between services and workers: django-q2's ORM broker, which waits for notifications
-instead of polling.
+"""The queue between services and workers: django-q2's ORM broker, without polling.
+
+It waits for notifications.
 
 A queue row contains only the id of a run. The signed package that django-q2 expects is made in the
 process that reads the row, so write access to the table is enough to wake a worker, and for no
@@ -46,8 +47,8 @@ class NotifiedBroker(ORM):
 
     @cached_property
     def _listener(self) -> notify.Listener:
-        """A listener on its own thread, because the pusher itself may block for long on a full
-        queue of jobs.
+        """Return a listener on its own thread: the pusher may block for long on a full queue of
+        jobs.
         """
         return notify.Listener(notify.RUNS, self._is_notified.set)
 

@@ -89,9 +89,7 @@ def this_host() -> str:
 
 
 def process_name() -> str:
-    """Return an id of this process with which its host can later check whether the process is
-    alive.
-    """
+    """Return an id of this process, from which its host can later tell whether it is alive."""
     pid = os.getpid()
     return f"{this_host()}/{pid}/{psutil.Process(pid).create_time():.2f}"
 
@@ -111,8 +109,8 @@ def is_any_waiting() -> bool:
 
 
 def claim(*, owner: str, limit: int) -> list[Claim]:
-    """Take up to `limit` waiting runs, lowest turn first (`tasks.queue.fairness`), oldest first
-    among equal turns.
+    """Take up to `limit` waiting runs: lowest turn first (`tasks.queue.fairness`), then oldest
+    first.
     """
     if limit <= 0 or not is_any_waiting():
         return []
@@ -129,9 +127,7 @@ def renew(*, owner: str, run_ids: Iterable[str]) -> None:
 
 
 def release(*, owner: str) -> None:
-    """Release the runs that this owner still holds, so that other workers resume them at once
-    (drain).
-    """
+    """Release this owner's runs, so that other workers resume them at once (drain)."""
     with transaction.atomic():
         held = Run.objects.unfinished().filter(lease_owner=owner)
         run_ids = list(held.values_list("id", flat=True))
@@ -140,7 +136,7 @@ def release(*, owner: str) -> None:
 
 
 def sweep() -> int:
-    """Queue the runs that wait without a worker: expired leases, dead owners on this host, lost
+    """Queue runs that wait without a worker: expired leases, dead owners on this host, lost
     wake-ups.
 
     Any number of processes may sweep at once: a redundant wake-up does nothing. Returns the number

@@ -49,7 +49,7 @@ class Notifier(ABC):
 
     @abstractmethod
     def wait(self, timeout_seconds: float) -> bool:
-        """Block until a notification arrives; False after the timeout, also while the database is
+        """Block until a notification arrives; False after the timeout, or if the database is
         unavailable.
         """
 
@@ -62,9 +62,7 @@ class Notifier(ABC):
 
 
 class Listener:
-    """A thread that calls `on_ring` for each notification while a caller is `attentive`, and else
-    sleeps.
-    """
+    """A thread that calls `on_ring` for each notification while a caller is `attentive`."""
 
     def __init__(self, topic: Topic, on_ring: Callable[[], object]) -> None:
         self._topic = topic
@@ -98,9 +96,7 @@ def listen(topic: Topic) -> Notifier:
 
 
 def _redis_notifier() -> Any:
-    """Import on first use: Redis's library takes a twelfth of each start, and most installations
-    have no Redis.
-    """
+    """Import on first use: Redis's library takes a twelfth of each start, and few use Redis."""
     return import_module("tasks.queue.notify_redis")
 
 

@@ -117,8 +117,9 @@ class Subscription:
 
 
 class RedisNotifier(Notifier):
-    """Listens to Redis continuously and to the database every second; to the database alone while
-    Redis is unavailable.
+    """Listens to Redis continuously and to the database every second.
+
+    While Redis is unavailable it listens to the database alone.
     """
 
     def __init__(self, own: Notifier, redis: Subscription) -> None:

@@ -56,8 +56,8 @@ def resume(run_ids: Collection[str]) -> None:
 
 
 def sweep() -> None:
-    """Let a worker take the suspended runs that are due, or whose answer or cancellation went
-    unnoticed.
+    """Let a worker take the suspended runs that are due, or whose answer or cancellation was
+    missed.
     """
     of_run = {"run_id": OuterRef("id")}
     is_due = Q(lease_expires_at__lt=Now())

@@ -1,6 +1,4 @@
-"""Validation of each field of an incoming task: tables of checks, one per field (contract, section
-1).
-"""
+"""Validation of each field of an incoming task: a table of checks (contract, section 1)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches

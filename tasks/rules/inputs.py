@@ -1,6 +1,4 @@
-"""Resolve the inputs of an executor from the task and its dependencies (contract, section 1,
-"Inputs").
-"""
+"""Resolve the inputs of an executor (contract, section 1, "Inputs")."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -41,8 +41,9 @@ def mismatch(schema: Json, inputs: Json) -> str | None:
 
 @lru_cache(maxsize=256)
 def _validator(schema: bytes) -> Draft202012Validator:
-    """Compile a schema, once: compiling costs a hundred times as much as validating, and most tasks
-    share a schema.
+    """Compile a schema and cache it.
+
+    Compiling costs a hundred times as much as validating, and most tasks share a schema.
     """
     rules = orjson.loads(schema)
     return Draft202012Validator(rules, offline=True, pattern_options=RegexOptions(), mask="the value")

@@ -38,9 +38,7 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
-    """A valid task of a request. All ids refer to tasks of the request; `executor_id` is None for a
-    group.
-    """
+    """A valid task of a request. All ids are ids of the request; `executor_id` is None for a group."""
 
     id: str
     parent_id: str | None
@@ -245,8 +243,9 @@ def _dependency(raw: str | Json, draft: _Draft, drafts: _Drafts) -> Dependency:
 
 
 def _referred(raw: str | Json, draft: _Draft, drafts: _Drafts) -> str:
-    """Resolve a dependency to a task id. A string is tried as an id, then as a name; an object
-    states which it is.
+    """Resolve a dependency to a task id.
+
+    A string is tried as an id, then as a name; an object states which it is.
     """
     task_id, name = (raw, raw) if isinstance(raw, str) else (raw.get("id"), raw.get("name"))
     if task_id in drafts.by_id:
@@ -316,7 +315,7 @@ def _named_executor(draft: _Draft, executors: Collection[str], disabled: Mapping
 
 
 def _close(name: str, executors: Collection[str], disabled: Mapping[str, str]) -> str | None:
-    """Return the executor that a task's name probably refers to: `rest`, `Rest Executor`,
+    """Return the executor that a task's name probably means: `rest`, `Rest Executor`,
     `rest_exectuor`.
     """
     plain = "_".join(name.casefold().split())
@@ -346,8 +345,9 @@ def _check_cycles(
 
 
 def _remedy(cycle: list[str], dependencies: Mapping[str, tuple[Dependency, ...]], drafts: _Drafts) -> str:
-    """Explain how to break the cycle. A group waits for its child without a dependency that could
-    be removed.
+    """Explain how to break the cycle.
+
+    A group waits for its child without a dependency that could be removed.
     """
     for waiting, awaited in pairwise(cycle):
         if all(need.id != awaited for need in dependencies[waiting]):

@@ -1,5 +1,6 @@
-"""The strict JSON decoder for all request bodies: it refuses what databases, browsers or other
-parsers cannot handle.
+"""The strict JSON decoder for all request bodies.
+
+It refuses what databases, browsers or other parsers cannot handle.
 
 orjson parses, and refuses invalid UTF-8, NaN, lone surrogates and floats that overflow. What orjson
 accepts is checked by a few cheap counts; only a suspect body is read again, token by token.
@@ -32,8 +33,7 @@ class MalformedJson(ValueError):
 
 
 def decode(body: bytes, *, nesting: int = 64) -> Any:
-    """Decode a JSON text (RFC 8259) in UTF-8, nested at most `nesting` levels deep (`nesting` is at
-    most 200).
+    """Decode a JSON text (RFC 8259) in UTF-8, at most `nesting` levels deep (`nesting` ≤ 200).
 
     Raises MalformedJson for anything else, and for duplicate keys, NUL characters, lone surrogates,
     NaN, infinities, integers beyond 64 bits, and more than about a million values.
@@ -111,9 +111,7 @@ def _count_quotes(text: bytes) -> int:
 
 
 def _scan(body: bytes, nesting: int) -> None:
-    """Read valid JSON again, token by token; raise MalformedJson at the first token that is
-    refused.
-    """
+    """Read valid JSON again, token by token; raise MalformedJson at the first refused token."""
     keys: list[set[str]] = []  # of each open object; an empty set for a list
     for token in TOKEN.finditer(body):
         text, start = token[0], token.start()

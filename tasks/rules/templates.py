@@ -1,5 +1,4 @@
-"""Templates: texts with placeholders, each of which is a path into the inputs
-(`{{fetch.json.title}}`).
+"""Templates: texts with placeholders, paths into the inputs such as `{{fetch.json.title}}`.
 
 One pass: a value that contains a placeholder is not expanded again. No attributes, calls or
 formats.
@@ -29,9 +28,7 @@ class NoValue(Exception):
 
 
 def fill(text: str, values: Mapping[str, Any], *, places: re.Pattern[str] = DOUBLE) -> str:
-    """Replace each placeholder by its value: a string as it is, any other value as JSON. Raises
-    NoValue.
-    """
+    """Replace each placeholder by its value: a string as it is, others as JSON. Raises NoValue."""
     missing: dict[str, None] = {}
 
     def value(match: re.Match[str]) -> str:

@@ -29,9 +29,7 @@ class Node:
 
 
 class StoredTask(Protocol):
-    """The attributes of a task that the tree rules read; a model instance or the engine's own
-    object.
-    """
+    """The attributes of a task, a row or the engine's own object, that the tree rules read."""
 
     id: str
     parent_id: str | None
@@ -70,8 +68,7 @@ class Step:
 
 
 class Plan:
-    """Tracks which nodes may run and which are blocked, one settled task at a time; O(edges) in
-    total.
+    """Tracks which nodes are ready or blocked, one settled task at a time; O(edges) in total.
 
     Takes the nodes of a run and the finished nodes outside it. A dependency on any other id counts
     as satisfied, and a node that a crashed run left in progress counts as pending. The plan updates
@@ -112,8 +109,7 @@ class Plan:
         return self._advance(terminal, free)
 
     def settle(self, task_id: str, status: Status) -> Step:
-        """Record that a task became terminal. A task that already is terminal keeps its status:
-        nothing changes.
+        """Record that a task became terminal. A task that already is terminal does not change.
 
         Raises KeyError for an id that is not in the plan, ValueError for a status that is not
         terminal.
@@ -141,8 +137,9 @@ class Plan:
         self._unfinished -= 1
 
     def _advance(self, settled: list[Node], ready: list[Node]) -> Step:
-        """Update the dependents of the settled nodes. A node that becomes blocked is settled too:
-        `settled` grows.
+        """Update the dependents of the settled nodes.
+
+        A node that becomes blocked is settled too, and appended to `settled`.
         """
         blocked: list[tuple[Node, str]] = []
         for node in settled:
@@ -277,9 +274,7 @@ def beyond(ids: Iterable[str], edges: Mapping[str, list[str]]) -> set[str]:
 
 
 def copy_scope(target_id: str, nodes: Iterable[Node]) -> set[str]:
-    """Return what a copy of `target_id` includes: its subtree and all transitive dependents of the
-    subtree.
-    """
+    """Return what a copy of `target_id` includes: its subtree and all dependents of the subtree."""
     nodes = list(nodes)
     subtree = {target_id, *descendants(target_id, children_of(nodes))}
     return subtree | dependants_of(subtree, nodes)

@@ -1,6 +1,4 @@
-"""Cancel tasks: store a request that the run's worker carries out, or update tasks that are in no
-run.
-"""
+"""Cancel tasks: store a request for the run's worker, or update tasks that are in no run."""
 
 import asyncio
 from collections import defaultdict
@@ -47,8 +45,8 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelTarget:
-    """The target of a cancellation: the caller's task with that id, if any, and the run that has to
-    stop it, if any.
+    """What to cancel for one id: the caller's task, if any, and the run that has to stop it, if
+    any.
 
     `below`: the unfinished tasks below a task that has itself ended.
     """
@@ -83,9 +81,7 @@ async def cancel_tasks(
 
 @transaction.atomic
 def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -> list[CancelTarget]:
-    """Insert a CancelRequest for each task that a run has to stop; cancel tasks outside any run
-    directly.
-    """
+    """Insert a CancelRequest for each task that a run has to stop; cancel all others directly."""
     mine = Task.objects.for_caller(caller)
     for root_id in sorted(set(mine.filter(id__in=task_ids).values_list("root_id", flat=True))):
         Task.objects.hold_tree(root_id)  # no other transaction can start it between the check and the request

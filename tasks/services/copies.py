@@ -128,9 +128,7 @@ def for_execution(task_id: str, tree: Iterable[Task], *, with_children: bool) ->
 
 
 def minimal(task_id: str, tree: Iterable[Task], *, children: bool) -> Extent:
-    """Select the task, its subtree and all their dependents; with `children` also what the subtree
-    depends on.
-    """
+    """Select the task, its subtree and all dependents; with `children` also what the subtree needs."""
     nodes = [node_of(task) for task in tree]
     taken = copy_scope(task_id, nodes)
     if children:
@@ -234,9 +232,7 @@ def _dependencies_of(task_ids: Collection[str], nodes: Iterable[Node]) -> set[st
 
 
 def _parents(tasks: Sequence[Task], tree: Sequence[Task], top_id: str) -> dict[str, str | None]:
-    """Map each task to its parent in the copy: its nearest copied ancestor, or else the root of the
-    copy.
-    """
+    """Map each task to its parent in the copy: its nearest copied ancestor, or else the root."""
     parent_of = {task.id: task.parent_id for task in tree}
     nodes = [node_of(task) for task in tasks]
     taken = {task.id for task in tasks}
@@ -259,8 +255,7 @@ def _nearest_copied(task_id: str, parent_of: Mapping[str, str | None], taken: Co
 
 
 class _AllowedParents:
-    """Decides which task may be the parent of which: a group waits for its children, so no child
-    may wait for it.
+    """Decides which task may be the parent of which: no child of a group may wait for the group.
 
     Query the children of one parent together: only the latest parent's waiting tasks are cached.
     """

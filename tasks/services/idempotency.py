@@ -1,6 +1,4 @@
-"""Idempotent requests: the outcome of the first is stored and returned to repetitions (contract,
-section 1, "Ids").
-"""
+"""Idempotent requests: a repetition gets the outcome of the first (contract, section 1, "Ids")."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,8 +33,8 @@ class Token:
 
 
 def once(verb: Callable[..., T], *, caller: Caller, token: Token | None, **arguments: Any) -> T:
-    """Call a function of `tasks.services.trees`; if the token was used before, return the outcome
-    of that call.
+    """Call a function of `tasks.services.trees`, or return the outcome of the first call by the
+    token.
 
     A repetition waits until the first call has committed. Raises InvalidParams for a different
     request with the same key, and what the function raises; then nothing is stored.
@@ -65,8 +63,7 @@ def known_response(*, caller: Caller, token: Token) -> Any:
 
 
 def keep_response(*, caller: Caller, token: Token, response: Any) -> Any:
-    """Store the reply for repetitions, encrypted, because it may contain a secret that is shown
-    once.
+    """Store the reply for repetitions, encrypted: it may contain a secret that is shown once.
 
     Returns the reply that was stored first.
     """

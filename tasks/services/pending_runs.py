@@ -1,5 +1,6 @@
-"""Runs created before their tree is known: an A2A message that needs more input gets its run id
-now.
+"""Runs created before their tree is known, for A2A messages that need more input.
+
+The message gets its run id now.
 
 Such a run is its own root. No worker claims it: its lease has no owner process and never expires.
 It has an event log like any run, which continues when the run gets its tree.
@@ -83,9 +84,7 @@ def take(run_id: str, *, task: Task, number: int) -> Run:
 
 
 def _log(run_id: str, *, type_: str, status: Status, message: str, result: Any = None) -> bool:
-    """Store an event (contract, section 3) of a task that does not exist yet; the run's id is used
-    as its id.
-    """
+    """Store an event (contract, section 3) of a task that does not exist yet; its id is the run's."""
     run = Run.objects.unfinished().filter(id=run_id, root_id=F("id")).select_for_update().first()
     if run is None:
         return False

@@ -53,9 +53,7 @@ class OpenQuestion:
 def open_questions(
     caller: Caller, *, run_ids: Collection[str] | None = None, task_id: str | None = None
 ) -> list[Question]:
-    """Return the open questions in the caller's trees, oldest first; of all runs, of these, or of
-    one task.
-    """
+    """Return the caller's open questions, oldest first; of all runs, of these, or of one task."""
     found = Question.objects.for_caller(caller).waiting().select_related("run")
     if run_ids is not None:
         found = found.filter(run_id__in=run_ids)

@@ -1,6 +1,4 @@
-"""Whether this installation can do its work now: `GET /ready`, and part of `aipartnerupflow
-doctor`.
-"""
+"""Whether this installation can work now: `GET /ready`, and a part of `aipartnerupflow doctor`."""
 
 import shutil
 import threading

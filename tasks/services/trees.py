@@ -73,8 +73,7 @@ def create_tree(
     reserved_id: str | None = None,
     llm_key: SentKey | None = None,
 ) -> Created:
-    """Store a tree; with `execute` also queue its first run, which is the reserved run if
-    `reserved_id` is given.
+    """Store a tree; with `execute` also queue its first run: the reserved one, or a new one.
 
     An LLM key is stored for that run, or, without `execute`, for the next one.
 
@@ -142,8 +141,9 @@ def execute_task(
     reserved_id: str | None = None,
     llm_key: SentKey | None = None,
 ) -> Execution:
-    """Queue a run of a stored task: for a root its whole tree, else the task, its descendants and
-    what they need.
+    """Queue a run of a stored task.
+
+    A root runs its whole tree; another task itself, its descendants and what they need.
 
     With `copy_execution` a copy is created and run instead. Without an LLM key the run gets the one
     that the caller has stored for it before. Raises TaskNotFound.

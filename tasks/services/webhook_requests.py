@@ -57,9 +57,7 @@ It may read `webhook.run`.
 
 
 def native(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
-    """Render the event as all streams do, signed: the receiver can check its origin, integrity and
-    age.
-    """
+    """Render the event as all streams do, signed: receivers can check origin, integrity and age."""
     body, timestamp = orjson.dumps(event), str(int(time.time()))
     return Request(
         body=body,
@@ -123,8 +121,9 @@ async def _send_one(webhook: Webhook, request: Request) -> WebhookResponse:
 
 
 def unreadable(error: CannotUnseal) -> WebhookResponse:
-    """Return the outcome if this process cannot decrypt the secrets; another one may, or this one
-    with the right key.
+    """Return the outcome for secrets that this process cannot decrypt.
+
+    Another process may be able to, or this one with the right key.
     """
     return WebhookResponse(error=str(error), may_retry=True)
 

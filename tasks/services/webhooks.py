@@ -108,9 +108,7 @@ def add_webhook(
 
 @transaction.atomic
 def with_webhook(verb: Callable[..., T], webhook: Json, **arguments: Any) -> T:
-    """Call a function of `tasks.services.trees` that starts a run, and add the webhook to the run:
-    both or neither.
-    """
+    """Call a function of `tasks.services.trees`, and add the webhook to the run: both or neither."""
     result = verb(**arguments)
     assert result.run is not None  # noqa: S101  (the function starts a run)
     return replace(result, webhook=add_webhook(run=result.run, **webhook))

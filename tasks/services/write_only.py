@@ -14,8 +14,9 @@ from tasks.rules.schema import Json
 
 
 def for_pages(task: Task, inputs: Json) -> Any:
-    """Return the inputs, resolved or not, with `…` for each part that the executor's or the task's
-    schema marks.
+    """Return the inputs, resolved or not, with `…` for each part that a schema marks.
+
+    The schemas are those of the executor and of the task.
 
     All inputs are masked if the executor is no longer installed, because its schema is unknown.
     """
@@ -24,9 +25,7 @@ def for_pages(task: Task, inputs: Json) -> Any:
 
 
 def masked(value: Any, schema: Any) -> Any:
-    """Return the value with `…` for each part that is `writeOnly` (JSON Schema 2020-12, validation,
-    9.4).
-    """
+    """Return the value with `…` for each `writeOnly` part (JSON Schema 2020-12, validation, 9.4)."""
     if not isinstance(schema, dict):
         return value
     if schema.get("writeOnly") is True:

@@ -1,6 +1,4 @@
-"""One attempt at a task: validate the inputs, run the executor within the timeout, return an
-outcome.
-"""
+"""One attempt at a task: validate the inputs, run the executor, return an outcome."""
 
 import asyncio
 import logging
@@ -91,8 +89,7 @@ def _capped(expires_after_seconds: float | None, deadline: asyncio.Timeout) -> f
 def _stopped_outcome(
     error: TimeoutError | Stopped, executor: Executor, *, why_cancelled: str | None, expired_seconds: float | None
 ) -> Outcome:
-    """Return the outcome of an attempt that was stopped by a request, by its timeout or by the
-    executor itself.
+    """Return the outcome of an attempt stopped by a request, its timeout or the executor itself.
 
     Raises asyncio.CancelledError if the worker stops.
     """

@@ -9,8 +9,10 @@ from tasks.worker.outcomes import Outcome
 
 
 class Cancellations:
-    """`children` maps a task's id to those of its children; `is_open` returns whether a task can
-    still be cancelled.
+    """The cancelled tasks of a run.
+
+    `children` maps a task's id to those of its children; `is_open` returns whether a task can still
+    be cancelled.
     """
 
     def __init__(self, children: Mapping[str, list[str]], *, is_open: Callable[[str], bool]) -> None:
@@ -20,9 +22,7 @@ class Cancellations:
         self._heard: set[tuple[str, bool]] = set()
 
     def add(self, cancel: Cancel) -> list[str]:
-        """Return the ids of the tasks that this request newly cancels, the deepest first; none for
-        a repeated request.
-        """
+        """Return the ids of the tasks that this request newly cancels, the deepest first."""
         self._heard.add((cancel.task_id, cancel.force))
         below = reversed([cancel.task_id, *descendants(cancel.task_id, self._children)])
         new = [task_id for task_id in below if self._is_new(task_id, cancel)]

@@ -1,6 +1,4 @@
-"""What a run writes: one change per step, which is the update of a row and the event that reports
-it.
-"""
+"""What a run writes: one change per step, the update of a row and the event that reports it."""
 
 import asyncio
 from collections.abc import Callable

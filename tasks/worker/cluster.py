@@ -1,5 +1,4 @@
-"""The cluster process: django-q2's sentinel with its pusher, monitor and workers, with a reliable
-shutdown.
+"""The cluster process: django-q2's sentinel, pusher, monitor and workers, with a safe shutdown.
 
 `tasks.worker.supervisor` runs it as `python -m tasks.worker.cluster ID` and owns the other end of
 its standard input. When the supervisor dies, that pipe closes, and all processes of this group end.

@@ -1,6 +1,4 @@
-"""A fair semaphore: limits how many tasks run at once in a worker process, and shares the slots
-among users.
-"""
+"""A semaphore for the tasks that run at once in a worker process; users share it fairly."""
 
 import asyncio
 from collections import OrderedDict

@@ -51,8 +51,9 @@ class Call:
 
 
 class GroupCommit:
-    """Create it on the worker process's event loop, and call `put` and `commit` only from that
-    loop.
+    """Writes changes from one thread.
+
+    Create it on the worker process's event loop, and call `put` and `commit` only from that loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -62,8 +63,9 @@ class GroupCommit:
         threading.Thread(target=self._write_for_ever, name="group-commit", daemon=True).start()
 
     def pace(self, trees: int) -> None:
-        """Set the wait before each commit: brief with many running trees, to write more per commit;
-        none with few.
+        """Set the wait before each commit: none with few running trees, brief with many.
+
+        The wait lets one commit write more changes.
         """
         self._rest_seconds = trees * REST_SECONDS if trees > FEW_TREES else 0.0
 

@@ -46,9 +46,7 @@ class OpenQuestions:
         return question
 
     def wait(self, task_id: str) -> None:
-        """Let the task wait until its question is answered or expires; both may already be the
-        case.
-        """
+        """Let the task wait until its question is answered or expires, which may be at once."""
         expires_at = self._questions[task_id].expires_at
         timer = None
         if expires_at is not None:

@@ -52,9 +52,7 @@ def cancelled(error: str, *, stopped: Stopped | None = None, max_bytes: int) -> 
 
 
 def storable(text: str) -> str:
-    """Return the text with keys masked, and NUL and lone surrogates, which some databases refuse,
-    replaced.
-    """
+    """Mask keys in the text; replace NUL and lone surrogates, which some databases refuse."""
     return mask(text).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 

@@ -32,9 +32,7 @@ Json = dict[str, Any]
 
 
 class Fence(TypedDict):
-    """The fields that every change of a run has; the change is refused once another worker has
-    claimed the run.
-    """
+    """The fields of every change, by which it is refused once another worker has claimed the run."""
 
     run_id: str
     epoch: int

@@ -1,6 +1,4 @@
-"""The supervisor: keeps one cluster of workers alive beside its own process, and sweeps
-periodically.
-"""
+"""The supervisor: keeps one cluster of workers alive beside its own process, and sweeps."""
 
 import logging
 import os
@@ -36,9 +34,7 @@ to 5 seconds.
 
 
 class Stop:
-    """Asks a supervisor to stop: first to let the workers finish, then, if insisted, to kill them
-    at once.
-    """
+    """Asks a supervisor to stop: gently with `ask`; a second `interrupt` kills the workers."""
 
     def __init__(self) -> None:
         self.is_asked = threading.Event()
@@ -147,8 +143,8 @@ class Cluster:
             return False
 
     def stop(self, at_once: threading.Event) -> None:
-        """Let the workers finish their runs, within the drain time and until `at_once` is set; then
-        kill the rest.
+        """Let the workers finish, within the drain time and until `at_once` is set; then kill the
+        rest.
         """
         self._process.terminate()
         deadline = time.monotonic() + settings.APFLOW.worker.drain_seconds + 5

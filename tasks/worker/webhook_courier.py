@@ -1,5 +1,4 @@
-"""The courier delivers webhooks in a worker process, beside the engine, on its own thread and event
-loop.
+"""The courier: delivers webhooks in a worker process, on its own thread and event loop.
 
 It sleeps while no webhook is open. The worker wakes it at each poll for work; from then on
 notifications do, until all webhooks are closed.

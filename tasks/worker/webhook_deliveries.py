@@ -113,9 +113,7 @@ def record(webhook: Webhook, event: Json, answer: WebhookResponse | None, *, own
 
 
 def sweep() -> None:
-    """Release the claims of dead processes of this host; close webhooks that wait for events that
-    will never come.
-    """
+    """Release claims of dead processes of this host; close webhooks whose run has no more events."""
     claimed = Webhook.objects.open().exclude(lease_owner=None)
     if dead := leases.dead_owners(claimed.values_list("lease_owner", flat=True).distinct()):
         claimed.filter(lease_owner__in=dead).update(**FREE)

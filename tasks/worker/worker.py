@@ -61,18 +61,14 @@ class Worker:
         await self._writer.call(partial(leases.beat, process_id=self._process_id, cluster_id=self._cluster_id))
 
     async def probe(self) -> None:
-        """Record a heartbeat, and take waiting runs: their wake-up may have been lost with another
-        worker.
-        """
+        """Record a heartbeat, and take waiting runs whose wake-up was lost with another worker."""
         await self.beat()
         self._on_poll()
         if await self._writer.call(leases.is_any_waiting):
             await self.work()
 
     async def work(self) -> None:
-        """Claim and run until no run waits or runs; while draining, until the current runs have
-        ended.
-        """
+        """Claim and run until no run waits or runs; while draining, until the current runs end."""
         if self._loop.time() - self._last_beat > BEAT_SECONDS:  # short jobs may arrive so often that no probe does
             await self.beat()
         with self._listener.attentive():

@@ -40,8 +40,9 @@ class Agent:
 
 
 class Interface(Struct, frozen=True, rename="camel"):
-    """An address in a card: from `supportedInterfaces` of 1.0 or, with `transport`,
-    `additionalInterfaces` of 0.3.
+    """An address in a card: in `supportedInterfaces` of 1.0, or `additionalInterfaces` of 0.3.
+
+    The latter have `transport`.
     """
 
     url: str
@@ -187,9 +188,7 @@ def _version(said: str) -> str:
 
 
 def _check_same_host(agent_url: str, agent: Agent) -> None:
-    """Raise ExecutorError if the card would send the credentials for `agent_url` to another host,
-    or unencrypted.
-    """
+    """Raise ExecutorError if the card would send credentials to another host, or unencrypted."""
     given, named = parse_url(agent_url), parse_url(agent.url)
     if given.host != named.host or (given.scheme == "https" and named.scheme != "https"):
         raise ExecutorError(

@@ -24,7 +24,7 @@ from tasks.executors.http.safe_http import HttpResponse, fetch
 
 CALL_SECONDS: Final = 60.0
 SEND_SECONDS: Final = 600.0
-"""Some agents respond to a message only when they are done, whatever the configuration says."""
+"""Some agents respond to a message only when they are done, regardless of the configuration."""
 SAID: Final = 500
 """The maximum number of characters quoted of an agent's error message."""
 INTERNAL_ERROR: Final = -32603
@@ -256,9 +256,7 @@ class Client:
 
 
 def _said(body: bytes) -> str:
-    """Return the message of an error in the body, in any of the known shapes; empty if there is
-    none.
-    """
+    """Return the error message in the body, in any of the known shapes; empty if there is none."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -24,8 +24,8 @@ CANCEL_SECONDS: Final = 1.5
 
 
 class A2a(Executor):
-    """Sends one message to an agent and waits for the result: by stream if the agent supports it,
-    else by polling.
+    """Sends one message to an agent and waits for the result: by stream if possible, else by
+    polling.
     """
 
     id = "a2a_executor"

@@ -1,6 +1,4 @@
-"""Runs an allowed program: never a shell, never a program that is not listed in
-`executors.command.allow`.
-"""
+"""Runs a program that `executors.command.allow` lists: never a shell, never another one."""
 
 import asyncio
 import os

@@ -1,5 +1,4 @@
-"""The parent process of one command: sets its limits, and makes sure that no process of it
-survives.
+"""The parent process of one command: sets its limits, and leaves no process of it alive.
 
 A script, `python guard.py LINE CPU MEMORY FILE PROCESSES HOME PROGRAM ARGUMENT…`, which
 `tasks.executors.command.guarded_process` starts in a new session. LINE is a socket whose other end
@@ -61,7 +60,7 @@ def _go_first() -> None:
 def _become(
     line: int, cpu_seconds: int, memory_bytes: int, file_bytes: int, processes: int, argv: list[str]
 ) -> NoReturn:
-    """Turn this child into the command: in its own process group, limited, and unable to gain
+    """Turn this child into the command: in its own process group, limited, unable to gain
     privileges.
     """
     program, *arguments = argv
@@ -122,8 +121,8 @@ def _may_fork(limit: int) -> bool:
 
 
 def _watch(command: int, line: int, processes: int) -> str:
-    """Return when the command has ended, the socket has closed, or there are too many processes;
-    report which.
+    """Return when the command or the socket has ended, or there are too many processes; report
+    which.
     """
     signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
     while True:
@@ -158,9 +157,7 @@ def _has_closed(line: int) -> bool:
 
 
 def _kill_all(command: int) -> None:
-    """Kill the group first, in one call, so that no fork escapes; then, on Linux, processes that
-    had left it.
-    """
+    """Kill the group at once, so that no fork escapes; then, on Linux, processes that had left it."""
     with suppress(ProcessLookupError, PermissionError):  # macOS forbids signals to a group of zombies
         os.killpg(command, signal.SIGKILL)
     with suppress(ChildProcessError):  # none are left

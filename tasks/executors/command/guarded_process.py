@@ -1,6 +1,4 @@
-"""One command as child processes that always end: started under a guard, and stopped gently or at
-once.
-"""
+"""One command as child processes that always end: under a guard, stopped gently or at once."""
 
 import asyncio
 import os
@@ -80,8 +78,9 @@ class Running:
         return bool(done)
 
     async def stop(self, *, is_forced: Callable[[], bool]) -> None:
-        """Send SIGTERM to the command's process group, and kill the rest after a second; at once if
-        forced.
+        """Send SIGTERM to the command's process group, and kill the rest after a second.
+
+        If forced, kill at once.
         """
         with suppress(asyncio.CancelledError):  # cancelled again while it stops: do not wait any longer
             if not is_forced():

@@ -69,8 +69,9 @@ class CrewSpec:
 def parse_works(
     raw: object, *, name: str, inputs: Json | None, tools: Collection[str], place: str = "params.works"
 ) -> CrewSpec:
-    """Validate works and fill their templates with the inputs; without inputs, before the run,
-    leave templates as they are.
+    """Validate works, and fill their templates with the inputs, if these are known.
+
+    Before the run they are not: templates are then left as they are.
 
     `name` is the name of the task, `tools` are those that the operator offers.
 

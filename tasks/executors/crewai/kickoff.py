@@ -44,8 +44,9 @@ def kickoff(crew: "Crew") -> str:
 
 
 class NoRecord:
-    """Replaces CrewAI's record of outputs, a file in the home folder for `replay`, unsuitable for
-    tasks of many users.
+    """Replaces CrewAI's record of outputs for `replay`.
+
+    That record is a file in the home folder, which is unsuitable for tasks of many users.
     """
 
     def reset(self) -> None:

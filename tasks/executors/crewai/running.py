@@ -170,8 +170,9 @@ class Crew:
 
 @cache
 def places() -> asyncio.Semaphore:
-    """Limits how many crews run at once in this process: each takes a thread, and they share one
-    processor.
+    """Limits how many crews run at once in this process.
+
+    Each takes a thread, and they share one processor.
     """
     return asyncio.Semaphore(settings.APFLOW_CREWAI.max_crews)
 

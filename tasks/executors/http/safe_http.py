@@ -1,5 +1,4 @@
-"""The only HTTP client for outgoing requests: a task cannot use it to reach the operator's own
-network (SSRF).
+"""The HTTP client for outgoing requests, protected against requests to the own network (SSRF).
 
 A host is resolved once, each of its addresses is checked, and the connection goes to one of exactly
 these: a name server that changes its answer in between gains nothing. TLS is still verified against
@@ -68,9 +67,7 @@ NOT_PUBLIC = tuple(map(str, (*SPECIAL_V4, *SPECIAL_V6, "::/3", "4000::/2", "8000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Egress:
-    """Where one kind of request may go besides the public internet, and how the operator can allow
-    more.
-    """
+    """Where one kind of request may go besides the internet, and how the operator can allow more."""
 
     allow_private: Sequence[str]
     """Host names, addresses and networks."""
@@ -106,9 +103,7 @@ class HttpResponse:
 
 
 def wanted_wait_seconds(retry_after: str) -> float | None:
-    """Parse the header Retry-After (RFC 9110, section 10.2.3): seconds or a date; None if it is
-    neither.
-    """
+    """Parse the header Retry-After (RFC 9110, 10.2.3), a number of seconds or a date; else None."""
     text = retry_after.strip()
     if text.isascii() and text.isdigit() and len(text) < 10:
         return float(text)
@@ -133,8 +128,7 @@ async def fetch(
     egress: Egress | None = None,
     called: str | None = None,
 ) -> HttpResponse:
-    """Send one request and read the whole response, of any status, within `timeout_seconds` in
-    total.
+    """Send one request and read the whole response, of any status, within `timeout_seconds`.
 
     Follows no redirects. `params` are added to the query of `url`. With `max_body_bytes=None` the
     body is not read. With `verify=False` the certificate is not checked; then the host must be
@@ -170,8 +164,9 @@ async def fetch(
 
 
 def guarded_client(*, verify: bool = True, egress: Egress | None = None) -> httpx.AsyncClient:
-    """Return a client for one exchange (the caller sets the deadline): no redirects, proxies or
-    shared cookies.
+    """Return a client for one exchange, without redirects, proxies or shared cookies.
+
+    The caller sets the deadline.
     """
     return httpx.AsyncClient(
         transport=GuardedTransport(verify=verify, egress=egress or egress_of_tasks()),
@@ -331,9 +326,7 @@ def _may_reach(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is in the public internet; a NAT64 address counts as the IPv4 address
-    behind it.
-    """
+    """Whether the address is public; a NAT64 address counts as the IPv4 address behind it."""
     if isinstance(address, ipaddress.IPv4Address):
         return not _is_in(address, SPECIAL_V4)
     if address in NAT64:

@@ -18,8 +18,8 @@ def ignore(text: str) -> None:
 
 
 async def ask(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None] = ignore) -> Completion:
-    """Call the model; pass each part of the answer to `heard`, and the usage to `spent`, also if
-    the call fails.
+    """Call the model; pass the answer to `heard` as it arrives, and the usage to `spent` in any
+    case.
 
     If cancelled, it ends the request within two seconds and raises Stopped with the answer so far.
     Raises ExecutorError.

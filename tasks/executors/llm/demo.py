@@ -1,5 +1,4 @@
-"""The demo model, `demo/<any name>`: canned answers without a key or a network, the same for the
-same question.
+"""The demo model, `demo/<any name>`: canned, repeatable answers without a key or a network.
 
 With it the first crew runs on a laptop that has no key yet. Each answer states that it is not a
 real model.

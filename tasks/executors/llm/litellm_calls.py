@@ -60,8 +60,8 @@ OF_THE_OPERATOR: Final = frozenset(
 
 
 async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[Json], None]) -> Completion:
-    """Call the model; pass each part of the answer to `heard`, and the usage to `spent`, however
-    the call ends.
+    """Call the model; pass the answer to `heard` as it arrives, and the usage to `spent` in any
+    case.
 
     If cancelled, it ends the request and raises Stopped with the answer so far. Raises
     ExecutorError.

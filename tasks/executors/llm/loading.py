@@ -33,9 +33,7 @@ _lock: Final = threading.Lock()
 
 
 async def load(path: str) -> Any:
-    """Import a module of ours that imports one of the libraries, and return what the dotted path
-    names.
-    """
+    """Import a module of ours that needs one of the libraries; return what the path names."""
     module, _, name = path.rpartition(".")
     loaded = getattr(sys.modules.get(module), name, None)  # defined only after the imports of its module
     return await asyncio.to_thread(_import, path) if loaded is None else loaded
