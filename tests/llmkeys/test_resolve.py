@@ -121,7 +121,7 @@ def test_an_address_of_ones_own_is_used_with_a_key_of_ones_own() -> None:
 def test_the_servers_key_never_goes_to_an_address_that_a_client_chose(server_key: None, settings: Settings) -> None:
     for api_base in (None, {"openai": HOUSE}):
         configure(settings, api_base=api_base)
-        with pytest.raises(MissingKey, match="with a key of your own only"):
+        with pytest.raises(MissingKey, match="requires your own key"):
             ask(wants_api_base=OWN)
 
 

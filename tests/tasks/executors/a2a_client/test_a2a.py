@@ -300,7 +300,7 @@ async def test_an_agent_that_needs_a_key_says_so(agent: FakeAgent, context: Cont
     agent.script = {
         "SendStreamingMessage": [Stream([{"task": task("AUTH_REQUIRED", "Log in at example.com.")}], stays=True)]
     }
-    with pytest.raises(Parked, match="to be given to the agent and not here"):
+    with pytest.raises(Parked, match="Give it to the agent directly, not here"):
         await call(agent, context)
 
 
@@ -392,7 +392,7 @@ async def test_the_card_is_found_where_it_may_be(agent: FakeAgent, context: Cont
         ({"capabilities": {}}, "is not an agent card"),
         (
             {"name": "x", "supportedInterfaces": [{"url": "x", "protocolBinding": "GRPC"}]},
-            "speaks GRPC of 1.0. JSONRPC or HTTP+JSON",
+            "speaks GRPC of 1.0. JSONRPC or HTTP",
         ),
         ({"name": "x", "url": "x", "protocolVersion": "7.0.0"}, "speaks JSONRPC of 7.0"),
         ({"name": "x"}, "speaks nothing"),

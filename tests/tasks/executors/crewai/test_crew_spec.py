@@ -69,7 +69,7 @@ def test_tasks_keep_their_order_and_their_context() -> None:
         ({"agents": {"r": {"role": "x", "step_callback": "os.system"}}}, "r.step_callback is not known"),
         ({"agents": {"r": {"role": "x", "knowledge_sources": []}}}, "r.knowledge_sources is not known"),
         ({"agents": {"r": {"role": "x", "mcps": ["a"]}}}, "r.mcps is not known"),
-        ({"agents": {"r": {"role": "x", "allow_code_execution": True}}}, "runs no code"),
+        ({"agents": {"r": {"role": "x", "allow_code_execution": True}}}, "cannot run code"),
         ({"agents": {"r": {"role": "x", "allow_delegation": "yes"}}}, "r.allow_delegation must be true or false"),
         ({"agents": {"r": {"role": "x", "max_iter": 0}}}, "r.max_iter must be a whole number from 1 to 100"),
         ({"agents": {"r": {"role": "x", "max_iter": True}}}, "r.max_iter must be a whole number from 1 to 100"),

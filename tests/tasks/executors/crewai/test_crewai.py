@@ -107,7 +107,7 @@ def test_an_agent_that_may_delegates_to_another(site: LlmSite) -> None:
 @pytest.mark.parametrize(
     ("works", "says"),
     [
-        (with_tools("lost"), "The tool 'lost' is none"),
+        (with_tools("lost"), "The tool 'lost' is invalid"),
         (with_tools("wrong"), "The tool 'wrong' is invalid: os.getcwd is not a BaseTool"),
         ({"agents": {"a": {"role": "x", "llm": "nobody/knows"}}}, "Name it before a slash"),
         (

@@ -229,7 +229,7 @@ async def test_a_request_that_makes_no_sense_is_not_sent(
 
 async def test_an_answer_that_is_not_the_json_it_claims_to_be_is_a_failure(web: Web, context: Context) -> None:
     web.answer(200, b"{'a': 1}", Content_Type="application/json")
-    with pytest.raises(ExecutorError, match="it cannot be parsed"):
+    with pytest.raises(ExecutorError, match="its body cannot be parsed"):
         await call({"url": web.url}, context)
 
 

@@ -313,7 +313,7 @@ ONE_MIB = 1024 * 1024
         ([b"x" * (4 * ONE_MIB + 1)], {}, "longer than 4194304 bytes", True),
         ([gzip.compress(bytes(64 * ONE_MIB))], {"Content-Encoding": "gzip"}, "longer than 4194304 bytes", True),
         ([gzip.compress(b"text" * 1000)[:-12]], {"Content-Encoding": "gzip"}, "ends too early", False),
-        ([b"no gzip"], {"Content-Encoding": "gzip"}, "is not the gzip", False),
+        ([b"no gzip"], {"Content-Encoding": "gzip"}, "is not valid gzip", False),
         ([b"\x0b\x02\x80hello\x03"], {"Content-Encoding": "br"}, "encoding is 'br', expected gzip", True),
         ([b"short"], {"Content-Length": "100"}, "the connection was lost (RemoteProtocolError)", False),
     ],
