@@ -1,4 +1,4 @@
-"""The admin's pages of users. What they change goes through `accounts.users`, as on the command line."""
+"""Admin of users and API keys. Changes call `accounts.users` and `accounts.api_keys`, as the command line does."""
 
 from typing import Any, Final
 
@@ -21,7 +21,9 @@ from accounts.models import APIKey
 
 ROLES: Final = [(str(role), str(role)) for role in Role]
 ROLE_COLOURS: Final = {"viewer": "default", "operator": "info", "admin": "warning"}
-ROLE_HELP: Final = "Viewers look, operators run tasks of their own, admins see and do everything."
+ROLE_HELP: Final = (
+    "Viewers can read their own tasks, operators can also run them, admins can do everything for all users."
+)
 
 for model in (Group, User):
     admin.site.unregister(model)
@@ -38,7 +40,7 @@ class NewUserForm(UserCreationForm):
     role = RoleField()
 
 
-class UserForm(forms.ModelForm):  # type: ignore[type-arg]  # of Django itself it takes no parameter
+class UserForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's class takes no type parameter at runtime
     role = RoleField()
 
     class Meta:
@@ -60,7 +62,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     search_fields = ("username",)
     ordering = ("username",)
     filter_horizontal = ()
-    # Tasks name their owner: whoever took another's name would inherit theirs. So a name is never changed, and nobody deleted.
+    # Tasks refer to their owner by name, so a reused name would inherit tasks. Users are never renamed or deleted.
     readonly_fields = ("username", "password_", "last_login", "date_joined")
     fieldsets = ((None, {"fields": ("username", "password_", "role", "is_active", "last_login", "date_joined")}),)
     add_fieldsets = ((None, {"fields": ("username", "password1", "password2", "role")}),)
@@ -85,7 +87,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="Password")
     def password_(self, user: User) -> str:
         url = reverse("admin:auth_user_password_change", args=[user.pk])
-        return format_html('<a class="underline" href="{}">Set another one</a>', url)
+        return format_html('<a class="underline" href="{}">Change password</a>', url)
 
 
 @admin.register(APIKey)
@@ -100,7 +102,7 @@ class APIKeyAdmin(ModelAdmin):
     actions = ("revoke",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return False  # a key is shown once, to whom it belongs
+        return False  # a new key is shown once, to its owner only
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -109,7 +111,7 @@ class APIKeyAdmin(ModelAdmin):
         return False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Nobody guesses a hash bit by bit."""
+        """Refuse filters on hashes, which would allow guessing them bit by bit."""
         return not lookup.startswith(("hash", "user__password")) and bool(
             super().lookup_allowed(lookup, value, request)
         )
@@ -123,4 +125,4 @@ class APIKeyAdmin(ModelAdmin):
         for key in queryset.filter(revoked_at=None):
             api_keys.revoke_key(key.prefix)
             self.log_change(request, key, "Revoked")
-            self.message_user(request, f"'{key.name}' of {key.user.username} is revoked.")
+            self.message_user(request, f"Revoked the API key '{key.name}' of {key.user.username}.")

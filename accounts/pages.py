@@ -1,4 +1,4 @@
-"""The pages for logging in and out: sessions, for people with a browser. Programs get tokens at `/auth/…`."""
+"""Login and logout pages, which use sessions. Programs get tokens from `/auth/…`."""
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -20,7 +20,7 @@ HOME = "/"
 @csrf_protect
 @require_http_methods(["GET", "HEAD", "POST"])
 def login(request: HttpRequest) -> HttpResponse:
-    """`/login/`: name and password, and back to where one wanted to go."""
+    """`/login/`: username and password, then a redirect to the requested page."""
     if not settings.APFLOW.auth.is_on:
         return HttpResponseRedirect(HOME)
     if request.method != "POST":
@@ -44,13 +44,15 @@ def login(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def login_link(request: HttpRequest, secret: str) -> HttpResponse:
-    """`/login/link/{secret}/`: the link that `serve` prints. It works once."""
+    """`/login/link/{secret}/`: the one-time link that `serve` prints."""
     if not settings.APFLOW.auth.is_on:
         return HttpResponseRedirect(HOME)
     user = logins.use_link(secret) if request.method == "GET" else None
     if user is None:
         return _form(
-            request, error="This link was used already, or is too old. Log in, or start the server anew.", status=410
+            request,
+            error="This link has been used or has expired. Log in, or restart the server for a new link.",
+            status=410,
         )
     auth.login(request, user)
     return HttpResponseRedirect(HOME)
@@ -60,7 +62,7 @@ def login_link(request: HttpRequest, secret: str) -> HttpResponse:
 @csrf_protect
 @require_http_methods(["GET", "HEAD", "POST"])
 def logout(request: HttpRequest) -> HttpResponse:
-    """`/logout/`: asks, and by POST ends the session."""
+    """`/logout/`: GET asks for confirmation, POST ends the session."""
     if request.method != "POST":
         return render(request, "accounts/logout.html", {"who": session_caller(request)})
     auth.logout(request)
@@ -78,7 +80,7 @@ def _form(request: HttpRequest, *, error: str | None = None, status: int = 200) 
 
 
 def _next(request: HttpRequest) -> str:
-    """Where to go afterwards: a path of this server, and of no other."""
+    """Return the page to redirect to. Only paths of this server are allowed."""
     wanted = request.POST.get("next") or request.GET.get("next") or HOME
     is_own = wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
     return wanted if is_own else HOME

@@ -1,4 +1,4 @@
-"""`/auth/…`: JSON in, JSON out; no cookies, no sessions, hence no CSRF (contract, section 5)."""
+"""`/auth/…`: JSON requests and responses without cookies or sessions, hence without CSRF (contract, section 5)."""
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
@@ -19,17 +19,17 @@ View = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 
 
 class Refused(Exception):
-    """A request that gets no answer but an error."""
+    """A request is refused with an error response."""
 
     def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
-        """`more` is what else the error tells: `field`, `data`."""
+        """`more`: additional members of the error, such as `field` and `data`."""
         self.status = status
         self.error = {"code": code, "message": message, **more}
         super().__init__(message)
 
 
 def answers_errors(view: View) -> View:
-    """Turn what a view raises into a reply; and let nobody keep a reply, since most carry a token."""
+    """Convert exceptions of a view to error responses. No response is cached: most contain a token."""
 
     @wraps(view)
     async def answer(request: HttpRequest) -> HttpResponse:
@@ -49,7 +49,7 @@ def answers_errors(view: View) -> View:
 @require_POST
 @answers_errors
 async def login(request: HttpRequest) -> JsonResponse:
-    """POST {username, password} → tokens."""
+    """POST {username, password} → access and refresh tokens."""
     _require_auth()
     body = _read_body(request, "username", "password")
     address = request.META.get("REMOTE_ADDR") or ""
@@ -73,7 +73,7 @@ async def refresh(request: HttpRequest) -> JsonResponse:
 @require_GET
 @answers_errors
 async def me(request: HttpRequest) -> JsonResponse:
-    """GET → who the token says that you are."""
+    """GET → the user and role of the token."""
     caller = await authenticate(request)
     return JsonResponse(
         {
@@ -90,7 +90,7 @@ async def me(request: HttpRequest) -> JsonResponse:
 @require_POST
 @answers_errors
 async def logout(request: HttpRequest) -> HttpResponse:
-    """POST with the access token, or {refresh} → 204; from then on no token of that login works."""
+    """POST with the access token or {refresh} → 204. Revokes all tokens of that login."""
     _require_auth()
     token = _read_body(request, "refresh")["refresh"] if request.body else token_in(request.headers)
     try:
@@ -122,7 +122,7 @@ def _require_auth() -> None:
 
 
 def _read_body(request: HttpRequest, *fields: str) -> dict[str, str]:
-    """A JSON object that has exactly these fields, each a text. Raises Refused."""
+    """Read a JSON object with exactly these fields, all strings. Raises Refused."""
     if request.content_type != "application/json":
         raise Refused(415, "unsupported_media_type", "Send JSON with 'Content-Type: application/json'.")
     if len(request.body) > MAX_BODY_BYTES:

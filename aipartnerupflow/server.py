@@ -40,6 +40,7 @@ def serve(*, reload: bool) -> None:
     warnings = _check_exposure(config)
     _check_port(config.server.host, config.server.port, host_option="--host ", port_option="--port ")
     prepare()
+    _check_message_handler()
     _show_box(config, warnings)
     # Uvicorn, when it has ended well, sends itself the signal again, so that by default the exit code would be that of a kill.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -112,6 +113,15 @@ def prepare() -> None:
             f"The database does not work: {str(error).strip()}\nCheck database.url (AIPARTNERUPFLOW_DATABASE_URL) and that it is running."
         )
     os.environ["APFLOW_INTERNAL_PREPARED"] = "1"
+
+
+def _check_message_handler() -> None:
+    from a2a.protocol.message_handler import message_handler  # needs Django's apps
+
+    try:
+        message_handler()
+    except ImproperlyConfigured as error:
+        _refuse(str(error))
 
 
 def _check_exposure(config: Config) -> list[str]:

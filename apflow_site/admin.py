@@ -1,4 +1,4 @@
-"""The admin site: for administrators only, with a content policy of its own."""
+"""The admin site: for administrators only, with its own content security policy."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -16,7 +16,7 @@ from unfold.sites import UnfoldAdminSite
 
 View = Callable[..., Any]
 
-#: What unfold needs beyond the policy of all pages. Its Alpine evaluates the expressions of its templates, and sizes things by `style=""`.
+#: What unfold needs beyond the policy of all pages: Alpine evaluates template expressions and sets `style=""` attributes.
 POLICY: Final = MappingProxyType({"script-src": ["'unsafe-eval'"], "style-src-attr": ["'unsafe-inline'"]})
 
 SIDEBAR: Final = MappingProxyType(
@@ -32,7 +32,7 @@ SIDEBAR: Final = MappingProxyType(
             ("Webhooks", "webhook", "tasks_webhook"),
             ("Deliveries", "outbox", "tasks_webhookdelivery"),
         ),
-        "People": (
+        "Users and keys": (
             ("Users", "group", "auth_user"),
             ("API keys", "vpn_key", "accounts_apikey"),
             ("LLM keys", "key", "llmkeys_llmkey"),
@@ -42,7 +42,7 @@ SIDEBAR: Final = MappingProxyType(
 
 
 class AdminSite(UnfoldAdminSite):
-    """Django's `is_staff` alone opens nothing here: whoever gets in sees everybody's tasks."""
+    """Requires superusers, not only `is_staff`: the admin shows the tasks of all users."""
 
     def has_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_active and request.user.is_superuser)
@@ -51,11 +51,11 @@ class AdminSite(UnfoldAdminSite):
         return with_policy(without_nul(super().admin_view(view, cacheable)))
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The list of the trees: the menu stands beside it."""
+        """Redirect to the list of trees; the sidebar links to all other pages."""
         return redirect("admin:tasks_task_changelist")
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The one page to log in at, or why that would not help."""
+        """Redirect to the login page, or explain why this account or server has no admin access."""
         if settings.APFLOW.auth.is_on and not request.user.is_authenticated:
             return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
         context = {**self.each_context(request), "title": "Administration", "is_auth_on": settings.APFLOW.auth.is_on}
@@ -63,12 +63,12 @@ class AdminSite(UnfoldAdminSite):
         return response
 
     def _get_colors(self, key: str, *args: Any) -> dict[str, dict[str, str]]:
-        """None: they would be a `<style>` in every page. They are in a file, `apflow_site/static/admin_theme`."""
+        """Return no colours: unfold would write them as a `<style>`. `apflow_site/static/admin_theme` defines them."""
         return {}
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    """What stands beside every page, by the names of this field rather than those of the apps."""
+    """Return the groups of the sidebar, by topic instead of by app."""
     return [{"title": title, "items": [_entry(*item) for item in items]} for title, items in SIDEBAR.items()]
 
 
@@ -77,18 +77,18 @@ def _entry(title: str, icon: str, page: str) -> dict[str, str]:
 
 
 def without_nul(view: View) -> View:
-    """The view, but nothing is found by a NUL: no text here has one, and PostgreSQL cannot even be asked."""
+    """Wrap the view: a request with NUL is a 404, because PostgreSQL refuses such a query."""
 
     @wraps(view)
     def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         if "\0" in request.path or "\0" in unquote(request.META.get("QUERY_STRING", "")):
-            raise Http404("There is nothing by that name.")
+            raise Http404("Not found.")
         return view(request, *args, **kwargs)
 
     return checked
 
 
 def with_policy(view: View) -> View:
-    """The view, with what unfold needs added to the content policy."""
+    """Wrap the view: add what unfold needs to the content security policy."""
     decorated: View = csp_update(dict(POLICY))(view)
     return decorated

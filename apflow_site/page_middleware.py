@@ -1,6 +1,6 @@
-"""Sessions, messages, static files and the content policy: for pages only.
+"""Sessions, messages, static files and the content security policy, for pages only.
 
-Programs come with tokens and get JSON; they would pay for a session that they never have, on a thread that all share.
+API requests use tokens and get JSON. Session middleware would cost them time on a shared thread for nothing.
 """
 
 import io
@@ -18,12 +18,12 @@ GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 PREFIXES: Final = ("/ui/", "/admin/", "/login/", "/logout/", "/answer/", "/static/")
 FRONT: Final = "/"
-"""A page when it is read; posted to, it speaks JSON-RPC."""
+"""GET returns a page, POST is JSON-RPC."""
 
 
 @async_only_middleware
 def pages(get_response: GetResponse) -> GetResponse:
-    """Put `settings.PAGE_MIDDLEWARE` around every request for a page. No answer of any kind is to be guessed at."""
+    """Run `settings.PAGE_MIDDLEWARE` for pages only. Disable content sniffing for all responses."""
     chain: Any = get_response
     for path in reversed(settings.PAGE_MIDDLEWARE):
         chain = import_string(path)(chain)
@@ -37,19 +37,19 @@ def pages(get_response: GetResponse) -> GetResponse:
 
 
 def is_page(request: HttpRequest) -> bool:
-    """Whether a browser shows what is answered."""
+    """Whether the response is a page for a browser."""
     if request.path == FRONT:
         return request.method in ("GET", "HEAD")
     return request.path.startswith(PREFIXES)
 
 
 def about_server(request: HttpRequest) -> dict[str, Any]:
-    """For every template: whether to warn that anybody may do anything here."""
+    """Context of every template: whether to warn that the server is open to everyone."""
     return {"is_open_server": settings.APFLOW.is_open}
 
 
 class StaticFiles(WhiteNoiseMiddleware):
-    """The files of all apps, found at the start. WhiteNoise knows no async, and would stream a file from a thread."""
+    """Serve the static files of all apps, collected at startup. WhiteNoise itself is not async: it streams from a thread."""
 
     async_capable = True
     sync_capable = False

@@ -106,7 +106,7 @@ LOGIN_URL = "/login/"
 UNFOLD = {
     "SITE_TITLE": "aipartnerupflow",
     "SITE_HEADER": "aipartnerupflow",
-    "SITE_SUBHEADER": "What the server holds",
+    "SITE_SUBHEADER": "Administration",
     "SITE_SYMBOL": "account_tree",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}dashboard/icon.svg"}],
     "STYLES": [f"{STATIC_URL}admin_theme/theme.css"],

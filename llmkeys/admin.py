@@ -1,4 +1,4 @@
-"""Admin of LLM keys: their owners and last characters, never the keys."""
+"""Admin of LLM keys. Shows the owner, the provider and the last four characters only."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ class LLMKeyAdmin(ModelAdmin):
         return f"…{key.last_four}"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return False  # users store their own keys, so that other users' tasks do not use them
+        return False  # users add their own keys, which only their own runs use
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Forbid filters on the ciphertext, with which a key could be guessed bit by bit."""
+        """Refuse filters on the encrypted key, which would allow guessing it bit by bit."""
         return not lookup.startswith("sealed") and bool(super().lookup_allowed(lookup, value, request))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -213,7 +213,7 @@ def test_the_doctor_finds_nothing_red(site: DocsSite) -> None:
 def test_an_example_that_failed_is_explained(site: DocsSite) -> None:
     site.server.rpc("tasks.execute", {"task_id": "example-failure-report", "wait": True})
     said = site.shell.typed(text(OPERATE, "Find out why a task waits", "sh"))
-    assert "requires 'Call a service that does not exist' (example-failure-call), which is failed" in said
+    assert "requires 'Unreachable service' (example-failure-call), which is failed" in said
 
 
 def test_the_settings_are_listed(site: DocsSite) -> None:

@@ -12,6 +12,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from msgspec import json
 
+from a2a.core.conditions import schema_of
 from a2a.core.errors import RULES
 from a2a.core.mapping import Json
 from a2a.core.parsing import Text
@@ -19,7 +20,7 @@ from a2a.core.version import software_version
 from a2a.methods import method_named, responses
 from a2a.methods.dispatch import REST
 from a2a.methods.openrpc import parts_of
-from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS, Operation
+from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS, TASK_ID, Operation
 from accounts.auth import AuthenticationFailed
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.services import idempotency
@@ -30,7 +31,7 @@ SCHEMAS: Final = "#/components/schemas/{name}"
 #: The names of errors that no exception of the table stands for: an address that there is not, and a fault of ours.
 OTHER_ERRORS: Final = ("internal", "not_found")
 NULL: Final = {"type": "null"}
-TASK_ID: Final = "task_id"
+
 ABOUT: Final = """The task API over REST. The same methods answer as JSON-RPC at `POST /tasks`.
 
 An id may hold any character: percent-encode it, a slash as `%2F`. Addresses work with and without the slash at their end. Parameters
@@ -101,12 +102,13 @@ def _request_body(operation: Operation) -> Json:
 def _object(operation: Operation) -> Json:
     properties = _properties(operation)
     parts = {name: properties[name] for name in operation.body}
-    return {"type": "object", "properties": parts, "additionalProperties": False, **operation.rules}
+    conditions = schema_of(operation.params.CONDITIONS, among=parts)
+    return {"type": "object", "properties": parts, "additionalProperties": False, **operation.rules, **conditions}
 
 
 def _properties(operation: Operation) -> Json:
     """The schemas of the method's parameters. Of one that a rule for tasks checks, the schema is that of the task's field."""
-    kind = method_named(operation.method, REST.methods).params
+    kind = operation.params
     schemas = json.schema_components([kind, responses.NewTask], ref_template=SCHEMAS)[1]
     schema, fields = schemas[kind.__name__], schemas["NewTask"]["properties"]
     needed = {*schema["required"], *kind.NULLABLE}

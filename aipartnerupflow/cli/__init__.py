@@ -1,5 +1,6 @@
 """The `aipartnerupflow` command. Everything heavy is imported inside the command that needs it, so that `--help` is instant."""
 
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Final
@@ -15,6 +16,7 @@ from aipartnerupflow.cli.options import (
     AsJson,
     Awaited,
     ConfigFile,
+    ExitCode,
     Server,
     TasksFile,
     Timeout,
@@ -24,6 +26,7 @@ from aipartnerupflow.cli.options import (
     refuse,
     to_server,
 )
+from aipartnerupflow.cli.output import error as error_line
 from aipartnerupflow.cli.output import room_to_write
 from aipartnerupflow.cli.tasks import tasks
 from aipartnerupflow.cli.users import tokens, users
@@ -140,12 +143,20 @@ add_examples(app)
 
 def main() -> None:
     """The console script `aipartnerupflow`."""
-    bootstrap()
+    _bootstrap()
     with room_to_write():
         app()
 
 
 def serve_main() -> None:
     """The console script `aipartnerupflow-server`: `serve` with its flags."""
-    bootstrap()
+    _bootstrap()
     typer.run(serve)
+
+
+def _bootstrap() -> None:
+    try:
+        bootstrap()
+    except ImportError as error:
+        error_line(str(error))
+        sys.exit(ExitCode.REFUSED)

@@ -1,4 +1,4 @@
-"""What the pages of the admin have in common: they show rows, and link them to each other."""
+"""Shared by the admin classes: read-only pages that link to each other."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
@@ -29,7 +29,7 @@ STATUS_COLOURS: Final = {
 
 
 class BoundedChangeList(ChangeList):
-    """A list that counts once: how many rows there would be without filters, nobody needs to know."""
+    """Count the filtered rows only, not the whole table."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -37,7 +37,7 @@ class BoundedChangeList(ChangeList):
 
 
 class Inspection(ModelAdmin):
-    """Rows to look at. `big_fields` are not read for the list; by `secret_fields` nobody filters, or guesses them bit by bit."""
+    """A read-only admin. Lists do not load `big_fields`; `secret_fields` cannot be filtered, so they cannot be guessed bit by bit."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
@@ -77,7 +77,7 @@ def state(row: Task | Run) -> str:
 
 
 def as_text(field: str, *, value_of: Callable[[Any], Any] | None = None) -> Any:
-    """A row of a page that shows JSON as indented text, whatever stands in it but keys. `value_of` a row is its field, unless given."""
+    """Make a read-only field that shows JSON as indented text with LLM keys masked. `value_of` replaces the field's value."""
 
     @admin.display(description=field.replace("_", " ").capitalize())
     def shown(model_admin: Any, row: Model) -> str:

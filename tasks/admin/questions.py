@@ -1,4 +1,4 @@
-"""The admin's page of what tasks asked. Not of what the executor noted with it: that is between it and whom it asks for."""
+"""Read-only admin of questions. Hides `memo`, which is private to the executor."""
 
 from typing import Any
 
@@ -17,15 +17,15 @@ class QuestionAdmin(Inspection):
     list_display = ("question", "task", "of_run", "asked_at", "expires_at", "answered_at", "answered_by", "closed_at")
     list_filter = (("answered_at", admin.EmptyFieldListFilter), ("closed_at", admin.EmptyFieldListFilter), "asked_at")
     search_fields = ("task_id",)
-    search_help_text = "The id of a question, of its task or of its run."
+    search_help_text = "Search by question, task or run ID"
     ordering = ("-id",)
     big_fields = ("options", "memo", "answer", "comment")
     secret_fields = ("memo",)
     fieldsets = (
         (None, {"fields": ("text", "options_", "links")}),
         ("Answer", {"fields": ("answer_", "comment", "answered_by", "answered_at")}),
-        ("When", {"fields": ("asked_at", "expires_at", "closed_at")}),
-        ("Place", {"fields": ("id", "task", "of_run")}),
+        ("Times", {"fields": ("asked_at", "expires_at", "closed_at")}),
+        ("IDs", {"fields": ("id", "task", "of_run")}),
     )
     options_, answer_ = as_text("options"), as_text("answer")
 

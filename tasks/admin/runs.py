@@ -1,4 +1,4 @@
-"""The admin's pages of runs, of their events, and of the worker processes that carry them out."""
+"""Read-only admin of runs, events and worker processes."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ class RunAdmin(Inspection):
     list_display = ("id", state, "tree", "number", "user_id", "created_at", "started_at", "finished_at", "losses")
     list_filter = ("status", "created_at")
     search_fields = ("id",)
-    search_help_text = "The id of a run, of its tree or of its context."
+    search_help_text = "Search by run, tree or context ID"
     ordering = ("-id",)
     fieldsets = (
         (None, {"fields": ("id", state, "links")}),
-        ("What", {"fields": ("root_id", "target_id", "number", "context_id", "user_id")}),
-        ("When", {"fields": ("created_at", "started_at", "finished_at")}),
+        ("IDs", {"fields": ("root_id", "target_id", "number", "context_id", "user_id")}),
+        ("Times", {"fields": ("created_at", "started_at", "finished_at")}),
         ("Lease", {"fields": ("lease_owner", "lease_expires_at", "epoch", "losses", "last_seq")}),
     )
 
@@ -35,7 +35,7 @@ class RunAdmin(Inspection):
     def links(self, run: Run) -> str:
         return link_list(
             ("Dashboard", dashboard_url(run.root_id)),
-            ("Its tree", change_url(Task, run.root_id)),
+            ("Tree", change_url(Task, run.root_id)),
             ("Events", list_url(TaskEvent, q=run.id)),
             ("Questions", list_url(Question, q=run.id)),
         )
@@ -46,14 +46,14 @@ class EventAdmin(Inspection):
     list_display = ("number", "type", "task", "run", "created_at")
     list_filter = ("type",)
     search_fields = ("run_id",)
-    search_help_text = "The id of a run, or of a task."
+    search_help_text = "Search by run or task ID"
     ordering = ("-pk",)
     big_fields = ("payload",)
     fieldsets = ((None, {"fields": ("run", "seq", "type", "task", "created_at", "payload_")}),)
     payload_ = as_text("payload")
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[TaskEvent], term: str) -> Any:
-        """By index: those of a run, or those of a task in the runs of its tree."""
+        """Search events of a run, or of a task in the runs of its tree. Both use an index."""
         root_id = Task.objects.filter(id=term).values_list("root_id", flat=True).first() if term else None
         if root_id:
             runs = Run.objects.filter(root_id=root_id).values("id")

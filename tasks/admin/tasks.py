@@ -1,4 +1,4 @@
-"""The admin's page of tasks. What changes anything is a service, as at every other door."""
+"""Admin of tasks: read-only fields, and actions that call the same services as the API."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -19,13 +19,13 @@ MAX_AT_ONCE: Final = 100
 
 
 class TreesOrTasks(admin.SimpleListFilter):
-    """Trees by their roots, which an index has in the order of time; or every task, in the order of ids."""
+    """Show trees (roots only, ordered by an index on time) or all tasks (ordered by id)."""
 
-    title = "rows"
+    title = "level"
     parameter_name = "rows"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("all", "Every task")]
+        return [("all", "All tasks")]
 
     def choices(self, changelist: Any) -> Any:
         default, *others = super().choices(changelist)
@@ -40,16 +40,19 @@ class TaskAdmin(Inspection):
     list_display = ("name", state, "progress_percent", "executor_id", "user_id", "created_at", "on_dashboard")
     list_filter = (TreesOrTasks, "status", "created_at")
     search_fields = ("name",)
-    search_help_text = "The id of a task or of its tree, the name of an owner, or a part of a name."
+    search_help_text = "Search by ID, owner or name"
     big_fields = ("dependencies", "inputs", "schemas", "params", "result", "error", "token_usage")
     actions = ("execute", "cancel")
     change_form_outer_before_template = "admin/tasks/task/buttons.html"
     fieldsets = (
         (None, {"fields": ("name", state, "error", "links")}),
-        ("Work", {"fields": ("executor_id", "priority", "attempt", "progress_percent", "started_at", "completed_at")}),
+        (
+            "Execution",
+            {"fields": ("executor_id", "priority", "attempt", "progress_percent", "started_at", "completed_at")},
+        ),
         ("Data", {"fields": ("inputs_", "result_", "dependencies_", "schemas_", "params_", "token_usage_")}),
         (
-            "Place",
+            "IDs",
             {"fields": ("id", "root_id", "parent_id", "user_id", "origin_type", "original_task_id", "created_at")},
         ),
     )
@@ -62,7 +65,7 @@ class TaskAdmin(Inspection):
         return ("-id",) if shows_every_task(request) else ("-created_at", "-id")
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Task], term: str) -> Any:
-        """An id or an owner by index; only what is neither is looked for in the names."""
+        """Search by id or owner with an index; search names only without such a match."""
         for exact in (Q(id=term) | Q(root_id=term), Q(user_id=term)):
             if term and queryset.filter(exact).exists():
                 return queryset.filter(exact), False
@@ -80,13 +83,13 @@ class TaskAdmin(Inspection):
     def links(self, task: Task) -> str:
         return link_list(
             ("Dashboard", dashboard_url(task.id)),
-            ("Its tree", list_url(Task, q=task.root_id)),
-            ("Runs of its tree", list_url(Run, q=task.root_id)),
+            ("Tree", list_url(Task, q=task.root_id)),
+            ("Runs", list_url(Run, q=task.root_id)),
             ("Events", list_url(TaskEvent, q=task.id)),
             ("Questions", list_url(Question, q=task.id)),
         )
 
-    @admin.action(description="Execute")
+    @admin.action(description="Run")
     def execute(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         for task in self._chosen(request, queryset):
             try:
@@ -94,12 +97,12 @@ class TaskAdmin(Inspection):
             except TasksError as error:
                 self.message_user(request, error.message, messages.ERROR)
                 continue
-            said = "is queued" if execution.started else "runs already"
-            self.log_change(request, task, f"Execute: {said}")
-            self.message_user(request, f"'{task.name}' {said}.", messages.SUCCESS)
+            outcome = "is queued" if execution.started else "is already running"
+            self.log_change(request, task, f"Run: {outcome}")
+            self.message_user(request, f"'{task.name}' {outcome}.", messages.SUCCESS)
         return back(request)
 
-    @admin.action(description="Cancel, with all below")
+    @admin.action(description="Cancel subtree")
     def cancel(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         chosen = {task.id: task for task in self._chosen(request, queryset)}
         asked = cancels.ask(
@@ -117,21 +120,21 @@ class TaskAdmin(Inspection):
     def _chosen(self, request: HttpRequest, queryset: QuerySet[Task]) -> list[Task]:
         chosen = list(queryset.only("id", "name")[: MAX_AT_ONCE + 1])
         if len(chosen) > MAX_AT_ONCE:
-            self.message_user(request, f"Nothing done: choose at most {MAX_AT_ONCE} at once.", messages.ERROR)
+            self.message_user(request, f"Nothing changed. Select at most {MAX_AT_ONCE} tasks.", messages.ERROR)
             return []
         return chosen
 
 
 def caller_of(request: HttpRequest) -> Caller:
-    """The site lets only administrators in."""
+    """Return the administrator as a caller; the admin site admits only administrators."""
     return replace(LOCAL, user_id=request.user.get_username())
 
 
 def back(request: HttpRequest) -> HttpResponse | None:
-    """To the page of the task that the button stood on; None: to the list."""
+    """Redirect to the task's page if the button was on it. None: stay on the list."""
     return redirect(change_url(Task, request.POST["page_of"])) if "page_of" in request.POST else None
 
 
 def shows_every_task(request: HttpRequest) -> bool:
-    """What is searched for may be anywhere in a tree."""
+    """Whether to list all tasks: a search includes all levels of a tree."""
     return bool(request.GET.get("rows") or request.GET.get("q"))

@@ -1,4 +1,4 @@
-"""The admin's pages of webhooks and of what became of each delivery. Of an address only the host: the rest is often a secret."""
+"""Read-only admin of webhooks and their deliveries. Shows only the host of a URL: the rest often contains a secret."""
 
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -29,14 +29,14 @@ class WebhookAdmin(Inspection):
     )
     list_filter = ("kind", ("disabled_at", admin.EmptyFieldListFilter), ("closed_at", admin.EmptyFieldListFilter))
     search_fields = ("run_id",)
-    search_help_text = "The id of a webhook or of its run."
+    search_help_text = "Search by webhook or run ID"
     ordering = ("-id",)
     big_fields = ("sealed",)
     secret_fields = ("sealed", "url")
     fieldsets = (
         (None, {"fields": ("address", "method", "kind", "config_id", "links")}),
         ("Next delivery", {"fields": ("next_seq", "next_at", "attempt", "failures", "lease_owner")}),
-        ("When", {"fields": ("created_at", "closed_at", "disabled_at")}),
+        ("Times", {"fields": ("created_at", "closed_at", "disabled_at")}),
     )
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Webhook], term: str) -> Any:
@@ -54,7 +54,7 @@ class WebhookAdmin(Inspection):
     @admin.display(description="See also")
     def links(self, webhook: Webhook) -> str:
         return link_list(
-            ("Its run", change_url(Run, webhook.run_id)), ("Deliveries", list_url(WebhookDelivery, q=webhook.id))
+            ("Run", change_url(Run, webhook.run_id)), ("Deliveries", list_url(WebhookDelivery, q=webhook.id))
         )
 
 
@@ -68,7 +68,7 @@ class WebhookDeliveryAdmin(Inspection):
     list_display = ("event", delivery_status, "attempts", "status_code", "error", "of_webhook", "updated_at")
     list_filter = ("status",)
     search_fields = ("webhook_id",)
-    search_help_text = "The id of a webhook."
+    search_help_text = "Search by webhook ID"
     ordering = ("-pk",)
     fieldsets = (
         (None, {"fields": ("event", delivery_status, "attempts", "status_code", "error", "of_webhook", "updated_at")}),

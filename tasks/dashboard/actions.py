@@ -1,4 +1,4 @@
-"""What the buttons do: form posts that call the same services as every other door, and then show the tree."""
+"""Form posts of the buttons. Each calls the same service as the API, then redirects to the tree."""
 
 from django.contrib import messages
 from django.db import transaction
@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.callers import Caller, Role
-from tasks.dashboard.pages import page, told
+from tasks.dashboard.pages import page, redirect_with_message
 from tasks.dashboard.words import path_of
 from tasks.rules.exceptions import TaskNotFound, TasksError
 from tasks.services.cancels import cancel_tasks
@@ -19,42 +19,44 @@ from tasks.storage import pools
 
 @page("POST", needs=Role.OPERATOR)
 async def run(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """Run the task: of a root what has not completed, of another one what it needs, too."""
+    """Run the task and its dependencies. For a root: run everything that has not completed."""
     execution = await pools.write(execute_task, caller=caller, task_id=task_id)
     if execution.started:
-        return told(request, path_of(task_id), f"Run {execution.run.number} has started.")
-    return told(request, path_of(task_id), "It is running already.", level=messages.INFO)
+        return redirect_with_message(request, path_of(task_id), f"Run {execution.run.number} has started.")
+    return redirect_with_message(request, path_of(task_id), "The tree is already running.", level=messages.INFO)
 
 
 @page("POST", needs=Role.OPERATOR)
 async def restart(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """Run the task and all that depends on it again, in a copy of the tree; the rest keeps its results."""
+    """Run the task and its dependents again in a copy of the tree. Other tasks keep their results."""
     execution = await pools.write(_restart, caller=caller, task_id=task_id)
-    return told(request, path_of(execution.task.id), "A copy of the tree has started. The original stays as it is.")
+    return redirect_with_message(
+        request, path_of(execution.task.id), "A copy of the tree has started. The original is unchanged."
+    )
 
 
 @page("POST", needs=Role.OPERATOR)
 async def cancel(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """Stop the task and all below it."""
+    """Cancel the task and its descendants."""
     (answer,) = await cancel_tasks(caller, task_ids=[task_id])
     if answer["current_status"] is None:
         raise TaskNotFound(task_id)
     level = messages.SUCCESS if answer["status"] == "cancelled" else messages.WARNING
-    return told(request, path_of(task_id), answer["message"], level=level)
+    return redirect_with_message(request, path_of(task_id), answer["message"], level=level)
 
 
 @page("POST", needs=Role.OPERATOR)
 async def delete(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """Delete the tree. Where that is refused, its page says why."""
+    """Delete the tree. If that is refused, show the reason on its page."""
     task = await pools.read(get_task, caller=caller, task_id=task_id)
     try:
         deletion = await pools.write(delete_task, caller=caller, task_id=task_id, force=True)
     except TaskNotFound:
         raise
     except TasksError as error:
-        return told(request, path_of(task_id), error.message, level=messages.ERROR)
+        return redirect_with_message(request, path_of(task_id), error.message, level=messages.ERROR)
     many = "1 task" if deletion.deleted_count == 1 else f"{deletion.deleted_count:,} tasks"
-    return told(request, reverse("dashboard:trees"), f"Deleted “{task.name}”: {many}.")
+    return redirect_with_message(request, reverse("dashboard:trees"), f"Deleted “{task.name}”: {many}.")
 
 
 @transaction.atomic

@@ -1,4 +1,4 @@
-"""The page behind a link by which one question can be answered. Looking at it, as mail programs do, answers nothing."""
+"""The page behind an answer link. Opening it answers nothing, so mail programs may preview the link."""
 
 import asyncio
 from typing import Any, Final
@@ -15,12 +15,12 @@ from tasks.services import questions
 from tasks.storage import pools
 
 MAX_CHARACTERS: Final = 10_000
-TOO_LONG: Final = f"at most {MAX_CHARACTERS:,} characters"
+TOO_LONG: Final = f"must have at most {MAX_CHARACTERS:,} characters"
 
 
-@csrf_exempt  # what the address says is the right to answer, and no cookie is asked
+@csrf_exempt  # the token in the URL grants the right to answer; no cookie is used
 async def answer(request: HttpRequest, token: str) -> HttpResponseBase:
-    """`/answer/{token}`: the question; posted to, its answer."""
+    """`/answer/{token}`: GET shows the question, POST answers it."""
     if request.method not in ("GET", "HEAD", "POST"):
         return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
     try:
@@ -41,12 +41,12 @@ async def _answered(request: HttpRequest, question: Question, invitation: Answer
         _check(text, "answer")
         _check(comment, "comment")
         if not text:
-            raise InvalidParams([("answer", "required")])
+            raise InvalidParams([("answer", "is required")])
         await pools.write(questions.record_answer, question, answer=text, by=invitation.by, comment=comment or None)
     except InvalidParams as error:
-        context = {"question": question, "error": error.problems[0][1], "text": text, "comment": comment}
+        context = {"question": question, "error": _sentence(error), "text": text, "comment": comment}
         return await _shown(request, context, status=400)
-    except StatusConflict:  # somebody else was quicker
+    except StatusConflict:  # another answer arrived first
         return await _shown(request, {"is_over": True}, status=409)
     return await _shown(request, {"question": question, "given": text})
 
@@ -56,16 +56,21 @@ def _check(text: str, field: str) -> None:
     if len(text) > MAX_CHARACTERS:
         raise InvalidParams([(field, TOO_LONG)])
     if "\0" in text:
-        raise InvalidParams([(field, "holds the NUL character")])
+        raise InvalidParams([(field, "contains a NUL character")])
+
+
+def _sentence(error: InvalidParams) -> str:
+    field, reason = error.problems[0]
+    return f"{field.capitalize()} {reason}."
 
 
 def _question(invitation: AnswerToken) -> Question | None:
-    """None: it is not open any more."""
+    """None: the question is closed."""
     return Question.objects.waiting().filter(id=invitation.question_id).first()
 
 
 async def _shown(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -> HttpResponse:
     response = await asyncio.to_thread(render, request, "dashboard/answer.html", context, status=status)
     patch_cache_control(response, no_store=True)
-    response["Referrer-Policy"] = "no-referrer"  # the address is the right to answer
+    response["Referrer-Policy"] = "no-referrer"  # the URL grants the right to answer
     return response

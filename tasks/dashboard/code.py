@@ -1,4 +1,4 @@
-"""How to run a stored tree again from elsewhere: the same request in several languages."""
+"""Code that runs a stored tree, in several languages."""
 
 import shlex
 from typing import Any, Final
@@ -9,10 +9,9 @@ COPY: Final = {"copy_execution": True, "copy_children": True}
 
 
 def as_code(task_id: str, *, base_url: str, of_copy: bool, with_token: bool) -> dict[str, str]:
-    """Language → code that executes the task. `base_url` is the server's, without a slash at its end.
+    """Return language → code that executes the task. `base_url` has no trailing slash.
 
-    `of_copy`: run a copy of the tree, since it has completed itself. `with_token`: the server asks who is there; the token or API key is
-    to be in the environment.
+    `of_copy`: run a copy, because the tree has completed. `with_token`: read a token or API key from the environment.
     """
     params = {"task_id": task_id} | (COPY if of_copy else {})
     return {

@@ -1,4 +1,4 @@
-"""What waits for a person: questions of tasks, and the answers to them."""
+"""The inbox: open questions of tasks, and the form that answers them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.callers import Caller, Role
-from tasks.dashboard.pages import page, shown, told
+from tasks.dashboard.pages import page, redirect_with_message, shown
 from tasks.dashboard.schema_form import read_json
 from tasks.models import Question, Task
 from tasks.rules.exceptions import TaskNotFound, TasksError
@@ -18,14 +18,14 @@ TEMPLATE = "dashboard/inbox.html"
 
 @page()
 async def inbox(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """`GET /ui/inbox/`: the oldest question first."""
+    """`GET /ui/inbox/`: open questions, oldest first."""
     questions = await pools.read(_with_names, caller=caller)
     return await shown(request, caller, TEMPLATE, {"place": "inbox", "questions": questions})
 
 
 @page("POST", needs=Role.OPERATOR)
 async def answer_question(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """Answer what the task asks: with one of its options, or with what was written, as JSON where it is some."""
+    """Answer the task's question with an option or a text. A text that is valid JSON is parsed."""
     comment = request.POST.get("comment", "").strip() or None
     try:
         await pools.write(answer, caller=caller, task_id=task_id, answer=_given(request), comment=comment)
@@ -38,7 +38,7 @@ async def answer_question(request: HttpRequest, caller: Caller, task_id: str) ->
             "problem": error.message,
         }
         return await shown(request, caller, TEMPLATE, context, status=409)
-    return told(request, reverse("dashboard:inbox"), "Answered: the task goes on.")
+    return redirect_with_message(request, reverse("dashboard:inbox"), "Answer saved. The task continues.")
 
 
 def _given(request: HttpRequest) -> Any:
@@ -52,7 +52,7 @@ def _given(request: HttpRequest) -> Any:
 
 
 def _with_names(*, caller: Caller) -> list[tuple[Question, str]]:
-    """Each question with the name of the task that asks it."""
+    """Open questions, each with the name of its task."""
     questions = open_questions(caller)
     names = Task.objects.for_caller(caller).filter(id__in={question.task_id for question in questions})
     known = dict(names.values_list("id", "name"))

@@ -1,4 +1,4 @@
-"""JSON for people: what is short stays on one line, the rest is indented."""
+"""Readable JSON: short values stay on one line, longer ones are indented."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -9,12 +9,12 @@ LINE: Final = 96
 
 
 def written(value: Any, *, width: int = LINE) -> str:
-    """The value as JSON, its lines not much longer than `width` characters. It may be nested as deep as a request may."""
+    """Format the value as JSON with lines of about `width` characters. Handles the nesting that requests may have."""
     return "".join(_pieces(value, "", width))
 
 
 def on_one_line(value: Any) -> str:
-    """As people write it, with spaces after commas and colons."""
+    """Format the value on one line, with spaces after commas and colons."""
     if isinstance(value, dict) and value:
         return "{" + ", ".join(f"{_key(key)}: {on_one_line(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list) and value:
@@ -40,7 +40,7 @@ def _pieces(value: Any, margin: str, width: int) -> Iterator[str]:
 
 
 def _fits(value: Any, width: int) -> bool:
-    # What orjson writes is shorter, and quick: only what may fit is written out as people would.
+    # orjson is fast and its output is shorter: a value that does not fit there is never formatted on one line.
     return len(orjson.dumps(value)) <= width and len(on_one_line(value)) <= width
 
 

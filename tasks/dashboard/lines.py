@@ -1,4 +1,4 @@
-"""The lines of the timeline as HTML, written by hand: templates take eight times as long, and a tree may have two thousand."""
+"""The rows of the timeline as HTML, without a template: templates are eight times slower, and a tree may have 2,000 rows."""
 
 from html import escape
 
@@ -9,7 +9,7 @@ from tasks.dashboard.words import duration, path_of, word
 
 
 def lines_of(picture: Picture, *, selected_id: str) -> SafeString:
-    """A table row for each task; where a value is anybody's text, it is escaped."""
+    """Render a table row for each task. User-supplied text is escaped."""
     rows = (_row(line, picture.span_ms, is_selected=line.task.id == selected_id) for line in picture.lines)
     return mark_safe("".join(rows))  # noqa: S308  (`_row` escapes)
 
@@ -20,7 +20,7 @@ def _row(line: Line, span_ms: int, *, is_selected: bool) -> str:
     executor_id = task.executor_id if task.executor_id != task.name else None
     by = f'<span class="by">{escape(executor_id)}</span>' if executor_id else ""
     tries = f'<span class="by" title="{task.attempt} attempts">×{task.attempt}</span>' if task.attempt > 1 else ""
-    spent = '<span title="The result is an earlier run’s">kept</span>' if line.is_kept else duration(line.seconds)
+    spent = '<span title="Result of an earlier run">reused</span>' if line.is_kept else duration(line.seconds)
     return (
         f'<tr class="{task.status} depth-{line.depth}{chosen}" data-n="{task.position}"><td>'
         f'<svg class="i status-icon" role="img" aria-label="{word(task.status)}"><use href="#i-{task.status}"></use></svg>'

@@ -1,4 +1,4 @@
-"""The list of trees: filtered by the URL, paged by the database, one row a tree."""
+"""The list of trees: filtered by the URL query, paginated in the database, one row per tree."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ from tasks.status import Status
 
 PAGE: Final = 50
 ORDERS: Final = {"-created_at": "Newest first", "created_at": "Oldest first"}
-#: The order in which a tree's bar shows its tasks.
+#: The order of statuses in a tree's status bar.
 BAR: Final = (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.IN_PROGRESS, Status.PENDING)
 
 StatusBar = list[tuple[str, float, float]]
@@ -27,7 +27,7 @@ StatusBar = list[tuple[str, float, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What the list shows, as the URL says it. Empty values mean all."""
+    """The filters in the URL. An empty value does not filter."""
 
     text: str = ""
     status: str = ""
@@ -41,14 +41,14 @@ class Filters:
         return bool(self.text or self.status or self.executor or self.owner)
 
     def query(self, **changes: str) -> str:
-        """The URL's query for these filters with some of them changed."""
+        """Return the URL query for these filters with `changes` applied."""
         values = {"q": self.text, "status": self.status, "executor": self.executor, "owner": self.owner}
         values |= {"order": "" if self.order == "-created_at" else self.order, "cursor": self.cursor} | changes
         return urlencode({name: value for name, value in values.items() if value})
 
 
 def read_filters(query: Mapping[str, str]) -> Filters:
-    """Raises InvalidParams for a status or an order that there is not."""
+    """Read the filters. Raises InvalidParams for an unknown status or order."""
     given = {name: query.get(name, "").strip() for name in ("q", "status", "executor", "owner", "order", "cursor")}
     problems = []
     if given["status"] and given["status"] not in list(Status):
@@ -79,12 +79,12 @@ class Row:
     bar: StatusBar
     seconds: float | None
     asks: bool
-    """Whether one of its tasks waits for a person."""
+    """Whether one of its tasks waits for an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A page of the list, and the cursor of the next one."""
+    """One page of the list, and the cursor of the next page."""
 
     rows: list[Row]
     filters: Filters
@@ -92,7 +92,7 @@ class Listing:
 
 
 def list_trees(*, caller: Caller, filters: Filters) -> Listing:
-    """The caller's trees that pass the filters. Raises InvalidParams for a cursor that is not one of ours."""
+    """List the caller's trees that match the filters. Raises InvalidParams for a malformed cursor."""
     descending = filters.order.startswith("-")
     found = _matching(_roots(caller), filters)
     if filters.cursor:
@@ -105,12 +105,12 @@ def list_trees(*, caller: Caller, filters: Filters) -> Listing:
 
 
 def rows_of_trees(*, caller: Caller, root_ids: Collection[str]) -> list[Row]:
-    """These trees as the list shows them now."""
+    """Return the current rows of these trees."""
     return _rows(caller, list(_roots(caller).filter(id__in=root_ids)))
 
 
 def _roots(caller: Caller) -> TaskQuerySet:
-    # What a tree carries may be large, and the list shows none of it.
+    # These columns may be large, and the list shows none of them.
     return Task.objects.for_caller(caller).filter(parent_id=None).defer("inputs", "result", "schemas", "params")
 
 
@@ -165,7 +165,7 @@ def _row(root: Task, run: Run | None, bar: StatusBar, counts: Mapping[str, int],
 
 
 def bar_of(counts: Mapping[str, int], progress: float) -> StatusBar:
-    """How many tasks have which status. `progress`: how far those are that run, 0.0 to 1.0; the rest of their part is pale."""
+    """Return the share of each status. `progress` of the running tasks, 0.0 to 1.0, splits their share into done and rest."""
     total = sum(counts.values())
     parts, start = [], 0.0
     for status in BAR:
@@ -177,7 +177,7 @@ def bar_of(counts: Mapping[str, int], progress: float) -> StatusBar:
 
 
 def seconds_of(run: Run | None) -> float | None:
-    """How long a run took, or takes until now. None while none has started."""
+    """Return the duration of the run so far. None before it starts."""
     if run is None or run.started_at is None:
         return None
     return ((run.finished_at or datetime.now(UTC)) - run.started_at).total_seconds()

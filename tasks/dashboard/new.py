@@ -1,4 +1,4 @@
-"""Making a tree: one task by the form of its executor, or a whole tree as JSON. The rules are those of every request."""
+"""Create a task with the form of its executor, or a whole tree as JSON. Validation is the same as in the API."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 
 from accounts.callers import Caller, Role
 from tasks.dashboard.json_text import written
-from tasks.dashboard.pages import Context, page, shown, told
+from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.dashboard.schema_form import (
     MORE,
     PREFIX,
@@ -36,7 +36,7 @@ Problems = dict[str, str]
 TEMPLATE: Final = "dashboard/new.html"
 FIRST: Final = "sleep_executor"
 PRIORITIES: Final = {0: "Urgent", 1: "High", 2: "Normal", 3: "Low"}
-#: Where the server's word about a field of the only task belongs in the form.
+#: Path of a validation error → field of the form that shows it.
 PLACES: Final = {"tasks[0].name": "name", "tasks[0].params.timeout_seconds": "timeout_seconds"}
 OWN_FIELDS: Final = frozenset({"name", "params", "timeout_seconds", "max_attempts"})
 PLACES_BELOW: Final = {"tasks[0].params.retry": "max_attempts", "tasks[0].params": "params"}
@@ -49,14 +49,14 @@ EXAMPLE: Final[list[Json]] = [
     },
     {
         "id": "cpu",
-        "name": "Look at the CPU",
+        "name": "Read CPU usage",
         "parent_id": "report",
         "schemas": {"method": "system_info_executor"},
         "inputs": {"resource": "cpu"},
     },
     {
         "id": "wait",
-        "name": "Take three steps",
+        "name": "Sleep in three steps",
         "parent_id": "report",
         "schemas": {"method": "sleep_executor"},
         "inputs": {"seconds": 3, "steps": 3},
@@ -66,7 +66,7 @@ EXAMPLE: Final[list[Json]] = [
 
 @page("GET", "HEAD", "POST", needs=Role.OPERATOR)
 async def new_task(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """`/ui/new/`: one task, by the form of its executor (`?executor=`)."""
+    """`/ui/new/`: a single task, with the form of its executor (`?executor=`)."""
     if request.method == "POST":
         return await _made_task(request, caller)
     described = describe(request.GET.get("executor", FIRST))
@@ -76,7 +76,7 @@ async def new_task(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 @page("GET", "HEAD", "POST", needs=Role.OPERATOR)
 async def new_tree(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """`/ui/new/tree/`: a whole tree as JSON; with `?copy=<id>` begun from a stored one."""
+    """`/ui/new/tree/`: a whole tree as JSON. `?copy=<id>` starts from a stored tree."""
     if request.method == "POST":
         return await _made_tree(request, caller)
     tasks = EXAMPLE
@@ -86,7 +86,7 @@ async def new_tree(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def written_down(task: Task) -> Json:
-    """A stored task as a request would name it, without what goes without saying. Taken ids give way to fresh ones."""
+    """Return a stored task as a create request, without default values. IDs in use are replaced on creation."""
     request = {
         "id": task.id,
         "name": task.name,
@@ -122,7 +122,7 @@ async def _made_tree(request: HttpRequest, caller: Caller) -> HttpResponse:
 async def _made(
     request: HttpRequest, caller: Caller, tasks: Any, problems: Problems, again: Callable[[Problems], Context]
 ) -> HttpResponse:
-    """Store the tree and show it, or show the form again with what is wrong."""
+    """Create the tree and redirect to it, or show the form again with the problems."""
     runs = request.POST.get("then") != "store"
     if not problems:
         try:
@@ -134,12 +134,14 @@ async def _made(
         else:
             for warning in created.warnings:
                 messages.warning(request, warning)
-            return told(request, path_of(created.root.id), "It has started." if runs else "Stored, but not run yet.")
+            return redirect_with_message(
+                request, path_of(created.root.id), "The run has started." if runs else "Saved. Not run yet."
+            )
     return await shown(request, caller, TEMPLATE, again(problems), status=422)
 
 
 def read_task(described: Json, own: Texts, inputs: Texts) -> tuple[Json, Problems]:
-    """The task that was filled in, as a request has it, and field → what is wrong with it."""
+    """Return the submitted task as a create request, and field → problem."""
     schema = described["input_schema"]
     values, wrong = read_inputs(schema, inputs)
     problems = {f"{PREFIX}{name}": reason for name, reason in wrong.items()}
@@ -162,10 +164,10 @@ def read_task(described: Json, own: Texts, inputs: Texts) -> tuple[Json, Problem
 
 
 def misfits(schema: Json, values: Json) -> Problems:
-    """What of the inputs does not fit the schema: field → why. Under "" stands what belongs to none of the fields."""
+    """Return field → problem for inputs that do not fit the schema. The key "" is for problems of no single field."""
     named = schema.get("properties", {})
     if missing := [name for name in schema.get("required", []) if name in named and name not in values]:
-        return {f"{PREFIX}{name}": "This is required" for name in missing}
+        return {f"{PREFIX}{name}": "This field is required" for name in missing}
     reason = mismatch(schema, values)
     if reason is None:
         return {}
@@ -176,7 +178,7 @@ def misfits(schema: Json, values: Json) -> Problems:
 
 
 def _read(read: Callable[[str], Any], texts: Texts, name: str, problems: Problems) -> Any:
-    """What a field holds. None when it is empty, or wrong."""
+    """Return the value of a field. None when it is empty or malformed."""
     text = texts.get(name, "").strip()
     try:
         return read(text) if text else None
@@ -186,14 +188,14 @@ def _read(read: Callable[[str], Any], texts: Texts, name: str, problems: Problem
 
 
 def _sent(post: QueryDict) -> tuple[dict[str, str], dict[str, str]]:
-    """The form's own fields, and those of the executor's inputs."""
+    """Split the submitted fields into those of the task and those of the executor's inputs."""
     fields = {name: str(value) for name, value in post.items()}
     inputs = {name.removeprefix(PREFIX): text for name, text in fields.items() if name.startswith(PREFIX)}
     return {name: text for name, text in fields.items() if not name.startswith(PREFIX)}, inputs
 
 
 def _placed(problems: Problems) -> Problems:
-    """The problems under the names of the form's fields; what belongs to none of them stays as the server says it."""
+    """Map error paths to fields of the form. Paths without a field stay unchanged."""
     return {_place(path): reason for path, reason in problems.items()}
 
 
@@ -226,5 +228,5 @@ def _editor(text: str, problems: Problems) -> Context:
 
 
 def _has_field(name: str) -> bool:
-    """Whether a field of the form shows the problem."""
+    """Whether the form has a field that shows the problem."""
     return name in OWN_FIELDS or name.startswith(PREFIX)

@@ -1,4 +1,4 @@
-"""What all pages share: who looks, how a page is made, and what is shown when something is refused."""
+"""Shared by all pages: authentication, rendering and error pages."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -25,14 +25,15 @@ Context = dict[str, Any]
 View = Callable[Concatenate[HttpRequest, Caller, P], Awaitable[HttpResponseBase]]
 SOUGHT: Final = ("GET", "HEAD")
 REFUSALS: Final = {TaskNotFound: 404, RoleTooLow: 403}
+HEADINGS: Final = {400: "Invalid request", 403: "Not allowed", 404: "Not found"}
 
 
 def page(
     *methods: str, needs: Role = Role.VIEWER
 ) -> Callable[[View[P]], Callable[..., Coroutine[Any, Any, HttpResponseBase]]]:
-    """A view for whoever is logged in and has the role, by these HTTP methods (default: reading).
+    """Make a view for logged-in users with the role, for these HTTP methods (default: GET and HEAD).
 
-    Who is not logged in is sent to the login.
+    Anonymous users are redirected to the login page.
     """
     allowed = methods or SOUGHT
 
@@ -47,12 +48,12 @@ def page(
                 return HttpResponseRedirect(f"{settings.LOGIN_URL}?next={quote(request.get_full_path())}")
             try:
                 if not caller.may(needs):
-                    raise RoleTooLow(f"This needs the role {needs}.")
+                    raise RoleTooLow(f"This page requires the role {needs}.")
                 _refuse_nul(request)
                 response = await view(request, caller, *args, **kwargs)
             except TasksError as error:
                 response = await refusal(request, caller, error)
-            patch_cache_control(response, no_store=True)  # somebody else may sit here next
+            patch_cache_control(response, no_store=True)  # another user may use this browser next
             return response
 
         return answer
@@ -61,14 +62,14 @@ def page(
 
 
 async def caller_of(request: HttpRequest) -> Caller | None:
-    """Who looks. None: nobody is logged in."""
+    """Return the user of the session. None: not logged in."""
     return await threads.look_up(session_caller, request)
 
 
 async def shown(
     request: HttpRequest, caller: Caller, template: str, context: Context, *, status: int = 200
 ) -> HttpResponse:
-    """A page. It is made on a thread: a tree of a thousand tasks would keep the loop from everybody else."""
+    """Render a page on a thread: rendering a thousand tasks would block the event loop."""
     common: Context = {
         "caller": caller,
         "may_write": caller.may(Role.OPERATOR),
@@ -79,34 +80,37 @@ async def shown(
 
 
 async def refusal(request: HttpRequest, caller: Caller, error: TasksError) -> HttpResponse:
-    """A page that says what is wrong. Another's task looks like a missing one."""
+    """Render an error page. A task of another user is reported as missing."""
     status = next((status for kind, status in REFUSALS.items() if isinstance(error, kind)), 400)
-    return await shown(request, caller, "dashboard/refusal.html", {"error": error.message}, status=status)
+    context = {"heading": HEADINGS[status], "error": error.message}
+    return await shown(request, caller, "dashboard/refusal.html", context, status=status)
 
 
-def told(request: HttpRequest, address: str, message: str, *, level: int = messages.SUCCESS) -> HttpResponse:
-    """Go to another page, which shows the message."""
+def redirect_with_message(
+    request: HttpRequest, address: str, message: str, *, level: int = messages.SUCCESS
+) -> HttpResponse:
+    """Redirect to a page that shows the message."""
     messages.add_message(request, level, message)
     return HttpResponseRedirect(address)
 
 
 def _refuse_nul(request: HttpRequest) -> None:
-    """No database of ours holds that character. Raises InvalidParams."""
+    """Reject NUL characters, which PostgreSQL cannot store. Raises InvalidParams."""
     fields = [*request.GET.items(), *request.POST.items()]
-    if problems := [(name, "holds the NUL character") for name, value in fields if "\0" in f"{name}{value}"]:
+    if problems := [(name, "contains a NUL character") for name, value in fields if "\0" in f"{name}{value}"]:
         raise InvalidParams(problems)
 
 
 def count_questions(*, caller: Caller) -> int:
-    """How many questions wait for an answer in the caller's trees."""
+    """Count the open questions in the caller's trees."""
     return Question.objects.for_caller(caller).waiting().count()
 
 
 def has_owners() -> bool:
-    """Whether there are several people, so that it matters whose a tree is."""
+    """Whether trees have owners: authentication is on."""
     return bool(settings.APFLOW.auth.is_on)
 
 
 def base_url(request: HttpRequest) -> str:
-    """The address of this server as clients have it, without a slash at its end."""
+    """Return the public URL of this server, without a trailing slash."""
     return (settings.APFLOW.server.public_url or request.build_absolute_uri("/")).rstrip("/")

@@ -1,4 +1,4 @@
-"""A tree as its page shows it: who is below whom, what waited and ran when, what depends on what."""
+"""The data of a tree's page: hierarchy, timeline and dependency graph."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ from tasks.status import Status
 Json = dict[str, Any]
 
 MAX_LINES: Final = 2_000
-"""So many tasks have a line; the graph has them all."""
+"""Limit of the timeline. The graph has all tasks."""
 EVENTS_SHOWN: Final = 200
 CAUSES_SHOWN: Final = 3
 DEEPEST: Final = 12
-"""Deeper tasks are not moved in any further."""
+"""Deeper levels are not indented further."""
 AXIS_PARTS: Final = 4
 BORDER_TYPES: Final = ("task_start", "task_retry")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """A stretch of time in milliseconds since the run was asked for: `wait` (it could start, but had not), `attempt`, or `pause`
-    before another attempt. `is_open`: it goes on."""
+    """A time span, in milliseconds since the run was created: `wait` (ready, not started), `attempt`, `last` (the latest
+    attempt) or `pause` (before a retry). `is_open`: not finished."""
 
     kind: str
     start: int
@@ -40,7 +40,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A task, how deep it is, and what it did in the latest run. `is_kept`: its result is an earlier run's."""
+    """A task, its depth, and its time spans in the latest run. `is_kept`: the result is of an earlier run."""
 
     task: Task
     depth: int
@@ -51,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A tree and its latest run, as they are now."""
+    """The current state of a tree and its latest run."""
 
     root: Task
     run: Run | None
@@ -61,18 +61,18 @@ class Picture:
     span_ms: int
     counts: dict[str, int]
     progress: float
-    """How far those tasks are that run, 0.0 to 1.0."""
+    """Mean progress of the running tasks, 0.0 to 1.0."""
     graph: Json
     events: list[Json]
     token_usage: Json | None
     failed: list[Task]
-    """Those that failed by themselves, not because of another one."""
+    """Tasks that ran and failed, without those skipped because of a failed dependency."""
     asking: list[tuple[Question, str]]
-    """What waits for a person, with the names of the tasks."""
+    """Open questions, with the names of their tasks."""
 
     @property
     def causes(self) -> list[Task]:
-        """What to look at first."""
+        """The failed tasks that the banner lists."""
         return self.failed[:CAUSES_SHOWN]
 
     @property
@@ -81,7 +81,7 @@ class Picture:
 
     @property
     def bar(self) -> StatusBar:
-        """The tasks by status."""
+        """The share of tasks per status."""
         return bar_of(self.counts, self.progress)
 
     @property
@@ -94,7 +94,7 @@ class Picture:
 
     @property
     def seconds(self) -> float | None:
-        """How long the run has worked, as the list says it: what it waited before is in the timeline."""
+        """Duration since a worker started the run, as in the list. The timeline also shows the queue time."""
         return seconds_of(self.run)
 
     @property
@@ -103,7 +103,7 @@ class Picture:
 
     @property
     def axis(self) -> list[int]:
-        """What the time axis says, in milliseconds."""
+        """Labels of the time axis, in milliseconds."""
         return [round(self.span_ms * part / AXIS_PARTS) for part in range(AXIS_PARTS + 1)]
 
     @property
@@ -112,9 +112,9 @@ class Picture:
 
 
 def picture_of(*, caller: Caller, task_id: str) -> Picture:
-    """The tree that the task belongs to. Raises TaskNotFound."""
+    """Load the tree of the task. Raises TaskNotFound."""
     root_id = get_task(caller=caller, task_id=task_id).root_id
-    # The run first: what the stream tells after its last event may be in the rows already, but nothing is missing.
+    # Read the run first: the stream may then repeat changes that the rows contain, but it misses none.
     run = Run.objects.filter(root_id=root_id).order_by("-number").first()
     tasks = list(Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params"))
     now = datetime.now(UTC)
@@ -139,7 +139,7 @@ def picture_of(*, caller: Caller, task_id: str) -> Picture:
 
 
 def _in_order(tasks: Sequence[Task], root: Task) -> list[tuple[Task, int]]:
-    """Each task below its parent, with its depth. No recursion: a tree may be deep."""
+    """Sort tasks below their parents, each with its depth. Iterative: a tree may be deep."""
     by_id = {task.id: task for task in tasks}
     below = children_of(map(node_of, tasks))
     ordered, stack = [], [(root.id, 0)]
@@ -164,11 +164,11 @@ def _is_kept(task: Task, run: Run | None) -> bool:
     return run is not None and task.completed_at is not None and task.completed_at < run.created_at
 
 
-# --- what happened when ---
+# --- timeline ---
 
 
 def _bars(tasks: Sequence[Task], run: Run, now: datetime) -> dict[str, list[Bar]]:
-    """Task id → its stretches in the run. A task that the run does not concern has none."""
+    """Return task id → time spans. Tasks with the result of an earlier run have none."""
     ended = {task.id: task.completed_at for task in tasks if Status(task.status).is_terminal and task.completed_at}
     below = children_of(map(node_of, tasks))
     borders = _borders(run, [task.id for task in tasks if task.attempt > 1])
@@ -181,7 +181,7 @@ def _bars(tasks: Sequence[Task], run: Run, now: datetime) -> dict[str, list[Bar]
 
 
 def _ready_at(task: Task, ended: Mapping[str, datetime], below: Mapping[str, list[str]], run: Run) -> datetime | None:
-    """When nothing kept the task from starting any more. None: something still does."""
+    """Return when the task became ready. None: it is not ready yet."""
     needed = needs_of(node_of(task), dict(below))
     if any(task_id not in ended for task_id in needed):
         return None
@@ -189,7 +189,7 @@ def _ready_at(task: Task, ended: Mapping[str, datetime], below: Mapping[str, lis
 
 
 def _borders(run: Run, task_ids: Sequence[str]) -> dict[str, list[tuple[str, datetime]]]:
-    """Of tasks with several attempts: when each began and failed. The row knows only the last one."""
+    """Return the starts and retries of tasks with several attempts. The row has only the last attempt."""
     borders: defaultdict[str, list[tuple[str, datetime]]] = defaultdict(list)
     if task_ids:
         events = TaskEvent.objects.filter(run_id=run.id, type__in=BORDER_TYPES).order_by("seq")
@@ -225,11 +225,11 @@ def _ms(zero: datetime, moment: datetime) -> int:
     return max(0, round((moment - zero).total_seconds() * 1000))
 
 
-# --- what the page's scripts need ---
+# --- data for the scripts ---
 
 
 def graph_of(tasks: Sequence[Task], run: Run | None, now: datetime) -> Json:
-    """The tree in few bytes: tasks are named by their place in the list. `needs` are the required dependencies, `likes` the others."""
+    """Return the graph in compact form: tasks refer to each other by index. `needs`: required dependencies, `likes`: optional ones."""
     place = {task.id: number for number, task in enumerate(tasks)}
     return {
         "is_running": run is not None and run.finished_at is None,
@@ -269,7 +269,7 @@ def _counts(tasks: Sequence[Task]) -> dict[str, int]:
 
 
 def _token_usage(tasks: Sequence[Task]) -> Json | None:
-    """What the models of the whole tree used. None where none was asked."""
+    """Sum the token usage of the tree. None without LLM calls."""
     used = [task.token_usage for task in tasks if task.token_usage]
     if not used:
         return None

@@ -1,4 +1,4 @@
-"""A form for the inputs of an executor, made from its JSON Schema, and what was filled in, as JSON."""
+"""Build a form from an executor's JSON Schema, and read the submitted inputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from tasks.rules.strict_json import MalformedJson, decode
 
 Json = dict[str, Any]
 
-#: The fields of the form are called so, and then by the name of the input.
+#: Prefix of the form fields; the name of the input follows.
 PREFIX: Final = "in."
-#: The name of the field for inputs that have no field of their own.
+#: Name of the field for inputs that the schema does not list.
 MORE: Final = ""
 LONG_TEXTS: Final = frozenset({"prompt", "requirement", "body", "text", "stdin", "content"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One input. `kind`: text, long_text, number, choice, flag, or json for whatever else there is."""
+    """One input. `kind`: text, long_text, number, choice, flag, or json for any other value."""
 
     name: str
     kind: str
@@ -33,7 +33,7 @@ class Field:
 
 
 def fields_of(schema: Json, values: Mapping[str, str], problems: Mapping[str, str]) -> list[Field]:
-    """The fields for the properties of the schema, with what stands in them and what is wrong with it."""
+    """Build a field for each property of the schema, with its value and problem."""
     required = schema.get("required", [])
     return [
         Field(
@@ -51,7 +51,7 @@ def fields_of(schema: Json, values: Mapping[str, str], problems: Mapping[str, st
 
 
 def kind_of(rule: Json, name: str = "") -> str:
-    """Which kind of field takes a value that fits the schema."""
+    """Return the kind of field for values of this schema."""
     if _choices(rule):
         return "choice"
     kinds = {"boolean": "flag", "number": "number", "integer": "number", "string": "text"}
@@ -60,7 +60,7 @@ def kind_of(rule: Json, name: str = "") -> str:
 
 
 def texts_of(schema: Json, inputs: Json) -> dict[str, str]:
-    """Inputs as the fields of the form show them; those that have none stand together in `MORE`."""
+    """Convert inputs to field texts. Inputs without a field are combined under `MORE`."""
     rules = _properties(schema)
     texts = {name: _shown(value, rules[name]) for name, value in inputs.items() if name in rules}
     others = {name: value for name, value in inputs.items() if name not in rules}
@@ -68,12 +68,12 @@ def texts_of(schema: Json, inputs: Json) -> dict[str, str]:
 
 
 def takes_more(schema: Json) -> bool:
-    """Whether inputs without a field of their own are welcome."""
+    """Whether the schema allows additional inputs."""
     return schema.get("additionalProperties", True) is not False
 
 
 def read_inputs(schema: Json, texts: Mapping[str, str]) -> tuple[Json, dict[str, str]]:
-    """The inputs that were filled in, and field → what is wrong with it. An empty field is an input that is not given."""
+    """Return the submitted inputs, and field → problem. An empty field means no input."""
     inputs: Json = {}
     problems: dict[str, str] = {}
     for name, rule in _properties(schema).items():
@@ -91,7 +91,7 @@ def read_inputs(schema: Json, texts: Mapping[str, str]) -> tuple[Json, dict[str,
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text, by the rules of every door. Raises ValueError saying where it breaks them."""
+    """Parse a JSON text with the rules of the API. Raises ValueError with the position of the error."""
     try:
         return decode(text.encode(errors="replace"), nesting=settings.APFLOW.limits.nesting)
     except MalformedJson as error:
@@ -99,7 +99,7 @@ def read_json(text: str) -> Any:
 
 
 def read_object(text: str) -> Json:
-    """The object of a JSON text; an empty text has none in it. Raises ValueError."""
+    """Parse a JSON object. An empty text is an empty object. Raises ValueError."""
     value = read_json(text) if text.strip() else {}
     if not isinstance(value, dict):
         raise ValueError('This must be an object: {"name": value, …}')
@@ -116,14 +116,14 @@ def _value(text: str, rule: Json, name: str) -> Any:
         return read_json(text)
     except ValueError:
         if kind != "json":
-            raise ValueError(f"This must be a {'number' if kind == 'number' else 'yes or a no'}") from None
+            raise ValueError("This must be a number" if kind == "number" else "This must be true or false") from None
         if "string" in _kinds(rule):
-            return text  # where texts are welcome beside other values, one needs no quotation marks
+            return text  # a text needs no quotation marks if the schema also allows strings
         raise
 
 
 def _kinds(rule: Json) -> set[str]:
-    """The types that a schema names, in its alternatives too."""
+    """Return the types of a schema and of its alternatives."""
     kinds = rule.get("type", [])
     own = {kinds} if isinstance(kinds, str) else set(kinds)
     return own.union(*(_kinds(each) for each in [*rule.get("anyOf", []), *rule.get("oneOf", [])]))

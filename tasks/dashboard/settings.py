@@ -1,4 +1,4 @@
-"""What people keep here for themselves: keys for language models, and keys for their programs."""
+"""The settings page: a user's LLM keys and API keys."""
 
 import re
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from llmkeys import keys as llm_keys
 from llmkeys.header import MalformedKey
 from llmkeys.providers import UnknownProvider, known_providers
 from llmkeys.secret import Secret
-from tasks.dashboard.pages import Context, page, shown, told
+from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.storage import pools
 
 TEMPLATE: Final = "dashboard/settings.html"
-#: Named first, since most keys are theirs.
+#: Listed first: the most common providers.
 USUAL: Final = ("openai", "anthropic", "gemini", "mistral", "groq")
 MAX_DAYS: Final = 3650
 DAYS: Final = re.compile(r"[1-9][0-9]{0,3}")
@@ -30,13 +30,13 @@ DAYS: Final = re.compile(r"[1-9][0-9]{0,3}")
 
 @page()
 async def overview(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """`GET /ui/settings/`: the keys, by what is not secret of them."""
+    """`GET /ui/settings/`: the keys, without their secrets."""
     return await shown(request, caller, TEMPLATE, await _context(caller))
 
 
 @page("POST", needs=Role.OPERATOR)
 async def set_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Keep a key for a provider, in the place of an earlier one."""
+    """Store or replace the LLM key for a provider."""
     provider, key = request.POST.get("provider", ""), Secret(request.POST.get("key", "").strip())
     try:
         stored = await pools.write(llm_keys.set_key, user_id=caller.user_id, provider=provider, key=key)
@@ -44,23 +44,23 @@ async def set_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
         return await _refused(request, caller, f"“{provider[:100]}” is {error.message}")
     except MalformedKey as error:
         return await _refused(request, caller, f"The key {error.message}")
-    return _done(request, f"The key …{stored.last_four} for {stored.provider} is kept.")
+    return _done(request, f"Saved the key …{stored.last_four} for {stored.provider}.")
 
 
 @page("POST", needs=Role.OPERATOR)
 async def delete_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Forget the key for a provider."""
+    """Delete the LLM key for a provider."""
     provider = request.POST.get("provider", "")
     try:
         deleted = await pools.write(llm_keys.delete_key, user_id=caller.user_id, provider=provider)
     except UnknownProvider as error:
         return await _refused(request, caller, f"“{provider[:100]}” is {error.message}")
-    return _done(request, f"The key for {provider} is forgotten." if deleted else "There was no such key.")
+    return _done(request, f"Deleted the key for {provider}." if deleted else f"There is no key for {provider}.")
 
 
 @page("POST")
 async def create_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """A new key for a program. Only this answer shows it: nothing keeps its text."""
+    """Create an API key. Only this response shows it; the server stores a hash."""
     try:
         lifetime = _lifetime(request.POST.get("days"))
     except ValueError as error:
@@ -81,21 +81,21 @@ async def create_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 @page("POST")
 async def revoke_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """End a key: no program gets in with it any more."""
+    """Revoke an API key."""
     prefix = request.POST.get("prefix", "")
     try:
         key = await pools.write(_as_user, lambda user: api_keys.revoke_key(prefix, user=user), caller=caller)
     except Refused as error:
         return await _refused(request, caller, str(error))
-    return _done(request, f"The key “{key.name}” is revoked.")
+    return _done(request, f"Revoked the key “{key.name}”.")
 
 
 def _lifetime(days: str | None) -> timedelta | None:
-    """How long a key is to work; only an empty field means without an end. Raises ValueError."""
+    """Parse the lifetime of a key. Only an empty field means no expiry. Raises ValueError."""
     if days == "":
         return None
     if days is None or not DAYS.fullmatch(days) or int(days) > MAX_DAYS:
-        raise ValueError(f"Write 1 to {MAX_DAYS} days in digits, or nothing for a key without an end.")
+        raise ValueError(f"Enter 1 to {MAX_DAYS} days, or nothing for a key that does not expire.")
     return timedelta(days=int(days))
 
 
@@ -113,9 +113,9 @@ async def _context(caller: Caller) -> Context:
 
 
 def _as_user(verb: Callable[[User], Any], *, caller: Caller) -> Any:
-    """Raises Refused while nobody has an account."""
+    """Raises Refused while authentication is off."""
     if not settings.APFLOW.auth.is_on:
-        raise Refused("Authentication is off: whoever reaches this server needs no key. See auth.enabled.")
+        raise Refused("Authentication is off, so this server needs no API keys. See auth.enabled.")
     return verb(user_named(caller.user_id))
 
 
@@ -124,4 +124,4 @@ async def _refused(request: HttpRequest, caller: Caller, message: str) -> HttpRe
 
 
 def _done(request: HttpRequest, message: str) -> HttpResponse:
-    return told(request, reverse("dashboard:settings"), message, level=messages.SUCCESS)
+    return redirect_with_message(request, reverse("dashboard:settings"), message, level=messages.SUCCESS)

@@ -1,4 +1,4 @@
-"""The addresses of the dashboard. An id comes last, since it may hold anything, slashes too."""
+"""URLs of the dashboard. A task id comes last, because it may contain any character, slashes too."""
 
 from collections.abc import Callable
 from typing import Any

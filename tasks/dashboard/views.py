@@ -1,4 +1,4 @@
-"""The pages that show: the list of trees, a tree, the executors."""
+"""Read-only pages: the list of trees, a tree, the executors."""
 
 from dataclasses import replace
 from typing import Final
@@ -23,7 +23,7 @@ RELATIVES_SHOWN: Final = 50
 
 @page()
 async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """`GET /`: the caller's trees."""
+    """`GET /`: the list of the caller's trees."""
     filters = read_filters(request.GET)
     listing = await pools.read(list_trees, caller=caller, filters=filters)
     first_query = replace(filters, cursor="").query()
@@ -40,13 +40,13 @@ async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
     if "HX-Request" not in request.headers:
         return await shown(request, caller, "dashboard/trees.html", context)
     response = await shown(request, caller, "dashboard/listing.html", context)
-    response["HX-Push-Url"] = f"/?{first_query}" if first_query else "/"  # without the fields that are empty
+    response["HX-Push-Url"] = f"/?{first_query}" if first_query else "/"  # without empty fields
     return response
 
 
 @page()
 async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """`GET /ui/tasks/{id}`: the tree of the task, with this task chosen."""
+    """`GET /ui/tasks/{id}`: the tree of the task, with this task selected."""
     picture = await pools.read(picture_of, caller=caller, task_id=task_id)
     chosen = await pools.read(_chosen, caller=caller, task_id=task_id)
     return await shown(request, caller, "dashboard/tree.html", chosen | _of_tree(request, picture, task_id))
@@ -54,14 +54,14 @@ async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
 
 @page()
 async def head(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """`GET /ui/head/{id}`: what stands above the tree; the page asks for it anew when the run is over."""
+    """`GET /ui/head/{id}`: the head of the tree's page, which the page reloads when the status changes."""
     picture = await pools.read(picture_of, caller=caller, task_id=task_id)
     return await shown(request, caller, "dashboard/tree_head.html", _of_tree(request, picture, task_id))
 
 
 @page()
 async def panel(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """`GET /ui/panel/{id}`: what the tree's page shows beside the tree when another task is chosen."""
+    """`GET /ui/panel/{id}`: the details of the selected task, beside the tree."""
     return await shown(
         request, caller, "dashboard/panel.html", await pools.read(_chosen, caller=caller, task_id=task_id)
     )
@@ -69,7 +69,7 @@ async def panel(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespo
 
 @page()
 async def executors(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """`GET /ui/executors/`: what can do the work of a task."""
+    """`GET /ui/executors/`: all executors with their schemas, disabled ones too."""
     ids = sorted({*executor_ids(), *disabled_executors()})
     context = {
         "place": "executors",
@@ -96,7 +96,7 @@ def _of_tree(request: HttpRequest, picture: Picture, task_id: str) -> Context:
 
 
 def _chosen(*, caller: Caller, task_id: str) -> Context:
-    """All that the panel shows of a task. Raises TaskNotFound."""
+    """Load the context of the panel. Raises TaskNotFound."""
     found = detail(caller=caller, task_id=task_id)
     return {
         "detail": found,
@@ -113,7 +113,7 @@ def _chosen(*, caller: Caller, task_id: str) -> Context:
 
 
 def _dependencies(found: Detail) -> list[tuple[Task, bool]]:
-    """What the task depends on, and whether it requires it."""
+    """Return the dependencies of the task, each with whether it is required."""
     required = {item["id"]: item["required"] for item in found.task.dependencies}
     tasks = Task.objects.tree(found.task.root_id).filter(id__in=list(required)).only("id", "name", "status")
     return [(task, required[task.id]) for task in tasks[:RELATIVES_SHOWN]]

@@ -1,4 +1,4 @@
-"""How pages write durations, statuses and the addresses of tasks. Pure."""
+"""Format durations, statuses and task URLs for pages. Pure."""
 
 from typing import Final
 from urllib.parse import quote
@@ -10,7 +10,7 @@ WORDS: Final = {"in_progress": "running"}
 
 
 def duration(seconds: float | None) -> str:
-    """As short as it stays clear: 40 ms, 3.2 s, 4 m 05 s, 2 h 10 m. Empty for None."""
+    """Format a duration: 40 ms, 3.2 s, 4 m 05 s, 2 h 10 m. Empty for None."""
     if seconds is None:
         return ""
     if seconds < 0.9995:
@@ -25,10 +25,10 @@ def duration(seconds: float | None) -> str:
 
 
 def word(status: str) -> str:
-    """A status as people say it."""
+    """Return the display name of a status."""
     return WORDS.get(status, status)
 
 
 def path_of(task_id: str) -> str:
-    """The page of a task."""
+    """Return the path of a task's page."""
     return f"/ui/tasks/{quote(task_id, safe='')}"

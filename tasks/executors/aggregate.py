@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from tasks.executors.base import Context, Executor, Json
+from aipartnerupflow.executors import Context, Executor, Json
 
 
 class AggregateResults(Executor):
@@ -10,7 +10,7 @@ class AggregateResults(Executor):
 
     id = "aggregate_results_executor"
     name = "Aggregate results"
-    description = "Gathers the results of its dependencies into one object, by dependency id."
+    description = "Combines the results of its dependencies in one object, keyed by dependency id."
     tags = ("core",)
     result_schema: ClassVar[Json] = {
         "type": "object",

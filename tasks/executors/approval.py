@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from tasks.executors.base import Context, Executor, Json, Parked
+from aipartnerupflow.executors import Context, Executor, Json, Parked
 
 MONTH_SECONDS = 30 * 86_400
 
@@ -16,8 +16,8 @@ class Approval(Executor):
     id = "approval_executor"
     name = "Approval"
     description = (
-        "Asks a question and waits for an answer: one of `options` if given, else any. No worker is occupied meanwhile, "
-        "and the question survives restarts. Without an answer within `timeout_seconds` the task fails."
+        "Asks a person a question and waits for the answer: one of `options`, or any answer without them. The wait occupies no worker "
+        "and survives restarts. If there is no answer within `timeout_seconds`, the task fails."
     )
     tags = ("core", "human")
     input_schema: ClassVar[Json] = {
@@ -30,13 +30,13 @@ class Approval(Executor):
                 "minItems": 1,
                 "maxItems": 20,
                 "uniqueItems": True,
-                "description": "The answers to choose from",
+                "description": "The allowed answers",
             },
             "timeout_seconds": {
                 "type": "number",
                 "exclusiveMinimum": 0,
                 "maximum": 12 * MONTH_SECONDS,
-                "description": "How long to wait for an answer. Default: no limit",
+                "description": "How long to wait for the answer. Default: forever",
             },
         },
         "required": ["question"],

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from tasks.executors.base import Context, Executor, Json
+from aipartnerupflow.executors import Context, Executor, Json
 
 
 class Echo(Executor):
@@ -10,7 +10,7 @@ class Echo(Executor):
 
     id = "echo_executor"
     name = "Echo"
-    description = "Returns its inputs, the results of its dependencies among them."
+    description = "Returns its inputs, including the results of its dependencies."
     tags = ("demo", "test")
     result_schema: ClassVar[Json] = {"type": "object"}
     example: ClassVar[Json] = {"message": "hello"}

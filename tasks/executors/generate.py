@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors import describe, executor_ids
 from tasks.executors.admission import checked
-from tasks.executors.base import Context, Executor, ExecutorError, Json
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_for
 from tasks.rules.exceptions import TasksError
@@ -41,9 +41,7 @@ class Generate(Executor):
 
     id = "generate_executor"
     name = "Tree writer"
-    description = (
-        "Lets a language model write a tree of tasks for a requirement in plain words. The tree is checked, not run."
-    )
+    description = "Generates a tree of tasks from a requirement in plain words, with a language model. The tree is validated, not run."
     tags = ("ai", "llm")
     extra = "llm"
     input_schema: ClassVar[Json] = {
@@ -53,16 +51,20 @@ class Generate(Executor):
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 20_000,
-                "description": "What the tree has to do",
+                "description": "What the tree should do",
             },
-            "model": {"type": "string", "minLength": 1, "description": "provider/name; else the operator's"},
+            "model": {"type": "string", "minLength": 1, "description": "provider/name. Default: the server's model"},
         },
         "required": ["requirement"],
     }
     result_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "tasks": {"type": "array", "items": {"type": "object"}, "description": "As tasks.create takes them"},
+            "tasks": {
+                "type": "array",
+                "items": {"type": "object"},
+                "description": "Tasks, in the format of tasks.create",
+            },
             "count": {"type": "integer"},
         },
         "required": ["tasks", "count"],
@@ -83,7 +85,7 @@ class Generate(Executor):
                 return {"tasks": tasks, "count": len(tasks)}
             except _NoTree as error:
                 fault = str(error)
-            context.report(attempt / (ATTEMPTS + 1), f"The tree was refused: {fault}")
+            context.report(attempt / (ATTEMPTS + 1), f"The tree was rejected: {fault}")
             correction = f"That was refused: {fault} {TREE_WANTED} Mend that, and keep the rest."
             messages += [
                 {"role": "assistant", "content": answer.content or ""},

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Final
 
 from django.db import connections
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json
-from tasks.executors.plugins import Function, plugins
-from tasks.executors.threads import on_a_thread
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, on_a_thread
+from aipartnerupflow.executors.functions import Function
+from tasks.executors.plugins import plugins
 
 MOST_LEFT: Final = 100
 """So many functions may still run, in one worker process, after their tasks timed out or were cancelled."""
@@ -24,15 +24,15 @@ class Python(Executor):
     id = "python_executor"
     name = "Python function"
     description = (
-        "Calls a function that the operator registered. Cancelling frees the task at once; "
-        "a function that is not async cannot be interrupted, so it runs on to its end and its result is dropped."
+        "Calls a function that the operator has registered. Cancelling ends the task at once, "
+        "but a function that is not async runs to its end; its result is discarded."
     )
     tags = ("core", "code")
     input_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
             "function": {"type": "string", "description": "The name of a registered function"},
-            "arguments": {"type": "object", "default": {}, "description": "Passed by keyword"},
+            "arguments": {"type": "object", "default": {}, "description": "Keyword arguments of the function"},
         },
         "required": ["function"],
     }

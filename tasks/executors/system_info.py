@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import psutil
 
-from tasks.executors.base import Context, Executor, Json
+from aipartnerupflow.executors import Context, Executor, Json
 
 CPU_SAMPLE_SECONDS = 0.1
 
@@ -57,7 +57,7 @@ class SystemInfo(Executor):
 
     id = "system_info_executor"
     name = "System information"
-    description = "Returns the size and usage of processor, memory and disk of the worker's host."
+    description = "Returns the CPU, memory and disk capacity and usage of the worker's machine."
     tags = ("core", "monitoring")
     input_schema: ClassVar[Json] = {
         "type": "object",

@@ -22,10 +22,8 @@ from tasks.telemetry import metrics
 
 Json = dict[str, Any]
 BY_REQUEST: Final = "Cancelled by request"
-NEVER_BEGINS: Final = (
-    "The run had not started, and the task will not start. A worker records the cancellation when it takes the run."
-)
-NOT_YET: Final = "The cancellation is requested, but the worker has not carried it out yet."
+NEVER_BEGINS: Final = "The run has not started and will not start. The next free worker records the cancellation."
+NOT_YET: Final = "The cancellation is requested; the worker has not stopped the task yet."
 ANSWER_SECONDS: Final = 5.0
 """How long the reply waits for the worker; an executor has two seconds to stop."""
 PENDING: Final = "SELECT run_id, task_id, force, message FROM tasks_cancelrequest ORDER BY id LIMIT 10000"
@@ -197,7 +195,7 @@ def _answer(target: CancelTarget, tasks: Mapping[str, Task]) -> Json:
         return _result(
             target.task_id,
             "cancelled",
-            f"The task was {target.task.status}; the tasks that ran below it have been stopped.",
+            f"The task was {target.task.status}; its running descendants have been cancelled.",
             now,
         )
     if target.below:

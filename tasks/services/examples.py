@@ -1,4 +1,4 @@
-"""Example trees for an empty database, so that a new installation has something to show and to run."""
+"""Example trees that are added to an empty database on the first start."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,7 +27,7 @@ def _step(task_id: str, name: str, seconds: float, *, after: tuple[str, ...] = (
 DIAMOND: Final[list[Json]] = [
     {
         "id": "example-diamond",
-        "name": "Diamond: one step, two branches, one report",
+        "name": "Diamond: two branches",
         "schemas": {"method": "aggregate_results_executor"},
         "dependencies": ["example-diamond-left", "example-diamond-right"],
     },
@@ -39,19 +39,19 @@ DIAMOND: Final[list[Json]] = [
 MACHINE: Final[list[Json]] = [
     {
         "id": "example-machine",
-        "name": "System info: CPU, memory and disk",
+        "name": "System info",
         "schemas": {"method": "aggregate_results_executor"},
         "dependencies": ["example-machine-cpu", "example-machine-memory", "example-machine-disk"],
     },
     *[
         {
             "id": f"example-machine-{resource}",
-            "name": f"Read {resource} info",
+            "name": name,
             "parent_id": "example-machine",
             "schemas": {"method": "system_info_executor"},
             "inputs": {"resource": resource},
         }
-        for resource in ("cpu", "memory", "disk")
+        for resource, name in (("cpu", "CPU"), ("memory", "Memory"), ("disk", "Disk"))
     ],
 ]
 
@@ -75,10 +75,10 @@ FAN_OUT: Final[list[Json]] = [
 ]
 
 FAILURE: Final[list[Json]] = [
-    {"id": "example-failure", "name": "Failure: a failed step and its skipped dependent"},
+    {"id": "example-failure", "name": "Failure and skipped dependents"},
     {
         "id": "example-failure-call",
-        "name": "Call a service that does not exist",
+        "name": "Unreachable service",
         "parent_id": "example-failure",
         "schemas": {"method": "rest_executor"},
         "inputs": {"url": "https://service.invalid/"},
@@ -86,14 +86,14 @@ FAILURE: Final[list[Json]] = [
     },
     {
         "id": "example-failure-report",
-        "name": "Depends on the response, so it never starts",
+        "name": "Skipped dependent",
         "parent_id": "example-failure",
         "schemas": {"method": "echo_executor"},
         "dependencies": ["example-failure-call"],
     },
     {
         "id": "example-failure-other",
-        "name": "Independent of it, so it still runs",
+        "name": "Independent step",
         "parent_id": "example-failure",
         "schemas": {"method": "sleep_executor"},
         "inputs": {"seconds": 2, "steps": 4},
@@ -103,7 +103,7 @@ FAILURE: Final[list[Json]] = [
 PROGRESS: Final[list[Json]] = [
     {
         "id": "example-progress",
-        "name": "One minute in sixty steps, to watch or to cancel",
+        "name": "Progress: 60 steps in one minute",
         "schemas": {"method": "sleep_executor"},
         "inputs": {"seconds": 60, "steps": 60},
     }
@@ -112,7 +112,7 @@ PROGRESS: Final[list[Json]] = [
 CREW: Final[list[Json]] = [
     {
         "id": "example-crew",
-        "name": "Crew of two agents on the built-in demo model, without a key",
+        "name": "Crew of two agents (demo model, no key needed)",
         "schemas": {"method": "crewai_executor"},
         "inputs": {"topic": "why work gets lost between services"},
         "params": {
@@ -121,13 +121,13 @@ CREW: Final[list[Json]] = [
                     "researcher": {
                         "role": "Researcher",
                         "goal": "Find what matters about {topic}",
-                        "backstory": "You read a lot and believe little.",
+                        "backstory": "You check every source.",
                         "llm": "demo/crew",
                     },
                     "writer": {
                         "role": "Writer",
-                        "goal": "Say it in three sentences",
-                        "backstory": "You leave out what readers do not need.",
+                        "goal": "Explain it in three sentences",
+                        "backstory": "You write short and clear texts.",
                         "llm": "demo/crew",
                     },
                 },
@@ -151,7 +151,7 @@ CREW: Final[list[Json]] = [
 APPROVAL: Final[list[Json]] = [
     {
         "id": "example-approval",
-        "name": "Approval: a report that a person approves",
+        "name": "Report with approval",
         "schemas": {"method": "aggregate_results_executor"},
         "dependencies": ["example-approval-publish"],
     },
@@ -160,7 +160,7 @@ APPROVAL: Final[list[Json]] = [
         "name": "Write a draft",
         "parent_id": "example-approval",
         "schemas": {"method": "echo_executor"},
-        "inputs": {"draft": "All systems are well."},
+        "inputs": {"draft": "All systems are operational."},
     },
     {
         "id": "example-approval-question",
@@ -172,7 +172,7 @@ APPROVAL: Final[list[Json]] = [
     },
     {
         "id": "example-approval-publish",
-        "name": "Publish it",
+        "name": "Publish",
         "parent_id": "example-approval",
         "schemas": {"method": "echo_executor"},
         "dependencies": ["example-approval-draft", "example-approval-question"],
@@ -182,10 +182,7 @@ APPROVAL: Final[list[Json]] = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """An example tree, and whether the first start runs it.
-
-    It is omitted if an executor is not installed.
-    """
+    """A tree, and whether the first start runs it. Skipped if its executor is not installed."""
 
     tasks: list[Json]
     is_run_at_once: bool = True
@@ -201,23 +198,21 @@ class Example:
 
 EXAMPLES: Final = (
     Example(tasks=MACHINE, is_run_at_once=False),  # left for the user to run
-    Example(tasks=CREW, is_run_at_once=False),  # takes a worker several seconds, once, to import what crews need
+    Example(tasks=CREW, is_run_at_once=False),  # loading CrewAI takes a worker several seconds
     Example(tasks=FAN_OUT),
     Example(tasks=FAILURE),
     Example(tasks=APPROVAL),
     Example(tasks=DIAMOND),
     Example(tasks=PROGRESS),
 )
-"""In storage order: lists show the newest first."""
+"""In creation order; lists show the newest first."""
 
 
 @transaction.atomic
 def init_examples(*, force: bool = False, run: bool = False) -> list[str]:
-    """Store the missing examples; with `force` replace the existing ones.
+    """Create the missing examples and return the ids of their roots. `force`: replace existing examples that are not running.
 
-    Returns the ids of the roots stored.
-
-    With `run`, those with `is_run_at_once` are queued. A running example is left alone.
+    `run`: queue the examples with `is_run_at_once`.
     """
     if force:
         _delete_idle()
@@ -229,7 +224,7 @@ def init_examples(*, force: bool = False, run: bool = False) -> list[str]:
 
 
 def fill_empty_database(*, run: bool) -> list[str]:
-    """Store the examples if no task is stored (the guide's first start)."""
+    """Create the examples if the database has no tasks (the guide's first start)."""
     return [] if Task.objects.exists() else init_examples(run=run)
 
 

@@ -1,4 +1,4 @@
-"""How the dashboard's templates write times, durations and JSON."""
+"""Filters and tags of the dashboard's templates: times, durations, JSON."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -23,19 +23,19 @@ MAX_CHARACTERS: Final = 20_000
 
 @register.filter
 def milliseconds(number: int) -> str:
-    """A duration given in milliseconds."""
+    """Format a duration in milliseconds."""
     return duration(number / 1000)
 
 
 @register.filter
 def percent(fraction: float) -> str:
-    """0.25 as 25 %."""
+    """Format 0.25 as 25 %."""
     return f"{round(fraction * 100)} %"
 
 
 @register.filter
 def ago(moment: datetime | None) -> SafeString | str:
-    """How long ago it was, with the exact time for those who point at it."""
+    """Format a relative time, with the exact time as a tooltip."""
     if moment is None:
         return ""
     moment = moment.astimezone(UTC)
@@ -57,21 +57,25 @@ def _ago(moment: datetime) -> str:
 
 @register.filter
 def pretty(value: Any, width: int = 80) -> str:
-    """JSON to read. A text stays as it is, and what is very long is cut: the API has it all."""
+    """Format JSON for reading. A string stays unchanged; a very long text is cut."""
     text = value if isinstance(value, str) else written(value, width=width)
     left_out = len(text) - MAX_CHARACTERS
-    return text if left_out <= 0 else f"{text[:MAX_CHARACTERS]}\n… {left_out:,} more characters: tasks.get has them"
+    return (
+        text
+        if left_out <= 0
+        else f"{text[:MAX_CHARACTERS]}\n… {left_out:,} more characters. Use tasks.get to read all."
+    )
 
 
 @register.filter
 def compact(value: Any) -> str:
-    """JSON on one line."""
+    """Format JSON on one line."""
     return on_one_line(value)
 
 
 @register.filter
 def ticks(text: str) -> SafeString:
-    """A text whose `names` are set as code."""
+    """Render `names` in backticks as code."""
     parts = re.split("`([^`]+)`", text)
     pairs = [("<code>{}</code>" if number % 2 else "{}", part) for number, part in enumerate(parts)]
     return mark_safe("".join(format_html(pattern, part) for pattern, part in pairs))  # noqa: S308  (each part is escaped)
@@ -79,7 +83,7 @@ def ticks(text: str) -> SafeString:
 
 @register.filter
 def schema_type(schema: Any) -> str:
-    """What kind of value a JSON Schema takes, in few words."""
+    """Summarize the type of a JSON Schema."""
     if not isinstance(schema, dict):
         return "any"
     if "enum" in schema:
@@ -92,11 +96,11 @@ def schema_type(schema: Any) -> str:
 
 @register.simple_tag
 def lines(picture: Picture, selected_id: str) -> SafeString:
-    """The rows of the timeline."""
+    """Render the rows of the timeline."""
     return lines_of(picture, selected_id=selected_id)
 
 
 @register.inclusion_tag("dashboard/status.html")
 def status(value: str, *, only_icon: bool = False) -> dict[str, Any]:
-    """A status by colour, shape and word."""
+    """Render a status as an icon and a word."""
     return {"status": value, "only_icon": only_icon}

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from tasks.executors.base import Context, Executor, ExecutorError, Parked, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Stopped
 from tasks.rules.schema import mismatch
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, cancelled, completed, failed
@@ -70,10 +70,10 @@ async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: 
     except ExecutorError as error:
         trouble = str(error)
     except TimeoutError:
-        trouble = f"it did not respond within {STOP_SECONDS:g} s"
+        trouble = f"no response within {STOP_SECONDS:g} s"
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run continues without it)
         trouble = str(_crashed(executor, error).error)
-    context.log(f"Remote work of this task may continue: {trouble}")
+    context.log(f"Could not cancel the remote work of this task, which may still be running: {trouble}")
     return None
 
 

@@ -117,7 +117,7 @@ class RunRecorder:
 
     async def closed(self, target: LoadedTask, status: Status, result: Any) -> None:
         """End the run. Raises LeaseLost."""
-        event = self._event("final", target, status, message=f"The tree is {status}", result=result, error=target.error)
+        event = self._event("final", target, status, message=f"Run {status}", result=result, error=target.error)
         event["progress"] = event["tree_progress"]
         await self._writer.commit(RunClosed(**self._fence, event=event, status=status, at=_now()))
 

@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 from django.conf import settings
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Reply, Stopped
 from tasks.executors import get_executor
-from tasks.executors.base import Context, Executor, ExecutorError, Parked, Reply, Stopped
+from tasks.executors.http import fetch
 from tasks.queue.leases import MAX_LOSSES, Claim
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.field_rules import Json
@@ -69,7 +70,7 @@ class TaskRunner:
             return cancelled(why, stopped=stopped, max_bytes=settings.APFLOW.limits.result_bytes)
         if question is not None and question.is_expired:
             await self._call_off(task, question)
-            return failed(f"No answer arrived in time: {question.text}")
+            return failed(f"Not answered in time: {question.text}")
         if question is not None and question.reply is None:
             return None
         try:
@@ -91,7 +92,7 @@ class TaskRunner:
 
     async def _outcome(self, task: LoadedTask) -> Outcome:
         if self._claim.losses >= MAX_LOSSES:
-            return failed(f"Poison: the run lost {self._claim.losses} workers. Check the workers' log for crashes.")
+            return failed(f"Poison: the run lost {self._claim.losses} workers. Check the worker logs for crashes.")
         if task.executor_id is None:
             return await self._gather(task)
         try:
@@ -114,8 +115,7 @@ class TaskRunner:
         is_interrupted = task.status == Status.IN_PROGRESS and not is_resumed
         if is_interrupted and not executor.idempotent and task.attempt >= retry.max_attempts:
             return failed(
-                "Interrupted: the worker died while the task ran, and repeating it may not be safe. "
-                "If it is safe, execute the task again."
+                "Interrupted: the worker died during the task, and repeating it may not be safe. Execute it again if it is safe."
             )
         while True:
             outcome = await self._attempt(task, executor, is_resumed=is_resumed)
@@ -163,6 +163,7 @@ class TaskRunner:
             is_forced=partial(self._cancellations.is_forced, task.id),
             is_given_up=self._is_given_up,
             spent=partial(_add_usage, task),
+            fetch=fetch,
         )
 
     def _reply_to(self, task_id: str) -> Reply | None:

@@ -206,7 +206,7 @@ def test_an_open_server_says_so_wherever_one_looks() -> None:
     with new_database() as url, serving(url, "--host", "0.0.0.0") as server:
         assert "Authentication is off: whoever reaches this server" in _in_one_line(server.log.read_text())
         for path in ("/", "/ui/executors/"):
-            assert "This server is open" in server.http.get(path, headers={"Accept": "text/html"}).text
+            assert "Authentication is off." in server.http.get(path, headers={"Accept": "text/html"}).text
 
 
 def test_on_this_machine_the_guides_secret_works_with_a_warning(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_on_this_machine_the_guides_secret_works_with_a_warning(tmp_path: Path) 
         box = _in_one_line(server.log.read_text())
         assert "jwt_secret: it is an example" in box
         assert re.search(r"there is no admin yet: \S*aipartnerupflow users create NAME --role admin", box)
-        assert "This server is open" not in server.http.get("/login/").text
+        assert "Authentication is off." not in server.http.get("/login/").text
         assert server.http.get("/auth/me", headers={"Authorization": f"Bearer {minted(sub='a')}"}).status_code == 401
         assert "InsecureKeyLength" not in server.log.read_text()
 

@@ -118,14 +118,14 @@ def test_a_question_is_found_with_its_answer(admin_server: Server, admin: Sessio
 def test_execute_and_cancel_are_the_services(admin_server: Server, admin: Session, rpc: Callable[..., Any]) -> None:
     rpc("tasks.create", {"tasks": [step("by-admin", seconds=30, steps=30)]})
     assert "is queued" in act(admin, "execute", "by-admin").text
-    assert "runs already" in act(admin, "execute", "by-admin").text
+    assert "is already running" in act(admin, "execute", "by-admin").text
     until(lambda: status_of(rpc, "by-admin") == "in_progress", seconds=20, what="the start")
-    assert re.search("The request is stored|Cancelled by root", act(admin, "cancel", "by-admin").text)
+    assert re.search("The cancellation is requested|Cancelled by root", act(admin, "cancel", "by-admin").text)
     until(lambda: status_of(rpc, "by-admin") == "cancelled", seconds=20, what="the cancel")
     assert rpc("tasks.get", {"task_id": "by-admin"})["error"] == "Cancelled by root in the admin"
     assert rpc("tasks.get", {"task_id": "by-admin"})["user_id"] == "olga"
     history = admin.get("/admin/tasks/task/by-admin/history/", follow_redirects=True)
-    assert "Execute: is queued" in history.text
+    assert "Run: is queued" in history.text
 
 
 def test_a_button_on_a_tasks_page_leads_back_to_it(admin: Session, rpc: Callable[..., Any]) -> None:
@@ -137,7 +137,7 @@ def test_a_button_on_a_tasks_page_leads_back_to_it(admin: Session, rpc: Callable
 
 def test_too_many_rows_at_once_are_refused(admin: Session, rpc: Callable[..., Any]) -> None:
     steps = [f"example-fan-out-{number}" for number in range(101)]
-    assert "choose at most 100" in act(admin, "cancel", *steps).text
+    assert "Select at most 100" in act(admin, "cancel", *steps).text
     assert status_of(rpc, "example-fan-out-0", name="root") in ("pending", "completed")
 
 

@@ -71,5 +71,5 @@ def test_a_list_says_that_it_ends_before_the_rows_do(admin: Client, monkeypatch:
     monkeypatch.setattr(paginator, "MAX_ROWS", 55)
     store(60)
     first, last = (admin.get(f"/admin/tasks/run/?p={number}").content.decode() for number in (1, 2))
-    assert "The first 55 runs: filter or search for others" in first
+    assert "First 55 runs. Filter or search to see others." in first
     assert (first.count("field-tree"), last.count("field-tree")) == (50, 5)

@@ -13,13 +13,13 @@ async def test_an_unknown_address_answers_in_json_and_says_where_to_look() -> No
 async def test_an_unknown_page_is_answered_with_a_page() -> None:
     answer = await AsyncClient().get("/ui/nowhere/<b>")
     assert answer.status_code == 404
-    assert "There is nothing at /ui/nowhere/&lt;b&gt;." in answer.content.decode()
+    assert "There is no page at /ui/nowhere/&lt;b&gt;." in answer.content.decode()
 
 
 async def test_a_form_without_its_token_is_answered_with_a_page() -> None:
     answer = await AsyncClient(enforce_csrf_checks=True).post("/ui/run/x")
     assert answer.status_code == 403
-    assert "load the page anew" in answer.content.decode()
+    assert "reload the page" in answer.content.decode()
 
 
 async def test_a_name_that_could_be_rebound_is_refused_as_host() -> None:

@@ -94,7 +94,7 @@ def test_the_list_is_live(home: Page, server: Server, make: Make, tmp_path: Path
     prefix = make(root("Old work", "a"), step("a", gate=str(gate)))
     home.reload()
     row = home.locator(f"tr[data-id='{prefix}-root']")
-    expect(row).to_contain_text("never ran")
+    expect(row).to_contain_text("not run yet")
     server.rpc("tasks.execute", {"task_id": f"{prefix}-root"})
     expect(row).to_have_class("in_progress")
     gate.touch()
@@ -110,14 +110,14 @@ def test_a_question_shows_up_everywhere_and_its_answer_lets_the_tree_go_on(
     ask = step("a", question="Ship it?", options=["yes", "no"]) | {"schemas": {"method": "approval_executor"}}
     prefix = make(root("Asking work", "b"), ask, step("b", "a"))
     home.goto(f"{server.url}/ui/inbox/")
-    expect(home.get_by_text("Nothing waits for you")).to_be_visible()
+    expect(home.get_by_text("No open questions")).to_be_visible()
     server.rpc("tasks.execute", {"task_id": f"{prefix}-root"})
     expect(home.get_by_text("Ship it?")).to_be_visible()
     home.goto(server.url)
-    expect(home.locator(f"tr[data-id='{prefix}-root']")).to_contain_text("waits for an answer")
+    expect(home.locator(f"tr[data-id='{prefix}-root']")).to_contain_text("needs an answer")
     expect(home.locator("[data-questions]")).to_have_text("1")
     open_tree(home, server, f"{prefix}-root")
-    home.get_by_label("What waits for an answer").get_by_role("link").click()
+    home.get_by_label("Open questions").get_by_role("link").click()
     home.locator("#panel").get_by_role("button", name="yes").click()
     open_tree(home, server, f"{prefix}-root")
     expect(home.locator(STATUSES)).to_have_text("completed")
@@ -138,9 +138,9 @@ def test_what_failed_is_shown_while_the_rest_still_runs(home: Page, server: Serv
     home.get_by_role("button", name="More").click()
     failing.touch()
     expect(line(home, "Step a")).to_have_class(re.compile("failed"))
-    expect(home.get_by_role("button", name="Run it from code")).to_be_visible()  # an open menu is not taken away
+    expect(home.get_by_role("button", name="Run from code")).to_be_visible()  # an open menu is not taken away
     home.keyboard.press("Escape")
-    expect(home.get_by_label("What failed")).to_contain_text("It failed, as it was told to.")
+    expect(home.get_by_label("Failed tasks")).to_contain_text("It failed, as it was told to.")
     expect(home.locator(STATUSES)).to_have_text("running")
     lasting.touch()
     expect(home.locator(STATUSES)).to_have_text("failed")
@@ -169,7 +169,7 @@ def test_an_answer_from_elsewhere_takes_the_question_off_the_page(
     ask = step("a", question="Ship it?", options=["yes", "no"]) | {"schemas": {"method": "approval_executor"}}
     prefix = make(root("Answered work", "a", "b"), ask, step("b", "a", gate=str(gate)), execute=True)
     open_tree(home, server, f"{prefix}-root")
-    banner, badge = home.get_by_label("What waits for an answer"), home.locator("[data-questions]")
+    banner, badge = home.get_by_label("Open questions"), home.locator("[data-questions]")
     expect(banner).to_contain_text("Ship it?")
     expect(badge).to_have_text("1")
     server.rpc("tasks.answer", {"task_id": f"{prefix}-a", "answer": "yes"})
@@ -183,7 +183,7 @@ def test_an_answer_from_elsewhere_takes_the_question_off_the_page(
 def test_why_a_tree_failed_comes_first(home: Page, server: Server, finished: Make) -> None:
     prefix = finished(root("Broken work", "b"), step("a", then="fail"), step("b", "a"))
     open_tree(home, server, f"{prefix}-root")
-    causes = home.get_by_label("What failed")
+    causes = home.get_by_label("Failed tasks")
     expect(causes).to_contain_text("It failed, as it was told to.")
     expect(causes.get_by_role("link")).to_have_count(1)  # not what failed only because of it
     causes.get_by_role("link", name="Step a").click()
@@ -197,8 +197,8 @@ def test_a_task_can_be_run_again_from_where_it_is(home: Page, server: Server, fi
     home.get_by_role("button", name="Restart from here").click()
     expect(home.locator(".messages")).to_contain_text("A copy of the tree has started")
     expect(home.locator(STATUSES)).to_have_text("completed")
-    expect(line(home, "Step a")).to_contain_text("kept")
-    expect(line(home, "Step b")).not_to_contain_text("kept")
+    expect(line(home, "Step a")).to_contain_text("reused")
+    expect(line(home, "Step b")).not_to_contain_text("reused")
 
 
 def test_a_tree_is_deleted_only_after_a_second_look(home: Page, server: Server, finished: Make) -> None:
@@ -219,7 +219,7 @@ def test_a_tree_is_copied_and_edited(home: Page, server: Server, finished: Make)
     home.get_by_role("link", name="Copy and edit").click()
     editor = home.locator("textarea[name=tree]")
     editor.fill(editor.input_value().replace("Draft", "Final version"))
-    home.get_by_role("button", name="Only store").click()
+    home.get_by_role("button", name="Save without running").click()
     expect(home.get_by_role("heading", name="Final version", level=1)).to_be_visible()
     expect(home.locator(STATUSES)).to_have_text("pending")
 
@@ -230,7 +230,7 @@ def test_code_to_run_a_tree_is_copied(browser: Browser, server: Server, make: Ma
         page = context.new_page()
         open_tree(page, server, f"{prefix}-root")
         page.get_by_role("button", name="More").click()
-        page.get_by_role("button", name="Run it from code").click()
+        page.get_by_role("button", name="Run from code").click()
         page.locator("#as-code").get_by_role("button", name="Copy").first.click()
         expect(page.get_by_role("button", name="Copied")).to_be_visible()
         assert f'"task_id":"{prefix}-root"' in page.evaluate("navigator.clipboard.readText()")
@@ -241,14 +241,14 @@ def test_a_form_is_made_from_the_schema_and_says_what_is_wrong(home: Page) -> No
     home.locator("select[name=executor]").select_option("rest_executor")
     expect(home.locator("[name='in.method']")).to_be_visible()
     home.locator("[name='in.timeout_seconds']").fill("soon")
-    home.get_by_role("button", name="Only store").click()
+    home.get_by_role("button", name="Save without running").click()
     expect(home.locator(".field.wrong")).to_contain_text("This must be a number")
     home.locator("[name='in.timeout_seconds']").fill("9000")
-    home.get_by_role("button", name="Only store").click()
+    home.get_by_role("button", name="Save without running").click()
     expect(home.get_by_role("alert")).to_contain_text("timeout_seconds")
     expect(home.locator("[name='in.timeout_seconds']")).to_have_accessible_description(re.compile("600"))
     home.locator("[name='in.timeout_seconds']").fill("5")
-    home.get_by_role("button", name="Only store").click()
+    home.get_by_role("button", name="Save without running").click()
     expect(home.locator("#panel")).to_contain_text('"timeout_seconds": 5')
 
 
@@ -259,12 +259,12 @@ def test_each_field_that_is_wrong_says_so_itself(bare: Page, server: Server) -> 
     more.fill("[1]")
     bare.get_by_text("Priority, timeout, retries, options").click()
     bare.locator("[name=params]").fill("{")
-    bare.get_by_role("button", name="Only store").click()
+    bare.get_by_role("button", name="Save without running").click()
     for field, problem in [(headers, "line 1"), (more, "must be an object"), (bare.locator("[name=params]"), "line 1")]:
         expect(field).to_have_attribute("aria-invalid", "true")
         expect(field).to_have_accessible_description(re.compile(problem))
     expect(bare.locator("[name='in.url']")).not_to_have_attribute("aria-invalid", "true")
-    expect(bare.get_by_role("alert")).to_contain_text("Look at headers, more inputs, params.")
+    expect(bare.get_by_role("alert")).to_contain_text("Check these fields: headers, more inputs, params.")
 
 
 def test_the_editor_names_broken_json_at_once_and_a_bad_tree_when_it_is_sent(home: Page, server: Server) -> None:
@@ -302,9 +302,9 @@ def test_everything_is_reached_by_keys(home: Page, server: Server, finished: Mak
     home.keyboard.press("k")
     expect(home.locator("#panel h2")).to_contain_text("Step a")
     home.keyboard.press("?")
-    expect(home.get_by_role("dialog", name="Keys")).to_be_visible()
+    expect(home.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
     home.keyboard.press("Escape")
-    expect(home.get_by_role("dialog", name="Keys")).to_be_hidden()
+    expect(home.get_by_role("dialog", name="Keyboard shortcuts")).to_be_hidden()
 
 
 def test_the_key_for_the_search_leads_to_it_from_everywhere(home: Page, server: Server, finished: Make) -> None:

@@ -161,7 +161,7 @@ def test_no_key_is_made_when_its_end_is_not_understood(as_: As, days: str | None
     fields = {} if days is None else {"days": days}
     response = post(as_("alice"), "/ui/settings/api-keys/", name="misread", **fields)
     assert response.status_code == 422
-    assert '<span class="problem">Write 1 to 3650 days' in response.text
+    assert '<span class="problem">Enter 1 to 3650 days' in response.text
     assert "misread" not in page(as_("alice"), "/ui/settings/")
 
 
@@ -180,7 +180,7 @@ def test_what_a_task_asks_is_answered_by_its_owner(as_: As, guarded: Server) -> 
     until_page(as_("alice"), "/ui/inbox/", "Really?")
     assert "Really?" not in page(as_("bob"), "/ui/inbox/")
     assert "data-questions>1</span>" in page(as_("alice"), "/ui/settings/")
-    assert "waits for an answer" in page(as_("alice"), "/")
+    assert "needs an answer" in page(as_("alice"), "/")
     assert post(as_("bob"), f"/ui/answer/{task_id}", option="yes").status_code == 404
     assert post(as_("alice"), f"/ui/answer/{task_id}", option="perhaps").status_code == 409
     assert post(as_("alice"), f"/ui/answer/{task_id}", option="yes", comment="at last").status_code == 302
@@ -199,10 +199,10 @@ def test_the_way_out_is_in_sight(width: int, browser: Browser, guarded: Server) 
     with browser.new_context(viewport={"width": width, "height": 800}) as context:
         window = context.new_page()
         window.goto(f"{guarded.url}/login/")
-        window.get_by_label("Name").fill("alice")
+        window.get_by_label("Username").fill("alice")
         window.get_by_label("Password").fill(PASSWORD)
         window.get_by_role("button", name="Log in").click()
-        for name in ("Tasks", "Subscription", "Executors", "Settings", "Log out"):
+        for name in ("Tasks", "Inbox", "Executors", "Settings", "Log out"):
             expect(window.get_by_role("link", name=re.compile(f"^{name}"))).to_be_in_viewport(ratio=0.9)
         window.get_by_role("link", name="Log out").click()
         window.get_by_role("button", name="Log out").click()

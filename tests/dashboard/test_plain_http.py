@@ -43,7 +43,7 @@ def tree(far: Browser, server: Server, make: Make) -> Iterator[Page]:
 
 def copy_code(page: Page) -> None:
     page.get_by_role("button", name="More").click()
-    page.get_by_role("button", name="Run it from code").click()
+    page.get_by_role("button", name="Run from code").click()
     page.locator("#as-code").get_by_role("button", name="Copy").first.click()
 
 
@@ -59,7 +59,7 @@ def test_what_is_copied_is_on_the_clipboard(tree: Page) -> None:
 def test_where_nothing_can_be_copied_the_page_says_so(tree: Page) -> None:
     tree.evaluate("document.execCommand = () => false")
     copy_code(tree)
-    expect(tree.locator("#as-code").get_by_role("button", name="Not copied")).to_be_visible()
+    expect(tree.locator("#as-code").get_by_role("button", name="Copy failed")).to_be_visible()
 
 
 def test_the_browser_has_nothing_to_complain_about(tree: Page) -> None:

@@ -67,7 +67,7 @@ def test_what_is_filled_in_becomes_json(texts: dict[str, str], inputs: Json) -> 
     ("field", "text", "problem"),
     [
         ("count", "many", "a number"),
-        ("verify", "perhaps", "yes or a no"),
+        ("verify", "perhaps", "true or false"),
         ("headers", "{", "line 1"),
         ("", "[1]", "must be an object"),
         ("", "{", "not JSON"),

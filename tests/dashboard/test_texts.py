@@ -61,7 +61,7 @@ def test_what_is_short_stays_on_one_line() -> None:
 def test_what_is_very_long_is_cut_and_says_so() -> None:
     text = pretty("x" * 30_000)
     assert len(text) < 21_000
-    assert text.endswith("… 10,000 more characters: tasks.get has them")
+    assert text.endswith("… 10,000 more characters. Use tasks.get to read all.")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from aipartnerupflow import bootstrap
 bootstrap()
 import django
 django.setup()
-from accounts import keys, tokens, users
+from accounts import api_keys, tokens, users
 from accounts.callers import Role
 from apflow_site.prepare import prepare
 prepare()
@@ -42,7 +42,7 @@ for name in ("alice", "bob", "carol", "root"):
     users.create_user(name, password=sys.argv[1], role=Role.ADMIN if name == "root" else Role.OPERATOR)
 found = {name: tokens.issue(users.user_named(name)) for name in ("alice", "bob", "carol", "root")}
 users.set_active("carol", is_active=False)
-keys_of_alice = {role.name: keys.create_key(users.user_named("alice"), name="a", role=role)[1] for role in Role if role < 3}
+keys_of_alice = {role.name: api_keys.create_key(users.user_named("alice"), name="a", role=role)[1] for role in Role if role < 3}
 print(json.dumps({"pairs": found, "keys": keys_of_alice}))
 """
 #: What ends the wait for an answer on a WebSocket, beside an answer in JSON-RPC.

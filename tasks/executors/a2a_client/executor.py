@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Stopped
 from llmkeys.secret import Secret
 from tasks.executors.a2a_client.agents import Agents
 from tasks.executors.a2a_client.client import Client
 from tasks.executors.a2a_client.progress import AUTH_REQUIRED, COMPLETED, FAILED, REJECTED, Progress, progress_of
-from tasks.executors.base import Context, Executor, ExecutorError, Json, Parked, Stopped
 from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
 from tasks.rules.templates import NoValue, fill
 
@@ -31,9 +31,9 @@ class A2a(Executor):
     id = "a2a_executor"
     name = "A2A agent"
     description = (
-        "Sends a message to another agent that speaks A2A (1.0 or 0.3, over JSON-RPC or HTTP+JSON) and waits for the result. Its progress "
-        "is this task's progress, its questions are this task's questions, and cancelling this task cancels the agent's. The message may "
-        "contain {{path}}: an input, or the result of a dependency. Addresses that are not public have to be allowed by the operator."
+        "Sends a message to another A2A agent (1.0 or 0.3, over JSON-RPC or HTTP+JSON) and waits for the result. The agent's progress and "
+        "questions become those of this task, and cancelling this task cancels the agent's task. The message may contain {{path}}: an "
+        "input, or the result of a dependency. Private addresses require the operator's permission."
     )
     tags = ("ai", "a2a", "http")
     input_schema: ClassVar[Json] = {
@@ -43,25 +43,21 @@ class A2a(Executor):
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 8192,
-                "description": "The agent's address: its card is at /.well-known/agent-card.json below, or at this address if it ends in .json",
+                "description": "URL of the agent. Its card is at /.well-known/agent-card.json below it, or at the URL itself if that ends in .json",
             },
-            "message": {"type": "string", "minLength": 1, "description": "The text of the message"},
-            "data": {"description": "Any JSON value to send, instead of or with `message`"},
+            "message": {"type": "string", "minLength": 1, "description": "Text for the agent"},
+            "data": {"description": "Any JSON value for the agent, instead of or with `message`"},
             "metadata": {
                 "type": "object",
-                "description": 'Metadata of the message, such as {"skillId": …} if the agent requires it',
+                "description": 'Metadata of the message, such as {"skillId": …}',
             },
             "context_id": {
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 255,
-                "description": "Continues an existing conversation",
+                "description": "Continues a conversation",
             },
-            "wait": {
-                "type": "boolean",
-                "default": True,
-                "description": "false: complete as soon as the agent has accepted the work",
-            },
+            "wait": {"type": "boolean", "default": True, "description": "false: do not wait for the result"},
             "auth": AUTH,
             "headers": {"type": "object", "additionalProperties": SECRET, "default": {}},
         },
@@ -72,16 +68,16 @@ class A2a(Executor):
         "properties": {
             "task": {
                 "type": ["object", "null"],
-                "description": "The agent's Task in the shape of A2A 1.0; null if it only sent a message",
+                "description": "The agent's Task in the format of A2A 1.0; null if it only sent a message",
             },
             "artifacts": {
                 "type": "array",
                 "items": {"type": "object"},
-                "description": "The agent's artifacts, in the same shape",
+                "description": "The agent's artifacts, in the same format",
             },
             "text": {
                 "type": "string",
-                "description": "The text of the last artifact that has any, else of the agent's message",
+                "description": "The text of the last artifact that has text, or of the agent's message",
             },
             "message": {"type": "object", "description": "The agent's message, if it created no Task"},
         },
@@ -245,8 +241,8 @@ class RemoteTask:
                 async with asyncio.timeout(CANCEL_SECONDS):
                     self.progress.take(await self._line.cancel(task_id))
             except (ExecutorError, TimeoutError) as error:
-                why = str(error) or f"no response within {CANCEL_SECONDS:g} s"
-                self._context.log(f"The agent's task {task_id} may continue: it could not be cancelled. {why}")
+                why = str(error) or f"no answer within {CANCEL_SECONDS:g} s"
+                self._context.log(f"Could not cancel the agent's task {task_id}, which may still be running. {why}")
         return self.progress.result()
 
     def outcome(self) -> Json:

@@ -13,9 +13,8 @@ from typing import ClassVar, Final
 
 from django.conf import settings
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped, on_a_thread
 from tasks.executors.command.guarded_process import Limits, Order, Running, running, text_of
-from tasks.executors.threads import on_a_thread
 
 BASE_ENV: Final[Mapping[str, str]] = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 ENV_NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -41,8 +40,8 @@ class Command(Executor):
     id = "command_executor"
     name = "Command"
     description = (
-        "Runs one of the programs that the operator allows, without a shell, and returns its output. "
-        "A code other than 0 is a failure. Time, output, memory, processes and files are limited."
+        "Runs a program that the operator allows, without a shell, and returns its output. "
+        "An exit code other than 0 is a failure. Time, output, memory, processes and files are limited."
     )
     tags = ("core", "code")
     input_schema: ClassVar[Json] = {
@@ -50,18 +49,18 @@ class Command(Executor):
         "properties": {
             "argv": {
                 "anyOf": [{"type": "array", "items": TEXT, "minItems": 1}, {"type": "string", "minLength": 1}],
-                "description": "The program's absolute path and its arguments; a text is split at spaces, with quotes as in a shell",
+                "description": "The program's absolute path and its arguments. A string is split as in a shell",
             },
             "cwd": {
                 "type": "string",
-                "description": "A folder that the operator allows. Default: a new, temporary one",
+                "description": "A folder that the operator allows. Default: a new temporary folder",
             },
             "env": {"type": "object", "additionalProperties": TEXT, "default": {}},
             "stdin": {"type": "string", "default": ""},
             "timeout_seconds": {
                 "type": "number",
                 "exclusiveMinimum": 0,
-                "description": "Default and maximum: the operator's",
+                "description": "Default and maximum: the server's setting",
             },
         },
         "required": ["argv"],
@@ -69,7 +68,7 @@ class Command(Executor):
     result_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "return_code": {"type": ["integer", "null"], "description": "null if it was stopped before its end"},
+            "return_code": {"type": ["integer", "null"], "description": "null if the program was stopped"},
             "stdout": {"type": "string", "description": "Bytes that are not UTF-8 are replaced"},
             "stderr": TEXT,
         },

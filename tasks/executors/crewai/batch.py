@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from tasks.executors.crewai.crew_spec import CrewSpec, parse_works
 from tasks.executors.crewai.executor import RESULT
 from tasks.executors.crewai.running import Crew
@@ -20,9 +20,7 @@ class BatchCrewAi(Executor):
 
     id = "batch_crewai_executor"
     name = "Crews of agents"
-    description = (
-        "Runs several CrewAI crews at once, `params.works` {name: {agents, tasks}}, and returns their results by name."
-    )
+    description = "Runs several CrewAI crews in parallel, `params.works` {name: {agents, tasks}}, and returns their results by name."
     tags = ("ai", "llm", "agents")
     extra = "crewai"
     result_schema: ClassVar[Json] = {"type": "object", "additionalProperties": RESULT}
@@ -70,7 +68,7 @@ def _crews(inputs: Json, context: Context) -> Mapping[str, Crew]:
     crews: dict[str, Crew] = {}
 
     def on_step(name: str) -> None:
-        context.report(sum(len(crew.outputs) for crew in crews.values()) / steps, f"{name} is done")
+        context.report(sum(len(crew.outputs) for crew in crews.values()) / steps, f"{name} completed")
 
     crews |= {name: Crew(each, context, label=f"{name}: ", on_step=on_step) for name, each in parsed.items()}
     return crews

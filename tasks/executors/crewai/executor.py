@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from django.conf import settings
 
-from tasks.executors.base import Context, Executor, Json
+from aipartnerupflow.executors import Context, Executor, Json
 from tasks.executors.crewai.crew_spec import parse_works
 from tasks.executors.crewai.running import Crew
 
@@ -53,7 +53,7 @@ class CrewAi(Executor):
         steps = len(works.tasks)
 
         def on_step(name: str) -> None:
-            context.report(len(crew.outputs) / steps, f"{name} is done")
+            context.report(len(crew.outputs) / steps, f"{name} completed")
 
         crew = Crew(works, context, on_step=on_step)
         await crew.check()

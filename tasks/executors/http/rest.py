@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json
-from tasks.executors.http.safe_http import HttpResponse, fetch
+from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json
+from tasks.executors.http.safe_http import fetch
 
 #: These two ask to wait before a retry; after the others of `PASSING` a retry may succeed at once.
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -52,8 +52,8 @@ class Rest(Executor):
     id = "rest_executor"
     name = "REST request"
     description = (
-        "Sends one HTTP request and returns status, headers and body of the response. Redirects are not followed. "
-        "Addresses that are not public, and ports other than 80 and 443, have to be allowed by the operator."
+        "Sends an HTTP request and returns the status, headers and body of the response. Redirects are not followed. "
+        "Private addresses, and ports other than 80 and 443, require the operator's permission."
     )
     tags = ("core", "http")
     input_schema: ClassVar[Json] = {
@@ -66,22 +66,22 @@ class Rest(Executor):
                 "type": "object",
                 "additionalProperties": {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}]},
                 "default": {},
-                "description": "Added to the query of the url",
+                "description": "Added to the query string of the URL",
             },
-            "json": {"description": "Body: any JSON value"},
+            "json": {"description": "Request body: any JSON value"},
             "data": {
                 "anyOf": [TEXT, {"type": "object", "additionalProperties": SCALAR}],
-                "description": "Body: a text as it is, or the fields of a form",
+                "description": "Request body: plain text, or form fields",
             },
             "auth": AUTH,
             "timeout_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 600, "default": 30},
-            "verify": {"type": "boolean", "default": True, "description": "Check the certificate"},
+            "verify": {"type": "boolean", "default": True, "description": "Verify the TLS certificate"},
             "expected_status": {
                 "anyOf": [
                     {"type": "integer", "minimum": 100, "maximum": 599},
                     {"type": "array", "items": {"type": "integer", "minimum": 100, "maximum": 599}},
                 ],
-                "description": "Statuses other than 2xx that are not failures",
+                "description": "Status codes besides 2xx that count as success",
             },
         },
         "required": ["url"],
@@ -92,7 +92,7 @@ class Rest(Executor):
             "status_code": {"type": "integer"},
             "headers": {"type": "object", "additionalProperties": TEXT},
             "json": {"description": "The body, if its content type is JSON"},
-            "body": {"type": "string", "description": "The body otherwise; bytes that are not text are replaced"},
+            "body": {"type": "string", "description": "The body as text, otherwise; undecodable bytes are replaced"},
             "url": TEXT,
             "elapsed_ms": {"type": "number"},
         },

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.prompt import Prompt, api_base_for, model_for
@@ -49,7 +49,7 @@ class Llm(Executor):
     id = "llm_executor"
     name = "Language model"
     description = (
-        "Calls a language model of any provider that LiteLLM supports, and streams its answer. Texts may contain {{path}}: "
+        "Calls a language model of any provider that LiteLLM supports, and streams the response. Texts may contain {{path}}: "
         "an input, or the result of a dependency, such as {{fetch.json.title}}."
     )
     tags = ("ai", "llm")
@@ -57,11 +57,15 @@ class Llm(Executor):
     input_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "prompt": {"type": "string", "minLength": 1, "description": "One user message; alternative to `messages`"},
+            "prompt": {
+                "type": "string",
+                "minLength": 1,
+                "description": "A single user message. Alternative: `messages`",
+            },
             "messages": {
                 "type": "array",
                 "minItems": 1,
-                "description": "The conversation so far, in OpenAI's format",
+                "description": "The conversation, in OpenAI's format",
                 "items": {
                     "type": "object",
                     "properties": {
@@ -78,7 +82,7 @@ class Llm(Executor):
             "model": {
                 "type": "string",
                 "minLength": 1,
-                "description": "provider/name; else `params.model`, `schemas.model`, or the operator's",
+                "description": "provider/name. Default: `params.model`, `schemas.model`, or the server's model",
             },
             "temperature": {"type": "number", "minimum": 0, "maximum": 2},
             "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
@@ -89,7 +93,7 @@ class Llm(Executor):
             "tools": {
                 "type": "array",
                 "items": {"type": "object"},
-                "description": "Functions that the model may request",
+                "description": "Functions that the model may call",
             },
             "tool_choice": {"anyOf": [TEXT, {"type": "object"}]},
         },
@@ -108,10 +112,7 @@ class Llm(Executor):
                 },
             },
             "cost_usd": {"type": ["number", "null"], "description": "null if the price is unknown"},
-            "tool_calls": {
-                "type": "array",
-                "description": "The calls that the model requests; they are not carried out",
-            },
+            "tool_calls": {"type": "array", "description": "Calls that the model requests; they are not executed"},
         },
         "required": ["content", "model", "usage", "cost_usd", "tool_calls"],
     }

@@ -1,4 +1,4 @@
-// Forms: the choice of an executor shows its form at once, Ctrl+Enter sends, and broken JSON is named while it is typed.
+// Forms: selecting an executor loads its form, Ctrl+Enter submits, and malformed JSON is reported while typing.
 
 for (const form of document.querySelectorAll("[data-submit-on-change]")) {
   form.addEventListener("change", () => form.requestSubmit());
@@ -13,14 +13,14 @@ for (const form of document.querySelectorAll("[data-submit-by-keys]")) {
 for (const text of document.querySelectorAll("[data-json]")) {
   const problem = document.querySelector("[data-json-problem]");
   text.addEventListener("input", () => {
-    let said = "";
+    let message = "";
     try {
       JSON.parse(text.value);
     } catch (error) {
-      said = error.message;
+      message = error.message;
     }
-    problem.textContent = said;
-    text.closest(".field").classList.toggle("wrong", said !== "");
-    text.setAttribute("aria-invalid", said !== "");
+    problem.textContent = message;
+    text.closest(".field").classList.toggle("wrong", message !== "");
+    text.setAttribute("aria-invalid", message !== "");
   });
 }

@@ -1,4 +1,4 @@
-// The graph: which task waits for which. Many tasks that are alike in this are drawn as one box of small squares.
+// The dependency graph. Many tasks with the same dependencies and dependents are drawn as one box of small squares.
 
 const SVG = "http://www.w3.org/2000/svg";
 const BOX = { width: 190, height: 44 };
@@ -7,16 +7,16 @@ const PITCH = 14;
 const MARGIN = 12;
 const TITLE = 26;
 const MANY = 8;
-const TOO_MANY = 120; // boxes: then tasks are alike that come equally late
+const TOO_MANY = 120; // boxes: above this, tasks at the same depth share a box
 const MOST_NODES = 600;
 const FEW_NODES = 40;
-const SMALLEST = 0.55; // smaller, names cannot be read; then the graph scrolls
+const SMALLEST = 0.55; // below this, names are unreadable, so the graph scrolls instead
 const PADDING = 16;
 const HIGHEST = 440;
 
 const ruler = document.createElement("canvas").getContext("2d");
 
-// Boxes and edges of the graph: `nodes` hold the numbers of their tasks, `edges` the numbers of their nodes.
+// Boxes and edges of the graph: `nodes` are lists of task numbers, `edges` refer to node numbers.
 export function outline(tasks) {
   const ways = waysOf(tasks);
   const leadsTo = tasks.map(() => []);
@@ -37,7 +37,7 @@ export function outline(tasks) {
   return { nodes, edges: [...edges.values()], nodeOf };
 }
 
-// What must be over before what: dependencies, and the children of a group, which waits for those that nobody else waits for.
+// The order of execution: dependencies, and groups, which wait for children without other dependents.
 function waysOf(tasks) {
   const ways = tasks.flatMap(({ needs, likes }, n) => [
     ...needs.map((other) => ({ from: other, to: n, kind: "" })),
@@ -48,7 +48,7 @@ function waysOf(tasks) {
   return [...ways, ...groups];
 }
 
-// What hangs on nothing is shown after its parent.
+// A task without dependencies or dependents is drawn after its parent.
 function hintsOf(tasks, ways) {
   const joined = new Set(ways.flatMap(({ from, to }) => [from, to]));
   return tasks.flatMap(({ parent }, n) => (parent !== null && !joined.has(n) ? [{ from: parent, to: n, kind: "hint" }] : []));
@@ -67,7 +67,7 @@ function boxes(tasks, trait) {
   return [...groups.values()].flatMap((members) => (members.length < MANY ? members.map((n) => [n]) : [members]));
 }
 
-// How many tasks at most come one after another before each.
+// The depth of each task: the length of the longest chain before it.
 function ranksOf(tasks, ways) {
   const ranks = tasks.map(() => 0);
   const left = tasks.map(() => 0);
@@ -185,7 +185,7 @@ function drawEdge({ kind }, points) {
   return element("path", { class: `edge ${kind}`, d: way });
 }
 
-// In a frame of its own, around whose middle it can turn.
+// In its own svg, so that it can rotate around its center.
 function icon(status, place) {
   const frame = element("svg", { class: "icon", ...place, width: 16, height: 16, viewBox: "0 0 16 16" });
   frame.append(element("use", { href: `#i-${status}`, width: 16, height: 16 }));

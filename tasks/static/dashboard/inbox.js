@@ -1,4 +1,4 @@
-// The inbox: what is asked or answered meanwhile is shown, unless somebody is writing.
+// The inbox: reloads when a question is asked or answered, unless the user is typing.
 
 import { countQuestions } from "./page.js";
 import { follow } from "./stream.js";

@@ -1,8 +1,8 @@
-// Where the boxes of the graph stand, and which way its edges go.
+// The layout of the graph: positions of boxes and points of edges.
 
 import { Graph, layout } from "../vendor/dagre.esm.js";
 
-const MANY = 150; // boxes: the finest way to rank them would take seconds
+const MANY = 150; // boxes: above this, the best ranking takes seconds
 
 export function placed(nodes, edges) {
   const graph = new Graph();

@@ -1,4 +1,4 @@
-// Large graphs are laid out beside the page, which stays awake meanwhile.
+// Lays out large graphs in a worker, so that the page stays responsive.
 
 import { placed } from "./layout.js";
 

@@ -1,4 +1,4 @@
-// The list: rows come over the stream as the server renders them, and take the place of the old ones.
+// The list: the stream sends rows as rendered by the server, which replace the old rows.
 
 import { countQuestions } from "./page.js";
 import { follow } from "./stream.js";

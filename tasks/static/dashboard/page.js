@@ -1,6 +1,6 @@
-// On every page: keys, buttons that copy, times that stay true.
+// Every page: keyboard shortcuts, copy buttons, and relative times that are updated.
 
-const KEYS = [["/", "Search"], ["j  k", "Next, previous"], ["Enter", "Open"], ["r", "Run, or retry what failed"], ["c", "Cancel"], ["n", "New task"], ["?", "This list"]];
+const KEYS = [["/", "Search"], ["j  k", "Next, previous"], ["Enter", "Open"], ["r", "Run or retry"], ["c", "Cancel"], ["n", "New task"], ["?", "Show shortcuts"]];
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
 function isTyping(target) {
@@ -22,14 +22,14 @@ function showKeys() {
   if (!dialog) {
     dialog = document.createElement("dialog");
     dialog.id = "keys";
-    dialog.setAttribute("aria-label", "Keys");
+    dialog.setAttribute("aria-label", "Keyboard shortcuts");
     const list = document.createElement("dl");
     for (const [key, meaning] of KEYS) {
       const row = list.appendChild(document.createElement("div"));
       row.appendChild(document.createElement("dt")).appendChild(document.createElement("kbd")).textContent = key;
       row.appendChild(document.createElement("dd")).textContent = meaning;
     }
-    dialog.append(Object.assign(document.createElement("h2"), { textContent: "Keys" }), list);
+    dialog.append(Object.assign(document.createElement("h2"), { textContent: "Keyboard shortcuts" }), list);
     dialog.addEventListener("click", () => dialog.close());
     document.body.append(dialog);
   }
@@ -41,7 +41,7 @@ function press(event) {
   if (isTyping(event.target)) {
     if (event.key !== "Escape") return;
     event.target.blur();
-    event.preventDefault(); // or what was searched for would be gone
+    event.preventDefault(); // Escape would clear the search field
     return;
   }
   const target = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
@@ -57,11 +57,11 @@ function press(event) {
 async function copy(button) {
   const text = button.dataset.copy ?? button.parentElement.querySelector("pre").textContent;
   button.dataset.was ??= button.innerHTML;
-  button.textContent = (await isOnClipboard(text)) || isCopiedBySelection(text, button) ? "Copied" : "Not copied: select and copy it yourself";
+  button.textContent = (await isOnClipboard(text)) || isCopiedBySelection(text, button) ? "Copied" : "Copy failed. Select the text.";
   setTimeout(() => { button.innerHTML = button.dataset.was; }, 1400);
 }
 
-// Browsers lend the clipboard only to pages that come over TLS or from this machine.
+// Browsers allow clipboard access only to pages served over TLS or from localhost.
 async function isOnClipboard(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -71,7 +71,7 @@ async function isOnClipboard(text) {
   }
 }
 
-// It is selected beside the button: a dialog keeps the focus to itself.
+// The field is placed beside the button, because a dialog traps the focus.
 function isCopiedBySelection(text, button) {
   const field = Object.assign(document.createElement("textarea"), { value: text, readOnly: true, className: "visually-hidden" });
   button.after(field);
@@ -90,14 +90,14 @@ function ago(moment) {
   return `${Math.floor(seconds / size)} ${unit} ago`;
 }
 
-function keepTimesTrue() {
+function updateTimes() {
   for (const time of document.querySelectorAll("time[datetime]:not([data-clock])")) {
     const text = ago(Date.parse(time.dateTime));
     if (text) time.textContent = text;
   }
 }
 
-// When it was by the clock of whoever reads, and for those who point at it by that of the server.
+// Shows a time in the browser's time zone, and in UTC as a tooltip.
 export function clock(time) {
   const moment = new Date(time.dateTime);
   const two = (number) => String(number).padStart(2, "0");
@@ -110,7 +110,7 @@ export function showClocks(part) {
   part.querySelectorAll("time[data-clock]").forEach(clock);
 }
 
-// How many questions wait for an answer, in the menu.
+// Updates the number of open questions in the navigation.
 export function countQuestions(number) {
   const badge = document.querySelector("[data-questions]");
   if (!badge) return;
@@ -123,6 +123,6 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest?.("[data-copy], [data-copy-text]");
   if (button) copy(button);
 });
-setInterval(keepTimesTrue, 10_000);
+setInterval(updateTimes, 10_000);
 showClocks(document);
 if (location.hash === "#search") document.querySelector("#search")?.focus();

@@ -1,15 +1,15 @@
-// A stream of server-sent events that comes back by itself, and says on the page when it is gone.
+// A stream of server-sent events that reconnects, and shows a note on the page while it is disconnected.
 
-// A browser keeps six connections to a server, over all of its tabs. So a page that nobody looks at lets go of its stream and takes it
-// up when it is looked at again, unless it is to go on in the background.
+// A browser opens at most six connections to a server, shared by all tabs. So a hidden page closes its stream and reopens it when
+// it is visible again, unless `inBackground` is set.
 export function follow(address, take, { inBackground = false } = {}) {
   let source;
 
   function open() {
     source = new EventSource(address);
     source.onmessage = (message) => take(JSON.parse(message.data));
-    source.onopen = () => tell(false);
-    source.onerror = () => tell(source.readyState === EventSource.CONNECTING);
+    source.onopen = () => showState(false);
+    source.onerror = () => showState(source.readyState === EventSource.CONNECTING);
   }
 
   function look() {
@@ -25,19 +25,19 @@ export function follow(address, take, { inBackground = false } = {}) {
   look();
   if (!inBackground) document.addEventListener("visibilitychange", look);
   addEventListener("pagehide", close);
-  addEventListener("submit", close); // another page follows, and what the form does is no news to this one
+  addEventListener("submit", close); // another page follows, which shows the result of the form
   return { close };
 }
 
-function tell(isGone) {
+function showState(isLost) {
   let note = document.querySelector("#offline");
-  if (!note && isGone) {
+  if (!note && isLost) {
     note = document.createElement("p");
     note.id = "offline";
     note.className = "offline";
     note.setAttribute("role", "status");
-    note.textContent = "The connection is gone. Trying again…";
+    note.textContent = "Connection lost. Reconnecting…";
     document.body.append(note);
   }
-  if (note) note.hidden = !isGone;
+  if (note) note.hidden = !isLost;
 }

@@ -1,11 +1,11 @@
-// The timeline: one line a task, its stretches of time in milliseconds since the run was asked for.
+// The timeline: one row per task, with its time spans in milliseconds since the run was created.
 
 const SVG = "http://www.w3.org/2000/svg";
-const ROOM = 1.25; // the scale grows by so much at once, so that lines seldom move
+const ROOM = 1.25; // the scale grows in steps of this factor, so that bars seldom move
 
 export function timelineOf(table, axis, { span, isOpen }) {
   const lines = new Map([...table.rows].map((row) => [Number(row.dataset.n), row]));
-  const seen = new Set(); // only what is on the screen has to grow
+  const seen = new Set(); // only visible rows are updated
   const watcher = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => (isIntersecting ? seen.add(target) : seen.delete(target))), { rootMargin: "100px" });
   let scale = span;
 
@@ -71,7 +71,7 @@ export function timelineOf(table, axis, { span, isOpen }) {
   };
 }
 
-// As the server writes durations.
+// Formats durations as the server does.
 export function duration(seconds) {
   if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 60) return `${seconds.toFixed(1)} s`;

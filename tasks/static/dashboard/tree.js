@@ -1,4 +1,4 @@
-// The page of a tree: takes the events of its run and shows what they change. It asks the server for nothing on its own.
+// The page of a tree: applies the events of its run. It never polls the server.
 
 import { draw } from "./graph.js";
 import { clock, countQuestions, showClocks } from "./page.js";
@@ -14,7 +14,7 @@ const isTerminal = (status) => ["completed", "failed", "cancelled"].includes(sta
 const ORDER = ["completed", "failed", "cancelled", "in_progress", "pending"];
 const LOG_LINES = 500;
 const TICK_MS = 200;
-const HEAD_REST_MS = 250; // where many tasks fail at once, the head is asked for no more often
+const HEAD_REST_MS = 250; // minimum time between two reloads of the head
 
 const title = document.title;
 const skew = data.now_ms - Date.now();
@@ -31,7 +31,7 @@ let graph = null;
 let chosen = numbers.get(document.querySelector("#panel").dataset.selected);
 let news = [];
 
-// --- who waits for whom ---
+// --- dependencies ---
 
 function waiters() {
   const left = tasks.map(() => new Set());
@@ -42,7 +42,7 @@ function waiters() {
     if (parent !== null && tasks[parent].executor === null) wait(parent, n);
   });
   return {
-    // Those that nothing keeps from starting any more, now that this one is over.
+    // Returns the tasks that become ready when this one ends.
     freedBy: (n) => below[n].filter((other) => left[other].delete(n) && !left[other].size && tasks[other].status === "pending"),
   };
 }
@@ -51,7 +51,7 @@ function waiters() {
 
 function take(event) {
   if (event.type === "final") {
-    stream.close(); // or it would come back, and hear nothing
+    stream.close(); // otherwise it would reconnect to a finished run
     awaitNextRun(page.dataset.next);
   }
   if (!news.length) requestAnimationFrame(showNews);
@@ -96,7 +96,7 @@ function apply(event, n) {
   for (const freed of waiting.freedBy(n)) timeline.open(freed, "wait", at);
 }
 
-// The statuses of those that the chosen task needs, and that need it.
+// Updates the statuses of the selected task's dependencies and dependents.
 function showRelations() {
   for (const link of document.querySelectorAll("#panel .relations [data-task]")) {
     const { status } = tasks[numbers.get(link.dataset.task)];
@@ -107,19 +107,19 @@ function showRelations() {
   }
 }
 
-// The event log tells of a question by its words.
+// A question is a log event with this message.
 function asks({ type, message }) {
   return type === "log" && message.startsWith("waiting for an answer");
 }
 
-// Whether what stands above the tree is old now: what failed, what asks, or that nothing has begun.
+// Whether the event outdates the head: a new failure or question, an answer, or the first start.
 function agesHead(event) {
   if (asks(event)) return asking.add(event.task_id);
   if (asking.delete(event.task_id) || event.type === "task_failed") return true;
   return event.type === "task_start" && head.querySelector("[data-tree-status] .pending") !== null;
 }
 
-// A menu or a dialog that is open stays until it is closed.
+// Waits until an open menu or dialog is closed.
 function refreshHead() {
   headTimer ??= setTimeout(() => {
     headTimer = null;
@@ -188,11 +188,11 @@ function line(event) {
   return item;
 }
 
-// --- the chosen task ---
+// --- the selected task ---
 
 function refresh(address, target) {
-  // Each part of the page is the source of its own requests: what is asked for one does not push out what is asked for another.
-  // One that a newer one takes the place of is rejected, and nobody misses it.
+  // Each part of the page is the source of its own requests, so requests for different parts do not replace each other.
+  // A request that is replaced by a newer one for the same part is rejected, which is ignored here.
   htmx.ajax("GET", address, { source: target, target, swap: "innerHTML" }).catch(() => {});
 }
 
@@ -220,13 +220,13 @@ page.addEventListener("click", (event) => {
   if (isPanelBelow.matches && event.isTrusted) document.querySelector("#panel").scrollIntoView();
 });
 
-// --- the beginning ---
+// --- start ---
 
 page.addEventListener("htmx:afterSwap", (event) => {
   showClocks(event.target);
   if (event.target !== head) return;
   countQuestions(Number(head.firstElementChild.dataset.asked));
-  showCounts(); // the stream may have told more meanwhile
+  showCounts(); // the stream may have changed the counts meanwhile
 });
 const log_ = page.querySelector("[data-log]");
 log_.scrollTop = log_.scrollHeight;
@@ -239,12 +239,12 @@ draw(page.querySelector("[data-graph]"), tasks, urlOf).then((drawn) => {
 let stream;
 let ticking;
 function awaitNextRun(address) {
-  // Somebody starts it again, here or elsewhere: then all of the page is another one.
+  // Reloads the page when the tree is started again, here or elsewhere.
   follow(address, () => location.reload());
 }
 
 if (data.is_running) {
-  stream = follow(page.dataset.events, take, { inBackground: true }); // the title tells how far it is
+  stream = follow(page.dataset.events, take, { inBackground: true }); // the title shows the progress
   ticking = setInterval(() => {
     timeline.grow(now());
     const elapsed = head.querySelector("[data-since]");

@@ -105,7 +105,7 @@ async def test_what_runs_below_a_task_that_has_ended_is_stopped_with_it(stage: S
         (whole,) = await cancels.cancel_tasks(LOCAL, task_ids=["r"])
     assert (whole["status"], whole["message"]) == (
         "cancelled",
-        "The task was completed; the tasks that ran below it have been stopped.",
+        "The task was completed; its running descendants have been cancelled.",
     )
     await asyncio.to_thread(stage.until_nothing, lambda: Run.objects.filter(finished_at=None))
     assert (await sync_to_async(result_of)(execution.run)).run.status == "cancelled"

@@ -190,7 +190,7 @@ def test_too_late_is_a_failure_that_says_so(worker: WorkerThread) -> None:
     run = start(*group("root", asking(inputs={"timeout_seconds": 0.2}), step("beside", inputs={"seconds": 1})))
     worker.work()
     ran = result_of(run)
-    assert ran.tasks["ask"].error == "No answer arrived in time: Publish it?"
+    assert ran.tasks["ask"].error == "Not answered in time: Publish it?"
     assert ran.statuses() == {"root": "completed", "ask": "failed", "beside": "completed"}
     assert Question.objects.get().closed_at is not None
 
@@ -235,9 +235,9 @@ def test_a_cancellation_ends_the_wait(worker: WorkerThread, what: str) -> None:
     ("leaves", "result", "says"),
     [
         ("at once", {"times": 1}, ""),
-        ("in anger", None, "may continue: The door is shut."),
-        ("in pieces", None, "may continue: Executor 'asking_executor' raised ZeroDivisionError."),
-        ("never", None, "may continue: it did not respond within 2 s"),
+        ("in anger", None, "may still be running: The door is shut."),
+        ("in pieces", None, "may still be running: Executor 'asking_executor' raised ZeroDivisionError."),
+        ("never", None, "may still be running: no response within 2 s"),
     ],
 )
 def test_who_asked_hears_of_the_cancellation(worker: WorkerThread, leaves: str, result: Json | None, says: str) -> None:
@@ -257,8 +257,11 @@ def test_who_asked_hears_that_nobody_will_answer(worker: WorkerThread) -> None:
     Run.objects.update(lease_expires_at=past)
     suspension.sweep()
     worker.work()
-    assert result_of(run).tasks["more"].error == "No answer arrived in time: What do you say?"
-    assert messages(run)[-1] == "Remote work of this task may continue: The door is shut."
+    assert result_of(run).tasks["more"].error == "Not answered in time: What do you say?"
+    assert (
+        messages(run)[-1]
+        == "Could not cancel the remote work of this task, which may still be running: The door is shut."
+    )
 
 
 def test_who_asked_hears_of_it_while_others_work(worker: WorkerThread) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from aipartnerupflow.executors import Context, ExecutorError, Parked, Reply, Stopped
 from tasks.executors.a2a_client.executor import A2a
-from tasks.executors.base import Context, ExecutorError, Parked, Reply, Stopped
 from tests.tasks.executors.a2a_client.agents import (
     FakeAgent,
     Http,
@@ -340,7 +340,7 @@ async def test_an_agent_that_cannot_cancel_is_left_with_a_word(
     job.cancel()
     with pytest.raises(Stopped):
         await job
-    assert "The agent's task t-1 may continue: it could not be cancelled." in logs[-1]
+    assert "Could not cancel the agent's task t-1, which may still be running." in logs[-1]
 
 
 async def test_cancelling_an_answer_on_its_way_is_passed_down(agent: FakeAgent, context: Context) -> None:

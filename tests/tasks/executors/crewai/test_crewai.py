@@ -67,7 +67,7 @@ def test_a_crew_does_its_tasks_in_order_and_counts_what_it_used(site: LlmSite) -
     assert result["token_usage"] == done.task["token_usage"]
     assert {name: result["token_usage"][name] for name in used} == used
     assert result["token_usage"]["cost_usd"] > 0
-    assert done.steps == [(0.5, "look is done"), (1.0, "write is done")]
+    assert done.steps == [(0.5, "look completed"), (1.0, "write completed")]
     assert "".join(done.logs) == "Rivers are long.A poem."
     Draft202012Validator(CrewAi.result_schema).validate(result)
 
