@@ -158,7 +158,7 @@ def test_a_key_is_changed_by_sealing_anew(site: DocsSite) -> None:
     said = site.run(f"{made}echo $AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS; {STORE}\n{both}{SHOW}")
     random, *_, sealed, kept = said.splitlines()
     assert len(random) >= 32
-    assert sealed.startswith("Sealed anew: 1.")
+    assert sealed.startswith("Re-encrypted: 1.")
     assert kept == "sk-of-mine-0123456789"
 
 

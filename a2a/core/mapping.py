@@ -16,7 +16,7 @@ from tasks.status import Status
 
 if TYPE_CHECKING:
     from tasks.models import Question, Run, Task
-    from tasks.services.queries import Standing
+    from tasks.services.queries import StatusReport
     from tasks.services.task_detail import Detail
 
 
@@ -122,7 +122,7 @@ def _question(question: Question, *, answer_url: str | None) -> Json:
     }
 
 
-def native_standing(standing: Standing) -> Json:
+def native_standing(standing: StatusReport) -> Json:
     """Where a task stands; a task that the caller does not have is `not_found` in its place."""
     task, run = standing.task, standing.run
     return {

@@ -35,7 +35,7 @@ from tasks.events.subscription import Subscription
 from tasks.rules.exceptions import LimitReached, TaskNotFound
 from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.services import queries
-from tasks.services.queries import Standing
+from tasks.services.queries import StatusReport
 
 SUBPROTOCOL: Final = "bearer"
 AUTH_SECONDS = 5.0
@@ -258,7 +258,7 @@ class Socket(AsyncWebsocketConsumer):
         self._interest.drop(_root_of(standing))
         await self.send(messages.of_standing("unsubscribed", standing))
 
-    async def _standing(self, task_id: str) -> Standing:
+    async def _standing(self, task_id: str) -> StatusReport:
         """Raises TaskNotFound."""
         assert self._caller is not None  # noqa: S101
         (standing,) = await pools.read(queries.running_status, caller=self._caller, task_ids=[task_id])
@@ -355,7 +355,7 @@ def _token_of(handshake: Mapping[str, str], subprotocols: Sequence[str]) -> str:
         return subprotocols[1] if len(subprotocols) == 2 and subprotocols[0] == SUBPROTOCOL else ""
 
 
-def _root_of(standing: Standing) -> str:
+def _root_of(standing: StatusReport) -> str:
     assert standing.task is not None  # noqa: S101
     return standing.task.root_id
 

@@ -11,7 +11,7 @@ from a2a.core.errors import as_rpc
 from a2a.core.parsing import Params, Text
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
-from tasks.services.queries import Standing
+from tasks.services.queries import StatusReport
 
 
 class Ping(Params, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ def of_event(event: Json) -> str:
     return _text(_head(event["type"], event) | {"data": event})
 
 
-def of_standing(type_: str, standing: Standing, **more: Any) -> str:
+def of_standing(type_: str, standing: StatusReport, **more: Any) -> str:
     """That a subscription begins or ends, and where its task stands."""
     task, run = standing.task, standing.run
     return _text(

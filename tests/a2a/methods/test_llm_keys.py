@@ -67,7 +67,7 @@ def test_who_sees_all_may_keep_keys_for_others(system: Rpc) -> None:
         ({"api_key": KEY}, "provider", "required"),
         ({"provider": "openai"}, "api_key", "required"),
         ({"provider": "opnai", "api_key": KEY}, "provider", "Did you mean 'openai'?"),
-        ({"provider": "openai", "api_key": "sk canary"}, "api_key", "holds a space"),
+        ({"provider": "openai", "api_key": "sk canary"}, "api_key", "has a space"),
         ({"provider": "openai", "api_key": f"{KEY} " * 200}, "api_key", "length <= 4096"),
         ({"provider": "openai", "api_key": [KEY]}, "api_key", "expected string, got array"),
         ({"provider": "openai", "apikey": KEY}, "apikey", "did you mean 'api_key'?"),

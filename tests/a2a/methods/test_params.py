@@ -80,7 +80,7 @@ HOOK = {"url": "https://example.com/hook"}
             Execute,
             {"tasks": [ONE], "webhook_config": HOOK | {"token": ""}},
             "webhook_config.token",
-            "1 to 4,096 printable ASCII characters",
+            "must be 1 to 4,096 printable ASCII characters",
         ),
         (
             Execute,

@@ -135,7 +135,7 @@ def test_inputs_that_do_not_fit_a_schema_fail_the_task_before_it_runs(run: RunTr
         task = step("a", inputs={"effects": effects, "seconds": "many"})
     ran = run([task])
     assert ran.tasks["a"].status == "failed"
-    assert "do not fit the input schema" in (ran.tasks["a"].error or "")
+    assert "do not match the input schema" in (ran.tasks["a"].error or "")
     assert not Path(effects).exists()
 
 
