@@ -1,4 +1,7 @@
-"""The threads on which async code checks tokens and passwords; each keeps its database connection."""
+"""Threads on which async code checks tokens and passwords.
+
+Each thread keeps its database connection.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,24 +22,24 @@ def _look_ups() -> ThreadPoolExecutor:
 
 @cache
 def _logins() -> ThreadPoolExecutor:
-    # Hashing a password is slow on purpose. With a thread of their own, logins hold up nobody who has a token,
-    # and guessing passwords never takes more than one core.
+    # Password hashing is slow on purpose. On a thread of their own, logins do not delay requests
+    # with a token, and password guessing uses at most one core.
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="login")
 
 
 async def look_up(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a short sync function that uses the database."""
+    """Run a short synchronous function that uses the database."""
     return await _run(_look_ups(), function, *args, **kwargs)
 
 
 async def log_in(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a sync function that hashes a password."""
+    """Run a synchronous function that hashes a password."""
     return await _run(_logins(), function, *args, **kwargs)
 
 
 async def _run(pool: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     def call() -> T:
-        # Outside of Django's request cycle nobody else drops a connection that the server has closed.
+        # Outside of Django's request cycle, Django does not replace connections that have broken.
         connection.close_if_unusable_or_obsolete()
         return function(*args, **kwargs)
 
