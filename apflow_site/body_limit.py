@@ -1,4 +1,4 @@
-"""Bodies that are too big are not kept: Django by itself writes all of a body to the disk before a view sees the request."""
+"""A limit on request bodies. Without it, Django writes the whole body to disk before the view runs."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
@@ -11,7 +11,10 @@ END: Message = {"type": "http.request", "body": b"", "more_body": False}
 
 
 def limited(receive: Receive, *, headers: Iterable[tuple[bytes, bytes]]) -> Receive:
-    """The body until it is known to be too big, which the views see and refuse; what comes after that is read and forgotten."""
+    """Wrap `receive` to end the body once it exceeds `limits.body_bytes`.
+
+    The views see a body that is too long and reject it. The rest of the body is read and discarded.
+    """
     left = settings.APFLOW.limits.body_bytes
     is_cut = any(name == b"content-length" and int(value) > left for name, value in headers)
     has_ended = False

@@ -1,7 +1,8 @@
-"""Which hosts and origins may speak to this server: the one rule, for HTTP and for WebSockets.
+"""Checks of the headers `Host` and `Origin`, for HTTP and for WebSockets.
 
-A server that is open on loopback is still reachable from a web page whose name resolves to 127.0.0.1 (DNS rebinding). Such a page sends
-its own name as Host; an address cannot be rebound, so literal addresses are always fine.
+They prevent DNS rebinding: a web page whose name resolves to 127.0.0.1 can reach a server on
+loopback, but sends its own name as Host. Literal addresses cannot be rebound and are always
+allowed.
 """
 
 import ipaddress
@@ -12,18 +13,18 @@ from django.conf import settings
 
 
 def is_own_host(host: str) -> bool:
-    """Whether the header `Host` names an address, this machine or what `server.allowed_hosts` allows."""
+    """Whether `Host` is an address, a name of this machine, or in `server.allowed_hosts`."""
     name = (_split(f"//{host}").hostname or "").rstrip(".")
     return name in _own_names() or name.endswith(".localhost") or _is_address(name)
 
 
 def is_own_origin(origin: str, *, host: str) -> bool:
-    """Whether a page of this origin was served by the host that it now speaks to."""
+    """Whether a page of this origin came from the host to which it sends the request."""
     return _split(origin).netloc == host
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of an address as a client sent it; none of one that is malformed."""
+    """Split a URL from a client; all parts are empty if it is malformed."""
     try:
         return urlsplit(url)
     except ValueError:

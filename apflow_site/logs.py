@@ -1,4 +1,4 @@
-"""How log lines look: text for people, JSON for programs (`log.format`). Both name the request, run and task that they belong to."""
+"""Log formatters: text or JSON (`log.format`), with the ids of the request, run and task."""
 
 import logging
 import re
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 HEADER: Final = "X-Request-Id"
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What a proxy may call a request; anything else gets an id of ours."""
+"""Request ids that are accepted from a proxy; a request with any other id gets a new one."""
 OF_EVERY_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -38,7 +38,10 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: `time`, `level`, `logger`, `message`, the ids, what the record says beside, `exception`."""
+    """One JSON object per line.
+
+    Members: `time`, `level`, `logger`, `message`, ids, extra fields of the record, `exception`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         beside = {name: value for name, value in vars(record).items() if name not in OF_EVERY_RECORD}
@@ -64,9 +67,10 @@ def formatter(kind: str) -> logging.Formatter:
 
 @async_only_middleware
 def request_ids(get_response: GetResponse) -> GetResponse:
-    """Give every request an id, the proxy's if it sent one: what is logged meanwhile carries it, and the answer says it.
+    """Give every request an id, or keep that of the header `X-Request-Id`.
 
-    With `log.requests` each request is a line, by its route: a path may hold a secret.
+    Log records of the request and the response contain it. With `log.requests`, each request is
+    logged with its route, not its path: a path may contain a secret.
     """
 
     async def answer(request: HttpRequest) -> HttpResponseBase:

@@ -1,4 +1,4 @@
-"""The door for HTTP: requests to foreign hosts, and writes from foreign origins, are refused. And what pages say of their own door."""
+"""Middleware that rejects foreign hosts and origins, and isolates pages from their openers."""
 
 import ipaddress
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @async_only_middleware
 def host_check(get_response: GetResponse) -> GetResponse:
-    """Refuse a Host that is neither an address, this machine's name nor allowed, and writes from foreign origins."""
+    """Reject requests with a foreign `Host` (400), and writes from a foreign `Origin` (403)."""
 
     async def check(request: HttpRequest) -> HttpResponseBase:
         host = request.headers.get("Host", "")
@@ -26,7 +26,7 @@ def host_check(get_response: GetResponse) -> GetResponse:
             return _refusal(400, f"Host {host!r} is not allowed. Add it to server.allowed_hosts.")
         origin = request.headers.get("Origin")
         if origin and request.method not in SAFE_METHODS and not is_own_origin(origin, host=host):
-            return _refusal(403, f"Origin {origin!r} is not this server.")
+            return _refusal(403, f"Origin {origin!r} is not the origin of this server.")
         return await get_response(request)
 
     return check
@@ -34,7 +34,10 @@ def host_check(get_response: GetResponse) -> GetResponse:
 
 @async_only_middleware
 def opener_policy(get_response: GetResponse) -> GetResponse:
-    """Keep pages of other origins from holding on to ours. Browsers complain of the header where a connection is not to be trusted."""
+    """Set Cross-Origin-Opener-Policy on secure connections.
+
+    On others, browsers ignore it with a warning.
+    """
 
     async def say(request: HttpRequest) -> HttpResponseBase:
         response = await get_response(request)
@@ -46,7 +49,7 @@ def opener_policy(get_response: GetResponse) -> GetResponse:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether browsers trust this `Host` without TLS, since nothing of it leaves the machine."""
+    """Whether browsers trust this `Host` without TLS because it is the local machine."""
     name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True

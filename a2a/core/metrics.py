@@ -32,7 +32,9 @@ class Metrics:
 def _metrics() -> Metrics:
     own = own_registry()
     return Metrics(
-        requests=Counter("apflow_rpc_requests", "Calls of methods, at every door", ["method", "code"], registry=own),
+        requests=Counter(
+            "apflow_rpc_requests", "Calls of methods, over all interfaces", ["method", "code"], registry=own
+        ),
         duration=Histogram(
             "apflow_rpc_duration_seconds",
             "From a call to its answer, of a stream to its beginning",
