@@ -1,4 +1,4 @@
-"""The console façade: the `aipartnerupflow` command and the import paths that the guide promises."""
+"""The console façade: the command `aipartnerupflow`, and import paths of the API guide."""
 
 import os
 import sys
@@ -8,7 +8,10 @@ __version__ = "0.1.0"
 
 
 def bootstrap() -> None:
-    """Let the Django project's packages be imported: from the wheel's `_project` folder, or from the checkout."""
+    """Make the Django project importable and name its settings module.
+
+    Its packages are in the wheel's `_project` folder or in the checkout.
+    """
     here = Path(__file__).resolve().parent
     project = here / "_project"
     folder = str(project if project.is_dir() else here.parent)

@@ -68,7 +68,7 @@ def test_the_command_line_runs_the_example(url: str, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "aipartnerupflow", *command.split()[1:]]
     screen = on_a_terminal(words, environment_of("", tmp_path) | {"AIPARTNERUPFLOW_URL": url})
     assert screen.code == 0
-    assert screen.out.endswith("The tree is completed\n")
+    assert screen.out.endswith("Run completed\n")
 
 
 def test_no_command_of_the_readme_is_left_out() -> None:
