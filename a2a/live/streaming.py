@@ -1,4 +1,4 @@
-"""A stream of events as an HTTP response: counted, and ended when its caller loses access."""
+"""Event streams as HTTP responses. They are counted, and end when the caller loses access."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
@@ -17,9 +17,12 @@ from tasks.storage import pools
 
 
 async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None) -> sse.Stream:
-    """What the client does not have yet of the latest run. Raises InvalidParams, TaskNotFound, NotRunYet or EventsPruned."""
+    """The stream of the latest run, after `last_event_id`.
+
+    Raises InvalidParams, TaskNotFound, NotRunYet or EventsPruned.
+    """
     if "\0" in task_id:
-        raise InvalidParams([("task_id", "holds the NUL character")])
+        raise InvalidParams([("task_id", "contains a NUL character")])
     after = event_number(last_event_id) if last_event_id else None
     run = await pools.read(queries.latest_run, caller=caller, task_id=task_id)
     if run is None:
@@ -28,15 +31,18 @@ async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None
 
 
 def events_response(stream: sse.Stream) -> HttpResponseBase:
-    """The events themselves, one a frame."""
+    """A response with the native events, one per frame; 204 if the client has received all."""
     if stream.is_over:
-        # By the HTML standard this tells an EventSource, which always comes back, that it need not.
+        # An EventSource reconnects after every response but 204 (HTML standard, section 9.2).
         return HttpResponse(status=204)
     return streaming(sse.frames(stream, render=lambda event: event))
 
 
 def limited(response: HttpResponseBase, *, request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """A stream counts among those that are open, and ends when its caller would not be let in any more. Raises LimitReached."""
+    """Count a streaming response as an open stream, and end it when the caller loses access.
+
+    Other responses are unchanged. Raises LimitReached.
+    """
     if isinstance(response, StreamingHttpResponse):
         stream_limits.open_streams().refuse_if_full(caller)
         frames = cast("AsyncIterator[bytes]", response.streaming_content)

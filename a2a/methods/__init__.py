@@ -1,4 +1,7 @@
-"""The whole JSON-RPC API on one screen. Another method is one function, one row here, one test file."""
+"""The tables of all JSON-RPC methods.
+
+A new method is one function, one row here, and one test file.
+"""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -22,11 +25,11 @@ EXECUTE = Method(
 
 
 async def discover(caller: Caller, given: params.Nothing) -> DataResult:
-    """All methods with their parameters and results: this document."""
+    """Return the OpenRPC document: all methods with their parameters and results."""
     return DataResult(native=openrpc_document({"/tasks": METHODS, "/system": SYSTEM_METHODS}))
 
 
-#: At `POST /tasks` and, in the shapes of A2A, at `POST /`.
+#: Methods of `POST /tasks`, and of `POST /` with A2A objects as results.
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "tasks.create": Method(
@@ -71,7 +74,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     }
 )
 
-#: At `POST /system`.
+#: Methods of `POST /system`.
 SYSTEM_METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "system.health": Method(system.health, params.Nothing, as_a2a_data, responses.Health, VIEWER),
@@ -88,10 +91,10 @@ SYSTEM_METHODS: Mapping[str, Method] = MappingProxyType(
 
 
 def method_named(name: str, methods: Mapping[str, Method]) -> Method:
-    """Raises UnknownMethod, with the names that come close."""
+    """The method with this name. Raises UnknownMethod, with similar names."""
     if name in methods:
         return methods[name]
-    name = name[:100]  # a longer one is close to nothing, and dear to compare
+    name = name[:100]  # longer names match nothing and are expensive to compare
     close = get_close_matches(name, methods)
     hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known methods: {', '.join(methods)}."
     raise UnknownMethod(f"Method '{name}' not found. {hint}", data={"close_matches": close})

@@ -1,4 +1,4 @@
-"""What a request says beside the call: in headers of HTTP, of a handshake, or in metadata of gRPC."""
+"""Headers that apply to a call: of an HTTP request or WebSocket handshake, or gRPC metadata."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +17,10 @@ from tasks.services import idempotency
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headers:
-    """What the HTTP request says beside the call. `url` is where it reached the server; `is_single`: not a call of a batch."""
+    """The headers of a request.
+
+    `url` is the base URL of the server; `is_single`: not part of a batch.
+    """
 
     last_event_id: str | None = None
     idempotency_key: str | None = None
@@ -29,7 +32,10 @@ class Headers:
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
-        """What a request, or a WebSocket's handshake, brings along. `headers` knows names in any case, as Django's do."""
+        """Read the headers of a request or handshake.
+
+        The names in `headers` must be case-insensitive.
+        """
         llm_key = headers.get(llm_keys.HEADER)
         return cls(
             last_event_id=headers.get("Last-Event-ID"),
@@ -40,7 +46,7 @@ class Headers:
         )
 
     def sent_key(self) -> SentKey | None:
-        """The LLM key. Raises InvalidParams, which never shows it."""
+        """The parsed LLM key, or None. Raises InvalidParams, whose message never contains the key."""
         try:
             return None if self.llm_key is None else parse_header(self.llm_key)
         except MalformedKey as error:
@@ -48,6 +54,6 @@ class Headers:
 
 
 def headers_of(request: HttpRequest) -> Headers:
-    """What the request says beside its body. A2A's version may stand in the query, too."""
+    """The headers of an HTTP request. The A2A version may also be a query parameter."""
     version = request.headers.get(VERSION_HEADER) or request.GET.get(VERSION_HEADER, "")
     return replace(Headers.of(request.headers), url=public_url(request), a2a_version=version)
