@@ -1,24 +1,30 @@
-# The commands for developers. Each runs `make install` first, which needs only Python 3.11 to 3.13 and make.
+# The commands for developers. Each installs what it needs first; that takes only Python 3.11 to 3.13 and make.
 # ARGS are passed to the command: make serve ARGS="--port 8080"
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
 
-.PHONY: install serve conformance-server test nightly check fmt bench mutants docs lock
+# Debian has nginx in /usr/sbin, which is not on the PATH of users.
+export PATH := $(PATH):/usr/sbin
+
+.NOTPARALLEL:
+.PHONY: always install serve conformance-server testing test nightly check fmt bench mutants docs lock
 
 install: .venv/installed
 
-.venv/installed: requirements/dev.txt pyproject.toml
-	@sh scripts/make-venv
-	@echo "Installing into .venv; the first time takes a few minutes."
-	@$(PIP) install --require-hashes -r requirements/dev.txt
-	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@touch $@
+.venv/installed: always # the script compares contents, not times
+	@sh scripts/set-up dev
 
-serve: install
+.venv/serving: always
+	@sh scripts/set-up all
+
+# The tests also need programs that are not on PyPI.
+testing:
+	@sh scripts/set-up dev chromium nginx systemd-analyze
+
+serve: .venv/serving
 	@$(BIN)/aipartnerupflow serve $(ARGS)
 
 # For a run of the A2A project's conformance kit; see docs/reference/a2a.md.
@@ -29,12 +35,12 @@ conformance-server: install
 	AIPARTNERUPFLOW_DATA_DIR=build/conformance \
 	$(BIN)/aipartnerupflow serve $(ARGS)
 
-test: install
+test: testing
 	$(BIN)/python -m pytest $(PARALLEL) -m "not browser and not nightly" $(ARGS)
 	$(BIN)/python -m pytest $(PARALLEL) -m browser $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m "both_engines and not nightly" $(ARGS)
 
-nightly: install
+nightly: testing
 	$(BIN)/python -m pytest -m nightly -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest -m "nightly and both_engines" -rP $(ARGS)
 

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-import venv
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,10 +41,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` of an environment with the wheel, which borrows its dependencies from the one that runs the tests."""
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder)
     commands = folder / "bin"
-    pip = [sys.executable, "-m", "pip", "--python", str(commands / "python"), "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", str(wheel)], check=True)
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, str(folder)], check=True)
+    install = [*uv, "pip", "install", "--python", str(commands / "python"), "--no-index", "--no-deps", str(wheel)]
+    subprocess.run(install, check=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     borrowed = folder / "lib" / version / "site-packages" / "borrowed.pth"
     borrowed.write_text(sysconfig.get_path("purelib"))

@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar, Self
 import msgspec
 from msgspec import Meta, Struct, inspect
 
+from a2a.core.conditions import Condition, Problem, problems_of
 from tasks.rules.exceptions import InvalidParams
 
-Problem = tuple[str, str]
 MOST_SHOWN = 100
 JSON_WORDS = MappingProxyType({"str": "string", "int": "integer", "float": "number", "bool": "boolean"})
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -28,6 +28,9 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The parameters of which null is a value, and does not mean that they are absent."""
     HINTS: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Why a name that a client may well try is refused."""
+
+    CONDITIONS: ClassVar[tuple[Condition, ...]] = ()
+    """What must hold between the parameters."""
 
     @classmethod
     def parse(cls, value: Any) -> Self:
@@ -59,7 +62,7 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
     def contradictions(self) -> list[Problem]:
         """What is wrong between parameters that are each well formed."""
-        return []
+        return problems_of(self, self.CONDITIONS)
 
 
 def texts(value: Texts | None) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
-from a2a.core.parsing import Params, Problem, Text, Texts, event_number, texts
+from a2a.core.conditions import NotWith, OnlyWith, Problem, RequiredWith
+from a2a.core.parsing import Params, Text, Texts, event_number, texts
 from llmkeys.header import MAX_CHARACTERS
 from tasks.executors.http.safe_http import HEADER_NAME
 from tasks.rules.field_rules import SET_BY_SERVER
@@ -19,6 +20,7 @@ NEW_TASK = {"$ref": "#/components/schemas/NewTask"}
 NEW_TASKS = {"type": "array", "items": NEW_TASK, "minItems": 1}
 NewTasks = Annotated[Any, Meta(extra_json_schema={"anyOf": [NEW_TASK, NEW_TASKS]})]
 """Tasks in a request. The rules for tasks validate them; this is their published schema."""
+RESUMES = "resume with the task_id of the reply; this request would start another run"
 
 
 class Get(Params, frozen=True, kw_only=True):
@@ -38,6 +40,7 @@ class Tree(Params, frozen=True, kw_only=True):
 class List(Params, frozen=True, kw_only=True):
     """tasks.list"""
 
+    CONDITIONS = (NotWith("offset", "cursor", "cannot be combined with cursor, which already contains the position"),)
     user_id: Text | None = None
     status: Status | list[Status] | None = None
     name: Text | None = None
@@ -52,11 +55,6 @@ class List(Params, frozen=True, kw_only=True):
         if self.status is None:
             return ()
         return tuple(self.status) if isinstance(self.status, list) else (self.status,)
-
-    def contradictions(self) -> list[Problem]:
-        if self.cursor is not None and self.offset:
-            return [("offset", "cannot be combined with cursor, which already contains the position")]
-        return []
 
 
 class Children(Params, frozen=True, kw_only=True):
@@ -106,6 +104,10 @@ class Delete(Params, frozen=True, kw_only=True):
 class Copy(Params, frozen=True, kw_only=True):
     """tasks.copy"""
 
+    CONDITIONS = (
+        RequiredWith("custom_task_ids", "copy_mode", "custom"),
+        OnlyWith("custom_task_ids", "copy_mode", "custom"),
+    )
     ALIASES = MappingProxyType({"id": "task_id", "custom_include_children": "children"})
     task_id: Text
     children: bool = False
@@ -113,14 +115,6 @@ class Copy(Params, frozen=True, kw_only=True):
     custom_task_ids: Texts | None = None
     reset_fields: Texts | None = None
     save: bool = True
-
-    def contradictions(self) -> list[Problem]:
-        is_custom = self.copy_mode == "custom"
-        if is_custom and not texts(self.custom_task_ids):
-            return [("custom_task_ids", "required with copy_mode custom")]
-        if self.custom_task_ids is not None and not is_custom:
-            return [("custom_task_ids", "only with copy_mode custom")]
-        return []
 
 
 class Named(Params, frozen=True, kw_only=True):
@@ -241,17 +235,14 @@ class WebhookConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
 class Create(Params, frozen=True, kw_only=True):
     """tasks.create: an object with `tasks`, or the list of tasks, or one task."""
 
+    CONDITIONS = (OnlyWith("webhook_config", "execute", reason="without a run there are no events"),)
     tasks: NewTasks
     id_conflict: Literal["rename", "error"] = "rename"
     execute: bool = False
     webhook_config: WebhookConfig | None = None
 
     def contradictions(self) -> list[Problem]:
-        if self.webhook_config is None:
-            return []
-        if not self.execute:
-            return [("webhook_config", "requires execute: without a run there are no events")]
-        return self.webhook_config.problems
+        return super().contradictions() or (self.webhook_config.problems if self.webhook_config else [])
 
     @classmethod
     def named(cls, value: Any) -> dict[str, Any]:
@@ -263,6 +254,15 @@ class Execute(Params, frozen=True, kw_only=True):
     """tasks.execute: new `tasks`, or the `task_id` of a stored one."""
 
     ALIASES = MappingProxyType({"id": "task_id"})
+    CONDITIONS = (
+        NotWith("task_id", "tasks", "cannot be combined with tasks: send one of them"),
+        NotWith("copy_execution", "tasks", "only with task_id: new tasks need no copy"),
+        OnlyWith("copy_children", "copy_execution"),
+        NotWith("wait", "use_streaming", "cannot be combined with use_streaming: choose one"),
+        OnlyWith("last_event_id", "use_streaming"),
+        NotWith("last_event_id", "tasks", RESUMES),
+        NotWith("last_event_id", "copy_execution", RESUMES),
+    )
     tasks: NewTasks | UnsetType = UNSET
     task_id: Text | None = None
     id_conflict: Literal["rename", "error"] = "rename"
@@ -281,25 +281,10 @@ class Execute(Params, frozen=True, kw_only=True):
         return None if self.last_event_id is None else event_number(self.last_event_id)
 
     def contradictions(self) -> list[Problem]:
-        has_tasks = self.tasks is not UNSET
-        rules = [
-            (has_tasks and self.task_id is not None, "task_id", "cannot be combined with tasks: send one of them"),
-            (not has_tasks and self.task_id is None, "tasks", "required, or task_id for a stored task"),
-            (has_tasks and self.copy_execution, "copy_execution", "only with task_id: new tasks need no copy"),
-            (self.copy_children and not self.copy_execution, "copy_children", "only with copy_execution"),
-            (self.wait and self.use_streaming, "wait", "cannot be combined with use_streaming: choose one"),
-            *self._resuming(has_tasks=has_tasks),
-        ]
-        problems = [(field, reason) for broken, field, reason in rules if broken]
+        missing = [("tasks", "required, or task_id for a stored task")]
+        is_missing = self.tasks is UNSET and self.task_id is None
+        problems = [*(missing if is_missing else []), *super().contradictions()]
         return problems + (self.webhook_config.problems if self.webhook_config else [])
-
-    def _resuming(self, *, has_tasks: bool) -> list[tuple[bool, str, str]]:
-        resumes = self.last_event_id is not None
-        why = "resume with the task_id of the reply; this request would start another run"
-        return [
-            (resumes and not self.use_streaming, "last_event_id", "only with use_streaming"),
-            (resumes and (has_tasks or self.copy_execution), "last_event_id", why),
-        ]
 
 
 class Generate(Params, frozen=True, kw_only=True):

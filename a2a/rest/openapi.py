@@ -16,6 +16,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from msgspec import json
 
+from a2a.core.conditions import schema_of
 from a2a.core.errors import RULES
 from a2a.core.mapping import Json
 from a2a.core.parsing import Text
@@ -23,7 +24,7 @@ from a2a.core.version import software_version
 from a2a.methods import method_named, responses
 from a2a.methods.dispatch import REST
 from a2a.methods.openrpc import parts_of
-from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS, Operation
+from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS, TASK_ID, Operation
 from accounts.auth import AuthenticationFailed
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.services import idempotency
@@ -34,7 +35,7 @@ SCHEMAS: Final = "#/components/schemas/{name}"
 #: The names of errors without an exception in the table: an unknown URL, and an internal error.
 OTHER_ERRORS: Final = ("internal", "not_found")
 NULL: Final = {"type": "null"}
-TASK_ID: Final = "task_id"
+
 ABOUT: Final = """The task API over REST. The same methods are available as JSON-RPC at `POST /tasks`.
 
 Ids may contain any character: percent-encode them, a slash as `%2F`. URLs work with and without a
@@ -106,7 +107,8 @@ def _request_body(operation: Operation) -> Json:
 def _object(operation: Operation) -> Json:
     properties = _properties(operation)
     parts = {name: properties[name] for name in operation.body}
-    return {"type": "object", "properties": parts, "additionalProperties": False, **operation.rules}
+    conditions = schema_of(operation.params.CONDITIONS, among=parts)
+    return {"type": "object", "properties": parts, "additionalProperties": False, **operation.rules, **conditions}
 
 
 def _properties(operation: Operation) -> Json:
@@ -114,7 +116,7 @@ def _properties(operation: Operation) -> Json:
 
     A parameter that the rules for tasks check has the schema of the field of `NewTask`.
     """
-    kind = method_named(operation.method, REST.methods).params
+    kind = operation.params
     schemas = json.schema_components([kind, responses.NewTask], ref_template=SCHEMAS)[1]
     schema, fields = schemas[kind.__name__], schemas["NewTask"]["properties"]
     needed = {*schema["required"], *kind.NULLABLE}

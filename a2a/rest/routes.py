@@ -6,16 +6,19 @@ Each calls a JSON-RPC method with parameters from path, query and body.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from a2a.core.errors import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.mapping import Json
-from a2a.methods import responses
+from a2a.core.parsing import Params
+from a2a.methods import METHODS, SYSTEM_METHODS, responses
 from a2a.methods.params import NEW_TASK, NEW_TASKS
 from tasks.rules import exceptions as errors
 from tasks.rules.strict_json import MalformedJson
 from tasks.status import TERMINAL
 
+TASK_ID: Final = "task_id"
+NAMED: Final = {**METHODS, **SYSTEM_METHODS}
 BODY_ERRORS: Final = (MalformedJson, BodyTooLarge, UnsupportedMediaType)
 TREE_ERRORS: Final = (
     errors.InvalidTree,
@@ -31,27 +34,46 @@ TREE_ERRORS: Final = (
 class Operation:
     """The operation of a URL for one HTTP method.
 
-    `query` and `body` name the parameters of the JSON-RPC `method` that clients may send there;
-    `always` has fixed ones. `answers` maps each HTTP status to the type of the body; if there are
-    several, `answered` chooses.
+    The path has the `task_id`. The other parameters of the JSON-RPC `method`, except those in
+    `without`, come from the query or the body, as `takes` says; `always` has fixed ones. `answers`
+    maps each HTTP status to the type of the body; if there are several, `answered` chooses.
     """
 
     name: str
     method: str
     answers: Mapping[int, Any]
     answered: Callable[[Any], tuple[int, Any]] | None = None
-    query: Sequence[str] = ()
-    body: Sequence[str] = ()
+    takes: Literal["query", "body"] = "query"
+    without: frozenset[str] = frozenset()
     instead: Sequence[Json] = ()
     """JSON Schemas that the body may match instead of an object with these parameters."""
     is_body_required: bool = False
     rules: Json = field(default_factory=dict)
-    """JSON Schema keywords for rules between the parameters of the body."""
+    """JSON Schema keywords for rules of the body, beyond those of the parameters."""
     is_stream: bool = False
     summary: str = ""
     """Summary in the OpenAPI document; default: the first line of the method's docstring."""
     always: Json = field(default_factory=dict)
     errors: Sequence[type[Exception]] = ()
+
+    @property
+    def params(self) -> type[Params]:
+        """The parameters of the method."""
+        return NAMED[self.method].params
+
+    @property
+    def query(self) -> Sequence[str]:
+        """The names of the parameters in the query."""
+        return self._names if self.takes == "query" else ()
+
+    @property
+    def body(self) -> Sequence[str]:
+        """The names of the parameters in the body."""
+        return self._names if self.takes == "body" else ()
+
+    @property
+    def _names(self) -> Sequence[str]:
+        return [name for name in self.params.__struct_fields__ if name != TASK_ID and name not in self.without]
 
     def answer(self, native: Any) -> tuple[int, Any]:
         """The HTTP status and body for the result of the method. Raises the errors of `answered`."""
@@ -84,33 +106,20 @@ def _cancelled(native: Sequence[Json]) -> tuple[int, Json]:
     return 202, answer
 
 
-def _when(name: str, value: Any, **then: Json) -> Json:
-    """JSON Schema: if the field has the value, these fields are required."""
-    return {
-        "if": {"properties": {name: {"const": value}}, "required": [name]},
-        "then": {"properties": then, "required": [*then]},
-    }
-
-
-#: JSON Schema: `webhook_config` requires `execute`, since a webhook gets the events of a run.
-WEBHOOK_NEEDS_RUN: Final = {
-    "if": {"properties": {"webhook_config": {"type": "object"}}, "required": ["webhook_config"]},
-    "then": {"properties": {"execute": {"const": True}}, "required": ["execute"]},
-}
 TASKS: Final = {
     "get": Operation(
         name="listTasks",
         method="tasks.list",
-        query=("user_id", "status", "name", "root_only", "limit", "cursor", "order"),
+        without=frozenset({"offset"}),
         always={"cursor": ""},
         answers={200: responses.Page},
     ),
     "post": Operation(
         name="createTasks",
         method="tasks.create",
-        body=("tasks", "id_conflict", "execute", "webhook_config"),
+        takes="body",
         instead=(NEW_TASK, NEW_TASKS),
-        rules={"required": ["tasks"]} | WEBHOOK_NEEDS_RUN,
+        rules={"required": ["tasks"]},
         is_body_required=True,
         answers={201: responses.StoredTree},
         errors=(errors.LimitReached, *TREE_ERRORS),
@@ -121,7 +130,7 @@ TASK: Final = {
     "patch": Operation(
         name="updateTask",
         method="tasks.update",
-        body=("name", "priority", "inputs", "params", "schemas", "dependencies"),
+        takes="body",
         rules={"minProperties": 1},
         is_body_required=True,
         answers={200: responses.Task},
@@ -130,7 +139,6 @@ TASK: Final = {
     "delete": Operation(
         name="deleteTask",
         method="tasks.delete",
-        query=("force",),
         answers={200: responses.Deletion},
         errors=(errors.CannotDelete,),
     ),
@@ -138,16 +146,17 @@ TASK: Final = {
 EXECUTE: Final = Operation(
     name="executeTask",
     method="tasks.execute",
-    body=("copy_execution", "copy_children", "wait", "wait_timeout_seconds", "webhook_config"),
+    takes="body",
+    without=frozenset({"tasks", "id_conflict", "use_streaming", "last_event_id"}),
     answers={200: responses.Execution, 202: responses.Execution},
-    rules=_when("copy_children", True, copy_execution={"const": True}),
     answered=_executed,
     errors=(errors.LimitReached, *TREE_ERRORS),
 )
 CANCEL: Final = Operation(
     name="cancelTask",
     method="tasks.cancel",
-    body=("force", "error_message"),
+    takes="body",
+    without=frozenset({"task_ids", "context_ids"}),
     answers={200: responses.Cancellation, 202: responses.Cancellation},
     answered=_cancelled,
     errors=(errors.StatusConflict,),
@@ -155,7 +164,7 @@ CANCEL: Final = Operation(
 ANSWER: Final = Operation(
     name="answerTask",
     method="tasks.answer",
-    body=("answer", "comment"),
+    takes="body",
     is_body_required=True,
     rules={"required": ["answer"]},
     answers={200: responses.Answered},
@@ -164,10 +173,8 @@ ANSWER: Final = Operation(
 COPY: Final = Operation(
     name="copyTask",
     method="tasks.copy",
-    body=("children", "copy_mode", "custom_task_ids", "reset_fields", "save"),
+    takes="body",
     answers={201: responses.StoredTree, 200: list[responses.NewTask]},
-    rules=_when("copy_mode", "custom", custom_task_ids={"type": ["array", "string"], "minItems": 1, "minLength": 1})
-    | {"else": {"properties": {"custom_task_ids": {"type": "null"}}}},
     answered=_copied,
     errors=TREE_ERRORS,
 )

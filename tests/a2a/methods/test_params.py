@@ -60,7 +60,7 @@ HOOK = {"url": "https://example.com/hook"}
             Create,
             {"tasks": [ONE], "webhook_config": HOOK},
             "webhook_config",
-            "requires execute: without a run there are no events",
+            "only with execute: without a run there are no events",
         ),
         (Execute, {"tasks": [ONE], "webhook_config": {}}, "webhook_config.url", "required"),
         (Execute, {"tasks": [ONE], "webhook_config": "x"}, "webhook_config", "expected object or null, got string"),

@@ -117,7 +117,7 @@ def test_the_reference_names_every_operation() -> None:
 @pytest.mark.both_engines
 @pytest.mark.timeout(CHECKING_SECONDS + 60)
 def test_schemathesis_finds_no_fault_of_the_server_and_no_untrue_schema(tmp_path: Path) -> None:
-    config = ROOT / "tests/a2a/schemathesis.toml"
+    config = ROOT / "tests/a2a/rest/schemathesis.toml"
     with new_database() as database_url, running_server(database_url) as server:
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", "--no-color"]
         found = subprocess.run(
