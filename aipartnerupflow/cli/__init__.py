@@ -47,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Store, run and inspect trees of tasks for AI agents.",
 )
-examples = typer.Typer(no_args_is_help=True, help="Example trees.")
+examples = typer.Typer(no_args_is_help=True, help="Manage the example trees.")
 app.add_typer(tasks, name="tasks")
 app.add_typer(examples, name="examples")
 app.add_typer(users, name="users")

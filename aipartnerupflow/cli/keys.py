@@ -11,7 +11,7 @@ from aipartnerupflow.cli.options import ConfigFile, asks, configure, refuse
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
 
-keys = typer.Typer(no_args_is_help=True, help="LLM keys that are stored on a server.")
+keys = typer.Typer(no_args_is_help=True, help="Manage the LLM keys that are stored on a server.")
 
 Provider = Annotated[str, typer.Argument(help="Provider: openai, anthropic, gemini, mistral, groq …")]
 UserId = Annotated[

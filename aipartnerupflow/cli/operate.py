@@ -13,7 +13,7 @@ from aipartnerupflow.cli.options import AsJson, ConfigFile, ExitCode, Server, Ta
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
 
-config_commands = typer.Typer(no_args_is_help=True, help="Settings of this installation.")
+config_commands = typer.Typer(no_args_is_help=True, help="Show the settings of this installation.")
 COLOURS = {"green": ("✓", "green"), "yellow": ("!", "yellow"), "red": ("✗", "red")}
 
 

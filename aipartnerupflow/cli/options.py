@@ -61,9 +61,7 @@ def _ids_like(incomplete: str) -> list[str]:
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="Task id.", autocompletion=_ids_like)]
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="One or more task ids.", autocompletion=_ids_like)]
 Watched = Annotated[bool, typer.Option("--watch", help="Show each step as it happens.")]
-Awaited = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="Wait until the run ends (default), or return at once.")
-]
+Awaited = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the run ends, or return at once.")]
 Timeout = Annotated[float | None, typer.Option(min=0, help="Stop waiting after this many seconds. The run continues.")]
 
 

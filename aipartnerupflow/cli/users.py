@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from accounts.models import APIKey
 
-users = typer.Typer(no_args_is_help=True, help="User accounts and roles.")
-tokens = typer.Typer(no_args_is_help=True, help="API keys for programs.")
+users = typer.Typer(no_args_is_help=True, help="Manage user accounts and roles.")
+tokens = typer.Typer(no_args_is_help=True, help="Manage API keys for programs.")
 
 
 class RoleName(StrEnum):
