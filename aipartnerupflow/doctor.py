@@ -208,7 +208,7 @@ def stored_keys() -> str:
     from llmkeys.keys import open_all
 
     try:
-        return f"{open_all()} stored keys can be decrypted"
+        return f"all can be decrypted ({open_all()})"
     except CannotUnseal as error:
         raise Trouble(
             f"A stored key cannot be decrypted: {error}",

@@ -149,7 +149,7 @@ def test_a_stored_key_that_does_not_open(installation: Installation) -> None:
     assert "keys rotate" in red(installation.examine(**lost)["stored keys"])
     both = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": f"{new},{old}"}
     assert installation.run("keys", "rotate", **both).returncode == 0
-    assert installation.examine(**lost)["stored keys"]["message"] == "1 stored keys can be decrypted"
+    assert installation.examine(**lost)["stored keys"]["message"] == "all can be decrypted (1)"
 
 
 def test_runs_that_nobody_takes_although_workers_are_alive(installation: Installation) -> None:
