@@ -28,13 +28,13 @@ def weak_secret(secret: str, *, elsewhere: Iterable[str] = ()) -> str | None:
     `elsewhere` are texts that must not contain it: other secrets, and URLs with passwords.
     """
     if _is_example(secret):
-        return "it is a published example from a manual"
+        return "it is an example from a manual, which anyone can read"
     if (size := len(secret.encode(errors="replace"))) < MIN_SECRET_BYTES:
         return f"it has {size} bytes and needs at least {MIN_SECRET_BYTES}"
     if len(set(secret)) < MIN_DISTINCT_CHARACTERS:
         return "it repeats a few characters, so it is easy to guess"
     if any(secret in text for text in elsewhere):
-        return "it is also used for another purpose, so a leak there would allow forging tokens"
+        return "it is also used for something else, so a leak there would allow forging tokens"
     return None
 
 

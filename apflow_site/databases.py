@@ -80,7 +80,7 @@ def postgresql_settings(url: str) -> dict[str, Any]:
     if parts.fragment:
         raise ValueError("it contains a #; write it as %23")
     if "/" in host:
-        raise ValueError("pass the directory of a socket as an option: postgresql:///name?host=/directory")
+        raise ValueError("pass the folder of a socket as an option: postgresql:///name?host=/folder")
     if not name or "/" in name:
         raise ValueError("it needs one database name after the host; percent-encode special characters")
     return {
