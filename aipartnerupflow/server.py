@@ -43,6 +43,7 @@ def serve(*, reload: bool) -> None:
     warnings = _check_exposure(config)
     _check_port(config.server.host, config.server.port, host_option="--host ", port_option="--port ")
     prepare()
+    _check_message_handler()
     _show_box(config, warnings)
     # After a clean shutdown uvicorn raises the signal again; the default handler would kill us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -119,6 +120,15 @@ def prepare() -> None:
             "Check that the database is running, and database.url (AIPARTNERUPFLOW_DATABASE_URL)."
         )
     os.environ["APFLOW_INTERNAL_PREPARED"] = "1"
+
+
+def _check_message_handler() -> None:
+    from a2a.protocol.message_handler import message_handler  # needs Django's apps
+
+    try:
+        message_handler()
+    except ImproperlyConfigured as error:
+        _refuse(str(error))
 
 
 def _check_exposure(config: Config) -> list[str]:

@@ -36,7 +36,7 @@ MODULES: Final = {
     "line_count": text(WRITE_AN_EXECUTOR, "Go further", "python"),
     "reports": text(A2A, "Write a message handler", "python"),
     "my_report": """
-from tasks.executors.base import Context, Executor, Json
+from aipartnerupflow.executors import Context, Executor, Json
 
 class MyReport(Executor):
     id = "my_report"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json, Parked, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Stopped
 
 #: Results that no database could store, by the name that asks for them.
 ODD_RESULTS: dict[str, Any] = {"nan": {"x": [math.nan]}, "nul": ["a\0b"], "set": {1, 2}, "huge": "x" * (2**20 + 1)}
@@ -80,6 +80,18 @@ class Asking(Executor):
             case "never":
                 await asyncio.Event().wait()
         return memo
+
+
+class Fetching(Executor):
+    """Sends a request through its context."""
+
+    id = "fetching_executor"
+    name = "Fetching"
+    description = "Gets a URL."
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        response = await context.fetch("GET", inputs["url"], timeout_seconds=5)
+        return {"status_code": response.status_code}
 
 
 async def _wait(inputs: Json, context: Context) -> None:

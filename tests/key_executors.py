@@ -3,8 +3,8 @@
 from hashlib import sha256
 from typing import Any
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from llmkeys.resolve import credentials
-from tasks.executors.base import Context, Executor, ExecutorError, Json
 from tasks.storage import pools
 
 

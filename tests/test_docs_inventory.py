@@ -154,6 +154,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Use a plain function", "python", REGISTRY),
         ("Use a plain function", "json", TASKS),
         ("Go further", "python", REGISTRY),
+        ("HTTP", "python", REGISTRY),
         ("Test it", "python", REGISTRY),
     ],
     "docs/quickstart.md": [

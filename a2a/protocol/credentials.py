@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from a2a.protocol.message_handler import AskForKey, Decision, RunStored, RunTree
+from a2a.protocol.message_handler import Meaning
+from aipartnerupflow.a2a import AskForKey, RunStored, RunTree
 from llmkeys import keys, run_secrets
 from llmkeys.header import HEADER, SentKey
 from llmkeys.providers import KEYLESS, environment_key, known_providers, normal_name, operator_addresses
@@ -22,7 +23,7 @@ EXTRAS: Final = frozenset({"llm", "crewai"})
 """The executors that call language models need one of these."""
 
 
-def with_key(meaning: Decision, *, user_id: str, sent: SentKey | None) -> Decision:
+def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning:
     """The meaning, or the question for a key without which its tree would fail. Raises what the rules of trees raise."""
     if not isinstance(meaning, RunTree | RunStored) or not _is_known_here():
         return meaning

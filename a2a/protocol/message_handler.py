@@ -2,20 +2,26 @@
 
 from base64 import b64decode
 from binascii import Error as NotBase64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from a2a.protocol.errors import ContentTypeNotSupported
+from aipartnerupflow import taken_name
+from aipartnerupflow.a2a import Ask, AskForKey, Decision, Default, Incoming, Json, Reject, Reply, RunStored, RunTree
 from tasks.executors import describe, executor_ids
 from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
 from tasks.rules.strict_json import decode
 
-Json = dict[str, Any]
+#: `decide`, and, for message handlers that are installed already, what `aipartnerupflow.a2a` has.
+__all__ = ["Ask", "AskForKey", "Decision", "Incoming", "Reject", "Reply", "RunStored", "RunTree", "decide"]
 
+Meaning = RunTree | RunStored | Ask | AskForKey | Reject | Reply
+"""What is decided in the end."""
 JSON_TYPE: Final = "application/json"
 TEXT_TYPE: Final = "text/plain"
 INPUT_MODES: Final = (JSON_TYPE, TEXT_TYPE)
@@ -34,67 +40,27 @@ HELP: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incoming:
-    """A message that asks for something: what it says, and who refers to what.
-
-    `references` are the results of the tasks that it refers to, by the ids that it used. `is_follow_up`: we had asked for it.
-    """
-
-    message: Json
-    metadata: Json = field(default_factory=dict)
-    references: Mapping[str, Any] = field(default_factory=dict)
-    is_follow_up: bool = False
+def meaning_of(incoming: Incoming) -> Meaning:
+    """Return what the message handler decides. Raises what the handler raises, and what `message_handler` does."""
+    decision = message_handler()(incoming)
+    return decide(decision.incoming or incoming) if isinstance(decision, Default) else decision
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunTree:
-    """Store these tasks and run them."""
-
-    tasks: object
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStored:
-    """Run a stored task again, or a copy of it."""
-
-    task_id: str
-    copy_execution: bool = False
-    copy_children: bool = False
+def message_handler() -> Callable[[Incoming], Decision]:
+    """Return the function that the setting names. Raises ImproperlyConfigured when it cannot be imported."""
+    path = settings.APFLOW.a2a.message_handler
+    try:
+        handler: Callable[[Incoming], Decision] = import_string(path)
+    except Exception as error:  # the operator's code may raise anything while it is imported
+        name = error.name if isinstance(error, ImportError) else None
+        remedy = taken_name(name or path) or "Correct the path, or install the package that has it."
+        raise ImproperlyConfigured(
+            f"a2a.message_handler: '{path}' cannot be imported: {type(error).__name__}: {error}. {remedy}"
+        ) from error
+    return handler
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """Input is required: this says which."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskForKey:
-    """Authorization is required: a credential, which comes by another way than messages."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reject:
-    """Nothing will be run, for this reason."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """Answer with a message, and make no task."""
-
-    parts: Sequence[Json]
-
-
-Decision = RunTree | RunStored | Ask | AskForKey | Reject | Reply
-
-
-def decide(incoming: Incoming) -> Decision:
+def decide(incoming: Incoming) -> Meaning:
     """A tree or a skill in a data part; else text for the skill that is named or configured; else we ask.
 
     Raises InvalidParams, ExecutorNotFound or ContentTypeNotSupported.
@@ -147,7 +113,7 @@ def _text_input(skill: str) -> str:
     return next((name for name in TEXT_INPUTS if name in properties), "text")
 
 
-def _run_data(data: Json, references: Mapping[str, Any]) -> Decision:
+def _run_data(data: Json, references: Mapping[str, Any]) -> Meaning:
     if "tasks" in data:
         return RunTree(tasks=_with_references(data["tasks"], references))
     task_id = next((data[name] for name in ("task_id", "taskId", "treeId", "root_task_id") if name in data), None)
@@ -164,7 +130,7 @@ def _flag(data: Json, name: str) -> Any:
     return data.get(name, data.get(first + "".join(map(str.capitalize, rest)), False))
 
 
-def _run_text(text: str, references: Mapping[str, Any]) -> Decision:
+def _run_text(text: str, references: Mapping[str, Any]) -> Meaning:
     skill = settings.APFLOW.a2a.text_executor
     return _run_skill(skill, {}, text, references) if skill and text else Ask(text=HELP)
 

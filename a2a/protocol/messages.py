@@ -1,21 +1,19 @@
 """Messages that come in: stored with the run that they are about, and carried out. Each function is one transaction of the database's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F
-from django.utils.module_loading import import_string
 from msgspec import UNSET
 
 from a2a.models import Message
 from a2a.protocol.credentials import with_key
 from a2a.protocol.errors import TaskNotCancelable, UnsupportedOperation
-from a2a.protocol.message_handler import Ask, AskForKey, Decision, Incoming, Reject, Reply, RunStored, RunTree, readable
+from a2a.protocol.message_handler import Meaning, meaning_of, readable
 from a2a.protocol.params import Message as GivenMessage
 from a2a.protocol.params import SendMessage
 from a2a.protocol.push import add_config
@@ -23,6 +21,7 @@ from a2a.protocol.queries import find_run, message_of, task_of
 from a2a.protocol.request_context import RequestContext
 from a2a.protocol.serialize import Json, agent_message
 from accounts.callers import Caller
+from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunStored, RunTree
 from tasks.ids import new_id
 from tasks.models import Question, Run, TaskEvent
 from tasks.rules.exceptions import InvalidParams, TasksError
@@ -146,16 +145,15 @@ def _answer_in(message: GivenMessage) -> Any:
     return answer
 
 
-def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) -> Decision:
+def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) -> Meaning:
     """What the message handler says, or, while a key is missing, that it is.
 
     A follow-up to a question for a key need not repeat what is to be run: then it is what was to be run before.
     """
-    understand: Callable[[Incoming], Decision] = import_string(settings.APFLOW.a2a.message_handler)
     is_about_key = waiting is not None and waiting.lease_owner == HOLDERS[CREDENTIALS]
     if waiting is not None and is_about_key and not any("data" in part for part in incoming.message["parts"]):
         incoming = replace(incoming, message=_request_of(waiting))
-    return with_key(understand(incoming), user_id=asked.caller.user_id, sent=asked.llm_key)
+    return with_key(meaning_of(incoming), user_id=asked.caller.user_id, sent=asked.llm_key)
 
 
 def _request_of(run: Run) -> Json:

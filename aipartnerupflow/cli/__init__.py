@@ -3,6 +3,7 @@
 Commands import what is slow to import (Django, httpx) when they run, so that `--help` is fast.
 """
 
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Final
@@ -18,6 +19,7 @@ from aipartnerupflow.cli.options import (
     AsJson,
     Awaited,
     ConfigFile,
+    ExitCode,
     Server,
     TasksFile,
     Timeout,
@@ -27,6 +29,7 @@ from aipartnerupflow.cli.options import (
     refuse,
     to_server,
 )
+from aipartnerupflow.cli.output import error as error_line
 from aipartnerupflow.cli.output import room_to_write
 from aipartnerupflow.cli.tasks import tasks
 from aipartnerupflow.cli.users import tokens, users
@@ -146,12 +149,20 @@ add_examples(app)
 
 def main() -> None:
     """Run the console script `aipartnerupflow`."""
-    bootstrap()
+    _bootstrap()
     with room_to_write():
         app()
 
 
 def serve_main() -> None:
     """Run the console script `aipartnerupflow-server`: the command `serve` with its flags."""
-    bootstrap()
+    _bootstrap()
     typer.run(serve)
+
+
+def _bootstrap() -> None:
+    try:
+        bootstrap()
+    except ImportError as error:
+        error_line(str(error))
+        sys.exit(ExitCode.REFUSED)

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from tasks.executors.base import Executor, Json
+from aipartnerupflow.executors import Executor, Json
 from tasks.executors.plugins import EXTRAS, plugins
 from tasks.rules.exceptions import ExecutorNotFound
 

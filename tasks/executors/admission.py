@@ -5,8 +5,8 @@ from itertools import islice
 
 from django.conf import settings
 
+from aipartnerupflow.executors import ExecutorError
 from tasks.executors import disabled_executors, executor_ids, get_executor
-from tasks.executors.base import ExecutorError
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.specs import LISTED, TreeLimits, TreeSpec, parse_tree
 

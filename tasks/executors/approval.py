@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from tasks.executors.base import Context, Executor, Json, Parked
+from aipartnerupflow.executors import Context, Executor, Json, Parked
 
 MONTH_SECONDS = 30 * 86_400
 

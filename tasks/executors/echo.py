@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from tasks.executors.base import Context, Executor, Json
+from aipartnerupflow.executors import Context, Executor, Json
 
 
 class Echo(Executor):

@@ -4,9 +4,9 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors import describe, executor_ids
 from tasks.executors.admission import checked
-from tasks.executors.base import Context, Executor, ExecutorError, Json
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_for
 from tasks.rules.exceptions import TasksError

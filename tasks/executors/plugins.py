@@ -1,22 +1,24 @@
 """What the operator adds: executors and functions, from entry points and from the modules named in the configuration."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import MappingProxyType, ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from tasks.executors.base import Executor, Json
+from aipartnerupflow import taken_name
+from aipartnerupflow.executors import Executor, Json, python_function
+from aipartnerupflow.executors.functions import Function, is_python_function
 from tasks.rules.schema import fault
 
-Function = Callable[..., Any]
-Marked = TypeVar("Marked", bound=Function)
+#: The registry's, and `python_function` for plug-ins that are installed already and import it from here.
+__all__ = ["ENTRY_POINT_GROUP", "EXTRAS", "Plugins", "plugins", "python_function"]
 
 #: Each extra of ours, and the module whose presence shows that it is installed.
 EXTRAS: Mapping[str, str] = MappingProxyType({"llm": "litellm", "crewai": "crewai"})
@@ -29,12 +31,6 @@ class Plugins:
 
     executors: Mapping[str, type[Executor]]
     functions: Mapping[str, Function]
-
-
-def python_function(function: Marked) -> Marked:
-    """Let tasks call this function, by its name, through `python_executor`."""
-    function.__dict__["is_python_function"] = True
-    return function
 
 
 @cache
@@ -51,13 +47,20 @@ def plugins() -> Plugins:
 
 
 def _load_module(name: str) -> ModuleType:
+    if ours := taken_name(name):
+        raise ImproperlyConfigured(f"executors.modules: '{name}' cannot be a plug-in. {ours}")
     try:
         return import_module(name)
     except Exception as error:  # the operator's code may raise anything while it is imported
+        remedy = _name_is_ours(error) or "Correct the name, or install the package that has it."
         raise ImproperlyConfigured(
-            f"executors.modules: '{name}' cannot be imported: {type(error).__name__}: {error}. "
-            "Correct the name, or install the package that has it."
+            f"executors.modules: '{name}' cannot be imported: {type(error).__name__}: {error}. {remedy}"
         ) from error
+
+
+def _name_is_ours(error: Exception) -> str | None:
+    """What to do when a plug-in found a package of ours where it looked for one of its own; None for any other error."""
+    return taken_name(error.name) if isinstance(error, ImportError) else None
 
 
 def _executors_of(module: ModuleType) -> Iterator[type[Executor]]:
@@ -70,7 +73,7 @@ def _executors_of(module: ModuleType) -> Iterator[type[Executor]]:
 
 def _functions_of(module: ModuleType) -> Iterator[Function]:
     for value in vars(module).values():
-        if inspect.isfunction(value) and "is_python_function" in vars(value) and value.__module__ == module.__name__:
+        if inspect.isfunction(value) and is_python_function(value) and value.__module__ == module.__name__:
             yield value
 
 
@@ -80,7 +83,8 @@ def _executors_of_entry_points() -> Iterator[tuple[str, type[Executor]]]:
         try:
             cls = entry_point.load()
         except Exception as error:  # the plug-in's code may raise anything while it is imported
-            raise ImproperlyConfigured(f"{place} cannot be loaded: {type(error).__name__}: {error}.") from error
+            remedy = " ".join(filter(None, [f"{type(error).__name__}: {error}.", _name_is_ours(error)]))
+            raise ImproperlyConfigured(f"{place} cannot be loaded: {remedy}") from error
         if not (inspect.isclass(cls) and issubclass(cls, Executor)) or inspect.isabstract(cls):
             raise ImproperlyConfigured(f"{place} is no Executor class with an `execute`.")
         if _checked(cls).id != entry_point.name:

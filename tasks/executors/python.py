@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Final
 
 from django.db import connections
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json
-from tasks.executors.plugins import Function, plugins
-from tasks.executors.threads import on_a_thread
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, on_a_thread
+from aipartnerupflow.executors.functions import Function
+from tasks.executors.plugins import plugins
 
 MOST_LEFT: Final = 100
 """So many functions may still run, in one worker process, after their tasks timed out or were cancelled."""

@@ -3,7 +3,7 @@
 import asyncio
 from typing import ClassVar
 
-from tasks.executors.base import Context, Executor, Json
+from aipartnerupflow.executors import Context, Executor, Json
 
 
 class Sleep(Executor):

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import psutil
 
-from tasks.executors.base import Context, Executor, Json
+from aipartnerupflow.executors import Context, Executor, Json
 
 CPU_SAMPLE_SECONDS = 0.1
 

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from accounts.callers import Caller
-from tasks.executors.base import Reply
+from aipartnerupflow.executors import Reply
 from tasks.models import Question
 from tasks.queue import notify, suspension
 from tasks.rules.exceptions import InvalidParams, StatusConflict

@@ -12,9 +12,9 @@ import orjson
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from aipartnerupflow.executors import ExecutorError, HttpResponse
 from llmkeys.cipher import CannotUnseal
-from tasks.executors.base import ExecutorError
-from tasks.executors.http.safe_http import HttpResponse, fetch, origin_of
+from tasks.executors.http.safe_http import fetch, origin_of
 from tasks.models import Webhook
 from tasks.services.webhooks import Secrets, egress, secrets_of
 

@@ -14,8 +14,8 @@ import orjson
 from django.conf import settings
 from django.db import transaction
 
+from aipartnerupflow.executors import ExecutorError
 from llmkeys.cipher import seal, unseal
-from tasks.executors.base import ExecutorError
 from tasks.executors.http.safe_http import (
     HEADER_NAME,
     HEADER_VALUE,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from tasks.executors.base import Context, Executor, ExecutorError, Parked, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Stopped
 from tasks.rules.schema import mismatch
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, cancelled, completed, failed

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from tasks.executors.base import Parked
+from aipartnerupflow.executors import Parked
 from tasks.ids import new_id
 from tasks.services.questions import OpenQuestion
 from tasks.worker.outcomes import storable

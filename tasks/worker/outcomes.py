@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
+from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from llmkeys.redact import mask
-from tasks.executors.base import ExecutorError, Json, Stopped
 from tasks.status import Status
 
 

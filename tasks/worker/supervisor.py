@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from django.conf import settings
@@ -107,7 +108,7 @@ class Cluster:
         self.id = new_id()
         self._started_at = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.worker.cluster", self.id],
+            [sys.executable, "-P", "-m", "tasks.worker.cluster", self.id],
             stdin=subprocess.PIPE,
             start_new_session=True,
             env=os.environ | {"PYTHONPATH": _python_path()},
@@ -148,4 +149,5 @@ class Cluster:
 
 
 def _python_path() -> str:
-    return os.pathsep.join([str(settings.BASE_DIR), *filter(None, [os.environ.get("PYTHONPATH")])])
+    """The project's folder, then the working folder: `-P` keeps Python from putting it first, where it could have a `tasks` too."""
+    return os.pathsep.join([str(settings.BASE_DIR), str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])

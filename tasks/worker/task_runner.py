@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 from django.conf import settings
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Reply, Stopped
 from tasks.executors import get_executor
-from tasks.executors.base import Context, Executor, ExecutorError, Parked, Reply, Stopped
+from tasks.executors.http import fetch
 from tasks.queue.leases import MAX_LOSSES, Claim
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.field_rules import Json
@@ -152,6 +153,7 @@ class TaskRunner:
             is_forced=partial(self._cancellations.is_forced, task.id),
             is_given_up=self._is_given_up,
             spent=partial(_spend, task),
+            fetch=fetch,
         )
 
     def _reply_to(self, task_id: str) -> Reply | None:

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from a2a.protocol.message_handler import Ask, Decision, Incoming, Reject, Reply, RunTree
-from tasks.executors.base import Context, Executor, Json
+from aipartnerupflow.a2a import Ask, Decision, Incoming, Reject, Reply, RunTree
+from aipartnerupflow.executors import Context, Executor, Json
 
 FILE: Json = {"filename": "output.txt", "mediaType": "text/plain"}
 

@@ -17,7 +17,7 @@ from django.db import connection
 from msgspec.structs import replace
 from pytest_django import Settings
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from tasks.queue import notify
 from tasks.queue.notify import Listener
 from tasks.services.cancels import Cancel

@@ -10,8 +10,8 @@ import httpx
 import msgspec
 from msgspec import Struct, field
 
-from tasks.executors.base import ExecutorError
-from tasks.executors.http.safe_http import HttpResponse, fetch, parse_url
+from aipartnerupflow.executors import ExecutorError, HttpResponse
+from tasks.executors.http.safe_http import fetch, parse_url
 
 JSON_RPC: Final = "JSONRPC"
 HTTP_JSON: Final = "HTTP+JSON"

@@ -11,13 +11,13 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from aipartnerupflow.executors import ExecutorError, HttpResponse, Json
 from llmkeys.secret import Secret
 from tasks.executors.a2a_client import versions
 from tasks.executors.a2a_client.agents import HTTP_JSON, JSON_RPC, Agent
-from tasks.executors.base import ExecutorError, Json
 from tasks.executors.http.event_stream import NoStream, events
 from tasks.executors.http.rest import PASSING, merged_headers
-from tasks.executors.http.safe_http import HttpResponse, fetch
+from tasks.executors.http.safe_http import fetch
 
 CALL_SECONDS: Final = 60.0
 SEND_SECONDS: Final = 600.0

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Stopped
 from llmkeys.secret import Secret
 from tasks.executors.a2a_client.agents import Agents
 from tasks.executors.a2a_client.client import Client
 from tasks.executors.a2a_client.progress import AUTH_REQUIRED, COMPLETED, FAILED, REJECTED, Progress, progress_of
-from tasks.executors.base import Context, Executor, ExecutorError, Json, Parked, Stopped
 from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
 from tasks.rules.templates import NoValue, fill
 

@@ -13,9 +13,8 @@ from typing import ClassVar, Final
 
 from django.conf import settings
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped, on_a_thread
 from tasks.executors.command.guarded_process import Limits, Order, Running, running, text_of
-from tasks.executors.threads import on_a_thread
 
 BASE_ENV: Final[Mapping[str, str]] = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 ENV_NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*")

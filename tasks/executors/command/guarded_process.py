@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from tasks.executors.base import ExecutorError
+from aipartnerupflow.executors import ExecutorError
 
 GUARD: Final = str(Path(__file__).with_name("guard.py"))
 GRACE_SECONDS: Final = 1.0

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from tasks.executors.crewai.crew_spec import CrewSpec, parse_works
 from tasks.executors.crewai.executor import RESULT
 from tasks.executors.crewai.running import Crew

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from tasks.executors.base import ExecutorError, Json
+from aipartnerupflow.executors import ExecutorError, Json
 from tasks.rules.templates import ANY, NoValue, fill
 
 EXPECTED_OUTPUT: Final = "A complete answer, in plain text."

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from django.conf import settings
 
-from tasks.executors.base import Context, Executor, Json
+from aipartnerupflow.executors import Context, Executor, Json
 from tasks.executors.crewai.crew_spec import parse_works
 from tasks.executors.crewai.running import Crew
 

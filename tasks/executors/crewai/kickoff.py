@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from pydantic import PrivateAttr
 
-from tasks.executors.base import ExecutorError, Json
+from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors.crewai.crew_spec import AgentWork, TaskWork
 from tasks.executors.llm.demo import is_demo
 

@@ -13,13 +13,12 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from tasks.executors.base import Context, ExecutorError, Json, Stopped
+from aipartnerupflow.executors import Context, ExecutorError, Json, Stopped, on_a_thread
 from tasks.executors.crewai.crew_spec import CrewSpec
 from tasks.executors.llm.client import ask, check
 from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
-from tasks.executors.threads import on_a_thread
 from tasks.rules.token_usage import added
 
 ATTEMPTS: Final = 4

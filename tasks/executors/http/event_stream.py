@@ -6,11 +6,10 @@ from typing import Final
 
 import httpx
 
-from tasks.executors.base import ExecutorError
+from aipartnerupflow.executors import ExecutorError, HttpResponse
+from aipartnerupflow.executors.http import MAX_BODY_BYTES
 from tasks.executors.http.safe_http import (
     CONNECT_TIMEOUT_SECONDS,
-    MAX_BODY_BYTES,
-    HttpResponse,
     checked_headers,
     failure,
     guarded_client,

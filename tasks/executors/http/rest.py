@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json
-from tasks.executors.http.safe_http import HttpResponse, fetch
+from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json
+from tasks.executors.http.safe_http import fetch
 
 #: The other side asks for patience with these two; after the others of `PASSING` a repeat may simply succeed.
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})

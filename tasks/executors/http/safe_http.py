@@ -13,17 +13,15 @@ import time
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
 
 import httpx
 from django.conf import settings
 
-from tasks.executors.base import ExecutorError
+from aipartnerupflow.executors import ExecutorError, HttpResponse
+from aipartnerupflow.executors.http import MAX_BODY_BYTES
 
-MAX_BODY_BYTES = 4 * 1024 * 1024
 CONNECT_TIMEOUT_SECONDS = 10.0
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -82,34 +80,6 @@ def egress_of_tasks() -> Egress:
         allow_private_by="add '{host}' to executors.rest.allow_private",
         allowed_ports_key="executors.rest.allowed_ports",
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpResponse:
-    """An HTTP response, read to its end; the body is decompressed."""
-
-    url: str
-    status_code: int
-    headers: httpx.Headers
-    body: bytes
-    elapsed_ms: float
-
-    @property
-    def retry_after_seconds(self) -> float | None:
-        return wanted_wait_seconds(str(self.headers.get("retry-after", "")))
-
-
-def wanted_wait_seconds(retry_after: str) -> float | None:
-    """What the header Retry-After asks for (RFC 9110, section 10.2.3): seconds or a date; None when it is neither."""
-    text = retry_after.strip()
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return float(text)
-    try:
-        date = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (aware - datetime.now(UTC)).total_seconds())
 
 
 async def fetch(

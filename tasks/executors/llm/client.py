@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from tasks.executors.base import Json
+from aipartnerupflow.executors import Json
 from tasks.executors.llm import demo
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import Completion, Prompt

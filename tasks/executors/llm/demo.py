@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 from django.conf import settings
 
-from tasks.executors.base import ExecutorError, Json, Stopped
+from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from tasks.executors.llm.prompt import TREE_WANTED, Completion, Prompt
 from tasks.telemetry import metrics
 

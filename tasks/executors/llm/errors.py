@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from tasks.executors.base import ExecutorError
-from tasks.executors.http.safe_http import wanted_wait_seconds
+from aipartnerupflow.executors import ExecutorError
+from aipartnerupflow.executors.http import wanted_wait_seconds
 
 QUOTED_CHARACTERS: Final = 300
 FEWEST_SECRET_CHARACTERS: Final = 6

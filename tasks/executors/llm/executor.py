@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from tasks.executors.base import Context, Executor, ExecutorError, Json
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.prompt import Prompt, api_base_for, model_for

@@ -16,6 +16,7 @@ import litellm
 import openai
 import orjson
 
+from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from llmkeys.model_names import (
     RefusedModel,
     UnknownModel,
@@ -25,7 +26,6 @@ from llmkeys.model_names import (
     refuse_another_receiver,
 )
 from llmkeys.resolve import Credentials, MissingKey, credentials
-from tasks.executors.base import ExecutorError, Json, Stopped
 from tasks.executors.http.safe_http import egress_of_tasks, guarded_client, judged_addresses, parse_url
 from tasks.executors.llm.errors import problem
 from tasks.executors.llm.prompt import Completion, Prompt

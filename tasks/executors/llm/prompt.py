@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from tasks.executors.base import Context, ExecutorError, Json
+from aipartnerupflow.executors import Context, ExecutorError, Json
 
 TREE_WANTED: Final = "Answer with the JSON of a tree of tasks and nothing else."
 """How whoever wants a tree says so; the demo model, which understands nothing, knows this sentence."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
+from aipartnerupflow.executors import Context
 from tasks import executors
-from tasks.executors.base import Context
 from tasks.executors.plugins import plugins
 from tests.llm_site import LlmSite, running_llm_site
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
+from aipartnerupflow.executors import Context
 from tasks.executors.aggregate import AggregateResults
-from tasks.executors.base import Context
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.executors.base import Context
+from aipartnerupflow.executors import Context
 from tasks.executors.echo import Echo
 
 

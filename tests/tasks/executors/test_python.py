@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from tasks.executors.base import Context, ExecutorError
+from aipartnerupflow.executors import Context, ExecutorError
 from tasks.executors.plugins import plugins
 from tasks.executors.python import MOST_LEFT, Python
 from tasks.executors.system_info import SystemInfo
@@ -24,8 +24,8 @@ MODULE = """
 
     from django.db import connections
 
-    from tasks.executors.base import ExecutorError
-    from tasks.executors.plugins import python_function
+    from aipartnerupflow.executors import ExecutorError
+    from aipartnerupflow.executors import python_function
 
     @python_function
     def add(a, b=1):
@@ -162,7 +162,7 @@ async def test_no_more_is_called_while_too_many_stopped_functions_run_on(context
 def test_a_process_ends_without_the_functions_that_still_run() -> None:
     script = (
         "import asyncio, threading\n"
-        "from tasks.executors.threads import on_a_thread\n"
+        "from aipartnerupflow.executors import on_a_thread\n"
         "async def main():\n"
         "    await asyncio.wait([asyncio.wrap_future(on_a_thread(threading.Event().wait, name='x'))], timeout=0.1)\n"
         "asyncio.run(main())\n"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from tasks.executors.base import Context
+from aipartnerupflow.executors import Context
 from tasks.executors.sleep import Sleep
 
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
-from tasks.executors.base import Context
+from aipartnerupflow.executors import Context
 from tasks.executors.system_info import SystemInfo
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
-from tasks.executors.base import Context, Executor
+from aipartnerupflow.executors import Context, Executor
 from tasks.models import Question, Run, Task
 from tasks.services import trees
 from tasks.services.copies import copy_tree
@@ -381,3 +381,12 @@ def test_a_big_tree_completes(run: RunTree) -> None:
     ran = run([join, *leaves])
     assert set(ran.statuses().values()) == {"completed"}
     assert len(ran.events) == 2 * 1_001 + 1
+
+
+# --- the network ---
+
+
+def test_a_request_of_an_executor_is_guarded(run: RunTree) -> None:
+    ran = run([step("one", schemas={"method": "fetching_executor"}, inputs={"url": "http://127.0.0.1:1/"})])
+    assert ran.statuses() == {"one": "failed"}
+    assert "The host '127.0.0.1' is refused: its address 127.0.0.1 is not public." in str(ran.tasks["one"].error)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from aipartnerupflow.executors import Context, ExecutorError, Parked, Reply, Stopped
 from tasks.executors.a2a_client.executor import A2a
-from tasks.executors.base import Context, ExecutorError, Parked, Reply, Stopped
 from tests.tasks.executors.a2a_client.agents import (
     FakeAgent,
     Http,

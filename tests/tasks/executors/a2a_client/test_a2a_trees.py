@@ -12,8 +12,8 @@ from asgiref.sync import async_to_sync
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
+from aipartnerupflow.executors import Context
 from tasks.executors.a2a_client.executor import A2a
-from tasks.executors.base import Context
 from tasks.ids import new_id
 from tasks.models import Run
 from tasks.queue.leases import SUSPENDED

@@ -10,7 +10,7 @@ import msgspec
 import psutil
 from django.conf import settings
 
-from tasks.executors.base import Context, Json
+from aipartnerupflow.executors import Context, Json
 from tasks.executors.command.executor import Command
 from tasks.executors.command.guarded_process import GUARD
 

@@ -16,8 +16,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from pytest_django import Settings
 
+from aipartnerupflow.executors import Context, ExecutorError, Json
 from tasks.executors import describe, disabled_executors, executor_ids, get_executor
-from tasks.executors.base import Context, ExecutorError, Json
 from tasks.executors.command.executor import Command
 from tasks.rules.exceptions import ExecutorNotFound
 from tests.tasks.executors.command.commands import allowing, seconds_since

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from pytest_django import Settings
 
-from tasks.executors.base import Context, ExecutorError, Stopped
+from aipartnerupflow.executors import Context, ExecutorError, Stopped
 from tasks.executors.command import guarded_process
 from tests.servers import until
 from tests.tasks.executors.command.commands import Shell, alive, allowing, children, seconds_since
@@ -181,7 +181,7 @@ async def test_many_commands_run_at_once(context: Context) -> None:
 WORKER = """
     import asyncio, sys, django
     django.setup()
-    from tasks.executors.base import Context
+    from aipartnerupflow.executors import Context
     from tasks.executors.command.executor import Command
     context = Context(
         task_id="t", run_id="r", root_task_id="t", user_id="u", name="n", params={}, schemas={}, dependency_results={},

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.executors.base import ExecutorError
+from aipartnerupflow.executors import ExecutorError
 from tasks.executors.crewai.crew_spec import CrewSpec, parse_works
 
 Json = dict[str, Any]

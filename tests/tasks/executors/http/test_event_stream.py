@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.executors.base import ExecutorError
+from aipartnerupflow.executors import ExecutorError
 from tasks.executors.http import event_stream
 from tasks.executors.http.event_stream import NoStream, events
 from tests.tasks.executors.conftest import Web

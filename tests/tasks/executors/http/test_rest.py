@@ -10,7 +10,7 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
-from tasks.executors.base import Context, ExecutorError
+from aipartnerupflow.executors import Context, ExecutorError
 from tasks.executors.http.rest import Rest
 from tests.tasks.executors.conftest import Web
 

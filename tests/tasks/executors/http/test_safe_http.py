@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis.strategies import ip_addresses
 from pytest_django import Settings
 
-from tasks.executors.base import ExecutorError
+from aipartnerupflow.executors import ExecutorError
 from tasks.executors.http import safe_http
 from tasks.executors.http.safe_http import Address, fetch, guarded_client, is_public
 from tests.tasks.executors.conftest import Web, serving

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 from pytest_django import Settings
 
-from tasks.executors.base import ExecutorError, Stopped
+from aipartnerupflow.executors import ExecutorError, Stopped
 from tasks.executors.llm.client import ask, check
 from tasks.executors.llm.prompt import Prompt
 

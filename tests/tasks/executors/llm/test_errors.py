@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.executors.base import ExecutorError
+from aipartnerupflow.executors import ExecutorError
 from tasks.executors.llm.errors import problem
 
 KEY = "sk-abcdefghijklmnop"

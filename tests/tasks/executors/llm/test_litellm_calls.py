@@ -3,8 +3,8 @@
 import litellm
 import pytest
 
+from aipartnerupflow.executors import ExecutorError
 from llmkeys.model_names import refuse_addresses
-from tasks.executors.base import ExecutorError
 from tasks.executors.llm.litellm_calls import access
 from tasks.executors.llm.prompt import Prompt
 

@@ -1,0 +1,102 @@
+"""The public API for message handlers: what an A2A message asks for, and the decisions about it.
+
+The setting `a2a.message_handler` names a function that takes an `Incoming` and returns a `Decision`. It runs inside a
+transaction that writes, in web processes: look up little, and wait for nothing.
+
+Like `aipartnerupflow.executors`, this package is pure Python: it starts nothing, imports no Django, and can be type-checked where
+only the wheel is installed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+"""A JSON object."""
+
+__all__ = [
+    "Ask",
+    "AskForKey",
+    "Decision",
+    "Default",
+    "Incoming",
+    "Json",
+    "Reject",
+    "Reply",
+    "RunStored",
+    "RunTree",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A message that asks for something."""
+
+    message: Json
+    """A2A 1.0's Message as JSON, whatever version the client speaks; `parts` has at least one part."""
+    metadata: Json = field(default_factory=dict)
+    """The metadata of the request, beside that of the message."""
+    references: Mapping[str, Any] = field(default_factory=dict)
+    """The results of the finished tasks that the message refers to, by the ids that it used."""
+    is_follow_up: bool = False
+    """Whether the message answers an `Ask` or `AskForKey`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Default:
+    """Do what the server does without a message handler."""
+
+    incoming: Incoming | None = None
+    """The message to do it with; None for the one that came in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTree:
+    """Store these tasks and run them."""
+
+    tasks: object
+    """What `tasks.execute` takes: a list of tasks with one root, or a single task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStored:
+    """Run a stored task again, or a copy of it."""
+
+    task_id: str
+    copy_execution: bool = False
+    """Run a copy, and leave the stored task as it is."""
+    copy_children: bool = False
+    """Copy the tasks below it, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Input is required: the A2A Task waits in `TASK_STATE_INPUT_REQUIRED` for a follow-up, with this text as its message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskForKey:
+    """A credential is required, which arrives by another way than messages: the A2A Task waits in `TASK_STATE_AUTH_REQUIRED`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """Run nothing: the A2A Task ends in `TASK_STATE_REJECTED`, with this text as its message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Answer with a message, and make no A2A Task."""
+
+    parts: Sequence[Json]
+    """A2A 1.0's parts: `{"text": …}` or `{"data": …}`."""
+
+
+Decision = RunTree | RunStored | Ask | AskForKey | Reject | Reply | Default
+"""What a message handler returns."""

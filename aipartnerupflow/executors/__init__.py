@@ -1,0 +1,32 @@
+"""The public API for executors: everything that a plug-in imports.
+
+    from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
+
+The package is pure Python with type annotations. Importing it starts nothing: it imports no Django,
+reads no settings and leaves `sys.path` alone, so a plug-in can be imported, type-checked and tested
+in an environment where only the wheel is installed. `aipartnerupflow.executors.testing` makes the
+contexts for such tests.
+
+It is the lowest layer, although `aipartnerupflow` is the highest: the Django project inside the
+wheel is on `sys.path` only in the server's processes, where a type checker cannot follow. The server
+imports these definitions from here.
+"""
+
+from aipartnerupflow.executors.base import Context, Executor, ExecutorError, Json, Parked, Reply, Stopped
+from aipartnerupflow.executors.functions import python_function
+from aipartnerupflow.executors.http import Fetch, HttpResponse
+from aipartnerupflow.executors.threads import on_a_thread
+
+__all__ = [
+    "Context",
+    "Executor",
+    "ExecutorError",
+    "Fetch",
+    "HttpResponse",
+    "Json",
+    "Parked",
+    "Reply",
+    "Stopped",
+    "on_a_thread",
+    "python_function",
+]

@@ -1,0 +1,193 @@
+"""What an executor is: the plug-in that does the work of a task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import orjson
+
+from aipartnerupflow.executors.http import Fetch, HttpResponse
+
+Json = dict[str, Any]
+"""A JSON object."""
+
+
+class ExecutorError(Exception):
+    """The work failed. The text becomes the task's `error`: say what failed, why, and what to do; never a secret.
+
+    `permanent` means that another attempt cannot help, so that none is made. Otherwise `params.retry` of the
+    task decides. `retry_after_seconds` is the wait that the other service asked for: at least that many seconds
+    pass before the next attempt.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Stopped(Exception):
+    """The work was cancelled and has stopped. Raise it instead of `asyncio.CancelledError` to keep what there is so far.
+
+    `result`, any JSON value, becomes the cancelled task's result. `token_usage` has the fields that `Context.spent` takes.
+    """
+
+    def __init__(self, *, result: Any = None, token_usage: Json | None = None) -> None:
+        super().__init__()
+        self.result = result
+        self.token_usage = token_usage
+
+
+class Parked(Exception):
+    """The work waits for an answer. Raise it to release the worker meanwhile: the task stays in progress.
+
+    `question` is the text that people see. `options` are the only answers that are accepted; None accepts any JSON value.
+    `execute` is called again with the answer in `context.reply`, from its start, possibly by another worker. Without an answer within
+    `expires_after_seconds` the task fails; None waits for any time. `memo`, any JSON value, comes back in `context.reply.memo` and is
+    not shown to anyone.
+
+    Raises TypeError (`orjson.JSONEncodeError`) when `memo` is not JSON.
+    """
+
+    def __init__(
+        self,
+        question: str,
+        *,
+        options: Sequence[str] | None = None,
+        expires_after_seconds: float | None = None,
+        memo: Any = None,
+    ) -> None:
+        super().__init__(question)
+        self.question = question
+        self.options = options
+        self.expires_after_seconds = expires_after_seconds
+        self.memo = orjson.dumps(memo).decode()  # already here: what is no JSON is the executor's own failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The answer to a question that the task asked by raising `Parked`."""
+
+    answer: Any
+    """One of the question's options or, without options, any JSON value except null."""
+    by: str
+    """The user id of the person who answered; `USER (by link)` if a link of that user was used."""
+    comment: str | None = None
+    memo: Any = None
+    """The `memo` of the question."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _uncounted(usage: Json) -> None:
+    return
+
+
+async def unconnected(method: str, url: str, **options: Any) -> HttpResponse:
+    """Refuse the request: the `fetch` of a context that was given none."""
+    raise ExecutorError(f"{method} was not sent: this context has no network. Pass it a `fetch`.", permanent=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One attempt at one task: what an executor may know about it, and how it reports back.
+
+    The server makes it. In a test, `aipartnerupflow.executors.testing.context` does.
+    """
+
+    task_id: str
+    run_id: str
+    root_task_id: str
+    user_id: str
+    """The owner of the tree."""
+    name: str
+    """The task's name."""
+    params: Mapping[str, Any]
+    """The task's `params`, as `Executor.check` accepted them."""
+    schemas: Mapping[str, Any]
+    """The task's `schemas`."""
+    dependency_results: Mapping[str, Any]
+    """The result of each dependency by its task id. `inputs` has them too."""
+    attempt: int
+    """1 for the first attempt, 2 for the first retry, and so on."""
+    report: Callable[[float, str], None]
+    """Report progress: a fraction from 0 to 1 and a short message. Returns at once; call it on the event loop."""
+    log: Callable[[str], None]
+    """Publish a line as a `log` event. Returns at once; call it on the event loop."""
+    reply: Reply | None = None
+    """The answer to the question that this task asked by raising `Parked`; None before there is one."""
+    is_forced: Callable[[], bool] = _never
+    """While cancelled: whether to kill at once instead of asking first."""
+    is_given_up: Callable[[], bool] = _never
+    """While cancelled: whether only this worker stops, and another one will run the task again. Work of the task elsewhere that
+    is found again by its `idempotency_key` may continue."""
+    spent: Callable[[Json], None] = _uncounted
+    """Add the usage of one call of a language model, `{prompt_tokens, completion_tokens, total_tokens, cost_usd}`, to the task's
+    `token_usage`, which is stored however the task ends. Returns at once; call it on the event loop."""
+    fetch: Fetch = unconnected
+    """Send an HTTP request that cannot reach the operator's own network, unless `executors.rest.allow_private` lists the host."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same text for every attempt at this task, for services that can tell a repeat from a new request."""
+        return self.task_id
+
+
+class Executor(ABC):
+    """One kind of work. A subclass sets `id`, `name` and `description`, and implements `execute`.
+
+    There is one instance per process, made without arguments, so it keeps no state of a task. `execute` is called for many tasks at
+    the same time on one event loop: blocking work belongs in `asyncio.to_thread` or `on_a_thread`.
+    """
+
+    id: ClassVar[str]
+    """What a task names in `schemas.method`, 1 to 255 characters, unique among all executors; also the name of the entry point."""
+    name: ClassVar[str]
+    """The title that people see, 1 to 255 characters."""
+    description: ClassVar[str]
+    """What it does, 1 to 255 characters."""
+    tags: ClassVar[tuple[str, ...]] = ()
+    """The tags of its skill in the agent card."""
+    input_schema: ClassVar[Json] = {"type": "object"}
+    """JSON Schema (2020-12) that the inputs must fit before `execute` is called. Allow additional properties: the results of
+    dependencies are inputs too."""
+    result_schema: ClassVar[Json] = {}
+    """JSON Schema (2020-12) of the result, for documentation."""
+    example: ClassVar[Json] = {}
+    """Inputs that work."""
+    idempotent: ClassVar[bool] = True
+    """Whether the work may be repeated after a crash without harm. If not, a task that a crash interrupted fails, unless `params.retry`
+    leaves it another attempt."""
+    cancelable: ClassVar[bool] = True
+    """Whether cancelling stops the work; shown to clients."""
+    extra: ClassVar[str | None] = None
+    """The extra of aipartnerupflow that it needs, `llm` or `crewai`: without it the executor is listed but not enabled."""
+
+    def check(self, params: Json) -> None:  # noqa: B027  (most have nothing to check)
+        """Raise ExecutorError for params that can never work: the request is then refused before anything is stored or runs.
+
+        It is called in web processes too, for each task of a request: be quick, and look only at `params`.
+        """
+
+    async def call_off(self, inputs: Json, context: Context, *, memo: Any) -> Any:
+        """Stop, within two seconds, the work elsewhere that waits for the answer to a question that ended without one.
+
+        It is called when the task was cancelled, or when the question expired. `inputs` are those of `execute`, and `memo` is the
+        question's. Returns what there is so far, which becomes a cancelled task's result; None for nothing. Raises ExecutorError
+        when the work elsewhere may continue. It may be called again when a worker dies meanwhile.
+        """
+        return None
+
+    @abstractmethod
+    async def execute(self, inputs: Json, context: Context) -> Any:
+        """Do the work and return its result: any JSON value, up to the size that the operator allows (1 MiB).
+
+        `inputs` fit `input_schema`, and have the result of each dependency under its task id. Raises ExecutorError on failure; a
+        failure is never a result. Any other exception fails the task too, without its text. Raises `Parked` to wait for an answer.
+
+        A timeout or a cancellation raises `asyncio.CancelledError` at an `await`: stop the work within two seconds, clean up, and
+        raise it again, or raise `Stopped`.
+        """

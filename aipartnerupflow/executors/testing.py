@@ -1,0 +1,74 @@
+"""Contexts for the tests of an executor: no server, no database, no network.
+
+from aipartnerupflow.executors.testing import context
+
+async def test_it_greets() -> None:
+    here = context()
+    assert await Greeting().execute({"name": "Ada"}, here) == {"greeting": "Hello, Ada!"}
+    assert here.reports == [(1.0, "greeted")]
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aipartnerupflow.executors.base import Context, Json, Reply, unconnected
+from aipartnerupflow.executors.http import Fetch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingContext(Context):
+    """A context that records what the executor reports. `context()` makes it."""
+
+    reports: list[tuple[float, str]] = field(default_factory=list)
+    """What `report` was called with, in order."""
+    logs: list[str] = field(default_factory=list)
+    """What `log` was called with, in order."""
+    usages: list[Json] = field(default_factory=list)
+    """What `spent` was called with, in order."""
+
+
+def context(
+    *,
+    task_id: str = "task-1",
+    user_id: str = "alice",
+    name: str = "a task",
+    params: Mapping[str, Any] | None = None,
+    schemas: Mapping[str, Any] | None = None,
+    dependency_results: Mapping[str, Any] | None = None,
+    attempt: int = 1,
+    reply: Reply | None = None,
+    is_forced: bool = False,
+    is_given_up: bool = False,
+    fetch: Fetch = unconnected,
+) -> RecordingContext:
+    """Return the context of a task that is the root of its tree, in run `run-1`.
+
+    `params`, `schemas` and `dependency_results` are empty unless given; put what a dependency returned into the inputs as well, as the
+    server does. `reply` is the answer of a second call, after `Parked`. `is_forced` and `is_given_up` are what the methods of these
+    names return. `fetch` stands for the network: the default refuses each request with an ExecutorError.
+    """
+    reports: list[tuple[float, str]] = []
+    logs: list[str] = []
+    usages: list[Json] = []
+    return RecordingContext(
+        task_id=task_id,
+        run_id="run-1",
+        root_task_id=task_id,
+        user_id=user_id,
+        name=name,
+        params=params or {},
+        schemas=schemas or {},
+        dependency_results=dependency_results or {},
+        attempt=attempt,
+        report=lambda fraction, message: reports.append((fraction, message)),
+        log=logs.append,
+        reply=reply,
+        is_forced=lambda: is_forced,
+        is_given_up=lambda: is_given_up,
+        spent=usages.append,
+        fetch=fetch,
+        reports=reports,
+        logs=logs,
+        usages=usages,
+    )

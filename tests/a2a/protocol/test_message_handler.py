@@ -1,0 +1,46 @@
+"""A message handler of the operator's: what it decides itself, and what it leaves to the server."""
+
+import dataclasses
+
+import pytest
+from msgspec.structs import replace
+from pytest_django import Settings
+
+from a2a.protocol.message_handler import meaning_of
+from aipartnerupflow.a2a import Decision, Default, Incoming, Reject, RunTree
+
+
+def translate(incoming: Incoming) -> Decision:
+    """Text names an executor; anything else is for the server."""
+    word = incoming.message["parts"][0].get("text")
+    if word is None:
+        return Default()
+    if word == "nothing":
+        return Reject(text="There is nothing to run.")
+    data = {"skill": f"{word}_executor", "inputs": {}}
+    return Default(incoming=dataclasses.replace(incoming, message={"parts": [{"data": data}]}))
+
+
+@pytest.fixture(autouse=True)
+def configured(settings: Settings) -> None:
+    a2a = replace(settings.APFLOW.a2a, message_handler=f"{__name__}.translate")
+    settings.APFLOW = replace(settings.APFLOW, a2a=a2a)
+
+
+def executor_of(meaning: object) -> str:
+    assert isinstance(meaning, RunTree)
+    assert isinstance(meaning.tasks, list)
+    return str(meaning.tasks[0]["schemas"]["method"])
+
+
+def test_what_the_handler_decides_counts() -> None:
+    assert meaning_of(Incoming(message={"parts": [{"text": "nothing"}]})) == Reject(text="There is nothing to run.")
+
+
+def test_the_default_is_the_servers_own_decision() -> None:
+    message = {"parts": [{"data": {"skill": "echo_executor", "inputs": {}}}]}
+    assert executor_of(meaning_of(Incoming(message=message))) == "echo_executor"
+
+
+def test_the_default_takes_another_message() -> None:
+    assert executor_of(meaning_of(Incoming(message={"parts": [{"text": "sleep"}]}))) == "sleep_executor"

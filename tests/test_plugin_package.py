@@ -1,0 +1,120 @@
+"""A plug-in in a repository of its own, where only the wheel is installed: its tests, its type check, and the server that runs it."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT
+from tests.wheels import author_packages, build_wheel, environment, make_environment, run_tree, serving
+
+EXAMPLE = ROOT / "docs/examples/flow-greetings"
+CPU_SECONDS = 0.1
+"""The most that the import of the public package may take."""
+MEASURED = """
+import os, sys, time
+before = time.process_time(), list(sys.path), dict(os.environ)
+import {module}
+print(round(time.process_time() - before[0], 3))
+assert sys.path == before[1], "sys.path changed"
+assert dict(os.environ) == before[2], "the environment changed"
+ours = {{"a2a", "accounts", "apflow_site", "llmkeys", "tasks"}}
+print(*sorted(name for name in sys.modules if name.partition(".")[0] in ours | {{"django", "httpx", "uvicorn"}}))
+"""
+WRONG = """
+from aipartnerupflow.a2a import Incoming
+from aipartnerupflow.executors import Context, Executor, python_function
+
+class Wrong(Executor):
+    id = 7
+
+    async def execute(self, inputs: list[str], context: Context) -> str:
+        context.report("half", "way")
+        response = await context.fetch("GET", "https://example.com/", timeout="1 s")
+        return response.body
+
+@python_function
+def add(a: int) -> int:
+    return a
+
+add("1")
+Incoming(message="hello")
+"""
+WRONG_LINES = {
+    6: "assignment",
+    8: "override",
+    9: "arg-type",
+    10: "call-arg",
+    11: "return-value",
+    17: "arg-type",
+    18: "arg-type",
+}
+"""The code of the error in each line."""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example, in which tools may leave their caches."""
+    folder = tmp_path_factory.mktemp("repository") / EXAMPLE.name
+    return Path(shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns(".*", "__pycache__")))
+
+
+@pytest.fixture(scope="module")
+def installed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of an environment with our wheel, the plug-in's, and what an author needs."""
+    ours = build_wheel(ROOT, tmp_path_factory.mktemp("ours"))
+    theirs = build_wheel(repository, tmp_path_factory.mktemp("theirs"))
+    return make_environment(tmp_path_factory.mktemp("author"), ours, theirs, borrowed=author_packages())
+
+
+def run(installed: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(installed / "python"), *words]
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "module", ["aipartnerupflow.executors", "aipartnerupflow.executors.testing", "aipartnerupflow.a2a"]
+)
+def test_the_import_starts_nothing(installed: Path, tmp_path: Path, module: str) -> None:
+    run(installed, "-c", f"import {module}", cwd=tmp_path)  # Python compiles it
+    done = run(installed, "-c", MEASURED.format(module=module), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    cpu_seconds, loaded = done.stdout.splitlines()
+    assert loaded == ""
+    assert float(cpu_seconds) < CPU_SECONDS
+
+
+def test_the_tests_of_the_plug_in_pass(installed: Path, repository: Path) -> None:
+    done = run(installed, "-m", "pytest", "-q", cwd=repository)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+
+
+def test_the_plug_in_is_checked_strictly_and_is_right(installed: Path, repository: Path) -> None:
+    done = run(installed, "-m", "mypy", "--strict", cwd=repository)
+    assert (done.returncode, done.stdout) == (0, "Success: no issues found in 2 source files\n")
+
+
+def test_the_type_checker_sees_what_is_wrong_in_a_plug_in(installed: Path, repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG)
+    cache = ("--cache-dir", str(repository / ".mypy_cache"))  # warm, after the test before
+    done = run(installed, "-m", "mypy", "--strict", "--no-error-summary", *cache, "wrong.py", cwd=tmp_path)
+    found = re.findall(r"^wrong\.py:(\d+): error: .*\[([a-z-]+)\]$", done.stdout, re.MULTILINE)
+    assert {int(line): code for line, code in found} == WRONG_LINES, done.stdout
+
+
+def test_the_server_lists_the_executor_and_runs_a_tree_with_it(installed: Path, tmp_path: Path) -> None:
+    greet = {"id": "greet", "name": "Greet", "schemas": {"method": "greeting_executor"}, "inputs": {"name": "Ada"}}
+    with serving(installed, data_dir=tmp_path / "data", working_dir=tmp_path) as url:
+        listed = subprocess.run(
+            [str(installed / "aipartnerupflow"), "executors", "--json", "--url", url],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment(),
+        )
+        root = run_tree(url, greet)
+    assert '"greeting_executor"' in listed.stdout
+    assert (root["status"], root["result"]) == ("completed", {"greeting": "Hello, Ada!"})

@@ -1,0 +1,99 @@
+"""Our wheel, environments in which it is installed, and the server that is started there."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from tests.interop.environments import python_with
+from tests.servers import ROOT, free_port, until
+
+OURS: Final = ("AIPARTNERUPFLOW_", "APFLOW_", "DJANGO_", "PYTHONPATH")
+RUNTIME: Final = ROOT / "requirements/base.txt"
+TOOLS: Final = ("mypy", "pytest")
+"""What an author of plug-ins has beside the wheel, in the versions that `DEVELOPMENT` locks."""
+DEVELOPMENT: Final = ROOT / "requirements/dev.txt"
+START_SECONDS: Final = 60
+STOP_SECONDS: Final = 40
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without what configures us or lets the checkout be imported."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(OURS)} | variables
+
+
+def build_wheel(project: Path, folder: Path) -> Path:
+    """Build the wheel of a project that is built with hatchling, as the only file of an empty folder."""
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=project, check=True, capture_output=True)
+    (built,) = folder.iterdir()
+    return built
+
+
+def author_packages() -> Path:
+    """The site-packages with the wheel's dependencies, as they are locked, and the tools of an author; made once for each lock."""
+    tools = re.findall(rf"^((?:{'|'.join(TOOLS)})==\S+)", DEVELOPMENT.read_text(), re.MULTILINE)
+    digest = hashlib.sha256(" ".join([RUNTIME.read_text(), *tools]).encode()).hexdigest()[:12]
+    python = python_with(f"plugin-author-{digest}", "--requirement", str(RUNTIME), *tools)
+    return site_packages(python.parents[1])
+
+
+def site_packages(environment_folder: Path) -> Path:
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return environment_folder / "lib" / version / "site-packages"
+
+
+def make_environment(folder: Path, *wheels: Path, borrowed: Path) -> Path:
+    """The `bin` of a new environment that has these wheels, and borrows everything else from the site-packages `borrowed`."""
+    commands = folder / "bin"
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, str(folder)], check=True)
+    install = [*uv, "pip", "install", "--python", str(commands / "python"), "--no-index", "--no-deps"]
+    subprocess.run([*install, *map(str, wheels)], check=True)
+    (site_packages(folder) / "borrowed.pth").write_text(str(borrowed))
+    return commands
+
+
+@contextmanager
+def serving(commands: Path, *, data_dir: Path, working_dir: Path) -> Iterator[str]:
+    """The address of a server that was started by the installed command, as soon as it is healthy."""
+    command = [str(commands / "aipartnerupflow"), "serve"]
+    with serving_by(command, data_dir=data_dir, working_dir=working_dir, variables=environment()) as url:
+        yield url
+
+
+@contextmanager
+def serving_by(command: list[str], *, data_dir: Path, working_dir: Path, variables: dict[str, str]) -> Iterator[str]:
+    """The address of the server that this command starts, with `--port` appended, as soon as it is healthy."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    def is_healthy() -> bool:
+        assert server.poll() is None, f"It ended with code {server.returncode}"
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{url}/health").is_success
+        return False
+
+    own = {"AIPARTNERUPFLOW_DATA_DIR": str(data_dir), "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store"}
+    with subprocess.Popen([*command, "--port", str(port)], cwd=working_dir, env=variables | own) as server:
+        try:
+            until(is_healthy, seconds=START_SECONDS, what=f"200 from {url}/health")
+            yield url
+            server.terminate()
+            server.wait(STOP_SECONDS)
+        finally:
+            server.kill()
+
+
+def run_tree(url: str, *tasks: Mapping[str, object]) -> dict[str, object]:
+    """Run the tasks on the server, and return the root when the run is over."""
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"tasks": tasks, "wait": True}}
+    root: dict[str, object] = httpx.post(f"{url}/tasks", json=call, timeout=40).json()["result"]["task"]
+    return root
