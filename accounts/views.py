@@ -61,13 +61,13 @@ async def login(request: HttpRequest) -> JsonResponse:
 @require_POST
 @answers_errors
 async def refresh(request: HttpRequest) -> JsonResponse:
-    """POST {refresh} → new tokens; the old refresh token is used up."""
+    """POST {refresh} → new tokens. The old refresh token stops working."""
     _require_auth()
     body = _read_body(request, "refresh")
     try:
         return JsonResponse(await pools.auth(tokens.rotate, body["refresh"]))
     except tokens.InvalidToken:
-        message = "The refresh token is wrong, expired or used up. Log in again with POST /auth/login."
+        message = "The refresh token is invalid, expired or already used. Log in again with POST /auth/login."
         raise Refused(401, "invalid_token", message) from None
 
 
@@ -97,7 +97,7 @@ async def logout(request: HttpRequest) -> HttpResponse:
     try:
         await pools.auth(tokens.log_out, token)
     except tokens.InvalidToken:
-        message = "Only a login ends here, with a live token of POST /auth/login. To end an API key, revoke it."
+        message = "Logout needs a valid token from POST /auth/login. An API key cannot log out; revoke it instead."
         raise Refused(401, "invalid_token", message) from None
     return HttpResponse(status=204)
 
@@ -117,8 +117,8 @@ def _require_auth() -> None:
         raise Refused(
             400,
             "auth_disabled",
-            "Authentication is off, no token is needed. To turn it on, write 'auth: {enabled: true, jwt_secret: …}' "
-            "into config.yaml or set AIPARTNERUPFLOW_JWT_SECRET, and restart.",
+            "Authentication is off, so no token is needed. To turn it on, put 'auth: {enabled: true, jwt_secret: …}' "
+            "into config.yaml or set AIPARTNERUPFLOW_JWT_SECRET, and restart the server.",
         )
 
 
@@ -127,7 +127,7 @@ def _read_body(request: HttpRequest, *fields: str) -> dict[str, str]:
     if request.content_type != "application/json":
         raise Refused(415, "unsupported_media_type", "Send JSON with 'Content-Type: application/json'.")
     if len(request.body) > MAX_BODY_BYTES:
-        raise Refused(413, "too_large", f"The body may have {MAX_BODY_BYTES} bytes.")
+        raise Refused(413, "too_large", f"The body exceeds {MAX_BODY_BYTES} bytes.")
     try:
         body = orjson.loads(request.body)
     except orjson.JSONDecodeError:
@@ -147,7 +147,7 @@ def _why_wrong(body: dict[str, Any], field: str, *, known: tuple[str, ...]) -> s
         return "Required."
     value = body[field]
     if not isinstance(value, str) or not value or "\0" in value:
-        return "Must be a non-empty text without NUL characters."
+        return "Must be a non-empty string without NUL characters."
     return None
 
 

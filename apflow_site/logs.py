@@ -1,4 +1,4 @@
-"""How log lines look: text for people, JSON for programs (`log.format`). Both name the request, run and task that they belong to."""
+"""Log formatters: text or JSON (`log.format`), with the ids of the request, run and task."""
 
 import logging
 from datetime import UTC, datetime
@@ -27,7 +27,10 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: `time`, `level`, `logger`, `message`, the ids, what the record says beside, `exception`."""
+    """One JSON object per line.
+
+    Members: `time`, `level`, `logger`, `message`, ids, extra fields of the record, `exception`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         beside = {name: value for name, value in vars(record).items() if name not in OF_EVERY_RECORD}
@@ -52,7 +55,7 @@ def formatter(kind: str) -> logging.Formatter:
 
 
 def log_request(request: HttpRequest, response: HttpResponseBase, *, route: str | None, seconds: float) -> None:
-    """One line, by the route: a path may hold a secret."""
+    """Log the request by its route, not its path: a path may contain a secret."""
     facts = {"method": request.method, "route": route, "status": response.status_code, "seconds": round(seconds, 6)}
     logger.info(
         "%s %s %s in %.1f ms",

@@ -74,8 +74,8 @@ def command_line_help() -> Iterator[Passage]:
             yield Passage(f"{name} {parameter.name}", 1, getattr(parameter, "help", None) or "")
 
 
-#: A part joins once its texts pass; those that are still to come: docstrings, templates, command_line_help.
-PARTS: Final[list[Callable[[], Iterable[Passage]]]] = [documentation]
+#: A part joins once its texts pass; one is still to come: docstrings.
+PARTS: Final[list[Callable[[], Iterable[Passage]]]] = [documentation, templates, command_line_help]
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)

@@ -1,4 +1,4 @@
-"""HTTP as all interfaces speak it: the headers of a request, its body, an answer in JSON, a refusal."""
+"""HTTP helpers of all interfaces: read headers and body, reply with JSON, reject a request."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -75,23 +75,32 @@ def requested_extensions(headers: Mapping[str, str]) -> list[str]:
 
 
 def require_method(request: HttpRequest, *methods: str, also: Sequence[str] = ()) -> None:
-    """Raises WrongHttpMethod. A method of `also` came here because its client takes no HTML."""
+    """Raises WrongHttpMethod unless the request has one of these methods.
+
+    A method in `also` is valid for clients that accept HTML; this one does not.
+    """
     if request.method in methods:
         return
-    answered = [*also, *methods]
-    reason = "with a page of HTML, which Accept leaves out" if request.method in also else f"not {request.method}"
-    told = request.method if request.method in also else ", ".join(answered)
-    raise WrongHttpMethod(f"{request.path} answers {told}, {reason}.", methods=answered)
+    supported = [*also, *methods]
+    if request.method in also:
+        reason = f"answers {request.method} with an HTML page only, but the Accept header excludes text/html"
+    else:
+        reason = f"supports {', '.join(supported)}, not {request.method}"
+    raise WrongHttpMethod(f"{request.path} {reason}.", methods=supported)
 
 
 def body_of(request: HttpRequest) -> bytes:
-    """Raises UnsupportedMediaType or BodyTooLarge, the latter before a body that says its length is read."""
+    """Read the body of a JSON request.
+
+    Raises UnsupportedMediaType or BodyTooLarge; a body whose Content-Length is too large is not
+    read.
+    """
     kind = request.content_type or ""
     if kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedMediaType(f"Send Content-Type: application/json, not {kind or 'none'}.")
     encoding = request.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
-        raise UnsupportedMediaType(f"Send the body as it is, not with Content-Encoding: {encoding}.")
+        raise UnsupportedMediaType(f"Content-Encoding {encoding} is not supported. Send the body unencoded.")
     limit = settings.APFLOW.limits.body_bytes
     if int(request.headers.get("Content-Length") or 0) <= limit:
         body = request.read(limit + 1)
@@ -101,7 +110,7 @@ def body_of(request: HttpRequest) -> bytes:
 
 
 def public_url(request: HttpRequest) -> str:
-    """Where clients reach this server, with a slash at the end: as configured, else as this one did."""
+    """The base URL of this server, with a trailing slash: `server.public_url`, or as requested."""
     url = settings.APFLOW.server.public_url or request.build_absolute_uri("/")
     return url.rstrip("/") + "/"
 
@@ -114,7 +123,7 @@ def json_response(value: Any, *, status: int = 200) -> HttpResponse:
 
 
 def refusal(error: Exception, *, shape: Callable[[Exception], Any] = as_rpc) -> HttpResponse:
-    """An error outside of any call: its HTTP status is the table's."""
+    """The reply to a request that failed outside of a JSON-RPC call, with its HTTP status."""
     response = json_response(shape(error), status=rule_of(error).http_status)
     if isinstance(error, WrongHttpMethod):
         response["Allow"] = ", ".join(error.methods)

@@ -1,4 +1,4 @@
-"""A stream of events as an HTTP response: counted, and ended when its caller loses access."""
+"""Event streams as HTTP responses. They are counted, and end when the caller loses access."""
 
 from collections.abc import AsyncGenerator
 
@@ -15,9 +15,12 @@ from tasks.services import queries
 
 
 async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None) -> sse.Stream:
-    """What the client does not have yet of the latest run. Raises InvalidParams, TaskNotFound, NotRunYet or EventsPruned."""
+    """The stream of the latest run, after `last_event_id`.
+
+    Raises InvalidParams, TaskNotFound, NotRunYet or EventsPruned.
+    """
     if "\0" in task_id:
-        raise InvalidParams([("task_id", "holds the NUL character")])
+        raise InvalidParams([("task_id", "contains a NUL character")])
     after = event_number(last_event_id) if last_event_id else None
     run = await pools.read(queries.latest_run, caller=caller, task_id=task_id)
     if run is None:
@@ -26,15 +29,15 @@ async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None
 
 
 def events_response(stream: sse.Stream, *, caller: Caller, who_is_it: WhoIsIt) -> HttpResponseBase:
-    """The events themselves, one a frame. Raises LimitReached."""
+    """A response with the native events, one per frame; 204 if the client has received all. Raises LimitReached."""
     if stream.is_over:
-        # By the HTML standard this tells an EventSource, which always comes back, that it need not.
+        # An EventSource reconnects after every response but 204 (HTML standard, section 9.2).
         return HttpResponse(status=204)
     return held(sse.frames(stream, render=lambda event: event), caller=caller, who_is_it=who_is_it)
 
 
 def held(frames: AsyncGenerator[bytes], *, caller: Caller, who_is_it: WhoIsIt) -> StreamingHttpResponse:
-    """A stream counts among those that are open, and ends when its caller loses access. Raises LimitReached."""
+    """Count the response as an open stream, and end it when the caller loses access. Raises LimitReached."""
     stream_limits.open_streams().refuse_if_full(caller)
     counted = stream_limits.while_authorized(frames, caller=caller, who_is_it=who_is_it)
     return StreamingHttpResponse(counted, headers=sse.HEADERS)

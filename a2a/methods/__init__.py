@@ -1,4 +1,7 @@
-"""The whole JSON-RPC API on one screen. Another method is one function, one row here, one test file."""
+"""The tables of all JSON-RPC methods.
+
+A new method is one function, one row here, and one test file.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -20,11 +23,11 @@ EXECUTE = Method(
 
 
 async def discover(caller: Caller, given: params.Nothing) -> DataResult:
-    """All methods with their parameters and results: this document."""
+    """Return the OpenRPC document: all methods with their parameters and results."""
     return DataResult(native=openrpc_document({"/tasks": METHODS, "/system": SYSTEM_METHODS}))
 
 
-#: At `POST /tasks` and, in the shapes of A2A, at `POST /`.
+#: Methods of `POST /tasks`, and of `POST /` with A2A objects as results.
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "tasks.create": Method(
@@ -69,7 +72,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     }
 )
 
-#: At `POST /system`.
+#: Methods of `POST /system`.
 SYSTEM_METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "system.health": Method(system.health, params.Nothing, as_a2a_data, responses.Health, VIEWER),

@@ -1,7 +1,7 @@
-"""REST under `/api/`: the operations of `a2a.rest.routes` as views of Django REST framework, over the JSON-RPC methods.
+"""REST under `/api/`: the operations of `a2a.rest.routes` as views of Django REST framework.
 
-DRF gives the views their frame: authentication, HTTP methods, one place for errors. Bodies are read by the decoder of all doors, and
-written by orjson as all others.
+DRF provides authentication, dispatch by HTTP method and one place for errors. Bodies are decoded
+and encoded as on all other interfaces.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,14 +31,14 @@ from tasks.rules.strict_json import Json
 
 
 class CallerAuthentication(BaseAuthentication):
-    """`request.user` is a Caller, as everywhere."""
+    """Authenticates with `accounts.auth`; `request.user` is a Caller."""
 
     def authenticate(self, request: Request) -> tuple[Caller, None]:
         return async_to_sync(authenticate)(request._request), None
 
 
 class Endpoint(ViewSet):
-    """An address of the API. `operations` has what it does for each HTTP method."""
+    """The view of a URL. `operations` maps HTTP methods to operations."""
 
     operations: ClassVar[Mapping[str, Operation]] = MappingProxyType({})
     authentication_classes = (CallerAuthentication,)
@@ -58,10 +58,10 @@ class Endpoint(ViewSet):
 
     def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         methods = [method.upper() for method in self.operations]
-        raise WrongHttpMethod(f"{request.path} answers {', '.join(methods)}, not {request.method}.", methods=methods)
+        raise WrongHttpMethod(f"{request.path} supports {', '.join(methods)}, not {request.method}.", methods=methods)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[None, None]:
-        """An answer is JSON, and a stream a stream, whatever `Accept` says."""
+        """Ignore `Accept`: the format of a reply depends on the operation only."""
         return None, None
 
     def get_exception_handler(self) -> Callable[[Exception, Json], HttpResponseBase]:
@@ -69,7 +69,7 @@ class Endpoint(ViewSet):
 
 
 class Events(Endpoint):
-    """The events of the latest run of the task's tree, from `Last-Event-ID` on."""
+    """Streams the events of the latest run of the task's tree, after `Last-Event-ID`."""
 
     def carry_out(self, request: Request, **path: str) -> HttpResponseBase:
         task_id = Get.parse(params_of(request._request, self.operations["get"], path, kind=Get)).task_id

@@ -64,7 +64,7 @@ def test_the_answers_are_there_as_json(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "text", "why"),
     [
-        (["openai"], "", "Give it on standard input, with --key-stdin."),
+        (["openai"], "", "Pass the key on it with --key-stdin."),
         (["openai", "--key-stdin"], "\n", "The key is empty."),
         (["opnai", "--key-stdin"], f"{KEY}\n", "Did you mean 'openai'?"),
         (["openai", "--key-stdin"], "sk canary\n", "has a space"),
