@@ -10,7 +10,7 @@ DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
 export PATH := $(PATH):/usr/sbin
 
 .NOTPARALLEL:
-.PHONY: always install serve conformance-server testing test nightly check fmt bench mutants docs lock
+.PHONY: always install serve conformance-server testing test nightly check fmt bench mutants reference docs lock
 
 install: .venv/installed
 
@@ -63,6 +63,10 @@ bench: install
 
 mutants: install
 	$(BIN)/python scripts/seeded_bugs.py $(ARGS)
+
+# Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings.
+reference: install
+	$(BIN)/python -m apflow_site.config.reference
 
 docs: install
 	$(BIN)/mkdocs build

@@ -1,10 +1,12 @@
-"""What the engine costs: four workloads through the real queue and a real worker, beside a plain loop with the same durable writes.
+"""Benchmark of the engine: four workloads through the real queue and worker, and a limit.
 
     python -m benchmarks.engine [sqlite] [postgres]
 
-W1 one-step run, submit to completed: p50 and p95 one at a time, runs/s with 16 in flight. W2 a chain of 100 steps that do nothing. W3 a fan-out
-of 1,000 and its join. W4 500 runs of 5 steps that wait 100 ms each. The limit is a plain loop on one connection that writes what a run
-writes, one commit where the engine needs one, without queue, worker, leases or followers. Prints a table for docs/benchmarks.md.
+W1: a run of one step, from submission to completion: p50 and p95 one at a time, runs/s with 16 in
+flight. W2: a chain of 100 steps that do nothing. W3: a fan-out of 1,000 steps and their join. W4:
+500 runs of 5 steps that wait 100 ms each. The limit is a plain loop on one connection that writes
+the same rows, with one commit where the engine needs one, without queue, worker, leases or
+subscribers. Prints a table for docs/benchmarks.md.
 """
 
 import asyncio
@@ -30,7 +32,7 @@ def echo(task_id: str, **fields: Any) -> Task:
 
 
 def chain(length: int, **fields: Any) -> list[Task]:
-    """Each step depends on the one before; the last one is the root."""
+    """Return a chain of steps, each dependent on the one before; the last one is the root."""
     names = [f"step{number}" for number in range(length)]
     root = names[-1]
     return [
@@ -54,9 +56,9 @@ def waiting_chain() -> list[Task]:
 async def run_to_the_end(tasks: list[Task]) -> float:
     """Submit a tree and follow its run. Returns the seconds until its `final` event was read."""
     from accounts.callers import LOCAL
+    from apflow_site.db import pools
     from tasks import events
     from tasks.services import trees
-    from tasks.storage import pools
 
     started = time.perf_counter()
     execution = await pools.write(trees.execute_tree, caller=LOCAL, tasks=tasks)
@@ -67,7 +69,7 @@ async def run_to_the_end(tasks: list[Task]) -> float:
 
 
 async def in_flight(make: Callable[[], Coroutine[Any, Any, Any]], *, count: int, width: int) -> float:
-    """Do something `count` times, `width` at a time. Returns the seconds for all."""
+    """Call `make` `count` times, `width` at a time. Returns the seconds for all."""
     left = iter(range(count))
 
     async def lane() -> None:
@@ -155,7 +157,7 @@ def bare_submit(names: list[str]) -> None:
 
 
 def bare_steps(run: str, waves: list[list[str]]) -> None:
-    """Each wave: its starts, its ends and both events in one commit."""
+    """Write waves of steps: the starts, ends and both events of a wave in one commit."""
     from django.db import connection, transaction
 
     seq = 0
@@ -183,7 +185,7 @@ def make_bare_tables() -> None:
 
 
 def measure() -> None:
-    """In a process of its own, on the configured database: print the figures as JSON."""
+    """Run in a separate process, on the configured database; print the figures as JSON."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "apflow_site.settings"
     import django
 

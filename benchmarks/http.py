@@ -1,9 +1,10 @@
-"""What a request costs over HTTP: creates, gets, lists, and execute to completed, with 1, 16 and 64 in flight.
+"""Benchmark of HTTP requests: create, get, list, and execute, with 1, 16 and 64 in flight.
 
     python -m benchmarks.http [sqlite] [postgres]
 
-Starts `aipartnerupflow serve` on a database of its own for each engine. Beside it, in the same run, the same client asks `/health`, which touches no
-database: what HTTP and Django themselves take. Prints requests per second and the ratio to that.
+Starts `aipartnerupflow serve` with a new database for each engine. In the same run the same client
+requests `/health`, which uses no database: the cost of HTTP and Django themselves. Prints requests
+per second and the ratio to `/health`.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ Json = dict[str, Any]
 
 
 class Client:
-    """One kept-alive connection, and no more than HTTP needs: the client must not be what is measured."""
+    """A minimal client with one kept-alive connection, so that it does not dominate the figures."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -113,7 +114,7 @@ async def _until_it_answers(port: int) -> None:
 
 @contextmanager
 def serving_on(engine: str) -> Iterator[int]:
-    """A server on a new database of the engine. Yields its port."""
+    """Start a server with a new database of the engine. Yields its port."""
     with tempfile.TemporaryDirectory() as folder:
         env = {key: value for key, value in os.environ.items() if not key.startswith("AIPARTNERUPFLOW_")}
         env |= {"AIPARTNERUPFLOW_DATA_DIR": folder, "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store"}

@@ -1,10 +1,12 @@
-"""How soon an event is with those who watch: 500 WebSockets on one web process, all of which get every event.
+"""Benchmark of live events: 500 WebSockets on one web process, all of which receive every event.
 
     python -m benchmarks.live [sqlite] [postgres]
 
-Starts `aipartnerupflow serve` on a database of its own for each engine, opens the sockets, and runs a tree that has 10 events a second. The latency is
-from the event's own time, taken before it is written to the database, to its arrival at a client. Clients and server share the machine, so a
-client notes the time and the bytes, and reads them afterwards. The load average is printed with the figures.
+Starts `aipartnerupflow serve` with a new database for each engine, opens the sockets, and runs a
+tree with 10 events a second. The latency is from the event's own time, taken before it is written
+to the database, to its arrival at a client. Clients and server share the machine, so a client only
+records the time and the bytes, and parses them afterwards. The load average is printed with the
+figures.
 """
 
 import asyncio
@@ -32,7 +34,7 @@ LENGTH_FOLLOWS: Final = 126
 
 
 class Watcher(asyncio.Protocol):
-    """A WebSocket that only listens, until the run is over."""
+    """A WebSocket that only receives, until the run is over."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -53,7 +55,7 @@ class Watcher(asyncio.Protocol):
             self.is_over.set_result(None)
 
     def latencies(self) -> Iterator[float]:
-        """Of each event, in milliseconds."""
+        """Yield the latency of each event, in milliseconds."""
         waiting = b""
         for arrived_at, data in self._pieces:
             waiting += data
@@ -65,14 +67,17 @@ class Watcher(asyncio.Protocol):
 
 
 def _end_of_frame(data: bytes) -> int:
-    """Where the first frame ends, perhaps beyond the data. Ours are shorter than 64 KiB."""
+    """Return where the first frame ends, perhaps beyond the data.
+
+    Our frames are shorter than 64 KiB.
+    """
     if len(data) < 4:
         return 4
     return 4 + int.from_bytes(data[2:4]) if data[1] == LENGTH_FOLLOWS else 2 + data[1]
 
 
 async def measure(port: int) -> list[float]:
-    """The latency of every event at every socket, in milliseconds."""
+    """Return the latency of every event at every socket, in milliseconds."""
     loop = asyncio.get_running_loop()
     with ExitStack() as open_sockets:
         watchers = []

@@ -1,7 +1,8 @@
-"""Sealing what must be stored but not read: keys, tokens, secrets of webhooks.
+"""Encrypt what must be stored: LLM keys, tokens, secrets of webhooks.
 
-Each context has keys of its own, derived from the operator's: what was sealed as `llm_key:alice:openai` does not open as anything else,
-so a row whose ciphertext was moved there from another one is worth nothing.
+Each context has its own keys, derived from the operator's. What was encrypted as
+`llm_key:alice:openai` does not decrypt in another context, so a ciphertext that is moved to another
+row is useless.
 """
 
 from base64 import urlsafe_b64encode
@@ -17,35 +18,44 @@ KEY_ID_CHARACTERS: Final = 8
 
 
 class CannotUnseal(Exception):
-    """What was sealed does not open. The message says why, and never what it was."""
+    """A ciphertext cannot be decrypted.
+
+    The message says why, and contains neither the text nor the ciphertext.
+    """
 
 
 def seal(text: str, *, context: str) -> str:
-    """Encrypt a text with the newest key: `<key id>:<token>`, about 4/3 as long and 110 characters more."""
+    """Encrypt a text with the newest key.
+
+    Returns `<key id>:<token>`, about 4/3 as long as the text plus 110 characters.
+    """
     return f"{_key_ids()[0]}:{_fernet(context).encrypt(text.encode()).decode()}"
 
 
 def unseal(sealed: str, *, context: str) -> str:
-    """The text, whichever of the keys sealed it. Raises CannotUnseal."""
+    """Decrypt a text with the key that encrypted it. Raises CannotUnseal."""
     key_id, _, token = sealed.partition(":")
     if key_id not in _key_ids():
         raise CannotUnseal(
-            f"It was sealed with the key {key_id!r}, which this process does not have. Every machine needs the same "
+            f"It was encrypted with the key {key_id!r}, which this process does not have. Every machine needs the same "
             "llm.encryption_keys; keep an old key at the end of that list until `aipartnerupflow keys rotate` has run."
         )
     try:
         return _fernet(context).decrypt(token).decode()
     except InvalidToken:
-        raise CannotUnseal("It was sealed for another purpose or owner, or it is damaged.") from None
+        raise CannotUnseal("It was encrypted for another purpose or owner, or it is damaged.") from None
 
 
 def is_newest(sealed: str) -> bool:
-    """Whether the newest key sealed it. False: seal it anew, so that the old key can go."""
+    """Whether the newest key encrypted it.
+
+    If not, encrypt it again, so that the old key can be removed.
+    """
     return sealed.partition(":")[0] == _key_ids()[0]
 
 
 def _secrets() -> Sequence[str]:
-    """The operator's keys, newest first."""
+    """Return the operator's keys, newest first."""
     secrets: Sequence[str] = settings.APFLOW_ENCRYPTION_KEYS
     return secrets
 

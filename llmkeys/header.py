@@ -1,4 +1,4 @@
-"""`X-LLM-API-KEY`: a key that comes with a request and is good for one run (contract, section 6)."""
+"""The header `X-LLM-API-KEY`: a key sent with a request, for one run (contract, section 6)."""
 
 import re
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ FORM: Final = "send '<key>' or '<provider>:<key>'"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentKey:
-    """What the header says. Without a `provider` the key is meant for the one that the run's models have."""
+    """The parsed header. Without a `provider` the key is for the provider of the run's models."""
 
     provider: str | None
     key: Secret
 
 
 class MalformedKey(Exception):
-    """The header, or a key that is to be stored, cannot be one. `message` says why without showing it."""
+    """The header, or a key to store, is invalid. `message` says why, without the key."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -29,24 +29,24 @@ class MalformedKey(Exception):
 
 
 def parse_header(value: Secret) -> SentKey:
-    """Raises MalformedKey."""
+    """Parse the header. Raises MalformedKey."""
     provider, colon, rest = value.reveal().strip().partition(":")
     if not colon:
         return SentKey(provider=None, key=checked_key(Secret(provider)))
     try:
         return SentKey(provider=provider_named(provider), key=checked_key(Secret(rest.strip())))
     except UnknownProvider as unknown:
-        # Not repeated: it may be the beginning of a key.
-        raise MalformedKey(f"what stands before the colon is {unknown.message} Or {FORM}") from None
+        # The text is not repeated: it may be the beginning of a key.
+        raise MalformedKey(f"the text before the colon is {unknown.message} Or {FORM}") from None
 
 
 def checked_key(key: Secret) -> Secret:
-    """The key, if it can be one. Raises MalformedKey."""
+    """Return the key if its form is valid. Raises MalformedKey."""
     text = key.reveal()
     if not text:
-        raise MalformedKey(f"holds no key: {FORM}")
+        raise MalformedKey(f"is empty: {FORM}")
     if len(text) > MAX_CHARACTERS:
         raise MalformedKey(f"has more than {MAX_CHARACTERS:,} characters: {FORM}")
     if not re.fullmatch("[!-~]+", text):
-        raise MalformedKey(f"holds a space or a character that no key has: {FORM}")
+        raise MalformedKey(f"has a space or another character that keys cannot have: {FORM}")
     return key

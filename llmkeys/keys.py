@@ -1,4 +1,7 @@
-"""What a user does with the keys that they keep here. Everything is sealed before it is stored; only a worker opens it."""
+"""Manage the users' stored LLM keys.
+
+They are encrypted before they are stored; only workers decrypt them.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -13,7 +16,7 @@ from llmkeys.stores import StoredKey, key_store
 
 
 def set_key(*, user_id: str, provider: str, key: Secret) -> StoredKey:
-    """Keep a key in the place of an earlier one. Raises UnknownProvider or MalformedKey."""
+    """Store a key, replacing an earlier one. Raises UnknownProvider or MalformedKey."""
     provider = provider_named(provider)
     stored = StoredKey(
         user_id=user_id,
@@ -28,46 +31,47 @@ def set_key(*, user_id: str, provider: str, key: Secret) -> StoredKey:
 
 
 def get_key(*, user_id: str, provider: str) -> Secret | None:
-    """The key itself, or None. Raises CannotUnseal."""
+    """Return the decrypted key, or None. Raises CannotUnseal."""
     stored = key_store().get(user_id, provider_named(provider))
-    return None if stored is None else _opened(stored)
+    return None if stored is None else _decrypted(stored)
 
 
 def use_key(*, user_id: str, provider: str) -> Secret | None:
-    """The same, and note that it was used."""
+    """Return the decrypted key, or None, and record the use. Raises CannotUnseal."""
     stored = key_store().get(user_id, provider)
     if stored is None:
         return None
-    key = _opened(stored)
+    key = _decrypted(stored)
     if not stored.is_used_now():
         key_store().change(stored, used_at=datetime.now(UTC))
     return key
 
 
 def list_keys(*, user_id: str) -> list[StoredKey]:
-    """What a user has, by provider."""
+    """Return a user's keys, by provider."""
     return key_store().of_user(user_id)
 
 
 def delete_key(*, user_id: str, provider: str) -> bool:
-    """False: there was none."""
+    """Delete a key. False: there was none."""
     return key_store().delete(user_id, provider_named(provider))
 
 
 def clear_keys(*, user_id: str) -> int:
-    """Delete all keys of a user. Returns how many there were."""
+    """Delete all keys of a user. Returns their number."""
     return sum(key_store().delete(user_id, key.provider) for key in key_store().of_user(user_id))
 
 
 def open_all() -> int:
-    """Whether every stored key opens: how many they are. Raises CannotUnseal."""
-    return len([_opened(key) for key in key_store().all()]) + run_secrets.open_all()
+    """Decrypt every stored key, as a check. Returns their number. Raises CannotUnseal."""
+    return len([_decrypted(key) for key in key_store().all()]) + run_secrets.open_all()
 
 
 def rotate() -> int:
-    """Seal anew, with the newest key, whatever an older one sealed. Returns how much that was.
+    """Encrypt keys again that an older encryption key encrypted. Returns their number.
 
-    Safe beside running servers, and to repeat: what somebody changes meanwhile is sealed with the newest key anyway. Raises CannotUnseal.
+    Safe while servers run, and to repeat: a key that changes meanwhile is encrypted with the newest
+    encryption key anyway. Raises CannotUnseal.
     """
     return len([key for key in key_store().all() if _rotate(key)]) + run_secrets.rotate()
 
@@ -79,7 +83,7 @@ def _rotate(key: StoredKey) -> bool:
     return key_store().change(key, sealed=seal(unseal(key.sealed, context=context), context=context))
 
 
-def _opened(key: StoredKey) -> Secret:
+def _decrypted(key: StoredKey) -> Secret:
     return Secret(unseal(key.sealed, context=_context(key.user_id, key.provider)))
 
 

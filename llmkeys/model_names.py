@@ -1,4 +1,7 @@
-"""Whose model a name means, by LiteLLM's own tables. Import it in worker processes only: LiteLLM takes seconds and 200 MB."""
+"""The provider of a model name, by LiteLLM's tables.
+
+Import it only in workers: LiteLLM takes seconds and 200 MB.
+"""
 
 import os
 import re
@@ -6,14 +9,15 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import fetches a price list
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # otherwise the import fetches a price list
 import litellm
 
 from llmkeys.providers import PROVIDERS, known_providers, normal_name
 
-#: LiteLLM builds addresses of names, and takes some names for one: these characters would lead the key elsewhere.
+#: LiteLLM builds addresses from names, and treats some names as addresses: these characters would
+#: redirect the key.
 ADDRESS: Final = re.compile(r"://|[\s\\?#\x00-\x1f\x7f-\x9f]|(?:^|/)\.\.(?:/|$)")
-#: To ask LiteLLM about their models begins a login on a device.
+#: Querying LiteLLM about their models starts a login on a device.
 LOG_IN_WHEN_ASKED: Final = frozenset({"chatgpt", "github_copilot"})
 
 
@@ -28,7 +32,7 @@ class UnknownModel(Exception):
 
 
 class RefusedModel(Exception):
-    """A name that would send the key to somebody else than its provider."""
+    """The model name would send the key to another receiver than its provider."""
 
     def __init__(self, model: str, why: str) -> None:
         self.message = f"The model {model[:200]!r} is refused: {why}"
@@ -36,7 +40,7 @@ class RefusedModel(Exception):
 
 
 def refuse_addresses(model: str) -> None:
-    """Raises RefusedModel for a name with anything that makes an address of it, be it written as `%2e%2e`."""
+    """Raise RefusedModel for a name that could become an address, also if written as `%2e%2e`."""
     prefix, slash, rest = model.partition("/")
     name = rest if slash and normal_name(prefix) in known_providers() else model
     if ADDRESS.search(name) or ADDRESS.search(unquote(name)):
@@ -47,7 +51,10 @@ def refuse_addresses(model: str) -> None:
 
 
 def name_for_litellm(model: str, provider: str) -> str:
-    """The model as LiteLLM is to have it: a provider that only the operator knows speaks as OpenAI does."""
+    """Return the model name for LiteLLM.
+
+    A provider that only the operator has configured is called like OpenAI.
+    """
     prefix, slash, rest = model.partition("/")
     if not slash or prefix in PROVIDERS:
         return model
@@ -56,9 +63,9 @@ def name_for_litellm(model: str, provider: str) -> str:
 
 @lru_cache(maxsize=1000)
 def refuse_another_receiver(model: str, provider: str) -> None:
-    """Raises RefusedModel when LiteLLM would send the key to another provider: it takes some names of Azure for OpenAI's.
+    """Raise RefusedModel if LiteLLM would send the key to another provider.
 
-    Raises UnknownModel.
+    It takes some names of Azure for OpenAI's. Raises UnknownModel.
     """
     if provider not in PROVIDERS - LOG_IN_WHEN_ASKED:
         return
@@ -66,13 +73,13 @@ def refuse_another_receiver(model: str, provider: str) -> None:
     if receiver != provider:
         raise RefusedModel(
             model,
-            f"LiteLLM would send it to {receiver}, with the key for {provider}. Name the model {receiver}/…, or take another.",
+            f"LiteLLM would send it to {receiver}, with the key for {provider}. Name the model {receiver}/…, or choose another.",
         )
 
 
 @lru_cache(maxsize=1000)
 def provider_of(model: str) -> str:
-    """The provider by the name under which keys are kept. Raises UnknownModel."""
+    """Return the provider, by the name under which keys are stored. Raises UnknownModel."""
     prefix, slash, _ = model.partition("/")
     if slash and normal_name(prefix) in known_providers():
         return normal_name(prefix)
@@ -80,8 +87,8 @@ def provider_of(model: str) -> str:
 
 
 def _by_litellm(model: str) -> str:
-    """Raises UnknownModel."""
-    silent, litellm.suppress_debug_info = litellm.suppress_debug_info, True  # else it prints an advertisement
+    """Ask LiteLLM for the provider. Raises UnknownModel."""
+    silent, litellm.suppress_debug_info = litellm.suppress_debug_info, True  # otherwise it prints an advertisement
     try:
         return normal_name(litellm.get_llm_provider(model)[1])
     except litellm.exceptions.BadRequestError:

@@ -1,4 +1,7 @@
-"""The rows: the keys that users keep here, and those that came with a request. Both hold a key only sealed."""
+"""The rows: keys that users store, and keys sent with a request.
+
+Both contain a key only in encrypted form.
+"""
 
 from typing import ClassVar
 
@@ -6,7 +9,7 @@ from django.db import models
 
 
 class LLMKey(models.Model):
-    """A user's key for a provider. `last_four` is what they know it by."""
+    """A user's key for a provider. `last_four` identifies it to the user."""
 
     user_id = models.CharField(max_length=255)
     provider = models.CharField(max_length=64)
@@ -25,9 +28,10 @@ class LLMKey(models.Model):
 
 
 class RunSecret(models.Model):
-    """A key that `user_id` sent for one run of a tree; while it waits for the tree's next run, `run_id` is null.
+    """A key that `user_id` sent for one run of a tree; `run_id` is null until that run is created.
 
-    `model_names` are the models that the tree uses: they tell whose the key is, when it came without a provider.
+    `model_names` are the models that the tree uses, to infer the provider of a key sent without
+    one.
     """
 
     tree_id = models.CharField(max_length=255)

@@ -1,4 +1,7 @@
-"""The providers of language models by the names that LiteLLM gives them. Nothing here imports it: web processes have no room for it."""
+"""The providers of language models, by LiteLLM's names.
+
+Does not import LiteLLM, which is too large for web processes.
+"""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +13,7 @@ from django.conf import settings
 
 from llmkeys.secret import Secret
 
-#: Other names, and the names of LiteLLM's second ways to the same provider.
+#: Alternative names, including LiteLLM's names for other interfaces of the same provider.
 ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "google": "gemini",
@@ -28,7 +31,7 @@ ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-#: What LiteLLM knows; a test compares.
+#: The providers that LiteLLM knows; a test compares.
 PROVIDERS: Final = frozenset(
     """
     a2a a2a_agent abliteration ai21 aiand aiml aiohttp_openai amazon_nova anthropic apertis assemblyai auto_router
@@ -50,7 +53,7 @@ PROVIDERS: Final = frozenset(
     """.split()
 )
 
-#: Where a model runs on a machine of one's own, it may need no key.
+#: A model on one's own machine may need no key.
 KEYLESS: Final = frozenset(
     {
         "demo",
@@ -66,7 +69,8 @@ KEYLESS: Final = frozenset(
     }
 )
 
-#: Variables that are not called <PROVIDER>_API_KEY, or not only so. The first that is set counts.
+#: Variables with other names than <PROVIDER>_API_KEY, or with several. The first that is set is
+#: used.
 VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
@@ -80,26 +84,29 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 
 class UnknownProvider(Exception):
-    """No provider of language models has this name."""
+    """There is no provider of language models with this name. `message` completes "NAME is …"."""
 
     def __init__(self, name: str) -> None:
         close = get_close_matches(name.lower()[:100], [*known_providers(), *ALIASES], n=1)
         hint = (
             f"Did you mean '{close[0]}'?"
             if close
-            else "Known are openai, anthropic, gemini, mistral, groq and what else LiteLLM has."
+            else "Known are openai, anthropic, gemini, mistral, groq and the other providers of LiteLLM."
         )
-        self.message = f"no provider that LiteLLM knows. {hint}"
+        self.message = f"not a provider that LiteLLM knows. {hint}"
         super().__init__(self.message)
 
 
 def known_providers() -> frozenset[str]:
-    """LiteLLM's, and those that the operator has given an address."""
+    """Return LiteLLM's providers and those for which the operator has set an address."""
     return PROVIDERS | operator_addresses().keys()
 
 
 def provider_named(name: str) -> str:
-    """The name by which keys are kept, so that `google` and `gemini` are one. Raises UnknownProvider."""
+    """Return the name under which keys are stored: `google` and `gemini` are one.
+
+    Raises UnknownProvider.
+    """
     normal = normal_name(name)
     if normal not in known_providers():
         raise UnknownProvider(name)
@@ -107,23 +114,23 @@ def provider_named(name: str) -> str:
 
 
 def normal_name(name: str) -> str:
-    """The same, of a name that is known."""
+    """Normalize the name of a known provider."""
     lower = name.strip().lower()
     return ALIASES.get(lower, lower)
 
 
 def operator_addresses() -> Mapping[str, str]:
-    """Provider → the address to use instead of its own (`llm.api_base`)."""
+    """Map each provider to the address that replaces its own (`llm.api_base`)."""
     return {normal_name(name): address for name, address in (settings.APFLOW_LLM.api_base or {}).items()}
 
 
 def environment_variables(provider: str) -> tuple[str, ...]:
-    """Where the server's own key for a provider is looked for."""
+    """Return the environment variables for the server's own key for a provider."""
     return VARIABLES.get(provider, (f"{provider.upper().replace('-', '_')}_API_KEY",))
 
 
 def environment_key(provider: str) -> Secret | None:
-    """The server's own key, unless `llm.environment_keys` keeps it from users."""
+    """Return the server's own key, unless `llm.environment_keys` is off."""
     if not settings.APFLOW_LLM.environment_keys:
         return None
     found = (os.environ.get(name, "").strip() for name in environment_variables(provider))

@@ -1,4 +1,4 @@
-"""What looks like a key is not written down: in logs, in the errors of tasks, in what executors tell."""
+"""Mask what looks like a key: in logs, in the errors of tasks, in what executors report."""
 
 import logging
 import re
@@ -9,7 +9,8 @@ from llmkeys.secret import texts_in_memory
 
 MASK: Final = "…"
 
-#: What stays of a match is the one group that it has. A key begins where a word does: `task-…` holds no `sk-…`.
+#: The one group of a match is kept. A key begins where a word begins: `task-…` does not contain
+#: `sk-…`.
 KEYS: Final = re.compile(
     r"""
       (?P<prefix> (?<![A-Za-z0-9]) (?: sk-|xai-|pplx-|nvapi-|gsk_|apf_|hf_|r8_|whsec_ ) ) [A-Za-z0-9_-]{8,}
@@ -24,8 +25,12 @@ KEYS: Final = re.compile(
 
 
 def mask(text: str) -> str:
-    """The text with `…` in the place of every secret that this process holds, and of what looks like a key, a token or the password in a URL."""
-    for secret in sorted(texts_in_memory(), key=len, reverse=True):  # one may hold another
+    """Replace secrets by `…`.
+
+    These are the secrets in this process's memory, and what looks like a key, a token or the
+    password in a URL.
+    """
+    for secret in sorted(texts_in_memory(), key=len, reverse=True):  # one may contain another
         text = text.replace(secret, MASK)
     return KEYS.sub(_masked, text)
 
@@ -35,11 +40,11 @@ def _masked(match: re.Match[str]) -> str:
 
 
 class Redaction(logging.Filter):
-    """On a handler: masks the message of a record, and the text of its exception."""
+    """A filter for handlers: masks the message of a record, and the text of its exception."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = mask(record.getMessage()), None
         if record.exc_info and record.exc_info[1] is not None:
-            # Formatters take the text that is there already.
+            # Formatters use this text if it is already set.
             record.exc_text = mask("".join(traceback.format_exception(record.exc_info[1])).rstrip("\n"))
         return True

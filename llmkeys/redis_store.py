@@ -1,4 +1,4 @@
-"""Users' keys in Redis: a hash for each user, in which a provider is a field."""
+"""Users' keys in Redis: one hash per user, with a field per provider."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ PREFIX: Final = "apflow:llm_keys:"
 
 @contextmanager
 def _reached() -> Iterator[None]:
-    """A Redis that is away is a database that is away: the same error, and the same answer to clients."""
+    """Raise the error of an unavailable database if Redis is unavailable: the response is the same."""
     try:
         yield
     except RedisError as error:
@@ -26,10 +26,10 @@ def _reached() -> Iterator[None]:
 
 
 class RedisStore:
-    """A hash for each user, in which a provider is a field."""
+    """Stores one hash per user, with a field per provider."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Any = Redis.from_url(url)  # its own annotations leave open whether a call is to be awaited
+        self._redis: Any = Redis.from_url(url)  # its own annotations do not say whether a call must be awaited
 
     @_reached()
     def put(self, key: StoredKey) -> None:

@@ -1,4 +1,4 @@
-"""Which key a call to a language model gets, and where that key may be sent."""
+"""Resolve which key a call of a language model uses, and where that key may be sent."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,17 @@ from llmkeys.providers import KEYLESS, environment_key, environment_variables, n
 from llmkeys.secret import Secret
 
 Source = Literal["request", "user", "environment", "none"]
-OWN_ADDRESS_NEEDS_OWN_KEY: Final = "An api_base of your own is used with a key of your own only: the server's keys go to the provider, and nowhere else."
+OWN_ADDRESS_NEEDS_OWN_KEY: Final = (
+    "Your own api_base requires your own key: the server's keys are only sent to the provider."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What to call a provider with. Without `api_base` it is the provider's own address; without `api_key` it needs none."""
+    """How to call a provider.
+
+    Without `api_base`: at its own address; without `api_key`: it needs none.
+    """
 
     provider: str
     api_key: Secret | None
@@ -45,29 +50,32 @@ class AmbiguousKey(MissingKey):
 
 
 class UnreadableKey(MissingKey):
-    """There is a key, but it does not open."""
+    """There is a key, but it cannot be decrypted."""
 
 
 def credentials(*, run_id: str, user_id: str, provider: str, wants_api_base: str | None = None) -> Credentials:
-    """The key of the request, else the user's stored one, else the server's own. Worker processes only.
+    """Return the key of the request, else the user's stored key, else the server's own.
 
-    Sync; call it by `tasks.storage.pools.read`. Now and then it notes a use, but it may import LiteLLM, which takes seconds: not while it holds
-    the lock of a transaction that writes. `wants_api_base` is an address that the task asks for; whoever calls it must still go through
-    the guarded client. Raises MissingKey, or what derives from it.
+    Only in worker processes.
+
+    Sync; call it by `apflow_site.db.pools.read`. It sometimes records a use, but it may import
+    LiteLLM, which takes seconds, so it must not run in a transaction that has written.
+    `wants_api_base` is an address that the task asks for; the caller must use the guarded client
+    for it. Raises MissingKey or one of its subclasses.
     """
     provider = normal_name(provider)
     address = operator_addresses().get(provider)
     try:
         found = _own_key(run_id, user_id, provider)
     except CannotUnseal as sealed:
-        raise UnreadableKey(provider, why=f"The stored one does not open: {sealed}") from None
+        raise UnreadableKey(provider, why=f"The stored key cannot be decrypted: {sealed}") from None
     if found is not None:
         key, source = found
         return Credentials(provider=provider, api_key=key, api_base=wants_api_base or address, source=source)
     if wants_api_base is not None:
         raise MissingKey(provider, why=OWN_ADDRESS_NEEDS_OWN_KEY)
-    if (servers := environment_key(provider)) is not None:
-        return Credentials(provider=provider, api_key=servers, api_base=address, source="environment")
+    if (server_key := environment_key(provider)) is not None:
+        return Credentials(provider=provider, api_key=server_key, api_base=address, source="environment")
     if address is not None and provider in KEYLESS:
         return Credentials(provider=provider, api_key=None, api_base=address, source="none")
     raise MissingKey(provider)
@@ -82,7 +90,10 @@ def _own_key(run_id: str, user_id: str, provider: str) -> tuple[Secret, Source] 
 
 
 def _is_meant_for(provider: str, sent: RunSecret) -> bool:
-    """Raises AmbiguousKey: a key goes to one provider, and chance must not choose which."""
+    """Whether the key is for the provider.
+
+    Raises AmbiguousKey rather than choose one of several providers.
+    """
     if sent.provider is not None:
         return sent.provider == provider
     providers = {provider, *_providers_of(sent.model_names)}
@@ -95,10 +106,10 @@ def _is_meant_for(provider: str, sent: RunSecret) -> bool:
 
 
 def _providers_of(model_names: Sequence[str]) -> set[str]:
-    """What is not the name of a model, though it stands where one might, means nobody."""
+    """Return the providers of the names; a text that is not the name of a model has none."""
     if not model_names:
         return set()
-    models = import_module("llmkeys.model_names")  # not before it is needed: it imports LiteLLM
+    models = import_module("llmkeys.model_names")  # imported on demand, since it imports LiteLLM
     provider_of = cast("Callable[[str], str]", models.provider_of)
     providers = set()
     for name in model_names:

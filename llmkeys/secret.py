@@ -1,4 +1,4 @@
-"""A key in the memory of a process: easy to pass along, hard to show by mistake."""
+"""A key in the memory of a process: easy to pass on, hard to reveal by mistake."""
 
 from hmac import compare_digest
 from typing import Final, NoReturn
@@ -6,11 +6,16 @@ from weakref import WeakValueDictionary
 
 SHOWN: Final = 4
 LONG_ENOUGH: Final = 16
-"""Of a shorter key the last four characters would say too much, and masking it would take words for it."""
+"""The last four characters of a shorter key would reveal too much, and masking it would mask
+ordinary words.
+"""
 
 
 class Secret:
-    """A text that prints as `sk-…1234`, and that neither pickle nor a JSON encoder takes. `reveal()` is the text itself."""
+    """A text that prints as `sk-…1234`, and cannot be pickled or encoded as JSON.
+
+    `reveal()` returns the text.
+    """
 
     __slots__ = ("__weakref__", "_text")
 
@@ -19,12 +24,15 @@ class Secret:
         _IN_MEMORY[id(self)] = self
 
     def reveal(self) -> str:
-        """The text. Call it where it is used up: as an argument of the request that needs it."""
+        """Return the text.
+
+        Call it only where it is used: as an argument of the request that needs it.
+        """
         return self._text
 
     @property
     def last_four(self) -> str:
-        """What its owner knows it by; empty for a short one."""
+        """The end of the text, by which its owner recognizes it; empty for a short one."""
         return self._text[-SHOWN:] if len(self._text) >= LONG_ENOUGH else ""
 
     def __str__(self) -> str:
@@ -43,13 +51,16 @@ class Secret:
         return hash(self._text)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a secret is not pickled or copied: pass it along, or seal it (llmkeys.cipher)")
+        raise TypeError("a secret cannot be pickled or copied: pass it on, or encrypt it (llmkeys.cipher)")
 
 
 _IN_MEMORY: Final[WeakValueDictionary[int, Secret]] = WeakValueDictionary()
 
 
 def texts_in_memory() -> set[str]:
-    """What must not show now: of each secret that somebody holds, the text. Too short ones could be any word."""
+    """Return the plain texts of all live Secrets, for redaction.
+
+    Short ones are skipped: they may be ordinary words.
+    """
     secrets = filter(None, [reference() for reference in _IN_MEMORY.valuerefs()])
     return {text for secret in secrets if len(text := secret.reveal()) >= LONG_ENOUGH}

@@ -1,8 +1,11 @@
-"""What others may want to hear of users' keys. It imports nothing of ours, so that an app can connect while Django starts."""
+"""Signals about users' keys.
+
+The module imports nothing of ours, so that apps can connect while Django starts.
+"""
 
 from typing import Final
 
 from django.dispatch import Signal
 
 key_is_set: Final = Signal()
-"""A user has a new key, whichever door it came by. Sent with `user_id`, once it is stored."""
+"""Sent with `user_id` after a user's new key has been stored, through any interface."""

@@ -1,4 +1,7 @@
-"""Where users' keys are kept: in the database, in Redis, or in the memory of this process (`llm.key_store`). All hold them sealed."""
+"""Stores for users' keys: the database, Redis, or this process's memory (`llm.key_store`).
+
+All store them encrypted.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,12 +16,12 @@ from django.utils.module_loading import import_string
 from llmkeys.models import LLMKey
 
 USED_STEP: Final = timedelta(minutes=1)
-"""How exact `used_at` is: of many uses at a time only one is written."""
+"""The precision of `used_at`: of many uses within it only one is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredKey:
-    """A user's key for a provider, sealed."""
+    """A user's key for a provider, encrypted."""
 
     user_id: str
     provider: str
@@ -28,26 +31,26 @@ class StoredKey:
     used_at: datetime | None = None
 
     def is_used_now(self) -> bool:
-        """Whether `used_at` need not be written again."""
+        """Whether `used_at` is recent enough not to be written again."""
         return self.used_at is not None and datetime.now(UTC) - self.used_at < USED_STEP
 
 
 class KeyStore(Protocol):
-    """One key for each user and provider."""
+    """Stores one key per user and provider."""
 
     def put(self, key: StoredKey) -> None: ...
     def get(self, user_id: str, provider: str) -> StoredKey | None: ...
     def of_user(self, user_id: str) -> list[StoredKey]:
-        """All keys of a user, by provider."""
+        """Return all keys of a user, by provider."""
         ...
 
     def all(self) -> Iterator[StoredKey]: ...
     def delete(self, user_id: str, provider: str) -> bool:
-        """False: there was none."""
+        """Delete a key. False: there was none."""
         ...
 
     def change(self, key: StoredKey, **fields: Any) -> bool:
-        """Set fields of the very key that was read. False: somebody has replaced or deleted it since."""
+        """Change fields of the key as it was read. False: it has been replaced or deleted since."""
         ...
 
 
@@ -86,7 +89,7 @@ def _stored(row: LLMKey) -> StoredKey:
 
 
 class MemoryStore:
-    """Of this process only: for tests, and for a script that runs tasks in its own process."""
+    """Stores keys in this process only, for tests and for scripts that run tasks themselves."""
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, str], StoredKey] = {}
@@ -119,7 +122,7 @@ def _redis_store() -> KeyStore:
     return store
 
 
-#: `llm.key_store` → how the store is made.
+#: `llm.key_store` → a function that creates the store.
 STORES: Final[Mapping[str, Callable[[], KeyStore]]] = MappingProxyType(
     {
         "database": DatabaseStore,
@@ -135,10 +138,10 @@ def _made(kind: str) -> KeyStore:
 
 
 def key_store() -> KeyStore:
-    """The store that the operator has chosen."""
+    """Return the store that the operator has chosen."""
     return _made(settings.APFLOW_LLM.key_store)
 
 
 def forget() -> None:
-    """Make the store anew at the next use: the settings have changed."""
+    """Create the store again at its next use: the settings have changed."""
     _made.cache_clear()

@@ -1,8 +1,8 @@
-"""Pictures of the dashboard for the documentation: a server of its own, a few trees on it, and a browser that looks at them.
+"""Take screenshots of the dashboard for the documentation, from a server started for this purpose.
 
     python scripts/screenshots.py [FOLDER]
 
-The folder is docs/images unless given.
+The default folder is docs/images.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def task(
 
 
 def brief(root: str, name: str) -> list[Json]:
-    """Twelve feeds, three summaries, a cross-check, and an editor who has the last word."""
+    """Return twelve feeds, three summaries, a cross-check, and an approval by the editor."""
     feeds = [f"{root}-feed-{number}" for number in range(1, 13)]
     topics = ("Rates", "Energy", "Chips")
     texts = [f"{root}-{topic.lower()}" for topic in topics]
@@ -86,7 +86,7 @@ def brief(root: str, name: str) -> list[Json]:
 
 
 def flaky(root: str) -> list[Json]:
-    """A step that is tried three times in vain, and what becomes of the others."""
+    """Return a tree with a step that fails three times, and the steps beside and after it."""
     retry = {"retry": {"max_attempts": 3, "backoff_seconds": 1, "backoff_factor": 1.5}}
     return [
         task(root, "Nightly sync", "aggregate_results_executor", f"{root}-load", f"{root}-report", parent=""),
@@ -107,7 +107,7 @@ def flaky(root: str) -> list[Json]:
 
 
 def fan(root: str) -> list[Json]:
-    """Three hundred pages, and an index of them."""
+    """Return three hundred pages and their index."""
     pages = [f"{root}-{number}" for number in range(300)]
     return [
         task(root, "Index 300 pages", "aggregate_results_executor", *pages, parent=""),
@@ -144,7 +144,7 @@ def take(page: Page, folder: Path, name: str) -> None:
     page.evaluate("document.fonts.ready.then(() => {})")
     page.mouse.move(0, 0)
     page.screenshot(path=folder / f"{name}.png")
-    print(folder / f"{name}.png")  # noqa: T201  (what a script of ours says)
+    print(folder / f"{name}.png")  # noqa: T201  (the output of the script)
 
 
 def pictures(browser: Browser, server: Server, folder: Path) -> None:

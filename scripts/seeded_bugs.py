@@ -1,8 +1,8 @@
-"""Proof that the rule book's tests bite: put one bug after another into a copy of the repository, and see whether they notice.
+"""Check that the tests of the rules find bugs: seed one at a time into a copy of the repository.
 
     python scripts/seeded_bugs.py [--jobs 2] [--only TEXT]
 
-Prints a table in Markdown. The exit code is 1 when more than one bug in twenty survives.
+Prints a Markdown table. Exits with code 1 if more than one bug in twenty survives.
 """
 
 import argparse
@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PARTS: Final = ("a2a", "accounts", "aipartnerupflow", "apflow_site", "llmkeys", "tasks", "tests", "templates")
+PARTS: Final = (
+    "a2a", "accounts", "aipartnerupflow", "apflow_site.db", "apflow_site", "llmkeys", "tasks", "tests", "templates",
+)  # fmt: skip
 FILES: Final = ("manage.py", "pyproject.toml", "README.md")
 TESTS: Final = (
     "tests/tasks/rules/test_tree.py",
@@ -33,7 +35,7 @@ MAY_SURVIVE: Final = 1 / 20
 
 
 class Bug(NamedTuple):
-    """In `file` the text `right`, which is there once, becomes `wrong`."""
+    """A bug: in `file` the text `right`, which occurs once, becomes `wrong`."""
 
     file: str
     right: str
@@ -110,7 +112,7 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/worker/engine.py",
-        "            asyncio.get_running_loop().call_later(STOP_SECONDS, self._leave, task_id, job)\n",
+        "            asyncio.get_running_loop().call_later(STOP_SECONDS, self._leave_behind, task_id, job)\n",
         "",
         "a cancellation waits forever for an executor that does not stop",
     ),
@@ -134,7 +136,7 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/worker/engine.py",
-        "self._advance(self._plan.start(cancelled=unasked))",
+        "self._advance(self._plan.start(cancelled=without_question))",
         "self._advance(self._plan.start())",
         "a task that was cancelled before the run started starts anyway",
     ),
@@ -220,13 +222,13 @@ BUGS: Final = (
         "tasks/queue/leases.py",
         "ORDER BY turn, created_at LIMIT",
         "ORDER BY created_at LIMIT",
-        "who queues much is served before all others",
+        "a user with many runs is served before all others",
     ),
     Bug(
         "tasks/queue/fairness.py",
         "SELECT MAX(turn) FROM tasks_run WHERE started_at IS NOT NULL",
         "SELECT MIN(turn) FROM tasks_run WHERE started_at IS NOT NULL",
-        "who comes again at once is served before who waits",
+        "a user who returns at once is served before users who wait",
     ),
     Bug(
         "tasks/worker/worker.py",
@@ -272,8 +274,8 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/services/editing.py",
-        "begun = [each.id for each in tree if each.id in doomed and each.status != Status.PENDING]",
-        "begun = [each.id for each in tree if each.id == task.id and each.status != Status.PENDING]",
+        "begun = [row.id for row in tree if row.id in doomed and row.status != Status.PENDING]",
+        "begun = [row.id for row in tree if row.id == task.id and row.status != Status.PENDING]",
         "a delete without force takes finished descendants",
     ),
 )
@@ -286,7 +288,7 @@ def main() -> int:
         sound = Path(folder) / "sound"
         _copy(ROOT, sound)
         if _is_caught(sound):
-            raise SystemExit("The tests fail without any bug of ours.")
+            raise SystemExit("The tests fail without a seeded bug.")
         _print(["bug", "where", "", "seconds"], ["---", "---", "---", "---:"])
         survived = sum(not is_caught for is_caught in pool.map(partial(_try, sound), bugs))
     _print([f"\n{len(bugs) - survived} of {len(bugs)} caught"])
@@ -295,13 +297,13 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
-    parser.add_argument("--only", default="", help="only bugs whose file or sentence has this in it")
+    parser.add_argument("--jobs", type=int, default=2, help="number of bugs to try at once")
+    parser.add_argument("--only", default="", help="only bugs whose file or description contains this text")
     return parser.parse_args()
 
 
 def _try(sound: Path, bug: Bug) -> bool:
-    """Whether the tests notice the bug."""
+    """Whether the tests find the bug."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="seeded-bug-") as folder:
         copy = Path(folder) / "copy"
@@ -321,15 +323,15 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _seed(file: Path, bug: Bug) -> None:
-    """Raises SystemExit when the snippet is not there exactly once."""
+    """Raise SystemExit unless the snippet occurs exactly once."""
     text = file.read_text()
     if text.count(bug.right) != 1:
-        raise SystemExit(f"{bug.file} has {text.count(bug.right)} times what should be there once: {bug.right!r}")
+        raise SystemExit(f"{bug.file} has {text.count(bug.right)} occurrences instead of one: {bug.right!r}")
     file.write_text(text.replace(bug.right, bug.wrong))
 
 
 def _is_caught(folder: Path) -> bool:
-    """Whether a test fails, or hangs. Raises SystemExit when the tests cannot even run."""
+    """Whether a test fails or hangs. Raises SystemExit if the tests cannot run."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
     environment = os.environ | ENVIRONMENT | {"PYTHONDONTWRITEBYTECODE": "1"}
     try:

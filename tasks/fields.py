@@ -1,11 +1,11 @@
-"""Model fields of our own."""
+"""Custom model fields."""
 
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from django.db import models
 
-if TYPE_CHECKING:  # Django's fields are generic for the type checker only
+if TYPE_CHECKING:  # Django's fields are generic only for the type checker
     TextField = models.TextField[Any, Any]
 else:
     TextField = models.TextField
@@ -14,8 +14,8 @@ else:
 class JsonTextField(TextField):
     """Any JSON value, stored as text on every database.
 
-    PostgreSQL's jsonb reorders keys and rewrites numbers; text gives back the very bytes on each engine, and costs a
-    third of Django's JSONField. Null in Python is null in the database.
+    PostgreSQL's jsonb reorders keys and rewrites numbers; text returns the same bytes on every
+    database and costs a third of Django's JSONField. None in Python is NULL in the database.
     """
 
     _pyi_private_set_type: Any

@@ -1,15 +1,18 @@
-"""What a django-q2 worker calls. The paths of these two functions are all that ever travels through the queue."""
+"""The functions that django-q2 workers call. The queue carries only their dotted paths."""
 
 from tasks.worker.process import this_process
 
 
 def run_tree(run_id: str) -> None:
-    """A wake-up: work until nothing waits. Right however often it comes: the run may be done already, or be claimed elsewhere."""
+    """Work until no run waits. Safe to call any number of times.
+
+    The run that caused the wake-up may already be done, or claimed by another worker.
+    """
     loop, worker = this_process()
     loop.run_until_complete(worker.work())
 
 
 def probe() -> None:
-    """Prove that a job gets from the queue into this process; look whether a wake-up was lost on the way."""
+    """Prove that jobs from the queue reach this process, and check for lost wake-ups."""
     loop, worker = this_process()
     loop.run_until_complete(worker.probe())

@@ -1,4 +1,4 @@
-"""The rows: tasks, runs of a tree, their events, webhooks and questions, requests to cancel or to repeat, the worker processes that are alive."""
+"""The rows: tasks, runs, events, webhooks, questions, cancel requests, worker processes."""
 
 from datetime import datetime
 from typing import ClassVar, Self
@@ -13,32 +13,36 @@ from tasks.status import Status
 
 IS_ROOT = models.Q(parent_id=None)
 UNFINISHED = models.Q(finished_at=None)
-#: When the status of a run was last changed: `Run.status_time` for the database.
+#: When the status of a run last changed: `Run.status_time` as a database expression.
 STATUS_AT = Coalesce("finished_at", Greatest(Coalesce("started_at", "created_at"), Coalesce("asked_at", "created_at")))
 STATUS_CHOICES = [(status.value, status.value) for status in Status]
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
     def for_caller(self, caller: Caller) -> Self:
-        """The tasks that the caller may see and touch: the one home of authorisation."""
+        """Return the tasks that the caller may see and change: the single home of authorization."""
         return self if caller.sees_all else self.filter(user_id=caller.user_id)
 
     def tree(self, root_id: str) -> Self:
-        """All tasks of a tree, in the order of the request that made it."""
+        """Return all tasks of a tree, in the order of the request that created it."""
         return self.filter(root_id=root_id).order_by("position")
 
     def hold_tree(self, root_id: str) -> None:
-        """Keep others from changing or starting the tree until the transaction ends.
+        """Lock the tree: until the transaction ends, no other one can change or start it.
 
-        The root's row stands for all: locks on many rows, taken in another order than the journal's, would block each other.
+        Only the root's row is locked. Locks on many rows, in another order than the journal's,
+        would cause deadlocks.
         """
         self.filter(id=root_id).select_for_update().values_list("id").first()
 
 
 class Task(models.Model):
-    """A node of a tree (contract, section 1). `parent_id` organises; only `dependencies` decide the order.
+    """A task of a tree (contract, section 1).
 
-    Parents and roots are plain ids: trees are created, read and deleted whole, 10,000 rows at a time.
+    `parent_id` groups tasks; only `dependencies` decide the order.
+
+    Parents and roots are plain ids: trees are created, read and deleted as a whole, 10,000 rows at
+    a time.
     """
 
     id = models.CharField(primary_key=True, max_length=255, default=new_id)
@@ -87,7 +91,7 @@ class Task(models.Model):
 
 class RunQuerySet(models.QuerySet["Run"]):
     def for_caller(self, caller: Caller) -> Self:
-        """The runs of the caller's own trees."""
+        """Return the runs of the caller's own trees."""
         return self if caller.sees_all else self.filter(user_id=caller.user_id)
 
     def unfinished(self) -> Self:
@@ -97,9 +101,11 @@ class RunQuerySet(models.QuerySet["Run"]):
 class Run(models.Model):
     """One execution of a tree, or of the part of it that `target_id` needs.
 
-    A worker holds the run by a lease: `lease_owner` until `lease_expires_at` (the database's clock). `epoch` grows with every
-    claim and fences off whoever held it before. `last_seq` is the sequence number of the newest event. The lowest `turn` is claimed first
-    (`tasks.queue.fairness`). `asked_at` is when it last asked its user something, or went on after that.
+    A worker holds a lease on the run: `lease_owner` until `lease_expires_at` (the database's
+    clock). `epoch` increases with every claim, so that writes of earlier owners are refused.
+    `last_seq` is the sequence number of the newest event. The lowest `turn` is claimed first
+    (`tasks.queue.fairness`). `asked_at` is when the run last asked its user for input, or continued
+    after an answer.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -115,7 +121,7 @@ class Run(models.Model):
     epoch = models.PositiveIntegerField(default=0)
     losses = models.PositiveSmallIntegerField(default=0)
     last_seq = models.PositiveIntegerField(default=0)
-    trace = models.CharField(max_length=55, null=True)  # the request's span (`tasks.telemetry.tracing`)
+    trace = models.CharField(max_length=55, null=True)  # the span of the request (`tasks.telemetry.tracing`)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     asked_at = models.DateTimeField(null=True)
@@ -143,17 +149,17 @@ class Run(models.Model):
 
     @property
     def is_reserved(self) -> bool:
-        """Whether it has no tree (`tasks.services.pending_runs`)."""
+        """Whether the run has no tree yet (`tasks.services.pending_runs`)."""
         return self.root_id == self.id
 
     @property
     def status_time(self) -> datetime:
-        """When its status was last changed."""
+        """Return when the run's status last changed."""
         return self.finished_at or max(filter(None, (self.created_at, self.started_at, self.asked_at)))
 
 
 class TaskEvent(models.Model):
-    """Something that happened in a run. `seq` is dense: 1, 2, 3 … within the run. Append only."""
+    """An event of a run. `seq` is dense: 1, 2, 3 … within the run. Append only."""
 
     run_id = models.CharField(max_length=36)
     seq = models.PositiveIntegerField()
@@ -172,7 +178,10 @@ class TaskEvent(models.Model):
 
 
 class CancelRequest(models.Model):
-    """Somebody wants a task of an unfinished run, and all below it, stopped. The run's worker carries it out."""
+    """A request to stop a task of an unfinished run and all tasks below it.
+
+    The run's worker carries it out.
+    """
 
     run_id = models.CharField(max_length=36)
     task_id = models.CharField(max_length=255)
@@ -188,32 +197,35 @@ class CancelRequest(models.Model):
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
     def open(self) -> Self:
-        """Those that may still get something."""
+        """Return the webhooks that may still receive events."""
         return self.filter(closed_at=None)
 
     def due(self) -> Self:
-        """Those whose next event is there and may be sent now, by whoever claims them first."""
+        """Return the webhooks whose next event exists, may be sent now, and is not being delivered."""
         is_free = models.Q(lease_expires_at=None) | models.Q(lease_expires_at__lt=Now())
         return self.open().filter(is_free, next_at__lte=Now(), run__last_seq__gte=models.F("next_seq"))
 
 
 class Webhook(models.Model):
-    """An address that gets the events of a run, in their order: the next one is `next_seq`, not before `next_at`.
+    """A URL that receives the events of a run in order: next `next_seq`, not before `next_at`.
 
-    `kind` says who renders them. A worker process delivers while it holds the lease. `sealed` holds what only deliveries may
-    read: headers, token, authentication. `attempt` counts the failed tries of the next event, `failures` the events in a row that
-    could not be delivered at all. `closed_at`: nothing more is sent, because the run is over or, `disabled_at`, because it is in vain.
+    `kind` selects the renderer. A worker process delivers while it holds the lease. `sealed`
+    contains, encrypted, what only deliveries may read: headers, token, authentication. `attempt`
+    counts the failed attempts to deliver the next event; `failures` counts consecutive events that
+    could not be delivered at all. Nothing more is sent after `closed_at`: the run is over or, if
+    `disabled_at` is set, the receiver is gone or too many deliveries failed.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
-    # No constraint: the lock that it takes on the run, by whoever holds the tree, and the journal's would block each other.
+    # No database constraint: its lock on the run and the journal's, taken while the tree is locked,
+    # could deadlock.
     run = models.ForeignKey(Run, models.CASCADE, related_name="webhooks", db_constraint=False)
     kind = models.CharField(max_length=16)
     config_id = models.CharField(max_length=255)
     url = models.TextField()
     host = models.CharField(
         max_length=255, db_default=""
-    )  # of the url; "" for those from before there were places by host
+    )  # of the url; "" in rows from before deliveries were limited by host
     method = models.CharField(max_length=5, default="POST")
     sealed = models.TextField()
     next_seq = models.PositiveIntegerField(default=1)
@@ -241,11 +253,16 @@ class Webhook(models.Model):
 
 
 class WebhookDelivery(models.Model):
-    """What became of one event at one webhook, after `attempts` tries. Of an answer only its status is kept."""
+    """The delivery of one event to one webhook, after `attempts` attempts.
+
+    Of the response only the status is stored.
+    """
 
     webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries")
     seq = models.PositiveIntegerField()
-    status = models.CharField(max_length=9, choices=[(each, each) for each in ("delivered", "retrying", "failed")])
+    status = models.CharField(
+        max_length=9, choices=[(status, status) for status in ("delivered", "retrying", "failed")]
+    )
     attempts = models.PositiveIntegerField()
     status_code = models.PositiveSmallIntegerField(null=True)
     error = models.CharField(max_length=255, null=True)
@@ -267,24 +284,31 @@ class QuestionQuerySet(models.QuerySet["Question"]):
         return self if caller.sees_all else self.filter(run__user_id=caller.user_id)
 
     def unanswered(self) -> Self:
-        """Those that nobody has answered, in time. Of this table alone: an UPDATE of it looks again at a row that it waited for."""
+        """Return the questions without an answer that have not expired.
+
+        The query uses this table alone: an UPDATE that waited for a row's lock then checks that row
+        again.
+        """
         in_time = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())
         return self.filter(in_time, closed_at=None, answered_at=None)
 
     def waiting(self) -> Self:
-        """Those that may still be answered."""
+        """Return the questions that can still be answered."""
         return self.unanswered().filter(run__finished_at=None)
 
 
 class Question(models.Model):
-    """What a task asked somebody, and waits for. `closed_at`: the task goes on, or has ended, and waits no more."""
+    """A question of a task.
+
+    From `closed_at` on the task no longer waits for it: it resumed or ended.
+    """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
     run = models.ForeignKey(Run, models.CASCADE, related_name="questions", db_constraint=False)
     task_id = models.CharField(max_length=255)
     text = models.TextField()
     options = JsonTextField(null=True)
-    memo = models.TextField(db_default="null")  # JSON, the executor's own
+    memo = models.TextField(db_default="null")  # JSON, private to the executor
     answer = JsonTextField(null=True)
     answered_by = models.CharField(max_length=255, null=True)
     comment = models.TextField(null=True)
@@ -307,7 +331,7 @@ class Question(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """A request that its client may repeat: `outcome` is what it came to, `response` the reply, once there is one."""
+    """A request that its client may repeat: `outcome` is its result, `response` the reply, if any."""
 
     user_id = models.CharField(max_length=255)
     key = models.CharField(max_length=255)
@@ -327,7 +351,7 @@ class IdempotencyKey(models.Model):
 
 
 class WorkerProcess(models.Model):
-    """A worker process that is alive: it renews `beat_at` every few seconds, at work or idle."""
+    """A live worker process. It updates `beat_at` every few seconds, busy or idle."""
 
     id = models.CharField(primary_key=True, max_length=255)
     cluster_id = models.CharField(max_length=255)

@@ -158,7 +158,7 @@ def test_a_key_is_changed_by_sealing_anew(site: DocsSite) -> None:
     said = site.run(f"{made}echo $AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS; {STORE}\n{both}{SHOW}")
     random, *_, sealed, kept = said.splitlines()
     assert len(random) >= 32
-    assert sealed.startswith("Sealed anew: 1.")
+    assert sealed.startswith("Re-encrypted: 1.")
     assert kept == "sk-of-mine-0123456789"
 
 
@@ -207,13 +207,13 @@ def test_the_card_names_the_port_of_grpc_and_is_signed_with_the_key_of_the_page(
 
 
 def test_the_doctor_finds_nothing_red(site: DocsSite) -> None:
-    assert "our server answers on" in site.shell.typed(text(OPERATE, "Check the installation", "sh"))
+    assert "server answers on" in site.shell.typed(text(OPERATE, "Check the installation", "sh"))
 
 
 def test_an_example_that_failed_is_explained(site: DocsSite) -> None:
     site.server.rpc("tasks.execute", {"task_id": "example-failure-report", "wait": True})
     said = site.shell.typed(text(OPERATE, "Find out why a task waits", "sh"))
-    assert "requires 'Unreachable service' (example-failure-call), which is failed" in said
+    assert "requires 'Unreachable service' (example-failure-call), which has failed" in said
 
 
 def test_the_settings_are_listed(site: DocsSite) -> None:

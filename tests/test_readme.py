@@ -67,7 +67,7 @@ def test_the_command_line_runs_the_example(url: str, tmp_path: Path) -> None:
     environment = environment_of("", tmp_path) | {"AIPARTNERUPFLOW_URL": url}
     screen = on_a_terminal(*command.split()[1:], env=environment)
     assert screen.code == 0
-    assert screen.out.endswith("The tree is completed\n")
+    assert screen.out.endswith("Run completed\n")
 
 
 def test_no_command_of_the_readme_is_left_out() -> None:

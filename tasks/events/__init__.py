@@ -1,7 +1,8 @@
-"""The one read side: whoever wants to know what happens follows it here.
+"""The read side: the only way to follow what happens in runs.
 
-Events are rows first; the doorbell only says that there are new ones. A follower reads what happened from the rows, and then gets what
-happens from the hub of its process. Sequence numbers are dense, so a follower sees when it missed something, and reads the rows again.
+Events are rows first; a notification only hints at new ones. A subscriber reads past events from
+the rows, and then receives new ones from the hub of its process. Sequence numbers are dense, so a
+subscriber notices a gap and reads the rows again.
 """
 
 from collections.abc import AsyncGenerator
@@ -14,14 +15,14 @@ __all__ = ["Event", "follow", "following", "read"]
 
 
 async def follow(run_id: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
-    """All events of the run beyond `after`: those that happened, then each as it happens. Ends after `final`.
+    """Yield the events of the run after number `after`, past and new ones; ends after `final`.
 
-    It also ends when the process is told to stop, or when what comes next has been pruned. The events are shared between followers: do not
-    change them.
+    It also ends when the process stops, or when the next event has been pruned. Events are shared
+    between subscribers: do not change them.
     """
-    async with this_hub().of_run(run_id) as inbox:
-        inbox.rewind(run_id, after=after)
-        while events := await inbox.next():
+    async with this_hub().of_run(run_id) as subscription:
+        subscription.rewind(run_id, after=after)
+        while events := await subscription.next():
             for event in events:
                 if event["seq"] != after + 1:
                     return
@@ -32,5 +33,5 @@ async def follow(run_id: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
 
 
 def following(caller: Caller) -> Following:
-    """An inbox for all events of all the caller's runs from now on; `rewind` adds what happened before."""
+    """Return a subscription to all future events of all the caller's runs; `rewind` adds past ones."""
     return this_hub().of_caller(caller)

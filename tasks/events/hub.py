@@ -1,4 +1,4 @@
-"""The hub: one thread for each process that hears of new events, reads each once, and hands it to all who follow."""
+"""The hub: one thread per process that reads each new event once, for all subscribers."""
 
 import threading
 import time
@@ -15,30 +15,34 @@ import orjson
 from django.db import DatabaseError
 
 from accounts.callers import Caller
+from apflow_site.db.connections import refresh
 from tasks.events.log import Event, LogReader, Row
 from tasks.events.subscription import Subscription
 from tasks.queue import notify
-from tasks.storage.connections import refresh
 
 PAGE: Final = 2_000
-"""Events that are read at once."""
+"""The maximum number of events per read."""
 LOOK_SECONDS: Final = 5.0
-"""The hub looks at the log this often without being told, in case a ring was lost."""
+"""How often the hub reads the log without a notification, in case one was lost."""
 LINGER_SECONDS: Final = 5.0
-"""It stays awake so long for the next follower: many follow for a moment, one after the other."""
+"""How long the hub stays awake for the next subscriber: many subscribe briefly, one after the
+other.
+"""
 AWAY_SECONDS: Final = 0.2
-"""So long it waits when the database is away."""
+"""How long the hub waits when the database is unavailable."""
 REST_SECONDS: Final = 20e-6
-"""For each follower the hub rests so long between two looks: what comes meanwhile is read at once."""
+"""The hub's pause between two reads, per subscriber: events that arrive meanwhile are read
+together.
+"""
 
 T = TypeVar("T")
 Following = AbstractAsyncContextManager[Subscription]
-"""While it is entered the inbox misses nothing that is committed."""
+"""While it is entered, the subscription misses nothing that is committed."""
 Delivery = tuple[Subscription, str, list[Event]]
 
 
 class Hub:
-    """It sleeps while nobody follows anything."""
+    """Delivers new events to subscriptions. It sleeps while there are none."""
 
     def __init__(self) -> None:
         self._of_runs: defaultdict[str, set[Subscription]] = defaultdict(set)
@@ -47,95 +51,104 @@ class Hub:
         self._is_followed = threading.Event()
         self._is_listening = False
         self._is_closed = False
-        threading.Thread(target=self._live, name="hub", daemon=True).start()
+        threading.Thread(target=self._run, name="hub", daemon=True).start()
 
     def of_run(self, run_id: str) -> Following:
-        """An inbox for the events of a run."""
+        """Return a subscription to the events of a run."""
         return self._following(self._of_runs, run_id)
 
     def of_caller(self, caller: Caller) -> Following:
-        """An inbox for the events of all runs that the caller may see."""
+        """Return a subscription to the events of all runs that the caller may see."""
         return self._following(self._of_callers, caller)
 
     @asynccontextmanager
-    async def _following(self, inboxes: defaultdict[T, set[Subscription]], topic: T) -> AsyncIterator[Subscription]:
-        inbox = Subscription()
+    async def _following(
+        self, subscriptions: defaultdict[T, set[Subscription]], topic: T
+    ) -> AsyncIterator[Subscription]:
+        subscription = Subscription()
         with self._lock:
-            inboxes[topic].add(inbox)
+            subscriptions[topic].add(subscription)
             self._is_followed.set()
             if self._is_closed:
-                inbox.close()
+                subscription.close()
             elif self._is_listening:
-                inbox.open()
+                subscription.open()
         try:
-            await inbox.opened()
-            yield inbox
+            await subscription.opened()
+            yield subscription
         finally:
             with self._lock:
-                inboxes[topic].discard(inbox)
-                if not inboxes[topic]:
-                    del inboxes[topic]
+                subscriptions[topic].discard(subscription)
+                if not subscriptions[topic]:
+                    del subscriptions[topic]
 
     def close(self) -> None:
-        """All that follow, now or later, come to their end: the process is told to stop. From any thread."""
+        """End all subscriptions, present and future: the process is stopping.
+
+        Callable from any thread.
+        """
         with self._lock:
             self._is_closed = True
-            inboxes = self._everybody()
-        for inbox in inboxes:
-            _call(inbox.loop, inbox.close)
+            subscriptions = self._all_subscriptions()
+        for subscription in subscriptions:
+            _call(subscription.loop, subscription.close)
 
-    def _everybody(self) -> list[Subscription]:
-        return [inbox for inboxes in [*self._of_runs.values(), *self._of_callers.values()] for inbox in inboxes]
+    def _all_subscriptions(self) -> list[Subscription]:
+        return [
+            subscription
+            for subscriptions in [*self._of_runs.values(), *self._of_callers.values()]
+            for subscription in subscriptions
+        ]
 
     # --- on the hub's own thread ---
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         while True:
             self._is_followed.wait()
-            # Only who reads what it hears may listen: see `PostgresNotifier.rest_until`.
-            with closing(notify.listen(notify.EVENTS)) as bell:
+            # Listen only while reading what arrives: see `PostgresNotifier.rest_until`.
+            with closing(notify.listen(notify.EVENTS)) as notifier:
                 try:
                     refresh()
                     log = LogReader()
                 except DatabaseError:
-                    time.sleep(AWAY_SECONDS)  # those who want to follow wait
+                    time.sleep(AWAY_SECONDS)  # subscribers keep waiting
                 else:
-                    self._let_in()
-                    self._hand_out(log, bell)
+                    self._open_subscriptions()
+                    self._hand_out(log, notifier)
 
-    def _let_in(self) -> None:
+    def _open_subscriptions(self) -> None:
         with self._lock:
             self._is_listening = True
-            inboxes = self._everybody()
-        for inbox in inboxes:
-            _call(inbox.loop, inbox.open)
+            subscriptions = self._all_subscriptions()
+        for subscription in subscriptions:
+            _call(subscription.loop, subscription.open)
 
-    def _hand_out(self, log: LogReader, bell: notify.Notifier) -> None:
+    def _hand_out(self, log: LogReader, notifier: notify.Notifier) -> None:
         followed_at = time.monotonic()
-        while time.monotonic() < followed_at + LINGER_SECONDS or not self._falls_asleep():
-            bell.wait(LOOK_SECONDS)
+        while time.monotonic() < followed_at + LINGER_SECONDS or not self._has_stopped():
+            notifier.wait(LOOK_SECONDS)
             if followers := self._count():
                 followed_at = time.monotonic()
-                self._look(log)
+                self._read_log(log)
                 time.sleep(REST_SECONDS * followers)
 
-    def _look(self, log: LogReader) -> None:
+    def _read_log(self, log: LogReader) -> None:
         try:
             refresh()
             while len(rows := log.news(limit=PAGE)) == PAGE:
                 self._deliver(rows)
             self._deliver(rows)
         except DatabaseError:
-            time.sleep(AWAY_SECONDS)  # next time the log is read on from the same place
+            time.sleep(AWAY_SECONDS)  # the next read continues at the same position
 
     def _count(self) -> int:
         with self._lock:
-            return len(self._everybody())
+            return len(self._all_subscriptions())
 
-    def _falls_asleep(self) -> bool:
-        """Unless somebody follows."""
+    def _has_stopped(self) -> bool:
+        """Stop listening if there are no subscribers. Returns whether it stopped."""
         with self._lock:
-            if self._everybody():
+            if self._all_subscriptions():
                 return False
             self._is_listening = False
             self._is_followed.clear()
@@ -145,33 +158,33 @@ class Hub:
         deliveries: defaultdict[AbstractEventLoop, list[Delivery]] = defaultdict(list)
         for run_id, of_run in groupby(sorted(rows, key=attrgetter("run_id")), key=attrgetter("run_id")):
             news = list(of_run)
-            inboxes = self._audience(run_id, news[0].owner)
-            events = [orjson.loads(row.payload) for row in news] if inboxes else []
-            for inbox in inboxes:
-                deliveries[inbox.loop].append((inbox, run_id, events))
-        for loop, theirs in deliveries.items():
-            _call(loop, partial(_put_all, theirs))
+            subscriptions = self._audience(run_id, news[0].owner)
+            events = [orjson.loads(row.payload) for row in news] if subscriptions else []
+            for subscription in subscriptions:
+                deliveries[subscription.loop].append((subscription, run_id, events))
+        for loop, batch in deliveries.items():
+            _call(loop, partial(_put_all, batch))
 
     def _audience(self, run_id: str, owner: str) -> set[Subscription]:
         with self._lock:
-            inboxes = set(self._of_runs.get(run_id, ()))
-            for caller, theirs in self._of_callers.items():
-                if caller.sees_all or caller.user_id == owner:  # as `Run.objects.for_caller` says of rows
-                    inboxes |= theirs
-        return inboxes
+            subscriptions = set(self._of_runs.get(run_id, ()))
+            for caller, of_caller in self._of_callers.items():
+                if caller.sees_all or caller.user_id == owner:  # the same rule as `Run.objects.for_caller` for rows
+                    subscriptions |= of_caller
+        return subscriptions
 
 
 def _put_all(deliveries: Iterable[Delivery]) -> None:
-    for inbox, run_id, events in deliveries:
-        inbox.put(run_id, events)
+    for subscription, run_id, events in deliveries:
+        subscription.put(run_id, events)
 
 
 def _call(loop: AbstractEventLoop, function: Callable[[], object]) -> None:
-    with suppress(RuntimeError):  # the loop has ended, and whoever followed on it
+    with suppress(RuntimeError):  # the loop has ended, and its subscribers with it
         loop.call_soon_threadsafe(function)
 
 
 @cache
 def this_hub() -> Hub:
-    """The hub of this process."""
+    """Return the hub of this process."""
     return Hub()

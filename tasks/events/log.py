@@ -1,4 +1,4 @@
-"""The event log: the rows of all runs, read from one place on, or of one run."""
+"""The event log: read the events of all runs from a position, or of one run."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,9 +11,9 @@ Event = dict[str, Any]
 
 PAGE: Final = 500
 WINDOW: Final = 1_000
-"""When a reader starts, numbers missing among so many of the newest may belong to events that are being committed."""
+"""When a reader starts, gaps among this many of the newest ids may belong to uncommitted events."""
 HOLE_SECONDS: Final = 30.0
-"""A number that is missing for longer than any of our transactions lasts was rolled back."""
+"""An id that is missing for longer than any of our transactions lasts was rolled back."""
 MAX_HOLES: Final = 100
 
 OF_RUN: Final = "SELECT payload FROM tasks_taskevent WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s"
@@ -26,7 +26,7 @@ NEWS: Final = (
 
 
 class Row(NamedTuple):
-    """An event of any run: `payload` is its JSON, `owner` whose run it is."""
+    """An event of any run: `payload` is its JSON, `owner` the id of the run's owner."""
 
     id: int
     run_id: str
@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """Numbers without an event, which may still get one until `until`."""
+    """A range of ids without events, which may still appear until `until` (monotonic clock)."""
 
     first: int
     last: int
@@ -43,17 +43,18 @@ class Hole(NamedTuple):
 
 
 def read(*, run_id: str, after: int = 0, limit: int = PAGE) -> list[Event]:
-    """The run's events beyond `after`, in order."""
+    """Return the run's events after number `after`, in order, at most `limit`."""
     with connection.cursor() as cursor:
         cursor.execute(OF_RUN, [run_id, after, limit])
         return [orjson.loads(payload) for (payload,) in cursor.fetchall()]
 
 
 class LogReader:
-    """A place in the log of all runs. `news` are the events that were committed since it was made or last asked.
+    """A position in the log of all runs; `news` returns the events committed since the last call.
 
-    Numbers are given in order; PostgreSQL commits them in any. A number that is missing is therefore asked for again for a while.
-    The events of one run come in their order all the same: their writer holds the run's row.
+    Ids are assigned in order, but PostgreSQL may commit them in any order. A missing id is
+    therefore queried again for a while. The events of one run still arrive in order: their writer
+    locks the run's row.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class LogReader:
         self._holes = _holes_in(first, self._newest, found)
 
     def news(self, *, limit: int) -> list[Row]:
-        """At most `limit`; as many as that mean that there may be more."""
+        """Return up to `limit` new events. If there are `limit` of them, there may be more."""
         now = time.monotonic()
         self._holes = [hole for hole in self._holes if hole.until > now][-MAX_HOLES:]
         numbers = [number for hole in self._holes for number in (hole.first, hole.last)]
@@ -90,7 +91,7 @@ def _holes_in(first: int, last: int, found: Iterable[int]) -> list[Hole]:
 
 
 def _pieces(hole: Hole, found: Iterable[int]) -> Iterator[Hole]:
-    """What is left of a hole without the numbers that were found, which are in order."""
+    """Yield what remains of a hole after removing the ids found, which are in order."""
     first = hole.first
     for number in found:
         if hole.first <= number <= hole.last:

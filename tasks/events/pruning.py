@@ -1,4 +1,4 @@
-"""Old events are removed: those of runs that ended long ago, a few at a time, the oldest of a run first."""
+"""Prune old events of runs that ended long ago: a few at a time, a run's oldest first."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -10,13 +10,16 @@ from django.db.models import Exists, OuterRef
 from tasks.models import Run, TaskEvent
 
 BATCH: Final = 2_000
-"""Events that one transaction removes: it holds up whoever else writes."""
+"""The number of events one transaction removes. It blocks other writers meanwhile."""
 BATCHES: Final = 5
 RUNS: Final = 50
 
 
 def prune_events() -> int:
-    """Remove some of the events that are older than `events.keep_days`. Returns how many."""
+    """Delete some of the events of runs that ended more than `events.keep_days` ago.
+
+    Returns how many.
+    """
     keep_days = settings.APFLOW.events.keep_days
     if not keep_days:
         return 0
@@ -41,7 +44,7 @@ def _remove_batch(before: datetime) -> int:
 
 
 def is_pruned(run: Run, *, after: int) -> bool:
-    """Whether something of what a follower of a finished run would get beyond `after` is gone."""
+    """Whether an event after number `after` of a finished run has been pruned."""
     if run.finished_at is None or not 0 <= after <= run.last_seq or not run.last_seq:
         return False
     wanted = min(after + 1, run.last_seq)

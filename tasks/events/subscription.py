@@ -1,18 +1,18 @@
-"""The inbox of a follower: what has happened in the runs that it follows and that it has not taken yet."""
+"""A subscriber's bounded buffer of undelivered events; overflow is read again from the rows."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from apflow_site.db import pools
 from tasks.events.log import PAGE, Event, read
-from tasks.storage import pools
 
 MAX_WAITING: Final = 1_000
-"""So many events wait for a slow follower; those after them it has to read from the rows."""
+"""The maximum number of buffered events; a slow subscriber reads later ones from the rows."""
 MAX_KNOWN: Final = 10_000
-"""Of so many runs a follower remembers how far it has come."""
+"""The number of runs of which a subscription remembers the position."""
 MAX_MISSED: Final = 10_000
-"""A follower that has missed events of so many runs is not worth waiting for."""
+"""A subscription that has missed events of more runs than this is closed."""
 
 
 def everything(event: Event) -> bool:
@@ -20,10 +20,11 @@ def everything(event: Event) -> bool:
 
 
 class Subscription:
-    """It belongs to its follower's loop, and is touched there only.
+    """Belongs to its subscriber's event loop and must be used only there.
 
-    Of each run it hands out the events in order, without gap or duplicate. Of what does not fit it remembers the run and the number, and
-    reads the rows when its follower comes: a slow follower costs itself time, and nobody memory.
+    It returns the events of each run in order, without gaps or duplicates. When the buffer is full
+    it remembers only the run and the number of the first missed event, and reads the rows when the
+    subscriber asks for more: a slow subscriber costs time of its own, and no memory.
     """
 
     def __init__(self) -> None:
@@ -37,20 +38,20 @@ class Subscription:
         self.is_over = False
 
     async def opened(self) -> None:
-        """Return when nothing that is committed from now on can be missed."""
+        """Wait until no event that is committed from now on can be missed."""
         await self._opened.wait()
 
     def open(self) -> None:
         self._opened.set()
 
     def close(self) -> None:
-        """There will be no more: `next` ends."""
+        """End the subscription: `next` returns no more events."""
         self.is_over = True
         self._opened.set()
         self._news.set()
 
     def put(self, run_id: str, events: list[Event]) -> None:
-        """Some events of a run, in order."""
+        """Buffer some events of a run, in order."""
         wanted = events if self.wants is everything else [event for event in events if self.wants(event)]
         if not wanted or run_id in self._missed:
             return
@@ -63,21 +64,23 @@ class Subscription:
         self._news.set()
 
     def rewind(self, run_id: str, *, after: int | None = None) -> None:
-        """Hand out the events of the run from the one after this number on; None: from the first that was not handed out."""
+        """Deliver the run's events after number `after` again; None: from the first undelivered
+        one.
+        """
         seq = self._expected.get(run_id, 1) if after is None else after + 1
         self._expected[run_id] = seq
         self._miss(run_id, seq)
 
     def reached(self, run_id: str) -> int:
-        """The number up to which the run was handed out."""
+        """Return the number of the last event of the run that was delivered."""
         return self._expected.get(run_id, 1) - 1
 
     def is_due(self, event: Event) -> bool:
-        """Whether an event that was handed out still counts. After a rewind it comes again."""
+        """Whether a delivered event is still current. After a rewind it is delivered again."""
         return bool(event["seq"] < self._expected.get(event["run_id"], event["seq"] + 1))
 
     async def next(self) -> list[Event]:
-        """The next events, as soon as there are some. Empty: there will be no more."""
+        """Wait for the next events and return them. An empty list: the subscription has ended."""
         while not self.is_over:
             await self._news.wait()
             events = self._from_waiting()
@@ -95,7 +98,8 @@ class Subscription:
 
     async def _from_rows(self) -> list[Event]:
         run_id, seq = self._missed.popitem()
-        # From here on the hub's news of this run wait again; what the rows have of them already is not handed out twice.
+        # New events of this run are buffered again from here on; those that the rows already
+        # contain are not repeated.
         page = await pools.read(read, run_id=run_id, after=seq - 1)
         if len(page) == PAGE:
             self._miss(run_id, page[-1]["seq"] + 1)
@@ -109,7 +113,7 @@ class Subscription:
         self._news.set()
 
     def _is_next(self, event: Event) -> bool:
-        """False for one that was handed out, and for one after a gap, which the rows fill."""
+        """Whether the event is due: not yet delivered, and not after a gap, which the rows fill."""
         run_id, seq = event["run_id"], event["seq"]
         if seq != self._expected.get(run_id, seq):
             if seq > self._expected[run_id] and run_id not in self._missed:
@@ -120,7 +124,7 @@ class Subscription:
         return True
 
     def _reach(self, event: Event) -> None:
-        self._expected.pop(event["run_id"], None)  # what was reached last stands last
+        self._expected.pop(event["run_id"], None)  # moves the most recent run to the end
         self._expected[event["run_id"]] = event["seq"] + 1
         if len(self._expected) > MAX_KNOWN:
             del self._expected[next(iter(self._expected))]

@@ -1,4 +1,4 @@
-"""The registry of executors: ours in one table, imported on first use, and beside them those of plug-ins."""
+"""The registry of executors: the built-in ones, imported on first use, and those of plug-ins."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -32,7 +32,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-#: The extra that some of these need, which is known without importing them.
+#: The extra that an executor needs, so that it is known without importing the executor.
 NEEDS: Mapping[str, str] = MappingProxyType(
     {
         "batch_crewai_executor": "crewai",
@@ -45,21 +45,21 @@ NEEDS: Mapping[str, str] = MappingProxyType(
 
 @cache
 def executor_ids() -> frozenset[str]:
-    """The ids of all executors that may be used. Imports plug-ins, none of our own executors.
+    """Return the ids of all enabled executors. Imports plug-ins, but no built-in executor.
 
-    Raises ImproperlyConfigured when a plug-in is wrong or takes an id of ours.
+    Raises ImproperlyConfigured if a plug-in is invalid or uses the id of a built-in executor.
     """
     if taken := sorted(EXECUTORS.keys() & plugins().executors.keys()):
         cls = plugins().executors[taken[0]]
         raise ImproperlyConfigured(
-            f"Executor {cls.__module__}.{cls.__qualname__}: the id '{taken[0]}' is a built-in executor's. Choose another."
+            f"Executor {cls.__module__}.{cls.__qualname__}: the id '{taken[0]}' belongs to a built-in executor. Choose another."
         )
     return frozenset(EXECUTORS.keys() | plugins().executors.keys()) - disabled_executors().keys()
 
 
 @cache
 def disabled_executors() -> Mapping[str, str]:
-    """The executors that lack something: id, and the line that enables it."""
+    """Map the id of each disabled executor to the command or setting that enables it."""
     off = {} if settings.APFLOW_COMMAND.allow else {"command_executor": "executors.command.allow: [/path/of/a/program]"}
     extras = {**NEEDS, **{executor_id: cls.extra for executor_id, cls in plugins().executors.items()}}
     missing = {
@@ -72,7 +72,10 @@ def disabled_executors() -> Mapping[str, str]:
 
 @cache
 def get_executor(executor_id: str) -> Executor:
-    """The one instance of this process. Raises ExecutorNotFound, with the closest ids or the line that enables it."""
+    """Return this process's instance of the executor.
+
+    Raises ExecutorNotFound, with the closest ids or the command or setting that enables it.
+    """
     if executor_id not in executor_ids():
         raise ExecutorNotFound(
             executor_id,
@@ -83,7 +86,7 @@ def get_executor(executor_id: str) -> Executor:
 
 
 def describe(executor_id: str) -> Json:
-    """What an executor declares, as JSON. Raises ExecutorNotFound."""
+    """Return an executor's declarations as JSON. Raises ExecutorNotFound."""
     is_enabled = executor_id not in disabled_executors()
     cls = type(get_executor(executor_id)) if is_enabled else _class_of(executor_id)
     return {

@@ -12,8 +12,11 @@ from tasks.rules.specs import LISTED, TreeLimits, TreeSpec, parse_tree
 
 
 def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
-    """The tasks of a request, valid here and now. Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency,
-    CircularDependency or ExecutorNotFound."""
+    """Validate the tasks of a request against this installation.
+
+    Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency, CircularDependency or
+    ExecutorNotFound.
+    """
     most = settings.APFLOW.limits
     spec = parse_tree(
         tasks,
@@ -27,7 +30,7 @@ def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
 
 
 def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
-    """What the executors have against the params of their tasks."""
+    """Yield the problems that executors find in the params of their tasks."""
     for task in spec.tasks:
         try:
             if task.executor_id is not None:

@@ -1,4 +1,4 @@
-"""Gathers the results of a task's dependencies: the usual root of a tree."""
+"""Collects the results of a task's dependencies: the usual root of a tree."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from aipartnerupflow.executors import Context, Executor, Json
 
 
 class AggregateResults(Executor):
-    """One object with the result of each completed dependency."""
+    """Returns one object with the result of each completed dependency."""
 
     id = "aggregate_results_executor"
     name = "Aggregate results"
@@ -28,7 +28,7 @@ class AggregateResults(Executor):
 
 
 def _summary(ids: list[str]) -> str:
-    """The number of results and the first ten ids, so that it stays a line below a fan-out of thousands."""
+    """Return the number of results and the first ten ids: one line even for thousands."""
     if not ids:
         return "No results: the task has no completed dependencies."
     more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""

@@ -1,4 +1,4 @@
-"""Asks a person, and waits for as long as that takes."""
+"""Asks a person for approval and waits for the answer."""
 
 from typing import ClassVar
 
@@ -8,7 +8,10 @@ MONTH_SECONDS = 30 * 86_400
 
 
 class Approval(Executor):
-    """The question is answered by `tasks.answer`, by link or in the dashboard; nothing is held while it waits."""
+    """Waits for an answer by `tasks.answer`, by link or in the dashboard.
+
+    No worker is occupied meanwhile.
+    """
 
     id = "approval_executor"
     name = "Approval"

@@ -1,4 +1,4 @@
-"""Gives back what it got."""
+"""Returns its inputs."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from aipartnerupflow.executors import Context, Executor, Json
 
 
 class Echo(Executor):
-    """Its inputs are its result."""
+    """Returns its inputs as the result."""
 
     id = "echo_executor"
     name = "Echo"

@@ -1,4 +1,7 @@
-"""Lets a model write a tree of tasks for what a person wants. The tree is checked as a request is; nobody runs it here."""
+"""Lets a model write a tree of tasks for a requirement.
+
+The tree is validated like a request, but not run.
+"""
 
 from typing import Any, ClassVar, Final
 
@@ -12,7 +15,7 @@ from tasks.executors.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_
 from tasks.rules.exceptions import TasksError
 
 ATTEMPTS: Final = 2
-"""A first answer, and one that mends it."""
+"""The first answer and one correction."""
 RULES: Final = f"""\
 You write trees of tasks for a server that runs them. {TREE_WANTED}
 
@@ -34,7 +37,7 @@ The executors, each with its input schema:
 
 
 class Generate(Executor):
-    """One answer of a model, and one more where the first is no valid tree."""
+    """Asks a model for a tree, and once more if the first answer is not a valid tree."""
 
     id = "generate_executor"
     name = "Tree writer"
@@ -89,12 +92,12 @@ class Generate(Executor):
                 {"role": "user", "content": correction},
             ]
         raise ExecutorError(
-            f"{model} wrote no valid tree in {ATTEMPTS} attempts: {fault} Say more exactly what is to be done."
+            f"{model} returned no valid tree in {ATTEMPTS} attempts: {fault} Describe the requirement more precisely."
         )
 
 
 class _NoTree(Exception):
-    """The answer cannot be taken. The message says why, to the model and to the person."""
+    """The answer is not a valid tree. The message explains why, to the model and to people."""
 
 
 def _instructions() -> str:
@@ -104,13 +107,13 @@ def _instructions() -> str:
 
 
 def _tasks_in(text: str) -> list[Json]:
-    """The tree that an answer holds, valid by the rules of a request. Raises _NoTree."""
+    """Return the tree in an answer, valid by the rules of a request. Raises _NoTree."""
     value = _json_in(text)
     tasks = value.get("tasks") if isinstance(value, dict) and "tasks" in value else value
     if not isinstance(tasks, list):
         raise _NoTree("the JSON has no list of tasks.")
     if any(isinstance(task, dict) and "user_id" in task for task in tasks):
-        raise _NoTree("a task has a user_id, which is not yours to give.")
+        raise _NoTree("a task has a user_id, which is not allowed.")
     try:
         checked(tasks)
     except TasksError as error:
@@ -119,7 +122,7 @@ def _tasks_in(text: str) -> list[Json]:
 
 
 def _json_in(text: str) -> Any:
-    """What stands between the first and the last bracket: models like to talk around it. Raises _NoTree."""
+    """Parse the text from the first to the last bracket: models often add prose. Raises _NoTree."""
     starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
     end = max(text.rfind("}"), text.rfind("]"))
     try:

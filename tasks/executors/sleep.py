@@ -1,4 +1,4 @@
-"""Waits, and tells how far it is."""
+"""Waits, and reports progress."""
 
 import asyncio
 from typing import ClassVar
@@ -29,9 +29,9 @@ class Sleep(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         seconds = inputs.get("seconds", 1)
-        steps = int(inputs.get("steps", 1))  # JSON Schema takes 3.0 for an integer
+        steps = int(inputs.get("steps", 1))  # JSON Schema accepts 3.0 as an integer
         for done in range(1, steps + 1):
             await asyncio.sleep(seconds / steps)
-            if done < steps:  # the end of the last step is the end of the task, which tells of itself
+            if done < steps:  # the last step ends the task, which has its own event
                 context.report(done / steps, f"step {done} of {steps}")
         return {"slept_seconds": seconds}

@@ -1,4 +1,4 @@
-"""Figures of the machine that runs the task."""
+"""Figures of the host that runs the task."""
 
 import asyncio
 import os
@@ -14,7 +14,9 @@ CPU_SAMPLE_SECONDS = 0.1
 
 
 def cpu() -> Json:
-    """Counts, load, and the use during a sample of 0.1 s; null where the system does not tell."""
+    """Return counts, load, and usage during a sample of 0.1 s; null if the system does not report
+    it.
+    """
     frequency = psutil.cpu_freq()
     return {
         "logical_count": psutil.cpu_count(),
@@ -37,7 +39,7 @@ def memory() -> Json:
 
 
 def disk() -> Json:
-    """The file system that holds the root folder."""
+    """Return the usage of the file system that contains the root folder."""
     usage = psutil.disk_usage(os.sep)
     return {
         "total_bytes": usage.total,
@@ -51,7 +53,7 @@ RESOURCES: Mapping[str, Callable[[], Json]] = MappingProxyType({"cpu": cpu, "mem
 
 
 class SystemInfo(Executor):
-    """The figures of one resource, or of all, each under its name."""
+    """Returns the figures of one resource, or of all, by name."""
 
     id = "system_info_executor"
     name = "System information"

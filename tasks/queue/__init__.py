@@ -1,1 +1,1 @@
-"""Who runs what, and when: leases on runs, turns between users, suspended runs, the broker, notifications."""
+"""The queue: leases on runs, turns between users, suspended runs, the broker, notifications."""

@@ -1,7 +1,10 @@
-"""The queue between services and workers: django-q2's ORM broker, made to wait for the doorbell instead of polling.
+"""The queue between services and workers: django-q2's ORM broker, without polling.
 
-A queue row holds the id of a run and nothing else. The signed package that django-q2 wants is made in the process that reads the row, so
-whoever can write the table can wake a worker, and no more.
+It waits for notifications.
+
+A queue row contains only the id of a run. The signed package that django-q2 expects is made in the
+process that reads the row, so write access to the table is enough to wake a worker, and for no
+more.
 """
 
 import threading
@@ -16,12 +19,12 @@ from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
+from apflow_site.db.connections import IS_SQLITE
 from tasks.ids import new_id
 from tasks.queue import notify
-from tasks.storage.bulk import IS_SQLITE
 
 PROBE_SECONDS: Final = 3.0
-"""So often an idle worker has to prove that it still gets jobs."""
+"""How often an idle worker has to prove that jobs still reach it."""
 WAIT_SECONDS: Final = 0.5
 MAX_WAKE_UPS: Final = 10_000
 RUN_TREE: Final = "tasks.jobs.run_tree"
@@ -31,29 +34,33 @@ Package = tuple[None, str]
 
 
 class NotifiedBroker(ORM):
-    """Reads the wake-ups of all queued runs at once, and hands out one for each worker process at most: each job claims
-    whatever waits."""
+    """Reads all queued wake-ups at once and returns at most one job per worker process.
+
+    One is enough, because each job claims any waiting run.
+    """
 
     _last_package_at = 0.0
 
     @cached_property
-    def _has_rung(self) -> threading.Event:
+    def _is_notified(self) -> threading.Event:
         return threading.Event()
 
     @cached_property
     def _listener(self) -> notify.Listener:
-        """A thread of its own, because the pusher itself may stand for long before a full queue of jobs."""
-        return notify.Listener(notify.RUNS, self._has_rung.set)
+        """Return a listener on its own thread: the pusher may block for long on a full queue of
+        jobs.
+        """
+        return notify.Listener(notify.RUNS, self._is_notified.set)
 
     def dequeue(self) -> list[Package]:
-        """Wait for wake-ups, but not for long: the pusher has to see when it must stop."""
+        """Wait briefly for wake-ups. The pusher must notice soon when it has to stop."""
         try:
             with self._listener.attentive():
-                self._has_rung.clear()  # before the look: whoever rings during it is heard
-                run_ids = self._take() or (self._has_rung.wait(WAIT_SECONDS) and self._take()) or []
+                self._is_notified.clear()  # before reading, so that a notification during the read is not missed
+                run_ids = self._take() or (self._is_notified.wait(WAIT_SECONDS) and self._take()) or []
         except OperationalError:
             connection.close()
-            time.sleep(WAIT_SECONDS)  # the database is away; django-q2 itself would give up for ten seconds
+            time.sleep(WAIT_SECONDS)  # the database is unavailable; django-q2 itself would pause for ten seconds
             return []
         if run_ids:
             return self._hand_out([_package(RUN_TREE, run_id) for run_id in run_ids[: Conf.WORKERS]])
@@ -62,7 +69,10 @@ class NotifiedBroker(ORM):
         return []
 
     def _take(self) -> list[str]:
-        """Remove the queued rows and return their run ids. What is lost on the way is found by the sweeper."""
+        """Remove the queued rows and return their run ids.
+
+        The sweeper finds runs whose wake-up is lost.
+        """
         if not _is_anything_queued(self.list_key):
             return []
         queued = OrmQ.objects.filter(key=self.list_key).order_by("id")
@@ -79,13 +89,13 @@ class NotifiedBroker(ORM):
 
 
 def _is_anything_queued(key: str) -> bool:
-    """Asked at every ring, so without the ORM's cost."""
+    """Check with raw SQL: this runs at every notification, and the ORM would be costly."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM django_q_ormq WHERE key = %s LIMIT 1", [key])
         return cursor.fetchone() is not None
 
 
 def _package(function: str, *args: Any) -> Package:
-    """A django-q2 job, without an id to acknowledge: its row is gone already."""
+    """Return a django-q2 job. It has no id to acknowledge: its row is already deleted."""
     job = {"id": new_id(), "name": function, "func": function, "args": args, "kwargs": {}, "started": timezone.now()}
     return None, SignedPackage.dumps(job)

@@ -1,8 +1,9 @@
-"""Turns: users share the workers, however many runs one of them has queued, and nobody's queue grows without end.
+"""Turns: users share the workers fairly, however many runs one user has queued.
 
-A run's turn is one more than any that a worker has begun with, and than those of its owner's unfinished runs. Workers take the lowest turn first
-(`tasks.queue.leases`), so that users with runs in the queue are served one after the other. It is decided once, when the run is queued: a claim
-costs the same however long the queue.
+A run's turn is one more than the highest turn of any started run and of its owner's unfinished
+runs. Workers take the lowest turn first (`tasks.queue.leases`), so users with queued runs are
+served in rotation. The turn is fixed when the run is queued: a claim costs the same however long
+the queue.
 """
 
 from typing import Final
@@ -21,7 +22,7 @@ NEXT: Final = (
 
 
 def next_turn(user_id: str) -> int:
-    """The turn of a run that its owner queues now."""
+    """Return the turn for a run that its owner queues now."""
     with connection.cursor() as cursor:
         cursor.execute(NEXT, [user_id])
         turn: int = 1 + max(cursor.fetchone())
@@ -29,17 +30,18 @@ def next_turn(user_id: str) -> int:
 
 
 def refuse_if_full(user_id: str) -> None:
-    """Raises LimitReached when the user has as many unfinished runs as one may, beside cancelled ones that wait for a worker to say so.
+    """Raise LimitReached if the user has the maximum number of unfinished runs.
 
-    Without authentication nobody is told apart.
+    Cancelled runs that still wait for a worker to record it do not count. Without authentication
+    there is no limit, since all users are the same.
     """
     most = settings.APFLOW.limits.runs_per_user
-    theirs = Run.objects.unfinished().filter(user_id=user_id)
-    if not settings.APFLOW.auth.is_on or not theirs[most - 1 : most].exists():
+    unfinished = Run.objects.unfinished().filter(user_id=user_id)
+    if not settings.APFLOW.auth.is_on or not unfinished[most - 1 : most].exists():
         return
     is_cancelled = Exists(CancelRequest.objects.filter(run_id=OuterRef("id"), task_id=OuterRef("target_id")))
-    if theirs.exclude(is_cancelled)[most - 1 : most].exists():
+    if unfinished.exclude(is_cancelled)[most - 1 : most].exists():
         raise LimitReached(
-            f"{most:,} runs of this user wait or work (limits.runs_per_user). Execute it again when one of them has ended, or cancel some.",
+            f"This user already has {most:,} unfinished runs (limits.runs_per_user). Retry when one of them has ended, or cancel some.",
             data={"retry_after_seconds": RETRY_SECONDS},
         )

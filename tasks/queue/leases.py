@@ -1,7 +1,8 @@
-"""Leases: which worker process holds which run, by the database's clock.
+"""Leases: which worker process owns which run, by the database's clock.
 
-A run is held by one owner until its lease ends. Each claim raises the run's `epoch`; whatever an earlier holder still writes carries
-the old epoch and is refused (`tasks.worker.group_commit`). All statements work on SQLite and PostgreSQL alike.
+One owner holds a run until its lease expires. Each claim increments the run's `epoch`; writes with
+an older epoch, by an earlier owner, are refused (`tasks.worker.group_commit`). All statements work
+on both SQLite and PostgreSQL.
 """
 
 import os
@@ -19,20 +20,23 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django_q.models import OrmQ
 
+from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run, RunQuerySet, WorkerProcess
 from tasks.queue import notify
-from tasks.storage.bulk import IS_SQLITE, db_time
+from tasks.storage.bulk import db_time
 
 LEASE_SECONDS: Final = 15
 RENEW_SECONDS: Final = 5
 GIVE_UP_SECONDS: Final = 10
-"""A holder that could not renew for so long stops itself: before the lease ends and another one may begin."""
+"""An owner that cannot renew for this long stops: before its lease expires and another worker may
+begin.
+"""
 MAX_LOSSES: Final = 3
-"""So many lost leases make a run poison: it is failed instead of killing yet another worker."""
+"""A run that lost this many leases is failed, so that it cannot kill yet another worker."""
 SUSPENDED: Final = "parked"
-"""Who holds the runs that wait for an answer: nobody (`tasks.queue.suspension`)."""
+"""The lease owner of runs that wait for an answer: no process (`tasks.queue.suspension`)."""
 NEVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
-"""When a lease of nobody's ends that somebody has to end."""
+"""The expiry of a lease without an owner process, which does not expire by itself."""
 QUEUE_KEY: Final = "apflow"
 ENQUEUE: Final = "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, %s)"
 
@@ -53,11 +57,14 @@ WAITING: Final = (
     f"AND (lease_expires_at IS NULL OR lease_expires_at < {DB_NOW}) ORDER BY turn, created_at LIMIT %s"
 )
 PICKED: Final = f"IN ({WAITING})" if IS_SQLITE else f"= ANY(ARRAY({WAITING} FOR UPDATE SKIP LOCKED))"
-"""As an array, PostgreSQL looks once. `IN` it may ask again for each row, and get, and lock, others each time."""
+"""With `ANY(ARRAY(…))` PostgreSQL evaluates the subquery once.
+
+With `IN` it may evaluate it for each row, and return, and lock, other runs each time.
+"""
 CLAIM: Final = (
     "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, epoch = epoch + 1, "  # noqa: S608
     f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END}, "
-    # A lease that ran out, and that nobody swept, is a loss.
+    # A lease that expired and was not swept counts as a loss.
     f"losses = losses + CASE WHEN lease_expires_at IS NULL OR lease_owner = '{SUSPENDED}' THEN 0 ELSE 1 END "
     f"WHERE id {PICKED} "
     f"RETURNING id, root_id, target_id, epoch, losses, {SECONDS_OLD}, trace"
@@ -66,7 +73,7 @@ CLAIM: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run that this process may work on, as long as the epoch holds."""
+    """A run that this process may work on, as long as its epoch is current."""
 
     run_id: str
     root_id: str
@@ -78,18 +85,18 @@ class Claim:
 
 
 def this_host() -> str:
-    """The machine's name and its network address: two machines may share a name."""
+    """Return the host's name and its network address: two hosts may share a name."""
     return f"{socket.gethostname()}-{uuid.getnode():012x}"
 
 
 def process_name() -> str:
-    """Who this process is, so that its host can tell later whether it still lives."""
+    """Return an id of this process, from which its host can later tell whether it is alive."""
     pid = os.getpid()
     return f"{this_host()}/{pid}/{psutil.Process(pid).create_time():.2f}"
 
 
 def enqueue(run_id: str) -> None:
-    """Put a wake-up for the run into the queue, in the caller's transaction."""
+    """Queue a wake-up for the run, in the caller's transaction."""
     with connection.cursor() as cursor:
         cursor.execute(ENQUEUE, [QUEUE_KEY, run_id, db_time(datetime.now(UTC))])
     notify.send(notify.RUNS)
@@ -103,7 +110,9 @@ def is_any_waiting() -> bool:
 
 
 def claim(*, owner: str, limit: int) -> list[Claim]:
-    """Take up to `limit` waiting runs, by their turns (`tasks.queue.fairness`); of equal turns the oldest first."""
+    """Take up to `limit` waiting runs: lowest turn first (`tasks.queue.fairness`), then oldest
+    first.
+    """
     if limit <= 0 or not is_any_waiting():
         return []
     with transaction.atomic(), connection.cursor() as cursor:
@@ -112,14 +121,14 @@ def claim(*, owner: str, limit: int) -> list[Claim]:
 
 
 def renew(*, owner: str, run_ids: Iterable[str]) -> None:
-    """Hold the runs for another lease."""
+    """Extend the leases on the runs."""
     Run.objects.unfinished().filter(id__in=list(run_ids), lease_owner=owner).update(
         lease_expires_at=Now() + timedelta(seconds=LEASE_SECONDS)
     )
 
 
 def release(*, owner: str) -> None:
-    """Give back what this owner still holds, so that another worker goes on at once (drain)."""
+    """Release this owner's runs, so that other workers resume them at once (drain)."""
     with transaction.atomic():
         held = Run.objects.unfinished().filter(lease_owner=owner)
         run_ids = list(held.values_list("id", flat=True))
@@ -128,9 +137,11 @@ def release(*, owner: str) -> None:
 
 
 def sweep() -> int:
-    """Queue the runs that wait without a worker: expired leases, dead owners on this host, lost wake-ups.
+    """Queue runs that wait without a worker: expired leases, dead owners on this host, lost
+    wake-ups.
 
-    Any number of processes may sweep at once: a wake-up too many does nothing. Returns how many runs were queued.
+    Any number of processes may sweep at once: a redundant wake-up does nothing. Returns the number
+    of runs queued.
     """
     release_dead_owners()
     with transaction.atomic():
@@ -153,14 +164,14 @@ def sweep() -> int:
 
 
 def release_dead_owners() -> None:
-    """End the leases of processes of this host that are gone, instead of waiting for them to expire."""
+    """Expire the leases of dead processes of this host at once."""
     owners = Run.objects.unfinished().exclude(lease_owner=None).values_list("lease_owner", flat=True).distinct()
     if dead := dead_owners(owners):
         Run.objects.unfinished().filter(lease_owner__in=dead).update(lease_expires_at=Now() - timedelta(seconds=1))
 
 
 def dead_owners(owners: Iterable[str | None]) -> list[str]:
-    """Those of the owners of leases that were processes of this host, and are gone."""
+    """Return the lease owners that were processes of this host and have ended."""
     mine = f"{this_host()}/"
     return [owner for owner in owners if owner and owner.startswith(mine) and not _is_alive(owner)]
 
@@ -169,7 +180,8 @@ def _is_alive(owner: str) -> bool:
     _, pid, started = owner.rsplit("/", 2)
     try:
         process = psutil.Process(int(pid))
-        # A zombie has ended, but nobody has asked for its exit code: in a container perhaps nobody ever will.
+        # A zombie has ended, but its parent has not collected its exit code; in a container it may
+        # never do so.
         return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - float(started)) < 1
     except psutil.NoSuchProcess:
         return False
@@ -185,7 +197,7 @@ def wake(run_ids: Sequence[str]) -> None:
 
 
 def beat(*, process_id: str, cluster_id: str) -> None:
-    """Say that this worker process is alive, and forget those that have been silent for an hour."""
+    """Record a heartbeat of this worker process, and delete processes without one for an hour."""
     _, pid, _ = process_id.rsplit("/", 2)
     WorkerProcess.objects.bulk_create(
         [
@@ -206,13 +218,13 @@ def beat(*, process_id: str, cluster_id: str) -> None:
 
 
 def held_by(*, cluster_id: str) -> int:
-    """How many runs the worker processes of the cluster work on."""
+    """Count the runs that the worker processes of the cluster work on."""
     owners = WorkerProcess.objects.filter(cluster_id=cluster_id).values("id")
     return Run.objects.unfinished().filter(lease_owner__in=owners).count()
 
 
 def held() -> RunQuerySet:
-    """The runs that a worker works on."""
+    """Return the runs that a worker works on."""
     return (
         Run.objects.unfinished()
         .filter(lease_expires_at__gte=Now(), lease_expires_at__lt=NEVER)
@@ -221,16 +233,16 @@ def held() -> RunQuerySet:
 
 
 def waiting() -> RunQuerySet:
-    """The runs that wait for a worker."""
+    """Return the runs that wait for a worker."""
     return Run.objects.unfinished().filter(lease_expires_at=None)
 
 
 def beating_count() -> int:
-    """How many worker processes have given a sign of life within a lease's time."""
+    """Count the worker processes with a heartbeat within the last `LEASE_SECONDS`."""
     return WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=LEASE_SECONDS)).count()
 
 
 def is_beating(*, within_seconds: float, cluster_id: str | None = None) -> bool:
-    """Whether a worker process (of that cluster) has been seen within the time."""
+    """Whether a worker process (of that cluster) has had a heartbeat within the time."""
     alive = WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=within_seconds))
     return (alive.filter(cluster_id=cluster_id) if cluster_id else alive).exists()

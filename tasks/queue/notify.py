@@ -1,8 +1,9 @@
-"""The doorbell: how a process learns at once that another one has committed something.
+"""Notifications: tell other processes at once that something was committed.
 
-SQLite counts the commits of other connections (`PRAGMA data_version`): reading the counter takes microseconds, so a sleeping thread
-looks at it often while there is traffic and seldom when there is none. PostgreSQL tells its listeners (NOTIFY, at commit).
-A ring is only a hint: whoever hears it looks at the rows, and looks now and then without one.
+SQLite counts the commits of other connections (`PRAGMA data_version`). Reading the counter takes
+microseconds, so a sleeping thread polls it often during traffic and seldom otherwise. PostgreSQL
+notifies its listeners (NOTIFY, at commit). A notification is only a hint: a listener that gets one
+reads the rows, and also reads them now and then without one.
 """
 
 import sqlite3
@@ -19,13 +20,13 @@ import psycopg
 from django.conf import settings
 from django.db import connection, transaction
 
-from tasks.storage.bulk import IS_SQLITE
+from apflow_site.db.connections import IS_SQLITE
 
 Topic = Literal["apflow_runs", "apflow_events"]
 RUNS: Final = "apflow_runs"
-"""A run waits, or somebody wants something of a running one: for workers."""
+"""For workers: a run waits, or a running one has a request (cancel, answer, webhook)."""
 EVENTS: Final = "apflow_events"
-"""Events were written: for those who follow runs."""
+"""For subscribers: events were written."""
 
 HOT_SECONDS = 1.0
 HOT_LOOK_SECONDS = 0.001
@@ -34,7 +35,7 @@ COLD_LOOK_SECONDS = 0.02
 
 
 def send(topic: Topic) -> None:
-    """Ring when the current transaction commits. On SQLite the commit itself is the ring."""
+    """Notify when the current transaction commits. On SQLite the commit itself is the notification."""
     if IS_SQLITE:
         return
     with connection.cursor() as cursor:
@@ -44,28 +45,30 @@ def send(topic: Topic) -> None:
 
 
 class Notifier(ABC):
-    """One listener with a connection of its own. Use it from one thread; close it at the end."""
+    """One listener with its own connection. Use it from one thread, and close it at the end."""
 
     @abstractmethod
     def wait(self, timeout_seconds: float) -> bool:
-        """Block until it rings. False: nobody rang in time. The database being away counts as silence."""
+        """Block until a notification arrives; False after the timeout, or if the database is
+        unavailable.
+        """
 
     @abstractmethod
     def rest_until(self, awake: threading.Event) -> None:
-        """Spare what listening costs while nobody is attentive."""
+        """Pause listening, if that saves work, until `awake` is set."""
 
     @abstractmethod
     def close(self) -> None: ...
 
 
 class Listener:
-    """A thread that hears the doorbell for somebody while they are attentive, and sleeps while they are not."""
+    """A thread that calls `on_ring` for each notification while a caller is `attentive`."""
 
     def __init__(self, topic: Topic, on_ring: Callable[[], object]) -> None:
         self._topic = topic
         self._on_ring = on_ring
         self._awake = threading.Event()
-        threading.Thread(target=self._listen, name="doorbell", daemon=True).start()
+        threading.Thread(target=self._listen, name="notifications", daemon=True).start()
 
     @contextmanager
     def attentive(self) -> Iterator[None]:
@@ -76,15 +79,15 @@ class Listener:
             self._awake.clear()
 
     def _listen(self) -> None:
-        bell = listen(self._topic)
+        notifier = listen(self._topic)
         while True:
-            bell.rest_until(self._awake)
-            if bell.wait(LISTEN_SECONDS) and self._awake.is_set():
+            notifier.rest_until(self._awake)
+            if notifier.wait(LISTEN_SECONDS) and self._awake.is_set():
                 self._on_ring()
 
 
 def listen(topic: Topic) -> Notifier:
-    """A doorbell that hears every ring from now on."""
+    """Return a notifier that receives every notification from now on."""
     if IS_SQLITE:
         return SqliteNotifier(str(connection.settings_dict["NAME"]))
     own = PostgresNotifier(connection.get_connection_params(), topic)
@@ -93,7 +96,7 @@ def listen(topic: Topic) -> Notifier:
 
 
 def _redis_notifier() -> Any:
-    """Loaded where it is used: Redis's library takes a twelfth of every start, and most have no Redis."""
+    """Import on first use: Redis's library takes a twelfth of each start, and few use Redis."""
     return import_module("tasks.queue.notify_redis")
 
 
@@ -130,7 +133,7 @@ class PostgresNotifier(Notifier):
         self._parameters = {key: value for key, value in parameters.items() if key not in ("cursor_factory", "context")}
         self._topic = topic
         self._connection: psycopg.Connection | None = None
-        with suppress(psycopg.OperationalError):  # while the server is away; `wait` tries again
+        with suppress(psycopg.OperationalError):  # the server is unavailable; `wait` retries
             self._listen()
 
     def wait(self, timeout_seconds: float) -> bool:
@@ -139,7 +142,7 @@ class PostgresNotifier(Notifier):
             try:
                 if self._connection is None:
                     self._listen()
-                    return True  # what was rung meanwhile is lost: look
+                    return True  # notifications in the meantime are lost: tell the caller to read
                 return self._notified(max(0.0, deadline - time.monotonic()))
             except psycopg.OperationalError:
                 self.close()
@@ -148,8 +151,11 @@ class PostgresNotifier(Notifier):
                 time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
 
     def rest_until(self, awake: threading.Event) -> None:
-        """Not at all: listening costs nothing, and once the pipe to a listener that does not read is full, its backend hangs,
-        PostgreSQL keeps every notification for it, and nobody can drop a database."""
+        """Do nothing: listening is free, and not reading is harmful.
+
+        Once the pipe to a listener that does not read is full, its backend hangs, PostgreSQL keeps
+        every notification for it, and databases cannot be dropped.
+        """
 
     def close(self) -> None:
         if self._connection is not None:

@@ -1,9 +1,15 @@
-"""Redis or Valkey as a doorbell beside the database's own. It carries hints only: whatever happens to it, no event is lost."""
+"""Redis or Valkey for notifications, beside the database's own.
+
+It carries only hints, so no event can be lost.
+"""
 
 import logging
+import os
 import threading
 import time
+from contextlib import suppress
 from functools import cache
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from django.conf import settings
@@ -13,15 +19,15 @@ from tasks.queue.notify import Notifier
 
 TIMEOUT_SECONDS: Final = 0.5
 AGAIN_SECONDS: Final = 2.0
-"""A Redis that did not answer is left alone for so long."""
+"""How long a Redis that did not answer is left alone."""
 SLICE_SECONDS = 1.0
-"""Who listens to Redis hears what only the database has told within so long."""
+"""How often a listener to Redis checks for notifications that only the database has."""
 
 log = logging.getLogger(__name__)
 
 
 class Patience:
-    """When a Redis that is away is worth another try."""
+    """Decides when an unavailable Redis is worth another attempt."""
 
     def __init__(self) -> None:
         self._next_try_at = 0.0
@@ -30,37 +36,61 @@ class Patience:
     def is_over(self) -> bool:
         return time.monotonic() >= self._next_try_at
 
-    def begin(self, what: str) -> None:
+    def begin(self, reason: str) -> None:
         self._next_try_at = time.monotonic() + AGAIN_SECONDS
-        log.warning("Redis is away: %s; the database rings alone", what, extra={"event": "redis.away"})
+        log.warning(
+            "Redis is unavailable: %s; using the database's notifications alone", reason, extra={"event": "redis.away"}
+        )
 
 
 class Publisher:
+    """Publishes on a thread of its own, so that a Redis that hangs delays no commit."""
+
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS)
         self._patience = Patience()
+        self._topics: SimpleQueue[str] = SimpleQueue()
+        threading.Thread(target=self._publish_forever, name="notify-redis", daemon=True).start()
 
     def publish(self, topic: str) -> None:
+        """Publish soon, unless Redis is away. Returns at once."""
+        self._topics.put(topic)
+
+    def _publish_forever(self) -> None:
+        while True:
+            for topic in self._waiting():
+                self._publish(topic)
+
+    def _waiting(self) -> set[str]:
+        """The topics in the queue, each once: two notifications that wait say no more than one."""
+        topics = {self._topics.get()}
+        with suppress(Empty):
+            while True:
+                topics.add(self._topics.get_nowait())
+        return topics
+
+    def _publish(self, topic: str) -> None:
         if not self._patience.is_over:
             return
         try:
             self._redis.publish(topic, "")
         except RedisError:
-            self._patience.begin("it could not be rung")
+            self._patience.begin("it cannot publish")
 
 
 @cache
-def _publisher(url: str) -> Publisher:
+def _publisher(url: str, process_id: int) -> Publisher:
+    """One for each process: a forked process does not inherit the thread."""
     return Publisher(url)
 
 
 def publish(topic: str) -> None:
-    """Ring, if Redis is there."""
-    _publisher(settings.APFLOW.redis.url).publish(topic)
+    """Notify the listeners on Redis, if it is available. Returns at once."""
+    _publisher(settings.APFLOW.redis.url, os.getpid()).publish(topic)
 
 
 def listen(own: Notifier, url: str, topic: str) -> Notifier:
-    """A doorbell that hears Redis and the database's own one."""
+    """Return a notifier that listens to both Redis and the database."""
     return RedisNotifier(own, Subscription(url, topic))
 
 
@@ -68,7 +98,8 @@ class Subscription:
     """One listener. Use it from one thread."""
 
     def __init__(self, url: str, topic: str) -> None:
-        # Kept, since it closes its connections when it is collected. `Any`: its `pubsub` has no types.
+        # Referenced, since a client closes its connections when it is collected. `Any`: its
+        # `pubsub` has no types.
         self._redis: Any = Redis.from_url(url, socket_connect_timeout=TIMEOUT_SECONDS)
         self._topic = topic
         self._pubsub: Any = None
@@ -76,9 +107,12 @@ class Subscription:
         self._subscribe()
 
     def wait(self, timeout_seconds: float) -> bool | None:
-        """Whether it rang in time. None, at once: Redis is away."""
+        """Wait for a notification; whether one arrived in time.
+
+        Returns None at once while Redis is unavailable.
+        """
         if self._pubsub is None:
-            return self._subscribe() or None  # what was rung meanwhile is lost: look
+            return self._subscribe() or None  # notifications in the meantime are lost: tell the caller to read
         try:
             message = self._pubsub.get_message(ignore_subscribe_messages=True, timeout=timeout_seconds)
         except RedisError:
@@ -98,7 +132,7 @@ class Subscription:
         pubsub = self._redis.pubsub()
         try:
             pubsub.subscribe(self._topic)
-            pubsub.get_message(timeout=TIMEOUT_SECONDS)  # that it is so: from here on no ring is missed
+            pubsub.get_message(timeout=TIMEOUT_SECONDS)  # the confirmation: from here on no notification is missed
         except RedisError:
             pubsub.close()
             self._patience.begin("it cannot be reached")
@@ -108,7 +142,10 @@ class Subscription:
 
 
 class RedisNotifier(Notifier):
-    """Hears Redis at once and the database's own doorbell every second; while Redis is away, the latter alone and at once."""
+    """Listens to Redis continuously and to the database every second.
+
+    While Redis is unavailable it listens to the database alone.
+    """
 
     def __init__(self, own: Notifier, redis: Subscription) -> None:
         self._own = own
@@ -118,8 +155,8 @@ class RedisNotifier(Notifier):
         deadline = time.monotonic() + timeout_seconds
         while True:
             slice_seconds = min(SLICE_SECONDS, max(0.0, deadline - time.monotonic()))
-            has_rung = self._redis.wait(slice_seconds)
-            if self._own.wait(slice_seconds if has_rung is None else 0.0) or has_rung:
+            is_notified = self._redis.wait(slice_seconds)
+            if self._own.wait(slice_seconds if is_notified is None else 0.0) or is_notified:
                 return True
             if time.monotonic() >= deadline:
                 return False

@@ -1,7 +1,7 @@
-"""Parked runs: nothing of them can go on until somebody answers, so no worker holds them.
+"""Suspended runs: no task can continue until a question is answered, so no worker holds the run.
 
-The lease of a parked run is nobody's and ends when the first of its questions expires. Then, or when there is an answer or a
-cancellation, the run waits for a worker as any other.
+The lease of a suspended run has no owner process and expires with the first of its questions. Then,
+or when an answer or a cancellation arrives, the run waits for a worker like any other.
 """
 
 from collections.abc import Collection
@@ -20,12 +20,15 @@ Heard = Collection[tuple[str, bool]]
 
 @transaction.atomic
 def suspend(claim: Claim, *, heard: Heard) -> bool:
-    """Let go of a run whose tasks all wait for answers. Raises LeaseLost.
+    """Release a run whose tasks all wait for answers. Raises LeaseLost.
 
-    False: there is an answer, or a cancellation other than those `heard`, (task id, force), which have been carried out.
+    Returns False if there is an answer, or a cancellation not in `heard`: the (task id, force)
+    pairs that have already been carried out.
     """
     held = Run.objects.unfinished().filter(id=claim.run_id, epoch=claim.epoch)
-    if held.select_for_update().first() is None:  # locked first: who answers meanwhile finds it parked
+    if (
+        held.select_for_update().first() is None
+    ):  # locked first: an answer that arrives meanwhile finds the run suspended
         raise LeaseLost(claim.run_id)
     questions = Question.objects.filter(run_id=claim.run_id, closed_at=None)
     requests = CancelRequest.objects.filter(run_id=claim.run_id)
@@ -39,21 +42,26 @@ def suspend(claim: Claim, *, heard: Heard) -> bool:
 
 @transaction.atomic
 def resume(run_ids: Collection[str]) -> None:
-    """Let a worker take those of the runs that are parked. Call it once the reason is committed."""
+    """Let a worker take those of the runs that are suspended.
+
+    Call it after the reason is committed.
+    """
     if not run_ids:
         return
     locked = Run.objects.unfinished().filter(id__in=run_ids).order_by("id").select_for_update()
-    parked = sorted(run.id for run in locked if run.lease_owner == SUSPENDED)
-    if parked:
-        Run.objects.filter(id__in=parked).update(lease_owner=None, lease_expires_at=None)
-        leases.wake(parked)
+    suspended = sorted(run.id for run in locked if run.lease_owner == SUSPENDED)
+    if suspended:
+        Run.objects.filter(id__in=suspended).update(lease_owner=None, lease_expires_at=None)
+        leases.wake(suspended)
 
 
 def sweep() -> None:
-    """Let a worker take the parked runs whose time has come, or whose answer nobody was told of."""
+    """Let a worker take the suspended runs that are due, or whose answer or cancellation was
+    missed.
+    """
     of_run = {"run_id": OuterRef("id")}
     is_due = Q(lease_expires_at__lt=Now())
     is_answered = Exists(Question.objects.filter(**of_run, closed_at=None, answered_at__isnull=False))
     is_cancelled = Exists(CancelRequest.objects.filter(**of_run))
-    parked = Run.objects.unfinished().filter(lease_owner=SUSPENDED)
-    resume(list(parked.filter(is_due | is_answered | is_cancelled).values_list("id", flat=True)[:1000]))
+    suspended = Run.objects.unfinished().filter(lease_owner=SUSPENDED)
+    resume(list(suspended.filter(is_due | is_answered | is_cancelled).values_list("id", flat=True)[:1000]))

@@ -1,1 +1,1 @@
-"""The rules of tasks and trees: what a valid request is, what may run, what a task's data may be. No Django, no I/O."""
+"""Rules of tasks and trees: request validation, scheduling, task data. No Django, no I/O."""

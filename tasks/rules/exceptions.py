@@ -1,4 +1,7 @@
-"""What can go wrong in the domain. The docstring is the default message; `a2a.core.errors` gives each its code on the wire."""
+"""Domain exceptions. Each docstring is the default message.
+
+`a2a.core.errors` maps each exception to its code on the wire.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -36,10 +39,10 @@ class TaskNotFound(TasksError):
 
 
 class CircularDependency(TasksError):
-    """The dependencies form a circle."""
+    """The dependencies form a cycle."""
 
     def __init__(self, cycle: Sequence[str], *, remedy: str = "Remove one of these dependencies.") -> None:
-        """`cycle` is the path, its first id repeated at the end."""
+        """`cycle` is the path, with its first id repeated at the end."""
         super().__init__(f"Circular dependency: {' -> '.join(cycle)}. {remedy}", data={"cycle": list(cycle)})
 
 
@@ -54,8 +57,8 @@ class ExecutorNotFound(TasksError):
         close_matches: Sequence[str] = (),
         enable_with: str | None = None,
     ) -> None:
-        """`task` is what the request calls the task that names the executor."""
-        whose = f"Task '{task}': executor" if task else "Executor"
+        """`task` is the id or name by which the request refers to the task."""
+        subject = f"Task '{task}': executor" if task else "Executor"
         hint = f" Did you mean {' or '.join(map(repr, close_matches))}?" if close_matches else ""
         hint += f" Enable it with: {enable_with}" if enable_with else ""
         data: Mapping[str, Any] = {
@@ -64,7 +67,7 @@ class ExecutorNotFound(TasksError):
             "close_matches": list(close_matches),
             "enable_with": enable_with,
         }
-        super().__init__(f"{whose} '{executor_id}' is not registered or not enabled.{hint}", data=data)
+        super().__init__(f"{subject} '{executor_id}' is not registered or not enabled.{hint}", data=data)
 
 
 class RoleTooLow(TasksError):
@@ -100,11 +103,11 @@ class InvalidTree(TasksError):
 
 
 class GenerationFailed(TasksError):
-    """The model wrote no tree."""
+    """The model returned no valid tree."""
 
 
 RETRY_SECONDS: Final = 5
-"""After so long a client that met a limit may come again."""
+"""How long a client should wait before it retries a request that met a limit."""
 
 
 class LimitReached(TasksError):
@@ -112,4 +115,4 @@ class LimitReached(TasksError):
 
 
 class LeaseLost(Exception):
-    """Another worker holds the run now; what this one still had to write is void."""
+    """Another worker has claimed the run; what this worker has not yet written is discarded."""

@@ -1,4 +1,4 @@
-"""What each field of an incoming task may hold: tables of checks, one per field (contract, section 1)."""
+"""Validation of each field of an incoming task: a table of checks (contract, section 1)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -9,10 +9,9 @@ import orjson
 
 from tasks.rules.schema import fault
 
-Json = dict[str, Any]
 Problem = tuple[str, str]
 Check = Callable[[Any, str], Iterable[Problem]]
-"""(value, its path) → problems, as (path, reason) pairs; empty when all is well."""
+"""(value, its path) → problems as (path, reason) pairs; empty if the value is valid."""
 
 MONTH_SECONDS = 86_400 * 30
 MAX_SCHEMA_BYTES = 65_536
@@ -38,9 +37,10 @@ def _short_string(value: object, path: str) -> Iterable[Problem]:
 
 
 def _number(low: int, high: int, *, types: tuple[type, ...] = (int, float), above: bool = False) -> Check:
-    """A number from `low` to `high`; `above` refuses `low` itself. A boolean is no number, and NaN is in no range.
+    """Check for a number from `low` to `high`; `above` excludes `low` itself.
 
-    Where only integers will do, 2.0 is one, as in JSON Schema.
+    Booleans are not numbers, and NaN is outside every range. Where only integers are allowed, 2.0
+    is an integer, as in JSON Schema.
     """
     kind = "an integer" if types == (int,) else "a number"
     wanted = f"must be {kind} {'above' if above else 'from'} {low} {'and up ' if above else ''}to {high:,}"
@@ -55,7 +55,10 @@ def _number(low: int, high: int, *, types: tuple[type, ...] = (int, float), abov
 
 
 def _fields(known: Mapping[str, Check], *, is_open: bool = False, hints: Mapping[str, str] = NO_HINTS) -> Check:
-    """An object with these fields, each optional; `is_open` lets others pass, else `hints` may say why not."""
+    """Check for an object with these fields, each optional.
+
+    Unknown fields are allowed if `is_open`; otherwise `hints` may explain why a field is refused.
+    """
 
     def check(value: object, path: str) -> Iterator[Problem]:
         if not isinstance(value, dict):
@@ -89,7 +92,7 @@ def _dependency(value: object, path: str) -> Iterator[Problem]:
         return
     yield from _dependency_object(value, path)
     if ("id" in value) == ("name" in value):
-        yield path, "must hold either 'id' or 'name'"
+        yield path, "must have either 'id' or 'name'"
 
 
 def _dependencies(value: object, path: str) -> Iterator[Problem]:
@@ -106,7 +109,7 @@ def _json_schema(value: object, path: str) -> Iterable[Problem]:
     if len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
         return [(path, f"must have at most {MAX_SCHEMA_BYTES:,} bytes")]
     problem = fault(value)
-    return [(path, f"is no JSON Schema: {problem}")] if problem else ()
+    return [(path, f"is not a valid JSON Schema: {problem}")] if problem else ()
 
 
 _any_object = _one_of((dict,), "an object")
@@ -179,7 +182,7 @@ _task = _fields(TASK_FIELDS, hints=HINTS)
 
 
 def check_task(raw: object, path: str) -> Iterator[Problem]:
-    """Every fault in the shape of one task."""
+    """Yield every problem in the shape of one task."""
     yield from _task(raw, path)
     if isinstance(raw, dict) and "name" not in raw:
         yield f"{path}.name", "is required"

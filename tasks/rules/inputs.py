@@ -1,19 +1,25 @@
-"""What a task's executor is given: its own inputs and what its dependencies made (contract, section 1, "Inputs")."""
+"""Resolve the inputs of an executor (contract, section 1, "Inputs")."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
 
 
 def dependency_results(dependencies: Iterable[Json], results: Mapping[str, Any]) -> Json:
-    """Dependency id → its result, of those that completed. `results` has the completed tasks of the tree."""
+    """Map the id of each completed dependency to its result.
+
+    `results` maps the ids of the tree's completed tasks to their results.
+    """
     return {item["id"]: results[item["id"]] for item in dependencies if item["id"] in results}
 
 
 def resolved_inputs(inputs: Json, *, input_schema: Json, from_dependencies: Json) -> Json:
-    """The inputs, each dependency's result under its id, and the fields that the input schema names, a dependency's result has
-    and the inputs lack."""
+    """Return the inputs with the result of each dependency under its id.
+
+    A field that the input schema names and the inputs lack is filled from the first dependency
+    whose result, an object, has it.
+    """
     resolved = dict(inputs)
     wanted = input_schema.get("properties", ())
     for result in from_dependencies.values():

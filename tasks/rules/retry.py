@@ -1,4 +1,4 @@
-"""When to try again: exponential backoff with full jitter. Pure."""
+"""Retry policy: exponential backoff with full jitter. Pure."""
 
 import random
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ NO_RETRY: Final[Mapping[str, Any]] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """`params.retry` of a task (contract, section 1): one attempt by default."""
+    """The policy in `params.retry` of a task (contract, section 1). Default: a single attempt."""
 
     max_attempts: int = 1
     backoff_seconds: float = 1.0
@@ -18,11 +18,11 @@ class Retry:
     max_backoff_seconds: float = 60.0
 
     def delay(self, attempt: int, asked_for: float | None) -> float:
-        """Seconds to wait after this attempt, never less than the other side asked for."""
+        """Seconds to wait after this attempt, at least as long as the remote side asked for."""
         longest = min(self.backoff_seconds * self.backoff_factor ** (attempt - 1), self.max_backoff_seconds)
         return max(random.uniform(0, longest), asked_for or 0.0)  # noqa: S311  (spreads load, guards nothing)
 
 
 def retry_of(params: Mapping[str, Any]) -> Retry:
-    """The retry policy in the params of a task."""
+    """Return the retry policy in the params of a task."""
     return Retry(**params.get("retry", NO_RETRY))

@@ -1,20 +1,22 @@
-"""JSON Schema 2020-12: what is wrong with a schema or with a value, in one sentence.
+"""JSON Schema 2020-12: describe in one sentence why a schema or a value is invalid.
 
-Schemas come from users: references to other documents are not fetched, and patterns take linear time.
+Schemas come from users: references to other documents are not fetched, and patterns run in linear
+time.
 """
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
+
 NO_RULE: Final[tuple[Json, ...]] = ({}, {"type": "object"})
 
 
 def fault(schema: Json) -> str | None:
-    """Why this is no JSON Schema. None when it is one."""
+    """Describe why this is not a valid JSON Schema; None if it is valid."""
     try:
         Draft202012Validator(schema, offline=True, pattern_options=RegexOptions())
     except ValidationError as error:
@@ -23,9 +25,10 @@ def fault(schema: Json) -> str | None:
 
 
 def mismatch(schema: Json, inputs: Json) -> str | None:
-    """Why the inputs do not fit the schema, without repeating them: they may hold a secret. None when they fit.
+    """Describe why the inputs do not match the schema; None if they match.
 
-    A schema that is none is a mismatch too.
+    The description does not repeat values, because they may be secret. An invalid schema is also
+    reported as a mismatch.
     """
     if schema in NO_RULE:
         return None
@@ -39,7 +42,10 @@ def mismatch(schema: Json, inputs: Json) -> str | None:
 
 @lru_cache(maxsize=256)
 def _validator(schema: bytes) -> Draft202012Validator:
-    """Compiling a schema costs a hundred times what using it does, and most tasks share theirs."""
+    """Compile a schema and cache it.
+
+    Compiling costs a hundred times as much as validating, and most tasks share a schema.
+    """
     rules = orjson.loads(schema)
     return Draft202012Validator(rules, offline=True, pattern_options=RegexOptions(), mask="the value")
 

@@ -1,4 +1,4 @@
-"""The incoming array of tasks, checked and frozen: what a valid request is (contract, section 1)."""
+"""Validate the incoming array of tasks and freeze it as a tree (contract, section 1)."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -17,19 +17,21 @@ from tasks.rules.exceptions import (
     InvalidParent,
     InvalidTree,
 )
-from tasks.rules.field_rules import Json, check_task
+from tasks.rules.field_rules import check_task
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import find_cycle
 
 NORMAL_PRIORITY = 2
 NONE_DISABLED: Mapping[str, str] = MappingProxyType({})
-# A hostile request must not make us look for close matches, or list faults, without end.
+# Upper bounds, so that a hostile request cannot make the search for close matches or the list of
+# problems endless.
 SUGGESTED = 20
 LISTED = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependency:
-    """A task that must complete first; when not `required`, it only has to be over."""
+    """A task to wait for. If `required`, it must complete; otherwise it only has to finish."""
 
     id: str
     required: bool = True
@@ -37,7 +39,7 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
-    """A valid task of a request. Every id in it is an id of the request; `executor_id` is None for a group."""
+    """A valid task of a request. All ids are ids of the request; `executor_id` is None for a group."""
 
     id: str
     parent_id: str | None
@@ -64,7 +66,7 @@ class TreeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeLimits:
-    """How many tasks a tree may have, and how many levels."""
+    """The maximum number of tasks and levels in a tree."""
 
     tasks: int = 10_000
     depth: int = 100
@@ -74,7 +76,7 @@ DEFAULT_LIMITS = TreeLimits()
 
 
 class _Draft(NamedTuple):
-    """A task whose fields are valid, before its references are. `label` is what messages call it."""
+    """A task with valid fields whose references are not resolved yet. Messages call it `label`."""
 
     id: str
     label: str
@@ -82,7 +84,7 @@ class _Draft(NamedTuple):
 
 
 class _Drafts:
-    """The tasks of a request, to be found by id or by name."""
+    """The tasks of a request, indexed by id and by name."""
 
     def __init__(self, raws: Sequence[Json], new_id: Callable[[], str]) -> None:
         self.all = [_Draft(raw.get("id") or new_id(), raw.get("id") or raw["name"], raw) for raw in raws]
@@ -109,11 +111,13 @@ def parse_tree(
     limits: TreeLimits = DEFAULT_LIMITS,
     new_id: Callable[[], str] = ids.new_id,
 ) -> TreeSpec:
-    """Check a list of tasks, or a single task, as decoded from JSON.
+    """Validate a list of tasks, or a single task, as decoded from JSON.
 
-    `disabled` maps the id of an executor that is not enabled to the line that enables it.
-    Raises InvalidParams with every fault of shape, then InvalidTree, InvalidParent, InvalidDependency,
-    ExecutorNotFound or CircularDependency for the first fault between the tasks.
+    `disabled` maps the id of each executor that is not enabled to the command that enables it.
+
+    Raises InvalidParams with every problem in the shape of the tasks; then InvalidTree,
+    InvalidParent, InvalidDependency, ExecutorNotFound or CircularDependency for the first problem
+    between tasks.
     """
     drafts = _Drafts(_read(tasks, limits), new_id)
     parents = {draft.id: _parent(draft, drafts) for draft in drafts.all}
@@ -197,7 +201,8 @@ def _root(parents: Mapping[str, str | None], children: Mapping[str, list[str]], 
             f"A tree has exactly one root, but tasks '{first}' and '{second}' have no parent{more}. "
             "Give all but one a parent_id."
         )
-    # With every parent in the request and at most one root, only a circle of parents is out of the root's reach.
+    # Every parent is in the request and there is at most one root, so only a cycle of parents can
+    # be unreachable from the root.
     cycle = find_cycle({child: [parent] for child, parent in parents.items() if parent is not None})
     if cycle:
         raise CircularDependency(
@@ -239,7 +244,10 @@ def _dependency(raw: str | Json, draft: _Draft, drafts: _Drafts) -> Dependency:
 
 
 def _referred(raw: str | Json, draft: _Draft, drafts: _Drafts) -> str:
-    """The id that a dependency means: a string is an id or else a name, an object says which."""
+    """Resolve a dependency to a task id.
+
+    A string is tried as an id, then as a name; an object states which it is.
+    """
     task_id, name = (raw, raw) if isinstance(raw, str) else (raw.get("id"), raw.get("name"))
     if task_id in drafts.by_id:
         return str(task_id)
@@ -247,7 +255,7 @@ def _referred(raw: str | Json, draft: _Draft, drafts: _Drafts) -> str:
     if name is not None and len(found) == 1:
         return found[0].id
     if name is None and found:
-        problem = f'is a name, not an id. Write {{"name": "{task_id}"}}.'
+        problem = f'is the name of a task, not an id. Write {{"name": "{task_id}"}}.'
     else:
         problem = _missing(found, "dependency")
     raise InvalidDependency(f"Task '{draft.label}': dependency '{task_id or name}' {problem}")
@@ -269,8 +277,8 @@ def _executors(
 def _warnings(
     groups: list[_Draft], children: Mapping[str, list[str]], executors: Collection[str], disabled: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Warn of groups that have no children, and of names that look like a misspelt executor."""
-    warnings: dict[str, None] = {}  # in order, and a name that many tasks share only once
+    """Warn about groups without children and about names that look like a misspelt executor."""
+    warnings: dict[str, None] = {}  # ordered, and a name shared by many tasks appears once
     for draft in groups[:SUGGESTED]:
         name = draft.raw["name"]
         close = _close(name, executors, disabled)
@@ -290,7 +298,10 @@ def _group_warning(name: str, close: str | None, disabled: Mapping[str, str]) ->
 
 
 def _named_executor(draft: _Draft, executors: Collection[str], disabled: Mapping[str, str]) -> str | None:
-    """The id of the executor; None for a group. Raises ExecutorNotFound, also for a name that is the id of one that is not enabled."""
+    """Return the id of the executor, or None for a group.
+
+    Raises ExecutorNotFound; also if the task's name is the id of an executor that is not enabled.
+    """
     raw = draft.raw
     explicit = (raw.get("params") or {}).get("executor_id") or (raw.get("schemas") or {}).get("method")
     named = explicit or raw["name"]
@@ -305,7 +316,9 @@ def _named_executor(draft: _Draft, executors: Collection[str], disabled: Mapping
 
 
 def _close(name: str, executors: Collection[str], disabled: Mapping[str, str]) -> str | None:
-    """The executor that a task's name probably means: `rest`, `Rest Executor`, `rest_exectuor`."""
+    """Return the executor that a task's name probably means: `rest`, `Rest Executor`,
+    `rest_exectuor`.
+    """
     plain = "_".join(name.casefold().split())
     known = [*executors, *disabled]
     for candidate in (plain, f"{plain}_executor"):
@@ -320,7 +333,7 @@ def _check_cycles(
     executor_ids: Mapping[str, str | None],
     drafts: _Drafts,
 ) -> None:
-    """Refuse circles, also through a group, which waits for its children. Raises CircularDependency with the path."""
+    """Raise CircularDependency, with the path, if there is a cycle; a group waits for its children."""
     edges = {task_id: [need.id for need in needs] for task_id, needs in dependencies.items() if needs}
     if not edges:
         return
@@ -333,7 +346,10 @@ def _check_cycles(
 
 
 def _remedy(cycle: list[str], dependencies: Mapping[str, tuple[Dependency, ...]], drafts: _Drafts) -> str:
-    """Where a group waits for its child, there is no dependency to remove."""
+    """Explain how to break the cycle.
+
+    A group waits for its child without a dependency that could be removed.
+    """
     for waiting, awaited in pairwise(cycle):
         if all(need.id != awaited for need in dependencies[waiting]):
             group, child = drafts.labels([waiting, awaited])
@@ -344,8 +360,9 @@ def _remedy(cycle: list[str], dependencies: Mapping[str, tuple[Dependency, ...]]
 def _owner(drafts: _Drafts) -> str | None:
     owners = {draft.raw["user_id"]: draft for draft in drafts.all if "user_id" in draft.raw}
     if len(owners) > 1:
-        (first, one), (second, other) = list(owners.items())[:2]
+        (first, first_draft), (second, second_draft) = list(owners.items())[:2]
         raise InvalidTree(
-            f"A tree has one owner, but task '{one.label}' belongs to '{first}' and task '{other.label}' to '{second}'."
+            f"A tree has one owner, but task '{first_draft.label}' belongs to '{first}' "
+            f"and task '{second_draft.label}' to '{second}'."
         )
     return next(iter(owners), None)

@@ -1,7 +1,9 @@
-"""The one strict JSON decoder at every door: what a database, a browser or the next reader would trip over stays out.
+"""The strict JSON decoder for all request bodies.
 
-orjson parses, and itself refuses bad UTF-8, NaN, lone surrogates and floats that overflow. What it lets pass is looked
-for with a few cheap counts; only a body that these make suspect is read again, token by token.
+It refuses what databases, browsers or other parsers cannot handle.
+
+orjson parses, and refuses invalid UTF-8, NaN, lone surrogates and floats that overflow. What orjson
+accepts is checked by a few cheap counts; only a suspect body is read again, token by token.
 """
 
 import gc
@@ -10,19 +12,23 @@ from typing import Any
 
 import orjson
 
+Json = dict[str, Any]
+"""An object of JSON."""
+
 INT64 = range(-(2**63), 2**63)
-LONG_NUMBER = b"0" * 19  # the shortest that may not fit into 64 bits, once every digit is written as 0
+LONG_NUMBER = b"0" * 19  # the shortest that may exceed 64 bits, with every digit written as 0
 DIGITS = bytes.maketrans(b"123456789", b"000000000")
 NUL = b"\\u0000"
-MOST_MARKS = 1_000_000  # commas and opening brackets; 10 MiB could hold ten times as many, and take as many seconds
+MOST_MARKS = 1_000_000  # commas and opening brackets; 10 MiB could contain ten times as many and take as many seconds
 WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
-# In JSON that is valid: a string (group 1), with the colon that makes it a key (group 2), a long number, or a bracket.
+# A token of valid JSON: a string (group 1), with the colon that makes it a key (group 2), a long
+# number, or a bracket.
 TOKEN = re.compile(rb'("(?:[^"\\]++|\\.)*+")([ \t\n\r]*:)?|(?<![0-9.eE+-])-?[0-9]{19}[0-9.eE+-]*|[\[\]{}]', re.DOTALL)
 
 
 class MalformedJson(ValueError):
-    """The body is not JSON that this server takes. The message says where and why."""
+    """The body is not JSON that this server accepts. The message says where and why."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -30,21 +36,21 @@ class MalformedJson(ValueError):
 
 
 def decode(body: bytes, *, nesting: int = 64) -> Any:
-    """The value of a JSON text (RFC 8259) in UTF-8, its objects and lists at most `nesting` deep (itself at most 200).
+    """Decode a JSON text (RFC 8259) in UTF-8, at most `nesting` levels deep (`nesting` ≤ 200).
 
-    Raises MalformedJson for anything else, and for duplicate keys, NUL characters, lone surrogates, NaN, infinities,
-    integers beyond 64 bits, and more values than a server should look at.
+    Raises MalformedJson for anything else, and for duplicate keys, NUL characters, lone surrogates,
+    NaN, infinities, integers beyond 64 bits, and more than about a million values.
     """
     value = _parse(body)
     if _count_marks(body) > MOST_MARKS and _count_marks(_without_strings(body)) > MOST_MARKS:
-        raise MalformedJson(f"The body holds more than {MOST_MARKS:,} commas and opening brackets. Split it.")
+        raise MalformedJson(f"The body has more than {MOST_MARKS:,} commas and opening brackets. Split it.")
     if _is_deep(body, value, nesting) or _is_suspect(body, value):
         _scan(body, nesting)
     return value
 
 
 def _parse(body: bytes) -> Any:
-    gc.disable()  # it would walk through all that the parser has made so far, again and again, and find no garbage
+    gc.disable()  # otherwise the collector walks all that the parser has made so far, again and again, and finds no garbage
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -58,7 +64,7 @@ def _count_marks(text: bytes) -> int:
 
 
 def _without_strings(body: bytes) -> bytes:
-    """Valid JSON with every string left out."""
+    """Return valid JSON with every string removed."""
     return b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
 
 
@@ -75,7 +81,9 @@ def _why(body: bytes, error: orjson.JSONDecodeError) -> str:
 
 
 def _is_deep(body: bytes, value: Any, nesting: int) -> bool:
-    """Whether the value is nested deeper. orjson stops at 1,024 levels, so nothing here can run away."""
+    """Whether the value is nested deeper. orjson refuses more than 1,024 levels, so the loop is
+    bounded.
+    """
     if body.count(b"{") + body.count(b"[") <= nesting:
         return False
     level = [value]
@@ -88,9 +96,9 @@ def _is_deep(body: bytes, value: Any, nesting: int) -> bool:
 
 
 def _is_suspect(body: bytes, value: Any) -> bool:
-    """Whether the body may hold what orjson lets pass: a NUL, a long integer, or a key that occurs twice in an object.
+    """Whether the body may contain what orjson accepts: a NUL, a long integer, or a duplicate key.
 
-    A repeated key is lost in the value, and with it two of the body's quotation marks.
+    A duplicate key is missing from the value, and with it two of the body's quotation marks.
     """
     return (
         NUL in body
@@ -100,14 +108,14 @@ def _is_suspect(body: bytes, value: Any) -> bool:
 
 
 def _count_quotes(text: bytes) -> int:
-    """How many quotation marks open or close a string: those that no backslash escapes."""
+    """Count the quotation marks that open or close a string: those not escaped by a backslash."""
     text = text.replace(rb"\\", b"")
     return text.count(b'"') - text.count(rb"\"")
 
 
 def _scan(body: bytes, nesting: int) -> None:
-    """Read valid JSON once more and raise MalformedJson at the first thing that is refused all the same."""
-    keys: list[set[str]] = []  # of each object that is open; a list keeps an empty set
+    """Read valid JSON again, token by token; raise MalformedJson at the first refused token."""
+    keys: list[set[str]] = []  # of each open object; an empty set for a list
     for token in TOKEN.finditer(body):
         text, start = token[0], token.start()
         if text in (b"{", b"["):
@@ -123,7 +131,7 @@ def _scan(body: bytes, nesting: int) -> None:
 
 
 def _check_string(text: str, start: int, keys: set[str] | None) -> None:
-    """`keys` are those that the object has so far, when the string is a key."""
+    """Check one string. `keys` are the object's keys so far if the string is a key, else None."""
     if "\0" in text:
         raise MalformedJson(f"A {'string' if keys is None else 'key'} holds the NUL character \\u0000 (byte {start}).")
     if keys is None:

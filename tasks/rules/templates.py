@@ -1,6 +1,7 @@
-"""Templates: places in a text that inputs fill. A place names a path (`{{fetch.json.title}}`), and that is all it can do.
+"""Templates: texts with placeholders, paths into the inputs such as `{{fetch.json.title}}`.
 
-One pass: what a value brings along is not looked at again. No attributes, no calls, no formats.
+One pass: a value that contains a placeholder is not expanded again. No attributes, calls or
+formats.
 """
 
 import re
@@ -12,13 +13,13 @@ import orjson
 NAME: Final = r"[A-Za-z0-9_-]+"
 PATH: Final = rf"{NAME}(?:\.{NAME})*"
 DOUBLE: Final = re.compile(rf"\{{\{{\s*(?P<path>{PATH})\s*\}}\}}")
-"""`{{path}}`, for texts in which a single brace is likely to mean something else."""
+"""`{{path}}`, for texts in which a single brace probably has another meaning."""
 ANY: Final = re.compile(rf"\{{\{{\s*(?P<double>{PATH})\s*\}}\}}|\{{(?P<single>[A-Za-z_][A-Za-z0-9_-]*(?:\.{NAME})*)\}}")
-"""`{{path}}` and `{path}`, as CrewAI's templates are written."""
+"""`{{path}}` and `{path}`, as in CrewAI's templates."""
 
 
 class NoValue(Exception):
-    """A template has places without a value. The message names them."""
+    """A template has placeholders without a value. The message names them."""
 
     def __init__(self, paths: list[str], known: list[str]) -> None:
         names = ", ".join(f"'{path}'" for path in paths)
@@ -27,7 +28,7 @@ class NoValue(Exception):
 
 
 def fill(text: str, values: Mapping[str, Any], *, places: re.Pattern[str] = DOUBLE) -> str:
-    """The text with each place replaced by its value: a text as it is, anything else as JSON. Raises NoValue."""
+    """Replace each placeholder by its value: a string as it is, others as JSON. Raises NoValue."""
     missing: dict[str, None] = {}
 
     def value(match: re.Match[str]) -> str:
@@ -44,29 +45,32 @@ def fill(text: str, values: Mapping[str, Any], *, places: re.Pattern[str] = DOUB
     return filled
 
 
-def followed(value: Any, ids: Mapping[str, str], *, places: re.Pattern[str] = DOUBLE) -> Any:
-    """The JSON value, in whose texts the places that name a result by one of these ids name it by the other instead."""
+def rename_placeholders(value: Any, ids: Mapping[str, str], *, places: re.Pattern[str] = DOUBLE) -> Any:
+    """Return the JSON value with placeholders in its strings renamed.
+
+    `ids` maps the old id of a result to the new one.
+    """
     if not ids:
         return value
     match value:
         case str():
-            return places.sub(lambda place: _led(place, ids), value)
+            return places.sub(lambda place: _renamed_place(place, ids), value)
         case list():
-            return [followed(each, ids, places=places) for each in value]
+            return [rename_placeholders(item, ids, places=places) for item in value]
         case dict():
-            return {name: followed(each, ids, places=places) for name, each in value.items()}
+            return {name: rename_placeholders(item, ids, places=places) for name, item in value.items()}
         case _:
             return value
 
 
-def _led(place: re.Match[str], ids: Mapping[str, str]) -> str:
-    """In double braces, since an id may begin with a digit."""
+def _renamed_place(place: re.Match[str], ids: Mapping[str, str]) -> str:
+    """Rename one placeholder. Written with double braces, since an id may begin with a digit."""
     first, dot, rest = next(filter(None, place.groups())).partition(".")
     return f"{{{{{ids[first]}{dot}{rest}}}}}" if first in ids else place[0]
 
 
 def _at(path: str, values: Mapping[str, Any]) -> Any:
-    """Raises LookupError."""
+    """Return the value at a path. Raises LookupError."""
     found: Any = values
     for step in path.split("."):
         if isinstance(found, list) and step.isdecimal():

@@ -1,6 +1,6 @@
-"""What may run, what can no longer run, and what belongs together: pure functions on plain nodes.
+"""Which tasks may run, which are blocked, which belong together: pure functions on plain nodes.
 
-Nothing here recurses, so a chain of 10,000 tasks is as safe as a single one.
+Nothing here recurses, so a chain of 10,000 tasks is as safe as a single task.
 """
 
 from collections import defaultdict
@@ -14,7 +14,10 @@ from tasks.status import Status
 
 @dataclass(slots=True, kw_only=True)
 class Node:
-    """A task as the tree rules see it. `dependencies` are (task id, required) pairs; lower `priority` goes first."""
+    """A task, reduced to what the tree rules need.
+
+    `dependencies` are (task id, required) pairs; a lower `priority` runs first.
+    """
 
     id: str
     parent_id: str | None
@@ -26,7 +29,7 @@ class Node:
 
 
 class StoredTask(Protocol):
-    """What the tree rules need of a task, a row or the engine's own."""
+    """The attributes of a task, a row or the engine's own object, that the tree rules read."""
 
     id: str
     parent_id: str | None
@@ -40,7 +43,7 @@ class StoredTask(Protocol):
 
 
 def node_of(task: StoredTask) -> Node:
-    """The task as the tree rules see it."""
+    """Convert a task to a node."""
     return Node(
         id=task.id,
         parent_id=task.parent_id,
@@ -54,10 +57,10 @@ def node_of(task: StoredTask) -> Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one settled task changed.
+    """What changes when one task settles.
 
-    `ready` is ordered by (priority, position). `blocked` pairs a node, in order of discovery, with the id of the
-    required dependency that did not complete.
+    `ready` is ordered by (priority, position). `blocked` pairs each blocked node, in order of
+    discovery, with the id of the required dependency that did not complete.
     """
 
     ready: list[Node]
@@ -65,10 +68,11 @@ class Step:
 
 
 class Plan:
-    """What may run now, and what can no longer run: advanced one settled task at a time, O(edges) in all.
+    """Tracks which nodes are ready or blocked, one settled task at a time; O(edges) in total.
 
-    Takes the nodes of a run and the finished ones outside of it. A dependency on any other id counts as satisfied, and
-    a node that a crashed run left in progress counts as pending. The plan writes `Node.status` as it goes.
+    Takes the nodes of a run and the finished nodes outside it. A dependency on any other id counts
+    as satisfied, and a node that a crashed run left in progress counts as pending. The plan updates
+    `Node.status`.
     """
 
     def __init__(self, nodes: Iterable[Node]) -> None:
@@ -94,7 +98,10 @@ class Plan:
         return next((status for status in (Status.FAILED, Status.CANCELLED) if status in statuses), Status.COMPLETED)
 
     def start(self, *, cancelled: Iterable[str] = ()) -> Step:
-        """What is ready, and what is blocked, from the beginning, when these never start. Call it once, before any `settle`."""
+        """Return the nodes that are ready or blocked initially; the `cancelled` ones never start.
+
+        Call it once, before any `settle`.
+        """
         for task_id in cancelled:
             self._finish(self._nodes[task_id], Status.CANCELLED)
         terminal = [node for node in self._nodes.values() if node.status.is_terminal]
@@ -102,14 +109,15 @@ class Plan:
         return self._advance(terminal, free)
 
     def settle(self, task_id: str, status: Status) -> Step:
-        """Note that a task became terminal. A task that already is terminal keeps its status, and nothing changes.
+        """Record that a task became terminal. A task that already is terminal does not change.
 
-        Raises KeyError for an id that is not in the plan, ValueError for a status that is not terminal.
+        Raises KeyError for an id that is not in the plan, ValueError for a status that is not
+        terminal.
         """
         return self.settle_together([task_id], status)
 
     def settle_together(self, task_ids: Iterable[str], status: Status) -> Step:
-        """The same for several different tasks, none of which is blocked by another one of them."""
+        """Settle several different tasks, none of which is blocked by another of them."""
         if not status.is_terminal:
             raise ValueError(
                 f"{', '.join(map(repr, task_ids))} cannot settle as '{status}': that is not a terminal status."
@@ -129,7 +137,10 @@ class Plan:
         self._unfinished -= 1
 
     def _advance(self, settled: list[Node], ready: list[Node]) -> Step:
-        """Tell everyone who waits for `settled`; what gets blocked on the way is settled too, and grows the list."""
+        """Update the dependents of the settled nodes.
+
+        A node that becomes blocked is settled too, and appended to `settled`.
+        """
         blocked: list[tuple[Node, str]] = []
         for node in settled:
             for dependant, required in self._dependants.pop(node.id, ()):
@@ -151,7 +162,7 @@ def _by_urgency(node: Node) -> tuple[int, int]:
 
 
 def find_cycle(edges: Mapping[str, Iterable[str]]) -> list[str] | None:
-    """The path of one cycle, its first id repeated at the end. None when there is none."""
+    """Return the path of one cycle, its first id repeated at the end; None if there is no cycle."""
     done: set[str] = set()
     for start in edges:
         path = {} if start in done else {start: iter(edges[start])}
@@ -171,7 +182,7 @@ def find_cycle(edges: Mapping[str, Iterable[str]]) -> list[str] | None:
 
 
 def children_of(nodes: Iterable[Node]) -> dict[str, list[str]]:
-    """Parent id → ids of its children, in the order of the nodes."""
+    """Map each parent id to the ids of its children, in the order of the nodes."""
     children: defaultdict[str, list[str]] = defaultdict(list)
     for node in nodes:
         if node.parent_id is not None:
@@ -180,7 +191,7 @@ def children_of(nodes: Iterable[Node]) -> dict[str, list[str]]:
 
 
 def descendants(root_id: str, children: Mapping[str, list[str]]) -> list[str]:
-    """Everything below a task, level by level, without the task itself."""
+    """Return the ids of all tasks below a task, level by level, without the task itself."""
     found = [root_id]
     for task_id in found:
         found.extend(children.get(task_id, ()))
@@ -188,9 +199,10 @@ def descendants(root_id: str, children: Mapping[str, list[str]]) -> list[str]:
 
 
 def scope_of(target_id: str, nodes: Iterable[Node]) -> set[str]:
-    """What an execution of `target_id` covers: itself, its descendants, and what these need and has not completed.
+    """Return what an execution of `target_id` covers.
 
-    A group needs its children. A descendant that has completed does not run again, so it needs nothing.
+    That is the task, its descendants, and what these need and has not completed. A group needs its
+    children. A descendant that has completed does not run again, so it needs nothing.
     """
     by_id = {node.id: node for node in nodes}
     children = children_of(by_id.values())
@@ -206,13 +218,13 @@ def scope_of(target_id: str, nodes: Iterable[Node]) -> set[str]:
 
 
 def needs_of(node: Node, children: Mapping[str, list[str]]) -> list[str]:
-    """What the task waits for: its dependencies, and a group for its children."""
+    """Return what the task waits for: its dependencies and, for a group, its children."""
     needed = [task_id for task_id, _ in node.dependencies]
     return needed + children.get(node.id, []) if node.is_group else needed
 
 
 def dependants_of(ids: Iterable[str], nodes: Iterable[Node]) -> set[str]:
-    """Everything that depends on these tasks, transitively, without the tasks themselves."""
+    """Return all transitive dependents of these tasks, without the tasks themselves."""
     dependants: defaultdict[str, list[str]] = defaultdict(list)
     for node in nodes:
         for task_id, _ in node.dependencies:
@@ -221,12 +233,12 @@ def dependants_of(ids: Iterable[str], nodes: Iterable[Node]) -> set[str]:
 
 
 def waiting_for(ids: Iterable[str], nodes: Iterable[Node]) -> set[str]:
-    """Everything that waits for these tasks, transitively: what depends on them, and the groups that they are children of."""
+    """Return all that transitively waits for these tasks: dependents and enclosing groups."""
     return beyond(ids, waiters(nodes))
 
 
 def waiters(nodes: Iterable[Node]) -> dict[str, list[str]]:
-    """Task id → ids of the tasks that wait for it."""
+    """Map each task id to the ids of the tasks that wait for it."""
     nodes = list(nodes)
     children = children_of(nodes)
     waiting: defaultdict[str, list[str]] = defaultdict(list)
@@ -237,20 +249,20 @@ def waiters(nodes: Iterable[Node]) -> dict[str, list[str]]:
 
 
 def with_needs(ids: Iterable[str], nodes: Iterable[Node]) -> set[str]:
-    """These tasks and everything that they wait for, transitively."""
+    """Return these tasks and all that they transitively wait for."""
     by_id = {node.id: node for node in nodes}
     children = children_of(by_id.values())
     queue = list(ids)
     found = set(queue)
     for task_id in queue:
-        needed = [each for each in needs_of(by_id[task_id], children) if each in by_id and each not in found]
+        needed = [need for need in needs_of(by_id[task_id], children) if need in by_id and need not in found]
         found.update(needed)
         queue.extend(needed)
     return found
 
 
 def beyond(ids: Iterable[str], edges: Mapping[str, list[str]]) -> set[str]:
-    """Where the edges lead from these, without these themselves."""
+    """Return what the edges lead to from these ids, without the ids themselves."""
     queue = list(ids)
     given = frozenset(queue)
     found = set(queue)
@@ -262,13 +274,13 @@ def beyond(ids: Iterable[str], edges: Mapping[str, list[str]]) -> set[str]:
 
 
 def copy_scope(target_id: str, nodes: Iterable[Node]) -> set[str]:
-    """What a copy of `target_id` takes along: its subtree, and everything that depends on any of it, transitively."""
+    """Return what a copy of `target_id` includes: its subtree and all dependents of the subtree."""
     nodes = list(nodes)
     subtree = {target_id, *descendants(target_id, children_of(nodes))}
     return subtree | dependants_of(subtree, nodes)
 
 
 def mean_progress(nodes_progress: Iterable[float]) -> float:
-    """The progress of a tree, 0.0 to 1.0: the mean over its tasks."""
+    """Return the progress of a tree, 0.0 to 1.0: the mean over its tasks."""
     values = list(nodes_progress)
     return fsum(values) / len(values) if values else 0.0

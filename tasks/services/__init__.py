@@ -1,1 +1,1 @@
-"""The verbs: what every interface calls to read or change tasks. Sync, and one transaction each."""
+"""The services: what every interface calls to read or change tasks. Sync, one transaction each."""

@@ -1,6 +1,7 @@
-"""Copies of stored tasks: new trees that leave the history of the original alone.
+"""Copy stored tasks to new trees, without changing the history of the originals.
 
-A copy is made as a request is: the chosen tasks are written down as `tasks.create` would take them, and checked by the same rules.
+A copy is made like a request: the chosen tasks are converted to what `tasks.create` accepts, and
+validated by the same rules.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +16,8 @@ from tasks.ids import new_id
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.inputs import dependency_results, resolved_inputs
-from tasks.rules.templates import ANY, followed
+from tasks.rules.strict_json import Json
+from tasks.rules.templates import ANY, rename_placeholders
 from tasks.rules.tree import (
     Node,
     beyond,
@@ -32,20 +34,21 @@ from tasks.services.persist import rows_of, store
 from tasks.services.queries import get_task
 from tasks.status import Status
 
-Json = dict[str, Any]
-
 MINIMAL: Final = "minimal"
 FULL: Final = "full"
 CUSTOM: Final = "custom"
-#: What a request says of a task, besides its name, its id and its references. A copy takes it over.
-OF_A_REQUEST: Final = ("priority", "inputs", "schemas", "params")
-#: What a run leaves in a task. A copy that keeps its result takes it over.
-LEFT_BY_A_RUN: Final = ("status", "result", "progress", "attempt", "token_usage", "started_at", "completed_at")
+#: Fields of a task in a request, besides its name, id and references. A copy inherits them.
+REQUEST_FIELDS: Final = ("priority", "inputs", "schemas", "params")
+#: Fields that a run sets. A copy that keeps its result inherits them.
+RUN_FIELDS: Final = ("status", "result", "progress", "attempt", "token_usage", "started_at", "completed_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """Which tasks of a tree a copy takes. Of these the `fresh` ones are to run; the others keep what they completed with."""
+    """The tasks that a copy includes.
+
+    The `fresh` ones are pending; the others keep their completed results.
+    """
 
     taken: set[str]
     fresh: set[str]
@@ -53,7 +56,11 @@ class Extent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A copied tree. `ids` maps each id of the original to that of its copy; `requests` is what `tasks.create` would take."""
+    """A copied tree.
+
+    `ids` maps each id of the original to that of its copy; `requests` is the list that
+    `tasks.create` accepts.
+    """
 
     tasks: list[Task]
     root: Task
@@ -73,17 +80,19 @@ def copy_tree(
     reset_fields: Collection[str] = (),
     save: bool = True,
 ) -> Copy:
-    """Copy a task and what belongs to it, as `copy_mode` says: see `minimal`, `full` and `custom`. It does not run.
+    """Copy a task and related tasks as `copy_mode` selects: see `minimal`, `full` and `custom`.
 
-    `reset_fields` are left out of the copies: inputs, params, schemas and priority are as if never sent; naming a field that a run
-    leaves keeps no result. Without `save` nothing is stored.
-    Raises TaskNotFound, InvalidParams, or what `create_tree` raises.
+    Nothing is executed.
+
+    `reset_fields` are not copied: inputs, params, schemas and priority get their defaults; any
+    field that a run sets makes all copies pending. With `save=False` nothing is stored. Raises
+    TaskNotFound, InvalidParams, or what `create_tree` raises.
     """
     _check_reset(reset_fields)
     task = get_task(caller=caller, task_id=task_id)
     tree = list(Task.objects.tree(task.root_id))
     extent = _extent(task_id, tree, children=children, copy_mode=copy_mode, custom_task_ids=custom_task_ids)
-    if not set(reset_fields) <= set(OF_A_REQUEST):
+    if not set(reset_fields) <= set(REQUEST_FIELDS):
         extent = Extent(taken=extent.taken, fresh=extent.taken)
     return store_copy(task, tree, extent, reset=reset_fields, save=save)
 
@@ -91,11 +100,11 @@ def copy_tree(
 def store_copy(
     task: Task, tree: Sequence[Task], extent: Extent, *, reset: Collection[str] = (), save: bool = True
 ) -> Copy:
-    """A new tree of the owner's. Raises what `create_tree` raises."""
-    requests = written_down(tree, extent, top_id=task.id, reset=reset)
+    """Create a new tree with the same owner. Raises what `create_tree` raises."""
+    requests = requests_of(tree, extent, top_id=task.id, reset=reset)
     spec = checked(list(requests.values()))
-    rows = rows_of(spec, ids={each.id: each.id for each in spec.tasks}, user_id=task.user_id)
-    originals = {each.id: each for each in tree}
+    rows = rows_of(spec, ids={task.id: task.id for task in spec.tasks}, user_id=task.user_id)
+    originals = {original.id: original for original in tree}
     for row, original_id in zip(rows, requests, strict=True):
         _note_origin(row, originals[original_id], is_fresh=original_id in extent.fresh)
     if save:
@@ -111,14 +120,14 @@ def store_copy(
 
 
 def for_execution(task_id: str, tree: Iterable[Task], *, with_children: bool) -> Extent:
-    """The task, with `with_children` its descendants, and what these depend on."""
+    """Select the task, with `with_children` its descendants, and what these depend on."""
     nodes = [node_of(task) for task in tree]
     fresh = {task_id, *(descendants(task_id, children_of(nodes)) if with_children else ())}
     return Extent(taken=fresh | with_needs(_dependencies_of(fresh, nodes), nodes), fresh=fresh)
 
 
 def minimal(task_id: str, tree: Iterable[Task], *, children: bool) -> Extent:
-    """The task, its subtree and all that depends on any of these; with `children` also what the subtree depends on."""
+    """Select the task, its subtree and all dependents; with `children` also what the subtree needs."""
     nodes = [node_of(task) for task in tree]
     taken = copy_scope(task_id, nodes)
     if children:
@@ -128,17 +137,23 @@ def minimal(task_id: str, tree: Iterable[Task], *, children: bool) -> Extent:
 
 
 def full(task_id: str, tree: Iterable[Task]) -> Extent:
-    """The whole tree. Fresh are the task, its subtree, and all that depends on these or, as a group, waits for them."""
+    """Select the whole tree.
+
+    Fresh: the task, its subtree, all their dependents and the groups that wait for these.
+    """
     nodes = [node_of(task) for task in tree]
     subtree = {task_id, *descendants(task_id, children_of(nodes))}
     return Extent(taken={node.id for node in nodes}, fresh=subtree | waiting_for(subtree, nodes))
 
 
 def custom(task_ids: Sequence[str], tree: Iterable[Task], *, children: bool) -> Extent:
-    """These tasks, with `children` their descendants, and what they need. Raises InvalidParams for an id of another tree."""
+    """Select these tasks, with `children` their descendants, and what they need.
+
+    Raises InvalidParams for an id of another tree.
+    """
     nodes = {node.id: node for node in map(node_of, tree)}
     problems = [
-        (f"custom_task_ids[{position}]", f"'{task_id}' is no task of this tree")
+        (f"custom_task_ids[{position}]", f"'{task_id}' is not a task of this tree")
         for position, task_id in enumerate(task_ids)
         if task_id not in nodes
     ]
@@ -152,11 +167,13 @@ def custom(task_ids: Sequence[str], tree: Iterable[Task], *, children: bool) -> 
     return Extent(taken=taken, fresh=taken)
 
 
-def written_down(tree: Sequence[Task], extent: Extent, *, top_id: str, reset: Collection[str] = ()) -> dict[str, Json]:
-    """Id in the tree → the task as a request, under a new id, in the order of the tree. `reset` leaves these fields out.
+def requests_of(tree: Sequence[Task], extent: Extent, *, top_id: str, reset: Collection[str] = ()) -> dict[str, Json]:
+    """Map each id to its task as a request with a new id, in the order of the tree.
 
-    `top_id` becomes the root, unless one of the others has to be. A dependency that is not taken along is left out; if it has
-    completed, its result goes into the inputs.
+    `reset` fields are omitted.
+
+    `top_id` becomes the root, unless another task has to be. A dependency outside the copy is
+    dropped; if it has completed, its result is added to the inputs.
     """
     tasks = [task for task in tree if task.id in extent.taken]
     parents = _parents(tasks, tree, top_id)
@@ -168,15 +185,15 @@ def written_down(tree: Sequence[Task], extent: Extent, *, top_id: str, reset: Co
 def _request(
     task: Task, parent_id: str | None, ids: Mapping[str, str], results: Mapping[str, Any], reset: Collection[str]
 ) -> Json:
-    request = {name: getattr(task, name) for name in ("name", *OF_A_REQUEST) if name not in reset}
+    request = {name: getattr(task, name) for name in ("name", *REQUEST_FIELDS) if name not in reset}
     taken = {item["id"]: ids[item["id"]] for item in task.dependencies if item["id"] in ids}
     if "inputs" in request:
-        own = followed(task.inputs, taken)
+        own = rename_placeholders(task.inputs, taken)
         left_out = dependency_results(task.dependencies, results)
         schema = (task.schemas or {}).get("input_schema", {})
         request["inputs"] = resolved_inputs(own, input_schema=schema, from_dependencies=left_out)
     if "params" in request:
-        request["params"] = followed(task.params, taken, places=ANY)
+        request["params"] = rename_placeholders(task.params, taken, places=ANY)
     return request | {
         "id": ids[task.id],
         "parent_id": ids[parent_id] if parent_id else None,
@@ -186,8 +203,8 @@ def _request(
 
 
 def _check_reset(fields: Collection[str]) -> None:
-    known = [*OF_A_REQUEST, *LEFT_BY_A_RUN, "error"]
-    problems = [("reset_fields", f"'{name}' is none of {', '.join(known)}") for name in fields if name not in known]
+    known = [*REQUEST_FIELDS, *RUN_FIELDS, "error"]
+    problems = [("reset_fields", f"'{name}' is not one of {', '.join(known)}") for name in fields if name not in known]
     if problems:
         raise InvalidParams(problems)
 
@@ -204,42 +221,42 @@ def _note_origin(copy: Task, task: Task, *, is_fresh: bool) -> None:
     copy.original_task_id = task.id
     copy.origin_type = "copy"
     if not is_fresh and task.status == Status.COMPLETED:
-        for name in LEFT_BY_A_RUN:
+        for name in RUN_FIELDS:
             setattr(copy, name, getattr(task, name))
 
 
 def _dependencies_of(task_ids: Collection[str], nodes: Iterable[Node]) -> set[str]:
-    """What these tasks name as their dependencies."""
+    """Return the ids that these tasks name as dependencies."""
     return {needed for node in nodes if node.id in task_ids for needed, _ in node.dependencies}
 
 
 def _parents(tasks: Sequence[Task], tree: Sequence[Task], top_id: str) -> dict[str, str | None]:
-    """Each task's parent in the copy: its nearest ancestor that is taken along, or else the root of the copy."""
+    """Map each task to its parent in the copy: its nearest copied ancestor, or else the root."""
     parent_of = {task.id: task.parent_id for task in tree}
     nodes = [node_of(task) for task in tasks]
     taken = {task.id for task in tasks}
-    parents = {task.id: _above(task.id, parent_of, taken) for task in tasks}
-    may_hold = _Holders(nodes)
+    parents = {task.id: _nearest_copied(task.id, parent_of, taken) for task in tasks}
+    may_be_parent = _AllowedParents(nodes)
     for task_id, parent_id in sorted(parents.items(), key=lambda pair: pair[1] or ""):
         above = parent_id
-        while above and above != parent_of[task_id] and not may_hold(above, task_id):
+        while above and above != parent_of[task_id] and not may_be_parent(above, task_id):
             above = parents[above]
         parents[task_id] = above
     root_id = _root(top_id, nodes, parents)
     return {task_id: parent_id or (root_id if task_id != root_id else None) for task_id, parent_id in parents.items()}
 
 
-def _above(task_id: str, parent_of: Mapping[str, str | None], taken: Collection[str]) -> str | None:
+def _nearest_copied(task_id: str, parent_of: Mapping[str, str | None], taken: Collection[str]) -> str | None:
     above = parent_of[task_id]
     while above is not None and above not in taken:
         above = parent_of[above]
     return above
 
 
-class _Holders:
-    """Which tasks may become the parents of which: a group waits for its children, so none that waits for it may be one.
+class _AllowedParents:
+    """Decides which task may be the parent of which: no child of a group may wait for the group.
 
-    Ask for the children of one parent together: what waits for it is worked out once, and forgotten with the next.
+    Query the children of one parent together: only the latest parent's waiting tasks are cached.
     """
 
     def __init__(self, nodes: Sequence[Node]) -> None:
@@ -256,13 +273,16 @@ class _Holders:
 
 
 def _root(top_id: str, nodes: Sequence[Node], parents: Mapping[str, str | None]) -> str:
-    """Which of the tasks without a parent holds the others: the wanted one's own, unless it is a group for which others wait."""
+    """Choose the root among the tasks without a parent.
+
+    It is the top ancestor of `top_id`, unless that is a group for which other tasks wait.
+    """
     tops = [task_id for task_id, parent_id in parents.items() if parent_id is None]
     wanted = top_id if top_id in parents else tops[0]
     while (above := parents[wanted]) is not None:
         wanted = above
     children = children_of(nodes)
     groups = {node.id for node in nodes if node.is_group}
-    needed = {each for node in nodes if parents[node.id] is None for each in needs_of(node, children)}
+    needed = {need for node in nodes if parents[node.id] is None for need in needs_of(node, children)}
     awaited = with_needs(needed & parents.keys(), nodes)
     return next(top for top in [wanted, *tops] if top not in groups or top not in awaited)

@@ -1,9 +1,9 @@
-"""The verbs that change what is stored: only where nothing runs, and only so that the tree stays valid."""
+"""Update and delete stored tasks: only while the tree does not run, and only if it stays valid."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from django.db import transaction
 
@@ -14,20 +14,20 @@ from tasks.models import CancelRequest, Run, Task, TaskEvent
 from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
 from tasks.rules.field_rules import TASK_FIELDS
 from tasks.rules.specs import TreeLimits
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, descendants, node_of
 from tasks.services.trees import LOOKUP_CHUNK, held_task
 from tasks.status import Status
 from tasks.storage.bulk import batched
 
-Json = dict[str, Any]
 EDITABLE: Final = ("name", "priority", "inputs", "params", "schemas", "dependencies")
 NAMED: Final = 3
-"""So many of the tasks that are in the way are named."""
+"""How many of the tasks that prevent a deletion the message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
-    """How many tasks were deleted, the named one among them."""
+    """How many tasks were deleted, including the named one."""
 
     task_id: str
     deleted_count: int
@@ -35,17 +35,20 @@ class Deletion:
 
 @transaction.atomic
 def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
-    """Change fields of `EDITABLE` of a pending task whose tree does not run. The whole tree is checked again.
+    """Change the `EDITABLE` fields of a pending task whose tree is not running.
 
-    Raises TaskNotFound, StatusConflict, InvalidParams, InvalidDependency, CircularDependency or ExecutorNotFound; then nothing changes.
+    The whole tree is validated again.
+
+    Raises TaskNotFound, StatusConflict, InvalidParams, InvalidDependency, CircularDependency or
+    ExecutorNotFound; then nothing changes.
     """
     _check_fields(changes)
     task = held_task(caller=caller, task_id=task_id)
     _check_pending(task)
     tree = list(Task.objects.tree(task.root_id))
-    requests = [_request(each) | (changes if each.id == task_id else {}) for each in tree]
+    requests = [_request(row) | (changes if row.id == task_id else {}) for row in tree]
     spec = checked(requests, limits=TreeLimits(tasks=len(tree), depth=len(tree)))
-    valid = next(each for each in spec.tasks if each.id == task_id)
+    valid = next(row for row in spec.tasks if row.id == task_id)
     for name in EDITABLE:
         setattr(task, name, getattr(valid, name))
     task.dependencies = [{"id": item.id, "required": item.required} for item in valid.dependencies]
@@ -57,9 +60,12 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
 
 @transaction.atomic
 def delete_task(*, caller: Caller, task_id: str, force: bool = False) -> Deletion:
-    """Delete a task and all below it; of a root also its runs and their events. `force` takes finished tasks too.
+    """Delete a task and all tasks below it; for a root also its runs and their events.
 
-    Never while the tree runs, and never what a task that stays depends on. Raises TaskNotFound or CannotDelete.
+    `force` includes finished tasks.
+
+    Raises TaskNotFound; CannotDelete while the tree runs, or if a remaining task depends on a
+    deleted one.
     """
     task = held_task(caller=caller, task_id=task_id)
     tree = list(Task.objects.tree(task.root_id))
@@ -79,7 +85,7 @@ def delete_task(*, caller: Caller, task_id: str, force: bool = False) -> Deletio
 
 def _check_fields(changes: Json) -> None:
     if not changes:
-        raise InvalidParams([("params", f"nothing to change: give at least one of {', '.join(EDITABLE)}")])
+        raise InvalidParams([("params", f"no changes: send at least one of {', '.join(EDITABLE)}")])
     problems = [problem for name, value in changes.items() for problem in TASK_FIELDS[name](value, name)]
     if problems:
         raise InvalidParams(problems)
@@ -90,19 +96,17 @@ def _check_pending(task: Task) -> None:
     if task.status != Status.PENDING:
         why = f"Task '{task.id}' is {task.status}: only a pending task can be changed. Copy it with tasks.copy instead."
         raise StatusConflict(why, data=data)
-    if _runs(task):
-        why = (
-            f"Task '{task.id}' cannot be changed while its tree runs. Wait for the end, or cancel it with tasks.cancel."
-        )
+    if _is_running(task):
+        why = f"Task '{task.id}' cannot be changed while its tree is running. Wait until it finishes, or cancel it with tasks.cancel."
         raise StatusConflict(why, data=data)
 
 
-def _runs(task: Task) -> bool:
+def _is_running(task: Task) -> bool:
     return Run.objects.unfinished().filter(root_id=task.root_id).exists()
 
 
 def _request(task: Task) -> Json:
-    """The stored task as a request would have it."""
+    """Convert the stored task to a task of a request."""
     return {
         "id": task.id,
         "parent_id": task.parent_id,
@@ -116,21 +120,24 @@ def _request(task: Task) -> Json:
 
 
 def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str], *, force: bool) -> None:
-    if _runs(task):
-        raise _refusal(task, [], "its tree runs. Wait for the end, or cancel it with tasks.cancel")
-    begun = [each.id for each in tree if each.id in doomed and each.status != Status.PENDING]
+    if _is_running(task):
+        raise _refusal(task, [], "its tree is running. Wait until it finishes, or cancel it with tasks.cancel")
+    begun = [row.id for row in tree if row.id in doomed and row.status != Status.PENDING]
     if begun and not force:
         raise _refusal(
             task,
             begun,
-            f"not all of it is pending ({_named(begun)}). Give force: true (--force on the command line) to delete it all the same",
+            f"not all of its tasks are pending ({_named(begun)}). "
+            "Pass force: true (--force on the command line) to delete them too",
         )
     dependants = [
-        each.id for each in tree if each.id not in doomed and any(item["id"] in doomed for item in each.dependencies)
+        row.id for row in tree if row.id not in doomed and any(item["id"] in doomed for item in row.dependencies)
     ]
     if dependants:
         raise _refusal(
-            task, dependants, f"{_named(dependants)} would depend on nothing. Delete that first, or the whole tree"
+            task,
+            dependants,
+            f"other tasks depend on it ({_named(dependants)}). Delete them first, or delete the whole tree",
         )
 
 

@@ -1,4 +1,4 @@
-"""Requests that are safe to repeat: what the first one came to is stored with it, and answers the others (contract, section 1, "Ids")."""
+"""Idempotent requests: a repetition gets the outcome of the first (contract, section 1, "Ids")."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,11 +14,11 @@ from accounts.callers import Caller
 from llmkeys.cipher import CannotUnseal, seal, unseal
 from tasks.models import IdempotencyKey, Run, Task, Webhook
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
 from tasks.services.queries import get_task, get_tree
 from tasks.services.trees import Created, Execution
 
 T = TypeVar("T", bound=Created | Execution)
-Json = dict[str, Any]
 
 HEADER: Final = "Idempotency-Key"
 KEPT_HOURS: Final = 24
@@ -26,54 +26,65 @@ KEPT_HOURS: Final = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """What a client says that a request is the same by. `request_hash` tells whether it really is."""
+    """The client's Idempotency-Key and a SHA-256 of the request that it came with."""
 
     key: str
     request_hash: str
 
 
 def once(verb: Callable[..., T], *, caller: Caller, token: Token | None, **arguments: Any) -> T:
-    """Carry out a verb of `tasks.services.trees`, or, with a token, return what it came to the first time, when that has ended.
+    """Call a function of `tasks.services.trees`, or return the outcome of the first call by the
+    token.
 
-    Raises InvalidParams for another request under the same key, and what the verb raises; then nothing is kept.
+    A repetition waits until the first call has committed. Raises InvalidParams for a different
+    request with the same key, and what the function raises; then nothing is stored.
     """
     if token is None:
         return verb(caller=caller, **arguments)
     with transaction.atomic():
         row = _own_row(caller, token)
         if row.outcome is not None:
-            return cast(T, _recalled(caller, row.outcome))  # the hash stands for the verb, too
+            return cast(T, _restored(caller, row.outcome))  # the hash also identifies the function
         result = verb(caller=caller, **arguments)
         _keys(caller, token).update(outcome=_outcome(result))
         return result
 
 
 def known_response(*, caller: Caller, token: Token) -> Any:
-    """The reply that this request got before; None where there is none yet. Raises InvalidParams for another request."""
+    """Return the stored reply to this request, or None.
+
+    Raises InvalidParams for a different request.
+    """
     row = _keys(caller, token).filter(created_at__gte=_oldest()).first()
     if row is None:
         return None
     _check_same(row, token)
-    return _opened(row)
+    return _decrypted(row)
 
 
 def keep_response(*, caller: Caller, token: Token, response: Any) -> Any:
-    """Keep the reply for repetitions, sealed: it may tell a secret once. Returns the one that was kept first."""
+    """Store the reply for repetitions, encrypted: it may contain a secret that is shown once.
+
+    Returns the reply that was stored first.
+    """
     kept = seal(orjson.dumps(response).decode(), context=_context(caller.user_id, token.key))
     _keys(caller, token).filter(response=None).update(response=kept)
     row = _keys(caller, token).first()
-    return (_opened(row) if row else None) or response
+    return (_decrypted(row) if row else None) or response
 
 
 def forget_old() -> None:
-    """Delete what is older than a client may count on."""
+    """Delete keys older than `KEPT_HOURS`."""
     old = IdempotencyKey.objects.filter(created_at__lt=_oldest())
-    if old.exists():  # asked every few seconds; a DELETE would take the write lock
+    if old.exists():  # checked every few seconds; a DELETE would take the write lock
         old.delete()
 
 
-def _opened(row: IdempotencyKey) -> Any:
-    """The reply that was kept. None: there is none, or none that can be read any more; then it is made again of the outcome."""
+def _decrypted(row: IdempotencyKey) -> Any:
+    """Return the stored reply; None if there is none, or if it cannot be decrypted any more.
+
+    The caller then builds the reply again from the outcome.
+    """
     if row.response is None:
         return None
     with suppress(CannotUnseal):
@@ -90,7 +101,10 @@ def _keys(caller: Caller, token: Token) -> "QuerySet[IdempotencyKey]":
 
 
 def _own_row(caller: Caller, token: Token) -> IdempotencyKey:
-    """The row of this key, ours or an earlier one: who comes second waits here for the first one's commit."""
+    """Return the row of this key, new or existing.
+
+    A concurrent repetition waits here for the first commit.
+    """
     _keys(caller, token).filter(created_at__lt=_oldest()).delete()
     row = IdempotencyKey(
         user_id=caller.user_id, key=token.key, request_hash=token.request_hash, created_at=datetime.now(UTC)
@@ -107,7 +121,7 @@ def _oldest() -> datetime:
 
 def _check_same(row: IdempotencyKey, token: Token) -> None:
     if row.request_hash != token.request_hash:
-        raise InvalidParams([(HEADER, "was used for another request within the last 24 hours: choose a new one")])
+        raise InvalidParams([(HEADER, "was used for another request within the last 24 hours: use a new key")])
 
 
 def _outcome(result: Created | Execution) -> Json:
@@ -126,8 +140,11 @@ def _outcome(result: Created | Execution) -> Json:
     }
 
 
-def _recalled(caller: Caller, outcome: Json) -> Created | Execution:
-    """Raises TaskNotFound when the tree has been deleted since."""
+def _restored(caller: Caller, outcome: Json) -> Created | Execution:
+    """Return the stored outcome with its current rows.
+
+    Raises TaskNotFound if the tree has been deleted.
+    """
     common: Json = {
         "run": Run.objects.filter(id=outcome["run_id"]).first(),
         "webhook": Webhook.objects.filter(id=outcome.get("webhook_id")).first(),

@@ -1,4 +1,4 @@
-"""Which language models a tree names, wherever an executor may read one: they tell whose an LLM key is that came without a provider."""
+"""Collect the model names in a tree, to infer the provider of an LLM key sent without one."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -11,7 +11,10 @@ MOST_CHARACTERS: Final = 200
 
 
 def model_names(tasks: Iterable[Task]) -> list[str]:
-    """Each name once, at most 100 of them. Some may be no models: only LiteLLM can tell, and it lives in worker processes."""
+    """Return up to 100 distinct names.
+
+    Some may not be models: only LiteLLM knows, in the worker processes.
+    """
     names = {name for task in tasks for name in _of_task(task) if len(name) <= MOST_CHARACTERS}
     return sorted(names)[:MOST]
 
@@ -23,7 +26,7 @@ def _of_task(task: Task) -> Iterator[str]:
 
 
 def _named(value: Any) -> Iterator[str]:
-    """Iterative: what a client sends may be nested deeply."""
+    """Yield the names in a nested value. Iterative: a client may nest values deeply."""
     left = [value]
     while left:
         value = left.pop()

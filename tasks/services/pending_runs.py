@@ -1,6 +1,9 @@
-"""Runs that wait for their tree: a client has begun to say what it wants, and is asked for the rest.
+"""Runs created before their tree is known, for A2A messages that need more input.
 
-Such a run is its own root. No worker claims it: its lease is nobody's and never ends. It has a log as every run, which its tree goes on with.
+The message gets its run id now.
+
+Such a run is its own root. No worker claims it: its lease has no owner process and never expires.
+It has an event log like any run, which continues when the run gets its tree.
 """
 
 from datetime import UTC, datetime
@@ -21,11 +24,11 @@ from tasks.telemetry import tracing
 INPUT: Final = "input"
 CREDENTIALS: Final = "credentials"
 HOLDERS: Final = {INPUT: "reserved", CREDENTIALS: "reserved_for_key"}
-"""What the client is asked for → who holds the run: nobody."""
+"""What the client is asked for → the lease owner that marks such a run."""
 
 
 def reserve(*, caller: Caller, context_id: str) -> Run:
-    """A run without a tree, of the caller's. Raises LimitReached."""
+    """Create a run without a tree, owned by the caller. Raises LimitReached."""
     fairness.refuse_if_full(caller.user_id)
     run_id = new_id()
     return Run.objects.create(
@@ -42,7 +45,10 @@ def reserve(*, caller: Caller, context_id: str) -> Run:
 
 @transaction.atomic
 def ask(*, run_id: str, question_id: str, text: str, required: str = INPUT) -> None:
-    """Tell those who follow the run what is still missing. Raises StatusConflict when it is not waiting any more."""
+    """Publish to the run's subscribers what is still missing.
+
+    Raises StatusConflict if the run no longer waits.
+    """
     asked = {"required": required, "question_id": question_id, "text": text, "options": None}
     if not _log(run_id, type_="log", status=Status.PENDING, message=f"waiting for an answer: {text}", result=asked):
         raise _taken(run_id)
@@ -51,7 +57,10 @@ def ask(*, run_id: str, question_id: str, text: str, required: str = INPUT) -> N
 
 @transaction.atomic
 def end(*, run_id: str, status: Status, message: str) -> bool:
-    """Call it off: `cancelled` by the client, `failed` by us. False: it has its tree by now, or was called off before."""
+    """End the run: `cancelled` by the client or `failed` by the server.
+
+    False: it has its tree, or has already ended.
+    """
     if not _log(run_id, type_="final", status=status, message=message):
         return False
     Run.objects.filter(id=run_id).update(
@@ -61,7 +70,10 @@ def end(*, run_id: str, status: Status, message: str) -> bool:
 
 
 def take(run_id: str, *, task: Task, number: int) -> Run:
-    """Give it its tree and queue it, in the caller's transaction. Raises StatusConflict when it does not wait any more."""
+    """Give the run its tree and queue it, in the caller's transaction.
+
+    Raises StatusConflict if it no longer waits.
+    """
     waiting = Run.objects.unfinished().filter(id=run_id, root_id=F("id"))
     changes: dict[str, Any] = {"root_id": task.root_id, "target_id": task.id, "user_id": task.user_id, "number": number}
     changes |= {"turn": fairness.next_turn(task.user_id), "trace": tracing.current(), "asked_at": datetime.now(UTC)}
@@ -72,7 +84,7 @@ def take(run_id: str, *, task: Task, number: int) -> Run:
 
 
 def _log(run_id: str, *, type_: str, status: Status, message: str, result: Any = None) -> bool:
-    """An event of contract section 3 about a task that is not there yet; the run's own id stands for it."""
+    """Store an event (contract, section 3) of a task that does not exist yet; its id is the run's."""
     run = Run.objects.unfinished().filter(id=run_id, root_id=F("id")).select_for_update().first()
     if run is None:
         return False
@@ -101,5 +113,5 @@ def _log(run_id: str, *, type_: str, status: Status, message: str, result: Any =
 
 def _taken(run_id: str) -> StatusConflict:
     return StatusConflict(
-        f"Task '{run_id}' does not wait for input any more. Ask for its state.", data={"task_id": run_id}
+        f"Task '{run_id}' no longer waits for input. Get its current status.", data={"task_id": run_id}
     )

@@ -1,4 +1,4 @@
-"""From a checked request to rows, and into the table."""
+"""Convert a validated request to rows, and insert them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,13 +7,13 @@ from django.db import transaction
 
 from tasks.models import Task
 from tasks.rules.specs import TaskSpec, TreeSpec
-from tasks.rules.templates import ANY, followed
+from tasks.rules.templates import ANY, rename_placeholders
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
 
 
 def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:
-    """The tasks as they are to be stored, under these ids."""
+    """Return the unsaved tasks with these ids."""
     now = datetime.now(UTC)
     root_id = ids[spec.root_id]
     return [_row(task, ids=ids, root_id=root_id, user_id=user_id, now=now) for task in spec.tasks]
@@ -31,9 +31,9 @@ def _row(task: TaskSpec, *, ids: dict[str, str], root_id: str, user_id: str, now
         priority=task.priority,
         executor_id=task.executor_id,
         dependencies=[{"id": ids[item.id], "required": item.required} for item in task.dependencies],
-        inputs=followed(task.inputs, renamed),
+        inputs=rename_placeholders(task.inputs, renamed),
         schemas=task.schemas,
-        params=followed(task.params, renamed, places=ANY),
+        params=rename_placeholders(task.params, renamed, places=ANY),
         has_children=task.has_children,
         created_at=now,
         updated_at=now,
@@ -41,7 +41,10 @@ def _row(task: TaskSpec, *, ids: dict[str, str], root_id: str, user_id: str, now
 
 
 def store(rows: Sequence[Task]) -> None:
-    """Insert a tree, in the caller's transaction; its tasks count as created once that is committed. Raises IntegrityError."""
+    """Insert a tree in the caller's transaction; metrics count its tasks after the commit.
+
+    Raises IntegrityError.
+    """
     insert_many(rows, Task)
     executor_ids = [row.executor_id for row in rows]
     transaction.on_commit(lambda: metrics.created(executor_ids))

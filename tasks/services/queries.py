@@ -1,4 +1,4 @@
-"""The verbs that read. Each sees what its caller may see, and nothing else."""
+"""Queries. Each returns only what its caller may see."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import defaultdict
@@ -14,14 +14,16 @@ from tasks.models import Run, RunQuerySet, Task
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.status import Status
 
-NOT_A_CURSOR: Final = ("cursor", "is not a cursor of this server: start again without one")
+NOT_A_CURSOR: Final = ("cursor", "is not a cursor of this server: omit it to get the first page")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """Where a task stands. `task` is None where the caller has none of that id; `run` is the newest of its tree.
+class StatusReport:
+    """The status of a task.
 
-    A root stands for its tree: then `status` is the newest run's and `progress` the mean over the tasks.
+    `task` is None if the caller has no task with that id; `run` is the newest of its tree.
+
+    For a root, `status` is that of the newest run and `progress` the mean over the tree's tasks.
     """
 
     task_id: str
@@ -32,14 +34,14 @@ class Standing:
 
     @property
     def is_running(self) -> bool:
-        """Of a root: whether a run of its tree is unfinished."""
+        """Whether the task is in progress; for a root, whether a run of its tree is unfinished."""
         if self.task is None or self.run is None or self.run.finished_at is not None:
             return False
         return self.task.is_root or self.task.status == Status.IN_PROGRESS
 
 
 def get_task(*, caller: Caller, task_id: str) -> Task:
-    """One task. Raises TaskNotFound, for another's task as for a missing one."""
+    """Return a task. Raises TaskNotFound, also for a task of another owner."""
     task = Task.objects.for_caller(caller).filter(id=task_id).first()
     if task is None:
         raise TaskNotFound(task_id)
@@ -47,7 +49,10 @@ def get_task(*, caller: Caller, task_id: str) -> Task:
 
 
 def get_tree(*, caller: Caller, task_id: str) -> list[Task]:
-    """The whole tree that the task belongs to, in the order of its request. Raises TaskNotFound."""
+    """Return the whole tree that the task belongs to, in the order of its request.
+
+    Raises TaskNotFound.
+    """
     return list(Task.objects.tree(get_task(caller=caller, task_id=task_id).root_id))
 
 
@@ -63,9 +68,9 @@ def list_tasks(
     cursor: str | None = None,
     order: str = "-created_at",
 ) -> tuple[list[Task], str | None]:
-    """A page of the caller's tasks and the cursor of the next one (None at the end).
+    """Return a page of the caller's tasks and the cursor of the next page (None at the end).
 
-    `order` is `created_at` or `-created_at`. Raises InvalidParams for a cursor that is not one of ours.
+    `order` is `created_at` or `-created_at`. Raises InvalidParams for an invalid cursor.
     """
     found = Task.objects.for_caller(caller)
     if user_id is not None:
@@ -86,25 +91,25 @@ def list_tasks(
 
 
 def latest_run(*, caller: Caller, task_id: str) -> Run | None:
-    """The newest run of the task's tree; None while it never ran. Raises TaskNotFound."""
+    """Return the newest run of the task's tree; None if it never ran. Raises TaskNotFound."""
     task = get_task(caller=caller, task_id=task_id)
     return Run.objects.filter(root_id=task.root_id).order_by("-number").first()
 
 
 def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
-    """Root id → its newest run, of those that ever ran."""
+    """Map each root id to its newest run; trees that never ran are omitted."""
     runs_of_trees = Run.objects.for_caller(caller).filter(root_id__in=root_ids).order_by("root_id", "number")
     return {run.root_id: run for run in runs_of_trees}
 
 
 def children(*, caller: Caller, task_id: str) -> list[Task]:
-    """The tasks right below a task, in the order of their request. Raises TaskNotFound."""
+    """Return the direct children of a task, in the order of their request. Raises TaskNotFound."""
     task = get_task(caller=caller, task_id=task_id)
     return list(Task.objects.tree(task.root_id).filter(parent_id=task.id))
 
 
 def count(*, caller: Caller, user_id: str | None = None, root_only: bool = False) -> dict[str, int]:
-    """How many of the caller's tasks have each status, and the `total`."""
+    """Count the caller's tasks by status, and in `total`."""
     found = Task.objects.for_caller(caller)
     if user_id is not None:
         found = found.filter(user_id=user_id)
@@ -115,7 +120,7 @@ def count(*, caller: Caller, user_id: str | None = None, root_only: bool = False
 
 
 def running_list(*, caller: Caller, user_id: str | None = None, limit: int = 100) -> list[Task]:
-    """The roots whose trees run now, or wait for a worker, on any machine; the newest run first."""
+    """Return the roots of trees that run or wait for a worker, on any host; the newest run first."""
     root_ids = list(
         _unfinished(caller, user_id).order_by("-created_at", "-id").values_list("root_id", flat=True)[:limit]
     )
@@ -124,25 +129,28 @@ def running_list(*, caller: Caller, user_id: str | None = None, limit: int = 100
 
 
 def running_count(*, caller: Caller, user_id: str | None = None) -> int:
-    """How many trees run now, or wait for a worker."""
+    """Count the trees that run or wait for a worker."""
     return _unfinished(caller, user_id).count()
 
 
-def running_status(*, caller: Caller, task_ids: Sequence[str]) -> list[Standing]:
-    """Where each of these tasks stands, in their order."""
+def running_status(*, caller: Caller, task_ids: Sequence[str]) -> list[StatusReport]:
+    """Return the status of each of these tasks, in request order."""
     found = Task.objects.for_caller(caller).in_bulk(list(task_ids))
     runs = latest_runs(caller=caller, root_ids={task.root_id for task in found.values()})
     progress = _progress_of_trees([task.root_id for task in found.values() if task.is_root])
-    return [_standing(task_id, found.get(task_id), runs, progress) for task_id in task_ids]
+    return [_report_of(task_id, found.get(task_id), runs, progress) for task_id in task_ids]
 
 
 def roots_of_contexts(*, caller: Caller, context_ids: Sequence[str]) -> list[str]:
-    """The roots that ran in each of these contexts, in their order. An id without a run stays: it may be a root's own."""
+    """Return the roots that ran in these contexts, in order.
+
+    An id without a run is kept: it may be a root's id.
+    """
     found = Run.objects.for_caller(caller).filter(context_id__in=context_ids).order_by("created_at")
     roots: defaultdict[str, list[str]] = defaultdict(list)
     for context_id, root_id in found.values_list("context_id", "root_id"):
         roots[context_id].append(root_id)
-    return list(dict.fromkeys(root_id for each in context_ids for root_id in roots.get(each, [each])))
+    return list(dict.fromkeys(root_id for context_id in context_ids for root_id in roots.get(context_id, [context_id])))
 
 
 def _unfinished(caller: Caller, user_id: str | None) -> RunQuerySet:
@@ -155,11 +163,11 @@ def _progress_of_trees(root_ids: Collection[str]) -> dict[str, float]:
     return dict(rows.annotate(Avg("progress")))
 
 
-def _standing(task_id: str, task: Task | None, runs: dict[str, Run], progress: dict[str, float]) -> Standing:
+def _report_of(task_id: str, task: Task | None, runs: dict[str, Run], progress: dict[str, float]) -> StatusReport:
     if task is None:
-        return Standing(task_id=task_id)
+        return StatusReport(task_id=task_id)
     run = runs.get(task.root_id)
-    return Standing(
+    return StatusReport(
         task_id=task_id,
         task=task,
         run=run,
@@ -169,7 +177,10 @@ def _standing(task_id: str, task: Task | None, runs: dict[str, Run], progress: d
 
 
 def after_cursor(cursor: str, *, descending: bool) -> Q:
-    """Beyond the row of the cursor, in a form that lets both databases use the index. Raises InvalidParams."""
+    """Select rows after the cursor's row, in a form for which both databases use the index.
+
+    Raises InvalidParams.
+    """
     created_at, task_id = _read_cursor(cursor)
     if descending:
         return Q(created_at__lte=created_at) & (Q(created_at__lt=created_at) | Q(id__lt=task_id))
@@ -177,7 +188,7 @@ def after_cursor(cursor: str, *, descending: bool) -> Q:
 
 
 def cursor_of(task: Task) -> str:
-    """Where the page after this row begins."""
+    """Return the cursor of the page after this row."""
     return urlsafe_b64encode(f"{task.created_at.isoformat()} {task.id}".encode()).decode()
 
 
@@ -187,7 +198,8 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
         created_at = datetime.fromisoformat(moment)
     except ValueError:
         raise InvalidParams([NOT_A_CURSOR]) from None
-    # Ours are in UTC: near the year 1, another zone's time is no time there. And PostgreSQL takes no NUL.
+    # Our cursors are in UTC: near the year 1, a time in another zone has no equivalent in UTC.
+    # PostgreSQL refuses NUL.
     if created_at.utcoffset() != timedelta(0) or "\0" in task_id:
         raise InvalidParams([NOT_A_CURSOR])
     return created_at, task_id

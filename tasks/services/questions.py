@@ -1,7 +1,8 @@
-"""Questions of tasks: who may answer them, and how an answer gets to the task that waits.
+"""Questions of tasks: who may answer them, and how an answer reaches the task.
 
-The worker that asked does not wait: it parks the run as soon as nothing else of it can go on (`tasks.queue.suspension`). An answer is a row, as a
-cancellation is; whoever works on the run finds it there, and a parked run is woken for it.
+The worker does not wait for the answer: it suspends the run as soon as nothing else in it can
+continue (`tasks.queue.suspension`). An answer is a row, like a cancellation. The worker of the run
+finds it there; a suspended run is queued again.
 """
 
 from collections import defaultdict
@@ -32,7 +33,7 @@ OPEN: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenQuestion:
-    """A question as the engine knows it. `reply` is None until somebody has answered."""
+    """A question as the engine sees it. `reply` is None until there is an answer."""
 
     id: str
     task_id: str
@@ -45,14 +46,14 @@ class OpenQuestion:
 
     @property
     def is_expired(self) -> bool:
-        """Whether it is too late to wait any longer. An answer in time counts, however late it is read."""
+        """Whether the question has expired. An answer in time counts, however late it is read."""
         return self.reply is None and self.expires_at is not None and self.expires_at <= datetime.now(UTC)
 
 
 def open_questions(
     caller: Caller, *, run_ids: Collection[str] | None = None, task_id: str | None = None
 ) -> list[Question]:
-    """What waits for an answer in the caller's trees, the oldest question first; of all runs, or of these, or of one task."""
+    """Return the caller's open questions, oldest first; of all runs, of these, or of one task."""
     found = Question.objects.for_caller(caller).waiting().select_related("run")
     if run_ids is not None:
         found = found.filter(run_id__in=run_ids)
@@ -63,15 +64,16 @@ def open_questions(
 
 @transaction.atomic
 def answer(*, caller: Caller, task_id: str, answer: Any, comment: str | None = None) -> Question:
-    """Answer what the task asks. The first answer counts.
+    """Answer the open question of a task. The first answer counts.
 
-    Raises TaskNotFound, StatusConflict when it does not wait for an answer, or InvalidParams for one that was not offered.
+    Raises TaskNotFound, StatusConflict if the task has no open question, or InvalidParams for an
+    answer that is not one of its options.
     """
     task = get_task(caller=caller, task_id=task_id)
     question = Question.objects.waiting().filter(task_id=task.id, run__root_id=task.root_id).first()
     if question is None:
         raise StatusConflict(
-            f"Task '{task.id}' does not wait for an answer: it is {task.status}, and nothing it asked is open.",
+            f"Task '{task.id}' does not wait for an answer: it is {task.status} and has no open question.",
             data={"task_id": task.id, "status": task.status},
         )
     return record_answer(question, answer=answer, by=caller.user_id, comment=comment)
@@ -79,16 +81,16 @@ def answer(*, caller: Caller, task_id: str, answer: Any, comment: str | None = N
 
 @transaction.atomic
 def record_answer(question: Question, *, answer: Any, by: str, comment: str | None = None) -> Question:
-    """Answer this very question. Raises as `answer` does."""
+    """Answer this question. Raises the same exceptions as `answer`, except TaskNotFound."""
     if answer is None:
-        raise InvalidParams([("answer", "is null: that is no answer")])
+        raise InvalidParams([("answer", "must not be null")])
     if question.options and answer not in question.options:
-        offered = ", ".join(map(repr, question.options))
-        raise InvalidParams([("answer", f"was not offered: expected one of {offered}")])
+        options = ", ".join(map(repr, question.options))
+        raise InvalidParams([("answer", f"must be one of the options {options}")])
     first = Question.objects.unanswered().filter(id=question.id)
     if not first.update(answer=answer, answered_by=by, comment=comment, answered_at=Now()):
         raise StatusConflict(
-            f"What task '{question.task_id}' asked is answered already, or was not answered in time.",
+            f"The question of task '{question.task_id}' has already been answered or has expired.",
             data={"task_id": question.task_id},
         )
     notify.send(notify.RUNS)
@@ -101,24 +103,25 @@ def record_answer(question: Question, *, answer: Any, by: str, comment: str | No
 
 
 def open_of(run_ids: Collection[str]) -> defaultdict[str, list[OpenQuestion]]:
-    """Run id → what its tasks asked and what became of it, as long as they need it."""
+    """Map each run id to the questions that its tasks still need, with their replies."""
     found: defaultdict[str, list[OpenQuestion]] = defaultdict(list)
     if not run_ids:
         return found
     with connection.cursor() as cursor:
         cursor.execute(OPEN.format(marks=marks(list(run_ids))), list(run_ids))
         for row in cursor.fetchall():
-            found[row[1]].append(_asked(row))
+            found[row[1]].append(_question_of(row))
     return found
 
 
-def _asked(row: tuple[Any, ...]) -> OpenQuestion:
+def _question_of(row: tuple[Any, ...]) -> OpenQuestion:
     question_id, _, task_id, text, options, expires_at, answered_at, answer, by, comment, memo = row
     if expires_at is not None and expires_at.tzinfo is None:  # SQLite has no zones
         expires_at = expires_at.replace(tzinfo=UTC)
     reply = None
     if answered_at is not None:
-        # Null in the database can only be somebody else's doing; one such row must not keep a worker from all others.
+        # Only a change outside this server makes it null in the database; such a row must not block
+        # the worker from all others.
         reply = Reply(
             answer=None if answer is None else orjson.loads(answer), by=by, comment=comment, memo=orjson.loads(memo)
         )

@@ -1,4 +1,4 @@
-"""Whether this installation can do its work now: what `GET /ready` answers, and part of what `aipartnerupflow doctor` looks at."""
+"""Whether this installation can work now: `GET /ready`, and a part of `aipartnerupflow doctor`."""
 
 import shutil
 import threading
@@ -13,21 +13,21 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 from django_q.models import OrmQ
 
+from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run
 from tasks.queue import leases, notify
-from tasks.storage.bulk import IS_SQLITE
 
 Check = dict[str, Any]
 ALIVE_SECONDS: Final = 15.0
 STUCK_SECONDS: Final = 60
-"""A run that waits so long while workers are alive is no matter of a moment."""
+"""A run that has waited this long while workers are alive counts as stuck."""
 NOTIFY_SECONDS: Final = 2.0
 ROOM_BYTES: Final = 2**20
-"""With less room SQLite may refuse to write."""
+"""With less free space SQLite may refuse to write."""
 
 
 class Trouble(Exception):
-    """Something that must be is not; `fix` is what to do."""
+    """A failed check; `fix` says how to repair it."""
 
     def __init__(self, message: str, *, fix: str) -> None:
         self.message, self.fix = message, fix
@@ -35,19 +35,22 @@ class Trouble(Exception):
 
 
 def readiness() -> dict[str, Any]:
-    """`{"ready": bool, "checks": {name: {"ok", "message", "fix"}}}`: database, migrations, worker, queue. Only reads."""
+    """Return `{"ready": bool, "checks": {name: {"ok", "message", "fix"}}}`; reads only.
+
+    The checks are database, migrations, worker and queue.
+    """
     checks = {}
-    for name, look in CHECKS.items():
-        checks[name] = checked(look)
+    for name, check in CHECKS.items():
+        checks[name] = checked(check)
         if name == "database" and not checks[name]["ok"]:
-            break  # of the others nothing can be said
+            break  # the others need the database
     return {"ready": all(check["ok"] for check in checks.values()), "checks": checks}
 
 
-def checked(look: Callable[[], str]) -> Check:
-    """What a look found; `fix` is null where nothing is to be done."""
+def checked(check: Callable[[], str]) -> Check:
+    """Run a check. `fix` is None if there is nothing to repair."""
     try:
-        return {"ok": True, "message": look(), "fix": None}
+        return {"ok": True, "message": check(), "fix": None}
     except Trouble as trouble:
         return {"ok": False, "message": trouble.message, "fix": trouble.fix}
 
@@ -64,7 +67,7 @@ def database() -> str:
     if IS_SQLITE and shutil.disk_usage(Path(connection.settings_dict["NAME"]).parent).free < ROOM_BYTES:
         raise Trouble(
             "The disk of the database is full: nothing can be stored.",
-            fix="Make room on it, or move the database (server.data_dir, database.url); then all goes on by itself.",
+            fix="Free some space, or move the database (server.data_dir, database.url); work then resumes without a restart.",
         )
     return "ok"
 
@@ -79,30 +82,34 @@ def migrations() -> str:
 def worker() -> str:
     if not leases.is_beating(within_seconds=ALIVE_SECONDS):
         raise Trouble(
-            f"No worker process has given a sign for {ALIVE_SECONDS:.0f} s.", fix="Start one: aipartnerupflow worker"
+            f"No worker process has sent a heartbeat for {ALIVE_SECONDS:.0f} s.",
+            fix="Start one: aipartnerupflow worker",
         )
     return "ok"
 
 
 def queue() -> str:
-    """Work is taken while there are workers with room. A long queue before busy workers is no fault."""
+    """Check that runs are claimed while workers have capacity.
+
+    A long queue for busy workers is not a fault.
+    """
     forgotten = leases.waiting().filter(created_at__lt=Now() - timedelta(seconds=STUCK_SECONDS)).count()
     if forgotten and leases.is_beating(within_seconds=ALIVE_SECONDS) and _is_nothing_taken():
         raise Trouble(
-            f"{forgotten} runs have waited for more than {STUCK_SECONDS} s although workers have room for them.",
-            fix="Look into the workers' log for errors, and start them anew.",
+            f"{forgotten} runs have waited for more than {STUCK_SECONDS} s although workers have free capacity.",
+            fix="Check the workers' log for errors, then restart them.",
         )
     return "ok"
 
 
 def _is_nothing_taken() -> bool:
-    """Whether workers have room, and yet none has begun with a run of late."""
+    """Whether workers have capacity, but none has started a run recently."""
     places = leases.beating_count() * settings.APFLOW.worker.max_trees
-    of_late = Now() - timedelta(seconds=STUCK_SECONDS)
-    return leases.held().count() < places and not Run.objects.filter(started_at__gte=of_late).exists()
+    since = Now() - timedelta(seconds=STUCK_SECONDS)
+    return leases.held().count() < places and not Run.objects.filter(started_at__gte=since).exists()
 
 
-#: What `GET /ready` looks at, at each call.
+#: The checks of `GET /ready`, run at each request.
 CHECKS: Final[dict[str, Callable[[], str]]] = {
     "database": database,
     "migrations": migrations,
@@ -112,27 +119,27 @@ CHECKS: Final[dict[str, Callable[[], str]]] = {
 
 
 def hears_notifications() -> str:
-    """Whether a commit is heard by a listener at once. It writes a row, and deletes it."""
+    """Check that a listener is notified of a commit at once. Writes a row and deletes it."""
     heard = threading.Event()
-    bell = notify.listen(notify.RUNS)
+    notifier = notify.listen(notify.RUNS)
     try:
-        bell.wait(0.0)  # what was rung before
-        listener = threading.Thread(target=_listen, args=[bell, heard], daemon=True)
+        notifier.wait(0.0)  # discards earlier notifications
+        listener = threading.Thread(target=_listen, args=[notifier, heard], daemon=True)
         listener.start()
         row = OrmQ.objects.create(key="doctor", payload="", lock=None)
         notify.send(notify.RUNS)
         row.delete()
         listener.join()
     finally:
-        bell.close()
+        notifier.close()
     if not heard.is_set():
         raise Trouble(
-            "A commit is not heard by other processes: work starts late, and streams lag.",
+            "Other processes are not notified of commits: runs start late, and streams lag.",
             fix="On PostgreSQL connect without a transaction pooler (PgBouncer: pool_mode = session): LISTEN needs a connection of its own.",
         )
     return "ok"
 
 
-def _listen(bell: notify.Notifier, heard: threading.Event) -> None:
-    if bell.wait(NOTIFY_SECONDS):
+def _listen(notifier: notify.Notifier, heard: threading.Event) -> None:
+    if notifier.wait(NOTIFY_SECONDS):
         heard.set()

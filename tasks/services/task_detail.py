@@ -1,4 +1,4 @@
-"""All that is known of one task: what `tasks.detail` answers."""
+"""The details of one task: the reply of `tasks.detail`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from typing import Any, Final
 from accounts.callers import Caller
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
-from tasks.rules.inputs import Json, dependency_results, resolved_inputs
+from tasks.rules.inputs import dependency_results, resolved_inputs
+from tasks.rules.strict_json import Json
 from tasks.services.queries import get_tree
 from tasks.services.questions import open_questions
 from tasks.status import Status
@@ -18,10 +19,12 @@ EVENTS_SHOWN: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
-    """A task and what surrounds it. The events are the task's own in the latest run of its tree, the newest last.
+    """A task and its surroundings.
 
-    `queued_seconds` counts from the start of the run to that of the task, `run_seconds` from there to its end; both go on while it
-    lasts, and are None where there is nothing to count.
+    `events` are its own in the latest run of its tree, oldest first.
+
+    `queued_seconds` counts from the start of the run to that of the task, `run_seconds` from there
+    to the task's end; either keeps counting until then, and is None if it does not apply.
     """
 
     task: Task
@@ -36,10 +39,10 @@ class Detail:
 
 
 def detail(*, caller: Caller, task_id: str) -> Detail:
-    """A task, its surroundings and its latest events. Raises TaskNotFound."""
+    """Return a task with its surroundings and latest events. Raises TaskNotFound."""
     tree = get_tree(caller=caller, task_id=task_id)
-    task = next((each for each in tree if each.id == task_id), None)
-    if task is None:  # deleted between the two looks
+    task = next((row for row in tree if row.id == task_id), None)
+    if task is None:  # deleted between the two queries
         raise TaskNotFound(task_id)
     runs = list(Run.objects.filter(root_id=task.root_id).order_by("-number"))
     queued_seconds, run_seconds = _timings(task, runs)
@@ -47,8 +50,8 @@ def detail(*, caller: Caller, task_id: str) -> Detail:
         task=task,
         run=runs[0] if runs else None,
         events=_events(runs[0], task_id) if runs else [],
-        children=[each for each in tree if each.parent_id == task_id],
-        dependants=[each for each in tree if any(item["id"] == task_id for item in each.dependencies)],
+        children=[row for row in tree if row.parent_id == task_id],
+        dependants=[row for row in tree if any(item["id"] == task_id for item in row.dependencies)],
         resolved_inputs=_resolved_inputs(task, tree),
         queued_seconds=queued_seconds,
         run_seconds=run_seconds,
@@ -62,15 +65,18 @@ def _events(run: Run, task_id: str) -> list[dict[str, Any]]:
 
 
 def _resolved_inputs(task: Task, tree: Sequence[Task]) -> Json:
-    """What the executor gets, or would get now."""
-    results = {each.id: each.result for each in tree if each.status == Status.COMPLETED}
+    """Return the inputs that the executor gets, or would get now."""
+    results = {row.id: row.result for row in tree if row.status == Status.COMPLETED}
     schema = (task.schemas or {}).get("input_schema", {})
     found = dependency_results(task.dependencies, results)
     return resolved_inputs(task.inputs, input_schema=schema, from_dependencies=found)
 
 
 def _timings(task: Task, runs: Sequence[Run]) -> tuple[float | None, float | None]:
-    """`runs`: the newest first. A task that kept its result from an earlier run was queued in that one."""
+    """Return `queued_seconds` and `run_seconds`. `runs` are newest first.
+
+    A task that kept its result from an earlier run was queued in that run.
+    """
     now = datetime.now(UTC)
     if task.started_at is None:
         waits = bool(runs) and runs[0].finished_at is None and not Status(task.status).is_terminal

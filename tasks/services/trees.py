@@ -1,5 +1,9 @@
-"""Storing and executing trees. Verbs here, in `tasks.services.queries`, `tasks.services.editing` and `tasks.services.copies` are what every door calls: sync,
-keyword-only, one transaction each."""
+"""Store and execute trees.
+
+The functions here and in `queries`, `editing` and `copies` are what every interface calls.
+
+They are sync, take keyword arguments only, and run in one transaction each.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,12 +35,12 @@ from tasks.telemetry import tracing
 RENAME: Final = "rename"
 REFUSE: Final = "error"
 LOOKUP_CHUNK: Final = 5_000
-"""How many ids one query may name."""
+"""The maximum number of ids in one query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
-    """A stored tree. `ids` maps each id of the request to the stored one."""
+    """A stored tree. `ids` maps each id of the request to the stored id."""
 
     tasks: list[Task]
     root: Task
@@ -48,7 +52,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """A run that was asked for. Not `started`: the tree was already running."""
+    """A requested run. `started` is False if the tree was already running."""
 
     task: Task
     run: Run
@@ -69,11 +73,12 @@ def create_tree(
     reserved_id: str | None = None,
     llm_key: SentKey | None = None,
 ) -> Created:
-    """Store a tree, and with `execute` also queue its first run, which is the reserved one if there is one.
+    """Store a tree; with `execute` also queue its first run: the reserved one, or a new one.
 
-    An LLM key is kept for that run; without one, for the next.
+    An LLM key is stored for that run, or, without `execute`, for the next one.
 
-    Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency, CircularDependency or ExecutorNotFound; then nothing is stored.
+    Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency, CircularDependency or
+    ExecutorNotFound; then nothing is stored.
     """
     spec = checked(tasks)
     owner = _owner(caller, spec)
@@ -87,7 +92,7 @@ def create_tree(
                 run = _start_run(root, context_id=context_id, reserved_id=reserved_id) if execute else None
                 if llm_key is not None:
                     _keep_key(llm_key, caller=caller, tree=rows, run=run)
-        except IntegrityError:  # another request took one of the ids since we looked: look again
+        except IntegrityError:  # another request took one of the ids since the check: check again
             continue
         return Created(tasks=rows, root=root, ids=ids, warnings=list(spec.warnings), run=run)
 
@@ -101,7 +106,10 @@ def execute_tree(
     reserved_id: str | None = None,
     llm_key: SentKey | None = None,
 ) -> Execution:
-    """Store a tree and queue its run: a new one, or the one that was reserved for it. Raises what `create_tree` raises."""
+    """Store a tree and queue its run: a new one, or the reserved one.
+
+    Raises what `create_tree` raises.
+    """
     created = create_tree(
         caller=caller,
         tasks=tasks,
@@ -111,7 +119,7 @@ def execute_tree(
         reserved_id=reserved_id,
         llm_key=llm_key,
     )
-    assert created.run is not None  # noqa: S101  (it was asked for)
+    assert created.run is not None  # noqa: S101  (`execute=True`)
     return Execution(
         task=created.root,
         run=created.run,
@@ -133,10 +141,12 @@ def execute_task(
     reserved_id: str | None = None,
     llm_key: SentKey | None = None,
 ) -> Execution:
-    """Queue a run of a stored task: a root runs its whole tree, another one itself, its descendants and what they need.
+    """Queue a run of a stored task.
 
-    With `copy_execution` a copy is made first and run instead. Without an LLM key the run gets the one that the caller has sent for it
-    before. Raises TaskNotFound.
+    A root runs its whole tree; another task itself, its descendants and what they need.
+
+    With `copy_execution` a copy is created and run instead. Without an LLM key the run gets the one
+    that the caller has stored for it before. Raises TaskNotFound.
     """
     if copy_execution:
         task = get_task(caller=caller, task_id=task_id)
@@ -165,20 +175,23 @@ def execute_task(
 
 
 def held_task(*, caller: Caller, task_id: str) -> Task:
-    """A task whose tree nobody else changes or starts before the transaction ends. Raises TaskNotFound."""
+    """Return a task whose tree no other transaction can change or start. Raises TaskNotFound."""
     task = get_task(caller=caller, task_id=task_id)
     Task.objects.hold_tree(task.root_id)
-    return get_task(caller=caller, task_id=task_id)  # as it is now that we hold it
+    return get_task(caller=caller, task_id=task_id)  # read again, now that the tree is locked
 
 
 def _owner(caller: Caller, spec: TreeSpec) -> str:
-    """Only who sees everything may name another owner (contract, section 1)."""
+    """Return the owner.
+
+    Only a caller who sees everything may name another owner (contract, section 1).
+    """
     named = spec.tasks[0].user_id
     return named if caller.sees_all and named else caller.user_id
 
 
 def _stored_ids(spec: TreeSpec, *, refuse: bool) -> dict[str, str]:
-    """Id of the request → id to store: the same, or a fresh one where it is taken."""
+    """Map each id of the request to the id to store: the same, or a new one if it is in use."""
     sent = [task.id for task in spec.tasks]
     taken: set[str] = set()
     with connection.cursor() as cursor:
@@ -196,7 +209,10 @@ def _stored_ids(spec: TreeSpec, *, refuse: bool) -> dict[str, str]:
 
 
 def _start_run(task: Task, *, context_id: str | None = None, reserved_id: str | None = None, number: int = 1) -> Run:
-    """Queue a run of the task, in the caller's transaction. Raises IntegrityError while another one of its tree is unfinished."""
+    """Queue a run of the task, in the caller's transaction.
+
+    Raises IntegrityError if its tree has an unfinished run.
+    """
     if reserved_id is not None:
         return pending_runs.take(reserved_id, task=task, number=number)
     fairness.refuse_if_full(task.user_id)
@@ -232,7 +248,7 @@ def _next_number(root_id: str) -> int:
 
 
 def _reset(tree: list[Task], scope: set[str]) -> None:
-    """What failed or was cancelled is to run again."""
+    """Set the failed and cancelled tasks back to pending."""
     again = [task.id for task in tree if task.id in scope and task.status in (Status.FAILED, Status.CANCELLED)]
     Task.objects.filter(id__in=again).update(
         status=Status.PENDING,

@@ -1,4 +1,4 @@
-"""What goes to a webhook: the request that its kind makes of an event, and what the answer to it means."""
+"""Render an event as a webhook request, and classify the response."""
 
 import hashlib
 import hmac
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from django.conf import settings
@@ -16,16 +16,19 @@ from aipartnerupflow.executors import ExecutorError, HttpResponse
 from llmkeys.cipher import CannotUnseal
 from tasks.executors.http.safe_http import fetch, origin_of
 from tasks.models import Webhook
+from tasks.rules.strict_json import Json
 from tasks.services.webhooks import Secrets, egress, secrets_of
 
-Json = dict[str, Any]
-#: Of the answers 4xx, those after which a repeat may succeed.
+#: The 4xx responses after which a retry may succeed.
 PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is sent for one event, beside the headers that the client itself chose; `then` once this has arrived, if the event means two."""
+    """The request for one event, besides the headers that the client chose.
+
+    `then` is sent after this request has been delivered, if the event needs two.
+    """
 
     body: bytes
     headers: Mapping[str, str]
@@ -34,7 +37,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookResponse:
-    """What came of a request. `error` is None when it arrived. `is_gone`: nothing will ever arrive there."""
+    """The outcome of a request.
+
+    `error` is None if it was delivered. `is_gone`: nothing can be delivered there again.
+    """
 
     status_code: int | None = None
     error: str | None = None
@@ -44,11 +50,14 @@ class WebhookResponse:
 
 
 Renderer = Callable[[Webhook, Json, Secrets], Request | None]
-"""Makes the request of an event; None where the event is not for this webhook. `webhook.run` is there to be read."""
+"""Renders the request for an event; None if the event is not for this webhook.
+
+It may read `webhook.run`.
+"""
 
 
 def native(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
-    """The event as all streams have it, signed: the receiver knows that it is ours, whole and not an old one."""
+    """Render the event as all streams do, signed: receivers can check origin, integrity and age."""
     body, timestamp = orjson.dumps(event), str(int(time.time()))
     return Request(
         body=body,
@@ -62,12 +71,12 @@ def native(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
 
 
 def signature(body: bytes, *, timestamp: str, key: str) -> str:
-    """`sha256=` and the HMAC of `<timestamp>.<body>` in hexadecimal."""
+    """Return `sha256=` and the HMAC of `<timestamp>.<body>` in hexadecimal."""
     return "sha256=" + hmac.new(key.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
 def request_of(webhook: Webhook, event: Json) -> Request | None:
-    """What to send for the event; None when this webhook does not want it. Raises CannotUnseal."""
+    """Return the request for the event; None if this webhook does not want it. Raises CannotUnseal."""
     secrets = secrets_of(webhook)
     render: Renderer = import_string(settings.APFLOW_WEBHOOK_RENDERERS[webhook.kind])
     request = render(webhook, event, secrets)
@@ -80,15 +89,21 @@ def _with_headers(request: Request, headers: Mapping[str, str]) -> Request:
 
 
 async def send(webhook: Webhook, request: Request) -> WebhookResponse:
-    """One try of all that the event means: what is refused in the middle begins again from its beginning."""
-    answer = await _sent(webhook, request)
+    """Try once to send all requests of an event.
+
+    After an error in between, a retry starts with the first request.
+    """
+    answer = await _send_one(webhook, request)
     if answer.error is not None or request.then is None:
         return answer
     return await send(webhook, request.then)
 
 
-async def _sent(webhook: Webhook, request: Request) -> WebhookResponse:
-    """Follows no redirect, reads no body, and takes no longer than `webhooks.timeout_seconds`."""
+async def _send_one(webhook: Webhook, request: Request) -> WebhookResponse:
+    """Send one request.
+
+    Follows no redirects, reads no body, and takes at most `webhooks.timeout_seconds`.
+    """
     try:
         reply = await fetch(
             webhook.method,
@@ -98,25 +113,28 @@ async def _sent(webhook: Webhook, request: Request) -> WebhookResponse:
             timeout_seconds=settings.APFLOW.webhooks.timeout_seconds,
             max_body_bytes=None,
             egress=egress(),
-            called=f"{webhook.method} {origin_of(webhook.url)}",  # many a service keeps its secret in the path
+            called=f"{webhook.method} {origin_of(webhook.url)}",  # many services have their secret in the path
         )
     except ExecutorError as error:
         return WebhookResponse(error=str(error), may_retry=not error.permanent)
-    return _meaning(reply)
+    return _outcome(reply)
 
 
 def unreadable(error: CannotUnseal) -> WebhookResponse:
-    """Nothing was sent, because this process cannot read with what. Another one may, or this one once it has the key."""
+    """Return the outcome for secrets that this process cannot decrypt.
+
+    Another process may be able to, or this one with the right key.
+    """
     return WebhookResponse(error=str(error), may_retry=True)
 
 
-def _meaning(reply: HttpResponse) -> WebhookResponse:
+def _outcome(reply: HttpResponse) -> WebhookResponse:
     status = reply.status_code
     if 200 <= status < 300:
         return WebhookResponse(status_code=status)
     return WebhookResponse(
         status_code=status,
-        error=f"It answered {status}." + (" Redirects are not followed." if 300 <= status < 400 else ""),
+        error=f"The receiver answered {status}." + (" Redirects are not followed." if 300 <= status < 400 else ""),
         may_retry=status >= 500 or status in PASSING,
         retry_after_seconds=reply.retry_after_seconds,
         is_gone=status == HTTPStatus.GONE,

@@ -1,7 +1,8 @@
-"""Webhooks: which addresses get the events of a run, and how far each of them is.
+"""Webhooks: the URLs that receive the events of a run, and the position of each.
 
-A webhook is a place in the run's event log. Nothing is queued for it: whoever delivers reads on from there, and moves it forward
-when an event has arrived or is given up. So the order is the log's, and a worker that dies leaves the place where it was.
+A webhook is a position in the run's event log. Nothing is queued for it: a worker delivers from
+there and advances the position when an event is delivered or given up. So events keep the order of
+the log, and the position survives a worker that dies.
 """
 
 import secrets
@@ -29,10 +30,10 @@ from tasks.ids import new_id
 from tasks.models import Run, Webhook
 from tasks.queue import notify
 from tasks.rules.exceptions import InvalidParams, LimitReached
+from tasks.rules.strict_json import Json
 from tasks.services.trees import Created, Execution
 
 T = TypeVar("T", bound=Created | Execution)
-Json = dict[str, Any]
 Problem = tuple[str, str]
 
 NATIVE: Final = "native"
@@ -45,7 +46,7 @@ OUR_PREFIX: Final = "x-apflow-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secrets:
-    """What only a delivery, and the webhook's owner, may read."""
+    """The parts of a webhook that only deliveries and its owner may read."""
 
     token: str | None
     headers: Mapping[str, str]
@@ -68,10 +69,12 @@ def add_webhook(
     authentication: Mapping[str, Any] | None = None,
     after: int = 0,
 ) -> Webhook:
-    """Send the run's events beyond `after` to the url, rendered as `kind` says. One with the same `config_id` is replaced.
+    """Send the run's events after number `after` to the URL, rendered as `kind`.
 
-    A native one without a token gets one of ours: it is signed in any case. `authentication` is for the renderer.
-    Raises InvalidParams with the field, or LimitReached.
+    Replaces one with the same `config_id`.
+
+    A native webhook without a token gets a generated one, since its requests are always signed.
+    `authentication` is for the renderer. Raises InvalidParams with the field, or LimitReached.
     """
     if found := list(problems(url=url, token=token, headers=headers, authentication=authentication)):
         raise InvalidParams(found)
@@ -93,7 +96,7 @@ def add_webhook(
         url=url,
         host=parse_url(url).host.rstrip("."),
         method=method,
-        sealed=_sealed(webhook_id, {"token": token, "headers": headers or {}, "authentication": authentication}),
+        sealed=_encrypted(webhook_id, {"token": token, "headers": headers or {}, "authentication": authentication}),
         next_seq=after + 1,
         next_at=now,
         created_at=now,
@@ -105,25 +108,25 @@ def add_webhook(
 
 @transaction.atomic
 def with_webhook(verb: Callable[..., T], webhook: Json, **arguments: Any) -> T:
-    """Carry out a verb of `tasks.services.trees` that starts a run, and add the webhook to that run: both, or neither."""
+    """Call a function of `tasks.services.trees`, and add the webhook to the run: both or neither."""
     result = verb(**arguments)
-    assert result.run is not None  # noqa: S101  (it was asked for)
+    assert result.run is not None  # noqa: S101  (the function starts a run)
     return replace(result, webhook=add_webhook(run=result.run, **webhook))
 
 
 def webhooks_of(run: Run) -> Sequence[Webhook]:
-    """The webhooks of a run, in the order in which they were added."""
+    """Return the webhooks of a run, in the order in which they were added."""
     return list(run.webhooks.order_by("created_at", "id"))
 
 
 def remove_webhook(run: Run, *, config_id: str) -> bool:
-    """Send nothing more to it. False: there is none of that id."""
+    """Stop deliveries and delete the webhook. False: there is none with that id."""
     deleted, _ = run.webhooks.filter(config_id=config_id).delete()
     return deleted > 0
 
 
 def secrets_of(webhook: Webhook) -> Secrets:
-    """Raises CannotUnseal."""
+    """Decrypt the secrets of a webhook. Raises CannotUnseal."""
     return Secrets(**orjson.loads(unseal(webhook.sealed, context=_context(webhook.id))))
 
 
@@ -134,20 +137,23 @@ def problems(
     headers: Mapping[str, str] | None = None,
     authentication: Mapping[str, Any] | None = None,
 ) -> Iterator[Problem]:
-    """What is wrong with an address to be called, by field. No name server is asked: the host is judged at each delivery."""
+    """Yield what is invalid in a webhook, by field.
+
+    No DNS: the host's addresses are checked at each delivery.
+    """
     if why := _why_refused(url):
         yield "url", why
     if token is not None and not _is_header_value(token):
-        yield "token", f"1 to {MAX_SECRET_CHARACTERS:,} printable ASCII characters"
+        yield "token", f"must be 1 to {MAX_SECRET_CHARACTERS:,} printable ASCII characters"
     yield from _header_problems(headers or {})
     for name, value in (authentication or {}).items():
         values = value if isinstance(value, list) else [value]
-        if value is not None and not all(isinstance(each, str) and _is_header_value(each) for each in values):
-            yield f"authentication.{name[:100]}", "printable ASCII characters only"
+        if value is not None and not all(isinstance(text, str) and _is_header_value(text) for text in values):
+            yield f"authentication.{name[:100]}", "must have only printable ASCII characters"
 
 
 def egress() -> Egress:
-    """Where webhooks may lead."""
+    """Return the rules for the addresses that webhooks may use."""
     rules = settings.APFLOW.webhooks
     return Egress(
         allow_private=NOT_PUBLIC if rules.allow_private else (),
@@ -159,7 +165,7 @@ def egress() -> Egress:
 
 def _why_refused(url: str) -> str | None:
     if len(url) > MAX_URL_CHARACTERS:
-        return f"at most {MAX_URL_CHARACTERS:,} characters"
+        return f"must have at most {MAX_URL_CHARACTERS:,} characters"
     try:
         judge_literal(parse_url(url), egress=egress())
     except ExecutorError as error:
@@ -169,10 +175,10 @@ def _why_refused(url: str) -> str | None:
 
 def _header_problems(headers: Mapping[str, str]) -> Iterator[Problem]:
     if len(headers) > MAX_HEADERS:
-        yield "headers", f"at most {MAX_HEADERS}"
+        yield "headers", f"must have at most {MAX_HEADERS} entries"
         return
-    if twice := _doubled(headers):
-        yield f"headers.{twice}", "given twice: the case of a header's name does not count"
+    if twice := _repeated(headers):
+        yield f"headers.{twice}", "is given twice: header names are not case-sensitive"
     for name, value in headers.items():
         if why := _why_refused_header(name, value):
             yield f"headers.{name[:100]}", why
@@ -182,15 +188,15 @@ def _why_refused_header(name: str, value: str) -> str | None:
     if name.lower() in OURS or name.lower().startswith(OUR_PREFIX):
         return "is set by the server: leave it out"
     if not HEADER_NAME.fullmatch(name):
-        return "not a header's name"
-    return None if _is_header_value(value) else "printable ASCII characters only"
+        return "is not a valid header name"
+    return None if _is_header_value(value) else "must have only printable ASCII characters"
 
 
 def _is_header_value(value: str) -> bool:
     return 0 < len(value) <= MAX_SECRET_CHARACTERS and HEADER_VALUE.fullmatch(value) is not None
 
 
-def _doubled(headers: Collection[str]) -> str | None:
+def _repeated(headers: Collection[str]) -> str | None:
     seen: set[str] = set()
     for name in headers:
         if name.lower() in seen:
@@ -199,7 +205,7 @@ def _doubled(headers: Collection[str]) -> str | None:
     return None
 
 
-def _sealed(webhook_id: str, values: Json) -> str:
+def _encrypted(webhook_id: str, values: Json) -> str:
     return seal(orjson.dumps(values).decode(), context=_context(webhook_id))
 
 

@@ -1,6 +1,7 @@
-"""What pages do not show of a task's inputs: whatever a schema marks `writeOnly`, as `rest_executor` marks credentials.
+"""Mask what pages must not show of a task's inputs: the parts that a schema marks `writeOnly`.
 
-Who may read the task has the whole of them from the API. A page stands on a screen, and in the admin it is the screen of somebody else.
+`rest_executor` marks credentials, for example. Users who may read the task get the full inputs from
+the API. A page is visible on a screen, in the admin on that of another user.
 """
 
 from typing import Any
@@ -9,20 +10,22 @@ from llmkeys.redact import MASK
 from tasks.executors import describe
 from tasks.models import Task
 from tasks.rules.exceptions import ExecutorNotFound
-from tasks.rules.schema import Json
+from tasks.rules.strict_json import Json
 
 
 def for_pages(task: Task, inputs: Json) -> Any:
-    """The inputs, of the task or resolved, with `…` for each part that the schema of the executor or of the task marks.
+    """Return the inputs, resolved or not, with `…` for each part that a schema marks.
 
-    All of them are such a part when there is no such executor here any more: nobody can tell.
+    The schemas are those of the executor and of the task.
+
+    All inputs are masked if the executor is no longer installed, because its schema is unknown.
     """
     shown = masked(inputs, _of_executor(task.executor_id))
     return masked(shown, (task.schemas or {}).get("input_schema", {}))
 
 
 def masked(value: Any, schema: Any) -> Any:
-    """The value with `…` for each part that is `writeOnly` (JSON Schema 2020-12, validation, 9.4)."""
+    """Return the value with `…` for each `writeOnly` part (JSON Schema 2020-12, validation, 9.4)."""
     if not isinstance(schema, dict):
         return value
     if schema.get("writeOnly") is True:

@@ -1,1 +1,1 @@
-"""The worker process: it claims runs, executes their trees, records every step, and delivers webhooks."""
+"""The worker process: claims runs, executes their trees, records each step, delivers webhooks."""

@@ -1,4 +1,4 @@
-"""One attempt at a task: its inputs checked, its executor run within its time, whatever happens made an outcome."""
+"""One attempt at a task: validate the inputs, run the executor, return an outcome."""
 
 import asyncio
 import logging
@@ -10,29 +10,30 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Stopped
 from tasks.rules.schema import mismatch
+from tasks.rules.strict_json import Json
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, cancelled, completed, failed
 
 logger = logging.getLogger(__name__)
-Json = dict[str, Any]
 HOW_TO_CORRECT: Final = (
     "Copy the task (tasks.copy), correct the copy (tasks.update) and execute that, "
     "or send the tree again with corrected inputs."
 )
 STOP_SECONDS: Final = 2.0
-"""So long a cancelled executor may take to stop; then the task is cancelled without it."""
+"""How long a cancelled executor may take to stop; then the task is cancelled without it."""
 
 
 async def attempt(
     task: LoadedTask, executor: Executor, inputs: Json, context: Context, *, why_cancelled: Callable[[], str | None]
 ) -> Outcome:
-    """Execute once. `why_cancelled` says whether, and why, somebody wants this task stopped.
+    """Execute once. `why_cancelled` returns the message of a request to cancel this task, or None.
 
-    Raises Parked when the executor does, asyncio.CancelledError when it is the worker that stops, and nothing else.
+    Raises Parked if the executor does, asyncio.CancelledError if the worker stops, and nothing
+    else.
     """
     problem = mismatch(executor.input_schema, inputs) or mismatch(task.schemas.get("input_schema", {}), inputs)
     if problem:
-        return failed(f"The inputs do not fit the input schema: {problem}. {HOW_TO_CORRECT}")
+        return failed(f"The inputs do not match the input schema: {problem}. {HOW_TO_CORRECT}")
     timeout_seconds = task.params.get("timeout_seconds")
     deadline = asyncio.timeout(timeout_seconds)
     try:
@@ -42,7 +43,7 @@ async def attempt(
     except ExecutorError as error:
         return failed(str(error), may_retry=not error.permanent, retry_after_seconds=error.retry_after_seconds)
     except Parked as parked:
-        parked.expires_after_seconds = _earlier(parked.expires_after_seconds, deadline)
+        parked.expires_after_seconds = _capped(parked.expires_after_seconds, deadline)
         raise
     except asyncio.CancelledError as error:
         if _is_cancelled():
@@ -50,15 +51,17 @@ async def attempt(
         return _crashed(executor, error)
     except (TimeoutError, Stopped) as error:
         expired_seconds = timeout_seconds if deadline.expired() else None
-        return _cut_short(error, executor, why_cancelled=why_cancelled(), expired_seconds=expired_seconds)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run goes on without it)
+        return _stopped_outcome(error, executor, why_cancelled=why_cancelled(), expired_seconds=expired_seconds)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run continues without it)
         return _crashed(executor, error)
 
 
 async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: Any) -> Stopped | None:
-    """Stop what waits elsewhere with a question that nobody will answer. None: there is no result.
+    """Let the executor cancel remote work behind a question that will not be answered.
 
-    Raises asyncio.CancelledError when it is itself cancelled, and nothing else.
+    None: no result.
+
+    Raises asyncio.CancelledError if it is itself cancelled, and nothing else.
     """
     try:
         async with asyncio.timeout(STOP_SECONDS):
@@ -68,14 +71,14 @@ async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: 
         trouble = str(error)
     except TimeoutError:
         trouble = f"no response within {STOP_SECONDS:g} s"
-    except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run goes on without it)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run continues without it)
         trouble = str(_crashed(executor, error).error)
     context.log(f"Could not cancel the remote work of this task, which may still be running: {trouble}")
     return None
 
 
-def _earlier(expires_after_seconds: float | None, deadline: asyncio.Timeout) -> float | None:
-    """A question waits no longer than the time that is left to who asked it."""
+def _capped(expires_after_seconds: float | None, deadline: asyncio.Timeout) -> float | None:
+    """Cap the question's expiry at the task's remaining timeout."""
     when = deadline.when()
     if when is None:
         return expires_after_seconds
@@ -83,10 +86,13 @@ def _earlier(expires_after_seconds: float | None, deadline: asyncio.Timeout) -> 
     return left if expires_after_seconds is None else min(left, expires_after_seconds)
 
 
-def _cut_short(
+def _stopped_outcome(
     error: TimeoutError | Stopped, executor: Executor, *, why_cancelled: str | None, expired_seconds: float | None
 ) -> Outcome:
-    """Stopped by request, by its time, by the worker that stops (then it raises asyncio.CancelledError), or by itself."""
+    """Return the outcome of an attempt stopped by a request, its timeout or the executor itself.
+
+    Raises asyncio.CancelledError if the worker stops.
+    """
     if why_cancelled is not None and isinstance(error, Stopped):
         return cancelled(why_cancelled, stopped=error, max_bytes=_max_bytes())
     if expired_seconds is not None:
@@ -97,7 +103,10 @@ def _cut_short(
 
 
 def _is_cancelled() -> bool:
-    """Whether anybody asked for it: an executor may also stop uninvited, and then it has failed."""
+    """Whether the current task was cancelled.
+
+    An executor may also stop by itself, and then it has failed.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -108,7 +117,10 @@ def _max_bytes() -> int:
 
 
 def _crashed(executor: Executor, error: BaseException) -> Outcome:
-    """What an unknown exception says may hold a secret: it goes to the log, and the task names the entry."""
+    """Return a failure.
+
+    An unknown exception's text may contain a secret: only the log has it, under an error id.
+    """
     error_id = uuid.uuid4().hex[:12]
     logger.error(
         "Executor %s raised (error id %s)", executor.id, error_id, exc_info=error, extra={"event": "executor.raised"}

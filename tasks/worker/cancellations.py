@@ -1,4 +1,4 @@
-"""The cancellations of one run: which of its tasks are to stop, why, and whether at once."""
+"""The cancellations of one run: which of its tasks have to stop, why, and whether at once."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,7 +9,11 @@ from tasks.worker.outcomes import Outcome
 
 
 class Cancellations:
-    """`children` maps a task's id to the ids below it; `is_open` says whether a task can still be cancelled."""
+    """The cancelled tasks of a run.
+
+    `children` maps a task's id to those of its children; `is_open` returns whether a task can still
+    be cancelled.
+    """
 
     def __init__(self, children: Mapping[str, list[str]], *, is_open: Callable[[str], bool]) -> None:
         self._children = children
@@ -18,7 +22,7 @@ class Cancellations:
         self._heard: set[tuple[str, bool]] = set()
 
     def add(self, cancel: Cancel) -> list[str]:
-        """The ids of the tasks that this request newly cancels, the deepest first. A repeated request cancels none."""
+        """Return the ids of the tasks that this request newly cancels, the deepest first."""
         self._heard.add((cancel.task_id, cancel.force))
         below = reversed([cancel.task_id, *descendants(cancel.task_id, self._children)])
         new = [task_id for task_id in below if self._is_new(task_id, cancel)]
@@ -38,7 +42,7 @@ class Cancellations:
         return frozenset(self._heard)
 
     def message_of(self, task_id: str) -> str | None:
-        """Why the task is to stop. None: it is not."""
+        """Return why the task has to stop; None if it has not."""
         cancel = self._by_task.get(task_id)
         return cancel.message if cancel else None
 
@@ -47,7 +51,7 @@ class Cancellations:
         return cancel is not None and cancel.force
 
     def outcome_of(self, task_id: str) -> Outcome:
-        """How a cancelled task ends that has no partial result."""
+        """Return the outcome of a cancelled task without a partial result."""
         return Outcome(status=Status.CANCELLED, error=self._by_task[task_id].message)
 
     def _is_new(self, task_id: str, cancel: Cancel) -> bool:

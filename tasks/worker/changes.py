@@ -1,22 +1,25 @@
-"""What a run writes: one change per step, a row's update and the event that reports it."""
+"""What a run writes: one change per step, the update of a row and the event that reports it."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from tasks.rules.field_rules import Json
+from tasks.rules.strict_json import Json
 
 
 @dataclass(slots=True, kw_only=True)
 class Change:
-    """One step of a run. `event` has no sequence number yet; `STATEMENT` is empty where only the event is written."""
+    """One step of a run.
+
+    `event` has no sequence number yet; `STATEMENT` is empty if only the event is written.
+    """
 
     run_id: str
     epoch: int
     event: Json | None = None
     tally: Callable[[], None] | None = field(default=None, repr=False)
-    """Called once the change is committed, to count it."""
+    """Called after the commit, to update metrics."""
     done: asyncio.Future[None] | None = field(default=None, repr=False)
 
     STATEMENT: ClassVar[str] = ""
@@ -62,7 +65,7 @@ class TaskProgressed(Change):
 
 @dataclass(slots=True, kw_only=True)
 class QuestionClosed(Change):
-    """The open question of the task, if it has one, takes no more answers."""
+    """Closes the open question of the task, if there is one: it can no longer be answered."""
 
     task_id: str
     at: str | None
@@ -124,7 +127,7 @@ class TaskFinished(Change):
 
 @dataclass(slots=True, kw_only=True)
 class RunClosed(Change):
-    """The run has ended; its lease is released."""
+    """Ends the run and releases its lease."""
 
     status: str
     at: str | None
@@ -141,7 +144,7 @@ class RunClosed(Change):
 
 @dataclass(slots=True, kw_only=True)
 class EventAdded(Change):
-    """An event that changes no row."""
+    """Adds an event without changing a row."""
 
 
 IN_ORDER: Final[tuple[type[Change], ...]] = (
@@ -152,4 +155,6 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     TaskFinished,
     RunClosed,
 )
-"""The changes of one commit are written kind by kind, in the order in which one task goes through them."""
+"""The changes of one commit are written kind by kind, in the order in which a task goes through
+them.
+"""

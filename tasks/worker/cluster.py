@@ -1,7 +1,7 @@
-"""The cluster process: django-q2's sentinel with its pusher, monitor and workers, made to end when it should.
+"""The cluster process: django-q2's sentinel, pusher, monitor and workers, with a safe shutdown.
 
-Run as `python -m tasks.worker.cluster ID` by `tasks.worker.supervisor`, which holds the other end of standard input: its end is the supervisor's end, and
-then nobody in this process group goes on working.
+`tasks.worker.supervisor` runs it as `python -m tasks.worker.cluster ID` and owns the other end of
+its standard input. When the supervisor dies, that pipe closes, and all processes of this group end.
 """
 
 import os
@@ -23,9 +23,10 @@ from tasks.worker.process import CLUSTER_VARIABLE, drain_on_sigterm  # noqa: E40
 
 
 class DrainingSentinel(Sentinel):
-    """On SIGTERM it stops the queue and lets the workers finish what they hold.
+    """On SIGTERM it stops the queue and lets the workers finish their runs.
 
-    A service manager may send the signal to every process: whatever is forked here inherits a handler that does no harm.
+    A service manager may send the signal to every process, so forked processes inherit a harmless
+    handler.
     """
 
     def start(self) -> None:
@@ -39,13 +40,14 @@ class DrainingSentinel(Sentinel):
         super().stop()
 
     def _stop_soon(self, *_: object) -> None:
-        # Not here: the handler may have interrupted the wait for this very event, which holds its lock.
+        # In a thread: the handler may have interrupted the wait for this very event, which holds
+        # the event's lock.
         threading.Thread(target=self.stop_event.set).start()
 
 
 def main(cluster_id: str) -> None:
     os.environ[CLUSTER_VARIABLE] = cluster_id
-    lifeline = os.dup(sys.stdin.fileno())  # multiprocessing closes standard input in the processes that it forks
+    lifeline = os.dup(sys.stdin.fileno())  # multiprocessing closes standard input in the processes it forks
     _die_with(lifeline)
     os.register_at_fork(after_in_child=lambda: _die_with(lifeline))
     post_spawn.connect(_become_worker)
@@ -57,7 +59,7 @@ def _become_worker(**_: Any) -> None:
 
 
 def _die_with(lifeline: int) -> None:
-    """End this process at once when the other end of the pipe closes."""
+    """Kill this process as soon as the other end of the pipe closes."""
 
     def watch() -> None:
         while os.read(lifeline, 1):

@@ -12,7 +12,7 @@ from structlog.contextvars import bind_contextvars
 
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
-from tasks.rules.field_rules import Json
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import Plan, Step, children_of, node_of, scope_of
 from tasks.services.cancels import Cancel
 from tasks.services.questions import OpenQuestion
@@ -50,8 +50,10 @@ class TreeRun:
         self._plan = Plan(self._nodes.values())
         self._results = {task.id: task.result for task in self._tasks.values() if task.status == Status.COMPLETED}
         self._cancellations = Cancellations(children_of(nodes), is_open=self._is_open)
-        self._questions = OpenQuestions(questions, go_on=lambda task_id: self._start(self._tasks[task_id]))
-        self._recorder = RunRecorder(claim, self._tasks.values(), writer, asking=[each.task_id for each in questions])
+        self._questions = OpenQuestions(questions, resume_task=lambda task_id: self._start(self._tasks[task_id]))
+        self._recorder = RunRecorder(
+            claim, self._tasks.values(), writer, asking=[question.task_id for question in questions]
+        )
         self._runner = TaskRunner(
             claim,
             recorder=self._recorder,
@@ -62,26 +64,31 @@ class TreeRun:
             is_given_up=lambda: self._is_given_up,
         )
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that can still be stopped
-        self._ended_tasks: set[str] = set()  # they ended by themselves, but that may not be durable yet
+        self._ended_tasks: set[str] = set()  # ended by themselves, but perhaps not yet committed
         self._alive: set[asyncio.Task[None]] = set()
-        self._left: set[asyncio.Task[None]] = set()
+        self._left_behind: set[asyncio.Task[None]] = set()
         self._is_given_up = False
-        self._is_still = asyncio.Event()  # no job is alive, or every task has ended, or an error occurred
+        self._must_check = asyncio.Event()  # no job is alive, or every task has ended, or an error occurred
         self._error: BaseException | None = None
-        self._seconds_queued = claim.seconds_old if claim.epoch == 1 else 0.0  # of the tasks ready at the start
+        self._seconds_queued = (
+            claim.seconds_old if claim.epoch == 1 else 0.0
+        )  # of the tasks that are ready at the start
 
     async def run(self, cancels: Collection[Cancel] = ()) -> None:
         """Run the tree to its end, or until only questions are left: then the run is suspended.
 
-        Raises LeaseLost when another worker took over.
+        Raises LeaseLost when another worker has claimed the run.
         """
         for cancel in cancels:
             self._cancellations.add(cancel)
         try:
-            # A cancelled task with an open question starts all the same, to call off its remote work.
-            unasked = [each for each in self._cancellations.task_ids if self._questions.question_of(each) is None]
-            self._write_cancelled(unasked)
-            self._advance(self._plan.start(cancelled=unasked))
+            # A cancelled task with an open question is started all the same, to cancel its remote
+            # work.
+            without_question = [
+                task_id for task_id in self._cancellations.task_ids if self._questions.question_of(task_id) is None
+            ]
+            self._write_cancelled(without_question)
+            self._advance(self._plan.start(cancelled=without_question))
             self._seconds_queued = 0.0
             is_over = await self._is_over()
         finally:
@@ -97,9 +104,9 @@ class TreeRun:
         """Whether a task has an open question."""
         return self._questions.is_any
 
-    def hear(self, asked: OpenQuestion) -> None:
-        """Resume the task that asked, unless it already has this answer."""
-        self._questions.hear(asked)
+    def answer(self, question: OpenQuestion) -> None:
+        """Resume the task of the question, unless it already has this answer."""
+        self._questions.answer(question)
 
     def cancel(self, cancel: Cancel) -> None:
         """Stop the task and all below it, and fail its dependents. A repeated request changes nothing."""
@@ -109,7 +116,7 @@ class TreeRun:
         idle = [task_id for task_id in new if task_id not in self._jobs]
         for task_id in idle:
             if self._questions.question_of(task_id) is not None:
-                self._start(self._tasks[task_id])  # to call off its remote work
+                self._start(self._tasks[task_id])  # to cancel its remote work
         self._cancel_unrun([task_id for task_id in idle if task_id not in self._jobs])
 
     def _is_open(self, task_id: str) -> bool:
@@ -119,15 +126,15 @@ class TreeRun:
     def _stop(self, task_id: str) -> None:
         if (job := self._jobs.get(task_id)) is not None:
             job.cancel()
-            asyncio.get_running_loop().call_later(STOP_SECONDS, self._leave, task_id, job)
+            asyncio.get_running_loop().call_later(STOP_SECONDS, self._leave_behind, task_id, job)
 
-    def _leave(self, task_id: str, job: asyncio.Task[None]) -> None:
-        """Go on without an executor that does not stop. What it may still return is dropped."""
+    def _leave_behind(self, task_id: str, job: asyncio.Task[None]) -> None:
+        """Continue without an executor that does not stop. Anything it still returns is dropped."""
         if self._jobs.get(task_id) is job:
             del self._jobs[task_id]
             self._alive.discard(job)
-            self._left.add(job)
-            job.add_done_callback(self._left.discard)
+            self._left_behind.add(job)
+            job.add_done_callback(self._left_behind.discard)
             self._cancel_unrun([task_id])
 
     def _cancel_unrun(self, task_ids: Collection[str]) -> None:
@@ -147,13 +154,13 @@ class TreeRun:
         for node in step.ready:
             self._start(self._tasks[node.id])
         if self._plan.is_finished or not self._alive:
-            self._is_still.set()
+            self._must_check.set()
 
     async def _is_over(self) -> bool:
         """True when every task has ended; False when the rest waits for answers and the run is suspended."""
         while True:
-            await self._is_still.wait()
-            self._is_still.clear()
+            await self._must_check.wait()
+            self._must_check.clear()
             if self._error is not None:
                 raise self._error
             if self._plan.is_finished:
@@ -163,8 +170,8 @@ class TreeRun:
 
     async def _suspend(self) -> bool:
         """Try to suspend the run. False: an answer or a cancellation arrived first; the worker will pick it up."""
-        if not self._questions.is_any:  # a bug of ours: a suspended run without a question would never resume
-            raise RuntimeError("The run stands still: no task is at work, and none waits for an answer.")
+        if not self._questions.is_any:  # a bug: a suspended run without a question would never resume
+            raise RuntimeError("The run cannot continue: no task is running, and none waits for an answer.")
         self._questions.pause()
         heard = self._cancellations.heard
         is_suspended = await self._writer.call(partial(suspend, self._claim, heard=heard))
@@ -185,13 +192,15 @@ class TreeRun:
         if self._jobs.get(task_id) is job and task_id in self._cancellations and not self._is_given_up:
             del self._jobs[task_id]  # cancelled before its first step, so it could not record that itself
             self._cancel_unrun([task_id])
-        error = None if job.cancelled() else job.exception()  # asyncio complains of an exception never retrieved
+        error = (
+            None if job.cancelled() else job.exception()
+        )  # asyncio complains about an exception that is never retrieved
         self._error = self._error or error
         if self._error is not None or not self._alive:
-            self._is_still.set()
+            self._must_check.set()
 
     async def _stop_jobs(self) -> None:
-        """The run is over, or this worker has to give it up."""
+        """Stop all jobs: the run is over or suspended, or this worker gives it up."""
         self._is_given_up = True
         for job in self._alive:
             job.cancel()
@@ -213,7 +222,7 @@ class TreeRun:
             return  # it was left behind, and its task is settled
         del self._jobs[task.id]  # from here on there is nothing to stop
         if outcome is None:
-            self._questions.rest(task.id)
+            self._questions.wait(task.id)
             return
         self._questions.forget(task.id)
         self._ended_tasks.add(task.id)

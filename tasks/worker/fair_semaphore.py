@@ -1,4 +1,4 @@
-"""Slots: how many tasks run at once in one worker process, and who goes first when there are too few."""
+"""A semaphore for the tasks that run at once in a worker process; users share it fairly."""
 
 import asyncio
 from collections import OrderedDict
@@ -11,7 +11,10 @@ from tasks.telemetry import metrics
 
 
 class FairSemaphore:
-    """A semaphore for which users take turns. Of one user's tasks the most urgent goes first (0), then the one that came first."""
+    """A semaphore for which users take turns.
+
+    Among one user's tasks the lowest `priority` goes first, then the one that arrived first.
+    """
 
     def __init__(self, size: int) -> None:
         self._free = size
@@ -48,12 +51,14 @@ class FairSemaphore:
         self._free += 1
 
     def _next_turn(self) -> asyncio.Future[None] | None:
-        """The best of the first user in the row, who then goes to its end. None: nobody waits there any more."""
-        user_id, theirs = self._waiting.popitem(last=False)
-        while theirs:
-            turn = heappop(theirs)[2]
+        """Remove and return the best waiter of the first user, who moves to the end; None if none
+        is left.
+        """
+        user_id, waiting = self._waiting.popitem(last=False)
+        while waiting:
+            turn = heappop(waiting)[2]
             if not turn.done():
-                if theirs:
-                    self._waiting[user_id] = theirs
+                if waiting:
+                    self._waiting[user_id] = waiting
                 return turn
         return None

@@ -20,12 +20,12 @@ import orjson
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
+from apflow_site.db.connections import IS_SQLITE, refresh
 from llmkeys import run_secrets
 from tasks.queue import notify
 from tasks.queue.leases import GIVE_UP_SECONDS
 from tasks.rules.exceptions import LeaseLost
-from tasks.storage.bulk import IS_SQLITE, db_time, marks
-from tasks.storage.connections import refresh
+from tasks.storage.bulk import db_time, marks
 from tasks.telemetry import metrics
 from tasks.worker.changes import IN_ORDER, Change, QuestionAsked, QuestionClosed, RunClosed
 
@@ -35,11 +35,11 @@ logger = logging.getLogger(__name__)
 MAX_BATCH: Final = 2_000
 FEW_TREES: Final = 20
 REST_SECONDS: Final = 10e-6
-"""For each running tree; with 500 of them 5 ms."""
+"""Per running tree; 5 ms with 500 of them."""
 
 
 class SomeRowUnchanged(DatabaseError):
-    """A row of a batch was not in the state that its change expects."""
+    """A row of a batch did not have the state that its change expects."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +51,10 @@ class Call:
 
 
 class GroupCommit:
-    """Create it on the worker process's event loop, and call `put` and `commit` from that loop only."""
+    """Writes changes from one thread.
+
+    Create it on the worker process's event loop, and call `put` and `commit` only from that loop.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -60,7 +63,10 @@ class GroupCommit:
         threading.Thread(target=self._write_for_ever, name="group-commit", daemon=True).start()
 
     def pace(self, trees: int) -> None:
-        """With many running trees, wait briefly so that one commit takes more changes; with few, write at once."""
+        """Set the wait before each commit: none with few running trees, brief with many.
+
+        The wait lets one commit write more changes.
+        """
         self._rest_seconds = trees * REST_SECONDS if trees > FEW_TREES else 0.0
 
     def put(self, change: Change) -> None:
@@ -68,13 +74,16 @@ class GroupCommit:
         self._queue.put(change)
 
     async def commit(self, change: Change) -> None:
-        """Return when the change is durable. Raises LeaseLost, or the database's error for this row."""
+        """Return when the change is committed.
+
+        Raises LeaseLost, or the database's error for this row.
+        """
         change.done = self._loop.create_future()
         self._queue.put(change)
         await change.done
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Run database work on the writing thread."""
+        """Run database work on the writer thread, and return its result."""
         done: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(Call(function=function, done=done))
         return await done
@@ -130,14 +139,18 @@ def _write(changes: Sequence[Any]) -> list[Answer]:
 
 
 def _write_together(changes: Sequence[Change]) -> list[BaseException | None]:
-    """Write all changes in one commit. If the database refuses it, write each by itself, so that only the bad row fails."""
+    """Write all changes in one commit.
+
+    If the database refuses it, write each change alone, so that only the bad row fails.
+    """
     patience = time.monotonic() + GIVE_UP_SECONDS
     while True:
         try:
             refresh()
             return list(_commit(changes))
         except (OperationalError, InterfaceError) as error:
-            # The server is away or the write lock is taken: the lease leaves time to retry.
+            # The database is unavailable or its write lock is taken: the lease leaves time to
+            # retry.
             connection.close()
             if time.monotonic() > patience:
                 return [error] * len(changes)
@@ -151,7 +164,10 @@ def _write_together(changes: Sequence[Change]) -> list[BaseException | None]:
 
 
 def _commit(changes: Sequence[Change]) -> list[BaseException | None]:
-    """Raises what the database raises."""
+    """Write the changes in one transaction; an error per change, or None.
+
+    Raises what the database raises.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         fence = _lock_runs(cursor, sorted({change.run_id for change in changes}))
         held = [change.epoch == fence.get(change.run_id, (None, 0))[0] for change in changes]
@@ -175,7 +191,7 @@ def _count(committed: Sequence[Change]) -> None:
 
 
 def _lock_runs(cursor: CursorWrapper, run_ids: list[str]) -> dict[str, tuple[int, int]]:
-    """Run id → (epoch, last_seq) of the unfinished runs, their rows locked until the commit."""
+    """Map the ids of unfinished runs to (epoch, last_seq), and lock their rows until the commit."""
     lock = "" if IS_SQLITE else " ORDER BY id FOR UPDATE"
     cursor.execute(
         f"SELECT id, epoch, last_seq FROM tasks_run WHERE finished_at IS NULL AND id IN ({marks(run_ids)}){lock}",  # noqa: S608
@@ -185,7 +201,10 @@ def _lock_runs(cursor: CursorWrapper, run_ids: list[str]) -> dict[str, tuple[int
 
 
 def _apply(cursor: CursorWrapper, kind: type[Change], live: list[Change]) -> list[Change]:
-    """Write the changes of one kind. Returns `live` without a change that an earlier, unconfirmed commit had written."""
+    """Write the changes of one kind.
+
+    Returns `live` without a change that an earlier, unconfirmed commit wrote.
+    """
     rows = [change.values for change in live if type(change) is kind]
     if not rows:
         return live
@@ -202,7 +221,7 @@ def _note_questions(cursor: CursorWrapper, live: list[Change]) -> None:
     now = db_time(datetime.now(UTC))
     run_ids = {change.run_id for change in live if isinstance(change, QuestionAsked | QuestionClosed)}
     if run_ids:
-        cursor.executemany("UPDATE tasks_run SET asked_at = %s WHERE id = %s", [(now, each) for each in run_ids])
+        cursor.executemany("UPDATE tasks_run SET asked_at = %s WHERE id = %s", [(now, run_id) for run_id in run_ids])
 
 
 def _append_events(cursor: CursorWrapper, changes: list[Change], last_seqs: dict[str, int]) -> None:

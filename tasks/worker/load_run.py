@@ -1,4 +1,4 @@
-"""Trees as the engine needs them: read in one query for many trees, without the ORM's cost for each row."""
+"""Load the trees for the engine: one query for many trees, without the ORM's cost per row."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -8,9 +8,8 @@ from typing import Any, Final
 import orjson
 from django.db import connection
 
+from tasks.rules.strict_json import Json
 from tasks.storage.bulk import marks
-
-Json = dict[str, Any]
 
 COLUMNS: Final = (
     "id, root_id, parent_id, position, user_id, name, status, priority, executor_id, "
@@ -20,7 +19,7 @@ COLUMNS: Final = (
 
 @dataclass(slots=True)
 class LoadedTask:
-    """A task in the hands of the engine."""
+    """A task as the engine works on it."""
 
     id: str
     root_id: str
@@ -40,11 +39,11 @@ class LoadedTask:
     progress: float
     attempt: int
     token_usage: Json | None = None
-    """Of this run: what its executor has said so far."""
+    """What the executor has reported so far in this run."""
 
 
 def load_trees(root_ids: Collection[str]) -> dict[str, list[LoadedTask]]:
-    """Root id → the tasks of its tree, in the order of the request."""
+    """Map each root id to the tasks of its tree, in the order of the request."""
     trees: defaultdict[str, list[LoadedTask]] = defaultdict(list)
     roots = list(root_ids)
     with connection.cursor() as cursor:

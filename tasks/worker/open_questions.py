@@ -1,4 +1,4 @@
-"""The tasks of one run that wait for answers, as the worker that has the run knows them."""
+"""The open questions of one run, in the memory of the worker that has the run."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -12,27 +12,30 @@ from tasks.worker.outcomes import storable
 
 
 class OpenQuestions:
-    """`go_on` is called with the id of a task that rests, once its question is answered or has expired."""
+    """Calls `resume_task` with the id of a waiting task when its question is answered or expires."""
 
-    def __init__(self, asked: Iterable[OpenQuestion], *, go_on: Callable[[str], None]) -> None:
-        self._asked = {each.task_id: each for each in asked}
-        self._resting: dict[str, asyncio.TimerHandle | None] = {}
+    def __init__(self, questions: Iterable[OpenQuestion], *, resume_task: Callable[[str], None]) -> None:
+        self._questions = {question.task_id: question for question in questions}
+        self._waiting: dict[str, asyncio.TimerHandle | None] = {}
         self._is_paused = False
-        self._go_on = go_on
+        self._resume_task = resume_task
 
     @property
     def is_any(self) -> bool:
-        """Whether an answer may come."""
-        return bool(self._asked)
+        """Whether a question is open."""
+        return bool(self._questions)
 
     def question_of(self, task_id: str) -> OpenQuestion | None:
-        """What the task asked last, and the reply if there is one."""
-        return self._asked.get(task_id)
+        """Return the task's open question, with the reply if there is one."""
+        return self._questions.get(task_id)
 
     def ask(self, task_id: str, parked: Parked) -> OpenQuestion:
-        """Note what the task asks. From now on an answer is heard, so do it before anybody can know of the question."""
+        """Register the question of a task.
+
+        Call it before the question is visible, so that no answer is missed.
+        """
         seconds = parked.expires_after_seconds
-        asked = self._asked[task_id] = OpenQuestion(
+        question = self._questions[task_id] = OpenQuestion(
             id=new_id(),
             task_id=task_id,
             text=storable(parked.question),
@@ -40,55 +43,58 @@ class OpenQuestions:
             expires_at=None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds),
             memo=parked.memo,
         )
-        return asked
+        return question
 
-    def rest(self, task_id: str) -> None:
-        """The task does nothing until it may go on, which may be at once."""
-        expires_at = self._asked[task_id].expires_at
+    def wait(self, task_id: str) -> None:
+        """Let the task wait until its question is answered or expires, which may be at once."""
+        expires_at = self._questions[task_id].expires_at
         timer = None
         if expires_at is not None:
             seconds = max(0.0, (expires_at - datetime.now(UTC)).total_seconds())
-            timer = asyncio.get_running_loop().call_later(seconds, self._look_again, task_id)
-        self._resting[task_id] = timer
-        self._stir(task_id)
+            timer = asyncio.get_running_loop().call_later(seconds, self._check_again, task_id)
+        self._waiting[task_id] = timer
+        self._resume_if_due(task_id)
 
-    def hear(self, asked: OpenQuestion) -> None:
-        """There is an answer. Hearing it twice is hearing it once."""
-        known = self._asked.get(asked.task_id)
-        if known is not None and known.id == asked.id and known.reply is None:
-            self._asked[asked.task_id] = replace(known, reply=asked.reply)
-            self._stir(asked.task_id)
+    def answer(self, question: OpenQuestion) -> None:
+        """Record the reply of a question. A repeated one is ignored."""
+        known = self._questions.get(question.task_id)
+        if known is not None and known.id == question.id and known.reply is None:
+            self._questions[question.task_id] = replace(known, reply=question.reply)
+            self._resume_if_due(question.task_id)
 
     def forget(self, task_id: str) -> None:
-        """The task has ended."""
-        self._asked.pop(task_id, None)
-        self._wake(task_id)
+        """Remove the question of a task that has ended."""
+        self._questions.pop(task_id, None)
+        self._stop_waiting(task_id)
 
     def pause(self) -> None:
-        """Nobody goes on until `resume`."""
+        """Resume no task until `resume` is called."""
         self._is_paused = True
 
     def resume(self) -> None:
         self._is_paused = False
-        for task_id in list(self._resting):
-            self._stir(task_id)
+        for task_id in list(self._waiting):
+            self._resume_if_due(task_id)
 
     def close(self) -> None:
-        """Nobody goes on any more."""
-        for task_id in list(self._resting):
-            self._wake(task_id)
+        """Resume no task any more."""
+        for task_id in list(self._waiting):
+            self._stop_waiting(task_id)
 
-    def _look_again(self, task_id: str) -> None:
-        """The loop's clock is not the calendar: what is not over yet rests on."""
-        self._wake(task_id)
-        self.rest(task_id)
+    def _check_again(self, task_id: str) -> None:
+        """Check whether the question has expired.
 
-    def _stir(self, task_id: str) -> None:
-        asked = self._asked[task_id]
-        if task_id in self._resting and not self._is_paused and (asked.reply is not None or asked.is_expired):
-            self._wake(task_id)
-            self._go_on(task_id)
+        The loop's clock differs from the calendar, so it may not have.
+        """
+        self._stop_waiting(task_id)
+        self.wait(task_id)
 
-    def _wake(self, task_id: str) -> None:
-        if (timer := self._resting.pop(task_id, None)) is not None:
+    def _resume_if_due(self, task_id: str) -> None:
+        question = self._questions[task_id]
+        if task_id in self._waiting and not self._is_paused and (question.reply is not None or question.is_expired):
+            self._stop_waiting(task_id)
+            self._resume_task(task_id)
+
+    def _stop_waiting(self, task_id: str) -> None:
+        if (timer := self._waiting.pop(task_id, None)) is not None:
             timer.cancel()

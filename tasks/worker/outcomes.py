@@ -1,4 +1,4 @@
-"""How an attempt at a task ended, and what may be stored of it."""
+"""The outcome of an attempt at a task, and what of it can be stored."""
 
 import math
 from dataclasses import dataclass
@@ -25,9 +25,12 @@ class Outcome:
 
 
 def completed(result: Any, *, max_bytes: int) -> Outcome:
-    """Raises ExecutorError when the result is no JSON value, or too large to store."""
+    """Return a completed outcome.
+
+    Raises ExecutorError if the result is not a JSON value or too large to store.
+    """
     stored = stored_form(result, max_bytes=max_bytes)
-    # Dependants get what is stored, so that they see the same before and after a restart.
+    # Dependents get the stored form, so that they see the same before and after a restart.
     return Outcome(status=Status.COMPLETED, result=orjson.loads(stored), stored=stored)
 
 
@@ -38,7 +41,7 @@ def failed(error: str, *, may_retry: bool = False, retry_after_seconds: float | 
 
 
 def cancelled(error: str, *, stopped: Stopped | None = None, max_bytes: int) -> Outcome:
-    """With what the executor had so far, if that can be stored."""
+    """Return a cancelled outcome, with the executor's partial result if it can be stored."""
     if stopped is None:
         return Outcome(status=Status.CANCELLED, error=error)
     try:
@@ -49,12 +52,15 @@ def cancelled(error: str, *, stopped: Stopped | None = None, max_bytes: int) -> 
 
 
 def storable(text: str) -> str:
-    """The text without keys, and without what some database or client does not take: NUL, and surrogates that make no character."""
+    """Mask keys in the text; replace NUL and lone surrogates, which some databases refuse."""
     return mask(text).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def stored_form(result: Any, *, max_bytes: int) -> bytes:
-    """The result as JSON text that every database takes. Raises ExecutorError saying why it has none."""
+    """Return the result as JSON text that every database accepts.
+
+    Raises ExecutorError with the reason if it cannot.
+    """
     try:
         text = orjson.dumps(result)
     except TypeError as error:
@@ -65,9 +71,9 @@ def stored_form(result: Any, *, max_bytes: int) -> bytes:
             "Store it elsewhere and return a reference, or raise the limit.",
             permanent=True,
         )
-    if b"\\u0000" in text and _holds(result, _is_text_with_nul):
+    if b"\\u0000" in text and _contains(result, _is_text_with_nul):
         raise ExecutorError("The result contains the character NUL, which cannot be stored.", permanent=True)
-    if b"null" in text and _holds(result, _is_no_number):
+    if b"null" in text and _contains(result, _is_not_finite):
         raise ExecutorError("The result contains NaN or Infinity, which JSON does not have.", permanent=True)
     return text
 
@@ -76,12 +82,12 @@ def _is_text_with_nul(value: Any) -> bool:
     return isinstance(value, str) and "\0" in value
 
 
-def _is_no_number(value: Any) -> bool:
+def _is_not_finite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _holds(result: Any, is_bad: Any) -> bool:
-    """Whether a value anywhere in the result is bad (iterative: results may be nested deeply)."""
+def _contains(result: Any, is_bad: Any) -> bool:
+    """Whether any value in the result is bad. Iterative: results may be nested deeply."""
     left = [result]
     while left:
         value = left.pop()

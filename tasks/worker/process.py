@@ -1,4 +1,4 @@
-"""What one worker process has one of: its event loop, its worker and its courier."""
+"""The singletons of a worker process: its event loop, its worker and its webhook courier."""
 
 import asyncio
 import gc
@@ -9,14 +9,20 @@ from functools import cache
 from tasks.worker.webhook_courier import Courier
 from tasks.worker.worker import Worker
 
-#: Names the cluster that a worker process belongs to; set by `tasks.worker.cluster`.
+#: The environment variable with the id of the worker's cluster; set by
+#: `tasks.worker.cluster`.
 CLUSTER_VARIABLE = "APFLOW_INTERNAL_CLUSTER_ID"
 GC_THRESHOLDS = (20_000, 20, 20)
-"""A tree of a thousand tasks allocates a few ten thousand objects at once, none of which is garbage yet."""
+"""A tree of a thousand tasks allocates tens of thousands of objects at once, none of them garbage
+yet.
+"""
 
 
 def drain_on_sigterm() -> None:
-    """On SIGTERM this process claims nothing more and finishes what it has. Call it in the worker process, at its start."""
+    """On SIGTERM, claim nothing more and finish the current runs.
+
+    Call it when the worker process starts.
+    """
     loop, worker = this_process()
 
     def drain(*_: object) -> None:
@@ -28,19 +34,20 @@ def drain_on_sigterm() -> None:
 
 @cache
 def this_process() -> tuple[asyncio.AbstractEventLoop, Worker]:
-    """The loop and the worker of this process."""
+    """Return the loop and the worker of this process."""
     loop = asyncio.new_event_loop()
-    # Django's modules live as long as the process: looking through them again and again for garbage costs a tenth of its time.
+    # Django's modules live as long as the process; scanning them for garbage again and again costs
+    # a tenth of its time.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
 
     async def make() -> Worker:
-        return Worker(cluster_id=os.environ.get(CLUSTER_VARIABLE, ""), on_look=_this_courier().wake)
+        return Worker(cluster_id=os.environ.get(CLUSTER_VARIABLE, ""), on_poll=_this_courier().wake)
 
     return loop, loop.run_until_complete(make())
 
 
 @cache
 def _this_courier() -> Courier:
-    """What delivers webhooks in this process, whether it has other work or not."""
+    """Return the courier of this process. It delivers webhooks also while the worker is idle."""
     return Courier()

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import orjson
 
 from tasks.queue.leases import Claim
+from tasks.rules.strict_json import Json
 from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status
@@ -28,23 +29,21 @@ from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
 
-Json = dict[str, Any]
-
 
 class Fence(TypedDict):
-    """What every change of a run carries: it is refused once another worker has the run."""
+    """The fields of every change, by which it is refused once another worker has claimed the run."""
 
     run_id: str
     epoch: int
 
 
 class RunRecorder:
-    """Each verb builds the row's change and its event, and hands both to the writer."""
+    """Each method builds the change of a row and its event, and passes both to the writer."""
 
     def __init__(
         self, claim: Claim, tasks: Iterable[LoadedTask], writer: GroupCommit, *, asking: Iterable[str] = ()
     ) -> None:
-        """`asking` has the ids of the tasks with an open question."""
+        """`asking` contains the ids of the tasks with an open question."""
         self._claim = claim
         self._fence = Fence(run_id=claim.run_id, epoch=claim.epoch)
         self._writer = writer
@@ -54,7 +53,10 @@ class RunRecorder:
         self._start_times: dict[str, float] = {}  # by this worker's monotonic clock
 
     async def started(self, task: LoadedTask, *, durably: bool) -> None:
-        """`durably`: return once the start is committed, so that a crash cannot hide that work began."""
+        """Record the start.
+
+        With `durably`, return after the commit, so that a crash cannot hide that work began.
+        """
         self._set_progress(task, 0.0)
         self._start_times[task.id] = time.monotonic()
         now = _now()
@@ -77,31 +79,39 @@ class RunRecorder:
     def retrying(self, task: LoadedTask, outcome: Outcome, message: str) -> None:
         self._add(self._event("task_retry", task, Status.IN_PROGRESS, message=message, error=outcome.error))
 
-    async def asked(self, task: LoadedTask, asked: OpenQuestion) -> None:
-        """Return once the question is stored and can be answered. Raises LeaseLost."""
+    async def asked(self, task: LoadedTask, question: OpenQuestion) -> None:
+        """Return when the question is committed and can be answered. Raises LeaseLost."""
         self._close_question(task)
         self._asking.add(task.id)
-        shown = {"required": INPUT, "question_id": asked.id, "text": asked.text, "options": asked.options}
-        message = f"waiting for an answer: {asked.text}"
+        required_input = {
+            "required": INPUT,
+            "question_id": question.id,
+            "text": question.text,
+            "options": question.options,
+        }
+        message = f"waiting for an answer: {question.text}"
         change = QuestionAsked(
             **self._fence,
-            event=self._event("log", task, Status.IN_PROGRESS, message=message, result=shown),
+            event=self._event("log", task, Status.IN_PROGRESS, message=message, result=required_input),
             task_id=task.id,
-            question_id=asked.id,
-            text=asked.text,
-            options=None if asked.options is None else _text(orjson.dumps(asked.options)),
-            memo=asked.memo,
+            question_id=question.id,
+            text=question.text,
+            options=None if question.options is None else _text(orjson.dumps(question.options)),
+            memo=question.memo,
             at=_now(),
-            expires_at=db_time(asked.expires_at),
+            expires_at=db_time(question.expires_at),
         )
         await self._writer.commit(change)
 
     async def finished(self, task: LoadedTask, outcome: Outcome) -> None:
-        """Return when the outcome is durable. Raises LeaseLost."""
+        """Return when the outcome is committed. Raises LeaseLost."""
         await self._writer.commit(self._finish(task, outcome))
 
     def finished_unrun(self, task: LoadedTask, outcome: Outcome) -> None:
-        """Queue the end of a task that never ran. Not awaited: the run's last commit follows in the same queue."""
+        """Queue the end of a task that never ran.
+
+        Not awaited: the run's last commit follows in the same queue.
+        """
         self._writer.put(self._finish(task, outcome))
 
     async def closed(self, target: LoadedTask, status: Status, result: Any) -> None:
@@ -150,7 +160,7 @@ class RunRecorder:
         result: Any = None,
         error: str | None = None,
     ) -> Json:
-        """An event (contract, section 3). The writer assigns its sequence number."""
+        """Return an event (contract, section 3). The writer assigns its sequence number."""
         return {
             "type": type_,
             "seq": 0,

@@ -1,4 +1,4 @@
-"""The supervisor: keeps one cluster of workers alive beside the process that it runs in, and sweeps for forgotten runs."""
+"""The supervisor: keeps one cluster of workers alive beside its own process, and sweeps."""
 
 import logging
 import os
@@ -15,25 +15,27 @@ from typing import Final
 from django.conf import settings
 from django.db import DatabaseError, connection
 
+from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
 from tasks.events import pruning
 from tasks.ids import new_id
 from tasks.queue import leases, suspension
 from tasks.services import cancels, idempotency
-from tasks.storage.connections import refresh
 from tasks.worker import webhook_deliveries
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 5.0
-END_LOOK_SECONDS: Final = 0.05
+END_POLL_SECONDS: Final = 0.05
 HUNG_SECONDS: Final = 12.0
-"""A cluster none of whose workers gave a sign for so long is replaced; they give one every 3 to 5 seconds."""
+"""A cluster without a heartbeat of any worker for this long is replaced; workers send one every 3
+to 5 seconds.
+"""
 
 
 class Stop:
-    """The wish that a supervisor ends. Asked, it lets the workers finish; with insistence, it ends them at once."""
+    """Asks a supervisor to stop: gently with `ask`; a second `interrupt` kills the workers."""
 
     def __init__(self) -> None:
         self.is_asked = threading.Event()
@@ -43,12 +45,15 @@ class Stop:
         self.is_asked.set()
 
     def interrupt(self) -> None:
-        """Ctrl+C: whoever presses it again does not want to wait."""
+        """Handle Ctrl+C: the second time, stop at once."""
         (self.is_insisted if self.is_asked.is_set() else self.is_asked).set()
 
 
 def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
-    """Until `stop`: sweep, and, when `may_start` allows it, keep a cluster running. At the end drain it."""
+    """Until `stop`: sweep and, when `may_start` allows it, keep a cluster running.
+
+    At the end drain the cluster.
+    """
     cluster: Cluster | None = None
     last_sweep = 0.0
     while not stop.is_asked.wait(TICK_SECONDS if cluster or last_sweep else 0):
@@ -57,11 +62,11 @@ def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
             last_sweep = time.monotonic()
             _sweep()
     if cluster:
-        _say_what_it_waits_for(cluster)
+        _log_draining(cluster)
         cluster.stop(stop.is_insisted)
 
 
-def _say_what_it_waits_for(cluster: "Cluster") -> None:
+def _log_draining(cluster: "Cluster") -> None:
     try:
         count = leases.held_by(cluster_id=cluster.id)
     except DatabaseError:
@@ -69,7 +74,8 @@ def _say_what_it_waits_for(cluster: "Cluster") -> None:
         return
     if count:
         logger.warning(
-            "Stopping. What runs (%d tree%s) has %d s to end; what is left goes on after the next start. Ctrl+C again stops at once",
+            "Stopping: %d running tree%s may finish within %d s; the rest resumes after the next start. "
+            "Press Ctrl+C again to stop at once",
             count,
             "" if count == 1 else "s",
             settings.APFLOW.worker.drain_seconds,
@@ -97,7 +103,7 @@ def _sweep() -> None:
         suspension.sweep()
         run_secrets.erase_expired()
     except DatabaseError:
-        logger.warning("Could not sweep: the database is away", extra={"event": "sweep.failed"})
+        logger.warning("Could not sweep: the database is unavailable", extra={"event": "sweep.failed"})
         connection.close()
 
 
@@ -123,7 +129,10 @@ class Cluster:
         return f"ended with code {self._process.returncode}" if self.has_ended else "hangs"
 
     def is_hung(self) -> bool:
-        """Whether no worker of the cluster has given a sign for too long. A database that is away proves nothing."""
+        """Whether no worker of the cluster had a heartbeat for `HUNG_SECONDS`.
+
+        False while the database is unavailable.
+        """
         if time.monotonic() - self._started_at < HUNG_SECONDS:
             return False
         try:
@@ -135,10 +144,12 @@ class Cluster:
             return False
 
     def stop(self, at_once: threading.Event) -> None:
-        """Let the workers finish what they hold, unless somebody will not wait for that; then make sure."""
+        """Let the workers finish, within the drain time and until `at_once` is set; then kill the
+        rest.
+        """
         self._process.terminate()
         deadline = time.monotonic() + settings.APFLOW.worker.drain_seconds + 5
-        while not (self.has_ended or time.monotonic() > deadline or at_once.wait(END_LOOK_SECONDS)):
+        while not (self.has_ended or time.monotonic() > deadline or at_once.wait(END_POLL_SECONDS)):
             pass
         self.kill()
 

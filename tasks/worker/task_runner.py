@@ -1,4 +1,4 @@
-"""Runs one task of a tree: its attempts, its retries, its question if it asks one."""
+"""Runs one task of a tree: its attempts, its retries, and its question if it asks one."""
 
 import asyncio
 import time
@@ -14,9 +14,9 @@ from tasks.executors import get_executor
 from tasks.executors.http import fetch
 from tasks.queue.leases import MAX_LOSSES, Claim
 from tasks.rules.exceptions import ExecutorNotFound
-from tasks.rules.field_rules import Json
 from tasks.rules.inputs import dependency_results, resolved_inputs
 from tasks.rules.retry import retry_of
+from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import added
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status
@@ -31,7 +31,11 @@ from tasks.worker.run_recorder import RunRecorder
 
 
 class TaskRunner:
-    """Runs tasks for one run. `results` grows as tasks complete; `is_given_up` turns true when the worker loses the run."""
+    """Runs tasks for one run.
+
+    `results` grows as tasks complete; `is_given_up` returns whether the worker has given up the
+    run.
+    """
 
     def __init__(
         self,
@@ -54,20 +58,20 @@ class TaskRunner:
         self._ready_times: dict[str, float] = {}
 
     def ready(self, task_id: str, *, seconds_ago: float) -> None:
-        """Note when the task became ready, to measure how long it waits for a slot."""
+        """Record when the task became ready, to measure how long it waits for a slot."""
         self._ready_times[task_id] = time.monotonic() - seconds_ago
 
     async def run(self, task: LoadedTask) -> Outcome | None:
-        """How the task ended. None: it waits for an answer."""
-        asked = self._questions.question_of(task.id)
-        if asked is not None and task.id in self._cancellations:
-            stopped = await self._call_off(task, asked)
+        """Run the task to its outcome. None: it waits for an answer."""
+        question = self._questions.question_of(task.id)
+        if question is not None and task.id in self._cancellations:
+            stopped = await self._call_off(task, question)
             why = str(self._cancellations.message_of(task.id))
             return cancelled(why, stopped=stopped, max_bytes=settings.APFLOW.limits.result_bytes)
-        if asked is not None and asked.is_expired:
-            await self._call_off(task, asked)
-            return failed(f"Not answered in time: {asked.text}")
-        if asked is not None and asked.reply is None:
+        if question is not None and question.is_expired:
+            await self._call_off(task, question)
+            return failed(f"Not answered in time: {question.text}")
+        if question is not None and question.reply is None:
             return None
         try:
             return await self._outcome(task)
@@ -75,13 +79,16 @@ class TaskRunner:
             await self._recorder.asked(task, self._questions.ask(task.id, parked))
             return None
 
-    async def _call_off(self, task: LoadedTask, asked: OpenQuestion) -> Stopped | None:
-        """Let the executor cancel the remote work behind a question that will not be answered. None: no partial result."""
+    async def _call_off(self, task: LoadedTask, question: OpenQuestion) -> Stopped | None:
+        """Let the executor cancel the remote work behind a question that will not be answered.
+
+        None: no partial result.
+        """
         try:
             executor = get_executor(str(task.executor_id))
         except ExecutorNotFound:
             return None
-        return await call_off(executor, self._inputs(task), self._context(task), memo=orjson.loads(asked.memo))
+        return await call_off(executor, self._inputs(task), self._context(task), memo=orjson.loads(question.memo))
 
     async def _outcome(self, task: LoadedTask) -> Outcome:
         if self._claim.losses >= MAX_LOSSES:
@@ -95,7 +102,7 @@ class TaskRunner:
         return await self._attempts(task, executor)
 
     async def _gather(self, task: LoadedTask) -> Outcome:
-        """A group runs no code: its resolved inputs are its result."""
+        """Complete a group. It runs no code: its resolved inputs are its result."""
         await self._recorder.started(task, durably=False)
         try:
             return completed(self._inputs(task), max_bytes=settings.APFLOW.limits.result_bytes)
@@ -121,7 +128,10 @@ class TaskRunner:
             await asyncio.sleep(seconds)
 
     async def _attempt(self, task: LoadedTask, executor: Executor, *, is_resumed: bool) -> Outcome:
-        """Run one attempt. `is_resumed` continues the attempt that asked a question; it is not counted again."""
+        """Run one attempt.
+
+        `is_resumed` continues the attempt that asked a question; it is not counted again.
+        """
         async with self._slots.take(task.user_id, task.priority):
             if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
                 metrics.waited(time.monotonic() - ready_time)
@@ -152,14 +162,14 @@ class TaskRunner:
             reply=self._reply_to(task.id),
             is_forced=partial(self._cancellations.is_forced, task.id),
             is_given_up=self._is_given_up,
-            spent=partial(_spend, task),
+            spent=partial(_add_usage, task),
             fetch=fetch,
         )
 
     def _reply_to(self, task_id: str) -> Reply | None:
-        asked = self._questions.question_of(task_id)
-        return asked.reply if asked else None
+        question = self._questions.question_of(task_id)
+        return question.reply if question else None
 
 
-def _spend(task: LoadedTask, usage: Json) -> None:
+def _add_usage(task: LoadedTask, usage: Json) -> None:
     task.token_usage = added(task.token_usage, usage)

@@ -1,7 +1,7 @@
-"""The courier: what delivers webhooks in a worker process, beside the engine, on a thread and a loop of its own.
+"""The courier: delivers webhooks in a worker process, on its own thread and event loop.
 
-It sleeps while no webhook is open anywhere. The worker wakes it whenever it looks for work; from then on the doorbell does, until all
-webhooks are done with.
+It sleeps while no webhook is open. The worker wakes it at each poll for work; from then on
+notifications do, until all webhooks are closed.
 """
 
 import asyncio
@@ -11,48 +11,51 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from django.db import DatabaseError
 
+from apflow_site.db import pools
 from llmkeys.cipher import CannotUnseal
 from tasks import events
 from tasks.models import Webhook
 from tasks.queue import leases, notify
 from tasks.queue.notify import Listener
+from tasks.rules.strict_json import Json
 from tasks.services.webhook_requests import WebhookResponse, request_of, send, unreadable
-from tasks.storage import pools
 from tasks.worker import webhook_deliveries
 
-Json = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 PAGE: Final = 100
-"""So many events of one webhook are delivered before another one has its turn."""
+"""How many events of one webhook are delivered before another webhook has its turn."""
 LOOK_SECONDS: Final = 5.0
-"""It looks at the rows this often without being told, in case a ring was lost."""
+"""How often the courier reads the rows without a notification, in case one was lost."""
 REST_SECONDS: Final = 0.01
-"""After each look: what rings meanwhile needs one more look in all."""
+"""The pause after each poll: notifications that arrive meanwhile share the next poll."""
 
 
 class Courier:
-    """The webhooks that one process serves."""
+    """Delivers the webhooks that this process has claimed."""
 
     def __init__(self) -> None:
         self._owner = leases.process_name()
         self._loop = asyncio.new_event_loop()
-        self._news = asyncio.Event()
+        self._wake_up = asyncio.Event()
         self._served: dict[Webhook, asyncio.Task[None]] = {}
         self._is_draining = False
         self._listener = Listener(notify.EVENTS, self.wake)
         threading.Thread(target=self._run, name="courier", daemon=True).start()
 
     def wake(self) -> None:
-        """Look whether there is something to deliver. From any thread; returns at once."""
-        self._loop.call_soon_threadsafe(self._news.set)
+        """Check for deliveries. Callable from any thread; returns at once."""
+        self._loop.call_soon_threadsafe(self._wake_up.set)
 
     def drain(self) -> None:
-        """Begin nothing more, and give back what has been claimed once its current try is over. From any thread."""
+        """Begin no new delivery, and release each webhook after its current attempt.
+
+        Callable from any thread.
+        """
         self._is_draining = True
         self.wake()
 
@@ -61,11 +64,11 @@ class Courier:
 
     async def _work(self) -> None:
         while not self._is_draining:
-            await self._news.wait()
+            await self._wake_up.wait()
             with (
                 suppress(DatabaseError),
                 self._listener.attentive(),
-            ):  # it is away: the next to wake us may have better luck
+            ):  # the database is unavailable: the next wake-up tries again
                 await self._work_until_idle()
             await asyncio.sleep(REST_SECONDS)
         if self._served:
@@ -73,7 +76,7 @@ class Courier:
 
     async def _work_until_idle(self) -> None:
         while not self._is_draining:
-            self._news.clear()  # before the look: whoever rings during it is heard
+            self._wake_up.clear()  # before reading, so that a notification during the read is not missed
             seconds = await pools.read(webhook_deliveries.seconds_until_due, busy=self._busy())
             if seconds is None and not self._served:
                 return
@@ -81,7 +84,7 @@ class Courier:
             if seconds == 0 and room:
                 await self._claim(room)
             else:
-                await self._news_within(min(seconds or LOOK_SECONDS, LOOK_SECONDS))
+                await self._woken_within(min(seconds or LOOK_SECONDS, LOOK_SECONDS))
             await asyncio.sleep(REST_SECONDS)
 
     async def _claim(self, room: int) -> None:
@@ -92,26 +95,32 @@ class Courier:
     def _busy(self) -> Mapping[str, int]:
         return Counter(webhook.host for webhook in self._served)
 
-    async def _news_within(self, seconds: float) -> None:
+    async def _woken_within(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._news.wait()
+                await self._wake_up.wait()
 
     def _start(self, webhook: Webhook) -> None:
         if webhook in self._served:
-            return  # its claim ran out while it was at work, and now it holds it again
+            return  # its claim expired during the delivery, and this process has claimed it again
         serving = self._served[webhook] = asyncio.create_task(self._serve(webhook))
         serving.add_done_callback(partial(self._ended, webhook))
 
     def _ended(self, webhook: Webhook, serving: asyncio.Task[None]) -> None:
         del self._served[webhook]
-        self._news.set()
+        self._wake_up.set()
         if not serving.cancelled() and (error := serving.exception()):
-            # The database is away, or a fault of ours: the claim runs out, and the event is tried again.
-            logger.error("Webhook %s broke off", webhook.id, exc_info=error, extra={"event": "webhook.broken"})
+            # The database is unavailable, or there is a bug: the claim expires, and the event is
+            # sent again.
+            logger.error(
+                "Delivery to webhook %s failed unexpectedly",
+                webhook.id,
+                exc_info=error,
+                extra={"event": "webhook.broken"},
+            )
 
     async def _serve(self, webhook: Webhook) -> None:
-        """Deliver what is there, one event after the other."""
+        """Deliver the webhook's events, one after the other."""
         log = await pools.read(events.read, run_id=webhook.run_id, after=webhook.next_seq - 1, limit=PAGE)
         if not log:  # its events have been deleted
             await pools.write(webhook_deliveries.close, webhook, owner=self._owner)
@@ -124,7 +133,7 @@ class Courier:
         await pools.write(webhook_deliveries.release, webhook, owner=self._owner)
 
     async def _deliver(self, webhook: Webhook, event: Json) -> WebhookResponse | None:
-        """None: the event is not for this webhook."""
+        """Deliver one event. None: the event is not for this webhook."""
         try:
             request = await pools.read(request_of, webhook, event)
         except CannotUnseal as error:

@@ -1,7 +1,8 @@
-"""Which worker process delivers for which webhook, and how far that has come. All times are the database's.
+"""Claim due webhooks under a lease and record each delivery. Timestamps use the database clock.
 
-Whoever claims a webhook holds it for one try at a time. What it writes counts only while it still does, and while the webhook is where
-it was claimed: so two workers may send an event twice, but never move the place twice.
+A worker claims a webhook for one attempt at a time. Its writes count only while it still has the
+claim and the webhook's position is unchanged: two workers may send an event twice, but they never
+advance the position twice.
 """
 
 import logging
@@ -20,35 +21,35 @@ from django.db.models.functions import Now
 from tasks.models import Webhook, WebhookDelivery
 from tasks.queue import leases, notify
 from tasks.rules.retry import Retry
+from tasks.rules.strict_json import Json
 from tasks.services.webhook_requests import WebhookResponse
 from tasks.telemetry import metrics
 
-Json = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 MAX_AT_ONCE: Final = 50
-"""So many webhooks are served side by side in one process."""
+"""How many webhooks one process serves at once."""
 MAX_PER_HOST: Final = MAX_AT_ONCE // 4
-"""So many of them at most lead to one host: one that hangs leaves places to others."""
+"""How many of them may have the same host: a host that hangs leaves capacity for others."""
 MAX_FAILURES: Final = 10
-"""So many events in a row that could not be delivered disable a webhook."""
+"""A webhook is disabled after this many consecutive events that could not be delivered."""
 MOST_REQUESTS: Final = 2
-"""So many make one try of an event at most (`Request.then`)."""
+"""The maximum number of requests in one attempt (`Request.then`)."""
 SPARE_SECONDS: Final = 20
-"""A claim outlives its try by so much: for the database, and a machine that is busy."""
+"""How long a claim outlives its attempt: time for the database and for a busy host."""
 BACKOFF: Final = Retry(backoff_seconds=1.0, backoff_factor=2.0, max_backoff_seconds=900.0)
 MOST_DOUBLINGS: Final = 20
 MAX_ERROR_CHARACTERS: Final = 255
 FREE: Final[Json] = {"lease_owner": None, "lease_expires_at": None}
 Busy = Mapping[str, int]
-"""How many webhooks of each host a process serves."""
+"""The number of webhooks that a process serves, by host."""
 NONE_BUSY: Final[Busy] = MappingProxyType({})
 
 
 def seconds_until_due(*, busy: Busy = NONE_BUSY) -> float | None:
-    """How long until a webhook of a host with a place left has something to send, as far as is known: 0 for now.
+    """Return the seconds until a webhook has something to send, as far as known; 0 for now.
 
-    None: no webhook is open.
+    Hosts without free capacity are ignored. None: no webhook is open.
     """
     waiting = Webhook.objects.exclude(host__in=_full(busy))
     if waiting.due().exists():
@@ -63,9 +64,9 @@ def seconds_until_due(*, busy: Busy = NONE_BUSY) -> float | None:
 
 @transaction.atomic
 def claim(*, owner: str, limit: int, busy: Busy = NONE_BUSY) -> Sequence[Webhook]:
-    """Take up to `limit` webhooks that have something to send, those that wait longest first.
+    """Take up to `limit` webhooks that have something to send, longest waiting first.
 
-    No host gets more than its places, of which it has those in `busy` already.
+    No host gets more than `MAX_PER_HOST`, including those in `busy`.
     """
     ids, places = list[str](), Counter(busy)
     while wanted := limit - len(ids):
@@ -83,35 +84,36 @@ def claim(*, owner: str, limit: int, busy: Busy = NONE_BUSY) -> Sequence[Webhook
 
 
 def release(webhook: Webhook, *, owner: str) -> None:
-    """Give it back: there may be more to send."""
+    """Release the webhook: there may be more to send."""
     _held(webhook, owner).update(**FREE)
 
 
 def close(webhook: Webhook, *, owner: str) -> None:
-    """There is nothing more to send."""
+    """Close the webhook: there is nothing more to send."""
     _held(webhook, owner).update(closed_at=Now(), **FREE)
 
 
 @transaction.atomic
 def record(webhook: Webhook, event: Json, answer: WebhookResponse | None, *, owner: str) -> bool:
-    """Write what became of the event; `answer` None: it was not for this webhook. True: go on with the next one.
+    """Record the outcome for the event. `answer` is None if the event was not for this webhook.
 
-    False: not now, or not by this owner, or nothing more will be sent at all.
+    Returns whether this owner may send the next event now. False: it has to be retried later, the
+    claim is lost, or nothing more will be sent.
     """
     status, changes = _outcome(webhook, event, answer)
     if not _held(webhook, owner).update(**changes):
         return False
     if answer is not None:
         transaction.on_commit(lambda: metrics.delivered(status))
-        _keep(webhook, event, answer, status)
-        _tell(webhook, event, answer, status, is_disabled="disabled_at" in changes)
+        _store_delivery(webhook, event, answer, status)
+        _log(webhook, event, answer, status, is_disabled="disabled_at" in changes)
     webhook.next_seq, webhook.attempt = event["seq"] + 1, 0
     webhook.failures = changes.get("failures", webhook.failures)
     return "lease_owner" not in changes
 
 
 def sweep() -> None:
-    """End the claims of processes of this host that are gone, and what waits for events that will never come."""
+    """Release claims of dead processes of this host; close webhooks whose run has no more events."""
     claimed = Webhook.objects.open().exclude(lease_owner=None)
     if dead := leases.dead_owners(claimed.values_list("lease_owner", flat=True).distinct()):
         claimed.filter(lease_owner__in=dead).update(**FREE)
@@ -122,12 +124,12 @@ def sweep() -> None:
 
 
 def _full(places: Busy) -> list[str]:
-    """The hosts that have all the places they may have."""
+    """Return the hosts without free capacity."""
     return [host for host, taken in places.items() if taken >= MAX_PER_HOST]
 
 
 def _held(webhook: Webhook, owner: str) -> Any:
-    """The row, as long as it is as it was claimed."""
+    """Select the row if it is still as it was claimed."""
     return Webhook.objects.open().filter(id=webhook.id, lease_owner=owner, next_seq=webhook.next_seq)
 
 
@@ -136,7 +138,7 @@ def _lease_end() -> Any:
 
 
 def _outcome(webhook: Webhook, event: Json, answer: WebhookResponse | None) -> tuple[str, Json]:
-    """The event's status, and what changes of the webhook."""
+    """Return the event's status, and the changes to the webhook."""
     if answer is not None and answer.may_retry and not _is_old(event):
         delay = timedelta(seconds=_delay_seconds(webhook.attempt + 1, answer.retry_after_seconds))
         return "retrying", {"attempt": webhook.attempt + 1, "next_at": Now() + delay, **FREE}
@@ -150,18 +152,21 @@ def _outcome(webhook: Webhook, event: Json, answer: WebhookResponse | None) -> t
 
 
 def _is_old(event: Json) -> bool:
-    """Whether it happened too long ago to be tried again."""
+    """Whether the event is too old to be retried."""
     happened = datetime.fromisoformat(event["timestamp"])
     return datetime.now(UTC) - happened > timedelta(hours=settings.APFLOW.webhooks.keep_hours)
 
 
 def _delay_seconds(attempt: int, asked_for: float | None) -> float:
-    """What the receiver asks for counts, but for no longer than events are kept."""
+    """Return the delay before the next attempt.
+
+    The receiver may ask for more, up to `webhooks.keep_hours`.
+    """
     most = settings.APFLOW.webhooks.keep_hours * 3600.0
     return BACKOFF.delay(min(attempt, MOST_DOUBLINGS), None if asked_for is None else min(asked_for, most))
 
 
-def _keep(webhook: Webhook, event: Json, answer: WebhookResponse, status: str) -> None:
+def _store_delivery(webhook: Webhook, event: Json, answer: WebhookResponse, status: str) -> None:
     row = WebhookDelivery(
         webhook=webhook,
         seq=event["seq"],
@@ -179,10 +184,10 @@ def _keep(webhook: Webhook, event: Json, answer: WebhookResponse, status: str) -
     )
 
 
-def _tell(webhook: Webhook, event: Json, answer: WebhookResponse, status: str, *, is_disabled: bool) -> None:
-    """Without the path of the address: it may be a secret."""
+def _log(webhook: Webhook, event: Json, answer: WebhookResponse, status: str, *, is_disabled: bool) -> None:
+    """Log a failed delivery, without the path of the URL: it may be a secret."""
     facts = {"event": f"webhook.{status}", "webhook": webhook.id, "run": webhook.run_id, "seq": event["seq"]}
-    host, why = urlsplit(webhook.url).hostname, answer.status_code or "no answer"
+    host, why = urlsplit(webhook.url).hostname, answer.status_code or "no response"
     if status == "failed":
         logger.warning("Event %s of run %s did not reach %s: %s", event["seq"], webhook.run_id, host, why, extra=facts)
     if is_disabled:

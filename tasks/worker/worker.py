@@ -23,50 +23,53 @@ from tasks.worker.load_run import LoadedTask, load_trees
 
 logger = logging.getLogger(__name__)
 ClaimedTree = tuple[Claim, list[LoadedTask], list[OpenQuestion]]
-News = tuple[list[ClaimedTree], dict[str, list[Cancel]], dict[str, list[OpenQuestion]]]
+Polled = tuple[list[ClaimedTree], dict[str, list[Cancel]], dict[str, list[OpenQuestion]]]
 
 BEAT_SECONDS: Final = 3.0
 LINGER_SECONDS: Final = 0.2
-"""So long an idle worker stays awake for the next run, which then needs no way through the queue."""
+"""How long an idle worker stays awake for the next run, which then skips the queue."""
 
 
-def _nothing() -> None:
-    """Nobody wants to hear."""
+def _ignore() -> None:
+    """The default `on_poll`: do nothing."""
 
 
 class Worker:
-    """The runs that one process holds. Make it on the loop that it works on. `on_look` hears whenever it looks for work."""
+    """The runs that one process holds. Create it on the loop that it works on.
 
-    def __init__(self, *, cluster_id: str, on_look: Callable[[], object] = _nothing) -> None:
+    `on_poll` is called at each poll for work.
+    """
+
+    def __init__(self, *, cluster_id: str, on_poll: Callable[[], object] = _ignore) -> None:
         self._loop = asyncio.get_running_loop()
         self._process_id = leases.process_name()
         self._cluster_id = cluster_id
-        self._on_look = on_look
+        self._on_poll = on_poll
         self._writer = GroupCommit(self._loop)
         self._slots = FairSemaphore(settings.APFLOW.worker.max_tasks)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._trees: dict[str, TreeRun] = {}
-        self._news = asyncio.Event()
+        self._wake_up = asyncio.Event()
         self._is_draining = False
         self._is_cut_off = False
         self._last_beat = 0.0
-        self._listener = Listener(notify.RUNS, lambda: self._loop.call_soon_threadsafe(self._news.set))
+        self._listener = Listener(notify.RUNS, lambda: self._loop.call_soon_threadsafe(self._wake_up.set))
 
     async def beat(self) -> None:
-        """Say that this process is alive."""
+        """Record a heartbeat of this process."""
         self._last_beat = self._loop.time()
         await self._writer.call(partial(leases.beat, process_id=self._process_id, cluster_id=self._cluster_id))
 
     async def probe(self) -> None:
-        """Say that this process is alive, and take what waits: its wake-up may have died with another worker."""
+        """Record a heartbeat, and take waiting runs whose wake-up was lost with another worker."""
         await self.beat()
-        self._on_look()
+        self._on_poll()
         if await self._writer.call(leases.is_any_waiting):
             await self.work()
 
     async def work(self) -> None:
-        """Claim and run until nothing waits and nothing runs, or, draining, until what runs has ended."""
-        if self._loop.time() - self._last_beat > BEAT_SECONDS:  # short jobs may come so often that no probe does
+        """Claim and run until no run waits or runs; while draining, until the current runs end."""
+        if self._loop.time() - self._last_beat > BEAT_SECONDS:  # short jobs may arrive so often that no probe does
             await self.beat()
         with self._listener.attentive():
             keeper = asyncio.create_task(self._keep_leases())
@@ -75,52 +78,57 @@ class Worker:
             finally:
                 keeper.cancel()
             if self._is_draining:
-                # What was cut off goes back, so that another worker goes on with it at once.
+                # Runs that were cut off are released, so that another worker resumes them at once.
                 await self._writer.call(partial(leases.release, owner=self._process_id))
 
     def drain(self) -> None:
-        """Claim nothing more; cut off what is not done within `worker.drain_seconds`. Call it on the loop."""
+        """Claim nothing more, and cut off runs that take longer than `worker.drain_seconds`.
+
+        Call it on the loop.
+        """
         if not self._is_draining:
             self._is_draining = True
-            self._news.set()
+            self._wake_up.set()
             self._loop.call_later(settings.APFLOW.worker.drain_seconds, self._cut_off)
 
     async def _work_until_idle(self) -> None:
         while True:
-            self._news.clear()  # before the look: whoever rings during it is heard
-            self._on_look()
-            claimed, cancels, replies = await self._look()
+            self._wake_up.clear()  # before reading, so that a notification during the read is not missed
+            self._on_poll()
+            claimed, cancels, replies = await self._poll()
             for run_id in cancels.keys() & self._trees.keys():
                 for cancel in cancels[run_id]:
                     self._trees[run_id].cancel(cancel)
             for run_id in replies.keys() & self._trees.keys():
-                for asked in replies[run_id]:
-                    self._trees[run_id].hear(asked)
-            for claim, tasks, questions in [] if self._is_cut_off else claimed:  # then they go back with the rest
+                for question in replies[run_id]:
+                    self._trees[run_id].answer(question)
+            for claim, tasks, questions in (
+                [] if self._is_cut_off else claimed
+            ):  # if cut off, they are released with the others
                 self._start(claim, tasks, questions, cancels[claim.run_id])
             if self._running:
-                await self._news.wait()
-            elif self._is_draining or not await self._news_within(LINGER_SECONDS):
+                await self._wake_up.wait()
+            elif self._is_draining or not await self._woken_within(LINGER_SECONDS):
                 return
 
-    async def _news_within(self, seconds: float) -> bool:
+    async def _woken_within(self, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                return await self._news.wait()
+                return await self._wake_up.wait()
         except TimeoutError:
             return False
 
-    async def _look(self) -> News:
-        """New runs to work on, and, by run, what somebody wants stopped or has answered."""
+    async def _poll(self) -> Polled:
+        """Return newly claimed runs and, by run, cancel requests and questions with replies."""
         room = 0 if self._is_draining else settings.APFLOW.worker.max_trees - len(self._running)
         waiting = [run_id for run_id, tree in self._trees.items() if tree.is_waiting]
-        return await self._writer.call(partial(_look, owner=self._process_id, limit=room, waiting=waiting))
+        return await self._writer.call(partial(_poll, owner=self._process_id, limit=room, waiting=waiting))
 
     def _start(
         self, claim: Claim, tasks: list[LoadedTask], questions: list[OpenQuestion], cancels: list[Cancel]
     ) -> None:
         if (lost := self._running.get(claim.run_id)) is not None:
-            lost.cancel()  # this process slept for so long that it lost the run, and now takes it again
+            lost.cancel()  # this process slept so long that it lost the run, and has now claimed it again
         tree = self._trees[claim.run_id] = TreeRun(
             claim, tasks, writer=self._writer, slots=self._slots, questions=questions
         )
@@ -134,10 +142,10 @@ class Worker:
             del self._running[run.get_name()], self._trees[run.get_name()]
         self._writer.pace(len(self._running))
         if was_full or not self._running:
-            self._news.set()
+            self._wake_up.set()
 
     async def _keep_leases(self) -> None:
-        """Renew in time, or stop working before somebody else may begin."""
+        """Renew the leases in time, or stop working before another worker may begin."""
         while True:
             await asyncio.sleep(leases.RENEW_SECONDS)
             try:
@@ -162,23 +170,23 @@ class Worker:
 
 
 async def _run(tree: TreeRun, claim: Claim, cancels: list[Cancel]) -> None:
-    bind_contextvars(run=claim.run_id)  # for what is logged on its behalf
+    bind_contextvars(run=claim.run_id)  # for log lines of this run
     facts = {"apflow.run.id": claim.run_id, "apflow.root_task.id": claim.root_id}
     try:
         with tracing.span("run", facts, kind="consumer", parent=claim.trace):
             await tree.run(cancels)
     except LeaseLost:
         logger.warning(
-            "Run %s has another worker now", claim.run_id, extra={"event": "lease.lost", "run": claim.run_id}
+            "Run %s was claimed by another worker", claim.run_id, extra={"event": "lease.lost", "run": claim.run_id}
         )
-    except Exception:  # a fault of ours: the lease runs out, and the run is tried again, at last as poison
-        logger.exception("Run %s broke off", claim.run_id, extra={"event": "run.broken", "run": claim.run_id})
+    except Exception:  # a bug: the lease expires and the run is tried again, and finally fails as poison
+        logger.exception("Run %s failed unexpectedly", claim.run_id, extra={"event": "run.broken", "run": claim.run_id})
 
 
-def _look(*, owner: str, limit: int, waiting: list[str]) -> News:
+def _poll(*, owner: str, limit: int, waiting: list[str]) -> Polled:
     claims = leases.claim(owner=owner, limit=limit)
     trees = load_trees([claim.root_id for claim in claims]) if claims else {}
     questions = open_of([*waiting, *(claim.run_id for claim in claims)])
     claimed = [(claim, trees[claim.root_id], questions[claim.run_id]) for claim in claims]
-    replies = {run_id: [asked for asked in questions[run_id] if asked.reply is not None] for run_id in waiting}
+    replies = {run_id: [question for question in questions[run_id] if question.reply is not None] for run_id in waiting}
     return claimed, pending_cancels(), replies

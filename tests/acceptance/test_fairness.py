@@ -50,7 +50,7 @@ def assert_refused(server: Server, task: Json) -> None:
     alice = as_user("alice")
     error = server.call("tasks.execute", {"tasks": [task]}, **alice)["error"]
     assert (error["code"], error["data"]["retry_after_seconds"]) == (-32029, 5)
-    assert f"{MOST} runs of this user" in error["message"]
+    assert f"This user already has {MOST} unfinished runs" in error["message"]
     stored = server.http.post("/api/tasks/", json={"tasks": [task], "execute": True}, headers=alice)
     assert_come_again(stored)
     message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"data": {"tasks": [task]}}]}

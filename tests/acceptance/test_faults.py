@@ -199,7 +199,7 @@ def test_sigterm_lets_running_work_end_and_leaves_the_rest(database: str, effect
             read_to(events, "task_start", "running-1")
         server.rpc("tasks.execute", {"tasks": [effects.step("waiting")]})
         (server.terminate_all if to_everyone else server.process.terminate)()
-        until(lambda: "What runs (1 tree) has 30 s to end" in server.log.read_text(), seconds=60, what="the drain")
+        until(lambda: "1 running tree may finish within 30 s" in server.log.read_text(), seconds=60, what="the drain")
         effects.open_gate()
         server.stop()
         assert server.process.returncode == 0
@@ -227,7 +227,7 @@ def test_ctrl_c_says_what_it_waits_for_and_a_second_one_ends_the_wait(database: 
         server.rpc("tasks.execute", {"tasks": [effects.step("long", seconds=1200)]})
         until(effects.lines, seconds=60, what="the task's start")
         server.process.send_signal(signal.SIGINT)
-        until(lambda: "What runs (1 tree) has 600 s to end" in server.log.read_text(), seconds=60, what="the reason")
+        until(lambda: "1 running tree may finish within 600 s" in server.log.read_text(), seconds=60, what="the reason")
         server.process.send_signal(signal.SIGINT)
         server.assert_gone(within_seconds=ORPHAN_SECONDS)
         assert server.query("SELECT status FROM tasks_task WHERE id = 'long'") == [("in_progress",)]

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.nightly, pytest.mark.both_engines, pytest.mark.timeout
 PAUSE_SECONDS = 30.0
 """Twice a lease."""
 EXIT_SECONDS = 35.0
-GIVES_UP = re.compile("has another worker now|cluster hangs")
+GIVES_UP = re.compile("was claimed by another worker|cluster hangs")
 """Whichever wakes first: the worker, or who looks after it."""
 
 

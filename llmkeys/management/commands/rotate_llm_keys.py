@@ -7,11 +7,11 @@ from llmkeys.cipher import CannotUnseal
 
 
 class Command(BaseCommand):
-    help = "Seal stored LLM keys anew with the newest of llm.encryption_keys; then the older ones can go."
+    help = "Encrypt stored LLM keys again with the newest of llm.encryption_keys; then remove the older ones."
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             count = keys.rotate()
         except CannotUnseal as error:
-            raise CommandError(f"A key does not open, and stays as it is. {error}") from None
-        self.stdout.write(f"Sealed anew: {count}. All keys are sealed with the newest of llm.encryption_keys now.")
+            raise CommandError(f"A key cannot be decrypted, and was not changed. {error}") from None
+        self.stdout.write(f"Re-encrypted: {count}. All keys are now encrypted with the newest of llm.encryption_keys.")

@@ -1,1 +1,1 @@
-"""`a2a_executor`: a task that another A2A agent carries out."""
+"""`a2a_executor`: delegates a task to another A2A agent."""

@@ -1,4 +1,4 @@
-"""Other A2A agents: their cards, and which of their addresses we speak to, in what version and binding."""
+"""Other A2A agents: fetch their cards, and choose the address, version and binding to use."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,9 @@ JSON_RPC: Final = "JSONRPC"
 HTTP_JSON: Final = "HTTP+JSON"
 BINDINGS: Final = (JSON_RPC, HTTP_JSON)
 VERSIONS: Final = {"1.0": "1.0", "0.3": "0.3", "0.2": "0.3"}
-"""Those that we speak, by what cards say; what was called 0.2 has the methods of 0.3."""
+"""The supported versions, by the version in the card; agents that claim 0.2 have the methods of
+0.3.
+"""
 CARDS: Final = ("/.well-known/agent-card.json", "/.well-known/agent.json")
 KEPT_SECONDS: Final = 60.0
 MOST_KEPT: Final = 1_000
@@ -27,7 +29,7 @@ CARD_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """Where an agent is spoken to, and how. `version` is 1.0 or 0.3, `binding` one of BINDINGS."""
+    """How to reach an agent. `version` is 1.0 or 0.3, `binding` one of BINDINGS."""
 
     name: str
     url: str
@@ -38,7 +40,10 @@ class Agent:
 
 
 class Interface(Struct, frozen=True, rename="camel"):
-    """An address in a card: of 1.0's `supportedInterfaces`, and of 0.3's `additionalInterfaces`, which say `transport`."""
+    """An address in a card: in `supportedInterfaces` of 1.0, or `additionalInterfaces` of 0.3.
+
+    The latter have `transport`.
+    """
 
     url: str
     protocol_binding: str = ""
@@ -52,7 +57,7 @@ class Capabilities(Struct, frozen=True):
 
 
 class Card(Struct, frozen=True, rename="camel"):
-    """What we need of a card of either version, or of both in one."""
+    """The fields that we use of a card of either version, or of a card for both."""
 
     name: str
     capabilities: Capabilities = field(default_factory=Capabilities)
@@ -64,13 +69,16 @@ class Card(Struct, frozen=True, rename="camel"):
 
 
 class Agents:
-    """The agents that this process spoke to in the last minute. Cards are public; one that takes credentials is not kept."""
+    """Caches the agents of the last minute.
+
+    Cards that are only served with credentials are not cached.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, Agent]] = {}
 
     async def find(self, agent_url: str, *, credentials: Mapping[str, str]) -> Agent:
-        """The agent whose card is at the address, or below it. Raises ExecutorError."""
+        """Return the agent whose card is at the address, or below it. Raises ExecutorError."""
         now = asyncio.get_running_loop().time()
         until, agent = self._known.get(agent_url, (0.0, None))
         if agent is None or until <= now:
@@ -88,7 +96,7 @@ class Agents:
 
 
 async def _discover(agent_url: str, credentials: Mapping[str, str]) -> tuple[Agent, bool]:
-    """The agent, and whether anybody may see its card."""
+    """Fetch the agent's card. Returns the agent, and whether its card is public."""
     reply = await _card(agent_url, {})
     is_public = reply.status_code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
     if not is_public and credentials:
@@ -103,7 +111,7 @@ async def _discover(agent_url: str, credentials: Mapping[str, str]) -> tuple[Age
 
 
 async def _card(agent_url: str, headers: Mapping[str, str]) -> HttpResponse:
-    """The first answer that is not 404."""
+    """Return the first response other than 404."""
     base = parse_url(agent_url).copy_with(query=None)
     path = base.path.rstrip("/")
     paths = [path] if path.endswith(".json") else [path + card for card in CARDS]
@@ -124,17 +132,22 @@ def _parsed(reply: HttpResponse) -> Card:
     try:
         return msgspec.json.decode(reply.body, type=Card)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ExecutorError(f"What is at {_shown(reply.url)} is no agent card: {error}.", permanent=True) from None
+        raise ExecutorError(
+            f"The document at {_shown(reply.url)} is not an agent card: {error}.", permanent=True
+        ) from None
 
 
 def agent_of(card: Card, *, where: str) -> Agent:
-    """The first address that we can speak to; one of 1.0 before all of 0.3. Raises ExecutorError when there is none."""
+    """Choose the first usable address, preferring 1.0 to 0.3.
+
+    Raises ExecutorError if there is none.
+    """
     addresses = list(_interfaces(card))
     usable = [each for each in addresses if each.binding in BINDINGS and each.version in VERSIONS.values()]
     if not usable:
         spoken = ", ".join(f"{each.binding} of {each.version}" for each in addresses) or "nothing"
         raise ExecutorError(
-            f"The agent at {_shown(where)} speaks {spoken}. Wanted is JSONRPC or HTTP+JSON, of A2A 1.0 or 0.3.",
+            f"The agent at {_shown(where)} speaks {spoken}. JSONRPC or HTTP+JSON of A2A 1.0 or 0.3 is required.",
             permanent=True,
         )
     chosen = min(usable, key=lambda each: each.version != "1.0")
@@ -169,18 +182,18 @@ def _interfaces(card: Card) -> Iterator[_Address]:
 
 
 def _version(said: str) -> str:
-    """Major and minor: a patch number means nothing (A2A 1.0, section 3.6)."""
+    """Return major and minor version; the patch number is ignored (A2A 1.0, section 3.6)."""
     major_minor = ".".join(said.split(".")[:2])
     return VERSIONS.get(major_minor, major_minor)
 
 
 def _check_same_host(agent_url: str, agent: Agent) -> None:
-    """Credentials are for who is at `agent_url`, and not for whom a card names."""
+    """Raise ExecutorError if the card would send credentials to another host, or unencrypted."""
     given, named = parse_url(agent_url), parse_url(agent.url)
     if given.host != named.host or (given.scheme == "https" and named.scheme != "https"):
         raise ExecutorError(
-            f"The card at {_shown(agent_url)} leads to {_shown(agent.url)}, which is another host or not encrypted: credentials are "
-            "not sent there. Give that address as `agent_url`, if it is the one you mean.",
+            f"The card at {_shown(agent_url)} points to {_shown(agent.url)}, which is another host or not encrypted: credentials are "
+            "not sent there. If that host is correct, use its address as `agent_url`.",
             permanent=True,
         )
 

@@ -1,4 +1,7 @@
-"""Calls of another A2A agent. Parameters and answers have the shape of 1.0, whatever version and binding the agent speaks."""
+"""A client for another A2A agent.
+
+Parameters and responses have the shape of A2A 1.0 for all versions and bindings.
+"""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -13,28 +16,20 @@ from msgspec import Struct
 
 from aipartnerupflow.executors import ExecutorError, HttpResponse, Json
 from llmkeys.secret import Secret
-from tasks.executors.a2a_client import versions
 from tasks.executors.a2a_client.agents import HTTP_JSON, JSON_RPC, Agent
 from tasks.executors.http.event_stream import NoStream, events
 from tasks.executors.http.rest import PASSING, merged_headers
 from tasks.executors.http.safe_http import fetch
+from tasks.rules import a2a_versions
 
 CALL_SECONDS: Final = 60.0
 SEND_SECONDS: Final = 600.0
-"""Some agents answer a message only when they are done, whatever they are asked."""
+"""Some agents respond to a message only when they are done, regardless of the configuration."""
 SAID: Final = 500
-"""So many characters of what an agent says about an error are quoted."""
+"""The maximum number of characters quoted of an agent's error message."""
 INTERNAL_ERROR: Final = -32603
 
-#: JSON-RPC of 0.3 calls the operations so.
-METHODS_OF_0_3: Final = {
-    "SendMessage": "message/send",
-    "SendStreamingMessage": "message/stream",
-    "GetTask": "tasks/get",
-    "CancelTask": "tasks/cancel",
-    "SubscribeToTask": "tasks/resubscribe",
-}
-#: HTTP+JSON has these routes, in 0.3 below /v1.
+#: The routes of HTTP+JSON; in 0.3 they are below /v1.
 ROUTES: Final = {
     "SendMessage": ("POST", "/message:send"),
     "SendStreamingMessage": ("POST", "/message:stream"),
@@ -45,7 +40,7 @@ ROUTES: Final = {
 SENDING: Final = ("SendMessage", "SendStreamingMessage")
 
 
-# What we rely on in an answer. Everything else in it is passed on as it is.
+# The fields of a response that we rely on. All others are passed on unchanged.
 
 
 class Part(Struct):
@@ -87,7 +82,7 @@ class ArtifactUpdate(Struct, rename="camel"):
 
 
 class Response(Struct, rename="camel"):
-    """A StreamResponse; what a message is answered with is one too."""
+    """A StreamResponse; the response to a message has the same shape."""
 
     task: Task | None = None
     message: Message | None = None
@@ -97,7 +92,7 @@ class Response(Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """`method`, `url` and `content` as they go over the wire."""
+    """An HTTP request, ready to send."""
 
     method: str
     url: str
@@ -106,9 +101,9 @@ class Request:
 
 
 class Client:
-    """Speaks to one agent, with the credentials that a task has for it.
+    """Calls one agent, with the task's credentials for it.
 
-    As long as somebody holds the `secrets` of these, no log and no error shows them, whatever the agent says.
+    While `secrets` are referenced, logs and errors mask them, even in text from the agent.
     """
 
     def __init__(self, agent: Agent, *, credentials: Mapping[str, str], secrets: Sequence[Secret] = ()) -> None:
@@ -117,20 +112,23 @@ class Client:
         self._secrets = secrets
 
     async def send(self, params: Json, *, key: str) -> Json:
-        """Send a message and return the response. `key` tells a repeat from another message."""
+        """Send a message and return the response. `key` is the idempotency key of the message."""
         reply = await self._fetch("SendMessage", params, key=key)
         return self._response(self._result(reply))
 
     async def get(self, task_id: str) -> Json:
-        """The task as it is now, as a response."""
+        """Return the current task as a response."""
         return self._task(self._result(await self._fetch("GetTask", {"id": task_id})))
 
     async def cancel(self, task_id: str) -> Json:
-        """Stop the task, and return it as a response."""
+        """Cancel the task, and return it as a response."""
         return self._task(self._result(await self._fetch("CancelTask", {"id": task_id})))
 
     async def stream(self, operation: str, params: Json, *, key: str = "") -> AsyncGenerator[Json]:
-        """The responses of a stream, until the agent ends it. Raises ExecutorError when it breaks, or none comes."""
+        """Yield the responses of a stream until the agent ends it.
+
+        Raises ExecutorError if there is none or it breaks.
+        """
         request = self._request(operation, params, key)
         try:
             async with aclosing(
@@ -139,8 +137,8 @@ class Client:
                 async for each in data:
                     yield self._response(self._unwrapped(self._parsed(each)))
         except NoStream as answer:
-            self._result(answer.reply)  # most of them say what they have against it
-            raise self._nonsense("no event stream") from None
+            self._result(answer.reply)  # most agents send an error that explains it
+            raise self._nonsense("not an event stream") from None
 
     async def _fetch(self, operation: str, params: Json, *, key: str = "") -> HttpResponse:
         request = self._request(operation, params, key)
@@ -165,11 +163,11 @@ class Client:
     def _json_rpc(self, operation: str, params: Json, headers: Mapping[str, str]) -> Request:
         is_old = self.agent.version == "0.3"
         if is_old and operation in SENDING:
-            params = versions.for_json_rpc(params)
+            params = a2a_versions.send_out(params, a2a_versions.JSON_RPC)
         if self.agent.tenant:
             params = params | {"tenant": self.agent.tenant}
-        method = METHODS_OF_0_3[operation] if is_old else operation
-        # Always the same id: a repeat is to be the same request.
+        method = a2a_versions.METHODS[operation] if is_old else operation
+        # A constant id, so that a retry is the identical request.
         content = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
         return Request(method="POST", url=self.agent.url, content=content, headers=headers)
 
@@ -178,7 +176,7 @@ class Client:
         path = route.format(id=quote(str(params.get("id", "")), safe=""))
         if self.agent.version == "0.3":
             path = f"/v1{path}"
-            params = versions.for_http_json(params) if operation in SENDING else params
+            params = a2a_versions.send_out(params, a2a_versions.HTTP_JSON) if operation in SENDING else params
         elif self.agent.tenant:
             path = f"/{quote(self.agent.tenant, safe='')}{path}"
         body = orjson.dumps(params if operation in SENDING else {}) if method == "POST" else None
@@ -187,7 +185,7 @@ class Client:
     # in
 
     def _result(self, reply: HttpResponse) -> Any:
-        """What a call came to. Raises ExecutorError with what the agent has against it."""
+        """Return the result of a call. Raises ExecutorError with the agent's error."""
         if reply.status_code == HTTPStatus.OK:
             return self._unwrapped(self._parsed(reply.body))
         said = _said(reply.body)
@@ -198,16 +196,16 @@ class Client:
         )
 
     def _unwrapped(self, value: Any) -> Any:
-        """The result in a JSON-RPC reply; HTTP+JSON has it bare."""
+        """Return the result in a JSON-RPC response; in HTTP+JSON the body itself is the result."""
         if self.agent.binding == HTTP_JSON:
             return value
         if not isinstance(value, dict) or not {"result", "error"} & value.keys():
-            raise self._nonsense("no JSON-RPC reply")
+            raise self._nonsense("not a JSON-RPC response")
         if (error := value.get("error")) is None:
             return value.get("result")
         code = error.get("code") if isinstance(error, dict) else None
         raise ExecutorError(
-            f"The agent '{self.agent.name}' refused with {code}: {_message_of(error) or 'it does not say why'}",
+            f"The agent '{self.agent.name}' refused with {code}: {_message_of(error) or 'no reason given'}",
             permanent=code != INTERNAL_ERROR,
         )
 
@@ -215,34 +213,42 @@ class Client:
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError:
-            raise self._nonsense("no JSON") from None
+            raise self._nonsense("not JSON") from None
 
     def _response(self, value: Any) -> Json:
-        return self._checked(value, versions.response_of)
+        return self._checked(value, a2a_versions.response_in)
 
     def _task(self, value: Any) -> Json:
         task = value.get("task", value) if isinstance(value, dict) else value
-        return self._checked(task, lambda task: {"task": versions.task_of(task)}, lambda task: {"task": task})
+        return self._checked(task, lambda task: {"task": a2a_versions.task_in(task)}, lambda task: {"task": task})
 
     def _checked(self, value: Any, older: Any, as_it_is: Any = lambda value: value) -> Json:
-        """The answer in the shape of 1.0, as far as we rely on it. Raises ExecutorError."""
+        """Convert a response to the shape of 1.0, and check the fields that we rely on.
+
+        Raises ExecutorError.
+        """
         try:
             shown: Json = (older if self.agent.version == "0.3" else as_it_is)(value)
             response = msgspec.convert(shown, Response)
-        except (AttributeError, KeyError, TypeError, msgspec.ValidationError):  # 0.3 is translated unseen
-            raise self._nonsense("nothing of A2A's") from None
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            msgspec.ValidationError,
+        ):  # 0.3 is converted before it is validated
+            raise self._nonsense("not an object of A2A") from None
         if response == Response():
-            raise self._nonsense("nothing of A2A's")
+            raise self._nonsense("not an object of A2A")
         return shown
 
     def _nonsense(self, what: str) -> ExecutorError:
         return ExecutorError(
-            f"The agent '{self.agent.name}' answered {what}. Is it an agent of A2A {self.agent.version}?"
+            f"The agent '{self.agent.name}' sent an invalid response: {what}. Is it an agent of A2A {self.agent.version}?"
         )
 
 
 def _said(body: bytes) -> str:
-    """The message of an error in the body, in whichever of the shapes; empty when there is none."""
+    """Return the error message in the body, in any of the known shapes; empty if there is none."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Has another A2A agent do the work, and follows it: whatever agent speaks A2A 1.0 or 0.3."""
+"""Delegates work to another A2A agent, of A2A 1.0 or 0.3, and follows it."""
 
 import asyncio
 import uuid
@@ -10,21 +10,24 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Pa
 from llmkeys.secret import Secret
 from tasks.executors.a2a_client.agents import Agents
 from tasks.executors.a2a_client.client import Client
-from tasks.executors.a2a_client.progress import AUTH_REQUIRED, COMPLETED, FAILED, REJECTED, Progress, progress_of
+from tasks.executors.a2a_client.progress import Progress, progress_of
 from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
+from tasks.rules.a2a_versions import AUTH_REQUIRED, COMPLETED, REJECTED, TERMINAL
 from tasks.rules.templates import NoValue, fill
 
 NAMES: Final = uuid.UUID("6a0c8f6e-9d0b-5e55-8f5a-3c1d7f0e2a2a")
-"""The namespace of the ids of our messages."""
+"""The namespace of our message ids."""
 FIRST_WAIT_SECONDS: Final = 0.5
 LONGEST_WAIT_SECONDS: Final = 15.0
 PATIENCE_SECONDS: Final = 180.0
-"""So long an agent may be away while it works for us."""
+"""How long an agent may be unreachable while it works for us."""
 CANCEL_SECONDS: Final = 1.5
 
 
 class A2a(Executor):
-    """One message to an agent, and what comes of it: streamed if the agent can, else asked for less and less often."""
+    """Sends one message to an agent and waits for the result: by stream if possible, else by
+    polling.
+    """
 
     id = "a2a_executor"
     name = "A2A agent"
@@ -96,7 +99,7 @@ class A2a(Executor):
                 await errand.follow()
         except asyncio.CancelledError:
             if context.is_given_up():
-                raise  # the agent works on: who takes over sends the same message, and finds its task
+                raise  # the agent continues: the next worker sends the same message, and finds its task
             raise Stopped(result=await errand.call_off()) from None
         return errand.outcome() if inputs.get("wait", True) else errand.progress.result()
 
@@ -111,7 +114,10 @@ class A2a(Executor):
 
 
 class RemoteTask:
-    """What one agent does for one task of ours. `task_id` is the agent's, where it is known from before."""
+    """The work of an agent for one of our tasks.
+
+    `task_id` is the agent's id of it, if already known.
+    """
 
     def __init__(self, line: Client, context: Context, *, task_id: str | None) -> None:
         self.progress = Progress()
@@ -120,20 +126,24 @@ class RemoteTask:
         self._context = context
 
     async def begin(self, inputs: Json, parts: list[Json]) -> None:
-        """Send the message. One that came before, from an attempt whose worker died, is followed where that left it."""
+        """Send the message.
+
+        If an earlier attempt, whose worker died, has sent it, continue from its state.
+        """
         message: Json = {"parts": parts}
         message |= {"metadata": inputs["metadata"]} if "metadata" in inputs else {}
         message |= {"contextId": inputs["context_id"]} if "context_id" in inputs else {}
         is_first_news = await self._send(message, name="0", waits=inputs.get("wait", True))
-        if self._context.attempt > 1 and is_first_news and self.progress.state in FAILED:
-            # The agent knows the message again and shows what became of it, but this attempt wants another try.
+        if self._context.attempt > 1 and is_first_news and self.progress.state in TERMINAL - {COMPLETED}:
+            # The agent recognizes the message and returns its failed task, but this attempt has to
+            # try again.
             self.progress = Progress()
             await self._send(message, name=f"0/{self._context.attempt}", waits=inputs.get("wait", True))
 
     async def go_on(self) -> None:
-        """Somebody has answered what the agent asked. If it waits still, tell it."""
+        """Send the answer to the agent's question, if the agent still waits for it."""
         reply = self._context.reply
-        assert reply is not None  # noqa: S101  (else there is nothing to go on with)
+        assert reply is not None  # noqa: S101  (the caller checks)
         memo = reply.memo
         await self._look(memo["task_id"])
         if not self.progress.is_interrupted:
@@ -141,16 +151,17 @@ class RemoteTask:
         answer = {"text": reply.answer} if isinstance(reply.answer, str) else {"data": reply.answer}
         about = {name: memo[kept] for name, kept in (("taskId", "task_id"), ("contextId", "context_id")) if memo[kept]}
         await self._send(about | {"parts": [answer], "metadata": memo["metadata"]}, name=str(memo["turn"]), waits=True)
-        if self.progress.is_interrupted:  # by another question, or it has not taken the answer in yet
+        if self.progress.is_interrupted:  # a further question, or the agent has not processed the answer yet
             await asyncio.sleep(FIRST_WAIT_SECONDS)
             await self._look(memo["task_id"])
 
     async def _send(self, message: Json, *, name: str, waits: bool) -> bool:
-        """Returns whether all that the agent had to say was its first word."""
+        """Send a message. Returns whether the agent's first response was its last."""
         message_id = str(uuid.uuid5(NAMES, f"{self._context.run_id}/{self._context.idempotency_key}/{name}"))
         params = {
             "message": {"messageId": message_id, "role": "ROLE_USER"} | message,
-            # Not held open: a task is known at once, so that it can be cancelled, and may take hours.
+            # Do not keep the request open: the task id is then known at once, for cancelling, and
+            # the task may take hours.
             "configuration": {"returnImmediately": True},
         }
         if not (waits and self._line.agent.streams):
@@ -160,12 +171,15 @@ class RemoteTask:
         return await self._hear(stream, is_answer="taskId" in message) == 1
 
     async def follow(self) -> None:
-        """Return when the task is over, or the agent wants to know something. Raises ExecutorError when it is away for too long."""
+        """Return when the task is over or the agent asks a question.
+
+        Raises ExecutorError if it is unreachable for too long.
+        """
         wait_seconds, can_subscribe = FIRST_WAIT_SECONDS, self._line.agent.streams
         while not self.progress.is_settled:
             task_id = self.progress.task_id
             if task_id is None:
-                raise ExecutorError(f"The agent '{self._line.agent.name}' ended its answer without saying anything.")
+                raise ExecutorError(f"The agent '{self._line.agent.name}' ended its response without sending anything.")
             await asyncio.sleep(wait_seconds)
             wait_seconds = _longer(wait_seconds)
             await self._look(task_id)
@@ -173,7 +187,7 @@ class RemoteTask:
                 can_subscribe = await self._subscribe(task_id)
 
     async def _look(self, task_id: str) -> None:
-        """Ask for the task, until the agent answers or has been away for too long."""
+        """Fetch the task; retry until the agent responds or has been unreachable for too long."""
         now = asyncio.get_running_loop().time
         deadline, wait_seconds = now() + PATIENCE_SECONDS, FIRST_WAIT_SECONDS
         while True:
@@ -186,17 +200,17 @@ class RemoteTask:
             wait_seconds = _longer(wait_seconds)
 
     async def _subscribe(self, task_id: str) -> bool:
-        """Follow the task's stream for as long as it lasts. False: the agent refuses."""
+        """Follow the task's stream until it ends. False: the agent refuses."""
         try:
             await self._hear(self._line.stream("SubscribeToTask", {"id": task_id}))
         except ExecutorError as error:
-            return not error.permanent  # what has become of the task is asked for next
+            return not error.permanent  # the caller fetches the task's state next
         return True
 
     async def _hear(self, stream: AsyncGenerator[Json], *, is_answer: bool = False) -> int:
-        """Take what comes, until nothing more is to be expected. Returns how many responses that were.
+        """Process responses until no further one is expected. Returns their number.
 
-        `is_answer`: the first one may still show the task as it waited for this.
+        `is_answer`: the first response may still show the task waiting for this message.
         """
         count = 0
         try:
@@ -210,7 +224,7 @@ class RemoteTask:
         except ExecutorError:
             if count == 0:
                 raise
-        return count  # a stream that breaks is no end of the task: `follow` goes on
+        return count  # a broken stream does not end the task: `follow` continues
 
     def _take(self, response: Json) -> None:
         self.progress.take(response)
@@ -221,7 +235,7 @@ class RemoteTask:
             self._context.log(text)
 
     async def call_off(self) -> Json:
-        """Cancel the agent's task, within the time that there is, and return what it came to."""
+        """Cancel the agent's task, within CANCEL_SECONDS, and return its result so far."""
         task_id = self.progress.task_id or self._known_id
         if task_id is not None and not self.progress.is_over:
             try:
@@ -233,7 +247,10 @@ class RemoteTask:
         return self.progress.result()
 
     def outcome(self) -> Json:
-        """The result. Raises Parked when the agent asks something, and ExecutorError when it has not done it."""
+        """Return the result.
+
+        Raises Parked if the agent asks a question, ExecutorError if the task did not complete.
+        """
         if self.progress.message is not None or self.progress.state == COMPLETED:
             return self.progress.result()
         if self.progress.is_interrupted:
@@ -241,15 +258,17 @@ class RemoteTask:
         state = self.progress.state.removeprefix("TASK_STATE_").lower()
         raise ExecutorError(
             f"The agent '{self._line.agent.name}' has {state} the task {self.progress.task_id}"
-            + (f": {self.progress.said[:2000]}" if self.progress.said else ", and does not say why."),
+            + (f": {self.progress.said[:2000]}" if self.progress.said else ", without giving a reason."),
             permanent=self.progress.state == REJECTED,
         )
 
     def _question(self) -> Parked:
         asked, reply = self.progress.question.get("metadata") or {}, self._context.reply
-        text = self.progress.said[:10_000] or "The agent wants to know more, and does not say what."
+        text = self.progress.said[:10_000] or "The agent needs more input, but does not say which."
         if self.progress.state == AUTH_REQUIRED:
-            text = f"The agent needs a permission or a key, which is to be given to the agent and not here. It says: {text}"
+            text = (
+                f"The agent needs a permission or a key. Give it to the agent directly, not here. Its message: {text}"
+            )
         options = asked.get("options")
         is_choice = isinstance(options, list) and options and all(isinstance(option, str) for option in options)
         return Parked(
@@ -269,14 +288,14 @@ def _longer(wait_seconds: float) -> float:
 
 
 def _parts(inputs: Json) -> list[Json]:
-    """What is said to the agent. Raises ExecutorError."""
+    """Return the parts of the message. Raises ExecutorError."""
     if "message" not in inputs and "data" not in inputs:
         raise ExecutorError("Give `message`, which is text, or `data`, or both.", permanent=True)
     values = {name: value for name, value in inputs.items() if name not in A2a.input_schema["properties"]}
     try:
         text = [{"text": fill(inputs["message"], values)}] if "message" in inputs else []
     except NoValue as error:
-        raise ExecutorError(f"The message cannot be filled: {error}.", permanent=True) from None
+        raise ExecutorError(f"The template of the message cannot be filled: {error}.", permanent=True) from None
     return [*text, *([{"data": inputs["data"]}] if "data" in inputs else [])]
 
 

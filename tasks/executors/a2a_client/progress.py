@@ -1,21 +1,16 @@
-"""What another agent has told of the task that it does for us. Pure."""
+"""The state of an agent's task, as reported by its responses. Pure."""
 
 from collections.abc import Iterator
 from typing import Any, Final
 
-Json = dict[str, Any]
+from tasks.rules.a2a_versions import INTERRUPTED, TERMINAL
+from tasks.rules.strict_json import Json
 
-COMPLETED: Final = "TASK_STATE_COMPLETED"
-REJECTED: Final = "TASK_STATE_REJECTED"
-FAILED: Final = frozenset({REJECTED, "TASK_STATE_FAILED", "TASK_STATE_CANCELED"})
-TERMINAL: Final = FAILED | {COMPLETED}
-AUTH_REQUIRED: Final = "TASK_STATE_AUTH_REQUIRED"
-INTERRUPTED: Final = frozenset({"TASK_STATE_INPUT_REQUIRED", AUTH_REQUIRED})
 SHOWN: Final = 1_000
 
 
 class Progress:
-    """The task or the message so far. `take` gets each response in turn, in the shape of 1.0."""
+    """The task or message so far. `take` processes each response, in the shape of 1.0."""
 
     def __init__(self) -> None:
         self.task: Json | None = None
@@ -40,7 +35,7 @@ class Progress:
 
     @property
     def is_settled(self) -> bool:
-        """Nothing happens until somebody says more, if ever."""
+        """Whether nothing happens without another message, if ever."""
         return self.is_over or self.is_interrupted
 
     def take(self, response: Json) -> None:
@@ -55,14 +50,14 @@ class Progress:
         self.message = response.get("message", self.message)
 
     def _about(self, update: Json) -> Json:
-        """The task that the update is about; some agents never send it."""
+        """Return the task of the update; some agents never send the task itself."""
         if self.task is None:
             known = {"id": update["taskId"], "contextId": update.get("contextId")}
             self.task = known | {"status": {"state": "TASK_STATE_WORKING"}}
         return self.task
 
     def _add(self, artifact: Json, *, is_more: bool) -> None:
-        """An artifact replaces the one of its id, or its parts follow those that are there."""
+        """Add an artifact: replace the one with the same id, or append to its parts."""
         known = self._artifacts.get(artifact["artifactId"]) if is_more else None
         if known is not None:
             artifact = known | artifact | {"parts": [*known["parts"], *artifact["parts"]]}
@@ -70,17 +65,17 @@ class Progress:
 
     @property
     def question(self) -> Json:
-        """The message of the status: what is asked, or why it failed."""
+        """The message of the status: a question, or the reason for a failure."""
         message: Json = (self.task["status"].get("message") if self.task else None) or {}
         return message
 
     @property
     def said(self) -> str:
-        """The text of that message; empty where there is none."""
+        """The text of that message; empty if there is none."""
         return text_of(self.question.get("parts", []))
 
     def result(self) -> Json:
-        """`{task, artifacts, text}`, and `message` where the agent made no task."""
+        """Return `{task, artifacts, text}`, and `message` if the agent created no task."""
         artifacts = list(self._artifacts.values())
         texts = [text for artifact in artifacts if (text := text_of(artifact["parts"]))]
         shown: Json = {"task": self.task, "artifacts": artifacts, "text": texts[-1] if texts else self.said}
@@ -100,7 +95,7 @@ def _texts(parts: list[Json]) -> Iterator[str]:
 
 
 def progress_of(response: Json) -> tuple[float | None, str]:
-    """How far the task is, 0..1, if the agent says so, and what it says in a line; empty when nothing."""
+    """Return the progress, 0 to 1, if the agent reports it, and its message, which may be empty."""
     if artifact_update := response.get("artifactUpdate"):
         artifact = artifact_update["artifact"]
         name = artifact.get("name") or artifact["artifactId"]

@@ -1,1 +1,1 @@
-"""`command_executor`: a program in a process group of its own, under a guard that ends all of it."""
+"""`command_executor`: runs a program in its own process group, under a guard that ends all of it."""

@@ -1,4 +1,4 @@
-"""Runs a program of the operator's choice: never a shell, never a program that is not named in `executors.command.allow`."""
+"""Runs a program that `executors.command.allow` lists: never a shell, never another one."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from tasks.executors.command.guarded_process import Limits, Order, Running, runn
 
 BASE_ENV: Final[Mapping[str, str]] = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 ENV_NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
-#: Variables with which whoever sets them makes well-known programs run or load something else.
+#: Variables that make well-known programs run or load something else.
 FORBIDDEN_ENV: Final = re.compile(
     r"(LD|DYLD|GLIBC|MALLOC|OPENSSL|NODE|NPM|LUA|JAVA|_JAVA|JDK|GIT|XDG|SYSTEMD|SUDO|DOCKER)_.*"
     r"|(PYTHON|PERL|RUBY|BASH|LESS|AWK).*|.*_(PAGER|EDITOR|ASKPASS|RSH|SSH|PRELOAD|OPTIONS)"
@@ -32,7 +32,10 @@ TEXT: Json = {"type": "string"}
 
 
 class Command(Executor):
-    """One program, from start to end. It and all that it started are gone when the task has ended, however that came."""
+    """Runs one program from start to end.
+
+    No process that it started outlives the task, however the task ends.
+    """
 
     id = "command_executor"
     name = "Command"
@@ -86,7 +89,7 @@ class Command(Executor):
 
 @asynccontextmanager
 async def _ready_within(seconds: float) -> AsyncIterator[asyncio.Timeout]:
-    """Raises ExecutorError unless the deadline is lifted in time."""
+    """Raise ExecutorError unless the deadline is disarmed in time."""
     deadline = asyncio.timeout(seconds)
     try:
         async with deadline:
@@ -100,15 +103,15 @@ async def _ready_within(seconds: float) -> AsyncIterator[asyncio.Timeout]:
 
 
 def _lifted(deadline: asyncio.Timeout) -> float:
-    """The seconds that are left. The deadline interrupts nobody any more: a command has to be asked to end."""
+    """Disarm the asyncio timeout and return the seconds left; the guard stops the command instead."""
     when = deadline.when()
-    assert when is not None  # noqa: S101  (it is lifted once)
+    assert when is not None  # noqa: S101  (it is disarmed only once)
     deadline.reschedule(None)
     return max(0.0, when - asyncio.get_running_loop().time())
 
 
 async def _finish(command: Running, context: Context, *, seconds: float, left: float) -> None:
-    """`left` is what is left of the seconds that it may take."""
+    """Wait for the command to end. `left` is what remains of the `seconds` it may take."""
     try:
         is_in_time = await command.has_ended(within_seconds=left)
     except asyncio.CancelledError:
@@ -125,11 +128,12 @@ async def _fresh_folder() -> AsyncIterator[str]:
     try:
         yield folder.name
     finally:
-        # On its own thread: that there was none in the pool may be why the command was not started.
+        # On its own thread: a full thread pool may be the reason why the command was not started.
         await asyncio.wrap_future(on_a_thread(folder.cleanup, name="cleanup"))
 
 
-# What may be run. Each of these raises ExecutorError, and looks at nothing that the task could change afterwards.
+# Validation of the inputs. These raise ExecutorError, and rely on nothing that the task could
+# change later.
 
 
 def _order(inputs: Json, home: str) -> Order:
@@ -166,18 +170,20 @@ def _argv(given: str | Sequence[str]) -> list[str]:
 
 def _check_text(text: str, place: str) -> None:
     if "\0" in text:
-        raise _refused(f"{place} holds the character NUL, which ends a text there. Pass such data through `stdin`")
+        raise _refused(f"{place} contains the character NUL, which would end the text. Pass such data through `stdin`")
 
 
 def _program(name: str) -> str:
-    """The file that is executed: what an allowed path leads to now."""
+    """Return the file to execute: the current target of an allowed path."""
     rules = settings.APFLOW_COMMAND
     if name not in rules.allow:
-        raise _refused(f"{_short(name)} may not be run. Allowed is (executors.command.allow): {', '.join(rules.allow)}")
+        raise _refused(
+            f"{_short(name)} is not allowed. Allowed programs (executors.command.allow): {', '.join(rules.allow)}"
+        )
     program = os.path.realpath(name)
     if any(_is_in(program, folder) for folder in rules.folders):
         raise _refused(
-            f"{name} lies in one of executors.command.folders, where tasks could replace it. Move it elsewhere"
+            f"{name} is in one of executors.command.folders, where tasks could replace it. Move it elsewhere"
         )
     return program
 
@@ -187,9 +193,9 @@ def _cwd(given: str) -> str:
     cwd = os.path.realpath(given)
     folders: Sequence[str] = settings.APFLOW_COMMAND.folders
     if not Path(given).is_absolute() or not any(_is_in(cwd, folder) for folder in folders):
-        allowed = ", ".join(folders) or "none; leave `cwd` out for a fresh folder"
+        allowed = ", ".join(folders) or "none; omit `cwd` to get a new folder"
         raise _refused(
-            f"`cwd` may not be {_short(given)}. Allowed, with all below, is (executors.command.folders): {allowed}"
+            f"`cwd` {_short(given)} is not allowed. Allowed folders, with all below (executors.command.folders): {allowed}"
         )
     if not Path(cwd).is_dir():
         raise _refused(f"`cwd`: there is no folder {_short(given)}")
@@ -197,7 +203,7 @@ def _cwd(given: str) -> str:
 
 
 def _is_in(path: str, folder: str) -> bool:
-    """`path` has no links any more; the folder may be one."""
+    """Whether the path is in the folder. `path` has no links any more; the folder may be a link."""
     folder = os.path.realpath(folder)
     return os.path.commonpath([path, folder]) == folder
 
@@ -229,11 +235,11 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 200 else f"{text[:200]}…")
 
 
-# What came of it.
+# The outcome.
 
 
 def _check(command: Running, order: Order) -> None:
-    """Raises ExecutorError unless it ran to its end within the limits and says that all is well."""
+    """Raise ExecutorError unless the program ended within its limits and with exit code 0."""
     name, report = order.argv[0], command.report
     if "refused" in report:
         raise _refused(f"{name} could not be started: {os.strerror(report['refused'])}")
@@ -262,7 +268,7 @@ def _signal_name(number: int) -> str:
 
 def _last_words(command: Running) -> str:
     words = text_of(command.stderr)[-SHOWN_CHARACTERS:].strip()
-    return f" It said: {words}" if words else " It printed nothing to stderr."
+    return f" Its stderr ends with: {words}" if words else " It printed nothing to stderr."
 
 
 def _result(command: Running) -> Json:

@@ -1,10 +1,12 @@
-"""The parent process of one command: sets its limits, and leaves nothing of it alive.
+"""The parent process of one command: sets its limits, and leaves no process of it alive.
 
-A script of its own, `python guard.py LINE CPU MEMORY FILE PROCESSES HOME PROGRAM ARGUMENT…`, which `tasks.executors.command.guarded_process` starts in a new session.
-LINE is a socket whose other end the worker holds. When that closes, because the worker wants an end or has died, everything below is
-killed. SIGTERM is passed on to the command's process group. What becomes of the command goes back over the line: `started GROUP`, and once
-nothing of it is left `exited CODE`, `refused ERRNO`, `crowded 0` or `stopped 0`. When the worker is not there to hear that, HOME is deleted,
-which it made for this command. The script imports little, because each command waits for it.
+A script, `python guard.py LINE CPU MEMORY FILE PROCESSES HOME PROGRAM ARGUMENT…`, which
+`tasks.executors.command.guarded_process` starts in a new session. LINE is a socket whose other end
+the worker owns. When that end closes, because the worker wants to stop the command or has died, the
+guard kills all processes below it. It passes SIGTERM on to the command's process group. It reports
+over the socket: `started GROUP` and, when no process is left, `exited CODE`, `refused ERRNO`,
+`crowded 0` or `stopped 0`. If the worker can no longer receive the report, the guard deletes HOME,
+which was created for this command. The script imports little, because each command waits for it.
 """
 
 import ctypes
@@ -26,16 +28,17 @@ def main(numbers: list[int], home: str, argv: list[str]) -> None:
     line, cpu_seconds, memory_bytes, file_bytes, processes = numbers
     os.set_inheritable(line, False)
     os.set_blocking(line, False)
-    # Nothing but SIGKILL and the line ends this process, whatever the command or a terminal sends.
+    # Only SIGKILL and the closed socket end this process, whatever signals the command or a
+    # terminal sends.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)  # what the worker ignores would be ignored by the command as well
+        signal.signal(number, signal.SIG_DFL)  # otherwise the command would ignore what the worker ignores
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     _go_first()
     command = os.fork()
     if command == 0:
         _become(line, cpu_seconds, memory_bytes, file_bytes, processes, argv)
-    with suppress(OSError):  # the child does the same: whoever is first wins
+    with suppress(OSError):  # the child does the same; the order does not matter
         os.setpgid(command, command)
     _say(line, f"started {command}")
     report = _watch(command, line, processes)
@@ -45,7 +48,10 @@ def main(numbers: list[int], home: str, argv: list[str]) -> None:
 
 
 def _go_first() -> None:
-    """Be served before the command, however many processes it has. Only root may; others have `_limit_processes`."""
+    """Get a higher priority than the command, however many processes it has.
+
+    Only root may; see `_limit_processes`.
+    """
     if IS_LINUX:
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
@@ -54,18 +60,20 @@ def _go_first() -> None:
 def _become(
     line: int, cpu_seconds: int, memory_bytes: int, file_bytes: int, processes: int, argv: list[str]
 ) -> NoReturn:
-    """Turn this child into the command: in a group of its own, limited, and unable to gain rights."""
+    """Turn this child into the command: in its own process group, limited, unable to gain
+    privileges.
+    """
     program, *arguments = argv
     try:
         os.setpgid(0, 0)
         _limit(resource.RLIMIT_CORE, 0)
         _limit(resource.RLIMIT_CPU, cpu_seconds, until_killed=1)
         _limit(resource.RLIMIT_FSIZE, file_bytes)
-        if IS_LINUX:  # macOS knows the limit, and refuses to set it
+        if IS_LINUX:  # macOS knows the limit, but refuses to set it
             _limit(resource.RLIMIT_AS, memory_bytes)
         _limit_processes(processes)
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        _prctl(PR_SET_NO_NEW_PRIVS, 1)  # what became another user could not be killed
+        _prctl(PR_SET_NO_NEW_PRIVS, 1)  # a process of another user could not be killed
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execv(program, arguments)  # noqa: S606  (that it uses no shell is the point)
     except OSError as error:
@@ -75,17 +83,23 @@ def _become(
 
 
 def _limit(kind: int, value: int, *, until_killed: int = 0) -> None:
-    """Never more than the worker itself may have. The second limit, for processor time, is the one that no program survives."""
+    """Set a limit, never above the worker's own.
+
+    The hard limit, for processor time, kills the program.
+    """
     _, most = resource.getrlimit(kind)
     hard = value + until_killed if most == resource.RLIM_INFINITY else min(value + until_killed, most)
     resource.setrlimit(kind, (min(value, hard), hard))
 
 
 def _limit_processes(processes: int) -> None:
-    """End a growth that `_watch` is too slow for; except for root, whom the system lets have any number.
+    """Limit the number of processes, which may grow faster than `_watch` reacts.
 
-    RLIMIT_NPROC counts the threads of all processes of the user, in other containers too: so many that nobody sees how
-    many. It is therefore set to what proves to be enough for one process more, and room for the command on top.
+    Root is exempt from this limit.
+
+    RLIMIT_NPROC counts the threads of all processes of the user, also in other containers, and that
+    number is unknown here. So the limit is the smallest tried value that allows one more process,
+    plus what the command may use.
     """
     enough = processes
     while not _may_fork(enough) and enough < 2**20:
@@ -98,7 +112,7 @@ def _may_fork(limit: int) -> bool:
     try:
         resource.setrlimit(resource.RLIMIT_NPROC, (limit, hard))
         child = os.fork()
-    except (BlockingIOError, ValueError):  # the limit, or the limit of the limit, is reached
+    except (BlockingIOError, ValueError):  # the soft or the hard limit is reached
         return False
     if child == 0:
         os._exit(0)
@@ -107,11 +121,13 @@ def _may_fork(limit: int) -> bool:
 
 
 def _watch(command: int, line: int, processes: int) -> str:
-    """Return when the command has ended, when the line has, or when there are too many processes; say which."""
+    """Return when the command or the socket has ended, or there are too many processes; report
+    which.
+    """
     signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
     while True:
         woken_by = signal.sigwait({signal.SIGALRM, signal.SIGCHLD, signal.SIGTERM})
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:  # also the orphans that it adopted
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:  # also adopted orphans
             if ended[0] == command:
                 return f"exited {os.waitstatus_to_exitcode(ended[1])}"
         if woken_by == signal.SIGTERM:
@@ -124,7 +140,7 @@ def _watch(command: int, line: int, processes: int) -> str:
 
 
 def _say(line: int, report: str) -> bool:
-    """False when nobody listens, because the worker has died."""
+    """Send a report. False: the worker has died."""
     try:
         return os.write(line, f"{report}\n".encode()) > 0
     except OSError:
@@ -141,10 +157,10 @@ def _has_closed(line: int) -> bool:
 
 
 def _kill_all(command: int) -> None:
-    """The group first and at one stroke, so that no fork gets away; then, on Linux, what had left it."""
-    with suppress(ProcessLookupError, PermissionError):  # macOS forbids to signal a group of zombies
+    """Kill the group at once, so that no fork escapes; then, on Linux, processes that had left it."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS forbids signals to a group of zombies
         os.killpg(command, signal.SIGKILL)
-    with suppress(ChildProcessError):  # there are none left
+    with suppress(ChildProcessError):  # none are left
         while IS_LINUX:
             for pid in _descendants():
                 with suppress(ProcessLookupError):
@@ -155,7 +171,7 @@ def _kill_all(command: int) -> None:
 
 
 def _descendants(*, at_most: int = sys.maxsize) -> list[int]:
-    """All processes below this one, dead ones that nobody reaped among them. None where there is no /proc."""
+    """Return the processes below this one, including unreaped dead ones; empty without /proc."""
     found: list[int] = []
     left = [os.getpid()]
     while left and len(found) < at_most:  # a fork bomb grows faster than it can be counted
@@ -167,7 +183,7 @@ def _descendants(*, at_most: int = sys.maxsize) -> list[int]:
 
 def _children(pid: int) -> list[int]:
     found: list[int] = []
-    with suppress(OSError):  # it has just ended
+    with suppress(OSError):  # the process has just ended
         for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  (pathlib is slow to import)
             with open(f"/proc/{pid}/task/{thread}/children") as file:  # noqa: PTH123
                 found += map(int, file.read().split())

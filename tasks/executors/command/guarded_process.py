@@ -1,4 +1,4 @@
-"""One command as child processes that certainly end: started under a guard, read while it runs, stopped politely or at once."""
+"""One command as child processes that always end: under a guard, stopped gently or at once."""
 
 import asyncio
 import os
@@ -16,16 +16,16 @@ from aipartnerupflow.executors import ExecutorError
 
 GUARD: Final = str(Path(__file__).with_name("guard.py"))
 GRACE_SECONDS: Final = 1.0
-"""From SIGTERM to SIGKILL."""
+"""The time between SIGTERM and SIGKILL."""
 LAST_SECONDS: Final = 0.5
-"""Within which the guard has killed everything, and the pipes are empty."""
+"""The time for the guard to kill all processes and for the pipes to be drained."""
 LOGGED_LINES: Final = 100
 LOGGED_CHARACTERS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Each process may have so much; `processes` and `output_bytes` count for the whole command."""
+    """Limits per process; `processes` and `output_bytes` apply to the whole command."""
 
     cpu_seconds: int
     memory_bytes: int
@@ -36,12 +36,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to run: everything is decided, nothing is looked up any more."""
+    """What to run, fully resolved and validated."""
 
     program: str
     argv: Sequence[str]
     home: str
-    """A folder made for this command alone: what is left of it when the worker dies is deleted."""
+    """A folder created for this command alone: the guard deletes it if the worker dies."""
     cwd: str
     env: Mapping[str, str]
     stdin: str
@@ -49,7 +49,7 @@ class Order:
 
 
 class Running:
-    """A command under its guard. What it has printed so far is in `stdout` and `stderr`, however it ends."""
+    """A command under its guard. `stdout` and `stderr` contain its output so far, however it ends."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, line: socket.socket, *, max_bytes: int, log: Callable[[str], None]
@@ -57,7 +57,9 @@ class Running:
         self.stdout, self.stderr = bytearray(), bytearray()
         self.is_flooding = False
         self.report: Mapping[str, int] = {}
-        """What the guard says: `started`, and at the end `exited`, `refused`, `crowded` or `stopped`, each with a number."""
+        """The guard's report: `started`, and at the end `exited`, `refused`, `crowded` or
+        `stopped`, each with a number.
+        """
         self._process = process
         self._line = line
         self._max_bytes = max_bytes
@@ -66,7 +68,7 @@ class Running:
 
     @property
     def return_code(self) -> int | None:
-        """Negative for a signal; None when it was stopped before its end."""
+        """The exit code, negative for a signal; None if the command was stopped before its end."""
         return self.report.get("exited")
 
     async def has_ended(self, *, within_seconds: float) -> bool:
@@ -76,8 +78,11 @@ class Running:
         return bool(done)
 
     async def stop(self, *, is_forced: Callable[[], bool]) -> None:
-        """Ask the command's process group to end, and kill what is left after a second; at once when it is forced."""
-        with suppress(asyncio.CancelledError):  # cancelled once more, while it stops: do not wait any longer
+        """Send SIGTERM to the command's process group, and kill the rest after a second.
+
+        If forced, kill at once.
+        """
+        with suppress(asyncio.CancelledError):  # cancelled again while it stops: do not wait any longer
             if not is_forced():
                 with suppress(ProcessLookupError):
                     self._process.terminate()
@@ -86,22 +91,22 @@ class Running:
         await self.has_ended(within_seconds=LAST_SECONDS)
 
     async def close(self) -> None:
-        """Make sure that nothing is left: neither processes nor open files."""
+        """Make sure that no processes and no open files are left."""
         self._kill()
         try:
             if not await self.has_ended(within_seconds=LAST_SECONDS) and self._process.returncode is None:
-                self._process.kill()  # somebody stopped the guard, whose death ends the command
+                self._process.kill()  # the guard was suspended; killing it ends the command
                 await self.has_ended(within_seconds=LAST_SECONDS)
         finally:
             self._end.cancel()
             self._line.close()
 
     def _kill(self) -> None:
-        with suppress(OSError):  # the guard has gone
+        with suppress(OSError):  # the guard has ended
             self._line.shutdown(socket.SHUT_WR)
 
     async def _follow(self) -> None:
-        """Read until the guard has gone, and what is still in the pipes."""
+        """Read until the guard has ended, including what is left in the pipes."""
         assert self._process.stdout and self._process.stderr  # noqa: S101  (both are pipes)
         jobs: list[asyncio.Task[object]] = [
             asyncio.create_task(self._read(self._process.stdout, self.stdout, self._lines.feed)),
@@ -113,7 +118,7 @@ class Running:
             while heard := await asyncio.get_running_loop().sock_recv(self._line, 1024):
                 said += heard
             self.report = _parsed(said)
-            if set(self.report) == {"started"}:  # somebody killed the guard, and the command with it, but not its group
+            if set(self.report) == {"started"}:  # the guard was killed, and the command with it, but not its group
                 with suppress(ProcessLookupError):
                     os.killpg(self.report["started"], signal.SIGKILL)
             done, _ = await asyncio.wait(jobs, timeout=LAST_SECONDS)
@@ -133,11 +138,11 @@ class Running:
             feed(chunk[:room])
             if len(chunk) > room:
                 self.is_flooding = True
-                self._kill()  # and read on, to the end: what is thrown away blocks nobody
+                self._kill()  # continue to read, to the end: discarding output keeps the command from blocking
 
 
 class LineLog:
-    """Publishes the first lines, each without its end and cut to a bearable length."""
+    """Publishes the first lines, without line ends, each cut to a maximum length."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
@@ -153,18 +158,21 @@ class LineLog:
                 self._left -= 1
 
     def close(self) -> None:
-        """A last line that has no end counts as well."""
+        """Publish a last line without a line end."""
         if self._rest:
             self.feed(b"\n")
 
 
 @asynccontextmanager
 async def running(order: Order, *, log: Callable[[str], None]) -> AsyncIterator[Running]:
-    """Start the command; nothing of it is left when the block ends. Raises ExecutorError when it cannot be started."""
+    """Start the command; end all of its processes when the block ends.
+
+    Raises ExecutorError if it cannot be started.
+    """
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     try:
-        # A file rather than a pipe: nobody has to feed it, and a command need not read it.
+        # A file instead of a pipe: it needs no writer, and the command need not read it.
         with theirs, tempfile.TemporaryFile() as stdin:
             await asyncio.to_thread(_fill, stdin, order.stdin)
             process = await _start(order, stdin, theirs.fileno())
@@ -206,5 +214,5 @@ def _parsed(said: bytes) -> Mapping[str, int]:
 
 
 def text_of(output: bytes | bytearray) -> str:
-    """What is no UTF-8, or NUL, which no database takes, is replaced."""
+    """Decode the output. Invalid UTF-8, and NUL, which databases refuse, are replaced."""
     return output.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,1 +1,1 @@
-"""CrewAI: crews as a task's `params.works` describes them."""
+"""CrewAI: run crews that a task's `params.works` describes."""

@@ -1,4 +1,4 @@
-"""Several crews that do one task side by side: all of them, or none."""
+"""Runs several crews for one task at once: all of them succeed, or the task fails."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,7 +13,10 @@ from tasks.executors.crewai.running import Crew
 
 
 class BatchCrewAi(Executor):
-    """`params.works` has a crew for each name. When one fails, the others are stopped, and the task has failed."""
+    """Runs the crews in `params.works`, by name.
+
+    If one fails, the others are stopped and the task fails.
+    """
 
     id = "batch_crewai_executor"
     name = "Crews of agents"
@@ -45,7 +48,7 @@ class BatchCrewAi(Executor):
 
 
 def _parsed(params: Mapping[str, Any], *, name: str, inputs: Json | None) -> Mapping[str, CrewSpec]:
-    """The works of each crew. Raises ExecutorError."""
+    """Parse the works of each crew. Raises ExecutorError."""
     works = params.get("works")
     if not isinstance(works, dict) or not works:
         raise ExecutorError(
@@ -59,7 +62,7 @@ def _parsed(params: Mapping[str, Any], *, name: str, inputs: Json | None) -> Map
 
 
 def _crews(inputs: Json, context: Context) -> Mapping[str, Crew]:
-    """Raises ExecutorError."""
+    """Create the crews. Raises ExecutorError."""
     parsed = _parsed(context.params, name=context.name, inputs=inputs)
     steps = sum(len(each.tasks) for each in parsed.values())
     crews: dict[str, Crew] = {}

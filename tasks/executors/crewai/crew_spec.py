@@ -1,4 +1,7 @@
-"""What `params.works` may say: a crew's agents and tasks, checked and filled before anything runs. Knows nothing of CrewAI."""
+"""Parse `params.works`: validate a crew's agents and tasks and fill their templates.
+
+Does not import CrewAI.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from tasks.rules.templates import ANY, NoValue, fill
 EXPECTED_OUTPUT: Final = "A complete answer, in plain text."
 ITERATIONS: Final = 20
 MOST_ITERATIONS: Final = 100
-#: `verbose` changes nothing: what agents say is always in the events.
+#: `verbose` has no effect: agents' output is always in the events.
 AGENT_FIELDS: Final = (
     *("role", "goal", "backstory", "llm", "tools", "verbose", "allow_delegation", "allow_code_execution", "max_iter"),
 )
@@ -22,7 +25,7 @@ TASK_FIELDS: Final = ("description", "agent", "expected_output", "context", "too
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentWork:
-    """`llm` None: the model of the task, or the operator's."""
+    """An agent. With `llm` None it uses the model of the task, or the operator's."""
 
     name: str
     role: str
@@ -36,7 +39,10 @@ class AgentWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskWork:
-    """`context` names the earlier tasks whose outputs it sees; None: those of all."""
+    """A task of the crew.
+
+    `context` names the earlier tasks whose outputs it gets; None: all of them.
+    """
 
     name: str
     description: str
@@ -48,7 +54,7 @@ class TaskWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrewSpec:
-    """A crew: its agents, and its tasks in the order in which they are done."""
+    """A crew: its agents, and its tasks in the order of execution."""
 
     agents: tuple[AgentWork, ...]
     tasks: tuple[TaskWork, ...]
@@ -63,11 +69,13 @@ class CrewSpec:
 def parse_works(
     raw: object, *, name: str, inputs: Json | None, tools: Collection[str], place: str = "params.works"
 ) -> CrewSpec:
-    """Check works and fill their templates with the inputs; without inputs, which are not known before the run, leave them as they are.
+    """Validate works, and fill their templates with the inputs, if these are known.
 
-    `name` is the task's, `tools` are those that the operator offers.
+    Before the run they are not: templates are then left as they are.
 
-    Raises ExecutorError, permanent, which names what is wrong.
+    `name` is the name of the task, `tools` are those that the operator offers.
+
+    Raises ExecutorError, permanent, which names the invalid field.
     """
     works = _Fields(raw, place, known=("agents", "tasks"))
     agents: list[AgentWork] = []
@@ -85,7 +93,7 @@ def parse_works(
 
 def _agent(name: str, fields: "_Fields", tools: Collection[str]) -> AgentWork:
     if fields.flag("allow_code_execution"):
-        raise _refused(f"{fields.place}.allow_code_execution", "is not offered: a crew runs no code that it wrote")
+        raise _refused(f"{fields.place}.allow_code_execution", "is not supported: a crew cannot run code that it wrote")
     fields.flag("verbose")
     role = fields.template("role")
     return AgentWork(
@@ -118,7 +126,7 @@ def _task(
 
 
 def _tasks_of(agents: Sequence[AgentWork], name: str, inputs: Json | None) -> tuple[TaskWork, ...]:
-    """Where the works have no tasks, one for each agent: what the task's name and inputs say."""
+    """Return one task per agent, made of the task's name and inputs, for works without tasks."""
     described = f"{name}\n\nWhat there is to work with:\n{orjson.dumps(inputs).decode()}" if inputs else name
     return tuple(
         TaskWork(
@@ -134,7 +142,10 @@ def _tasks_of(agents: Sequence[AgentWork], name: str, inputs: Json | None) -> tu
 
 
 class _Fields:
-    """The fields of one object of the works. Whatever is read raises ExecutorError when it is not as it should be."""
+    """The fields of one object of the works.
+
+    Each method raises ExecutorError if the value is invalid.
+    """
 
     def __init__(
         self, raw: object, place: str, *, known: Sequence[str], inputs: Mapping[str, Any] | None = None
@@ -150,7 +161,7 @@ class _Fields:
     def mapping(self, name: str) -> list[tuple[str, object]]:
         value = self.given.get(name)
         if value is not None and not isinstance(value, dict):
-            raise _refused(f"{self.place}.{name}", "must be an object, from names to what they stand for")
+            raise _refused(f"{self.place}.{name}", "must be an object that maps names to definitions")
         return list((value or {}).items())
 
     def text(self, name: str, *, default: str | None = None) -> str:
@@ -158,12 +169,12 @@ class _Fields:
         if value is None and default is not None:
             return default
         if not isinstance(value, str) or not value.strip():
-            raise _refused(f"{self.place}.{name}", "must be a text that says something")
+            raise _refused(f"{self.place}.{name}", "must be a non-empty text")
         return value
 
     def template(self, name: str, *, default: str | None = None) -> str:
         text = self.text(name, default=default)
-        if name not in self.given or self._inputs is None:  # what is ours is no template
+        if name not in self.given or self._inputs is None:  # our own default is not a template
             return text
         try:
             return fill(text, self._inputs, places=ANY)

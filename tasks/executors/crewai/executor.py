@@ -1,4 +1,4 @@
-"""A crew of agents that does one task together."""
+"""Runs a crew of agents that do one task together."""
 
 from typing import ClassVar
 
@@ -30,7 +30,7 @@ RESULT: Json = {
 
 
 class CrewAi(Executor):
-    """The agents and tasks of `params.works`; the inputs fill their templates."""
+    """Runs the agents and tasks of `params.works`; the inputs fill their templates."""
 
     id = "crewai_executor"
     name = "Crew of agents"

@@ -1,4 +1,7 @@
-"""Works turned into CrewAI's own objects, and set to work. Imported in worker processes only, by `tasks.executors.llm.loading`."""
+"""Convert works to CrewAI objects and run them.
+
+Imported only in worker processes, by `tasks.executors.llm.loading`.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -24,21 +27,27 @@ MESSAGE_FIELDS: Final = ("role", "content", "name", "tool_calls", "tool_call_id"
 
 
 def kickoff(crew: "Crew") -> str:
-    """Do a crew's tasks, one after the other, and return the output of the last. Blocks. Raises CrewOver, or what CrewAI raises."""
+    """Run a crew's tasks in order and return the output of the last.
+
+    Blocks. Raises CrewOver, or what CrewAI raises.
+    """
     tools = {name: _tool(name) for name in crew.works.tools}
     agents = {agent.name: _agent(agent, crew, tools) for agent in crew.works.agents}
     tasks: dict[str, crewai.Task] = {}
     for task in crew.works.tasks:
         tasks[task.name] = _task(task, agents[task.agent], tasks, tools)
     team = UnrecordedCrew(agents=list(agents.values()), tasks=list(tasks.values()))
-    # Set afterwards, because CrewAI warns of each callback that it could not write into a checkpoint.
+    # Set afterwards, because CrewAI warns of each callback that it cannot write into a checkpoint.
     team.task_callback = lambda output: crew.finish(output.name, output.raw)
     output: Any = team.kickoff()
     return str(output.raw)
 
 
 class NoRecord:
-    """Where CrewAI would write each output into a file in the home folder, for its own `replay`. The tasks of many users have no place there."""
+    """Replaces CrewAI's record of outputs for `replay`.
+
+    That record is a file in the home folder, which is unsuitable for tasks of many users.
+    """
 
     def reset(self) -> None:
         return
@@ -55,7 +64,7 @@ class UnrecordedCrew(crewai.Crew):
 
 
 class CrewModel(crewai.BaseLLM):
-    """The model of one agent, which is asked by the crew's own event loop. It holds no key."""
+    """The model of one agent. Calls go through the crew's own event loop. It has no key."""
 
     _crew: Any = PrivateAttr()
 
@@ -73,7 +82,7 @@ class CrewModel(crewai.BaseLLM):
         from_agent: Any = None,
         response_model: Any = None,
     ) -> Any:
-        """The text of the answer, or the tools that it wants called, which CrewAI calls."""
+        """Return the text of the answer, or the tool calls, which CrewAI carries out."""
         conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
         answer = self._crew.ask(
             model=self.model,
@@ -83,15 +92,15 @@ class CrewModel(crewai.BaseLLM):
         return answer.tool_calls or self._apply_stop_words(answer.content or "")
 
     def supports_function_calling(self) -> bool:
-        """Without it, CrewAI describes the tools in words."""
+        """Whether the model can call tools. Otherwise CrewAI describes the tools in the prompt."""
         return not is_demo(self.model) and litellm.supports_function_calling(self.model)
 
     def get_context_window_size(self) -> int:
-        """Tokens after which CrewAI sums up what was said."""
+        """The number of tokens after which CrewAI summarizes the conversation."""
         return int((_window_tokens(self.model) or UNKNOWN_WINDOW_TOKENS) * USABLE_WINDOW)
 
     def get_input_tokens_count(self, messages: Any, tools: Any = None, response_model: Any = None) -> int:
-        """A guess that costs nothing; it only decides when to sum up."""
+        """A cheap estimate, used only to decide when to summarize."""
         texts = messages if isinstance(messages, str) else "".join(str(each.get("content")) for each in messages)
         return len(texts) // CHARACTERS_EACH_TOKEN + 1
 
@@ -111,7 +120,7 @@ def _agent(work: AgentWork, crew: "Crew", tools: Mapping[str, BaseTool]) -> crew
         tools=[tools[name] for name in work.tools],
         allow_delegation=work.allow_delegation,
         max_iter=work.max_iter,
-        max_retry_limit=0,  # a task's attempts are `params.retry`'s
+        max_retry_limit=0,  # `params.retry` of the task decides about attempts
     )
 
 
@@ -130,7 +139,7 @@ def _task(
 
 
 def _tool(name: str) -> BaseTool:
-    """Raises ExecutorError when the operator's setting leads nowhere."""
+    """Load a tool. Raises ExecutorError if the operator's setting is invalid."""
     path = (settings.APFLOW_CREWAI.tools or {})[name]
     try:
         found = import_string(path)
@@ -143,7 +152,7 @@ def _tool(name: str) -> BaseTool:
     tool: Any = found() if is_class else found
     if not isinstance(tool, BaseTool):
         raise ExecutorError(
-            f"The tool '{name}' is none: {path} is no BaseTool of CrewAI. The operator may correct executors.crewai.tools.",
+            f"The tool '{name}' is invalid: {path} is not a BaseTool of CrewAI. The operator may correct executors.crewai.tools.",
             permanent=True,
         )
     return tool

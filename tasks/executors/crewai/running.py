@@ -1,8 +1,8 @@
-"""A crew at work: it thinks on a thread of its own, and asks its models on the event loop.
+"""A running crew: CrewAI runs on its own thread, and calls its models on the event loop.
 
-CrewAI blocks where it waits, so it may not do so on the loop. Each question of an agent comes back here, where it is asked as every other
-question is: with the key of the run's user, which CrewAI never sees, and so that cancelling ends it at once. The crew is then told at its
-question that it is over.
+CrewAI blocks while it waits, so it must not run on the loop. Each model call of an agent is made
+here like any other: with the key of the run's user, which CrewAI never sees, and so that cancelling
+ends it at once. The crew's thread then learns from its model call that it is over.
 """
 
 import asyncio
@@ -28,7 +28,10 @@ SHOWN_CHARACTERS: Final = 500
 
 
 class CrewOver(BaseException):
-    """Nobody waits for this crew any more, or `error` ended it. No Exception, because CrewAI would try those again."""
+    """The crew was stopped, or `error` ended it.
+
+    Not an Exception, because CrewAI would retry those.
+    """
 
     def __init__(self, error: ExecutorError | None = None) -> None:
         super().__init__()
@@ -37,19 +40,19 @@ class CrewOver(BaseException):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What one task of the crew came to."""
+    """The output of one task of the crew."""
 
     name: str
     output: str
 
 
 class Crew:
-    """One crew and what it has done so far. Make it, and await `run`, on the event loop."""
+    """One crew and its outputs so far. Create it, and await `run`, on the event loop."""
 
     def __init__(self, works: CrewSpec, context: Context, *, label: str = "", on_step: Callable[[str], None]) -> None:
-        """`label` comes before what is logged. `on_step` is told the name of each task when it is done.
+        """`label` prefixes log lines. `on_step` is called with the name of each finished task.
 
-        Raises ExecutorError when an agent has no model.
+        Raises ExecutorError if an agent has no model.
         """
         self.works = works
         self.models = {agent.name: model_for(context, agent.llm) for agent in works.agents}
@@ -63,12 +66,12 @@ class Crew:
         self._is_over = False
 
     async def check(self) -> None:
-        """Raises ExecutorError when a model or a key is not to be had, which may save the work of the agents before."""
+        """Raise ExecutorError if a model or its key is unavailable, before any agent works in vain."""
         for model in dict.fromkeys(self.models.values()):
             await check(self._prompt(model, [], {}))
 
     async def run(self) -> Json:
-        """Raises ExecutorError; and, when it is cancelled, Stopped with what is finished."""
+        """Run the crew. Raises ExecutorError; if cancelled, Stopped with the finished outputs."""
         async with places():
             kickoff = await load("tasks.executors.crewai.kickoff.kickoff")
             thread = asyncio.wrap_future(on_a_thread(lambda: kickoff(self), name="crew"))
@@ -79,8 +82,8 @@ class Crew:
                 raise Stopped(result=self.so_far(None)) from None
             except CrewOver as over:
                 raise over.error or ExecutorError("The crew ended early.") from None
-            except Exception as error:  # CrewAI may raise anything; it knows no key that its words could hold
-                raise ExecutorError(f"CrewAI gave up: {_shortened(error)}.") from error
+            except Exception as error:  # CrewAI may raise anything; it knows no key that its text could contain
+                raise ExecutorError(f"CrewAI failed: {_shortened(error)}.") from error
             finally:
                 self._is_over = True
         return self.so_far(result)
@@ -90,16 +93,16 @@ class Crew:
         return {"result": result, "token_usage": self.usage, "tasks": tasks}
 
     async def _stop(self, thread: "asyncio.Future[str]") -> None:
-        """Break off what is being asked. A tool that is at work cannot be interrupted: its thread ends after it."""
+        """Cancel the model calls. A running tool cannot be interrupted: its thread ends after it."""
         self._is_over = True
         for question in self._questions:
             question.cancel()
         await asyncio.wait([thread], timeout=STOP_SECONDS)
 
-    # What the crew calls from its threads
+    # Called by the crew, on its threads
 
     def ask(self, *, model: str, messages: Sequence[Json], options: Json) -> Completion:
-        """Raises CrewOver."""
+        """Call the model, and block until it answers. Raises CrewOver."""
         if self._is_over:
             raise CrewOver
         prompt = self._prompt(model, messages, options)
@@ -113,15 +116,18 @@ class Crew:
     def finish(self, name: str, output: str) -> None:
         self._loop.call_soon_threadsafe(self._finished, Output(name=name, output=output))
 
-    # What happens on the loop
+    # Called on the event loop
 
     def _finished(self, output: Output) -> None:
         self.outputs.append(output)
-        if not self._is_over:  # a tool that could not be interrupted may end when its task has long ended
+        if not self._is_over:  # a tool that could not be interrupted may end long after its task
             self._on_step(output.name)
 
     async def _ask(self, prompt: Prompt) -> Completion:
-        """Ask again where the provider only wants patience: what the crew has done already would be lost."""
+        """Call the model.
+
+        Retry temporary errors, because otherwise the crew's earlier work would be lost.
+        """
         question = asyncio.current_task()
         assert question is not None  # noqa: S101  (this is a coroutine of a task)
         self._questions.add(question)
@@ -163,7 +169,10 @@ class Crew:
 
 @cache
 def places() -> asyncio.Semaphore:
-    """How many crews may be at work in this process: each takes a thread, and they share one processor."""
+    """Limits how many crews run at once in this process.
+
+    Each takes a thread, and they share one processor.
+    """
     return asyncio.Semaphore(settings.APFLOW_CREWAI.max_crews)
 
 

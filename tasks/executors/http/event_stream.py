@@ -1,4 +1,4 @@
-"""Server-sent events from somewhere else, read through the guarded client."""
+"""Read server-sent events of other servers, through the guarded client."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
@@ -20,11 +20,11 @@ from tasks.executors.http.safe_http import (
 MEDIA_TYPE: Final = "text/event-stream"
 MAX_STREAM_BYTES: Final = 16 * MAX_BODY_BYTES
 SILENCE_SECONDS: Final = 300.0
-"""After so long without a byte, not even a comment, the other side counts as gone."""
+"""After this long without a byte, not even a comment, the connection counts as lost."""
 
 
 class NoStream(Exception):
-    """The answer is something else: `reply` is all of it."""
+    """The response is not an event stream: `reply` contains all of it."""
 
     def __init__(self, reply: HttpResponse) -> None:
         super().__init__(f"{reply.status_code}, and no {MEDIA_TYPE}")
@@ -32,9 +32,9 @@ class NoStream(Exception):
 
 
 async def events(method: str, url: str, *, headers: Mapping[str, str], content: bytes | None) -> AsyncGenerator[bytes]:
-    """The data of each event, as it comes, until the other side ends the stream. There is no limit of time.
+    """Yield the data of each event until the server ends the stream. There is no overall timeout.
 
-    Raises NoStream, and ExecutorError when the connection fails, or 300 s are silent, or too much comes.
+    Raises NoStream; ExecutorError if the connection fails, is silent for 300 s, or sends too much.
     """
     target, wanted = parse_url(url), {"Accept": MEDIA_TYPE, "Accept-Encoding": "identity"}
     what = f"{method} {target.copy_with(query=None)}"
@@ -71,12 +71,15 @@ async def _whole(response: httpx.Response, what: str) -> HttpResponse:
 
 
 async def _data(chunks: AsyncIterator[bytes], what: str) -> AsyncGenerator[bytes]:
-    """The `data` of each event (WHATWG HTML, 9.2.6); one that the end of the stream cuts off is none."""
+    """Yield the `data` of each event (WHATWG HTML, 9.2.6).
+
+    An event cut off by the end of the stream is dropped.
+    """
     rest, data, total = b"", list[bytes](), 0
     async for chunk in chunks:
         total += len(chunk)
         if total > MAX_STREAM_BYTES or len(rest) > MAX_BODY_BYTES:
-            raise ExecutorError(f"{what}: the stream brings more than can be taken.", permanent=True)
+            raise ExecutorError(f"{what}: the stream is longer than allowed.", permanent=True)
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             line = line.removesuffix(b"\r")

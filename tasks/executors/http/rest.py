@@ -1,4 +1,4 @@
-"""Calls a web service and gives back its answer."""
+"""Calls a web service and returns its response."""
 
 import base64
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ import orjson
 from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json
 from tasks.executors.http.safe_http import fetch
 
-#: The other side asks for patience with these two; after the others of `PASSING` a repeat may simply succeed.
+#: These two ask to wait before a retry; after the others of `PASSING` a retry may succeed at once.
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 PASSING = BUSY | {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
 
 SCALAR: Json = {"type": ["string", "number", "boolean", "null"]}
 TEXT: Json = {"type": "string"}
 SECRET: Json = {"type": "string", "writeOnly": True}
-"""Pages do not show it: see `tasks.services.write_only`."""
+"""Masked on pages: see `tasks.services.write_only`."""
 AUTH: Json = {
     "type": "object",
     "properties": {
@@ -44,7 +44,10 @@ AUTH: Json = {
 
 
 class Rest(Executor):
-    """One HTTP request through the guarded client. An answer other than 2xx is a failure unless it is expected."""
+    """Sends one HTTP request through the guarded client.
+
+    A status other than 2xx is a failure unless it is expected.
+    """
 
     id = "rest_executor"
     name = "REST request"
@@ -119,7 +122,7 @@ class Rest(Executor):
 
 
 def _body(inputs: Json) -> tuple[bytes | None, str | None]:
-    """The body and its content type, None where there is none."""
+    """Return the body and its content type; None for each if there is none."""
     if "json" in inputs and "data" in inputs:
         raise ExecutorError("Both `json` and `data` are given: one request has one body. Drop one.", permanent=True)
     if "json" in inputs:
@@ -131,7 +134,7 @@ def _body(inputs: Json) -> tuple[bytes | None, str | None]:
 
 
 def auth_headers(auth: Mapping[str, Any]) -> Mapping[str, str]:
-    """The header that inputs of the shape `AUTH` stand for."""
+    """Return the headers for inputs of the shape `AUTH`."""
     if "bearer" in auth:
         return {"Authorization": f"Bearer {auth['bearer']}"}
     if "basic" in auth:
@@ -143,7 +146,10 @@ def auth_headers(auth: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def merged_headers(defaults: Mapping[str, str], given: Mapping[str, str], auth: Mapping[str, str]) -> Mapping[str, str]:
-    """The headers of the task over the defaults. Raises ExecutorError when `auth` sets one of them again."""
+    """Merge the headers.
+
+    Those of the task override defaults; raises ExecutorError if `auth` sets one of them again.
+    """
     given_names = {name.lower() for name in given}
     if twice := [name for name in auth if name.lower() in given_names]:
         raise ExecutorError(f"The header {twice[0]!r} is given in `headers` and by `auth`. Drop one.", permanent=True)
@@ -151,7 +157,7 @@ def merged_headers(defaults: Mapping[str, str], given: Mapping[str, str], auth: 
 
 
 def _check_status(what: str, reply: HttpResponse, expected: int | list[int]) -> None:
-    """Raises ExecutorError for a status that is neither 2xx nor expected."""
+    """Raise ExecutorError for a status that is neither 2xx nor expected."""
     status = reply.status_code
     if 200 <= status < 300 or status in (expected if isinstance(expected, list) else [expected]):
         return
@@ -159,7 +165,7 @@ def _check_status(what: str, reply: HttpResponse, expected: int | list[int]) -> 
     hint = "Redirects are not followed: use the final url. " if 300 <= status < 400 else ""
     raise ExecutorError(
         f"{what} answered {status} {known.get(status, '')}".rstrip()
-        + f". {hint}To take this as a result, add {status} to `expected_status`.",
+        + f". {hint}To accept this status, add {status} to `expected_status`.",
         permanent=status < 500 and status not in PASSING,
         retry_after_seconds=reply.retry_after_seconds if status in BUSY else None,
     )
@@ -186,10 +192,15 @@ def _parsed(what: str, body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise ExecutorError(f"{what}: the answer says that it is JSON, but it cannot be parsed as such.") from None
+        raise ExecutorError(
+            f"{what}: the content type of the response is JSON, but its body cannot be parsed."
+        ) from None
 
 
 def _text(reply: HttpResponse) -> str:
-    """Raises nothing: an unknown or missing charset is read as UTF-8, and what does not decode is replaced."""
+    """Decode the body.
+
+    Never raises: a missing or unknown charset means UTF-8, and invalid bytes are replaced.
+    """
     response = httpx.Response(200, content=reply.body, headers={"Content-Type": reply.headers.get("content-type", "")})
     return response.text

@@ -1,7 +1,8 @@
-"""The one way out: an HTTP client that a task cannot turn against the operator's own network (SSRF).
+"""The HTTP client for outgoing requests, protected against requests to the own network (SSRF).
 
-A host is resolved once, every address it has is judged, and the connection goes to one of exactly these, so that a
-name server which changes its answer in between gains nothing. TLS is still verified against the name.
+A host is resolved once, each of its addresses is checked, and the connection goes to one of exactly
+these: a name server that changes its answer in between gains nothing. TLS is still verified against
+the name.
 """
 
 import asyncio
@@ -34,14 +35,15 @@ HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?", re.I)
 NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.I)
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
-#: What frames or routes a message is the client's own to set.
+#: Headers that frame or route a message; only the client may set them.
 RESERVED_HEADERS = frozenset(
     {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"proxy-authorization", "proxy-connection"}
 )
 
-#: What IANA's special-purpose registries and RFC 5735/6890 keep from the public, spelt out because the answers of
-#: `ipaddress` differ between patch releases of Python; last, the Azure host behind a public address.
+#: Not public by IANA's special-purpose registries and RFC 5735/6890. Listed here because the
+#: answers of `ipaddress` differ between patch releases of Python. The last one is the Azure host
+#: behind a public address.
 SPECIAL_V4 = tuple(
     map(
         ipaddress.IPv4Network,
@@ -52,28 +54,29 @@ SPECIAL_V4 = tuple(
         ),
     )
 )
-#: Only this block is handed out to the public; of it, these parts are tunnels (2002::, 2001::/23) or documentation.
+#: The only block with public addresses; of it, these parts are tunnels (2002::, 2001::/23) or
+#: documentation.
 PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")
 SPECIAL_V6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-#: Every address that is not public, for who allows them all.
+#: All addresses that are not public, for settings that allow all of them.
 NOT_PUBLIC = tuple(map(str, (*SPECIAL_V4, *SPECIAL_V6, "::/3", "4000::/2", "8000::/1")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Egress:
-    """Where one kind of request may go, beside the public internet, and what the operator may do about the rest."""
+    """Where one kind of request may go besides the internet, and how the operator can allow more."""
 
     allow_private: Sequence[str]
     """Host names, addresses and networks."""
     allowed_ports: Collection[int]
     allow_private_by: str
-    """What to do so that `{host}` is allowed."""
+    """What the operator has to do to allow `{host}`."""
     allowed_ports_key: str
 
 
 def egress_of_tasks() -> Egress:
-    """Where the requests of tasks may go."""
+    """Return where the requests of tasks may go."""
     return Egress(
         allow_private=settings.APFLOW_ALLOW_PRIVATE,
         allowed_ports=settings.APFLOW_REST_ALLOWED_PORTS,
@@ -95,11 +98,12 @@ async def fetch(
     egress: Egress | None = None,
     called: str | None = None,
 ) -> HttpResponse:
-    """Send one request and read the whole answer, whatever its status, within `timeout_seconds` in all.
+    """Send one request and read the whole response, of any status, within `timeout_seconds`.
 
-    Follows no redirect. `params` are added to the query of `url`. With `max_body_bytes` None the body is not read. Without
-    `verify` the certificate is not checked; the host must be allowed by name then. `egress` is that of tasks unless given.
-    Raises ExecutorError, which never tells a header or a query. It calls the request `called`; else by its method and url.
+    Follows no redirects. `params` are added to the query of `url`. With `max_body_bytes=None` the
+    body is not read. With `verify=False` the certificate is not checked; then the host must be
+    allowed by name. `egress` defaults to that of tasks. Raises ExecutorError, whose text contains
+    no header and no query; it calls the request `called`, by default its method and URL.
     """
     target = parse_url(url)
     sent_headers = checked_headers(headers or {})
@@ -115,9 +119,10 @@ async def fetch(
         ):
             body = b"" if max_body_bytes is None else await read_body(response, what, max_body_bytes)
     except TimeoutError:
-        raise ExecutorError(f"{what}: no complete answer within {timeout_seconds:g} s.") from None
+        raise ExecutorError(f"{what}: no complete response within {timeout_seconds:g} s.") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        # From None: the text of these errors may hold what was sent, and an engine may log the chain.
+        # `from None`: the text of these errors may contain what was sent, and the engine may log
+        # the chain.
         raise failure(what, error) from None
     return HttpResponse(
         url=str(response.url),
@@ -129,7 +134,10 @@ async def fetch(
 
 
 def guarded_client(*, verify: bool = True, egress: Egress | None = None) -> httpx.AsyncClient:
-    """A client for one exchange (the caller sets the deadline): no redirects, no proxies, no cookies kept for others."""
+    """Return a client for one exchange, without redirects, proxies or shared cookies.
+
+    The caller sets the deadline.
+    """
     return httpx.AsyncClient(
         transport=GuardedTransport(verify=verify, egress=egress or egress_of_tasks()),
         timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS),
@@ -140,9 +148,9 @@ def guarded_client(*, verify: bool = True, egress: Egress | None = None) -> http
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """Judges the host of every request, and connects to an address that it judged.
+    """Checks the host of every request, and connects only to an address that it checked.
 
-    Connections must not be shared between clients: they are kept by address, not by name.
+    Connections must not be shared between clients: they are pooled by address, not by name.
     """
 
     def __init__(self, *, verify: bool, egress: Egress) -> None:
@@ -156,7 +164,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             try:
                 return await self._wire.handle_async_request(_addressed(request, address))
             except (httpx.ConnectError, httpx.ConnectTimeout):
-                continue  # nothing was sent yet: the next address of the same host may answer
+                continue  # nothing was sent yet: another address of the same host may respond
         return await self._wire.handle_async_request(_addressed(request, addresses[-1]))
 
     async def aclose(self) -> None:
@@ -164,7 +172,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 def _addressed(request: httpx.Request, address: Address) -> httpx.Request:
-    """The same request to an address: its Host header stays, and TLS asks for the name."""
+    """Return the same request to an address: with its Host header, and the name for TLS."""
     return httpx.Request(
         request.method,
         request.url.copy_with(host=str(address)),
@@ -176,12 +184,15 @@ def _addressed(request: httpx.Request, address: Address) -> httpx.Request:
 
 @cache
 def _tls(verify: bool) -> ssl.SSLContext:
-    """Loading the certificates takes 10 ms and more, so once. An operator's SSL_CERT_FILE counts, a proxy does not."""
+    """Load the certificates once, since it takes 10 ms or more. Honors SSL_CERT_FILE, but no proxy."""
     return httpx.create_ssl_context(verify=verify, trust_env=True)
 
 
 def parse_url(text: str) -> httpx.URL:
-    """Raises ExecutorError for a text that two parsers might read as two different hosts."""
+    """Parse a URL.
+
+    Raises ExecutorError for a text that two parsers might read as two different hosts.
+    """
     if not URL_SHAPE.fullmatch(text):
         raise ExecutorError(
             "The url is refused: write http(s)://host[:port]/path?query, without user name, '#', backslash or space, "
@@ -195,14 +206,15 @@ def parse_url(text: str) -> httpx.URL:
 
 
 def origin_of(url: str) -> str:
-    """`scheme://host[:port]`, for where the path is nobody else's business. Raises ExecutorError."""
+    """Return `scheme://host[:port]`, to name a URL whose path is private. Raises ExecutorError."""
     return str(parse_url(url).copy_with(raw_path=b"/")).rstrip("/")
 
 
 async def judged_addresses(url: httpx.URL, *, egress: Egress, verify: bool = True) -> Sequence[Address]:
-    """The addresses of the url's host, all of which may be connected to.
+    """Return the addresses of the URL's host; all of them may be connected to.
 
-    Raises ExecutorError when scheme, host, port or any address is refused, or the name is unknown.
+    Raises ExecutorError if the scheme, host, port or any address is refused, or the name is
+    unknown.
     """
     if url.scheme not in ("http", "https") or url.userinfo:
         raise ExecutorError("The url is refused: only http and https, without a user name.", permanent=True)
@@ -212,7 +224,7 @@ async def judged_addresses(url: httpx.URL, *, egress: Egress, verify: bool = Tru
 
 
 def judge_literal(url: httpx.URL, *, egress: Egress) -> None:
-    """What can be said of a url without asking a name server. Raises ExecutorError for an address or port that is refused."""
+    """Check the URL without DNS. Raises ExecutorError for a refused address or port."""
     literal = _literal(_host(url))
     if literal is not None:
         _judge(url, [literal], egress=egress, verify=True)
@@ -237,7 +249,7 @@ def _port(url: httpx.URL) -> int:
 
 
 def _host(url: httpx.URL) -> str:
-    """In lower case, international names in their xn-- form, which is what resolvers and certificates know."""
+    """Return the host in lower case, in the xn-- form that resolvers and certificates use."""
     return url.raw_host.decode("ascii")
 
 
@@ -257,9 +269,10 @@ async def _resolve(host: str, port: int) -> Sequence[Address]:
 
 
 def _literal(host: str) -> Address | None:
-    """The address that the host spells, or None for a name.
+    """Parse the host as an address; None for a name.
 
-    Raises ExecutorError for what only some resolvers take for an address: 2130706433, 0x7f.1, 0177.0.0.1, 127.1.
+    Raises ExecutorError for what only some resolvers take for an address: 2130706433, 0x7f.1,
+    0177.0.0.1, 127.1.
     """
     try:
         return _unmapped(ipaddress.ip_address(host))
@@ -273,7 +286,7 @@ def _literal(host: str) -> Address | None:
 
 
 def _unmapped(address: Address) -> Address:
-    """An IPv4 address that is written as IPv6 (::ffff:127.0.0.1) is that IPv4 address."""
+    """Return the IPv4 address of an IPv4-mapped IPv6 address (::ffff:127.0.0.1)."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 
@@ -283,7 +296,7 @@ def _may_reach(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is handed out for use on the open internet; one behind NAT64 counts as what it stands for."""
+    """Whether the address is public; a NAT64 address counts as the IPv4 address behind it."""
     if isinstance(address, ipaddress.IPv4Address):
         return not _is_in(address, SPECIAL_V4)
     if address in NAT64:
@@ -296,7 +309,7 @@ def _is_in(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def _allow_list(egress: Egress) -> tuple[frozenset[str], Sequence[Network]]:
-    """The host names, and the addresses and networks, that the operator lists."""
+    """Return the host names, and the addresses and networks, that the operator allows."""
     names: set[str] = set()
     networks: list[Network] = []
     for entry in egress.allow_private:
@@ -308,18 +321,18 @@ def _allow_list(egress: Egress) -> tuple[frozenset[str], Sequence[Network]]:
 
 
 def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Raises ExecutorError for a header that is not valid, or not a task's to set."""
+    """Return the headers. Raises ExecutorError for a header that is invalid or reserved."""
     for name, value in headers.items():
         if name.lower() in RESERVED_HEADERS:
-            raise ExecutorError(f"The header {name!r} is not a task's to set. Leave it out.", permanent=True)
+            raise ExecutorError(f"The header {name!r} cannot be set by a task. Remove it.", permanent=True)
         if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
             raise ExecutorError(f"The header {name!r} is not valid: printable ASCII only.", permanent=True)
     return headers
 
 
 async def read_body(response: httpx.Response, what: str, max_body_bytes: int) -> bytes:
-    """The decompressed body. Raises ExecutorError as soon as it is seen to be longer than allowed."""
-    too_long = ExecutorError(f"{what}: the answer is longer than {max_body_bytes} bytes.", permanent=True)
+    """Return the decompressed body. Raises ExecutorError as soon as it exceeds the limit."""
+    too_long = ExecutorError(f"{what}: the response is longer than {max_body_bytes} bytes.", permanent=True)
     raw = bytearray()
     async for chunk in response.aiter_raw():
         raw += chunk
@@ -329,22 +342,22 @@ async def read_body(response: httpx.Response, what: str, max_body_bytes: int) ->
     if encoding in ("", "identity") or not raw:
         return bytes(raw)
     if encoding not in ("gzip", "x-gzip"):
-        raise ExecutorError(f"{what}: the answer's encoding is '{encoding[:40]}', asked for was gzip.", permanent=True)
+        raise ExecutorError(f"{what}: the response's encoding is '{encoding[:40]}', expected gzip.", permanent=True)
     try:
-        # Here, and not by httpx, because only zlib itself can stop at a length.
+        # Not left to httpx, because only zlib itself can stop at a length.
         gzip = zlib.decompressobj(wbits=31)
         body = gzip.decompress(raw, max_body_bytes + 1)
     except zlib.error:
-        raise ExecutorError(f"{what}: the answer is not the gzip that it claims to be.") from None
+        raise ExecutorError(f"{what}: the response is not valid gzip.") from None
     if len(body) > max_body_bytes:
         raise too_long
     if not gzip.eof:
-        raise ExecutorError(f"{what}: the answer ends too early.")
+        raise ExecutorError(f"{what}: the response ends too early.")
     return body
 
 
 def failure(what: str, error: Exception) -> ExecutorError:
-    """What an error of httpx means, without its text, which may hold what was sent."""
+    """Map an error of httpx, without its text, which may contain what was sent."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -356,4 +369,4 @@ def failure(what: str, error: Exception) -> ExecutorError:
         return ExecutorError(f"{what}: cannot connect. Check that the service is up and the address is right.")
     if isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL)):
         return ExecutorError(f"{what}: the request is not valid HTTP. Check its headers and params.", permanent=True)
-    return ExecutorError(f"{what}: the connection broke off ({type(error).__name__}).")
+    return ExecutorError(f"{what}: the connection was lost ({type(error).__name__}).")

@@ -1,1 +1,1 @@
-"""Talking to language models: one way out for all executors that need one."""
+"""Calls of language models, for all executors that use one."""

@@ -1,4 +1,4 @@
-"""Asking a model: the one call behind all executors that use one."""
+"""Call a model: the single function behind all executors that use one."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,18 +9,20 @@ from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.telemetry import tracing
 
-#: OpenTelemetry's names of what a call used, and ours.
+#: OpenTelemetry's names for token counts, and ours.
 USAGE: Final = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
 
 
 def ignore(text: str) -> None:
-    """For `heard`, where nobody listens."""
+    """The default for `heard`: discard the text."""
 
 
 async def ask(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None] = ignore) -> Completion:
-    """Ask, and tell each part of the answer as it comes. `spent` is told the usage, also when the call is broken off.
+    """Call the model; pass the answer to `heard` as it arrives, and the usage to `spent` in any
+    case.
 
-    Cancelled, it ends the request within two seconds and raises Stopped with what came so far. Raises ExecutorError.
+    If cancelled, it ends the request within two seconds and raises Stopped with the answer so far.
+    Raises ExecutorError.
     """
     provider, _, _ = prompt.model.partition("/")
     facts = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": provider, "gen_ai.request.model": prompt.model}
@@ -38,7 +40,7 @@ async def ask(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[
 
 
 async def check(prompt: Prompt) -> None:
-    """Raises ExecutorError when the prompt's model is not known, or there is no key for it."""
+    """Raise ExecutorError if the prompt's model is unknown, or there is no key for it."""
     if demo.is_demo(prompt.model):
         return demo.check()
     await (await load("tasks.executors.llm.litellm_calls.access"))(prompt)

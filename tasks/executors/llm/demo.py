@@ -1,6 +1,7 @@
-"""The demo model, `demo/<any name>`: answers without a key, without a network, always the same to the same question.
+"""The demo model, `demo/<any name>`: canned, repeatable answers without a key or a network.
 
-So the first crew runs on a laptop that nobody has given a key yet. It is no model, and says so in each of its answers.
+With it the first crew runs on a laptop that has no key yet. Each answer states that it is not a
+real model.
 """
 
 import asyncio
@@ -25,15 +26,18 @@ def is_demo(model: str) -> bool:
 
 
 def check() -> None:
-    """Raises ExecutorError where the operator wants no demo."""
+    """Raise ExecutorError if the operator has disabled the demo model."""
     if not settings.APFLOW_LLM.demo:
         raise ExecutorError(
-            "The demo model is off here (llm.demo). Name a model of a provider, such as openai/gpt-4o.", permanent=True
+            "The demo model is disabled (llm.demo). Name a model of a provider, such as openai/gpt-4o.", permanent=True
         )
 
 
 async def answer(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
-    """Cancelled, it raises Stopped with the words so far. Raises ExecutorError where the operator wants no demo."""
+    """Answer word by word.
+
+    If cancelled, raise Stopped with the words so far. Raises what `check` raises.
+    """
     check()
     words: list[str] = []
     try:
@@ -66,7 +70,7 @@ def _text(prompt: Prompt) -> str:
 
 
 def _tree(wanted: str) -> list[Json]:
-    """A tree that runs, and does nothing but say what was wanted."""
+    """Return a tree that runs, but only echoes the requirement."""
     echo = {"schemas": {"method": "echo_executor"}, "inputs": {"note": PRESENCE, "wanted": wanted}}
     return [
         {"id": "demo", "name": "Demo: a tree of the demo model"},
@@ -75,7 +79,7 @@ def _tree(wanted: str) -> list[Json]:
 
 
 def _content(message: Json) -> str:
-    """The text of a message, whose content may also be a list of parts."""
+    """Return the text of a message, whose content may also be a list of parts."""
     content = message.get("content")
     if isinstance(content, list):
         return " ".join(str(part.get("text", "")) for part in content)

@@ -1,4 +1,4 @@
-"""Asks a language model, and streams what it says."""
+"""Calls a language model and streams its answer."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
@@ -9,7 +9,7 @@ from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.prompt import Prompt, api_base_for, model_for
 from tasks.rules.templates import NoValue, fill
 
-#: The inputs that the model gets as they are.
+#: The inputs that are passed to the model unchanged.
 OPTIONS: Final = ("temperature", "top_p", "max_tokens", "stop", "seed", "response_format", "tools", "tool_choice")
 TEXT: Final[Json] = {"type": "string"}
 PART: Final[Json] = {
@@ -44,7 +44,7 @@ PART: Final[Json] = {
 
 
 class Llm(Executor):
-    """One answer of a model. Tokens come as `log` events, ten a second at most."""
+    """Returns one answer of a model. Tokens become `log` events, at most ten per second."""
 
     id = "llm_executor"
     name = "Language model"
@@ -133,7 +133,7 @@ class Llm(Executor):
 
 
 def _messages(inputs: Json) -> list[Json]:
-    """The conversation, its texts filled. Raises ExecutorError."""
+    """Return the conversation with its templates filled. Raises ExecutorError."""
     if ("prompt" in inputs) == ("messages" in inputs):
         raise ExecutorError("Give either `prompt`, which is one message, or `messages`.", permanent=True)
     values = {name: value for name, value in inputs.items() if name not in Llm.input_schema["properties"]}

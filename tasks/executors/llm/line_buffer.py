@@ -1,4 +1,4 @@
-"""Tokens made lines: a moment's worth of what a model says becomes one `log` event."""
+"""Buffers tokens, so that the output of a tenth of a second becomes one `log` event."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ EVERY_SECONDS: Final = 0.1
 
 
 class Lines:
-    """A context in which tokens are gathered; what is left at its end is told then. Use it on the event loop."""
+    """A context that buffers tokens and publishes the rest when it ends. Use it on the event loop."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log

@@ -1,7 +1,9 @@
-"""Calls of models by LiteLLM, which knows how to speak to each provider. Imported in worker processes only, by `tasks.executors.llm.loading`.
+"""Calls of models through LiteLLM.
 
-The key goes along as an argument of the one call that uses it. Nothing falls back to a key of the server's own: which key may be used,
-and where it may go, is `llmkeys.resolve`'s to say.
+Imported only in worker processes, by `tasks.executors.llm.loading`.
+
+The key is an argument of the single call that uses it. Nothing falls back to a key of the server:
+`llmkeys.resolve` decides which key may be used, and where it may be sent.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ import openai
 import orjson
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
+from apflow_site.db import pools
 from llmkeys.model_names import (
     RefusedModel,
     UnknownModel,
@@ -29,21 +32,24 @@ from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks.executors.http.safe_http import egress_of_tasks, guarded_client, judged_addresses, parse_url
 from tasks.executors.llm.errors import problem
 from tasks.executors.llm.prompt import Completion, Prompt
-from tasks.storage import pools
 from tasks.telemetry import metrics
 
 litellm.suppress_debug_info = True
 litellm.telemetry = False
 for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
-    logging.getLogger(name).handlers.clear()  # what they log goes through our handlers, which mask keys
-litellm.disable_hf_tokenizer_download = True  # it would fetch one on the event loop, to count what a provider has not
+    logging.getLogger(name).handlers.clear()  # LiteLLM's log lines then go through our handlers, which mask keys
+litellm.disable_hf_tokenizer_download = (
+    True  # otherwise it downloads one on the event loop, to count tokens that a provider did not count
+)
 
 SILENCE_SECONDS: Final = 300.0
-"""So long a provider may say nothing. How long a task may take in all is `params.timeout_seconds`."""
+"""How long a provider may be silent. `params.timeout_seconds` limits the whole task."""
 NO_KEY: Final = "none"
-"""For a provider that needs no key: without any, LiteLLM would look for one in the environment."""
+"""For a provider that needs no key. Without any key, LiteLLM would look for one in the environment.
+"""
 PREFIXES: Final = re.compile(r"(litellm\.)?\w+(Error|Exception)( -|:) ?")
-#: These live on a machine of the operator's, or take the identity of the one that they run on: a client's key does not open them.
+#: These run on the operator's machines, or use the identity of the machine: a client's own key must
+#: not open them.
 OF_THE_OPERATOR: Final = frozenset(
     """
     a2a a2a_agent aiohttp_openai bedrock bedrock_mantle chatgpt custom custom_openai docker_model_runner gdc github_copilot hosted_vllm
@@ -54,9 +60,11 @@ OF_THE_OPERATOR: Final = frozenset(
 
 
 async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[Json], None]) -> Completion:
-    """Ask, and tell each part of the answer as it comes. `spent` is told the usage however the call ends.
+    """Call the model; pass the answer to `heard` as it arrives, and the usage to `spent` in any
+    case.
 
-    Cancelled, it ends the request and raises Stopped with what came so far. Raises ExecutorError.
+    If cancelled, it ends the request and raises Stopped with the answer so far. Raises
+    ExecutorError.
     """
     granted = await access(prompt)
     chunks: list[Any] = []
@@ -69,7 +77,8 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
                 if text := _text_of(chunk):
                     heard(text)
     except (openai.OpenAIError, httpx.HTTPError) as error:
-        # A new one, because the text of these may hold what was sent, and the engine may log the chain.
+        # A new error, because the text of these may contain what was sent, and the engine may log
+        # the chain.
         failure = _problem(error, prompt, granted)
     except asyncio.CancelledError:
         failure = Stopped(result=_answer(prompt, chunks).as_result())
@@ -84,13 +93,18 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
 
 async def _chunks(request: Mapping[str, Any]) -> AsyncIterator[Any]:
     stream = await litellm.acompletion(**request)
-    async with aclosing(stream):  # else a cancelled request would go on until the collector finds it
+    async with aclosing(stream):  # otherwise a cancelled request continues until it is garbage-collected
         async for chunk in stream:
             yield chunk
 
 
 async def access(prompt: Prompt) -> Credentials:
-    """Raises ExecutorError when the model or the key is not to be had. Of a model that is refused no key is looked up."""
+    """Return the credentials for the prompt's model.
+
+    Raises ExecutorError if the model or its key is unavailable.
+
+    For a refused model no key is looked up.
+    """
     try:
         refuse_addresses(prompt.model)
         provider = provider_of(prompt.model)
@@ -107,7 +121,7 @@ async def access(prompt: Prompt) -> Credentials:
     is_given_by_operator = granted.source in ("environment", "none") or (granted.api_base and not prompt.api_base)
     if provider in OF_THE_OPERATOR and not is_given_by_operator:
         raise ExecutorError(
-            f"{provider} runs on a machine of the operator's, or with its identity, so a key of your own does not open it. "
+            f"{provider} runs on the operator's machines, or with the operator's identity, so your own key cannot be used. "
             f"The operator may set llm.api_base.{provider}, or a key in the server's environment.",
             permanent=True,
         )
@@ -115,7 +129,7 @@ async def access(prompt: Prompt) -> Credentials:
 
 
 async def _request(prompt: Prompt, granted: Credentials, stack: AsyncExitStack) -> Json:
-    """The arguments of LiteLLM. What is opened for it is closed with the stack."""
+    """Return the arguments for LiteLLM. Resources that they need are closed with the stack."""
     key = granted.api_key.reveal() if granted.api_key else NO_KEY
     request = {
         "model": name_for_litellm(prompt.model, granted.provider),
@@ -135,10 +149,13 @@ async def _request(prompt: Prompt, granted: Credentials, stack: AsyncExitStack) 
 
 
 async def _guarded(api_base: str, provider: str, key: str, stack: AsyncExitStack) -> openai.AsyncOpenAI:
-    """A client for an address of a user's own choice, which must not lead into the operator's network. Raises ExecutorError."""
+    """Return a client for a user's own address, which must not lead into the operator's network.
+
+    Raises ExecutorError.
+    """
     if provider != "openai":
         raise ExecutorError(
-            f"`params.api_base` is for services that speak as OpenAI does: name the model openai/…, not {provider}/….",
+            f"`params.api_base` is for services with OpenAI's API: name the model openai/…, not {provider}/….",
             permanent=True,
         )
     await judged_addresses(parse_url(api_base), egress=egress_of_tasks())
@@ -151,7 +168,7 @@ def _text_of(chunk: Any) -> str:
 
 
 def _answer(prompt: Prompt, chunks: list[Any]) -> Completion:
-    """The chunks together. Tokens that the provider does not count are counted here."""
+    """Join the chunks. Tokens that the provider does not count are counted here."""
     whole: Any = litellm.stream_chunk_builder(chunks, messages=list(prompt.messages)) if chunks else None
     if whole is None:
         return Completion(content=None, model=prompt.model, usage=_usage(prompt, None))
@@ -175,7 +192,7 @@ def _usage(prompt: Prompt, whole: Any) -> Json:
 
 
 def _cost_usd(prompt: Prompt, whole: Any) -> float | None:
-    """None for a model whose price is not known."""
+    """Return the cost; None for a model whose price is unknown."""
     try:
         return round(litellm.completion_cost(completion_response=whole, model=prompt.model), 10)
     except Exception:  # noqa: BLE001  (it raises nothing more exact for a model that is not in its table)
@@ -198,7 +215,7 @@ def _problem(error: Exception, prompt: Prompt, granted: Credentials) -> Executor
 
 
 def _said(error: Exception) -> str:
-    """What the provider, or LiteLLM, has against the request, without what LiteLLM puts around it."""
+    """Return the provider's or LiteLLM's own error message, without LiteLLM's prefixes."""
     body = getattr(error, "body", None)
     if isinstance(body, dict) and isinstance(body.get("message"), str):
         return str(body["message"])

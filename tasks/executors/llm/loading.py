@@ -1,7 +1,8 @@
-"""litellm and crewai, imported when a worker's first task needs them, and in no other process.
+"""Import litellm and crewai when a worker's first task needs them, and in no other process.
 
-They take seconds and hundreds of megabytes, which nobody should pay who does not use them. The import runs on a thread, so that the event loop
-goes on renewing leases meanwhile, and under one lock: crewai finishes loading at its first use, in a way that two threads at once break.
+They take seconds and hundreds of megabytes. The import runs on a thread, so that the event loop can
+still renew leases, and under a lock: crewai finishes loading at its first use, in a way that is not
+thread-safe.
 """
 
 import asyncio
@@ -15,7 +16,8 @@ from typing import Any, Final
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-#: Read by the libraries while they are imported: they call nobody, look for no `.env` file, and take their table of prices from the package.
+#: Read by the libraries at import: no telemetry, no `.env` file, and the table of prices from the
+#: package.
 QUIET: Final[Mapping[str, str]] = MappingProxyType(
     {
         "CREWAI_DISABLE_TELEMETRY": "true",
@@ -31,9 +33,9 @@ _lock: Final = threading.Lock()
 
 
 async def load(path: str) -> Any:
-    """What the dotted path names, in a module of ours that imports one of the libraries."""
+    """Import a module of ours that needs one of the libraries; return what the path names."""
     module, _, name = path.rpartition(".")
-    loaded = getattr(sys.modules.get(module), name, None)  # it is defined below the imports of its module
+    loaded = getattr(sys.modules.get(module), name, None)  # defined only after the imports of its module
     return await asyncio.to_thread(_import, path) if loaded is None else loaded
 
 
@@ -44,7 +46,10 @@ def _import(path: str) -> Any:
 
 
 def _folders() -> Mapping[str, str]:
-    """Where CrewAI makes folders while it is imported: in our data folder; and where this process has no home, as a service may, also that."""
+    """Return variables that make CrewAI create its folders, at import, in our data folder.
+
+    If this process has no writable home, as a service may, HOME is set to that folder too.
+    """
     folder = settings.DATA_DIR / "crewai"
     folder.mkdir(parents=True, exist_ok=True)
     has_home = os.access(os.path.expanduser("~"), os.W_OK)  # noqa: PTH111  (Path.home() raises where there is none)

@@ -1,4 +1,4 @@
-"""What a model is asked, and what it answers."""
+"""Prompts and completions of models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +10,17 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, ExecutorError, Json
 
 TREE_WANTED: Final = "Answer with the JSON of a tree of tasks and nothing else."
-"""How whoever wants a tree says so; the demo model, which understands nothing, knows this sentence."""
+"""The sentence that asks for a tree; the demo model recognizes it."""
 NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """Messages for a model, as OpenAI writes them. `options` are its parameters by the same rules (`temperature`, `tools` and so on).
+    """Messages for a model, in OpenAI's format.
 
-    Whose keys are used hangs on `run_id` and `user_id`. `api_base` is an address of the user's own choice.
+    `options` are its parameters (`temperature`, `tools` and so on).
+
+    `run_id` and `user_id` determine the key. `api_base` is an address that the user chose.
     """
 
     model: str
@@ -31,7 +33,11 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """`usage` is `{prompt_tokens, completion_tokens, total_tokens, cost_usd}`; the cost is None where the price is not known."""
+    """A model's answer.
+
+    `usage` is `{prompt_tokens, completion_tokens, total_tokens, cost_usd}`; the cost is None if the
+    price is unknown.
+    """
 
     content: str | None
     model: str
@@ -50,12 +56,15 @@ class Completion:
 
 
 def model_for(context: Context, *wanted: str | None) -> str:
-    """The first model that is named: by one of `wanted`, the task's params, its schemas, the operator. Raises ExecutorError."""
+    """Return the first model given: in `wanted`, the task's params, its schemas, or the settings.
+
+    Raises ExecutorError.
+    """
     places = (*wanted, context.params.get("model"), context.schemas.get("model"), settings.APFLOW_LLM.default_model)
     model = next((place for place in places if place), None)
     if model is None:
         raise ExecutorError(
-            "No model is named. Add `model` to the task's params (such as openai/gpt-4o, or demo/demo to try without a key); "
+            "No model is given. Add `model` to the task's params (such as openai/gpt-4o, or demo/demo to try without a key); "
             "the operator may set llm.default_model.",
             permanent=True,
         )
@@ -67,7 +76,7 @@ def model_for(context: Context, *wanted: str | None) -> str:
 
 
 def api_base_for(context: Context) -> str | None:
-    """The address that the task asks for by `params.api_base`. Raises ExecutorError."""
+    """Return the address in `params.api_base`, or None. Raises ExecutorError."""
     api_base = context.params.get("api_base")
     if api_base is not None and not isinstance(api_base, str):
         raise ExecutorError(

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from a2a.core.errors import RULES, BodyTooLarge, UnsupportedMediaType, failure_of, rule_of
+from a2a.core.errors import RULES, failure_of, rule_of
+from a2a.core.exceptions import BodyTooLarge, UnsupportedMediaType
 from accounts.auth import AuthenticationFailed
 from accounts.callers import LOCAL
 from tasks.models import Task

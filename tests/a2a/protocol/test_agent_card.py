@@ -16,18 +16,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient
-from msgspec.structs import replace
 
+from a2a.core.exceptions import ExtendedCardNotConfigured
 from a2a.methods import METHODS
 from a2a.protocol.card.agent_card import EXAMPLE_TREE, build_card, build_extended_card
 from a2a.protocol.card.signature import canonical, key_set, signed
-from a2a.protocol.errors import ExtendedCardNotConfigured
 from a2a.protocol.versions import TASK_TREE_EXTENSION
 from accounts.callers import LOCAL
 from tasks.executors import describe, executor_ids
 from tests.a2a.a2a_client import ECHO, Agent, data
 from tests.a2a.conftest import Rpc
 from tests.a2a.schemas import check
+from tests.sections import replace
 
 ADDRESSES = ["/.well-known/agent-card.json", "/.well-known/agent-card", "/.well-known/agent.json"]
 URL = "https://flow.example/"

@@ -8,9 +8,10 @@ import httpx
 import orjson
 import pytest
 
-from a2a.core.errors import UnsupportedMediaType
-from a2a.protocol import errors
-from a2a.protocol.errors import KINDS, as_failure, as_http
+from a2a.core import exceptions as errors
+from a2a.core.errors import ERRORS as CODES
+from a2a.core.exceptions import UnsupportedMediaType
+from a2a.protocol.errors import as_failure, as_http
 from a2a.protocol.operations import OPERATIONS
 from tasks.rules.exceptions import TaskNotFound
 from tests.a2a.a2a_client import (
@@ -118,7 +119,7 @@ def test_what_is_no_error_of_a2a_tells_nothing_of_itself(caplog: pytest.LogCaptu
 
 
 def test_the_table_has_each_error_once() -> None:
-    reasons = [kind.reason for kind in KINDS.values() if kind.reason]
+    reasons = [codes.a2a.reason for codes in CODES.values() if codes.a2a.reason]
     assert {reason for _, _, _, reason in ERRORS.values()} == set(reasons)
 
 

@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from a2a.core.errors import ERRORS as CODES
+from a2a.core.errors import kind_of
 from a2a.protocol.bindings.grpc_schema import MESSAGES, SERVICE, class_of, message, to_json
 from a2a.protocol.bindings.grpc_server import DETAILS, METHODS
 from a2a.protocol.card.agent_card import build_card
-from a2a.protocol.errors import KINDS
 from a2a.protocol.operations import OPERATIONS
 from tests.a2a.a2a_client import BRIEF, ECHO, SETTINGS, SLOW, Agent, Json, agent_of, data, gated, states_of, token_of
 from tests.a2a.endpoints.test_ws_auth import ENV, SKEW_SECONDS
@@ -205,8 +206,8 @@ def test_an_error_over_grpc_has_its_details(alice: Agent, stub: Stub) -> None:
 )
 def test_every_error_has_its_status(name: str, status: str) -> None:
     error, *_ = ERRORS[name]
-    assert KINDS[type(error)].status == status
-    assert all(hasattr(grpc.StatusCode, kind.status) for kind in KINDS.values())
+    assert kind_of(error).status == status
+    assert all(hasattr(grpc.StatusCode, codes.a2a.status) for codes in CODES.values())
 
 
 @pytest.mark.requirement("BIND-EQUIV-004")

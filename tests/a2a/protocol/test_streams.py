@@ -6,7 +6,7 @@ from threading import Barrier
 
 import pytest
 
-from a2a.protocol.serialize import TERMINAL
+from tasks.rules.a2a_versions import TERMINAL
 from tests.a2a.a2a_client import BRIEF, ECHO, FAILING, SLOW, TREE, Agent, Json, data, gated, states_of, text
 from tests.a2a.schemas import check
 

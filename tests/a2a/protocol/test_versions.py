@@ -7,8 +7,9 @@ import pytest
 from django.conf import LazySettings
 from django.test import AsyncClient
 
-from a2a.protocol.v0_3 import http_json, json_rpc
+from a2a.protocol.v0_3 import RESULTS
 from a2a.protocol.versions import OPERATIONS, TASK_TREE_EXTENSION, V0_3, V1_0
+from tasks.rules.a2a_versions import HTTP_JSON, JSON_RPC, message_in, message_out, task_out
 from tests.a2a.a2a_client import BRIEF, ECHO, SLOW, Agent, Json, data, gated, text
 from tests.a2a.protocol.test_agent_card import configure
 
@@ -72,7 +73,7 @@ def test_our_own_methods_have_no_version(alice: Agent, version: str) -> None:
 def test_the_two_versions_share_no_name_so_that_a_client_without_a_header_is_understood() -> None:
     assert not V1_0.methods.keys() & V0_3.methods.keys()
     assert set(V1_0.methods.values()) == set(V0_3.methods.values()) == set(OPERATIONS)
-    assert json_rpc.RESULTS.keys() == http_json.RESULTS.keys() == set(OPERATIONS)
+    assert RESULTS[JSON_RPC].keys() == RESULTS[HTTP_JSON].keys() == set(OPERATIONS)
 
 
 @pytest.mark.parametrize(
@@ -202,13 +203,13 @@ def test_what_is_wrong_in_0_3_is_refused(old_alice: Agent, params: Json) -> None
 def test_parts_go_from_one_version_to_the_other_and_back(new: Json, old: Json) -> None:
     message = {"messageId": "m", "role": "ROLE_USER", "parts": [new]}
     older = {"kind": "message", "messageId": "m", "role": "user", "parts": [old]}
-    assert json_rpc.message_out(message) == older
-    assert json_rpc.message_in(older) == message
+    assert message_out(message, JSON_RPC) == older
+    assert message_in(older, JSON_RPC) == message
 
 
 def test_data_that_is_no_object_is_wrapped_for_0_3() -> None:
     message = {"messageId": "m", "role": "ROLE_AGENT", "parts": [{"data": [1]}]}
-    assert json_rpc.message_out(message)["parts"] == [{"kind": "data", "data": {"result": [1]}}]
+    assert message_out(message, JSON_RPC)["parts"] == [{"kind": "data", "data": {"result": [1]}}]
 
 
 # --- extensions and capabilities ---
@@ -267,4 +268,4 @@ async def test_an_extended_card_has_to_be_declared_and_configured(
 
 def test_an_answer_of_1_0_is_the_same_object_that_0_3_translates(alice: Agent, old_alice: Agent) -> None:
     task = alice.send(data(ECHO))
-    assert old_alice.call("tasks/get", {"id": task["id"]}) == json_rpc.task_of(task)
+    assert old_alice.call("tasks/get", {"id": task["id"]}) == task_out(task, JSON_RPC)

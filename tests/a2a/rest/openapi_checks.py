@@ -14,9 +14,9 @@ BEYOND_SCHEMAS: Final = (
     r"^Invalid params: Idempotency-Key: was used for another request",
     r"^Invalid params: tasks\[\d+\]\.id: '.*' is in use",
     r"^Invalid params: custom_task_ids",
-    r"^Invalid params: reset_fields: '.*' is none of",
+    r"^Invalid params: reset_fields: '.*' is not one of",
     r"^Invalid params: tasks\[\d+\]\.params: params\.",  # what the executor that is named wants of them
-    r"schemas\.input_schema: is no JSON Schema",
+    r"schemas\.input_schema: is not a valid JSON Schema",
     r"^Invalid params: webhook_config\.url: The (url|host) .*is refused",
     r"^Invalid params: webhook_config\.headers\.[^ ]+: (is set by the server|given twice)",
 )

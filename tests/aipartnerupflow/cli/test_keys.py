@@ -64,10 +64,10 @@ def test_the_answers_are_there_as_json(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "text", "why"),
     [
-        (["openai"], "", "Give it on standard input, with --key-stdin."),
+        (["openai"], "", "Pass the key on it with --key-stdin."),
         (["openai", "--key-stdin"], "\n", "The key is empty."),
         (["opnai", "--key-stdin"], f"{KEY}\n", "Did you mean 'openai'?"),
-        (["openai", "--key-stdin"], "sk canary\n", "holds a space"),
+        (["openai", "--key-stdin"], "sk canary\n", "has a space"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_with_what_to_do(cli: Cli, words: list[str], text: str, why: str) -> None:
@@ -88,8 +88,8 @@ def test_rotation_says_how_much_was_sealed_anew(tmp_path: Path) -> None:
             return run_command("keys", "rotate", env=with_keys(keys))
 
         subprocess.run([PYTHON, "-c", GUIDE], env=with_keys(old), cwd=ROOT, check=True)
-        assert "Sealed anew: 2." in rotate(f"{new},{old}").stdout
-        assert "Sealed anew: 0." in rotate(new).stdout
+        assert "Re-encrypted: 2." in rotate(f"{new},{old}").stdout
+        assert "Re-encrypted: 0." in rotate(new).stdout
         refused = rotate(old)
         assert (refused.returncode, "llm.encryption_keys" in refused.stderr) == (2, True)
 
@@ -130,7 +130,7 @@ def test_a_script_is_told_what_it_did_wrong(tmp_path: Path) -> None:
         ).stdout
     first, second, third = said.splitlines()
     assert "Did you mean 'openai'?" in first
-    assert "holds a space" in second
+    assert "has a space" in second
     assert "1 to 255 characters" in third
     assert "canary" not in said
 

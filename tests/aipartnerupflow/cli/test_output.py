@@ -108,6 +108,6 @@ def test_a_disk_that_is_full_is_said(environment: dict[str, str], variables: dic
     with Path("/dev/full").open("w") as full:
         done = run_command("config", "show", env=environment | variables, stdout=full)
     assert done.stderr == (
-        "What this command says cannot be written: No space left on device. Make room, or write elsewhere.\n"
+        "Cannot write the output: No space left on device. Free some space, or write to another disk.\n"
     )
     assert done.returncode == 74

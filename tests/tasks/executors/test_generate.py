@@ -92,7 +92,7 @@ def test_a_wrong_tree_goes_back_once_with_what_is_wrong(site: LlmSite, wrong: Sa
 def test_a_tree_that_is_wrong_twice_is_a_failure(site: LlmSite) -> None:
     site.llm.will(Says(text="No."), Says(text="No, really."))
     error = site.error_of(EXECUTOR, WANTED)
-    assert error.startswith("openai/gpt-4o-mini wrote no valid tree in 2 attempts: the answer is not JSON.")
+    assert error.startswith("openai/gpt-4o-mini returned no valid tree in 2 attempts: the answer is not JSON.")
     assert len(site.llm.asked) == 2
 
 

@@ -153,7 +153,7 @@ def test_an_executor_of_an_entry_point_is_registered(
         (MINIMAL.format(id="x").replace('name = "Minimal"', ""), "broken.Minimal has no `name`"),
         (MINIMAL.format(id="x").replace("description =", "other ="), "broken.Minimal has no `description`"),
         (MINIMAL.format(id="x").replace("async def", "def"), "broken.Minimal: `execute` is not async"),
-        (MINIMAL.format(id="echo_executor"), "broken.Minimal: the id 'echo_executor' is a built-in executor's"),
+        (MINIMAL.format(id="echo_executor"), "broken.Minimal: the id 'echo_executor' belongs to a built-in executor"),
         (
             MINIMAL.format(id="x").replace("name =", "input_schema = {'type': 'objekt'}; name ="),
             'broken.Minimal.input_schema is no JSON Schema: type: "objekt" is not valid',

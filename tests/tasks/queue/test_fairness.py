@@ -3,7 +3,6 @@
 import pytest
 from asgiref.sync import sync_to_async
 from django.db.models.functions import Now
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from accounts.callers import LOCAL, Caller
@@ -11,6 +10,7 @@ from tasks.models import Run, Task
 from tasks.queue import leases
 from tasks.rules.exceptions import LimitReached
 from tasks.services import cancels, pending_runs, trees
+from tests.sections import replace
 from tests.tasks.trees import ADMIN, ALICE, BOB
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -94,7 +94,9 @@ def at_most_two(settings: Settings) -> None:
 def test_who_has_as_many_unfinished_runs_as_one_may_is_refused_and_nothing_is_stored() -> None:
     queue(ALICE, 2)
     stored = Task.objects.count()
-    with pytest.raises(LimitReached, match=r"2 runs of this user wait or work \(limits\.runs_per_user\)") as refused:
+    with pytest.raises(
+        LimitReached, match=r"This user already has 2 unfinished runs \(limits\.runs_per_user\)"
+    ) as refused:
         queue(ALICE)
     assert refused.value.data == {"retry_after_seconds": 5}
     assert Task.objects.count() == stored

@@ -8,9 +8,9 @@ import pytest
 from django.db import connection, transaction
 from django_q.models import OrmQ
 
+from apflow_site.db.connections import IS_SQLITE
 from tasks.queue import notify
 from tasks.queue.notify import Notifier
-from tasks.storage.bulk import IS_SQLITE
 from tests.servers import until
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]

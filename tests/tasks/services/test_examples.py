@@ -1,7 +1,6 @@
 """The examples: stored once, run at the first start, and each ends as its name says."""
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from apflow_site.prepare import prepare
@@ -9,6 +8,7 @@ from tasks.executors import executor_ids
 from tasks.models import Run, Task
 from tasks.services import examples
 from tasks.services.examples import EXAMPLES, init_examples
+from tests.sections import replace
 from tests.servers import Server, new_database, running_server, until
 
 ROOTS = [example.root_id for example in EXAMPLES]

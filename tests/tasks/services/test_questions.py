@@ -132,7 +132,7 @@ def test_without_options_any_answer_counts(worker: WorkerThread) -> None:
 
 def test_an_answer_that_was_not_offered_is_refused(worker: WorkerThread) -> None:
     parked(worker, asking())
-    with pytest.raises(InvalidParams, match="answer: was not offered: expected one of 'yes', 'no'"):
+    with pytest.raises(InvalidParams, match="answer: must be one of the options 'yes', 'no'"):
         answer(caller=LOCAL, task_id="ask", answer="perhaps")
     assert len(open_questions(LOCAL)) == 1
 

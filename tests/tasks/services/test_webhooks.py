@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from llmkeys.cipher import CannotUnseal
@@ -19,15 +18,16 @@ from tasks.services.webhook_requests import Request, WebhookResponse, request_of
 from tasks.services.webhooks import add_webhook, problems, remove_webhook, secrets_of, webhooks_of
 from tasks.worker.webhook_deliveries import MAX_PER_HOST, claim, record, release, seconds_until_due, sweep
 from tests.receiver import Receiver, receiving
+from tests.sections import replace
 from tests.tasks.trees import ROOT, finish, start, step, store
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 
 URL = "https://example.com/hook"
 OK = WebhookResponse(status_code=200)
-BUSY = WebhookResponse(status_code=503, error="It answered 503.", may_retry=True)
-REFUSED = WebhookResponse(status_code=400, error="It answered 400.")
-GONE = WebhookResponse(status_code=410, error="It answered 410.", is_gone=True)
+BUSY = WebhookResponse(status_code=503, error="The receiver answered 503.", may_retry=True)
+REFUSED = WebhookResponse(status_code=400, error="The receiver answered 400.")
+GONE = WebhookResponse(status_code=410, error="The receiver answered 410.", is_gone=True)
 DEAD = f"{leases.this_host()}/99999999/1.00"
 Json = dict[str, Any]
 
@@ -100,7 +100,7 @@ def with_settings(settings: Settings, **fields: Any) -> None:
         ({"headers": {"Transfer-Encoding": "chunked"}}, "headers.Transfer-Encoding", "set by the server"),
         ({"headers": {"X-Apflow-Signature": "sha256=0"}}, "headers.X-Apflow-Signature", "set by the server"),
         ({"headers": {"X-A": "b\r\nX-C: d"}}, "headers.X-A", "printable ASCII"),
-        ({"headers": {"X A": "b"}}, "headers.X A", "not a header's name"),
+        ({"headers": {"X A": "b"}}, "headers.X A", "is not a valid header name"),
         ({"headers": {"X-A": "b", "x-a": "c"}}, "headers.x-a", "given twice"),
         ({"headers": {f"X-{number}": "b" for number in range(33)}}, "headers", "at most 32"),
         ({"authentication": {"credentials": "a\r\nb"}}, "authentication.credentials", "printable ASCII"),
@@ -351,7 +351,7 @@ def test_a_receiver_that_does_not_answer_is_tried_again(run: Run, receiver: Rece
     receiver.is_held = True
     answer = sent(add_webhook(run=run, url=receiver.url))
     assert answer.may_retry
-    assert "no complete answer within 1 s" in (answer.error or "")
+    assert "no complete response within 1 s" in (answer.error or "")
 
 
 def test_a_renderer_makes_the_request_of_its_kind(run: Run, settings: Settings) -> None:

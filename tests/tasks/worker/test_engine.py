@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
@@ -20,6 +19,7 @@ from tasks.services import trees
 from tasks.services.copies import copy_tree
 from tasks.services.editing import update_task
 from tests.executors_for_tests import SECRET
+from tests.sections import replace
 from tests.servers import EXECUTORS, until
 from tests.tasks.executors.conftest import forget_registry
 from tests.workers import Json, Ran, WorkerThread, group, result_of, run_tree, step
@@ -135,7 +135,7 @@ def test_inputs_that_do_not_fit_a_schema_fail_the_task_before_it_runs(run: RunTr
         task = step("a", inputs={"effects": effects, "seconds": "many"})
     ran = run([task])
     assert ran.tasks["a"].status == "failed"
-    assert "do not fit the input schema" in (ran.tasks["a"].error or "")
+    assert "do not match the input schema" in (ran.tasks["a"].error or "")
     assert not Path(effects).exists()
 
 

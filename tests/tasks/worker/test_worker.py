@@ -4,13 +4,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks.models import Run, Task, WorkerProcess
 from tasks.queue import leases
 from tasks.services import trees
+from tests.sections import replace
 from tests.servers import until
 from tests.workers import Json, WorkerThread, result_of, step
 

@@ -181,15 +181,15 @@ async def test_without_waiting_the_task_is_handed_over(agent: FakeAgent, context
             False,
         ),
         (Stream([{"task": task("REJECTED", "No poems.")}]), "has rejected the task t-1: No poems.", True),
-        (Stream([{"task": task("CANCELED")}]), "has canceled the task t-1, and does not say why.", False),
+        (Stream([{"task": task("CANCELED")}]), "has canceled the task t-1, without giving a reason.", False),
         (Refusal(-32602, "message: wrong"), "The agent 'fake' refused with -32602: message: wrong", True),
         (Refusal(-32603, "oops"), "refused with -32603: oops", False),
         (Http(401), "answered 401", True),
         (Http(503, {"error": {"message": "tired"}}), "answered 503: tired", False),
-        (Stream([]), "ended its answer without saying anything", False),
-        (Stream([{"nothing": 1}]), "answered nothing of A2A's", False),
-        (Stream([{"task": {"id": 7}}]), "answered nothing of A2A's", False),
-        (Http(200, {"hello": 1}), "answered no JSON-RPC reply", False),
+        (Stream([]), "ended its response without sending anything", False),
+        (Stream([{"nothing": 1}]), "sent an invalid response: not an object of A2A", False),
+        (Stream([{"task": {"id": 7}}]), "sent an invalid response: not an object of A2A", False),
+        (Http(200, {"hello": 1}), "sent an invalid response: not a JSON-RPC response", False),
     ],
 )
 async def test_what_goes_wrong_says_why(
@@ -300,7 +300,7 @@ async def test_an_agent_that_needs_a_key_says_so(agent: FakeAgent, context: Cont
     agent.script = {
         "SendStreamingMessage": [Stream([{"task": task("AUTH_REQUIRED", "Log in at example.com.")}], stays=True)]
     }
-    with pytest.raises(Parked, match="to be given to the agent and not here"):
+    with pytest.raises(Parked, match="Give it to the agent directly, not here"):
         await call(agent, context)
 
 
@@ -387,10 +387,10 @@ async def test_the_card_is_found_where_it_may_be(agent: FakeAgent, context: Cont
 @pytest.mark.parametrize(
     ("card", "text"),
     [
-        ({"capabilities": {}}, "is no agent card"),
+        ({"capabilities": {}}, "is not an agent card"),
         (
             {"name": "x", "supportedInterfaces": [{"url": "x", "protocolBinding": "GRPC"}]},
-            "speaks GRPC of 1.0. Wanted is JSONRPC",
+            "speaks GRPC of 1.0. JSONRPC or HTTP",
         ),
         ({"name": "x", "url": "x", "protocolVersion": "7.0.0"}, "speaks JSONRPC of 7.0"),
         ({"name": "x"}, "speaks nothing"),

@@ -5,18 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
 import psutil
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Json
 from tasks.executors.command.executor import Command
 from tasks.executors.command.guarded_process import GUARD
+from tests import sections
 
 
 def allowing(*programs: str, **limits: Any) -> Any:
     """The settings with which tasks may run these programs."""
-    return msgspec.structs.replace(settings.APFLOW_COMMAND, allow=programs, **limits)
+    return sections.replace(settings.APFLOW_COMMAND, allow=programs, **limits)
 
 
 @dataclass(slots=True)

@@ -138,7 +138,7 @@ async def test_it_is_on_as_soon_as_a_program_is_allowed(context: Context) -> Non
 
 @pytest.mark.usefixtures("sh")
 async def test_a_refusal_lists_what_is_allowed(context: Context) -> None:
-    with pytest.raises(ExecutorError, match=r"'/bin/ls' may not be run\. Allowed is \(.*\): /bin/sh\."):
+    with pytest.raises(ExecutorError, match=r"'/bin/ls' is not allowed\. Allowed programs \(.*\): /bin/sh\."):
         await Command().execute({"argv": "/bin/ls"}, context)
 
 
@@ -203,7 +203,7 @@ async def test_bytes_that_are_no_text_are_replaced(context: Context) -> None:
     ("text", "message"),
     [
         ("exit 3", "/bin/sh ended with code 3. It printed nothing to stderr."),
-        ("echo no such thing >&2; exit 1", "/bin/sh ended with code 1. It said: no such thing"),
+        ("echo no such thing >&2; exit 1", "/bin/sh ended with code 1. Its stderr ends with: no such thing"),
         ("kill -9 $$", "/bin/sh was ended by SIGKILL. It printed nothing to stderr."),
         ("kill -INT $$", "/bin/sh was ended by SIGINT. It printed nothing to stderr."),
         ("kill -40 $$", "/bin/sh was ended by signal 40. It printed nothing to stderr."),
@@ -242,7 +242,7 @@ async def test_no_file_of_the_server_is_open_in_the_command(context: Context, tm
     ("limits", "text", "message"),
     [
         ({"output_bytes": 1024}, "yes", "it printed more than 1024 bytes (executors.command.output_bytes). It printed no"),
-        ({"output_bytes": 1024}, "yes >&2", "it printed more than 1024 bytes (executors.command.output_bytes). It said: y\n"),
+        ({"output_bytes": 1024}, "yes >&2", "it printed more than 1024 bytes (executors.command.output_bytes). Its stderr ends with: y\n"),
         ({"output_bytes": 1024}, "head -c 513 /dev/zero; head -c 513 /dev/zero >&2; sleep 60", "more than 1024 bytes"),
         ({"cpu_seconds": 1}, "while :; do :; done", "SIGXCPU (executors.command.cpu_seconds)"),
         ({"cpu_seconds": 1}, "trap '' XCPU; while :; do :; done", "was ended by SIGKILL"),
@@ -278,7 +278,7 @@ async def test_a_command_takes_no_longer_than_the_task_or_the_operator_wants(
     settings.APFLOW_COMMAND = allowing(SH, timeout_seconds=2)
     for inputs, seconds in [({}, "2"), ({"timeout_seconds": 1}, "1")]:
         error = await failure(context, "echo part >&2; exec sleep 60", **inputs)
-        assert str(error) == f"The command was stopped: it took more than {seconds} s. It said: part"
+        assert str(error) == f"The command was stopped: it took more than {seconds} s. Its stderr ends with: part"
         assert not error.permanent
     error = await failure(context, "exit 0", timeout_seconds=2.5)
     assert "at most 2 (executors.command.timeout_seconds)" in str(error)

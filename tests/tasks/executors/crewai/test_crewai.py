@@ -105,8 +105,8 @@ def test_an_agent_that_may_delegates_to_another(site: LlmSite) -> None:
 @pytest.mark.parametrize(
     ("works", "says"),
     [
-        (with_tools("lost"), "The tool 'lost' is none"),
-        (with_tools("wrong"), "The tool 'wrong' is none: os.getcwd is no BaseTool"),
+        (with_tools("lost"), "The tool 'lost' is invalid"),
+        (with_tools("wrong"), "The tool 'wrong' is invalid: os.getcwd is not a BaseTool"),
         ({"agents": {"a": {"role": "x", "llm": "nobody/knows"}}}, "Name it before a slash"),
         (
             {"agents": {"a": {"role": "x"}, "b": {"role": "y", "llm": "mistral/x"}}},
@@ -157,7 +157,7 @@ def test_patience_is_shown_where_a_provider_wants_it(site: LlmSite) -> None:
         (Says(status=400, error="Odd."), "openai refused the request to openai/gpt-4 (400): Odd."),
         (Says(status=401, error=KEY), "openai refused the API key (401)"),
         (Says(status=429, headers={"Retry-After": "3600"}), "or the key's quota is used up (429)"),
-        (Says(text=""), "CrewAI gave up: Invalid response from LLM call - None or empty."),
+        (Says(text=""), "CrewAI failed: Invalid response from LLM call - None or empty."),
     ],
 )
 def test_an_error_of_the_provider_is_the_tasks(site: LlmSite, answer: Says, says: str) -> None:

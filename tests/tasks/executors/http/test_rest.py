@@ -211,7 +211,7 @@ async def test_the_wait_that_the_service_asks_for_is_passed_on(
         ({"json": 1, "data": "x"}, "Both `json` and `data`"),
         ({"auth": {"bearer": CANARY}, "headers": {"authorization": CANARY}}, "'Authorization' is given in `headers`"),
         ({"auth": {"bearer": f"{CANARY}\r\nX: y"}}, "The header 'Authorization' is not valid"),
-        ({"auth": {"apikey": {"header": "Host", "value": CANARY}}}, "The header 'Host' is not a task's to set"),
+        ({"auth": {"apikey": {"header": "Host", "value": CANARY}}}, "The header 'Host' cannot be set by a task"),
         ({"url": "http://10.0.0.1/"}, "executors.rest.allow_private"),
         ({"url": "file:///etc/passwd"}, "The url is refused"),
     ],
@@ -229,7 +229,7 @@ async def test_a_request_that_makes_no_sense_is_not_sent(
 
 async def test_an_answer_that_is_not_the_json_it_claims_to_be_is_a_failure(web: Web, context: Context) -> None:
     web.answer(200, b"{'a': 1}", Content_Type="application/json")
-    with pytest.raises(ExecutorError, match="it cannot be parsed"):
+    with pytest.raises(ExecutorError, match="its body cannot be parsed"):
         await call({"url": web.url}, context)
 
 

@@ -4,12 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from aipartnerupflow.executors import ExecutorError, Stopped
 from tasks.executors.llm.client import ask, check
 from tasks.executors.llm.prompt import Prompt
+from tests.sections import replace
 
 Json = dict[str, Any]
 
@@ -49,5 +49,5 @@ async def test_stopped_in_the_middle_it_has_said_what_it_has_said() -> None:
 async def test_the_operator_may_turn_it_off(settings: Settings) -> None:
     settings.APFLOW_LLM = replace(settings.APFLOW_LLM, demo=False)
     for asked in (check(prompt("What?")), ask(prompt("What?"), spent=lambda usage: None)):
-        with pytest.raises(ExecutorError, match=r"off here \(llm\.demo\)"):
+        with pytest.raises(ExecutorError, match=r"disabled \(llm\.demo\)"):
             await asked

@@ -135,7 +135,7 @@ def test_what_dependencies_found_fills_the_prompt(site: LlmSite) -> None:
         ({"prompt": "Hi", "model": GPT, "response_format": {"type": "json_object"}}, "does not support"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},
-            "do not fit the input schema",
+            "do not match the input schema",
         ),
     ],
 )
@@ -153,8 +153,8 @@ def test_without_a_key_the_task_says_what_to_do(site: LlmSite) -> None:
 @pytest.mark.parametrize(
     ("model", "headers", "api_base", "says"),
     [
-        (GPT, {}, "https://example.com/v1", "An api_base of your own is used with a key of your own only"),
-        ("cerebras/llama", {}, "https://example.com/v1", "An api_base of your own is used with a key of your own only"),
+        (GPT, {}, "https://example.com/v1", "Your own api_base requires your own key"),
+        ("cerebras/llama", {}, "https://example.com/v1", "Your own api_base requires your own key"),
         (GPT, WITH_KEY, "http://127.0.0.1:9/v1", "its address 127.0.0.1 is not public"),
         (GPT, WITH_KEY, "http://169.254.169.254/v1", "its address 169.254.169.254 is not public"),
         (GPT, WITH_KEY, "http://0x7f.1/v1", "refused"),
@@ -187,8 +187,8 @@ def test_an_address_of_the_users_own_is_guarded(
         (Says(status=403), "refused the API key (403)", False),
         (Says(status=404), "has no model openai/gpt-4 for this key (404)", False),
         (Says(status=429), "quota", True),
-        (Says(status=500), "has a fault (500)", True),
-        (Says(status=503), "has a fault (503)", True),
+        (Says(status=500), "had an internal error (500)", True),
+        (Says(status=503), "had an internal error (503)", True),
     ],
 )
 def test_an_error_says_what_to_do_and_never_the_key(site: LlmSite, answer: Says, says: str, may_retry: bool) -> None:
@@ -215,9 +215,9 @@ def test_retry_after_is_obeyed(site: LlmSite) -> None:
     [
         (
             StreamFault("disconnect", after_chunks=1, match=Match(provider="groq", stream=True)),
-            "groq could not be reached, or broke off",
+            "groq could not be reached, or the connection was lost",
         ),
-        (Fail(529, match=Match(provider="groq")), "groq has a fault (529)"),
+        (Fail(529, match=Match(provider="groq")), "groq had an internal error (529)"),
         (Fail(400, code="context_length_exceeded", message="Too long.", match=Match(provider="groq")), "Too long."),
     ],
 )
