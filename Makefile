@@ -10,7 +10,7 @@ DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
 export PATH := $(PATH):/usr/sbin
 
 .NOTPARALLEL:
-.PHONY: always install serve conformance-server testing test nightly check fmt bench mutants docs lock
+.PHONY: always install serve conformance-server testing test nightly check fmt bench mutants reference docs lock
 
 install: .venv/installed
 
@@ -43,6 +43,7 @@ test: testing
 nightly: testing
 	$(BIN)/python -m pytest -m nightly -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest -m "nightly and both_engines" -rP $(ARGS)
+	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m both_engines_nightly $(ARGS)
 
 check: install
 	$(BIN)/ruff check .
@@ -62,6 +63,10 @@ bench: install
 
 mutants: install
 	$(BIN)/python scripts/seeded_bugs.py $(ARGS)
+
+# Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings.
+reference: install
+	$(BIN)/python -m apflow_site.config.reference
 
 docs: install
 	$(BIN)/mkdocs build

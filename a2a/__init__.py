@@ -1,6 +1,7 @@
-"""Everything spoken over the wire.
+"""The interfaces for programs: JSON-RPC, REST, A2A, WebSocket and event streams.
 
-The official A2A SDK ships a top-level package of the same name; extending the path lets its modules import beside ours.
+The A2A SDK has a top-level package of the same name; extending the path makes its modules
+importable, too.
 """
 
 from pkgutil import extend_path

@@ -8,7 +8,7 @@ from llmkeys.signals import key_is_set
 
 
 class WireConfig(AppConfig):
-    """The label is not the package's name: another `a2a` may be installed. The path is ours alone, as `__path__` may have two."""
+    """Sets its own label and path: the A2A SDK is a package `a2a`, too, and shares our `__path__`."""
 
     name = "a2a"
     label = "apflow_a2a"
@@ -20,5 +20,8 @@ class WireConfig(AppConfig):
 
 
 def go_on_with_key(*, user_id: str, **_: Any) -> None:
-    """Start what waits for the key. Imported only then: not every process that starts Django speaks A2A."""
+    """Resume A2A Tasks that wait for this LLM key.
+
+    Imports A2A code late: not every process needs it.
+    """
     import_string("a2a.protocol.messages.go_on_with_key")(user_id=user_id)

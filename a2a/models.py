@@ -1,4 +1,4 @@
-"""What A2A keeps beside the rows of the domain: the messages that were exchanged about a run."""
+"""The table of A2A messages, in addition to the tables of the domain."""
 
 from typing import ClassVar
 
@@ -9,7 +9,10 @@ from tasks.models import Run
 
 
 class Message(models.Model):
-    """A message of the client's or of ours, as it was sent. The ids are in the order of the conversation."""
+    """A message of a run, from the client or the server, as sent.
+
+    Ids are in the order of the conversation.
+    """
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="messages", db_index=False, db_constraint=False)
     body = JsonTextField()

@@ -1,4 +1,7 @@
-"""The addresses of the wire. With and without a trailing slash, never by a redirect: a POST would lose its body."""
+"""URLs of JSON-RPC, REST and A2A.
+
+A trailing slash is optional; a redirect would lose the body of a POST.
+"""
 
 from django.urls import path, re_path
 
@@ -12,7 +15,7 @@ urlpatterns = [
     path("tasks/", views.tasks),
     path("system", views.system),
     path("system/", views.system),
-    re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may hold a slash, or the end of a line
+    re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may contain slashes and line breaks
     path("health", views.health),
     path("ready", views.ready),
     re_path("^api/", urls.api),

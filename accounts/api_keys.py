@@ -1,4 +1,4 @@
-"""API keys: `apf_…`, for programs. They work wherever a token does, until they expire or are revoked."""
+"""API keys for programs: `apf_…`. They are accepted like tokens, until they expire or are revoked."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ START: Final = "apf_"
 RANDOM_BYTES: Final = 40  # the prefix shows 48 of the 320 bits
 PREFIX_CHARACTERS: Final = 12
 USE_SECONDS: Final = 60
-"""`last_used_at` is written at most so often: a key that is used all the time must not cost a write each time."""
+"""The least interval between two updates of `last_used_at`: not every request causes a write."""
 
 
 def create_key(
@@ -29,11 +29,17 @@ def create_key(
     is_read_only: bool = False,
     lifetime: timedelta | None = None,
 ) -> tuple[APIKey, str]:
-    """A new key of a user of `users.with_role`, and its text, which nobody can read again. Raises Refused."""
+    """Create a key and return it with its text, of which only a hash is stored.
+
+    `user` comes from `users.with_role`. Without `role`, the key has the user's role; without
+    `lifetime`, it does not expire. Raises Refused for a malformed name or a role above the user's.
+    """
     if not 1 <= len(name) <= 100 or not name.isprintable():
-        raise Refused("The name of a key has 1 to 100 printable characters. It says what the key is for.")
+        raise Refused("The name of a key must have 1 to 100 printable characters.")
     if role is not None and role > role_of(user):
-        raise Refused(f"A key has at most the role of its owner: '{user.username}' is {role_of(user)}.")
+        raise Refused(
+            f"The role of a key cannot exceed that of its owner: '{user.username}' has the role {role_of(user)}."
+        )
     text = START + secrets.token_urlsafe(RANDOM_BYTES)
     key = APIKey.objects.create(
         user=user,
@@ -48,23 +54,28 @@ def create_key(
 
 
 def keys_of(user: User | None = None) -> QuerySet[APIKey]:
-    """The keys that work, of a user or of all, the newest first."""
+    """Active keys of a user, or of all users, the newest first."""
     mine = Q(user=user) if user else Q()
     is_live = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
     return APIKey.objects.filter(mine, is_live, revoked_at=None).select_related("user").order_by("-created_at")
 
 
 def revoke_key(prefix: str, *, user: User | None = None) -> APIKey:
-    """End a key by its prefix, or by its whole text; with a user only one of theirs. Raises Refused."""
+    """Revoke an active key by its prefix or its whole text. With `user`, only a key of that user.
+
+    Raises Refused if there is none.
+    """
     key = keys_of(user).filter(prefix=prefix[:PREFIX_CHARACTERS]).first()
     if key is None:
-        raise Refused(f"There is no key '{prefix[:PREFIX_CHARACTERS]}'. See: aipartnerupflow tokens list")
+        raise Refused(
+            f"No active API key starts with '{prefix[:PREFIX_CHARACTERS]}'. List them: aipartnerupflow tokens list"
+        )
     APIKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())
     return key
 
 
 def caller_of_key(text: str) -> Caller | None:
-    """Whom a key speaks for, by one query. None: it does not work, or not any more."""
+    """The caller that a key authenticates, by one query; None if the key is not active."""
     now = timezone.now()
     key: Any = _key.first(key_hash=_hash(text))  # annotated
     if key is None or (key.expires_at is not None and key.expires_at <= now):
@@ -88,5 +99,5 @@ def _note_use(key: APIKey, *, now: datetime) -> None:
 
 
 def _hash(text: str) -> str:
-    # Fast on purpose: there is nothing to guess in random bits.
+    # A fast hash is safe here: the keys are random, so they cannot be guessed from a dictionary.
     return sha256(text.encode(errors="replace")).hexdigest()

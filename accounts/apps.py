@@ -9,5 +9,5 @@ class AccountsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # `accounts.secret` says it at the start, and where it matters refuses; PyJWT would say it at every token.
+        # `accounts.secret` reports a short key once at start-up; PyJWT would warn for every token.
         warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)

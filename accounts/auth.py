@@ -1,4 +1,4 @@
-"""Who asks: from a request, or from a token alone, to a Caller."""
+"""Authentication: turns a request, a session, a token or an API key into a Caller."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,33 +9,37 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts import api_keys, threads
+from accounts import api_keys
 from accounts.callers import LOCAL, Caller, Role
 from accounts.prepared_query import Prepared
 from accounts.tokens import Claims, InvalidToken, is_own, owner_of, read_claims
 from accounts.users import role_of
+from apflow_db import pools
 
-MAX_USER_ID_CHARACTERS = 255  # what the owner of a task may have
+MAX_USER_ID_CHARACTERS = 255  # the width of the column for the owner of a task
 
 
 class AuthenticationFailed(Exception):
-    """Authentication required: send 'Authorization: Bearer' with a token of POST /auth/login or an API key."""
+    """Authentication required: send 'Authorization: Bearer' with a token from POST /auth/login or an API key."""
 
     def __init__(self) -> None:
-        # One message for every cause: which one it was is of use only to somebody who guesses.
+        # One message for all causes: naming the cause would help only an attacker.
         self.message = self.__class__.__doc__ or ""
         super().__init__(self.message)
 
 
 async def authenticate(request: HttpRequest) -> Caller:
-    """Who sent a request. Raises AuthenticationFailed."""
+    """The caller of a request; LOCAL if authentication is off. Raises AuthenticationFailed."""
     if not settings.APFLOW.auth.is_on:
         return LOCAL
-    return await threads.look_up(caller_from_token, token_in(request.headers))
+    return await pools.auth(caller_from_token, token_in(request.headers))
 
 
 def token_in(headers: Mapping[str, str]) -> str:
-    """The token of the header `Authorization`, or the key of `X-API-Key`. Raises AuthenticationFailed."""
+    """The bearer token in the header `Authorization`, or the API key in `X-API-Key`.
+
+    `Authorization` wins if both are present. Raises AuthenticationFailed if there is neither.
+    """
     authorization, key = headers.get("Authorization", ""), headers.get("X-API-Key")
     if key and not authorization:
         return key.strip()
@@ -46,9 +50,9 @@ def token_in(headers: Mapping[str, str]) -> str:
 
 
 def session_caller(request: HttpRequest) -> Caller | None:
-    """Who looks at a page, by the cookie of their session. None: nobody has logged in.
+    """The caller of a page, from the session cookie; None without a login.
 
-    For pages only: what programs speak to takes no cookie.
+    For pages only: the endpoints for programs accept no cookies.
     """
     if not settings.APFLOW.auth.is_on:
         return LOCAL
@@ -57,9 +61,13 @@ def session_caller(request: HttpRequest) -> Caller | None:
 
 
 def still_in_session(request: HttpRequest) -> Caller:
-    """Who looks at a page by now, while it stays open: a session ends, a user is disabled. Raises AuthenticationFailed."""
+    """Reload the session and the user from the database and return the caller.
+
+    For streams that stay open. Raises AuthenticationFailed if the session has ended or the user is
+    disabled.
+    """
     if settings.APFLOW.auth.is_on:
-        request.session = type(request.session)(request.session.session_key)  # what it knows was read long ago
+        request.session = type(request.session)(request.session.session_key)  # its data is cached since the page loaded
         request.user = get_user(request)
     caller = session_caller(request)
     if caller is None:
@@ -68,7 +76,10 @@ def still_in_session(request: HttpRequest) -> Caller:
 
 
 def caller_from_token(token: str) -> Caller:
-    """Whose token or API key it is, by the database's latest word: one query. Raises AuthenticationFailed."""
+    """The caller that a token or API key authenticates, checked by one database query.
+
+    Raises AuthenticationFailed.
+    """
     if token.startswith(api_keys.START):
         caller = api_keys.caller_of_key(token)
         if caller is None:
@@ -84,7 +95,7 @@ def caller_from_token(token: str) -> Caller:
 
 
 def _is_access(claims: Claims) -> bool:
-    # Ours and every simplejwt's say `token_type`; others who mark their refresh tokens call it `type` or `typ`.
+    # Tokens of simplejwt, ours too, have the claim `token_type`; other issuers use `type` or `typ`.
     marks = {str(claims.get(name)).lower() for name in ("type", "typ")}
     return claims.get("token_type", "access") == "access" and "refresh" not in marks
 
@@ -96,7 +107,7 @@ def _own_caller(claims: Claims) -> Caller:
 
 def _foreign_caller(claims: Claims) -> Caller:
     user_id = _identity(claims)
-    # Whom we disabled stays out, whoever minted the token.
+    # A user who is disabled here is rejected, even with a valid token of another issuer.
     if _disabled.first(named=user_id) is not None:
         raise InvalidToken
     return Caller(user_id=user_id, role=_claimed_role(claims.get("roles")))
@@ -110,7 +121,7 @@ _disabled: Final = Prepared(_disabled_user)
 
 
 def _claimed_role(roles: Any) -> Role:
-    """The highest one of ours that a foreign token names."""
+    """The highest of our roles in the claim `roles` of another issuer's token; default: operator."""
     named = [role for role in Role if isinstance(roles, list) and str(role) in roles]
     return max(named, default=Role.OPERATOR)
 
@@ -118,7 +129,7 @@ def _claimed_role(roles: Any) -> Role:
 def _identity(claims: Claims) -> str:
     value = claims.get("sub", claims.get("user_id"))
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # `user_id` is a number wherever it is a database's key
+        value = str(value)  # issuers that use a database key as `user_id` send a number
     if not isinstance(value, str) or not value.isprintable() or value != value.strip():
         raise InvalidToken
     if not 1 <= len(value) <= MAX_USER_ID_CHARACTERS:

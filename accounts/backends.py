@@ -1,4 +1,7 @@
-"""Django's way to users, for sessions, with the role that `users.role_of` reads."""
+"""The authentication backend of Django for sessions.
+
+Its users have the role that `users.role_of` reads.
+"""
 
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User

@@ -1,4 +1,4 @@
-"""Who asks: one frozen value that every service and every query takes."""
+"""The caller of a request: one frozen value that every service and query takes."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -7,7 +7,7 @@ LOCAL_USER = "local"
 
 
 class Role(IntEnum):
-    """What somebody may do. Each role may do all that the lower ones may."""
+    """The permissions of a user. Each role includes those below it."""
 
     VIEWER = 1
     OPERATOR = 2
@@ -19,7 +19,11 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The user behind a request. `is_read_only`: came with a key that sees what the role sees, and changes nothing."""
+    """The user or program that makes a request.
+
+    `is_read_only`: the request came with a read-only API key, so it may read what the role may
+    read, and change nothing.
+    """
 
     user_id: str
     role: Role = Role.OPERATOR
@@ -27,13 +31,13 @@ class Caller:
 
     @property
     def sees_all(self) -> bool:
-        """True for admins, and for everybody while authentication is off."""
+        """Whether the caller may read the tasks of all users: admins, and LOCAL."""
         return self.role is Role.ADMIN
 
     def may(self, needed: Role) -> bool:
-        """Whether the caller may do what needs this role."""
+        """Whether the caller has at least this role; a read-only caller counts as a viewer."""
         return needed <= (Role.VIEWER if self.is_read_only else self.role)
 
 
-#: Who asks while authentication is off (contract, section 5).
+#: The caller while authentication is off (contract, section 5).
 LOCAL = Caller(user_id=LOCAL_USER, role=Role.ADMIN)

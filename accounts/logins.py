@@ -1,7 +1,8 @@
-"""Logging in: by a password, as often as is allowed, or once by a link.
+"""Logins by password, with rate limits, and by one-time links.
 
-Tries are counted in the database, so that all processes count together. A try is counted before the password is looked at, and taken back
-when it was right: who guesses is limited, however many try at once, and who knows is not.
+Failed logins are counted in the database, so all processes share the limits. An attempt is counted
+before the password is checked and deleted if it was correct: concurrent guesses cannot exceed the
+limit, and correct logins do not count.
 """
 
 import math
@@ -22,7 +23,7 @@ from accounts.users import active_users
 
 WINDOW: Final = timedelta(minutes=1)
 TRIES: Final[Mapping[str, int]] = MappingProxyType({"user": 5, "address": 20})
-"""How many wrong passwords there may be in the window."""
+"""The maximum number of failed logins within the window, per user name and per client address."""
 LINK_LIFETIME: Final = timedelta(minutes=15)
 
 
@@ -31,22 +32,22 @@ class WrongCredentials(Exception):
 
 
 class TooManyTries(Exception):
-    """Whoever asks must wait."""
+    """Too many failed logins. `retry_after_seconds` is the time until the next attempt is allowed."""
 
     def __init__(self, retry_after_seconds: int) -> None:
         self.retry_after_seconds = retry_after_seconds
-        self.message = f"Too many tries to log in. Try again in {retry_after_seconds} seconds."
+        self.message = f"Too many failed logins. Try again in {retry_after_seconds} seconds."
         super().__init__(self.message)
 
 
 def log_in(username: str, password: str, *, address: str) -> User:
-    """The user whose name and password these are. `address` is the client's.
+    """Return the user with this name and password. `address` is the IP address of the client.
 
-    Raises TooManyTries, or WrongCredentials, which takes the same time whatever was wrong.
+    Raises TooManyTries, or WrongCredentials after the same time for every cause.
     """
     username = User.normalize_username(username)
     tries = _count_try({"user": username, "address": _network(address)})
-    # Django hashes the password of an unknown and of a disabled user too: the time tells nothing.
+    # Django also hashes the password for unknown and disabled users, so the time reveals nothing.
     user = auth.authenticate(username=username, password=password)
     if not isinstance(user, User):
         raise WrongCredentials
@@ -55,15 +56,15 @@ def log_in(username: str, password: str, *, address: str) -> User:
 
 
 def make_link(user: User) -> str:
-    """The secret part of a link that logs the user in, once, within `LINK_LIFETIME`."""
+    """Create a one-time login link and return its secret part. It expires after `LINK_LIFETIME`."""
     LoginLink.objects.filter(expires_at__lt=timezone.now()).delete()
-    secret = secrets.token_urlsafe(16)  # short enough to stand on one line of a terminal
+    secret = secrets.token_urlsafe(16)  # short enough for one line of a terminal
     LoginLink.objects.create(hash=_hash(secret), user=user, expires_at=timezone.now() + LINK_LIFETIME)
     return secret
 
 
 def use_link(secret: str) -> User | None:
-    """Whose link it is. None: it was used, is too old, or was never made."""
+    """Use up a login link and return its user; None if it was used, has expired or does not exist."""
     links = LoginLink.objects.filter(hash=_hash(secret), expires_at__gt=timezone.now())
     user = active_users().filter(pk__in=links.values("user")).first()
     was_first = links.delete()[0] == 1
@@ -71,9 +72,10 @@ def use_link(secret: str) -> User | None:
 
 
 def _count_try(names: Mapping[str, str]) -> list[int]:
-    """Count a try for each kind of name. Raises TooManyTries, and then it does not count.
+    """Record an attempt per kind of name and return the ids of the rows.
 
-    The rows are committed before they are counted: of those who try at the same time nobody can miss all the others.
+    Raises TooManyTries; the attempt is then not recorded. The rows are committed before they are
+    counted, so concurrent attempts see each other.
     """
     now = timezone.now()
     LoginTry.objects.filter(at__lte=now - WINDOW).delete()
@@ -88,7 +90,7 @@ def _count_try(names: Mapping[str, str]) -> list[int]:
 
 
 def _seconds_to_wait(scope: str, limit: int, *, now: datetime) -> int:
-    """0 while the tries of a scope, this one among them, are not more than the limit."""
+    """Seconds until the next attempt is allowed; 0 if no more than `limit` are recorded."""
     times = list(LoginTry.objects.filter(scope=scope, at__gt=now - WINDOW).order_by("at").values_list("at", flat=True))
     if len(times) <= limit:
         return 0
@@ -96,7 +98,10 @@ def _seconds_to_wait(scope: str, limit: int, *, now: datetime) -> int:
 
 
 def _network(address: str) -> str:
-    """An address as it counts: of IPv6 its first half, for whoever has one has them all."""
+    """The address for rate limiting: an IPv4 address, or the /64 prefix of an IPv6 address.
+
+    One customer usually has a whole /64, so single addresses of it are not counted apart.
+    """
     try:
         parsed = ip_address(address)
     except ValueError:

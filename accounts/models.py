@@ -1,4 +1,4 @@
-"""Rows beside Django's own users: API keys, links and tokens that must not work again, tries to log in."""
+"""Tables beside Django's users: API keys, one-time links, revoked tokens and failed logins."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -14,15 +14,16 @@ HASH_CHARACTERS = 64  # of SHA-256, as hexadecimal digits
 
 class SpentTokens(models.Manager["SpentToken"]):
     def spend(self, jti: str, *, expires_at: datetime) -> bool:
-        """Use it up. False: somebody did before."""
+        """Mark the token as used. Returns False if it was used before."""
         self.filter(expires_at__lt=timezone.now()).delete()
         return self.get_or_create(jti=jti, defaults={"expires_at": expires_at})[1]
 
 
 class SpentToken(models.Model):
-    """The id of a refresh token or of a whole login that must not work again, kept until it would not work anyway.
+    """The id of a used refresh token, or of a login that has ended; deleted after it would expire.
 
-    simplejwt's own blacklist app keeps every refresh token in plain text; an id is of no use to a thief.
+    simplejwt's blacklist app stores every refresh token in plain text; an id alone is useless to a
+    thief.
     """
 
     jti = models.CharField(primary_key=True, max_length=255)
@@ -35,7 +36,10 @@ class SpentToken(models.Model):
 
 
 class APIKey(models.Model):
-    """A key that speaks for its owner, with at most the owner's role. Only its hash is kept; `prefix` is what people know it by."""
+    """An API key of a user, with at most the user's role.
+
+    Only its SHA-256 hash is stored. `prefix`, its first characters, identifies it in lists.
+    """
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
     name = models.CharField(max_length=100)
@@ -56,7 +60,7 @@ class APIKey(models.Model):
 
 
 class LoginLink(models.Model):
-    """A link that logs its user in once. Only its hash is kept."""
+    """A link that logs its user in once. Only its SHA-256 hash is stored."""
 
     hash = models.CharField(primary_key=True, max_length=HASH_CHARACTERS)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
@@ -67,7 +71,7 @@ class LoginLink(models.Model):
 
 
 class LoginTry(models.Model):
-    """A password that was tried within the last minute. `scope` is the hash of a user name or an address."""
+    """A failed login of the last minute. `scope` is the hash of a user name or an address."""
 
     scope = models.CharField(max_length=HASH_CHARACTERS)
     at = models.DateTimeField(db_index=True)

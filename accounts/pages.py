@@ -10,8 +10,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import logins, threads
+from accounts import logins
 from accounts.auth import session_caller
+from apflow_db import pools
 
 HOME = "/"
 
@@ -30,7 +31,7 @@ def login(request: HttpRequest) -> HttpResponse:
         return _form(request, error=logins.WrongCredentials.__doc__, status=401)
     address = request.META.get("REMOTE_ADDR") or ""
     try:
-        user = async_to_sync(threads.log_in)(logins.log_in, username, password, address=address)
+        user = async_to_sync(pools.login)(logins.log_in, username, password, address=address)
     except logins.WrongCredentials as error:
         return _form(request, error=error.__doc__, status=401)
     except logins.TooManyTries as error:

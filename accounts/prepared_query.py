@@ -1,4 +1,7 @@
-"""Queries that every request asks: written once, by the ORM, which takes longer to write one than the database to answer it."""
+"""Queries of every request, compiled to SQL once.
+
+The ORM needs longer to compile them than the database to run them.
+"""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -11,20 +14,23 @@ Row = TypeVar("Row", bound=Model)
 
 
 class Prepared(Generic[Row]):
-    """A query whose parameters are texts, which it gets by name each time."""
+    """A query with string parameters, passed by name.
+
+    `build` returns the queryset; its parameter names are those of the query.
+    """
 
     def __init__(self, build: Callable[..., QuerySet[Row]]) -> None:
         self._build = build
 
     def first(self, **values: str) -> Row | None:
-        """The row that the query finds for these values."""
+        """The first row of the query for these values, or None."""
         model, statement, places = self._statement
         parameters = [values.get(place, place) if isinstance(place, str) else place for place in places]
         return next(iter(model._default_manager.raw(statement, parameters)), None)
 
     @cached_property
     def _statement(self) -> tuple[type[Row], str, tuple[object, ...]]:
-        """The table's model, the statement, and for each of its parameters a name or a value that is always the same."""
+        """The model, the SQL, and for each placeholder the name of a parameter or a constant."""
         query = self._build(**{name: name for name in signature(self._build).parameters})
         statement, places = query.query.sql_with_params()
         return query.model, statement, places

@@ -1,4 +1,4 @@
-"""What makes a signing secret too weak. Imports no Django: start-up asks before the settings are loaded."""
+"""Detection of weak signing secrets. Imports no Django: start-up checks before the settings load."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key is at least as long
 MIN_DISTINCT_CHARACTERS = 10  # of 32 random hex digits fewer than one in a million has so few
 MAKE_A_SECRET = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
 
-#: Pieces of the secrets that manuals print, in lower case, without separators.
+#: Parts of secrets that are printed in manuals, in lower case, without separators.
 EXAMPLES = (
     "yoursecret",
     "yourjwtsecret",
@@ -23,18 +23,18 @@ EXAMPLES = (
 
 
 def weak_secret(secret: str, *, elsewhere: Iterable[str] = ()) -> str | None:
-    """Why a secret is too weak to sign tokens with, as the end of a sentence; None when it will do.
+    """The reason why a secret is too weak to sign tokens, as a clause; None if it is strong enough.
 
-    `elsewhere` are texts in which it must not occur: other secrets, and URLs with passwords.
+    `elsewhere` are texts that must not contain it: other secrets, and URLs with passwords.
     """
     if _is_example(secret):
-        return "it is an example from a manual, which everybody can read"
+        return "it is an example from a manual, which anyone can read"
     if (size := len(secret.encode(errors="replace"))) < MIN_SECRET_BYTES:
         return f"it has {size} bytes and needs at least {MIN_SECRET_BYTES}"
     if len(set(secret)) < MIN_DISTINCT_CHARACTERS:
-        return "it repeats a few characters, which is easily guessed"
+        return "it repeats a few characters, so it is easy to guess"
     if any(secret in text for text in elsewhere):
-        return "it is used for something else too, so whoever knows that could make tokens"
+        return "it is also used for something else, so a leak there would allow forging tokens"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Tokens: what a signed token must carry, and the access and refresh tokens that this server issues."""
+"""JWTs: validation of signed tokens, and the access and refresh tokens that this server issues."""
 
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
@@ -17,10 +17,10 @@ from accounts.models import SpentToken
 from accounts.prepared_query import Prepared
 from accounts.users import active_users
 
-ISSUER: Final = "aipartnerupflow"  # the `iss` of our own tokens, which tells them from those minted elsewhere
-LOGIN: Final = "sid"  # the claim that all tokens of one login have in common, however often they are refreshed
-CLOCK_SKEW_SECONDS: Final = 10  # of another machine that mints tokens
-#: What must not work again is remembered so much longer than it is valid: over the skew, and a minute for other clocks of our own.
+ISSUER: Final = "aipartnerupflow"  # `iss` of our own tokens; other issuers may share the secret
+LOGIN: Final = "sid"  # the claim that all tokens of one login share, across refreshes
+CLOCK_SKEW_SECONDS: Final = 10  # tolerated for tokens of other machines
+#: A used token is remembered this much longer than it lives: the skew, and a minute for our clocks.
 REMEMBERED_LONGER: Final = timedelta(seconds=CLOCK_SKEW_SECONDS + 60)
 MAX_TOKEN_CHARACTERS: Final = 8192
 
@@ -28,11 +28,11 @@ Claims = dict[str, Any]
 
 
 class InvalidToken(Exception):
-    """The token is not valid, or not any more."""
+    """The token is malformed, expired, used up or revoked."""
 
 
 class TokenPair(TypedDict):
-    """An access token and the refresh token that buys the next pair. `token` is the access token again."""
+    """An access token, and a refresh token for the next pair. `token` repeats the access token."""
 
     access: str
     refresh: str
@@ -46,7 +46,7 @@ def _backend() -> TokenBackend:
 
 
 def _secret() -> str:
-    # Read each time: simplejwt keeps the key that it saw first.
+    # Read each time: simplejwt caches the first key.
     return str(settings.SIMPLE_JWT["SIGNING_KEY"])
 
 
@@ -63,7 +63,10 @@ class RefreshToken(simplejwt.RefreshToken):
 
 
 def issue(user: User, *, login: str | None = None) -> TokenPair:
-    """A pair for a user who has just proved who they are; of an earlier login where its id is given."""
+    """Issue a token pair for an authenticated user.
+
+    `login` is the id of the login that is refreshed.
+    """
     refresh = RefreshToken.for_user(user)
     refresh["iss"] = ISSUER
     refresh[LOGIN] = login or uuid4().hex
@@ -78,7 +81,7 @@ def issue(user: User, *, login: str | None = None) -> TokenPair:
 
 
 def rotate(refresh: str) -> TokenPair:
-    """Trade a refresh token for a new pair, once. Raises InvalidToken."""
+    """Exchange a refresh token for a new pair. A refresh token works once. Raises InvalidToken."""
     claims = read_claims(refresh)
     if not is_own(claims) or claims.get("token_type") != "refresh":
         raise InvalidToken
@@ -90,17 +93,23 @@ def rotate(refresh: str) -> TokenPair:
 
 
 def log_out(token: str) -> None:
-    """End the login of an access or refresh token of ours: none of its tokens works from now on. Raises InvalidToken."""
+    """End the login of an access or refresh token of ours: all of its tokens stop working.
+
+    Raises InvalidToken.
+    """
     claims = read_claims(token)
     if not is_own(claims):
         raise InvalidToken
     owner_of(claims)
-    lifetime = timedelta(days=settings.APFLOW.auth.refresh_days)  # no token of the login lives longer than from now
+    lifetime = timedelta(days=settings.APFLOW.auth.refresh_days)  # no token of the login expires later
     SpentToken.objects.spend(claims[LOGIN], expires_at=datetime.now(UTC) + lifetime + REMEMBERED_LONGER)
 
 
 def read_claims(token: str) -> Claims:
-    """The claims of an unexpired token that was signed with our secret. Raises InvalidToken."""
+    """Verify the signature (HS256) and expiry of a token and return its claims.
+
+    Raises InvalidToken.
+    """
     if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
         raise InvalidToken
     try:
@@ -113,14 +122,15 @@ def read_claims(token: str) -> Claims:
 
 
 def is_own(claims: Claims) -> bool:
-    """True for a token of this server, false for one minted elsewhere with the shared secret."""
+    """Whether this server issued the token, and not another issuer with the shared secret."""
     return claims.get("iss") == ISSUER
 
 
 def owner_of(claims: Claims) -> User:
-    """The user of one of our own tokens, with the role, by one query.
+    """The user, with the role, to whom one of our own tokens belongs; by one query.
 
-    Raises InvalidToken when they are gone, disabled, logged out or have a new password.
+    Raises InvalidToken if the user is deleted or disabled, has logged out or has changed the
+    password.
     """
     user = _owner.first(token_user=str(claims.get("user_id")), token_login=str(claims.get(LOGIN)))
     if user is None or not compare_digest(str(claims.get("hash_password")), get_md5_hash_password(user.password)):

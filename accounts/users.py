@@ -1,4 +1,7 @@
-"""People: who they are, what they may do, and the verbs that change it. The command line and the admin use nothing else."""
+"""Users and their roles, and the functions that change them.
+
+The command line and the admin use these.
+"""
 
 from collections.abc import Iterable
 from typing import Final
@@ -12,15 +15,15 @@ from django.db.models import Case, Exists, IntegerField, OuterRef, QuerySet, Val
 from accounts.callers import Role
 
 VIEWERS: Final = str(Role.VIEWER)
-"""The group whose members may only look. Superusers are admins, and everybody else is an operator."""
+"""The group of viewers. Superusers are admins; all other users are operators."""
 
 
 class Refused(Exception):
-    """What was asked for is not possible; the text says why and what to do."""
+    """The request is not possible. The message gives the reason and, if there is one, the remedy."""
 
 
 def role_in_sql(user: str = "") -> Case:
-    """The role as a column; `user` is the way from the table to the user, such as `user__`."""
+    """The role as a SQL expression. `user` is the lookup prefix of the user, such as `user__`."""
     viewers = User.groups.through.objects.filter(user_id=OuterRef(f"{user}pk"), group__name=VIEWERS)
     return Case(
         When(**{f"{user}is_superuser": True}, then=Value(Role.ADMIN)),
@@ -31,28 +34,31 @@ def role_in_sql(user: str = "") -> Case:
 
 
 def with_role() -> QuerySet[User]:
-    """Users with the role that `role_of` reads."""
+    """All users, annotated with the role that `role_of` reads."""
     return User.objects.annotate(role=role_in_sql())
 
 
 def active_users() -> QuerySet[User]:
-    """Those who may come in."""
+    """Users who may log in, with their roles."""
     return with_role().filter(is_active=True)
 
 
 def first_admin() -> User | None:
-    """The superuser who was there first, of those who may come in."""
+    """The oldest active administrator, or None."""
     return active_users().filter(is_superuser=True).order_by("pk").first()
 
 
 def role_of(user: User) -> Role:
-    """The role of a user of `with_role`."""
+    """The role of a user from `with_role` or `active_users`."""
     return Role(user.role)  # type: ignore[attr-defined]  # annotated
 
 
 @transaction.atomic
 def create_user(name: str, *, password: str, role: Role = Role.OPERATOR, is_weak_allowed: bool = False) -> User:
-    """Raises Refused for a name that is taken or malformed, or a password that is too easy to guess."""
+    """Create a user.
+
+    Raises Refused if the name is taken or malformed, or if the password is too easy to guess.
+    """
     user = User(username=User.normalize_username(name))
     try:
         user.full_clean(exclude={"password"})
@@ -65,25 +71,31 @@ def create_user(name: str, *, password: str, role: Role = Role.OPERATOR, is_weak
 
 @transaction.atomic
 def set_password(name: str, *, password: str, is_weak_allowed: bool = False) -> None:
-    """Every token and session of the user ends with the old password; API keys stay. Raises Refused."""
+    """Change a password.
+
+    All tokens and sessions of the user end; API keys stay valid. Raises Refused.
+    """
     _give_password(user_named(name), password, is_weak_allowed=is_weak_allowed)
 
 
 @transaction.atomic
 def set_role(name: str, role: Role) -> None:
-    """Raises Refused."""
+    """Change a user's role. Raises Refused if there is no such user."""
     _give_role(user_named(name), role)
 
 
 def set_active(name: str, *, is_active: bool) -> None:
-    """A disabled user is refused everywhere at once, whatever they hold. Raises Refused."""
+    """Enable or disable a user. All credentials of a disabled user stop working at once.
+
+    Raises Refused if there is no such user.
+    """
     user = user_named(name)
     user.is_active = is_active
     user.save(update_fields=["is_active"])
 
 
 def user_named(name: str) -> User:
-    """Raises Refused, with the names that there are."""
+    """The user, with the role. Raises Refused, with the names of existing users, if there is none."""
     user = with_role().filter(username=User.normalize_username(name)).first()
     if user is None:
         raise Refused(
@@ -99,12 +111,14 @@ def _who_there_is(names: Iterable[str]) -> str:
 
 def _give_password(user: User, password: str, *, is_weak_allowed: bool) -> None:
     if not password or "\0" in password:
-        raise Refused("The password is empty or has a NUL character. Give one with --password, or pipe it in.")
+        raise Refused(
+            "The password is empty or contains a NUL character. Pass it with --password, or on standard input."
+        )
     try:
         validate_password(password, user)
     except ValidationError as error:
         if not is_weak_allowed:
-            raise Refused(f"Password: {' '.join(error.messages)} --allow-weak takes it all the same.") from None
+            raise Refused(f"Password: {' '.join(error.messages)} To accept it anyway, pass --allow-weak.") from None
     user.set_password(password)
     user.save()
 

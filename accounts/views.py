@@ -10,8 +10,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from accounts import logins, threads, tokens
+from accounts import logins, tokens
 from accounts.auth import AuthenticationFailed, authenticate, token_in
+from apflow_db import pools
 
 MAX_BODY_BYTES = 16 * 1024
 
@@ -53,20 +54,20 @@ async def login(request: HttpRequest) -> JsonResponse:
     _require_auth()
     body = _read_body(request, "username", "password")
     address = request.META.get("REMOTE_ADDR") or ""
-    return JsonResponse(await threads.log_in(_log_in, body["username"], body["password"], address))
+    return JsonResponse(await pools.login(_log_in, body["username"], body["password"], address))
 
 
 @csrf_exempt
 @require_POST
 @answers_errors
 async def refresh(request: HttpRequest) -> JsonResponse:
-    """POST {refresh} → new tokens; the old refresh token is used up."""
+    """POST {refresh} → new tokens. The old refresh token stops working."""
     _require_auth()
     body = _read_body(request, "refresh")
     try:
-        return JsonResponse(await threads.look_up(tokens.rotate, body["refresh"]))
+        return JsonResponse(await pools.auth(tokens.rotate, body["refresh"]))
     except tokens.InvalidToken:
-        message = "The refresh token is wrong, expired or used up. Log in again with POST /auth/login."
+        message = "The refresh token is invalid, expired or already used. Log in again with POST /auth/login."
         raise Refused(401, "invalid_token", message) from None
 
 
@@ -94,9 +95,9 @@ async def logout(request: HttpRequest) -> HttpResponse:
     _require_auth()
     token = _read_body(request, "refresh")["refresh"] if request.body else token_in(request.headers)
     try:
-        await threads.look_up(tokens.log_out, token)
+        await pools.auth(tokens.log_out, token)
     except tokens.InvalidToken:
-        message = "Only a login ends here, with a live token of POST /auth/login. To end an API key, revoke it."
+        message = "Logout needs a valid token from POST /auth/login. An API key cannot log out; revoke it instead."
         raise Refused(401, "invalid_token", message) from None
     return HttpResponse(status=204)
 
@@ -116,8 +117,8 @@ def _require_auth() -> None:
         raise Refused(
             400,
             "auth_disabled",
-            "Authentication is off, no token is needed. To turn it on, write 'auth: {enabled: true, jwt_secret: …}' "
-            "into config.yaml or set AIPARTNERUPFLOW_JWT_SECRET, and restart.",
+            "Authentication is off, so no token is needed. To turn it on, put 'auth: {enabled: true, jwt_secret: …}' "
+            "into config.yaml or set AIPARTNERUPFLOW_JWT_SECRET, and restart the server.",
         )
 
 
@@ -126,7 +127,7 @@ def _read_body(request: HttpRequest, *fields: str) -> dict[str, str]:
     if request.content_type != "application/json":
         raise Refused(415, "unsupported_media_type", "Send JSON with 'Content-Type: application/json'.")
     if len(request.body) > MAX_BODY_BYTES:
-        raise Refused(413, "too_large", f"The body may have {MAX_BODY_BYTES} bytes.")
+        raise Refused(413, "too_large", f"The body exceeds {MAX_BODY_BYTES} bytes.")
     try:
         body = orjson.loads(request.body)
     except orjson.JSONDecodeError:
@@ -146,7 +147,7 @@ def _why_wrong(body: dict[str, Any], field: str, *, known: tuple[str, ...]) -> s
         return "Required."
     value = body[field]
     if not isinstance(value, str) or not value or "\0" in value:
-        return "Must be a non-empty text without NUL characters."
+        return "Must be a non-empty string without NUL characters."
     return None
 
 

@@ -1,4 +1,7 @@
-"""The console façade: the `aipartnerupflow` command, the import paths that the guide promises, and the public packages for plug-ins."""
+"""The console façade: the command `aipartnerupflow`, import paths of the API guide, plug-in packages.
+
+`bootstrap` makes the Django project importable.
+"""
 
 import os
 import sys
@@ -13,9 +16,10 @@ PROJECT_PACKAGES: Final = frozenset({"a2a", "accounts", "apflow_site", "llmkeys"
 
 
 def bootstrap() -> None:
-    """Let the Django project's packages be imported: from the wheel's `_project` folder, or from the checkout.
+    """Make the Django project importable and name its settings module.
 
-    Raises ImportError when a module of another project with one of their names has been imported already.
+    Its packages are in the wheel's `_project` folder or in the checkout. Raises ImportError if a
+    module of another project with the name of one of them was imported before.
     """
     here = Path(__file__).resolve().parent
     project = here / "_project"

@@ -1,4 +1,4 @@
-"""`python -m aipartnerupflow` is the command itself."""
+"""`python -m aipartnerupflow` runs the command `aipartnerupflow`."""
 
 from aipartnerupflow.cli import main
 

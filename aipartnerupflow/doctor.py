@@ -1,7 +1,8 @@
-"""`aipartnerupflow doctor`: is everything there that this installation needs, and what to do where it is not.
+"""`aipartnerupflow doctor`: check this installation and suggest fixes.
 
-Each look returns what it found, or raises Trouble, which is red; Doubt is yellow: it works, and may not for long. Imported after the
-command is known; Django is loaded only when the configuration and the data folder allow it.
+A check is a function that returns its finding (green), or raises Doubt (yellow: works, but needs
+attention) or Trouble (red: does not work). Django is loaded only if the configuration and the data
+folder are usable.
 """
 
 import os
@@ -35,7 +36,7 @@ ANSWER_SECONDS: Final = 2.0
 
 
 class Trouble(Exception):
-    """Something that must be is not; `fix` is what to do."""
+    """A failed check. `fix` tells the operator what to do."""
 
     colour = RED
 
@@ -45,14 +46,14 @@ class Trouble(Exception):
 
 
 class Doubt(Trouble):
-    """It works, but somebody should know."""
+    """A warning: everything works, but the operator should act."""
 
     colour = YELLOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What became of one look."""
+    """The result of one check. `fix` is None if there is nothing to do."""
 
     name: str
     colour: str
@@ -61,7 +62,10 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Every look, in an order in which none needs what a later one finds. What cannot be looked at is left out."""
+    """Run the checks in order and yield their findings.
+
+    Checks that depend on a failed one are skipped.
+    """
     yield _looked("versions", versions)
     configuration = _looked("configuration", _configuration)
     yield configuration
@@ -84,13 +88,13 @@ def _looked(name: str, look: Callable[[], str]) -> Finding:
 
 
 def _in_django(config: Config) -> Iterator[Finding]:
-    """What needs the database, as far as it answers."""
+    """The checks that need Django and its database."""
     import django
 
     django.setup()
     from tasks.services import readiness
 
-    for name, look in {**readiness.CHECKS, "doorbell": readiness.hears_notifications}.items():
+    for name, look in {**readiness.CHECKS, "notification": readiness.hears_notifications}.items():
         check = readiness.checked(look)
         yield Finding(name=name, colour=GREEN if check["ok"] else RED, message=check["message"], fix=check["fix"])
         if not check["ok"] and name in ("database", "migrations"):
@@ -123,7 +127,7 @@ def _configuration() -> str:
         get_config()
     except ConfigError as error:
         raise Trouble(
-            str(error), fix="Correct these values; `aipartnerupflow config show` tells where each comes from."
+            str(error), fix="Correct these values. `aipartnerupflow config show` shows the source of each."
         ) from None
     return "valid"
 
@@ -136,22 +140,22 @@ def data_folder(folder: Path, *, free_bytes: int | None = None) -> str:
         probe.unlink()
     except OSError as error:
         raise Trouble(
-            f"{folder} cannot be written: {error.strerror}.",
-            fix="Let the user who runs this write to it, or name another folder: AIPARTNERUPFLOW_DATA_DIR.",
+            f"Cannot write to {folder}: {error.strerror}.",
+            fix="Grant this user write access to it, or set another folder: AIPARTNERUPFLOW_DATA_DIR.",
         ) from None
     free = shutil.disk_usage(folder).free if free_bytes is None else free_bytes
-    fix = f"Make room on the disk of {folder}, or move server.data_dir."
+    fix = f"Free some space on the disk of {folder}, or move server.data_dir."
     if free < NO_DISK_BYTES:
-        raise Trouble(f"{free / 2**20:.0f} MiB are free: databases break when a disk is full.", fix=fix)
+        raise Trouble(f"Only {free / 2**20:.0f} MiB are free: the database fails when the disk is full.", fix=fix)
     if free < LOW_DISK_BYTES:
-        raise Doubt(f"{free / 2**20:.0f} MiB are free.", fix=fix)
+        raise Doubt(f"Only {free / 2**20:.0f} MiB are free.", fix=fix)
     return f"{folder}, {free / 2**30:.1f} GiB free"
 
 
 def port(host: str, number: int) -> str:
-    """Free for a server of ours, or taken by one."""
+    """Check that the port is free, or that an aipartnerupflow server answers on it."""
     if _is_ours(host, number):
-        return f"our server answers on {host}:{number}"
+        return f"an aipartnerupflow server answers on {host}:{number}"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -159,10 +163,10 @@ def port(host: str, number: int) -> str:
             probe.bind((host, number))
         except OSError as error:
             raise Trouble(
-                f"Cannot listen on {host}:{number}: {error.strerror}, by something that is not this server.",
-                fix=f"Stop what listens there, or choose another port: AIPARTNERUPFLOW_PORT={number + 1}",
+                f"Cannot listen on {host}:{number}: {error.strerror}. It is not an aipartnerupflow server.",
+                fix=f"Stop the program that uses it, or choose another port: AIPARTNERUPFLOW_PORT={number + 1}",
             ) from None
-    return f"{host}:{number} is free: start with `aipartnerupflow serve`"
+    return f"{host}:{number} is free; start the server with `aipartnerupflow serve`"
 
 
 def _is_ours(host: str, number: int) -> bool:
@@ -175,21 +179,22 @@ def _is_ours(host: str, number: int) -> bool:
 
 
 def secrets_(config: Config) -> str:
-    """Whether whoever reaches the server, or reads its files, could be somebody else."""
+    """Check authentication, the strength of the JWT secret, and file permissions of secrets."""
     from accounts.secret import MAKE_A_SECRET, weak_secret
 
     if config.is_open:
         raise Trouble(
-            "Authentication is off, and others than this machine can reach the server: they can run, read and delete everything.",
-            fix=f"Set AIPARTNERUPFLOW_JWT_SECRET, made by: {MAKE_A_SECRET}",
+            "Authentication is off and the server listens beyond this machine: "
+            "anyone who can reach it can run, read and delete everything.",
+            fix=f"Set AIPARTNERUPFLOW_JWT_SECRET to the output of: {MAKE_A_SECRET}",
         )
     if config.auth.is_on and (weakness := weak_secret(config.auth.jwt_secret or "")):
         trouble = Doubt if config.server.is_local else Trouble
-        raise trouble(f"auth.jwt_secret: {weakness}.", fix=f"Make another one: {MAKE_A_SECRET}")
+        raise trouble(f"auth.jwt_secret: {weakness}.", fix=f"Generate another one: {MAKE_A_SECRET}")
     for file in _files_with_secrets(config):
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
-            raise Trouble(f"{file} can be read by other users of this machine.", fix=f"chmod 600 {file}")
-    return f"authentication is {'on' if config.auth.is_on else 'off, and only this machine can reach the server'}"
+            raise Trouble(f"Other users of this machine can read {file}.", fix=f"chmod 600 {file}")
+    return f"authentication is {'on' if config.auth.is_on else 'off; only this machine can reach the server'}"
 
 
 def _files_with_secrets(config: Config) -> list[Path]:
@@ -198,27 +203,27 @@ def _files_with_secrets(config: Config) -> list[Path]:
 
 
 def stored_keys() -> str:
-    """Whether what is sealed in the database opens with the keys of this process."""
+    """Check that the encryption keys of this process decrypt all stored keys."""
     from llmkeys.cipher import CannotUnseal
     from llmkeys.keys import open_all
 
     try:
-        return f"{open_all()} stored keys open"
+        return f"all can be decrypted ({open_all()})"
     except CannotUnseal as error:
         raise Trouble(
-            f"A stored key does not open: {error}",
-            fix="Add the old key to the end of llm.encryption_keys (it is in the file llm_key of the old data folder), "
-            "run `aipartnerupflow keys rotate`, then take it out again.",
+            f"A stored key cannot be decrypted: {error}",
+            fix="Add the old key to the end of llm.encryption_keys (the file llm_key in the old data folder has it), "
+            "run `aipartnerupflow keys rotate`, then remove it again.",
         ) from None
 
 
 def _database_time() -> datetime:
     from django.db import connection
 
-    from tasks.storage.bulk import IS_SQLITE
+    from apflow_db.connections import IS_SQLITE
 
     if IS_SQLITE:
-        return datetime.now(UTC)  # SQLite has no clock but this machine's
+        return datetime.now(UTC)  # SQLite uses this machine's clock
     with connection.cursor() as cursor:
         cursor.execute("SELECT CLOCK_TIMESTAMP()")
         moment: datetime = cursor.fetchone()[0]
@@ -227,14 +232,16 @@ def _database_time() -> datetime:
 
 def clock(database: datetime, own: datetime) -> str:
     seconds = abs((database - own).total_seconds())
-    fix = "Let both machines keep time by NTP: timedatectl set-ntp true"
+    fix = "Synchronize both clocks with NTP: timedatectl set-ntp true"
     if seconds > CLOCK_TROUBLE_SECONDS:
         raise Trouble(
-            f"This machine and the database differ by {seconds:.0f} s: tokens expire too early or too late.", fix=fix
+            f"The clocks of this machine and the database differ by {seconds:.0f} s: "
+            "tokens expire too early or too late.",
+            fix=fix,
         )
     if seconds > CLOCK_DOUBT_SECONDS:
-        raise Doubt(f"This machine and the database differ by {seconds:.1f} s.", fix=fix)
-    return f"{seconds:.1f} s apart from the database's"
+        raise Doubt(f"The clocks of this machine and the database differ by {seconds:.1f} s.", fix=fix)
+    return f"differs from the database's by {seconds:.1f} s"
 
 
 def redis(url: str) -> str:
@@ -247,6 +254,6 @@ def redis(url: str) -> str:
     except RedisError as error:
         raise Trouble(
             f"Redis does not answer: {type(error).__name__}.",
-            fix="Start it, or correct redis.url (AIPARTNERUPFLOW_REDIS_URL).",
+            fix="Start Redis, or correct redis.url (AIPARTNERUPFLOW_REDIS_URL).",
         ) from None
     return "answers"

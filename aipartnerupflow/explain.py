@@ -1,15 +1,29 @@
-"""Why a task waits, failed or was not run: from what the server says of its tree, in sentences. Pure."""
+"""Sentences that explain why a task is waiting, has failed or was not run.
+
+Pure: works on replies of the server.
+"""
 
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 Json = Mapping[str, Any]
 NOT_RUN: Final = re.compile(r"Not run: required dependency '(.*)' failed")
 ENDED: Final = frozenset({"completed", "failed", "cancelled"})
+STATES: Final = MappingProxyType(
+    {
+        "pending": "is pending",
+        "in_progress": "is in progress",
+        "completed": "has completed",
+        "failed": "has failed",
+        "cancelled": "was cancelled",
+    }
+)
+"""Each status as a predicate."""
 MOST_NAMED: Final = 20
-"""Of the tasks that may ask, and of those that failed."""
+"""The limit for tasks whose questions are read, and for failed descendants that are listed."""
 
 
 def explain(
@@ -21,9 +35,11 @@ def explain(
     last_message: str,
     questions: Mapping[str, Json],
 ) -> list[str]:
-    """`root` is the tree with nested `children`, `checks` those of the server's health, `last_message` the task's newest event's.
+    """Explain the state of a task.
 
-    `questions`: what the tasks of `may_ask` do ask, by their ids.
+    `root` is the tree with nested `children` (`tasks.tree`), `checks` come from `system.health`,
+    `last_message` is the message of the task's latest event. `questions` maps ids from `may_ask` to
+    their open questions.
     """
     tasks = {task["id"]: task for task in _walk(root)}
     task = tasks[task_id]
@@ -33,23 +49,26 @@ def explain(
         "in_progress": lambda: iter(()) if task_id in questions else _works(task, last_message),
         "completed": lambda: _completed(task, root["id"]),
         "failed": lambda: _failed(task, tasks, root["id"]),
-        "cancelled": lambda: iter([f"It was cancelled: {task['error']}", _again(root["id"])]),
+        "cancelled": lambda: iter([f"Reason: {task['error']}", _again(root["id"])]),
     }
-    said = [f"'{task['name']}' ({task_id}) is {task['status']}.", *why[task["status"]]()]
+    said = [f"'{task['name']}' ({task_id}) {STATES[task['status']]}.", *why[task["status"]]()]
     for each in asking:
         said += _asks("It" if each is task else f"'{each['name']}' ({each['id']})", each["id"], questions[each["id"]])
     return said
 
 
 def may_ask(task_id: str, root: Json) -> list[str]:
-    """The ids of the tasks whose answers the task may wait for, its own among them; not all of very many."""
+    """The ids of running tasks on which this task waits, itself included; at most MOST_NAMED.
+
+    Any of them may have an open question.
+    """
     tasks = {task["id"]: task for task in _walk(root)}
     at_work = [each["id"] for each in _behind(tasks[task_id], tasks) if each["status"] == "in_progress"]
     return at_work[:MOST_NAMED]
 
 
 def _behind(task: Json, tasks: Mapping[str, Json]) -> list[Json]:
-    """The task, what it depends on and what is below it, and so on: the nearest first."""
+    """The task and, transitively, its dependencies and descendants, the nearest first."""
     found = {task["id"]: task}
     queue = [task]
     for each in queue:
@@ -64,7 +83,7 @@ def _asks(who: str, task_id: str, question: Json) -> Iterator[str]:
     options = question["options"] or []
     text = " ".join(question["text"].split())
     yield f"{who} asks: {text}" + (f" ({', '.join(options)})." if options else "")
-    until = f", at the latest at {question['expires_at']}" if question["expires_at"] else ""
+    until = f" by {question['expires_at']}" if question["expires_at"] else ""
     answer = shlex.quote(options[0]) if options else "'YOUR ANSWER'"
     yield f"Answer it{until}: aipartnerupflow tasks answer {shlex.quote(task_id)} {answer}"
 
@@ -79,16 +98,16 @@ def _waits(
     task: Json, tasks: Mapping[str, Json], root_id: str, *, is_running: bool, checks: Mapping[str, Json], is_asked: bool
 ) -> Iterator[str]:
     if not is_running:
-        yield "Nothing runs its tree now."
+        yield "Its tree is not running."
         yield f"Start it: aipartnerupflow tasks run {root_id}"
         return
     open_ones = [tasks[each["id"]] for each in task["dependencies"] if tasks[each["id"]]["status"] not in ENDED]
     if not (task.get("schemas") or {}).get("method"):
         open_ones += [child for child in task.get("children") or () if child["status"] not in ENDED]
     for other in open_ones:
-        yield f"It waits for '{other['name']}' ({other['id']}), which is {_how_far(other)}."
+        yield f"It waits for '{other['name']}' ({other['id']}), which {_how_far(other)}."
     if open_ones and not is_asked:
-        yield f"Why that one takes its time: aipartnerupflow explain {open_ones[0]['id']}"
+        yield f"Find out why: aipartnerupflow explain {open_ones[0]['id']}"
     if open_ones:
         return
     troubles = [check for check in checks.values() if not check["ok"]]
@@ -96,39 +115,40 @@ def _waits(
         yield f"{check['message']} {check['fix']}"
     if not troubles:
         yield (
-            "It may start: it waits for a place in a worker (worker.max_tasks, worker.max_trees). "
-            "Users take turns; of one user's tasks the urgent go first."
+            "It is ready and waits for a worker with free capacity (worker.max_tasks, worker.max_trees). "
+            "Users share the workers equally; each user's most urgent tasks start first."
         )
 
 
 def _how_far(task: Json) -> str:
-    return f"{task['status']} ({task['progress']:.0%})" if task["status"] == "in_progress" else str(task["status"])
+    progress = f" ({task['progress']:.0%})" if task["status"] == "in_progress" else ""
+    return STATES[task["status"]] + progress
 
 
 def _works(task: Json, last_message: str) -> Iterator[str]:
-    yield f"It works since {task['started_at']}, in attempt {task['attempt']}, and is at {task['progress']:.0%}."
+    yield f"It has been running since {task['started_at']}, in attempt {task['attempt']}, {task['progress']:.0%} done."
     if last_message:
-        yield f"It said last: {last_message}"
+        yield f"Latest message: {last_message}"
     timeout = (task.get("params") or {}).get("timeout_seconds")
     yield (
-        f"It may take {timeout} s (params.timeout_seconds)."
+        f"Its timeout is {timeout} s (params.timeout_seconds)."
         if timeout
         else "It has no timeout (params.timeout_seconds)."
     )
-    yield f"Stop it: aipartnerupflow tasks cancel {task['id']}"
+    yield f"Cancel it: aipartnerupflow tasks cancel {task['id']}"
 
 
 def _completed(task: Json, root_id: str) -> Iterator[str]:
-    """A task may complete although something below it did not."""
+    """A task may complete although a descendant failed or was cancelled."""
     yield f"It completed at {task['completed_at']}, in attempt {max(1, task['attempt'])}."
     bad = [each for each in _walk(task) if each["status"] in ("failed", "cancelled")]
     causes = [each for each in bad if not NOT_RUN.match(each["error"] or "")]
     for each in causes[:MOST_NAMED]:
-        yield f"Below it '{each['name']}' ({each['id']}) is {each['status']}: {each['error']}"
+        yield f"Its descendant '{each['name']}' ({each['id']}) {STATES[each['status']]}: {each['error']}"
     if more := len(causes[MOST_NAMED:]):
-        yield f"{more:,} more below it failed or were cancelled."
+        yield f"{more:,} more {'descendant' if more == 1 else 'descendants'} failed or were cancelled."
     if blocked := len(bad) - len(causes):
-        yield f"{blocked:,} below it {'was' if blocked == 1 else 'were'} not run because of what failed."
+        yield f"{blocked:,} {'descendant was' if blocked == 1 else 'descendants were'} not run: a dependency failed."
     if bad:
         yield _again(root_id)
 
@@ -138,12 +158,12 @@ def _failed(task: Json, tasks: Mapping[str, Json], root_id: str) -> Iterator[str
     while (found := NOT_RUN.match(task["error"] or "")) and found[1] in tasks and found[1] not in seen:
         task = tasks[found[1]]
         seen.add(task["id"])
-        yield f"It was not run, because it requires '{task['name']}' ({task['id']}), which is {task['status']}."
-    yield f"The error: {task['error']}"
+        yield f"It was not run because it requires '{task['name']}' ({task['id']}), which {STATES[task['status']]}."
+    yield f"Error: {task['error']}"
     if task["attempt"] > 1:
         yield f"It was tried {task['attempt']} times."
     yield _again(root_id)
 
 
 def _again(root_id: str) -> str:
-    return f"Once the cause is gone, run what is left of the tree: aipartnerupflow tasks run {root_id}"
+    return f"After you fix the cause, run the rest of the tree: aipartnerupflow tasks run {root_id}"

@@ -1,4 +1,7 @@
-"""What the commands do that need the Django project: serve, work, examples. Imported after the configuration is checked."""
+"""Commands that need the Django project: serve, worker, examples, keys.
+
+Imported after the configuration is validated.
+"""
 
 import errno
 import os
@@ -26,23 +29,23 @@ from aipartnerupflow import __version__
 from apflow_site.config import FILE_VARIABLE, PREFIX, Config, ConfigError, get_config
 
 GRACEFUL_SECONDS = 5
-"""So long open streams may go on after SIGTERM; then their clients resume elsewhere."""
+"""How long open streams may continue after SIGTERM. Their clients then resume on another server."""
 DEFAULT_PORT = 8000
 EXAMPLE = Path("docs/examples/hello.json")
-"""Where a checkout has a tree to try."""
+"""An example tree, if the server starts in a checkout."""
 
 errors = Console(stderr=True)
 
 
 def serve(*, reload: bool) -> None:
-    """Prepare the database, say where everything is, and serve until a signal."""
+    """Prepare the database, print the URLs, and serve until SIGTERM or SIGINT."""
     config = get_config()
     warnings = _check_exposure(config)
     _check_port(config.server.host, config.server.port, host_option="--host ", port_option="--port ")
     prepare()
     _check_message_handler()
     _show_box(config, warnings)
-    # Uvicorn, when it has ended well, sends itself the signal again, so that by default the exit code would be that of a kill.
+    # After a clean shutdown uvicorn raises the signal again; the default handler would kill us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         "aipartnerupflow.api.main:app",
@@ -50,7 +53,7 @@ def serve(*, reload: bool) -> None:
         port=config.server.port,
         workers=None if reload else config.server.workers,
         reload=reload,
-        log_config=None,  # what it logs goes where all logs go, past the filter that masks keys
+        log_config=None,  # its log records go through our handlers, whose filter masks keys
         log_level="warning",
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         ws="apflow_site.uvicorn_websocket:AnsweringWebSocket",
@@ -59,7 +62,7 @@ def serve(*, reload: bool) -> None:
 
 
 def work() -> None:
-    """Keep a worker cluster until a signal, then drain it."""
+    """Run a worker cluster until SIGTERM or SIGINT, then drain it."""
     prepare()
     from tasks.worker.supervisor import Stop, supervise  # needs Django's apps
 
@@ -69,7 +72,7 @@ def work() -> None:
     for number, react in ((signal.SIGTERM, stop.ask), (signal.SIGINT, stop.interrupt)):
         signal.signal(number, lambda *_, react=react: threading.Thread(target=react).start())
     supervisor.start()
-    typer.echo("Workers are running. Ctrl+C lets them finish and stops them.")
+    typer.echo("Workers are running. Ctrl+C drains and stops them.")
     supervisor.join()
 
 
@@ -86,7 +89,7 @@ def init_examples(*, force: bool) -> None:
     from tasks.services.examples import init_examples as store  # needs Django's apps
 
     stored = store(force=force)
-    typer.echo("\n".join(stored) if stored else "All examples are there already. --force replaces them.")
+    typer.echo("\n".join(stored) if stored else "All examples exist already. --force replaces them.")
 
 
 def rotate_keys() -> None:
@@ -98,7 +101,10 @@ def rotate_keys() -> None:
 
 
 def prepare() -> None:
-    """Load Django and bring the database up to date, or say why not."""
+    """Set up Django and migrate the database.
+
+    An error of the configuration or the database ends the command.
+    """
     try:
         django.setup()
         from apflow_site.prepare import prepare as bring_up_to_date  # needs Django's apps
@@ -110,7 +116,8 @@ def prepare() -> None:
         _refuse(str(error))
     except DatabaseError as error:
         _refuse(
-            f"The database does not work: {str(error).strip()}\nCheck database.url (AIPARTNERUPFLOW_DATABASE_URL) and that it is running."
+            f"Database error: {str(error).strip()}\n"
+            "Check that the database is running, and database.url (AIPARTNERUPFLOW_DATABASE_URL)."
         )
     os.environ["APFLOW_INTERNAL_PREPARED"] = "1"
 
@@ -125,39 +132,46 @@ def _check_message_handler() -> None:
 
 
 def _check_exposure(config: Config) -> list[str]:
-    """What an operator should know about who can reach this server."""
+    """Refuse to start with a weak secret on a reachable address.
+
+    Returns warnings about insecure or slow settings.
+    """
     from accounts.secret import MAKE_A_SECRET, weak_secret
 
     secret = config.auth.jwt_secret
     weakness = weak_secret(secret, elsewhere=_other_secrets(config)) if config.auth.is_on and secret else None
     if weakness and not config.server.is_local:
         _refuse(
-            f"auth.jwt_secret {weakness}: anyone could make tokens for this server, which others than this machine can reach.\n"
-            f"Make a secret of its own: {MAKE_A_SECRET}"
+            f"auth.jwt_secret: {weakness}. Anyone could forge tokens for this server, which listens beyond this machine.\n"
+            f"Generate a secret: {MAKE_A_SECRET}"
         )
-    warnings = [f"auth.jwt_secret: {weakness}. {MAKE_A_SECRET}"] if weakness else []
+    warnings = [f"auth.jwt_secret: {weakness}. Generate another one: {MAKE_A_SECRET}"] if weakness else []
     if config.is_open:
         warnings.append(
-            "Authentication is off: whoever reaches this server can run tasks. Set AIPARTNERUPFLOW_JWT_SECRET."
+            "Authentication is off: anyone who can reach this server can run tasks. Set AIPARTNERUPFLOW_JWT_SECRET."
         )
     if config.server.workers > 1 and config.database.url.startswith("sqlite"):
-        warnings.append("SQLite has one writer at a time: several web processes want PostgreSQL (database.url).")
+        warnings.append("SQLite allows one writer at a time. Use PostgreSQL (database.url) for several web processes.")
     if config.llm.key_store == "memory":
         warnings.append(
-            "llm.key_store is memory: workers, being other processes, do not see the keys that users store."
+            "llm.key_store is memory: workers are other processes and cannot read the keys that users store."
         )
     return warnings
 
 
 def _other_secrets(config: Config) -> list[str]:
-    """Texts that hold the other secrets of this installation: its URLs with passwords, and the key that signs sessions."""
+    """The other secrets of this installation: URLs with passwords, and the session key."""
     key = Path(config.server.data_dir, "secret_key")
     urls = (unquote(config.database.url), unquote(config.redis.url or ""))
     return [*urls, key.read_text(encoding="ascii") if key.exists() else ""]
 
 
 def _check_port(host: str, port: int, *, host_option: str, port_option: str) -> None:
-    """Refuse at once when the host is not of this machine or the port is taken, and name who has it."""
+    """End the command if it cannot listen there.
+
+    The message says whether the host is not an address of this machine, or names the process that
+    uses the port.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -188,10 +202,12 @@ def _holder(port: int) -> str:
 
 def _show_box(config: Config, warnings: list[str]) -> None:
     url = (config.server.public_url or _local_url(config)).rstrip("/")
-    worker = "started with the server" if config.worker.embedded else f"not here: {_command('worker', *_config_flag())}"
+    worker = (
+        "started with the server" if config.worker.embedded else f"none; start: {_command('worker', *_config_flag())}"
+    )
     lines = [
         f"Dashboard   {url}/",
-        f"JSON-RPC    POST {url}/tasks and {url}/ (A2A's shapes)",
+        f"JSON-RPC    POST {url}/tasks and {url}/ (A2A objects)",
         f"REST        {url}/docs",
         f"Agent card  {url}/.well-known/agent-card.json",
         f"Operate     {url}/admin/, {url}/metrics, {url}/ready",
@@ -201,19 +217,19 @@ def _show_box(config: Config, warnings: list[str]) -> None:
     ]
     console = Console()
     console.print(Panel("\n".join(lines), title=f"aipartnerupflow {__version__}", expand=False))
-    # Below the box, where no line is broken: these are copied.
+    # Below the box, where lines are not wrapped: users copy these.
     for line in (*_login_lines(config, url), *_try_lines(config)):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _local_url(config: Config) -> str:
-    """Where this machine reaches the server."""
+    """The URL of the server from this machine."""
     host = "localhost" if config.server.host in ("127.0.0.1", "0.0.0.0", "::") else config.server.host  # noqa: S104
     return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"
 
 
 def _try_lines(config: Config) -> list[str]:
-    """A command that works from the folder where the server was started, and, where one needs a token, how to get it."""
+    """A command to try from the current folder and, with authentication, how to get its token."""
     words = ["run", str(EXAMPLE), "--watch"] if EXAMPLE.exists() else ["tasks", "list"]
     url = _local_url(config)
     if url != f"http://localhost:{DEFAULT_PORT}" or f"{PREFIX}URL" in os.environ:
@@ -222,19 +238,19 @@ def _try_lines(config: Config) -> list[str]:
         return [f"Try         {_command(*words)}"]
     return [
         f"Try         {_command(*words, '--token', 'TOKEN')}",
-        f"            TOKEN is what this prints: {_command('tokens', 'create', 'NAME', *_config_flag())}",
+        f"            Get a TOKEN: {_command('tokens', 'create', 'NAME', *_config_flag())}",
     ]
 
 
 def _command(*words: str) -> str:
-    """What to type for this program and these words: its name, or, where the shell would not find it, its path."""
+    """The command line for these words, with the path of the program if it is not on PATH."""
     script = Path(sys.executable).with_name("aipartnerupflow")
     name = script.name if which(script.name) or not script.exists() else _from_here(script)
     return shlex.join([name, *words])
 
 
 def _config_flag() -> list[str]:
-    """What a command on the database needs, to work on this one."""
+    """The option `--config` of this server, for other commands; empty without a file."""
     path = os.environ.get(FILE_VARIABLE)
     return ["--config", _from_here(Path(path))] if path else []
 
@@ -244,7 +260,7 @@ def _from_here(path: Path) -> str:
 
 
 def _login_lines(config: Config, url: str) -> list[str]:
-    """How to get in, where one has to."""
+    """With authentication: a one-time link for the first administrator, or how to create one."""
     if not config.auth.is_on:
         return []
     from accounts.logins import make_link  # needs Django's apps
@@ -253,10 +269,10 @@ def _login_lines(config: Config, url: str) -> list[str]:
     admin = first_admin()
     if admin is None:
         create = _command("users", "create", "NAME", "--role", "admin", *_config_flag())
-        return [f"Log in      there is no admin yet: {create}"]
+        return [f"Log in      no administrator yet; create one: {create}"]
     return [
         f"Log in      {url}/login/link/{make_link(admin)}/",
-        f"            as {admin.username}, once, within 15 minutes",
+        f"            logs in {admin.username}, once, within 15 minutes",
     ]
 
 

@@ -7,7 +7,7 @@ class SiteConfig(AppConfig):
 
 
 class SiteAdminConfig(apps.AdminConfig):
-    """Django's admin app, with our site in the place of its own."""
+    """Django's admin app with our admin site as the default."""
 
     default = False
     default_site = "apflow_site.admin.AdminSite"

@@ -1,28 +1,24 @@
-"""The ASGI application: HTTP by Django, WebSockets by Channels, and a lifespan that keeps a worker cluster beside the web process."""
+"""The ASGI application: HTTP (Django), WebSockets (Channels) and the lifespan of the worker."""
 
 import asyncio
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import django
-from asgiref.sync import ThreadSensitiveContext
 from channels.routing import ProtocolTypeRouter
-from django.core.handlers.asgi import ASGIHandler
-from django.http import HttpRequest, HttpResponseBase
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apflow_site.settings")
 django.setup(set_prefix=False)
 
 from a2a.endpoints.routing import websockets  # noqa: E402  (Django's apps must be loaded first)
-from apflow_site.body_limit import limited  # noqa: E402
+from apflow_site.edge import Http, Receive, Scope, Send, is_own_host, is_own_origin  # noqa: E402
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
-from apflow_site.grpc import GrpcDoor  # noqa: E402
-from apflow_site.hosts import is_own_host, is_own_origin  # noqa: E402
+from apflow_site.grpc import GrpcServer  # noqa: E402
 from apflow_site.prepare import prepare  # noqa: E402
 from tasks.events.hub import this_hub  # noqa: E402
 
@@ -31,34 +27,22 @@ PREPARED_VARIABLE = "APFLOW_INTERNAL_PREPARED"
 FOREIGN_HOST = 4400
 FOREIGN_ORIGIN = 4403
 
-Scope = dict[str, Any]
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Http(ASGIHandler):
-    """Django's handler; but a request has a thread only until there is a response, so that a stream held open costs none."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.handle(scope, limited(receive, headers=scope["headers"]), send)
-
-    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        async with ThreadSensitiveContext():
-            return await super().get_response_async(request)
-
-
 def own_only(app: App) -> App:
-    """WebSockets of foreign hosts and origins are closed. A browser sees the code only of one that was opened first."""
+    """Close WebSockets from foreign hosts (4400) and origins (4403).
+
+    They are accepted first: browsers report the close code only of an open WebSocket.
+    """
 
     async def check(scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
         if not is_own_host(host):
-            await _close(send, FOREIGN_HOST, f"Host {host!r} is not allowed")
+            await _close(send, FOREIGN_HOST, f"Host {host!r} is not in server.allowed_hosts")
         elif origin and not is_own_origin(origin, host=host):
-            await _close(send, FOREIGN_ORIGIN, f"Origin {origin!r} is not this server")
+            await _close(send, FOREIGN_ORIGIN, f"Origin {origin!r} is not the origin of this server")
         else:
             await app(scope, receive, send)
 
@@ -71,28 +55,34 @@ async def _close(send: Send, code: int, reason: str) -> None:
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    """Start the embedded worker with the server and drain it at the end (ASGI lifespan, version 2)."""
+    """Start and stop the gRPC server and the embedded worker with the web process.
+
+    ASGI lifespan, version 2.0.
+    """
     embedded = EmbeddedWorker()
-    grpc_door = GrpcDoor()
+    grpc_server = GrpcServer()
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             if PREPARED_VARIABLE not in os.environ:
                 await asyncio.to_thread(prepare)
-            await grpc_door.open()
+            await grpc_server.open()
             embedded.start()
             _act_on_signals(embedded)
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
-            await grpc_door.close()
+            await grpc_server.close()
             await embedded.stop_gracefully()
             await send({"type": "lifespan.shutdown.complete"})
             return
 
 
 def _act_on_signals(embedded: EmbeddedWorker) -> None:
-    """Before the server does: it waits for its connections until it ends the lifespan, where nobody can interrupt it any more;
-    and a stream ends by itself only with its run."""
+    """End streams and, on SIGINT, drain the worker as soon as a signal arrives.
+
+    The web server sends the lifespan event only after its connections have closed, and a stream
+    closes by itself only when its run ends.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
@@ -102,7 +92,10 @@ def _act_on_signals(embedded: EmbeddedWorker) -> None:
 
 
 def _also(action: Callable[[], None], loop: asyncio.AbstractEventLoop, handler: Any) -> Callable[..., None]:
-    """A signal handler that does what was done before, and the action on the loop: a handler may find locks taken."""
+    """A signal handler that schedules the action on the loop, then calls the previous handler.
+
+    The action does not run in the handler itself: the interrupted code may hold locks.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
         with suppress(RuntimeError):  # the loop has ended

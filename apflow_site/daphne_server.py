@@ -1,4 +1,7 @@
-"""Daphne with our limits. By itself it keeps the whole body of a request, however long, before the application hears of it."""
+"""Daphne with our limits.
+
+Without them it buffers a whole request body of any size before the application runs.
+"""
 
 from typing import Any
 
@@ -8,13 +11,17 @@ from daphne.server import Server
 from daphne.ws_protocol import WebSocketFactory
 from django.conf import settings
 
-from a2a.core.errors import BodyTooLarge, as_rpc
+from a2a.core.errors import as_rpc
+from a2a.core.exceptions import BodyTooLarge
 
 HEAD = b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
 
 
 class LimitedRequest(WebRequest):
-    """Refused as soon as its body is known to be too big; what comes after that is read and forgotten."""
+    """A request that is rejected with 413 once its body exceeds `limits.body_bytes`.
+
+    The rest is discarded.
+    """
 
     def gotLength(self, length: int | None) -> None:
         self._limit = settings.APFLOW.limits.body_bytes
@@ -38,11 +45,11 @@ class LimitedRequest(WebRequest):
             super().requestReceived(*line)
 
     def _refuse(self) -> None:
-        """Answer at once, but let the client go on: some read the answer only when they have sent everything."""
+        """Reply at once, but keep reading: some clients send the whole body before they read."""
         if self._is_refused:
             return
         self._is_refused = True
-        self.requestHeaders.removeHeader(b"Expect")  # or Twisted would say "100 Continue" as well
+        self.requestHeaders.removeHeader(b"Expect")  # or Twisted would also send "100 Continue"
         error = BodyTooLarge(f"The body has more than {self._limit} bytes (limits.body_bytes).")
         body = orjson.dumps(as_rpc(error))
         self.channel.transport.write(HEAD % len(body) + body)
@@ -56,7 +63,10 @@ class LimitedHttpFactory(HTTPFactory):
 
 
 class LimitedServer(Server):
-    """Daphne makes its factories inside `run`; where it keeps them is the one place to have a say."""
+    """Daphne with our factories.
+
+    It creates its own in `run`, so the setters of these attributes replace them.
+    """
 
     @property
     def http_factory(self) -> HTTPFactory:
@@ -72,5 +82,5 @@ class LimitedServer(Server):
 
     @ws_factory.setter
     def ws_factory(self, factory: WebSocketFactory) -> None:
-        factory.setProtocolOptions(failByDrop=False)  # who sends too much is told so: 1009
+        factory.setProtocolOptions(failByDrop=False)  # close with 1009 if a message is too big
         self._ws_factory = factory

@@ -1,4 +1,4 @@
-"""From a database URL to Django's DATABASES entry."""
+"""Converts a database URL to an entry of Django's DATABASES."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes, urlsplit
 
 DATABASE_URLS: Final = "sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host:5432/name"
-NO_MEMORY: Final = "worker processes cannot see a database in the memory of another process"
+NO_MEMORY: Final = "an in-memory database is not supported: worker processes could not see it"
 SQLITE_OPTIONS: Final = (
     ("transaction_mode", "IMMEDIATE"),
     ("timeout", 20),
@@ -16,8 +16,11 @@ SQLITE_OPTIONS: Final = (
     ),
 )
 PREPARED: Final = (("server_side_binding", True), ("prepare_threshold", 3))
-"""The driver sends values apart from statements, and PostgreSQL plans a statement once for each connection: measured,
-1.4 times the steps a second. A pooler between must keep prepared statements (PgBouncer 1.21 and later do)."""
+"""Server-side parameters and prepared statements: one plan per statement and connection.
+
+Measured: 1.4 times the steps per second. A pooler must support prepared statements (PgBouncer 1.21
+and later do).
+"""
 
 
 def is_postgresql(url: str) -> bool:
@@ -29,9 +32,12 @@ def sqlite_url(path: Path) -> str:
 
 
 def database_settings(url: str) -> dict[str, Any]:
-    """Django's DATABASES entry. Raises ValueError with the reason, which never repeats the URL: it holds a password."""
+    """The DATABASES entry for a URL.
+
+    Raises ValueError with the reason; it never contains the URL, which may have a password.
+    """
     if "\0" in unquote(url):
-        raise ValueError("it holds a NUL character")
+        raise ValueError("it contains a NUL character")
     if is_postgresql(url):
         return postgresql_settings(url)
     if url.startswith("sqlite:"):
@@ -43,14 +49,15 @@ def sqlite_settings(url: str) -> dict[str, Any]:
     if url in ("sqlite://", "sqlite://:memory:"):
         raise ValueError(NO_MEMORY)
     if not url.startswith("sqlite:///"):
-        raise ValueError("the path of an SQLite file begins after three slashes")
+        raise ValueError("write the path of an SQLite file after three slashes: sqlite:///path")
     parts = urlsplit(url)
     path = os.fsdecode(unquote_to_bytes(parts.path[1:]))
     if path in ("", ":memory:") or "mode=memory" in parts.query:
         raise ValueError(NO_MEMORY)
     if parts.query or parts.fragment:
         raise ValueError("an SQLite URL has no options; in a path, write ? as %3F and # as %23")
-    # An absolute name holds wherever a process works, and SQLite cannot take it for a `file:` URI.
+    # An absolute path is valid in any working directory, and SQLite cannot mistake it for a `file:`
+    # URI.
     name = str(Path(path).absolute())
     return {
         "ENGINE": "apflow_site.sqlite",
@@ -66,15 +73,16 @@ def postgresql_settings(url: str) -> dict[str, Any]:
         port = parts.port
         options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     except ValueError:
-        # Not chained: the message quotes what was taken for a host or a port, which may be half a password.
-        raise ValueError("its host, port or options cannot be read; percent-encode special characters") from None
+        # Not chained: the message quotes the host or port, which may be part of an unescaped
+        # password.
+        raise ValueError("its host, port or options are malformed; percent-encode special characters") from None
     host, name = unquote(parts.hostname or ""), unquote(parts.path[1:])
     if parts.fragment:
-        raise ValueError("it holds a #; write it as %23")
+        raise ValueError("it contains a #; write it as %23")
     if "/" in host:
-        raise ValueError("the folder of a socket is given as an option: postgresql:///name?host=/folder")
+        raise ValueError("pass the folder of a socket as an option: postgresql:///name?host=/folder")
     if not name or "/" in name:
-        raise ValueError("after the host it needs the name of one database; percent-encode special characters")
+        raise ValueError("it needs one database name after the host; percent-encode special characters")
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": name,

@@ -1,4 +1,4 @@
-"""The embedded worker: every web process offers to keep a cluster; one per machine and database does."""
+"""The embedded worker: one web process per machine and database runs a worker cluster."""
 
 import asyncio
 import fcntl
@@ -11,8 +11,11 @@ from tasks.worker.supervisor import Stop, supervise
 
 
 class EmbeddedWorker:
-    """A supervisor in a thread of the web process. It sweeps in any case; a cluster it keeps if `worker.embedded` says so
-    and no other process of this machine does."""
+    """Supervisor thread of a web process.
+
+    It always sweeps expired leases. It runs a worker cluster if `worker.embedded` is set and it
+    holds the lock of this machine and database.
+    """
 
     def __init__(self) -> None:
         self._stop = Stop()
@@ -25,20 +28,23 @@ class EmbeddedWorker:
         self._thread.start()
 
     def interrupt(self) -> None:
-        """Ctrl+C: begin to drain the cluster; the second time, end it at once. Returns immediately."""
+        """Handle Ctrl+C: the first drains the cluster, the second kills it. Returns immediately."""
         self._stop.interrupt()
 
     def stop(self) -> None:
-        """Drain the cluster: up to `worker.drain_seconds`."""
+        """Drain the cluster; takes up to `worker.drain_seconds`."""
         self._stop.ask()
         self._thread.join()
 
     async def stop_gracefully(self) -> None:
-        """The same, without blocking the loop."""
+        """`stop` without blocking the event loop."""
         await asyncio.to_thread(self.stop)
 
     def _may_start(self) -> bool:
-        """Take the lock, which the kernel gives back when this process ends. False: another process holds it."""
+        """Try to take the lock.
+
+        False: another process holds it. The kernel releases it when this process ends.
+        """
         if self._lock is None:
             return False
         try:

@@ -5,17 +5,16 @@ import logging
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from apflow_site.page_middleware import is_page
+from apflow_site.edge import is_page
 from tasks.ids import new_id
 
 logger = logging.getLogger(__name__)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    where = f"There is nothing at {request.path}."
     if is_page(request):
         return _page(request, "Not found", f"There is no page at {request.path}.", status=404)
-    message = f"{where} The agent card lists what is: /.well-known/agent-card.json"
+    message = f"Not found: {request.path}. See /docs for the API and /.well-known/agent-card.json for A2A."
     return JsonResponse({"error": {"code": "not_found", "message": message}}, status=404)
 
 
@@ -23,7 +22,7 @@ def broken(request: HttpRequest) -> HttpResponse:
     """An unhandled exception. Django has just logged it; the error id identifies the log entry."""
     error_id = new_id()
     logger.error("%s: internal error at %s", error_id, request.path, extra={"event": "request.broken"})
-    message = "Internal error. The server's log has more under this error_id."
+    message = "Internal error. The server log has details under this error_id."
     if is_page(request):
         return _page(request, "Internal error", f"The server log has details under error ID {error_id}.", status=500)
     return JsonResponse({"error": {"code": "internal", "message": message, "error_id": error_id}}, status=500)

@@ -1,4 +1,4 @@
-"""A2A over gRPC beside a web process, where `a2a.grpc_port` asks for it."""
+"""The gRPC server for A2A, next to a web process, if `a2a.grpc_port` is set."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,20 +10,23 @@ from django.core.exceptions import ImproperlyConfigured
 STOP_SECONDS = 5.0
 
 
-class GrpcDoor:
-    """Open while the web process serves. gRPC is an extra, so it is imported by those only who open the door."""
+class GrpcServer:
+    """The gRPC server of a web process. gRPC is an optional extra, so it is imported only if used."""
 
     def __init__(self) -> None:
         self._server: Any = None
 
     async def open(self) -> None:
-        """Raises ImproperlyConfigured."""
+        """Start the server, if a port is set.
+
+        Raises ImproperlyConfigured if gRPC is not installed or the port cannot be opened.
+        """
         port = settings.APFLOW.a2a.grpc_port
         if port is None:
             return
         if find_spec("grpc") is None:
             raise ImproperlyConfigured(
-                "a2a.grpc_port: gRPC is missing. Install it with: pip install 'aipartnerupflow[grpc]'"
+                "a2a.grpc_port: gRPC is not installed. Install it: pip install 'aipartnerupflow[grpc]'"
             )
         try:
             self._server = await import_module("a2a.protocol.bindings.grpc_server").start()

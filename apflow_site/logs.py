@@ -1,28 +1,17 @@
-"""How log lines look: text for people, JSON for programs (`log.format`). Both name the request, run and task that they belong to."""
+"""Log formatters: text or JSON (`log.format`), with the ids of the request, run and task."""
 
 import logging
-import re
-import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
-from django.utils.decorators import async_only_middleware
-from structlog.contextvars import bound_contextvars, get_contextvars
+from structlog.contextvars import get_contextvars
 
 from llmkeys.redact import mask
-from tasks.ids import new_id
-from tasks.telemetry.tracing import span
 
-GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 logger = logging.getLogger(__name__)
 
-HEADER: Final = "X-Request-Id"
-REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What a proxy may call a request; anything else gets an id of ours."""
 OF_EVERY_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -38,7 +27,10 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: `time`, `level`, `logger`, `message`, the ids, what the record says beside, `exception`."""
+    """One JSON object per line.
+
+    Members: `time`, `level`, `logger`, `message`, ids, extra fields of the record, `exception`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         beside = {name: value for name, value in vars(record).items() if name not in OF_EVERY_RECORD}
@@ -62,39 +54,8 @@ def formatter(kind: str) -> logging.Formatter:
     return JsonLines() if kind == "json" else TextLines()
 
 
-@async_only_middleware
-def request_ids(get_response: GetResponse) -> GetResponse:
-    """Give every request an id, the proxy's if it sent one: what is logged meanwhile carries it, and the answer says it.
-
-    With `log.requests` each request is a line, by its route: a path may hold a secret.
-    """
-
-    async def answer(request: HttpRequest) -> HttpResponseBase:
-        sent = request.headers.get(HEADER, "")
-        request_id = sent if REQUEST_ID.fullmatch(sent) else new_id()
-        parent = request.headers.get("traceparent")
-        facts = {"http.request.method": request.method, "apflow.request.id": request_id}
-        with (
-            bound_contextvars(request=request_id),
-            span(str(request.method), facts, kind="server", parent=parent) as note,
-        ):
-            started = time.perf_counter()
-            response = await get_response(request)
-            note({"http.route": _route(request), "http.response.status_code": response.status_code})
-            if settings.APFLOW.log.requests:
-                _tell(request, response, seconds=time.perf_counter() - started)
-        response.headers.setdefault(HEADER, request_id)
-        return response
-
-    return answer
-
-
-def _route(request: HttpRequest) -> str | None:
-    return f"/{request.resolver_match.route}" if request.resolver_match else None
-
-
-def _tell(request: HttpRequest, response: HttpResponseBase, *, seconds: float) -> None:
-    route = _route(request)
+def log_request(request: HttpRequest, response: HttpResponseBase, *, route: str | None, seconds: float) -> None:
+    """Log the request by its route, not its path: a path may contain a secret."""
     facts = {"method": request.method, "route": route, "status": response.status_code, "seconds": round(seconds, 6)}
     logger.info(
         "%s %s %s in %.1f ms",

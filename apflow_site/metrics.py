@@ -1,7 +1,7 @@
-"""`GET /metrics`: what all processes of this machine have counted, and how long the queue of the whole installation is.
+"""`GET /metrics`: counters of this machine's processes, and the queue of the installation.
 
-Each machine answers for itself, so that sums over machines are right. The queue and the workers are everybody's: of those take the
-greatest (docs/how-to/operate.md).
+Each machine reports its own counters, so sum them over machines. The gauges of the queue and the
+workers cover the installation, so take their maximum (docs/how-to/operate.md).
 """
 
 import re
@@ -18,28 +18,30 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from a2a.core.errors import WrongHttpMethod
+from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import refusal
 from accounts.auth import authenticate
+from apflow_db import pools
+from apflow_db.connections import refresh
 from tasks.queue import leases
 from tasks.rules.exceptions import RoleTooLow
-from tasks.storage import pools
-from tasks.storage.connections import refresh
-from tasks.telemetry.metrics_files import folder_of_counts
+from tasks.telemetry.series import metrics_folder
 
 
 class Installation(Collector):
-    """What the database knows at once, by an index."""
+    """Gauges of the whole installation, read from the database by an index."""
 
     def collect(self) -> Iterator[Metric]:
         refresh()
         waiting, workers = leases.waiting().count(), leases.beating_count()
-        yield GaugeMetricFamily("apflow_queue_depth", "Runs that wait for a worker, anywhere", value=waiting)
-        yield GaugeMetricFamily("apflow_workers_alive", "Worker processes that give signs of life", value=workers)
+        yield GaugeMetricFamily("apflow_queue_depth", "Runs that wait for a worker, on all machines", value=waiting)
+        yield GaugeMetricFamily(
+            "apflow_workers_alive", "Worker processes with a recent heartbeat, on all machines", value=workers
+        )
 
 
 class Machine(MultiProcessCollector):
-    """What the processes of this machine have counted."""
+    """Counters of the processes of this machine."""
 
     def collect(self) -> Any:
         forget_the_dead()
@@ -48,22 +50,22 @@ class Machine(MultiProcessCollector):
 
 @cache
 def registry() -> CollectorRegistry:
-    """All that there is to tell; it is looked up whenever somebody asks."""
-    folder_of_counts().mkdir(parents=True, exist_ok=True)
+    """The registry of all metrics; collectors read their values on each scrape."""
+    metrics_folder().mkdir(parents=True, exist_ok=True)
     found = CollectorRegistry()
     found.register(Installation())
-    Machine(found, str(folder_of_counts()))  # type: ignore[no-untyped-call]
+    Machine(found, str(metrics_folder()))  # type: ignore[no-untyped-call]
     return found
 
 
 async def metrics(request: HttpRequest) -> HttpResponseBase:
-    """For administrators, with authentication on: the counts tell of everybody."""
+    """`GET /metrics`, for administrators if authentication is on: the metrics cover all users."""
     try:
         if request.method not in ("GET", "HEAD"):
-            raise WrongHttpMethod(f"/metrics answers GET, not {request.method}.", methods=("GET", "HEAD"))
+            raise WrongHttpMethod(f"/metrics supports GET, not {request.method}.", methods=("GET", "HEAD"))
         caller = await authenticate(request)
         if not caller.sees_all:
-            raise RoleTooLow("Only an administrator may read the metrics. A read-only API key of one is enough.")
+            raise RoleTooLow("Only administrators may read the metrics. Use a read-only API key of an administrator.")
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         body = await pools.read(lambda: encode(registry()))
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
@@ -72,20 +74,26 @@ async def metrics(request: HttpRequest) -> HttpResponseBase:
 
 
 def serve_metrics(host: str, port: int) -> None:
-    """For a machine that only works: answer scrapes on a thread of their own. Raises OSError when the port is taken."""
+    """Serve the metrics on a thread, for machines without a web process.
+
+    Raises OSError if the port is in use.
+    """
     start_http_server(port, host, registry=registry())
 
 
 def forget_the_dead() -> None:
-    """Take out what dead processes say of the present, such as what they work on; what they counted stays."""
-    for path in folder_of_counts().glob("gauge_live*.db"):
+    """Delete the gauges of dead processes, such as their running tasks. Their counters are kept."""
+    for path in metrics_folder().glob("gauge_live*.db"):
         if not psutil.pid_exists(_pid_of(path.name)):
             path.unlink(missing_ok=True)
 
 
 def forget_the_past() -> None:
-    """Start counting anew, if no process of this machine counts. Call it while no other can begin."""
-    paths = list(folder_of_counts().glob("*.db"))
+    """Reset all metrics of this machine if no process uses them.
+
+    Call it while no process can start.
+    """
+    paths = list(metrics_folder().glob("*.db"))
     if not any(psutil.pid_exists(_pid_of(path.name)) for path in paths):
         for path in paths:
             with suppress(FileNotFoundError):

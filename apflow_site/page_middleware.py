@@ -4,43 +4,44 @@ API requests use tokens and get JSON. Session middleware would cost them time on
 """
 
 import io
+import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from asgiref.sync import markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.decorators import async_only_middleware
-from django.utils.module_loading import import_string
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
-PREFIXES: Final = ("/ui/", "/admin/", "/login/", "/logout/", "/answer/", "/static/")
-FRONT: Final = "/"
-"""GET returns a page, POST is JSON-RPC."""
+OPENER_POLICY: Final = "Cross-Origin-Opener-Policy"
 
 
 @async_only_middleware
-def pages(get_response: GetResponse) -> GetResponse:
-    """Run `settings.PAGE_MIDDLEWARE` for pages only. Disable content sniffing for all responses."""
-    chain: Any = get_response
-    for path in reversed(settings.PAGE_MIDDLEWARE):
-        chain = import_string(path)(chain)
+def opener_policy(get_response: GetResponse) -> GetResponse:
+    """Keep pages of other origins from holding on to ours. Browsers complain of the header where a connection is not to be trusted."""
 
-    async def choose(request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase = await (chain if is_page(request) else get_response)(request)
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    async def say(request: HttpRequest) -> HttpResponseBase:
+        response = await get_response(request)
+        if request.is_secure() or settings.SESSION_COOKIE_SECURE or _is_loopback(request.headers.get("Host", "")):
+            response.headers.setdefault(OPENER_POLICY, "same-origin")
         return response
 
-    return choose
+    return say
 
 
-def is_page(request: HttpRequest) -> bool:
-    """Whether the response is a page for a browser."""
-    if request.path == FRONT:
-        return request.method in ("GET", "HEAD")
-    return request.path.startswith(PREFIXES)
+def _is_loopback(host: str) -> bool:
+    """Whether browsers trust this `Host` without TLS, since nothing of it leaves the machine."""
+    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def about_server(request: HttpRequest) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What must be done once before a server or a worker of this installation starts: tables and examples."""
+"""Preparation of the database before a server or worker starts: migrations and examples."""
 
 import fcntl
 import hashlib
@@ -18,9 +18,10 @@ MIGRATION_LOCK = 0x61_70_66_6C_6F_77
 
 
 def prepare() -> None:
-    """Migrate, and store the examples in an empty database (`server.examples`). Of many processes that start together, one does it and the others wait.
+    """Apply migrations, and store the examples in an empty database (`server.examples`).
 
-    Raises django.db.OperationalError when the database cannot be reached.
+    Of processes that start together, one does this while the others wait. Raises
+    django.db.OperationalError if the database cannot be reached.
     """
     with _one_at_a_time():
         forget_the_past()
@@ -30,7 +31,7 @@ def prepare() -> None:
 
 
 def lock_path(purpose: str) -> Path:
-    """A file for a lock between the processes of this machine that use the same database."""
+    """The path of a lock file for processes of this machine that use the same database."""
     database = hashlib.sha256(settings.APFLOW.database.url.encode()).hexdigest()[:12]
     return Path(settings.DATA_DIR) / f"{purpose}-{database}.lock"
 

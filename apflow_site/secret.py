@@ -1,4 +1,4 @@
-"""What only the server's user may read: the data folder, and the keys that it makes there when the operator gives none."""
+"""The private data folder, and the secrets that are generated in it if the operator sets none."""
 
 import errno
 import hashlib
@@ -11,7 +11,10 @@ from apflow_site.config import ConfigError
 
 
 def private_folder(path: Path) -> Path:
-    """The folder, which is made for its owner alone when it is not there. Raises ConfigError when it cannot be written."""
+    """Create the folder with mode 0700 if it does not exist.
+
+    Raises ConfigError if it is not writable.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
@@ -22,7 +25,7 @@ def private_folder(path: Path) -> Path:
 
 
 def persistent_secret(path: Path) -> str:
-    """Read the secret, or make it. Raises ConfigError when the folder cannot be written."""
+    """Read the secret from the file, or generate and store it. Raises ConfigError if that fails."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -38,10 +41,10 @@ def persistent_secret(path: Path) -> str:
 def _cannot_write(folder: Path, error: OSError) -> ConfigError:
     return ConfigError(
         f"server.data_dir: cannot write to {folder}: {error.strerror}. "
-        "Name a folder that this user may write to, in AIPARTNERUPFLOW_DATA_DIR."
+        "Set AIPARTNERUPFLOW_DATA_DIR to a folder to which this user may write."
     )
 
 
 def derived_secret(secret: str, *, purpose: str) -> str:
-    """Another secret, the same on every machine that has this one, and of no use to find this one."""
+    """Derive a secret with HMAC-SHA256. It is the same on every machine that has `secret`."""
     return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()

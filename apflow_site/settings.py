@@ -1,4 +1,4 @@
-"""Django's settings, read top to bottom. Every value that an operator may choose comes from `apflow_site.config`."""
+"""Django's settings. Values that the operator may choose come from `apflow_site.config`."""
 
 import os
 import socket
@@ -7,23 +7,26 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from apflow_site.config import database_settings, get_config
+from apflow_site.config import get_config
+from apflow_site.databases import database_settings
 from apflow_site.secret import derived_secret, persistent_secret, private_folder
 
 APFLOW = get_config()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = private_folder(Path(APFLOW.server.data_dir))
-# It signs sessions and links, which every machine has to know: machines share the operator's secret, not their data folders.
+# Signs sessions and links, which must be valid on all machines. They share the operator's secret,
+# not their data folders.
 SECRET_KEY = (
     derived_secret(APFLOW.auth.jwt_secret, purpose="sessions")
     if APFLOW.auth.jwt_secret
     else persistent_secret(DATA_DIR / "secret_key")
 )
-# Read by prometheus-client when it is imported: the processes of this machine count into this folder (tasks/telemetry/metrics_files.py).
+# prometheus-client reads this when it is imported. The processes of this machine write their
+# metrics to this folder (tasks/telemetry/series.py).
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(DATA_DIR / "metrics" / socket.gethostname())
 DEBUG = False
-ALLOWED_HOSTS = ["*"]  # apflow_site.middleware decides, with an error that says what to set
+ALLOWED_HOSTS = ["*"]  # apflow_site.edge checks the host; its error names the setting
 ROOT_URLCONF = "apflow_site.urls"
 ASGI_APPLICATION = "apflow_site.asgi.application"
 USE_TZ = True
@@ -33,12 +36,12 @@ FORMAT_MODULE_PATH = ["apflow_site.formats"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATA_UPLOAD_MAX_MEMORY_SIZE = APFLOW.limits.body_bytes
 DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE = DAPHNE_WEBSOCKET_MAX_FRAME_SIZE = APFLOW.limits.body_bytes
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 40_000  # more than the 64 KiB of a URL can hold: to read a query string never fails
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 40_000  # more than a URL of 64 KiB can contain: parsing a query never fails
 
 INSTALLED_APPS = [
-    "apflow_site",  # its `runserver` is daphne's, with a worker beside it
+    "apflow_site",  # its `runserver` is daphne's, with an embedded worker
     "channels",
-    "unfold.apps.BasicAppConfig",  # the looks of the admin; it must come before it
+    "unfold.apps.BasicAppConfig",  # the theme of the admin; must come before the admin
     "apflow_site.apps.SiteAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -51,10 +54,10 @@ INSTALLED_APPS = [
     "tasks",
     "a2a.apps.WireConfig",
 ]
-MIDDLEWARE = ["apflow_site.logs.request_ids", "apflow_site.middleware.host_check", "apflow_site.page_middleware.pages"]
+MIDDLEWARE = ["apflow_site.edge.edge"]
 PAGE_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "apflow_site.middleware.opener_policy",
+    "apflow_site.page_middleware.opener_policy",
     "csp.middleware.CSPMiddleware",
     "apflow_site.page_middleware.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -62,7 +65,8 @@ PAGE_MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-# The admin wants them in MIDDLEWARE; they are in PAGE_MIDDLEWARE. Forms are guarded by `csrf_protect`, as the admin's are.
+# The admin's checks look for middleware in MIDDLEWARE; ours is in PAGE_MIDDLEWARE. Views with forms
+# use `csrf_protect`, as the admin does.
 SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410"]
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -97,11 +101,11 @@ STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_MAX_AGE = 300
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = (APFLOW.server.public_url or "").startswith("https://")
-# Behind a proxy that speaks TLS for us, a form comes from the address that clients see.
+# Behind a proxy that terminates TLS, forms have the origin of the public URL.
 CSRF_TRUSTED_ORIGINS = ["{0.scheme}://{0.netloc}".format(urlsplit(url))] if (url := APFLOW.server.public_url) else []
 CSRF_FAILURE_VIEW = "apflow_site.errors.forged"
 X_FRAME_OPTIONS = "DENY"
-SECURE_CROSS_ORIGIN_OPENER_POLICY = None  # apflow_site.middleware.opener_policy, where browsers heed it
+SECURE_CROSS_ORIGIN_OPENER_POLICY = None  # apflow_site.page_middleware.opener_policy, where browsers heed it
 LOGIN_URL = "/login/"
 UNFOLD = {
     "SITE_TITLE": "aipartnerupflow",
@@ -115,7 +119,7 @@ UNFOLD = {
 
 DATABASES = {"default": database_settings(APFLOW.database.url)}
 
-# A job is a wake-up that may be lost or repeated (docs/design.md); nothing of django-q2's is kept.
+# A job is a wake-up that may be lost or repeated (docs/design.md); django-q2 stores no results.
 Q_CLUSTER = {
     "name": "apflow",
     "broker_class": "tasks.queue.broker.NotifiedBroker",
@@ -124,7 +128,7 @@ Q_CLUSTER = {
     "queue_limit": APFLOW.worker.processes,
     "daemonize_workers": False,
     "recycle": 100_000,
-    "timeout": 365 * 24 * 3600,  # a job lives as long as there is work; tasks have timeouts of their own
+    "timeout": 365 * 24 * 3600,  # a job runs as long as there is work; tasks have their own timeouts
     "retry": 366 * 24 * 3600,
     "save_limit": -1,
     "scheduler": False,
@@ -152,7 +156,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# What seals stored keys: not the key that signs sessions, so that either can be changed alone.
+# Encrypts stored keys. Separate from the key that signs sessions, so that each can be changed
+# alone.
 APFLOW_ENCRYPTION_KEYS = APFLOW.llm.encryption_keys or (persistent_secret(DATA_DIR / "llm_key"),)
 
 APFLOW_LLM = APFLOW.llm
@@ -161,7 +166,8 @@ APFLOW_COMMAND = APFLOW.executors.command
 APFLOW_CREWAI = APFLOW.executors.crewai
 APFLOW_ALLOW_PRIVATE = APFLOW.executors.rest.allow_private
 APFLOW_REST_ALLOWED_PORTS = APFLOW.executors.rest.allowed_ports
-#: What makes the request of a webhook out of an event, by the webhook's kind (`tasks.services.webhook_requests`).
+#: Webhook kind → function that renders an event as an HTTP request
+#: (`tasks.services.webhook_requests`).
 APFLOW_WEBHOOK_RENDERERS = {
     "native": "tasks.services.webhook_requests.native",
     "a2a": "a2a.protocol.push.render",
@@ -173,7 +179,8 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": "apflow_site.logs.formatter", "kind": APFLOW.log.format}},
     "filters": {
-        # Django logs each answer of 500 and more; only those that it made of an unexpected exception are news.
+        # Django logs every reply with a status of 500 or more; keep only those of unexpected
+        # exceptions.
         "unexpected": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)},
         "redaction": {"()": "llmkeys.redact.Redaction"},
     },

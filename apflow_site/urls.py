@@ -1,4 +1,4 @@
-"""The addresses of the whole site."""
+"""The URLs of the site."""
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponseBase
@@ -17,7 +17,7 @@ handler500 = "apflow_site.errors.broken"
 
 @csrf_exempt
 async def front(request: HttpRequest) -> HttpResponseBase:
-    """One address, two visitors: who may be shown HTML reads the dashboard, programs post JSON-RPC."""
+    """`/`: the dashboard for GET requests that accept HTML, JSON-RPC in A2A's format otherwise."""
     takes_html = request.accepts("text/html") or "HX-Request" in request.headers
     return await (trees if takes_html and request.method in ("GET", "HEAD") else a2a)(request)
 

@@ -1,10 +1,16 @@
-"""Uvicorn's WebSocket, with an answer to every handshake. By itself it keeps the refusal of one that cannot be read, and the client waits."""
+"""Uvicorn's WebSocket protocol, fixed to reply to malformed handshakes, too.
+
+Uvicorn leaves the client waiting.
+"""
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 
 class AnsweringWebSocket(WebSocketsSansIOProtocol):
-    """The answer is there, 431 for a header of more than 8 KiB, 400 for what is no request; uvicorn only looks for a request."""
+    """Sends the error reply that the websockets library prepares, which uvicorn never sends.
+
+    431 for a header over 8 KiB, 400 for a malformed request.
+    """
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

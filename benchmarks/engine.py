@@ -56,9 +56,9 @@ def waiting_chain() -> list[Task]:
 async def run_to_the_end(tasks: list[Task]) -> float:
     """Submit a tree and follow its run. Returns the seconds until its `final` event was read."""
     from accounts.callers import LOCAL
+    from apflow_db import pools
     from tasks import events
     from tasks.services import trees
-    from tasks.storage import pools
 
     started = time.perf_counter()
     execution = await pools.write(trees.execute_tree, caller=LOCAL, tasks=tasks)

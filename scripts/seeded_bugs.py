@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PARTS: Final = ("a2a", "accounts", "aipartnerupflow", "apflow_site", "llmkeys", "tasks", "tests", "templates")
+PARTS: Final = (
+    "a2a", "accounts", "aipartnerupflow", "apflow_db", "apflow_site", "llmkeys", "tasks", "tests", "templates",
+)  # fmt: skip
 FILES: Final = ("manage.py", "pyproject.toml", "README.md")
 TESTS: Final = (
     "tests/tasks/rules/test_tree.py",

@@ -6,9 +6,14 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from django.db import connection
+from hypothesis import HealthCheck, settings
 from pytest_django import DjangoDbBlocker
 
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.browser", "tests.shared_servers"]
+
+settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 """Tools that a crew of the tests may use; imported in worker processes only."""
 
-import time
+from pathlib import Path
 
 from crewai.tools import BaseTool, tool
+
+from tests.servers import until
 
 lost = None
 
@@ -15,8 +17,8 @@ def length(text: str) -> str:
 
 class WaitTool(BaseTool):
     name: str = "wait"
-    description: str = "Takes its time, and cannot be interrupted."
+    description: str = "Waits for a file, and cannot be interrupted."
 
-    def _run(self, seconds: float) -> str:
-        time.sleep(seconds)
+    def _run(self, gate: str) -> str:
+        until(Path(gate).exists, seconds=600, what="the file")
         return "waited"

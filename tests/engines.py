@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import psycopg
@@ -23,6 +24,10 @@ with warnings.catch_warnings():
 from tests.servers import drop_templates
 
 ENGINES: Final = ("sqlite", "postgres")
+WORDS_OF_MARKERS: Final = MappingProxyType(
+    {"both_engines": "both_engines", "both_engines_nightly": "both_engines_nightly", "browser": "playwright"}
+)
+"""What is in the text of each file that has a test with the marker."""
 PREFIX: Final = "AIPARTNERUPFLOW_"
 SETTINGS: Final = {"max_connections": 400, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Several servers run at once, each with a dozen processes and threads that keep a connection. No test pulls the plug of the machine: what
@@ -41,6 +46,14 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     os.environ[f"{PREFIX}DATA_DIR"] = str(folder)
     os.environ[f"{PREFIX}DATABASE_URL"] = _database_url(folder, early_config.add_cleanup)
     return (yield)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files without a test of the marker that `-m` begins with: to import all of them takes 10 seconds."""
+    word = WORDS_OF_MARKERS.get(next(iter(config.option.markexpr.split()), ""))
+    if word is None or not collection_path.match("test_*.py"):
+        return None
+    return True if word not in collection_path.read_text() else None
 
 
 def _database_url(folder: Path, at_the_end: Callable[[Callable[[], None]], None]) -> str:

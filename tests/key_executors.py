@@ -4,8 +4,8 @@ from hashlib import sha256
 from typing import Any
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
+from apflow_db import pools
 from llmkeys.resolve import credentials
-from tasks.storage import pools
 
 
 class Careless(Executor):

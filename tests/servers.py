@@ -10,11 +10,11 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,13 +22,17 @@ import orjson
 import psutil
 import psycopg
 
+from tests.fork_server import NAME_LENGTH, Forked, fork_server
+
 ROOT: Final = Path(__file__).parents[1]
 PYTHON: Final = sys.executable
-SERVE: Final = (PYTHON, "-m", "aipartnerupflow", "serve")
+COMMAND: Final = (PYTHON, "-m", "aipartnerupflow")
+SERVE: Final = (*COMMAND, "serve")
 MARK: Final = "APFLOW_TEST_SERVER"
-"""The environment variable that all processes of one server have in common, whoever their parent is by now."""
-START_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 40.0
+"""The environment variable that all processes of one server have in common. A process that was forked and has not
+started another program shows the environment of its fork server; it has the mark as its name instead."""
+START_SECONDS: Final = 120.0
+STOP_SECONDS: Final = 120.0
 EXECUTORS: Final = "tests.executors_for_tests"
 
 T = TypeVar("T")
@@ -64,7 +68,7 @@ class Server:
     data_dir: Path
     log: Path
     mark: str
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | Forked"
     http: httpx.Client
 
     @property
@@ -129,12 +133,10 @@ class Server:
         for process in self.processes():
             process.terminate()
 
-    def stop(self) -> float:
-        """SIGTERM. Returns the seconds until the last process was gone."""
-        started = time.monotonic()
+    def stop(self) -> None:
+        """Send SIGTERM, and wait until the last process has ended."""
         self.process.terminate()
         self.assert_gone(within_seconds=STOP_SECONDS)
-        return time.monotonic() - started
 
     def assert_gone(self, *, within_seconds: float) -> None:
         """Raises AssertionError when a process of the server is left after the time."""
@@ -153,7 +155,7 @@ def processes_of(mark: str) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             is_dead = process.status() == psutil.STATUS_ZOMBIE
-            if not is_dead and process.environ().get(MARK) == mark:
+            if not is_dead and (process.name() == mark[:NAME_LENGTH] or process.environ().get(MARK) == mark):
                 found.append((process.create_time(), process.pid, process))
     return [process for _, _, process in sorted(found)]
 
@@ -165,13 +167,25 @@ def running_server(
     env: Mapping[str, str] | None = None,
     data_dir: Path | None = None,
     port: int | None = None,
+    is_forked: bool = True,
 ) -> Iterator[Server]:
     """`aipartnerupflow serve` with the flags, ready for work."""
     port = port or free_port()
     with running(
-        [*SERVE, "--port", str(port), *flags], port=port, database_url=database_url, env=env, data_dir=data_dir
+        [*SERVE, "--port", str(port), *flags],
+        port=port,
+        database_url=database_url,
+        env=env,
+        data_dir=data_dir,
+        is_ready="/health" if "--no-worker" in flags else "/ready",
+        is_forked=is_forked,
     ) as server:
         yield server
+
+
+def real_server(database_url: str, *flags: str, **options: Any) -> AbstractContextManager[Server]:
+    """The same in an interpreter of its own, for tests of the start and of the processes themselves."""
+    return running_server(database_url, *flags, is_forked=False, **options)
 
 
 @contextmanager
@@ -184,9 +198,11 @@ def running(
     data_dir: Path | None = None,
     cwd: Path = ROOT,
     is_ready: str = "/ready",
+    is_forked: bool = True,
 ) -> Iterator[Server]:
     """A server by any command, once it is ready; stopped at the end. Its log is shown when something fails.
 
+    A command of ours is forked by the fork server, unless its start or its process is what the test is about.
     Raises AssertionError when it does not start, or when one of its processes is left after SIGTERM.
     """
     with tempfile.TemporaryDirectory(prefix="apflow-") as folder, _client(port) as http:
@@ -194,7 +210,7 @@ def running(
         mark, log = uuid.uuid4().hex, Path(folder) / "log"
         environment = environment_of(database_url, home) | {MARK: mark, **(env or {})}
         with log.open("wb") as output:
-            process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
+            process = _started(command, cwd, environment, output, mark=mark if is_forked else "")
         server = Server(
             url=f"http://127.0.0.1:{port}",
             database_url=database_url,
@@ -217,6 +233,17 @@ def running(
             process.wait()
 
 
+def _started(
+    command: Sequence[str], cwd: Path, environment: Mapping[str, str], output: BinaryIO, *, mark: str
+) -> "subprocess.Popen[bytes] | Forked":
+    """The process of the command: forked, if there is a mark for its name and the command is ours."""
+    has_own_path = environment.get("PYTHONPATH") != os.environ.get("PYTHONPATH")
+    if mark and tuple(command[:3]) == COMMAND and cwd == ROOT and not has_own_path:
+        with Path(os.devnull).open() as nothing:
+            return fork_server().start(command[3:], env=environment, streams=(nothing, output, output), name=mark)
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
+
+
 def environment_of(database_url: str, data_dir: Path) -> dict[str, str]:
     """Our environment without settings, but for these. Without a URL the settings of the command's own choose the database."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("AIPARTNERUPFLOW_")}
@@ -233,7 +260,7 @@ def environment_of(database_url: str, data_dir: Path) -> dict[str, str]:
 
 
 def _client(port: int) -> httpx.Client:
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120)
 
 
 def _await_start(server: Server, path: str) -> None:

@@ -3,14 +3,13 @@
 import os
 import pty
 import re
-import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from tests.servers import ROOT
+from tests.fork_server import fork_server
 
 SIZE: Final = {"COLUMNS": "120", "LINES": "30", "TERM": "xterm"}
 ESCAPES: Final = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
@@ -30,19 +29,18 @@ class Screen:
         return ESCAPES.sub("", self.drawn)
 
 
-def on_a_terminal(words: Sequence[str], environment: Mapping[str, str], *, given: str = "") -> Screen:
-    """Run a command to its end with its standard output on a terminal of 120 columns."""
+def on_a_terminal(*words: str, env: Mapping[str, str], given: str = "") -> Screen:
+    """Run `aipartnerupflow` with the words to its end, with its standard output on a terminal of 120 columns."""
     leader, follower = pty.openpty()
     with tempfile.TemporaryFile("w+") as typed, tempfile.TemporaryFile("w+") as errors:
         typed.write(given)
         typed.seek(0)
-        with subprocess.Popen(
-            words, cwd=ROOT, env={**environment, **SIZE}, stdin=typed, stdout=follower, stderr=errors
-        ) as process:
-            os.close(follower)
-            drawn = _rest(leader)
+        process = fork_server().start(words, env={**env, **SIZE}, streams=(typed, follower, errors))
+        os.close(follower)
+        drawn = _rest(leader)
+        code = process.wait()
         errors.seek(0)
-        return Screen(code=process.returncode, drawn=drawn.replace("\r\n", "\n"), err=errors.read())
+        return Screen(code=code, drawn=drawn.replace("\r\n", "\n"), err=errors.read())
 
 
 def _rest(leader: int) -> str:

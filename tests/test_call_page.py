@@ -18,7 +18,7 @@ from aipartnerupflow.client import AuthenticationFailed, Client, NotFound
 from tests.accounts.conftest import minted
 from tests.cutting import cutting
 from tests.documents import text, texts
-from tests.servers import ROOT, SERVE, Server, events_of, free_port, new_database, running, running_server
+from tests.servers import ROOT, SERVE, Server, events_of, free_port, new_database, running
 from tests.shell import Shell, new_shell
 
 PAGE: Final = "docs/how-to/call.md"
@@ -39,9 +39,8 @@ FOURTH: Final = b"id: 4\n"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with new_database() as database_url, running_server(database_url) as server:
-        yield server
+def server(open_server: Server) -> Server:
+    return open_server
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from apflow_site.config import known_settings, variables
-from tests.servers import PYTHON, Server, events_of, free_port, new_database, running_server, until
+from tests.servers import PYTHON, Server, events_of, free_port, until
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -100,9 +100,8 @@ def test_systemd_understands_the_unit(unit: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with new_database() as database_url, running_server(database_url) as server:
-        yield server
+def server(open_server: Server) -> Server:
+    return open_server
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +125,7 @@ def nginx(folder: Path, *, upstream: str) -> Iterator[str]:
     with subprocess.Popen(command) as process:
         url = f"http://127.0.0.1:{port}"
         try:
-            until(lambda: _answers(url), seconds=10, what="an answer of nginx")
+            until(lambda: _answers(url), seconds=60, what="an answer of nginx")
             yield url
         finally:
             process.terminate()

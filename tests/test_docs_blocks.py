@@ -207,13 +207,13 @@ def test_the_card_names_the_port_of_grpc_and_is_signed_with_the_key_of_the_page(
 
 
 def test_the_doctor_finds_nothing_red(site: DocsSite) -> None:
-    assert "our server answers on" in site.shell.typed(text(OPERATE, "Check the installation", "sh"))
+    assert "server answers on" in site.shell.typed(text(OPERATE, "Check the installation", "sh"))
 
 
 def test_an_example_that_failed_is_explained(site: DocsSite) -> None:
     site.server.rpc("tasks.execute", {"task_id": "example-failure-report", "wait": True})
     said = site.shell.typed(text(OPERATE, "Find out why a task waits", "sh"))
-    assert "requires 'Unreachable service' (example-failure-call), which is failed" in said
+    assert "requires 'Unreachable service' (example-failure-call), which has failed" in said
 
 
 def test_the_settings_are_listed(site: DocsSite) -> None:

@@ -168,7 +168,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
             f"{BLOCKS_TEST}::test_an_address_is_called_and_the_answer_is_the_result",
         ),
     ],
-    "docs/reference/a2a.md": [("Conformance", "sh", "tests/a2a/protocol/test_conformance.py::kit")],
+    "docs/reference/a2a.md": [("Conformance", "sh", "tests/a2a/protocol/test_conformance.py::conformance_agent")],
     "docs/reference/websocket.md": [("WebSocket", "json", f"{BLOCKS_TEST}::test_a_message_of_the_socket_is_as_shown")],
 }
 RUN_BY: Final = sorted({by for blocks in INVENTORY.values() for *_, by in blocks if not by.startswith(NOT_RUN)})

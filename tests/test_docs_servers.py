@@ -107,7 +107,7 @@ def test_a_line_of_the_log_is_as_shown(site: Site) -> None:
     login = site.server.http.post("/auth/login", json={"username": "ada", "password": PASSWORD}).json()
     task = {"id": "fetch", "name": "scripted_executor", "inputs": {"then": "raise"}}
     site.server.rpc("tasks.execute", {"tasks": [task], "wait": True}, Authorization=f"Bearer {login['token']}")
-    (line,) = until(lambda: logged(site.server, shown["event"]), seconds=20, what="the line")
+    (line,) = until(lambda: logged(site.server, shown["event"]), seconds=60, what="the line")
     fixed = ("level", "logger", "task", "event")
     assert {name: line[name] for name in fixed} == {name: shown[name] for name in fixed}
     assert line.keys() == shown.keys()
@@ -118,7 +118,7 @@ def logged(server: Server, event: str) -> list[Json]:
     return [line for line in lines if line["event"] == event]
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_the_database_of_the_page_is_used(shell: Shell) -> None:
     """On PostgreSQL when the tests run there."""
     with new_database() as database:

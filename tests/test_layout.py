@@ -51,6 +51,15 @@ def test_no_module_of_ours_hides_one_of_the_a2a_sdk() -> None:
     assert not {path.stem for path in (ROOT / "a2a").iterdir()} & NAMES_OF_THE_A2A_SDK
 
 
+def test_the_server_has_one_alias_for_an_object_of_json() -> None:
+    """What plug-ins and clients import stands on its own, so each of these packages has one, too."""
+    public = {f"aipartnerupflow/{name}" for name in ("a2a/__init__.py", "client/types.py", "executors/base.py")}
+    folders = ("a2a", "accounts", "aipartnerupflow", "apflow_site", "llmkeys", "tasks")
+    modules = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    found = {relative(path) for path in modules if re.search(r"^Json\b.*= dict", path.read_text(), re.MULTILINE)}
+    assert found == {"tasks/rules/strict_json.py", *public}
+
+
 @pytest.mark.parametrize("method", [*METHODS, *SYSTEM_METHODS])
 def test_every_method_stands_in_the_reference(method: str) -> None:
     assert f"\n| `{method}` |" in (ROOT / "docs/reference/methods.md").read_text()

@@ -25,7 +25,7 @@ TO_AVOID: Final = """
 """
 PER_THOUSAND_WORDS: Final = 0.3
 WIDTH: Final = 100
-PACKAGES: Final = ("a2a", "accounts", "aipartnerupflow", "apflow_site", "llmkeys", "tasks")
+PACKAGES: Final = ("a2a", "accounts", "aipartnerupflow", "apflow_db", "apflow_site", "llmkeys", "tasks")
 PHRASES: Final = [r"\s+".join(phrase.split()) for phrase in TO_AVOID.split(",")]
 AVOIDED: Final = re.compile(rf"\b(?:{'|'.join(PHRASES)})\b", re.IGNORECASE)
 FENCES: Final = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
@@ -74,8 +74,8 @@ def command_line_help() -> Iterator[Passage]:
             yield Passage(f"{name} {parameter.name}", 1, getattr(parameter, "help", None) or "")
 
 
-#: A part joins once its texts pass; those that are still to come: docstrings, templates, command_line_help.
-PARTS: Final[list[Callable[[], Iterable[Passage]]]] = [documentation]
+#: A part joins once its texts pass; one is still to come: docstrings.
+PARTS: Final[list[Callable[[], Iterable[Passage]]]] = [documentation, templates, command_line_help]
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,10 +64,10 @@ def test_the_stream_shows_every_step(url: str) -> None:
 def test_the_command_line_runs_the_example(url: str, tmp_path: Path) -> None:
     command = blocks("README.md", "sh")[3]
     assert command.startswith(COMMAND)
-    words = [sys.executable, "-m", "aipartnerupflow", *command.split()[1:]]
-    screen = on_a_terminal(words, environment_of("", tmp_path) | {"AIPARTNERUPFLOW_URL": url})
+    environment = environment_of("", tmp_path) | {"AIPARTNERUPFLOW_URL": url}
+    screen = on_a_terminal(*command.split()[1:], env=environment)
     assert screen.code == 0
-    assert screen.out.endswith("The tree is completed\n")
+    assert screen.out.endswith("Run completed\n")
 
 
 def test_no_command_of_the_readme_is_left_out() -> None:

@@ -1,1 +1,1 @@
-"""What all interfaces share: the JSON-RPC envelope, errors, HTTP, parsing, tasks in A2A's shapes."""
+"""Shared by all interfaces: the JSON-RPC envelope, errors, HTTP, parsing, and tasks as A2A objects."""

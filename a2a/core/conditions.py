@@ -1,4 +1,4 @@
-"""What must hold between the parameters of a method: declared once, checked here, published as JSON Schema."""
+"""Conditions between the parameters of a method: declared once, validated, published as JSON Schema."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import fields
 
-from tasks.rules.field_rules import Json
+from tasks.rules.strict_json import Json
 
 Problem = tuple[str, str]
-"""The name of a parameter, and what is wrong with it."""
+"""The name of an invalid parameter, and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnlyWith:
-    """`field` may be given only where `other` has the value."""
+    """`field` is allowed only if `other` has the value."""
 
     field: str
     other: str
@@ -37,7 +37,7 @@ class OnlyWith:
 
 @dataclass(frozen=True, slots=True)
 class RequiredWith:
-    """`field`, a text or a list, must be given and not be empty where `other` has the value."""
+    """`field`, a string or a list, is required and must not be empty if `other` has the value."""
 
     field: str
     other: str
@@ -73,13 +73,8 @@ class NotWith:
 Condition = OnlyWith | RequiredWith | NotWith
 
 
-def problems_of(params: Struct, conditions: Iterable[Condition]) -> list[Problem]:
-    """One problem for each condition that the parameters break."""
-    return [problem for condition in conditions if (problem := condition.problem(params))]
-
-
 def schema_of(conditions: Iterable[Condition], *, among: Iterable[str]) -> Json:
-    """The conditions between these parameters, to merge into the JSON Schema of an object that has them."""
+    """The conditions between these parameters, as keywords for the JSON Schema of their object."""
     names = {*among}
     schemas = [each.schema() for each in conditions if {each.field, each.other} <= names]
     return {"allOf": schemas} if schemas else {}
@@ -91,7 +86,7 @@ def _is_given(params: Struct, name: str) -> bool:
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether a list, or a text in which commas separate its items, has none."""
+    """Whether a list, or a string of items separated by commas, has no items."""
     return not (value.replace(",", "").strip() if isinstance(value, str) else value)
 
 

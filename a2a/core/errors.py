@@ -1,72 +1,37 @@
-"""Every error on the wire, in one table: the exception, its JSON-RPC code, its HTTP status, its name in REST.
+"""Every error that a client may get, in one table: the exception and its codes at each interface.
 
-Whatever is not in the table is a bug: its text goes to the log, and only an `error_id` to the client.
+An exception that is not in the table is a bug: its text goes to the log, and only an `error_id` to the client.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from django.db import InterfaceError, OperationalError
 
+from a2a.core import exceptions as wire
 from a2a.core import jsonrpc
 from a2a.core.jsonrpc import Failure, Id
 from accounts.auth import AuthenticationFailed
+from apflow_db.connections import is_disk_full
 from tasks.ids import new_id
-from tasks.rules import exceptions
+from tasks.rules import exceptions as domain
 from tasks.rules.strict_json import MalformedJson
-from tasks.storage.connections import is_disk_full
 
 RETRY_AFTER_SECONDS = 2
 
 log = logging.getLogger(__name__)
 
 
-class RequestRefused(Exception):
-    """The HTTP request does not carry a JSON-RPC request."""
-
-    def __init__(self, message: str, *, data: Any = None) -> None:
-        self.message = message
-        self.data = data
-        super().__init__(message)
-
-
-class BodyTooLarge(RequestRefused):
-    """The body has more bytes than `limits.body_bytes`."""
-
-
-class UnsupportedMediaType(RequestRefused):
-    """The body does not say that it is JSON."""
-
-
-class WrongHttpMethod(RequestRefused):
-    """The address answers other HTTP methods."""
-
-    def __init__(self, message: str, *, methods: Sequence[str]) -> None:
-        self.methods = methods
-        super().__init__(message)
-
-
-class UnknownMethod(RequestRefused):
-    """No JSON-RPC method has this name."""
-
-
-class NotRunYet(RequestRefused):
-    """The task has no run, so there are no events to follow."""
-
-
-class EventsPruned(RequestRefused):
-    """What the client wants to go on from is not kept any more."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`on_transport`: the HTTP status counts on the JSON-RPC addresses too, which answer other errors with 200.
+    """The codes of our own interfaces: JSON-RPC, HTTP, and the name in REST.
 
     400 is for what is wrong in itself, 422 for tasks that are well formed and do not fit each other or this server, 409 for what
-    the state of a task forbids.
+    the state of a task forbids. `on_transport`: the HTTP status counts on the JSON-RPC addresses too, which answer other errors
+    with 200.
     """
 
     code: int
@@ -75,39 +40,115 @@ class Rule:
     on_transport: bool = False
 
 
-RULES: Mapping[type[Exception], Rule] = MappingProxyType(
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The codes of A2A 1.0, section 5.4: JSON-RPC, HTTP, gRPC and, of an error that A2A defines, its `reason`.
+
+    `status` is the name of the canonical code (AIP-193), which is gRPC's.
+    """
+
+    code: int
+    http_status: int
+    status: str
+    reason: str | None = None
+
+
+INVALID: Final = Kind(jsonrpc.INVALID_PARAMS, 400, "INVALID_ARGUMENT")
+UNAVAILABLE: Final = Kind(jsonrpc.INTERNAL_ERROR, 503, "UNAVAILABLE")
+UNSUPPORTED: Final = Kind(-32004, 400, "UNIMPLEMENTED", "UNSUPPORTED_OPERATION")
+DATABASE: Final = Rule(jsonrpc.INTERNAL_ERROR, 503, "database_unavailable", on_transport=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """One row: at our own interfaces, None for an error that only A2A has, and at A2A's."""
+
+    native: Rule | None
+    a2a: Kind = INVALID
+
+
+#: A subclass has the codes of its base unless it has a row.
+ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
     {
-        MalformedJson: Rule(jsonrpc.PARSE_ERROR, 400, "invalid_json", on_transport=True),
-        AuthenticationFailed: Rule(-32004, 401, "authentication_required", on_transport=True),
-        WrongHttpMethod: Rule(jsonrpc.INVALID_REQUEST, 405, "method_not_allowed", on_transport=True),
-        BodyTooLarge: Rule(jsonrpc.INVALID_REQUEST, 413, "too_large", on_transport=True),
-        UnsupportedMediaType: Rule(jsonrpc.INVALID_REQUEST, 415, "unsupported_media_type", on_transport=True),
-        OperationalError: Rule(jsonrpc.INTERNAL_ERROR, 503, "database_unavailable", on_transport=True),
-        InterfaceError: Rule(jsonrpc.INTERNAL_ERROR, 503, "database_unavailable", on_transport=True),
-        UnknownMethod: Rule(jsonrpc.METHOD_NOT_FOUND, 404, "method_not_found"),
-        NotRunYet: Rule(-32001, 404, "not_run_yet"),
-        EventsPruned: Rule(-32001, 410, "events_pruned"),
-        exceptions.InvalidParams: Rule(jsonrpc.INVALID_PARAMS, 400, "invalid_params"),
-        exceptions.TaskNotFound: Rule(-32001, 404, "task_not_found"),
-        exceptions.CircularDependency: Rule(-32002, 422, "circular_dependency"),
-        exceptions.ExecutorNotFound: Rule(-32003, 422, "executor_not_found"),
-        exceptions.RoleTooLow: Rule(-32004, 403, "role_too_low", on_transport=True),
-        exceptions.SchemaMismatch: Rule(-32005, 422, "schema_mismatch"),
-        exceptions.StatusConflict: Rule(-32006, 409, "status_conflict"),
-        exceptions.AlreadyExecuting: Rule(-32008, 409, "already_executing"),
-        exceptions.CannotDelete: Rule(-32009, 409, "cannot_delete"),
-        exceptions.InvalidParent: Rule(-32010, 422, "invalid_parent"),
-        exceptions.InvalidDependency: Rule(-32011, 422, "invalid_dependency"),
-        exceptions.InvalidTree: Rule(-32012, 422, "invalid_tree"),
-        exceptions.GenerationFailed: Rule(-32020, 422, "generation_failed"),
-        exceptions.LimitReached: Rule(-32029, 429, "limit_reached"),
+        MalformedJson: Codes(
+            Rule(jsonrpc.PARSE_ERROR, 400, "invalid_json", on_transport=True),
+            Kind(jsonrpc.PARSE_ERROR, 400, "INVALID_ARGUMENT"),
+        ),
+        AuthenticationFailed: Codes(
+            Rule(-32004, 401, "authentication_required", on_transport=True),
+            Kind(-32004, 401, "UNAUTHENTICATED"),
+        ),
+        wire.WrongHttpMethod: Codes(
+            Rule(jsonrpc.INVALID_REQUEST, 405, "method_not_allowed", on_transport=True),
+            Kind(jsonrpc.INVALID_REQUEST, 405, "UNIMPLEMENTED"),
+        ),
+        wire.BodyTooLarge: Codes(
+            Rule(jsonrpc.INVALID_REQUEST, 413, "too_large", on_transport=True),
+            Kind(jsonrpc.INVALID_REQUEST, 413, "INVALID_ARGUMENT"),
+        ),
+        wire.UnsupportedMediaType: Codes(
+            Rule(jsonrpc.INVALID_REQUEST, 415, "unsupported_media_type", on_transport=True),
+            Kind(-32005, 415, "INVALID_ARGUMENT", "CONTENT_TYPE_NOT_SUPPORTED"),
+        ),
+        OperationalError: Codes(DATABASE, UNAVAILABLE),
+        InterfaceError: Codes(DATABASE, UNAVAILABLE),
+        wire.UnknownMethod: Codes(
+            Rule(jsonrpc.METHOD_NOT_FOUND, 404, "method_not_found"),
+            Kind(jsonrpc.METHOD_NOT_FOUND, 404, "NOT_FOUND"),
+        ),
+        wire.NotRunYet: Codes(Rule(-32001, 404, "not_run_yet"), Kind(-32001, 404, "NOT_FOUND")),
+        wire.EventsPruned: Codes(Rule(-32001, 410, "events_pruned"), Kind(-32001, 410, "NOT_FOUND")),
+        domain.InvalidParams: Codes(Rule(jsonrpc.INVALID_PARAMS, 400, "invalid_params")),
+        domain.TaskNotFound: Codes(
+            Rule(-32001, 404, "task_not_found"), Kind(-32001, 404, "NOT_FOUND", "TASK_NOT_FOUND")
+        ),
+        domain.CircularDependency: Codes(Rule(-32002, 422, "circular_dependency")),
+        domain.ExecutorNotFound: Codes(Rule(-32003, 422, "executor_not_found")),
+        domain.RoleTooLow: Codes(
+            Rule(-32004, 403, "role_too_low", on_transport=True), Kind(-32004, 403, "PERMISSION_DENIED")
+        ),
+        domain.SchemaMismatch: Codes(Rule(-32005, 422, "schema_mismatch")),
+        domain.StatusConflict: Codes(Rule(-32006, 409, "status_conflict"), UNSUPPORTED),
+        domain.AlreadyExecuting: Codes(Rule(-32008, 409, "already_executing"), UNSUPPORTED),
+        domain.CannotDelete: Codes(Rule(-32009, 409, "cannot_delete")),
+        domain.InvalidParent: Codes(Rule(-32010, 422, "invalid_parent")),
+        domain.InvalidDependency: Codes(Rule(-32011, 422, "invalid_dependency")),
+        domain.InvalidTree: Codes(Rule(-32012, 422, "invalid_tree")),
+        domain.GenerationFailed: Codes(Rule(-32020, 422, "generation_failed")),
+        domain.LimitReached: Codes(Rule(-32029, 429, "limit_reached"), Kind(-32029, 429, "RESOURCE_EXHAUSTED")),
+        wire.TaskNotCancelable: Codes(None, Kind(-32002, 409, "FAILED_PRECONDITION", "TASK_NOT_CANCELABLE")),
+        wire.PushNotificationNotSupported: Codes(
+            None, Kind(-32003, 400, "UNIMPLEMENTED", "PUSH_NOTIFICATION_NOT_SUPPORTED")
+        ),
+        wire.UnsupportedOperation: Codes(None, UNSUPPORTED),
+        wire.ContentTypeNotSupported: Codes(None, Kind(-32005, 400, "INVALID_ARGUMENT", "CONTENT_TYPE_NOT_SUPPORTED")),
+        wire.ExtendedCardNotConfigured: Codes(
+            None, Kind(-32007, 400, "FAILED_PRECONDITION", "EXTENDED_AGENT_CARD_NOT_CONFIGURED")
+        ),
+        wire.ExtensionSupportRequired: Codes(
+            None, Kind(-32008, 400, "FAILED_PRECONDITION", "EXTENSION_SUPPORT_REQUIRED")
+        ),
+        wire.VersionNotSupported: Codes(None, Kind(-32009, 400, "UNIMPLEMENTED", "VERSION_NOT_SUPPORTED")),
     }
 )
-_BUG = Rule(jsonrpc.INTERNAL_ERROR, 500, "internal")
+#: Those of our own interfaces.
+RULES: Mapping[type[Exception], Rule] = MappingProxyType(
+    {error: codes.native for error, codes in ERRORS.items() if codes.native is not None}
+)
+INTERNAL: Final = Rule(jsonrpc.INTERNAL_ERROR, 500, "internal")
+_BUG: Final = Codes(INTERNAL, Kind(jsonrpc.INTERNAL_ERROR, 500, "INTERNAL"))
+
+
+def codes_of(error: Exception) -> Codes:
+    return next((ERRORS[base] for base in type(error).__mro__ if base in ERRORS), _BUG)
 
 
 def rule_of(error: Exception) -> Rule:
-    return next((RULES[kind] for kind in type(error).__mro__ if kind in RULES), _BUG)
+    return codes_of(error).native or INTERNAL
+
+
+def kind_of(error: Exception) -> Kind:
+    return codes_of(error).a2a
 
 
 def failure_of(error: Exception, *, call_id: Id = None) -> Failure:
@@ -126,22 +167,22 @@ def as_rpc(error: Exception) -> dict[str, Any]:
 def as_rest(error: Exception) -> dict[str, Any]:
     """An error as REST answers it: by name."""
     message, data = _words(error)
-    told = {"code": rule_of(error).name, "message": message}
-    return {"error": told if data is None else told | {"data": data}}
+    shown = {"code": rule_of(error).name, "message": message}
+    return {"error": shown if data is None else shown | {"data": data}}
 
 
 def _words(error: Exception) -> tuple[str, Any]:
-    return _logged(error) if rule_of(error).code == jsonrpc.INTERNAL_ERROR else _told(error)
+    return _logged(error) if rule_of(error).code == jsonrpc.INTERNAL_ERROR else _shown(error)
 
 
-def _told(error: Exception) -> tuple[str, Any]:
+def _shown(error: Exception) -> tuple[str, Any]:
     return getattr(error, "message", None) or str(error), getattr(error, "data", None)
 
 
 def _logged(error: Exception) -> tuple[str, Any]:
     error_id = new_id()
     log.error("%s: internal error", error_id, exc_info=error, extra={"event": "request.error", "error_id": error_id})
-    if rule_of(error) is _BUG:
+    if rule_of(error) is INTERNAL:
         return "Internal error. The server's log has more under this error_id.", {"error_id": error_id}
     reason = "has no room on its disk, and nothing was stored" if is_disk_full(error) else "does not answer"
     return (

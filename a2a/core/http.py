@@ -1,16 +1,26 @@
-"""HTTP as all interfaces speak it: read a body, answer with JSON, refuse."""
+"""HTTP helpers of all interfaces: read headers and body, reply with JSON, reject a request."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from a2a.core.errors import RETRY_AFTER_SECONDS, BodyTooLarge, UnsupportedMediaType, WrongHttpMethod, as_rpc, rule_of
-from tasks.rules.exceptions import RETRY_SECONDS
+from a2a.core.errors import RETRY_AFTER_SECONDS, as_rpc, rule_of
+from a2a.core.exceptions import BodyTooLarge, UnsupportedMediaType, WrongHttpMethod
+from llmkeys import header as llm_keys
+from llmkeys.header import MalformedKey, SentKey, parse_header
+from llmkeys.secret import Secret
+from tasks.rules.exceptions import RETRY_SECONDS, InvalidParams
+from tasks.services import idempotency
 
+VERSION_HEADER: Final = "A2A-Version"
+EXTENSIONS_HEADER: Final = "A2A-Extensions"
+OLD_EXTENSIONS_HEADER: Final = f"X-{EXTENSIONS_HEADER}"
+"""What version 0.3 calls it."""
 STATUS_HEADERS: Final = MappingProxyType(
     {
         401: {"WWW-Authenticate": "Bearer"},
@@ -20,24 +30,77 @@ STATUS_HEADERS: Final = MappingProxyType(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headers:
+    """What the HTTP request says beside the call. `url` is where it reached the server; `is_single`: not a call of a batch."""
+
+    last_event_id: str | None = None
+    idempotency_key: str | None = None
+    llm_key: Secret | None = None
+    a2a_version: str = ""
+    a2a_extensions: tuple[str, ...] = ()
+    url: str = ""
+    is_single: bool = True
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Self:
+        """What a request, or a WebSocket's handshake, brings along. `headers` knows names in any case, as Django's do."""
+        llm_key = headers.get(llm_keys.HEADER)
+        return cls(
+            last_event_id=headers.get("Last-Event-ID"),
+            idempotency_key=headers.get(idempotency.HEADER),
+            llm_key=None if llm_key is None else Secret(llm_key),
+            a2a_version=headers.get(VERSION_HEADER, ""),
+            a2a_extensions=tuple(requested_extensions(headers)),
+        )
+
+    def sent_key(self) -> SentKey | None:
+        """The LLM key. Raises InvalidParams, which never shows it."""
+        try:
+            return None if self.llm_key is None else parse_header(self.llm_key)
+        except MalformedKey as error:
+            raise InvalidParams([(llm_keys.HEADER, error.message)]) from None
+
+
+def headers_of(request: HttpRequest) -> Headers:
+    """What the request says beside its body. A2A's version may stand in the query, too."""
+    version = request.headers.get(VERSION_HEADER) or request.GET.get(VERSION_HEADER, "")
+    return replace(Headers.of(request.headers), url=public_url(request), a2a_version=version)
+
+
+def requested_extensions(headers: Mapping[str, str]) -> list[str]:
+    """The URIs of the extensions that the client wants activated."""
+    listed = headers.get(EXTENSIONS_HEADER) or headers.get(OLD_EXTENSIONS_HEADER) or ""
+    return [uri for part in listed.split(",") if (uri := part.strip())]
+
+
 def require_method(request: HttpRequest, *methods: str, also: Sequence[str] = ()) -> None:
-    """Raises WrongHttpMethod. A method of `also` came here because its client takes no HTML."""
+    """Raises WrongHttpMethod unless the request has one of these methods.
+
+    A method in `also` is valid for clients that accept HTML; this one does not.
+    """
     if request.method in methods:
         return
-    answered = [*also, *methods]
-    reason = "with a page of HTML, which Accept leaves out" if request.method in also else f"not {request.method}"
-    told = request.method if request.method in also else ", ".join(answered)
-    raise WrongHttpMethod(f"{request.path} answers {told}, {reason}.", methods=answered)
+    supported = [*also, *methods]
+    if request.method in also:
+        reason = f"answers {request.method} with an HTML page only, but the Accept header excludes text/html"
+    else:
+        reason = f"supports {', '.join(supported)}, not {request.method}"
+    raise WrongHttpMethod(f"{request.path} {reason}.", methods=supported)
 
 
 def body_of(request: HttpRequest) -> bytes:
-    """Raises UnsupportedMediaType or BodyTooLarge, the latter before a body that says its length is read."""
+    """Read the body of a JSON request.
+
+    Raises UnsupportedMediaType or BodyTooLarge; a body whose Content-Length is too large is not
+    read.
+    """
     kind = request.content_type or ""
     if kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedMediaType(f"Send Content-Type: application/json, not {kind or 'none'}.")
     encoding = request.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
-        raise UnsupportedMediaType(f"Send the body as it is, not with Content-Encoding: {encoding}.")
+        raise UnsupportedMediaType(f"Content-Encoding {encoding} is not supported. Send the body unencoded.")
     limit = settings.APFLOW.limits.body_bytes
     if int(request.headers.get("Content-Length") or 0) <= limit:
         body = request.read(limit + 1)
@@ -47,7 +110,7 @@ def body_of(request: HttpRequest) -> bytes:
 
 
 def public_url(request: HttpRequest) -> str:
-    """Where clients reach this server, with a slash at the end: as configured, else as this one did."""
+    """The base URL of this server, with a trailing slash: `server.public_url`, or as requested."""
     url = settings.APFLOW.server.public_url or request.build_absolute_uri("/")
     return url.rstrip("/") + "/"
 
@@ -60,7 +123,7 @@ def json_response(value: Any, *, status: int = 200) -> HttpResponse:
 
 
 def refusal(error: Exception, *, shape: Callable[[Exception], Any] = as_rpc) -> HttpResponse:
-    """An error outside of any call: its HTTP status is the table's."""
+    """The reply to a request that failed outside of a JSON-RPC call, with its HTTP status."""
     response = json_response(shape(error), status=rule_of(error).http_status)
     if isinstance(error, WrongHttpMethod):
         response["Allow"] = ", ".join(error.methods)

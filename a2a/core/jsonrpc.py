@@ -1,6 +1,6 @@
-"""The envelope of JSON-RPC 2.0 and nothing else: parsed values in, calls or failures out, replies back to plain values.
+"""The envelope of JSON-RPC 2.0: parsed JSON to calls or failures, and replies back to JSON.
 
-Pure. Clause numbers are those of https://www.jsonrpc.org/specification.
+Pure. Section numbers refer to https://www.jsonrpc.org/specification.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ INTERNAL_ERROR = -32603
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request that is well formed. A notification (section 4.1) carries no id and gets no answer."""
+    """A well-formed request. A notification (section 4.1) has no id and gets no reply."""
 
     method: str
     params: Params
@@ -30,7 +30,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a call came to."""
+    """The reply to a successful call (section 5)."""
 
     id: Id
     result: Any
@@ -41,7 +41,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why there is no result (section 5.1). `http_status` counts where this failure is the whole answer."""
+    """The reply to a failed call (section 5.1).
+
+    `http_status` applies if it is the whole HTTP response.
+    """
 
     code: int
     message: str
@@ -61,27 +64,33 @@ Response = Reply | Failure
 
 
 def parse(value: Any, *, batch_limit: int) -> Request | list[Request]:
-    """One request, or a batch of them (section 6). What is wrong with a request is a `Failure` in its place."""
+    """Parse one request, or a batch (section 6) of at most `batch_limit`.
+
+    Invalid requests become `Failure`s.
+    """
     if not isinstance(value, list):
         return _parse_one(value)
     if not value:
-        return _invalid("A batch holds at least one request.")
+        return _invalid("A batch must contain at least one request.")
     if len(value) > batch_limit:
-        return _invalid(f"A batch holds at most {batch_limit} requests, this one has {len(value)}. Split it.")
+        return _invalid(f"A batch may contain {batch_limit} requests, this one has {len(value)}. Split it.")
     return [_parse_one(item) for item in value]
 
 
 def batch_to_json(answers: Iterable[Response | None]) -> list[dict[str, Any]]:
-    """The answers to a batch; empty when it held notifications only, and then nothing at all may be sent."""
+    """The replies to a batch.
+
+    Empty for a batch of notifications, to which no response may be sent (section 6).
+    """
     return [answer.to_json() for answer in answers if answer is not None]
 
 
 def _parse_one(value: Any) -> Request:
     if not isinstance(value, dict):
-        return _invalid("A request is a JSON object.")
+        return _invalid("A request must be a JSON object.")
     call_id = value.get("id")
     if not _is_id(call_id):
-        return _invalid("'id' is a string, a number of at most 64 bits or null.")
+        return _invalid("'id' must be a string, a number of at most 64 bits or null.")
     problem = _problem_of(value)
     if problem:
         return _invalid(problem, call_id=call_id)
@@ -90,18 +99,18 @@ def _parse_one(value: Any) -> Request:
 
 def _problem_of(value: dict[str, Any]) -> str | None:
     if value.get("jsonrpc") != VERSION:
-        return 'A request says "jsonrpc": "2.0".'
+        return 'A request must contain "jsonrpc": "2.0".'
     if not isinstance(value.get("method"), str):
-        return "'method' is required and is a string."
+        return "'method' is required and must be a string."
     if not isinstance(value.get("params", {}), dict | list):
-        return "'params' is an object or an array."
+        return "'params' must be an object or an array."
     return None
 
 
 def _is_id(value: Any) -> bool:
     if isinstance(value, bool):
         return False
-    # Beyond 64 bits an id could not be echoed as it came.
+    # orjson cannot return an integer id of more than 64 bits.
     return value is None or isinstance(value, str | float) or (isinstance(value, int) and -(2**63) <= value < 2**64)
 
 

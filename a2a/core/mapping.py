@@ -1,6 +1,6 @@
-"""Our rows as others see them: tasks in the native shape (contract, section 1) and as A2A objects (section 2). Pure.
+"""Converts rows to JSON: the native format and A2A objects (contract, sections 1 and 2). Pure.
 
-"Native" is what `/tasks` answers, "A2A" what `/` answers: the shapes of A2A 0.3, in which the dotted methods speak.
+`/tasks` returns the native format; the dotted methods at `/` return objects of A2A 0.3.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tasks.rules.strict_json import Json
 from tasks.status import Status
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from tasks.services.queries import StatusReport
     from tasks.services.task_detail import Detail
 
-Json = dict[str, Any]
 
 A2A_STATES: Mapping[str, str] = MappingProxyType(
     {
@@ -30,25 +30,25 @@ A2A_STATES: Mapping[str, str] = MappingProxyType(
     }
 )
 NOT_FOUND = "not_found"
-#: The events after which nothing more comes.
+#: Types of the last event of a stream.
 LAST_EVENTS = frozenset({"final", "stream_end"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeFacts:
-    """What is known of a tree without its rows."""
+    """Aggregates of a tree. `progress` is the mean of its tasks, 0 to 1."""
 
     task_count: int
     progress: float
 
 
 def facts_of(tasks: Sequence[Task]) -> TreeFacts:
-    """`tasks` is the whole tree: its progress is the mean."""
+    """The aggregates of a tree from all of its tasks."""
     return TreeFacts(task_count=len(tasks), progress=sum(task.progress for task in tasks) / len(tasks))
 
 
 def native_task(task: Task) -> Json:
-    """A task without its children."""
+    """A task in native format, without its children."""
     return {
         "id": task.id,
         "parent_id": task.parent_id,
@@ -78,7 +78,7 @@ def native_task(task: Task) -> Json:
 
 
 def native_tree(tasks: Iterable[Task]) -> Json:
-    """The root, with `children` in every task, in the order of `tasks`. No recursion: a tree may be deep."""
+    """The root with nested `children`, in the order of `tasks`. Not recursive: trees may be deep."""
     nodes = {task.id: native_task(task) | {"children": []} for task in tasks}
     for node in nodes.values():
         if node["id"] != node["root_task_id"]:
@@ -87,7 +87,10 @@ def native_tree(tasks: Iterable[Task]) -> Json:
 
 
 def native_detail(detail: Detail, *, answer_url: str | None = None) -> Json:
-    """A task and what surrounds it. `answer_url` is where its question can be answered."""
+    """A task with its events, relatives, inputs, timings and question.
+
+    `answer_url` is the page to answer it.
+    """
     return native_task(detail.task) | {
         "events": detail.events,
         "children": [native_task(task) for task in detail.children],
@@ -99,7 +102,7 @@ def native_detail(detail: Detail, *, answer_url: str | None = None) -> Json:
 
 
 def native_answer(question: Question) -> Json:
-    """The answer that counts."""
+    """The recorded answer to a question."""
     return {
         "success": True,
         "task_id": question.task_id,
@@ -123,7 +126,7 @@ def _question(question: Question, *, answer_url: str | None) -> Json:
 
 
 def native_standing(standing: StatusReport) -> Json:
-    """Where a task stands; a task that the caller does not have is `not_found` in its place."""
+    """The status of a task; `not_found` if it does not exist or belongs to another user."""
     task, run = standing.task, standing.run
     return {
         "task_id": standing.task_id,
@@ -138,16 +141,19 @@ def native_standing(standing: StatusReport) -> Json:
 
 
 def a2a_message(result: Any, *, message_id: str) -> Json:
-    """What is not about a task: a message with one data part. A data part of A2A 0.3 holds an object."""
+    """A message with one data part, for a result that is not a task.
+
+    Data parts of A2A 0.3 are objects.
+    """
     data = result if isinstance(result, dict) else {"result": result}
     return {"kind": "message", "messageId": message_id, "role": "agent", "parts": [{"kind": "data", "data": data}]}
 
 
 def a2a_task(task: Task, *, run: Run | None, facts: TreeFacts, results_of: Iterable[Task], metadata: Json) -> Json:
-    """A task as an A2A Task: the latest execution of its tree, or the task itself while that never ran.
+    """A task as an A2A Task: the latest run of its tree, or the task if the tree never ran.
 
-    A root stands for its tree, so its state is the run's; any other task has a state of its own. `metadata` is added
-    to what every A2A Task of ours has there.
+    A root has the state of the run, any other task its own state. `metadata` is added to the
+    standard members of `Task.metadata`.
     """
     execution = run if run is not None and task.is_root else None
     ids = {"id": run.id if run else task.id, "contextId": run.context_id if run else task.root_id}
@@ -174,7 +180,7 @@ def a2a_task(task: Task, *, run: Run | None, facts: TreeFacts, results_of: Itera
 
 
 def a2a_update(event: Json, *, context_id: str) -> Json:
-    """An event as an A2A update: of an artifact where a task completed with a result, else of the status."""
+    """An event as an A2A update: an artifact if a task completed with a result, else a status."""
     event = event | {"protocol": "a2a"}
     common = {
         "taskId": event["run_id"],
@@ -201,7 +207,7 @@ def a2a_update(event: Json, *, context_id: str) -> Json:
 
 
 def _message(data: Json, *, message_id: str, ids: Json) -> Json:
-    """A message of the agent's with one data part. The id is the same for the same state."""
+    """A message of the agent with one data part. Equal states have equal message ids."""
     return {
         "kind": "message",
         "messageId": message_id,
@@ -220,7 +226,7 @@ def _artifact(task_id: str, result: Any, *, name: str | None = None) -> Json:
 def _part(result: Any) -> Json:
     if isinstance(result, str):
         return {"kind": "text", "text": result}
-    # A data part of A2A 0.3 holds an object.
+    # A data part of A2A 0.3 contains an object.
     return {"kind": "data", "data": result if isinstance(result, dict) else {"result": result}}
 
 
@@ -237,5 +243,5 @@ def _native_time(moment: datetime | None) -> str | None:
 
 
 def _a2a_time(moment: datetime) -> str:
-    """A2A knows UTC only as Z."""
+    """Format a time as A2A requires it: ISO 8601 in UTC, with `Z`."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

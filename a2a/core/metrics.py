@@ -1,24 +1,28 @@
-"""What the wire counts, for `GET /metrics`: calls by method and code, and who listens. How counting works stands in `tasks.telemetry.metrics`."""
+"""Metrics of the interfaces for `GET /metrics`: calls by method and code, and open streams.
+
+`tasks.telemetry.metrics` explains how counting works.
+"""
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from a2a.core.errors import UnknownMethod, rule_of
-from tasks.telemetry.metrics_files import own_registry
+from a2a.core.errors import rule_of
+from a2a.core.exceptions import UnknownMethod
+from tasks.telemetry.series import NoRoom, own_registry, series
 from tasks.telemetry.tracing import span
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, float("inf"))
 OK: Final = "ok"
 BROKEN_OFF: Final = "cancelled"
-"""The code of a call whose client has gone."""
+"""The code of a call whose client disconnected."""
 UNKNOWN: Final = "unknown"
-"""All methods that there are not: their names are whatever somebody sends."""
+"""The label for all unknown methods: clients can send any name, and labels must stay few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +36,19 @@ class Metrics:
 def _metrics() -> Metrics:
     own = own_registry()
     return Metrics(
-        requests=Counter("apflow_rpc_requests", "Calls of methods, at every door", ["method", "code"], registry=own),
+        requests=Counter(
+            "apflow_rpc_requests", "Calls of methods, over all interfaces", ["method", "code"], registry=own
+        ),
         duration=Histogram(
             "apflow_rpc_duration_seconds",
-            "From a call to its answer, of a stream to its beginning",
+            "Time from a call to its reply, or to the start of its stream",
             ["method"],
             buckets=SECONDS,
             registry=own,
         ),
         clients=Gauge(
             "apflow_stream_clients",
-            "Open event streams and sockets",
+            "Open event streams and WebSockets",
             ["transport"],
             registry=own,
             multiprocess_mode="livesum",
@@ -52,7 +58,7 @@ def _metrics() -> Metrics:
 
 @contextmanager
 def metered(method: str) -> Iterator[None]:
-    """A call of the method, from here to its answer or its error."""
+    """Count and time a call of the method, with the code of its result or error."""
     started, code = time.perf_counter(), BROKEN_OFF
     try:
         with span(method[:100], {"rpc.system": "jsonrpc", "rpc.method": method[:100]}):
@@ -63,16 +69,14 @@ def metered(method: str) -> Iterator[None]:
         method = UNKNOWN if isinstance(error, UnknownMethod) else method
         raise
     finally:
-        _metrics().requests.labels(method, code).inc()
-        _metrics().duration.labels(method).observe(time.perf_counter() - started)
+        with suppress(NoRoom):
+            series(_metrics().requests, method, code).inc()
+            series(_metrics().duration, method).observe(time.perf_counter() - started)
 
 
-@contextmanager
-def stream_client(transport: str) -> Iterator[None]:
-    """Somebody listens, by `sse` or `websocket`."""
-    clients = _metrics().clients.labels(transport)
-    clients.inc()
+def stream_client(transport: str) -> AbstractContextManager[object]:
+    """Count an open stream for the block. `transport` is `sse` or `websocket`."""
     try:
-        yield
-    finally:
-        clients.dec()
+        return series(_metrics().clients, transport).track_inprogress()
+    except NoRoom:
+        return nullcontext()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Self
@@ -9,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 import msgspec
 from msgspec import Meta, Struct, inspect
 
-from a2a.core.conditions import Condition, Problem, problems_of
+from a2a.core.conditions import Condition, Problem
 from tasks.rules.exceptions import InvalidParams
 
 MOST_SHOWN = 100
@@ -47,7 +48,7 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         try:
             parsed = msgspec.convert(params, cls)
         except msgspec.ValidationError as error:
-            raise InvalidParams([_problem_of(str(error), cls)]) from None
+            raise InvalidParams([_problem_of(error, cls)]) from None
         problems = list(parsed.contradictions())
         if problems:
             raise InvalidParams(problems)
@@ -61,8 +62,8 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         return value
 
     def contradictions(self) -> list[Problem]:
-        """What is wrong between parameters that are each well formed."""
-        return problems_of(self, self.CONDITIONS)
+        """What is wrong between parameters that are each well formed: one problem for each condition that they break."""
+        return [problem for condition in self.CONDITIONS if (problem := condition.problem(self))]
 
 
 def texts(value: Texts | None) -> list[str]:
@@ -106,27 +107,52 @@ def _doubled(params: dict[str, Any], aliases: Mapping[str, str]) -> list[Problem
     return problems
 
 
-def _problem_of(message: str, cls: type[Params]) -> Problem:
-    """Field and reason from msgspec's text, such as "Expected `int`, got `str` - at `$.limit`"."""
-    text, _, place = message.partition(" - at `$.")
-    field = place.rstrip("`")
-    if missing := re.fullmatch("Object missing required field `(.+)`", text):
-        return _inside(field, missing[1]), "required"
-    if unknown := re.fullmatch("Object contains unknown field `(.*)`", text, re.DOTALL):
-        known = [each.name for each in _object_of(_type_of(field, cls)).fields]
-        return _inside(field, unknown[1][:MOST_SHOWN]), unknown_reason(unknown[1][:MOST_SHOWN], known)
-    reason = re.sub("`(.+?)`", _in_json_words, text).replace("Expected", "expected")
-    if reason.startswith("Invalid enum value"):
-        reason = f"expected one of {', '.join(_choices(_type_of(field, cls)))}"
-    return field, reason
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What msgspec says is wrong with a value. `place` is its path, such as `limit` or `tasks[0].name`; empty: the whole value.
+
+    `missing` or `unknown` is the name of a field that is so in the object at that place.
+    """
+
+    place: str
+    reason: str
+    missing: str | None = None
+    unknown: str | None = None
+
+    @property
+    def field(self) -> str:
+        """The path of the field that is wrong."""
+        names = (self.place or None, self.missing, self.unknown)
+        return ".".join(name for name in names if name is not None)
+
+
+def fault_of(error: msgspec.ValidationError) -> Fault:
+    """Read msgspec's text, such as "Expected `int`, got `str` - at `$.limit`": it has no other form."""
+    reason, _, place = str(error).partition(" - at `$")
+    place = place.strip(".`")
+    if found := re.fullmatch("Object missing required field `(.+)`", reason):
+        return Fault(place=place, reason=reason, missing=found[1])
+    if found := re.fullmatch("Object contains unknown field `(.*)`", reason, re.DOTALL):
+        return Fault(place=place, reason=reason, unknown=found[1][:MOST_SHOWN])
+    return Fault(place=place, reason=reason)
+
+
+def _problem_of(error: msgspec.ValidationError, cls: type[Params]) -> Problem:
+    """Field and reason, in the words of JSON."""
+    fault = fault_of(error)
+    if fault.missing is not None:
+        return fault.field, "required"
+    if fault.unknown is not None:
+        known = [each.name for each in _object_of(_type_of(fault.place, cls)).fields]
+        return fault.field, unknown_reason(fault.unknown, known)
+    if fault.reason.startswith("Invalid enum value"):
+        return fault.field, f"expected one of {', '.join(_choices(_type_of(fault.field, cls)))}"
+    reason = re.sub("`(.+?)`", _in_json_words, fault.reason).replace("Expected", "expected")
+    return fault.field, reason
 
 
 def _in_json_words(types: re.Match[str]) -> str:
     return " or ".join(JSON_WORDS.get(name, name) for name in types[1].split(" | "))
-
-
-def _inside(field: str, name: str) -> str:
-    return f"{field}.{name}" if field else name
 
 
 def _type_of(place: str, cls: type[Params]) -> inspect.Type:

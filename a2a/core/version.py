@@ -1,4 +1,4 @@
-"""Which version of the software this is."""
+"""The version of the software."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 @cache
 def software_version() -> str:
-    """The version that is installed, or "checkout" when the sources run as they lie there."""
+    """The installed version, or "checkout" if the package is not installed."""
     try:
         return version("aipartnerupflow")
     except PackageNotFoundError:

@@ -1,1 +1,1 @@
-"""Where requests arrive: HTTP views, WebSocket consumers, the dashboard's streams, the API documentation."""
+"""Endpoints: HTTP views, the WebSocket consumer, the dashboard's streams, the API documentation."""

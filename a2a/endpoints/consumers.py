@@ -1,4 +1,4 @@
-"""The WebSocket at `/ws`: the events of the caller's tasks as they happen, and JSON-RPC both ways (contract, section 3)."""
+"""The WebSocket at `/ws`: live events of the caller's tasks, and JSON-RPC (contract, section 3)."""
 
 import asyncio
 import logging
@@ -16,8 +16,8 @@ from django.utils.datastructures import CaseInsensitiveMapping
 
 from a2a.core import jsonrpc
 from a2a.core.errors import failure_of
+from a2a.core.http import Headers
 from a2a.core.jsonrpc import Request
-from a2a.core.mapping import Json
 from a2a.core.metrics import stream_client
 from a2a.live import stream_limits
 from a2a.live.sse import Stream, open_stream
@@ -26,26 +26,24 @@ from a2a.live.subscription_filter import SubscriptionFilter
 from a2a.methods import messages
 from a2a.methods.dispatch import NATIVE, Outcome, carry_out
 from a2a.methods.messages import Auth, Ping, Subscribe, Unsubscribe
-from a2a.methods.request_headers import Headers
-from accounts import threads
 from accounts.auth import AuthenticationFailed, caller_from_token, token_in
 from accounts.callers import LOCAL, Caller
+from apflow_db import pools
 from tasks.events import Event, following
 from tasks.events.pruning import is_pruned
 from tasks.events.subscription import Subscription
 from tasks.rules.exceptions import LimitReached, TaskNotFound
-from tasks.rules.strict_json import MalformedJson, decode
+from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.services import queries
 from tasks.services.queries import StatusReport
-from tasks.storage import pools
 
 SUBPROTOCOL: Final = "bearer"
 AUTH_SECONDS = 5.0
-"""So long a client that gave no token with the handshake has for its first message."""
+"""Time limit for the message `auth` of a client that sent no token with the handshake."""
 OPEN_SECONDS: Final = 5.0
-"""So long it may take until events can be followed; it does only while the database is away."""
+"""Time limit for the subscription to events. It expires only if the database is not available."""
 MAX_CALLS: Final = 32
-"""JSON-RPC messages of one client that are being answered at once."""
+"""The maximum number of concurrent JSON-RPC calls of one client."""
 
 TOO_BIG: Final = 1009
 BROKEN: Final = 1011
@@ -60,13 +58,13 @@ log = logging.getLogger(__name__)
 
 
 class Socket(AsyncWebsocketConsumer):
-    """One client, from the handshake to the end. Whatever is spawned for it ends with it."""
+    """One WebSocket connection. The asyncio tasks that it starts end with it."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self._caller: Caller | None = None
         self._token = ""
         self._handshake = _headers_of(scope)
-        # Those are good for one request, and a socket carries many.
+        # These two headers apply to one request, but a connection has many.
         self._headers = replace(Headers.of(self._handshake), last_event_id=None, idempotency_key=None)
         self._allowance = Allowance(settings.APFLOW.limits.messages_per_second)
         self._interest = SubscriptionFilter()
@@ -74,7 +72,8 @@ class Socket(AsyncWebsocketConsumer):
         self._streamed: set[str] = set()
         self._calls = 0
         self._is_closed = False
-        # Whoever holds it sends what belongs together: a page of events, or a reply that comes before the events it tells of.
+        # Held while messages are sent that must not be interleaved: a page of events, or a reply
+        # that must precede the events of its run.
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         with ExitStack() as self._counted:
@@ -86,7 +85,10 @@ class Socket(AsyncWebsocketConsumer):
                 await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def dispatch(self, message: Json) -> None:
-        """Without looking after Django's connections first: ours are those of `tasks.storage.pools`, which looks after them."""
+        """Dispatch a message without closing old database connections, as Channels does.
+
+        `apflow_db.pools` manages our connections.
+        """
         match message["type"]:
             case "websocket.connect":
                 await self.connect()
@@ -95,10 +97,13 @@ class Socket(AsyncWebsocketConsumer):
             case "websocket.disconnect":
                 raise StopConsumer
 
-    # --- who it is ---
+    # --- authentication ---
 
     async def connect(self) -> None:
-        """Let in who says with the handshake who they are; others have a few seconds to say it."""
+        """Accept the connection, and authenticate it if the handshake has a token.
+
+        Without a token, the client has AUTH_SECONDS to send the message `auth`.
+        """
         self._token = _token_of(self._handshake, self.scope["subprotocols"])
         async with self._turn:  # no event before the handshake is over
             code = await self._enter() if self._token or not settings.APFLOW.auth.is_on else None
@@ -109,10 +114,10 @@ class Socket(AsyncWebsocketConsumer):
             self._spawn(self._close_unless_authenticated())
 
     async def _enter(self) -> int | None:
-        """Begin to follow for the caller. Returns the code to close with, if they are not let in."""
+        """Authenticate the caller and subscribe to events. Returns a close code if that is refused."""
         try:
             caller = await self._who_is_it()
-            # Checked and counted in one go: many may be coming in at once.
+            # Check and count without an await in between: many clients may connect at once.
             self._counted.enter_context(stream_limits.open_streams().one_of(caller))
         except AuthenticationFailed:
             return UNAUTHENTICATED
@@ -132,7 +137,10 @@ class Socket(AsyncWebsocketConsumer):
         return None
 
     async def _is_still_in(self) -> bool:
-        """Whether the caller still is who came in, by the database's latest word; if not, this closes the socket. Raises Error."""
+        """Re-authenticate. Closes the connection if the caller or its permissions have changed.
+
+        Raises django.db.Error if the database is not available.
+        """
         with suppress(AuthenticationFailed):
             if await self._who_is_it() == self._caller:
                 return True
@@ -142,7 +150,7 @@ class Socket(AsyncWebsocketConsumer):
     async def _who_is_it(self) -> Caller:
         if not settings.APFLOW.auth.is_on:
             return LOCAL
-        return await threads.look_up(caller_from_token, self._token)
+        return await pools.auth(caller_from_token, self._token)
 
     async def _close_unless_authenticated(self) -> None:
         await asyncio.sleep(AUTH_SECONDS)
@@ -154,7 +162,7 @@ class Socket(AsyncWebsocketConsumer):
         await self.close(UNAUTHENTICATED)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
-        """Once: several calls may find out at the same time that there is a reason to."""
+        """Close the connection, once: several asyncio tasks may find a reason at the same time."""
         if not self._is_closed:
             self._is_closed = True
             await super().close(code, reason)
@@ -162,7 +170,7 @@ class Socket(AsyncWebsocketConsumer):
     # --- server to client ---
 
     async def _follow(self, caller: Caller, ready: asyncio.Event) -> None:
-        """Send every event that the client is interested in."""
+        """Send all events that match the client's filter."""
         with stream_client("websocket"):
             async with following(caller) as inbox:
                 self._inbox = inbox
@@ -176,7 +184,9 @@ class Socket(AsyncWebsocketConsumer):
 
     async def _send_event(self, event: Event) -> None:
         assert self._inbox is not None  # noqa: S101
-        if not (self._interest.wants(event) and self._inbox.is_due(event)):  # the client has changed its mind meanwhile
+        if not (
+            self._interest.wants(event) and self._inbox.is_due(event)
+        ):  # the filter has changed since the event was buffered
             return
         await self.send(messages.of_event(event))
         if event["type"] == "final" and event["run_id"] in self._streamed:
@@ -230,9 +240,10 @@ class Socket(AsyncWebsocketConsumer):
         await self.send(messages.plain("authenticated"))
 
     async def _subscribe(self, given: Subscribe) -> None:
-        """The tree of the task, from `after` on; without it, all that this client has not had of the latest run.
+        """Subscribe to the tree of a task, or to all trees.
 
-        Raises TaskNotFound, and EventsPruned where `after` cannot be gone on from.
+        Sends the events of the latest run after `after`; default: those that this client has not
+        received. Raises TaskNotFound, or EventsPruned if events after `after` have been deleted.
         """
         assert self._inbox is not None  # noqa: S101
         if given.task_id is None:
@@ -280,7 +291,7 @@ class Socket(AsyncWebsocketConsumer):
             if outcome.answer is not None:
                 await self._send_json(outcome.answer.to_json())
             return
-        async with self._turn:  # the events follow the reply, however fast the run is
+        async with self._turn:  # the reply must precede the events of the run
             outcome = await self._carry_out(request, is_single=True)
             if outcome.answer is not None:
                 await self._send_json(outcome.answer.to_json())
@@ -304,7 +315,9 @@ class Socket(AsyncWebsocketConsumer):
     async def _carry_out(self, request: Request, *, is_single: bool) -> Outcome:
         assert self._caller is not None  # noqa: S101
         if self._calls >= MAX_CALLS:
-            error = LimitReached(f"{MAX_CALLS} requests of this connection are being answered. Wait for one of them.")
+            error = LimitReached(
+                f"This connection has {MAX_CALLS} concurrent requests, the maximum. Wait for a reply before the next one."
+            )
             return Outcome(answer=failure_of(error, call_id=request.id))
         self._calls += 1
         try:
@@ -332,13 +345,13 @@ class Socket(AsyncWebsocketConsumer):
             await work
         except OSError:
             pass  # the client has gone
-        except Exception:  # the protocol edge: a bug ends the connection, and its text stays here
+        except Exception:  # the protocol edge: a bug ends the connection; details go to the log only
             log.exception("A WebSocket broke", extra={"event": "socket.error"})
             await self.close(BROKEN)
 
 
 class Nowhere(AsyncWebsocketConsumer):
-    """An address that has no WebSocket."""
+    """Accepts and closes (4404) WebSockets at unknown URLs."""
 
     async def connect(self) -> None:
         await self.accept()
@@ -350,7 +363,7 @@ def _headers_of(scope: Json) -> CaseInsensitiveMapping[str]:
 
 
 def _token_of(handshake: Mapping[str, str], subprotocols: Sequence[str]) -> str:
-    """The token that came with the handshake; empty without one. A browser can send it as a subprotocol only."""
+    """The token in the handshake, or an empty string. Browsers can send it only as a subprotocol."""
     try:
         return token_in(handshake)
     except AuthenticationFailed:

@@ -1,4 +1,7 @@
-"""`/openapi.json`, and Swagger UI at `/docs`: its files come from drf-spectacular-sidecar, nothing from another host."""
+"""`/openapi.json`, and Swagger UI at `/docs`.
+
+Its files come from drf-spectacular-sidecar, not from other hosts.
+"""
 
 from collections.abc import Mapping
 from functools import cache
@@ -16,7 +19,7 @@ from a2a.protocol.card.agent_card import etag_of
 from a2a.rest.openapi import openapi_document
 
 FILES: Final = files("drf_spectacular_sidecar") / "static" / "drf_spectacular_sidecar" / "swagger-ui-dist"
-#: What `/docs/…` serves, by its media type.
+#: The files under `/docs/`, with their media types.
 ASSETS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "swagger-ui.css": "text/css",
@@ -39,7 +42,7 @@ PAGE: Final = b"""<!doctype html>
 """
 PAGE_HEADERS: Final = MappingProxyType(
     {
-        # Swagger UI styles its elements in place; scripts and requests go to this server alone.
+        # Swagger UI uses inline styles. Scripts and requests are limited to this server.
         "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         "Referrer-Policy": "no-referrer",
@@ -50,19 +53,19 @@ MAX_AGE_SECONDS: Final = 3600
 
 @require_safe
 def openapi(request: HttpRequest) -> HttpResponseBase:
-    """`GET /openapi.json`. Public, as the agent card."""
+    """`GET /openapi.json`. Public, like the agent card."""
     return _cached(request, _openapi(with_authentication=settings.APFLOW.auth.is_on), "application/json")
 
 
 @require_safe
 def page(request: HttpRequest) -> HttpResponseBase:
-    """`GET /docs`."""
+    """`GET /docs`: the page of Swagger UI."""
     return HttpResponse(PAGE, content_type="text/html; charset=utf-8", headers=dict(PAGE_HEADERS))
 
 
 @require_safe
 def asset(request: HttpRequest, name: str) -> HttpResponseBase:
-    """A file of the page. Raises Http404."""
+    """`GET /docs/{name}`: a file of Swagger UI. Raises Http404 for all other names."""
     if name not in ASSETS:
         raise Http404
     return _cached(request, _asset(name), ASSETS[name])
@@ -79,7 +82,7 @@ def _asset(name: str) -> bytes:
 
 
 def _cached(request: HttpRequest, body: bytes, content_type: str) -> HttpResponseBase:
-    """With an ETag, so that a browser asks again and is spared the rest."""
+    """A response with an ETag, or 304 if the client has this version."""
     etag = etag_of(body)
     headers = {"Cache-Control": f"public, max-age={MAX_AGE_SECONDS}", "ETag": etag}
     response = HttpResponse(body, content_type=content_type, headers=headers)

@@ -1,38 +1,39 @@
-"""What keeps pages of the dashboard live: the same events as everywhere, for whoever has a session."""
+"""Event streams for the pages of the dashboard, authenticated by the session."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 
 from a2a.core.parsing import event_number
-from a2a.live import sse, stream_limits
-from a2a.live.streaming import streaming
-from accounts import threads
+from a2a.live import sse
+from a2a.live.streaming import held
 from accounts.auth import still_in_session
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.dashboard.listing import PAGE, Row, rows_of_trees
 from tasks.dashboard.pages import count_questions, has_owners, page
 from tasks.events import Event, following
 from tasks.models import Run
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.rules.strict_json import Json
 from tasks.services.queries import get_task, latest_run
-from tasks.storage import pools
 
-Json = dict[str, Any]
-
-#: Results are left out: they may be large, and the page asks for that of the task that somebody looks at.
+#: Without results, which may be large: the page loads that of the selected task.
 SHOWN: Final = ("seq", "type", "task_id", "status", "progress", "tree_progress", "message", "error", "timestamp")
 REST_SECONDS: Final = 0.5
-"""A list that somebody looks at changes no more often: what comes meanwhile is shown together."""
+"""The least interval between updates of a list; changes in between are sent together."""
 
 
 @page()
 async def run_events(request: HttpRequest, caller: Caller, run_id: str) -> HttpResponseBase:
-    """`GET /ui/events/run/{id}?after=`: the run that a tree's page shows, from there on; resumed by `Last-Event-ID`."""
+    """`GET /ui/events/run/{id}?after=`: events of a run after a sequence number.
+
+    `Last-Event-ID` overrides `after`.
+    """
     after = event_number(request.headers.get("Last-Event-ID") or request.GET.get("after") or "0")
     stream = sse.stream_of(await pools.read(_run, caller=caller, run_id=run_id), after=after)
     if stream.is_over:
@@ -42,7 +43,10 @@ async def run_events(request: HttpRequest, caller: Caller, run_id: str) -> HttpR
 
 @page()
 async def next_run(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponseBase:
-    """`GET /ui/events/next/{id}?after=`: tells when a run of the tree after that number has begun, and ends."""
+    """`GET /ui/events/next/{id}?after=`: one message when a later run of the tree begins.
+
+    `after` is the number of a run; the message is `{"run": number}`.
+    """
     root_id = (await pools.read(get_task, caller=caller, task_id=task_id)).root_id
     after = event_number(request.GET.get("after") or "0")
     return _held(request, caller, sse.replies(_next_run(caller, root_id, after=after)))
@@ -50,9 +54,9 @@ async def next_run(request: HttpRequest, caller: Caller, task_id: str) -> HttpRe
 
 @page()
 async def list_rows(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """`GET /ui/events/list?id=…`: the rows of the list that change, as the page shows them; at first those that it names.
+    """`GET /ui/events/list?id=…`: the HTML of rows that change, first that of the given roots.
 
-    And how many questions wait for an answer.
+    Also sends the number of open questions when it changes.
     """
     root_ids = request.GET.getlist("id")
     if len(root_ids) > PAGE:
@@ -61,14 +65,15 @@ async def list_rows(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 
 def _held(request: HttpRequest, caller: Caller, frames: AsyncGenerator[bytes]) -> HttpResponseBase:
-    """It counts among the open streams, and ends with the session. Raises LimitReached."""
-    stream_limits.open_streams().refuse_if_full(caller)
-    who_is_it = partial(threads.look_up, still_in_session, request)
-    return streaming(stream_limits.while_authorized(frames, caller=caller, who_is_it=who_is_it))
+    """A streaming response that counts as an open stream and ends with the session.
+
+    Raises LimitReached.
+    """
+    return held(frames, caller=caller, who_is_it=partial(pools.auth, still_in_session, request))
 
 
 def slim(event: Event) -> Json:
-    """An event as the page needs it."""
+    """The fields of an event that the page needs."""
     return {name: event[name] for name in SHOWN}
 
 
@@ -85,15 +90,15 @@ async def _next_run(caller: Caller, root_id: str, *, after: int) -> AsyncGenerat
 
 
 async def _list_rows(caller: Caller, root_ids: set[str]) -> AsyncGenerator[Json]:
-    told = None
+    sent = None
     async with following(caller) as inbox:
         while True:
             for row in await pools.read(rows_of_trees, caller=caller, root_ids=root_ids):
                 yield {"id": row.root.id, "html": await asyncio.to_thread(_html, caller, row)}
             questions = await pools.read(count_questions, caller=caller)
-            if questions != told:
+            if questions != sent:
                 yield {"questions": questions}
-                told = questions
+                sent = questions
             await asyncio.sleep(REST_SECONDS)
             root_ids = {event["root_task_id"] for event in await inbox.next()}
             if not root_ids:

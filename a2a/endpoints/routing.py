@@ -1,4 +1,4 @@
-"""The addresses of WebSockets."""
+"""The URLs of WebSockets."""
 
 from channels.routing import URLRouter
 from django.urls import re_path

@@ -1,8 +1,10 @@
 """HTTP in, HTTP out: read the body, authenticate, dispatch, answer. What JSON-RPC means stands elsewhere."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
 
 import orjson
 from django.conf import settings
@@ -12,15 +14,22 @@ from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core import jsonrpc
-from a2a.core.errors import WrongHttpMethod
-from a2a.core.headers import VERSION_HEADER
-from a2a.core.http import body_of, json_response, public_url, refusal, require_method
+from a2a.core.exceptions import WrongHttpMethod
+from a2a.core.http import (
+    VERSION_HEADER,
+    Headers,
+    body_of,
+    headers_of,
+    json_response,
+    public_url,
+    refusal,
+    require_method,
+)
 from a2a.core.jsonrpc import Request, Response
 from a2a.core.version import software_version
 from a2a.live import sse
-from a2a.live.streaming import events_response, limited, stream_of_task, streaming
-from a2a.methods.dispatch import NATIVE, SYSTEM, Dialect, carry_out
-from a2a.methods.request_headers import Headers, headers_of
+from a2a.live.streaming import events_response, held, stream_of_task
+from a2a.methods.dispatch import NATIVE, SYSTEM, Dialect, Outcome, carry_out
 from a2a.protocol.bindings.http_json import list_tasks, with_extensions
 from a2a.protocol.bindings.json_rpc import A2A
 from a2a.protocol.card.agent_card import build_card, etag_of, last_modified
@@ -28,37 +37,91 @@ from a2a.protocol.card.signature import key_set
 from a2a.protocol.versions import without_patch
 from accounts.auth import authenticate
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.rules.exceptions import LimitReached
 from tasks.rules.strict_json import decode
 from tasks.services.readiness import readiness
-from tasks.storage import pools
 
 CARD_MAX_AGE_SECONDS = 300
 CARD_VERSIONS = ("1.0", "0.3")
+SAFE: Final = ("GET", "HEAD")
+
+View = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 
-@csrf_exempt
-async def native(request: HttpRequest) -> HttpResponseBase:
-    """`POST /tasks`: JSON-RPC in the native shapes."""
-    return await _rpc(request, NATIVE, also=("GET", "HEAD"))
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """A view: JSON-RPC by `POST`. `get` is the view that reads the same address; `also` are the HTTP methods for which there is one."""
+
+    dialect: Dialect
+    get: View | None = None
+    also: Sequence[str] = ()
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if self.get is not None and request.method in self.also:
+            return await self.get(request)
+        try:
+            require_method(request, "POST", also=self.also)
+            caller = await authenticate(request)
+            value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+        except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+            return _failed(error, self.dialect)
+        headers = headers_of(request)
+        parsed = jsonrpc.parse(value, batch_limit=settings.APFLOW.limits.batch)
+        if isinstance(parsed, list):
+            return await self._batch(parsed, caller=caller, headers=replace(headers, is_single=False))
+        outcome = await carry_out(parsed, caller=caller, dialect=self.dialect, headers=headers)
+        frames = _frames(outcome, self.dialect)
+        if frames is None:
+            return HttpResponse(status=204) if outcome.answer is None else _answer(outcome.answer)
+        try:
+            return held(frames, caller=caller, who_is_it=partial(authenticate, request))
+        except LimitReached as error:  # others came in meanwhile
+            return _failed(error, self.dialect, call_id=parsed.id)
+
+    async def _batch(self, requests: list[Request], *, caller: Caller, headers: Headers) -> HttpResponseBase:
+        """The calls run side by side; the answers stand in the order of the calls."""
+        outcomes = await asyncio.gather(
+            *(carry_out(request, caller=caller, dialect=self.dialect, headers=headers) for request in requests)
+        )
+        answers = jsonrpc.batch_to_json(outcome.answer for outcome in outcomes)
+        return json_response(answers) if answers else HttpResponse(status=204)
 
 
-@csrf_exempt
-async def tasks(request: HttpRequest) -> HttpResponseBase:
-    """`/tasks` serves two protocols: POST is JSON-RPC in the native shapes, GET lists A2A's Tasks."""
-    return await (list_tasks if request.method in ("GET", "HEAD") else native)(request)
+def _frames(outcome: Outcome, dialect: Dialect) -> AsyncGenerator[bytes] | None:
+    """The stream that a call began, if it did."""
+    stream, answer = outcome.stream, outcome.answer
+    if outcome.replies is not None:
+        return sse.replies(outcome.replies)
+    if stream is None or answer is None:
+        return None
+    return sse.frames(stream, first=answer.to_json(), render=lambda event: dialect.event(event, stream, answer.id))
+
+
+def _answer(answer: Response) -> HttpResponse:
+    status = answer.http_status if isinstance(answer, jsonrpc.Failure) else 200
+    return json_response(answer.to_json(), status=status)
+
+
+def _failed(error: Exception, dialect: Dialect, *, call_id: jsonrpc.Id = None) -> HttpResponse:
+    """An error that no call is answered with, in the shape of the dialect."""
+    response = _answer(replace(dialect.failure(error), id=call_id))
+    if isinstance(error, WrongHttpMethod):
+        response["Allow"] = ", ".join(error.methods)
+    return response
+
+
+#: `/tasks` serves two protocols: POST is JSON-RPC in the native shapes, GET lists A2A's Tasks.
+tasks: Final = csrf_exempt(Rpc(NATIVE, get=list_tasks, also=SAFE).__call__)
+#: `POST /system`: JSON-RPC about the server itself.
+system: Final = csrf_exempt(Rpc(SYSTEM).__call__)
+_a2a: Final = Rpc(A2A, also=SAFE)  # GET is a page
 
 
 @csrf_exempt
 async def a2a(request: HttpRequest) -> HttpResponseBase:
     """`POST /`: JSON-RPC of A2A, and ours in its shapes."""
-    return with_extensions(request, await _rpc(request, A2A, also=("GET", "HEAD")))
-
-
-@csrf_exempt
-async def system(request: HttpRequest) -> HttpResponseBase:
-    """`POST /system`: JSON-RPC about the server itself."""
-    return await _rpc(request, SYSTEM)
+    return with_extensions(request, await _a2a(request))
 
 
 async def events(request: HttpRequest, task_id: str) -> HttpResponseBase:
@@ -67,7 +130,7 @@ async def events(request: HttpRequest, task_id: str) -> HttpResponseBase:
         require_method(request, "GET")
         caller = await authenticate(request)
         stream = await stream_of_task(caller, task_id, request.headers.get("Last-Event-ID"))
-        return limited(events_response(stream), request=request, caller=caller)
+        return events_response(stream, caller=caller, who_is_it=partial(authenticate, request))
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error)
 
@@ -113,58 +176,3 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error)
     return json_response(state, status=200 if state["ready"] else 503)
-
-
-async def _rpc(request: HttpRequest, dialect: Dialect, *, also: Sequence[str] = ()) -> HttpResponseBase:
-    """`also`: the HTTP methods that another view answers at the same address."""
-    try:
-        require_method(request, "POST", also=also)
-        caller = await authenticate(request)
-        value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
-    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
-        return _failed(error, dialect)
-    headers = headers_of(request)
-    parsed = jsonrpc.parse(value, batch_limit=settings.APFLOW.limits.batch)
-    if isinstance(parsed, list):
-        return await _batch(parsed, caller=caller, dialect=dialect, headers=replace(headers, is_single=False))
-    response = await _single(parsed, caller=caller, dialect=dialect, headers=headers)
-    try:
-        return limited(response, request=request, caller=caller)
-    except LimitReached as error:  # others came in meanwhile
-        return _failed(error, dialect, call_id=parsed.id)
-
-
-async def _single(request: Request, *, caller: Caller, dialect: Dialect, headers: Headers) -> HttpResponseBase:
-    outcome = await carry_out(request, caller=caller, dialect=dialect, headers=headers)
-    if outcome.replies is not None:
-        return streaming(sse.replies(outcome.replies))
-    if outcome.answer is None:
-        return HttpResponse(status=204)
-    stream, answer = outcome.stream, outcome.answer
-    if stream is None:
-        return _answer(answer)
-    return streaming(
-        sse.frames(stream, first=answer.to_json(), render=lambda event: dialect.event(event, stream, answer.id))
-    )
-
-
-async def _batch(requests: list[Request], *, caller: Caller, dialect: Dialect, headers: Headers) -> HttpResponseBase:
-    """The calls run side by side; the answers stand in the order of the calls."""
-    outcomes = await asyncio.gather(
-        *(carry_out(request, caller=caller, dialect=dialect, headers=headers) for request in requests)
-    )
-    answers = jsonrpc.batch_to_json(outcome.answer for outcome in outcomes)
-    return json_response(answers) if answers else HttpResponse(status=204)
-
-
-def _answer(answer: Response) -> HttpResponse:
-    status = answer.http_status if isinstance(answer, jsonrpc.Failure) else 200
-    return json_response(answer.to_json(), status=status)
-
-
-def _failed(error: Exception, dialect: Dialect, *, call_id: jsonrpc.Id = None) -> HttpResponse:
-    """An error that no call is answered with, in the shape of the dialect."""
-    response = _answer(replace(dialect.failure(error), id=call_id))
-    if isinstance(error, WrongHttpMethod):
-        response["Allow"] = ", ".join(error.methods)
-    return response

@@ -1,1 +1,1 @@
-"""Streams: events as SSE frames, limits on open streams, the filter of a WebSocket."""
+"""Event streams: SSE frames, limits on open streams, and the filter of a WebSocket."""

@@ -1,4 +1,4 @@
-"""Server-sent events: frames, keep-alives, and where a resumed stream begins (contract, section 3)."""
+"""Server-sent events: frames, keep-alive comments and resumed streams (contract, section 3)."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
-from a2a.core.errors import EventsPruned
+from a2a.core.exceptions import EventsPruned
 from a2a.core.metrics import stream_client
+from apflow_db import pools
 from tasks.events import follow
 from tasks.events.pruning import is_pruned
 from tasks.models import Run
-from tasks.storage import pools
 
 KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_SECONDS = 15.0
@@ -31,29 +31,33 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """The events of a run from `after` on; the client has those up to there."""
+    """The events of a run after sequence number `after`, which the client has received."""
 
     run: Run
     after: int
 
     @property
     def is_over(self) -> bool:
-        """The client has seen all that this run will ever have, `stream_end` included."""
+        """Whether the client has received all events of a finished run, including `stream_end`."""
         return self.run.finished_at is not None and self.after > self.run.last_seq
 
 
 def stream_of(run: Run, *, after: int | None) -> Stream:
-    """A number that this run has not reached is of an earlier run: then the stream begins at the beginning."""
-    newest = run.last_seq if run.finished_at is None else run.last_seq + 1  # the one after `final` is `stream_end`
+    """The stream of a run after `after`.
+
+    A number that the run has not reached belongs to an earlier run; the stream then starts at the
+    first event.
+    """
+    newest = run.last_seq if run.finished_at is None else run.last_seq + 1  # `stream_end` follows `final`
     return Stream(run=run, after=after if after is not None and after <= newest else 0)
 
 
 async def open_stream(run: Run, *, after: int | None) -> Stream:
-    """The same, unless what comes next is not kept any more. Raises EventsPruned."""
+    """`stream_of`, but raises EventsPruned if the next events have been deleted."""
     stream = stream_of(run, after=after)
     if run.finished_at is not None and await pools.read(is_pruned, run, after=stream.after):
         raise EventsPruned(
-            "The events of this run are not kept any more (events.keep_days). tasks.tree has its tasks and their results.",
+            "The events of this run have been deleted (events.keep_days). Call tasks.tree for its tasks and results.",
             data={"run_id": run.id, "root_task_id": run.root_id},
         )
     return stream
@@ -66,7 +70,10 @@ async def frames(
     first: Any = None,
     silence_seconds: float = KEEP_ALIVE_SECONDS,
 ) -> AsyncGenerator[bytes]:
-    """`first` without an id, then every event with its own, then `stream_end`; a comment whenever it is silent."""
+    """Yield `first` as a frame without an id, then each event with its id, then `stream_end`.
+
+    A keep-alive comment follows every `silence_seconds` without an event.
+    """
     if first is not None:
         yield frame(first)
     with stream_client("sse"):
@@ -78,7 +85,7 @@ async def frames(
 async def replies(
     values: AsyncGenerator[Event], *, silence_seconds: float = KEEP_ALIVE_SECONDS
 ) -> AsyncGenerator[bytes]:
-    """Each value without an id; a comment whenever it is silent."""
+    """Yield each value as a frame without an id, and keep-alive comments."""
     with stream_client("sse"):
         async with aclosing(paced(values, seconds=silence_seconds)) as steps:
             async for value in steps:
@@ -86,14 +93,18 @@ async def replies(
 
 
 def frame(value: Any, *, event_id: int | None = None) -> bytes:
-    """One frame. There is no `event:` line, so that a browser's `onmessage` sees them all."""
+    """Encode one frame.
+
+    Without an `event:` line, so that `onmessage` in browsers receives all events.
+    """
     head = b"" if event_id is None else b"id: %d\n" % event_id
     return head + b"data: " + orjson.dumps(value) + b"\n\n"
 
 
 async def events(stream: Stream) -> AsyncGenerator[Event]:
-    """What the client does not have yet, and `stream_end`."""
-    # The last event of a finished run is read again even if the client has it: `stream_end` is made from it.
+    """Yield the events that the client has not received, then `stream_end`."""
+    # The last event of a finished run is read even if the client has it: `stream_end` is a copy of
+    # it.
     is_finished = stream.run.finished_at is not None
     after = min(stream.after, max(stream.run.last_seq - 1, 0)) if is_finished else stream.after
     event: Event = {}
@@ -106,7 +117,7 @@ async def events(stream: Stream) -> AsyncGenerator[Event]:
 
 
 async def paced(source: AsyncGenerator[Event], *, seconds: float) -> AsyncGenerator[Event | None]:
-    """The events, and None after each `seconds` of silence. The wait for the next event goes on meanwhile."""
+    """Yield the events, and None after every `seconds` without one."""
     waiting = asyncio.ensure_future(_next(source))
     try:
         while True:

@@ -1,4 +1,4 @@
-"""The WebSockets and event streams that this process holds open: how many there may be, and who may still be let in."""
+"""Open WebSockets and event streams of this process: limits on their number, and re-authentication."""
 
 import asyncio
 import logging
@@ -16,9 +16,9 @@ from accounts.callers import LOCAL, Caller
 from tasks.rules.exceptions import RETRY_SECONDS, LimitReached
 
 CHECK_SECONDS = 60.0
-"""How often whoever holds a stream open is asked again who they are: a token expires, a user is disabled."""
+"""How often the caller of an open stream is re-authenticated."""
 BURST_SECONDS = 2.0
-"""A client may send at once what it may send in so long."""
+"""The size of a burst: as many messages as the rate allows in this time."""
 
 log = logging.getLogger(__name__)
 
@@ -26,32 +26,35 @@ WhoIsIt = Callable[[], Awaitable[Caller]]
 
 
 class TooMany(LimitReached):
-    """One process holds no more streams open."""
+    """This process has reached its limit of open streams."""
 
 
 class OpenStreams:
-    """They are counted on the loop of the process, so no lock is needed."""
+    """Counter of open streams. Used only on the event loop of the process, so it needs no lock."""
 
     def __init__(self) -> None:
         self._by_caller: Counter[str] = Counter()
 
     def refuse_if_full(self, caller: Caller) -> None:
-        """Raises TooMany when the process holds as many as it may, LimitReached when the caller does."""
+        """Raises TooMany if the process, or LimitReached if the caller, has reached its limit."""
         limits = settings.APFLOW.limits
-        told = {"retry_after_seconds": RETRY_SECONDS}
+        data = {"retry_after_seconds": RETRY_SECONDS}
         if self._by_caller.total() >= limits.streams:
             raise TooMany(
-                f"This process holds {limits.streams} streams open (limits.streams). Try again later.", data=told
+                f"This server process has {limits.streams} open streams, the maximum (limits.streams). Try again later.",
+                data=data,
             )
-        # Without authentication nobody is told apart.
+        # Without authentication all clients are the same caller, so the limit per user does not
+        # apply.
         if caller != LOCAL and self._by_caller[caller.user_id] >= limits.streams_per_user:
             raise LimitReached(
-                f"You hold {limits.streams_per_user} streams open (limits.streams_per_user). Close one.", data=told
+                f"You have {limits.streams_per_user} open streams, the maximum (limits.streams_per_user). Close one.",
+                data=data,
             )
 
     @contextmanager
     def one_of(self, caller: Caller) -> Iterator[None]:
-        """Count one. Raises what `refuse_if_full` does."""
+        """Count a stream for the block. Raises the errors of `refuse_if_full`."""
         self.refuse_if_full(caller)
         self._by_caller[caller.user_id] += 1
         try:
@@ -64,12 +67,12 @@ class OpenStreams:
 
 @cache
 def open_streams() -> OpenStreams:
-    """Those of this process."""
+    """The open streams of this process."""
     return OpenStreams()
 
 
 class Allowance:
-    """How many messages a client may still send: `per_second` more every second, up to a burst."""
+    """Token bucket: `per_second` messages per second, with bursts of BURST_SECONDS."""
 
     def __init__(self, per_second: int) -> None:
         self._per_second = per_second
@@ -77,7 +80,7 @@ class Allowance:
         self._at = time.monotonic()
 
     def take(self) -> bool:
-        """False: there is none left."""
+        """Take one token. Returns False if there is none."""
         now = time.monotonic()
         self._left = min(self._per_second * BURST_SECONDS, self._left + (now - self._at) * self._per_second)
         self._at = now
@@ -88,7 +91,11 @@ class Allowance:
 
 
 async def until_revoked(caller: Caller, who_is_it: WhoIsIt) -> None:
-    """Return as soon as the caller is somebody else than before, or may do something else, or nobody any more."""
+    """Re-authenticate every CHECK_SECONDS.
+
+    Return once the caller's identity or permissions have changed, or the credentials are no longer
+    valid.
+    """
     while True:
         await asyncio.sleep(CHECK_SECONDS)
         try:
@@ -96,14 +103,14 @@ async def until_revoked(caller: Caller, who_is_it: WhoIsIt) -> None:
                 return
         except AuthenticationFailed:
             return
-        except Error:  # while the database is away nobody is turned out
-            log.warning("Could not check who holds a stream open", exc_info=True, extra={"event": "stream.unchecked"})
+        except Error:  # streams stay open while the database is not available
+            log.warning("Cannot re-authenticate an open stream", exc_info=True, extra={"event": "stream.unchecked"})
 
 
 async def while_authorized(
     frames: AsyncIterator[bytes], *, caller: Caller, who_is_it: WhoIsIt
 ) -> AsyncGenerator[bytes]:
-    """The frames, as long as the caller may have them."""
+    """Yield the frames until the caller loses access. Counts as an open stream."""
     refused = asyncio.ensure_future(until_revoked(caller, who_is_it))
     try:
         with open_streams().one_of(caller):

@@ -1,25 +1,26 @@
-"""A stream of events as an HTTP response: counted, and ended when its caller loses access."""
+"""Event streams as HTTP responses. They are counted, and end when the caller loses access."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from functools import partial
-from typing import cast
+from collections.abc import AsyncGenerator
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
-from a2a.core.errors import NotRunYet
+from a2a.core.exceptions import NotRunYet
 from a2a.core.parsing import event_number
 from a2a.live import sse, stream_limits
-from accounts.auth import authenticate
+from a2a.live.stream_limits import WhoIsIt
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.services import queries
-from tasks.storage import pools
 
 
 async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None) -> sse.Stream:
-    """What the client does not have yet of the latest run. Raises InvalidParams, TaskNotFound, NotRunYet or EventsPruned."""
+    """The stream of the latest run, after `last_event_id`.
+
+    Raises InvalidParams, TaskNotFound, NotRunYet or EventsPruned.
+    """
     if "\0" in task_id:
-        raise InvalidParams([("task_id", "holds the NUL character")])
+        raise InvalidParams([("task_id", "contains a NUL character")])
     after = event_number(last_event_id) if last_event_id else None
     run = await pools.read(queries.latest_run, caller=caller, task_id=task_id)
     if run is None:
@@ -27,24 +28,16 @@ async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None
     return await sse.open_stream(run, after=after)
 
 
-def events_response(stream: sse.Stream) -> HttpResponseBase:
-    """The events themselves, one a frame."""
+def events_response(stream: sse.Stream, *, caller: Caller, who_is_it: WhoIsIt) -> HttpResponseBase:
+    """A response with the native events, one per frame; 204 if the client has received all. Raises LimitReached."""
     if stream.is_over:
-        # By the HTML standard this tells an EventSource, which always comes back, that it need not.
+        # An EventSource reconnects after every response but 204 (HTML standard, section 9.2).
         return HttpResponse(status=204)
-    return streaming(sse.frames(stream, render=lambda event: event))
+    return held(sse.frames(stream, render=lambda event: event), caller=caller, who_is_it=who_is_it)
 
 
-def limited(response: HttpResponseBase, *, request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """A stream counts among those that are open, and ends when its caller would not be let in any more. Raises LimitReached."""
-    if isinstance(response, StreamingHttpResponse):
-        stream_limits.open_streams().refuse_if_full(caller)
-        frames = cast("AsyncIterator[bytes]", response.streaming_content)
-        response.streaming_content = stream_limits.while_authorized(
-            frames, caller=caller, who_is_it=partial(authenticate, request)
-        )
-    return response
-
-
-def streaming(frames: AsyncGenerator[bytes]) -> StreamingHttpResponse:
-    return StreamingHttpResponse(frames, headers=sse.HEADERS)
+def held(frames: AsyncGenerator[bytes], *, caller: Caller, who_is_it: WhoIsIt) -> StreamingHttpResponse:
+    """Count the response as an open stream, and end it when the caller loses access. Raises LimitReached."""
+    stream_limits.open_streams().refuse_if_full(caller)
+    counted = stream_limits.while_authorized(frames, caller=caller, who_is_it=who_is_it)
+    return StreamingHttpResponse(counted, headers=sse.HEADERS)

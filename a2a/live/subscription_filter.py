@@ -1,10 +1,10 @@
-"""Which trees a client of the WebSocket wants to hear of."""
+"""The subscriptions of a WebSocket client."""
 
 from tasks.events import Event
 
 
 class SubscriptionFilter:
-    """All trees, until the client names some; then those."""
+    """Matches the events of all trees, until the client subscribes to single ones."""
 
     def __init__(self) -> None:
         self._is_everything = True
@@ -20,7 +20,7 @@ class SubscriptionFilter:
         self._named.add(root_id)
 
     def keep(self, root_id: str) -> None:
-        """Hear of this tree too, and of all else as before."""
+        """Add this tree without changing the rest of the filter."""
         self._unwanted.discard(root_id)
         self._named.add(root_id)
 

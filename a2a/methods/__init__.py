@@ -1,11 +1,12 @@
-"""The whole JSON-RPC API on one screen. Another method is one function, one row here, one test file."""
+"""The tables of all JSON-RPC methods.
+
+A new method is one function, one row here, and one test file.
+"""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from a2a.core.errors import UnknownMethod
 from a2a.methods import crud, llm_keys, params, queries, responses, running, system
 from a2a.methods.execute import execute
 from a2a.methods.generate import generate
@@ -22,11 +23,11 @@ EXECUTE = Method(
 
 
 async def discover(caller: Caller, given: params.Nothing) -> DataResult:
-    """All methods with their parameters and results: this document."""
+    """Return the OpenRPC document: all methods with their parameters and results."""
     return DataResult(native=openrpc_document({"/tasks": METHODS, "/system": SYSTEM_METHODS}))
 
 
-#: At `POST /tasks` and, in the shapes of A2A, at `POST /`.
+#: Methods of `POST /tasks`, and of `POST /` with A2A objects as results.
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "tasks.create": Method(
@@ -71,7 +72,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     }
 )
 
-#: At `POST /system`.
+#: Methods of `POST /system`.
 SYSTEM_METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "system.health": Method(system.health, params.Nothing, as_a2a_data, responses.Health, VIEWER),
@@ -85,13 +86,3 @@ SYSTEM_METHODS: Mapping[str, Method] = MappingProxyType(
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),
     }
 )
-
-
-def method_named(name: str, methods: Mapping[str, Method]) -> Method:
-    """Raises UnknownMethod, with the names that come close."""
-    if name in methods:
-        return methods[name]
-    name = name[:100]  # a longer one is close to nothing, and dear to compare
-    close = get_close_matches(name, methods)
-    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known methods: {', '.join(methods)}."
-    raise UnknownMethod(f"Method '{name}' not found. {hint}", data={"close_matches": close})

@@ -8,18 +8,18 @@ from a2a.core.parsing import texts
 from a2a.methods import params
 from a2a.methods.results import DataResult, TaskResult, webhook_metadata
 from accounts.callers import Caller
+from apflow_db import pools
 from llmkeys.header import SentKey
 from tasks.services import copies, editing, trees
 from tasks.services.idempotency import Token, once
 from tasks.services.trees import Created
 from tasks.services.webhooks import with_webhook
-from tasks.storage import pools
 
 
 async def create(
     caller: Caller, given: params.Create, *, token: Token | None = None, llm_key: SentKey | None = None
 ) -> TaskResult:
-    """Store a tree, and run it if asked to."""
+    """Store a tree and, with `execute`, run it."""
     arguments = {
         "tasks": given.tasks,
         "id_conflict": given.id_conflict,
@@ -30,13 +30,14 @@ async def create(
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
     created = await pools.write(partial(once, verb, caller=caller, token=token, **arguments))
-    told = {"ids": created.ids, "warnings": created.warnings} | webhook_metadata(created.webhook, given.webhook_config)
+    metadata = {"ids": created.ids, "warnings": created.warnings}
+    metadata |= webhook_metadata(created.webhook, given.webhook_config)
     return TaskResult(
-        native=native_tree(created.tasks) | told,
+        native=native_tree(created.tasks) | metadata,
         task=created.root,
         run=created.run,
         with_children=True,
-        metadata=told,
+        metadata=metadata,
     )
 
 
@@ -47,7 +48,7 @@ async def update(caller: Caller, given: params.Update) -> TaskResult:
 
 
 async def delete(caller: Caller, given: params.Delete) -> DataResult:
-    """Delete a task and all below it."""
+    """Delete a task and its descendants."""
     deleted = await pools.write(editing.delete_task, caller=caller, task_id=given.task_id, force=given.force)
     return DataResult(
         native={
@@ -60,7 +61,7 @@ async def delete(caller: Caller, given: params.Delete) -> DataResult:
 
 
 async def copy(caller: Caller, given: params.Copy) -> TaskResult | DataResult:
-    """Copy a task and what belongs to it into a new tree, or, with `save: false`, only say what would be stored."""
+    """Copy tasks into a new tree or, with `save: false`, return the tasks that would be stored."""
     copied = await pools.write(
         copies.copy_tree,
         caller=caller,
@@ -73,5 +74,6 @@ async def copy(caller: Caller, given: params.Copy) -> TaskResult | DataResult:
     )
     if not given.save:
         return DataResult(native=copied.requests)
-    told = {"ids": copied.ids, "warnings": copied.warnings}
-    return TaskResult(native=native_tree(copied.tasks) | told, task=copied.root, with_children=True, metadata=told)
+    metadata = {"ids": copied.ids, "warnings": copied.warnings}
+    native = native_tree(copied.tasks) | metadata
+    return TaskResult(native=native, task=copied.root, with_children=True, metadata=metadata)

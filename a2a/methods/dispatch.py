@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from hashlib import sha256
 from typing import Any, Final
 
@@ -9,21 +10,23 @@ import msgspec
 import orjson
 
 from a2a.core.errors import failure_of
+from a2a.core.exceptions import UnknownMethod
+from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call, Failure, Id, Reply, Request, Response
-from a2a.core.mapping import Json, a2a_update
+from a2a.core.mapping import a2a_update
 from a2a.core.metrics import metered
 from a2a.core.parsing import Params
 from a2a.live import stream_limits
 from a2a.live.sse import Stream
-from a2a.methods import METHODS, SYSTEM_METHODS, method_named
+from a2a.methods import METHODS, SYSTEM_METHODS
 from a2a.methods.method import Method
-from a2a.methods.request_headers import Headers
 from accounts.callers import Caller, Role
+from apflow_db import pools
 from llmkeys.header import SentKey
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
+from tasks.rules.strict_json import Json
 from tasks.services import idempotency
 from tasks.services.idempotency import Token
-from tasks.storage import pools
 
 MAX_KEY_CHARACTERS: Final = 255
 
@@ -96,22 +99,26 @@ async def carry_out(request: Request, *, caller: Caller, dialect: Dialect, heade
 async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Headers) -> Performed:
     """Carry out a call. Raises what is wrong with it."""
     with metered(call.method):
-        return await _perform(call, caller=caller, dialect=dialect, headers=headers)
+        method = method_named(call.method, dialect.methods)
+        require(caller, method.role, what=call.method)
+        llm_key = headers.sent_key()
+        keys = {"llm_key": llm_key} if method.takes_llm_key else {}
+        if headers.idempotency_key is not None and method.is_repeatable:
+            return await _perform_once(call, method, caller=caller, dialect=dialect, headers=headers, keys=keys)
+        params = method.params.parse(_resuming(call.params, headers))
+        _check_stream(params, caller=caller, headers=headers)
+        result = await method.function(caller, params, **keys)
+        return Reply(id=call.id, result=await dialect.result(method, caller, result)), result.stream
 
 
-async def _perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Headers) -> Performed:
-    method = method_named(call.method, dialect.methods)
-    require(caller, method.role, what=call.method)
-    llm_key = headers.sent_key()
-    keys = {"llm_key": llm_key} if method.takes_llm_key else {}
-    if headers.idempotency_key is not None and method.is_repeatable:
-        return await _perform_once(call, method, caller=caller, dialect=dialect, headers=headers, keys=keys)
-    params = method.params.parse(_resuming(call.params, headers))
-    _refuse_one_stream_too_many(caller, params)
-    if not headers.is_single:
-        _refuse_stream(params)
-    result = await method.function(caller, params, **keys)
-    return Reply(id=call.id, result=await dialect.result(method, caller, result)), result.stream
+def method_named(name: str, methods: Mapping[str, Method]) -> Method:
+    """Raises UnknownMethod, with the names that come close."""
+    if name in methods:
+        return methods[name]
+    name = name[:100]  # a longer one is close to nothing, and dear to compare
+    close = get_close_matches(name, methods)
+    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known methods: {', '.join(methods)}."
+    raise UnknownMethod(f"Method '{name}' not found. {hint}", data={"close_matches": close})
 
 
 def require(caller: Caller, role: Role, *, what: str) -> None:
@@ -135,7 +142,7 @@ async def _perform_once(
     """A repetition gets the reply of the first, and may follow the same run from where its stream broke off."""
     token = token_of(call, dialect=dialect.name, headers=headers)
     params = method.params.parse(call.params)
-    _refuse_one_stream_too_many(caller, params)
+    _check_stream(params, caller=caller, headers=headers)
     streams = getattr(params, "use_streaming", False)
     known = await pools.read(idempotency.known_response, caller=caller, token=token)
     if known is not None and not streams:
@@ -159,14 +166,12 @@ def token_of(call: Call, *, dialect: str, headers: Headers) -> Token:
     return Token(key=key, request_hash=sha256(request).hexdigest())
 
 
-def _refuse_one_stream_too_many(caller: Caller, params: Params) -> None:
-    """Before anything is started. Raises LimitReached."""
-    if getattr(params, "use_streaming", False):
-        stream_limits.open_streams().refuse_if_full(caller)
-
-
-def _refuse_stream(params: Params) -> None:
-    if getattr(params, "use_streaming", False):
+def _check_stream(params: Params, *, caller: Caller, headers: Headers) -> None:
+    """Before anything is started. Raises LimitReached, and InvalidParams for a call of a batch."""
+    if not getattr(params, "use_streaming", False):
+        return
+    stream_limits.open_streams().refuse_if_full(caller)
+    if not headers.is_single:
         raise InvalidParams([("use_streaming", "not in a batch: a stream is the answer to a single request")])
 
 

@@ -1,18 +1,21 @@
-"""tasks.generate: a model writes a tree. It does so in a worker, as a task of its own; here somebody waits for it."""
+"""tasks.generate: a language model writes a tree.
+
+A worker runs this as a task; the method waits for it.
+"""
 
 import asyncio
 from typing import Final
 
-from a2a.core.mapping import Json
 from a2a.methods.execute import end_of
 from a2a.methods.params import Generate
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
+from apflow_db import pools
 from llmkeys.header import SentKey
 from tasks.rules.exceptions import GenerationFailed
+from tasks.rules.strict_json import Json
 from tasks.services import queries, trees
 from tasks.status import Status
-from tasks.storage import pools
 
 WAIT_SECONDS: Final = 180.0
 EXECUTOR: Final = "generate_executor"
@@ -20,27 +23,30 @@ NAME_CHARACTERS: Final = 80
 
 
 async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None = None) -> DataResult:
-    """Let a language model write the tree for a requirement in plain words. With `save` it is stored; it is never run."""
+    """Generate a tree for a requirement with a language model; with `save`, store it.
+
+    It is not run.
+    """
     execution = await pools.write(trees.execute_tree, caller=caller, tasks=_task(given), llm_key=llm_key)
     task_id = execution.task.id
     try:
         async with asyncio.timeout(WAIT_SECONDS):
             await end_of(execution.run)
     except TimeoutError:
-        late = f"The tree is not written after {WAIT_SECONDS:g} s. It will be the result of task '{task_id}': ask for that one."
+        late = f"The tree was not generated within {WAIT_SECONDS:g} s. It will be the result of task '{task_id}': call tasks.get later."
         raise GenerationFailed(late, data={"task_id": task_id}) from None
     writer = await pools.read(queries.get_task, caller=caller, task_id=task_id)
     if writer.status != Status.COMPLETED:
         raise GenerationFailed(writer.error or "", data={"task_id": task_id})
     tasks: list[Json] = writer.result["tasks"]
-    told: Json = {"tasks": tasks, "count": len(tasks)}
+    native: Json = {"tasks": tasks, "count": len(tasks)}
     if not given.save:
         return DataResult(
-            native={**told, "message": "The tree is not stored. Give it to tasks.create or tasks.execute."}
+            native={**native, "message": "The tree is not stored. Pass it to tasks.create or tasks.execute."}
         )
     created = await pools.write(trees.create_tree, caller=caller, tasks=tasks)
-    stored = {"message": "The tree is stored. Run it by tasks.execute.", "root_task_id": created.root.id}
-    return DataResult(native=told | stored)
+    stored = {"message": "The tree is stored. Run it with tasks.execute.", "root_task_id": created.root.id}
+    return DataResult(native=native | stored)
 
 
 def _task(given: Generate) -> Json:

@@ -1,20 +1,23 @@
-"""Methods of `POST /system` about the LLM keys that users keep here. None of them ever answers a key."""
+"""Methods of `POST /system` for the LLM keys of users. No method returns a key."""
 
-from a2a.core.mapping import Json
 from a2a.methods import params
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
+from apflow_db import pools
 from llmkeys import keys
 from llmkeys.header import MalformedKey
 from llmkeys.providers import UnknownProvider, provider_named
 from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
-from tasks.storage import pools
+from tasks.rules.strict_json import Json
 
 
 async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:
-    """Keep a key for a provider, in the place of an earlier one. Runs of one's own tasks use it; A2A Tasks that wait for it go on."""
+    """Store or replace the key for an LLM provider.
+
+    Runs of the user's tasks use it; A2A Tasks that wait for it resume.
+    """
     user_id = _owner(caller, given.user_id)
     try:
         key = Secret(given.api_key)
@@ -34,7 +37,7 @@ async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:
 
 
 async def get_keys(caller: Caller, given: params.GetLLMKey) -> DataResult:
-    """Which providers there is a key for, the last four characters of each, and when it was last used."""
+    """List stored LLM keys: provider, last four characters, and time of the last use."""
     user_id = _owner(caller, given.user_id)
     provider = None if given.provider is None else _known(given.provider)
     stored = await pools.read(keys.list_keys, user_id=user_id)
@@ -51,21 +54,21 @@ async def get_keys(caller: Caller, given: params.GetLLMKey) -> DataResult:
 
 
 async def delete_key(caller: Caller, given: params.DeleteLLMKey) -> DataResult:
-    """Forget the key for a provider. A run that has begun may have taken it already."""
+    """Delete the key for an LLM provider. Runs that have started may still use it."""
     user_id, provider = _owner(caller, given.user_id), _known(given.provider)
     deleted = await pools.write(keys.delete_key, user_id=user_id, provider=provider)
     return DataResult(native={"success": True, "user_id": user_id, "provider": provider, "deleted": deleted})
 
 
 def _owner(caller: Caller, named: str | None) -> str:
-    """Whose keys are meant. Raises RoleTooLow, whether there is such a user or not."""
+    """The owner of the keys. Raises RoleTooLow for another user, whether that user exists or not."""
     if named in (None, caller.user_id) or caller.sees_all:
         return named or caller.user_id
-    raise RoleTooLow("Only an administrator may look after the LLM keys of others. Leave user_id out for your own.")
+    raise RoleTooLow("Only administrators may manage the LLM keys of other users. Omit user_id for your own keys.")
 
 
 def _known(provider: str) -> str:
-    """Raises InvalidParams."""
+    """The canonical name of the provider. Raises InvalidParams if it is unknown."""
     try:
         return provider_named(provider)
     except UnknownProvider as error:

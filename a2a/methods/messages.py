@@ -1,4 +1,4 @@
-"""What is said on a WebSocket beside JSON-RPC: the client's actions, and the messages that answer them or tell of events."""
+"""WebSocket messages besides JSON-RPC: the client's actions, and the server's replies and events."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,27 +8,30 @@ import orjson
 from msgspec import Meta
 
 from a2a.core.errors import as_rpc
-from a2a.core.mapping import Json
 from a2a.core.parsing import Params, Text
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
 from tasks.services.queries import StatusReport
 
 
 class Ping(Params, frozen=True, kw_only=True):
-    """Answered by `pong`."""
+    """The server replies with `pong`."""
 
     action: Literal["ping"]
 
 
 class Auth(Params, frozen=True, kw_only=True):
-    """Says who it is, where the handshake could not."""
+    """Authenticates a client that sent no token with the handshake."""
 
     action: Literal["auth"]
     token: str
 
 
 class Subscribe(Params, frozen=True, kw_only=True):
-    """From now on only what was subscribed to; without a task everything again. `after`: the last number that the client has."""
+    """Subscribes to the tree of a task only; without `task_id`, to all trees.
+
+    `after` is the last sequence number that the client has received.
+    """
 
     action: Literal["subscribe"]
     task_id: Text | None = None
@@ -36,7 +39,7 @@ class Subscribe(Params, frozen=True, kw_only=True):
 
 
 class Unsubscribe(Params, frozen=True, kw_only=True):
-    """No more of this task's tree; without a task, nothing more at all."""
+    """Unsubscribes from the tree of a task; without `task_id`, from all trees."""
 
     action: Literal["unsubscribe"]
     task_id: Text | None = None
@@ -49,20 +52,20 @@ ACTIONS: Mapping[str, type[Action]] = MappingProxyType(
 
 
 def action_of(message: Json) -> Action:
-    """Raises InvalidParams."""
+    """Parse an action. Raises InvalidParams."""
     kind = ACTIONS.get(message["action"]) if isinstance(message["action"], str) else None
     if kind is None:
-        raise InvalidParams([("action", f"is one of {', '.join(ACTIONS)}")])
+        raise InvalidParams([("action", f"must be one of {', '.join(ACTIONS)}")])
     return kind.parse(message)
 
 
 def of_event(event: Json) -> str:
-    """An event as a message: the fields that a page looks at first, and all of it in `data`."""
+    """An event as a message: the main fields at the top level, the whole event in `data`."""
     return _text(_head(event["type"], event) | {"data": event})
 
 
 def of_standing(type_: str, standing: StatusReport, **more: Any) -> str:
-    """That a subscription begins or ends, and where its task stands."""
+    """The reply to `subscribe` or `unsubscribe`, with the status of the task."""
     task, run = standing.task, standing.run
     return _text(
         {
@@ -79,12 +82,12 @@ def of_standing(type_: str, standing: StatusReport, **more: Any) -> str:
 
 
 def plain(type_: str) -> str:
-    """A message that is about no task."""
+    """A message that has only a type."""
     return _text({"type": type_})
 
 
 def of_error(error: Exception, message: Json) -> str:
-    """Why an action was refused."""
+    """The error reply to an action."""
     return _text(
         {
             "type": "error",

@@ -1,4 +1,4 @@
-"""A row of the tables of methods."""
+"""The type of a row in the tables of methods."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,10 +10,12 @@ from accounts.callers import Caller, Role
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`function` carries out the call with parameters of the class `params`; `as_a2a` is the shape that `/` answers.
+    """A JSON-RPC method.
 
-    `answer` is the type of what `/tasks` answers; `role` is the lowest that may call it. A function that `is_repeatable` also takes the
-    `token` of a request that its client may repeat, one that `takes_llm_key` the `llm_key` that came with the request.
+    `function` gets the caller and the parameters as `params`. `as_a2a` converts its result to A2A
+    objects for `/`; `answer` is the type of the native result for `/tasks`. `role` is the lowest
+    role that may call it. The function also gets `token` (of the Idempotency-Key) if
+    `is_repeatable`, and `llm_key` if `takes_llm_key`.
     """
 
     function: Callable[..., Awaitable[Any]]

@@ -1,8 +1,8 @@
-"""The OpenRPC document: every method with the JSON Schemas of its parameters and its result, made from the tables of methods."""
+"""The OpenRPC document: all methods with the JSON Schemas of their parameters and results."""
 
 from collections.abc import Iterable, Mapping
 from inspect import getdoc
-from typing import Any, Final
+from typing import Final
 
 from msgspec import json
 
@@ -12,14 +12,17 @@ from a2a.core.parsing import Params
 from a2a.core.version import software_version
 from a2a.methods import responses
 from a2a.methods.method import Method
+from tasks.rules.strict_json import Json
 
-Json = dict[str, Any]
 OPENRPC: Final = "1.3.2"
 SCHEMAS: Final = "#/components/schemas/{name}"
 
 
 def openrpc_document(tables: Mapping[str, Mapping[str, Method]]) -> Json:
-    """`tables` maps each address to the methods that it answers. A method that several have stands under the first."""
+    """The document.
+
+    `tables` maps paths to methods; a method of several paths is listed under the first.
+    """
     rows: dict[str, tuple[str, Method]] = {}
     for path, table in tables.items():
         rows = {name: (path, method) for name, method in table.items()} | rows
@@ -36,7 +39,7 @@ def openrpc_document(tables: Mapping[str, Mapping[str, Method]]) -> Json:
         "info": {
             "title": "aipartnerupflow",
             "version": software_version(),
-            "description": "Stores trees of tasks, runs them on workers and streams every step.",
+            "description": "Stores trees of tasks, runs them on workers and streams their events.",
             "license": {"name": "Apache-2.0"},
         },
         "servers": [{"name": path.strip("/"), "url": path} for path in tables],
@@ -61,12 +64,12 @@ def _params(kind: type[Params]) -> Iterable[Json]:
     schema = _components(kind)[kind.__name__]
     for name, described in schema["properties"].items():
         others = [alias for alias, field in kind.ALIASES.items() if field == name]
-        also = {"description": f"Also: {', '.join(others)}."} if others else {}
+        also = {"description": f"Aliases: {', '.join(others)}."} if others else {}
         yield {"name": name, "required": name in schema.get("required", ()), "schema": described} | also
 
 
 def parts_of(kind: type[Params]) -> Json:
-    """The schemas that those of the parameters refer to."""
+    """The schemas to which the schemas of the parameters refer."""
     return {name: schema for name, schema in _components(kind).items() if name != kind.__name__}
 
 
@@ -75,11 +78,11 @@ def _components(kind: type[Params]) -> Json:
 
 
 def _errors() -> Json:
-    """One for each kind of error. What a class says of itself is what the client reads, unless more is known."""
-    told = {kind: rule.code for kind, rule in RULES.items() if rule.code != INTERNAL_ERROR}
+    """One entry per exception class, with its code. The default message is the class docstring."""
+    codes = {kind: rule.code for kind, rule in RULES.items() if rule.code != INTERNAL_ERROR}
     return {
         "InternalError": {"code": INTERNAL_ERROR, "message": "Internal error."},
-        **{kind.__name__: {"code": code, "message": _sentence(kind)} for kind, code in told.items()},
+        **{kind.__name__: {"code": code, "message": _sentence(kind)} for kind, code in codes.items()},
     }
 
 

@@ -1,4 +1,4 @@
-"""What each method accepts."""
+"""The parameters of each method."""
 
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -19,8 +19,8 @@ MOST_NAMED = 1_000
 NEW_TASK = {"$ref": "#/components/schemas/NewTask"}
 NEW_TASKS = {"type": "array", "items": NEW_TASK, "minItems": 1}
 NewTasks = Annotated[Any, Meta(extra_json_schema={"anyOf": [NEW_TASK, NEW_TASKS]})]
-"""The rules for tasks check them; this is what is published of these rules."""
-RESUMES = "resume by the task_id of the reply; this request would start another run"
+"""Tasks in a request. The rules for tasks validate them; this is their published schema."""
+RESUMES = "resume with the task_id of the reply; this request would start another run"
 
 
 class Get(Params, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class Tree(Params, frozen=True, kw_only=True):
 class List(Params, frozen=True, kw_only=True):
     """tasks.list"""
 
-    CONDITIONS = (NotWith("offset", "cursor", "cannot be combined with cursor: a cursor already says where to go on"),)
+    CONDITIONS = (NotWith("offset", "cursor", "cannot be combined with cursor, which already contains the position"),)
     user_id: Text | None = None
     status: Status | list[Status] | None = None
     name: Text | None = None
@@ -72,12 +72,12 @@ class Count(Params, frozen=True, kw_only=True):
 
 
 class Update(Params, frozen=True, kw_only=True):
-    """tasks.update: the fields to change. The rules for tasks check their values."""
+    """tasks.update: the fields to change. The rules for tasks validate their values."""
 
     ALIASES = MappingProxyType({"id": "task_id"})
     NULLABLE = frozenset(EDITABLE)
     HINTS = MappingProxyType(
-        dict.fromkeys(("parent_id", "user_id"), "cannot be changed: a task stays where and whose it is")
+        dict.fromkeys(("parent_id", "user_id"), "cannot be changed: a task keeps its parent and owner")
         | dict.fromkeys(SET_BY_SERVER, "read only: set by the server")
     )
     task_id: Text
@@ -118,7 +118,7 @@ class Copy(Params, frozen=True, kw_only=True):
 
 
 class Named(Params, frozen=True, kw_only=True):
-    """Of methods that take many tasks: by their ids, or by the contexts in which they ran."""
+    """Base class for methods on many tasks, named by ids or by the contexts of their runs."""
 
     ALIASES = MappingProxyType({"id": "task_id"})
     task_ids: Texts | None = None
@@ -150,7 +150,7 @@ class Answer(Params, frozen=True, kw_only=True):
 
     ALIASES = MappingProxyType({"id": "task_id"})
     task_id: Text
-    answer: str | bool | int | float | list[Any] | dict[str, Any]  # anything but null: that is no answer
+    answer: str | bool | int | float | list[Any] | dict[str, Any]  # any JSON value but null
     comment: Annotated[str, Meta(min_length=1, max_length=10_000)] | None = None
 
 
@@ -211,7 +211,10 @@ HEADERS = {"maxProperties": webhooks.MAX_HEADERS, "propertyNames": {"pattern": f
 
 
 class WebhookConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Where the events of the run are sent. `token` is what they are signed with; without one the reply has one."""
+    """The webhook for the events of the run.
+
+    `token` signs them; by default it is generated and returned.
+    """
 
     url: Annotated[str, Meta(extra_json_schema={"pattern": r"^https?://[^\s/?#@\\]+([/?][^\s\\#]*)?$"})]
     method: Literal["POST", "PUT", "PATCH"] | None = None
@@ -225,7 +228,7 @@ class WebhookConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Of `webhooks.add_webhook`."""
+        """The arguments of `webhooks.add_webhook`."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -252,7 +255,7 @@ class Execute(Params, frozen=True, kw_only=True):
 
     ALIASES = MappingProxyType({"id": "task_id"})
     CONDITIONS = (
-        NotWith("task_id", "tasks", "cannot be combined with tasks: give one of them"),
+        NotWith("task_id", "tasks", "cannot be combined with tasks: send one of them"),
         NotWith("copy_execution", "tasks", "only with task_id: new tasks need no copy"),
         OnlyWith("copy_children", "copy_execution"),
         NotWith("wait", "use_streaming", "cannot be combined with use_streaming: choose one"),
@@ -267,14 +270,14 @@ class Execute(Params, frozen=True, kw_only=True):
     copy_children: bool = False
     use_streaming: bool = False
     last_event_id: int | str | None = None
-    """A sequence number, perhaps as text: to a browser an event id is text."""
+    """A sequence number, also as a string: browsers store event ids as strings."""
     wait: bool = False
     wait_timeout_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30
     webhook_config: WebhookConfig | None = None
 
     @property
     def after(self) -> int | None:
-        """The sequence number of the last event that the client has, when it resumes a stream."""
+        """The last sequence number that a resuming client has received, or None."""
         return None if self.last_event_id is None else event_number(self.last_event_id)
 
     def contradictions(self) -> list[Problem]:

@@ -1,22 +1,22 @@
-"""Methods that read."""
+"""Methods that read tasks."""
 
 from a2a.core.mapping import native_detail, native_task, native_tree
 from a2a.methods import params
 from a2a.methods.results import DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller, Role
+from apflow_db import pools
 from tasks.dashboard.answer_tokens import link_to
 from tasks.services import queries, task_detail
-from tasks.storage import pools
 
 
 async def get(caller: Caller, given: params.Get) -> TaskResult:
-    """One task, without its children."""
+    """Return one task, without its children."""
     task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
     return TaskResult(native=native_task(task), task=task)
 
 
 async def detail(caller: Caller, given: params.Get) -> TaskResult:
-    """One task with its latest events, its children, what depends on it, its inputs as its executor gets them, and its times."""
+    """Return one task with its latest events, relatives, inputs, timings and open question."""
     found = await pools.read(task_detail.detail, caller=caller, task_id=given.task_id)
     may_answer = found.question is not None and caller.may(Role.OPERATOR)
     url = link_to(found.question, user_id=caller.user_id) if found.question and may_answer else None
@@ -25,20 +25,20 @@ async def detail(caller: Caller, given: params.Get) -> TaskResult:
 
 
 async def tree(caller: Caller, given: params.Tree) -> TaskResult:
-    """The whole tree to which a task belongs."""
+    """Return the whole tree that contains a task."""
     tasks = await pools.read(queries.get_tree, caller=caller, task_id=given.task_id)
     root = next(task for task in tasks if task.is_root)
     return TaskResult(native=native_tree(tasks), task=root, with_children=True)
 
 
 async def children(caller: Caller, given: params.Children) -> TaskListResult:
-    """The tasks right below a task."""
+    """Return the children of a task."""
     tasks = await pools.read(queries.children, caller=caller, task_id=given.task_id)
     return TaskListResult(native=[native_task(task) for task in tasks], tasks=tasks)
 
 
 async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
-    """The caller's tasks, a page at a time."""
+    """Return a page of tasks."""
     tasks, next_cursor = await pools.read(
         queries.list_tasks,
         caller=caller,
@@ -59,7 +59,7 @@ async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
 
 
 async def count(caller: Caller, given: params.Count) -> DataResult:
-    """How many of the caller's tasks have each status."""
+    """Return the number of tasks in each status."""
     return DataResult(
         native=await pools.read(queries.count, caller=caller, user_id=given.user_id, root_only=given.root_only)
     )

@@ -1,4 +1,7 @@
-"""What each method answers on `/tasks` and `/system`, as types: the published schemas are made from them."""
+"""The results of each method on `/tasks` and `/system`, as types.
+
+The published schemas come from them.
+"""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -6,9 +9,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType, json
 
 from a2a.core.parsing import Text
 from tasks.rules.field_rules import MONTH_SECONDS
+from tasks.rules.strict_json import Json
 from tasks.status import Status
 
-Json = dict[str, Any]
 Seconds = Annotated[float, Meta(ge=0, le=MONTH_SECONDS)]
 _TEXT: Final = json.schema(Text)
 _REFERENCE: Final = {
@@ -21,18 +24,18 @@ NewDependency = Annotated[Any, Meta(extra_json_schema={"anyOf": [_TEXT, _REFEREN
 
 
 class Response(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The base of all answers. A field with a default is left out where it has nothing to say."""
+    """Base class of all responses. A field with a default may be absent."""
 
 
 class Dependency(Response, frozen=True, kw_only=True):
-    """A task that must be over first; when `required`, completed."""
+    """A task that must finish first; if `required`, it must complete."""
 
     id: str
     required: bool
 
 
 class TokenUsage(Struct, frozen=True, kw_only=True):
-    """What a task cost at a model."""
+    """The tokens that a task used at a language model, and their cost."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -41,7 +44,7 @@ class TokenUsage(Struct, frozen=True, kw_only=True):
 
 
 class Task(Response, frozen=True, kw_only=True):
-    """A task without its children. Times are ISO 8601 in UTC, with the offset."""
+    """A task without its children. Times are ISO 8601 in UTC, with an offset."""
 
     id: str
     parent_id: str | None
@@ -70,20 +73,20 @@ class Task(Response, frozen=True, kw_only=True):
 
 
 class Tree(Task, frozen=True, kw_only=True):
-    """A task with all that is below it."""
+    """A task with its descendants."""
 
     children: "list[Tree]"
 
 
 class Webhook(Response, frozen=True, kw_only=True):
-    """The webhook that was asked for. `signing_key` is what its events are signed with, where the request gave no token."""
+    """The webhook of a run. `signing_key` signs its events; present if the request had no token."""
 
     id: str
     signing_key: str | UnsetType = UNSET
 
 
 class StoredTree(Tree, frozen=True, kw_only=True):
-    """A new tree. `ids` maps each id that was sent, or copied, to the stored one."""
+    """A stored tree. `ids` maps each sent or copied id to the stored one."""
 
     ids: dict[str, str]
     warnings: list[str]
@@ -91,7 +94,11 @@ class StoredTree(Tree, frozen=True, kw_only=True):
 
 
 class Execution(Response, frozen=True, kw_only=True):
-    """A run that was asked for. `status` is `started`, `already_running`, or how the run ended; `task` is the tree then."""
+    """The reply to an execution.
+
+    `status` is `started`, `already_running` or the final status of the run. `task` is the final
+    tree, with `wait`.
+    """
 
     success: bool
     protocol: Literal["jsonrpc"]
@@ -107,7 +114,7 @@ class Execution(Response, frozen=True, kw_only=True):
 
 
 class Event(Response, frozen=True, kw_only=True):
-    """Something that happened in a run. `seq` grows by one within it; `final` comes once, when the tree is over."""
+    """An event of a run. `seq` is 1, 2, 3 … within the run; `final` occurs once, when the run ends."""
 
     type: Literal[
         "progress",
@@ -135,14 +142,14 @@ class Event(Response, frozen=True, kw_only=True):
 
 
 class Timings(Response, frozen=True, kw_only=True):
-    """Seconds from the start of the run to that of the task, and from there to its end or until now."""
+    """Seconds from the start of the run to that of the task, and from there to its end or now."""
 
     queued_seconds: float | None
     run_seconds: float | None
 
 
 class Question(Response, frozen=True, kw_only=True):
-    """What a task asks. `answer_url` is for a person, without a login; for those who may answer."""
+    """The open question of a task. `answer_url` needs no login; null if the caller may not answer."""
 
     id: str
     text: str
@@ -153,7 +160,7 @@ class Question(Response, frozen=True, kw_only=True):
 
 
 class Answered(Response, frozen=True, kw_only=True):
-    """The answer that counts."""
+    """The recorded answer to a question."""
 
     success: bool
     task_id: str
@@ -165,7 +172,7 @@ class Answered(Response, frozen=True, kw_only=True):
 
 
 class Detail(Task, frozen=True, kw_only=True):
-    """A task and what surrounds it: at most 100 events, the inputs as its executor gets them, and what it asks just now."""
+    """A task with at most 100 events, its relatives, resolved inputs, timings and open question."""
 
     events: list[Event]
     children: list[Task]
@@ -176,14 +183,14 @@ class Detail(Task, frozen=True, kw_only=True):
 
 
 class Page(Response, frozen=True, kw_only=True):
-    """A page of tasks; without `next_cursor` it is the last."""
+    """A page of tasks. `next_cursor` is null on the last page."""
 
     tasks: list[Task]
     next_cursor: str | None
 
 
 class Counts(Response, frozen=True, kw_only=True):
-    """How many tasks have each status."""
+    """The number of tasks in each status."""
 
     pending: int
     in_progress: int
@@ -194,7 +201,7 @@ class Counts(Response, frozen=True, kw_only=True):
 
 
 class Deletion(Response, frozen=True, kw_only=True):
-    """How many tasks were deleted, and how many of these were below the named one."""
+    """The number of deleted tasks, and how many of them were descendants."""
 
     success: bool
     task_id: str
@@ -203,7 +210,7 @@ class Deletion(Response, frozen=True, kw_only=True):
 
 
 class Cancellation(Response, frozen=True, kw_only=True):
-    """What became of the request to stop one task."""
+    """The result of cancelling one task."""
 
     task_id: str
     status: Literal["cancelled", "failed"]
@@ -213,11 +220,11 @@ class Cancellation(Response, frozen=True, kw_only=True):
     token_usage: TokenUsage | UnsetType = UNSET
 
 
-# --- a task as it is sent: `tasks.rules.field_rules` checks it, and a test that both say the same ---
+# --- tasks in requests: `tasks.rules.field_rules` validates them; a test compares both ---
 
 
 class Retry(Response, frozen=True, kw_only=True):
-    """How often and when a task is tried again."""
+    """When and how often a failed task is retried."""
 
     max_attempts: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
     backoff_seconds: Seconds | UnsetType = UNSET
@@ -226,7 +233,7 @@ class Retry(Response, frozen=True, kw_only=True):
 
 
 class TaskParams(Struct, frozen=True, kw_only=True):
-    """Which executor, how long and how often; and what that executor is set by."""
+    """The executor, the timeout, the retries, and parameters of the executor."""
 
     executor_id: Text | UnsetType = UNSET
     timeout_seconds: Annotated[float, Meta(gt=0, le=MONTH_SECONDS)] | UnsetType = UNSET
@@ -234,14 +241,14 @@ class TaskParams(Struct, frozen=True, kw_only=True):
 
 
 class TaskSchemas(Struct, frozen=True, kw_only=True):
-    """`method` is the id of the executor; `input_schema` is checked before it starts."""
+    """`method` is the id of the executor; inputs must match `input_schema` before it starts."""
 
     method: Text | UnsetType = UNSET
     input_schema: Json | UnsetType = UNSET
 
 
 class NewTask(Response, frozen=True, kw_only=True):
-    """A task as `tasks.create` takes it. `name` is required; a dependency is an id, or an object that has an id or a name."""
+    """A task in a request. A dependency is an id, or an object with an id or a name."""
 
     name: Text
     id: Text | UnsetType = UNSET
@@ -255,7 +262,7 @@ class NewTask(Response, frozen=True, kw_only=True):
 
 
 class Standing(Response, frozen=True, kw_only=True):
-    """Where a task stands; a root stands for its tree."""
+    """The status of a task; a root reports its latest run."""
 
     task_id: str
     context_id: str | None
@@ -268,13 +275,13 @@ class Standing(Response, frozen=True, kw_only=True):
 
 
 class RunningCount(Response, frozen=True, kw_only=True):
-    """How many trees run now, or wait for a worker."""
+    """The number of trees that are running or waiting for a worker."""
 
     count: int
 
 
 class Check(Response, frozen=True, kw_only=True):
-    """One thing that the server needs; `fix` is what to do where it is not `ok`."""
+    """A readiness check. `fix` tells the operator what to do if it is not `ok`."""
 
     ok: bool
     message: str
@@ -282,7 +289,7 @@ class Check(Response, frozen=True, kw_only=True):
 
 
 class Health(Response, frozen=True, kw_only=True):
-    """Whether the server can do its work now."""
+    """The readiness of the server."""
 
     status: Literal["ok", "degraded"]
     version: str
@@ -291,7 +298,7 @@ class Health(Response, frozen=True, kw_only=True):
 
 
 class Executor(Response, frozen=True, kw_only=True):
-    """What an executor declares. `extra` is the extra to install where it is not `enabled`."""
+    """The description of an executor. `extra` is the package extra that it needs."""
 
     id: str
     name: str
@@ -307,7 +314,7 @@ class Executor(Response, frozen=True, kw_only=True):
 
 
 class LLMKeyStored(Response, frozen=True, kw_only=True):
-    """A key is kept. `last_four` is empty for a short one."""
+    """The stored key. `last_four` is empty for a short key."""
 
     success: bool
     user_id: str
@@ -316,7 +323,7 @@ class LLMKeyStored(Response, frozen=True, kw_only=True):
 
 
 class LLMKeyInfo(Response, frozen=True, kw_only=True):
-    """What may be known of a key."""
+    """The public facts about a stored key."""
 
     provider: str
     last_four: str
@@ -325,7 +332,10 @@ class LLMKeyInfo(Response, frozen=True, kw_only=True):
 
 
 class LLMKeys(Response, frozen=True, kw_only=True):
-    """The keys of a user, or the one for a provider. `providers` has the last four characters of all of them."""
+    """The keys of a user, or that for one provider.
+
+    `providers` has the last four characters of all keys.
+    """
 
     has_key: bool
     user_id: str
@@ -335,7 +345,7 @@ class LLMKeys(Response, frozen=True, kw_only=True):
 
 
 class LLMKeyDeleted(Response, frozen=True, kw_only=True):
-    """`deleted`: there was one."""
+    """`deleted` is false if there was no key."""
 
     success: bool
     user_id: str
@@ -344,7 +354,7 @@ class LLMKeyDeleted(Response, frozen=True, kw_only=True):
 
 
 class Generated(Response, frozen=True, kw_only=True):
-    """A tree that a model wrote. With `save` it is stored under `root_task_id`."""
+    """A generated tree. `root_task_id` is present if it was stored."""
 
     tasks: list[NewTask]
     count: int
@@ -353,7 +363,7 @@ class Generated(Response, frozen=True, kw_only=True):
 
 
 class Examples(Response, frozen=True, kw_only=True):
-    """The roots of the examples that were stored."""
+    """The roots of the stored examples."""
 
     root_task_ids: list[str]
     count: int

@@ -1,4 +1,4 @@
-"""What a method found: the native result as it is, and the rows from which `/` makes A2A objects."""
+"""Results of methods: the native JSON, and the rows from which `/` builds A2A objects."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,34 +7,41 @@ from typing import Any
 
 from django.db.models import Avg, Count
 
-from a2a.core.mapping import Json, TreeFacts, a2a_message, a2a_task, facts_of, native_task, native_tree
+from a2a.core.mapping import TreeFacts, a2a_message, a2a_task, facts_of, native_task, native_tree
 from a2a.live.sse import Stream
 from a2a.methods.params import WebhookConfig
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook
+from tasks.rules.strict_json import Json
 from tasks.services import queries
 from tasks.services.webhooks import secrets_of
-from tasks.storage import pools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
-    """About one task. `run`: the run that the reply is about, if not the latest; `stream`: what the client wants to follow after it."""
+    """The result of a method about one task.
+
+    `run` is the run of the reply (default: the latest); `stream` follows the reply.
+    """
 
     native: Json
     task: Task
     run: Run | None = None
     stream: Stream | None = None
     with_children: bool = False
-    """Whether the A2A Task's metadata shows the tree, or only the task."""
+    """Whether the metadata of the A2A Task contains the tree, or only the task."""
     metadata: Json = field(default_factory=dict)
-    """More for the A2A Task's metadata."""
+    """Further metadata of the A2A Task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskListResult:
-    """About many tasks. `next_cursor` counts where the client pages by cursor; None then means the last page."""
+    """The result of a method about many tasks.
+
+    With `by_cursor`, a `next_cursor` of None is the last page.
+    """
 
     native: Any
     tasks: Sequence[Task]
@@ -45,7 +52,7 @@ class TaskListResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswersResult:
-    """One answer for each of many tasks: `native` is the list, each with its `task_id`."""
+    """One reply for each of many tasks. `native` lists them, each with its `task_id`."""
 
     native: Sequence[Json]
     stream: None = None
@@ -53,25 +60,28 @@ class AnswersResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataResult:
-    """Not about a task."""
+    """The result of a method that is not about tasks."""
 
     native: Any
     stream: None = None
 
 
 def webhook_metadata(webhook: Webhook | None, config: WebhookConfig | None) -> Json:
-    """What the reply says of the webhook that was asked for: with what its events are signed, unless the client said that."""
+    """`{"webhook": {"id", "signing_key"?}}`; the key only if the server generated it.
+
+    Empty without a webhook.
+    """
     if webhook is None or config is None:
         return {}
-    told = {"id": webhook.id}
-    return {"webhook": told if config.token is not None else told | {"signing_key": secrets_of(webhook).token}}
+    shown = {"id": webhook.id}
+    return {"webhook": shown if config.token is not None else shown | {"signing_key": secrets_of(webhook).token}}
 
 
 async def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
-    """One task, with the results of the whole tree when it is the root."""
+    """One A2A Task; a root has the results of its whole tree as artifacts."""
     run, tree = await pools.read(_snapshot, caller=caller, task_id=result.task.id, run=result.run)
     task = next(each for each in tree if each.id == result.task.id)
-    # What the method said of the task is older than the snapshot, and may say more.
+    # The task in the metadata of the result is older than the snapshot, but may have more fields.
     shown = result.metadata.get("task", {}) | (native_tree(tree) if result.with_children else native_task(task))
     return a2a_task(
         task,
@@ -83,7 +93,7 @@ async def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
 
 
 async def as_a2a_tasks(caller: Caller, result: TaskListResult) -> Any:
-    """Many tasks, each with its own result only; their trees stay where they are. A page of them is a message of its own."""
+    """A list of A2A Tasks, each with its own result only; with a cursor, a message with the page."""
     shown = [*(await _a2a_tasks(caller, result.tasks)).values()]
     if not result.by_cursor:
         return shown
@@ -91,7 +101,7 @@ async def as_a2a_tasks(caller: Caller, result: TaskListResult) -> Any:
 
 
 async def as_a2a_answers(caller: Caller, result: AnswersResult) -> list[Json]:
-    """Each answer in the metadata of its task; of a task that is not there, it is a message."""
+    """A list of A2A Tasks with the replies in their metadata; for an unknown task, a message."""
     found = await pools.read(_found, caller=caller, task_ids=[answer["task_id"] for answer in result.native])
     shown = await _a2a_tasks(caller, found)
     for answer in result.native:
@@ -104,17 +114,17 @@ async def as_a2a_answers(caller: Caller, result: AnswersResult) -> list[Json]:
 
 
 async def as_a2a_data(caller: Caller, result: DataResult) -> Json:
-    """A message of its own."""
+    """A message with the native result as its data part."""
     return a2a_message(result.native, message_id=new_id())
 
 
 async def as_a2a_copy(caller: Caller, result: TaskResult | DataResult) -> Json:
-    """The new tree, or what was not stored."""
+    """The new tree as an A2A Task, or a preview as a message."""
     return await (as_a2a_task(caller, result) if isinstance(result, TaskResult) else as_a2a_data(caller, result))
 
 
 async def _a2a_tasks(caller: Caller, tasks: Sequence[Task]) -> dict[str, Json]:
-    """By id, but for those that were deleted since they were found."""
+    """A2A Tasks by id, without tasks that have been deleted meanwhile."""
     root_ids = sorted({task.root_id for task in tasks})
     runs = await pools.read(queries.latest_runs, caller=caller, root_ids=root_ids)
     facts = await pools.read(_facts_of_trees, caller=caller, root_ids=root_ids)
@@ -132,7 +142,7 @@ async def _a2a_tasks(caller: Caller, tasks: Sequence[Task]) -> dict[str, Json]:
 
 
 def _snapshot(*, caller: Caller, task_id: str, run: Run | None) -> tuple[Run | None, list[Task]]:
-    """The run as it is by now, or without one the latest, and the tree at the same time. Raises TaskNotFound."""
+    """Read a run (default: the latest) and its tree consistently. Raises TaskNotFound."""
 
     def run_now() -> Run | None:
         if run is None:
@@ -143,7 +153,10 @@ def _snapshot(*, caller: Caller, task_id: str, run: Run | None) -> tuple[Run | N
 
 
 def at_once(run_of: Callable[[], Run | None], tree_of: Callable[[], list[Task]]) -> tuple[Run | None, list[Task]]:
-    """A tree that was read while its run stood still in its status. A run has few of these, so this ends."""
+    """Read a tree between two reads of its run with the same status; repeat until they agree.
+
+    This ends: a run changes its status only a few times.
+    """
     run = run_of()
     while True:
         tree = tree_of()

@@ -1,41 +1,41 @@
-"""Methods about what runs now, on any machine."""
+"""Methods for running trees, on all machines."""
 
 from a2a.core.mapping import native_answer, native_standing, native_task
 from a2a.core.parsing import texts
 from a2a.methods import params
 from a2a.methods.results import AnswersResult, DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.services import queries, questions
 from tasks.services.cancels import cancel_tasks
-from tasks.storage import pools
 
 
 async def list_running(caller: Caller, given: params.RunningList) -> TaskListResult:
-    """The roots whose trees run now, or wait for a worker."""
+    """Return the roots of trees that are running or waiting for a worker."""
     roots = await pools.read(queries.running_list, caller=caller, user_id=given.user_id, limit=given.limit)
     return TaskListResult(native=[native_task(task) for task in roots], tasks=roots)
 
 
 async def status(caller: Caller, given: params.RunningStatus) -> AnswersResult:
-    """Where each of these tasks stands. A root stands for its tree."""
+    """Return the status of each task, in request order. A root reports its latest run."""
     standings = await pools.read(queries.running_status, caller=caller, task_ids=await _ids(caller, given))
     return AnswersResult(native=[native_standing(standing) for standing in standings])
 
 
 async def count(caller: Caller, given: params.RunningCount) -> DataResult:
-    """How many trees run now, or wait for a worker."""
+    """Return the number of trees that are running or waiting for a worker."""
     return DataResult(native={"count": await pools.read(queries.running_count, caller=caller, user_id=given.user_id)})
 
 
 async def cancel(caller: Caller, given: params.Cancel) -> AnswersResult:
-    """Stop these tasks and all below them."""
+    """Cancel tasks and their descendants."""
     task_ids = await _ids(caller, given)
     answers = await cancel_tasks(caller, task_ids=task_ids, force=given.force, error_message=given.error_message)
     return AnswersResult(native=answers)
 
 
 async def answer(caller: Caller, given: params.Answer) -> TaskResult:
-    """Answer what a task asks."""
+    """Answer the open question of a task."""
     question = await pools.write(
         questions.answer, caller=caller, task_id=given.task_id, answer=given.answer, comment=given.comment
     )
@@ -45,7 +45,7 @@ async def answer(caller: Caller, given: params.Answer) -> TaskResult:
 
 
 async def _ids(caller: Caller, given: params.Named) -> list[str]:
-    """The tasks that are named, and the roots of the contexts that are."""
+    """The distinct ids of the named tasks, and of the roots of the named contexts."""
     contexts = texts(given.context_ids)
     roots = await pools.read(queries.roots_of_contexts, caller=caller, context_ids=contexts) if contexts else []
     return list(dict.fromkeys([*given.ids, *roots]))

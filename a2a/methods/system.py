@@ -1,27 +1,27 @@
-"""Methods of `POST /system`: about the server, not about tasks."""
+"""Methods of `POST /system` about the server."""
 
 from a2a.core.version import software_version
 from a2a.methods import params
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.services.examples import init_examples
 from tasks.services.readiness import readiness
-from tasks.storage import pools
 
 
 async def health(caller: Caller, given: params.Nothing) -> DataResult:
-    """Whether the server can do its work now."""
+    """Return whether the server is ready, and the result of each check."""
     state = await pools.read(readiness)
     return DataResult(native={"status": "ok" if state["ready"] else "degraded", "version": software_version(), **state})
 
 
 async def executors(caller: Caller, given: params.Nothing) -> DataResult:
-    """All executors, with the schemas of what they take and give."""
+    """Return all executors with the schemas of their inputs and results."""
     return DataResult(native=[describe(each) for each in sorted(executor_ids() | disabled_executors().keys())])
 
 
 async def fill_with_examples(caller: Caller, given: params.InitExamples) -> DataResult:
-    """Store the example trees that are missing; with `force` also those that are there, anew."""
+    """Store missing example trees; with `force`, also replace existing ones."""
     stored = await pools.write(init_examples, force=given.force)
     return DataResult(native={"root_task_ids": stored, "count": len(stored)})

@@ -1,7 +1,7 @@
 """Whether a tree lacks an API key, as far as that can be told before it runs: then the client is asked for it (A2A 1.0, section 7.6)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings
 
@@ -13,12 +13,12 @@ from llmkeys.providers import KEYLESS, environment_key, known_providers, normal_
 from tasks.executors import describe, executor_ids
 from tasks.executors.admission import checked
 from tasks.models import Run, Task
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import node_of, scope_of
 from tasks.services.copies import for_execution
 from tasks.services.model_names import model_names
 from tasks.status import Status
 
-Json = dict[str, Any]
 EXTRAS: Final = frozenset({"llm", "crewai"})
 """The executors that call language models need one of these."""
 

@@ -1,103 +1,16 @@
-"""A2A's own errors in one table: the exception, its JSON-RPC code, its HTTP status, and its names in both (A2A 1.0, section 5.4).
+"""Errors as A2A shows them: the codes are in `a2a.core.errors`, the details here (A2A 1.0, sections 9.5, 10.6 and 11.6)."""
 
-Whatever the domain refuses about a request is an invalid parameter here; what is not in the table goes the way of all other errors.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from a2a.core import jsonrpc
-from a2a.core.errors import BodyTooLarge, UnknownMethod, UnsupportedMediaType, WrongHttpMethod, failure_of, rule_of
-from accounts.auth import AuthenticationFailed
+from a2a.core.errors import Kind, failure_of, kind_of, rule_of
 from tasks.rules import exceptions
-from tasks.rules.strict_json import MalformedJson
+from tasks.rules.strict_json import Json
 
-Json = dict[str, Any]
 DOMAIN: Final = "a2a-protocol.org"
 TYPES: Final = "type.googleapis.com/google.rpc"
-
-
-class ProtocolError(Exception):
-    """A request that A2A has an error of its own for."""
-
-    def __init__(self, message: str) -> None:
-        self.message = message
-        super().__init__(message)
-
-
-class TaskNotCancelable(ProtocolError):
-    """The task is over."""
-
-
-class PushNotificationNotSupported(ProtocolError):
-    """This server sends no push notifications."""
-
-
-class UnsupportedOperation(ProtocolError):
-    """The server, or the state of the task, does not allow it."""
-
-
-class ContentTypeNotSupported(ProtocolError):
-    """A part has a media type that no skill takes."""
-
-
-class ExtendedCardNotConfigured(ProtocolError):
-    """There is no extended card."""
-
-
-class ExtensionSupportRequired(ProtocolError):
-    """The client does not support an extension that it must."""
-
-
-class VersionNotSupported(ProtocolError):
-    """The client asks for a version of A2A that is not spoken here."""
-
-
-class ConfigNotFound(exceptions.TaskNotFound):
-    """Push notification config not found."""
-
-    def __init__(self, config_id: str) -> None:
-        super().__init__(config_id)
-        self.message = f"Push notification config '{config_id}' not found. List those of the task to see their ids."
-        self.data = {"config_id": config_id}
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """`status` is the name of the canonical code (AIP-193), `reason` that of the error, where A2A has one."""
-
-    code: int
-    http_status: int
-    status: str
-    reason: str | None = None
-
-
-INVALID: Final = Kind(jsonrpc.INVALID_PARAMS, 400, "INVALID_ARGUMENT")
-KINDS: Mapping[type[Exception], Kind] = MappingProxyType(
-    {
-        exceptions.TaskNotFound: Kind(-32001, 404, "NOT_FOUND", "TASK_NOT_FOUND"),
-        TaskNotCancelable: Kind(-32002, 409, "FAILED_PRECONDITION", "TASK_NOT_CANCELABLE"),
-        PushNotificationNotSupported: Kind(-32003, 400, "UNIMPLEMENTED", "PUSH_NOTIFICATION_NOT_SUPPORTED"),
-        UnsupportedOperation: Kind(-32004, 400, "UNIMPLEMENTED", "UNSUPPORTED_OPERATION"),
-        exceptions.StatusConflict: Kind(-32004, 400, "UNIMPLEMENTED", "UNSUPPORTED_OPERATION"),
-        exceptions.AlreadyExecuting: Kind(-32004, 400, "UNIMPLEMENTED", "UNSUPPORTED_OPERATION"),
-        ContentTypeNotSupported: Kind(-32005, 400, "INVALID_ARGUMENT", "CONTENT_TYPE_NOT_SUPPORTED"),
-        UnsupportedMediaType: Kind(-32005, 415, "INVALID_ARGUMENT", "CONTENT_TYPE_NOT_SUPPORTED"),
-        ExtendedCardNotConfigured: Kind(-32007, 400, "FAILED_PRECONDITION", "EXTENDED_AGENT_CARD_NOT_CONFIGURED"),
-        ExtensionSupportRequired: Kind(-32008, 400, "FAILED_PRECONDITION", "EXTENSION_SUPPORT_REQUIRED"),
-        VersionNotSupported: Kind(-32009, 400, "UNIMPLEMENTED", "VERSION_NOT_SUPPORTED"),
-        MalformedJson: Kind(jsonrpc.PARSE_ERROR, 400, "INVALID_ARGUMENT"),
-        UnknownMethod: Kind(jsonrpc.METHOD_NOT_FOUND, 404, "NOT_FOUND"),
-        WrongHttpMethod: Kind(jsonrpc.INVALID_REQUEST, 405, "UNIMPLEMENTED"),
-        BodyTooLarge: Kind(jsonrpc.INVALID_REQUEST, 413, "INVALID_ARGUMENT"),
-        exceptions.LimitReached: Kind(-32029, 429, "RESOURCE_EXHAUSTED"),
-        AuthenticationFailed: Kind(-32004, 401, "UNAUTHENTICATED"),
-        exceptions.RoleTooLow: Kind(-32004, 403, "PERMISSION_DENIED"),
-        exceptions.TasksError: INVALID,  # all others that the domain has against a request
-    }
-)
 OF_TREES: Final = (
     exceptions.CircularDependency,
     exceptions.ExecutorNotFound,
@@ -109,42 +22,45 @@ OF_TREES: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """An error as a client may see it. `details` are messages of `google.rpc`, in JSON."""
+class Status:
+    """An error as a client may see it: google.rpc.Status. `details` are messages of `google.rpc`, in JSON."""
 
     kind: Kind
     message: str
     details: list[Json]
 
 
-def told(error: Exception) -> Told:
-    """The error as A2A tells it. An unknown one goes to the log, and only its `error_id` to the client."""
-    kind = next((KINDS[each] for each in type(error).__mro__ if each in KINDS), None)
-    if kind is None:
-        return _internal(error)
+def status_of(error: Exception) -> Status:
+    """The error as A2A shows it. An unknown one goes to the log, and only its `error_id` to the client."""
+    kind = kind_of(error)
+    if kind.code == jsonrpc.INTERNAL_ERROR:
+        return _internal(error, kind)
     message = getattr(error, "message", None) or str(error)
-    return Told(kind=kind, message=message, details=list(_details(error, kind)))
+    return Status(kind=kind, message=message, details=list(_details(error, kind)))
 
 
 def as_failure(error: Exception, *, call_id: jsonrpc.Id = None) -> jsonrpc.Failure:
     """For the JSON-RPC binding (section 9.5)."""
-    it, rule = told(error), rule_of(error)
-    status = rule.http_status if rule.on_transport else 200
+    status, rule = status_of(error), rule_of(error)
     return jsonrpc.Failure(
-        code=it.kind.code, message=it.message, data=it.details or None, id=call_id, http_status=status
+        code=status.kind.code,
+        message=status.message,
+        data=status.details or None,
+        id=call_id,
+        http_status=rule.http_status if rule.on_transport else 200,
     )
 
 
 def as_http(error: Exception) -> tuple[int, Json]:
     """For the HTTP+JSON binding: the status and the body (section 11.6, AIP-193)."""
-    it = told(error)
+    status = status_of(error)
     body = {
-        "code": it.kind.http_status,
-        "status": it.kind.status,
-        "message": it.message,
-        "details": it.details,
+        "code": status.kind.http_status,
+        "status": status.kind.status,
+        "message": status.message,
+        "details": status.details,
     }
-    return it.kind.http_status, {"error": body}
+    return status.kind.http_status, {"error": body}
 
 
 def _details(error: Exception, kind: Kind) -> Sequence[Json]:
@@ -175,12 +91,7 @@ def _metadata(error: Exception) -> dict[str, str]:
     return {names[name]: str(value) for name, value in data.items() if name in names} if isinstance(data, dict) else {}
 
 
-def _internal(error: Exception) -> Told:
+def _internal(error: Exception, kind: Kind) -> Status:
     failure = failure_of(error)
-    rule = rule_of(error)
-    status = "UNAVAILABLE" if rule.http_status == 503 else "INTERNAL"
-    info = {
-        "@type": f"{TYPES}.RequestInfo",
-        "requestId": failure.data["error_id"],
-    }
-    return Told(kind=Kind(failure.code, rule.http_status, status), message=failure.message, details=[info])
+    info = {"@type": f"{TYPES}.RequestInfo", "requestId": failure.data["error_id"]}
+    return Status(kind=kind, message=failure.message, details=[info])

@@ -10,10 +10,12 @@ from django.db.models import Exists, F, OuterRef, Q, TextField, Value
 from a2a.protocol.paging import place_of, token_of
 from a2a.protocol.params import ListTasks
 from a2a.protocol.queries import tasks_of
-from a2a.protocol.serialize import AUTH_REQUIRED, INPUT_REQUIRED, REJECTED, STATES, Json
+from a2a.protocol.serialize import STATES
 from accounts.callers import Caller
 from tasks.models import STATUS_AT, Question, Run, RunQuerySet
+from tasks.rules.a2a_versions import AUTH_REQUIRED, INPUT_REQUIRED, REJECTED
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT
 from tasks.status import Status
 from tasks.storage.bulk import db_time

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from a2a.protocol.errors import ContentTypeNotSupported
+from a2a.core.exceptions import ContentTypeNotSupported
 from aipartnerupflow import taken_name
 from aipartnerupflow.a2a import Ask, AskForKey, Decision, Default, Incoming, Json, Reject, Reply, RunStored, RunTree
 from tasks.executors import describe, executor_ids

@@ -10,21 +10,22 @@ from django.db import transaction
 from django.db.models import F
 from msgspec import UNSET
 
+from a2a.core.exceptions import TaskNotCancelable, UnsupportedOperation
 from a2a.models import Message
 from a2a.protocol.credentials import with_key
-from a2a.protocol.errors import TaskNotCancelable, UnsupportedOperation
 from a2a.protocol.message_handler import Meaning, meaning_of, readable
 from a2a.protocol.params import Message as GivenMessage
 from a2a.protocol.params import SendMessage
 from a2a.protocol.push import add_config
 from a2a.protocol.queries import find_run, message_of, task_of
 from a2a.protocol.request_context import RequestContext
-from a2a.protocol.serialize import Json, agent_message
+from a2a.protocol.serialize import agent_message
 from accounts.callers import Caller
 from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunStored, RunTree
 from tasks.ids import new_id
 from tasks.models import Question, Run, TaskEvent
 from tasks.rules.exceptions import InvalidParams, TasksError
+from tasks.rules.strict_json import Json
 from tasks.services import pending_runs, trees
 from tasks.services.idempotency import once
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT

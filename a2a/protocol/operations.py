@@ -7,19 +7,20 @@ from typing import Any
 
 from django.conf import settings
 
+from a2a.core.exceptions import UnsupportedOperation
 from a2a.protocol import params, push
 from a2a.protocol.card.agent_card import build_extended_card
-from a2a.protocol.errors import UnsupportedOperation
 from a2a.protocol.listing import list_tasks
 from a2a.protocol.messages import Received, call_off, not_cancelable, receive, with_notes
 from a2a.protocol.queries import find_run, task_of
 from a2a.protocol.request_context import RequestContext
-from a2a.protocol.serialize import TERMINAL, Json
 from a2a.protocol.stream import settled, updates
 from accounts.callers import Caller, Role
+from apflow_db import pools
 from tasks.models import Run
+from tasks.rules.a2a_versions import TERMINAL
+from tasks.rules.strict_json import Json
 from tasks.services.cancels import cancel_tasks
-from tasks.storage import pools
 
 Updates = AsyncGenerator[Json]
 

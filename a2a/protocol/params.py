@@ -1,14 +1,15 @@
 """What each operation of A2A 1.0 takes. Unknown fields are ignored, as the protocol wants it; so a later version finds us open."""
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from a2a.core.conditions import Problem
+from a2a.core.parsing import fault_of
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
 
-Json = dict[str, Any]
 Id = Annotated[str, Meta(min_length=1, max_length=255)]
 MaybeId = Annotated[str, Meta(max_length=255)]
 """Empty means absent, as in Protocol Buffers."""
@@ -28,13 +29,13 @@ class Given(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=Tru
         try:
             given = msgspec.convert(_without_nulls(value), cls, strict=not is_text)
         except msgspec.ValidationError as error:
-            raise InvalidParams([_problem_of(str(error))]) from None
+            raise InvalidParams([_problem_of(error)]) from None
         problems = list(given.problems())
         if problems:
             raise InvalidParams(problems)
         return given
 
-    def problems(self) -> list[tuple[str, str]]:
+    def problems(self) -> list[Problem]:
         """What is wrong between fields that are each well formed."""
         return []
 
@@ -67,7 +68,7 @@ class Message(Given, frozen=True, kw_only=True):
     extensions: list[str] | UnsetType = UNSET
     reference_task_ids: Annotated[list[Id], Meta(max_length=100)] | UnsetType = UNSET
 
-    def problems(self) -> list[tuple[str, str]]:
+    def problems(self) -> list[Problem]:
         return [
             (f"message.parts[{index}]", "must hold exactly one of text, raw, url and data")
             for index, part in enumerate(self.parts)
@@ -102,7 +103,7 @@ class SendMessage(Given, frozen=True, kw_only=True):
     configuration: Configuration = Configuration()
     metadata: Json = {}
 
-    def problems(self) -> list[tuple[str, str]]:
+    def problems(self) -> list[Problem]:
         return self.message.problems()
 
 
@@ -160,10 +161,8 @@ def _cleared(name: str, value: Any) -> Any:
     return value
 
 
-def _problem_of(text: str) -> tuple[str, str]:
-    """Field and reason from msgspec's text, such as "Expected `int`, got `str` - at `$.limit`"."""
-    reason, _, place = text.partition(" - at `$")
-    place = place.strip(".`")
-    if missing := re.fullmatch("Object missing required field `(.+)`", reason):
-        return ".".join(filter(None, (place, missing[1]))), "is required"
-    return place or "params", reason.replace("`", "'")
+def _problem_of(error: msgspec.ValidationError) -> Problem:
+    fault = fault_of(error)
+    if fault.missing is not None:
+        return fault.field, "is required"
+    return fault.field or "params", fault.reason.replace("`", "'")

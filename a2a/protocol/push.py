@@ -5,16 +5,16 @@ from typing import Any, Final
 import orjson
 from django.conf import settings
 
-from a2a.protocol.errors import ConfigNotFound, PushNotificationNotSupported
+from a2a.core.exceptions import ConfigNotFound, PushNotificationNotSupported
 from a2a.protocol.paging import place_of, token_of
 from a2a.protocol.params import CreatePushConfig, ListPushConfigs, OfPushConfig, PushConfig
 from a2a.protocol.queries import find_run, node_of, task_of
-from a2a.protocol.serialize import Json
 from a2a.protocol.updates import last_updates, update_of
-from a2a.protocol.v0_3 import json_rpc
 from accounts.callers import Caller
 from tasks.ids import new_id
 from tasks.models import Run, Webhook
+from tasks.rules.a2a_versions import JSON_RPC, task_out
+from tasks.rules.strict_json import Json
 from tasks.services.webhook_requests import Request
 from tasks.services.webhooks import Secrets, add_webhook, remove_webhook, secrets_of, webhooks_of
 
@@ -109,7 +109,7 @@ def render_0_3(webhook: Webhook, event: Json, secrets: Secrets) -> Request | Non
     if event["type"] not in TOLD_TO_0_3 and event["seq"] > 1:
         return None
     _, task = task_of(run_id=webhook.run_id)
-    return Request(body=orjson.dumps(json_rpc.task_of(task)), headers=_headers(secrets, "application/json"))
+    return Request(body=orjson.dumps(task_out(task, JSON_RPC)), headers=_headers(secrets, "application/json"))
 
 
 def _headers(secrets: Secrets, content_type: str) -> dict[str, str]:

@@ -7,10 +7,11 @@ from typing import Any
 from django.db.models import Avg, Count, Max, Q
 
 from a2a.models import Message
-from a2a.protocol.serialize import Facts, Failure, Json, Node, question_message, task_object
+from a2a.protocol.serialize import Facts, Failure, Node, question_message, task_object
 from accounts.callers import Caller
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
+from tasks.rules.strict_json import Json
 from tasks.status import Status
 
 NODE_COLUMNS = ("id", "root_id", "name", "parent_id", "executor_id", "result")

@@ -14,29 +14,32 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from a2a.protocol.params import PART_KINDS
+from tasks.rules.a2a_versions import (
+    AUTH_REQUIRED,
+    CANCELED,
+    COMPLETED,
+    FAILED,
+    INPUT_REQUIRED,
+    INTERRUPTED,
+    REJECTED,
+)
+from tasks.rules.strict_json import Json
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS
 from tasks.status import Status
 
 if TYPE_CHECKING:
     from tasks.models import Run
 
-Json = dict[str, Any]
-
 STATES: Mapping[str, str] = MappingProxyType(
     {
         Status.PENDING: "TASK_STATE_SUBMITTED",
         Status.IN_PROGRESS: "TASK_STATE_WORKING",
-        Status.COMPLETED: "TASK_STATE_COMPLETED",
-        Status.FAILED: "TASK_STATE_FAILED",
-        Status.CANCELLED: "TASK_STATE_CANCELED",
+        Status.COMPLETED: COMPLETED,
+        Status.FAILED: FAILED,
+        Status.CANCELLED: CANCELED,
     }
 )
-INPUT_REQUIRED: Final = "TASK_STATE_INPUT_REQUIRED"
-AUTH_REQUIRED: Final = "TASK_STATE_AUTH_REQUIRED"
-REJECTED: Final = "TASK_STATE_REJECTED"
 WORKING: Final = STATES[Status.IN_PROGRESS]
-TERMINAL: Final = frozenset({STATES[Status.COMPLETED], STATES[Status.FAILED], STATES[Status.CANCELLED], REJECTED})
-INTERRUPTED: Final = frozenset({INPUT_REQUIRED, AUTH_REQUIRED})
 ALL_STATES: Final = frozenset({*STATES.values(), *INTERRUPTED, REJECTED})
 RESULT: Final = "result"
 """The id of the last artifact: what the whole run came to."""

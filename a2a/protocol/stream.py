@@ -4,11 +4,13 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from a2a.protocol.queries import nodes_of, task_of
-from a2a.protocol.serialize import INTERRUPTED, TERMINAL, Json, Node
+from a2a.protocol.serialize import Node
 from a2a.protocol.updates import asks, last_updates, update_of
+from apflow_db import pools
 from tasks import events
 from tasks.models import Run
-from tasks.storage import pools
+from tasks.rules.a2a_versions import INTERRUPTED, TERMINAL
+from tasks.rules.strict_json import Json
 
 
 async def updates(run: Run, task: Json, *, through_questions: bool = True) -> AsyncGenerator[Json]:

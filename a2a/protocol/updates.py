@@ -8,18 +8,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from a2a.protocol.serialize import (
-    AUTH_REQUIRED,
-    INPUT_REQUIRED,
-    RESULT,
-    WORKING,
-    Json,
-    Node,
-    agent_message,
-    artifact_of,
-    question_message,
-    utc,
-)
+from a2a.protocol.serialize import RESULT, WORKING, Node, agent_message, artifact_of, question_message, utc
+from tasks.rules.a2a_versions import AUTH_REQUIRED, INPUT_REQUIRED
+from tasks.rules.strict_json import Json
 from tasks.services.pending_runs import CREDENTIALS, INPUT
 
 REQUIRED_STATES: Mapping[str, str] = MappingProxyType({INPUT: INPUT_REQUIRED, CREDENTIALS: AUTH_REQUIRED})

@@ -5,14 +5,16 @@ The names of the two versions' methods differ, so the name says the version; the
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
 from django.conf import settings
 
-from a2a.core.headers import EXTENSIONS_HEADER
-from a2a.protocol.errors import ExtensionSupportRequired, VersionNotSupported
-from a2a.protocol.v0_3 import json_rpc
+from a2a.core.exceptions import ExtensionSupportRequired, VersionNotSupported
+from a2a.core.http import EXTENSIONS_HEADER
+from a2a.protocol import v0_3
+from tasks.rules.a2a_versions import HTTP_JSON, JSON_RPC, METHODS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +29,7 @@ class Version:
 
 TASK_TREE_EXTENSION: Final = "urn:aipartnerupflow:task-tree:v1"
 """Our dotted methods, and the schemas of the executors."""
-OPERATIONS: Final = (
-    "SendMessage",
-    "SendStreamingMessage",
-    "GetTask",
-    "ListTasks",
-    "CancelTask",
-    "SubscribeToTask",
-    "CreateTaskPushNotificationConfig",
-    "GetTaskPushNotificationConfig",
-    "ListTaskPushNotificationConfigs",
-    "DeleteTaskPushNotificationConfig",
-    "GetExtendedAgentCard",
-)
+OPERATIONS: Final = tuple(METHODS)
 
 
 def _as_it_is(operation: str, value: Any) -> Any:
@@ -49,23 +39,12 @@ def _as_it_is(operation: str, value: Any) -> Any:
 V1_0: Final = Version("1.0", MappingProxyType({name: name for name in OPERATIONS}), _as_it_is, _as_it_is)
 V0_3: Final = Version(
     "0.3",
-    MappingProxyType(
-        {
-            "message/send": "SendMessage",
-            "message/stream": "SendStreamingMessage",
-            "tasks/get": "GetTask",
-            "tasks/list": "ListTasks",
-            "tasks/cancel": "CancelTask",
-            "tasks/resubscribe": "SubscribeToTask",
-            "tasks/pushNotificationConfig/set": "CreateTaskPushNotificationConfig",
-            "tasks/pushNotificationConfig/get": "GetTaskPushNotificationConfig",
-            "tasks/pushNotificationConfig/list": "ListTaskPushNotificationConfigs",
-            "tasks/pushNotificationConfig/delete": "DeleteTaskPushNotificationConfig",
-            "agent/getAuthenticatedExtendedCard": "GetExtendedAgentCard",
-        }
-    ),
-    json_rpc.params_of,
-    json_rpc.result_of,
+    MappingProxyType({method: name for name, method in METHODS.items()}),
+    partial(v0_3.params_of, JSON_RPC),
+    partial(v0_3.result_of, JSON_RPC),
+)
+V0_3_OVER_HTTP: Final = Version(
+    "0.3", MappingProxyType({}), partial(v0_3.params_of, HTTP_JSON), partial(v0_3.result_of, HTTP_JSON)
 )
 VERSIONS: Final = (V1_0, V0_3)
 

@@ -1,4 +1,8 @@
-"""The OpenAPI document: drf-spectacular finds the addresses, the table of operations and the types of parameters and answers say the rest."""
+"""The OpenAPI document.
+
+drf-spectacular finds the URLs; everything else comes from the table of operations and the types of
+parameters and responses.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -14,32 +18,33 @@ from msgspec import json
 
 from a2a.core.conditions import schema_of
 from a2a.core.errors import RULES
-from a2a.core.mapping import Json
 from a2a.core.parsing import Text
 from a2a.core.version import software_version
-from a2a.methods import method_named, responses
-from a2a.methods.dispatch import REST
+from a2a.methods import responses
+from a2a.methods.dispatch import REST, method_named
 from a2a.methods.openrpc import parts_of
 from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS, TASK_ID, Operation
 from accounts.auth import AuthenticationFailed
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.rules.strict_json import Json
 from tasks.services import idempotency
 from tasks.status import Status
 
 OPENAPI: Final = "3.1.0"
 SCHEMAS: Final = "#/components/schemas/{name}"
-#: The names of errors that no exception of the table stands for: an address that there is not, and a fault of ours.
+#: The names of errors without an exception in the table: an unknown URL, and an internal error.
 OTHER_ERRORS: Final = ("internal", "not_found")
 NULL: Final = {"type": "null"}
 
-ABOUT: Final = """The task API over REST. The same methods answer as JSON-RPC at `POST /tasks`.
+ABOUT: Final = """The task API over REST. The same methods are available as JSON-RPC at `POST /tasks`.
 
-An id may hold any character: percent-encode it, a slash as `%2F`. Addresses work with and without the slash at their end. Parameters
-that are not known are refused by name. With authentication on, send `Authorization: Bearer <token>` from `POST /auth/login`."""
+Ids may contain any character: percent-encode them, a slash as `%2F`. URLs work with and without a
+trailing slash. Unknown parameters are rejected by name. If authentication is on, send a token from
+`POST /auth/login`, or an API key, as `Authorization: Bearer <token>`."""
 
 
 class OperationSchema(AutoSchema):
-    """What drf-spectacular asks of each view."""
+    """Describes a view to drf-spectacular, from the table of operations."""
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Json:
         return _operation(self.view.operations[method.lower()], has_task=f"{{{TASK_ID}}}" in path)
@@ -107,7 +112,10 @@ def _object(operation: Operation) -> Json:
 
 
 def _properties(operation: Operation) -> Json:
-    """The schemas of the method's parameters. Of one that a rule for tasks checks, the schema is that of the task's field."""
+    """The schemas of the method's parameters by name.
+
+    A parameter that the rules for tasks check has the schema of the field of `NewTask`.
+    """
     kind = operation.params
     schemas = json.schema_components([kind, responses.NewTask], ref_template=SCHEMAS)[1]
     schema, fields = schemas[kind.__name__], schemas["NewTask"]["properties"]
@@ -119,12 +127,12 @@ def _properties(operation: Operation) -> Json:
 
 
 def _with_null(schema: Json, *, is_value: bool) -> Json:
-    """Null means that a parameter is absent, unless it is a value as any other."""
+    """The schema with null for "absent", unless `is_value`: required, or null is a value."""
     return schema if is_value or NULL in schema.get("anyOf", ()) else {"anyOf": [schema, NULL]}
 
 
 def _without_null(schema: Json) -> Json:
-    """In an address there is no null: what is absent is left out."""
+    """The schema without null: an absent parameter is omitted from the query."""
     choices = [choice for choice in schema.get("anyOf", ()) if choice != NULL]
     rest = {name: value for name, value in schema.items() if name != "anyOf" and value is not None}
     return rest | (choices[0] if len(choices) == 1 else {"anyOf": choices} if choices else {})
@@ -154,7 +162,7 @@ def _content(operation: Operation, kind: Any) -> Json:
 
 
 def _frame(kind: Any) -> Json:
-    """Before OpenAPI 3.2 the schema of a stream says what each event of it is."""
+    """The schema of one event: before OpenAPI 3.2, a stream is described by its events."""
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(kind)}
     return {"type": "object", "properties": {"id": {"type": "string"}, "data": data}, "required": ["id", "data"]}
 
@@ -169,7 +177,7 @@ def _json(schema: Json) -> Json:
 
 
 def _errors(operation: Operation, *, has_task: bool) -> dict[int, list[type[Exception]]]:
-    """The errors that an operation may answer, by their HTTP status."""
+    """The errors that an operation may return, by HTTP status."""
     common: Sequence[type[Exception]] = (InvalidParams, AuthenticationFailed, OperationalError)
     kinds = [
         *common,
@@ -184,7 +192,7 @@ def _errors(operation: Operation, *, has_task: bool) -> dict[int, list[type[Exce
 
 
 def _schemas() -> Json:
-    """What the operations refer to."""
+    """All schemas to which the operations refer."""
     operations = [each for routes in (ROUTES, STREAMS) for route in routes.values() for each in route.values()]
     types = [kind for operation in operations for kind in operation.answers.values() if kind is not None]
     schemas: Json = json.schema_components([*types, Status, responses.NewTask], ref_template=SCHEMAS)[1]

@@ -1,4 +1,4 @@
-"""From a REST request to the parameters of the JSON-RPC method: the path, the query and the body, each refused by name where it is wrong."""
+"""Converts the path, query and body of a REST request to the parameters of the JSON-RPC method."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ WHOLE_NUMBER: Final = re.compile("-?[0-9]{1,18}")
 
 
 def params_of(request: HttpRequest, operation: Operation, path: Mapping[str, str], *, kind: type[Params]) -> Any:
-    """What the method is called with. Raises InvalidParams, and what `body_of` and `decode` raise."""
+    """The parameters of the method. Raises InvalidParams, and the errors of `body_of` and `decode`."""
     query = request.GET
     _refuse_unknown(query, operation.query)
     _refuse_nul([*path.items(), *((name, text) for name, texts in query.lists() for text in texts)])
@@ -27,7 +27,7 @@ def params_of(request: HttpRequest, operation: Operation, path: Mapping[str, str
     if not operation.body:
         return {**operation.always, **given}
     body = _body(request, operation)
-    if not path:  # of what creates, the body is all
+    if not path:  # creation: the body has all parameters
         return body
     named = kind.named(body)
     _refuse_unknown(named, operation.body, hints=kind.HINTS)
@@ -53,21 +53,27 @@ def _refuse_unknown(
 
 
 def _refuse_nul(texts: Iterable[tuple[str, str]]) -> None:
-    """Of JSON the decoder takes care; no database may see one from an address either."""
-    problems = [(name, "holds the NUL character") for name, text in texts if "\0" in text]
+    """Reject NUL characters in the URL, which PostgreSQL cannot store.
+
+    The JSON decoder checks bodies.
+    """
+    problems = [(name, "contains a NUL character") for name, text in texts if "\0" in text]
     if problems:
         raise InvalidParams(problems)
 
 
 def _typed(name: str, query: QueryDict, kind: type[Params]) -> Any:
-    """The text of a query as the JSON that is meant; what is given more than once, as a list."""
+    """A query parameter as a JSON value; a list if it occurs more than once."""
     wanted = get_type_hints(kind)[name]
     values = [_value(text, wanted) for text in query.getlist(name)]
     return values[0] if len(values) == 1 else values
 
 
 def _value(text: str, wanted: Any) -> Any:
-    """What cannot be what is wanted stays a text, which is then refused."""
+    """Convert the text to the wanted type.
+
+    Text that does not fit stays text, and validation rejects it.
+    """
     if wanted is bool:
         return BOOLEANS.get(text, text)
     return int(text) if wanted is int and WHOLE_NUMBER.fullmatch(text) else text

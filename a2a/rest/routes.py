@@ -1,17 +1,19 @@
-"""The whole REST API on one screen: each operation is a JSON-RPC method, whose parameters come from path, query and body."""
+"""The table of REST operations.
+
+Each calls a JSON-RPC method with parameters from path, query and body.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from a2a.core.errors import BodyTooLarge, NotRunYet, UnsupportedMediaType
-from a2a.core.mapping import Json
+from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.parsing import Params
 from a2a.methods import METHODS, SYSTEM_METHODS, responses
 from a2a.methods.params import NEW_TASK, NEW_TASKS
 from tasks.rules import exceptions as errors
-from tasks.rules.strict_json import MalformedJson
+from tasks.rules.strict_json import Json, MalformedJson
 from tasks.status import TERMINAL
 
 TASK_ID: Final = "task_id"
@@ -29,10 +31,11 @@ TREE_ERRORS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What an address does for one HTTP method.
+    """The operation of a URL for one HTTP method.
 
-    The path has the `task_id`; the other parameters of the JSON-RPC `method`, without those of `without`, come from the query or
-    the body, as `takes` says. `always` are those that the client does not choose. `answers` has the type of the answer for each HTTP status; where there are more, `answered` chooses.
+    The path has the `task_id`. The other parameters of the JSON-RPC `method`, except those in
+    `without`, come from the query or the body, as `takes` says; `always` has fixed ones. `answers`
+    maps each HTTP status to the type of the body; if there are several, `answered` chooses.
     """
 
     name: str
@@ -42,13 +45,13 @@ class Operation:
     takes: Literal["query", "body"] = "query"
     without: frozenset[str] = frozenset()
     instead: Sequence[Json] = ()
-    """JSON Schemas of what the body may be instead of an object with these parameters."""
+    """JSON Schemas that the body may match instead of an object with these parameters."""
     is_body_required: bool = False
     rules: Json = field(default_factory=dict)
-    """JSON Schema of what must hold for the body beside the conditions of the method's parameters."""
+    """JSON Schema keywords for rules of the body, beyond those of the parameters."""
     is_stream: bool = False
     summary: str = ""
-    """What it does, where the method does not say it."""
+    """Summary in the OpenAPI document; default: the first line of the method's docstring."""
     always: Json = field(default_factory=dict)
     errors: Sequence[type[Exception]] = ()
 
@@ -72,22 +75,25 @@ class Operation:
         return [name for name in self.params.__struct_fields__ if name != TASK_ID and name not in self.without]
 
     def answer(self, native: Any) -> tuple[int, Any]:
-        """The HTTP status and the body for what the method found. Raises what `answered` raises."""
+        """The HTTP status and body for the result of the method. Raises the errors of `answered`."""
         return self.answered(native) if self.answered else (next(iter(self.answers)), native)
 
 
 def _executed(native: Json) -> tuple[int, Json]:
-    """200 when the run is over, else 202: it goes on."""
+    """200 if the run has ended, else 202."""
     return (200 if native["status"] in TERMINAL else 202), native
 
 
 def _copied(native: Any) -> tuple[int, Any]:
-    """Without `save` nothing was created: the answer is the list of what would be."""
+    """201 with the new tree; 200 with the list of tasks if `save` is false."""
     return (200 if isinstance(native, list) else 201), native
 
 
 def _cancelled(native: Sequence[Json]) -> tuple[int, Json]:
-    """200 when it is cancelled, 202 when its worker is still about to. Raises TaskNotFound or StatusConflict."""
+    """200 if the task is cancelled, 202 if its worker has yet to stop it.
+
+    Raises TaskNotFound or StatusConflict.
+    """
     answer = native[0]
     if answer["status"] == "cancelled":
         return 200, answer
@@ -171,7 +177,7 @@ COPY: Final = Operation(
     answered=_copied,
     errors=TREE_ERRORS,
 )
-#: Address → HTTP method → operation.
+#: URL → HTTP method → operation.
 ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
     {
         "tasks/": TASKS,
@@ -195,14 +201,14 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
     }
 )
 
-#: Those that answer with a stream of events. There the JSON-RPC method only says what is in the path.
+#: Operations that reply with a stream of events. Their JSON-RPC method only defines the parameters.
 STREAMS: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
     {
         "tasks/<segment:task_id>/events/": {
             "get": Operation(
                 name="followEvents",
                 method="tasks.get",
-                summary="The events of the latest run of the task's tree, as they come.",
+                summary="Stream the events of the latest run of the task's tree.",
                 is_stream=True,
                 answers={200: responses.Event, 204: None},
                 errors=(NotRunYet,),

@@ -1,4 +1,4 @@
-"""The addresses of the API, matched as they were sent: so an id may hold any character, percent-encoded, a slash too."""
+"""URLs of the REST API, matched before percent-decoding, so that an id may contain a slash (`%2F`)."""
 
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -12,7 +12,7 @@ from a2a.rest.views import Endpoint, Events
 
 
 class Segment:
-    """What stands between two slashes, percent-encoded. Text that is not UTF-8 is nobody's id."""
+    """A percent-encoded path segment. A segment that is not UTF-8 does not match."""
 
     regex = "[^/]+"
 
@@ -33,15 +33,18 @@ urlpatterns = [
 
 @csrf_exempt
 def api(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
-    """Everything under `/api/`. Raises Resolver404."""
+    """Dispatch requests under `/api/`. Raises Resolver404 for an unknown URL."""
     match = resolve(_as_sent(request), __name__)
     response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
     return response
 
 
 def _as_sent(request: HttpRequest) -> str:
-    """The path before any decoding, with a slash at its end. Django itself matches the decoded one."""
-    scope = getattr(request, "scope", {})  # ASGI; elsewhere nothing but the decoded path is known
+    """The path before percent-decoding, with a trailing slash.
+
+    Django itself matches the decoded path.
+    """
+    scope = getattr(request, "scope", {})  # ASGI only; other requests have only the decoded path
     raw = scope.get("raw_path", b"").decode("ascii", "replace") or quote(request.path)
     sent = raw.removeprefix(quote(scope.get("root_path", "")))
     return sent if sent.endswith("/") else f"{sent}/"

@@ -1,10 +1,11 @@
-"""REST under `/api/`: the operations of `a2a.rest.routes` as views of Django REST framework, over the JSON-RPC methods.
+"""REST under `/api/`: the operations of `a2a.rest.routes` as views of Django REST framework.
 
-DRF gives the views their frame: authentication, HTTP methods, one place for errors. Bodies are read by the decoder of all doors, and
-written by orjson as all others.
+DRF provides authentication, dispatch by HTTP method and one place for errors. Bodies are decoded
+and encoded as on all other interfaces.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -14,31 +15,30 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
-from a2a.core.errors import WrongHttpMethod, as_rest
-from a2a.core.http import json_response, refusal
+from a2a.core.errors import as_rest
+from a2a.core.exceptions import WrongHttpMethod
+from a2a.core.http import Headers, json_response, refusal
 from a2a.core.jsonrpc import Call
-from a2a.core.mapping import Json
-from a2a.live.streaming import events_response, limited, stream_of_task
-from a2a.methods import method_named
-from a2a.methods.dispatch import REST, perform
+from a2a.live.streaming import events_response, stream_of_task
+from a2a.methods.dispatch import REST, method_named, perform
 from a2a.methods.params import Get
-from a2a.methods.request_headers import Headers
 from a2a.rest.openapi import OperationSchema
 from a2a.rest.params import params_of
 from a2a.rest.routes import Operation
 from accounts.auth import authenticate
 from accounts.callers import Caller
+from tasks.rules.strict_json import Json
 
 
 class CallerAuthentication(BaseAuthentication):
-    """`request.user` is a Caller, as everywhere."""
+    """Authenticates with `accounts.auth`; `request.user` is a Caller."""
 
     def authenticate(self, request: Request) -> tuple[Caller, None]:
         return async_to_sync(authenticate)(request._request), None
 
 
 class Endpoint(ViewSet):
-    """An address of the API. `operations` has what it does for each HTTP method."""
+    """The view of a URL. `operations` maps HTTP methods to operations."""
 
     operations: ClassVar[Mapping[str, Operation]] = MappingProxyType({})
     authentication_classes = (CallerAuthentication,)
@@ -58,10 +58,10 @@ class Endpoint(ViewSet):
 
     def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         methods = [method.upper() for method in self.operations]
-        raise WrongHttpMethod(f"{request.path} answers {', '.join(methods)}, not {request.method}.", methods=methods)
+        raise WrongHttpMethod(f"{request.path} supports {', '.join(methods)}, not {request.method}.", methods=methods)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[None, None]:
-        """An answer is JSON, and a stream a stream, whatever `Accept` says."""
+        """Ignore `Accept`: the format of a reply depends on the operation only."""
         return None, None
 
     def get_exception_handler(self) -> Callable[[Exception, Json], HttpResponseBase]:
@@ -69,9 +69,9 @@ class Endpoint(ViewSet):
 
 
 class Events(Endpoint):
-    """The events of the latest run of the task's tree, from `Last-Event-ID` on."""
+    """Streams the events of the latest run of the task's tree, after `Last-Event-ID`."""
 
     def carry_out(self, request: Request, **path: str) -> HttpResponseBase:
         task_id = Get.parse(params_of(request._request, self.operations["get"], path, kind=Get)).task_id
         stream = async_to_sync(stream_of_task)(request.user, task_id, request.headers.get("Last-Event-ID"))
-        return limited(events_response(stream), request=request._request, caller=request.user)
+        return events_response(stream, caller=request.user, who_is_it=partial(authenticate, request._request))

@@ -1,4 +1,7 @@
-"""The guide's entry points: `uvicorn aipartnerupflow.api.main:app` and `python -m aipartnerupflow.api.main`."""
+"""Entry points of the API guide.
+
+`uvicorn aipartnerupflow.api.main:app` and `python -m aipartnerupflow.api.main`.
+"""
 
 if __name__ == "__main__":
     from aipartnerupflow.cli import serve_main

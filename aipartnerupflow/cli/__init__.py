@@ -1,4 +1,7 @@
-"""The `aipartnerupflow` command. Everything heavy is imported inside the command that needs it, so that `--help` is instant."""
+"""The `aipartnerupflow` command.
+
+Commands import what is slow to import (Django, httpx) when they run, so that `--help` is fast.
+"""
 
 import sys
 from collections.abc import Mapping
@@ -42,9 +45,12 @@ FLAGS: Final = MappingProxyType(
 )
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Trees of tasks for AI agents."
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Store, run and inspect trees of tasks for AI agents.",
 )
-examples = typer.Typer(no_args_is_help=True, help="The example trees.")
+examples = typer.Typer(no_args_is_help=True, help="Manage the example trees.")
 app.add_typer(tasks, name="tasks")
 app.add_typer(examples, name="examples")
 app.add_typer(users, name="users")
@@ -54,15 +60,15 @@ app.add_typer(keys, name="keys")
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="The address to listen on (127.0.0.1).")] = None,
-    port: Annotated[int | None, typer.Option(help="The port to listen on (8000).")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="A port for A2A over gRPC (none).")] = None,
-    workers: Annotated[int | None, typer.Option(help="How many web processes (1).")] = None,
-    reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes (development).")] = False,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (default: 8000).")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port for A2A over gRPC (default: disabled).")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of web processes (default: 1).")] = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes; for development.")] = False,
     config: ConfigFile = None,
-    no_worker: Annotated[bool, typer.Option("--no-worker", help="Only serve; workers run elsewhere.")] = False,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Start no workers: they run elsewhere.")] = False,
 ) -> None:
-    """Start the server and, unless told otherwise, a worker beside it."""
+    """Start the server and, unless --no-worker is given, its workers."""
     from aipartnerupflow import server
 
     flags = {
@@ -78,7 +84,7 @@ def serve(
 
 
 def _check(flags: Mapping[str, object]) -> None:
-    """Raises typer.Exit when a flag has a value that is not allowed."""
+    """Validate the flags of `serve`. Raises typer.Exit if one has an invalid value."""
     from apflow_site.config import ConfigError, check_flags
 
     try:
@@ -89,7 +95,7 @@ def _check(flags: Mapping[str, object]) -> None:
 
 @app.command()
 def worker(config: ConfigFile = None) -> None:
-    """Start workers only; they end when this command does."""
+    """Start workers without a server. They stop with this command."""
     from aipartnerupflow import server
 
     configure(config, {})
@@ -106,7 +112,7 @@ def run(
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Execute a new tree on a running server. Exit code 1: it did not complete."""
+    """Run a new tree on a server. Exits 1 if the run does not complete."""
     from aipartnerupflow.cli import watching
 
     tasks = read_tasks(file)
@@ -122,10 +128,10 @@ operate.register(app)
 
 @examples.command("init")
 def examples_init(
-    force: Annotated[bool, typer.Option("--force", help="Also replace the examples that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also replace existing examples.")] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Store the example trees that are missing."""
+    """Store missing example trees."""
     from aipartnerupflow import server
 
     configure(config, {})
@@ -142,14 +148,14 @@ add_examples(app)
 
 
 def main() -> None:
-    """The console script `aipartnerupflow`."""
+    """Run the console script `aipartnerupflow`."""
     _bootstrap()
     with room_to_write():
         app()
 
 
 def serve_main() -> None:
-    """The console script `aipartnerupflow-server`: `serve` with its flags."""
+    """Run the console script `aipartnerupflow-server`: the command `serve` with its flags."""
     _bootstrap()
     typer.run(serve)
 

@@ -1,4 +1,4 @@
-"""An example for each command, which its `--help` ends with."""
+"""One example per command, printed at the end of its `--help`."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -52,7 +52,7 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def add_examples(app: typer.Typer, *, group: str = "") -> None:
-    """End the help of every command with its example."""
+    """Set the example of each command as the epilog of its help."""
     for name, command in _commands(app):
         if example := EXAMPLES.get(f"{group} {name}".strip()):
             command.epilog = f"Example: aipartnerupflow {example}"

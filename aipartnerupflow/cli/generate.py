@@ -1,4 +1,4 @@
-"""`aipartnerupflow generate`: a model writes a tree of tasks."""
+"""`aipartnerupflow generate`: a language model writes a tree of tasks."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 @asks(show.generated, piped=show.generated)
 def generate(
     client: "Client",
-    requirement: Annotated[str, typer.Argument(metavar="TEXT", help="What is to be done, in plain words.")],
-    save: Annotated[bool, typer.Option("--save", help="Store the tree, ready to run.")] = False,
-    model: Annotated[str | None, typer.Option(help="The model that writes it (llm.default_model).")] = None,
+    requirement: Annotated[str, typer.Argument(metavar="TEXT", help="What the tree should do, in plain words.")],
+    save: Annotated[bool, typer.Option("--save", help="Also store the tree, ready to run.")] = False,
+    model: Annotated[str | None, typer.Option(help="Language model to use (default: llm.default_model).")] = None,
 ) -> Any:
-    """Let a language model write a tree of tasks. It is printed as a file for `run`, and never run by itself."""
+    """Generate a tree of tasks with a language model.
+
+    Prints the JSON file that `run` accepts; does not run it.
+    """
     return client.generate(requirement, model=model, save=save)

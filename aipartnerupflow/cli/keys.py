@@ -1,4 +1,4 @@
-"""`aipartnerupflow keys …`: the LLM keys that a user keeps on a server. No command ever prints one."""
+"""`aipartnerupflow keys …`: the LLM keys that a user stores on a server. No command prints a key."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +11,12 @@ from aipartnerupflow.cli.options import ConfigFile, asks, configure, refuse
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
 
-keys = typer.Typer(no_args_is_help=True, help="The keys of language models that are kept on a server.")
+keys = typer.Typer(no_args_is_help=True, help="Manage the LLM keys that are stored on a server.")
 
-Provider = Annotated[str, typer.Argument(help="Whose key it is: openai, anthropic, gemini, mistral, groq …")]
-UserId = Annotated[str | None, typer.Option("--user", help="Of this user (oneself); for administrators.")]
+Provider = Annotated[str, typer.Argument(help="Provider: openai, anthropic, gemini, mistral, groq …")]
+UserId = Annotated[
+    str | None, typer.Option("--user", help="User who owns the key (default: you). Administrators only.")
+]
 
 
 @keys.command("set")
@@ -25,27 +27,30 @@ def set_key(
     key_stdin: Annotated[bool, typer.Option("--key-stdin", help="Read the key from standard input.")] = False,
     user: UserId = None,
 ) -> Any:
-    """Keep a key for a provider, in the place of an earlier one. The key is asked for, and never an argument."""
+    """Store (or replace) an LLM provider's API key. You are prompted for it."""
     return client.set_llm_key(provider, _key(key_stdin), user_id=user)
 
 
 @keys.command("list")
 @asks(show.keys, piped=lambda answer: output.as_lines(answer["keys"]))
 def list_keys(client: "Client", user: UserId = None) -> Any:
-    """List the providers that there is a key for, with its last four characters."""
+    """List stored keys: the provider, the last four characters, and when the key was last used."""
     return client.llm_keys(user_id=user)
 
 
 @keys.command("delete")
 @asks(show.key_deleted)
 def delete_key(client: "Client", provider: Provider, user: UserId = None) -> Any:
-    """Forget the key for a provider."""
+    """Delete the key for a provider."""
     return client.delete_llm_key(provider, user_id=user)
 
 
 @keys.command("rotate")
 def rotate(config: ConfigFile = None) -> None:
-    """Seal all stored keys anew with the newest of llm.encryption_keys. It works on the database itself, beside running servers."""
+    """Re-encrypt all stored keys with the first of llm.encryption_keys.
+
+    Works directly on the database; servers and workers may keep running.
+    """
     from aipartnerupflow import server
 
     configure(config, {})
@@ -53,11 +58,14 @@ def rotate(config: ConfigFile = None) -> None:
 
 
 def _key(from_stdin: bool) -> str:
-    """Where others on the machine cannot read it: a command line stands in the list of processes. Raises typer.Exit."""
+    """Read the key from standard input or a hidden prompt. Raises typer.Exit if there is none.
+
+    Never an argument: other users of the machine can read command lines in the list of processes.
+    """
     if from_stdin:
         key = sys.stdin.readline().strip()
     elif sys.stdin.isatty():
         key = str(typer.prompt("Key", hide_input=True)).strip()
     else:
-        refuse("There is no terminal to ask for the key on. Give it on standard input, with --key-stdin.")
+        refuse("Cannot prompt for the key: standard input is not a terminal. Pass the key on it with --key-stdin.")
     return key or refuse("The key is empty.")

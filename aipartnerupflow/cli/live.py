@@ -1,4 +1,7 @@
-"""A run as it is watched: a tree that moves on a terminal, lines on one that cannot, NDJSON for programs."""
+"""Views of a running tree.
+
+Animated on a terminal, lines of text on a terminal without animation, NDJSON elsewhere.
+"""
 
 import time
 from collections import Counter
@@ -22,29 +25,29 @@ if TYPE_CHECKING:
 REFRESH_PER_SECOND: Final = 10
 BAR_WIDTH: Final = 20
 LINES_AROUND: Final = 3
-"""Of a terminal's lines, those that the tasks cannot have."""
+"""Lines of the terminal that are not available for tasks."""
 MOST_INTERESTING_FIRST: Final = ("in_progress", "failed", "cancelled", "pending", "completed")
 
 
 class View(AbstractContextManager["View", None]):
-    """Shows nothing; the others show what they are told of."""
+    """Base class of the views. It ignores events."""
 
     def tell(self, event: "Event") -> None:
-        """The next event of the run."""
+        """Show the next event of the run."""
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is left open."""
+        """Close the view."""
 
 
 class JsonLines(View):
-    """Each event on a line of its own (NDJSON)."""
+    """Prints each event as one line of JSON (NDJSON)."""
 
     def tell(self, event: "Event") -> None:
         output.as_lines(event)
 
 
 class Lines(View):
-    """Each event as a line to read: how far the tree is, what happened, to which task."""
+    """Prints each event as a line: progress of the tree, type of event, task and details."""
 
     def __init__(self, root: "Task") -> None:
         self._names = _names(root)
@@ -62,7 +65,7 @@ class Lines(View):
 
 
 def _names(root: "Task") -> dict[str, str]:
-    """What each task is called: by its name, and where two have the same one also by its id."""
+    """Task id → name. Tasks that share a name get their id added."""
     tasks = [task for task, _ in show.walk(root)]
     times = Counter(task["name"] for task in tasks)
     return {
@@ -73,7 +76,7 @@ def _names(root: "Task") -> dict[str, str]:
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """A task of the tree on the terminal. Times are of the server's clock, in seconds."""
+    """A task on the terminal. Times are POSIX timestamps of the server's clock, in seconds."""
 
     name: str
     guides: str
@@ -108,7 +111,7 @@ class Row:
 
 
 class LiveTree(View):
-    """The whole tree, drawn again and again in the same place; with `is_brief` only how far it is."""
+    """Redraws the whole tree in place; with `is_brief` only the summary line."""
 
     def __init__(self, root: "Task", *, is_brief: bool) -> None:
         self._rows = {task["id"]: _row(task, guides) for task, guides in show.walk(root)}
@@ -152,7 +155,7 @@ class LiveTree(View):
         return Group(table, *more, self._summary(rows))
 
     def _summary(self, rows: list[Row]) -> RenderableType:
-        """How many tasks there are of each status, and the bar of the whole tree."""
+        """The progress bar of the tree, and the number of tasks in each status."""
         counted = Counter(row.status for row in rows)
         numbers = [
             f"{counted[status]:,} {status.replace('_', ' ')}" for status in MOST_INTERESTING_FIRST if counted[status]
@@ -165,13 +168,20 @@ class LiveTree(View):
 
 
 def most_interesting(rows: list[Row], limit: int) -> list[Row]:
-    """At most so many rows, in the order of the tree: the root, then what runs, what failed, what waits, what is done."""
+    """Choose at most `limit` rows and return them in the order of the tree.
+
+    The root comes first, then running, failed, cancelled, pending and completed tasks.
+    """
     ranked = sorted(range(1, len(rows)), key=lambda place: MOST_INTERESTING_FIRST.index(rows[place].status))
     return [rows[place] for place in sorted([0, *ranked[: max(limit - 1, 0)]])]
 
 
 def view_of(root: "Task", *, is_watched: bool, as_json: bool) -> View:
-    """What there is to see. On a terminal it moves, if it can there; elsewhere each event has its line, or nothing is told before the end."""
+    """Choose the view.
+
+    A terminal that allows animation gets a live tree. Otherwise events print as lines if
+    `is_watched`, else not.
+    """
     is_for_people = output.is_for_people(as_json=as_json)
     if is_for_people and output.out().is_interactive:
         return LiveTree(root, is_brief=not is_watched)

@@ -1,4 +1,4 @@
-"""Commands for whoever operates a server, or wants to know what it does: doctor, explain, config, executors, open, migrate."""
+"""Commands to operate and inspect a server: doctor, explain, config, executors, open, migrate."""
 
 import os
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from aipartnerupflow.cli.options import AsJson, ConfigFile, ExitCode, Server, Ta
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
 
-config_commands = typer.Typer(no_args_is_help=True, help="The configuration.")
+config_commands = typer.Typer(no_args_is_help=True, help="Show the settings of this installation.")
 COLOURS = {"green": ("✓", "green"), "yellow": ("!", "yellow"), "red": ("✗", "red")}
 
 
@@ -23,7 +23,7 @@ def _show_lines(lines: Iterable[str]) -> None:
 
 
 def doctor(as_json: AsJson = False, config: ConfigFile = None) -> None:
-    """Look whether everything is there that this installation needs, and say what to do where it is not. Exit code 1: something is red."""
+    """Check this installation and suggest fixes. Exits 1 if a check fails."""
     if config is not None:
         os.environ["AIPARTNERUPFLOW_CONFIG"] = str(config.resolve())
     from aipartnerupflow.doctor import RED, examine
@@ -44,7 +44,7 @@ def doctor(as_json: AsJson = False, config: ConfigFile = None) -> None:
 
 @asks(_show_lines, piped=_show_lines)
 def explain(client: "Client", task_id: TaskId) -> Any:
-    """Say why a task waits, failed or was not run."""
+    """Explain why a task is waiting, has failed or was not run."""
     from aipartnerupflow.client.calls import Call
     from aipartnerupflow.explain import explain as sentences
     from aipartnerupflow.explain import may_ask
@@ -79,7 +79,7 @@ def executors(client: "Client") -> Any:
 def open_(
     server: Server,
     task_id: TaskId,
-    launch: Annotated[bool, typer.Option("--launch/--print", help="In a browser, or only print the address.")] = True,
+    launch: Annotated[bool, typer.Option("--launch/--print", help="Open a browser, or only print the URL.")] = True,
 ) -> None:
     """Open a task's tree in the dashboard."""
     from urllib.parse import quote
@@ -91,7 +91,7 @@ def open_(
 
 
 def migrate(config: ConfigFile = None) -> None:
-    """Bring the database up to date. `serve` and `worker` do so by themselves when they start."""
+    """Apply pending database migrations. `serve` and `worker` do this when they start."""
     from aipartnerupflow import server
 
     configure(config, {})
@@ -101,7 +101,7 @@ def migrate(config: ConfigFile = None) -> None:
 
 @config_commands.command("show")
 def show_config(as_json: AsJson = False, config: ConfigFile = None) -> None:
-    """Show every setting, its value and where that comes from. Secrets are masked."""
+    """Show every setting with its value and its source. Secrets are masked."""
     configure(config, {})
     from apflow_site.config import shown
 
@@ -110,7 +110,7 @@ def show_config(as_json: AsJson = False, config: ConfigFile = None) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands to the main one."""
+    """Add these commands to the main command."""
     for command in (doctor, explain, executors, migrate):
         app.command()(command)
     app.command("open")(open_)

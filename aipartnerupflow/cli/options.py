@@ -1,4 +1,4 @@
-"""What several commands share: their options, which server is meant, and the exit codes."""
+"""Options, exit codes and the choice of the server, shared by all commands."""
 
 import inspect
 import itertools
@@ -23,26 +23,27 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="A YAML file; the environment and flags win over it.")
+    Path | None, typer.Option("--config", help="YAML file of settings. Environment variables and flags override it.")
 ]
 ServerUrl = Annotated[
-    str | None, typer.Option("--url", envvar="AIPARTNERUPFLOW_URL", help="The server (the local one).")
+    str | None, typer.Option("--url", envvar="AIPARTNERUPFLOW_URL", help="URL of the server (default: the local one).")
 ]
 Token = Annotated[
     str | None,
-    typer.Option("--token", envvar="AIPARTNERUPFLOW_TOKEN", help="A token of POST /auth/login, or an API key."),
+    typer.Option("--token", envvar="AIPARTNERUPFLOW_TOKEN", help="Token from POST /auth/login, or an API key."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 TasksFile = Annotated[
     Path,
-    typer.Argument(
-        help="A JSON file with a list of tasks, by itself or as `tasks` of an object; - for standard input."
-    ),
+    typer.Argument(help='JSON file: one task, a list of tasks, or {"tasks": …}. A dash (-) reads standard input.'),
 ]
 
 
 def _ids_like(incomplete: str) -> list[str]:
-    """For the shell's completion: ids of the newest trees on the server. Nothing, where it does not answer at once."""
+    """Complete ids in the shell: those of the 100 newest roots.
+
+    Empty if the server does not answer within 1 s.
+    """
     import httpx
 
     url, token = os.environ.get("AIPARTNERUPFLOW_URL"), os.environ.get("AIPARTNERUPFLOW_TOKEN")
@@ -57,15 +58,15 @@ def _ids_like(incomplete: str) -> list[str]:
     return [task["id"] for task in found.get("result", []) if task["id"].startswith(incomplete)]
 
 
-TaskId = Annotated[str, typer.Argument(metavar="ID", help="The id of a task.", autocompletion=_ids_like)]
-TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="The ids of tasks.", autocompletion=_ids_like)]
-Watched = Annotated[bool, typer.Option("--watch", help="Show every step as it happens.")]
-Awaited = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the run is over, or return at once.")]
-Timeout = Annotated[float | None, typer.Option(min=0, help="Stay at most so many seconds; the run goes on.")]
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="Task id.", autocompletion=_ids_like)]
+TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="One or more task ids.", autocompletion=_ids_like)]
+Watched = Annotated[bool, typer.Option("--watch", help="Show each step as it happens.")]
+Awaited = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the run ends, or return at once.")]
+Timeout = Annotated[float | None, typer.Option(min=0, help="Stop waiting after this many seconds. The run continues.")]
 
 
 class ExitCode(IntEnum):
-    """What a script learns from a command."""
+    """Exit codes of all commands; docs/reference/cli.md describes them."""
 
     OK = 0
     FAILED = 1
@@ -81,14 +82,18 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """The server that a command talks to."""
+    """The server that a command calls."""
 
     url: str
     token: str | None
 
 
 def to_server(command: Command) -> Command:
-    """The command with --url, --token and --config, which make its first argument; errors become exit codes."""
+    """Decorate a command that calls a server.
+
+    Adds the options --url, --token and --config and passes them to the command as a `Server`, its
+    first argument. An RpcError is printed and becomes an exit code.
+    """
 
     def with_options(*, url: str | None, token: str | None, config: Path | None, **arguments: Any) -> None:
         with exit_codes():
@@ -105,7 +110,11 @@ def asks(
     piped: Callable[[Any], None] = output.as_lines,
     exit_code: Callable[[Any], ExitCode] = lambda _: ExitCode.OK,
 ) -> Callable[[Callable[..., Any]], Command]:
-    """A command that asks a server one thing: it gets a client and returns what `output.answer` prints."""
+    """Decorate a command that makes one request: it gets a Client and returns the reply to print.
+
+    `shown` prints the reply to a terminal, `piped` to a pipe or file; `exit_code` chooses the exit
+    code.
+    """
 
     def decorate(command: Callable[..., Any]) -> Command:
         def ask(server: Server, *, as_json: bool, **arguments: Any) -> None:
@@ -133,7 +142,7 @@ def _option(name: str, annotation: Any, *, default: object = None) -> inspect.Pa
 
 
 def _declared(function: Command, command: Callable[..., Any], parameters: list[inspect.Parameter]) -> Command:
-    """The function under the name of the command, with these parameters as Typer reads them."""
+    """Give the function the name and help of the command, and the parameters that Typer reads."""
     result = wraps(command)(function)
     result.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     result.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -142,7 +151,7 @@ def _declared(function: Command, command: Callable[..., Any], parameters: list[i
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Raises typer.Exit with the code for what went wrong, once it is said."""
+    """Print an RpcError and raise typer.Exit with its exit code."""
     from aipartnerupflow.client import RpcError
 
     try:
@@ -162,21 +171,27 @@ def _code(error: "RpcError") -> ExitCode:
         client.InvalidRequest: ExitCode.REFUSED,
         client.Conflict: ExitCode.REFUSED,
     }
-    return codes.get(type(error), ExitCode.UNREACHABLE)  # also a fault of the server, and its limits: try again later
+    return codes.get(type(error), ExitCode.UNREACHABLE)  # also internal errors and limits of the server: retry later
 
 
 def _faults(error: "RpcError") -> list[str]:
-    """Each fault of the request; where there is only one, the message says it already."""
+    """Further lines for the error: what to do, or each invalid field.
+
+    A single one is in the message already.
+    """
     from aipartnerupflow.client import AuthenticationFailed
 
     if isinstance(error, AuthenticationFailed):
-        return ["Give a token of POST /auth/login, or an API key, by --token or AIPARTNERUPFLOW_TOKEN."]
+        return ["Pass a token from POST /auth/login, or an API key, with --token or AIPARTNERUPFLOW_TOKEN."]
     faults = error.data if isinstance(error.data, list) else []
     return [f"- {fault['field']}: {fault['reason']}" for fault in faults] if len(faults) > 1 else []
 
 
 def read_tasks(file: Path) -> Any:
-    """The tasks in the file: a list, one task, or what a request holds, `{"tasks": …}`. Raises typer.Exit."""
+    """Read one task, a list of tasks, or `{"tasks": …}`; `-` is standard input.
+
+    Raises typer.Exit if the file cannot be read or is not JSON.
+    """
     try:
         given = orjson.loads(typer.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes())
     except (OSError, ValueError) as error:
@@ -185,7 +200,7 @@ def read_tasks(file: Path) -> Any:
 
 
 class Given(NamedTuple):
-    """The JSON value of an option that was given, which may be null."""
+    """The JSON value of an option. Tells an explicit null from an omitted option."""
 
     value: Any
 
@@ -207,7 +222,11 @@ def _local_url(config: "Config") -> str:
 
 
 def configure(file: Path | None, flags: Mapping[str, object]) -> "Config":
-    """Put the flags where every process of ours finds them, and check the whole configuration."""
+    """Return the validated configuration, with the flags applied.
+
+    Flags become environment variables, so child processes see them too. Raises typer.Exit if a
+    setting is invalid.
+    """
     from apflow_site.config import FILE_VARIABLE, ConfigError, get_config, variables
 
     if file is not None:

@@ -1,8 +1,8 @@
-"""Where commands write, and in which form: text for people at a terminal, JSON for programs, errors beside it on standard error.
+"""Output of all commands: text on a terminal, NDJSON in a pipe or file, errors on standard error.
 
-The one home of that choice. `--json` gives everybody one document. Without it a terminal gets text, and a pipe or a file NDJSON: an
-object on each line. What counts as a terminal rich decides, by FORCE_COLOR, TTY_COMPATIBLE, TTY_INTERACTIVE and NO_COLOR too.
-What is written may be from others, so nothing of it reaches a terminal that it would obey.
+With `--json`, every command prints one JSON document instead. Rich decides whether the output is a
+terminal; FORCE_COLOR, TTY_COMPATIBLE, TTY_INTERACTIVE and NO_COLOR override it. Text from a server
+is cleaned of control characters before it is printed: its author may be another user.
 """
 
 import errno
@@ -15,24 +15,28 @@ import orjson
 from rich.console import Console
 
 READER_GONE: Final = 141
-"""The exit code when nobody reads on, as shells count it: 128 and the number of SIGPIPE."""
+"""The exit code after a closed pipe, by the convention of shells: 128 plus the number of SIGPIPE.
+"""
 NOT_WRITTEN: Final = os.EX_IOERR
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Output(Console):
-    """Standard output. A reader who has seen enough, as `head` has, ends the command without a word."""
+    """Standard output.
+
+    If the reader closes the pipe, as `head` does, the command ends without an error message.
+    """
 
     def __init__(self) -> None:
         super().__init__(highlight=False, markup=False, emoji=False)
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raises SystemExit."""
+        """End the command quietly. Raises SystemExit with code 141."""
         self.end(READER_GONE)
 
     def end(self, code: int) -> NoReturn:
-        """What is left to write goes nowhere. Raises SystemExit with the code."""
-        with suppress(SystemExit):  # of code 1
+        """Discard what is still buffered. Raises SystemExit with the code."""
+        with suppress(SystemExit):  # rich exits with code 1
             super().on_broken_pipe()
         raise SystemExit(code)
 
@@ -43,13 +47,16 @@ def out() -> Output:
 
 @contextmanager
 def room_to_write() -> Iterator[None]:
-    """A disk that is full ends the command with a sentence. Raises SystemExit."""
+    """Turn the error of a full disk or an exceeded quota into a message.
+
+    Raises SystemExit with code 74.
+    """
     try:
         yield
     except OSError as failed:
         if failed.errno not in NO_ROOM:
             raise
-        error(f"What this command says cannot be written: {failed.strerror}. Make room, or write elsewhere.")
+        error(f"Cannot write the output: {failed.strerror}. Free some space, or write to another disk.")
         out().end(NOT_WRITTEN)
 
 
@@ -58,19 +65,19 @@ def is_for_people(*, as_json: bool) -> bool:
 
 
 def as_document(value: Any) -> None:
-    """One JSON document, indented."""
+    """Print one indented JSON document."""
     _write(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 
 def as_lines(value: Any) -> None:
-    """NDJSON: what is in a list, one a line; anything else on one line."""
+    """Print NDJSON: the items of a list on a line each, any other value on one line."""
     values = value if isinstance(value, list) else [value]
     if values:
         _write(b"\n".join(map(orjson.dumps, values)))
 
 
 def answer(value: Any, *, shown: Callable[[Any], None], as_json: bool, piped: Callable[[Any], None] = as_lines) -> None:
-    """As it is `shown` to people, `piped` to programs, or as the one document of --json."""
+    """Print a reply: one JSON document with --json, else `shown` on a terminal or `piped`."""
     if as_json:
         as_document(value)
     elif out().is_terminal:
@@ -109,7 +116,7 @@ def _beside(lines: Iterable[str], *, style: str) -> None:
 
 
 def clean(text: str) -> str:
-    """The text on one line, without what moves a cursor or changes a colour."""
+    """Replace unprintable characters by spaces: line breaks and terminal escape sequences too."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 

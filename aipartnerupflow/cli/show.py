@@ -1,6 +1,7 @@
-"""What people see on a terminal: tables, trees, and how a run ended.
+"""Text output on a terminal: tables, trees, and how a run ended.
 
-Names, messages and results were written by others, so nothing of them reaches the terminal that it would obey.
+Names, messages and results may come from other users, so control characters are removed before
+printing.
 """
 
 import shlex
@@ -49,16 +50,16 @@ SHORT: Final = 80
 NAME_WIDTH: Final = 12
 ERROR_WIDTH: Final = 24
 AGE_WIDTH: Final = 7
-"""In columns of a terminal."""
+"""Widths in characters."""
 MOST_LINES: Final = 20
-"""A longer result would push the tree off the terminal."""
+"""Longer results are shortened, so that the tree stays on the screen."""
 UNITS: Final = MappingProxyType({"d": 86_400, "h": 3_600, "min": 60, "s": 1})
-"""Of time, with their seconds."""
+"""Units of time, in seconds."""
 TIMES: Final = ("expires", "last_used", "last_login")
 
 
 def command(verb: str, task_id: str) -> str:
-    """What to type to go on with a task."""
+    """The command line for this verb and task, quoted for a shell."""
     return f"aipartnerupflow tasks {verb} {shlex.quote(clean(task_id))}"
 
 
@@ -67,12 +68,12 @@ def sign(status: str) -> Text:
 
 
 def moment(time: str | None) -> str:
-    """A time of the server's in this place's time zone, to the second."""
+    """Format an ISO 8601 timestamp in the local time zone, to the second."""
     return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else ""
 
 
 def age(time: str) -> str:
-    """How long ago it was, in the largest unit of which there is one."""
+    """Format the time since an ISO 8601 timestamp in its largest whole unit, such as `3 h`."""
     seconds = max(int((datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()), 0)
     for unit, size in UNITS.items():
         if seconds >= size:
@@ -81,7 +82,7 @@ def age(time: str) -> str:
 
 
 def tasks(found: "Sequence[Task]") -> None:
-    """A list of tasks, a line each."""
+    """Print a table with one line per task."""
     if not found:
         print("No tasks.")
         return
@@ -99,7 +100,7 @@ def _how_far(task: "Task | State") -> str:
 
 
 def task(found: "Task") -> None:
-    """One task, field by field."""
+    """Print one task, a field per line."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bright_black", no_wrap=True)
     table.add_column(overflow="fold")
@@ -119,18 +120,18 @@ def _fields(task: "Task") -> Iterator[tuple[str, str | Text]]:
 
 
 def _compact(value: Any) -> str:
-    """On one line, if it is short."""
+    """The value on one line if it has at most 80 characters, else pretty-printed."""
     short = value if isinstance(value, str) else orjson.dumps(value).decode()
     return clean(short) if len(short) <= SHORT else pretty(value)
 
 
 def pretty(value: Any) -> str:
-    """A text as it is, anything else as JSON."""
+    """A string as it is, any other value as indented JSON."""
     return clean_lines(value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
 def tree(root: "Task") -> None:
-    """A tree, a line for each task."""
+    """Print a tree with one line per task."""
     rows = list(walk(root))
     tasks = [task for task, _ in rows]
     beside = len("100%") + (ERROR_WIDTH if any(task["error"] for task in tasks) else 0)
@@ -148,13 +149,13 @@ def tree(root: "Task") -> None:
 
 
 def _room_for_names(tasks: "Sequence[Task]", *, beside: int) -> int:
-    """The columns of the terminal that are left beside whole ids and what else stands in a line."""
+    """The width that is left for names beside full ids and the other columns, in characters."""
     ids = max(len(task["id"]) for task in tasks)
     return max(out().width - ids - beside - len("✓") - 5 * GAP, NAME_WIDTH)
 
 
 def walk(root: "Task", guides: str = "", below: str = "") -> "Iterator[tuple[Task, str]]":
-    """Every task of the tree with the lines that lead to it, the root first."""
+    """Yield each task, parents first, with the line-drawing characters that lead to it."""
     yield root, guides
     children = root.get("children", [])
     for child in children:
@@ -168,7 +169,7 @@ def created(root: "Created") -> None:
 
 
 def copied(answer: "Created | list[Json]") -> None:
-    """A copy that was not stored is shown as JSON, which `tasks create` takes."""
+    """Print a stored copy as a tree, and a preview as the JSON that `tasks create` accepts."""
     if isinstance(answer, list):
         as_document(answer)
     else:
@@ -176,27 +177,27 @@ def copied(answer: "Created | list[Json]") -> None:
 
 
 def generated(answer: "Generated") -> None:
-    """The tree as a file for `run`, alone on standard output."""
+    """Print the tree as the file that `run` accepts. The message goes to standard error."""
     as_document(answer["tasks"])
     note(answer["message"], *([command("run", answer["root_task_id"])] if "root_task_id" in answer else []))
 
 
 def started(execution: "Execution") -> None:
-    verb = "Running already" if execution["status"] == "already_running" else "Started"
+    verb = "Already running" if execution["status"] == "already_running" else "Started"
     root_id = execution["root_task_id"]
     out().print(f"{verb}: {clean(root_id)}", f"Watch it: {command('watch', root_id)}", sep="\n", soft_wrap=True)
 
 
 def ended(final: "Event", root: "Task") -> None:
-    """What went wrong, what came out, and how it ended."""
+    """Print the tasks that caused a failure, the result of the root, and the status of the run."""
     console = out()
     for task, _ in walk(root):
-        if task["status"] == "failed" and task["started_at"]:  # the others failed because of these
+        if task["status"] == "failed" and task["started_at"]:  # the others did not run because of these
             console.print(Text(clean(f"{task['name']} ({task['id']}): {task['error']}"), "red"), soft_wrap=True)
     if final["result"] not in (None, {}):
         console.print(_shortened(pretty(final["result"]), root["id"]), soft_wrap=True)
     _, colour = SIGNS[final["status"]]
-    console.print(f"The tree is {final['status']}", style=colour)
+    console.print(f"Run {final['status']}", style=colour)
 
 
 def _shortened(text: str, task_id: str) -> str:
@@ -266,7 +267,10 @@ def counts(answer: "Counts") -> None:
 
 
 def rows(found: Sequence[Mapping[str, Any]], *, nothing: str) -> None:
-    """A table of what has the same fields each time. What it is known by comes first, and is whole, as its owner is."""
+    """Print a table of rows with the same fields, or `nothing` if there are none.
+
+    The first column (the identifier) and USER are not wrapped.
+    """
     if not found:
         print(nothing)
         return
@@ -278,10 +282,10 @@ def rows(found: Sequence[Mapping[str, Any]], *, nothing: str) -> None:
 
 
 def executors(found: Sequence[Mapping[str, Any]]) -> None:
-    """A table of them, and which are off."""
+    """Print a table of executors, and a note on those that are disabled."""
     rows(found, nothing="No executors.")
     if off := ", ".join(each["id"] for each in found if not each["enabled"]):
-        note(f"Off: {clean(off)}. A task that names one is refused, with the line that turns it on.")
+        note(f"Disabled: {clean(off)}. A task that uses one is rejected; the error says how to enable it.")
 
 
 def _cell(name: str, value: Any) -> str:

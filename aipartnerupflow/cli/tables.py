@@ -1,4 +1,4 @@
-"""Tables on a terminal in which an id is always whole: what is long beside it goes on in the next line."""
+"""Tables on a terminal. Ids are never shortened; other long columns wrap."""
 
 from collections.abc import Collection
 from typing import Final
@@ -10,11 +10,14 @@ from aipartnerupflow.cli.output import out
 
 GAP: Final = 2
 NARROWEST: Final = 10
-"""Columns of a terminal that a folded column keeps: a date."""
+"""The least width of a wrapped column, in characters: that of a date."""
 
 
 def table(*headings: str, folded: Collection[str] = ()) -> Table:
-    """Of these headings, those that may go on in the next line are `folded`."""
+    """An empty table with these headings.
+
+    Columns in `folded` wrap; the others are cut with an ellipsis.
+    """
     made = Table(box=None, padding=(0, GAP, 0, 0), header_style="bright_black")
     for heading in headings:
         is_folded = heading in folded
@@ -23,13 +26,16 @@ def table(*headings: str, folded: Collection[str] = ()) -> Table:
 
 
 def put(made: Table) -> None:
-    """Print it. Where the terminal is too narrow even so, it breaks the lines itself, and nothing is cut."""
+    """Print the table.
+
+    If the terminal is narrower than the columns need, the terminal wraps the lines.
+    """
     console = out()
     console.width = max(console.width, sum(_least(column) + GAP for column in made.columns))
     console.print(made, crop=False)
 
 
 def _least(column: Column) -> int:
-    """The width that the column needs."""
+    """The least width of the column, in characters."""
     widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
     return min(widest, column.max_width or widest) if column.no_wrap else min(widest, NARROWEST)

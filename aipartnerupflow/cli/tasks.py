@@ -1,4 +1,4 @@
-"""`aipartnerupflow tasks …`: each command asks the server one thing and shows the answer."""
+"""`aipartnerupflow tasks …`: each command makes one request and prints the reply."""
 
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,9 +25,9 @@ from aipartnerupflow.cli.options import (
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
 
-tasks = typer.Typer(no_args_is_help=True, help="The tasks on a server: look at them, change them, stop them.")
+tasks = typer.Typer(no_args_is_help=True, help="Create, inspect, run, change and cancel the tasks on a server.")
 
-UserId = Annotated[str | None, typer.Option("--user", help="Only the tasks of this user.")]
+UserId = Annotated[str | None, typer.Option("--user", help="Only tasks of this user.")]
 Status = Annotated[list[str] | None, typer.Option("--status", help="Only tasks with this status; may be repeated.")]
 
 
@@ -36,7 +36,7 @@ def json_option(text: str) -> Any:
 
 
 def _piped_copy(answer: Any) -> None:
-    """One that was not stored is a file for `tasks create`."""
+    """A preview prints as the file that `tasks create` accepts."""
     (output.as_document if isinstance(answer, list) else output.as_lines)(answer)
 
 
@@ -47,11 +47,11 @@ def list_tasks(
     status: Status = None,
     name: Annotated[str | None, typer.Option(help="Only tasks with this name.")] = None,
     user: UserId = None,
-    every: Annotated[bool, typer.Option("--all", help="Also the tasks below the roots.")] = False,
-    oldest: Annotated[bool, typer.Option("--oldest-first", help="Instead of the newest.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    every: Annotated[bool, typer.Option("--all", help="Include the tasks below the roots.")] = False,
+    oldest: Annotated[bool, typer.Option("--oldest-first", help="List the oldest first, not the newest.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of tasks.")] = 20,
 ) -> Any:
-    """List trees by their roots, or with --all every task."""
+    """List the roots of trees, or all tasks with --all."""
     found = client.list(
         **_given({"status": status or None, "name": name, "user_id": user}),
         root_only=not every,
@@ -71,14 +71,14 @@ def get(client: "Client", task_id: TaskId) -> Any:
 @tasks.command()
 @asks(show.tree)
 def tree(client: "Client", task_id: TaskId) -> Any:
-    """Show the whole tree to which a task belongs."""
+    """Show the whole tree that contains a task."""
     return client.tree(task_id)
 
 
 @tasks.command()
 @asks(show.tasks)
 def children(client: "Client", task_id: TaskId) -> Any:
-    """List the tasks right below a task."""
+    """List the children of a task."""
     return client.children(task_id)
 
 
@@ -94,14 +94,14 @@ def create(client: "Client", file: TasksFile) -> Any:
 def update(
     client: "Client",
     task_id: TaskId,
-    name: Annotated[str | None, typer.Option(help="Another name.")] = None,
-    priority: Annotated[int | None, typer.Option(help="0 urgent, 1 high, 2 normal, 3 low.")] = None,
-    inputs: Annotated[Any, json_option("Other inputs.")] = None,
-    params: Annotated[Any, json_option("Other params.")] = None,
-    schemas: Annotated[Any, json_option("Other schemas.")] = None,
-    dependencies: Annotated[Any, json_option("Others to wait for.")] = None,
+    name: Annotated[str | None, typer.Option(help="New name.")] = None,
+    priority: Annotated[int | None, typer.Option(help="New priority: 0 urgent, 1 high, 2 normal, 3 low.")] = None,
+    inputs: Annotated[Any, json_option("New inputs.")] = None,
+    params: Annotated[Any, json_option("New params.")] = None,
+    schemas: Annotated[Any, json_option("New schemas.")] = None,
+    dependencies: Annotated[Any, json_option("New dependencies.")] = None,
 ) -> Any:
-    """Change a task that has not started. What is not given stays."""
+    """Change a task that has not started. Omitted fields keep their values."""
     plain = {"name": name, "priority": priority}
     as_json = {"inputs": inputs, "params": params, "schemas": schemas, "dependencies": dependencies}
     changes = {field: given.value for field, given in as_json.items() if given is not None}
@@ -113,9 +113,9 @@ def update(
 def delete(
     client: "Client",
     task_id: TaskId,
-    force: Annotated[bool, typer.Option("--force", help="Also if it has finished.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also delete finished tasks.")] = False,
 ) -> Any:
-    """Delete a task and all below it, if none of it has started."""
+    """Delete a task and its descendants, if none of them has started."""
     return client.delete(task_id, force=force)
 
 
@@ -124,10 +124,10 @@ def delete(
 def answer(
     client: "Client",
     task_id: TaskId,
-    answer: Annotated[str, typer.Argument(help="One of the options, or any text.")],
-    comment: Annotated[str | None, typer.Option(help="Why, for whoever reads the result.")] = None,
+    answer: Annotated[str, typer.Argument(help="One of the options of the question, or any text if it has none.")],
+    comment: Annotated[str | None, typer.Option(help="A comment, stored with the answer.")] = None,
 ) -> Any:
-    """Answer what a task asks."""
+    """Answer the open question of a task."""
     return client.answer(task_id, answer, comment=comment)
 
 
@@ -136,10 +136,12 @@ def answer(
 def cancel(
     client: "Client",
     task_ids: TaskIds,
-    force: Annotated[bool, typer.Option("--force", help="Do not ask the work to stop: stop it.")] = False,
-    reason: Annotated[str | None, typer.Option(help="What the tasks will give as their error.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Stop running work at once, without time to clean up.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Error message of the cancelled tasks.")] = None,
 ) -> Any:
-    """Stop tasks and all below them. Exit code 1: one of them could not be cancelled."""
+    """Cancel tasks and their descendants. Exits 1 if one of them could not be cancelled."""
     return client.cancel(task_ids, force=force, error_message=reason)
 
 
@@ -148,13 +150,17 @@ def cancel(
 def copy(
     client: "Client",
     task_id: TaskId,
-    children: Annotated[bool, typer.Option("--children", help="Also copy what is below.")] = False,
-    mode: Annotated[str | None, typer.Option(help="minimal, full or custom (minimal).")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="The id of a task to copy (custom); may be repeated.")] = None,
-    reset: Annotated[list[str] | None, typer.Option(help="A field to empty in the copy; may be repeated.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the copy without storing it.")] = False,
+    children: Annotated[
+        bool, typer.Option("--children", help="Also copy dependencies (minimal), or descendants (custom).")
+    ] = False,
+    mode: Annotated[str | None, typer.Option(help="minimal, full or custom (default: minimal).")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Id of a task to copy, with --mode custom; may be repeated.")
+    ] = None,
+    reset: Annotated[list[str] | None, typer.Option(help="Field to reset in the copy; may be repeated.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the copy without storing it.")] = False,
 ) -> Any:
-    """Make a new tree from an old one, ready to run."""
+    """Copy tasks into a new tree, ready to run."""
     named = {"copy_mode": mode, "custom_task_ids": only or None, "reset_fields": reset or None}
     make = client.preview_copy if dry_run else client.copy
     return make(task_id, children=children, **_given(named))
@@ -165,16 +171,19 @@ def copy(
 def count(
     client: "Client",
     user: UserId = None,
-    roots: Annotated[bool, typer.Option("--roots", help="Count trees, by their roots.")] = False,
+    roots: Annotated[bool, typer.Option("--roots", help="Count roots only: one per tree.")] = False,
 ) -> Any:
-    """Count the tasks by status."""
+    """Count tasks by status."""
     return client.count(user_id=user, root_only=roots)
 
 
 @tasks.command()
 @asks(show.states, exit_code=lambda states: _first_failure(states, "not_found", ExitCode.NOT_FOUND))
 def status(client: "Client", task_ids: TaskIds) -> Any:
-    """Say how tasks stand. Exit code 3: one of them is not there."""
+    """Show the status of tasks; for a root, that of its latest run.
+
+    Exits 3 if a task does not exist.
+    """
     return client.status(task_ids)
 
 
@@ -188,7 +197,7 @@ def run(
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Execute a stored task: a whole tree by its root. Exit code 1: it did not complete."""
+    """Run a stored task; a root runs its whole tree. Exits 1 if the run does not complete."""
     from aipartnerupflow.cli import watching
 
     code = watching.run(
@@ -202,11 +211,11 @@ def run(
 def watch(
     server: Server,
     task_id: TaskId,
-    after: Annotated[int, typer.Option(min=0, help="Only events beyond this number.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Only events after this sequence number.")] = 0,
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Watch the latest run of a task's tree until it is over. Exit code 1: it did not complete."""
+    """Watch the latest run of a task's tree until it ends. Exits 1 if the run does not complete."""
     from aipartnerupflow.cli import watching
 
     raise typer.Exit(watching.watch(server, task_id, after=after, timeout_seconds=timeout, as_json=as_json))

@@ -1,4 +1,7 @@
-"""`aipartnerupflow users …` and `tokens …`: who may come in, and with which keys. They work on the database, not on a server."""
+"""`aipartnerupflow users …` and `tokens …`: accounts, roles and API keys.
+
+They work directly on the database of this installation, not through a server.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -19,21 +22,21 @@ if TYPE_CHECKING:
 
     from accounts.models import APIKey
 
-users = typer.Typer(no_args_is_help=True, help="Who may log in.")
-tokens = typer.Typer(no_args_is_help=True, help="API keys for programs.")
+users = typer.Typer(no_args_is_help=True, help="Manage user accounts and roles.")
+tokens = typer.Typer(no_args_is_help=True, help="Manage API keys for programs.")
 
 
 class RoleName(StrEnum):
-    """As `accounts.callers.Role`, which is not imported before a command needs it."""
+    """The names of `accounts.callers.Role`, so that `--help` need not import Django."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The name that is given at login.")]
-Password = Annotated[str | None, typer.Option(help="Asked for, or read from a pipe, when not given.")]
-Weak = Annotated[bool, typer.Option("--allow-weak", help="Take a password that is easy to guess.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="User name.")]
+Password = Annotated[str | None, typer.Option(help="Password. If omitted, it is prompted for, or read from a pipe.")]
+Weak = Annotated[bool, typer.Option("--allow-weak", help="Accept a password that is easy to guess.")]
 
 
 @users.command("create")
@@ -41,13 +44,13 @@ def create_user(
     name: Name,
     password: Password = None,
     role: Annotated[
-        RoleName, typer.Option(help="A viewer looks, an operator works, an admin sees all.")
+        RoleName, typer.Option(help="viewer: read only; operator: run tasks; admin: all tasks of all users.")
     ] = RoleName.OPERATOR,
-    admin: Annotated[bool, typer.Option("--admin", help="The same as --role admin.")] = False,
+    admin: Annotated[bool, typer.Option("--admin", help="Same as --role admin.")] = False,
     allow_weak: Weak = False,
     config: ConfigFile = None,
 ) -> None:
-    """Create a user who may log in."""
+    """Create a user."""
     with _database(config):
         from accounts import users
 
@@ -69,33 +72,33 @@ def list_users(as_json: AsJson = False, config: ConfigFile = None) -> None:
 
 @users.command()
 def disable(name: Name, config: ConfigFile = None) -> None:
-    """Lock a user out at once, with all tokens, keys and sessions."""
+    """Disable a user. Their tokens, API keys and sessions stop working at once."""
     with _database(config):
         from accounts.users import set_active
 
         set_active(name, is_active=False)
-        typer.echo(f"'{name}' is locked out. Their tasks stay, and run on.")
+        typer.echo(f"Disabled '{name}'. Their tasks are kept, and continue to run.")
 
 
 @users.command()
 def enable(name: Name, config: ConfigFile = None) -> None:
-    """Let a disabled user in again."""
+    """Enable a disabled user."""
     with _database(config):
         from accounts.users import set_active
 
         set_active(name, is_active=True)
-        typer.echo(f"'{name}' may come in again.")
+        typer.echo(f"Enabled '{name}'.")
 
 
 @users.command("set-password")
 def set_password(name: Name, password: Password = None, allow_weak: Weak = False, config: ConfigFile = None) -> None:
-    """Give a user another password, which ends their tokens and sessions. API keys stay."""
+    """Change a user's password. This ends their tokens and sessions, but not their API keys."""
     with _database(config):
         from accounts import users
 
         users.user_named(name)
         users.set_password(name, password=_password(password), is_weak_allowed=allow_weak)
-        typer.echo(f"'{name}' has another password; whoever used the old one is logged out.")
+        typer.echo(f"Changed the password of '{name}'. Their tokens and sessions have ended.")
 
 
 @users.command("set-role")
@@ -104,27 +107,29 @@ def set_role(
     role: Annotated[RoleName, typer.Argument(metavar="ROLE", help="viewer, operator or admin.")],
     config: ConfigFile = None,
 ) -> None:
-    """Give a user another role. It counts at once."""
+    """Change a user's role. It takes effect at once."""
     with _database(config):
         from accounts import users
 
         users.set_role(name, _role(role))
-        typer.echo(f"'{name}' is {role} now.")
+        typer.echo(f"Changed the role of '{name}' to {role}.")
 
 
 @tokens.command("create")
 def create_token(
-    user: Annotated[str, typer.Argument(metavar="USER", help="Whom the key speaks for.")],
-    name: Annotated[str, typer.Option(help="What the key is for.")] = "cli",
-    role: Annotated[RoleName | None, typer.Option(help="At most the user's, which it is when not given.")] = None,
+    user: Annotated[str, typer.Argument(metavar="USER", help="User name of the owner.")],
+    name: Annotated[str, typer.Option(help="Label, such as the program that uses the key.")] = "cli",
+    role: Annotated[
+        RoleName | None, typer.Option(help="Role of the key (default: the owner's, which it cannot exceed).")
+    ] = None,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="It sees what the role sees, and changes nothing.")
+        bool, typer.Option("--read-only", help="The key may read what the role may read, and change nothing.")
     ] = False,
-    days: Annotated[int | None, typer.Option(min=1, max=3650, help="How long it works (until it is revoked).")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=3650, help="Days until it expires (default: never).")] = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """Make an API key and print it, this once."""
+    """Create an API key. It is printed once and cannot be shown again."""
     with _database(config):
         from accounts.api_keys import create_key
         from accounts.users import user_named
@@ -141,18 +146,18 @@ def create_token(
             return
         typer.echo(text)
         output.note(
-            "Keep it now: only its hash is stored. Use it as 'Authorization: Bearer …' or AIPARTNERUPFLOW_TOKEN."
+            "Save it now: only its hash is stored. Send it as 'Authorization: Bearer …', or set AIPARTNERUPFLOW_TOKEN."
         )
         _say_when_off()
 
 
 @tokens.command("list")
 def list_tokens(
-    user: Annotated[str | None, typer.Option("--user", help="Only the keys of this user.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Only keys of this user.")] = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """List the API keys that work, by their beginnings."""
+    """List active API keys by their first characters."""
     with _database(config):
         from accounts.api_keys import keys_of
         from accounts.users import user_named
@@ -163,20 +168,22 @@ def list_tokens(
 
 @tokens.command()
 def revoke(
-    prefix: Annotated[str, typer.Argument(metavar="KEY", help="Its beginning, as 'tokens list' shows it.")],
+    prefix: Annotated[
+        str, typer.Argument(metavar="KEY", help="First characters of the key, as 'tokens list' shows them.")
+    ],
     config: ConfigFile = None,
 ) -> None:
-    """End an API key. It is refused from now on."""
+    """Revoke an API key. It stops working at once."""
     with _database(config):
         from accounts.api_keys import revoke_key
 
         key = revoke_key(prefix)
-        typer.echo(f"{key.prefix}… of '{key.user.username}' works no more.")
+        typer.echo(f"Revoked {key.prefix}… of '{key.user.username}'.")
 
 
 @contextmanager
 def _database(config: Any) -> Iterator[None]:
-    """Django is ready inside. Raises typer.Exit when what is asked for is refused."""
+    """Set up Django and the database for the block. `Refused` is printed; raises typer.Exit."""
     from aipartnerupflow import server
 
     configure(config, {})
@@ -196,14 +203,17 @@ def _role(name: RoleName) -> Any:
 
 
 def _password(given: str | None) -> str:
-    """The option, or a line from a pipe, or what is typed twice. Raises typer.Exit."""
+    """The value of --password, else a line from a pipe, else a prompt that asks twice.
+
+    Raises typer.Exit if the two entries differ.
+    """
     if given is not None:
         return given
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     password = getpass("Password: ")
     if password != getpass("Password again: "):
-        refuse("The two passwords differ. Nothing was changed.")
+        refuse("The two passwords differ. Nothing was changed; run the command again.")
     return password
 
 
@@ -211,7 +221,9 @@ def _say_when_off() -> None:
     from django.conf import settings
 
     if not settings.APFLOW.auth.is_on:
-        output.note("Authentication is off: 'auth: {enabled: true, jwt_secret: …}' in config.yaml turns it on.")
+        output.note(
+            "Authentication is off. To turn it on, put 'auth: {enabled: true, jwt_secret: …}' into config.yaml."
+        )
 
 
 def _shown_user(user: "User") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs that a command stays with: start one, follow it to its end, say how it ended by an exit code."""
+"""Commands that follow a run to its end; the exit code reports how it ended."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Ending(NamedTuple):
-    """`final` is None where the follower had every event already."""
+    """The end of a run. `final` is None if the client had received every event before."""
 
     final: "Event | None"
     tree: "Task"
@@ -43,12 +43,15 @@ def run(
     timeout_seconds: float | None,
     as_json: bool,
 ) -> ExitCode:
-    """Execute new tasks, or a stored one. Raises RpcError, or typer.Exit for options that contradict each other."""
+    """Run new tasks, or a stored one.
+
+    Raises RpcError, or typer.Exit if options contradict each other.
+    """
     if not is_awaited and (is_watched or timeout_seconds is not None):
-        refuse("--no-wait returns at once: leave out --watch and --timeout.")
+        refuse("--no-wait returns at once, so it cannot be combined with --watch or --timeout.")
     with Client(server.url, token=server.token) as client:
         started = client.execute(tasks, task_id=task_id)
-    if is_watched or not as_json:  # events say nothing of warnings
+    if is_watched or not as_json:  # events contain no warnings
         output.warn(started.get("warnings", []))
     if not is_awaited:
         output.answer(started, shown=show.started, as_json=as_json)
@@ -72,7 +75,10 @@ def watch(server: Server, task_id: str, *, after: int, timeout_seconds: float | 
 
 
 def _check_has_run(client: Client, task_id: str) -> None:
-    """Raises NotFound with what to type. A root stands for its newest run, and is pending without one."""
+    """Raises NotFound, with the command to run the tree, if it has never run.
+
+    The status of a root is that of its latest run; it is pending if there is none.
+    """
     root_id = client.get(task_id)["root_task_id"]
     [state] = client.status([root_id])
     if state["status"] == "pending" and not state["is_running"]:
@@ -80,17 +86,17 @@ def _check_has_run(client: Client, task_id: str) -> None:
 
 
 def _patiently(work: Coroutine[Any, Any, T], *, task_id: str, timeout_seconds: float | None) -> T:
-    """Raises typer.Exit when time is up, and at Ctrl+C. The run does not notice either."""
+    """Wait for the work. Raises typer.Exit at the timeout and at Ctrl+C; neither affects the run."""
     try:
         return asyncio.run(_within(timeout_seconds, work))
     except TimeoutError:
-        why, code = f"Not over after {timeout_seconds:g} s", ExitCode.TIMED_OUT
+        why, code = f"Timed out after {timeout_seconds:g} s", ExitCode.TIMED_OUT
     except KeyboardInterrupt:
         why, code = "Interrupted", ExitCode.INTERRUPTED
     output.note(
-        f"{why}. The run goes on.",
-        f"Watch it: {show.command('watch', task_id)}",
-        f"Stop it:  {show.command('cancel', task_id)}",
+        f"{why}. The run continues.",
+        f"Watch it:  {show.command('watch', task_id)}",
+        f"Cancel it: {show.command('cancel', task_id)}",
     )
     raise typer.Exit(code)
 

@@ -1,4 +1,7 @@
-"""The Python client: `Client`, and `AsyncClient` for asyncio. It needs httpx and nothing of the server."""
+"""The Python client: `Client`, and `AsyncClient` for asyncio.
+
+It depends on httpx only, not on the server's code.
+"""
 
 from aipartnerupflow.client.calls import Call
 from aipartnerupflow.client.clients import AsyncClient, Client

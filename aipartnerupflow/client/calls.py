@@ -1,4 +1,4 @@
-"""Every method, described once: its name, its parameters, what it answers. Both clients send these."""
+"""The methods of the API as values: name, parameters and type of the reply. Both clients send them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,18 +32,18 @@ T = TypeVar("T")
 Tasks = Sequence[Mapping[str, Any]] | Mapping[str, Any]
 IdConflict = Literal["rename", "error"]
 CANCEL_SECONDS: Final = 10.0
-"""What is asked to stop gets a moment to do so before the answer comes."""
+"""Added to the timeout of `cancel`: the server waits for tasks to stop before it replies."""
 GENERATE_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A method and its parameters; T is what it answers."""
+    """A method and its parameters. T is the type of its result."""
 
     method: str
     params: Mapping[str, Any]
     wait_seconds: float = 0
-    """So long the server may wait by itself before it answers."""
+    """How long the server may wait before it replies; added to the client's timeout."""
     headers: Mapping[str, str] | None = None
     path: str = "/tasks"
 
@@ -51,20 +51,24 @@ class Call(Generic[T]):
         return {"jsonrpc": "2.0", "id": 1, "method": self.method, "params": dict(self.params)}
 
     def result(self, response: httpx.Response) -> T:
-        """Raises RpcError."""
+        """The result in the response. Raises RpcError if it is an error or not JSON-RPC."""
         result: T = result_of(response)
         return result
 
 
 def result_of(response: httpx.Response) -> Any:
-    """What the server answered. Raises RpcError: what it refused, or Unreachable where it was no such server."""
+    """The result in a JSON-RPC response.
+
+    Raises the RpcError for an error reply, or Unreachable if the response is not JSON-RPC.
+    """
     try:
         reply = response.json()
     except ValueError:
         reply = None
     if not isinstance(reply, dict) or not reply.keys() & {"result", "error"}:
-        told = f"answered HTTP {response.status_code}, and not JSON-RPC"
-        raise Unreachable(f"{response.url} {told}. Is this the address of the server?")
+        raise Unreachable(
+            f"{response.url} answered HTTP {response.status_code}, but not JSON-RPC. Check the URL of the server."
+        )
     if "error" in reply:
         raise error_of(reply["error"])
     return reply["result"]
@@ -82,9 +86,11 @@ def execute(
     idempotency_key: str | None = None,
     llm_key: str | None = None,
 ) -> Call[Execution]:
-    """Run new tasks, or a stored one by its id. With `wait` the reply comes when the run is over or time is up.
+    """Run new tasks, or a stored task by its id.
 
-    `llm_key` is a key, or `<provider>:<key>`, that is good for this run only.
+    With `wait`, the server replies when the run has ended, or after `wait_timeout_seconds`.
+    `llm_key` is a key, or `<provider>:<key>`, for this run only. A call with the same
+    `idempotency_key` is executed once within 24 hours.
     """
     params = _given(
         tasks=tasks,
@@ -111,7 +117,10 @@ def create(
     idempotency_key: str | None = None,
     llm_key: str | None = None,
 ) -> Call[Created]:
-    """Store a tree; with `execute` also run it. `llm_key`, as in `execute`, is for its first run."""
+    """Store a tree; with `execute`, also run it.
+
+    `llm_key`, as in `execute`, is used by its first run.
+    """
     params = _given(tasks=tasks, execute=execute, id_conflict=id_conflict)
     return Call("tasks.create", params, headers=_headers(idempotency_key, llm_key))
 
@@ -122,98 +131,101 @@ def get(task_id: str) -> Call[Task]:
 
 
 def detail(task_id: str) -> Call[Detail]:
-    """One task with its last events, the tasks around it, the inputs that its executor gets, and its times."""
+    """One task with its latest events, relatives, resolved inputs, timings and open question."""
     return Call("tasks.detail", {"task_id": task_id})
 
 
 def tree(task_id: str) -> Call[Task]:
-    """The root of the task's tree, with nested `children`."""
+    """The whole tree of the task: the root, with nested `children`."""
     return Call("tasks.tree", {"task_id": task_id})
 
 
 def children(task_id: str) -> Call[list[Task]]:
-    """The tasks right below a task."""
+    """The children of a task."""
     return Call("tasks.children", {"task_id": task_id})
 
 
 def count(*, user_id: str | None = None, root_only: bool = False) -> Call[Counts]:
-    """How many tasks there are, by status."""
+    """The number of tasks by status."""
     return Call("tasks.count", _given(user_id=user_id, root_only=root_only))
 
 
 def update(task_id: str, **changes: Unpack[Changes]) -> Call[Task]:
-    """Change a task that is pending. What is not given stays as it is."""
+    """Change a pending task. Omitted fields keep their values."""
     return Call("tasks.update", {"task_id": task_id, **changes})
 
 
 def delete(task_id: str, *, force: bool = False) -> Call[Deleted]:
-    """Delete a task and what is below it, if all of it is pending; with `force` also if it has finished."""
+    """Delete a task and its descendants if all are pending or, with `force`, finished."""
     return Call("tasks.delete", {"task_id": task_id, "force": force})
 
 
 def answer(task_id: str, answer: Any, *, comment: str | None = None) -> Call[Answered]:
-    """Answer what a task asks: one of its options, or, where it offers none, any JSON value."""
+    """Answer the open question of a task.
+
+    The answer is one of its options or, if it has none, any JSON value but null.
+    """
     return Call("tasks.answer", _given(task_id=task_id, answer=answer, comment=comment))
 
 
 def cancel(
     task_ids: str | Sequence[str], *, force: bool = False, error_message: str | None = None
 ) -> Call[list[Cancelled]]:
-    """Stop tasks and all below them; with `force` without asking them first."""
+    """Cancel tasks and their descendants; with `force`, without time to clean up."""
     params = _given(task_ids=_several(task_ids), force=force, error_message=error_message)
     return Call("tasks.cancel", params, wait_seconds=CANCEL_SECONDS)
 
 
 def copy(task_id: str, **options: Unpack[CopyOptions]) -> Call[Created]:
-    """Store a new tree that is made from an old one."""
+    """Copy a task into a new tree and store it."""
     return Call("tasks.copy", {"task_id": task_id, **options})
 
 
 def preview_copy(task_id: str, **options: Unpack[CopyOptions]) -> Call[list[Json]]:
-    """The tasks that `copy` would store, as `create` takes them."""
+    """The tasks that `copy` would store, in the form that `create` accepts."""
     return Call("tasks.copy", {"task_id": task_id, **options, "save": False})
 
 
 def generate(
     requirement: str, *, model: str | None = None, save: bool = False, llm_key: str | None = None
 ) -> Call[Generated]:
-    """Let a language model write the tree for what is wanted; with `save` store it. It is never run."""
+    """Generate a tree with a language model; with `save`, also store it. It is not run."""
     params = _given(requirement=requirement, model=model, save=save)
     return Call("tasks.generate", params, wait_seconds=GENERATE_SECONDS, headers=_headers(None, llm_key))
 
 
 def running(*, user_id: str | None = None, limit: int | None = None) -> Call[list[Task]]:
-    """The roots of the trees that run now, on any machine."""
+    """The roots of the trees that are running or waiting for a worker, on all machines."""
     return Call("tasks.running.list", _given(user_id=user_id, limit=limit))
 
 
 def running_count(*, user_id: str | None = None) -> Call[RunningCount]:
-    """How many trees run now."""
+    """The number of trees that are running or waiting for a worker."""
     return Call("tasks.running.count", _given(user_id=user_id))
 
 
 def status(task_ids: str | Sequence[str]) -> Call[list[State]]:
-    """How each of the tasks stands, in the order asked for; a root stands for its tree."""
+    """The status of each task, in request order; a root reports its latest run."""
     return Call("tasks.running.status", {"task_ids": _several(task_ids)})
 
 
 def set_llm_key(provider: str, api_key: str, *, user_id: str | None = None) -> Call[KeyStored]:
-    """Keep a key for a provider of language models. Runs of one's own tasks use it."""
+    """Store a key for an LLM provider. Runs of the user's tasks use it."""
     return Call("config.llm_key.set", _given(provider=provider, api_key=api_key, user_id=user_id), path="/system")
 
 
 def llm_keys(*, user_id: str | None = None) -> Call[Keys]:
-    """Which providers there is a key for; never the keys."""
+    """The providers for which a key is stored. Never the keys themselves."""
     return Call("config.llm_key.get", _given(user_id=user_id), path="/system")
 
 
 def delete_llm_key(provider: str, *, user_id: str | None = None) -> Call[KeyDeleted]:
-    """Forget the key for a provider."""
+    """Delete the key for a provider."""
     return Call("config.llm_key.delete", _given(provider=provider, user_id=user_id), path="/system")
 
 
 def page(*, page_size: int = 100, **filters: Any) -> Call[Page]:
-    """The first page of a list; `next_page` is what follows it."""
+    """The first page of a list; `next_page` returns the call for the next one."""
     return Call("tasks.list", filters | {"limit": page_size, "cursor": ""})
 
 
@@ -231,5 +243,8 @@ def _several(task_ids: str | Sequence[str]) -> list[str]:
 
 
 def _headers(idempotency_key: str | None, llm_key: str | None) -> Mapping[str, str] | None:
-    """With an idempotency key the same call may be sent again for a day: it is carried out once."""
+    """Headers of a call, or None.
+
+    With an idempotency key, repeating the call within 24 hours is safe.
+    """
     return _given(**{"Idempotency-Key": idempotency_key, "X-LLM-API-KEY": llm_key}) or None

@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient`: the same methods, sent with and without waiting in line."""
+"""`Client` and `AsyncClient`: the same methods, blocking and for asyncio."""
 
 import asyncio
 import time
@@ -23,7 +23,10 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 class method(Generic[P, T]):
-    """A method of both clients: on an instance it sends the call that it describes, on the class it only describes it."""
+    """Descriptor for a method of both clients.
+
+    On an instance it sends the call; on the class it returns the `Call`.
+    """
 
     def __init__(self, describe: Callable[P, Call[T]]) -> None:
         self.describe = describe
@@ -48,7 +51,7 @@ class method(Generic[P, T]):
 
 
 class Methods(Generic[H]):
-    """What both clients can do, and what they know."""
+    """The methods and settings that both clients share."""
 
     execute = method(calls.execute)
     create = method(calls.create)
@@ -72,7 +75,7 @@ class Methods(Generic[H]):
     delete_llm_key = method(calls.delete_llm_key)
 
     _kind: type[H]
-    """The client of httpx that carries the calls."""
+    """The class of the httpx client."""
 
     def __init__(
         self,
@@ -82,7 +85,10 @@ class Methods(Generic[H]):
         timeout_seconds: float = 30,
         resume_seconds: float = 60,
     ) -> None:
-        """So long a call may take, and so long a broken stream is tried again. Raises InvalidRequest."""
+        """`timeout_seconds` limits each call, `resume_seconds` the retries of a broken stream.
+
+        Raises InvalidRequest for a malformed URL or token.
+        """
         self.url = url.rstrip("/")
         self.timeout_seconds = timeout_seconds
         self.resume_seconds = resume_seconds
@@ -108,12 +114,12 @@ class Methods(Generic[H]):
 
 
 class Client(Methods[httpx.Client]):
-    """Talks to a server. Use it in a `with`, or close it; threads may share it."""
+    """A blocking client. Use it in a `with` statement, or call `close`. Threads may share one."""
 
     _kind = httpx.Client
 
     def send(self, call: Call[T]) -> T:
-        """Carry out any call. Raises RpcError."""
+        """Send a call and return its result. Raises RpcError."""
         with named_errors(self.url):
             response = self._http.post(
                 call.path, json=call.to_json(), headers=call.headers, timeout=self._timeout(call)
@@ -121,7 +127,10 @@ class Client(Methods[httpx.Client]):
         return self._result(call, response)
 
     def list(self, **filters: Unpack[Filters]) -> Generator[Task]:
-        """The tasks, the newest first, page after page; only the roots of trees unless `root_only` is False."""
+        """Yield tasks, the newest first, loading a page at a time.
+
+        Only roots, unless `root_only` is False.
+        """
         call: Call[Page] | None = calls.page(**filters)
         while call is not None:
             page = self.send(call)
@@ -129,12 +138,18 @@ class Client(Methods[httpx.Client]):
             call = calls.next_page(call, page)
 
     def stream(self, tasks: Tasks | None = None, *, task_id: str | None = None) -> Generator[Event]:
-        """Run new tasks or a stored one, and yield every event up to `final`. It starts with the first `next`."""
+        """Run new tasks or a stored task, and yield every event up to `final`.
+
+        The run starts at the first `next`.
+        """
         started = self.execute(tasks, task_id=task_id)
         yield from self.follow(started["root_task_id"])
 
     def follow(self, task_id: str, *, after: int = 0) -> Generator[Event]:
-        """The events of the latest run, from the first or beyond number `after`, up to `final`."""
+        """Yield the events of the task's latest run after sequence number `after`, up to `final`.
+
+        Resumes after a broken connection. Raises RpcError.
+        """
         return self._follow(self._following(task_id, after=after))
 
     def _follow(self, following: Following) -> Generator[Event]:
@@ -163,12 +178,12 @@ class Client(Methods[httpx.Client]):
 
 
 class AsyncClient(Methods[httpx.AsyncClient]):
-    """The same for asyncio. Use it in an `async with`, or close it."""
+    """The client for asyncio. Use it in an `async with` statement, or call `aclose`."""
 
     _kind = httpx.AsyncClient
 
     async def send(self, call: Call[T]) -> T:
-        """Carry out any call. Raises RpcError."""
+        """Send a call and return its result. Raises RpcError."""
         with named_errors(self.url):
             response = await self._http.post(
                 call.path, json=call.to_json(), headers=call.headers, timeout=self._timeout(call)
@@ -227,9 +242,9 @@ def _checked(url: str) -> str:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise InvalidRequest(f"'{url}' is not an address: {error}") from None
+        raise InvalidRequest(f"'{url}' is not a URL: {error}") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise InvalidRequest(f"'{url}' is not the address of a server. Give one such as {DEFAULT_URL}.")
+        raise InvalidRequest(f"'{url}' is not the URL of a server. Use one such as {DEFAULT_URL}.")
     return url
 
 
@@ -237,5 +252,7 @@ def _headers(token: str | None) -> dict[str, str]:
     if token is None:
         return {}
     if not token.isascii() or not token.isprintable() or not token.strip():
-        raise InvalidRequest("The token has characters that no token has, or none. Take it from POST /auth/login.")
+        raise InvalidRequest(
+            "The token is empty or has invalid characters. Use a token from POST /auth/login, or an API key."
+        )
     return {"Authorization": f"Bearer {token}"}

@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions: one base, so that one `except RpcError` is enough."""
+"""Exceptions of the client. All derive from RpcError."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +9,11 @@ import httpx
 
 
 class RpcError(Exception):
-    """The call did not work. `code` is JSON-RPC's, or None where there was no answer; `data` says more."""
+    """The call failed.
+
+    `code` is the JSON-RPC error code, or None if there was no reply; `data` has the details of the
+    error.
+    """
 
     def __init__(self, message: str, *, code: int | None = None, data: Any = None) -> None:
         self.code = code
@@ -19,27 +23,27 @@ class RpcError(Exception):
 
 
 class InvalidRequest(RpcError):
-    """What was asked for is wrong: `data` has the fields and the reasons."""
+    """The request is invalid. For invalid parameters, `data` lists the fields and reasons."""
 
 
 class NotFound(RpcError):
-    """There is no such task, or it is somebody else's."""
+    """The task does not exist, or it belongs to another user."""
 
 
 class Conflict(RpcError):
-    """The state of the task does not allow it."""
+    """The current state of the task does not allow the call."""
 
 
 class AuthenticationFailed(RpcError):
-    """The token is missing, wrong or expired, or its role does not allow it."""
+    """The token is missing, invalid or expired, or its role does not allow the call."""
 
 
 class Unreachable(RpcError):
-    """No answer, or none of such a server."""
+    """There was no reply, or it did not come from an aipartnerupflow server."""
 
 
 class TimedOut(Unreachable):
-    """No answer in time. Whether the call was carried out is not known."""
+    """There was no reply in time. The call may have been executed."""
 
 
 KINDS: Mapping[int, type[RpcError]] = MappingProxyType(
@@ -54,26 +58,26 @@ KINDS: Mapping[int, type[RpcError]] = MappingProxyType(
 
 
 def error_of(reply: Mapping[str, Any]) -> RpcError:
-    """The exception for JSON-RPC's error object."""
+    """The exception for a JSON-RPC error object."""
     code = reply["code"]
     return KINDS.get(code, RpcError)(reply["message"], code=code, data=reply.get("data"))
 
 
 def unreachable(url: str, why: object) -> Unreachable:
-    return Unreachable(f"No answer from {url}: {why}. Does a server run there? Start one: aipartnerupflow serve")
+    return Unreachable(f"No answer from {url}: {why}. Is the server running? Start it: aipartnerupflow serve")
 
 
 def why(error: httpx.TransportError) -> str:
-    """Some of httpx's exceptions carry no text."""
+    """The message of the error, or its class name: some exceptions of httpx have no message."""
     return str(error).rstrip(".") or type(error).__name__
 
 
 @contextmanager
 def named_errors(url: str) -> Iterator[None]:
-    """Raises Unreachable or TimedOut for what httpx raises."""
+    """Turn transport errors of httpx into Unreachable or TimedOut."""
     try:
         yield
     except httpx.ReadTimeout:
-        raise TimedOut(f"{url} did not answer in time. It may still have done what was asked.") from None
+        raise TimedOut(f"{url} did not answer in time. The request may still have been executed.") from None
     except httpx.TransportError as error:
         raise unreachable(url, why(error)) from error

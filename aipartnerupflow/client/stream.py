@@ -1,4 +1,4 @@
-"""A stream of events as a follower has it: where it stands, when it is over, what to do when it breaks. Without any I/O."""
+"""The state of an event stream on the client: position, end, and reconnection. Performs no I/O."""
 
 import json
 import random
@@ -15,27 +15,30 @@ from aipartnerupflow.client.errors import Conflict, unreachable, why
 from aipartnerupflow.client.types import Event
 
 TIMEOUT: Final = httpx.Timeout(10, read=45)
-"""A quiet stream carries a comment every 15 s: after three of them missed, the connection is dead."""
+"""The server sends a comment every 15 s of silence.
+
+After three missed ones the connection counts as broken.
+"""
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 TRANSIENT: Final = frozenset({429, 502, 503, 504})
-"""HTTP statuses that pass: of a server that starts, or of a proxy before it."""
+"""Statuses of a starting server, or of a proxy in front of it: the client reconnects."""
 
 
 class Broken(httpx.TransportError):
-    """The stream does not go on, though the run does."""
+    """The stream broke before its run ended."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Following:
-    """A task's latest run, followed. `seq`: the newest event that the follower has."""
+    """The client's position in the events of a task's latest run. `seq` is the last event received."""
 
     url: str
     task_id: str
     seq: int = 0
     resume_seconds: float
     has_answered: bool = False
-    """Whether the server was there before. If it never was, the first failure is the last."""
+    """Whether the server has answered before. If not, the first connection error is final."""
     is_over: bool = False
     run_id: str | None = None
     _rest: bytes = b""
@@ -51,28 +54,31 @@ class Following:
         return {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(self.seq)} if self.seq else {})
 
     def opens(self, response: httpx.Response) -> bool:
-        """Whether a stream begins. If not, read the answer and `refuse` it."""
+        """Whether the response is a stream. If not, read its body and call `refuse`."""
         self._rest = b""
         return response.status_code == 200
 
     def refuse(self, response: httpx.Response) -> None:
-        """Raises RpcError, or Broken where it may help to come back."""
+        """Handle a response that is not a stream.
+
+        Raises RpcError, or Broken if a reconnection may help.
+        """
         if response.status_code in TRANSIENT:
             raise Broken(f"HTTP {response.status_code}")
-        if response.status_code == 204:  # there will be nothing beyond what the follower has
+        if response.status_code == 204:  # the client has received every event already
             self.is_over = True
         else:
             result_of(response)
 
     def closed(self) -> None:
-        """The server closed the stream. Raises Broken when it did so before the end."""
+        """Handle the end of the response. Raises Broken if the run has not ended."""
         if not self.is_over:
             raise Broken("the stream ended before the run did")
 
     def take(self, chunk: bytes) -> Iterator[Event]:
-        """The next events, of which the last piece has come."""
+        """Yield the events that are complete with this chunk."""
         self.has_answered, self._failures, self._lost_at = True, 0, None
-        # Not by str.splitlines, nor by httpx's iter_lines: they also split where JSON may hold a U+2028.
+        # str.splitlines and httpx's iter_lines also split at U+2028, which JSON may contain.
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):
@@ -82,7 +88,7 @@ class Following:
         if self.run_id is None:
             self.run_id, self.seq = event["run_id"], event["seq"] - 1
         if event["run_id"] != self.run_id:
-            raise Conflict(f"Another run of task '{self.task_id}' began before this one could be followed to its end.")
+            raise Conflict(f"Another run of task '{self.task_id}' began before the stream reached the end of this one.")
         if self.is_over or event["seq"] <= self.seq:
             return
         if event["seq"] > self.seq + 1:
@@ -92,11 +98,15 @@ class Following:
         yield event
 
     def pause(self, error: httpx.TransportError) -> float:
-        """The seconds to wait before it is tried again. Raises Unreachable when that was in vain for too long."""
+        """The seconds to wait before reconnecting: exponential, with jitter.
+
+        Raises Unreachable after `resume_seconds` without a connection, or if the server has never
+        answered.
+        """
         now = time.monotonic()
         self._lost_at = now if self._lost_at is None else self._lost_at
         if not self.has_answered or now - self._lost_at > self.resume_seconds:
             raise unreachable(self.url, why(error)) from error
         longest = min(FIRST_PAUSE_SECONDS * 2**self._failures, LONGEST_PAUSE_SECONDS)
         self._failures += 1
-        return random.uniform(longest / 2, longest)  # noqa: S311  so that many followers do not come back at once
+        return random.uniform(longest / 2, longest)  # noqa: S311  so that clients do not all reconnect at once

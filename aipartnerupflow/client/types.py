@@ -1,4 +1,7 @@
-"""What the server answers, as types. The values are plain dicts, so a field that a newer server adds is there too."""
+"""Types of the server's replies.
+
+The values are plain dicts, so fields of a newer server are present too.
+"""
 
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -7,14 +10,14 @@ Status = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
 
 
 class Dependency(TypedDict):
-    """A task that must be over first; when `required`, completed."""
+    """A task that must finish first; if `required`, it must complete."""
 
     id: str
     required: bool
 
 
 class Task(TypedDict):
-    """A task. Times are ISO 8601 with offset, `progress` goes from 0 to 1; a tree's tasks have `children`."""
+    """A task. Times are ISO 8601 with an offset, `progress` is 0 to 1; only trees have `children`."""
 
     id: str
     parent_id: str | None
@@ -43,15 +46,27 @@ class Task(TypedDict):
     children: NotRequired[list["Task"]]
 
 
+class Webhook(TypedDict):
+    """The webhook that was created. `signing_key` signs its events where the request gave no token."""
+
+    id: str
+    signing_key: NotRequired[str]
+
+
 class Created(Task):
-    """The root of what was stored, with its `children`. `ids`: sent id → stored id."""
+    """The stored tree: the root, with nested `children`. `ids` maps sent ids to stored ids."""
 
     ids: dict[str, str]
     warnings: list[str]
+    webhook: NotRequired[Webhook]
 
 
 class Execution(TypedDict):
-    """`status` is `started`, `already_running`, or how the run ended; `task`, the final tree, comes with `wait`."""
+    """The reply to `execute`.
+
+    `status` is `started`, `already_running`, or the final status of the run; `task` is the final
+    tree, with `wait`.
+    """
 
     success: bool
     protocol: str
@@ -62,11 +77,12 @@ class Execution(TypedDict):
     ids: dict[str, str]
     original_task_id: NotRequired[str]
     warnings: NotRequired[list[str]]
+    webhook: NotRequired[Webhook]
     task: NotRequired[Task]
 
 
 class Event(TypedDict):
-    """A step of a run. `seq` grows by one within the run."""
+    """An event of a run. `seq` is its sequence number: 1, 2, 3 … within the run."""
 
     type: Literal[
         "progress",
@@ -115,7 +131,10 @@ class Deleted(TypedDict):
 
 
 class Question(TypedDict):
-    """What a task asks; `answer_url` is a page for a person, for who may answer."""
+    """The open question of a task.
+
+    `answer_url` is a page that needs no login; None if the caller may not answer.
+    """
 
     id: str
     text: str
@@ -126,7 +145,7 @@ class Question(TypedDict):
 
 
 class Answered(TypedDict):
-    """The answer that counts."""
+    """The recorded answer to a question."""
 
     success: bool
     task_id: str
@@ -138,7 +157,7 @@ class Answered(TypedDict):
 
 
 class Cancelled(TypedDict):
-    """What became of one task that was to be cancelled; `failed` means that it could not be."""
+    """The result of cancelling one task. `failed`: it could not be cancelled."""
 
     task_id: str
     status: Literal["cancelled", "failed"]
@@ -149,7 +168,7 @@ class Cancelled(TypedDict):
 
 
 class State(TypedDict):
-    """How a task stands; `status` is `not_found` where there is none."""
+    """The status of a task; `not_found` if it does not exist."""
 
     task_id: str
     context_id: str | None
@@ -162,13 +181,17 @@ class State(TypedDict):
 
 
 class RunningCount(TypedDict):
-    """How many trees run now, or wait for a worker."""
+    """The number of trees that are running or waiting for a worker."""
 
     count: int
 
 
 class Detail(Task):
-    """A task and what surrounds it: its last 100 events, its inputs as its executor gets them."""
+    """A task with its latest events and relatives.
+
+    `events` has at most 100, `resolved_inputs` are the inputs that the executor receives, `timings`
+    are in seconds.
+    """
 
     events: list[Event]
     dependants: list[Task]
@@ -178,7 +201,7 @@ class Detail(Task):
 
 
 class Changes(TypedDict, total=False):
-    """What may be changed of a task that is pending."""
+    """The fields of a pending task that `update` changes."""
 
     name: str
     priority: int
@@ -189,7 +212,12 @@ class Changes(TypedDict, total=False):
 
 
 class CopyOptions(TypedDict, total=False):
-    """What becomes part of a copy: what is to run again (minimal), everything (full), or the tasks named (custom)."""
+    """Options of `copy`.
+
+    `copy_mode` chooses the task with its descendants and all their dependents (minimal), the whole
+    tree (full), or `custom_task_ids` (custom). `children` adds dependencies (minimal) or
+    descendants (custom).
+    """
 
     children: bool
     copy_mode: Literal["minimal", "full", "custom"]
@@ -198,7 +226,7 @@ class CopyOptions(TypedDict, total=False):
 
 
 class Filters(TypedDict, total=False):
-    """Which tasks `list` yields, and in which order."""
+    """Filters and order of `list`."""
 
     user_id: str
     status: str | list[str]
@@ -209,7 +237,7 @@ class Filters(TypedDict, total=False):
 
 
 class Generated(TypedDict):
-    """A tree that a model wrote; `root_task_id` where it is stored."""
+    """A generated tree. `root_task_id` is present if it was stored."""
 
     tasks: list[Json]
     count: int
@@ -218,7 +246,7 @@ class Generated(TypedDict):
 
 
 class KeyStored(TypedDict):
-    """A key that is kept for a provider."""
+    """The reply to `set_llm_key`. `last_four` is empty for a short key."""
 
     success: bool
     user_id: str
@@ -227,7 +255,7 @@ class KeyStored(TypedDict):
 
 
 class KeyInfo(TypedDict):
-    """What may be known of a key."""
+    """The public facts about a stored key."""
 
     provider: str
     last_four: str
@@ -236,7 +264,7 @@ class KeyInfo(TypedDict):
 
 
 class Keys(TypedDict):
-    """The keys of a user."""
+    """The stored keys of a user."""
 
     has_key: bool
     user_id: str
@@ -246,7 +274,7 @@ class Keys(TypedDict):
 
 
 class KeyDeleted(TypedDict):
-    """`deleted`: there was one."""
+    """The reply to `delete_llm_key`. `deleted` is False if there was no key."""
 
     success: bool
     user_id: str

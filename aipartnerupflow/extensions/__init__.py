@@ -1,1 +1,1 @@
-"""Import paths that the guide promises."""
+"""Import paths that the API guide documents."""

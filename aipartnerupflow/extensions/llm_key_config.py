@@ -1,4 +1,7 @@
-"""Users' LLM keys for programs that run beside the server: the same store, the same sealing, the same rules."""
+"""Access to users' LLM keys from Python programs.
+
+The store, the encryption and the validation are those of the server.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -9,19 +12,21 @@ if TYPE_CHECKING:
 
 
 class LLMKeyConfigManager:
-    """The keys that users keep for providers of language models.
+    """Stores and reads users' keys for LLM providers.
 
-    It works in a plain script, which needs the same settings as the server (environment or `AIPARTNERUPFLOW_CONFIG`), and, as all that
-    uses Django's database, not on a running event loop: there, call it by `asyncio.to_thread`.
+    Usable in a plain script that has the same settings as the server (environment variables or
+    `AIPARTNERUPFLOW_CONFIG`). The methods are synchronous and use Django's ORM: from a coroutine,
+    call them with `asyncio.to_thread`.
 
-    Providers go by LiteLLM's names; `google` and `gemini` are one. Methods raise ValueError where a provider is unknown or a key cannot be one.
+    Providers have LiteLLM's names; `google` is an alias of `gemini`. Methods raise ValueError if
+    the provider is unknown or the key is malformed.
     """
 
     def __init__(self) -> None:
         _load_django()
 
     def set_key(self, user_id: str, api_key: str, provider: str) -> None:
-        """Keep a user's key for a provider, in the place of an earlier one."""
+        """Store a user's key for a provider, replacing an earlier one."""
         from llmkeys import keys
         from llmkeys.header import MalformedKey
         from llmkeys.secret import Secret
@@ -32,28 +37,31 @@ class LLMKeyConfigManager:
             raise ValueError(f"The key {error.message}.") from None
 
     def get_key(self, user_id: str, provider: str) -> str | None:
-        """The key itself, or None. Raises RuntimeError when it was sealed with a key that is not here."""
+        """The decrypted key, or None.
+
+        Raises RuntimeError if none of `llm.encryption_keys` decrypts it.
+        """
         key = self._find(user_id, provider)
         return None if key is None else key.reveal()
 
     def has_key(self, user_id: str, provider: str) -> bool:
-        """Whether there is one."""
+        """Whether the user has a key for the provider."""
         return _known(provider) in self.get_all_providers(user_id)
 
     def get_all_providers(self, user_id: str) -> list[str]:
-        """The providers that the user has a key for, in order."""
+        """The providers for which the user has a key, sorted by name."""
         from llmkeys import keys
 
         return [key.provider for key in keys.list_keys(user_id=user_id)]
 
     def delete_key(self, user_id: str, provider: str) -> bool:
-        """Forget a key. False: there was none."""
+        """Delete a key. Returns False if there was none."""
         from llmkeys import keys
 
         return keys.delete_key(user_id=user_id, provider=_known(provider))
 
     def clear_all(self, user_id: str) -> int:
-        """Forget all keys of a user. Returns how many there were."""
+        """Delete all keys of a user. Returns their number."""
         from llmkeys import keys
 
         return keys.clear_keys(user_id=user_id)
@@ -65,11 +73,11 @@ class LLMKeyConfigManager:
         try:
             return keys.get_key(user_id=user_id, provider=_known(provider))
         except CannotUnseal as error:
-            raise RuntimeError(f"The key of {user_id!r} for {provider!r} does not open. {error}") from None
+            raise RuntimeError(f"Cannot decrypt the key of {user_id!r} for {provider!r}. {error}") from None
 
 
 def _load_django() -> None:
-    """Make the project's packages importable and its database ready, unless we are inside of it."""
+    """Set up Django and migrate the database, unless Django is set up already."""
     bootstrap()
     import django
     from django.apps import apps

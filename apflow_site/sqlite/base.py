@@ -1,4 +1,4 @@
-"""SQLite for several processes that write short transactions all the time."""
+"""SQLite backend for several processes that write many short transactions."""
 
 import sqlite3
 import time
@@ -10,10 +10,10 @@ ASK_AGAIN_SECONDS: Final = 0.0003
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Asks for the write lock every 0.3 ms.
+    """Retries to take the write lock every 0.3 ms.
 
-    SQLite's own busy handler sleeps 1, 2, 5, 10 … 100 ms, while our transactions take less than one: under load the
-    one that waits loses again and again to those that come later.
+    SQLite's busy handler sleeps 1, 2, 5, 10 … 100 ms, while our transactions take less than 1 ms.
+    Under load, a waiting transaction would lose against later ones again and again.
     """
 
     def _start_transaction_under_autocommit(self) -> None:
@@ -28,7 +28,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 self._set_busy_timeout(seconds)
 
     def _begin(self, *, is_last_try: bool) -> bool:
-        """Whether the transaction has begun. Raises OperationalError for anything but a lock that may still come."""
+        """Try to begin the transaction. Returns False if another process holds the lock.
+
+        Raises OperationalError for all other errors, and for the lock on the last try.
+        """
         try:
             self.connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:

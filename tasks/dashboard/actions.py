@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.callers import Caller, Role
+from apflow_db import pools
 from tasks.dashboard.pages import page, redirect_with_message
 from tasks.dashboard.words import path_of
 from tasks.rules.exceptions import TaskNotFound, TasksError
@@ -14,7 +15,6 @@ from tasks.services.copies import FULL, copy_tree
 from tasks.services.editing import delete_task
 from tasks.services.queries import get_task
 from tasks.services.trees import Execution, execute_task
-from tasks.storage import pools
 
 
 @page("POST", needs=Role.OPERATOR)

@@ -8,11 +8,11 @@ from django.shortcuts import render
 from django.utils.cache import patch_cache_control
 from django.views.decorators.csrf import csrf_exempt
 
+from apflow_db import pools
 from tasks.dashboard.answer_tokens import AnswerToken, BadLink, read_link
 from tasks.models import Question
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.services import questions
-from tasks.storage import pools
 
 MAX_CHARACTERS: Final = 10_000
 TOO_LONG: Final = f"must have at most {MAX_CHARACTERS:,} characters"

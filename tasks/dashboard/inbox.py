@@ -6,12 +6,12 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.callers import Caller, Role
+from apflow_db import pools
 from tasks.dashboard.pages import page, redirect_with_message, shown
 from tasks.dashboard.schema_form import read_json
 from tasks.models import Question, Task
 from tasks.rules.exceptions import TaskNotFound, TasksError
 from tasks.services.questions import answer, open_questions
-from tasks.storage import pools
 
 TEMPLATE = "dashboard/inbox.html"
 

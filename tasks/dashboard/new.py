@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, QueryDict
 
 from accounts.callers import Caller, Role
+from apflow_db import pools
 from tasks.dashboard.json_text import written
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.dashboard.schema_form import (
@@ -25,11 +26,10 @@ from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.schema import mismatch
 from tasks.rules.specs import NORMAL_PRIORITY
+from tasks.rules.strict_json import Json
 from tasks.services.queries import get_tree
 from tasks.services.trees import create_tree
-from tasks.storage import pools
 
-Json = dict[str, Any]
 Texts = Mapping[str, str]
 Problems = dict[str, str]
 

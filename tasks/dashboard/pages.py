@@ -13,12 +13,11 @@ from django.shortcuts import render
 from django.utils.cache import patch_cache_control
 from django.views.decorators.csrf import csrf_protect
 
-from accounts import threads
 from accounts.auth import session_caller
 from accounts.callers import Caller, Role
+from apflow_db import pools
 from tasks.models import Question
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, TaskNotFound, TasksError
-from tasks.storage import pools
 
 P = ParamSpec("P")
 Context = dict[str, Any]
@@ -63,7 +62,7 @@ def page(
 
 async def caller_of(request: HttpRequest) -> Caller | None:
     """Return the user of the session. None: not logged in."""
-    return await threads.look_up(session_caller, request)
+    return await pools.auth(session_caller, request)
 
 
 async def shown(

@@ -5,17 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from accounts.callers import Caller
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
 from tasks.models import Question, Run, Task, TaskEvent
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, mean_progress, needs_of, node_of
 from tasks.services.queries import get_task
 from tasks.services.questions import open_questions
 from tasks.status import Status
-
-Json = dict[str, Any]
 
 MAX_LINES: Final = 2_000
 """Limit of the timeline. The graph has all tasks."""

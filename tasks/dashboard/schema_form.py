@@ -7,9 +7,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from tasks.dashboard.json_text import written
-from tasks.rules.strict_json import MalformedJson, decode
-
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json, MalformedJson, decode
 
 #: Prefix of the form fields; the name of the input follows.
 PREFIX: Final = "in."

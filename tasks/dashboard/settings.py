@@ -14,12 +14,12 @@ from django.urls import reverse
 from accounts import api_keys as api_keys
 from accounts.callers import Caller, Role
 from accounts.users import Refused, user_named
+from apflow_db import pools
 from llmkeys import keys as llm_keys
 from llmkeys.header import MalformedKey
 from llmkeys.providers import UnknownProvider, known_providers
 from llmkeys.secret import Secret
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
-from tasks.storage import pools
 
 TEMPLATE: Final = "dashboard/settings.html"
 #: Listed first: the most common providers.

@@ -6,6 +6,7 @@ from typing import Final
 from django.http import HttpRequest, HttpResponse
 
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks.dashboard.code import as_code
 from tasks.dashboard.listing import ORDERS, list_trees, read_filters
 from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
@@ -16,7 +17,6 @@ from tasks.services.questions import open_questions
 from tasks.services.task_detail import Detail, detail
 from tasks.services.write_only import for_pages
 from tasks.status import Status
-from tasks.storage import pools
 
 RELATIVES_SHOWN: Final = 50
 

@@ -15,10 +15,10 @@ import orjson
 from django.db import DatabaseError
 
 from accounts.callers import Caller
+from apflow_db.connections import refresh
 from tasks.events.log import Event, LogReader, Row
 from tasks.events.subscription import Subscription
 from tasks.queue import notify
-from tasks.storage.connections import refresh
 
 PAGE: Final = 2_000
 """The maximum number of events per read."""

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from apflow_db import pools
 from tasks.events.log import PAGE, Event, read
-from tasks.storage import pools
 
 MAX_WAITING: Final = 1_000
 """The maximum number of buffered events; a slow subscriber reads later ones from the rows."""

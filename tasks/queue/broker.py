@@ -19,9 +19,9 @@ from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
+from apflow_db.connections import IS_SQLITE
 from tasks.ids import new_id
 from tasks.queue import notify
-from tasks.storage.bulk import IS_SQLITE
 
 PROBE_SECONDS: Final = 3.0
 """How often an idle worker has to prove that jobs still reach it."""

@@ -4,9 +4,12 @@ It carries only hints, so no event can be lost.
 """
 
 import logging
+import os
 import threading
 import time
+from contextlib import suppress
 from functools import cache
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from django.conf import settings
@@ -41,27 +44,49 @@ class Patience:
 
 
 class Publisher:
+    """Publishes on a thread of its own, so that a Redis that hangs delays no commit."""
+
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS)
         self._patience = Patience()
+        self._topics: SimpleQueue[str] = SimpleQueue()
+        threading.Thread(target=self._publish_forever, name="notify-redis", daemon=True).start()
 
     def publish(self, topic: str) -> None:
+        """Publish soon, unless Redis is away. Returns at once."""
+        self._topics.put(topic)
+
+    def _publish_forever(self) -> None:
+        while True:
+            for topic in self._waiting():
+                self._publish(topic)
+
+    def _waiting(self) -> set[str]:
+        """The topics in the queue, each once: two notifications that wait say no more than one."""
+        topics = {self._topics.get()}
+        with suppress(Empty):
+            while True:
+                topics.add(self._topics.get_nowait())
+        return topics
+
+    def _publish(self, topic: str) -> None:
         if not self._patience.is_over:
             return
         try:
             self._redis.publish(topic, "")
         except RedisError:
-            self._patience.begin("it could not be notified")
+            self._patience.begin("it cannot publish")
 
 
 @cache
-def _publisher(url: str) -> Publisher:
+def _publisher(url: str, process_id: int) -> Publisher:
+    """One for each process: a forked process does not inherit the thread."""
     return Publisher(url)
 
 
 def publish(topic: str) -> None:
-    """Notify, if Redis is available."""
-    _publisher(settings.APFLOW.redis.url).publish(topic)
+    """Notify the listeners on Redis, if it is available. Returns at once."""
+    _publisher(settings.APFLOW.redis.url, os.getpid()).publish(topic)
 
 
 def listen(own: Notifier, url: str, topic: str) -> Notifier:

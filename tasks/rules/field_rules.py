@@ -9,7 +9,6 @@ import orjson
 
 from tasks.rules.schema import fault
 
-Json = dict[str, Any]
 Problem = tuple[str, str]
 Check = Callable[[Any, str], Iterable[Problem]]
 """(value, its path) → problems as (path, reason) pairs; empty if the value is valid."""

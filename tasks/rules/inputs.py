@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
 
 
 def dependency_results(dependencies: Iterable[Json], results: Mapping[str, Any]) -> Json:

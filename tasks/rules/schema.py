@@ -5,12 +5,13 @@ time.
 """
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
+
 NO_RULE: Final[tuple[Json, ...]] = ({}, {"type": "object"})
 
 

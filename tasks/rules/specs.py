@@ -17,7 +17,8 @@ from tasks.rules.exceptions import (
     InvalidParent,
     InvalidTree,
 )
-from tasks.rules.field_rules import Json, check_task
+from tasks.rules.field_rules import check_task
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import find_cycle
 
 NORMAL_PRIORITY = 2

@@ -12,6 +12,9 @@ from typing import Any
 
 import orjson
 
+Json = dict[str, Any]
+"""An object of JSON."""
+
 INT64 = range(-(2**63), 2**63)
 LONG_NUMBER = b"0" * 19  # the shortest that may exceed 64 bits, with every digit written as 0
 DIGITS = bytes.maketrans(b"123456789", b"000000000")

@@ -1,8 +1,8 @@
 """Token usage: add up what the model calls of a task used."""
 
-from typing import Any, Final
+from typing import Final
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
 
 COUNTED: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 

@@ -7,20 +7,20 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from django.db import connection, transaction
 
 from accounts.callers import Caller
+from apflow_db import pools
 from tasks import events
 from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import Node, Plan, children_of, descendants, node_of, scope_of
 from tasks.status import Status
-from tasks.storage import pools
 from tasks.telemetry import metrics
 
-Json = dict[str, Any]
 BY_REQUEST: Final = "Cancelled by request"
 NEVER_BEGINS: Final = "The run has not started and will not start. The next free worker records the cancellation."
 NOT_YET: Final = "The cancellation is requested; the worker has not stopped the task yet."

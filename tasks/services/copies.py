@@ -16,6 +16,7 @@ from tasks.ids import new_id
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.inputs import dependency_results, resolved_inputs
+from tasks.rules.strict_json import Json
 from tasks.rules.templates import ANY, rename_placeholders
 from tasks.rules.tree import (
     Node,
@@ -32,8 +33,6 @@ from tasks.rules.tree import (
 from tasks.services.persist import rows_of, store
 from tasks.services.queries import get_task
 from tasks.status import Status
-
-Json = dict[str, Any]
 
 MINIMAL: Final = "minimal"
 FULL: Final = "full"

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from django.db import transaction
 
@@ -14,12 +14,12 @@ from tasks.models import CancelRequest, Run, Task, TaskEvent
 from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
 from tasks.rules.field_rules import TASK_FIELDS
 from tasks.rules.specs import TreeLimits
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, descendants, node_of
 from tasks.services.trees import LOOKUP_CHUNK, held_task
 from tasks.status import Status
 from tasks.storage.bulk import batched
 
-Json = dict[str, Any]
 EDITABLE: Final = ("name", "priority", "inputs", "params", "schemas", "dependencies")
 NAMED: Final = 3
 """How many of the tasks that prevent a deletion the message names."""

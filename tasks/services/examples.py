@@ -1,16 +1,15 @@
 """Example trees that are added to an empty database on the first start."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from django.db import transaction
 
 from accounts.callers import LOCAL
 from tasks.executors import executor_ids
 from tasks.models import Run, Task, TaskEvent
+from tasks.rules.strict_json import Json
 from tasks.services.trees import create_tree
-
-Json = dict[str, Any]
 
 
 def _step(task_id: str, name: str, seconds: float, *, after: tuple[str, ...] = (), steps: int = 4) -> Json:

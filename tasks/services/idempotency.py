@@ -14,11 +14,11 @@ from accounts.callers import Caller
 from llmkeys.cipher import CannotUnseal, seal, unseal
 from tasks.models import IdempotencyKey, Run, Task, Webhook
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
 from tasks.services.queries import get_task, get_tree
 from tasks.services.trees import Created, Execution
 
 T = TypeVar("T", bound=Created | Execution)
-Json = dict[str, Any]
 
 HEADER: Final = "Idempotency-Key"
 KEPT_HOURS: Final = 24

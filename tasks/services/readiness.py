@@ -13,9 +13,9 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 from django_q.models import OrmQ
 
+from apflow_db.connections import IS_SQLITE
 from tasks.models import Run
 from tasks.queue import leases, notify
-from tasks.storage.bulk import IS_SQLITE
 
 Check = dict[str, Any]
 ALIVE_SECONDS: Final = 15.0

@@ -8,7 +8,8 @@ from typing import Any, Final
 from accounts.callers import Caller
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
-from tasks.rules.inputs import Json, dependency_results, resolved_inputs
+from tasks.rules.inputs import dependency_results, resolved_inputs
+from tasks.rules.strict_json import Json
 from tasks.services.queries import get_tree
 from tasks.services.questions import open_questions
 from tasks.status import Status

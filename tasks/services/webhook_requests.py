@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from django.conf import settings
@@ -16,9 +16,9 @@ from aipartnerupflow.executors import ExecutorError, HttpResponse
 from llmkeys.cipher import CannotUnseal
 from tasks.executors.http.safe_http import fetch, origin_of
 from tasks.models import Webhook
+from tasks.rules.strict_json import Json
 from tasks.services.webhooks import Secrets, egress, secrets_of
 
-Json = dict[str, Any]
 #: The 4xx responses after which a retry may succeed.
 PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 

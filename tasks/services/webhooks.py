@@ -30,10 +30,10 @@ from tasks.ids import new_id
 from tasks.models import Run, Webhook
 from tasks.queue import notify
 from tasks.rules.exceptions import InvalidParams, LimitReached
+from tasks.rules.strict_json import Json
 from tasks.services.trees import Created, Execution
 
 T = TypeVar("T", bound=Created | Execution)
-Json = dict[str, Any]
 Problem = tuple[str, str]
 
 NATIVE: Final = "native"

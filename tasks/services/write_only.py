@@ -10,7 +10,7 @@ from llmkeys.redact import MASK
 from tasks.executors import describe
 from tasks.models import Task
 from tasks.rules.exceptions import ExecutorNotFound
-from tasks.rules.schema import Json
+from tasks.rules.strict_json import Json
 
 
 def for_pages(task: Task, inputs: Json) -> Any:

@@ -1,1 +1,1 @@
-"""The database below the models: connections, thread pools, bulk statements, SQLite's one writer."""
+"""The database below the models: bulk statements and pages."""

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from django.db import connection, models
 
+from apflow_db.connections import IS_SQLITE
 from tasks.fields import JsonTextField
 
 T = TypeVar("T")
-IS_SQLITE: Final = connection.vendor == "sqlite"
 
 
 def db_time(moment: datetime | None) -> str | None:

@@ -1,18 +1,19 @@
-"""What a process counts, for `GET /metrics`. The counts lie in files that all processes of the machine share, so that whichever is asked
-answers for all of them, the dead ones too (`tasks.telemetry.metrics_files`).
+"""What a process counts, for `GET /metrics`. The counts are in files that all processes of the machine share, so each process
+answers for all of them, including dead ones (`tasks.telemetry.series`).
 
-Counting is cheap, about 2 µs, and never asks the database. What is counted is counted after its commit.
+Counting is cheap, about 2 µs, and never queries the database. Count an event after its commit. On a full disk, events that would
+begin a new series are not counted.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from tasks.telemetry.metrics_files import own_registry
+from tasks.telemetry.series import NoRoom, own_registry, series
 
 GROUP: Final = "group"
 """The executor of a task that has none."""
@@ -25,7 +26,7 @@ OTHERS: Final = "others"
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Made when something is first counted: each is a place in a file of this process."""
+    """Made when the process first counts something: each metric has a place in a file of the process."""
 
     created: Counter
     finished: Counter
@@ -68,48 +69,51 @@ def _metrics() -> Metrics:
 
 def created(executor_ids: Iterable[str | None]) -> None:
     """Tasks have been stored, with these executors."""
-    for executor_id in executor_ids:
-        _metrics().created.labels(executor_id or GROUP).inc()
+    with suppress(NoRoom):
+        for executor_id in executor_ids:
+            series(_metrics().created, executor_id or GROUP).inc()
 
 
 def finished(executor_id: str | None, status: str, *, seconds: float | None = None) -> None:
     """A task has ended. `seconds` since its start; None: it never started."""
-    _metrics().finished.labels(executor_id or GROUP, status).inc()
-    if seconds is not None:
-        _metrics().duration.observe(seconds)
+    with suppress(NoRoom):
+        if seconds is not None:
+            _metrics().duration.observe(seconds)
+        series(_metrics().finished, executor_id or GROUP, status).inc()
 
 
 def waited(seconds: float) -> None:
     """A task has started, so long after it could."""
-    _metrics().queue_wait.observe(max(0.0, seconds))
+    with suppress(NoRoom):
+        _metrics().queue_wait.observe(max(0.0, seconds))
 
 
-@contextmanager
-def one_in_progress() -> Iterator[None]:
-    """An executor works on a task."""
-    gauge = _metrics().in_progress
-    gauge.inc()
+def one_in_progress() -> AbstractContextManager[object]:
+    """An executor works on a task while it is entered."""
     try:
-        yield
-    finally:
-        gauge.dec()
+        return _metrics().in_progress.track_inprogress()
+    except NoRoom:
+        return nullcontext()
 
 
 def published(events: int) -> None:
-    _metrics().events.inc(events)
+    with suppress(NoRoom):
+        _metrics().events.inc(events)
 
 
 def llm_used(provider: str, model: str, usage: Mapping[str, Any]) -> None:
     """A model was asked. `usage` as in a task's `token_usage`."""
     model = _bounded(model)
-    for kind in ("prompt", "completion"):
-        _metrics().llm_tokens.labels(provider, model, kind).inc(usage.get(f"{kind}_tokens") or 0)
-    _metrics().llm_cost.labels(provider, model).inc(usage.get("cost_usd") or 0.0)
+    with suppress(NoRoom):
+        for kind in ("prompt", "completion"):
+            series(_metrics().llm_tokens, provider, model, kind).inc(usage.get(f"{kind}_tokens") or 0)
+        series(_metrics().llm_cost, provider, model).inc(usage.get("cost_usd") or 0.0)
 
 
 def delivered(result: str) -> None:
     """A webhook was tried: `delivered`, `retrying` or `failed`."""
-    _metrics().deliveries.labels(result).inc()
+    with suppress(NoRoom):
+        series(_metrics().deliveries, result).inc()
 
 
 @cache

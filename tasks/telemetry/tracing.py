@@ -4,18 +4,16 @@ variable OTEL_EXPORTER_OTLP_ENDPOINT. Otherwise nothing is loaded, and a span co
 What goes into a span is names, ids and numbers: never inputs, results, prompts or answers.
 """
 
-import contextvars
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from django.utils.module_loading import import_string
 
-T = TypeVar("T")
 Attributes = Mapping[str, Any]
 Note = Callable[[Attributes], None]
 logger = logging.getLogger(__name__)
@@ -59,11 +57,6 @@ def current() -> str | None:
     """The span around this, as a W3C traceparent: what another process goes on from."""
     spans = _spans()
     return spans.current() if spans else None
-
-
-def carried(call: Callable[[], T]) -> Callable[[], T]:
-    """The call, to be made on another thread, within the span around this."""
-    return partial(contextvars.copy_context().run, call) if _spans() else call
 
 
 def _nowhere(attributes: Attributes) -> None:

@@ -10,11 +10,11 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Stopped
 from tasks.rules.schema import mismatch
+from tasks.rules.strict_json import Json
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, cancelled, completed, failed
 
 logger = logging.getLogger(__name__)
-Json = dict[str, Any]
 HOW_TO_CORRECT: Final = (
     "Copy the task (tasks.copy), correct the copy (tasks.update) and execute that, "
     "or send the tree again with corrected inputs."

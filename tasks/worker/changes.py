@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from tasks.rules.field_rules import Json
+from tasks.rules.strict_json import Json
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from structlog.contextvars import bind_contextvars
 
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
-from tasks.rules.field_rules import Json
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import Plan, Step, children_of, node_of, scope_of
 from tasks.services.cancels import Cancel
 from tasks.services.questions import OpenQuestion

@@ -20,12 +20,12 @@ import orjson
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
+from apflow_db.connections import IS_SQLITE, refresh
 from llmkeys import run_secrets
 from tasks.queue import notify
 from tasks.queue.leases import GIVE_UP_SECONDS
 from tasks.rules.exceptions import LeaseLost
-from tasks.storage.bulk import IS_SQLITE, db_time, marks
-from tasks.storage.connections import refresh
+from tasks.storage.bulk import db_time, marks
 from tasks.telemetry import metrics
 from tasks.worker.changes import IN_ORDER, Change, QuestionAsked, QuestionClosed, RunClosed
 

@@ -8,9 +8,8 @@ from typing import Any, Final
 import orjson
 from django.db import connection
 
+from tasks.rules.strict_json import Json
 from tasks.storage.bulk import marks
-
-Json = dict[str, Any]
 
 COLUMNS: Final = (
     "id, root_id, parent_id, position, user_id, name, status, priority, executor_id, "

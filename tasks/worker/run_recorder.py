@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import orjson
 
 from tasks.queue.leases import Claim
+from tasks.rules.strict_json import Json
 from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status
@@ -27,8 +28,6 @@ from tasks.worker.changes import (
 from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
-
-Json = dict[str, Any]
 
 
 class Fence(TypedDict):

@@ -15,12 +15,12 @@ from typing import Final
 from django.conf import settings
 from django.db import DatabaseError, connection
 
+from apflow_db.connections import refresh
 from llmkeys import run_secrets
 from tasks.events import pruning
 from tasks.ids import new_id
 from tasks.queue import leases, suspension
 from tasks.services import cancels, idempotency
-from tasks.storage.connections import refresh
 from tasks.worker import webhook_deliveries
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from tasks.executors import get_executor
 from tasks.executors.http import fetch
 from tasks.queue.leases import MAX_LOSSES, Claim
 from tasks.rules.exceptions import ExecutorNotFound
-from tasks.rules.field_rules import Json
 from tasks.rules.inputs import dependency_results, resolved_inputs
 from tasks.rules.retry import retry_of
+from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import added
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status

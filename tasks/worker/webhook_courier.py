@@ -11,20 +11,20 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from django.db import DatabaseError
 
+from apflow_db import pools
 from llmkeys.cipher import CannotUnseal
 from tasks import events
 from tasks.models import Webhook
 from tasks.queue import leases, notify
 from tasks.queue.notify import Listener
+from tasks.rules.strict_json import Json
 from tasks.services.webhook_requests import WebhookResponse, request_of, send, unreadable
-from tasks.storage import pools
 from tasks.worker import webhook_deliveries
 
-Json = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 PAGE: Final = 100

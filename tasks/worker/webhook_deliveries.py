@@ -21,10 +21,10 @@ from django.db.models.functions import Now
 from tasks.models import Webhook, WebhookDelivery
 from tasks.queue import leases, notify
 from tasks.rules.retry import Retry
+from tasks.rules.strict_json import Json
 from tasks.services.webhook_requests import WebhookResponse
 from tasks.telemetry import metrics
 
-Json = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 MAX_AT_ONCE: Final = 50

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from time import time
 from typing import Any
 
@@ -25,6 +26,11 @@ TREE: Json = {
 SLOW: Json = {"skill": "sleep_executor", "inputs": {"seconds": 60, "steps": 600}}
 BRIEF: Json = {"skill": "sleep_executor", "inputs": {"seconds": 0.6, "steps": 3}}
 FAILING: Json = {"tasks": [{"name": "breaks", "schemas": {"method": "rest_executor"}, "inputs": {"url": "nonsense"}}]}
+
+
+def gated(gate: Path) -> Json:
+    """A task that ends once the file is there."""
+    return {"skill": "scripted_executor", "inputs": {"gate": str(gate)}}
 
 
 def message(*parts: Json, **fields: Any) -> Json:

@@ -17,8 +17,8 @@ import orjson
 import pytest
 
 from a2a.methods import METHODS, SYSTEM_METHODS
-from tests.a2a.a2a_client import SETTINGS, Agent, agent_of
-from tests.servers import Server, new_database, running_server
+from tests.a2a.a2a_client import Agent, agent_of
+from tests.servers import Server
 
 ROOT = Path(__file__).parents[2]
 PYTHON = [sys.executable, "-m"]
@@ -28,7 +28,7 @@ TABLES = {"/tasks": METHODS, "/system": SYSTEM_METHODS}
 
 @contextmanager
 def serving(data_dir: Path, **settings: str) -> Iterator[str]:
-    """The address of a server of its own."""
+    """The address of a server whose database may be away."""
     environment = os.environ | {
         "DJANGO_SETTINGS_MODULE": "apflow_site.settings",
         "AIPARTNERUPFLOW_DATA_DIR": str(data_dir),
@@ -37,8 +37,6 @@ def serving(data_dir: Path, **settings: str) -> Iterator[str]:
     }
     port = str(_free_port())
     command = [*PYTHON, "uvicorn", "apflow_site.asgi:application", "--port", port, "--log-level", "warning"]
-    if "AIPARTNERUPFLOW_DATABASE_URL" not in settings:
-        subprocess.run([*PYTHON, "django", "migrate", "-v0"], cwd=ROOT, env=environment, check=True)
     with subprocess.Popen(command, cwd=ROOT, env=environment) as server:
         yield f"http://127.0.0.1:{port}"
         server.send_signal(signal.SIGTERM)
@@ -52,9 +50,8 @@ def client_of(base_url: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with serving(tmp_path_factory.mktemp("data")) as base_url, client_of(base_url) as client:
-        yield client
+def http(open_server: Server) -> httpx.Client:
+    return open_server.http
 
 
 def _free_port() -> int:
@@ -106,6 +103,12 @@ def refusal(call: Rpc) -> Rpc:
     return refusal
 
 
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A file that is not there yet: `gated` tasks end once it is."""
+    return tmp_path / "gate"
+
+
 def frames_of(lines: Iterator[str]) -> Iterator[tuple[str | None, dict[str, Any]]]:
     """The (id, data) of each frame of an event stream."""
     event_id = None
@@ -119,10 +122,9 @@ def frames_of(lines: Iterator[str]) -> Iterator[tuple[str | None, dict[str, Any]
 
 
 @pytest.fixture(scope="session")
-def agent_server() -> Iterator[Server]:
+def agent_server(auth_server: Server) -> Server:
     """A server with authentication, whose webhooks may lead to this machine."""
-    with new_database() as database, running_server(database, env=SETTINGS) as server:
-        yield server
+    return auth_server
 
 
 @pytest.fixture

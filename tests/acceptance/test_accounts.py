@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,10 @@ import pytest
 
 from tests.accounts.conftest import minted
 from tests.curl import curl
-from tests.servers import PYTHON, ROOT, SERVE, Server, environment_of, free_port, new_database, running
+from tests.fork_server import run_command
+from tests.servers import SERVE, Server, environment_of, free_port, new_database, running
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 SECRET: Final = "wZ0vJm3kq-8TfXc5Rb1nYhLs7DgPeAu4"
 PASSWORD: Final = "open sesame 42"
@@ -60,14 +60,8 @@ def command(database_url: str, home: Path) -> Command:
     """Run a command of ours beside the server: what it prints, to both ends."""
 
     def command(*words: str, code: int = 0, typed: str = "") -> str:
-        done = subprocess.run(
-            [PYTHON, "-m", "aipartnerupflow", *words],
-            cwd=ROOT,
-            env=environment_of(database_url, home) | {"AIPARTNERUPFLOW_JWT_SECRET": SECRET},
-            input=typed,
-            capture_output=True,
-            text=True,
-        )
+        environment = environment_of(database_url, home) | {"AIPARTNERUPFLOW_JWT_SECRET": SECRET}
+        done = run_command(*words, env=environment, given=typed)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -96,7 +90,7 @@ def test_the_guides_login_works_as_it_stands(server: Server) -> None:
 
 def test_the_box_has_a_link_that_logs_the_first_admin_in_once(server: Server) -> None:
     box = server.log.read_text()
-    assert "as root, once, within 15 minutes" in box
+    assert "logs in root, once, within 15 minutes" in box
     (link,) = re.findall(r"http://localhost:\d+(/login/link/\S+/)", box)
     with httpx.Client(base_url=server.url) as browser:
         assert browser.get(link).headers["Location"] == "/"
@@ -196,7 +190,7 @@ def test_where_others_reach_it_the_secret_must_be_good(
     (tmp_path / "secret_key").write_text("of-the-sessions-4Vb8xQ2mZt6Lw9Kc")
     given = {"AIPARTNERUPFLOW_JWT_SECRET": secret} if secret else {}
     environment = environment_of("", tmp_path) | settings | given
-    done = subprocess.run(SERVE, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    done = run_command("serve", env=environment)
     assert done.returncode == 2
     assert reason in " ".join(done.stderr.split())
     assert secret is None or secret not in done.stdout + done.stderr
@@ -204,7 +198,7 @@ def test_where_others_reach_it_the_secret_must_be_good(
 
 def test_an_open_server_says_so_wherever_one_looks() -> None:
     with new_database() as url, serving(url, "--host", "0.0.0.0") as server:
-        assert "Authentication is off: whoever reaches this server" in _in_one_line(server.log.read_text())
+        assert "Authentication is off: anyone who can reach this server" in _in_one_line(server.log.read_text())
         for path in ("/", "/ui/executors/"):
             assert "Authentication is off." in server.http.get(path, headers={"Accept": "text/html"}).text
 
@@ -214,7 +208,7 @@ def test_on_this_machine_the_guides_secret_works_with_a_warning(tmp_path: Path) 
     with new_database() as url, serving(url, env=env) as server:
         box = _in_one_line(server.log.read_text())
         assert "jwt_secret: it is an example" in box
-        assert re.search(r"there is no admin yet: \S*aipartnerupflow users create NAME --role admin", box)
+        assert re.search(r"no administrator yet: \S*aipartnerupflow users create NAME --role admin", box)
         assert "Authentication is off." not in server.http.get("/login/").text
         assert server.http.get("/auth/me", headers={"Authorization": f"Bearer {minted(sub='a')}"}).status_code == 401
         assert "InsecureKeyLength" not in server.log.read_text()

@@ -30,7 +30,7 @@ from tests.key_executors import hash_of
 from tests.receiver import receiving
 from tests.servers import EXECUTORS, PYTHON, ROOT, Json, Server, environment_of, new_database, running_server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 PASSWORD: Final = "correct horse battery 9"
 SHAPES: Final = ("sk-{}", "sk-ant-api03-{}", "AIza{}", "gsk_{}", "plain{}")

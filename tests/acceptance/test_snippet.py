@@ -1,12 +1,10 @@
 """JavaScript for the WebSocket, the guide's and that of the page on streams, as it stands, in a browser."""
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
 from tests.documents import text
-from tests.servers import Server, new_database, running_server
+from tests.servers import Server
 
 SNIPPET = """
 const ws = new WebSocket('ws://localhost:8000/ws');
@@ -19,9 +17,8 @@ TREE = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 0.2, "steps":
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with new_database() as url, running_server(url) as server:
-        yield server
+def server(open_server: Server) -> Server:
+    return open_server
 
 
 def open_with(page: Page, snippet: str, server: Server) -> None:

@@ -97,8 +97,8 @@ def test_with_authentication_what_it_says_leads_to_a_token(shell: Shell, databas
     config = f"database: {{url: '{database}'}}\nauth: {{jwt_secret: {SECRET}}}\n"
     (shell.folder / "own.yaml").write_text(config)
     with shell.server("aipartnerupflow serve --config own.yaml") as server:
-        create = told(server, "Log in").removeprefix("there is no admin yet: ")
+        create = told(server, "Log in").removeprefix("no administrator yet; create one: ")
         shell.run(create.replace("NAME", "ada"), given="a-password-of-ada-7Qx\n")
-        key = shell.run(told(server, " +TOKEN is what this prints:").replace("NAME", "ada") + " 2> /dev/null")
+        key = shell.run(told(server, " +Get a TOKEN:").replace("NAME", "ada") + " 2> /dev/null")
         shell.run(told(server, "Try"), code=4)
         shell.run(told(server, "Try").replace("TOKEN", key.strip()))

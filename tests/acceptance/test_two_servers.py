@@ -114,6 +114,6 @@ def test_a_client_that_goes_away_is_noticed_and_the_run_goes_on(server: Server) 
         client.until("pong")
         assert (clients(server, "sse"), clients(server, "websocket")) == (1, 1)
     for transport in ("sse", "websocket"):
-        until(lambda: not clients(server, transport), seconds=10, what=f"the end of {transport}")  # noqa: B023
+        until(lambda: not clients(server, transport), seconds=60, what=f"the end of {transport}")  # noqa: B023
     assert server.rpc("tasks.get", {"task_id": task_id})["status"] == "in_progress"
     assert [event["type"] for event in server.finished(task_id)][-2:] == ["final", "stream_end"]

@@ -9,10 +9,10 @@ from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.db import connection, connections
 from django.test import Client
-from msgspec.structs import replace
 
-from accounts import threads
+from apflow_db import pools
 from apflow_site.config import Config
+from tests.sections import replace
 
 SECRET = "correct-horse-battery-staple-0123456789"
 PASSWORD = "open sesame"
@@ -45,8 +45,8 @@ def _with_auth(config: Config, *, enabled: bool) -> Config:
 def served(transactional_db: None) -> Iterator[None]:
     """What the views do on their own threads is seen by the test; their connections end with it."""
     yield
-    asyncio.run(threads.look_up(connections.close_all))
-    asyncio.run(threads.log_in(connections.close_all))
+    asyncio.run(pools.auth(connections.close_all))
+    asyncio.run(pools.login(connections.close_all))
 
 
 @pytest.fixture

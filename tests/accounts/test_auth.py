@@ -131,7 +131,7 @@ def test_an_odd_token_is_refused_with_the_same_words(make: Callable[[User], str]
     with pytest.raises(AuthenticationFailed) as failure:
         caller_from_token(make(alice))
     assert failure.value.message == (
-        "Authentication required: send 'Authorization: Bearer' with a token of POST /auth/login or an API key."
+        "Authentication required: send 'Authorization: Bearer' with a token from POST /auth/login or an API key."
     )
     assert failure.value.__cause__ is None
 

@@ -70,7 +70,7 @@ REFUSED = [
     ("", None, "1 to 100"),
     ("x" * 101, None, "1 to 100"),
     ("a\n", None, "printable"),
-    ("a", Role.ADMIN, "at most"),
+    ("a", Role.ADMIN, "cannot exceed"),
 ]
 
 
@@ -138,12 +138,12 @@ def test_only_keys_that_work_are_listed_and_only_own_ones_revoked(owner: User) -
     other = users.create_user("other", password=PASSWORD)
     mine, _ = create_key(owner, name="mine")
     theirs, _ = create_key(users.user_named("other"), name="theirs")
-    with pytest.raises(users.Refused, match="no key"):
+    with pytest.raises(users.Refused, match="No active API key"):
         revoke_key(mine.prefix, user=other)
     revoke_key(theirs.prefix, user=other)
     assert list(keys_of()) == [mine]
     assert list(keys_of(other)) == []
-    with pytest.raises(users.Refused, match="no key"):
+    with pytest.raises(users.Refused, match="No active API key"):
         revoke_key(theirs.prefix)
 
 

@@ -9,13 +9,13 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
-from msgspec.structs import replace
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
 from accounts.models import SpentToken
 from accounts.tokens import CLOCK_SKEW_SECONDS, InvalidToken, RefreshToken, issue, log_out, rotate
 from tests.accounts.conftest import PASSWORD, minted
 from tests.accounts.hashers import CountingHasher
+from tests.sections import replace
 
 
 def post(client: Client, path: str, body: Any, *, content_type: str = "application/json") -> Any:

@@ -103,7 +103,7 @@ def test_a_question_is_found_with_its_answer(admin_server: Server, admin: Sessio
     (path,) = set(re.findall(r'href="(/admin/tasks/question/[^"?]+/change/)', listed(admin, "question", "asked")))
     assert f"Publish {HOSTILE}?" in unescape(admin.get(path).text)
     rpc("tasks.answer", {"task_id": "asked", "answer": "yes", "comment": "as agreed"})
-    until(lambda: status_of(rpc, "asked") == "completed", seconds=20, what="the end")
+    until(lambda: status_of(rpc, "asked") == "completed", seconds=60, what="the end")
     page = admin.get(path).text
     assert {'"yes"', "as agreed", "olga"} <= set(re.findall(r'"yes"|as agreed|olga', unescape(page)))
     (run_id,) = admin_server.query("SELECT run_id FROM tasks_question WHERE id = %s", question_id)[0]
@@ -119,9 +119,9 @@ def test_execute_and_cancel_are_the_services(admin_server: Server, admin: Sessio
     rpc("tasks.create", {"tasks": [step("by-admin", seconds=30, steps=30)]})
     assert "is queued" in act(admin, "execute", "by-admin").text
     assert "is already running" in act(admin, "execute", "by-admin").text
-    until(lambda: status_of(rpc, "by-admin") == "in_progress", seconds=20, what="the start")
+    until(lambda: status_of(rpc, "by-admin") == "in_progress", seconds=60, what="the start")
     assert re.search("The cancellation is requested|Cancelled by root", act(admin, "cancel", "by-admin").text)
-    until(lambda: status_of(rpc, "by-admin") == "cancelled", seconds=20, what="the cancel")
+    until(lambda: status_of(rpc, "by-admin") == "cancelled", seconds=60, what="the cancel")
     assert rpc("tasks.get", {"task_id": "by-admin"})["error"] == "Cancelled by root in the admin"
     assert rpc("tasks.get", {"task_id": "by-admin"})["user_id"] == "olga"
     history = admin.get("/admin/tasks/task/by-admin/history/", follow_redirects=True)
@@ -170,7 +170,7 @@ def ask(server: Server, rpc: Callable[..., Any], task_id: str, *, memo: str = ""
     task = {"id": task_id, "name": task_id, "schemas": {"method": "approval_executor"}}
     rpc("tasks.execute", {"tasks": [task | {"inputs": {"question": "Well?"} | inputs}]})
     look = "SELECT id FROM tasks_question WHERE task_id = %s"
-    (question_id,) = until(lambda: server.query(look, task_id), seconds=20, what="the question")[0]
+    (question_id,) = until(lambda: server.query(look, task_id), seconds=60, what="the question")[0]
     if memo:
         server.query("UPDATE tasks_question SET memo = %s WHERE id = %s", orjson.dumps(memo).decode(), question_id)
     return str(question_id)

@@ -1,7 +1,6 @@
 """One real server for the client and the commands, and trees to give it."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import Any
 import pytest
 
 from aipartnerupflow.client import Client
-from tests.servers import ROOT, Server, environment_of, new_database, running_server
+from tests.fork_server import run_command
+from tests.servers import Server, environment_of
 from tests.terminal import Screen, on_a_terminal
 
 Json = dict[str, Any]
@@ -34,9 +34,8 @@ def command(*words: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    with new_database() as database_url, running_server(database_url) as server:
-        yield server
+def server(open_server: Server) -> Server:
+    return open_server
 
 
 @pytest.fixture
@@ -76,9 +75,7 @@ def cli(environment: dict[str, str]) -> Callable[..., Said]:
 
     def cli(*words: str, stdin: Any = None, text: str | None = None, **variables: str) -> Said:
         given = text if stdin is None else json.dumps(stdin)
-        done = subprocess.run(
-            command(*words), cwd=ROOT, env=environment | variables, input=given, capture_output=True, text=True
-        )
+        done = run_command(*words, env=environment | variables, given=given or "")
         return Said(code=done.returncode, out=done.stdout, err=done.stderr)
 
     return cli
@@ -90,6 +87,6 @@ def screen(environment: dict[str, str]) -> Callable[..., Screen]:
 
     def screen(*words: str, stdin: Any = None, text: str = "", **variables: str) -> Screen:
         given = text if stdin is None else json.dumps(stdin)
-        return on_a_terminal(command(*words), environment | variables, given=given)
+        return on_a_terminal(*words, env=environment | variables, given=given)
 
     return screen

@@ -13,6 +13,7 @@ import pytest
 
 from aipartnerupflow import doctor
 from aipartnerupflow.doctor import Doubt, Trouble
+from tests.fork_server import run_command
 from tests.servers import ROOT, environment_of, free_port, new_database, query, running_server
 
 Findings = dict[str, dict[str, Any]]
@@ -38,8 +39,7 @@ class Installation:
 
     def run(self, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         environment = environment_of(self.database_url, self.folder) | self.variables | variables
-        command = [sys.executable, "-m", "aipartnerupflow", *words]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        return run_command(*words, env=environment)
 
     def examine(self, **variables: str) -> Findings:
         done = self.run("doctor", "--json", **variables)
@@ -79,8 +79,8 @@ def test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_
         with running_server(database_url, data_dir=tmp_path, port=port):
             during = found.examine()
         assert {finding["colour"] for finding in during.values()} == {"green"}, during
-        assert during["port"]["message"].startswith("our server answers")
-        assert {"versions", "doorbell", "stored keys", "clock", "queue", "secrets"} <= during.keys()
+        assert during["port"]["message"].startswith("an aipartnerupflow server answers")
+        assert {"versions", "notification", "stored keys", "clock", "queue", "secrets"} <= during.keys()
 
 
 def test_people_see_signs_and_fixes(installation: Installation) -> None:
@@ -149,7 +149,7 @@ def test_a_stored_key_that_does_not_open(installation: Installation) -> None:
     assert "keys rotate" in red(installation.examine(**lost)["stored keys"])
     both = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": f"{new},{old}"}
     assert installation.run("keys", "rotate", **both).returncode == 0
-    assert installation.examine(**lost)["stored keys"]["message"] == "1 stored keys open"
+    assert installation.examine(**lost)["stored keys"]["message"] == "all can be decrypted (1)"
 
 
 def test_runs_that_nobody_takes_although_workers_are_alive(installation: Installation) -> None:
@@ -194,7 +194,7 @@ def test_redis_that_does_not_answer(installation: Installation) -> None:
     [
         (lambda: doctor.versions(python=(3, 10)), "Python 3.11 to 3.13"),
         (lambda: doctor.versions(sqlite=(3, 31, 1)), "3.35.0 or newer"),
-        (lambda: doctor.data_folder(Path(), free_bytes=2**20), "Make room"),
+        (lambda: doctor.data_folder(Path(), free_bytes=2**20), "Free some space"),
         (lambda: doctor.clock(NOW, NOW + timedelta(seconds=60)), "NTP"),
     ],
     ids=["python", "sqlite", "disk", "clock"],
@@ -221,4 +221,4 @@ def test_what_may_break_soon_is_yellow(look: Any) -> None:
 def test_what_is_well_is_green() -> None:
     assert "Python" in doctor.versions()
     assert "GiB free" in doctor.data_folder(Path(), free_bytes=2**40)
-    assert "apart" in doctor.clock(NOW, NOW)
+    assert "differs" in doctor.clock(NOW, NOW)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import pytest
 from django.conf import LazySettings
 
-from apflow_site.body_limit import limited
+from apflow_site.edge import limited
+from tests.sections import replace
 
 LIMIT = 10
 DISCONNECT = {"type": "http.disconnect"}
@@ -15,8 +15,8 @@ DISCONNECT = {"type": "http.disconnect"}
 
 @pytest.fixture(autouse=True)
 def small_limit(settings: LazySettings) -> None:
-    limits = msgspec.structs.replace(settings.APFLOW.limits, body_bytes=LIMIT)
-    settings.APFLOW = msgspec.structs.replace(settings.APFLOW, limits=limits)
+    limits = replace(settings.APFLOW.limits, body_bytes=LIMIT)
+    settings.APFLOW = replace(settings.APFLOW, limits=limits)
 
 
 @pytest.mark.parametrize(

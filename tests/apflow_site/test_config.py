@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
+from pydantic_core import PydanticUndefined, ValidationError
 
-from apflow_site.config import Config, ConfigError, get_config, known_settings, load, variables
+from apflow_site.config import Config, ConfigError, get_config, known_settings, load, reference, variables
+from apflow_site.config.faults import faults_of as faults_in
+from apflow_site.config.sources import Source
 from apflow_site.databases import database_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -72,7 +74,7 @@ def test_without_file_and_environment_every_key_has_its_default(configure: Load,
     assert config.worker.processes == 1
     assert config.auth.is_on is False
     for key, setting in known_settings().items():
-        if setting.default is not msgspec.NODEFAULT:
+        if setting.default is not PydanticUndefined:
             assert value_of(config, key) == setting.default, key
 
 
@@ -250,8 +252,8 @@ def test_a_file_becomes_values(configure: Load, content: str | bytes, key: str, 
         ("DATABASE_URL", "mysql://hush@localhost/db", "database.url", "postgresql://"),
         ("REDIS_URL", "http://hush@localhost", "redis.url", "redis://"),
         ("REDIS_URL", "redis://", "redis.url", "redis://"),
-        ("JWT_SECRET", "", "auth.jwt_secret", "a text that nobody can guess"),
-        ("JWT_SECRET", "  ", "auth.jwt_secret", "a text that nobody can guess"),
+        ("JWT_SECRET", "", "auth.jwt_secret", "a text that is hard to guess"),
+        ("JWT_SECRET", "  ", "auth.jwt_secret", "a text that is hard to guess"),
         ("AUTH_ENABLED", "maybe", "auth.enabled", "true or false"),
         ("AUTH_ENABLED", "null", "auth.enabled", "true or false"),
         ("AUTH_ENABLED", "", "auth.enabled", "true or false"),
@@ -310,8 +312,8 @@ def test_a_bad_value_stops_the_start_with_key_place_and_what_is_allowed(
         ),
         ("[]", "FILE: the file must be a mapping of sections"),
         ("just text", "FILE: the file must be a mapping of sections"),
-        ("server: {port: 1, port: 2}", "FILE: the key 'port' stands twice, again in line 1."),
-        ("server:\n  port: 1\nserver:\n  host: a", "FILE: the key 'server' stands twice, again in line 3."),
+        ("server: {port: 1, port: 2}", "FILE: the key 'port' appears twice; the second is in line 1."),
+        ("server:\n  port: 1\nserver:\n  host: a", "FILE: the key 'server' appears twice; the second is in line 3."),
         ("server: {port: 1", "FILE: the file is not valid YAML at line 1, column 17;"),
         ("a: 1\n---\nb: 1", "FILE: the file is not valid YAML at line 2, column 1;"),
         ("auth: {jwt_secret: *hush}", "FILE: the file is not valid YAML at line 1, column 20;"),
@@ -347,6 +349,18 @@ def test_a_file_that_cannot_be_read_is_named(path: str, reason: str) -> None:
     assert caught.value.faults[0].startswith(path or "AIPARTNERUPFLOW_CONFIG")
 
 
+def test_an_unreadable_file_hides_no_fault_of_the_environment() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(
+            {"AIPARTNERUPFLOW_CONFIG": "/no/such/config.yaml", "AIPARTNERUPFLOW_PORT": "x", "AIPARTNERUPFLOW_PROT": "1"}
+        )
+    assert [fault.split()[0] for fault in caught.value.faults] == [
+        "/no/such/config.yaml:",
+        "server.port",
+        "AIPARTNERUPFLOW_PROT:",
+    ]
+
+
 @pytest.mark.parametrize(
     ("variable", "hint"),
     [
@@ -354,7 +368,7 @@ def test_a_file_that_cannot_be_read_is_named(path: str, reason: str) -> None:
         ("WORKERS", "Did you mean AIPARTNERUPFLOW_SERVER_WORKERS?"),
         ("DATABASE", "Did you mean AIPARTNERUPFLOW_DATABASE_URL?"),
         ("SECRET", "Did you mean AIPARTNERUPFLOW_JWT_SECRET?"),
-        ("XYZZY", "Every setting stands in docs/reference/settings.md."),
+        ("XYZZY", "All settings are in docs/reference/settings.md."),
     ],
 )
 def test_an_unknown_variable_stops_the_start_with_the_one_that_was_meant(
@@ -418,8 +432,15 @@ def test_a_repr_shows_no_secret(configure: Load) -> None:
         assert "pass" not in repr(value)
 
 
+def test_an_error_of_pydantic_shows_no_secret() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Config(Source({"auth": {"jwt_secret": ["hush"]}, "hush": "hush"}, place=str))
+    assert "jwt_secret" in str(caught.value)
+    assert "hush" not in repr(caught.value).replace("\nhush\n", "")
+
+
 def test_a_configuration_does_not_change(configure: Load) -> None:
-    with pytest.raises(AttributeError):
+    with pytest.raises(ValidationError):
         configure().server.port = 1  # type: ignore[misc]
 
 
@@ -443,10 +464,29 @@ def test_the_reference_has_every_setting_with_its_variables_and_default() -> Non
 
 def shown(default: object) -> str:
     """A default as the reference writes it: as in the environment."""
-    if default is msgspec.NODEFAULT:
+    if default is PydanticUndefined:
         return "computed"
     if default is None:
         return "none"
     if isinstance(default, tuple):
         return ",".join(map(str, default)) or "empty"
     return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def test_the_reference_and_the_example_file_are_as_make_reference_writes_them() -> None:
+    text = (DOCS / "reference/settings.md").read_text()
+    assert text == reference.page(text)
+    assert (DOCS / "config.example.yaml").read_text() == reference.example()
+
+
+def test_every_setting_is_described_in_sentences() -> None:
+    for key, setting in known_settings().items():
+        assert re.fullmatch(r"[A-Z`].*\.", setting.description), key
+
+
+def test_every_default_and_every_example_is_allowed() -> None:
+    examples = {key: setting.example for key, setting in known_settings().items() if setting.example is not None}
+    defaults = {key: setting.default for key, setting in known_settings().items() if not setting.is_computed}
+    assert [
+        faults_in(Source.of_texts(values, keys={key: key for key in values})) for values in (examples, defaults)
+    ] == [[], []]

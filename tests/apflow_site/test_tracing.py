@@ -57,7 +57,7 @@ class Receiver:
         """The span of that name, in the trace that the test began."""
         found = until(
             lambda: [each for each in self.spans if each["name"] == name and each["trace"] == TRACE_ID],
-            seconds=20,
+            seconds=60,
             what=f"the span {name}",
         )
         return found[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Server, new_database, running_server
+from tests.servers import Server
 
 Json = dict[str, Any]
 Make = Callable[..., str]
@@ -41,9 +41,8 @@ def prefixed(prefix: str, tasks: list[Json]) -> list[Json]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    with new_database() as database_url, running_server(database_url) as server:
-        yield server
+def server(open_server: Server) -> Server:
+    return open_server
 
 
 @pytest.fixture(scope="session")

@@ -246,4 +246,4 @@ def page(session: httpx.Client, path: str) -> str:
 
 def until_page(session: httpx.Client, path: str, text: str) -> None:
     """Wait for the page to say so."""
-    until(lambda: text in page(session, path), seconds=20, what=f"{text!r} on {path}")
+    until(lambda: text in page(session, path), seconds=60, what=f"{text!r} on {path}")

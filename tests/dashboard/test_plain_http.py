@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.test import RequestFactory
 from playwright.sync_api import Browser, Page, expect
 
-from apflow_site.middleware import OPENER_POLICY, opener_policy
+from apflow_site.page_middleware import OPENER_POLICY, opener_policy
 from tests.browser import FLAGS
 from tests.dashboard.conftest import Make, root, step
 from tests.servers import Server

@@ -15,7 +15,7 @@ import pytest
 
 from tests.faults.judge import assert_nothing_broke, assert_sound, await_rest, counted, tell
 from tests.faults.test_workers import clusters
-from tests.servers import Json, Server, running_server
+from tests.servers import Json, Server, real_server
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "60"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
@@ -95,7 +95,7 @@ class Client(threading.Thread):
 
 def test_whatever_happens_every_run_ends_once_or_waits_for_an_answer(database: str) -> None:
     draw = random.Random(SEED)
-    with running_server(database) as server:
+    with real_server(database) as server:
         ends_at = time.monotonic() + SECONDS
         trees: list[list[str]] = []
         clients = [Client(server.url, number, trees, ends_at=ends_at) for number in range(CLIENTS)]

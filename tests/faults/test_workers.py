@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.effects import Effects
 from tests.faults.judge import assert_nothing_broke, assert_sound, await_rest, counted, ends, tell
-from tests.servers import PYTHON, SERVE, Server, free_port, running, running_server, until
+from tests.servers import PYTHON, SERVE, Server, free_port, real_server, running, until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.both_engines, pytest.mark.timeout(600)]
 
@@ -29,9 +29,9 @@ def a_web_process_and_two_workers(database: str) -> Iterator[tuple[Server, Serve
     web = [*SERVE, "--port", str(port), "--no-worker"]
     worker = [PYTHON, "-m", "aipartnerupflow", "worker"]
     with (
-        running(web, port=port, database_url=database, is_ready="/health") as server,
-        running(worker, port=port, database_url=database) as first,
-        running(worker, port=port, database_url=database) as second,
+        running(web, port=port, database_url=database, is_ready="/health", is_forked=False) as server,
+        running(worker, port=port, database_url=database, is_forked=False) as first,
+        running(worker, port=port, database_url=database, is_forked=False) as second,
     ):
         yield server, first, second
 
@@ -44,7 +44,7 @@ def test_a_machine_that_was_paused_writes_nothing_when_it_wakes(database: str, e
     tasks = effects.chain("tree", 6, seconds=1.0)
     with a_web_process_and_two_workers(database) as (server, first, second):
         server.rpc("tasks.execute", {"tasks": tasks})
-        until(lambda: "start tree-3" in effects.lines(), seconds=20, what="the third step")
+        until(lambda: "start tree-3" in effects.lines(), seconds=60, what="the third step")
         ((owner,),) = server.query("SELECT lease_owner FROM tasks_run")
         holder = first if int(owner.split("/")[1]) in {process.pid for process in first.processes()} else second
         paused = holder.processes()
@@ -53,7 +53,7 @@ def test_a_machine_that_was_paused_writes_nothing_when_it_wakes(database: str, e
         time.sleep(PAUSE_SECONDS)
         for process in paused:
             process.resume()
-        until(lambda: GIVES_UP.search(holder.log.read_text()), seconds=20, what="that it gives the run up")
+        until(lambda: GIVES_UP.search(holder.log.read_text()), seconds=60, what="that it gives the run up")
         assert server.finished("tree")[-2]["status"] == "completed"
         assert ends(server) == {1: len(tasks)}
         assert_sound(server)
@@ -62,7 +62,7 @@ def test_a_machine_that_was_paused_writes_nothing_when_it_wakes(database: str, e
 def test_killed_every_two_seconds(database: str, effects: Effects) -> None:
     """Some process of the cluster, while two trees of 12 steps are sent each second for a minute."""
     draw = random.Random(7)
-    with running_server(database) as server:
+    with real_server(database) as server:
         for number in range(120):
             server.rpc("tasks.execute", {"tasks": effects.chain(f"tree{number}", 12, seconds=draw.uniform(0.02, 0.1))})
             if number % 4 == 3:
@@ -87,7 +87,7 @@ def test_a_storm_of_cancellations(database: str, effects: Effects) -> None:
         server.rpc("tasks.cancel", {"task_ids": [task_id]})
         seconds.append(time.monotonic() - begun)
 
-    with running_server(database) as server:
+    with real_server(database) as server:
         for tasks in trees:
             server.rpc("tasks.execute", {"tasks": tasks})
         with ThreadPoolExecutor(20) as pool:
@@ -104,14 +104,16 @@ def test_started_and_stopped_forty_times(database: str, effects: Effects) -> Non
     draw = random.Random(11)
     seconds = []
     for number in range(40):
-        with running_server(database) as server:
+        with real_server(database) as server:
             server.rpc("tasks.execute", {"tasks": effects.chain(f"tree{number}", 3, seconds=0.2)})
             if number % 2:
                 server.terminate_all()
                 time.sleep(draw.uniform(0, 0.5))
                 server.terminate_all()
-            seconds.append(server.stop())
-    with running_server(database) as server:
+            begun = time.monotonic()
+            server.stop()
+            seconds.append(time.monotonic() - begun)
+    with real_server(database) as server:
         await_rest(server)
         tell(f"40 stops: {max(seconds):.1f} s at most; steps started again: {effects.counts('start').total() - 120}")
         assert max(seconds) < EXIT_SECONDS

@@ -1,6 +1,5 @@
 """The corpus of hostile requests: how a line of `corpus/*.jsonl` becomes a request, and what it must come to."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,8 +67,7 @@ class Case(msgspec.Struct, forbid_unknown_fields=True):
         return bytes.fromhex(self.hex) or self.body.encode()
 
 
-def cases() -> Iterator[tuple[str, Case]]:
-    """The name of each file, with each of its lines."""
-    for file in sorted(CORPUS.glob("*.jsonl")):
-        for line in file.read_bytes().splitlines():
-            yield file.stem, msgspec.json.decode(line, type=Case)
+def cases_of(file: str) -> list[Case]:
+    """The lines of a file of the corpus."""
+    lines = (CORPUS / f"{file}.jsonl").read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=Case) for line in lines]

@@ -27,7 +27,7 @@ class Target:
 
 
 @pytest.fixture(scope="session")
-def pair(engine_urls: Mapping[str, str]) -> Iterator[Mapping[str, Target]]:
+def target_of_engine(engine_urls: Mapping[str, str]) -> Iterator[Mapping[str, Target]]:
     """By engine. At the end their logs tell that nothing surprised them."""
     with ExitStack() as stack:
         targets = {engine: stack.enter_context(_target(url)) for engine, url in engine_urls.items()}

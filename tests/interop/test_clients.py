@@ -33,7 +33,7 @@ def of_0_3() -> Path:
 
 def received(receiver: Receiver, task_id: str, end: str) -> list[Json]:
     """What was sent about the task, once its end is there."""
-    until(lambda: any(end in str(event) for event in receiver.events()), seconds=30, what="the end at the receiver")
+    until(lambda: any(end in str(event) for event in receiver.events()), seconds=60, what="the end at the receiver")
     for delivery in receiver.received:
         assert delivery.headers["authorization"] == "Bearer a-credential"
         assert delivery.headers["x-a2a-notification-token"] == "a-token"

@@ -66,7 +66,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class PeopleServer:
     """The server, its people by their headers, and what is in its database."""
 
     server: Server
@@ -146,7 +146,7 @@ def _filled_text(text: str, names: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def people_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeopleServer]:
     folder, port = tmp_path_factory.mktemp("isolation"), free_port()
     settings = {"AIPARTNERUPFLOW_JWT_SECRET": SECRET, "AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true"}
     command = [*SERVE, "--port", str(port), "--no-worker"]
@@ -160,7 +160,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             running(command, port=port, database_url=url, env=settings, data_dir=folder, is_ready="/health") as server,
             closing(_connection(url)) as connection,
         ):
-            yield World(
+            yield PeopleServer(
                 server=server,
                 people=_people(found),
                 pairs=found["pairs"],

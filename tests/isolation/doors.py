@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from a2a.methods import METHODS, SYSTEM_METHODS, method_named
+from a2a.methods import METHODS, SYSTEM_METHODS
+from a2a.methods.dispatch import method_named
 from a2a.methods.messages import ACTIONS
 from a2a.protocol.bindings import http_json
 from a2a.protocol.operations import OPERATIONS

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from accounts.callers import Role
-from tests.isolation.conftest import Answer, World, anonymised, missing
+from tests.isolation.conftest import Answer, PeopleServer, anonymised, missing
 from tests.isolation.doors import Door, doors
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 DOORS = [door for door in doors() if door.row is not None]
 OUTSIDERS = ("anonymous", "disabled", "expired")
@@ -42,47 +42,47 @@ def error_of(answer: Answer) -> Any:
 
 
 @pytest.fixture(scope="module")
-def targets(world: World) -> Mapping[bool, dict[str, str]]:
+def targets(people_server: PeopleServer) -> Mapping[bool, dict[str, str]]:
     """Two trees of alice's that others aim at: one that waits to be run, and one that was never asked to."""
-    mine = world.tree("bob", runs=False)["$leaf"]
-    return {runs: world.tree("alice", runs=runs) | {"$mine": mine} for runs in (True, False)}
+    mine = people_server.tree("bob", runs=False)["$leaf"]
+    return {runs: people_server.tree("alice", runs=runs) | {"$mine": mine} for runs in (True, False)}
 
 
 @every_door
 def test_another_gets_the_same_as_if_it_were_not_there(
-    door: Door, world: World, targets: Mapping[bool, dict[str, str]]
+    door: Door, people_server: PeopleServer, targets: Mapping[bool, dict[str, str]]
 ) -> None:
     names = targets[door.runs]
     nothing = missing(names)
-    before = world.dump()
+    before = people_server.dump()
     for shot in door.attacks:
-        theirs = anonymised(world.ask(shot, names, world.people["other"]), names)
-        absent = anonymised(world.ask(shot, nothing, world.people["other"]), nothing)
+        theirs = anonymised(people_server.ask(shot, names, people_server.people["other"]), names)
+        absent = anonymised(people_server.ask(shot, nothing, people_server.people["other"]), nothing)
         assert theirs == absent, shot
-    assert world.dump() == before
+    assert people_server.dump() == before
 
 
 @every_door
 def test_who_may_not_come_in_learns_and_changes_nothing(
-    door: Door, world: World, targets: Mapping[bool, dict[str, str]]
+    door: Door, people_server: PeopleServer, targets: Mapping[bool, dict[str, str]]
 ) -> None:
     names = targets[door.runs]
-    before = world.dump()
+    before = people_server.dump()
     answers = {
-        anonymised(world.ask(door.own, given, world.people[who]), given)
+        anonymised(people_server.ask(door.own, given, people_server.people[who]), given)
         for who in OUTSIDERS
         for given in (names, missing(names))
     }
     assert [answer.status for answer in answers] == [401]
-    assert world.dump() == before
+    assert people_server.dump() == before
 
 
 @pytest.fixture(scope="module")
-def answered(world: World) -> Mapping[tuple[str, str], Answer]:
+def answered(people_server: PeopleServer) -> Mapping[tuple[str, str], Answer]:
     """What the owner and an admin get, all at once: a cancellation waits some seconds for a worker, which is not there."""
-    asked = [(door, who, world.tree("alice", runs=door.runs)) for door in DOORS for who in ("owner", "admin")]
+    asked = [(door, who, people_server.tree("alice", runs=door.runs)) for door in DOORS for who in ("owner", "admin")]
     with ThreadPoolExecutor(16) as pool:
-        answers = pool.map(lambda ask: world.ask(ask[0].own, ask[2], world.people[ask[1]]), asked)
+        answers = pool.map(lambda ask: people_server.ask(ask[0].own, ask[2], people_server.people[ask[1]]), asked)
         return {(door.name, who): answer for (door, who, _), answer in zip(asked, answers, strict=True)}
 
 
@@ -94,14 +94,16 @@ def test_the_owner_may_and_so_may_an_admin(door: Door, answered: Mapping[tuple[s
 
 
 @every_door
-def test_a_viewer_looks_and_does_not_touch(door: Door, world: World, targets: Mapping[bool, dict[str, str]]) -> None:
+def test_a_viewer_looks_and_does_not_touch(
+    door: Door, people_server: PeopleServer, targets: Mapping[bool, dict[str, str]]
+) -> None:
     """Even where the task is their own; and the refusal tells nothing of other people's."""
     names = targets[door.runs]
-    before = world.dump()
-    answer = world.ask(door.own, names, world.people["viewer"])
+    before = people_server.dump()
+    answer = people_server.ask(door.own, names, people_server.people["viewer"])
     if door.role is Role.VIEWER:
         assert gets_through(door, answer), answer
     else:
         assert is_role_too_low(answer), answer
-        assert world.ask(door.own, missing(names), world.people["viewer"]) == answer
-    assert world.dump() == before
+        assert people_server.ask(door.own, missing(names), people_server.people["viewer"]) == answer
+    assert people_server.dump() == before

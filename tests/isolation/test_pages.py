@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from tests.hostile.test_corpus import MADE_BY_SERVERS
-from tests.isolation.conftest import PASSWORD, World, missing
+from tests.isolation.conftest import PASSWORD, PeopleServer, missing
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 PATHS = [
     "/ui/tasks/$task",
@@ -26,9 +26,9 @@ CSRF = re.compile(r'(csrfmiddlewaretoken" value=|X-CSRFToken[^:]*:\s*)"?(\w+)')
 
 
 @pytest.fixture(scope="module")
-def browsers(world: World) -> Iterator[dict[str, httpx.Client]]:
+def browsers(people_server: PeopleServer) -> Iterator[dict[str, httpx.Client]]:
     """Alice and bob, each with a session; and somebody without."""
-    found = {name: httpx.Client(base_url=world.server.url, timeout=60) for name in ("alice", "bob", "nobody")}
+    found = {name: httpx.Client(base_url=people_server.server.url, timeout=60) for name in ("alice", "bob", "nobody")}
     for name in ("alice", "bob"):
         form = {"username": name, "password": PASSWORD, "csrfmiddlewaretoken": token_of(found[name])}
         assert found[name].post("/login/", data=form).status_code == 302
@@ -58,8 +58,8 @@ def filled(text: str, names: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def names(world: World) -> dict[str, str]:
-    return world.tree("alice", runs=True)
+def names(people_server: PeopleServer) -> dict[str, str]:
+    return people_server.tree("alice", runs=True)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -76,9 +76,9 @@ def test_a_page_of_anothers_looks_like_one_of_nothing(
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_form_about_anothers_does_what_one_about_nothing_does(
-    verb: str, world: World, browsers: dict[str, httpx.Client], names: dict[str, str]
+    verb: str, people_server: PeopleServer, browsers: dict[str, httpx.Client], names: dict[str, str]
 ) -> None:
-    before = world.dump()
+    before = people_server.dump()
     form = {"csrfmiddlewaretoken": token_of(browsers["bob"]), "answer": "yes"}
     answers = [
         seen(browsers["bob"].post(f"/ui/{verb}/{given['$task']}", data=form), given)
@@ -87,4 +87,4 @@ def test_a_form_about_anothers_does_what_one_about_nothing_does(
     assert answers[0] == answers[1]
     assert answers[0][0] == 404
     assert browsers["bob"].post(f"/ui/{verb}/{names['$task']}").status_code == 403  # without the form's own token
-    assert world.dump() == before
+    assert people_server.dump() == before

@@ -13,11 +13,11 @@ from websockets.exceptions import ConnectionClosed
 from tests.a2a.sockets import socket
 from tests.accounts.conftest import minted
 from tests.accounts.test_auth import REFUSED
-from tests.isolation.conftest import World
+from tests.isolation.conftest import PeopleServer
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
-Make = Callable[[World], str]
+Make = Callable[[PeopleServer], str]
 Json = dict[str, Any]
 LONGEST_HEADER: Final = 4096
 """No handshake carries more."""
@@ -26,32 +26,34 @@ LONGEST_HEADER: Final = 4096
 FORGED: Final = {name: make for name, make in REFUSED.items() if "ours" not in name and "disabled" not in name}
 
 
-def _mixed(world: World) -> str:
+def _mixed(people_server: PeopleServer) -> str:
     """The claims of one token with the signature of another."""
-    one, other = (world.pairs[name]["access"].split(".") for name in ("root", "bob"))
+    one, other = (people_server.pairs[name]["access"].split(".") for name in ("root", "bob"))
     return ".".join([*one[:2], other[2]])
 
 
 ZOO: Final[Mapping[str, Make]] = {
-    **{name: lambda world, make=make: make(None) for name, make in FORGED.items()},  # type: ignore[misc]
-    "refresh, ours": lambda world: world.pairs["alice"]["refresh"],
-    "expired, ours": lambda world: world.people["expired"]["Authorization"].removeprefix("Bearer "),
-    "ours, of a disabled user": lambda world: world.pairs["carol"]["access"],
-    "minted elsewhere for a disabled user": lambda world: minted(sub="carol"),
+    **{name: lambda people_server, make=make: make(None) for name, make in FORGED.items()},  # type: ignore[misc]
+    "refresh, ours": lambda people_server: people_server.pairs["alice"]["refresh"],
+    "expired, ours": lambda people_server: people_server.people["expired"]["Authorization"].removeprefix("Bearer "),
+    "ours, of a disabled user": lambda people_server: people_server.pairs["carol"]["access"],
+    "minted elsewhere for a disabled user": lambda people_server: minted(sub="carol"),
     "ours, with the claims of another": _mixed,
-    "ours, twice": lambda world: f"{world.pairs['alice']['access']} {world.pairs['alice']['access']}",
-    "ours, of nobody": lambda world: minted(user_id="nobody", iss="aipartnerupflow"),
-    "a key with another end": lambda world: world.keys["OPERATOR"][:-1] + "!",
-    "a key that is cut off": lambda world: world.keys["OPERATOR"][:-1],
-    "a key in capitals": lambda world: world.keys["OPERATOR"].upper(),
-    "only the start of a key": lambda world: "apf_",
-    "the prefix of a key": lambda world: world.keys["OPERATOR"][:12],
-    "a user's name": lambda world: "root",
+    "ours, twice": lambda people_server: (
+        f"{people_server.pairs['alice']['access']} {people_server.pairs['alice']['access']}"
+    ),
+    "ours, of nobody": lambda people_server: minted(user_id="nobody", iss="aipartnerupflow"),
+    "a key with another end": lambda people_server: people_server.keys["OPERATOR"][:-1] + "!",
+    "a key that is cut off": lambda people_server: people_server.keys["OPERATOR"][:-1],
+    "a key in capitals": lambda people_server: people_server.keys["OPERATOR"].upper(),
+    "only the start of a key": lambda people_server: "apf_",
+    "the prefix of a key": lambda people_server: people_server.keys["OPERATOR"][:12],
+    "a user's name": lambda people_server: "root",
 }
 VALID: Final[Mapping[str, Make]] = {
-    "ours": lambda world: world.pairs["alice"]["access"],
-    "minted elsewhere": lambda world: minted(sub="alice"),
-    "a key": lambda world: world.keys["OPERATOR"],
+    "ours": lambda people_server: people_server.pairs["alice"]["access"],
+    "minted elsewhere": lambda people_server: minted(sub="alice"),
+    "a key": lambda people_server: people_server.keys["OPERATOR"],
 }
 
 
@@ -59,12 +61,12 @@ def fits_a_header(token: str) -> bool:
     return token.isprintable() and token.strip() == token and all(ord(char) < 256 for char in token)
 
 
-def ask_all(world: World, headers: Mapping[str, str]) -> dict[str, httpx.Response]:
+def ask_all(people_server: PeopleServer, headers: Mapping[str, str]) -> dict[str, httpx.Response]:
     """What each kind of door says."""
     call: dict[str, Any] = {"jsonrpc": "2.0", "method": "tasks.count", "params": {}, "id": 1}
     stream = call | {"method": "tasks.execute", "params": {"tasks": {"name": "a"}, "use_streaming": True}}
     sent = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
-    http = world.server.http
+    http = people_server.server.http
     return {
         "POST /tasks": http.post("/tasks", json=call, headers=sent),
         "POST /": http.post("/", json=call, headers=sent),
@@ -79,27 +81,27 @@ def ask_all(world: World, headers: Mapping[str, str]) -> dict[str, httpx.Respons
 
 
 @pytest.mark.parametrize("make", ZOO.values(), ids=ZOO.keys())
-def test_an_odd_token_enters_nowhere(make: Make, world: World) -> None:
-    token = make(world)
+def test_an_odd_token_enters_nowhere(make: Make, people_server: PeopleServer) -> None:
+    token = make(people_server)
     if not fits_a_header(token):
         token = json.dumps(token)[1:-1]  # as somebody would write it down
-    before = world.dump()
+    before = people_server.dump()
     for headers in ({"Authorization": f"Bearer {token}".strip()}, {"X-API-Key": token}):
-        for door, response in ask_all(world, headers).items():
+        for door, response in ask_all(people_server, headers).items():
             assert response.status_code == 401, (door, response.text)
             assert "Authentication required" in response.text
             assert response.headers["WWW-Authenticate"] == "Bearer"
-    assert world.dump() == before
+    assert people_server.dump() == before
 
 
 @pytest.mark.parametrize("make", VALID.values(), ids=VALID.keys())
-def test_a_valid_one_enters_everywhere(make: Make, world: World) -> None:
-    for headers in ({"Authorization": f"Bearer {make(world)}"}, {"X-API-Key": make(world)}):
+def test_a_valid_one_enters_everywhere(make: Make, people_server: PeopleServer) -> None:
+    for headers in ({"Authorization": f"Bearer {make(people_server)}"}, {"X-API-Key": make(people_server)}):
         call = {"jsonrpc": "2.0", "method": "tasks.count", "params": {}, "id": 1}
-        assert "result" in world.server.http.post("/tasks", json=call, headers=headers).json()
-        assert world.server.http.get("/api/tasks/", headers=headers).status_code == 200
-        assert world.server.http.get("/tasks/x/events", headers=headers).status_code == 404
-        assert world.server.http.get("/auth/me", headers=headers).json()["user_id"] == "alice"
+        assert "result" in people_server.server.http.post("/tasks", json=call, headers=headers).json()
+        assert people_server.server.http.get("/api/tasks/", headers=headers).status_code == 200
+        assert people_server.server.http.get("/tasks/x/events", headers=headers).status_code == 404
+        assert people_server.server.http.get("/auth/me", headers=headers).json()["user_id"] == "alice"
 
 
 def test_the_zoo_is_not_small() -> None:
@@ -107,13 +109,13 @@ def test_the_zoo_is_not_small() -> None:
 
 
 @pytest.mark.parametrize("place", ["query", "cookie", "body", "Basic"])
-def test_a_token_enters_by_its_headers_only(place: str, world: World) -> None:
-    token = world.pairs["alice"]["access"]
+def test_a_token_enters_by_its_headers_only(place: str, people_server: PeopleServer) -> None:
+    token = people_server.pairs["alice"]["access"]
     call: dict[str, Any] = {"jsonrpc": "2.0", "method": "tasks.count", "params": {}, "id": 1}
     query = {"token": token, "access_token": token} if place == "query" else {}
     headers = {"cookie": {"Cookie": f"sessionid={token}; access={token}"}, "Basic": {"Authorization": f"Basic {token}"}}
     body = call | {"token": token} if place == "body" else call
-    response = world.server.http.post("/tasks", params=query, json=body, headers=headers.get(place, {}))
+    response = people_server.server.http.post("/tasks", params=query, json=body, headers=headers.get(place, {}))
     assert response.status_code == 401
 
 
@@ -138,19 +140,19 @@ def knocks(token: str) -> Iterator[tuple[str, Json]]:
 
 
 @pytest.mark.parametrize("make", ZOO.values(), ids=ZOO.keys())
-def test_an_odd_token_opens_no_socket(make: Make, world: World) -> None:
-    token = make(world)
+def test_an_odd_token_opens_no_socket(make: Make, people_server: PeopleServer) -> None:
+    token = make(people_server)
     for way, options in knocks(token):
-        with socket(world.server.url, **options) as client:
+        with socket(people_server.server.url, **options) as client:
             with suppress(ConnectionClosed):  # it was refused by the handshake
                 client.send(action="auth", token=token.encode(errors="replace").decode().replace("\0", ""))
             assert client.closed() == 4401, way
 
 
 @pytest.mark.parametrize("make", VALID.values(), ids=VALID.keys())
-def test_a_valid_one_opens_it_whichever_way_it_comes(make: Make, world: World) -> None:
-    for _, options in knocks(make(world)):
-        with socket(world.server.url, **options) as client:
-            assert client.ask(action="auth", token=make(world)) == {"type": "authenticated"}
+def test_a_valid_one_opens_it_whichever_way_it_comes(make: Make, people_server: PeopleServer) -> None:
+    for _, options in knocks(make(people_server)):
+        with socket(people_server.server.url, **options) as client:
+            assert client.ask(action="auth", token=make(people_server)) == {"type": "authenticated"}
             client.call("tasks.count", {})
             assert "result" in client.next()

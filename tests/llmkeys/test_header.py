@@ -1,11 +1,11 @@
 """`X-LLM-API-KEY`: both forms of the guide, and refusals that never repeat what was sent."""
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from llmkeys.header import MalformedKey, parse_header
 from llmkeys.secret import Secret
+from tests.sections import replace
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 import pytest
 from litellm.types.utils import LlmProviders
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from llmkeys.model_names import UnknownModel, provider_of
 from llmkeys.providers import ALIASES, PROVIDERS, environment_key, environment_variables, normal_name, provider_named
+from tests.sections import replace
 
 
 def test_all_providers_that_litellm_knows_are_known_here() -> None:

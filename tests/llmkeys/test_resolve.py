@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from llmkeys import keys
@@ -12,6 +11,7 @@ from llmkeys.models import LLMKey, RunSecret
 from llmkeys.resolve import AmbiguousKey, Credentials, MissingKey, UnreadableKey, credentials
 from llmkeys.run_secrets import keep
 from llmkeys.secret import Secret
+from tests.sections import replace
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db]
 

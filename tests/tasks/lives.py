@@ -14,7 +14,6 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 from django.db import connection
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
@@ -25,6 +24,7 @@ from tasks.worker import engine, group_commit, worker
 from tasks.worker.changes import Change
 from tasks.worker.group_commit import Call, GroupCommit
 from tasks.worker.worker import Worker
+from tests.sections import replace
 from tests.tasks.executors.conftest import forget_registry
 
 T = TypeVar("T")

@@ -3,26 +3,28 @@
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call
+from a2a.live import stream_limits
 from a2a.methods.dispatch import require, token_of
-from a2a.methods.request_headers import Headers
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.request_context import RequestContext
 from a2a.protocol.versions import Version, check_extensions, check_version
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
-
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
 
 
 async def perform(
     name: str, params: Any, *, version: Version, caller: Caller, headers: Headers, is_text: bool = False
 ) -> Any:
-    """What the operation answers, or a generator of what its stream sends. Raises what is wrong with the request.
+    """What the operation answers, or a generator of what its stream sends. Raises what is wrong with the request, and LimitReached.
 
     `is_text`: the values of the parameters come as text, as those of a query do.
     """
     operation = OPERATIONS[name]
+    if operation.streams:  # before the message is taken
+        stream_limits.open_streams().refuse_if_full(caller)
     check_version(version, asked=headers.a2a_version)
     check_extensions(headers.a2a_extensions)
     require(caller, operation.role, what=name)

@@ -7,14 +7,15 @@ the rules of Protocol Buffers' own JSON, which are those of A2A's other bindings
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf import any_pb2, descriptor_pb2, duration_pb2, empty_pb2, json_format, struct_pb2, timestamp_pb2  # type: ignore[import-untyped]
 from google.protobuf.descriptor_pool import DescriptorPool  # type: ignore[import-untyped]
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from google.protobuf.message_factory import GetMessageClass  # type: ignore[import-untyped]
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
+
 PACKAGE: Final = "lf.a2a.v1"
 SERVICE: Final = f"{PACKAGE}.A2AService"
 KNOWN: Final = (any_pb2, duration_pb2, empty_pb2, struct_pb2, timestamp_pb2)

@@ -13,19 +13,19 @@ import grpc  # type: ignore[import-untyped]
 from django.conf import settings
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 
+from a2a.core.http import Headers
 from a2a.live import stream_limits
 from a2a.live.stream_limits import WhoIsIt
-from a2a.methods.request_headers import Headers
 from a2a.protocol.bindings import perform
 from a2a.protocol.bindings.grpc_schema import SERVICE, class_of, message, to_json
-from a2a.protocol.errors import told
+from a2a.protocol.errors import status_of
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V1_0
-from accounts import threads
 from accounts.auth import AuthenticationFailed, caller_from_token
 from accounts.callers import LOCAL, Caller
+from apflow_db import pools
+from tasks.rules.strict_json import Json
 
-Json = dict[str, Any]
 Context = Any
 """What gRPC, which has no types, knows of a call."""
 DETAILS: Final = "grpc-status-details-bin"
@@ -92,9 +92,11 @@ def _method(name: str) -> tuple[str, Any]:
     async def stream(asked: Message, context: Context) -> AsyncIterator[Message]:
         try:
             metadata = _metadata(context)
+            who_is_it = partial(_caller, metadata)
+            caller = await who_is_it()
             async with (
-                _let_in(partial(_caller, metadata)) as caller,  # before the message is taken
                 aclosing(await _performed(name, asked, metadata, caller)) as updates,
+                _held(caller, who_is_it),
             ):
                 async for update in updates:
                     yield message(response, update)
@@ -116,16 +118,15 @@ def _metadata(context: Context) -> Mapping[str, str]:
 
 
 @asynccontextmanager
-async def _let_in(who_is_it: WhoIsIt) -> AsyncGenerator[Caller]:
-    """Who holds a stream open. It counts, and ends as soon as they would not be let in any more, even while nothing is sent.
+async def _held(caller: Caller, who_is_it: WhoIsIt) -> AsyncGenerator[None]:
+    """An open stream. It counts, and ends as soon as the caller would not be let in any more, even while nothing is sent.
 
-    Raises AuthenticationFailed, and LimitReached when they hold too many.
+    Raises AuthenticationFailed then, and LimitReached when the caller holds too many.
     """
-    caller = await who_is_it()
     with stream_limits.open_streams().one_of(caller):
         try:
             async with asyncio.timeout(None) as time, _watched(time, caller, who_is_it):
-                yield caller
+                yield
         except TimeoutError:
             if time.expired():
                 raise AuthenticationFailed from None
@@ -162,18 +163,18 @@ async def _caller(metadata: Mapping[str, str]) -> Caller:
     scheme, _, token = metadata.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise AuthenticationFailed
-    return await threads.look_up(caller_from_token, token.strip())
+    return await pools.auth(caller_from_token, token.strip())
 
 
 async def _refusal(error: Exception, context: Context) -> Exception:
     """End the call with the error's status and its details (google.rpc.Status)."""
-    it = told(error)
-    code = grpc.StatusCode[it.kind.status]
+    shown = status_of(error)
+    code = grpc.StatusCode[shown.kind.status]
     status = message(
         "Status",
-        {"code": code.value[0], "message": it.message, "details": it.details},
+        {"code": code.value[0], "message": shown.message, "details": shown.details},
         package="google.rpc",
     )
     context.set_trailing_metadata(((DETAILS, status.SerializeToString()),))
-    await context.abort(code, it.message)
+    await context.abort(code, shown.message)
     return error

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -10,25 +11,19 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import URLPattern, re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from a2a.core.errors import WrongHttpMethod
-from a2a.core.headers import EXTENSIONS_HEADER, requested_extensions
-from a2a.core.http import body_of, json_response
+from a2a.core.exceptions import WrongHttpMethod
+from a2a.core.http import EXTENSIONS_HEADER, body_of, headers_of, json_response, requested_extensions
 from a2a.core.metrics import metered
-from a2a.live import sse, stream_limits
-from a2a.live.streaming import limited, streaming
-from a2a.methods.request_headers import headers_of
+from a2a.live import sse
+from a2a.live.streaming import held
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_http
-from a2a.protocol.operations import OPERATIONS
-from a2a.protocol.v0_3 import http_json
-from a2a.protocol.versions import V1_0, Version, activated_extensions
+from a2a.protocol.versions import V0_3_OVER_HTTP, V1_0, Version, activated_extensions
 from accounts.auth import authenticate
 from tasks.rules.exceptions import InvalidParams
-from tasks.rules.strict_json import decode
+from tasks.rules.strict_json import Json, decode
 
-Json = dict[str, Any]
 A2A_TYPE: Final = "application/a2a+json"
-V0_3: Final = Version("0.3", MappingProxyType({}), http_json.params_of, http_json.result_of)
 TASK: Final = r"tasks/(?P<id>[^/]+)"
 CONFIGS: Final = r"tasks/(?P<taskId>[^/]+)/pushNotificationConfigs"
 SUBSCRIBE: Final = MappingProxyType({"GET": "SubscribeToTask", "POST": "SubscribeToTask"})
@@ -68,8 +63,6 @@ class Endpoint:
     async def _answer(self, request: HttpRequest, path: Mapping[str, str]) -> HttpResponseBase:
         name = self._operation(request)
         caller = await authenticate(request)
-        if OPERATIONS[name].streams:  # before its message is taken
-            stream_limits.open_streams().refuse_if_full(caller)
         has_body = request.method == "POST"
         with metered(name):
             result = await perform(
@@ -82,7 +75,7 @@ class Endpoint:
             )
         if not isinstance(result, AsyncGenerator):
             return _reply(request, result)
-        return limited(streaming(sse.replies(result)), request=request, caller=caller)
+        return held(sse.replies(result), caller=caller, who_is_it=partial(authenticate, request))
 
     def _operation(self, request: HttpRequest) -> str:
         """Raises WrongHttpMethod."""
@@ -112,7 +105,7 @@ def _addresses(version: Version, prefix: str, routes: Mapping[str, Mapping[str, 
 
 urlpatterns = [
     *_addresses(V1_0, "", {**ROUTES, "extendedAgentCard": CARD}),
-    *_addresses(V0_3, "v1/", {**ROUTES, "tasks": LIST, "card": CARD}),
+    *_addresses(V0_3_OVER_HTTP, "v1/", {**ROUTES, "tasks": LIST, "card": CARD}),
 ]
 
 

@@ -3,40 +3,28 @@
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any
 
-from a2a.core.errors import UnknownMethod
+from a2a.core.exceptions import UnknownMethod
+from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call, Reply
 from a2a.core.metrics import metered
-from a2a.live import stream_limits
 from a2a.methods import METHODS, dispatch
 from a2a.methods.dispatch import Dialect, Outcome
-from a2a.methods.request_headers import Headers
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_failure
-from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import VERSIONS, Version
 from accounts.callers import Caller
-
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
 
 
 async def carry_out(call: Call, *, caller: Caller, headers: Headers) -> Outcome:
     """Answer one request, whatever happens."""
     try:
-        _refuse_one_stream_too_many(call, caller)
         with metered(call.method):
             outcome = await _performed(call, caller=caller, headers=headers)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         outcome = Outcome(answer=as_failure(error, call_id=call.id))
     return Outcome(answer=None) if call.is_notification else outcome
-
-
-def _refuse_one_stream_too_many(call: Call, caller: Caller) -> None:
-    """Before the message is taken. Raises LimitReached."""
-    operations = {version.methods[call.method] for version in VERSIONS if call.method in version.methods}
-    if any(OPERATIONS[name].streams for name in operations):
-        stream_limits.open_streams().refuse_if_full(caller)
 
 
 async def _performed(call: Call, *, caller: Caller, headers: Headers) -> Outcome:

@@ -13,16 +13,16 @@ from urllib.parse import urlsplit
 import orjson
 from django.conf import settings
 
-from a2a.core.mapping import Json
+from a2a.core.exceptions import ExtendedCardNotConfigured, UnsupportedOperation
 from a2a.core.version import software_version
 from a2a.methods import METHODS
 from a2a.protocol.card.signature import signed
-from a2a.protocol.errors import ExtendedCardNotConfigured, UnsupportedOperation
 from a2a.protocol.message_handler import INPUT_MODES, JSON_TYPE, TEXT_TYPE, TREE_PREFIX, TREE_SKILL
 from a2a.protocol.versions import TASK_TREE_EXTENSION
 from accounts.callers import Caller
 from tasks.executors import describe, executor_ids
 from tasks.models import Task
+from tasks.rules.strict_json import Json
 
 HYBRID: Final = "hybrid"
 EXAMPLE_TREE: Json = {"tasks": [{"id": "task1", "name": "my_task", "inputs": {"key": "value"}}]}

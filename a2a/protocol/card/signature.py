@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.core.exceptions import ImproperlyConfigured
 
-Json = dict[str, Any]
+from tasks.rules.strict_json import Json
+
 COORDINATE_BYTES: Final = 32
 LARGEST_PLAIN: Final = 1e21
 """From here on numbers are written with an exponent (ECMAScript, `Number::toString`)."""

@@ -1,4 +1,4 @@
-"""How pages write moments: in the order that sorts, to the second."""
+"""Date formats of the pages: ISO order, to the second."""
 
 DATETIME_FORMAT = "Y-m-d H:i:s"
 DATE_FORMAT = "Y-m-d"

@@ -1,4 +1,4 @@
-"""`manage.py runserver`: daphne's development server, with a worker cluster beside it."""
+"""`manage.py runserver`: daphne's development server, with an embedded worker."""
 
 import atexit
 from typing import Any
@@ -11,7 +11,7 @@ from apflow_site.prepare import prepare
 
 
 class Command(DaphneRunserver):
-    """Daphne does not speak ASGI's lifespan, so the worker starts and ends here."""
+    """Starts and stops the embedded worker here: daphne does not support ASGI's lifespan."""
 
     server_cls = LimitedServer
 

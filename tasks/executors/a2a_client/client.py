@@ -16,11 +16,11 @@ from msgspec import Struct
 
 from aipartnerupflow.executors import ExecutorError, HttpResponse, Json
 from llmkeys.secret import Secret
-from tasks.executors.a2a_client import versions
 from tasks.executors.a2a_client.agents import HTTP_JSON, JSON_RPC, Agent
 from tasks.executors.http.event_stream import NoStream, events
 from tasks.executors.http.rest import PASSING, merged_headers
 from tasks.executors.http.safe_http import fetch
+from tasks.rules import a2a_versions
 
 CALL_SECONDS: Final = 60.0
 SEND_SECONDS: Final = 600.0
@@ -29,14 +29,6 @@ SAID: Final = 500
 """The maximum number of characters quoted of an agent's error message."""
 INTERNAL_ERROR: Final = -32603
 
-#: The names of the operations in JSON-RPC of 0.3.
-METHODS_OF_0_3: Final = {
-    "SendMessage": "message/send",
-    "SendStreamingMessage": "message/stream",
-    "GetTask": "tasks/get",
-    "CancelTask": "tasks/cancel",
-    "SubscribeToTask": "tasks/resubscribe",
-}
 #: The routes of HTTP+JSON; in 0.3 they are below /v1.
 ROUTES: Final = {
     "SendMessage": ("POST", "/message:send"),
@@ -171,10 +163,10 @@ class Client:
     def _json_rpc(self, operation: str, params: Json, headers: Mapping[str, str]) -> Request:
         is_old = self.agent.version == "0.3"
         if is_old and operation in SENDING:
-            params = versions.for_json_rpc(params)
+            params = a2a_versions.send_out(params, a2a_versions.JSON_RPC)
         if self.agent.tenant:
             params = params | {"tenant": self.agent.tenant}
-        method = METHODS_OF_0_3[operation] if is_old else operation
+        method = a2a_versions.METHODS[operation] if is_old else operation
         # A constant id, so that a retry is the identical request.
         content = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
         return Request(method="POST", url=self.agent.url, content=content, headers=headers)
@@ -184,7 +176,7 @@ class Client:
         path = route.format(id=quote(str(params.get("id", "")), safe=""))
         if self.agent.version == "0.3":
             path = f"/v1{path}"
-            params = versions.for_http_json(params) if operation in SENDING else params
+            params = a2a_versions.send_out(params, a2a_versions.HTTP_JSON) if operation in SENDING else params
         elif self.agent.tenant:
             path = f"/{quote(self.agent.tenant, safe='')}{path}"
         body = orjson.dumps(params if operation in SENDING else {}) if method == "POST" else None
@@ -224,11 +216,11 @@ class Client:
             raise self._nonsense("not JSON") from None
 
     def _response(self, value: Any) -> Json:
-        return self._checked(value, versions.response_of)
+        return self._checked(value, a2a_versions.response_in)
 
     def _task(self, value: Any) -> Json:
         task = value.get("task", value) if isinstance(value, dict) else value
-        return self._checked(task, lambda task: {"task": versions.task_of(task)}, lambda task: {"task": task})
+        return self._checked(task, lambda task: {"task": a2a_versions.task_in(task)}, lambda task: {"task": task})
 
     def _checked(self, value: Any, older: Any, as_it_is: Any = lambda value: value) -> Json:
         """Convert a response to the shape of 1.0, and check the fields that we rely on.

@@ -10,8 +10,9 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Pa
 from llmkeys.secret import Secret
 from tasks.executors.a2a_client.agents import Agents
 from tasks.executors.a2a_client.client import Client
-from tasks.executors.a2a_client.progress import AUTH_REQUIRED, COMPLETED, FAILED, REJECTED, Progress, progress_of
+from tasks.executors.a2a_client.progress import Progress, progress_of
 from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
+from tasks.rules.a2a_versions import AUTH_REQUIRED, COMPLETED, REJECTED, TERMINAL
 from tasks.rules.templates import NoValue, fill
 
 NAMES: Final = uuid.UUID("6a0c8f6e-9d0b-5e55-8f5a-3c1d7f0e2a2a")
@@ -133,7 +134,7 @@ class RemoteTask:
         message |= {"metadata": inputs["metadata"]} if "metadata" in inputs else {}
         message |= {"contextId": inputs["context_id"]} if "context_id" in inputs else {}
         is_first_news = await self._send(message, name="0", waits=inputs.get("wait", True))
-        if self._context.attempt > 1 and is_first_news and self.progress.state in FAILED:
+        if self._context.attempt > 1 and is_first_news and self.progress.state in TERMINAL - {COMPLETED}:
             # The agent recognizes the message and returns its failed task, but this attempt has to
             # try again.
             self.progress = Progress()

@@ -3,14 +3,9 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-Json = dict[str, Any]
+from tasks.rules.a2a_versions import INTERRUPTED, TERMINAL
+from tasks.rules.strict_json import Json
 
-COMPLETED: Final = "TASK_STATE_COMPLETED"
-REJECTED: Final = "TASK_STATE_REJECTED"
-FAILED: Final = frozenset({REJECTED, "TASK_STATE_FAILED", "TASK_STATE_CANCELED"})
-TERMINAL: Final = FAILED | {COMPLETED}
-AUTH_REQUIRED: Final = "TASK_STATE_AUTH_REQUIRED"
-INTERRUPTED: Final = frozenset({"TASK_STATE_INPUT_REQUIRED", AUTH_REQUIRED})
 SHOWN: Final = 1_000
 
 

@@ -19,6 +19,7 @@ import openai
 import orjson
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
+from apflow_db import pools
 from llmkeys.model_names import (
     RefusedModel,
     UnknownModel,
@@ -31,7 +32,6 @@ from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks.executors.http.safe_http import egress_of_tasks, guarded_client, judged_addresses, parse_url
 from tasks.executors.llm.errors import problem
 from tasks.executors.llm.prompt import Completion, Prompt
-from tasks.storage import pools
 from tasks.telemetry import metrics
 
 litellm.suppress_debug_info = True

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from a2a.core.errors import RULES, BodyTooLarge, UnsupportedMediaType, failure_of, rule_of
+from a2a.core.errors import RULES, failure_of, rule_of
+from a2a.core.exceptions import BodyTooLarge, UnsupportedMediaType
 from accounts.auth import AuthenticationFailed
 from accounts.callers import LOCAL
 from tasks.models import Task
@@ -100,9 +101,10 @@ def test_a_disk_that_is_full_is_told_from_a_database_that_is_away() -> None:
 
 @contextmanager
 def no_room() -> Iterator[None]:
-    """Each engine refuses as it does when a page cannot be had."""
+    """Each engine refuses as it does when a page cannot be had. Pages that earlier tests have freed are no room either."""
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
+            cursor.execute("VACUUM")
             cursor.execute("PRAGMA page_count")
             cursor.execute(f"PRAGMA max_page_count = {cursor.fetchone()[0]}")
             try:

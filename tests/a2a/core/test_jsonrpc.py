@@ -80,7 +80,7 @@ def test_a_batch_in_a_batch_is_an_invalid_request() -> None:
 def test_a_batch_over_the_limit_is_refused_as_a_whole() -> None:
     failure = parsed([{"jsonrpc": "2.0", "method": "m", "id": number} for number in range(4)])
     assert isinstance(failure, Failure)
-    assert failure.message == "Invalid request: A batch holds at most 3 requests, this one has 4. Split it."
+    assert failure.message == "Invalid request: A batch may contain 3 requests, this one has 4. Split it."
 
 
 def test_answers_carry_a_result_or_an_error_and_never_both() -> None:

@@ -7,10 +7,10 @@ import orjson
 import pytest
 from django.conf import LazySettings
 from django.test import AsyncClient
-from msgspec.structs import replace
 
 from a2a.core.version import software_version
 from tests.a2a.conftest import Rpc, client_of, serving
+from tests.sections import replace
 
 GET_NOTHING = {"jsonrpc": "2.0", "method": "tasks.get", "params": {"task_id": "nothing"}, "id": 1}
 JSON = {"Content-Type": "application/json"}

@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
+from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call
 from a2a.methods.dispatch import SYSTEM as SYSTEM_DIALECT
 from a2a.methods.dispatch import perform
-from a2a.methods.request_headers import Headers
 from accounts.callers import Caller, Role
 from tasks.rules.exceptions import RoleTooLow
 from tests.a2a.conftest import Rpc
@@ -87,7 +87,7 @@ def test_what_cannot_be_kept_is_refused_by_name_and_without_the_key(
 async def test_nobody_else_looks_after_the_keys_of_a_user(name: str, user_id: str) -> None:
     given = {"provider": "openai", "user_id": user_id} | ({"api_key": KEY} if name == "set" else {})
     call = Call(method=f"config.llm_key.{name}", params=given)
-    with pytest.raises(RoleTooLow, match="LLM keys of others"):
+    with pytest.raises(RoleTooLow, match="LLM keys of other users"):
         await perform(call, caller=ALICE, dialect=SYSTEM_DIALECT, headers=Headers())
 
 

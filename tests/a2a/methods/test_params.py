@@ -47,7 +47,7 @@ HOOK = {"url": "https://example.com/hook"}
             List,
             {"cursor": "", "offset": 5},
             "offset",
-            "cannot be combined with cursor: a cursor already says where to go on",
+            "cannot be combined with cursor, which already contains the position",
         ),
         (Create, {}, "tasks", "required"),
         (
@@ -97,7 +97,7 @@ HOOK = {"url": "https://example.com/hook"}
         (Create, {"tasks": [ONE], "id_conflict": "replace"}, "id_conflict", "expected one of error, rename"),
         (Create, "tasks", "params", "give the parameters by name, as an object"),
         (Execute, {}, "tasks", "required, or task_id for a stored task"),
-        (Execute, {"tasks": [ONE], "task_id": "a"}, "task_id", "cannot be combined with tasks: give one of them"),
+        (Execute, {"tasks": [ONE], "task_id": "a"}, "task_id", "cannot be combined with tasks: send one of them"),
         (
             Execute,
             {"tasks": [ONE], "copy_execution": True},
@@ -117,13 +117,13 @@ HOOK = {"url": "https://example.com/hook"}
             Execute,
             {"tasks": [ONE], "use_streaming": True, "last_event_id": 3},
             "last_event_id",
-            "resume by the task_id of the reply; this request would start another run",
+            "resume with the task_id of the reply; this request would start another run",
         ),
         (
             Execute,
             {"id": "a", "copy_execution": True, "use_streaming": True, "last_event_id": 3},
             "last_event_id",
-            "resume by the task_id of the reply; this request would start another run",
+            "resume with the task_id of the reply; this request would start another run",
         ),
         (
             Execute,

@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import jwt
@@ -10,15 +9,14 @@ import pytest
 
 from tests.servers import Server, new_database, running_server, until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 Json = dict[str, Any]
 PUBLIC = {"AIPARTNERUPFLOW_SERVER_PUBLIC_URL": "https://tasks.example.com/"}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with new_database() as database, running_server(database) as server:
-        yield server
+def server(open_server: Server) -> Server:
+    return open_server
 
 
 def ask(server: Server, **inputs: Any) -> str:
@@ -27,7 +25,7 @@ def ask(server: Server, **inputs: Any) -> str:
     inputs = {name: value for name, value in inputs.items() if value is not None}
     task = {"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": inputs}
     task_id: str = server.rpc("tasks.execute", {"tasks": [task]})["task_id"]
-    until(lambda: question_of(server, task_id), seconds=10, what="the question")
+    until(lambda: question_of(server, task_id), seconds=60, what="the question")
     return task_id
 
 
@@ -202,7 +200,7 @@ def test_only_the_owner_answers_where_there_are_several(server: Server) -> None:
         guarded.rpc("tasks.execute", {"tasks": [task]}, **alice)
         until(
             lambda: guarded.rpc("tasks.detail", {"task_id": "the-budget"}, **alice)["question"],
-            seconds=10,
+            seconds=60,
             what="the question",
         )
         foreign = guarded.call("tasks.answer", {"task_id": "the-budget", "answer": "yes"}, **bob)

@@ -6,9 +6,9 @@ from django.utils.timezone import now
 
 from a2a.methods.results import TaskListResult, TaskResult, as_a2a_task, as_a2a_tasks, at_once
 from accounts.callers import LOCAL
+from apflow_db import pools
 from tasks.models import Run, Task
 from tasks.status import Status
-from tasks.storage import pools
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

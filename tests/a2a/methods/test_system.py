@@ -1,11 +1,11 @@
 import pytest
 
+from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call
 from a2a.core.version import software_version
 from a2a.methods import SYSTEM_METHODS
 from a2a.methods.dispatch import SYSTEM as SYSTEM_DIALECT
 from a2a.methods.dispatch import perform
-from a2a.methods.request_headers import Headers
 from accounts.callers import Caller
 from tasks.rules.exceptions import RoleTooLow
 from tests.a2a.conftest import Rpc

@@ -16,18 +16,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient
-from msgspec.structs import replace
 
+from a2a.core.exceptions import ExtendedCardNotConfigured
 from a2a.methods import METHODS
 from a2a.protocol.card.agent_card import EXAMPLE_TREE, build_card, build_extended_card
 from a2a.protocol.card.signature import canonical, key_set, signed
-from a2a.protocol.errors import ExtendedCardNotConfigured
 from a2a.protocol.versions import TASK_TREE_EXTENSION
 from accounts.callers import LOCAL
 from tasks.executors import describe, executor_ids
 from tests.a2a.a2a_client import ECHO, Agent, data
 from tests.a2a.conftest import Rpc
 from tests.a2a.schemas import check
+from tests.sections import replace
 
 ADDRESSES = ["/.well-known/agent-card.json", "/.well-known/agent-card", "/.well-known/agent.json"]
 URL = "https://flow.example/"
@@ -107,7 +107,7 @@ def test_the_card_names_every_binding_of_both_versions(card: dict[str, Any]) -> 
 
 
 @pytest.mark.requirement("CARD-PROTO-002")
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_each_interface_is_where_the_card_says(alice: Agent) -> None:
     card = alice.http.get(ADDRESSES[0]).json()
     for interface in card["supportedInterfaces"]:
@@ -179,7 +179,7 @@ def test_the_example_of_the_tree_skill_works(rpc: Rpc) -> None:
     assert rpc("tasks.execute", EXAMPLE_TREE | {"wait": True}, path="/")["status"]["state"] == "completed"
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_the_example_of_a_skill_works(alice: Agent) -> None:
     card = alice.http.get(ADDRESSES[0]).json()
     (skill,) = [each for each in card["skills"] if each["id"] == "system_info_executor"]
@@ -190,7 +190,7 @@ def test_the_example_of_a_skill_works(alice: Agent) -> None:
 # --- the extended card ---
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 @pytest.mark.requirement("CARD-EXT-001")
 def test_the_extended_card_is_for_who_has_logged_in_and_has_their_own_trees(alice: Agent, bob: Agent) -> None:
     task = alice.send(data(ECHO))

@@ -9,10 +9,11 @@ import pytest
 
 from tests.a2a.a2a_client import ECHO, SETTINGS, Agent, Json, agent_of, data, message, states_of, text
 from tests.a2a.schemas import check
+from tests.fork_server import run_command
 from tests.receiver import receiving
 from tests.servers import PYTHON, ROOT, Server, environment_of, new_database, running_server, until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 WAITS = "TASK_STATE_INPUT_REQUIRED"
 DONE = "TASK_STATE_COMPLETED"
@@ -176,7 +177,7 @@ def test_a_question_can_be_answered_by_another_door_and_cancelled(alice: Agent) 
         headers=alice.headers,
     ).json()
     assert "result" in reply, reply
-    until(lambda: alice.state(asking["id"]) == DONE, seconds=30, what="the end of the run")
+    until(lambda: alice.state(asking["id"]) == DONE, seconds=60, what="the end of the run")
     other = alice.send(data(APPROVAL))
     assert alice.call("CancelTask", {"id": other["id"]})["status"]["state"] == "TASK_STATE_CANCELED"
 
@@ -230,21 +231,21 @@ def test_a_missing_key_is_asked_for_and_the_task_goes_on_when_it_is_there(keyles
 
 def by_command(server: Server, agent: Agent, user_id: str) -> None:
     token = agent.headers["Authorization"].removeprefix("Bearer ")
-    words = ["-m", "aipartnerupflow", "keys", "set", "openai", "--key-stdin", "--url", server.url, "--token", token]
-    run(server, *words, text=f"{KEY}\n")
+    words = ["keys", "set", "openai", "--key-stdin", "--url", server.url, "--token", token]
+    done = run_command(*words, env=environment_beside(server), given=f"{KEY}\n")
+    assert done.returncode == 0, done.stderr
 
 
 def by_script(server: Server, agent: Agent, user_id: str) -> None:
     manager = "from aipartnerupflow.extensions.llm_key_config import LLMKeyConfigManager as Manager"
-    run(server, "-c", f"{manager}; Manager().set_key({user_id!r}, {KEY!r}, 'openai')")
+    script = f"{manager}; Manager().set_key({user_id!r}, {KEY!r}, 'openai')"
+    subprocess.run([PYTHON, "-c", script], cwd=ROOT, env=environment_beside(server), check=True)
 
 
-def run(server: Server, *words: str, text: str = "") -> None:
-    environment = environment_of(server.database_url, server.data_dir) | {
-        name: value for name, value in SETTINGS.items() if "SECRET" in name
-    }
-    done = subprocess.run([PYTHON, *words], cwd=ROOT, env=environment, input=text, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def environment_beside(server: Server) -> dict[str, str]:
+    """Of a command that shares the server's database and its secret."""
+    secrets = {name: value for name, value in SETTINGS.items() if "SECRET" in name}
+    return environment_of(server.database_url, server.data_dir) | secrets
 
 
 @pytest.mark.parametrize("store", [by_command, by_script])
@@ -255,7 +256,7 @@ def test_a_key_from_another_door_lets_the_task_go_on(
     assert needed["status"]["state"] == "TASK_STATE_AUTH_REQUIRED"
     ((user_id,),) = keyless_server.query("SELECT user_id FROM tasks_run WHERE id = %s", needed["id"])
     store(keyless_server, keyless, user_id)
-    until(lambda: keyless.state(needed["id"]) == "TASK_STATE_WORKING", seconds=20, what="the tree at work")
+    until(lambda: keyless.state(needed["id"]) == "TASK_STATE_WORKING", seconds=60, what="the tree at work")
     keyless.call("CancelTask", {"id": needed["id"]})
 
 
@@ -291,7 +292,7 @@ def test_a_stored_tree_that_lacks_a_key_asks_for_it_too(keyless: Agent, way: Jso
     assert needed["status"]["state"] == "TASK_STATE_AUTH_REQUIRED"
     assert "openai" in needed["status"]["message"]["parts"][0]["text"]
     system(keyless, "config.llm_key.set", {"provider": "openai", "api_key": KEY})
-    until(lambda: keyless.state(needed["id"]) == "TASK_STATE_WORKING", seconds=20, what="the tree at work")
+    until(lambda: keyless.state(needed["id"]) == "TASK_STATE_WORKING", seconds=60, what="the tree at work")
     keyless.call("CancelTask", {"id": needed["id"]})
 
 

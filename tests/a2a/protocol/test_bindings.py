@@ -1,22 +1,37 @@
 """A2A 1.0, bindings: JSON-RPC and HTTP+JSON, each by its rules, and both with the same answers."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
-from a2a.core.errors import UnsupportedMediaType
-from a2a.protocol import errors
-from a2a.protocol.errors import KINDS, as_failure, as_http
+from a2a.core import exceptions as errors
+from a2a.core.errors import ERRORS as CODES
+from a2a.core.exceptions import UnsupportedMediaType
+from a2a.protocol.errors import as_failure, as_http
 from a2a.protocol.operations import OPERATIONS
 from tasks.rules.exceptions import TaskNotFound
-from tests.a2a.a2a_client import BRIEF, ECHO, FAILING, SLOW, Agent, Json, agent_of, data, message, states_of, text
+from tests.a2a.a2a_client import (
+    BRIEF,
+    ECHO,
+    FAILING,
+    SLOW,
+    Agent,
+    Json,
+    agent_of,
+    data,
+    gated,
+    message,
+    states_of,
+    text,
+)
 from tests.a2a.schemas import check
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 Http = Callable[..., httpx.Response]
@@ -55,11 +70,16 @@ def http(alice: Agent) -> Http:
     return request
 
 
-def streamed(alice: Agent, method: str, path: str, body: Any = None) -> list[Json]:
+def streamed(alice: Agent, method: str, path: str, body: Any = None, *, gate: Path | None = None) -> list[Json]:
+    """All results of a stream; the gate is opened after the first."""
+    results = []
     with alice.http.stream(method, path, json=body, headers=alice.headers) as response:
         assert (response.status_code, response.headers["Content-Type"]) == (200, "text/event-stream")
-        lines = [line for line in response.iter_lines() if line]
-    return [orjson.loads(line.removeprefix("data: ")) for line in lines]
+        for line in filter(None, response.iter_lines()):
+            results.append(orjson.loads(line.removeprefix("data: ")))
+            if gate:
+                gate.touch()
+    return results
 
 
 # --- errors ---
@@ -99,7 +119,7 @@ def test_what_is_no_error_of_a2a_tells_nothing_of_itself(caplog: pytest.LogCaptu
 
 
 def test_the_table_has_each_error_once() -> None:
-    reasons = [kind.reason for kind in KINDS.values() if kind.reason]
+    reasons = [codes.a2a.reason for codes in CODES.values() if codes.a2a.reason]
     assert {reason for _, _, _, reason in ERRORS.values()} == set(reasons)
 
 
@@ -230,14 +250,15 @@ def test_what_a_query_says_is_in_camel_case_and_of_its_type(alice: Agent, http: 
 
 
 @pytest.mark.requirement("HTTP_JSON-SSE-001")
-def test_streams_over_http_are_the_bare_responses(alice: Agent, http: Http) -> None:
+def test_streams_over_http_are_the_bare_responses(alice: Agent, http: Http, tmp_path: Path) -> None:
     results = streamed(alice, "POST", "/message:stream", {"message": data(BRIEF)})
     for result in results:
         check(result, "StreamResponse")
     assert states_of(results)[-1] == "COMPLETED"
     for method in ("GET", "POST"):
-        task_id = alice.start(data(BRIEF))["id"]
-        again = streamed(alice, method, f"/tasks/{task_id}:subscribe")
+        gate = tmp_path / method
+        task_id = alice.start(data(gated(gate)))["id"]
+        again = streamed(alice, method, f"/tasks/{task_id}:subscribe", gate=gate)
         assert (again[0]["task"]["id"], states_of(again)[-1]) == (task_id, "COMPLETED")
 
 

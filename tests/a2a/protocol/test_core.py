@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from a2a.protocol.serialize import ALL_STATES, TERMINAL
+from a2a.protocol.serialize import ALL_STATES
+from tasks.rules.a2a_versions import TERMINAL
 from tests.a2a.a2a_client import BRIEF, ECHO, FAILING, SLOW, TREE, Agent, Json, agent_of, data, message, text
 from tests.servers import Server
 

@@ -9,7 +9,7 @@ import pytest
 from tests.a2a.a2a_client import BRIEF, ECHO, FAILING, TREE, Agent, Json, data, message, text
 from tests.a2a.schemas import check
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 PARTS = [
     {"text": "hi"},

@@ -39,7 +39,7 @@ def working(alice: Agent) -> Iterator[list[Json]]:
     """Tasks at work in a context of their own, until the test is over."""
     context = f"context-{uuid.uuid4()}"
     ids = [alice.start(data(SLOW, contextId=context))["id"] for _ in range(3)]
-    until(lambda: {alice.state(each) for each in ids} == {"TASK_STATE_WORKING"}, seconds=30, what="the tasks at work")
+    until(lambda: {alice.state(each) for each in ids} == {"TASK_STATE_WORKING"}, seconds=60, what="the tasks at work")
     yield [alice.get(task_id) for task_id in ids]
     for task_id in ids:
         alice.post("CancelTask", {"id": task_id})
@@ -83,7 +83,7 @@ def test_what_asks_moves_to_the_front_each_time_and_when_it_goes_on(alice: Agent
     third = alice.send(data(ECHO, contextId=context))
     alice.start(text("yes", taskId=asking["id"]))
     order = [asking["id"], third["id"], other["id"]]
-    until(lambda: listed(alice, context) == order, seconds=30, what="the task that goes on, in front")
+    until(lambda: listed(alice, context) == order, seconds=60, what="the task that goes on, in front")
     alice.call("CancelTask", {"id": asking["id"]})
 
 

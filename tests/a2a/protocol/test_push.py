@@ -13,7 +13,7 @@ from tests.a2a.schemas import check
 from tests.receiver import Delivery, Receiver, receiving
 from tests.servers import until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 CREATE = "CreateTaskPushNotificationConfig"
 GET = "GetTaskPushNotificationConfig"
@@ -48,7 +48,7 @@ def until_over(receiver: Receiver) -> list[Delivery]:
         states = [str(event) for event in receiver.events()]
         return any("TASK_STATE_COMPLETED" in state or "'state': 'completed'" in state for state in states)
 
-    until(is_over, seconds=30, what="the end at the receiver")
+    until(is_over, seconds=60, what="the end at the receiver")
     return list(receiver.received)
 
 
@@ -176,7 +176,7 @@ def test_the_end_comes_again_as_a_whole_until_all_of_it_has_arrived(alice: Agent
     receiver.received.clear()
     receiver.answer(*[200] * (count - 1), 500)
     alice.send(data(ECHO), taskPushNotificationConfig={"url": receiver.url})
-    until(lambda: len(receiver.received) == count + 2, seconds=30, what="the end for the second time")
+    until(lambda: len(receiver.received) == count + 2, seconds=60, what="the end for the second time")
     bodies = [delivery.body for delivery in receiver.received]
     assert bodies[count - 2 : count] == bodies[count:]
 

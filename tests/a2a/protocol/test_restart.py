@@ -8,7 +8,7 @@ import pytest
 from tests.a2a.a2a_client import Agent, Json, data, states_of
 from tests.servers import free_port, new_database, running_server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 SETTINGS = {"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "0"}
 TREE: Json = {

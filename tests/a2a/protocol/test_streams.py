@@ -1,14 +1,16 @@
 """A2A 1.0, streams: what they begin and end with, their order, and that all who follow see the same."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
 
 import pytest
 
-from a2a.protocol.serialize import TERMINAL
-from tests.a2a.a2a_client import BRIEF, ECHO, FAILING, SLOW, TREE, Agent, Json, data, states_of, text
+from tasks.rules.a2a_versions import TERMINAL
+from tests.a2a.a2a_client import BRIEF, ECHO, FAILING, SLOW, TREE, Agent, Json, data, gated, states_of, text
 from tests.a2a.schemas import check
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 def started(agent: Agent, given: Json) -> str:
@@ -68,20 +70,24 @@ def test_all_streams_of_a_task_tell_the_same_in_the_same_order(alice: Agent) -> 
 
 
 @pytest.mark.requirement("STREAM-ORDER-004")
-def test_a_client_that_leaves_stops_neither_the_task_nor_the_others(alice: Agent) -> None:
-    task_id = started(alice, BRIEF)
+def test_a_client_that_leaves_stops_neither_the_task_nor_the_others(alice: Agent, gate: Path) -> None:
+    task_id = started(alice, gated(gate))
     with alice.stream("SubscribeToTask", {"id": task_id}) as stays:
         assert "task" in next(stays)
         with alice.stream("SubscribeToTask", {"id": task_id}) as leaves:
             assert "task" in next(leaves)
+        gate.touch()
         assert states_of(list(stays))[-1] == "COMPLETED"
     assert alice.state(task_id) == "TASK_STATE_COMPLETED"
 
 
 @pytest.mark.requirement("STREAM-SUB-001", "STREAM-SUB-002")
-def test_a_subscription_begins_with_the_task_and_ends_with_its_end(alice: Agent) -> None:
-    task_id = started(alice, BRIEF)
-    results = alice.streamed("SubscribeToTask", {"id": task_id})
+def test_a_subscription_begins_with_the_task_and_ends_with_its_end(alice: Agent, gate: Path) -> None:
+    task_id = started(alice, gated(gate))
+    with alice.stream("SubscribeToTask", {"id": task_id}) as stream:
+        results = [next(stream)]
+        gate.touch()
+        results += stream
     for result in results:
         check(result, "StreamResponse")
     assert results[0]["task"]["id"] == task_id
@@ -132,11 +138,15 @@ def test_a_stream_is_server_sent_events_of_json_rpc_responses(alice: Agent) -> N
 
 
 @pytest.mark.parametrize("number", [8])
-def test_many_follow_many(alice: Agent, number: int) -> None:
-    task_ids = [started(alice, BRIEF) for _ in range(number)]
+def test_many_follow_many(alice: Agent, gate: Path, number: int) -> None:
+    task_ids = [started(alice, gated(gate)) for _ in range(number)]
+    all_follow = Barrier(number, action=gate.touch)
 
     def last_of(task_id: str) -> str:
-        return states_of(alice.streamed("SubscribeToTask", {"id": task_id}))[-1]
+        with alice.stream("SubscribeToTask", {"id": task_id}) as stream:
+            assert "task" in next(stream)
+            all_follow.wait(60)
+            return states_of(list(stream))[-1]
 
     with ThreadPoolExecutor(number) as threads:
         assert set(threads.map(last_of, task_ids)) == {"COMPLETED"}

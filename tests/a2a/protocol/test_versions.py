@@ -1,17 +1,19 @@
 """A2A, versions: what the header may say, what 0.3 looks like, extensions, and capabilities that are off."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
 from django.test import AsyncClient
 
-from a2a.protocol.v0_3 import http_json, json_rpc
+from a2a.protocol.v0_3 import RESULTS
 from a2a.protocol.versions import OPERATIONS, TASK_TREE_EXTENSION, V0_3, V1_0
-from tests.a2a.a2a_client import BRIEF, ECHO, SLOW, Agent, Json, data, text
+from tasks.rules.a2a_versions import HTTP_JSON, JSON_RPC, message_in, message_out, task_out
+from tests.a2a.a2a_client import BRIEF, ECHO, SLOW, Agent, Json, data, gated, text
 from tests.a2a.protocol.test_agent_card import configure
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 NOWHERE = {"id": "nowhere"}
 TERMINAL = ("completed", "failed", "canceled", "rejected")
@@ -71,7 +73,7 @@ def test_our_own_methods_have_no_version(alice: Agent, version: str) -> None:
 def test_the_two_versions_share_no_name_so_that_a_client_without_a_header_is_understood() -> None:
     assert not V1_0.methods.keys() & V0_3.methods.keys()
     assert set(V1_0.methods.values()) == set(V0_3.methods.values()) == set(OPERATIONS)
-    assert json_rpc.RESULTS.keys() == http_json.RESULTS.keys() == set(OPERATIONS)
+    assert RESULTS[JSON_RPC].keys() == RESULTS[HTTP_JSON].keys() == set(OPERATIONS)
 
 
 @pytest.mark.parametrize(
@@ -113,15 +115,20 @@ def test_a_client_of_0_3_waits_unless_it_says_otherwise(old_alice: Agent, config
     assert (old_alice.call("message/send", params)["status"]["state"] in TERMINAL) is waits
 
 
-def test_a_client_of_0_3_streams(old_alice: Agent) -> None:
+def test_a_client_of_0_3_streams(old_alice: Agent, gate: Path) -> None:
     results = old_alice.streamed("message/stream", {"message": old_message(BRIEF)})
     kinds = [result["kind"] for result in results]
     assert (kinds[0], kinds[-1]) == ("task", "status-update")
     assert set(kinds[1:]) == {"status-update", "artifact-update"}
     finals = [result["final"] for result in results if result["kind"] == "status-update"]
     assert finals == [False] * (len(finals) - 1) + [True]
-    started = old_alice.call("message/send", {"message": old_message(BRIEF), "configuration": {"blocking": False}})
-    again = old_alice.streamed("tasks/resubscribe", {"id": started["id"]})
+    started = old_alice.call(
+        "message/send", {"message": old_message(gated(gate)), "configuration": {"blocking": False}}
+    )
+    with old_alice.stream("tasks/resubscribe", {"id": started["id"]}) as stream:
+        again = [next(stream)]
+        gate.touch()
+        again += stream
     assert (again[0]["id"], again[-1]["status"]["state"]) == (started["id"], "completed")
 
 
@@ -196,13 +203,13 @@ def test_what_is_wrong_in_0_3_is_refused(old_alice: Agent, params: Json) -> None
 def test_parts_go_from_one_version_to_the_other_and_back(new: Json, old: Json) -> None:
     message = {"messageId": "m", "role": "ROLE_USER", "parts": [new]}
     older = {"kind": "message", "messageId": "m", "role": "user", "parts": [old]}
-    assert json_rpc.message_out(message) == older
-    assert json_rpc.message_in(older) == message
+    assert message_out(message, JSON_RPC) == older
+    assert message_in(older, JSON_RPC) == message
 
 
 def test_data_that_is_no_object_is_wrapped_for_0_3() -> None:
     message = {"messageId": "m", "role": "ROLE_AGENT", "parts": [{"data": [1]}]}
-    assert json_rpc.message_out(message)["parts"] == [{"kind": "data", "data": {"result": [1]}}]
+    assert message_out(message, JSON_RPC)["parts"] == [{"kind": "data", "data": {"result": [1]}}]
 
 
 # --- extensions and capabilities ---
@@ -261,4 +268,4 @@ async def test_an_extended_card_has_to_be_declared_and_configured(
 
 def test_an_answer_of_1_0_is_the_same_object_that_0_3_translates(alice: Agent, old_alice: Agent) -> None:
     task = alice.send(data(ECHO))
-    assert old_alice.call("tasks/get", {"id": task["id"]}) == json_rpc.task_of(task)
+    assert old_alice.call("tasks/get", {"id": task["id"]}) == task_out(task, JSON_RPC)

@@ -114,7 +114,7 @@ def test_the_reference_names_every_operation() -> None:
         assert f"`{rule.name}`" in reference
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 @pytest.mark.timeout(CHECKING_SECONDS + 60)
 def test_schemathesis_finds_no_fault_of_the_server_and_no_untrue_schema(tmp_path: Path) -> None:
     config = ROOT / "tests/a2a/rest/schemathesis.toml"

@@ -1,7 +1,6 @@
 """REST against a real server: what each operation answers, how it refuses, and that nobody sees another's tasks."""
 
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +11,10 @@ import pytest
 
 from a2a.rest.routes import ROUTES, STREAMS
 from tests.a2a.conftest import client_of, serving
-from tests.accounts.conftest import SECRET, minted
-from tests.servers import Server, new_database, running_server
+from tests.accounts.conftest import minted
+from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Json = dict[str, Any]
 JSON: Final = {"Content-Type": "application/json"}
@@ -31,16 +30,8 @@ ABOUT_ONE_TASK: Final = [(method, address) for method, address in OPERATIONS if 
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with new_database() as database_url, running_server(database_url) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[Server]:
-    """A server with authentication."""
-    with new_database() as url, running_server(url, env={"AIPARTNERUPFLOW_JWT_SECRET": SECRET}) as server:
-        yield server
+def server(open_server: Server) -> Server:
+    return open_server
 
 
 @pytest.fixture
@@ -397,35 +388,35 @@ def answer(server: Server, method: str, address: str, headers: dict[str, str]) -
 
 
 @pytest.mark.parametrize(("method", "address"), OPERATIONS)
-def test_without_a_token_nothing_is_answered(guarded: Server, method: str, address: str) -> None:
-    response = guarded.http.request(method, address.format("any"))
+def test_without_a_token_nothing_is_answered(auth_server: Server, method: str, address: str) -> None:
+    response = auth_server.http.request(method, address.format("any"))
     assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert error_of(response)["code"] == "authentication_required"
 
 
 @pytest.mark.parametrize(("method", "address"), ABOUT_ONE_TASK)
-def test_anothers_task_is_as_one_that_is_not_there(guarded: Server, method: str, address: str) -> None:
+def test_anothers_task_is_as_one_that_is_not_there(auth_server: Server, method: str, address: str) -> None:
     task_id = fresh("alices")
     path = address.format(task_id)
-    missing = answer(guarded, method, path, as_("bob"))
-    made = guarded.http.post(
+    missing = answer(auth_server, method, path, as_("bob"))
+    made = auth_server.http.post(
         "/api/tasks/", json={"id": task_id, "name": "hers", "user_id": "bob"}, headers=as_("alice")
     )
     assert made.json()["user_id"] == "alice"
-    guarded.http.post(f"/api/tasks/{task_id}/execute", json={"wait": True}, headers=as_("alice"))
-    hers = guarded.http.get(f"/api/tasks/{task_id}/", headers=as_("alice")).content
-    assert answer(guarded, method, path, as_("bob")) == missing
+    auth_server.http.post(f"/api/tasks/{task_id}/execute", json={"wait": True}, headers=as_("alice"))
+    hers = auth_server.http.get(f"/api/tasks/{task_id}/", headers=as_("alice")).content
+    assert answer(auth_server, method, path, as_("bob")) == missing
     assert missing[0] == 404
-    assert guarded.http.get(f"/api/tasks/{task_id}/", headers=as_("alice")).content == hers
+    assert auth_server.http.get(f"/api/tasks/{task_id}/", headers=as_("alice")).content == hers
 
 
-def test_a_list_shows_ones_own_and_all_to_an_admin(guarded: Server) -> None:
+def test_a_list_shows_ones_own_and_all_to_an_admin(auth_server: Server) -> None:
     mark = fresh("list")
     for name in ("alice", "bob"):
-        guarded.http.post("/api/tasks/", json={"name": mark}, headers=as_(name))
+        auth_server.http.post("/api/tasks/", json={"name": mark}, headers=as_(name))
 
     def owners(headers: dict[str, str], **query: str) -> list[str]:
-        page = guarded.http.get("/api/tasks/", params={"name": mark, **query}, headers=headers).json()
+        page = auth_server.http.get("/api/tasks/", params={"name": mark, **query}, headers=headers).json()
         return sorted(task["user_id"] for task in page["tasks"])
 
     assert owners(as_("bob")) == ["bob"]

@@ -13,7 +13,7 @@ from tests.servers import PYTHON, Server, environment_of, free_port
 
 Cli = Callable[..., Said]
 HELP_SECONDS = 0.3
-HEAVY = {"django", "httpx", "rich.live", "uvicorn", "msgspec", "apflow_site"}
+HEAVY = {"django", "httpx", "rich.live", "uvicorn", "msgspec", "pydantic", "apflow_site"}
 
 
 def test_help_loads_nothing_heavy_and_is_instant() -> None:
@@ -44,8 +44,8 @@ def help_seconds() -> float:
         (["run", "README.md"], "Cannot read README.md"),
         (["run", "docs/examples/hello.json", "--no-wait", "--watch"], "--no-wait returns at once"),
         (["run", "docs/examples/hello.json", "--no-wait", "--timeout", "1"], "--no-wait returns at once"),
-        (["tasks", "list", "--url", "localhost"], "'localhost' is not the address of a server"),
-        (["tasks", "list", "--url", "http://x", "--token", "a\nb"], "The token has characters"),
+        (["tasks", "list", "--url", "localhost"], "'localhost' is not the URL of a server"),
+        (["tasks", "list", "--url", "http://x", "--token", "a\nb"], "The token is empty or has invalid characters"),
         (["tasks", "list", "--config", "nowhere.yaml", "--url", ""], "nowhere.yaml"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 
 from aipartnerupflow.client import Client
 from tests.aipartnerupflow.conftest import Said
+from tests.fork_server import run_command
 from tests.servers import PYTHON, ROOT, Server, environment_of, new_database, query
 from tests.terminal import Screen
 
@@ -63,7 +64,7 @@ def test_the_answers_are_there_as_json(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "text", "why"),
     [
-        (["openai"], "", "Give it on standard input, with --key-stdin."),
+        (["openai"], "", "Pass the key on it with --key-stdin."),
         (["openai", "--key-stdin"], "\n", "The key is empty."),
         (["opnai", "--key-stdin"], f"{KEY}\n", "Did you mean 'openai'?"),
         (["openai", "--key-stdin"], "sk canary\n", "has a space"),
@@ -80,14 +81,16 @@ def test_rotation_says_how_much_was_sealed_anew(tmp_path: Path) -> None:
     with new_database() as url:
         old, new = "old" * 12, "new" * 12
 
-        def run(*words: str, keys: str) -> "subprocess.CompletedProcess[str]":
-            environment = environment_of(url, tmp_path) | {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": keys}
-            return subprocess.run([PYTHON, *words], env=environment, cwd=ROOT, capture_output=True, text=True)
+        def with_keys(keys: str) -> dict[str, str]:
+            return environment_of(url, tmp_path) | {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": keys}
 
-        assert run("-c", GUIDE, keys=old).returncode == 0
-        assert "Re-encrypted: 2." in run("-m", "aipartnerupflow", "keys", "rotate", keys=f"{new},{old}").stdout
-        assert "Re-encrypted: 0." in run("-m", "aipartnerupflow", "keys", "rotate", keys=new).stdout
-        refused = run("-m", "aipartnerupflow", "keys", "rotate", keys=old)
+        def rotate(keys: str) -> "subprocess.CompletedProcess[str]":
+            return run_command("keys", "rotate", env=with_keys(keys))
+
+        subprocess.run([PYTHON, "-c", GUIDE], env=with_keys(old), cwd=ROOT, check=True)
+        assert "Re-encrypted: 2." in rotate(f"{new},{old}").stdout
+        assert "Re-encrypted: 0." in rotate(new).stdout
+        refused = rotate(old)
         assert (refused.returncode, "llm.encryption_keys" in refused.stderr) == (2, True)
 
 

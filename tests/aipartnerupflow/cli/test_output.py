@@ -2,15 +2,15 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from aipartnerupflow.client import Client
-from tests.aipartnerupflow.conftest import Said, command, step, tree
-from tests.servers import ROOT, Server
+from tests.aipartnerupflow.conftest import Said, step, tree
+from tests.fork_server import run_command
+from tests.servers import Server
 
 Cli = Callable[..., Said]
 TEXT = {"TTY_COMPATIBLE": "1", "NO_COLOR": "1"}
@@ -99,24 +99,15 @@ def test_ndjson_is_forced_on_a_terminal(screen: Callable[..., Said], stored: str
 def test_a_reader_who_has_seen_enough_ends_a_command_quietly(
     environment: dict[str, str], nobody: int, words: list[str], variables: dict[str, str]
 ) -> None:
-    done = subprocess.run(
-        command(*words), cwd=ROOT, env=environment | variables, stdout=nobody, stderr=subprocess.PIPE, text=True
-    )
+    done = run_command(*words, env=environment | variables, stdout=nobody)
     assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("variables", [{}, TEXT])
 def test_a_disk_that_is_full_is_said(environment: dict[str, str], variables: dict[str, str]) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            command("config", "show"),
-            cwd=ROOT,
-            env=environment | variables,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        done = run_command("config", "show", env=environment | variables, stdout=full)
     assert done.stderr == (
-        "What this command says cannot be written: No space left on device. Make room, or write elsewhere.\n"
+        "Cannot write the output: No space left on device. Free some space, or write to another disk.\n"
     )
     assert done.returncode == 74

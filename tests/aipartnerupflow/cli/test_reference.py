@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from aipartnerupflow.cli import app
+from aipartnerupflow.cli import FLAGS, app
 from aipartnerupflow.cli.options import ExitCode
+from apflow_site.config import known_settings
 from tests.servers import ROOT
 
 PAGE = (ROOT / "docs/reference/cli.md").read_text()
@@ -59,3 +60,10 @@ def test_no_command_is_described_that_is_not_there() -> None:
 def test_every_exit_code_is_explained() -> None:
     explained = re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)
     assert explained == [str(int(code)) for code in ExitCode]
+
+
+@pytest.mark.parametrize(("key", "flag"), [(key, flag) for key, flag in FLAGS.items() if flag != "--no-worker"])
+def test_the_help_of_a_flag_names_the_default_of_its_setting(key: str, flag: str) -> None:
+    [option] = [option for option in COMMANDS["serve"].params if flag in option.opts]
+    default = known_settings()[key].default
+    assert option.help.endswith(f"({'none' if default is None else default}).")

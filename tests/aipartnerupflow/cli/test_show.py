@@ -25,7 +25,7 @@ def test_executors_are_listed_whole_with_those_that_are_off(cli: Cli, terminal: 
     assert ids <= {row[0] for row in rows if row}
     assert ["command_executor", "no"] in [row[:2] for row in rows]
     assert "…" not in said.out
-    assert said.err.startswith("Off: command_executor")
+    assert said.err.startswith("Disabled: command_executor")
 
 
 def test_a_key_and_its_owner_are_whole(cli: Cli, server: Server, terminal: dict[str, str]) -> None:

@@ -119,7 +119,7 @@ def test_what_a_task_asks_is_answered(cli: Cli, screen: Show, client: Client) ->
     inputs = {"question": "Publish it?", "options": ["yes", "no"]}
     asking: Json = {"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": inputs}
     task_id = client.execute(asking)["task_id"]
-    until(lambda: client.detail(task_id)["question"], seconds=10, what="the question")
+    until(lambda: client.detail(task_id)["question"], seconds=60, what="the question")
     refused = cli("tasks", "answer", task_id, "perhaps")
     assert (refused.code, "expected one of 'yes', 'no'" in refused.err) == (2, True)
     assert screen("tasks", "answer", task_id, "yes", "--comment", "Good").out == "Publish it? yes\n"

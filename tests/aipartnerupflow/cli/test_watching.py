@@ -38,8 +38,8 @@ def file(tmp_path: Path) -> Callable[[list[Json]], str]:
 @pytest.mark.parametrize(
     ("tasks", "code", "end"),
     [
-        (STEPS, 0, "The tree is completed\n"),
-        (FAILS, 1, "Step a (a): It failed, as it was told to.\nThe tree is failed\n"),
+        (STEPS, 0, "Run completed\n"),
+        (FAILS, 1, "Step a (a): It failed, as it was told to.\nRun failed\n"),
     ],
 )
 def test_a_run_is_waited_for(screen: Show, tasks: list[Json], code: int, end: str) -> None:
@@ -61,7 +61,7 @@ def test_where_nothing_can_move_a_watched_run_is_a_line_for_each_step(cli: Cli) 
         "start      Root",
         "completed  Root",
     ]
-    assert (lines[-1], done.code) == ("The tree is completed", 0)
+    assert (lines[-1], done.code) == ("Run completed", 0)
 
 
 def test_tasks_of_the_same_name_are_told_apart(cli: Cli) -> None:
@@ -100,7 +100,7 @@ def test_a_run_may_go_on_by_itself(cli: Cli, screen: Show) -> None:
 
 def test_a_stored_tree_runs_by_its_id(screen: Show, client: Client) -> None:
     root_id = client.create(STEPS)["id"]
-    assert screen("tasks", "run", root_id).out.endswith("The tree is completed\n")
+    assert screen("tasks", "run", root_id).out.endswith("Run completed\n")
     assert client.get(root_id)["status"] == "completed"
 
 
@@ -113,7 +113,7 @@ def test_a_child_is_watched_with_its_tree(cli: Cli, client: Client) -> None:
 def test_time_is_up(cli: Cli, client: Client, words: list[str]) -> None:
     done = cli(*words, "--timeout", "0.5", stdin=SLOW)
     assert done.code == 5
-    assert done.err.startswith("Not over after 0.5 s. The run goes on.\n")
+    assert done.err.startswith("Timed out after 0.5 s. The run continues.\n")
     task_id = done.err.split()[-1]
     assert client.get(task_id)["status"] == "in_progress"
 
@@ -126,7 +126,7 @@ def test_ctrl_c_leaves_the_run_alone(client: Client, environment: dict[str, str]
         watching.send_signal(signal.SIGINT)
         _, err = watching.communicate()
     assert watching.returncode == 130
-    assert err.startswith(b"Interrupted. The run goes on.\n")
+    assert err.startswith(b"Interrupted. The run continues.\n")
     task_id = err.split()[-1].decode()
     assert client.get(task_id)["status"] == "in_progress"
 
@@ -142,7 +142,7 @@ def test_on_a_terminal_the_tree_moves(screen: Show) -> None:
     assert re.search(r"✓ Root +━+ 100% +\d\.\d s", last)
     assert re.search(r"├── ✓ Step a +━+ 100% +\d\.\d s +step 6 of 6|├── ✓ Step a +━+ 100%", last)
     assert "3 completed" in last
-    assert last.endswith("The tree is completed\n")
+    assert last.endswith("Run completed\n")
 
 
 def test_without_colour_there_is_none(screen: Show) -> None:

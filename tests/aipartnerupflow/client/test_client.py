@@ -162,12 +162,12 @@ def test_what_is_wrong_stands_in_the_data(client: Client) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"url": "localhost:8000"}, "'localhost:8000' is not the address of a server"),
-        ({"url": "http://[::1"}, "'http://[::1' is not an address"),
-        ({"url": "ftp://example.com"}, "'ftp://example.com' is not the address of a server"),
-        ({"token": "né"}, "The token has characters that no token has"),
-        ({"token": "two\nlines"}, "The token has characters that no token has"),
-        ({"token": " "}, "The token has characters that no token has"),
+        ({"url": "localhost:8000"}, "'localhost:8000' is not the URL of a server"),
+        ({"url": "http://[::1"}, "'http://[::1' is not a URL"),
+        ({"url": "ftp://example.com"}, "'ftp://example.com' is not the URL of a server"),
+        ({"token": "né"}, "The token is empty or has invalid characters"),
+        ({"token": "two\nlines"}, "The token is empty or has invalid characters"),
+        ({"token": " "}, "The token is empty or has invalid characters"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, str], said: str) -> None:
@@ -190,7 +190,7 @@ def stranger(status: int, body: bytes, *, silent: bool = False) -> Iterator[str]
     class Stranger(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             if silent:
-                released.wait(20)
+                released.wait(60)
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)

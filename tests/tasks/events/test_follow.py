@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 
 from accounts.callers import LOCAL
+from apflow_db import pools
 from tasks import events
 from tasks.models import Run
 from tasks.services import trees
-from tasks.storage import pools
 from tests.workers import Json, WorkerThread, group, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]

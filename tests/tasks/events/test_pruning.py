@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
-import msgspec
 import pytest
 from django.conf import LazySettings
 
 from tasks.events import pruning
 from tasks.models import Run, TaskEvent
+from tests.sections import replace
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 NOW = datetime.now(UTC)
@@ -51,7 +51,7 @@ def test_they_go_in_batches_and_the_oldest_first(monkeypatch: pytest.MonkeyPatch
 
 
 def test_zero_days_keep_them_for_ever(settings: LazySettings) -> None:
-    events = msgspec.structs.replace(settings.APFLOW.events, keep_days=0)
-    settings.APFLOW = msgspec.structs.replace(settings.APFLOW, events=events)
+    events = replace(settings.APFLOW.events, keep_days=0)
+    settings.APFLOW = replace(settings.APFLOW, events=events)
     store("old", ended_days_ago=30_000)
     assert pruning.prune_events() == 0

@@ -8,11 +8,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tasks.executors.generate import Generate
+from tests.fork_server import run_command
 from tests.llm_server import Says
 from tests.llm_site import KEY, WITH_KEY, LlmSite
-from tests.servers import PYTHON, ROOT, environment_of
-
-pytestmark = pytest.mark.timeout(90)
+from tests.servers import environment_of
 
 EXECUTOR = "generate_executor"
 Json = dict[str, Any]
@@ -105,7 +104,7 @@ def generate(site: LlmSite, **params: Any) -> Json:
     return reply
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_a_tree_is_answered_and_neither_stored_nor_run(site: LlmSite) -> None:
     site.llm.will(writes(TREE))
     result = generate(site, **WANTED)["result"]
@@ -115,7 +114,7 @@ def test_a_tree_is_answered_and_neither_stored_nor_run(site: LlmSite) -> None:
     assert site.llm.asked[0].key == KEY
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_a_saved_tree_waits_to_be_run(site: LlmSite) -> None:
     site.llm.will(writes([{**task, "name": f"Saved {task['name']}"} for task in TREE]))
     result = generate(site, **WANTED, save=True, model="openai/gpt-4")["result"]
@@ -154,9 +153,7 @@ def test_what_cannot_be_written_is_an_error(site: LlmSite, params: Json, code: i
 
 def command(site: LlmSite, *words: str) -> "subprocess.CompletedProcess[str]":
     environment = environment_of("", site.home) | {"AIPARTNERUPFLOW_URL": site.server.url}
-    return subprocess.run(
-        [PYTHON, "-m", "aipartnerupflow", "generate", *words], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    return run_command("generate", *words, env=environment)
 
 
 def test_the_command_prints_a_tree_that_runs(site: LlmSite) -> None:

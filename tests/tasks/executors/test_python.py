@@ -2,7 +2,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -13,8 +12,6 @@ from tasks.executors.plugins import plugins
 from tasks.executors.python import MOST_LEFT, Python
 from tasks.executors.system_info import SystemInfo
 from tests.tasks.executors.conftest import InstallModule
-
-pytestmark = pytest.mark.timeout(30)
 
 MODULE = """
     import asyncio
@@ -238,11 +235,9 @@ async def test_an_executor_error_of_the_function_is_passed_on_as_it_is(context: 
 async def test_cancelling_ends_an_async_function(context: Context) -> None:
     task = asyncio.create_task(Python().execute({"function": "wait_for_ever"}, context))
     await asyncio.sleep(0)
-    started = time.perf_counter()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize("inputs", [{}, {"function": 1}, {"function": "add", "arguments": [1, 2]}])

@@ -1,5 +1,4 @@
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -12,17 +11,17 @@ from tasks.executors.sleep import Sleep
 async def test_it_sleeps_the_time_asked_for_and_reports_the_steps_before_the_last(
     context: Context, reports: list[tuple[float, str]]
 ) -> None:
-    started = time.perf_counter()
     result = await Sleep().execute({"seconds": 0.2, "steps": 4}, context)
-    assert 0.2 <= time.perf_counter() - started < 1
     assert result == {"slept_seconds": 0.2}
     assert reports == [(0.25, "step 1 of 4"), (0.5, "step 2 of 4"), (0.75, "step 3 of 4")]
 
 
-async def test_many_sleeps_at_once_take_as_long_as_one(context: Context) -> None:
-    started = time.perf_counter()
-    await asyncio.gather(*(Sleep().execute({"seconds": 0.2}, context) for _ in range(100)))
-    assert time.perf_counter() - started < 2
+async def test_many_sleep_at_once(context: Context, reports: list[tuple[float, str]]) -> None:
+    """When the first is done, the half of the time is over for all others too."""
+    sleeps = [asyncio.create_task(Sleep().execute({"seconds": 0.2, "steps": 2}, context)) for _ in range(100)]
+    await asyncio.wait(sleeps, return_when=asyncio.FIRST_COMPLETED)
+    assert len(reports) == 100
+    await asyncio.gather(*sleeps)
 
 
 async def test_cancelling_ends_the_sleep_at_once(context: Context, reports: list[tuple[float, str]]) -> None:
@@ -30,7 +29,7 @@ async def test_cancelling_ends_the_sleep_at_once(context: Context, reports: list
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, timeout=1)
+        await task
     assert reports == []
 
 

@@ -1,5 +1,4 @@
 import asyncio
-import time
 from typing import Any
 
 import orjson
@@ -36,12 +35,11 @@ async def test_the_figures_are_those_of_a_real_machine(context: Context) -> None
 
 async def test_the_loop_is_not_blocked_while_the_processor_is_measured(context: Context) -> None:
     measuring = asyncio.create_task(SystemInfo().execute({"resource": "cpu"}, context))
-    longest = 0.0
+    turns = 0
     while not measuring.done():
-        before = time.perf_counter()
-        await asyncio.sleep(0.001)
-        longest = max(longest, time.perf_counter() - before)
-    assert longest < 0.08  # a sample takes 0.1 s
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 10  # a sample takes 0.1 s; a loop that is blocked has one or two
 
 
 @pytest.mark.parametrize("resource", ["gpu", "", None, 1, ["cpu"], "CPU"])

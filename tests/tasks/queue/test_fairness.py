@@ -3,7 +3,6 @@
 import pytest
 from asgiref.sync import sync_to_async
 from django.db.models.functions import Now
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from accounts.callers import LOCAL, Caller
@@ -11,6 +10,7 @@ from tasks.models import Run, Task
 from tasks.queue import leases
 from tasks.rules.exceptions import LimitReached
 from tasks.services import cancels, pending_runs, trees
+from tests.sections import replace
 from tests.tasks.trees import ADMIN, ALICE, BOB
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -111,7 +111,7 @@ async def test_what_is_cancelled_before_a_worker_takes_it_makes_room(monkeypatch
     runs_of_alice = [await sync_to_async(trees.execute_tree)(caller=ALICE, tasks=TREE) for _ in range(2)]
     (answer,) = await cancels.cancel_tasks(ALICE, task_ids=[runs_of_alice[0].task.id])
     assert (answer["status"], answer["current_status"]) == ("cancelled", "pending")
-    assert "none will start it" in answer["message"]
+    assert "will not start" in answer["message"]
     await sync_to_async(queue)(ALICE)
     with pytest.raises(LimitReached):
         await sync_to_async(queue)(ALICE)

@@ -8,13 +8,13 @@ import pytest
 from django.db import connection, transaction
 from django_q.models import OrmQ
 
+from apflow_db.connections import IS_SQLITE
 from tasks.queue import notify
 from tasks.queue.notify import Notifier
-from tasks.storage.bulk import IS_SQLITE
 from tests.servers import until
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
-AT_ONCE_SECONDS = 1.0  # the waits are far longer
+LONG_SECONDS = 60.0
 """The bell rings within 10 ms; the rest is for a machine that does other things too."""
 
 
@@ -45,26 +45,15 @@ def meanwhile(action: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def test_it_hears_a_commit_while_it_waits_and_at_once(bell: Notifier) -> None:
-    committed_at: list[float] = []
-
-    def act() -> None:
-        with transaction.atomic():
-            OrmQ.objects.create(key="k", payload="p")
-            notify.send(notify.RUNS)
-            time.sleep(0.05)  # the listener is waiting by now
-        committed_at.append(time.monotonic())
-
-    thread = meanwhile(act)
-    assert bell.wait(10)
-    heard_at = time.monotonic()
+def test_it_hears_a_commit_while_it_waits(bell: Notifier) -> None:
+    thread = meanwhile(write)
+    assert bell.wait(LONG_SECONDS)
     thread.join()
-    assert heard_at - committed_at[0] < AT_ONCE_SECONDS
 
 
 def test_it_hears_what_was_committed_before_it_waits_and_only_once(bell: Notifier) -> None:
     meanwhile(write).join()
-    assert bell.wait(5)
+    assert bell.wait(LONG_SECONDS)
     assert not bell.wait(0.05)
 
 
@@ -80,7 +69,7 @@ def test_it_does_not_hear_what_is_not_committed(bell: Notifier) -> None:
 def test_silence_lasts_as_long_as_asked(bell: Notifier) -> None:
     started_at = time.monotonic()
     assert not bell.wait(0.1)
-    assert 0.1 <= time.monotonic() - started_at < 0.1 + AT_ONCE_SECONDS
+    assert time.monotonic() >= started_at + 0.1
     assert not bell.wait(0)
 
 
@@ -88,8 +77,8 @@ def test_every_listener_hears(bell: Notifier) -> None:
     second = notify.listen(notify.RUNS)
     try:
         meanwhile(write).join()
-        assert bell.wait(5)
-        assert second.wait(5)
+        assert bell.wait(LONG_SECONDS)
+        assert second.wait(LONG_SECONDS)
     finally:
         second.close()
 
@@ -109,12 +98,12 @@ def test_who_is_not_attentive_holds_nobody_up() -> None:
         return heard.wait(0.1)
 
     with listener.attentive():
-        until(hears, seconds=10, what="the first ring")
+        until(hears, seconds=LONG_SECONDS, what="the first ring")
     ring_often()
-    until(lambda: not hanging_listeners(), seconds=10, what="an end of the listeners that hang")
+    until(lambda: not hanging_listeners(), seconds=LONG_SECONDS, what="an end of the listeners that hang")
     heard.clear()
     with listener.attentive():
-        until(hears, seconds=10, what="a ring afterwards")
+        until(hears, seconds=LONG_SECONDS, what="a ring afterwards")
 
 
 def ring_often() -> None:

@@ -30,8 +30,8 @@ def test_what_the_page_shows_works(tmp_path: Path) -> None:
             question: dict[str, str] | None = server.rpc("tasks.detail", {"task_id": task_id})["question"]
             return question["text"] if question else None
 
-        until(lambda: asks("approve"), seconds=10, what="the first question")
-        until(lambda: asks("budget"), seconds=10, what="the second question")
+        until(lambda: asks("approve"), seconds=60, what="the first question")
+        until(lambda: asks("budget"), seconds=60, what="the second question")
         assert asks("approve") == "Publish the announcement?"
         assert asks("budget") == "How much may A chair cost?"
         response = server.http.post("/api/tasks/approve/answer", json={"answer": "yes"})

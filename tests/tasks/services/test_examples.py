@@ -1,7 +1,6 @@
 """The examples: stored once, run at the first start, and each ends as its name says."""
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from apflow_site.prepare import prepare
@@ -9,6 +8,7 @@ from tasks.executors import executor_ids
 from tasks.models import Run, Task
 from tasks.services import examples
 from tasks.services.examples import EXAMPLES, init_examples
+from tests.sections import replace
 from tests.servers import Server, new_database, running_server, until
 
 ROOTS = [example.root_id for example in EXAMPLES]
@@ -67,7 +67,7 @@ def test_the_first_start_runs_them_and_the_second_does_not() -> None:
             attempts = server.rpc("tasks.get", {"task_id": "example-failure-call"})["attempt"]
             assert attempts == 3
             server.rpc("tasks.answer", {"task_id": "example-approval-question", "answer": "yes"})
-            until(lambda: statuses(server)["example-approval"] == "completed", seconds=30, what="the approved end")
+            until(lambda: statuses(server)["example-approval"] == "completed", seconds=60, what="the approved end")
             server.rpc("tasks.cancel", {"task_id": "example-progress"})
             number = server.rpc("tasks.count", {})["total"]
         with running_server(database_url, env=runs) as server:

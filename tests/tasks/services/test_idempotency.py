@@ -31,7 +31,7 @@ def together(count: int, act: Callable[[], Any]) -> list[Any]:
 
     def one() -> Any:
         try:
-            barrier.wait(10)
+            barrier.wait(60)
             return act()
         finally:
             connection.close()

@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,13 +97,16 @@ def test_other_branches_go_on_while_one_waits(worker: WorkerThread) -> None:
     assert result_of(run).statuses()["beside"] == "completed"
 
 
-def test_an_answer_counts_at_once_while_another_branch_is_at_work(worker: WorkerThread) -> None:
-    run = start(*group("root", asking(), step("slow", inputs={"seconds": 1.5}), step("after", dependencies=["ask"])))
+def test_an_answer_counts_at_once_while_another_branch_is_at_work(worker: WorkerThread, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    slow = step("slow", inputs={"gate": str(gate)})
+    run = start(*group("root", asking(), slow, step("after", dependencies=["ask"])))
     working = in_background(worker)
-    until(lambda: open_questions(LOCAL), seconds=10, what="the question")
+    until(lambda: open_questions(LOCAL), seconds=60, what="the question")
     answer(caller=LOCAL, task_id="ask", answer="yes")
-    until(lambda: Task.objects.get(id="after").status == "completed", seconds=10, what="the task after the answer")
+    until(lambda: Task.objects.get(id="after").status == "completed", seconds=60, what="the task after the answer")
     assert Task.objects.get(id="slow").status == "in_progress"
+    gate.touch()
     working.join()
     assert result_of(run).run.status == "completed"
     assert result_of(run).run.epoch == 1  # it was never let go
@@ -267,7 +271,7 @@ def test_who_asked_hears_that_nobody_will_answer(worker: WorkerThread) -> None:
 def test_who_asked_hears_of_it_while_others_work(worker: WorkerThread) -> None:
     run = start(*group("root", asks_for_more(), step("slow", inputs={"seconds": 60})))
     working = in_background(worker)
-    until(lambda: open_questions(LOCAL), seconds=20, what="the question")
+    until(lambda: open_questions(LOCAL), seconds=60, what="the question")
     cancels.ask(caller=LOCAL, task_ids=["root"], force=False, message="Never mind")
     working.join()
     assert result_of(run).tasks["more"].result == {"times": 1}

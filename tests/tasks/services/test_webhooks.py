@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from llmkeys.cipher import CannotUnseal
@@ -19,6 +18,7 @@ from tasks.services.webhook_requests import Request, WebhookResponse, request_of
 from tasks.services.webhooks import add_webhook, problems, remove_webhook, secrets_of, webhooks_of
 from tasks.worker.webhook_deliveries import MAX_PER_HOST, claim, record, release, seconds_until_due, sweep
 from tests.receiver import Receiver, receiving
+from tests.sections import replace
 from tests.tasks.trees import ROOT, finish, start, step, store
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]

@@ -3,13 +3,13 @@
 import logging
 import math
 import sys
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
@@ -19,7 +19,8 @@ from tasks.services import trees
 from tasks.services.copies import copy_tree
 from tasks.services.editing import update_task
 from tests.executors_for_tests import SECRET
-from tests.servers import EXECUTORS
+from tests.sections import replace
+from tests.servers import EXECUTORS, until
 from tests.tasks.executors.conftest import forget_registry
 from tests.workers import Json, Ran, WorkerThread, group, result_of, run_tree, step
 
@@ -50,14 +51,23 @@ def test_a_chain_runs_in_order_and_a_group_after_its_children(run: RunTree) -> N
 
 
 def test_a_parent_with_an_executor_does_not_wait_for_its_children(run: RunTree) -> None:
-    ran = run([step("parent"), step("child", parent_id="parent", inputs={"seconds": 0.1})])
+    ran = run([step("parent"), step("child", parent_id="parent", inputs={"seconds": 0.5})])
     assert ran.order("task_completed") == ["parent", "child"]
 
 
-def test_independent_tasks_run_side_by_side(run: RunTree) -> None:
-    ran = run(group("g", *(step(f"s{number}", inputs={"seconds": 0.1}) for number in range(20))))
-    types = [event["type"] for event in ran.events]
-    assert types.index("task_completed") == 20  # by then all have started
+def test_independent_tasks_run_side_by_side(run: RunTree, tmp_path: Path) -> None:
+    effects, gate = tmp_path / "effects", tmp_path / "gate"
+
+    def open_gate() -> None:
+        until(lambda: effects.exists() and len(effects.read_text().splitlines()) == 20, seconds=60, what="all 20")
+        gate.touch()
+
+    opener = threading.Thread(target=open_gate)
+    opener.start()
+    inputs = {"effects": str(effects), "gate": str(gate)}
+    ran = run(group("g", *(step(f"s{number}", inputs=inputs) for number in range(20))))
+    opener.join()
+    assert set(ran.statuses().values()) == {"completed"}
 
 
 def test_with_scarce_slots_the_urgent_go_first(worker: WorkerThread, settings: Settings, tmp_path: Path) -> None:
@@ -209,8 +219,8 @@ def test_an_executor_that_ends_the_process_has_failed_alone(worker: WorkerThread
 
 def test_a_timeout_stops_the_work(run: RunTree, tmp_path: Path) -> None:
     effects = tmp_path / "effects"
-    ran = run([step("a", inputs={"seconds": 30, "effects": str(effects)}, params={"timeout_seconds": 0.2})])
-    assert ran.tasks["a"].error == "Timed out after 0.2 s (params.timeout_seconds)."
+    ran = run([step("a", inputs={"seconds": 30, "effects": str(effects)}, params={"timeout_seconds": 1})])
+    assert ran.tasks["a"].error == "Timed out after 1 s (params.timeout_seconds)."
     assert effects.read_text() == "start a\ncancel a\n"
 
 
@@ -222,7 +232,7 @@ def test_a_question_waits_no_longer_than_its_task_may_take(worker: WorkerThread,
     worker.work()
     question = Question.objects.get()
     assert question.expires_at is not None
-    assert seconds - 10 < (question.expires_at - question.asked_at).total_seconds() < seconds + 5
+    assert seconds - 25 < (question.expires_at - question.asked_at).total_seconds() < seconds + 5
 
 
 def test_a_timeout_ends_the_wait_for_an_answer(run: RunTree) -> None:

@@ -19,9 +19,8 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with new_database() as database, running_server(database, env=ALLOW) as server:
-        yield server
+def server(private_webhooks_server: Server) -> Server:
+    return private_webhooks_server
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def log_of(server: Server, reply: Json) -> list[tuple[Any, ...]]:
 
 
 def until_closed(server: Server, reply: Json) -> None:
-    until(lambda: row_of(server, reply, "closed_at")[0], seconds=10, what="the end of the webhook")
+    until(lambda: row_of(server, reply, "closed_at")[0], seconds=60, what="the end of the webhook")
 
 
 def test_it_gets_the_events_of_the_stream_in_their_order(server: Server, receiver: Receiver) -> None:
@@ -71,13 +70,14 @@ def test_it_gets_the_events_of_the_stream_in_their_order(server: Server, receive
 
 
 def test_each_event_is_signed_and_has_the_clients_own_headers(server: Server, receiver: Receiver) -> None:
+    started_at = int(time.time())
     execute(server, receiver, headers={"Authorization": "Bearer of news", "X-Mine": "1"})
     receiver.until("final")
     for delivery in receiver.received:
         timestamp = delivery.headers["x-apflow-timestamp"]
         signed = hmac.new(b"our token", timestamp.encode() + b"." + delivery.body, hashlib.sha256).hexdigest()
         assert delivery.headers["x-apflow-signature"] == f"sha256={signed}"
-        assert abs(time.time() - int(timestamp)) < 60
+        assert started_at <= int(timestamp) <= time.time()
         assert delivery.headers["x-apflow-event-id"] == f"{delivery.event['run_id']}-{delivery.event['seq']}"
         assert delivery.headers["content-type"] == "application/json"
         assert (delivery.headers["authorization"], delivery.headers["x-mine"]) == ("Bearer of news", "1")
@@ -117,7 +117,7 @@ def test_a_receiver_that_is_away_gets_all_once_it_is_back(server: Server, receiv
     with receiving() as away:
         port = away.port
     reply = execute(server, away)
-    until(lambda: row_of(server, reply, "attempt")[0] > 0, seconds=10, what="a try that failed")
+    until(lambda: row_of(server, reply, "attempt")[0] > 0, seconds=60, what="a try that failed")
     with receiving(port) as back:
         assert [event["seq"] for event in back.until("final")] == [1, 2, 3]
 
@@ -126,7 +126,7 @@ def test_what_is_told_of_a_failure_names_the_host_and_not_the_path_which_may_be_
     with receiving() as away:
         port = away.port
     reply = execute(server, away, url=f"http://127.0.0.1:{port}/services/T0/B0/s3cr3t?token=s3cr3t")
-    until(lambda: row_of(server, reply, "attempt")[0] > 0, seconds=10, what="a try that failed")
+    until(lambda: row_of(server, reply, "attempt")[0] > 0, seconds=60, what="a try that failed")
     ((error,),) = server.query(
         "SELECT error FROM tasks_webhookdelivery WHERE webhook_id = %s LIMIT 1", reply["webhook"]["id"]
     )

@@ -9,7 +9,7 @@ import pytest
 
 from tests.curl import curl
 from tests.documents import text
-from tests.servers import PYTHON, Server, free_port, new_database, running_server, until
+from tests.servers import PYTHON, Server, free_port, until
 
 PAGE = "docs/how-to/webhooks.md"
 PROGRAM = text(PAGE, "Verify the signature", "python")
@@ -17,10 +17,8 @@ REQUEST = text(PAGE, "Webhooks", "bash")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    allow = {"AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true"}
-    with new_database() as database, running_server(database, env=allow) as server:
-        yield server
+def server(private_webhooks_server: Server) -> Server:
+    return private_webhooks_server
 
 
 @pytest.fixture
@@ -32,7 +30,7 @@ def receiver() -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
         [PYTHON, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         url = f"http://127.0.0.1:{port}/hook"
-        until(lambda: _status(url) == 403, seconds=20, what="the receiver")
+        until(lambda: _status(url) == 403, seconds=60, what="the receiver")
         yield url, process
         process.terminate()
 

@@ -1,23 +1,22 @@
 """What the tests of commands share: shells that they may run, and a way to see what is left of them."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
 import psutil
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Json
 from tasks.executors.command.executor import Command
 from tasks.executors.command.guarded_process import GUARD
+from tests import sections
 
 
 def allowing(*programs: str, **limits: Any) -> Any:
     """The settings with which tasks may run these programs."""
-    return msgspec.structs.replace(settings.APFLOW_COMMAND, allow=programs, **limits)
+    return sections.replace(settings.APFLOW_COMMAND, allow=programs, **limits)
 
 
 @dataclass(slots=True)
@@ -67,7 +66,3 @@ def _is_guard(process: psutil.Process) -> bool:
         return process.status() == psutil.STATUS_ZOMBIE or GUARD in process.cmdline()
     except psutil.NoSuchProcess:
         return False
-
-
-def seconds_since(started: float) -> float:
-    return time.perf_counter() - started

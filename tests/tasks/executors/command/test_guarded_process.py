@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import psutil
@@ -15,11 +14,11 @@ from pytest_django import Settings
 from aipartnerupflow.executors import Context, ExecutorError, Stopped
 from tasks.executors.command import guarded_process
 from tests.servers import until
-from tests.tasks.executors.command.commands import Shell, alive, allowing, children, seconds_since
+from tests.tasks.executors.command.commands import Shell, alive, allowing, children
 
 ROOT = Path(__file__).parents[4]
-SOON_SECONDS = 10.0
-"""On a busy machine; by themselves these commands would last for minutes."""
+END_SECONDS = 60.0
+"""The longest wait for an end on a busy machine. By themselves these commands last longer than a test may."""
 #: Ignores SIGTERM, as do its children; one of them leaves the process group, and is nobody's child any more.
 STUBBORN = """
     trap '' TERM
@@ -40,61 +39,53 @@ def sh(settings: Settings) -> None:
 async def stopped(shell: Shell) -> Stopped:
     """Cancel it once it is ready."""
     task = shell.start()
-    await asyncio.wait_for(shell.ready.wait(), timeout=10)
+    await asyncio.wait_for(shell.ready.wait(), timeout=END_SECONDS)
     task.cancel()
     with pytest.raises(Stopped) as caught:
-        await asyncio.wait_for(task, timeout=10)
+        await asyncio.wait_for(task, timeout=END_SECONDS)
     return caught.value
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked to end has long to do so, however busy the machine is."""
-    monkeypatch.setattr(guarded_process, "GRACE_SECONDS", 6 * SOON_SECONDS)
+def grace_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is asked to end has more time to do so than a test may take."""
+    monkeypatch.setattr(guarded_process, "GRACE_SECONDS", 3600)
 
 
 async def test_cancelling_ends_a_command_that_ignores_sigterm_and_all_its_children(context: Context) -> None:
     shell = Shell(STUBBORN, context)
     task = shell.start()
-    await asyncio.wait_for(shell.ready.wait(), timeout=10)
+    await asyncio.wait_for(shell.ready.wait(), timeout=END_SECONDS)
     assert len(alive(shell.lines)) == 4
-    started = time.perf_counter()
     task.cancel()
     with pytest.raises(Stopped) as caught:
         await task
-    assert 1 <= seconds_since(started) < SOON_SECONDS
     assert alive(shell.lines) == []
     assert children() == []
     assert caught.value.result == {"return_code": None, "stdout": f"{shell.lines[0]}\n", "stderr": ""}
 
 
 async def test_a_command_may_say_goodbye(context: Context) -> None:
-    started = time.perf_counter()
     shell = Shell("trap 'echo bye; echo really >&2; exit 4' TERM; echo ready; while :; do :; done", context)
     assert (await stopped(shell)).result == {"return_code": 4, "stdout": "ready\nbye\n", "stderr": "really\n"}
-    assert seconds_since(started) < SOON_SECONDS
 
 
-async def test_force_kills_at_once(context: Context, patient: None) -> None:
-    started = time.perf_counter()
+async def test_force_kills_at_once(context: Context, grace_without_end: None) -> None:
     shell = Shell(STUBBORN, context, is_forced=lambda: True)
     assert (await stopped(shell)).result["stdout"]
-    assert seconds_since(started) < SOON_SECONDS
     assert alive(shell.lines) == []
 
 
-async def test_cancelling_again_while_it_stops_kills_at_once(context: Context, patient: None) -> None:
+async def test_cancelling_again_while_it_stops_kills_at_once(context: Context, grace_without_end: None) -> None:
     shell = Shell("trap 'echo asked' TERM; echo ready; while :; do :; done", context)
     task = shell.start()
-    await asyncio.wait_for(shell.ready.wait(), timeout=10)
+    await asyncio.wait_for(shell.ready.wait(), timeout=END_SECONDS)
     shell.ready.clear()
     task.cancel()
-    await asyncio.wait_for(shell.ready.wait(), timeout=10)
-    started = time.perf_counter()
+    await asyncio.wait_for(shell.ready.wait(), timeout=END_SECONDS)
     task.cancel()
     with pytest.raises(Stopped) as caught:
         await task
-    assert seconds_since(started) < SOON_SECONDS
     assert caught.value.result["stdout"] == "ready\nasked\n"
 
 
@@ -110,20 +101,16 @@ async def test_cancelling_before_it_has_started_leaves_nothing(context: Context)
 
 
 async def test_what_a_command_leaves_in_the_background_ends_with_it(context: Context) -> None:
-    started = time.perf_counter()
     shell = Shell("sleep 600 & echo $!; (setsid sh -c 'echo $$; exec sleep 600' &) | head -n 1", context)
     assert (await shell.start())["return_code"] == 0
-    assert seconds_since(started) < SOON_SECONDS
     assert len(shell.lines) == 2
     assert alive(shell.lines) == []
 
 
 async def test_a_timeout_ends_a_command_that_ignores_sigterm(context: Context) -> None:
     shell = Shell(STUBBORN, context, {"timeout_seconds": 1})
-    started = time.perf_counter()
     with pytest.raises(ExecutorError, match="it took more than 1 s"):
         await shell.start()
-    assert seconds_since(started) < SOON_SECONDS
     assert alive(shell.lines) == []
 
 
@@ -136,10 +123,8 @@ async def test_a_timeout_ends_a_command_that_ignores_sigterm(context: Context) -
     ],
 )
 async def test_a_fork_bomb_is_put_out(bomb: str, context: Context) -> None:
-    started = time.perf_counter()
     with pytest.raises(ExecutorError, match=r"it had more than 20 processes at once \(executors.command.processes\)"):
         await Shell(f"n=0; {bomb}", context).start()
-    assert seconds_since(started) < SOON_SECONDS
     assert children() == []
 
 
@@ -152,10 +137,8 @@ async def test_a_command_that_kills_its_guard_ends_with_it(context: Context) -> 
 
 async def test_a_command_that_freezes_its_guard_is_stopped_all_the_same(context: Context) -> None:
     shell = Shell("sleep 600 & echo $$ $!; kill -STOP $PPID; sleep 600", context, {"timeout_seconds": 1})
-    started = time.perf_counter()
     with pytest.raises(ExecutorError, match=r"it took more than 1 s"):
         await shell.start()
-    assert seconds_since(started) < SOON_SECONDS
     assert await gone(alive(shell.lines))
 
 
@@ -197,17 +180,17 @@ async def test_a_command_dies_with_its_worker() -> None:
         *(sys.executable, "-c", textwrap.dedent(WORKER), STUBBORN), stdout=subprocess.PIPE, cwd=ROOT, env=environ
     )
     assert worker.stdout
-    line = (await asyncio.wait_for(worker.stdout.readline(), timeout=20)).decode()
+    line = (await asyncio.wait_for(worker.stdout.readline(), timeout=END_SECONDS)).decode()
     processes = alive([line])
     assert len(processes) == 4
     home = Path(line.split()[-1])
     worker.kill()
     await worker.wait()
     assert await gone(processes)
-    await asyncio.to_thread(until, lambda: not home.exists(), seconds=10, what="the end of its folder")
+    await asyncio.to_thread(until, lambda: not home.exists(), seconds=END_SECONDS, what="the end of its folder")
 
 
 async def gone(processes: list[psutil.Process]) -> bool:
     """Whether all of them are, soon."""
-    _, left = await asyncio.to_thread(psutil.wait_procs, processes, timeout=SOON_SECONDS)
+    _, left = await asyncio.to_thread(psutil.wait_procs, processes, timeout=END_SECONDS)
     return [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []

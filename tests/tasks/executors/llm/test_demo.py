@@ -4,12 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from aipartnerupflow.executors import ExecutorError, Stopped
 from tasks.executors.llm.client import ask, check
 from tasks.executors.llm.prompt import Prompt
+from tests.sections import replace
 
 Json = dict[str, Any]
 

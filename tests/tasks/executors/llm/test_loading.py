@@ -12,8 +12,6 @@ import pytest
 from tests.servers import ROOT
 
 HEAVY = ("litellm", "crewai", "openai", "tiktoken")
-LONGEST_PAUSE_SECONDS = 3.0
-"""A worker renews its leases every 5 s, and gives up after 10."""
 
 
 def run(program: str, folder: Path) -> Any:
@@ -51,21 +49,21 @@ except SystemExit:
 {loaded}
 """
 LOADING = """
-import asyncio, json, logging, os, time
+import asyncio, json, logging, os
 import django
 django.setup()
 from tasks.executors.llm.loading import QUIET, load
 
-async def longest_pause(done):
-    longest, last = 0.0, time.monotonic()
+async def turns_of_the_loop(done):
+    turns = 0
     while not done.is_set():
         await asyncio.sleep(0.01)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
-    return longest
+        turns += 1
+    return turns
 
 async def main():
     done = asyncio.Event()
-    watch = asyncio.create_task(longest_pause(done))
+    watch = asyncio.create_task(turns_of_the_loop(done))
     paths = ["tasks.executors.crewai.kickoff.kickoff", "tasks.executors.llm.litellm_calls.ask"] * 8
     loaded = await asyncio.gather(*map(load, paths))
     done.set()
@@ -89,9 +87,9 @@ def test_the_command_loads_neither(words: list[str], tmp_path: Path) -> None:
 
 
 def test_many_who_need_them_at_once_load_them_once_beside_the_event_loop(tmp_path: Path) -> None:
-    different, longest_pause_seconds, is_quiet, own_ways = run(LOADING, tmp_path)
+    different, turns, is_quiet, own_ways = run(LOADING, tmp_path)
     assert different == 2
-    assert longest_pause_seconds < LONGEST_PAUSE_SECONDS
+    assert turns > 20  # they take seconds; a loop that is blocked has one or two
     assert is_quiet
     assert [
         name for name in own_ways if name.startswith(("LiteLLM", "crewai", "openai"))

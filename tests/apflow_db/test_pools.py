@@ -1,15 +1,15 @@
-"""The lanes: work of many requests on few threads; what waits together is committed together and fails alone."""
+"""The thread pools: the work of many requests on few threads. Calls that wait together are committed together, and each fails alone."""
 
 import asyncio
 
 import pytest
 
 from accounts.callers import LOCAL
+from apflow_db import pools
 from tasks.models import Task
 from tasks.rules.exceptions import TaskNotFound
 from tasks.services import queries
 from tasks.services.trees import create_tree, execute_task
-from tasks.storage import pools
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_engines]
 

@@ -1,4 +1,4 @@
-"""Long-lived database connections: threads of ours keep theirs, so somebody has to notice when one has died."""
+"""Long-lived database connections: the threads of this project keep theirs, so each must notice when its own is dead."""
 
 import sqlite3
 import time
@@ -7,19 +7,20 @@ from typing import Final
 import psycopg
 from django.db import connection
 
+IS_SQLITE: Final = connection.vendor == "sqlite"
 TRUSTED_SECONDS: Final = 1.0
-"""A connection that worked so recently is used as it is; asking it first would double the cost of a short query."""
+"""A connection that worked so recently is used without a check; checking it would double the cost of a short query."""
 
 
-def refresh() -> None:
+def refresh(*, trusted_seconds: float = TRUSTED_SECONDS) -> None:
     """Drop this thread's connection if the server has closed it. Call it before a piece of work, outside of transactions."""
     now = time.monotonic()
-    if connection.errors_occurred or now - getattr(connection, "used_at", 0.0) > TRUSTED_SECONDS:
+    if connection.errors_occurred or now - getattr(connection, "used_at", 0.0) > trusted_seconds:
         connection.close_if_unusable_or_obsolete()
     setattr(connection, "used_at", now)  # noqa: B010  on the wrapper, which belongs to this thread, as the connection does
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Whether the database has refused to write for want of room: nothing of the transaction is stored."""
+    """Whether the database refused to write because the disk is full: nothing of the transaction is stored."""
     cause = error.__cause__
     return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or isinstance(cause, psycopg.errors.DiskFull)

@@ -1,4 +1,4 @@
-"""Reading the configuration file: YAML without surprises."""
+"""Reads the configuration file: strict YAML, of limited size."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -7,28 +7,30 @@ from typing import Any, Final
 import yaml
 
 MAX_BYTES: Final = 2**20
-#: What PyYAML raises for bad YAML: beside its own errors those of Python, for a value that does not fit its tag.
+#: PyYAML raises its own errors for bad YAML, and Python's for a value that does not fit its tag.
 YAML_ERRORS: Final = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 
 
 class DuplicateKey(Exception):
-    """A key stands twice in one mapping."""
+    """A mapping has a key twice."""
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """The safe loader, but a repeated key is an error instead of silently the last one."""
+    """The safe loader, but a repeated key is an error; PyYAML takes the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise DuplicateKey(f"the key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
+                raise DuplicateKey(
+                    f"the key {key.value!r} appears twice; the second is in line {key.start_mark.line + 1}"
+                )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         return super().construct_mapping(node, deep)
 
 
 def read_file(path: str) -> dict[Any, Any]:
-    """The mapping in the file; an empty file is an empty one. Raises ValueError with the reason, never with a value."""
+    """Return the mapping in the file, empty for an empty file. Raises ValueError with the reason, which never quotes a value."""
     try:
         with Path(path).expanduser().open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -1,0 +1,75 @@
+"""The thread pools on which async code does its database work. A thread lives as long as the process and keeps its connection.
+
+A thread of its own for each request would mean a database connection for each request. SQLite has one writer at a time, so a second
+thread would only wait for the lock; PostgreSQL flushes the commits of several writers together.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import cache, partial
+from typing import Final, Literal, ParamSpec, TypeVar
+
+from apflow_db.connections import IS_SQLITE, TRUSTED_SECONDS, refresh
+from apflow_db.sqlite_writer import SqliteWriter
+
+PoolName = Literal["read", "write", "auth", "login"]
+DATABASE_THREADS: Final = 1 if IS_SQLITE else 4
+THREADS: Final[dict[PoolName, int]] = {"read": DATABASE_THREADS, "write": DATABASE_THREADS, "auth": 1, "login": 1}
+CHECKED: Final = ("auth", "login")
+"""Pools that check their connection before each call: they come first in a request, and refuse it if the call fails."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def read(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a sync function that only reads."""
+    return await _run("read", function, *args, **kwargs)
+
+
+async def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a sync function that writes. It returns after the commit; on SQLite all calls that wait share a transaction."""
+    return await _run("write", function, *args, **kwargs)
+
+
+async def auth(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a short sync function that authenticates a request."""
+    return await _run("auth", function, *args, **kwargs)
+
+
+async def login(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a sync function that hashes a password.
+
+    Hashing is slow on purpose. On a thread of their own, logins delay no request that has a token, and guessing
+    passwords takes one core at most.
+    """
+    return await _run("login", function, *args, **kwargs)
+
+
+async def _run(pool: PoolName, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run the function on the pool, with a copy of the caller's context, which carries the current span and log fields."""
+    call: Callable[[], T] = partial(contextvars.copy_context().run, partial(function, *args, **kwargs))
+    return await asyncio.get_running_loop().run_in_executor(_executor(pool), call)
+
+
+@cache
+def _executor(pool: PoolName) -> Executor:
+    if pool == "write" and IS_SQLITE:
+        return SqliteWriter()
+    return ConnectedThreads(pool, trusted_seconds=0.0 if pool in CHECKED else TRUSTED_SECONDS)
+
+
+class ConnectedThreads(ThreadPoolExecutor):
+    """Threads that replace a connection that the server has closed. Outside of Django's request cycle nothing else does."""
+
+    def __init__(self, pool: PoolName, *, trusted_seconds: float) -> None:
+        super().__init__(max_workers=THREADS[pool], thread_name_prefix=pool)
+        self._trusted_seconds = trusted_seconds
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        return super().submit(self._call, partial(fn, *args, **kwargs))
+
+    def _call(self, function: Callable[[], T]) -> T:
+        refresh(trusted_seconds=self._trusted_seconds)
+        return function()

@@ -1,0 +1,123 @@
+"""The faults of a configuration in words: key, place, reason and allowed values. They never show a secret."""
+
+import difflib
+import reprlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from apflow_site.config.known import (
+    OTHER_VARIABLES,
+    PREFIX,
+    Setting,
+    known_sections,
+    known_settings,
+    variables,
+)
+from apflow_site.config.operation import Auth
+from apflow_site.config.sections import Config
+from apflow_site.config.sources import Source
+
+RANDOM_TEXT_COMMAND: Final = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
+
+
+class ConfigError(Exception):
+    """The configuration is not valid. The text lists every fault."""
+
+    def __init__(self, *faults: str) -> None:
+        self.faults = faults
+        super().__init__("The configuration is not valid:\n" + "\n".join(f"- {fault}" for fault in faults))
+
+
+def faults_of(source: Source) -> list[str]:
+    """One fault for each unknown key and each bad value of the source, even if another source overrides it."""
+    try:
+        Config(source)
+    except ValidationError as error:
+        faults: dict[str, str] = {}
+        for details in error.errors(include_url=False):
+            if details["type"] != "missing":
+                key = _key_at(details["loc"])
+                faults.setdefault(key, _fault(key, details, source))
+        return list(faults.values())
+    return []
+
+
+def unknown_variables(names: Iterable[str]) -> Iterator[str]:
+    known = [variable for key in known_settings() for variable in variables(key)]
+    for name in sorted(names):
+        if name.startswith(PREFIX) and name not in OTHER_VARIABLES and name not in known:
+            yield f"{name}: unknown environment variable.{_close_variable(name, known)} All settings are in docs/reference/settings.md."
+
+
+def contradictions(config: Config, *, place: Callable[[str], str]) -> Iterator[str]:
+    """Faults of values that contradict each other. `place` returns the source of a key's value."""
+    yield from _auth_contradictions(config.auth, place)
+    if config.llm.key_store == "redis" and config.redis.url is None:
+        yield (
+            f"llm.key_store ({place('llm.key_store')}): 'redis' needs a Redis server. Give redis.url or "
+            f"{variables('redis.url')[0]}."
+        )
+
+
+def _auth_contradictions(auth: Auth, place: Callable[[str], str]) -> Iterator[str]:
+    if auth.is_on and auth.jwt_secret is None:
+        yield (
+            f"auth.enabled ({place('auth.enabled')}): authentication needs a secret. Make one with "
+            f"`{RANDOM_TEXT_COMMAND}` and give it as {variables('auth.jwt_secret')[0]} or auth.jwt_secret."
+        )
+    if auth.required and not auth.is_on:
+        yield (
+            f"auth.required ({place('auth.required')}): authentication is required but off. Give auth.jwt_secret, "
+            f"made with `{RANDOM_TEXT_COMMAND}`, and do not set auth.enabled to false; or set auth.required to false."
+        )
+
+
+def _key_at(location: tuple[int | str, ...]) -> str:
+    """The setting at a location of pydantic's, which may be inside its value; else the location as a dotted key."""
+    # A name with a dot is quoted: the key `server.port` in a file is not `port` under `server`.
+    names = [repr(name) if "." in str(name) else str(name) for name in location]
+    keys = [".".join(names[:length]) for length in range(1, len(names) + 1)]
+    return next((key for key in keys if key in known_settings()), keys[-1])
+
+
+def _fault(key: str, details: ErrorDetails, source: Source) -> str:
+    where = f"{key} ({source.place(key)})"
+    if key in known_settings():
+        # Only our own checks give a reason: pydantic's messages repeat what `allowed` says.
+        reason = str(details.get("ctx", {}).get("error", ""))
+        return f"{where}: {_refused(known_settings()[key], source.raw(key), reason)}"
+    if key in known_sections():
+        return f"{where}: {_shortened(details['input'])} is not allowed. Give a mapping of keys to values."
+    return f"{where}: unknown key.{_close_key(key)}"
+
+
+def _refused(setting: Setting, raw: Any, reason: str) -> str:
+    value = "the value (a secret, so not shown)" if setting.is_secret else _shortened(raw)
+    return f"{value} is not allowed{f': {reason}' if reason else ''}. Give {setting.allowed}."
+
+
+def _shortened(raw: Any) -> str:
+    if raw is None or raw == "":
+        return "an empty value"
+    return repr(raw[:200]) if isinstance(raw, str) else reprlib.repr(raw)
+
+
+def _close_variable(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(
+        name.removeprefix(PREFIX), sorted(each.removeprefix(PREFIX) for each in known), n=1
+    )
+    return f" Did you mean {PREFIX}{close[0]}?" if close else ""
+
+
+def _close_key(key: str) -> str:
+    """The key of this name in another section, or the one with the closest spelling."""
+    known = list(known_settings())
+    moved = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    close = moved if len(moved) == 1 else difflib.get_close_matches(key, [*sorted(known_sections()), *known], n=1)
+    if not close:
+        return f" Known sections: {', '.join(sorted(known_sections()))}."
+    section, _, name = close[0].rpartition(".")
+    return f" Did you mean '{name}' under '{section}'?" if section else f" Did you mean '{name}'?"

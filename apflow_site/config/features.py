@@ -1,0 +1,163 @@
+"""The settings of what tasks use: executors, webhooks, language models and A2A."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from apflow_site.config import values
+from apflow_site.config.values import Allowed, Ports, Section, Whole
+
+KIB, MIB, GIB, PIB = 2**10, 2**20, 2**30, 2**50
+WEEK_SECONDS = 7 * 86_400
+
+
+class Command(Section):
+    allow: values.Programs = Field(
+        (),
+        examples=[["/usr/bin/git", "/usr/bin/pdftotext"]],
+        description="Absolute paths of the programs that `command_executor` may run; if empty, the executor is disabled. See [Run commands](../how-to/run-commands.md).",
+    )
+    folders: values.Folders = Field(
+        (),
+        examples=[["/srv/documents"]],
+        description="Absolute paths of folders. A task may use one of them, or a folder below one, as its working directory.",
+    )
+    timeout_seconds: Whole = Field(
+        30,
+        ge=1,
+        le=WEEK_SECONDS,
+        description="The longest time for one command, in seconds. A task may set a shorter one.",
+    )
+    output_bytes: Whole = Field(
+        MIB,
+        ge=KIB,
+        le=GIB,
+        description="The size of a command's output, standard output and error together. `limits.result_bytes` also applies.",
+    )
+    cpu_seconds: Whole = Field(
+        60, ge=1, le=WEEK_SECONDS, description="Processor time for each process of a command, in seconds."
+    )
+    memory_bytes: Whole = Field(
+        4 * GIB, ge=64 * MIB, le=PIB, description="Address space for each process of a command. Linux only."
+    )
+    processes: Whole = Field(
+        64, ge=1, le=10_000, description="Processes that a command may have at a time. Linux only."
+    )
+    file_bytes: Whole = Field(64 * MIB, ge=0, le=PIB, description="The size of each file that a command writes.")
+
+
+class Crewai(Section):
+    tools: values.Tools | None = Field(
+        None,
+        examples=[{"search": "my_company.tools.SearchTool"}],
+        description="Tools that crews may use: a name and the dotted path of a subclass of CrewAI's `BaseTool`, or of a function marked with `@tool`. See [Language models and crews](../how-to/llm.md#run-a-crew).",
+    )
+    max_crews: Whole = Field(
+        32, ge=1, le=1000, description="Crews that run concurrently in one worker process. Each uses a thread."
+    )
+
+
+class Rest(Section):
+    allow_private: values.Targets = Field(
+        (),
+        examples=[["10.1.0.0/16", "wiki.internal"]],
+        description="Host names, addresses or networks (`10.1.0.0/16`) that outbound requests may reach although they are private.",
+    )
+    allowed_ports: Ports = Field((80, 443), description="Ports that outbound requests may reach.")
+
+
+class Executors(Section):
+    modules: values.ModuleNames = Field((), description="Dotted names of modules that define your own executors.")
+    command: Command = Command()
+    crewai: Crewai = Crewai()
+    rest: Rest = Rest()
+
+
+class Webhooks(Section):
+    allow_private: bool = Field(
+        False, description="Whether webhooks may use private addresses, on any port. For development."
+    )
+    allowed_ports: Ports = Field((80, 443), description="Ports of public addresses that webhooks may use.")
+    keep_hours: Whole = Field(
+        24, ge=1, le=30 * 24, description="How many hours after an event its delivery is retried."
+    )
+    timeout_seconds: Whole = Field(10, ge=1, le=120, description="How many seconds to wait for a receiver's answer.")
+    max_per_run: Whole = Field(10, ge=1, le=1000, description="Webhooks per run.")
+
+
+class Llm(Section):
+    encryption_keys: values.EncryptionKeys = Field(
+        (),
+        examples=[["another-example-that-everybody-knows-so-make-your-own"]],
+        description="Strings of at least 32 characters that encrypt stored keys, the newest first. Default: a generated key in the file `llm_key` in the data folder. All machines need the same keys. Preferably set them in the environment. See [LLM keys](../how-to/llm-keys.md#encryption-keys).",
+    )
+    key_store: Literal["database", "redis", "memory"] = Field(
+        "database",
+        description="Where users' keys are stored, encrypted: `database`, `redis` (requires `redis.url`) or `memory` (of one process; for tests).",
+    )
+    default_model: values.Model | None = Field(
+        None,
+        examples=["openai/gpt-4o-mini"],
+        description="The model for tasks that name none, such as `openai/gpt-4o-mini`.",
+    )
+    demo: bool = Field(
+        True,
+        description="Whether the model `demo/demo` is available. It returns canned answers and needs no key and no network.",
+    )
+    environment_keys: bool = Field(
+        True,
+        description="Whether users without a key of their own may use those of the server's environment, such as `OPENAI_API_KEY`.",
+    )
+    api_base: values.WebAddresses | None = Field(
+        None,
+        examples=[{"ollama": "http://localhost:11434"}],
+        description="URLs to use instead of a provider's own: `{openai: https://llm.example.com/v1}`, in the environment `openai=https://llm.example.com/v1,ollama=http://localhost:11434`. All keys for that provider are sent there.",
+    )
+
+
+class A2a(Section):
+    card: Annotated[Literal["hybrid", "1.0", "0.3"], Allowed('hybrid, "1.0" or "0.3" (in quotes)')] = Field(
+        "hybrid",
+        description='The fields of the agent card: those of A2A `"1.0"`, of `"0.3"` (both in quotes), or of both (`hybrid`). See [A2A](a2a.md).',
+    )
+    message_handler: values.FunctionName = Field(
+        "a2a.protocol.message_handler.decide",
+        description="The dotted path of the function that decides what a message does. See [A2A](../how-to/a2a.md#write-a-message-handler).",
+    )
+    text_executor: values.ExecutorId | None = Field(
+        None,
+        examples=["echo_executor"],
+        description="The executor for plain text messages. Default: the agent asks the client what to run.",
+    )
+    streaming: bool = Field(True, description="Whether A2A's own methods support streaming and the card declares it.")
+    push_notifications: bool = Field(True, description="Whether clients may use push notifications.")
+    extended_card: bool | None = Field(
+        None,
+        examples=[True],
+        description="Whether users who have logged in get a card with their own trees as skills. Default: the value of `auth.enabled`.",
+    )
+    required_extensions: values.Uris = Field(
+        (), description="URIs of extensions that a client must declare in `A2A-Extensions`."
+    )
+    signing_key: values.PemFile | None = Field(
+        None,
+        examples=["/etc/aipartnerupflow/card-key.pem"],
+        description="The path of a private key in PEM (P-256) that signs the card. Generate one with `openssl ecparam -genkey -name prime256v1 -noout -out card-key.pem`.",
+    )
+    grpc_port: Whole | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        examples=[50051],
+        description="The port for A2A over gRPC, on `server.host`; requires the extra `[grpc]`. Default: no gRPC. The flag `--grpc-port` of `serve` sets it too.",
+    )
+    grpc_certificate: values.PemFile | None = Field(
+        None,
+        examples=["/etc/aipartnerupflow/grpc.pem"],
+        description="The path of the certificate (chain) in PEM for TLS over gRPC. Without it, gRPC is unencrypted: put a proxy with TLS in front.",
+    )
+    grpc_key: values.PemFile | None = Field(
+        None,
+        examples=["/etc/aipartnerupflow/grpc-key.pem"],
+        description="The path of the certificate's private key in PEM.",
+    )

@@ -1,0 +1,162 @@
+"""The settings of the server, its database and its workers, and the limits."""
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from apflow_site.config import values
+from apflow_site.config.values import Section, Whole, is_loopback
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+
+class Server(Section):
+    host: values.Host = Field(
+        "127.0.0.1", description="The address to listen on; `0.0.0.0` means all addresses of the machine."
+    )
+    port: Whole = Field(8000, ge=0, le=65535, description="The port to listen on; 0 selects a free port.")
+    workers: Whole = Field(
+        1, ge=1, le=256, description="The number of web processes. Use PostgreSQL for more than one."
+    )
+    public_url: values.WebAddress | None = Field(
+        None,
+        examples=["https://flow.example.com"],
+        description="The `http://` or `https://` URL that clients use; the agent card contains it.",
+    )
+    allowed_hosts: values.HostPatterns = Field(
+        (),
+        examples=[["flow.example.com"]],
+        description="Host names that requests may be addressed to: `example.com`, `.example.com` (with all subdomains) or `*`. Loopback names and `server.host` are always allowed.",
+    )
+    examples: Literal["run", "store", "none"] = Field(
+        "run",
+        examples=["store"],
+        description="What to store in an empty database: `run`, examples, most of which run immediately; `store`, examples without running them; `none`.",
+    )
+    data_dir: values.Folder = Field(
+        examples=["~/.local/share/aipartnerupflow"],
+        description="The folder for the SQLite file and generated keys. Default: `aipartnerupflow` in `$XDG_DATA_HOME`, or in `~/.local/share` if that is not set.",
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the server, directly or by its public address."""
+        public = urlsplit(self.public_url or "").hostname
+        return is_loopback(self.host) and (public is None or is_loopback(public))
+
+
+class Database(Section):
+    url: values.DatabaseUrl = Field(
+        examples=["postgresql://apflow:change-me@localhost:5432/apflow?sslmode=prefer"],
+        description="`sqlite:///relative/path`, `sqlite:////absolute/path`, or `postgresql://user:password@host:5432/name` (also `postgres://`). Default: `aipartnerupflow.sqlite3` in the data folder.",
+    )
+
+
+class Auth(Section):
+    enabled: bool | None = Field(
+        None,
+        examples=[True],
+        description="Whether authentication is enabled. Default: enabled if there is a secret. `true` requires a secret.",
+    )
+    jwt_secret: values.Secret | None = Field(
+        None,
+        examples=["an-example-that-everybody-knows-so-make-your-own"],
+        description='Signs the tokens (HS256). Generate one with `python -c "import secrets; print(secrets.token_urlsafe(48))"`. Preferably set it in the environment.',
+    )
+    required: bool = Field(False, description="Refuse to start without authentication.")
+    access_minutes: Whole = Field(15, ge=1, le=1440, description="How many minutes an access token is valid.")
+    refresh_days: Whole = Field(
+        1, ge=1, le=365, description="How many days a login without a refresh, and a session of the dashboard, last."
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """A secret enables authentication, unless `enabled` overrides it."""
+        return self.jwt_secret is not None if self.enabled is None else self.enabled
+
+
+class Redis(Section):
+    url: values.RedisUrl | None = Field(
+        None,
+        examples=["redis://localhost:6379/0"],
+        description="A `redis://`, `rediss://` or `unix://` URL. Not needed on one machine.",
+    )
+
+
+class Worker(Section):
+    embedded: bool = Field(True, description="Whether `serve` starts and supervises a worker.")
+    processes: Whole = Field(
+        ge=1,
+        le=256,
+        examples=[2],
+        description="The number of worker processes. Default: 1 on SQLite, which allows one writer at a time; on PostgreSQL one per processor, at most 4.",
+    )
+    max_trees: Whole = Field(1000, ge=1, le=10_000, description="Trees that run concurrently in one worker process.")
+    max_tasks: Whole = Field(1000, ge=1, le=100_000, description="Tasks that run concurrently in one worker process.")
+    drain_seconds: Whole = Field(
+        30,
+        ge=0,
+        le=3600,
+        description="How many seconds a worker that shuts down may take to finish its tasks. The rest goes back to the queue.",
+    )
+    metrics_port: Whole | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        examples=[9464],
+        description="The port for `GET /metrics` of `aipartnerupflow worker`, which otherwise opens no port, on the address `server.host`.",
+    )
+
+
+class Events(Section):
+    keep_days: Whole = Field(
+        30,
+        ge=0,
+        le=36_500,
+        description="How many days to keep the events of a finished run; 0 keeps them forever. Tasks and their results are kept.",
+    )
+
+
+class Limits(Section):
+    body_bytes: Whole = Field(10 * MIB, ge=KIB, le=GIB, description="The size of a request body.")
+    nesting: Whole = Field(64, ge=8, le=200, description="The nesting depth of the JSON in a request.")
+    batch: Whole = Field(100, ge=1, le=10_000, description="Calls in one JSON-RPC batch.")
+    tasks_per_tree: Whole = Field(10_000, ge=1, le=1_000_000, description="Tasks in one tree.")
+    tree_depth: Whole = Field(100, ge=1, le=100, description="Levels of a tree.")
+    result_bytes: Whole = Field(MIB, ge=KIB, le=GIB, description="The size of one task's result as JSON.")
+    runs_per_user: Whole = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Queued and running runs of one user. Does not apply without authentication.",
+    )
+    streams: Whole = Field(
+        2000, ge=1, le=1_000_000, description="Open WebSockets and event streams in one web process."
+    )
+    streams_per_user: Whole = Field(
+        50,
+        ge=1,
+        le=1_000_000,
+        description="Open WebSockets and event streams of one user in one web process. Does not apply without authentication.",
+    )
+    messages_per_second: Whole = Field(
+        100,
+        ge=1,
+        le=1_000_000,
+        description="Messages per second that a client may send on one WebSocket; a burst may have twice as many.",
+    )
+
+
+class Log(Section):
+    format: Literal["text", "json"] = Field(
+        "text",
+        examples=["json"],
+        description="`text`, lines for people, or `json`, one object per line. Both contain the ids of the request, run and task, and go to standard error.",
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The lowest level of the server's own messages: `debug`, `info`, `warning` or `error`."
+    )
+    requests: bool = Field(
+        False, examples=[True], description="Whether to log a line for each request: method, route, status, time."
+    )

@@ -1,0 +1,52 @@
+"""All settings by section. `make reference` writes the documentation from the declarations.
+
+A setting has a type, a default, a range, a description, and an example if the default is not a good one. The default
+of a setting without one depends on other settings: see `sources.Computed`.
+"""
+
+from typing import cast
+
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+
+from apflow_site.config.features import A2a, Executors, Llm, Webhooks
+from apflow_site.config.operation import Auth, Database, Events, Limits, Log, Redis, Server, Worker
+from apflow_site.config.values import Section
+
+
+class Config(BaseSettings, Section):
+    """The whole configuration."""
+
+    server: Server
+    database: Database
+    auth: Auth = Auth()
+    redis: Redis = Redis()
+    worker: Worker
+    executors: Executors = Executors()
+    webhooks: Webhooks = Webhooks()
+    llm: Llm = Llm()
+    events: Events = Events()
+    limits: Limits = Limits()
+    a2a: A2a = A2a()
+    log: Log = Log()
+
+    def __init__(self, *sources: PydanticBaseSettingsSource) -> None:
+        """Merge the sources; the first one wins. Raises pydantic.ValidationError."""
+        super().__init__(sources=sources)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources that `__init__` gets, instead of the built-in ones, which do not report where a value comes from."""
+        given = cast("InitSettingsSource", init_settings).init_kwargs
+        return cast("tuple[PydanticBaseSettingsSource, ...]", given["sources"])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines reach the server without authentication."""
+        return not self.auth.is_on and not self.server.is_local

@@ -1,0 +1,100 @@
+"""Where values come from: flags, the environment, a file, and defaults that depend on other values."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import PydanticBaseSettingsSource
+
+from apflow_site.config.known import sections_in
+from apflow_site.config.sections import Config
+from apflow_site.config.values import Section, absolute
+from apflow_site.config.yaml_file import read_file
+from apflow_site.databases import is_postgresql, sqlite_url
+
+Values = dict[str, Any]
+"""Nested by section."""
+
+
+class Source(PydanticBaseSettingsSource):
+    """Given values. `place` returns the name of the variable, the flag or the file that a key's value comes from."""
+
+    def __init__(self, values: Values, *, place: Callable[[str], str]) -> None:
+        super().__init__(Config)
+        self._values = values
+        self.place = place
+
+    @classmethod
+    def of_texts(cls, texts: Mapping[str, str], *, keys: Mapping[str, str]) -> Self:
+        """Of environment variables or flags. `keys` has the key of each name; other names are ignored."""
+        places = {key: name for name, key in keys.items() if name in texts}
+        return cls(_nested({key: texts[name] for key, name in places.items()}), place=places.__getitem__)
+
+    @classmethod
+    def of_file(cls, path: str) -> Self:
+        """Of a YAML file. Raises ValueError with the reason when it cannot be read."""
+        return cls(_without_empty_sections(read_file(path), Config), place=lambda _: path)
+
+    def __call__(self) -> Values:
+        return self._values
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Abstract in the base class. Only sources that read field by field use it."""
+        return None, field_name, False
+
+    def gives(self, key: str) -> bool:
+        *sections, name = key.split(".")
+        return name in reduce(lambda values, section: values.get(section, {}), sections, self._values)
+
+    def raw(self, key: str) -> Any:
+        return reduce(lambda values, name: values[name], key.split("."), self._values)
+
+
+class Computed(Source):
+    """The defaults that depend on other values; the last of the sources."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__({}, place=lambda _: "default")
+        self._environ = environ
+
+    def __call__(self) -> Values:
+        data_dir = self._given("server.data_dir") or self._data_dir()
+        url = self._given("database.url") or sqlite_url(Path(absolute(data_dir), "aipartnerupflow.sqlite3"))
+        # SQLite allows one writer at a time: more processes only wait longer for each other.
+        processes = min(4, os.cpu_count() or 1) if is_postgresql(url) else 1
+        return _nested({"server.data_dir": data_dir, "database.url": url, "worker.processes": processes})
+
+    def _given(self, key: str) -> Any:
+        """The value in the sources before this one."""
+        section, _, name = key.partition(".")
+        return self.current_state.get(section, {}).get(name)
+
+    def _data_dir(self) -> str:
+        shared = self._environ.get("XDG_DATA_HOME", "")
+        # The XDG specification: ignore a relative path.
+        folder = shared if Path(shared).is_absolute() else "~/.local/share"
+        return f"{folder}/aipartnerupflow"
+
+
+def _nested(values: Mapping[str, Any]) -> Values:
+    """Values by dotted key, nested by section."""
+    nested: Values = {}
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        reduce(lambda inner, section: inner.setdefault(section, {}), sections, nested)[name] = value
+    return nested
+
+
+def _without_empty_sections(content: Mapping[Any, Any], section: type[Section]) -> Values:
+    """The content of a file. A section without keys is null in YAML, and left out."""
+    inner = sections_in(section)
+    values: Values = {}
+    for name, value in content.items():
+        if name not in inner:
+            values[str(name)] = value
+        elif value is not None:
+            values[name] = _without_empty_sections(value, inner[name]) if isinstance(value, dict) else value
+    return values

@@ -1,0 +1,171 @@
+"""What every HTTP request passes first: the limit of bodies, the check of hosts and origins, a request id, and page middleware for pages.
+
+A server that is open on loopback is still reachable from a web page whose name resolves to 127.0.0.1 (DNS rebinding). Such a
+page sends its own name as Host; an address cannot be rebound, so literal addresses are always accepted.
+"""
+
+import ipaddress
+import re
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, cast
+from urllib.parse import SplitResult, urlsplit
+
+from asgiref.sync import ThreadSensitiveContext
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.exception import convert_exception_to_response
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.utils.decorators import async_only_middleware
+from django.utils.module_loading import import_string
+from structlog.contextvars import bound_contextvars
+
+from apflow_site.logs import log_request
+from tasks.ids import new_id
+from tasks.telemetry.tracing import span
+
+Scope = dict[str, Any]
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What a proxy may call a request; anything else gets an id of ours."""
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+PREFIXES: Final = ("/ui/", "/admin/", "/login/", "/logout/", "/answer/", "/static/")
+FRONT: Final = "/"
+"""GET returns a page, POST is JSON-RPC."""
+END: Message = {"type": "http.request", "body": b"", "more_body": False}
+
+
+class Http(ASGIHandler):
+    """Django's handler, with a limit for bodies: Django by itself writes all of a body to the disk before a view sees the request."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.handle(scope, limited(receive, headers=scope["headers"]), send)
+
+
+def limited(receive: Receive, *, headers: Iterable[tuple[bytes, bytes]]) -> Receive:
+    """The body until it is known to be too big, which the views see and refuse; what comes after that is read and forgotten."""
+    left = settings.APFLOW.limits.body_bytes
+    is_cut = any(name == b"content-length" and int(value) > left for name, value in headers)
+    has_ended = False
+
+    async def receive_limited() -> Message:
+        nonlocal left, is_cut, has_ended
+        if is_cut and not has_ended:
+            has_ended = True
+            return END
+        message = await receive()
+        while has_ended and message["type"] == "http.request":
+            message = await receive()
+        if message["type"] == "http.request":
+            left -= len(message.get("body", b""))
+            is_cut, has_ended = left < 0, not message.get("more_body", False)
+        return message
+
+    return receive_limited
+
+
+@async_only_middleware
+def edge(get_response: GetResponse) -> GetResponse:
+    """Give every request an id, the proxy's if it sent one, which log lines and the response carry. Refuse foreign hosts and origins.
+
+    With `log.requests` each request is a line, by its route: a path may hold a secret. A request has a thread only until there is
+    a response, so that a stream held open costs none.
+    """
+    page_response = _page_middleware(get_response)
+
+    async def answer(request: HttpRequest) -> HttpResponseBase:
+        sent = request.headers.get(REQUEST_ID_HEADER, "")
+        request_id = sent if REQUEST_ID.fullmatch(sent) else new_id()
+        parent = request.headers.get("traceparent")
+        facts = {"http.request.method": request.method, "apflow.request.id": request_id}
+        with (
+            bound_contextvars(request=request_id),
+            span(str(request.method), facts, kind="server", parent=parent) as note,
+        ):
+            started = time.perf_counter()
+            response = _foreign(request)
+            if response is None:
+                async with ThreadSensitiveContext():
+                    response = await (page_response if is_page(request) else get_response)(request)
+                response.headers.setdefault("X-Content-Type-Options", "nosniff")  # for every kind of response
+            route = f"/{request.resolver_match.route}" if request.resolver_match else None
+            note({"http.route": route, "http.response.status_code": response.status_code})
+            if settings.APFLOW.log.requests:
+                log_request(request, response, route=route, seconds=time.perf_counter() - started)
+        response.headers.setdefault(REQUEST_ID_HEADER, request_id)
+        return response
+
+    return answer
+
+
+def _page_middleware(get_response: GetResponse) -> GetResponse:
+    """`settings.PAGE_MIDDLEWARE` around the response."""
+    chain: Any = get_response
+    for path in reversed(settings.PAGE_MIDDLEWARE):
+        chain = import_string(path)(chain)
+    # As Django does for each of its middleware.
+    return cast("GetResponse", convert_exception_to_response(chain))
+
+
+def is_page(request: HttpRequest) -> bool:
+    """Whether the response is a page for a browser."""
+    if request.path == FRONT:
+        return request.method in ("GET", "HEAD")
+    return request.path.startswith(PREFIXES)
+
+
+def _foreign(request: HttpRequest) -> HttpResponseBase | None:
+    """The refusal of a Host that is neither an address, this machine's name nor allowed, and of a write from a foreign origin."""
+    host = request.headers.get("Host", "")
+    if not is_own_host(host):
+        return _refusal(400, f"Host {host!r} is not allowed. Add it to server.allowed_hosts.")
+    origin = request.headers.get("Origin")
+    if origin and request.method not in SAFE_METHODS and not is_own_origin(origin, host=host):
+        return _refusal(403, f"Origin {origin!r} is not this server.")
+    return None
+
+
+def _refusal(status: int, message: str) -> JsonResponse:
+    return JsonResponse({"error": {"code": status, "message": message}}, status=status)
+
+
+def is_own_host(host: str) -> bool:
+    """Whether the header `Host` names an address, this machine or what `server.allowed_hosts` allows."""
+    name = (_split(f"//{host}").hostname or "").rstrip(".")
+    return name in _own_names() or name.endswith(".localhost") or _is_address(name)
+
+
+def is_own_origin(origin: str, *, host: str) -> bool:
+    """Whether a page of this origin was served by the host that it now speaks to."""
+    return _split(origin).netloc == host
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of an address as a client sent it; none of one that is malformed."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
+def _own_names() -> frozenset[str]:
+    server = settings.APFLOW.server
+    public = urlsplit(server.public_url or "").hostname
+    return frozenset(
+        {"localhost", "testserver", socket.gethostname().lower(), public or "", *map(str.lower, server.allowed_hosts)}
+        - {""}
+    )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,120 @@
+"""The client's types and the server's, which it must not import, have the same fields of the same types."""
+
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+import msgspec
+import pytest
+from msgspec import NODEFAULT, UNSET, Struct, UnsetType
+
+from a2a.methods import responses
+from aipartnerupflow.client import types
+from tasks.rules.strict_json import Json
+
+#: A type of the client, and those of the server whose objects it describes. A field that not all of them have is optional.
+PAIRS: dict[Any, tuple[type[Struct], ...]] = {
+    types.Dependency: (responses.Dependency,),
+    types.Task: (responses.Task, responses.Tree),
+    types.Created: (responses.StoredTree,),
+    types.Webhook: (responses.Webhook,),
+    types.Execution: (responses.Execution,),
+    types.Event: (responses.Event,),
+    types.Page: (responses.Page,),
+    types.Counts: (responses.Counts,),
+    types.Deleted: (responses.Deletion,),
+    types.Question: (responses.Question,),
+    types.Answered: (responses.Answered,),
+    types.Cancelled: (responses.Cancellation,),
+    types.State: (responses.Standing,),
+    types.RunningCount: (responses.RunningCount,),
+    types.Detail: (responses.Detail,),
+    types.Generated: (responses.Generated,),
+    types.KeyStored: (responses.LLMKeyStored,),
+    types.KeyInfo: (responses.LLMKeyInfo,),
+    types.Keys: (responses.LLMKeys,),
+    types.KeyDeleted: (responses.LLMKeyDeleted,),
+}
+SENT = {types.Changes, types.CopyOptions, types.Filters}
+"""What a client sends; the parameters of the methods are checked by the server."""
+
+INHERITED = ("children",)
+"""A task may come without them, and a type that extends it cannot say otherwise."""
+
+
+def fields_of(structs: tuple[type[Struct], ...]) -> dict[str, tuple[Any, bool]]:
+    """Name → type and whether it is always there."""
+    found: dict[str, tuple[Any, bool]] = {}
+    for struct in structs:
+        for field in msgspec.structs.fields(struct):
+            is_required = field.default is NODEFAULT and all(field.name in each.__struct_fields__ for each in structs)
+            found[field.name] = field.type, is_required
+    return found
+
+
+def members(kind: Any) -> list[Any]:
+    """The members of a union, without what says that a field may be absent."""
+    if get_origin(kind) in (Annotated, NotRequired):
+        return members(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [member for each in get_args(kind) for member in members(each)]
+    return [] if kind in (UnsetType, UNSET) else [kind]
+
+
+def agree(client: Any, server: Any) -> bool:
+    """Whether the client's type describes what the server's does, perhaps less closely."""
+    ours, theirs = members(client), members(server)
+    return all(any(describes(one, other) for one in ours) for other in theirs) and all(
+        any(describes(one, other) for other in theirs) for one in ours
+    )
+
+
+def describes(client: Any, server: Any) -> bool:
+    if client == server or client is Any:
+        return True
+    if is_typeddict(client):
+        return server in PAIRS[client]
+    if isinstance(server, type) and issubclass(server, Struct):
+        return client == Json or (
+            get_origin(client) is dict
+            and all(agree(get_args(client)[1], kind) for kind, _ in fields_of((server,)).values())
+        )
+    if isinstance(server, type) and issubclass(server, Enum):
+        server = Literal[tuple(member.value for member in server)]
+    if get_origin(server) is Literal:
+        return client is str or set(get_args(client)) == set(get_args(server))
+    same_shape = get_origin(client) is not None and get_origin(client) is get_origin(server)
+    return same_shape and all(map(agree, get_args(client), get_args(server)))
+
+
+def test_every_type_of_the_client_has_its_type_on_the_server() -> None:
+    defined = {kind for kind in vars(types).values() if is_typeddict(kind)}
+    assert defined == PAIRS.keys() | SENT
+
+
+@pytest.mark.parametrize("client", PAIRS, ids=lambda kind: kind.__name__)
+def test_a_type_of_the_client_has_the_fields_of_the_servers(client: Any) -> None:
+    hints, fields = get_type_hints(client, include_extras=True), fields_of(PAIRS[client])
+    inherited = INHERITED if types.Task in client.__orig_bases__ else ()
+    assert {name: name in client.__required_keys__ or name in inherited for name in hints} == {
+        name: is_required for name, (_, is_required) in fields.items()
+    }
+    assert [name for name in hints if not agree(hints[name], fields[name][0])] == []
+
+
+@pytest.mark.parametrize(
+    ("client", "server"),
+    [
+        (int, str),
+        (str, str | None),
+        (list[str], list[int]),
+        (types.Page, responses.Task),
+        (Literal["a"], Literal["a", "b"]),
+    ],
+)
+def test_types_that_differ_are_found(client: Any, server: Any) -> None:
+    assert not agree(client, server)
+
+
+def test_none_is_a_type_of_its_own() -> None:
+    assert agree(str | None, str | NoneType)
