@@ -31,7 +31,7 @@ def bootstrap() -> None:
 
 
 def taken_name(module: str | None) -> str | None:
-    """Return what to do about a module of a plug-in whose top-level name is one of the project's; None for any other name."""
+    """The reason and remedy if a plug-in's module has the name of one of our packages, else None."""
     name = (module or "").partition(".")[0]
     if name not in PROJECT_PACKAGES:
         return None

@@ -1,7 +1,8 @@
-"""What every HTTP request passes first: the limit of bodies, the check of hosts and origins, a request id, and page middleware for pages.
+"""The first layer of HTTP requests: body limit, host checks, request id, page middleware.
 
-A server that is open on loopback is still reachable from a web page whose name resolves to 127.0.0.1 (DNS rebinding). Such a
-page sends its own name as Host; an address cannot be rebound, so literal addresses are always accepted.
+The checks of `Host` and `Origin` prevent DNS rebinding: a web page whose name resolves to 127.0.0.1
+can reach a server on loopback, but sends its own name as Host. Literal addresses cannot be rebound
+and are always accepted.
 """
 
 import ipaddress
@@ -33,7 +34,7 @@ GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What a proxy may call a request; anything else gets an id of ours."""
+"""Request ids that are accepted from a proxy; a request with any other id gets a new one."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 PREFIXES: Final = ("/ui/", "/admin/", "/login/", "/logout/", "/answer/", "/static/")
 FRONT: Final = "/"
@@ -42,14 +43,20 @@ END: Message = {"type": "http.request", "body": b"", "more_body": False}
 
 
 class Http(ASGIHandler):
-    """Django's handler, with a limit for bodies: Django by itself writes all of a body to the disk before a view sees the request."""
+    """Django's handler with a body limit.
+
+    Without it, Django writes the whole body to disk before the view runs.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.handle(scope, limited(receive, headers=scope["headers"]), send)
 
 
 def limited(receive: Receive, *, headers: Iterable[tuple[bytes, bytes]]) -> Receive:
-    """The body until it is known to be too big, which the views see and refuse; what comes after that is read and forgotten."""
+    """Wrap `receive` to end the body once it exceeds `limits.body_bytes`.
+
+    The views see a body that is too long and reject it. The rest of the body is read and discarded.
+    """
     left = settings.APFLOW.limits.body_bytes
     is_cut = any(name == b"content-length" and int(value) > left for name, value in headers)
     has_ended = False
@@ -72,10 +79,13 @@ def limited(receive: Receive, *, headers: Iterable[tuple[bytes, bytes]]) -> Rece
 
 @async_only_middleware
 def edge(get_response: GetResponse) -> GetResponse:
-    """Give every request an id, the proxy's if it sent one, which log lines and the response carry. Refuse foreign hosts and origins.
+    """Reject foreign hosts and origins, and give every request an id.
 
-    With `log.requests` each request is a line, by its route: a path may hold a secret. A request has a thread only until there is
-    a response, so that a stream held open costs none.
+    The id in the header `X-Request-Id` is kept if it is valid.
+
+    Log records of the request and the response contain the id. With `log.requests`, each request is
+    logged with its route, not its path: a path may contain a secret. The thread of a request is
+    released when the response begins, so open streams occupy none.
     """
     page_response = _page_middleware(get_response)
 
@@ -105,7 +115,7 @@ def edge(get_response: GetResponse) -> GetResponse:
 
 
 def _page_middleware(get_response: GetResponse) -> GetResponse:
-    """`settings.PAGE_MIDDLEWARE` around the response."""
+    """Apply `settings.PAGE_MIDDLEWARE`."""
     chain: Any = get_response
     for path in reversed(settings.PAGE_MIDDLEWARE):
         chain = import_string(path)(chain)
@@ -121,13 +131,13 @@ def is_page(request: HttpRequest) -> bool:
 
 
 def _foreign(request: HttpRequest) -> HttpResponseBase | None:
-    """The refusal of a Host that is neither an address, this machine's name nor allowed, and of a write from a foreign origin."""
+    """The error reply to a foreign `Host` (400) or a write from a foreign `Origin` (403), or None."""
     host = request.headers.get("Host", "")
     if not is_own_host(host):
         return _refusal(400, f"Host {host!r} is not allowed. Add it to server.allowed_hosts.")
     origin = request.headers.get("Origin")
     if origin and request.method not in SAFE_METHODS and not is_own_origin(origin, host=host):
-        return _refusal(403, f"Origin {origin!r} is not this server.")
+        return _refusal(403, f"Origin {origin!r} is not the origin of this server.")
     return None
 
 
@@ -136,18 +146,18 @@ def _refusal(status: int, message: str) -> JsonResponse:
 
 
 def is_own_host(host: str) -> bool:
-    """Whether the header `Host` names an address, this machine or what `server.allowed_hosts` allows."""
+    """Whether `Host` is an address, a name of this machine, or in `server.allowed_hosts`."""
     name = (_split(f"//{host}").hostname or "").rstrip(".")
     return name in _own_names() or name.endswith(".localhost") or _is_address(name)
 
 
 def is_own_origin(origin: str, *, host: str) -> bool:
-    """Whether a page of this origin was served by the host that it now speaks to."""
+    """Whether a page of this origin came from the host to which it sends the request."""
     return _split(origin).netloc == host
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of an address as a client sent it; none of one that is malformed."""
+    """Split a URL from a client; all parts are empty if it is malformed."""
     try:
         return urlsplit(url)
     except ValueError:

@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The codes of our own interfaces: JSON-RPC, HTTP, and the name in REST.
+    """The codes of an error at our own interfaces: JSON-RPC, HTTP, and the name in REST.
 
-    400 is for what is wrong in itself, 422 for tasks that are well formed and do not fit each other or this server, 409 for what
-    the state of a task forbids. `on_transport`: the HTTP status counts on the JSON-RPC addresses too, which answer other errors
-    with 200.
+    400: the request is malformed. 422: the tasks are well-formed, but conflict with each other or
+    with this server. 409: the state of a task does not allow the request. `on_transport`: the
+    JSON-RPC endpoints use the HTTP status, too; for other errors they return 200.
     """
 
     code: int
@@ -42,9 +42,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The codes of A2A 1.0, section 5.4: JSON-RPC, HTTP, gRPC and, of an error that A2A defines, its `reason`.
+    """The codes of an error in A2A 1.0 (section 5.4): JSON-RPC, HTTP and gRPC.
 
-    `status` is the name of the canonical code (AIP-193), which is gRPC's.
+    `status` is the name of the canonical code (AIP-193), as in gRPC. `reason` is set for errors
+    that A2A defines.
     """
 
     code: int
@@ -61,13 +62,13 @@ DATABASE: Final = Rule(jsonrpc.INTERNAL_ERROR, 503, "database_unavailable", on_t
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """One row: at our own interfaces, None for an error that only A2A has, and at A2A's."""
+    """One row of the table. `native` is None for an error that only A2A has."""
 
     native: Rule | None
     a2a: Kind = INVALID
 
 
-#: A subclass has the codes of its base unless it has a row.
+#: A subclass without a row has the codes of its base class.
 ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
     {
         MalformedJson: Codes(
@@ -131,7 +132,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         wire.VersionNotSupported: Codes(None, Kind(-32009, 400, "UNIMPLEMENTED", "VERSION_NOT_SUPPORTED")),
     }
 )
-#: Those of our own interfaces.
+#: The rules of our own interfaces.
 RULES: Mapping[type[Exception], Rule] = MappingProxyType(
     {error: codes.native for error, codes in ERRORS.items() if codes.native is not None}
 )
@@ -152,7 +153,10 @@ def kind_of(error: Exception) -> Kind:
 
 
 def failure_of(error: Exception, *, call_id: Id = None) -> Failure:
-    """The error as a client may see it."""
+    """The error as a JSON-RPC failure.
+
+    Unknown errors are logged; the client gets only an `error_id`.
+    """
     rule = rule_of(error)
     message, data = _words(error)
     status = rule.http_status if rule.on_transport else 200
@@ -160,12 +164,12 @@ def failure_of(error: Exception, *, call_id: Id = None) -> Failure:
 
 
 def as_rpc(error: Exception) -> dict[str, Any]:
-    """An error outside of any call, as the JSON-RPC addresses answer it."""
+    """An error outside of a call, in the format of the JSON-RPC endpoints."""
     return failure_of(error).to_json()
 
 
 def as_rest(error: Exception) -> dict[str, Any]:
-    """An error as REST answers it: by name."""
+    """An error in the format of REST: `{"error": {"code", "message", "data"?}}`; code is its name."""
     message, data = _words(error)
     shown = {"code": rule_of(error).name, "message": message}
     return {"error": shown if data is None else shown | {"data": data}}
@@ -183,8 +187,8 @@ def _logged(error: Exception) -> tuple[str, Any]:
     error_id = new_id()
     log.error("%s: internal error", error_id, exc_info=error, extra={"event": "request.error", "error_id": error_id})
     if rule_of(error) is INTERNAL:
-        return "Internal error. The server's log has more under this error_id.", {"error_id": error_id}
-    reason = "has no room on its disk, and nothing was stored" if is_disk_full(error) else "does not answer"
+        return "Internal error. The server log has details under this error_id.", {"error_id": error_id}
+    reason = "is out of disk space, so nothing was stored" if is_disk_full(error) else "does not answer"
     return (
         f"The database {reason}. Try again in {RETRY_AFTER_SECONDS} seconds.",
         {"error_id": error_id, "retry_after_seconds": RETRY_AFTER_SECONDS},

@@ -1,6 +1,6 @@
-"""What can be wrong with a request of a transport or of A2A; the domain's own errors are in `tasks.rules.exceptions`.
+"""Errors of transports and of A2A; those of the domain are in `tasks.rules.exceptions`.
 
-Each exception has its codes in `a2a.core.errors`.
+`a2a.core.errors` has the codes of each exception.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from tasks.rules.exceptions import TaskNotFound
 
 
 class RequestRefused(Exception):
-    """The HTTP request does not carry a JSON-RPC request."""
+    """The HTTP request does not contain a JSON-RPC request."""
 
     def __init__(self, message: str, *, data: Any = None) -> None:
         self.message = message
@@ -23,11 +23,11 @@ class BodyTooLarge(RequestRefused):
 
 
 class UnsupportedMediaType(RequestRefused):
-    """The body does not say that it is JSON."""
+    """The body is not declared as JSON."""
 
 
 class WrongHttpMethod(RequestRefused):
-    """The address answers other HTTP methods."""
+    """The URL does not support this HTTP method."""
 
     def __init__(self, message: str, *, methods: Sequence[str]) -> None:
         self.methods = methods
@@ -43,11 +43,11 @@ class NotRunYet(RequestRefused):
 
 
 class EventsPruned(RequestRefused):
-    """What the client wants to go on from is not kept any more."""
+    """The next events of the run have been deleted (events.keep_days)."""
 
 
 class ProtocolError(Exception):
-    """A request for which A2A defines an error of its own (A2A 1.0, section 3.3.2)."""
+    """Base class of the errors that A2A defines (A2A 1.0, section 3.3.2)."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -55,7 +55,7 @@ class ProtocolError(Exception):
 
 
 class TaskNotCancelable(ProtocolError):
-    """The task is over."""
+    """The task has finished."""
 
 
 class PushNotificationNotSupported(ProtocolError):
@@ -63,11 +63,11 @@ class PushNotificationNotSupported(ProtocolError):
 
 
 class UnsupportedOperation(ProtocolError):
-    """The server, or the state of the task, does not allow it."""
+    """The server, or the state of the task, does not allow the operation."""
 
 
 class ContentTypeNotSupported(ProtocolError):
-    """A part has a media type that no skill takes."""
+    """A part has a media type that no skill accepts."""
 
 
 class ExtendedCardNotConfigured(ProtocolError):
@@ -75,11 +75,11 @@ class ExtendedCardNotConfigured(ProtocolError):
 
 
 class ExtensionSupportRequired(ProtocolError):
-    """The client does not support an extension that it must."""
+    """The client does not support a required extension."""
 
 
 class VersionNotSupported(ProtocolError):
-    """The client asks for a version of A2A that this server does not support."""
+    """The client requests a version of A2A that this server does not support."""
 
 
 class ConfigNotFound(TaskNotFound):
@@ -87,5 +87,5 @@ class ConfigNotFound(TaskNotFound):
 
     def __init__(self, config_id: str) -> None:
         super().__init__(config_id)
-        self.message = f"Push notification config '{config_id}' not found. List those of the task to see their ids."
+        self.message = f"Push notification config '{config_id}' not found. List the configs of the task for their ids."
         self.data = {"config_id": config_id}

@@ -20,7 +20,7 @@ from tasks.services import idempotency
 VERSION_HEADER: Final = "A2A-Version"
 EXTENSIONS_HEADER: Final = "A2A-Extensions"
 OLD_EXTENSIONS_HEADER: Final = f"X-{EXTENSIONS_HEADER}"
-"""What version 0.3 calls it."""
+"""The name of the header in A2A 0.3."""
 STATUS_HEADERS: Final = MappingProxyType(
     {
         401: {"WWW-Authenticate": "Bearer"},
@@ -32,7 +32,10 @@ STATUS_HEADERS: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headers:
-    """What the HTTP request says beside the call. `url` is where it reached the server; `is_single`: not a call of a batch."""
+    """The headers of a request.
+
+    `url` is the base URL of the server; `is_single`: not part of a batch.
+    """
 
     last_event_id: str | None = None
     idempotency_key: str | None = None
@@ -44,7 +47,10 @@ class Headers:
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
-        """What a request, or a WebSocket's handshake, brings along. `headers` knows names in any case, as Django's do."""
+        """Read the headers of a request or handshake.
+
+        The names in `headers` must be case-insensitive.
+        """
         llm_key = headers.get(llm_keys.HEADER)
         return cls(
             last_event_id=headers.get("Last-Event-ID"),
@@ -55,7 +61,7 @@ class Headers:
         )
 
     def sent_key(self) -> SentKey | None:
-        """The LLM key. Raises InvalidParams, which never shows it."""
+        """The parsed LLM key, or None. Raises InvalidParams; its message never contains the key."""
         try:
             return None if self.llm_key is None else parse_header(self.llm_key)
         except MalformedKey as error:
@@ -63,13 +69,13 @@ class Headers:
 
 
 def headers_of(request: HttpRequest) -> Headers:
-    """What the request says beside its body. A2A's version may stand in the query, too."""
+    """The headers of an HTTP request. The A2A version may also be a query parameter."""
     version = request.headers.get(VERSION_HEADER) or request.GET.get(VERSION_HEADER, "")
     return replace(Headers.of(request.headers), url=public_url(request), a2a_version=version)
 
 
 def requested_extensions(headers: Mapping[str, str]) -> list[str]:
-    """The URIs of the extensions that the client wants activated."""
+    """The URIs of the extensions that the client requests."""
     listed = headers.get(EXTENSIONS_HEADER) or headers.get(OLD_EXTENSIONS_HEADER) or ""
     return [uri for part in listed.split(",") if (uri := part.strip())]
 

@@ -1,4 +1,7 @@
-"""From the params of a request to a typed object. Unknown names are refused, with the name that was probably meant."""
+"""Parses the params of a request into a typed object.
+
+Errors for unknown names suggest a similar one.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,25 +20,29 @@ MOST_SHOWN = 100
 JSON_WORDS = MappingProxyType({"str": "string", "int": "integer", "float": "number", "bool": "boolean"})
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
 Texts = str | list[Text]
-"""A list, or one text in which commas separate them."""
+"""A list, or one string of items separated by commas."""
 
 
 class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The base of all parameter objects. Absent and null mean the same for a parameter that has a default."""
+    """Base class of all parameter objects. Null counts as absent for a parameter with a default."""
 
     ALIASES: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Other names that a client may use, and the field each stands for."""
+    """Alternative names that clients may use → the name of the field."""
     NULLABLE: ClassVar[frozenset[str]] = frozenset()
-    """The parameters of which null is a value, and does not mean that they are absent."""
+    """The parameters for which null is a value, not "absent"."""
     HINTS: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Why a name that a client may well try is refused."""
+    """Reasons for the rejection of names that clients are likely to try."""
 
     CONDITIONS: ClassVar[tuple[Condition, ...]] = ()
     """What must hold between the parameters."""
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Raises InvalidParams naming every unknown parameter, or the first wrong value."""
+        """Parse and validate parameters.
+
+        Raises InvalidParams with every unknown parameter, or the first invalid value, or all
+        contradictions.
+        """
         params = cls.named(value)
         problems = [*_unknown(params, cls), *_doubled(params, cls.ALIASES)]
         if problems:
@@ -56,62 +63,66 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
     @classmethod
     def named(cls, value: Any) -> dict[str, Any]:
-        """The parameters by name. Raises InvalidParams for a list, except where a method takes one."""
+        """The parameters by name.
+
+        Raises InvalidParams for positional ones; methods may override this.
+        """
         if not isinstance(value, dict):
-            raise InvalidParams([("params", "give the parameters by name, as an object")])
+            raise InvalidParams([("params", "must be an object with the parameters by name")])
         return value
 
     def contradictions(self) -> list[Problem]:
-        """What is wrong between parameters that are each well formed: one problem for each condition that they break."""
+        """One problem for each condition between parameters that is violated."""
         return [problem for condition in self.CONDITIONS if (problem := condition.problem(self))]
 
 
 def texts(value: Texts | None) -> list[str]:
-    """The list that was meant."""
+    """The items as a list."""
     if value is None or isinstance(value, list):
         return value or []
     return [text for part in value.split(",") if (text := part.strip())]
 
 
 def event_number(event_id: int | str) -> int:
-    """The sequence number that an event id is. Raises InvalidParams."""
+    """The sequence number in an event id. Raises InvalidParams."""
     if not re.fullmatch("[0-9]{1,18}", str(event_id)):
-        raise InvalidParams([("last_event_id", "not the id of an event: a whole number such as 17")])
+        raise InvalidParams([("last_event_id", "must be the id of an event: a whole number such as 17")])
     return int(event_id)
 
 
 def _unknown(params: dict[str, Any], cls: type[Params]) -> list[Problem]:
-    # The comparison takes its time, so neither many names nor long ones are worth it.
+    # Comparing names is slow, so both their number and their length are limited.
     known = [*cls.__struct_fields__, *cls.ALIASES]
     unknown = [name[:MOST_SHOWN] for name in params if name not in known]
     return [(name, cls.HINTS.get(name) or unknown_reason(name, known)) for name in unknown[:MOST_SHOWN]]
 
 
 def unknown_reason(name: str, known: Sequence[str]) -> str:
-    """Why a name is refused, with the one that was probably meant."""
+    """The reason for rejecting a name, with the closest known one."""
     if not known:
-        return "unknown parameter: there are none here"
+        return "unknown parameter: this method has no parameters"
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
     return f"unknown parameter, {hint}"
 
 
 def _doubled(params: dict[str, Any], aliases: Mapping[str, str]) -> list[Problem]:
-    """One value under two names is fine, two values are not."""
+    """A parameter may be sent under several names only with equal values."""
     problems = []
     seen = {name: name for name in params if name not in aliases}
     for name in (name for name in params if name in aliases):
         other = seen.setdefault(aliases[name], name)
         if params[other] != params[name]:
-            problems.append((name, f"means the same as '{other}', and the two differ"))
+            problems.append((name, f"is an alias of '{other}', but has another value"))
     return problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What msgspec says is wrong with a value. `place` is its path, such as `limit` or `tasks[0].name`; empty: the whole value.
+    """A validation error of msgspec.
 
-    `missing` or `unknown` is the name of a field that is so in the object at that place.
+    `place` is the path of the value, such as `limit` or `tasks[0].name`; empty for the whole value.
+    `missing` or `unknown` is the name of a missing or unknown field of the object at that path.
     """
 
     place: str
@@ -121,13 +132,16 @@ class Fault:
 
     @property
     def field(self) -> str:
-        """The path of the field that is wrong."""
+        """The path of the invalid field."""
         names = (self.place or None, self.missing, self.unknown)
         return ".".join(name for name in names if name is not None)
 
 
 def fault_of(error: msgspec.ValidationError) -> Fault:
-    """Read msgspec's text, such as "Expected `int`, got `str` - at `$.limit`": it has no other form."""
+    """Parse the message of msgspec, such as "Expected `int`, got `str` - at `$.limit`".
+
+    The exception has no attributes for its parts.
+    """
     reason, _, place = str(error).partition(" - at `$")
     place = place.strip(".`")
     if found := re.fullmatch("Object missing required field `(.+)`", reason):
@@ -138,7 +152,7 @@ def fault_of(error: msgspec.ValidationError) -> Fault:
 
 
 def _problem_of(error: msgspec.ValidationError, cls: type[Params]) -> Problem:
-    """Field and reason, in the words of JSON."""
+    """The field and the reason, with the type names of JSON."""
     fault = fault_of(error)
     if fault.missing is not None:
         return fault.field, "required"
@@ -156,7 +170,7 @@ def _in_json_words(types: re.Match[str]) -> str:
 
 
 def _type_of(place: str, cls: type[Params]) -> inspect.Type:
-    """What may stand in a place such as `limit`, `status[0]` or `webhook_config.method`."""
+    """The type at a path such as `limit`, `status[0]` or `webhook_config.method`."""
     kind = inspect.type_info(cls)
     for name in place.split("."):
         kind = next(field.type for field in _object_of(kind).fields if field.name == name.partition("[")[0])

@@ -1,4 +1,4 @@
-"""HTTP in, HTTP out: read the body, authenticate, dispatch, answer. What JSON-RPC means stands elsewhere."""
+"""HTTP views: read the body, authenticate, dispatch and reply. `a2a.core.jsonrpc` parses JSON-RPC."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -51,7 +51,11 @@ View = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """A view: JSON-RPC by `POST`. `get` is the view that reads the same address; `also` are the HTTP methods for which there is one."""
+    """The view of a JSON-RPC endpoint (`POST`).
+
+    `also` are further HTTP methods of the same URL, which `get` handles; without `get`, they need
+    HTML.
+    """
 
     dialect: Dialect
     get: View | None = None
@@ -76,11 +80,11 @@ class Rpc:
             return HttpResponse(status=204) if outcome.answer is None else _answer(outcome.answer)
         try:
             return held(frames, caller=caller, who_is_it=partial(authenticate, request))
-        except LimitReached as error:  # others came in meanwhile
+        except LimitReached as error:  # other streams have opened meanwhile
             return _failed(error, self.dialect, call_id=parsed.id)
 
     async def _batch(self, requests: list[Request], *, caller: Caller, headers: Headers) -> HttpResponseBase:
-        """The calls run side by side; the answers stand in the order of the calls."""
+        """Execute the calls concurrently. The replies are in the order of the calls."""
         outcomes = await asyncio.gather(
             *(carry_out(request, caller=caller, dialect=self.dialect, headers=headers) for request in requests)
         )
@@ -89,7 +93,7 @@ class Rpc:
 
 
 def _frames(outcome: Outcome, dialect: Dialect) -> AsyncGenerator[bytes] | None:
-    """The stream that a call began, if it did."""
+    """The SSE frames of the stream that a call started, or None."""
     stream, answer = outcome.stream, outcome.answer
     if outcome.replies is not None:
         return sse.replies(outcome.replies)
@@ -104,28 +108,28 @@ def _answer(answer: Response) -> HttpResponse:
 
 
 def _failed(error: Exception, dialect: Dialect, *, call_id: jsonrpc.Id = None) -> HttpResponse:
-    """An error that no call is answered with, in the shape of the dialect."""
+    """The response to an error outside of a call, in the format of the dialect."""
     response = _answer(replace(dialect.failure(error), id=call_id))
     if isinstance(error, WrongHttpMethod):
         response["Allow"] = ", ".join(error.methods)
     return response
 
 
-#: `/tasks` serves two protocols: POST is JSON-RPC in the native shapes, GET lists A2A's Tasks.
+#: `/tasks`: POST is native JSON-RPC, GET lists A2A Tasks.
 tasks: Final = csrf_exempt(Rpc(NATIVE, get=list_tasks, also=SAFE).__call__)
-#: `POST /system`: JSON-RPC about the server itself.
+#: `POST /system`: JSON-RPC methods about the server.
 system: Final = csrf_exempt(Rpc(SYSTEM).__call__)
 _a2a: Final = Rpc(A2A, also=SAFE)  # GET is a page
 
 
 @csrf_exempt
 async def a2a(request: HttpRequest) -> HttpResponseBase:
-    """`POST /`: JSON-RPC of A2A, and ours in its shapes."""
+    """`POST /`: JSON-RPC of A2A, and our methods with A2A objects as results."""
     return with_extensions(request, await _a2a(request))
 
 
 async def events(request: HttpRequest, task_id: str) -> HttpResponseBase:
-    """`GET /tasks/{id}/events`: the latest run of the task's tree, from `Last-Event-ID` on."""
+    """`GET /tasks/{id}/events`: events of the latest run of the task's tree, after `Last-Event-ID`."""
     try:
         require_method(request, "GET")
         caller = await authenticate(request)
@@ -136,7 +140,7 @@ async def events(request: HttpRequest, task_id: str) -> HttpResponseBase:
 
 
 async def agent_card(request: HttpRequest) -> HttpResponseBase:
-    """`GET /.well-known/agent-card.json` and its older addresses. Public."""
+    """`GET /.well-known/agent-card.json`, and its older URLs. Public."""
     try:
         require_method(request, "GET", "HEAD")
     except WrongHttpMethod as error:
@@ -156,7 +160,7 @@ async def agent_card(request: HttpRequest) -> HttpResponseBase:
 
 
 async def keys(request: HttpRequest) -> HttpResponseBase:
-    """`GET /.well-known/jwks.json`: the public key with which the agent card is signed."""
+    """`GET /.well-known/jwks.json`: the public key of the agent card's signature."""
     try:
         require_method(request, "GET", "HEAD")
         return json_response(key_set(key_path=settings.APFLOW.a2a.signing_key))
@@ -165,12 +169,12 @@ async def keys(request: HttpRequest) -> HttpResponseBase:
 
 
 async def health(request: HttpRequest) -> HttpResponseBase:
-    """`GET /health`: the process answers. Touches nothing else."""
+    """`GET /health`: 200 if the process runs. Does not use the database."""
     return json_response({"status": "ok", "version": software_version()})
 
 
 async def ready(request: HttpRequest) -> HttpResponseBase:
-    """`GET /ready`: whether what a request needs is there."""
+    """`GET /ready`: 200 if the database, its migrations, workers and the queue are ready, else 503."""
     try:
         state = await pools.read(readiness)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log

@@ -1,4 +1,4 @@
-"""From a request to its answer: find the method, check the parameters, carry it out, give the result its shape."""
+"""Dispatches a request: find the method, validate the parameters, call it, and format the result."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ MAX_KEY_CHARACTERS: Final = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """The methods that an address knows, and the shapes in which it answers.
+    """The methods of an endpoint and the format of its results.
 
-    `other` carries out what is not in `methods`; `failure` is the shape of what is wrong outside of any call.
+    `other` handles calls that are not in `methods`; `failure` formats errors outside of a call.
     """
 
     name: str
@@ -48,7 +48,10 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """`answer` is None for a notification. `stream` is what to send after the answer, `replies` what to send in its place."""
+    """The outcome of a request. `answer` is None for a notification.
+
+    `stream` follows the answer; `replies` are sent instead of it.
+    """
 
     answer: Response | None
     stream: Stream | None = None
@@ -56,7 +59,7 @@ class Outcome:
 
 
 Performed = tuple[Reply, Stream | None]
-"""What a call came to, and what to send after it."""
+"""The reply to a call, and the stream that follows it."""
 
 
 async def _native_result(method: Method, caller: Caller, result: Any) -> Any:
@@ -72,7 +75,7 @@ async def _a2a_result(method: Method, caller: Caller, result: Any) -> Any:
 
 
 def _a2a_event(event: Json, stream: Stream, call_id: Id) -> Json:
-    """Each update is a JSON-RPC response of its own, as A2A has it."""
+    """Format an event as a JSON-RPC response with an A2A update, as A2A requires it."""
     return Reply(id=call_id, result=a2a_update(event, context_id=stream.run.context_id)).to_json()
 
 
@@ -83,7 +86,7 @@ REST = Dialect(name="rest", methods={**METHODS, **SYSTEM_METHODS}, result=_nativ
 
 
 async def carry_out(request: Request, *, caller: Caller, dialect: Dialect, headers: Headers) -> Outcome:
-    """Answer one request, whatever happens."""
+    """Execute one request. Does not raise: errors become failures."""
     if isinstance(request, Failure):
         return Outcome(answer=request)
     if dialect.other is not None and request.method not in dialect.methods:
@@ -97,7 +100,7 @@ async def carry_out(request: Request, *, caller: Caller, dialect: Dialect, heade
 
 
 async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Headers) -> Performed:
-    """Carry out a call. Raises what is wrong with it."""
+    """Execute a call. Raises the errors of the method and of its parameters."""
     with metered(call.method):
         method = method_named(call.method, dialect.methods)
         require(caller, method.role, what=call.method)
@@ -122,11 +125,14 @@ def method_named(name: str, methods: Mapping[str, Method]) -> Method:
 
 
 def require(caller: Caller, role: Role, *, what: str) -> None:
-    """Raises RoleTooLow. It knows nothing of the parameters, so it tells nothing about other people's tasks."""
+    """Raises RoleTooLow.
+
+    Independent of the parameters, so it reveals nothing about tasks of other users.
+    """
     if caller.may(role):
         return
     if caller.is_read_only:
-        raise RoleTooLow(f"{what} changes something, and your API key is read-only. Use another key, or log in.")
+        raise RoleTooLow(f"{what} makes changes, but your API key is read-only. Use another key, or log in.")
     raise RoleTooLow(f"{what} needs the role {role}; yours is {caller.role}. An admin can change it.")
 
 
@@ -139,7 +145,10 @@ async def _perform_once(
     headers: Headers,
     keys: Mapping[str, SentKey | None],
 ) -> Performed:
-    """A repetition gets the reply of the first, and may follow the same run from where its stream broke off."""
+    """Execute a call with an Idempotency-Key.
+
+    A repetition gets the reply of the first call, and may resume the stream of its run.
+    """
     token = token_of(call, dialect=dialect.name, headers=headers)
     params = method.params.parse(call.params)
     _check_stream(params, caller=caller, headers=headers)
@@ -156,27 +165,36 @@ async def _perform_once(
 
 
 def token_of(call: Call, *, dialect: str, headers: Headers) -> Token:
-    """What the request is the same by as another one with its key. Raises InvalidParams."""
+    """The Idempotency-Key and a SHA-256 hash of the request.
+
+    Raises InvalidParams for a malformed key or a batch.
+    """
     key = headers.idempotency_key or ""
     if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
         raise InvalidParams([(idempotency.HEADER, f"must have 1 to {MAX_KEY_CHARACTERS} characters, not {len(key):,}")])
     if not headers.is_single:
-        raise InvalidParams([(idempotency.HEADER, "not with a batch: one key is good for one request")])
+        raise InvalidParams([(idempotency.HEADER, "not allowed with a batch: a key applies to one request")])
     request = orjson.dumps([dialect, call.method, call.params], option=orjson.OPT_SORT_KEYS)
     return Token(key=key, request_hash=sha256(request).hexdigest())
 
 
 def _check_stream(params: Params, *, caller: Caller, headers: Headers) -> None:
-    """Before anything is started. Raises LimitReached, and InvalidParams for a call of a batch."""
+    """Check that a requested stream is possible, before the method runs.
+
+    Raises LimitReached, or InvalidParams for a call in a batch.
+    """
     if not getattr(params, "use_streaming", False):
         return
     stream_limits.open_streams().refuse_if_full(caller)
     if not headers.is_single:
-        raise InvalidParams([("use_streaming", "not in a batch: a stream is the answer to a single request")])
+        raise InvalidParams([("use_streaming", "not allowed in a batch: a stream is the reply to a single request")])
 
 
 def _resuming(params: Any, headers: Headers) -> Any:
-    """The header `Last-Event-ID` says what the parameter `last_event_id` says, and knows better: it is newer."""
+    """The header `Last-Event-ID` overrides the parameter `last_event_id`.
+
+    A reconnecting browser updates only the header.
+    """
     if headers.last_event_id and isinstance(params, dict) and params.get("use_streaming") is True:
         return params | {"last_event_id": headers.last_event_id}
     return params

@@ -1,4 +1,4 @@
-"""Whether a tree lacks an API key, as far as that can be told before it runs: then the client is asked for it (A2A 1.0, section 7.6)."""
+"""Detects whether a tree lacks an LLM key, to ask the client for it (A2A 1.0, section 7.6)."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -20,11 +20,14 @@ from tasks.services.model_names import model_names
 from tasks.status import Status
 
 EXTRAS: Final = frozenset({"llm", "crewai"})
-"""The executors that call language models need one of these."""
+"""The package extras of executors that call language models."""
 
 
 def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning:
-    """The meaning, or the question for a key without which its tree would fail. Raises what the rules of trees raise."""
+    """The decision, or AskForKey if its tree would fail without a key.
+
+    Raises the errors of invalid trees.
+    """
     if not isinstance(meaning, RunTree | RunStored) or not _is_known_here():
         return meaning
     calling = _calling(meaning, user_id=user_id)
@@ -33,23 +36,23 @@ def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning
     if not missing:
         return meaning
     if isinstance(meaning, RunTree):
-        checked(meaning.tasks)  # a key would not help what is wrong anyway
+        checked(meaning.tasks)  # do not ask for a key if the tree is invalid
     return AskForKey(text=_question(missing[0]))
 
 
 def _is_known_here() -> bool:
-    """Workers elsewhere may have keys in an environment that this process does not see."""
+    """Whether this process knows all keys: workers elsewhere may have others in their environment."""
     return bool(settings.APFLOW.worker.embedded or not settings.APFLOW_LLM.environment_keys)
 
 
 def _models(calling: Sequence[Task]) -> list[str]:
-    """The models that these tasks name."""
+    """The models of these tasks; `llm.default_model` if they name none."""
     default = settings.APFLOW_LLM.default_model
     return model_names(calling) or ([default] if calling and default else [])
 
 
 def _calling(meaning: RunTree | RunStored, *, user_id: str) -> list[Task]:
-    """Those of the tasks to be run that call models."""
+    """The tasks to run that call language models."""
     if isinstance(meaning, RunStored):
         return [task for task in _due(meaning, user_id=user_id) if _calls_models(task.executor_id)]
     raws = meaning.tasks if isinstance(meaning.tasks, list) else [meaning.tasks]
@@ -61,9 +64,10 @@ def _calling(meaning: RunTree | RunStored, *, user_id: str) -> list[Task]:
 
 
 def _due(stored: RunStored, *, user_id: str) -> list[Task]:
-    """What of the user's own tree would run; nothing while it runs, or if they have sent a key for its next run.
+    """The tasks of the user's own tree that would run.
 
-    Another's tree, which only an administrator may run, runs with its owner's keys: who asks could add nothing.
+    None if the tree runs now, or if a key for its next run was sent. None for a tree of another
+    user: administrators run it with the keys of its owner.
     """
     task = Task.objects.filter(id=stored.task_id, user_id=user_id).first()
     if task is None:
@@ -95,7 +99,7 @@ def _object(raw: Json, name: str) -> Json:
 
 
 def _provider(model: str) -> str | None:
-    """None where only LiteLLM could tell, which lives in worker processes."""
+    """The provider of a model; None if only LiteLLM knows it, which runs in worker processes only."""
     prefix, slash, _ = model.partition("/")
     provider = normal_name(prefix)
     return provider if slash and provider in known_providers() else None
@@ -113,6 +117,6 @@ def _has_key(provider: str, *, user_id: str, sent: SentKey | None) -> bool:
 
 def _question(provider: str) -> str:
     return (
-        f"This needs an API key for the provider '{provider}', and you have none here. Store one (POST /system, "
-        f"config.llm_key.set), or send the header {HEADER}: {provider}:<key> with a follow-up message to this task."
+        f"This request needs an LLM key for the provider '{provider}', and you have not stored one. Store it with "
+        f"config.llm_key.set (POST /system), or send the header {HEADER}: {provider}:<key> with a follow-up message."
     )

@@ -1,4 +1,7 @@
-"""Errors as A2A shows them: the codes are in `a2a.core.errors`, the details here (A2A 1.0, sections 9.5, 10.6 and 11.6)."""
+"""Errors in the format of A2A 1.0 (sections 9.5, 10.6 and 11.6).
+
+Their codes are in `a2a.core.errors`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +21,12 @@ OF_TREES: Final = (
     exceptions.InvalidParent,
     exceptions.InvalidTree,
 )
-"""What the tasks of a request may have against each other, or against this server."""
+"""Errors of the tasks in a request, reported for the field `tasks`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """An error as a client may see it: google.rpc.Status. `details` are messages of `google.rpc`, in JSON."""
+    """An error as google.rpc.Status. `details` are messages of `google.rpc`, in JSON."""
 
     kind: Kind
     message: str
@@ -31,7 +34,10 @@ class Status:
 
 
 def status_of(error: Exception) -> Status:
-    """The error as A2A shows it. An unknown one goes to the log, and only its `error_id` to the client."""
+    """The error in the format of A2A.
+
+    Unknown errors are logged; the client gets only an `error_id`.
+    """
     kind = kind_of(error)
     if kind.code == jsonrpc.INTERNAL_ERROR:
         return _internal(error, kind)
@@ -40,7 +46,7 @@ def status_of(error: Exception) -> Status:
 
 
 def as_failure(error: Exception, *, call_id: jsonrpc.Id = None) -> jsonrpc.Failure:
-    """For the JSON-RPC binding (section 9.5)."""
+    """The error for the JSON-RPC binding (section 9.5)."""
     status, rule = status_of(error), rule_of(error)
     return jsonrpc.Failure(
         code=status.kind.code,
@@ -52,7 +58,7 @@ def as_failure(error: Exception, *, call_id: jsonrpc.Id = None) -> jsonrpc.Failu
 
 
 def as_http(error: Exception) -> tuple[int, Json]:
-    """For the HTTP+JSON binding: the status and the body (section 11.6, AIP-193)."""
+    """The HTTP status and body for the HTTP+JSON binding (section 11.6, AIP-193)."""
     status = status_of(error)
     body = {
         "code": status.kind.http_status,
@@ -73,7 +79,7 @@ def _details(error: Exception, kind: Kind) -> Sequence[Json]:
 
 
 def _problems(error: Exception) -> Sequence[tuple[str, str]]:
-    """The fields that are wrong, as far as they are known, and why."""
+    """The invalid fields, if known, with the reasons."""
     match error:
         case exceptions.InvalidParams():
             return error.problems
@@ -85,7 +91,7 @@ def _problems(error: Exception) -> Sequence[tuple[str, str]]:
 
 
 def _metadata(error: Exception) -> dict[str, str]:
-    """What the domain says beside its message; the values of ErrorInfo's metadata are text."""
+    """The data of the error as the metadata of ErrorInfo, whose values are strings."""
     data = getattr(error, "data", None)
     names = {"task_id": "taskId", "config_id": "configId"}
     return {names[name]: str(value) for name, value in data.items() if name in names} if isinstance(data, dict) else {}

@@ -1,4 +1,4 @@
-"""ListTasks: the caller's runs, the one whose status changed last first, a page at a time (A2A 1.0, section 3.1.4)."""
+"""ListTasks: the caller's runs, the latest status change first (A2A 1.0, section 3.1.4)."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -43,7 +43,7 @@ FILTERS: Mapping[str, Callable[[RunQuerySet], RunQuerySet]] = MappingProxyType(
         REJECTED: lambda runs: runs.filter(RESERVED, status=Status.FAILED),
     }
 )
-"""State → the runs that are in it."""
+"""State → filter for the runs in this state."""
 
 
 def list_tasks(*, caller: Caller, given: ListTasks) -> Json:
@@ -75,14 +75,14 @@ def _filtered(runs: RunQuerySet, given: ListTasks) -> RunQuerySet:
 
 
 def _state_filter(state: str) -> Callable[[RunQuerySet], RunQuerySet]:
-    """Raises InvalidParams for a state that A2A does not have."""
+    """The filter for a state. Raises InvalidParams if A2A has no such state."""
     if state not in FILTERS:
-        raise InvalidParams([("status", f"is no state of A2A: known are {', '.join(sorted(FILTERS))}")])
+        raise InvalidParams([("status", f"is not a state of A2A: expected one of {', '.join(sorted(FILTERS))}")])
     return FILTERS[state]
 
 
 def _moment(text: str) -> datetime:
-    """Raises InvalidParams unless it is a time in UTC."""
+    """Parse a time in UTC. Raises InvalidParams."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -93,7 +93,7 @@ def _moment(text: str) -> datetime:
 
 
 def _as_stored(moment: datetime) -> Value:
-    """With all six digits: Django leaves out a fraction that is zero, and SQLite compares text."""
+    """The time with six fractional digits: SQLite compares text, and Django omits a zero fraction."""
     return Value(db_time(moment), output_field=TextField())
 
 
@@ -102,7 +102,7 @@ def _token(run: Run) -> str:
 
 
 def _beyond(token: str) -> Q:
-    """The rows after the one that the token names. Raises InvalidParams."""
+    """The rows after the position in the token. Raises InvalidParams."""
     moment, run_id = place_of(token)
     at = _as_stored(moment)
     return Q(status_at__lte=at) & (Q(status_at__lt=at) | Q(id__lt=run_id))

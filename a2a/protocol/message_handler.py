@@ -1,4 +1,7 @@
-"""What a message means: which tree to run, or what to say instead. Another function may say so: setting `a2a.message_handler`."""
+"""The default message handler: an A2A message runs a tree, or the server asks, rejects or replies.
+
+The setting `a2a.message_handler` replaces it.
+"""
 
 from base64 import b64decode
 from binascii import Error as NotBase64
@@ -17,37 +20,43 @@ from tasks.executors import describe, executor_ids
 from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
 from tasks.rules.strict_json import decode
 
-#: `decide`, and, for message handlers that are installed already, what `aipartnerupflow.a2a` has.
+#: `decide`, and the names of `aipartnerupflow.a2a`, which older message handlers import from here.
 __all__ = ["Ask", "AskForKey", "Decision", "Incoming", "Reject", "Reply", "RunStored", "RunTree", "decide"]
 
 Meaning = RunTree | RunStored | Ask | AskForKey | Reject | Reply
-"""What is decided in the end."""
+"""A decision after `Default` has been resolved."""
 JSON_TYPE: Final = "application/json"
 TEXT_TYPE: Final = "text/plain"
 INPUT_MODES: Final = (JSON_TYPE, TEXT_TYPE)
 TREE_SKILL: Final = "execute-task-tree"
 TREE_PREFIX: Final = "tree:"
-"""Begins the skill that a stored tree is; its id follows."""
+"""Prefix of the skill ids of stored trees; the task id follows."""
 TEXT_INPUTS: Final = ("prompt", "text", "message", "requirement", "query", "question")
-"""What executors call the input that is plain text; the first that the schema names is taken."""
+"""Names of text inputs. The first one in the input schema of the executor receives the text."""
 MAX_NAME_CHARACTERS: Final = 60
 LARGEST_EXACT: Final = 2**53
-"""Up to here every whole number is one of the floating point numbers."""
+"""The largest value up to which floats represent all whole numbers."""
 HELP: Final = (
-    'Send a data part that says what to run: {"tasks": [{"name": "hello", "schemas": {"method": "echo_executor"}, '
-    '"inputs": {"say": "hello"}}]} is a new tree, {"task_id": "…"} a stored one, and {"skill": "echo_executor", '
-    '"inputs": {…}} a single skill. The agent card names the skills.'
+    'Send a data part that names what to run. A new tree: {"tasks": [{"name": "hello", "schemas": {"method": '
+    '"echo_executor"}, "inputs": {"say": "hello"}}]}. A stored tree: {"task_id": "…"}. A single skill: {"skill": '
+    '"echo_executor", "inputs": {…}}. The agent card lists the skills.'
 )
 
 
 def meaning_of(incoming: Incoming) -> Meaning:
-    """Return what the message handler decides. Raises what the handler raises, and what `message_handler` does."""
+    """Return the decision of the message handler.
+
+    Raises the errors of the handler and of `message_handler`.
+    """
     decision = message_handler()(incoming)
     return decide(decision.incoming or incoming) if isinstance(decision, Default) else decision
 
 
 def message_handler() -> Callable[[Incoming], Decision]:
-    """Return the function that the setting names. Raises ImproperlyConfigured when it cannot be imported."""
+    """Return the function in `a2a.message_handler`.
+
+    Raises ImproperlyConfigured if it cannot be imported.
+    """
     path = settings.APFLOW.a2a.message_handler
     try:
         handler: Callable[[Incoming], Decision] = import_string(path)
@@ -61,9 +70,10 @@ def message_handler() -> Callable[[Incoming], Decision]:
 
 
 def decide(incoming: Incoming) -> Meaning:
-    """A tree or a skill in a data part; else text for the skill that is named or configured; else we ask.
+    """Decide what a message does.
 
-    Raises InvalidParams, ExecutorNotFound or ContentTypeNotSupported.
+    A data part names a tree or a skill; text goes to the named or the configured skill; otherwise
+    the client is asked. Raises InvalidParams, ExecutorNotFound or ContentTypeNotSupported.
     """
     parts = [readable(part, index) for index, part in enumerate(incoming.message["parts"])]
     data = next((part["data"] for part in parts if isinstance(part.get("data"), dict)), None)
@@ -79,16 +89,16 @@ def decide(incoming: Incoming) -> Meaning:
 
 
 def _skill(data: Json | None, incoming: Incoming) -> str | None:
-    """The skill that is named, by the data, by the message, or by the request."""
+    """The skill that the data, the message or the request names, in this order; else None."""
     named: Sequence[Json] = (data or {}, incoming.message.get("metadata", {}), incoming.metadata)
     found = [place[name] for place in named for name in ("skill", "skillId", "skill_id") if name in place]
     if found and not isinstance(found[0], str):
-        raise InvalidParams([("skill", "must be the id of a skill, as the agent card has it")])
+        raise InvalidParams([("skill", "must be the id of a skill in the agent card")])
     return found[0] if found else None
 
 
 def _inputs(data: Json | None) -> Json:
-    """What stands under `inputs`, or else all that stands beside the skill."""
+    """The member `inputs`, or else all members except the skill."""
     if data is None:
         return {}
     if "inputs" not in data:
@@ -99,7 +109,7 @@ def _inputs(data: Json | None) -> Json:
 
 
 def _run_skill(skill: str, inputs: Json, text: str, references: Mapping[str, Any]) -> RunTree:
-    """A tree of one task. Raises ExecutorNotFound."""
+    """A tree of one task that runs the skill. Raises ExecutorNotFound."""
     if skill not in executor_ids():
         raise ExecutorNotFound(skill, close_matches=get_close_matches(skill, [TREE_SKILL, *sorted(executor_ids())]))
     if text:
@@ -118,7 +128,7 @@ def _run_data(data: Json, references: Mapping[str, Any]) -> Meaning:
         return RunTree(tasks=_with_references(data["tasks"], references))
     task_id = next((data[name] for name in ("task_id", "taskId", "treeId", "root_task_id") if name in data), None)
     if task_id is None:
-        return Ask(text=f"This data names nothing to run. {HELP}")
+        return Ask(text=f"The data part names nothing to run. {HELP}")
     if not isinstance(task_id, str) or not task_id:
         raise InvalidParams([("task_id", "must be the id of a stored task")])
     copies = {name: bool(_flag(data, name)) for name in ("copy_execution", "copy_children")}
@@ -136,7 +146,7 @@ def _run_text(text: str, references: Mapping[str, Any]) -> Meaning:
 
 
 def _with_references(tasks: Any, references: Mapping[str, Any]) -> Any:
-    """A dependency on a task that the message refers to is an input: its result is known already."""
+    """Replace dependencies on referenced tasks by inputs, since their results are known."""
     if isinstance(tasks, dict):
         tasks = [tasks]
     if not references or not isinstance(tasks, list):
@@ -154,13 +164,16 @@ def _resolved(task: Json, references: Mapping[str, Any]) -> Json:
 
 
 def _id_of(dependency: Any) -> str:
-    """The id that a dependency names; empty for what is none, which the rules of trees refuse."""
+    """The id in a dependency; empty if it is malformed, which the validation of the tree rejects."""
     named = dependency.get("id") if isinstance(dependency, dict) else dependency
     return named if isinstance(named, str) else ""
 
 
 def readable(part: Json, index: int) -> Json:
-    """The part as text or data. A file comes with the message, as JSON or plain text. Raises ContentTypeNotSupported."""
+    """Convert a part to text or data. Files must be included, as JSON or plain text.
+
+    Raises ContentTypeNotSupported, or InvalidParams for malformed content.
+    """
     media_type = part.get("mediaType", "").partition(";")[0].strip().lower()
     if media_type and media_type not in INPUT_MODES and not ("text" in part and media_type.startswith("text/")):
         raise ContentTypeNotSupported(
@@ -169,12 +182,12 @@ def readable(part: Json, index: int) -> Json:
     if "data" in part:
         return part | {"data": _with_whole_numbers(part["data"])}
     if "url" in part:
-        raise ContentTypeNotSupported(f"message.parts[{index}]: a file by URL is not fetched. Send its content.")
+        raise ContentTypeNotSupported(f"message.parts[{index}]: files by URL are not supported. Send the content.")
     return _content(part["raw"], media_type, index) if "raw" in part else part
 
 
 def _with_whole_numbers(value: Any) -> Any:
-    """The value with 2 for 2.0: clients that keep data in Protocol Buffers, as the official ones do, know no whole numbers."""
+    """The value with 2 for 2.0: Protocol Buffers, as in the official clients, have only floats."""
     if isinstance(value, dict):
         return {name: _with_whole_numbers(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,7 @@
-"""Messages that come in: stored with the run that they are about, and carried out. Each function is one transaction of the database's."""
+"""Handles incoming messages: stores them with their run and executes them.
+
+Each function is one transaction.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -36,9 +39,10 @@ from tasks.status import Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """What a message came to: a run, or a reply without one. `notes` go into the metadata of the Task that answers.
+    """The outcome of a message: a run, or a reply without one.
 
-    `task` is the Task before anything could happen in it. `is_known`: the same request came before, and this is what it came to then.
+    `task` is the Task at its start. `notes` are added to the metadata of the Task in the reply.
+    `is_known`: the request is a repetition, and this is the outcome of the first one.
     """
 
     run: Run | None = None
@@ -50,7 +54,11 @@ class Received:
 
 @transaction.atomic
 def receive(asked: RequestContext, given: SendMessage, *, shows_task: bool) -> Received:
-    """Carry out a message; `shows_task`: the Task is wanted as it is at once. Raises TaskNotFound, UnsupportedOperation, and what the message handler and the trees' rules raise."""
+    """Execute a message. `shows_task`: return the Task as it is at once.
+
+    Raises TaskNotFound, UnsupportedOperation, and the errors of the message handler and of invalid
+    trees.
+    """
     waiting = _waiting_run(asked.caller, given)
     if waiting is not None and not waiting.is_reserved:
         received = _answered(waiting, asked, given)
@@ -78,10 +86,11 @@ def receive(asked: RequestContext, given: SendMessage, *, shows_task: bool) -> R
 
 
 def go_on_with_key(*, user_id: str) -> None:
-    """A user has a new key: start what waits for it, and nothing else."""
+    """Start the A2A Tasks of a user that wait for an LLM key, after the user stored one."""
     waiting = Run.objects.unfinished().filter(user_id=user_id, lease_owner=HOLDERS[CREDENTIALS])
     for run in waiting.filter(root_id=F("id")).order_by("created_at"):
-        # Somebody else took it, or the tree fits the rules no more: a follow-up would say so.
+        # Another process started it, or the tree is no longer valid: a follow-up message gets the
+        # error.
         with suppress(TasksError):
             _go_on(run, RequestContext(caller=Caller(user_id=user_id), url="", version="1.0"))
 
@@ -95,36 +104,46 @@ def _go_on(run: Run, asked: RequestContext) -> None:
 
 @transaction.atomic
 def call_off(*, run: Run) -> None:
-    """Cancel a run that has no tree. Raises TaskNotCancelable."""
+    """Cancel a run that has no tree. Raises TaskNotCancelable if it has ended."""
     if not pending_runs.end(run_id=run.id, status=Status.CANCELLED, message="Cancelled by request"):
         raise not_cancelable(run)
 
 
 def not_cancelable(run: Run) -> TaskNotCancelable:
-    return TaskNotCancelable(f"Task '{run.id}' is over. Only a task that is not can be cancelled.")
+    return TaskNotCancelable(f"Task '{run.id}' has finished, so it cannot be cancelled.")
 
 
 def _waiting_run(caller: Caller, given: SendMessage) -> Run | None:
-    """The run that a follow-up is about."""
+    """The waiting run to which a follow-up message belongs; None for a new request.
+
+    Raises TaskNotFound, InvalidParams, or UnsupportedOperation if the run does not wait for the
+    client.
+    """
     message = given.message
     if not message.task_id:
         return None
     run = find_run(caller=caller, task_id=message.task_id)
     if message.context_id and message.context_id != run.context_id:
-        raise InvalidParams([("message.contextId", "is not the context of the task. Leave it out, or take the task's")])
+        raise InvalidParams(
+            [("message.contextId", "is not the context of the task. Omit it, or send that of the task")]
+        )
     if run.finished_at is not None:
-        raise UnsupportedOperation(f"Task '{run.id}' is over. Send a message without taskId for a new task.")
+        raise UnsupportedOperation(f"Task '{run.id}' has finished. Send a message without taskId for a new task.")
     if not run.is_reserved and not Question.objects.waiting().filter(run=run).exists():
-        raise UnsupportedOperation(f"Task '{run.id}' is at work and asks for nothing. Wait for it, or cancel it.")
+        raise UnsupportedOperation(f"Task '{run.id}' is working and has no open question. Wait for it, or cancel it.")
     return run
 
 
 def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
-    """The message answers the question of the task that its metadata names, or the one that was asked first."""
+    """Record the message as the answer to an open question: that of `metadata.nodeId`, or the
+    oldest.
+    """
     node_id = (given.message.metadata or {}).get("nodeId")
     questions = open_questions(asked.caller, run_ids=[run.id], task_id=node_id if isinstance(node_id, str) else None)
     if not questions:
-        raise InvalidParams([("message.metadata.nodeId", "names no task that waits for an answer. Leave it out")])
+        raise InvalidParams(
+            [("message.metadata.nodeId", "names no task with an open question. Omit it to answer the oldest one")]
+        )
     question = questions[0]
     answer = _answer_in(given.message)
     _store(run, message_of(question, context_id=run.context_id))
@@ -135,21 +154,24 @@ def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
 
 
 def _answer_in(message: GivenMessage) -> Any:
-    """Data as it is, or what it calls the answer; else the text. Raises InvalidParams for null, and what `readable` raises."""
+    """The answer in a message: its data, or the member `answer` of it; else its text.
+
+    Raises InvalidParams for null, and the errors of `readable`.
+    """
     parts = [readable(part, index) for index, part in enumerate(message.to_json()["parts"])]
     data = next((part["data"] for part in parts if "data" in part), UNSET)
     if data is UNSET:
         return "\n".join(part["text"] for part in parts)
     answer = data["answer"] if isinstance(data, dict) and "answer" in data else data
     if answer is None:
-        raise InvalidParams([("answer", "must not be null: that is no answer")])
+        raise InvalidParams([("answer", "must not be null")])
     return answer
 
 
 def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) -> Meaning:
-    """What the message handler says, or, while a key is missing, that it is.
+    """The decision of the message handler, or AskForKey if an LLM key is missing.
 
-    A follow-up to a question for a key need not repeat what is to be run: then it is what was to be run before.
+    A follow-up to AskForKey need not repeat the request: without data it runs the earlier one.
     """
     is_about_key = waiting is not None and waiting.lease_owner == HOLDERS[CREDENTIALS]
     if waiting is not None and is_about_key and not any("data" in part for part in incoming.message["parts"]):
@@ -158,14 +180,14 @@ def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) ->
 
 
 def _request_of(run: Run) -> Json:
-    """The newest message of the client's that says with data what to run, else its first."""
+    """The client's latest message with a data part, else its first message."""
     said: list[Json] = list(Message.objects.filter(run=run).order_by("-id").values_list("body", flat=True))
     requests = [message for message in said if message["role"] == "ROLE_USER"]
     return next((each for each in requests if any("data" in part for part in each["parts"])), requests[-1])
 
 
 def _references(caller: Caller, given: SendMessage) -> dict[str, Any]:
-    """The results of the tasks that a message refers to, by the ids that it used. Raises TaskNotFound."""
+    """The results of the tasks in `referenceTaskIds`, by these ids. Raises TaskNotFound."""
     named = given.message.reference_task_ids
     runs = {task_id: find_run(caller=caller, task_id=task_id) for task_id in named or ()}
     finals = dict(
@@ -198,7 +220,7 @@ def _start(
     run = execution.run
     if given.message.context_id not in ("", run.context_id) or (waiting and waiting.id != run.id):
         raise UnsupportedOperation(
-            f"Task '{run.id}' runs this tree already, in a context of its own. Follow it, or run a copy."
+            f"Task '{run.id}' already runs this tree, in another context. Subscribe to it, or run a copy."
         )
     notes: Json = {"warnings": execution.warnings} if execution.warnings else {}
     if any(sent != stored for sent, stored in execution.ids.items()):
@@ -221,7 +243,7 @@ def _execute(meaning: RunTree | RunStored, asked: RequestContext, **place: Any) 
 
 
 def _keep(received: Received, asked: RequestContext, given: SendMessage, *, after: int) -> None:
-    """What the message said, and where its client wants to be told of what happens."""
+    """Store the message, and its push notification config."""
     assert received.run is not None  # noqa: S101  (a reply without a run has been given)
     _store(received.run, given.message.to_json())
     if config := given.configuration.task_push_notification_config:

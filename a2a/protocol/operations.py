@@ -1,4 +1,7 @@
-"""The eleven operations of A2A, each on objects of version 1.0. Bindings and older versions are built on these and add no rule."""
+"""The eleven operations of A2A on objects of version 1.0.
+
+Bindings and version 0.3 call these and add no rules.
+"""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -26,21 +29,24 @@ Updates = AsyncGenerator[Json]
 
 
 def _no_more() -> None:
-    """Nothing is required but what all operations are."""
+    """No requirement."""
 
 
 def _require_streaming() -> None:
     if not settings.APFLOW.a2a.streaming:
         raise UnsupportedOperation(
-            "This server does not stream (a2a.streaming). Send the message without, and ask GetTask."
+            "This server does not support streaming (a2a.streaming). Use SendMessage, and poll GetTask."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`function` takes Asked and its parameters, and returns an object or, where it `streams`, StreamResponses.
+    """An operation of A2A.
 
-    `role` is the lowest that may call it. `require` raises if this server does not do it at all, whatever the parameters are. One that `is_repeatable` does the same once, however often it comes with the same token.
+    `function` takes a RequestContext and its parameters; it returns an object or, if it `streams`,
+    a generator of StreamResponses. `role` is the lowest role that may call it. `require` raises if
+    this server does not support the operation. `is_repeatable`: requests with the same
+    Idempotency-Key are executed once.
     """
 
     function: Callable[..., Awaitable[Any]]
@@ -52,7 +58,10 @@ class Operation:
 
 
 async def send(asked: RequestContext, given: params.SendMessage) -> Json:
-    """Take a message; answer with the Task when it is over or interrupted, or, as asked, at once."""
+    """Execute a message.
+
+    Returns the Task when it ends or is interrupted, or at once with `returnImmediately`.
+    """
     received = await _received(asked, given, shows_task=given.configuration.return_immediately)
     if received.run is None:
         return {"message": received.reply}
@@ -65,7 +74,7 @@ async def send(asked: RequestContext, given: params.SendMessage) -> Json:
 
 
 async def stream(asked: RequestContext, given: params.SendMessage) -> Updates:
-    """Take a message; send the Task and then what happens, until it is over or interrupted."""
+    """Execute a message and stream its Task and updates, until it ends or is interrupted."""
     received = await _received(asked, given, shows_task=True)
     if received.run is None or received.task is None:
         return _only({"message": received.reply})
@@ -83,7 +92,7 @@ async def list_(asked: RequestContext, given: params.ListTasks) -> Json:
 
 
 async def cancel(asked: RequestContext, given: params.OfTask) -> Json:
-    """Stop it, and answer with the Task as it is then. Raises TaskNotCancelable when it was over before."""
+    """Cancel a Task and return it. Raises TaskNotCancelable if it had finished before."""
     run = await pools.read(find_run, caller=asked.caller, task_id=given.id)
     if run.finished_at is not None:
         raise not_cancelable(run)
@@ -96,11 +105,11 @@ async def cancel(asked: RequestContext, given: params.OfTask) -> Json:
 
 
 async def subscribe(asked: RequestContext, given: params.OfTask) -> Updates:
-    """The Task and then what happens, until it is over; a question does not end it."""
+    """Stream the Task and its updates until it ends. Questions do not end the stream."""
     run = await pools.read(find_run, caller=asked.caller, task_id=given.id)
     run, task = await pools.read(task_of, run_id=run.id)
     if task["status"]["state"] in TERMINAL:
-        raise UnsupportedOperation(f"Task '{run.id}' is over: nothing more will happen. GetTask tells what it came to.")
+        raise UnsupportedOperation(f"Task '{run.id}' has finished. Call GetTask for its result.")
     return updates(run, task)
 
 
@@ -121,11 +130,11 @@ async def delete_push_config(asked: RequestContext, given: params.OfPushConfig) 
 
 
 async def extended_card(asked: RequestContext, given: params.Nothing) -> Json:
-    """The card for who has logged in, in the fields of the version that they speak."""
+    """The extended agent card of the caller, in the client's version."""
     return await pools.read(build_extended_card, caller=asked.caller, url=asked.url, version=asked.version)
 
 
-#: By the names that the specification uses for all bindings.
+#: The operations by their names in the specification.
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
     {
         "SendMessage": Operation(send, params.SendMessage, Role.OPERATOR, is_repeatable=True),

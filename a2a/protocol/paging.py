@@ -1,4 +1,4 @@
-"""Where the next page of a list begins, as a token: the moment and the id that the last row of the page was sorted by."""
+"""Page tokens: the sort key of the last row of a page, a time and an id."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta
@@ -11,12 +11,12 @@ def token_of(moment: datetime, row_id: str) -> str:
 
 
 def place_of(token: str) -> tuple[datetime, str]:
-    """The moment and the id. Raises InvalidParams for what is no token of ours."""
+    """The time and the id in a token. Raises InvalidParams if it is not a token of this server."""
     try:
         text, row_id = urlsafe_b64decode(token.encode()).decode().split(" ", 1)
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment, row_id = datetime.min, ""
     if moment.utcoffset() != timedelta(0) or "\0" in row_id:
-        raise InvalidParams([("pageToken", "is not a token of this server: begin again without one")])
+        raise InvalidParams([("pageToken", "is not a token of this server: omit it to start at the first page")])
     return moment, row_id

@@ -1,4 +1,7 @@
-"""What each operation of A2A 1.0 takes. Unknown fields are ignored, as the protocol wants it; so a later version finds us open."""
+"""The parameters of each operation of A2A 1.0.
+
+Unknown fields are ignored, as the protocol requires.
+"""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -19,13 +22,16 @@ PART_KINDS: tuple[PartKind, ...] = ("text", "raw", "url", "data")
 
 
 class Given(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True):
-    """The base of all."""
+    """Base class of all parameters."""
 
     @classmethod
     def parse(cls, value: Any, *, is_text: bool = False) -> Self:
-        """Raises InvalidParams, with the path of the field that is wrong. `is_text`: the values come as text, as a query's do."""
+        """Parse parameters. `is_text`: the values are strings, as in a query.
+
+        Raises InvalidParams with the path of the invalid field.
+        """
         if not isinstance(value, dict):
-            raise InvalidParams([("params", "give the parameters by name, as an object")])
+            raise InvalidParams([("params", "must be an object with the parameters by name")])
         try:
             given = msgspec.convert(_without_nulls(value), cls, strict=not is_text)
         except msgspec.ValidationError as error:
@@ -36,7 +42,7 @@ class Given(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=Tru
         return given
 
     def problems(self) -> list[Problem]:
-        """What is wrong between fields that are each well formed."""
+        """Problems between fields that are valid on their own."""
         return []
 
     def to_json(self) -> Json:
@@ -70,7 +76,7 @@ class Message(Given, frozen=True, kw_only=True):
 
     def problems(self) -> list[Problem]:
         return [
-            (f"message.parts[{index}]", "must hold exactly one of text, raw, url and data")
+            (f"message.parts[{index}]", "must contain exactly one of text, raw, url and data")
             for index, part in enumerate(self.parts)
             if len(part.kinds) != 1
         ]
@@ -82,7 +88,7 @@ class Authentication(Given, frozen=True, kw_only=True):
 
 
 class PushConfig(Given, frozen=True, kw_only=True):
-    """A config as it comes with a message: the task that it is of is the one to be made."""
+    """The push notification config in a message; it belongs to the Task of the message."""
 
     url: Annotated[str, Meta(min_length=1, max_length=4096)]
     id: MaybeId = ""
@@ -147,7 +153,7 @@ class Nothing(Given, frozen=True, kw_only=True):
 
 
 def _without_nulls(value: Json) -> Json:
-    """In Protocol Buffers' JSON null means absent, but for the value of a data part, which may be any."""
+    """Drop nulls, which mean "absent" in the JSON of Protocol Buffers, except in a data part."""
     return {name: _cleared(name, item) for name, item in value.items() if item is not None or name == "data"}
 
 

@@ -1,4 +1,4 @@
-"""Push notifications: a config of A2A's is a webhook of the run, whose events go out as A2A's updates (A2A 1.0, sections 3.1.7 to 4.3)."""
+"""Push notifications: webhooks that send A2A updates (A2A 1.0, sections 3.1.7 to 4.3)."""
 
 from typing import Any, Final
 
@@ -19,20 +19,24 @@ from tasks.services.webhook_requests import Request
 from tasks.services.webhooks import Secrets, add_webhook, remove_webhook, secrets_of, webhooks_of
 
 KINDS: Final = {"1.0": "a2a", "0.3": "a2a_0_3"}
-"""Version of A2A → the kind of webhook that speaks it."""
+"""A2A version → the kind of webhook for it."""
 TOKEN_HEADER: Final = "X-A2A-Notification-Token"
 TOLD_TO_0_3: Final = frozenset({"task_completed", "task_failed", "task_cancelled", "final"})
-"""0.3 sends the whole Task each time, so not for every step."""
+"""Events that clients of A2A 0.3 receive. Each contains the whole Task, so not all events are sent.
+"""
 
 
 def require_push() -> None:
-    """Raises PushNotificationNotSupported."""
+    """Raises PushNotificationNotSupported if `a2a.push_notifications` is off."""
     if not settings.APFLOW.a2a.push_notifications:
-        raise PushNotificationNotSupported("This server sends no push notifications (a2a.push_notifications).")
+        raise PushNotificationNotSupported("This server does not send push notifications (a2a.push_notifications).")
 
 
 def add_config(run: Run, config: PushConfig, *, version: str, after: int) -> Webhook:
-    """Tell this address what happens in the run beyond the event `after`. Raises InvalidParams or LimitReached."""
+    """Add a webhook for the events of the run after sequence number `after`.
+
+    Raises InvalidParams or LimitReached.
+    """
     require_push()
     return add_webhook(
         run=run,
@@ -51,7 +55,7 @@ def create(*, caller: Caller, given: CreatePushConfig, version: str) -> Json:
 
 
 def get(*, caller: Caller, given: OfPushConfig) -> Json:
-    """Raises ConfigNotFound."""
+    """Return a config of a Task. Raises ConfigNotFound."""
     run = find_run(caller=caller, task_id=given.task_id)
     found = next((webhook for webhook in _configs(run) if webhook.config_id == given.id), None)
     if found is None:
@@ -60,7 +64,10 @@ def get(*, caller: Caller, given: OfPushConfig) -> Json:
 
 
 def list_(*, caller: Caller, given: ListPushConfigs) -> Json:
-    """A page of them; without a size all, of which a run has a few at most (webhooks.max_per_run). Raises InvalidParams."""
+    """Return a page of the configs of a Task; without a page size, all of them.
+
+    Raises InvalidParams.
+    """
     left = _configs(find_run(caller=caller, task_id=given.task_id))
     if given.page_token:
         place = place_of(given.page_token)
@@ -71,7 +78,7 @@ def list_(*, caller: Caller, given: ListPushConfigs) -> Json:
 
 
 def delete(*, caller: Caller, given: OfPushConfig) -> Json:
-    """However often."""
+    """Delete a config of a Task. Idempotent."""
     run = find_run(caller=caller, task_id=given.task_id)
     if any(webhook.config_id == given.id for webhook in _configs(run)):
         remove_webhook(run, config_id=given.id)
@@ -83,17 +90,17 @@ def _configs(run: Run) -> list[Webhook]:
 
 
 def _shown(webhook: Webhook) -> Json:
-    """A config without its secrets: who made it knows them, and nobody else needs to."""
+    """The config without its secrets."""
     shown: Json = {"taskId": webhook.run_id, "id": webhook.config_id, "url": webhook.url}
     authentication = secrets_of(webhook).authentication
     return shown | {"authentication": {"scheme": authentication["scheme"]}} if authentication else shown
 
 
-# --- what is sent ---
+# --- notifications ---
 
 
 def render(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
-    """For 1.0: each StreamResponse that a stream would send."""
+    """The notification of an event for A2A 1.0: the StreamResponses that a stream would send."""
     headers = _headers(secrets, "application/a2a+json")
     if event["type"] != "final":
         update = update_of(event, context_id=webhook.run.context_id, nodes=node_of(task_id=event["task_id"]))
@@ -105,7 +112,7 @@ def render(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
 
 
 def render_0_3(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
-    """For 0.3: the Task, at the events that change what it shows."""
+    """The notification for A2A 0.3: the whole Task; None for events that are not sent."""
     if event["type"] not in TOLD_TO_0_3 and event["seq"] > 1:
         return None
     _, task = task_of(run_id=webhook.run_id)

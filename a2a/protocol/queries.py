@@ -1,4 +1,4 @@
-"""Runs as A2A Tasks, as they are now: the rows that this takes, a few queries for any number of runs."""
+"""Reads runs as A2A Tasks, with a fixed number of queries for any number of runs."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,7 +18,10 @@ NODE_COLUMNS = ("id", "root_id", "name", "parent_id", "executor_id", "result")
 
 
 def find_run(*, caller: Caller, task_id: str) -> Run:
-    """The run that an A2A task id names; the id of a root names the latest run of its tree. Raises TaskNotFound."""
+    """The run with this A2A task id; for the id of a root, the latest run of its tree.
+
+    Raises TaskNotFound.
+    """
     mine = Run.objects.for_caller(caller)
     run = mine.filter(id=task_id).first() or mine.filter(root_id=task_id).order_by("-number").first()
     if run is None:
@@ -27,14 +30,14 @@ def find_run(*, caller: Caller, task_id: str) -> Run:
 
 
 def task_of(*, run_id: str, history_length: int | None = None) -> tuple[Run, Json]:
-    """The run and its Task. The run is read first: if it is over, what is read after it is final too."""
+    """The run and its Task. The run is read first: if it has ended, the rest is final, too."""
     run = Run.objects.get(id=run_id)
     (task,) = tasks_of([run], history_length=history_length)
     return run, task
 
 
 def tasks_of(runs: Sequence[Run], *, with_artifacts: bool = True, history_length: int | None = None) -> list[Json]:
-    """The Tasks of these runs. A history of 0 messages is left out, and None shows all."""
+    """The Tasks of these runs. `history_length`: 0 omits the history, None returns all of it."""
     facts = _facts(runs, with_artifacts=with_artifacts, with_history=history_length != 0)
     return [task_object(run, facts[run.id], history_length=history_length) for run in runs]
 
@@ -45,7 +48,7 @@ def nodes_of(*, root_id: str) -> dict[str, Node]:
 
 
 def node_of(*, task_id: str) -> dict[str, Node]:
-    """One task by its id, without its result; empty when there is none."""
+    """One task by its id, without its result; empty if it does not exist."""
     return {row["id"]: _node(row, result=None) for row in Task.objects.filter(id=task_id).values(*NODE_COLUMNS[:-1])}
 
 
@@ -85,7 +88,7 @@ def _current_facts(run: Run, counts: Json, nodes: Sequence[Node], *, with_artifa
 
 
 def _superseded(runs: Sequence[Run]) -> frozenset[str]:
-    """The runs whose tree has run again since: the rows tell of the later run."""
+    """The runs whose tree has run again since. The rows of its tasks belong to the later run."""
     newest = dict(
         Run.objects.filter(root_id__in={run.root_id for run in runs})
         .order_by()
@@ -123,7 +126,7 @@ def _node(row: Mapping[str, Any], *, result: Any) -> Node:
 
 
 def _failures(runs: Sequence[Run]) -> dict[str, Failure]:
-    """Root id → the first error, and the tasks that failed by themselves and not for the lack of another."""
+    """Root id → the first error, and the tasks that failed, without those that were not run."""
     by_itself = Task.objects.filter(root_id__in={run.root_id for run in runs}, status=Status.FAILED).exclude(
         error__startswith="Not run:"
     )
@@ -138,7 +141,7 @@ def _failure(failed: Sequence[tuple[str, str]]) -> Failure:
 
 
 def _facts_of_log(run: Run, *, with_artifacts: bool) -> Json:
-    """Of a run that others followed: what its log and those before it say, since the rows have moved on."""
+    """The facts of a superseded run, from the events up to it: the rows have changed since."""
     earlier = Run.objects.filter(root_id=run.root_id, number__lte=run.number).order_by("number")
     order = {run_id: place for place, run_id in enumerate(earlier.values_list("id", flat=True))}
     kinds = ("task_completed", "task_failed", "final")
@@ -171,7 +174,7 @@ def _messages(runs: Sequence[Run]) -> dict[str, list[Json]]:
 
 
 def _questions(runs: Sequence[Run]) -> dict[str, Json]:
-    """Run id → what the first task that asked wants to know."""
+    """Run id → its oldest open question, as a message."""
     found: dict[str, Json] = {}
     contexts = {run.id: run.context_id for run in runs}
     for question in Question.objects.waiting().filter(run__in=runs).order_by("asked_at", "id"):
@@ -180,7 +183,7 @@ def _questions(runs: Sequence[Run]) -> dict[str, Json]:
 
 
 def message_of(question: Question, *, context_id: str) -> Json:
-    """What a task asks."""
+    """The question of a task as a message."""
     return question_message(
         question_id=question.id,
         text=question.text,
@@ -192,6 +195,6 @@ def message_of(question: Question, *, context_id: str) -> Json:
 
 
 def _last_word(run: Run, said: Sequence[Json]) -> Json | None:
-    """What we asked, or why we refused, in a run that never got a tree."""
+    """The last message of this server in a run without a tree: a question or a rejection."""
     ours = [message for message in said if message["role"] == "ROLE_AGENT"]
     return ours[-1] if run.is_reserved and ours else None

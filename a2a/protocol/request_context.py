@@ -1,4 +1,4 @@
-"""Who asks an operation, and how: what a request says beside its parameters."""
+"""The context of an A2A operation: the caller, and what a request contains besides its parameters."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,12 @@ from tasks.services.idempotency import Token
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestContext:
-    """`url` is where this server is reached. `version` is the one that the client speaks: what is sent to it later has to be of that
-    one too. `token` marks a request that its client may repeat."""
+    """The context of one request.
+
+    `url` is the base URL of this server. `version` is the A2A version of the client, which push
+    notifications use, too. `token` belongs to the Idempotency-Key of a request that may be
+    repeated.
+    """
 
     caller: Caller
     url: str

@@ -1,7 +1,8 @@
-"""Runs and their tasks as objects of A2A 1.0.
+"""Serializes runs and their tasks as objects of A2A 1.0.
 
-An A2A Task is one run of a tree: a re-execution is another Task, so one that is over never changes. The tasks of the tree are its artifacts.
-What is ours goes into `metadata`: the protocol's own objects take no other fields.
+An A2A Task is one run of a tree; a further run is another Task, so a finished Task never changes.
+The results of the tasks are its artifacts. Our own fields are in `metadata`, since the objects of
+the protocol are closed.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ STATES: Mapping[str, str] = MappingProxyType(
 WORKING: Final = STATES[Status.IN_PROGRESS]
 ALL_STATES: Final = frozenset({*STATES.values(), *INTERRUPTED, REJECTED})
 RESULT: Final = "result"
-"""The id of the last artifact: what the whole run came to."""
+"""The id of the last artifact: the result of the whole run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A task of the tree, as far as an artifact needs it."""
+    """The fields of a task that its artifact needs."""
 
     id: str
     name: str
@@ -58,7 +59,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a run failed: the first error, and the tasks that failed by themselves."""
+    """Why a run failed: the first error, and the failed tasks without those that were not run."""
 
     error: str
     node_ids: Sequence[str]
@@ -66,7 +67,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of a run beside its row. `nodes` is None where the artifacts were not asked for."""
+    """The facts about a run besides its row. `nodes` is None if artifacts were not requested."""
 
     progress: float = 0.0
     task_count: int = 0
@@ -75,12 +76,12 @@ class Facts:
     result: Any = None
     failure: Failure | None = None
     question: Json | None = None
-    """The message of ours that waits for the client's answer."""
+    """The message of this server that waits for the client's answer."""
     messages: Sequence[Json] = ()
 
 
 def task_object(run: Run, facts: Facts, *, history_length: int | None = None) -> Json:
-    """A Task. `history_length` is the most that its history shows, the newest; None shows all."""
+    """A Task. `history_length` limits its history to the newest messages; None includes all."""
     found: Json = {
         "id": run.id,
         "contextId": run.context_id,
@@ -112,7 +113,7 @@ def state_of(run: Run, *, is_asking: bool) -> str:
 
 
 def _reserved_state(run: Run) -> str:
-    """Of a run that has no tree: it waits for one, or was called off, by us or by the client."""
+    """The state of a run without a tree: it waits for the client, was rejected, or was cancelled."""
     if run.finished_at is None:
         return AUTH_REQUIRED if run.lease_owner == HOLDERS[CREDENTIALS] else INPUT_REQUIRED
     return REJECTED if run.status == Status.FAILED else STATES[run.status]
@@ -135,7 +136,7 @@ def _said(run: Run, text: str, state: str) -> Json:
 
 
 def artifacts_of(facts: Facts) -> list[Json]:
-    """One for each finished task that has a result, in the order of the request; `result` comes last."""
+    """An artifact per task with a result, in the order of the request; `result` is the last."""
     found = [artifact_of(node) for node in facts.nodes or () if node.result is not None]
     if facts.nodes is not None and facts.result is not None:
         found.append(result_artifact(facts.result))
@@ -154,7 +155,10 @@ def artifact_of(node: Node) -> Json:
 
 
 def _artifact_id(node_id: str) -> str:
-    """The task's id, but for `result`, which is taken: that, and what would then collide with it, has one more underscore before it."""
+    """The id of the task.
+
+    The ids `result`, `_result` … get a further underscore, since `result` is reserved.
+    """
     return f"_{node_id}" if node_id.lstrip("_") == RESULT else node_id
 
 
@@ -163,7 +167,10 @@ def result_artifact(result: Any) -> Json:
 
 
 def parts_of(result: Any) -> list[Json]:
-    """Text as text, all else as data. A result `{"parts": […]}` of well-formed A2A parts is shown as these."""
+    """Strings as text parts, all else as data parts.
+
+    A result `{"parts": […]}` of valid parts is used as it is.
+    """
     if isinstance(result, str):
         return [{"text": result}]
     if isinstance(result, dict) and result.keys() == {"parts"} and _are_parts(result["parts"]):
@@ -172,7 +179,7 @@ def parts_of(result: Any) -> list[Json]:
 
 
 def agent_message(text: str, *, message_id: str, run_id: str, context_id: str) -> Json:
-    """What we say about a task."""
+    """A text message of this server about a Task."""
     return {
         "messageId": message_id,
         "role": "ROLE_AGENT",
@@ -185,7 +192,7 @@ def agent_message(text: str, *, message_id: str, run_id: str, context_id: str) -
 def question_message(
     *, question_id: str, text: str, options: Sequence[str] | None, node_id: str | None, run_id: str, context_id: str
 ) -> Json:
-    """What waits for the client's answer; `node_id` is the task of the tree that asked, if one did."""
+    """A question as a message. `node_id` is the task that asks; None if the message handler asks."""
     known = {"nodeId": node_id, "options": options}
     metadata = {name: value for name, value in known.items() if value is not None}
     message = agent_message(text, message_id=question_id, run_id=run_id, context_id=context_id)
@@ -193,7 +200,7 @@ def question_message(
 
 
 def utc(moment: datetime) -> str:
-    """ISO 8601 in UTC, which A2A knows only as Z."""
+    """Format a time as A2A requires it: ISO 8601 in UTC with milliseconds and `Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -214,7 +221,7 @@ def _are_parts(value: Any) -> bool:
 
 
 def _is_part(value: Any) -> bool:
-    """Whether it is a Part, exactly: one of four kinds of content, and every field of its type (A2A 1.0, section 4.1.6)."""
+    """Whether it is a valid Part: one kind of content, only known fields (A2A 1.0, section 4.1.6)."""
     if not isinstance(value, dict) or not value.keys() <= {*PART_KINDS, "filename", "mediaType", "metadata"}:
         return False
     kinds = [kind for kind in PART_KINDS if kind in value]
@@ -222,7 +229,7 @@ def _is_part(value: Any) -> bool:
 
 
 def _fits(name: str, value: Any) -> bool:
-    """Whether the field of a Part may have the value."""
+    """Whether the field of a Part has a valid value."""
     match name:
         case "data":
             return True

@@ -1,4 +1,4 @@
-"""A run as it goes on: the Task first, then every update, until it is over."""
+"""The stream of a run: the Task, then updates until the run ends."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -14,10 +14,10 @@ from tasks.rules.strict_json import Json
 
 
 async def updates(run: Run, task: Json, *, through_questions: bool = True) -> AsyncGenerator[Json]:
-    """StreamResponses: `task` as the run was when it was read, then what happens from there on (A2A 1.0, section 3.1.2).
+    """Yield StreamResponses: the given Task, then updates (A2A 1.0, section 3.1.2).
 
-    Ends when the run is over, or, not `through_questions`, when it waits for the client; and without another word when this process
-    stops: the client comes back, and is told where the run is by then.
+    Ends when the run ends or, without `through_questions`, when it waits for the client. Also ends
+    when this process shuts down; a client that reconnects gets the current Task.
     """
     yield {"task": task}
     if _is_end(task["status"]["state"], through_questions=through_questions):
@@ -44,7 +44,7 @@ async def updates(run: Run, task: Json, *, through_questions: bool = True) -> As
 
 
 async def settled(run: Run) -> None:
-    """Return when the run is over or waits for the client."""
+    """Wait until the run ends or waits for the client."""
     run, task = await pools.read(task_of, run_id=run.id, history_length=0)
     if _is_end(task["status"]["state"], through_questions=False):
         return

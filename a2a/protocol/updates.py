@@ -1,6 +1,7 @@
-"""Events as A2A's updates: a finished task with a result is an artifact, all else a status. Pure.
+"""Converts events to A2A updates: an artifact for a completed task with a result, else a status.
 
-The event that ends a run says too little for its last status; whoever follows a run makes that from the rows.
+Pure. The event `final` has too few fields for the last status; callers build it from the rows
+(`last_updates`).
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ REQUIRED_STATES: Mapping[str, str] = MappingProxyType({INPUT: INPUT_REQUIRED, CR
 
 
 def update_of(event: Json, *, context_id: str, nodes: Mapping[str, Node]) -> Json:
-    """A StreamResponse for any event but `final`. `nodes` are the tasks of the tree by id."""
+    """The StreamResponse of any event except `final`. `nodes` are the tasks of the tree by id."""
     if event["type"] == "task_completed" and event["result"] is not None:
         return artifact_update(artifact_of(_node(event, nodes)), event=event, context_id=context_id)
     state = REQUIRED_STATES[event["result"]["required"]] if asks(event) else WORKING
@@ -32,13 +33,16 @@ def status_update(status: Json, *, event: Json, context_id: str) -> Json:
 
 
 def artifact_update(artifact: Json, *, event: Json, context_id: str) -> Json:
-    """The whole artifact at once: ours never come in pieces."""
+    """An update with a whole artifact; this server does not send artifacts in chunks."""
     shown = {"artifact": artifact, "append": False, "lastChunk": True, "metadata": _metadata(event)}
     return {"artifactUpdate": _about(event, context_id) | shown}
 
 
 def last_updates(task: Json, *, event: Json) -> list[Json]:
-    """What the end of a run says: the result of the whole, if there is one, and the status that stays. `task` is the Task as it is now."""
+    """The updates at the end of a run: its result, if there is one, and its final status.
+
+    `task` is the finished Task.
+    """
     context_id = task["contextId"]
     updates = [
         artifact_update(artifact, event=event, context_id=context_id)
@@ -49,7 +53,7 @@ def last_updates(task: Json, *, event: Json) -> list[Json]:
 
 
 def asks(event: Json) -> bool:
-    """Whether from this event on the run waits for the client."""
+    """Whether the run waits for the client after this event."""
     return event["type"] == "log" and isinstance(event["result"], dict) and "required" in event["result"]
 
 

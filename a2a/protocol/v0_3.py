@@ -1,4 +1,7 @@
-"""The operations of A2A 0.3 in terms of those of 1.0: parameters translated in, results out. The objects are `tasks.rules.a2a_versions`'. Pure."""
+"""Translates the parameters and results of A2A 0.3 operations from and to 1.0. Pure.
+
+`tasks.rules.a2a_versions` translates the objects in them.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,12 +26,12 @@ Change = Callable[[Any], Any]
 
 
 def params_of(encoding: Encoding, operation: str, params: Any) -> Any:
-    """The parameters of the operation in the shape of 1.0."""
+    """The parameters of an operation, translated to 1.0."""
     return PARAMS[encoding].get(operation, _same)(params) if isinstance(params, dict) else params
 
 
 def result_of(encoding: Encoding, operation: str, result: Any) -> Any:
-    """What an operation answers, or what its stream sends, in the shape of 0.3."""
+    """The result of an operation, or an item of its stream, translated to 0.3."""
     return RESULTS[encoding][operation](result)
 
 
@@ -40,7 +43,7 @@ def _same(value: Any) -> Any:
 
 
 def _send_over_http(params: Json) -> Json:
-    """A client may send the JSON of JSON-RPC, too."""
+    """Translate a message over HTTP+JSON. Clients may also send the JSON of the JSON-RPC binding."""
     message = params.get("message")
     if not isinstance(message, dict) or HTTP_JSON.parts not in message:
         return send_in(params, JSON_RPC)

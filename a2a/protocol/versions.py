@@ -1,6 +1,7 @@
-"""Which version of A2A a request speaks, and which extensions its client knows (A2A 1.0, sections 3.2.6, 3.6 and 4.6).
+"""The A2A version and the extensions of a request (A2A 1.0, sections 3.2.6, 3.6 and 4.6).
 
-The names of the two versions' methods differ, so the name says the version; the header must not contradict it.
+Method names differ between the versions, so the name determines the version; the header must not
+contradict it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,10 @@ from tasks.rules.a2a_versions import HTTP_JSON, JSON_RPC, METHODS
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """`methods` has the JSON-RPC name of each operation; `params` and `result` translate from and to 1.0."""
+    """A version of A2A.
+
+    `methods` maps JSON-RPC names to operations; `params` and `result` translate to and from 1.0.
+    """
 
     name: str
     methods: Mapping[str, str]
@@ -28,7 +32,7 @@ class Version:
 
 
 TASK_TREE_EXTENSION: Final = "urn:aipartnerupflow:task-tree:v1"
-"""Our dotted methods, and the schemas of the executors."""
+"""The extension with our dotted methods and the schemas of the executors."""
 OPERATIONS: Final = tuple(METHODS)
 
 
@@ -50,31 +54,36 @@ VERSIONS: Final = (V1_0, V0_3)
 
 
 def without_patch(version: str) -> str:
-    """Major and minor: patch numbers do not count (section 3.6.1)."""
+    """The version as major.minor: patch numbers are ignored (section 3.6.1)."""
     return ".".join(version.strip().split(".")[:2])
 
 
 def check_version(spoken: Version, *, asked: str) -> None:
-    """Raises VersionNotSupported. Without a header the request is what it looks like; a patch number means nothing."""
+    """Raises VersionNotSupported if the header names another version than the method.
+
+    It may be absent.
+    """
     asked = without_patch(asked)
     if asked in ("", spoken.name):
         return
     known = [version.name for version in VERSIONS]
     if asked not in known:
-        raise VersionNotSupported(f"A2A {asked[:20]} is not spoken here. Known are {' and '.join(known)}.")
-    raise VersionNotSupported(f"The request asks for A2A {asked}, and speaks {spoken.name}. Use the names of {asked}.")
+        raise VersionNotSupported(f"A2A {asked[:20]} is not supported. Supported versions: {' and '.join(known)}.")
+    raise VersionNotSupported(
+        f"The header requests A2A {asked}, but the request has the format of {spoken.name}. Use that of {asked}."
+    )
 
 
 def check_extensions(requested: Sequence[str]) -> None:
-    """Raises ExtensionSupportRequired."""
+    """Raises ExtensionSupportRequired if a required extension is not among the requested ones."""
     missing = [uri for uri in settings.APFLOW.a2a.required_extensions if uri not in requested]
     if missing:
         raise ExtensionSupportRequired(
-            f"The client must support {', '.join(missing)}, and say so in the header {EXTENSIONS_HEADER}."
+            f"This server requires the extensions {', '.join(missing)}. Request them in the header {EXTENSIONS_HEADER}."
         )
 
 
 def activated_extensions(requested: Sequence[str]) -> str:
-    """Those of them that this server knows, as a header says it; empty for none."""
+    """The requested extensions that this server supports, as a header value; may be empty."""
     known = {TASK_TREE_EXTENSION, *settings.APFLOW.a2a.required_extensions}
     return ", ".join(uri for uri in requested if uri in known)

@@ -33,9 +33,10 @@ class Incoming:
     """A message that asks for something."""
 
     message: Json
-    """A2A 1.0's Message as JSON, whatever version the client speaks; `parts` has at least one part."""
+    """The Message of A2A 1.0 as JSON, for clients of all versions; `parts` has at least one part.
+    """
     metadata: Json = field(default_factory=dict)
-    """The metadata of the request, beside that of the message."""
+    """The metadata of the request, in addition to that of the message."""
     references: Mapping[str, Any] = field(default_factory=dict)
     """The results of the finished tasks that the message refers to, by the ids that it used."""
     is_follow_up: bool = False
@@ -55,7 +56,7 @@ class RunTree:
     """Store these tasks and run them."""
 
     tasks: object
-    """What `tasks.execute` takes: a list of tasks with one root, or a single task."""
+    """A list of tasks with one root, or a single task, as in `tasks.execute`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,4 +100,4 @@ class Reply:
 
 
 Decision = RunTree | RunStored | Ask | AskForKey | Reject | Reply | Default
-"""What a message handler returns."""
+"""The return type of a message handler."""

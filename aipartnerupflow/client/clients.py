@@ -191,7 +191,7 @@ class AsyncClient(Methods[httpx.AsyncClient]):
         return self._result(call, response)
 
     async def list(self, **filters: Unpack[Filters]) -> AsyncGenerator[Task]:
-        """As `Client.list`."""
+        """Like `Client.list`."""
         call: Call[Page] | None = calls.page(**filters)
         while call is not None:
             page = await self.send(call)
@@ -200,14 +200,14 @@ class AsyncClient(Methods[httpx.AsyncClient]):
             call = calls.next_page(call, page)
 
     async def stream(self, tasks: Tasks | None = None, *, task_id: str | None = None) -> AsyncGenerator[Event]:
-        """As `Client.stream`."""
+        """Like `Client.stream`."""
         started = await self.execute(tasks, task_id=task_id)
         async with aclosing(self.follow(started["root_task_id"])) as events:
             async for event in events:
                 yield event
 
     def follow(self, task_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
-        """As `Client.follow`."""
+        """Like `Client.follow`."""
         return self._follow(self._following(task_id, after=after))
 
     async def _follow(self, following: Following) -> AsyncGenerator[Event]:

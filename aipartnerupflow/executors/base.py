@@ -28,9 +28,10 @@ class ExecutorError(Exception):
 
 
 class Stopped(Exception):
-    """The work was cancelled and has stopped. Raise it instead of `asyncio.CancelledError` to keep what there is so far.
+    """The work was cancelled and has stopped.
 
-    `result`, any JSON value, becomes the cancelled task's result. `token_usage` has the fields that `Context.spent` takes.
+    Raise it instead of `asyncio.CancelledError` to keep a partial result. `result`, any JSON value,
+    becomes the cancelled task's result. `token_usage` has the fields that `Context.spent` takes.
     """
 
     def __init__(self, *, result: Any = None, token_usage: Json | None = None) -> None:
@@ -173,11 +174,13 @@ class Executor(ABC):
         """
 
     async def call_off(self, inputs: Json, context: Context, *, memo: Any) -> Any:
-        """Stop, within two seconds, the work elsewhere that waits for the answer to a question that ended without one.
+        """Stop, within two seconds, the work elsewhere that waits for the answer to a question that
+        ended without one.
 
-        It is called when the task was cancelled, or when the question expired. `inputs` are those of `execute`, and `memo` is the
-        question's. Returns what there is so far, which becomes a cancelled task's result; None for nothing. Raises ExecutorError
-        when the work elsewhere may continue. It may be called again when a worker dies meanwhile.
+        It is called when the task was cancelled, or when the question expired. `inputs` are those
+        of `execute`, and `memo` is the question's. Returns a partial result, which becomes that of
+        a cancelled task; None for none. Raises ExecutorError when the work elsewhere may continue.
+        It may be called again when a worker dies meanwhile.
         """
         return None
 

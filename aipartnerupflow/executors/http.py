@@ -48,16 +48,17 @@ class Fetch(Protocol):
         verify: bool = True,
         called: str | None = None,
     ) -> HttpResponse:
-        """Send one request and return the response, whatever its status.
+        """Send one request and return the response, with any status.
 
-        `method` is an HTTP method in capitals; `url` is `http(s)://host[:port]/path?query`. `params` are
-        added to the query, `content` is the body. `timeout_seconds` bounds the whole exchange. With
-        `max_body_bytes` None the body is not read. Without `verify` the certificate is not checked, which the
-        operator must allow for the host. `called` names the request in errors, instead of its method and URL.
+        `method` is an HTTP method in capitals; `url` is `http(s)://host[:port]/path?query`.
+        `params` are added to the query, `content` is the body. `timeout_seconds` bounds the whole
+        exchange. With `max_body_bytes` None the body is not read. Without `verify` the certificate
+        is not checked, which the operator must allow for the host. `called` names the request in
+        errors, instead of its method and URL.
 
-        Redirects are not followed. Raises ExecutorError when the address, port, URL or a header is refused, the
-        connection fails, the time is over, or the body is longer than `max_body_bytes`. Its text has no header
-        and no query.
+        Redirects are not followed. Raises ExecutorError when the address, port, URL or a header is
+        refused, the connection fails, the time is over, or the body is longer than
+        `max_body_bytes`. Its text has no header and no query.
         """
         ...
 

@@ -54,7 +54,7 @@ def task(task_id: str, status: str = "pending", *children: Json, after: tuple[st
             task("r", "pending", task("a", "in_progress"), task("b", after=("a",))),
             True,
             WELL,
-            "'A' (a), which is in_progress (50%)",
+            "'A' (a), which is in progress (50%)",
         ),
         ("r", task("r", "pending", task("a"), schemas=None), True, WELL, "waits for 'A'"),
         ("r", task("r", "in_progress", params={"timeout_seconds": 9}), True, WELL, "Its timeout is 9 s"),

@@ -1,4 +1,4 @@
-"""What the bindings have in common: from a request, whatever it came by, to the operation and back in the client's version."""
+"""Shared by all bindings: check a request, call the operation, translate the result."""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -18,19 +18,20 @@ from tasks.rules.strict_json import Json
 async def perform(
     name: str, params: Any, *, version: Version, caller: Caller, headers: Headers, is_text: bool = False
 ) -> Any:
-    """What the operation answers, or a generator of what its stream sends. Raises what is wrong with the request, and LimitReached.
+    """Execute an operation. Returns its result, or a generator of StreamResponses.
 
-    `is_text`: the values of the parameters come as text, as those of a query do.
+    `is_text`: the parameters are strings, as in a query. Raises the errors of the request, and
+    LimitReached.
     """
     operation = OPERATIONS[name]
-    if operation.streams:  # before the message is taken
+    if operation.streams:  # before the message is stored
         stream_limits.open_streams().refuse_if_full(caller)
     check_version(version, asked=headers.a2a_version)
     check_extensions(headers.a2a_extensions)
     require(caller, operation.role, what=name)
     operation.require()
     if operation.streams and not headers.is_single:
-        raise InvalidParams([("method", "not in a batch: a stream is the answer to a single request")])
+        raise InvalidParams([("method", "not allowed in a batch: a stream is the reply to a single request")])
     is_repeatable = headers.idempotency_key is not None and operation.is_repeatable
     asked = RequestContext(
         caller=caller,

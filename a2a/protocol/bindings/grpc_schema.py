@@ -1,7 +1,9 @@
-"""A2A 1.0 as Protocol Buffers: the messages of the specification's `a2a.proto` that this server reads or writes, by their field numbers.
+"""A2A 1.0 as Protocol Buffers: the messages of `a2a.proto` that this server reads or writes, with
+field numbers.
 
-They live in a pool of their own, so that another `lf.a2a.v1` may be loaded in the same process. JSON and messages go into each other by
-the rules of Protocol Buffers' own JSON, which are those of A2A's other bindings.
+They are in a separate descriptor pool, so that another `lf.a2a.v1` can be loaded in the same
+process. Messages convert to and from JSON by the JSON mapping of Protocol Buffers, which the other
+bindings of A2A use, too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -101,7 +103,7 @@ WELL_KNOWN: Final = frozenset({"Any", "Duration", "Empty", "Struct", "Timestamp"
 
 
 def message(name: str, value: Json, *, package: str = PACKAGE) -> Message:
-    """A message of this JSON. Raises json_format.ParseError."""
+    """Convert JSON to a message. Raises json_format.ParseError."""
     made = class_of(name, package=package)()
     json_format.ParseDict(value, made, ignore_unknown_fields=True, descriptor_pool=_pool())
     return made
@@ -113,7 +115,7 @@ def to_json(value: Message) -> Json:
 
 
 def class_of(name: str, *, package: str = PACKAGE) -> type[Message]:
-    """The class of a message; `Empty` is everybody's."""
+    """The class of a message of this package, or of a well-known type such as `Empty`."""
     full_name = f"google.protobuf.{name}" if name in WELL_KNOWN else f"{package}.{name}"
     found: type[Message] = GetMessageClass(_pool().FindMessageTypeByName(full_name))
     return found
@@ -149,7 +151,7 @@ def _add_message(file: descriptor_pb2.FileDescriptorProto, name: str, fields: st
             _add_map(file, made, int(number), field, kind)
         else:
             _add_field(file, made, int(number), field, kind)
-    # What is not a real oneof comes after those that are.
+    # Synthetic oneofs, for optional fields, must follow the real ones.
     for field_made in made.field:
         if field_made.proto3_optional:
             field_made.oneof_index = len(made.oneof_decl)

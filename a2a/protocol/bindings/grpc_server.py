@@ -1,4 +1,4 @@
-"""A2A 1.0 over gRPC, on a port of its own (section 10): the same operations, in messages instead of JSON. Needs the extra `grpc`."""
+"""A2A 1.0 over gRPC, on a separate port (section 10). Needs the package extra `grpc`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -27,7 +27,7 @@ from apflow_site.db import pools
 from tasks.rules.strict_json import Json
 
 Context = Any
-"""What gRPC, which has no types, knows of a call."""
+"""The context of a gRPC call; grpcio has no type annotations."""
 DETAILS: Final = "grpc-status-details-bin"
 
 #: Operation → its request and its response.
@@ -52,7 +52,11 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 
 async def start() -> grpc.aio.Server:
-    """A server at `server.host` and `a2a.grpc_port`, which other web processes of this machine may share. Raises RuntimeError."""
+    """Start a server on `server.host` and `a2a.grpc_port`.
+
+    Web processes of a machine share the port. Raises RuntimeError if the port is in use, or OSError
+    if the certificate cannot be read.
+    """
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", settings.APFLOW.limits.body_bytes)])
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, dict(map(_method, METHODS)))])
     address = f"{settings.APFLOW.server.host}:{settings.APFLOW.a2a.grpc_port}"
@@ -66,7 +70,7 @@ async def start() -> grpc.aio.Server:
 
 
 def _credentials() -> grpc.ServerCredentials | None:
-    """Those of TLS, if there is a certificate. Raises OSError."""
+    """TLS credentials, or None if no certificate is configured. Raises OSError."""
     chosen = settings.APFLOW.a2a
     if chosen.grpc_certificate is None or chosen.grpc_key is None:
         return None
@@ -119,9 +123,9 @@ def _metadata(context: Context) -> Mapping[str, str]:
 
 @asynccontextmanager
 async def _held(caller: Caller, who_is_it: WhoIsIt) -> AsyncGenerator[None]:
-    """An open stream. It counts, and ends as soon as the caller would not be let in any more, even while nothing is sent.
+    """Count an open stream for the block, and end it when the caller loses access.
 
-    Raises AuthenticationFailed then, and LimitReached when the caller holds too many.
+    Raises AuthenticationFailed in that case, and LimitReached if the caller has too many streams.
     """
     with stream_limits.open_streams().one_of(caller):
         try:
@@ -135,7 +139,7 @@ async def _held(caller: Caller, who_is_it: WhoIsIt) -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def _watched(time: asyncio.Timeout, caller: Caller, who_is_it: WhoIsIt) -> AsyncGenerator[None]:
-    """The time is over as soon as the caller would not be let in any more."""
+    """Expire the timeout when the caller loses access."""
 
     async def watch() -> None:
         await stream_limits.until_revoked(caller, who_is_it)
@@ -150,14 +154,14 @@ async def _watched(time: asyncio.Timeout, caller: Caller, who_is_it: WhoIsIt) ->
 
 
 class _AnyCase(dict[str, str]):
-    """Metadata, whose keys are in lower case, as headers."""
+    """gRPC metadata with case-insensitive `get`; its keys are in lower case."""
 
     def get(self, name: str, default: Any = None) -> Any:
         return super().get(name.lower(), default)
 
 
 async def _caller(metadata: Mapping[str, str]) -> Caller:
-    """Raises AuthenticationFailed."""
+    """The caller of a gRPC call. Raises AuthenticationFailed."""
     if not settings.APFLOW.auth.is_on:
         return LOCAL
     scheme, _, token = metadata.get("authorization", "").partition(" ")
@@ -167,7 +171,7 @@ async def _caller(metadata: Mapping[str, str]) -> Caller:
 
 
 async def _refusal(error: Exception, context: Context) -> Exception:
-    """End the call with the error's status and its details (google.rpc.Status)."""
+    """Abort the call with the status and details of the error (google.rpc.Status)."""
     shown = status_of(error)
     code = grpc.StatusCode[shown.kind.status]
     status = message(

@@ -1,4 +1,4 @@
-"""A2A over HTTP+JSON: an address for each operation, of 1.0 (section 11) and, under `/v1/`, of 0.3."""
+"""A2A over HTTP+JSON: a URL for each operation of 1.0 (section 11) and, under `/v1/`, of 0.3."""
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ TASK: Final = r"tasks/(?P<id>[^/]+)"
 CONFIGS: Final = r"tasks/(?P<taskId>[^/]+)/pushNotificationConfigs"
 SUBSCRIBE: Final = MappingProxyType({"GET": "SubscribeToTask", "POST": "SubscribeToTask"})
 
-#: Path → HTTP method → operation. What is named in the path is a parameter. The first path that fits counts.
+#: Path → HTTP method → operation. Named groups are parameters. The first matching path wins.
 ROUTES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "message:send": {"POST": "SendMessage"},
@@ -49,7 +49,7 @@ CARD: Final = MappingProxyType({"GET": "GetExtendedAgentCard"})
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A view: what an address does for each HTTP method."""
+    """The view of a URL. `operations` maps HTTP methods to operations."""
 
     version: Version
     operations: Mapping[str, str]
@@ -78,10 +78,10 @@ class Endpoint:
         return held(sse.replies(result), caller=caller, who_is_it=partial(authenticate, request))
 
     def _operation(self, request: HttpRequest) -> str:
-        """Raises WrongHttpMethod."""
+        """The operation for the HTTP method of the request. Raises WrongHttpMethod."""
         method = "GET" if request.method == "HEAD" else str(request.method)
         if method not in self.operations:
-            why = f"{request.path} answers {', '.join(self.operations)}, not {request.method}."
+            why = f"{request.path} supports {', '.join(self.operations)}, not {request.method}."
             raise WrongHttpMethod(why, methods=list(self.operations))
         return self.operations[method]
 
@@ -90,7 +90,7 @@ list_tasks: Final = Endpoint(V1_0, LIST)
 
 
 def with_extensions(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """The response, with the extensions of A2A that are active (A2A 1.0, section 3.6)."""
+    """Add the header with the activated extensions (A2A 1.0, section 3.6)."""
     if active := activated_extensions(requested_extensions(request.headers)):
         response[EXTENSIONS_HEADER] = active
     return response
@@ -110,7 +110,10 @@ urlpatterns = [
 
 
 def _body(request: HttpRequest) -> Json:
-    """The object that the request carries; an operation that needs nothing may come without. Raises what is wrong with it."""
+    """The JSON object in the body; empty without a body.
+
+    Raises InvalidParams, and the errors of `body_of`.
+    """
     if request.headers.get("Content-Length", "") in ("", "0") and "Transfer-Encoding" not in request.headers:
         return {}
     value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
@@ -120,10 +123,13 @@ def _body(request: HttpRequest) -> Json:
 
 
 def _named(path: Mapping[str, str]) -> Mapping[str, str]:
-    """Raises InvalidParams for what no database could look for."""
+    """The parameters in the path.
+
+    Raises InvalidParams for a NUL character, which PostgreSQL rejects.
+    """
     for name, value in path.items():
         if "\0" in value:
-            raise InvalidParams([(name, "holds the NUL character")])
+            raise InvalidParams([(name, "contains a NUL character")])
     return path
 
 

@@ -1,4 +1,4 @@
-"""A2A's own methods in JSON-RPC, of both versions, beside our dotted ones at `POST /` (A2A 1.0, section 9)."""
+"""A2A over JSON-RPC, in both versions, next to our dotted methods at `POST /` (A2A 1.0, section 9)."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -18,7 +18,7 @@ from tasks.rules.strict_json import Json
 
 
 async def carry_out(call: Call, *, caller: Caller, headers: Headers) -> Outcome:
-    """Answer one request, whatever happens."""
+    """Execute one request. Does not raise: errors become failures."""
     try:
         with metered(call.method):
             outcome = await _performed(call, caller=caller, headers=headers)
@@ -37,7 +37,7 @@ async def _performed(call: Call, *, caller: Caller, headers: Headers) -> Outcome
 
 
 async def _replies(updates: AsyncGenerator[Json], call: Call) -> AsyncGenerator[Json]:
-    """Each update is a JSON-RPC response of its own (section 9.4.2)."""
+    """Yield each update as a JSON-RPC response (section 9.4.2)."""
     try:
         async for update in updates:
             yield Reply(id=call.id, result=update).to_json()
@@ -46,15 +46,15 @@ async def _replies(updates: AsyncGenerator[Json], call: Call) -> AsyncGenerator[
 
 
 def _version_of(method: str) -> Version:
-    """Raises UnknownMethod, with the names that come close."""
+    """The version that has this method. Raises UnknownMethod, with similar names."""
     found = next((version for version in VERSIONS if method in version.methods), None)
     if found is not None:
         return found
     known = [*METHODS, *(name for version in VERSIONS for name in version.methods)]
-    close = get_close_matches(method[:100], known)  # a longer one is close to nothing, and dear to compare
+    close = get_close_matches(method[:100], known)  # longer names match nothing and are expensive to compare
     hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known methods: {', '.join(known)}."
     raise UnknownMethod(f"Method '{method[:100]}' not found. {hint}")
 
 
-#: At `POST /`: our methods in the shapes of A2A, and A2A's own.
+#: The methods of `POST /`: ours with A2A objects as results, and those of A2A.
 A2A: Dialect = replace(dispatch.A2A, other=carry_out, failure=as_failure)

@@ -1,6 +1,7 @@
-"""The agent card: who this server is, what it can do and where, in the fields of A2A 1.0, of 0.3, or of both (a hybrid card).
+"""The agent card, with the fields of A2A 1.0, of 0.3, or of both (a hybrid card).
 
-No field of the two collides but two: `capabilities`, and the values of `securitySchemes`, whose members do not collide either.
+The versions share only the fields `capabilities` and `securitySchemes`, whose members do not
+conflict.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,11 +29,14 @@ HYBRID: Final = "hybrid"
 EXAMPLE_TREE: Json = {"tasks": [{"id": "task1", "name": "my_task", "inputs": {"key": "value"}}]}
 OUTPUT_MODES: Final = (JSON_TYPE, TEXT_TYPE)
 MOST_TREES: Final = 50
-"""So many of a user's own trees stand in the extended card, the newest."""
+"""The maximum number of a user's own trees in the extended card; the newest are listed."""
 
 
 def build_card(*, url: str, version: str = HYBRID) -> Json:
-    """`url` is where clients reach `POST /`, with a trailing slash; `version` is `hybrid`, `1.0` or `0.3`."""
+    """The public card.
+
+    `url` is the base URL with a trailing slash; `version` is `hybrid`, `1.0` or `0.3`.
+    """
     return _signed(_card(url, version, _skills()), url)
 
 
@@ -41,7 +45,7 @@ def build_extended_card(*, caller: Caller, url: str, version: str) -> Json:
     if not has_extended_card():
         raise UnsupportedOperation("This server has no extended card: its agent card declares none.")
     if not settings.APFLOW.auth.is_on:
-        raise ExtendedCardNotConfigured("There are no users here, so nobody has a card of their own. See auth.enabled.")
+        raise ExtendedCardNotConfigured("The extended card needs users, but authentication is off (auth.enabled).")
     trees = Task.objects.for_caller(caller).filter(parent_id=None).order_by("-created_at", "-id")[:MOST_TREES]
     return _signed(_card(url, version, [*_skills(), *map(_stored_skill, trees)]), url)
 
@@ -57,14 +61,14 @@ def etag_of(body: bytes) -> str:
 
 @cache
 def last_modified() -> int:
-    """In seconds since 1970: a card is what this process makes of its settings."""
+    """The start time of this process in seconds since 1970: the card depends on its settings only."""
     return int(time())
 
 
 def _card(url: str, version: str, skills: Sequence[Json]) -> Json:
     card: Json = {
         "name": "aipartnerupflow",
-        "description": "Runs trees of tasks on workers and streams every step.",
+        "description": "Runs trees of tasks on workers and streams their events.",
         "version": software_version(),
         "capabilities": _capabilities(version),
         "defaultInputModes": list(INPUT_MODES),
@@ -97,7 +101,7 @@ def _capabilities(version: str) -> Json:
 
 
 def _tree_extension() -> Json:
-    """A skill has no place for schemas, so they stand here."""
+    """The extension with the schemas of the executors, for which skills have no field."""
     described = {executor_id: describe(executor_id) for executor_id in sorted(executor_ids())}
     schemas = {
         executor_id: {"inputSchema": each["input_schema"], "resultSchema": each["result_schema"]}
@@ -105,7 +109,7 @@ def _tree_extension() -> Json:
     }
     return {
         "uri": TASK_TREE_EXTENSION,
-        "description": "JSON-RPC methods that store, run and read trees of tasks, and what each executor takes and gives.",
+        "description": "JSON-RPC methods that store, run and read trees of tasks, and the schemas of each executor.",
         "required": TASK_TREE_EXTENSION in settings.APFLOW.a2a.required_extensions,
         "params": {"methods": list(METHODS), "executors": schemas},
     }
@@ -116,7 +120,10 @@ def _required_extension(uri: str) -> Json:
 
 
 def _interfaces(url: str, versions: Iterable[str]) -> list[Json]:
-    """By preference. The paths of HTTP+JSON are put behind its URL, so that has no slash at its end. gRPC is of 1.0 only."""
+    """The interfaces in order of preference; gRPC for 1.0 only.
+
+    Clients append paths to the URL of HTTP+JSON, so it has no trailing slash.
+    """
     addresses = {"JSONRPC": url, "HTTP+JSON": url.rstrip("/")}
     found = [
         {"url": address, "protocolBinding": binding, "protocolVersion": version}
@@ -143,7 +150,7 @@ def _where_in_0_3(url: str) -> Json:
 
 
 def _security(version: str) -> Json:
-    """A bearer token: a JWT, or an API key of ours."""
+    """The security scheme: a bearer token, which is a JWT or an API key."""
     in_0_3: Json = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
     in_1_0: Json = {"httpAuthSecurityScheme": {"scheme": "Bearer", "bearerFormat": "JWT"}}
     scheme = {"0.3": in_0_3, "1.0": in_1_0}.get(version, in_0_3 | in_1_0)
@@ -163,7 +170,7 @@ def _tree_skill() -> Json:
     return _skill(
         TREE_SKILL,
         name="Execute a task tree",
-        description="Store a tree of tasks and run it: independent tasks side by side, each after what it depends on.",
+        description="Store a tree of tasks and run it: independent tasks in parallel, each after its dependencies.",
         tags=["tasks", "orchestration", "workflow"],
         example=EXAMPLE_TREE,
     )

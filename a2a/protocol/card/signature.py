@@ -1,6 +1,7 @@
-"""Signs the agent card: a JWS (RFC 7515) over its canonical JSON (RFC 8785), with the key of setting `a2a.signing_key`.
+"""Signs the agent card: a JWS (RFC 7515) over its canonical JSON (RFC 8785), with the key in
+`a2a.signing_key`.
 
-Whoever verifies finds the public key in the JSON Web Key Set; one that is not there any more is revoked.
+Clients find the public key in the JSON Web Key Set. A key that is not in it is revoked.
 """
 
 from base64 import urlsafe_b64encode
@@ -20,11 +21,11 @@ from tasks.rules.strict_json import Json
 
 COORDINATE_BYTES: Final = 32
 LARGEST_PLAIN: Final = 1e21
-"""From here on numbers are written with an exponent (ECMAScript, `Number::toString`)."""
+"""Numbers from here on have an exponent (ECMAScript, `Number::toString`)."""
 
 
 def signed(card: Json, *, key_path: str | None, url: str) -> Json:
-    """The card with its signature; as it is without a key. `url` is where this server is reached."""
+    """The card with its signature; unchanged without a key. `url` is the base URL of this server."""
     if key_path is None:
         return card
     key = signing_key(key_path)
@@ -39,13 +40,16 @@ def signed(card: Json, *, key_path: str | None, url: str) -> Json:
 
 
 def key_set(*, key_path: str | None) -> Json:
-    """The JSON Web Key Set (RFC 7517) with the key that signs now, and no other."""
+    """The JSON Web Key Set (RFC 7517) with the current signing key only; empty without one."""
     return {"keys": [_public(signing_key(key_path).public_key())] if key_path else []}
 
 
 @cache
 def signing_key(path: str) -> ec.EllipticCurvePrivateKey:
-    """Raises ImproperlyConfigured, which names the setting and never shows the file."""
+    """Load the private key (P-256, PEM).
+
+    Raises ImproperlyConfigured; the message names the setting and never contains the key.
+    """
     try:
         key = load_pem_private_key(Path(path).expanduser().read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
@@ -61,7 +65,7 @@ def key_id(key: ec.EllipticCurvePublicKey) -> str:
 
 
 def canonical(value: Any) -> bytes:
-    """JSON in the one form that everybody else would write too (RFC 8785)."""
+    """Encode a value as canonical JSON (RFC 8785)."""
     if isinstance(value, dict):
         names = sorted(value, key=lambda name: name.encode("utf-16-be"))
         return b"{" + b",".join(orjson.dumps(name) + b":" + canonical(value[name]) for name in names) + b"}"
@@ -76,7 +80,7 @@ def _number(value: float) -> bytes:
     digits, _, exponent = repr(value).partition("e")
     if not exponent:
         return digits.encode()
-    if -7 < int(exponent) < 0:  # where Python begins with exponents earlier
+    if -7 < int(exponent) < 0:  # Python uses exponents from 1e-05, ECMAScript from 1e-07
         places = len(digits.replace("-", "").partition(".")[2])
         return f"{value:.{places - int(exponent)}f}".encode()
     return f"{digits}e{int(exponent):+d}".encode()
@@ -87,7 +91,7 @@ def _public(key: ec.EllipticCurvePublicKey) -> Json:
 
 
 def _members(key: ec.EllipticCurvePublicKey) -> Json:
-    """What makes the key, in the order in which a thumbprint takes it."""
+    """The members of a thumbprint (RFC 7638), in lexicographic order."""
     point = key.public_numbers()
     x, y = (_base64(number.to_bytes(COORDINATE_BYTES)) for number in (point.x, point.y))
     return {"crv": "P-256", "kty": "EC", "x": x, "y": y}

@@ -94,7 +94,7 @@ def test_a_disk_that_is_full_is_told_from_a_database_that_is_away() -> None:
     with pytest.raises(OperationalError) as caught, no_room(), transaction.atomic():
         trees.create_tree(caller=LOCAL, tasks=[{"name": "big", "inputs": {"text": "x" * 100_000}}])
     failure = failure_of(caught.value)
-    assert failure.message == "The database has no room on its disk, and nothing was stored. Try again in 2 seconds."
+    assert failure.message == "The database is out of disk space, so nothing was stored. Try again in 2 seconds."
     assert failure.http_status == 503
     assert not Task.objects.exists()
 

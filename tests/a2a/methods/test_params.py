@@ -22,9 +22,9 @@ HOOK = {"url": "https://example.com/hook"}
         (Get, {"task_id": "x" * 256}, "task_id", "expected string of length <= 255"),
         (Get, {"taskid": "a"}, "taskid", "unknown parameter, did you mean 'task_id'?"),
         (Get, {"task_id": "a", "verbose": True}, "verbose", "unknown parameter, known are task_id, id"),
-        (Get, {"task_id": "a", "id": "b"}, "id", "means the same as 'task_id', and the two differ"),
-        (Get, ["a"], "params", "give the parameters by name, as an object"),
-        (Tree, {"root_id": "a", "id": "b"}, "id", "means the same as 'root_id', and the two differ"),
+        (Get, {"task_id": "a", "id": "b"}, "id", "is an alias of 'task_id', but has another value"),
+        (Get, ["a"], "params", "must be an object with the parameters by name"),
+        (Tree, {"root_id": "a", "id": "b"}, "id", "is an alias of 'root_id', but has another value"),
         (List, {"user_id": 7}, "user_id", "expected string or null, got integer"),
         (List, {"limit": 0}, "limit", "expected integer >= 1"),
         (List, {"limit": 1001}, "limit", "expected integer <= 1000"),
@@ -95,7 +95,7 @@ HOOK = {"url": "https://example.com/hook"}
             "expected string, got integer",
         ),
         (Create, {"tasks": [ONE], "id_conflict": "replace"}, "id_conflict", "expected one of error, rename"),
-        (Create, "tasks", "params", "give the parameters by name, as an object"),
+        (Create, "tasks", "params", "must be an object with the parameters by name"),
         (Execute, {}, "tasks", "required, or task_id for a stored task"),
         (Execute, {"tasks": [ONE], "task_id": "a"}, "task_id", "cannot be combined with tasks: send one of them"),
         (
@@ -201,7 +201,7 @@ def test_an_event_id_is_a_number_perhaps_as_text(given: Any) -> None:
 
 @pytest.mark.parametrize("given", ["", "x", "-1", "1.5", "١", "9" * 19, -1])
 def test_other_texts_are_not_event_ids(given: Any) -> None:
-    with pytest.raises(InvalidParams, match="not the id of an event"):
+    with pytest.raises(InvalidParams, match="must be the id of an event"):
         event_number(given)
 
 
