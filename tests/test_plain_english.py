@@ -75,7 +75,7 @@ def command_line_help() -> Iterator[Passage]:
 
 
 #: A part joins once its texts pass; one is still to come: docstrings.
-PARTS: Final[list[Callable[[], Iterable[Passage]]]] = [documentation, templates, command_line_help]
+PARTS: Final[list[Callable[[], Iterable[Passage]]]] = [documentation, docstrings, templates, command_line_help]
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
