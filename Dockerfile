@@ -13,7 +13,6 @@ COPY a2a a2a
 COPY tasks tasks
 COPY accounts accounts
 COPY llmkeys llmkeys
-COPY apflow_db apflow_db
 COPY templates templates
 RUN python -m hatchling build -t wheel -d /wheels \
     && /opt/aipartnerupflow/bin/pip install --no-cache-dir --no-deps /wheels/*.whl

@@ -14,7 +14,7 @@ from accounts.callers import LOCAL, Caller, Role
 from accounts.prepared_query import Prepared
 from accounts.tokens import Claims, InvalidToken, is_own, owner_of, read_claims
 from accounts.users import role_of
-from apflow_db import pools
+from apflow_site.db import pools
 
 MAX_USER_ID_CHARACTERS = 255  # the width of the column for the owner of a task
 

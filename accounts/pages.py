@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import logins
 from accounts.auth import session_caller
-from apflow_db import pools
+from apflow_site.db import pools
 
 HOME = "/"
 

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts import logins, tokens
 from accounts.auth import AuthenticationFailed, authenticate, token_in
-from apflow_db import pools
+from apflow_site.db import pools
 
 MAX_BODY_BYTES = 16 * 1024
 

@@ -220,7 +220,7 @@ def stored_keys() -> str:
 def _database_time() -> datetime:
     from django.db import connection
 
-    from apflow_db.connections import IS_SQLITE
+    from apflow_site.db.connections import IS_SQLITE
 
     if IS_SQLITE:
         return datetime.now(UTC)  # SQLite uses this machine's clock

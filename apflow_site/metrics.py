@@ -21,8 +21,8 @@ from prometheus_client.registry import Collector
 from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import refusal
 from accounts.auth import authenticate
-from apflow_db import pools
-from apflow_db.connections import refresh
+from apflow_site.db import pools
+from apflow_site.db.connections import refresh
 from tasks.queue import leases
 from tasks.rules.exceptions import RoleTooLow
 from tasks.telemetry.series import metrics_folder

@@ -56,7 +56,7 @@ def waiting_chain() -> list[Task]:
 async def run_to_the_end(tasks: list[Task]) -> float:
     """Submit a tree and follow its run. Returns the seconds until its `final` event was read."""
     from accounts.callers import LOCAL
-    from apflow_db import pools
+    from apflow_site.db import pools
     from tasks import events
     from tasks.services import trees
 

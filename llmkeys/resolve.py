@@ -58,7 +58,7 @@ def credentials(*, run_id: str, user_id: str, provider: str, wants_api_base: str
 
     Only in worker processes.
 
-    Sync; call it by `apflow_db.pools.read`. It sometimes records a use, but it may import
+    Sync; call it by `apflow_site.db.pools.read`. It sometimes records a use, but it may import
     LiteLLM, which takes seconds, so it must not run in a transaction that has written.
     `wants_api_base` is an address that the task asks for; the caller must use the guarded client
     for it. Raises MissingKey or one of its subclasses.

@@ -4,7 +4,7 @@ from hashlib import sha256
 from typing import Any
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
-from apflow_db import pools
+from apflow_site.db import pools
 from llmkeys.resolve import credentials
 
 

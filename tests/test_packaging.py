@@ -11,7 +11,7 @@ from aipartnerupflow import __version__
 from tests.servers import ROOT
 from tests.wheels import build_wheel, environment, make_environment, run_tree, serving
 
-PROJECT = ("a2a", "accounts", "apflow_db", "apflow_site", "llmkeys", "tasks", "templates")
+PROJECT = ("a2a", "accounts", "apflow_site", "llmkeys", "tasks", "templates")
 ONE_TASK = {"id": "one", "name": "echo_executor", "inputs": {"say": "hello"}}
 
 

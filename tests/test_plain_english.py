@@ -25,7 +25,7 @@ TO_AVOID: Final = """
 """
 PER_THOUSAND_WORDS: Final = 0.3
 WIDTH: Final = 100
-PACKAGES: Final = ("a2a", "accounts", "aipartnerupflow", "apflow_db", "apflow_site", "llmkeys", "tasks")
+PACKAGES: Final = ("a2a", "accounts", "aipartnerupflow", "apflow_site.db", "apflow_site", "llmkeys", "tasks")
 PHRASES: Final = [r"\s+".join(phrase.split()) for phrase in TO_AVOID.split(",")]
 AVOIDED: Final = re.compile(rf"\b(?:{'|'.join(PHRASES)})\b", re.IGNORECASE)
 FENCES: Final = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)

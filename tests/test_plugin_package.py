@@ -20,7 +20,7 @@ import {module}
 print(round(time.process_time() - before[0], 3))
 assert sys.path == before[1], "sys.path changed"
 assert dict(os.environ) == before[2], "the environment changed"
-ours = {{"a2a", "accounts", "apflow_db", "apflow_site", "llmkeys", "tasks"}}
+ours = {{"a2a", "accounts", "apflow_site.db", "apflow_site", "llmkeys", "tasks"}}
 print(*sorted(name for name in sys.modules if name.partition(".")[0] in ours | {{"django", "httpx", "uvicorn"}}))
 """
 WRONG = """

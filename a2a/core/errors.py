@@ -15,7 +15,7 @@ from a2a.core import exceptions as wire
 from a2a.core import jsonrpc
 from a2a.core.jsonrpc import Failure, Id
 from accounts.auth import AuthenticationFailed
-from apflow_db.connections import is_disk_full
+from apflow_site.db.connections import is_disk_full
 from tasks.ids import new_id
 from tasks.rules import exceptions as domain
 from tasks.rules.strict_json import MalformedJson

@@ -70,8 +70,15 @@ def metered(method: str) -> Iterator[None]:
         raise
     finally:
         with suppress(NoRoom):
-            series(_metrics().requests, method, code).inc()
-            series(_metrics().duration, method).observe(time.perf_counter() - started)
+            requests, duration = _series_of(method, code)
+            requests.inc()
+            duration.observe(time.perf_counter() - started)
+
+
+@cache
+def _series_of(method: str, code: str) -> tuple[Counter, Histogram]:
+    """Raises NoRoom."""
+    return series(_metrics().requests, method, code), series(_metrics().duration, method)
 
 
 def stream_client(transport: str) -> AbstractContextManager[object]:

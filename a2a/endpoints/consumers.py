@@ -28,7 +28,7 @@ from a2a.methods.dispatch import NATIVE, Outcome, carry_out
 from a2a.methods.messages import Auth, Ping, Subscribe, Unsubscribe
 from accounts.auth import AuthenticationFailed, caller_from_token, token_in
 from accounts.callers import LOCAL, Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.events import Event, following
 from tasks.events.pruning import is_pruned
 from tasks.events.subscription import Subscription
@@ -87,7 +87,7 @@ class Socket(AsyncWebsocketConsumer):
     async def dispatch(self, message: Json) -> None:
         """Dispatch a message without closing old database connections, as Channels does.
 
-        `apflow_db.pools` manages our connections.
+        `apflow_site.db.pools` manages our connections.
         """
         match message["type"]:
             case "websocket.connect":

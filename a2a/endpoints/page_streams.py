@@ -13,7 +13,7 @@ from a2a.live import sse
 from a2a.live.streaming import held
 from accounts.auth import still_in_session
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.dashboard.listing import PAGE, Row, rows_of_trees
 from tasks.dashboard.pages import count_questions, has_owners, page
 from tasks.events import Event, following

@@ -37,7 +37,7 @@ from a2a.protocol.card.signature import key_set
 from a2a.protocol.versions import without_patch
 from accounts.auth import authenticate
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.rules.exceptions import LimitReached
 from tasks.rules.strict_json import decode
 from tasks.services.readiness import readiness

@@ -11,7 +11,7 @@ import orjson
 
 from a2a.core.exceptions import EventsPruned
 from a2a.core.metrics import stream_client
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.events import follow
 from tasks.events.pruning import is_pruned
 from tasks.models import Run

@@ -9,7 +9,7 @@ from a2a.core.parsing import event_number
 from a2a.live import sse, stream_limits
 from a2a.live.stream_limits import WhoIsIt
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.services import queries
 

@@ -8,7 +8,7 @@ from a2a.core.parsing import texts
 from a2a.methods import params
 from a2a.methods.results import DataResult, TaskResult, webhook_metadata
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.services import copies, editing, trees
 from tasks.services.idempotency import Token, once

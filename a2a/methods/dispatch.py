@@ -21,7 +21,7 @@ from a2a.live.sse import Stream
 from a2a.methods import METHODS, SYSTEM_METHODS
 from a2a.methods.method import Method
 from accounts.callers import Caller, Role
-from apflow_db import pools
+from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
 from tasks.rules.strict_json import Json

@@ -10,7 +10,7 @@ from a2a.live.sse import Stream, events, open_stream
 from a2a.methods.params import Execute
 from a2a.methods.results import TaskResult, webhook_metadata
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.models import Run
 from tasks.rules.strict_json import Json

@@ -10,7 +10,7 @@ from a2a.methods.execute import end_of
 from a2a.methods.params import Generate
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.rules.exceptions import GenerationFailed
 from tasks.rules.strict_json import Json

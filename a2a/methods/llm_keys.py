@@ -3,7 +3,7 @@
 from a2a.methods import params
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from llmkeys import keys
 from llmkeys.header import MalformedKey
 from llmkeys.providers import UnknownProvider, provider_named

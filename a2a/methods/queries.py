@@ -4,7 +4,7 @@ from a2a.core.mapping import native_detail, native_task, native_tree
 from a2a.methods import params
 from a2a.methods.results import DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller, Role
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import link_to
 from tasks.services import queries, task_detail
 

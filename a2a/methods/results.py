@@ -11,7 +11,7 @@ from a2a.core.mapping import TreeFacts, a2a_message, a2a_task, facts_of, native_
 from a2a.live.sse import Stream
 from a2a.methods.params import WebhookConfig
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook
 from tasks.rules.strict_json import Json

@@ -5,7 +5,7 @@ from a2a.core.parsing import texts
 from a2a.methods import params
 from a2a.methods.results import AnswersResult, DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.services import queries, questions
 from tasks.services.cancels import cancel_tasks
 

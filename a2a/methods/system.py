@@ -4,7 +4,7 @@ from a2a.core.version import software_version
 from a2a.methods import params
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.services.examples import init_examples
 from tasks.services.readiness import readiness

@@ -19,7 +19,7 @@ from a2a.protocol.queries import find_run, task_of
 from a2a.protocol.request_context import RequestContext
 from a2a.protocol.stream import settled, updates
 from accounts.callers import Caller, Role
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.models import Run
 from tasks.rules.a2a_versions import TERMINAL
 from tasks.rules.strict_json import Json

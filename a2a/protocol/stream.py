@@ -6,7 +6,7 @@ from contextlib import aclosing
 from a2a.protocol.queries import nodes_of, task_of
 from a2a.protocol.serialize import Node
 from a2a.protocol.updates import asks, last_updates, update_of
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks import events
 from tasks.models import Run
 from tasks.rules.a2a_versions import INTERRUPTED, TERMINAL

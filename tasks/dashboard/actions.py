@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.callers import Caller, Role
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.dashboard.pages import page, redirect_with_message
 from tasks.dashboard.words import path_of
 from tasks.rules.exceptions import TaskNotFound, TasksError

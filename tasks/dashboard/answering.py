@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.utils.cache import patch_cache_control
 from django.views.decorators.csrf import csrf_exempt
 
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import AnswerToken, BadLink, read_link
 from tasks.models import Question
 from tasks.rules.exceptions import InvalidParams, StatusConflict

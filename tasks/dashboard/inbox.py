@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.callers import Caller, Role
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.dashboard.pages import page, redirect_with_message, shown
 from tasks.dashboard.schema_form import read_json
 from tasks.models import Question, Task

@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, QueryDict
 
 from accounts.callers import Caller, Role
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.dashboard.json_text import written
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.dashboard.schema_form import (

@@ -15,7 +15,7 @@ from django.views.decorators.csrf import csrf_protect
 
 from accounts.auth import session_caller
 from accounts.callers import Caller, Role
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.models import Question
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, TaskNotFound, TasksError
 

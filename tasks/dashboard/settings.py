@@ -14,7 +14,7 @@ from django.urls import reverse
 from accounts import api_keys as api_keys
 from accounts.callers import Caller, Role
 from accounts.users import Refused, user_named
-from apflow_db import pools
+from apflow_site.db import pools
 from llmkeys import keys as llm_keys
 from llmkeys.header import MalformedKey
 from llmkeys.providers import UnknownProvider, known_providers

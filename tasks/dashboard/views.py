@@ -6,7 +6,7 @@ from typing import Final
 from django.http import HttpRequest, HttpResponse
 
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.dashboard.code import as_code
 from tasks.dashboard.listing import ORDERS, list_trees, read_filters
 from tasks.dashboard.pages import Context, base_url, has_owners, page, shown

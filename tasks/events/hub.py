@@ -15,7 +15,7 @@ import orjson
 from django.db import DatabaseError
 
 from accounts.callers import Caller
-from apflow_db.connections import refresh
+from apflow_site.db.connections import refresh
 from tasks.events.log import Event, LogReader, Row
 from tasks.events.subscription import Subscription
 from tasks.queue import notify

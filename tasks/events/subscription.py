@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.events.log import PAGE, Event, read
 
 MAX_WAITING: Final = 1_000

@@ -1,4 +1,4 @@
-"""What the operator adds: executors and functions, from entry points and from the modules named in the configuration."""
+"""Plug-ins: executors and functions, from entry points and from the modules in the configuration."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ class Plugins:
 
 @cache
 def plugins() -> Plugins:
-    """Everything that the operator added, loaded once per process.
+    """Return all that the operator added, loaded once per process.
 
     Raises ImproperlyConfigured naming the module, entry point or class that is wrong.
     """
@@ -59,12 +59,14 @@ def _load_module(name: str) -> ModuleType:
 
 
 def _name_is_ours(error: Exception) -> str | None:
-    """What to do when a plug-in found a package of ours where it looked for one of its own; None for any other error."""
+    """Return how to fix a plug-in that imported a package of ours instead of its own; None for
+    other errors.
+    """
     return taken_name(error.name) if isinstance(error, ImportError) else None
 
 
 def _executors_of(module: ModuleType) -> Iterator[type[Executor]]:
-    """The finished executors that the module itself defines: neither what it imported nor a base class of its own."""
+    """Yield the executors that the module defines itself, without imported and abstract ones."""
     for value in vars(module).values():
         is_its_own = inspect.isclass(value) and issubclass(value, Executor) and value.__module__ == module.__name__
         if is_its_own and not inspect.isabstract(value):
@@ -86,14 +88,14 @@ def _executors_of_entry_points() -> Iterator[tuple[str, type[Executor]]]:
             remedy = " ".join(filter(None, [f"{type(error).__name__}: {error}.", _name_is_ours(error)]))
             raise ImproperlyConfigured(f"{place} cannot be loaded: {remedy}") from error
         if not (inspect.isclass(cls) and issubclass(cls, Executor)) or inspect.isabstract(cls):
-            raise ImproperlyConfigured(f"{place} is no Executor class with an `execute`.")
+            raise ImproperlyConfigured(f"{place} is not an Executor class with an `execute`.")
         if _checked(cls).id != entry_point.name:
             raise ImproperlyConfigured(f"{place}: the class has id '{cls.id}'. Give both the same name.")
         yield cls.id, cls
 
 
 def _checked(cls: type[Executor]) -> type[Executor]:
-    """The class itself. Raises ImproperlyConfigured when what it declares is incomplete or wrong."""
+    """Return the class. Raises ImproperlyConfigured if its declarations are incomplete or invalid."""
     place = f"Executor {cls.__module__}.{cls.__qualname__}"
     for attribute in ("id", "name", "description"):
         text = getattr(cls, attribute, None)
@@ -110,7 +112,7 @@ def _checked(cls: type[Executor]) -> type[Executor]:
 
 def _check_schema(schema: Json, place: str) -> None:
     if problem := fault(schema):
-        raise ImproperlyConfigured(f"{place} is no JSON Schema: {problem}.")
+        raise ImproperlyConfigured(f"{place} is not a valid JSON Schema: {problem}.")
 
 
 Named = TypeVar("Named", type[Executor], Function)

@@ -1,4 +1,4 @@
-"""Calls functions that the operator's own modules offer with `@python_function`, and no others."""
+"""Calls functions that the operator's modules offer with `@python_function`, and no others."""
 
 import asyncio
 import inspect
@@ -15,11 +15,16 @@ from aipartnerupflow.executors.functions import Function
 from tasks.executors.plugins import plugins
 
 MOST_LEFT: Final = 100
-"""So many functions may still run, in one worker process, after their tasks timed out or were cancelled."""
+"""How many functions may still run in a worker process after their tasks timed out or were
+cancelled.
+"""
 
 
 class Python(Executor):
-    """What the function returns is the result. A plain function runs in a thread of its own, an async one on the event loop."""
+    """Calls a function and returns its result.
+
+    A plain function runs on its own thread, an async one on the event loop.
+    """
 
     id = "python_executor"
     name = "Python function"
@@ -76,10 +81,10 @@ def _called(function: Function, arguments: Json) -> Any:
         return function(**arguments)
     except ExecutorError:
         raise
-    except BaseException as error:  # nobody else is on this thread: whatever comes is the function's
+    except BaseException as error:  # only the function runs on this thread, so all errors are its own
         raise _failure(function, error) from error
     finally:
-        connections.close_all()  # this thread's, which nobody uses again
+        connections.close_all()  # of this thread, which ends
 
 
 def _failure(function: Function, error: BaseException) -> ExecutorError:
@@ -100,7 +105,9 @@ def _function(name: str) -> Function:
 
 
 def _check_arguments(function: Function, arguments: Json) -> None:
-    """Raises ExecutorError when the arguments do not fit, so that it is told from a TypeError within the function."""
+    """Raise ExecutorError if the arguments do not fit, to tell this from a TypeError within the
+    function.
+    """
     signature = inspect.signature(function)
     try:
         signature.bind(**arguments)

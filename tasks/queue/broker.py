@@ -19,7 +19,7 @@ from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
-from apflow_db.connections import IS_SQLITE
+from apflow_site.db.connections import IS_SQLITE
 from tasks.ids import new_id
 from tasks.queue import notify
 

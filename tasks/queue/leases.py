@@ -20,7 +20,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django_q.models import OrmQ
 
-from apflow_db.connections import IS_SQLITE
+from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run, RunQuerySet, WorkerProcess
 from tasks.queue import notify
 from tasks.storage.bulk import db_time

@@ -20,7 +20,7 @@ import psycopg
 from django.conf import settings
 from django.db import connection, transaction
 
-from apflow_db.connections import IS_SQLITE
+from apflow_site.db.connections import IS_SQLITE
 
 Topic = Literal["apflow_runs", "apflow_events"]
 RUNS: Final = "apflow_runs"

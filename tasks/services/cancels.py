@@ -12,7 +12,7 @@ from typing import Final
 from django.db import connection, transaction
 
 from accounts.callers import Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks import events
 from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension

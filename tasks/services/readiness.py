@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 from django_q.models import OrmQ
 
-from apflow_db.connections import IS_SQLITE
+from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run
 from tasks.queue import leases, notify
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import orjson
 from django.db import connection, models
 
-from apflow_db.connections import IS_SQLITE
+from apflow_site.db.connections import IS_SQLITE
 from tasks.fields import JsonTextField
 
 T = TypeVar("T")

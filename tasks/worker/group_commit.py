@@ -20,7 +20,7 @@ import orjson
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
-from apflow_db.connections import IS_SQLITE, refresh
+from apflow_site.db.connections import IS_SQLITE, refresh
 from llmkeys import run_secrets
 from tasks.queue import notify
 from tasks.queue.leases import GIVE_UP_SECONDS

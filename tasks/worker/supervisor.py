@@ -15,7 +15,7 @@ from typing import Final
 from django.conf import settings
 from django.db import DatabaseError, connection
 
-from apflow_db.connections import refresh
+from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
 from tasks.events import pruning
 from tasks.ids import new_id

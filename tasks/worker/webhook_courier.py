@@ -15,7 +15,7 @@ from typing import Final
 
 from django.db import DatabaseError
 
-from apflow_db import pools
+from apflow_site.db import pools
 from llmkeys.cipher import CannotUnseal
 from tasks import events
 from tasks.models import Webhook

@@ -10,8 +10,8 @@ from django.contrib.auth.models import User
 from django.db import connection, connections
 from django.test import Client
 
-from apflow_db import pools
 from apflow_site.config import Config
+from apflow_site.db import pools
 from tests.sections import replace
 
 SECRET = "correct-horse-battery-staple-0123456789"

@@ -23,7 +23,7 @@ from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V1_0
 from accounts.auth import AuthenticationFailed, caller_from_token
 from accounts.callers import LOCAL, Caller
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.rules.strict_json import Json
 
 Context = Any

@@ -19,7 +19,7 @@ import openai
 import orjson
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
-from apflow_db import pools
+from apflow_site.db import pools
 from llmkeys.model_names import (
     RefusedModel,
     UnknownModel,

@@ -6,7 +6,7 @@ from django.utils.timezone import now
 
 from a2a.methods.results import TaskListResult, TaskResult, as_a2a_task, as_a2a_tasks, at_once
 from accounts.callers import LOCAL
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.models import Run, Task
 from tasks.status import Status
 

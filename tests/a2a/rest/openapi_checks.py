@@ -18,7 +18,7 @@ BEYOND_SCHEMAS: Final = (
     r"^Invalid params: tasks\[\d+\]\.params: params\.",  # what the executor that is named wants of them
     r"schemas\.input_schema: is not a valid JSON Schema",
     r"^Invalid params: webhook_config\.url: The (url|host) .*is refused",
-    r"^Invalid params: webhook_config\.headers\.[^ ]+: (is set by the server|given twice)",
+    r"^Invalid params: webhook_config\.headers\.[^ ]+: (is set by the server|is given twice)",
 )
 
 

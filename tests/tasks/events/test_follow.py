@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from accounts.callers import LOCAL
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks import events
 from tasks.models import Run
 from tasks.services import trees

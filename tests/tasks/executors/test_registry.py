@@ -156,11 +156,11 @@ def test_an_executor_of_an_entry_point_is_registered(
         (MINIMAL.format(id="echo_executor"), "broken.Minimal: the id 'echo_executor' belongs to a built-in executor"),
         (
             MINIMAL.format(id="x").replace("name =", "input_schema = {'type': 'objekt'}; name ="),
-            'broken.Minimal.input_schema is no JSON Schema: type: "objekt" is not valid',
+            'broken.Minimal.input_schema is not a valid JSON Schema: type: "objekt" is not valid',
         ),
         (
             MINIMAL.format(id="x").replace("name =", "result_schema = {'required': 'a'}; name ="),
-            "broken.Minimal.result_schema is no JSON Schema: required: ",
+            "broken.Minimal.result_schema is not a valid JSON Schema: required: ",
         ),
         (MINIMAL.format(id="x").replace("name =", "extra = 'nope'; name ="), "broken.Minimal: unknown extra 'nope'"),
     ],
@@ -199,8 +199,8 @@ def test_two_functions_with_one_name_are_both_named(install_module: InstallModul
         ("other_id = my_plugin:Minimal", "the class has id 'plugged_executor'"),
         ("plugged_executor = my_plugin:Missing", "cannot be loaded: AttributeError"),
         ("plugged_executor = no_such_module:Minimal", "cannot be loaded: ModuleNotFoundError"),
-        ("plugged_executor = my_plugin:Executor", "is no Executor class"),
-        ("plugged_executor = os:getcwd", "is no Executor class"),
+        ("plugged_executor = my_plugin:Executor", "is not an Executor class"),
+        ("plugged_executor = os:getcwd", "is not an Executor class"),
     ],
 )
 def test_a_wrong_entry_point_stops_the_start_by_name(

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django_q.models import OrmQ
 
-from apflow_db.connections import IS_SQLITE
+from apflow_site.db.connections import IS_SQLITE
 from tasks.queue import notify
 from tasks.queue.notify import Notifier
 from tests.servers import until

@@ -26,7 +26,7 @@ from tasks.storage.bulk import db_time
 from tasks.worker import group_commit
 from tasks.worker.changes import Change, RunClosed, TaskFinished, TaskStarted
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db]
+pytestmark = [pytest.mark.both_engines, pytest.mark.django_db, pytest.mark.timeout(3600)]
 Hands = Mapping[str, Claim]
 """Which worker thinks that it has the run, and since which epoch."""
 Step = Callable[[Hands], Hands]

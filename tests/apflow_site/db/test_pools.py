@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from accounts.callers import LOCAL
-from apflow_db import pools
+from apflow_site.db import pools
 from tasks.models import Task
 from tasks.rules.exceptions import TaskNotFound
 from tasks.services import queries

@@ -11,8 +11,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cache, partial
 from typing import Final, Literal, ParamSpec, TypeVar
 
-from apflow_db.connections import IS_SQLITE, TRUSTED_SECONDS, refresh
-from apflow_db.sqlite_writer import SqliteWriter
+from apflow_site.db.connections import IS_SQLITE, TRUSTED_SECONDS, refresh
+from apflow_site.db.sqlite_writer import SqliteWriter
 
 PoolName = Literal["read", "write", "auth", "login"]
 DATABASE_THREADS: Final = 1 if IS_SQLITE else 4

@@ -15,7 +15,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from django.db import DatabaseError, transaction
 
-from apflow_db.connections import refresh
+from apflow_site.db.connections import refresh
 
 MAX_TOGETHER: Final = 32
 P = ParamSpec("P")
