@@ -62,7 +62,7 @@ app.add_typer(keys, name="keys")
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (default: 8000).")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="Port for A2A over gRPC (default: disabled).")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port for A2A over gRPC (default: none).")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of web processes (default: 1).")] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes; for development.")] = False,
     config: ConfigFile = None,

@@ -3,11 +3,11 @@
 import dataclasses
 
 import pytest
-from msgspec.structs import replace
 from pytest_django import Settings
 
 from a2a.protocol.message_handler import meaning_of
 from aipartnerupflow.a2a import Decision, Default, Incoming, Reject, RunTree
+from tests.sections import replace
 
 
 def translate(incoming: Incoming) -> Decision:

@@ -66,4 +66,4 @@ def test_every_exit_code_is_explained() -> None:
 def test_the_help_of_a_flag_names_the_default_of_its_setting(key: str, flag: str) -> None:
     [option] = [option for option in COMMANDS["serve"].params if flag in option.opts]
     default = known_settings()[key].default
-    assert option.help.endswith(f"({'none' if default is None else default}).")
+    assert option.help.endswith(f"(default: {'none' if default is None else default}).")
