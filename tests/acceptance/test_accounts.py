@@ -157,7 +157,7 @@ REFUSALS: Final = {
     ("users", "create", "bob", "--password", "pass"): "too short",
     ("users", "disable", "nobody"): "Users: ",
     ("users", "set-role", "user", "king"): "viewer",
-    ("tokens", "create", "user", "--role", "admin"): "at most the role of its owner",
+    ("tokens", "create", "user", "--role", "admin"): "cannot exceed that of its owner",
     ("tokens", "revoke", "apf_nothing"): "tokens list",
 }
 
@@ -208,7 +208,7 @@ def test_on_this_machine_the_guides_secret_works_with_a_warning(tmp_path: Path) 
     with new_database() as url, serving(url, env=env) as server:
         box = _in_one_line(server.log.read_text())
         assert "jwt_secret: it is an example" in box
-        assert re.search(r"no administrator yet: \S*aipartnerupflow users create NAME --role admin", box)
+        assert re.search(r"no administrator yet; create one: \S*aipartnerupflow users create NAME --role admin", box)
         assert "Authentication is off." not in server.http.get("/login/").text
         assert server.http.get("/auth/me", headers={"Authorization": f"Bearer {minted(sub='a')}"}).status_code == 401
         assert "InsecureKeyLength" not in server.log.read_text()

@@ -153,7 +153,7 @@ def test_a_real_failure_is_followed_to_its_cause(server: Server, cli: Cli) -> No
 
 def test_a_refusal_says_what_to_type(server: Server, cli: Cli) -> None:
     done = server.rpc("tasks.execute", {"tasks": step("done", None), "wait": True})["task_id"]
-    assert "Give force: true (--force on the command line)" in cli("tasks", "delete", done).err
+    assert "Pass force: true (--force on the command line)" in cli("tasks", "delete", done).err
     stored = server.rpc("tasks.create", {"tasks": tree(step("a"))})
     for task_id in (stored["id"], stored["children"][0]["id"]):
         refused = cli("tasks", "watch", task_id)
