@@ -1,6 +1,5 @@
 """The command itself: instant help, typing mistakes, which server is meant, exit codes of what can go wrong before a server answers."""
 
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,23 +11,17 @@ from tests.aipartnerupflow.conftest import Said
 from tests.servers import PYTHON, Server, environment_of, free_port
 
 Cli = Callable[..., Said]
-HELP_SECONDS = 0.3
+MOST_MODULES = 450
+"""A bound on the work: help takes as long as its imports."""
 HEAVY = {"django", "httpx", "rich.live", "uvicorn", "msgspec", "pydantic", "apflow_site"}
 
 
-def test_help_loads_nothing_heavy_and_is_instant() -> None:
+def test_help_loads_nothing_heavy() -> None:
     program = "import sys; from aipartnerupflow.cli import main; sys.argv = ['x', '--help']\ntry: main()\nfinally: print(*sys.modules)"
-    loaded = subprocess.run([PYTHON, "-c", program], capture_output=True, text=True, check=True).stdout.splitlines()[-1]
-    assert not HEAVY & set(loaded.split())
-    assert min(help_seconds() for _ in range(3)) < HELP_SECONDS
-
-
-def help_seconds() -> float:
-    """The processor's time: what a busy machine makes everybody wait is not ours."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", "aipartnerupflow", "--help"], capture_output=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    printed = subprocess.run([PYTHON, "-c", program], capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    loaded = printed.split()
+    assert not HEAVY & set(loaded)
+    assert len(loaded) <= MOST_MODULES
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_what_a_task_asks_is_answered(cli: Cli, screen: Show, client: Client) ->
     task_id = client.execute(asking)["task_id"]
     until(lambda: client.detail(task_id)["question"], seconds=60, what="the question")
     refused = cli("tasks", "answer", task_id, "perhaps")
-    assert (refused.code, "expected one of 'yes', 'no'" in refused.err) == (2, True)
+    assert (refused.code, "must be one of the options 'yes', 'no'" in refused.err) == (2, True)
     assert screen("tasks", "answer", task_id, "yes", "--comment", "Good").out == "Publish it? yes\n"
     assert cli("tasks", "answer", task_id, "yes").code == 2
     list(client.follow(task_id))
