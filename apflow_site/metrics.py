@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -45,7 +46,9 @@ class Machine(MultiProcessCollector):
 
     def collect(self) -> Any:
         forget_the_dead()
-        return super().collect()  # type: ignore[no-untyped-call]
+        # A process that starts creates its files before it writes to them; an empty one cannot be read.
+        files = [str(path) for path in metrics_folder().glob("*.db") if _size_of(path)]
+        return self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
 
 
 @cache
@@ -98,6 +101,13 @@ def forget_the_past() -> None:
         for path in paths:
             with suppress(FileNotFoundError):
                 path.unlink()
+
+
+def _size_of(path: Path) -> int:
+    """In bytes; 0 if another scrape has just deleted the file."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
 
 
 def _pid_of(name: str) -> int:

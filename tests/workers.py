@@ -28,7 +28,9 @@ class WorkerThread:
         self._call(self._worker.work())
 
     def drain(self) -> None:
+        """Return once the worker drains, and a claim that was under way has ended."""
         self._loop.call_soon_threadsafe(self._worker.drain)
+        self._call(self._worker._writer.call(lambda: None))
 
     async def _make(self) -> Worker:
         return Worker(cluster_id="of the tests")

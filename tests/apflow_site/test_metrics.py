@@ -107,6 +107,17 @@ def test_what_a_dead_worker_worked_on_is_no_more_in_progress_but_what_it_did_sta
     assert after.items() >= {("apflow_tasks_finished_total", *key): value for key, value in before.items()}.items()
 
 
+def test_a_process_that_has_just_created_its_files_breaks_no_scrape(server: Server) -> None:
+    (folder,) = (server.data_dir / "metrics").iterdir()
+    empty = folder / "counter_999999.db"
+    empty.touch()
+    try:
+        response = server.http.get("/metrics")
+    finally:
+        empty.unlink()
+    assert response.status_code == 200, response.text
+
+
 def test_streams_are_counted_while_they_are_open(server: Server) -> None:
     root = server.rpc("tasks.execute", {"tasks": [step(1, seconds=60, steps=60)]})["task_id"]
     with server.events(root) as events:

@@ -18,7 +18,9 @@ HEAVY = {"django", "httpx", "rich.live", "uvicorn", "msgspec", "pydantic", "apfl
 
 def test_help_loads_nothing_heavy() -> None:
     program = "import sys; from aipartnerupflow.cli import main; sys.argv = ['x', '--help']\ntry: main()\nfinally: print(*sys.modules)"
-    printed = subprocess.run([PYTHON, "-c", program], capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    printed = subprocess.run([PYTHON, "-c", program], capture_output=True, text=True, check=True).stdout.splitlines()[
+        -1
+    ]
     loaded = printed.split()
     assert not HEAVY & set(loaded)
     assert len(loaded) <= MOST_MODULES
