@@ -8,7 +8,7 @@ more than LIMITS allows.
 A *frame* is a call of a Python function whose code is in one of our packages; an awaiting coroutine is one, too. Frames of
 Django, asgiref and other libraries between them are not counted. Only frames that are on the stack at the same time count, so
 there are two numbers: the deepest stack on the event loop and the deepest one on the thread that reads the database. Django
-carries a request out in an asyncio task of its own, so whatever awaits that task is another stack.
+carries a request out in an asyncio task of its own, so the code that awaits this task is another stack.
 
 A *module* is a file of ours in which any function is entered between the request and the end of its response, on whichever
 thread; properties of settings and the converters of model fields count like any other function. Code that only runs when a

@@ -10,14 +10,14 @@ from typing import Any, Final, Literal
 
 from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.parsing import Params
-from a2a.methods import METHODS, SYSTEM_METHODS, responses
+from a2a.methods import responses
+from a2a.methods.dispatch import REST
 from a2a.methods.params import NEW_TASK, NEW_TASKS
 from tasks.rules import exceptions as errors
 from tasks.rules.strict_json import Json, MalformedJson
 from tasks.status import TERMINAL
 
 TASK_ID: Final = "task_id"
-NAMED: Final = {**METHODS, **SYSTEM_METHODS}
 BODY_ERRORS: Final = (MalformedJson, BodyTooLarge, UnsupportedMediaType)
 TREE_ERRORS: Final = (
     errors.InvalidTree,
@@ -58,7 +58,7 @@ class Operation:
     @property
     def params(self) -> type[Params]:
         """The parameters of the method."""
-        return NAMED[self.method].params
+        return REST.methods[self.method].params
 
     @property
     def query(self) -> Sequence[str]:
