@@ -33,7 +33,7 @@ class WorkerThread:
         self._call(self._worker._writer.call(lambda: None))
 
     async def _make(self) -> Worker:
-        return Worker(cluster_id="of the tests")
+        return Worker(cluster_id="of the tests", linger_seconds=0)  # no test waits for a run that does not come
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE_SECONDS)

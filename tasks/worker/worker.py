@@ -40,11 +40,14 @@ class Worker:
     `on_poll` is called at each poll for work.
     """
 
-    def __init__(self, *, cluster_id: str, on_poll: Callable[[], object] = _ignore) -> None:
+    def __init__(
+        self, *, cluster_id: str, on_poll: Callable[[], object] = _ignore, linger_seconds: float = LINGER_SECONDS
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._process_id = leases.process_name()
         self._cluster_id = cluster_id
         self._on_poll = on_poll
+        self._linger_seconds = linger_seconds
         self._writer = GroupCommit(self._loop)
         self._slots = FairSemaphore(settings.APFLOW.worker.max_tasks)
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -108,7 +111,7 @@ class Worker:
                 self._start(claim, tasks, questions, cancels[claim.run_id])
             if self._running:
                 await self._wake_up.wait()
-            elif self._is_draining or not await self._woken_within(LINGER_SECONDS):
+            elif self._is_draining or not await self._woken_within(self._linger_seconds):
                 return
 
     async def _woken_within(self, seconds: float) -> bool:

@@ -139,7 +139,6 @@ def opened_stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterato
     settings.APFLOW_EXECUTOR_MODULES = (__name__,)
     settings.APFLOW = replace(settings.APFLOW, worker=replace(settings.APFLOW.worker, drain_seconds=0))
     forget_registry()
-    monkeypatch.setattr(worker, "LINGER_SECONDS", 0)
     monkeypatch.setattr(engine, "STOP_SECONDS", 0.02)
     monkeypatch.setattr(worker, "GroupCommit", MortalJournal)
     monkeypatch.setattr(worker, "Listener", MortalListener)
@@ -170,7 +169,7 @@ class Life:
         self.gate = asyncio.Condition()
         self._wake_up = asyncio.Event()
         self.ended = asyncio.Event()
-        self.worker = Worker(cluster_id="of the rules")
+        self.worker = Worker(cluster_id="of the rules", linger_seconds=0)
         self.worker._process_id = self.name  # as of another machine
         self._main = asyncio.create_task(self._live())
 
