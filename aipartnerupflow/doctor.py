@@ -94,7 +94,11 @@ def _in_django(config: Config) -> Iterator[Finding]:
     django.setup()
     from tasks.services import readiness
 
-    for name, look in {**readiness.CHECKS, "notification": readiness.hears_notifications}.items():
+    for name, look in {
+        **readiness.CHECKS,
+        **readiness.WORKER_CHECKS,
+        "notification": readiness.hears_notifications,
+    }.items():
         check = readiness.checked(look)
         yield Finding(name=name, colour=GREEN if check["ok"] else RED, message=check["message"], fix=check["fix"])
         if not check["ok"] and name in ("database", "migrations"):

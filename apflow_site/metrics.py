@@ -25,6 +25,7 @@ from accounts.auth import authenticate
 from apflow_site.db import pools
 from apflow_site.db.connections import refresh
 from tasks.queue import leases
+from tasks.queue.places import places
 from tasks.rules.exceptions import RoleTooLow
 from tasks.telemetry.series import metrics_folder
 
@@ -34,11 +35,15 @@ class Installation(Collector):
 
     def collect(self) -> Iterator[Metric]:
         refresh()
-        waiting, workers = leases.waiting().count(), leases.beating_count()
-        yield GaugeMetricFamily("apflow_queue_depth", "Runs that wait for a worker, on all machines", value=waiting)
-        yield GaugeMetricFamily(
-            "apflow_workers_alive", "Worker processes with a recent heartbeat, on all machines", value=workers
-        )
+        found = places()
+        for name, text, value in (
+            ("apflow_queue_depth", "Runs that wait for a worker", leases.waiting().count()),
+            ("apflow_queue_oldest_seconds", "How long the oldest of them has waited", leases.longest_wait_seconds()),
+            ("apflow_workers_alive", "Worker processes with a recent heartbeat", found.processes),
+            ("apflow_worker_places", "Trees that live workers can run at a time", found.total),
+            ("apflow_worker_places_used", "Trees that workers run", found.used),
+        ):
+            yield GaugeMetricFamily(name, f"{text}, on all machines", value=value)
 
 
 class Machine(MultiProcessCollector):

@@ -104,7 +104,7 @@ async def _until_it_answers(port: int) -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
-            await Client(*await asyncio.open_connection("127.0.0.1", port)).ask("GET", "/ready")
+            await Client(*await asyncio.open_connection("127.0.0.1", port)).ask("GET", "/ready?workers=1")
         except (OSError, AssertionError):
             assert time.monotonic() < deadline, "The server does not answer"
             await asyncio.sleep(0.1)

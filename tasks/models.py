@@ -1,4 +1,4 @@
-"""The rows: tasks, runs, events, webhooks, questions, cancel requests, worker processes."""
+"""The rows: tasks, runs, events, webhooks, questions, cancel requests, worker processes, facts of the installation."""
 
 from datetime import datetime
 from typing import ClassVar, Self
@@ -351,12 +351,16 @@ class IdempotencyKey(models.Model):
 
 
 class WorkerProcess(models.Model):
-    """A live worker process. It updates `beat_at` every few seconds, busy or idle."""
+    """A live worker process. It updates `beat_at` every few seconds, busy or idle.
+
+    `places` is how many trees it can run at a time; 0 while it drains.
+    """
 
     id = models.CharField(primary_key=True, max_length=255)
     cluster_id = models.CharField(max_length=255)
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
+    places = models.PositiveIntegerField(db_default=0, default=0)
     started_at = models.DateTimeField()
     beat_at = models.DateTimeField()
 
@@ -366,3 +370,14 @@ class WorkerProcess(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+
+class InstallationFact(models.Model):
+    """A fact that all machines of the installation share, such as the fingerprint of a secret."""
+
+    name = models.CharField(primary_key=True, max_length=64)
+    value = JsonTextField()
+    updated_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

@@ -31,6 +31,8 @@ SERVE: Final = (*COMMAND, "serve")
 MARK: Final = "APFLOW_TEST_SERVER"
 """The environment variable that all processes of one server have in common. A process that was forked and has not
 started another program shows the environment of its fork server; it has the mark as its name instead."""
+ALL_READY: Final = "/ready?workers=1"
+"""Of a web process with workers beside it, which takes a moment longer than its own."""
 START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 120.0
 EXECUTORS: Final = "tests.executors_for_tests"
@@ -177,7 +179,7 @@ def running_server(
         database_url=database_url,
         env=env,
         data_dir=data_dir,
-        is_ready="/health" if "--no-worker" in flags else "/ready",
+        is_ready="/health" if "--no-worker" in flags else ALL_READY,
         is_forked=is_forked,
     ) as server:
         yield server
@@ -197,7 +199,7 @@ def running(
     env: Mapping[str, str] | None = None,
     data_dir: Path | None = None,
     cwd: Path = ROOT,
-    is_ready: str = "/ready",
+    is_ready: str = ALL_READY,
     is_forked: bool = True,
 ) -> Iterator[Server]:
     """A server by any command, once it is ready; stopped at the end. Its log is shown when something fails.

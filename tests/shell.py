@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 
 import pytest
 
-from tests.servers import ROOT, Server, environment_of, free_port, running
+from tests.servers import ALL_READY, ROOT, Server, environment_of, free_port, running
 
 COMMANDS: Final = {
     "curl": f'exec {sys.executable} -m tests.acceptance.curl "$@"',
@@ -76,7 +76,7 @@ class Shell:
 
     @contextmanager
     def server(
-        self, script: str, *, database: str = "", port: int = 0, is_ready: str = "/ready", **variables: str
+        self, script: str, *, database: str = "", port: int = 0, is_ready: str = ALL_READY, **variables: str
     ) -> Iterator[Server]:
         """The server that the last line of the script starts in this shell, on a free port instead of the guide's."""
         port = port or free_port()

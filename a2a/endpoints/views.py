@@ -174,9 +174,12 @@ async def health(request: HttpRequest) -> HttpResponseBase:
 
 
 async def ready(request: HttpRequest) -> HttpResponseBase:
-    """`GET /ready`: 200 if the database, its migrations, workers and the queue are ready, else 503."""
+    """`GET /ready`: 200 if this process can serve requests, else 503.
+
+    With `?workers=1`, also whether workers of the installation are alive and take runs.
+    """
     try:
-        state = await pools.read(readiness)
+        state = await pools.read(readiness, workers=request.GET.get("workers") == "1")
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error)
     return json_response(state, status=200 if state["ready"] else 503)

@@ -75,5 +75,5 @@ class EventAdmin(Inspection):
 
 @admin.register(WorkerProcess)
 class WorkerProcessAdmin(Inspection):
-    list_display = ("host", "pid", "started_at", "beat_at")
+    list_display = ("host", "pid", "places", "started_at", "beat_at")
     ordering = ("-beat_at",)

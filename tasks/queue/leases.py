@@ -52,6 +52,7 @@ SECONDS_OLD: Final = (
     if IS_SQLITE
     else "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - created_at)::float"
 )
+LONGEST_WAIT: Final = f"SELECT MAX({SECONDS_OLD}) FROM tasks_run WHERE finished_at IS NULL AND lease_expires_at IS NULL"  # noqa: S608
 WAITING: Final = (
     "SELECT id FROM tasks_run WHERE finished_at IS NULL "  # noqa: S608  (constants of this module)
     f"AND (lease_expires_at IS NULL OR lease_expires_at < {DB_NOW}) ORDER BY turn, created_at LIMIT %s"
@@ -196,8 +197,11 @@ def wake(run_ids: Sequence[str]) -> None:
     notify.send(notify.RUNS)
 
 
-def beat(*, process_id: str, cluster_id: str) -> None:
-    """Record a heartbeat of this worker process, and delete processes without one for an hour."""
+def beat(*, process_id: str, cluster_id: str, places: int = 0) -> None:
+    """Record a heartbeat of this worker process, and delete processes without one for an hour.
+
+    `places`: how many trees it can run at a time (`tasks.queue.places`).
+    """
     _, pid, _ = process_id.rsplit("/", 2)
     WorkerProcess.objects.bulk_create(
         [
@@ -206,13 +210,14 @@ def beat(*, process_id: str, cluster_id: str) -> None:
                 cluster_id=cluster_id,
                 host=this_host(),
                 pid=int(pid),
+                places=places,
                 started_at=Now(),
                 beat_at=Now(),
             )
         ],
         update_conflicts=True,
         unique_fields=["id"],
-        update_fields=["beat_at"],
+        update_fields=["beat_at", "places"],
     )
     WorkerProcess.objects.filter(beat_at__lt=Now() - timedelta(hours=1)).delete()
 
@@ -237,9 +242,12 @@ def waiting() -> RunQuerySet:
     return Run.objects.unfinished().filter(lease_expires_at=None)
 
 
-def beating_count() -> int:
-    """Count the worker processes with a heartbeat within the last `LEASE_SECONDS`."""
-    return WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=LEASE_SECONDS)).count()
+def longest_wait_seconds() -> float:
+    """Return how long the oldest waiting run has waited; 0 if none waits."""
+    with connection.cursor() as cursor:
+        cursor.execute(LONGEST_WAIT)
+        (seconds,) = cursor.fetchone()
+    return max(0.0, float(seconds or 0))
 
 
 def is_beating(*, within_seconds: float, cluster_id: str | None = None) -> bool:

@@ -1,4 +1,6 @@
-"""Whether this installation can work now: `GET /ready`, and a part of `aipartnerupflow doctor`."""
+"""Whether this process can serve requests, and workers can run trees: `GET /ready`, and a part of
+`aipartnerupflow doctor`.
+"""
 
 import shutil
 import threading
@@ -7,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
@@ -16,6 +17,7 @@ from django_q.models import OrmQ
 from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run
 from tasks.queue import leases, notify
+from tasks.queue.places import places
 
 Check = dict[str, Any]
 ALIVE_SECONDS: Final = 15.0
@@ -34,13 +36,14 @@ class Trouble(Exception):
         super().__init__(message)
 
 
-def readiness() -> dict[str, Any]:
+def readiness(*, workers: bool = True) -> dict[str, Any]:
     """Return `{"ready": bool, "checks": {name: {"ok", "message", "fix"}}}`; reads only.
 
-    The checks are database, migrations, worker and queue.
+    The checks are those of this web process; with `workers`, also those of the workers. A web
+    process without workers is ready: it answers every request, and stores runs for later.
     """
     checks = {}
-    for name, check in CHECKS.items():
+    for name, check in (CHECKS | WORKER_CHECKS if workers else CHECKS).items():
         checks[name] = checked(check)
         if name == "database" and not checks[name]["ok"]:
             break  # the others need the database
@@ -85,37 +88,41 @@ def worker() -> str:
             f"No worker process has sent a heartbeat for {ALIVE_SECONDS:.0f} s.",
             fix="Start one: aipartnerupflow worker",
         )
-    return "ok"
+    found = places()
+    return (
+        f"{_count(found.processes, 'process', 'processes')} on {_count(found.hosts, 'machine', 'machines')}, "
+        f"running {found.used} of at most {found.total} trees"
+    )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def queue() -> str:
-    """Check that runs are claimed while workers have capacity.
+    """Check that runs are claimed while workers have free places.
 
     A long queue for busy workers is not a fault.
     """
     forgotten = leases.waiting().filter(created_at__lt=Now() - timedelta(seconds=STUCK_SECONDS)).count()
-    if forgotten and leases.is_beating(within_seconds=ALIVE_SECONDS) and _is_nothing_taken():
+    if forgotten and _is_nothing_taken():
         raise Trouble(
-            f"{forgotten} runs have waited for more than {STUCK_SECONDS} s although workers have free capacity.",
+            f"{forgotten} runs have waited for more than {STUCK_SECONDS} s although workers have free places.",
             fix="Check the workers' log for errors, then restart them.",
         )
     return "ok"
 
 
 def _is_nothing_taken() -> bool:
-    """Whether workers have capacity, but none has started a run recently."""
-    places = leases.beating_count() * settings.APFLOW.worker.max_trees
+    """Whether workers have free places, but none has started a run recently."""
     since = Now() - timedelta(seconds=STUCK_SECONDS)
-    return leases.held().count() < places and not Run.objects.filter(started_at__gte=since).exists()
+    return places().is_any_free and not Run.objects.filter(started_at__gte=since).exists()
 
 
-#: The checks of `GET /ready`, run at each request.
-CHECKS: Final[dict[str, Callable[[], str]]] = {
-    "database": database,
-    "migrations": migrations,
-    "worker": worker,
-    "queue": queue,
-}
+#: The checks of a web process, run at each `GET /ready`.
+CHECKS: Final[dict[str, Callable[[], str]]] = {"database": database, "migrations": migrations}
+#: The checks of the workers of the installation, on all machines: `GET /ready?workers=1`.
+WORKER_CHECKS: Final[dict[str, Callable[[], str]]] = {"worker": worker, "queue": queue}
 
 
 def hears_notifications() -> str:

@@ -61,7 +61,10 @@ class Worker:
     async def beat(self) -> None:
         """Record a heartbeat of this process."""
         self._last_beat = self._loop.time()
-        await self._writer.call(partial(leases.beat, process_id=self._process_id, cluster_id=self._cluster_id))
+        places = 0 if self._is_draining else settings.APFLOW.worker.max_trees
+        await self._writer.call(
+            partial(leases.beat, process_id=self._process_id, cluster_id=self._cluster_id, places=places)
+        )
 
     async def probe(self) -> None:
         """Record a heartbeat, and take waiting runs whose wake-up was lost with another worker."""

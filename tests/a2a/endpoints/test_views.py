@@ -174,10 +174,11 @@ def test_health_tells_the_version(http: httpx.Client) -> None:
 
 def test_ready_names_its_checks(http: httpx.Client, rpc: Rpc) -> None:
     rpc("tasks.execute", {"tasks": [{"name": "a"}], "wait": True})  # then the worker is up
-    response = http.get("/ready")
-    assert response.status_code == 200, response.text
-    assert response.json()["ready"] is True
-    assert set(response.json()["checks"]) >= {"database", "migrations", "worker"}
+    for path, checks in (("/ready", set()), ("/ready?workers=1", {"worker", "queue"})):
+        response = http.get(path)
+        assert response.status_code == 200, response.text
+        assert response.json()["ready"] is True
+        assert set(response.json()["checks"]) == {"database", "migrations", *checks}
 
 
 @pytest.mark.parametrize("path", ["/", "/tasks"])
