@@ -56,8 +56,6 @@ def serve(*, reload: bool) -> None:
         log_config=None,  # its log records go through our handlers, whose filter masks keys
         log_level="warning",
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        ws="apflow_site.uvicorn_websocket:AnsweringWebSocket",
-        ws_max_size=config.limits.body_bytes,
     )
 
 

@@ -20,6 +20,7 @@ from apflow_site.edge import Http, Receive, Scope, Send, is_own_host, is_own_ori
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
 from apflow_site.grpc import GrpcServer  # noqa: E402
 from apflow_site.prepare import prepare  # noqa: E402
+from apflow_site.uvicorn_limits import limit_connections  # noqa: E402
 from tasks.events.hub import this_hub  # noqa: E402
 
 #: Set by `aipartnerupflow serve`, which has prepared the database before its web processes start.
@@ -55,7 +56,7 @@ async def _close(send: Send, code: int, reason: str) -> None:
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    """Start and stop the gRPC server and the embedded worker with the web process.
+    """Start and stop the gRPC server and the embedded worker with the web process, and limit its connections.
 
     ASGI lifespan, version 2.0.
     """
@@ -64,6 +65,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
+            limit_connections(receive)
             if PREPARED_VARIABLE not in os.environ:
                 await asyncio.to_thread(prepare)
             await grpc_server.open()

@@ -160,3 +160,10 @@ def _is_finished(url: str, event: dict[str, Any]) -> bool:
 def test_the_proxy_passes_a_refusal_on(proxied: str) -> None:
     response = httpx.post(f"{proxied}/tasks", content=b"{", headers={"Content-Type": "application/json"})
     assert (response.status_code, response.json()["error"]["code"]) == (400, -32700)
+
+
+def test_the_proxy_limits_headers_too(proxied: str) -> None:
+    for headers in ({"X": "x" * 20_000}, {f"X-{number}": "x" * 9_000 for number in range(8)}):
+        assert httpx.get(f"{proxied}/health", headers=headers).status_code in (400, 431)
+    assert httpx.get(f"{proxied}/health", headers={f"X-{number}": "x" for number in range(101)}).status_code == 431
+    assert httpx.get(f"{proxied}/health", headers={f"X-{number}": "x" for number in range(80)}).is_success

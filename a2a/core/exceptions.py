@@ -22,6 +22,18 @@ class BodyTooLarge(RequestRefused):
     """The body has more bytes than `limits.body_bytes`."""
 
 
+class HeadersTooLarge(RequestRefused):
+    """The headers have more bytes or lines than `limits.header_bytes` and `limits.headers`."""
+
+
+class RequestTooSlow(RequestRefused):
+    """The headers or the body did not arrive within `limits.header_seconds` or `limits.body_idle_seconds`."""
+
+
+class TooManyConnections(RequestRefused):
+    """The client's address has `limits.connections_per_address` open connections."""
+
+
 class UnsupportedMediaType(RequestRefused):
     """The body is not declared as JSON."""
 

@@ -29,6 +29,11 @@ class Server(Section):
         examples=[["flow.example.com"]],
         description="Host names that requests may be addressed to: `example.com`, `.example.com` (with all subdomains) or `*`. Loopback names and `server.host` are always allowed.",
     )
+    trusted_proxies: values.Proxies | None = Field(
+        None,
+        examples=[["127.0.0.1", "10.1.0.0/16"]],
+        description="Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Their connections are not counted by address. Default: the value of uvicorn's variable `FORWARDED_ALLOW_IPS`, or none.",
+    )
     examples: Literal["run", "store", "none"] = Field(
         "run",
         examples=["store"],
@@ -120,6 +125,22 @@ class Events(Section):
 
 class Limits(Section):
     body_bytes: Whole = Field(10 * MIB, ge=KIB, le=GIB, description="The size of a request body.")
+    body_idle_seconds: Whole = Field(
+        30, ge=1, le=3600, description="How many seconds a client may pause while it sends a body."
+    )
+    headers: Whole = Field(100, ge=30, le=10_000, description="Headers of a request.")
+    header_bytes: Whole = Field(
+        64 * KIB, ge=8 * KIB, le=MIB, description="The size of the URL and all headers of a request together."
+    )
+    header_seconds: Whole = Field(
+        10, ge=1, le=3600, description="How many seconds a client may take to send the headers of a request."
+    )
+    connections_per_address: Whole = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Open connections of one client address in one web process. Does not apply to `server.trusted_proxies`.",
+    )
     nesting: Whole = Field(64, ge=8, le=200, description="The nesting depth of the JSON in a request.")
     batch: Whole = Field(100, ge=1, le=10_000, description="Calls in one JSON-RPC batch.")
     tasks_per_tree: Whole = Field(10_000, ge=1, le=1_000_000, description="Tasks in one tree.")

@@ -87,6 +87,12 @@ def _host_or_network(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    """Raises ValueError unless it is an IP address or a network."""
+    ipaddress.ip_network(value)
+    return value
+
+
 def _database_url(value: str) -> str:
     database_settings(value)
     return value
@@ -138,6 +144,11 @@ Host = Annotated[
 HostPattern = Annotated[str, StringConstraints(pattern=rf"^(\*|\.?{HOST_NAME}|\[[0-9A-Fa-f:.]+\])$")]
 HostPatterns = Annotated[
     tuple[HostPattern, ...], Split, Allowed("a list of host names (example.com, .example.com or *)")
+]
+Proxies = Annotated[
+    tuple[Annotated[str, AfterValidator(_network)], ...],
+    Split,
+    Allowed("a list of IP addresses or networks such as 10.0.0.0/8"),
 ]
 Target = Annotated[str, AfterValidator(_host_or_network)]
 Targets = Annotated[

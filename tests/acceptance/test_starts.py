@@ -1,6 +1,8 @@
 """The guide's commands that start a server, typed into a shell, and what stops a start. The engine has no part in it: see test_guide."""
 
 import re
+import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,25 @@ def test_every_way_to_start_starts_a_server_with_a_worker(shell: Shell, database
     with shell.server(command, database=database) as server:
         done = server.rpc("tasks.execute", {"tasks": [{"id": "a", "name": "echo_executor"}], "wait": True})
         assert done["status"] == "completed"
+        assert first_line(server, f"X: {'x' * 200_000}") in (b"", b"HTTP/1.1 431")  # daphne closes without a word
+        assert b"HTTP" in first_line(server, *HANDSHAKE, f"Authorization: Bearer {'x' * 9_000}")
+
+
+HANDSHAKE: Final = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==",
+)
+
+
+def first_line(server: Server, *fields: str) -> bytes:
+    """The status line of the answer to a request with these headers; empty if there is none."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection, suppress(ConnectionError):
+        connection.sendall("\r\n".join(["GET /ws HTTP/1.1", f"Host: {host}", *fields, "", ""]).encode())
+        return connection.recv(12)
+    return b""
 
 
 @pytest.mark.parametrize(

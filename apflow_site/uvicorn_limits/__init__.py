@@ -1,0 +1,53 @@
+"""Limits on connections and headers, for uvicorn, which has none.
+
+Uvicorn reads a header of any size, waits for its end forever, and has no hook for limits. Its
+lifespan knows its configuration, which it reads for every new connection, so the limits apply
+however uvicorn was started: by `serve`, by its own command, or by Gunicorn.
+"""
+
+import logging
+import resource
+from typing import Any, Final
+
+from django.conf import settings
+from uvicorn.config import Config
+from uvicorn.lifespan.on import LifespanOn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from apflow_site.proxies import trusted_proxies
+from apflow_site.uvicorn_limits.http import LimitedHttp
+from apflow_site.uvicorn_limits.websocket import LimitedWebSocket
+
+OPEN_FILES: Final = 65_536
+"""Enough for all connections of a web process. The usual soft limit, 1,024, is not."""
+
+log = logging.getLogger(__name__)
+
+
+def limit_connections(receive: Any) -> None:
+    """Apply our limits to the uvicorn that called the lifespan with this `receive`.
+
+    Another server has to have limits of its own: this is logged as a warning.
+    """
+    _raise_open_files()
+    lifespan = getattr(receive, "__self__", None)
+    if not isinstance(lifespan, LifespanOn):
+        log.warning(
+            "The web server is not uvicorn, or logs at the level trace: the limits of headers and connections do not apply",
+            extra={"event": "server.unlimited"},
+        )
+        return
+    config: Config = lifespan.config
+    config.http_protocol_class = LimitedHttp
+    config.ws_protocol_class = LimitedWebSocket
+    if isinstance(config.loaded_app, ProxyHeadersMiddleware):
+        # Uvicorn's own default is to believe every client on loopback.
+        config.loaded_app = ProxyHeadersMiddleware(config.loaded_app.app, trusted_hosts=trusted_proxies())
+    config.ws_max_size = settings.APFLOW.limits.body_bytes
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

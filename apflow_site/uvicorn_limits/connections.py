@@ -1,0 +1,80 @@
+"""The open connections of this process, by address, and how the kernel ends dead ones."""
+
+import socket
+from collections import Counter
+from functools import cache
+from typing import Any, Final
+
+from django.conf import settings
+
+from apflow_site.proxies import is_trusted_proxy
+
+PROBE_SECONDS: Final = 30
+"""After so long without a packet, and then as often, the kernel asks whether the peer is alive."""
+PROBES: Final = 3
+UNACKNOWLEDGED_SECONDS: Final = 120
+"""How long a peer may leave data unacknowledged, or have no room for it, before the connection ends."""
+
+UNFINISHED_REQUESTS: Final = 16
+"""One address may have as many bytes of unfinished headers as so many requests of the largest size."""
+
+
+class Connections:
+    """Counter of open connections. Used only on the event loop of the process, so it needs no lock."""
+
+    def __init__(self) -> None:
+        self._by_address: Counter[str] = Counter()
+        self._unfinished: Counter[str] = Counter()
+
+    def admit(self, address: str) -> bool:
+        """Count a connection. Returns False if the address has reached its limit.
+
+        Trusted proxies have no limit: their connections are those of many clients.
+        """
+        if is_trusted_proxy(address):
+            return True
+        if self._by_address[address] >= settings.APFLOW.limits.connections_per_address:
+            return False
+        self._by_address[address] += 1
+        return True
+
+    def release(self, address: str) -> None:
+        """Stop counting a connection that was admitted."""
+        self._by_address[address] -= 1
+        if self._by_address[address] <= 0:
+            del self._by_address[address]
+
+    def hold(self, address: str, size: int) -> bool:
+        """Count bytes of unfinished headers, or with a negative number release them.
+
+        Returns False if the address has more than UNFINISHED_REQUESTS requests may have. Headers
+        usually arrive in one piece, so only an attacker reaches this.
+        """
+        self._unfinished[address] += size
+        if self._unfinished[address] <= 0:
+            del self._unfinished[address]
+            return True
+        most = UNFINISHED_REQUESTS * settings.APFLOW.limits.header_bytes
+        return self._unfinished[address] <= most or is_trusted_proxy(address)
+
+
+@cache
+def open_connections() -> Connections:
+    """The connections of this process."""
+    return Connections()
+
+
+def end_if_dead(transport: Any) -> None:
+    """Let the kernel end the connection when the peer has gone without a word (a half-open connection)."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", PROBE_SECONDS),
+        ("TCP_KEEPINTVL", PROBE_SECONDS),
+        ("TCP_KEEPCNT", PROBES),
+        ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_SECONDS * 1000),
+    ):
+        if option := getattr(socket, name, None):  # not every system has all of them
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
