@@ -19,6 +19,7 @@ from a2a.endpoints.routing import websockets  # noqa: E402  (Django's apps must 
 from apflow_site.edge import Http, Receive, Scope, Send, is_own_host, is_own_origin  # noqa: E402
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
 from apflow_site.grpc import GrpcServer  # noqa: E402
+from apflow_site.lifeline import end_with_parent  # noqa: E402
 from apflow_site.prepare import prepare  # noqa: E402
 from apflow_site.uvicorn_limits import limit_connections  # noqa: E402
 from tasks.events.hub import this_hub  # noqa: E402
@@ -65,6 +66,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
+            end_with_parent()
             limit_connections(receive)
             if PREPARED_VARIABLE not in os.environ:
                 await asyncio.to_thread(prepare)

@@ -89,7 +89,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         ),
         wire.HeadersTooLarge: Codes(Rule(jsonrpc.INVALID_REQUEST, 431, "headers_too_large", on_transport=True)),
         wire.RequestTooSlow: Codes(Rule(jsonrpc.INVALID_REQUEST, 408, "too_slow", on_transport=True)),
-        wire.TooManyConnections: Codes(Rule(-32029, 429, "limit_reached", on_transport=True)),
+        wire.TooManyConnections: Codes(Rule(-32029, 429, "limit_reached")),
         wire.UnsupportedMediaType: Codes(
             Rule(jsonrpc.INVALID_REQUEST, 415, "unsupported_media_type", on_transport=True),
             Kind(-32005, 415, "INVALID_ARGUMENT", "CONTENT_TYPE_NOT_SUPPORTED"),

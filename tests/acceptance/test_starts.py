@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.servers import ROOT, Server, free_port
+from tests.servers import ROOT, Server, free_port, real_server
 from tests.shell import Shell
 
 SECRET: Final = "of-the-starts-9vQ2xLr7Wm4Zt6Kb8Nc3Hd5F"
@@ -50,6 +50,16 @@ def first_line(server: Server, *fields: str) -> bytes:
         connection.sendall("\r\n".join(["GET /ws HTTP/1.1", f"Host: {host}", *fields, "", ""]).encode())
         return connection.recv(12)
     return b""
+
+
+def test_web_processes_end_with_the_one_that_started_them_and_the_server_starts_again(database: str) -> None:
+    port = free_port()
+    with real_server(database, "--workers", "2", port=port) as server:
+        assert len(server.processes()) > 4
+        server.kill(server.pid)
+        server.assert_gone(within_seconds=60)
+    with real_server(database, "--workers", "2", port=port) as server:
+        assert server.http.get("/health").is_success
 
 
 @pytest.mark.parametrize(
