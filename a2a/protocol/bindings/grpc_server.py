@@ -10,8 +10,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]
+import orjson
 from django.conf import settings
-from google.protobuf.message import Message  # type: ignore[import-untyped]
+from google.protobuf import json_format  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from a2a.core.http import Headers
 from a2a.live import stream_limits
@@ -21,14 +23,23 @@ from a2a.protocol.bindings.grpc_schema import SERVICE, class_of, message, to_jso
 from a2a.protocol.errors import status_of
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V1_0
-from accounts.auth import AuthenticationFailed, caller_from_token
+from accounts.auth import AuthenticationFailed, caller_from_token, token_in
 from accounts.callers import LOCAL, Caller
 from apflow_site.db import pools
-from tasks.rules.strict_json import Json
+from tasks.rules.strict_json import Json, MalformedJson, decode
 
 Context = Any
 """The context of a gRPC call; grpcio has no type annotations."""
 DETAILS: Final = "grpc-status-details-bin"
+LARGE_BYTES: Final = 64 * 1024
+"""Larger requests are converted in a thread."""
+KEEP_ALIVE: Final = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 30_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+)
+"""A client that has gone without a word is noticed within a minute."""
 
 #: Operation → its request and its response.
 METHODS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
@@ -57,7 +68,8 @@ async def start() -> grpc.aio.Server:
     Web processes of a machine share the port. Raises RuntimeError if the port is in use, or OSError
     if the certificate cannot be read.
     """
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", settings.APFLOW.limits.body_bytes)])
+    size = ("grpc.max_receive_message_length", settings.APFLOW.limits.body_bytes)
+    server = grpc.aio.server(options=[size, *KEEP_ALIVE])
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, dict(map(_method, METHODS)))])
     address = f"{settings.APFLOW.server.host}:{settings.APFLOW.a2a.grpc_port}"
     credentials = _credentials()
@@ -80,26 +92,26 @@ def _credentials() -> grpc.ServerCredentials | None:
 
 def _method(name: str) -> tuple[str, Any]:
     request, response = METHODS[name]
-    coding: Json = {
-        "request_deserializer": class_of(request).FromString,
-        "response_serializer": lambda made: made.SerializeToString(),
-    }
+    # Requests stay bytes until the caller is known: gRPC would answer a malformed one with INTERNAL.
+    coding: Json = {"request_deserializer": None, "response_serializer": lambda made: made.SerializeToString()}
 
-    async def unary(asked: Message, context: Context) -> Message:
+    async def unary(asked: bytes, context: Context) -> Message:
         try:
             metadata = _metadata(context)
-            result = await _performed(name, asked, metadata, await _caller(metadata))
+            caller = await _caller(metadata)
+            result = await _performed(name, await _params(request, asked), metadata, caller)
             return message(response, result or {})
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             raise await _refusal(error, context) from None
 
-    async def stream(asked: Message, context: Context) -> AsyncIterator[Message]:
+    async def stream(asked: bytes, context: Context) -> AsyncIterator[Message]:
         try:
             metadata = _metadata(context)
             who_is_it = partial(_caller, metadata)
             caller = await who_is_it()
+            params = await _params(request, asked)
             async with (
-                aclosing(await _performed(name, asked, metadata, caller)) as updates,
+                aclosing(await _performed(name, params, metadata, caller)) as updates,
                 _held(caller, who_is_it),
             ):
                 async for update in updates:
@@ -112,13 +124,36 @@ def _method(name: str) -> tuple[str, Any]:
     return name, grpc.unary_unary_rpc_method_handler(unary, **coding)
 
 
-async def _performed(name: str, asked: Message, metadata: Mapping[str, str], caller: Caller) -> Any:
-    headers = replace(Headers.of(_AnyCase(metadata)), url=settings.APFLOW.server.public_url or "")
-    return await perform(name, to_json(asked), version=V1_0, caller=caller, headers=headers)
+async def _performed(name: str, params: Json, metadata: Mapping[str, str], caller: Caller) -> Any:
+    headers = replace(Headers.of(metadata), url=settings.APFLOW.server.public_url or "")
+    return await perform(name, params, version=V1_0, caller=caller, headers=headers)
 
 
-def _metadata(context: Context) -> Mapping[str, str]:
-    return {str(key).lower(): str(value) for key, value in context.invocation_metadata() or ()}
+async def _params(kind: str, asked: bytes) -> Json:
+    """The parameters of a request. Raises MalformedJson."""
+    if len(asked) > LARGE_BYTES:  # its conversion would hold up all other requests
+        return await asyncio.to_thread(_decoded, kind, asked)
+    return _decoded(kind, asked)
+
+
+def _decoded(kind: str, asked: bytes) -> Json:
+    """Decode a message as strictly as JSON: what one interface refuses, none accepts.
+
+    Protocol Buffers themselves allow NUL characters, NaN and infinities, and about 30 levels of
+    nested objects.
+    """
+    try:
+        text = orjson.dumps(to_json(class_of(kind).FromString(asked)))
+    except DecodeError:
+        raise MalformedJson(f"The request is not a {kind}, or nested too deeply for Protocol Buffers.") from None
+    except (json_format.Error, ValueError, TypeError) as error:  # orjson's error is a TypeError
+        raise MalformedJson(f"The request cannot be expressed in JSON: {error}.") from None
+    value: Json = decode(text, nesting=settings.APFLOW.limits.nesting)
+    return value
+
+
+def _metadata(context: Context) -> "_AnyCase":
+    return _AnyCase((str(key).lower(), str(value)) for key, value in context.invocation_metadata() or ())
 
 
 @asynccontextmanager
@@ -164,10 +199,7 @@ async def _caller(metadata: Mapping[str, str]) -> Caller:
     """The caller of a gRPC call. Raises AuthenticationFailed."""
     if not settings.APFLOW.auth.is_on:
         return LOCAL
-    scheme, _, token = metadata.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        raise AuthenticationFailed
-    return await pools.auth(caller_from_token, token.strip())
+    return await pools.auth(caller_from_token, token_in(metadata))
 
 
 async def _refusal(error: Exception, context: Context) -> Exception:

@@ -190,6 +190,56 @@ def test_an_error_over_grpc_has_its_details(alice: Agent, stub: Stub) -> None:
     assert status["details"][0]["fieldViolations"]
 
 
+def nested(levels: int) -> Json:
+    value: Json = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def test_what_no_other_interface_accepts_is_refused_over_grpc_too(stub: Stub) -> None:
+    named = {"skill": "echo_executor", "tasks": [{"id": "grpc\0nul", "name": "echo_executor"}]}
+    for message_ in (
+        data({"tasks": named["tasks"]}),
+        data(ECHO) | {"messageId": "m\0"},
+        data(ECHO) | {"contextId": "c\0"},
+        data({"skill": "echo_executor", "inputs": {"a\0": 1}}),
+    ):
+        code, status = stub.refused("SendMessage", {"message": message_})
+        assert code == grpc.StatusCode.INVALID_ARGUMENT, (message_, status)
+    for name, params in (
+        ("GetTask", {"id": "\0"}),
+        ("ListTasks", {"contextId": "\0"}),
+        ("SubscribeToTask", {"id": "\0"}),
+    ):
+        assert stub.refused(name, params)[0] == grpc.StatusCode.INVALID_ARGUMENT
+    deep = data({"skill": "echo_executor", "inputs": nested(20)})
+    assert stub.call("SendMessage", {"message": deep})["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
+    large = data({"skill": "echo_executor", "inputs": {"say": "x" * 100_000}})
+    assert stub.call("SendMessage", {"message": large})["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
+
+
+def test_bytes_that_are_no_message_a_nan_and_deep_objects_are_refused(
+    stub: Stub, agent: tuple[Agent, grpc.Channel]
+) -> None:
+    nan = class_of("SendMessageRequest")()
+    nan.message.parts.add().data.number_value = float("nan")
+    deep = class_of("SendMessageRequest")()
+    value = deep.message.parts.add().data
+    for _ in range(60):
+        value = value.struct_value.fields["a"]
+    value.bool_value = True
+    method = agent[1].unary_unary(f"/{SERVICE}/SendMessage", lambda value: value, lambda value: value)
+    for body in (b"\xff\xff\xff", nan.SerializeToString(), deep.SerializeToString()):
+        with pytest.raises(grpc.RpcError) as refused:
+            method(body, metadata=stub._metadata, timeout=30)
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_an_api_key_may_be_in_its_own_header_over_grpc(agent: tuple[Agent, grpc.Channel]) -> None:
+    assert Stub(agent[1], **{"x-api-key": token_of("alice")}).call("ListTasks", {})["pageSize"] == 50
+
+
 @pytest.mark.requirement("GRPC-ERR-002", "BIND-EQUIV-003")
 @pytest.mark.parametrize(
     ("name", "status"),
