@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from shutil import which
 from typing import NoReturn
@@ -24,12 +25,14 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError
 from rich.console import Console
 from rich.panel import Panel
+from uvicorn.supervisors import ChangeReload
 
 from aipartnerupflow import __version__
 from apflow_site.config import FILE_VARIABLE, PREFIX, Config, ConfigError, get_config
 
 GRACEFUL_SECONDS = 5
 """How long open streams may continue after SIGTERM. Their clients then resume on another server."""
+STARTUP_FAILED = 3
 DEFAULT_PORT = 8000
 EXAMPLE = Path("docs/examples/hello.json")
 """An example tree, if the server starts in a checkout."""
@@ -47,16 +50,32 @@ def serve(*, reload: bool) -> None:
     _show_box(config, warnings)
     # After a clean shutdown uvicorn raises the signal again; the default handler would kill us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
+    _run_uvicorn(config, reload=reload)
+
+
+def _run_uvicorn(config: Config, *, reload: bool) -> None:
+    from apflow_site.web_server import WebProcesses, WebServer  # only for this command
+
+    options = uvicorn.Config(
         "aipartnerupflow.api.main:app",
         host=config.server.host,
         port=config.server.port,
-        workers=None if reload else config.server.workers,
+        workers=1 if reload else config.server.workers,
         reload=reload,
         log_config=None,  # its log records go through our handlers, whose filter masks keys
         log_level="warning",
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
+    if reload:
+        ChangeReload(options, target=WebServer(options).run, sockets=[options.bind_socket()]).run()
+    elif options.workers > 1:
+        WebProcesses(options, drain_seconds=config.server.drain_seconds).run()
+    else:
+        server = WebServer(options)
+        with suppress(KeyboardInterrupt):
+            server.run()
+        if not server.started:
+            sys.exit(STARTUP_FAILED)
 
 
 def work() -> None:

@@ -15,6 +15,9 @@ from channels.routing import ProtocolTypeRouter
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apflow_site.settings")
 django.setup(set_prefix=False)
 
+from django.conf import settings  # noqa: E402
+
+from a2a.core.draining import this_drain  # noqa: E402
 from a2a.endpoints.routing import websockets  # noqa: E402  (Django's apps must be loaded first)
 from apflow_site.edge import Http, Receive, Scope, Send, is_own_host, is_own_origin  # noqa: E402
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
@@ -93,6 +96,30 @@ def _act_on_signals(embedded: EmbeddedWorker) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _also(this_hub().close, loop, signal.getsignal(number)))
     signal.signal(signal.SIGINT, _also(embedded.interrupt, loop, signal.getsignal(signal.SIGINT)))
+    if settings.APFLOW.server.drain_seconds:
+        signal.signal(signal.SIGTERM, _after_drain(loop, signal.getsignal(signal.SIGTERM)))
+
+
+def _after_drain(loop: asyncio.AbstractEventLoop, handler: Any) -> Callable[..., None]:
+    """A handler of SIGTERM that drains this process for `server.drain_seconds` before it calls `handler`.
+
+    A service manager may send the signal to all processes, and their parent sends it again, so a
+    second one does not shorten the drain. SIGINT does.
+    """
+    drain = this_drain()
+
+    def finish() -> None:
+        drain.is_over = True
+        signal.raise_signal(signal.SIGTERM)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if drain.is_over:
+            handler(number, frame)
+        elif not drain.is_on:
+            drain.is_on = True
+            loop.call_soon_threadsafe(loop.call_later, settings.APFLOW.server.drain_seconds, finish)
+
+    return handle
 
 
 def _also(action: Callable[[], None], loop: asyncio.AbstractEventLoop, handler: Any) -> Callable[..., None]:

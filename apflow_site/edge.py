@@ -22,6 +22,7 @@ from django.utils.decorators import async_only_middleware
 from django.utils.module_loading import import_string
 from structlog.contextvars import bound_contextvars
 
+from a2a.core.draining import this_drain
 from apflow_site.logs import log_request
 from tasks.ids import new_id
 from tasks.telemetry.tracing import span
@@ -49,7 +50,23 @@ class Http(ASGIHandler):
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.handle(scope, limited(receive, headers=scope["headers"]), send)
+        await self.handle(
+            scope, limited(receive, headers=scope["headers"]), closing(send) if this_drain().is_on else send
+        )
+
+
+def closing(send: Send) -> Send:
+    """Wrap `send` to close the connection after the response, with the header that announces it.
+
+    The client then opens the next one, and a load balancer opens it to another process.
+    """
+
+    async def send_last(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return send_last
 
 
 def limited(receive: Receive, *, headers: Iterable[tuple[bytes, bytes]]) -> Receive:

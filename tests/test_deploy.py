@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
@@ -107,15 +107,17 @@ def server(open_server: Server) -> Server:
 @pytest.fixture(scope="module")
 def proxied(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of nginx in front of the server, with our configuration."""
-    with nginx(tmp_path_factory.mktemp("nginx"), upstream=server.url.removeprefix("http://")) as url:
+    with nginx(tmp_path_factory.mktemp("nginx"), upstreams=[server.url.removeprefix("http://")]) as url:
         yield url
 
 
 @contextmanager
-def nginx(folder: Path, *, upstream: str) -> Iterator[str]:
+def nginx(folder: Path, *, upstreams: Sequence[str]) -> Iterator[str]:
     port = free_port()
     ours = (DEPLOY / "nginx.conf").read_text()
-    ours = ours.replace("server web:8000;", f"server {upstream};").replace("listen 80;", f"listen 127.0.0.1:{port};")
+    assert "server web:8000 max_fails=0;" in ours
+    servers = " ".join(f"server {each} max_fails=0;" for each in upstreams)
+    ours = ours.replace("server web:8000 max_fails=0;", servers).replace("listen 80;", f"listen 127.0.0.1:{port};")
     (folder / "nginx.conf").write_text(
         f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
         f"events {{}}\nhttp {{\naccess_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"

@@ -90,6 +90,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
             "sh",
             f"{NOT_RUN}needs the machine's root and a published release; tests/test_deploy.py checks the units",
         ),
+        (
+            "Restart without downtime",
+            "nginx",
+            "tests/acceptance/test_restarts.py::test_a_server_of_two_is_restarted_without_a_lost_request",
+        ),
     ],
     "docs/how-to/llm-keys.md": [
         ("Send a key with a request", "bash", f"{BLOCKS_TEST}::test_the_request_of_the_page_on_keys_uses_its_key"),

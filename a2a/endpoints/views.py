@@ -14,6 +14,7 @@ from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core import jsonrpc
+from a2a.core.draining import this_drain
 from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import (
     VERSION_HEADER,
@@ -45,6 +46,7 @@ from tasks.services.readiness import readiness
 CARD_MAX_AGE_SECONDS = 300
 CARD_VERSIONS = ("1.0", "0.3")
 SAFE: Final = ("GET", "HEAD")
+SHUTTING_DOWN: Final = {"ok": False, "message": "The server is shutting down.", "fix": "Send requests to another one."}
 
 View = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
@@ -176,8 +178,11 @@ async def health(request: HttpRequest) -> HttpResponseBase:
 async def ready(request: HttpRequest) -> HttpResponseBase:
     """`GET /ready`: 200 if this process can serve requests, else 503.
 
-    With `?workers=1`, also whether workers of the installation are alive and take runs.
+    While it drains it still serves them, but should not get more. With `?workers=1`, also whether
+    workers of the installation are alive and take runs.
     """
+    if this_drain().is_on:
+        return json_response({"ready": False, "checks": {"shutdown": SHUTTING_DOWN}}, status=503)
     try:
         state = await pools.read(readiness, workers=request.GET.get("workers") == "1")
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log

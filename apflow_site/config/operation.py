@@ -39,6 +39,13 @@ class Server(Section):
         examples=["store"],
         description="What to store in an empty database: `run`, examples, most of which run immediately; `store`, examples without running them; `none`.",
     )
+    drain_seconds: Whole = Field(
+        0,
+        ge=0,
+        le=3600,
+        examples=[10],
+        description="How many seconds the server still serves requests after SIGTERM, while `GET /ready` returns 503, so that a load balancer stops sending them. Ctrl+C does not wait. See [Restart without downtime](../how-to/deploy.md#restart-without-downtime).",
+    )
     data_dir: values.Folder = Field(
         examples=["~/.local/share/aipartnerupflow"],
         description="The folder for the SQLite file and generated keys. Default: `aipartnerupflow` in `$XDG_DATA_HOME`, or in `~/.local/share` if that is not set.",

@@ -1,0 +1,143 @@
+"""Uvicorn, stopped without resetting a connection.
+
+Uvicorn closes its listening socket while connections may wait in the queue of the kernel, and
+closes connections whose first request has not been read yet. The kernel resets both.
+"""
+
+import asyncio
+import ctypes
+import os
+import socket
+import struct
+import sys
+import time
+from typing import Final
+
+import uvicorn
+from uvicorn.supervisors import multiprocess
+
+HANDSHAKE_SECONDS: Final = 0.05
+"""How long a client may take to complete a connection that it has begun to open."""
+FIRST_REQUEST_SECONDS: Final = 2.0
+"""How long a new connection may take to send its request."""
+POLL_SECONDS: Final = 0.02
+
+SO_ATTACH_FILTER: Final = 26
+NO_SYN: Final = (  # BPF: load the flags of the TCP header; drop the packet if SYN is set and ACK is not
+    (0x30, 0, 0, 13),
+    (0x54, 0, 0, 0x12),
+    (0x15, 0, 1, 0x02),
+    (0x06, 0, 0, 0),
+    (0x06, 0, 0, 0xFFFFFFFF),
+)
+
+
+class WebServer(uvicorn.Server):
+    """Answers the requests of all clients that have connected before it stops."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        listeners = [_duplicate(each.fileno()) for server in self.servers for each in server.sockets]
+        if (
+            sockets is None
+        ):  # otherwise other processes listen on them, too, and only `WebProcesses` knows whether all stop
+            for listener in listeners:
+                refuse_connections(listener)
+        await asyncio.sleep(HANDSHAKE_SECONDS)
+        for listening in (*self.servers, *(sockets or ())):
+            listening.close()
+        for listener in listeners:
+            await self._accept_waiting(listener)
+        await self._await_first_requests()
+        await super().shutdown(sockets)
+
+    async def _accept_waiting(self, listener: socket.socket) -> None:
+        """Accept the connections in the queue, then close the listener."""
+        waiting = []
+        with listener:
+            while (connection := _accepted(listener)) is not None:
+                waiting.append(connection)
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind = self.config.http_protocol_class
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+
+    async def _await_first_requests(self) -> None:
+        """Wait until no connection is new. At least once, so that what has arrived is read."""
+        deadline = time.monotonic() + FIRST_REQUEST_SECONDS
+        await asyncio.sleep(POLL_SECONDS)
+        while self._is_any_new() and time.monotonic() < deadline and not self.force_exit:  # noqa: ASYNC110  uvicorn has no event for it
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _is_any_new(self) -> bool:
+        """Whether a connection has not sent a request. WebSockets have no `cycle`; theirs was the handshake."""
+        return any(getattr(each, "cycle", each) is None for each in self.server_state.connections)
+
+
+class WebProcess(multiprocess.Process):
+    """One of several web processes."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = WebServer(self.config)
+        return self._server
+
+
+class WebProcesses(multiprocess.Multiprocess):
+    """Several web processes that share a listening socket, and stop together."""
+
+    def __init__(self, config: uvicorn.Config, *, drain_seconds: int) -> None:
+        self._drain_seconds = drain_seconds
+        multiprocess.Process = WebProcess  # type: ignore[misc]  # uvicorn has no parameter for its class
+        super().__init__(config, [config.bind_socket()])
+
+    def terminate_all(self) -> None:
+        """Let the processes drain, and refuse connections before the first of them stops.
+
+        Then close the socket here: connections that only this process would hold are reset.
+        """
+        if self._drain_seconds:
+            super().terminate_all()
+            self._sleep(self._drain_seconds)
+        for listener in self.sockets:
+            refuse_connections(listener)
+            listener.close()
+        if not self._drain_seconds:
+            super().terminate_all()
+
+    def _sleep(self, seconds: int) -> None:
+        """Sleep, but not longer than a process lives."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and any(each.process.is_alive() for each in self.processes):
+            time.sleep(POLL_SECONDS)
+
+
+def refuse_connections(listener: socket.socket) -> None:
+    """Drop requests to open a connection; those that are open or half open are not affected.
+
+    A client repeats the request a second later. The listener is closed by then, so the client is
+    refused, and may safely try elsewhere. Only Linux can do this.
+    """
+    if sys.platform != "linux":
+        return
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in NO_SYN))
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(NO_SYN), ctypes.addressof(code)))
+
+
+def _duplicate(descriptor: int) -> socket.socket:
+    listener = socket.socket(fileno=os.dup(descriptor))
+    listener.setblocking(False)
+    return listener
+
+
+def _accepted(listener: socket.socket) -> socket.socket | None:
+    """The next connection in the queue; None if it is empty."""
+    try:
+        connection, _ = listener.accept()
+    except OSError:  # also of a client that has gone meanwhile
+        return None
+    connection.setblocking(False)
+    return connection
