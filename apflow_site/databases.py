@@ -23,6 +23,20 @@ and later do).
 """
 
 
+KEPT_ALIVE: Final = (
+    ("keepalives", 1),
+    ("keepalives_idle", 15),
+    ("keepalives_interval", 5),
+    ("keepalives_count", 3),
+    ("tcp_user_timeout", 30_000),
+)
+"""The kernel ends a connection whose peer has gone without a word, after about 30 seconds.
+
+Without them a thread waits for a lost packet for a quarter of an hour. A URL may override them.
+"""
+CONNECT_SECONDS: Final = 3
+
+
 def is_postgresql(url: str) -> bool:
     return url.partition("://")[0] in ("postgresql", "postgres")
 
@@ -31,7 +45,7 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{quote(os.fsencode(path))}"
 
 
-def database_settings(url: str) -> dict[str, Any]:
+def database_settings(url: str, *, connect_seconds: int = CONNECT_SECONDS) -> dict[str, Any]:
     """The DATABASES entry for a URL.
 
     Raises ValueError with the reason; it never contains the URL, which may have a password.
@@ -39,7 +53,7 @@ def database_settings(url: str) -> dict[str, Any]:
     if "\0" in unquote(url):
         raise ValueError("it contains a NUL character")
     if is_postgresql(url):
-        return postgresql_settings(url)
+        return postgresql_settings(url, connect_seconds=connect_seconds)
     if url.startswith("sqlite:"):
         return sqlite_settings(url)
     raise ValueError("only SQLite and PostgreSQL are supported")
@@ -67,7 +81,7 @@ def sqlite_settings(url: str) -> dict[str, Any]:
     }
 
 
-def postgresql_settings(url: str) -> dict[str, Any]:
+def postgresql_settings(url: str, *, connect_seconds: int = CONNECT_SECONDS) -> dict[str, Any]:
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -92,5 +106,5 @@ def postgresql_settings(url: str) -> dict[str, Any]:
         "PORT": str(port or ""),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": dict(PREPARED) | options,
+        "OPTIONS": dict(PREPARED + KEPT_ALIVE) | {"connect_timeout": connect_seconds} | options,
     }

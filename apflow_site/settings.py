@@ -117,7 +117,7 @@ UNFOLD = {
     "SIDEBAR": {"navigation": "apflow_site.admin.sidebar"},
 }
 
-DATABASES = {"default": database_settings(APFLOW.database.url)}
+DATABASES = {"default": database_settings(APFLOW.database.url, connect_seconds=APFLOW.database.connect_seconds)}
 
 # A job is a wake-up that may be lost or repeated (docs/design.md); django-q2 stores no results.
 Q_CLUSTER = {

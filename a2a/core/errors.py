@@ -188,9 +188,14 @@ def _shown(error: Exception) -> tuple[str, Any]:
 
 def _logged(error: Exception) -> tuple[str, Any]:
     error_id = new_id()
-    log.error("%s: internal error", error_id, exc_info=error, extra={"event": "request.error", "error_id": error_id})
     if rule_of(error) is INTERNAL:
+        log.error(
+            "%s: internal error", error_id, exc_info=error, extra={"event": "request.error", "error_id": error_id}
+        )
         return "Internal error. The server log has details under this error_id.", {"error_id": error_id}
+    # Without a traceback: the cause is not in our code, and each request has the same one.
+    cause = " ".join(str(error).split())
+    log.error("%s: database error: %s", error_id, cause, extra={"event": "database.error", "error_id": error_id})
     reason = "is out of disk space, so nothing was stored" if is_disk_full(error) else "does not answer"
     return (
         f"The database {reason}. Try again in {RETRY_AFTER_SECONDS} seconds.",

@@ -46,6 +46,13 @@ from tasks.services.readiness import readiness
 CARD_MAX_AGE_SECONDS = 300
 CARD_VERSIONS = ("1.0", "0.3")
 SAFE: Final = ("GET", "HEAD")
+READY_SECONDS: Final = 1.5
+"""How long `/ready` waits for the database. Load balancers usually wait for 2 seconds."""
+SILENT: Final = {
+    "ok": False,
+    "message": f"The database has not answered within {READY_SECONDS} s.",
+    "fix": "Check its log, its load and the network to it.",
+}
 SHUTTING_DOWN: Final = {"ok": False, "message": "The server is shutting down.", "fix": "Send requests to another one."}
 
 View = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -184,7 +191,10 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
     if this_drain().is_on:
         return json_response({"ready": False, "checks": {"shutdown": SHUTTING_DOWN}}, status=503)
     try:
-        state = await pools.read(readiness, workers=request.GET.get("workers") == "1")
+        async with asyncio.timeout(READY_SECONDS):
+            state = await pools.ready(readiness, workers=request.GET.get("workers") == "1")
+    except TimeoutError:
+        return json_response({"ready": False, "checks": {"database": SILENT}}, status=503)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error)
     return json_response(state, status=200 if state["ready"] else 503)

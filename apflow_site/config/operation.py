@@ -7,6 +7,7 @@ from pydantic import Field
 
 from apflow_site.config import values
 from apflow_site.config.values import Section, Whole, is_loopback
+from apflow_site.databases import CONNECT_SECONDS
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -62,6 +63,22 @@ class Database(Section):
     url: values.DatabaseUrl = Field(
         examples=["postgresql://apflow:change-me@localhost:5432/apflow?sslmode=prefer"],
         description="`sqlite:///relative/path`, `sqlite:////absolute/path`, or `postgresql://user:password@host:5432/name` (also `postgres://`). Default: `aipartnerupflow.sqlite3` in the data folder.",
+    )
+
+    connect_seconds: Whole = Field(
+        CONNECT_SECONDS, ge=1, le=60, description="How many seconds to wait for a connection to PostgreSQL."
+    )
+    statement_seconds: Whole = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="How many seconds one statement may take on PostgreSQL; 0 means no limit. Migrations have none.",
+    )
+    idle_seconds: Whole = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="After how many idle seconds PostgreSQL ends a transaction, which may hold locks; 0 means never.",
     )
 
 

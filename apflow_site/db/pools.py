@@ -11,12 +11,21 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cache, partial
 from typing import Final, Literal, ParamSpec, TypeVar
 
+from django.db import connection
+
 from apflow_site.db.connections import IS_SQLITE, TRUSTED_SECONDS, refresh
+from apflow_site.db.patience import DatabaseSilent, Patience
 from apflow_site.db.sqlite_writer import SqliteWriter
 
-PoolName = Literal["read", "write", "auth", "login"]
+PoolName = Literal["read", "write", "auth", "login", "ready"]
 DATABASE_THREADS: Final = 1 if IS_SQLITE else 4
-THREADS: Final[dict[PoolName, int]] = {"read": DATABASE_THREADS, "write": DATABASE_THREADS, "auth": 1, "login": 1}
+THREADS: Final[dict[PoolName, int]] = {
+    "read": DATABASE_THREADS,
+    "write": DATABASE_THREADS,
+    "auth": 1,
+    "login": 1,
+    "ready": 1,
+}
 CHECKED: Final = ("auth", "login")
 """Pools that check their connection before each call: they come first in a request, and refuse it if the call fails."""
 P = ParamSpec("P")
@@ -47,10 +56,42 @@ async def login(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     return await _run("login", function, *args, **kwargs)
 
 
+async def ready(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a short sync function that checks whether the database answers, on a thread of its own.
+
+    It does not wait behind other calls. It may wait forever, so the caller limits the time.
+    """
+    return await _submit("ready", function, *args, **kwargs)
+
+
 async def _run(pool: PoolName, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run the function on the pool, with a copy of the caller's context, which carries the current span and log fields."""
+    """Run the function on the pool. Raises DatabaseSilent if the database has stopped answering."""
+    call = _submit(pool, function, *args, **kwargs)
+    patience = Patience(call, _probe)
+    try:
+        return await call
+    except asyncio.CancelledError:
+        if patience.is_over:
+            raise DatabaseSilent("The database does not answer") from None
+        raise
+    finally:
+        patience.end()
+
+
+def _submit(pool: PoolName, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
+    """Start the function with a copy of the caller's context, which carries the current span and log fields."""
     call: Callable[[], T] = partial(contextvars.copy_context().run, partial(function, *args, **kwargs))
-    return await asyncio.get_running_loop().run_in_executor(_executor(pool), call)
+    return asyncio.get_running_loop().run_in_executor(_executor(pool), call)
+
+
+def _probe() -> "asyncio.Future[None]":
+    return _submit("ready", _ask)
+
+
+def _ask() -> None:
+    """Raises OperationalError if the database refuses to answer."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
 
 
 @cache

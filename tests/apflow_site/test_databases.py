@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from apflow_site.databases import PREPARED, database_settings, sqlite_url
+from apflow_site.databases import KEPT_ALIVE, PREPARED, database_settings, sqlite_url
 
 
 def test_a_relative_sqlite_path_begins_in_the_working_folder() -> None:
@@ -41,7 +41,7 @@ def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
                 "HOST": "localhost",
                 "NAME": "db",
                 "PORT": "",
-                "OPTIONS": dict(PREPARED),
+                "OPTIONS": dict(PREPARED + KEPT_ALIVE) | {"connect_timeout": 3},
             },
         ),
         ("postgres://db.example:5433/db", {"USER": "", "PASSWORD": "", "HOST": "db.example", "PORT": "5433"}),
@@ -50,7 +50,11 @@ def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
         ("postgresql://[::1]:5432/db", {"HOST": "::1", "PORT": "5432"}),
         (
             "postgresql:///db?host=/run/Postgres&sslmode=require",
-            {"HOST": "", "OPTIONS": dict(PREPARED) | {"host": "/run/Postgres", "sslmode": "require"}},
+            {
+                "HOST": "",
+                "OPTIONS": dict(PREPARED + KEPT_ALIVE)
+                | {"connect_timeout": 3, "host": "/run/Postgres", "sslmode": "require"},
+            },
         ),
     ],
 )

@@ -79,6 +79,10 @@ def test_the_text_of_an_unknown_error_stays_in_the_log(error: Exception, caplog:
     assert "secret" not in str(failure)
     assert failure.data["error_id"] in caplog.text
     assert "secret" in caplog.text
+    # Every request has the same error while the database is away: its traceback explains nothing.
+    assert ("Traceback" in caplog.text or caplog.records[-1].exc_info is not None) != isinstance(
+        error, OperationalError
+    )
 
 
 def test_a_subclass_has_the_code_of_its_class() -> None:
