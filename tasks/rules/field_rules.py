@@ -5,16 +5,14 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-import orjson
-
 from tasks.rules.schema import fault
+from tasks.rules.schema_cost import TooCostly, check_cost
 
 Problem = tuple[str, str]
 Check = Callable[[Any, str], Iterable[Problem]]
 """(value, its path) → problems as (path, reason) pairs; empty if the value is valid."""
 
 MONTH_SECONDS = 86_400 * 30
-MAX_SCHEMA_BYTES = 65_536
 NO_HINTS: Mapping[str, str] = MappingProxyType({})
 KINDS = MappingProxyType({type(None): "null", bool: "a boolean", str: "a string", list: "a list", dict: "an object"})
 
@@ -106,8 +104,10 @@ def _dependencies(value: object, path: str) -> Iterator[Problem]:
 def _json_schema(value: object, path: str) -> Iterable[Problem]:
     if not isinstance(value, dict):
         return _any_object(value, path)
-    if len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
-        return [(path, f"must have at most {MAX_SCHEMA_BYTES:,} bytes")]
+    try:
+        check_cost(value)
+    except TooCostly as error:
+        return [(path, str(error))]
     problem = fault(value)
     return [(path, f"is not a valid JSON Schema: {problem}")] if problem else ()
 

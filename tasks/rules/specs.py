@@ -18,6 +18,7 @@ from tasks.rules.exceptions import (
     InvalidTree,
 )
 from tasks.rules.field_rules import check_task
+from tasks.rules.schema_cost import pattern_size
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import find_cycle
 
@@ -26,6 +27,7 @@ NONE_DISABLED: Mapping[str, str] = MappingProxyType({})
 # Upper bounds, so that a hostile request cannot make the search for close matches or the list of
 # problems endless.
 SUGGESTED = 20
+MAX_PATTERNS_SIZE = 200_000  # of all schemas in a request
 LISTED = 200
 
 
@@ -159,6 +161,7 @@ def _read(tasks: object, limits: TreeLimits) -> list[Json]:
         raise InvalidTree("The list of tasks is empty: a tree has at least one task.")
     if len(raws) > limits.tasks:
         raise InvalidTree(f"{len(raws):,} tasks are too many: a tree has at most {limits.tasks:,}.")
+    _check_patterns(raws)
     faults = (fault for index, raw in enumerate(raws) for fault in check_task(raw, f"tasks[{index}]"))
     problems = list(islice(faults, LISTED + 1))
     if len(problems) > LISTED:
@@ -166,6 +169,18 @@ def _read(tasks: object, limits: TreeLimits) -> list[Json]:
     if problems:
         raise InvalidParams(problems)
     return raws
+
+
+def _check_patterns(raws: list[object]) -> None:
+    """Refuse patterns that take long to compile together, before the first of them is compiled."""
+    tasks = [raw for raw in raws if isinstance(raw, dict)]
+    schemas = [raw["schemas"].get("input_schema") for raw in tasks if isinstance(raw.get("schemas"), dict)]
+    size = pattern_size(schema for schema in schemas if isinstance(schema, dict))
+    if size > MAX_PATTERNS_SIZE:
+        raise InvalidTree(
+            f"The schemas of these tasks have patterns of {size:,} characters with their repetitions written out; "
+            f"at most {MAX_PATTERNS_SIZE:,} are allowed. Limit lengths with maxLength."
+        )
 
 
 def _parent(draft: _Draft, drafts: _Drafts) -> str | None:

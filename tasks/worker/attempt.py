@@ -11,6 +11,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Stopped
 from tasks.rules.schema import mismatch
 from tasks.rules.strict_json import Json
+from tasks.worker.input_check import user_mismatch
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, cancelled, completed, failed
 
@@ -31,13 +32,12 @@ async def attempt(
     Raises Parked if the executor does, asyncio.CancelledError if the worker stops, and nothing
     else.
     """
-    problem = mismatch(executor.input_schema, inputs) or mismatch(task.schemas.get("input_schema", {}), inputs)
-    if problem:
-        return failed(f"The inputs do not match the input schema: {problem}. {HOW_TO_CORRECT}")
     timeout_seconds = task.params.get("timeout_seconds")
     deadline = asyncio.timeout(timeout_seconds)
     try:
         async with deadline:
+            if problem := mismatch(executor.input_schema, inputs) or await user_mismatch(task, inputs):
+                return failed(f"The inputs do not match the input schema: {problem}. {HOW_TO_CORRECT}")
             result = await executor.execute(inputs, context)
         return completed(result, max_bytes=_max_bytes())
     except ExecutorError as error:

@@ -23,10 +23,16 @@ class FairSemaphore:
 
     @asynccontextmanager
     async def take(self, user_id: str, priority: int) -> AsyncIterator[None]:
-        await self._acquire(user_id, priority)
-        try:
+        """Take a slot for a task, which is counted as in progress."""
+        async with self.turn(user_id, priority):
             with metrics.one_in_progress():
                 yield
+
+    @asynccontextmanager
+    async def turn(self, user_id: str, priority: int) -> AsyncIterator[None]:
+        await self._acquire(user_id, priority)
+        try:
+            yield
         finally:
             self._release()
 

@@ -120,6 +120,25 @@ def test_a_task_gets_its_inputs_and_the_results_of_its_dependencies(run: RunTree
     assert ran.tasks["second"].inputs == {"day": 2}  # never rewritten by a run
 
 
+def test_inputs_whose_validation_may_take_long_are_validated_in_a_process_with_a_limit(worker: WorkerThread) -> None:
+    recursive = {"properties": {"below": {"$ref": "#"}, "depth": {"type": "integer"}}}
+    schemas = {"method": "scripted_executor", "input_schema": recursive}
+    tasks = [
+        step("fits", inputs={"below": {"below": {"depth": 2}}}, schemas=schemas),
+        step("does not", inputs={"below": {"below": {"depth": "two"}}}, schemas=schemas),
+        step("is too long", schemas=schemas),
+    ]
+    execution = trees.execute_tree(caller=LOCAL, tasks=group("g", *tasks))
+    endless = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(50)} | {"a50": {}}
+    stored_before_there_were_limits = {**schemas, "input_schema": {"$ref": "#/$defs/a0", "$defs": endless}}
+    Task.objects.filter(id=execution.ids["is too long"]).update(schemas=stored_before_there_were_limits)
+    worker.work()
+    ran = result_of(execution.run, ids=execution.ids).tasks
+    assert (ran["fits"].status, ran["does not"].status, ran["is too long"].status) == ("completed", "failed", "failed")
+    assert 'input schema: below.below.depth: the value is not of type "integer"' in (ran["does not"].error or "")
+    assert "takes too long: it was stopped after 2 s of processor time" in (ran["is too long"].error or "")
+
+
 def test_a_group_completes_with_its_resolved_inputs(run: RunTree) -> None:
     ran = run([{"id": "task1", "name": "my_task", "user_id": "user123", "inputs": {"key": "value"}}])
     assert (ran.tasks["task1"].status, ran.tasks["task1"].result) == ("completed", {"key": "value"})
