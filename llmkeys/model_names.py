@@ -5,7 +5,9 @@ Import it only in workers: LiteLLM takes seconds and 200 MB.
 
 import os
 import re
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote
 
@@ -19,6 +21,12 @@ from llmkeys.providers import PROVIDERS, known_providers, normal_name
 ADDRESS: Final = re.compile(r"://|[\s\\?#\x00-\x1f\x7f-\x9f]|(?:^|/)\.\.(?:/|$)")
 #: Querying LiteLLM about their models starts a login on a device.
 LOG_IN_WHEN_ASKED: Final = frozenset({"chatgpt", "github_copilot"})
+#: LiteLLM would call these under their own names at the address of OpenAI.
+CALLED_AS: Final[Mapping[str, str]] = MappingProxyType({"ai21": "ai21_chat"})
+#: LiteLLM calls these at the address of OpenAI if they have none. A test compares.
+WITHOUT_ADDRESS: Final = frozenset(
+    {"aiohttp_openai", "custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "xinference"}
+)
 
 
 class UnknownModel(Exception):
@@ -56,6 +64,8 @@ def name_for_litellm(model: str, provider: str) -> str:
     A provider that only the operator has configured is called like OpenAI.
     """
     prefix, slash, rest = model.partition("/")
+    if slash and prefix in CALLED_AS:
+        return f"{CALLED_AS[prefix]}/{rest}"
     if not slash or prefix in PROVIDERS:
         return model
     return f"{provider}/{rest}" if provider in PROVIDERS else f"openai/{rest}"
@@ -74,6 +84,16 @@ def refuse_another_receiver(model: str, provider: str) -> None:
         raise RefusedModel(
             model,
             f"LiteLLM would send it to {receiver}, with the key for {provider}. Name the model {receiver}/…, or choose another.",
+        )
+
+
+def refuse_without_address(model: str, provider: str) -> None:
+    """Raise RefusedModel if LiteLLM knows no address for the provider, and would use OpenAI's."""
+    if provider in WITHOUT_ADDRESS and not litellm.get_llm_provider(name_for_litellm(model, provider))[3]:
+        raise RefusedModel(
+            model,
+            f"{provider} has no address of its own, so LiteLLM would send the key to OpenAI. "
+            f"The operator may set llm.api_base.{provider}.",
         )
 
 

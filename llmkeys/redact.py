@@ -8,20 +8,28 @@ from typing import Final
 from llmkeys.secret import texts_in_memory
 
 MASK: Final = "…"
+MAX_CHARACTERS: Final = 65_536
+"""How much of a text `mask_start` keeps."""
+LONGEST_SECRET: Final = 4_096
 
-#: The one group of a match is kept. A key begins where a word begins: `task-…` does not contain
-#: `sk-…`.
-KEYS: Final = re.compile(
-    r"""
+#: The named group of a match is kept. A key begins where a word begins: `task-…` does not contain
+#: `sk-…`. Texts come from users and providers, so each alternative takes linear time: it begins with
+#: a fixed text, and a character is read again only a fixed number of times.
+WORDS: Final = r"""
       (?P<prefix> (?<![A-Za-z0-9]) (?: sk-|xai-|pplx-|nvapi-|gsk_|apf_|hf_|r8_|whsec_ ) ) [A-Za-z0-9_-]{8,}
     | (?P<google> (?<![A-Za-z0-9]) AIza ) [A-Za-z0-9_-]{16,}
-    | (?P<jwt> (?<![A-Za-z0-9]) eyJ ) [A-Za-z0-9_-]{8,} \. [A-Za-z0-9_-]{8,} \. [A-Za-z0-9_-]*
-    | (?P<header> (?i: x-llm-api-key ['"]? \s* [:=] \s* ['"]? ) ) (?! [^\s'",]*< ) [^\s'",]+  # not the <key> of a manual
+    """
+KEYS: Final = re.compile(
+    WORDS
+    + r"""
+    | (?P<jwt> (?<![A-Za-z0-9]) eyJ ) [A-Za-z0-9_-]{8,}+ (?: \. [A-Za-z0-9_-]{8,}+ (?P<whole> \. [A-Za-z0-9_-]* ) )?
+    | (?P<header> (?i: x-llm-api-key ['"]? \s* [:=] \s* ['"]? ) ) (?! [^\s'",<]{0,100}< ) [^\s'",]+  # not the <key> of a manual
     | (?P<bearer> (?i: \b bearer \s+ ) ) (?= \S* \d ) [^\s'",]{8,}
-    | (?P<url> [a-z][a-z0-9+]* :// [^\s/:@]* : ) [^\s/@]+ (?= @ )
+    | (?P<url> :// [^\s/:@]* : ) [^\s/@]++ (?= @ )
     """,
     re.VERBOSE,
 )
+KEYS_IN_A_WORD: Final = re.compile(WORDS, re.VERBOSE)
 
 
 def mask(text: str) -> str:
@@ -35,16 +43,30 @@ def mask(text: str) -> str:
     return KEYS.sub(_masked, text)
 
 
+def mask_start(text: str) -> str:
+    """Replace secrets in the first 65,536 characters by `…`, and say how many are left out."""
+    if len(text) <= MAX_CHARACTERS:
+        return mask(text)
+    start = mask(text[: MAX_CHARACTERS + LONGEST_SECRET])[:MAX_CHARACTERS]  # a secret at the cut is masked too
+    return f"{start}… ({len(text) - MAX_CHARACTERS:,} more characters)"
+
+
 def _masked(match: re.Match[str]) -> str:
-    return f"{match[match.lastgroup or 0]}{MASK}"
+    groups = match.groupdict()
+    if groups.get("jwt") and not groups["whole"]:
+        # Not a token: only one part. It was matched all the same, so that it is not read again from
+        # each `eyJ` in it on. It may contain another kind of key.
+        return match["jwt"] + KEYS_IN_A_WORD.sub(_masked, match[0][len(match["jwt"]) :])
+    kept = match.lastgroup if match.lastgroup != "whole" else "jwt"
+    return f"{match[kept or 0]}{MASK}"
 
 
 class Redaction(logging.Filter):
     """A filter for handlers: masks the message of a record, and the text of its exception."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = mask(record.getMessage()), None
+        record.msg, record.args = mask_start(record.getMessage()), None
         if record.exc_info and record.exc_info[1] is not None:
             # Formatters use this text if it is already set.
-            record.exc_text = mask("".join(traceback.format_exception(record.exc_info[1])).rstrip("\n"))
+            record.exc_text = mask_start("".join(traceback.format_exception(record.exc_info[1])).rstrip("\n"))
         return True

@@ -61,9 +61,11 @@ class Rest(Section):
     allow_private: values.Targets = Field(
         (),
         examples=[["10.1.0.0/16", "wiki.internal"]],
-        description="Host names, addresses or networks (`10.1.0.0/16`) that outbound requests may reach although they are private.",
+        description="Host names, addresses or networks (`10.1.0.0/16`) that outbound requests may reach although they are private. `verify: false` is accepted for names and single addresses of this list.",
     )
-    allowed_ports: Ports = Field((80, 443), description="Ports that outbound requests may reach.")
+    allowed_ports: Ports = Field(
+        (80, 443), description="Ports that outbound requests may reach, those to hosts in `allow_private` too."
+    )
 
 
 class Executors(Section):

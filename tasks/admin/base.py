@@ -15,7 +15,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.views import ChangeList
 
-from llmkeys.redact import mask
+from llmkeys.redact import mask_start
 from tasks.models import Run, Task
 from tasks.storage.paginator import BoundedPaginator
 
@@ -82,7 +82,7 @@ def as_text(field: str, *, value_of: Callable[[Any], Any] | None = None) -> Any:
     @admin.display(description=field.replace("_", " ").capitalize())
     def shown(model_admin: Any, row: Model) -> str:
         value = value_of(row) if value_of else getattr(row, field)
-        text = "" if value is None else mask(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+        text = "" if value is None else mask_start(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
         return format_html('<pre class="json">{}</pre>', text)
 
     return shown

@@ -18,31 +18,78 @@ ANY: Final = re.compile(rf"\{{\{{\s*(?P<double>{PATH})\s*\}}\}}|\{{(?P<single>[A
 """`{{path}}` and `{path}`, as in CrewAI's templates."""
 
 
-class NoValue(Exception):
+NAMED: Final = 20
+
+
+class CannotFill(Exception):
+    """A template cannot be filled. The message says why."""
+
+
+class NoValue(CannotFill):
     """A template has placeholders without a value. The message names them."""
 
     def __init__(self, paths: list[str], known: list[str]) -> None:
-        names = ", ".join(f"'{path}'" for path in paths)
-        given = ", ".join(f"'{name}'" for name in known) if known else "none"
-        super().__init__(f"no value for {names}; the inputs have: {given}")
+        given = _listed(known) if known else "none"
+        super().__init__(f"no value for {_listed(paths)}; the inputs have: {given}")
 
 
-def fill(text: str, values: Mapping[str, Any], *, places: re.Pattern[str] = DOUBLE) -> str:
-    """Replace each placeholder by its value: a string as it is, others as JSON. Raises NoValue."""
-    missing: dict[str, None] = {}
+class TooLong(CannotFill):
+    """The filled texts of a task would be too long together."""
 
-    def value(match: re.Match[str]) -> str:
-        path = next(filter(None, match.groups()))
-        try:
-            return _as_text(_at(path, values))
-        except LookupError:
-            missing[path] = None
-            return ""
+    def __init__(self, max_characters: int) -> None:
+        super().__init__(
+            f"the texts would have more than the {max_characters:,} characters that limits.result_bytes allows. "
+            "Name a part of a long input, such as {{fetch.json.title}}, or raise the limit"
+        )
 
-    filled = places.sub(value, text)
-    if missing:
-        raise NoValue(list(missing), list(values))
-    return filled
+
+class Filler:
+    """Fills the texts of one task: `max_characters` limits all of them together.
+
+    The length is counted before a value is inserted, so that a short text with many placeholders
+    for a long value costs no memory.
+    """
+
+    def __init__(self, values: Mapping[str, Any], *, places: re.Pattern[str] = DOUBLE, max_characters: int) -> None:
+        self._values = values
+        self._places = places
+        self._max_characters = max_characters
+        self._characters = 0
+        self._texts: dict[str, str] = {}  # by path, since each may be wanted thousands of times
+
+    def fill(self, text: str) -> str:
+        """Replace each placeholder by its value: a string as it is, others as JSON. Raises CannotFill."""
+        pieces: list[str] = []
+        missing: dict[str, None] = {}
+        end = 0
+        for match in self._places.finditer(text):
+            path = next(filter(None, match.groups()))
+            self._add(pieces, text[end : match.start()])
+            end = match.end()
+            try:
+                self._add(pieces, self._text_at(path))
+            except LookupError:
+                missing[path] = None
+        self._add(pieces, text[end:])
+        if missing:
+            raise NoValue(list(missing), list(self._values))
+        return "".join(pieces)
+
+    def _add(self, pieces: list[str], piece: str) -> None:
+        self._characters += len(piece)
+        if self._characters > self._max_characters:
+            raise TooLong(self._max_characters)
+        pieces.append(piece)
+
+    def _text_at(self, path: str) -> str:
+        if path not in self._texts:
+            self._texts[path] = _as_text(_at(path, self._values))
+        return self._texts[path]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:NAMED]) + more
 
 
 def rename_placeholders(value: Any, ids: Mapping[str, str], *, places: re.Pattern[str] = DOUBLE) -> Any:

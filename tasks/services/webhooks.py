@@ -160,6 +160,7 @@ def egress() -> Egress:
         allowed_ports=rules.allowed_ports,
         allow_private_by="set webhooks.allow_private to true",
         allowed_ports_key="webhooks.allowed_ports",
+        any_private_port=True,
     )
 
 

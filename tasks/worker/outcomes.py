@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
-from llmkeys.redact import mask
+from llmkeys.redact import mask_start
 from tasks.status import Status
 
 
@@ -53,7 +53,7 @@ def cancelled(error: str, *, stopped: Stopped | None = None, max_bytes: int) -> 
 
 def storable(text: str) -> str:
     """Mask keys in the text; replace NUL and lone surrogates, which some databases refuse."""
-    return mask(text).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    return mask_start(text).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def stored_form(result: Any, *, max_bytes: int) -> bytes:

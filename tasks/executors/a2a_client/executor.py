@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
+from django.conf import settings
+
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Stopped
 from llmkeys.secret import Secret
 from tasks.executors.a2a_client.agents import Agents
@@ -13,7 +15,7 @@ from tasks.executors.a2a_client.client import Client
 from tasks.executors.a2a_client.progress import Progress, progress_of
 from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
 from tasks.rules.a2a_versions import AUTH_REQUIRED, COMPLETED, REJECTED, TERMINAL
-from tasks.rules.templates import NoValue, fill
+from tasks.rules.templates import CannotFill, Filler
 
 NAMES: Final = uuid.UUID("6a0c8f6e-9d0b-5e55-8f5a-3c1d7f0e2a2a")
 """The namespace of our message ids."""
@@ -293,8 +295,9 @@ def _parts(inputs: Json) -> list[Json]:
         raise ExecutorError("Give `message`, which is text, or `data`, or both.", permanent=True)
     values = {name: value for name, value in inputs.items() if name not in A2a.input_schema["properties"]}
     try:
-        text = [{"text": fill(inputs["message"], values)}] if "message" in inputs else []
-    except NoValue as error:
+        filler = Filler(values, max_characters=settings.APFLOW.limits.result_bytes)
+        text = [{"text": filler.fill(inputs["message"])}] if "message" in inputs else []
+    except CannotFill as error:
         raise ExecutorError(f"The template of the message cannot be filled: {error}.", permanent=True) from None
     return [*text, *([{"data": inputs["data"]}] if "data" in inputs else [])]
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
-from tasks.executors.crewai.crew_spec import CrewSpec, parse_works
+from tasks.executors.crewai.crew_spec import CrewSpec, filler_for, parse_works
 from tasks.executors.crewai.executor import RESULT
 from tasks.executors.crewai.running import Crew
 
@@ -55,8 +55,9 @@ def _parsed(params: Mapping[str, Any], *, name: str, inputs: Json | None) -> Map
             "params.works must be an object with a crew for each name, {name: {agents, tasks}}.", permanent=True
         )
     tools = settings.APFLOW_CREWAI.tools or {}
+    filler = None if inputs is None else filler_for(inputs)
     return {
-        crew: parse_works(each, name=name, inputs=inputs, tools=tools, place=f"params.works.{crew}")
+        crew: parse_works(each, name=name, inputs=inputs, tools=tools, place=f"params.works.{crew}", filler=filler)
         for crew, each in works.items()
     }
 

@@ -3,15 +3,16 @@
 Does not import CrewAI.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Final
 
 import orjson
+from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json
-from tasks.rules.templates import ANY, NoValue, fill
+from tasks.rules.templates import ANY, CannotFill, Filler, TooLong
 
 EXPECTED_OUTPUT: Final = "A complete answer, in plain text."
 ITERATIONS: Final = 20
@@ -67,7 +68,13 @@ class CrewSpec:
 
 
 def parse_works(
-    raw: object, *, name: str, inputs: Json | None, tools: Collection[str], place: str = "params.works"
+    raw: object,
+    *,
+    name: str,
+    inputs: Json | None,
+    tools: Collection[str],
+    place: str = "params.works",
+    filler: Filler | None = None,
 ) -> CrewSpec:
     """Validate works, and fill their templates with the inputs, if these are known.
 
@@ -75,20 +82,29 @@ def parse_works(
 
     `name` is the name of the task, `tools` are those that the operator offers.
 
+    `filler` is that of all crews of a batch, whose texts are limited together.
+
     Raises ExecutorError, permanent, which names the invalid field.
     """
+    if filler is None and inputs is not None:
+        filler = filler_for(inputs)
     works = _Fields(raw, place, known=("agents", "tasks"))
     agents: list[AgentWork] = []
     for key, value in works.mapping("agents"):
-        fields = _Fields(value, f"{place}.agents.{key}", known=AGENT_FIELDS, inputs=inputs)
+        fields = _Fields(value, f"{place}.agents.{key}", known=AGENT_FIELDS, filler=filler)
         agents.append(_agent(key, fields, tools))
     if not agents:
         raise _refused(f"{place}.agents", "needs at least one agent, with a role")
     tasks: list[TaskWork] = []
     for key, value in works.mapping("tasks"):
-        fields = _Fields(value, f"{place}.tasks.{key}", known=TASK_FIELDS, inputs=inputs)
+        fields = _Fields(value, f"{place}.tasks.{key}", known=TASK_FIELDS, filler=filler)
         tasks.append(_task(key, fields, agents, tasks, tools))
     return CrewSpec(agents=tuple(agents), tasks=tuple(tasks) or _tasks_of(agents, name, inputs))
+
+
+def filler_for(inputs: Json) -> Filler:
+    """Return what fills the templates of a crew, or of all crews of a batch."""
+    return Filler(inputs, places=ANY, max_characters=settings.APFLOW.limits.result_bytes)
 
 
 def _agent(name: str, fields: "_Fields", tools: Collection[str]) -> AgentWork:
@@ -128,6 +144,8 @@ def _task(
 def _tasks_of(agents: Sequence[AgentWork], name: str, inputs: Json | None) -> tuple[TaskWork, ...]:
     """Return one task per agent, made of the task's name and inputs, for works without tasks."""
     described = f"{name}\n\nWhat there is to work with:\n{orjson.dumps(inputs).decode()}" if inputs else name
+    if len(described) > (limit := settings.APFLOW.limits.result_bytes):
+        raise _refused("inputs", f"cannot be given to the crew: {TooLong(limit)}")
     return tuple(
         TaskWork(
             name=agent.name,
@@ -147,16 +165,14 @@ class _Fields:
     Each method raises ExecutorError if the value is invalid.
     """
 
-    def __init__(
-        self, raw: object, place: str, *, known: Sequence[str], inputs: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, raw: object, place: str, *, known: Sequence[str], filler: Filler | None = None) -> None:
         if not isinstance(raw, dict):
             raise _refused(place, "must be an object")
         if unknown := [name for name in raw if name not in known]:
             raise _refused(f"{place}.{unknown[0]}", f"is not known{_hint(unknown[0], known)}")
         self.given: Json = raw
         self.place = place
-        self._inputs = inputs
+        self._filler = filler
 
     def mapping(self, name: str) -> list[tuple[str, object]]:
         value = self.given.get(name)
@@ -174,11 +190,11 @@ class _Fields:
 
     def template(self, name: str, *, default: str | None = None) -> str:
         text = self.text(name, default=default)
-        if name not in self.given or self._inputs is None:  # our own default is not a template
+        if name not in self.given or self._filler is None:  # our own default is not a template
             return text
         try:
-            return fill(text, self._inputs, places=ANY)
-        except NoValue as error:
+            return self._filler.fill(text)
+        except CannotFill as error:
             raise _refused(f"{self.place}.{name}", f"has a template that cannot be filled: {error}") from None
 
     def flag(self, name: str) -> bool:

@@ -73,6 +73,8 @@ class Egress:
     allow_private_by: str
     """What the operator has to do to allow `{host}`."""
     allowed_ports_key: str
+    any_private_port: bool = False
+    """Whether `allowed_ports` is for public addresses only."""
 
 
 def egress_of_tasks() -> Egress:
@@ -102,7 +104,7 @@ async def fetch(
 
     Follows no redirects. `params` are added to the query of `url`. With `max_body_bytes=None` the
     body is not read. With `verify=False` the certificate is not checked; then the host must be
-    allowed by name. `egress` defaults to that of tasks. Raises ExecutorError, whose text contains
+    listed by its own name or address. `egress` defaults to that of tasks. Raises ExecutorError, whose text contains
     no header and no query; it calls the request `called`, by default its method and URL.
     """
     target = parse_url(url)
@@ -233,14 +235,15 @@ def judge_literal(url: httpx.URL, *, egress: Egress) -> None:
 def _judge(url: httpx.URL, addresses: Sequence[Address], *, egress: Egress, verify: bool) -> None:
     host = _host(url).rstrip(".")
     names, networks = _allow_list(egress)
-    if host in names or all(_is_in(address, networks) for address in addresses):
-        return
+    is_listed = host in names or all(_is_in(address, networks) for address in addresses)
     allow_host = egress.allow_private_by.format(host=host)
-    if refused := [address for address in addresses if not _may_reach(address, networks)]:
+    refused = [address for address in addresses if not is_listed and not _may_reach(address, networks)]
+    if refused:
         raise _refusal(host, f"its address {refused[0]} is not public", allow_host)
-    if (port := _port(url)) not in egress.allowed_ports:
+    if (port := _port(url)) not in egress.allowed_ports and not (is_listed and egress.any_private_port):
         raise _refusal(host, f"port {port} is not allowed", f"add '{port}' to {egress.allowed_ports_key}")
-    if not verify:
+    single = [network for network in networks if network.num_addresses == 1]
+    if not verify and host not in names and not all(_is_in(address, single) for address in addresses):
         raise _refusal(host, "its certificate must be verified", allow_host)
 
 

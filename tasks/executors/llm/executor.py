@@ -1,13 +1,14 @@
 """Calls a language model and streams its answer."""
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Final
+
+from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.prompt import Prompt, api_base_for, model_for
-from tasks.rules.templates import NoValue, fill
+from tasks.rules.templates import CannotFill, Filler
 
 #: The inputs that are passed to the model unchanged.
 OPTIONS: Final = ("temperature", "top_p", "max_tokens", "stop", "seed", "response_format", "tools", "tool_choice")
@@ -138,15 +139,16 @@ def _messages(inputs: Json) -> list[Json]:
         raise ExecutorError("Give either `prompt`, which is one message, or `messages`.", permanent=True)
     values = {name: value for name, value in inputs.items() if name not in Llm.input_schema["properties"]}
     messages = inputs.get("messages") or [{"role": "user", "content": inputs["prompt"]}]
+    filler = Filler(values, max_characters=settings.APFLOW.limits.result_bytes)
     try:
-        return [message | {"content": _filled(message.get("content"), values)} for message in messages]
-    except NoValue as error:
+        return [message | {"content": _filled(message.get("content"), filler)} for message in messages]
+    except CannotFill as error:
         raise ExecutorError(f"A template cannot be filled: {error}.", permanent=True) from None
 
 
-def _filled(content: Any, values: Mapping[str, Any]) -> Any:
+def _filled(content: Any, filler: Filler) -> Any:
     if isinstance(content, str):
-        return fill(content, values)
+        return filler.fill(content)
     if isinstance(content, list):
-        return [part | {"text": fill(part["text"], values)} if "text" in part else part for part in content]
+        return [part | {"text": filler.fill(part["text"])} if "text" in part else part for part in content]
     return content

@@ -27,6 +27,7 @@ from llmkeys.model_names import (
     provider_of,
     refuse_addresses,
     refuse_another_receiver,
+    refuse_without_address,
 )
 from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks.executors.http.safe_http import egress_of_tasks, guarded_client, judged_addresses, parse_url
@@ -116,6 +117,8 @@ async def access(prompt: Prompt) -> Credentials:
             provider=provider,
             wants_api_base=prompt.api_base,
         )
+        if granted.api_base is None:
+            refuse_without_address(prompt.model, provider)
     except (RefusedModel, UnknownModel, MissingKey) as error:
         raise ExecutorError(error.message, permanent=True) from None
     is_given_by_operator = granted.source in ("environment", "none") or (granted.api_base and not prompt.api_base)

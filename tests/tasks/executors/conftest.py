@@ -167,6 +167,7 @@ def web() -> Iterator[Web]:
 @pytest.fixture
 def allow_loopback(settings: Settings) -> None:
     settings.APFLOW_ALLOW_PRIVATE = ("127.0.0.1",)
+    settings.APFLOW_REST_ALLOWED_PORTS = range(1, 65536)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tasks.rules.templates import ANY, DOUBLE, NoValue, fill, rename_placeholders
+from tasks.rules.templates import ANY, DOUBLE, Filler, NoValue, TooLong, rename_placeholders
+from tests.work import calls_of
 
 VALUES: dict[str, Any] = {
     "topic": "rivers",
@@ -38,8 +39,8 @@ VALUES: dict[str, Any] = {
     ],
 )
 def test_a_text_is_filled(text: str, double: str, either: str) -> None:
-    assert fill(text, VALUES, places=DOUBLE) == double
-    assert fill(text, VALUES, places=ANY) == either
+    assert Filler(VALUES, places=DOUBLE, max_characters=1000).fill(text) == double
+    assert Filler(VALUES, places=ANY, max_characters=1000).fill(text) == either
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_a_text_is_filled(text: str, double: str, either: str) -> None:
 )
 def test_what_has_no_value_is_named(text: str, paths: list[str]) -> None:
     with pytest.raises(NoValue) as caught:
-        fill(text, VALUES)
+        Filler(VALUES, max_characters=1000).fill(text)
     assert str(caught.value).startswith(f"no value for {', '.join(map(repr, paths))}; the inputs have: 'topic', 'n'")
 
 
@@ -74,3 +75,27 @@ def test_places_follow_an_id_that_changes(value: Any, double: Any, either: Any) 
     assert rename_placeholders(value, {"page": "0-1"}) == double
     assert rename_placeholders(value, {"page": "0-1"}, places=ANY) == either
     assert rename_placeholders(value, {}) == value
+
+
+def test_all_texts_of_a_task_are_limited_together() -> None:
+    filler = Filler({"ten": "x" * 10, "list": [1, 2]}, max_characters=25)
+    assert filler.fill("{{ten}}{{list}}") == "xxxxxxxxxx[1,2]"
+    assert filler.fill("{{ten}}") == "x" * 10
+    with pytest.raises(TooLong, match=r"more than the 25 characters that limits\.result_bytes allows"):
+        filler.fill("1")
+
+
+def test_the_length_is_checked_while_a_text_is_filled() -> None:
+    """A megabyte in a thousand places is a gigabyte: nothing of it is made."""
+
+    def fill(places: int) -> None:
+        with pytest.raises(TooLong):
+            Filler({"x": ["y" * 100_000]}, max_characters=1_000_000).fill("{{x}}" * places)
+
+    few, many = calls_of(lambda: fill(20)), calls_of(lambda: fill(20_000))
+    assert many == few
+
+
+def test_names_of_missing_values_are_listed_up_to_a_number() -> None:
+    with pytest.raises(NoValue, match=r"no value for 'a0', .* and 80 more; the inputs have: none$"):
+        Filler({}, max_characters=1000).fill("".join(f"{{{{a{number}}}}}" for number in range(100)))

@@ -45,6 +45,7 @@ def agent() -> Iterator[FakeAgent]:
 @pytest.fixture(autouse=True)
 def allow_loopback(settings: Settings) -> None:
     settings.APFLOW_ALLOW_PRIVATE = ("127.0.0.1",)
+    settings.APFLOW_REST_ALLOWED_PORTS = range(1, 65536)
 
 
 def errand(url: str, **inputs: Any) -> Json:

@@ -1,6 +1,7 @@
 """The REST executor against a real server on loopback."""
 
 import base64
+import zlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -49,6 +50,16 @@ async def test_a_json_answer_is_parsed(web: Web, context: Context) -> None:
         (b"\xe4", "text/plain; charset=iso-8859-1", "body", "ä"),
         (b"\xc3\xa4", "text/html", "body", "ä"),
         (b"\xc3\xa4", "text/html; charset=nonsense", "body", "ä"),
+        (b"\xe4", "text/plain; charset=windows-1252", "body", "ä"),
+        ("語".encode("shift_jis"), 'text/html; format=flowed; charset="Shift_JIS"', "body", "語"),
+        ("語".encode("gb18030"), "text/html;charset=GB18030", "body", "語"),
+        ("語".encode("utf-16"), "text/plain; charset=UTF-16", "body", "語"),
+        # Decoders that take quadratic time, that decompress, and one that would be imported by this name.
+        (b"tda", "text/plain; charset=punycode", "body", "tda"),
+        (b"xn--tda", "text/plain; charset=idna", "body", "xn--tda"),
+        (zlib.compress(b"a"), "text/plain; charset=zlib_codec", "body", zlib.compress(b"a").decode(errors="replace")),
+        (b"61", "text/plain; charset=hex", "body", "61"),
+        (b"\\u0061", "text/plain; charset=unicode_escape", "body", "\\u0061"),
         (b"\xff\xfe", "application/octet-stream", "body", "\ufffd\ufffd"),
     ],
 )

@@ -180,10 +180,14 @@ async def test_no_url_of_the_zoo_reaches_the_canary_through_a_bare_client(
         ("xn--bcher-kva.test", "http://xn--bcher-kva.test:{port}/ä?q=ö"),
     ],
 )
-async def test_what_the_operator_lists_is_reached_on_any_port(
+async def test_what_the_operator_lists_is_reached_on_the_ports_that_are_allowed(
     listed: str, url: str, canary: Canary, names: list[str], settings: Settings
 ) -> None:
     settings.APFLOW_ALLOW_PRIVATE = (listed,)
+    with pytest.raises(ExecutorError, match=rf"port {canary.port} is not allowed.*executors\.rest\.allowed_ports"):
+        await fetch("GET", url.replace("{port}", str(canary.port)))
+    assert canary.visits == 0
+    settings.APFLOW_REST_ALLOWED_PORTS = (80, canary.port)
     reply = await fetch("GET", url.replace("{port}", str(canary.port)))
     assert (reply.status_code, reply.body, canary.visits) == (200, b"alive", 1)
 
@@ -210,7 +214,11 @@ async def test_what_is_not_listed_is_refused_with_the_setting_to_change(
     assert canary.visits == 0
 
 
-async def test_a_certificate_may_go_unchecked_only_at_a_listed_host(names: list[str]) -> None:
+@pytest.mark.parametrize("listed", ["another.test", "93.184.0.0/16"])
+async def test_a_certificate_may_go_unchecked_only_at_a_host_that_is_listed_by_itself(
+    listed: str, names: list[str], settings: Settings
+) -> None:
+    settings.APFLOW_ALLOW_PRIVATE = (listed,)
     with pytest.raises(ExecutorError, match=r"must be verified.*executors\.rest\.allow_private"):
         await fetch("GET", "https://93.184.215.14/", verify=False)
 
@@ -233,6 +241,7 @@ async def test_the_next_address_of_a_host_is_tried_when_one_does_not_answer(
     web: Web, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.APFLOW_ALLOW_PRIVATE = ("two.test",)
+    settings.APFLOW_REST_ALLOWED_PORTS = range(1, 65536)
     patch_resolver(monkeypatch, lambda name: ["::1", "127.0.0.1"])  # the server listens on IPv4 only
     web.answer(200, b"second")
     assert (await fetch("POST", f"http://two.test:{web.port}/", content=b"x")).body == b"second"
@@ -364,6 +373,7 @@ async def test_cancelling_ends_the_request_at_once(web: Web, allow_loopback: Non
 
 async def test_a_service_that_is_down_may_be_tried_again(settings: Settings, names: list[str]) -> None:
     settings.APFLOW_ALLOW_PRIVATE = ("127.0.0.1",)
+    settings.APFLOW_REST_ALLOWED_PORTS = range(1, 65536)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(ExecutorError, match="cannot connect") as caught:
@@ -377,6 +387,7 @@ async def test_an_error_calls_the_request_as_it_is_told_to(
     settings: Settings, names: list[str], called: str | None, says: str
 ) -> None:
     settings.APFLOW_ALLOW_PRIVATE = ["localhost"]
+    settings.APFLOW_REST_ALLOWED_PORTS = range(1, 65536)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -431,6 +442,7 @@ def tls_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settin
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
     patch_resolver(monkeypatch, lambda name: ["127.0.0.1"])
     settings.APFLOW_ALLOW_PRIVATE = ("127.0.0.1",)
+    settings.APFLOW_REST_ALLOWED_PORTS = range(1, 65536)
     safe_http._tls.cache_clear()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")

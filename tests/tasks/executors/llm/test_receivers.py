@@ -1,0 +1,40 @@
+"""Which address a key goes to: LiteLLM is called for every provider, and the host that it looks up is written down."""
+
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import orjson
+
+from llmkeys.model_names import WITHOUT_ADDRESS
+from tests.servers import ROOT
+
+#: One company under two names.
+SAME_OWNER = {"dashscope.aliyuncs.com": {"dashscope", "qwen_ai_platform"}}
+SETTINGS = {"DJANGO_SETTINGS_MODULE": "apflow_site.settings", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+#: Of the operator's machines and clouds, which are refused for a user's own key.
+OF_THE_OPERATOR = {"localhost", "169.254.169.254"}
+
+
+def test_no_key_goes_to_the_address_of_another_provider(tmp_path: Path) -> None:
+    without_proxies = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    process = subprocess.run(
+        [sys.executable, "-c", "import django; django.setup(); from tests import llm_receivers; llm_receivers.run()"],
+        cwd=ROOT,
+        env={**without_proxies, **SETTINGS, "AIPARTNERUPFLOW_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr.decode()
+    by_host = defaultdict(set)
+    for provider, hosts in orjson.loads(process.stdout.splitlines()[-1]).items():
+        for host in hosts:
+            by_host[host].add(provider)
+    shared = {host: names for host, names in by_host.items() if len(names) > 1 and host not in OF_THE_OPERATOR}
+    assert shared == SAME_OWNER
+    assert by_host["api.openai.com"] == {"openai"}
+    assert by_host["api.ai21.com"] == {"ai21"}
+    assert not WITHOUT_ADDRESS & {name for names in by_host.values() for name in names}
+    assert len(by_host) > 60  # LiteLLM was really called
