@@ -3,11 +3,14 @@
 
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
-PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses 5 --dist loadfile --no-loadscope-reorder
 DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
 
 # Debian has nginx in /usr/sbin, which is not on the PATH of users.
 export PATH := $(PATH):/usr/sbin
+
+# The tests start hundreds of processes; without cached byte code each would compile the whole server.
+export PYTHONDONTWRITEBYTECODE :=
 
 .NOTPARALLEL:
 .PHONY: always install serve conformance-server testing test nightly check fmt bench mutants reference docs lock

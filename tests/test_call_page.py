@@ -40,6 +40,8 @@ FOURTH: Final = b"id: 4\n"
 
 @pytest.fixture(scope="module")
 def server(open_server: Server) -> Server:
+    """Other pages, too, have a tree named `report`, whose id this page shows."""
+    open_server.call("tasks.delete", {"task_id": "report", "force": True})
     return open_server
 
 

@@ -1,0 +1,50 @@
+"""How the pytest processes share the tests: a pytest plugin.
+
+A file runs in one process, and so does a folder whose files share a server. What takes long begins first, so that the
+processes end together. Tests with a browser come last (`tests.browser` has the reason).
+"""
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+ONE_SERVER: Final = frozenset({"admin", "hostile", "interop", "isolation"})
+"""Folders with a server of their own."""
+LONGEST_FIRST: Final = (
+    *("acceptance/", "hostile/", "test_", "interop/", "isolation/", "tasks/rules/test_rules", "aipartnerupflow/"),
+    *("admin/", "apflow_site/", "tasks/worker/", "tasks/services/test_examples", "tasks/executors/", "a2a/"),
+)
+"""The files of long tests, by how their paths begin. All others consist of short tests."""
+
+
+class FilesAndFolders(LoadFileScheduling):
+    """One unit of work per file, or per folder with a server of its own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        folder = _below_tests(file).partition("/")[0]
+        return folder if folder in ONE_SERVER else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> FilesAndFolders | None:
+    return FilesAndFolders(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(trylast=True)  # pytest-django orders the tests of a file by how they use the database
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: (item.get_closest_marker("browser") is not None, _place(_below_tests(item.nodeid))))
+
+
+def _below_tests(path: str) -> str:
+    return str(PurePath(path).relative_to("tests"))
+
+
+def _place(path: str) -> int:
+    """The index of the first beginning that fits."""
+    return next((place for place, head in enumerate(LONGEST_FIRST) if path.startswith(head)), len(LONGEST_FIRST))
