@@ -52,6 +52,35 @@ def cutting(server_url: str, *, before: bytes) -> Iterator[Proxy]:
         listening.shutdown()
 
 
+@contextmanager
+def cut_often(server_url: str, *, every_bytes: int, cuts: int) -> Iterator[Proxy]:
+    """A proxy that ends a connection after so many bytes of answers, so many times; then it passes everything on."""
+    parts = urlsplit(server_url)
+    address = (parts.hostname, parts.port or 80)
+
+    class Connection(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            client: socket.socket = self.request
+            with socket.create_connection(address) as server, suppress(OSError):
+                threading.Thread(target=_pass_on, args=(client, server), daemon=True).start()
+                left = every_bytes
+                while data := server.recv(CHUNK_BYTES if proxy.cuts == cuts else left):
+                    client.sendall(data)
+                    left -= len(data)
+                    if left <= 0 and proxy.cuts < cuts:
+                        proxy.cuts += 1
+                        return
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Connection) as listening:
+        proxy = Proxy(url=f"http://127.0.0.1:{listening.server_address[1]}")
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield proxy
+        listening.shutdown()
+
+
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(CHUNK_BYTES):

@@ -137,7 +137,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         (
             "Follow runs live",
             "javascript",
-            "tests/acceptance/test_snippet.py::test_the_snippet_of_the_page_on_streams_knows_where_to_go_on",
+            "tests/acceptance/test_snippet.py::test_the_recipe_of_the_page_on_streams_loses_and_doubles_nothing_over_cut_connections",
         ),
     ],
     "docs/how-to/upgrade.md": [

@@ -14,9 +14,11 @@ import msgspec
 from msgspec import Meta, Struct, inspect
 
 from a2a.core.conditions import Condition, Problem
+from tasks.models import Run
 from tasks.rules.exceptions import InvalidParams
 
 MOST_SHOWN = 100
+FIRST_RUN = 1
 JSON_WORDS = MappingProxyType({"str": "string", "int": "integer", "float": "number", "bool": "boolean"})
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
 Texts = str | list[Text]
@@ -83,11 +85,39 @@ def texts(value: Texts | None) -> list[str]:
     return [text for part in value.split(",") if (text := part.strip())]
 
 
-def event_number(event_id: int | str) -> int:
-    """The sequence number in an event id. Raises InvalidParams."""
-    if not re.fullmatch("[0-9]{1,18}", str(event_id)):
-        raise InvalidParams([("last_event_id", "must be the id of an event: a whole number such as 17")])
-    return int(event_id)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventId:
+    """The id of an event in a stream: its number in its run and, for runs after the first, the run.
+
+    Without `run_id` it is of the first run of a tree, or comes from a client that knows only numbers.
+    """
+
+    seq: int
+    run_id: str | None = None
+
+    @classmethod
+    def of(cls, run: Run, seq: int) -> Self:
+        return cls(seq=seq, run_id=None if run.number == FIRST_RUN else run.id)
+
+    @classmethod
+    def parse(cls, text: int | str) -> Self:
+        """Raises InvalidParams."""
+        parts = re.fullmatch(r"([0-9]{1,18})(?::([!-~]{1,255}))?", str(text))
+        if parts is None:
+            raise InvalidParams([("last_event_id", "must be the id of an event, such as 17 or 17:<run_id>")])
+        return cls(seq=int(parts[1]), run_id=parts[2])
+
+    def is_of(self, run: Run) -> bool:
+        """Whether the event may be of this run. A number alone is not of a later run than the first."""
+        return run.number == FIRST_RUN if self.run_id is None else self.run_id == run.id
+
+    def __str__(self) -> str:
+        return str(self.seq) if self.run_id is None else f"{self.seq}:{self.run_id}"
+
+
+def event_number(text: str) -> int:
+    """The number in an event id, or a number of another kind, of a URL. Raises InvalidParams."""
+    return EventId.parse(text).seq
 
 
 def _unknown(params: dict[str, Any], cls: type[Params]) -> list[Problem]:

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 import orjson
 from channels.exceptions import StopConsumer
@@ -19,6 +21,7 @@ from a2a.core.errors import failure_of
 from a2a.core.http import Headers
 from a2a.core.jsonrpc import Request
 from a2a.core.metrics import stream_client
+from a2a.core.parsing import EventId
 from a2a.live import stream_limits
 from a2a.live.sse import Stream, open_stream
 from a2a.live.stream_limits import Allowance, TooMany
@@ -32,12 +35,17 @@ from apflow_site.db import pools
 from tasks.events import Event, following
 from tasks.events.pruning import is_pruned
 from tasks.events.subscription import Subscription
+from tasks.models import Run
 from tasks.rules.exceptions import LimitReached, TaskNotFound
 from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.services import queries
 from tasks.services.queries import StatusReport
 
 SUBPROTOCOL: Final = "bearer"
+FIRST_WORD_SECONDS: Final = 0.05
+"""How long events wait for a first message, which may narrow them, of a client without a query."""
+FILTERS: Final = ("task_id", "run_id", "after")
+"""The parameters of the URL, as in the action `subscribe`."""
 AUTH_SECONDS = 5.0
 """Time limit for the message `auth` of a client that sent no token with the handshake."""
 OPEN_SECONDS: Final = 5.0
@@ -70,6 +78,9 @@ class Socket(AsyncWebsocketConsumer):
         self._interest = SubscriptionFilter()
         self._inbox: Subscription | None = None
         self._streamed: set[str] = set()
+        self._has_spoken = False
+        # Set once it is known which events the client wants: see `_begin`.
+        self._may_send = asyncio.Event()
         self._calls = 0
         self._is_closed = False
         # Held while messages are sent that must not be interleaved: a page of events, or a reply
@@ -105,13 +116,14 @@ class Socket(AsyncWebsocketConsumer):
         Without a token, the client has AUTH_SECONDS to send the message `auth`.
         """
         self._token = _token_of(self._handshake, self.scope["subprotocols"])
-        async with self._turn:  # no event before the handshake is over
-            code = await self._enter() if self._token or not settings.APFLOW.auth.is_on else None
-            await self.accept(SUBPROTOCOL if SUBPROTOCOL in self.scope["subprotocols"] else None)
+        code = await self._enter() if self._token or not settings.APFLOW.auth.is_on else None
+        await self.accept(SUBPROTOCOL if SUBPROTOCOL in self.scope["subprotocols"] else None)
         if code is not None:
             await self.close(code)
         elif self._caller is None:
             self._spawn(self._close_unless_authenticated())
+        else:
+            await self._begin()
 
     async def _enter(self) -> int | None:
         """Authenticate the caller and subscribe to events. Returns a close code if that is refused."""
@@ -135,6 +147,25 @@ class Socket(AsyncWebsocketConsumer):
         self._caller = caller
         self._spawn(self._close_when_refused(caller))
         return None
+
+    async def _begin(self) -> None:
+        """Send events: those of the tree that the URL names, or all that no first message narrows.
+
+        Events of other trees are never sent before that, so a client that resumes gets none twice.
+        """
+        if asked := _filter_in(self.scope["query_string"]):
+            await self._act(asked)
+            if self._interest.is_narrowed:
+                self._may_send.set()
+            else:
+                await self.close(NOT_FOUND)
+        else:
+            self._spawn(self._begin_unless_spoken_to())
+
+    async def _begin_unless_spoken_to(self) -> None:
+        await asyncio.sleep(FIRST_WORD_SECONDS)
+        if not self._has_spoken:
+            self._may_send.set()
 
     async def _is_still_in(self) -> bool:
         """Re-authenticate. Closes the connection if the caller or its permissions have changed.
@@ -176,6 +207,7 @@ class Socket(AsyncWebsocketConsumer):
                 self._inbox = inbox
                 inbox.wants = self._interest.wants
                 ready.set()
+                await self._may_send.wait()
                 while events := await inbox.next():
                     async with self._turn:
                         for event in events:
@@ -208,14 +240,18 @@ class Socket(AsyncWebsocketConsumer):
         except MalformedJson as error:
             await self._send_json(failure_of(error).to_json())
             return
+        is_first_word = self._caller is not None and not self._has_spoken
         is_action = isinstance(message, dict) and "action" in message
         if self._caller is None and not (is_action and message["action"] == "auth"):
             await self.close(UNAUTHENTICATED)
             return
+        self._has_spoken = self._caller is not None
         if is_action:
             await self._act(message)
         else:
             self._take_call(message)
+        if is_first_word:
+            self._may_send.set()
 
     async def _act(self, message: Json) -> None:
         try:
@@ -237,30 +273,56 @@ class Socket(AsyncWebsocketConsumer):
             if code := await self._enter():
                 await self.close(code)
                 return
-        await self.send(messages.plain("authenticated"))
+            await self.send(messages.plain("authenticated"))
+            await self._begin()
+        else:
+            await self.send(messages.plain("authenticated"))
 
     async def _subscribe(self, given: Subscribe) -> None:
-        """Subscribe to the tree of a task, or to all trees.
+        """Subscribe to the tree of a task or run, or to all trees.
 
-        Sends the events of the latest run after `after`; default: those that this client has not
-        received. Raises TaskNotFound, or EventsPruned if events after `after` have been deleted.
+        Sends the events after `after` of the run, or of the task's latest run; default: those that
+        this client has not received. The later runs of a run's tree follow. Raises TaskNotFound, or
+        EventsPruned if events after `after` have been deleted.
         """
         assert self._inbox is not None  # noqa: S101
-        if given.task_id is None:
+        assert self._caller is not None  # noqa: S101
+        run: Run | None
+        if given.run_id is not None:
+            named = await pools.read(queries.run_of, caller=self._caller, run_id=given.run_id)
+            standing, run = replace(await self._standing(named.root_id), run=named), named
+        elif given.task_id is not None:
+            standing = await self._standing(given.task_id)
+            run = standing.run
+        else:
             self._interest.set_all(True)
             await self.send(messages.plain("subscribed"))
             return
-        standing = await self._standing(given.task_id)
-        run, after, pruned = standing.run, given.after, False
-        if run is not None and after is not None:
-            after = (await open_stream(run, after=after)).after
-        elif run is not None:
-            pruned = await pools.read(is_pruned, run, after=self._inbox.reached(run.id))
+        after, pruned = await self._place_in(run, given.after)
         async with self._turn:
             self._interest.add(_root_of(standing))
+            later = await self._later_runs(run) if given.run_id is not None else []
             await self.send(messages.of_standing("subscribed", standing, pruned=pruned))
+            for each in reversed(later):  # the last one is read first
+                self._inbox.rewind(each.id)
             if run is not None and not pruned:
                 self._inbox.rewind(run.id, after=after)
+
+    async def _place_in(self, run: Run | None, after: int | None) -> tuple[int | None, bool]:
+        """The number after which the events of a run are sent, and whether the next ones are deleted.
+
+        Raises EventsPruned if they are, and the client named the number.
+        """
+        assert self._inbox is not None  # noqa: S101
+        if run is None:
+            return None, False
+        if after is not None:
+            return (await open_stream(run, after=EventId(seq=after, run_id=run.id))).after, False
+        return None, await pools.read(is_pruned, run, after=self._inbox.reached(run.id))
+
+    async def _later_runs(self, run: Run | None) -> list[Run]:
+        assert self._caller is not None  # noqa: S101
+        return [] if run is None else await pools.read(queries.later_runs, caller=self._caller, run=run)
 
     async def _unsubscribe(self, given: Unsubscribe) -> None:
         if given.task_id is None:
@@ -360,6 +422,17 @@ class Nowhere(AsyncWebsocketConsumer):
 
 def _headers_of(scope: Json) -> CaseInsensitiveMapping[str]:
     return CaseInsensitiveMapping({name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]})
+
+
+def _filter_in(query_string: bytes) -> Json | None:
+    """The subscription that the URL names, as an action; None if it names none."""
+    query = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
+    if not {"task_id", "run_id"} & query.keys():
+        return None
+    asked: Json = {"action": "subscribe"} | {name: query[name][-1] for name in FILTERS if name in query}
+    if re.fullmatch("[0-9]{1,18}", asked.get("after", "")):
+        asked["after"] = int(asked["after"])
+    return asked
 
 
 def _token_of(handshake: Mapping[str, str], subprotocols: Sequence[str]) -> str:

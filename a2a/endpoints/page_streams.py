@@ -8,7 +8,7 @@ from typing import Final
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 
-from a2a.core.parsing import event_number
+from a2a.core.parsing import EventId, event_number
 from a2a.live import sse
 from a2a.live.streaming import held
 from accounts.auth import still_in_session
@@ -17,10 +17,9 @@ from apflow_site.db import pools
 from tasks.dashboard.listing import PAGE, Row, rows_of_trees
 from tasks.dashboard.pages import count_questions, has_owners, page
 from tasks.events import Event, following
-from tasks.models import Run
-from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
-from tasks.services.queries import get_task, latest_run
+from tasks.services.queries import get_task, latest_run, run_of
 
 #: Without results, which may be large: the page loads that of the selected task.
 SHOWN: Final = ("seq", "type", "task_id", "status", "progress", "tree_progress", "message", "error", "timestamp")
@@ -35,7 +34,9 @@ async def run_events(request: HttpRequest, caller: Caller, run_id: str) -> HttpR
     `Last-Event-ID` overrides `after`.
     """
     after = event_number(request.headers.get("Last-Event-ID") or request.GET.get("after") or "0")
-    stream = sse.stream_of(await pools.read(_run, caller=caller, run_id=run_id), after=after)
+    stream = sse.stream_of(
+        await pools.read(run_of, caller=caller, run_id=run_id), after=EventId(seq=after, run_id=run_id)
+    )
     if stream.is_over:
         return HttpResponse(status=204)
     return _held(request, caller, sse.frames(stream, render=slim))
@@ -107,10 +108,3 @@ async def _list_rows(caller: Caller, root_ids: set[str]) -> AsyncGenerator[Json]
 
 def _html(caller: Caller, row: Row) -> str:
     return render_to_string("dashboard/row.html", {"row": row, "caller": caller, "has_owners": has_owners()})
-
-
-def _run(*, caller: Caller, run_id: str) -> Run:
-    run = Run.objects.for_caller(caller).filter(id=run_id).first()
-    if run is None:
-        raise TaskNotFound(run_id)
-    return run

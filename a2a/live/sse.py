@@ -11,6 +11,7 @@ import orjson
 
 from a2a.core.exceptions import EventsPruned
 from a2a.core.metrics import stream_client
+from a2a.core.parsing import EventId
 from apflow_site.db import pools
 from tasks.events import follow
 from tasks.events.pruning import is_pruned
@@ -18,6 +19,7 @@ from tasks.models import Run
 
 KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_SECONDS = 15.0
+REPLAYED = b": the tree was executed again: all events of its latest run %s follow\n\n"
 HEADERS = MappingProxyType(
     {
         "Content-Type": "text/event-stream",
@@ -31,10 +33,14 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """The events of a run after sequence number `after`, which the client has received."""
+    """The events of a run after sequence number `after`, which the client has received.
+
+    `is_replayed`: the client has followed an earlier run, so it gets all events of this one.
+    """
 
     run: Run
     after: int
+    is_replayed: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -42,17 +48,21 @@ class Stream:
         return self.run.finished_at is not None and self.after > self.run.last_seq
 
 
-def stream_of(run: Run, *, after: int | None) -> Stream:
-    """The stream of a run after `after`.
+def stream_of(run: Run, *, after: EventId | None) -> Stream:
+    """The stream of a run after the event `after`.
 
-    A number that the run has not reached belongs to an earlier run; the stream then starts at the
-    first event.
+    If that is an event of an earlier run, or one that the run has not reached, the stream starts at
+    the first event.
     """
     newest = run.last_seq if run.finished_at is None else run.last_seq + 1  # `stream_end` follows `final`
-    return Stream(run=run, after=after if after is not None and after <= newest else 0)
+    if after is None or after.seq == 0:
+        return Stream(run=run, after=0)
+    if after.is_of(run) and after.seq <= newest:
+        return Stream(run=run, after=after.seq)
+    return Stream(run=run, after=0, is_replayed=True)
 
 
-async def open_stream(run: Run, *, after: int | None) -> Stream:
+async def open_stream(run: Run, *, after: EventId | None) -> Stream:
     """`stream_of`, but raises EventsPruned if the next events have been deleted."""
     stream = stream_of(run, after=after)
     if run.finished_at is not None and await pools.read(is_pruned, run, after=stream.after):
@@ -72,14 +82,19 @@ async def frames(
 ) -> AsyncGenerator[bytes]:
     """Yield `first` as a frame without an id, then each event with its id, then `stream_end`.
 
-    A keep-alive comment follows every `silence_seconds` without an event.
+    A keep-alive comment follows every `silence_seconds` without an event. Another comment precedes
+    the events of another run than the one that the client has followed.
     """
     if first is not None:
         yield frame(first)
+    if stream.is_replayed:
+        yield REPLAYED % stream.run.id.encode()
     with stream_client("sse"):
         async with aclosing(paced(events(stream), seconds=silence_seconds)) as steps:
             async for event in steps:
-                yield KEEP_ALIVE if event is None else frame(render(event), event_id=event["seq"])
+                yield (
+                    KEEP_ALIVE if event is None else frame(render(event), event_id=EventId.of(stream.run, event["seq"]))
+                )
 
 
 async def replies(
@@ -92,12 +107,12 @@ async def replies(
                 yield KEEP_ALIVE if value is None else frame(value)
 
 
-def frame(value: Any, *, event_id: int | None = None) -> bytes:
+def frame(value: Any, *, event_id: EventId | None = None) -> bytes:
     """Encode one frame.
 
     Without an `event:` line, so that `onmessage` in browsers receives all events.
     """
-    head = b"" if event_id is None else b"id: %d\n" % event_id
+    head = b"" if event_id is None else f"id: {event_id}\n".encode()
     return head + b"data: " + orjson.dumps(value) + b"\n\n"
 
 

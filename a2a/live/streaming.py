@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from a2a.core.exceptions import NotRunYet
-from a2a.core.parsing import event_number
+from a2a.core.parsing import EventId
 from a2a.live import sse, stream_limits
 from a2a.live.stream_limits import WhoIsIt
 from accounts.callers import Caller
@@ -21,7 +21,7 @@ async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None
     """
     if "\0" in task_id:
         raise InvalidParams([("task_id", "contains a NUL character")])
-    after = event_number(last_event_id) if last_event_id else None
+    after = EventId.parse(last_event_id) if last_event_id else None
     run = await pools.read(queries.latest_run, caller=caller, task_id=task_id)
     if run is None:
         raise NotRunYet(f"Task '{task_id}' has not run yet. Start it with tasks.execute.", data={"task_id": task_id})

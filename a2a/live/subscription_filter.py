@@ -11,6 +11,11 @@ class SubscriptionFilter:
         self._named: set[str] = set()
         self._unwanted: set[str] = set()
 
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether the client has subscribed to single trees."""
+        return not self._is_everything
+
     def wants(self, event: Event) -> bool:
         root_id = event["root_task_id"]
         return root_id in self._named or (self._is_everything and root_id not in self._unwanted)

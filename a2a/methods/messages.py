@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from msgspec import Meta
 
+from a2a.core.conditions import NotWith
 from a2a.core.errors import as_rpc
 from a2a.core.parsing import Params, Text
 from tasks.rules.exceptions import InvalidParams
@@ -28,13 +29,17 @@ class Auth(Params, frozen=True, kw_only=True):
 
 
 class Subscribe(Params, frozen=True, kw_only=True):
-    """Subscribes to the tree of a task only; without `task_id`, to all trees.
+    """Subscribes to the tree of a task or run only; without `task_id` and `run_id`, to all trees.
 
-    `after` is the last sequence number that the client has received.
+    `after` is the number of the last event of the run that the client has received. With `run_id`,
+    the events of later runs of the tree follow, too.
     """
+
+    CONDITIONS = (NotWith("run_id", "task_id", "names the tree: send one of the two"),)
 
     action: Literal["subscribe"]
     task_id: Text | None = None
+    run_id: Text | None = None
     after: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
 

@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
 from a2a.core.conditions import NotWith, OnlyWith, Problem, RequiredWith
-from a2a.core.parsing import Params, Text, Texts, event_number, texts
+from a2a.core.parsing import EventId, Params, Text, Texts, texts
 from llmkeys.header import MAX_CHARACTERS
 from tasks.executors.http.safe_http import HEADER_NAME
 from tasks.rules.field_rules import SET_BY_SERVER
@@ -270,15 +270,15 @@ class Execute(Params, frozen=True, kw_only=True):
     copy_children: bool = False
     use_streaming: bool = False
     last_event_id: int | str | None = None
-    """A sequence number, also as a string: browsers store event ids as strings."""
+    """The id of an event, or its number: browsers store event ids as strings."""
     wait: bool = False
     wait_timeout_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30
     webhook_config: WebhookConfig | None = None
 
     @property
-    def after(self) -> int | None:
-        """The last sequence number that a resuming client has received, or None."""
-        return None if self.last_event_id is None else event_number(self.last_event_id)
+    def after(self) -> EventId | None:
+        """The last event that a resuming client has received, or None."""
+        return None if self.last_event_id is None else EventId.parse(self.last_event_id)
 
     def contradictions(self) -> list[Problem]:
         missing = [("tasks", "required, or task_id for a stored task")]

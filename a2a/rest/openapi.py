@@ -88,7 +88,7 @@ def _parameters(operation: Operation, *, has_task: bool) -> Iterator[Json]:
     properties = _properties(operation)
     yield from (_parameter(name, "query", _without_null(properties[name])) for name in operation.query)
     if operation.is_stream:
-        yield _parameter("Last-Event-ID", "header", {"type": "string", "pattern": "^[0-9]{0,18}$"})
+        yield _parameter("Last-Event-ID", "header", {"type": "string", "pattern": "^([0-9]{1,18}(:[!-~]{1,255})?)?$"})
     if method_named(operation.method, REST.methods).is_repeatable:
         yield _parameter(idempotency.HEADER, "header", json.schema(Text))
 

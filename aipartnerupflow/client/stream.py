@@ -51,7 +51,11 @@ class Following:
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(self.seq)} if self.seq else {})
+        return {"Accept": "text/event-stream"} | ({"Last-Event-ID": self._last_event_id} if self.seq else {})
+
+    @property
+    def _last_event_id(self) -> str:
+        return str(self.seq) if self.run_id is None else f"{self.seq}:{self.run_id}"
 
     def opens(self, response: httpx.Response) -> bool:
         """Whether the response is a stream. If not, read its body and call `refuse`."""

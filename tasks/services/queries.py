@@ -96,6 +96,20 @@ def latest_run(*, caller: Caller, task_id: str) -> Run | None:
     return Run.objects.filter(root_id=task.root_id).order_by("-number").first()
 
 
+def run_of(*, caller: Caller, run_id: str) -> Run:
+    """Return a run. Raises TaskNotFound, also for a run of another owner."""
+    run = Run.objects.for_caller(caller).filter(id=run_id).first()
+    if run is None:
+        raise TaskNotFound(run_id)
+    return run
+
+
+def later_runs(*, caller: Caller, run: Run) -> list[Run]:
+    """Return the runs of the same tree that began after this one, in order."""
+    later = Run.objects.for_caller(caller).filter(root_id=run.root_id, number__gt=run.number)
+    return list(later.order_by("number"))
+
+
 def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
     """Map each root id to its newest run; trees that never ran are omitted."""
     runs_of_trees = Run.objects.for_caller(caller).filter(root_id__in=root_ids).order_by("root_id", "number")

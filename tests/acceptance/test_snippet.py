@@ -1,8 +1,11 @@
 """JavaScript for the WebSocket, the guide's and that of the page on streams, as it stands, in a browser."""
 
+import re
+
 import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
+from tests.cutting import cut_often
 from tests.documents import text
 from tests.servers import Server
 
@@ -43,9 +46,25 @@ def test_the_guides_snippet_shows_progress_in_a_browser(page: Page, server: Serv
     assert said == [f"Progress: {progress}" for progress in (0, 0.25, 0.5, 0.75, 1, 1)]
 
 
-def test_the_snippet_of_the_page_on_streams_knows_where_to_go_on(page: Page, server: Server) -> None:
-    server.rpc("tasks.create", {"tasks": [TREE["tasks"][0] | {"id": "task-123"}]})
-    open_with(page, text("docs/how-to/stream.md", "Follow runs live", "javascript"), server)
-    server.rpc("tasks.execute", {"task_id": "task-123"})
-    (final,) = (event for event in server.finished("task-123") if event["type"] == "final")
-    page.wait_for_function(f"last['{final['run_id']}'] === {final['seq']}")
+def test_the_recipe_of_the_page_on_streams_loses_and_doubles_nothing_over_cut_connections(
+    page: Page, server: Server
+) -> None:
+    steps = {"name": "sleep_executor", "inputs": {"seconds": 6, "steps": 400}}
+    server.rpc("tasks.execute", {"tasks": [steps | {"id": "task-123"}]})
+    server.rpc("tasks.execute", {"tasks": [steps]})  # of another tree, whose events are not asked for
+    seen: list[str] = []
+    page.on("console", lambda message: seen.append(message.text))
+    with cut_often(server.url, every_bytes=2_000, cuts=5) as proxy:
+        recipe = text("docs/how-to/stream.md", "Follow runs live", "javascript")
+        recipe = recipe.replace("localhost:8000", proxy.url.removeprefix("http://"))
+        page.goto(f"{proxy.url}/health")
+        page.add_script_tag(content=recipe.replace("1000)", "10)"))
+        (first,) = (event for event in server.finished("task-123") if event["type"] == "final")
+        page.wait_for_function(f"place === 'run_id={first['run_id']}&after={first['seq']}'")
+        assert proxy.cuts == 5
+        server.rpc("tasks.execute", {"task_id": "task-123"})
+        (second,) = (event for event in server.finished("task-123") if event["type"] == "final")
+        page.wait_for_function(f"place === 'run_id={second['run_id']}&after={second['seq']}'")
+    followed = [tuple(line.split()[:2]) for line in seen if first["run_id"] in line or second["run_id"] in line]
+    assert len(followed) == len([line for line in seen if re.match(r"\S+ \d+ \w+ [\d.]+$", line)])
+    assert followed == [(event["run_id"], str(seq)) for event in (first, second) for seq in range(1, event["seq"] + 1)]

@@ -123,6 +123,29 @@ def test_the_number_of_an_earlier_run_begins_at_the_beginning(http: httpx.Client
     assert events_of(http, finished, **{"Last-Event-ID": "1000"}) == events_of(http, finished)
 
 
+def test_a_browser_that_reconnects_after_another_run_gets_all_of_it_and_is_notified(
+    http: httpx.Client, rpc: Rpc
+) -> None:
+    slow = {"name": "sleep_executor", "inputs": {"seconds": 0.4, "steps": 3}}
+    with executing(http, {"tasks": [slow]}) as frames:
+        finished = next(frames)[1]["result"]["task_id"]
+        (_, _), (old_id, _) = next(frames), next(frames)
+        rpc("tasks.cancel", {"task_ids": [finished]})
+        list(frames)
+    rpc("tasks.execute", {"task_id": finished, "wait": True})
+    latest = [(str(event_id), event) for event_id, event in events_of(http, finished)]
+    assert [event["seq"] for _, event in latest] == list(range(1, len(latest) + 1))
+    for before in (str(old_id), f"2:{latest[0][1]['run_id'][:-1]}"):
+        assert events_of(http, finished, **{"Last-Event-ID": before}) == latest
+        again = http.get(f"/tasks/{finished}/events", headers={"Last-Event-ID": before}).text
+        assert again.startswith(f": the tree was executed again: all events of its latest run {latest[0][1]['run_id']}")
+    assert latest[3][0] == f"4:{latest[0][1]['run_id']}"
+    assert events_of(http, finished, **{"Last-Event-ID": latest[3][0]}) == latest[4:]
+    with executing(http, {"task_id": finished, "last_event_id": latest[3][0]}) as frames:
+        assert list(frames)[1:] == latest[4:]
+    assert http.get(f"/tasks/{finished}/events", headers={"Last-Event-ID": latest[-1][0]}).status_code == 204
+
+
 def test_there_is_nothing_to_follow_without_a_run(http: httpx.Client, rpc: Rpc) -> None:
     stored = rpc("tasks.create", {"name": "a"})
     for task_id in (stored["id"], "nowhere"):

@@ -109,6 +109,32 @@ def test_subscribing_to_a_running_tree_misses_and_doubles_nothing(server: Server
         assert numbers(messages[:-1]) == sorted(numbers(messages[:-1]))
 
 
+def test_the_url_names_what_to_resume_and_nothing_else_is_sent_before(server: Server) -> None:
+    root, other = ran(server), server.rpc("tasks.execute", tree(steps=60, seconds=0.6))["task_id"]
+    first = server.finished(root)[0]["run_id"]
+    server.rpc("tasks.execute", {"task_id": root, "wait": True})  # everything is done: it has only `final`
+    second = server.finished(root)[0]["run_id"]
+    with socket(server.url, path=f"/ws?run_id={first}&after=4") as client:
+        answer, *resumed = [*client.until("final"), *client.until("final")]
+        assert (answer["type"], answer["run_id"], answer["last_seq"]) == ("subscribed", first, 7)
+        assert [(event["data"]["run_id"], event["data"]["seq"]) for event in resumed] == [
+            *((first, seq) for seq in range(5, 8)),
+            (second, 1),
+        ]
+        assert client.silent()
+    with socket(server.url, path=f"/ws?task_id={root}&after=0") as client:
+        assert client.next()["run_id"] == second
+        assert numbers(client.until("final")) == [1]
+        assert client.ask(action="subscribe", run_id=first, after=6)["run_id"] == first
+        assert numbers(client.until("final")) == [7]
+        assert client.silent()  # it has had the other run
+    for query in ("run_id=nothing", "task_id=nothing", f"run_id={first}&after=x", f"run_id={first}&task_id={root}"):
+        with socket(server.url, path=f"/ws?{query}") as client:
+            heard, code = client.heard_until_closed()
+            assert ([message["type"] for message in heard], code) == (["error"], 4404), query
+    server.finished(other)
+
+
 def test_unsubscribing_ends_it_and_subscribing_to_nothing_in_particular_begins_it_again(
     server: Server, client: Client
 ) -> None:

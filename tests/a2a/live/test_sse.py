@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from a2a.core.parsing import EventId
 from a2a.live.sse import frame, paced, stream_of
 from tasks.models import Run
 
@@ -14,13 +15,17 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("value", "event_id", "expected"),
     [
-        ({"type": "log"}, 7, b'id: 7\ndata: {"type":"log"}\n\n'),
+        ({"type": "log"}, EventId(seq=7), b'id: 7\ndata: {"type":"log"}\n\n'),
         ({"jsonrpc": "2.0"}, None, b'data: {"jsonrpc":"2.0"}\n\n'),
         # A line break would end the field: in JSON it is always escaped.
-        ({"message": "a\nb\r\nc\u2028"}, 1, 'id: 1\ndata: {"message":"a\\nb\\r\\nc\u2028"}\n\n'.encode()),
+        (
+            {"message": "a\nb\r\nc\u2028"},
+            EventId(seq=1, run_id="r"),
+            'id: 1:r\ndata: {"message":"a\\nb\\r\\nc\u2028"}\n\n'.encode(),
+        ),
     ],
 )
-def test_a_frame_is_an_id_and_one_line_of_data(value: Any, event_id: int | None, expected: bytes) -> None:
+def test_a_frame_is_an_id_and_one_line_of_data(value: Any, event_id: EventId | None, expected: bytes) -> None:
     assert frame(value, event_id=event_id) == expected
 
 
@@ -42,9 +47,20 @@ def test_a_frame_is_an_id_and_one_line_of_data(value: Any, event_id: int | None,
 def test_a_stream_resumes_after_the_event_that_the_client_has(
     after: int | None, last_seq: int, finished: bool, start: int, is_over: bool
 ) -> None:
-    run = Run(last_seq=last_seq, finished_at=NOW if finished else None)
-    stream = stream_of(run, after=after)
-    assert (stream.after, stream.is_over) == (start, is_over)
+    for number in (1, 2):
+        run = Run(id="r", number=number, last_seq=last_seq, finished_at=NOW if finished else None)
+        stream = stream_of(run, after=None if after is None else EventId.of(run, after))
+        assert (stream.after, stream.is_over) == (start, is_over)
+        assert stream.is_replayed == bool(after and not start)
+
+
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [(2, EventId(seq=3)), (2, EventId(seq=3, run_id="first")), (1, EventId(seq=3, run_id="of another tree"))],
+)
+def test_an_event_of_another_run_is_answered_with_all_of_the_latest(number: int, after: EventId) -> None:
+    stream = stream_of(Run(id="latest", number=number, last_seq=5), after=after)
+    assert (stream.after, stream.is_replayed) == (0, True)
 
 
 async def test_silence_is_filled_and_the_wait_for_the_event_goes_on() -> None:

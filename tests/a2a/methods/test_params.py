@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from a2a.core.parsing import Params, event_number
+from a2a.core.parsing import EventId, Params
 from a2a.methods import params
 from a2a.methods.params import Create, Execute, Get, List, Tree
 from tasks.rules.exceptions import InvalidParams
@@ -194,15 +194,19 @@ def test_an_empty_cursor_is_not_an_absent_one() -> None:
     assert List.parse({"cursor": ""}).cursor == ""
 
 
-@pytest.mark.parametrize("given", [17, "17"])
-def test_an_event_id_is_a_number_perhaps_as_text(given: Any) -> None:
-    assert Execute.parse({"id": "a", "use_streaming": True, "last_event_id": given}).after == 17
+@pytest.mark.parametrize(
+    ("given", "event_id"),
+    [(17, EventId(seq=17)), ("17", EventId(seq=17)), ("17:0198-ab", EventId(seq=17, run_id="0198-ab"))],
+)
+def test_an_event_id_is_a_number_perhaps_as_text_perhaps_with_its_run(given: Any, event_id: EventId) -> None:
+    assert Execute.parse({"id": "a", "use_streaming": True, "last_event_id": given}).after == event_id
+    assert str(event_id) == str(given)
 
 
-@pytest.mark.parametrize("given", ["", "x", "-1", "1.5", "١", "9" * 19, -1])
+@pytest.mark.parametrize("given", ["", "x", "-1", "1.5", "١", "9" * 19, -1, "17:", ":a", "17:a b", "17:\0", "x:a"])
 def test_other_texts_are_not_event_ids(given: Any) -> None:
     with pytest.raises(InvalidParams, match="must be the id of an event"):
-        event_number(given)
+        EventId.parse(given)
 
 
 def test_every_parameter_object_refuses_what_it_does_not_know() -> None:

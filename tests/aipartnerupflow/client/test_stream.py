@@ -48,7 +48,7 @@ def test_a_missing_event_breaks_the_stream_before_the_gap() -> None:
     assert taken(follower, frame(1)) == [1]
     with pytest.raises(Broken, match="event 2 is missing"):
         taken(follower, frame(3))
-    assert follower.headers["Last-Event-ID"] == "1"
+    assert follower.headers["Last-Event-ID"] == "1:run"
 
 
 def test_another_run_is_not_taken_for_this_one() -> None:
