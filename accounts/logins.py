@@ -3,6 +3,9 @@
 Failed logins are counted in the database, so all processes share the limits. An attempt is counted
 before the password is checked and deleted if it was correct: concurrent guesses cannot exceed the
 limit, and correct logins do not count.
+
+Each limit is of one client address. A limit per user alone would let anyone lock a user out, from
+everywhere, with a few wrong passwords a minute.
 """
 
 import math
@@ -23,7 +26,7 @@ from accounts.users import active_users
 
 WINDOW: Final = timedelta(minutes=1)
 TRIES: Final[Mapping[str, int]] = MappingProxyType({"user": 5, "address": 20})
-"""The maximum number of failed logins within the window, per user name and per client address."""
+"""The maximum number of failed logins within the window from one client address: for one user name, and for all."""
 LINK_LIFETIME: Final = timedelta(minutes=15)
 
 
@@ -46,7 +49,8 @@ def log_in(username: str, password: str, *, address: str) -> User:
     Raises TooManyTries, or WrongCredentials after the same time for every cause.
     """
     username = User.normalize_username(username)
-    tries = _count_try({"user": username, "address": _network(address)})
+    network = _network(address)
+    tries = _count_try({"user": f"{username}\0{network}", "address": network})
     # Django also hashes the password for unknown and disabled users, so the time reveals nothing.
     user = auth.authenticate(username=username, password=password)
     if not isinstance(user, User):

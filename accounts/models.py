@@ -71,7 +71,7 @@ class LoginLink(models.Model):
 
 
 class LoginTry(models.Model):
-    """A failed login of the last minute. `scope` is the hash of a user name or an address."""
+    """A failed login of the last minute. `scope` is the hash of an address, or of it and a user name."""
 
     scope = models.CharField(max_length=HASH_CHARACTERS)
     at = models.DateTimeField(db_index=True)
