@@ -1,4 +1,7 @@
-"""Real processes, killed and told to stop in every way: no accepted tree is lost, and nothing that completed runs again."""
+"""Real processes, killed and told to stop in every way: no accepted tree is lost, and nothing that completed runs again.
+
+What heals by itself shares one server.
+"""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -6,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.acceptance.effects import Effects
-from tests.servers import PYTHON, Server, free_port, real_server, running, until
+from tests.servers import COMMAND, Server, free_port, new_database, running, running_server, until
 
 pytestmark = pytest.mark.both_engines
 
@@ -19,10 +23,23 @@ ONE_AT_A_TIME = {"AIPARTNERUPFLOW_WORKER_PROCESSES": "1", "AIPARTNERUPFLOW_WORKE
 Json = dict[str, Any]
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with new_database() as url, running_server(url) as server:
+        yield server
+
+
 def holder_of(server: Server, root_id: str) -> int:
     """The id of the process that works on the tree."""
     ((owner,),) = server.query("SELECT lease_owner FROM tasks_run WHERE root_id = %s AND finished_at IS NULL", root_id)
     return int(owner.split("/")[1])
+
+
+def sentinels(server: Server) -> list[psutil.Process]:
+    """The first process of each cluster."""
+    clusters = [process for process in server.processes() if "tasks.worker.cluster" in process.cmdline()]
+    pids = {process.pid for process in clusters}
+    return [process for process in clusters if process.ppid() not in pids]
 
 
 def is_any_alive(server: Server, pids: list[int]) -> bool:
@@ -52,53 +69,62 @@ def assert_each_ended_once(effects: Effects, names: list[str]) -> None:
     assert effects.counts("end") == dict.fromkeys(names, 1)
 
 
-def test_a_tree_goes_on_when_its_worker_is_killed(database: str, effects: Effects) -> None:
+def test_a_tree_goes_on_when_its_worker_is_killed(server: Server, effects: Effects) -> None:
     tasks = effects.chain("tree", 6, seconds=0.3, gated=3)
     names = [task["id"] for task in tasks]
-    with real_server(database) as server:
-        server.rpc("tasks.execute", {"tasks": tasks})
-        with server.events("tree") as events:
-            seen = read_to(events, "task_start", "tree-3")
-            until(lambda: "start tree-3" in effects.lines(), seconds=60, what="the third step's work")
-            server.kill(holder_of(server, "tree"))
-            effects.open_gate()
-            read_to(events, "task_completed", "tree-3")
-            assert [event["type"] for event in events][-1] == "stream_end"
-        assert_complete_and_dense(server.finished("tree"), names)
-        assert {event["task_id"] for event in seen if event["type"] == "task_completed"} == {"tree-1", "tree-2"}
-        assert_each_ended_once(effects, names[1:])
-        assert effects.counts("start") == dict.fromkeys(names[1:], 1) | {"tree-3": 2}
+    server.rpc("tasks.execute", {"tasks": tasks})
+    with server.events("tree") as events:
+        seen = read_to(events, "task_start", "tree-3")
+        until(lambda: "start tree-3" in effects.lines(), seconds=60, what="the third step's work")
+        server.kill(holder_of(server, "tree"))
+        effects.open_gate()
+        read_to(events, "task_completed", "tree-3")
+        assert [event["type"] for event in events][-1] == "stream_end"
+    assert_complete_and_dense(server.finished("tree"), names)
+    assert {event["task_id"] for event in seen if event["type"] == "task_completed"} == {"tree-1", "tree-2"}
+    assert_each_ended_once(effects, names[1:])
+    assert effects.counts("start") == dict.fromkeys(names[1:], 1) | {"tree-3": 2}
 
 
-def test_work_goes_on_when_idle_workers_are_killed(database: str, effects: Effects) -> None:
+def test_work_goes_on_when_idle_processes_are_killed(database: str, effects: Effects) -> None:
     """An idle worker holds the lock of django-q2's queue; killed, it takes the lock with it."""
-    with real_server(database) as server:
-        server.kill(*server.pids().workers)
-        roots = [server.rpc("tasks.execute", {"tasks": [effects.step(f"step{n}")]})["task_id"] for n in range(6)]
-        for root in roots:
-            assert server.finished(root)[-1]["status"] == "completed"
-        assert_each_ended_once(effects, roots)
+    with running_server(database) as server:
+        server.kill(server.pids().pusher)
+        assert_runs(server, effects, "without a pusher")
+        before = server.pids()  # a process that is replaced becomes the last: the pusher was it before, too
+        server.kill(before.monitor)
+        assert_runs(server, effects, "without a monitor")
+        server.kill(*before.workers)
+        assert_runs(server, effects, *(f"without workers {number}" for number in range(6)))
         server.stop()
 
 
-@pytest.mark.parametrize("role", ["sentinel", "monitor", "pusher"])
-def test_work_goes_on_when_a_process_of_the_queue_is_killed(database: str, effects: Effects, role: str) -> None:
-    """With its sentinel a whole cluster is replaced, so the step must not end before the orphans are gone."""
-    with real_server(database) as server:
-        cluster = server.pids()
-        server.kill(getattr(cluster, role))
-        server.rpc("tasks.execute", {"tasks": [effects.gated(effects.step("step"))]})
-        if role == "sentinel":
-            until(lambda: not is_any_alive(server, cluster.workers), seconds=RECOVERY_SECONDS, what="the orphans' end")
-        effects.open_gate()
-        assert server.finished("step")[-1]["status"] == "completed"
-        assert_each_ended_once(effects, ["step"])
+def test_work_goes_on_when_the_sentinel_is_killed(server: Server, effects: Effects) -> None:
+    """With it a whole cluster is replaced, so the step must not end before the orphans are gone."""
+    (sentinel,) = sentinels(server)
+    orphans = [process.pid for process in sentinel.children()]
+    server.kill(sentinel.pid)
+    server.rpc("tasks.execute", {"tasks": [effects.gated(effects.step("step"))]})
+    until(lambda: not is_any_alive(server, orphans), seconds=RECOVERY_SECONDS, what="the orphans' end")
+    effects.open_gate()
+    assert server.finished("step")[-1]["status"] == "completed"
+    assert_each_ended_once(effects, ["step"])
+
+
+def assert_runs(server: Server, effects: Effects, *names: str) -> None:
+    """Steps of these names, sent one after the other, all complete."""
+    for name in names:
+        server.rpc("tasks.execute", {"tasks": [effects.step(name)]})
+    for name in names:
+        assert server.finished(name)[-1]["status"] == "completed"
+    ended = effects.counts("end")
+    assert {name: ended[name] for name in names} == dict.fromkeys(names, 1)
 
 
 def test_nobody_is_orphaned_and_a_restart_finishes_the_tree(database: str, effects: Effects) -> None:
     tasks = effects.chain("tree", 4, seconds=0.5, gated=2)
     names = [task["id"] for task in tasks]
-    with real_server(database) as server:
+    with running_server(database) as server:
         server.rpc("tasks.execute", {"tasks": tasks})
         with server.events("tree") as events:
             read_to(events, "task_start", "tree-2")
@@ -106,7 +132,7 @@ def test_nobody_is_orphaned_and_a_restart_finishes_the_tree(database: str, effec
         server.assert_gone(within_seconds=ORPHAN_SECONDS)
     assert "end tree-2" not in effects.lines()
     effects.open_gate()
-    with real_server(database) as server:
+    with running_server(database) as server:
         assert_complete_and_dense(server.finished("tree"), names)
     assert_each_ended_once(effects, names[1:])
 
@@ -114,27 +140,26 @@ def test_nobody_is_orphaned_and_a_restart_finishes_the_tree(database: str, effec
 def test_a_stream_is_resumed_after_the_server_was_killed(database: str, effects: Effects, tmp_path: Path) -> None:
     tasks = effects.chain("tree", 6, seconds=0.3)
     port = free_port()
-    with real_server(database, data_dir=tmp_path, port=port) as server:
+    with running_server(database, data_dir=tmp_path, port=port) as server:
         server.rpc("tasks.execute", {"tasks": tasks})
         with server.events("tree") as events:
             seen = read_to(events, "task_start", "tree-3")
             server.kill(server.pid)
         server.assert_gone(within_seconds=ORPHAN_SECONDS)
-    with real_server(database, data_dir=tmp_path, port=port) as server:
+    with running_server(database, data_dir=tmp_path, port=port) as server:
         with server.events("tree", after=seen[-1]["seq"]) as events:
             rest = list(events)
         assert_complete_and_dense(seen + rest, [task["id"] for task in tasks])
         assert server.finished("tree") == seen + rest
 
 
-def test_a_run_goes_on_when_its_client_leaves(database: str, effects: Effects) -> None:
-    tasks = effects.chain("tree", 3, seconds=0.3)
+def test_a_run_goes_on_when_its_client_leaves(server: Server, effects: Effects) -> None:
+    tasks = effects.chain("left", 3, seconds=0.3)
     request = {"jsonrpc": "2.0", "method": "tasks.execute", "params": {"tasks": tasks, "use_streaming": True}, "id": 1}
-    with real_server(database) as server:
-        with server.http.stream("POST", "/tasks", json=request) as response:
-            read_first_event(response.iter_lines())
-        assert_complete_and_dense(server.finished("tree"), [task["id"] for task in tasks])
-        assert_each_ended_once(effects, [task["id"] for task in tasks[1:]])
+    with server.http.stream("POST", "/tasks", json=request) as response:
+        read_first_event(response.iter_lines())
+    assert_complete_and_dense(server.finished("left"), [task["id"] for task in tasks])
+    assert_each_ended_once(effects, [task["id"] for task in tasks[1:]])
 
 
 def read_first_event(lines: Iterator[str]) -> None:
@@ -145,10 +170,9 @@ def read_first_event(lines: Iterator[str]) -> None:
 def web_and_worker(database: str, before_the_worker: Callable[[Server], None]) -> Iterator[Server]:
     """A server without a worker, and, when what is to be done before is done, a worker beside it."""
     port = free_port()
-    command = [PYTHON, "-m", "aipartnerupflow", "serve", "--no-worker", "--port", str(port)]
-    with running(command, port=port, database_url=database, is_ready="/health", is_forked=False) as server:
+    with running_server(database, "--no-worker", port=port) as server:
         before_the_worker(server)
-        with running([PYTHON, "-m", "aipartnerupflow", "worker"], port=port, database_url=database, is_forked=False):
+        with running([*COMMAND, "worker"], port=port, database_url=database):
             yield server
 
 
@@ -193,7 +217,7 @@ def test_five_wake_ups_for_one_run_run_it_once(database: str, effects: Effects) 
 
 @pytest.mark.parametrize("to_everyone", [False, True], ids=["to the parent", "to every process at once"])
 def test_sigterm_lets_running_work_end_and_leaves_the_rest(database: str, effects: Effects, to_everyone: bool) -> None:
-    with real_server(database, env=ONE_AT_A_TIME) as server:
+    with running_server(database, env=ONE_AT_A_TIME) as server:
         server.rpc("tasks.execute", {"tasks": effects.chain("running", 2, seconds=0.7, gated=1)})
         with server.events("running") as events:
             read_to(events, "task_start", "running-1")
@@ -204,26 +228,26 @@ def test_sigterm_lets_running_work_end_and_leaves_the_rest(database: str, effect
         server.stop()
         assert server.process.returncode == 0
     assert effects.lines() == ["start running-1", "end running-1", "start running-2", "end running-2"]
-    with real_server(database) as server:
+    with running_server(database) as server:
         assert server.finished("waiting")[-1]["status"] == "completed"
         assert server.finished("running")[-1]["status"] == "completed"
     assert_each_ended_once(effects, ["running-1", "running-2", "waiting"])
 
 
 def test_what_is_not_done_in_time_is_cut_off_and_begun_again(database: str, effects: Effects) -> None:
-    with real_server(database, env={"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "1"}) as server:
+    with running_server(database, env={"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "1"}) as server:
         server.rpc("tasks.execute", {"tasks": [effects.gated(effects.step("long"))]})
         until(effects.lines, seconds=60, what="the task's start")
         server.stop()
     assert effects.lines() == ["start long", "give-up long"]
     effects.open_gate()
-    with real_server(database) as server:
+    with running_server(database) as server:
         assert server.finished("long")[-1]["status"] == "completed"
     assert_each_ended_once(effects, ["long"])
 
 
 def test_ctrl_c_says_what_it_waits_for_and_a_second_one_ends_the_wait(database: str, effects: Effects) -> None:
-    with real_server(database, env={"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "600"}) as server:
+    with running_server(database, env={"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "600"}) as server:
         server.rpc("tasks.execute", {"tasks": [effects.step("long", seconds=1200)]})
         until(effects.lines, seconds=60, what="the task's start")
         server.process.send_signal(signal.SIGINT)
@@ -236,7 +260,7 @@ def test_ctrl_c_says_what_it_waits_for_and_a_second_one_ends_the_wait(database: 
 def test_a_task_that_kills_its_workers_is_given_up_and_its_neighbours_are_not(database: str, effects: Effects) -> None:
     deadly = effects.step("deadly")
     deadly["inputs"]["then"] = "die"
-    with real_server(database, env={"AIPARTNERUPFLOW_WORKER_PROCESSES": "1"}) as server:
+    with running_server(database, env={"AIPARTNERUPFLOW_WORKER_PROCESSES": "1"}) as server:
         server.rpc("tasks.execute", {"tasks": [deadly]})
         events = server.finished("deadly")
         assert events[-1]["status"] == "failed"
@@ -251,10 +275,8 @@ def test_two_worker_commands_share_the_work(database: str, effects: Effects) -> 
     """What they do comes from one queue, and no run is claimed twice."""
     trees = [effects.chain(f"tree{number}", 3, seconds=0.02) for number in range(30)]
     with (
-        real_server(database) as server,
-        running(
-            [PYTHON, "-m", "aipartnerupflow", "worker"], port=int(server.url.rpartition(":")[2]), database_url=database
-        ),
+        running_server(database) as server,
+        running([*COMMAND, "worker"], port=int(server.url.rpartition(":")[2]), database_url=database),
     ):
         until(lambda: len(server.query("SELECT 1 FROM tasks_workerprocess")) > 1, seconds=60, what="a second worker")
         for tree in trees:
