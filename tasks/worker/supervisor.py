@@ -20,7 +20,7 @@ from llmkeys import run_secrets
 from tasks.events import pruning
 from tasks.ids import new_id
 from tasks.queue import leases, suspension
-from tasks.services import cancels, idempotency
+from tasks.services import cancels, idempotency, shared_secrets
 from tasks.worker import webhook_deliveries
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,7 @@ def _kept_alive(cluster: "Cluster | None") -> "Cluster":
 def _sweep() -> None:
     try:
         refresh()
+        shared_secrets.keep_fresh()
         leases.sweep()
         cancels.forget_finished()
         idempotency.forget_old()
