@@ -40,6 +40,7 @@ class LoadedTask:
     attempt: int
     token_usage: Json | None = None
     """What the executor has reported so far in this run."""
+    result_bytes: int = 0
 
 
 def load_trees(root_ids: Collection[str]) -> dict[str, list[LoadedTask]]:
@@ -66,4 +67,6 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
         orjson.loads(params) if params else {},
         orjson.loads(result) if result else None,
     )
-    return LoadedTask(*(row[:9] + decoded + row[14:]))
+    task = LoadedTask(*(row[:9] + decoded + row[14:]))
+    task.result_bytes = len(result or "")
+    return task
