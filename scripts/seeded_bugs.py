@@ -27,6 +27,10 @@ TESTS: Final = (
     "tests/tasks/rules/test_tree.py",
     "tests/tasks/queue/test_fairness.py",
     "tests/tasks/services/test_cancels.py",
+    "tests/tasks/queue/test_leases.py",
+    "tests/tasks/queue/test_suspicion.py",
+    "tests/tasks/worker/test_worker.py",
+    "tests/tasks/worker/test_engine.py",
     "tests/tasks/rules/test_rules.py",
 )
 ENVIRONMENT: Final = {"RULES_SEED": "1", "RULES_EXAMPLES": "200", "RULES_PATIENCE": "8"}
@@ -93,15 +97,15 @@ BUGS: Final = (
         "a cancellation skips the descendants",
     ),
     Bug(
-        "tasks/worker/results.py",
+        "tasks/worker/engine.py",
         "            self._results[task.id] = outcome.result\n",
         "            pass\n",
         "a dependent does not get the result it waited for",
     ),
     Bug(
         "tasks/worker/task_runner.py",
-        "not executor.idempotent and task.attempt >= retry.max_attempts:",
-        "not executor.idempotent and task.attempt > retry.max_attempts:",
+        "if is_interrupted and not executor.idempotent:",
+        "if is_interrupted and False:",
         "a task that must not be repeated is repeated after a crash",
     ),
     Bug(
@@ -130,9 +134,9 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/worker/task_runner.py",
-        "if self._claim.losses >= MAX_LOSSES:",
-        "if self._claim.losses > MAX_LOSSES:",
-        "a poison run kills one more worker",
+        "return self._claim.is_poison and task.id in self._suspects",
+        "return self._claim.is_poison",
+        "of a poisonous run every task fails",
     ),
     Bug(
         "tasks/worker/engine.py",
@@ -190,32 +194,50 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/queue/leases.py",
-        "AND (lease_expires_at IS NULL OR lease_expires_at < {DB_NOW}) ORDER BY",
-        "ORDER BY",
+        'IS_WAITING: Final = "finished_at IS NULL AND lease_expires_at IS NULL"',
+        'IS_WAITING: Final = "finished_at IS NULL"',
         "a claim takes runs that other workers hold",
     ),
     Bug(
-        "tasks/queue/leases.py",
-        'lease_owner=None, lease_expires_at=None, losses=F("losses") + 1, epoch=F("epoch") + 1',
-        'lease_owner=None, lease_expires_at=None, epoch=F("epoch") + 1',
+        "tasks/queue/suspicion.py",
+        'losses=F("losses") + 1, strikes',
+        "strikes",
         "a sweep does not count the lost worker",
     ),
     Bug(
         "tasks/queue/leases.py",
-        "waiting = {*run_ids, *forgotten}",
+        'WAITING: Final = f"{IS_WAITING} AND NOT {IS_SUSPECTED}"',
+        "WAITING: Final = IS_WAITING",
+        "a suspected run is claimed among others",
+    ),
+    Bug(
+        "tasks/queue/suspicion.py",
+        "is_culprit = SUSPECTED | Q(id__in=list(culprits))",
+        "is_culprit = SUSPECTED",
+        "the run that killed its worker is not blamed",
+    ),
+    Bug(
+        "tasks/worker/task_runner.py",
+        "task.attempt += not is_begun",
+        "task.attempt += 1",
+        "a crash uses up an attempt",
+    ),
+    Bug(
+        "tasks/queue/leases.py",
+        "waiting = {*released, *forgotten}",
         "waiting = {*forgotten}",
         "a sweep notifies no worker of the runs it released",
     ),
     Bug(
         "tasks/queue/leases.py",
-        "waiting = {*run_ids, *forgotten}",
-        "waiting = {*run_ids}",
+        "waiting = {*released, *forgotten}",
+        "waiting = {*released}",
         "a lost notification is never replaced",
     ),
     Bug(
         "tasks/queue/leases.py",
-        'held.update(lease_owner=None, lease_expires_at=None, epoch=F("epoch") + 1)',
-        'held.update(epoch=F("epoch") + 1)',
+        'update(lease_owner=None, lease_expires_at=None, epoch=F("epoch") + 1)',
+        'update(epoch=F("epoch") + 1)',
         "a worker that shuts down keeps its leases",
     ),
     Bug(
@@ -232,7 +254,7 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/worker/worker.py",
-        "                    self._trees[run_id].cancel(cancel)\n",
+        "                self._trees[run_id].cancel(cancel)\n",
         "                    pass\n",
         "a running tree does not receive a cancellation",
     ),

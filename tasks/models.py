@@ -105,7 +105,8 @@ class Run(models.Model):
     clock). `epoch` increases with every claim, so that writes of earlier owners are refused.
     `last_seq` is the sequence number of the newest event. The lowest `turn` is claimed first
     (`tasks.queue.fairness`). `asked_at` is when the run last asked its user for input, or continued
-    after an answer.
+    after an answer. `losses` counts the workers that died with it in hand, and `strikes` those that
+    died of it (`tasks.queue.suspicion`).
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -120,6 +121,7 @@ class Run(models.Model):
     lease_expires_at = models.DateTimeField(null=True)
     epoch = models.PositiveIntegerField(default=0)
     losses = models.PositiveSmallIntegerField(default=0)
+    strikes = models.PositiveSmallIntegerField(db_default=0, default=0)
     last_seq = models.PositiveIntegerField(default=0)
     trace = models.CharField(max_length=55, null=True)  # the span of the request (`tasks.telemetry.tracing`)
     created_at = models.DateTimeField()

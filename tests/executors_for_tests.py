@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -139,6 +140,8 @@ def _result(inputs: Json, context: Context) -> Any:
         raise asyncio.CancelledError
     if ending == "die":
         os._exit(1)
+    if ending == "hold the lock of the interpreter":  # as C code does that never returns
+        re.match(r"(a|a)+$", "a" * 64 + "b")
     return ODD_RESULTS.get(ending, {"inputs": inputs, "attempt": context.attempt})
 
 

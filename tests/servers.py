@@ -37,9 +37,6 @@ START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 120.0
 EXECUTORS: Final = "tests.executors_for_tests"
 
-SAME_KEYS: Final = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": "the-key-of-several-machines-0123456789"}
-"""For servers on the same database that have data folders of their own."""
-
 T = TypeVar("T")
 Json = dict[str, Any]
 
@@ -114,7 +111,7 @@ class Server:
 
     def pids(self) -> Processes:
         """A cluster forks its workers first, then its monitor and its pusher; call this while none was replaced."""
-        every = self.processes()
+        every = [process for process in self.processes() if "tasks.worker.quarantine" not in process.cmdline()]
         clusters = [process for process in every if "tasks.worker.cluster" in process.cmdline()]
         ids = {process.pid for process in clusters}
         forked = [process.pid for process in clusters if process.ppid() in ids]

@@ -18,7 +18,9 @@ PATIENCE_SECONDS = 60.0
 
 
 class WorkerThread:
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
+        """`options` are those of `Worker`."""
+        self._options = options
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="worker", daemon=True).start()
         self._worker = self._call(self._make())
@@ -33,7 +35,8 @@ class WorkerThread:
         self._call(self._worker._writer.call(lambda: None))
 
     async def _make(self) -> Worker:
-        return Worker(cluster_id="of the tests", linger_seconds=0)  # no test waits for a run that does not come
+        # No test waits for a run that does not come.
+        return Worker(cluster_id="of the tests", linger_seconds=0, **self._options)
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE_SECONDS)

@@ -160,8 +160,8 @@ class Executor(ABC):
     example: ClassVar[Json] = {}
     """Inputs that work."""
     idempotent: ClassVar[bool] = True
-    """Whether the work may be repeated after a crash without harm. If not, a task that a crash interrupted fails, unless `params.retry`
-    leaves it another attempt."""
+    """Whether the work may be repeated after a crash without harm. If not, a task that a crash interrupted fails; `params.retry` repeats
+    only attempts that have failed by themselves."""
     cancelable: ClassVar[bool] = True
     """Whether cancelling stops the work; shown to clients."""
     extra: ClassVar[str | None] = None

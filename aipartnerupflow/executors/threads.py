@@ -2,10 +2,20 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import ContextVar
 from threading import Thread
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+
+def _unchanged(work: Callable[[], Any]) -> Callable[[], Any]:
+    return work
+
+
+WRAPPER: Final[ContextVar[Callable[[Callable[[], Any]], Callable[[], Any]]]] = ContextVar(
+    "what the worker puts around the work of threads", default=_unchanged
+)
 
 
 def on_a_thread(work: Callable[[], T], *, name: str) -> Future[T]:
@@ -20,7 +30,7 @@ def on_a_thread(work: Callable[[], T], *, name: str) -> Future[T]:
     """
     done: Future[T] = Future()
     done.set_running_or_notify_cancel()  # so that a task that stops waiting leaves it alone
-    Thread(target=_settle, args=(done, work), name=name, daemon=True).start()
+    Thread(target=_settle, args=(done, WRAPPER.get()(work)), name=name, daemon=True).start()
     return done
 
 

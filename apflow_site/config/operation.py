@@ -129,6 +129,18 @@ class Worker(Section):
         le=3600,
         description="How many seconds a worker that shuts down may take to finish its tasks. The rest goes back to the queue.",
     )
+    stall_seconds: Whole = Field(
+        60,
+        ge=5,
+        le=3600,
+        description="How long one task may block the event loop of its worker process. After that the task fails, and the process is replaced; its other runs continue elsewhere.",
+    )
+    quarantine: Whole = Field(
+        2,
+        ge=1,
+        le=64,
+        description="The number of processes for runs whose worker died. Each has one such run, until it has made progress. They start when they are needed.",
+    )
     metrics_port: Whole | None = Field(
         None,
         ge=1,
@@ -170,12 +182,6 @@ class Limits(Section):
     tasks_per_tree: Whole = Field(10_000, ge=1, le=1_000_000, description="Tasks in one tree.")
     tree_depth: Whole = Field(100, ge=1, le=100, description="Levels of a tree.")
     result_bytes: Whole = Field(MIB, ge=KIB, le=GIB, description="The size of one task's result as JSON.")
-    run_bytes: Whole = Field(
-        100 * MIB,
-        ge=KIB,
-        le=1024 * GIB,
-        description="The size of the results of all tasks of a run together, as JSON. A task whose result exceeds it fails.",
-    )
     runs_per_user: Whole = Field(
         1000,
         ge=1,

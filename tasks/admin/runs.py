@@ -12,7 +12,18 @@ from tasks.models import Question, Run, Task, TaskEvent, WorkerProcess
 
 @admin.register(Run)
 class RunAdmin(Inspection):
-    list_display = ("id", state, "tree", "number", "user_id", "created_at", "started_at", "finished_at", "losses")
+    list_display = (
+        "id",
+        state,
+        "tree",
+        "number",
+        "user_id",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "losses",
+        "strikes",
+    )
     list_filter = ("status", "created_at")
     search_fields = ("id",)
     search_help_text = "Search by run, tree or context ID"
@@ -21,7 +32,7 @@ class RunAdmin(Inspection):
         (None, {"fields": ("id", state, "links")}),
         ("IDs", {"fields": ("root_id", "target_id", "number", "context_id", "user_id")}),
         ("Times", {"fields": ("created_at", "started_at", "finished_at")}),
-        ("Lease", {"fields": ("lease_owner", "lease_expires_at", "epoch", "losses", "last_seq")}),
+        ("Lease", {"fields": ("lease_owner", "lease_expires_at", "epoch", "losses", "strikes", "last_seq")}),
     )
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Run], term: str) -> Any:

@@ -1,14 +1,14 @@
 """Leases: which worker process owns which run, by the database's clock.
 
 One owner holds a run until its lease expires. Each claim increments the run's `epoch`; writes with
-an older epoch, by an earlier owner, are refused (`tasks.worker.group_commit`). All statements work
-on both SQLite and PostgreSQL.
+an older epoch, by an earlier owner, are refused (`tasks.worker.group_commit`). What a death means
+for a run is decided by `tasks.queue.suspicion`. All statements work on both SQLite and PostgreSQL.
 """
 
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -16,13 +16,14 @@ from typing import Final
 
 import psutil
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, Max
 from django.db.models.functions import Now
 from django_q.models import OrmQ
 
 from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run, RunQuerySet, WorkerProcess
-from tasks.queue import notify
+from tasks.queue import black_box, notify
+from tasks.queue.suspicion import CONVICTED_STRIKES, IS_SUSPECTED, POISON_STRIKES, SUSPECTED, SUSPICIOUS_LOSSES, blame
 from tasks.storage.bulk import db_time
 
 LEASE_SECONDS: Final = 15
@@ -31,8 +32,6 @@ GIVE_UP_SECONDS: Final = 10
 """An owner that cannot renew for this long stops: before its lease expires and another worker may
 begin.
 """
-MAX_LOSSES: Final = 3
-"""A run that lost this many leases is failed, so that it cannot kill yet another worker."""
 SUSPENDED: Final = "parked"
 """The lease owner of runs that wait for an answer: no process (`tasks.queue.suspension`)."""
 NEVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
@@ -53,23 +52,28 @@ SECONDS_OLD: Final = (
     else "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - created_at)::float"
 )
 LONGEST_WAIT: Final = f"SELECT MAX({SECONDS_OLD}) FROM tasks_run WHERE finished_at IS NULL AND lease_expires_at IS NULL"  # noqa: S608
-WAITING: Final = (
-    "SELECT id FROM tasks_run WHERE finished_at IS NULL "  # noqa: S608  (constants of this module)
-    f"AND (lease_expires_at IS NULL OR lease_expires_at < {DB_NOW}) ORDER BY turn, created_at LIMIT %s"
-)
-PICKED: Final = f"IN ({WAITING})" if IS_SQLITE else f"= ANY(ARRAY({WAITING} FOR UPDATE SKIP LOCKED))"
-"""With `ANY(ARRAY(…))` PostgreSQL evaluates the subquery once.
+IS_WAITING: Final = "finished_at IS NULL AND lease_expires_at IS NULL"
+WAITING: Final = f"{IS_WAITING} AND NOT {IS_SUSPECTED}"
+SUSPECTED_WAITING: Final = f"{IS_WAITING} AND {IS_SUSPECTED}"
 
-With `IN` it may evaluate it for each row, and return, and lock, other runs each time.
-"""
-CLAIM: Final = (
-    "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, epoch = epoch + 1, "  # noqa: S608
-    f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END}, "
-    # A lease that expired and was not swept counts as a loss.
-    f"losses = losses + CASE WHEN lease_expires_at IS NULL OR lease_owner = '{SUSPENDED}' THEN 0 ELSE 1 END "
-    f"WHERE id {PICKED} "
-    f"RETURNING id, root_id, target_id, epoch, losses, {SECONDS_OLD}, trace"
-)
+
+def _claim_statement(which: str) -> str:
+    """Return the statement that claims such runs.
+
+    With `ANY(ARRAY(…))` PostgreSQL evaluates the subquery once. With `IN` it may evaluate it for
+    each row, and return, and lock, other runs each time.
+    """
+    picked = f"SELECT id FROM tasks_run WHERE {which} ORDER BY turn, created_at LIMIT %s"  # noqa: S608  (constants of this module)
+    among = f"IN ({picked})" if IS_SQLITE else f"= ANY(ARRAY({picked} FOR UPDATE SKIP LOCKED))"
+    return (
+        "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, epoch = epoch + 1, "  # noqa: S608
+        f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END} WHERE id {among} "
+        f"RETURNING id, root_id, target_id, epoch, losses, strikes, {SECONDS_OLD}, trace"
+    )
+
+
+CLAIM: Final = _claim_statement(WAITING)
+CLAIM_SUSPECTED: Final = _claim_statement(SUSPECTED_WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +84,23 @@ class Claim:
     root_id: str
     target_id: str
     epoch: int
-    losses: int
+    losses: int = 0
+    strikes: int = 0
     seconds_old: float = 0.0
     trace: str | None = None
+
+    @property
+    def is_suspected(self) -> bool:
+        return self.strikes > 0 or self.losses >= SUSPICIOUS_LOSSES
+
+    @property
+    def is_convicted(self) -> bool:
+        """Whether the run has killed a process that it had for itself."""
+        return self.strikes >= CONVICTED_STRIKES
+
+    @property
+    def is_poison(self) -> bool:
+        return self.strikes >= POISON_STRIKES
 
 
 def this_host() -> str:
@@ -105,8 +123,17 @@ def enqueue(run_id: str) -> None:
 
 def is_any_waiting() -> bool:
     """Whether a run waits for a worker."""
+    return _exists(WAITING)
+
+
+def is_any_suspected() -> bool:
+    """Whether a suspected run waits for a process of its own."""
+    return _exists(SUSPECTED_WAITING)
+
+
+def _exists(which: str) -> bool:
     with connection.cursor() as cursor:
-        cursor.execute(WAITING, [1])
+        cursor.execute(f"SELECT 1 FROM tasks_run WHERE {which} LIMIT 1")  # noqa: S608  (constants of this module)
         return cursor.fetchone() is not None
 
 
@@ -114,10 +141,17 @@ def claim(*, owner: str, limit: int) -> list[Claim]:
     """Take up to `limit` waiting runs: lowest turn first (`tasks.queue.fairness`), then oldest
     first.
     """
-    if limit <= 0 or not is_any_waiting():
-        return []
+    return _claimed(CLAIM, owner, limit) if limit > 0 and is_any_waiting() else []
+
+
+def claim_suspected(*, owner: str, limit: int) -> list[Claim]:
+    """Take one suspected run if `limit` allows it."""
+    return _claimed(CLAIM_SUSPECTED, owner, 1) if limit > 0 and is_any_suspected() else []
+
+
+def _claimed(statement: str, owner: str, limit: int) -> list[Claim]:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(CLAIM, [owner, limit])
+        cursor.execute(statement, [owner, limit])
         return [Claim(*row) for row in sorted(cursor.fetchall(), key=itemgetter(0))]
 
 
@@ -128,47 +162,77 @@ def renew(*, owner: str, run_ids: Iterable[str]) -> None:
     )
 
 
-def release(*, owner: str) -> None:
-    """Release this owner's runs, so that other workers resume them at once (drain)."""
+def release(*, owner: str, run_ids: Collection[str] | None = None) -> None:
+    """Release this owner's runs, or those of them, so that other workers resume them at once."""
     with transaction.atomic():
         held = Run.objects.unfinished().filter(lease_owner=owner)
-        run_ids = list(held.values_list("id", flat=True))
-        held.update(lease_owner=None, lease_expires_at=None, epoch=F("epoch") + 1)
-        wake(run_ids)
+        wake(_let_go(held if run_ids is None else held.filter(id__in=list(run_ids))))
 
 
 def sweep() -> int:
-    """Queue runs that wait without a worker: expired leases, dead owners on this host, lost
-    wake-ups.
+    """Queue runs that wait without a worker: dead owners, expired leases, lost wake-ups.
 
     Any number of processes may sweep at once: a redundant wake-up does nothing. Returns the number
     of runs queued.
     """
-    release_dead_owners()
-    with transaction.atomic():
-        expired = Run.objects.unfinished().filter(lease_expires_at__lt=Now()).exclude(lease_owner=SUSPENDED)
-        run_ids = list(expired.values_list("id", flat=True))
-        if run_ids:
-            expired.filter(id__in=run_ids).update(
-                lease_owner=None, lease_expires_at=None, losses=F("losses") + 1, epoch=F("epoch") + 1
-            )
-    forgotten = list(
+    released = [*_released_by_the_dead(), *_expired()]
+    forgotten = (
         Run.objects.unfinished()
         .filter(lease_expires_at=None, created_at__lt=Now() - timedelta(seconds=RENEW_SECONDS))
+        .exclude(SUSPECTED)
         .values_list("id", flat=True)[:1000]
     )
-    waiting = {*run_ids, *forgotten}
+    waiting = {*released, *forgotten}
     if waiting:
         with transaction.atomic():
             wake(sorted(waiting))
     return len(waiting)
 
 
-def release_dead_owners() -> None:
-    """Expire the leases of dead processes of this host at once."""
+def _released_by_the_dead() -> list[str]:
+    """Release the runs of dead processes of this host at once, and count the deaths."""
     owners = Run.objects.unfinished().exclude(lease_owner=None).values_list("lease_owner", flat=True).distinct()
-    if dead := dead_owners(owners):
-        Run.objects.unfinished().filter(lease_owner__in=dead).update(lease_expires_at=Now() - timedelta(seconds=1))
+    released: list[str] = []
+    for owner in dead_owners(owners):
+        with transaction.atomic():
+            held = Run.objects.unfinished().filter(lease_owner=owner)
+            blame(held, black_box.runs_in(owner))
+            released += _let_go(held)
+    black_box.discard_all(_is_alive)
+    return released
+
+
+def _expired() -> list[str]:
+    """Release the runs whose lease has expired.
+
+    Their owner may be alive, and perhaps only could not reach the database.
+    """
+    with transaction.atomic():
+        expired = Run.objects.unfinished().filter(lease_expires_at__lt=Now()).exclude(lease_owner=SUSPENDED)
+        owners = set(expired.values_list("lease_owner", flat=True))
+        if not owners:
+            return []
+        blame(expired.filter(lease_owner__in=_fallen_silent(owners)), [])
+        return _let_go(expired)
+
+
+def _fallen_silent(owners: Collection[str | None]) -> list[str]:
+    """Return the owners on other hosts whose heartbeat stopped while others went on.
+
+    When the database does not answer, all heartbeats stop together.
+    """
+    newest = WorkerProcess.objects.aggregate(at=Max("beat_at"))["at"]
+    if newest is None:
+        return []
+    silent = WorkerProcess.objects.filter(id__in=owners, beat_at__lt=newest - timedelta(seconds=LEASE_SECONDS))
+    return list(silent.exclude(host=this_host()).values_list("id", flat=True))
+
+
+def _let_go(held: RunQuerySet) -> list[str]:
+    """End the leases, and refuse what their owners still write."""
+    run_ids = list(held.values_list("id", flat=True))
+    held.filter(id__in=run_ids).update(lease_owner=None, lease_expires_at=None, epoch=F("epoch") + 1)
+    return run_ids
 
 
 def dead_owners(owners: Iterable[str | None]) -> list[str]:
@@ -220,6 +284,13 @@ def beat(*, process_id: str, cluster_id: str, places: int = 0) -> None:
         update_fields=["beat_at", "places"],
     )
     WorkerProcess.objects.filter(beat_at__lt=Now() - timedelta(hours=1)).delete()
+
+
+def silent_holders(*, cluster_id: str, seconds: float) -> list[str]:
+    """Return the processes of the cluster that hold runs and had no heartbeat for so long."""
+    silent = WorkerProcess.objects.filter(cluster_id=cluster_id, beat_at__lt=Now() - timedelta(seconds=seconds))
+    holding = Run.objects.unfinished().filter(lease_owner__in=silent.values("id"))
+    return [str(owner) for owner in holding.values_list("lease_owner", flat=True).distinct()]
 
 
 def held_by(*, cluster_id: str) -> int:

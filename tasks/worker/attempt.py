@@ -13,8 +13,7 @@ from tasks.rules.schema import mismatch
 from tasks.rules.strict_json import Json
 from tasks.worker.input_check import user_mismatch
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.outcomes import Outcome, cancelled, failed
-from tasks.worker.result_memory import completed_in_turn
+from tasks.worker.outcomes import Outcome, cancelled, completed, failed
 
 logger = logging.getLogger(__name__)
 HOW_TO_CORRECT: Final = (
@@ -40,8 +39,7 @@ async def attempt(
             if problem := mismatch(executor.input_schema, inputs) or await user_mismatch(task, inputs):
                 return failed(f"The inputs do not match the input schema: {problem}. {HOW_TO_CORRECT}")
             result = await executor.execute(inputs, context)
-        is_composed = len(context.dependency_results) > 1
-        return await completed_in_turn(result, max_bytes=_max_bytes(), is_composed=is_composed)
+        return completed(result, max_bytes=_max_bytes())
     except ExecutorError as error:
         return failed(str(error), may_retry=not error.permanent, retry_after_seconds=error.retry_after_seconds)
     except Parked as parked:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
+from tasks.queue.suspicion import CLEAR
 from tasks.rules.strict_json import Json
 
 
@@ -37,13 +38,30 @@ class TaskStarted(Change):
     at: str | None
 
     STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_task SET status = 'in_progress', started_at = %s, updated_at = %s, attempt = %s, progress = 0 "
+        "UPDATE tasks_task SET status = 'in_progress', started_at = %s, updated_at = %s, attempt = %s, progress = 0, error = NULL "
         "WHERE id = %s AND status IN ('pending', 'in_progress')"
     )
 
     @property
     def values(self) -> tuple[Any, ...]:
         return self.at, self.at, self.attempt, self.task_id
+
+
+@dataclass(slots=True, kw_only=True)
+class AttemptFailed(Change):
+    """The task stays in progress until its next attempt. Its error shows that no attempt is under way."""
+
+    task_id: str
+    error: str | None
+    at: str | None
+
+    STATEMENT: ClassVar[str] = (
+        "UPDATE tasks_task SET error = %s, updated_at = %s WHERE id = %s AND status IN ('pending', 'in_progress')"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.error, self.at, self.task_id
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,6 +144,17 @@ class TaskFinished(Change):
 
 
 @dataclass(slots=True, kw_only=True)
+class RunCleared(Change):
+    """The run has made progress: deaths before that no longer count."""
+
+    STATEMENT: ClassVar[str] = CLEAR
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return (self.run_id,)
+
+
+@dataclass(slots=True, kw_only=True)
 class RunClosed(Change):
     """Ends the run and releases its lease."""
 
@@ -148,13 +177,15 @@ class EventAdded(Change):
 
 
 IN_ORDER: Final[tuple[type[Change], ...]] = (
+    AttemptFailed,
     TaskStarted,
     TaskProgressed,
     QuestionClosed,
     QuestionAsked,
     TaskFinished,
+    RunCleared,
     RunClosed,
 )
 """The changes of one commit are written kind by kind, in the order in which a task goes through
-them.
+them. A failed attempt comes before the start of the next one.
 """

@@ -1,7 +1,7 @@
 """The cluster process: django-q2's sentinel, pusher, monitor and workers, with a safe shutdown.
 
 `tasks.worker.supervisor` runs it as `python -m tasks.worker.cluster ID` and owns the other end of
-its standard input. When the supervisor dies, that pipe closes, and all processes of this group end.
+its standard input (`tasks.worker.lifeline`).
 """
 
 import os
@@ -19,6 +19,7 @@ django.setup()
 from django_q.cluster import Sentinel  # noqa: E402  (needs the apps)
 from django_q.signals import post_spawn  # noqa: E402
 
+from tasks.worker.lifeline import die_with_parent  # noqa: E402
 from tasks.worker.process import CLUSTER_VARIABLE, drain_on_sigterm  # noqa: E402
 
 
@@ -47,26 +48,13 @@ class DrainingSentinel(Sentinel):
 
 def main(cluster_id: str) -> None:
     os.environ[CLUSTER_VARIABLE] = cluster_id
-    lifeline = os.dup(sys.stdin.fileno())  # multiprocessing closes standard input in the processes it forks
-    _die_with(lifeline)
-    os.register_at_fork(after_in_child=lambda: _die_with(lifeline))
+    die_with_parent()
     post_spawn.connect(_become_worker)
     DrainingSentinel(stop_event=Event(), start_event=Event(), cluster_id=uuid.UUID(cluster_id))
 
 
 def _become_worker(**_: Any) -> None:
     drain_on_sigterm()
-
-
-def _die_with(lifeline: int) -> None:
-    """Kill this process as soon as the other end of the pipe closes."""
-
-    def watch() -> None:
-        while os.read(lifeline, 1):
-            pass
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
 if __name__ == "__main__":

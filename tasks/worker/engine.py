@@ -6,9 +6,10 @@ Many trees run at once on a worker process's event loop. `tasks.rules.tree` deci
 
 import asyncio
 from collections.abc import Collection, Iterable
+from enum import Enum, auto
 from functools import partial
+from operator import attrgetter
 
-from django.conf import settings
 from structlog.contextvars import bind_contextvars
 
 from tasks.queue.leases import Claim
@@ -21,14 +22,23 @@ from tasks.status import Status
 from tasks.telemetry import tracing
 from tasks.worker.attempt import STOP_SECONDS
 from tasks.worker.cancellations import Cancellations
+from tasks.worker.changes import Change
 from tasks.worker.fair_semaphore import FairSemaphore
+from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, failed
-from tasks.worker.results import Results
 from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.task_runner import TaskRunner
+
+
+class End(Enum):
+    """How a tree left its worker."""
+
+    OVER = auto()
+    SUSPENDED = auto()
+    WOUND_DOWN = auto()
 
 
 class TreeRun:
@@ -41,21 +51,18 @@ class TreeRun:
         *,
         writer: GroupCommit,
         slots: FairSemaphore,
+        footprints: Footprints,
         questions: Collection[OpenQuestion] = (),
     ) -> None:
         self._claim = claim
+        self._footprints = footprints
         self._writer = writer
         self._tasks = {task.id: task for task in tasks}
         nodes = [node_of(task) for task in self._tasks.values()]
         scope = scope_of(claim.target_id, nodes)
         self._nodes = {node.id: node for node in nodes if node.id in scope}
         self._plan = Plan(self._nodes.values())
-        self._results = Results(
-            self._tasks.values(),
-            scope=scope,
-            kept=claim.target_id,
-            max_bytes=settings.APFLOW.limits.run_bytes,
-        )
+        self._results = {task.id: task.result for task in self._tasks.values() if task.status == Status.COMPLETED}
         self._cancellations = Cancellations(children_of(nodes), is_open=self._is_open)
         self._questions = OpenQuestions(questions, resume_task=lambda task_id: self._start(self._tasks[task_id]))
         self._recorder = RunRecorder(
@@ -69,22 +76,26 @@ class TreeRun:
             slots=slots,
             results=self._results,
             is_given_up=lambda: self._is_given_up,
+            is_winding_down=lambda: self._is_winding_down,
+            suspects=_begun_last(self._tasks.values()) or self._nodes.keys(),
         )
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that can still be stopped
         self._ended_tasks: set[str] = set()  # ended by themselves, but perhaps not yet committed
         self._alive: set[asyncio.Task[None]] = set()
         self._left_behind: set[asyncio.Task[None]] = set()
         self._is_given_up = False
+        self._is_winding_down = False
         self._must_check = asyncio.Event()  # no job is alive, or every task has ended, or an error occurred
         self._error: BaseException | None = None
         self._seconds_queued = (
             claim.seconds_old if claim.epoch == 1 else 0.0
         )  # of the tasks that are ready at the start
 
-    async def run(self, cancels: Collection[Cancel] = ()) -> None:
+    async def run(self, cancels: Collection[Cancel] = ()) -> bool:
         """Run the tree to its end, or until only questions are left: then the run is suspended.
 
-        Raises LeaseLost when another worker has claimed the run.
+        Returns whether something is left for another worker, since the tree was wound down. Raises
+        LeaseLost when another worker has claimed the run.
         """
         for cancel in cancels:
             self._cancellations.add(cancel)
@@ -97,14 +108,26 @@ class TreeRun:
             self._write_cancelled(without_question)
             self._advance(self._plan.start(cancelled=without_question))
             self._seconds_queued = 0.0
-            is_over = await self._is_over()
+            end = await self._end()
         finally:
             self._questions.close()
             await self._stop_jobs()
-        if not is_over:
-            return
-        target = self._tasks[self._claim.target_id]
-        await self._recorder.closed(target, self._plan.outcome(), self._results.get(target.id))
+        if end is End.OVER:
+            target = self._tasks[self._claim.target_id]
+            await self._recorder.closed(target, self._plan.outcome(), self._results.get(target.id))
+        return end is End.WOUND_DOWN
+
+    def wind_down(self) -> None:
+        """Begin no step more. When the steps in hand have ended, the rest is left for another worker."""
+        self._is_winding_down = True
+        for task_id, job in self._jobs.items():
+            if not self._runner.is_at_work(task_id):
+                job.cancel()
+        self._must_check.set()
+
+    def failed_from_outside(self, task_id: str, error: str) -> list[Change]:
+        """Return what fails the task while the event loop can do nothing; the caller writes it."""
+        return self._recorder.changes_at_end(self._tasks[task_id], failed(error))
 
     @property
     def is_waiting(self) -> bool:
@@ -163,20 +186,26 @@ class TreeRun:
         if self._plan.is_finished or not self._alive:
             self._must_check.set()
 
-    async def _is_over(self) -> bool:
-        """True when every task has ended; False when the rest waits for answers and the run is suspended."""
+    async def _end(self) -> End:
+        """Return when there is nothing left to do here."""
         while True:
             await self._must_check.wait()
             self._must_check.clear()
             if self._error is not None:
                 raise self._error
             if self._plan.is_finished:
-                return True
-            if not self._alive and await self._suspend():
-                return False
+                return End.OVER
+            if self._alive:
+                continue
+            if await self._suspend():
+                return End.SUSPENDED
+            if self._is_winding_down:
+                return End.WOUND_DOWN
 
     async def _suspend(self) -> bool:
         """Try to suspend the run. False: an answer or a cancellation arrived first; the worker will pick it up."""
+        if self._is_winding_down:
+            return False  # another worker finds out what is left
         if not self._questions.is_any:  # a bug: a suspended run without a question would never resume
             raise RuntimeError("The run cannot continue: no task is running, and none waits for an answer.")
         self._questions.pause()
@@ -189,8 +218,12 @@ class TreeRun:
     # A task's job
 
     def _start(self, task: LoadedTask) -> None:
+        if self._is_winding_down and task.id not in self._cancellations:
+            return
         self._runner.ready(task.id, seconds_ago=self._seconds_queued)
-        job = self._jobs[task.id] = asyncio.create_task(self._run_task(task))
+        work = Work(run_id=self._claim.run_id, task_id=task.id, executor_id=task.executor_id, user_id=task.user_id)
+        job = asyncio.create_task(self._run_task(task), context=self._footprints.context_for(work))
+        self._jobs[task.id] = job
         self._alive.add(job)
         job.add_done_callback(partial(self._ended, task.id))
 
@@ -215,10 +248,6 @@ class TreeRun:
             await asyncio.wait(self._alive, timeout=STOP_SECONDS)
 
     async def _run_task(self, task: LoadedTask) -> None:
-        with self._writer.memory.hold():
-            await self._run_to_commit(task)
-
-    async def _run_to_commit(self, task: LoadedTask) -> None:
         bind_contextvars(task=task.id)
         job = self._jobs[task.id]
         try:
@@ -237,10 +266,18 @@ class TreeRun:
             return
         self._questions.forget(task.id)
         self._ended_tasks.add(task.id)
-        outcome = self._results.admitted(outcome)
         await self._recorder.finished(task, outcome)
-        self._results.settle(task, outcome)
+        if outcome.status is Status.COMPLETED:
+            self._results[task.id] = outcome.result
         self._advance(self._plan.settle(task.id, outcome.status))
+        if self._claim.is_suspected and not self._claim.is_convicted and task.executor_id is not None:
+            self.wind_down()  # it has made progress, so any worker may have it again
+
+
+def _begun_last(tasks: Iterable[LoadedTask]) -> list[str]:
+    """Return the id of the task that was in progress when the worker died, which had only one at a time."""
+    interrupted = [task for task in tasks if task.status == Status.IN_PROGRESS and task.started_at is not None]
+    return [max(interrupted, key=attrgetter("started_at")).id] if interrupted else []
 
 
 def _attributes(task: LoadedTask) -> Json:

@@ -28,7 +28,6 @@ from tasks.rules.exceptions import LeaseLost
 from tasks.storage.bulk import db_time, marks
 from tasks.telemetry import metrics
 from tasks.worker.changes import IN_ORDER, Change, QuestionAsked, QuestionClosed, RunClosed
-from tasks.worker.result_memory import ResultMemory
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -61,8 +60,6 @@ class GroupCommit:
         self._loop = loop
         self._queue: SimpleQueue[Change | Call] = SimpleQueue()
         self._rest_seconds = 0.0
-        self.memory = ResultMemory()
-        """Limits the results that wait here."""
         threading.Thread(target=self._write_for_ever, name="group-commit", daemon=True).start()
 
     def pace(self, trees: int) -> None:
@@ -134,6 +131,16 @@ def _call_one(call: Call) -> Answer:
         return call.done, call.function(), None
     except Exception as error:  # noqa: BLE001  (the caller awaits it)
         return call.done, None, error
+
+
+def write_now(changes: Sequence[Change]) -> None:
+    """Write the changes from the calling thread: the event loop of this process no longer can.
+
+    Changes that are refused are logged.
+    """
+    for error in _write_together(changes):
+        if error is not None:
+            logger.error("A last change was refused", exc_info=error, extra={"event": "journal.refused"})
 
 
 def _write(changes: Sequence[Any]) -> list[Answer]:

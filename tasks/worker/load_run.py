@@ -13,7 +13,7 @@ from tasks.storage.bulk import marks
 
 COLUMNS: Final = (
     "id, root_id, parent_id, position, user_id, name, status, priority, executor_id, "
-    "dependencies, inputs, schemas, params, result, error, progress, attempt"
+    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at"
 )
 
 
@@ -38,9 +38,10 @@ class LoadedTask:
     error: str | None
     progress: float
     attempt: int
+    started_at: Any
+    """In the database's own form: only good to find the latest."""
     token_usage: Json | None = None
     """What the executor has reported so far in this run."""
-    result_bytes: int = 0
 
 
 def load_trees(root_ids: Collection[str]) -> dict[str, list[LoadedTask]]:
@@ -67,6 +68,4 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
         orjson.loads(params) if params else {},
         orjson.loads(result) if result else None,
     )
-    task = LoadedTask(*(row[:9] + decoded + row[14:]))
-    task.result_bytes = len(result or "")
-    return task
+    return LoadedTask(*(row[:9] + decoded + row[14:]))

@@ -16,10 +16,12 @@ from tasks.status import Status
 from tasks.storage.bulk import db_time
 from tasks.telemetry import metrics
 from tasks.worker.changes import (
+    AttemptFailed,
     Change,
     EventAdded,
     QuestionAsked,
     QuestionClosed,
+    RunCleared,
     RunClosed,
     TaskFinished,
     TaskProgressed,
@@ -50,6 +52,7 @@ class RunRecorder:
         self._progress = {task.id: task.progress for task in tasks}
         self._progress_sum = sum(self._progress.values())
         self._asking = set(asking)
+        self._has_record = bool(claim.losses or claim.strikes)  # progress clears it
         self._start_times: dict[str, float] = {}  # by this worker's monotonic clock
 
     async def started(self, task: LoadedTask, *, durably: bool) -> None:
@@ -77,11 +80,13 @@ class RunRecorder:
         self._add(self._event("log", task, Status.IN_PROGRESS, message=storable(message)))
 
     def retrying(self, task: LoadedTask, outcome: Outcome, message: str) -> None:
-        self._add(self._event("task_retry", task, Status.IN_PROGRESS, message=message, error=outcome.error))
+        event = self._event("task_retry", task, Status.IN_PROGRESS, message=message, error=outcome.error)
+        self._writer.put(AttemptFailed(**self._fence, event=event, task_id=task.id, error=outcome.error, at=_now()))
 
     async def asked(self, task: LoadedTask, question: OpenQuestion) -> None:
         """Return when the question is committed and can be answered. Raises LeaseLost."""
-        self._close_question(task)
+        for change in self._question_closed(task):
+            self._writer.put(change)
         self._asking.add(task.id)
         required_input = {
             "required": INPUT,
@@ -105,14 +110,21 @@ class RunRecorder:
 
     async def finished(self, task: LoadedTask, outcome: Outcome) -> None:
         """Return when the outcome is committed. Raises LeaseLost."""
-        await self._writer.commit(self._finish(task, outcome))
+        if self._has_record:
+            self._has_record = False
+            self._writer.put(RunCleared(**self._fence))
+        *others, last = self.changes_at_end(task, outcome)
+        for change in others:
+            self._writer.put(change)
+        await self._writer.commit(last)
 
     def finished_unrun(self, task: LoadedTask, outcome: Outcome) -> None:
         """Queue the end of a task that never ran.
 
         Not awaited: the run's last commit follows in the same queue.
         """
-        self._writer.put(self._finish(task, outcome))
+        for change in self.changes_at_end(task, outcome):
+            self._writer.put(change)
 
     async def closed(self, target: LoadedTask, status: Status, result: Any) -> None:
         """End the run. Raises LeaseLost."""
@@ -120,13 +132,9 @@ class RunRecorder:
         event["progress"] = event["tree_progress"]
         await self._writer.commit(RunClosed(**self._fence, event=event, status=status, at=_now()))
 
-    def _close_question(self, task: LoadedTask) -> None:
-        if task.id in self._asking:
-            self._asking.discard(task.id)
-            self._writer.put(QuestionClosed(**self._fence, task_id=task.id, at=_now()))
-
-    def _finish(self, task: LoadedTask, outcome: Outcome) -> Change:
-        self._close_question(task)
+    def changes_at_end(self, task: LoadedTask, outcome: Outcome) -> list[Change]:
+        """Return what records the end of the task, for `finished` or for another thread to write."""
+        question_closed = self._question_closed(task)
         if outcome.status is Status.COMPLETED:
             self._set_progress(task, 1.0)
         task.error = outcome.error
@@ -134,7 +142,7 @@ class RunRecorder:
         result = None if outcome.stored is None else orjson.Fragment(outcome.stored)
         event = self._event(f"task_{outcome.status}", task, outcome.status, result=result, error=outcome.error)
         seconds = time.monotonic() - self._start_times[task.id] if task.id in self._start_times else None
-        return TaskFinished(
+        finished = TaskFinished(
             **self._fence,
             event=event,
             tally=partial(metrics.finished, task.executor_id, outcome.status, seconds=seconds),
@@ -146,6 +154,13 @@ class RunRecorder:
             token_usage=_text(orjson.dumps(usage)) if usage else None,
             at=_now(),
         )
+        return [*question_closed, finished]
+
+    def _question_closed(self, task: LoadedTask) -> list[Change]:
+        if task.id not in self._asking:
+            return []
+        self._asking.discard(task.id)
+        return [QuestionClosed(**self._fence, task_id=task.id, at=_now())]
 
     def _add(self, event: Json) -> None:
         self._writer.put(EventAdded(**self._fence, event=event))

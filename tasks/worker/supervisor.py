@@ -1,15 +1,12 @@
-"""The supervisor: keeps one cluster of workers alive beside its own process, and sweeps."""
+"""The supervisor: keeps one cluster of workers alive beside its own process, starts quarantines, and sweeps."""
 
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from django.conf import settings
@@ -18,20 +15,18 @@ from django.db import DatabaseError, connection
 from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
 from tasks.events import pruning
-from tasks.ids import new_id
 from tasks.queue import leases, suspension
-from tasks.services import cancels, idempotency, shared_secrets
+from tasks.services import cancels, idempotency
 from tasks.worker import webhook_deliveries
+from tasks.worker.children import Child
+from tasks.worker.silence import SilenceWatch, culprits
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 5.0
-END_POLL_SECONDS: Final = 0.05
-HUNG_SECONDS: Final = 12.0
-"""A cluster without a heartbeat of any worker for this long is replaced; workers send one every 3
-to 5 seconds.
-"""
+LEASE_SWEEP_SECONDS: Final = 2.0
+"""Leases are swept more often than the rest: a dead worker's runs wait for it."""
 
 
 class Stop:
@@ -50,116 +45,134 @@ class Stop:
 
 
 def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
-    """Until `stop`: sweep and, when `may_start` allows it, keep a cluster running.
+    """Until `stop`: sweep and, when `may_start` allows it, keep workers running.
 
-    At the end drain the cluster.
+    At the end drain them.
     """
-    cluster: Cluster | None = None
-    last_sweep = 0.0
-    while not stop.is_asked.wait(TICK_SECONDS if cluster or last_sweep else 0):
-        cluster = _kept_alive(cluster) if cluster or may_start() else None
-        if time.monotonic() - last_sweep > SWEEP_SECONDS:
-            last_sweep = time.monotonic()
-            _sweep()
-    if cluster:
-        _log_draining(cluster)
-        cluster.stop(stop.is_insisted)
+    workers: Workers | None = None
+    sweeps = Sweeps()
+    while not stop.is_asked.wait(TICK_SECONDS if workers or sweeps.is_begun else 0):
+        if workers is None and may_start():
+            workers = Workers()
+        sweeps.sweep()
+        if workers:
+            workers.keep_alive()
+    if workers:
+        workers.stop(stop.is_insisted)
 
 
-def _log_draining(cluster: "Cluster") -> None:
+class Sweeps:
+    """What every web process and every worker command does for all runs now and then."""
+
+    def __init__(self) -> None:
+        self._leases_swept_at = self._swept_at = float("-inf")
+
+    @property
+    def is_begun(self) -> bool:
+        return self._swept_at > 0
+
+    def sweep(self) -> None:
+        now = time.monotonic()
+        try:
+            if now - self._leases_swept_at > LEASE_SWEEP_SECONDS:
+                self._leases_swept_at = now
+                refresh()
+                leases.sweep()
+            if now - self._swept_at > SWEEP_SECONDS:
+                self._swept_at = now
+                _sweep_the_rest()
+        except DatabaseError:
+            logger.warning("Could not sweep: the database is unavailable", extra={"event": "sweep.failed"})
+            connection.close()
+
+
+def _sweep_the_rest() -> None:
+    cancels.forget_finished()
+    idempotency.forget_old()
+    pruning.prune_events()
+    webhook_deliveries.sweep()
+    suspension.sweep()
+    run_secrets.erase_expired()
+
+
+class Workers:
+    """The cluster and the quarantines of one supervisor."""
+
+    def __init__(self) -> None:
+        self._cluster = Watched("tasks.worker.cluster")
+        self._quarantines: list[Watched] = []
+
+    def keep_alive(self) -> None:
+        """Replace what has ended or fallen silent, and start a quarantine if a suspected run waits."""
+        if self._cluster.has_ended:
+            self._replace_cluster(f"ended with code {self._cluster.exit_code}")
+        try:
+            if self._cluster.kill_silent():
+                self._replace_cluster("does not answer")
+            self._keep_quarantines()
+        except DatabaseError:
+            connection.close()
+            for each in (self._cluster, *self._quarantines):
+                each.silence.forget()
+
+    def stop(self, at_once: threading.Event) -> None:
+        """Let the steps in hand end, within the drain time and until `at_once` is set; then kill the rest."""
+        everyone = [self._cluster, *self._quarantines]
+        _log_draining([each.id for each in everyone])
+        for each in everyone:
+            each.terminate()
+        for each in everyone:
+            each.wait(at_once)
+
+    def _replace_cluster(self, trouble: str) -> None:
+        logger.error("The worker cluster %s; starting another", trouble, extra={"event": "cluster.replaced"})
+        self._cluster.kill()
+        self._cluster = Watched("tasks.worker.cluster")
+
+    def _keep_quarantines(self) -> None:
+        for each in self._quarantines:
+            if each.kill_silent():
+                each.kill()
+        self._quarantines = [each for each in self._quarantines if not each.has_ended]
+        if len(self._quarantines) < settings.APFLOW.worker.quarantine and leases.is_any_suspected():
+            self._quarantines.append(Watched("tasks.worker.quarantine"))
+
+
+class Watched(Child):
+    """A child whose workers must beat."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(module)
+        self.silence = SilenceWatch(self.id)
+
+    def kill_silent(self) -> bool:
+        """Kill its processes that hold runs and are silent. Returns whether all of it is silent. Raises DatabaseError."""
+        silent = self.silence.look()
+        for name in silent:
+            if name != self.id:
+                logger.error(
+                    "Worker process %s does not answer and is killed; it was executing code of run: %s",
+                    name,
+                    culprits(name),
+                    extra={"event": "worker.silent"},
+                )
+                with suppress(ProcessLookupError):
+                    os.kill(int(name.split("/")[-2]), signal.SIGKILL)
+        return self.id in silent
+
+
+def _log_draining(cluster_ids: list[str]) -> None:
     try:
-        count = leases.held_by(cluster_id=cluster.id)
+        count = sum(leases.held_by(cluster_id=cluster_id) for cluster_id in cluster_ids)
     except DatabaseError:
         connection.close()
         return
     if count:
         logger.warning(
-            "Stopping: %d running tree%s may finish within %d s; the rest resumes after the next start. "
-            "Press Ctrl+C again to stop at once",
+            "Stopping: the steps in hand of %d running tree%s may end within %d s; the rest continues after the next "
+            "start. Press Ctrl+C again to stop at once",
             count,
             "" if count == 1 else "s",
             settings.APFLOW.worker.drain_seconds,
             extra={"event": "cluster.draining", "runs": count},
         )
-
-
-def _kept_alive(cluster: "Cluster | None") -> "Cluster":
-    if cluster and not cluster.has_ended and not cluster.is_hung():
-        return cluster
-    if cluster:
-        logger.error("The worker cluster %s; starting another", cluster.trouble, extra={"event": "cluster.replaced"})
-        cluster.kill()
-    return Cluster()
-
-
-def _sweep() -> None:
-    try:
-        refresh()
-        shared_secrets.keep_fresh()
-        leases.sweep()
-        cancels.forget_finished()
-        idempotency.forget_old()
-        pruning.prune_events()
-        webhook_deliveries.sweep()
-        suspension.sweep()
-        run_secrets.erase_expired()
-    except DatabaseError:
-        logger.warning("Could not sweep: the database is unavailable", extra={"event": "sweep.failed"})
-        connection.close()
-
-
-class Cluster:
-    """A cluster process and all that it forked: one process group."""
-
-    def __init__(self) -> None:
-        self.id = new_id()
-        self._started_at = time.monotonic()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tasks.worker.cluster", self.id],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-            env=os.environ | {"PYTHONPATH": _python_path()},
-        )
-
-    @property
-    def has_ended(self) -> bool:
-        return self._process.poll() is not None
-
-    @property
-    def trouble(self) -> str:
-        return f"ended with code {self._process.returncode}" if self.has_ended else "hangs"
-
-    def is_hung(self) -> bool:
-        """Whether no worker of the cluster had a heartbeat for `HUNG_SECONDS`.
-
-        False while the database is unavailable.
-        """
-        if time.monotonic() - self._started_at < HUNG_SECONDS:
-            return False
-        try:
-            refresh()
-            return not leases.is_beating(within_seconds=HUNG_SECONDS, cluster_id=self.id)
-        except DatabaseError:
-            connection.close()
-            self._started_at = time.monotonic()
-            return False
-
-    def stop(self, at_once: threading.Event) -> None:
-        """Let the workers finish, within the drain time and until `at_once` is set; then kill the
-        rest.
-        """
-        self._process.terminate()
-        deadline = time.monotonic() + settings.APFLOW.worker.drain_seconds + 5
-        while not (self.has_ended or time.monotonic() > deadline or at_once.wait(END_POLL_SECONDS)):
-            pass
-        self.kill()
-
-    def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-
-def _python_path() -> str:
-    """The project's folder, then the working folder: `-P` keeps Python from putting it first, where it could have a `tasks` too."""
-    return os.pathsep.join([str(settings.BASE_DIR), str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from django.conf import settings
@@ -12,7 +12,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Reply, Stopped
 from tasks.executors import get_executor
 from tasks.executors.http import fetch
-from tasks.queue.leases import MAX_LOSSES, Claim
+from tasks.queue.leases import Claim
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.inputs import dependency_results, resolved_inputs
 from tasks.rules.retry import retry_of
@@ -26,16 +26,23 @@ from tasks.worker.cancellations import Cancellations
 from tasks.worker.fair_semaphore import FairSemaphore
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
-from tasks.worker.outcomes import Outcome, cancelled, failed
-from tasks.worker.result_memory import completed_in_turn
+from tasks.worker.outcomes import Outcome, cancelled, completed, failed
 from tasks.worker.run_recorder import RunRecorder
+
+POISON: Final = (
+    "Poison: each worker process that ran this task alone died. The worker's log has the reason; look for crashes, "
+    "memory limits and calls that end the process."
+)
+INTERRUPTED: Final = (
+    "Interrupted: the worker died during the task, and repeating it may not be safe. Execute it again if it is safe."
+)
 
 
 class TaskRunner:
     """Runs tasks for one run.
 
     `results` grows as tasks complete; `is_given_up` returns whether the worker has given up the
-    run.
+    run, and `is_winding_down` whether no attempt may begin here. If the run is poison, `suspects` are the tasks at fault.
     """
 
     def __init__(
@@ -48,6 +55,8 @@ class TaskRunner:
         slots: FairSemaphore,
         results: Mapping[str, Any],
         is_given_up: Callable[[], bool],
+        is_winding_down: Callable[[], bool],
+        suspects: Collection[str] = (),
     ) -> None:
         self._claim = claim
         self._recorder = recorder
@@ -56,11 +65,18 @@ class TaskRunner:
         self._slots = slots
         self._results = results
         self._is_given_up = is_given_up
+        self._is_winding_down = is_winding_down
+        self._suspects = suspects
         self._ready_times: dict[str, float] = {}
+        self._at_work: set[str] = set()
 
     def ready(self, task_id: str, *, seconds_ago: float) -> None:
         """Record when the task became ready, to measure how long it waits for a slot."""
         self._ready_times[task_id] = time.monotonic() - seconds_ago
+
+    def is_at_work(self, task_id: str) -> bool:
+        """Whether an attempt at the task is under way: it does not merely wait for a slot or its next attempt."""
+        return task_id in self._at_work
 
     async def run(self, task: LoadedTask) -> Outcome | None:
         """Run the task to its outcome. None: it waits for an answer."""
@@ -92,8 +108,8 @@ class TaskRunner:
         return await call_off(executor, self._inputs(task), self._context(task), memo=orjson.loads(question.memo))
 
     async def _outcome(self, task: LoadedTask) -> Outcome:
-        if self._claim.losses >= MAX_LOSSES:
-            return failed(f"Poison: the run lost {self._claim.losses} workers. Check the worker logs for crashes.")
+        if self._is_poison(task):
+            return failed(POISON)
         if task.executor_id is None:
             return await self._gather(task)
         try:
@@ -102,46 +118,62 @@ class TaskRunner:
             return failed(error.message)
         return await self._attempts(task, executor)
 
+    def _is_poison(self, task: LoadedTask) -> bool:
+        return self._claim.is_poison and task.id in self._suspects
+
     async def _gather(self, task: LoadedTask) -> Outcome:
         """Complete a group. It runs no code: its resolved inputs are its result."""
         await self._recorder.started(task, durably=False)
         try:
-            inputs = self._inputs(task)
-            return await completed_in_turn(inputs, max_bytes=settings.APFLOW.limits.result_bytes, is_composed=True)
+            return completed(self._inputs(task), max_bytes=settings.APFLOW.limits.result_bytes)
         except ExecutorError as error:
             return failed(str(error))
 
     async def _attempts(self, task: LoadedTask, executor: Executor) -> Outcome:
         retry = retry_of(task.params)
         is_resumed = self._questions.question_of(task.id) is not None
-        is_interrupted = task.status == Status.IN_PROGRESS and not is_resumed
-        if is_interrupted and not executor.idempotent and task.attempt >= retry.max_attempts:
-            return failed(
-                "Interrupted: the worker died during the task, and repeating it may not be safe. Execute it again if it is safe."
-            )
+        is_interrupted = task.status == Status.IN_PROGRESS and not is_resumed and task.error is None
+        if is_interrupted and not executor.idempotent:
+            return failed(INTERRUPTED)
+        is_begun = is_resumed or is_interrupted
         while True:
-            outcome = await self._attempt(task, executor, is_resumed=is_resumed)
-            is_resumed = False
+            outcome = await self._attempt(task, executor, is_begun=is_begun, is_resumed=is_resumed)
+            is_begun = is_resumed = False
             if not outcome.may_retry or task.attempt >= retry.max_attempts:
                 return outcome
             seconds = retry.delay(task.attempt, outcome.retry_after_seconds)
             message = f"Attempt {task.attempt} of {retry.max_attempts:g} failed; the next one starts in {seconds:.1f} s"
             self._recorder.retrying(task, outcome, message)
+            self._leave_if_winding_down()
             await asyncio.sleep(seconds)
 
-    async def _attempt(self, task: LoadedTask, executor: Executor, *, is_resumed: bool) -> Outcome:
+    def _leave_if_winding_down(self) -> None:
+        """Raise asyncio.CancelledError: another worker makes the next attempt."""
+        if self._is_winding_down():
+            raise asyncio.CancelledError
+
+    async def _attempt(self, task: LoadedTask, executor: Executor, *, is_begun: bool, is_resumed: bool) -> Outcome:
         """Run one attempt.
 
-        `is_resumed` continues the attempt that asked a question; it is not counted again.
+        `is_begun` continues or repeats the attempt that a worker began before; it is not counted
+        again. `is_resumed` continues the one that asked a question.
         """
         async with self._slots.take(task.user_id, task.priority):
             if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
                 metrics.waited(time.monotonic() - ready_time)
-            if not is_resumed:
-                task.attempt += 1
-                await self._recorder.started(task, durably=not executor.idempotent)
-            why_cancelled = partial(self._cancellations.message_of, task.id)
-            return await attempt(task, executor, self._inputs(task), self._context(task), why_cancelled=why_cancelled)
+            self._leave_if_winding_down()
+            self._at_work.add(task.id)
+            try:
+                task.attempt += not is_begun
+                if not is_resumed:
+                    # So that the database names the task, should this process die of it.
+                    await self._recorder.started(task, durably=self._claim.is_suspected or not executor.idempotent)
+                why_cancelled = partial(self._cancellations.message_of, task.id)
+                return await attempt(
+                    task, executor, self._inputs(task), self._context(task), why_cancelled=why_cancelled
+                )
+            finally:
+                self._at_work.discard(task.id)
 
     def _inputs(self, task: LoadedTask) -> Json:
         from_dependencies = dependency_results(task.dependencies, self._results)

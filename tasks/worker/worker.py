@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -10,6 +12,7 @@ from django.conf import settings
 from structlog.contextvars import bind_contextvars
 
 from tasks.queue import leases, notify
+from tasks.queue.black_box import BlackBox
 from tasks.queue.leases import Claim
 from tasks.queue.notify import Listener
 from tasks.rules.exceptions import LeaseLost
@@ -18,14 +21,20 @@ from tasks.services.questions import OpenQuestion, open_of
 from tasks.telemetry import tracing
 from tasks.worker.engine import TreeRun
 from tasks.worker.fair_semaphore import FairSemaphore
-from tasks.worker.group_commit import GroupCommit
+from tasks.worker.footprints import Footprints, Work
+from tasks.worker.group_commit import GroupCommit, write_now
+from tasks.worker.lease_keeper import LeaseKeeper
 from tasks.worker.load_run import LoadedTask, load_trees
+from tasks.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 ClaimedTree = tuple[Claim, list[LoadedTask], list[OpenQuestion]]
 Polled = tuple[list[ClaimedTree], dict[str, list[Cancel]], dict[str, list[OpenQuestion]]]
 
 BEAT_SECONDS: Final = 3.0
+HOW_NOT_TO_BLOCK: Final = (
+    "Run blocking code on a thread (asyncio.to_thread, or on_a_thread of aipartnerupflow.executors)."
+)
 LINGER_SECONDS: Final = 0.2
 """How long an idle worker stays awake for the next run, which then skips the queue."""
 
@@ -34,37 +43,65 @@ def _ignore() -> None:
     """The default `on_poll`: do nothing."""
 
 
+def _end_this_process() -> None:
+    """As if the kernel did it: a blocked event loop could not end in any other way."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Worker:
     """The runs that one process holds. Create it on the loop that it works on.
 
-    `on_poll` is called at each poll for work.
+    `on_poll` is called at each poll for work. With `in_quarantine` it takes only suspected runs, one
+    at a time (`tasks.worker.quarantine`). `end_process` ends the process at once.
     """
 
     def __init__(
-        self, *, cluster_id: str, on_poll: Callable[[], object] = _ignore, linger_seconds: float = LINGER_SECONDS
+        self,
+        *,
+        cluster_id: str,
+        on_poll: Callable[[], object] = _ignore,
+        linger_seconds: float = LINGER_SECONDS,
+        in_quarantine: bool = False,
+        end_process: Callable[[], object] = _end_this_process,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._process_id = leases.process_name()
         self._cluster_id = cluster_id
         self._on_poll = on_poll
         self._linger_seconds = linger_seconds
+        self._claim = leases.claim_suspected if in_quarantine else leases.claim
+        self._max_trees = 1 if in_quarantine else settings.APFLOW.worker.max_trees
+        self._places = 0 if in_quarantine else self._max_trees
+        self._end_process = end_process
         self._writer = GroupCommit(self._loop)
         self._slots = FairSemaphore(settings.APFLOW.worker.max_tasks)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._trees: dict[str, TreeRun] = {}
         self._wake_up = asyncio.Event()
         self._is_draining = False
-        self._is_cut_off = False
         self._last_beat = 0.0
         self._listener = Listener(notify.RUNS, lambda: self._loop.call_soon_threadsafe(self._wake_up.set))
+        self._footprints = Footprints(BlackBox(self._process_id))
+        self._footprints.install(self._loop)
+        self._keeper = LeaseKeeper(owner=self._process_id, held=self._held, beat=self._beat)
+        self._watchdog = Watchdog(
+            self._loop,
+            keeper=self._keeper,
+            footprints=self._footprints,
+            hold_count=lambda: len(self._running),
+            on_lease_late=self._give_up,
+            on_blocked=self._blocked,
+            on_stuck=self._stuck,
+        )
 
     async def beat(self) -> None:
         """Record a heartbeat of this process."""
         self._last_beat = self._loop.time()
-        places = 0 if self._is_draining else settings.APFLOW.worker.max_trees
-        await self._writer.call(
-            partial(leases.beat, process_id=self._process_id, cluster_id=self._cluster_id, places=places)
-        )
+        await self._writer.call(self._beat)
+
+    def _beat(self) -> None:
+        places = 0 if self._is_draining else self._places
+        leases.beat(process_id=self._process_id, cluster_id=self._cluster_id, places=places)
 
     async def probe(self) -> None:
         """Record a heartbeat, and take waiting runs whose wake-up was lost with another worker."""
@@ -74,48 +111,50 @@ class Worker:
             await self.work()
 
     async def work(self) -> None:
-        """Claim and run until no run waits or runs; while draining, until the current runs end."""
+        """Claim and run until no run waits or runs; while draining, until the steps in hand end."""
         if self._loop.time() - self._last_beat > BEAT_SECONDS:  # short jobs may arrive so often that no probe does
             await self.beat()
-        with self._listener.attentive():
-            keeper = asyncio.create_task(self._keep_leases())
-            try:
-                await self._work_until_idle()
-            finally:
-                keeper.cancel()
+        with self._listener.attentive(), self._keeper.attentive(), self._watchdog.attentive():
+            await self._work_until_idle()
             if self._is_draining:
                 # Runs that were cut off are released, so that another worker resumes them at once.
                 await self._writer.call(partial(leases.release, owner=self._process_id))
 
     def drain(self) -> None:
-        """Claim nothing more, and cut off runs that take longer than `worker.drain_seconds`.
+        """Claim nothing and start no step more; cut off steps that take longer than `worker.drain_seconds`.
 
         Call it on the loop.
         """
         if not self._is_draining:
             self._is_draining = True
+            for tree in self._trees.values():
+                tree.wind_down()
             self._wake_up.set()
-            self._loop.call_later(settings.APFLOW.worker.drain_seconds, self._cut_off)
+            self._loop.call_later(settings.APFLOW.worker.drain_seconds, self._abandon)
 
     async def _work_until_idle(self) -> None:
         while True:
             self._wake_up.clear()  # before reading, so that a notification during the read is not missed
             self._on_poll()
             claimed, cancels, replies = await self._poll()
-            for run_id in cancels.keys() & self._trees.keys():
-                for cancel in cancels[run_id]:
-                    self._trees[run_id].cancel(cancel)
-            for run_id in replies.keys() & self._trees.keys():
-                for question in replies[run_id]:
-                    self._trees[run_id].answer(question)
-            for claim, tasks, questions in (
-                [] if self._is_cut_off else claimed
-            ):  # if cut off, they are released with the others
-                self._start(claim, tasks, questions, cancels[claim.run_id])
+            self._pass_on(cancels, replies)
+            if self._is_draining and claimed:
+                await self._release([claim.run_id for claim, _, _ in claimed])
+            else:
+                for claim, tasks, questions in claimed:
+                    self._start(claim, tasks, questions, cancels[claim.run_id])
             if self._running:
                 await self._wake_up.wait()
             elif self._is_draining or not await self._woken_within(self._linger_seconds):
                 return
+
+    def _pass_on(self, cancels: dict[str, list[Cancel]], replies: dict[str, list[OpenQuestion]]) -> None:
+        for run_id in cancels.keys() & self._trees.keys():
+            for cancel in cancels[run_id]:
+                self._trees[run_id].cancel(cancel)
+        for run_id in replies.keys() & self._trees.keys():
+            for question in replies[run_id]:
+                self._trees[run_id].answer(question)
 
     async def _woken_within(self, seconds: float) -> bool:
         try:
@@ -126,9 +165,10 @@ class Worker:
 
     async def _poll(self) -> Polled:
         """Return newly claimed runs and, by run, cancel requests and questions with replies."""
-        room = 0 if self._is_draining else settings.APFLOW.worker.max_trees - len(self._running)
+        room = 0 if self._is_draining else self._max_trees - len(self._running)
         waiting = [run_id for run_id, tree in self._trees.items() if tree.is_waiting]
-        return await self._writer.call(partial(_poll, owner=self._process_id, limit=room, waiting=waiting))
+        claim = partial(self._claim, owner=self._process_id, limit=room)
+        return await self._writer.call(partial(_poll, claim, waiting=waiting))
 
     def _start(
         self, claim: Claim, tasks: list[LoadedTask], questions: list[OpenQuestion], cancels: list[Cancel]
@@ -136,63 +176,83 @@ class Worker:
         if (lost := self._running.get(claim.run_id)) is not None:
             lost.cancel()  # this process slept so long that it lost the run, and has now claimed it again
         tree = self._trees[claim.run_id] = TreeRun(
-            claim, tasks, writer=self._writer, slots=self._slots, questions=questions
+            claim,
+            tasks,
+            writer=self._writer,
+            # A run that kills processes does one task at a time, so that it is known which of them does it.
+            slots=FairSemaphore(1) if claim.is_convicted else self._slots,
+            footprints=self._footprints,
+            questions=questions,
         )
-        run = self._running[claim.run_id] = asyncio.create_task(_run(tree, claim, cancels), name=claim.run_id)
+        run = self._running[claim.run_id] = asyncio.create_task(self._run(tree, claim, cancels), name=claim.run_id)
         run.add_done_callback(self._ended)
         self._writer.pace(len(self._running))
 
     def _ended(self, run: asyncio.Task[None]) -> None:
-        was_full = len(self._running) >= settings.APFLOW.worker.max_trees
+        was_full = len(self._running) >= self._max_trees
         if self._running.get(run.get_name()) is run:
             del self._running[run.get_name()], self._trees[run.get_name()]
         self._writer.pace(len(self._running))
         if was_full or not self._running:
             self._wake_up.set()
 
-    async def _keep_leases(self) -> None:
-        """Renew the leases in time, or stop working before another worker may begin."""
-        while True:
-            await asyncio.sleep(leases.RENEW_SECONDS)
-            try:
-                async with asyncio.timeout(leases.GIVE_UP_SECONDS - leases.RENEW_SECONDS):
-                    await self.beat()
-                    await self._writer.call(partial(leases.renew, owner=self._process_id, run_ids=list(self._running)))
-            except TimeoutError:
-                logger.error(
-                    "Could not renew its leases: stopping %s runs",
-                    len(self._running),
-                    extra={"event": "lease.given_up"},
-                )
-                self._abandon()
+    async def _run(self, tree: TreeRun, claim: Claim, cancels: list[Cancel]) -> None:
+        bind_contextvars(run=claim.run_id)  # for log lines of this run
+        facts = {"apflow.run.id": claim.run_id, "apflow.root_task.id": claim.root_id}
+        try:
+            with tracing.span("run", facts, kind="consumer", parent=claim.trace):
+                is_left = await tree.run(cancels)
+            if is_left:
+                await self._release([claim.run_id])
+        except LeaseLost:
+            logger.warning(
+                "Run %s was claimed by another worker", claim.run_id, extra={"event": "lease.lost", "run": claim.run_id}
+            )
+        except Exception:  # a bug: the lease expires, and the run is tried again
+            logger.exception(
+                "Run %s failed unexpectedly", claim.run_id, extra={"event": "run.broken", "run": claim.run_id}
+            )
 
-    def _cut_off(self) -> None:
-        self._is_cut_off = True
+    async def _release(self, run_ids: list[str]) -> None:
+        await self._writer.call(partial(leases.release, owner=self._process_id, run_ids=run_ids))
+
+    def _give_up(self) -> None:
+        logger.error(
+            "Could not renew its leases: stopping %s runs", len(self._running), extra={"event": "lease.given_up"}
+        )
         self._abandon()
 
     def _abandon(self) -> None:
         for run in self._running.values():
             run.cancel()
 
+    # On other threads
 
-async def _run(tree: TreeRun, claim: Claim, cancels: list[Cancel]) -> None:
-    bind_contextvars(run=claim.run_id)  # for log lines of this run
-    facts = {"apflow.run.id": claim.run_id, "apflow.root_task.id": claim.root_id}
-    try:
-        with tracing.span("run", facts, kind="consumer", parent=claim.trace):
-            await tree.run(cancels)
-    except LeaseLost:
-        logger.warning(
-            "Run %s was claimed by another worker", claim.run_id, extra={"event": "lease.lost", "run": claim.run_id}
+    def _held(self) -> list[str]:
+        return list(self._running)
+
+    def _blocked(self, work: Work | None, trouble: str) -> None:
+        """Fail the task that blocks the loop, release the other runs, and end this process."""
+        tree = self._trees.get(work.run_id) if work else None
+        facts = {"event": "worker.blocked"} | ({"run": work.run_id, "task": work.task_id} if work else {})
+        logger.error("%s: ending this worker process; its other runs continue elsewhere", trouble, extra=facts)
+        if work and tree:
+            write_now(tree.failed_from_outside(work.task_id, f"{trouble}. {HOW_NOT_TO_BLOCK}"))
+            leases.release(owner=self._process_id)
+        self._end_process()
+
+    def _stuck(self) -> None:
+        logger.error(
+            "Could neither renew its leases nor stop its runs: ending this worker process",
+            extra={"event": "worker.stuck"},
         )
-    except Exception:  # a bug: the lease expires and the run is tried again, and finally fails as poison
-        logger.exception("Run %s failed unexpectedly", claim.run_id, extra={"event": "run.broken", "run": claim.run_id})
+        self._end_process()
 
 
-def _poll(*, owner: str, limit: int, waiting: list[str]) -> Polled:
-    claims = leases.claim(owner=owner, limit=limit)
-    trees = load_trees([claim.root_id for claim in claims]) if claims else {}
-    questions = open_of([*waiting, *(claim.run_id for claim in claims)])
-    claimed = [(claim, trees[claim.root_id], questions[claim.run_id]) for claim in claims]
+def _poll(claim: Callable[[], list[Claim]], *, waiting: list[str]) -> Polled:
+    claims = claim()
+    trees = load_trees([claimed.root_id for claimed in claims]) if claims else {}
+    questions = open_of([*waiting, *(claimed.run_id for claimed in claims)])
+    claimed_trees = [(claimed, trees[claimed.root_id], questions[claimed.run_id]) for claimed in claims]
     replies = {run_id: [question for question in questions[run_id] if question.reply is not None] for run_id in waiting}
-    return claimed, pending_cancels(), replies
+    return claimed_trees, pending_cancels(), replies

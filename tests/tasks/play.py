@@ -154,13 +154,13 @@ class Play(RuleBasedStateMachine):
     def _leave(self, life: Life, *, alone: bool = False) -> None:
         """The worker drains, with nothing to wait for."""
         life.fuse = None
-        self._forget(set(self._held(life)), counted=False)
+        self._forget(set(self._held(life)))
         if life.leave():
             assert not self._held(life), "It left, and keeps its lease"
         self._bury(alone=alone)  # should its journal have died before
 
-    def _bury(self, *, sweep: bool = True, alone: bool = False) -> None:
-        """Expire the leases of those who died. They are swept, or found by whoever claims next."""
+    def _bury(self, *, alone: bool = False) -> None:
+        """Expire the leases of those who died, and sweep."""
         for life in [life for life in self._lives if life.journal_ended.is_set()]:
             life.kill()
             self._lives.remove(life)
@@ -168,16 +168,13 @@ class Play(RuleBasedStateMachine):
             held = self._held(life)
             if not self._lives and not alone:
                 self._bear()
-            self._forget(set(held), counted=True)
+            self._forget(set(held))
             Run.objects.filter(id__in=held).update(lease_expires_at=Now() - timedelta(seconds=1))
-            if sweep:
-                self._sweep()
-            elif self._lives:
-                self._lives[-1].wake()
+            self._sweep()
 
     def _expire(self, life: Life) -> None:
         held = self._held(life)
-        self._forget(set(held), counted=True)
+        self._forget(set(held))
         Run.objects.filter(id__in=held).update(lease_expires_at=Now() - timedelta(seconds=1))
         leases.sweep()
 
@@ -196,11 +193,10 @@ class Play(RuleBasedStateMachine):
         Run.objects.unfinished().update(created_at=F("created_at") - timedelta(minutes=1))
         leases.sweep()
 
-    def _forget(self, run_ids: set[str], *, counted: bool) -> None:
+    def _forget(self, run_ids: set[str]) -> None:
         """Runs lost their worker: what is committed is what there is."""
         rows = {task.id: task for task in Task.objects.all()}
         for tree, run in [(tree, tree.run) for tree in self._trees if tree.run and tree.run.id in run_ids]:
-            run.losses += counted
             run.is_smooth, run.status = False, None
             run.live.clear()
             for task in [tree.tasks[task_id] for task_id in run.todo]:

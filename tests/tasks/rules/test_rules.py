@@ -143,7 +143,7 @@ class Rules(Play):
     def let_the_journal_die_soon(self, life: int, items: int, after: bool) -> None:
         self._lives[life % len(self._lives)].fuse = Fuse(items=items, after=after)
 
-    @rule(life=NUMBER, how=st.sampled_from(["killed", "killed, not swept", "drained", "late", "undead"]), what=TOLD)
+    @rule(life=NUMBER, how=st.sampled_from(["killed", "drained", "late", "undead"]), what=TOLD)
     def lose_a_worker(self, life: int, how: str, what: str) -> None:
         lost = self._lives[life % len(self._lives)]
         if how == "drained":
@@ -154,7 +154,7 @@ class Rules(Play):
             self._come_back_from_the_dead(lost, what)
         else:
             lost.kill()
-            self._bury(sweep=how == "killed")
+            self._bury()
         self._settle()
 
     @rule(wake_ups=NUMBER, join=YES)

@@ -348,32 +348,36 @@ def test_after_a_crash_what_may_be_repeated_runs_again(worker: WorkerThread) -> 
     worker.work()
     ran = result_of(run)
     assert set(ran.statuses().values()) == {"completed"}
-    assert ran.tasks["a"].attempt == 2
+    assert ran.tasks["a"].attempt == 1, "the crash was not its failure"
 
 
-@pytest.mark.parametrize(("retry", "status"), [({}, "failed"), ({"retry": RETRY}, "completed")])
-def test_after_a_crash_what_may_not_be_repeated_fails_unless_it_wants_to(
-    worker: WorkerThread, tmp_path: Path, retry: Json, status: str
-) -> None:
+def test_a_crash_uses_up_no_attempt(worker: WorkerThread) -> None:
+    retry = RETRY | {"max_attempts": 2}
+    run = _as_after_a_crash([step("a", inputs={"fails_until_attempt": 2}, params={"retry": retry})])
+    worker.work()
+    assert result_of(run).statuses() == {"a": "completed"}
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_crash_between_two_attempts_interrupts_none(worker: WorkerThread, idempotent: bool) -> None:
+    method = "scripted_executor" if idempotent else "fragile_executor"
+    task = step("a", inputs={"fails_until_attempt": 2}, params={"retry": RETRY | {"max_attempts": 2}})
+    run = _as_after_a_crash([task | {"schemas": {"method": method}}], error="The first attempt failed.")
+    worker.work()
+    task_after = result_of(run).tasks["a"]
+    assert (task_after.status, task_after.attempt, task_after.error) == ("completed", 2, None)
+
+
+@pytest.mark.parametrize("retry", [{}, {"retry": RETRY}])
+def test_after_a_crash_what_may_not_be_repeated_fails(worker: WorkerThread, tmp_path: Path, retry: Json) -> None:
     effects = tmp_path / "effects"
     fragile = step("a", inputs={"effects": str(effects)}, params=retry) | {"schemas": {"method": "fragile_executor"}}
     run = _as_after_a_crash([fragile])
     worker.work()
     task = result_of(run).tasks["a"]
-    assert task.status == status
-    assert effects.exists() is (status == "completed")
-    if status == "failed":
-        assert "Interrupted" in (task.error or "")
-
-
-def test_a_run_that_lost_three_workers_is_poison(worker: WorkerThread, tmp_path: Path) -> None:
-    run = _as_after_a_crash([step("a", inputs={"effects": str(tmp_path / "effects")})])
-    Run.objects.filter(id=run.id).update(losses=3)
-    worker.work()
-    ran = result_of(run)
-    assert ran.run.status == "failed"
-    assert "Poison" in (ran.tasks["a"].error or "")
-    assert not (tmp_path / "effects").exists()
+    assert task.status == "failed"
+    assert "Interrupted" in (task.error or "")
+    assert not effects.exists()
 
 
 def test_executed_again_what_completed_keeps_its_result_and_what_failed_runs(

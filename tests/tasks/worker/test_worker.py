@@ -1,17 +1,25 @@
 """A worker process: it takes what waits, many trees at once, and gives back what it may not finish."""
 
 import threading
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db.models.functions import Now
+from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
+from aipartnerupflow.executors import Context, Executor
 from tasks.models import Run, Task, WorkerProcess
 from tasks.queue import leases
+from tasks.queue.suspicion import POISON_STRIKES
 from tasks.services import trees
+from tasks.worker import lease_keeper
 from tests.sections import replace
-from tests.servers import until
+from tests.servers import EXECUTORS, until
+from tests.tasks.executors.conftest import forget_registry
 from tests.workers import Json, WorkerThread, result_of, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -21,9 +29,9 @@ def execute(*tasks: Json) -> Run:
     return trees.execute_tree(caller=LOCAL, tasks=list(tasks)).run
 
 
-def with_worker(settings: Settings, **fields: int) -> WorkerThread:
+def with_worker(settings: Settings, *, options: Json | None = None, **fields: int) -> WorkerThread:
     settings.APFLOW = replace(settings.APFLOW, worker=replace(settings.APFLOW.worker, **fields))
-    return WorkerThread()
+    return WorkerThread(**(options or {}))
 
 
 def in_background(worker: WorkerThread) -> threading.Thread:
@@ -126,3 +134,149 @@ def test_a_worker_that_lost_its_lease_stops_and_writes_nothing(worker: WorkerThr
     run.refresh_from_db()
     assert (run.finished_at, run.lease_owner) == (None, "another/1/1")
     assert Task.objects.get().status == "in_progress"
+
+
+# --- draining ---
+
+
+def test_draining_it_begins_no_further_step(
+    settings: Settings, transactional_db: None, test_executors: None, tmp_path: Path
+) -> None:
+    """Not the next one of the chain, not one that waits for a slot, not another attempt."""
+    worker = with_worker(settings, drain_seconds=30, max_tasks=2)
+    effects, gate = tmp_path / "effects", tmp_path / "gate"
+    at_work = {"gate": str(gate), "effects": str(effects)}
+    chain = execute(
+        step("root", dependencies=["first"], inputs={"effects": str(effects)}),
+        step("first", parent_id="root", inputs=at_work),
+    )
+    failing = execute(
+        step("failing", inputs=at_work | {"fails_until_attempt": 2}, params={"retry": {"max_attempts": 2}})
+    )
+    working = in_background(worker)
+    until(lambda: effects.exists() and lines_of(effects) == 2, seconds=60, what="two at work")
+    waiting = execute(step("waiting", inputs={"effects": str(effects)}))
+    until(lambda: Run.objects.get(id=waiting.id).epoch, seconds=60, what="its claim")
+    worker.drain()
+    gate.touch()
+    working.join()
+    assert sorted(effects.read_text().splitlines()) == ["end first", "start failing", "start first"]
+    for run in (chain, failing, waiting):
+        run.refresh_from_db()
+        assert (run.lease_owner, run.losses, run.finished_at) == (None, 0, None)
+    WorkerThread().work()
+    assert {result_of(run).run.status for run in (chain, failing, waiting)} == {"completed"}
+    assert result_of(failing).tasks["failing"].attempt == 2
+
+
+# --- runs that are suspected ---
+
+
+def test_a_suspect_returns_to_the_others_once_a_task_of_it_has_ended(
+    settings: Settings, transactional_db: None, test_executors: None
+) -> None:
+    run = execute(step("root", dependencies=["first"]), step("first", parent_id="root"))
+    Run.objects.filter(id=run.id).update(losses=1, strikes=1)
+    ordinary, quarantine = WorkerThread(), WorkerThread(in_quarantine=True)
+    ordinary.work()
+    assert Run.objects.get().epoch == 0
+    quarantine.work()
+    ran = result_of(run)
+    assert (ran.statuses(), ran.run.lease_owner) == ({"first": "completed", "root": "pending"}, None)
+    assert (ran.run.losses, ran.run.strikes) == (0, 0)
+    ordinary.work()
+    assert result_of(run).run.status == "completed"
+
+
+def test_a_convict_stays_alone_and_does_one_task_at_a_time(
+    settings: Settings, transactional_db: None, test_executors: None, tmp_path: Path
+) -> None:
+    effects = tmp_path / "effects"
+    inputs = {"effects": str(effects), "seconds": 0.02}
+    run = execute(step("root", inputs=inputs), *(step(name, parent_id="root", inputs=inputs) for name in "ab"))
+    Run.objects.filter(id=run.id).update(strikes=2)
+    WorkerThread(in_quarantine=True).work()
+    assert result_of(run).run.status == "completed"
+    assert [line.split()[0] for line in effects.read_text().splitlines()] == ["start", "end"] * 3
+
+
+def test_of_a_poisonous_run_only_the_task_that_was_at_work_fails(
+    settings: Settings, transactional_db: None, test_executors: None, tmp_path: Path
+) -> None:
+    effects = tmp_path / "effects"
+    inputs = {"effects": str(effects)}
+    run = execute(step("root"), *(step(name, parent_id="root", inputs=inputs) for name in ("deadly", "other")))
+    now = timezone.now()
+    Task.objects.filter(id="other").update(status="in_progress", attempt=1, started_at=now)
+    Task.objects.filter(id="deadly").update(status="in_progress", attempt=1, started_at=now + timedelta(seconds=1))
+    Run.objects.filter(id=run.id).update(strikes=POISON_STRIKES)
+    WorkerThread(in_quarantine=True).work()
+    ran = result_of(run)
+    assert ran.statuses() == {"root": "completed", "deadly": "failed", "other": "completed"}
+    assert "Poison" in (ran.tasks["deadly"].error or "")
+    assert effects.read_text().splitlines() == ["start other", "end other"]
+
+
+# --- a blocked event loop ---
+
+
+class Blocking(Executor):
+    """Blocks its event loop until there is a file `gate`."""
+
+    id = "blocking_executor"
+    name = "Blocking"
+    description = "Blocks the event loop."
+
+    async def execute(self, inputs: Json, context: Context) -> None:
+        gate = Path(inputs["gate"])
+        while not gate.exists():  # noqa: ASYNC240
+            time.sleep(0.01)  # noqa: ASYNC251  (that is the point)
+
+
+def test_a_task_that_blocks_the_loop_for_too_long_fails_and_others_go_on_elsewhere(
+    settings: Settings, transactional_db: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.APFLOW_EXECUTOR_MODULES = (EXECUTORS, __name__)
+    forget_registry()
+    gate, was_ended = tmp_path / "gate", threading.Event()
+    neighbour = execute(step("neighbour", inputs={"gate": str(gate)}))
+    worker = with_worker(settings, options={"end_process": was_ended.set}, stall_seconds=3)
+    working = in_background(worker)
+    until(lambda: Task.objects.get().status == "in_progress", seconds=60, what="the neighbour's start")
+    blocking = execute({"id": "blocking", "name": "blocking_executor", "inputs": {"gate": str(gate)}})
+    assert was_ended.wait(60)
+    ran, beside = result_of(blocking), result_of(neighbour)
+    assert ran.statuses() == {"blocking": "failed"}
+    assert (ran.tasks["blocking"].error or "").startswith(
+        "Blocked the worker for 3 s in Blocking.execute (test_worker.py:"
+    )
+    assert (beside.run.lease_owner, beside.run.losses, beside.run.strikes, beside.run.finished_at) == (None, 0, 0, None)
+    assert "has been blocked for 2 s by task blocking (blocking_executor)" in caplog.text
+    gate.touch()
+    working.join()
+    WorkerThread().work()
+    assert result_of(neighbour).run.status == "completed"
+    assert result_of(blocking).run.status == "failed"
+    forget_registry()
+
+
+def test_a_blocked_loop_costs_no_lease(
+    settings: Settings, transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.APFLOW_EXECUTOR_MODULES = (__name__,)
+    forget_registry()
+    monkeypatch.setattr(lease_keeper, "KEEP_SECONDS", 0.5)
+    gate = tmp_path / "gate"
+    run = execute({"id": "blocking", "name": "blocking_executor", "inputs": {"gate": str(gate)}})
+    working = in_background(WorkerThread())
+    until(lambda: Task.objects.get().status == "in_progress", seconds=60, what="the task's start")
+    for _ in range(2):
+        Run.objects.filter(id=run.id).update(lease_expires_at=Now())
+        expired_at = Run.objects.get().lease_expires_at
+        renewed = Run.objects.filter(lease_expires_at__gt=expired_at)
+        until(renewed.exists, seconds=60, what="a renewal")
+    gate.touch()
+    working.join()
+    ran = result_of(run)
+    assert (ran.run.status, ran.run.epoch) == ("completed", 1)
+    forget_registry()
