@@ -52,6 +52,10 @@ class NotifiedBroker(ORM):
         """
         return notify.Listener(notify.RUNS, self._is_notified.set)
 
+    def wake(self) -> None:
+        """End the wait of `dequeue`, from another thread."""
+        self._is_notified.set()
+
     def dequeue(self) -> list[Package]:
         """Wait briefly for wake-ups. The pusher must notice soon when it has to stop."""
         try:

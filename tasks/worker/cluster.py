@@ -36,14 +36,31 @@ class DrainingSentinel(Sentinel):
         super().start()
 
     def stop(self) -> None:
+        """Let the pusher and the workers end, in this order, and then kill the monitor.
+
+        django-q2 looks ten times a second whether they have ended, and asks the monitor to end, too.
+        A monitor that has replaced a killed one may never get this request, and has nothing to lose:
+        results are not stored.
+        """
+        self.event_out.set()
+        for process in (self.pusher, *self.pool):
+            os.kill(process.pid, signal.SIGTERM)
+        self.pusher.join()
+        for _ in self.pool:
+            self.task_queue.put("STOP")
         for worker in self.pool:
-            os.kill(worker.pid, signal.SIGTERM)
-        super().stop()
+            worker.join()
+        self.monitor.kill()
 
     def _stop_soon(self, *_: object) -> None:
+        """Handle SIGTERM: in the sentinel end the guard's wait, in the pusher the broker's."""
         # In a thread: the handler may have interrupted the wait for this very event, which holds
         # the event's lock.
-        threading.Thread(target=self.stop_event.set).start()
+        threading.Thread(target=self._stop).start()
+
+    def _stop(self) -> None:
+        self.stop_event.set()
+        self.broker.wake()
 
 
 def main(cluster_id: str) -> None:
