@@ -1,19 +1,24 @@
 """Authentication: turns a request, a session, a token or an API key into a Caller."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.auth.models import User
-from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts import api_keys
 from accounts.callers import LOCAL, Caller, Role
-from accounts.prepared_query import Prepared
-from accounts.tokens import Claims, InvalidToken, is_own, owner_of, read_claims
-from accounts.users import role_of
+from accounts.tokens import (
+    Claims,
+    InvalidToken,
+    is_own,
+    owner_of,
+    read_claims,
+    require_short_life_and_audience,
+)
+from accounts.users import is_disabled, role_of
 from apflow_site.db import pools
 
 MAX_USER_ID_CHARACTERS = 255  # the width of the column for the owner of a task
@@ -106,18 +111,12 @@ def _own_caller(claims: Claims) -> Caller:
 
 
 def _foreign_caller(claims: Claims) -> Caller:
+    require_short_life_and_audience(claims)
     user_id = _identity(claims)
     # A user who is disabled here is rejected, even with a valid token of another issuer.
-    if _disabled.first(named=user_id) is not None:
+    if is_disabled(user_id):
         raise InvalidToken
     return Caller(user_id=user_id, role=_claimed_role(claims.get("roles")))
-
-
-def _disabled_user(named: str) -> QuerySet[User]:
-    return User.objects.filter(username=named, is_active=False)
-
-
-_disabled: Final = Prepared(_disabled_user)
 
 
 def _claimed_role(roles: Any) -> Role:

@@ -126,6 +126,22 @@ def is_own(claims: Claims) -> bool:
     return claims.get("iss") == ISSUER
 
 
+def require_short_life_and_audience(claims: Claims) -> None:
+    """Check a token of another issuer: its whole life, and whether it is meant for this server.
+
+    `auth.foreign_token_days` limits the time from its issue, or without `iat` from now, to its
+    expiry. With `auth.audience`, the claim `aud` must contain it. Raises InvalidToken.
+    """
+    auth, now = settings.APFLOW.auth, datetime.now(UTC).timestamp()
+    issued_at = claims.get("iat", now)
+    longest = timedelta(days=auth.foreign_token_days).total_seconds() + CLOCK_SKEW_SECONDS
+    if not isinstance(issued_at, int | float) or float(claims["exp"]) - min(issued_at, now) > longest:
+        raise InvalidToken
+    audience = claims.get("aud")
+    if auth.audience is not None and auth.audience not in (audience if isinstance(audience, list) else [audience]):
+        raise InvalidToken
+
+
 def owner_of(claims: Claims) -> User:
     """The user, with the role, to whom one of our own tokens belongs; by one query.
 

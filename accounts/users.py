@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import Case, Exists, IntegerField, OuterRef, QuerySet, Value, When
 
 from accounts.callers import Role
+from accounts.prepared_query import Prepared
 
 VIEWERS: Final = str(Role.VIEWER)
 """The group of viewers. Superusers are admins; all other users are operators."""
@@ -92,6 +93,18 @@ def set_active(name: str, *, is_active: bool) -> None:
     user = user_named(name)
     user.is_active = is_active
     user.save(update_fields=["is_active"])
+
+
+def is_disabled(name: str) -> bool:
+    """Whether there is a disabled user of this name. Users of other issuers are unknown here, and not disabled."""
+    return _disabled.first(named=name) is not None
+
+
+def _disabled_user(named: str) -> QuerySet[User]:
+    return User.objects.filter(username=named, is_active=False)
+
+
+_disabled: Final = Prepared(_disabled_user)
 
 
 def user_named(name: str) -> User:

@@ -46,6 +46,10 @@ FIRST_WORD_SECONDS: Final = 0.05
 """How long events wait for a first message, which may narrow them, of a client without a query."""
 FILTERS: Final = ("task_id", "run_id", "after")
 """The parameters of the URL, as in the action `subscribe`."""
+BEFORE_LOGIN_BYTES: Final = 16 * 1024
+"""The size of a message of a client that has not logged in: it may only be `auth`."""
+LARGE_MESSAGES: Final = "apflow.large_messages"
+"""The extension of the ASGI scope by which uvicorn is asked to accept messages of `limits.body_bytes`."""
 AUTH_SECONDS = 5.0
 """Time limit for the message `auth` of a client that sent no token with the handshake."""
 OPEN_SECONDS: Final = 5.0
@@ -87,7 +91,7 @@ class Socket(AsyncWebsocketConsumer):
         # that must precede the events of its run.
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        with ExitStack() as self._counted:
+        with ExitStack() as self._unknown, ExitStack() as self._counted:
             try:
                 await super().__call__(scope, receive, send)
             finally:
@@ -116,7 +120,8 @@ class Socket(AsyncWebsocketConsumer):
         Without a token, the client has AUTH_SECONDS to send the message `auth`.
         """
         self._token = _token_of(self._handshake, self.scope["subprotocols"])
-        code = await self._enter() if self._token or not settings.APFLOW.auth.is_on else None
+        has_token = bool(self._token) or not settings.APFLOW.auth.is_on
+        code = await self._enter() if has_token else self._count_unknown()
         await self.accept(SUBPROTOCOL if SUBPROTOCOL in self.scope["subprotocols"] else None)
         if code is not None:
             await self.close(code)
@@ -124,6 +129,15 @@ class Socket(AsyncWebsocketConsumer):
             self._spawn(self._close_unless_authenticated())
         else:
             await self._begin()
+
+    def _count_unknown(self) -> int | None:
+        """Count a client that will log in by a message. Returns a close code if there are too many."""
+        client = self.scope.get("client") or ("",)
+        try:
+            self._unknown.enter_context(stream_limits.open_streams().one_of_unknown(client[0]))
+        except TooMany:
+            return TRY_LATER
+        return None
 
     async def _enter(self) -> int | None:
         """Authenticate the caller and subscribe to events. Returns a close code if that is refused."""
@@ -145,6 +159,9 @@ class Socket(AsyncWebsocketConsumer):
         except TimeoutError:
             return TRY_LATER
         self._caller = caller
+        self._unknown.close()
+        if allow_large_messages := self.scope.get("extensions", {}).get(LARGE_MESSAGES):
+            allow_large_messages()
         self._spawn(self._close_when_refused(caller))
         return None
 
@@ -229,7 +246,7 @@ class Socket(AsyncWebsocketConsumer):
 
     async def _receive(self, body: bytes) -> None:
         limits = settings.APFLOW.limits
-        if len(body) > limits.body_bytes:
+        if len(body) > (limits.body_bytes if self._caller is not None else BEFORE_LOGIN_BYTES):
             await self.close(TOO_BIG)
             return
         if not self._allowance.take():

@@ -17,6 +17,8 @@ from tasks.rules.exceptions import RETRY_SECONDS, LimitReached
 
 CHECK_SECONDS = 60.0
 """How often the caller of an open stream is re-authenticated."""
+UNKNOWN_PER_ADDRESS = 50
+"""How many WebSockets of one address may wait for their login at a time."""
 BURST_SECONDS = 2.0
 """The size of a burst: as many messages as the rate allows in this time."""
 
@@ -34,16 +36,13 @@ class OpenStreams:
 
     def __init__(self) -> None:
         self._by_caller: Counter[str] = Counter()
+        self._unknown: Counter[str] = Counter()
 
     def refuse_if_full(self, caller: Caller) -> None:
         """Raises TooMany if the process, or LimitReached if the caller, has reached its limit."""
         limits = settings.APFLOW.limits
         data = {"retry_after_seconds": RETRY_SECONDS}
-        if self._by_caller.total() >= limits.streams:
-            raise TooMany(
-                f"This server process has {limits.streams} open streams, the maximum (limits.streams). Try again later.",
-                data=data,
-            )
+        self._refuse_if_process_is_full()
         # Without authentication all clients are the same caller, so the limit per user does not
         # apply.
         if caller != LOCAL and self._by_caller[caller.user_id] >= limits.streams_per_user:
@@ -51,6 +50,28 @@ class OpenStreams:
                 f"You have {limits.streams_per_user} open streams, the maximum (limits.streams_per_user). Close one.",
                 data=data,
             )
+
+    def _refuse_if_process_is_full(self) -> None:
+        most = settings.APFLOW.limits.streams
+        if self._by_caller.total() + self._unknown.total() >= most:
+            raise TooMany(
+                f"This server process has {most} open streams, the maximum (limits.streams). Try again later.",
+                data={"retry_after_seconds": RETRY_SECONDS},
+            )
+
+    @contextmanager
+    def one_of_unknown(self, address: str) -> Iterator[None]:
+        """Count a client that has not logged in yet for the block. Raises TooMany."""
+        self._refuse_if_process_is_full()
+        if self._unknown[address] >= UNKNOWN_PER_ADDRESS:
+            raise TooMany(f"{UNKNOWN_PER_ADDRESS} clients of your address have not logged in yet. Try again later.")
+        self._unknown[address] += 1
+        try:
+            yield
+        finally:
+            self._unknown[address] -= 1
+            if not self._unknown[address]:
+                del self._unknown[address]
 
     @contextmanager
     def one_of(self, caller: Caller) -> Iterator[None]:

@@ -87,8 +87,9 @@ def answer(value: Any, *, shown: Callable[[Any], None], as_json: bool, piped: Ca
 
 
 def _write(data: bytes) -> None:
+    text = data.decode()
     try:
-        print(data.decode(), flush=True)
+        print(escaped(text) if out().is_terminal else text, flush=True)
     except BrokenPipeError:
         out().on_broken_pipe()
 
@@ -113,6 +114,19 @@ def _beside(lines: Iterable[str], *, style: str) -> None:
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     for line in lines:
         console.print(clean_lines(line), style=style)
+
+
+def escaped(json: str) -> str:
+    """The same JSON with unprintable characters of its strings escaped.
+
+    JSON itself allows C1 controls and those that change the direction of text, which terminals obey.
+    """
+    return "".join(char if char.isprintable() or char == "\n" else _as_escape(char) for char in json)
+
+
+def _as_escape(char: str) -> str:
+    units = char.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
 
 
 def clean(text: str) -> str:

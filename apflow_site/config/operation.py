@@ -94,6 +94,18 @@ class Auth(Section):
         description='Signs the tokens (HS256). Generate one with `python -c "import secrets; print(secrets.token_urlsafe(48))"`. Preferably set it in the environment.',
     )
     required: bool = Field(False, description="Refuse to start without authentication.")
+    audience: str | None = Field(
+        None,
+        min_length=1,
+        examples=["https://flow.example.com"],
+        description="The claim `aud` that tokens of other issuers must have. Default: any.",
+    )
+    foreign_token_days: Whole = Field(
+        31,
+        ge=1,
+        le=3650,
+        description="The longest life, in days, of a token of another issuer that signs with the same secret.",
+    )
     access_minutes: Whole = Field(15, ge=1, le=1440, description="How many minutes an access token is valid.")
     refresh_days: Whole = Field(
         1, ge=1, le=365, description="How many days a login without a refresh, and a session of the dashboard, last."

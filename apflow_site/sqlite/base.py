@@ -1,11 +1,15 @@
 """SQLite backend for several processes that write many short transactions."""
 
+import os
 import sqlite3
 import time
-from typing import Final
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
 
 from django.db.backends.sqlite3 import base
 
+SIDE_FILES: Final = ("", "-wal", "-shm")
 ASK_AGAIN_SECONDS: Final = 0.0003
 
 
@@ -15,6 +19,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
     SQLite's busy handler sleeps 1, 2, 5, 10 … 100 ms, while our transactions take less than 1 ms.
     Under load, a waiting transaction would lose against later ones again and again.
     """
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        make_private(conn_params["database"])
+        return super().get_new_connection(conn_params)
 
     def _start_transaction_under_autocommit(self) -> None:
         seconds = float(self.settings_dict["OPTIONS"]["timeout"])
@@ -42,3 +50,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _set_busy_timeout(self, seconds: float) -> None:
         self.connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+
+def make_private(path: str) -> None:
+    """Let only this user read the database, whose sessions and inputs are secret, in any folder.
+
+    SQLite creates the file with the process's umask, and its companions with the mode of the file.
+    The file is never opened here: to close it would drop SQLite's locks of this process.
+    """
+    with suppress(OSError):  # it exists, or SQLite reports what is wrong with the path
+        os.mknod(path, 0o600)
+    for file in (Path(path + suffix) for suffix in SIDE_FILES):
+        with suppress(OSError):  # it does not exist, or belongs to another user
+            if file.stat().st_mode & 0o077:
+                file.chmod(0o600)

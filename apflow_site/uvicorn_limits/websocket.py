@@ -3,8 +3,13 @@
 Uvicorn leaves the client waiting.
 """
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from http import HTTPStatus
+from typing import Any, cast
 
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from a2a.endpoints.consumers import BEFORE_LOGIN_BYTES, LARGE_MESSAGES
 from apflow_site.uvicorn_limits.connections import open_connections
 
 
@@ -14,6 +19,20 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
     431 for a header over 8 KiB, 400 for a malformed request. The connection remains one of its
     address until it ends.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.conn.max_message_size = BEFORE_LOGIN_BYTES
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            extensions = cast("dict[str, Any]", self.scope["extensions"])
+            extensions[LARGE_MESSAGES] = self.allow_large_messages
+
+    def allow_large_messages(self) -> None:
+        """Called by the application once the client has logged in."""
+        self.conn.max_message_size = self.config.ws_max_size
 
     address: str | None = None
     """The address for which the HTTP connection was counted; None if it was not counted."""

@@ -8,6 +8,7 @@ from django.shortcuts import render
 from django.utils.cache import patch_cache_control
 from django.views.decorators.csrf import csrf_exempt
 
+from accounts.users import is_disabled
 from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import AnswerToken, BadLink, read_link
 from tasks.models import Question
@@ -65,7 +66,9 @@ def _sentence(error: InvalidParams) -> str:
 
 
 def _question(invitation: AnswerToken) -> Question | None:
-    """None: the question is closed."""
+    """None: the question is closed, or the user for whom the link was created is disabled."""
+    if is_disabled(invitation.user_id):
+        return None
     return Question.objects.waiting().filter(id=invitation.question_id).first()
 
 

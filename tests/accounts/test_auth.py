@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -15,6 +16,7 @@ from accounts.auth import AuthenticationFailed, caller_from_token
 from accounts.callers import LOCAL, Caller, Role
 from accounts.tokens import AccessToken, issue
 from tests.accounts.conftest import SECRET, minted
+from tests.sections import replace
 
 pytestmark = pytest.mark.django_db
 
@@ -77,6 +79,9 @@ REFUSED: dict[str, Callable[[User], str]] = {
     "wrong key that its own header names": lambda alice: forged(
         {**HS256, "jwk": {"kty": "oct", "k": _base64(b"k" * 32)}, "jku": "http://127.0.0.1/"}, CLAIMS, key="k" * 32
     ),
+    "for more than a month": lambda alice: minted(sub="carol", exp=NOW + 32 * 86_400),
+    "for more than a month, and nearly over": lambda alice: minted(sub="carol", iat=NOW - 40 * 86_400),
+    "issued at no time": lambda alice: minted(sub="carol", iat="now"),
     "expired": lambda alice: minted(sub="carol", exp=NOW - 60),
     "expired, ours": lambda alice: own(alice, exp=NOW - 60),
     "without exp": lambda alice: minted(sub="carol", exp=None),
@@ -218,3 +223,27 @@ def test_a_session_cookie_is_no_identity(client: Client, alice: User) -> None:
     response = client.get("/auth/me")
     assert response.status_code == 401
     assert response.json()["error"]["code"] == "authentication_required"
+
+
+@pytest.mark.parametrize(
+    ("claims", "is_meant"),
+    [
+        ({"aud": "https://here"}, True),
+        ({"aud": ["https://elsewhere", "https://here"]}, True),
+        ({"aud": "https://elsewhere"}, False),
+        ({"aud": []}, False),
+        ({"aud": {"https://here": 1}}, False),
+        ({}, False),
+    ],
+)
+def test_with_an_audience_only_tokens_for_this_server_are_accepted(
+    settings: LazySettings, alice: User, claims: dict[str, Any], is_meant: bool
+) -> None:
+    assert caller_from_token(minted(sub="carol", **claims)).user_id == "carol"
+    settings.APFLOW = replace(settings.APFLOW, auth=replace(settings.APFLOW.auth, audience="https://here"))
+    if is_meant:
+        assert caller_from_token(minted(sub="carol", **claims)).user_id == "carol"
+    else:
+        with pytest.raises(AuthenticationFailed):
+            caller_from_token(minted(sub="carol", **claims))
+    assert caller_from_token(issue(alice)["access"]).user_id == "alice"

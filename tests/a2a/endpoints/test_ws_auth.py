@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from threading import Barrier
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from django.contrib.auth.hashers import make_password
 from websockets.exceptions import ConnectionClosed
 
+from a2a.live.stream_limits import UNKNOWN_PER_ADDRESS
 from tests.a2a.sockets import socket
 from tests.servers import EXECUTORS, Server, new_database, running_server
 
@@ -99,6 +100,23 @@ def test_nobody_else_gets_in(server: Server, options: Json, first: Json | None, 
         if first:
             client.send(**first)
         assert client.closed() == code
+
+
+def test_who_has_not_logged_in_sends_little_and_waits_with_few(default_limits_server: Server) -> None:
+    url = default_limits_server.url
+    for size in (20_000, 1_000_000):
+        with socket(url) as client, suppress(ConnectionClosed):
+            client.connection.send(f'{{"action": "auth", "token": "{"x" * size}"}}')
+            assert client.closed() == 1009
+    with ExitStack() as held:
+        clients = [held.enter_context(socket(url)) for _ in range(UNKNOWN_PER_ADDRESS)]
+        with socket(url) as one_too_many:
+            assert one_too_many.closed() == 1013
+        assert clients[0].ask(action="auth", token=token("zoe")) == {"type": "authenticated"}
+        with socket(url) as another:
+            assert another.ask(action="auth", token=token("zoe")) == {"type": "authenticated"}
+        clients[0].call("tasks.create", {"name": "n", "inputs": {"padding": "x" * 1_000_000}})
+        assert clients[0].next()["result"]["name"] == "n"
 
 
 def test_each_hears_of_their_own_tasks_and_an_admin_of_all(server: Server) -> None:

@@ -111,3 +111,14 @@ def test_a_disk_that_is_full_is_said(environment: dict[str, str], variables: dic
         "Cannot write the output: No space left on device. Free some space, or write to another disk.\n"
     )
     assert done.returncode == 74
+
+
+def test_json_on_a_terminal_controls_no_terminal(cli: Cli, server: Server) -> None:
+    hostile = "a\u009b31mb\u202ec\x7fd\u2028e\U000e0041f"
+    with Client(server.url) as client:
+        task_id = client.create([{"name": hostile}])["id"]
+    for words in (["tasks", "get", task_id, "--json"], ["tasks", "tree", task_id, "--json"]):
+        shown = cli(*words, **TEXT).out
+        assert json.loads(shown)["name"] == hostile
+        assert all(char.isprintable() for line in shown.split("\n") for char in line)
+        assert cli(*words).json == json.loads(shown)

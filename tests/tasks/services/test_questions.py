@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
+from django.test import Client
 
 from accounts.callers import LOCAL
+from tasks.dashboard.answer_tokens import link_to
 from tasks.models import CancelRequest, Question, Run, Task
 from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
@@ -357,3 +360,19 @@ def test_an_executor_may_ask_again_and_gets_its_memo_back(worker: WorkerThread) 
     assert result_of(run).tasks["talk"].result == {"said": "enough", "times": 3}
     assert Question.objects.count() == 3
     assert questions.open_of([run.id]) == {}
+
+
+def test_the_link_of_a_disabled_user_answers_nothing(worker: WorkerThread, client: Client) -> None:
+    client.defaults["HTTP_HOST"] = "localhost"
+    user = User.objects.create_user("dora")
+    run = parked(worker, asking())
+    question = Question.objects.get(run=run)
+    link = link_to(question, user_id="dora")
+    assert client.get(link).status_code == 200
+    user.is_active = False
+    user.save()
+    for response in (client.get(link), client.post(link, {"answer": "yes"})):
+        assert response.status_code == 410
+    question.refresh_from_db()
+    assert question.answered_at is None
+    assert client.post(link_to(question, user_id="of another issuer"), {"answer": "yes"}).status_code == 200
