@@ -29,6 +29,11 @@ KEYS: Final = re.compile(
     """,
     re.VERBOSE,
 )
+#: Each match of `KEYS` contains one of these in lower case; finding none is twenty times quicker.
+SIGNS: Final = (
+    *("sk-", "xai-", "pplx-", "nvapi-", "gsk_", "apf_", "hf_", "r8_", "whsec_", "aiza", "eyj"),
+    *("x-llm-api-key", "bearer", "://"),
+)
 KEYS_IN_A_WORD: Final = re.compile(WORDS, re.VERBOSE)
 
 
@@ -40,7 +45,8 @@ def mask(text: str) -> str:
     """
     for secret in sorted(texts_in_memory(), key=len, reverse=True):  # one may contain another
         text = text.replace(secret, MASK)
-    return KEYS.sub(_masked, text)
+    lower = text.lower()
+    return KEYS.sub(_masked, text) if any(sign in lower for sign in SIGNS) else text
 
 
 def mask_start(text: str) -> str:

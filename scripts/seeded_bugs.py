@@ -97,7 +97,7 @@ BUGS: Final = (
         "a cancellation skips the descendants",
     ),
     Bug(
-        "tasks/worker/engine.py",
+        "tasks/worker/results.py",
         "            self._results[task.id] = outcome.result\n",
         "            pass\n",
         "a dependent does not get the result it waited for",

@@ -194,6 +194,12 @@ class Limits(Section):
     tasks_per_tree: Whole = Field(10_000, ge=1, le=1_000_000, description="Tasks in one tree.")
     tree_depth: Whole = Field(100, ge=1, le=100, description="Levels of a tree.")
     result_bytes: Whole = Field(MIB, ge=KIB, le=GIB, description="The size of one task's result as JSON.")
+    run_bytes: Whole = Field(
+        100 * MIB,
+        ge=KIB,
+        le=1024 * GIB,
+        description="The size of the results of all tasks of a run together, as JSON. A task whose result exceeds it fails.",
+    )
     runs_per_user: Whole = Field(
         1000,
         ge=1,

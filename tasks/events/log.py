@@ -10,6 +10,10 @@ from django.db import connection
 Event = dict[str, Any]
 
 PAGE: Final = 500
+FIRST: Final = 20
+"""How many events of a page are read first, to learn how large they are."""
+PAGE_CHARACTERS: Final = 8 * 2**20
+"""No more events are read for a page that has so many characters."""
 WINDOW: Final = 1_000
 """When a reader starts, gaps among this many of the newest ids may belong to uncommitted events."""
 HOLE_SECONDS: Final = 30.0
@@ -47,6 +51,27 @@ def read(*, run_id: str, after: int = 0, limit: int = PAGE) -> list[Event]:
     with connection.cursor() as cursor:
         cursor.execute(OF_RUN, [run_id, after, limit])
         return [orjson.loads(payload) for (payload,) in cursor.fetchall()]
+
+
+def read_page(*, run_id: str, after: int = 0) -> tuple[list[Event], bool]:
+    """Return the next events after number `after`, and whether these are all.
+
+    An event contains a whole result, so a page is limited by its size too.
+    """
+    page: list[Event] = []
+    characters = 0
+    wanted = FIRST
+    while len(page) < PAGE and characters < PAGE_CHARACTERS:
+        asked = min(wanted, PAGE - len(page))
+        with connection.cursor() as cursor:
+            cursor.execute(OF_RUN, [run_id, page[-1]["seq"] if page else after, asked])
+            payloads = [payload for (payload,) in cursor.fetchall()]
+        page += map(orjson.loads, payloads)
+        characters += sum(map(len, payloads))
+        if len(payloads) < asked:
+            return page, True
+        wanted = PAGE if characters * PAGE < PAGE_CHARACTERS * FIRST else FIRST
+    return page, False
 
 
 class LogReader:

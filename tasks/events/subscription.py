@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from apflow_site.db import pools
-from tasks.events.log import PAGE, Event, read
+from tasks.events.log import Event, read_page
 
 MAX_WAITING: Final = 1_000
 """The maximum number of buffered events; a slow subscriber reads later ones from the rows."""
@@ -100,8 +100,8 @@ class Subscription:
         run_id, seq = self._missed.popitem()
         # New events of this run are buffered again from here on; those that the rows already
         # contain are not repeated.
-        page = await pools.read(read, run_id=run_id, after=seq - 1)
-        if len(page) == PAGE:
+        page, are_all = await pools.read(read_page, run_id=run_id, after=seq - 1)
+        if page and not are_all:
             self._miss(run_id, page[-1]["seq"] + 1)
         for event in page:
             self._reach(event)

@@ -13,7 +13,8 @@ from tasks.rules.schema import mismatch
 from tasks.rules.strict_json import Json
 from tasks.worker.input_check import user_mismatch
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.outcomes import Outcome, cancelled, completed, failed
+from tasks.worker.outcomes import Outcome, cancelled, failed
+from tasks.worker.result_memory import completed_in_turn
 
 logger = logging.getLogger(__name__)
 HOW_TO_CORRECT: Final = (
@@ -39,7 +40,8 @@ async def attempt(
             if problem := mismatch(executor.input_schema, inputs) or await user_mismatch(task, inputs):
                 return failed(f"The inputs do not match the input schema: {problem}. {HOW_TO_CORRECT}")
             result = await executor.execute(inputs, context)
-        return completed(result, max_bytes=_max_bytes())
+        is_composed = len(context.dependency_results) > 1
+        return await completed_in_turn(result, max_bytes=_max_bytes(), is_composed=is_composed)
     except ExecutorError as error:
         return failed(str(error), may_retry=not error.permanent, retry_after_seconds=error.retry_after_seconds)
     except Parked as parked:

@@ -10,6 +10,7 @@ from enum import Enum, auto
 from functools import partial
 from operator import attrgetter
 
+from django.conf import settings
 from structlog.contextvars import bind_contextvars
 
 from tasks.queue.leases import Claim
@@ -29,6 +30,7 @@ from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, failed
+from tasks.worker.results import Results
 from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.task_runner import TaskRunner
 
@@ -62,7 +64,12 @@ class TreeRun:
         scope = scope_of(claim.target_id, nodes)
         self._nodes = {node.id: node for node in nodes if node.id in scope}
         self._plan = Plan(self._nodes.values())
-        self._results = {task.id: task.result for task in self._tasks.values() if task.status == Status.COMPLETED}
+        self._results = Results(
+            self._tasks.values(),
+            scope=scope,
+            kept=claim.target_id,
+            max_bytes=settings.APFLOW.limits.run_bytes,
+        )
         self._cancellations = Cancellations(children_of(nodes), is_open=self._is_open)
         self._questions = OpenQuestions(questions, resume_task=lambda task_id: self._start(self._tasks[task_id]))
         self._recorder = RunRecorder(
@@ -248,6 +255,10 @@ class TreeRun:
             await asyncio.wait(self._alive, timeout=STOP_SECONDS)
 
     async def _run_task(self, task: LoadedTask) -> None:
+        with self._writer.memory.hold():
+            await self._run_to_commit(task)
+
+    async def _run_to_commit(self, task: LoadedTask) -> None:
         bind_contextvars(task=task.id)
         job = self._jobs[task.id]
         try:
@@ -266,9 +277,9 @@ class TreeRun:
             return
         self._questions.forget(task.id)
         self._ended_tasks.add(task.id)
+        outcome = self._results.admitted(outcome)
         await self._recorder.finished(task, outcome)
-        if outcome.status is Status.COMPLETED:
-            self._results[task.id] = outcome.result
+        self._results.settle(task, outcome)
         self._advance(self._plan.settle(task.id, outcome.status))
         if self._claim.is_suspected and not self._claim.is_convicted and task.executor_id is not None:
             self.wind_down()  # it has made progress, so any worker may have it again

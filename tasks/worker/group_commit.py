@@ -28,6 +28,7 @@ from tasks.rules.exceptions import LeaseLost
 from tasks.storage.bulk import db_time, marks
 from tasks.telemetry import metrics
 from tasks.worker.changes import IN_ORDER, Change, QuestionAsked, QuestionClosed, RunClosed
+from tasks.worker.result_memory import ResultMemory
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class GroupCommit:
         self._loop = loop
         self._queue: SimpleQueue[Change | Call] = SimpleQueue()
         self._rest_seconds = 0.0
+        self.memory = ResultMemory()
+        """Limits the results that wait here."""
         threading.Thread(target=self._write_for_ever, name="group-commit", daemon=True).start()
 
     def pace(self, trees: int) -> None:

@@ -42,6 +42,7 @@ class LoadedTask:
     """In the database's own form: only good to find the latest."""
     token_usage: Json | None = None
     """What the executor has reported so far in this run."""
+    result_bytes: int = 0
 
 
 def load_trees(root_ids: Collection[str]) -> dict[str, list[LoadedTask]]:
@@ -68,4 +69,6 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
         orjson.loads(params) if params else {},
         orjson.loads(result) if result else None,
     )
-    return LoadedTask(*(row[:9] + decoded + row[14:]))
+    task = LoadedTask(*(row[:9] + decoded + row[14:]))
+    task.result_bytes = len(result or "")
+    return task

@@ -1,6 +1,7 @@
 """The outcome of an attempt at a task, and what of it can be stored."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,31 @@ def completed(result: Any, *, max_bytes: int) -> Outcome:
     stored = stored_form(result, max_bytes=max_bytes)
     # Dependents get the stored form, so that they see the same before and after a restart.
     return Outcome(status=Status.COMPLETED, result=orjson.loads(stored), stored=stored)
+
+
+def is_longer(result: Any, *, than: int) -> bool:
+    """Whether the result has more bytes as JSON, found without encoding all of it.
+
+    A result may consist of those of many dependencies, a hundred times larger than allowed.
+    """
+    length = 0
+    try:
+        for part in _parts(result, levels=2):
+            length += 1 + len(orjson.dumps(part))
+            if length > than:
+                return True
+    except TypeError:  # `stored_form` describes what is not JSON
+        return False
+    return False
+
+
+def _parts(value: Any, *, levels: int) -> Iterator[Any]:
+    """Yield the values in an object or list, and in those inside it."""
+    if levels and isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _parts(item, levels=levels - 1)
+    else:
+        yield value
 
 
 def failed(error: str, *, may_retry: bool = False, retry_after_seconds: float | None = None) -> Outcome:
@@ -66,16 +92,20 @@ def stored_form(result: Any, *, max_bytes: int) -> bytes:
     except TypeError as error:
         raise ExecutorError(f"The result is not a JSON value: {error}.", permanent=True) from error
     if len(text) > max_bytes:
-        raise ExecutorError(
-            f"The result has {len(text)} bytes, more than the {max_bytes} that limits.result_bytes allows. "
-            "Store it elsewhere and return a reference, or raise the limit.",
-            permanent=True,
-        )
+        raise too_long(f"The result has {len(text)} bytes, more", max_bytes)
     if b"\\u0000" in text and _contains(result, _is_text_with_nul):
         raise ExecutorError("The result contains the character NUL, which cannot be stored.", permanent=True)
     if b"null" in text and _contains(result, _is_not_finite):
         raise ExecutorError("The result contains NaN or Infinity, which JSON does not have.", permanent=True)
     return text
+
+
+def too_long(what: str, max_bytes: int) -> ExecutorError:
+    return ExecutorError(
+        f"{what} than the {max_bytes} that limits.result_bytes allows. "
+        "Store it elsewhere and return a reference, or raise the limit.",
+        permanent=True,
+    )
 
 
 def _is_text_with_nul(value: Any) -> bool:

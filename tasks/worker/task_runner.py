@@ -26,7 +26,8 @@ from tasks.worker.cancellations import Cancellations
 from tasks.worker.fair_semaphore import FairSemaphore
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
-from tasks.worker.outcomes import Outcome, cancelled, completed, failed
+from tasks.worker.outcomes import Outcome, cancelled, failed
+from tasks.worker.result_memory import completed_in_turn
 from tasks.worker.run_recorder import RunRecorder
 
 POISON: Final = (
@@ -125,7 +126,8 @@ class TaskRunner:
         """Complete a group. It runs no code: its resolved inputs are its result."""
         await self._recorder.started(task, durably=False)
         try:
-            return completed(self._inputs(task), max_bytes=settings.APFLOW.limits.result_bytes)
+            inputs = self._inputs(task)
+            return await completed_in_turn(inputs, max_bytes=settings.APFLOW.limits.result_bytes, is_composed=True)
         except ExecutorError as error:
             return failed(str(error))
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.events.log import LogReader
+from tasks.events.log import PAGE_CHARACTERS, LogReader, read_page
 from tasks.models import Run, TaskEvent
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -87,3 +87,24 @@ def test_a_page_that_ends_before_the_newest_loses_nothing_behind_it() -> None:
     assert news(log) == [2, 4, 6]
     write(1, 3, 5, 7, 8)
     assert [news(log, limit=2) for _ in range(3)] == [[1, 3], [5, 7], [8]]
+
+
+def test_a_page_of_a_run_ends_early_when_its_events_are_large() -> None:
+    text = "x" * (PAGE_CHARACTERS // 30)
+    TaskEvent.objects.bulk_create(
+        TaskEvent(run_id="r", seq=seq, type="log", task_id="t", payload={"seq": seq, "text": text}, created_at=NOW)
+        for seq in range(1, 101)
+    )
+    page, are_all = read_page(run_id="r")
+    assert ([event["seq"] for event in page], are_all) == ([*range(1, 41)], False)
+    page, are_all = read_page(run_id="r", after=80)
+    assert ([event["seq"] for event in page], are_all) == ([*range(81, 101)], True)
+    assert read_page(run_id="r", after=100) == ([], True)
+
+
+def test_a_page_of_a_run_has_many_small_events() -> None:
+    write(*range(1, 601))
+    page, are_all = read_page(run_id="r")
+    assert (len(page), are_all) == (500, False)
+    page, are_all = read_page(run_id="r", after=500)
+    assert (len(page), are_all) == (100, True)

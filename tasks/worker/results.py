@@ -1,0 +1,65 @@
+"""The results of a run that are still needed, and how many bytes all of its results have."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tasks.status import Status
+from tasks.worker.load_run import LoadedTask
+from tasks.worker.outcomes import Outcome, failed
+
+
+class Results(Mapping[str, Any]):
+    """The result of each completed task, by its id, until no task of the run needs it any more.
+
+    `max_bytes` limits all results of the run together: what tasks pass on can double with each
+    level of a tree. `kept` are the ids whose results are needed at the end of the run.
+    """
+
+    def __init__(self, tasks: Iterable[LoadedTask], *, scope: Collection[str], kept: str, max_bytes: int) -> None:
+        tasks = list(tasks)
+        self._kept = kept
+        self._max_bytes = max_bytes
+        open_tasks = [task for task in tasks if task.id in scope and not Status(task.status).is_terminal]
+        self._needed = Counter(need["id"] for task in open_tasks for need in task.dependencies)
+        completed = [task for task in tasks if task.status == Status.COMPLETED]
+        self._bytes = sum(task.result_bytes for task in completed)
+        self._results = {task.id: task.result for task in completed if self._is_needed(task.id)}
+        for task in completed:
+            task.result = None  # so that it is freed when it is dropped here
+
+    def __getitem__(self, task_id: str) -> Any:
+        return self._results[task_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def admitted(self, outcome: Outcome) -> Outcome:
+        """Return the outcome, or a failure if its result would exceed the limit of the run."""
+        size = len(outcome.stored or b"")
+        if self._bytes + size > self._max_bytes:
+            if outcome.status is Status.CANCELLED:
+                return replace(outcome, stored=None)  # a partial result
+            return failed(
+                f"The results of this run would have {self._bytes + size} bytes together, more than the "
+                f"{self._max_bytes} that limits.run_bytes allows. Store large results elsewhere and return references, "
+                "or raise the limit."
+            )
+        self._bytes += size
+        return outcome
+
+    def settle(self, task: LoadedTask, outcome: Outcome) -> None:
+        """Keep the task's result if it is needed, and drop those that only this task needed."""
+        if outcome.status is Status.COMPLETED and self._is_needed(task.id):
+            self._results[task.id] = outcome.result
+        for need in task.dependencies:
+            self._needed[need["id"]] -= 1
+            if not self._is_needed(need["id"]):
+                self._results.pop(need["id"], None)
+
+    def _is_needed(self, task_id: str) -> bool:
+        return task_id == self._kept or self._needed[task_id] > 0

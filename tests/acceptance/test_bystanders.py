@@ -1,0 +1,252 @@
+"""What one user can do to another: the worst that the interfaces allow, and beside it a user who notices nothing.
+
+Each row of `ROWS` is an attack by Mallory. While it goes on, Bob runs a task of a second and a tree, follows a stream
+and reads his task, again and again. Nothing of his fails or is tried again, and no process is replaced. How long he
+waits is printed, and compared with what he waits alone.
+"""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+import psutil
+import pytest
+
+from tests.a2a.a2a_client import SETTINGS, token_of
+from tests.faults.judge import tell
+from tests.servers import Server, events_of, running_server, until
+
+pytestmark = pytest.mark.timeout(600)
+Json = dict[str, Any]
+MEGABYTE: Final = 2**20
+RUN_BYTES: Final = 20 * MEGABYTE
+LIMITS: Final = {
+    "AIPARTNERUPFLOW_WORKER_PROCESSES": "1",  # so that the two share it
+    "AIPARTNERUPFLOW_LIMITS_RUN_BYTES": str(RUN_BYTES),
+}
+
+
+def as_user(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token_of(name)}"}
+
+
+def task(name: str, executor: str, **fields: Any) -> Json:
+    return {"id": name, "name": name, "schemas": {"method": executor}, **fields}
+
+
+def below(*tasks: Json) -> list[Json]:
+    return [{"id": "root", "name": "root"}, *({"parent_id": "root", **each} for each in tasks)]
+
+
+# --- Mallory: each function makes one request, and returns its reply ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mallory:
+    server: Server
+
+    def execute(self, tasks: list[Json]) -> Json:
+        reply: Json = self.server.call("tasks.execute", {"tasks": tasks}, **as_user("mallory"))
+        return reply
+
+
+def schema_of_doubled_references(mallory: Mallory) -> Json:
+    """It is refused: otherwise its validation would never end."""
+    parts = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(50)} | {"a50": {}}
+    schema = {"$ref": "#/$defs/a0", "$defs": parts}
+    return mallory.execute([task("t", "echo_executor") | {"schemas": {"input_schema": schema}}])
+
+
+def schemas_for_large_inputs(mallory: Mallory) -> Json:
+    """Each is within the limits, and would take seconds for these inputs."""
+    schema = {"properties": {"all": {"items": {"anyOf": [{"const": number} for number in range(3000)]}}}}
+    inputs = {"all": [2999] * 100_000}
+    schemas = {"method": "echo_executor", "input_schema": schema}
+    return mallory.execute(
+        below(*(task(f"t{n}", "echo_executor", inputs=inputs) | {"schemas": schemas} for n in range(2)))
+    )
+
+
+def prompt_without_a_value(mallory: Mallory) -> Json:
+    """The error repeats the name of the value, a run of lower-case letters."""
+    prompt = "{{" + "x" * 200_000 + "}}"
+    return mallory.execute([task("t", "llm_executor", inputs={"prompt": prompt, "model": "demo/demo"})])
+
+
+def template_with_a_thousand_places(mallory: Mallory) -> Json:
+    inputs = {"prompt": "{{x}}" * 1000, "x": "y" * MEGABYTE, "model": "demo/demo"}
+    return mallory.execute([task("t", "llm_executor", inputs=inputs)])
+
+
+def fan_out_of_a_large_result(mallory: Mallory) -> Json:
+    source = task("source", "echo_executor", inputs={"text": "x" * 900_000})
+    return mallory.execute(
+        below(source, *(task(f"t{n}", "echo_executor", dependencies=["source"]) for n in range(300)))
+    )
+
+
+def results_that_double(mallory: Mallory) -> Json:
+    layers = [[task(f"0-{n}", "echo_executor", inputs={"text": "x" * 1000}) for n in range(100)]]
+    for layer in range(1, 12):
+        above = [each["id"] for each in layers[-1]]
+        layers.append(
+            [
+                task(f"{layer}-{n}", "echo_executor", dependencies=[above[n], above[(n + 1) % len(above)]])
+                for n in range(100)
+            ]
+        )
+    return mallory.execute(below(*(each for layer in layers for each in layer)))
+
+
+def flood_of_log_lines(mallory: Mallory) -> Json:
+    said = {"how": "log", "says": ("x" * 50_000).encode().hex()}
+    return mallory.execute(below(*(task(f"t{n}", "scripted_executor", inputs=said) for n in range(100))))
+
+
+def tree_of_thousands(mallory: Mallory) -> Json:
+    return mallory.execute(below(*(task(f"t{n}", "echo_executor") for n in range(3000))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """An attack, and how its run ends; None: the request is refused with -32602."""
+
+    attack: Callable[[Mallory], Json]
+    ends: str | None
+
+
+ROWS: Final = (
+    Row(attack=schema_of_doubled_references, ends=None),
+    Row(attack=schemas_for_large_inputs, ends="failed"),
+    Row(attack=prompt_without_a_value, ends="failed"),
+    Row(attack=template_with_a_thousand_places, ends="failed"),
+    Row(attack=fan_out_of_a_large_result, ends="failed"),
+    Row(attack=results_that_double, ends="failed"),
+    Row(attack=flood_of_log_lines, ends="completed"),
+    Row(attack=tree_of_thousands, ends="completed"),
+)
+
+
+# --- Bob ---
+
+
+@dataclass(kw_only=True)
+class Bob:
+    """A user on a thread of his own. `trouble` is empty if all went well."""
+
+    server: Server
+    headers: dict[str, str] = field(default_factory=lambda: as_user("bob"))
+    seconds: list[float] = field(default_factory=list)
+    """How long each of his rounds took, without his own work."""
+    trouble: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While it is entered, he goes round and round; at least once."""
+        is_over = threading.Event()
+        thread = threading.Thread(target=self._go_round, args=(is_over,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+
+    def _go_round(self, is_over: threading.Event) -> None:
+        with httpx.Client(base_url=self.server.url, timeout=300) as http:
+            while True:
+                try:
+                    self.round(http)
+                except (httpx.HTTPError, LookupError, ValueError) as error:
+                    self.trouble.append(repr(error))
+                if is_over.is_set() or self.trouble:
+                    return
+
+    def round(self, http: httpx.Client) -> None:
+        """A task of a second that is followed, a tree beside it, and a look at both."""
+        begun = time.monotonic()
+        slow = self._call(http, "tasks.execute", tasks=[{"name": "slow", **sleeping(1.0)}])["root_task_id"]
+        tree = below(task("a", "echo_executor"), task("b", "echo_executor", dependencies=["a"]))
+        chain = self._call(http, "tasks.execute", tasks=tree, wait=True)
+        self._check(chain["status"] == "completed", f"his tree ended as {chain}")
+        with http.stream("GET", f"/tasks/{slow}/events", headers=self.headers) as response:
+            types = [event["type"] for event in events_of(response.iter_lines())]
+        self._check(types[-2:] == ["final", "stream_end"] and "task_retry" not in types, f"his stream was {types}")
+        found = self._call(http, "tasks.get", task_id=slow)
+        self._check((found["status"], found["attempt"]) == ("completed", 1), f"his task is {found}")
+        self.seconds.append(time.monotonic() - begun - 1.0)
+
+    def _call(self, http: httpx.Client, method: str, **params: Any) -> Json:
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        reply = http.post("/tasks", json=request, headers=self.headers).json()
+        self._check("error" not in reply, f"{method} answered {reply}")
+        result: Json = reply.get("result", {})
+        return result
+
+    def _check(self, is_well: bool, trouble: str) -> None:
+        if not is_well:
+            self.trouble.append(trouble[:1000])
+
+
+def sleeping(seconds: float) -> Json:
+    return {"schemas": {"method": "sleep_executor"}, "inputs": {"seconds": seconds}}
+
+
+# --- the test ---
+
+
+def problems(server: Server, row: Row) -> list[str]:
+    """Carry out one attack beside Bob, and describe what he or the processes suffered."""
+    processes = server.pids()
+    bob = Bob(server=server)
+    with bob.at_work():
+        reply = row.attack(Mallory(server=server))
+        found = as_expected(server, row, reply)
+    found += bob.trouble
+    if server.pids() != processes:
+        found.append(f"processes were replaced: {processes} by {server.pids()}")
+    tell(
+        f"{row.attack.__name__}: another user waits {statistics.median(bob.seconds or [0]):.2f} s, at most {max(bob.seconds or [0]):.2f} s"
+    )
+    return [f"{row.attack.__name__}: {problem}" for problem in found]
+
+
+def as_expected(server: Server, row: Row, reply: Json) -> list[str]:
+    if row.ends is None:
+        return [] if reply.get("error", {}).get("code") == -32602 else [f"it was answered {str(reply)[:1000]}"]
+    if "error" in reply:
+        return [f"it was refused: {str(reply)[:1000]}"]
+    root_id = reply["result"]["root_task_id"]
+    status = until(lambda: ended(server, root_id), seconds=300, what=f"the end of {row.attack.__name__}")
+    return [] if status == row.ends else [f"its run {status}"]
+
+
+def ended(server: Server, root_id: str) -> str | None:
+    rows = server.query("SELECT status FROM tasks_run WHERE root_id = %s AND finished_at IS NOT NULL", root_id)
+    return str(rows[0][0]) if rows else None
+
+
+def megabytes(server: Server) -> float:
+    """What the worker takes."""
+    return sum(psutil.Process(pid).memory_info().rss for pid in server.pids().workers) / MEGABYTE
+
+
+@pytest.mark.both_engines_nightly
+def test_another_user_notices_nothing(database: str) -> None:
+    with running_server(database, env=SETTINGS | LIMITS) as server:
+        alone = Bob(server=server)
+        with alone.at_work():
+            pass
+        assert alone.trouble == []
+        tell(f"alone: {alone.seconds[0]:.2f} s")
+        before = megabytes(server)
+        found = [problem for row in ROWS for problem in problems(server, row)]
+        assert found == []
+        assert megabytes(server) - before < 150
+        ((stored,),) = server.query("SELECT sum(length(payload)) FROM tasks_taskevent")
+        assert stored < 4 * RUN_BYTES  # two runs end at their limit, with their results in events
