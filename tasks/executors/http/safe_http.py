@@ -12,10 +12,10 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from django.conf import settings
@@ -24,6 +24,7 @@ from aipartnerupflow.executors import ExecutorError, HttpResponse
 from aipartnerupflow.executors.http import MAX_BODY_BYTES
 
 CONNECT_TIMEOUT_SECONDS = 10.0
+MAX_STREAM_BYTES = 64 * 2**20
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -147,6 +148,36 @@ def guarded_client(*, verify: bool = True, egress: Egress | None = None) -> http
         follow_redirects=False,
         trust_env=False,
     )
+
+
+async def bound_response(response: httpx.Response) -> None:
+    """Bound what another library reads of a response: a hook for `guarded_client`.
+
+    The text is UTF-8 in any case, and neither compressed nor longer than 64 MiB. Raises
+    httpx.DecodingError.
+    """
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("", "identity"):
+        raise httpx.DecodingError(f"compressed as {encoding[:40]}, which was not asked for", request=response.request)
+    response.encoding = "utf-8"
+    response.stream = _BoundStream(response)
+
+
+class _BoundStream(httpx.AsyncByteStream):
+    def __init__(self, response: httpx.Response) -> None:
+        self._request = response.request
+        self._stream = cast("httpx.AsyncByteStream", response.stream)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = MAX_STREAM_BYTES
+        async for chunk in self._stream:
+            left -= len(chunk)
+            if left < 0:
+                raise httpx.DecodingError(f"longer than {MAX_STREAM_BYTES} bytes", request=self._request)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 EVERY_SECONDS: Final = 0.1
+MAX_CHARACTERS: Final = 16_384
+"""Of one event: longer ones would be cut."""
 
 
 class Lines:
@@ -12,7 +14,7 @@ class Lines:
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
-        self._text = ""
+        self._texts: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> "Lines":
@@ -22,7 +24,7 @@ class Lines:
         self._tell()
 
     def add(self, text: str) -> None:
-        self._text += text
+        self._texts.append(text)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(EVERY_SECONDS, self._tell)
 
@@ -30,6 +32,7 @@ class Lines:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._text:
-            self._log(self._text)
-            self._text = ""
+        text = "".join(self._texts)
+        self._texts.clear()
+        for start in range(0, len(text), MAX_CHARACTERS):
+            self._log(text[start : start + MAX_CHARACTERS])

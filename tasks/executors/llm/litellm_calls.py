@@ -11,14 +11,18 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
+from itertools import count
 from typing import Any, Final
 
 import httpx
 import litellm
 import openai
 import orjson
+from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
+from aipartnerupflow.executors.threads import on_a_thread
 from apflow_site.db import pools
 from llmkeys.model_names import (
     RefusedModel,
@@ -30,13 +34,15 @@ from llmkeys.model_names import (
     refuse_without_address,
 )
 from llmkeys.resolve import Credentials, MissingKey, credentials
-from tasks.executors.http.safe_http import egress_of_tasks, guarded_client, judged_addresses, parse_url
+from tasks.executors.http.safe_http import bound_response, egress_of_tasks, guarded_client, judged_addresses, parse_url
 from tasks.executors.llm.errors import problem
 from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.executors.llm.streamed import Streamed
 from tasks.telemetry import metrics
 
 litellm.suppress_debug_info = True
 litellm.telemetry = False
+litellm.disable_streaming_logging = True  # it would build and count each answer once more
 for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
     logging.getLogger(name).handlers.clear()  # LiteLLM's log lines then go through our handlers, which mask keys
 litellm.disable_hf_tokenizer_download = (
@@ -45,6 +51,10 @@ litellm.disable_hf_tokenizer_download = (
 
 SILENCE_SECONDS: Final = 300.0
 """How long a provider may be silent. `params.timeout_seconds` limits the whole task."""
+CHUNKS_EACH_TURN: Final = 8
+"""How many chunks that have arrived together are read in one turn of the event loop: each takes
+LiteLLM half a millisecond.
+"""
 NO_KEY: Final = "none"
 """For a provider that needs no key. Without any key, LiteLLM would look for one in the environment.
 """
@@ -68,22 +78,27 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
     ExecutorError.
     """
     granted = await access(prompt)
-    chunks: list[Any] = []
+    streamed = Streamed(max_characters=settings.APFLOW.limits.result_bytes)
     failure: Exception | None = None
     try:
         async with AsyncExitStack() as stack:
             request = await _request(prompt, granted, stack)
             async for chunk in _chunks(request):
-                chunks.append(chunk)
-                if text := _text_of(chunk):
+                if text := streamed.add(chunk):
                     heard(text)
     except (openai.OpenAIError, httpx.HTTPError) as error:
         # A new error, because the text of these may contain what was sent, and the engine may log
         # the chain.
         failure = _problem(error, prompt, granted)
+    except ExecutorError as error:
+        failure = error
     except asyncio.CancelledError:
-        failure = Stopped(result=_answer(prompt, chunks).as_result())
-    answer = _answer(prompt, chunks)
+        failure = Stopped()
+    # On a thread: where a provider does not count its tokens, they are counted here.
+    chunks = streamed.chunks()
+    answer = await asyncio.wrap_future(on_a_thread(partial(_answer, prompt, chunks), name="answer of a model"))
+    if isinstance(failure, Stopped):
+        failure.result = answer.as_result()
     if chunks:
         metrics.llm_used(granted.provider, prompt.model, answer.usage)
         spent(answer.usage)
@@ -94,9 +109,12 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
 
 async def _chunks(request: Mapping[str, Any]) -> AsyncIterator[Any]:
     stream = await litellm.acompletion(**request)
+    numbers = count(1)
     async with aclosing(stream):  # otherwise a cancelled request continues until it is garbage-collected
         async for chunk in stream:
             yield chunk
+            if next(numbers) % CHUNKS_EACH_TURN == 0:
+                await asyncio.sleep(0)  # what has arrived already does not let others go on
 
 
 async def access(prompt: Prompt) -> Credentials:
@@ -163,11 +181,9 @@ async def _guarded(api_base: str, provider: str, key: str, stack: AsyncExitStack
         )
     await judged_addresses(parse_url(api_base), egress=egress_of_tasks())
     http = await stack.enter_async_context(guarded_client())
+    http.headers["Accept-Encoding"] = "identity"
+    http.event_hooks = {"response": [bound_response]}
     return openai.AsyncOpenAI(api_key=key, base_url=api_base, http_client=http, max_retries=0, timeout=SILENCE_SECONDS)
-
-
-def _text_of(chunk: Any) -> str:
-    return (chunk.choices[0].delta.content or "") if chunk.choices else ""
 
 
 def _answer(prompt: Prompt, chunks: list[Any]) -> Completion:

@@ -491,3 +491,20 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused_unless_unchecked
     with pytest.raises(ExecutorError, match=r"the certificate is refused: self-signed certificate"):
         await fetch("GET", f"https://tls.test:{tls_server.port}/")
     assert (await fetch("GET", f"https://tls.test:{tls_server.port}/", verify=False)).status_code == 200
+
+
+async def test_what_another_library_reads_is_bounded(
+    web: Web, allow_loopback: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the server says of its answer: a charset that takes hours, a bomb, no end."""
+    monkeypatch.setattr(safe_http, "MAX_STREAM_BYTES", 1000)
+    async with guarded_client() as client:
+        client.event_hooks = {"response": [safe_http.bound_response]}
+        web.answer(500, b"x" * 1000, Content_Type="text/plain; charset=punycode")
+        assert (await client.get(web.url)).text == "x" * 1000
+        web.answer(200, b"x" * 1001)
+        with pytest.raises(httpx.DecodingError, match="longer than 1000 bytes"):
+            await client.get(web.url)
+        web.answer(200, gzip.compress(b"x"), Content_Encoding="gzip")
+        with pytest.raises(httpx.DecodingError, match="compressed as gzip"):
+            await client.get(web.url)

@@ -1,0 +1,72 @@
+"""The chunks of one streamed answer, kept small: a provider sends one for each token.
+
+Imports nothing of LiteLLM, whose chunks look like OpenAI's.
+"""
+
+from copy import deepcopy
+from typing import Any, Final
+
+from aipartnerupflow.executors import ExecutorError
+
+MAX_PARTS: Final = 20_000
+"""How many chunks an answer may have besides text: parts of tool calls."""
+
+
+class Streamed:
+    """Joins the texts as they come and keeps one chunk for all of them, since each takes kilobytes.
+
+    `max_characters` limits the text.
+    """
+
+    def __init__(self, *, max_characters: int) -> None:
+        self._max_characters = max_characters
+        self._characters = 0
+        self._texts: list[str] = []
+        self._sample: Any = None
+        self._usage: Any = None
+        self._others: list[Any] = []
+
+    def add(self, chunk: Any) -> str:
+        """Keep what is needed of the chunk, and return its text. Raises ExecutorError above the limits."""
+        text = _text_of(chunk)
+        self._characters += len(text)
+        if not _is_plain(chunk):
+            self._others.append(chunk)
+        else:
+            self._texts.append(text)
+            if getattr(chunk, "usage", None):
+                self._usage = chunk  # some providers send the usage so far with each token
+            self._sample = self._sample or chunk
+        if self._characters > self._max_characters or len(self._others) > MAX_PARTS:
+            raise ExecutorError(
+                f"The answer was stopped: it has more than the {self._max_characters:,} characters that limits.result_bytes "
+                f"allows, or more than {MAX_PARTS:,} parts of tool calls. Limit it with `max_tokens`.",
+                permanent=True,
+            )
+        return text
+
+    def chunks(self) -> list[Any]:
+        """Return chunks that amount to those that came. They are copies, since LiteLLM counts its own."""
+        usage = [] if self._usage is None else [_with_text(self._usage, None)]
+        texts = [] if self._sample is None else [_with_text(self._sample, "".join(self._texts))]
+        return [*texts, *self._others, *usage]
+
+
+def _is_plain(chunk: Any) -> bool:
+    """Whether the chunk has nothing but text, or the usage."""
+    if not chunk.choices:
+        return bool(getattr(chunk, "usage", None))
+    choice = chunk.choices[0]
+    is_call = getattr(choice.delta, "tool_calls", None) or getattr(choice.delta, "function_call", None)
+    return not is_call and choice.finish_reason is None
+
+
+def _text_of(chunk: Any) -> str:
+    return (chunk.choices[0].delta.content or "") if chunk.choices else ""
+
+
+def _with_text(chunk: Any, text: str | None) -> Any:
+    copy = deepcopy(chunk)
+    if copy.choices:
+        copy.choices[0].delta.content = text
+    return copy

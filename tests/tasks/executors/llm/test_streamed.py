@@ -1,0 +1,121 @@
+"""Many chunks of one answer: others go on between them, and they are not all kept."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Any
+
+import litellm
+import pytest
+from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, Usage
+
+from aipartnerupflow.executors import ExecutorError
+from llmkeys.resolve import Credentials
+from tasks.executors.llm import litellm_calls
+from tasks.executors.llm.line_buffer import MAX_CHARACTERS, Lines
+from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.executors.llm.streamed import MAX_PARTS, Streamed
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*ReadOnly.*:UserWarning")  # of LiteLLM's types
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+def chunk(text: str | None = None, *, usage: Usage | None = None, ends: str | None = None, **delta: Any) -> Any:
+    choice = StreamingChoices(index=0, delta=Delta(content=text, **delta), finish_reason=ends)
+    made = ModelResponseStream(id="c", model="gpt-4", created=1, choices=[choice])
+    if usage:
+        made.usage = usage
+    return made
+
+
+def called(number: int) -> Any:
+    function = {"name": "look" if not number else None, "arguments": str(number)}
+    return chunk(
+        tool_calls=[{"index": 0, "id": "call" if not number else None, "type": "function", "function": function}]
+    )
+
+
+def usage(completion_tokens: int) -> Usage:
+    return Usage(prompt_tokens=1, completion_tokens=completion_tokens, total_tokens=1 + completion_tokens)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [chunk("a", role="assistant"), *(chunk(f" {number}") for number in range(50)), chunk(ends="stop")],
+        [chunk(f"{number}", usage=usage(number)) for number in range(50)],
+        [chunk("Let me look. "), called(0), called(1), called(2), chunk(ends="tool_calls"), chunk(usage=usage(7))],
+        [chunk("", reasoning_content="hm"), chunk("So."), chunk("", ends="stop")],
+    ],
+)
+def test_what_is_kept_amounts_to_the_same_answer(chunks: list[Any]) -> None:
+    streamed = Streamed(max_characters=1000)
+    expected: Any = litellm.stream_chunk_builder(chunks, messages=MESSAGES)
+    texts = [streamed.add(each) for each in chunks]
+    assert len(streamed.chunks()) <= 6
+    found: Any = litellm.stream_chunk_builder(streamed.chunks(), messages=MESSAGES)
+    message, wanted = found.choices[0].message, expected.choices[0].message
+    assert (message.content, message.tool_calls) == (wanted.content, wanted.tool_calls)
+    assert message.content == ("".join(texts) or None)
+    assert found.choices[0].finish_reason == expected.choices[0].finish_reason
+    assert found.usage.prompt_tokens == expected.usage.prompt_tokens
+    if any(getattr(each, "usage", None) for each in chunks):
+        assert found.usage.total_tokens == expected.usage.total_tokens
+
+
+def test_an_answer_without_an_end_is_stopped() -> None:
+    streamed = Streamed(max_characters=10)
+    streamed.add(chunk("x" * 10))
+    with pytest.raises(ExecutorError, match=r"more than the 10 characters that limits\.result_bytes allows"):
+        streamed.add(chunk("x"))
+    streamed, call = Streamed(max_characters=10), called(1)
+    for _ in range(MAX_PARTS):
+        streamed.add(call)
+    with pytest.raises(ExecutorError, match="20,000 parts of tool calls"):
+        streamed.add(call)
+
+
+async def test_others_go_on_while_chunks_that_have_arrived_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = await asked(monkeypatch, chunks=800)
+    assert answer.content == "w " * 800
+
+
+async def asked(monkeypatch: pytest.MonkeyPatch, *, chunks: int) -> Completion:
+    """Ask a provider that has sent everything before it is read. Another task of the loop counts its turns meanwhile."""
+
+    async def all_at_once() -> AsyncIterator[Any]:
+        for _ in range(chunks):
+            yield chunk("w ")
+        yield chunk(usage=usage(chunks), ends="stop")
+
+    async def complete(**_: object) -> AsyncIterator[Any]:
+        return all_at_once()
+
+    async def access(prompt: Prompt) -> Credentials:
+        return Credentials(provider="openai", api_key=None, api_base=None, source="none")
+
+    monkeypatch.setattr(litellm, "acompletion", complete)
+    monkeypatch.setattr(litellm_calls, "access", access)
+    turns: list[int] = []
+    heard: list[str] = []
+
+    async def bystander() -> None:
+        while len(heard) < chunks:
+            turns.append(len(heard))
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(bystander())
+    await asyncio.sleep(0)
+    prompt = Prompt(model="openai/gpt-4", messages=MESSAGES, run_id="run-1", user_id="alice")
+    answer = await litellm_calls.ask(prompt, heard=heard.append, spent=lambda _: None)
+    await watching
+    assert max(after - before for before, after in pairwise(turns)) <= litellm_calls.CHUNKS_EACH_TURN
+    return answer
+
+
+async def test_a_long_text_becomes_several_events() -> None:
+    said: list[str] = []
+    with Lines(said.append) as lines:
+        lines.add("a" * MAX_CHARACTERS)
+        lines.add("b")
+    assert said == ["a" * MAX_CHARACTERS, "b"]
