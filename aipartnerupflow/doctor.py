@@ -104,6 +104,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
         if not check["ok"] and name in ("database", "migrations"):
             return
     yield _looked("stored keys", stored_keys)
+    yield _looked("shared secrets", lambda: shared_secrets(config))
     yield _looked("clock", lambda: clock(_database_time(), datetime.now(UTC)))
     if config.redis.url is not None:
         yield _looked("redis", lambda: redis(str(config.redis.url)))
@@ -219,6 +220,27 @@ def stored_keys() -> str:
             fix="Add the old key to the end of llm.encryption_keys (the file llm_key in the old data folder has it), "
             "run `aipartnerupflow keys rotate`, then remove it again.",
         ) from None
+
+
+def shared_secrets(config: Config) -> str:
+    """Check the key that signs the agent card, and that live processes have the same secrets as this one."""
+    from django.core.exceptions import ImproperlyConfigured
+
+    from a2a.protocol.card.signature import signing_key
+    from tasks.services.shared_secrets import SecretsDiffer, compare
+
+    try:
+        if config.a2a.signing_key is not None:
+            signing_key(config.a2a.signing_key)
+        compare()
+    except ImproperlyConfigured as error:
+        raise Trouble(
+            str(error),
+            fix="Generate one as docs/how-to/a2a.md shows, or remove the setting to leave the card unsigned.",
+        ) from None
+    except SecretsDiffer as error:
+        raise Trouble(error.message, fix=error.fix) from None
+    return "no live process of this installation has others"
 
 
 def _database_time() -> datetime:

@@ -47,6 +47,8 @@ def serve(*, reload: bool) -> None:
     _check_port(config.server.host, config.server.port, host_option="--host ", port_option="--port ")
     prepare()
     _check_message_handler()
+    _check_signing_key(config)
+    _join_installation()
     _show_box(config, warnings)
     # After a clean shutdown uvicorn raises the signal again; the default handler would kill us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -81,6 +83,7 @@ def _run_uvicorn(config: Config, *, reload: bool) -> None:
 def work() -> None:
     """Run a worker cluster until SIGTERM or SIGINT, then drain it."""
     prepare()
+    _join_installation()
     from tasks.worker.supervisor import Stop, supervise  # needs Django's apps
 
     _offer_metrics(get_config())
@@ -132,11 +135,15 @@ def prepare() -> None:
     except (ConfigError, ImproperlyConfigured) as error:
         _refuse(str(error))
     except DatabaseError as error:
-        _refuse(
-            f"Database error: {str(error).strip()}\n"
-            "Check that the database is running, and database.url (AIPARTNERUPFLOW_DATABASE_URL)."
-        )
+        _refuse_without_database(error)
     os.environ["APFLOW_INTERNAL_PREPARED"] = "1"
+
+
+def _refuse_without_database(error: DatabaseError) -> NoReturn:
+    _refuse(
+        f"Database error: {str(error).strip()}\n"
+        "Check that the database is running, and database.url (AIPARTNERUPFLOW_DATABASE_URL)."
+    )
 
 
 def _check_message_handler() -> None:
@@ -146,6 +153,28 @@ def _check_message_handler() -> None:
         message_handler()
     except ImproperlyConfigured as error:
         _refuse(str(error))
+
+
+def _check_signing_key(config: Config) -> None:
+    from a2a.protocol.card.signature import signing_key  # needs Django's apps
+
+    try:
+        if config.a2a.signing_key is not None:
+            signing_key(config.a2a.signing_key)
+    except ImproperlyConfigured as error:
+        _refuse(str(error))
+
+
+def _join_installation() -> None:
+    """Refuse to start with other secrets than those of the other machines."""
+    from tasks.services.shared_secrets import SecretsDiffer, join  # needs Django's apps
+
+    try:
+        join()
+    except SecretsDiffer as error:
+        _refuse(str(error))
+    except DatabaseError as error:
+        _refuse_without_database(error)
 
 
 def _check_exposure(config: Config) -> list[str]:

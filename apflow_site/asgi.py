@@ -19,6 +19,7 @@ from django.conf import settings  # noqa: E402
 
 from a2a.core.draining import this_drain  # noqa: E402
 from a2a.endpoints.routing import websockets  # noqa: E402  (Django's apps must be loaded first)
+from a2a.protocol.card.signature import signing_key  # noqa: E402
 from apflow_site.edge import Http, Receive, Scope, Send, is_own_host, is_own_origin  # noqa: E402
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
 from apflow_site.grpc import GrpcServer  # noqa: E402
@@ -26,6 +27,7 @@ from apflow_site.lifeline import end_with_parent  # noqa: E402
 from apflow_site.prepare import prepare  # noqa: E402
 from apflow_site.uvicorn_limits import limit_connections  # noqa: E402
 from tasks.events.hub import this_hub  # noqa: E402
+from tasks.services.shared_secrets import join  # noqa: E402
 
 #: Set by `aipartnerupflow serve`, which has prepared the database before its web processes start.
 PREPARED_VARIABLE = "APFLOW_INTERNAL_PREPARED"
@@ -72,7 +74,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
             end_with_parent()
             limit_connections(receive)
             if PREPARED_VARIABLE not in os.environ:
-                await asyncio.to_thread(prepare)
+                await asyncio.to_thread(_prepare_alone)
             await grpc_server.open()
             embedded.start()
             _act_on_signals(embedded)
@@ -82,6 +84,14 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
             await embedded.stop_gracefully()
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+def _prepare_alone() -> None:
+    """What `aipartnerupflow serve` does before its web processes start. Raises ImproperlyConfigured and SecretsDiffer."""
+    prepare()
+    if settings.APFLOW.a2a.signing_key is not None:
+        signing_key(settings.APFLOW.a2a.signing_key)
+    join()
 
 
 def _act_on_signals(embedded: EmbeddedWorker) -> None:

@@ -37,6 +37,9 @@ START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 120.0
 EXECUTORS: Final = "tests.executors_for_tests"
 
+SAME_KEYS: Final = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": "the-key-of-several-machines-0123456789"}
+"""For servers on the same database that have data folders of their own."""
+
 T = TypeVar("T")
 Json = dict[str, Any]
 

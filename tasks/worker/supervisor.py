@@ -16,7 +16,7 @@ from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
 from tasks.events import pruning
 from tasks.queue import leases, suspension
-from tasks.services import cancels, idempotency
+from tasks.services import cancels, idempotency, shared_secrets
 from tasks.worker import webhook_deliveries
 from tasks.worker.children import Child
 from tasks.worker.silence import SilenceWatch, culprits
@@ -87,6 +87,7 @@ class Sweeps:
 
 
 def _sweep_the_rest() -> None:
+    shared_secrets.keep_fresh()
     cancels.forget_finished()
     idempotency.forget_old()
     pruning.prune_events()

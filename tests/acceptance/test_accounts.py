@@ -13,7 +13,7 @@ import pytest
 from tests.accounts.conftest import minted
 from tests.curl import curl
 from tests.fork_server import run_command
-from tests.servers import SERVE, Server, environment_of, free_port, new_database, running
+from tests.servers import SAME_KEYS, SERVE, Server, environment_of, free_port, new_database, running
 
 pytestmark = pytest.mark.both_engines_nightly
 
@@ -72,7 +72,7 @@ def command(database_url: str, home: Path) -> Command:
 def server(command: Command, database_url: str, home: Path) -> Iterator[Server]:
     command("users", "create", "root", "--role", "admin", typed=f"{PASSWORD}\n")
     command("users", "create", "user", "--password", "pass", "--allow-weak")
-    with serving(database_url, env={"AIPARTNERUPFLOW_JWT_SECRET": SECRET}, data_dir=home) as server:
+    with serving(database_url, env=SAME_KEYS | {"AIPARTNERUPFLOW_JWT_SECRET": SECRET}, data_dir=home) as server:
         yield server
 
 
@@ -105,7 +105,7 @@ def test_who_logged_in_on_one_machine_is_logged_in_on_the_others(
 ) -> None:
     """They share the database and the secret. Each has a data folder of its own."""
     with (
-        serving(database_url, env={"AIPARTNERUPFLOW_JWT_SECRET": SECRET}, data_dir=tmp_path) as other,
+        serving(database_url, env=SAME_KEYS | {"AIPARTNERUPFLOW_JWT_SECRET": SECRET}, data_dir=tmp_path) as other,
         httpx.Client(headers={"Origin": server.url}) as browser,
     ):
         (token,) = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get(f"{server.url}/login/").text)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.acceptance.effects import Effects
-from tests.servers import COMMAND, Server, free_port, new_database, running, running_server, until
+from tests.servers import COMMAND, SAME_KEYS, Server, free_port, new_database, running, running_server, until
 
 pytestmark = pytest.mark.both_engines
 
@@ -170,9 +170,9 @@ def read_first_event(lines: Iterator[str]) -> None:
 def web_and_worker(database: str, before_the_worker: Callable[[Server], None]) -> Iterator[Server]:
     """A server without a worker, and, when what is to be done before is done, a worker beside it."""
     port = free_port()
-    with running_server(database, "--no-worker", port=port) as server:
+    with running_server(database, "--no-worker", port=port, env=SAME_KEYS) as server:
         before_the_worker(server)
-        with running([*COMMAND, "worker"], port=port, database_url=database):
+        with running([*COMMAND, "worker"], port=port, database_url=database, env=SAME_KEYS):
             yield server
 
 
@@ -287,8 +287,8 @@ def test_two_worker_commands_share_the_work(database: str, effects: Effects) -> 
     """What they do comes from one queue, and no run is claimed twice."""
     trees = [effects.chain(f"tree{number}", 3, seconds=0.02) for number in range(30)]
     with (
-        running_server(database) as server,
-        running([*COMMAND, "worker"], port=int(server.url.rpartition(":")[2]), database_url=database),
+        running_server(database, env=SAME_KEYS) as server,
+        running([*COMMAND, "worker"], port=int(server.url.rpartition(":")[2]), database_url=database, env=SAME_KEYS),
     ):
         until(lambda: len(server.query("SELECT 1 FROM tasks_workerprocess")) > 1, seconds=60, what="a second worker")
         for tree in trees:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Server, free_port, new_database, running_server, until
+from tests.servers import SAME_KEYS, Server, free_port, new_database, running_server, until
 from tests.test_deploy import nginx
 
 WAITING = 40
@@ -96,7 +96,7 @@ def test_a_server_that_drains_answers_and_is_not_ready() -> None:
 
 def test_a_server_of_two_is_restarted_without_a_lost_request(tmp_path: Path) -> None:
     """The recipe of the page on deploying."""
-    ports, settings = (free_port(), free_port()), {"AIPARTNERUPFLOW_SERVER_DRAIN_SECONDS": "1"}
+    ports, settings = (free_port(), free_port()), SAME_KEYS | {"AIPARTNERUPFLOW_SERVER_DRAIN_SECONDS": "1"}
     answers: Counter[str] = Counter()
     is_over = threading.Event()
     with new_database() as url, ExitStack() as stack:

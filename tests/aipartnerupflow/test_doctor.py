@@ -79,6 +79,10 @@ def test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_
         port = int(found.variables["AIPARTNERUPFLOW_PORT"])
         with running_server(database_url, data_dir=tmp_path, port=port):
             during = found.examine()
+            other = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": "another-key-of-the-tests-0123456789"}
+            assert "AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS" in red(found.examine(**other)["shared secrets"])
+            refused = found.run("worker", **other)
+            assert (refused.returncode, "llm.encryption_keys: another value" in refused.stderr) == (2, True)
         assert {finding["colour"] for finding in during.values()} == {"green"}, during
         assert during["port"]["message"].startswith("an aipartnerupflow server answers")
         assert {"versions", "notification", "stored keys", "clock", "queue", "secrets"} <= during.keys()
@@ -178,6 +182,13 @@ def test_a_long_queue_before_workers_that_are_busy_is_no_fault(installation: Ins
     assert installation.examine()["queue"]["colour"] == "green"
     query(installation.database_url, "UPDATE tasks_workerprocess SET places = 2")
     assert "workers' log" in red(installation.examine()["queue"])
+
+
+def test_a_signing_key_that_is_missing_stops_the_start(installation: Installation) -> None:
+    away = {"AIPARTNERUPFLOW_A2A_SIGNING_KEY": str(installation.folder / "card-key.pem")}
+    assert "docs/how-to/a2a.md" in red(installation.examine(**away)["shared secrets"])
+    refused = installation.run("serve", **away)
+    assert (refused.returncode, "a2a.signing_key" in refused.stderr) == (2, True)
 
 
 def test_redis_that_does_not_answer(installation: Installation) -> None:

@@ -11,12 +11,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tasks.telemetry import metrics
-from tests.servers import PYTHON, ROOT, Json, Server, free_port, new_database, running, running_server, until
+from tests.servers import PYTHON, ROOT, SAME_KEYS, Json, Server, free_port, new_database, running, running_server, until
 
 MODULES = ("tasks/telemetry/metrics.py", "a2a/core/metrics.py", "apflow_site/metrics.py")
 RUNS = 1_000
 BATCH = 100
-PROCESSES = {"AIPARTNERUPFLOW_WORKER_PROCESSES": "2", "AIPARTNERUPFLOW_WORKER_MAX_TREES": "50"}
+PROCESSES = SAME_KEYS | {"AIPARTNERUPFLOW_WORKER_PROCESSES": "2", "AIPARTNERUPFLOW_WORKER_MAX_TREES": "50"}
 NAMES = """
     apflow_tasks_created_total apflow_tasks_finished_total apflow_task_duration_seconds_count apflow_task_queue_wait_seconds_count
     apflow_tasks_in_progress apflow_queue_depth apflow_workers_alive apflow_events_published_total apflow_rpc_requests_total
@@ -170,7 +170,7 @@ def test_the_how_to_describes_all_of_them() -> None:
 def test_a_machine_that_only_works_answers_on_a_port_of_its_own(server: Server, tmp_path: Path) -> None:
     port = free_port()
     command = [PYTHON, "-m", "aipartnerupflow", "worker"]
-    own = {"AIPARTNERUPFLOW_WORKER_METRICS_PORT": str(port)}
+    own = SAME_KEYS | {"AIPARTNERUPFLOW_WORKER_METRICS_PORT": str(port)}
     with running(
         command, port=port, database_url=server.database_url, env=own, data_dir=tmp_path, is_ready="/metrics"
     ) as worker:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.effects import Effects
 from tests.faults.judge import assert_nothing_broke, assert_sound, await_rest, counted, ends, tell
-from tests.servers import PYTHON, SERVE, Server, free_port, real_server, running, until
+from tests.servers import PYTHON, SAME_KEYS, SERVE, Server, free_port, real_server, running, until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.both_engines, pytest.mark.timeout(600)]
 
@@ -29,9 +29,9 @@ def a_web_process_and_two_workers(database: str) -> Iterator[tuple[Server, Serve
     web = [*SERVE, "--port", str(port), "--no-worker"]
     worker = [PYTHON, "-m", "aipartnerupflow", "worker"]
     with (
-        running(web, port=port, database_url=database, is_ready="/health", is_forked=False) as server,
-        running(worker, port=port, database_url=database, is_forked=False) as first,
-        running(worker, port=port, database_url=database, is_forked=False) as second,
+        running(web, port=port, database_url=database, env=SAME_KEYS, is_ready="/health", is_forked=False) as server,
+        running(worker, port=port, database_url=database, env=SAME_KEYS, is_forked=False) as first,
+        running(worker, port=port, database_url=database, env=SAME_KEYS, is_forked=False) as second,
     ):
         yield server, first, second
 

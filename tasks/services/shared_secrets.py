@@ -1,0 +1,138 @@
+"""Secrets that all machines of an installation must share, compared by fingerprints in the database.
+
+A machine with another `auth.jwt_secret` rejects the tokens of the others, and one with other
+`llm.encryption_keys` cannot decrypt what they store. Without a comparison this is noticed late.
+
+A fingerprint is made with scrypt and a random salt: it is slow to compute on purpose, so that not
+even a weak secret can be guessed from a copy of the database. Each machine publishes its own while
+its processes live, so a secret can be changed once no process with the old one is left.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+
+from tasks.models import InstallationFact
+from tasks.queue import leases
+
+FRESH_SECONDS: Final = 60
+"""A machine that has not published for this long has stopped."""
+FORGET_HOURS: Final = 24
+SALT: Final = "secret_salt"
+PREFIX: Final = "secret:"
+COST: Final = {"n": 2**14, "r": 8, "p": 1}
+FIXES: Final[Mapping[str, str]] = {
+    "auth.jwt_secret": "Set the same AIPARTNERUPFLOW_JWT_SECRET on all machines.",
+    "llm.encryption_keys": "Set the same AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS on all machines; "
+    "the file llm_key in the data folder of the other one has the key that it generated.",
+    "a2a.signing_key": "Copy the same key file to all machines.",
+}
+
+
+class SecretsDiffer(Exception):
+    """A secret of this process is not the one that a live process of the installation has."""
+
+    def __init__(self, name: str, *, host: str) -> None:
+        self.message = f"{name}: another value than that of the processes on {host}, which use the same database."
+        self.fix = f"{FIXES[name]} To change the value, stop all processes that have the old one first."
+        super().__init__(f"{self.message}\n{self.fix}")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The fingerprints of one secret on one machine, the one in use first, and the last process that published."""
+
+    name: str
+    host: str
+    process: str
+    fingerprints: Sequence[str]
+
+    @property
+    def is_alive(self) -> bool:
+        """Of this machine it is known exactly; of others the row is known to be fresh."""
+        return not leases.dead_owners([self.process])
+
+
+def join() -> None:
+    """Compare the secrets of this process with those of live processes, then publish its own.
+
+    Call it when a server or worker starts. Raises SecretsDiffer.
+    """
+    mine = _own_fingerprints(_made_salt())
+    with transaction.atomic():
+        InstallationFact.objects.select_for_update().get(name=SALT)  # processes that start together take turns
+        _raise_if_different(mine)
+        for name, fingerprints in mine.items():
+            value = {"host": leases.this_host(), "process": leases.process_name(), "fingerprints": fingerprints}
+            InstallationFact.objects.update_or_create(
+                name=_fact_name(name), defaults={"value": value, "updated_at": Now()}
+            )
+
+
+def compare() -> None:
+    """Compare without publishing. Raises SecretsDiffer."""
+    salt = InstallationFact.objects.filter(name=SALT).values_list("value", flat=True).first()
+    if salt is not None:
+        _raise_if_different(_own_fingerprints(salt))
+
+
+def keep_fresh() -> None:
+    """Publish that processes of this machine are alive, and forget machines that have stopped long ago."""
+    due = Now() - timedelta(seconds=FRESH_SECONDS / 6)
+    for fact in InstallationFact.objects.filter(name__in=[_fact_name(name) for name in FIXES], updated_at__lt=due):
+        fact.value = fact.value | {"process": leases.process_name()}
+        fact.updated_at = Now()
+        fact.save(update_fields=["value", "updated_at"])
+    old = Now() - timedelta(hours=FORGET_HOURS)
+    InstallationFact.objects.filter(name__startswith=PREFIX, updated_at__lt=old).delete()
+
+
+def _raise_if_different(mine: Mapping[str, Sequence[str]]) -> None:
+    fresh = Now() - timedelta(seconds=FRESH_SECONDS)
+    facts = InstallationFact.objects.filter(name__startswith=PREFIX, updated_at__gte=fresh)
+    for name, value in facts.order_by("name").values_list("name", "value"):
+        other = Published(name=name.split(":")[1], **value)
+        own = mine.get(other.name)
+        if own and other.fingerprints[0] not in own and other.is_alive:
+            raise SecretsDiffer(other.name, host=other.host)
+
+
+def _own_fingerprints(salt: str) -> dict[str, list[str]]:
+    return {name: [_fingerprint(each, salt) for each in values] for name, values in _own_secrets().items() if values}
+
+
+def _own_secrets() -> dict[str, list[str]]:
+    """The secrets of this process by setting, each with those that it still accepts. Empty: it has none."""
+    config = settings.APFLOW
+    key_file = config.a2a.signing_key
+    return {
+        "auth.jwt_secret": [config.auth.jwt_secret] if config.auth.is_on and config.auth.jwt_secret else [],
+        "llm.encryption_keys": list(settings.APFLOW_ENCRYPTION_KEYS),
+        "a2a.signing_key": [Path(key_file).expanduser().read_text()] if key_file else [],
+    }
+
+
+def _made_salt() -> str:
+    """The salt of the installation: equal secrets must have equal fingerprints on all machines."""
+    fact, _ = InstallationFact.objects.get_or_create(
+        name=SALT, defaults={"value": secrets.token_hex(16), "updated_at": Now()}
+    )
+    salt: str = fact.value
+    return salt
+
+
+def _fingerprint(secret: str, salt: str) -> str:
+    return hashlib.scrypt(secret.encode(), salt=bytes.fromhex(salt), **COST).hex()
+
+
+def _fact_name(name: str) -> str:
+    host = hashlib.sha256(leases.this_host().encode()).hexdigest()[:16]
+    return f"{PREFIX}{name}:{host}"
