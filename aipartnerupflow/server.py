@@ -192,6 +192,11 @@ def _check_exposure(config: Config) -> list[str]:
             f"Generate a secret: {MAKE_A_SECRET}"
         )
     warnings = [f"auth.jwt_secret: {weakness}. Generate another one: {MAKE_A_SECRET}"] if weakness else []
+    if weak_key := next(filter(None, map(weak_secret, config.llm.encryption_keys)), None):
+        fault = f"llm.encryption_keys: {weak_key}. Anyone who reads the database could decrypt the keys in it.\nGenerate another one: {MAKE_A_SECRET}"
+        if not config.server.is_local:
+            _refuse(fault)
+        warnings.append(fault)
     if config.is_open:
         warnings.append(
             "Authentication is off: anyone who can reach this server can run tasks. Set AIPARTNERUPFLOW_JWT_SECRET."

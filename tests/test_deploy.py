@@ -96,6 +96,16 @@ def test_systemd_understands_the_unit(unit: Path, tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("unit", sorted(DEPLOY.glob("*.service")), ids=lambda path: path.name)
+def test_the_unit_is_hardened_as_printed(unit: Path) -> None:
+    rated = subprocess.run(
+        [program("systemd-analyze"), "security", "--offline=true", "--threshold=40", str(unit)],
+        capture_output=True,
+        text=True,
+    )
+    assert rated.returncode == 0, rated.stdout + rated.stderr
+
+
 # --- nginx ---
 
 

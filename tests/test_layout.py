@@ -110,8 +110,12 @@ def test_the_image_starts_what_the_guide_starts() -> None:
     assert lines("Dockerfile")[-1] == GUIDE_CMD
 
 
-def test_the_unit_is_the_guides() -> None:
-    assert lines("deploy/aipartnerupflow.service") == [line for line in GUIDE_UNIT.splitlines() if line]
+def test_the_unit_is_the_guides_but_for_this_machine_only_and_hardened() -> None:
+    unit, guide = lines("deploy/aipartnerupflow.service"), [line for line in GUIDE_UNIT.splitlines() if line]
+    ours = [line.replace("0.0.0.0", "127.0.0.1") for line in guide]
+    assert [line for line in unit if line in ours] == ours
+    assert {"EnvironmentFile=/etc/aipartnerupflow.env", "Environment=AIPARTNERUPFLOW_AUTH_REQUIRED=true"} <= {*unit}
+    assert not [line for line in unit if "0.0.0.0" in line]
 
 
 def test_each_seeded_bug_has_its_place() -> None:

@@ -55,6 +55,7 @@ def unknown_variables(names: Iterable[str]) -> Iterator[str]:
 def contradictions(config: Config, *, place: Callable[[str], str]) -> Iterator[str]:
     """Faults of values that contradict each other. `place` returns the source of a key's value."""
     yield from _auth_contradictions(config.auth, place)
+    yield from _shared_secrets(config, place)
     if config.llm.key_store == "redis" and config.redis.url is None:
         yield (
             f"llm.key_store ({place('llm.key_store')}): 'redis' needs a Redis server. Give redis.url or "
@@ -72,6 +73,16 @@ def _auth_contradictions(auth: Auth, place: Callable[[str], str]) -> Iterator[st
         yield (
             f"auth.required ({place('auth.required')}): authentication is required but off. Give auth.jwt_secret, "
             f"made with `{RANDOM_TEXT_COMMAND}`, and do not set auth.enabled to false; or set auth.required to false."
+        )
+
+
+def _shared_secrets(config: Config, place: Callable[[str], str]) -> Iterator[str]:
+    """One secret for two purposes: a leak of one would be a leak of both."""
+    secret = config.auth.jwt_secret
+    if secret is not None and secret in config.llm.encryption_keys:
+        yield (
+            f"auth.jwt_secret ({place('auth.jwt_secret')}): it is also in llm.encryption_keys, so who signs tokens could "
+            f"decrypt all keys, and the other way round. Make another one with `{RANDOM_TEXT_COMMAND}`."
         )
 
 

@@ -175,6 +175,21 @@ IN_URL: Final = {"AIPARTNERUPFLOW_DATABASE_URL": f"postgresql://apflow:{SECRET}@
 PROXIED: Final = {"AIPARTNERUPFLOW_SERVER_PUBLIC_URL": "https://flow.example.com"}
 NOT_STARTED: Final = {
     "an example": (OPEN, "your-secret-key", "an example from a manual"),
+    "the example of our own settings": (
+        OPEN,
+        "an-example-that-everybody-knows-so-make-your-own",
+        "an example from a manual",
+    ),
+    "the example of an encryption key": (
+        OPEN | {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": "another-example-that-everybody-knows-so-make-your-own"},
+        SECRET,
+        "llm.encryption_keys: it is an example",
+    ),
+    "an encryption key": (
+        {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": f"{'k7Qz' * 10},{SECRET}"},
+        SECRET,
+        "also in llm.encryption_keys",
+    ),
     "too short": (OPEN, "k7#Qz-x9!Lm2", "needs at least 32"),
     "too short, behind a proxy": (PROXIED, "k7#Qz-x9!Lm2", "needs at least 32"),
     "the database's password": (OPEN | IN_URL, SECRET, "used for something else"),

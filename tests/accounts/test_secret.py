@@ -3,6 +3,7 @@ import secrets
 import pytest
 
 from accounts.secret import weak_secret
+from apflow_site.config import known_settings
 
 WEAK = {
     "": "an example|0 bytes",
@@ -12,6 +13,12 @@ WEAK = {
     "a-string-secret-at-least-256-bits-long": "an example",
     "django-insecure-4k!2v9x#q0z7w5m8n3b6c1l_p": "an example",
     "please-changeme-please-0123456789-abcdef": "an example",
+    **{
+        secret: "an example"
+        for setting in known_settings().values()
+        if setting.is_secret and not str(setting.example).startswith(("postgresql:", "redis:"))
+        for secret in ([setting.example] if isinstance(setting.example, str) else setting.example)
+    },
     "short": "5 bytes",
     "k7#Qz" * 6 + "x": "31 bytes",
     "a" * 64: "repeats",
