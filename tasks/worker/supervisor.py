@@ -77,8 +77,7 @@ class Sweeps:
             if now - self._leases_swept_at > LEASE_SWEEP_SECONDS:
                 self._leases_swept_at = now
                 refresh()
-                shared_secrets.keep_fresh()
-        leases.sweep()
+                leases.sweep()
             if now - self._swept_at > SWEEP_SECONDS:
                 self._swept_at = now
                 _sweep_the_rest()
