@@ -116,7 +116,8 @@ def _waits(
     if not troubles:
         yield (
             "It is ready and waits for a worker with free capacity (worker.max_tasks, worker.max_trees). "
-            "Users share the workers equally; each user's most urgent tasks start first."
+            "Users share the workers equally, and none may hold more than a part of one (worker.user_share); "
+            "each user's most urgent tasks start first."
         )
 
 

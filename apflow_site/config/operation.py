@@ -135,6 +135,12 @@ class Worker(Section):
     )
     max_trees: Whole = Field(1000, ge=1, le=10_000, description="Trees that run concurrently in one worker process.")
     max_tasks: Whole = Field(1000, ge=1, le=100_000, description="Tasks that run concurrently in one worker process.")
+    user_share: Whole = Field(
+        75,
+        ge=1,
+        le=100,
+        description="The percentage of these places that one user may hold, so that work of hours leaves room for others. Does not apply without authentication.",
+    )
     drain_seconds: Whole = Field(
         30,
         ge=0,

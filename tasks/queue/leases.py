@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 import psutil
 from django.db import connection, transaction
@@ -24,7 +24,7 @@ from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run, RunQuerySet, WorkerProcess
 from tasks.queue import black_box, notify
 from tasks.queue.suspicion import CONVICTED_STRIKES, IS_SUSPECTED, POISON_STRIKES, SUSPECTED, SUSPICIOUS_LOSSES, blame
-from tasks.storage.bulk import db_time
+from tasks.storage.bulk import db_time, marks
 
 LEASE_SECONDS: Final = 15
 RENEW_SECONDS: Final = 5
@@ -137,21 +137,26 @@ def _exists(which: str) -> bool:
         return cursor.fetchone() is not None
 
 
-def claim(*, owner: str, limit: int) -> list[Claim]:
+def claim(*, owner: str, limit: int, full_users: Sequence[str] = ()) -> list[Claim]:
     """Take up to `limit` waiting runs: lowest turn first (`tasks.queue.fairness`), then oldest
     first.
+
+    None of `full_users`: they hold their share of this worker.
     """
-    return _claimed(CLAIM, owner, limit) if limit > 0 and is_any_waiting() else []
+    if limit <= 0 or not is_any_waiting():
+        return []
+    statement = _claim_statement(f"{WAITING} AND user_id NOT IN ({marks(full_users)})") if full_users else CLAIM
+    return _claimed(statement, owner, *full_users, limit)
 
 
-def claim_suspected(*, owner: str, limit: int) -> list[Claim]:
+def claim_suspected(*, owner: str, limit: int, full_users: Sequence[str] = ()) -> list[Claim]:
     """Take one suspected run if `limit` allows it."""
     return _claimed(CLAIM_SUSPECTED, owner, 1) if limit > 0 and is_any_suspected() else []
 
 
-def _claimed(statement: str, owner: str, limit: int) -> list[Claim]:
+def _claimed(statement: str, *values: Any) -> list[Claim]:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(statement, [owner, limit])
+        cursor.execute(statement, values)
         return [Claim(*row) for row in sorted(cursor.fetchall(), key=itemgetter(0))]
 
 

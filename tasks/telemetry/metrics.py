@@ -32,6 +32,8 @@ class Metrics:
     finished: Counter
     duration: Histogram
     queue_wait: Histogram
+    loop_seconds: Counter
+    loop_lag: Histogram
     in_progress: Gauge
     events: Counter
     llm_tokens: Counter
@@ -53,6 +55,12 @@ def _metrics() -> Metrics:
             "From when a task could start to its start: the wait for a worker, and for a place in it",
             buckets=WAITS,
             registry=own,
+        ),
+        loop_seconds=Counter(
+            "apflow_loop_seconds", "For how long executors occupied event loops of workers", ["executor"], registry=own
+        ),
+        loop_lag=Histogram(
+            "apflow_loop_lag_seconds", "How late the event loop of a worker answers", buckets=WAITS, registry=own
         ),
         in_progress=Gauge(
             "apflow_tasks_in_progress",
@@ -86,6 +94,19 @@ def waited(seconds: float) -> None:
     """A task has started, so long after it could."""
     with suppress(NoRoom):
         _metrics().queue_wait.observe(max(0.0, seconds))
+
+
+def occupied(loop_seconds: Mapping[str, float]) -> None:
+    """Executors have occupied the event loop for so long."""
+    with suppress(NoRoom):
+        for executor_id, seconds in loop_seconds.items():
+            series(_metrics().loop_seconds, executor_id).inc(seconds)
+
+
+def lagged(seconds: float) -> None:
+    """The event loop of a worker has answered, so long after it was asked."""
+    with suppress(NoRoom):
+        _metrics().loop_lag.observe(seconds)
 
 
 def one_in_progress() -> AbstractContextManager[object]:

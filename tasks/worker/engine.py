@@ -137,6 +137,11 @@ class TreeRun:
         return self._recorder.changes_at_end(self._tasks[task_id], failed(error))
 
     @property
+    def user_id(self) -> str:
+        """The owner of the tree."""
+        return self._tasks[self._claim.root_id].user_id
+
+    @property
     def is_waiting(self) -> bool:
         """Whether a task has an open question."""
         return self._questions.is_any

@@ -1,7 +1,7 @@
 """A semaphore for the tasks that run at once in a worker process; users share it fairly."""
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from heapq import heappop, heappush
@@ -13,11 +13,14 @@ from tasks.telemetry import metrics
 class FairSemaphore:
     """A semaphore for which users take turns.
 
-    Among one user's tasks the lowest `priority` goes first, then the one that arrived first.
+    Among one user's tasks the lowest `priority` goes first, then the one that arrived first. No user
+    holds more than `share` slots.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, share: int | None = None) -> None:
         self._free = size
+        self._share = size if share is None else share
+        self._held: Counter[str] = Counter()
         self._waiting: OrderedDict[str, list[tuple[int, int, asyncio.Future[None]]]] = OrderedDict()
         self._arrival = count()
 
@@ -34,11 +37,11 @@ class FairSemaphore:
         try:
             yield
         finally:
-            self._release()
+            self._release(user_id)
 
     async def _acquire(self, user_id: str, priority: int) -> None:
-        if self._free and not self._waiting:
-            self._free -= 1
+        if self._free and self._held[user_id] < self._share:  # then those who wait hold their share
+            self._take(user_id)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heappush(self._waiting.setdefault(user_id, []), (priority, next(self._arrival), turn))
@@ -46,21 +49,27 @@ class FairSemaphore:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release()
+                self._release(user_id)
             raise
 
-    def _release(self) -> None:
-        while self._waiting:
-            if turn := self._next_turn():
+    def _take(self, user_id: str) -> None:
+        self._free -= 1
+        self._held[user_id] += 1
+
+    def _release(self, user_id: str) -> None:
+        self._free += 1
+        self._held[user_id] -= 1
+        if not self._held[user_id]:
+            del self._held[user_id]
+        for waiting_user in list(self._waiting):
+            if self._held[waiting_user] < self._share and (turn := self._next_turn(waiting_user)):
+                self._take(waiting_user)
                 turn.set_result(None)
                 return
-        self._free += 1
 
-    def _next_turn(self) -> asyncio.Future[None] | None:
-        """Remove and return the best waiter of the first user, who moves to the end; None if none
-        is left.
-        """
-        user_id, waiting = self._waiting.popitem(last=False)
+    def _next_turn(self, user_id: str) -> asyncio.Future[None] | None:
+        """Remove and return the user's best waiter, and move the user to the end; None if none is left."""
+        waiting = self._waiting.pop(user_id)
         while waiting:
             turn = heappop(waiting)[2]
             if not turn.done():

@@ -5,15 +5,18 @@ recorded for the time it takes, and so are the asyncio tasks and threads that th
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import partial
+from time import perf_counter
 from typing import Any, Final, ParamSpec, TypeVar
 
 from aipartnerupflow.executors.threads import WRAPPER
 from tasks.queue.black_box import BlackBox, encoded
+from tasks.telemetry.metrics import GROUP
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,6 +48,8 @@ class Footprints:
         self._box = box
         self.current: Work | None = None
         """Whose step the event loop executes at this moment. Other threads may read it."""
+        self._entered_at = 0.0
+        self._loop_seconds: defaultdict[str, float] = defaultdict(float)
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Record on this loop from now on."""
@@ -61,10 +66,17 @@ class Footprints:
     def enter(self, work: Work) -> None:
         self.current = work
         self._box.enter(work.key)
+        self._entered_at = perf_counter()
 
-    def leave(self) -> None:
+    def leave(self, work: Work) -> None:
+        self._loop_seconds[work.executor_id or GROUP] += perf_counter() - self._entered_at
         self._box.leave()
         self.current = None
+
+    def take_loop_seconds(self) -> dict[str, float]:
+        """Return for how long each executor has occupied the event loop since the last call."""
+        taken, self._loop_seconds = self._loop_seconds, defaultdict(float)
+        return taken
 
     def on_thread(self, work: Work, call: Callable[[], T]) -> T:
         """Call it on this thread, and record the thread meanwhile."""
@@ -98,14 +110,14 @@ class RecordedSteps(Coroutine[Any, Any, T]):
         try:
             return self._coroutine.send(value)
         finally:
-            self._footprints.leave()
+            self._footprints.leave(self._work)
 
     def throw(self, *error: Any) -> Any:
         self._footprints.enter(self._work)
         try:
             return self._coroutine.throw(*error)
         finally:
-            self._footprints.leave()
+            self._footprints.leave(self._work)
 
     def close(self) -> None:
         self._coroutine.close()

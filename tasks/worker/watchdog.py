@@ -19,6 +19,7 @@ from typing import Final
 from django.conf import settings
 
 from tasks.queue.leases import GIVE_UP_SECONDS, LEASE_SECONDS
+from tasks.telemetry import metrics
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.lease_keeper import LeaseKeeper
 
@@ -77,6 +78,7 @@ class Watchdog:
         finally:
             self._is_needed.clear()
             self._is_over.set()
+            metrics.occupied(self._footprints.take_loop_seconds())
 
     def _watch_for_ever(self) -> None:
         while True:
@@ -88,11 +90,12 @@ class Watchdog:
                 last = now
 
     def _look(self, seconds: float) -> None:
+        metrics.occupied(self._footprints.take_loop_seconds())
         self._look_at_leases()
         if self._has_answered:
             self._has_answered = self._is_reported = False
             self._blocked_seconds = 0.0
-            self._loop.call_soon_threadsafe(self._answer)
+            self._loop.call_soon_threadsafe(self._answer, time.monotonic())
             return
         self._blocked_seconds += seconds
         if self._blocked_seconds >= settings.APFLOW.worker.stall_seconds:
@@ -103,8 +106,9 @@ class Watchdog:
             self._is_reported = True
             self._report()
 
-    def _answer(self) -> None:
+    def _answer(self, asked_at: float) -> None:
         self._has_answered = True
+        metrics.lagged(time.monotonic() - asked_at)
 
     def _look_at_leases(self) -> None:
         late_seconds = time.monotonic() - self._keeper.renewed_at

@@ -25,6 +25,7 @@ from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
 from tasks.worker.lease_keeper import LeaseKeeper
 from tasks.worker.load_run import LoadedTask, load_trees
+from tasks.worker.shares import Places, share_of
 from tasks.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -70,11 +71,12 @@ class Worker:
         self._on_poll = on_poll
         self._linger_seconds = linger_seconds
         self._claim = leases.claim_suspected if in_quarantine else leases.claim
-        self._max_trees = 1 if in_quarantine else settings.APFLOW.worker.max_trees
-        self._places = 0 if in_quarantine else self._max_trees
+        self._published_places = 0 if in_quarantine else settings.APFLOW.worker.max_trees
+        self._places = Places(1 if in_quarantine else settings.APFLOW.worker.max_trees)
         self._end_process = end_process
         self._writer = GroupCommit(self._loop)
-        self._slots = FairSemaphore(settings.APFLOW.worker.max_tasks)
+        max_tasks = settings.APFLOW.worker.max_tasks
+        self._slots = FairSemaphore(max_tasks, share=share_of(max_tasks))
         self._running: dict[str, asyncio.Task[None]] = {}
         self._trees: dict[str, TreeRun] = {}
         self._wake_up = asyncio.Event()
@@ -100,7 +102,7 @@ class Worker:
         await self._writer.call(self._beat)
 
     def _beat(self) -> None:
-        places = 0 if self._is_draining else self._places
+        places = 0 if self._is_draining else self._published_places
         leases.beat(process_id=self._process_id, cluster_id=self._cluster_id, places=places)
 
     async def probe(self) -> None:
@@ -136,13 +138,16 @@ class Worker:
         while True:
             self._wake_up.clear()  # before reading, so that a notification during the read is not missed
             self._on_poll()
-            claimed, cancels, replies = await self._poll()
+            room = 0 if self._is_draining else self._places.claimable
+            claimed, cancels, replies = await self._poll(room)
             self._pass_on(cancels, replies)
             if self._is_draining and claimed:
                 await self._release([claim.run_id for claim, _, _ in claimed])
             else:
                 for claim, tasks, questions in claimed:
                     self._start(claim, tasks, questions, cancels[claim.run_id])
+            if claimed and len(claimed) == room < self._places.free:
+                continue  # more may wait: shares allowed only so many at once
             if self._running:
                 await self._wake_up.wait()
             elif self._is_draining or not await self._woken_within(self._linger_seconds):
@@ -163,11 +168,10 @@ class Worker:
         except TimeoutError:
             return False
 
-    async def _poll(self) -> Polled:
+    async def _poll(self, room: int) -> Polled:
         """Return newly claimed runs and, by run, cancel requests and questions with replies."""
-        room = 0 if self._is_draining else self._max_trees - len(self._running)
         waiting = [run_id for run_id, tree in self._trees.items() if tree.is_waiting]
-        claim = partial(self._claim, owner=self._process_id, limit=room)
+        claim = partial(self._claim, owner=self._process_id, limit=room, full_users=self._places.full_users)
         return await self._writer.call(partial(_poll, claim, waiting=waiting))
 
     def _start(
@@ -185,15 +189,16 @@ class Worker:
             questions=questions,
         )
         run = self._running[claim.run_id] = asyncio.create_task(self._run(tree, claim, cancels), name=claim.run_id)
-        run.add_done_callback(self._ended)
+        self._places.take(tree.user_id)
+        run.add_done_callback(partial(self._ended, user_id=tree.user_id))
         self._writer.pace(len(self._running))
 
-    def _ended(self, run: asyncio.Task[None]) -> None:
-        was_full = len(self._running) >= self._max_trees
+    def _ended(self, run: asyncio.Task[None], *, user_id: str) -> None:
+        makes_room = self._places.give_back(user_id)
         if self._running.get(run.get_name()) is run:
             del self._running[run.get_name()], self._trees[run.get_name()]
         self._writer.pace(len(self._running))
-        if was_full or not self._running:
+        if makes_room or not self._running:
             self._wake_up.set()
 
     async def _run(self, tree: TreeRun, claim: Claim, cancels: list[Cancel]) -> None:

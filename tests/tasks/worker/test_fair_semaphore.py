@@ -50,3 +50,21 @@ async def test_who_leaves_the_row_takes_no_turn_and_no_slot() -> None:
     assert served == ["alice", "carol"]
     async with asyncio.timeout(5), slots.take("dave", 2):
         pass
+
+
+async def test_no_user_holds_more_than_the_share() -> None:
+    slots, may_end, held = FairSemaphore(3, share=2), asyncio.Event(), []
+
+    async def work(user_id: str) -> None:
+        async with slots.take(user_id, 2):
+            held.append(user_id)
+            await may_end.wait()
+
+    alice = [asyncio.create_task(work("alice")) for _ in range(4)]
+    await asyncio.sleep(0)
+    bob = [asyncio.create_task(work("bob")) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert held == ["alice", "alice", "bob"]
+    may_end.set()
+    await asyncio.gather(*alice, *bob)
+    assert sorted(held) == ["alice"] * 4 + ["bob"] * 2

@@ -51,6 +51,8 @@ async def test_each_step_is_recorded_and_no_wait(footprints: Footprints) -> None
     mine = frozenset({"run-1"})
     assert await task == [mine, mine, (mine, RUN), (mine, RUN), mine]
     assert executing() == frozenset()
+    assert footprints.take_loop_seconds().keys() == {"x"}
+    assert footprints.take_loop_seconds() == {}
 
 
 async def test_a_job_that_is_cancelled_before_its_first_step_leaves_nothing(footprints: Footprints) -> None:

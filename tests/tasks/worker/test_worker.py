@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from pytest_django import Settings
 
-from accounts.callers import LOCAL
+from accounts.callers import LOCAL, Caller
 from aipartnerupflow.executors import Context, Executor
 from tasks.models import Run, Task, WorkerProcess
 from tasks.queue import leases
@@ -20,13 +20,14 @@ from tasks.worker import lease_keeper
 from tests.sections import replace
 from tests.servers import EXECUTORS, until
 from tests.tasks.executors.conftest import forget_registry
+from tests.tasks.trees import ALICE, BOB
 from tests.workers import Json, WorkerThread, result_of, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 
 
-def execute(*tasks: Json) -> Run:
-    return trees.execute_tree(caller=LOCAL, tasks=list(tasks)).run
+def execute(*tasks: Json, caller: Caller = LOCAL) -> Run:
+    return trees.execute_tree(caller=caller, tasks=list(tasks)).run
 
 
 def with_worker(settings: Settings, *, options: Json | None = None, **fields: int) -> WorkerThread:
@@ -134,6 +135,33 @@ def test_a_worker_that_lost_its_lease_stops_and_writes_nothing(worker: WorkerThr
     run.refresh_from_db()
     assert (run.finished_at, run.lease_owner) == (None, "another/1/1")
     assert Task.objects.get().status == "in_progress"
+
+
+# --- shares of users ---
+
+
+@pytest.mark.parametrize("scarce", ["max_trees", "max_tasks"])
+def test_work_of_hours_leaves_room_for_other_users(
+    settings: Settings, transactional_db: None, test_executors: None, tmp_path: Path, scarce: str
+) -> None:
+    settings.APFLOW = replace(settings.APFLOW, auth=replace(settings.APFLOW.auth, enabled=True))
+    gate = tmp_path / "gate"
+    long = [execute(step(f"t{number}", inputs={"gate": str(gate)}), caller=ALICE) for number in range(6)]
+    sizes = {"max_trees": 100, "max_tasks": 100, scarce: 4}
+    worker = with_worker(settings, user_share=50, max_trees=sizes["max_trees"], max_tasks=sizes["max_tasks"])
+    working = in_background(worker)
+    at_work = Task.objects.filter(status="in_progress")
+    until(lambda: at_work.count() == 2, seconds=60, what="her share")
+    for number in range(3):
+        assert_completed(execute(step(f"b{number}"), caller=BOB))
+    assert at_work.count() == 2, "she has no more, although there is room"
+    gate.touch()
+    working.join()
+    assert {result_of(run).run.status for run in long} == {"completed"}
+
+
+def assert_completed(run: Run) -> None:
+    until(lambda: result_of(run).run.status == "completed", seconds=60, what="another user's run")
 
 
 # --- draining ---

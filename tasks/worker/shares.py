@@ -1,0 +1,53 @@
+"""Shares: how much of a worker process one user may hold.
+
+Turns (`tasks.queue.fairness`) decide who is next, which is not enough: work that takes hours could
+hold every place before anyone else comes. So some places are left for others.
+"""
+
+from collections import Counter
+
+from django.conf import settings
+
+
+def share_of(size: int) -> int:
+    """Return how many of so many places one user may hold: all of them without authentication."""
+    if not settings.APFLOW.auth.is_on:
+        return size
+    return max(1, size * settings.APFLOW.worker.user_share // 100)
+
+
+class Places:
+    """The places for trees in this process, and who holds them."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._share = share_of(size)
+        self._held: Counter[str] = Counter()
+
+    def take(self, user_id: str) -> None:
+        self._free -= 1
+        self._held[user_id] += 1
+
+    def give_back(self, user_id: str) -> bool:
+        """Return whether somebody may take a place now who could not before."""
+        is_news = self._free == 0 or self._held[user_id] >= self._share
+        self._free += 1
+        self._held[user_id] -= 1
+        if not self._held[user_id]:
+            del self._held[user_id]
+        return is_news
+
+    @property
+    def free(self) -> int:
+        return self._free
+
+    @property
+    def claimable(self) -> int:
+        """How many runs may be claimed at once, whoever they are of, so that none exceeds the share."""
+        most_held = max((held for held in self._held.values() if held < self._share), default=0)
+        return min(self._free, self._share - most_held)
+
+    @property
+    def full_users(self) -> list[str]:
+        """Those who hold their share."""
+        return [user_id for user_id, held in self._held.items() if held >= self._share]
