@@ -103,6 +103,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
         yield Finding(name=name, colour=GREEN if check["ok"] else RED, message=check["message"], fix=check["fix"])
         if not check["ok"] and name in ("database", "migrations"):
             return
+    yield _looked("schema", newer_schema)
     yield _looked("stored keys", stored_keys)
     yield _looked("shared secrets", lambda: shared_secrets(config))
     yield _looked("clock", lambda: clock(_database_time(), datetime.now(UTC)))
@@ -220,6 +221,17 @@ def stored_keys() -> str:
             fix="Add the old key to the end of llm.encryption_keys (the file llm_key in the old data folder has it), "
             "run `aipartnerupflow keys rotate`, then remove it again.",
         ) from None
+
+
+def newer_schema() -> str:
+    """Check that no newer version has migrated the database."""
+    from apflow_site.db.schema import SchemaTooNew, require_known
+
+    try:
+        require_known()
+    except SchemaTooNew as error:
+        raise Trouble(error.message, fix=error.fix) from None
+    return "not newer than this version"
 
 
 def shared_secrets(config: Config) -> str:

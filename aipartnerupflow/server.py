@@ -10,10 +10,11 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from shutil import which
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 from urllib.parse import unquote
 
 import django
@@ -38,6 +39,7 @@ EXAMPLE = Path("docs/examples/hello.json")
 """An example tree, if the server starts in a checkout."""
 
 errors = Console(stderr=True)
+T = TypeVar("T")
 
 
 def serve(*, reload: bool) -> None:
@@ -125,25 +127,53 @@ def prepare() -> None:
 
     An error of the configuration or the database ends the command.
     """
+    _in_django(_bring_up_to_date)
+    os.environ["APFLOW_INTERNAL_PREPARED"] = "1"
+
+
+def pending_migrations() -> list[tuple[str, list[str]]]:
+    """Return each pending migration and what it does. Errors end the command, as does a database of a newer version."""
+    return _in_django(_plan)
+
+
+def _in_django(function: Callable[[], T]) -> T:
+    """Set up Django and call the function. An error of the configuration or the database ends the command."""
     try:
         django.setup()
-        from apflow_site.prepare import prepare as bring_up_to_date  # needs Django's apps
-        from tasks.executors import executor_ids
-
-        executor_ids()
-        bring_up_to_date()
+        return function()
     except (ConfigError, ImproperlyConfigured) as error:
         _refuse(str(error))
     except DatabaseError as error:
         _refuse_without_database(error)
-    os.environ["APFLOW_INTERNAL_PREPARED"] = "1"
+
+
+def _bring_up_to_date() -> None:
+    from apflow_site.db.schema import SchemaTooNew  # needs Django's apps
+    from apflow_site.prepare import prepare as bring_up_to_date
+    from tasks.executors import executor_ids
+
+    executor_ids()
+    try:
+        bring_up_to_date()
+    except SchemaTooNew as error:
+        _refuse(str(error))
+
+
+def _plan() -> list[tuple[str, list[str]]]:
+    from apflow_site.db import schema  # needs Django's apps
+
+    try:
+        schema.require_known()
+    except schema.SchemaTooNew as error:
+        _refuse(str(error))
+    return schema.plan()
 
 
 def _refuse_without_database(error: DatabaseError) -> NoReturn:
-    _refuse(
-        f"Database error: {str(error).strip()}\n"
-        "Check that the database is running, and database.url (AIPARTNERUPFLOW_DATABASE_URL)."
-    )
+    from apflow_site.db.advice import advice_for  # needs Django's settings
+
+    message, fix = advice_for(error)
+    _refuse(f"{message}\n{fix}\nDatabase error: {str(error).strip()}")
 
 
 def _check_message_handler() -> None:

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 
+from apflow_site.db import schema
 from apflow_site.db.timeouts import limit_session, unlimit_session
 from apflow_site.metrics import forget_the_past
 from tasks.services.examples import fill_empty_database
@@ -21,11 +22,12 @@ MIGRATION_LOCK = 0x61_70_66_6C_6F_77
 def prepare() -> None:
     """Apply migrations, and store the examples in an empty database (`server.examples`).
 
-    Of processes that start together, one does this while the others wait. Raises
-    django.db.OperationalError if the database cannot be reached.
+    Of processes that start together, one does this while the others wait. Raises SchemaTooNew if a
+    newer version has migrated the database, and django.db.DatabaseError if it cannot be used.
     """
     with _one_at_a_time():
         forget_the_past()
+        schema.require_known()
         call_command("migrate", verbosity=0, interactive=False)
         if settings.APFLOW.server.examples != "none":
             fill_empty_database(run=settings.APFLOW.server.examples == "run")

@@ -126,6 +126,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
             "sh",
             "tests/apflow_site/test_tracing.py::test_a_request_its_run_its_tasks_and_their_calls_are_one_trace",
         ),
+        (
+            "Upgrade and downgrade",
+            "sh",
+            "tests/aipartnerupflow/test_doctor.py::test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_not",
+        ),
     ],
     "docs/how-to/python-client.md": [
         ("Use the Python client", "python", CLIENT),

@@ -16,6 +16,7 @@ from a2a.core import jsonrpc
 from a2a.core.jsonrpc import Failure, Id
 from accounts.auth import AuthenticationFailed
 from apflow_site.db.connections import is_disk_full
+from apflow_site.db.file_gone import DatabaseFileGone
 from tasks.ids import new_id
 from tasks.rules import exceptions as domain
 from tasks.rules.strict_json import MalformedJson
@@ -186,6 +187,12 @@ def _shown(error: Exception) -> tuple[str, Any]:
     return getattr(error, "message", None) or str(error), getattr(error, "data", None)
 
 
+def _reason(error: Exception) -> str:
+    if isinstance(error, DatabaseFileGone):
+        return "file has been deleted or replaced, so nothing was stored"
+    return "is out of disk space, so nothing was stored" if is_disk_full(error) else "does not answer"
+
+
 def _logged(error: Exception) -> tuple[str, Any]:
     error_id = new_id()
     if rule_of(error) is INTERNAL:
@@ -196,7 +203,7 @@ def _logged(error: Exception) -> tuple[str, Any]:
     # Without a traceback: the cause is not in our code, and each request has the same one.
     cause = " ".join(str(error).split())
     log.error("%s: database error: %s", error_id, cause, extra={"event": "database.error", "error_id": error_id})
-    reason = "is out of disk space, so nothing was stored" if is_disk_full(error) else "does not answer"
+    reason = _reason(error)
     return (
         f"The database {reason}. Try again in {RETRY_AFTER_SECONDS} seconds.",
         {"error_id": error_id, "retry_after_seconds": RETRY_AFTER_SECONDS},

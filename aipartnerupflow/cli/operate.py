@@ -90,11 +90,22 @@ def open_(
         typer.launch(url)
 
 
-def migrate(config: ConfigFile = None) -> None:
+def migrate(
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be applied, and apply nothing.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 1 if migrations are pending, and apply nothing.")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
     """Apply pending database migrations. `serve` and `worker` do this when they start."""
     from aipartnerupflow import server
 
     configure(config, {})
+    if plan or check:
+        pending = server.pending_migrations()
+        for name, operations in pending:
+            output.line("\n  ".join([name, *operations]) if plan else name)
+        raise typer.Exit(ExitCode.FAILED if check and pending else ExitCode.OK)
     server.prepare()
     typer.echo("The database is up to date.")
 

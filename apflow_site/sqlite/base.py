@@ -4,13 +4,31 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from django.db.backends.sqlite3 import base
 
+from apflow_site.db.file_gone import DatabaseFileGone
+
 SIDE_FILES: Final = ("", "-wal", "-shm")
 ASK_AGAIN_SECONDS: Final = 0.0003
+
+
+@cache
+def _files() -> dict[str, tuple[int, int] | None]:
+    """The files that this process uses, by path."""
+    return {}
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """The device and inode of the file; None if there is none, or a database in memory."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -20,11 +38,25 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Under load, a waiting transaction would lose against later ones again and again.
     """
 
-    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        make_private(conn_params["database"])
-        return super().get_new_connection(conn_params)
+    def get_new_connection(self, conn_params: dict[str, Any]) -> sqlite3.Connection:
+        """Raises DatabaseFileGone if this process has used the file, and it has gone: SQLite would make an empty one."""
+        path = self.settings_dict["NAME"]
+        if path in _files() and not Path(path).exists():
+            raise DatabaseFileGone(path)
+        make_private(path)
+        made = super().get_new_connection(conn_params)
+        _files().setdefault(path, _identity(path))
+        return made  # type: ignore[no-any-return]
+
+    def require_file(self) -> None:
+        """Close the connection and raise DatabaseFileGone if another file is at its path, or none."""
+        path = self.settings_dict["NAME"]
+        if _identity(path) != _files().get(path):
+            self.close()
+            raise DatabaseFileGone(path)
 
     def _start_transaction_under_autocommit(self) -> None:
+        self.require_file()
         seconds = float(self.settings_dict["OPTIONS"]["timeout"])
         deadline = time.monotonic() + seconds
         with self.wrap_database_errors:

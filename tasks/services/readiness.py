@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 from django_q.models import OrmQ
 
+from apflow_site.db import schema
+from apflow_site.db.advice import FREE_SPACE, advice_for
 from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run
 from tasks.queue import leases, notify
@@ -60,24 +61,24 @@ def checked(check: Callable[[], str]) -> Check:
 
 def database() -> str:
     try:
+        connection.ensure_connection()
+        if IS_SQLITE:
+            connection.require_file()  # type: ignore[attr-defined]  # of apflow_site.sqlite
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except DatabaseError:
+            cursor.execute("PRAGMA schema_version" if IS_SQLITE else "SELECT 1")
+    except DatabaseError as error:
         connection.close()
-        raise Trouble(
-            "The database does not answer.", fix="Start it, or correct database.url (AIPARTNERUPFLOW_DATABASE_URL)."
-        ) from None
+        message, fix = advice_for(error)
+        raise Trouble(message, fix=fix) from None
     if IS_SQLITE and shutil.disk_usage(Path(connection.settings_dict["NAME"]).parent).free < ROOM_BYTES:
-        raise Trouble(
-            "The disk of the database is full: nothing can be stored.",
-            fix="Free some space, or move the database (server.data_dir, database.url); work then resumes without a restart.",
-        )
+        message, fix = FREE_SPACE
+        raise Trouble(message, fix=fix)
     return "ok"
 
 
 def migrations() -> str:
-    executor = MigrationExecutor(connection)
-    if missing := executor.migration_plan(executor.loader.graph.leaf_nodes()):
+    """Newer migrations are no fault: during an upgrade, processes of the previous version still serve."""
+    if missing := schema.missing():
         raise Trouble(f"{len(missing)} migrations are missing.", fix="Run: aipartnerupflow migrate")
     return "ok"
 

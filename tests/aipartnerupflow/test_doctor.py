@@ -50,6 +50,11 @@ class Installation:
         return found
 
 
+def words(text: str) -> str:
+    """The text without its line breaks: messages are wrapped."""
+    return " ".join(text.split())
+
+
 def red(finding: dict[str, Any]) -> str:
     """The fix of a red line."""
     assert finding["colour"] == "red", finding
@@ -71,7 +76,11 @@ def test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_
     with new_database(is_bare=True) as database_url:
         found = Installation(database_url, tmp_path)
         assert red(found.examine()["migrations"]) == "Run: aipartnerupflow migrate"
+        pending = found.run("migrate", "--check")
+        assert (pending.returncode, "tasks.0001_initial" in pending.stdout.splitlines()) == (1, True)
+        assert "\n  Create model Task\n" in found.run("migrate", "--plan").stdout
         assert found.run("migrate").stdout == "The database is up to date.\n"
+        assert (found.run("migrate", "--check").returncode, found.run("migrate", "--plan").stdout) == (0, "")
         before = found.examine()
         assert before["migrations"]["colour"] == "green"
         assert "aipartnerupflow worker" in red(before["worker"])
@@ -82,7 +91,7 @@ def test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_
             other = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": "another-key-of-the-tests-0123456789"}
             assert "AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS" in red(found.examine(**other)["shared secrets"])
             refused = found.run("worker", **other)
-            assert (refused.returncode, "llm.encryption_keys: another value" in refused.stderr) == (2, True)
+            assert (refused.returncode, "llm.encryption_keys: another value" in words(refused.stderr)) == (2, True)
         assert {finding["colour"] for finding in during.values()} == {"green"}, during
         assert during["port"]["message"].startswith("an aipartnerupflow server answers")
         assert {"versions", "notification", "stored keys", "clock", "queue", "secrets"} <= during.keys()
@@ -189,6 +198,41 @@ def test_a_signing_key_that_is_missing_stops_the_start(installation: Installatio
     assert "docs/how-to/a2a.md" in red(installation.examine(**away)["shared secrets"])
     refused = installation.run("serve", **away)
     assert (refused.returncode, "a2a.signing_key" in refused.stderr) == (2, True)
+
+
+def test_a_database_of_a_newer_version_is_left_alone(installation: Installation) -> None:
+    newer = f"INSERT INTO django_migrations (app, name, applied) VALUES ('tasks', '9999_newer', '{NOW.isoformat(' ')}')"
+    query(installation.database_url, newer)
+    for command in (["serve"], ["worker"], ["migrate"], ["migrate", "--check"]):
+        refused = installation.run(*command)
+        assert refused.returncode == 2
+        assert "by a newer version of aipartnerupflow (tasks.9999_newer)" in words(refused.stderr)
+    assert "restore a backup" in red(installation.examine()["schema"])
+
+
+def test_a_file_that_is_no_database_and_one_that_goes_while_it_is_served(tmp_path: Path) -> None:
+    """SQLite writes on into a file that has been deleted, and makes an empty one for whoever opens its name."""
+    with new_database("sqlite") as url:
+        file = Path(url.removeprefix("sqlite:///"))
+        with running_server(url, "--no-worker") as server:
+            server.rpc("tasks.create", {"tasks": [{"name": "before"}]})
+            file.unlink()
+            for number in range(3):
+                lost = server.call("tasks.execute", {"tasks": [{"name": f"after {number}"}]})
+                assert "file has been deleted" in lost["error"]["message"], lost
+            ready = server.http.get("/ready")
+            assert (ready.status_code, "has been deleted" in ready.json()["checks"]["database"]["message"]) == (
+                503,
+                True,
+            )
+            assert "restore the file" in ready.json()["checks"]["database"]["fix"]
+            assert not file.exists()
+            assert "Traceback" not in server.log.read_text()
+        file.write_text("This is no database. " * 500)
+        damaged = Installation(url, tmp_path)
+        assert "restore the file from a backup" in red(damaged.examine()["database"])
+        refused = damaged.run("serve")
+        assert (refused.returncode, "restore the file from a backup" in words(refused.stderr)) == (2, True)
 
 
 def test_redis_that_does_not_answer(installation: Installation) -> None:
