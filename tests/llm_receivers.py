@@ -17,9 +17,6 @@ from llmkeys.secret import Secret
 from tasks.executors.llm import litellm_calls
 from tasks.executors.llm.prompt import Prompt
 
-#: LiteLLM reads public descriptions of models there, without a key.
-WITHOUT_KEY = "huggingface.co"
-
 
 async def hosts_of(provider: str, asked: set[str]) -> list[str]:
     def granted(**_: object) -> Credentials:
@@ -35,7 +32,7 @@ async def hosts_of(provider: str, asked: set[str]) -> list[str]:
     with suppress(Exception):  # each provider fails in a way of its own; only the hosts count
         async with asyncio.timeout(30):
             await litellm_calls.ask(prompt, heard=lambda _: None, spent=lambda _: None)
-    return sorted(asked - {WITHOUT_KEY})
+    return sorted(asked)
 
 
 async def main() -> None:

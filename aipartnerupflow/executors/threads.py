@@ -22,8 +22,8 @@ def on_a_thread(work: Callable[[], T], *, name: str) -> Future[T]:
     """Run `work` on a thread of its own, and return a future for its result or exception.
 
     Await the future with `asyncio.wrap_future`. Use it for work that may block for more than a moment:
-    the threads of `asyncio.to_thread` are few, all trees of a process share them, and host names are
-    resolved on them too. `name` is the thread's name, for debuggers.
+    all trees of a process share the 1,000 threads of `asyncio.to_thread`. `name` is the thread's name,
+    for debuggers.
 
     A thread cannot be cancelled: when the task is cancelled, `work` runs on to its end and its result is
     dropped. It is a daemon thread, so it does not keep the process alive.

@@ -5,6 +5,7 @@ recorded for the time it takes, and so are the asyncio tasks and threads that th
 """
 
 import asyncio
+import socket
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,8 +21,10 @@ from tasks.telemetry.metrics import GROUP
 
 P = ParamSpec("P")
 T = TypeVar("T")
-MOST_THREADS: Final = 32
-"""Of `asyncio.to_thread`, in one process."""
+MOST_THREADS: Final = 1000
+"""Of `asyncio.to_thread` for tasks, in one process. Threads are started when they are needed."""
+MOST_OF_OUR_OWN: Final = 32
+"""Of the worker itself, and for names of hosts: code of tasks that blocks cannot take these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +135,14 @@ class RecordedThreads(ThreadPoolExecutor):
     def __init__(self, footprints: Footprints, *, max_workers: int) -> None:
         super().__init__(max_workers, thread_name_prefix="to-thread")
         self._footprints = footprints
+        self._own = ThreadPoolExecutor(MOST_OF_OUR_OWN, thread_name_prefix="own")
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **options: P.kwargs) -> Future[T]:
         if (work := CURRENT.get()) is None:
-            return super().submit(function, *args, **options)
-        return super().submit(self._footprints.on_thread, work, partial(function, *args, **options))
+            return self._own.submit(function, *args, **options)
+        submit = self._own.submit if function is socket.getaddrinfo else super().submit
+        return submit(self._footprints.on_thread, work, partial(function, *args, **options))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._own.shutdown(wait, cancel_futures=cancel_futures)
+        super().shutdown(wait, cancel_futures=cancel_futures)

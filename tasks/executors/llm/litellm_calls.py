@@ -35,19 +35,15 @@ from llmkeys.model_names import (
 )
 from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks.executors.http.safe_http import bound_response, egress_of_tasks, guarded_client, judged_addresses, parse_url
+from tasks.executors.llm import litellm_bounds
 from tasks.executors.llm.errors import problem
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.streamed import Streamed
 from tasks.telemetry import metrics
 
-litellm.suppress_debug_info = True
-litellm.telemetry = False
-litellm.disable_streaming_logging = True  # it would build and count each answer once more
+litellm_bounds.apply()
 for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
     logging.getLogger(name).handlers.clear()  # LiteLLM's log lines then go through our handlers, which mask keys
-litellm.disable_hf_tokenizer_download = (
-    True  # otherwise it downloads one on the event loop, to count tokens that a provider did not count
-)
 
 SILENCE_SECONDS: Final = 300.0
 """How long a provider may be silent. `params.timeout_seconds` limits the whole task."""
@@ -58,6 +54,7 @@ LiteLLM half a millisecond.
 NO_KEY: Final = "none"
 """For a provider that needs no key. Without any key, LiteLLM would look for one in the environment.
 """
+MAX_SAID: Final = 5_000
 PREFIXES: Final = re.compile(r"(litellm\.)?\w+(Error|Exception)( -|:) ?")
 #: These run on the operator's machines, or use the identity of the machine: a client's own key must
 #: not open them.
@@ -82,6 +79,7 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
     failure: Exception | None = None
     try:
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(litellm_bounds.clients_of_one_call())
             request = await _request(prompt, granted, stack)
             async for chunk in _chunks(request):
                 if text := streamed.add(chunk):
@@ -238,7 +236,8 @@ def _said(error: Exception) -> str:
     body = getattr(error, "body", None)
     if isinstance(body, dict) and isinstance(body.get("message"), str):
         return str(body["message"])
-    text = PREFIXES.sub("", str(error)).strip()
+    # The pattern would take long for a long run of letters.
+    text = PREFIXES.sub("", str(error)[:MAX_SAID]).strip()
     try:
         return str(orjson.loads(text)["error"]["message"])
     except (orjson.JSONDecodeError, LookupError, TypeError):

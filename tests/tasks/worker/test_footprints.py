@@ -92,6 +92,29 @@ async def test_a_thread_is_recorded_for_as_long_as_it_runs(footprints: Footprint
     assert executing() == frozenset()
 
 
+async def test_tasks_that_block_all_of_their_threads_leave_some_to_the_worker_and_for_names(
+    footprints: Footprints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.worker.footprints.MOST_THREADS", 2)
+    loop = asyncio.get_running_loop()
+    footprints.install(loop)
+    may_end = threading.Event()
+
+    async def block() -> None:
+        await asyncio.to_thread(may_end.wait, 60)
+
+    async def look_up() -> int:
+        return len(await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80))
+
+    blocked = [asyncio.create_task(block(), context=footprints.context_for(RUN)) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert await asyncio.create_task(look_up(), context=footprints.context_for(RUN))
+    assert await asyncio.to_thread(lambda: "done") == "done"
+    assert not any(task.done() for task in blocked)
+    may_end.set()
+    await asyncio.gather(*blocked)
+
+
 async def test_what_is_no_work_for_a_task_is_not_recorded(footprints: Footprints) -> None:
     footprints.install(asyncio.get_running_loop())
 

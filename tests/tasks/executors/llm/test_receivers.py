@@ -36,5 +36,6 @@ def test_no_key_goes_to_the_address_of_another_provider(tmp_path: Path) -> None:
     assert shared == SAME_OWNER
     assert by_host["api.openai.com"] == {"openai"}
     assert by_host["api.ai21.com"] == {"ai21"}
+    assert by_host["huggingface.co"] == {"huggingface"}  # where anyone can publish a template for a prompt
     assert not WITHOUT_ADDRESS & {name for names in by_host.values() for name in names}
     assert len(by_host) > 60  # LiteLLM was really called

@@ -1,22 +1,26 @@
 """Many chunks of one answer: others go on between them, and they are not all kept."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
 import litellm
+import openai
 import pytest
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, Usage
 
 from aipartnerupflow.executors import ExecutorError
 from llmkeys.resolve import Credentials
+from llmkeys.secret import Secret
 from tasks.executors.llm import litellm_calls
 from tasks.executors.llm.line_buffer import MAX_CHARACTERS, Lines
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.streamed import MAX_PARTS, Streamed
+from tests.llm_server import llm_server
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*ReadOnly.*:UserWarning")  # of LiteLLM's types
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")  # of LiteLLM
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
@@ -119,3 +123,22 @@ async def test_a_long_text_becomes_several_events() -> None:
         lines.add("a" * MAX_CHARACTERS)
         lines.add("b")
     assert said == ["a" * MAX_CHARACTERS, "b"]
+
+
+async def test_no_client_with_a_key_is_kept_after_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM keeps its clients for an hour, each with a key."""
+    key = Secret("canary-that-is-not-kept")
+    with llm_server() as llm:
+        granted = Credentials(provider="openai", api_key=key, api_base=llm.openai_base, source="user")
+
+        async def access(prompt: Prompt) -> Credentials:
+            return granted
+
+        monkeypatch.setattr(litellm_calls, "access", access)
+        prompt = Prompt(model="openai/gpt-4", messages=MESSAGES, run_id="run-1", user_id="alice")
+        await litellm_calls.ask(prompt, heard=lambda _: None, spent=lambda _: None)
+        assert llm.asked[-1].key == key.reveal()
+    kept = [client for client in gc.get_objects() if isinstance(client, openai.AsyncOpenAI) and not client.is_closed()]
+    assert [client for client in kept if client.api_key == key.reveal()] == []
+    cached = litellm.in_memory_llm_clients_cache.cache_dict.values()
+    assert [client for client in cached if getattr(client, "api_key", None)] == []
