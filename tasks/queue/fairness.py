@@ -3,41 +3,68 @@
 A run's turn is one more than the highest turn of any started run and of its owner's unfinished
 runs. Workers take the lowest turn first (`tasks.queue.leases`), so users with queued runs are
 served in rotation. The turn is fixed when the run is queued: a claim costs the same however long
-the queue.
+the queue. When started runs are deleted, their highest turn is kept: users who queue after that
+would otherwise come before all that wait.
 """
 
 from typing import Final
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, Max, OuterRef
 
-from tasks.models import CancelRequest, Run
+from tasks.models import CancelRequest, Run, RunQuerySet
 from tasks.rules.exceptions import RETRY_SECONDS, LimitReached
 
+REACHED: Final = "turn_reached"
+"""The name of the fact with the highest turn of a started run that has been deleted."""
 NEXT: Final = (
     "SELECT COALESCE((SELECT MAX(turn) FROM tasks_run WHERE started_at IS NOT NULL), 0), "
-    "COALESCE((SELECT MAX(turn) FROM tasks_run WHERE user_id = %s AND finished_at IS NULL), 0)"
+    "COALESCE((SELECT MAX(turn) FROM tasks_run WHERE user_id = %s AND finished_at IS NULL), 0), "
+    "COALESCE((SELECT CAST(value AS BIGINT) FROM tasks_installationfact WHERE name = %s), 0)"
 )
+KEEP: Final = (
+    "INSERT INTO tasks_installationfact (name, value, updated_at) VALUES (%s, %s, CURRENT_TIMESTAMP) "
+    "ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at "
+    "WHERE CAST(tasks_installationfact.value AS BIGINT) < CAST(excluded.value AS BIGINT)"
+)
+TAKE_TURNS: Final = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
+USER_LOCK: Final = 0x72_75_6E_73
+"""The first number of PostgreSQL's advisory locks of users; the second is a hash of the user."""
+MARGIN: Final = 100
+"""So far below the limit, transactions that do not see each other's runs could not exceed it together."""
 
 
 def next_turn(user_id: str) -> int:
     """Return the turn for a run that its owner queues now."""
     with connection.cursor() as cursor:
-        cursor.execute(NEXT, [user_id])
+        cursor.execute(NEXT, [user_id, REACHED])
         turn: int = 1 + max(cursor.fetchone())
         return turn
+
+
+def keep_turn(runs: RunQuerySet) -> None:
+    """Remember the highest turn of these runs, which are about to be deleted, if they have started."""
+    highest = runs.filter(started_at__isnull=False).aggregate(highest=Max("turn"))["highest"]
+    if highest is not None:
+        with connection.cursor() as cursor:
+            cursor.execute(KEEP, [REACHED, str(highest)])
 
 
 def refuse_if_full(user_id: str) -> None:
     """Raise LimitReached if the user has the maximum number of unfinished runs.
 
+    Call it in the transaction that adds a run: near the limit, those of one user take turns.
     Cancelled runs that still wait for a worker to record it do not count. Without authentication
     there is no limit, since all users are the same.
     """
     most = settings.APFLOW.limits.runs_per_user
     unfinished = Run.objects.unfinished().filter(user_id=user_id)
-    if not settings.APFLOW.auth.is_on or not unfinished[most - 1 : most].exists():
+    near = max(0, most - 1 - MARGIN)
+    if not settings.APFLOW.auth.is_on or not (near == 0 or unfinished[near : near + 1].exists()):
+        return
+    _take_turns(user_id)
+    if not unfinished[most - 1 : most].exists():
         return
     is_cancelled = Exists(CancelRequest.objects.filter(run_id=OuterRef("id"), task_id=OuterRef("target_id")))
     if unfinished.exclude(is_cancelled)[most - 1 : most].exists():
@@ -45,3 +72,10 @@ def refuse_if_full(user_id: str) -> None:
             f"This user already has {most:,} unfinished runs (limits.runs_per_user). Retry when one of them has ended, or cancel some.",
             data={"retry_after_seconds": RETRY_SECONDS},
         )
+
+
+def _take_turns(user_id: str) -> None:
+    """Wait for the user's other transactions that add a run. SQLite has one writer at a time anyway."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(TAKE_TURNS, [USER_LOCK, user_id])

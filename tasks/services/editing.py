@@ -11,6 +11,7 @@ from accounts.callers import Caller
 from llmkeys import run_secrets
 from tasks.executors.admission import checked
 from tasks.models import CancelRequest, Run, Task, TaskEvent
+from tasks.queue import fairness
 from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
 from tasks.rules.field_rules import TASK_FIELDS
 from tasks.rules.specs import TreeLimits
@@ -156,4 +157,5 @@ def _delete_runs(root_id: str) -> None:
     runs = Run.objects.filter(root_id=root_id)
     for model in (TaskEvent, CancelRequest):
         model.objects.filter(run_id__in=runs.values("id")).delete()
+    fairness.keep_turn(runs)
     runs.delete()

@@ -8,6 +8,7 @@ from django.db import transaction
 from accounts.callers import LOCAL
 from tasks.executors import executor_ids
 from tasks.models import Run, Task, TaskEvent
+from tasks.queue import fairness
 from tasks.rules.strict_json import Json
 from tasks.services.trees import create_tree
 
@@ -236,5 +237,6 @@ def _delete_idle() -> None:
     idle = set(_root_ids()) - set(running)
     runs = Run.objects.filter(root_id__in=idle)
     TaskEvent.objects.filter(run_id__in=runs.values("id")).delete()
+    fairness.keep_turn(runs)
     runs.delete()
     Task.objects.filter(root_id__in=idle).delete()

@@ -27,6 +27,7 @@ HOLDERS: Final = {INPUT: "reserved", CREDENTIALS: "reserved_for_key"}
 """What the client is asked for → the lease owner that marks such a run."""
 
 
+@transaction.atomic
 def reserve(*, caller: Caller, context_id: str) -> Run:
     """Create a run without a tree, owned by the caller. Raises LimitReached."""
     fairness.refuse_if_full(caller.user_id)

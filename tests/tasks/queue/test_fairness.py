@@ -1,7 +1,11 @@
 """Many users and few workers: whose run is next, and how many one of them may have in the queue."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connection
 from django.db.models.functions import Now
 from pytest_django import Settings
 
@@ -10,6 +14,7 @@ from tasks.models import Run, Task
 from tasks.queue import leases
 from tasks.rules.exceptions import LimitReached
 from tasks.services import cancels, pending_runs, trees
+from tasks.services.editing import delete_task
 from tests.sections import replace
 from tests.tasks.trees import ADMIN, ALICE, BOB
 
@@ -81,6 +86,17 @@ def test_a_run_that_gets_its_tree_later_gets_its_turn_then() -> None:
     assert Run.objects.get(id=run.id).turn == 3
 
 
+def test_the_place_that_turns_are_counted_from_does_not_go_back_when_trees_are_deleted() -> None:
+    for _ in range(3):
+        queue(ALICE, 5)
+        served(5)
+    queue(BOB, 2)
+    for task in list(Task.objects.filter(user_id="alice")):
+        delete_task(caller=ALICE, task_id=task.id, force=True)
+    queue(ALICE)  # would otherwise come before what Bob has queued
+    assert served(3) == ["bob", "alice", "bob"]
+
+
 # --- how many ---
 
 
@@ -103,6 +119,28 @@ def test_who_has_as_many_unfinished_runs_as_one_may_is_refused_and_nothing_is_st
     queue(BOB)
     assert served(1) == ["alice"]
     queue(ALICE)
+
+
+@pytest.mark.usefixtures("at_most_two")
+def test_requests_of_the_same_instant_do_not_pass_the_limit() -> None:
+    start = threading.Barrier(8)
+
+    def attempt(number: int) -> bool:
+        start.wait(60)
+        try:
+            if number % 2:
+                queue(ALICE)
+            else:
+                pending_runs.reserve(caller=ALICE, context_id="talk")
+        except LimitReached:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(attempt, range(8))) == 2
+    assert Run.objects.count() == 2
 
 
 @pytest.mark.usefixtures("at_most_two")
