@@ -111,7 +111,9 @@ def _inputs(data: Json | None) -> Json:
 def _run_skill(skill: str, inputs: Json, text: str, references: Mapping[str, Any]) -> RunTree:
     """A tree of one task that runs the skill. Raises ExecutorNotFound."""
     if skill not in executor_ids():
-        raise ExecutorNotFound(skill, close_matches=get_close_matches(skill, [TREE_SKILL, *sorted(executor_ids())]))
+        raise ExecutorNotFound(
+            skill, close_matches=get_close_matches(skill[:100], [TREE_SKILL, *sorted(executor_ids())])
+        )
     if text:
         inputs = {_text_input(skill): text} | inputs
     name = text.partition("\n")[0][:MAX_NAME_CHARACTERS].strip() or describe(skill)["name"]

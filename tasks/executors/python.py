@@ -94,7 +94,7 @@ def _failure(function: Function, error: BaseException) -> ExecutorError:
 def _function(name: str) -> Function:
     functions = plugins().functions
     if name not in functions:
-        close = get_close_matches(name, sorted(functions))
+        close = get_close_matches(name[:100], sorted(functions))
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ExecutorError(
             f"Function '{name}' is not registered.{hint} "

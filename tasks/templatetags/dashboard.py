@@ -58,13 +58,10 @@ def _ago(moment: datetime) -> str:
 @register.filter
 def pretty(value: Any, width: int = 80) -> str:
     """Format JSON for reading. A string stays unchanged; a very long text is cut."""
-    text = value if isinstance(value, str) else written(value, width=width)
-    left_out = len(text) - MAX_CHARACTERS
-    return (
-        text
-        if left_out <= 0
-        else f"{text[:MAX_CHARACTERS]}\n… {left_out:,} more characters. Use tasks.get to read all."
-    )
+    text = value if isinstance(value, str) else written(value, width=width, max_characters=MAX_CHARACTERS)
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return f"{text[:MAX_CHARACTERS]}\n… The rest is left out. Use tasks.get to read all."
 
 
 @register.filter

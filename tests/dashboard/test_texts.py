@@ -10,6 +10,7 @@ from tasks.dashboard.code import as_code
 from tasks.dashboard.json_text import on_one_line, written
 from tasks.dashboard.words import duration, path_of
 from tasks.templatetags.dashboard import pretty, schema_type, ticks
+from tests.work import calls_of
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,21 @@ def test_what_is_written_is_the_same_json(value: Any, width: int) -> None:
     assert orjson.loads(on_one_line(value)) == value
 
 
+def test_only_the_beginning_of_a_large_value_is_written() -> None:
+    """A page shows 20,000 characters of a result that may have a megabyte: wide, or deep."""
+    wide, wider = list(range(20_000)), list(range(200_000))
+    assert calls_of(lambda: pretty(wider)) <= calls_of(lambda: pretty(wide)) + 10
+    assert pretty(wider).endswith("The rest is left out. Use tasks.get to read all.")
+
+    def nested(levels: int) -> Any:
+        value: Any = list(range(1000))
+        for _ in range(levels):
+            value = {"a": value}
+        return value
+
+    assert calls_of(lambda: pretty(nested(60))) < 3 * calls_of(lambda: pretty(nested(30)))
+
+
 def test_what_is_short_stays_on_one_line() -> None:
     assert written({"a": 1, "b": [1, 2]}) == '{"a": 1, "b": [1, 2]}'
     assert written({"a": "x" * 30, "b": [1, 2]}, width=30).splitlines() == [
@@ -61,7 +77,7 @@ def test_what_is_short_stays_on_one_line() -> None:
 def test_what_is_very_long_is_cut_and_says_so() -> None:
     text = pretty("x" * 30_000)
     assert len(text) < 21_000
-    assert text.endswith("… 10,000 more characters. Use tasks.get to read all.")
+    assert text.endswith("… The rest is left out. Use tasks.get to read all.")
 
 
 @pytest.mark.parametrize(
