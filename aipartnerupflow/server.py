@@ -42,7 +42,7 @@ errors = Console(stderr=True)
 T = TypeVar("T")
 
 
-def serve(*, reload: bool) -> None:
+def serve(*, reload: bool, paused: bool = False) -> None:
     """Prepare the database, print the URLs, and serve until SIGTERM or SIGINT."""
     config = get_config()
     warnings = _check_exposure(config)
@@ -51,6 +51,8 @@ def serve(*, reload: bool) -> None:
     _check_message_handler()
     _check_signing_key(config)
     _join_installation()
+    if paused:
+        set_maintenance(is_on=True)
     _show_box(config, warnings)
     # After a clean shutdown uvicorn raises the signal again; the default handler would kill us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -129,6 +131,16 @@ def prepare() -> None:
     """
     _in_django(_bring_up_to_date)
     os.environ["APFLOW_INTERNAL_PREPARED"] = "1"
+
+
+def set_maintenance(*, is_on: bool) -> bool:
+    """Begin or end maintenance. Call `prepare` first. Returns False if it ended nothing."""
+    from tasks.queue import maintenance  # needs Django's apps
+
+    if is_on:
+        maintenance.begin()
+        return True
+    return maintenance.end()
 
 
 def pending_migrations() -> list[tuple[str, list[str]]]:

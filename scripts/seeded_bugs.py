@@ -194,7 +194,7 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/queue/leases.py",
-        'IS_WAITING: Final = "finished_at IS NULL AND lease_expires_at IS NULL"',
+        'IS_WAITING: Final = f"finished_at IS NULL AND lease_expires_at IS NULL AND NOT {maintenance.IS_ON}"',
         'IS_WAITING: Final = "finished_at IS NULL"',
         "a claim takes runs that other workers hold",
     ),

@@ -131,6 +131,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
             "sh",
             "tests/aipartnerupflow/test_doctor.py::test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_not",
         ),
+        (
+            "Maintenance",
+            "sh",
+            "tests/tasks/queue/test_maintenance.py::test_a_paused_server_shows_it_and_runs_nothing_until_its_end",
+        ),
     ],
     "docs/how-to/python-client.md": [
         ("Use the Python client", "python", CLIENT),

@@ -66,6 +66,9 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Number of web processes (default: 1).")] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes; for development.")] = False,
     config: ConfigFile = None,
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Begin maintenance first: start no run and send no webhook.")
+    ] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Start no workers: they run elsewhere.")] = False,
 ) -> None:
     """Start the server and, unless --no-worker is given, its workers."""
@@ -80,7 +83,7 @@ def serve(
     }
     _check({key: value for key, value in flags.items() if value is not None})
     configure(config, flags)
-    server.serve(reload=reload)
+    server.serve(reload=reload, paused=paused)
 
 
 def _check(flags: Mapping[str, object]) -> None:

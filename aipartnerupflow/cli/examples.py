@@ -46,6 +46,8 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "keys list": "keys list",
         "keys delete": "keys delete openai",
         "keys rotate": "keys rotate",
+        "maintenance on": "maintenance on --config config.yaml",
+        "maintenance off": "maintenance off",
         "config show": "config show --json",
     }
 )

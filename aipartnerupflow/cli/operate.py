@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aipartnerupflow.client import Client
 
 config_commands = typer.Typer(no_args_is_help=True, help="Show the settings of this installation.")
+maintenance_commands = typer.Typer(no_args_is_help=True, help="Pause the workers of this installation.")
 COLOURS = {"green": ("✓", "green"), "yellow": ("!", "yellow"), "red": ("✗", "red")}
 
 
@@ -110,6 +111,27 @@ def migrate(
     typer.echo("The database is up to date.")
 
 
+@maintenance_commands.command("on")
+def maintenance_on(config: ConfigFile = None) -> None:
+    """Begin maintenance: workers claim no run and send no webhook; running trees finish."""
+    from aipartnerupflow import server
+
+    configure(config, {})
+    server.prepare()
+    server.set_maintenance(is_on=True)
+    typer.echo("Maintenance is on. End it: aipartnerupflow maintenance off")
+
+
+@maintenance_commands.command("off")
+def maintenance_off(config: ConfigFile = None) -> None:
+    """End maintenance: workers continue with the runs that wait."""
+    from aipartnerupflow import server
+
+    configure(config, {})
+    server.prepare()
+    typer.echo("Maintenance is off." if server.set_maintenance(is_on=False) else "Maintenance was not on.")
+
+
 @config_commands.command("show")
 def show_config(as_json: AsJson = False, config: ConfigFile = None) -> None:
     """Show every setting with its value and its source. Secrets are masked."""
@@ -126,3 +148,4 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
     app.command("open")(open_)
     app.add_typer(config_commands, name="config")
+    app.add_typer(maintenance_commands, name="maintenance")

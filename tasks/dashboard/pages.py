@@ -17,6 +17,7 @@ from accounts.auth import session_caller
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.models import Question
+from tasks.queue import maintenance
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, TaskNotFound, TasksError
 
 P = ParamSpec("P")
@@ -73,7 +74,7 @@ async def shown(
         "caller": caller,
         "may_write": caller.may(Role.OPERATOR),
         "has_owners": has_owners(),
-        "questions_open": await pools.read(count_questions, caller=caller),
+        **await pools.read(_facts, caller=caller),
     }
     return await asyncio.to_thread(render, request, template, common | context, status=status)
 
@@ -98,6 +99,11 @@ def _refuse_nul(request: HttpRequest) -> None:
     fields = [*request.GET.items(), *request.POST.items()]
     if problems := [(name, "contains a NUL character") for name, value in fields if "\0" in f"{name}{value}"]:
         raise InvalidParams(problems)
+
+
+def _facts(*, caller: Caller) -> Context:
+    """What every page shows of the database."""
+    return {"questions_open": count_questions(caller=caller), "maintenance_since": maintenance.since()}
 
 
 def count_questions(*, caller: Caller) -> int:

@@ -22,7 +22,7 @@ from django_q.models import OrmQ
 
 from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run, RunQuerySet, WorkerProcess
-from tasks.queue import black_box, notify
+from tasks.queue import black_box, maintenance, notify
 from tasks.queue.suspicion import CONVICTED_STRIKES, IS_SUSPECTED, POISON_STRIKES, SUSPECTED, SUSPICIOUS_LOSSES, blame
 from tasks.storage.bulk import db_time, marks
 
@@ -52,7 +52,7 @@ SECONDS_OLD: Final = (
     else "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - created_at)::float"
 )
 LONGEST_WAIT: Final = f"SELECT MAX({SECONDS_OLD}) FROM tasks_run WHERE finished_at IS NULL AND lease_expires_at IS NULL"  # noqa: S608
-IS_WAITING: Final = "finished_at IS NULL AND lease_expires_at IS NULL"
+IS_WAITING: Final = f"finished_at IS NULL AND lease_expires_at IS NULL AND NOT {maintenance.IS_ON}"
 WAITING: Final = f"{IS_WAITING} AND NOT {IS_SUSPECTED}"
 SUSPECTED_WAITING: Final = f"{IS_WAITING} AND {IS_SUSPECTED}"
 

@@ -17,7 +17,7 @@ from apflow_site.db import schema
 from apflow_site.db.advice import FREE_SPACE, advice_for
 from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run
-from tasks.queue import leases, notify
+from tasks.queue import leases, maintenance, notify
 from tasks.queue.places import places
 
 Check = dict[str, Any]
@@ -105,6 +105,8 @@ def queue() -> str:
 
     A long queue for busy workers is not a fault.
     """
+    if (since := maintenance.since()) is not None:
+        return f"maintenance since {since:%Y-%m-%d %H:%M} UTC; end it with `aipartnerupflow maintenance off`"
     forgotten = leases.waiting().filter(created_at__lt=Now() - timedelta(seconds=STUCK_SECONDS)).count()
     if forgotten and _is_nothing_taken():
         raise Trouble(

@@ -19,7 +19,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from tasks.models import Webhook, WebhookDelivery
-from tasks.queue import leases, notify
+from tasks.queue import leases, maintenance, notify
 from tasks.rules.retry import Retry
 from tasks.rules.strict_json import Json
 from tasks.services.webhook_requests import WebhookResponse
@@ -49,8 +49,11 @@ NONE_BUSY: Final[Busy] = MappingProxyType({})
 def seconds_until_due(*, busy: Busy = NONE_BUSY) -> float | None:
     """Return the seconds until a webhook has something to send, as far as known; 0 for now.
 
-    Hosts without free capacity are ignored. None: no webhook is open.
+    Hosts without free capacity are ignored. None: no webhook is open. During maintenance nothing is
+    due; its end is a notification.
     """
+    if maintenance.is_on():
+        return float("inf")
     waiting = Webhook.objects.exclude(host__in=_full(busy))
     if waiting.due().exists():
         return 0.0
@@ -68,6 +71,8 @@ def claim(*, owner: str, limit: int, busy: Busy = NONE_BUSY) -> Sequence[Webhook
 
     No host gets more than `MAX_PER_HOST`, including those in `busy`.
     """
+    if maintenance.is_on():
+        return []
     ids, places = list[str](), Counter(busy)
     while wanted := limit - len(ids):
         due = Webhook.objects.due().exclude(id__in=ids).exclude(host__in=_full(places))
