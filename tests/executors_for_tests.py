@@ -1,9 +1,12 @@
 """Executors that do what their inputs say, and tell a file outside of the database what they really did."""
 
 import asyncio
+import ctypes
 import math
 import os
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,6 +86,18 @@ class Asking(Executor):
         return memo
 
 
+class Blocking(Executor):
+    """Blocks a thread of the shared pool."""
+
+    id = "blocking_executor"
+    name = "Blocking"
+    description = "Sleeps on a thread."
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        await asyncio.to_thread(time.sleep, inputs["seconds"])
+        return {}
+
+
 class Fetching(Executor):
     """Sends a request through its context."""
 
@@ -138,11 +153,23 @@ def _result(inputs: Json, context: Context) -> Any:
         raise Stopped(result="half")
     if ending == "cancel":
         raise asyncio.CancelledError
-    if ending == "die":
-        os._exit(1)
-    if ending == "hold the lock of the interpreter":  # as C code does that never returns
-        re.match(r"(a|a)+$", "a" * 64 + "b")
+    if ending in HARM:
+        HARM[ending]()
     return ODD_RESULTS.get(ending, {"inputs": inputs, "attempt": context.attempt})
+
+
+def _loop() -> None:
+    while True:
+        pass
+
+
+#: What hurts the whole process, by the name that asks for it.
+HARM: dict[str, Callable[[], object]] = {
+    "die": lambda: os._exit(1),
+    "crash": lambda: ctypes.string_at(0),
+    "loop": _loop,
+    "hold the lock of the interpreter": lambda: re.match(r"(a|a)+$", "a" * 64 + "b"),  # as C code that never returns
+}
 
 
 def _note(inputs: Json, what: str, context: Context) -> None:

@@ -5,10 +5,11 @@ and reads his task, again and again. Nothing of his fails or is tried again, and
 waits is printed, and compared with what he waits alone.
 """
 
+import socket
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,7 +20,9 @@ import pytest
 
 from tests.a2a.a2a_client import SETTINGS, token_of
 from tests.faults.judge import tell
+from tests.llm_server import LlmServer, Says, llm_server
 from tests.servers import Server, events_of, running_server, until
+from tests.tasks.executors.conftest import Web, serving
 
 pytestmark = pytest.mark.timeout(600)
 Json = dict[str, Any]
@@ -28,6 +31,7 @@ RUN_BYTES: Final = 20 * MEGABYTE
 LIMITS: Final = {
     "AIPARTNERUPFLOW_WORKER_PROCESSES": "1",  # so that the two share it
     "AIPARTNERUPFLOW_LIMITS_RUN_BYTES": str(RUN_BYTES),
+    "AIPARTNERUPFLOW_WORKER_STALL_SECONDS": "5",
 }
 
 
@@ -49,9 +53,11 @@ def below(*tasks: Json) -> list[Json]:
 @dataclass(frozen=True, kw_only=True)
 class Mallory:
     server: Server
+    web: Web
+    llm: LlmServer
 
-    def execute(self, tasks: list[Json]) -> Json:
-        reply: Json = self.server.call("tasks.execute", {"tasks": tasks}, **as_user("mallory"))
+    def execute(self, tasks: list[Json], **headers: str) -> Json:
+        reply: Json = self.server.call("tasks.execute", {"tasks": tasks}, **as_user("mallory"), **headers)
         return reply
 
 
@@ -112,12 +118,58 @@ def tree_of_thousands(mallory: Mallory) -> Json:
     return mallory.execute(below(*(task(f"t{n}", "echo_executor") for n in range(3000))))
 
 
+def charset_of_a_web_page(mallory: Mallory) -> Json:
+    """Python has decoders that take hours."""
+    mallory.web.answer(200, b"a" * 500_000, Content_Type="text/plain; charset=punycode")
+    return mallory.execute([task("t", "rest_executor", inputs={"url": mallory.web.url})])
+
+
+def storm_of_cancellations(mallory: Mallory) -> Json:
+    reply = mallory.execute(below(*(task(f"t{n}", "sleep_executor", inputs={"seconds": 600}) for n in range(300))))
+    for _ in range(30):
+        mallory.server.call("tasks.cancel", {"task_id": reply["result"]["root_task_id"]}, **as_user("mallory"))
+    return reply
+
+
+def sockets_that_say_nothing(mallory: Mallory) -> Json:
+    address = ("127.0.0.1", int(mallory.server.url.rpartition(":")[2]))
+    idle = [socket.create_connection(address) for _ in range(50)]
+    try:
+        return mallory.execute([task("t", "sleep_executor", inputs={"seconds": 2})])
+    finally:
+        for each in idle:
+            each.close()
+
+
+def threads_that_block(mallory: Mallory) -> Json:
+    return mallory.execute(below(*(task(f"t{n}", "blocking_executor", inputs={"seconds": 5}) for n in range(200))))
+
+
+def answer_of_16_000_chunks(mallory: Mallory) -> Json:
+    mallory.llm.will(Says(text="w " * 16_000))
+    asked = task("t", "llm_executor", inputs={"prompt": "Speak.", "model": "openai/gpt-4"})
+    return mallory.execute([asked], **{"X-LLM-API-KEY": "openai:sk-mallory-0123456789"})
+
+
+def tree_of_10_000(mallory: Mallory) -> Json:
+    return mallory.execute(below(*(task(f"t{n}", "echo_executor") for n in range(9_999))))
+
+
+def harm(how: str) -> Callable[[Mallory], Json]:
+    def attack(mallory: Mallory) -> Json:
+        return mallory.execute([task("t", "scripted_executor", inputs={"then": how})])
+
+    attack.__name__ = how.replace(" ", "_")
+    return attack
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An attack, and how its run ends; None: the request is refused with -32602."""
+    """An attack, and how its run ends; None: the request is refused with -32602. `kills`: the worker process is replaced."""
 
     attack: Callable[[Mallory], Json]
     ends: str | None
+    kills: bool = False
 
 
 ROWS: Final = (
@@ -127,9 +179,22 @@ ROWS: Final = (
     Row(attack=template_with_a_thousand_places, ends="failed"),
     Row(attack=fan_out_of_a_large_result, ends="failed"),
     Row(attack=results_that_double, ends="failed"),
+    Row(attack=charset_of_a_web_page, ends="completed"),
     Row(attack=flood_of_log_lines, ends="completed"),
     Row(attack=tree_of_thousands, ends="completed"),
+    Row(attack=storm_of_cancellations, ends="cancelled"),
+    Row(attack=sockets_that_say_nothing, ends="completed"),
 )
+LONG_ROWS: Final = (
+    Row(attack=threads_that_block, ends="completed"),
+    Row(attack=answer_of_16_000_chunks, ends="completed"),
+    Row(attack=tree_of_10_000, ends="completed"),
+    Row(attack=harm("die"), ends="failed", kills=True),
+    Row(attack=harm("crash"), ends="failed", kills=True),
+    Row(attack=harm("loop"), ends="failed", kills=True),
+    Row(attack=harm("hold the lock of the interpreter"), ends="failed", kills=True),
+)
+"""Nightly: they take a minute, or replace processes. Memory is not among them: only the kernel limits it."""
 
 
 # --- Bob ---
@@ -200,20 +265,20 @@ def sleeping(seconds: float) -> Json:
 # --- the test ---
 
 
-def problems(server: Server, row: Row) -> list[str]:
+def problems(mallory: Mallory, row: Row) -> list[str]:
     """Carry out one attack beside Bob, and describe what he or the processes suffered."""
+    server, name = mallory.server, row.attack.__name__
     processes = server.pids()
     bob = Bob(server=server)
     with bob.at_work():
-        reply = row.attack(Mallory(server=server))
+        reply = row.attack(mallory)
         found = as_expected(server, row, reply)
     found += bob.trouble
-    if server.pids() != processes:
+    if not row.kills and server.pids() != processes:
         found.append(f"processes were replaced: {processes} by {server.pids()}")
-    tell(
-        f"{row.attack.__name__}: another user waits {statistics.median(bob.seconds or [0]):.2f} s, at most {max(bob.seconds or [0]):.2f} s"
-    )
-    return [f"{row.attack.__name__}: {problem}" for problem in found]
+    if bob.seconds:
+        tell(f"{name}: another user waits {statistics.median(bob.seconds):.2f} s, at most {max(bob.seconds):.2f} s")
+    return [f"{name}: {problem}" for problem in found]
 
 
 def as_expected(server: Server, row: Row, reply: Json) -> list[str]:
@@ -236,17 +301,42 @@ def megabytes(server: Server) -> float:
     return sum(psutil.Process(pid).memory_info().rss for pid in server.pids().workers) / MEGABYTE
 
 
+@contextmanager
+def shared_by_two(database: str) -> Iterator[Mallory]:
+    """A server with one worker process, and what Mallory has outside of it."""
+    with serving(Web()) as web, llm_server() as llm:
+        environment = {
+            **SETTINGS,
+            **LIMITS,
+            "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "127.0.0.1",
+            "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": str(web.port),
+            "OPENAI_BASE_URL": llm.openai_base,
+        }
+        with running_server(database, env=environment) as server:
+            yield Mallory(server=server, web=web, llm=llm)
+
+
+def assert_unnoticed(mallory: Mallory, rows: Sequence[Row]) -> None:
+    alone = Bob(server=mallory.server)
+    with alone.at_work():
+        pass
+    assert alone.trouble == []
+    tell(f"alone: {alone.seconds[0]:.2f} s")
+    assert [problem for row in rows for problem in problems(mallory, row)] == []
+
+
 @pytest.mark.both_engines_nightly
 def test_another_user_notices_nothing(database: str) -> None:
-    with running_server(database, env=SETTINGS | LIMITS) as server:
-        alone = Bob(server=server)
-        with alone.at_work():
-            pass
-        assert alone.trouble == []
-        tell(f"alone: {alone.seconds[0]:.2f} s")
-        before = megabytes(server)
-        found = [problem for row in ROWS for problem in problems(server, row)]
-        assert found == []
-        assert megabytes(server) - before < 150
-        ((stored,),) = server.query("SELECT sum(length(payload)) FROM tasks_taskevent")
+    with shared_by_two(database) as mallory:
+        before = megabytes(mallory.server)
+        assert_unnoticed(mallory, ROWS)
+        assert megabytes(mallory.server) - before < 150
+        ((stored,),) = mallory.server.query("SELECT sum(length(payload)) FROM tasks_taskevent")
         assert stored < 4 * RUN_BYTES  # two runs end at their limit, with their results in events
+
+
+@pytest.mark.nightly
+@pytest.mark.both_engines
+def test_another_user_notices_nothing_of_what_takes_long_or_kills_the_worker(database: str) -> None:
+    with shared_by_two(database) as mallory:
+        assert_unnoticed(mallory, LONG_ROWS)
