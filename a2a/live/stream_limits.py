@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
@@ -32,9 +33,14 @@ class TooMany(LimitReached):
 
 
 class OpenStreams:
-    """Counter of open streams. Used only on the event loop of the process, so it needs no lock."""
+    """Counter of open streams.
+
+    It is checked and increased without an await in between: many clients may come at once. The
+    lock is for places of responses that were never sent, which the garbage collector releases.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._by_caller: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
 
@@ -73,17 +79,36 @@ class OpenStreams:
             if not self._unknown[address]:
                 del self._unknown[address]
 
+    def take_place(self, caller: Caller) -> Callable[[], None]:
+        """Count a stream, and return what releases its place; called again, it does nothing.
+
+        Raises the errors of `refuse_if_full`.
+        """
+        with self._lock:
+            self.refuse_if_full(caller)
+            self._by_caller[caller.user_id] += 1
+        places = [caller.user_id]
+
+        def release() -> None:
+            with self._lock:
+                while places:
+                    self._decrease(places.pop())
+
+        return release
+
+    def _decrease(self, user_id: str) -> None:
+        self._by_caller[user_id] -= 1
+        if not self._by_caller[user_id]:
+            del self._by_caller[user_id]
+
     @contextmanager
     def one_of(self, caller: Caller) -> Iterator[None]:
         """Count a stream for the block. Raises the errors of `refuse_if_full`."""
-        self.refuse_if_full(caller)
-        self._by_caller[caller.user_id] += 1
+        release = self.take_place(caller)
         try:
             yield
         finally:
-            self._by_caller[caller.user_id] -= 1
-            if not self._by_caller[caller.user_id]:
-                del self._by_caller[caller.user_id]
+            release()
 
 
 @cache
@@ -129,16 +154,16 @@ async def until_revoked(caller: Caller, who_is_it: WhoIsIt) -> None:
 
 
 async def while_authorized(
-    frames: AsyncIterator[bytes], *, caller: Caller, who_is_it: WhoIsIt
+    frames: AsyncIterator[bytes], *, caller: Caller, who_is_it: WhoIsIt, release: Callable[[], None]
 ) -> AsyncGenerator[bytes]:
-    """Yield the frames until the caller loses access. Counts as an open stream."""
+    """Yield the frames until the caller loses access; then release the stream's place."""
     refused = asyncio.ensure_future(until_revoked(caller, who_is_it))
     try:
-        with open_streams().one_of(caller):
-            async for frame in frames:
-                yield frame
-                if refused.done():
-                    return
+        async for frame in frames:
+            yield frame
+            if refused.done():
+                return
     finally:
+        release()
         refused.cancel()
         await asyncio.wait({refused})

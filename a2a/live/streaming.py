@@ -1,5 +1,6 @@
 """Event streams as HTTP responses. They are counted, and end when the caller loses access."""
 
+import weakref
 from collections.abc import AsyncGenerator
 
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -37,7 +38,12 @@ def events_response(stream: sse.Stream, *, caller: Caller, who_is_it: WhoIsIt) -
 
 
 def held(frames: AsyncGenerator[bytes], *, caller: Caller, who_is_it: WhoIsIt) -> StreamingHttpResponse:
-    """Count the response as an open stream, and end it when the caller loses access. Raises LimitReached."""
-    stream_limits.open_streams().refuse_if_full(caller)
-    counted = stream_limits.while_authorized(frames, caller=caller, who_is_it=who_is_it)
-    return StreamingHttpResponse(counted, headers=sse.HEADERS)
+    """Count the response as an open stream from now on, and end it when the caller loses access.
+
+    Raises LimitReached.
+    """
+    release = stream_limits.open_streams().take_place(caller)
+    counted = stream_limits.while_authorized(frames, caller=caller, who_is_it=who_is_it, release=release)
+    response = StreamingHttpResponse(counted, headers=sse.HEADERS)
+    weakref.finalize(response, release)  # the client may leave before the stream begins
+    return response
