@@ -1,5 +1,6 @@
 """Places of open streams: taken when the response is made, and released exactly once."""
 
+import asyncio
 import gc
 from collections.abc import AsyncGenerator
 
@@ -56,4 +57,6 @@ async def test_a_client_that_leaves_in_the_middle_leaves_its_place() -> None:
     await content.aclose()  # type: ignore[attr-defined]
     del response, content
     gc.collect()
+    while closing := asyncio.all_tasks() - {asyncio.current_task()}:  # the loop closes the generators within
+        await asyncio.wait(closing)
     open_streams().take_place(ALICE)()
