@@ -101,10 +101,11 @@ def work() -> None:
 
 
 def _offer_metrics(config: Config) -> None:
-    from apflow_site.metrics import serve_metrics  # needs Django's apps
+    from apflow_site.metrics import begin_at_zero, serve_metrics  # needs Django's apps
 
     if (port := config.worker.metrics_port) is not None:
         _check_port(config.server.host, port, host_option="server.host: ", port_option="worker.metrics_port: ")
+        begin_at_zero()
         serve_metrics(config.server.host, port)
 
 

@@ -24,6 +24,7 @@ from apflow_site.edge import Http, Receive, Scope, Send, is_own_host, is_own_ori
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
 from apflow_site.grpc import GrpcServer  # noqa: E402
 from apflow_site.lifeline import end_with_parent  # noqa: E402
+from apflow_site.metrics import begin_at_zero  # noqa: E402
 from apflow_site.prepare import prepare  # noqa: E402
 from apflow_site.uvicorn_limits import limit_connections  # noqa: E402
 from tasks.events.hub import this_hub  # noqa: E402
@@ -76,6 +77,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
             if PREPARED_VARIABLE not in os.environ:
                 await asyncio.to_thread(_prepare_alone)
             await grpc_server.open()
+            await asyncio.to_thread(begin_at_zero)
             embedded.start()
             _act_on_signals(embedded)
             await send({"type": "lifespan.startup.complete"})

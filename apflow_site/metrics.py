@@ -4,14 +4,15 @@ Each machine reports its own counters, so sum them over machines. The gauges of 
 workers cover the installation, so take their maximum (docs/how-to/operate.md).
 """
 
+import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
+from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.exposition import choose_encoder
@@ -19,30 +20,51 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from a2a.core import metrics as calls
 from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import refusal
+from a2a.methods import METHODS, SYSTEM_METHODS
 from accounts.auth import authenticate
 from apflow_site.db import pools
 from apflow_site.db.connections import refresh
+from tasks.executors import executor_ids
 from tasks.queue import leases
 from tasks.queue.places import places
 from tasks.rules.exceptions import RoleTooLow
+from tasks.status import TERMINAL
+from tasks.telemetry import metrics as telemetry
 from tasks.telemetry.series import metrics_folder
+
+Measures = Sequence[tuple[str, str, float]]
+"""Name, meaning and value of each gauge of the installation."""
+DATABASE_SECONDS: Final = 2.0
+
+
+def measures() -> Measures:
+    """Read the gauges of the whole installation from the database, by an index. Raises DatabaseError."""
+    refresh()
+    found = places()
+    return (
+        ("apflow_queue_depth", "Runs that wait for a worker", leases.waiting().count()),
+        ("apflow_queue_oldest_seconds", "How long the oldest of them has waited", leases.longest_wait_seconds()),
+        ("apflow_workers_alive", "Worker processes with a recent heartbeat", found.processes),
+        ("apflow_worker_places", "Trees that live workers can run at a time", found.total),
+        ("apflow_worker_places_used", "Trees that workers run", found.used),
+    )
 
 
 class Installation(Collector):
-    """Gauges of the whole installation, read from the database by an index."""
+    """Gauges of the whole installation. Without the database there is only one, which says so."""
+
+    def __init__(self, read: Callable[[], Measures | None]) -> None:
+        self._read = read
 
     def collect(self) -> Iterator[Metric]:
-        refresh()
-        found = places()
-        for name, text, value in (
-            ("apflow_queue_depth", "Runs that wait for a worker", leases.waiting().count()),
-            ("apflow_queue_oldest_seconds", "How long the oldest of them has waited", leases.longest_wait_seconds()),
-            ("apflow_workers_alive", "Worker processes with a recent heartbeat", found.processes),
-            ("apflow_worker_places", "Trees that live workers can run at a time", found.total),
-            ("apflow_worker_places_used", "Trees that workers run", found.used),
-        ):
+        found = self._read()
+        yield GaugeMetricFamily(
+            "apflow_database_up", "Whether the database answers this machine: 1 or 0", value=found is not None
+        )
+        for name, text, value in found or ():
             yield GaugeMetricFamily(name, f"{text}, on all machines", value=value)
 
 
@@ -56,12 +78,17 @@ class Machine(MultiProcessCollector):
         return self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
 
 
-@cache
-def registry() -> CollectorRegistry:
-    """The registry of all metrics; collectors read their values on each scrape."""
+def begin_at_zero() -> None:
+    """Begin the series that are known in advance. Call it when a process starts whose machine is scraped."""
+    telemetry.begin(sorted(executor_ids()), statuses=[status.value for status in TERMINAL])
+    calls.begin(sorted({*METHODS, *SYSTEM_METHODS}))
+
+
+def registry(read: Callable[[], Measures | None]) -> CollectorRegistry:
+    """A registry of all metrics. `read` returns the gauges of the installation, on each scrape."""
     metrics_folder().mkdir(parents=True, exist_ok=True)
     found = CollectorRegistry()
-    found.register(Installation())
+    found.register(Installation(read))
     Machine(found, str(metrics_folder()))  # type: ignore[no-untyped-call]
     return found
 
@@ -75,10 +102,28 @@ async def metrics(request: HttpRequest) -> HttpResponseBase:
         if not caller.sees_all:
             raise RoleTooLow("Only administrators may read the metrics. Use a read-only API key of an administrator.")
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = await pools.read(lambda: encode(registry()))
+        found = await _measured()
+        body = await asyncio.to_thread(lambda: encode(registry(lambda: found)))
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error)
     return HttpResponse(body, content_type=content_type, headers={"Cache-Control": "no-store"})
+
+
+async def _measured() -> Measures | None:
+    """The gauges of the installation; None if the database does not answer soon."""
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS):
+            return await pools.ready(measures)
+    except (DatabaseError, TimeoutError):
+        return None
+
+
+def _measured_here() -> Measures | None:
+    try:
+        return measures()
+    except DatabaseError:
+        connection.close()
+        return None
 
 
 def serve_metrics(host: str, port: int) -> None:
@@ -86,7 +131,7 @@ def serve_metrics(host: str, port: int) -> None:
 
     Raises OSError if the port is in use.
     """
-    start_http_server(port, host, registry=registry())
+    start_http_server(port, host, registry=registry(_measured_here))
 
 
 def forget_the_dead() -> None:

@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -12,15 +12,16 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from a2a.core.errors import rule_of
+from a2a.core.errors import INTERNAL, rule_of
 from a2a.core.exceptions import UnknownMethod
-from tasks.telemetry.series import NoRoom, own_registry, series
+from tasks.telemetry.series import NoRoom, once, own_registry, series
 from tasks.telemetry.tracing import span
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, float("inf"))
 OK: Final = "ok"
 BROKEN_OFF: Final = "cancelled"
 """The code of a call whose client disconnected."""
+TRANSPORTS: Final = ("sse", "websocket")
 UNKNOWN: Final = "unknown"
 """The label for all unknown methods: clients can send any name, and labels must stay few."""
 
@@ -32,7 +33,7 @@ class Metrics:
     clients: Gauge
 
 
-@cache
+@once
 def _metrics() -> Metrics:
     own = own_registry()
     return Metrics(
@@ -54,6 +55,16 @@ def _metrics() -> Metrics:
             multiprocess_mode="livesum",
         ),
     )
+
+
+def begin(methods: Iterable[str]) -> None:
+    """Begin the series of successful calls, internal errors and streams at zero."""
+    with suppress(NoRoom):
+        for method in methods:
+            for code in (OK, str(INTERNAL.code)):
+                _series_of(method, code)
+        for transport in TRANSPORTS:
+            series(_metrics().clients, transport)
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from tasks.telemetry.series import NoRoom, own_registry, series
+from tasks.telemetry.series import NoRoom, once, own_registry, series
 
 GROUP: Final = "group"
 """The executor of a task that has none."""
 DURATIONS: Final = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, float("inf"))
 WAITS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, float("inf"))
+DELIVERY_RESULTS: Final = ("delivered", "retrying", "failed")
 MAX_MODELS: Final = 200
 """Clients name models as they like; beyond so many names in one process the rest count together."""
 OTHERS: Final = "others"
@@ -41,7 +42,7 @@ class Metrics:
     deliveries: Counter
 
 
-@cache
+@once
 def _metrics() -> Metrics:
     own = own_registry()
     return Metrics(
@@ -73,6 +74,17 @@ def _metrics() -> Metrics:
         llm_cost=Counter("apflow_llm_cost_usd", "What models cost, in US dollars", ["provider", "model"], registry=own),
         deliveries=Counter("apflow_webhook_deliveries", "Tries to deliver to webhooks", ["result"], registry=own),
     )
+
+
+def begin(executor_ids: Iterable[str], *, statuses: Iterable[str]) -> None:
+    """Begin the series that are known in advance at zero: a rate sees only the increase from a value to the next."""
+    with suppress(NoRoom):
+        for executor_id in (*executor_ids, GROUP):
+            series(_metrics().created, executor_id)
+            for status in statuses:
+                series(_metrics().finished, executor_id, status)
+        for result in DELIVERY_RESULTS:
+            series(_metrics().deliveries, result)
 
 
 def created(executor_ids: Iterable[str | None]) -> None:

@@ -7,6 +7,8 @@ ends the process (SIGBUS). A page is first written when a series begins, so a se
 import logging
 import os
 import shutil
+import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,6 +21,7 @@ ROOM_BYTES: Final = 4 << 20
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", Counter, Gauge, Histogram)
+T = TypeVar("T")
 
 
 class NoRoom(Exception):
@@ -28,6 +31,24 @@ class NoRoom(Exception):
 def metrics_folder() -> Path:
     """Where the processes of this machine keep what they count."""
     return Path(os.environ[FOLDER_VARIABLE])
+
+
+def once(make: Callable[[], T]) -> Callable[[], T]:
+    """Cache what a function makes, in a way that two threads never make it twice.
+
+    Two metrics of the same name in one process would overwrite each other's counts. An error is not
+    cached.
+    """
+    lock, made = threading.Lock(), list[T]()
+
+    def get() -> T:
+        if not made:
+            with lock:
+                if not made:
+                    made.append(make())
+        return made[0]
+
+    return get
 
 
 def own_registry() -> CollectorRegistry:

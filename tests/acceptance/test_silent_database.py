@@ -52,6 +52,9 @@ def test_requests_are_refused_while_it_does_not_answer(postgres: PostgresServer)
             for answer in pool.map(lambda call: server.http.post("/tasks", json=call), [LIST, CREATE] * 8):
                 assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
             assert server.http.get("/health").status_code == 200
+            metrics = server.http.get("/metrics").text
+            assert "apflow_database_up 0.0" in metrics
+            assert 'apflow_rpc_requests_total{code="-32603",method="tasks.list"} 8.0' in metrics
         until(lambda: server.http.get("/ready").status_code == 200, seconds=60, what="that it is ready again")
         until(lambda: server.http.post("/tasks", json=LIST).status_code == 200, seconds=60, what="an answer")
         log = server.log.read_text()
