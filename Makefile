@@ -47,6 +47,8 @@ nightly: testing
 	$(BIN)/python -m pytest -m nightly -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest -m "nightly and both_engines" -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m both_engines_nightly $(ARGS)
+	RULES_EXAMPLES=500 $(BIN)/python -m pytest tests/tasks/rules/test_rules.py $(ARGS)
+	TEST_ENGINE=postgres RULES_EXAMPLES=500 $(BIN)/python -m pytest tests/tasks/rules/test_rules.py $(ARGS)
 
 check: install
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """The ASGI application: HTTP (Django), WebSockets (Channels) and the lifespan of the worker."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ import django
 from channels.routing import ProtocolTypeRouter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apflow_site.settings")
+gc.disable()  # while modules are imported, nothing becomes garbage
 django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402
@@ -150,3 +152,7 @@ def _also(action: Callable[[], None], loop: asyncio.AbstractEventLoop, handler: 
 
 
 application = ProtocolTypeRouter({"http": Http(), "websocket": own_only(websockets), "lifespan": lifespan})
+# What is imported lives as long as the process: looking for garbage in it would take a tenth of the
+# start and a third of a second at the end.
+gc.freeze()
+gc.enable()

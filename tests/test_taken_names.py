@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -144,6 +146,21 @@ def test_a_module_of_executors_cannot_have_such_a_name(installed: Path, tmp_path
     assert "Rename your module." in said
 
 
+@contextmanager
+def plugged_in(installed: Path, modules: dict[str, str], *, value: str) -> Iterator[None]:
+    """The modules are in the environment, with this entry point, until the end."""
+    packages = site_packages(installed.parent)
+    info = {
+        "greet-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: greet\nVersion: 1.0\n",
+        "greet-1.0.dist-info/entry_points.txt": f"[aipartnerupflow.executors]\ngreet_executor = {value}\n",
+    }
+    for name, source in (modules | info).items():
+        write(packages / name, source)
+    yield
+    for name in modules | info:
+        (packages / name).unlink()
+
+
 @pytest.mark.parametrize(
     ("modules", "value", "missing"),
     [
@@ -160,18 +177,12 @@ def test_a_module_of_executors_cannot_have_such_a_name(installed: Path, tmp_path
     ],
 )
 def test_an_installed_plug_in_with_such_a_name_is_named(
-    wheel: Path, tmp_path: Path, modules: dict[str, str], value: str, missing: str
+    installed: Path, tmp_path: Path, modules: dict[str, str], value: str, missing: str
 ) -> None:
-    commands = make_environment(tmp_path / "environment", wheel, borrowed=DEPENDENCIES)
-    packages = site_packages(tmp_path / "environment")
-    for name, source in modules.items():
-        write(packages / name, source)
-    info = packages / "greet-1.0.dist-info"
-    write(info / "METADATA", "Metadata-Version: 2.1\nName: greet\nVersion: 1.0\n")
-    write(info / "entry_points.txt", f"[aipartnerupflow.executors]\ngreet_executor = {value}\n")
-    said = refusal(
-        str(commands / "aipartnerupflow"), "serve", cwd=tmp_path, AIPARTNERUPFLOW_DATA_DIR=str(tmp_path / "data")
-    )
+    with plugged_in(installed, modules, value=value):
+        said = refusal(
+            str(installed / "aipartnerupflow"), "serve", cwd=tmp_path, AIPARTNERUPFLOW_DATA_DIR=str(tmp_path / "data")
+        )
     assert f"Entry point 'greet_executor = {value}' in group aipartnerupflow.executors cannot be loaded" in said
     assert missing in said
     assert "is a package of aipartnerupflow's own server, and is found before any other. Rename your module." in said
