@@ -173,7 +173,7 @@ class Events(Section):
         30,
         ge=0,
         le=36_500,
-        description="How many days to keep the events of a finished run; 0 keeps them forever. Tasks and their results are kept.",
+        description="How many days to keep the events of a finished run and the log of its webhook deliveries; 0 keeps them forever. Tasks and their results are kept.",
     )
 
 

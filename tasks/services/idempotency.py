@@ -73,11 +73,9 @@ def keep_response(*, caller: Caller, token: Token, response: Any) -> Any:
     return (_decrypted(row) if row else None) or response
 
 
-def forget_old() -> None:
-    """Delete keys older than `KEPT_HOURS`."""
-    old = IdempotencyKey.objects.filter(created_at__lt=_oldest())
-    if old.exists():  # checked every few seconds; a DELETE would take the write lock
-        old.delete()
+def old_keys() -> "QuerySet[IdempotencyKey]":
+    """Return the keys older than `KEPT_HOURS`."""
+    return IdempotencyKey.objects.filter(created_at__lt=_oldest())
 
 
 def _decrypted(row: IdempotencyKey) -> Any:

@@ -40,6 +40,7 @@ class Metrics:
     llm_tokens: Counter
     llm_cost: Counter
     deliveries: Counter
+    removed: Counter
 
 
 @once
@@ -72,6 +73,7 @@ def _metrics() -> Metrics:
         events=Counter("apflow_events_published", "Events written to the logs of runs", registry=own),
         llm_tokens=Counter("apflow_llm_tokens", "Tokens that models used", ["provider", "model", "type"], registry=own),
         llm_cost=Counter("apflow_llm_cost_usd", "What models cost, in US dollars", ["provider", "model"], registry=own),
+        removed=Counter("apflow_rows_removed", "Rows that housekeeping has removed", ["kind"], registry=own),
         deliveries=Counter("apflow_webhook_deliveries", "Tries to deliver to webhooks", ["result"], registry=own),
     )
 
@@ -147,6 +149,12 @@ def delivered(result: str) -> None:
     """A webhook was tried: `delivered`, `retrying` or `failed`."""
     with suppress(NoRoom):
         series(_metrics().deliveries, result).inc()
+
+
+def removed(kind: str, rows: int) -> None:
+    """Housekeeping has removed rows of a kind."""
+    with suppress(NoRoom):
+        series(_metrics().removed, kind).inc(rows)
 
 
 @cache

@@ -14,9 +14,8 @@ from django.db import DatabaseError, connection
 
 from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
-from tasks.events import pruning
 from tasks.queue import leases, suspension
-from tasks.services import cancels, idempotency, shared_secrets
+from tasks.services import cancels, housekeeping, shared_secrets
 from tasks.worker import webhook_deliveries
 from tasks.worker.children import Child
 from tasks.worker.silence import SilenceWatch, culprits
@@ -89,8 +88,7 @@ class Sweeps:
 def _sweep_the_rest() -> None:
     shared_secrets.keep_fresh()
     cancels.forget_finished()
-    idempotency.forget_old()
-    pruning.prune_events()
+    housekeeping.keep_house()
     webhook_deliveries.sweep()
     suspension.sweep()
     run_secrets.erase_expired()

@@ -26,7 +26,7 @@ NAMES = """
     apflow_tasks_in_progress apflow_queue_depth apflow_workers_alive apflow_events_published_total apflow_rpc_requests_total
     apflow_rpc_duration_seconds_count apflow_stream_clients apflow_llm_tokens_total apflow_llm_cost_usd_total
     apflow_webhook_deliveries_total apflow_queue_oldest_seconds apflow_loop_seconds_total apflow_loop_lag_seconds_count apflow_worker_places apflow_worker_places_used
-    apflow_database_up
+    apflow_database_up apflow_rows_removed_total
 """.split()
 
 Samples = dict[tuple[str, ...], float]

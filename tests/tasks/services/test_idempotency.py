@@ -11,7 +11,8 @@ from accounts.callers import Caller, Role
 from tasks.models import IdempotencyKey, Run, Task
 from tasks.rules.exceptions import InvalidParams, InvalidTree, TaskNotFound
 from tasks.services.editing import delete_task
-from tasks.services.idempotency import KEPT_HOURS, Token, forget_old, keep_response, known_response, once
+from tasks.services.housekeeping import keep_house
+from tasks.services.idempotency import KEPT_HOURS, Token, keep_response, known_response, once
 from tasks.services.trees import create_tree, execute_task, execute_tree
 from tests.tasks.trees import ALICE, BOB, finish, group, step
 
@@ -113,13 +114,13 @@ def test_a_key_is_good_for_24_hours() -> None:
     once(create_tree, caller=ALICE, token=TOKEN, tasks=TREE)
     keep_response(caller=ALICE, token=TOKEN, response={})
     age(KEPT_HOURS - 0.1)
-    forget_old()
+    keep_house()
     assert known_response(caller=ALICE, token=TOKEN) == {}
     age(KEPT_HOURS + 0.1)
     assert known_response(caller=ALICE, token=TOKEN) is None
     assert once(create_tree, caller=ALICE, token=TOKEN, tasks=TREE).root.id != "root"
     age(KEPT_HOURS + 0.1)
-    forget_old()
+    keep_house()
     assert not IdempotencyKey.objects.exists()
 
 
