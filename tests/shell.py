@@ -23,7 +23,9 @@ COMMANDS: Final = {
     "aipartnerupflow-server": f"exec {sys.executable} -c 'from aipartnerupflow.cli import serve_main; serve_main()' \"$@\"",
 }
 
-PATIENCE_SECONDS: Final = 30.0
+PATIENCE_SECONDS: Final = 120.0
+COMMAND_SECONDS: Final = 240.0
+"""A command that takes so long does not end; on a busy machine it may take a minute."""
 GUIDES_PORT: Final = re.compile(r"\b80[08]0\b")
 """A word of its own: the name of a database may have the same digits in it."""
 
@@ -45,7 +47,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=COMMAND_SECONDS,
         )
         assert done.returncode == code, done.stdout
         return done.stdout

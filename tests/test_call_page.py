@@ -119,7 +119,7 @@ def tasks_of(program: str) -> str:
 
 def python(program: str, url: str) -> str:
     command = [sys.executable, "-c", program.replace(ADDRESS, url)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=240).stdout
 
 
 def test_so_does_node(server: Server) -> None:
@@ -127,7 +127,7 @@ def test_so_does_node(server: Server) -> None:
     program = "\n".join([*texts(PAGE, "JavaScript", "javascript"), late])
     with cutting(server.url, before=FOURTH) as proxy:
         command = [str(NODE), "--input-type=module", "--eval", program.replace(ADDRESS, proxy.url)]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
     check_lines(without_late(printed))
     assert proxy.cuts == 1
 

@@ -181,8 +181,10 @@ def test_ci_runs_the_tests_and_the_checks_and_nothing_else() -> None:
         "set -euo pipefail",
         'cd "$(dirname "$0")/.."',
         "exec </dev/null",
+        "make testing",
+        "make check &",
         "make test",
-        "make check",
+        "wait $!",
     ]
 
 

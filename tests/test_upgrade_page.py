@@ -246,5 +246,5 @@ def test_the_program_brings_trees_over(server: Server) -> None:
 
 def printed(program: str) -> list[str]:
     return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=240
     ).stdout.splitlines()

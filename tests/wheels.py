@@ -20,8 +20,8 @@ RUNTIME: Final = ROOT / "requirements/base.txt"
 TOOLS: Final = ("mypy", "pytest")
 """What an author of plug-ins has beside the wheel, in the versions that `DEVELOPMENT` locks."""
 DEVELOPMENT: Final = ROOT / "requirements/dev.txt"
-START_SECONDS: Final = 60
-STOP_SECONDS: Final = 40
+START_SECONDS: Final = 120
+STOP_SECONDS: Final = 120
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -95,5 +95,5 @@ def serving_by(command: list[str], *, data_dir: Path, working_dir: Path, variabl
 def run_tree(url: str, *tasks: Mapping[str, object]) -> dict[str, object]:
     """Run the tasks on the server, and return the root when the run is over."""
     call = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"tasks": tasks, "wait": True}}
-    root: dict[str, object] = httpx.post(f"{url}/tasks", json=call, timeout=40).json()["result"]["task"]
+    root: dict[str, object] = httpx.post(f"{url}/tasks", json=call, timeout=120).json()["result"]["task"]
     return root

@@ -170,8 +170,10 @@ def test_runs_that_nobody_takes_although_workers_are_alive(installation: Install
     columns = "id, root_id, target_id, user_id, context_id, number, status, epoch, losses, last_seq, created_at"
     values = f"'r', 'r', 'r', 'u', 'r', 1, 'pending', 0, 0, 0, '{(NOW - timedelta(minutes=5)).isoformat(' ')[:26]}'"
     query(installation.database_url, f"INSERT INTO tasks_run ({columns}) VALUES ({values})")
-    moment = datetime.now(UTC).isoformat(" ")[:26]
-    query(installation.database_url, f"{BEAT} VALUES ('w', 'c', 'h', 1, '{moment}', '{moment}', 1000)")
+    now = datetime.now(UTC)
+    moment, later = ((now + timedelta(minutes=minutes)).isoformat(" ")[:26] for minutes in (0, 5))
+    # A heartbeat of the future stays fresh, however long the commands take.
+    query(installation.database_url, f"{BEAT} VALUES ('w', 'c', 'h', 1, '{moment}', '{later}', 1000)")
     assert "workers' log" in red(installation.examine()["queue"])
     query(installation.database_url, f"UPDATE tasks_run SET started_at = '{moment}'")  # a worker is at it
     assert installation.examine()["queue"]["colour"] == "green"
@@ -187,7 +189,8 @@ def test_a_long_queue_before_workers_that_are_busy_is_no_fault(installation: Ins
     for run_id, lease in [("waits", "NULL, NULL, NULL"), ("works", f"'{old}', 'w', '{later}'")]:
         values = f"'{run_id}', '{run_id}', '{run_id}', 'u', 'c', 1, 'pending', 0, 0, 0, '{old}', {lease}"
         query(installation.database_url, f"INSERT INTO tasks_run ({columns}) VALUES ({values})")
-    query(installation.database_url, f"{BEAT} VALUES ('w', 'c', 'h', 1, '{moment}', '{moment}', 1)")
+    # A heartbeat of the future stays fresh, however long the commands take.
+    query(installation.database_url, f"{BEAT} VALUES ('w', 'c', 'h', 1, '{moment}', '{later}', 1)")
     assert installation.examine()["queue"]["colour"] == "green"
     query(installation.database_url, "UPDATE tasks_workerprocess SET places = 2")
     assert "workers' log" in red(installation.examine()["queue"])

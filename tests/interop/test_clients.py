@@ -45,7 +45,7 @@ def test_the_program_of_the_how_to(server: Server, of_1_0: Path) -> None:
     program = text("docs/how-to/a2a.md", "With the official client", "python").replace(
         "http://localhost:8000", server.url
     )
-    done = subprocess.run([of_1_0, "-I", "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([of_1_0, "-I", "-c", program], capture_output=True, text=True, check=True, timeout=240)
     assert "TASK_STATE_COMPLETED" in done.stdout
 
 

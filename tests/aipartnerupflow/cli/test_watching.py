@@ -175,7 +175,7 @@ def test_a_watcher_survives_the_server(tmp_path: Path) -> None:
             seen = [watching.stdout.readline() for _ in range(3)]
             first.kill(*[process.pid for process in first.processes()])
         with running_server(database_url, port=port, data_dir=tmp_path) as second:
-            rest, _ = watching.communicate(timeout=60)
+            rest, _ = watching.communicate(timeout=240)
             events = [json.loads(line) for line in [*seen, *rest.splitlines()]]
             assert events == second.finished(root_id)[:-1]
     assert (watching.returncode, events[-1]["type"]) == (0, "final")
