@@ -153,7 +153,7 @@ def test_what_is_known_in_advance_begins_at_zero(server: Server) -> None:
     """Prometheus sees no increase in a series that begins with its first failure."""
     found = samples(server)
     for key in (
-        ("apflow_tasks_created_total", "approval_executor"),
+        ("apflow_tasks_created_total", "a2a_executor"),
         ("apflow_tasks_finished_total", "approval_executor", "failed"),
         ("apflow_webhook_deliveries_total", "failed"),
         ("apflow_rpc_requests_total", "-32603", "tasks.copy"),
