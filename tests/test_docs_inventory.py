@@ -132,6 +132,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
             "tests/aipartnerupflow/test_doctor.py::test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_not",
         ),
         (
+            "Bound the size of the database",
+            "yaml",
+            "tests/tasks/services/test_retention.py::test_trees_go_by_the_status_and_age_of_their_last_run",
+        ),
+        (
             "Maintenance",
             "sh",
             "tests/tasks/queue/test_maintenance.py::test_a_paused_server_shows_it_and_runs_nothing_until_its_end",

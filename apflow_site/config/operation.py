@@ -177,6 +177,17 @@ class Events(Section):
     )
 
 
+class Retention(Section):
+    completed_days: Whole = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="After how many days to delete a tree whose last run has completed, with its tasks, results and runs; 0 keeps it forever.",
+    )
+    failed_days: Whole = Field(0, ge=0, le=36_500, description="The same for a tree whose last run has failed.")
+    cancelled_days: Whole = Field(0, ge=0, le=36_500, description="The same for a tree whose last run was cancelled.")
+
+
 class Limits(Section):
     body_bytes: Whole = Field(10 * MIB, ge=KIB, le=GIB, description="The size of a request body.")
     body_idle_seconds: Whole = Field(

@@ -9,7 +9,7 @@ from typing import cast
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from apflow_site.config.features import A2a, Executors, Llm, Webhooks
-from apflow_site.config.operation import Auth, Database, Events, Limits, Log, Redis, Server, Worker
+from apflow_site.config.operation import Auth, Database, Events, Limits, Log, Redis, Retention, Server, Worker
 from apflow_site.config.values import Section
 
 
@@ -25,6 +25,7 @@ class Config(BaseSettings, Section):
     webhooks: Webhooks = Webhooks()
     llm: Llm = Llm()
     events: Events = Events()
+    retention: Retention = Retention()
     limits: Limits = Limits()
     a2a: A2a = A2a()
     log: Log = Log()

@@ -1,7 +1,8 @@
 """Housekeeping: removes rows that nothing needs any more, a few at a time, and counts them.
 
 Sessions, tokens, links and failed logins go when they have expired, idempotency keys after 24
-hours, and the log of webhook deliveries with the events that it is about (`events.keep_days`).
+hours, the log of webhook deliveries with the events that it is about (`events.keep_days`), and
+trees as `tasks.services.retention` says.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from accounts.logins import WINDOW
 from accounts.models import LoginLink, LoginTry, SpentToken
 from tasks.events import pruning
 from tasks.models import WebhookDelivery
-from tasks.services import idempotency
+from tasks.services import idempotency, retention
 from tasks.telemetry import metrics
 
 BATCH: Final = 1_000
@@ -33,6 +34,7 @@ def keep_house() -> None:
             if removed < BATCH:
                 break
     metrics.removed(EVENTS, pruning.prune_events())
+    metrics.removed(TREES, retention.prune_trees())
 
 
 def _remove_batch(expired: "QuerySet[Any] | None") -> int:
@@ -57,6 +59,7 @@ def _now() -> datetime:
 
 
 EVENTS: Final = "events"
+TREES: Final = "trees"
 EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "sessions": lambda: Session.objects.filter(expire_date__lt=_now()),
     "spent_tokens": lambda: SpentToken.objects.filter(expires_at__lt=_now()),
@@ -65,4 +68,3 @@ EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "idempotency_keys": idempotency.old_keys,
     "webhook_deliveries": _old_deliveries,
 }
-KINDS: Final = (*EXPIRED, EVENTS)
