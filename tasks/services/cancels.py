@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import Node, Plan, children_of, descendants, node_of, scope_of
+from tasks.services import unstarted
 from tasks.status import Status
 from tasks.telemetry import metrics
 
@@ -93,19 +94,26 @@ def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -
         else CancelTarget(task_id=task_id, task=None, run=None)
         for task_id in task_ids
     ]
+    left = list(_left_to_workers(asked, message))
     CancelRequest.objects.bulk_create(
-        [
-            CancelRequest(run_id=target.run.id, task_id=target.task_id, force=force, message=message)
-            for target in asked
-            if target.run is not None
-        ]
+        [CancelRequest(run_id=run.id, task_id=task_id, force=force, message=message) for run, task_id in left]
     )
     notify.send(notify.RUNS)
     # If this fails, a sweep finds the runs.
-    transaction.on_commit(
-        partial(suspension.resume, {target.run.id for target in asked if target.run is not None}), robust=True
-    )
+    transaction.on_commit(partial(suspension.resume, {run.id for run, _ in left}), robust=True)
     return asked
+
+
+def _left_to_workers(asked: Sequence[CancelTarget], message: str) -> Iterator[tuple[Run, str]]:
+    """End the runs that no worker has taken, and yield the others with the tasks to stop."""
+    ended: set[str] = set()
+    for target in asked:
+        if target.run is None or target.run.id in ended:
+            continue
+        if unstarted.cancel(target.run, task_id=target.task_id, message=message):
+            ended.add(target.run.id)
+        else:
+            yield target.run, target.task_id
 
 
 def _target_of(task: Task, run: Run | None, message: str) -> CancelTarget:

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
-from tasks.models import Run, Task
+from tasks.models import CancelRequest, Run, Task
 from tasks.services import cancels, trees
 from tests.tasks.lives import Stage, opened_stage
 from tests.workers import WorkerThread, group, result_of, step
@@ -125,3 +125,49 @@ async def test_what_a_run_does_not_cover_ends_at_once_and_the_rest_with_the_run(
         (whole,) = await cancels.cancel_tasks(LOCAL, task_ids=["g"])
     assert (outside["status"], whole["status"]) == ("cancelled", "cancelled")
     assert await sync_to_async(statuses)() == {"g": "cancelled", "a": "cancelled", "b": "cancelled", "c": "failed"}
+
+
+def told(run: Run) -> list[dict[str, Any]]:
+    """The events of a run, but for what differs between any two."""
+    own = ("seq", "run_id", "timestamp")
+    return [{name: value for name, value in event.items() if name not in own} for event in result_of(run).events]
+
+
+@pytest.mark.parametrize("cancelled", ["g", "b"])
+def test_a_run_that_no_worker_has_taken_ends_at_once_as_a_worker_would_end_it(
+    worker: WorkerThread, cancelled: str
+) -> None:
+    def start() -> Run:
+        Task.objects.all().delete()
+        tree = group("g", step("a", dependencies=["b"]), step("b"), step("c"))
+        trees.create_tree(caller=LOCAL, tasks=tree)
+        if cancelled == "g":
+            return trees.execute_task(caller=LOCAL, task_id="g").run
+        return trees.execute_task(caller=LOCAL, task_id="b").run
+
+    by_worker = start()
+    CancelRequest.objects.create(run_id=by_worker.id, task_id=cancelled, force=False, message="Never mind")
+    worker.work()
+    expected, left = told(by_worker), statuses()
+    run = start()
+    ask(cancelled)
+    run.refresh_from_db()
+    assert (run.status, run.lease_owner, run.epoch) == ("cancelled", None, 0)
+    assert run.finished_at is not None
+    assert told(run)[-1] == expected[-1]
+    assert sorted(told(run), key=str) == sorted(expected, key=str)
+    assert [event["seq"] for event in result_of(run).events] == list(range(1, len(expected) + 1))
+    if cancelled == "g":
+        assert statuses() == left
+    assert not CancelRequest.objects.filter(run_id=run.id).exists()
+    worker.work()  # finds nothing to do
+    assert told(run)[-1] == expected[-1]
+
+
+def test_a_run_of_which_something_remains_is_left_to_a_worker(worker: WorkerThread) -> None:
+    run = trees.execute_tree(caller=LOCAL, tasks=group("g", step("a"), step("b"))).run
+    ask("a")
+    run.refresh_from_db()
+    assert run.finished_at is None
+    worker.work()
+    assert (statuses()["a"], statuses()["b"]) == ("cancelled", "completed")

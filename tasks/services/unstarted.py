@@ -1,0 +1,107 @@
+"""Ends a run that no worker has taken, in the transaction of the request that cancels it.
+
+A worker would record it only when it has a free place, which may take hours behind other runs.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from django.db import transaction
+
+from llmkeys import run_secrets
+from tasks.models import Run, Task, TaskEvent
+from tasks.queue import notify
+from tasks.rules.strict_json import Json
+from tasks.rules.tree import children_of, descendants, node_of, scope_of
+from tasks.status import Status
+from tasks.storage.bulk import insert_many
+from tasks.telemetry import metrics
+
+
+def cancel(run: Run, *, task_id: str, message: str) -> bool:
+    """Cancel the pending tasks of the run and end it. The caller's transaction holds the tree.
+
+    Returns False if a worker has taken the run, or if tasks would remain that are not below `task_id`.
+    """
+    tree = list(Task.objects.tree(run.root_id))
+    nodes = [node_of(row) for row in tree]
+    scope = scope_of(run.target_id, nodes)
+    rows = [row for row in tree if row.id in scope]
+    doomed = {task_id, *descendants(task_id, children_of(nodes))}
+    pending = [row for row in rows if row.status == Status.PENDING]
+    if not doomed.issuperset(row.id for row in pending) or not _hold(run):
+        return False
+    now = datetime.now(UTC)
+    Task.objects.filter(id__in=[row.id for row in pending], status=Status.PENDING).update(
+        status=Status.CANCELLED, error=message, completed_at=now, updated_at=now
+    )
+    events = list(_events(run, rows, pending, message, now))
+    insert_many(events, TaskEvent)
+    Run.objects.filter(id=run.id).update(status=Status.CANCELLED, finished_at=now, last_seq=events[-1].seq)
+    run_secrets.erase([run.id])
+    notify.send(notify.EVENTS)
+    transaction.on_commit(partial(_count, pending, len(events)))
+    return True
+
+
+def _hold(run: Run) -> bool:
+    """Lock the row of the run. Returns False if a worker has taken it, or is about to.
+
+    It does not wait for a lock: a worker locks runs before tasks, and this transaction holds tasks.
+    """
+    if run.is_reserved or run.started_at is not None:
+        return False
+    waiting = Run.objects.unfinished().filter(id=run.id, started_at=None, lease_owner=None)
+    held = waiting.select_for_update(skip_locked=True).first()
+    if held is None:
+        return False
+    run.last_seq = held.last_seq
+    return True
+
+
+def _events(
+    run: Run, rows: Sequence[Task], cancelled: Sequence[Task], message: str, now: datetime
+) -> Iterator[TaskEvent]:
+    """Yield the same events as a worker writes: one per task, then `final`."""
+    tree_progress = round(sum(row.progress for row in rows) / len(rows), 6)
+    target = next(row for row in rows if row.id == run.target_id)
+    is_cancelled = target in cancelled
+    last: Json = {
+        "type": "final",
+        "task_id": target.id,
+        "progress": tree_progress,
+        "message": f"Run {Status.CANCELLED}",
+        "result": None if is_cancelled else target.result,
+        "error": message if is_cancelled else target.error,
+    }
+    own = [
+        {
+            "type": f"task_{Status.CANCELLED}",
+            "task_id": row.id,
+            "progress": row.progress,
+            "message": "",
+            "result": None,
+            "error": message,
+        }
+        for row in cancelled
+    ]
+    for seq, event in enumerate([*own, last], start=run.last_seq + 1):
+        payload = event | {
+            "seq": seq,
+            "run_id": run.id,
+            "root_task_id": run.root_id,
+            "status": Status.CANCELLED,
+            "tree_progress": tree_progress,
+            "timestamp": now.isoformat(),
+            "protocol": "jsonrpc",
+        }
+        yield TaskEvent(
+            run_id=run.id, seq=seq, type=event["type"], task_id=event["task_id"], payload=payload, created_at=now
+        )
+
+
+def _count(cancelled: Sequence[Task], events: int) -> None:
+    metrics.published(events)
+    for task in cancelled:
+        metrics.finished(task.executor_id, Status.CANCELLED)
