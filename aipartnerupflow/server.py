@@ -31,6 +31,7 @@ from uvicorn.supervisors import ChangeReload
 
 from aipartnerupflow import __version__
 from apflow_site.config import FILE_VARIABLE, PREFIX, Config, ConfigError, get_config
+from apflow_site.databases import is_postgresql, sqlite_settings
 
 GRACEFUL_SECONDS = 5
 """How long open streams may continue after SIGTERM. Their clients then resume on another server."""
@@ -143,6 +144,20 @@ def set_maintenance(*, is_on: bool) -> bool:
         maintenance.begin()
         return True
     return maintenance.end()
+
+
+def back_up(target: Path) -> int:
+    """Copy the SQLite database to the file while it is in use, and return its size. Errors end the command."""
+    from apflow_site.db.backup import BackupFailed  # needs no Django
+    from apflow_site.db.backup import back_up as copy
+
+    url = get_config().database.url
+    if is_postgresql(url):
+        _refuse("The database is PostgreSQL: back it up with pg_dump --format=custom, or continuously with its WAL.")
+    try:
+        return copy(Path(sqlite_settings(url)["NAME"]), target)
+    except BackupFailed as error:
+        _refuse(str(error))
 
 
 def pending_migrations() -> list[tuple[str, list[str]]]:

@@ -15,6 +15,7 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "doctor": "doctor --json",
         "explain": "explain example-failure-report",
         "executors": "executors --json",
+        "backup": "backup /backups/aipartnerupflow.sqlite3",
         "migrate": "migrate --config config.yaml",
         "open": "open example-diamond",
         "version": "version",

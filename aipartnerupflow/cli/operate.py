@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -111,6 +112,18 @@ def migrate(
     typer.echo("The database is up to date.")
 
 
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; it must not exist.")],
+    config: ConfigFile = None,
+) -> None:
+    """Back up the SQLite database, also while it is in use."""
+    from aipartnerupflow import server
+
+    configure(config, {})
+    size = server.back_up(file.resolve())
+    typer.echo(f"{file}: {size / 2**20:.1f} MiB. Back up the encryption keys separately (llm.encryption_keys).")
+
+
 @maintenance_commands.command("on")
 def maintenance_on(config: ConfigFile = None) -> None:
     """Begin maintenance: workers claim no run and send no webhook; running trees finish."""
@@ -144,7 +157,7 @@ def show_config(as_json: AsJson = False, config: ConfigFile = None) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the main command."""
-    for command in (doctor, explain, executors, migrate):
+    for command in (doctor, explain, executors, migrate, backup):
         app.command()(command)
     app.command("open")(open_)
     app.add_typer(config_commands, name="config")

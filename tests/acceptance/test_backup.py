@@ -1,0 +1,55 @@
+"""`aipartnerupflow backup`: a copy of one moment, made while others write, that a server starts from."""
+
+import stat
+import threading
+from pathlib import Path
+
+from tests.fork_server import run_command
+from tests.servers import Json, environment_of, new_database, query, running_server, until
+
+CHILDREN = 20
+
+
+def tree(number: int) -> list[Json]:
+    children = [{"id": f"r{number}-{child}", "name": "child", "parent_id": f"r{number}"} for child in range(CHILDREN)]
+    return [{"id": f"r{number}", "name": "root"}, *children]
+
+
+def test_a_copy_that_is_made_while_others_write_is_complete_and_can_be_served(tmp_path: Path) -> None:
+    copy, is_over = tmp_path / "copy.sqlite3", threading.Event()
+    with new_database("sqlite") as url, running_server(url, "--no-worker") as server:
+        stored: list[int] = []
+
+        def write() -> None:
+            while not is_over.is_set():
+                server.rpc("tasks.create", {"tasks": tree(len(stored))})
+                stored.append(len(stored))
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            until(lambda: len(stored) > 5, seconds=60, what="trees")
+            before = len(stored)
+            made = run_command("backup", str(copy), env=environment_of(url, server.data_dir))
+            assert (made.returncode, "Back up the encryption keys" in made.stdout) == (0, True), made.stderr
+            after = len(stored)
+            until(lambda: len(stored) > after, seconds=60, what="another tree: the backup blocks nobody for long")
+        finally:
+            is_over.set()
+            writer.join()
+        again = run_command("backup", str(copy), env=environment_of(url, server.data_dir))
+        assert (again.returncode, "exists" in again.stderr) == (2, True)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    ours = "SELECT COUNT(*) FROM tasks_task WHERE root_id NOT LIKE 'example%' GROUP BY root_id"
+    sizes = query(f"sqlite:///{copy}", ours)
+    assert before <= len(sizes) <= after + 1
+    assert {size for (size,) in sizes} == {CHILDREN + 1}, "no tree is there in part"
+    with running_server(f"sqlite:///{copy}", "--no-worker", "--paused") as restored:
+        assert restored.rpc("tasks.get", {"task_id": "r0"})["name"] == "root"
+        assert restored.http.get("/ready").status_code == 200
+
+
+def test_postgresql_has_a_tool_of_its_own(tmp_path: Path) -> None:
+    environment = environment_of("postgresql://user:pass@localhost/db", tmp_path)
+    refused = run_command("backup", str(tmp_path / "copy"), env=environment)
+    assert (refused.returncode, "pg_dump" in refused.stderr) == (2, True)
