@@ -29,6 +29,7 @@ RED: Final = "red"
 PYTHONS: Final = ((3, 11), (3, 13))
 SQLITE_MIN: Final = (3, 35, 0)  # RETURNING
 LOW_DISK_BYTES: Final = 2**30
+FULL_SOON_DAYS: Final = 14
 NO_DISK_BYTES: Final = 100 * 2**20
 CLOCK_DOUBT_SECONDS: Final = 2.0
 CLOCK_TROUBLE_SECONDS: Final = 10.0
@@ -104,6 +105,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
         if not check["ok"] and name in ("database", "migrations"):
             return
     yield _looked("schema", newer_schema)
+    yield _looked("growth", lambda: database_growth(Path(config.server.data_dir)))
     yield _looked("stored keys", stored_keys)
     yield _looked("shared secrets", lambda: shared_secrets(config))
     yield _looked("clock", lambda: clock(_database_time(), datetime.now(UTC)))
@@ -253,6 +255,25 @@ def shared_secrets(config: Config) -> str:
     except SecretsDiffer as error:
         raise Trouble(error.message, fix=error.fix) from None
     return "no live process of this installation has others"
+
+
+def database_growth(folder: Path) -> str:
+    """Say how large the database is and how fast it grows; a doubt if its disk will be full soon."""
+    from apflow_site.db.connections import IS_SQLITE
+    from tasks.services.growth import growth
+
+    found = growth()
+    size = f"{found.size_bytes / 2**20:.1f} MiB"
+    if found.bytes_per_day is None:
+        return f"{size}; how fast it grows is known after a day"
+    message = f"{size}, grows by {found.bytes_per_day / 2**20:.1f} MiB per day"
+    if not IS_SQLITE or found.bytes_per_day <= 0:
+        return message
+    days = shutil.disk_usage(folder).free / found.bytes_per_day
+    message += f", its disk is full in {days:,.0f} days"
+    if days < FULL_SOON_DAYS:
+        raise Doubt(f"{message}.", fix="Free some space, or let old trees be deleted: retention.completed_days.")
+    return message
 
 
 def _database_time() -> datetime:

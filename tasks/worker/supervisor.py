@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
 from tasks.queue import leases, suspension
-from tasks.services import cancels, housekeeping, shared_secrets
+from tasks.services import cancels, growth, housekeeping, shared_secrets
 from tasks.worker import webhook_deliveries
 from tasks.worker.children import Child
 from tasks.worker.silence import SilenceWatch, culprits
@@ -89,6 +89,7 @@ def _sweep_the_rest() -> None:
     shared_secrets.keep_fresh()
     cancels.forget_finished()
     housekeeping.keep_house()
+    growth.record_size()
     webhook_deliveries.sweep()
     suspension.sweep()
     run_secrets.erase_expired()
