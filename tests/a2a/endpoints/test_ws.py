@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.a2a.sockets import Client, socket
-from tests.servers import Server, new_database, running_server
+from tests.servers import Server, new_database, running_server, until
 
 Json = dict[str, Any]
 pytestmark = pytest.mark.both_engines
@@ -21,6 +21,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[Client]:
+    """One that hears nothing of earlier tests: their trees have ended."""
+    until(lambda: server.rpc("tasks.running.count", {})["count"] == 0, seconds=60, what="the end of earlier trees")
     with socket(server.url) as client:
         yield client
 

@@ -251,7 +251,7 @@ def test_of_a_poisonous_run_only_the_task_that_was_at_work_fails(
 class Blocking(Executor):
     """Blocks its event loop until there is a file `gate`."""
 
-    id = "blocking_executor"
+    id = "stuck_executor"
     name = "Blocking"
     description = "Blocks the event loop."
 
@@ -271,7 +271,7 @@ def test_a_task_that_blocks_the_loop_for_too_long_fails_and_others_go_on_elsewhe
     worker = with_worker(settings, options={"end_process": was_ended.set}, stall_seconds=3)
     working = in_background(worker)
     until(lambda: Task.objects.get().status == "in_progress", seconds=60, what="the neighbour's start")
-    blocking = execute({"id": "blocking", "name": "blocking_executor", "inputs": {"gate": str(gate)}})
+    blocking = execute({"id": "blocking", "name": "stuck_executor", "inputs": {"gate": str(gate)}})
     assert was_ended.wait(60)
     ran, beside = result_of(blocking), result_of(neighbour)
     assert ran.statuses() == {"blocking": "failed"}
@@ -279,7 +279,7 @@ def test_a_task_that_blocks_the_loop_for_too_long_fails_and_others_go_on_elsewhe
         "Blocked the worker for 3 s in Blocking.execute (test_worker.py:"
     )
     assert (beside.run.lease_owner, beside.run.losses, beside.run.strikes, beside.run.finished_at) == (None, 0, 0, None)
-    assert "has been blocked for 2 s by task blocking (blocking_executor)" in caplog.text
+    assert "has been blocked for 2 s by task blocking (stuck_executor)" in caplog.text
     gate.touch()
     working.join()
     WorkerThread().work()
@@ -295,7 +295,7 @@ def test_a_blocked_loop_costs_no_lease(
     forget_registry()
     monkeypatch.setattr(lease_keeper, "KEEP_SECONDS", 0.5)
     gate = tmp_path / "gate"
-    run = execute({"id": "blocking", "name": "blocking_executor", "inputs": {"gate": str(gate)}})
+    run = execute({"id": "blocking", "name": "stuck_executor", "inputs": {"gate": str(gate)}})
     working = in_background(WorkerThread())
     until(lambda: Task.objects.get().status == "in_progress", seconds=60, what="the task's start")
     for _ in range(2):
