@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, cast
 from urllib.parse import SplitResult, urlsplit
+from uuid import uuid4
 
 from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
@@ -24,7 +25,6 @@ from structlog.contextvars import bound_contextvars
 
 from a2a.core.draining import this_drain
 from apflow_site.logs import log_request
-from tasks.ids import new_id
 from tasks.telemetry.tracing import span
 
 Scope = dict[str, Any]
@@ -108,7 +108,7 @@ def edge(get_response: GetResponse) -> GetResponse:
 
     async def answer(request: HttpRequest) -> HttpResponseBase:
         sent = request.headers.get(REQUEST_ID_HEADER, "")
-        request_id = sent if REQUEST_ID.fullmatch(sent) else new_id()
+        request_id = sent if REQUEST_ID.fullmatch(sent) else str(uuid4())
         parent = request.headers.get("traceparent")
         facts = {"http.request.method": request.method, "apflow.request.id": request_id}
         with (

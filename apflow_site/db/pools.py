@@ -7,7 +7,7 @@ thread would only wait for the lock; PostgreSQL flushes the commits of several w
 import asyncio
 import contextvars
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache, partial
 from typing import Final, Literal, ParamSpec, TypeVar
 
@@ -28,6 +28,8 @@ THREADS: Final[dict[PoolName, int]] = {
 }
 CHECKED: Final = ("auth", "login")
 """Pools that check their connection before each call: they come first in a request, and refuse it if the call fails."""
+WRITE_TOGETHER: Final = IS_SQLITE
+"""Whether all calls that wait for the write pool share a transaction; `SqliteWriter` then checks its connection itself."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -80,8 +82,16 @@ async def _run(pool: PoolName, function: Callable[P, T], *args: P.args, **kwargs
 
 def _submit(pool: PoolName, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
     """Start the function with a copy of the caller's context, which carries the current span and log fields."""
+    if not (pool == "write" and WRITE_TOGETHER):
+        function = partial(_connected, 0.0 if pool in CHECKED else TRUSTED_SECONDS, function)
     call: Callable[[], T] = partial(contextvars.copy_context().run, partial(function, *args, **kwargs))
     return asyncio.get_running_loop().run_in_executor(_executor(pool), call)
+
+
+def _connected(trusted_seconds: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Replace this thread's connection if the server has closed it: outside of Django's request cycle nothing else does."""
+    refresh(trusted_seconds=trusted_seconds)
+    return function(*args, **kwargs)
 
 
 def _probe() -> "asyncio.Future[None]":
@@ -96,21 +106,6 @@ def _ask() -> None:
 
 @cache
 def _executor(pool: PoolName) -> Executor:
-    if pool == "write" and IS_SQLITE:
+    if pool == "write" and WRITE_TOGETHER:
         return SqliteWriter()
-    return ConnectedThreads(pool, trusted_seconds=0.0 if pool in CHECKED else TRUSTED_SECONDS)
-
-
-class ConnectedThreads(ThreadPoolExecutor):
-    """Threads that replace a connection that the server has closed. Outside of Django's request cycle nothing else does."""
-
-    def __init__(self, pool: PoolName, *, trusted_seconds: float) -> None:
-        super().__init__(max_workers=THREADS[pool], thread_name_prefix=pool)
-        self._trusted_seconds = trusted_seconds
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        return super().submit(self._call, partial(fn, *args, **kwargs))
-
-    def _call(self, function: Callable[[], T]) -> T:
-        refresh(trusted_seconds=self._trusted_seconds)
-        return function()
+    return ThreadPoolExecutor(THREADS[pool], thread_name_prefix=pool)
