@@ -136,7 +136,8 @@ class Server:
     def terminate_all(self) -> None:
         """SIGTERM to every process at once, as systemd does."""
         for process in self.processes():
-            process.terminate()
+            with suppress(psutil.NoSuchProcess):  # one of the others may have ended it by now
+                process.terminate()
 
     def stop(self) -> None:
         """Send SIGTERM, and wait until the last process has ended."""
