@@ -1,7 +1,7 @@
 """Shares: how much of a worker process one user may hold.
 
-Turns (`tasks.queue.fairness`) decide who is next, which is not enough: work that takes hours could
-hold every place before anyone else comes. So some places are left for others.
+Turns (`tasks.queue.fairness`) decide who is next. That alone is not enough: work that takes hours could
+hold every place before another user comes. So some places are left for others.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ class Places:
         self._held[user_id] += 1
 
     def give_back(self, user_id: str) -> bool:
-        """Return whether somebody may take a place now who could not before."""
+        """Return whether a user may take a place now who could not before."""
         is_news = self._free == 0 or self._held[user_id] >= self._share
         self._free += 1
         self._held[user_id] -= 1
@@ -43,7 +43,7 @@ class Places:
 
     @property
     def claimable(self) -> int:
-        """How many runs may be claimed at once, whoever they are of, so that none exceeds the share."""
+        """How many runs may be claimed at once without any user exceeding the share."""
         most_held = max((held for held in self._held.values() if held < self._share), default=0)
         return min(self._free, self._share - most_held)
 

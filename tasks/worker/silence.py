@@ -1,7 +1,7 @@
 """Silence: whether worker processes that should beat have stopped, or only could not be heard.
 
 Their beats are rows in the database. So they count as silent only while the database takes writes
-and this process is awake itself: after a stall of either, the wait begins anew.
+and this process is awake itself: after a stall of either, the wait starts again.
 """
 
 import time
@@ -50,7 +50,7 @@ class SilenceWatch:
         return [name for name, looks in self._looks.items() if looks > WATCHED_LOOKS]
 
     def forget(self) -> None:
-        """Begin anew: the database was unavailable."""
+        """Start again: the database was unavailable."""
         self._looks = {}
 
     def _silent(self) -> list[str]:
