@@ -33,7 +33,7 @@ def test_a_copy_that_is_made_while_others_write_is_complete_and_can_be_served(tm
             made = run_command("backup", str(copy), env=environment_of(url, server.data_dir))
             assert (made.returncode, "Back up the encryption keys" in made.stdout) == (0, True), made.stderr
             after = len(stored)
-            until(lambda: len(stored) > after, seconds=60, what="another tree: the backup blocks nobody for long")
+            until(lambda: len(stored) > after, seconds=60, what="another tree: the backup blocks no writer for long")
         finally:
             is_over.set()
             writer.join()

@@ -214,7 +214,7 @@ def test_a_database_of_a_newer_version_is_left_alone(installation: Installation)
 
 
 def test_a_file_that_is_no_database_and_one_that_goes_while_it_is_served(tmp_path: Path) -> None:
-    """SQLite writes on into a file that has been deleted, and makes an empty one for whoever opens its name."""
+    """SQLite keeps writing to a deleted file, and creates an empty one when a process opens its name."""
     with new_database("sqlite") as url:
         file = Path(url.removeprefix("sqlite:///"))
         with running_server(url, "--no-worker") as server:

@@ -365,7 +365,7 @@ def test_on_a_phone_what_waits_for_an_answer_leaves_room_for_the_name(phone: Pag
     phone.goto(server.url)
     row = phone.locator(f"tr[data-id='{prefix}-root']")
     expect(row.locator(".asks")).to_be_visible()
-    # In one look: the row is drawn anew when something happens to the tree.
+    # In one call: the row is rendered again when its tree changes.
     name, badge = row.evaluate(
         "row => ['a', '.asks'].map(what => row.querySelector(what).getBoundingClientRect().toJSON())"
     )

@@ -93,7 +93,7 @@ def test_a_database_that_stalls_three_times_costs_no_run_a_worker(database: str)
 
 @contextmanager
 def stalled(server: Server, *, seconds: float) -> Iterator[None]:
-    """The database answers nobody, or at least nobody who writes."""
+    """The database answers no request; SQLite, no write."""
     if server.database_url.startswith("sqlite"):
         with closing(sqlite3.connect(server.database_url.removeprefix("sqlite:///"), isolation_level=None)) as holder:
             holder.execute("BEGIN IMMEDIATE")

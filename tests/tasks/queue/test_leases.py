@@ -197,7 +197,7 @@ def test_an_owner_elsewhere_is_dead_if_it_is_silent_while_others_beat(others_bea
 
 
 def test_an_owner_here_that_lives_has_lost_nothing() -> None:
-    """It could not renew its lease, for whatever reason."""
+    """It could not renew its lease, but its process is alive."""
     run, _ = claimed_run(leases.process_name())
     beat_of(leases.process_name(), seconds_ago=30)
     beat_of(ELSEWHERE, seconds_ago=1)

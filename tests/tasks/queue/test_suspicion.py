@@ -1,4 +1,4 @@
-"""Who is blamed for the death of a worker, and what becomes of the run."""
+"""Which runs are suspected after the death of a worker, and how they are cleared or fail."""
 
 import os
 import signal
