@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 PROJECT_PACKAGES: Final = frozenset({"a2a", "accounts", "apflow_site", "llmkeys", "tasks"})
 """The top-level names that are the Django project's in every process which has called `bootstrap`."""

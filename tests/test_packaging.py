@@ -47,6 +47,14 @@ def test_the_wheel_carries_every_file_of_the_project(wheel: Path) -> None:
     assert carried == wanted
 
 
+def test_the_extras_of_the_predecessor_exist(wheel: Path) -> None:
+    metadata = zipfile.ZipFile(wheel).read(f"aipartnerupflow-{__version__}.dist-info/METADATA").decode()
+    extras = {
+        line.removeprefix("Provides-Extra: ") for line in metadata.splitlines() if line.startswith("Provides-Extra")
+    }
+    assert extras >= {"a2a", "all", "cli", "crewai", "llm-key-config", "postgres", "standard"}
+
+
 def test_the_wheel_says_that_it_has_types(wheel: Path) -> None:
     assert "aipartnerupflow/py.typed" in zipfile.ZipFile(wheel).namelist()
 

@@ -20,7 +20,10 @@ INTERNAL_ERROR = -32603
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A well-formed request. A notification (section 4.1) has no id and gets no reply."""
+    """A well-formed request.
+
+    A notification (section 4.1), a request of a batch without an id, gets no reply.
+    """
 
     method: str
     params: Params
@@ -66,15 +69,16 @@ Response = Reply | Failure
 def parse(value: Any, *, batch_limit: int) -> Request | list[Request]:
     """Parse one request, or a batch (section 6) of at most `batch_limit`.
 
-    Invalid requests become `Failure`s.
+    Invalid requests become `Failure`s. A single request is answered even without an id, which the
+    specification would have us execute in silence: most clients that send none have forgotten it.
     """
     if not isinstance(value, list):
-        return _parse_one(value)
+        return _parse_one(value, is_single=True)
     if not value:
         return _invalid("A batch must contain at least one request.")
     if len(value) > batch_limit:
         return _invalid(f"A batch may contain {batch_limit} requests, this one has {len(value)}. Split it.")
-    return [_parse_one(item) for item in value]
+    return [_parse_one(item, is_single=False) for item in value]
 
 
 def batch_to_json(answers: Iterable[Response | None]) -> list[dict[str, Any]]:
@@ -85,7 +89,7 @@ def batch_to_json(answers: Iterable[Response | None]) -> list[dict[str, Any]]:
     return [answer.to_json() for answer in answers if answer is not None]
 
 
-def _parse_one(value: Any) -> Request:
+def _parse_one(value: Any, *, is_single: bool) -> Request:
     if not isinstance(value, dict):
         return _invalid("A request must be a JSON object.")
     call_id = value.get("id")
@@ -94,7 +98,8 @@ def _parse_one(value: Any) -> Request:
     problem = _problem_of(value)
     if problem:
         return _invalid(problem, call_id=call_id)
-    return Call(method=value["method"], params=value.get("params", {}), id=call_id, is_notification="id" not in value)
+    is_notification = not is_single and "id" not in value
+    return Call(method=value["method"], params=value.get("params", {}), id=call_id, is_notification=is_notification)
 
 
 def _problem_of(value: dict[str, Any]) -> str | None:

@@ -5,7 +5,7 @@ The functions here and in `queries`, `editing` and `copies` are what every inter
 They are sync, take keyword arguments only, and run in one transaction each.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -94,7 +94,8 @@ def create_tree(
                     _keep_key(llm_key, caller=caller, tree=rows, run=run)
         except IntegrityError:  # another request took one of the ids since the check: check again
             continue
-        return Created(tasks=rows, root=root, ids=ids, warnings=list(spec.warnings), run=run)
+        warnings = [*spec.warnings, *_owner_warnings(spec, owner)]
+        return Created(tasks=rows, root=root, ids=ids, warnings=warnings, run=run)
 
 
 def execute_tree(
@@ -188,6 +189,12 @@ def _owner(caller: Caller, spec: TreeSpec) -> str:
     """
     named = spec.tasks[0].user_id
     return named if caller.sees_all and named else caller.user_id
+
+
+def _owner_warnings(spec: TreeSpec, owner: str) -> Iterator[str]:
+    named = spec.tasks[0].user_id
+    if named and named != owner:
+        yield f"user_id '{named}' was replaced by yours, '{owner}': only administrators may create tasks for other users."
 
 
 def _stored_ids(spec: TreeSpec, *, refuse: bool) -> dict[str, str]:

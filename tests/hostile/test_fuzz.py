@@ -77,7 +77,7 @@ def test_a_spoilt_request_gets_a_proper_answer(connection: httpx.Client, request
 
 
 def _replies_of(response: httpx.Response, body: bytes) -> list[Any]:
-    """All of a batch, or the one, which is the first frame where it streams; none of notifications."""
+    """All of a batch, or the one, which is the first frame where it streams; none of a batch's notifications."""
     if response.headers.get("content-type") == "text/event-stream":
         return [orjson.loads(next(response.iter_lines()).removeprefix("data: "))]
     content = response.read()
@@ -92,7 +92,7 @@ def _replies_of(response: httpx.Response, body: bytes) -> list[Any]:
 def _check(replies: list[Any], sent: Any) -> None:
     for reply in replies:
         _check_shape(reply)
-    awaited = [request for request in (sent if isinstance(sent, list) else [sent]) if not _is_notification(request)]
+    awaited = [request for request in sent if not _is_notification(request)] if isinstance(sent, list) else [sent]
     if sent == []:
         assert [reply["error"]["code"] for reply in replies] == [INVALID_REQUEST]
         return

@@ -23,9 +23,9 @@ def parsed(value: Any) -> Any:
         ),
         (
             {"jsonrpc": "2.0", "method": "update", "params": [1, 2, 3, 4, 5]},
-            Call(method="update", params=[1, 2, 3, 4, 5], is_notification=True),
+            Call(method="update", params=[1, 2, 3, 4, 5], id=None),
         ),
-        ({"jsonrpc": "2.0", "method": "foobar"}, Call(method="foobar", params={}, is_notification=True)),
+        ({"jsonrpc": "2.0", "method": "foobar"}, Call(method="foobar", params={}, id=None)),
         ({"jsonrpc": "2.0", "method": "foobar", "id": "1"}, Call(method="foobar", params={}, id="1")),
         # A null id is unusual, but it is an id.
         ({"jsonrpc": "2.0", "method": "foobar", "id": None}, Call(method="foobar", params={}, id=None)),

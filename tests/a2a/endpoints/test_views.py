@@ -137,13 +137,31 @@ def test_a_batch_is_answered_in_its_order_without_the_notifications(http: httpx.
     assert (third["id"], third["result"]) == (2, [])
 
 
-@pytest.mark.parametrize("is_batch", [False, True])
-def test_notifications_are_carried_out_and_not_answered(http: httpx.Client, rpc: Rpc, is_batch: bool) -> None:
-    task_id = f"notified-{is_batch}"
-    notification = {"jsonrpc": "2.0", "method": "tasks.create", "params": {"id": task_id, "name": "quiet"}}
-    response = http.post("/tasks", json=[notification] if is_batch else notification)
+def test_notifications_of_a_batch_are_carried_out_and_not_answered(http: httpx.Client, rpc: Rpc) -> None:
+    notification = {"jsonrpc": "2.0", "method": "tasks.create", "params": {"id": "notified", "name": "quiet"}}
+    response = http.post("/tasks", json=[notification])
     assert (response.status_code, response.content) == (204, b"")
-    assert rpc("tasks.get", {"task_id": task_id})["name"] == "quiet"
+    assert rpc("tasks.get", {"task_id": "notified"})["name"] == "quiet"
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [("/tasks", "tasks.count"), ("/system", "config.llm_key.get"), ("/", "tasks.count"), ("/", "ListTasks")],
+)
+def test_a_single_request_without_an_id_is_answered_with_null(http: httpx.Client, path: str, method: str) -> None:
+    answered = http.post(path, json={"jsonrpc": "2.0", "method": method}, headers={"A2A-Version": "1.0"}).json()
+    assert (answered["id"], list(answered)) == (None, ["jsonrpc", "id", "result"])
+    refused = http.post(path, json={"jsonrpc": "2.0", "method": "no.such"}).json()
+    assert (refused["id"], refused["error"]["code"]) == (None, -32601)
+
+
+def test_the_stream_of_a_request_without_an_id_is_sent_too(http: httpx.Client) -> None:
+    params = {"tasks": [{"name": "echo_executor"}], "use_streaming": True}
+    with http.stream(
+        "POST", "/tasks", json={"jsonrpc": "2.0", "method": "tasks.execute", "params": params}
+    ) as response:
+        first = orjson.loads(next(response.iter_lines()).removeprefix("data: "))
+    assert (first["id"], first["result"]["status"]) == (None, "started")
 
 
 def test_a_batch_holds_at_most_a_hundred(http: httpx.Client) -> None:

@@ -160,8 +160,9 @@ def test_a_call_is_answered_on_the_same_connection(client: Client) -> None:
     client.call("tasks.create", {"name": "x"}, id="mine")
     reply = client.next()
     assert (reply["id"], reply["result"]["name"]) == ("mine", "x")
-    client.send(jsonrpc="2.0", method="tasks.create", params={"name": "y"})  # a notification
-    assert client.silent()
+    client.send(jsonrpc="2.0", method="tasks.create", params={"name": "y"})
+    reply = client.next()
+    assert (reply["id"], reply["result"]["name"]) == (None, "y")
 
 
 def test_a_batch_is_answered_together(client: Client) -> None:

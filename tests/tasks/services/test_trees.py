@@ -166,6 +166,10 @@ def test_a_tree_belongs_to_its_caller_unless_an_admin_names_another(
     execution = trees.execute_tree(caller=caller, tasks=[echo("a") | ({"user_id": named} if named else {})])
     assert Task.objects.get().user_id == owner
     assert execution.run.user_id == owner
+    replaced = (
+        f"user_id '{named}' was replaced by yours, '{owner}': only administrators may create tasks for other users."
+    )
+    assert execution.warnings == ([replaced] if named not in (None, owner) else [])
 
 
 @pytest.mark.parametrize("task_id", ["alices", "nowhere"])
