@@ -13,7 +13,7 @@ export PATH := $(PATH):/usr/sbin
 export PYTHONDONTWRITEBYTECODE :=
 
 .NOTPARALLEL:
-.PHONY: always install serve conformance-server testing test nightly check fmt bench mutants reference docs lock
+.PHONY: always install serve conformance-server testing test nightly faults check fmt bench mutants reference docs lock
 
 install: .venv/installed
 
@@ -44,11 +44,15 @@ test: testing
 	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m "both_engines and not nightly" $(ARGS)
 
 nightly: testing
-	$(BIN)/python -m pytest -m nightly -rP $(ARGS)
-	TEST_ENGINE=postgres $(BIN)/python -m pytest -m "nightly and both_engines" -rP $(ARGS)
+	$(BIN)/python -m pytest -m "nightly and not faults" -rP $(ARGS)
+	TEST_ENGINE=postgres $(BIN)/python -m pytest -m "nightly and both_engines and not faults" -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m both_engines_nightly $(ARGS)
 	RULES_EXAMPLES=500 $(BIN)/python -m pytest tests/tasks/rules/test_rules.py $(ARGS)
 	TEST_ENGINE=postgres RULES_EXAMPLES=500 $(BIN)/python -m pytest tests/tasks/rules/test_rules.py $(ARGS)
+
+# Hours. Some tests need root, and the Debian packages iproute2 and libfaketime; see docs/contributing/tests.md.
+faults: testing
+	$(BIN)/python -m tests.faults $(ARGS)
 
 check: install
 	$(BIN)/ruff check .
