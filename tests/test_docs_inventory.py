@@ -34,6 +34,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("The first five minutes", "sh", f"{README}::test_the_command_line_runs_the_example"),
         ("How it works", "", f"{NOT_RUN}a drawing"),
     ],
+    "docs/contributing/tests.md": [("Faults", "sh", f"{NOT_RUN}takes minutes")],
     "docs/how-to/a2a.md": [
         (
             "With the official client",
@@ -190,6 +191,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/reference/a2a.md": [("Conformance", "sh", "tests/a2a/protocol/test_conformance.py::conformance_agent")],
     "docs/reference/websocket.md": [("WebSocket", "json", f"{BLOCKS_TEST}::test_a_message_of_the_socket_is_as_shown")],
+    "docs/reliability.md": [("The fault programme", "text", f"{NOT_RUN}takes hours; tests/faults/table.py writes it")],
 }
 RUN_BY: Final = sorted({by for blocks in INVENTORY.values() for *_, by in blocks if not by.startswith(NOT_RUN)})
 
