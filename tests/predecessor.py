@@ -15,7 +15,7 @@ TREE: Final[list[Json]] = [
         "name": "Root Task",
         "user_id": OWNER,
         "schemas": {"method": "aggregate_results_executor"},
-        "dependencies": [{"id": "child", "required": True}],
+        "dependencies": [{"id": "child", "required": True, "type": "result"}],
         "inputs": {},
     },
     {
@@ -43,6 +43,13 @@ WORKS: Final[list[tuple[str, str, Any]]] = [
     ("/tasks", "tasks.children", {"task_id": "root"}),
     ("/tasks", "tasks.list", {"user_id": OWNER, "status": "pending", "root_only": True, "limit": 50, "offset": 0}),
     ("/tasks", "tasks.count", {"user_id": OWNER, "root_only": True}),
+    ("/tasks", "tasks.count", {"statuses": ["pending", "in_progress"]}),
+    ("/tasks", "tasks.clone", {"task_id": "root", "origin_type": "copy"}),
+    (
+        "/tasks",
+        "tasks.create",
+        [{"name": "One", "user_id": None, "status": "pending", "progress": 0, "dependencies": None, "params": None}],
+    ),
     (
         "/tasks",
         "tasks.update",
@@ -206,8 +213,11 @@ GONE: Final = ("ssh", "docker", "grpc", "websocket", "mcp", "scrape", "send_emai
 CALLS: Final[Mapping[str, list[Check]]] = {
     "HTTP 400 or 500 for an invalid request": [a_missing_task_is_an_error],
     "fields that the server sets, in `tasks.create`": [
-        refused("tasks.create", [{"name": "One", field: None}], f"tasks[0].{field}")
-        for field in ("status", "progress", "has_children", "result")
+        *(
+            refused("tasks.create", [{"name": "One", field: 1}], f"tasks[0].{field}")
+            for field in ("status", "progress", "has_children", "result")
+        ),
+        answers("tasks.create", {"name": "One", "status": "pending", "progress": 0, "result": None}, status="pending"),
     ],
     "other fields, such as `tags` or `schedule_type`": [
         refused("tasks.create", {"name": "One", "tags": []}, "tasks[0].tags"),
@@ -240,10 +250,10 @@ CALLS: Final[Mapping[str, list[Check]]] = {
     "`tasks.update` of a task that has run": [a_copy_can_be_changed],
     "`tasks.clone` with `origin_type`, `recursive` or `link_task_ids`": [
         *(
-            refused("tasks.clone", COPY | {field: "copy"}, field)
+            refused("tasks.clone", COPY | {field: "link"}, field)
             for field in ("origin_type", "recursive", "link_task_ids")
         ),
-        answers("tasks.clone", COPY, origin_type="copy", has_children=True),
+        answers("tasks.clone", COPY | {"origin_type": "copy"}, origin_type="copy", has_children=True),
     ],
     "`reset_fields` as an object": [
         refused("tasks.copy", COPY | {"reset_fields": {"priority": 1}}, "reset_fields"),
@@ -262,7 +272,8 @@ CALLS: Final[Mapping[str, list[Check]]] = {
         answers("tasks.count", {"user_id": "nobody"}, in_progress=0),
     ],
     "an LLM key without a `provider`": [
-        refused("config.llm_key.set", {"api_key": "sk-1234567890abcdef"}, "provider", path="/system"),
+        answers("config.llm_key.set", {"api_key": "sk-ant-1234567890abcdef"}, path="/system", provider="anthropic"),
+        refused("config.llm_key.set", {"api_key": "1234567890abcdef"}, "provider", path="/system"),
         refused("config.llm_key.delete", {}, "provider", path="/system"),
     ],
     "`system.executors` returns `{executors, count}`": [executors_are_a_list],

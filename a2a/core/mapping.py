@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -77,9 +77,15 @@ def native_task(task: Task) -> Json:
     }
 
 
-def native_tree(tasks: Iterable[Task]) -> Json:
+def native_node(task: Task) -> Json:
+    """A node of `tasks.tree`: its fields and, where clients of apflow 0.12 and later look, again under `task`."""
+    fields = native_task(task)
+    return fields | {"task": fields}
+
+
+def native_tree(tasks: Iterable[Task], *, fields: Callable[[Task], Json] = native_task) -> Json:
     """The root with nested `children`, in the order of `tasks`. Not recursive: trees may be deep."""
-    nodes = {task.id: native_task(task) | {"children": []} for task in tasks}
+    nodes = {task.id: fields(task) | {"children": []} for task in tasks}
     for node in nodes.values():
         if node["id"] != node["root_task_id"]:
             nodes[node["parent_id"]]["children"].append(node)

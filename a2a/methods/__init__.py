@@ -43,7 +43,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "execute_task_tree": EXECUTE,
         "tasks.get": Method(queries.get, params.Get, as_a2a_task, responses.Task, VIEWER),
         "tasks.detail": Method(queries.detail, params.Get, as_a2a_task, responses.Detail, VIEWER),
-        "tasks.tree": Method(queries.tree, params.Tree, as_a2a_task, responses.Tree, VIEWER),
+        "tasks.tree": Method(queries.tree, params.Tree, as_a2a_task, responses.TreeNode, VIEWER),
         "tasks.children": Method(queries.children, params.Children, as_a2a_tasks, Tasks, VIEWER),
         "tasks.list": Method(queries.list_tasks, params.List, as_a2a_tasks, Tasks | responses.Page, VIEWER),
         "tasks.count": Method(queries.count, params.Count, as_a2a_data, responses.Counts, VIEWER),

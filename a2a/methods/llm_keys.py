@@ -6,6 +6,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys import keys
 from llmkeys.header import MalformedKey
+from llmkeys.key_forms import UnknownForm, provider_of_key
 from llmkeys.providers import UnknownProvider, provider_named
 from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
@@ -21,8 +22,9 @@ async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:
     user_id = _owner(caller, given.user_id)
     try:
         key = Secret(given.api_key)
-        stored = await pools.write(keys.set_key, user_id=user_id, provider=given.provider, key=key)
-    except UnknownProvider as error:
+        provider = given.provider or provider_of_key(key)
+        stored = await pools.write(keys.set_key, user_id=user_id, provider=provider, key=key)
+    except (UnknownProvider, UnknownForm) as error:
         raise InvalidParams([("provider", error.message)]) from None
     except MalformedKey as error:
         raise InvalidParams([("api_key", error.message)]) from None

@@ -20,6 +20,11 @@ NEW_TASK = {"$ref": "#/components/schemas/NewTask"}
 NEW_TASKS = {"type": "array", "items": NEW_TASK, "minItems": 1}
 NewTasks = Annotated[Any, Meta(extra_json_schema={"anyOf": [NEW_TASK, NEW_TASKS]})]
 """Tasks in a request. The rules for tasks validate them; this is their published schema."""
+NOT_A_COPY: Problem = (
+    "origin_type",
+    "must be 'copy' or absent: every copy is a tree of its own, which can be changed and run. To keep results, use "
+    "copy_mode 'full'",
+)
 RESUMES = "resume with the task_id of the reply; this request would start another run"
 
 
@@ -69,13 +74,15 @@ class Count(Params, frozen=True, kw_only=True):
 
     user_id: Text | None = None
     root_only: bool = False
+    statuses: list[Status] | None = None
+    """Count only tasks that have one of these; None counts all."""
 
 
 class Update(Params, frozen=True, kw_only=True):
     """tasks.update: the fields to change. The rules for tasks validate their values."""
 
     ALIASES = MappingProxyType({"id": "task_id"})
-    NULLABLE = frozenset(EDITABLE)
+    NULLABLE = frozenset({"params", "schemas"})
     HINTS = MappingProxyType(
         dict.fromkeys(("parent_id", "user_id"), "cannot be changed: a task keeps its parent and owner")
         | dict.fromkeys(SET_BY_SERVER, "read only: set by the server")
@@ -115,6 +122,11 @@ class Copy(Params, frozen=True, kw_only=True):
     custom_task_ids: Texts | None = None
     reset_fields: Texts | None = None
     save: bool = True
+    origin_type: Annotated[str, Meta(extra_json_schema={"enum": ["copy"]})] | None = None
+    """A parameter of the predecessor, which knew other kinds of copies."""
+
+    def contradictions(self) -> list[Problem]:
+        return [*super().contradictions(), *([] if self.origin_type in (None, "copy") else [NOT_A_COPY])]
 
 
 class Named(Params, frozen=True, kw_only=True):
@@ -178,8 +190,9 @@ class Nothing(Params, frozen=True, kw_only=True):
 class SetLLMKey(Params, frozen=True, kw_only=True):
     """config.llm_key.set"""
 
-    provider: Text
     api_key: Annotated[str, Meta(min_length=1, max_length=MAX_CHARACTERS)]
+    provider: Text | None = None
+    """The provider of the key; None derives it from the key's form, where that is unmistakable."""
     user_id: Text | None = None
 
 

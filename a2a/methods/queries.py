@@ -1,6 +1,6 @@
 """Methods that read tasks."""
 
-from a2a.core.mapping import native_detail, native_task, native_tree
+from a2a.core.mapping import native_detail, native_node, native_task, native_tree
 from a2a.methods import params
 from a2a.methods.results import DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller, Role
@@ -28,7 +28,7 @@ async def tree(caller: Caller, given: params.Tree) -> TaskResult:
     """Return the whole tree that contains a task."""
     tasks = await pools.read(queries.get_tree, caller=caller, task_id=given.task_id)
     root = next(task for task in tasks if task.is_root)
-    return TaskResult(native=native_tree(tasks), task=root, with_children=True)
+    return TaskResult(native=native_tree(tasks, fields=native_node), task=root, with_children=True)
 
 
 async def children(caller: Caller, given: params.Children) -> TaskListResult:
@@ -59,7 +59,8 @@ async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
 
 
 async def count(caller: Caller, given: params.Count) -> DataResult:
-    """Return the number of tasks in each status."""
-    return DataResult(
-        native=await pools.read(queries.count, caller=caller, user_id=given.user_id, root_only=given.root_only)
+    """Return the number of tasks in each status, or in some of them."""
+    counted = pools.read(
+        queries.count, caller=caller, user_id=given.user_id, root_only=given.root_only, statuses=given.statuses
     )
+    return DataResult(native=await counted)

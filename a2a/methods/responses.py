@@ -16,7 +16,12 @@ Seconds = Annotated[float, Meta(ge=0, le=MONTH_SECONDS)]
 _TEXT: Final = json.schema(Text)
 _REFERENCE: Final = {
     "type": "object",
-    "properties": {"id": _TEXT, "name": _TEXT, "required": {"type": "boolean", "default": True}},
+    "properties": {
+        "id": _TEXT,
+        "name": _TEXT,
+        "required": {"type": "boolean", "default": True},
+        "type": {"const": "result"},
+    },
     "oneOf": [{"required": ["id"]}, {"required": ["name"]}],
     "additionalProperties": False,
 }
@@ -76,6 +81,13 @@ class Tree(Task, frozen=True, kw_only=True):
     """A task with its descendants."""
 
     children: "list[Tree]"
+
+
+class TreeNode(Task, frozen=True, kw_only=True):
+    """A task of `tasks.tree` with its descendants. `task` repeats its fields for clients of apflow 0.12 and later."""
+
+    task: Task
+    children: "list[TreeNode]"
 
 
 class Webhook(Response, frozen=True, kw_only=True):
@@ -248,17 +260,24 @@ class TaskSchemas(Struct, frozen=True, kw_only=True):
 
 
 class NewTask(Response, frozen=True, kw_only=True):
-    """A task in a request. A dependency is an id, or an object with an id or a name."""
+    """A task in a request. A dependency is an id, or an object with an id or a name. Null means absent.
+
+    The server sets `status`, `progress`, `result` and `error`; it accepts what each new task has.
+    """
 
     name: Text
-    id: Text | UnsetType = UNSET
+    id: Text | UnsetType | None = UNSET
     parent_id: Text | UnsetType | None = UNSET
-    user_id: Text | UnsetType = UNSET
-    priority: Annotated[int, Meta(ge=0, le=3)] | UnsetType = UNSET
-    dependencies: list[NewDependency] | UnsetType = UNSET
-    inputs: Json | UnsetType = UNSET
+    user_id: Text | UnsetType | None = UNSET
+    priority: Annotated[int, Meta(ge=0, le=3)] | UnsetType | None = UNSET
+    dependencies: list[NewDependency] | UnsetType | None = UNSET
+    inputs: Json | UnsetType | None = UNSET
     schemas: TaskSchemas | UnsetType | None = UNSET
     params: TaskParams | UnsetType | None = UNSET
+    status: Literal["pending"] | UnsetType | None = UNSET
+    progress: Literal[0] | UnsetType | None = UNSET
+    result: UnsetType | None = UNSET
+    error: UnsetType | None = UNSET
 
 
 class Standing(Response, frozen=True, kw_only=True):

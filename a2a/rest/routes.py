@@ -186,7 +186,7 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
             "get": Operation(name="getTaskDetail", method="tasks.detail", answers={200: responses.Detail})
         },
         "tasks/<segment:task_id>/tree/": {
-            "get": Operation(name="getTree", method="tasks.tree", answers={200: responses.Tree})
+            "get": Operation(name="getTree", method="tasks.tree", answers={200: responses.TreeNode})
         },
         "tasks/<segment:task_id>/children/": {
             "get": Operation(name="listChildren", method="tasks.children", answers={200: list[responses.Task]})

@@ -114,8 +114,21 @@ def _json_schema(value: object, path: str) -> Iterable[Problem]:
 
 _any_object = _one_of((dict,), "an object")
 
+
+def _only(value: str) -> Check:
+    def check(given: object, path: str) -> Iterable[Problem]:
+        return () if given == value else [(path, f"must be '{value}' or absent")]
+
+    return check
+
+
 _dependency_object = _fields(
-    {"id": _short_string, "name": _short_string, "required": _one_of((bool,), "true or false")}
+    {
+        "id": _short_string,
+        "name": _short_string,
+        "required": _one_of((bool,), "true or false"),
+        "type": _only("result"),  # the predecessor adds it to each dependency
+    }
 )
 
 _retry = _fields(
@@ -168,7 +181,7 @@ TASK_FIELDS: Mapping[str, Check] = MappingProxyType(
     {
         "id": _short_string,
         "name": _short_string,
-        "parent_id": _or_null(_short_string),
+        "parent_id": _short_string,
         "user_id": _short_string,
         "priority": _number(0, 3, types=(int,)),
         "dependencies": _dependencies,
@@ -179,6 +192,26 @@ TASK_FIELDS: Mapping[str, Check] = MappingProxyType(
 )
 
 _task = _fields(TASK_FIELDS, hints=HINTS)
+
+
+AS_NEW: Mapping[str, object] = MappingProxyType({"status": "pending", "progress": 0, "result": None, "error": None})
+"""Fields that the server sets, with the value that each new task has: sending it says nothing."""
+
+
+def without_empty(raw: object) -> object:
+    """Return the task without nulls, and without what each new task has.
+
+    Clients of the predecessor send all fields of a task that they know.
+    """
+    if not isinstance(raw, dict):
+        return raw
+    return {name: value for name, value in raw.items() if not _says_nothing(name, value)}
+
+
+def _says_nothing(name: str, value: object) -> bool:
+    if value is None:
+        return name in TASK_FIELDS or name in AS_NEW
+    return name in AS_NEW and value == AS_NEW[name] and not isinstance(value, bool)
 
 
 def check_task(raw: object, path: str) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice, pairwise
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tasks import ids
 from tasks.rules.exceptions import (
@@ -17,7 +17,7 @@ from tasks.rules.exceptions import (
     InvalidParent,
     InvalidTree,
 )
-from tasks.rules.field_rules import check_task
+from tasks.rules.field_rules import check_task, without_empty
 from tasks.rules.schema_cost import pattern_size
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import find_cycle
@@ -161,14 +161,15 @@ def _read(tasks: object, limits: TreeLimits) -> list[Json]:
         raise InvalidTree("The list of tasks is empty: a tree has at least one task.")
     if len(raws) > limits.tasks:
         raise InvalidTree(f"{len(raws):,} tasks are too many: a tree has at most {limits.tasks:,}.")
-    _check_patterns(raws)
-    faults = (fault for index, raw in enumerate(raws) for fault in check_task(raw, f"tasks[{index}]"))
+    given: list[Any] = [without_empty(raw) for raw in raws]
+    _check_patterns(given)
+    faults = (fault for index, raw in enumerate(given) for fault in check_task(raw, f"tasks[{index}]"))
     problems = list(islice(faults, LISTED + 1))
     if len(problems) > LISTED:
         problems[LISTED:] = [("tasks", f"has more problems than these {LISTED}")]
     if problems:
         raise InvalidParams(problems)
-    return raws
+    return given
 
 
 def _check_patterns(raws: list[object]) -> None:

@@ -122,13 +122,17 @@ def children(*, caller: Caller, task_id: str) -> list[Task]:
     return list(Task.objects.tree(task.root_id).filter(parent_id=task.id))
 
 
-def count(*, caller: Caller, user_id: str | None = None, root_only: bool = False) -> dict[str, int]:
-    """Count the caller's tasks by status, and in `total`."""
+def count(
+    *, caller: Caller, user_id: str | None = None, root_only: bool = False, statuses: Sequence[Status] | None = None
+) -> dict[str, int]:
+    """Count the caller's tasks by status, and in `total`. With `statuses`, only tasks that have one of them count."""
     found = Task.objects.for_caller(caller)
     if user_id is not None:
         found = found.filter(user_id=user_id)
     if root_only:
         found = found.filter(parent_id=None)
+    if statuses is not None:
+        found = found.filter(status__in=statuses)
     numbers = dict(found.order_by().values_list("status").annotate(Count("id")))
     return {status.value: numbers.get(status, 0) for status in Status} | {"total": sum(numbers.values())}
 

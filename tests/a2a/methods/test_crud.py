@@ -108,7 +108,7 @@ def test_an_update_on_the_root_address_answers_an_a2a_task(rpc: Rpc, ids: dict[s
     [
         ({}, -32602, "params"),
         ({"priority": 9}, -32602, "priority"),
-        ({"name": None}, -32602, "name"),
+        ({"name": None}, -32602, "params"),  # null means absent, so nothing is left to change
         ({"status": "completed"}, -32602, "status"),
         ({"parent_id": "x"}, -32602, "parent_id"),
         ({"user_id": "x"}, -32602, "user_id"),

@@ -17,7 +17,7 @@ from tests.a2a.conftest import Rpc
 pytestmark = pytest.mark.both_engines
 
 SYSTEM = "/system"
-KEY = "sk-canary-of-this-test-1234"
+KEY = "canary-of-this-test-1234"
 ALICE = Caller(user_id="alice", role=Role.OPERATOR)
 
 

@@ -145,6 +145,8 @@ def test_counts_have_every_status(rpc: Rpc) -> None:
     rpc("tasks.create", {"tasks": [task | {"user_id": "queries-counter"} for task in TREE]})
     zero = dict.fromkeys(["in_progress", "completed", "failed", "cancelled"], 0)
     assert rpc("tasks.count", {"user_id": "queries-counter"}) == {"pending": 2, "total": 2, **zero}
+    assert rpc("tasks.count", {"user_id": "queries-counter", "statuses": ["failed", "completed"]})["total"] == 0
+    assert rpc("tasks.count", {"user_id": "queries-counter", "statuses": ["pending"]})["pending"] == 2
     message = rpc("tasks.count", {"user_id": "queries-counter", "root_only": True}, path="/")
     assert message["parts"] == [{"kind": "data", "data": {"pending": 1, "total": 1, **zero}}]
 

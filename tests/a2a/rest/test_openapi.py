@@ -21,7 +21,7 @@ from a2a.methods import responses
 from a2a.rest.openapi import openapi_document
 from a2a.rest.routes import ROUTES, STREAMS
 from a2a.rest.urls import urlpatterns
-from tasks.rules.field_rules import TASK_FIELDS, check_task
+from tasks.rules.field_rules import AS_NEW, TASK_FIELDS, check_task, without_empty
 from tests.servers import ROOT, new_database, running_server
 
 CHECKING_SECONDS: Final = 180
@@ -29,7 +29,7 @@ DOCUMENT: Final = openapi_document(with_authentication=False)
 OPERATIONS: Final = [(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods]
 #: What a field of a task may hold, or may not.
 VALUES: Final[list[Any]] = [
-    *[None, True, 0, 1, 3, 4, -1, 1.5, 2.0, 4.0, "", "x", "x" * 255, "x" * 256],
+    *["pending", None, True, 0, 1, 3, 4, -1, 1.5, 2.0, 4.0, "", "x", "x" * 255, "x" * 256],
     *[[], ["a"], [""], [1], [None], ["a", {"id": "b"}], [{"id": "a", "required": False}], [{"name": "a"}]],
     *[[{}], [{"id": "a", "name": "b"}], [{"id": "a", "required": 1}], [{"id": ""}], [{"id": "a", "more": 1}]],
     *[{}, {"a": [1]}, {"executor_id": "x"}, {"executor_id": ""}, {"executor_id": None}, {"method": "x"}, {"method": 1}],
@@ -99,8 +99,8 @@ def test_a_token_is_asked_for_where_one_is_needed() -> None:
 def test_what_is_published_of_a_new_task_is_what_is_checked() -> None:
     _, schemas = msgspec.json.schema_components([responses.NewTask], ref_template="#/$defs/{name}")
     published = jsonschema_rs.Draft202012Validator({"$ref": "#/$defs/NewTask", "$defs": schemas})
-    tasks = [{"name": "a", field: value} for field, value in product([*TASK_FIELDS, "unknown"], VALUES)]
-    checked = [not list(check_task(task, "task")) for task in tasks]
+    tasks = [{"name": "a", field: value} for field, value in product([*TASK_FIELDS, *AS_NEW, "unknown"], VALUES)]
+    checked = [not list(check_task(without_empty(task), "task")) for task in tasks]
     assert [published.is_valid(task) for task in tasks] == checked
     assert any(checked) and not all(checked)
     assert not published.is_valid({}) and list(check_task({}, "task"))

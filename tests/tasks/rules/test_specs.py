@@ -1,6 +1,7 @@
 """The rules for an incoming tree: a table of requests and what they are refused with, and what valid ones become."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -58,7 +59,7 @@ SHAPES: list[tuple[object, str, str]] = [
     ({}, "tasks[0].name", "is required"),
     ({"name": ""}, "tasks[0].name", "must have 1 to 255 characters, not 0"),
     ({"name": "x" * 256}, "tasks[0].name", "must have 1 to 255 characters, not 256"),
-    ({"name": None}, "tasks[0].name", "must be a string of 1 to 255 characters, not null"),
+    ({"name": None}, "tasks[0].name", "is required"),
     ({"name": 1}, "tasks[0].name", "not a number"),
     (one(id=""), "tasks[0].id", "must have 1 to 255 characters"),
     (one(id=5), "tasks[0].id", "must be a string"),
@@ -70,9 +71,7 @@ SHAPES: list[tuple[object, str, str]] = [
     (one(priority=-1), "tasks[0].priority", "from 0 to 3, not -1"),
     (one(priority=True), "tasks[0].priority", "not a boolean"),
     (one(priority=1.5), "tasks[0].priority", "must be an integer"),
-    (one(priority=None), "tasks[0].priority", "not null"),
     (one(inputs=[]), "tasks[0].inputs", "must be an object, not a list"),
-    (one(inputs=None), "tasks[0].inputs", "must be an object, not null"),
     (one(schemas="x"), "tasks[0].schemas", "must be an object"),
     (one(schemas={"method": 1}), "tasks[0].schemas.method", "must be a string"),
     (one(schemas={"input_schema": True}), "tasks[0].schemas.input_schema", "must be an object, not a boolean"),
@@ -93,7 +92,6 @@ SHAPES: list[tuple[object, str, str]] = [
     (one(params={"retry": {"max_backoff_seconds": -1}}), "tasks[0].params.retry.max_backoff_seconds", "from 0"),
     (one(params={"retry": {"attempts": 3}}), "tasks[0].params.retry.attempts", "did you mean 'max_attempts'?"),
     (one(dependencies="a"), "tasks[0].dependencies", "must be a list, not a string"),
-    (one(dependencies=None), "tasks[0].dependencies", "must be a list, not null"),
     (one(dependencies=["a", 1]), "tasks[0].dependencies[1]", "must be a string"),
     (one(dependencies=[""]), "tasks[0].dependencies[0]", "1 to 255"),
     (one(dependencies=[{}]), "tasks[0].dependencies[0]", "must have either 'id' or 'name'"),
@@ -106,7 +104,10 @@ SHAPES: list[tuple[object, str, str]] = [
     (one(status="completed"), "tasks[0].status", "read only: set by the server"),
     (one(result={}), "tasks[0].result", "read only: set by the server"),
     (one(created_at="now"), "tasks[0].created_at", "read only: set by the server"),
-    (one(token_usage=None), "tasks[0].token_usage", "read only: set by the server"),
+    (one(token_usage={}), "tasks[0].token_usage", "read only: set by the server"),
+    (one(progress=0.5), "tasks[0].progress", "read only: set by the server"),
+    (one(progress=False), "tasks[0].progress", "read only: set by the server"),
+    (one(dependencies=[{"id": "a", "type": "x"}]), "tasks[0].dependencies[0].type", "must be 'result' or absent"),
     (one(children=[]), "tasks[0].children", "list every task flat and give the children a 'parent_id'"),
     (one(executor_id="x"), "tasks[0].executor_id", "write it as params.executor_id"),
     (one(timeout_seconds=3), "tasks[0].timeout_seconds", "write it as params.timeout_seconds"),
@@ -120,6 +121,23 @@ def test_a_fault_of_shape_names_the_field_and_the_reason(tasks: object, field: s
     [(found_field, found_reason)] = caught.value.problems
     assert found_field == field
     assert reason in found_reason
+
+
+def test_nulls_and_what_each_new_task_has_count_as_absent() -> None:
+    empty = dict.fromkeys(
+        ("id", "parent_id", "user_id", "priority", "dependencies", "inputs", "schemas", "params", "result")
+    )
+    sent = one(**empty, status="pending", progress=0.0)
+    (task,) = parse(sent).tasks
+    (bare,) = parse(one()).tasks
+    assert replace(task, id="x") == replace(bare, id="x")
+
+
+def test_a_dependency_may_have_the_type_that_the_predecessor_adds() -> None:
+    tree = parse(
+        [one(id="a", dependencies=[{"id": "b", "required": True, "type": "result"}]), one(id="b", parent_id="a")]
+    )
+    assert [dependency.id for dependency in tree.tasks[0].dependencies] == ["b"]
 
 
 def test_all_faults_of_shape_are_told_at_once() -> None:
