@@ -110,6 +110,33 @@ class Fetching(Executor):
         return {"status_code": response.status_code}
 
 
+class Confiding(Executor):
+    """Says all that it knows. With `stays` it waits to be cancelled."""
+
+    id = "confiding_executor"
+    name = "Confiding"
+    description = "Returns its context."
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        context.report(0.5, "half")
+        if inputs.get("stays"):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise Stopped(result="so far") from None
+        context.log("a line")
+        context.log("a torn \ud800 one")
+        context.spent({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "cost_usd": 0.5})
+        return {
+            "task_id": context.task_id,
+            "user_id": context.user_id,
+            "attempt": context.attempt,
+            "params": dict(context.params),
+            "dependency_results": dict(context.dependency_results),
+            "inputs": inputs,
+        }
+
+
 async def _wait(inputs: Json, context: Context) -> None:
     while _is_shut_out(inputs):  # noqa: ASYNC110  (nobody rings for a file)
         await asyncio.sleep(0.01)

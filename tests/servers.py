@@ -37,6 +37,9 @@ START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 120.0
 EXECUTORS: Final = "tests.executors_for_tests"
 
+OTHERS: Final = frozenset({"tasks.worker.quarantine", "tasks.pools.nursery"})
+"""The programs of processes that come and go."""
+
 SAME_KEYS: Final = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": "the-key-of-several-machines-0123456789"}
 """For servers on the same database that have data folders of their own."""
 
@@ -114,7 +117,7 @@ class Server:
 
     def pids(self) -> Processes:
         """A cluster forks its workers first, then its monitor and its pusher; call this while none was replaced."""
-        every = [process for process in self.processes() if "tasks.worker.quarantine" not in process.cmdline()]
+        every = [process for process in self.processes() if not OTHERS.intersection(process.cmdline())]
         clusters = [process for process in every if "tasks.worker.cluster" in process.cmdline()]
         ids = {process.pid for process in clusters}
         forked = [process.pid for process in clusters if process.ppid() in ids]
@@ -126,6 +129,12 @@ class Server:
             monitor=forked[-2] if len(forked) > 1 else None,
             pusher=forked[-1] if forked else None,
         )
+
+    def pool(self) -> list[psutil.Process]:
+        """The processes of the pools, without their nurseries."""
+        found = [process for process in self.processes() if "tasks.pools.nursery" in process.cmdline()]
+        pids = {process.pid for process in found}
+        return [process for process in found if process.ppid() in pids]
 
     def kill(self, *pids: int | None) -> None:
         """As a machine that runs out of memory does."""

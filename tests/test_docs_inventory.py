@@ -19,6 +19,7 @@ REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writ
 APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_page_shows_works"
 WEBHOOKS: Final = "tests/tasks/worker/test_webhook_page.py::test_the_receiver_of_the_page_believes_the_server"
 CLIENT: Final = "tests/aipartnerupflow/client/test_client_page.py::test_the_programs_run_one_after_the_other"
+POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
 QUICK_START: Final = f"{README}::test_every_command_of_the_quick_start_succeeds"
 TASKS: Final = f"{BLOCKS_TEST}::test_a_task_of_a_page_has_the_result_that_the_page_promises"
 NOT_RUN: Final = "not run: "
@@ -162,6 +163,10 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/how-to/webhooks.md": [
         ("Webhooks", "bash", WEBHOOKS),
         ("Verify the signature", "python", WEBHOOKS),
+    ],
+    "docs/how-to/pools.md": [
+        ("Where tasks run", "json", POOLS),
+        ("Choose for an installation", "yaml", POOLS),
     ],
     "docs/how-to/write-an-executor.md": [
         ("Write an executor", "python", REGISTRY),

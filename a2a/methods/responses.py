@@ -244,12 +244,21 @@ class Retry(Response, frozen=True, kw_only=True):
     max_backoff_seconds: Seconds | UnsetType = UNSET
 
 
+class Resources(Response, frozen=True, kw_only=True):
+    """What a task reserves in the pool `process`."""
+
+    cpus: Annotated[int, Meta(ge=1, le=10_000)] | UnsetType = UNSET
+    memory_mb: Annotated[int, Meta(ge=16, le=2**30)] | UnsetType = UNSET
+
+
 class TaskParams(Struct, frozen=True, kw_only=True):
-    """The executor, the timeout, the retries, and parameters of the executor."""
+    """The executor, the timeout, the retries, where it runs, and parameters of the executor."""
 
     executor_id: Text | UnsetType = UNSET
     timeout_seconds: Annotated[float, Meta(gt=0, le=MONTH_SECONDS)] | UnsetType = UNSET
     retry: Retry | UnsetType = UNSET
+    pool: Literal["loop", "thread", "process"] | UnsetType = UNSET
+    resources: Resources | UnsetType = UNSET
 
 
 class TaskSchemas(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import orjson
 
@@ -140,8 +140,8 @@ class Context:
 class Executor(ABC):
     """One kind of work. A subclass sets `id`, `name` and `description`, and implements `execute`.
 
-    There is one instance per process, made without arguments, so it keeps no state of a task. `execute` is called for many tasks at
-    the same time on one event loop: blocking work belongs in `asyncio.to_thread` or `on_a_thread`.
+    There is one instance per process, made without arguments, so it keeps no state of a task. In the pool `loop`, `execute` is called
+    for many tasks at the same time on one event loop: blocking work belongs in another `pool`, in `asyncio.to_thread` or in `on_a_thread`.
     """
 
     id: ClassVar[str]
@@ -164,6 +164,9 @@ class Executor(ABC):
     only attempts that have failed by themselves."""
     cancelable: ClassVar[bool] = True
     """Whether cancelling stops the work; shown to clients."""
+    pool: ClassVar[Literal["loop", "thread", "process"]] = "loop"
+    """Where it runs, unless the task (`params.pool`) or the operator (`pools.executors`) chooses: on the `loop`, on a `thread` with a
+    loop of its own, or in a `process`, where a crash harms no other task and a cancellation ends also code that blocks."""
     extra: ClassVar[str | None] = None
     """The extra of aipartnerupflow that it needs, `llm` or `crewai`: without it the executor is listed but not enabled."""
 
@@ -172,6 +175,10 @@ class Executor(ABC):
 
         It is called in web processes too, for each task of a request: be quick, and look only at `params`.
         """
+
+    def pool_for(self, inputs: Json) -> str:
+        """Return the pool for these inputs, if neither the task nor the operator chooses. Not called when `pool` is `loop`."""
+        return self.pool
 
     async def call_off(self, inputs: Json, context: Context, *, memo: Any) -> Any:
         """Stop, within two seconds, the work elsewhere that waits for the answer to a question that

@@ -16,7 +16,8 @@ def python_function(function: Marked) -> Marked:
     and the return value, which must be JSON too, is its result. An exception that is not an
     `ExecutorError` fails the task with `name() raised Type: text`.
 
-    A plain function runs on a thread of its own, a coroutine function on the event loop.
+    A plain function runs on a thread, by default in a process of its own, a coroutine function on the
+    event loop.
     """
     function.__dict__[MARK] = True
     return function

@@ -53,7 +53,10 @@ class Crewai(Section):
         description="Tools that crews may use: a name and the dotted path of a subclass of CrewAI's `BaseTool`, or of a function marked with `@tool`. See [Language models and crews](../how-to/llm.md#run-a-crew).",
     )
     max_crews: Whole = Field(
-        32, ge=1, le=1000, description="Crews that run concurrently in one worker process. Each uses a thread."
+        32,
+        ge=1,
+        le=1000,
+        description="Crews that run concurrently in one process: those of a batch, or all of a worker process if crews run there. Each uses a thread.",
     )
 
 

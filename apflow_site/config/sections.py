@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from apflow_site.config.features import A2a, Executors, Llm, Webhooks
 from apflow_site.config.operation import Auth, Database, Events, Limits, Log, Redis, Retention, Server, Worker
+from apflow_site.config.pools import Pools
 from apflow_site.config.values import Section
 
 
@@ -21,6 +22,7 @@ class Config(BaseSettings, Section):
     auth: Auth = Auth()
     redis: Redis = Redis()
     worker: Worker
+    pools: Pools
     executors: Executors = Executors()
     webhooks: Webhooks = Webhooks()
     llm: Llm = Llm()

@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
+from apflow_site.config import machine
 from apflow_site.config.known import sections_in
 from apflow_site.config.sections import Config
 from apflow_site.config.values import Section, absolute
@@ -65,7 +66,8 @@ class Computed(Source):
         url = self._given("database.url") or sqlite_url(Path(absolute(data_dir), "aipartnerupflow.sqlite3"))
         # SQLite allows one writer at a time: more processes only wait longer for each other.
         processes = min(4, os.cpu_count() or 1) if is_postgresql(url) else 1
-        return _nested({"server.data_dir": data_dir, "database.url": url, "worker.processes": processes})
+        found: Values = {"server.data_dir": data_dir, "database.url": url, "worker.processes": processes}
+        return _nested(found | _pools(_number(self._given("worker.processes")) or processes))
 
     def _given(self, key: str) -> Any:
         """The value in the sources before this one."""
@@ -77,6 +79,21 @@ class Computed(Source):
         # The XDG specification: ignore a relative path.
         folder = shared if Path(shared).is_absolute() else "~/.local/share"
         return f"{folder}/aipartnerupflow"
+
+
+def _number(raw: Any) -> int:
+    """A whole number from 1, as a number or a text; 0 for others, which are reported elsewhere."""
+    return int(raw) if str(raw).isascii() and str(raw).isdigit() else 0
+
+
+def _pools(processes: int) -> Values:
+    """The defaults of pools for so many worker processes."""
+    memory_mb = machine.memory_mb()
+    return {
+        "pools.process.size": min(32, max(2, memory_mb // 512 // processes)),
+        "pools.process.cpus": machine.cpus(),
+        "pools.process.memory_mb": max(64, memory_mb // 2),
+    }
 
 
 def _nested(values: Mapping[str, Any]) -> Values:

@@ -6,9 +6,9 @@ from itertools import islice
 from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError
-from tasks.executors import disabled_executors, executor_ids, get_executor
+from tasks.executors import disabled_executors, executor_ids, get_executor, placement
 from tasks.rules.exceptions import InvalidParams
-from tasks.rules.specs import LISTED, TreeLimits, TreeSpec, parse_tree
+from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, parse_tree
 
 
 def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
@@ -30,10 +30,23 @@ def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
 
 
 def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
-    """Yield the problems that executors find in the params of their tasks."""
+    """Yield the problems of params: what no pool offers, and what executors refuse."""
     for task in spec.tasks:
+        if task.params:
+            yield from _misplaced(task)
         try:
             if task.executor_id is not None:
                 get_executor(task.executor_id).check(task.params or {})
         except ExecutorError as error:
             yield f"tasks[{task.position}].params", str(error)
+
+
+def _misplaced(task: TaskSpec) -> Iterator[tuple[str, str]]:
+    params = task.params or {}
+    place = f"tasks[{task.position}].params"
+    if task.executor_id is None:
+        given = [field for field in ("pool", "resources") if params.get(field) is not None]
+        yield from ((f"{place}.{field}", "is for tasks with an executor; this one runs no code") for field in given)
+        return
+    for field, problem in placement.problems(params):
+        yield f"{place}.{field}", problem

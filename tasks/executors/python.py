@@ -13,6 +13,7 @@ from django.db import connections
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, on_a_thread
 from aipartnerupflow.executors.functions import Function
 from tasks.executors.plugins import plugins
+from tasks.rules.pools import LOOP
 
 MOST_LEFT: Final = 100
 """How many functions may still run in a worker process after their tasks timed out or were
@@ -23,14 +24,14 @@ cancelled.
 class Python(Executor):
     """Calls a function and returns its result.
 
-    A plain function runs on its own thread, an async one on the event loop.
+    A plain function runs on its own thread, an async one on the event loop, in any pool.
     """
 
     id = "python_executor"
     name = "Python function"
     description = (
-        "Calls a function that the operator has registered. Cancelling ends the task at once, "
-        "but a function that is not async runs to its end; its result is discarded."
+        "Calls a function that the operator has registered, in a process of its own unless it is async. "
+        "Cancelling ends both."
     )
     tags = ("core", "code")
     input_schema: ClassVar[Json] = {
@@ -43,6 +44,12 @@ class Python(Executor):
     }
     example: ClassVar[Json] = {"function": "add", "arguments": {"a": 1, "b": 2}}
     idempotent = False
+    pool = "process"
+
+    def pool_for(self, inputs: Json) -> str:
+        """Async functions run on the loop, as what blocks nothing should; so does the error of an unknown one."""
+        function = plugins().functions.get(inputs.get("function", ""))
+        return LOOP if function is None or inspect.iscoroutinefunction(function) else self.pool
 
     def __init__(self) -> None:
         self._left: set[Future[Any]] = set()

@@ -1,10 +1,11 @@
 """Validation of each field of an incoming task: a table of checks (contract, section 1)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
+from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
 from tasks.rules.schema_cost import TooCostly, check_cost
 
@@ -32,6 +33,16 @@ def _short_string(value: object, path: str) -> Iterable[Problem]:
     if not isinstance(value, str):
         return [(path, f"must be a string of 1 to 255 characters, not {_kind(value)}")]
     return () if 0 < len(value) <= 255 else [(path, f"must have 1 to 255 characters, not {len(value):,}")]
+
+
+def _choice(names: Collection[str]) -> Check:
+    def check(value: object, path: str) -> Iterable[Problem]:
+        if isinstance(value, str) and value in names:
+            return ()
+        found = f"'{value[:100]}'" if isinstance(value, str) else _kind(value)
+        return [(path, f"must be one of {', '.join(names)}, not {found}")]
+
+    return check
 
 
 def _number(low: int, high: int, *, types: tuple[type, ...] = (int, float), above: bool = False) -> Check:
@@ -140,8 +151,18 @@ _retry = _fields(
     }
 )
 
+_resources = _fields(
+    {"cpus": _number(1, 10_000, types=(int,)), "memory_mb": _number(16, 2**30, types=(int,))},
+)
+
 _params = _fields(
-    {"executor_id": _short_string, "timeout_seconds": _number(0, MONTH_SECONDS, above=True), "retry": _retry},
+    {
+        "executor_id": _short_string,
+        "timeout_seconds": _number(0, MONTH_SECONDS, above=True),
+        "retry": _retry,
+        "pool": _choice(POOLS),
+        "resources": _resources,
+    },
     is_open=True,
 )
 
@@ -174,6 +195,8 @@ HINTS = MappingProxyType(
         "input_schema": "unknown field; write it as schemas.input_schema",
         "timeout_seconds": "unknown field; write it as params.timeout_seconds",
         "retry": "unknown field; write it as params.retry",
+        "pool": "unknown field; write it as params.pool",
+        "resources": "unknown field; write it as params.resources",
     }
 )
 

@@ -41,6 +41,10 @@ class Metrics:
     llm_cost: Counter
     deliveries: Counter
     removed: Counter
+    pool_places: Gauge
+    pool_tasks: Gauge
+    pool_started: Counter
+    pool_died: Counter
 
 
 @once
@@ -74,6 +78,18 @@ def _metrics() -> Metrics:
         llm_tokens=Counter("apflow_llm_tokens", "Tokens that models used", ["provider", "model", "type"], registry=own),
         llm_cost=Counter("apflow_llm_cost_usd", "What models cost, in US dollars", ["provider", "model"], registry=own),
         removed=Counter("apflow_rows_removed", "Rows that housekeeping has removed", ["kind"], registry=own),
+        pool_places=Gauge(
+            "apflow_pool_places",
+            "Tasks that may run in a pool at a time",
+            ["pool"],
+            registry=own,
+            multiprocess_mode="livesum",
+        ),
+        pool_tasks=Gauge(
+            "apflow_pool_tasks", "Tasks that run in a pool now", ["pool"], registry=own, multiprocess_mode="livesum"
+        ),
+        pool_started=Counter("apflow_pool_processes_started", "Processes that a pool has started", registry=own),
+        pool_died=Counter("apflow_pool_processes_died", "Processes of a pool that died during a task", registry=own),
         deliveries=Counter("apflow_webhook_deliveries", "Tries to deliver to webhooks", ["result"], registry=own),
     )
 
@@ -155,6 +171,32 @@ def removed(kind: str, rows: int) -> None:
     """Housekeeping has removed rows of a kind."""
     with suppress(NoRoom):
         series(_metrics().removed, kind).inc(rows)
+
+
+def pool(name: str, places: int) -> None:
+    """A pool of this process has so many places."""
+    with suppress(NoRoom):
+        series(_metrics().pool_places, name).set(places)
+        series(_metrics().pool_tasks, name).set(0)
+
+
+def one_in_pool(name: str) -> AbstractContextManager[object]:
+    """A task runs in the pool while it is entered."""
+    try:
+        return series(_metrics().pool_tasks, name).track_inprogress()
+    except NoRoom:
+        return nullcontext()
+
+
+def process_started() -> None:
+    with suppress(NoRoom):
+        _metrics().pool_started.inc()
+
+
+def process_died() -> None:
+    """A process of a pool died during a task."""
+    with suppress(NoRoom):
+        _metrics().pool_died.inc()
 
 
 @cache

@@ -4,11 +4,13 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Stopped
+from tasks.pools.base import Pool, RaisedElsewhere
 from tasks.rules.schema import mismatch
 from tasks.rules.strict_json import Json
 from tasks.worker.input_check import user_mismatch
@@ -25,22 +27,31 @@ STOP_SECONDS: Final = 2.0
 """How long a cancelled executor may take to stop; then the task is cancelled without it."""
 
 
-async def attempt(
-    task: LoadedTask, executor: Executor, inputs: Json, context: Context, *, why_cancelled: Callable[[], str | None]
-) -> Outcome:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What an attempt executes, and where."""
+
+    executor: Executor
+    pool: Pool
+    inputs: Json
+    context: Context
+
+
+async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], str | None]) -> Outcome:
     """Execute once. `why_cancelled` returns the message of a request to cancel this task, or None.
 
     Raises Parked if the executor does, asyncio.CancelledError if the worker stops, and nothing
     else.
     """
+    executor, inputs = work.executor, work.inputs
     timeout_seconds = task.params.get("timeout_seconds")
     deadline = asyncio.timeout(timeout_seconds)
     try:
         async with deadline:
             if problem := mismatch(executor.input_schema, inputs) or await user_mismatch(task, inputs):
                 return failed(f"The inputs do not match the input schema: {problem}. {HOW_TO_CORRECT}")
-            result = await executor.execute(inputs, context)
-        is_composed = len(context.dependency_results) > 1
+            result = await work.pool.execute(executor, inputs, work.context)
+        is_composed = len(work.context.dependency_results) > 1
         return await completed_in_turn(result, max_bytes=_max_bytes(), is_composed=is_composed)
     except ExecutorError as error:
         return failed(str(error), may_retry=not error.permanent, retry_after_seconds=error.retry_after_seconds)
@@ -124,8 +135,9 @@ def _crashed(executor: Executor, error: BaseException) -> Outcome:
     An unknown exception's text may contain a secret: only the log has it, under an error id.
     """
     error_id = uuid.uuid4().hex[:12]
+    kind = error.kind if isinstance(error, RaisedElsewhere) else type(error).__name__
     logger.error(
         "Executor %s raised (error id %s)", executor.id, error_id, exc_info=error, extra={"event": "executor.raised"}
     )
-    text = f"Executor '{executor.id}' raised {type(error).__name__}. The worker's log has the details under error id {error_id}."
+    text = f"Executor '{executor.id}' raised {kind}. The worker's log has the details under error id {error_id}."
     return failed(text, may_retry=True)

@@ -5,7 +5,7 @@ Many trees run at once on a worker process's event loop. `tasks.rules.tree` deci
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum, auto
 from functools import partial
 from operator import attrgetter
@@ -13,6 +13,8 @@ from operator import attrgetter
 from django.conf import settings
 from structlog.contextvars import bind_contextvars
 
+from tasks.pools.base import Pool
+from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
 from tasks.rules.strict_json import Json
@@ -24,7 +26,6 @@ from tasks.telemetry import tracing
 from tasks.worker.attempt import STOP_SECONDS
 from tasks.worker.cancellations import Cancellations
 from tasks.worker.changes import Change
-from tasks.worker.fair_semaphore import FairSemaphore
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
@@ -53,6 +54,7 @@ class TreeRun:
         *,
         writer: GroupCommit,
         slots: FairSemaphore,
+        pools: Mapping[str, Pool],
         footprints: Footprints,
         questions: Collection[OpenQuestion] = (),
     ) -> None:
@@ -81,6 +83,7 @@ class TreeRun:
             questions=self._questions,
             cancellations=self._cancellations,
             slots=slots,
+            pools=pools,
             results=self._results,
             is_given_up=lambda: self._is_given_up,
             is_winding_down=lambda: self._is_winding_down,

@@ -18,11 +18,11 @@ import orjson
 
 import tasks
 from aipartnerupflow.executors import ExecutorError
+from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.rules.schema import NO_RULE, mismatch
 from tasks.rules.schema_cost import is_light
 from tasks.rules.schema_judge import CPU_SECONDS
 from tasks.rules.strict_json import Json
-from tasks.worker.fair_semaphore import FairSemaphore
 from tasks.worker.load_run import LoadedTask
 
 JUDGES: Final = 2

@@ -1,7 +1,5 @@
-"""The outcome of an attempt at a task, and what of it can be stored."""
+"""The outcome of an attempt at a task."""
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +7,7 @@ import orjson
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from llmkeys.redact import mask_start
+from tasks.rules.stored_results import stored_form
 from tasks.status import Status
 
 
@@ -35,31 +34,6 @@ def completed(result: Any, *, max_bytes: int) -> Outcome:
     return Outcome(status=Status.COMPLETED, result=orjson.loads(stored), stored=stored)
 
 
-def is_longer(result: Any, *, than: int) -> bool:
-    """Whether the result has more bytes as JSON, found without encoding all of it.
-
-    A result may consist of those of many dependencies, a hundred times larger than allowed.
-    """
-    length = 0
-    try:
-        for part in _parts(result, levels=2):
-            length += 1 + len(orjson.dumps(part))
-            if length > than:
-                return True
-    except TypeError:  # `stored_form` describes what is not JSON
-        return False
-    return False
-
-
-def _parts(value: Any, *, levels: int) -> Iterator[Any]:
-    """Yield the values in an object or list, and in those inside it."""
-    if levels and isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _parts(item, levels=levels - 1)
-    else:
-        yield value
-
-
 def failed(error: str, *, may_retry: bool = False, retry_after_seconds: float | None = None) -> Outcome:
     return Outcome(
         status=Status.FAILED, error=storable(error), may_retry=may_retry, retry_after_seconds=retry_after_seconds
@@ -80,51 +54,3 @@ def cancelled(error: str, *, stopped: Stopped | None = None, max_bytes: int) -> 
 def storable(text: str) -> str:
     """Mask keys in the text; replace NUL and lone surrogates, which some databases refuse."""
     return mask_start(text).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-
-
-def stored_form(result: Any, *, max_bytes: int) -> bytes:
-    """Return the result as JSON text that every database accepts.
-
-    Raises ExecutorError with the reason if it cannot.
-    """
-    try:
-        text = orjson.dumps(result)
-    except TypeError as error:
-        raise ExecutorError(f"The result is not a JSON value: {error}.", permanent=True) from error
-    if len(text) > max_bytes:
-        raise too_long(f"The result has {len(text)} bytes, more", max_bytes)
-    if b"\\u0000" in text and _contains(result, _is_text_with_nul):
-        raise ExecutorError("The result contains the character NUL, which cannot be stored.", permanent=True)
-    if b"null" in text and _contains(result, _is_not_finite):
-        raise ExecutorError("The result contains NaN or Infinity, which JSON does not have.", permanent=True)
-    return text
-
-
-def too_long(what: str, max_bytes: int) -> ExecutorError:
-    return ExecutorError(
-        f"{what} than the {max_bytes} that limits.result_bytes allows. "
-        "Store it elsewhere and return a reference, or raise the limit.",
-        permanent=True,
-    )
-
-
-def _is_text_with_nul(value: Any) -> bool:
-    return isinstance(value, str) and "\0" in value
-
-
-def _is_not_finite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-def _contains(result: Any, is_bad: Any) -> bool:
-    """Whether any value in the result is bad. Iterative: results may be nested deeply."""
-    left = [result]
-    while left:
-        value = left.pop()
-        if is_bad(value):
-            return True
-        if isinstance(value, dict):
-            left += [*value.keys(), *value.values()]
-        elif isinstance(value, list | tuple):
-            left += value
-    return False

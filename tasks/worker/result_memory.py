@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-from tasks.worker.outcomes import Outcome, completed, is_longer, too_long
+from tasks.rules.stored_results import is_longer, too_long
+from tasks.worker.outcomes import Outcome, completed
 
 WAITING_BYTES: Final = 16 * 2**20
 SMALL_BYTES: Final = 2**14

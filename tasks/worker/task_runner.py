@@ -12,18 +12,21 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Reply, Stopped
 from tasks.executors import get_executor
 from tasks.executors.http import fetch
+from tasks.executors.placement import pool_name
+from tasks.pools.base import Pool
+from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.inputs import dependency_results, resolved_inputs
+from tasks.rules.pools import resources_of
 from tasks.rules.retry import retry_of
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import added
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status
 from tasks.telemetry import metrics
-from tasks.worker.attempt import attempt, call_off
+from tasks.worker.attempt import Work, attempt, call_off
 from tasks.worker.cancellations import Cancellations
-from tasks.worker.fair_semaphore import FairSemaphore
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, cancelled, failed
@@ -54,6 +57,7 @@ class TaskRunner:
         questions: OpenQuestions,
         cancellations: Cancellations,
         slots: FairSemaphore,
+        pools: Mapping[str, Pool],
         results: Mapping[str, Any],
         is_given_up: Callable[[], bool],
         is_winding_down: Callable[[], bool],
@@ -64,6 +68,7 @@ class TaskRunner:
         self._questions = questions
         self._cancellations = cancellations
         self._slots = slots
+        self._pools = pools
         self._results = results
         self._is_given_up = is_given_up
         self._is_winding_down = is_winding_down
@@ -160,7 +165,10 @@ class TaskRunner:
         `is_begun` continues or repeats the attempt that a worker began before; it is not counted
         again. `is_resumed` continues the one that asked a question.
         """
-        async with self._slots.take(task.user_id, task.priority):
+        name = pool_name(executor, task.params, inputs=lambda: self._inputs(task))
+        pool, resources = self._pools[name], resources_of(task.params)
+        place = pool.place(user_id=task.user_id, priority=task.priority, resources=resources)
+        async with place, self._slots.take(task.user_id, task.priority):
             if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
                 metrics.waited(time.monotonic() - ready_time)
             self._leave_if_winding_down()
@@ -171,9 +179,8 @@ class TaskRunner:
                     # So that the database names the task, should this process die of it.
                     await self._recorder.started(task, durably=self._claim.is_suspected or not executor.idempotent)
                 why_cancelled = partial(self._cancellations.message_of, task.id)
-                return await attempt(
-                    task, executor, self._inputs(task), self._context(task), why_cancelled=why_cancelled
-                )
+                work = Work(executor=executor, pool=pool, inputs=self._inputs(task), context=self._context(task))
+                return await attempt(task, work, why_cancelled=why_cancelled)
             finally:
                 self._at_work.discard(task.id)
 

@@ -11,6 +11,8 @@ from typing import Final
 from django.conf import settings
 from structlog.contextvars import bind_contextvars
 
+from tasks.pools.fair_semaphore import FairSemaphore
+from tasks.pools.pools import make_pools
 from tasks.queue import leases, notify
 from tasks.queue.black_box import BlackBox
 from tasks.queue.leases import Claim
@@ -20,7 +22,6 @@ from tasks.services.cancels import Cancel, pending_cancels
 from tasks.services.questions import OpenQuestion, open_of
 from tasks.telemetry import tracing
 from tasks.worker.engine import TreeRun
-from tasks.worker.fair_semaphore import FairSemaphore
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
 from tasks.worker.lease_keeper import LeaseKeeper
@@ -77,6 +78,7 @@ class Worker:
         self._writer = GroupCommit(self._loop)
         max_tasks = settings.APFLOW.worker.max_tasks
         self._slots = FairSemaphore(max_tasks, share=share_of(max_tasks))
+        self._pools = make_pools(process_share=share_of(settings.APFLOW.pools.process.size))
         self._running: dict[str, asyncio.Task[None]] = {}
         self._trees: dict[str, TreeRun] = {}
         self._wake_up = asyncio.Event()
@@ -185,6 +187,7 @@ class Worker:
             writer=self._writer,
             # A run that kills processes does one task at a time, so that it is known which of them does it.
             slots=FairSemaphore(1) if claim.is_convicted else self._slots,
+            pools=self._pools,
             footprints=self._footprints,
             questions=questions,
         )

@@ -26,6 +26,7 @@ class BatchCrewAi(Executor):
     result_schema: ClassVar[Json] = {"type": "object", "additionalProperties": RESULT}
     example: ClassVar[Json] = {"topic": "rivers"}
     idempotent = False
+    pool = "process"
 
     def check(self, params: Json) -> None:
         _parsed(params, name="", inputs=None)

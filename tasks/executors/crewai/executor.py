@@ -43,6 +43,7 @@ class CrewAi(Executor):
     result_schema: ClassVar[Json] = RESULT
     example: ClassVar[Json] = {"topic": "rivers"}
     idempotent = False
+    pool = "process"
 
     def check(self, params: Json) -> None:
         parse_works(params.get("works"), name="", inputs=None, tools=settings.APFLOW_CREWAI.tools or {})

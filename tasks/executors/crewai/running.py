@@ -15,7 +15,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, ExecutorError, Json, Stopped, on_a_thread
 from tasks.executors.crewai.crew_spec import CrewSpec
-from tasks.executors.llm.client import ask, check
+from tasks.executors.llm.client import MODELS
 from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
@@ -62,13 +62,14 @@ class Crew:
         self._label = label
         self._on_step = on_step
         self._loop = asyncio.get_running_loop()
+        self._llms = MODELS.get()  # CrewAI's threads have a context of their own
         self._questions: set[asyncio.Task[Any]] = set()
         self._is_over = False
 
     async def check(self) -> None:
         """Raise ExecutorError if a model or its key is unavailable, before any agent works in vain."""
         for model in dict.fromkeys(self.models.values()):
-            await check(self._prompt(model, [], {}))
+            await self._llms.check(self._prompt(model, [], {}))
 
     async def run(self) -> Json:
         """Run the crew. Raises ExecutorError; if cancelled, Stopped with the finished outputs."""
@@ -147,7 +148,7 @@ class Crew:
 
     async def _ask_once(self, prompt: Prompt) -> Completion:
         with Lines(self._context.log) as lines:
-            answer = await ask(prompt, heard=lines.add, spent=self._spent)
+            answer = await self._llms.ask(prompt, heard=lines.add, spent=self._spent)
         if tools := [call["function"]["name"] for call in answer.tool_calls]:
             self._context.log(f"{self._label}calls {', '.join(tools)}")
         return answer

@@ -36,10 +36,11 @@ async def load(path: str) -> Any:
     """Import a module of ours that needs one of the libraries; return what the path names."""
     module, _, name = path.rpartition(".")
     loaded = getattr(sys.modules.get(module), name, None)  # defined only after the imports of its module
-    return await asyncio.to_thread(_import, path) if loaded is None else loaded
+    return await asyncio.to_thread(load_now, path) if loaded is None else loaded
 
 
-def _import(path: str) -> Any:
+def load_now(path: str) -> Any:
+    """Do what `load` does, and block meanwhile."""
     with _lock:
         os.environ.update(QUIET, **_folders())
         return import_string(path)

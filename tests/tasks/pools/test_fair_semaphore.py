@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from tasks.worker.fair_semaphore import FairSemaphore
+from tasks.pools.fair_semaphore import FairSemaphore
 
 
 async def order_of(waiting: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

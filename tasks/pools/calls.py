@@ -1,0 +1,46 @@
+"""What a worker does for work that runs elsewhere: requests, and calls of models with the keys that only it has."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from aipartnerupflow.executors import Context, Json
+from tasks.executors.llm.client import ask, check
+from tasks.executors.llm.prompt import Prompt
+
+
+async def answer(
+    name: str, arguments: Json, context: Context, *, heard: Callable[[str], None], spent: Callable[[Json], None]
+) -> Any:
+    """Do `fetch`, `ask` or `check` for the task of the context. Raises ExecutorError, Stopped."""
+    match name:
+        case "fetch":
+            return await _fetch(context, **arguments)
+        case "ask":
+            return asdict(await ask(_prompt(arguments, context), spent=spent, heard=heard))
+        case "check":
+            return await check(_prompt(arguments, context))
+    raise LookupError(name)
+
+
+async def _fetch(context: Context, **arguments: Any) -> Json:
+    response = await context.fetch(**arguments)
+    return {
+        "url": response.url,
+        "status_code": response.status_code,
+        "headers": list(response.headers.items()),
+        "body": response.body,
+        "elapsed_ms": response.elapsed_ms,
+    }
+
+
+def _prompt(fields: Json, context: Context) -> Prompt:
+    """The run and the user decide about the key, so they are not taken from the call."""
+    return Prompt(
+        model=fields["model"],
+        messages=fields["messages"],
+        options=fields["options"],
+        api_base=fields["api_base"],
+        run_id=context.run_id,
+        user_id=context.user_id,
+    )

@@ -1,0 +1,259 @@
+"""A process of a pool: it executes one job at a time and calls the worker for models and requests."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from structlog.contextvars import bind_contextvars
+
+from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Json, Parked, Stopped
+from tasks.executors import get_executor
+from tasks.executors.llm.client import MODELS
+from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.pools import frames
+from tasks.pools.frames import Message
+from tasks.rules.stored_results import stored_form
+
+IS_LINUX: Final = sys.platform == "linux"
+PR_SET_PDEATHSIG: Final = 1
+MOST_LIKELY: Final = "1000"
+"""When the machine runs out of memory, the kernel ends these processes first."""
+SLACK_BYTES: Final = 32 * 2**20
+"""Of memory, for the threads and buffers of the process itself."""
+logger = logging.getLogger(__name__)
+
+
+def main(descriptor: int) -> NoReturn:
+    """Serve the worker at the other end of the socket until it is gone."""
+    code = 1
+    try:
+        _settle_down()
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(Child(socket.socket(fileno=descriptor)).serve())
+        code = 0
+    except BaseException:
+        logger.exception("A process of a pool failed", extra={"event": "pool.broken"})
+    finally:
+        os._exit(code)
+
+
+def _settle_down() -> None:
+    """Become a process of its own: with its own group, without input, and ended with its nursery."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with open(os.devnull) as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), 0)
+    if IS_LINUX:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(MOST_LIKELY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """The callbacks of a call of a model."""
+
+    heard: Callable[[str], None]
+    spent: Callable[[Json], None]
+
+
+class Child:
+    def __init__(self, line: socket.socket) -> None:
+        self._socket = line
+        self._born_bytes = _resident_bytes()
+        self._is_forced = self._is_given_up = False
+        self._job: asyncio.Task[None] | None = None
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._prompts: dict[int, Listener] = {}
+        self._is_counted = False
+        self._number = 0
+
+    async def serve(self) -> None:
+        reader, self._writer = await asyncio.open_connection(sock=self._socket)
+        while (message := await frames.read(reader, frames.TO_PROCESS)) is not None:
+            match message:
+                case frames.Job():
+                    self._is_forced = self._is_given_up = False
+                    self.send(frames.Begun())
+                    self._job = asyncio.create_task(self._work(message))
+                case frames.Cancel():
+                    self._cancel(message)
+                case frames.Heard() if message.number in self._prompts:
+                    self._prompts[message.number].heard(message.text)
+                case frames.Used() if message.number in self._prompts:
+                    self._pass_on(message)
+                case frames.Answer():
+                    self._settle(message)
+        os.killpg(0, signal.SIGKILL)
+
+    def _cancel(self, cancel: frames.Cancel) -> None:
+        self._is_forced, self._is_given_up = cancel.is_forced, cancel.is_given_up
+        if self._job is not None:
+            self._job.cancel()
+
+    def _settle(self, answer: frames.Answer) -> None:
+        future = self._answers.pop(answer.number)
+        if answer.error is None:
+            future.set_result(answer.value)
+        else:
+            future.set_exception(frames.error_of(answer.error))
+
+    def _pass_on(self, used: frames.Used) -> None:
+        self._is_counted = True
+        try:
+            self._prompts[used.number].spent(used.usage)
+        finally:
+            self._is_counted = False
+
+    def _spend(self, usage: Json) -> None:
+        if not self._is_counted:
+            self.send(frames.Spent(usage=usage))
+
+    async def _work(self, job: frames.Job) -> None:
+        bind_contextvars(run=job.run_id, task=job.task_id)
+        MODELS.set(WorkersModels(self.call))
+        end = await self._end_of(job)
+        self.send(frames.Ended(end=end, grown_bytes=max(0, _resident_bytes() - self._born_bytes)))
+
+    async def _end_of(self, job: frames.Job) -> Any:
+        try:
+            with _limited_memory(job.memory_bytes):
+                result = await get_executor(job.executor_id).execute(job.inputs, self._context(job))
+                return frames.Completed(result=stored_form(result, max_bytes=job.max_result_bytes))
+        except ExecutorError as error:
+            return frames.failure_of(_with_limit(error, job))
+        except MemoryError as error:
+            return frames.failure_of(
+                _with_limit(ExecutorError(f"Executor '{job.executor_id}' ran out of memory."), job, cause=error)
+            )
+        except Parked as parked:
+            return frames.question_of(parked)
+        except Stopped as stopped:
+            return frames.halt_of(stopped)
+        except asyncio.CancelledError:
+            return frames.Cancelled()
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything)
+            return frames.Raised(kind=type(error).__name__, traceback=frames.clean(traceback.format_exc()))
+
+    def _context(self, job: frames.Job) -> Context:
+        return Context(
+            task_id=job.task_id,
+            run_id=job.run_id,
+            root_task_id=job.root_task_id,
+            user_id=job.user_id,
+            name=job.name,
+            params=job.params,
+            schemas=job.schemas,
+            dependency_results=job.dependency_results,
+            attempt=job.attempt,
+            report=lambda fraction, message: self.send(
+                frames.Progress(fraction=fraction, message=frames.clean(message))
+            ),
+            log=lambda text: self.send(frames.Line(text=frames.clean(text))),
+            reply=job.reply,
+            is_forced=lambda: self._is_forced,
+            is_given_up=lambda: self._is_given_up,
+            spent=self._spend,
+            fetch=partial(_fetch, self.call),
+        )
+
+    def send(self, message: Message) -> None:
+        self._writer.write(frames.encoded(message))
+
+    async def call(self, name: str, arguments: Json, *, listener: Listener | None = None) -> Any:
+        """Let the worker do it. If this is cancelled, so is the call; what it returns or raises then counts."""
+        self._number += 1
+        number = self._number
+        future = self._answers[number] = asyncio.get_running_loop().create_future()
+        if listener is not None:
+            self._prompts[number] = listener
+        self.send(frames.Call(number=number, name=name, arguments=arguments))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self.send(frames.Withdrawn(number=number))
+            await asyncio.wait([future])
+            if isinstance(future.exception(), Stopped):
+                future.result()
+            raise
+        finally:
+            self._prompts.pop(number, None)
+
+
+class WorkersModels:
+    """Models that the worker calls: it has the keys."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    async def ask(self, prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
+        return Completion(**await self._call("ask", _fields(prompt), listener=Listener(heard=heard, spent=spent)))
+
+    async def check(self, prompt: Prompt) -> None:
+        await self._call("check", _fields(prompt))
+
+
+def _fields(prompt: Prompt) -> Json:
+    """The worker adds the run and the user itself."""
+    return {
+        "model": prompt.model,
+        "messages": list(prompt.messages),
+        "options": dict(prompt.options),
+        "api_base": prompt.api_base,
+    }
+
+
+async def _fetch(call: Callable[..., Any], method: str, url: str, **options: Any) -> HttpResponse:
+    from httpx import Headers  # noqa: PLC0415
+
+    given = {name: dict(value) if isinstance(value, Mapping) else value for name, value in options.items()}
+    response = await call("fetch", {"method": method, "url": url, **given})
+    return HttpResponse(**response | {"headers": Headers(response["headers"])})
+
+
+@contextmanager
+def _limited_memory(memory_bytes: int) -> Iterator[None]:
+    """Let this process take at most so much memory more than it does now. Linux only."""
+    if not IS_LINUX:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + memory_bytes + SLACK_BYTES, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_bytes() -> int:
+    """What RLIMIT_DATA counts."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmData:")[2].split()[0]) * 1024
+
+
+def _resident_bytes() -> int:
+    if not IS_LINUX:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _with_limit(error: ExecutorError, job: frames.Job, *, cause: BaseException | None = None) -> ExecutorError:
+    """Name the limit of memory in an error that comes from it."""
+    if not isinstance(cause or error.__cause__, MemoryError):
+        return error
+    return ExecutorError(
+        f"{error} The limit is {job.memory_bytes // 2**20} MB: see params.resources.memory_mb and pools.process.memory_mb.",
+        permanent=error.permanent,
+    )

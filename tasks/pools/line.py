@@ -1,0 +1,207 @@
+"""The worker's end of a line to a process of a pool: it gives the process a job and follows it to its end."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from contextvars import Context as Variables
+from contextvars import copy_context
+from typing import Any, Final
+
+import msgspec
+import orjson
+from django.conf import settings
+
+from aipartnerupflow.executors import Context, ExecutorError, Json, Parked, Stopped
+from tasks.pools import frames
+from tasks.pools.base import RaisedElsewhere
+from tasks.pools.calls import answer
+
+STOP_SECONDS: Final = 1.9
+"""For a job that is cancelled, before its process is killed: a little less than the engine waits."""
+MOST_BYTES: Final = 64 * 2**20
+"""Of one message from a process, unless results may be larger."""
+logger = logging.getLogger(__name__)
+
+
+class Line:
+    """One process, seen from its worker. `is_fresh`: it can take another job."""
+
+    def __init__(self, line: socket.socket, *, path: str | None, kill: Callable[[], None]) -> None:
+        """`path` is what its nursery has imported; `kill` kills the process."""
+        self.path = path
+        self.executor_id = ""
+        self.tasks = 0
+        self.is_fresh = True
+        self.grown_bytes = 0
+        self.exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._kill = kill
+        self._writer: asyncio.StreamWriter | None = None
+        self._job: _Job | None = None
+        # Not in the context of the task that happens to need the process first.
+        self._reading = asyncio.create_task(self._read(line), context=Variables())
+        self._is_open = asyncio.Event()
+
+    async def work(self, job: frames.Job, context: Context) -> Any:
+        """Return the job's result. Raises what the executor raises, and ProcessDied."""
+        await self._is_open.wait()
+        self._job = current = _Job(context, send=self._send)
+        try:
+            self._send(frames.encoded(job))
+            return _outcome(await asyncio.shield(current.end))
+        except asyncio.CancelledError:
+            self.is_fresh = False  # something of the job may still run there
+            return _outcome(await self._stop(current))
+        finally:
+            self._job = None
+            await current.close()
+
+    def close(self) -> None:
+        """Kill the process."""
+        self.is_fresh = False
+        self._kill()
+        if self._writer is not None:
+            self._writer.close()
+
+    async def closed(self) -> None:
+        """Return when the process has ended."""
+        await self._reading
+
+    async def _stop(self, job: "_Job") -> frames.Ended:
+        """Ask the executor to stop, and return what it says. Raises CancelledError if it does not in time."""
+        cancel = frames.Cancel(is_forced=job.context.is_forced(), is_given_up=job.context.is_given_up())
+        self._send(frames.encoded(cancel))
+        try:
+            async with asyncio.timeout(0 if cancel.is_forced else STOP_SECONDS):
+                return await asyncio.shield(job.end)
+        except TimeoutError:
+            raise asyncio.CancelledError from None
+        finally:
+            self.close()
+
+    def _send(self, data: bytes) -> None:
+        if self._writer is not None:
+            self._writer.write(data)
+
+    async def _read(self, line: socket.socket) -> None:
+        reader, self._writer = await asyncio.open_connection(sock=line)
+        self._is_open.set()
+        most = max(MOST_BYTES, 2 * settings.APFLOW.limits.result_bytes)
+        try:
+            while (message := await frames.read(reader, frames.TO_WORKER, max_bytes=most)) is not None:
+                if self._job is not None:
+                    self._job.variables.run(self._job.heed, message)
+                if isinstance(message, frames.Ended):
+                    self.grown_bytes = message.grown_bytes
+            self.is_fresh = False
+        except (frames.TooLong, msgspec.MsgspecError) as error:
+            logger.error("A process of a pool sent what is no message: %s", error, extra={"event": "pool.broken"})
+            self.close()
+        self._writer.close()
+        code = await self.exit_code
+        if self._job is not None:
+            self._job.lost(code)
+
+
+class _Job:
+    """One attempt that runs in a process."""
+
+    def __init__(self, context: Context, *, send: Callable[[bytes], None]) -> None:
+        self.context = context
+        self.variables = copy_context()
+        self.is_begun = False
+        self.end: asyncio.Future[frames.Ended] = asyncio.get_running_loop().create_future()
+        self._send = send
+        self._calls: dict[int, asyncio.Task[None]] = {}
+
+    def heed(self, message: frames.FromProcess) -> None:
+        match message:
+            case frames.Begun():
+                self.is_begun = True
+            case frames.Progress():
+                self.context.report(message.fraction, message.message)
+            case frames.Line():
+                self.context.log(message.text)
+            case frames.Spent():
+                self.context.spent(message.usage)
+            case frames.Call():
+                self._calls[message.number] = asyncio.create_task(self._answer(message))
+            case frames.Withdrawn():
+                if call := self._calls.get(message.number):
+                    call.cancel()
+            case frames.Ended() if not self.end.done():
+                self.end.set_result(message)
+
+    def lost(self, exit_code: int) -> None:
+        if not self.end.done():
+            self.end.set_exception(ProcessDied(exit_code, is_begun=self.is_begun))
+
+    async def close(self) -> None:
+        """Cancel the calls that are under way."""
+        self.end.cancel()
+        for call in self._calls.values():
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls.values())
+
+    async def _answer(self, call: frames.Call) -> None:
+        reply = await self._reply(call)
+        self._calls.pop(call.number, None)
+        self._send(frames.encoded(reply))
+
+    async def _reply(self, call: frames.Call) -> frames.Answer:
+        def heard(text: str) -> None:
+            self._send(frames.encoded(frames.Heard(number=call.number, text=text)))
+
+        def spent(usage: Json) -> None:
+            self.context.spent(usage)
+            self._send(frames.encoded(frames.Used(number=call.number, usage=usage)))
+
+        try:
+            value = await answer(call.name, call.arguments, self.context, heard=heard, spent=spent)
+            return frames.Answer(number=call.number, value=value)
+        except ExecutorError as error:
+            failure: frames.Failed | frames.Halted = frames.failure_of(error)
+        except Stopped as stopped:
+            failure = frames.halt_of(stopped)
+        except asyncio.CancelledError:
+            failure = frames.Halted(result=None, token_usage=None)
+        except Exception:
+            logger.exception(
+                "The call %s for a process of a pool failed", call.name, extra={"event": "pool.call_failed"}
+            )
+            failure = frames.Failed(
+                message=f"{call.name} failed in the worker; its log has the details.",
+                permanent=False,
+                retry_after_seconds=None,
+            )
+        return frames.Answer(number=call.number, error=failure)
+
+
+class ProcessDied(Exception):
+    """`exit_code` is negative for a signal. Without `is_begun` the job did not arrive, so nothing of it was done."""
+
+    def __init__(self, exit_code: int, *, is_begun: bool) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+        self.is_begun = is_begun
+
+
+def _outcome(ended: frames.Ended) -> Any:
+    """Return the result. Raises what the executor raised."""
+    match ended.end:
+        case frames.Completed(result=result):
+            return orjson.loads(result)
+        case frames.Failed() | frames.Halted() as failed:
+            raise frames.error_of(failed)
+        case frames.Asked() as asked:
+            raise Parked(
+                asked.question,
+                options=asked.options,
+                expires_after_seconds=asked.expires_after_seconds,
+                memo=orjson.loads(asked.memo),
+            )
+        case frames.Raised(kind=kind, traceback=traceback):
+            raise RaisedElsewhere(kind, traceback)
+        case frames.Cancelled():
+            raise asyncio.CancelledError

@@ -1,0 +1,11 @@
+"""The messages between a worker and a nursery: a letter, the number of a process, and its exit code."""
+
+import struct
+from typing import Final
+
+ORDER: Final = struct.Struct("!cIi")
+FORK: Final = b"F"
+"""Comes with the descriptor of a socket for the new process."""
+KILL: Final = b"K"
+ENDED: Final = b"E"
+"""From the nursery. The exit code is negative for a signal."""

@@ -1,0 +1,15 @@
+"""The pools of a worker, by name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tasks.pools.base import Pool
+from tasks.pools.loop import LoopPool
+from tasks.pools.process import ProcessPool
+from tasks.pools.thread import ThreadPool
+from tasks.rules.pools import LOOP, PROCESS, THREAD
+
+
+def make_pools(*, process_share: int) -> Mapping[str, Pool]:
+    """Create the pools of a worker, on its loop. One user may hold `process_share` of the places for processes."""
+    return MappingProxyType({LOOP: LoopPool(), THREAD: ThreadPool(), PROCESS: ProcessPool(share=process_share)})

@@ -1,0 +1,183 @@
+"""The pool `thread`: a thread with an event loop of its own for each task, so that code that blocks holds up no other task.
+
+A thread cannot be killed. One that does not stop in time is left behind, and its result is dropped.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json, Stopped, on_a_thread
+from tasks.executors.llm.client import MODELS, Models
+from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.pools.base import Pool
+from tasks.pools.line import STOP_SECONDS
+from tasks.rules.pools import THREAD
+from tasks.telemetry import metrics
+
+MOST_LEFT: Final = 100
+"""How many threads of stopped tasks may still run in a worker process."""
+Work = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class ThreadPool(Pool):
+    def __init__(self) -> None:
+        self._left: set[asyncio.Future[Any]] = set()
+
+    async def execute(self, executor: Executor, inputs: Json, context: Context) -> Any:
+        if len(self._left) >= MOST_LEFT:
+            raise ExecutorError(
+                f"The task was not begun: {MOST_LEFT} threads of stopped tasks still run in this worker process. "
+                "Restart the workers to be rid of them, or use params.pool 'process', which can be killed."
+            )
+        errand = _Errand(executor, inputs, context)
+        run = partial(copy_context().run, errand.run)
+        thread = asyncio.wrap_future(on_a_thread(run, name=f"pool: {executor.id}"))
+        with metrics.one_in_pool(THREAD):
+            try:
+                return _unpacked(*await asyncio.shield(thread))
+            except asyncio.CancelledError:
+                if thread.done():
+                    raise
+                errand.cancel()
+                await asyncio.wait([thread], timeout=0 if context.is_forced() else STOP_SECONDS)
+                if not thread.done():
+                    self._leave(thread, errand)
+                    raise
+                return _unpacked(*thread.result())
+
+    def _leave(self, thread: "asyncio.Future[Any]", errand: "_Errand") -> None:
+        errand.is_over = True
+        self._left.add(thread)
+        thread.add_done_callback(self._left.discard)
+
+
+class _Errand:
+    """A task on its thread. Create it on the loop of the worker."""
+
+    def __init__(self, executor: Executor, inputs: Json, context: Context) -> None:
+        self.is_over = False
+        self._executor = executor
+        self._inputs = inputs
+        self._context = context
+        self._worker = asyncio.get_running_loop()
+        self._models = MODELS.get()
+        self._lock = threading.Lock()
+        self._is_cancelled = False
+        self._stop: Callable[[], object] | None = None
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._is_cancelled = True
+            if self._stop is not None:
+                self._stop()
+
+    def run(self) -> tuple[Any, BaseException | None]:
+        """Execute on this thread; return the result, or what was raised."""
+        with asyncio.Runner() as runner:
+            try:
+                return runner.run(self._execute()), None
+            except BaseException as error:  # noqa: BLE001  (the pool raises it on the loop of the worker)
+                return None, error
+
+    async def _execute(self) -> Any:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  (this is a coroutine of a task)
+        own = asyncio.get_running_loop()
+        with self._lock:
+            if self._is_cancelled:
+                raise asyncio.CancelledError
+            self._stop = partial(own.call_soon_threadsafe, task.cancel)
+        MODELS.set(_ModelsThere(self._models, self._there))
+        try:
+            return await self._executor.execute(self._inputs, self._here())
+        finally:
+            with self._lock:
+                self._stop = None
+
+    def _here(self) -> Context:
+        """Return the context for this thread: what it calls happens on the loop of the worker."""
+        context = self._context
+
+        async def fetch(method: str, url: str, **options: Any) -> HttpResponse:
+            response: HttpResponse = await self._there(partial(context.fetch, method, url, **options))
+            return response
+
+        return replace(
+            context,
+            report=partial(self._post, context.report),
+            log=partial(self._post, context.log),
+            spent=partial(self._post, context.spent),
+            fetch=fetch,
+        )
+
+    def _post(self, call: Callable[..., object], *arguments: Any) -> None:
+        def on_the_loop() -> None:
+            if not self.is_over:
+                call(*arguments)
+
+        self._worker.call_soon_threadsafe(on_the_loop)
+
+    async def _there(self, work: Work) -> Any:
+        """Do it on the loop of the worker. If this is cancelled, so is the work; a Stopped that it raises then counts."""
+        done: Future[Any] = Future()
+        jobs: list[asyncio.Task[None]] = []
+        self._worker.call_soon_threadsafe(lambda: jobs.append(self._worker.create_task(_settle(work, done))))
+        waiting = asyncio.wrap_future(done)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            self._worker.call_soon_threadsafe(lambda: jobs[0].cancel())
+            await asyncio.wait([waiting])
+            if isinstance(waiting.exception(), Stopped):
+                waiting.result()
+            raise
+
+
+class _ModelsThere:
+    """Models that are called on the loop of the worker."""
+
+    def __init__(self, models: Models, there: Callable[[Work], Coroutine[Any, Any, Any]]) -> None:
+        self._models = models
+        self._there = there
+
+    async def ask(self, prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
+        own = asyncio.get_running_loop()
+
+        def posted(call: Callable[..., object]) -> Callable[..., None]:
+            def post(argument: Any) -> None:
+                with suppress(RuntimeError):  # the thread's loop is closed: the task is over
+                    own.call_soon_threadsafe(call, argument)
+
+            return post
+
+        answer: Completion = await self._there(
+            partial(self._models.ask, prompt, spent=posted(spent), heard=posted(heard))
+        )
+        return answer
+
+    async def check(self, prompt: Prompt) -> None:
+        await self._there(partial(self._models.check, prompt))
+
+
+async def _settle(work: Work, done: "Future[Any]") -> None:
+    try:
+        result = await work()
+    except asyncio.CancelledError:
+        done.set_exception(Stopped())
+    except Exception as error:  # noqa: BLE001  (the thread raises it)
+        done.set_exception(error)
+    else:
+        done.set_result(result)
+
+
+def _unpacked(result: Any, error: BaseException | None) -> Any:
+    if error is not None:
+        raise error
+    return result

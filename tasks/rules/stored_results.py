@@ -1,0 +1,82 @@
+"""What of an executor's result can be stored, and how. Pure."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from aipartnerupflow.executors import ExecutorError
+
+
+def is_longer(result: Any, *, than: int) -> bool:
+    """Whether the result has more bytes as JSON, found without encoding all of it.
+
+    A result may consist of those of many dependencies, a hundred times larger than allowed.
+    """
+    length = 0
+    try:
+        for part in _parts(result, levels=2):
+            length += 1 + len(orjson.dumps(part))
+            if length > than:
+                return True
+    except TypeError:  # `stored_form` describes what is not JSON
+        return False
+    return False
+
+
+def _parts(value: Any, *, levels: int) -> Iterator[Any]:
+    """Yield the values in an object or list, and in those inside it."""
+    if levels and isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _parts(item, levels=levels - 1)
+    else:
+        yield value
+
+
+def stored_form(result: Any, *, max_bytes: int) -> bytes:
+    """Return the result as JSON text that every database accepts.
+
+    Raises ExecutorError with the reason if it cannot.
+    """
+    try:
+        text = orjson.dumps(result)
+    except TypeError as error:
+        raise ExecutorError(f"The result is not a JSON value: {error}.", permanent=True) from error
+    if len(text) > max_bytes:
+        raise too_long(f"The result has {len(text)} bytes, more", max_bytes)
+    if b"\\u0000" in text and _contains(result, _is_text_with_nul):
+        raise ExecutorError("The result contains the character NUL, which cannot be stored.", permanent=True)
+    if b"null" in text and _contains(result, _is_not_finite):
+        raise ExecutorError("The result contains NaN or Infinity, which JSON does not have.", permanent=True)
+    return text
+
+
+def too_long(what: str, max_bytes: int) -> ExecutorError:
+    return ExecutorError(
+        f"{what} than the {max_bytes} that limits.result_bytes allows. "
+        "Store it elsewhere and return a reference, or raise the limit.",
+        permanent=True,
+    )
+
+
+def _is_text_with_nul(value: Any) -> bool:
+    return isinstance(value, str) and "\0" in value
+
+
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _contains(result: Any, is_bad: Any) -> bool:
+    """Whether any value in the result is bad. Iterative: results may be nested deeply."""
+    left = [result]
+    while left:
+        value = left.pop()
+        if is_bad(value):
+            return True
+        if isinstance(value, dict):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            left += value
+    return False

@@ -1,0 +1,192 @@
+"""Pools on a real server: code that crashes or blocks harms its own task only, and no process outlives its worker."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Final
+
+import orjson
+import pytest
+
+from apflow_site.config import load
+from tests.documents import text
+from tests.servers import Server, new_database, running_server, until
+from tests.tasks.pools.conftest import MODULES
+
+pytestmark = pytest.mark.both_engines
+Json = dict[str, Any]
+SETTINGS = {
+    "AIPARTNERUPFLOW_EXECUTORS_MODULES": MODULES,
+    "AIPARTNERUPFLOW_WORKER_PROCESSES": "1",
+    "AIPARTNERUPFLOW_POOLS_PROCESS_SIZE": "2",
+    "AIPARTNERUPFLOW_POOLS_PROCESS_CPUS": "2",
+    "AIPARTNERUPFLOW_POOLS_PROCESS_MEMORY_MB": "600",
+}
+BOUND_SECONDS = 60
+PAGE: Final = "docs/how-to/pools.md"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with new_database() as url, running_server(url, env=SETTINGS) as server:
+        yield server
+
+
+def function(name: str, called: str, *, params: Json | None = None, **arguments: Any) -> Json:
+    inputs = {"function": called, "arguments": arguments}
+    return {
+        "id": name,
+        "name": name,
+        "schemas": {"method": "python_executor"},
+        "inputs": inputs,
+        "params": params or {},
+    }
+
+
+def run(server: Server, *tasks: Json) -> dict[str, Json]:
+    """The tasks below one root, when they have ended, by name."""
+    tree = [{"id": "root", "name": "root"}, *({"parent_id": "root", **task} for task in tasks)]
+    root_id = server.rpc("tasks.execute", {"tasks": tree})["root_task_id"]
+    server.finished(root_id)
+    return {task["name"]: task for task in server.rpc("tasks.tree", {"task_id": root_id})["children"]}
+
+
+def test_functions_run_in_processes_that_are_not_the_worker(server: Server) -> None:
+    ran = run(
+        server,
+        function("plain", "process_id"),
+        function("asynchronous", "process_id_soon"),
+        function("thread", "process_id", params={"pool": "thread"}),
+        function("loop", "process_id", params={"pool": "loop"}),
+        {"name": "echo", "schemas": {"method": "scripted_executor"}, "params": {"pool": "process"}},
+    )
+    assert {task["status"] for task in ran.values()} == {"completed"}
+    worker, pool = server.pids().workers, [process.pid for process in server.pool()]
+    assert [ran[name]["result"] in worker for name in ("plain", "asynchronous", "thread", "loop")] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert ran["plain"]["result"] in pool
+
+
+def test_a_crash_fails_its_task_only_and_can_be_retried(server: Server) -> None:
+    processes = server.pids()
+    retry = {"retry": {"max_attempts": 2, "backoff_seconds": 0}}
+    ran = run(
+        server,
+        function("crash", "crash", params=retry),
+        function("exit", "exit_at_once", code=3),
+        function("sum", "add", a=1),
+    )
+    assert {name: task["status"] for name, task in ran.items()} == {
+        "crash": "failed",
+        "exit": "failed",
+        "sum": "completed",
+    }
+    assert "SIGSEGV" in ran["crash"]["error"]
+    assert ran["crash"]["attempt"] == 2
+    assert "exit code 3" in ran["exit"]["error"]
+    assert server.pids() == processes
+    assert server.query("SELECT count(*) FROM tasks_run WHERE strikes > 0") == [(0,)]
+
+
+def test_memory_is_limited_by_the_setting_and_by_the_task(server: Server) -> None:
+    less = {"resources": {"memory_mb": 100}}
+    ran = run(server, function("much", "eat_memory"), function("little", "eat_memory", params=less))
+    assert "600 MB" in ran["much"]["error"]
+    assert "100 MB" in ran["little"]["error"]
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout"])
+def test_what_blocks_ends_when_it_is_cancelled_or_too_late(server: Server, tmp_path: Path, how: str) -> None:
+    started = tmp_path / "started"
+    params = {"timeout_seconds": 2} if how == "timeout" else {}
+    task = function("block", "block", params=params, started=str(started))
+    task_id = server.rpc("tasks.execute", {"tasks": [task]})["root_task_id"]
+    pid = until(lambda: started.exists() and started.read_text(), seconds=BOUND_SECONDS, what="the start")
+    if how == "cancel":
+        server.rpc("tasks.cancel", {"task_id": task_id})
+    server.finished(task_id)
+    until(
+        lambda: int(pid) not in [process.pid for process in server.processes()], seconds=BOUND_SECONDS, what="its end"
+    )
+
+
+def test_tasks_wait_for_their_places_and_processors(server: Server, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    both = {"resources": {"cpus": 2}}
+    tasks = [function(f"t{n}", "wait_for", params=both if n < 2 else {}, gate=str(gate)) for n in range(5)]
+    tree = [{"id": "root", "name": "root"}, *({"parent_id": "root", **task} for task in tasks)]
+    root_id = server.rpc("tasks.execute", {"tasks": tree})["root_task_id"]
+
+    def started() -> list[str]:
+        children = server.rpc("tasks.tree", {"task_id": root_id})["children"]
+        return [task["name"] for task in children if task["status"] == "in_progress"]
+
+    until(lambda: len(started()) == 2, seconds=BOUND_SECONDS, what="two tasks in two places")
+    assert not {"t0", "t1"} <= set(started())
+    gate.touch()
+    events = server.finished(root_id)
+    assert events[-2]["type"] == "final" or events[-1]["type"] == "final"
+    assert len(server.pool()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("params", "field", "reason"),
+    [
+        ({"pool": "moon"}, "pool", "must be one of loop, thread, process, not 'moon'"),
+        ({"pool": 1}, "pool", "must be one of loop, thread, process, not a number"),
+        ({"resources": {"gpu": 1}}, "resources.gpu", "unknown field; known are cpus, memory_mb"),
+        ({"resources": {"cpus": 0}}, "resources.cpus", "must be an integer from 1 to 10,000, not 0"),
+        ({"resources": {"cpus": 3}}, "resources.cpus", "must be at most 2 (pools.process.cpus), not 3"),
+        (
+            {"resources": {"memory_mb": 601}},
+            "resources.memory_mb",
+            "must be at most 600 (pools.process.memory_mb), not 601",
+        ),
+        (
+            {"resources": {"cpus": 1}, "pool": "loop"},
+            "resources",
+            "can only be had in the pool 'process', not in 'loop'",
+        ),
+    ],
+)
+def test_what_can_never_be_had_is_refused(server: Server, params: Json, field: str, reason: str) -> None:
+    before = server.query("SELECT count(*) FROM tasks_task")
+    reply = server.call("tasks.create", {"tasks": [function("t", "add", params=params, a=1)]})
+    assert reply["error"]["code"] == -32602
+    assert reply["error"]["data"] == [{"field": f"tasks[0].params.{field}", "reason": reason}]
+    assert server.query("SELECT count(*) FROM tasks_task") == before
+
+
+def test_a_group_runs_nowhere(server: Server) -> None:
+    reply = server.call("tasks.create", {"tasks": [{"name": "group", "params": {"pool": "process"}}]})
+    reason = "is for tasks with an executor; this one runs no code"
+    assert reply["error"]["data"] == [{"field": "tasks[0].params.pool", "reason": reason}]
+
+
+def test_the_page_is_true(server: Server) -> None:
+    task = orjson.loads(text(PAGE, "Where tasks run", "json"))
+    task_id = server.rpc("tasks.execute", {"tasks": [task]})["root_task_id"]
+    server.finished(task_id)
+    assert server.rpc("tasks.get", {"task_id": task_id})["result"] == 6
+    with NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(text(PAGE, "Choose for an installation", "yaml"))
+        file.flush()
+        pools = load({"AIPARTNERUPFLOW_CONFIG": file.name}).pools
+    assert pools.executors == {"python_executor": "thread", "word_count_executor": "process"}
+    assert (pools.process.size, pools.process.memory_mb) == (8, 2048)
+
+
+def test_no_process_outlives_its_worker(server: Server, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    task = function("block", "block_with_a_program", started=str(started))
+    task_id = server.rpc("tasks.execute", {"tasks": [task]})["root_task_id"]
+    until(lambda: started.exists() and started.read_text(), seconds=BOUND_SECONDS, what="the start")
+    old = {process.pid for process in server.pool()} | {int(started.read_text())}
+    server.kill(*server.pids().workers)
+    until(lambda: not old & {process.pid for process in server.processes()}, seconds=BOUND_SECONDS, what="their end")
+    server.finished(task_id)
+    assert server.rpc("tasks.get", {"task_id": task_id})["status"] == "failed"

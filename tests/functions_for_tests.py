@@ -1,0 +1,99 @@
+"""Functions that do to their process what their names say."""
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection
+
+from aipartnerupflow.executors import ExecutorError, python_function
+
+
+@python_function
+def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+@python_function
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@python_function
+def process_id() -> int:
+    return os.getpid()
+
+
+@python_function
+async def process_id_soon() -> int:
+    return os.getpid()
+
+
+@python_function
+def exit_at_once(code: int) -> None:
+    os._exit(code)
+
+
+@python_function
+def crash() -> None:
+    ctypes.string_at(0)
+
+
+@python_function
+def eat_memory() -> None:
+    eaten = []
+    while True:
+        eaten.append(bytearray(10 * 2**20))
+
+
+@python_function
+def block(started: str) -> None:
+    """Write the process id to a file, and never return."""
+    Path(started).write_text(str(os.getpid()))
+    threading.Event().wait()
+
+
+@python_function
+def block_with_a_program(started: str) -> None:
+    """The same in a program of its own."""
+    code = f"import os, pathlib, time; pathlib.Path({started!r}).write_text(str(os.getpid())); time.sleep(600)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@python_function
+def wait_for(gate: str) -> int:
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+@python_function
+def return_a_set() -> set[int]:
+    return {1}
+
+
+@python_function
+def return_not_a_number() -> float:
+    return float("nan")
+
+
+@python_function
+def return_much() -> str:
+    return "x" * (settings.APFLOW.limits.result_bytes + 1)
+
+
+@python_function
+def refuse() -> None:
+    raise ExecutorError("The stock is empty.", permanent=True, retry_after_seconds=3)
+
+
+@python_function
+def ask_the_database() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 7")
+        return int(cursor.fetchone()[0])

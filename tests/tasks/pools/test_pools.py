@@ -1,0 +1,223 @@
+"""The same in every pool: results, errors, progress, cancellation and calls of the worker."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pytest_django import Settings
+
+from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Parked, Reply, Stopped
+from aipartnerupflow.executors.testing import RecordingContext, context
+from tasks.executors import get_executor
+from tasks.pools.base import Pool, RaisedElsewhere
+from tasks.rules.pools import POOLS
+from tests.tasks.executors.conftest import forget_registry
+from tests.tasks.pools.conftest import MODULES
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+Pools = Mapping[str, Pool]
+Json = dict[str, Any]
+EVERYWHERE = pytest.mark.parametrize("name", POOLS)
+OWN_LOOP = pytest.mark.parametrize("name", ["thread", "process"])
+BOUND_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def registry(settings: Settings) -> Iterator[None]:
+    settings.APFLOW_EXECUTOR_MODULES = tuple(MODULES.split(","))
+    forget_registry()
+    yield
+    forget_registry()
+
+
+async def execute(pool: Pool, executor: str, inputs: Json, here: Context | None = None) -> Any:
+    async with asyncio.timeout(BOUND_SECONDS):
+        return await pool.execute(get_executor(executor), inputs, here or context())
+
+
+async def call(pool: Pool, function: str, here: Context | None = None, **arguments: Any) -> Any:
+    return await execute(pool, "python_executor", {"function": function, "arguments": arguments}, here)
+
+
+async def until(look: Callable[[], object]) -> None:
+    async with asyncio.timeout(BOUND_SECONDS):
+        while not look():  # noqa: ASYNC110  (nothing tells of files and processes)
+            await asyncio.sleep(0.01)
+
+
+@EVERYWHERE
+async def test_a_result_comes_back(pools: Pools, name: str) -> None:
+    assert await call(pools[name], "add", a=2) == 3
+
+
+@EVERYWHERE
+async def test_work_sees_its_context_and_reports_back(pools: Pools, name: str) -> None:
+    here = context(task_id="task-9", user_id="bob", attempt=2, params={"a": 1}, dependency_results={"d": [1]})
+    assert await execute(pools[name], "confiding_executor", {"x": 1}, here) == {
+        "task_id": "task-9",
+        "user_id": "bob",
+        "attempt": 2,
+        "params": {"a": 1},
+        "dependency_results": {"d": [1]},
+        "inputs": {"x": 1},
+    }
+    await asyncio.sleep(0)
+    assert here.reports == [(0.5, "half")]
+    assert [line.replace("\ud800", "?") for line in here.logs] == ["a line", "a torn ? one"]
+    assert here.usages == [{"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "cost_usd": 0.5}]
+
+
+@EVERYWHERE
+async def test_an_executor_error_keeps_its_facts(pools: Pools, name: str) -> None:
+    with pytest.raises(ExecutorError) as caught:
+        await call(pools[name], "refuse")
+    error = caught.value
+    assert (str(error), error.permanent, error.retry_after_seconds) == ("The stock is empty.", True, 3)
+
+
+@EVERYWHERE
+async def test_a_question_comes_back_and_its_answer_goes_in(pools: Pools, name: str) -> None:
+    with pytest.raises(Parked) as caught:
+        await execute(pools[name], "asking_executor", {"until": "yes"})
+    assert (caught.value.question, caught.value.memo) == ("What do you say?", '{"times":1}')
+    here = context(reply=Reply(answer="yes", by="alice", memo={"times": 1}))
+    assert await execute(pools[name], "asking_executor", {"until": "yes"}, here) == {"said": "yes", "times": 1}
+
+
+@EVERYWHERE
+async def test_an_unknown_exception_has_its_type_and_its_text_stays_in_the_log(pools: Pools, name: str) -> None:
+    with pytest.raises((RuntimeError, RaisedElsewhere)) as caught:
+        await execute(pools[name], "scripted_executor", {"then": "raise"})
+    assert getattr(caught.value, "kind", "RuntimeError") == "RuntimeError"
+
+
+@OWN_LOOP
+async def test_cancelling_keeps_a_partial_result(pools: Pools, name: str) -> None:
+    here = context()
+    work = asyncio.create_task(execute(pools[name], "confiding_executor", {"stays": True}, here))
+    await until(lambda: here.reports)
+    work.cancel()
+    with pytest.raises(Stopped) as caught:
+        await work
+    assert caught.value.result == "so far"
+
+
+@OWN_LOOP
+async def test_a_request_is_sent_by_the_worker(pools: Pools, name: str) -> None:
+    asked: list[Json] = []
+
+    async def fetch(method: str, url: str, **options: Any) -> HttpResponse:
+        asked.append({"method": method, "url": url, **options})
+        return HttpResponse(url=url, status_code=418, headers={"X-Pot": "tea"}, body=b"\xff\x00", elapsed_ms=1.0)
+
+    here = context(fetch=fetch)
+    assert await execute(pools[name], "fetching_executor", {"url": "http://example.com/"}, here) == {"status_code": 418}
+    assert asked == [{"method": "GET", "url": "http://example.com/", "timeout_seconds": 5}]
+
+
+@OWN_LOOP
+async def test_a_refused_request_is_an_error_of_the_work(pools: Pools, name: str) -> None:
+    with pytest.raises(ExecutorError, match="this context has no network"):
+        await execute(pools[name], "fetching_executor", {"url": "http://example.com/"})
+
+
+@OWN_LOOP
+async def test_a_model_is_asked_by_the_worker_and_counted_once(pools: Pools, name: str) -> None:
+    here = context()
+    result = await execute(pools[name], "llm_executor", {"prompt": "Say hi", "model": "demo/demo"}, here)
+    assert result["model"] == "demo/demo"
+    assert [usage["prompt_tokens"] for usage in here.usages] == [2]
+    assert "".join(here.logs).startswith("This is the built-in demo model")
+
+
+@OWN_LOOP
+async def test_cancelling_a_call_of_a_model_keeps_what_was_said(pools: Pools, name: str) -> None:
+    here = context()
+    asked = {"prompt": "Say " + "much " * 2000, "model": "demo/demo"}
+    work = asyncio.create_task(execute(pools[name], "llm_executor", asked, here))
+    await until(lambda: here.logs)
+    work.cancel()
+    with pytest.raises(Stopped) as caught:
+        await work
+    assert caught.value.result["content"].startswith("This is")
+    assert len(here.usages) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("return_a_set", "The result is not a JSON value"),
+        ("return_not_a_number", "NaN or Infinity"),
+        ("return_much", "limits.result_bytes"),
+    ],
+)
+async def test_what_no_database_stores_does_not_leave_the_process(pools: Pools, function: str, message: str) -> None:
+    with pytest.raises(ExecutorError, match=message) as caught:
+        await call(pools["process"], function)
+    assert caught.value.permanent
+
+
+async def test_a_process_is_used_again_and_is_not_the_worker(pools: Pools) -> None:
+    first, second = await call(pools["process"], "process_id"), await call(pools["process"], "process_id")
+    assert first == second != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        ("exit_at_once", {"code": 7}, "exit code 7"),
+        ("exit_at_once", {"code": 0}, "exit code 0"),
+        ("crash", {}, "killed by SIGSEGV"),
+    ],
+)
+async def test_a_death_fails_the_task_in_that_process_only(
+    pools: Pools, tmp_path: Path, function: str, arguments: Json, message: str
+) -> None:
+    gate = tmp_path / "gate"
+    neighbour = asyncio.create_task(call(pools["process"], "wait_for", gate=str(gate)))
+    with pytest.raises(ExecutorError, match=message) as caught:
+        await call(pools["process"], function, **arguments)
+    assert not caught.value.permanent
+    gate.touch()
+    assert await neighbour > 0
+
+
+async def test_memory_has_a_limit(pools: Pools) -> None:
+    with pytest.raises(ExecutorError, match=r"MemoryError.* 64 MB.*params.resources.memory_mb"):
+        await call(pools["process"], "eat_memory", context(params={"resources": {"memory_mb": 64}}))
+    assert await call(pools["process"], "add", a=1) == 2
+
+
+@pytest.mark.parametrize("function", ["block", "block_with_a_program"])
+async def test_cancelling_ends_what_blocks(pools: Pools, tmp_path: Path, function: str) -> None:
+    started = tmp_path / "started"
+    work = asyncio.create_task(call(pools["process"], function, started=str(started)))
+    await until(lambda: started.exists() and started.read_text())
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    pid = int(started.read_text())
+    await until(lambda: not _is_alive(pid))
+
+
+async def test_cancelling_ends_what_holds_the_interpreter(pools: Pools) -> None:
+    """Its own loop can do nothing either, so it is killed at the deadline."""
+    here: RecordingContext = context()
+    harm = {"then": "hold the lock of the interpreter", "how": "log", "says": b"now".hex()}
+    work = asyncio.create_task(execute(pools["process"], "scripted_executor", harm, here))
+    await until(lambda: here.logs)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(BOUND_SECONDS):
+            await work
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
