@@ -25,6 +25,7 @@ from structlog.contextvars import bound_contextvars
 
 from a2a.core.draining import this_drain
 from apflow_site.logs import log_request
+from tasks.storage.loads import limited_loads
 from tasks.telemetry.tracing import span
 
 Scope = dict[str, Any]
@@ -50,9 +51,10 @@ class Http(ASGIHandler):
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.handle(
-            scope, limited(receive, headers=scope["headers"]), closing(send) if this_drain().is_on else send
-        )
+        with limited_loads():
+            await self.handle(
+                scope, limited(receive, headers=scope["headers"]), closing(send) if this_drain().is_on else send
+            )
 
 
 def closing(send: Send) -> Send:

@@ -122,7 +122,11 @@ def public_url(request: HttpRequest) -> str:
 
 
 def json_response(value: Any, *, status: int = 200) -> HttpResponse:
-    body = orjson.dumps(value)
+    return encoded_response(orjson.dumps(value), status=status)
+
+
+def encoded_response(body: bytes, *, status: int = 200) -> HttpResponse:
+    """A response whose body is JSON already."""
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Content-Length": str(len(body))}
     headers |= STATUS_HEADERS.get(status, {})
     return HttpResponse(body, content_type="application/json", status=status, headers=headers)

@@ -3,7 +3,6 @@
 Pure. Section numbers refer to https://www.jsonrpc.org/specification.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,14 +78,6 @@ def parse(value: Any, *, batch_limit: int) -> Request | list[Request]:
     if len(value) > batch_limit:
         return _invalid(f"A batch may contain {batch_limit} requests, this one has {len(value)}. Split it.")
     return [_parse_one(item, is_single=False) for item in value]
-
-
-def batch_to_json(answers: Iterable[Response | None]) -> list[dict[str, Any]]:
-    """The replies to a batch.
-
-    Empty for a batch of notifications, to which no response may be sent (section 6).
-    """
-    return [answer.to_json() for answer in answers if answer is not None]
 
 
 def _parse_one(value: Any, *, is_single: bool) -> Request:

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tasks.rules.strict_json import Json
+from orjson import Fragment
+
+from tasks.rules.strict_json import TEXT, Json
 from tasks.status import Status
 
 if TYPE_CHECKING:
@@ -58,10 +60,10 @@ def native_task(task: Task) -> Json:
         "status": task.status,
         "priority": task.priority,
         "dependencies": task.dependencies,
-        "inputs": task.inputs,
-        "schemas": task.schemas,
-        "params": task.params,
-        "result": task.result,
+        "inputs": _json(task, "inputs"),
+        "schemas": _json(task, "schemas"),
+        "params": _json(task, "params"),
+        "result": _json(task, "result"),
         "error": task.error,
         "progress": task.progress,
         "attempt": task.attempt,
@@ -75,6 +77,14 @@ def native_task(task: Task) -> Json:
         "started_at": _native_time(task.started_at),
         "completed_at": _native_time(task.completed_at),
     }
+
+
+def _json(task: Task, column: str) -> Any:
+    """The value of a JSON column or, if the task was loaded with texts, its text, which is encoded as it is."""
+    if column + TEXT not in vars(task):
+        return getattr(task, column)
+    text = vars(task)[column + TEXT]
+    return None if text is None else Fragment(text)
 
 
 def native_node(task: Task) -> Json:
@@ -177,9 +187,7 @@ def a2a_task(task: Task, *, run: Run | None, facts: TreeFacts, results_of: Itera
             "timestamp": _a2a_time(_run_time(execution) if execution else _task_time(task)),
             "message": _message(data, message_id=f"{ids['id']}-{run.last_seq if run else 0}", ids=ids),
         },
-        "artifacts": [
-            _artifact(each.id, each.result, name=each.name) for each in results_of if each.result is not None
-        ],
+        "artifacts": [artifact for each in results_of if (artifact := _artifact_of(each)) is not None],
         "history": [],
         "metadata": {"protocol": "a2a", "root_task_id": task.root_id, "user_id": task.user_id} | metadata,
     }
@@ -224,16 +232,37 @@ def _message(data: Json, *, message_id: str, ids: Json) -> Json:
     }
 
 
-def _artifact(task_id: str, result: Any, *, name: str | None = None) -> Json:
-    artifact: Json = {"artifactId": task_id, "parts": [_part(result)]}
-    return artifact if name is None else artifact | {"name": name}
+def _artifact(task_id: str, result: Any) -> Json:
+    return {"artifactId": task_id, "parts": [_part(result)]}
+
+
+def _artifact_of(task: Task) -> Json | None:
+    """The artifact of a task with a result."""
+    result = _json(task, "result")
+    if result is None:
+        return None
+    text = vars(task).get(f"result{TEXT}")
+    part = _part(result) if text is None else PARTS.get(text[0], _part)(result)
+    return {"artifactId": task.id, "parts": [part], "name": task.name}
 
 
 def _part(result: Any) -> Json:
+    """A part with a result. A data part of A2A 0.3 contains an object."""
     if isinstance(result, str):
-        return {"kind": "text", "text": result}
-    # A data part of A2A 0.3 contains an object.
-    return {"kind": "data", "data": result if isinstance(result, dict) else {"result": result}}
+        return _text_part(result)
+    return _data_part(result if isinstance(result, dict) else {"result": result})
+
+
+def _text_part(text: Any) -> Json:
+    return {"kind": "text", "text": text}
+
+
+def _data_part(data: Any) -> Json:
+    return {"kind": "data", "data": data}
+
+
+PARTS: Mapping[str, Callable[[Any], Json]] = MappingProxyType({'"': _text_part, "{": _data_part})
+"""First character of a JSON text → the part for such a value."""
 
 
 def _task_time(task: Task) -> datetime:

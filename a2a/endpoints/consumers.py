@@ -6,6 +6,7 @@ import re
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -27,6 +28,7 @@ from a2a.live.sse import Stream, open_stream
 from a2a.live.stream_limits import Allowance, TooMany
 from a2a.live.subscription_filter import SubscriptionFilter
 from a2a.methods import messages
+from a2a.methods.batches import replies_to
 from a2a.methods.dispatch import NATIVE, Outcome, carry_out
 from a2a.methods.messages import Auth, Ping, Subscribe, Unsubscribe
 from accounts.auth import AuthenticationFailed, caller_from_token, token_in
@@ -40,6 +42,7 @@ from tasks.rules.exceptions import LimitReached, TaskNotFound
 from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.services import queries
 from tasks.services.queries import StatusReport
+from tasks.storage.loads import limited_loads
 
 SUBPROTOCOL: Final = "bearer"
 FIRST_WORD_SECONDS: Final = 0.05
@@ -387,9 +390,8 @@ class Socket(AsyncWebsocketConsumer):
         self._inbox.rewind(run.id, after=after if resumes else None)
 
     async def _answer_batch(self, requests: list[Request]) -> None:
-        outcomes = await asyncio.gather(*(self._carry_out(request, is_single=False) for request in requests))
-        if answers := jsonrpc.batch_to_json(outcome.answer for outcome in outcomes):
-            await self._send_json(answers)
+        if body := await replies_to(requests, partial(self._carry_out, is_single=False)):
+            await self.send(body.decode())
 
     async def _carry_out(self, request: Request, *, is_single: bool) -> Outcome:
         assert self._caller is not None  # noqa: S101
@@ -403,7 +405,8 @@ class Socket(AsyncWebsocketConsumer):
             if not await self._is_still_in():
                 return Outcome(answer=None)
             headers = replace(self._headers, is_single=is_single)
-            return await carry_out(request, caller=self._caller, dialect=NATIVE, headers=headers)
+            with limited_loads():
+                return await carry_out(request, caller=self._caller, dialect=NATIVE, headers=headers)
         except Error as error:
             return Outcome(answer=failure_of(error, call_id=request.id))
         finally:

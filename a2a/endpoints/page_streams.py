@@ -19,7 +19,7 @@ from tasks.dashboard.pages import count_questions, has_owners, page
 from tasks.events import Event, following
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
-from tasks.services.queries import get_task, latest_run, run_of
+from tasks.services.queries import latest_run, root_of, run_of
 
 #: Without results, which may be large: the page loads that of the selected task.
 SHOWN: Final = ("seq", "type", "task_id", "status", "progress", "tree_progress", "message", "error", "timestamp")
@@ -48,7 +48,7 @@ async def next_run(request: HttpRequest, caller: Caller, task_id: str) -> HttpRe
 
     `after` is the number of a run; the message is `{"run": number}`.
     """
-    root_id = (await pools.read(get_task, caller=caller, task_id=task_id)).root_id
+    root_id = await pools.read(root_of, caller=caller, task_id=task_id)
     after = event_number(request.GET.get("after") or "0")
     return _held(request, caller, sse.replies(_next_run(caller, root_id, after=after)))
 

@@ -20,6 +20,7 @@ from a2a.core.http import (
     VERSION_HEADER,
     Headers,
     body_of,
+    encoded_response,
     headers_of,
     json_response,
     public_url,
@@ -30,6 +31,7 @@ from a2a.core.jsonrpc import Request, Response
 from a2a.core.version import software_version
 from a2a.live import sse
 from a2a.live.streaming import events_response, held, stream_of_task
+from a2a.methods.batches import replies_to
 from a2a.methods.dispatch import NATIVE, SYSTEM, Dialect, Outcome, carry_out
 from a2a.protocol.bindings.http_json import list_tasks, with_extensions
 from a2a.protocol.bindings.json_rpc import A2A
@@ -93,12 +95,9 @@ class Rpc:
             return _failed(error, self.dialect, call_id=parsed.id)
 
     async def _batch(self, requests: list[Request], *, caller: Caller, headers: Headers) -> HttpResponseBase:
-        """Execute the calls concurrently. The replies are in the order of the calls."""
-        outcomes = await asyncio.gather(
-            *(carry_out(request, caller=caller, dialect=self.dialect, headers=headers) for request in requests)
-        )
-        answers = jsonrpc.batch_to_json(outcome.answer for outcome in outcomes)
-        return json_response(answers) if answers else HttpResponse(status=204)
+        perform = partial(carry_out, caller=caller, dialect=self.dialect, headers=headers)
+        body = await replies_to(requests, perform)
+        return encoded_response(body) if body else HttpResponse(status=204)
 
 
 def _frames(outcome: Outcome, dialect: Dialect) -> AsyncGenerator[bytes] | None:

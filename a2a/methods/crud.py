@@ -14,12 +14,14 @@ from tasks.services import copies, editing, trees
 from tasks.services.idempotency import Token, once
 from tasks.services.trees import Created
 from tasks.services.webhooks import with_webhook
+from tasks.storage import loads
 
 
 async def create(
     caller: Caller, given: params.Create, *, token: Token | None = None, llm_key: SentKey | None = None
 ) -> TaskResult:
     """Store a tree and, with `execute`, run it."""
+    loads.spend(loads.ROW_BYTES * (len(given.tasks) if isinstance(given.tasks, list) else 1))  # before it is stored
     arguments = {
         "tasks": given.tasks,
         "id_conflict": given.id_conflict,

@@ -13,7 +13,7 @@ from a2a.core.errors import failure_of
 from a2a.core.exceptions import UnknownMethod
 from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call, Failure, Id, Reply, Request, Response
-from a2a.core.mapping import a2a_update
+from a2a.core.mapping import a2a_message, a2a_update
 from a2a.core.metrics import metered
 from a2a.core.parsing import Params
 from a2a.live import stream_limits
@@ -23,7 +23,8 @@ from a2a.methods.method import Method
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from llmkeys.header import SentKey
-from tasks.rules.exceptions import InvalidParams, RoleTooLow
+from tasks.ids import new_id
+from tasks.rules.exceptions import InvalidParams, ResponseTooLarge, RoleTooLow
 from tasks.rules.strict_json import Json
 from tasks.services import idempotency
 from tasks.services.idempotency import Token
@@ -71,7 +72,12 @@ def _native_event(event: Json, stream: Stream, call_id: Id) -> Json:
 
 
 async def _a2a_result(method: Method, caller: Caller, result: Any) -> Any:
-    return await method.as_a2a(caller, result)
+    try:
+        return await method.as_a2a(caller, result)
+    except ResponseTooLarge:
+        if method.role is Role.VIEWER:
+            raise
+        return a2a_message(result.native, message_id=new_id())  # it has been carried out, so the client must know
 
 
 def _a2a_event(event: Json, stream: Stream, call_id: Id) -> Json:

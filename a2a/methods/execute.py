@@ -1,9 +1,10 @@
 """tasks.execute: start a run or find the current one; wait for its end or stream its events."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import Final
 
 from a2a.core.mapping import native_tree
 from a2a.live.sse import Stream, events, open_stream
@@ -13,6 +14,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.models import Run
+from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.strict_json import Json
 from tasks.services import queries, trees
 from tasks.services.idempotency import Token, once
@@ -20,17 +22,23 @@ from tasks.services.trees import Execution
 from tasks.services.webhooks import with_webhook
 from tasks.status import Status
 
+TOO_LARGE: Final = (
+    "The tree is too large for one response (limits.response_bytes), so this reply has no task. "
+    "Read its tasks one by one with tasks.get."
+)
+
 
 async def execute(
     caller: Caller, given: Execute, *, token: Token | None = None, llm_key: SentKey | None = None
 ) -> TaskResult:
     """Run new tasks or a stored task. Replies at once, unless `wait` is set."""
     execution = (None if token else await _resumed(caller, given)) or await _started(caller, given, token, llm_key)
-    tree = await _final_tree(caller, execution, given) if given.wait else None
-    metadata = _metadata(execution, is_waiting=given.wait)
+    has_ended = given.wait and await _waited(execution, given)
+    tree, notes = await _final_tree(caller, execution) if has_ended else ({}, [])
+    metadata = _metadata(execution, warnings=[*execution.warnings, *notes], is_waiting=given.wait)
     metadata |= webhook_metadata(execution.webhook, given.webhook_config)
     return TaskResult(
-        native=_native(execution, metadata) | ({} if tree is None else {"task": tree}),
+        native=_native(execution, metadata) | tree,
         task=execution.task,
         run=execution.run,
         stream=await open_stream(execution.run, after=given.after) if given.use_streaming else None,
@@ -66,20 +74,24 @@ def _verb(given: Execute) -> tuple[Callable[..., Execution], Json]:
     }
 
 
-async def _final_tree(caller: Caller, execution: Execution, given: Execute) -> Json | None:
-    """Wait for the end of the run and return its tree; refreshes the row of the run.
-
-    None at the time limit.
-    """
+async def _waited(execution: Execution, given: Execute) -> bool:
+    """Wait for the end of the run, and refresh its row. False at the time limit."""
     try:
         async with asyncio.timeout(given.wait_timeout_seconds):
             await end_of(execution.run)
     except TimeoutError:
-        return None
+        return False
     await pools.read(execution.run.refresh_from_db)
-    if execution.run.finished_at is None:  # this process is shutting down
-        return None
-    return native_tree(await pools.read(queries.get_tree, caller=caller, task_id=execution.task.id))
+    return execution.run.finished_at is not None  # else this process is shutting down
+
+
+async def _final_tree(caller: Caller, execution: Execution) -> tuple[Json, list[str]]:
+    """The member `task` of the reply, and a warning without it: the run is over, so it cannot be refused."""
+    try:
+        tree = await pools.read(queries.get_tree, caller=caller, task_id=execution.task.id, with_texts=True)
+    except ResponseTooLarge:
+        return {}, [TOO_LARGE]
+    return {"task": native_tree(tree)}, []
 
 
 async def end_of(run: Run) -> None:
@@ -107,13 +119,13 @@ def _status(execution: Execution) -> str:
     return "started" if execution.started else "already_running"
 
 
-def _metadata(execution: Execution, *, is_waiting: bool) -> Json:
+def _metadata(execution: Execution, *, warnings: Sequence[str], is_waiting: bool) -> Json:
     """The members of the reply besides the task, in both formats."""
     metadata: Json = {"message": _message(execution, is_waiting=is_waiting), "ids": execution.ids}
     if execution.original_task_id is not None:
         metadata["original_task_id"] = execution.original_task_id
-    if execution.warnings:
-        metadata["warnings"] = execution.warnings
+    if warnings:
+        metadata["warnings"] = list(warnings)
     return metadata
 
 

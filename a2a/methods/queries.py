@@ -26,7 +26,7 @@ async def detail(caller: Caller, given: params.Get) -> TaskResult:
 
 async def tree(caller: Caller, given: params.Tree) -> TaskResult:
     """Return the whole tree that contains a task."""
-    tasks = await pools.read(queries.get_tree, caller=caller, task_id=given.task_id)
+    tasks = await pools.read(queries.get_tree, caller=caller, task_id=given.task_id, with_texts=True, times=2)
     root = next(task for task in tasks if task.is_root)
     return TaskResult(native=native_tree(tasks, fields=native_node), task=root, with_children=True)
 

@@ -14,9 +14,11 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook
+from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.services import queries
 from tasks.services.webhooks import secrets_of
+from tasks.storage import loads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,8 @@ def webhook_metadata(webhook: Webhook | None, config: WebhookConfig | None) -> J
 
 async def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
     """One A2A Task; a root has the results of its whole tree as artifacts."""
+    if not result.task.is_root and not result.with_children:
+        return await _a2a_part(caller, result)
     run, tree = await pools.read(_snapshot, caller=caller, task_id=result.task.id, run=result.run)
     task = next(each for each in tree if each.id == result.task.id)
     # The task in the metadata of the result is older than the snapshot, but may have more fields.
@@ -90,6 +94,28 @@ async def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
         results_of=tree if task.is_root else [task],
         metadata=result.metadata | {"task": shown},
     )
+
+
+async def _a2a_part(caller: Caller, result: TaskResult) -> Json:
+    """One A2A Task of a part of a tree, for which the rest of the tree is not loaded."""
+    run, (task,) = await pools.read(_snapshot, caller=caller, task_id=result.task.id, run=result.run, rows_of=_alone)
+    facts = await pools.read(_facts_of_trees, caller=caller, root_ids=[task.root_id])
+    shown = result.metadata.get("task", {}) | native_task(task)
+    return a2a_task(
+        task,
+        run=run,
+        facts=facts[task.root_id],
+        results_of=[task],
+        metadata=result.metadata | {"task": shown},
+    )
+
+
+def _alone(*, caller: Caller, task_id: str) -> list[Task]:
+    """The task, which the method has loaded and counted before. Raises TaskNotFound."""
+    found = list(loads.with_texts(Task.objects.for_caller(caller).filter(id=task_id)))
+    if not found:
+        raise TaskNotFound(task_id)
+    return found
 
 
 async def as_a2a_tasks(caller: Caller, result: TaskListResult) -> Any:
@@ -141,15 +167,18 @@ async def _a2a_tasks(caller: Caller, tasks: Sequence[Task]) -> dict[str, Json]:
     }
 
 
-def _snapshot(*, caller: Caller, task_id: str, run: Run | None) -> tuple[Run | None, list[Task]]:
-    """Read a run (default: the latest) and its tree consistently. Raises TaskNotFound."""
+def _snapshot(
+    *, caller: Caller, task_id: str, run: Run | None, rows_of: Callable[..., list[Task]] | None = None
+) -> tuple[Run | None, list[Task]]:
+    """Read a run (default: the latest) and its tree consistently. Raises TaskNotFound or ResponseTooLarge."""
 
     def run_now() -> Run | None:
         if run is None:
             return queries.latest_run(caller=caller, task_id=task_id)
         return Run.objects.filter(id=run.id).first()
 
-    return at_once(run_now, partial(queries.get_tree, caller=caller, task_id=task_id))
+    read = partial(queries.get_tree, with_texts=True) if rows_of is None else rows_of
+    return at_once(run_now, partial(read, caller=caller, task_id=task_id))
 
 
 def at_once(run_of: Callable[[], Run | None], tree_of: Callable[[], list[Task]]) -> tuple[Run | None, list[Task]]:
@@ -170,7 +199,9 @@ def _standing(run: Run | None) -> tuple[str, str] | None:
 
 
 def _found(*, caller: Caller, task_ids: Sequence[str]) -> list[Task]:
-    return list(Task.objects.for_caller(caller).in_bulk(list(task_ids)).values())
+    found = Task.objects.for_caller(caller).filter(id__in=task_ids)
+    loads.spend_on(found, *loads.TASK_COLUMNS)
+    return list(loads.with_texts(found))
 
 
 def _facts_of_trees(*, caller: Caller, root_ids: Sequence[str]) -> Mapping[str, TreeFacts]:

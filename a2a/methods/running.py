@@ -36,10 +36,10 @@ async def cancel(caller: Caller, given: params.Cancel) -> AnswersResult:
 
 async def answer(caller: Caller, given: params.Answer) -> TaskResult:
     """Answer the open question of a task."""
+    task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
     question = await pools.write(
         questions.answer, caller=caller, task_id=given.task_id, answer=given.answer, comment=given.comment
     )
-    task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
     native = native_answer(question)
     return TaskResult(native=native, task=task, metadata={"answer": native})
 

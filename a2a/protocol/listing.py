@@ -9,7 +9,7 @@ from django.db.models import Exists, F, OuterRef, Q, TextField, Value
 
 from a2a.protocol.paging import place_of, token_of
 from a2a.protocol.params import ListTasks
-from a2a.protocol.queries import tasks_of
+from a2a.protocol.queries import Artifacts, tasks_of
 from a2a.protocol.serialize import STATES
 from accounts.callers import Caller
 from tasks.models import STATUS_AT, Question, Run, RunQuerySet
@@ -47,16 +47,17 @@ FILTERS: Mapping[str, Callable[[RunQuerySet], RunQuerySet]] = MappingProxyType(
 
 
 def list_tasks(*, caller: Caller, given: ListTasks) -> Json:
-    """A page of Tasks. Raises InvalidParams."""
+    """A page of Tasks, which ends early if it would be too large. Raises InvalidParams or ResponseTooLarge."""
     found = _filtered(Run.objects.for_caller(caller), given)
     page_of = found.annotate(status_at=STATUS_AT)
     if given.page_token:
         page_of = page_of.filter(_beyond(given.page_token))
     page = list(page_of.order_by("-status_at", "-id")[: given.page_size + 1])
-    runs, has_more = page[: given.page_size], len(page) > given.page_size
+    artifacts = Artifacts.ALL if given.include_artifacts else Artifacts.NONE
+    tasks = tasks_of(page[: given.page_size], artifacts=artifacts, history_length=given.history_length)
     return {
-        "tasks": tasks_of(runs, with_artifacts=given.include_artifacts, history_length=given.history_length),
-        "nextPageToken": _token(runs[-1]) if has_more else "",
+        "tasks": tasks,
+        "nextPageToken": _token(page[len(tasks) - 1]) if len(tasks) < len(page) else "",
         "pageSize": given.page_size,
         "totalSize": found.count(),
     }

@@ -6,7 +6,7 @@ Bindings and version 0.3 call these and add no rules.
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 
@@ -15,17 +15,21 @@ from a2a.protocol import params, push
 from a2a.protocol.card.agent_card import build_extended_card
 from a2a.protocol.listing import list_tasks
 from a2a.protocol.messages import Received, call_off, not_cancelable, receive, with_notes
-from a2a.protocol.queries import find_run, task_of
+from a2a.protocol.queries import Artifacts, find_run, task_of
 from a2a.protocol.request_context import RequestContext
 from a2a.protocol.stream import settled, updates
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.models import Run
 from tasks.rules.a2a_versions import TERMINAL
+from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.strict_json import Json
 from tasks.services.cancels import cancel_tasks
 
 Updates = AsyncGenerator[Json]
+OMITTED: Final = (
+    "The artifacts are too large for one response (limits.response_bytes). Read single results with tasks.get."
+)
 
 
 def _no_more() -> None:
@@ -68,8 +72,7 @@ async def send(asked: RequestContext, given: params.SendMessage) -> Json:
     if received.task is not None:
         return {"task": received.task}
     await settled(received.run)
-    length = given.configuration.history_length
-    _, task = await pools.read(task_of, run_id=received.run.id, history_length=length)
+    task = await _result(received.run, history_length=given.configuration.history_length)
     return {"task": with_notes(task, received)}
 
 
@@ -100,8 +103,7 @@ async def cancel(asked: RequestContext, given: params.OfTask) -> Json:
         await pools.write(call_off, run=run)
     else:
         await _cancel_tree(asked.caller, run)
-    _, task = await pools.read(task_of, run_id=run.id)
-    return task
+    return await _result(run)
 
 
 async def subscribe(asked: RequestContext, given: params.OfTask) -> Updates:
@@ -160,6 +162,16 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "GetExtendedAgentCard": Operation(extended_card, params.Nothing, Role.VIEWER),
     }
 )
+
+
+async def _result(run: Run, *, history_length: int | None = None) -> Json:
+    """The Task of a run that has been carried out, without its artifacts if these are too large for one response."""
+    try:
+        _, task = await pools.read(task_of, run_id=run.id, history_length=history_length)
+    except ResponseTooLarge:
+        _, task = await pools.read(task_of, run_id=run.id, history_length=0, artifacts=Artifacts.NONE)
+        return task | {"metadata": task["metadata"] | {"omitted": OMITTED}}
+    return task
 
 
 async def _received(asked: RequestContext, given: params.SendMessage, *, shows_task: bool) -> Received:

@@ -2,19 +2,30 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import Enum, auto
 from typing import Any
 
 from django.db.models import Avg, Count, Max, Q
 
 from a2a.models import Message
 from a2a.protocol.serialize import Facts, Failure, Node, question_message, task_object
+from a2a.protocol.sizes import log_of, sizes_of
 from accounts.callers import Caller
-from tasks.models import Question, Run, Task, TaskEvent
+from tasks.models import Question, Run, Task
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.status import Status
+from tasks.storage import loads
 
 NODE_COLUMNS = ("id", "root_id", "name", "parent_id", "executor_id", "result")
+
+
+class Artifacts(Enum):
+    """Which artifacts a Task has: `RESULT` is the one of the whole run, besides that of its task."""
+
+    ALL = auto()
+    RESULT = auto()
+    NONE = auto()
 
 
 def find_run(*, caller: Caller, task_id: str) -> Run:
@@ -29,16 +40,30 @@ def find_run(*, caller: Caller, task_id: str) -> Run:
     return run
 
 
-def task_of(*, run_id: str, history_length: int | None = None) -> tuple[Run, Json]:
-    """The run and its Task. The run is read first: if it has ended, the rest is final, too."""
+def task_of(
+    *, run_id: str, history_length: int | None = None, artifacts: Artifacts = Artifacts.ALL
+) -> tuple[Run, Json]:
+    """The run and its Task. The run is read first: if it has ended, the rest is final, too.
+
+    Raises ResponseTooLarge.
+    """
     run = Run.objects.get(id=run_id)
-    (task,) = tasks_of([run], history_length=history_length)
+    (task,) = tasks_of([run], artifacts=artifacts, history_length=history_length)
     return run, task
 
 
-def tasks_of(runs: Sequence[Run], *, with_artifacts: bool = True, history_length: int | None = None) -> list[Json]:
-    """The Tasks of these runs. `history_length`: 0 omits the history, None returns all of it."""
-    facts = _facts(runs, with_artifacts=with_artifacts, with_history=history_length != 0)
+def tasks_of(
+    runs: Sequence[Run], *, artifacts: Artifacts = Artifacts.ALL, history_length: int | None = None
+) -> list[Json]:
+    """The Tasks of these runs, or of the first ones if all of them are too large for one response.
+
+    `history_length`: 0 omits the history, None returns all of it. Raises ResponseTooLarge if not even one fits.
+    """
+    superseded = _superseded(runs)
+    sizes = sizes_of(runs, superseded=superseded, with_artifacts=artifacts is Artifacts.ALL)
+    fitting = frozenset(loads.spend_on_page(sizes, least=min(1, len(sizes))))
+    runs = [run for run in runs if run.id in fitting]
+    facts = _facts(runs, superseded & fitting, artifacts=artifacts, with_history=history_length != 0)
     return [task_object(run, facts[run.id], history_length=history_length) for run in runs]
 
 
@@ -52,11 +77,13 @@ def node_of(*, task_id: str) -> dict[str, Node]:
     return {row["id"]: _node(row, result=None) for row in Task.objects.filter(id=task_id).values(*NODE_COLUMNS[:-1])}
 
 
-def _facts(runs: Sequence[Run], *, with_artifacts: bool, with_history: bool) -> dict[str, Facts]:
-    superseded = _superseded(runs)
+def _facts(
+    runs: Sequence[Run], superseded: frozenset[str], *, artifacts: Artifacts, with_history: bool
+) -> dict[str, Facts]:
+    with_artifacts = artifacts is not Artifacts.NONE
     current = [run for run in runs if run.id not in superseded and not run.is_reserved]
     counts = _counts({run.root_id for run in runs})
-    nodes = _nodes(current) if with_artifacts else {}
+    nodes = _nodes(current, only_result=artifacts is Artifacts.RESULT) if with_artifacts else {}
     failures = _failures([run for run in current if run.status == Status.FAILED])
     messages = _messages(runs)
     questions = _questions(runs)
@@ -111,9 +138,11 @@ def _counts(root_ids: Collection[str]) -> dict[str, Json]:
     }
 
 
-def _nodes(runs: Sequence[Run]) -> dict[str, list[Node]]:
+def _nodes(runs: Sequence[Run], *, only_result: bool) -> dict[str, list[Node]]:
     found: defaultdict[str, list[Node]] = defaultdict(list)
     tasks = Task.objects.filter(root_id__in={run.root_id for run in runs}).order_by("root_id", "position")
+    if only_result:
+        tasks = tasks.filter(id__in={run.target_id for run in runs})
     for row in tasks.values(*NODE_COLUMNS):
         found[row["root_id"]].append(_node(row, result=row["result"]))
     return found
@@ -144,8 +173,7 @@ def _facts_of_log(run: Run, *, with_artifacts: bool) -> Json:
     """The facts of a superseded run, from the events up to it: the rows have changed since."""
     earlier = Run.objects.filter(root_id=run.root_id, number__lte=run.number).order_by("number")
     order = {run_id: place for place, run_id in enumerate(earlier.values_list("id", flat=True))}
-    kinds = ("task_completed", "task_failed", "final")
-    rows = TaskEvent.objects.filter(run_id__in=order, type__in=kinds).values_list("run_id", "seq", "payload")
+    rows = log_of(run).values_list("run_id", "seq", "payload")
     log = [payload for _, _, payload in sorted(rows, key=lambda row: (order[row[0]], row[1]))]
     own = [event for event in log if event["run_id"] == run.id]
     failed = [(event["task_id"], event["error"]) for event in own if event["type"] == "task_failed"]

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
-from a2a.protocol.queries import nodes_of, task_of
+from a2a.protocol.queries import Artifacts, nodes_of, task_of
 from a2a.protocol.serialize import Node
 from a2a.protocol.updates import asks, last_updates, update_of
 from apflow_site.db import pools
@@ -38,14 +38,14 @@ async def updates(run: Run, task: Json, *, through_questions: bool = True) -> As
                 return
     if last is None:
         return
-    _, task = await pools.read(task_of, run_id=run.id, history_length=0)
+    _, task = await pools.read(task_of, run_id=run.id, history_length=0, artifacts=Artifacts.RESULT)
     for update in last_updates(task, event=last):
         yield update
 
 
 async def settled(run: Run) -> None:
     """Wait until the run ends or waits for the client."""
-    run, task = await pools.read(task_of, run_id=run.id, history_length=0)
+    run, task = await pools.read(task_of, run_id=run.id, history_length=0, artifacts=Artifacts.NONE)
     if _is_end(task["status"]["state"], through_questions=False):
         return
     async with aclosing(events.follow(run.id, after=run.last_seq)) as log:

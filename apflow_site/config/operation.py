@@ -206,6 +206,12 @@ class Limits(Section):
         le=1_000_000,
         description="Open connections of one client address in one web process. Does not apply to `server.trusted_proxies`.",
     )
+    response_bytes: Whole = Field(
+        32 * MIB,
+        ge=64 * KIB,
+        le=GIB,
+        description="The stored data that one response may contain, in bytes; the calls of a batch share it. Lists with a cursor end a page early instead.",
+    )
     nesting: Whole = Field(64, ge=8, le=200, description="The nesting depth of the JSON in a request.")
     batch: Whole = Field(100, ge=1, le=10_000, description="Calls in one JSON-RPC batch.")
     tasks_per_tree: Whole = Field(10_000, ge=1, le=1_000_000, description="Tasks in one tree.")

@@ -12,8 +12,9 @@ from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, mean_progress, needs_of, node_of
-from tasks.services.queries import get_task
+from tasks.services.queries import root_of
 from tasks.services.questions import open_questions
+from tasks.services.task_detail import newest_events
 from tasks.status import Status
 
 MAX_LINES: Final = 2_000
@@ -112,7 +113,7 @@ class Picture:
 
 def picture_of(*, caller: Caller, task_id: str) -> Picture:
     """Load the tree of the task. Raises TaskNotFound."""
-    root_id = get_task(caller=caller, task_id=task_id).root_id
+    root_id = root_of(caller=caller, task_id=task_id)
     # Read the run first: the stream may then repeat changes that the rows contain, but it misses none.
     run = Run.objects.filter(root_id=root_id).order_by("-number").first()
     tasks = list(Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params"))
@@ -251,8 +252,8 @@ def graph_of(tasks: Sequence[Task], run: Run | None, now: datetime) -> Json:
 
 
 def _events(run: Run, names: Mapping[str, str]) -> list[Json]:
-    newest = TaskEvent.objects.filter(run_id=run.id, seq__lte=run.last_seq).order_by("-seq")[:EVENTS_SHOWN]
-    return [event.payload | {"name": names.get(event.task_id, event.task_id)} for event in reversed(newest)]
+    events = newest_events(TaskEvent.objects.filter(run_id=run.id, seq__lte=run.last_seq), count=EVENTS_SHOWN)
+    return [event | {"name": names.get(event["task_id"], event["task_id"])} for event in events]
 
 
 def _asking(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Question, str]]:

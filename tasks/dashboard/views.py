@@ -47,8 +47,8 @@ async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
 @page()
 async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """`GET /ui/tasks/{id}`: the tree of the task, with this task selected."""
+    chosen = await pools.read(_chosen, caller=caller, task_id=task_id)  # first: the picture has the events that fit
     picture = await pools.read(picture_of, caller=caller, task_id=task_id)
-    chosen = await pools.read(_chosen, caller=caller, task_id=task_id)
     return await shown(request, caller, "dashboard/tree.html", chosen | _of_tree(request, picture, task_id))
 
 
@@ -97,11 +97,11 @@ def _of_tree(request: HttpRequest, picture: Picture, task_id: str) -> Context:
 
 def _chosen(*, caller: Caller, task_id: str) -> Context:
     """Load the context of the panel. Raises TaskNotFound."""
-    found = detail(caller=caller, task_id=task_id)
+    found = detail(caller=caller, task_id=task_id, is_page=True)
     return {
         "detail": found,
         "inputs": for_pages(found.task, found.task.inputs),
-        "resolved_inputs": for_pages(found.task, found.resolved_inputs),
+        "resolved_inputs": None if found.resolved_inputs is None else for_pages(found.task, found.resolved_inputs),
         "dependencies": _dependencies(found),
         "dependants": found.dependants[:RELATIVES_SHOWN],
         "more_dependencies": max(0, len(found.task.dependencies) - RELATIVES_SHOWN),

@@ -29,6 +29,17 @@ class InvalidParams(TasksError):
         )
 
 
+class ResponseTooLarge(InvalidParams):
+    """The response would have more bytes than `limits.response_bytes`."""
+
+    def __init__(self, limit: int) -> None:
+        reason = (
+            f"ask for more than the {limit:,} bytes that a response may have (limits.response_bytes). Ask for less: "
+            "a smaller limit, fewer calls in a batch, or single tasks with tasks.get."
+        )
+        super().__init__([("params", reason)])
+
+
 class TaskNotFound(TasksError):
     """Task not found."""
 

@@ -8,11 +8,13 @@ accepts is checked by a few cheap counts; only a suspect body is read again, tok
 
 import gc
 import re
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 Json = dict[str, Any]
+TEXT: Final = "_text"
+"""The end of the name of an attribute that contains the value of another one as JSON text."""
 """An object of JSON."""
 
 INT64 = range(-(2**63), 2**63)

@@ -20,6 +20,7 @@ from tasks.rules.strict_json import Json
 from tasks.rules.tree import Node, Plan, children_of, descendants, node_of, scope_of
 from tasks.services import unstarted
 from tasks.status import Status
+from tasks.storage import loads
 from tasks.telemetry import metrics
 
 BY_REQUEST: Final = "Cancelled by request"
@@ -84,7 +85,7 @@ def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -
     mine = Task.objects.for_caller(caller)
     for root_id in sorted(set(mine.filter(id__in=task_ids).values_list("root_id", flat=True))):
         Task.objects.hold_tree(root_id)  # no other transaction can start it between the check and the request
-    found = mine.in_bulk(list(task_ids))
+    found = mine.defer(*loads.JSON_COLUMNS).in_bulk(list(task_ids))
     runs = {
         run.root_id: run for run in Run.objects.unfinished().filter(root_id__in={t.root_id for t in found.values()})
     }
@@ -125,7 +126,7 @@ def _target_of(task: Task, run: Run | None, message: str) -> CancelTarget:
 
 
 def _open_below(task: Task, run: Run) -> frozenset[str]:
-    nodes = [node_of(row) for row in Task.objects.tree(task.root_id)]
+    nodes = [node_of(row) for row in Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS)]
     is_open = {node.id for node in nodes if not node.status.is_terminal}
     return frozenset(is_open & scope_of(run.target_id, nodes) & {*descendants(task.id, children_of(nodes))})
 
@@ -137,7 +138,7 @@ def _cancel_unrun(task: Task, run: Run | None, message: str) -> Run | None:
     """
     if run is not None and run.target_id == run.root_id:
         return run  # it covers the whole tree
-    tree = list(Task.objects.tree(task.root_id))
+    tree = list(Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS))
     nodes = [node_of(row) for row in tree]
     covered = scope_of(run.target_id, nodes) if run else set()
     is_open = {node.id: not node.status.is_terminal for node in nodes}
@@ -187,10 +188,18 @@ async def _stopped(target: CancelTarget) -> None:
 
 
 def answers(*, asked: Sequence[CancelTarget]) -> list[Json]:
-    now = Task.objects.in_bulk(
-        {target.task_id for target in asked if target.task}.union(*(target.below for target in asked))
-    )
-    return [_answer(target, now) for target in asked]
+    """The reply for each target. Partial results are left out if all of them are too large for one response."""
+    targets = {target.task_id for target in asked if target.task}
+    now = Task.objects.defer(*loads.JSON_COLUMNS).in_bulk(targets.union(*(target.below for target in asked)))
+    results = _results(targets)
+    return [_answer(target, now) | results.get(target.task_id, {}) for target in asked]
+
+
+def _results(task_ids: Collection[str]) -> dict[str, Json]:
+    found = Task.objects.filter(id__in=task_ids).exclude(result=None)
+    sizes = dict(found.values_list("id", loads.size_of("result")))
+    rows = Task.objects.filter(id__in=loads.spend_on_page(sizes, least=0))
+    return {task_id: {"result": result} for task_id, result in rows.values_list("id", "result")}
 
 
 def _answer(target: CancelTarget, tasks: Mapping[str, Task]) -> Json:
@@ -226,8 +235,6 @@ def _result(task_id: str, status: str, message: str, now: Task | None) -> Json:
         "message": message,
         "current_status": now.status if now else None,
     }
-    if now and now.result is not None:
-        result["result"] = now.result
     if now and now.token_usage is not None:
         result["token_usage"] = now.token_usage
     return result

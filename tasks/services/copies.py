@@ -33,6 +33,7 @@ from tasks.rules.tree import (
 from tasks.services.persist import rows_of, store
 from tasks.services.queries import get_task
 from tasks.status import Status
+from tasks.storage import loads
 
 MINIMAL: Final = "minimal"
 FULL: Final = "full"
@@ -90,6 +91,7 @@ def copy_tree(
     """
     _check_reset(reset_fields)
     task = get_task(caller=caller, task_id=task_id)
+    loads.spend_on(Task.objects.tree(task.root_id), *loads.TASK_COLUMNS)  # the reply contains the copy
     tree = list(Task.objects.tree(task.root_id))
     extent = _extent(task_id, tree, children=children, copy_mode=copy_mode, custom_task_ids=custom_task_ids)
     if not set(reset_fields) <= set(REQUEST_FIELDS):

@@ -19,6 +19,7 @@ from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, descendants, node_of
 from tasks.services.trees import LOOKUP_CHUNK, held_task
 from tasks.status import Status
+from tasks.storage import loads
 from tasks.storage.bulk import batched
 
 EDITABLE: Final = ("name", "priority", "inputs", "params", "schemas", "dependencies")
@@ -46,7 +47,7 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
     _check_fields(changes)
     task = held_task(caller=caller, task_id=task_id)
     _check_pending(task)
-    tree = list(Task.objects.tree(task.root_id))
+    tree = list(Task.objects.tree(task.root_id).defer("result"))
     requests = [_request(row) | (changes if row.id == task_id else {}) for row in tree]
     spec = checked(requests, limits=TreeLimits(tasks=len(tree), depth=len(tree)))
     valid = next(row for row in spec.tasks if row.id == task_id)
@@ -69,7 +70,7 @@ def delete_task(*, caller: Caller, task_id: str, force: bool = False) -> Deletio
     deleted one.
     """
     task = held_task(caller=caller, task_id=task_id)
-    tree = list(Task.objects.tree(task.root_id))
+    tree = list(Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS))
     doomed = {task_id, *descendants(task_id, children_of(map(node_of, tree)))}
     _check_deletable(task, tree, doomed, force=force)
     if task.is_root:

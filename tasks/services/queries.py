@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from django.db.models import Avg, Count, F, Q
@@ -13,6 +14,7 @@ from accounts.callers import Caller
 from tasks.models import Run, RunQuerySet, Task
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.status import Status
+from tasks.storage import loads
 
 NOT_A_CURSOR: Final = ("cursor", "is not a cursor of this server: omit it to get the first page")
 
@@ -41,19 +43,33 @@ class StatusReport:
 
 
 def get_task(*, caller: Caller, task_id: str) -> Task:
-    """Return a task. Raises TaskNotFound, also for a task of another owner."""
-    task = Task.objects.for_caller(caller).filter(id=task_id).first()
+    """Return a task. Raises TaskNotFound, also for a task of another owner, or ResponseTooLarge."""
+    found = Task.objects.for_caller(caller).filter(id=task_id)
+    task = found.annotate(size=loads.size_of(*loads.TASK_COLUMNS)).first()
     if task is None:
         raise TaskNotFound(task_id)
+    loads.spend(vars(task)["size"])
     return task
 
 
-def get_tree(*, caller: Caller, task_id: str) -> list[Task]:
+def root_of(*, caller: Caller, task_id: str) -> str:
+    """Return the id of the root of the task's tree. Raises TaskNotFound."""
+    root_id = Task.objects.for_caller(caller).filter(id=task_id).values_list("root_id", flat=True).first()
+    if root_id is None:
+        raise TaskNotFound(task_id)
+    return root_id
+
+
+def get_tree(*, caller: Caller, task_id: str, with_texts: bool = False, times: int = 1) -> list[Task]:
     """Return the whole tree that the task belongs to, in the order of its request.
 
-    Raises TaskNotFound.
+    `with_texts`: with the texts of its JSON, for a reply (`tasks.storage.loads`), which has it so many `times`.
+
+    Raises TaskNotFound or ResponseTooLarge.
     """
-    return list(Task.objects.tree(get_task(caller=caller, task_id=task_id).root_id))
+    tree = Task.objects.tree(root_of(caller=caller, task_id=task_id))
+    loads.spend_on(tree, *loads.TASK_COLUMNS, times=times)
+    return list(loads.with_texts(tree) if with_texts else tree)
 
 
 def list_tasks(
@@ -68,9 +84,10 @@ def list_tasks(
     cursor: str | None = None,
     order: str = "-created_at",
 ) -> tuple[list[Task], str | None]:
-    """Return a page of the caller's tasks and the cursor of the next page (None at the end).
+    """Return a page of the caller's tasks, with texts, and the cursor of the next page (None at the end).
 
-    `order` is `created_at` or `-created_at`. Raises InvalidParams for an invalid cursor.
+    `order` is `created_at` or `-created_at`. With a cursor (also ""), a page that would be too large ends early.
+    Raises InvalidParams for an invalid cursor, or ResponseTooLarge.
     """
     found = Task.objects.for_caller(caller)
     if user_id is not None:
@@ -85,15 +102,23 @@ def list_tasks(
     if cursor:
         found = found.filter(after_cursor(cursor, descending=descending))
     sign = "-" if descending else ""
-    page = list(found.order_by(f"{sign}created_at", f"{sign}id")[offset : offset + limit + 1])
-    more = len(page) > limit
-    return page[:limit], cursor_of(page[limit - 1]) if more else None
+    rows = found.order_by(f"{sign}created_at", f"{sign}id")[offset : offset + limit + 1]
+    sizes = dict(rows.values_list("id", loads.size_of(*loads.TASK_COLUMNS)))
+    page = _loaded_page(dict(islice(sizes.items(), limit)), may_end_early=cursor is not None)
+    return page, cursor_of(page[-1]) if page and len(page) < len(sizes) else None
+
+
+def _loaded_page(sizes: dict[str, int], *, may_end_early: bool) -> list[Task]:
+    """Load these tasks, or as many as a page that ends early may have. Raises ResponseTooLarge."""
+    task_ids = loads.spend_on_page(sizes, least=1 if may_end_early else len(sizes))
+    tasks = loads.with_texts(Task.objects.all()).in_bulk(task_ids)
+    return [tasks[task_id] for task_id in task_ids if task_id in tasks]
 
 
 def latest_run(*, caller: Caller, task_id: str) -> Run | None:
     """Return the newest run of the task's tree; None if it never ran. Raises TaskNotFound."""
-    task = get_task(caller=caller, task_id=task_id)
-    return Run.objects.filter(root_id=task.root_id).order_by("-number").first()
+    root_id = root_of(caller=caller, task_id=task_id)
+    return Run.objects.filter(root_id=root_id).order_by("-number").first()
 
 
 def run_of(*, caller: Caller, run_id: str) -> Run:
@@ -117,9 +142,13 @@ def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
 
 
 def children(*, caller: Caller, task_id: str) -> list[Task]:
-    """Return the direct children of a task, in the order of their request. Raises TaskNotFound."""
-    task = get_task(caller=caller, task_id=task_id)
-    return list(Task.objects.tree(task.root_id).filter(parent_id=task.id))
+    """Return the direct children of a task, with texts, in the order of their request.
+
+    Raises TaskNotFound or ResponseTooLarge.
+    """
+    found = Task.objects.tree(root_of(caller=caller, task_id=task_id)).filter(parent_id=task_id)
+    loads.spend_on(found, *loads.TASK_COLUMNS)
+    return list(loads.with_texts(found))
 
 
 def count(
@@ -138,12 +167,13 @@ def count(
 
 
 def running_list(*, caller: Caller, user_id: str | None = None, limit: int = 100) -> list[Task]:
-    """Return the roots of trees that run or wait for a worker, on any host; the newest run first."""
+    """Return the roots of trees that run or wait for a worker, on any host, with texts; the newest run first."""
     root_ids = list(
         _unfinished(caller, user_id).order_by("-created_at", "-id").values_list("root_id", flat=True)[:limit]
     )
-    roots = Task.objects.for_caller(caller).in_bulk(root_ids)
-    return [roots[root_id] for root_id in root_ids if root_id in roots]
+    found = Task.objects.for_caller(caller).filter(id__in=root_ids)
+    sizes = dict(found.values_list("id", loads.size_of(*loads.TASK_COLUMNS)))
+    return _loaded_page({root_id: sizes[root_id] for root_id in root_ids if root_id in sizes}, may_end_early=False)
 
 
 def running_count(*, caller: Caller, user_id: str | None = None) -> int:
@@ -153,7 +183,7 @@ def running_count(*, caller: Caller, user_id: str | None = None) -> int:
 
 def running_status(*, caller: Caller, task_ids: Sequence[str]) -> list[StatusReport]:
     """Return the status of each of these tasks, in request order."""
-    found = Task.objects.for_caller(caller).in_bulk(list(task_ids))
+    found = Task.objects.for_caller(caller).defer(*loads.JSON_COLUMNS).in_bulk(list(task_ids))
     runs = latest_runs(caller=caller, root_ids={task.root_id for task in found.values()})
     progress = _progress_of_trees([task.root_id for task in found.values() if task.is_root])
     return [_report_of(task_id, found.get(task_id), runs, progress) for task_id in task_ids]

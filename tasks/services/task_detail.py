@@ -1,18 +1,21 @@
 """The details of one task: the reply of `tasks.detail`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from django.db.models import QuerySet
+
 from accounts.callers import Caller
 from tasks.models import Question, Run, Task, TaskEvent
-from tasks.rules.exceptions import TaskNotFound
+from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.inputs import dependency_results, resolved_inputs
 from tasks.rules.strict_json import Json
-from tasks.services.queries import get_tree
+from tasks.services.queries import get_task
 from tasks.services.questions import open_questions
 from tasks.status import Status
+from tasks.storage import loads
 
 EVENTS_SHOWN: Final = 100
 
@@ -23,6 +26,9 @@ class Detail:
 
     `events` are its own in the latest run of its tree, oldest first.
 
+    `children` and `dependants` have their JSON only on request. `resolved_inputs` are None if they
+    are too large and not required.
+
     `queued_seconds` counts from the start of the run to that of the task, `run_seconds` from there
     to the task's end; either keeps counting until then, and is None if it does not apply.
     """
@@ -32,41 +38,70 @@ class Detail:
     events: list[dict[str, Any]]
     children: list[Task]
     dependants: list[Task]
-    resolved_inputs: Json
+    resolved_inputs: Json | None
     queued_seconds: float | None
     run_seconds: float | None
     question: Question | None
 
 
-def detail(*, caller: Caller, task_id: str) -> Detail:
-    """Return a task with its surroundings and latest events. Raises TaskNotFound."""
-    tree = get_tree(caller=caller, task_id=task_id)
-    task = next((row for row in tree if row.id == task_id), None)
-    if task is None:  # deleted between the two queries
-        raise TaskNotFound(task_id)
+def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
+    """Return a task with its surroundings and latest events.
+
+    For a page, only what pages show of the relatives. Raises TaskNotFound or ResponseTooLarge.
+    """
+    task = get_task(caller=caller, task_id=task_id)
+    tree = list(Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS))
+    children = [row for row in tree if row.parent_id == task_id]
+    dependants = [row for row in tree if any(item["id"] == task_id for item in row.dependencies)]
+    if not is_page:
+        full = _loaded(task, {row.id for row in [*children, *dependants]})
+        children, dependants = ([full[row.id] for row in rows if row.id in full] for rows in (children, dependants))
     runs = list(Run.objects.filter(root_id=task.root_id).order_by("-number"))
     queued_seconds, run_seconds = _timings(task, runs)
     return Detail(
         task=task,
         run=runs[0] if runs else None,
         events=_events(runs[0], task_id) if runs else [],
-        children=[row for row in tree if row.parent_id == task_id],
-        dependants=[row for row in tree if any(item["id"] == task_id for item in row.dependencies)],
-        resolved_inputs=_resolved_inputs(task, tree),
+        children=children,
+        dependants=dependants,
+        resolved_inputs=_resolved_for_page(task) if is_page else _resolved_inputs(task),
         queued_seconds=queued_seconds,
         run_seconds=run_seconds,
         question=next(iter(open_questions(caller, task_id=task_id)), None),
     )
 
 
+def _loaded(task: Task, task_ids: Collection[str]) -> dict[str, Task]:
+    """Load other tasks of the tree. Raises ResponseTooLarge."""
+    sizes = dict(Task.objects.tree(task.root_id).values_list("id", loads.size_of(*loads.TASK_COLUMNS)))
+    loads.spend(sum(sizes.get(task_id, 0) for task_id in task_ids))
+    return loads.with_texts(Task.objects.all()).in_bulk(list(task_ids))
+
+
 def _events(run: Run, task_id: str) -> list[dict[str, Any]]:
-    newest = TaskEvent.objects.filter(run_id=run.id, task_id=task_id).order_by("-seq")[:EVENTS_SHOWN]
-    return [event.payload for event in reversed(newest)]
+    return newest_events(TaskEvent.objects.filter(run_id=run.id, task_id=task_id))
 
 
-def _resolved_inputs(task: Task, tree: Sequence[Task]) -> Json:
-    """Return the inputs that the executor gets, or would get now."""
-    results = {row.id: row.result for row in tree if row.status == Status.COMPLETED}
+def newest_events(events: QuerySet[TaskEvent], *, count: int = EVENTS_SHOWN) -> list[dict[str, Any]]:
+    """Return the newest of these events of a run, oldest first: `count`, or as many as fit into the response."""
+    newest = events.order_by("-seq")[:count].values_list("id", loads.size_of("payload"))
+    found = TaskEvent.objects.in_bulk(loads.spend_on_page(dict(newest), least=0))
+    return [event.payload for event in sorted(found.values(), key=lambda event: event.seq)]
+
+
+def _resolved_for_page(task: Task) -> Json | None:
+    try:
+        return _resolved_inputs(task)
+    except ResponseTooLarge:
+        return None  # the page says so
+
+
+def _resolved_inputs(task: Task) -> Json:
+    """Return the inputs that the executor gets, or would get now. Raises ResponseTooLarge."""
+    needed = [item["id"] for item in task.dependencies]
+    rows = Task.objects.tree(task.root_id).filter(id__in=needed, status=Status.COMPLETED)
+    loads.spend_on(rows, "result")
+    results = dict(rows.values_list("id", "result"))
     schema = (task.schemas or {}).get("input_schema", {})
     found = dependency_results(task.dependencies, results)
     return resolved_inputs(task.inputs, input_schema=schema, from_dependencies=found)

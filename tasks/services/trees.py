@@ -160,7 +160,7 @@ def execute_task(
     running = Run.objects.unfinished().filter(root_id=task.root_id).first()
     if running:
         return _execution(task, running, started=False)
-    tree = list(Task.objects.tree(task.root_id))
+    tree = list(Task.objects.tree(task.root_id).defer("result"))
     _reset(tree, scope_of(task.id, map(node_of, tree)))
     number = _next_number(task.root_id)
     run = _start_run(task, context_id=context_id, reserved_id=reserved_id, number=number)

@@ -27,6 +27,8 @@ from tests.tasks.executors.conftest import Web, serving
 pytestmark = pytest.mark.timeout(600)
 Json = dict[str, Any]
 MEGABYTE: Final = 2**20
+RESPONSE_BYTES: Final = 34 * MEGABYTE
+"""The default limit of stored data, and the text between."""
 RUN_BYTES: Final = 20 * MEGABYTE
 LIMITS: Final = {
     "AIPARTNERUPFLOW_WORKER_PROCESSES": "1",  # so that the two share it
@@ -118,6 +120,22 @@ def tree_of_thousands(mallory: Mallory) -> Json:
     return mallory.execute(below(*(task(f"t{n}", "echo_executor") for n in range(3000))))
 
 
+def requests_for_large_trees(mallory: Mallory) -> Json:
+    """A batch of 50 trees of 16 MB each; lists of all of their tasks; their pages."""
+    large = below(*(task(f"t{n}", "echo_executor", inputs={"text": "x" * 900_000}) for n in range(9)))
+    reply = mallory.execute(large)
+    asked = {"task_id": reply["result"]["root_task_id"]}
+    until(lambda: ended(mallory.server, asked["task_id"]), seconds=60, what="the end of the large tree")
+    trees = [{"jsonrpc": "2.0", "id": number, "method": "tasks.tree", "params": asked} for number in range(50)]
+    everything = {"root_only": False, "limit": 1000}
+    lists = [trees[0] | {"method": "tasks.list", "params": everything | cursor} for cursor in ({}, {"cursor": ""})]
+    with httpx.Client(base_url=mallory.server.url, timeout=300, headers=as_user("mallory")) as http:
+        for body in (trees, *lists) * 5:
+            assert len(http.post("/tasks", json=body).content) < RESPONSE_BYTES
+            assert len(http.get("/tasks", params={"includeArtifacts": "true"}).content) < RESPONSE_BYTES
+    return reply
+
+
 def charset_of_a_web_page(mallory: Mallory) -> Json:
     """Python has decoders that take hours."""
     mallory.web.answer(200, b"a" * 500_000, Content_Type="text/plain; charset=punycode")
@@ -179,6 +197,7 @@ ROWS: Final = (
     Row(attack=template_with_a_thousand_places, ends="failed"),
     Row(attack=fan_out_of_a_large_result, ends="failed"),
     Row(attack=results_that_double, ends="failed"),
+    Row(attack=requests_for_large_trees, ends="completed"),
     Row(attack=charset_of_a_web_page, ends="completed"),
     Row(attack=flood_of_log_lines, ends="completed"),
     Row(attack=tree_of_thousands, ends="completed"),

@@ -27,6 +27,7 @@ from accounts.auth import AuthenticationFailed, caller_from_token, token_in
 from accounts.callers import LOCAL, Caller
 from apflow_site.db import pools
 from tasks.rules.strict_json import Json, MalformedJson, decode
+from tasks.storage.loads import limited_loads
 
 Context = Any
 """The context of a gRPC call; grpcio has no type annotations."""
@@ -126,7 +127,8 @@ def _method(name: str) -> tuple[str, Any]:
 
 async def _performed(name: str, params: Json, metadata: Mapping[str, str], caller: Caller) -> Any:
     headers = replace(Headers.of(metadata), url=settings.APFLOW.server.public_url or "")
-    return await perform(name, params, version=V1_0, caller=caller, headers=headers)
+    with limited_loads():
+        return await perform(name, params, version=V1_0, caller=caller, headers=headers)
 
 
 async def _params(kind: str, asked: bytes) -> Json:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from a2a.core.jsonrpc import INVALID_REQUEST, Call, Failure, Reply, batch_to_json, parse
+from a2a.core.jsonrpc import INVALID_REQUEST, Call, Failure, Reply, parse
 
 
 def parsed(value: Any) -> Any:
@@ -91,8 +91,3 @@ def test_answers_carry_a_result_or_an_error_and_never_both() -> None:
         "error": {"code": 1, "message": "no"},
     }
     assert Failure(code=1, message="no", data=[]).to_json()["error"]["data"] == []
-
-
-def test_a_batch_answers_no_notification() -> None:
-    assert batch_to_json([None, Reply(id=1, result=2), None]) == [{"jsonrpc": "2.0", "id": 1, "result": 2}]
-    assert batch_to_json([None]) == []

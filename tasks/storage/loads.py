@@ -1,0 +1,121 @@
+"""How many bytes of stored data a request may load: `limits.response_bytes`.
+
+The database adds up the sizes before the rows are read, so a reply that is too large is refused before it is in
+memory. Work without a request, such as a worker's, has no limit.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, reduce
+from operator import add
+from typing import Any, Final, TypeVar
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import BigIntegerField, F, Func, QuerySet, Sum, TextField, Value
+from django.db.models.functions import Cast, Coalesce
+
+from tasks.rules.exceptions import ResponseTooLarge
+from tasks.rules.strict_json import TEXT
+
+JSON_COLUMNS: Final = ("inputs", "result", "params", "schemas")
+TASK_COLUMNS: Final = (*JSON_COLUMNS, "dependencies", "error", "token_usage")
+"""The columns of a task that may be large."""
+ROW_BYTES: Final = 1024
+"""What the other columns of a row take, in memory and in a reply."""
+
+
+K = TypeVar("K")
+Q = TypeVar("Q", bound=QuerySet[Any])
+
+
+class Allowance:
+    """The bytes that a request, or all calls of a batch together, may still load."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._left = limit
+        self._lock = threading.Lock()  # the calls of a batch load on several threads
+
+    @property
+    def left(self) -> int:
+        return self._left
+
+    def spend(self, size: int) -> None:
+        """Count bytes before they are loaded. Raises ResponseTooLarge, and then counts nothing."""
+        with self._lock:
+            if size > self._left:
+                raise ResponseTooLarge(self._limit)
+            self._left -= size
+
+
+_current: ContextVar[Allowance | None] = ContextVar("allowance", default=None)
+
+
+@contextmanager
+def limited_loads() -> Iterator[None]:
+    """Limit what the block loads, on other threads too. A block in another one shares its limit."""
+    if _current.get() is not None:
+        yield
+        return
+    token = _current.set(Allowance(settings.APFLOW.limits.response_bytes))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def spend(size: int) -> None:
+    """Count bytes that the current request is about to load or send. Raises ResponseTooLarge."""
+    if (allowance := _current.get()) is not None:
+        allowance.spend(size)
+
+
+def spend_on(rows: QuerySet[Any], *columns: str, times: int = 1) -> None:
+    """Count the rows before they are loaded, with these columns, so many times. Raises ResponseTooLarge."""
+    if _current.get() is not None:
+        spend(times * rows.order_by().aggregate(size=Coalesce(Sum(size_of(*columns)), 0))["size"])
+
+
+def spend_on_page(sizes: Mapping[K, int], *, least: int) -> list[K]:
+    """Count the rows of a page in order, each with its size, and return the keys of those that may be loaded.
+
+    The page ends with the last row that fits. Raises ResponseTooLarge if these are fewer than `least`.
+    """
+    allowance = _current.get()
+    if allowance is None:
+        return list(sizes)
+    left, taken = allowance.left, list[K]()
+    for key, size in sizes.items():
+        if size > left and len(taken) >= least:
+            break
+        left -= size
+        taken.append(key)
+    allowance.spend(sum(sizes[key] for key in taken))
+    return taken
+
+
+def with_texts(tasks: Q) -> Q:
+    """Load the JSON of tasks as the text that is stored, for replies that only pass it on.
+
+    Parsed, a JSON of many small values takes 20 times as much memory.
+    """
+    return tasks.defer(*JSON_COLUMNS).annotate(
+        **{f"{column}{TEXT}": Cast(column, TextField()) for column in JSON_COLUMNS}
+    )
+
+
+@cache
+def size_of(*columns: str) -> Any:
+    """The size of a row with these columns in bytes, as a database expression."""
+    return reduce(add, (Coalesce(_octets(column), 0) for column in columns), Value(ROW_BYTES))
+
+
+def _octets(column: str) -> Func:
+    """The size of a text in bytes. PostgreSQL and SQLite from 3.43 on find it without reading the text."""
+    is_old = connection.vendor == "sqlite" and sqlite3.sqlite_version_info < (3, 43)
+    template = "length(CAST(%(expressions)s AS BLOB))" if is_old else "octet_length(%(expressions)s)"
+    return Func(F(column), template=template, output_field=BigIntegerField())
