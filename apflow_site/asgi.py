@@ -22,11 +22,12 @@ from django.conf import settings  # noqa: E402
 from a2a.core.draining import this_drain  # noqa: E402
 from a2a.endpoints.routing import websockets  # noqa: E402  (Django's apps must be loaded first)
 from a2a.protocol.card.signature import signing_key  # noqa: E402
-from apflow_site.edge import Http, Receive, Scope, Send, is_own_host, is_own_origin  # noqa: E402
+from apflow_site.edge import Http, Receive, Scope, Send, is_own_host  # noqa: E402
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
 from apflow_site.grpc import GrpcServer  # noqa: E402
 from apflow_site.lifeline import end_with_parent  # noqa: E402
 from apflow_site.metrics import begin_at_zero  # noqa: E402
+from apflow_site.origins import is_allowed_origin, is_own_origin  # noqa: E402
 from apflow_site.prepare import prepare  # noqa: E402
 from apflow_site.uvicorn_limits import limit_connections  # noqa: E402
 from tasks.events.hub import this_hub  # noqa: E402
@@ -51,8 +52,8 @@ def own_only(app: App) -> App:
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
         if not is_own_host(host):
             await _close(send, FOREIGN_HOST, f"Host {host!r} is not in server.allowed_hosts")
-        elif origin and not is_own_origin(origin, host=host):
-            await _close(send, FOREIGN_ORIGIN, f"Origin {origin!r} is not the origin of this server")
+        elif origin and not is_own_origin(origin, host=host) and not is_allowed_origin(origin):
+            await _close(send, FOREIGN_ORIGIN, f"Origin {origin!r} is not in server.allowed_origins")
         else:
             await app(scope, receive, send)
 

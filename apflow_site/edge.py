@@ -9,9 +9,9 @@ import ipaddress
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from asgiref.sync import ThreadSensitiveContext
@@ -25,6 +25,7 @@ from structlog.contextvars import bound_contextvars
 
 from a2a.core.draining import this_drain
 from apflow_site.logs import log_request
+from apflow_site.origins import is_allowed_origin, is_own_origin, split
 from tasks.storage.loads import limited_loads
 from tasks.telemetry.tracing import span
 
@@ -106,7 +107,13 @@ def edge(get_response: GetResponse) -> GetResponse:
     logged with its route, not its path: a path may contain a secret. The thread of a request is
     released when the response begins, so open streams occupy none.
     """
-    page_response = _page_middleware(get_response)
+    page_response = _wrapped(get_response, settings.PAGE_MIDDLEWARE)
+    other_origin_response = _wrapped(get_response, settings.OTHER_ORIGIN_MIDDLEWARE)
+
+    def response_for(request: HttpRequest) -> GetResponse:
+        if is_page(request):
+            return page_response
+        return other_origin_response if "Origin" in request.headers else get_response
 
     async def answer(request: HttpRequest) -> HttpResponseBase:
         sent = request.headers.get(REQUEST_ID_HEADER, "")
@@ -121,7 +128,7 @@ def edge(get_response: GetResponse) -> GetResponse:
             response = _foreign(request)
             if response is None:
                 async with ThreadSensitiveContext():
-                    response = await (page_response if is_page(request) else get_response)(request)
+                    response = await response_for(request)(request)
                 response.headers.setdefault("X-Content-Type-Options", "nosniff")  # for every kind of response
             route = f"/{request.resolver_match.route}" if request.resolver_match else None
             note({"http.route": route, "http.response.status_code": response.status_code})
@@ -133,10 +140,10 @@ def edge(get_response: GetResponse) -> GetResponse:
     return answer
 
 
-def _page_middleware(get_response: GetResponse) -> GetResponse:
-    """Apply `settings.PAGE_MIDDLEWARE`."""
+def _wrapped(get_response: GetResponse, middleware: Sequence[str]) -> GetResponse:
+    """Apply the middleware, of which the first is the outermost."""
     chain: Any = get_response
-    for path in reversed(settings.PAGE_MIDDLEWARE):
+    for path in reversed(middleware):
         chain = import_string(path)(chain)
     # As Django does for each of its middleware.
     return cast("GetResponse", convert_exception_to_response(chain))
@@ -155,9 +162,11 @@ def _foreign(request: HttpRequest) -> HttpResponseBase | None:
     if not is_own_host(host):
         return _refusal(400, f"Host {host!r} is not allowed. Add it to server.allowed_hosts.")
     origin = request.headers.get("Origin")
-    if origin and request.method not in SAFE_METHODS and not is_own_origin(origin, host=host):
-        return _refusal(403, f"Origin {origin!r} is not the origin of this server.")
-    return None
+    if not origin or request.method in SAFE_METHODS or is_own_origin(origin, host=host):
+        return None
+    if is_allowed_origin(origin) and not is_page(request):
+        return None
+    return _refusal(403, f"Origin {origin!r} is not the origin of this server, nor in server.allowed_origins.")
 
 
 def _refusal(status: int, message: str) -> JsonResponse:
@@ -166,21 +175,8 @@ def _refusal(status: int, message: str) -> JsonResponse:
 
 def is_own_host(host: str) -> bool:
     """Whether `Host` is an address, a name of this machine, or in `server.allowed_hosts`."""
-    name = (_split(f"//{host}").hostname or "").rstrip(".")
+    name = (split(f"//{host}").hostname or "").rstrip(".")
     return name in _own_names() or name.endswith(".localhost") or _is_address(name)
-
-
-def is_own_origin(origin: str, *, host: str) -> bool:
-    """Whether a page of this origin came from the host to which it sends the request."""
-    return _split(origin).netloc == host
-
-
-def _split(url: str) -> SplitResult:
-    """Split a URL from a client; all parts are empty if it is malformed."""
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return urlsplit("")
 
 
 def _own_names() -> frozenset[str]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from apflow_site.config import get_config
 from apflow_site.databases import database_settings
+from apflow_site.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, origin_patterns
 from apflow_site.secret import derived_secret, persistent_secret, private_folder
 
 APFLOW = get_config()
@@ -41,6 +42,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 40_000  # more than a URL of 64 KiB can contain:
 INSTALLED_APPS = [
     "apflow_site",  # its `runserver` is daphne's, with an embedded worker
     "channels",
+    "corsheaders",
     "unfold.apps.BasicAppConfig",  # the theme of the admin; must come before the admin
     "apflow_site.apps.SiteAdminConfig",
     "django.contrib.auth",
@@ -55,6 +57,11 @@ INSTALLED_APPS = [
     "a2a.apps.WireConfig",
 ]
 MIDDLEWARE = ["apflow_site.edge.edge"]
+OTHER_ORIGIN_MIDDLEWARE = ["corsheaders.middleware.CorsMiddleware"]
+CORS_ALLOWED_ORIGIN_REGEXES = origin_patterns(APFLOW)
+CORS_ALLOW_CREDENTIALS = True  # as the predecessor; the interfaces for programs accept no cookies
+CORS_ALLOW_HEADERS = ALLOWED_HEADERS
+CORS_EXPOSE_HEADERS = EXPOSED_HEADERS
 PAGE_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "apflow_site.page_middleware.opener_policy",

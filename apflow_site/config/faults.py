@@ -55,6 +55,7 @@ def unknown_variables(names: Iterable[str]) -> Iterator[str]:
 def contradictions(config: Config, *, place: Callable[[str], str]) -> Iterator[str]:
     """Faults of values that contradict each other. `place` returns the source of a key's value."""
     yield from _auth_contradictions(config.auth, place)
+    yield from _any_origin(config, place)
     yield from _shared_secrets(config, place)
     if config.llm.key_store == "redis" and config.redis.url is None:
         yield (
@@ -73,6 +74,14 @@ def _auth_contradictions(auth: Auth, place: Callable[[str], str]) -> Iterator[st
         yield (
             f"auth.required ({place('auth.required')}): authentication is required but off. Give auth.jwt_secret, "
             f"made with `{RANDOM_TEXT_COMMAND}`, and do not set auth.enabled to false; or set auth.required to false."
+        )
+
+
+def _any_origin(config: Config, place: Callable[[str], str]) -> Iterator[str]:
+    if config.auth.is_on and "*" in (config.server.allowed_origins or ()):
+        yield (
+            f"server.allowed_origins ({place('server.allowed_origins')}): '*' lets every web page call the server, which is "
+            "only possible without authentication. List the origins, such as https://app.example.com."
         )
 
 

@@ -30,6 +30,11 @@ class Server(Section):
         examples=[["flow.example.com"]],
         description="Host names that requests may be addressed to: `example.com`, `.example.com` (with all subdomains) or `*`. Loopback names and `server.host` are always allowed.",
     )
+    allowed_origins: values.Origins | None = Field(
+        None,
+        examples=[["https://app.example.com"]],
+        description="Origins of web pages that may call the server besides its own: `https://app.example.com`, `http://localhost:*` (any port) or, only without authentication, `*`. Pages, forms and the admin are never included. Default: any port of `http://localhost` and `http://127.0.0.1` while only this machine reaches the server and authentication is off; otherwise none.",
+    )
     trusted_proxies: values.Proxies | None = Field(
         None,
         examples=[["127.0.0.1", "10.1.0.0/16"]],

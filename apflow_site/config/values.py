@@ -145,6 +145,12 @@ HostPattern = Annotated[str, StringConstraints(pattern=rf"^(\*|\.?{HOST_NAME}|\[
 HostPatterns = Annotated[
     tuple[HostPattern, ...], Split, Allowed("a list of host names (example.com, .example.com or *)")
 ]
+Origin = Annotated[
+    str, StringConstraints(pattern=rf"^(\*|https?://({HOST_NAME}|\[[0-9A-Fa-f:.]+\])(:([0-9]{{1,5}}|\*))?)$")
+]
+Origins = Annotated[
+    tuple[Origin, ...], Split, Allowed("a list of origins (https://app.example.com, http://localhost:* or *)")
+]
 Proxies = Annotated[
     tuple[Annotated[str, AfterValidator(_network)], ...],
     Split,
