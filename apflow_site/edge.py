@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from uuid import uuid4
 
 from asgiref.sync import ThreadSensitiveContext
@@ -25,7 +25,7 @@ from structlog.contextvars import bound_contextvars
 
 from a2a.core.draining import this_drain
 from apflow_site.logs import log_request
-from apflow_site.origins import is_allowed_origin, is_own_origin, split
+from apflow_site.origins import is_allowed_origin, is_own_origin
 from tasks.storage.loads import limited_loads
 from tasks.telemetry.tracing import span
 
@@ -175,8 +175,16 @@ def _refusal(status: int, message: str) -> JsonResponse:
 
 def is_own_host(host: str) -> bool:
     """Whether `Host` is an address, a name of this machine, or in `server.allowed_hosts`."""
-    name = (split(f"//{host}").hostname or "").rstrip(".")
+    name = (_split(f"//{host}").hostname or "").rstrip(".")
     return name in _own_names() or name.endswith(".localhost") or _is_address(name)
+
+
+def _split(url: str) -> SplitResult:
+    """Split a URL from a client; all parts are empty if it is malformed."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _own_names() -> frozenset[str]:
