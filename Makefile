@@ -69,6 +69,7 @@ bench: install
 	$(BIN)/python -m benchmarks.engine $(ARGS)
 	$(BIN)/python -m benchmarks.http $(ARGS)
 	$(BIN)/python -m benchmarks.live $(ARGS)
+	$(BIN)/python -m benchmarks.pools
 
 mutants: install
 	$(BIN)/python scripts/seeded_bugs.py $(ARGS)

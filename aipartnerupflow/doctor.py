@@ -34,6 +34,7 @@ NO_DISK_BYTES: Final = 100 * 2**20
 CLOCK_DOUBT_SECONDS: Final = 2.0
 CLOCK_TROUBLE_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 2.0
+LEAST_PROCESS_MB: Final = 64
 
 
 class Trouble(Exception):
@@ -105,6 +106,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
         if not check["ok"] and name in ("database", "migrations"):
             return
     yield _looked("schema", newer_schema)
+    yield _looked("pools", lambda: pools(config))
     yield _looked("growth", lambda: database_growth(Path(config.server.data_dir)))
     yield _looked("stored keys", stored_keys)
     yield _looked("shared secrets", lambda: shared_secrets(config))
@@ -255,6 +257,32 @@ def shared_secrets(config: Config) -> str:
     except SecretsDiffer as error:
         raise Trouble(error.message, fix=error.fix) from None
     return "no live process of this installation has others"
+
+
+def pools(config: Config, memory_mb: int | None = None) -> str:
+    """Check that the settings of pools name executors that exist, and that the memory is enough for all processes."""
+    from django.core.exceptions import ImproperlyConfigured
+
+    from apflow_site.config import machine
+    from tasks.executors import executor_ids
+
+    try:
+        executor_ids()
+    except ImproperlyConfigured as error:
+        raise Trouble(str(error), fix="Correct executors.modules or pools.executors.") from None
+    process, count = config.pools.process, config.worker.processes
+    has_mb = memory_mb or machine.memory_mb()
+    if process.size * count * LEAST_PROCESS_MB > has_mb:
+        raise Doubt(
+            f"{count} x {process.size} processes do not fit into {has_mb:,} MB of memory.",
+            fix=f"Set pools.process.size to {max(1, has_mb // 512 // count)}.",
+        )
+    if not process.size:
+        return "no processes (pools.process.size is 0): functions and crews run in the worker processes"
+    return (
+        f"{process.size} processes for each of {count} worker processes, with at most {process.memory_mb:,} MB for a task, "
+        f"and {process.cpus} processors to reserve"
+    )
 
 
 def database_growth(folder: Path) -> str:

@@ -115,7 +115,8 @@ def _waits(
         yield f"{check['message']} {check['fix']}"
     if not troubles:
         yield (
-            "It is ready and waits for a worker with free capacity (worker.max_tasks, worker.max_trees). "
+            "It is ready and waits for a worker with free capacity (worker.max_tasks, worker.max_trees) or, if it runs in a "
+            "process of its own, for a place there (pools.process.size, pools.process.cpus). "
             "Users share the workers equally, and none may hold more than a part of one (worker.user_share); "
             "each user's most urgent tasks start first."
         )

@@ -66,7 +66,9 @@ def block_with_a_program(started: str) -> None:
 
 
 @python_function
-def wait_for(gate: str) -> int:
+def wait_for(gate: str, started: str = "") -> int:
+    if started:
+        Path(started).touch()
     while not Path(gate).exists():
         time.sleep(0.01)
     return os.getpid()
@@ -97,3 +99,11 @@ def ask_the_database() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 7")
         return int(cursor.fetchone()[0])
+
+
+_kept: list[bytes] = []
+
+
+@python_function
+def keep_memory(megabytes: int) -> None:
+    _kept.append(b"x" * (megabytes * 2**20))

@@ -47,14 +47,20 @@ NEEDS: Mapping[str, str] = MappingProxyType(
 def executor_ids() -> frozenset[str]:
     """Return the ids of all enabled executors. Imports plug-ins, but no built-in executor.
 
-    Raises ImproperlyConfigured if a plug-in is invalid or uses the id of a built-in executor.
+    Raises ImproperlyConfigured if a plug-in is invalid or uses the id of a built-in executor, or if
+    `pools.executors` names one that does not exist.
     """
     if taken := sorted(EXECUTORS.keys() & plugins().executors.keys()):
         cls = plugins().executors[taken[0]]
         raise ImproperlyConfigured(
             f"Executor {cls.__module__}.{cls.__qualname__}: the id '{taken[0]}' belongs to a built-in executor. Choose another."
         )
-    return frozenset(EXECUTORS.keys() | plugins().executors.keys()) - disabled_executors().keys()
+    known = frozenset(EXECUTORS.keys() | plugins().executors.keys())
+    if unknown := sorted((settings.APFLOW.pools.executors or {}).keys() - known):
+        close = get_close_matches(unknown[0], sorted(known), n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise ImproperlyConfigured(f"pools.executors: there is no executor '{unknown[0]}'.{hint}")
+    return known - disabled_executors().keys()
 
 
 @cache
@@ -98,6 +104,7 @@ def describe(executor_id: str) -> Json:
         "result_schema": cls.result_schema,
         "idempotent": cls.idempotent,
         "cancelable": cls.cancelable,
+        "pool": (settings.APFLOW.pools.executors or {}).get(executor_id, cls.pool),
         "extra": cls.extra,
         "enabled": is_enabled,
         "example": cls.example,

@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from aipartnerupflow import taken_name
 from aipartnerupflow.executors import Executor, Json, python_function
 from aipartnerupflow.executors.functions import Function, is_python_function
+from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
 
 #: The registry's, and `python_function` for plug-ins that are installed already and import it from here.
@@ -103,6 +104,8 @@ def _checked(cls: type[Executor]) -> type[Executor]:
             raise ImproperlyConfigured(f"{place} has no `{attribute}`. Set it to a text of 1 to 255 characters.")
     if not inspect.iscoroutinefunction(cls.execute):
         raise ImproperlyConfigured(f"{place}: `execute` is not async. Write `async def execute`.")
+    if cls.pool not in POOLS:
+        raise ImproperlyConfigured(f"{place}: unknown pool '{cls.pool}'. The pools are {', '.join(POOLS)}.")
     if cls.extra is not None and cls.extra not in EXTRAS:
         raise ImproperlyConfigured(f"{place}: unknown extra '{cls.extra}'. The extras are {', '.join(EXTRAS)}.")
     _check_schema(cls.input_schema, f"{place}.input_schema")

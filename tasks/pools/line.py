@@ -72,7 +72,7 @@ class Line:
         cancel = frames.Cancel(is_forced=job.context.is_forced(), is_given_up=job.context.is_given_up())
         self._send(frames.encoded(cancel))
         try:
-            async with asyncio.timeout(0 if cancel.is_forced else STOP_SECONDS):
+            async with asyncio.timeout(STOP_SECONDS):
                 return await asyncio.shield(job.end)
         except TimeoutError:
             raise asyncio.CancelledError from None

@@ -46,7 +46,7 @@ class ThreadPool(Pool):
                 if thread.done():
                     raise
                 errand.cancel()
-                await asyncio.wait([thread], timeout=0 if context.is_forced() else STOP_SECONDS)
+                await asyncio.wait([thread], timeout=STOP_SECONDS)
                 if not thread.done():
                     self._leave(thread, errand)
                     raise

@@ -34,6 +34,9 @@ LIMITS: Final = {
     "AIPARTNERUPFLOW_WORKER_PROCESSES": "1",  # so that the two share it
     "AIPARTNERUPFLOW_LIMITS_RUN_BYTES": str(RUN_BYTES),
     "AIPARTNERUPFLOW_WORKER_STALL_SECONDS": "5",
+    "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.executors_for_tests,tests.functions_for_tests",
+    "AIPARTNERUPFLOW_POOLS_PROCESS_MEMORY_MB": "200",
+    "AIPARTNERUPFLOW_POOLS_PROCESS_SIZE": "4",
 }
 
 
@@ -181,6 +184,18 @@ def harm(how: str) -> Callable[[Mallory], Json]:
     return attack
 
 
+def functions(*called: str) -> Callable[[Mallory], Json]:
+    """Functions that end or fill the process in which they run."""
+
+    def attack(mallory: Mallory) -> Json:
+        inputs = {"exit_at_once": {"code": 1}}
+        calls = [{"function": each, "arguments": inputs.get(each, {})} for each in called * 20]
+        return mallory.execute(below(*(task(f"t{n}", "python_executor", inputs=call) for n, call in enumerate(calls))))
+
+    attack.__name__ = "functions_that_" + "_and_".join(called)
+    return attack
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """An attack, and how its run ends; None: the request is refused with -32602. `kills`: the worker process is replaced."""
@@ -203,6 +218,8 @@ ROWS: Final = (
     Row(attack=tree_of_thousands, ends="completed"),
     Row(attack=storm_of_cancellations, ends="cancelled"),
     Row(attack=sockets_that_say_nothing, ends="completed"),
+    Row(attack=functions("crash", "exit_at_once"), ends="failed"),
+    Row(attack=functions("eat_memory"), ends="failed"),
 )
 LONG_ROWS: Final = (
     Row(attack=threads_that_block, ends="completed"),
@@ -213,7 +230,7 @@ LONG_ROWS: Final = (
     Row(attack=harm("loop"), ends="failed", kills=True),
     Row(attack=harm("hold the lock of the interpreter"), ends="failed", kills=True),
 )
-"""Nightly: they take a minute, or replace processes. Memory is not among them: only the kernel limits it."""
+"""Nightly: they take a minute, or replace processes."""
 
 
 # --- Bob ---

@@ -180,6 +180,28 @@ def test_the_page_is_true(server: Server) -> None:
     assert (pools.process.size, pools.process.memory_mb) == (8, 2048)
 
 
+def test_a_crew_runs_in_a_process(server: Server) -> None:
+    agent = {"role": "Writer", "goal": "Write", "llm": "demo/demo"}
+    works = {"agents": {"writer": agent}, "tasks": {"write": {"description": "Write.", "agent": "writer"}}}
+    crew = {"name": "crew", "schemas": {"method": "crewai_executor"}, "params": {"works": works}}
+    before = {process.pid for process in server.pool()}
+    assert run(server, crew)["crew"]["status"] == "completed"
+    assert {process.pid for process in server.pool()} - before
+
+
+def test_a_signal_to_all_processes_lets_the_work_in_hand_end(tmp_path: Path) -> None:
+    """As systemd does it."""
+    gate, started = tmp_path / "gate", tmp_path / "started"
+    with new_database() as url, running_server(url, env=SETTINGS) as server:
+        task = function("late", "wait_for", gate=str(gate), started=str(started))
+        task_id = server.rpc("tasks.execute", {"tasks": [task]})["root_task_id"]
+        until(started.exists, seconds=BOUND_SECONDS, what="the start")
+        server.terminate_all()
+        gate.touch()
+        server.assert_gone(within_seconds=BOUND_SECONDS)
+        assert server.query("SELECT status FROM tasks_task WHERE id = %s", task_id) == [("completed",)]
+
+
 def test_no_process_outlives_its_worker(server: Server, tmp_path: Path) -> None:
     started = tmp_path / "started"
     task = function("block", "block_with_a_program", started=str(started))

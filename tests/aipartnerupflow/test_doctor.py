@@ -13,6 +13,7 @@ import pytest
 
 from aipartnerupflow import doctor
 from aipartnerupflow.doctor import Doubt, Trouble
+from apflow_site.config import load
 from tests.fork_server import run_command
 from tests.servers import ROOT, environment_of, free_port, new_database, query, running_server
 
@@ -48,6 +49,16 @@ class Installation:
         found = {finding["name"]: finding for finding in json.loads(done.stdout)}
         assert done.returncode == any(finding["colour"] == "red" for finding in found.values())
         return found
+
+
+def test_pools_name_executors_that_exist_and_fit_into_the_memory() -> None:
+    config = load({"AIPARTNERUPFLOW_POOLS_PROCESS_SIZE": "100", "AIPARTNERUPFLOW_WORKER_PROCESSES": "2"})
+    assert doctor.pools(config, memory_mb=20_000).startswith("100 processes for each of 2 worker processes")
+    with pytest.raises(Doubt) as caught:
+        doctor.pools(config, memory_mb=8192)
+    assert caught.value.fix == "Set pools.process.size to 8."
+    none = load({"AIPARTNERUPFLOW_POOLS_PROCESS_SIZE": "0"})
+    assert doctor.pools(none, memory_mb=1).startswith("no processes")
 
 
 def words(text: str) -> str:

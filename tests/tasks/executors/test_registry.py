@@ -163,6 +163,7 @@ def test_an_executor_of_an_entry_point_is_registered(
             "broken.Minimal.result_schema is not a valid JSON Schema: required: ",
         ),
         (MINIMAL.format(id="x").replace("name =", "extra = 'nope'; name ="), "broken.Minimal: unknown extra 'nope'"),
+        (MINIMAL.format(id="x").replace("name =", "pool = 'moon'; name ="), "broken.Minimal: unknown pool 'moon'"),
     ],
 )
 def test_a_wrong_plug_in_stops_the_start_by_name(source: str, message: str, install_module: InstallModule) -> None:
@@ -170,6 +171,15 @@ def test_a_wrong_plug_in_stops_the_start_by_name(source: str, message: str, inst
     with pytest.raises(ImproperlyConfigured) as caught:
         executor_ids()
     assert message in str(caught.value)
+
+
+def test_a_pool_for_an_unknown_executor_stops_the_start(registry: None, settings: Settings) -> None:
+    pools = settings.APFLOW.pools.model_copy(update={"executors": {"python_executr": "thread"}})
+    settings.APFLOW = settings.APFLOW.model_copy(update={"pools": pools})
+    with pytest.raises(
+        ImproperlyConfigured, match=r"pools\.executors: there is no executor 'python_executr'\. Did you mean"
+    ):
+        executor_ids()
 
 
 def test_two_plug_ins_with_one_id_are_both_named(install_module: InstallModule) -> None:
