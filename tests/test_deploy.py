@@ -121,19 +121,24 @@ def proxied(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield url
 
 
-@contextmanager
-def nginx(folder: Path, *, upstreams: Sequence[str]) -> Iterator[str]:
-    port = free_port()
+def nginx_command(folder: Path, *, listen: str, upstreams: Sequence[str]) -> list[str]:
+    """Write the page's configuration into the folder. Returns the command that runs nginx with it."""
     ours = (DEPLOY / "nginx.conf").read_text()
     assert "server web:8000 max_fails=0;" in ours
     servers = " ".join(f"server {each} max_fails=0;" for each in upstreams)
-    ours = ours.replace("server web:8000 max_fails=0;", servers).replace("listen 80;", f"listen 127.0.0.1:{port};")
+    ours = ours.replace("server web:8000 max_fails=0;", servers).replace("listen 80;", f"listen {listen};")
     (folder / "nginx.conf").write_text(
         f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
         f"events {{}}\nhttp {{\naccess_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
         f"fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n{ours}}}\n"
     )
-    command = [program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
+    return [program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
+
+
+@contextmanager
+def nginx(folder: Path, *, upstreams: Sequence[str]) -> Iterator[str]:
+    port = free_port()
+    command = nginx_command(folder, listen=f"127.0.0.1:{port}", upstreams=upstreams)
     with subprocess.Popen(command) as process:
         url = f"http://127.0.0.1:{port}"
         try:

@@ -1,12 +1,14 @@
 """Faults that take minutes: `make nightly` runs these, and nothing else does. What they measured is printed."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.effects import Effects
+from tests.faults.hosts import why_impossible
 from tests.faults.rows import Report, reporter
 from tests.servers import new_database
 
@@ -27,3 +29,18 @@ def effects(tmp_path: Path) -> Effects:
 def report(request: pytest.FixtureRequest) -> Report:
     """Stores the row of this test."""
     return reporter(request.node.nodeid, os.environ.get("TEST_ENGINE", "sqlite"))
+
+
+@pytest.fixture
+def host_folder() -> Iterator[Path]:
+    """The folder of an installation on several hosts; PostgreSQL's user may enter it, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="apflow-hosts-") as folder:
+        yield Path(folder)
+
+
+@pytest.hookimpl(trylast=True)  # after `-m` has left out what is not wanted
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say before the first test that the tests with hosts cannot run."""
+    need_hosts = [item for item in items if "host_folder" in getattr(item, "fixturenames", ())]
+    if need_hosts and (reason := why_impossible()):
+        raise pytest.UsageError(reason)

@@ -35,6 +35,8 @@ class Row:
     again: int | None = None
     recovery: Sequence[float] = field(default=())
     note: str = ""
+    engine: str = ""
+    """If it is not the one that the test runs on."""
 
 
 Report = Callable[[Row], None]
@@ -56,8 +58,9 @@ def reporter(node_id: str, engine: str) -> Report:
 
     def report(row: Row) -> None:
         stored = _summary(row) | _circumstances(node_id, engine) | {"seconds": round(time.monotonic() - begun)}
+        stored["engine"] = row.engine or engine
         FOLDER.mkdir(parents=True, exist_ok=True)
-        (FOLDER / f"{row.id}-{engine}.json").write_text(json.dumps(stored, indent=2) + "\n")
+        (FOLDER / f"{row.id}-{stored['engine']}.json").write_text(json.dumps(stored, indent=2) + "\n")
         print(json.dumps(stored))  # noqa: T201
         assert not row.lost, f"{row.lost} trees lost"
         assert not row.twice, f"{row.twice} tasks completed twice"
@@ -81,7 +84,6 @@ def _circumstances(node_id: str, engine: str) -> dict[str, Any]:
     test_engine = {"TEST_ENGINE": "postgres"} if engine == "postgres" else {}
     variables = "".join(f"{name}={value} " for name, value in (test_engine | sizes).items())
     return {
-        "engine": engine,
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
         "cores": os.cpu_count(),
