@@ -2,6 +2,7 @@
 
 import pwd
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ class Installation:
     env: Mapping[str, str]
     source: Path = ROOT
     http: httpx.Client = field(init=False)
+    answers: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """The seconds that answers took, by status, or by the name of the error if none came."""
 
     def __post_init__(self) -> None:
         headers = {"Authorization": f"Bearer {token_of('alice')}"}
@@ -90,14 +93,21 @@ class Installation:
     def execute(self, tasks: list[Json], *, key: str) -> bool:
         """Send a tree. False: it was refused, or no answer came. Sent again with the same key, it runs once."""
         request = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"tasks": tasks}}
+        begun = time.monotonic()
         try:
             answer = self.http.post("/tasks", json=request, headers={"Idempotency-Key": key})
-        except httpx.TransportError:
+        except httpx.TransportError as error:
+            self.answers[type(error).__name__].append(time.monotonic() - begun)
             return False
+        self.answers[str(answer.status_code)].append(time.monotonic() - begun)
         if answer.status_code in UNAVAILABLE:
             return False
         assert "result" in answer.json(), answer.text
         return True
+
+    def answered(self) -> str:
+        """How many answers of which kind there were, and how long the slowest took."""
+        return ", ".join(f"{len(each)} × {kind} (≤ {max(each):.1f} s)" for kind, each in sorted(self.answers.items()))
 
     def execute_in_time(self, tasks: list[Json], *, key: str, seconds: float = 60) -> float:
         """Send a tree until it is accepted. Returns the seconds that took."""

@@ -65,7 +65,7 @@ def let_pass(seconds: float) -> None:
 def judged(made: Installation, load: Load, effects: Effects, *, kills: Sequence[Kill] = (), **fields: Any) -> Row:
     """The row of a load that has ended, once all trees have; `fields` are those of `Row`."""
     await_rest(made)
-    waits = f"a tree is accepted within {max(load.waits):.1f} s"
+    waits = f"a tree is accepted within {max(load.waits):.1f} s; answers: {made.answered()}"
     note = "; ".join(part for part in (fields.pop("note", ""), waits) if part)
     row = Row(
         lost=lost(made, load.accepted),

@@ -11,11 +11,18 @@ from tests.faults.installation import WEB, WORKERS, Installation, installation
 from tests.faults.kills import Kill
 from tests.faults.load import judged, let_pass, loaded
 from tests.faults.rows import Report, percentile, size
+from tests.servers import until
 
 KILLS = size("HOST_KILLS", 20)
 RECOVERY_SECONDS = 20.0
 
 pytestmark = [pytest.mark.nightly, pytest.mark.faults, pytest.mark.timeout(KILLS * 90 + 600)]
+
+
+def a_host_at_work(made: Installation, draw: random.Random) -> str:
+    return until(
+        lambda: draw.choice([name for name in WORKERS if made.held_by(name)] or [""]), seconds=60, what="a run in hand"
+    )
 
 
 def kill(made: Installation, name: str) -> Kill:
@@ -32,7 +39,7 @@ def test_hosts_are_killed(host_folder: Path, effects: Effects, report: Report) -
         with loaded(made, effects) as load:
             for number in range(KILLS):
                 let_pass(5)
-                name = draw.choice(WORKERS if number % 2 == 0 else WEB)
+                name = draw.choice(WEB) if number % 2 else a_host_at_work(made, draw)
                 kills.append(kill(made, name))
                 let_pass(20)
                 made.start(name)
