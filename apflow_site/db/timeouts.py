@@ -8,12 +8,24 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 SET: Final = (
     "SELECT set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)"
 )
+NOTICE_THE_DEAD: Final = (
+    "SELECT set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false), "
+    "set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '9000', false)"
+)
+"""PostgreSQL ends the session of a machine that has gone without a word after 9 seconds.
+
+Otherwise a transaction of that machine keeps its locks for `database.idle_seconds`, and no other
+worker can take over its runs when their leases expire, after 15. On a Unix socket they do nothing.
+"""
 
 
 def limit_session(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Apply `database.statement_seconds` and `database.idle_seconds` to a new connection."""
+    """Apply `database.statement_seconds`, `database.idle_seconds` and keepalives to a new connection."""
     database = settings.APFLOW.database
     _limit(connection, statement=database.statement_seconds, idle=database.idle_seconds)
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(NOTICE_THE_DEAD)
 
 
 def unlimit_session(connection: BaseDatabaseWrapper) -> None:

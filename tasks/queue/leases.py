@@ -7,9 +7,10 @@ for a run is decided by `tasks.queue.suspicion`. All statements work on both SQL
 
 import os
 import socket
+import time
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, Final
@@ -68,12 +69,19 @@ def _claim_statement(which: str) -> str:
     return (
         "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, epoch = epoch + 1, "  # noqa: S608
         f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END} WHERE id {among} "
-        f"RETURNING id, root_id, target_id, epoch, losses, strikes, {SECONDS_OLD}, trace"
+        f"RETURNING id, root_id, target_id, epoch, losses, strikes, {SECONDS_OLD}, trace, {DB_NOW}"
     )
 
 
 CLAIM: Final = _claim_statement(WAITING)
 CLAIM_SUSPECTED: Final = _claim_statement(SUSPECTED_WAITING)
+
+
+def steady_seconds() -> float:
+    """Return a clock that is never set and, where the system has one, goes on while the machine
+    sleeps.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,15 @@ class Claim:
     strikes: int = 0
     seconds_old: float = 0.0
     trace: str | None = None
+    claimed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    steady_at_claim: float = field(default_factory=lambda: steady_seconds())
+
+    def now(self) -> datetime:
+        """Return the database's time: that of the claim, and what has passed since.
+
+        The clock of this machine may differ from those of others, and may be set at any moment.
+        """
+        return self.claimed_at + timedelta(seconds=steady_seconds() - self.steady_at_claim)
 
     @property
     def is_suspected(self) -> bool:
@@ -157,7 +174,17 @@ def claim_suspected(*, owner: str, limit: int, full_users: Sequence[str] = ()) -
 def _claimed(statement: str, *values: Any) -> list[Claim]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statement, values)
-        return [Claim(*row) for row in sorted(cursor.fetchall(), key=itemgetter(0))]
+        return [_claim(row) for row in sorted(cursor.fetchall(), key=itemgetter(0))]
+
+
+def _claim(row: Sequence[Any]) -> Claim:
+    *columns, now = row
+    return Claim(*(*columns, _moment(now)))
+
+
+def _moment(stored: str | datetime) -> datetime:
+    """Return the moment of a `DB_NOW`: SQLite has a text in UTC."""
+    return datetime.fromisoformat(stored).replace(tzinfo=UTC) if isinstance(stored, str) else stored
 
 
 def renew(*, owner: str, run_ids: Iterable[str]) -> None:

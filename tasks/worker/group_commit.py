@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
@@ -23,9 +22,9 @@ from django.db.backends.utils import CursorWrapper
 from apflow_site.db.connections import IS_SQLITE, refresh
 from llmkeys import run_secrets
 from tasks.queue import notify
-from tasks.queue.leases import GIVE_UP_SECONDS
+from tasks.queue.leases import DB_NOW, GIVE_UP_SECONDS
 from tasks.rules.exceptions import LeaseLost
-from tasks.storage.bulk import db_time, marks
+from tasks.storage.bulk import marks
 from tasks.telemetry import metrics
 from tasks.worker.changes import IN_ORDER, Change, QuestionAsked, QuestionClosed, RunClosed
 from tasks.worker.result_memory import ResultMemory
@@ -35,6 +34,11 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 2_000
 FEW_TREES: Final = 20
+NOTE_QUESTION: Final = f"UPDATE tasks_run SET asked_at = {DB_NOW} WHERE id = %s"  # noqa: S608  (constants of ours)
+ADD_EVENT: Final = (
+    "INSERT INTO tasks_taskevent (run_id, seq, type, task_id, payload, created_at) "  # noqa: S608
+    f"VALUES (%s, %s, %s, %s, %s, {DB_NOW})"
+)
 REST_SECONDS: Final = 10e-6
 """Per running tree; 5 ms with 500 of them."""
 
@@ -231,14 +235,12 @@ def _apply(cursor: CursorWrapper, kind: type[Change], live: list[Change]) -> lis
 
 def _note_questions(cursor: CursorWrapper, live: list[Change]) -> None:
     """Update the status time of each run that asked a question, or closed one."""
-    now = db_time(datetime.now(UTC))
     run_ids = {change.run_id for change in live if isinstance(change, QuestionAsked | QuestionClosed)}
     if run_ids:
-        cursor.executemany("UPDATE tasks_run SET asked_at = %s WHERE id = %s", [(now, run_id) for run_id in run_ids])
+        cursor.executemany(NOTE_QUESTION, [(run_id,) for run_id in run_ids])
 
 
 def _append_events(cursor: CursorWrapper, changes: list[Change], last_seqs: dict[str, int]) -> None:
-    now = db_time(datetime.now(UTC))
     rows = []
     grown: dict[str, int] = {}
     for change in changes:
@@ -246,12 +248,9 @@ def _append_events(cursor: CursorWrapper, changes: list[Change], last_seqs: dict
             continue
         event = change.event
         event["seq"] = grown[change.run_id] = seq = grown.get(change.run_id, last_seqs[change.run_id]) + 1
-        rows.append((change.run_id, seq, event["type"], event["task_id"], orjson.dumps(event).decode(), now))
+        rows.append((change.run_id, seq, event["type"], event["task_id"], orjson.dumps(event).decode()))
     if rows:
-        cursor.executemany(
-            "INSERT INTO tasks_taskevent (run_id, seq, type, task_id, payload, created_at) VALUES (%s, %s, %s, %s, %s, %s)",
-            rows,
-        )
+        cursor.executemany(ADD_EVENT, rows)
         cursor.executemany(
             "UPDATE tasks_run SET last_seq = %s WHERE id = %s", [(seq, run_id) for run_id, seq in grown.items()]
         )

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypedDict
 
@@ -62,7 +61,7 @@ class RunRecorder:
         """
         self._set_progress(task, 0.0)
         self._start_times[task.id] = time.monotonic()
-        now = _now()
+        now = self._now()
         event = self._event("task_start", task, Status.IN_PROGRESS)
         change = TaskStarted(**self._fence, event=event, task_id=task.id, attempt=task.attempt, at=now)
         if durably:
@@ -74,14 +73,16 @@ class RunRecorder:
         self._set_progress(task, min(max(0.0, progress), 1.0))  # compared in this order, NaN becomes 0
         event = self._event("progress", task, Status.IN_PROGRESS, message=storable(message))
         progress = self._progress[task.id]
-        self._writer.put(TaskProgressed(**self._fence, event=event, task_id=task.id, progress=progress, at=_now()))
+        self._writer.put(TaskProgressed(**self._fence, event=event, task_id=task.id, progress=progress, at=self._now()))
 
     def logged(self, task: LoadedTask, message: str) -> None:
         self._add(self._event("log", task, Status.IN_PROGRESS, message=storable(message)))
 
     def retrying(self, task: LoadedTask, outcome: Outcome, message: str) -> None:
         event = self._event("task_retry", task, Status.IN_PROGRESS, message=message, error=outcome.error)
-        self._writer.put(AttemptFailed(**self._fence, event=event, task_id=task.id, error=outcome.error, at=_now()))
+        self._writer.put(
+            AttemptFailed(**self._fence, event=event, task_id=task.id, error=outcome.error, at=self._now())
+        )
 
     async def asked(self, task: LoadedTask, question: OpenQuestion) -> None:
         """Return when the question is committed and can be answered. Raises LeaseLost."""
@@ -103,7 +104,7 @@ class RunRecorder:
             text=question.text,
             options=None if question.options is None else _text(orjson.dumps(question.options)),
             memo=question.memo,
-            at=_now(),
+            at=self._now(),
             expires_at=db_time(question.expires_at),
         )
         await self._writer.commit(change)
@@ -130,7 +131,7 @@ class RunRecorder:
         """End the run. Raises LeaseLost."""
         event = self._event("final", target, status, message=f"Run {status}", result=result, error=target.error)
         event["progress"] = event["tree_progress"]
-        await self._writer.commit(RunClosed(**self._fence, event=event, status=status, at=_now()))
+        await self._writer.commit(RunClosed(**self._fence, event=event, status=status, at=self._now()))
 
     def changes_at_end(self, task: LoadedTask, outcome: Outcome) -> list[Change]:
         """Return what records the end of the task, for `finished` or for another thread to write."""
@@ -152,7 +153,7 @@ class RunRecorder:
             error=outcome.error,
             progress=self._progress[task.id],
             token_usage=_text(orjson.dumps(usage)) if usage else None,
-            at=_now(),
+            at=self._now(),
         )
         return [*question_closed, finished]
 
@@ -160,7 +161,7 @@ class RunRecorder:
         if task.id not in self._asking:
             return []
         self._asking.discard(task.id)
-        return [QuestionClosed(**self._fence, task_id=task.id, at=_now())]
+        return [QuestionClosed(**self._fence, task_id=task.id, at=self._now())]
 
     def _add(self, event: Json) -> None:
         self._writer.put(EventAdded(**self._fence, event=event))
@@ -188,7 +189,7 @@ class RunRecorder:
             "message": message,
             "result": result,
             "error": error,
-            "timestamp": datetime.now(UTC).isoformat(),
+            "timestamp": self._claim.now().isoformat(),
             "protocol": "jsonrpc",
         }
 
@@ -196,9 +197,8 @@ class RunRecorder:
         self._progress_sum += progress - self._progress[task.id]
         self._progress[task.id] = progress
 
-
-def _now() -> str | None:
-    return db_time(datetime.now(UTC))
+    def _now(self) -> str | None:
+        return db_time(self._claim.now())
 
 
 def _text(stored: bytes | None) -> str | None:

@@ -5,7 +5,8 @@ import math
 import sys
 import threading
 from collections.abc import Callable
-from itertools import pairwise
+from datetime import datetime, timedelta
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pytest_django import Settings
 from accounts.callers import LOCAL
 from aipartnerupflow.executors import Context, Executor
 from tasks.models import Question, Run, Task
+from tasks.queue import leases
 from tasks.services import trees
 from tasks.services.copies import copy_tree
 from tasks.services.editing import update_task
@@ -48,6 +50,20 @@ def test_a_chain_runs_in_order_and_a_group_after_its_children(run: RunTree) -> N
     assert set(ran.statuses().values()) == {"completed"}
     assert ran.run.status == "completed"
     assert ran.run.finished_at is not None
+
+
+def test_the_times_of_a_run_follow_no_clock_that_can_be_set(run: RunTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But the database's at the claim, and a steady one since: here an hour passes whenever it is looked at."""
+    hours = count()
+    monkeypatch.setattr(leases, "steady_seconds", lambda: next(hours) * 3600.0)
+    ran = run(group("g", step("b", dependencies=["a"]), step("a")))
+    times = [datetime.fromisoformat(event["timestamp"]) for event in ran.events]
+    assert all(later - earlier >= timedelta(hours=1) for earlier, later in pairwise(times))
+    started, ended = ran.run.started_at, ran.run.finished_at
+    assert started and ended
+    assert started < times[0] < times[-1] < ended + timedelta(hours=2)
+    assert ran.tasks["a"].completed_at and ran.tasks["a"].started_at
+    assert ran.tasks["a"].completed_at - ran.tasks["a"].started_at >= timedelta(hours=1)
 
 
 def test_a_parent_with_an_executor_does_not_wait_for_its_children(run: RunTree) -> None:
