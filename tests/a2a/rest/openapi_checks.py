@@ -16,6 +16,7 @@ BEYOND_SCHEMAS: Final = (
     r"^Invalid params: custom_task_ids",
     r"^Invalid params: params: no changes",  # each is null
     r"^Invalid params: reset_fields: '.*' is not one of",
+    r"^Invalid params: tasks\[\d+\]\.params\.(pool|resources)",  # what the executor that is named may have
     r"^Invalid params: tasks\[\d+\]\.params: params\.",  # what the executor that is named wants of them
     r"schemas\.input_schema: is not a valid JSON Schema",
     r"^Invalid params: webhook_config\.url: The (url|host) .*is refused",
