@@ -119,6 +119,13 @@ class Confiding(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         context.report(0.5, "half")
+        match inputs.get("odd"):
+            case "usage":
+                context.spent({"prompt_tokens": "many"})
+            case "progress":
+                context.report("much", "")  # type: ignore[arg-type]
+            case "partial result":
+                raise Stopped(result=object())
         if inputs.get("stays"):
             try:
                 await asyncio.Event().wait()

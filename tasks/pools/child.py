@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from django.db import connections
 from structlog.contextvars import bind_contextvars
 
 from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Json, Parked, Stopped
@@ -117,14 +118,24 @@ class Child:
         finally:
             self._is_counted = False
 
+    def _report(self, fraction: float, message: str = "") -> None:
+        self.send(frames.Progress(fraction=float(fraction), message=frames.clean(message)))
+
     def _spend(self, usage: Json) -> None:
         if not self._is_counted:
-            self.send(frames.Spent(usage=usage))
+            self.send(frames.Spent(usage=dict(usage)))
 
     async def _work(self, job: frames.Job) -> None:
         bind_contextvars(run=job.run_id, task=job.task_id)
         MODELS.set(WorkersModels(self.call))
         end = await self._end_of(job)
+        connections.close_all()  # of this thread
+        try:
+            self._end(end)
+        except (TypeError, ValueError, OverflowError) as error:  # what was raised is not JSON
+            self._end(_raised(error))
+
+    def _end(self, end: Any) -> None:
         self.send(frames.Ended(end=end, grown_bytes=max(0, _resident_bytes() - self._born_bytes)))
 
     async def _end_of(self, job: frames.Job) -> Any:
@@ -145,7 +156,7 @@ class Child:
         except asyncio.CancelledError:
             return frames.Cancelled()
         except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything)
-            return frames.Raised(kind=type(error).__name__, traceback=frames.clean(traceback.format_exc()))
+            return _raised(error)
 
     def _context(self, job: frames.Job) -> Context:
         return Context(
@@ -158,9 +169,7 @@ class Child:
             schemas=job.schemas,
             dependency_results=job.dependency_results,
             attempt=job.attempt,
-            report=lambda fraction, message: self.send(
-                frames.Progress(fraction=fraction, message=frames.clean(message))
-            ),
+            report=self._report,
             log=lambda text: self.send(frames.Line(text=frames.clean(text))),
             reply=job.reply,
             is_forced=lambda: self._is_forced,
@@ -203,6 +212,11 @@ class WorkersModels:
 
     async def check(self, prompt: Prompt) -> None:
         await self._call("check", _fields(prompt))
+
+
+def _raised(error: BaseException) -> frames.Raised:
+    text = "".join(traceback.format_exception(error))
+    return frames.Raised(kind=type(error).__name__, traceback=frames.clean(text))
 
 
 def _fields(prompt: Prompt) -> Json:

@@ -90,7 +90,7 @@ class Line:
         try:
             while (message := await frames.read(reader, frames.TO_WORKER, max_bytes=most)) is not None:
                 if self._job is not None:
-                    self._job.variables.run(self._job.heed, message)
+                    self._heed(self._job, message)
                 if isinstance(message, frames.Ended):
                     self.grown_bytes = message.grown_bytes
             self.is_fresh = False
@@ -101,6 +101,13 @@ class Line:
         code = await self.exit_code
         if self._job is not None:
             self._job.lost(code)
+
+    def _heed(self, job: "_Job", message: frames.FromProcess) -> None:
+        try:
+            job.variables.run(job.heed, message)
+        except Exception as error:  # noqa: BLE001  (on the loop, the executor's own call would raise it)
+            job.fail(error)
+            self.close()
 
 
 class _Job:
@@ -133,8 +140,11 @@ class _Job:
                 self.end.set_result(message)
 
     def lost(self, exit_code: int) -> None:
+        self.fail(ProcessDied(exit_code, is_begun=self.is_begun))
+
+    def fail(self, error: Exception) -> None:
         if not self.end.done():
-            self.end.set_exception(ProcessDied(exit_code, is_begun=self.is_begun))
+            self.end.set_exception(error)
 
     async def close(self) -> None:
         """Cancel the calls that are under way."""

@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from django.db import connections
+
 from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json, Stopped, on_a_thread
 from tasks.executors.llm.client import MODELS, Models
 from tasks.executors.llm.prompt import Completion, Prompt
@@ -80,11 +82,13 @@ class _Errand:
 
     def run(self) -> tuple[Any, BaseException | None]:
         """Execute on this thread; return the result, or what was raised."""
-        with asyncio.Runner() as runner:
-            try:
+        try:
+            with asyncio.Runner() as runner:
                 return runner.run(self._execute()), None
-            except BaseException as error:  # noqa: BLE001  (the pool raises it on the loop of the worker)
-                return None, error
+        except BaseException as error:  # noqa: BLE001  (the pool raises it on the loop of the worker)
+            return None, error
+        finally:
+            connections.close_all()  # of this thread, which ends
 
     async def _execute(self) -> Any:
         task = asyncio.current_task()

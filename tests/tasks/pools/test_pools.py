@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,15 @@ async def test_an_unknown_exception_has_its_type_and_its_text_stays_in_the_log(p
     with pytest.raises((RuntimeError, RaisedElsewhere)) as caught:
         await execute(pools[name], "scripted_executor", {"then": "raise"})
     assert getattr(caught.value, "kind", "RuntimeError") == "RuntimeError"
+
+
+@pytest.mark.parametrize("odd", ["usage", "progress", "partial result"])
+async def test_what_is_no_value_of_its_field_fails_the_task(pools: Pools, odd: str) -> None:
+    here = replace(context(), spent=lambda usage: usage["prompt_tokens"] + 1)
+    with pytest.raises((TypeError, RaisedElsewhere)) as caught:
+        await execute(pools["process"], "confiding_executor", {"odd": odd}, here)
+    assert getattr(caught.value, "kind", "TypeError") in ("TypeError", "ValueError")
+    assert await call(pools["process"], "add", a=1) == 2
 
 
 @OWN_LOOP
