@@ -198,6 +198,12 @@ class Limits(Section):
     body_idle_seconds: Whole = Field(
         30, ge=1, le=3600, description="How many seconds a client may pause while it sends a body."
     )
+    client_bytes_per_second: Whole = Field(
+        KIB,
+        ge=0,
+        le=MIB,
+        description="How fast a client must send a request body, and take a response or a stream for which it is the only cause to wait, over 30 seconds. Slower ones are refused with 408 or cut off; 0 means no minimum.",
+    )
     headers: Whole = Field(100, ge=30, le=10_000, description="Headers of a request.")
     header_bytes: Whole = Field(
         64 * KIB, ge=8 * KIB, le=MIB, description="The size of the URL and all headers of a request together."

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from a2a.core.errors import as_rpc, rule_of
 from a2a.core.exceptions import HeadersTooLarge, RequestRefused, RequestTooSlow, TooManyConnections
 from apflow_site.uvicorn_limits.connections import end_if_dead, open_connections
+from apflow_site.uvicorn_limits.pace import Pace, pace_of_reader
 
 LINE_OVERHEAD: Final = len(b": \r\n")
 LINGER_SECONDS: Final = 1.0
@@ -23,7 +24,8 @@ class LimitedHttp(HttpToolsProtocol):
     """A connection whose requests have limited headers (`limits.header_bytes`, `limits.headers`).
 
     Headers arrive within `limits.header_seconds`, a body without a longer pause than
-    `limits.body_idle_seconds`; else the request is refused with 431 or 408, and the connection ends.
+    `limits.body_idle_seconds` and at `limits.client_bytes_per_second`; else the request is refused
+    with 431 or 408, and the connection ends. It also ends if the client takes a response too slowly.
     """
 
     def connection_made(self, transport: Any) -> None:
@@ -32,7 +34,9 @@ class LimitedHttp(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._refusal: RequestRefused | None = None
         self._is_refused = False
-        self._held = self._unparsed = 0
+        self._held = self._unparsed = self._body_bytes = 0
+        self._sending = Pace(self._body_count, self._end_slow_body)
+        self._taking = pace_of_reader(transport)
         self._begin_head()
         end_if_dead(transport)
         self.address = self.client[0] if self.client else ""
@@ -49,6 +53,8 @@ class LimitedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect(None)
         self._hold(0)
+        self._sending.end()
+        self._taking.end()
         if self._is_counted:
             open_connections().release(self.address)
         super().connection_lost(exc)
@@ -67,9 +73,20 @@ class LimitedHttp(HttpToolsProtocol):
             self._refuse(TooManyConnections("Your address has too many requests whose headers are unfinished."))
         elif self._is_in_body:
             self._expect(self._limits.body_idle_seconds)
+            self._sending.begin()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taking.begin()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._taking.end()
 
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
+        self._sending.end()
+        self._taking.end()
         protocol = self.transport.get_protocol()
         if self._is_counted:
             protocol.address = self.address  # type: ignore[attr-defined]
@@ -102,10 +119,12 @@ class LimitedHttp(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._expect(None)
+        self._sending.end()
         self._unparsed = 0
         self._awaits_head, self._is_in_body = True, False
         super().on_message_complete()
@@ -145,6 +164,19 @@ class LimitedHttp(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = None if seconds is None else self.loop.call_later(seconds, self._end_wait)
+
+    def _body_count(self) -> int:
+        return self._body_bytes
+
+    def _end_slow_body(self) -> None:
+        if self.flow.read_paused:  # it is the application that does not read
+            self._sending.begin()
+        else:
+            self._refuse(
+                RequestTooSlow(
+                    f"The body arrives with less than {self._limits.client_bytes_per_second} bytes per second (limits.client_bytes_per_second)."
+                )
+            )
 
     def _end_wait(self) -> None:
         self._deadline = None

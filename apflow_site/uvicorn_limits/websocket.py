@@ -11,6 +11,7 @@ from websockets.http11 import Request
 
 from a2a.endpoints.consumers import BEFORE_LOGIN_BYTES, LARGE_MESSAGES
 from apflow_site.uvicorn_limits.connections import open_connections
+from apflow_site.uvicorn_limits.pace import pace_of_reader
 
 
 class LimitedWebSocket(WebSocketsSansIOProtocol):
@@ -23,6 +24,18 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.conn.max_message_size = BEFORE_LOGIN_BYTES
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._taking = pace_of_reader(transport)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taking.begin()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._taking.end()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -45,6 +58,7 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._taking.end()
         if self.address is not None:
             open_connections().release(self.address)
         super().connection_lost(exc)

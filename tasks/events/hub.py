@@ -17,7 +17,7 @@ from django.db import DatabaseError
 from accounts.callers import Caller
 from apflow_site.db.connections import refresh
 from tasks.events.log import Event, LogReader, Row
-from tasks.events.subscription import Subscription
+from tasks.events.subscription import Room, Subscription
 from tasks.queue import notify
 
 PAGE: Final = 2_000
@@ -38,7 +38,7 @@ together.
 T = TypeVar("T")
 Following = AbstractAsyncContextManager[Subscription]
 """While it is entered, the subscription misses nothing that is committed."""
-Delivery = tuple[Subscription, str, list[Event]]
+Delivery = tuple[Subscription, str, list[Event], int]
 
 
 class Hub:
@@ -47,6 +47,7 @@ class Hub:
     def __init__(self) -> None:
         self._of_runs: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._of_callers: defaultdict[Caller, set[Subscription]] = defaultdict(set)
+        self._room = Room()
         self._lock = threading.Lock()
         self._is_followed = threading.Event()
         self._is_listening = False
@@ -65,7 +66,7 @@ class Hub:
     async def _following(
         self, subscriptions: defaultdict[T, set[Subscription]], topic: T
     ) -> AsyncIterator[Subscription]:
-        subscription = Subscription()
+        subscription = Subscription(self._room)
         with self._lock:
             subscriptions[topic].add(subscription)
             self._is_followed.set()
@@ -77,6 +78,7 @@ class Hub:
             await subscription.opened()
             yield subscription
         finally:
+            subscription.close()
             with self._lock:
                 subscriptions[topic].discard(subscription)
                 if not subscriptions[topic]:
@@ -135,9 +137,11 @@ class Hub:
     def _read_log(self, log: LogReader) -> None:
         try:
             refresh()
-            while len(rows := log.news(limit=PAGE)) == PAGE:
-                self._deliver(rows)
-            self._deliver(rows)
+            taken = self._deliver(log.news(limit=PAGE))
+            while log.has_more:
+                for each in taken:  # a busy event loop must not get pages faster than it takes them
+                    each.wait(LOOK_SECONDS)
+                taken = self._deliver(log.news(limit=PAGE))
         except DatabaseError:
             time.sleep(AWAY_SECONDS)  # the next read continues at the same position
 
@@ -154,16 +158,20 @@ class Hub:
             self._is_followed.clear()
             return True
 
-    def _deliver(self, rows: Iterable[Row]) -> None:
+    def _deliver(self, rows: Iterable[Row]) -> list[threading.Event]:
+        """Hand the events to the loops of their subscribers. Returns what each loop sets when it has them."""
         deliveries: defaultdict[AbstractEventLoop, list[Delivery]] = defaultdict(list)
         for run_id, of_run in groupby(sorted(rows, key=attrgetter("run_id")), key=attrgetter("run_id")):
             news = list(of_run)
             subscriptions = self._audience(run_id, news[0].owner)
             events = [orjson.loads(row.payload) for row in news] if subscriptions else []
+            size = sum(len(row.payload) for row in news)
             for subscription in subscriptions:
-                deliveries[subscription.loop].append((subscription, run_id, events))
+                deliveries[subscription.loop].append((subscription, run_id, events, size))
+        taken = {loop: threading.Event() for loop in deliveries}
         for loop, batch in deliveries.items():
-            _call(loop, partial(_put_all, batch))
+            _call(loop, partial(_put_all, batch, taken[loop]))
+        return list(taken.values())
 
     def _audience(self, run_id: str, owner: str) -> set[Subscription]:
         with self._lock:
@@ -174,9 +182,10 @@ class Hub:
         return subscriptions
 
 
-def _put_all(deliveries: Iterable[Delivery]) -> None:
-    for subscription, run_id, events in deliveries:
-        subscription.put(run_id, events)
+def _put_all(deliveries: Iterable[Delivery], taken: threading.Event) -> None:
+    for subscription, run_id, events, size in deliveries:
+        subscription.put(run_id, events, size=size)
+    taken.set()
 
 
 def _call(loop: AbstractEventLoop, function: Callable[[], object]) -> None:

@@ -2,30 +2,38 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 import orjson
 from django.db import connection
 
+from tasks.storage.loads import sized
+
 Event = dict[str, Any]
 
 PAGE: Final = 500
-FIRST: Final = 20
-"""How many events of a page are read first, to learn how large they are."""
-PAGE_CHARACTERS: Final = 8 * 2**20
-"""No more events are read for a page that has so many characters."""
+PAGE_BYTES: Final = 256 * 1024
+"""A page of one run has no further event after so many bytes. A slow follower keeps one in memory."""
+NEWS_BYTES: Final = 4 * 2**20
+"""The same for events of all runs, which are handed on at once."""
 WINDOW: Final = 1_000
 """When a reader starts, gaps among this many of the newest ids may belong to uncommitted events."""
 HOLE_SECONDS: Final = 30.0
 """An id that is missing for longer than any of our transactions lasts was rolled back."""
 MAX_HOLES: Final = 100
 
+SIZES_OF_RUN: Final = sized(
+    "SELECT octet_length(payload) FROM tasks_taskevent WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s"
+)
 OF_RUN: Final = "SELECT payload FROM tasks_taskevent WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s"
 NEWEST: Final = "SELECT coalesce(max(id), 0) FROM tasks_taskevent"
 IDS: Final = "SELECT id FROM tasks_taskevent WHERE id > %s AND id <= %s ORDER BY id"
-NEWS: Final = (
-    "SELECT e.id, e.run_id, r.user_id, e.payload FROM tasks_taskevent e JOIN tasks_run r ON r.id = e.run_id "
-    "WHERE e.id > %s{holes} ORDER BY e.id LIMIT %s"
+NEWS: Final = sized(
+    "WITH news AS (SELECT e.id, octet_length(e.payload) AS size, sum(octet_length(e.payload)) OVER (ORDER BY e.id) AS upto "
+    "FROM tasks_taskevent e JOIN tasks_run r ON r.id = e.run_id WHERE e.id > %s{holes} ORDER BY e.id LIMIT %s) "
+    "SELECT e.id, e.run_id, r.user_id, e.payload, news.upto FROM news JOIN tasks_taskevent e ON e.id = news.id "
+    "JOIN tasks_run r ON r.id = e.run_id WHERE news.upto - news.size < %s ORDER BY e.id"
 )
 
 
@@ -56,26 +64,20 @@ def read(*, run_id: str, after: int = 0, limit: int = PAGE) -> list[Event]:
 def read_page(*, run_id: str, after: int = 0) -> tuple[list[Event], bool]:
     """Return the next events after number `after`, and whether these are all.
 
-    An event contains a whole result, so a page is limited by its size too.
+    An event contains a whole result, so a page is limited by its size too; it has at least one event.
     """
-    page: list[Event] = []
-    characters = 0
-    wanted = FIRST
-    while len(page) < PAGE and characters < PAGE_CHARACTERS:
-        asked = min(wanted, PAGE - len(page))
-        with connection.cursor() as cursor:
-            cursor.execute(OF_RUN, [run_id, page[-1]["seq"] if page else after, asked])
-            payloads = [payload for (payload,) in cursor.fetchall()]
-        page += map(orjson.loads, payloads)
-        characters += sum(map(len, payloads))
-        if len(payloads) < asked:
-            return page, True
-        wanted = PAGE if characters * PAGE < PAGE_CHARACTERS * FIRST else FIRST
-    return page, False
+    with connection.cursor() as cursor:
+        cursor.execute(SIZES_OF_RUN, [run_id, after, PAGE])
+        sizes = [size for (size,) in cursor.fetchall()]
+    before = [0, *accumulate(sizes)][: len(sizes)]
+    count = sum(each < PAGE_BYTES for each in before)
+    return read(run_id=run_id, after=after, limit=count), count == len(sizes) < PAGE
 
 
 class LogReader:
     """A position in the log of all runs; `news` returns the events committed since the last call.
+
+    `has_more`: it returned only the first of them.
 
     Ids are assigned in order, but PostgreSQL may commit them in any order. A missing id is
     therefore queried again for a while. The events of one run still arrive in order: their writer
@@ -90,16 +92,19 @@ class LogReader:
             cursor.execute(IDS, [first - 1, self._newest])
             found = [number for (number,) in cursor.fetchall()]
         self._holes = _holes_in(first, self._newest, found)
+        self.has_more = False
 
     def news(self, *, limit: int) -> list[Row]:
-        """Return up to `limit` new events. If there are `limit` of them, there may be more."""
+        """Return new events: at most `limit`, and no further ones after NEWS_BYTES."""
         now = time.monotonic()
         self._holes = [hole for hole in self._holes if hole.until > now][-MAX_HOLES:]
         numbers = [number for hole in self._holes for number in (hole.first, hole.last)]
         statement = NEWS.format(holes=" OR e.id BETWEEN %s AND %s" * len(self._holes))
         with connection.cursor() as cursor:
-            cursor.execute(statement, [self._newest, *numbers, limit])
-            rows = [Row(*row) for row in cursor.fetchall()]
+            cursor.execute(statement, [self._newest, *numbers, limit, NEWS_BYTES])
+            found = cursor.fetchall()
+        rows = [Row(*row[:-1]) for row in found]
+        self.has_more = len(rows) == limit or (bool(rows) and found[-1][-1] >= NEWS_BYTES)
         if rows:
             self._move([row.id for row in rows])
         return rows

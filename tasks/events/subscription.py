@@ -1,6 +1,7 @@
 """A subscriber's bounded buffer of undelivered events; overflow is read again from the rows."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -9,10 +10,34 @@ from tasks.events.log import Event, read_page
 
 MAX_WAITING: Final = 1_000
 """The maximum number of buffered events; a slow subscriber reads later ones from the rows."""
+MAX_WAITING_BYTES: Final = 2**20
+"""The size of the buffer. A single larger event fits into an empty one."""
+PROCESS_BYTES: Final = 128 * 2**20
+"""The size of all buffers of a process."""
 MAX_KNOWN: Final = 10_000
 """The number of runs of which a subscription remembers the position."""
 MAX_MISSED: Final = 10_000
 """A subscription that has missed events of more runs than this is closed."""
+
+
+class Room:
+    """The bytes in all buffers of a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = 0
+
+    def take(self, size: int) -> bool:
+        """Take so many bytes. False: there is no room."""
+        with self._lock:
+            if self._taken + size > PROCESS_BYTES:
+                return False
+            self._taken += size
+            return True
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._taken -= size
 
 
 def everything(event: Event) -> bool:
@@ -27,10 +52,12 @@ class Subscription:
     subscriber asks for more: a slow subscriber costs time of its own, and no memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         self.wants: Callable[[Event], bool] = everything
         self._waiting: list[Event] = []
+        self._waiting_bytes = 0
+        self._room = room or Room()
         self._missed: dict[str, int] = {}
         self._expected: dict[str, int] = {}
         self._opened = asyncio.Event()
@@ -47,21 +74,34 @@ class Subscription:
     def close(self) -> None:
         """End the subscription: `next` returns no more events."""
         self.is_over = True
+        self._empty()
         self._opened.set()
         self._news.set()
 
-    def put(self, run_id: str, events: list[Event]) -> None:
-        """Buffer some events of a run, in order."""
+    def put(self, run_id: str, events: list[Event], *, size: int = 0) -> None:
+        """Buffer some events of a run, in order; all of them have `size` bytes."""
         wanted = events if self.wants is everything else [event for event in events if self.wants(event)]
-        if not wanted or run_id in self._missed:
+        if not wanted or run_id in self._missed or self.is_over:
             return
-        if len(self._waiting) < MAX_WAITING:
+        if self._has_room(len(wanted), size):
             self._waiting += wanted
+            self._waiting_bytes += size
         elif len(self._missed) < MAX_MISSED:
             self._missed[run_id] = wanted[0]["seq"]
         else:
             self.close()
         self._news.set()
+
+    def _has_room(self, count: int, size: int) -> bool:
+        fits = self._waiting_bytes + size <= MAX_WAITING_BYTES and len(self._waiting) < MAX_WAITING
+        return (fits or (count == 1 and not self._waiting and MAX_WAITING > 0)) and self._room.take(size)
+
+    def _empty(self) -> list[Event]:
+        """Take all events out of the buffer."""
+        waiting, self._waiting = self._waiting, []
+        self._room.give_back(self._waiting_bytes)
+        self._waiting_bytes = 0
+        return waiting
 
     def rewind(self, run_id: str, *, after: int | None = None) -> None:
         """Deliver the run's events after number `after` again; None: from the first undelivered
@@ -93,8 +133,7 @@ class Subscription:
         return []
 
     def _from_waiting(self) -> list[Event]:
-        waiting, self._waiting = self._waiting, []
-        return [event for event in waiting if self._is_next(event)]
+        return [event for event in self._empty() if self._is_next(event)]
 
     async def _from_rows(self) -> list[Event]:
         run_id, seq = self._missed.popitem()
@@ -109,7 +148,9 @@ class Subscription:
 
     def _miss(self, run_id: str, seq: int) -> None:
         self._missed[run_id] = seq
-        self._waiting = [event for event in self._waiting if event["run_id"] != run_id]
+        self._waiting = [
+            event for event in self._waiting if event["run_id"] != run_id
+        ]  # still counted, until it is empty
         self._news.set()
 
     def _is_next(self, event: Event) -> bool:

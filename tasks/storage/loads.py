@@ -4,6 +4,7 @@ The database adds up the sizes before the rows are read, so a reply that is too 
 memory. Work without a request, such as a worker's, has no limit.
 """
 
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,10 +15,10 @@ from operator import add
 from typing import Any, Final, TypeVar
 
 from django.conf import settings
-from django.db import connection
 from django.db.models import BigIntegerField, F, Func, QuerySet, Sum, TextField, Value
 from django.db.models.functions import Cast, Coalesce
 
+from apflow_site.db.connections import IS_SQLITE
 from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.strict_json import TEXT
 
@@ -114,8 +115,12 @@ def size_of(*columns: str) -> Any:
     return reduce(add, (Coalesce(_octets(column), 0) for column in columns), Value(ROW_BYTES))
 
 
+def sized(sql: str) -> str:
+    """SQL with `octet_length`, for this database. SQLite before 3.43 lacks it, and has to read the texts."""
+    if IS_SQLITE and sqlite3.sqlite_version_info < (3, 43):
+        return re.sub(r"octet_length\(([^()]+(?:\(\w+\)\w)?)\)", r"length(CAST(\1 AS BLOB))", sql)
+    return sql
+
+
 def _octets(column: str) -> Func:
-    """The size of a text in bytes. PostgreSQL and SQLite from 3.43 on find it without reading the text."""
-    is_old = connection.vendor == "sqlite" and sqlite3.sqlite_version_info < (3, 43)
-    template = "length(CAST(%(expressions)s AS BLOB))" if is_old else "octet_length(%(expressions)s)"
-    return Func(F(column), template=template, output_field=BigIntegerField())
+    return Func(F(column), template=sized("octet_length(%(expressions)s)"), output_field=BigIntegerField())

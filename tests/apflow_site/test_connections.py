@@ -15,12 +15,15 @@ import uvicorn
 from django.conf import LazySettings
 from websockets.sync.client import connect
 
-from apflow_site.uvicorn_limits import limit_connections
+from apflow_site.uvicorn_limits import limit_connections, pace
 from apflow_site.uvicorn_limits.connections import UNFINISHED_REQUESTS, open_connections
 from tests.sections import replace
 from tests.servers import until
 
 KIB: Final = 1024
+MIB: Final = 2**20
+LARGE_PARTS: Final = 32
+"""Mebibytes of a large response: more than the kernel keeps for a client that does not read."""
 HEADER_BYTES: Final = 64 * KIB
 PATIENCE_SECONDS: Final = 60.0
 
@@ -64,6 +67,17 @@ def limit(settings: LazySettings) -> Limit:
     return change
 
 
+async def send_messages(send: Any, count: int) -> None:
+    for _ in range(count):
+        await send({"type": "websocket.send", "bytes": bytes(MIB)})
+
+
+async def send_parts(send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for left in reversed(range(LARGE_PARTS)):
+        await send({"type": "http.response.body", "body": bytes(MIB), "more_body": left > 0})
+
+
 @pytest.fixture
 def site() -> Iterator[Site]:
     pause = threading.Event()
@@ -77,12 +91,15 @@ def site() -> Iterator[Site]:
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.accept"})
+            await send_messages(send, LARGE_PARTS if scope["path"] == "/large" else 0)
             while (await receive())["type"] != "websocket.disconnect":
                 pass
         else:
             if scope["path"] != "/early":
                 while (await receive()).get("more_body"):
                     pass
+            if scope["path"] == "/large":
+                return await send_parts(send)
             headers = [(b"content-length", b"2"), (b"x-client", scope["client"][0].encode())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             if scope["path"] == "/paused":
@@ -254,3 +271,55 @@ def test_the_kernel_ends_a_connection_whose_client_has_gone(site: Site) -> None:
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
         (timer,) = (row[5] for row in rows if row[1].endswith(theirs) and row[2].endswith(ours))
         assert timer.startswith("02:")  # the keep-alive timer runs (Linux, proc_net_tcp)
+
+
+HANDSHAKE: Final = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)
+
+
+@pytest.mark.parametrize("fields", [(), HANDSHAKE], ids=["http", "websocket"])
+def test_a_client_that_does_not_read_is_cut_off(
+    site: Site, monkeypatch: pytest.MonkeyPatch, fields: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(pace, "PERIOD_SECONDS", 0.2)
+    with site.connection() as connection:
+        connection.sendall(get(*fields, path="/large", close=False))
+        assert connection.recv(KIB).startswith(b"HTTP/1.1 ")
+        until(lambda: not open_connections()._by_address, seconds=PATIENCE_SECONDS, what="the end of the connection")
+        assert len(everything(connection)) < LARGE_PARTS * MIB
+
+
+def test_a_client_that_reads_slowly_gets_everything(site: Site, limit: Limit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "PERIOD_SECONDS", 0.2)
+    limit(client_bytes_per_second=1)
+    with site.connection() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * KIB)
+        connection.sendall(get(path="/large"))
+        seen = 0
+        while data := connection.recv(16 * KIB):
+            seen += len(data)
+    assert seen > LARGE_PARTS * MIB
+
+
+def test_a_body_that_arrives_a_byte_at_a_time_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "PERIOD_SECONDS", 0.2)
+    with site.connection() as connection:
+        connection.sendall(post("Content-Length: 1000000"))
+        while not select.select([connection], [], [], 0.01)[0]:
+            connection.sendall(b"x")
+        assert everything(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_no_minimum_is_a_choice(site: Site, limit: Limit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "PERIOD_SECONDS", 0.01)
+    limit(client_bytes_per_second=0)
+    with site.connection() as connection:
+        connection.sendall(post("Content-Length: 40"))
+        for _ in range(40):
+            assert not select.select([connection], [], [], 0.02)[0]
+            connection.sendall(b"x")
+        assert everything(connection).startswith(b"HTTP/1.1 200 ")

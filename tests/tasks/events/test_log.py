@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.events.log import PAGE_CHARACTERS, LogReader, read_page
+from tasks.events.log import NEWS_BYTES, PAGE_BYTES, LogReader, read_page
 from tasks.models import Run, TaskEvent
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -90,16 +90,40 @@ def test_a_page_that_ends_before_the_newest_loses_nothing_behind_it() -> None:
 
 
 def test_a_page_of_a_run_ends_early_when_its_events_are_large() -> None:
-    text = "x" * (PAGE_CHARACTERS // 30)
-    TaskEvent.objects.bulk_create(
-        TaskEvent(run_id="r", seq=seq, type="log", task_id="t", payload={"seq": seq, "text": text}, created_at=NOW)
-        for seq in range(1, 101)
-    )
+    write_large(100, size=PAGE_BYTES // 30)
     page, are_all = read_page(run_id="r")
-    assert ([event["seq"] for event in page], are_all) == ([*range(1, 41)], False)
+    assert ([event["seq"] for event in page], are_all) == ([*range(1, 31)], False)
     page, are_all = read_page(run_id="r", after=80)
     assert ([event["seq"] for event in page], are_all) == ([*range(81, 101)], True)
     assert read_page(run_id="r", after=100) == ([], True)
+
+
+def test_a_page_has_at_least_one_event() -> None:
+    write_large(3, size=2 * PAGE_BYTES)
+    assert [[event["seq"] for event in read_page(run_id="r", after=after)[0]] for after in range(4)] == [
+        [1],
+        [2],
+        [3],
+        [],
+    ]
+
+
+def write_large(count: int, *, size: int) -> None:
+    text = "é" * (size // 2)
+    TaskEvent.objects.bulk_create(
+        TaskEvent(run_id="r", seq=seq, type="log", task_id="t", payload={"seq": seq, "text": text}, created_at=NOW)
+        for seq in range(1, count + 1)
+    )
+
+
+def test_news_are_limited_by_their_size_too() -> None:
+    log = LogReader()
+    write_large(7, size=NEWS_BYTES // 2)
+    pages: list[list[str]] = []
+    while not pages or log.has_more:
+        pages.append([row.payload[:8] for row in log.news(limit=100)])
+    assert [len(page) for page in pages] == [2, 2, 2, 1]
+    assert len({first for page in pages for first in page}) == 7
 
 
 def test_a_page_of_a_run_has_many_small_events() -> None:

@@ -7,7 +7,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from tasks.events import subscription as inbox_module
-from tasks.events.subscription import Subscription
+from tasks.events.subscription import Room, Subscription
 from tasks.models import TaskEvent
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -99,6 +99,34 @@ async def test_what_a_slow_follower_misses_is_not_kept_and_not_lost(monkeypatch:
     found = await taken(inbox, 2_000)
     for run_id in "rs":
         assert [seq for each, seq in found if each == run_id] == list(range(1, 1_001))
+
+
+async def test_what_is_large_does_not_wait_for_a_slow_follower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs bytes of the buffer, of which one event may take more: the rest is read from the rows."""
+    monkeypatch.setattr(inbox_module, "MAX_WAITING_BYTES", 100)
+    rows = events(*range(1, 7))
+    await write(*rows)
+    inbox = Subscription()
+    inbox.put("r", rows[:1], size=1_000)
+    inbox.put("r", rows[1:2], size=50)
+    assert len(inbox._waiting) == 1
+    assert await taken(inbox, 6) == [("r", number) for number in range(1, 7)]
+    inbox.put("r", [], size=0)
+    assert inbox._waiting_bytes == 0
+
+
+async def test_the_buffers_of_a_process_share_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "PROCESS_BYTES", 100)
+    await write(*events(1), *events(1, run_id="s"))
+    room = Room()
+    slow, quick, last = (Subscription(room) for _ in range(3))
+    slow.put("r", events(1), size=80)
+    quick.put("s", events(1, run_id="s"), size=80)
+    assert (len(slow._waiting), len(quick._waiting)) == (1, 0)
+    assert await taken(quick, 1) == [("s", 1)]  # from the rows
+    slow.close()
+    last.put("r", events(1), size=80)
+    assert len(last._waiting) == 1
 
 
 async def test_a_follower_that_misses_too_many_runs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
