@@ -326,7 +326,10 @@ class Health(Response, frozen=True, kw_only=True):
 
 
 class Executor(Response, frozen=True, kw_only=True):
-    """The description of an executor. `extra` is the package extra that it needs."""
+    """The description of an executor.
+
+    `extra` is the package extra that it needs; `pool` is where it runs unless the task chooses.
+    """
 
     id: str
     name: str
@@ -336,6 +339,7 @@ class Executor(Response, frozen=True, kw_only=True):
     result_schema: Json | None
     idempotent: bool
     cancelable: bool
+    pool: Literal["loop", "thread", "process"]
     extra: str | None
     enabled: bool
     example: Any
