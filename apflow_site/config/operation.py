@@ -146,6 +146,12 @@ class Worker(Section):
         le=100,
         description="The percentage of these places that one user may hold, so that work of hours leaves room for others. Does not apply without authentication.",
     )
+    tree_bytes: Whole = Field(
+        512 * MIB,
+        ge=MIB,
+        le=1024 * GIB,
+        description="About how much memory the inputs, parameters and earlier results of all trees in one worker process may take. Further trees wait. One user may hold `worker.user_share` of it.",
+    )
     drain_seconds: Whole = Field(
         30,
         ge=0,

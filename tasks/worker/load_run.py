@@ -1,7 +1,7 @@
 """Load the trees for the engine: one query for many trees, without the ORM's cost per row."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,11 +10,23 @@ from django.db import connection
 
 from tasks.rules.strict_json import Json
 from tasks.storage.bulk import marks
+from tasks.storage.loads import sized
 
 COLUMNS: Final = (
     "id, root_id, parent_id, position, user_id, name, status, priority, executor_id, "
     "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at"
 )
+
+SIZES: Final = sized(
+    "SELECT root_id, sum(octet_length(inputs) + coalesce(octet_length(params), 0) + coalesce(octet_length(schemas), 0) "
+    "+ coalesce(octet_length(result), 0)) FROM tasks_task WHERE root_id IN ({marks}) GROUP BY root_id"
+)
+TASK_MEMORY: Final = 2048
+"""What a task takes without its JSON."""
+VALUE_MEMORY: Final = 64
+"""What each value in a list or object takes, besides its text."""
+LARGE_TEXT: Final = 1024
+"""In shorter texts the values are not counted."""
 
 
 @dataclass(slots=True)
@@ -43,6 +55,16 @@ class LoadedTask:
     token_usage: Json | None = None
     """What the executor has reported so far in this run."""
     result_bytes: int = 0
+    memory: int = 0
+    """About how many bytes its JSON takes, once it is parsed."""
+
+
+def tree_sizes(root_ids: Collection[str]) -> dict[str, int]:
+    """Map each root id to the bytes of the texts that `load_trees` would read."""
+    roots = list(root_ids)
+    with connection.cursor() as cursor:
+        cursor.execute(SIZES.format(marks=marks(roots)), roots)
+        return dict(cursor.fetchall())
 
 
 def load_trees(root_ids: Collection[str]) -> dict[str, list[LoadedTask]]:
@@ -71,4 +93,16 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
     )
     task = LoadedTask(*(row[:9] + decoded + row[14:]))
     task.result_bytes = len(result or "")
+    task.memory = TASK_MEMORY + sum(map(_memory_of, (inputs, schemas, params, result)))
     return task
+
+
+def memory_of(tasks: Iterable[LoadedTask]) -> int:
+    """About how many bytes a tree takes."""
+    return sum(task.memory for task in tasks)
+
+
+def _memory_of(text: str | None) -> int:
+    if text is None or len(text) < LARGE_TEXT:
+        return len(text or "")
+    return len(text) + VALUE_MEMORY * (text.count(",") + text.count("[") + text.count("{"))

@@ -51,3 +51,44 @@ class Places:
     def full_users(self) -> list[str]:
         """Those who hold their share."""
         return [user_id for user_id, held in self._held.items() if held >= self._share]
+
+
+class TreeMemory:
+    """The memory of the trees in this process (`worker.tree_bytes`), and whose they are.
+
+    A tree is taken while there is room, and may exceed it: so each tree runs somewhere.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._share = share_of(size)
+        self._held: Counter[str] = Counter()
+
+    def copy(self) -> "TreeMemory":
+        """A copy on which another thread can plan."""
+        other = TreeMemory(self._size)
+        other._held = self._held.copy()
+        return other
+
+    def has_room(self, user_id: str) -> bool:
+        return not self.is_full and self._held[user_id] < self._share
+
+    def take(self, user_id: str, size: int) -> None:
+        self._held[user_id] += size
+
+    def give_back(self, user_id: str, size: int) -> bool:
+        """Return whether a tree may be taken now that could not before."""
+        is_news = not self.has_room(user_id)
+        self._held[user_id] -= size
+        if self._held[user_id] <= 0:
+            del self._held[user_id]
+        return is_news
+
+    @property
+    def is_full(self) -> bool:
+        return self._held.total() >= self._size
+
+    @property
+    def full_users(self) -> list[str]:
+        """Those who hold their share."""
+        return [user_id for user_id, held in self._held.items() if held >= self._share]

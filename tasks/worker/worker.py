@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -25,14 +25,16 @@ from tasks.worker.engine import TreeRun
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
 from tasks.worker.lease_keeper import LeaseKeeper
-from tasks.worker.load_run import LoadedTask, load_trees
-from tasks.worker.shares import Places, share_of
+from tasks.worker.load_run import LoadedTask, load_trees, memory_of, tree_sizes
+from tasks.worker.shares import Places, TreeMemory, share_of
 from tasks.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 ClaimedTree = tuple[Claim, list[LoadedTask], list[OpenQuestion]]
 Polled = tuple[list[ClaimedTree], dict[str, list[Cancel]], dict[str, list[OpenQuestion]]]
 
+PART_BYTES: Final = 2**20
+"""How much JSON of several trees is loaded at once."""
 BEAT_SECONDS: Final = 3.0
 HOW_NOT_TO_BLOCK: Final = (
     "Run blocking code on a thread (asyncio.to_thread, or on_a_thread of aipartnerupflow.executors)."
@@ -74,6 +76,7 @@ class Worker:
         self._claim = leases.claim_suspected if in_quarantine else leases.claim
         self._published_places = 0 if in_quarantine else settings.APFLOW.worker.max_trees
         self._places = Places(1 if in_quarantine else settings.APFLOW.worker.max_trees)
+        self._memory = TreeMemory(settings.APFLOW.worker.tree_bytes)
         self._end_process = end_process
         self._writer = GroupCommit(self._loop)
         max_tasks = settings.APFLOW.worker.max_tasks
@@ -140,7 +143,7 @@ class Worker:
         while True:
             self._wake_up.clear()  # before reading, so that a notification during the read is not missed
             self._on_poll()
-            room = 0 if self._is_draining else self._places.claimable
+            room = 0 if self._is_draining or self._memory.is_full else self._places.claimable
             claimed, cancels, replies = await self._poll(room)
             self._pass_on(cancels, replies)
             if self._is_draining and claimed:
@@ -173,8 +176,10 @@ class Worker:
     async def _poll(self, room: int) -> Polled:
         """Return newly claimed runs and, by run, cancel requests and questions with replies."""
         waiting = [run_id for run_id, tree in self._trees.items() if tree.is_waiting]
-        claim = partial(self._claim, owner=self._process_id, limit=room, full_users=self._places.full_users)
-        return await self._writer.call(partial(_poll, claim, waiting=waiting))
+        full_users = sorted({*self._places.full_users, *self._memory.full_users})
+        claim = partial(self._claim, owner=self._process_id, limit=room, full_users=full_users)
+        release = partial(leases.release, owner=self._process_id)
+        return await self._writer.call(partial(_poll, claim, release, memory=self._memory.copy(), waiting=waiting))
 
     def _start(
         self, claim: Claim, tasks: list[LoadedTask], questions: list[OpenQuestion], cancels: list[Cancel]
@@ -193,11 +198,13 @@ class Worker:
         )
         run = self._running[claim.run_id] = asyncio.create_task(self._run(tree, claim, cancels), name=claim.run_id)
         self._places.take(tree.user_id)
-        run.add_done_callback(partial(self._ended, user_id=tree.user_id))
+        size = memory_of(tasks)
+        self._memory.take(tree.user_id, size)
+        run.add_done_callback(partial(self._ended, user_id=tree.user_id, size=size))
         self._writer.pace(len(self._running))
 
-    def _ended(self, run: asyncio.Task[None], *, user_id: str) -> None:
-        makes_room = self._places.give_back(user_id)
+    def _ended(self, run: asyncio.Task[None], *, user_id: str, size: int) -> None:
+        makes_room = self._places.give_back(user_id) | self._memory.give_back(user_id, size)
         if self._running.get(run.get_name()) is run:
             del self._running[run.get_name()], self._trees[run.get_name()]
         self._writer.pace(len(self._running))
@@ -257,10 +264,42 @@ class Worker:
         self._end_process()
 
 
-def _poll(claim: Callable[[], list[Claim]], *, waiting: list[str]) -> Polled:
+def _poll(
+    claim: Callable[[], list[Claim]], release: Callable[..., None], *, memory: TreeMemory, waiting: list[str]
+) -> Polled:
     claims = claim()
-    trees = load_trees([claimed.root_id for claimed in claims]) if claims else {}
+    trees = _loaded([claimed.root_id for claimed in claims], memory) if claims else {}
+    if left := [claimed.run_id for claimed in claims if claimed.root_id not in trees]:
+        release(run_ids=left)
+        claims = [claimed for claimed in claims if claimed.root_id in trees]
     questions = open_of([*waiting, *(claimed.run_id for claimed in claims)])
     claimed_trees = [(claimed, trees[claimed.root_id], questions[claimed.run_id]) for claimed in claims]
     replies = {run_id: [question for question in questions[run_id] if question.reply is not None] for run_id in waiting}
     return claimed_trees, pending_cancels(), replies
+
+
+def _loaded(root_ids: Sequence[str], memory: TreeMemory) -> dict[str, list[LoadedTask]]:
+    """Load the trees for which there is memory, in order, the large ones one by one."""
+    sizes = tree_sizes(root_ids)
+    trees: dict[str, list[LoadedTask]] = {}
+    for part in _parts(root_ids, sizes):
+        for root_id, tasks in load_trees(part).items():
+            if not memory.has_room(tasks[0].user_id):
+                continue
+            trees[root_id] = tasks
+            memory.take(tasks[0].user_id, memory_of(tasks))
+        if memory.is_full:
+            break
+    return trees
+
+
+def _parts(root_ids: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Divide the trees into parts of at most PART_BYTES, or of one tree."""
+    part, size = list[str](), 0
+    for root_id in root_ids:
+        if part and size + sizes.get(root_id, 0) > PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(root_id)
+        size += sizes.get(root_id, 0)
+    yield part

@@ -160,6 +160,35 @@ def test_work_of_hours_leaves_room_for_other_users(
     assert {result_of(run).run.status for run in long} == {"completed"}
 
 
+def test_trees_wait_while_those_that_run_fill_the_memory(
+    settings: Settings, transactional_db: None, test_executors: None, tmp_path: Path
+) -> None:
+    """Each exceeds the limit, and runs nevertheless; the others are given back to the queue until then."""
+    effects = tmp_path / "effects"
+    inputs = {"seconds": 0.05, "effects": str(effects), "text": "x" * 100_000}
+    made = [execute(step(f"t{number}", inputs=inputs)) for number in range(4)]
+    with_worker(settings, tree_bytes=100_000).work()
+    assert [line.split()[0] for line in effects.read_text().splitlines()] == ["start", "end"] * 4
+    assert [result_of(run).run.losses for run in made] == [0] * 4
+
+
+def test_large_trees_of_one_user_leave_memory_for_others(
+    settings: Settings, transactional_db: None, test_executors: None, tmp_path: Path
+) -> None:
+    settings.APFLOW = replace(settings.APFLOW, auth=replace(settings.APFLOW.auth, enabled=True))
+    gate = tmp_path / "gate"
+    large = {"gate": str(gate), "text": "x" * 100_000}
+    mallorys = [execute(step(f"large-{number}", inputs=large), caller=ALICE) for number in range(3)]
+    bobs = execute(step("small"), caller=BOB)
+    worker = with_worker(settings, tree_bytes=130_000)
+    working = in_background(worker)
+    until(lambda: result_of(bobs).run.finished_at, seconds=60, what="the end of Bob's tree")
+    assert len([run for run in mallorys if result_of(run).run.lease_owner]) == 1
+    gate.touch()
+    working.join()
+    assert {result_of(run).run.status for run in mallorys} == {"completed"}
+
+
 def assert_completed(run: Run) -> None:
     until(lambda: result_of(run).run.status == "completed", seconds=60, what="another user's run")
 
