@@ -179,10 +179,10 @@ def _claimed(statement: str, *values: Any) -> list[Claim]:
 
 def _claim(row: Sequence[Any]) -> Claim:
     *columns, now = row
-    return Claim(*(*columns, _moment(now)))
+    return Claim(*(*columns, moment(now)))
 
 
-def _moment(stored: str | datetime) -> datetime:
+def moment(stored: str | datetime) -> datetime:
     """Return the moment of a `DB_NOW`: SQLite has a text in UTC."""
     return datetime.fromisoformat(stored).replace(tzinfo=UTC) if isinstance(stored, str) else stored
 
@@ -201,13 +201,14 @@ def release(*, owner: str, run_ids: Collection[str] | None = None) -> None:
         wake(_let_go(held if run_ids is None else held.filter(id__in=list(run_ids))))
 
 
-def sweep() -> int:
+def sweep(*, may_expire: bool = True) -> int:
     """Queue runs that wait without a worker: dead owners, expired leases, lost wake-ups.
 
+    Without `may_expire` leases that have expired are left (`tasks.queue.expiry_watch`).
     Any number of processes may sweep at once: a redundant wake-up does nothing. Returns the number
     of runs queued.
     """
-    released = [*_released_by_the_dead(), *_expired()]
+    released = [*_released_by_the_dead(), *(_expired() if may_expire else [])]
     forgotten = (
         Run.objects.unfinished()
         .filter(lease_expires_at=None, created_at__lt=Now() - timedelta(seconds=RENEW_SECONDS))

@@ -15,6 +15,7 @@ from django.db import DatabaseError, connection
 from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
 from tasks.queue import leases, suspension
+from tasks.queue.expiry_watch import ExpiryWatch
 from tasks.services import cancels, growth, housekeeping, shared_secrets
 from tasks.worker import webhook_deliveries
 from tasks.worker.children import Child
@@ -65,6 +66,7 @@ class Sweeps:
 
     def __init__(self) -> None:
         self._leases_swept_at = self._swept_at = float("-inf")
+        self._watch = ExpiryWatch()
 
     @property
     def is_begun(self) -> bool:
@@ -76,7 +78,7 @@ class Sweeps:
             if now - self._leases_swept_at > LEASE_SWEEP_SECONDS:
                 self._leases_swept_at = now
                 refresh()
-                leases.sweep()
+                leases.sweep(may_expire=self._watch.may_expire())
             if now - self._swept_at > SWEEP_SECONDS:
                 self._swept_at = now
                 _sweep_the_rest()

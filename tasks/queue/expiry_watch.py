@@ -1,0 +1,51 @@
+"""Notices when expired leases say nothing about their owners: after a disturbance that hit all of them.
+
+The database's clock was set ahead, this machine slept, or the database did not answer for a while.
+At such a moment all leases have expired, though their owners are alive and about to renew them.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from django.db import connection
+
+from tasks.queue.leases import DB_NOW, GIVE_UP_SECONDS, moment
+
+TOLERATED_SECONDS: Final = 2.0
+SILENT_SECONDS: Final = 6.0
+"""The database has not answered for so long: several sweeps."""
+
+
+class ExpiryWatch:
+    """Looks at the database's clock before each sweep."""
+
+    def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
+        """`steady` is a clock in seconds that stops while the machine sleeps."""
+        self._steady = steady
+        self._looked_at = steady()
+        self._database_time: datetime | None = None
+        self._disturbed_at = float("-inf")
+
+    def may_expire(self) -> bool:
+        """Look. False: there was a disturbance just now, or so lately that live owners may not have
+        renewed their leases since.
+        """
+        looked_at = self._steady()
+        database_time = _database_time()
+        now = self._steady()
+        if self._database_time is not None:
+            passed_there = (database_time - self._database_time).total_seconds()
+            passed_here = now - self._looked_at
+            if passed_here > SILENT_SECONDS or passed_there > passed_here + TOLERATED_SECONDS:
+                self._disturbed_at = now
+        self._looked_at, self._database_time = looked_at, database_time
+        return now - self._disturbed_at > GIVE_UP_SECONDS
+
+
+def _database_time() -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {DB_NOW.replace('%%', '%')}")
+        (now,) = cursor.fetchone()
+    return moment(now)
