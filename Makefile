@@ -84,5 +84,5 @@ docs: install
 lock: install
 	$(LOCK) pyproject.toml --output-file requirements/base.txt
 	$(LOCK) pyproject.toml --extra all --output-file requirements/all.txt
-	$(LOCK) pyproject.toml --extra all --group dev --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml --extra all --extra ray --group dev --output-file requirements/dev.txt
 	$(LOCK) --group build --output-file requirements/build.txt

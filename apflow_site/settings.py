@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from apflow_site.config import get_config
+from apflow_site.config.elsewhere import for_ray_nodes
 from apflow_site.databases import database_settings
 from apflow_site.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, origin_patterns
 from apflow_site.secret import derived_secret, persistent_secret, private_folder
@@ -169,6 +170,7 @@ APFLOW_ENCRYPTION_KEYS = APFLOW.llm.encryption_keys or (persistent_secret(DATA_D
 
 APFLOW_LLM = APFLOW.llm
 APFLOW_EXECUTOR_MODULES = APFLOW.executors.modules
+APFLOW_RAY_ENVIRONMENT = for_ray_nodes(APFLOW)
 APFLOW_COMMAND = APFLOW.executors.command
 APFLOW_CREWAI = APFLOW.executors.crewai
 APFLOW_ALLOW_PRIVATE = APFLOW.executors.rest.allow_private

@@ -167,6 +167,12 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/how-to/pools.md": [
         ("Where tasks run", "json", POOLS),
         ("Choose for an installation", "yaml", POOLS),
+        (
+            "Use a Ray cluster",
+            "sh",
+            f"{NOT_RUN}needs a cluster; tests/acceptance/test_ray.py starts one in the same way",
+        ),
+        ("Use a Ray cluster", "yaml", POOLS),
     ],
     "docs/how-to/write-an-executor.md": [
         ("Write an executor", "python", REGISTRY),

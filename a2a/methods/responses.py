@@ -245,9 +245,10 @@ class Retry(Response, frozen=True, kw_only=True):
 
 
 class Resources(Response, frozen=True, kw_only=True):
-    """What a task reserves in the pool `process`."""
+    """What a task reserves in the pools `process` and `ray`."""
 
     cpus: Annotated[int, Meta(ge=1, le=10_000)] | UnsetType = UNSET
+    gpus: Annotated[int, Meta(ge=1, le=10_000)] | UnsetType = UNSET
     memory_mb: Annotated[int, Meta(ge=16, le=2**30)] | UnsetType = UNSET
 
 
@@ -257,7 +258,7 @@ class TaskParams(Struct, frozen=True, kw_only=True):
     executor_id: Text | UnsetType = UNSET
     timeout_seconds: Annotated[float, Meta(gt=0, le=MONTH_SECONDS)] | UnsetType = UNSET
     retry: Retry | UnsetType = UNSET
-    pool: Literal["loop", "thread", "process"] | UnsetType = UNSET
+    pool: Literal["loop", "thread", "process", "ray"] | UnsetType = UNSET
     resources: Resources | UnsetType = UNSET
 
 

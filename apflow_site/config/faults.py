@@ -3,6 +3,7 @@
 import difflib
 import reprlib
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -57,6 +58,7 @@ def contradictions(config: Config, *, place: Callable[[str], str]) -> Iterator[s
     yield from _auth_contradictions(config.auth, place)
     yield from _any_origin(config, place)
     yield from _shared_secrets(config, place)
+    yield from _ray_contradictions(config, place)
     if config.llm.key_store == "redis" and config.redis.url is None:
         yield (
             f"llm.key_store ({place('llm.key_store')}): 'redis' needs a Redis server. Give redis.url or "
@@ -93,6 +95,14 @@ def _shared_secrets(config: Config, place: Callable[[str], str]) -> Iterator[str
             f"auth.jwt_secret ({place('auth.jwt_secret')}): it is also in llm.encryption_keys, so who signs tokens could "
             f"decrypt all keys, and the other way round. Make another one with `{RANDOM_TEXT_COMMAND}`."
         )
+
+
+def _ray_contradictions(config: Config, place: Callable[[str], str]) -> Iterator[str]:
+    pools = config.pools
+    if pools.ray.address is not None and find_spec("ray") is None:
+        yield f"pools.ray.address ({place('pools.ray.address')}): Ray is not installed. Run pip install 'aipartnerupflow[ray]'."
+    if pools.ray.address is None and "ray" in (pools.executors or {}).values():
+        yield f"pools.executors ({place('pools.executors')}): the pool ray needs a cluster. Give pools.ray.address."
 
 
 def _key_at(location: tuple[int | str, ...]) -> str:

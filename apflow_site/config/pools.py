@@ -2,17 +2,22 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from apflow_site.config.values import Allowed, ExecutorId, Section, SplitPairs, Whole
 
 PIB_IN_MIB = 2**30
 
+ClusterAddress = Annotated[
+    str,
+    StringConstraints(pattern=r"^(auto|[A-Za-z0-9._-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5})$"),
+    Allowed("host:port, or auto"),
+]
 ExecutorPools = Annotated[
-    dict[ExecutorId, Literal["loop", "thread", "process"]],
+    dict[ExecutorId, Literal["loop", "thread", "process", "ray"]],
     SplitPairs,
     Allowed(
-        "a mapping of executor ids and loop, thread or process (in the environment: name=value, separated by commas)"
+        "a mapping of executor ids and loop, thread, process or ray (in the environment: name=value, separated by commas)"
     ),
 ]
 
@@ -53,10 +58,35 @@ class Process(Section):
     )
 
 
+class Ray(Section):
+    address: ClusterAddress | None = Field(
+        None,
+        examples=["10.1.0.5:6379"],
+        description="`host:port` of the head of a Ray cluster, or `auto` for the one of this machine. Each machine with workers must be a node of it, which may offer no resources. Requires the extra `[ray]`. Default: no Ray.",
+    )
+    size: Whole = Field(
+        100,
+        ge=1,
+        le=100_000,
+        description="Tasks that one worker process has in Ray at a time, running or waiting there.",
+    )
+    cpus: Whole = Field(
+        64,
+        ge=1,
+        le=10_000,
+        description="The most processors that a task may reserve in Ray; without `params.resources.cpus` it reserves one.",
+    )
+    gpus: Whole = Field(0, ge=0, le=10_000, examples=[4], description="The most GPUs that a task may reserve in Ray.")
+    memory_mb: Whole = Field(
+        65_536, ge=16, le=PIB_IN_MIB, description="The most memory, in MB, that a task may reserve in Ray."
+    )
+
+
 class Pools(Section):
     executors: ExecutorPools | None = Field(
         None,
         examples=[{"python_executor": "thread"}],
-        description="Where executors run when the task does not say it with `params.pool`: their ids, and `loop`, `thread` or `process`. See [Where tasks run](../how-to/pools.md).",
+        description="Where executors run when the task does not say it with `params.pool`: their ids, and `loop`, `thread`, `process` or `ray`. See [Where tasks run](../how-to/pools.md).",
     )
     process: Process
+    ray: Ray = Ray()

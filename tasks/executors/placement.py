@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 
 from aipartnerupflow.executors import Executor, Json
-from tasks.rules.pools import LOOP, PROCESS, named_pool, resources_of
+from tasks.rules.pools import LOOP, PROCESS, RAY, Resources, named_pool, resources_of
 
 Problem = tuple[str, str]
 
@@ -24,15 +24,26 @@ def pool_name(executor: Executor, params: Mapping[str, Any], *, inputs: Callable
 
 def problems(params: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield the fields of well-formed params that this installation can never satisfy, and why."""
-    process = settings.APFLOW.pools.process
-    pool, resources = named_pool(params), resources_of(params)
-    if pool == PROCESS and not process.size:
-        field = "pool" if "pool" in params else "resources"
+    pools = settings.APFLOW.pools
+    pool = named_pool(params)
+    field = "pool" if params.get("pool") else "resources"
+    if pool == PROCESS and not pools.process.size:
         yield field, "cannot be had: the pool 'process' has no places here (pools.process.size is 0)"
-    if params.get("resources") and pool != PROCESS:
-        yield "resources", f"can only be had in the pool 'process', not in '{pool}'"
-    if resources.cpus > process.cpus:
-        yield "resources.cpus", f"must be at most {process.cpus} (pools.process.cpus), not {resources.cpus}"
-    if (resources.memory_mb or 0) > process.memory_mb:
-        most = f"must be at most {process.memory_mb} (pools.process.memory_mb)"
-        yield "resources.memory_mb", f"{most}, not {resources.memory_mb}"
+    if pool == RAY and pools.ray.address is None:
+        yield field, "cannot be had: there is no Ray cluster here (pools.ray.address)"
+    if not params.get("resources"):
+        return
+    if pool not in (PROCESS, RAY):
+        yield "resources", f"can only be had in the pools 'process' and 'ray', not in '{pool}'"
+    else:
+        yield from _too_much(resources_of(params), pool)
+
+
+def _too_much(resources: Resources, pool: str) -> Iterator[Problem]:
+    config = getattr(settings.APFLOW.pools, pool)
+    if resources.gpus and pool != RAY:
+        yield "resources.gpus", f"can only be had in the pool 'ray', not in '{pool}'"
+    for name in ("cpus", "gpus", "memory_mb") if pool == RAY else ("cpus", "memory_mb"):
+        wanted, most = getattr(resources, name) or 0, getattr(config, name)
+        if wanted > most:
+            yield f"resources.{name}", f"must be at most {most} (pools.{pool}.{name}), not {wanted}"

@@ -83,6 +83,20 @@ class Python(Executor):
             raise
 
 
+def is_plain(inputs: Json) -> bool:
+    """Whether the inputs name a function that is not async."""
+    function = plugins().functions.get(inputs["function"])
+    return function is not None and not inspect.iscoroutinefunction(function)
+
+
+def call_now(inputs: Json) -> Any:
+    """Call a plain function on this thread. Raises ExecutorError."""
+    function = _function(inputs["function"])
+    arguments = inputs.get("arguments", {})
+    _check_arguments(function, arguments)
+    return _called(function, arguments)
+
+
 def _called(function: Function, arguments: Json) -> Any:
     try:
         return function(**arguments)

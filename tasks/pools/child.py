@@ -38,16 +38,15 @@ logger = logging.getLogger(__name__)
 
 def main(descriptor: int) -> NoReturn:
     """Serve the worker at the other end of the socket until it is gone."""
-    code = 1
     try:
         _settle_down()
         loop = asyncio.new_event_loop()
         loop.run_until_complete(Child(socket.socket(fileno=descriptor)).serve())
-        code = 0
+        os.killpg(0, signal.SIGKILL)  # with all that it has started
     except BaseException:
         logger.exception("A process of a pool failed", extra={"event": "pool.broken"})
     finally:
-        os._exit(code)
+        os._exit(1)
 
 
 def _settle_down() -> None:
@@ -97,7 +96,10 @@ class Child:
                     self._pass_on(message)
                 case frames.Answer():
                     self._settle(message)
-        os.killpg(0, signal.SIGKILL)
+
+    @property
+    def is_at_work(self) -> bool:
+        return self._job is not None and not self._job.done()
 
     def _cancel(self, cancel: frames.Cancel) -> None:
         self._is_forced, self._is_given_up = cancel.is_forced, cancel.is_given_up
@@ -240,7 +242,7 @@ async def _fetch(call: Callable[..., Any], method: str, url: str, **options: Any
 @contextmanager
 def _limited_memory(memory_bytes: int) -> Iterator[None]:
     """Let this process take at most so much memory more than it does now. Linux only."""
-    if not IS_LINUX:
+    if not (IS_LINUX and memory_bytes):
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)

@@ -48,10 +48,10 @@ class Line:
         self._job = current = _Job(context, send=self._send)
         try:
             self._send(frames.encoded(job))
-            return _outcome(await asyncio.shield(current.end))
+            return outcome(await asyncio.shield(current.end))
         except asyncio.CancelledError:
             self.is_fresh = False  # something of the job may still run there
-            return _outcome(await self._stop(current))
+            return outcome(await self._stop(current))
         finally:
             self._job = None
             await current.close()
@@ -62,6 +62,11 @@ class Line:
         self._kill()
         if self._writer is not None:
             self._writer.close()
+
+    def lost_process(self, _: object) -> None:
+        """Its process has ended in a way that has no exit code."""
+        if not self.exit_code.done():
+            self.exit_code.set_result(0)
 
     async def closed(self) -> None:
         """Return when the process has ended."""
@@ -197,7 +202,7 @@ class ProcessDied(Exception):
         self.is_begun = is_begun
 
 
-def _outcome(ended: frames.Ended) -> Any:
+def outcome(ended: frames.Ended) -> Any:
     """Return the result. Raises what the executor raised."""
     match ended.end:
         case frames.Completed(result=result):

@@ -6,10 +6,18 @@ from types import MappingProxyType
 from tasks.pools.base import Pool
 from tasks.pools.loop import LoopPool
 from tasks.pools.process import ProcessPool
+from tasks.pools.ray import RayPool
 from tasks.pools.thread import ThreadPool
-from tasks.rules.pools import LOOP, PROCESS, THREAD
+from tasks.rules.pools import LOOP, PROCESS, RAY, THREAD
 
 
-def make_pools(*, process_share: int) -> Mapping[str, Pool]:
-    """Create the pools of a worker, on its loop. One user may hold `process_share` of the places for processes."""
-    return MappingProxyType({LOOP: LoopPool(), THREAD: ThreadPool(), PROCESS: ProcessPool(share=process_share)})
+def make_pools(*, process_share: int, ray_share: int) -> Mapping[str, Pool]:
+    """Create the pools of a worker, on its loop. The shares are the places there that one user may hold."""
+    return MappingProxyType(
+        {
+            LOOP: LoopPool(),
+            THREAD: ThreadPool(),
+            PROCESS: ProcessPool(share=process_share),
+            RAY: RayPool(share=ray_share),
+        }
+    )

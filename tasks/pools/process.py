@@ -13,7 +13,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.pools.base import Pool
 from tasks.pools.fair_semaphore import FairSemaphore
-from tasks.pools.frames import Job
+from tasks.pools.jobs import job_of
 from tasks.pools.line import ProcessDied
 from tasks.pools.processes import Processes
 from tasks.rules.pools import PROCESS, Resources, resources_of
@@ -58,7 +58,7 @@ class ProcessPool(Pool):
 
     async def execute(self, executor: Executor, inputs: Json, context: Context) -> Any:
         memory_mb = resources_of(context.params).memory_mb or self._memory_mb
-        job = _job(executor, inputs, context, memory_bytes=memory_mb * MIB)
+        job = job_of(executor, inputs, context, memory_bytes=memory_mb * MIB)
         tries = 0
         while True:
             tries += 1
@@ -75,25 +75,6 @@ class ProcessPool(Pool):
                     ) from None
             finally:
                 self._processes.give_back(line)
-
-
-def _job(executor: Executor, inputs: Json, context: Context, *, memory_bytes: int) -> Job:
-    return Job(
-        executor_id=executor.id,
-        inputs=inputs,
-        memory_bytes=memory_bytes,
-        max_result_bytes=settings.APFLOW.limits.result_bytes,
-        task_id=context.task_id,
-        run_id=context.run_id,
-        root_task_id=context.root_task_id,
-        user_id=context.user_id,
-        name=context.name,
-        params=dict(context.params),
-        schemas=dict(context.schemas),
-        dependency_results=dict(context.dependency_results),
-        attempt=context.attempt,
-        reply=context.reply,
-    )
 
 
 def _obituary(exit_code: int, memory_mb: int) -> str:

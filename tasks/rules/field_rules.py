@@ -152,7 +152,11 @@ _retry = _fields(
 )
 
 _resources = _fields(
-    {"cpus": _number(1, 10_000, types=(int,)), "memory_mb": _number(16, 2**30, types=(int,))},
+    {
+        "cpus": _number(1, 10_000, types=(int,)),
+        "gpus": _number(1, 10_000, types=(int,)),
+        "memory_mb": _number(16, 2**30, types=(int,)),
+    },
 )
 
 _params = _fields(

@@ -81,7 +81,8 @@ class Worker:
         self._writer = GroupCommit(self._loop)
         max_tasks = settings.APFLOW.worker.max_tasks
         self._slots = FairSemaphore(max_tasks, share=share_of(max_tasks))
-        self._pools = make_pools(process_share=share_of(settings.APFLOW.pools.process.size))
+        places = settings.APFLOW.pools
+        self._pools = make_pools(process_share=share_of(places.process.size), ray_share=share_of(places.ray.size))
         self._running: dict[str, asyncio.Task[None]] = {}
         self._trees: dict[str, TreeRun] = {}
         self._wake_up = asyncio.Event()

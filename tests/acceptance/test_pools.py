@@ -136,9 +136,15 @@ def test_tasks_wait_for_their_places_and_processors(server: Server, tmp_path: Pa
 @pytest.mark.parametrize(
     ("params", "field", "reason"),
     [
-        ({"pool": "moon"}, "pool", "must be one of loop, thread, process, not 'moon'"),
-        ({"pool": 1}, "pool", "must be one of loop, thread, process, not a number"),
-        ({"resources": {"gpu": 1}}, "resources.gpu", "unknown field; known are cpus, memory_mb"),
+        ({"pool": "moon"}, "pool", "must be one of loop, thread, process, ray, not 'moon'"),
+        ({"pool": 1}, "pool", "must be one of loop, thread, process, ray, not a number"),
+        ({"resources": {"gpu": 1}}, "resources.gpu", "unknown field; did you mean 'gpus'?"),
+        ({"pool": "ray"}, "pool", "cannot be had: there is no Ray cluster here (pools.ray.address)"),
+        (
+            {"resources": {"gpus": 1}, "pool": "process"},
+            "resources.gpus",
+            "can only be had in the pool 'ray', not in 'process'",
+        ),
         ({"resources": {"cpus": 0}}, "resources.cpus", "must be an integer from 1 to 10,000, not 0"),
         ({"resources": {"cpus": 3}}, "resources.cpus", "must be at most 2 (pools.process.cpus), not 3"),
         (
@@ -149,7 +155,7 @@ def test_tasks_wait_for_their_places_and_processors(server: Server, tmp_path: Pa
         (
             {"resources": {"cpus": 1}, "pool": "loop"},
             "resources",
-            "can only be had in the pool 'process', not in 'loop'",
+            "can only be had in the pools 'process' and 'ray', not in 'loop'",
         ),
     ],
 )
@@ -176,6 +182,12 @@ def test_the_page_is_true(server: Server) -> None:
         file.write(text(PAGE, "Choose for an installation", "yaml"))
         file.flush()
         pools = load({"AIPARTNERUPFLOW_CONFIG": file.name}).pools
+        file.seek(0)
+        file.truncate()
+        file.write(text(PAGE, "Use a Ray cluster", "yaml"))
+        file.flush()
+        ray = load({"AIPARTNERUPFLOW_CONFIG": file.name}).pools.ray
+    assert (ray.address, ray.gpus) == ("auto", 4)
     assert pools.executors == {"python_executor": "thread", "word_count_executor": "process"}
     assert (pools.process.size, pools.process.memory_mb) == (8, 2048)
 
