@@ -24,6 +24,7 @@ from django.utils.module_loading import import_string
 from structlog.contextvars import bound_contextvars
 
 from a2a.core.draining import this_drain
+from a2a.core.metrics import request_facts
 from apflow_site.logs import log_request
 from apflow_site.origins import is_allowed_origin, is_own_origin
 from tasks.storage.loads import limited_loads
@@ -122,6 +123,7 @@ def edge(get_response: GetResponse) -> GetResponse:
         facts = {"http.request.method": request.method, "apflow.request.id": request_id}
         with (
             bound_contextvars(request=request_id),
+            request_facts() as noted,
             span(str(request.method), facts, kind="server", parent=parent) as note,
         ):
             started = time.perf_counter()
@@ -133,7 +135,8 @@ def edge(get_response: GetResponse) -> GetResponse:
             route = f"/{request.resolver_match.route}" if request.resolver_match else None
             note({"http.route": route, "http.response.status_code": response.status_code})
             if settings.APFLOW.log.requests:
-                log_request(request, response, route=route, seconds=time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                log_request(request, response, route=route, seconds=seconds, noted=noted)
         response.headers.setdefault(REQUEST_ID_HEADER, request_id)
         return response
 

@@ -1,7 +1,9 @@
 """Log formatters: text or JSON (`log.format`), with the ids of the request, run and task."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -12,6 +14,8 @@ from llmkeys.redact import mask
 
 logger = logging.getLogger(__name__)
 
+MOST_NOTED: Final = 20
+"""How many methods or runs of a batch the line of a request names."""
 OF_EVERY_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -22,7 +26,7 @@ class TextLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        ids = " ".join(f"{name}={value}" for name, value in sorted(get_contextvars().items()))
+        ids = " ".join(f"{name}={_quoted(str(value))}" for name, value in sorted(get_contextvars().items()))
         return super().formatMessage(record) + (f" [{mask(ids)}]" if ids else "")
 
 
@@ -54,14 +58,31 @@ def formatter(kind: str) -> logging.Formatter:
     return JsonLines() if kind == "json" else TextLines()
 
 
-def log_request(request: HttpRequest, response: HttpResponseBase, *, route: str | None, seconds: float) -> None:
-    """Log the request by its route, not its path: a path may contain a secret."""
+def log_request(
+    request: HttpRequest,
+    response: HttpResponseBase,
+    *,
+    route: str | None,
+    seconds: float,
+    noted: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> None:
+    """Log the request by its route, not its path: a path may contain a secret.
+
+    `noted` are facts about its calls: methods, error codes, user, runs.
+    """
+    calls = {name: ",".join(map(str, values[:MOST_NOTED])) for name, values in noted.items()}
     facts = {"method": request.method, "route": route, "status": response.status_code, "seconds": round(seconds, 6)}
     logger.info(
-        "%s %s %s in %.1f ms",
+        "%s %s %s in %.1f ms%s",
         request.method,
         route,
         response.status_code,
         seconds * 1000,
-        extra={"event": "request.answered", **facts},
+        "".join(f" {name}={_quoted(value)}" for name, value in calls.items()),
+        extra={"event": "request.answered", **facts, **calls},
     )
+
+
+def _quoted(value: str) -> str:
+    """The value, in quotes if it could be taken for something else."""
+    return value if value.isprintable() and " " not in value else repr(value)

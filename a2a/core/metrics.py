@@ -6,9 +6,10 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -24,6 +25,29 @@ BROKEN_OFF: Final = "cancelled"
 TRANSPORTS: Final = ("sse", "websocket")
 UNKNOWN: Final = "unknown"
 """The label for all unknown methods: clients can send any name, and labels must stay few."""
+
+
+_FACTS: ContextVar[dict[str, Any] | None] = ContextVar("facts of the request", default=None)
+
+
+@contextmanager
+def request_facts() -> Iterator[dict[str, Any]]:
+    """Collect facts for the log line of a request: what `note` adds within the block, on this task and its children."""
+    facts: dict[str, Any] = {}
+    token = _FACTS.set(facts)
+    try:
+        yield facts
+    finally:
+        _FACTS.reset(token)
+
+
+def note(**facts: Any) -> None:
+    """Add facts to the log line of the current request. The calls of a batch add theirs with commas."""
+    if (known := _FACTS.get()) is None:
+        return
+    for name, value in facts.items():
+        if value is not None and value not in known.setdefault(name, []):
+            known[name].append(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +104,7 @@ def metered(method: str) -> Iterator[None]:
         method = UNKNOWN if isinstance(error, UnknownMethod) else method
         raise
     finally:
+        note(rpc_method=method, code=code)
         with suppress(NoRoom):
             requests, duration = _series_of(method, code)
             requests.inc()

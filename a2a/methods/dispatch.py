@@ -14,7 +14,7 @@ from a2a.core.exceptions import UnknownMethod
 from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call, Failure, Id, Reply, Request, Response
 from a2a.core.mapping import a2a_message, a2a_update
-from a2a.core.metrics import metered
+from a2a.core.metrics import metered, note
 from a2a.core.parsing import Params
 from a2a.live import stream_limits
 from a2a.live.sse import Stream
@@ -109,6 +109,7 @@ async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Head
     """Execute a call. Raises the errors of the method and of its parameters."""
     with metered(call.method):
         method = method_named(call.method, dialect.methods)
+        note(user=caller.user_id)
         require(caller, method.role, what=call.method)
         llm_key = headers.sent_key()
         keys = {"llm_key": llm_key} if method.takes_llm_key else {}
@@ -117,7 +118,14 @@ async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Head
         params = method.params.parse(_resuming(call.params, headers))
         _check_stream(params, caller=caller, headers=headers)
         result = await method.function(caller, params, **keys)
+        _note_run(result)
         return Reply(id=call.id, result=await dialect.result(method, caller, result)), result.stream
+
+
+def _note_run(result: Any) -> None:
+    run = getattr(result, "run", None)
+    if run is not None:
+        note(run=run.id)
 
 
 def method_named(name: str, methods: Mapping[str, Method]) -> Method:
@@ -165,6 +173,7 @@ async def _perform_once(
     if streams and headers.last_event_id:
         params = msgspec.structs.replace(params, last_event_id=headers.last_event_id)
     result = await method.function(caller, params, token=token, **keys)
+    _note_run(result)
     response = await dialect.result(method, caller, result)
     kept = await pools.write(idempotency.keep_response, caller=caller, token=token, response=response)
     return Reply(id=call.id, result=kept), result.stream

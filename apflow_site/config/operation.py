@@ -273,5 +273,14 @@ class Log(Section):
         "info", description="The lowest level of the server's own messages: `debug`, `info`, `warning` or `error`."
     )
     requests: bool = Field(
-        False, examples=[True], description="Whether to log a line for each request: method, route, status, time."
+        False,
+        examples=[True],
+        description="Whether to log a line for each request: route, status and time; method, error code, user and run of calls.",
+    )
+    runs: Whole = Field(
+        100,
+        ge=0,
+        le=100,
+        examples=[10],
+        description="The percentage of runs of which lines are logged: queued, started, ended, failures and retries of their tasks. The lines contain ids and numbers, no inputs, results or errors.",
     )

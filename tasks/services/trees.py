@@ -6,8 +6,10 @@ They are sync, take keyword arguments only, and run in one transaction each.
 """
 
 from collections.abc import Iterable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from django.db import IntegrityError, connection, transaction
@@ -30,7 +32,7 @@ from tasks.services.persist import rows_of, store
 from tasks.services.queries import get_task
 from tasks.status import Status
 from tasks.storage.bulk import batched, insert_many, marks
-from tasks.telemetry import tracing
+from tasks.telemetry import run_log, tracing
 
 RENAME: Final = "rename"
 REFUSE: Final = "error"
@@ -235,6 +237,8 @@ def _start_run(task: Task, *, context_id: str | None = None, reserved_id: str | 
     )
     insert_many([run], Run)
     leases.enqueue(run.id)
+    log = partial(run_log.queued, run_id=run.id, root_id=run.root_id, user_id=run.user_id)
+    transaction.on_commit(partial(copy_context().run, log))  # the line has the id of this request
     return run
 
 

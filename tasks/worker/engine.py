@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from enum import Enum, auto
 from functools import partial
 from operator import attrgetter
+from typing import Final
 
 from django.conf import settings
 from structlog.contextvars import bind_contextvars
@@ -34,6 +35,9 @@ from tasks.worker.outcomes import Outcome, failed
 from tasks.worker.results import Results
 from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.task_runner import TaskRunner
+
+WAITING: Final = "waiting"
+"""The status of a run that is suspended until its questions are answered."""
 
 
 class End(Enum):
@@ -143,6 +147,15 @@ class TreeRun:
     def user_id(self) -> str:
         """The owner of the tree."""
         return self._tasks[self._claim.root_id].user_id
+
+    @property
+    def task_count(self) -> int:
+        return len(self._tasks)
+
+    @property
+    def status(self) -> str:
+        """The status of the run at its end, or `waiting` for answers."""
+        return str(self._plan.outcome()) if self._plan.is_finished else WAITING
 
     @property
     def is_waiting(self) -> bool:

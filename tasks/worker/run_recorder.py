@@ -13,7 +13,7 @@ from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status
 from tasks.storage.bulk import db_time
-from tasks.telemetry import metrics
+from tasks.telemetry import metrics, run_log
 from tasks.worker.changes import (
     AttemptFailed,
     Change,
@@ -79,6 +79,7 @@ class RunRecorder:
         self._add(self._event("log", task, Status.IN_PROGRESS, message=storable(message)))
 
     def retrying(self, task: LoadedTask, outcome: Outcome, message: str) -> None:
+        run_log.task_failed(run_id=self._claim.run_id, task=task, seconds=self._seconds_of(task), will_retry=True)
         event = self._event("task_retry", task, Status.IN_PROGRESS, message=message, error=outcome.error)
         self._writer.put(
             AttemptFailed(**self._fence, event=event, task_id=task.id, error=outcome.error, at=self._now())
@@ -142,7 +143,9 @@ class RunRecorder:
         usage = outcome.token_usage or task.token_usage
         result = None if outcome.stored is None else orjson.Fragment(outcome.stored)
         event = self._event(f"task_{outcome.status}", task, outcome.status, result=result, error=outcome.error)
-        seconds = time.monotonic() - self._start_times[task.id] if task.id in self._start_times else None
+        seconds = self._seconds_of(task)
+        if outcome.status is Status.FAILED and seconds is not None:
+            run_log.task_failed(run_id=self._claim.run_id, task=task, seconds=seconds, will_retry=False)
         finished = TaskFinished(
             **self._fence,
             event=event,
@@ -156,6 +159,11 @@ class RunRecorder:
             at=self._now(),
         )
         return [*question_closed, finished]
+
+    def _seconds_of(self, task: LoadedTask) -> float | None:
+        """How long the latest attempt has taken here. None: none has begun."""
+        started = self._start_times.get(task.id)
+        return None if started is None else time.monotonic() - started
 
     def _question_closed(self, task: LoadedTask) -> list[Change]:
         if task.id not in self._asking:

@@ -20,7 +20,7 @@ from tasks.queue.notify import Listener
 from tasks.rules.exceptions import LeaseLost
 from tasks.services.cancels import Cancel, pending_cancels
 from tasks.services.questions import OpenQuestion, open_of
-from tasks.telemetry import tracing
+from tasks.telemetry import run_log, tracing
 from tasks.worker.engine import TreeRun
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
@@ -39,6 +39,10 @@ BEAT_SECONDS: Final = 3.0
 HOW_NOT_TO_BLOCK: Final = (
     "Run blocking code on a thread (asyncio.to_thread, or on_a_thread of aipartnerupflow.executors)."
 )
+RELEASED: Final = "released"
+"""How a run ends here that another worker continues."""
+LOST: Final = "given up"
+"""The same for one whose lease was lost, or that was cut off by a shutdown or a bug."""
 LINGER_SECONDS: Final = 0.2
 """How long an idle worker stays awake for the next run, which then skips the queue."""
 
@@ -214,12 +218,16 @@ class Worker:
 
     async def _run(self, tree: TreeRun, claim: Claim, cancels: list[Cancel]) -> None:
         bind_contextvars(run=claim.run_id)  # for log lines of this run
+        facts_of_log = {"run_id": claim.run_id, "root_id": claim.root_id, "user_id": tree.user_id}
+        run_log.started(**facts_of_log, task_count=tree.task_count, seconds_queued=claim.seconds_old)
+        began, status = self._loop.time(), LOST
         facts = {"apflow.run.id": claim.run_id, "apflow.root_task.id": claim.root_id}
         try:
             with tracing.span("run", facts, kind="consumer", parent=claim.trace):
                 is_left = await tree.run(cancels)
             if is_left:
                 await self._release([claim.run_id])
+            status = RELEASED if is_left else tree.status
         except LeaseLost:
             logger.warning(
                 "Run %s was claimed by another worker", claim.run_id, extra={"event": "lease.lost", "run": claim.run_id}
@@ -228,6 +236,8 @@ class Worker:
             logger.exception(
                 "Run %s failed unexpectedly", claim.run_id, extra={"event": "run.broken", "run": claim.run_id}
             )
+        finally:
+            run_log.ended(**facts_of_log, status=status, seconds=self._loop.time() - began)
 
     async def _release(self, run_ids: list[str]) -> None:
         await self._writer.call(partial(leases.release, owner=self._process_id, run_ids=run_ids))

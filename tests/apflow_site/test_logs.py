@@ -7,10 +7,13 @@ from typing import Any
 
 import orjson
 import pytest
+from django.conf import LazySettings
 from structlog.contextvars import bound_contextvars
 
 from apflow_site.logs import JsonLines, TextLines, formatter
+from tasks.telemetry.run_log import is_logged
 from tests.executors_for_tests import SECRET
+from tests.sections import replace
 from tests.servers import Server, new_database, running_server, until
 
 JSON = {"AIPARTNERUPFLOW_LOG_FORMAT": "json", "AIPARTNERUPFLOW_LOG_REQUESTS": "true"}
@@ -81,3 +84,50 @@ def test_lines_for_people_end_with_the_ids() -> None:
 
 def test_the_setting_names_the_formatter() -> None:
     assert (type(formatter("json")), type(formatter("text"))) == (JsonLines, TextLines)
+
+
+def test_a_run_can_be_followed_from_its_request_to_its_end(server: Server) -> None:
+    tasks = [
+        {"id": "followed", "name": "followed"},
+        {"id": "fails", "name": "t", "parent_id": "followed", "schemas": {"method": "scripted_executor"}}
+        | {"inputs": {"then": "raise"}, "params": {"retry": {"max_attempts": 2, "backoff_seconds": 0}}},
+    ]
+    headers = {"X-Request-Id": "follow-me"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"tasks": tasks, "wait": True}}
+    server.http.post("/tasks", json=body, headers=headers)
+    [(run_id,)] = server.query("SELECT id FROM tasks_run WHERE root_id = 'followed'")
+    until(lambda: lines(server, run=run_id, event="run.ended"), seconds=60, what="the last line of the worker")
+    until(lambda: lines(server, request="follow-me", event="request.answered"), seconds=60, what="that of the request")
+    found = [line for line in lines(server, run=run_id) if line["event"] != "executor.raised"]
+    kinds = ["run.queued", "run.started", "task.retried", "task.failed", "run.ended", "request.answered"]
+    assert sorted(line["event"] for line in found) == sorted(kinds)
+    by_kind = {line["event"]: line for line in found}
+    assert by_kind["run.queued"]["request"] == "follow-me"
+    assert by_kind["run.ended"].items() >= {"status": "failed", "root": "followed", "user": "local"}.items()
+    failed = {"task": "fails", "executor": "scripted_executor", "attempt": 2, "user": "local"}
+    assert by_kind["task.failed"].items() >= failed.items()
+    assert by_kind["task.failed"]["seconds"] >= 0
+    answered = {"rpc_method": "tasks.execute", "code": "ok", "user": "local"}
+    assert by_kind["request.answered"].items() >= answered.items()
+
+
+def test_the_line_of_a_refused_call_has_its_code(server: Server) -> None:
+    body = [{"jsonrpc": "2.0", "id": 1, "method": name, "params": {"task_id": "no"}} for name in ("tasks.get", "no")]
+    server.http.post("/tasks", json=body, headers={"X-Request-Id": "refused"})
+    [line] = until(lambda: lines(server, request="refused"), seconds=60, what="the line")
+    assert {*line["code"].split(",")} == {"-32001", "-32601"}
+    assert {*line["rpc_method"].split(",")} == {"tasks.get", "unknown"}
+
+
+@pytest.mark.parametrize("percent", [0, 30, 100])
+def test_runs_are_sampled_as_a_whole(settings: LazySettings, percent: int) -> None:
+    settings.APFLOW = replace(settings.APFLOW, log=replace(settings.APFLOW.log, runs=percent))
+    logged = [is_logged(f"run {number}") for number in range(1000)]
+    assert abs(sum(logged) - 10 * percent) < 60
+    assert logged == [is_logged(f"run {number}") for number in range(1000)]
+
+
+def test_an_id_cannot_forge_a_line() -> None:
+    record = logging.makeLogRecord({"msg": "Task %r failed", "args": ("a\nINFO forged",), "levelname": "INFO"})
+    with bound_contextvars(task="b\nINFO forged"):
+        assert "\n" not in TextLines().format(record)

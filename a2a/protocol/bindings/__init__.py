@@ -5,6 +5,7 @@ from typing import Any
 
 from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call
+from a2a.core.metrics import note
 from a2a.live import stream_limits
 from a2a.methods.dispatch import require, token_of
 from a2a.protocol.operations import OPERATIONS
@@ -24,6 +25,7 @@ async def perform(
     LimitReached.
     """
     operation = OPERATIONS[name]
+    note(user=caller.user_id)
     if operation.streams:  # before the message is stored
         stream_limits.open_streams().refuse_if_full(caller)
     check_version(version, asked=headers.a2a_version)
@@ -41,6 +43,8 @@ async def perform(
         llm_key=headers.sent_key(),
     )
     result = await operation.function(asked, operation.params.parse(version.params(name, params), is_text=is_text))
+    if isinstance(result, dict):
+        note(run=result.get("task", result).get("id"))
     return _translated(result, name, version) if operation.streams else version.result(name, result)
 
 
