@@ -3,8 +3,9 @@
 Their codes are in `a2a.core.errors`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from a2a.core import jsonrpc
@@ -24,6 +25,18 @@ OF_TREES: Final = (
 """Errors of the tasks in a request, reported for the field `tasks`."""
 
 
+REASONS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        jsonrpc.PARSE_ERROR: "PARSE_ERROR",
+        jsonrpc.INVALID_REQUEST: "INVALID_REQUEST",
+        jsonrpc.METHOD_NOT_FOUND: "METHOD_NOT_FOUND",
+        jsonrpc.INVALID_PARAMS: "INVALID_PARAMS",
+        jsonrpc.INTERNAL_ERROR: "INTERNAL_ERROR",
+    }
+)
+"""The reasons of errors that JSON-RPC defines. HTTP+JSON and gRPC do not send its codes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """An error as google.rpc.Status. `details` are messages of `google.rpc`, in JSON."""
@@ -31,6 +44,13 @@ class Status:
     kind: Kind
     message: str
     details: list[Json]
+
+    @property
+    def details_with_reason(self) -> list[Json]:
+        """The details for the bindings without codes of JSON-RPC: clients take the kind of error from an ErrorInfo."""
+        if self.kind.reason is not None or self.kind.code not in REASONS:
+            return self.details
+        return [_info(REASONS[self.kind.code], {}), *self.details]
 
 
 def status_of(error: Exception) -> Status:
@@ -64,18 +84,22 @@ def as_http(error: Exception) -> tuple[int, Json]:
         "code": status.kind.http_status,
         "status": status.kind.status,
         "message": status.message,
-        "details": status.details,
+        "details": status.details_with_reason,
     }
     return status.kind.http_status, {"error": body}
 
 
 def _details(error: Exception, kind: Kind) -> Sequence[Json]:
     if kind.reason is not None:
-        return [{"@type": f"{TYPES}.ErrorInfo", "reason": kind.reason, "domain": DOMAIN, "metadata": _metadata(error)}]
+        return [_info(kind.reason, _metadata(error))]
     if isinstance(error, exceptions.LimitReached) and error.data:
         return [{"@type": f"{TYPES}.RetryInfo", "retryDelay": f"{error.data['retry_after_seconds']}s"}]
     violations = [{"field": field, "description": reason} for field, reason in _problems(error)]
     return [{"@type": f"{TYPES}.BadRequest", "fieldViolations": violations}] if violations else []
+
+
+def _info(reason: str, metadata: Mapping[str, str]) -> Json:
+    return {"@type": f"{TYPES}.ErrorInfo", "reason": reason, "domain": DOMAIN, "metadata": dict(metadata)}
 
 
 def _problems(error: Exception) -> Sequence[tuple[str, str]]:

@@ -283,14 +283,17 @@ def configuration_in(given: Json, encoding: Encoding) -> Json:
 
 
 def push_config_in(config: Json) -> Json:
-    """One without an id is called `default`. 0.3 names several schemes for one set of credentials; the first is taken."""
+    """One without an id is called `default`. 0.3 names several schemes for one set of credentials;
+    the first is taken, and without any there is no authentication."""
     if config.get("id") in (None, ""):
         config = config | {"id": DEFAULT_CONFIG}
     authentication = config.get("authentication")
     if not isinstance(authentication, dict):
         return config
     schemes = authentication.get("schemes")
-    scheme = schemes[0] if isinstance(schemes, list) and schemes else None
+    if schemes in (None, []):
+        return {name: value for name, value in config.items() if name != "authentication"}
+    scheme = schemes[0] if isinstance(schemes, list) else None
     return config | {"authentication": {"scheme": scheme, "credentials": authentication.get("credentials")}}
 
 

@@ -64,10 +64,10 @@ class Agent:
         return reply["result"]
 
     def error(self, method: str, params: Any = None, **headers: str) -> Json:
-        """The error of a call that is refused."""
+        """The error of a call that is refused. In 0.3 a call that streams is refused in a stream of one event."""
         response = self.post(method, params, **headers)
         assert response.status_code == 200
-        reply = response.json()
+        reply = only_event(response.content) if is_stream(response) else response.json()
         assert reply.keys() == {"jsonrpc", "id", "error"}, reply
         found: Json = reply["error"]
         return found
@@ -108,6 +108,15 @@ class Agent:
     def asking(self) -> Json:
         """A Task that waits for input."""
         return self.send(text("do something"))
+
+
+def is_stream(response: httpx.Response) -> bool:
+    return response.headers["Content-Type"] == "text/event-stream"
+
+
+def only_event(body: bytes) -> Any:
+    (event,) = [line for line in body.decode().splitlines() if line.startswith("data: ")]
+    return orjson.loads(event.removeprefix("data: "))
 
 
 def _result(line: str) -> Json:

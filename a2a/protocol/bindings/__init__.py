@@ -8,6 +8,7 @@ from a2a.core.jsonrpc import Call
 from a2a.core.metrics import note
 from a2a.live import stream_limits
 from a2a.methods.dispatch import require, token_of
+from a2a.protocol.field_names import in_camel_case
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.request_context import RequestContext
 from a2a.protocol.versions import Version, check_extensions, check_version
@@ -42,7 +43,8 @@ async def perform(
         token=token_of(Call(method=name, params=params), dialect="a2a", headers=headers) if is_repeatable else None,
         llm_key=headers.sent_key(),
     )
-    result = await operation.function(asked, operation.params.parse(version.params(name, params), is_text=is_text))
+    given = version.params(name, in_camel_case(params))
+    result = await operation.function(asked, operation.params.parse(given, is_text=is_text))
     if isinstance(result, dict):
         note(run=result.get("task", result).get("id"))
     return _translated(result, name, version) if operation.streams else version.result(name, result)

@@ -210,7 +210,7 @@ async def _refusal(error: Exception, context: Context) -> Exception:
     code = grpc.StatusCode[shown.kind.status]
     status = message(
         "Status",
-        {"code": code.value[0], "message": shown.message, "details": shown.details},
+        {"code": code.value[0], "message": shown.message, "details": shown.details_with_reason},
         package="google.rpc",
     )
     context.set_trailing_metadata(((DETAILS, status.SerializeToString()),))

@@ -6,13 +6,14 @@ from difflib import get_close_matches
 
 from a2a.core.exceptions import UnknownMethod
 from a2a.core.http import Headers
-from a2a.core.jsonrpc import Call, Reply
+from a2a.core.jsonrpc import Call, Failure, Reply
 from a2a.core.metrics import metered
 from a2a.methods import METHODS, dispatch
 from a2a.methods.dispatch import Dialect, Outcome
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_failure
-from a2a.protocol.versions import VERSIONS, Version
+from a2a.protocol.operations import OPERATIONS
+from a2a.protocol.versions import V0_3, VERSIONS, Version
 from accounts.callers import Caller
 from tasks.rules.strict_json import Json
 
@@ -23,7 +24,7 @@ async def carry_out(call: Call, *, caller: Caller, headers: Headers) -> Outcome:
         with metered(call.method):
             outcome = await _performed(call, caller=caller, headers=headers)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
-        outcome = Outcome(answer=as_failure(error, call_id=call.id))
+        outcome = _failed(as_failure(error, call_id=call.id), call, is_single=headers.is_single)
     return Outcome(answer=None) if call.is_notification else outcome
 
 
@@ -34,6 +35,18 @@ async def _performed(call: Call, *, caller: Caller, headers: Headers) -> Outcome
     if isinstance(result, AsyncGenerator):
         return Outcome(answer=None, replies=_replies(result, call))
     return Outcome(answer=Reply(id=call.id, result=result))
+
+
+def _failed(failure: Failure, call: Call, *, is_single: bool) -> Outcome:
+    """The outcome of a call that failed. In 0.3 it is a stream where a stream was asked for: its clients read nothing else."""
+    operation = V0_3.methods.get(call.method)
+    if is_single and operation is not None and OPERATIONS[operation].streams:
+        return Outcome(answer=None, replies=_only(failure))
+    return Outcome(answer=failure)
+
+
+async def _only(failure: Failure) -> AsyncGenerator[Json]:
+    yield failure.to_json()
 
 
 async def _replies(updates: AsyncGenerator[Json], call: Call) -> AsyncGenerator[Json]:

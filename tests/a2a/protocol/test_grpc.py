@@ -187,7 +187,8 @@ def test_an_error_over_grpc_has_its_details(alice: Agent, stub: Stub) -> None:
         assert (info["reason"], info["domain"]) == (reason, "a2a-protocol.org")
     code, status = stub.refused("SendMessage", {"message": {"messageId": "m"}})
     assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert status["details"][0]["fieldViolations"]
+    assert status["details"][0]["reason"] == "INVALID_PARAMS"
+    assert status["details"][1]["fieldViolations"]
 
 
 def nested(levels: int) -> Json:

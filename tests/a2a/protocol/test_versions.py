@@ -10,7 +10,7 @@ from django.test import AsyncClient
 from a2a.protocol.v0_3 import RESULTS
 from a2a.protocol.versions import OPERATIONS, TASK_TREE_EXTENSION, V0_3, V1_0
 from tasks.rules.a2a_versions import HTTP_JSON, JSON_RPC, message_in, message_out, task_out
-from tests.a2a.a2a_client import BRIEF, ECHO, SLOW, Agent, Json, data, gated, text
+from tests.a2a.a2a_client import BRIEF, ECHO, SLOW, Agent, Json, data, gated, only_event, text
 from tests.a2a.protocol.test_agent_card import configure
 
 pytestmark = pytest.mark.both_engines_nightly
@@ -225,6 +225,8 @@ def test_extensions_that_are_known_are_said_to_be_active(alice: Agent, header: s
 async def posted(client: AsyncClient, method: str, params: Json, **headers: str) -> Json:
     request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     response = await client.post("/", request, content_type="application/json", headers=headers)
+    if response.streaming:
+        return only_event(b"".join([part async for part in response]))
     reply: Json = response.json()
     return reply
 
