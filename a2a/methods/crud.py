@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
+from django.conf import settings
+
 from a2a.core.mapping import native_task, native_tree
 from a2a.core.parsing import texts
 from a2a.methods import params
@@ -21,7 +23,7 @@ async def create(
     caller: Caller, given: params.Create, *, token: Token | None = None, llm_key: SentKey | None = None
 ) -> TaskResult:
     """Store a tree and, with `execute`, run it."""
-    loads.spend(loads.ROW_BYTES * (len(given.tasks) if isinstance(given.tasks, list) else 1))  # before it is stored
+    loads.spend(loads.ROW_BYTES * _count(given.tasks))  # before it is stored
     arguments = {
         "tasks": given.tasks,
         "id_conflict": given.id_conflict,
@@ -41,6 +43,12 @@ async def create(
         with_children=True,
         metadata=metadata,
     )
+
+
+def _count(tasks: object) -> int:
+    """How many tasks the reply will have; the rules for trees refuse more than these."""
+    most: int = settings.APFLOW.limits.tasks_per_tree
+    return min(len(tasks), most) if isinstance(tasks, list) else 1
 
 
 async def update(caller: Caller, given: params.Update) -> TaskResult:

@@ -93,7 +93,8 @@ def _check_reply(reply: dict[str, Any], case: Case, *, is_a2a: bool) -> None:
         assert reply["error"]["data"][0]["field"] == case.field, reply
         assert case.field in reply["error"]["message"], reply
     if isinstance(case.request, dict) and isinstance(case.code, int) and case.code != -32600:
-        assert (reply["id"], type(reply["id"])) == (case.request["id"], type(case.request["id"]))
+        sent_id = case.request.get("id")
+        assert (reply["id"], type(reply["id"])) == (sent_id, type(sent_id))
     if isinstance(case.result, list):
         assert reply["result"] == case.result
     if case.echoes is not None:
