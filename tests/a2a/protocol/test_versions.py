@@ -224,10 +224,8 @@ def test_extensions_that_are_known_are_said_to_be_active(alice: Agent, header: s
 
 async def posted(client: AsyncClient, method: str, params: Json, **headers: str) -> Json:
     request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    response = await client.post("/", request, content_type="application/json", headers=headers)
-    if response.streaming:
-        return only_event(b"".join([part async for part in response]))
-    reply: Json = response.json()
+    response: Any = await client.post("/", request, content_type="application/json", headers=headers)
+    reply: Json = only_event(b"".join([part async for part in response])) if response.streaming else response.json()
     return reply
 
 
