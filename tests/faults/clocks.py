@@ -25,3 +25,10 @@ def shifted(file: Path) -> dict[str, str]:
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_DONT_RESET": "1",
     }
+
+
+def set_clock(file: Path, shift: str) -> None:
+    """Shift the clocks of the processes that read this file; they may read it at any moment."""
+    new = file.with_suffix(".new")
+    new.write_text(f"{shift}\n")
+    new.rename(file)

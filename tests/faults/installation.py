@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import httpx
@@ -122,13 +123,14 @@ class Installation:
 
 
 @contextmanager
-def installation(folder: Path, *, source: Path = ROOT) -> Iterator[Installation]:
+def installation(
+    folder: Path, *, source: Path = ROOT, env: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Installation]:
     """PostgreSQL, Valkey, nginx, two web and two worker hosts, all at work. `source`: the checkout that they run."""
     with network("db", "cache", "front", *WEB, *WORKERS) as hosts, _postgres(hosts, folder) as socket_url:
         _start_valkey(hosts, folder)
-        made = Installation(
-            network=hosts, folder=folder, socket_url=socket_url, env=_environment(hosts, folder), source=source
-        )
+        ours = _environment(hosts, folder) | dict(env)
+        made = Installation(network=hosts, folder=folder, socket_url=socket_url, env=ours, source=source)
         migrate(made, source)
         _start_nginx(hosts, folder)
         try:

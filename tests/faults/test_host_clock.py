@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.effects import Effects
-from tests.faults.clocks import shifted
+from tests.faults.clocks import set_clock, shifted
 from tests.faults.installation import installation
 from tests.faults.load import judged, let_pass, loaded
 from tests.faults.rows import Report, size
@@ -20,7 +20,7 @@ def test_clocks_that_disagree(host_folder: Path, effects: Effects, report: Repor
     with installation(host_folder) as made:
         for name, shift in SHIFTS.items():
             clock = host_folder / f"{name}.clock"
-            clock.write_text(f"{shift}\n")
+            set_clock(clock, shift)
             made.network.hosts[name].stop()
             made.start(name, env=shifted(clock))
         with loaded(made, effects) as load:

@@ -1,0 +1,34 @@
+"""Earlier versions of the product, from the history of the repository."""
+
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from tests.servers import ROOT
+
+MIGRATIONS: Final = ":(glob)*/migrations/0*.py"
+
+
+def before_the_newest_migration() -> str:
+    """The last commit whose schema is not ours: the previous release, as long as no commit is tagged."""
+    return f"{_git('log', '-1', '--diff-filter=A', '--format=%H', '--', MIGRATIONS)}^"
+
+
+def with_the_first_schema() -> str:
+    """The commit that added the first migration."""
+    return _git("log", "--reverse", "--diff-filter=A", "--format=%H", "--", MIGRATIONS).splitlines()[0]
+
+
+def checked_out(commit: str, folder: Path) -> Path:
+    """The files of this commit, in a new folder there."""
+    made = folder / "checkout"
+    made.mkdir()
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(made)], input=archive, check=True)
+    return made
+
+
+def _git(*words: str) -> str:
+    found = subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    assert found, "This test needs the history of the repository: git fetch --unshallow"
+    return found
