@@ -11,7 +11,7 @@ MIGRATIONS: Final = ":(glob)*/migrations/0*.py"
 
 def before_the_newest_migration() -> str:
     """The last commit whose schema is not ours: the previous release, as long as no commit is tagged."""
-    return f"{_git('log', '-1', '--diff-filter=A', '--format=%H', '--', MIGRATIONS)}^"
+    return _git("rev-parse", f"{_git('log', '-1', '--diff-filter=A', '--format=%H', '--', MIGRATIONS)}^")
 
 
 def with_the_first_schema() -> str:
