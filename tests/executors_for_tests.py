@@ -144,6 +144,21 @@ class Confiding(Executor):
         }
 
 
+class Lost(Executor):
+    """Cannot say where it runs."""
+
+    id = "lost_executor"
+    name = "Lost"
+    description = "Fails to choose a pool."
+    pool = "process"
+
+    def pool_for(self, inputs: Json) -> str:
+        return str(inputs["where"])
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        return inputs
+
+
 async def _wait(inputs: Json, context: Context) -> None:
     while _is_shut_out(inputs):  # noqa: ASYNC110  (nobody rings for a file)
         await asyncio.sleep(0.01)

@@ -5,20 +5,30 @@ from typing import Any
 
 from django.conf import settings
 
-from aipartnerupflow.executors import Executor, Json
-from tasks.rules.pools import LOOP, PROCESS, RAY, Resources, named_pool, resources_of
+from aipartnerupflow.executors import Executor, ExecutorError, Json
+from tasks.rules.pools import LOOP, POOLS, PROCESS, RAY, Resources, named_pool, resources_of
 
 Problem = tuple[str, str]
 
 
 def pool_name(executor: Executor, params: Mapping[str, Any], *, inputs: Callable[[], Json]) -> str:
-    """Return the pool for the task. Without places for processes, what runs there by default runs on the loop."""
+    """Return the pool for the task. Without places for processes, what runs there by default runs on the loop.
+
+    Raises ExecutorError if the params ask for what this installation, whose configuration may have
+    changed, does not have; and what the executor raises.
+    """
     if (named := named_pool(params)) is not None:
+        if found := next(problems(params), None):
+            raise ExecutorError(f"params.{found[0]} {found[1]}.", permanent=True)
         return named
     config = settings.APFLOW.pools
     chosen: str = (config.executors or {}).get(executor.id, executor.pool)
     if chosen == executor.pool != LOOP:
         chosen = executor.pool_for(inputs())
+    if chosen not in POOLS or (chosen == RAY and config.ray.address is None):
+        raise ExecutorError(
+            f"Executor '{executor.id}' chose the pool '{chosen}', which does not exist here.", permanent=True
+        )
     return LOOP if chosen == PROCESS and not config.process.size else chosen
 
 

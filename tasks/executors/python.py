@@ -48,8 +48,7 @@ class Python(Executor):
 
     def pool_for(self, inputs: Json) -> str:
         """Async functions run on the loop, as what blocks nothing should; so does the error of an unknown one."""
-        function = plugins().functions.get(inputs.get("function", ""))
-        return LOOP if function is None or inspect.iscoroutinefunction(function) else self.pool
+        return self.pool if is_plain(inputs) else LOOP
 
     def __init__(self) -> None:
         self._left: set[Future[Any]] = set()
@@ -84,8 +83,9 @@ class Python(Executor):
 
 
 def is_plain(inputs: Json) -> bool:
-    """Whether the inputs name a function that is not async."""
-    function = plugins().functions.get(inputs["function"])
+    """Whether the inputs, which may be invalid, name a function that is not async."""
+    name = inputs.get("function")
+    function = plugins().functions.get(name) if isinstance(name, str) else None
     return function is not None and not inspect.iscoroutinefunction(function)
 
 

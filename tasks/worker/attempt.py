@@ -61,12 +61,12 @@ async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], s
     except asyncio.CancelledError as error:
         if _is_cancelled():
             raise
-        return _crashed(executor, error)
+        return crashed(executor, error)
     except (TimeoutError, Stopped) as error:
         expired_seconds = timeout_seconds if deadline.expired() else None
         return _stopped_outcome(error, executor, why_cancelled=why_cancelled(), expired_seconds=expired_seconds)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run continues without it)
-        return _crashed(executor, error)
+        return crashed(executor, error)
 
 
 async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: Any) -> Stopped | None:
@@ -85,7 +85,7 @@ async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: 
     except TimeoutError:
         trouble = f"no response within {STOP_SECONDS:g} s"
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run continues without it)
-        trouble = str(_crashed(executor, error).error)
+        trouble = str(crashed(executor, error).error)
     context.log(f"Could not cancel the remote work of this task, which may still be running: {trouble}")
     return None
 
@@ -97,6 +97,20 @@ def _capped(expires_after_seconds: float | None, deadline: asyncio.Timeout) -> f
         return expires_after_seconds
     left = max(0.0, when - asyncio.get_running_loop().time())
     return left if expires_after_seconds is None else min(left, expires_after_seconds)
+
+
+def crashed(executor: Executor, error: BaseException) -> Outcome:
+    """Return a failure.
+
+    An unknown exception's text may contain a secret: only the log has it, under an error id.
+    """
+    error_id = uuid.uuid4().hex[:12]
+    kind = error.kind if isinstance(error, RaisedElsewhere) else type(error).__name__
+    logger.error(
+        "Executor %s raised (error id %s)", executor.id, error_id, exc_info=error, extra={"event": "executor.raised"}
+    )
+    text = f"Executor '{executor.id}' raised {kind}. The worker's log has the details under error id {error_id}."
+    return failed(text, may_retry=True)
 
 
 def _stopped_outcome(
@@ -112,7 +126,7 @@ def _stopped_outcome(
         return failed(f"Timed out after {expired_seconds} s (params.timeout_seconds).", may_retry=True)
     if isinstance(error, Stopped) and _is_cancelled():
         raise asyncio.CancelledError from error
-    return _crashed(executor, error)
+    return crashed(executor, error)
 
 
 def _is_cancelled() -> bool:
@@ -127,17 +141,3 @@ def _is_cancelled() -> bool:
 def _max_bytes() -> int:
     limit: int = settings.APFLOW.limits.result_bytes
     return limit
-
-
-def _crashed(executor: Executor, error: BaseException) -> Outcome:
-    """Return a failure.
-
-    An unknown exception's text may contain a secret: only the log has it, under an error id.
-    """
-    error_id = uuid.uuid4().hex[:12]
-    kind = error.kind if isinstance(error, RaisedElsewhere) else type(error).__name__
-    logger.error(
-        "Executor %s raised (error id %s)", executor.id, error_id, exc_info=error, extra={"event": "executor.raised"}
-    )
-    text = f"Executor '{executor.id}' raised {kind}. The worker's log has the details under error id {error_id}."
-    return failed(text, may_retry=True)

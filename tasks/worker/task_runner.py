@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from tasks.rules.token_usage import added
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status
 from tasks.telemetry import metrics
-from tasks.worker.attempt import Work, attempt, call_off
+from tasks.worker.attempt import Work, attempt, call_off, crashed
 from tasks.worker.cancellations import Cancellations
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
@@ -165,8 +166,13 @@ class TaskRunner:
         `is_begun` continues or repeats the attempt that a worker began before; it is not counted
         again. `is_resumed` continues the one that asked a question.
         """
-        name = pool_name(executor, task.params, inputs=lambda: self._inputs(task))
-        pool, resources = self._pools[name], resources_of(task.params)
+        try:
+            pool = self._pool_for(task, executor)
+        except ExecutorError as error:
+            return failed(str(error))
+        except Exception as error:  # noqa: BLE001  (a plug-in may raise anything)
+            return replace(crashed(executor, error), may_retry=False)
+        resources = resources_of(task.params)
         place = pool.place(user_id=task.user_id, priority=task.priority, resources=resources)
         async with place, self._slots.take(task.user_id, task.priority):
             if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
@@ -183,6 +189,9 @@ class TaskRunner:
                 return await attempt(task, work, why_cancelled=why_cancelled)
             finally:
                 self._at_work.discard(task.id)
+
+    def _pool_for(self, task: LoadedTask, executor: Executor) -> Pool:
+        return self._pools[pool_name(executor, task.params, inputs=lambda: self._inputs(task))]
 
     def _inputs(self, task: LoadedTask) -> Json:
         from_dependencies = dependency_results(task.dependencies, self._results)
