@@ -77,6 +77,8 @@ def examine() -> Iterator[Finding]:
     folder = _looked("data folder", lambda: data_folder(Path(config.server.data_dir)))
     yield folder
     yield _looked("port", lambda: port(config.server.host, config.server.port))
+    if config.server.public_url is not None:
+        yield _looked("public URL", lambda: public_url(config))
     yield _looked("secrets", lambda: secrets_(config))
     if folder.colour is not RED:
         yield from _in_django(config)
@@ -179,12 +181,39 @@ def port(host: str, number: int) -> str:
     return f"{host}:{number} is free; start the server with `aipartnerupflow serve`"
 
 
+def public_url(config: Config) -> str:
+    """Check that `server.public_url` leads to an aipartnerupflow server, if one answers on our port."""
+    url = str(config.server.public_url).rstrip("/")
+    if not _is_ours(config.server.host, config.server.port):
+        return f"{url}: not checked, because the server does not run"
+    try:
+        answer = httpx.get(f"{url}/health", timeout=ANSWER_SECONDS)
+    except httpx.HTTPError as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+    else:
+        if _is_health(answer):
+            return f"an aipartnerupflow server answers at {url}"
+        reason = f"GET /health returned {answer.status_code}, not the health of an aipartnerupflow server"
+    raise Doubt(
+        f"server.public_url {url} does not lead to this server: {reason}.",
+        fix="Correct it, or the proxy and the DNS behind it. If only this machine cannot reach it, ignore this.",
+    )
+
+
 def _is_ours(host: str, number: int) -> bool:
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     try:
-        answer = httpx.get(f"http://{f'[{name}]' if ':' in name else name}:{number}/health", timeout=ANSWER_SECONDS)
+        return _is_health(
+            httpx.get(f"http://{f'[{name}]' if ':' in name else name}:{number}/health", timeout=ANSWER_SECONDS)
+        )
+    except httpx.HTTPError:
+        return False
+
+
+def _is_health(answer: httpx.Response) -> bool:
+    try:
         return answer.status_code == 200 and "version" in answer.json()
-    except (httpx.HTTPError, ValueError):
+    except ValueError:
         return False
 
 

@@ -5,6 +5,7 @@ Imported after the configuration is validated.
 
 import errno
 import gc
+import logging
 import os
 import shlex
 import signal
@@ -41,6 +42,7 @@ EXAMPLE = Path("docs/examples/hello.json")
 """An example tree, if the server starts in a checkout."""
 
 errors = Console(stderr=True)
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -55,7 +57,11 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     _join_installation()
     if paused:
         set_maintenance(is_on=True)
-    _show_box(config, warnings)
+    warnings += _check_redis(config)
+    if config.log.format == "json":
+        _log_start(config, warnings)
+    else:
+        _show_box(config, warnings)
     # After a clean shutdown uvicorn raises the signal again; the default handler would kill us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _run_uvicorn(config, reload=reload)
@@ -92,13 +98,19 @@ def work() -> None:
     _join_installation()
     from tasks.worker.supervisor import Stop, supervise  # needs Django's apps
 
-    _offer_metrics(get_config())
+    config = get_config()
+    for warning in _check_redis(config):
+        log.warning("%s", warning, extra={"event": "server.warning"})
+    _offer_metrics(config)
     stop = Stop()
     supervisor = threading.Thread(target=supervise, args=[stop], kwargs={"may_start": lambda: True}, name="supervisor")
     for number, react in ((signal.SIGTERM, stop.ask), (signal.SIGINT, stop.interrupt)):
         signal.signal(number, lambda *_, react=react: threading.Thread(target=react).start())
     supervisor.start()
-    typer.echo("Workers are running. Ctrl+C drains and stops them.")
+    if config.log.format == "json":
+        log.info("Workers are running", extra={"event": "worker.running"})
+    else:
+        typer.echo("Workers are running. Ctrl+C drains and stops them.")
     supervisor.join()
 
 
@@ -309,6 +321,29 @@ def _holder(port: int) -> str:
         return ""
     pid = next((pid for pid in found if pid), None)
     return f" by process {pid} ({' '.join(psutil.Process(pid).cmdline())[:80]})" if pid else ""
+
+
+def _check_redis(config: Config) -> list[str]:
+    """A warning if Redis does not answer: everything works without it, only notifications are slower."""
+    from aipartnerupflow.doctor import Trouble, redis
+
+    if config.redis.url is None:
+        return []
+    try:
+        redis(str(config.redis.url))
+    except Trouble as trouble:
+        return [f"{trouble.message} {trouble.fix} Until then the database carries the notifications."]
+    return []
+
+
+def _log_start(config: Config, warnings: list[str]) -> None:
+    """The start as log lines, for programs. Without the link to log in, which is a secret."""
+    url = (config.server.public_url or _local_url(config)).rstrip("/")
+    facts = {"event": "server.starting", "url": url, "version": __version__}
+    facts |= {"database": _without_password(config.database.url)}
+    log.info("aipartnerupflow %s at %s", __version__, url, extra=facts)
+    for warning in warnings:
+        log.warning("%s", warning, extra={"event": "server.warning"})
 
 
 def _show_box(config: Config, warnings: list[str]) -> None:

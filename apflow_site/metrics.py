@@ -5,7 +5,9 @@ workers cover the installation, so take their maximum (docs/how-to/operate.md).
 """
 
 import asyncio
+import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any, Final
 import psutil
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -27,6 +29,7 @@ from a2a.methods import METHODS, SYSTEM_METHODS
 from accounts.auth import authenticate
 from apflow_site.db import pools
 from apflow_site.db.connections import refresh
+from apflow_site.metrics_server import MetricsServer
 from tasks.executors import executor_ids
 from tasks.queue import leases
 from tasks.queue.places import places
@@ -34,6 +37,8 @@ from tasks.rules.exceptions import RoleTooLow
 from tasks.status import TERMINAL
 from tasks.telemetry import metrics as telemetry
 from tasks.telemetry.series import metrics_folder
+
+log = logging.getLogger(__name__)
 
 Measures = Sequence[tuple[str, str, float]]
 """Name, meaning and value of each gauge of the installation."""
@@ -131,7 +136,11 @@ def serve_metrics(host: str, port: int) -> None:
 
     Raises OSError if the port is in use.
     """
-    start_http_server(port, host, registry=registry(_measured_here))
+    server = MetricsServer(host, port, make_wsgi_app(registry(_measured_here)))
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    log.info(
+        "Metrics at http://%s:%s/metrics", f"[{host}]" if ":" in host else host, port, extra={"event": "metrics.served"}
+    )
 
 
 def forget_the_dead() -> None:

@@ -202,5 +202,6 @@ LOGGING = {
         "accounts": {"level": APFLOW.log.level.upper()},
         "llmkeys": {"level": APFLOW.log.level.upper()},
         "apflow_site": {"level": APFLOW.log.level.upper()},
+        "aipartnerupflow": {"level": APFLOW.log.level.upper()},
     },
 }

@@ -20,7 +20,8 @@ NO_ANSWER: Final = (
     "The database does not answer.",
     "Start it, or correct database.url (AIPARTNERUPFLOW_DATABASE_URL).",
 )
-#: What PostgreSQL says when it refuses a connection, and the advice. libpq has no codes for them.
+#: What PostgreSQL or libpq says when there is no connection, alternatives separated by `|`, and the advice. libpq has
+#: no codes for them.
 REFUSALS: Final[Mapping[str, Advice]] = {
     "password authentication failed": (
         "PostgreSQL rejects the user or the password.",
@@ -36,6 +37,18 @@ REFUSALS: Final[Mapping[str, Advice]] = {
         "PostgreSQL has no free connection.",
         "Raise max_connections, or start fewer web and worker processes.",
     ),
+    "Connection refused": (
+        "No program listens at {place}.",
+        "Start PostgreSQL there, or correct the host and the port in database.url (AIPARTNERUPFLOW_DATABASE_URL).",
+    ),
+    "invalid response to SSL negotiation|expected authentication request": (
+        "The program at {place} is not PostgreSQL.",
+        "Correct the port in database.url (AIPARTNERUPFLOW_DATABASE_URL).",
+    ),
+    "timeout expired|Network is unreachable|No route to host": (
+        "{place} cannot be reached, or does not answer as PostgreSQL does.",
+        "Check the host and the port in database.url, the firewall, and database.connect_seconds.",
+    ),
     "resolve host": ("The host of the database is not known.", "Correct the host in database.url, or the DNS."),
 }
 
@@ -49,7 +62,11 @@ def advice_for(error: Exception) -> Advice:
     if IS_SQLITE:
         return _of_sqlite(error)
     text = str(error)
-    return next((advice for words, advice in REFUSALS.items() if words in text), NO_ANSWER)
+    place = f"{connection.settings_dict['HOST'] or 'localhost'}:{connection.settings_dict['PORT'] or 5432}"
+    for words, (cause, fix) in REFUSALS.items():
+        if any(each in text for each in words.split("|")):
+            return cause.format(place=place), fix
+    return NO_ANSWER
 
 
 def _of_sqlite(error: Exception) -> Advice:

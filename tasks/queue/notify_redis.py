@@ -18,6 +18,7 @@ from redis import Redis, RedisError
 from tasks.queue.notify import Notifier
 
 TIMEOUT_SECONDS: Final = 0.5
+OUTAGE_LOG_SECONDS: Final = 300.0
 AGAIN_SECONDS: Final = 2.0
 """How long a Redis that did not answer is left alone."""
 SLICE_SECONDS = 1.0
@@ -26,11 +27,43 @@ SLICE_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
+class Outage:
+    """Whether Redis is available to this process, logged when it changes and every OUTAGE_LOG_SECONDS."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._logged_at: float | None = None
+
+    def begin(self, reason: str) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if self._logged_at is not None and now < self._logged_at + OUTAGE_LOG_SECONDS:
+                return
+            self._logged_at = now
+        log.warning(
+            "Redis is unavailable: %s; using the database's notifications alone", reason, extra={"event": "redis.away"}
+        )
+
+    def end(self) -> None:
+        if self._logged_at is None:
+            return
+        with self._lock:
+            self._logged_at = None
+        log.info("Redis is available again", extra={"event": "redis.back"})
+
+
+@cache
+def _outage(process_id: int) -> Outage:
+    """One for each process, which has several clients of Redis."""
+    return Outage()
+
+
 class Patience:
     """Decides when an unavailable Redis is worth another attempt."""
 
     def __init__(self) -> None:
         self._next_try_at = 0.0
+        self._outage = _outage(os.getpid())
 
     @property
     def is_over(self) -> bool:
@@ -38,9 +71,11 @@ class Patience:
 
     def begin(self, reason: str) -> None:
         self._next_try_at = time.monotonic() + AGAIN_SECONDS
-        log.warning(
-            "Redis is unavailable: %s; using the database's notifications alone", reason, extra={"event": "redis.away"}
-        )
+        self._outage.begin(reason)
+
+    def end(self) -> None:
+        """Redis has answered."""
+        self._outage.end()
 
 
 class Publisher:
@@ -76,6 +111,8 @@ class Publisher:
             self._redis.publish(topic, "")
         except RedisError:
             self._patience.begin("it cannot publish")
+        else:
+            self._patience.end()
 
 
 @cache
@@ -138,6 +175,7 @@ class Subscription:
             self._patience.begin("it cannot be reached")
             return False
         self._pubsub = pubsub
+        self._patience.end()
         return True
 
 

@@ -4,7 +4,9 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,9 @@ def test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_
         assert "is free" in before["port"]["message"]
         port = int(found.variables["AIPARTNERUPFLOW_PORT"])
         with running_server(database_url, data_dir=tmp_path, port=port):
-            during = found.examine()
+            during = found.examine(AIPARTNERUPFLOW_SERVER_PUBLIC_URL=f"http://localhost:{port}")
+            wrong = found.examine(AIPARTNERUPFLOW_SERVER_PUBLIC_URL=f"http://localhost:{free_port()}")["public URL"]
+            assert (wrong["colour"], "does not lead to this server" in wrong["message"]) == ("yellow", True)
             other = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": "another-key-of-the-tests-0123456789"}
             assert "AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS" in red(found.examine(**other)["shared secrets"])
             refused = found.run("worker", **other)
@@ -134,9 +138,47 @@ def test_a_data_folder_that_is_a_file(installation: Installation) -> None:
 def test_a_database_that_is_away(installation: Installation) -> None:
     away = f"postgresql://user:pa55word@127.0.0.1:{free_port()}/none"
     found = installation.examine(AIPARTNERUPFLOW_DATABASE_URL=away)
+    assert "No program listens at 127.0.0.1:" in found["database"]["message"]
     assert "AIPARTNERUPFLOW_DATABASE_URL" in red(found["database"])
     assert "pa55word" not in json.dumps(found)
     assert installation.examine()["database"]["colour"] == "green"
+
+
+@contextmanager
+def listening(reply: bytes) -> Iterator[int]:
+    """The port of a program that sends this reply to whatever comes, or nothing."""
+
+    def answer() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                open_ones.enter_context(connection)
+                if reply:
+                    connection.recv(1024)
+                    connection.sendall(reply)
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    with ExitStack() as open_ones, socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "is not PostgreSQL"), (b"", "does not answer as PostgreSQL does")],
+    ids=["http", "silent"],
+)
+def test_a_port_that_is_not_postgresqls(installation: Installation, reply: bytes, says: str) -> None:
+    with listening(reply) as port:
+        url = f"postgresql://user:pa55word@127.0.0.1:{port}/none"
+        connect = {"AIPARTNERUPFLOW_DATABASE_CONNECT_SECONDS": "2"}
+        found = installation.examine(AIPARTNERUPFLOW_DATABASE_URL=url, **connect)["database"]
+    assert f"127.0.0.1:{port}" in found["message"]
+    assert says in found["message"]
+    assert "database.url" in red(found)
 
 
 def test_a_port_that_somebody_else_has(installation: Installation) -> None:

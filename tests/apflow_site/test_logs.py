@@ -131,3 +131,9 @@ def test_an_id_cannot_forge_a_line() -> None:
     record = logging.makeLogRecord({"msg": "Task %r failed", "args": ("a\nINFO forged",), "levelname": "INFO"})
     with bound_contextvars(task="b\nINFO forged"):
         assert "\n" not in TextLines().format(record)
+
+
+def test_the_start_is_a_line_for_programs_too(server: Server) -> None:
+    [line] = lines(server, event="server.starting")
+    assert line["url"] == server.url.replace("127.0.0.1", "localhost")
+    assert "╭" not in server.log.read_text()

@@ -1,5 +1,6 @@
 """Redis as a doorbell: it rings at once, and while it is away nobody waits for it."""
 
+import logging
 import os
 import signal
 import time
@@ -123,3 +124,21 @@ def test_either_bell_is_heard(redis: ValkeyServer, subscription: Subscription) -
         until(lambda: not bell.wait(0), seconds=LONG_SECONDS, what="silence")
         commit()
         assert bell.wait(LONG_SECONDS)
+
+
+def test_an_outage_is_logged_once_by_all_clients_of_a_process(
+    redis: ValkeyServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(notify_redis, "AGAIN_SECONDS", 0.0)
+    caplog.set_level(logging.INFO, logger=notify_redis.__name__)
+    notify_redis._outage.cache_clear()  # that of other tests
+    url = redis.connection_url
+    with closing(Subscription(url, TOPIC)) as one, closing(Subscription(url, "x")) as other:
+        redis.stop()
+        for _ in range(50):
+            one.wait(0.01)
+            other.wait(0.01)
+        redis.start()
+        until(lambda: one.wait(0.01) is not None, seconds=60, what="Redis again")
+    events = [record.__dict__["event"] for record in caplog.records]
+    assert events == ["redis.away", "redis.back"]

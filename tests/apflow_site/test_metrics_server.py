@@ -1,0 +1,59 @@
+"""The port for metrics alone: a client that is slow, or many that are, cost it little."""
+
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from apflow_site import metrics_server
+from apflow_site.metrics_server import MOST_AT_ONCE, MetricsServer
+
+PATIENCE_SECONDS = 60.0
+
+
+def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+
+
+@pytest.fixture
+def server() -> Iterator[MetricsServer]:
+    with MetricsServer("127.0.0.1", 0, app) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def connected(server: MetricsServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS)
+
+
+def answer(connection: socket.socket) -> bytes:
+    connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+    return connection.makefile("rb").read()
+
+
+def test_a_request_is_answered(server: MetricsServer) -> None:
+    with connected(server) as connection:
+        assert answer(connection).endswith(b"\r\nok")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.0\r\n"])
+def test_what_does_not_end_is_cut_off(server: MetricsServer, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(metrics_server, "REQUEST_SECONDS", 0.1)
+    with connected(server) as connection:
+        connection.sendall(sent)
+        assert connection.recv(1024) == b""
+
+
+def test_there_are_only_so_many_at_once(server: MetricsServer) -> None:
+    held = [connected(server) for _ in range(MOST_AT_ONCE)]
+    with connected(server) as one_more:
+        assert one_more.recv(1024) == b""
+    for connection in held:
+        assert answer(connection).endswith(b"ok")
+        connection.close()
