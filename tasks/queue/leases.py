@@ -9,7 +9,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -201,14 +201,15 @@ def release(*, owner: str, run_ids: Collection[str] | None = None) -> None:
         wake(_let_go(held if run_ids is None else held.filter(id__in=list(run_ids))))
 
 
-def sweep(*, may_expire: bool = True) -> int:
+def sweep(*, may_expire: Callable[[], bool] = lambda: True) -> int:
     """Queue runs that wait without a worker: dead owners, expired leases, lost wake-ups.
 
-    Without `may_expire` leases that have expired are left (`tasks.queue.expiry_watch`).
+    Expired leases are left unless `may_expire`, which is asked once, says so
+    (`tasks.queue.expiry_watch`).
     Any number of processes may sweep at once: a redundant wake-up does nothing. Returns the number
     of runs queued.
     """
-    released = [*_released_by_the_dead(), *(_expired() if may_expire else [])]
+    released = [*_released_by_the_dead(), *_expired(may_expire)]
     forgotten = (
         Run.objects.unfinished()
         .filter(lease_expires_at=None, created_at__lt=Now() - timedelta(seconds=RENEW_SECONDS))
@@ -235,13 +236,18 @@ def _released_by_the_dead() -> list[str]:
     return released
 
 
-def _expired() -> list[str]:
+def _expired(may_expire: Callable[[], bool]) -> list[str]:
     """Release the runs whose lease has expired.
 
-    Their owner may be alive, and perhaps only could not reach the database.
+    Their owner may be alive, and perhaps only could not reach the database. `may_expire` is asked
+    after the clock was compared with the leases: if it jumped before, that shows.
     """
     with transaction.atomic():
         expired = Run.objects.unfinished().filter(lease_expires_at__lt=Now()).exclude(lease_owner=SUSPENDED)
+        run_ids = list(expired.values_list("id", flat=True))
+        if not may_expire():
+            return []
+        expired = expired.filter(id__in=run_ids)
         owners = set(expired.values_list("lease_owner", flat=True))
         if not owners:
             return []

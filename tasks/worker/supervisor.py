@@ -78,7 +78,7 @@ class Sweeps:
             if now - self._leases_swept_at > LEASE_SWEEP_SECONDS:
                 self._leases_swept_at = now
                 refresh()
-                leases.sweep(may_expire=self._watch.may_expire())
+                leases.sweep(may_expire=self._watch.may_expire)
             if now - self._swept_at > SWEEP_SECONDS:
                 self._swept_at = now
                 _sweep_the_rest()

@@ -177,6 +177,24 @@ def test_the_sweep_queues_an_expired_run() -> None:
     assert queued() == [run.id]
 
 
+def test_a_lease_that_expires_while_the_sweep_is_refused_stays() -> None:
+    """As when the clock jumps: before the sweep asks, or between its question and its end."""
+    run, _ = claimed_run()
+    expire(run)
+    leases.sweep(may_expire=lambda: False)
+    run.refresh_from_db()
+    assert run.lease_owner == ELSEWHERE
+    Run.objects.filter(id=run.id).update(lease_expires_at=Now() + timedelta(hours=1))
+
+    def jump() -> bool:
+        expire(run)
+        return True
+
+    leases.sweep(may_expire=jump)
+    run.refresh_from_db()
+    assert run.lease_owner == ELSEWHERE
+
+
 def beat_of(owner: str, *, seconds_ago: float) -> None:
     WorkerProcess.objects.create(
         id=owner, cluster_id="c", host=owner.split("/")[0], pid=1, started_at=Now(), beat_at=Now()
