@@ -106,7 +106,7 @@ class Run(models.Model):
     `last_seq` is the sequence number of the newest event. The lowest `turn` is claimed first
     (`tasks.queue.fairness`). `asked_at` is when the run last asked its user for input, or continued
     after an answer. `losses` counts the workers that died with it in hand, and `strikes` those that
-    died of it (`tasks.queue.suspicion`).
+    died of it (`tasks.queue.suspicion`). In a demo run executors return their example results.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -123,6 +123,7 @@ class Run(models.Model):
     losses = models.PositiveSmallIntegerField(default=0)
     strikes = models.PositiveSmallIntegerField(db_default=0, default=0)
     last_seq = models.PositiveIntegerField(default=0)
+    is_demo = models.BooleanField(db_default=False, default=False)
     trace = models.CharField(max_length=55, null=True)  # the span of the request (`tasks.telemetry.tracing`)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)

@@ -17,6 +17,7 @@ from tasks.models import Run
 from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.strict_json import Json
 from tasks.services import queries, trees
+from tasks.services.demo import as_demo
 from tasks.services.idempotency import Token, once
 from tasks.services.trees import Execution
 from tasks.services.webhooks import with_webhook
@@ -59,6 +60,8 @@ async def _resumed(caller: Caller, given: Execute) -> Execution | None:
 
 async def _started(caller: Caller, given: Execute, token: Token | None, llm_key: SentKey | None) -> Execution:
     verb, arguments = _verb(given)
+    if given.use_demo:
+        verb = partial(as_demo, verb)
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
     return await pools.write(partial(once, verb, caller=caller, token=token, llm_key=llm_key, **arguments))

@@ -282,6 +282,8 @@ class Execute(Params, frozen=True, kw_only=True):
     copy_execution: bool = False
     copy_children: bool = False
     use_streaming: bool = False
+    use_demo: bool = False
+    """Each executor returns its example result, and nothing is called."""
     last_event_id: int | str | None = None
     """The id of an event, or its number: browsers store event ids as strings."""
     wait: bool = False

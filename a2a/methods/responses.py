@@ -344,6 +344,7 @@ class Executor(Response, frozen=True, kw_only=True):
     extra: str | None
     enabled: bool
     example: Any
+    example_result: Any
 
 
 class LLMKeyStored(Response, frozen=True, kw_only=True):

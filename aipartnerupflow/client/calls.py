@@ -1,6 +1,6 @@
 """The methods of the API as values: name, parameters and type of the reply. Both clients send them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Literal, TypeVar, Unpack
 
@@ -46,13 +46,15 @@ class Call(Generic[T]):
     """How long the server may wait before it replies; added to the client's timeout."""
     headers: Mapping[str, str] | None = None
     path: str = "/tasks"
+    read: Callable[[Any], Any] | None = None
+    """What is done with the result before it is returned."""
 
     def to_json(self) -> Json:
         return {"jsonrpc": "2.0", "id": 1, "method": self.method, "params": dict(self.params)}
 
     def result(self, response: httpx.Response) -> T:
         """The result in the response. Raises RpcError if it is an error or not JSON-RPC."""
-        result: T = result_of(response)
+        result: T = result_of(response) if self.read is None else self.read(result_of(response))
         return result
 
 
@@ -82,13 +84,15 @@ def execute(
     wait_timeout_seconds: float = 30,
     copy_execution: bool = False,
     copy_children: bool = False,
+    use_demo: bool = False,
     id_conflict: IdConflict | None = None,
     idempotency_key: str | None = None,
     llm_key: str | None = None,
 ) -> Call[Execution]:
     """Run new tasks, or a stored task by its id.
 
-    With `wait`, the server replies when the run has ended, or after `wait_timeout_seconds`.
+    With `use_demo`, each executor returns its example result, and nothing is called. With `wait`,
+    the server replies when the run has ended, or after `wait_timeout_seconds`.
     `llm_key` is a key, or `<provider>:<key>`, for this run only. A call with the same
     `idempotency_key` is executed once within 24 hours.
     """
@@ -99,6 +103,7 @@ def execute(
         wait_timeout_seconds=wait_timeout_seconds if wait else None,
         copy_execution=copy_execution,
         copy_children=copy_children,
+        use_demo=use_demo,
         id_conflict=id_conflict,
     )
     return Call(
@@ -137,7 +142,17 @@ def detail(task_id: str) -> Call[Detail]:
 
 def tree(task_id: str) -> Call[Task]:
     """The whole tree of the task: the root, with nested `children`."""
-    return Call("tasks.tree", {"task_id": task_id})
+    return Call("tasks.tree", {"task_id": task_id}, read=_without_copies)
+
+
+def _without_copies(root: Json) -> Json:
+    """Remove `task`, in which each node repeats its fields for clients of the predecessor."""
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        node.pop("task", None)
+        nodes.extend(node["children"])
+    return root
 
 
 def children(task_id: str) -> Call[list[Task]]:

@@ -159,6 +159,8 @@ class Executor(ABC):
     """JSON Schema (2020-12) of the result, for documentation."""
     example: ClassVar[Json] = {}
     """Inputs that work."""
+    example_result: ClassVar[Any] = None
+    """A result, any JSON value, that fits `result_schema`: what a task has in a demo run, where `execute` is not called."""
     idempotent: ClassVar[bool] = True
     """Whether the work may be repeated after a crash without harm. If not, a task that a crash interrupted fails; `params.retry` repeats
     only attempts that have failed by themselves."""

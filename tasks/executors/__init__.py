@@ -108,6 +108,7 @@ def describe(executor_id: str) -> Json:
         "extra": cls.extra,
         "enabled": is_enabled,
         "example": cls.example,
+        "example_result": cls.example_result,
     }
 
 

@@ -21,6 +21,11 @@ class AggregateResults(Executor):
         },
         "required": ["results", "summary", "count"],
     }
+    example_result: ClassVar[Json] = {
+        "results": {"cpu": {"used_percent": 12.5}},
+        "summary": "1 result: cpu.",
+        "count": 1,
+    }
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         results = dict(context.dependency_results)

@@ -51,6 +51,7 @@ class Approval(Executor):
         "required": ["answer", "by"],
     }
     example: ClassVar[Json] = {"question": "Publish the report?", "options": ["yes", "no"]}
+    example_result: ClassVar[Json] = {"answer": "yes", "by": "demo"}
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         if (reply := context.reply) is None:

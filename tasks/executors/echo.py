@@ -14,6 +14,7 @@ class Echo(Executor):
     tags = ("demo", "test")
     result_schema: ClassVar[Json] = {"type": "object"}
     example: ClassVar[Json] = {"message": "hello"}
+    example_result: ClassVar[Json] = {"message": "hello"}
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         return inputs

@@ -71,6 +71,12 @@ class Generate(Executor):
         "required": ["tasks", "count"],
     }
     example: ClassVar[Json] = {"requirement": "Look at CPU, memory and disk of this machine, and gather the figures."}
+    example_result: ClassVar[Json] = {
+        "tasks": [
+            {"name": "Look at the CPU", "schemas": {"method": "system_info_executor"}, "inputs": {"resource": "cpu"}}
+        ],
+        "count": 1,
+    }
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         model, api_base = model_for(context, inputs.get("model")), api_base_for(context)

@@ -43,6 +43,7 @@ class Python(Executor):
         "required": ["function"],
     }
     example: ClassVar[Json] = {"function": "add", "arguments": {"a": 1, "b": 2}}
+    example_result: ClassVar[Any] = 3
     idempotent = False
     pool = "process"
 

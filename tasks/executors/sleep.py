@@ -26,6 +26,7 @@ class Sleep(Executor):
         "required": ["slept_seconds"],
     }
     example: ClassVar[Json] = {"seconds": 3, "steps": 3}
+    example_result: ClassVar[Json] = {"slept_seconds": 3}
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         seconds = inputs.get("seconds", 1)

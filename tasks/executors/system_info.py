@@ -68,6 +68,7 @@ class SystemInfo(Executor):
         "properties": {name: {"type": "object"} for name in RESOURCES},
     }
     example: ClassVar[Json] = {"resource": "cpu"}
+    example_result: ClassVar[Json] = {"cpu": {"logical_count": 8, "used_percent": 12.5, "load_average_1_minute": 0.7}}
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         resource = inputs.get("resource", "all")

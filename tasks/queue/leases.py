@@ -69,7 +69,7 @@ def _claim_statement(which: str) -> str:
     return (
         "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, epoch = epoch + 1, "  # noqa: S608
         f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END} WHERE id {among} "
-        f"RETURNING id, root_id, target_id, epoch, losses, strikes, {SECONDS_OLD}, trace, {DB_NOW}"
+        f"RETURNING id, root_id, target_id, epoch, losses, strikes, {SECONDS_OLD}, trace, is_demo, {DB_NOW}"
     )
 
 
@@ -96,6 +96,7 @@ class Claim:
     strikes: int = 0
     seconds_old: float = 0.0
     trace: str | None = None
+    is_demo: bool = False
     claimed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     steady_at_claim: float = field(default_factory=lambda: steady_seconds())
 

@@ -15,6 +15,7 @@ from tasks.executors import get_executor
 from tasks.executors.http import fetch
 from tasks.executors.placement import pool_name
 from tasks.pools.base import Pool
+from tasks.pools.demo import DemoPool
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.rules.exceptions import ExecutorNotFound
@@ -34,6 +35,7 @@ from tasks.worker.outcomes import Outcome, cancelled, failed
 from tasks.worker.result_memory import completed_in_turn
 from tasks.worker.run_recorder import RunRecorder
 
+DEMO: Final = DemoPool()
 POISON: Final = (
     "Poison: each worker process that ran this task alone died. The worker's log has the reason; look for crashes, "
     "memory limits and calls that end the process."
@@ -191,6 +193,8 @@ class TaskRunner:
                 self._at_work.discard(task.id)
 
     def _pool_for(self, task: LoadedTask, executor: Executor) -> Pool:
+        if self._claim.is_demo:
+            return DEMO
         return self._pools[pool_name(executor, task.params, inputs=lambda: self._inputs(task))]
 
     def _inputs(self, task: LoadedTask) -> Json:

@@ -87,6 +87,11 @@ class A2a(Executor):
         "required": ["task", "artifacts", "text"],
     }
     example: ClassVar[Json] = {"agent_url": "https://agent.example.com", "message": "Plan a day in Lisbon."}
+    example_result: ClassVar[Json] = {
+        "task": None,
+        "artifacts": [],
+        "text": "Start at the castle, have lunch in Alfama, and watch the sun set over the river.",
+    }
 
     def __init__(self) -> None:
         self._agents = Agents()

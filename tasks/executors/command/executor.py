@@ -75,6 +75,7 @@ class Command(Executor):
         "required": ["return_code", "stdout", "stderr"],
     }
     example: ClassVar[Json] = {"argv": ["/usr/bin/uname", "-s"]}
+    example_result: ClassVar[Json] = {"return_code": 0, "stdout": "Linux\n", "stderr": ""}
     idempotent = False
 
     async def execute(self, inputs: Json, context: Context) -> Json:

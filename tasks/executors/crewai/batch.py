@@ -8,7 +8,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from tasks.executors.crewai.crew_spec import CrewSpec, filler_for, parse_works
-from tasks.executors.crewai.executor import RESULT
+from tasks.executors.crewai.executor import RESULT, CrewAi
 from tasks.executors.crewai.running import Crew
 
 
@@ -25,6 +25,7 @@ class BatchCrewAi(Executor):
     extra = "crewai"
     result_schema: ClassVar[Json] = {"type": "object", "additionalProperties": RESULT}
     example: ClassVar[Json] = {"topic": "rivers"}
+    example_result: ClassVar[Json] = {"writers": CrewAi.example_result}
     idempotent = False
     pool = "process"
 

@@ -42,6 +42,11 @@ class CrewAi(Executor):
     extra = "crewai"
     result_schema: ClassVar[Json] = RESULT
     example: ClassVar[Json] = {"topic": "rivers"}
+    example_result: ClassVar[Json] = {
+        "result": "Rivers carry water from mountains to the sea.",
+        "token_usage": {"prompt_tokens": 210, "completion_tokens": 48, "total_tokens": 258, "cost_usd": 0.0004},
+        "tasks": [{"name": "Write about rivers", "output": "Rivers carry water from mountains to the sea."}],
+    }
     idempotent = False
     pool = "process"
 

@@ -113,6 +113,13 @@ class Rest(Executor):
         "required": ["status_code", "headers", "url", "elapsed_ms"],
     }
     example: ClassVar[Json] = {"url": "https://example.com/", "method": "GET"}
+    example_result: ClassVar[Json] = {
+        "status_code": 200,
+        "headers": {"content-type": "text/html; charset=utf-8"},
+        "body": "<h1>Example Domain</h1>",
+        "url": "https://example.com/",
+        "elapsed_ms": 84.2,
+    }
     idempotent = False
 
     async def execute(self, inputs: Json, context: Context) -> Json:

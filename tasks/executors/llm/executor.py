@@ -118,6 +118,13 @@ class Llm(Executor):
         "required": ["content", "model", "usage", "cost_usd", "tool_calls"],
     }
     example: ClassVar[Json] = {"prompt": "Name three rivers.", "model": "openai/gpt-4o-mini", "temperature": 0}
+    example_result: ClassVar[Json] = {
+        "content": "The Nile, the Amazon and the Yangtze.",
+        "model": "openai/gpt-4o-mini",
+        "usage": {"prompt_tokens": 11, "completion_tokens": 12, "total_tokens": 23},
+        "cost_usd": 0.00001,
+        "tool_calls": [],
+    }
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         prompt = Prompt(

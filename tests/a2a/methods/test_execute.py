@@ -1,5 +1,7 @@
 import pytest
 
+from tasks.executors import describe
+from tasks.services.demo import WARNING
 from tests.a2a.conftest import Rpc
 
 pytestmark = pytest.mark.both_engines
@@ -106,3 +108,29 @@ def test_a_run_again_is_another_a2a_task(rpc: Rpc) -> None:
     assert again["id"] != first["id"]
     assert again["contextId"] == first["contextId"]
     assert (first["status"]["state"], again["status"]["state"]) == ("failed", "failed")
+
+
+def test_a_demo_run_returns_examples_and_calls_nothing(rpc: Rpc) -> None:
+    tasks = [
+        {"id": "demo-root", "name": "Gather"},
+        {
+            "id": "demo-call",
+            "parent_id": "demo-root",
+            "name": "rest_executor",
+            "inputs": {"url": "http://127.0.0.1:9/"},
+        },
+        {"id": "demo-ask", "parent_id": "demo-root", "name": "approval_executor", "inputs": {"question": "Sure?"}},
+    ]
+    done = rpc("tasks.execute", {"tasks": tasks, "use_demo": True, "wait": True})
+    assert (done["status"], done["warnings"]) == ("completed", [WARNING])
+    call, ask = done["task"]["children"]
+    assert call["result"] == describe("rest_executor")["example_result"]
+    assert ask["result"] == {"answer": "yes", "by": "demo"}
+
+
+def test_use_demo_does_not_change_a_run_that_is_under_way(rpc: Rpc) -> None:
+    asks = {"name": "approval_executor", "inputs": {"question": "Sure?"}}
+    started = rpc("tasks.execute", {"tasks": asks})
+    again = rpc("tasks.execute", {"task_id": started["task_id"], "use_demo": True})
+    assert (again["status"], "warnings" in again) == ("already_running", False)
+    rpc("tasks.cancel", {"task_id": started["task_id"]})

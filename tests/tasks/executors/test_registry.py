@@ -59,6 +59,8 @@ def test_every_built_in_executor_declares_itself_fully(executor_id: str) -> None
     for schema in (about["input_schema"], about["result_schema"]):
         Draft202012Validator.check_schema(schema)
     Draft202012Validator(about["input_schema"]).validate(about["example"])
+    Draft202012Validator(about["result_schema"]).validate(about["example_result"])
+    assert about["example_result"] is not None
     assert about["extra"] == NEEDS.get(executor_id)
 
 
