@@ -309,7 +309,7 @@ def pools(config: Config, memory_mb: int | None = None) -> str:
     if not process.size:
         return "no processes (pools.process.size is 0): functions and crews run in the worker processes"
     return (
-        f"{process.size} processes for each of {count} worker processes, with at most {process.memory_mb:,} MB for a task, "
+        f"{process.size} processes per worker process, with at most {process.memory_mb:,} MB for a task, "
         f"and {process.cpus} processors to reserve"
     )
 

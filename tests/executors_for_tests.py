@@ -144,6 +144,24 @@ class Confiding(Executor):
         }
 
 
+class Stuck(Executor):
+    """Blocks its own event loop until there is a file `gate`."""
+
+    id = "stuck_executor"
+    name = "Stuck"
+    description = "Blocks."
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        _block(Path(inputs["started"]), Path(inputs["gate"]))
+        return {}
+
+
+def _block(started: Path, gate: Path) -> None:
+    started.touch()
+    while not gate.exists():
+        time.sleep(0.01)
+
+
 class Lost(Executor):
     """Cannot say where it runs."""
 

@@ -55,7 +55,7 @@ class Installation:
 
 def test_pools_name_executors_that_exist_and_fit_into_the_memory() -> None:
     config = load({"AIPARTNERUPFLOW_POOLS_PROCESS_SIZE": "100", "AIPARTNERUPFLOW_WORKER_PROCESSES": "2"})
-    assert doctor.pools(config, memory_mb=20_000).startswith("100 processes for each of 2 worker processes")
+    assert doctor.pools(config, memory_mb=20_000).startswith("100 processes per worker process")
     with pytest.raises(Doubt) as caught:
         doctor.pools(config, memory_mb=8192)
     assert caught.value.fix == "Set pools.process.size to 8."

@@ -1,4 +1,4 @@
-"""The same in every pool: results, errors, progress, cancellation and calls of the worker."""
+"""The same in every pool of this machine: results, errors, progress, cancellation and calls of the worker."""
 
 import asyncio
 import os
@@ -14,16 +14,17 @@ from pytest_django import Settings
 from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Parked, Reply, Stopped
 from aipartnerupflow.executors.testing import RecordingContext, context
 from tasks.executors import get_executor
+from tasks.pools import thread
 from tasks.pools.base import Pool, RaisedElsewhere
-from tasks.rules.pools import POOLS
+from tasks.rules.pools import LOOP, PROCESS, THREAD
 from tests.tasks.executors.conftest import forget_registry
 from tests.tasks.pools.conftest import MODULES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Pools = Mapping[str, Pool]
 Json = dict[str, Any]
-EVERYWHERE = pytest.mark.parametrize("name", POOLS)
-OWN_LOOP = pytest.mark.parametrize("name", ["thread", "process"])
+EVERYWHERE = pytest.mark.parametrize("name", [LOOP, THREAD, PROCESS])
+OWN_LOOP = pytest.mark.parametrize("name", [THREAD, PROCESS])
 BOUND_SECONDS = 60
 
 
@@ -212,6 +213,24 @@ async def test_cancelling_ends_what_blocks(pools: Pools, tmp_path: Path, functio
         await work
     pid = int(started.read_text())
     await until(lambda: not _is_alive(pid))
+
+
+async def test_threads_that_cannot_be_stopped_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "MOST_LEFT", 1)
+    monkeypatch.setattr(thread, "STOP_SECONDS", 0)
+    pool, gate = thread.ThreadPool(), tmp_path / "gate"
+    work = asyncio.create_task(
+        execute(pool, "stuck_executor", {"gate": str(gate), "started": str(tmp_path / "started")})
+    )
+    await until((tmp_path / "started").exists)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    with pytest.raises(ExecutorError, match="1 threads of stopped tasks still run"):
+        await execute(pool, "echo_executor", {})
+    gate.touch()
+    await until(lambda: not pool._left)
+    assert await execute(pool, "echo_executor", {}) == {}
 
 
 async def test_cancelling_ends_what_holds_the_interpreter(pools: Pools) -> None:
