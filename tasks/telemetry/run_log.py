@@ -9,6 +9,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from django.conf import settings
+from structlog.contextvars import get_contextvars
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,12 @@ def is_logged(run_id: str) -> bool:
 
 
 def queued(*, run_id: str, root_id: str, user_id: str) -> None:
-    """Log that a request has queued a run: the line has the ids of both."""
+    """Log that a request has queued a run: the line has the ids of both.
+
+    Without a request, as for the examples of the first start, the run has its other lines only.
+    """
+    if "request" not in get_contextvars():
+        return
     _write(
         run_id,
         "Run %s is queued: tree %r of %r",

@@ -11,7 +11,7 @@ from django.conf import LazySettings
 from structlog.contextvars import bound_contextvars
 
 from apflow_site.logs import JsonLines, TextLines, formatter
-from tasks.telemetry.run_log import is_logged
+from tasks.telemetry.run_log import is_logged, queued
 from tests.executors_for_tests import SECRET
 from tests.sections import replace
 from tests.servers import Server, new_database, running_server, until
@@ -109,6 +109,17 @@ def test_a_run_can_be_followed_from_its_request_to_its_end(server: Server) -> No
     assert by_kind["task.failed"]["seconds"] >= 0
     answered = {"rpc_method": "tasks.execute", "code": "ok", "user": "local"}
     assert by_kind["request.answered"].items() >= answered.items()
+
+
+def test_only_a_request_queues_with_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    """The examples of the first start would come before the banner."""
+    run = {"run_id": "run-1", "root_id": "tree", "user_id": "alice"}
+    with caplog.at_level(logging.INFO):
+        queued(**run)
+        assert caplog.messages == []
+        with bound_contextvars(request="asked"):
+            queued(**run)
+    assert caplog.messages == ["Run run-1 is queued: tree 'tree' of 'alice'"]
 
 
 def test_the_line_of_a_refused_call_has_its_code(server: Server) -> None:
