@@ -253,13 +253,17 @@ class Resources(Response, frozen=True, kw_only=True):
 
 
 class TaskParams(Struct, frozen=True, kw_only=True):
-    """The executor, the timeout, the retries, where it runs, and parameters of the executor."""
+    """The executor, the timeout, the retries, where it runs, and parameters of the executor.
+
+    `keep`, of a root: its tree is not deleted by `retention`.
+    """
 
     executor_id: Text | UnsetType = UNSET
     timeout_seconds: Annotated[float, Meta(gt=0, le=MONTH_SECONDS)] | UnsetType = UNSET
     retry: Retry | UnsetType = UNSET
     pool: Literal["loop", "thread", "process", "ray"] | UnsetType = UNSET
     resources: Resources | UnsetType = UNSET
+    keep: bool | UnsetType = UNSET
 
 
 class TaskSchemas(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from typing import Final
 from accounts.callers import Caller
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
 from tasks.models import Question, Run, Task, TaskEvent
+from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, mean_progress, needs_of, node_of
 from tasks.services.queries import root_of
@@ -112,8 +113,10 @@ class Picture:
 
 
 def picture_of(*, caller: Caller, task_id: str) -> Picture:
-    """Load the tree of the task. Raises TaskNotFound."""
+    """Load the tree of the task. Raises TaskNotFound, also if no address can contain the id of the root."""
     root_id = root_of(caller=caller, task_id=task_id)
+    if "\0" in root_id:  # stored by SQLite before every interface refused it
+        raise TaskNotFound(task_id)
     # Read the run first: the stream may then repeat changes that the rows contain, but it misses none.
     run = Run.objects.filter(root_id=root_id).order_by("-number").first()
     tasks = list(Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params"))

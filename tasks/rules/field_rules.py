@@ -166,6 +166,7 @@ _params = _fields(
         "retry": _retry,
         "pool": _choice(POOLS),
         "resources": _resources,
+        "keep": _one_of((bool,), "true or false"),
     },
     is_open=True,
 )

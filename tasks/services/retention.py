@@ -1,15 +1,15 @@
-"""Retention: deletes trees whose last run ended long ago (`retention`). Off by default.
+"""Retention: deletes trees whose last run ended long ago (`retention`), without `params.keep`. Off by default.
 
 Each tree is deleted in a transaction of its own, so that other writers get their turn in between.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet
 
 from accounts.callers import Caller, Role
 from tasks.models import Run, Task
@@ -48,7 +48,23 @@ def _expired() -> "QuerySet[Run]":
     later = Run.objects.filter(root_id=OuterRef("root_id"), number__gt=OuterRef("number"))
     # The latest limit alone is what the index by time can use.
     found = Run.objects.filter(is_old, finished_at__lt=max(limits.values())).exclude(root_id=F("id"))
-    return found.filter(~Exists(later)).order_by("finished_at")
+    kept = Task.objects.filter(id=OuterRef("root_id"), params__contains='"keep"').filter(IsKept())
+    return found.filter(~Exists(later), ~Exists(kept)).order_by("finished_at")
+
+
+class IsKept(Func):
+    """Whether `params.keep` of a task is true, in SQL. Both databases parse the text, so use it for few rows."""
+
+    output_field = BooleanField()
+
+    def __init__(self) -> None:
+        super().__init__(F("params"))
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="json_extract(%(expressions)s, '$.keep') = 1", **context)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="(%(expressions)s)::json ->> 'keep' = 'true'", **context)
 
 
 @transaction.atomic

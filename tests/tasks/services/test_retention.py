@@ -8,6 +8,7 @@ from django.conf import LazySettings
 
 from accounts.callers import LOCAL
 from tasks.models import Run, Task, TaskEvent, Webhook
+from tasks.rules.exceptions import InvalidParams
 from tasks.services import retention, trees, webhooks
 from tasks.services.retention import prune_trees
 from tests.documents import text
@@ -22,10 +23,10 @@ def keep(settings: LazySettings, **days: int) -> None:
     settings.APFLOW = replace(settings.APFLOW, retention=replace(settings.APFLOW.retention, **days))
 
 
-def tree(name: str, status: str, *, days: float | None) -> None:
+def tree(name: str, status: str, *, days: float | None, **params: object) -> None:
     """A tree whose run ended so many days ago; None: it has not ended."""
     child = {"id": f"{name}-child", "name": "echo_executor", "parent_id": name}
-    run = trees.execute_tree(caller=LOCAL, tasks=[{"id": name, "name": "echo_executor"}, child]).run
+    run = trees.execute_tree(caller=LOCAL, tasks=[{"id": name, "name": "echo_executor", "params": params}, child]).run
     webhooks.add_webhook(run=run, url="https://93.184.216.34/hook")
     ended = None if days is None else NOW - timedelta(days=days)
     Run.objects.filter(id=run.id).update(status=status, finished_at=ended)
@@ -62,3 +63,19 @@ def test_they_go_a_few_at_a_time_the_oldest_first(settings: LazySettings, monkey
         tree(f"tree{number}", "completed", days=10 - number)
     assert (prune_trees(), roots()) == (2, {"tree2"})
     assert (prune_trees(), roots()) == (1, set())
+
+
+def test_a_marked_tree_is_kept_and_delays_no_other(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "TREES", 2)
+    for number in range(3):
+        tree(f"kept-{number}", "completed", days=300, keep=True)
+    tree("not", "completed", days=200, keep=False)
+    tree("nested", "completed", days=200, other={"keep": True})
+    keep(settings, completed_days=90)
+    assert prune_trees() == 2
+    assert roots() == {"kept-0", "kept-1", "kept-2"}
+
+
+def test_the_mark_is_true_or_false() -> None:
+    with pytest.raises(InvalidParams, match=r"params\.keep: must be true or false"):
+        trees.create_tree(caller=LOCAL, tasks=[{"name": "echo_executor", "params": {"keep": "yes"}}])
