@@ -37,7 +37,8 @@ PART_BYTES: Final = 2**20
 """How much JSON of several trees is loaded at once."""
 BEAT_SECONDS: Final = 3.0
 HOW_NOT_TO_BLOCK: Final = (
-    "Run blocking code on a thread (asyncio.to_thread, or on_a_thread of aipartnerupflow.executors)."
+    "Run blocking code in a process (params.pool 'process') or on a thread (asyncio.to_thread, or on_a_thread of "
+    "aipartnerupflow.executors)."
 )
 RELEASED: Final = "released"
 """How a run ends here that another worker continues."""

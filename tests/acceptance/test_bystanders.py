@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from tests.a2a.a2a_client import SETTINGS, token_of
+from tests.executors_for_tests import HARM
 from tests.faults.judge import tell
 from tests.llm_server import LlmServer, Says, llm_server
 from tests.servers import Server, events_of, running_server, until
@@ -176,11 +177,11 @@ def tree_of_10_000(mallory: Mallory) -> Json:
     return mallory.execute(below(*(task(f"t{n}", "echo_executor") for n in range(9_999))))
 
 
-def harm(how: str) -> Callable[[Mallory], Json]:
+def harm(how: str, **params: Any) -> Callable[[Mallory], Json]:
     def attack(mallory: Mallory) -> Json:
-        return mallory.execute([task("t", "scripted_executor", inputs={"then": how})])
+        return mallory.execute([task("t", "scripted_executor", inputs={"then": how}, params=params)])
 
-    attack.__name__ = how.replace(" ", "_")
+    attack.__name__ = "_".join([*how.split(), *map(str, params.values())])
     return attack
 
 
@@ -229,6 +230,8 @@ LONG_ROWS: Final = (
     Row(attack=harm("crash"), ends="failed", kills=True),
     Row(attack=harm("loop"), ends="failed", kills=True),
     Row(attack=harm("hold the lock of the interpreter"), ends="failed", kills=True),
+    Row(attack=harm("die", pool="thread"), ends="failed", kills=True),
+    *(Row(attack=harm(how, pool="process", timeout_seconds=3), ends="failed") for how in HARM),
 )
 """Nightly: they take a minute, or replace processes."""
 
