@@ -144,11 +144,11 @@ class Confiding(Executor):
         }
 
 
-class Stuck(Executor):
+class Spinning(Executor):
     """Blocks its own event loop until there is a file `gate`."""
 
-    id = "stuck_executor"
-    name = "Stuck"
+    id = "spinning_executor"
+    name = "Spinning"
     description = "Blocks."
 
     async def execute(self, inputs: Json, context: Context) -> Json:

@@ -220,7 +220,7 @@ async def test_threads_that_cannot_be_stopped_have_a_limit(tmp_path: Path, monke
     monkeypatch.setattr(thread, "STOP_SECONDS", 0)
     pool, gate = thread.ThreadPool(), tmp_path / "gate"
     work = asyncio.create_task(
-        execute(pool, "stuck_executor", {"gate": str(gate), "started": str(tmp_path / "started")})
+        execute(pool, "spinning_executor", {"gate": str(gate), "started": str(tmp_path / "started")})
     )
     await until((tmp_path / "started").exists)
     work.cancel()
