@@ -11,6 +11,11 @@ from typing import Final
 
 TIMESTAMP: Final = re.compile(rb'"timestamp":"([^"]+)"')
 FINAL: Final = b'"type":"final"'
+PING: Final = 0x89
+PONG: Final = bytes([0x8A])
+IS_MASKED: Final = 0x80
+MASK: Final = bytes(4)
+"""Of a client's frame; with zeros the text stays as it is."""
 EVENTS: Final = "GET /tasks/{task_id}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
 SOCKET: Final = (
     "GET /ws?task_id={task_id} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -18,6 +23,44 @@ SOCKET: Final = (
 )
 TAIL_BYTES: Final = 4096
 """The end of what came is kept, for a text that is cut in two."""
+
+
+class Pings:
+    """Finds the pings among the frames of a WebSocket; a server closes the connection of a client that answers none."""
+
+    def __init__(self) -> None:
+        self._waiting = b""
+        self._is_open = False
+
+    def payloads(self, data: bytes) -> list[bytes]:
+        """The payloads of the pings that are complete with these bytes."""
+        self._waiting += data
+        if not self._is_open:
+            _, end, rest = self._waiting.partition(b"\r\n\r\n")
+            if not end:
+                return []
+            self._waiting, self._is_open = rest, True
+        found = []
+        while (frame := _first_frame(self._waiting)) is not None:
+            start, stop = frame
+            if self._waiting[0] == PING:
+                found.append(self._waiting[start:stop])
+            self._waiting = self._waiting[stop:]
+        return found
+
+
+def _first_frame(data: bytes) -> tuple[int, int] | None:
+    """Where the payload of the first frame begins and ends, if all of it is there."""
+    if len(data) < 2:
+        return None
+    bytes_of_length = {126: 2, 127: 8}.get(data[1], 0)
+    start = 2 + bytes_of_length
+    length = int.from_bytes(data[2:start]) if bytes_of_length else data[1]
+    return (start, start + length) if len(data) >= start + length else None
+
+
+def pong(payload: bytes) -> bytes:
+    return PONG + bytes([IS_MASKED | len(payload)]) + MASK + payload
 
 
 @dataclass(slots=True)
@@ -29,6 +72,8 @@ class Follower:
     seconds: list[float] = field(default_factory=list)
     received: int = 0
     is_over: bool = False
+    answers_pings: bool = False
+    _pings: "Pings" = field(default_factory=lambda: Pings())
 
     async def follow(self, port: int, opened: asyncio.Semaphore) -> None:
         async with opened:
@@ -40,6 +85,8 @@ class Follower:
             while not self.is_over and (data := await reader.read(65_536)):
                 self.received += len(data)
                 rest = self._note(rest + data)
+                if self.answers_pings:
+                    writer.write(b"".join(map(pong, self._pings.payloads(data))))
         finally:
             writer.close()
 
@@ -58,7 +105,7 @@ def sse(task_id: str) -> Follower:
 
 
 def websocket(task_id: str) -> Follower:
-    return Follower(SOCKET.format(task_id=task_id))
+    return Follower(SOCKET.format(task_id=task_id), answers_pings=True)
 
 
 class SlowSocket:
