@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from tests.faults.judge import Queried
+from tests.faults.rows import percentile
 from tests.servers import Server, until
 
 WEIGHTS = {"worker": 60, "quarantine": 60, "cluster": 30, "top": 5}
@@ -74,13 +75,23 @@ def _held_by(server: Server, pids: set[int]) -> list[str]:
 
 def recoveries(server: Queried, kills: Sequence[Kill]) -> list[float]:
     """The seconds from each kill to the next event of each tree that was in hand and had not finished."""
-    seconds = []
-    for kill in kills:
-        for run_id in kill.runs:
-            later = [at for at in event_times(server, run_id) if at > kill.gone_at]
-            if later:
-                seconds.append(min(later) - kill.killed_at)
-    return seconds
+    return [seconds for kill in kills for seconds in recoveries_of(server, kill)]
+
+
+def recoveries_of(server: Queried, kill: Kill) -> list[float]:
+    later = ([at for at in event_times(server, run_id) if at > kill.gone_at] for run_id in kill.runs)
+    return [min(times) - kill.killed_at for times in later if times]
+
+
+def by_role(server: Queried, kills: Sequence[Kill]) -> str:
+    """How many kills there were of each role, and the longest recovery."""
+    parts = []
+    for role in sorted({kill.role for kill in kills}):
+        its = [kill for kill in kills if kill.role == role]
+        seconds = recoveries(server, its)
+        slowest = f" (p99 {percentile(seconds, 0.99):.1f} s)" if seconds else ""
+        parts.append(f"{role} {len(its)}{slowest}")
+    return ", ".join(parts)
 
 
 def event_times(server: Queried, run_id: str) -> list[float]:

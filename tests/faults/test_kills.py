@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from tests.acceptance.effects import Effects
 from tests.faults.judge import assert_sound, await_rest, begun_again, completed_twice, lost
-from tests.faults.kills import Kill, kill_one, recoveries
+from tests.faults.kills import Kill, by_role, kill_one, recoveries
 from tests.faults.rows import Report, Row, percentile, size
 from tests.servers import Server, free_port, real_server
 
@@ -84,7 +83,7 @@ def test_random_kills(database: str, effects: Effects, tmp_path: Path, report: R
                 twice=completed_twice(bird.server),
                 again=begun_again(effects),
                 recovery=seconds,
-                note=", ".join(f"{role} {count}" for role, count in Counter(kill.role for kill in kills).items()),
+                note=by_role(bird.server, kills),
             )
         )
         assert_sound(bird.server)
