@@ -1,16 +1,18 @@
 """Names of providers, against LiteLLM's own tables."""
 
 import pytest
-from litellm.types.utils import LlmProviders
 from pytest_django import Settings
 
-from llmkeys.model_names import UnknownModel, provider_of
 from llmkeys.providers import ALIASES, PROVIDERS, environment_key, environment_variables, normal_name, provider_named
+from tests.lazy_modules import LazyModule
 from tests.sections import replace
+
+litellm_types = LazyModule("litellm.types.utils")
+model_names = LazyModule("llmkeys.model_names")
 
 
 def test_all_providers_that_litellm_knows_are_known_here() -> None:
-    assert {normal_name(provider.value) for provider in LlmProviders} == PROVIDERS
+    assert {normal_name(provider.value) for provider in litellm_types.LlmProviders} == PROVIDERS
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -34,12 +36,12 @@ def test_another_name_leads_to_a_provider(alias: str) -> None:
     ],
 )
 def test_the_provider_of_a_model_is_found_by_its_name(model: str, provider: str) -> None:
-    assert provider_of(model) == provider
+    assert model_names.provider_of(model) == provider
 
 
 def test_a_model_without_a_provider_is_refused_with_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UnknownModel) as refused:
-        provider_of("my-own-model")
+    with pytest.raises(model_names.UnknownModel) as refused:
+        model_names.provider_of("my-own-model")
     assert "'my-own-model' is not known. Name it before a slash" in refused.value.message
     assert capfd.readouterr().out == ""
 

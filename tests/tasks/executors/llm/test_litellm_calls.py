@@ -1,13 +1,14 @@
 """Names of models that would lead a key elsewhere. There is no database here, so whoever looked for a key would fail."""
 
-import litellm
 import pytest
 
 from aipartnerupflow.executors import ExecutorError
-from llmkeys.model_names import refuse_addresses
-from tasks.executors.llm.litellm_calls import access
 from tasks.executors.llm.prompt import Prompt
+from tests.lazy_modules import LazyModule
 
+litellm = LazyModule("litellm")
+model_names = LazyModule("llmkeys.model_names")
+litellm_calls = LazyModule("tasks.executors.llm.litellm_calls")
 IS_AN_ADDRESS = "a name has no '://'"
 
 
@@ -41,17 +42,17 @@ def prompt(model: str) -> Prompt:
 )
 async def test_a_name_that_leads_elsewhere_is_refused_before_a_key_is_looked_up(model: str, says: str) -> None:
     with pytest.raises(ExecutorError, match=says) as refused:
-        await access(prompt(model))
+        await litellm_calls.access(prompt(model))
     assert refused.value.permanent
 
 
 def test_no_model_that_litellm_knows_is_taken_for_an_address() -> None:
     for model in litellm.model_cost:
-        refuse_addresses(model)
+        model_names.refuse_addresses(model)
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("model", ["chatgpt/gpt-5", "github_copilot/gpt-4", "azure/gpt-4o", "google/gemini-2.5-pro"])
 async def test_other_names_get_as_far_as_the_key_and_no_login_begins(model: str) -> None:
     with pytest.raises(ExecutorError, match="No API key for the provider"):
-        await access(prompt(model))
+        await litellm_calls.access(prompt(model))

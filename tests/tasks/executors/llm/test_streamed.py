@@ -2,31 +2,34 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from typing import Any
 
-import litellm
-import openai
 import pytest
-from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, Usage
 
 from aipartnerupflow.executors import ExecutorError
 from llmkeys.resolve import Credentials
 from llmkeys.secret import Secret
-from tasks.executors.llm import litellm_calls
 from tasks.executors.llm.line_buffer import MAX_CHARACTERS, Lines
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.streamed import MAX_PARTS, Streamed
+from tests.lazy_modules import LazyModule
 from tests.llm_server import llm_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")  # of LiteLLM
+litellm = LazyModule("litellm")
+litellm_types = LazyModule("litellm.types.utils")
+litellm_calls = LazyModule("tasks.executors.llm.litellm_calls")
+openai = LazyModule("openai")
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
-def chunk(text: str | None = None, *, usage: Usage | None = None, ends: str | None = None, **delta: Any) -> Any:
-    choice = StreamingChoices(index=0, delta=Delta(content=text, **delta), finish_reason=ends)
-    made = ModelResponseStream(id="c", model="gpt-4", created=1, choices=[choice])
+def chunk(text: str | None = None, *, usage: Any = None, ends: str | None = None, **delta: Any) -> Any:
+    choice = litellm_types.StreamingChoices(
+        index=0, delta=litellm_types.Delta(content=text, **delta), finish_reason=ends
+    )
+    made = litellm_types.ModelResponseStream(id="c", model="gpt-4", created=1, choices=[choice])
     if usage:
         made.usage = usage
     return made
@@ -39,20 +42,25 @@ def called(number: int) -> Any:
     )
 
 
-def usage(completion_tokens: int) -> Usage:
-    return Usage(prompt_tokens=1, completion_tokens=completion_tokens, total_tokens=1 + completion_tokens)
+def usage(completion_tokens: int) -> Any:
+    return litellm_types.Usage(prompt_tokens=1, completion_tokens=completion_tokens, total_tokens=1 + completion_tokens)
 
 
 @pytest.mark.parametrize(
-    "chunks",
+    "sent",
     [
-        [chunk("a", role="assistant"), *(chunk(f" {number}") for number in range(50)), chunk(ends="stop")],
-        [chunk(f"{number}", usage=usage(number)) for number in range(50)],
-        [chunk("Let me look. "), called(0), called(1), called(2), chunk(ends="tool_calls"), chunk(usage=usage(7))],
-        [chunk("", reasoning_content="hm"), chunk("So."), chunk("", ends="stop")],
+        lambda: [chunk("a", role="assistant"), *(chunk(f" {number}") for number in range(50)), chunk(ends="stop")],
+        lambda: [chunk(f"{number}", usage=usage(number)) for number in range(50)],
+        lambda: [
+            *(chunk("Let me look. "), called(0), called(1), called(2)),
+            *(chunk(ends="tool_calls"), chunk(usage=usage(7))),
+        ],
+        lambda: [chunk("", reasoning_content="hm"), chunk("So."), chunk("", ends="stop")],
     ],
+    ids=["text", "usage", "calls", "thoughts"],
 )
-def test_what_is_kept_amounts_to_the_same_answer(chunks: list[Any]) -> None:
+def test_what_is_kept_amounts_to_the_same_answer(sent: Callable[[], list[Any]]) -> None:
+    chunks = sent()
     streamed = Streamed(max_characters=1000)
     expected: Any = litellm.stream_chunk_builder(chunks, messages=MESSAGES)
     texts = [streamed.add(each) for each in chunks]
@@ -98,8 +106,8 @@ async def asked(monkeypatch: pytest.MonkeyPatch, *, chunks: int) -> Completion:
     async def access(prompt: Prompt) -> Credentials:
         return Credentials(provider="openai", api_key=None, api_base=None, source="none")
 
-    monkeypatch.setattr(litellm, "acompletion", complete)
-    monkeypatch.setattr(litellm_calls, "access", access)
+    monkeypatch.setattr("litellm.acompletion", complete)
+    monkeypatch.setattr("tasks.executors.llm.litellm_calls.access", access)
     turns: list[int] = []
     heard: list[str] = []
 
@@ -111,7 +119,7 @@ async def asked(monkeypatch: pytest.MonkeyPatch, *, chunks: int) -> Completion:
     watching = asyncio.create_task(bystander())
     await asyncio.sleep(0)
     prompt = Prompt(model="openai/gpt-4", messages=MESSAGES, run_id="run-1", user_id="alice")
-    answer = await litellm_calls.ask(prompt, heard=heard.append, spent=lambda _: None)
+    answer: Completion = await litellm_calls.ask(prompt, heard=heard.append, spent=lambda _: None)
     await watching
     assert max(after - before for before, after in pairwise(turns)) <= litellm_calls.CHUNKS_EACH_TURN
     return answer
@@ -134,7 +142,7 @@ async def test_no_client_with_a_key_is_kept_after_a_call(monkeypatch: pytest.Mon
         async def access(prompt: Prompt) -> Credentials:
             return granted
 
-        monkeypatch.setattr(litellm_calls, "access", access)
+        monkeypatch.setattr("tasks.executors.llm.litellm_calls.access", access)
         prompt = Prompt(model="openai/gpt-4", messages=MESSAGES, run_id="run-1", user_id="alice")
         await litellm_calls.ask(prompt, heard=lambda _: None, spent=lambda _: None)
         assert llm.asked[-1].key == key.reveal()
