@@ -18,7 +18,7 @@ from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.exception import convert_exception_to_response
-from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.decorators import async_only_middleware
 from django.utils.module_loading import import_string
 from structlog.contextvars import bound_contextvars
@@ -57,6 +57,17 @@ class Http(ASGIHandler):
             await self.handle(
                 scope, limited(receive, headers=scope["headers"]), closing(send) if this_drain().is_on else send
             )
+
+    async def send_response(self, response: HttpResponseBase, send: Send) -> None:
+        """Send the response, and free its body: request and response refer to each other.
+
+        Until the next full garbage collection they stay in memory, and a body may have 32 MiB.
+        """
+        try:
+            await super().send_response(response, send)
+        finally:
+            if isinstance(response, HttpResponse):
+                response.content = b""
 
 
 def closing(send: Send) -> Send:

@@ -104,6 +104,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         wire.NotRunYet: Codes(Rule(-32001, 404, "not_run_yet"), Kind(-32001, 404, "NOT_FOUND")),
         wire.EventsPruned: Codes(Rule(-32001, 410, "events_pruned"), Kind(-32001, 410, "NOT_FOUND")),
         domain.InvalidParams: Codes(Rule(jsonrpc.INVALID_PARAMS, 400, "invalid_params")),
+        domain.ResponsesTooLarge: Codes(Rule(-32029, 429, "limit_reached"), Kind(-32029, 429, "RESOURCE_EXHAUSTED")),
         domain.ResponseTooLarge: Codes(Rule(jsonrpc.INVALID_PARAMS, 400, "response_too_large")),
         domain.TaskNotFound: Codes(
             Rule(-32001, 404, "task_not_found"), Kind(-32001, 404, "NOT_FOUND", "TASK_NOT_FOUND")

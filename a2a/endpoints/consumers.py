@@ -368,17 +368,20 @@ class Socket(AsyncWebsocketConsumer):
         self._spawn(self._answer_batch(parsed) if isinstance(parsed, list) else self._answer(parsed))
 
     async def _answer(self, request: Request) -> None:
-        if not _wants_stream(request):
-            outcome = await self._carry_out(request, is_single=True)
-            if outcome.answer is not None:
-                await self._send_json(outcome.answer.to_json())
-            return
-        async with self._turn:  # the reply must precede the events of the run
-            outcome = await self._carry_out(request, is_single=True)
-            if outcome.answer is not None:
-                await self._send_json(outcome.answer.to_json())
-            if outcome.stream is not None:
-                self._stream(outcome.stream, resumes=isinstance(request, jsonrpc.Call) and _resumes(request))
+        with limited_loads():
+            if _wants_stream(request):
+                async with self._turn:  # the reply must precede the events of the run
+                    outcome = await self._reply_to(request)
+                    if outcome.stream is not None:
+                        self._stream(outcome.stream, resumes=isinstance(request, jsonrpc.Call) and _resumes(request))
+            else:
+                await self._reply_to(request)
+
+    async def _reply_to(self, request: Request) -> Outcome:
+        outcome = await self._carry_out(request, is_single=True)
+        if outcome.answer is not None:
+            await self._send_json(outcome.answer.to_json())
+        return outcome
 
     def _stream(self, stream: Stream, *, resumes: bool) -> None:
         assert self._inbox is not None  # noqa: S101
@@ -390,8 +393,9 @@ class Socket(AsyncWebsocketConsumer):
         self._inbox.rewind(run.id, after=after if resumes else None)
 
     async def _answer_batch(self, requests: list[Request]) -> None:
-        if body := await replies_to(requests, partial(self._carry_out, is_single=False)):
-            await self.send(body.decode())
+        with limited_loads():
+            if body := await replies_to(requests, partial(self._carry_out, is_single=False)):
+                await self.send(body.decode())
 
     async def _carry_out(self, request: Request, *, is_single: bool) -> Outcome:
         assert self._caller is not None  # noqa: S101
@@ -405,8 +409,7 @@ class Socket(AsyncWebsocketConsumer):
             if not await self._is_still_in():
                 return Outcome(answer=None)
             headers = replace(self._headers, is_single=is_single)
-            with limited_loads():
-                return await carry_out(request, caller=self._caller, dialect=NATIVE, headers=headers)
+            return await carry_out(request, caller=self._caller, dialect=NATIVE, headers=headers)
         except Error as error:
             return Outcome(answer=failure_of(error, call_id=request.id))
         finally:

@@ -13,6 +13,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.services import queries
+from tasks.storage.loads import let_go
 
 
 async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None) -> sse.Stream:
@@ -43,6 +44,7 @@ def held(frames: AsyncGenerator[bytes], *, caller: Caller, who_is_it: WhoIsIt) -
     Raises LimitReached.
     """
     release = stream_limits.open_streams().take_place(caller)
+    let_go()
     counted = stream_limits.while_authorized(frames, caller=caller, who_is_it=who_is_it, release=release)
     response = StreamingHttpResponse(counted, headers=sse.HEADERS)
     weakref.finalize(response, release)  # the client may leave before the stream begins

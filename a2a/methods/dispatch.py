@@ -28,6 +28,7 @@ from tasks.rules.exceptions import InvalidParams, ResponseTooLarge, RoleTooLow
 from tasks.rules.strict_json import Json
 from tasks.services import idempotency
 from tasks.services.idempotency import Token
+from tasks.storage import loads
 
 MAX_KEY_CHARACTERS: Final = 255
 
@@ -110,6 +111,7 @@ async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Head
     with metered(call.method):
         method = method_named(call.method, dialect.methods)
         note(user=caller.user_id)
+        loads.charge(caller.user_id)
         require(caller, method.role, what=call.method)
         llm_key = headers.sent_key()
         keys = {"llm_key": llm_key} if method.takes_llm_key else {}

@@ -229,6 +229,12 @@ class Limits(Section):
         le=GIB,
         description="The stored data that one response may contain, in bytes; the calls of a batch share it. Lists with a cursor end a page early instead.",
     )
+    all_responses_bytes: Whole = Field(
+        128 * MIB,
+        ge=MIB,
+        le=64 * GIB,
+        description="The stored data in all responses that one web process makes or sends at a time, in bytes, not counting the first MiB of each. One user may hold half of it. Further large responses are refused with 429.",
+    )
     nesting: Whole = Field(64, ge=8, le=200, description="The nesting depth of the JSON in a request.")
     batch: Whole = Field(100, ge=1, le=10_000, description="Calls in one JSON-RPC batch.")
     tasks_per_tree: Whole = Field(10_000, ge=1, le=1_000_000, description="Tasks in one tree.")

@@ -19,6 +19,7 @@ from apflow_site.db import pools
 from tasks.models import Question
 from tasks.queue import maintenance
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, TaskNotFound, TasksError
+from tasks.storage.loads import charge
 
 P = ParamSpec("P")
 Context = dict[str, Any]
@@ -50,6 +51,7 @@ def page(
                 if not caller.may(needs):
                     raise RoleTooLow(f"This page requires the role {needs}.")
                 _refuse_nul(request)
+                charge(caller.user_id)
                 response = await view(request, caller, *args, **kwargs)
             except TasksError as error:
                 response = await refusal(request, caller, error)

@@ -6,6 +6,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+RETRY_SECONDS: Final = 5
+"""How long a client should wait before it retries a request that met a limit."""
+
 
 class TasksError(Exception):
     """The request could not be carried out."""
@@ -38,6 +41,18 @@ class ResponseTooLarge(InvalidParams):
             "a smaller limit, fewer calls in a batch, or single tasks with tasks.get."
         )
         super().__init__([("params", reason)])
+
+
+class ResponsesTooLarge(ResponseTooLarge):
+    """The large responses of the process would have more bytes than `limits.all_responses_bytes`."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.message = (
+            f"This server process is sending as many large responses as it may ({limit:,} bytes, "
+            "limits.all_responses_bytes; half of it to one user). Try again when they have been sent, or ask for less."
+        )
+        self.data = {"retry_after_seconds": RETRY_SECONDS}
 
 
 class TaskNotFound(TasksError):
@@ -115,10 +130,6 @@ class InvalidTree(TasksError):
 
 class GenerationFailed(TasksError):
     """The model returned no valid tree."""
-
-
-RETRY_SECONDS: Final = 5
-"""How long a client should wait before it retries a request that met a limit."""
 
 
 class LimitReached(TasksError):

@@ -7,6 +7,7 @@ memory. Work without a request, such as a worker's, has no limit.
 import re
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,12 +20,14 @@ from django.db.models import BigIntegerField, F, Func, QuerySet, Sum, TextField,
 from django.db.models.functions import Cast, Coalesce
 
 from apflow_site.db.connections import IS_SQLITE
-from tasks.rules.exceptions import ResponseTooLarge
+from tasks.rules.exceptions import ResponsesTooLarge, ResponseTooLarge
 from tasks.rules.strict_json import TEXT
 
 JSON_COLUMNS: Final = ("inputs", "result", "params", "schemas")
 TASK_COLUMNS: Final = (*JSON_COLUMNS, "dependencies", "error", "token_usage")
 """The columns of a task that may be large."""
+SMALL_BYTES: Final = 2**20
+"""Requests that load no more are always served."""
 ROW_BYTES: Final = 1024
 """What the other columns of a row take, in memory and in a reply."""
 
@@ -33,13 +36,45 @@ K = TypeVar("K")
 Q = TypeVar("Q", bound=QuerySet[Any])
 
 
+class InHand:
+    """The large responses that a process is making or sending, in bytes of stored data by user."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_user: Counter[str] = Counter()
+
+    def take(self, user_id: str, size: int) -> None:
+        """Raises ResponsesTooLarge if there is no room, for anyone or for this user, who may hold half of it."""
+        limits = settings.APFLOW.limits
+        most = max(limits.all_responses_bytes, limits.response_bytes)
+        share = max(most // 2, limits.response_bytes) if settings.APFLOW.auth.is_on else most
+        with self._lock:
+            if self._by_user.total() + size > most or self._by_user[user_id] + size > share:
+                raise ResponsesTooLarge(most)
+            self._by_user[user_id] += size
+
+    def give_back(self, user_id: str, size: int) -> None:
+        with self._lock:
+            self._by_user[user_id] -= size
+            if not self._by_user[user_id]:
+                del self._by_user[user_id]
+
+
+@cache
+def in_hand() -> InHand:
+    """The responses of this process."""
+    return InHand()
+
+
 class Allowance:
-    """The bytes that a request, or all calls of a batch together, may still load."""
+    """The bytes that a request, or all calls of a batch together, may still load. What exceeds SMALL_BYTES is in hand."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._left = limit
         self._lock = threading.Lock()  # the calls of a batch load on several threads
+        self._user_id = ""
+        self._in_hand = 0
 
     @property
     def left(self) -> int:
@@ -50,7 +85,25 @@ class Allowance:
         with self._lock:
             if size > self._left:
                 raise ResponseTooLarge(self._limit)
+            spent = self._limit - self._left
+            more = max(0, spent + size - SMALL_BYTES) - max(0, spent - SMALL_BYTES)
+            if more:
+                in_hand().take(self._user_id, more)
+                self._in_hand += more
             self._left -= size
+
+    def charge(self, user_id: str) -> None:
+        """Name the user for whom the rest is loaded."""
+        with self._lock:
+            if not self._in_hand:
+                self._user_id = user_id
+
+    def let_go(self) -> None:
+        """What has been loaded is no longer in memory."""
+        with self._lock:
+            if self._in_hand:
+                in_hand().give_back(self._user_id, self._in_hand)
+            self._in_hand = 0
 
 
 _current: ContextVar[Allowance | None] = ContextVar("allowance", default=None)
@@ -58,15 +111,32 @@ _current: ContextVar[Allowance | None] = ContextVar("allowance", default=None)
 
 @contextmanager
 def limited_loads() -> Iterator[None]:
-    """Limit what the block loads, on other threads too. A block in another one shares its limit."""
+    """Limit what the block loads, on other threads too. It ends when the response has been sent.
+
+    A block in another one shares its limit.
+    """
     if _current.get() is not None:
         yield
         return
-    token = _current.set(Allowance(settings.APFLOW.limits.response_bytes))
+    allowance = Allowance(settings.APFLOW.limits.response_bytes)
+    token = _current.set(allowance)
     try:
         yield
     finally:
         _current.reset(token)
+        allowance.let_go()
+
+
+def charge(user_id: str) -> None:
+    """Name the user of the current request."""
+    if (allowance := _current.get()) is not None:
+        allowance.charge(user_id)
+
+
+def let_go() -> None:
+    """Say that a stream begins: what its request has loaded is not kept until the end."""
+    if (allowance := _current.get()) is not None:
+        allowance.let_go()
 
 
 def spend(size: int) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.http import HttpResponse
 
-from apflow_site.edge import limited
+from apflow_site.edge import Http, limited
 from tests.sections import replace
 
 LIMIT = 10
@@ -46,3 +47,15 @@ async def test_a_body_ends_when_it_is_known_to_be_too_big_and_the_rest_is_forgot
     assert [piece["body"] for piece in pieces] == list(got)
     assert [piece["more_body"] for piece in pieces] == [True] * (len(got) - 1) + [False]
     assert await receive_limited() == DISCONNECT
+
+
+async def test_the_body_of_a_response_is_freed_once_it_is_sent() -> None:
+    response = HttpResponse(b"large")
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await Http().send_response(response, send)
+    assert b"".join(message.get("body", b"") for message in sent) == b"large"
+    assert response.content == b""

@@ -15,6 +15,7 @@ from a2a.protocol.versions import Version, check_extensions, check_version
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
+from tasks.storage.loads import charge
 
 
 async def perform(
@@ -27,6 +28,7 @@ async def perform(
     """
     operation = OPERATIONS[name]
     note(user=caller.user_id)
+    charge(caller.user_id)
     if operation.streams:  # before the message is stored
         stream_limits.open_streams().refuse_if_full(caller)
     check_version(version, asked=headers.a2a_version)
