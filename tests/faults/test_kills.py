@@ -10,9 +10,9 @@ import pytest
 
 from tests.acceptance.effects import Effects
 from tests.faults.judge import assert_sound, await_rest, begun_again, completed_twice, lost
-from tests.faults.kills import Kill, by_role, kill_one, recoveries
+from tests.faults.kills import Kill, by_role, kill_one, recoveries, victims
 from tests.faults.rows import Report, Row, percentile, size
-from tests.servers import Server, free_port, real_server
+from tests.servers import Server, free_port, real_server, until
 
 KILLS = size("KILLS", 500)
 EACH_SECONDS = 2.0
@@ -37,6 +37,8 @@ class Phoenix:
         self.server = self._start()
 
     def kill(self, draw: random.Random) -> Kill:
+        """Kill a process, once there is a worker: a cluster that is killed while it starts again never comes to work."""
+        until(lambda: victims(self.server)["worker"], seconds=60, what="a worker")
         kill = kill_one(self.server, draw)
         if kill.role == "top":
             self.close()
@@ -77,7 +79,7 @@ def test_random_kills(database: str, effects: Effects, tmp_path: Path, report: R
         report(
             Row(
                 id="T1",
-                fault="A random process is killed every two seconds",
+                fault="A random process is killed, every two seconds if there is a worker by then",
                 size=f"{KILLS} kills, {len(accepted)} trees of {STEPS} steps",
                 lost=lost(bird.server, accepted),
                 twice=completed_twice(bird.server),
