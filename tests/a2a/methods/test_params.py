@@ -130,7 +130,7 @@ HOOK = {"url": "https://example.com/hook"}
             {"id": "a", "hurry": {}},
             "hurry",
             "unknown parameter, known are tasks, task_id, id_conflict, copy_execution, copy_children, use_streaming, "
-            "last_event_id, wait, wait_timeout_seconds, webhook_config, id",
+            "use_demo, last_event_id, wait, wait_timeout_seconds, webhook_config, id",
         ),
     ],
 )
