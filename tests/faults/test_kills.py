@@ -75,7 +75,8 @@ def test_random_kills(database: str, effects: Effects, tmp_path: Path, report: R
                 time.sleep(EACH_SECONDS / TREES_A_KILL)
             kills.append(bird.kill(draw))
         await_rest(bird.server)
-        seconds = recoveries(bird.server, kills)
+        # How soon `serve` starts again is up to who watches it, here the test: that is in the note only.
+        seconds = recoveries(bird.server, [kill for kill in kills if kill.role != "top"])
         report(
             Row(
                 id="T1",
