@@ -1,6 +1,7 @@
 """The private data folder, and the secrets that are generated in it if the operator sets none."""
 
 import errno
+import fcntl
 import hashlib
 import hmac
 import os
@@ -25,17 +26,24 @@ def private_folder(path: Path) -> Path:
 
 
 def persistent_secret(path: Path) -> str:
-    """Read the secret from the file, or generate and store it. Raises ConfigError if that fails."""
+    """Read the secret from the file, or generate and store it. Raises ConfigError if that fails.
+
+    Processes that start at the same time wait for the one that stores it.
+    """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
+        if path.is_file():  # it may be read only
+            return path.read_text(encoding="ascii")
         raise _cannot_write(path.parent, error) from error
-    secret = secrets.token_urlsafe(48)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secret)
-    return secret
+    with os.fdopen(descriptor, "r+", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        secret = file.read()
+        if not secret:
+            secret = secrets.token_urlsafe(48)
+            file.write(secret)
+            file.flush()
+        return secret
 
 
 def _cannot_write(folder: Path, error: OSError) -> ConfigError:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-import httpx
 import pytest
 import yaml
 
@@ -74,14 +73,6 @@ def test_a_password_buys_a_token(site: Site) -> None:
     )
     token = json.loads(site.run(command))["token"]
     assert me(site, Authorization=f"Bearer {token}") == (200, "admin")
-
-
-def test_the_first_admin_is_let_in_by_a_link(site: Site) -> None:
-    """The page says so of the command that started this server."""
-    (path,) = re.findall(r"http://localhost:\d+(/login/link/\S+)", site.server.log.read_text())
-    with httpx.Client(base_url=site.server.url, follow_redirects=True) as browser:
-        page = browser.get(path, headers={"Accept": "text/html"})
-    assert (page.status_code, "ada" in page.text) == (200, True)
 
 
 def test_a_key_works_until_it_is_revoked(site: Site, keys: list[str]) -> None:

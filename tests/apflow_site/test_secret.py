@@ -1,7 +1,11 @@
 """The data folder, and the keys of the installation."""
 
+import fcntl
 import stat
+import sys
+import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from django.contrib.auth.models import User
 
 from apflow_site.config import ConfigError
 from apflow_site.secret import derived_secret, persistent_secret, private_folder
+from tests.servers import until
 
 SECRET = "wZ0vJm3kq-8TfXc5Rb1nYhLs7DgPeAu4"
 
@@ -26,6 +31,24 @@ def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert len(made) == 64
     assert persistent_secret(tmp_path / "key") == made
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
+def test_who_starts_while_the_key_is_written_waits_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    with ThreadPoolExecutor(1) as other, path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        read = other.submit(persistent_secret, path)
+        until(is_in_persistent_secret, seconds=60, what="the other one at the lock")
+        file.write(SECRET)
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert read.result() == SECRET
+
+
+def is_in_persistent_secret() -> bool:
+    """Whether a thread of this process is inside of it, where only the lock can hold it up."""
+    stacks = map(traceback.extract_stack, sys._current_frames().values())
+    return any(frame.name == "persistent_secret" and "flock" in str(frame.line) for stack in stacks for frame in stack)
 
 
 @pytest.mark.parametrize("make", [private_folder, lambda folder: persistent_secret(folder / "key")])

@@ -38,9 +38,13 @@ async def _performed(call: Call, *, caller: Caller, headers: Headers) -> Outcome
 
 
 def _failed(failure: Failure, call: Call, *, is_single: bool) -> Outcome:
-    """The outcome of a call that failed. In 0.3 it is a stream where a stream was asked for: its clients read nothing else."""
+    """The outcome of a call that failed.
+
+    In 0.3 it is a stream where a stream was asked for: its clients read nothing else, unless the
+    HTTP status is that of an error.
+    """
     operation = V0_3.methods.get(call.method)
-    if is_single and operation is not None and OPERATIONS[operation].streams:
+    if failure.http_status == 200 and is_single and operation is not None and OPERATIONS[operation].streams:
         return Outcome(answer=None, replies=_only(failure))
     return Outcome(answer=failure)
 
