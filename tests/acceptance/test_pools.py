@@ -102,7 +102,7 @@ def test_memory_is_limited_by_the_setting_and_by_the_task(server: Server) -> Non
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 def test_what_blocks_ends_when_it_is_cancelled_or_too_late(server: Server, tmp_path: Path, how: str) -> None:
     started = tmp_path / "started"
-    params = {"timeout_seconds": 2} if how == "timeout" else {}
+    params = {"timeout_seconds": 10} if how == "timeout" else {}
     task = function("block", "block", params=params, started=str(started))
     task_id = server.rpc("tasks.execute", {"tasks": [task]})["root_task_id"]
     pid = until(lambda: started.exists() and started.read_text(), seconds=BOUND_SECONDS, what="the start")
