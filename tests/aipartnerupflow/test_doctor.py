@@ -146,7 +146,7 @@ def test_a_database_that_is_away(installation: Installation) -> None:
 
 @contextmanager
 def listening(reply: bytes) -> Iterator[int]:
-    """The port of a program that sends this reply to whatever comes, or nothing."""
+    """The port of a program that answers every request with this reply, or never answers."""
 
     def answer() -> None:
         with suppress(OSError):

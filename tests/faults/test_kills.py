@@ -37,7 +37,7 @@ class Phoenix:
         self.server = self._start()
 
     def kill(self, draw: random.Random) -> Kill:
-        """Kill a process, once there is a worker: a cluster that is killed while it starts again never comes to work."""
+        """Wait for a worker, then kill a process: a cluster that is killed during each start never runs a task."""
         until(lambda: victims(self.server)["worker"], seconds=60, what="a worker")
         kill = kill_one(self.server, draw)
         if kill.role == "top":

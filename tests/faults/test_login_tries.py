@@ -37,7 +37,7 @@ def guess(server: Server) -> tuple[int, float]:
 
     def from_address(number: int) -> int:
         with httpx.Client(base_url=server.url, timeout=60) as http:
-            names = ("alice", "bob", "nobody")
+            names = ("alice", "bob", "unknown")
             statuses = [tried(http, names[n % 3], f"198.51.100.{number}")[0] for n in range(TRIES // ADDRESSES)]
         assert set(statuses) <= {401, 429}
         return statuses.count(401)
