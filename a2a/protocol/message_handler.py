@@ -3,44 +3,41 @@
 The setting `a2a.message_handler` replaces it.
 """
 
-from base64 import b64decode
-from binascii import Error as NotBase64
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from a2a.core.exceptions import ContentTypeNotSupported
+from a2a.protocol.conversation import as_prompt
+from a2a.protocol.parts import readable
+from a2a.protocol.plain_text import TEXT_INPUTS, Named, inputs_of, named_in, object_in, text_input
+from a2a.protocol.skills import TREE_PREFIX, TREE_SKILL, Skill, skills
 from aipartnerupflow import taken_name
 from aipartnerupflow.a2a import Ask, AskForKey, Decision, Default, Incoming, Json, Reject, Reply, RunStored, RunTree
 from tasks.executors import describe, executor_ids
 from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
-from tasks.rules.strict_json import decode
+from tasks.rules.schema import mismatch
+from tasks.rules.strict_json import MalformedJson, decode
 
 #: `decide`, and the names of `aipartnerupflow.a2a`, which older message handlers import from here.
 __all__ = ["Ask", "AskForKey", "Decision", "Incoming", "Reject", "Reply", "RunStored", "RunTree", "decide"]
 
 Meaning = RunTree | RunStored | Ask | AskForKey | Reject | Reply
 """A decision after `Default` has been resolved."""
-JSON_TYPE: Final = "application/json"
-TEXT_TYPE: Final = "text/plain"
-INPUT_MODES: Final = (JSON_TYPE, TEXT_TYPE)
-TREE_SKILL: Final = "execute-task-tree"
-TREE_PREFIX: Final = "tree:"
-"""Prefix of the skill ids of stored trees; the task id follows."""
-TEXT_INPUTS: Final = ("prompt", "text", "message", "requirement", "query", "question")
-"""Names of text inputs. The first one in the input schema of the executor receives the text."""
-MAX_NAME_CHARACTERS: Final = 60
-LARGEST_EXACT: Final = 2**53
-"""The largest value up to which floats represent all whole numbers."""
-HELP: Final = (
-    'Send a data part that names what to run. A new tree: {"tasks": [{"name": "hello", "schemas": {"method": '
-    '"echo_executor"}, "inputs": {"say": "hello"}}]}. A stored tree: {"task_id": "…"}. A single skill: {"skill": '
-    '"echo_executor", "inputs": {…}}. The agent card lists the skills.'
+CHAT_EXECUTOR: Final = "llm_executor"
+"""The executor that also gets the earlier messages of the context."""
+SKILL_FIELDS: Final = ("skill", "skillId", "skill_id")
+TASK_FIELDS: Final = ("task_id", "taskId", "treeId", "root_task_id")
+MORE: Final = (
+    'Programs can send data parts: a tree {"tasks": [...]}, a stored tree {"task_id": "..."}, or a skill {"skill": "...", '
+    '"inputs": {...}}. The agent card has their schemas.'
 )
+MAX_NAME_CHARACTERS: Final = 60
 
 
 def meaning_of(incoming: Incoming) -> Meaning:
@@ -69,29 +66,56 @@ def message_handler() -> Callable[[Incoming], Decision]:
     return handler
 
 
+class Request(NamedTuple):
+    """The content of a message. `data_text` is the text that the data was read from, if it came as text."""
+
+    data: Json | None
+    text: str
+    data_text: str | None = None
+
+
 def decide(incoming: Incoming) -> Meaning:
     """Decide what a message does.
 
-    A data part names a tree or a skill; text goes to the named or the configured skill; otherwise
-    the client is asked. Raises InvalidParams, ExecutorNotFound or ContentTypeNotSupported.
+    A data part, or a text that is a JSON object, names a tree or a skill; a text may begin with the
+    name of a skill, or goes to the named or the configured skill; otherwise the client is asked.
+    Raises InvalidParams, ExecutorNotFound or ContentTypeNotSupported.
     """
+    request = _request(incoming)
+    skill = _skill(request.data, incoming)
+    if skill is not None and skill.startswith(TREE_PREFIX):
+        return _copy_of(skill)
+    if skill is not None and skill != TREE_SKILL:
+        return _run_skill(skill, request, incoming)
+    if request.data is not None:
+        return _run_data(request.data, incoming.references)
+    return _run_text(request.text, incoming)
+
+
+def _request(incoming: Incoming) -> Request:
     parts = [readable(part, index) for index, part in enumerate(incoming.message["parts"])]
     data = next((part["data"] for part in parts if isinstance(part.get("data"), dict)), None)
     text = "\n".join(part["text"] for part in parts if "text" in part).strip()
-    skill = _skill(data, incoming)
-    if skill is not None and skill.startswith(TREE_PREFIX):
-        return RunStored(task_id=skill.removeprefix(TREE_PREFIX), copy_execution=True, copy_children=True)
-    if skill is not None and skill != TREE_SKILL:
-        return _run_skill(skill, _inputs(data), text, incoming.references)
     if data is not None:
-        return _run_data(data, incoming.references)
-    return _run_text(text, incoming.references)
+        return Request(data, text)
+    try:
+        found = object_in(text, nesting=settings.APFLOW.limits.nesting)
+    except MalformedJson:
+        found = None
+    if found is None or (settings.APFLOW.a2a.text_executor and not _names_something(found, incoming)):
+        return Request(None, text)
+    return Request(found, "", data_text=text)
+
+
+def _names_something(data: Json, incoming: Incoming) -> bool:
+    """Whether the data names what to run. Otherwise it is a text for the configured skill."""
+    return "tasks" in data or any(name in data for name in TASK_FIELDS) or _skill(data, incoming) is not None
 
 
 def _skill(data: Json | None, incoming: Incoming) -> str | None:
     """The skill that the data, the message or the request names, in this order; else None."""
     named: Sequence[Json] = (data or {}, incoming.message.get("metadata", {}), incoming.metadata)
-    found = [place[name] for place in named for name in ("skill", "skillId", "skill_id") if name in place]
+    found = [place[name] for place in named for name in SKILL_FIELDS if name in place]
     if found and not isinstance(found[0], str):
         raise InvalidParams([("skill", "must be the id of a skill in the agent card")])
     return found[0] if found else None
@@ -102,35 +126,52 @@ def _inputs(data: Json | None) -> Json:
     if data is None:
         return {}
     if "inputs" not in data:
-        return {name: value for name, value in data.items() if name not in ("skill", "skillId", "skill_id")}
+        return {name: value for name, value in data.items() if name not in SKILL_FIELDS}
     if not isinstance(data["inputs"], dict):
         raise InvalidParams([("inputs", "must be an object")])
     return dict(data["inputs"])
 
 
-def _run_skill(skill: str, inputs: Json, text: str, references: Mapping[str, Any]) -> RunTree:
-    """A tree of one task that runs the skill. Raises ExecutorNotFound."""
+def _copy_of(skill: str) -> RunStored:
+    return RunStored(task_id=skill.removeprefix(TREE_PREFIX), copy_execution=True, copy_children=True)
+
+
+def _run_skill(skill: str, request: Request, incoming: Incoming) -> RunTree:
+    """A tree of one task that runs the skill. Raises ExecutorNotFound or InvalidParams."""
     if skill not in executor_ids():
         raise ExecutorNotFound(
             skill, close_matches=get_close_matches(skill[:100], [TREE_SKILL, *sorted(executor_ids())])
         )
-    if text:
-        inputs = {_text_input(skill): text} | inputs
+    names_skill = any(name in (request.data or {}) for name in SKILL_FIELDS)
+    text = request.text if names_skill or request.data_text is None else request.data_text
+    inputs = _inputs(request.data) if text == request.text else {}
+    return _tree(skill, (_text_inputs(skill, text) if text else {}) | inputs, text, incoming)
+
+
+def _text_inputs(skill: str, text: str) -> Json:
+    """The inputs that a text gives to a skill that is named beside it: prose is no mistake there."""
+    schema = describe(skill)["input_schema"]
+    with suppress(MalformedJson):
+        inputs = inputs_of(text, schema, nesting=settings.APFLOW.limits.nesting)
+        if mismatch(schema, inputs) is None or text_input(schema) in TEXT_INPUTS:
+            return inputs
+    return {"text": text}
+
+
+def _tree(skill: str, inputs: Json, text: str, incoming: Incoming) -> RunTree:
+    """A tree of one task, named after the first line of the text or else after the skill."""
     name = text.partition("\n")[0][:MAX_NAME_CHARACTERS].strip() or describe(skill)["name"]
-    return RunTree(tasks=[{"name": name, "schemas": {"method": skill}, "inputs": inputs | dict(references)}])
-
-
-def _text_input(skill: str) -> str:
-    properties = describe(skill)["input_schema"].get("properties", {})
-    return next((name for name in TEXT_INPUTS if name in properties), "text")
+    if skill == CHAT_EXECUTOR and text and incoming.history and "messages" not in inputs:
+        inputs = {"history": as_prompt(incoming.history)} | inputs
+    return RunTree(tasks=[{"name": name, "schemas": {"method": skill}, "inputs": inputs | dict(incoming.references)}])
 
 
 def _run_data(data: Json, references: Mapping[str, Any]) -> Meaning:
     if "tasks" in data:
         return RunTree(tasks=_with_references(data["tasks"], references))
-    task_id = next((data[name] for name in ("task_id", "taskId", "treeId", "root_task_id") if name in data), None)
+    task_id = next((data[name] for name in TASK_FIELDS if name in data), None)
     if task_id is None:
-        return Ask(text=f"The data part names nothing to run. {HELP}")
+        return Ask(text=f"The data names nothing to run.\n{_welcome(skills())}")
     if not isinstance(task_id, str) or not task_id:
         raise InvalidParams([("task_id", "must be the id of a stored task")])
     copies = {name: bool(_flag(data, name)) for name in ("copy_execution", "copy_children")}
@@ -142,9 +183,59 @@ def _flag(data: Json, name: str) -> Any:
     return data.get(name, data.get(first + "".join(map(str.capitalize, rest)), False))
 
 
-def _run_text(text: str, references: Mapping[str, Any]) -> Meaning:
-    skill = settings.APFLOW.a2a.text_executor
-    return _run_skill(skill, {}, text, references) if skill and text else Ask(text=HELP)
+def _run_text(text: str, incoming: Incoming) -> Meaning:
+    """Run the skill that the text begins with, or else the configured one."""
+    executor = settings.APFLOW.a2a.text_executor
+    if text.startswith(TREE_PREFIX) and len(text.split()) == 1:
+        return _copy_of(text)
+    known = skills()
+    named = named_in(text, [(skill.id, skill.name) for skill in known], needs_colon=bool(executor))
+    if named is not None:
+        return _run_named(next(skill for skill in known if skill.id == named.skill_id), named, incoming)
+    if executor and text:
+        return _run_skill(executor, Request(None, text), incoming)
+    return Ask(text=_fault_of_json(text) + _welcome(known))
+
+
+def _run_named(skill: Skill, named: Named, incoming: Incoming) -> Meaning:
+    """Run the skill with the rest of the text, or ask again if that is not its input."""
+    try:
+        inputs = inputs_of(named.rest, skill.input_schema, nesting=settings.APFLOW.limits.nesting)
+        problem = mismatch(skill.input_schema, inputs)
+    except MalformedJson as error:
+        inputs, problem = {}, error.message
+    if problem:
+        example = f" For example:\n{skill.example}" if skill.example else ""
+        return Ask(text=f"{skill.name} cannot use this input: {problem}.{example}".replace("..", "."))
+    if skill.id == TREE_SKILL:
+        return _run_data(inputs, incoming.references)
+    is_text = named.rest in inputs.values()
+    return _tree(skill.id, inputs, named.rest if is_text else "", incoming)
+
+
+def _fault_of_json(text: str) -> str:
+    """A sentence about a text that only looks like a JSON object."""
+    if not text.startswith("{"):
+        return ""
+    try:
+        decode(text.encode(), nesting=settings.APFLOW.limits.nesting)
+    except MalformedJson as error:
+        return f"Your text is no valid JSON: {error.message.rstrip('.')}.\n"
+    return ""
+
+
+def _welcome(known: Sequence[Skill]) -> str:
+    """An answer for people: the skills, with an example of each."""
+    lines = [f"- {skill.name}: {_first_sentence(skill.description)}\n  {_hint(skill)}" for skill in known]
+    return "\n".join(["I run tasks. Send me one of these examples, or the same with your own input:", *lines, MORE])
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.) ", text)[0]
+
+
+def _hint(skill: Skill) -> str:
+    return f"Example: {skill.example}" if skill.example else f"Send {skill.name}: and its inputs as JSON."
 
 
 def _with_references(tasks: Any, references: Mapping[str, Any]) -> Any:
@@ -169,42 +260,3 @@ def _id_of(dependency: Any) -> str:
     """The id in a dependency; empty if it is malformed, which the validation of the tree rejects."""
     named = dependency.get("id") if isinstance(dependency, dict) else dependency
     return named if isinstance(named, str) else ""
-
-
-def readable(part: Json, index: int) -> Json:
-    """Convert a part to text or data. Files must be included, as JSON or plain text.
-
-    Raises ContentTypeNotSupported, or InvalidParams for malformed content.
-    """
-    media_type = part.get("mediaType", "").partition(";")[0].strip().lower()
-    if media_type and media_type not in INPUT_MODES and not ("text" in part and media_type.startswith("text/")):
-        raise ContentTypeNotSupported(
-            f"message.parts[{index}]: the media type {media_type!r} is not supported. Send {' or '.join(INPUT_MODES)}."
-        )
-    if "data" in part:
-        return part | {"data": _with_whole_numbers(part["data"])}
-    if "url" in part:
-        raise ContentTypeNotSupported(f"message.parts[{index}]: files by URL are not supported. Send the content.")
-    return _content(part["raw"], media_type, index) if "raw" in part else part
-
-
-def _with_whole_numbers(value: Any) -> Any:
-    """The value with 2 for 2.0: Protocol Buffers, as in the official clients, have only floats."""
-    if isinstance(value, dict):
-        return {name: _with_whole_numbers(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_with_whole_numbers(item) for item in value]
-    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT
-    return int(value) if is_whole else value
-
-
-def _content(raw: str, media_type: str, index: int) -> Json:
-    try:
-        content = b64decode(raw, validate=True)
-        if media_type == JSON_TYPE:
-            return {"data": decode(content, nesting=settings.APFLOW.limits.nesting)}
-        return {"text": content.decode().replace("\0", "")}
-    except (NotBase64, ValueError) as error:
-        raise InvalidParams(
-            [(f"message.parts[{index}].raw", f"is not {media_type or TEXT_TYPE} in base64: {error}")]
-        ) from None

@@ -15,10 +15,12 @@ from msgspec import UNSET
 
 from a2a.core.exceptions import TaskNotCancelable, UnsupportedOperation
 from a2a.models import Message
+from a2a.protocol.conversation import earlier_messages
 from a2a.protocol.credentials import with_key
-from a2a.protocol.message_handler import Meaning, meaning_of, readable
+from a2a.protocol.message_handler import Meaning, meaning_of
 from a2a.protocol.params import Message as GivenMessage
 from a2a.protocol.params import SendMessage
+from a2a.protocol.parts import readable
 from a2a.protocol.push import add_config
 from a2a.protocol.queries import find_run, message_of, task_of
 from a2a.protocol.request_context import RequestContext
@@ -63,14 +65,16 @@ def receive(asked: RequestContext, given: SendMessage, *, shows_task: bool) -> R
     if waiting is not None and not waiting.is_reserved:
         received = _answered(waiting, asked, given)
         return _shown(received, given) if shows_task else received
+    context_id = waiting.context_id if waiting else given.message.context_id
     incoming = Incoming(
         message=given.message.to_json(),
         metadata=given.metadata,
         references=_references(asked.caller, given),
         is_follow_up=waiting is not None,
+        history=earlier_messages(asked.caller, context_id=context_id, until=waiting),
     )
     meaning = _decision(incoming, asked, waiting)
-    context_id = waiting.context_id if waiting else given.message.context_id or new_id()
+    context_id = context_id or new_id()
     match meaning:
         case Reply(parts=parts):
             return Received(reply=_reply(parts, context_id=context_id))
@@ -97,7 +101,8 @@ def go_on_with_key(*, user_id: str) -> None:
 
 @transaction.atomic
 def _go_on(run: Run, asked: RequestContext) -> None:
-    meaning = _decision(Incoming(message=_request_of(run), is_follow_up=True), asked, run)
+    history = earlier_messages(asked.caller, context_id=run.context_id, until=run)
+    meaning = _decision(Incoming(message=_request_of(run), is_follow_up=True, history=history), asked, run)
     if isinstance(meaning, RunTree | RunStored):
         _execute(meaning, asked, context_id=run.context_id, reserved_id=run.id)
 

@@ -15,6 +15,7 @@ from a2a.protocol import params, push
 from a2a.protocol.card.agent_card import build_extended_card
 from a2a.protocol.listing import list_tasks
 from a2a.protocol.messages import Received, call_off, not_cancelable, receive, with_notes
+from a2a.protocol.output_modes import all_in_modes, check_modes, in_modes
 from a2a.protocol.queries import Artifacts, find_run, task_of
 from a2a.protocol.request_context import RequestContext
 from a2a.protocol.stream import settled, updates
@@ -67,21 +68,23 @@ async def send(asked: RequestContext, given: params.SendMessage) -> Json:
     Returns the Task when it ends or is interrupted, or at once with `returnImmediately`.
     """
     received = await _received(asked, given, shows_task=given.configuration.return_immediately)
+    modes = given.configuration.accepted_output_modes
     if received.run is None:
-        return {"message": received.reply}
+        return in_modes({"message": received.reply}, modes)
     if received.task is not None:
-        return {"task": received.task}
+        return in_modes({"task": received.task}, modes)
     await settled(received.run)
     task = await _result(received.run, history_length=given.configuration.history_length)
-    return {"task": with_notes(task, received)}
+    return in_modes({"task": with_notes(task, received)}, modes)
 
 
 async def stream(asked: RequestContext, given: params.SendMessage) -> Updates:
     """Execute a message and stream its Task and updates, until it ends or is interrupted."""
     received = await _received(asked, given, shows_task=True)
+    modes = given.configuration.accepted_output_modes
     if received.run is None or received.task is None:
-        return _only({"message": received.reply})
-    return updates(received.run, received.task, through_questions=False)
+        return all_in_modes(_only({"message": received.reply}), modes)
+    return all_in_modes(updates(received.run, received.task, through_questions=False), modes)
 
 
 async def get(asked: RequestContext, given: params.GetTask) -> Json:
@@ -177,6 +180,7 @@ async def _result(run: Run, *, history_length: int | None = None) -> Json:
 async def _received(asked: RequestContext, given: params.SendMessage, *, shows_task: bool) -> Received:
     if given.configuration.task_push_notification_config:
         push.require_push()
+    check_modes(given.configuration.accepted_output_modes)
     return await pools.write(receive, asked, given, shows_task=shows_task)
 
 

@@ -8,8 +8,8 @@ from django.conf import settings
 from a2a.core.exceptions import ConfigNotFound, PushNotificationNotSupported
 from a2a.protocol.paging import place_of, token_of
 from a2a.protocol.params import CreatePushConfig, ListPushConfigs, OfPushConfig, PushConfig
-from a2a.protocol.queries import find_run, node_of, task_of
-from a2a.protocol.updates import last_updates, update_of
+from a2a.protocol.queries import find_run, has_sent_result, is_only_task, node_of, task_of
+from a2a.protocol.updates import has_result, last_updates, update_of
 from accounts.callers import Caller
 from tasks.ids import new_id
 from tasks.models import Run, Webhook
@@ -103,12 +103,19 @@ def render(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
     """The notification of an event for A2A 1.0: the StreamResponses that a stream would send."""
     headers = _headers(secrets, "application/a2a+json")
     if event["type"] != "final":
-        update = update_of(event, context_id=webhook.run.context_id, nodes=node_of(task_id=event["task_id"]))
-        return Request(body=orjson.dumps(update), headers=headers)
-    _, task = task_of(run_id=webhook.run_id, history_length=0)
-    *before, last = [orjson.dumps(update) for update in last_updates(task, event=event)]
+        return Request(body=orjson.dumps(_update(webhook, event)), headers=headers)
+    run, task = task_of(run_id=webhook.run_id, history_length=0)
+    updates = last_updates(task, event=event, has_sent_result=has_sent_result(run, task))
+    *before, last = [orjson.dumps(update) for update in updates]
     request = Request(body=last, headers=headers)
     return Request(body=before[0], headers=headers, then=request) if before else request
+
+
+def _update(webhook: Webhook, event: Json) -> Json:
+    task_id = event["task_id"]
+    is_only = has_result(event) and is_only_task(task_id=task_id, root_id=event["root_task_id"])
+    nodes = node_of(task_id=task_id)
+    return update_of(event, context_id=webhook.run.context_id, nodes=nodes, is_only=is_only)
 
 
 def render_0_3(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:

@@ -11,7 +11,7 @@ from a2a.models import Message
 from a2a.protocol.serialize import Facts, Failure, Node, question_message, task_object
 from a2a.protocol.sizes import log_of, sizes_of
 from accounts.callers import Caller
-from tasks.models import Question, Run, Task
+from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.status import Status
@@ -77,6 +77,18 @@ def node_of(*, task_id: str) -> dict[str, Node]:
     return {row["id"]: _node(row, result=None) for row in Task.objects.filter(id=task_id).values(*NODE_COLUMNS[:-1])}
 
 
+def is_only_task(*, task_id: str, root_id: str) -> bool:
+    """Whether the tree has no other task."""
+    return not Task.objects.tree(root_id).exclude(id=task_id).exists()
+
+
+def has_sent_result(run: Run, task: Json) -> bool:
+    """Whether an update of this run had its result before the last one: that of its only task, when it completed."""
+    if task["metadata"].get("taskCount") != 1:
+        return False
+    return TaskEvent.objects.filter(run_id=run.id, type="task_completed", task_id=run.target_id).exists()
+
+
 def _facts(
     runs: Sequence[Run], superseded: frozenset[str], *, artifacts: Artifacts, with_history: bool
 ) -> dict[str, Facts]:
@@ -111,6 +123,7 @@ def _current_facts(run: Run, counts: Json, nodes: Sequence[Node], *, with_artifa
     return counts | {
         "nodes": nodes if with_artifacts else None,
         "result": target.result if target is not None and is_over else None,
+        "executor_id": target.executor_id if target is not None else None,
     }
 
 
@@ -184,6 +197,7 @@ def _facts_of_log(run: Run, *, with_artifacts: bool) -> Json:
         "completed_count": len({event["task_id"] for event in log if event["type"] == "task_completed"}),
         "nodes": _nodes_of_log(run, log) if with_artifacts else None,
         "result": final["result"] if final else None,
+        "executor_id": Task.objects.filter(id=run.target_id).values_list("executor_id", flat=True).first(),
         "failure": _failure(failed) if failed else None,
     }
 

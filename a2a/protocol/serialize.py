@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from a2a.protocol.params import PART_KINDS
+from tasks.executors import answer_in
 from tasks.rules.a2a_versions import (
     AUTH_REQUIRED,
     CANCELED,
@@ -74,6 +75,8 @@ class Facts:
     completed_count: int = 0
     nodes: Sequence[Node] | None = None
     result: Any = None
+    executor_id: str | None = None
+    """The executor that returned the result."""
     failure: Failure | None = None
     question: Json | None = None
     """The message of this server that waits for the client's answer."""
@@ -125,8 +128,8 @@ def _status_message(run: Run, facts: Facts, state: str) -> Json | None:
     if facts.failure is not None and run.status == Status.FAILED:
         metadata = {"failedNodeIds": list(facts.failure.node_ids)} if facts.failure.node_ids else {}
         return _said(run, facts.failure.error, state) | ({"metadata": metadata} if metadata else {})
-    if run.status == Status.COMPLETED and isinstance(facts.result, str) and facts.result:
-        return _said(run, facts.result, state)
+    if run.status == Status.COMPLETED and (answer := answer_in(facts.result, executor_id=facts.executor_id)):
+        return _said(run, answer, state)
     return None
 
 
@@ -136,20 +139,25 @@ def _said(run: Run, text: str, state: str) -> Json:
 
 
 def artifacts_of(facts: Facts) -> list[Json]:
-    """An artifact per task with a result, in the order of the request; `result` is the last."""
-    found = [artifact_of(node) for node in facts.nodes or () if node.result is not None]
-    if facts.nodes is not None and facts.result is not None:
-        found.append(result_artifact(facts.result))
+    """An artifact per task with a result, in the order of the request; `result` is the last.
+
+    The only task of a tree has one artifact, `result`.
+    """
+    is_only = facts.task_count == 1
+    found = [artifact_of(node, is_only=is_only) for node in facts.nodes or () if node.result is not None]
+    if facts.nodes is not None and facts.result is not None and not (is_only and found):
+        found.append(result_artifact(facts.result, executor_id=facts.executor_id))
     return found
 
 
-def artifact_of(node: Node) -> Json:
+def artifact_of(node: Node, *, is_only: bool) -> Json:
+    """The artifact of a task. `is_only`: its tree has no other."""
     known = {"nodeId": node.id, "parentId": node.parent_id, "executor": node.executor_id}
     metadata = {name: value for name, value in known.items() if value is not None}
     return {
-        "artifactId": _artifact_id(node.id),
+        "artifactId": RESULT if is_only else _artifact_id(node.id),
         "name": node.name,
-        "parts": parts_of(node.result),
+        "parts": parts_of(node.result, executor_id=node.executor_id),
         "metadata": metadata,
     }
 
@@ -162,12 +170,12 @@ def _artifact_id(node_id: str) -> str:
     return f"_{node_id}" if node_id.lstrip("_") == RESULT else node_id
 
 
-def result_artifact(result: Any) -> Json:
-    return {"artifactId": RESULT, "name": RESULT, "parts": parts_of(result)}
+def result_artifact(result: Any, *, executor_id: str | None) -> Json:
+    return {"artifactId": RESULT, "name": RESULT, "parts": parts_of(result, executor_id=executor_id)}
 
 
-def parts_of(result: Any) -> list[Json]:
-    """Strings as text parts, all else as data parts.
+def parts_of(result: Any, *, executor_id: str | None) -> list[Json]:
+    """Strings as text parts, all else as data parts, after the answer in words if there is one.
 
     A result `{"parts": […]}` of valid parts is used as it is.
     """
@@ -175,7 +183,8 @@ def parts_of(result: Any) -> list[Json]:
         return [{"text": result}]
     if isinstance(result, dict) and result.keys() == {"parts"} and _are_parts(result["parts"]):
         return list(result["parts"])
-    return [{"data": result}]
+    answer = answer_in(result, executor_id=executor_id)
+    return [{"data": result}] if answer is None else [{"text": answer}, {"data": result}]
 
 
 def agent_message(text: str, *, message_id: str, run_id: str, context_id: str) -> Json:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
-from a2a.protocol.queries import Artifacts, nodes_of, task_of
+from a2a.protocol.queries import Artifacts, has_sent_result, nodes_of, task_of
 from a2a.protocol.serialize import Node
 from a2a.protocol.updates import asks, last_updates, update_of
 from apflow_site.db import pools
@@ -31,15 +31,16 @@ async def updates(run: Run, task: Json, *, through_questions: bool = True) -> As
                 break
             if event["task_id"] not in nodes:
                 nodes = await pools.read(nodes_of, root_id=event["root_task_id"])
-            update = update_of(event, context_id=run.context_id, nodes=nodes)
+            update = update_of(event, context_id=run.context_id, nodes=nodes, is_only=len(nodes) == 1)
             yield update
             state = update["statusUpdate"]["status"]["state"] if "statusUpdate" in update else ""
             if _is_end(state, through_questions=through_questions):
                 return
     if last is None:
         return
-    _, task = await pools.read(task_of, run_id=run.id, history_length=0, artifacts=Artifacts.RESULT)
-    for update in last_updates(task, event=last):
+    run, task = await pools.read(task_of, run_id=run.id, history_length=0, artifacts=Artifacts.RESULT)
+    is_sent = await pools.read(has_sent_result, run, task)
+    for update in last_updates(task, event=last, has_sent_result=is_sent):
         yield update
 
 

@@ -17,10 +17,13 @@ from tasks.services.pending_runs import CREDENTIALS, INPUT
 REQUIRED_STATES: Mapping[str, str] = MappingProxyType({INPUT: INPUT_REQUIRED, CREDENTIALS: AUTH_REQUIRED})
 
 
-def update_of(event: Json, *, context_id: str, nodes: Mapping[str, Node]) -> Json:
-    """The StreamResponse of any event except `final`. `nodes` are the tasks of the tree by id."""
-    if event["type"] == "task_completed" and event["result"] is not None:
-        return artifact_update(artifact_of(_node(event, nodes)), event=event, context_id=context_id)
+def update_of(event: Json, *, context_id: str, nodes: Mapping[str, Node], is_only: bool) -> Json:
+    """The StreamResponse of any event except `final`.
+
+    `nodes` are tasks of the tree by id; `is_only`: the tree has one task.
+    """
+    if has_result(event):
+        return artifact_update(artifact_of(_node(event, nodes), is_only=is_only), event=event, context_id=context_id)
     state = REQUIRED_STATES[event["result"]["required"]] if asks(event) else WORKING
     status: Json = {"state": state, "timestamp": utc(datetime.fromisoformat(event["timestamp"]))}
     if message := _message(event, context_id):
@@ -38,8 +41,13 @@ def artifact_update(artifact: Json, *, event: Json, context_id: str) -> Json:
     return {"artifactUpdate": _about(event, context_id) | shown}
 
 
-def last_updates(task: Json, *, event: Json) -> list[Json]:
-    """The updates at the end of a run: its result, if there is one, and its final status.
+def has_result(event: Json) -> bool:
+    """Whether the update of this event is an artifact."""
+    return event["type"] == "task_completed" and event["result"] is not None
+
+
+def last_updates(task: Json, *, event: Json, has_sent_result: bool) -> list[Json]:
+    """The updates at the end of a run: its result, unless it was sent before, and its final status.
 
     `task` is the finished Task.
     """
@@ -47,7 +55,7 @@ def last_updates(task: Json, *, event: Json) -> list[Json]:
     updates = [
         artifact_update(artifact, event=event, context_id=context_id)
         for artifact in task.get("artifacts", [])[-1:]
-        if artifact["artifactId"] == RESULT
+        if artifact["artifactId"] == RESULT and not has_sent_result
     ]
     return [*updates, status_update(task["status"], event=event, context_id=context_id)]
 

@@ -41,6 +41,9 @@ class Incoming:
     """The results of the finished tasks that the message refers to, by the ids that it used."""
     is_follow_up: bool = False
     """Whether the message answers an `Ask` or `AskForKey`."""
+    history: Sequence[Json] = ()
+    """The earlier messages of the caller in the same context and the answers to them, oldest first, as Messages of A2A 1.0 with
+    one text part: the newest ones within the setting `a2a.conversation_characters`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,6 +161,8 @@ class Executor(ABC):
     """Inputs that work."""
     example_result: ClassVar[Any] = None
     """A result, any JSON value, that fits `result_schema`: what a task has in a demo run, where `execute` is not called."""
+    answer: ClassVar[str | None] = None
+    """The field of the result with the answer in words, if there is one: A2A clients receive it as text, besides the whole result."""
     idempotent: ClassVar[bool] = True
     """Whether the work may be repeated after a crash without harm. If not, a task that a crash interrupted fails; `params.retry` repeats
     only attempts that have failed by themselves."""
@@ -177,6 +179,10 @@ class Executor(ABC):
 
         It is called in web processes too, for each task of a request: be quick, and look only at `params`.
         """
+
+    def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        """Like `check`, for an executor that also looks at the inputs of the request, which have no results of dependencies yet."""
+        self.check(params)
 
     def pool_for(self, inputs: Json) -> str:
         """Return the pool for these inputs, if neither the task nor the operator chooses. Not called when `pool` is `loop`."""

@@ -134,6 +134,12 @@ class A2a(Section):
         examples=["echo_executor"],
         description="The executor for plain text messages. Default: the agent asks the client what to run.",
     )
+    conversation_characters: Whole = Field(
+        20_000,
+        ge=0,
+        le=1_000_000,
+        description="How many characters of earlier messages and answers of the same context a text for `llm_executor` brings with it, the newest first. 0: none.",
+    )
     streaming: bool = Field(True, description="Whether A2A's own methods support streaming and the card declares it.")
     push_notifications: bool = Field(True, description="Whether clients may use push notifications.")
     extended_card: bool | None = Field(

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from types import MappingProxyType
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -110,6 +111,17 @@ def describe(executor_id: str) -> Json:
         "example": cls.example,
         "example_result": cls.example_result,
     }
+
+
+def answer_in(result: Any, *, executor_id: str | None) -> str | None:
+    """Return the answer in words within a result of this executor; None if there is none."""
+    if isinstance(result, str):
+        return result or None
+    if not isinstance(result, dict) or executor_id not in EXECUTORS.keys() | plugins().executors.keys():
+        return None
+    field = _class_of(executor_id).answer
+    answer = None if field is None else result.get(field)
+    return answer if isinstance(answer, str) and answer else None
 
 
 def _class_of(executor_id: str) -> type[Executor]:

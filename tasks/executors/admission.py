@@ -36,7 +36,7 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
             yield from _misplaced(task)
         try:
             if task.executor_id is not None:
-                get_executor(task.executor_id).check(task.params or {})
+                get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)
         except ExecutorError as error:
             yield f"tasks[{task.position}].params", str(error)
 

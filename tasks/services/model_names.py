@@ -21,7 +21,7 @@ def model_names(tasks: Iterable[Task]) -> list[str]:
 
 def _of_task(task: Task) -> Iterator[str]:
     schemas = {name: value for name, value in (task.schemas or {}).items() if name != "input_schema"}
-    own = {"model": task.inputs.get("model")}
+    own = {name: task.inputs.get(name) for name in ("model", "works")}
     return _named([task.params, schemas, own])
 
 

@@ -8,17 +8,18 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from hashlib import sha256
 from time import time
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-import orjson
 from django.conf import settings
 
 from a2a.core.exceptions import ExtendedCardNotConfigured, UnsupportedOperation
 from a2a.core.version import software_version
 from a2a.methods import METHODS
 from a2a.protocol.card.signature import signed
-from a2a.protocol.message_handler import INPUT_MODES, JSON_TYPE, TEXT_TYPE, TREE_PREFIX, TREE_SKILL
+from a2a.protocol.output_modes import OUTPUT_MODES
+from a2a.protocol.parts import INPUT_MODES
+from a2a.protocol.skills import TREE_PREFIX, Skill, skills
 from a2a.protocol.versions import TASK_TREE_EXTENSION
 from accounts.callers import Caller
 from tasks.executors import describe, executor_ids
@@ -26,8 +27,6 @@ from tasks.models import Task
 from tasks.rules.strict_json import Json
 
 HYBRID: Final = "hybrid"
-EXAMPLE_TREE: Json = {"tasks": [{"id": "task1", "name": "my_task", "inputs": {"key": "value"}}]}
-OUTPUT_MODES: Final = (JSON_TYPE, TEXT_TYPE)
 MOST_TREES: Final = 50
 """The maximum number of a user's own trees in the extended card; the newest are listed."""
 
@@ -163,55 +162,25 @@ def _security(version: str) -> Json:
 
 
 def _skills() -> list[Json]:
-    return [_tree_skill(), *(_executor_skill(describe(each)) for each in sorted(executor_ids()))]
-
-
-def _tree_skill() -> Json:
-    return _skill(
-        TREE_SKILL,
-        name="Execute a task tree",
-        description="Store a tree of tasks and run it: independent tasks in parallel, each after its dependencies.",
-        tags=["tasks", "orchestration", "workflow"],
-        example=EXAMPLE_TREE,
-    )
-
-
-def _executor_skill(described: Json) -> Json:
-    return _skill(
-        described["id"],
-        name=described["name"],
-        description=described["description"],
-        tags=["executor", *described["tags"]],
-        example={"skill": described["id"], "inputs": described["example"]},
-        input_modes=INPUT_MODES,
-    )
+    return list(map(_shown, skills()))
 
 
 def _stored_skill(root: Task) -> Json:
-    return _skill(
-        f"{TREE_PREFIX}{root.id}",
-        name=root.name,
-        description=f"Runs a copy of the stored tree '{root.name}'.",
-        tags=["tree"],
-        example={"skill": f"{TREE_PREFIX}{root.id}"},
+    skill_id = f"{TREE_PREFIX}{root.id}"
+    about = f"Runs a copy of the stored tree '{root.name}'."
+    return _shown(
+        Skill(id=skill_id, name=root.name, description=about, tags=("tree",), input_schema={}, example=skill_id)
     )
 
 
-def _skill(
-    skill_id: str,
-    *,
-    name: str,
-    description: str,
-    tags: Iterable[str],
-    example: Any,
-    input_modes: Sequence[str] = (JSON_TYPE,),
-) -> Json:
+def _shown(skill: Skill) -> Json:
+    """The skill of a card. Examples are texts that work as they stand."""
     return {
-        "id": skill_id,
-        "name": name,
-        "description": description,
-        "tags": list(dict.fromkeys(tags)),
-        "examples": [orjson.dumps(example).decode()],
-        "inputModes": list(input_modes),
+        "id": skill.id,
+        "name": skill.name,
+        "description": skill.description,
+        "tags": list(skill.tags),
+        "examples": [] if skill.example is None else [skill.example],
+        "inputModes": list(INPUT_MODES),
         "outputModes": list(OUTPUT_MODES),
     }

@@ -87,6 +87,7 @@ class A2a(Executor):
         "required": ["task", "artifacts", "text"],
     }
     example: ClassVar[Json] = {"agent_url": "https://agent.example.com", "message": "Plan a day in Lisbon."}
+    answer = "text"
     example_result: ClassVar[Json] = {
         "task": None,
         "artifacts": [],

@@ -7,30 +7,42 @@ from typing import Any, ClassVar
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
-from tasks.executors.crewai.crew_spec import CrewSpec, filler_for, parse_works
-from tasks.executors.crewai.executor import RESULT, CrewAi
+from tasks.executors.crewai.crew_spec import CrewSpec, filler_for, parse_works, works_and_inputs
+from tasks.executors.crewai.executor import EXAMPLE_WORKS, RESULT, CrewAi
 from tasks.executors.crewai.running import Crew
 
 
 class BatchCrewAi(Executor):
-    """Runs the crews in `params.works`, by name.
+    """Runs the crews in `works`, by name.
 
     If one fails, the others are stopped and the task fails.
     """
 
     id = "batch_crewai_executor"
     name = "Crews of agents"
-    description = "Runs several CrewAI crews in parallel, `params.works` {name: {agents, tasks}}, and returns their results by name."
+    description = (
+        "Runs several CrewAI crews in parallel, `works` {name: {agents, tasks}} in the params or the inputs, and returns their results "
+        "by name."
+    )
     tags = ("ai", "llm", "agents")
     extra = "crewai"
     result_schema: ClassVar[Json] = {"type": "object", "additionalProperties": RESULT}
-    example: ClassVar[Json] = {"topic": "rivers"}
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "works": {
+                "type": "object",
+                "description": "The crews by name, each {agents, tasks}, unless `params.works` has them",
+            },
+        },
+    }
+    example: ClassVar[Json] = {"works": {"writers": EXAMPLE_WORKS}, "topic": "rivers"}
     example_result: ClassVar[Json] = {"writers": CrewAi.example_result}
     idempotent = False
     pool = "process"
 
-    def check(self, params: Json) -> None:
-        _parsed(params, name="", inputs=None)
+    def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        _parsed(params, inputs, name="", is_filled=False)
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         crews = _crews(inputs, context)
@@ -49,24 +61,25 @@ class BatchCrewAi(Executor):
         return {name: job.result() for name, job in jobs.items()}
 
 
-def _parsed(params: Mapping[str, Any], *, name: str, inputs: Json | None) -> Mapping[str, CrewSpec]:
-    """Parse the works of each crew. Raises ExecutorError."""
-    works = params.get("works")
+def _parsed(params: Mapping[str, Any], inputs: Json, *, name: str, is_filled: bool) -> Mapping[str, CrewSpec]:
+    """Parse the works of each crew; `is_filled`: with their templates filled. Raises ExecutorError."""
+    works, place, values = works_and_inputs(params, inputs)
     if not isinstance(works, dict) or not works:
         raise ExecutorError(
-            "params.works must be an object with a crew for each name, {name: {agents, tasks}}.", permanent=True
+            f"{place} must be an object with a crew for each name, {{name: {{agents, tasks}}}}.", permanent=True
         )
+    known = values if is_filled else None
     tools = settings.APFLOW_CREWAI.tools or {}
-    filler = None if inputs is None else filler_for(inputs)
+    filler = filler_for(values) if is_filled else None
     return {
-        crew: parse_works(each, name=name, inputs=inputs, tools=tools, place=f"params.works.{crew}", filler=filler)
+        crew: parse_works(each, name=name, inputs=known, tools=tools, place=f"{place}.{crew}", filler=filler)
         for crew, each in works.items()
     }
 
 
 def _crews(inputs: Json, context: Context) -> Mapping[str, Crew]:
     """Create the crews. Raises ExecutorError."""
-    parsed = _parsed(context.params, name=context.name, inputs=inputs)
+    parsed = _parsed(context.params, inputs, name=context.name, is_filled=True)
     steps = sum(len(each.tasks) for each in parsed.values())
     crews: dict[str, Crew] = {}
 

@@ -1,12 +1,12 @@
-"""Parse `params.works`: validate a crew's agents and tasks and fill their templates.
+"""Parse `works`: validate a crew's agents and tasks and fill their templates.
 
 Does not import CrewAI.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from django.conf import settings
@@ -100,6 +100,16 @@ def parse_works(
         fields = _Fields(value, f"{place}.tasks.{key}", known=TASK_FIELDS, filler=filler)
         tasks.append(_task(key, fields, agents, tasks, tools))
     return CrewSpec(agents=tuple(agents), tasks=tuple(tasks) or _tasks_of(agents, name, inputs))
+
+
+def works_and_inputs(params: Mapping[str, Any], inputs: Json) -> tuple[Any, str, Json]:
+    """Return the works, where they are, and the inputs for their templates.
+
+    Works are in the params or, from clients that can only send inputs, in these.
+    """
+    if params.get("works") is None and "works" in inputs:
+        return inputs["works"], "inputs.works", {name: value for name, value in inputs.items() if name != "works"}
+    return params.get("works"), "params.works", inputs
 
 
 def filler_for(inputs: Json) -> Filler:

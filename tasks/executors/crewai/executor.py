@@ -1,11 +1,12 @@
 """Runs a crew of agents that do one task together."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, Json
-from tasks.executors.crewai.crew_spec import parse_works
+from tasks.executors.crewai.crew_spec import CrewSpec, parse_works, works_and_inputs
 from tasks.executors.crewai.running import Crew
 
 RESULT: Json = {
@@ -29,19 +30,35 @@ RESULT: Json = {
 }
 
 
+EXAMPLE_WORKS: Json = {
+    "agents": {"writer": {"role": "Writer"}},
+    "tasks": {"write": {"description": "Write one sentence about {topic}.", "agent": "writer"}},
+}
+
+
 class CrewAi(Executor):
-    """Runs the agents and tasks of `params.works`; the inputs fill their templates."""
+    """Runs the agents and tasks of `works`; the other inputs fill their templates."""
 
     id = "crewai_executor"
     name = "Crew of agents"
     description = (
-        "Runs a CrewAI crew: `params.works` has its agents and tasks, whose texts may contain {name}, an input or the result of a "
-        "dependency. Agents without tasks work on the task's name and inputs."
+        "Runs a CrewAI crew: `works`, in the params or the inputs, has its agents and tasks, whose texts may contain {name}, "
+        "an input or the result of a dependency. Agents without tasks work on the task's name and inputs."
     )
     tags = ("ai", "llm", "agents")
     extra = "crewai"
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "works": {
+                "type": "object",
+                "description": "The crew, {agents, tasks}, unless `params.works` has it",
+            },
+        },
+    }
     result_schema: ClassVar[Json] = RESULT
-    example: ClassVar[Json] = {"topic": "rivers"}
+    answer = "result"
+    example: ClassVar[Json] = {"works": EXAMPLE_WORKS, "topic": "rivers"}
     example_result: ClassVar[Json] = {
         "result": "Rivers carry water from mountains to the sea.",
         "token_usage": {"prompt_tokens": 210, "completion_tokens": 48, "total_tokens": 258, "cost_usd": 0.0004},
@@ -50,12 +67,11 @@ class CrewAi(Executor):
     idempotent = False
     pool = "process"
 
-    def check(self, params: Json) -> None:
-        parse_works(params.get("works"), name="", inputs=None, tools=settings.APFLOW_CREWAI.tools or {})
+    def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        _parsed(params, inputs, name="", is_filled=False)
 
     async def execute(self, inputs: Json, context: Context) -> Json:
-        tools = settings.APFLOW_CREWAI.tools or {}
-        works = parse_works(context.params.get("works"), name=context.name, inputs=inputs, tools=tools)
+        works = _parsed(context.params, inputs, name=context.name, is_filled=True)
         steps = len(works.tasks)
 
         def on_step(name: str) -> None:
@@ -64,3 +80,10 @@ class CrewAi(Executor):
         crew = Crew(works, context, on_step=on_step)
         await crew.check()
         return await crew.run()
+
+
+def _parsed(params: Mapping[str, Any], inputs: Json, *, name: str, is_filled: bool) -> CrewSpec:
+    """Parse the works; `is_filled`: with their templates filled. Raises ExecutorError."""
+    works, place, values = works_and_inputs(params, inputs)
+    tools = settings.APFLOW_CREWAI.tools or {}
+    return parse_works(works, name=name, inputs=values if is_filled else None, tools=tools, place=place)

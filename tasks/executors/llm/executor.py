@@ -44,6 +44,20 @@ PART: Final[Json] = {
 }
 
 
+MESSAGE: Final[Json] = {
+    "type": "object",
+    "properties": {
+        "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+        "content": {"anyOf": [TEXT, {"type": "null"}, {"type": "array", "items": PART}]},
+        "name": TEXT,
+        "tool_calls": {"type": "array", "items": {"type": "object"}},
+        "tool_call_id": TEXT,
+    },
+    "required": ["role"],
+    "additionalProperties": False,
+}
+
+
 class Llm(Executor):
     """Returns one answer of a model. Tokens become `log` events, at most ten per second."""
 
@@ -67,18 +81,12 @@ class Llm(Executor):
                 "type": "array",
                 "minItems": 1,
                 "description": "The conversation, in OpenAI's format",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
-                        "content": {"anyOf": [TEXT, {"type": "null"}, {"type": "array", "items": PART}]},
-                        "name": TEXT,
-                        "tool_calls": {"type": "array", "items": {"type": "object"}},
-                        "tool_call_id": TEXT,
-                    },
-                    "required": ["role"],
-                    "additionalProperties": False,
-                },
+                "items": MESSAGE,
+            },
+            "history": {
+                "type": "array",
+                "description": "Earlier messages, which precede the prompt or the messages; they are no templates",
+                "items": MESSAGE,
             },
             "model": {
                 "type": "string",
@@ -118,6 +126,7 @@ class Llm(Executor):
         "required": ["content", "model", "usage", "cost_usd", "tool_calls"],
     }
     example: ClassVar[Json] = {"prompt": "Name three rivers.", "model": "openai/gpt-4o-mini", "temperature": 0}
+    answer = "content"
     example_result: ClassVar[Json] = {
         "content": "The Nile, the Amazon and the Yangtze.",
         "model": "openai/gpt-4o-mini",
@@ -148,9 +157,10 @@ def _messages(inputs: Json) -> list[Json]:
     messages = inputs.get("messages") or [{"role": "user", "content": inputs["prompt"]}]
     filler = Filler(values, max_characters=settings.APFLOW.limits.result_bytes)
     try:
-        return [message | {"content": _filled(message.get("content"), filler)} for message in messages]
+        filled = [message | {"content": _filled(message.get("content"), filler)} for message in messages]
     except CannotFill as error:
         raise ExecutorError(f"A template cannot be filled: {error}.", permanent=True) from None
+    return [*inputs.get("history", ()), *filled]
 
 
 def _filled(content: Any, filler: Filler) -> Any:

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from aipartnerupflow.executors import ExecutorError
-from tasks.executors.crewai.crew_spec import CrewSpec, parse_works
+from aipartnerupflow.executors import Executor, ExecutorError
+from tasks.executors.crewai.batch import BatchCrewAi
+from tasks.executors.crewai.crew_spec import CrewSpec, parse_works, works_and_inputs
+from tasks.executors.crewai.executor import CrewAi
 
 Json = dict[str, Any]
 GUIDE = {"agents": {"researcher": {"role": "Research Analyst", "llm": "openai/gpt-4"}}}
@@ -104,3 +106,18 @@ def test_what_is_wrong_is_refused_by_name(works: object, says: str) -> None:
 def test_without_inputs_templates_are_left_for_the_run() -> None:
     works = parse_works({"agents": {"r": {"role": "On {topic}"}}}, name="x", inputs=None, tools={})
     assert works.agents[0].role == "On {topic}"
+
+
+@pytest.mark.parametrize("executor", [CrewAi(), BatchCrewAi()])
+def test_works_may_be_inputs_too(executor: Executor) -> None:
+    executor.check_with_inputs({}, dict(executor.example))
+    executor.check_with_inputs({"works": executor.example["works"]}, {"works": "of art, a mere text"})
+    with pytest.raises(ExecutorError, match=r"^params\.works must be an object"):
+        executor.check_with_inputs({}, {"topic": "rivers"})
+    with pytest.raises(ExecutorError, match=r"^inputs\.works must be an object"):
+        executor.check_with_inputs({}, {"works": 7})
+
+
+def test_works_in_the_inputs_are_no_value_for_templates() -> None:
+    assert works_and_inputs({}, {"works": GUIDE, "a": 1}) == (GUIDE, "inputs.works", {"a": 1})
+    assert works_and_inputs({"works": GUIDE}, {"works": 7}) == (GUIDE, "params.works", {"works": 7})

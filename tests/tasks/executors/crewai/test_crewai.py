@@ -70,6 +70,13 @@ def test_a_crew_does_its_tasks_in_order_and_counts_what_it_used(site: LlmSite) -
     Draft202012Validator(CrewAi.result_schema).validate(result)
 
 
+def test_works_in_the_inputs_run_with_a_key_for_their_models(site: LlmSite) -> None:
+    site.llm.will(Says(text="Rivers are long."), Says(text="A poem."))
+    done = site.run(CREW, RIVERS | {"works": WORKS})
+    assert done.task["result"]["result"] == "A poem."
+    assert "Look up rivers." in str(site.llm.asked[0].body["messages"])
+
+
 def test_inputs_fill_what_the_agents_are_told_and_context_what_they_see(site: LlmSite) -> None:
     site.llm.will(Says(text="Facts {about} {topic}."))
     site.run(CREW, {"topic": "ri{v}ers"}, params={"works": WORKS})

@@ -100,6 +100,12 @@ def test_options_are_sent_and_nothing_else(site: LlmSite) -> None:
     assert {name: site.llm.asked[-1].body[name] for name in options} == options
 
 
+def test_earlier_messages_precede_the_prompt_as_they_are(site: LlmSite) -> None:
+    history = [{"role": "user", "content": "What is {{x}}?"}, {"role": "assistant", "content": "A placeholder."}]
+    site.run("llm_executor", {"prompt": "Thanks", "history": history})
+    assert site.llm.asked[0].body["messages"] == [*history, {"role": "user", "content": "Thanks"}]
+
+
 def test_the_tools_that_the_model_asks_for_are_the_result(site: LlmSite) -> None:
     site.llm.will(Says(tool_calls=(("add", {"a": 1}), ("add", {"a": 2}))))
     result = site.run(EXECUTOR, {"prompt": "Add.", "model": GPT}).task["result"]

@@ -1,0 +1,98 @@
+"""The conversation of a context: the caller's earlier messages, and what this server answered.
+
+The newest `a2a.conversation_characters` of the newest MOST_RUNS Tasks.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from django.conf import settings
+
+from a2a.models import Message
+from accounts.callers import Caller
+from tasks.executors import answer_in
+from tasks.models import Run, Task, TaskEvent
+from tasks.rules.strict_json import Json
+from tasks.status import Status
+from tasks.storage.loads import size_of
+
+MOST_RUNS: Final = 50
+BYTES_EACH_CHARACTER: Final = 4
+MOST_BYTES_BESIDES: Final = 4096
+"""What a stored message or event may have besides its text."""
+USER: Final = "ROLE_USER"
+AGENT: Final = "ROLE_AGENT"
+ROLES: Final = {USER: "user", AGENT: "assistant"}
+
+
+def earlier_messages(caller: Caller, *, context_id: str, until: Run | None) -> list[Json]:
+    """The messages of the caller's own Tasks in a context, oldest first, each with one text part.
+
+    `until` is the Task that the new message belongs to, if there is one.
+    """
+    most = settings.APFLOW.a2a.conversation_characters
+    if not most or not context_id:
+        return []
+    found = Run.objects.filter(user_id=caller.user_id, context_id=context_id).order_by("-created_at", "-id")
+    runs = [run for run in found[:MOST_RUNS] if until is None or run.id != until.id]
+    return _newest(_backwards(runs, most), most) if runs else []
+
+
+def as_prompt(messages: Iterable[Json]) -> list[Json]:
+    """The messages in the format of language models."""
+    return [{"role": ROLES[each["role"]], "content": each["parts"][0]["text"]} for each in messages]
+
+
+def _newest(backwards: Iterable[tuple[str, str]], most: int) -> list[Json]:
+    """The newest messages whose texts have at most this many characters, oldest first."""
+    found: list[Json] = []
+    for role, text in backwards:
+        most -= len(text)
+        if most < 0:
+            break
+        found.insert(0, {"role": role, "parts": [{"text": text}]})
+    return found
+
+
+def _backwards(runs: Sequence[Run], most: int) -> Iterator[tuple[str, str]]:
+    """Role and text of what was said in these runs, newest first."""
+    said, answers = _said(runs, most), _answers(runs, most)
+    for run in runs:
+        if answer := answers.get(run.id):
+            yield AGENT, answer
+        yield from ((each["role"], text) for each in reversed(said[run.id]) if (text := _text_of(each["parts"])))
+
+
+def _said(runs: Sequence[Run], most: int) -> Mapping[str, list[Json]]:
+    found: defaultdict[str, list[Json]] = defaultdict(list)
+    short = Message.objects.annotate(size=size_of("body")).filter(size__lte=_bytes(most), run__in=runs)
+    for run_id, body in short.order_by("id").values_list("run_id", "body"):
+        found[run_id].append(body)
+    return found
+
+
+def _answers(runs: Sequence[Run], most: int) -> Mapping[str, str]:
+    """Run id → its result as text. Runs without one, or with a longer one, are absent."""
+    done = {run.id: run for run in runs if run.status == Status.COMPLETED}
+    short = TaskEvent.objects.annotate(size=size_of("payload")).filter(size__lte=_bytes(most))
+    events = dict(short.filter(run_id__in=done, type="final").values_list("run_id", "payload"))
+    targets = {run.target_id for run in done.values()}
+    executors = dict(Task.objects.filter(id__in=targets).values_list("id", "executor_id"))
+    results = {run_id: (event["result"], executors.get(done[run_id].target_id)) for run_id, event in events.items()}
+    return {run_id: _answer(result, executor) for run_id, (result, executor) in results.items() if result is not None}
+
+
+def _answer(result: Any, executor_id: str | None) -> str:
+    return answer_in(result, executor_id=executor_id) or orjson.dumps(result).decode()
+
+
+def _text_of(parts: Sequence[Json]) -> str:
+    """The text of a message; without text, its data as JSON. Files have none."""
+    texts = [part["text"] for part in parts if "text" in part]
+    return "\n".join(texts or [orjson.dumps(part["data"]).decode() for part in parts if "data" in part])
+
+
+def _bytes(characters: int) -> int:
+    return BYTES_EACH_CHARACTER * characters + MOST_BYTES_BESIDES

@@ -1,0 +1,93 @@
+"""The media types that a client accepts in a response (A2A 1.0, section 3.2.2, `acceptedOutputModes`).
+
+They apply to artifacts and to messages without a Task. The message of a status is for people and
+stays text.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import orjson
+
+from a2a.core.exceptions import ContentTypeNotSupported
+from tasks.rules.strict_json import Json
+
+JSON_TYPE: Final = "application/json"
+TEXT_TYPE: Final = "text/plain"
+OUTPUT_MODES: Final = (JSON_TYPE, TEXT_TYPE)
+UNKNOWN_TYPE: Final = "application/octet-stream"
+
+
+def check_modes(modes: Sequence[str]) -> None:
+    """Raises ContentTypeNotSupported if the client accepts nothing that every result can be sent as."""
+    if modes and not any(_accepts(modes, kind) for kind in OUTPUT_MODES):
+        raise ContentTypeNotSupported(
+            f"configuration.acceptedOutputModes has none of the media types of this server: {', '.join(OUTPUT_MODES)}. "
+            "Add one of them, or omit the field."
+        )
+
+
+def in_modes(response: Json, modes: Sequence[str]) -> Json:
+    """A response with the parts that the client accepts.
+
+    Without any accepted part, data is converted to text and text to data. An artifact with neither
+    is left out; a message that has neither stays as it is.
+    """
+    ((name, value),) = response.items()
+    if not modes or name == "statusUpdate":
+        return response
+    return {name: _task(value, modes) if name == "task" else _with_parts(value, modes) or value}
+
+
+async def all_in_modes(responses: AsyncGenerator[Json], modes: Sequence[str]) -> AsyncGenerator[Json]:
+    """`in_modes` of each response of a stream."""
+    try:
+        async for response in responses:
+            if modes and (update := response.get("artifactUpdate")) is not None:
+                if artifact := _with_parts(update["artifact"], modes):
+                    yield {"artifactUpdate": update | {"artifact": artifact}}
+            else:
+                yield in_modes(response, modes)
+    finally:
+        await responses.aclose()
+
+
+def _task(task: Json, modes: Sequence[str]) -> Json:
+    found = [shown for each in task.get("artifacts", []) if (shown := _with_parts(each, modes)) is not None]
+    rest = {name: value for name, value in task.items() if name != "artifacts"}
+    return rest | {"artifacts": found} if found else rest
+
+
+def _with_parts(whole: Json, modes: Sequence[str]) -> Json | None:
+    """An artifact or a message with its accepted parts; None if no part can be sent."""
+    parts = [part for part in whole["parts"] if _accepts(modes, _type_of(part))]
+    parts = parts or [converted for part in whole["parts"] for converted in _converted(part, modes)]
+    return whole | {"parts": parts} if parts else None
+
+
+def _type_of(part: Json) -> str:
+    default = TEXT_TYPE if "text" in part else JSON_TYPE if "data" in part else UNKNOWN_TYPE
+    kind: str = part.get("mediaType") or default
+    return kind
+
+
+def _converted(part: Json, modes: Sequence[str]) -> list[Json]:
+    """The part as text or data. Files have no other form."""
+    rest: dict[str, Any] = {"metadata": part["metadata"]} if "metadata" in part else {}
+    if "data" in part and _accepts(modes, TEXT_TYPE):
+        return [{"text": orjson.dumps(part["data"]).decode()} | rest]
+    if "text" in part and _accepts(modes, JSON_TYPE):
+        return [{"data": part["text"]} | rest]
+    return []
+
+
+def _accepts(modes: Sequence[str], kind: str) -> bool:
+    """Whether a media type is among the modes, which may be patterns: `text/*`, or `text` for short."""
+    bare = _bare(kind)
+    return any(fnmatchcase(bare, pattern if "/" in pattern else f"{pattern}/*") for pattern in map(_bare, modes))
+
+
+def _bare(kind: str) -> str:
+    """The media type without its parameters."""
+    return kind.partition(";")[0].strip().lower()

@@ -1,0 +1,136 @@
+"""The skills of this agent, each with an example that works as a text message."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+import orjson
+from django.conf import settings
+
+from a2a.protocol.plain_text import as_text
+from tasks.executors import describe, executor_ids
+from tasks.executors.plugins import plugins
+from tasks.rules.schema import mismatch
+from tasks.rules.strict_json import Json
+
+TREE_SKILL: Final = "execute-task-tree"
+TREE_PREFIX: Final = "tree:"
+"""Prefix of the skill ids of stored trees; the task id follows."""
+EXAMPLE_TREE: Final[Json] = {"tasks": [{"id": "task1", "name": "my_task", "inputs": {"key": "value"}}]}
+DEMO_MODEL: Final = "demo/demo"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skill:
+    """A skill. `example` is a text that runs it; None if only this installation's users know one."""
+
+    id: str
+    name: str
+    description: str
+    tags: tuple[str, ...]
+    input_schema: Json
+    example: str | None = None
+
+
+TREES: Final = Skill(
+    id=TREE_SKILL,
+    name="Execute a task tree",
+    description="Store a tree of tasks and run it: independent tasks in parallel, each after its dependencies.",
+    tags=("tasks", "orchestration", "workflow"),
+    input_schema={"type": "object", "properties": {"tasks": {}}, "required": ["tasks"]},
+    example=orjson.dumps(EXAMPLE_TREE).decode(),
+)
+
+
+def skills() -> list[Skill]:
+    """All skills: `execute-task-tree`, and one for each executor that can be used."""
+    usable = (each for each in sorted(executor_ids()) if each != "python_executor" or plugins().functions)
+    found = [_skill(describe(executor_id)) for executor_id in usable]
+    names = [skill.name for skill in found]
+    return [TREES, *(_with_example(skill, is_unique=names.count(skill.name) == 1) for skill in found)]
+
+
+def _skill(described: Json) -> Skill:
+    return Skill(
+        id=described["id"],
+        name=described["name"],
+        description=described["description"],
+        tags=tuple(dict.fromkeys(("executor", *described["tags"]))),
+        input_schema=described["input_schema"],
+    )
+
+
+def _with_example(skill: Skill, *, is_unique: bool) -> Skill:
+    inputs = EXAMPLES.get(skill.id, _declared)(describe(skill.id)["example"])
+    if inputs is None or mismatch(skill.input_schema, inputs):
+        return skill
+    name = skill.name if is_unique else skill.id
+    return replace(skill, example=f"{name}: {as_text(inputs, skill.input_schema)}" if inputs else name)
+
+
+# --- examples that depend on this installation ---
+
+
+def _declared(inputs: Json) -> Json | None:
+    return inputs or None
+
+
+def _nothing(inputs: Json) -> Json | None:
+    """No inputs, which work."""
+    return {}
+
+
+def _short_text(inputs: Json) -> Json | None:
+    return {"text": "hello"}
+
+
+def _unknown(inputs: Json) -> Json | None:
+    """No example: the server knows neither another agent nor a function that does no harm."""
+    return None
+
+
+def _with_model(inputs: Json) -> Json | None:
+    """With the server's model or the demo model, which need nothing from the client; None without either."""
+    rest = {name: value for name, value in inputs.items() if name not in ("model", "temperature")}
+    if settings.APFLOW_LLM.default_model:
+        return rest
+    return rest | {"model": DEMO_MODEL} if settings.APFLOW_LLM.demo else None
+
+
+def _with_models_of_crew(inputs: Json) -> Json | None:
+    works = _works(inputs["works"])
+    return None if works is None else inputs | {"works": works}
+
+
+def _with_models_of_crews(inputs: Json) -> Json | None:
+    works = {name: _works(each) for name, each in inputs["works"].items()}
+    return None if None in works.values() else inputs | {"works": works}
+
+
+def _works(works: Json) -> Json | None:
+    if settings.APFLOW_LLM.default_model:
+        return works
+    if not settings.APFLOW_LLM.demo:
+        return None
+    return works | {"agents": {name: agent | {"llm": DEMO_MODEL} for name, agent in works["agents"].items()}}
+
+
+def _allowed_program(inputs: Json) -> Json | None:
+    return inputs if inputs["argv"][0] in settings.APFLOW_COMMAND.allow else None
+
+
+EXAMPLES: Final[Mapping[str, Callable[[Json], Json | None]]] = MappingProxyType(
+    {
+        "a2a_executor": _unknown,
+        "aggregate_results_executor": _nothing,
+        "batch_crewai_executor": _with_models_of_crews,
+        "command_executor": _allowed_program,
+        "crewai_executor": _with_models_of_crew,
+        "echo_executor": _short_text,
+        "generate_executor": _with_model,
+        "llm_executor": _with_model,
+        "python_executor": _unknown,
+    }
+)
+"""Executor → its example here, from the one that it declares; None if there is none."""
