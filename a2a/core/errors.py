@@ -78,7 +78,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         ),
         AuthenticationFailed: Codes(
             Rule(-32004, 401, "authentication_required", on_transport=True),
-            Kind(-32004, 401, "UNAUTHENTICATED"),
+            Kind(-32031, 401, "UNAUTHENTICATED"),
         ),
         wire.WrongHttpMethod: Codes(
             Rule(jsonrpc.INVALID_REQUEST, 405, "method_not_allowed", on_transport=True),
@@ -97,6 +97,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         ),
         OperationalError: Codes(DATABASE, UNAVAILABLE),
         InterfaceError: Codes(DATABASE, UNAVAILABLE),
+        wire.ShuttingDown: Codes(None, Kind(-32030, 503, "UNAVAILABLE")),
         wire.UnknownMethod: Codes(
             Rule(jsonrpc.METHOD_NOT_FOUND, 404, "method_not_found"),
             Kind(jsonrpc.METHOD_NOT_FOUND, 404, "NOT_FOUND"),
@@ -112,7 +113,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         domain.CircularDependency: Codes(Rule(-32002, 422, "circular_dependency")),
         domain.ExecutorNotFound: Codes(Rule(-32003, 422, "executor_not_found")),
         domain.RoleTooLow: Codes(
-            Rule(-32004, 403, "role_too_low", on_transport=True), Kind(-32004, 403, "PERMISSION_DENIED")
+            Rule(-32004, 403, "role_too_low", on_transport=True), Kind(-32032, 403, "PERMISSION_DENIED")
         ),
         domain.SchemaMismatch: Codes(Rule(-32005, 422, "schema_mismatch")),
         domain.StatusConflict: Codes(Rule(-32006, 409, "status_conflict"), UNSUPPORTED),

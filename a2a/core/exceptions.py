@@ -58,6 +58,13 @@ class EventsPruned(RequestRefused):
     """The next events of the run have been deleted (events.keep_days)."""
 
 
+class ShuttingDown(RequestRefused):
+    """This process shuts down before the task of a stream has ended."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down, and the task has not ended. Subscribe to it again.")
+
+
 class ProtocolError(Exception):
     """Base class of the errors that A2A defines (A2A 1.0, section 3.3.2)."""
 

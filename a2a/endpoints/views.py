@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -15,7 +16,8 @@ from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core import jsonrpc
 from a2a.core.draining import this_drain
-from a2a.core.exceptions import WrongHttpMethod
+from a2a.core.errors import failure_of
+from a2a.core.exceptions import RequestRefused, WrongHttpMethod
 from a2a.core.http import (
     VERSION_HEADER,
     Headers,
@@ -42,7 +44,7 @@ from accounts.auth import authenticate
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.rules.exceptions import LimitReached
-from tasks.rules.strict_json import decode
+from tasks.rules.strict_json import MalformedJson, decode
 from tasks.services.readiness import readiness
 
 CARD_MAX_AGE_SECONDS = 300
@@ -50,6 +52,8 @@ CARD_VERSIONS = ("1.0", "0.3")
 SAFE: Final = ("GET", "HEAD")
 READY_SECONDS: Final = 1.5
 """How long `/ready` waits for the database. Load balancers usually wait for 2 seconds."""
+REFUSED_BYTES: Final = 64 * 1024
+"""Longer bodies of clients that have not logged in are not read."""
 SILENT: Final = {
     "ok": False,
     "message": f"The database has not answered within {READY_SECONDS} s.",
@@ -78,6 +82,9 @@ class Rpc:
         try:
             require_method(request, "POST", also=self.also)
             caller = await authenticate(request)
+        except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+            return _failed(error, self.dialect, call=_call_in(request))
+        try:
             value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             return _failed(error, self.dialect)
@@ -92,7 +99,7 @@ class Rpc:
         try:
             return held(frames, caller=caller, who_is_it=partial(authenticate, request))
         except LimitReached as error:  # other streams have opened meanwhile
-            return _failed(error, self.dialect, call_id=parsed.id)
+            return _failed(error, self.dialect, call=parsed)
 
     async def _batch(self, requests: list[Request], *, caller: Caller, headers: Headers) -> HttpResponseBase:
         perform = partial(carry_out, caller=caller, dialect=self.dialect, headers=headers)
@@ -115,12 +122,25 @@ def _answer(answer: Response) -> HttpResponse:
     return json_response(answer.to_json(), status=status)
 
 
-def _failed(error: Exception, dialect: Dialect, *, call_id: jsonrpc.Id = None) -> HttpResponse:
-    """The response to an error outside of a call, in the format of the dialect."""
-    response = _answer(replace(dialect.failure(error), id=call_id))
+def _failed(error: Exception, dialect: Dialect, *, call: Request | None = None) -> HttpResponse:
+    """The response to an error outside of a call, in the format of the method or else of the dialect."""
+    is_ours = isinstance(call, jsonrpc.Call) and call.method in dialect.methods
+    failure = failure_of(error) if is_ours else dialect.failure(error)
+    response = _answer(replace(failure, id=call.id if call else None))
     if isinstance(error, WrongHttpMethod):
         response["Allow"] = ", ".join(error.methods)
     return response
+
+
+def _call_in(request: HttpRequest) -> Request | None:
+    """The call in the body of a request that is refused, to answer it with its id; None if it is long or no single call."""
+    length = request.headers.get("Content-Length", "")
+    if request.method != "POST" or not length.isdecimal() or int(length) > REFUSED_BYTES:
+        return None
+    with suppress(RequestRefused, MalformedJson):
+        parsed = jsonrpc.parse(decode(body_of(request), nesting=settings.APFLOW.limits.nesting), batch_limit=1)
+        return None if isinstance(parsed, list) else parsed
+    return None
 
 
 #: `/tasks`: POST is native JSON-RPC, GET lists A2A Tasks.

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from a2a.core.exceptions import EventsPruned
+from a2a.core.exceptions import EventsPruned, ShuttingDown
 from a2a.core.metrics import stream_client
 from a2a.core.parsing import EventId
 from apflow_site.db import pools
@@ -100,11 +100,17 @@ async def frames(
 async def replies(
     values: AsyncGenerator[Event], *, silence_seconds: float = KEEP_ALIVE_SECONDS
 ) -> AsyncGenerator[bytes]:
-    """Yield each value as a frame without an id, and keep-alive comments."""
+    """Yield each value as a frame without an id, and keep-alive comments.
+
+    If the server shuts down before the last value, another comment says so.
+    """
     with stream_client("sse"):
         async with aclosing(paced(values, seconds=silence_seconds)) as steps:
-            async for value in steps:
-                yield KEEP_ALIVE if value is None else frame(value)
+            try:
+                async for value in steps:
+                    yield KEEP_ALIVE if value is None else frame(value)
+            except ShuttingDown as error:
+                yield f": {error.message}\n\n".encode()
 
 
 def frame(value: Any, *, event_id: EventId | None = None) -> bytes:

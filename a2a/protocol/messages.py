@@ -24,7 +24,7 @@ from a2a.protocol.parts import readable
 from a2a.protocol.push import add_config
 from a2a.protocol.queries import find_run, message_of, task_of
 from a2a.protocol.request_context import RequestContext
-from a2a.protocol.serialize import agent_message
+from a2a.protocol.serialize import agent_message, asked_again, times_asked
 from accounts.callers import Caller
 from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunStored, RunTree
 from tasks.ids import new_id
@@ -34,7 +34,7 @@ from tasks.rules.strict_json import Json
 from tasks.services import pending_runs, trees
 from tasks.services.idempotency import once
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT
-from tasks.services.questions import open_questions, record_answer
+from tasks.services.questions import fault_of, open_questions, record_answer
 from tasks.services.trees import Execution
 from tasks.status import Status
 
@@ -141,7 +141,7 @@ def _waiting_run(caller: Caller, given: SendMessage) -> Run | None:
 
 def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
     """Record the message as the answer to an open question: that of `metadata.nodeId`, or the
-    oldest.
+    oldest. A wrong answer is asked for again.
     """
     node_id = (given.message.metadata or {}).get("nodeId")
     questions = open_questions(asked.caller, run_ids=[run.id], task_id=node_id if isinstance(node_id, str) else None)
@@ -150,27 +150,40 @@ def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
             [("message.metadata.nodeId", "names no task with an open question. Omit it to answer the oldest one")]
         )
     question = questions[0]
-    answer = _answer_in(given.message)
-    _store(run, message_of(question, context_id=run.context_id))
-    record_answer(question, answer=answer, by=asked.caller.user_id)
+    answer = _as_option(_answer_in(given.message), question.options)
+    fault = fault_of(question, answer)
+    message = message_of(question, context_id=run.context_id)
+    known = Message.objects.filter(run=run).order_by("-id").first()
+    times = times_asked(message, known.body if known else None)
+    if not times:
+        _store(run, message)
+    if fault is None:
+        record_answer(question, answer=answer, by=asked.caller.user_id)
     received = Received(run=run)
     _keep(received, asked, given, after=run.last_seq)
+    if fault is not None:
+        _store(run, asked_again(message, fault=fault, times=times or 1))
     return received
+
+
+def _as_option(answer: Any, options: Sequence[str] | None) -> Any:
+    """The option that a text means, in upper or lower case; else the answer itself."""
+    if not isinstance(answer, str) or not options or answer in options:
+        return answer
+    meant = [option for option in options if option.casefold() == answer.strip().casefold()]
+    return meant[0] if len(meant) == 1 else answer
 
 
 def _answer_in(message: GivenMessage) -> Any:
     """The answer in a message: its data, or the member `answer` of it; else its text.
 
-    Raises InvalidParams for null, and the errors of `readable`.
+    Raises the errors of `readable`.
     """
     parts = [readable(part, index) for index, part in enumerate(message.to_json()["parts"])]
     data = next((part["data"] for part in parts if "data" in part), UNSET)
     if data is UNSET:
         return "\n".join(part["text"] for part in parts)
-    answer = data["answer"] if isinstance(data, dict) and "answer" in data else data
-    if answer is None:
-        raise InvalidParams([("answer", "must not be null")])
-    return answer
+    return data["answer"] if isinstance(data, dict) and "answer" in data else data
 
 
 def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) -> Meaning:

@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import Avg, Count, Max, Q
 
 from a2a.models import Message
-from a2a.protocol.serialize import Facts, Failure, Node, question_message, task_object
+from a2a.protocol.serialize import Facts, Failure, Node, question_message, task_object, times_asked
 from a2a.protocol.sizes import log_of, sizes_of
 from accounts.callers import Caller
 from tasks.models import Question, Run, Task, TaskEvent
@@ -112,7 +112,7 @@ def _facts(
         said = messages.get(run.id, [])
         found[run.id] |= {
             "messages": said if with_history else (),
-            "question": questions.get(run.id) or _last_word(run, said),
+            "question": _asked(questions.get(run.id), said) or _last_word(run, said),
         }
     return {run_id: Facts(**known) for run_id, known in found.items()}
 
@@ -234,6 +234,12 @@ def message_of(question: Question, *, context_id: str) -> Json:
         run_id=question.run_id,
         context_id=context_id,
     )
+
+
+def _asked(question: Json | None, said: Sequence[Json]) -> Json | None:
+    """The open question, or the message that asked it again after a wrong answer."""
+    is_again = question is not None and said and times_asked(question, said[-1])
+    return said[-1] if is_again else question
 
 
 def _last_word(run: Run, said: Sequence[Json]) -> Json | None:

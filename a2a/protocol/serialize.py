@@ -204,8 +204,27 @@ def question_message(
     """A question as a message. `node_id` is the task that asks; None if the message handler asks."""
     known = {"nodeId": node_id, "options": options}
     metadata = {name: value for name, value in known.items() if value is not None}
+    text = text_with_options(text, options)
     message = agent_message(text, message_id=question_id, run_id=run_id, context_id=context_id)
     return message | {"metadata": metadata} if metadata else message
+
+
+def asked_again(question: Json, *, fault: str, times: int) -> Json:
+    """The message that asks a question for another time, after a wrong answer."""
+    text = f"The answer {fault}.\n{question['parts'][0]['text']}"
+    return question | {"messageId": f"{question['messageId']}-{times + 1}", "parts": [{"text": text}]}
+
+
+def times_asked(question: Json, last: Json | None) -> int:
+    """How often the client was asked a question, if the last message is one that asks it; else 0."""
+    before, _, times = str(last["messageId"] if last else "").partition(f"{question['messageId']}-")
+    return int(times) if not before and times.isdecimal() else 0
+
+
+def text_with_options(text: str, options: Sequence[str] | None) -> str:
+    """The question with its options, for clients that show only text."""
+    line = f"\nOptions: {', '.join(options)}" if options else ""
+    return text if text.endswith(line) else text + line
 
 
 def utc(moment: datetime) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
+from a2a.core.exceptions import ShuttingDown
 from a2a.protocol.queries import Artifacts, has_sent_result, nodes_of, task_of
 from a2a.protocol.serialize import Node
 from a2a.protocol.updates import asks, last_updates, update_of
@@ -16,8 +17,9 @@ from tasks.rules.strict_json import Json
 async def updates(run: Run, task: Json, *, through_questions: bool = True) -> AsyncGenerator[Json]:
     """Yield StreamResponses: the given Task, then updates (A2A 1.0, section 3.1.2).
 
-    Ends when the run ends or, without `through_questions`, when it waits for the client. Also ends
-    when this process shuts down; a client that reconnects gets the current Task.
+    Ends when the run ends or, without `through_questions`, when it waits for the client. Raises
+    ShuttingDown when this process stops before that; a client that reconnects gets the current
+    Task.
     """
     yield {"task": task}
     if _is_end(task["status"]["state"], through_questions=through_questions):
@@ -37,7 +39,7 @@ async def updates(run: Run, task: Json, *, through_questions: bool = True) -> As
             if _is_end(state, through_questions=through_questions):
                 return
     if last is None:
-        return
+        raise ShuttingDown
     run, task = await pools.read(task_of, run_id=run.id, history_length=0, artifacts=Artifacts.RESULT)
     is_sent = await pools.read(has_sent_result, run, task)
     for update in last_updates(task, event=last, has_sent_result=is_sent):

@@ -82,11 +82,8 @@ def answer(*, caller: Caller, task_id: str, answer: Any, comment: str | None = N
 @transaction.atomic
 def record_answer(question: Question, *, answer: Any, by: str, comment: str | None = None) -> Question:
     """Answer this question. Raises the same exceptions as `answer`, except TaskNotFound."""
-    if answer is None:
-        raise InvalidParams([("answer", "must not be null")])
-    if question.options and answer not in question.options:
-        options = ", ".join(map(repr, question.options))
-        raise InvalidParams([("answer", f"must be one of the options {options}")])
+    if fault := fault_of(question, answer):
+        raise InvalidParams([("answer", fault)])
     first = Question.objects.unanswered().filter(id=question.id)
     if not first.update(answer=answer, answered_by=by, comment=comment, answered_at=Now()):
         raise StatusConflict(
@@ -97,6 +94,15 @@ def record_answer(question: Question, *, answer: Any, by: str, comment: str | No
     transaction.on_commit(partial(suspension.resume, [question.run_id]), robust=True)
     question.refresh_from_db()
     return question
+
+
+def fault_of(question: Question, answer: Any) -> str | None:
+    """Return why this cannot be the answer, as the rest of a sentence; None if it can."""
+    if answer is None:
+        return "must not be null"
+    if question.options and answer not in question.options:
+        return f"must be one of the options {', '.join(map(repr, question.options))}"
+    return None
 
 
 # --- for the engine ---

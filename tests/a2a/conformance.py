@@ -5,7 +5,7 @@ Nothing of it is in the product. `make conformance-server` starts a server with 
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from aipartnerupflow.a2a import Ask, Decision, Incoming, Reject, Reply, RunTree
 from aipartnerupflow.executors import Context, Executor, Json
@@ -51,8 +51,17 @@ MEANINGS: dict[str, Callable[[], Decision]] = {
 }
 
 
+#: What the ids of the 1.0 kit begin with.
+PREFIX: Final = "tck-"
+
+
 def decide(incoming: Incoming) -> Decision:
-    """What a message of the kit's means; any other one completes."""
+    """What a message of the kit's means. Any other one of the 1.0 kit completes.
+
+    Messages of the 0.3 kit, and follow-ups of theirs, ask for input: it continues, reads and cancels the tasks that it made.
+    """
     message_id = incoming.message["messageId"]
     found = next((make for prefix, make in MEANINGS.items() if message_id.startswith(prefix)), None)
-    return found() if found else answering("Hello from TCK")
+    if found is not None:
+        return found()
+    return answering("Hello from TCK") if message_id.startswith(PREFIX) else Ask(text="What else?")

@@ -207,8 +207,31 @@ async def test_who_does_not_say_who_they_are_gets_401(
     settings.APFLOW = replace(settings.APFLOW, auth=auth)
     response = await async_client.post(path, GET_NOTHING, content_type="application/json")
     assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
-    assert response.json()["error"]["code"] == -32004
+    reply = response.json()
+    assert (reply["id"], reply["error"]["code"]) == (GET_NOTHING["id"], -32004)
     assert (await async_client.get("/tasks/a/events")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "call_id"),
+    [
+        ('{"jsonrpc": "2.0", "id": "seven", "method": "GetTask", "params": {"id": "a"}}', "seven"),
+        ('{"jsonrpc": "2.0", "id": 7, "method": "tasks/get", "params": {"id": "a"}}', 7),
+        ('{"jsonrpc": "2.0", "id": 7, "method": 7}', 7),
+        ('[{"jsonrpc": "2.0", "id": 7, "method": "GetTask"}]', None),
+        ('{"jsonrpc": ', None),
+        (f'{{"jsonrpc": "2.0", "id": 7, "method": "GetTask", "params": {{"id": "{"a" * 65_536}"}}}}', None),
+    ],
+)
+async def test_a_client_of_a2a_that_has_not_logged_in_gets_a_code_of_its_own(
+    async_client: AsyncClient, settings: LazySettings, body: str, call_id: object
+) -> None:
+    auth = replace(settings.APFLOW.auth, enabled=True, jwt_secret="correct-horse-battery-staple-0123456789")
+    settings.APFLOW = replace(settings.APFLOW, auth=auth)
+    response = await async_client.post("/", body, content_type="application/json")
+    reply = response.json()
+    assert (response.status_code, reply["id"], reply["error"]["code"]) == (401, call_id, -32031)
+    assert "Authorization: Bearer" in reply["error"]["message"]
 
 
 def test_without_its_database_the_server_lives_and_says_when_to_come_back(tmp_path: Path) -> None:

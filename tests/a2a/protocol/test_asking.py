@@ -74,21 +74,34 @@ def test_what_a_task_asks_is_the_status_and_an_answer_lets_it_go_on(alice: Agent
     check(asking, "Task")
     assert asking["status"]["state"] == WAITS
     question = asking["status"]["message"]
-    assert question["parts"] == [{"text": "Publish it?"}]
+    assert question["parts"] == [{"text": "Publish it?\nOptions: yes, no"}]
     assert question["metadata"] == {"nodeId": asking["metadata"]["rootTaskId"], "options": ["yes", "no"]}
     done = alice.send(text("yes", taskId=asking["id"]))
     assert (done["id"], done["status"]["state"]) == (asking["id"], DONE)
     assert done["artifacts"][-1]["parts"] == [{"data": {"answer": "yes", "by": "alice"}}]
-    assert [each["parts"][0] for each in done["history"]][1:] == [{"text": "Publish it?"}, {"text": "yes"}]
+    assert [each["parts"][0] for each in done["history"]][1:] == [*question["parts"], {"text": "yes"}]
 
 
-def test_an_answer_that_was_not_offered_is_refused(alice: Agent) -> None:
+def test_after_an_answer_that_was_not_offered_the_question_is_asked_again(alice: Agent) -> None:
     asking = alice.send(data(APPROVAL))
-    error = alice.error("SendMessage", {"message": text("perhaps", taskId=asking["id"])})
-    assert (error["code"], error["data"][0]["fieldViolations"][0]["field"]) == (-32602, "answer")
-    assert alice.state(asking["id"]) == WAITS
-    assert [len(alice.get(asking["id"])["history"])] == [1]
-    alice.call("CancelTask", {"id": asking["id"]})
+    again = alice.send(text("perhaps", taskId=asking["id"]))
+    check(again, "Task")
+    assert (again["id"], again["status"]["state"]) == (asking["id"], WAITS)
+    (part,) = again["status"]["message"]["parts"]
+    question = asking["status"]["message"]["parts"][0]["text"]
+    assert part["text"] == f"The answer must be one of the options 'yes', 'no'.\n{question}"
+    assert again["status"]["message"]["metadata"] == asking["status"]["message"]["metadata"]
+    assert alice.get(asking["id"]) == again
+    (streamed,) = alice.streamed("SendStreamingMessage", {"message": data(None, taskId=asking["id"])})
+    third = streamed["task"]
+    assert third["status"]["message"]["parts"][0]["text"] == f"The answer must not be null.\n{question}"
+    done = alice.send(text(" YES ", taskId=asking["id"]))
+    assert done["artifacts"][-1]["parts"][0]["data"]["answer"] == "yes"
+    said = [each["parts"][0].get("text") for each in done["history"]]
+    again_texts = [each["status"]["message"]["parts"][0]["text"] for each in (again, third)]
+    assert said == [None, question, "perhaps", again_texts[0], None, again_texts[1], " YES "]
+    ids = [each["messageId"] for each in done["history"]]
+    assert len(set(ids)) == len(ids)
 
 
 @pytest.mark.parametrize(("given", "answer"), [({"answer": 7}, 7), ({"why": "so"}, {"why": "so"}), ([1, 2], [1, 2])])
@@ -119,9 +132,6 @@ def test_an_answer_may_be_a_file(alice: Agent, parts: list[Json], answer: Any) -
         ({"raw": "aGk=", "mediaType": "application/x-unsupported"}, -32005, None),
         ({"url": "https://example.com/a.txt", "mediaType": "text/plain"}, -32005, None),
         ({"raw": "%", "mediaType": "text/plain"}, -32602, "message.parts[0].raw"),
-        ({"data": None}, -32602, "answer"),
-        ({"data": {"answer": None}}, -32602, "answer"),
-        ({"raw": "bnVsbA==", "mediaType": "application/json"}, -32602, "answer"),
     ],
 )
 def test_what_is_no_answer_is_refused_and_the_question_stays(
@@ -133,6 +143,18 @@ def test_what_is_no_answer_is_refused_and_the_question_stays(
     assert (error["code"], named) == (code, [field] if field else [])
     assert alice.get(asking["id"]) == asking
     alice.call("CancelTask", {"id": asking["id"]})
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"data": None}, {"data": {"answer": None}}, {"raw": "bnVsbA==", "mediaType": "application/json"}],
+)
+def test_null_is_no_answer(alice: Agent, part: Json) -> None:
+    asking = alice.send(data({"skill": "approval_executor", "inputs": {"question": "What?"}}))
+    again = alice.send(message(part, taskId=asking["id"]))
+    assert again["status"]["message"]["parts"] == [{"text": "The answer must not be null.\nWhat?"}]
+    done = alice.send(text("This.", taskId=asking["id"]))
+    assert done["artifacts"][-1]["parts"][0]["data"]["answer"] == "This."
 
 
 def test_with_several_questions_the_first_is_asked_first_and_each_can_be_named(alice: Agent) -> None:

@@ -16,6 +16,7 @@ from tests.servers import PYTHON, ROOT, free_port, new_database, running
 pytestmark = pytest.mark.both_engines_nightly
 
 numbers = count(0x10000000)
+LENGTH: Json = {"historyLength": 2}
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +109,54 @@ def test_streams_work_and_complete(conformance_agent: Agent, prefix: str) -> Non
     results = conformance_agent.streamed("SendStreamingMessage", {"message": said(prefix)})
     assert states_of(results) == ["SUBMITTED", "WORKING", "COMPLETED"]
     assert [list(result) for result in results].count(["artifactUpdate"]) == 1
+
+
+# --- as the kit of 0.3 speaks ---
+
+
+def spoken(prefix: str, **fields: Any) -> Json:
+    """A message with an id of that kit."""
+    parts = [{"kind": "text", "text": "Hello from TCK!"}]
+    message_id = f"{prefix}-message-id-{next(numbers):x}"
+    return {"message": {"kind": "message", "messageId": message_id, "role": "user", "parts": parts, **fields}}
+
+
+@pytest.fixture
+def older(conformance_agent: Agent) -> Agent:
+    return Agent(http=conformance_agent.http, headers={})
+
+
+def test_messages_without_the_prefix_ask_and_are_continued(older: Agent) -> None:
+    task = older.call("message/send", spoken("text"))
+    assert (task["kind"], task["status"]["state"]) == ("task", "input-required")
+    for _ in range(3):
+        again = older.call("message/send", spoken("continuation", taskId=task["id"]))
+        assert (again["id"], again["status"]["state"]) == (task["id"], "input-required")
+    full, limited = (older.call("tasks/get", {"id": task["id"], **length})["history"] for length in ({}, LENGTH))
+    assert len(full) > len(limited) == LENGTH["historyLength"]
+
+
+def test_a_task_of_that_kit_can_be_cancelled_once(older: Agent) -> None:
+    task = older.call("message/send", spoken("cancel-test"))
+    cancelled = older.call("tasks/cancel", {"id": task["id"]})
+    assert (cancelled["id"], cancelled["status"]["state"]) == (task["id"], "canceled")
+    assert older.error("tasks/cancel", {"id": task["id"]})["code"] == -32002
+    assert older.error("tasks/cancel", {"id": "nonexistent-task-id"})["code"] == -32001
+
+
+def test_a_file_by_its_address_is_taken(older: Agent) -> None:
+    file = {"name": "test.txt", "mimeType": "text/plain", "uri": "https://example.com/test.txt"}
+    task = older.call("message/send", spoken("file", parts=[{"kind": "file", "file": file}]))
+    assert task["status"]["state"] == "input-required"
+
+
+def test_streams_of_that_kit(older: Agent) -> None:
+    (task,) = older.streamed("message/stream", spoken("stream"))
+    assert (task["kind"], task["status"]["state"]) == ("task", "input-required")
+    assert older.error("message/stream", {"invalid": "params"})["code"] == -32602
+    assert older.error("tasks/resubscribe", {"id": "non-existent-task-id-1"})["code"] == -32001
+    with older.stream("message/stream", spoken("test-resubscribe")) as first:
+        task_id = next(first)["id"]
+        with older.stream("tasks/resubscribe", {"id": task_id}) as second:
+            assert next(second)["id"] == task_id
+        older.call("tasks/cancel", {"id": task_id})

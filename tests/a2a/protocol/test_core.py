@@ -443,4 +443,4 @@ def test_a_viewer_reads_and_starts_nothing(agent_server: Server) -> None:
     viewer = agent_of(agent_server.http, "vera", "viewer")
     assert viewer.call("ListTasks")["tasks"] == []
     response = viewer.post("SendMessage", {"message": data(ECHO)})
-    assert (response.status_code, response.json()["error"]["code"]) == (403, -32004)
+    assert (response.status_code, response.json()["error"]["code"]) == (403, -32032)

@@ -46,18 +46,22 @@ class Stub:
 
     def stream(self, name: str, params: Json, *, gate: Path | None = None) -> list[Json]:
         """All results; the gate is opened after the first."""
+        results = []
+        for each in self.follow(name, params):
+            results.append(each)
+            if gate:
+                gate.touch()
+        return results
+
+    def follow(self, name: str, params: Json) -> Iterator[Json]:
+        """The results as they come."""
         request, response = METHODS[name]
         stub = self._channel.unary_stream(
             f"/{SERVICE}/{name}",
             _bytes_of,
             class_of(response).FromString,
         )
-        results = []
-        for each in stub(message(request, params), metadata=self._metadata, timeout=120):
-            results.append(to_json(each))
-            if gate:
-                gate.touch()
-        return results
+        return map(to_json, stub(message(request, params), metadata=self._metadata, timeout=120))
 
     def refused(self, name: str, params: Json) -> tuple[grpc.StatusCode, Json]:
         """The status and its details."""

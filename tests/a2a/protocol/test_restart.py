@@ -1,12 +1,16 @@
 """A server that is restarted in the middle of a stream: whoever comes back misses nothing."""
 
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import httpx
 import pytest
 
-from tests.a2a.a2a_client import Agent, Json, data, states_of
-from tests.servers import free_port, new_database, running_server
+from tests.a2a.a2a_client import SLOW, Agent, Json, data, states_of
+from tests.a2a.protocol.test_grpc import Stub
+from tests.servers import Server, free_port, new_database, running_server
 
 pytestmark = pytest.mark.both_engines_nightly
 
@@ -24,6 +28,39 @@ TREE: Json = {
         },
     ]
 }
+
+
+def lines_after_a_stop(lines: Iterator[str], server: Server) -> list[str]:
+    """The rest of a stream whose server is stopped."""
+    rest: list[str] = []
+    server.stop()
+    with suppress(httpx.TransportError):
+        rest.extend(line for line in lines if line)
+    return rest
+
+
+def test_a_stream_that_the_server_ends_before_its_task_says_so() -> None:
+    port = free_port()
+    with (
+        new_database() as database,
+        running_server(database, "--grpc-port", str(port), env=SETTINGS) as server,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        task_id = Agent(http=server.http).start(data(SLOW))["id"]
+        followed = Stub(channel).follow("SubscribeToTask", {"id": task_id})
+        assert next(followed)["task"]["id"] == task_id
+        request = {"jsonrpc": "2.0", "id": 1, "method": "SubscribeToTask", "params": {"id": task_id}}
+        with server.http.stream("POST", "/", json=request) as response:
+            lines = response.iter_lines()
+            assert task_id in next(lines)
+            rest = lines_after_a_stop(lines, server)
+        with pytest.raises(grpc.RpcError) as ended:
+            list(followed)
+    error: Any = ended.value
+    assert rest[-1] == ": The server is shutting down, and the task has not ended. Subscribe to it again."
+    assert all('"state":"TASK_STATE_WORKING"' in line for line in rest[:-1])
+    assert error.code() == grpc.StatusCode.UNAVAILABLE
+    assert "Subscribe to it again" in error.details()
 
 
 def seqs_of(results: list[Json]) -> list[int]:
