@@ -129,6 +129,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
             None, Kind(-32003, 400, "UNIMPLEMENTED", "PUSH_NOTIFICATION_NOT_SUPPORTED")
         ),
         wire.UnsupportedOperation: Codes(None, UNSUPPORTED),
+        wire.EventsGone: Codes(None, Kind(-32040, 410, "OUT_OF_RANGE", "EVENTS_GONE")),
         wire.ContentTypeNotSupported: Codes(None, Kind(-32005, 400, "INVALID_ARGUMENT", "CONTENT_TYPE_NOT_SUPPORTED")),
         wire.ExtendedCardNotConfigured: Codes(
             None, Kind(-32007, 400, "FAILED_PRECONDITION", "EXTENDED_AGENT_CARD_NOT_CONFIGURED")

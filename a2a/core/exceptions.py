@@ -85,6 +85,17 @@ class UnsupportedOperation(ProtocolError):
     """The server, or the state of the task, does not allow the operation."""
 
 
+class EventsGone(ProtocolError):
+    """Updates after the one that the client named have been deleted (events.keep_days)."""
+
+    def __init__(self, task_id: str, *, first: int, last: int) -> None:
+        super().__init__(
+            f"The updates {first} to {last} of task '{task_id}' have been deleted (events.keep_days). "
+            "Call GetTask for its status and results."
+        )
+        self.data = {"task_id": task_id, "first_seq": first, "last_seq": last}
+
+
 class ContentTypeNotSupported(ProtocolError):
     """A part has a media type that no skill accepts."""
 

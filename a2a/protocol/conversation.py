@@ -1,7 +1,4 @@
-"""The conversation of a context: the caller's earlier messages, and what this server answered.
-
-The newest `a2a.conversation_characters` of the newest MOST_RUNS Tasks.
-"""
+"""What was said and done before a message: the conversation of its context, its request, and the Tasks that it names."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,12 +6,15 @@ from typing import Any, Final
 
 import orjson
 from django.conf import settings
+from msgspec import UnsetType
 
 from a2a.models import Message
+from a2a.protocol.queries import find_run
 from accounts.callers import Caller
 from tasks.executors import answer_in
 from tasks.models import Run, Task, TaskEvent
 from tasks.rules.strict_json import Json
+from tasks.services.pending_runs import CREDENTIALS
 from tasks.status import Status
 from tasks.storage.loads import size_of
 
@@ -28,8 +28,9 @@ ROLES: Final = {USER: "user", AGENT: "assistant"}
 
 
 def earlier_messages(caller: Caller, *, context_id: str, until: Run | None) -> list[Json]:
-    """The messages of the caller's own Tasks in a context, oldest first, each with one text part.
+    """The messages of the caller's own Tasks in a context and the answers, oldest first, each with one text part.
 
+    The newest `a2a.conversation_characters` of the newest MOST_RUNS Tasks.
     `until` is the Task that the new message belongs to, if there is one.
     """
     most = settings.APFLOW.a2a.conversation_characters
@@ -96,3 +97,30 @@ def _text_of(parts: Sequence[Json]) -> str:
 
 def _bytes(characters: int) -> int:
     return BYTES_EACH_CHARACTER * characters + MOST_BYTES_BESIDES
+
+
+def request_of(run: Run) -> Json:
+    """The client's latest message with a data part, else the one after which the key was asked for."""
+    said: list[Json] = list(Message.objects.filter(run=run).order_by("id").values_list("body", flat=True))
+    asked = _questions_for_key(run)
+    first = next((place for place, each in enumerate(said) if each["messageId"] in asked), len(said))
+    requests = [place for place, each in enumerate(said) if each["role"] == "ROLE_USER"]
+    with_data = [place for place in requests if any("data" in part for part in said[place]["parts"])]
+    return said[with_data[-1] if with_data else [place for place in requests if place < first][-1]]
+
+
+def _questions_for_key(run: Run) -> set[str]:
+    logged = TaskEvent.objects.filter(run_id=run.id, type="log").values_list("payload", flat=True)
+    asked = [event["result"] for event in logged if isinstance(event["result"], dict)]
+    return {each["question_id"] for each in asked if each.get("required") == CREDENTIALS}
+
+
+def references_of(caller: Caller, named: Sequence[str] | UnsetType) -> dict[str, Any]:
+    """The results of the tasks in `referenceTaskIds`, by these ids. Raises TaskNotFound."""
+    runs = {task_id: find_run(caller=caller, task_id=task_id) for task_id in named or ()}
+    finals = dict(
+        TaskEvent.objects.filter(run_id__in={run.id for run in runs.values()}, type="final").values_list(
+            "run_id", "payload"
+        )
+    )
+    return {task_id: finals[run.id]["result"] for task_id, run in runs.items() if run.id in finals}

@@ -117,7 +117,7 @@ def _problems(error: Exception) -> Sequence[tuple[str, str]]:
 def _metadata(error: Exception) -> dict[str, str]:
     """The data of the error as the metadata of ErrorInfo, whose values are strings."""
     data = getattr(error, "data", None)
-    names = {"task_id": "taskId", "config_id": "configId"}
+    names = {"task_id": "taskId", "config_id": "configId", "first_seq": "firstSeq", "last_seq": "lastSeq"}
     return {names[name]: str(value) for name, value in data.items() if name in names} if isinstance(data, dict) else {}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -15,7 +16,7 @@ from msgspec import UNSET
 
 from a2a.core.exceptions import TaskNotCancelable, UnsupportedOperation
 from a2a.models import Message
-from a2a.protocol.conversation import earlier_messages
+from a2a.protocol.conversation import earlier_messages, references_of, request_of
 from a2a.protocol.credentials import with_key
 from a2a.protocol.message_handler import Meaning, meaning_of
 from a2a.protocol.params import Message as GivenMessage
@@ -28,11 +29,11 @@ from a2a.protocol.serialize import agent_message, asked_again, times_asked
 from accounts.callers import Caller
 from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunStored, RunTree
 from tasks.ids import new_id
-from tasks.models import Question, Run, TaskEvent
+from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.strict_json import Json
 from tasks.services import pending_runs, trees
-from tasks.services.idempotency import once
+from tasks.services.idempotency import remembered
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT
 from tasks.services.questions import fault_of, open_questions, record_answer
 from tasks.services.trees import Execution
@@ -44,32 +45,55 @@ class Received:
     """The outcome of a message: a run, or a reply without one.
 
     `task` is the Task at its start. `notes` are added to the metadata of the Task in the reply.
-    `is_known`: the request is a repetition, and this is the outcome of the first one.
     """
 
     run: Run | None = None
     task: Json | None = None
     reply: Json | None = None
     notes: Json = field(default_factory=dict)
-    is_known: bool = False
 
 
 @transaction.atomic
 def receive(asked: RequestContext, given: SendMessage, *, shows_task: bool) -> Received:
-    """Execute a message. `shows_task`: return the Task as it is at once.
+    """Execute a message, or return the outcome of the first request with its Idempotency-Key.
 
-    Raises TaskNotFound, UnsupportedOperation, and the errors of the message handler and of invalid
-    trees.
+    `shows_task`: return the Task as it is at once. Raises TaskNotFound, UnsupportedOperation, and
+    the errors of the message handler and of invalid trees.
     """
+    call = partial(_received, asked, given)
+    if asked.token is None:
+        received = call()
+    else:
+        received = remembered(
+            call, caller=asked.caller, token=asked.token, outcome_of=_outcome, restore=partial(_restored, asked.caller)
+        )
+    return _shown(received, given) if shows_task and received.run is not None else received
+
+
+def _outcome(received: Received) -> Json:
+    return {
+        "run_id": received.run.id if received.run else None,
+        "reply": received.reply,
+        "notes": received.notes,
+    }
+
+
+def _restored(caller: Caller, outcome: Json) -> Received:
+    """The outcome of an earlier request. Raises TaskNotFound if its run has been deleted."""
+    run_id = outcome["run_id"]
+    run = None if run_id is None else find_run(caller=caller, task_id=run_id)
+    return Received(run=run, reply=outcome["reply"], notes=outcome["notes"])
+
+
+def _received(asked: RequestContext, given: SendMessage) -> Received:
     waiting = _waiting_run(asked.caller, given)
     if waiting is not None and not waiting.is_reserved:
-        received = _answered(waiting, asked, given)
-        return _shown(received, given) if shows_task else received
+        return _answered(waiting, asked, given)
     context_id = waiting.context_id if waiting else given.message.context_id
     incoming = Incoming(
         message=given.message.to_json(),
         metadata=given.metadata,
-        references=_references(asked.caller, given),
+        references=references_of(asked.caller, given.message.reference_task_ids),
         is_follow_up=waiting is not None,
         history=earlier_messages(asked.caller, context_id=context_id, until=waiting),
     )
@@ -82,11 +106,10 @@ def receive(asked: RequestContext, given: SendMessage, *, shows_task: bool) -> R
             received = Received(run=waiting or pending_runs.reserve(caller=asked.caller, context_id=context_id))
         case RunTree() | RunStored():
             received = _start(meaning, asked, given, context_id=context_id, waiting=waiting)
-    if not received.is_known:
-        _keep(received, asked, given, after=waiting.last_seq if waiting else 0)
+    _keep(received, asked, given, after=waiting.last_seq if waiting else 0)
     if isinstance(meaning, Ask | AskForKey | Reject):
         _answer(received.run, meaning)
-    return _shown(received, given) if shows_task else received
+    return received
 
 
 def go_on_with_key(*, user_id: str) -> None:
@@ -102,7 +125,7 @@ def go_on_with_key(*, user_id: str) -> None:
 @transaction.atomic
 def _go_on(run: Run, asked: RequestContext) -> None:
     history = earlier_messages(asked.caller, context_id=run.context_id, until=run)
-    meaning = _decision(Incoming(message=_request_of(run), is_follow_up=True, history=history), asked, run)
+    meaning = _decision(Incoming(message=request_of(run), is_follow_up=True, history=history), asked, run)
     if isinstance(meaning, RunTree | RunStored):
         _execute(meaning, asked, context_id=run.context_id, reserved_id=run.id)
 
@@ -193,27 +216,8 @@ def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) ->
     """
     is_about_key = waiting is not None and waiting.lease_owner == HOLDERS[CREDENTIALS]
     if waiting is not None and is_about_key and not any("data" in part for part in incoming.message["parts"]):
-        incoming = replace(incoming, message=_request_of(waiting))
+        incoming = replace(incoming, message=request_of(waiting))
     return with_key(meaning_of(incoming), user_id=asked.caller.user_id, sent=asked.llm_key)
-
-
-def _request_of(run: Run) -> Json:
-    """The client's latest message with a data part, else its first message."""
-    said: list[Json] = list(Message.objects.filter(run=run).order_by("-id").values_list("body", flat=True))
-    requests = [message for message in said if message["role"] == "ROLE_USER"]
-    return next((each for each in requests if any("data" in part for part in each["parts"])), requests[-1])
-
-
-def _references(caller: Caller, given: SendMessage) -> dict[str, Any]:
-    """The results of the tasks in `referenceTaskIds`, by these ids. Raises TaskNotFound."""
-    named = given.message.reference_task_ids
-    runs = {task_id: find_run(caller=caller, task_id=task_id) for task_id in named or ()}
-    finals = dict(
-        TaskEvent.objects.filter(run_id__in={run.id for run in runs.values()}, type="final").values_list(
-            "run_id", "payload"
-        )
-    )
-    return {task_id: finals[run.id]["result"] for task_id, run in runs.items() if run.id in finals}
 
 
 def _shown(received: Received, given: SendMessage) -> Received:
@@ -243,16 +247,14 @@ def _start(
     notes: Json = {"warnings": execution.warnings} if execution.warnings else {}
     if any(sent != stored for sent, stored in execution.ids.items()):
         notes["ids"] = execution.ids
-    is_known = asked.token is not None and Message.objects.filter(run=run).exists()
-    return Received(run=run, notes=notes, is_known=is_known)
+    return Received(run=run, notes=notes)
 
 
 def _execute(meaning: RunTree | RunStored, asked: RequestContext, **place: Any) -> Execution:
-    common = {"caller": asked.caller, "token": asked.token, "llm_key": asked.llm_key, **place}
+    common = {"caller": asked.caller, "llm_key": asked.llm_key, **place}
     if isinstance(meaning, RunTree):
-        return once(trees.execute_tree, tasks=meaning.tasks, **common)
-    return once(
-        trees.execute_task,
+        return trees.execute_tree(tasks=meaning.tasks, **common)
+    return trees.execute_task(
         task_id=meaning.task_id,
         copy_execution=meaning.copy_execution,
         copy_children=meaning.copy_children,

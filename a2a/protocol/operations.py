@@ -18,6 +18,7 @@ from a2a.protocol.messages import Received, call_off, not_cancelable, receive, w
 from a2a.protocol.output_modes import all_in_modes, check_modes, in_modes
 from a2a.protocol.queries import Artifacts, find_run, task_of
 from a2a.protocol.request_context import RequestContext
+from a2a.protocol.resume import check_after
 from a2a.protocol.stream import settled, updates
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
@@ -109,10 +110,16 @@ async def cancel(asked: RequestContext, given: params.OfTask) -> Json:
     return await _result(run)
 
 
-async def subscribe(asked: RequestContext, given: params.OfTask) -> Updates:
-    """Stream the Task and its updates until it ends. Questions do not end the stream."""
+async def subscribe(asked: RequestContext, given: params.SubscribeToTask) -> Updates:
+    """Stream the Task and its updates until it ends. Questions do not end the stream.
+
+    With `after`, all updates after that one are among them, and the task may have ended.
+    """
     run = await pools.read(find_run, caller=asked.caller, task_id=given.id)
     run, task = await pools.read(task_of, run_id=run.id)
+    if given.after is not None:
+        await pools.read(check_after, run, given.after)
+        return updates(run, task, after=given.after)
     if task["status"]["state"] in TERMINAL:
         raise UnsupportedOperation(f"Task '{run.id}' has finished. Call GetTask for its result.")
     return updates(run, task)
@@ -149,7 +156,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "GetTask": Operation(get, params.GetTask, Role.VIEWER),
         "ListTasks": Operation(list_, params.ListTasks, Role.VIEWER),
         "CancelTask": Operation(cancel, params.OfTask, Role.OPERATOR),
-        "SubscribeToTask": Operation(subscribe, params.OfTask, Role.VIEWER, _require_streaming, streams=True),
+        "SubscribeToTask": Operation(subscribe, params.SubscribeToTask, Role.VIEWER, _require_streaming, streams=True),
         "CreateTaskPushNotificationConfig": Operation(
             create_push_config, params.CreatePushConfig, Role.OPERATOR, push.require_push
         ),

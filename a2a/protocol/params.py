@@ -114,9 +114,15 @@ class SendMessage(Given, frozen=True, kw_only=True):
 
 
 class OfTask(Given, frozen=True, kw_only=True):
-    """CancelTask and SubscribeToTask."""
+    """CancelTask."""
 
     id: Id
+
+
+class SubscribeToTask(OfTask, frozen=True, kw_only=True):
+    """`after` is the sequence number of the last update that the client has (the extension of `resume`)."""
+
+    after: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
 
 
 class GetTask(OfTask, frozen=True, kw_only=True):

@@ -234,8 +234,9 @@ def utc(moment: datetime) -> str:
 
 def _metadata(run: Run, facts: Facts) -> Json:
     if run.is_reserved:
-        return {}
+        return {"seq": run.last_seq}
     return {
+        "seq": run.last_seq,
         "rootTaskId": run.root_id,
         "runNumber": run.number,
         "progress": facts.progress,

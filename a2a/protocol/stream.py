@@ -14,19 +14,25 @@ from tasks.rules.a2a_versions import INTERRUPTED, TERMINAL
 from tasks.rules.strict_json import Json
 
 
-async def updates(run: Run, task: Json, *, through_questions: bool = True) -> AsyncGenerator[Json]:
+async def updates(
+    run: Run, task: Json, *, through_questions: bool = True, after: int | None = None
+) -> AsyncGenerator[Json]:
     """Yield StreamResponses: the given Task, then updates (A2A 1.0, section 3.1.2).
+
+    `after`: the updates begin after this number, and not after the given Task.
 
     Ends when the run ends or, without `through_questions`, when it waits for the client. Raises
     ShuttingDown when this process stops before that; a client that reconnects gets the current
     Task.
     """
     yield {"task": task}
-    if _is_end(task["status"]["state"], through_questions=through_questions):
+    if after is None and _is_end(task["status"]["state"], through_questions=through_questions):
+        return
+    if after == run.last_seq and run.finished_at is not None:
         return
     nodes: Mapping[str, Node] = {}
     last: Json | None = None
-    async with aclosing(events.follow(run.id, after=run.last_seq)) as log:
+    async with aclosing(events.follow(run.id, after=run.last_seq if after is None else after)) as log:
         async for event in log:
             if event["type"] == "final":
                 last = event

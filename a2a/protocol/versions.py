@@ -33,6 +33,8 @@ class Version:
 
 TASK_TREE_EXTENSION: Final = "urn:aipartnerupflow:task-tree:v1"
 """The extension with our dotted methods and the schemas of the executors."""
+RESUME_EXTENSION: Final = "urn:aipartnerupflow:resume:v1"
+"""The extension with sequence numbers, subscriptions after an event, and messages that are safe to repeat."""
 OPERATIONS: Final = tuple(METHODS)
 
 
@@ -85,5 +87,5 @@ def check_extensions(requested: Sequence[str]) -> None:
 
 def activated_extensions(requested: Sequence[str]) -> str:
     """The requested extensions that this server supports, as a header value; may be empty."""
-    known = {TASK_TREE_EXTENSION, *settings.APFLOW.a2a.required_extensions}
+    known = {TASK_TREE_EXTENSION, RESUME_EXTENSION, *settings.APFLOW.a2a.required_extensions}
     return ", ".join(uri for uri in requested if uri in known)

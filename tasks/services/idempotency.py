@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 import orjson
@@ -19,6 +20,7 @@ from tasks.services.queries import get_task, get_tree
 from tasks.services.trees import Created, Execution
 
 T = TypeVar("T", bound=Created | Execution)
+Outcome = TypeVar("Outcome")
 
 HEADER: Final = "Idempotency-Key"
 KEPT_HOURS: Final = 24
@@ -39,15 +41,34 @@ def once(verb: Callable[..., T], *, caller: Caller, token: Token | None, **argum
     A repetition waits until the first call has committed. Raises InvalidParams for a different
     request with the same key, and what the function raises; then nothing is stored.
     """
+    call = partial(verb, caller=caller, **arguments)
     if token is None:
-        return verb(caller=caller, **arguments)
-    with transaction.atomic():
-        row = _own_row(caller, token)
-        if row.outcome is not None:
-            return cast(T, _restored(caller, row.outcome))  # the hash also identifies the function
-        result = verb(caller=caller, **arguments)
-        _keys(caller, token).update(outcome=_outcome(result))
-        return result
+        return call()
+    # The hash also identifies the function.
+    restore = partial(_restored, caller)
+    return cast(T, remembered(call, caller=caller, token=token, outcome_of=_outcome, restore=restore))
+
+
+@transaction.atomic
+def remembered(
+    call: Callable[[], Outcome],
+    *,
+    caller: Caller,
+    token: Token,
+    outcome_of: Callable[[Outcome], Json],
+    restore: Callable[[Json], Outcome],
+) -> Outcome:
+    """Call the function, or restore the outcome of the first call by the token.
+
+    A repetition waits until the first call has committed. Raises InvalidParams for a different
+    request with the same key, and what the function raises; then nothing is stored.
+    """
+    row = _own_row(caller, token)
+    if row.outcome is not None:
+        return restore(row.outcome)
+    result = call()
+    _keys(caller, token).update(outcome=outcome_of(result))
+    return result
 
 
 def known_response(*, caller: Caller, token: Token) -> Any:

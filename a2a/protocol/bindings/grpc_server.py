@@ -110,7 +110,7 @@ def _method(name: str) -> tuple[str, Any]:
             metadata = _metadata(context)
             who_is_it = partial(_caller, metadata)
             caller = await who_is_it()
-            params = await _params(request, asked)
+            params = await _params(request, asked) | _resumed(name, metadata)
             async with (
                 aclosing(await _performed(name, params, metadata, caller)) as updates,
                 _held(caller, who_is_it),
@@ -129,6 +129,12 @@ async def _performed(name: str, params: Json, metadata: Mapping[str, str], calle
     headers = replace(Headers.of(metadata), url=settings.APFLOW.server.public_url or "")
     with limited_loads():
         return await perform(name, params, version=V1_0, caller=caller, headers=headers)
+
+
+def _resumed(name: str, metadata: Mapping[str, str]) -> Json:
+    """The parameter `after`, which the messages of the protocol lack: it is in the metadata."""
+    after = metadata.get("after") if name == "SubscribeToTask" else None
+    return {} if after is None else {"after": int(after) if after.isdecimal() else after}
 
 
 async def _params(kind: str, asked: bytes) -> Json:

@@ -20,11 +20,12 @@ from a2a.protocol.card.signature import signed
 from a2a.protocol.output_modes import OUTPUT_MODES
 from a2a.protocol.parts import INPUT_MODES
 from a2a.protocol.skills import TREE_PREFIX, Skill, skills
-from a2a.protocol.versions import TASK_TREE_EXTENSION
+from a2a.protocol.versions import RESUME_EXTENSION, TASK_TREE_EXTENSION
 from accounts.callers import Caller
 from tasks.executors import describe, executor_ids
 from tasks.models import Task
 from tasks.rules.strict_json import Json
+from tasks.services import idempotency
 
 HYBRID: Final = "hybrid"
 MOST_TREES: Final = 50
@@ -90,7 +91,11 @@ def _capabilities(version: str) -> Json:
     capabilities: Json = {
         "streaming": chosen.streaming,
         "pushNotifications": chosen.push_notifications,
-        "extensions": [_tree_extension(), *map(_required_extension, chosen.required_extensions)],
+        "extensions": [
+            _tree_extension(),
+            _resume_extension(),
+            *map(_required_extension, _foreign(chosen.required_extensions)),
+        ],
     }
     if version != "0.3":
         capabilities["extendedAgentCard"] = has_extended_card()
@@ -112,6 +117,24 @@ def _tree_extension() -> Json:
         "required": TASK_TREE_EXTENSION in settings.APFLOW.a2a.required_extensions,
         "params": {"methods": list(METHODS), "executors": schemas},
     }
+
+
+def _resume_extension() -> Json:
+    """The extension for clients that lose their connection."""
+    return {
+        "uri": RESUME_EXTENSION,
+        "description": (
+            "Updates and Tasks have their sequence number in metadata.seq. SubscribeToTask takes `after`, the number of the last update "
+            "that the client has. SendMessage and SendStreamingMessage take the header Idempotency-Key."
+        ),
+        "required": RESUME_EXTENSION in settings.APFLOW.a2a.required_extensions,
+        "params": {"sequence": "metadata.seq", "after": "after", "idempotencyKey": idempotency.HEADER},
+    }
+
+
+def _foreign(uris: Iterable[str]) -> list[str]:
+    """The extensions that are not ours."""
+    return [uri for uri in uris if uri not in (TASK_TREE_EXTENSION, RESUME_EXTENSION)]
 
 
 def _required_extension(uri: str) -> Json:

@@ -22,7 +22,7 @@ from a2a.methods import METHODS
 from a2a.protocol.card.agent_card import build_card, build_extended_card
 from a2a.protocol.card.signature import canonical, key_set, signed
 from a2a.protocol.skills import EXAMPLE_TREE
-from a2a.protocol.versions import TASK_TREE_EXTENSION
+from a2a.protocol.versions import RESUME_EXTENSION, TASK_TREE_EXTENSION
 from accounts.callers import LOCAL
 from tasks.executors import describe, executor_ids
 from tests.a2a.a2a_client import ECHO, Agent, data, text
@@ -165,7 +165,8 @@ def test_there_is_a_skill_for_trees_and_one_for_each_executor(card: dict[str, An
 
 
 def test_the_extension_names_every_method_and_the_schemas_of_every_executor(card: dict[str, Any]) -> None:
-    (extension,) = card["capabilities"]["extensions"]
+    extension, resuming = card["capabilities"]["extensions"]
+    assert (resuming["uri"], resuming["required"]) == (RESUME_EXTENSION, False)
     assert (extension["uri"], extension["required"]) == (TASK_TREE_EXTENSION, False)
     assert extension["params"]["methods"] == list(METHODS)
     assert extension["params"]["executors"].keys() == executor_ids()

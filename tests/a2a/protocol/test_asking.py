@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.a2a.a2a_client import ECHO, SETTINGS, Agent, Json, agent_of, data, message, states_of, text
@@ -60,8 +61,12 @@ def keyless(keyless_server: Server) -> Agent:
 
 
 def system(agent: Agent, method: str, params: Json) -> Any:
+    return rpc(agent, "/system", method, params)
+
+
+def rpc(agent: Agent, path: str, method: str, params: Json) -> Any:
     request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    reply = agent.http.post("/system", json=request, headers=agent.headers).json()
+    reply = agent.http.post(path, json=request, headers=agent.headers).json()
     assert "error" not in reply, reply
     return reply["result"]
 
@@ -297,6 +302,21 @@ def test_a_key_in_a_header_is_as_good_and_other_models_need_none(keyless: Agent)
         ]
     }
     assert keyless.error("SendMessage", {"message": data(wrong)})["code"] == -32602
+
+
+def test_a_text_that_lacks_a_key_runs_when_it_is_there(keyless: Agent) -> None:
+    welcome = keyless.send(text("hello"))
+    given = {"prompt": "Hello", "model": "openai/gpt-4o-mini"}
+    needed = keyless.send(text(f"Language model: {orjson.dumps(given).decode()}", taskId=welcome["id"]))
+    assert (needed["id"], needed["status"]["state"]) == (welcome["id"], "TASK_STATE_AUTH_REQUIRED")
+    again = keyless.send(text("Is it there?", taskId=needed["id"]))
+    assert again["status"]["state"] == "TASK_STATE_AUTH_REQUIRED"
+    params = {"message": text("Here it is.", taskId=needed["id"]), "configuration": {"returnImmediately": True}}
+    task = keyless.call("SendMessage", params, **{"X-LLM-API-KEY": f"openai:{KEY}"})["task"]
+    assert task["status"]["state"] == "TASK_STATE_SUBMITTED"
+    stored = rpc(keyless, "/tasks", "tasks.get", {"task_id": task["metadata"]["rootTaskId"]})
+    assert stored["inputs"] == given
+    keyless.post("CancelTask", {"id": task["id"]})
 
 
 def created(agent: Agent, **headers: str) -> Json:

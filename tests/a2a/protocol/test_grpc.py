@@ -152,6 +152,19 @@ def test_streams_over_grpc_are_stream_responses(alice: Agent, stub: Stub, gate: 
     assert (again[0]["task"]["id"], states_of(again)[-1]) == (task_id, "COMPLETED")
 
 
+def test_a_subscription_over_grpc_continues_after_an_update(
+    alice: Agent, agent: tuple[Agent, grpc.Channel], stub: Stub
+) -> None:
+    streamed = stub.stream("SendStreamingMessage", {"message": data(ECHO)})
+    task_id = streamed[0]["task"]["id"]
+    metadata = {"authorization": alice.headers["Authorization"]}
+    assert Stub(agent[1], after="0", **metadata).stream("SubscribeToTask", {"id": task_id})[1:] == streamed[1:]
+    assert len(Stub(agent[1], after="2", **metadata).stream("SubscribeToTask", {"id": task_id})) < len(streamed)
+    for after in ("99", "x"):
+        code, _ = Stub(agent[1], after=after, **metadata).refused("SubscribeToTask", {"id": task_id})
+        assert code == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_push_configs_and_the_extended_card_over_grpc(alice: Agent, stub: Stub) -> None:
     task_id = alice.asking()["id"]
     made = stub.call(
