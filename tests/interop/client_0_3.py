@@ -1,12 +1,13 @@
 # mypy: ignore-errors
 """A run through the agent with the official client of A2A 0.3; started in an environment of its own. Prints what it saw as JSON.
 
-Arguments: the agent's address, the binding, and where push notifications shall go.
+Arguments: the agent's address, the binding, where push notifications shall go, and the skills whose examples it runs.
 """
 
 import asyncio
 import json
 import sys
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -37,9 +38,9 @@ def message_of(part: TextPart | DataPart, task_id: str | None = None) -> Message
     return Message(message_id=str(uuid4()), role=Role.user, parts=[Part(root=part)], task_id=task_id)
 
 
-async def run(url: str, binding: str, push_url: str) -> dict[str, Any]:
+async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, Any]:
     seen: dict[str, Any] = {}
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=240) as http:
         card = await A2ACardResolver(http, url).get_agent_card()
         seen["card"] = {"name": card.name, "skills": len(card.skills), "streaming": card.capabilities.streaming}
         common = {"httpx_client": http, "supported_transports": [binding], "use_client_preference": True}
@@ -62,11 +63,12 @@ async def run(url: str, binding: str, push_url: str) -> dict[str, Any]:
             "kinds": [update.kind if update else "task" for _, update in events],
             "last": events[-1][0].status.state.value,
         }
-        asking = await send(plain, message_of(TextPart(text="do something")))
+        asking = await send(plain, message_of(TextPart(text="hello")))
         seen["ask"] = {
             "state": asking.status.state.value,
-            "says": bool(asking.status.message.parts[0].root.text),
+            "says": asking.status.message.parts[0].root.text,
         }
+        seen["skills"] = await outcomes(card, partial(send, plain), skills)
         answered = await send(plain, message_of(DataPart(data=ECHO), task_id=asking.id))
         seen["answer"] = answered.status.state.value
         seen["get"] = (await plain.get_task(TaskQueryParams(id=done.id, history_length=1))).status.state.value
@@ -101,16 +103,38 @@ async def run(url: str, binding: str, push_url: str) -> dict[str, Any]:
         seen["errors"] = [
             await refused(plain.get_task(TaskQueryParams(id="nowhere"))),
             await refused(plain.cancel_task(TaskIdParams(id=done.id))),
+            await refused(send(plain, message_of(DataPart(data={"skill": "nothing"})))),
+            await refused(everything(streaming.send_message(message_of(DataPart(data={"skill": "nothing"}))))),
+            await refused(everything(streaming.resubscribe(TaskIdParams(id=done.id)))),
         ]
     return seen
 
 
-async def refused(call: Any) -> str:
+async def outcomes(card: Any, send: Any, skills: str) -> dict[str, str]:
+    """Skill → what its example on the card comes to. A question is answered with yes."""
+    known = {skill.id: skill.examples[0] for skill in card.skills if skill.examples}
+    return {skill: await outcome(known[skill], send) for skill in (known if skills == "all" else skills.split(","))}
+
+
+async def outcome(example: str, send: Any) -> str:
+    task = await send(message_of(TextPart(text=example)))
+    if task.status.state.value == "input-required":
+        task = await send(message_of(TextPart(text="yes"), task_id=task.id))
+    state = task.status.state.value
+    said = task.status.message.parts[0].root.text if state == "failed" else ""
+    return f"{state} {said}".strip()
+
+
+async def everything(stream: Any) -> list[Any]:
+    return [each async for each in stream]
+
+
+async def refused(call: Any) -> list[str]:
     try:
         await call
     except A2AClientError as error:
-        return type(error).__name__
-    return "nothing"
+        return [type(error).__name__, str(error)]
+    return ["nothing", ""]
 
 
 sys.stdout.write(json.dumps(asyncio.run(run(*sys.argv[1:]))))

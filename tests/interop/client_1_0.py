@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 """A run through the agent with the official client of A2A 1.x; started in an environment of its own. Prints what it saw as JSON.
 
-Arguments: the agent's address, the binding, and where push notifications shall go.
+Arguments: the agent's address, the binding, where push notifications shall go, and the skills whose examples it runs.
 """
 
 import asyncio
@@ -50,14 +50,14 @@ def state_of(task: Task) -> str:
     return str(TaskState.Name(task.status.state))
 
 
-async def run(url: str, binding: str, push_url: str) -> dict[str, Any]:
+async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, Any]:
     seen: dict[str, Any] = {}
-    async with httpx.AsyncClient(timeout=30) as http:
-        card = await A2ACardResolver(http, url).get_agent_card()
+    http = httpx.AsyncClient(timeout=240)
+    card = await A2ACardResolver(http, url).get_agent_card()
     seen["card"] = {"name": card.name, "skills": len(card.skills), "streaming": card.capabilities.streaming}
-    chosen = {"supported_protocol_bindings": [binding], "grpc_channel_factory": grpc.aio.insecure_channel}
-    streaming = ClientFactory(ClientConfig(**chosen)).create(card)
-    plain = ClientFactory(ClientConfig(**chosen, streaming=False)).create(card)
+    common = {"supported_protocol_bindings": [binding], "grpc_channel_factory": grpc.aio.insecure_channel}
+    streaming = ClientFactory(ClientConfig(**common, httpx_client=http)).create(card)
+    plain = ClientFactory(ClientConfig(**common, httpx_client=http, streaming=False)).create(card)
 
     async def send(request: SendMessageRequest) -> Task:
         (response,) = [response async for response in plain.send_message(request)]
@@ -71,8 +71,9 @@ async def run(url: str, binding: str, push_url: str) -> dict[str, Any]:
         "kinds": [update.WhichOneof("payload") for update in updates],
         "last": TaskState.Name(updates[-1].status_update.status.state),
     }
-    asking = await send(request_of(new_text_part("do something")))
-    seen["ask"] = {"state": state_of(asking), "says": bool(asking.status.message.parts[0].text)}
+    asking = await send(request_of(new_text_part("hello")))
+    seen["ask"] = {"state": state_of(asking), "says": asking.status.message.parts[0].text}
+    seen["skills"] = await outcomes(card, send, skills)
     answer = request_of(new_data_part(ECHO))
     answer.message.task_id = asking.id
     seen["answer"] = state_of(await send(answer))
@@ -109,6 +110,9 @@ async def run(url: str, binding: str, push_url: str) -> dict[str, Any]:
     seen["errors"] = [
         await refused(plain.get_task(GetTaskRequest(id="nowhere"))),
         await refused(plain.cancel_task(CancelTaskRequest(id=done.id))),
+        await refused(send(request_of(new_data_part({"skill": "nothing"})))),
+        await refused(everything(streaming.send_message(request_of(new_data_part({"skill": "nothing"}))))),
+        await refused(everything(streaming.subscribe(SubscribeToTaskRequest(id=done.id)))),
     ]
     other = await plain.create_task_push_notification_config(
         TaskPushNotificationConfig(task_id=done.id, id="gone", url=push_url)
@@ -122,12 +126,32 @@ async def run(url: str, binding: str, push_url: str) -> dict[str, Any]:
     return seen
 
 
-async def refused(call: Any) -> str:
+async def outcomes(card: Any, send: Any, skills: str) -> dict[str, str]:
+    """Skill → what its example on the card comes to. A question is answered with yes."""
+    known = {skill.id: skill.examples[0] for skill in card.skills if skill.examples}
+    return {skill: await outcome(known[skill], send) for skill in (known if skills == "all" else skills.split(","))}
+
+
+async def outcome(example: str, send: Any) -> str:
+    task = await send(request_of(new_text_part(example)))
+    if state_of(task) == "TASK_STATE_INPUT_REQUIRED":
+        answer = request_of(new_text_part("yes"))
+        answer.message.task_id = task.id
+        task = await send(answer)
+    said = task.status.message.parts[0].text if state_of(task) == "TASK_STATE_FAILED" else ""
+    return f"{state_of(task)} {said}".strip()
+
+
+async def everything(stream: Any) -> list[Any]:
+    return [each async for each in stream]
+
+
+async def refused(call: Any) -> list[str]:
     try:
         await call
     except (A2AError, A2AClientError) as error:
-        return type(error).__name__
-    return "nothing"
+        return [type(error).__name__, str(error)]
+    return ["nothing", ""]
 
 
 sys.stdout.write(json.dumps(asyncio.run(run(*sys.argv[1:]))))

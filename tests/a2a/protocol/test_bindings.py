@@ -55,6 +55,7 @@ ERRORS = {
         400,
         "EXTENDED_AGENT_CARD_NOT_CONFIGURED",
     ),
+    "EventsGone": (errors.EventsGone("x", first=1, last=2), -32040, 410, "EVENTS_GONE"),
     "ExtensionSupportRequired": (errors.ExtensionSupportRequired("x"), -32008, 400, "EXTENSION_SUPPORT_REQUIRED"),
     "VersionNotSupported": (errors.VersionNotSupported("x"), -32009, 400, "VERSION_NOT_SUPPORTED"),
 }

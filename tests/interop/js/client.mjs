@@ -1,5 +1,5 @@
 // A run through the agent with the official client of A2A for JavaScript. Prints what it saw as JSON.
-// Arguments: the agent's address, the version of A2A, and the binding.
+// Arguments: the agent's address, the version of A2A, the binding, and the skills whose examples it runs.
 
 import { randomUUID } from "node:crypto";
 
@@ -14,7 +14,7 @@ import {
 } from "@a2a-js/sdk";
 import { ClientFactory, DefaultAgentCardResolver, JsonRpcTransportFactory, RestTransportFactory } from "@a2a-js/sdk/client";
 
-const [url, version, binding] = process.argv.slice(2);
+const [url, version, binding, skills] = process.argv.slice(2);
 const legacyCompat = { enabled: version === "0.3" };
 const fetchImpl = (address) => fetch(address, { headers: { "A2A-Version": version } });
 const card = await new DefaultAgentCardResolver({ legacyCompat, fetchImpl }).resolve(url);
@@ -43,9 +43,9 @@ const kindsOf = (responses) => responses.map((response) => Object.keys(response)
 const refused = async (call) => {
   try {
     await call;
-    return "nothing";
+    return ["nothing", ""];
   } catch (error) {
-    return error.constructor.name;
+    return [error.constructor.name, error.message];
   }
 };
 
@@ -54,8 +54,17 @@ const done = await send(ECHO);
 seen.send = { state: stateOf(done), last: done.artifacts.at(-1).artifactId };
 const streamed = await all(client.sendMessageStream(requestOf(sleeping(0.6, 3))));
 seen.stream = { kinds: kindsOf(streamed), last: stateOf(streamed.at(-1).statusUpdate) };
-const asking = await send({ text: "do something" });
-seen.ask = { state: stateOf(asking), says: Boolean(asking.status.message.parts[0].text) };
+const asking = await send({ text: "hello" });
+seen.ask = { state: stateOf(asking), says: asking.status.message.parts[0].text };
+const outcome = async (example) => {
+  let task = await send({ text: example });
+  if (stateOf(task) === "TASK_STATE_INPUT_REQUIRED") task = await send({ text: "yes" }, { taskId: task.id });
+  return stateOf(task) === "TASK_STATE_FAILED" ? `${stateOf(task)} ${task.status.message.parts[0].text}` : stateOf(task);
+};
+seen.skills = {};
+for (const skill of card.skills.filter((each) => each.examples.length)) {
+  if (skills === "all" || skills.split(",").includes(skill.id)) seen.skills[skill.id] = await outcome(skill.examples[0]);
+}
 seen.answer = stateOf(await send(ECHO, { taskId: asking.id }));
 seen.get = stateOf(Task.toJSON(await client.getTask(GetTaskRequest.fromJSON({ id: done.id }))));
 if (version === "1.0") {
@@ -72,5 +81,8 @@ seen.cancel = stateOf(Task.toJSON(cancelled));
 seen.errors = [
   await refused(client.getTask(GetTaskRequest.fromJSON({ id: "nowhere" }))),
   await refused(client.cancelTask(CancelTaskRequest.fromJSON({ id: done.id }))),
+  await refused(send({ data: { skill: "nothing" } })),
+  await refused(all(client.sendMessageStream(requestOf({ data: { skill: "nothing" } })))),
+  await refused(all(client.resubscribeTask(SubscribeToTaskRequest.fromJSON({ id: done.id })))),
 ];
 console.log(JSON.stringify(seen));
