@@ -5,7 +5,7 @@ A trailing slash is optional; a redirect would lose the body of a POST.
 
 from django.urls import path, re_path
 
-from a2a.endpoints import docs, views
+from a2a.endpoints import docs, modules, views
 from a2a.protocol.bindings import http_json
 from a2a.rest import urls
 
@@ -16,7 +16,9 @@ urlpatterns = [
     path("system", views.system),
     path("system/", views.system),
     re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may contain slashes and line breaks
+    path("modules/<str:name>", modules.module),
     path("health", views.health),
+    path("healthz", views.health),
     path("ready", views.ready),
     re_path("^api/", urls.api),
     path("openapi.json", docs.openapi),

@@ -138,6 +138,15 @@ def passed_over(**members: Any) -> Check:
     return check
 
 
+def module_refused(name: str) -> Check:
+    def check(server: Server) -> None:
+        response = server.http.post(f"/modules/apflow.{name}", json={"task_id": "root"})
+        assert response.status_code == 404
+        assert "is not available: this server" in response.json()["error"]["message"]
+
+    return check
+
+
 def a_missing_task_is_an_error(server: Server) -> None:
     call = {"jsonrpc": "2.0", "id": 1, "method": "tasks.get", "params": {"task_id": "nothing"}}
     answer = server.http.post("/tasks", json=call)
@@ -286,6 +295,10 @@ CALLS: Final[Mapping[str, list[Check]]] = {
     "`tasks.scheduled.list` and the rest of the scheduler": [
         refused("tasks.scheduled.list", {}, "-32601"),
         answers("tasks.execute", COPY | {"copy_execution": True}, original_task_id="root"),
+    ],
+    "the modules `schedule.…`, `task.scheduled`, `task.link`, `task.archive` and `task.clone_mixed`": [
+        module_refused(name)
+        for name in ("schedule.set", "task.scheduled", "task.link", "task.archive", "task.clone_mixed")
     ],
     "`GET /tasks/methods`": [methods_are_discovered],
     "`final: true` in the last event": [the_last_event_has_a_type],

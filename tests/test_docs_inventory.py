@@ -158,7 +158,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
     ],
     "docs/how-to/upgrade.md": [
-        ("Migrate your trees", "python", "tests/test_upgrade_page.py::test_the_program_brings_trees_over"),
+        ("Import your trees", "sh", "tests/test_upgrade_page.py::test_the_commands_import_trees"),
+        ("Import your trees", "sh", "tests/test_upgrade_page.py::test_the_commands_import_trees"),
     ],
     "docs/how-to/webhooks.md": [
         ("Webhooks", "bash", WEBHOOKS),

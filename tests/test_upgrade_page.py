@@ -3,23 +3,26 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from pathlib import Path
 from typing import Any, Final, cast
 
 import pytest
 import typer
 from typer.main import get_command
 
+from a2a.endpoints.modules import MODULES
 from aipartnerupflow.cli import app
+from aipartnerupflow.importing.sources import HOW_TO_INSTALL
 from apflow_site.config import ConfigError, known_settings, load, variables
 from tests.accounts.conftest import minted
-from tests.documents import text
-from tests.predecessor import CALLS, EXECUTORS, OWNER, TREE, WORKS, Check, Json
-from tests.servers import ROOT, SERVE, Server, free_port, new_database, running, running_server
+from tests.aipartnerupflow.importing.predecessors import DATABASES
+from tests.aipartnerupflow.importing.recorded import tasks_of
+from tests.aipartnerupflow.importing.replay import answering
+from tests.documents import texts
+from tests.fork_server import run_command
+from tests.predecessor import CALLS, EXECUTORS, OWNER, TREE, WORKS, Check
+from tests.servers import ROOT, SERVE, Server, environment_of, free_port, new_database, running, running_server
 
 PAGE: Final = "docs/how-to/upgrade.md"
 PREFIX: Final = "AIPARTNERUPFLOW_"
@@ -82,7 +85,16 @@ def test_an_a2a_message_with_tasks_runs_them(server: Server) -> None:
     assert {each["name"] for each in TREE} <= {artifact["name"] for artifact in task["artifacts"]}
 
 
-@pytest.mark.parametrize("path", ["/.well-known/agent-card", "/docs"])
+def test_the_modules_of_the_page_are_there() -> None:
+    assert codes(UNCHANGED["`POST /modules/apflow.…`, of apflow 0.22"]) == list(MODULES)
+
+
+def test_a_client_that_accepts_text_gets_the_message_as_data(server: Server) -> None:
+    error = server.call("tasks.get", {"task_id": "nothing"}, Accept="application/json, text/plain, */*")["error"]
+    assert (error["data"], error["errors"]) == (error["message"], {"task_id": "nothing"})
+
+
+@pytest.mark.parametrize("path", ["/.well-known/agent-card", "/docs", "/healthz"])
 def test_an_address_is_there(server: Server, path: str) -> None:
     assert server.http.get(path).status_code == 200
 
@@ -189,62 +201,58 @@ def parses(words: str) -> bool:
     return True
 
 
-# --- trees come over ---
+# --- the import ---
+
+SERVICE: Final = "tests/tasks/services/test_imports.py"
+FOLDER: Final = "tests/aipartnerupflow/importing"
+KEEPS: Final = f"{FOLDER}/test_import.py::test_an_import_keeps_trees_statuses_and_results"
+IMPORTED: Final = {
+    "tasks": KEEPS,
+    "`status`, `result`, `error`, `progress`": KEEPS,
+    "a task in progress": f"{FOLDER}/test_translation.py::test_a_task_in_progress_is_imported_as_failed",
+    "pending tasks": f"{SERVICE}::test_an_unfinished_tree_goes_on_and_keeps_what_is_completed",
+    "a tree of which every task has ended": f"{FOLDER}/test_import.py::test_an_ended_tree_has_a_run_that_ended_then",
+    "a tree without a `user_id`": f"{FOLDER}/test_import.py::test_trees_without_an_owner_get_the_given_one",
+    "a copy": KEEPS,
+    "a link": f"{FOLDER}/test_sources.py::test_a_linked_task_has_what_it_is_linked_to",
+    "an archive": KEEPS,
+    "priorities below 0 or above 3": f"{FOLDER}/test_translation.py::test_priorities_beyond_ours_become_the_nearest",
+    "schedules, and fields that you have added to the table": (
+        f"{FOLDER}/test_import.py::test_the_report_says_what_was_changed"
+    ),
+    "a pending task whose executor is not available here": (
+        f"{SERVICE}::test_a_pending_task_whose_executor_is_not_here_is_warned_of"
+    ),
+    "a tree that breaks a [rule of trees](../reference/tasks.md), or has a value that cannot be "
+    "stored, such as NaN": f"{FOLDER}/test_translation.py::test_a_value_that_cannot_be_stored_is_named",
+    "a task whose parent does not exist": f"{FOLDER}/test_sources.py::test_tasks_outside_all_trees_are_left_out",
+    "a tree with an id that another task here has": f"{FOLDER}/test_import.py::test_ids_that_are_in_use_are_not_touched",
+    "LLM keys, users and tokens": KEEPS,
+}
+"""The rows of the page on the import, and their tests."""
 
 
-class Predecessor(BaseHTTPRequestHandler):
-    """Answers as the predecessor does: with fields that are gone, null for what is not set, and no `children` of leaves."""
-
-    trees: Final[list[Json]] = []
-
-    def do_POST(self) -> None:
-        call = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        params = call["params"]
-        found: Any = self.trees[params.get("offset", 0) :]
-        if call["method"] == "tasks.tree":
-            (found,) = [tree for tree in self.trees if tree["id"] == params["task_id"]]
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": found}).encode())
-
-    def log_message(self, *args: Any) -> None:
-        """Says nothing."""
+def test_every_row_on_the_import_has_a_test() -> None:
+    assert list(rows("Import your trees")) == list(IMPORTED)
+    for test in IMPORTED.values():
+        file, _, name = test.partition("::")
+        assert f"def {name}(" in (ROOT / file).read_text(), test
 
 
-def old_task(task_id: str, method: str, *, children: list[Json] | None = None, **fields: Any) -> Json:
-    task: Json = {
-        "id": task_id,
-        "parent_id": None,
-        "user_id": None,
-        "name": task_id,
-        "status": "completed",
-        "priority": 1,
-    }
-    task |= {"dependencies": [], "inputs": {}, "params": None, "schemas": {"method": method}, "result": {"old": True}}
-    task |= {"created_at": "2026-01-01T00:00:00", "has_references": False, "schedule_type": None, "run_count": 0}
-    return task | fields | ({"children": children} if children else {})
-
-
-def test_the_program_brings_trees_over(server: Server) -> None:
-    below = old_task("old-child", "system_info_executor", parent_id="old-root", inputs={"resource": "cpu"})
-    needs = [{"id": "old-child", "required": True}]
-    root = old_task("old-root", "aggregate_results_executor", dependencies=needs, user_id=OWNER, children=[below])
-    Predecessor.trees[:] = [root, old_task("old-ssh", "ssh_executor")]
-    with HTTPServer(("127.0.0.1", 0), Predecessor) as old:
-        Thread(target=old.serve_forever, daemon=True).start()
-        program = text(PAGE, "Migrate your trees", "python").replace("http://localhost:8000", server.url)
-        program = program.replace("http://old.example.com:8000", f"http://127.0.0.1:{old.server_port}")
-        first, second = (printed(program) for _ in range(2))
-        old.shutdown()
-    assert first[0] == "old-root is here"
-    assert first[1].startswith("old-ssh Task 'old-ssh': executor 'ssh_executor' is not registered")
-    assert "'old-root' is in use" in second[0]
-    done = server.rpc("tasks.execute", {"task_id": "old-root", "wait": True})["task"]
-    assert (done["status"], done["user_id"], done["priority"]) == ("completed", OWNER, 1)
-    assert done["children"][0]["result"].keys() == {"cpu"}
-
-
-def printed(program: str) -> list[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=240
-    ).stdout.splitlines()
+def test_the_commands_import_trees(tmp_path: Path) -> None:
+    """With the page's paths and URL replaced by those of a recorded predecessor."""
+    by_file, by_url = texts(PAGE, "Import your trees", "sh")
+    install, *commands = by_file.splitlines()
+    assert install == f"pip install '{HOW_TO_INSTALL.partition(chr(39))[2]}"
+    commands = [
+        line.replace("~/.aipartnerup/data/aipartnerupflow.duckdb", str(DATABASES / "v0_9.duckdb")) for line in commands
+    ]
+    with new_database() as database_url, answering(tasks_of("v0_9")) as (url, _):
+        env = environment_of(database_url, tmp_path)
+        commands += [by_url.strip().replace("http://old.example.com:8000", url)]
+        words = [shlex.split(command.partition(" >")[0]) for command in commands]
+        assert {program for program, *_ in words} == {"aipartnerupflow"}
+        reports = [json.loads(run_command(*arguments, env=env).stdout) for _, *arguments in words]
+    assert [report["tasks"] for report in reports] == [16, 16, 0]
+    assert [report["dry_run"] for report in reports] == [True, False, False]
+    assert reports[2]["tasks_here_already"] == 16

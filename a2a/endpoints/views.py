@@ -44,7 +44,7 @@ from accounts.auth import authenticate
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.rules.exceptions import LimitReached
-from tasks.rules.strict_json import MalformedJson, decode
+from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.services.readiness import readiness
 
 CARD_MAX_AGE_SECONDS = 300
@@ -69,25 +69,28 @@ class Rpc:
     """The view of a JSON-RPC endpoint (`POST`).
 
     `also` are further HTTP methods of the same URL, which `get` handles; without `get`, they need
-    HTML.
+    HTML. With `has_texts`, clients that accept text/plain get errors with texts (`with_text`).
     """
 
     dialect: Dialect
     get: View | None = None
     also: Sequence[str] = ()
+    has_texts: bool = False
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if self.get is not None and request.method in self.also:
             return await self.get(request)
+        with_texts = self.has_texts and "text/plain" in request.headers.get("Accept", "")
+        failed = partial(_failed, dialect=self.dialect, with_texts=with_texts)
         try:
             require_method(request, "POST", also=self.also)
             caller = await authenticate(request)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
-            return _failed(error, self.dialect, call=_call_in(request))
+            return failed(error, call=_call_in(request))
         try:
             value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
-            return _failed(error, self.dialect)
+            return failed(error)
         headers = headers_of(request)
         parsed = jsonrpc.parse(value, batch_limit=settings.APFLOW.limits.batch)
         if isinstance(parsed, list):
@@ -95,11 +98,12 @@ class Rpc:
         outcome = await carry_out(parsed, caller=caller, dialect=self.dialect, headers=headers)
         frames = _frames(outcome, self.dialect)
         if frames is None:
-            return HttpResponse(status=204) if outcome.answer is None else _answer(outcome.answer)
+            answer = outcome.answer
+            return HttpResponse(status=204) if answer is None else _answer(answer, with_texts=with_texts)
         try:
             return held(frames, caller=caller, who_is_it=partial(authenticate, request))
         except LimitReached as error:  # other streams have opened meanwhile
-            return _failed(error, self.dialect, call=parsed)
+            return failed(error, call=parsed)
 
     async def _batch(self, requests: list[Request], *, caller: Caller, headers: Headers) -> HttpResponseBase:
         perform = partial(carry_out, caller=caller, dialect=self.dialect, headers=headers)
@@ -117,16 +121,29 @@ def _frames(outcome: Outcome, dialect: Dialect) -> AsyncGenerator[bytes] | None:
     return sse.frames(stream, first=answer.to_json(), render=lambda event: dialect.event(event, stream, answer.id))
 
 
-def _answer(answer: Response) -> HttpResponse:
-    status = answer.http_status if isinstance(answer, jsonrpc.Failure) else 200
-    return json_response(answer.to_json(), status=status)
+def _answer(answer: Response, *, with_texts: bool) -> HttpResponse:
+    if not isinstance(answer, jsonrpc.Failure):
+        return json_response(answer.to_json())
+    reply = with_text(answer.to_json()) if with_texts else answer.to_json()
+    return json_response(reply, status=answer.http_status)
 
 
-def _failed(error: Exception, dialect: Dialect, *, call: Request | None = None) -> HttpResponse:
+def with_text(reply: Json) -> Json:
+    """Return an error reply whose `data` is its message; `errors` is what `data` was.
+
+    apflow's web application shows `data` as it is, as a text. It accepts text/plain, as axios does by default.
+    """
+    error = reply["error"]
+    if "data" in error:
+        reply = reply | {"error": error | {"data": error["message"], "errors": error["data"]}}
+    return reply
+
+
+def _failed(error: Exception, *, dialect: Dialect, with_texts: bool, call: Request | None = None) -> HttpResponse:
     """The response to an error outside of a call, in the format of the method or else of the dialect."""
     is_ours = isinstance(call, jsonrpc.Call) and call.method in dialect.methods
     failure = failure_of(error) if is_ours else dialect.failure(error)
-    response = _answer(replace(failure, id=call.id if call else None))
+    response = _answer(replace(failure, id=call.id if call else None), with_texts=with_texts)
     if isinstance(error, WrongHttpMethod):
         response["Allow"] = ", ".join(error.methods)
     return response
@@ -144,9 +161,9 @@ def _call_in(request: HttpRequest) -> Request | None:
 
 
 #: `/tasks`: POST is native JSON-RPC, GET lists A2A Tasks.
-tasks: Final = csrf_exempt(Rpc(NATIVE, get=list_tasks, also=SAFE).__call__)
+tasks: Final = csrf_exempt(Rpc(NATIVE, get=list_tasks, also=SAFE, has_texts=True).__call__)
 #: `POST /system`: JSON-RPC methods about the server.
-system: Final = csrf_exempt(Rpc(SYSTEM).__call__)
+system: Final = csrf_exempt(Rpc(SYSTEM, has_texts=True).__call__)
 _a2a: Final = Rpc(A2A, also=SAFE)  # GET is a page
 
 

@@ -14,6 +14,7 @@ from aipartnerupflow import __version__, bootstrap
 from aipartnerupflow.cli import operate
 from aipartnerupflow.cli.examples import add_examples
 from aipartnerupflow.cli.generate import generate
+from aipartnerupflow.cli.importing import import_
 from aipartnerupflow.cli.keys import keys
 from aipartnerupflow.cli.options import (
     AsJson,
@@ -126,6 +127,7 @@ def run(
 
 
 app.command()(generate)
+app.command("import")(import_)
 operate.register(app)
 
 

@@ -16,6 +16,7 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "explain": "explain example-failure-report",
         "executors": "executors --json",
         "backup": "backup /backups/aipartnerupflow.sqlite3",
+        "import": "import ~/.aipartnerup/data/aipartnerupflow.duckdb --dry-run",
         "migrate": "migrate --config config.yaml",
         "open": "open example-diamond",
         "version": "version",

@@ -157,7 +157,7 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except RpcError as error:
-        output.error(error.message, *_faults(error))
+        output.error(*_lines(error))
         raise typer.Exit(_code(error)) from None
 
 
@@ -174,17 +174,17 @@ def _code(error: "RpcError") -> ExitCode:
     return codes.get(type(error), ExitCode.UNREACHABLE)  # also internal errors and limits of the server: retry later
 
 
-def _faults(error: "RpcError") -> list[str]:
-    """Further lines for the error: what to do, or each invalid field.
-
-    A single one is in the message already.
-    """
+def _lines(error: "RpcError") -> list[str]:
+    """The message, and what to do; or a line for each of several invalid fields."""
     from aipartnerupflow.client import AuthenticationFailed
 
     if isinstance(error, AuthenticationFailed):
-        return ["Pass a token from POST /auth/login, or an API key, with --token or AIPARTNERUPFLOW_TOKEN."]
+        how = "Pass a token from POST /auth/login, or an API key, with --token or AIPARTNERUPFLOW_TOKEN."
+        return [error.message, how]
     faults = error.data if isinstance(error.data, list) else []
-    return [f"- {fault['field']}: {fault['reason']}" for fault in faults] if len(faults) > 1 else []
+    if len(faults) < 2:
+        return [error.message]
+    return ["Invalid params:", *(f"- {fault['field']}: {fault['reason']}" for fault in faults)]
 
 
 def read_tasks(file: Path) -> Any:

@@ -9,6 +9,9 @@ from typing import Any, ClassVar, Final
 RETRY_SECONDS: Final = 5
 """How long a client should wait before it retries a request that met a limit."""
 
+TOLD: Final = 3
+"""The maximum number of problems that the message of InvalidParams names."""
+
 
 class TasksError(Exception):
     """The request could not be carried out."""
@@ -25,9 +28,11 @@ class InvalidParams(TasksError):
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
         """`problems` are (field, reason) pairs; the field is a path such as `tasks[2].priority`."""
         self.problems = list(problems)
-        field, reason = self.problems[0]
+        told = [f"{field}: {reason}" for field, reason in self.problems[:TOLD]]
+        if len(self.problems) > TOLD:
+            told.append(f"and {len(self.problems) - TOLD:,} more")
         super().__init__(
-            f"Invalid params: {field}: {reason}",
+            f"Invalid params: {'; '.join(told)}",
             data=[{"field": field, "reason": reason} for field, reason in self.problems],
         )
 
