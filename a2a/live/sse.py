@@ -19,6 +19,7 @@ from tasks.models import Run
 
 KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_SECONDS = 15.0
+CUT = b": this stream ends before its tree: resume it with Last-Event-ID\n\n"
 REPLAYED = b": the tree was executed again: all events of its latest run %s follow\n\n"
 HEADERS = MappingProxyType(
     {
@@ -83,7 +84,8 @@ async def frames(
     """Yield `first` as a frame without an id, then each event with its id, then `stream_end`.
 
     A keep-alive comment follows every `silence_seconds` without an event. Another comment precedes
-    the events of another run than the one that the client has followed.
+    the events of another run than the one that the client has followed, and the last one says that
+    the stream was cut, by a shutdown for example.
     """
     if first is not None:
         yield frame(first)
@@ -91,10 +93,14 @@ async def frames(
         yield REPLAYED % stream.run.id.encode()
     with stream_client("sse"):
         async with aclosing(paced(events(stream), seconds=silence_seconds)) as steps:
+            last: Event = {}
             async for event in steps:
+                last = event or last
                 yield (
                     KEEP_ALIVE if event is None else frame(render(event), event_id=EventId.of(stream.run, event["seq"]))
                 )
+            if last.get("type") != "stream_end":
+                yield CUT
 
 
 async def replies(

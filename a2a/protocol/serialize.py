@@ -24,6 +24,7 @@ from tasks.rules.a2a_versions import (
     INPUT_REQUIRED,
     INTERRUPTED,
     REJECTED,
+    options_line,
 )
 from tasks.rules.strict_json import Json
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS
@@ -217,13 +218,15 @@ def asked_again(question: Json, *, fault: str, times: int) -> Json:
 
 def times_asked(question: Json, last: Json | None) -> int:
     """How often the client was asked a question, if the last message is one that asks it; else 0."""
-    before, _, times = str(last["messageId"] if last else "").partition(f"{question['messageId']}-")
+    if last is None or last["role"] != question["role"]:
+        return 0
+    before, _, times = last["messageId"].partition(f"{question['messageId']}-")
     return int(times) if not before and times.isdecimal() else 0
 
 
 def text_with_options(text: str, options: Sequence[str] | None) -> str:
     """The question with its options, for clients that show only text."""
-    line = f"\nOptions: {', '.join(options)}" if options else ""
+    line = options_line(options) if options else ""
     return text if text.endswith(line) else text + line
 
 

@@ -5,7 +5,7 @@ roles have the names of 1.0, but for one, the parts of a message are its `conten
 translated stays as it is, and is refused where it is read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -46,6 +46,11 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
 """The four objects that a response may hold, and their `kind`."""
 DEFAULT_CONFIG: Final = "default"
 """The id of a push config to which the client gave none."""
+
+
+def options_line(options: Sequence[str]) -> str:
+    """The end of a question's text, for people whose client shows only text; `metadata.options` has the options for programs."""
+    return f"\nOptions: {', '.join(options)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -14,7 +14,7 @@ from tasks.executors.a2a_client.agents import Agents
 from tasks.executors.a2a_client.client import Client
 from tasks.executors.a2a_client.progress import Progress, progress_of
 from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
-from tasks.rules.a2a_versions import AUTH_REQUIRED, COMPLETED, REJECTED, TERMINAL
+from tasks.rules.a2a_versions import AUTH_REQUIRED, COMPLETED, REJECTED, TERMINAL, options_line
 from tasks.rules.templates import CannotFill, Filler
 
 NAMES: Final = uuid.UUID("6a0c8f6e-9d0b-5e55-8f5a-3c1d7f0e2a2a")
@@ -279,9 +279,10 @@ class RemoteTask:
             )
         options = asked.get("options")
         is_choice = isinstance(options, list) and options and all(isinstance(option, str) for option in options)
+        choices = options if is_choice else None
         return Parked(
-            f"{self._line.agent.name}: {text}",
-            options=options if is_choice else None,
+            f"{self._line.agent.name}: {text.removesuffix(options_line(choices)) if choices else text}",
+            options=choices,
             memo={
                 "task_id": self.progress.task_id,
                 "context_id": self.progress.task.get("contextId") if self.progress.task else None,

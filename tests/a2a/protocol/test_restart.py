@@ -8,6 +8,7 @@ import grpc  # type: ignore[import-untyped]
 import httpx
 import pytest
 
+from a2a.live.sse import CUT
 from tests.a2a.a2a_client import SLOW, Agent, Json, data, states_of
 from tests.a2a.protocol.test_grpc import Stub
 from tests.servers import Server, free_port, new_database, running_server
@@ -46,18 +47,25 @@ def test_a_stream_that_the_server_ends_before_its_task_says_so() -> None:
         running_server(database, "--grpc-port", str(port), env=SETTINGS) as server,
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
-        task_id = Agent(http=server.http).start(data(SLOW))["id"]
+        task = Agent(http=server.http).start(data(SLOW))
+        task_id = task["id"]
         followed = Stub(channel).follow("SubscribeToTask", {"id": task_id})
         assert next(followed)["task"]["id"] == task_id
         request = {"jsonrpc": "2.0", "id": 1, "method": "SubscribeToTask", "params": {"id": task_id}}
-        with server.http.stream("POST", "/", json=request) as response:
-            lines = response.iter_lines()
-            assert task_id in next(lines)
+        native = f"/tasks/{task['metadata']['rootTaskId']}/events"
+        with (
+            server.http.stream("POST", "/", json=request) as response,
+            server.http.stream("GET", native) as native_response,
+        ):
+            lines, native_lines = response.iter_lines(), native_response.iter_lines()
+            assert task_id in next(lines) and next(native_lines)
             rest = lines_after_a_stop(lines, server)
+            native_rest = [line for line in native_lines if line]
         with pytest.raises(grpc.RpcError) as ended:
             list(followed)
     error: Any = ended.value
     assert rest[-1] == ": The server is shutting down, and the task has not ended. Subscribe to it again."
+    assert native_rest[-1] == CUT.decode().strip()
     assert all('"state":"TASK_STATE_WORKING"' in line for line in rest[:-1])
     assert error.code() == grpc.StatusCode.UNAVAILABLE
     assert "Subscribe to it again" in error.details()
