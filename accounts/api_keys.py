@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from accounts.callers import Caller, Role
 from accounts.models import APIKey
-from accounts.prepared_query import Prepared
 from accounts.users import Refused, role_in_sql, role_of
+from apflow_site.db.prepared import Prepared
 
 START: Final = "apf_"
 RANDOM_BYTES: Final = 40  # the prefix shows 48 of the 320 bits
@@ -70,7 +70,8 @@ def revoke_key(prefix: str, *, user: User | None = None) -> APIKey:
         raise Refused(
             f"No active API key starts with '{prefix[:PREFIX_CHARACTERS]}'. List them: aipartnerupflow tokens list"
         )
-    APIKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())
+    key.revoked_at = timezone.now()
+    key.save(update_fields=["revoked_at"])
     return key
 
 
@@ -85,7 +86,7 @@ def caller_of_key(text: str) -> Caller | None:
     return Caller(user_id=key.owner, role=role, is_read_only=key.is_read_only)
 
 
-def _key_of_active_user(key_hash: str) -> QuerySet[APIKey]:
+def _key_of_active_user(*, key_hash: str) -> QuerySet[APIKey]:
     keys = APIKey.objects.filter(hash=key_hash, revoked_at=None, user__is_active=True)
     return keys.annotate(owner=F("user__username"), owner_role=role_in_sql("user__"))
 

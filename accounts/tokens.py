@@ -14,8 +14,8 @@ from rest_framework_simplejwt.exceptions import TokenBackendError
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
 from accounts.models import SpentToken
-from accounts.prepared_query import Prepared
 from accounts.users import active_users
+from apflow_site.db.prepared import Prepared
 
 ISSUER: Final = "aipartnerupflow"  # `iss` of our own tokens; other issuers may share the secret
 LOGIN: Final = "sid"  # the claim that all tokens of one login share, across refreshes
@@ -154,7 +154,7 @@ def owner_of(claims: Claims) -> User:
     return user
 
 
-def _live_owner(token_user: str, token_login: str) -> QuerySet[User]:
+def _live_owner(*, token_user: str, token_login: str) -> QuerySet[User]:
     logged_out = SpentToken.objects.filter(jti=token_login)
     return active_users().filter(~Exists(logged_out), username=token_user)
 

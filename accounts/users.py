@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Case, Exists, IntegerField, OuterRef, QuerySet, Value, When
 
 from accounts.callers import Role
-from accounts.prepared_query import Prepared
+from apflow_site.db.prepared import Prepared
 
 VIEWERS: Final = str(Role.VIEWER)
 """The group of viewers. Superusers are admins; all other users are operators."""
@@ -100,7 +100,7 @@ def is_disabled(name: str) -> bool:
     return _disabled.first(named=name) is not None
 
 
-def _disabled_user(named: str) -> QuerySet[User]:
+def _disabled_user(*, named: str) -> QuerySet[User]:
     return User.objects.filter(username=named, is_active=False)
 
 

@@ -22,7 +22,9 @@ from django.conf import settings  # noqa: E402
 from a2a.core.draining import this_drain  # noqa: E402
 from a2a.endpoints.routing import websockets  # noqa: E402  (Django's apps must be loaded first)
 from a2a.protocol.card.signature import signing_key  # noqa: E402
-from apflow_site.edge import Http, Receive, Scope, Send, is_own_host  # noqa: E402
+from apflow_site.edge.bodies import Receive, Scope, Send  # noqa: E402
+from apflow_site.edge.handler import Http  # noqa: E402
+from apflow_site.edge.hosts import is_own_host  # noqa: E402
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
 from apflow_site.grpc import GrpcServer  # noqa: E402
 from apflow_site.lifeline import end_with_parent  # noqa: E402

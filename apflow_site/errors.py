@@ -5,14 +5,14 @@ import logging
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from apflow_site.edge import is_page
+from apflow_site.edge.hosts import is_page
 from tasks.ids import new_id
 
 logger = logging.getLogger(__name__)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if is_page(request):
+    if is_page(method=request.method, path=request.path):
         return _page(request, "Not found", f"There is no page at {request.path}.", status=404)
     message = f"Not found: {request.path}. See /docs for the API and /.well-known/agent-card.json for A2A."
     return JsonResponse({"error": {"code": "not_found", "message": message}}, status=404)
@@ -23,7 +23,7 @@ def broken(request: HttpRequest) -> HttpResponse:
     error_id = new_id()
     logger.error("%s: internal error at %s", error_id, request.path, extra={"event": "request.broken"})
     message = "Internal error. The server log has details under this error_id."
-    if is_page(request):
+    if is_page(method=request.method, path=request.path):
         return _page(request, "Internal error", f"The server log has details under error ID {error_id}.", status=500)
     return JsonResponse({"error": {"code": "internal", "message": message, "error_id": error_id}}, status=500)
 

@@ -28,7 +28,7 @@ SECRET_KEY = (
 # metrics to this folder (tasks/telemetry/series.py).
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(DATA_DIR / "metrics" / socket.gethostname())
 DEBUG = False
-ALLOWED_HOSTS = ["*"]  # apflow_site.edge checks the host; its error names the setting
+ALLOWED_HOSTS = ["*"]  # apflow_site.edge.hosts checks the host; its error names the setting
 ROOT_URLCONF = "apflow_site.urls"
 ASGI_APPLICATION = "apflow_site.asgi.application"
 USE_TZ = True
@@ -57,7 +57,7 @@ INSTALLED_APPS = [
     "tasks",
     "a2a.apps.WireConfig",
 ]
-MIDDLEWARE = ["apflow_site.edge.edge"]
+MIDDLEWARE = ["apflow_site.edge.middleware.edge"]
 OTHER_ORIGIN_MIDDLEWARE = ["corsheaders.middleware.CorsMiddleware"]
 CORS_ALLOWED_ORIGIN_REGEXES = origin_patterns(APFLOW)
 CORS_ALLOW_CREDENTIALS = True  # as the predecessor; the interfaces for programs accept no cookies

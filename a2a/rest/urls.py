@@ -32,10 +32,10 @@ urlpatterns = [
 
 
 @csrf_exempt
-def api(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+async def api(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
     """Dispatch requests under `/api/`. Raises Resolver404 for an unknown URL."""
     match = resolve(_as_sent(request), __name__)
-    response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
+    response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
     return response
 
 

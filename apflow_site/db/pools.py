@@ -6,10 +6,10 @@ thread would only wait for the lock; PostgreSQL flushes the commits of several w
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache, partial
-from typing import Final, Literal, ParamSpec, TypeVar
+from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 from django.db import connection
 
@@ -34,28 +34,28 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def read(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def read(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
     """Run a sync function that only reads."""
-    return await _run("read", function, *args, **kwargs)
+    return _run("read", function, *args, **kwargs)
 
 
-async def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
     """Run a sync function that writes. It returns after the commit; on SQLite all calls that wait share a transaction."""
-    return await _run("write", function, *args, **kwargs)
+    return _run("write", function, *args, **kwargs)
 
 
-async def auth(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def auth(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
     """Run a short sync function that authenticates a request."""
-    return await _run("auth", function, *args, **kwargs)
+    return _run("auth", function, *args, **kwargs)
 
 
-async def login(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def login(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
     """Run a sync function that hashes a password.
 
     Hashing is slow on purpose. On a thread of their own, logins delay no request that has a token, and guessing
     passwords takes one core at most.
     """
-    return await _run("login", function, *args, **kwargs)
+    return _run("login", function, *args, **kwargs)
 
 
 async def ready(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

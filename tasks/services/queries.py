@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from django.db.models import Avg, Count, F, Q
+from django.db.models import Avg, Count, F, Q, QuerySet
 
 from accounts.callers import Caller
-from tasks.models import Run, RunQuerySet, Task
+from apflow_site.db.prepared import Prepared
+from tasks.models import Run, RunQuerySet, Task, TaskQuerySet
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.status import Status
 from tasks.storage import loads
@@ -44,12 +45,19 @@ class StatusReport:
 
 def get_task(*, caller: Caller, task_id: str) -> Task:
     """Return a task. Raises TaskNotFound, also for a task of another owner, or ResponseTooLarge."""
-    found = Task.objects.for_caller(caller).filter(id=task_id)
-    task = found.annotate(size=loads.size_of(*loads.TASK_COLUMNS)).first()
+    task = _TASK.first(caller.rights, user_id=caller.user_id, task_id=task_id)
     if task is None:
         raise TaskNotFound(task_id)
     loads.spend(vars(task)["size"])
     return task
+
+
+def _task(rights: Caller, *, user_id: str, task_id: str) -> QuerySet[Task]:
+    found = Task.objects.for_caller(rights).filter(id=task_id)
+    return found.annotate(size=loads.size_of(*loads.TASK_COLUMNS))
+
+
+_TASK: Final = Prepared(_task)
 
 
 def root_of(*, caller: Caller, task_id: str) -> str:
@@ -89,30 +97,80 @@ def list_tasks(
     `order` is `created_at` or `-created_at`. With a cursor (also ""), a page that would be too large ends early.
     Raises InvalidParams for an invalid cursor, or ResponseTooLarge.
     """
-    found = Task.objects.for_caller(caller)
-    if user_id is not None:
-        found = found.filter(user_id=user_id)
-    if statuses:
-        found = found.filter(status__in=statuses)
-    if name is not None:
-        found = found.filter(name=name)
-    if root_only:
-        found = found.filter(parent_id=None)
-    descending = order.startswith("-")
-    if cursor:
-        found = found.filter(after_cursor(cursor, descending=descending))
-    sign = "-" if descending else ""
-    rows = found.order_by(f"{sign}created_at", f"{sign}id")[offset : offset + limit + 1]
-    sizes = dict(rows.values_list("id", loads.size_of(*loads.TASK_COLUMNS)))
-    page = _loaded_page(dict(islice(sizes.items(), limit)), may_end_early=cursor is not None)
-    return page, cursor_of(page[-1]) if page and len(page) < len(sizes) else None
+    page = Page(
+        statuses=tuple(statuses),
+        is_of_owner=user_id is not None,
+        is_named=name is not None,
+        root_only=root_only,
+        limit=limit,
+        offset=offset,
+        order=order,
+    )
+    sizes = _sizes(page, caller, cursor=cursor, owner=user_id or "", name=name or "")
+    loaded = _loaded_page(dict(islice(sizes.items(), limit)), may_end_early=cursor is not None)
+    return loaded, cursor_of(loaded[-1]) if loaded and len(loaded) < len(sizes) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which tasks a page of the list shows, apart from the strings with which columns are compared."""
+
+    statuses: tuple[str, ...]
+    is_of_owner: bool
+    is_named: bool
+    root_only: bool
+    limit: int
+    offset: int
+    order: str
+
+    def rows(self, found: TaskQuerySet, *, owner: str, name: str, after: Q) -> QuerySet[Task, tuple[str, int]]:
+        """The ids of the page and of the task behind it, each with the size of its row."""
+        if self.is_of_owner:
+            found = found.filter(user_id=owner)
+        if self.statuses:
+            found = found.filter(status__in=self.statuses)
+        if self.is_named:
+            found = found.filter(name=name)
+        if self.root_only:
+            found = found.filter(parent_id=None)
+        sign = "-" if self.is_descending else ""
+        found = found.filter(after).order_by(f"{sign}created_at", f"{sign}id")
+        return found[self.offset : self.offset + self.limit + 1].values_list("id", loads.size_of(*loads.TASK_COLUMNS))
+
+    @property
+    def is_descending(self) -> bool:
+        return self.order.startswith("-")
+
+
+def _sizes(page: Page, caller: Caller, *, cursor: str | None, owner: str, name: str) -> dict[str, int]:
+    if not cursor:
+        return dict(_FIRST_PAGE.rows(page, caller.rights, user_id=caller.user_id, owner=owner, name=name))
+    after = after_cursor(cursor, descending=page.is_descending)
+    return dict(page.rows(Task.objects.for_caller(caller), owner=owner, name=name, after=after))
+
+
+def _first_page(page: Page, rights: Caller, *, user_id: str, owner: str, name: str) -> QuerySet[Task, tuple[str, int]]:
+    return page.rows(Task.objects.for_caller(rights), owner=owner, name=name, after=Q())
+
+
+_FIRST_PAGE: Final = Prepared(_first_page)
 
 
 def _loaded_page(sizes: dict[str, int], *, may_end_early: bool) -> list[Task]:
     """Load these tasks, or as many as a page that ends early may have. Raises ResponseTooLarge."""
     task_ids = loads.spend_on_page(sizes, least=1 if may_end_early else len(sizes))
-    tasks = loads.with_texts(Task.objects.all()).in_bulk(task_ids)
+    if not task_ids:
+        return []
+    found = _TASKS.rows(len(task_ids), **{f"id{number}": task_id for number, task_id in enumerate(task_ids)})
+    tasks = {task.id: task for task in found}
     return [tasks[task_id] for task_id in task_ids if task_id in tasks]
+
+
+def _tasks(count: int) -> QuerySet[Task]:
+    return loads.with_texts(Task.objects.filter(id__in=[f"id{number}" for number in range(count)]))
+
+
+_TASKS: Final = Prepared(_tasks)
 
 
 def latest_run(*, caller: Caller, task_id: str) -> Run | None:

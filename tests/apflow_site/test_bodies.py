@@ -7,7 +7,8 @@ import pytest
 from django.conf import LazySettings
 from django.http import HttpResponse
 
-from apflow_site.edge import Http, limited
+from apflow_site.edge.bodies import limited
+from apflow_site.edge.handler import Http
 from tests.sections import replace
 
 LIMIT = 10

@@ -23,9 +23,8 @@ from a2a.protocol.bindings.grpc_schema import SERVICE, class_of, message, to_jso
 from a2a.protocol.errors import status_of
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V1_0
-from accounts.auth import AuthenticationFailed, caller_from_token, token_in
+from accounts.auth import AuthenticationFailed, caller_of, token_in
 from accounts.callers import LOCAL, Caller
-from apflow_site.db import pools
 from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.storage.loads import limited_loads
 
@@ -207,7 +206,7 @@ async def _caller(metadata: Mapping[str, str]) -> Caller:
     """The caller of a gRPC call. Raises AuthenticationFailed."""
     if not settings.APFLOW.auth.is_on:
         return LOCAL
-    return await pools.auth(caller_from_token, token_in(metadata))
+    return await caller_of(token_in(metadata))
 
 
 async def _refusal(error: Exception, context: Context) -> Exception:

@@ -1,0 +1,1 @@
+"""The first layer of HTTP requests."""

@@ -1,0 +1,54 @@
+"""The bodies of requests: how much of one is read, and where it is stored meanwhile."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from tempfile import SpooledTemporaryFile
+from typing import Any, Final
+
+from django.conf import settings
+
+Scope = dict[str, Any]
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Body = SpooledTemporaryFile[bytes]
+
+END: Final[Message] = {"type": "http.request", "body": b"", "more_body": False}
+IN_MEMORY_BYTES: Final = 2**20
+"""A longer body is stored on disk while it arrives."""
+
+
+def limited(receive: Receive, *, headers: Iterable[tuple[bytes, bytes]]) -> Receive:
+    """Wrap `receive` to end the body once it exceeds `limits.body_bytes`.
+
+    The views see a body that is too long and reject it. The rest of the body is read and discarded.
+    """
+    left = settings.APFLOW.limits.body_bytes
+    is_cut = any(name == b"content-length" and int(value) > left for name, value in headers)
+    has_ended = False
+
+    async def receive_limited() -> Message:
+        nonlocal left, is_cut, has_ended
+        if is_cut and not has_ended:
+            has_ended = True
+            return END
+        message = await receive()
+        while has_ended and message["type"] == "http.request":
+            message = await receive()
+        if message["type"] == "http.request":
+            left -= len(message.get("body", b""))
+            is_cut, has_ended = left < 0, not message.get("more_body", False)
+        return message
+
+    return receive_limited
+
+
+async def read_into(body: Body, receive: Receive) -> bool:
+    """Store the body of a request. False: the client has left before its end."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return False
+        body.write(message.get("body", b""))
+        if not message.get("more_body", False):
+            body.seek(0)
+            return True

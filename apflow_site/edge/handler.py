@@ -1,0 +1,134 @@
+"""The ASGI application for HTTP. It calls the views for programs itself, and leaves pages to Django's handler."""
+
+import asyncio
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from inspect import iscoroutinefunction
+from typing import Final, cast
+
+from asgiref.sync import markcoroutinefunction
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import ResolverMatch, resolve, set_script_prefix
+
+from a2a.core.draining import this_drain
+from apflow_site.edge.bodies import IN_MEMORY_BYTES, Body, Message, Receive, Scope, Send, limited, read_into
+from apflow_site.edge.hosts import is_page
+from apflow_site.edge.middleware import edge, guarded
+from tasks.storage.loads import limited_loads
+
+WATCHED_AFTER_SECONDS: Final = 0.05
+"""From when on a request notices that its client has left. Most have been answered by then."""
+
+
+class Http(ASGIHandler):
+    """Django's handler, and a shorter way for the views that need nothing of it.
+
+    Django's handler sends signals and joins a thread for each request, which takes longer than reading a task. A view
+    of a program's interface is a coroutine function and reads the database on threads of its own, so it is called
+    directly. Both ways pass the same layers of `edge`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._answer = guarded(edge(_call_view))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        receive = limited(receive, headers=scope["headers"])
+        if this_drain().is_on:
+            send = closing(send)
+        with limited_loads(), Body(IN_MEMORY_BYTES) as body:
+            request = program_request(scope, body)
+            if request is None:
+                await self.handle(scope, receive, send)
+            elif await read_into(body, receive):
+                with until_left(receive):
+                    await self.send_response(await self._answer(request), send)
+
+    async def send_response(self, response: HttpResponseBase, send: Send) -> None:
+        """Send the response, and free its body: request and response refer to each other.
+
+        Until the next full garbage collection they stay in memory, and a body may have 32 MiB.
+        """
+        try:
+            await super().send_response(response, send)
+        finally:
+            if isinstance(response, HttpResponse):
+                response.content = b""
+
+
+def program_request(scope: Scope, body: Body) -> ASGIRequest | None:
+    """The request, with its view, if that is a coroutine function for programs; None if Django's handler answers it."""
+    if is_page(method=scope["method"], path=scope["path"]):
+        return None
+    set_script_prefix(get_script_prefix(scope))
+    try:
+        request = ASGIRequest(scope, body)
+        request.resolver_match = resolve(request.path_info)
+    except (UnicodeDecodeError, Http404):
+        return None
+    return request if iscoroutinefunction(request.resolver_match.func) else None
+
+
+@markcoroutinefunction
+def _call_view(request: HttpRequest) -> Awaitable[HttpResponseBase]:
+    match = cast("ResolverMatch", request.resolver_match)
+    called: Awaitable[HttpResponseBase] = match.func(request, *match.args, **match.kwargs)
+    return called
+
+
+def closing(send: Send) -> Send:
+    """Wrap `send` to close the connection after the response, with the header that announces it.
+
+    The client then opens the next one, and a load balancer opens it to another process.
+    """
+
+    async def send_last(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return send_last
+
+
+@contextmanager
+def until_left(receive: Receive) -> Iterator[None]:
+    """Cancel the block when the client leaves.
+
+    The client is watched after WATCHED_AFTER_SECONDS only: a task for each request would cost more than most requests.
+    """
+    watch = _Watch(receive)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not watch.has_left or watch.request.uncancel():
+            raise
+    finally:
+        watch.end()
+
+
+class _Watch:
+    """Cancels the current task when its client leaves."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.has_left = False
+        self.request = cast("asyncio.Task[None]", asyncio.current_task())
+        self._receive = receive
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(WATCHED_AFTER_SECONDS, self._begin)
+        self._listening: asyncio.Task[None] | None = None
+
+    def end(self) -> None:
+        """The response has been sent."""
+        self._timer.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+
+    def _begin(self) -> None:
+        self._listening = self._loop.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.has_left = True
+        self.request.cancel()

@@ -1,0 +1,74 @@
+"""Which hosts and origins a request may name.
+
+The checks of `Host` and `Origin` prevent DNS rebinding: a web page whose name resolves to 127.0.0.1
+can reach a server on loopback, but sends its own name as Host. Literal addresses cannot be rebound
+and are always accepted.
+"""
+
+import ipaddress
+import socket
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest, JsonResponse
+
+from apflow_site.origins import is_allowed_origin, is_own_origin
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+PREFIXES: Final = ("/ui/", "/admin/", "/login/", "/logout/", "/answer/", "/static/")
+FRONT: Final = "/"
+"""GET returns a page, POST is JSON-RPC."""
+
+
+def is_page(*, method: str | None, path: str) -> bool:
+    """Whether the response is a page for a browser."""
+    return method in ("GET", "HEAD") if path == FRONT else path.startswith(PREFIXES)
+
+
+def foreign(request: HttpRequest) -> JsonResponse | None:
+    """The error reply to a foreign `Host` (400) or a write from a foreign `Origin` (403), or None."""
+    host = request.headers.get("Host", "")
+    if not is_own_host(host):
+        return _refusal(400, f"Host {host!r} is not allowed. Add it to server.allowed_hosts.")
+    origin = request.headers.get("Origin")
+    if not origin or request.method in SAFE_METHODS or is_own_origin(origin, host=host):
+        return None
+    if is_allowed_origin(origin) and not is_page(method=request.method, path=request.path):
+        return None
+    return _refusal(403, f"Origin {origin!r} is not the origin of this server, nor in server.allowed_origins.")
+
+
+def _refusal(status: int, message: str) -> JsonResponse:
+    return JsonResponse({"error": {"code": status, "message": message}}, status=status)
+
+
+def is_own_host(host: str) -> bool:
+    """Whether `Host` is an address, a name of this machine, or in `server.allowed_hosts`."""
+    name = (_split(f"//{host}").hostname or "").rstrip(".")
+    return name in _own_names() or name.endswith(".localhost") or _is_address(name)
+
+
+def _split(url: str) -> SplitResult:
+    """Split a URL from a client; all parts are empty if it is malformed."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
+def _own_names() -> frozenset[str]:
+    server = settings.APFLOW.server
+    public = urlsplit(server.public_url or "").hostname
+    return frozenset(
+        {"localhost", "testserver", socket.gethostname().lower(), public or "", *map(str.lower, server.allowed_hosts)}
+        - {""}
+    )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
