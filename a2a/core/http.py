@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -34,7 +35,7 @@ STATUS_HEADERS: Final = MappingProxyType(
 class Headers:
     """The headers of a request.
 
-    `url` is the base URL of the server; `is_single`: not part of a batch.
+    `url` returns the base URL of the server; `is_single`: not part of a batch.
     """
 
     last_event_id: str | None = None
@@ -42,7 +43,7 @@ class Headers:
     llm_key: Secret | None = None
     a2a_version: str = ""
     a2a_extensions: tuple[str, ...] = ()
-    url: str = ""
+    url: Callable[[], str] = str
     is_single: bool = True
 
     @classmethod
@@ -71,7 +72,7 @@ class Headers:
 def headers_of(request: HttpRequest) -> Headers:
     """The headers of an HTTP request. The A2A version may also be a query parameter."""
     version = request.headers.get(VERSION_HEADER) or request.GET.get(VERSION_HEADER, "")
-    return replace(Headers.of(request.headers), url=public_url(request), a2a_version=version)
+    return replace(Headers.of(request.headers), url=partial(public_url, request), a2a_version=version)
 
 
 def requested_extensions(headers: Mapping[str, str]) -> list[str]:

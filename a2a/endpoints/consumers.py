@@ -31,7 +31,7 @@ from a2a.methods import messages
 from a2a.methods.batches import replies_to
 from a2a.methods.dispatch import NATIVE, Outcome, carry_out
 from a2a.methods.messages import Auth, Ping, Subscribe, Unsubscribe
-from accounts.auth import AuthenticationFailed, caller_of, token_in
+from accounts.auth import AuthenticationFailed, caller_from_token, token_in
 from accounts.callers import LOCAL, Caller
 from apflow_site.db import pools
 from tasks.events import Event, following
@@ -201,7 +201,7 @@ class Socket(AsyncWebsocketConsumer):
     async def _who_is_it(self) -> Caller:
         if not settings.APFLOW.auth.is_on:
             return LOCAL
-        return await caller_of(self._token)
+        return await pools.auth(caller_from_token, self._token)
 
     async def _close_unless_authenticated(self) -> None:
         await asyncio.sleep(AUTH_SECONDS)

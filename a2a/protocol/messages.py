@@ -119,7 +119,7 @@ def go_on_with_key(*, user_id: str) -> None:
         # Another process started it, or the tree is no longer valid: a follow-up message gets the
         # error.
         with suppress(TasksError):
-            _go_on(run, RequestContext(caller=Caller(user_id=user_id), url="", version="1.0"))
+            _go_on(run, RequestContext(caller=Caller(user_id=user_id), url=str, version="1.0"))
 
 
 @transaction.atomic

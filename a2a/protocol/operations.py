@@ -143,7 +143,7 @@ async def delete_push_config(asked: RequestContext, given: params.OfPushConfig) 
 
 async def extended_card(asked: RequestContext, given: params.Nothing) -> Json:
     """The extended agent card of the caller, in the client's version."""
-    return await pools.read(build_extended_card, caller=asked.caller, url=asked.url, version=asked.version)
+    return await pools.read(build_extended_card, caller=asked.caller, url=asked.url(), version=asked.version)
 
 
 #: The operations by their names in the specification.

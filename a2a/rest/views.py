@@ -56,6 +56,7 @@ class Endpoint(ViewSet):
         method = str(request.method).lower().replace("head", "get")
         if method not in self.operations:
             methods = [method.upper() for method in self.operations]
+            methods += ["HEAD"] if "GET" in methods else []
             why = f"{request.path} supports {', '.join(methods)}, not {request.method}."
             raise WrongHttpMethod(why, methods=methods)
         return self.operations[method]

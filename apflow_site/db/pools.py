@@ -49,13 +49,13 @@ def auth(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Corouti
     return _run("auth", function, *args, **kwargs)
 
 
-def login(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+async def login(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a sync function that hashes a password.
 
     Hashing is slow on purpose. On a thread of their own, logins delay no request that has a token, and guessing
     passwords takes one core at most.
     """
-    return _run("login", function, *args, **kwargs)
+    return await _run("login", function, *args, **kwargs)
 
 
 async def ready(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Final, cast
 
@@ -17,6 +18,7 @@ from apflow_site.edge.hosts import is_page
 from apflow_site.edge.middleware import edge, guarded
 from tasks.storage.loads import limited_loads
 
+MOST_PATHS: Final = 256
 WATCHED_AFTER_SECONDS: Final = 0.05
 """From when on a request notices that its client has left. Most have been answered by then."""
 
@@ -64,10 +66,14 @@ def program_request(scope: Scope, body: Body) -> ASGIRequest | None:
     set_script_prefix(get_script_prefix(scope))
     try:
         request = ASGIRequest(scope, body)
-        request.resolver_match = resolve(request.path_info)
+        request.resolver_match = _view_at(request.path_info)
     except (UnicodeDecodeError, Http404):
         return None
     return request if iscoroutinefunction(request.resolver_match.func) else None
+
+
+#: The view at a path. Most requests are for a few of them, and Django compares each with one URL after the other.
+_view_at = lru_cache(MOST_PATHS)(resolve)
 
 
 @markcoroutinefunction
@@ -95,7 +101,8 @@ def closing(send: Send) -> Send:
 def until_left(receive: Receive) -> Iterator[None]:
     """Cancel the block when the client leaves.
 
-    The client is watched after WATCHED_AFTER_SECONDS only: a task for each request would cost more than most requests.
+        The client is watched after MOST_PATHS: Final = 256
+    WATCHED_AFTER_SECONDS only: a task for each request would cost more than most requests.
     """
     watch = _Watch(receive)
     try:

@@ -7,6 +7,7 @@ and are always accepted.
 
 import ipaddress
 import socket
+from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,6 +16,8 @@ from django.http import HttpRequest, JsonResponse
 
 from apflow_site.origins import is_allowed_origin, is_own_origin
 
+MOST_HOSTS: Final = 256
+"""Of how many values of `Host` the decision is remembered."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 PREFIXES: Final = ("/ui/", "/admin/", "/login/", "/logout/", "/answer/", "/static/")
 FRONT: Final = "/"
@@ -45,8 +48,21 @@ def _refusal(status: int, message: str) -> JsonResponse:
 
 def is_own_host(host: str) -> bool:
     """Whether `Host` is an address, a name of this machine, or in `server.allowed_hosts`."""
+    server = settings.APFLOW.server
+    return _is_own(host, public_url=server.public_url or "", allowed=tuple(server.allowed_hosts))
+
+
+@lru_cache(MOST_HOSTS)
+def _is_own(host: str, *, public_url: str, allowed: tuple[str, ...]) -> bool:
     name = (_split(f"//{host}").hostname or "").rstrip(".")
-    return name in _own_names() or name.endswith(".localhost") or _is_address(name)
+    own = {
+        "localhost",
+        "testserver",
+        socket.gethostname().lower(),
+        urlsplit(public_url).hostname,
+        *map(str.lower, allowed),
+    }
+    return bool(name) and (name in own or name.endswith(".localhost") or _is_address(name))
 
 
 def _split(url: str) -> SplitResult:
@@ -55,15 +71,6 @@ def _split(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError:
         return urlsplit("")
-
-
-def _own_names() -> frozenset[str]:
-    server = settings.APFLOW.server
-    public = urlsplit(server.public_url or "").hostname
-    return frozenset(
-        {"localhost", "testserver", socket.gethostname().lower(), public or "", *map(str.lower, server.allowed_hosts)}
-        - {""}
-    )
 
 
 def _is_address(name: str) -> bool:

@@ -125,7 +125,7 @@ def _method(name: str) -> tuple[str, Any]:
 
 
 async def _performed(name: str, params: Json, metadata: Mapping[str, str], caller: Caller) -> Any:
-    headers = replace(Headers.of(metadata), url=settings.APFLOW.server.public_url or "")
+    headers = replace(Headers.of(metadata), url=lambda: settings.APFLOW.server.public_url or "")
     with limited_loads():
         return await perform(name, params, version=V1_0, caller=caller, headers=headers)
 

@@ -134,7 +134,8 @@ def test_the_url_names_what_to_resume_and_nothing_else_is_sent_before(server: Se
         with socket(server.url, path=f"/ws?{query}") as client:
             heard, code = client.heard_until_closed()
             assert ([message["type"] for message in heard], code) == (["error"], 4404), query
-    server.finished(other)
+    with socket(server.url, path=f"/ws?task_id={other}") as client:
+        client.until("final")  # so that no event of it reaches the client of the next test
 
 
 def test_unsubscribing_ends_it_and_subscribing_to_nothing_in_particular_begins_it_again(
