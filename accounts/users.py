@@ -86,7 +86,7 @@ def set_role(name: str, role: Role) -> None:
 
 
 def set_active(name: str, *, is_active: bool) -> None:
-    """Enable or disable a user. All credentials of a disabled user stop working at once.
+    """Enable or disable a user. All credentials of a disabled user stop working within a second.
 
     Raises Refused if there is no such user.
     """
