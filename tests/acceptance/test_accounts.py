@@ -119,7 +119,7 @@ def becomes(server: Server, token: str, seen: object) -> None:
 
     def is_seen() -> bool:
         answer = who(server, token)
-        return seen == (answer["role"] if isinstance(answer, dict) else answer)
+        return bool(seen == (answer["role"] if isinstance(answer, dict) else answer))
 
     until(is_seen, seconds=20, what=f"a caller who is {seen}")
 

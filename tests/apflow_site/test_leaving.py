@@ -35,7 +35,8 @@ async def test_another_cancellation_is_passed_on() -> None:
     begun = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
-        return await asyncio.Event().wait() or DISCONNECT
+        await asyncio.Event().wait()
+        return DISCONNECT
 
     async def respond() -> None:
         with until_left(receive):
@@ -75,13 +76,12 @@ async def test_a_body_that_breaks_off_is_no_request() -> None:
 
 
 async def test_a_body_in_pieces_is_read_from_its_beginning() -> None:
-    messages = iter(
-        [
-            {"type": "http.request", "body": b"one, ", "more_body": True},
-            {"type": "http.request", "more_body": True},
-            {"type": "http.request", "body": b"two", "more_body": False},
-        ]
-    )
+    pieces: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"one, ", "more_body": True},
+        {"type": "http.request", "more_body": True},
+        {"type": "http.request", "body": b"two", "more_body": False},
+    ]
+    messages = iter(pieces)
 
     async def receive() -> dict[str, Any]:
         return next(messages)
