@@ -66,7 +66,8 @@ async def test_a_client_that_leaves_after_the_response_disturbs_nothing() -> Non
 
 
 async def test_a_body_that_breaks_off_is_no_request() -> None:
-    messages = iter([{"type": "http.request", "body": b"half of", "more_body": True}, DISCONNECT])
+    pieces: list[dict[str, Any]] = [{"type": "http.request", "body": b"half of", "more_body": True}, DISCONNECT]
+    messages = iter(pieces)
 
     async def receive() -> dict[str, Any]:
         return next(messages)
