@@ -47,6 +47,11 @@ WORKS: Final[list[tuple[str, str, Any]]] = [
     ("/tasks", "tasks.clone", {"task_id": "root", "origin_type": "copy"}),
     (
         "/tasks",
+        "tasks.clone",
+        {"task_id": "root", "recursive": True, "link_task_ids": None, "reset_fields": {}, "save": True},
+    ),
+    (
+        "/tasks",
         "tasks.create",
         [{"name": "One", "user_id": None, "status": "pending", "progress": 0, "dependencies": None, "params": None}],
     ),

@@ -185,6 +185,19 @@ def test_a_command_is_called_as_its_row_says(before: str, here: str) -> None:
     assert not new or parses(new.removeprefix("aipartnerupflow "))
 
 
+def test_the_old_command_line_is_described() -> None:
+    """tests/interop/test_apflow_command.py runs these commands of the real package, nightly."""
+    assert codes(*rows("The old command line")) == [
+        *(
+            f"apflow tasks {name}"
+            for name in ("create", "list", "get", "tree", "children", "count", "status", "update")
+        ),
+        *("apflow tasks cancel", "apflow tasks delete", "apflow monitor watch"),
+        *("apflow tasks watch", "apflow tasks clone", "apflow monitor status", "apflow monitor trace"),
+        *("apflow monitor db", "apflow tasks scheduled", "apflow run flow", "apflow executors list"),
+    ]
+
+
 def parses(words: str) -> bool:
     """Whether our command line understands the words. Nothing is done."""
     command: Any = get_command(app)

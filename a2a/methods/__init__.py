@@ -55,7 +55,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             crud.copy, params.Copy, as_a2a_copy, responses.StoredTree | list[responses.NewTask], OPERATOR
         ),
         "tasks.clone": Method(
-            crud.copy, params.Copy, as_a2a_copy, responses.StoredTree | list[responses.NewTask], OPERATOR
+            crud.copy, params.Clone, as_a2a_copy, responses.StoredTree | list[responses.NewTask], OPERATOR
         ),
         "tasks.generate": Method(
             generate, params.Generate, as_a2a_data, responses.Generated, OPERATOR, takes_llm_key=True

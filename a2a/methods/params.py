@@ -1,5 +1,6 @@
 """The parameters of each method."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,8 @@ NOT_A_COPY: Problem = (
     "must be 'copy' or absent: every copy is a tree of its own, which can be changed and run. To keep results, use "
     "copy_mode 'full'",
 )
+SAYS_NOTHING: Mapping[str, Any] = MappingProxyType({"recursive": True, "link_task_ids": None, "reset_fields": {}})
+"""Parameters that the predecessor's command sends with each clone, with the values that ask for what a copy is."""
 RESUMES = "resume with the task_id of the reply; this request would start another run"
 
 
@@ -127,6 +130,15 @@ class Copy(Params, frozen=True, kw_only=True):
 
     def contradictions(self) -> list[Problem]:
         return [*super().contradictions(), *([] if self.origin_type in (None, "copy") else [NOT_A_COPY])]
+
+
+class Clone(Copy, frozen=True, kw_only=True):
+    """tasks.clone"""
+
+    @classmethod
+    def named(cls, value: Any) -> dict[str, Any]:
+        named = super().named(value).items()
+        return {name: given for name, given in named if name not in SAYS_NOTHING or given != SAYS_NOTHING[name]}
 
 
 class Named(Params, frozen=True, kw_only=True):

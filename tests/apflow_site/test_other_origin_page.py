@@ -33,6 +33,57 @@ async (server) => {
 }
 """
 
+WEB_APPLICATION = """
+async (server) => {
+  const headers = {Accept: 'application/json, text/plain, */*', 'Content-Type': 'application/json', 'X-LLM-API-KEY': 'sk-ant-0123456789'};
+  const post = (path, body, more = {}) =>
+    fetch(`${server}${path}`, {method: 'POST', headers: {...headers, ...more}, body: JSON.stringify(body), credentials: 'include'});
+  let id = 0;
+  const rpc = async (path, method, params) => {
+    const {result, error} = await (await post(path, {jsonrpc: '2.0', method, params, id: ++id})).json();
+    if (error) throw new Error(String(error.data || error.message));
+    return result;
+  };
+  const fails = (promise) => promise.then(() => 'no error', (error) => error.message);
+  const watch = async (response) => {
+    const reader = response.body.getReader(), decoder = new TextDecoder(), types = [];
+    for (let buffer = '', chunk; !(chunk = await reader.read()).done;) {
+      const lines = (buffer + decoder.decode(chunk.value, {stream: true})).split('\\n');
+      buffer = lines.pop();
+      for (const line of lines) if (line.startsWith('data: ')) types.push(JSON.parse(line.slice(6)).type);
+    }
+    return types;
+  };
+
+  const created = await rpc('/tasks', 'tasks.create', [
+    {name: 'Root', user_id: null, status: 'pending', priority: 1, dependencies: [{name: 'Child', required: true}], inputs: {}, params: null, schemas: {method: 'aggregate_results_executor'}},
+    {name: 'Child', parent_id: 'Root', user_id: null, status: 'pending', dependencies: null, inputs: {x: 1}, params: null, schemas: {method: 'echo_executor'}},
+  ]);
+  const named = {task_id: created.id};
+  const listed = await rpc('/tasks', 'tasks.list', {user_id: undefined, status: undefined, root_only: true, limit: 100, offset: 0});
+  const running = await rpc('/tasks', 'tasks.running.count', {});
+  const streamed = await watch(await post('/tasks', {jsonrpc: '2.0', method: 'tasks.execute', params: {...named, use_streaming: true, use_demo: false}, id: ++id}, {Accept: 'text/event-stream'}));
+  const tree = await rpc('/tasks', 'tasks.tree', named);
+  const detail = await rpc('/tasks', 'tasks.detail', named);
+  const key = await rpc('/system', 'config.llm_key.set', {api_key: 'sk-ant-0123456789abcdef', provider: undefined});
+  const keys = await rpc('/system', 'config.llm_key.get', {provider: 'anthropic'});
+  const completed = await fails(rpc('/tasks', 'tasks.delete', named));
+  const draft = await rpc('/tasks', 'tasks.create', [{name: 'Draft', user_id: null}]);
+  const deleted = await rpc('/tasks', 'tasks.delete', {task_id: draft.id});
+  const invalid = await fails(rpc('/tasks', 'tasks.create', [{name: 'Draft', priority: 9, inputs: 7}]));
+  const modules = await (await post('/modules/apflow.task.list', {limit: 50, offset: 0})).json();
+  const again = await watch(await post('/modules/apflow.task.execute', named, {Accept: 'text/event-stream'}));
+  const health = await (await fetch(`${server}/healthz`, {headers})).json();
+  return {
+    listed: listed.some((task) => task.id === created.id), running: running.count >= 0, streamed, again,
+    tree: [tree.task.status, tree.children.map((child) => child.task.name)], detail: detail.status,
+    key: [key.provider, keys.has_key], completed, deleted: deleted.deleted_count, invalid,
+    modules: modules.tasks.length === modules.count && modules.count > 0, health: health.status,
+  };
+}
+"""
+"""The calls of apflow's web application 0.2.0, and of its newest version, as it sends them and reads the answers."""
+
 
 class EmptyPage(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
@@ -61,6 +112,28 @@ def test_a_page_of_this_machine_calls_follows_and_connects(open_server: Server, 
     assert done["status"] == "completed"
     assert done["requestId"]
     assert done["total"] >= 1
+
+
+def test_the_predecessors_web_application_does_all_it_does(open_server: Server, page: Page, other_origin: str) -> None:
+    page.goto(other_origin)
+    done = page.evaluate(WEB_APPLICATION, open_server.url)
+    assert done.pop("completed").startswith("Task '")
+    assert done.pop("invalid").startswith(
+        "Invalid params: tasks[0].priority: must be an integer from 0 to 3, not 9; tasks[0]"
+    )
+    streamed, again = done.pop("streamed"), done.pop("again")
+    assert streamed[-2:] == again[-2:] == ["final", "stream_end"]
+    assert "task_completed" in streamed
+    assert done == {
+        "listed": True,
+        "running": True,
+        "tree": ["completed", ["Child"]],
+        "detail": "completed",
+        "key": ["anthropic", True],
+        "deleted": 1,
+        "modules": True,
+        "health": "ok",
+    }
 
 
 def test_where_users_log_in_the_browser_lets_it_read_nothing(

@@ -137,6 +137,11 @@ def test_modules_are_for_those_who_logged_in(auth_server: Server) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (401, "authentication_required")
 
 
+def test_the_demo_server_of_the_predecessor_is_not_here(open_server: Server) -> None:
+    """Its web application hides what is for that server only if this is a 404."""
+    assert open_server.http.get("/api/demo/tasks/init-status").status_code == 404
+
+
 def test_health_has_the_newest_name_too(open_server: Server) -> None:
     assert open_server.http.get("/healthz").json() == open_server.http.get("/health").json()
 
