@@ -12,8 +12,11 @@ class SiteConfig(AppConfig):
         connection_created.connect(limit_session)
 
 
-class SiteAdminConfig(apps.AdminConfig):
-    """Django's admin app with our admin site as the default."""
+class SiteAdminConfig(apps.SimpleAdminConfig):
+    """Django's admin app with our admin site as the default.
+
+    `apflow_site.urls` registers the pages, so that processes without pages need not import them.
+    """
 
     default = False
     default_site = "apflow_site.admin.AdminSite"

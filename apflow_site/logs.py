@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import orjson
 from django.http import HttpRequest, HttpResponseBase
-from structlog.contextvars import get_contextvars
 
 from llmkeys.redact import mask
+from tasks.telemetry.log_ids import log_ids
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class TextLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        ids = " ".join(f"{name}={_quoted(str(value))}" for name, value in sorted(get_contextvars().items()))
+        ids = " ".join(f"{name}={_quoted(str(value))}" for name, value in sorted(log_ids().items()))
         return super().formatMessage(record) + (f" [{mask(ids)}]" if ids else "")
 
 
@@ -43,7 +43,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **get_contextvars(),
+            **log_ids(),
             **beside,
         }
         if record.exc_info and not record.exc_text:

@@ -22,6 +22,8 @@ async def front(request: HttpRequest) -> HttpResponseBase:
     return await (trees if takes_html and request.method in ("GET", "HEAD") else a2a)(request)
 
 
+admin.autodiscover()
+
 urlpatterns = [
     path("", front),
     path("ui/events/list", page_streams.list_rows, name="list_rows"),

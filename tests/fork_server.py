@@ -39,7 +39,7 @@ LIBRARIES: Final = """
     django.core.serializers.json django.db.backends.postgresql.base django.db.backends.sqlite3.base django.db.models
     django.forms django.http django.template.backends.django django.template.loader django.test django.urls
     django.utils.log httptools httpx jinja2 jsonschema_rs jwt markdown msgspec orjson psutil psycopg requests
-    rich.console rich.panel rich.traceback structlog uvicorn uvicorn.lifespan.on uvicorn.logging
+    rich.console rich.panel rich.traceback uvicorn uvicorn.lifespan.on uvicorn.logging
     uvicorn.protocols.http.httptools_impl uvloop websockets whitenoise.base yaml
 """.split()
 PR_SET_NAME: Final = 15

@@ -1,5 +1,7 @@
 """Real servers for tests: a command of ours as a process of its own, with everything that it starts, and a client for it."""
 
+import fcntl
+import hashlib
 import os
 import signal
 import socket
@@ -35,6 +37,8 @@ ALL_READY: Final = "/ready?workers=1"
 """Of a web process with workers beside it, which takes a moment longer than its own."""
 START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 120.0
+SHARED_FOLDER: Final = "APFLOW_TEST_FOLDER"
+"""The environment variable with the folder that all pytest processes of a run have in common."""
 EXECUTORS: Final = "tests.executors_for_tests"
 
 OTHERS: Final = frozenset({"tasks.worker.quarantine", "tasks.pools.nursery"})
@@ -310,37 +314,53 @@ def new_database(beside: str = "", *, is_bare: bool = False) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="apflow-") as folder:
             file = Path(folder, f"{name}.sqlite3")
             if not is_bare:
-                file.write_bytes(_sqlite_template())
+                file.write_bytes(sqlite_template())
             yield f"sqlite:///{file}"
         return
-    _execute(url, f'CREATE DATABASE "{name}"' + ("" if is_bare else f' TEMPLATE "{_postgres_template(url)}"'))
+    _execute(url, f'CREATE DATABASE "{name}"' + ("" if is_bare else f' TEMPLATE "{postgres_template(url)}"'))
     yield urlsplit(url)._replace(path=f"/{name}").geturl()
     _drop(url, name)
 
 
 @cache
-def _sqlite_template() -> bytes:
-    with new_database("sqlite", is_bare=True) as url:
-        _migrate(url)
-        return Path(url.removeprefix("sqlite:///")).read_bytes()
+def sqlite_template() -> bytes:
+    """A database with our tables. The first pytest process that needs it makes it for all of them."""
+    with _template("sqlite") as file:
+        if not file.exists():
+            new = file.with_suffix(".new")
+            _migrate(f"sqlite:///{new}")
+            with closing(sqlite3.connect(new)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else the tables may be in another file
+            new.rename(file)
+        return file.read_bytes()
 
 
 @cache
-def _postgres_template(url: str) -> str:
-    """Its name. It goes with its server, or, where that is not ours, by `drop_templates`."""
-    name = f"apflow_template_{uuid.uuid4().hex}"
-    _execute(url, f'CREATE DATABASE "{name}"')
-    _templates.append((url, name))
-    _migrate(urlsplit(url)._replace(path=f"/{name}").geturl())
-    return name
+def postgres_template(url: str) -> str:
+    """The name of the same on the server of the URL. It goes with its server, or, where that is not ours, by `drop_templates`."""
+    with _template(hashlib.sha256(url.encode()).hexdigest()) as file:
+        if not file.exists():
+            name = f"apflow_template_{uuid.uuid4().hex}"
+            _execute(url, f'CREATE DATABASE "{name}"')
+            _migrate(urlsplit(url)._replace(path=f"/{name}").geturl())
+            file.write_text(f"{url} {name}")
+        return file.read_text().split()[1]
 
 
-_templates: Final[list[tuple[str, str]]] = []
+@contextmanager
+def _template(name: str) -> Iterator[Path]:
+    """The file about a template, while no other process uses it."""
+    folder = Path(os.environ[SHARED_FOLDER])
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder / f"{name}.template"
 
 
 def drop_templates() -> None:
-    for url, name in _templates:
-        _drop(url, name)
+    """Drop those of PostgreSQL."""
+    for file in Path(os.environ[SHARED_FOLDER]).glob("*.template"):
+        if file.stem != "sqlite":
+            _drop(*file.read_text().split())
 
 
 def _migrate(url: str) -> None:

@@ -4,12 +4,13 @@ import sqlite3
 import time
 from typing import Final
 
-import psycopg
 from django.db import connection
 
 IS_SQLITE: Final = connection.vendor == "sqlite"
 TRUSTED_SECONDS: Final = 1.0
 """A connection that worked so recently is used without a check; checking it would double the cost of a short query."""
+POSTGRES_DISK_FULL: Final = "53100"
+"""The SQLSTATE. The exception of psycopg is not named: a server on SQLite need not import psycopg."""
 
 
 def refresh(*, trusted_seconds: float = TRUSTED_SECONDS) -> None:
@@ -23,4 +24,7 @@ def refresh(*, trusted_seconds: float = TRUSTED_SECONDS) -> None:
 def is_disk_full(error: Exception) -> bool:
     """Whether the database refused to write because the disk is full: nothing of the transaction is stored."""
     cause = error.__cause__
-    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or isinstance(cause, psycopg.errors.DiskFull)
+    return (
+        getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        or getattr(cause, "sqlstate", None) == POSTGRES_DISK_FULL
+    )

@@ -12,11 +12,11 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 from django.utils.module_loading import import_string
-from structlog.contextvars import bound_contextvars
 
 from a2a.core.metrics import request_facts
 from apflow_site.edge.hosts import foreign, is_page
 from apflow_site.logs import log_request
+from tasks.telemetry.log_ids import with_log_ids
 from tasks.telemetry.tracing import span
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -51,7 +51,7 @@ def edge(get_response: GetResponse) -> GetResponse:
         parent = request.headers.get("traceparent")
         facts = {"http.request.method": request.method, "apflow.request.id": request_id}
         with (
-            bound_contextvars(request=request_id),
+            with_log_ids(request=request_id),
             request_facts() as noted,
             span(str(request.method), facts, kind="server", parent=parent) as note,
         ):

@@ -107,7 +107,7 @@ class Hub:
     def _run(self) -> None:
         while True:
             self._is_followed.wait()
-            # Listen only while reading what arrives: see `PostgresNotifier.rest_until`.
+            # Listen only while reading what arrives: see `PostgresNotifier`.
             with closing(notify.listen(notify.EVENTS)) as notifier:
                 try:
                     refresh()

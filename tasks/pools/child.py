@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from django.db import connections
-from structlog.contextvars import bind_contextvars
 
 from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Json, Parked, Stopped
 from tasks.executors import get_executor
@@ -26,6 +25,7 @@ from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.pools import frames
 from tasks.pools.frames import Message
 from tasks.rules.stored_results import stored_form
+from tasks.telemetry.log_ids import add_log_ids
 
 IS_LINUX: Final = sys.platform == "linux"
 PR_SET_PDEATHSIG: Final = 1
@@ -128,7 +128,7 @@ class Child:
             self.send(frames.Spent(usage=dict(usage)))
 
     async def _work(self, job: frames.Job) -> None:
-        bind_contextvars(run=job.run_id, task=job.task_id)
+        add_log_ids(run=job.run_id, task=job.task_id)
         MODELS.set(WorkersModels(self.call))
         end = await self._end_of(job)
         connections.close_all()  # of this thread

@@ -1,9 +1,9 @@
 """Notifications: tell other processes at once that something was committed.
 
-SQLite counts the commits of other connections (`PRAGMA data_version`). Reading the counter takes
-microseconds, so a sleeping thread polls it often during traffic and seldom otherwise. PostgreSQL
-notifies its listeners (NOTIFY, at commit). A notification is only a hint: a listener that gets one
-reads the rows, and also reads them now and then without one.
+SQLite counts the commits of other connections (`PRAGMA data_version`). A sleeping thread polls the
+counter, often after a commit, and more seldom the longer there was none. PostgreSQL notifies its
+listeners (NOTIFY, at commit). A notification is only a hint: a listener that gets one reads the
+rows, and also reads them now and then without one.
 """
 
 import sqlite3
@@ -11,12 +11,11 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any, Final, Literal
 
-import psycopg
 from django.conf import settings
 from django.db import connection, transaction
 
@@ -28,10 +27,11 @@ RUNS: Final = "apflow_runs"
 EVENTS: Final = "apflow_events"
 """For subscribers: events were written."""
 
-HOT_SECONDS = 1.0
-HOT_LOOK_SECONDS = 0.001
 LISTEN_SECONDS = 0.5
-COLD_LOOK_SECONDS = 0.02
+LOOK_SECONDS: Final = (0.001, 0.02)
+"""The shortest and the longest pause between two looks at the counter of SQLite."""
+SHARE_OF_QUIET: Final = 1 / 20
+"""The pause between them as a part of the time since the last commit. A commit is noticed late by so much at most."""
 
 
 def send(topic: Topic) -> None:
@@ -90,9 +90,14 @@ def listen(topic: Topic) -> Notifier:
     """Return a notifier that receives every notification from now on."""
     if IS_SQLITE:
         return SqliteNotifier(str(connection.settings_dict["NAME"]))
-    own = PostgresNotifier(connection.get_connection_params(), topic)
+    own: Notifier = _postgres_notifier().PostgresNotifier(connection.get_connection_params(), topic)
     url = settings.APFLOW.redis.url
     return own if url is None else _redis_notifier().listen(own, url, topic)
+
+
+def _postgres_notifier() -> Any:
+    """Import on first use: psycopg takes a tenth of each start, and a server on SQLite needs none."""
+    return import_module("tasks.queue.notify_postgres")
 
 
 def _redis_notifier() -> Any:
@@ -104,7 +109,7 @@ class SqliteNotifier(Notifier):
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._seen = self._commits()
-        self._hot_until = 0.0
+        self._quiet_since = float("-inf")
 
     def wait(self, timeout_seconds: float) -> bool:
         deadline = time.monotonic() + timeout_seconds
@@ -112,11 +117,11 @@ class SqliteNotifier(Notifier):
             commits = self._commits()
             now = time.monotonic()
             if commits != self._seen:
-                self._seen, self._hot_until = commits, now + HOT_SECONDS
+                self._seen, self._quiet_since = commits, now
                 return True
             if now >= deadline:
                 return False
-            time.sleep(min(HOT_LOOK_SECONDS if now < self._hot_until else COLD_LOOK_SECONDS, deadline - now))
+            time.sleep(min(pause_after(now - self._quiet_since), deadline - now))
 
     def rest_until(self, awake: threading.Event) -> None:
         awake.wait()
@@ -128,44 +133,7 @@ class SqliteNotifier(Notifier):
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
 
-class PostgresNotifier(Notifier):
-    def __init__(self, parameters: dict[str, object], topic: Topic) -> None:
-        self._parameters = {key: value for key, value in parameters.items() if key not in ("cursor_factory", "context")}
-        self._topic = topic
-        self._connection: psycopg.Connection | None = None
-        with suppress(psycopg.OperationalError):  # the server is unavailable; `wait` retries
-            self._listen()
-
-    def wait(self, timeout_seconds: float) -> bool:
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            try:
-                if self._connection is None:
-                    self._listen()
-                    return True  # notifications in the meantime are lost: tell the caller to read
-                return self._notified(max(0.0, deadline - time.monotonic()))
-            except psycopg.OperationalError:
-                self.close()
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
-
-    def rest_until(self, awake: threading.Event) -> None:
-        """Do nothing: listening is free, and not reading is harmful.
-
-        Once the pipe to a listener that does not read is full, its backend hangs, PostgreSQL keeps
-        every notification for it, and databases cannot be dropped.
-        """
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _listen(self) -> None:
-        self._connection = psycopg.connect(**self._parameters, autocommit=True)  # type: ignore[arg-type]
-        self._connection.execute(f"LISTEN {self._topic}")
-
-    def _notified(self, timeout_seconds: float) -> bool:
-        assert self._connection is not None  # noqa: S101
-        return any(True for _ in self._connection.notifies(timeout=timeout_seconds, stop_after=1))
+def pause_after(quiet_seconds: float) -> float:
+    """How long to wait before the next look at the counter of SQLite."""
+    shortest, longest = LOOK_SECONDS
+    return min(max(shortest, quiet_seconds * SHARE_OF_QUIET), longest)

@@ -9,7 +9,8 @@ from typing import Any, Final
 from zlib import crc32
 
 from django.conf import settings
-from structlog.contextvars import get_contextvars
+
+from tasks.telemetry.log_ids import log_ids
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def queued(*, run_id: str, root_id: str, user_id: str) -> None:
 
     Without a request, as for the examples of the first start, the run has its other lines only.
     """
-    if "request" not in get_contextvars():
+    if "request" not in log_ids():
         return
     _write(
         run_id,

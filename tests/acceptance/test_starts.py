@@ -83,7 +83,7 @@ def test_an_unknown_variable_stops_the_start_by_name(shell: Shell) -> None:
 
 def test_a_database_that_is_away_is_named_without_its_password(shell: Shell) -> None:
     away = f"postgresql://user:pa55word@127.0.0.1:{free_port()}/db"
-    printed = shell.run("aipartnerupflow serve", code=2, AIPARTNERUPFLOW_DATABASE_URL=away)
+    printed = shell.run(f"aipartnerupflow serve --port {free_port()}", code=2, AIPARTNERUPFLOW_DATABASE_URL=away)
     assert "AIPARTNERUPFLOW_DATABASE_URL" in printed
     assert "pa55word" not in printed
 

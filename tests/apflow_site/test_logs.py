@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 from django.conf import LazySettings
-from structlog.contextvars import bound_contextvars
 
 from apflow_site.logs import JsonLines, TextLines, formatter
+from tasks.telemetry.log_ids import with_log_ids
 from tasks.telemetry.run_log import is_logged, queued
 from tests.executors_for_tests import SECRET
 from tests.sections import replace
@@ -69,7 +69,7 @@ def record(message: str, **extra: Any) -> logging.LogRecord:
 
 
 def test_lines_for_programs_keep_what_is_beside_the_message() -> None:
-    with bound_contextvars(run="r", task="t"):
+    with with_log_ids(run="r", task="t"):
         line = orjson.loads(JsonLines().format(record("hello", event="x.y", odd=object(), key="sk-canary-12345678")))
     assert line.items() >= {"message": "hello", "event": "x.y", "run": "r", "task": "t", "logger": "tasks.x"}.items()
     assert (line["key"], "object" in line["odd"]) == ("sk-…", True)
@@ -78,7 +78,7 @@ def test_lines_for_programs_keep_what_is_beside_the_message() -> None:
 
 def test_lines_for_people_end_with_the_ids() -> None:
     assert TextLines().format(record("hello")).endswith("INFO tasks.x: hello")
-    with bound_contextvars(run="r", task="t"):
+    with with_log_ids(run="r", task="t"):
         assert TextLines().format(record("hello")).endswith("hello [run=r task=t]")
 
 
@@ -117,7 +117,7 @@ def test_only_a_request_queues_with_a_line(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.INFO):
         queued(**run)
         assert caplog.messages == []
-        with bound_contextvars(request="asked"):
+        with with_log_ids(request="asked"):
             queued(**run)
     assert caplog.messages == ["Run run-1 is queued: tree 'tree' of 'alice'"]
 
@@ -140,7 +140,7 @@ def test_runs_are_sampled_as_a_whole(settings: LazySettings, percent: int) -> No
 
 def test_an_id_cannot_forge_a_line() -> None:
     record = logging.makeLogRecord({"msg": "Task %r failed", "args": ("a\nINFO forged",), "levelname": "INFO"})
-    with bound_contextvars(task="b\nINFO forged"):
+    with with_log_ids(task="b\nINFO forged"):
         assert "\n" not in TextLines().format(record)
 
 

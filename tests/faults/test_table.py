@@ -19,7 +19,7 @@ def test_a_row_is_stored_and_shown_with_the_command_that_repeats_it(
         Row(id="T1", fault="A kill", size="20 kills", lost=0, twice=0, again=1200, recovery=[3.0, 1.0, 2.0], note="n")
     )
     shown = table.table(stored_rows(tmp_path))
-    assert "| T1 | A kill | postgres | 20 kills; n | 0 | 0 | 1,200 | 2.0 / 3.0 / 3.0 s | 0 |" in shown
+    assert "| T1 | A kill | postgres | 20 kills; n | 0 | 0 | 1,200 | 2.0 / 3.0 / 3.0 s |" in shown
     assert 'T1   TEST_ENGINE=postgres FAULTS_KILLS=20 make faults ARGS="tests/faults/test_kills.py::test"' in shown
 
 

@@ -10,7 +10,7 @@ from django_q.models import OrmQ
 
 from apflow_site.db.connections import IS_SQLITE
 from tasks.queue import notify
-from tasks.queue.notify import Notifier
+from tasks.queue.notify import LOOK_SECONDS, SHARE_OF_QUIET, Notifier, pause_after
 from tests.servers import until
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -120,3 +120,14 @@ def hanging_listeners() -> list[int]:
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'ClientWrite'"
         )
         return [pid for (pid,) in cursor.fetchall()]
+
+
+def test_sqlite_is_looked_at_less_often_the_longer_it_is_quiet() -> None:
+    """A thousand times a second for a second after each commit would be most of the work of an idle server."""
+    quiet, looks = 0.0, 0
+    while quiet < 1.0:
+        pause = pause_after(quiet)
+        assert LOOK_SECONDS[0] <= pause <= max(LOOK_SECONDS[0], quiet * SHARE_OF_QUIET)
+        quiet, looks = quiet + pause, looks + 1
+    assert looks < 150
+    assert pause_after(float("inf")) == LOOK_SECONDS[1]
