@@ -19,14 +19,25 @@ aipartnerupflow-server
 python -m aipartnerupflow.api.main
 aipartnerupflow serve --host 0.0.0.0 --port 8080
 aipartnerupflow serve --reload
+aipartnerupflow serve --workers 2
+uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 2
+python manage.py runserver 8000
+"""
+NIGHTLY_STARTS: Final = """
 aipartnerupflow serve --workers 4
 aipartnerupflow-server --host 0.0.0.0 --port 8000
 uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 4
-python manage.py runserver 8000
 """
+"""The same with more processes, and options that `serve` has above."""
 
 
-@pytest.mark.parametrize("command", STARTS.strip().splitlines())
+@pytest.mark.parametrize(
+    "command",
+    [
+        *STARTS.strip().splitlines(),
+        *(pytest.param(line, marks=pytest.mark.nightly) for line in NIGHTLY_STARTS.strip().splitlines()),
+    ],
+)
 def test_every_way_to_start_starts_a_server_with_a_worker(shell: Shell, database: str, command: str) -> None:
     with shell.server(command, database=database) as server:
         done = server.rpc("tasks.execute", {"tasks": [{"id": "a", "name": "echo_executor"}], "wait": True})

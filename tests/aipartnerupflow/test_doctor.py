@@ -79,9 +79,7 @@ def red(finding: dict[str, Any]) -> str:
 def installation(tmp_path: Path) -> Iterator[Installation]:
     """One that is up to date, whose server does not run."""
     with new_database() as database_url:
-        found = Installation(database_url, tmp_path)
-        assert found.run("migrate").returncode == 0
-        yield found
+        yield Installation(database_url, tmp_path)
 
 
 @pytest.mark.both_engines

@@ -55,7 +55,7 @@ def test_a_path_may_hold_a_secret_so_the_route_is_logged(server: Server) -> None
 def test_what_a_task_logs_names_its_run_and_itself_and_hides_its_secret(server: Server) -> None:
     task = {"id": "broken", "name": "broken", "schemas": {"method": "scripted_executor"}, "inputs": {"then": "raise"}}
     server.rpc("tasks.execute", {"tasks": [task], "wait": True})
-    [line] = until(lambda: lines(server, event="executor.raised"), seconds=60, what="the line")
+    [line] = until(lambda: lines(server, event="executor.raised", task="broken"), seconds=60, what="the line")
     [(run_id,)] = server.query("SELECT id FROM tasks_run WHERE root_id = 'broken'")
     assert (line["task"], line["run"], line["logger"]) == ("broken", run_id, "tasks.worker.attempt")
     assert "Traceback" in line["exception"]

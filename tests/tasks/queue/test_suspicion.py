@@ -1,10 +1,11 @@
 """Which runs are suspected after the death of a worker, and how they are cleared or fail."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from django.db import connection
@@ -17,45 +18,68 @@ from tasks.services import trees
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 
-WORKER = """
-import os, signal, sys
+Workers = subprocess.Popen[str]
+
+WORKERS = """
+import json, os, signal, sys
 import django
 django.setup()
 from tasks.queue import leases
 from tasks.queue.black_box import BlackBox, encoded
-box = BlackBox(leases.process_name())
-on_loop, *on_threads = sys.argv[1:]
-threads = [box.thread(encoded(run_id)) for run_id in on_threads]
-for thread in threads:
-    thread.__enter__()
-box.enter(encoded(on_loop)) if on_loop else box.leave()
-print(leases.process_name(), flush=True)
-signal.pause()
+
+def work(on_loop, *on_threads):
+    box = BlackBox(leases.process_name())
+    threads = [box.thread(encoded(run_id)) for run_id in on_threads]
+    for thread in threads:
+        thread.__enter__()
+    box.enter(encoded(on_loop)) if on_loop else box.leave()
+    print(leases.process_name(), flush=True)
+    signal.pause()
+
+for line in sys.stdin:
+    if pid := os.fork():
+        os.waitpid(pid, 0)
+        print("ended", flush=True)
+    else:
+        work(*json.loads(line))
 """
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    """Forks a worker for each line, which says what it executes: each in an interpreter of its own would take a second."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", WORKERS], stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
 
 
 def queued_run() -> Run:
     return trees.execute_tree(caller=LOCAL, tasks=[{"name": "echo_executor"}]).run
 
 
-def killed_at_work_on(runs: Sequence[Run], *, executing: Sequence[Run | None], claim: str = "claim") -> None:
+def kill_at_work(
+    workers: Workers, runs: Sequence[Run], *, executing: Sequence[Run | None], claim: str = "claim"
+) -> None:
     """A process of this machine holds the runs and is killed; `executing`: on its loop, then on threads."""
-    ids = [run.id if run else "" for run in executing]
-    with subprocess.Popen([sys.executable, "-c", WORKER, *ids], stdout=subprocess.PIPE, text=True) as worker:
-        assert worker.stdout
-        owner = worker.stdout.readline().strip()
-        claimed = getattr(leases, claim)(owner=owner, limit=len(runs))
-        assert {each.run_id for each in claimed} == {run.id for run in runs}
-        leases.sweep()
-        assert not Run.objects.exclude(lease_owner=owner).filter(id__in=[run.id for run in runs]).exists()
-        os.kill(worker.pid, signal.SIGKILL)
+    assert workers.stdin
+    assert workers.stdout
+    print(json.dumps([run.id if run else "" for run in executing]), file=workers.stdin, flush=True)
+    owner = workers.stdout.readline().strip()
+    claimed = getattr(leases, claim)(owner=owner, limit=len(runs))
+    assert {each.run_id for each in claimed} == {run.id for run in runs}
+    leases.sweep()
+    assert not Run.objects.exclude(lease_owner=owner).filter(id__in=[run.id for run in runs]).exists()
+    os.kill(int(owner.split("/")[1]), signal.SIGKILL)
+    assert workers.stdout.readline() == "ended\n"
     leases.sweep()
     assert not black_box.runs_in(owner)
 
 
-def test_the_death_counts_against_all_and_strikes_those_whose_code_was_executing() -> None:
+def test_the_death_counts_against_all_and_strikes_those_whose_code_was_executing(workers: Workers) -> None:
     on_loop, on_thread, waiting = queued_run(), queued_run(), queued_run()
-    killed_at_work_on([on_loop, on_thread, waiting], executing=[on_loop, on_thread])
+    kill_at_work(workers, [on_loop, on_thread, waiting], executing=[on_loop, on_thread])
     counted = {run.id: (run.losses, run.strikes) for run in Run.objects.all()}
     assert counted == {on_loop.id: (1, 1), on_thread.id: (1, 1), waiting.id: (1, 0)}
     (claim,) = leases.claim(owner="a/1/1", limit=9)
@@ -64,20 +88,20 @@ def test_the_death_counts_against_all_and_strikes_those_whose_code_was_executing
     assert len(leases.claim_suspected(owner="q/1/1", limit=9)) == 1, "one at a time"
 
 
-def test_a_run_is_suspected_after_three_deaths_in_a_row_that_no_one_is_blamed_for() -> None:
+def test_a_run_is_suspected_after_three_deaths_in_a_row_that_no_one_is_blamed_for(workers: Workers) -> None:
     run = queued_run()
     for _ in range(SUSPICIOUS_LOSSES):
-        killed_at_work_on([run], executing=[None])
+        kill_at_work(workers, [run], executing=[None])
     assert leases.claim(owner="a/1/1", limit=1) == []
     (claim,) = leases.claim_suspected(owner="q/1/1", limit=1)
     assert (claim.is_suspected, claim.is_convicted, claim.is_poison) == (True, False, False)
 
 
-def test_a_run_that_kills_the_processes_it_has_for_itself_is_poison_after_three() -> None:
+def test_a_run_that_kills_the_processes_it_has_for_itself_is_poison_after_three(workers: Workers) -> None:
     run = queued_run()
-    killed_at_work_on([run], executing=[run])
+    kill_at_work(workers, [run], executing=[run])
     for deaths in range(1, 4):
-        killed_at_work_on([run], executing=[None], claim="claim_suspected")
+        kill_at_work(workers, [run], executing=[None], claim="claim_suspected")
         run.refresh_from_db()
         assert run.strikes == 1 + deaths
     (claim,) = leases.claim_suspected(owner="q/1/1", limit=1)
