@@ -100,7 +100,7 @@ def worker(owner: str, *steps: Callable[[str, Hands], Hands]) -> tuple[Step, ...
 LONGEST: Final = "somebody cancels"
 NIGHTLY: Final = "a lease ends and is swept"
 """The sweep is in every order, too: at its end."""
-MARKS: Final = {LONGEST: pytest.mark.both_engines_nightly, NIGHTLY: (pytest.mark.nightly, pytest.mark.both_engines)}
+MARKS: Final = {LONGEST: (pytest.mark.both_engines_nightly,), NIGHTLY: (pytest.mark.nightly, pytest.mark.both_engines)}
 ORDERS: dict[str, tuple[Actors, int]] = {
     "two workers race": ((worker("A", claim, start, finish, close), worker("B", claim, start, finish, close)), 70),
     "a lease ends": ((worker("A", claim, start, finish, close), worker("B", claim, finish, close), (expire,)), 280),
@@ -117,7 +117,7 @@ ORDERS: dict[str, tuple[Actors, int]] = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=MARKS.get(name, pytest.mark.both_engines)) for name in ORDERS],
+    [pytest.param(name, marks=MARKS.get(name, (pytest.mark.both_engines,))) for name in ORDERS],
 )
 def test_in_every_order_the_run_ends_once_and_as_it_was_asked(name: str) -> None:
     trees.execute_tree(caller=LOCAL, tasks={"id": "a", "name": "echo_executor"})
