@@ -10,7 +10,7 @@ import orjson
 from django.http import HttpRequest, HttpResponseBase
 
 from llmkeys.redact import mask
-from tasks.telemetry.log_ids import log_ids
+from tasks.telemetry.tracing import log_ids
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,7 @@ from django.utils.module_loading import import_string
 from a2a.core.metrics import request_facts
 from apflow_site.edge.hosts import foreign, is_page
 from apflow_site.logs import log_request
-from tasks.telemetry.log_ids import with_log_ids
-from tasks.telemetry.tracing import span
+from tasks.telemetry.tracing import span, with_log_ids
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 

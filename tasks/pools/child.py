@@ -25,7 +25,7 @@ from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.pools import frames
 from tasks.pools.frames import Message
 from tasks.rules.stored_results import stored_form
-from tasks.telemetry.log_ids import add_log_ids
+from tasks.telemetry.tracing import add_log_ids
 
 IS_LINUX: Final = sys.platform == "linux"
 PR_SET_PDEATHSIG: Final = 1

@@ -10,7 +10,7 @@ from zlib import crc32
 
 from django.conf import settings
 
-from tasks.telemetry.log_ids import log_ids
+from tasks.telemetry.tracing import log_ids
 
 log = logging.getLogger(__name__)
 

@@ -2,14 +2,18 @@
 variable OTEL_EXPORTER_OTLP_ENDPOINT. Otherwise nothing is loaded, and a span costs next to nothing.
 
 What goes into a span is names, ids and numbers: never inputs, results, prompts or answers.
+
+And the ids that every log line of such a piece of work has: of its request, run and task.
 """
 
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from django.utils.module_loading import import_string
@@ -18,6 +22,7 @@ Attributes = Mapping[str, Any]
 Note = Callable[[Attributes], None]
 logger = logging.getLogger(__name__)
 
+_LOG_IDS: Final[ContextVar[Mapping[str, str]]] = ContextVar("log_ids", default=MappingProxyType({}))
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -61,3 +66,23 @@ def current() -> str | None:
 
 def _nowhere(attributes: Attributes) -> None:
     """Nobody traces."""
+
+
+def log_ids() -> Mapping[str, str]:
+    """The ids of the current work, by what they are of."""
+    return _LOG_IDS.get()
+
+
+def add_log_ids(**ids: str) -> None:
+    """Add these to the log lines of the current asyncio task or thread, to its end."""
+    _LOG_IDS.set({**_LOG_IDS.get(), **ids})
+
+
+@contextmanager
+def with_log_ids(**ids: str) -> Iterator[None]:
+    """Add these to the log lines within the block."""
+    token = _LOG_IDS.set({**_LOG_IDS.get(), **ids})
+    try:
+        yield
+    finally:
+        _LOG_IDS.reset(token)

@@ -23,7 +23,6 @@ from tasks.services.cancels import Cancel
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status
 from tasks.telemetry import tracing
-from tasks.telemetry.log_ids import add_log_ids
 from tasks.worker.attempt import STOP_SECONDS
 from tasks.worker.cancellations import Cancellations
 from tasks.worker.changes import Change
@@ -280,7 +279,7 @@ class TreeRun:
             await self._run_to_commit(task)
 
     async def _run_to_commit(self, task: LoadedTask) -> None:
-        add_log_ids(task=task.id)
+        tracing.add_log_ids(task=task.id)
         job = self._jobs[task.id]
         try:
             with tracing.span(f"task {task.executor_id or 'group'}", _attributes(task)) as note:

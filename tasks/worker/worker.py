@@ -20,7 +20,6 @@ from tasks.rules.exceptions import LeaseLost
 from tasks.services.cancels import Cancel, pending_cancels
 from tasks.services.questions import OpenQuestion, open_of
 from tasks.telemetry import run_log, tracing
-from tasks.telemetry.log_ids import add_log_ids
 from tasks.worker.engine import TreeRun
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
@@ -218,7 +217,7 @@ class Worker:
             self._wake_up.set()
 
     async def _run(self, tree: TreeRun, claim: Claim, cancels: list[Cancel]) -> None:
-        add_log_ids(run=claim.run_id)  # for log lines of this run
+        tracing.add_log_ids(run=claim.run_id)  # for log lines of this run
         facts_of_log = {"run_id": claim.run_id, "root_id": claim.root_id, "user_id": tree.user_id}
         run_log.started(**facts_of_log, task_count=tree.task_count, seconds_queued=claim.seconds_old)
         began, status = self._loop.time(), LOST

@@ -10,7 +10,7 @@ import pytest
 from django.conf import LazySettings
 
 from apflow_site.logs import JsonLines, TextLines, formatter
-from tasks.telemetry.log_ids import with_log_ids
+from tasks.telemetry.tracing import with_log_ids
 from tasks.telemetry.run_log import is_logged, queued
 from tests.executors_for_tests import SECRET
 from tests.sections import replace
