@@ -10,8 +10,8 @@ import pytest
 from django.conf import LazySettings
 
 from apflow_site.logs import JsonLines, TextLines, formatter
-from tasks.telemetry.tracing import with_log_ids
 from tasks.telemetry.run_log import is_logged, queued
+from tasks.telemetry.tracing import with_log_ids
 from tests.executors_for_tests import SECRET
 from tests.sections import replace
 from tests.servers import Server, new_database, running_server, until
