@@ -260,12 +260,13 @@ def test_the_commands_import_trees(tmp_path: Path) -> None:
     commands = [
         line.replace("~/.aipartnerup/data/aipartnerupflow.duckdb", str(DATABASES / "v0_9.duckdb")) for line in commands
     ]
-    with new_database() as database_url, answering(tasks_of("v0_9")) as (url, _):
-        env = environment_of(database_url, tmp_path)
+    with new_database() as database_url, answering(tasks_of("v0_9")) as (url, requests):
+        env = environment_of(database_url, tmp_path) | {"AIPARTNERUPFLOW_TOKEN": "theirs"}
         commands += [by_url.strip().replace("http://old.example.com:8000", url)]
         words = [shlex.split(command.partition(" >")[0]) for command in commands]
         assert {program for program, *_ in words} == {"aipartnerupflow"}
         reports = [json.loads(run_command(*arguments, env=env).stdout) for _, *arguments in words]
+    assert [token for _, _, token in requests] == ["Bearer theirs"]
     assert [report["tasks"] for report in reports] == [16, 16, 0]
     assert [report["dry_run"] for report in reports] == [True, False, False]
     assert reports[2]["tasks_here_already"] == 16

@@ -1,49 +1,18 @@
 """`aipartnerupflow import` as people run it: beside a running server, into its database."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.aipartnerupflow.importing.predecessors import DATABASES
-from tests.aipartnerupflow.importing.recorded import tasks_of
-from tests.aipartnerupflow.importing.replay import answering
 from tests.fork_server import run_command
-from tests.servers import Json, Server, environment_of, new_database, running_server
+from tests.servers import environment_of, new_database, running_server
 from tests.terminal import on_a_terminal
 
 V0_9 = str(DATABASES / "v0_9.duckdb")
 V0_18 = str(DATABASES / "v0_18.duckdb")
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    with new_database() as url:
-        yield url
-
-
-@pytest.fixture
-def environment(database: str, tmp_path: Path) -> dict[str, str]:
-    return environment_of(database, tmp_path)
-
-
-def report(*words: str, env: dict[str, str], code: int = 0) -> Json:
-    done = run_command("import", *words, env=env)
-    assert done.returncode == code, done.stderr
-    found: Json = json.loads(done.stdout)
-    return found
-
-
-def test_an_import_and_another_one_print_their_reports(environment: dict[str, str]) -> None:
-    first = report(V0_9, env=environment)
-    again = report(V0_9, "--dry-run", "--json", env=environment)
-    assert (first["trees"], first["tasks"], first["left_out"]) == (7, 16, [])
-    assert {"task_id": "running-a", "text": "It was in progress, and is imported as failed.", "fields": {}} in first[
-        "notes"
-    ]
-    assert (again["trees"], again["tasks_here_already"], again["notes"]) == (0, 16, [])
 
 
 def test_what_is_left_out_is_printed_and_is_the_exit_code(tmp_path: Path) -> None:
@@ -59,14 +28,6 @@ def test_what_is_left_out_is_printed_and_is_the_exit_code(tmp_path: Path) -> Non
     assert "alone (The task alone), 1 task: " in second.out
 
 
-def test_a_running_predecessor_is_asked_with_its_token(tmp_path: Path) -> None:
-    with new_database() as database, answering(tasks_of("v0_18")) as (url, requests):
-        env = environment_of(database, tmp_path) | {"AIPARTNERUPFLOW_TOKEN": "theirs"}
-        found = report("--url", url, env=env)
-    assert (found["source"], found["tasks"]) == (url, 20)
-    assert [token for _, _, token in requests] == ["Bearer theirs"]
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -75,28 +36,30 @@ def test_a_running_predecessor_is_asked_with_its_token(tmp_path: Path) -> None:
         (["/nothing/there.duckdb"], "Cannot read /nothing/there.duckdb: No such file or directory."),
     ],
 )
-def test_a_source_that_cannot_be_read(environment: dict[str, str], words: list[str], told: str) -> None:
-    done = run_command("import", *words, env=environment)
+def test_a_source_that_cannot_be_read(tmp_path: Path, words: list[str], told: str) -> None:
+    with new_database() as database:
+        done = run_command("import", *words, env=environment_of(database, tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
 
 
-def test_a_running_server_has_what_was_imported(database: str, environment: dict[str, str]) -> None:
-    with running_server(database) as server:
-        report(V0_9, env=environment)
+def test_a_running_server_has_what_was_imported(tmp_path: Path) -> None:
+    with new_database() as database, running_server(database) as server:
+        done = run_command("import", V0_9, env=environment_of(database, tmp_path))
+        report: Any = json.loads(done.stdout)
+        assert (report["trees"], report["tasks"], report["left_out"]) == (7, 16, [])
+        interrupted = {"task_id": "running-a", "text": "It was in progress, and is imported as failed.", "fields": {}}
+        assert interrupted in report["notes"]
         root: Any = server.rpc("tasks.tree", {"task_id": "done-a"})
         assert (root["status"], [child["id"] for child in root["children"]]) == ("completed", ["done-a", "done-b"])
         assert root["result"]["results"]["done-b"]["return_code"] == 0
         assert server.rpc("tasks.running.status", {"task_ids": ["done"]})[0]["status"] == "completed"
         assert server.rpc("tasks.detail", {"task_id": "stopped"})["error"] == "Enough"
-        assert pages_and_streams(server) == {"/ui/tasks/done": 200, "/ui/tasks/failed": 200, "/ui/": 200}
+        pages = ("/ui/tasks/done", "/ui/tasks/failed", "/ui/")
+        assert [server.http.get(path).status_code for path in pages] == [200, 200, 200]
         assert server.rpc("GetTask", {"id": "done"}, path="/", **{"A2A-Version": "1.0"})["status"]["state"] == (
             "TASK_STATE_COMPLETED"
         )
         assert "events of this run have been deleted" in server.http.get("/tasks/done/events").text
         again = server.rpc("tasks.execute", {"task_id": "done", "wait": True})
         assert (again["status"], again["task"]["result"]) == ("completed", root["result"])
-
-
-def pages_and_streams(server: Server) -> dict[str, int]:
-    return {path: server.http.get(path).status_code for path in ("/ui/tasks/done", "/ui/tasks/failed", "/ui/")}
