@@ -23,6 +23,7 @@ from tasks.executors import describe, executor_ids
 from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
 from tasks.rules.schema import mismatch
 from tasks.rules.strict_json import MalformedJson, decode
+from tasks.rules.templates import DOUBLE
 
 #: `decide`, and the names of `aipartnerupflow.a2a`, which older message handlers import from here.
 __all__ = ["Ask", "AskForKey", "Decision", "Incoming", "Reject", "Reply", "RunStored", "RunTree", "decide"]
@@ -161,9 +162,16 @@ def _text_inputs(skill: str, text: str) -> Json:
 def _tree(skill: str, inputs: Json, text: str, incoming: Incoming) -> RunTree:
     """A tree of one task, named after the first line of the text or else after the skill."""
     name = text.partition("\n")[0][:MAX_NAME_CHARACTERS].strip() or describe(skill)["name"]
+    if skill == CHAT_EXECUTOR and inputs.get("prompt") == text and not incoming.references:
+        inputs = inputs | _prompt(text)
     if skill == CHAT_EXECUTOR and text and incoming.history and "messages" not in inputs:
         inputs = {"history": as_prompt(incoming.history)} | inputs
     return RunTree(tasks=[{"name": name, "schemas": {"method": skill}, "inputs": inputs | dict(incoming.references)}])
+
+
+def _prompt(text: str) -> Json:
+    """The prompt of a text. Braces in it are no placeholders: there is nothing to fill in."""
+    return {"prompt": "{{text}}", "text": text} if DOUBLE.search(text) else {"prompt": text}
 
 
 def _run_data(data: Json, references: Mapping[str, Any]) -> Meaning:

@@ -75,6 +75,13 @@ def test_a_handler_may_answer_with_a_message(conformance_agent: Agent) -> None:
     assert conformance_agent.call("ListTasks", {"contextId": "mine"})["totalSize"] == 0
 
 
+def test_a_message_is_the_same_when_its_request_is_repeated(conformance_agent: Agent) -> None:
+    params, key = {"message": said("tck-message-response")}, {"Idempotency-Key": f"key-{next(numbers):x}"}
+    first, second = (conformance_agent.call("SendMessage", params, **key) for _ in range(2))
+    assert first == second
+    assert conformance_agent.call("SendMessage", params) != first
+
+
 @pytest.mark.requirement("CORE-STREAM-002", "CORE-MULTI-001a")
 def test_a_message_is_all_that_its_stream_has(conformance_agent: Agent) -> None:
     (result,) = conformance_agent.streamed("SendStreamingMessage", {"message": said("tck-stream-002")})

@@ -113,6 +113,8 @@ def test_a_conversation_with_a_model(chat_server: Server) -> None:
     history = [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": answer["text"]}]
     assert inputs_of(alice, second) == {"prompt": "And another?", "history": history}
     assert second["status"]["state"] == "TASK_STATE_COMPLETED"
+    third = alice.send(text("What is {{ x }}?", contextId=context))
+    assert third["status"]["message"]["parts"][0]["text"].endswith("You asked: What is {{ x }}?")
     assert inputs_of(bob, bob.send(text("And I?", contextId=context))) == {"prompt": "And I?"}
 
 

@@ -1,6 +1,7 @@
 """A2A 1.0, gRPC: the service, its errors, and the same answers as over the other bindings."""
 
 import datetime
+import uuid
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -163,6 +164,13 @@ def test_a_subscription_over_grpc_continues_after_an_update(
     for after in ("99", "x"):
         code, _ = Stub(agent[1], after=after, **metadata).refused("SubscribeToTask", {"id": task_id})
         assert code == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_message_over_grpc_is_safe_to_repeat(alice: Agent, agent: tuple[Agent, grpc.Channel]) -> None:
+    metadata = {"authorization": alice.headers["Authorization"], "idempotency-key": str(uuid.uuid4())}
+    params = {"message": data(ECHO)}
+    first, second = (Stub(agent[1], **metadata).call("SendMessage", params)["task"]["id"] for _ in range(2))
+    assert first == second
 
 
 def test_push_configs_and_the_extended_card_over_grpc(alice: Agent, stub: Stub) -> None:

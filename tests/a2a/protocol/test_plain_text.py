@@ -138,9 +138,18 @@ def chatting(settings: LazySettings) -> None:
 
 
 @pytest.mark.usefixtures("chatting")
-@pytest.mark.parametrize("text", ["hello", "Sleep is important.", "echo", '{"a": 1}', '{"tasks": [', "{{x}}"])
+@pytest.mark.parametrize("text", ["hello", "Sleep is important.", "echo", '{"a": 1}', '{"tasks": [', "{x}"])
 def test_a_text_is_for_the_configured_executor(text: str) -> None:
     assert run_of(text) == ("llm_executor", {"prompt": text})
+
+
+@pytest.mark.usefixtures("chatting")
+def test_braces_in_a_text_are_no_placeholders_unless_there_is_something_to_fill_in() -> None:
+    text = "What does {{ name }} mean in Jinja?"
+    assert run_of(text) == ("llm_executor", {"prompt": "{{text}}", "text": text})
+    meaning = decide(Incoming(message={"parts": [{"text": "Sum up {{r}}"}]}, references={"r": "a page"}))
+    assert isinstance(meaning, RunTree) and isinstance(meaning.tasks, list)
+    assert meaning.tasks[0]["inputs"] == {"prompt": "Sum up {{r}}", "r": "a page"}
 
 
 @pytest.mark.usefixtures("chatting")
