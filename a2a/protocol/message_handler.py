@@ -143,10 +143,11 @@ def _run_skill(skill: str, request: Request, incoming: Incoming) -> RunTree:
         raise ExecutorNotFound(
             skill, close_matches=get_close_matches(skill[:100], [TREE_SKILL, *sorted(executor_ids())])
         )
-    names_skill = any(name in (request.data or {}) for name in SKILL_FIELDS)
-    text = request.text if names_skill or request.data_text is None else request.data_text
-    inputs = _inputs(request.data) if text == request.text else {}
-    return _tree(skill, (_text_inputs(skill, text) if text else {}) | inputs, text, incoming)
+    if request.data_text is not None and not any(name in (request.data or {}) for name in SKILL_FIELDS):
+        inputs = _text_inputs(skill, request.data_text)
+        return _tree(skill, inputs, _text_in(inputs, request.data_text), incoming)
+    given = _text_inputs(skill, request.text) if request.text else {}
+    return _tree(skill, given | _inputs(request.data), request.text, incoming)
 
 
 def _text_inputs(skill: str, text: str) -> Json:
@@ -214,11 +215,15 @@ def _run_named(skill: Skill, named: Named, incoming: Incoming) -> Meaning:
         inputs, problem = {}, error.message
     if problem:
         example = f" For example:\n{skill.example}" if skill.example else ""
-        return Ask(text=f"{skill.name} cannot use this input: {problem}.{example}".replace("..", "."))
+        return Ask(text=f"{skill.name} cannot use this input: {problem.rstrip('.')}.{example}")
     if skill.id == TREE_SKILL:
         return _run_data(inputs, incoming.references)
-    is_text = named.rest in inputs.values()
-    return _tree(skill.id, inputs, named.rest if is_text else "", incoming)
+    return _tree(skill.id, inputs, _text_in(inputs, named.rest), incoming)
+
+
+def _text_in(inputs: Json, text: str) -> str:
+    """The text, if it is an input as it is; else it was JSON."""
+    return text if text in inputs.values() else ""
 
 
 def _fault_of_json(text: str) -> str:
