@@ -174,7 +174,7 @@ def said_to(site: DocsSite, said: str) -> Json:
 
 def test_curl_gets_the_task_when_it_is_over(site: DocsSite) -> None:
     task = site.answer(text(A2A, "With curl", "sh"))["task"]
-    assert (task["status"]["state"], task["artifacts"][-1]["name"]) == ("TASK_STATE_COMPLETED", "result")
+    assert (task["status"]["state"], task["artifacts"][-1]["artifactId"]) == ("TASK_STATE_COMPLETED", "result")
 
 
 def test_a_text_is_a_prompt_for_the_default_model(site: DocsSite) -> None:
