@@ -1,6 +1,8 @@
 """The queue between services and workers: django-q2's ORM broker, without polling.
 
-It waits for notifications.
+It waits for notifications. A worker that is awake gets them, too, and claims the run by itself. So the
+broker gives it a moment, and then hands out only wake-ups of runs that still wait; the rows of the
+others are deleted later, many at a time.
 
 A queue row contains only the id of a run. The signed package that django-q2 expects is made in the
 process that reads the row, so write access to the table is enough to wake a worker, and for no
@@ -13,6 +15,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from django.db import OperationalError, connection, transaction
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 from django_q.brokers.orm import ORM
 from django_q.conf import Conf
@@ -21,11 +24,16 @@ from django_q.signing import SignedPackage
 
 from apflow_site.db.connections import IS_SQLITE
 from tasks.ids import new_id
+from tasks.models import Run
 from tasks.queue import notify
 
 PROBE_SECONDS: Final = 3.0
 """How often an idle worker has to prove that jobs still reach it."""
 WAIT_SECONDS: Final = 0.5
+HEAD_START_SECONDS: Final = 0.005
+"""How much later than a worker that is awake the broker reads. A worker that sleeps is woken so much later."""
+TIDY_SECONDS: Final = 2.0
+"""How often rows without a waiting run are deleted."""
 MAX_WAKE_UPS: Final = 10_000
 RUN_TREE: Final = "tasks.jobs.run_tree"
 PROBE: Final = "tasks.jobs.probe"
@@ -40,6 +48,7 @@ class NotifiedBroker(ORM):
     """
 
     _last_package_at = 0.0
+    _tidied_at = 0.0
 
     @cached_property
     def _is_notified(self) -> threading.Event:
@@ -61,7 +70,8 @@ class NotifiedBroker(ORM):
         try:
             with self._listener.attentive():
                 self._is_notified.clear()  # before reading, so that a notification during the read is not missed
-                run_ids = self._take() or (self._is_notified.wait(WAIT_SECONDS) and self._take()) or []
+                run_ids = self._take() or (self._notified() and self._take()) or []
+                self._tidy()
         except OperationalError:
             connection.close()
             time.sleep(WAIT_SECONDS)  # the database is unavailable; django-q2 itself would pause for ten seconds
@@ -72,30 +82,54 @@ class NotifiedBroker(ORM):
             return self._hand_out([_package(PROBE)])
         return []
 
+    def _notified(self) -> bool:
+        """Wait for a notification. The pusher must notice soon when it has to stop."""
+        is_notified = self._is_notified.wait(WAIT_SECONDS)
+        if is_notified:
+            time.sleep(HEAD_START_SECONDS)
+        return is_notified
+
     def _take(self) -> list[str]:
-        """Remove the queued rows and return their run ids.
+        """Remove the queued rows of runs that wait, and return their run ids.
 
         The sweeper finds runs whose wake-up is lost.
         """
-        if not _is_anything_queued(self.list_key):
+        if not _is_any_waiting(self.list_key):
             return []
-        queued = OrmQ.objects.filter(key=self.list_key).order_by("id")
+        return self._removed(OrmQ.objects.filter(_IS_WAITING))
+
+    def _tidy(self) -> None:
+        """Delete the rows of runs that do not wait, now and then."""
+        if time.monotonic() - self._tidied_at > TIDY_SECONDS:
+            self._tidied_at = time.monotonic()
+            if OrmQ.objects.filter(key=self.list_key).exists():  # a DELETE would take SQLite's lock
+                self._removed(OrmQ.objects.exclude(_IS_WAITING))
+
+    def _removed(self, rows: QuerySet[OrmQ]) -> list[str]:
+        queued = rows.filter(key=self.list_key).order_by("id")
         with transaction.atomic():
             if not IS_SQLITE:
                 queued = queued.select_for_update(skip_locked=True)
-            rows = list(queued.values_list("id", "payload")[:MAX_WAKE_UPS])
-            OrmQ.objects.filter(id__in=[row_id for row_id, _ in rows]).delete()
-        return [run_id for _, run_id in rows]
+            found = list(queued.values_list("id", "payload")[:MAX_WAKE_UPS])
+            OrmQ.objects.filter(id__in=[row_id for row_id, _ in found]).delete()
+        return [run_id for _, run_id in found]
 
     def _hand_out(self, packages: list[Package]) -> list[Package]:
         self._last_package_at = time.monotonic()
         return packages
 
 
-def _is_anything_queued(key: str) -> bool:
+_IS_WAITING: Final = Exists(Run.objects.unfinished().filter(id=OuterRef("payload"), lease_expires_at=None))
+ANY_WAITING: Final = (
+    "SELECT 1 FROM django_q_ormq JOIN tasks_run ON tasks_run.id = django_q_ormq.payload "
+    "WHERE key = %s AND finished_at IS NULL AND lease_expires_at IS NULL LIMIT 1"
+)
+
+
+def _is_any_waiting(key: str) -> bool:
     """Check with raw SQL: this runs at every notification, and the ORM would be costly."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM django_q_ormq WHERE key = %s LIMIT 1", [key])
+        cursor.execute(ANY_WAITING, [key])
         return cursor.fetchone() is not None
 
 

@@ -108,6 +108,11 @@ class Claim:
         return self.claimed_at + timedelta(seconds=steady_seconds() - self.steady_at_claim)
 
     @property
+    def is_first(self) -> bool:
+        """Whether this is the first claim of the run."""
+        return self.epoch == 1
+
+    @property
     def is_suspected(self) -> bool:
         return self.strikes > 0 or self.losses >= SUSPICIOUS_LOSSES
 
@@ -161,7 +166,7 @@ def claim(*, owner: str, limit: int, full_users: Sequence[str] = ()) -> list[Cla
 
     None of `full_users`: they hold their share of this worker.
     """
-    if limit <= 0 or not is_any_waiting():
+    if limit <= 0 or (IS_SQLITE and not is_any_waiting()):  # SQLite would lock the database for nothing
         return []
     statement = _claim_statement(f"{WAITING} AND user_id NOT IN ({marks(full_users)})") if full_users else CLAIM
     return _claimed(statement, owner, *full_users, limit)
@@ -173,7 +178,7 @@ def claim_suspected(*, owner: str, limit: int, full_users: Sequence[str] = ()) -
 
 
 def _claimed(statement: str, *values: Any) -> list[Claim]:
-    with transaction.atomic(), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return [_claim(row) for row in sorted(cursor.fetchall(), key=itemgetter(0))]
 

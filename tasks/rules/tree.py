@@ -92,6 +92,10 @@ class Plan:
         """Whether every node of the plan is terminal."""
         return not self._unfinished
 
+    def is_last(self, task_id: str) -> bool:
+        """Whether this node is the only one that is not terminal."""
+        return self._unfinished == 1 and not self._nodes[task_id].status.is_terminal
+
     def outcome(self) -> Status:
         """Failed if any node failed, else cancelled if any was cancelled, else completed."""
         statuses = {node.status for node in self._nodes.values()}

@@ -93,6 +93,7 @@ class TreeRun:
             suspects=_begun_last(self._tasks.values()) or self._nodes.keys(),
         )
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that can still be stopped
+        self._last_changes: list[Change] = []
         self._ended_tasks: set[str] = set()  # ended by themselves, but perhaps not yet committed
         self._alive: set[asyncio.Task[None]] = set()
         self._left_behind: set[asyncio.Task[None]] = set()
@@ -101,7 +102,7 @@ class TreeRun:
         self._must_check = asyncio.Event()  # no job is alive, or every task has ended, or an error occurred
         self._error: BaseException | None = None
         self._seconds_queued = (
-            claim.seconds_old if claim.epoch == 1 else 0.0
+            claim.seconds_old if claim.is_first else 0.0
         )  # of the tasks that are ready at the start
 
     async def run(self, cancels: Collection[Cancel] = ()) -> bool:
@@ -127,7 +128,8 @@ class TreeRun:
             await self._stop_jobs()
         if end is End.OVER:
             target = self._tasks[self._claim.target_id]
-            await self._recorder.closed(target, self._plan.outcome(), self._results.get(target.id))
+            result = self._results.get(target.id)
+            await self._recorder.closed(target, self._plan.outcome(), result, after=self._last_changes)
         return end is End.WOUND_DOWN
 
     def wind_down(self) -> None:
@@ -298,7 +300,10 @@ class TreeRun:
         self._questions.forget(task.id)
         self._ended_tasks.add(task.id)
         outcome = self._results.admitted(outcome)
-        await self._recorder.finished(task, outcome)
+        if self._plan.is_last(task.id):
+            self._last_changes = self._recorder.changes_at_end(task, outcome)  # the end of the run commits them
+        else:
+            await self._recorder.finished(task, outcome)
         self._results.settle(task, outcome)
         self._advance(self._plan.settle(task.id, outcome.status))
         if self._claim.is_suspected and not self._claim.is_convicted and task.executor_id is not None:

@@ -1,7 +1,7 @@
 """Records a run: turns each step into a change with its event, and tracks the tree's progress."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, TypedDict
 
@@ -112,13 +112,7 @@ class RunRecorder:
 
     async def finished(self, task: LoadedTask, outcome: Outcome) -> None:
         """Return when the outcome is committed. Raises LeaseLost."""
-        if self._has_record:
-            self._has_record = False
-            self._writer.put(RunCleared(**self._fence))
-        *others, last = self.changes_at_end(task, outcome)
-        for change in others:
-            self._writer.put(change)
-        await self._writer.commit(last)
+        await self._writer.commit_together(self.changes_at_end(task, outcome))
 
     def finished_unrun(self, task: LoadedTask, outcome: Outcome) -> None:
         """Queue the end of a task that never ran.
@@ -128,15 +122,20 @@ class RunRecorder:
         for change in self.changes_at_end(task, outcome):
             self._writer.put(change)
 
-    async def closed(self, target: LoadedTask, status: Status, result: Any) -> None:
-        """End the run. Raises LeaseLost."""
+    async def closed(
+        self, target: LoadedTask, status: Status, result: Any, *, after: Sequence[Change] = ()
+    ) -> None:
+        """End the run, in one commit with the changes that come before it. Raises LeaseLost."""
         event = self._event("final", target, status, message=f"Run {status}", result=result, error=target.error)
         event["progress"] = event["tree_progress"]
-        await self._writer.commit(RunClosed(**self._fence, event=event, status=status, at=self._now()))
+        end = RunClosed(**self._fence, event=event, status=status, at=self._now())
+        await self._writer.commit_together([*after, end])
 
     def changes_at_end(self, task: LoadedTask, outcome: Outcome) -> list[Change]:
-        """Return what records the end of the task, for `finished` or for another thread to write."""
-        question_closed = self._question_closed(task)
+        """Return what records the end of the task, for `finished`, `closed` or another thread to write."""
+        before: list[Change] = [RunCleared(**self._fence)] if self._has_record else []
+        self._has_record = False
+        before += self._question_closed(task)
         if outcome.status is Status.COMPLETED:
             self._set_progress(task, 1.0)
         task.error = outcome.error
@@ -158,7 +157,7 @@ class RunRecorder:
             token_usage=_text(orjson.dumps(usage)) if usage else None,
             at=self._now(),
         )
-        return [*question_closed, finished]
+        return [*before, finished]
 
     def _seconds_of(self, task: LoadedTask) -> float | None:
         """How long the latest attempt has taken here. None: none has begun."""

@@ -52,6 +52,8 @@ def seconds_until_due(*, busy: Busy = NONE_BUSY) -> float | None:
     Hosts without free capacity are ignored. None: no webhook is open. During maintenance nothing is
     due; its end is a notification.
     """
+    if not Webhook.objects.open().exists():
+        return None
     if maintenance.is_on():
         return float("inf")
     waiting = Webhook.objects.exclude(host__in=_full(busy))
@@ -62,7 +64,7 @@ def seconds_until_due(*, busy: Busy = NONE_BUSY) -> float | None:
         next_at, now = later
         seconds: float = (next_at - now).total_seconds()
         return max(0.001, seconds)
-    return float("inf") if Webhook.objects.open().exists() else None
+    return float("inf")
 
 
 @transaction.atomic

@@ -90,9 +90,10 @@ class Worker:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._trees: dict[str, TreeRun] = {}
         self._wake_up = asyncio.Event()
+        self._must_poll = True
         self._is_draining = False
         self._last_beat = 0.0
-        self._listener = Listener(notify.RUNS, lambda: self._loop.call_soon_threadsafe(self._wake_up.set))
+        self._listener = Listener(notify.RUNS, lambda: self._loop.call_soon_threadsafe(self._poll_soon))
         self._footprints = Footprints(BlackBox(self._process_id))
         self._footprints.install(self._loop)
         self._keeper = LeaseKeeper(owner=self._process_id, held=self._held, beat=self._beat)
@@ -141,27 +142,38 @@ class Worker:
             self._is_draining = True
             for tree in self._trees.values():
                 tree.wind_down()
-            self._wake_up.set()
+            self._poll_soon()
             self._loop.call_later(settings.APFLOW.worker.drain_seconds, self._abandon)
 
+    def _poll_soon(self) -> None:
+        self._must_poll = True
+        self._wake_up.set()
+
     async def _work_until_idle(self) -> None:
+        self._must_poll = True
         while True:
-            self._wake_up.clear()  # before reading, so that a notification during the read is not missed
-            self._on_poll()
-            room = 0 if self._is_draining or self._memory.is_full else self._places.claimable
-            claimed, cancels, replies = await self._poll(room)
-            self._pass_on(cancels, replies)
-            if self._is_draining and claimed:
-                await self._release([claim.run_id for claim, _, _ in claimed])
-            else:
-                for claim, tasks, questions in claimed:
-                    self._start(claim, tasks, questions, cancels[claim.run_id])
-            if claimed and len(claimed) == room < self._places.free:
-                continue  # more may wait: shares allowed only so many at once
-            if self._running:
+            self._wake_up.clear()
+            if self._must_poll:
+                await self._claim_and_start()
+            elif self._running:
                 await self._wake_up.wait()
             elif self._is_draining or not await self._woken_within(self._linger_seconds):
                 return
+
+    async def _claim_and_start(self) -> None:
+        """Start the runs for which there is room, and pass on what running ones have to know."""
+        self._must_poll = False  # before reading, so that a notification during the read is not missed
+        self._on_poll()
+        room = 0 if self._is_draining or self._memory.is_full else self._places.claimable
+        claimed, cancels, replies = await self._poll(room)
+        self._pass_on(cancels, replies)
+        if self._is_draining and claimed:
+            await self._release([claim.run_id for claim, _, _ in claimed])
+        else:
+            for claim, tasks, questions in claimed:
+                self._start(claim, tasks, questions, cancels[claim.run_id])
+        if claimed and len(claimed) == room < self._places.free:
+            self._must_poll = True  # more may wait: shares allowed only so many at once
 
     def _pass_on(self, cancels: dict[str, list[Cancel]], replies: dict[str, list[OpenQuestion]]) -> None:
         for run_id in cancels.keys() & self._trees.keys():
@@ -213,8 +225,9 @@ class Worker:
         if self._running.get(run.get_name()) is run:
             del self._running[run.get_name()], self._trees[run.get_name()]
         self._writer.pace(len(self._running))
-        if makes_room or not self._running:
-            self._wake_up.set()
+        if makes_room:
+            self._must_poll = True
+        self._wake_up.set()
 
     async def _run(self, tree: TreeRun, claim: Claim, cancels: list[Cancel]) -> None:
         tracing.add_log_ids(run=claim.run_id)  # for log lines of this run
@@ -283,7 +296,7 @@ def _poll(
     if left := [claimed.run_id for claimed in claims if claimed.root_id not in trees]:
         release(run_ids=left)
         claims = [claimed for claimed in claims if claimed.root_id in trees]
-    questions = open_of([*waiting, *(claimed.run_id for claimed in claims)])
+    questions = open_of([*waiting, *(claimed.run_id for claimed in claims if not claimed.is_first)])
     claimed_trees = [(claimed, trees[claimed.root_id], questions[claimed.run_id]) for claimed in claims]
     replies = {run_id: [question for question in questions[run_id] if question.reply is not None] for run_id in waiting}
     return claimed_trees, pending_cancels(), replies
@@ -291,7 +304,7 @@ def _poll(
 
 def _loaded(root_ids: Sequence[str], memory: TreeMemory) -> dict[str, list[LoadedTask]]:
     """Load the trees for which there is memory, in order, the large ones one by one."""
-    sizes = tree_sizes(root_ids)
+    sizes = tree_sizes(root_ids) if len(root_ids) > 1 else {}
     trees: dict[str, list[LoadedTask]] = {}
     for part in _parts(root_ids, sizes):
         for root_id, tasks in load_trees(part).items():

@@ -50,7 +50,7 @@ class MortalJournal(GroupCommit):
         super().__init__(loop)
 
     def wake(self) -> None:
-        self._queue.put(Call(function=lambda: None, done=self._loop.create_future()))
+        self._queue.put([Call(function=lambda: None, done=self._loop.create_future())])
 
     def _write_for_ever(self) -> None:
         with suppress(Death):
