@@ -101,9 +101,7 @@ class TreeRun:
         self._is_winding_down = False
         self._must_check = asyncio.Event()  # no job is alive, or every task has ended, or an error occurred
         self._error: BaseException | None = None
-        self._seconds_queued = (
-            claim.seconds_old if claim.is_first else 0.0
-        )  # of the tasks that are ready at the start
+        self._seconds_queued = claim.seconds_old if claim.is_first else 0.0  # of the tasks that are ready at the start
 
     async def run(self, cancels: Collection[Cancel] = ()) -> bool:
         """Run the tree to its end, or until only questions are left: then the run is suspended.

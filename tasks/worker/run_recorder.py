@@ -122,9 +122,7 @@ class RunRecorder:
         for change in self.changes_at_end(task, outcome):
             self._writer.put(change)
 
-    async def closed(
-        self, target: LoadedTask, status: Status, result: Any, *, after: Sequence[Change] = ()
-    ) -> None:
+    async def closed(self, target: LoadedTask, status: Status, result: Any, *, after: Sequence[Change] = ()) -> None:
         """End the run, in one commit with the changes that come before it. Raises LeaseLost."""
         event = self._event("final", target, status, message=f"Run {status}", result=result, error=target.error)
         event["progress"] = event["tree_progress"]

@@ -11,7 +11,7 @@ from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
 from accounts.callers import LOCAL
-from tasks.queue import broker
+from tasks.queue import broker, leases
 from tasks.queue.broker import NotifiedBroker
 from tasks.queue.leases import QUEUE_KEY
 from tasks.services import trees
@@ -74,10 +74,22 @@ def test_an_idle_worker_is_probed(queue: NotifiedBroker) -> None:
     assert queue.dequeue() == []
 
 
-def test_what_stands_in_a_row_is_never_run_but_as_the_id_of_a_run(queue: NotifiedBroker) -> None:
+def test_a_row_that_is_not_the_id_of_a_waiting_run_is_deleted_and_nothing_is_run(queue: NotifiedBroker) -> None:
     OrmQ.objects.create(key=QUEUE_KEY, payload="os.system")
+    claimed = execute()
+    assert [claim.run_id for claim in leases.claim(owner="a/1/1", limit=1)] == [claimed]
+    waiting = execute()
+    queue._tidied_at = time.monotonic() - broker.TIDY_SECONDS - 1
     (job,) = jobs_of(queue.dequeue())
-    assert (job["func"], job["args"]) == ("tasks.jobs.run_tree", ("os.system",))
+    assert (job["func"], job["args"]) == ("tasks.jobs.run_tree", (waiting,))
+    assert not OrmQ.objects.exists()
+
+
+def test_the_row_of_a_run_that_a_worker_has_claimed_by_itself_wakes_nobody(queue: NotifiedBroker) -> None:
+    execute()
+    assert leases.claim(owner="a/1/1", limit=1)
+    assert queue.dequeue() == []
+    assert OrmQ.objects.count() == 1, "it is deleted later, with others"
 
 
 def test_a_pusher_that_stands_before_a_full_queue_of_jobs_holds_nobody_up(queue: NotifiedBroker) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +16,7 @@ from tasks.queue import leases
 from tasks.queue.leases import Claim
 from tasks.rules.exceptions import LeaseLost
 from tasks.services import trees
+from tasks.worker import group_commit
 from tasks.worker.changes import Change, EventAdded, RunClosed, TaskFinished, TaskStarted
 from tasks.worker.group_commit import GroupCommit
 from tasks.worker.run_recorder import Fence
@@ -143,6 +144,40 @@ def test_a_value_that_is_no_json_fails_alone_and_the_journal_lives_on(caplog: py
     ]
     assert [task for _, _, task in log_of(claim)] == ["t1", "t2"]
     assert "A change was refused" in caplog.text
+
+
+def test_a_run_whose_last_outcome_is_refused_does_not_end() -> None:
+    claim = claimed()
+
+    async def scenario(journal: GroupCommit) -> None:
+        await journal.commit_together([finish(claim, "t0", status=REFUSED_BY_ANY_DATABASE), close(claim)])
+
+    with pytest.raises(DatabaseError):
+        with_journal(scenario)
+    assert statuses() == {"t0": "pending"}
+    run = Run.objects.get()
+    assert (run.finished_at, log_of(claim)) == (None, [])
+
+
+def test_a_quick_task_starts_and_ends_in_one_commit_which_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = claimed()
+    written = list[int]()
+
+    def write_and_count(changes: Sequence[Change]) -> list[BaseException | None]:
+        written.append(len(changes))
+        return write_together(changes)
+
+    write_together = group_commit._write_together
+    monkeypatch.setattr(group_commit, "_write_together", write_and_count)
+    monkeypatch.setattr(group_commit, "UNHURRIED_SECONDS", 60)
+
+    async def scenario(journal: GroupCommit) -> None:
+        journal.put(start(claim, "t0"))
+        await journal.commit_together([finish(claim, "t0"), close(claim)])
+
+    with_journal(scenario)
+    assert written == [3]
+    assert log_of(claim) == [(1, "task_start", "t0"), (2, "task_completed", "t0"), (3, "final", "t0")]
 
 
 def test_whoever_lost_the_lease_writes_nothing() -> None:
