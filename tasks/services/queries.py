@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from django.db.models import Avg, Count, F, Q, QuerySet
+from django.db.models import Avg, Count, F, Q, QuerySet, Sum
 
 from accounts.callers import Caller
 from apflow_site.db.prepared import Prepared
@@ -62,10 +62,17 @@ _TASK: Final = Prepared(_task)
 
 def root_of(*, caller: Caller, task_id: str) -> str:
     """Return the id of the root of the task's tree. Raises TaskNotFound."""
-    root_id = Task.objects.for_caller(caller).filter(id=task_id).values_list("root_id", flat=True).first()
-    if root_id is None:
+    found = _ROOT.first(caller.rights, user_id=caller.user_id, task_id=task_id)
+    if found is None:
         raise TaskNotFound(task_id)
-    return root_id
+    return found[0]
+
+
+def _root(rights: Caller, *, user_id: str, task_id: str) -> QuerySet[Task, tuple[str]]:
+    return Task.objects.for_caller(rights).filter(id=task_id).values_list("root_id")
+
+
+_ROOT: Final = Prepared(_root)
 
 
 def get_tree(*, caller: Caller, task_id: str, with_texts: bool = False, times: int = 1) -> list[Task]:
@@ -75,9 +82,24 @@ def get_tree(*, caller: Caller, task_id: str, with_texts: bool = False, times: i
 
     Raises TaskNotFound or ResponseTooLarge.
     """
-    tree = Task.objects.tree(root_of(caller=caller, task_id=task_id))
-    loads.spend_on(tree, *loads.TASK_COLUMNS, times=times)
-    return list(loads.with_texts(tree) if with_texts else tree)
+    root_id = root_of(caller=caller, task_id=task_id)
+    (size,) = _TREE_SIZE.first(root_id=root_id) or (0,)
+    loads.spend(times * size)
+    return _TREE.rows(with_texts, root_id=root_id)
+
+
+def _tree_size(*, root_id: str) -> QuerySet[Task, tuple[int]]:
+    of_root = Task.objects.tree(root_id).order_by().values("root_id")
+    return of_root.annotate(size=Sum(loads.size_of(*loads.TASK_COLUMNS))).values_list("size")
+
+
+def _tree(with_texts: bool, *, root_id: str) -> QuerySet[Task]:
+    tree = Task.objects.tree(root_id)
+    return loads.with_texts(tree) if with_texts else tree
+
+
+_TREE_SIZE: Final = Prepared(_tree_size)
+_TREE: Final = Prepared(_tree)
 
 
 def list_tasks(
@@ -175,8 +197,14 @@ _TASKS: Final = Prepared(_tasks)
 
 def latest_run(*, caller: Caller, task_id: str) -> Run | None:
     """Return the newest run of the task's tree; None if it never ran. Raises TaskNotFound."""
-    root_id = root_of(caller=caller, task_id=task_id)
-    return Run.objects.filter(root_id=root_id).order_by("-number").first()
+    return _LATEST_RUN.first(root_id=root_of(caller=caller, task_id=task_id))
+
+
+def _latest_run(*, root_id: str) -> QuerySet[Run]:
+    return Run.objects.filter(root_id=root_id).order_by("-number")[:1]
+
+
+_LATEST_RUN: Final = Prepared(_latest_run)
 
 
 def run_of(*, caller: Caller, run_id: str) -> Run:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from tasks.models import Run, Task, WorkerProcess
 from tasks.queue import leases
 from tasks.queue.suspicion import POISON_STRIKES
 from tasks.services import trees
-from tasks.worker import lease_keeper
+from tasks.worker import group_commit, lease_keeper
+from tasks.worker.changes import Change
 from tests.sections import replace
 from tests.servers import EXECUTORS, until
 from tests.tasks.executors.conftest import forget_registry
@@ -50,6 +52,23 @@ def test_one_wake_up_does_all_that_waits(worker: WorkerThread, tmp_path: Path) -
     gate.touch()
     working.join()
     assert {result_of(run).run.status for run in made} == {"completed"}
+
+
+def test_a_run_is_written_once_for_each_step_and_its_last_step_ends_it(
+    worker: WorkerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = list[list[str]]()
+
+    def write_and_note(changes: Sequence[Change]) -> list[BaseException | None]:
+        written.append([type(change).__name__ for change in changes])
+        return write_together(changes)
+
+    write_together = group_commit._write_together
+    monkeypatch.setattr(group_commit, "_write_together", write_and_note)
+    monkeypatch.setattr(group_commit, "UNHURRIED_SECONDS", 60)
+    execute(step("first"), step("second", parent_id="first", dependencies=[{"id": "first"}]))
+    worker.work()
+    assert written == [["TaskStarted", "TaskFinished"], ["TaskStarted", "TaskFinished", "RunClosed"]]
 
 
 def lines_of(file: Path) -> int:
