@@ -127,7 +127,7 @@ def sqlite_source(path: Path, table: str, *, title: str | None = None) -> Iterat
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             yield _source(title or str(path), table, partial(_fetched, connection.execute), catalog=SQLITE_CATALOG)
     except sqlite3.Error as error:
-        raise CannotRead(f"Cannot read {path}: {error}.") from error
+        raise _unreadable(path, error) from error
 
 
 @contextmanager
@@ -143,12 +143,18 @@ def _duckdb(path: Path, table: str) -> Iterator[Source]:
             yield _source(str(path), table, partial(_fetched, connection.execute))
     except duckdb.IOException as error:
         if "lock" not in str(error):
-            raise CannotRead(f"Cannot read {path}: {error}.") from error
+            raise _unreadable(path, error) from error
         raise CannotRead(
             f"{path} is in use by another process. Stop the predecessor, or import from it while it runs, with --url."
         ) from None
     except duckdb.Error as error:
-        raise CannotRead(f"Cannot read {path}: {error}.") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CannotRead:
+    """Return the error with the first line of the database's own: DuckDB adds a stack trace."""
+    reason = str(error).strip().partition("\n")[0]
+    return CannotRead(f"Cannot read {path}: {reason}. If the predecessor can, start it, and import with --url.")
 
 
 def _fetched(execute: Callable[[str], Any], statement: str) -> Iterator[tuple[Cell, ...]]:

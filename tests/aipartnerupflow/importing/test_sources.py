@@ -59,6 +59,21 @@ def test_a_file_of_duckdb_without_its_wal_has_no_table(tmp_path: Path) -> None:
     )
 
 
+def test_a_damaged_file_is_reported_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "old.duckdb").write_bytes(RECORDED.read_bytes()[:6000])
+    (tmp_path / "old.sqlite3").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    for name in ("old.duckdb", "old.sqlite3"):
+        message = refusal(tmp_path / name)
+        assert message.startswith(f"Cannot read {tmp_path / name}: ")
+        assert message.endswith(". If the predecessor can, start it, and import with --url.")
+        assert "\n" not in message
+
+
+def test_duckdb_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    assert refusal(RECORDED).endswith("is not installed. Install it: pip install 'aipartnerupflow[import]'")
+
+
 def test_another_table_is_named(tmp_path: Path) -> None:
     assert "no table 'the\"tasks'" in refusal(RECORDED, table='the"tasks')
     with closing(duckdb.connect(str(tmp_path / "old.duckdb"))) as database:
