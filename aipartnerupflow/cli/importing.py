@@ -21,7 +21,7 @@ LISTED: Final = 20
 Database = Annotated[
     str | None,
     typer.Argument(
-        metavar="[SOURCE]", help="The predecessor's database: a file of DuckDB or SQLite, or a postgresql:// URL."
+        metavar="SOURCE", help="The predecessor's database: a file of DuckDB or SQLite, or a postgresql:// URL."
     ),
 ]
 OldUrl = Annotated[str | None, typer.Option("--url", help="URL of the predecessor's server, to import while it runs.")]
