@@ -1,4 +1,4 @@
-"""Callers of the last second: known without a query, and shut out within a second whatever has happened to them."""
+"""Callers of the last second: known without a query, and shut out within a second after any change."""
 
 import pytest
 from django.contrib.auth.models import Group, User
