@@ -101,8 +101,8 @@ def closing(send: Send) -> Send:
 def until_left(receive: Receive) -> Iterator[None]:
     """Cancel the block when the client leaves.
 
-        The client is watched after MOST_PATHS: Final = 256
-    WATCHED_AFTER_SECONDS only: a task for each request would cost more than most requests.
+    The client is watched after WATCHED_AFTER_SECONDS only: a task for each request would cost more
+    than most requests.
     """
     watch = _Watch(receive)
     try:
