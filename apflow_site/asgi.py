@@ -23,7 +23,7 @@ from a2a.core.draining import this_drain  # noqa: E402
 from a2a.endpoints.routing import websockets  # noqa: E402  (Django's apps must be loaded first)
 from a2a.protocol.card.signature import signing_key  # noqa: E402
 from apflow_site.edge.bodies import Receive, Scope, Send  # noqa: E402
-from apflow_site.edge.handler import Http  # noqa: E402
+from apflow_site.edge.handler import Http, load_views  # noqa: E402
 from apflow_site.edge.hosts import is_own_host  # noqa: E402
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
 from apflow_site.grpc import GrpcServer  # noqa: E402
@@ -83,6 +83,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
                 await asyncio.to_thread(_prepare_alone)
             await grpc_server.open()
             await asyncio.to_thread(begin_at_zero)
+            await asyncio.to_thread(load_views)
             embedded.start()
             _act_on_signals(embedded)
             await send({"type": "lifespan.startup.complete"})

@@ -76,6 +76,11 @@ def program_request(scope: Scope, body: Body) -> ASGIRequest | None:
 _view_at = lru_cache(MOST_PATHS)(resolve)
 
 
+def load_views() -> None:
+    """Import the views now: the first request is no slower than the second."""
+    _view_at("/api/tasks/")
+
+
 @markcoroutinefunction
 def _call_view(request: HttpRequest) -> Awaitable[HttpResponseBase]:
     match = cast("ResolverMatch", request.resolver_match)
