@@ -34,7 +34,7 @@ class PostgresNotifier(Notifier):
     def rest_until(self, awake: threading.Event) -> None:
         """Do nothing: listening is free, and not reading is harmful.
 
-        Once the pipe to a listener that does not read is full, its backend hangs, PostgreSQL keeps
+        Once the pipe to a listener that does not read is full, its backend blocks, PostgreSQL keeps
         every notification for it, and databases cannot be dropped.
         """
 

@@ -111,7 +111,7 @@ async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, A
 
 
 async def outcomes(card: Any, send: Any, skills: str) -> dict[str, str]:
-    """Skill → what its example on the card comes to. A question is answered with yes."""
+    """Skill → the text of the result of its example on the card. A question is answered with yes."""
     known = {skill.id: skill.examples[0] for skill in card.skills if skill.examples}
     return {skill: await outcome(known[skill], send) for skill in (known if skills == "all" else skills.split(","))}
 
