@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 RETRY_SECONDS: Final = 5
 """How long a client should wait before it retries a request that met a limit."""
 
-TOLD: Final = 3
+MOST_LISTED: Final = 3
 """The maximum number of problems that the message of InvalidParams names."""
 
 
@@ -28,11 +28,11 @@ class InvalidParams(TasksError):
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
         """`problems` are (field, reason) pairs; the field is a path such as `tasks[2].priority`."""
         self.problems = list(problems)
-        told = [f"{field}: {reason}" for field, reason in self.problems[:TOLD]]
-        if len(self.problems) > TOLD:
-            told.append(f"and {len(self.problems) - TOLD:,} more")
+        listed = [f"{field}: {reason}" for field, reason in self.problems[:MOST_LISTED]]
+        if len(self.problems) > MOST_LISTED:
+            listed.append(f"and {len(self.problems) - MOST_LISTED:,} more")
         super().__init__(
-            f"Invalid params: {'; '.join(told)}",
+            f"Invalid params: {'; '.join(listed)}",
             data=[{"field": field, "reason": reason} for field, reason in self.problems],
         )
 
