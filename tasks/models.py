@@ -79,6 +79,16 @@ class Task(models.Model):
             models.Index(fields=["root_id", "position"], name="task_tree"),
             models.Index(fields=["user_id", "-created_at", "-id"], name="root_of_owner", condition=IS_ROOT),
             models.Index(fields=["-created_at", "-id"], name="root_recent", condition=IS_ROOT),
+            models.Index(fields=["-created_at", "-id"], name="task_recent"),
+            # With the owner or without: the database can walk only one of two indexes in the order of a page.
+            models.Index(
+                fields=["user_id", "status", "-created_at", "-id"], name="root_status_of_owner", condition=IS_ROOT
+            ),
+            models.Index(fields=["status", "-created_at", "-id"], name="root_status", condition=IS_ROOT),
+            models.Index(
+                fields=["user_id", "name", "-created_at", "-id"], name="root_name_of_owner", condition=IS_ROOT
+            ),
+            models.Index(fields=["name", "-created_at", "-id"], name="root_name", condition=IS_ROOT),
         ]
 
     def __str__(self) -> str:
@@ -87,6 +97,34 @@ class Task(models.Model):
     @property
     def is_root(self) -> bool:
         return self.id == self.root_id
+
+
+class TaskCountQuerySet(models.QuerySet["TaskCount"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """Return the numbers of the tasks that the caller may see."""
+        return self if caller.sees_all else self.filter(user_id=caller.user_id)
+
+
+class TaskCount(models.Model):
+    """Numbers of tasks, in a view (`tasks.storage.counts`).
+
+    The sum over the rows of an owner, level and status is exact. A single row means nothing.
+    """
+
+    pk = models.CompositePrimaryKey("user_id", "is_root", "status")
+    user_id = models.CharField(max_length=255)
+    is_root = models.BooleanField()
+    status = models.CharField(max_length=11)
+    tasks = models.BigIntegerField()
+
+    objects = TaskCountQuerySet.as_manager()
+
+    class Meta:
+        managed = False
+        db_table = "tasks_counted"
+
+    def __str__(self) -> str:
+        return f"{self.tasks} {self.status}"
 
 
 class RunQuerySet(models.QuerySet["Run"]):

@@ -18,6 +18,7 @@ from accounts.models import LoginLink, LoginTry, SpentToken
 from tasks.events import pruning
 from tasks.models import WebhookDelivery
 from tasks.services import idempotency, retention
+from tasks.storage import counts
 from tasks.telemetry import metrics
 
 BATCH: Final = 1_000
@@ -35,6 +36,7 @@ def keep_house() -> None:
                 break
     metrics.removed(EVENTS, pruning.prune_events())
     metrics.removed(TREES, retention.prune_trees())
+    counts.compact()
 
 
 def _remove_batch(expired: "QuerySet[Any] | None") -> int:

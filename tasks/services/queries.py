@@ -5,18 +5,22 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
 from itertools import islice
+from operator import or_
 from typing import Final
 
-from django.db.models import Avg, Count, F, Q, QuerySet, Sum
+from django.db.models import Avg, F, Q, QuerySet, Sum
 
 from accounts.callers import Caller
+from apflow_site.db.connections import IS_SQLITE
 from apflow_site.db.prepared import Prepared
-from tasks.models import Run, RunQuerySet, Task, TaskQuerySet
+from tasks.models import Run, RunQuerySet, Task, TaskCount, TaskQuerySet
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.status import Status
 from tasks.storage import loads
 
+FEW_TASKS: Final = 20_000
 NOT_A_CURSOR: Final = ("cursor", "is not a cursor of this server: omit it to get the first page")
 
 
@@ -119,11 +123,13 @@ def list_tasks(
     `order` is `created_at` or `-created_at`. With a cursor (also ""), a page that would be too large ends early.
     Raises InvalidParams for an invalid cursor, or ResponseTooLarge.
     """
+    owner = user_id if user_id is not None or caller.sees_all else caller.user_id
     page = Page(
-        statuses=tuple(statuses),
+        statuses=() if len(set(statuses)) == len(Status) else tuple(sorted(set(statuses))),
         is_of_owner=user_id is not None,
         is_named=name is not None,
         root_only=root_only,
+        by_tree=not root_only and owner is not None and has_few_tasks(owner),
         limit=limit,
         offset=offset,
         order=order,
@@ -141,6 +147,7 @@ class Page:
     is_of_owner: bool
     is_named: bool
     root_only: bool
+    by_tree: bool
     limit: int
     offset: int
     order: str
@@ -149,19 +156,43 @@ class Page:
         """The ids of the page and of the task behind it, each with the size of its row."""
         if self.is_of_owner:
             found = found.filter(user_id=owner)
-        if self.statuses:
-            found = found.filter(status__in=self.statuses)
         if self.is_named:
             found = found.filter(name=name)
         if self.root_only:
             found = found.filter(parent_id=None)
+        if self.by_tree:
+            found = found.filter(root_id__in=found.filter(parent_id=None).order_by().values("id"))
         sign = "-" if self.is_descending else ""
         found = found.filter(after).order_by(f"{sign}created_at", f"{sign}id")
-        return found[self.offset : self.offset + self.limit + 1].values_list("id", loads.size_of(*loads.TASK_COLUMNS))
+        found = self._with_status(found)[self.offset : self.offset + self.limit + 1]
+        return found.values_list("id", loads.size_of(*loads.TASK_COLUMNS))
+
+    def _with_status(self, found: TaskQuerySet) -> TaskQuerySet:
+        """Of several statuses, SQLite would sort all tasks that have them, so it gets the first ones of each."""
+        if not self.statuses:
+            return found
+        if len(self.statuses) == 1 or not self.root_only or not IS_SQLITE:
+            return found.filter(status__in=self.statuses)
+        end = self.offset + self.limit + 1
+        firsts = [Q(id__in=found.filter(status=status)[:end].values("id")) for status in self.statuses]
+        return found.filter(reduce(or_, firsts))
 
     @property
     def is_descending(self) -> bool:
         return self.order.startswith("-")
+
+
+def has_few_tasks(owner: str) -> bool:
+    """Whether to look for the owner's tasks tree by tree: they are too rare to be found among the newest of all owners."""
+    (number,) = _NUMBER.first(owner=owner) or (0,)
+    return number <= FEW_TASKS
+
+
+def _number(*, owner: str) -> QuerySet[TaskCount, tuple[int]]:
+    return TaskCount.objects.filter(user_id=owner).values("user_id").annotate(number=Sum("tasks")).values_list("number")
+
+
+_NUMBER: Final = Prepared(_number)
 
 
 def _sizes(page: Page, caller: Caller, *, cursor: str | None, owner: str, name: str) -> dict[str, int]:
@@ -223,8 +254,9 @@ def later_runs(*, caller: Caller, run: Run) -> list[Run]:
 
 def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
     """Map each root id to its newest run; trees that never ran are omitted."""
-    runs_of_trees = Run.objects.for_caller(caller).filter(root_id__in=root_ids).order_by("root_id", "number")
-    return {run.root_id: run for run in runs_of_trees}
+    runs_of_trees = Run.objects.filter(root_id__in=root_ids).order_by("root_id", "number")
+    # The same rule as `for_caller`. In the query, SQLite would read all runs of the owner instead of those of the trees.
+    return {run.root_id: run for run in runs_of_trees if caller.sees_all or run.user_id == caller.user_id}
 
 
 def children(*, caller: Caller, task_id: str) -> list[Task]:
@@ -241,14 +273,14 @@ def count(
     *, caller: Caller, user_id: str | None = None, root_only: bool = False, statuses: Sequence[Status] | None = None
 ) -> dict[str, int]:
     """Count the caller's tasks by status, and in `total`. With `statuses`, only tasks that have one of them count."""
-    found = Task.objects.for_caller(caller)
+    found = TaskCount.objects.for_caller(caller)
     if user_id is not None:
         found = found.filter(user_id=user_id)
     if root_only:
-        found = found.filter(parent_id=None)
+        found = found.filter(is_root=True)
     if statuses is not None:
         found = found.filter(status__in=statuses)
-    numbers = dict(found.order_by().values_list("status").annotate(Count("id")))
+    numbers = dict(found.order_by().values_list("status").annotate(Sum("tasks")))
     return {status.value: numbers.get(status, 0) for status in Status} | {"total": sum(numbers.values())}
 
 

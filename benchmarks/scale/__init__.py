@@ -1,0 +1,1 @@
+"""Benchmarks with large databases: how the cost of requests grows with the number of rows."""

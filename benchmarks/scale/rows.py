@@ -1,0 +1,198 @@
+"""Fills a migrated database with trees that have run: tasks, runs and events, the same rows for the same size.
+
+The rows are made inside the database. Of each tree's tasks nine are children of the root. One owner has nine of ten
+trees, and a thousand owners share the rest. Names and statuses are spread evenly over the time, except for two rare
+ones: the root named `NEEDLE`, and the status `in_progress`, which no root has.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from django.db import connection, transaction
+
+from apflow_site.db.connections import IS_SQLITE
+
+TASKS: Final = 10
+"""In each tree."""
+OWNERS: Final = 1_000
+LARGE_OWNER: Final = "owner0"
+NEEDLE: Final = "The needle in the haystack"
+BATCH: Final = 50_000
+"""Trees in one transaction."""
+START_MS: Final = 1_735_689_600_000
+"""2025-01-01. A tree is created every ten seconds."""
+TABLES: Final = ("tasks_task", "tasks_run", "tasks_taskevent")
+
+
+def fill(roots: int) -> None:
+    """Add so many trees."""
+    with _without_indexes():
+        for first in range(0, roots, BATCH):
+            last = min(first + BATCH, roots) - 1
+            with transaction.atomic(), connection.cursor() as cursor:
+                for statement in (_tasks(first, last, roots), _runs(first, last), _events(first, last)):
+                    cursor.execute(statement)
+    if not IS_SQLITE:  # as its autovacuum would; the server has SQLite make no statistics
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM (ANALYZE)")
+
+
+def root_id(number: int) -> str:
+    """The id of the tree with this number, the oldest of which is 0."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {_id('r', 0)} FROM (SELECT {number} + 0 * {2**40} AS r) AS one")
+        return str(cursor.fetchone()[0])
+
+
+@contextmanager
+def _without_indexes() -> Iterator[None]:
+    """Drop the indexes of the tables, except those of constraints, and make them again at the end."""
+    dropped = list(_indexes())
+    with connection.cursor() as cursor:
+        for name, _ in dropped:
+            cursor.execute(f'DROP INDEX "{name}"')
+        yield
+        for _, statement in dropped:
+            cursor.execute(statement)
+
+
+def _indexes() -> Iterator[tuple[str, str]]:
+    """The name of each index, and the statement that makes it."""
+    tables = ", ".join(f"'{table}'" for table in TABLES)
+    if IS_SQLITE:
+        query = (
+            f"SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name IN ({tables})"
+        )
+    else:
+        query = (
+            f"SELECT indexname, indexdef FROM pg_indexes WHERE tablename IN ({tables}) "
+            "AND indexname NOT IN (SELECT conname FROM pg_constraint)"
+        )
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        yield from cursor.fetchall()
+
+
+# --- expressions of both databases, of the number r of a tree and the position p of a task ---
+
+
+def _numbers(name: str, first: int, last: int) -> str:
+    if IS_SQLITE:
+        counted = f"WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
+        return f"({counted} SELECT i AS {name} FROM n) AS {name}s"
+    return f"(SELECT generate_series({first}, {last})::bigint AS {name}) AS {name}s"
+
+
+def _hex(number: str, digits: int) -> str:
+    return f"printf('%0{digits}x', {number})" if IS_SQLITE else f"lpad(to_hex({number}), {digits}, '0')"
+
+
+def _ms(number: str) -> str:
+    return f"({START_MS} + {number} * 10000)"
+
+
+def _id(number: str, position: object) -> str:
+    """A UUID of version 7, as the server makes them, except that it is not random."""
+    ms = _hex(_ms(number), 12)
+    mixed = _hex(f"(({number} * 16 + {position}) * 1299709 % 4294967291)", 12)
+    return f"(substr({ms}, 1, 8) || '-' || substr({ms}, 9) || '-7000-8000-' || {mixed})"
+
+
+def _time(number: str, seconds: object = 0) -> str:
+    if IS_SQLITE:
+        return f"strftime('%Y-%m-%d %H:%M:%f000', ({START_MS // 1000} + {number} * 10 + {seconds}), 'unixepoch')"
+    return f"to_timestamp({START_MS // 1000} + {number} * 10 + {seconds})"
+
+
+def _mixed(number: str) -> str:
+    """A number below 1,000."""
+    return f"({number} * 7919 % 1000)"
+
+
+def _owner(number: str) -> str:
+    return f"CASE WHEN {number} % 10 < 9 THEN '{LARGE_OWNER}' ELSE 'owner' || (1 + {number} / 10 % {OWNERS}) END"
+
+
+def _status(number: str) -> str:
+    """Half a percent of the trees never ran, four failed and one was cancelled."""
+    mixed = _mixed(number)
+    return (
+        f"CASE WHEN {mixed} < 5 THEN 'pending' WHEN {mixed} < 45 THEN 'failed' "
+        f"WHEN {mixed} < 55 THEN 'cancelled' ELSE 'completed' END"
+    )
+
+
+def _has_run(number: str) -> str:
+    return f"{_mixed(number)} >= 5"
+
+
+def _tasks(first: int, last: int, roots: int) -> str:
+    name = (
+        f"CASE WHEN p > 0 THEN 'Step ' || p WHEN r = {roots // 100} THEN '{NEEDLE}' "
+        f"ELSE 'Daily report ' || {_mixed('r')} END"
+    )
+    columns = {
+        "id": _id("r", "p"),
+        "root_id": _id("r", 0),
+        "parent_id": f"CASE WHEN p > 0 THEN {_id('r', 0)} END",
+        "position": "p",
+        "user_id": _owner("r"),
+        "name": name,
+        "status": _status("r"),
+        "priority": "2",
+        "executor_id": "'rest_executor'",
+        "dependencies": f"""CASE WHEN p > 1 THEN '[{{"id":"' || {_id("r", "p - 1")} || '","required":true}}]' ELSE '[]' END""",
+        "inputs": """'{"url":"https://reports.example.com/daily","number":' || r || '}'""",
+        "result": f"""CASE WHEN {_has_run("r")} THEN '{{"status":200,"body":"The report number ' || r || '"}}' END""",
+        "progress": f"CASE WHEN {_has_run('r')} THEN 1.0 ELSE 0.0 END",
+        "attempt": f"CASE WHEN {_has_run('r')} THEN 1 ELSE 0 END",
+        "has_children": "p = 0",
+        "has_copy": "p < 0",
+        "origin_type": "'create'",
+        "created_at": _time("r"),
+        "updated_at": _time("r", "p"),
+        "started_at": f"CASE WHEN {_has_run('r')} THEN {_time('r', 'p')} END",
+        "completed_at": f"CASE WHEN {_has_run('r')} THEN {_time('r', 'p')} END",
+    }
+    return _insert("tasks_task", columns, f"{_numbers('r', first, last)}, {_numbers('p', 0, TASKS - 1)}")
+
+
+def _runs(first: int, last: int) -> str:
+    columns = {
+        "id": _id("r", 15),
+        "root_id": _id("r", 0),
+        "target_id": _id("r", 0),
+        "user_id": _owner("r"),
+        "context_id": _id("r", 0),
+        "number": "1",
+        "status": _status("r"),
+        "turn": "r",
+        "epoch": "1",
+        "losses": "0",
+        "last_seq": str(TASKS * 2 + 1),
+        "created_at": _time("r"),
+        "started_at": _time("r"),
+        "finished_at": _time("r", TASKS),
+    }
+    return _insert("tasks_run", columns, f"{_numbers('r', first, last)} WHERE {_has_run('r')}")
+
+
+def _events(first: int, last: int) -> str:
+    """A task starts and ends; the run ends."""
+    columns = {
+        "run_id": _id("r", 15),
+        "seq": "e",
+        "type": f"CASE WHEN e > {TASKS * 2} THEN 'final' WHEN e % 2 = 1 THEN 'task_start' ELSE 'task_completed' END",
+        "task_id": _id("r", "(e - 1) / 2 % 10"),
+        "payload": f"""'{{"type":"task","seq":' || e || ',"run_id":"' || {_id("r", 15)} || '","root_task_id":"' || {_id("r", 0)} ||
+            '","status":"completed","progress":1.0,"result":{{"status":200}},"protocol":"jsonrpc"}}'""",
+        "created_at": _time("r", "e / 2"),
+    }
+    source = f"{_numbers('r', first, last)}, {_numbers('e', 1, TASKS * 2 + 1)} WHERE {_has_run('r')}"
+    return _insert("tasks_taskevent", columns, source)
+
+
+def _insert(table: str, columns: dict[str, str], source: str) -> str:
+    names, values = ", ".join(columns), ", ".join(columns.values())
+    return f"INSERT INTO {table} ({names}) SELECT {values} FROM {source}"

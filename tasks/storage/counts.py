@@ -1,0 +1,67 @@
+"""The numbers of tasks by owner, level and status, which triggers keep as tasks change.
+
+A count of millions of rows takes seconds. So each change of a task's status also changes `tasks_count`, in the same
+transaction and no matter which version of the server makes it. On PostgreSQL two transactions that add to one row
+would wait for each other; there the triggers only insert into `tasks_count_change`, and `compact` adds these rows up
+now and then. The view `tasks_counted` (`TaskCount`) contains both, so the sums over its rows are exact at any time.
+"""
+
+from typing import Any, Final
+
+from django.db import connection, transaction
+
+from apflow_site.db.connections import IS_SQLITE
+
+MOST_CHANGES: Final = 100_000
+"""In one transaction."""
+COMPACTION_LOCK: Final = 0x61_70_66_63_6E_74
+"""The number of PostgreSQL's advisory lock."""
+ADD: Final = (
+    "INSERT INTO tasks_count (user_id, is_root, status, tasks) VALUES (%s, %s, %s, %s) "
+    "ON CONFLICT (user_id, is_root, status) DO UPDATE SET tasks = tasks_count.tasks + excluded.tasks"
+)
+COMPACT: Final = """
+    WITH gone AS (
+        DELETE FROM tasks_count_change WHERE ctid = ANY (ARRAY(SELECT ctid FROM tasks_count_change LIMIT %s))
+        RETURNING user_id, is_root, old_status, new_status
+    ),
+    numbers AS (
+        SELECT user_id, is_root, old_status AS status, -1 AS number FROM gone WHERE old_status IS NOT NULL
+        UNION ALL
+        SELECT user_id, is_root, new_status, 1 FROM gone WHERE new_status IS NOT NULL
+    )
+    INSERT INTO tasks_count (user_id, is_root, status, tasks)
+    SELECT user_id, is_root, status, sum(number) FROM numbers GROUP BY user_id, is_root, status
+    HAVING sum(number) <> 0
+    ON CONFLICT (user_id, is_root, status) DO UPDATE SET tasks = tasks_count.tasks + excluded.tasks
+"""
+MISSING: Final = """
+    SELECT user_id, is_root, status, sum(number) FROM (
+        SELECT user_id, parent_id IS NULL AS is_root, status, count(*) AS number FROM tasks_task GROUP BY 1, 2, 3
+        UNION ALL
+        SELECT user_id, is_root, status, -tasks FROM tasks_counted
+    ) AS numbers GROUP BY 1, 2, 3 HAVING sum(number) <> 0
+"""
+"""One statement, so that it sees tasks and counts at the same moment."""
+
+
+def compact() -> None:
+    """Add up the changes so far. One process does it at a time; nothing waits for it."""
+    if IS_SQLITE:
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [COMPACTION_LOCK])
+        if cursor.fetchone()[0]:
+            cursor.execute(COMPACT, [MOST_CHANGES])
+
+
+def recount(*_: Any) -> None:
+    """Count all tasks, and correct the numbers where they differ. Other transactions may change tasks meanwhile.
+
+    What is missing from the numbers was missing before they began to be kept, so it does not change after it was read.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(MISSING)
+        missing = cursor.fetchall()
+        if missing:
+            cursor.executemany(ADD, missing)
