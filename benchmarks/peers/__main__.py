@@ -12,9 +12,10 @@ Markdown tables for docs/benchmarks.md: medians, with the lowest and highest fig
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,20 +60,30 @@ def chosen(text: str) -> list[System]:
 
 
 def compare(systems: Sequence[System], *, rounds: int, options: Sequence[str]) -> None:
+    """Raises NotInstalled, and RoundFailed after the tables of the other systems are printed."""
     pythons = {system: installed(system) for system in systems}
     measured: dict[System, list[Figures]] = {system: [] for system in systems}
     machine: list[Figures] = []
     loads: list[float] = []
+    failed: dict[System, RoundFailed] = {}
     for number in range(rounds):
         with new_folder() as folder:
             machine.append(measure_machine(folder))
         # Every second round is in the opposite order, so that a machine that becomes slower favours none.
         for system in systems if number % 2 == 0 else reversed(systems):
+            if system in failed:
+                continue
             say(f"Round {number + 1} of {rounds}: {system}")
             loads.append(os.getloadavg()[0])
-            measured[system].append(figures_of(system, pythons[system], options))
-    print(f"{table_of_systems(measured)}\n\n{table_of_the_machine(machine)}\n")
+            try:
+                measured[system].append(figures_of(system, pythons[system], options))
+            except RoundFailed as error:
+                failed[system] = error
+    complete = {system: figures for system, figures in measured.items() if system not in failed}
+    print(f"{table_of_systems(complete)}\n\n{table_of_the_machine(machine)}\n")
     print(f"{rounds} rounds; load average before each part: {min(loads):.1f} to {max(loads):.1f}")
+    if failed:
+        raise RoundFailed("\n\n".join(f"{system} is not measured: {error}" for system, error in failed.items()))
 
 
 def installed(system: System) -> Path:
@@ -83,7 +94,7 @@ def installed(system: System) -> Path:
 
 
 class RoundFailed(Exception):
-    """The script of a system ended with an error."""
+    """The script of a system ended with an error, or not in time."""
 
 
 def figures_of(system: System, python: Path, options: Sequence[str]) -> Figures:
@@ -92,12 +103,25 @@ def figures_of(system: System, python: Path, options: Sequence[str]) -> Figures:
     with new_folder() as folder, server_for(system, folder) as server:
         ours = {key: value for key, value in os.environ.items() if not key.startswith("AIPARTNERUPFLOW_")}
         env = {**ours, **server, **system.settings, "DATA_FOLDER": str(folder), "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=ROUND_SECONDS)
-    if done.returncode:
-        error = "\n".join(done.stderr.splitlines()[-LINES_OF_AN_ERROR:])
-        raise RoundFailed(f"{system} ended with {done.returncode}: {' '.join(command)}\n{error}")
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+        figures: Figures = json.loads(output_of(command, env).splitlines()[-1])
     return figures
+
+
+def output_of(command: Sequence[str], env: Mapping[str, str]) -> str:
+    """Run a script that may start processes of its own. Raises RoundFailed; then no process is left."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=ROUND_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, errors = process.communicate()
+    if process.returncode:
+        last = "\n".join(errors.splitlines()[-LINES_OF_AN_ERROR:])
+        raise RoundFailed(f"{' '.join(command)} ended with {process.returncode}:\n{last}")
+    return output
 
 
 @contextmanager

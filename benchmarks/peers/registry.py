@@ -55,12 +55,58 @@ class System:
 
 
 SYSTEMS: Final = (
-    System(name="sqlite", title="ours, SQLite", script="ours", power_cut="but for the last moments"),
+    System(name="sqlite", title="ours, SQLite", script="ours", power_cut="but for the last commits"),
     System(name="postgres", title="ours, PostgreSQL", script="ours", needs="postgres"),
     System(
-        name="http-sqlite", title="ours over HTTP, SQLite", script="ours_http", power_cut="but for the last moments"
+        name="http-sqlite", title="ours over HTTP, SQLite", script="ours_http", power_cut="but for the last commits"
     ),
     System(name="http-postgres", title="ours over HTTP, PostgreSQL", script="ours_http", needs="postgres"),
     System(name="restate", title="Restate {version}", script="restate", environment=RESTATE),
     System(name="dbos", title="DBOS {version}, PostgreSQL", script="dbos", environment=DBOS, needs="postgres"),
+    System(
+        name="langgraph-sync",
+        title="LangGraph {version}, PostgreSQL, durability sync",
+        script="langgraph",
+        arguments=("sync",),
+        killed="when it is invoked again",
+        environment=LANGGRAPH,
+        needs="postgres",
+    ),
+    System(
+        name="langgraph-async",
+        title="LangGraph {version}, PostgreSQL, durability async",
+        script="langgraph",
+        arguments=("async",),
+        killed="when it is invoked again",
+        environment=LANGGRAPH,
+        needs="postgres",
+    ),
+    System(
+        name="celery-prefork",
+        title="Celery {version}, Valkey, prefork",
+        script="celery",
+        arguments=("prefork", "2"),
+        killed="no",
+        power_cut="no",
+        environment=CELERY,
+        needs="valkey",
+    ),
+    System(
+        name="celery-gevent",
+        title="Celery {version}, Valkey, gevent",
+        script="celery",
+        arguments=("gevent", "500"),
+        killed="no",
+        power_cut="no",
+        environment=CELERY,
+        needs="valkey",
+    ),
+    System(
+        name="procrastinate",
+        title="procrastinate {version}, PostgreSQL",
+        script="procrastinate",
+        killed="when code of the user retries it",
+        environment=PROCRASTINATE,
+        needs="postgres",
+    ),
 )

@@ -24,8 +24,8 @@ def cell(figures: Sequence[float]) -> str:
 
 
 def table_of_systems(rounds: Mapping[System, Rounds]) -> str:
-    """One line for each system, with the columns that its first round has."""
-    names = list(next(iter(rounds.values()))[0])
+    """One line for each system, and a column for each name that any of them has."""
+    names = list(dict.fromkeys(name for measured in rounds.values() for figures in measured for name in figures))
     lines = ["| | process killed | power cut | " + " | ".join(names) + " |", "|---|---|---|" + "---:|" * len(names)]
     for system, measured in rounds.items():
         cells = [cell([figures[name] for figures in measured if name in figures]) for name in names]

@@ -44,7 +44,8 @@ class Work:
     one: Call
     chain: Call
     fan_out: Call
-    waiting: Call
+    waiting: Call | None
+    """None if the system would need a process for each step that waits."""
 
 
 System = Callable[[Sizes], AbstractAsyncContextManager[Work]]
@@ -67,14 +68,15 @@ async def measure(work: Work, sizes: Sizes) -> Figures:
     many = await in_flight(work.one, count=sizes.in_flight, width=WIDTH)
     chains = [await seconds_of(work.chain) for _ in range(CHAINS)]
     fan_out = await seconds_of(work.fan_out)
-    waiting = await in_flight(work.waiting, count=sizes.waiting, width=sizes.waiting)
-    return {
+    figures = {
         "W1 p50 ms": median(singles) * 1e3,
         "W1 runs/s": sizes.in_flight / many,
         "W2 ms/step": median(chains) * 1e3 / sizes.chain,
         "W3 steps/s": (sizes.fan_out + 1) / fan_out,
-        "W4 s": waiting,
     }
+    if work.waiting:
+        figures["W4 s"] = await in_flight(work.waiting, count=sizes.waiting, width=sizes.waiting)
+    return figures
 
 
 async def seconds_of(call: Call) -> float:
