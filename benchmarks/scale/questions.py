@@ -11,7 +11,8 @@ from django.db import connection
 from accounts.callers import LOCAL, Caller, Role
 from apflow_site.db.connections import IS_SQLITE
 from benchmarks.scale.rows import LARGE_OWNER, NEEDLE, root_id
-from tasks.dashboard.listing import Filters, list_trees
+from tasks.dashboard.filters import Filters
+from tasks.dashboard.listing import list_trees
 from tasks.models import Task
 from tasks.services import queries
 

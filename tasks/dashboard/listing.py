@@ -5,66 +5,22 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import urlencode
 
-from django.db.models import Avg, Count, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Avg, Count
 
 from accounts.callers import Caller
+from tasks.dashboard.filters import Filters
+from tasks.dashboard.search import search
 from tasks.models import Question, Run, Task, TaskQuerySet
-from tasks.rules.exceptions import InvalidParams
-from tasks.services.queries import after_cursor, cursor_of, latest_runs
+from tasks.services.queries import cursor_of, latest_runs
 from tasks.status import Status
 
 PAGE: Final = 50
-ORDERS: Final = {"-created_at": "Newest first", "created_at": "Oldest first"}
 #: The order of statuses in a tree's status bar.
 BAR: Final = (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.IN_PROGRESS, Status.PENDING)
 
 StatusBar = list[tuple[str, float, float]]
 """(status, start, width) in percent of the tasks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
-    """The filters in the URL. An empty value does not filter."""
-
-    text: str = ""
-    status: str = ""
-    executor: str = ""
-    owner: str = ""
-    order: str = "-created_at"
-    cursor: str = ""
-
-    @property
-    def is_narrowed(self) -> bool:
-        return bool(self.text or self.status or self.executor or self.owner)
-
-    def query(self, **changes: str) -> str:
-        """Return the URL query for these filters with `changes` applied."""
-        values = {"q": self.text, "status": self.status, "executor": self.executor, "owner": self.owner}
-        values |= {"order": "" if self.order == "-created_at" else self.order, "cursor": self.cursor} | changes
-        return urlencode({name: value for name, value in values.items() if value})
-
-
-def read_filters(query: Mapping[str, str]) -> Filters:
-    """Read the filters. Raises InvalidParams for an unknown status or order."""
-    given = {name: query.get(name, "").strip() for name in ("q", "status", "executor", "owner", "order", "cursor")}
-    problems = []
-    if given["status"] and given["status"] not in list(Status):
-        problems.append(("status", f"must be one of {', '.join(Status)}"))
-    if given["order"] and given["order"] not in ORDERS:
-        problems.append(("order", f"must be one of {', '.join(ORDERS)}"))
-    if problems:
-        raise InvalidParams(problems)
-    return Filters(
-        text=given["q"],
-        status=given["status"],
-        executor=given["executor"],
-        owner=given["owner"],
-        order=given["order"] or "-created_at",
-        cursor=given["cursor"],
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,19 +45,22 @@ class Listing:
     rows: list[Row]
     filters: Filters
     next_cursor: str | None
+    searched_until: datetime | None = None
+    """The page ends early: trees beyond this time have not been searched yet."""
 
 
 def list_trees(*, caller: Caller, filters: Filters) -> Listing:
     """List the caller's trees that match the filters. Raises InvalidParams for a malformed cursor."""
-    descending = filters.order.startswith("-")
-    found = _matching(_roots(caller), filters)
-    if filters.cursor:
-        found = found.filter(after_cursor(filters.cursor, descending=descending))
-    sign = "-" if descending else ""
-    roots = list(found.order_by(f"{sign}created_at", f"{sign}id")[: PAGE + 1])
-    shown = roots[:PAGE]
-    next_cursor = cursor_of(shown[-1]) if len(roots) > PAGE else None
-    return Listing(rows=_rows(caller, shown), filters=filters, next_cursor=next_cursor)
+    found = search(caller, _roots(caller), filters, most=PAGE + 1)
+    shown = found.roots[:PAGE]
+    if len(found.roots) > PAGE:
+        return Listing(rows=_rows(caller, shown), filters=filters, next_cursor=cursor_of(shown[-1]))
+    return Listing(
+        rows=_rows(caller, shown),
+        filters=filters,
+        next_cursor=cursor_of(found.last) if found.last else None,
+        searched_until=found.last.created_at if found.last else None,
+    )
 
 
 def rows_of_trees(*, caller: Caller, root_ids: Collection[str]) -> list[Row]:
@@ -112,20 +71,6 @@ def rows_of_trees(*, caller: Caller, root_ids: Collection[str]) -> list[Row]:
 def _roots(caller: Caller) -> TaskQuerySet:
     # These columns may be large, and the list shows none of them.
     return Task.objects.for_caller(caller).filter(parent_id=None).defer("inputs", "result", "schemas", "params")
-
-
-def _matching(roots: TaskQuerySet, filters: Filters) -> TaskQuerySet:
-    if filters.text:
-        roots = roots.filter(Q(name__icontains=filters.text) | Q(id__startswith=filters.text))
-    if filters.owner:
-        roots = roots.filter(user_id=filters.owner)
-    if filters.executor:
-        using = Task.objects.filter(executor_id=filters.executor, root_id=OuterRef("id"))
-        roots = roots.filter(id__in=using.values("root_id")[:1])
-    if filters.status:
-        newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number").values("status")[:1]
-        roots = roots.annotate(tree_status=Coalesce(Subquery(newest), "status")).filter(tree_status=filters.status)
-    return roots
 
 
 def _rows(caller: Caller, roots: Sequence[Task]) -> list[Row]:

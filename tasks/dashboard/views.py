@@ -8,7 +8,8 @@ from django.http import HttpRequest, HttpResponse
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.dashboard.code import as_code
-from tasks.dashboard.listing import ORDERS, list_trees, read_filters
+from tasks.dashboard.filters import ORDERS, read_filters
+from tasks.dashboard.listing import list_trees
 from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
 from tasks.dashboard.picture import Picture, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasks.dashboard import listing
-from tasks.dashboard.listing import Filters, bar_of, list_trees, read_filters, rows_of_trees
+from tasks.dashboard.filters import Filters, read_filters
+from tasks.dashboard.listing import bar_of, list_trees, rows_of_trees
 from tasks.models import Run, Task
 from tasks.rules.exceptions import InvalidParams
 from tasks.status import Status

@@ -1,0 +1,100 @@
+"""The search of many trees: a piece at a time or by an index, always the same matches in the same order."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tasks.dashboard import listing, search
+from tasks.dashboard.filters import Filters
+from tasks.dashboard.listing import list_trees
+from tasks.models import Run, Task
+from tasks.status import Status
+from tests.tasks.trees import ADMIN, ALICE, BOB, finish, start, step, store
+
+pytestmark = [pytest.mark.django_db, pytest.mark.both_engines]
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+TREES = 12
+
+
+@pytest.fixture(autouse=True)
+def trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve trees of alice's, tree00 the oldest, and one of bob's; three in one query, and two on a page."""
+    for number in range(TREES):
+        name = "Daily report" if number % 3 else f"Number {number}"
+        store(step(f"tree{number:02}", parent=None, name=name))
+    store(step("tree of bob", parent=None, name="Number of bob"), caller=BOB)
+    for number, task in enumerate(Task.objects.order_by("id")):
+        Task.objects.filter(id=task.id).update(created_at=DAY + timedelta(minutes=number // 2))
+    finish(start("tree01"))
+    Run.objects.filter(root_id="tree01").update(status=Status.FAILED)
+    start("tree02")
+    Run.objects.filter(root_id="tree02").update(status=Status.IN_PROGRESS)
+    monkeypatch.setattr(search, "PIECE", 3)
+    monkeypatch.setattr(search, "SECONDS", 0)
+    monkeypatch.setattr(listing, "PAGE", 2)
+
+
+def pages(**filters: str) -> list[list[str]]:
+    """The ids on each page, until there is no next one."""
+    found, cursor = list[list[str]](), ""
+    while not found or cursor:
+        page = list_trees(caller=ALICE, filters=Filters(**filters, cursor=cursor))
+        found.append([row.root.id for row in page.rows])
+        cursor = page.next_cursor or ""
+        assert bool(page.searched_until) <= bool(cursor)
+    return found
+
+
+FILTERS = [
+    ({"text": "report"}, [1, 2, 4, 5, 7, 8, 10, 11]),
+    ({"text": "number"}, [0, 3, 6, 9]),
+    ({"text": "NUMBER 3"}, [3]),
+    ({"text": "tree0"}, [*range(10)]),
+    ({"text": "tree00"}, [0]),
+    ({"text": "bob"}, []),
+    ({"status": "failed"}, [1]),
+    ({"status": "in_progress"}, [2]),
+    ({"status": "pending"}, [0, *range(3, 12)]),
+    ({"status": "failed", "text": "report"}, [1]),
+    ({"status": "completed"}, []),
+    ({"executor": "echo_executor"}, []),
+    ({"executor": "sleep_executor", "status": "pending"}, []),
+]
+
+
+@pytest.mark.parametrize("order", ["-created_at", "created_at"])
+@pytest.mark.parametrize(
+    "limits", [{}, {"FEW": 0}, {"MOST_NAMES": 1, "MOST_RUNS": 0}], ids=["index", "no names", "none"]
+)
+@pytest.mark.parametrize(("filters", "numbers"), FILTERS)
+def test_the_pages_have_each_match_once_and_in_order(
+    filters: dict[str, str], numbers: list[int], limits: dict[str, int], order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in limits.items():
+        monkeypatch.setattr(search, name, value)
+    found = [task_id for page in pages(**filters, order=order) for task_id in page]
+    ids = [f"tree{number:02}" for number in numbers]
+    assert found == (ids if order == "created_at" else ids[::-1])
+
+
+@pytest.mark.parametrize(
+    "filters", [{"text": "tree00"}, {"text": "Number 0"}, {"text": "ber 0"}, {"status": "in_progress"}]
+)
+def test_a_rare_match_far_down_is_on_the_first_page(filters: dict[str, str]) -> None:
+    page = list_trees(caller=ALICE, filters=Filters(**filters))
+    assert [row.root.id for row in page.rows] == ["tree02" if "status" in filters else "tree00"]
+    assert page.next_cursor is None
+
+
+def test_a_page_that_ends_early_says_so() -> None:
+    page = list_trees(caller=ADMIN, filters=Filters(status="failed"))
+    assert page.rows == []
+    assert page.next_cursor
+    assert page.searched_until == DAY + timedelta(minutes=5)
+
+
+def test_the_search_goes_on_while_it_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "SECONDS", 3600)
+    page = list_trees(caller=ADMIN, filters=Filters(status="failed"))
+    assert [row.root.id for row in page.rows] == ["tree01"]
+    assert page.next_cursor is None
