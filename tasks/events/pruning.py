@@ -4,15 +4,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from django.conf import settings
-from django.db import transaction
 from django.db.models import Exists, OuterRef
 
+from tasks.events import sweeps
 from tasks.models import Run, TaskEvent
 
 BATCH: Final = 2_000
 """The number of events one transaction removes. It blocks other writers meanwhile."""
 BATCHES: Final = 5
 RUNS: Final = 50
+SWEEP: Final = "events"
 
 
 def prune_events() -> int:
@@ -33,14 +34,15 @@ def prune_events() -> int:
     return removed
 
 
-@transaction.atomic
 def _remove_batch(before: datetime) -> int:
+    since = sweeps.reached(SWEEP)
     kept = TaskEvent.objects.filter(run_id=OuterRef("id"))
-    runs = Run.objects.filter(Exists(kept), finished_at__lt=before).order_by("finished_at")
-    run_ids = list(runs.values_list("id", flat=True)[:RUNS])
-    ids = TaskEvent.objects.filter(run_id__in=run_ids).order_by("run_id", "seq").values_list("id", flat=True)[:BATCH]
-    count, _ = TaskEvent.objects.filter(id__in=list(ids)).delete()
-    return count
+    runs = Run.objects.filter(Exists(kept), finished_at__gte=since, finished_at__lt=before).order_by("finished_at")
+    first = list(runs.values_list("id", "finished_at")[:RUNS])
+    sweeps.note(SWEEP, first[0][1] or before if first else before, since=since)
+    events = TaskEvent.objects.filter(run_id__in=[run_id for run_id, _ in first]).order_by("run_id", "seq")
+    ids = list(events.values_list("id", flat=True)[:BATCH])  # read first: SQLite locks out other writers meanwhile
+    return TaskEvent.objects.filter(id__in=ids).delete()[0] if ids else 0
 
 
 def is_pruned(run: Run, *, after: int) -> bool:

@@ -9,24 +9,33 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet
+from django.db.models import BooleanField, Exists, F, Func, OuterRef, QuerySet
 
 from accounts.callers import Caller, Role
+from tasks.events import sweeps
 from tasks.models import Run, Task
 from tasks.rules.exceptions import CannotDelete, TaskNotFound
 from tasks.services.editing import delete_task
 from tasks.status import Status
 
 TREES: Final = 20
-"""The number of trees that one call deletes."""
+"""The number of trees with the same status that one call deletes."""
 RETENTION: Final = Caller(user_id="retention", role=Role.ADMIN)
 
 
 def prune_trees() -> int:
     """Delete some of the trees that need not be kept any longer. Returns how many."""
-    if not _kept_days():
-        return 0
-    return sum(_delete(root_id) for root_id in list(_expired().values_list("root_id", flat=True)[:TREES]))
+    now = datetime.now(UTC)
+    return sum(_prune(status, before=now - timedelta(days=days)) for status, days in _kept_days().items())
+
+
+def _prune(status: Status, *, before: datetime) -> int:
+    sweep = f"{status}_trees"
+    since = sweeps.reached(sweep)
+    expired = _expired(status, before).filter(finished_at__gte=since).order_by("finished_at")
+    first = list(expired.values_list("root_id", "finished_at")[:TREES])
+    sweeps.note(sweep, first[0][1] or before if first else before, since=since)
+    return sum(_delete(root_id, status, before=before) for root_id, _ in first)
 
 
 def _kept_days() -> Mapping[Status, int]:
@@ -40,16 +49,12 @@ def _kept_days() -> Mapping[Status, int]:
     return {status: number for status, number in days.items() if number}
 
 
-def _expired() -> "QuerySet[Run]":
-    """The last runs of trees, if they ended long enough ago, the oldest first."""
-    now = datetime.now(UTC)
-    limits = {status: now - timedelta(days=days) for status, days in _kept_days().items()}
-    is_old = Q(*(Q(status=status, finished_at__lt=limit) for status, limit in limits.items()), _connector=Q.OR)
+def _expired(status: Status, before: datetime) -> "QuerySet[Run]":
+    """The last runs of trees, if they ended like this before that time."""
     later = Run.objects.filter(root_id=OuterRef("root_id"), number__gt=OuterRef("number"))
-    # The latest limit alone is what the index by time can use.
-    found = Run.objects.filter(is_old, finished_at__lt=max(limits.values())).exclude(root_id=F("id"))
+    found = Run.objects.filter(status=status, finished_at__lt=before).exclude(root_id=F("id"))
     kept = Task.objects.filter(id=OuterRef("root_id"), params__contains='"keep"').filter(IsKept())
-    return found.filter(~Exists(later), ~Exists(kept)).order_by("finished_at")
+    return found.filter(~Exists(later), ~Exists(kept))
 
 
 class IsKept(Func):
@@ -68,10 +73,10 @@ class IsKept(Func):
 
 
 @transaction.atomic
-def _delete(root_id: str) -> bool:
+def _delete(root_id: str, status: Status, *, before: datetime) -> bool:
     """Delete the tree unless it has started again meanwhile."""
     Task.objects.hold_tree(root_id)
-    if not _expired().filter(root_id=root_id).exists():
+    if not _expired(status, before).filter(root_id=root_id).exists():
         return False
     try:
         delete_task(caller=RETENTION, task_id=root_id, force=True)

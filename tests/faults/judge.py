@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any, Protocol
 
+from tasks.storage.counts import MISSING
 from tests.acceptance.effects import Effects
 from tests.servers import Server, until
 
@@ -29,7 +30,7 @@ def await_rest(server: Queried) -> None:
 
 
 def assert_sound(server: Queried) -> None:
-    """Each run that is over ended once, with no gap in its events and no task of it left at work."""
+    """Each run that is over ended once, with no gap in its events and no task of it left at work; the numbers add up."""
     finals = server.query("SELECT count(*) FROM tasks_taskevent WHERE type = 'final' GROUP BY run_id")
     assert set(finals) <= {(1,)}
     assert server.query("SELECT run_id FROM tasks_taskevent GROUP BY run_id HAVING max(seq) <> count(*)") == []
@@ -38,6 +39,7 @@ def assert_sound(server: Queried) -> None:
         "(SELECT 1 FROM tasks_run r WHERE r.root_id = tasks_task.root_id AND r.finished_at IS NULL)"
     )
     assert at_work == []
+    assert server.query(MISSING) == []
 
 
 def assert_nothing_broke(server: Server) -> None:
