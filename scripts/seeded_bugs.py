@@ -175,15 +175,15 @@ BUGS: Final = (
         "the event of a failure does not contain the reason",
     ),
     Bug(
-        "tasks/worker/group_commit.py",
+        "tasks/worker/commit.py",
         "held = [change.epoch == fence.get(change.run_id, (None, 0))[0] for change in changes]",
         "held = [change.run_id in fence for change in changes]",
         "a worker that lost its lease still writes",
     ),
     Bug(
-        "tasks/worker/group_commit.py",
-        "grown.get(change.run_id, last_seqs[change.run_id]) + 1",
-        "grown.get(change.run_id, last_seqs[change.run_id]) + (1 if change.run_id in grown else 2)",
+        "tasks/worker/commit.py",
+        "newest.get(change.run_id, last_seqs[change.run_id]) + 1",
+        "newest.get(change.run_id, last_seqs[change.run_id]) + (1 if change.run_id in newest else 2)",
         "a commit leaves a gap in the sequence numbers",
     ),
     Bug(

@@ -1,7 +1,7 @@
 """Leases: which worker process owns which run, by the database's clock.
 
 One owner holds a run until its lease expires. Each claim increments the run's `epoch`; writes with
-an older epoch, by an earlier owner, are refused (`tasks.worker.group_commit`). What a death means
+an older epoch, by an earlier owner, are refused (`tasks.worker.commit`). What a death means
 for a run is decided by `tasks.queue.suspicion`. All statements work on both SQLite and PostgreSQL.
 """
 

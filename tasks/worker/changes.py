@@ -1,7 +1,7 @@
 """What a run writes: one change per step, the update of a row and the event that reports it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -131,16 +131,20 @@ class TaskFinished(Change):
     error: str | None = None
     progress: float = 1.0
     token_usage: str | None = None
+    start: TaskStarted | None = None
+    """The start of the task, if it is written in the same commit."""
 
     STATEMENT: ClassVar[str] = (
         "UPDATE tasks_task SET status = %s, result = %s, error = %s, progress = %s, token_usage = %s, "
+        "started_at = COALESCE(%s, started_at), attempt = COALESCE(%s, attempt), "
         "completed_at = %s, updated_at = %s WHERE id = %s AND status IN ('pending', 'in_progress')"
     )
 
     @property
     def values(self) -> tuple[Any, ...]:
         outcome = (self.status, self.result, self.error, self.progress, self.token_usage)
-        return *outcome, self.at, self.at, self.task_id
+        start = (self.start.at, self.start.attempt) if self.start else (None, None)
+        return *outcome, *start, self.at, self.at, self.task_id
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,13 +160,13 @@ class RunCleared(Change):
 
 @dataclass(slots=True, kw_only=True)
 class RunClosed(Change):
-    """Ends the run and releases its lease."""
+    """Ends the run and releases its lease. The first parameter of `STATEMENT` is the number of its last event."""
 
     status: str
     at: str | None
 
     STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_run SET status = %s, finished_at = %s, lease_owner = NULL, lease_expires_at = NULL "
+        "UPDATE tasks_run SET last_seq = %s, status = %s, finished_at = %s, lease_owner = NULL, lease_expires_at = NULL "
         "WHERE id = %s AND finished_at IS NULL"
     )
 
@@ -184,8 +188,17 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     QuestionAsked,
     TaskFinished,
     RunCleared,
-    RunClosed,
 )
 """The changes of one commit are written kind by kind, in the order in which a task goes through
-them. A failed attempt comes before the start of the next one.
+them. A failed attempt comes before the start of the next one. The end of a run comes last, with
+its last event.
 """
+
+
+def without_absorbed_starts(changes: Sequence[Change]) -> list[Change]:
+    """Return the changes without the starts of tasks that end in the same commit: one update writes both."""
+    starts = {change.task_id: change for change in changes if isinstance(change, TaskStarted)}
+    for change in changes:
+        if isinstance(change, TaskFinished):
+            change.start = starts.pop(change.task_id, None)
+    return [change for change in changes if not isinstance(change, TaskStarted) or change.task_id in starts]

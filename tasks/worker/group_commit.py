@@ -15,18 +15,12 @@ from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
-import orjson
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
-from django.db.backends.utils import CursorWrapper
+from django.db import InterfaceError, OperationalError, connection
 
-from apflow_site.db.connections import IS_SQLITE, refresh
-from llmkeys import run_secrets
-from tasks.queue import notify
-from tasks.queue.leases import DB_NOW, GIVE_UP_SECONDS
-from tasks.rules.exceptions import LeaseLost
-from tasks.storage.bulk import marks
-from tasks.telemetry import metrics
-from tasks.worker.changes import IN_ORDER, Change, QuestionAsked, QuestionClosed, RunClosed, TaskFinished
+from apflow_site.db.connections import refresh
+from tasks.queue.leases import GIVE_UP_SECONDS
+from tasks.worker.changes import Change, RunClosed, TaskFinished
+from tasks.worker.commit import SomeRowUnchanged, commit
 from tasks.worker.result_memory import ResultMemory
 
 T = TypeVar("T")
@@ -34,19 +28,10 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 2_000
 FEW_TREES: Final = 20
-NOTE_QUESTION: Final = f"UPDATE tasks_run SET asked_at = {DB_NOW} WHERE id = %s"  # noqa: S608  (constants of ours)
-ADD_EVENT: Final = (
-    "INSERT INTO tasks_taskevent (run_id, seq, type, task_id, payload, created_at) "  # noqa: S608
-    f"VALUES (%s, %s, %s, %s, %s, {DB_NOW})"
-)
 UNHURRIED_SECONDS: Final = 0.002
 """How long changes that are not awaited may wait for one that is: a quick task starts and ends in one commit."""
 REST_SECONDS: Final = 10e-6
 """Per running tree; 5 ms with 500 of them."""
-
-
-class SomeRowUnchanged(DatabaseError):
-    """A row of a batch did not have the state that its change expects."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -182,7 +167,7 @@ def _write_together(changes: Sequence[Change]) -> list[BaseException | None]:
     while True:
         try:
             refresh()
-            return list(_commit(changes))
+            return list(commit(changes))
         except (OperationalError, InterfaceError) as error:
             # The database is unavailable or its write lock is taken: the lease leaves time to
             # retry.
@@ -190,6 +175,9 @@ def _write_together(changes: Sequence[Change]) -> list[BaseException | None]:
             if time.monotonic() > patience:
                 return [error] * len(changes)
             time.sleep(0.1)
+        except SomeRowUnchanged:
+            # An earlier commit has written this change, and its confirmation was lost.
+            return [None] if len(changes) == 1 else _write_each(changes)
         except Exception as error:  # a bad value must not end this thread
             if len(changes) == 1:
                 logger.error("A change was refused", exc_info=error, extra={"event": "journal.refused"})
@@ -210,79 +198,3 @@ def _write_each(changes: Sequence[Change]) -> list[BaseException | None]:
             refused[change.run_id] = error
         errors.append(error)
     return errors
-
-
-def _commit(changes: Sequence[Change]) -> list[BaseException | None]:
-    """Write the changes in one transaction; an error per change, or None.
-
-    Raises what the database raises.
-    """
-    with transaction.atomic(), connection.cursor() as cursor:
-        fence = _lock_runs(cursor, sorted({change.run_id for change in changes}))
-        held = [change.epoch == fence.get(change.run_id, (None, 0))[0] for change in changes]
-        live = [change for change, is_held in zip(changes, held, strict=True) if is_held]
-        for kind in IN_ORDER:
-            live = _apply(cursor, kind, live)
-        _note_questions(cursor, live)
-        if ended := [change.run_id for change in live if isinstance(change, RunClosed)]:
-            run_secrets.erase(ended)
-        _append_events(cursor, live, {run_id: last_seq for run_id, (_, last_seq) in fence.items()})
-        notify.send(notify.EVENTS)
-    _count(live)
-    return [None if is_held else LeaseLost(change.run_id) for change, is_held in zip(changes, held, strict=True)]
-
-
-def _count(committed: Sequence[Change]) -> None:
-    metrics.published(sum(change.event is not None for change in committed))
-    for change in committed:
-        if change.tally:
-            change.tally()
-
-
-def _lock_runs(cursor: CursorWrapper, run_ids: list[str]) -> dict[str, tuple[int, int]]:
-    """Map the ids of unfinished runs to (epoch, last_seq), and lock their rows until the commit."""
-    lock = "" if IS_SQLITE else " ORDER BY id FOR UPDATE"
-    cursor.execute(
-        f"SELECT id, epoch, last_seq FROM tasks_run WHERE finished_at IS NULL AND id IN ({marks(run_ids)}){lock}",  # noqa: S608
-        run_ids,
-    )
-    return {run_id: (epoch, last_seq) for run_id, epoch, last_seq in cursor.fetchall()}
-
-
-def _apply(cursor: CursorWrapper, kind: type[Change], live: list[Change]) -> list[Change]:
-    """Write the changes of one kind.
-
-    Returns `live` without a change that an earlier, unconfirmed commit wrote.
-    """
-    rows = [change.values for change in live if type(change) is kind]
-    if not rows:
-        return live
-    cursor.executemany(kind.STATEMENT, rows)
-    if cursor.rowcount == len(rows):
-        return live
-    if len(live) > 1:
-        raise SomeRowUnchanged
-    return []
-
-
-def _note_questions(cursor: CursorWrapper, live: list[Change]) -> None:
-    """Update the status time of each run that asked a question, or closed one."""
-    run_ids = {change.run_id for change in live if isinstance(change, QuestionAsked | QuestionClosed)}
-    if run_ids:
-        cursor.executemany(NOTE_QUESTION, [(run_id,) for run_id in run_ids])
-
-
-def _append_events(cursor: CursorWrapper, changes: list[Change], last_seqs: dict[str, int]) -> None:
-    rows = []
-    grown: dict[str, int] = {}
-    for change in changes:
-        if change.event is None:
-            continue
-        event = change.event
-        event["seq"] = grown[change.run_id] = seq = grown.get(change.run_id, last_seqs[change.run_id]) + 1
-        rows.append((change.run_id, seq, event["type"], event["task_id"], orjson.dumps(event).decode()))
-    if rows:
-        cursor.executemany(ADD_EVENT, rows)
-        cursor.executemany(
-            "UPDATE tasks_run SET last_seq = %s WHERE id = %s", [(seq, run_id) for run_id, seq in grown.items()]
-        )

@@ -1,0 +1,132 @@
+"""One commit of a worker process: changes of any runs, each row's update with the event that reports it.
+
+The runs are locked first. Changes of a run that another worker has claimed since are refused, and
+the sequence numbers of its events are dense and in order. On PostgreSQL everything after the lock
+is sent at once.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from django.db import DatabaseError, connection, transaction
+from django.db.backends.utils import CursorWrapper
+
+from apflow_site.db.connections import IS_SQLITE
+from apflow_site.db.pipelines import pipelined
+from llmkeys import run_secrets
+from tasks.queue import notify
+from tasks.queue.leases import DB_NOW
+from tasks.rules.exceptions import LeaseLost
+from tasks.storage.bulk import marks
+from tasks.telemetry import metrics
+from tasks.worker.changes import IN_ORDER, Change, QuestionAsked, QuestionClosed, RunClosed, without_absorbed_starts
+
+NOTE_QUESTION: Final = f"UPDATE tasks_run SET asked_at = {DB_NOW} WHERE id = %s"  # noqa: S608  (constants of ours)
+EVENT_ROWS: Final = (
+    f"VALUES (%s, %s, %s, %s, %s, {DB_NOW})"
+    if IS_SQLITE
+    else f"SELECT *, {DB_NOW} FROM unnest(%s::varchar[], %s::integer[], %s::varchar[], %s::varchar[], %s::text[])"  # noqa: S608  (constants of ours)
+)
+ADD_EVENTS: Final = f"INSERT INTO tasks_taskevent (run_id, seq, type, task_id, payload, created_at) {EVENT_ROWS}"
+ADVANCE: Final = "UPDATE tasks_run SET last_seq = %s WHERE id = %s"
+
+
+class SomeRowUnchanged(DatabaseError):
+    """A row did not have the state that its change expects. Nothing of the commit was written."""
+
+
+def commit(changes: Sequence[Change]) -> list[BaseException | None]:
+    """Write the changes in one transaction; an error per change, or None.
+
+    Raises SomeRowUnchanged, or what the database raises.
+    """
+    with transaction.atomic():
+        fence = _lock_runs(sorted({change.run_id for change in changes}))
+        held = [change.epoch == fence.get(change.run_id, (None, 0))[0] for change in changes]
+        live = [change for change, is_held in zip(changes, held, strict=True) if is_held]
+        if live:
+            _write_all(live, {run_id: last_seq for run_id, (_, last_seq) in fence.items()})
+    _count(live)
+    return [None if is_held else LeaseLost(change.run_id) for change, is_held in zip(changes, held, strict=True)]
+
+
+def _count(committed: Sequence[Change]) -> None:
+    metrics.published(sum(change.event is not None for change in committed))
+    for change in committed:
+        if change.tally:
+            change.tally()
+
+
+def _lock_runs(run_ids: list[str]) -> dict[str, tuple[int, int]]:
+    """Map the ids of unfinished runs to (epoch, last_seq), and lock their rows until the commit."""
+    lock = "" if IS_SQLITE else " ORDER BY id FOR UPDATE"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT id, epoch, last_seq FROM tasks_run WHERE finished_at IS NULL AND id IN ({marks(run_ids)}){lock}",  # noqa: S608
+            run_ids,
+        )
+        return {run_id: (epoch, last_seq) for run_id, epoch, last_seq in cursor.fetchall()}
+
+
+def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
+    with pipelined():
+        written = _write_rows(live)
+        _note_questions(live)
+        ended = {change.run_id: change for change in live if isinstance(change, RunClosed)}
+        if ended:
+            run_secrets.erase(list(ended))
+        newest = _append_events(live, last_seqs)
+        closings = [(newest.pop(run_id), *change.values) for run_id, change in ended.items()]
+        written += _execute(RunClosed.STATEMENT, closings)
+        _execute(ADVANCE, [(seq, run_id) for run_id, seq in newest.items()])
+        notify.send(notify.EVENTS)
+    if any(cursor.rowcount != count for cursor, count in written):
+        raise SomeRowUnchanged
+
+
+Written = list[tuple[CursorWrapper, int]]
+"""Cursors, each with how many rows it has to change."""
+
+
+def _write_rows(live: Sequence[Change]) -> Written:
+    """Write the rows kind by kind, but for those of the runs."""
+    rows = without_absorbed_starts(live)
+    return [
+        written
+        for kind in IN_ORDER
+        for written in _execute(kind.STATEMENT, [change.values for change in rows if type(change) is kind])
+    ]
+
+
+def _execute(statement: str, rows: Sequence[tuple[Any, ...]]) -> Written:
+    """Execute the statement for each row."""
+    if not rows:
+        return []
+    cursor = connection.cursor()
+    if len(rows) == 1:  # the other way costs more for one row
+        cursor.execute(statement, rows[0])
+    else:
+        cursor.executemany(statement, rows)
+    return [(cursor, len(rows))]
+
+
+def _note_questions(live: Sequence[Change]) -> None:
+    """Update the status time of each run that asked a question, or closed one."""
+    run_ids = {change.run_id for change in live if isinstance(change, QuestionAsked | QuestionClosed)}
+    _execute(NOTE_QUESTION, [(run_id,) for run_id in run_ids])
+
+
+def _append_events(live: Sequence[Change], last_seqs: dict[str, int]) -> dict[str, int]:
+    """Number the events and add them. Returns the newest number of each run that has one."""
+    rows = []
+    newest: dict[str, int] = {}
+    for change in live:
+        if change.event is None:
+            continue
+        event = change.event
+        event["seq"] = newest[change.run_id] = seq = newest.get(change.run_id, last_seqs[change.run_id]) + 1
+        rows.append((change.run_id, seq, event["type"], event["task_id"], orjson.dumps(event).decode()))
+    if rows:
+        _execute(ADD_EVENTS, rows if IS_SQLITE else [tuple(map(list, zip(*rows, strict=True)))])
+    return newest
