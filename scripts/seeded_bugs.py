@@ -176,7 +176,7 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/worker/commit.py",
-        "held = [change.epoch == fence.get(change.run_id, (None, 0))[0] for change in changes]",
+        "held = [fence.get(change.run_id, NOT_HELD)[:2] == (change.epoch, change.token) for change in changes]",
         "held = [change.run_id in fence for change in changes]",
         "a worker that lost its lease still writes",
     ),

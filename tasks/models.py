@@ -140,7 +140,8 @@ class Run(models.Model):
     """One execution of a tree, or of the part of it that `target_id` needs.
 
     A worker holds a lease on the run: `lease_owner` until `lease_expires_at` (the database's
-    clock). `epoch` increases with every claim, so that writes of earlier owners are refused.
+    clock). `epoch` increases with every claim, and `claim_token` is random, so that writes of earlier
+    owners are refused, even if the database has lost the claim of one of them in a crash.
     `last_seq` is the sequence number of the newest event. The lowest `turn` is claimed first
     (`tasks.queue.fairness`). `asked_at` is when the run last asked its user for input, or continued
     after an answer. `losses` counts the workers that died with it in hand, and `strikes` those that
@@ -158,6 +159,7 @@ class Run(models.Model):
     lease_owner = models.CharField(max_length=255, null=True)
     lease_expires_at = models.DateTimeField(null=True)
     epoch = models.PositiveIntegerField(default=0)
+    claim_token = models.CharField(max_length=16, null=True)
     losses = models.PositiveSmallIntegerField(default=0)
     strikes = models.PositiveSmallIntegerField(db_default=0, default=0)
     last_seq = models.PositiveIntegerField(default=0)

@@ -71,7 +71,8 @@ def read_page(*, run_id: str, after: int = 0) -> tuple[list[Event], bool]:
         sizes = [size for (size,) in cursor.fetchall()]
     before = [0, *accumulate(sizes)][: len(sizes)]
     count = sum(each < PAGE_BYTES for each in before)
-    return read(run_id=run_id, after=after, limit=count), count == len(sizes) < PAGE
+    page = read(run_id=run_id, after=after, limit=count) if count else []
+    return page, count == len(sizes) < PAGE
 
 
 class LogReader:

@@ -52,26 +52,22 @@ class NotifiedBroker(ORM):
 
     @cached_property
     def _is_notified(self) -> threading.Event:
-        return threading.Event()
-
-    @cached_property
-    def _listener(self) -> notify.Listener:
-        """Return a listener on its own thread: the pusher may block for long on a full queue of
-        jobs.
-        """
-        return notify.Listener(notify.RUNS, self._is_notified.set)
+        """Return what each notification sets, on a thread: the pusher may block for long on a full queue of jobs."""
+        is_notified = threading.Event()
+        is_notified.set()  # rows may be there already
+        notify.Listener(notify.RUNS, is_notified.set, always=True)
+        return is_notified
 
     def wake(self) -> None:
         """End the wait of `dequeue`, from another thread."""
         self._is_notified.set()
 
     def dequeue(self) -> list[Package]:
-        """Wait briefly for wake-ups. The pusher must notice soon when it has to stop."""
+        """Wait briefly for wake-ups."""
         try:
-            with self._listener.attentive():
-                self._is_notified.clear()  # before reading, so that a notification during the read is not missed
-                run_ids = self._take() or (self._notified() and self._take()) or []
-                self._tidy()
+            self._await_notification()
+            run_ids = self._take()
+            self._tidy()
         except OperationalError:
             connection.close()
             time.sleep(WAIT_SECONDS)  # the database is unavailable; django-q2 itself would pause for ten seconds
@@ -82,12 +78,11 @@ class NotifiedBroker(ORM):
             return self._hand_out([_package(PROBE)])
         return []
 
-    def _notified(self) -> bool:
-        """Wait for a notification. The pusher must notice soon when it has to stop."""
-        is_notified = self._is_notified.wait(WAIT_SECONDS)
-        if is_notified:
+    def _await_notification(self) -> None:
+        """Return without one after a while: it may be lost, and the pusher must notice when it has to stop."""
+        if self._is_notified.wait(WAIT_SECONDS):
             time.sleep(HEAD_START_SECONDS)
-        return is_notified
+        self._is_notified.clear()  # before reading, so that a notification during the read is not missed
 
     def _take(self) -> list[str]:
         """Remove the queued rows of runs that wait, and return their run ids.

@@ -13,16 +13,19 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Exists, Max, OuterRef
 
+from apflow_site.db.connections import IS_SQLITE
 from tasks.models import CancelRequest, Run, RunQuerySet
 from tasks.rules.exceptions import RETRY_SECONDS, LimitReached
+from tasks.storage.bulk import Computed
 
 REACHED: Final = "turn_reached"
 """The name of the fact with the highest turn of a started run that has been deleted."""
-NEXT: Final = (
-    "SELECT COALESCE((SELECT MAX(turn) FROM tasks_run WHERE started_at IS NOT NULL), 0), "
+HIGHEST: Final = (
+    "COALESCE((SELECT MAX(turn) FROM tasks_run WHERE started_at IS NOT NULL), 0), "
     "COALESCE((SELECT MAX(turn) FROM tasks_run WHERE user_id = %s AND finished_at IS NULL), 0), "
     "COALESCE((SELECT CAST(value AS BIGINT) FROM tasks_installationfact WHERE name = %s), 0)"
 )
+NEXT: Final = f"1 + MAX({HIGHEST})" if IS_SQLITE else f"1 + GREATEST({HIGHEST})"
 KEEP: Final = (
     "INSERT INTO tasks_installationfact (name, value, updated_at) VALUES (%s, %s, CURRENT_TIMESTAMP) "
     "ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at "
@@ -37,10 +40,16 @@ MARGIN: Final = 100
 
 def next_turn(user_id: str) -> int:
     """Return the turn for a run that its owner queues now."""
+    expression, parameters = next_turn_of(user_id)
     with connection.cursor() as cursor:
-        cursor.execute(NEXT, [user_id, REACHED])
-        turn: int = 1 + max(cursor.fetchone())
-        return turn
+        cursor.execute(f"SELECT {expression}", parameters)
+        (turn,) = cursor.fetchone()
+        return int(turn)
+
+
+def next_turn_of(user_id: str) -> Computed:
+    """Return the same, for a statement that inserts the run."""
+    return Computed(NEXT, [user_id, REACHED])
 
 
 def keep_turn(runs: RunQuerySet) -> None:

@@ -1,11 +1,14 @@
 """Leases: which worker process owns which run, by the database's clock.
 
-One owner holds a run until its lease expires. Each claim increments the run's `epoch`; writes with
-an older epoch, by an earlier owner, are refused (`tasks.worker.commit`). What a death means
-for a run is decided by `tasks.queue.suspicion`. All statements work on both SQLite and PostgreSQL.
+One owner holds a run until its lease expires. Each claim increments the run's `epoch` and sets a
+random token; writes with others, by an earlier owner, are refused (`tasks.worker.commit`). A claim
+does not wait until PostgreSQL has flushed it: if a crash loses it, another worker claims the run
+with the same epoch, and only the tokens differ. What a death means for a run is decided by
+`tasks.queue.suspicion`. All statements work on both SQLite and PostgreSQL.
 """
 
 import os
+import secrets
 import socket
 import time
 import uuid
@@ -54,6 +57,10 @@ SECONDS_OLD: Final = (
 )
 LONGEST_WAIT: Final = f"SELECT MAX({SECONDS_OLD}) FROM tasks_run WHERE finished_at IS NULL AND lease_expires_at IS NULL"  # noqa: S608
 IS_WAITING: Final = f"finished_at IS NULL AND lease_expires_at IS NULL AND NOT {maintenance.IS_ON}"
+UNFLUSHED: Final = "NULL" if IS_SQLITE else "set_config('synchronous_commit', 'off', true)"
+"""In RETURNING: PostgreSQL answers without waiting for the disk. On SQLite a setting of the connection decides."""
+ANY_REQUEST: Final = "EXISTS (SELECT 1 FROM tasks_cancelrequest)"
+ANY_WEBHOOK: Final = "EXISTS (SELECT 1 FROM tasks_webhook WHERE closed_at IS NULL)"
 WAITING: Final = f"{IS_WAITING} AND NOT {IS_SUSPECTED}"
 SUSPECTED_WAITING: Final = f"{IS_WAITING} AND {IS_SUSPECTED}"
 
@@ -67,9 +74,10 @@ def _claim_statement(which: str) -> str:
     picked = f"SELECT id FROM tasks_run WHERE {which} ORDER BY turn, created_at LIMIT %s"  # noqa: S608  (constants of this module)
     among = f"IN ({picked})" if IS_SQLITE else f"= ANY(ARRAY({picked} FOR UPDATE SKIP LOCKED))"
     return (
-        "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, epoch = epoch + 1, "  # noqa: S608
+        "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, claim_token = %s, epoch = epoch + 1, "  # noqa: S608
         f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END} WHERE id {among} "
-        f"RETURNING id, root_id, target_id, epoch, losses, strikes, {SECONDS_OLD}, trace, is_demo, {DB_NOW}"
+        f"RETURNING id, root_id, target_id, epoch, claim_token, losses, strikes, {SECONDS_OLD}, trace, is_demo, "
+        f"{ANY_REQUEST}, {ANY_WEBHOOK}, {DB_NOW}, {UNFLUSHED}"
     )
 
 
@@ -86,17 +94,24 @@ def steady_seconds() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run that this process may work on, as long as its epoch is current."""
+    """A run that this process may work on, as long as its epoch and token are current.
+
+    `is_any_request` and `is_any_webhook`: whether there was a cancel request or an open webhook of
+    any run at that moment.
+    """
 
     run_id: str
     root_id: str
     target_id: str
     epoch: int
+    token: str | None = None
     losses: int = 0
     strikes: int = 0
     seconds_old: float = 0.0
     trace: str | None = None
     is_demo: bool = False
+    is_any_request: bool = True
+    is_any_webhook: bool = True
     claimed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     steady_at_claim: float = field(default_factory=lambda: steady_seconds())
 
@@ -177,14 +192,14 @@ def claim_suspected(*, owner: str, limit: int, full_users: Sequence[str] = ()) -
     return _claimed(CLAIM_SUSPECTED, owner, 1) if limit > 0 and is_any_suspected() else []
 
 
-def _claimed(statement: str, *values: Any) -> list[Claim]:
+def _claimed(statement: str, owner: str, *values: Any) -> list[Claim]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+        cursor.execute(statement, [owner, secrets.token_hex(8), *values])
         return [_claim(row) for row in sorted(cursor.fetchall(), key=itemgetter(0))]
 
 
 def _claim(row: Sequence[Any]) -> Claim:
-    *columns, now = row
+    *columns, now, _ = row
     return Claim(*(*columns, moment(now)))
 
 
@@ -276,7 +291,7 @@ def _fallen_silent(owners: Collection[str | None]) -> list[str]:
 def _let_go(held: RunQuerySet) -> list[str]:
     """End the leases, and refuse what their owners still write."""
     run_ids = list(held.values_list("id", flat=True))
-    held.filter(id__in=run_ids).update(lease_owner=None, lease_expires_at=None, epoch=F("epoch") + 1)
+    held.filter(id__in=run_ids).update(lease_owner=None, lease_expires_at=None, claim_token=None, epoch=F("epoch") + 1)
     return run_ids
 
 

@@ -62,12 +62,14 @@ class Notifier(ABC):
 
 
 class Listener:
-    """A thread that calls `on_ring` for each notification while a caller is `attentive`."""
+    """A thread that calls `on_ring` for each notification while a caller is `attentive`, or `always`."""
 
-    def __init__(self, topic: Topic, on_ring: Callable[[], object]) -> None:
+    def __init__(self, topic: Topic, on_ring: Callable[[], object], *, always: bool = False) -> None:
         self._topic = topic
         self._on_ring = on_ring
         self._awake = threading.Event()
+        if always:
+            self._awake.set()
         threading.Thread(target=self._listen, name="notifications", daemon=True).start()
 
     @contextmanager

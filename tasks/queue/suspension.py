@@ -25,7 +25,7 @@ def suspend(claim: Claim, *, heard: Heard) -> bool:
     Returns False if there is an answer, or a cancellation not in `heard`: the (task id, force)
     pairs that have already been carried out.
     """
-    held = Run.objects.unfinished().filter(id=claim.run_id, epoch=claim.epoch)
+    held = Run.objects.unfinished().filter(id=claim.run_id, epoch=claim.epoch, claim_token=claim.token)
     if (
         held.select_for_update().first() is None
     ):  # locked first: an answer that arrives meanwhile finds the run suspended
@@ -36,7 +36,7 @@ def suspend(claim: Claim, *, heard: Heard) -> bool:
         return False
     requests.delete()
     until = questions.aggregate(first=Min("expires_at"))["first"] or NEVER
-    held.update(lease_owner=SUSPENDED, lease_expires_at=until, epoch=F("epoch") + 1)
+    held.update(lease_owner=SUSPENDED, lease_expires_at=until, claim_token=None, epoch=F("epoch") + 1)
     return True
 
 

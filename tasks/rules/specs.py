@@ -41,7 +41,10 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
-    """A valid task of a request. All ids are ids of the request; `executor_id` is None for a group."""
+    """A valid task of a request. All ids are ids of the request; `executor_id` is None for a group.
+
+    `has_new_id`: the request gave it none, so no stored task has the same.
+    """
 
     id: str
     parent_id: str | None
@@ -55,6 +58,7 @@ class TaskSpec:
     params: Json | None
     executor_id: str | None
     has_children: bool
+    has_new_id: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +148,7 @@ def parse_tree(
             params=draft.raw.get("params"),
             executor_id=executor_ids[draft.id],
             has_children=draft.id in children,
+            has_new_id=not draft.raw.get("id"),
         )
         for position, draft in enumerate(drafts.all)
     )

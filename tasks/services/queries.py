@@ -10,7 +10,7 @@ from itertools import islice
 from operator import or_
 from typing import Final
 
-from django.db.models import Avg, F, Q, QuerySet, Sum
+from django.db.models import Avg, F, OuterRef, Q, QuerySet, Subquery, Sum
 
 from accounts.callers import Caller
 from apflow_site.db.connections import IS_SQLITE
@@ -86,15 +86,19 @@ def get_tree(*, caller: Caller, task_id: str, with_texts: bool = False, times: i
 
     Raises TaskNotFound or ResponseTooLarge.
     """
-    root_id = root_of(caller=caller, task_id=task_id)
-    (size,) = _TREE_SIZE.first(root_id=root_id) or (0,)
+    found = _ROOT_AND_SIZE.first(caller.rights, user_id=caller.user_id, task_id=task_id)
+    if found is None:
+        raise TaskNotFound(task_id)
+    root_id, size = found
     loads.spend(times * size)
     return _TREE.rows(with_texts, root_id=root_id)
 
 
-def _tree_size(*, root_id: str) -> QuerySet[Task, tuple[int]]:
-    of_root = Task.objects.tree(root_id).order_by().values("root_id")
-    return of_root.annotate(size=Sum(loads.size_of(*loads.TASK_COLUMNS))).values_list("size")
+def _root_and_size(rights: Caller, *, user_id: str, task_id: str) -> QuerySet[Task, tuple[str, int]]:
+    of_tree = Task.objects.filter(root_id=OuterRef("root_id")).order_by().values("root_id")
+    size = Subquery(of_tree.annotate(size=Sum(loads.size_of(*loads.TASK_COLUMNS))).values("size"))
+    found = Task.objects.for_caller(rights).filter(id=task_id)
+    return found.annotate(size=size).values_list("root_id", "size")
 
 
 def _tree(with_texts: bool, *, root_id: str) -> QuerySet[Task]:
@@ -102,7 +106,7 @@ def _tree(with_texts: bool, *, root_id: str) -> QuerySet[Task]:
     return loads.with_texts(tree) if with_texts else tree
 
 
-_TREE_SIZE: Final = Prepared(_tree_size)
+_ROOT_AND_SIZE: Final = Prepared(_root_and_size)
 _TREE: Final = Prepared(_tree)
 
 

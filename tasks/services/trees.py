@@ -5,7 +5,8 @@ The functions here and in `queries`, `editing` and `copies` are what every inter
 They are sync, take keyword arguments only, and run in one transaction each.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Max
 
 from accounts.callers import Caller
+from apflow_site.db.pipelines import pipelined
 from llmkeys import run_secrets
 from llmkeys.header import SentKey
 from tasks.executors.admission import checked
@@ -31,7 +33,7 @@ from tasks.services.model_names import model_names
 from tasks.services.persist import rows_of, store
 from tasks.services.queries import get_task
 from tasks.status import Status
-from tasks.storage.bulk import batched, insert_many, marks
+from tasks.storage.bulk import batched, insert_computed, marks
 from tasks.telemetry import run_log, tracing
 
 RENAME: Final = "rename"
@@ -89,7 +91,8 @@ def create_tree(
         rows = rows_of(spec, ids=ids, user_id=owner)
         root = next(row for row in rows if row.id == row.root_id)
         try:
-            with transaction.atomic():
+            # A reserved run is taken by an UPDATE whose count of rows matters.
+            with transaction.atomic(), pipelined() if reserved_id is None else nullcontext():
                 store(rows)
                 run = _start_run(root, context_id=context_id, reserved_id=reserved_id) if execute else None
                 if llm_key is not None:
@@ -201,20 +204,24 @@ def _owner_warnings(spec: TreeSpec, owner: str) -> Iterator[str]:
 
 def _stored_ids(spec: TreeSpec, *, refuse: bool) -> dict[str, str]:
     """Map each id of the request to the id to store: the same, or a new one if it is in use."""
-    sent = [task.id for task in spec.tasks]
-    taken: set[str] = set()
-    with connection.cursor() as cursor:
-        for chunk in batched(sent, LOOKUP_CHUNK):
-            cursor.execute(f"SELECT id FROM tasks_task WHERE id IN ({marks(chunk)})", chunk)  # noqa: S608
-            taken.update(task_id for (task_id,) in cursor.fetchall())
+    taken = _in_use([task.id for task in spec.tasks if not task.has_new_id])
     if taken and refuse:
         problems = [
-            (f"tasks[{position}].id", f"'{task_id}' is in use: choose another one")
-            for position, task_id in enumerate(sent)
-            if task_id in taken
+            (f"tasks[{position}].id", f"'{task.id}' is in use: choose another one")
+            for position, task in enumerate(spec.tasks)
+            if task.id in taken
         ]
         raise InvalidParams(problems)
-    return {task_id: new_id() if task_id in taken else task_id for task_id in sent}
+    return {task.id: new_id() if task.id in taken else task.id for task in spec.tasks}
+
+
+def _in_use(task_ids: Sequence[str]) -> set[str]:
+    taken: set[str] = set()
+    for chunk in batched(task_ids, LOOKUP_CHUNK):
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT id FROM tasks_task WHERE id IN ({marks(chunk)})", chunk)  # noqa: S608
+            taken.update(task_id for (task_id,) in cursor.fetchall())
+    return taken
 
 
 def _start_run(task: Task, *, context_id: str | None = None, reserved_id: str | None = None, number: int = 1) -> Run:
@@ -231,11 +238,10 @@ def _start_run(task: Task, *, context_id: str | None = None, reserved_id: str | 
         user_id=task.user_id,
         context_id=context_id or task.root_id,
         number=number,
-        turn=fairness.next_turn(task.user_id),
         trace=tracing.current(),
         created_at=datetime.now(UTC),
     )
-    insert_many([run], Run)
+    insert_computed(run, "turn", fairness.next_turn_of(task.user_id))
     leases.enqueue(run.id)
     log = partial(run_log.queued, run_id=run.id, root_id=run.root_id, user_id=run.user_id)
     transaction.on_commit(partial(copy_context().run, log))  # the line has the id of this request

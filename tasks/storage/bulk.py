@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from django.db import connection, models
@@ -25,13 +25,30 @@ def db_time(moment: datetime | None) -> str | None:
 def insert_many(rows: Iterable[models.Model], model: type[models.Model]) -> None:
     """INSERT the rows, all columns given. Raises IntegrityError."""
     statement, columns = _insert(model)
+    found = [_values(row, columns) for row in rows]
     with connection.cursor() as cursor:
-        cursor.executemany(
-            statement,
-            [
-                tuple([convert(getattr(row, name)) if convert else getattr(row, name) for name, convert in columns])
-                for row in rows
-            ],
+        if len(found) == 1:  # the other way costs more for one row
+            cursor.execute(statement, found[0])
+        else:
+            cursor.executemany(statement, found)
+
+
+class Computed(NamedTuple):
+    """What the database computes: an SQL expression and its parameters."""
+
+    expression: str
+    parameters: Sequence[str]
+
+
+def insert_computed(row: models.Model, name: str, value: Computed) -> None:
+    """INSERT the row, all columns given but that one, which the database computes. Raises IntegrityError."""
+    statement, columns = _insert(type(row))
+    place = [column for column, _ in columns].index(name)
+    before, after = _values(row, columns[:place]), _values(row, columns[place + 1 :])
+    expressions = ", ".join([*["%s"] * len(before), f"({value.expression})", *["%s"] * len(after)])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"{statement.partition('VALUES')[0]}VALUES ({expressions})", [*before, *value.parameters, *after]
         )
 
 
@@ -46,6 +63,10 @@ def batched(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 Convert = Callable[[Any], Any] | None
+
+
+def _values(row: models.Model, columns: Iterable[tuple[str, Convert]]) -> tuple[Any, ...]:
+    return tuple([convert(getattr(row, name)) if convert else getattr(row, name) for name, convert in columns])
 
 
 @cache

@@ -18,6 +18,7 @@ class Change:
 
     run_id: str
     epoch: int
+    token: str | None
     event: Json | None = None
     tally: Callable[[], None] | None = field(default=None, repr=False)
     """Called after the commit, to update metrics."""

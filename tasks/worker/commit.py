@@ -29,6 +29,7 @@ EVENT_ROWS: Final = (
     else f"SELECT *, {DB_NOW} FROM unnest(%s::varchar[], %s::integer[], %s::varchar[], %s::varchar[], %s::text[])"  # noqa: S608  (constants of ours)
 )
 ADD_EVENTS: Final = f"INSERT INTO tasks_taskevent (run_id, seq, type, task_id, payload, created_at) {EVENT_ROWS}"
+NOT_HELD: Final = (-1, None, 0)
 ADVANCE: Final = "UPDATE tasks_run SET last_seq = %s WHERE id = %s"
 
 
@@ -43,10 +44,10 @@ def commit(changes: Sequence[Change]) -> list[BaseException | None]:
     """
     with transaction.atomic():
         fence = _lock_runs(sorted({change.run_id for change in changes}))
-        held = [change.epoch == fence.get(change.run_id, (None, 0))[0] for change in changes]
+        held = [fence.get(change.run_id, NOT_HELD)[:2] == (change.epoch, change.token) for change in changes]
         live = [change for change, is_held in zip(changes, held, strict=True) if is_held]
         if live:
-            _write_all(live, {run_id: last_seq for run_id, (_, last_seq) in fence.items()})
+            _write_all(live, {run_id: last_seq for run_id, (_, _, last_seq) in fence.items()})
     _count(live)
     return [None if is_held else LeaseLost(change.run_id) for change, is_held in zip(changes, held, strict=True)]
 
@@ -58,15 +59,16 @@ def _count(committed: Sequence[Change]) -> None:
             change.tally()
 
 
-def _lock_runs(run_ids: list[str]) -> dict[str, tuple[int, int]]:
-    """Map the ids of unfinished runs to (epoch, last_seq), and lock their rows until the commit."""
+def _lock_runs(run_ids: list[str]) -> dict[str, tuple[int, str | None, int]]:
+    """Map the ids of unfinished runs to (epoch, token, last_seq), and lock their rows until the commit."""
     lock = "" if IS_SQLITE else " ORDER BY id FOR UPDATE"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT id, epoch, last_seq FROM tasks_run WHERE finished_at IS NULL AND id IN ({marks(run_ids)}){lock}",  # noqa: S608
+            "SELECT id, epoch, claim_token, last_seq FROM tasks_run "  # noqa: S608
+            f"WHERE finished_at IS NULL AND id IN ({marks(run_ids)}){lock}",
             run_ids,
         )
-        return {run_id: (epoch, last_seq) for run_id, epoch, last_seq in cursor.fetchall()}
+        return {run_id: (epoch, token, seq) for run_id, epoch, token, seq in cursor.fetchall()}
 
 
 def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
@@ -119,7 +121,7 @@ def _note_questions(live: Sequence[Change]) -> None:
 
 def _append_events(live: Sequence[Change], last_seqs: dict[str, int]) -> dict[str, int]:
     """Number the events and add them. Returns the newest number of each run that has one."""
-    rows = []
+    rows = list[tuple[Any, ...]]()
     newest: dict[str, int] = {}
     for change in live:
         if change.event is None:
@@ -128,5 +130,6 @@ def _append_events(live: Sequence[Change], last_seqs: dict[str, int]) -> dict[st
         event["seq"] = newest[change.run_id] = seq = newest.get(change.run_id, last_seqs[change.run_id]) + 1
         rows.append((change.run_id, seq, event["type"], event["task_id"], orjson.dumps(event).decode()))
     if rows:
-        _execute(ADD_EVENTS, rows if IS_SQLITE else [tuple(map(list, zip(*rows, strict=True)))])
+        columns = tuple(map(list, zip(*rows, strict=True)))
+        _execute(ADD_EVENTS, rows if IS_SQLITE else [columns])
     return newest

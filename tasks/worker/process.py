@@ -42,7 +42,7 @@ def this_process() -> tuple[asyncio.AbstractEventLoop, Worker]:
     gc.set_threshold(*GC_THRESHOLDS)
 
     async def make() -> Worker:
-        return Worker(cluster_id=os.environ.get(CLUSTER_VARIABLE, ""), on_poll=_this_courier().wake)
+        return Worker(cluster_id=os.environ.get(CLUSTER_VARIABLE, ""), on_webhook=_this_courier().wake)
 
     return loop, loop.run_until_complete(make())
 

@@ -36,6 +36,7 @@ class Fence(TypedDict):
 
     run_id: str
     epoch: int
+    token: str | None
 
 
 class RunRecorder:
@@ -46,7 +47,7 @@ class RunRecorder:
     ) -> None:
         """`asking` contains the ids of the tasks with an open question."""
         self._claim = claim
-        self._fence = Fence(run_id=claim.run_id, epoch=claim.epoch)
+        self._fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token)
         self._writer = writer
         self._progress = {task.id: task.progress for task in tasks}
         self._progress_sum = sum(self._progress.values())

@@ -1,7 +1,7 @@
 """The courier: delivers webhooks in a worker process, on its own thread and event loop.
 
-It sleeps while no webhook is open. The worker wakes it at each poll for work; from then on
-notifications do, until all webhooks are closed.
+It sleeps while no webhook is open. The worker wakes it when a poll for work has seen an open one;
+from then on notifications do, until all webhooks are closed.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -17,23 +17,20 @@ from tasks.queue.black_box import BlackBox
 from tasks.queue.leases import Claim
 from tasks.queue.notify import Listener
 from tasks.rules.exceptions import LeaseLost
-from tasks.services.cancels import Cancel, pending_cancels
-from tasks.services.questions import OpenQuestion, open_of
+from tasks.services.cancels import Cancel
+from tasks.services.questions import OpenQuestion
 from tasks.telemetry import run_log, tracing
 from tasks.worker.engine import TreeRun
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
 from tasks.worker.lease_keeper import LeaseKeeper
-from tasks.worker.load_run import LoadedTask, load_trees, memory_of, tree_sizes
+from tasks.worker.load_run import LoadedTask, memory_of
+from tasks.worker.poll import Found, poll
 from tasks.worker.shares import Places, TreeMemory, share_of
 from tasks.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-ClaimedTree = tuple[Claim, list[LoadedTask], list[OpenQuestion]]
-Polled = tuple[list[ClaimedTree], dict[str, list[Cancel]], dict[str, list[OpenQuestion]]]
 
-PART_BYTES: Final = 2**20
-"""How much JSON of several trees is loaded at once."""
 BEAT_SECONDS: Final = 3.0
 HOW_NOT_TO_BLOCK: Final = (
     "Run blocking code in a process (params.pool 'process') or on a thread (asyncio.to_thread, or on_a_thread of "
@@ -48,7 +45,7 @@ LINGER_SECONDS: Final = 0.2
 
 
 def _ignore() -> None:
-    """The default `on_poll`: do nothing."""
+    """The default `on_webhook`: do nothing."""
 
 
 def _end_this_process() -> None:
@@ -59,7 +56,7 @@ def _end_this_process() -> None:
 class Worker:
     """The runs that one process holds. Create it on the loop that it works on.
 
-    `on_poll` is called at each poll for work. With `in_quarantine` it takes only suspected runs, one
+    `on_webhook` is called when a poll for work has seen an open webhook. With `in_quarantine` it takes only suspected runs, one
     at a time (`tasks.worker.quarantine`). `end_process` ends the process at once.
     """
 
@@ -67,7 +64,7 @@ class Worker:
         self,
         *,
         cluster_id: str,
-        on_poll: Callable[[], object] = _ignore,
+        on_webhook: Callable[[], object] = _ignore,
         linger_seconds: float = LINGER_SECONDS,
         in_quarantine: bool = False,
         end_process: Callable[[], object] = _end_this_process,
@@ -75,7 +72,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._process_id = leases.process_name()
         self._cluster_id = cluster_id
-        self._on_poll = on_poll
+        self._on_webhook = on_webhook
         self._linger_seconds = linger_seconds
         self._claim = leases.claim_suspected if in_quarantine else leases.claim
         self._published_places = 0 if in_quarantine else settings.APFLOW.worker.max_trees
@@ -119,7 +116,7 @@ class Worker:
     async def probe(self) -> None:
         """Record a heartbeat, and take waiting runs whose wake-up was lost with another worker."""
         await self.beat()
-        self._on_poll()
+        self._on_webhook()
         if await self._writer.call(leases.is_any_waiting):
             await self.work()
 
@@ -163,16 +160,17 @@ class Worker:
     async def _claim_and_start(self) -> None:
         """Start the runs for which there is room, and pass on what running ones have to know."""
         self._must_poll = False  # before reading, so that a notification during the read is not missed
-        self._on_poll()
         room = 0 if self._is_draining or self._memory.is_full else self._places.claimable
-        claimed, cancels, replies = await self._poll(room)
-        self._pass_on(cancels, replies)
-        if self._is_draining and claimed:
-            await self._release([claim.run_id for claim, _, _ in claimed])
+        found = await self._poll(room)
+        if found.is_any_webhook:
+            self._on_webhook()
+        self._pass_on(found.cancels, found.replies)
+        if self._is_draining and found.claimed:
+            await self._release([claim.run_id for claim, _, _ in found.claimed])
         else:
-            for claim, tasks, questions in claimed:
-                self._start(claim, tasks, questions, cancels[claim.run_id])
-        if claimed and len(claimed) == room < self._places.free:
+            for claim, tasks, questions in found.claimed:
+                self._start(claim, tasks, questions, found.cancels[claim.run_id])
+        if found.claimed and len(found.claimed) == room < self._places.free:
             self._must_poll = True  # more may wait: shares allowed only so many at once
 
     def _pass_on(self, cancels: dict[str, list[Cancel]], replies: dict[str, list[OpenQuestion]]) -> None:
@@ -190,13 +188,12 @@ class Worker:
         except TimeoutError:
             return False
 
-    async def _poll(self, room: int) -> Polled:
-        """Return newly claimed runs and, by run, cancel requests and questions with replies."""
+    async def _poll(self, room: int) -> Found:
         waiting = [run_id for run_id, tree in self._trees.items() if tree.is_waiting]
         full_users = sorted({*self._places.full_users, *self._memory.full_users})
         claim = partial(self._claim, owner=self._process_id, limit=room, full_users=full_users)
         release = partial(leases.release, owner=self._process_id)
-        return await self._writer.call(partial(_poll, claim, release, memory=self._memory.copy(), waiting=waiting))
+        return await self._writer.call(partial(poll, claim, release, memory=self._memory.copy(), waiting=waiting))
 
     def _start(
         self, claim: Claim, tasks: list[LoadedTask], questions: list[OpenQuestion], cancels: list[Cancel]
@@ -286,44 +283,3 @@ class Worker:
             extra={"event": "worker.stuck"},
         )
         self._end_process()
-
-
-def _poll(
-    claim: Callable[[], list[Claim]], release: Callable[..., None], *, memory: TreeMemory, waiting: list[str]
-) -> Polled:
-    claims = claim()
-    trees = _loaded([claimed.root_id for claimed in claims], memory) if claims else {}
-    if left := [claimed.run_id for claimed in claims if claimed.root_id not in trees]:
-        release(run_ids=left)
-        claims = [claimed for claimed in claims if claimed.root_id in trees]
-    questions = open_of([*waiting, *(claimed.run_id for claimed in claims if not claimed.is_first)])
-    claimed_trees = [(claimed, trees[claimed.root_id], questions[claimed.run_id]) for claimed in claims]
-    replies = {run_id: [question for question in questions[run_id] if question.reply is not None] for run_id in waiting}
-    return claimed_trees, pending_cancels(), replies
-
-
-def _loaded(root_ids: Sequence[str], memory: TreeMemory) -> dict[str, list[LoadedTask]]:
-    """Load the trees for which there is memory, in order, the large ones one by one."""
-    sizes = tree_sizes(root_ids) if len(root_ids) > 1 else {}
-    trees: dict[str, list[LoadedTask]] = {}
-    for part in _parts(root_ids, sizes):
-        for root_id, tasks in load_trees(part).items():
-            if not memory.has_room(tasks[0].user_id):
-                continue
-            trees[root_id] = tasks
-            memory.take(tasks[0].user_id, memory_of(tasks))
-        if memory.is_full:
-            break
-    return trees
-
-
-def _parts(root_ids: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Divide the trees into parts of at most PART_BYTES, or of one tree."""
-    part, size = list[str](), 0
-    for root_id in root_ids:
-        if part and size + sizes.get(root_id, 0) > PART_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(root_id)
-        size += sizes.get(root_id, 0)
-    yield part

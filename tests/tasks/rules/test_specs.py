@@ -327,6 +327,7 @@ def test_a_single_task_gets_its_defaults_and_a_fresh_id() -> None:
                 params=None,
                 executor_id="echo_executor",
                 has_children=False,
+                has_new_id=True,
             ),
         ),
         root_id="fresh",

@@ -44,7 +44,7 @@ def event_of(type_: str, task_id: str) -> Json:
 
 
 def fence_of(claim: Claim) -> Fence:
-    return Fence(run_id=claim.run_id, epoch=claim.epoch)
+    return Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token)
 
 
 def finish(claim: Claim, task_id: str, *, status: str | None = "completed") -> Change:
@@ -191,6 +191,17 @@ def test_whoever_lost_the_lease_writes_nothing() -> None:
     assert statuses() == {"t0": "completed", "t1": "pending"}
     assert [task for _, _, task in log_of(claim)] == ["t0"]
     assert Run.objects.get().finished_at is None
+
+
+def test_a_claim_that_the_database_lost_in_a_crash_is_refused_though_its_successor_has_the_same_epoch() -> None:
+    claim = claimed(2)
+    Run.objects.update(status="pending", lease_owner=None, lease_expires_at=None, claim_token=None, epoch=0)
+    (successor,) = leases.claim(owner="a/1/1", limit=1)
+    assert successor.epoch == claim.epoch
+    late, good = with_journal(all_together(finish(claim, "t1"), finish(successor, "t0")))
+    assert isinstance(late, LeaseLost)
+    assert good is None
+    assert statuses() == {"t0": "completed", "t1": "pending"}
 
 
 def test_a_finished_run_takes_no_more() -> None:

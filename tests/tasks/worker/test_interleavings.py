@@ -24,8 +24,8 @@ from tasks.rules.exceptions import LeaseLost
 from tasks.services import cancels, trees
 from tasks.status import Status
 from tasks.storage.bulk import db_time
-from tasks.worker import group_commit
 from tasks.worker.changes import Change, RunClosed, TaskFinished, TaskStarted
+from tasks.worker.commit import commit
 
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(3600)]
 Hands = Mapping[str, Claim]
@@ -64,15 +64,22 @@ def close(owner: str, hands: Hands) -> Hands:
 def _change(hands: Hands, owner: str, type_: str, make: Callable[..., Change]) -> Change | None:
     if owner not in hands:
         return None
-    return make(run_id=hands[owner].run_id, epoch=hands[owner].epoch, event={"type": type_, "task_id": "a"})
+    return make(
+        run_id=hands[owner].run_id,
+        epoch=hands[owner].epoch,
+        token=hands[owner].token,
+        event={"type": type_, "task_id": "a"},
+    )
 
 
 def _written(owner: str, hands: Hands, change: Change | None) -> Hands:
     """A worker drops the run when its write is refused, and only then; and it is refused just when another one has claimed."""
     if change is None:
         return hands
-    is_current = Run.objects.filter(id=change.run_id, epoch=change.epoch, finished_at=None).exists()
-    (error,) = group_commit._commit([change])
+    is_current = Run.objects.filter(
+        id=change.run_id, epoch=change.epoch, claim_token=change.token, finished_at=None
+    ).exists()
+    (error,) = commit([change])
     assert isinstance(error, LeaseLost) is not is_current
     return {name: held for name, held in hands.items() if name != owner or is_current}
 

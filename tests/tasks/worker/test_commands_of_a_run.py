@@ -1,0 +1,116 @@
+"""What a run of one step asks of the database: the statements, and which commits wait for the disk.
+
+`python -m benchmarks.commands` counts the same in PostgreSQL's log, for a whole server.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from accounts.callers import LOCAL
+from apflow_site.db.connections import IS_SQLITE
+from tasks import events
+from tasks.queue import leases
+from tasks.services import trees
+from tasks.worker.changes import RunClosed, TaskFinished, TaskStarted
+from tasks.worker.commit import commit
+from tasks.worker.poll import Found, poll
+from tasks.worker.run_recorder import Fence
+from tasks.worker.shares import TreeMemory
+
+pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+AT = "2026-01-01 00:00:00"
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """The first two words of each statement of this thread."""
+    seen = list[str]()
+    connection.ensure_connection()  # which has statements of its own
+
+    def note(execute: Any, sql: str, *rest: Any) -> Any:
+        seen.append(" ".join(sql.replace('"', "").split()[:2]))
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(note):
+        yield seen
+
+
+def polled() -> Found:
+    claim = partial(leases.claim, owner="a/1/1", limit=1)
+    return poll(claim, partial(leases.release, owner="a/1/1"), memory=TreeMemory(2**20), waiting=[])
+
+
+def notified() -> list[str]:
+    return [] if IS_SQLITE else ["SELECT pg_notify(%s,"]
+
+
+def test_a_submission_takes_one_statement_for_each_row() -> None:
+    with statements() as seen:
+        trees.execute_tree(caller=LOCAL, tasks=[{"name": "echo_executor"}])
+    assert seen == ["INSERT INTO", "INSERT INTO", "INSERT INTO", *notified()]
+
+
+def test_a_claim_takes_one_statement_and_one_that_loads_the_tree() -> None:
+    trees.execute_tree(caller=LOCAL, tasks=[{"name": "echo_executor"}])
+    with statements() as seen:
+        assert len(polled().claimed) == 1
+    looks = ["SELECT 1"] if IS_SQLITE else []  # SQLite's lock is taken only if there is something to claim
+    assert seen == [*looks, "UPDATE tasks_run", "SELECT id,"]
+
+
+def test_a_poll_without_work_looks_once_for_requests() -> None:
+    with statements() as seen:
+        assert polled().claimed == []
+    assert seen == (["SELECT 1"] if IS_SQLITE else ["UPDATE tasks_run"]) + ["SELECT EXISTS"]
+
+
+def test_start_and_end_of_the_last_task_and_the_end_of_the_run_are_one_commit_of_six_statements() -> None:
+    run = trees.execute_tree(caller=LOCAL, tasks=[{"id": "t", "name": "echo_executor"}]).run
+    ((claim, _, _),) = polled().claimed
+    fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token)
+    names = ("task_start", "task_completed", "final")
+    begun, done, over = ({"type": name, "task_id": "t", "seq": 0} for name in names)
+    changes = [
+        TaskStarted(**fence, event=begun, task_id="t", attempt=1, at=AT),
+        TaskFinished(**fence, event=done, task_id="t", status="completed", result="{}", at=AT),
+        RunClosed(**fence, event=over, status="completed", at=AT),
+    ]
+    with statements() as seen:
+        assert commit(changes) == [None] * 3
+    locked_and_written = ["SELECT id,", "UPDATE tasks_task", "DELETE FROM", "INSERT INTO", "UPDATE tasks_run"]
+    assert seen == locked_and_written + notified()
+    assert [event["type"] for event in events.read(run_id=run.id)] == list(names)
+
+
+@pytest.fixture
+def production_durability() -> Iterator[None]:
+    """PostgreSQL as it is by default. The tests' own server flushes nothing, to be fast."""
+    if IS_SQLITE:
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = 'on'")
+        yield
+        cursor.execute("RESET synchronous_commit")
+
+
+@pytest.mark.usefixtures("production_durability")
+def test_only_the_claim_does_not_wait_for_the_disk() -> None:
+    always = durability()
+    trees.execute_tree(caller=LOCAL, tasks=[{"name": "echo_executor"}])
+    with transaction.atomic():
+        assert leases.claim(owner="a/1/1", limit=1)
+        assert durability() == (always if IS_SQLITE else "off")
+    assert durability() == always != "off"
+
+
+def durability() -> str:
+    """What a commit of this thread waits for. On SQLite a setting of the connection decides, for all commits."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA synchronous" if IS_SQLITE else "SHOW synchronous_commit")
+        return str(cursor.fetchone()[0])
