@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -34,8 +35,10 @@ async def execute(
 ) -> TaskResult:
     """Run new tasks or a stored task. Replies at once, unless `wait` is set."""
     execution = (None if token else await _resumed(caller, given)) or await _started(caller, given, token, llm_key)
-    has_ended = given.wait and await _waited(execution, given)
-    tree, notes = await _final_tree(caller, execution) if has_ended else ({}, [])
+    tree: Json = {}
+    notes: list[str] = []
+    if given.wait and await _waited(execution, given):
+        execution, tree, notes = await pools.read(_at_the_end, caller, execution)
     metadata = _metadata(execution, warnings=[*execution.warnings, *notes], is_waiting=given.wait)
     metadata |= webhook_metadata(execution.webhook, given.webhook_config)
     return TaskResult(
@@ -78,23 +81,30 @@ def _verb(given: Execute) -> tuple[Callable[..., Execution], Json]:
 
 
 async def _waited(execution: Execution, given: Execute) -> bool:
-    """Wait for the end of the run, and refresh its row. False at the time limit."""
+    """Wait for the end of the run. False at the time limit."""
     try:
         async with asyncio.timeout(given.wait_timeout_seconds):
             await end_of(execution.run)
     except TimeoutError:
         return False
-    await pools.read(execution.run.refresh_from_db)
-    return execution.run.finished_at is not None  # else this process is shutting down
+    return True
 
 
-async def _final_tree(caller: Caller, execution: Execution) -> tuple[Json, list[str]]:
-    """The member `task` of the reply, and a warning without it: the run is over, so it cannot be refused."""
+def _at_the_end(caller: Caller, execution: Execution) -> tuple[Execution, Json, list[str]]:
+    """The execution with the run as it is now, the member `task` of the reply, and warnings.
+
+    The run is over, so a reply that is too large cannot be refused: it has no tree, and says so. It also has none if
+    the run is not over: this process is shutting down.
+    """
+    run = queries.run_now(execution.run)
+    execution = replace(execution, run=run)
+    if run.finished_at is None:
+        return execution, {}, []
     try:
-        tree = await pools.read(queries.get_tree, caller=caller, task_id=execution.task.id, with_texts=True)
+        tree = queries.get_tree(caller=caller, task_id=execution.task.id, with_texts=True)
     except ResponseTooLarge:
-        return {}, [TOO_LARGE]
-    return {"task": native_tree(tree)}, []
+        return execution, {}, [TOO_LARGE]
+    return execution, {"task": native_tree(tree)}, []
 
 
 async def end_of(run: Run) -> None:

@@ -230,6 +230,21 @@ def _tasks(count: int) -> QuerySet[Task]:
 _TASKS: Final = Prepared(_tasks)
 
 
+def run_now(run: Run) -> Run:
+    """Read the run again. Raises Run.DoesNotExist if it has been deleted."""
+    found = _RUN.first(run_id=run.id)
+    if found is None:
+        raise Run.DoesNotExist
+    return found
+
+
+def _run(*, run_id: str) -> QuerySet[Run]:
+    return Run.objects.filter(id=run_id)
+
+
+_RUN: Final = Prepared(_run)
+
+
 def latest_run(*, caller: Caller, task_id: str) -> Run | None:
     """Return the newest run of the task's tree; None if it never ran. Raises TaskNotFound."""
     return _LATEST_RUN.first(root_id=root_of(caller=caller, task_id=task_id))
