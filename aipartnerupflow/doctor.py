@@ -109,6 +109,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
             return
     yield _looked("schema", newer_schema)
     yield _looked("pools", lambda: pools(config))
+    yield _looked("durability", lambda: durability(config))
     yield _looked("growth", lambda: database_growth(Path(config.server.data_dir)))
     yield _looked("stored keys", stored_keys)
     yield _looked("shared secrets", lambda: shared_secrets(config))
@@ -312,6 +313,36 @@ def pools(config: Config, memory_mb: int | None = None) -> str:
         f"{process.size} processes per worker process, with at most {process.memory_mb:,} MB for a task, "
         f"and {process.cpus} processors to reserve"
     )
+
+
+def durability(config: Config) -> str:
+    """Say what a power cut may lose; a doubt if PostgreSQL is told to lose more than the last commits."""
+    from apflow_site.db.connections import IS_SQLITE
+
+    if not IS_SQLITE:
+        return _durability_of_postgresql()
+    if config.database.sqlite_synchronous == "full":
+        return "a power cut loses nothing that was answered (database.sqlite_synchronous: full)"
+    return (
+        "a killed process loses nothing, a power cut may lose the last commits "
+        "(database.sqlite_synchronous: normal; with full it loses nothing, and commits take longer)"
+    )
+
+
+def _durability_of_postgresql() -> str:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')")
+        fsync, synchronous_commit = cursor.fetchone()
+    if fsync == "off":
+        raise Doubt("fsync is off: a power cut may destroy the database.", fix="Set fsync = on in PostgreSQL.")
+    if synchronous_commit == "off":
+        raise Doubt(
+            "synchronous_commit is off: a crash of PostgreSQL may lose commits that were answered.",
+            fix="Set synchronous_commit = on in PostgreSQL.",
+        )
+    return f"a power cut loses nothing that was answered (synchronous_commit: {synchronous_commit})"
 
 
 def database_growth(folder: Path) -> str:

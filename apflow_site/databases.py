@@ -7,13 +7,9 @@ from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes, urlsplit
 
 DATABASE_URLS: Final = "sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host:5432/name"
 NO_MEMORY: Final = "an in-memory database is not supported: worker processes could not see it"
-SQLITE_OPTIONS: Final = (
-    ("transaction_mode", "IMMEDIATE"),
-    ("timeout", 20),
-    (
-        "init_command",
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16000;",
-    ),
+SQLITE_OPTIONS: Final = (("transaction_mode", "IMMEDIATE"), ("timeout", 20))
+SQLITE_INIT: Final = (
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16000;"
 )
 PREPARED: Final = (("server_side_binding", True), ("prepare_threshold", 3))
 """Server-side parameters and prepared statements: one plan per statement and connection.
@@ -47,7 +43,9 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{quote(os.fsencode(path))}"
 
 
-def database_settings(url: str, *, connect_seconds: int = CONNECT_SECONDS) -> dict[str, Any]:
+def database_settings(
+    url: str, *, connect_seconds: int = CONNECT_SECONDS, sqlite_synchronous: str = "normal"
+) -> dict[str, Any]:
     """The DATABASES entry for a URL.
 
     Raises ValueError with the reason; it never contains the URL, which may have a password.
@@ -57,11 +55,11 @@ def database_settings(url: str, *, connect_seconds: int = CONNECT_SECONDS) -> di
     if is_postgresql(url):
         return postgresql_settings(url, connect_seconds=connect_seconds)
     if url.startswith("sqlite:"):
-        return sqlite_settings(url)
+        return sqlite_settings(url, synchronous=sqlite_synchronous)
     raise ValueError("only SQLite and PostgreSQL are supported")
 
 
-def sqlite_settings(url: str) -> dict[str, Any]:
+def sqlite_settings(url: str, *, synchronous: str = "normal") -> dict[str, Any]:
     if url in ("sqlite://", "sqlite://:memory:"):
         raise ValueError(NO_MEMORY)
     if not url.startswith("sqlite:///"):
@@ -79,7 +77,7 @@ def sqlite_settings(url: str) -> dict[str, Any]:
         "ENGINE": "apflow_site.sqlite",
         "NAME": name,
         "CONN_MAX_AGE": None,
-        "OPTIONS": dict(SQLITE_OPTIONS),
+        "OPTIONS": dict(SQLITE_OPTIONS) | {"init_command": SQLITE_INIT.format(synchronous=synchronous)},
     }
 
 

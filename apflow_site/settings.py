@@ -125,7 +125,13 @@ UNFOLD = {
     "SIDEBAR": {"navigation": "apflow_site.admin.sidebar"},
 }
 
-DATABASES = {"default": database_settings(APFLOW.database.url, connect_seconds=APFLOW.database.connect_seconds)}
+DATABASES = {
+    "default": database_settings(
+        APFLOW.database.url,
+        connect_seconds=APFLOW.database.connect_seconds,
+        sqlite_synchronous=APFLOW.database.sqlite_synchronous,
+    )
+}
 
 # A job is a wake-up that may be lost or repeated (docs/design.md); django-q2 stores no results.
 Q_CLUSTER = {

@@ -70,6 +70,10 @@ class Database(Section):
         description="`sqlite:///relative/path`, `sqlite:////absolute/path`, or `postgresql://user:password@host:5432/name` (also `postgres://`). Default: `aipartnerupflow.sqlite3` in the data folder.",
     )
 
+    sqlite_synchronous: Literal["normal", "full"] = Field(
+        "normal",
+        description="Whether each commit on SQLite waits until the disk has it. Nothing is lost when a process is killed. In a power cut, `full` loses nothing, and `normal` may lose the last commits, although their requests were answered. PostgreSQL has settings of its own.",
+    )
     connect_seconds: Whole = Field(
         CONNECT_SECONDS, ge=1, le=60, description="How many seconds to wait for a connection to PostgreSQL."
     )

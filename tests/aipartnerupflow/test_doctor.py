@@ -105,7 +105,12 @@ def test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_
             assert "AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS" in red(found.examine(**other)["shared secrets"])
             refused = found.run("worker", **other)
             assert (refused.returncode, "llm.encryption_keys: another value" in words(refused.stderr)) == (2, True)
+        durability = during.pop("durability")
         assert {finding["colour"] for finding in during.values()} == {"green"}, during
+        assert "power cut" in durability["message"]  # the tests' PostgreSQL flushes nothing, to be fast
+        assert (durability["colour"] == "green") == database_url.startswith("sqlite")
+        full = found.examine(AIPARTNERUPFLOW_DATABASE_SQLITE_SYNCHRONOUS="full")["durability"]["message"]
+        assert ("loses nothing that was answered" in full) == database_url.startswith("sqlite")
         assert during["port"]["message"].startswith("an aipartnerupflow server answers")
         assert {"versions", "notification", "stored keys", "clock", "queue", "secrets"} <= during.keys()
 

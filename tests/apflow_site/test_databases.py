@@ -18,15 +18,16 @@ def test_an_sqlite_url_keeps_any_path(tmp_path: Path, name: str) -> None:
     assert database_settings(sqlite_url(tmp_path / name))["NAME"] == str(tmp_path / name)
 
 
-def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
-    settings = database_settings(sqlite_url(tmp_path / "a.db"))
+@pytest.mark.parametrize(("synchronous", "code"), [("normal", 1), ("full", 2)])
+def test_sqlite_is_set_up_for_several_processes(tmp_path: Path, synchronous: str, code: int) -> None:
+    settings = database_settings(sqlite_url(tmp_path / "a.db"), sqlite_synchronous=synchronous)
     assert settings["ENGINE"] == "apflow_site.sqlite"
     assert settings["CONN_MAX_AGE"] is None
     assert settings["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
     with sqlite3.connect(settings["NAME"]) as connection:
         connection.executescript(settings["OPTIONS"]["init_command"])
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (code,)
     connection.close()
 
 
