@@ -176,6 +176,12 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/worker/commit.py",
+        "[:2] == (change.epoch, change.token)",
+        "[:1] == (change.epoch,)",
+        "a claim that a crash has lost still writes",
+    ),
+    Bug(
+        "tasks/worker/commit.py",
         "held = [fence.get(change.run_id, NOT_HELD)[:2] == (change.epoch, change.token) for change in changes]",
         "held = [change.run_id in fence for change in changes]",
         "a worker that lost its lease still writes",
@@ -236,7 +242,7 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/queue/leases.py",
-        'update(lease_owner=None, lease_expires_at=None, epoch=F("epoch") + 1)',
+        'update(lease_owner=None, lease_expires_at=None, claim_token=None, epoch=F("epoch") + 1)',
         'update(epoch=F("epoch") + 1)',
         "a worker that shuts down keeps its leases",
     ),
