@@ -8,7 +8,7 @@ import pytest
 from benchmarks.peers.__main__ import chosen
 from benchmarks.peers.environments import ROOT, Environment
 from benchmarks.peers.registry import SYSTEMS, System
-from benchmarks.peers.table import cell, table_of_systems, table_of_the_machine
+from benchmarks.peers.table import cell, table_of_ratios, table_of_systems, table_of_the_machine
 
 OURS = System(name="ours", title="ours", script="ours", power_cut="no")
 PEER = System(
@@ -43,6 +43,15 @@ def test_a_system_that_does_not_do_a_work_has_a_dash() -> None:
     assert table_of_systems({OURS: [{"W1 p50 ms": 1.0}], PEER: [{}]}).endswith("| Peer 1.2 | yes | yes | – |")
 
 
+def test_ratios_are_of_the_same_round_and_above_one_for_what_is_faster() -> None:
+    ours = [{"W1 p50 ms": 1.0, "W1 runs/s": 10.0}, {"W1 p50 ms": 8.0, "W1 runs/s": 40.0}]
+    peer = [{"W1 p50 ms": 2.0, "W1 runs/s": 40.0}, {"W1 p50 ms": 4.0, "W1 runs/s": 40.0}]
+    assert table_of_ratios({OURS: ours, PEER: peer}, base=PEER).splitlines()[2:] == [
+        "| ours | 1.25 (0.50–2.00) | 0.62 (0.25–1.00) |",
+        "| Peer 1.2 | 1.00 (1.00–1.00) | 1.00 (1.00–1.00) |",
+    ]
+
+
 def test_the_machine_has_a_line_for_each_figure() -> None:
     assert table_of_the_machine([{"fsyncs/s": 500.0}, {"fsyncs/s": 300.0}]).endswith("| fsyncs/s | 400 (300–500) |")
 
@@ -52,7 +61,7 @@ def test_systems_are_chosen_by_name_in_the_order_of_the_table() -> None:
 
 
 def test_an_unknown_name_is_rejected_with_the_known_ones() -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="unknown: nothing; known: sqlite, postgres"):
+    with pytest.raises(argparse.ArgumentTypeError, match="unknown: nothing; known: sqlite, sqlite-full"):
         chosen("nothing,sqlite")
 
 

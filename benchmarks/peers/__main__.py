@@ -6,7 +6,8 @@ W1: a run of one step that does nothing, from submission until the submitter see
 a time, runs/s with 16 in flight. W2: a chain of 100 steps. W3: a fan-out of 1,000 steps and its join.
 W4: 500 runs of five steps that wait 100 ms. Each system gets a new database in each round, and is
 installed on first use, at a pinned version, into an environment of its own in build/peers. Prints
-Markdown tables for docs/benchmarks.md: medians, with the lowest and highest figure of the rounds.
+Markdown tables for docs/benchmarks.md: medians, with the lowest and highest figure of the rounds, and
+ratios to Restate in the same round.
 """
 
 import argparse
@@ -27,11 +28,13 @@ from benchmarks.http import postgres
 from benchmarks.peers.environments import FOLDER, ROOT, NotInstalled, python_of
 from benchmarks.peers.machine import measure_machine
 from benchmarks.peers.registry import SYSTEMS, System
-from benchmarks.peers.table import table_of_systems, table_of_the_machine
+from benchmarks.peers.table import table_of_ratios, table_of_systems, table_of_the_machine
 from benchmarks.peers.work import Figures
 
 ROUND_SECONDS: Final = 300
 LINES_OF_AN_ERROR: Final = 30
+BASE: Final = "restate"
+"""The system with which the others are compared round by round, if it is measured."""
 
 
 def main() -> None:
@@ -79,11 +82,16 @@ def compare(systems: Sequence[System], *, rounds: int, options: Sequence[str]) -
                 measured[system].append(figures_of(system, pythons[system], options))
             except RoundFailed as error:
                 failed[system] = error
-    complete = {system: figures for system, figures in measured.items() if system not in failed}
-    print(f"{table_of_systems(complete)}\n\n{table_of_the_machine(machine)}\n")
+    print_tables({system: figures for system, figures in measured.items() if system not in failed}, machine)
     print(f"{rounds} rounds; load average before each part: {min(loads):.1f} to {max(loads):.1f}")
     if failed:
         raise RoundFailed("\n\n".join(f"{system} is not measured: {error}" for system, error in failed.items()))
+
+
+def print_tables(measured: Mapping[System, list[Figures]], machine: list[Figures]) -> None:
+    tables = [table_of_systems(measured), table_of_the_machine(machine)]
+    tables[1:1] = [table_of_ratios(measured, base=system) for system in measured if system.name == BASE]
+    print(*tables, sep="\n\n", end="\n\n")
 
 
 def installed(system: System) -> Path:
@@ -116,8 +124,10 @@ def output_of(command: Sequence[str], env: Mapping[str, str]) -> str:
         try:
             output, errors = process.communicate(timeout=ROUND_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, errors = process.communicate()
+            raise RoundFailed(f"{' '.join(command)} did not end in {ROUND_SECONDS} s") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         last = "\n".join(errors.splitlines()[-LINES_OF_AN_ERROR:])
         raise RoundFailed(f"{' '.join(command)} ended with {process.returncode}:\n{last}")

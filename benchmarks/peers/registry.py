@@ -54,11 +54,19 @@ class System:
         return self.title.format(version=self.environment.version if self.environment else "")
 
 
+#: With the default, `normal`, a power cut may lose the last commits.
+SQLITE_FULL: Final = {"AIPARTNERUPFLOW_DATABASE_SQLITE_SYNCHRONOUS": "full"}
+LAST_COMMITS: Final = "but for the last commits"
 SYSTEMS: Final = (
-    System(name="sqlite", title="ours, SQLite", script="ours", power_cut="but for the last commits"),
+    System(name="sqlite", title="ours, SQLite", script="ours", power_cut=LAST_COMMITS),
+    System(name="sqlite-full", title="ours, SQLite, synchronous full", script="ours", settings=SQLITE_FULL),
     System(name="postgres", title="ours, PostgreSQL", script="ours", needs="postgres"),
+    System(name="http-sqlite", title="ours over HTTP, SQLite", script="ours_http", power_cut=LAST_COMMITS),
     System(
-        name="http-sqlite", title="ours over HTTP, SQLite", script="ours_http", power_cut="but for the last commits"
+        name="http-sqlite-full",
+        title="ours over HTTP, SQLite, synchronous full",
+        script="ours_http",
+        settings=SQLITE_FULL,
     ),
     System(name="http-postgres", title="ours over HTTP, PostgreSQL", script="ours_http", needs="postgres"),
     System(name="restate", title="Restate {version}", script="restate", environment=RESTATE),

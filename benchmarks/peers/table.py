@@ -25,7 +25,7 @@ def cell(figures: Sequence[float]) -> str:
 
 def table_of_systems(rounds: Mapping[System, Rounds]) -> str:
     """One line for each system, and a column for each name that any of them has."""
-    names = list(dict.fromkeys(name for measured in rounds.values() for figures in measured for name in figures))
+    names = _names(rounds)
     lines = ["| | process killed | power cut | " + " | ".join(names) + " |", "|---|---|---|" + "---:|" * len(names)]
     for system, measured in rounds.items():
         cells = [cell([figures[name] for figures in measured if name in figures]) for name in names]
@@ -33,7 +33,30 @@ def table_of_systems(rounds: Mapping[System, Rounds]) -> str:
     return "\n".join(lines)
 
 
+def table_of_ratios(rounds: Mapping[System, Rounds], *, base: System) -> str:
+    """How many times as fast as the base each system is in the same round."""
+    names = _names(rounds)
+    lines = [f"| times as fast as {base} | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    for system, measured in rounds.items():
+        pairs = list(zip(measured, rounds[base], strict=True))
+        cells = [
+            cell([speed(name, one, other) for one, other in pairs if {name} <= one.keys() & other.keys()])
+            for name in names
+        ]
+        lines.append(f"| {system} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def speed(name: str, figures: Figures, base: Figures) -> float:
+    """How many times as fast: of what is not per second, less is faster."""
+    return figures[name] / base[name] if name.endswith("/s") else base[name] / figures[name]
+
+
 def table_of_the_machine(rounds: Rounds) -> str:
     lines = ["| the machine | |", "|---|---:|"]
     lines += [f"| {name} | {cell([figures[name] for figures in rounds])} |" for name in rounds[0]]
     return "\n".join(lines)
+
+
+def _names(rounds: Mapping[System, Rounds]) -> list[str]:
+    return list(dict.fromkeys(name for measured in rounds.values() for figures in measured for name in figures))
