@@ -32,6 +32,7 @@ BARE: Final = "bare route, one SELECT"
 PASSWORD: Final = "of-the-benchmark-1"
 EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 Json = dict[str, Any]
+NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Client:
@@ -166,12 +167,16 @@ def postgres(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def serving_on(engine: str, *, with_authentication: bool = False) -> Iterator[int]:
+def serving_on(
+    engine: str, *, with_authentication: bool = False, settings: Mapping[str, str] = NO_SETTINGS
+) -> Iterator[int]:
     """Start a server with a new database of the engine. Yields its port."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         url = stack.enter_context(postgres(Path(folder))) if engine == "postgres" else None
-        yield stack.enter_context(serving_at(url, folder=folder, with_authentication=with_authentication))
+        yield stack.enter_context(
+            serving_at(url, folder=folder, with_authentication=with_authentication, settings=settings)
+        )
 
 
 @contextmanager
@@ -182,6 +187,7 @@ def serving_at(
     port = free_port()
     env = {key: value for key, value in os.environ.items() if not key.startswith("AIPARTNERUPFLOW_")}
     env |= {"AIPARTNERUPFLOW_DATA_DIR": folder, "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store", **settings}
+    env |= settings
     if url is not None:
         env["AIPARTNERUPFLOW_DATABASE_URL"] = url
     if with_authentication:

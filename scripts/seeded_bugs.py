@@ -200,7 +200,7 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/queue/leases.py",
-        'IS_WAITING: Final = f"finished_at IS NULL AND lease_expires_at IS NULL AND NOT {maintenance.IS_ON}"',
+        'IS_WAITING: Final = f"{UNCLAIMED} AND NOT {maintenance.IS_ON}"',
         'IS_WAITING: Final = "finished_at IS NULL"',
         "a claim takes runs that other workers hold",
     ),
@@ -248,8 +248,8 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/queue/leases.py",
-        "ORDER BY turn, created_at LIMIT",
-        "ORDER BY created_at LIMIT",
+        "ORDER BY turn, created_at LIMIT %s",
+        "ORDER BY created_at LIMIT %s",
         "a user with many runs is served before all others",
     ),
     Bug(

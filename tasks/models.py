@@ -175,7 +175,9 @@ class Run(models.Model):
     class Meta:
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["root_id", "-number"], name="run_of_tree"),
-            models.Index(fields=["turn", "created_at"], name="run_waiting", condition=UNFINISHED),
+            models.Index(
+                fields=["turn", "created_at"], name="run_unclaimed", condition=UNFINISHED & models.Q(lease_owner=None)
+            ),
             models.Index(fields=["user_id", "turn"], name="run_unfinished_of_owner", condition=UNFINISHED),
             models.Index(fields=["turn"], name="run_turn", condition=models.Q(started_at__isnull=False)),
             models.Index(fields=["finished_at"], name="run_finished"),
@@ -336,8 +338,11 @@ class QuestionQuerySet(models.QuerySet["Question"]):
         return self.filter(in_time, closed_at=None, answered_at=None)
 
     def waiting(self) -> Self:
-        """Return the questions that can still be answered."""
-        return self.unanswered().filter(run__finished_at=None)
+        """Return the questions that can still be answered.
+
+        Without a join, SQLite walks the open questions in their order, and not all unfinished runs.
+        """
+        return self.unanswered().filter(models.Exists(Run.objects.unfinished().filter(id=models.OuterRef("run_id"))))
 
 
 class Question(models.Model):
@@ -366,6 +371,13 @@ class Question(models.Model):
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["run", "task_id"], condition=models.Q(closed_at=None), name="one_open_question_per_task"
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["asked_at", "id"],
+                name="question_open",
+                condition=models.Q(closed_at=None, answered_at=None),
             ),
         ]
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.migrations.operations import AddIndex
+from django.db.migrations.operations import AddIndex, RemoveIndex
 
 
 class AddIndexBeside(AddIndex):
@@ -21,3 +21,13 @@ class AddIndexBeside(AddIndex):
             schema_editor.execute(self.index.create_sql(model, schema_editor, concurrently=True), params=None)
         else:
             schema_editor.add_index(model, self.index)
+
+
+class RemoveIndexBeside(RemoveIndex):
+    """Drop an index while other sessions use the table. Only in a migration that is not atomic."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if schema_editor.connection.vendor == "postgresql":
+            schema_editor.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{self.name}"')
+        else:
+            super().database_forwards(app_label, schema_editor, from_state, to_state)

@@ -1,6 +1,8 @@
 """What the benchmark asks a large database: the services behind tasks.list, tasks.count and the dashboard."""
 
+import threading
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -10,11 +12,15 @@ from django.db import connection
 
 from accounts.callers import LOCAL, Caller, Role
 from apflow_site.db.connections import IS_SQLITE
-from benchmarks.scale.rows import LARGE_OWNER, NEEDLE, root_id
+from benchmarks.scale.rows import LARGE_OWNER, LARGE_TREES, NEEDLE, large_tree, root_id
 from tasks.dashboard.filters import Filters
 from tasks.dashboard.listing import list_trees
-from tasks.models import Task
-from tasks.services import queries
+from tasks.dashboard.picture import picture_of
+from tasks.events.pruning import remove_batch as pruning_of_events
+from tasks.models import Run, Task
+from tasks.services import queries, retention
+from tasks.services.trees import create_tree
+from tasks.status import Status
 
 LARGE: Final = Caller(user_id=LARGE_OWNER, role=Role.OPERATOR)
 SMALL: Final = Caller(user_id="owner7", role=Role.OPERATOR)
@@ -59,6 +65,44 @@ def questions(roots: int) -> Mapping[str, Question]:
         "dashboard, executor": lambda: _page(LOCAL, executor="rest_executor"),
         "dashboard, executor without tasks": lambda: _page(LOCAL, executor="llm_executor"),
     }
+
+
+def trees() -> Mapping[str, Question]:
+    """What is asked about one large tree."""
+    found = dict[str, Question]()
+    for number in LARGE_TREES:
+        root = large_tree(number)
+        found[f"tasks.tree, {number:,} tasks"] = partial(queries.get_tree, caller=LOCAL, task_id=root, with_texts=True)
+        found[f"dashboard, tree of {number:,} tasks"] = partial(picture_of, caller=LOCAL, task_id=root)
+    return found
+
+
+def pruning() -> dict[str, float]:
+    """How long pruning takes, and how long a writer waits at most that creates a tree every 5 ms meanwhile."""
+    waits, is_over = list[float](), threading.Event()
+
+    def write() -> None:
+        while not is_over.wait(0.005):
+            begun = perf_counter()
+            create_tree(caller=Caller(user_id="writer"), tasks=[{"name": "echo_executor"}])
+            waits.append((perf_counter() - begun) * 1_000)
+        connection.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    oldest = Run.objects.filter(number=1).order_by("finished_at")[:1].get()
+    before = (oldest.finished_at or oldest.created_at) + timedelta(days=1)
+    seconds = dict[str, float]()
+    for name, prune in (
+        ("pruning of 20 trees", partial(retention.prune, Status.COMPLETED, before=before)),
+        ("pruning of the events of 50 runs", partial(pruning_of_events, before)),
+    ):
+        begun = perf_counter()
+        prune()
+        seconds[name] = (perf_counter() - begun) * 1_000
+    is_over.set()
+    writer.join()
+    return seconds | {"a writer meanwhile, at most": max(waits)}
 
 
 def milliseconds(question: Question, *, times: int = 7, most_seconds: float = 3.0) -> float:

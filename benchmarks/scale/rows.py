@@ -7,11 +7,17 @@ ones: the root named `NEEDLE`, and the status `in_progress`, which no root has.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Final
 
 from django.db import connection, transaction
 
+from accounts.callers import Caller
 from apflow_site.db.connections import IS_SQLITE
+from tasks.models import Task
+from tasks.queue.leases import SUSPENDED
+from tasks.rules.strict_json import Json
+from tasks.services.trees import create_tree
 
 TASKS: Final = 10
 """In each tree."""
@@ -196,3 +202,103 @@ def _events(first: int, last: int) -> str:
 def _insert(table: str, columns: dict[str, str], source: str) -> str:
     names, values = ", ".join(columns), ", ".join(columns.values())
     return f"INSERT INTO {table} ({names}) SELECT {values} FROM {source}"
+
+
+# --- trees of many tasks ---
+
+LARGE_TREES: Final = (2_000, 10_000)
+
+
+def large_tree(tasks: int) -> str:
+    """The id of the tree with so many tasks."""
+    return f"tree-of-{tasks}"
+
+
+def add_large_trees() -> None:
+    """Add a tree of each of these sizes, if it is missing, older than all others. One owner has them."""
+    for number in LARGE_TREES:
+        root = large_tree(number)
+        if Task.objects.filter(id=root).exists():
+            continue
+        below: list[Json] = [{"id": f"{root}-{each}", "parent_id": root, **_step(each)} for each in range(1, number)]
+        create_tree(caller=Caller(user_id="owner of large trees"), tasks=[{"id": root, **_step(0)}, *below])
+        Task.objects.filter(root_id=root).update(created_at=datetime.fromtimestamp(START_MS / 1000 - number, UTC))
+
+
+def _step(number: int) -> Json:
+    inputs = {"url": "https://reports.example.com/daily", "number": number}
+    return {"name": f"Step {number}", "schemas": {"method": "echo_executor"}, "inputs": inputs}
+
+
+# --- runs that wait for an answer ---
+
+
+def park(runs: int) -> None:
+    """Add so many trees of one task that asks a question."""
+    if not runs:
+        return
+    first = 10_000_000
+    last = first + runs - 1
+    with transaction.atomic(), connection.cursor() as cursor:
+        for statement in (_parked_tasks(first, last), _parked_runs(first, last), _questions(first, last)):
+            cursor.execute(statement)
+    if not IS_SQLITE:
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM (ANALYZE)")
+
+
+def _parked_tasks(first: int, last: int) -> str:
+    columns = {
+        "id": _id("r", 0),
+        "root_id": _id("r", 0),
+        "position": "0",
+        "user_id": _owner("r"),
+        "name": "'Approve the report'",
+        "status": "'in_progress'",
+        "priority": "2",
+        "executor_id": "'approval_executor'",
+        "dependencies": "'[]'",
+        "inputs": """'{"question":"Publish the report?"}'""",
+        "progress": "0.0",
+        "attempt": "1",
+        "has_children": "r < 0",
+        "has_copy": "r < 0",
+        "origin_type": "'create'",
+        "created_at": _time("r"),
+        "updated_at": _time("r"),
+        "started_at": _time("r"),
+    }
+    return _insert("tasks_task", columns, _numbers("r", first, last))
+
+
+def _parked_runs(first: int, last: int) -> str:
+    columns = {
+        "id": _id("r", 15),
+        "root_id": _id("r", 0),
+        "target_id": _id("r", 0),
+        "user_id": _owner("r"),
+        "context_id": _id("r", 0),
+        "number": "1",
+        "status": "'in_progress'",
+        "turn": "r",
+        "lease_owner": f"'{SUSPENDED}'",
+        "lease_expires_at": "'9999-12-31 00:00:00'" if IS_SQLITE else "'9999-12-31 00:00:00+00'::timestamptz",
+        "epoch": "2",
+        "losses": "0",
+        "last_seq": "2",
+        "created_at": _time("r"),
+        "started_at": _time("r"),
+        "asked_at": _time("r"),
+    }
+    return _insert("tasks_run", columns, _numbers("r", first, last))
+
+
+def _questions(first: int, last: int) -> str:
+    columns = {
+        "id": _id("r", 14),
+        "run_id": _id("r", 15),
+        "task_id": _id("r", 0),
+        "text": "'Publish the report?'",
+        "asked_at": _time("r"),
+    }
+    return _insert("tasks_question", columns, _numbers("r", first, last))

@@ -19,7 +19,7 @@ TEMPLATE = "dashboard/inbox.html"
 @page()
 async def inbox(request: HttpRequest, caller: Caller) -> HttpResponse:
     """`GET /ui/inbox/`: open questions, oldest first."""
-    questions = await pools.read(_with_names, caller=caller)
+    questions = await pools.read(with_names, caller=caller)
     return await shown(request, caller, TEMPLATE, {"place": "inbox", "questions": questions})
 
 
@@ -34,7 +34,7 @@ async def answer_question(request: HttpRequest, caller: Caller, task_id: str) ->
     except TasksError as error:
         context = {
             "place": "inbox",
-            "questions": await pools.read(_with_names, caller=caller),
+            "questions": await pools.read(with_names, caller=caller),
             "problem": error.message,
         }
         return await shown(request, caller, TEMPLATE, context, status=409)
@@ -51,7 +51,7 @@ def _given(request: HttpRequest) -> Any:
         return text
 
 
-def _with_names(*, caller: Caller) -> list[tuple[Question, str]]:
+def with_names(*, caller: Caller) -> list[tuple[Question, str]]:
     """Open questions, each with the name of its task."""
     questions = open_questions(caller)
     names = Task.objects.for_caller(caller).filter(id__in={question.task_id for question in questions})

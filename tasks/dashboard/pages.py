@@ -24,6 +24,7 @@ from tasks.storage.loads import charge
 P = ParamSpec("P")
 Context = dict[str, Any]
 View = Callable[Concatenate[HttpRequest, Caller, P], Awaitable[HttpResponseBase]]
+MOST_COUNTED: Final = 1_000
 SOUGHT: Final = ("GET", "HEAD")
 REFUSALS: Final = {TaskNotFound: 404, RoleTooLow: 403}
 HEADINGS: Final = {400: "Invalid request", 403: "Not allowed", 404: "Not found"}
@@ -109,8 +110,8 @@ def _facts(*, caller: Caller) -> Context:
 
 
 def count_questions(*, caller: Caller) -> int:
-    """Count the open questions in the caller's trees."""
-    return Question.objects.for_caller(caller).waiting().count()
+    """Count the open questions in the caller's trees, up to MOST_COUNTED."""
+    return Question.objects.for_caller(caller).waiting().order_by("asked_at", "id")[:MOST_COUNTED].count()
 
 
 def has_owners() -> bool:

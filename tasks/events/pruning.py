@@ -27,14 +27,15 @@ def prune_events() -> int:
     before = datetime.now(UTC) - timedelta(days=keep_days)
     removed = 0
     for _ in range(BATCHES):
-        count = _remove_batch(before)
+        count = remove_batch(before)
         removed += count
         if count < BATCH:
             break
     return removed
 
 
-def _remove_batch(before: datetime) -> int:
+def remove_batch(before: datetime) -> int:
+    """Delete events of some runs that ended before this time. Returns how many."""
     since = sweeps.reached(SWEEP)
     kept = TaskEvent.objects.filter(run_id=OuterRef("id"))
     runs = Run.objects.filter(Exists(kept), finished_at__gte=since, finished_at__lt=before).order_by("finished_at")

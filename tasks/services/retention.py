@@ -26,10 +26,11 @@ RETENTION: Final = Caller(user_id="retention", role=Role.ADMIN)
 def prune_trees() -> int:
     """Delete some of the trees that need not be kept any longer. Returns how many."""
     now = datetime.now(UTC)
-    return sum(_prune(status, before=now - timedelta(days=days)) for status, days in _kept_days().items())
+    return sum(prune(status, before=now - timedelta(days=days)) for status, days in _kept_days().items())
 
 
-def _prune(status: Status, *, before: datetime) -> int:
+def prune(status: Status, *, before: datetime) -> int:
+    """Delete some of the trees that ended like this before that time. Returns how many."""
     sweep = f"{status}_trees"
     since = sweeps.reached(sweep)
     expired = _expired(status, before).filter(finished_at__gte=since).order_by("finished_at")

@@ -1,11 +1,16 @@
 """No list, count or search reads a whole table: each finds its rows by an index, on both databases."""
 
+from functools import partial
+
 import pytest
 from django.db import connection
 
+from accounts.callers import LOCAL
 from benchmarks.scale import rows
 from benchmarks.scale.questions import plans_of, questions
 from tasks.dashboard import search
+from tasks.dashboard.pages import count_questions
+from tasks.queue import leases
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 ROOTS = 3_000
@@ -24,3 +29,13 @@ def _reads_a_table(plan: str) -> bool:
     """SQLite says SCAN without an index; with one it walks in order, as the queries want it to, until the page is full."""
     scan = "SCAN {}\n" if connection.vendor == "sqlite" else "Seq Scan on {} "
     return any(scan.format(table) in f"{plan}\n" for table in TABLES)
+
+
+def test_suspended_runs_are_out_of_the_way() -> None:
+    """A worker that looks for a run, and the number of open questions, do not read all unfinished runs."""
+    rows.fill(1_000)
+    rows.park(1_000)
+    assert all("run_unclaimed" in plan for plan in plans_of(leases.is_any_waiting))
+    if connection.vendor == "sqlite":  # PostgreSQL may choose another way by its statistics
+        assert all("run_unclaimed" in plan for plan in plans_of(leases.is_any_suspected))
+        assert all("question_open" in plan for plan in plans_of(partial(count_questions, caller=LOCAL)))

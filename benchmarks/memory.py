@@ -1,0 +1,188 @@
+"""Benchmark of memory and idle work: what `serve` takes when it has nothing to do, and what each run and follower adds.
+
+    python -m benchmarks.memory [sqlite] [postgres] [--followers 1000] [--runs 2000]
+
+Starts `aipartnerupflow serve` with one worker process and a new database for each engine. Prints for each process its
+resident memory, the part of it that it shares with no other process, and its processor time until the server is ready
+and while it is idle; then how much the memory of all processes grows with runs that wait for an answer, with event
+streams (SSE), and with WebSockets.
+"""
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.http import Client, serving_on, task
+from benchmarks.live import Watcher
+
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+IDLE_SECONDS: Final = 30
+SETTLE_SECONDS: Final = 5
+OPENED_AT_ONCE: Final = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process of the server, in MiB and seconds. `cpu` includes ended children that it has waited for."""
+
+    pid: int
+    name: str
+    resident: float
+    own: float
+    cpu: float
+
+
+def processes_below(pid: int) -> list[Process]:
+    """All processes that descend from this one."""
+    parents = {int(path.name): _parent(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    found, new = list[int](), {pid}
+    while new:
+        new = {each for each, parent in parents.items() if parent in new}
+        found += sorted(new)
+    return [process for each in found if (process := _process(each)) is not None]
+
+
+def _parent(path: Path) -> int:
+    try:
+        return int((path / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it has ended
+        return 0
+
+
+def _process(pid: int) -> Process | None:
+    folder = Path(f"/proc/{pid}")
+    try:
+        usage = (folder / "smaps_rollup").read_text()
+        arguments = (folder / "cmdline").read_text().split("\0")
+        ticks = sum(map(int, (folder / "stat").read_text().rpartition(")")[2].split()[11:15]))
+    except OSError:
+        return None
+    sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in usage.splitlines()[1:]}
+    own = sizes["Private_Clean"] + sizes["Private_Dirty"]
+    return Process(pid=pid, name=_name(arguments), resident=sizes["Rss"], own=own, cpu=ticks / TICKS)
+
+
+def _name(arguments: list[str]) -> str:
+    """The command without the interpreter and its options."""
+    return " ".join(each for each in arguments[1:] if each and not each.startswith("-"))[:60]
+
+
+class Server:
+    """The processes of a server, which this process has started."""
+
+    def processes(self) -> list[Process]:
+        return [process for process in processes_below(os.getpid()) if "postgres" not in process.name.lower()]
+
+    def resident(self) -> float:
+        return sum(process.resident for process in self.processes())
+
+    async def growth(self, work: Awaitable[Any]) -> float:
+        """By how many MiB all processes together grow from this work."""
+        before = self.resident()
+        await work
+        await asyncio.sleep(SETTLE_SECONDS)
+        return self.resident() - before
+
+
+async def measure(engine: str, port: int, *, runs: int, followers: int) -> None:
+    server = Server()
+    ready = server.processes()
+    await asyncio.sleep(SETTLE_SECONDS)
+    before, began = server.processes(), time.monotonic()
+    await asyncio.sleep(IDLE_SECONDS)
+    seconds = time.monotonic() - began
+    idle = {process.pid: process.cpu for process in server.processes()}
+    print(f"\n| {engine} | MiB | own MiB | CPU s to ready | idle, CPU ms/s |\n|---|---:|---:|---:|---:|")
+    for first, then in zip(ready, before, strict=True):
+        used = 1_000 * (idle.get(then.pid, then.cpu) - then.cpu) / seconds
+        print(f"| `{then.name}` | {then.resident:.0f} | {then.own:.0f} | {first.cpu:.2f} | {used:.1f} |")
+    cpu, used = (
+        sum(each.cpu for each in ready),
+        1_000 * (sum(idle.values()) - sum(each.cpu for each in before)) / seconds,
+    )
+    own = sum(each.own for each in before)
+    print(f"| all | {sum(each.resident for each in before):.0f} | {own:.0f} | {cpu:.2f} | {used:.1f} |\n")
+    kept: list[Any] = []  # connections, which stay open to the end
+    grown: dict[str, tuple[int, Callable[[], Awaitable[Any]]]] = {
+        "run that waits for an answer": (runs, lambda: park(port, runs)),
+        "event stream (SSE)": (followers, lambda: follow(port, followers, kept)),
+        "WebSocket": (followers, lambda: watch(port, followers, kept)),
+    }
+    await run_one(port, kept)
+    print("| each | number | KiB |\n|---|---:|---:|")
+    for name, (number, work) in grown.items():
+        print(f"| {name} | {number:,} | {1024 * await server.growth(work()) / number:.1f} |", flush=True)
+
+
+async def run_one(port: int, kept: list[Any]) -> None:
+    """Let everything be imported that is imported at the first use."""
+    with closing(await Client.connected(port)) as client:
+        await client.rpc("tasks.execute", {"tasks": [task()], "wait": True})
+    await park(port, 1)
+    await follow(port, 1, kept)
+    await watch(port, 1, kept)
+
+
+async def park(port: int, runs: int) -> None:
+    ask = {"name": "ask", "schemas": {"method": "approval_executor"}, "inputs": {"question": "Publish the report?"}}
+    with closing(await Client.connected(port)) as client:
+        for _ in range(runs):
+            await client.rpc("tasks.execute", {"tasks": [ask]})
+        for _ in range(600):
+            if (await client.rpc("tasks.running.count", {}))["count"] >= runs:
+                return
+            await asyncio.sleep(0.2)
+
+
+async def follow(port: int, followers: int, kept: list[Any]) -> None:
+    """Open event streams of a run that waits for an answer."""
+    ask = {"name": "ask", "schemas": {"method": "approval_executor"}, "inputs": {"question": "Publish the report?"}}
+    with closing(await Client.connected(port)) as client:
+        root = (await client.rpc("tasks.execute", {"tasks": [ask]}))["root_task_id"]
+    await _each(followers, lambda: _stream(port, root, kept))
+
+
+async def _stream(port: int, root: str, kept: list[Any]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET /tasks/{root}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode())
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+    kept.append((reader, writer))
+
+
+async def watch(port: int, followers: int, kept: list[Any]) -> None:
+    await _each(followers, lambda: _socket(port, kept))
+
+
+async def _socket(port: int, kept: list[Any]) -> None:
+    connection = await asyncio.get_running_loop().create_connection(Watcher, "127.0.0.1", port)
+    await connection[1].is_open
+    kept.append(connection)
+
+
+async def _each(number: int, make: Callable[[], Awaitable[None]]) -> None:
+    for start in range(0, number, OPENED_AT_ONCE):
+        await asyncio.gather(*(make() for _ in range(start, min(start + OPENED_AT_ONCE, number))))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engines", nargs="*", default=["sqlite", "postgres"])
+    parser.add_argument("--followers", type=int, default=1_000)
+    parser.add_argument("--runs", type=int, default=2_000)
+    given = parser.parse_args()
+    settings = {"AIPARTNERUPFLOW_WORKER_PROCESSES": "1", "AIPARTNERUPFLOW_LIMITS_STREAMS": "10000"}
+    for engine in given.engines:
+        with serving_on(engine, settings=settings) as port:
+            asyncio.run(measure(engine, port, runs=given.runs, followers=given.followers))
+        print(f"\nLoad average: {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
