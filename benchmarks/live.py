@@ -22,7 +22,7 @@ from functools import partial
 from time import time
 from typing import Final
 
-from benchmarks.http import Client, serving_on
+from benchmarks.http import MANY_CONNECTIONS, Client, serving_on
 
 EVENTS: Final = 100
 SECONDS: Final = 10
@@ -54,11 +54,16 @@ class Watcher(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._pieces.append((time(), data))
         if not self.is_open.done():
-            assert data.startswith(b"HTTP/1.1 101 ") and data.endswith(b"\r\n\r\n"), data
             self._pieces.clear()
-            self.is_open.set_result(None)
+            self._open(is_accepted=data.startswith(b"HTTP/1.1 101 ") and data.endswith(b"\r\n\r\n"), answer=data)
         elif b'"type":"final"' in data and not self.is_over.done():
             self.is_over.set_result(None)
+
+    def _open(self, *, is_accepted: bool, answer: bytes) -> None:
+        if is_accepted:
+            self.is_open.set_result(None)
+        else:
+            self.is_open.set_exception(ConnectionError(answer))
 
     def latencies(self) -> Iterator[float]:
         """Yield the latency of each event, in milliseconds."""
@@ -96,8 +101,7 @@ class Follower(Watcher):
     def data_received(self, data: bytes) -> None:
         self._pieces.append((time(), data))
         if not self.is_open.done():
-            assert data.startswith(b"HTTP/1.1 200 "), data
-            self.is_open.set_result(None)
+            self._open(is_accepted=data.startswith(b"HTTP/1.1 200 "), answer=data)
         elif b'"type":"final"' in data and not self.is_over.done():
             self.is_over.set_result(None)
 
@@ -112,12 +116,13 @@ async def measure(port: int, *, sockets: int, streams: int) -> list[float]:
 
     The tree first asks a question; the followers come while it waits for the answer.
     """
+    with closing(await Client.connected(port)) as client:
+        root = (await client.rpc("tasks.execute", {"tasks": TREE}))["root_task_id"]
     with ExitStack() as stack:
-        client = stack.enter_context(closing(await Client.connected(port)))
-        started = await client.rpc("tasks.execute", {"tasks": TREE})
-        made = [Watcher] * sockets + [partial(Follower, started["root_task_id"])] * streams
+        made = [Watcher] * sockets + [partial(Follower, root)] * streams
         followers = [await _opened(port, each, stack) for each in made]
-        await _answered(client)
+        client = stack.enter_context(closing(await Client.connected(port)))  # idle connections are closed
+        await client.rpc("tasks.answer", {"task_id": "ask", "answer": "yes"})
         await asyncio.gather(*(follower.is_over for follower in followers))
         found = [list(follower.latencies())[-EVENTS:] for follower in followers]  # not those from before the answer
         return [latency for each in found for latency in each]
@@ -130,10 +135,6 @@ async def _opened(port: int, make: Callable[[], Watcher], stack: ExitStack) -> W
     return follower
 
 
-async def _answered(client: Client) -> None:
-    await client.rpc("tasks.answer", {"task_id": "ask", "answer": "yes"})
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("engines", nargs="*", default=["sqlite", "postgres"])
@@ -143,7 +144,7 @@ def main() -> None:
     print("\n| | sockets | streams | events | p50 ms | p95 ms | max ms | load average |")
     print("|---|" + "---:|" * 7)
     for engine in given.engines:
-        with serving_on(engine, settings={"AIPARTNERUPFLOW_LIMITS_STREAMS": "10000"}) as port:
+        with serving_on(engine, settings=MANY_CONNECTIONS) as port:
             latencies = asyncio.run(measure(port, sockets=given.sockets, streams=given.streams))
         cuts = statistics.quantiles(latencies, n=20)
         figures = f"{cuts[9]:.1f} | {cuts[18]:.1f} | {max(latencies):.1f} | {os.getloadavg()[0]:.1f}"

@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from string import digits
 from typing import Any, Final
 
-from benchmarks.http import Client, serving_on, task
+from benchmarks.http import MANY_CONNECTIONS, Client, serving_on, task
 from benchmarks.live import Watcher
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -69,8 +70,8 @@ def _process(pid: int) -> Process | None:
 
 
 def _name(arguments: list[str]) -> str:
-    """The command without the interpreter and its options."""
-    return " ".join(each for each in arguments[1:] if each and not each.startswith("-"))[:60]
+    """The command without the interpreter, options, numbers and ids."""
+    return " ".join(each for each in arguments[1:] if each and not each.startswith(("-", *digits)))
 
 
 class Server:
@@ -177,7 +178,7 @@ def main() -> None:
     parser.add_argument("--followers", type=int, default=1_000)
     parser.add_argument("--runs", type=int, default=2_000)
     given = parser.parse_args()
-    settings = {"AIPARTNERUPFLOW_WORKER_PROCESSES": "1", "AIPARTNERUPFLOW_LIMITS_STREAMS": "10000"}
+    settings = {"AIPARTNERUPFLOW_WORKER_PROCESSES": "1", **MANY_CONNECTIONS}
     for engine in given.engines:
         with serving_on(engine, settings=settings) as port:
             asyncio.run(measure(engine, port, runs=given.runs, followers=given.followers))
