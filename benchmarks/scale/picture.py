@@ -51,10 +51,10 @@ def _up(value: float, axis: tuple[int, int]) -> float:
 def _vertical(power: int, axis: tuple[int, int], unit: str) -> str:
     left = _across(10**power, axis)
     line = f'<line x1="{left:.1f}" x2="{left:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="#e5e7eb"/>'
-    return f'{line}<text x="{left:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{10**power:,g} {unit}</text>'
+    return f'{line}<text x="{left:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{10**power:,} {unit}</text>'
 
 
 def _horizontal(power: int, axis: tuple[int, int], unit: str) -> str:
     top = _up(10**power, axis)
     line = f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{top:.1f}" y2="{top:.1f}" stroke="#e5e7eb"/>'
-    return f'{line}<text x="{LEFT - 8}" y="{top + 4:.1f}" text-anchor="end">{10**power:,g} {unit}</text>'
+    return f'{line}<text x="{LEFT - 8}" y="{top + 4:.1f}" text-anchor="end">{10**power:,} {unit}</text>'
