@@ -29,6 +29,7 @@ TESTS: Final = (
     "tests/tasks/services/test_cancels.py",
     "tests/tasks/queue/test_leases.py",
     "tests/tasks/queue/test_suspicion.py",
+    "tests/tasks/worker/test_group_commit.py",
     "tests/tasks/worker/test_worker.py",
     "tests/tasks/worker/test_engine.py",
     "tests/tasks/rules/test_rules.py",

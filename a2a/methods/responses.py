@@ -264,6 +264,7 @@ class TaskParams(Struct, frozen=True, kw_only=True):
     pool: Literal["loop", "thread", "process", "ray"] | UnsetType = UNSET
     resources: Resources | UnsetType = UNSET
     keep: bool | UnsetType = UNSET
+    allow_failure: bool | UnsetType = UNSET
 
 
 class TaskSchemas(Struct, frozen=True, kw_only=True):

@@ -157,6 +157,11 @@ class Executor(ABC):
     dependencies are inputs too."""
     result_schema: ClassVar[Json] = {}
     """JSON Schema (2020-12) of the result, for documentation."""
+    templates: ClassVar[frozenset[str]] = frozenset()
+    """The inputs whose places, such as `{{fetch.json.title}}`, the executor fills by itself. In others they are filled before
+    `execute` is called."""
+    verbatim: ClassVar[frozenset[str]] = frozenset()
+    """The inputs in which nothing is a place."""
     example: ClassVar[Json] = {}
     """Inputs that work."""
     example_result: ClassVar[Any] = None

@@ -167,6 +167,7 @@ _params = _fields(
         "pool": _choice(POOLS),
         "resources": _resources,
         "keep": _one_of((bool,), "true or false"),
+        "allow_failure": _one_of((bool,), "true or false"),
     },
     is_open=True,
 )
@@ -202,6 +203,7 @@ HINTS = MappingProxyType(
         "retry": "unknown field; write it as params.retry",
         "pool": "unknown field; write it as params.pool",
         "resources": "unknown field; write it as params.resources",
+        "allow_failure": "unknown field; write it as params.allow_failure",
     }
 )
 

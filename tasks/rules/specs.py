@@ -70,6 +70,11 @@ class TreeSpec:
     warnings: tuple[str, ...]
 
 
+def name_of(task: TaskSpec) -> str:
+    """Return what stands for the task in places (`tasks.rules.places`): its id or, if the request gave it none, its name."""
+    return task.name if task.has_new_id else task.id
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeLimits:
     """The maximum number of tasks and levels in a tree."""

@@ -14,6 +14,9 @@ NAME: Final = r"[A-Za-z0-9_-]+"
 PATH: Final = rf"{NAME}(?:\.{NAME})*"
 DOUBLE: Final = re.compile(rf"\{{\{{\s*(?P<path>{PATH})\s*\}}\}}")
 """`{{path}}`, for texts in which a single brace probably has another meaning."""
+LITERAL: Final = "{{{{"
+PLACE: Final = re.compile(rf"(?P<literal>{re.escape(LITERAL)})|{DOUBLE.pattern}")
+"""`{{path}}`, or four braces that stand for two."""
 ANY: Final = re.compile(rf"\{{\{{\s*(?P<double>{PATH})\s*\}}\}}|\{{(?P<single>[A-Za-z_][A-Za-z0-9_-]*(?:\.{NAME})*)\}}")
 """`{{path}}` and `{path}`, as in CrewAI's templates."""
 
@@ -33,14 +36,17 @@ class NoValue(CannotFill):
         super().__init__(f"no value for {_listed(paths)}; the inputs have: {given}")
 
 
+TOO_LONG: Final = (
+    "the texts would have more than the {:,} characters that limits.result_bytes allows. "
+    "Name a part of a long input, such as {{{{fetch.json.title}}}}, or raise the limit"
+)
+
+
 class TooLong(CannotFill):
     """The filled texts of a task would be too long together."""
 
     def __init__(self, max_characters: int) -> None:
-        super().__init__(
-            f"the texts would have more than the {max_characters:,} characters that limits.result_bytes allows. "
-            "Name a part of a long input, such as {{fetch.json.title}}, or raise the limit"
-        )
+        super().__init__(TOO_LONG.format(max_characters))
 
 
 class Filler:
@@ -92,7 +98,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:NAMED]) + more
 
 
-def rename_placeholders(value: Any, ids: Mapping[str, str], *, places: re.Pattern[str] = DOUBLE) -> Any:
+def rename_placeholders(value: Any, ids: Mapping[str, str], *, places: re.Pattern[str] = PLACE) -> Any:
     """Return the JSON value with placeholders in its strings renamed.
 
     `ids` maps the old id of a result to the new one.
@@ -112,6 +118,8 @@ def rename_placeholders(value: Any, ids: Mapping[str, str], *, places: re.Patter
 
 def _renamed_place(place: re.Match[str], ids: Mapping[str, str]) -> str:
     """Rename one placeholder. Written with double braces, since an id may begin with a digit."""
+    if place[0] == LITERAL:
+        return LITERAL
     first, dot, rest = next(filter(None, place.groups())).partition(".")
     return f"{{{{{ids[first]}{dot}{rest}}}}}" if first in ids else place[0]
 

@@ -4,7 +4,7 @@ Nothing here recurses, so a chain of 10,000 tasks is as safe as a single task.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 from typing import Any, Protocol
@@ -96,9 +96,14 @@ class Plan:
         """Whether this node is the only one that is not terminal."""
         return self._unfinished == 1 and not self._nodes[task_id].status.is_terminal
 
-    def outcome(self) -> Status:
-        """Failed if any node failed, else cancelled if any was cancelled, else completed."""
-        statuses = {node.status for node in self._nodes.values()}
+    def outcome(self, *, may_fail: Collection[str] = ()) -> Status:
+        """Failed if any node failed, else cancelled if any was cancelled, else completed.
+
+        The failures of those that `may_fail` do not count.
+        """
+        statuses = {
+            node.status for node in self._nodes.values() if node.status is not Status.FAILED or node.id not in may_fail
+        }
         return next((status for status in (Status.FAILED, Status.CANCELLED) if status in statuses), Status.COMPLETED)
 
     def start(self, *, cancelled: Iterable[str] = ()) -> Step:

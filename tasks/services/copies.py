@@ -11,7 +11,9 @@ from typing import Any, Final
 from django.db import transaction
 
 from accounts.callers import Caller
+from aipartnerupflow.executors import ExecutorError
 from tasks.executors.admission import checked
+from tasks.executors.filling import filled_inputs
 from tasks.ids import new_id
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams
@@ -190,8 +192,8 @@ def _request(
     request = {name: getattr(task, name) for name in ("name", *REQUEST_FIELDS) if name not in reset}
     taken = {item["id"]: ids[item["id"]] for item in task.dependencies if item["id"] in ids}
     if "inputs" in request:
-        own = rename_placeholders(task.inputs, taken)
         left_out = dependency_results(task.dependencies, results)
+        own = rename_placeholders(_with_results(task, left_out), taken)
         schema = (task.schemas or {}).get("input_schema", {})
         request["inputs"] = resolved_inputs(own, input_schema=schema, from_dependencies=left_out)
     if "params" in request:
@@ -202,6 +204,14 @@ def _request(
         "user_id": task.user_id,
         "dependencies": [item | {"id": ids[item["id"]]} for item in task.dependencies if item["id"] in ids],
     }
+
+
+def _with_results(task: Task, left_out: Json) -> Json:
+    """The inputs with the values of their places in results that are not copied. Raises InvalidParams."""
+    try:
+        return filled_inputs(task, left_out, known=left_out, keeps_literals=True) if left_out else task.inputs
+    except ExecutorError as error:
+        raise InvalidParams([(f"task '{task.id}'", str(error))]) from None
 
 
 def _check_reset(fields: Collection[str]) -> None:

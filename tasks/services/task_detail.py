@@ -8,6 +8,8 @@ from typing import Any, Final
 from django.db.models import QuerySet
 
 from accounts.callers import Caller
+from aipartnerupflow.executors import ExecutorError
+from tasks.executors.filling import filled_inputs
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.inputs import dependency_results, resolved_inputs
@@ -104,7 +106,16 @@ def _resolved_inputs(task: Task) -> Json:
     results = dict(rows.values_list("id", "result"))
     schema = (task.schemas or {}).get("input_schema", {})
     found = dependency_results(task.dependencies, results)
-    return resolved_inputs(task.inputs, input_schema=schema, from_dependencies=found)
+    return resolved_inputs(_filled(task, found), input_schema=schema, from_dependencies=found)
+
+
+def _filled(task: Task, results: Json) -> Json:
+    """The inputs with their places filled, or as they are if a dependency has no result yet, or not that value."""
+    try:
+        return filled_inputs(task, results, known={item["id"] for item in task.dependencies})
+    except ExecutorError:
+        inputs: Json = task.inputs
+        return inputs
 
 
 def _timings(task: Task, runs: Sequence[Run]) -> tuple[float | None, float | None]:

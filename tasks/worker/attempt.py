@@ -35,6 +35,8 @@ class Work:
     pool: Pool
     inputs: Json
     context: Context
+    is_checked: bool = True
+    """Whether the inputs have to match the schemas."""
 
 
 async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], str | None]) -> Outcome:
@@ -48,7 +50,9 @@ async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], s
     deadline = asyncio.timeout(timeout_seconds)
     try:
         async with deadline:
-            if problem := mismatch(executor.input_schema, inputs) or await user_mismatch(task, inputs):
+            if work.is_checked and (
+                problem := mismatch(executor.input_schema, inputs) or await user_mismatch(task, inputs)
+            ):
                 return failed(f"The inputs do not match the input schema: {problem}. {HOW_TO_CORRECT}")
             result = await work.pool.execute(executor, inputs, work.context)
         is_composed = len(work.context.dependency_results) > 1

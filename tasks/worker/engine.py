@@ -127,7 +127,7 @@ class TreeRun:
         if end is End.OVER:
             target = self._tasks[self._claim.target_id]
             result = self._results.get(target.id)
-            await self._recorder.closed(target, self._plan.outcome(), result, after=self._last_changes)
+            await self._recorder.closed(target, self._outcome(), result, after=self._last_changes)
         return end is End.WOUND_DOWN
 
     def wind_down(self) -> None:
@@ -154,7 +154,11 @@ class TreeRun:
     @property
     def status(self) -> str:
         """The status of the run at its end, or `waiting` for answers."""
-        return str(self._plan.outcome()) if self._plan.is_finished else WAITING
+        return str(self._outcome()) if self._plan.is_finished else WAITING
+
+    def _outcome(self) -> Status:
+        may_fail = {task.id for task in self._tasks.values() if task.params.get("allow_failure")}
+        return self._plan.outcome(may_fail=may_fail)
 
     @property
     def is_waiting(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 from django.db import connection
 
+from tasks.rules.places import has_places
 from tasks.rules.strict_json import Json
 from tasks.storage.bulk import marks
 from tasks.storage.loads import sized
@@ -54,6 +55,8 @@ class LoadedTask:
     """In the database's own form: only good to find the latest."""
     token_usage: Json | None = None
     """What the executor has reported so far in this run."""
+    has_places: bool = False
+    """Whether the inputs may have places (`tasks.rules.places`)."""
     result_bytes: int = 0
     memory: int = 0
     """About how many bytes its JSON takes, once it is parsed."""
@@ -92,6 +95,7 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
         orjson.loads(result) if result else None,
     )
     task = LoadedTask(*(row[:9] + decoded + row[14:]))
+    task.has_places = has_places(inputs)
     task.result_bytes = len(result or "")
     task.memory = TASK_MEMORY + sum(map(_memory_of, (inputs, schemas, params, result)))
     return task

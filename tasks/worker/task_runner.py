@@ -12,6 +12,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Reply, Stopped
 from tasks.executors import get_executor
+from tasks.executors.filling import filled_inputs
 from tasks.executors.http import fetch
 from tasks.executors.placement import pool_name
 from tasks.pools.base import Pool
@@ -27,7 +28,7 @@ from tasks.rules.token_usage import added
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status
 from tasks.telemetry import metrics
-from tasks.worker.attempt import Work, attempt, call_off, crashed
+from tasks.worker.attempt import HOW_TO_CORRECT, Work, attempt, call_off, crashed
 from tasks.worker.cancellations import Cancellations
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
@@ -114,7 +115,12 @@ class TaskRunner:
             executor = get_executor(str(task.executor_id))
         except ExecutorNotFound:
             return None
-        return await call_off(executor, self._inputs(task), self._context(task), memo=orjson.loads(question.memo))
+        try:
+            inputs = self._inputs(task)
+        except ExecutorError as error:  # the limit has been lowered since the question was asked
+            self._recorder.logged(task, f"Could not cancel the remote work of this task: {error}")
+            return None
+        return await call_off(executor, inputs, self._context(task), memo=orjson.loads(question.memo))
 
     async def _outcome(self, task: LoadedTask) -> Outcome:
         if self._is_poison(task):
@@ -187,8 +193,16 @@ class TaskRunner:
                     # So that the database names the task, should this process die of it.
                     await self._recorder.started(task, durably=self._claim.is_suspected or not executor.idempotent)
                 why_cancelled = partial(self._cancellations.message_of, task.id)
-                work = Work(executor=executor, pool=pool, inputs=self._inputs(task), context=self._context(task))
+                work = Work(
+                    executor=executor,
+                    pool=pool,
+                    inputs=self._inputs(task),
+                    context=self._context(task),
+                    is_checked=not (self._claim.is_demo and task.has_places),
+                )
                 return await attempt(task, work, why_cancelled=why_cancelled)
+            except ExecutorError as error:
+                return failed(f"{error} {HOW_TO_CORRECT}")
             finally:
                 self._at_work.discard(task.id)
 
@@ -198,9 +212,14 @@ class TaskRunner:
         return self._pools[pool_name(executor, task.params, inputs=lambda: self._inputs(task))]
 
     def _inputs(self, task: LoadedTask) -> Json:
+        """Raises ExecutorError if a place has no value, or if what is filled in is too long."""
         from_dependencies = dependency_results(task.dependencies, self._results)
+        # A demo has only example results, which need not have the value of a place.
+        inputs = task.inputs
+        if task.has_places and not self._claim.is_demo:
+            inputs = filled_inputs(task, from_dependencies, known={item["id"] for item in task.dependencies})
         schema = task.schemas.get("input_schema", {})
-        return resolved_inputs(task.inputs, input_schema=schema, from_dependencies=from_dependencies)
+        return resolved_inputs(inputs, input_schema=schema, from_dependencies=from_dependencies)
 
     def _context(self, task: LoadedTask) -> Context:
         return Context(

@@ -86,6 +86,7 @@ class A2a(Executor):
         },
         "required": ["task", "artifacts", "text"],
     }
+    templates = frozenset({"message"})
     example: ClassVar[Json] = {"agent_url": "https://agent.example.com", "message": "Plan a day in Lisbon."}
     answer = "text"
     example_result: ClassVar[Json] = {

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped, on_a_thread
 from tasks.executors.command.guarded_process import Limits, Order, Running, running, text_of
+from tasks.rules.places import places_in
 
 BASE_ENV: Final[Mapping[str, str]] = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 ENV_NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -77,6 +78,11 @@ class Command(Executor):
     example: ClassVar[Json] = {"argv": ["/usr/bin/uname", "-s"]}
     example_result: ClassVar[Json] = {"return_code": 0, "stdout": "Linux\n", "stderr": ""}
     idempotent = False
+
+    def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        """Refuse a command line with places: what is filled in would be split, too."""
+        if isinstance(argv := inputs.get("argv"), str) and next(places_in(argv, "argv"), None):
+            raise _refused("`argv` has places like {{id.path}}, so it must be a list: each value is then one argument")
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         seconds = _timeout_seconds(inputs)

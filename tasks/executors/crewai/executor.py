@@ -58,6 +58,7 @@ class CrewAi(Executor):
     }
     result_schema: ClassVar[Json] = RESULT
     answer = "result"
+    templates = frozenset({"works"})
     example: ClassVar[Json] = {"works": EXAMPLE_WORKS, "topic": "rivers"}
     example_result: ClassVar[Json] = {
         "result": "Rivers carry water from mountains to the sea.",

@@ -125,6 +125,8 @@ class Llm(Executor):
         },
         "required": ["content", "model", "usage", "cost_usd", "tool_calls"],
     }
+    templates = frozenset({"prompt", "messages"})
+    verbatim = frozenset({"history"})
     example: ClassVar[Json] = {"prompt": "Name three rivers.", "model": "openai/gpt-4o-mini", "temperature": 0}
     answer = "content"
     example_result: ClassVar[Json] = {

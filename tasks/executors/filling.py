@@ -1,0 +1,48 @@
+"""Fill the places in the inputs of a task, but for those that its executor fills by itself."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
+
+from django.conf import settings
+
+from aipartnerupflow.executors import ExecutorError, Json
+from tasks.executors import get_executor
+from tasks.rules.exceptions import ExecutorNotFound
+from tasks.rules.places import filled
+from tasks.rules.templates import CannotFill
+
+
+class Filled(Protocol):
+    """The attributes of a task, a row or the engine's own object, that are read here."""
+
+    executor_id: str | None
+    inputs: Json
+
+
+def filled_inputs(
+    task: Filled, results: Mapping[str, Any], *, known: Collection[str], keeps_literals: bool = False
+) -> Json:
+    """Return the inputs of the task with the values of its places (`tasks.rules.places`).
+
+    `known` are the ids whose places are filled. With `keeps_literals`, `{{{{` stays: the inputs will be
+    filled again. Raises ExecutorError, permanent, if a place has no value or the values are too long.
+    """
+    try:
+        return filled(
+            task.inputs,
+            results,
+            known=known,
+            left=_left(task.executor_id),
+            max_characters=settings.APFLOW.limits.result_bytes,
+            keeps_literals=keeps_literals,
+        )
+    except CannotFill as error:
+        raise ExecutorError(f"Cannot fill the inputs: {error}.", permanent=True) from None
+
+
+def _left(executor_id: str | None) -> Collection[str]:
+    try:
+        executor = None if executor_id is None else get_executor(executor_id)
+    except ExecutorNotFound:  # the configuration has changed since the tree was stored
+        executor = None
+    return () if executor is None else executor.templates | executor.verbatim

@@ -1,0 +1,128 @@
+"""Places: `{{id.path}}` in the inputs of a task stands for a value in the result of a dependency.
+
+A string that is nothing but one place becomes the value, of any type. In a longer text the value is
+written as it is if it is a string, else as JSON. `{{{{` stands for `{{`. Other double braces, whose
+first part is not the id of a dependency, stay as they are. What is filled in is not filled again.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+
+import orjson
+
+from tasks.rules.strict_json import Json
+from tasks.rules.templates import DOUBLE, LITERAL, PLACE, TOO_LONG, CannotFill
+
+OPENING: Final = "{{"
+
+
+class NothingThere(CannotFill):
+    """The result of the dependency has no such value, or there is no result. The message says where."""
+
+    def __init__(self, place: str, path: str, why: str) -> None:
+        super().__init__(f"{place}: '{{{{{path}}}}}' has no value: {why}")
+
+
+def has_places(text: str) -> bool:
+    """Whether inputs, as JSON text, may have places or `{{{{`."""
+    return OPENING in text
+
+
+def filled(
+    inputs: Json,
+    results: Mapping[str, Any],
+    *,
+    known: Collection[str],
+    left: Collection[str],
+    max_characters: int,
+    keeps_literals: bool = False,
+) -> Json:
+    """Return the inputs with their places filled, but for the fields named in `left`.
+
+    `results` maps the ids of the completed dependencies to their results, `known` are the ids of all
+    dependencies. All values filled in have at most `max_characters` together. With `keeps_literals`,
+    `{{{{` stays. Raises CannotFill.
+    """
+    opening = LITERAL if keeps_literals else OPENING
+    filler = _Filler(results, known=known, max_characters=max_characters, opening=opening)
+    return {name: value if name in left else filler.fill(value, f"inputs.{name}") for name, value in inputs.items()}
+
+
+def places_in(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield each place in a JSON value: where it is, and the path that it names."""
+    match value:
+        case str():
+            yield from ((path, found["path"]) for found in PLACE.finditer(value) if found["path"])
+        case list():
+            for index, item in enumerate(value):
+                yield from places_in(item, f"{path}[{index}]")
+        case dict():
+            for name, item in value.items():
+                yield from places_in(item, f"{path}.{name}")
+
+
+def source_of(path: str) -> str:
+    """Return the first part of the path of a place: the id of a task."""
+    return path.partition(".")[0]
+
+
+class _Filler:
+    """Fills the inputs of one task. The size of a value counts before it is filled in."""
+
+    def __init__(
+        self, results: Mapping[str, Any], *, known: Collection[str], max_characters: int, opening: str
+    ) -> None:
+        self._results = results
+        self._opening = opening
+        self._known = known
+        self._max_characters = max_characters
+        self._characters = 0
+        self._found: dict[str, tuple[Any, str]] = {}  # by path: the value and its text
+
+    def fill(self, value: Any, place: str) -> Any:
+        match value:
+            case str():
+                return self._of_text(value, place) if OPENING in value else value
+            case list():
+                return [self.fill(item, f"{place}[{index}]") for index, item in enumerate(value)]
+            case dict():
+                return {name: self.fill(item, f"{place}.{name}") for name, item in value.items()}
+            case _:
+                return value
+
+    def _of_text(self, text: str, place: str) -> Any:
+        whole = DOUBLE.fullmatch(text)
+        if whole and source_of(whole["path"]) in self._known:
+            return self._counted(whole["path"], place)[0]
+        return PLACE.sub(lambda found: self._replacement(found, place), text)
+
+    def _replacement(self, found: re.Match[str], place: str) -> str:
+        if found["literal"]:
+            return self._opening
+        if source_of(found["path"]) not in self._known:
+            return found[0]
+        return self._counted(found["path"], place)[1]
+
+    def _counted(self, path: str, place: str) -> tuple[Any, str]:
+        if path not in self._found:
+            value = self._value_at(path, place)
+            self._found[path] = value, value if isinstance(value, str) else orjson.dumps(value).decode()
+        found = self._found[path]
+        self._characters += len(found[1])
+        if self._characters > self._max_characters:
+            raise CannotFill(TOO_LONG.format(self._max_characters))
+        return found
+
+    def _value_at(self, path: str, place: str) -> Any:
+        source, *steps = path.split(".")
+        if source not in self._results:
+            raise NothingThere(place, path, f"'{source}' did not complete, so it has no result")
+        found = self._results[source]
+        for number, step in enumerate(steps):
+            try:
+                found = found[int(step)] if isinstance(found, list) and step.isdecimal() else found[step]
+            except (LookupError, TypeError):
+                at = ".".join([source, *steps[:number]])
+                raise NothingThere(place, path, f"the value at '{at}' has no '{step}'") from None
+        return found
