@@ -57,6 +57,18 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/rules/tree.py",
+        "if node.status is not Status.FAILED or node.id not in may_fail",
+        "if node.status is not Status.FAILED",
+        "a task that failed never fails the run",
+    ),
+    Bug(
+        "tasks/rules/tree.py",
+        "if node.status is not Status.FAILED or node.id not in may_fail",
+        "if node.id not in may_fail",
+        "a cancelled task that may fail does not cancel the run",
+    ),
+    Bug(
+        "tasks/rules/tree.py",
         "                    settled.append(dependant)\n",
         "",
         "a blocked task does not block its dependents",

@@ -13,6 +13,7 @@ from tests.documents import text, texts
 from tests.llm_server import Says
 
 Json = dict[str, Any]
+PASS_RESULTS: Final = "docs/how-to/pass-results.md"
 OPERATE: Final = "docs/how-to/operate.md"
 STORE: Final = f"""
 echo sk-of-mine-0123456789 | AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS={OLD_KEY} aipartnerupflow keys set openai --key-stdin
@@ -50,6 +51,13 @@ def test_a_task_of_a_page_has_the_result_that_the_page_promises(
     site: DocsSite, page: str, heading: str, result: Any
 ) -> None:
     assert site.executed(text(page, heading, "json"))["result"] == result
+
+
+def test_results_are_passed_on_as_the_page_says(site: DocsSite) -> None:
+    order = site.executed(text(PASS_RESULTS, "Pass results from task to task", "json"))["result"]
+    assert (order["total"], order["text"]) == (9, "The cup costs 9 €, not {{price}}.")
+    answer = site.executed(text(PASS_RESULTS, "Go on without a task", "json"))
+    assert (answer["status"], answer["result"]["results"]) == ("completed", {"second-choice": {"text": "Instead."}})
 
 
 def test_an_address_is_called_and_the_answer_is_the_result(site: DocsSite) -> None:

@@ -7,12 +7,14 @@ from typing import Final
 
 from django.conf import settings
 
-from aipartnerupflow.executors import ExecutorError
+from aipartnerupflow.executors import Executor, ExecutorError
 from tasks.executors import disabled_executors, executor_ids, get_executor, placement
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.places import places_in, source_of
+from tasks.rules.schema import mismatch
 from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, name_of, parse_tree
 
+RULES_OF_ONE_INPUT: Final = ("type", "properties", "patternProperties", "additionalProperties", "$defs", "definitions")
 NO_DEPENDENCY: Final = (
     "'{{{{{path}}}}}' stands for a result of task '{source}', which is no dependency of this task. "
     "Add '{source}' to its dependencies, or write four braces for two that stay."
@@ -43,6 +45,8 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
     for task in spec.tasks:
         if task.params:
             yield from _misplaced(task)
+        if task.executor_id is not None and (problem := _misfit(task, get_executor(task.executor_id))):
+            yield f"tasks[{task.position}].inputs", f"cannot fit {task.executor_id}: {problem}"
         if task.inputs:
             yield from _without_dependency(task, sources, spec)
         try:
@@ -50,6 +54,18 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
                 get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)
         except ExecutorError as error:
             yield f"tasks[{task.position}].params", str(error)
+
+
+def _misfit(task: TaskSpec, executor: Executor) -> str | None:
+    """Describe why the inputs can never match the executor's schema; None if they match, or may with results.
+
+    A result may be any input, so with dependencies only what is given counts, one input at a time.
+    """
+    if not task.dependencies:
+        return mismatch(executor.input_schema, task.inputs)
+    given = {name: value for name, value in task.inputs.items() if next(places_in(value, name), None) is None}
+    rules = {name: rule for name, rule in executor.input_schema.items() if name in RULES_OF_ONE_INPUT}
+    return mismatch(rules, given)
 
 
 def _without_dependency(task: TaskSpec, sources: Mapping[str, int], spec: TreeSpec) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ PARAMS: dict[str, Json] = {
     "never": {"retry": {"max_attempts": 2, "backoff_seconds": 0.001}},
     "slow": {"timeout_seconds": 0.01},
 }
+FAILING = ("fail", "never", "raise", "slow")
 NUMBER = st.integers(0, LARGEST - 1)
 SHAPE = st.lists(
     st.tuples(st.sampled_from(SCRIPTS), NUMBER, st.lists(st.tuples(NUMBER, st.booleans()), max_size=3), st.booleans()),
@@ -55,7 +56,7 @@ def _task(number: int, script: str, parent: int, _: object, fills: bool) -> Json
         "parent_id": str(parent % number) if number else None,
         "priority": parent % 4,
         "inputs": {"script": script},
-        "params": PARAMS.get(script),
+        "params": PARAMS.get(script, {}) | {"allow_failure": fills and script in FAILING},
         "schemas": schemas,
         "dependencies": [],
     }
@@ -76,6 +77,7 @@ def of_row(row: models.Task) -> Task:
         parent_id=row.parent_id,
         needs=[(item["id"], item["required"]) for item in row.dependencies],
         inputs=row.inputs,
+        may_fail=bool((row.params or {}).get("allow_failure")),
         fills=bool((row.schemas or {}).get("input_schema")),
         is_fragile=row.executor_id == "fragile_script_executor",
         status=row.status,

@@ -29,11 +29,17 @@ class Task:
     needs: list[tuple[str, bool]]
     inputs: Json
     fills: bool = False
+    may_fail: bool = False
     is_fragile: bool = False
     status: str = PENDING
     result: Any = None
     error: str | None = None  # how it begins
     starts: int = 0
+
+    @property
+    def is_spared(self) -> bool:
+        """Whether it failed, and may."""
+        return self.may_fail and self.status == FAILED
 
     @property
     def script(self) -> str:
@@ -149,7 +155,8 @@ class Tree:
         self._repeat(self._advance, self.run.scope)
         statuses = {self.tasks[task_id].status for task_id in self.run.scope}
         if statuses.issubset(OVER):
-            self.run.status = next(status for status in (FAILED, CANCELLED, COMPLETED) if status in statuses)
+            counted = {task.status for task in map(self.tasks.__getitem__, self.run.scope) if not task.is_spared}
+            self.run.status = next((status for status in (FAILED, CANCELLED) if status in counted), COMPLETED)
 
     def _repeat(self, change: Callable[[Task], bool], ids: Iterable[str]) -> None:
         while any(change(self.tasks[each]) for each in ids if self.tasks[each].status not in OVER):

@@ -14,8 +14,8 @@ RESULTS: dict[str, Any] = {
 
 
 def fill(value: Any, **options: Any) -> Any:
-    options = {"known": {"fetch", "text", "late"}, "left": (), "max_characters": 10_000} | options
-    return filled({"field": value}, RESULTS, **options)["field"]
+    usual: dict[str, Any] = {"known": {"fetch", "text", "late"}, "left": (), "max_characters": 10_000}
+    return filled({"field": value}, RESULTS, **(usual | options))["field"]
 
 
 @pytest.mark.parametrize(
