@@ -11,7 +11,7 @@ from typing import Any, Final
 
 Json = Mapping[str, Any]
 NOT_RUN: Final = re.compile(r"Not run: required dependency '(.*)' failed")
-ENDED: Final = frozenset({"completed", "failed", "cancelled"})
+ENDED: Final = frozenset({"completed", "failed", "cancelled", "skipped"})
 STATES: Final = MappingProxyType(
     {
         "pending": "is pending",
@@ -19,6 +19,7 @@ STATES: Final = MappingProxyType(
         "completed": "has completed",
         "failed": "has failed",
         "cancelled": "was cancelled",
+        "skipped": "was skipped",
     }
 )
 """Each status as a predicate."""
@@ -50,6 +51,7 @@ def explain(
         "completed": lambda: _completed(task, root["id"]),
         "failed": lambda: _failed(task, tasks, root["id"]),
         "cancelled": lambda: iter([f"Reason: {task['error']}", _again(root["id"])]),
+        "skipped": lambda: iter([f"Reason: {task['error']}"]),
     }
     said = [f"'{task['name']}' ({task_id}) {STATES[task['status']]}.", *why[task["status"]]()]
     for each in asking:

@@ -1,20 +1,21 @@
-"""The five states of a task, a run and a tree. Free of Django, so that the tree rules stay pure."""
+"""The states of a task, a run and a tree. Free of Django, so that the tree rules stay pure."""
 
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a task, or a run of a tree, stands (contract, section 1)."""
+    """Where a task, or a run of a tree, stands (contract, section 1). Only tasks of trees with `params.when` are skipped."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    SKIPPED = "skipped"
 
     @property
     def is_terminal(self) -> bool:
         return self in TERMINAL
 
 
-TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SKIPPED})

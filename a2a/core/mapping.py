@@ -29,6 +29,7 @@ A2A_STATES: Mapping[str, str] = MappingProxyType(
         Status.COMPLETED: "completed",
         Status.FAILED: "failed",
         Status.CANCELLED: "canceled",
+        Status.SKIPPED: "completed",  # A2A has no such state; the status in the metadata says it
     }
 )
 NOT_FOUND = "not_found"

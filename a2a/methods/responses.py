@@ -20,6 +20,7 @@ _REFERENCE: Final = {
         "id": _TEXT,
         "name": _TEXT,
         "required": {"type": "boolean", "default": True},
+        "on_skip": {"enum": ["run", "skip"], "default": "skip"},
         "type": {"const": "result"},
     },
     "oneOf": [{"required": ["id"]}, {"required": ["name"]}],
@@ -33,10 +34,11 @@ class Response(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
 
 class Dependency(Response, frozen=True, kw_only=True):
-    """A task that must finish first; if `required`, it must complete."""
+    """A task that must finish first; if `required`, it must complete or, with `on_skip`, be skipped."""
 
     id: str
     required: bool
+    on_skip: Literal["run"] | UnsetType = UNSET
 
 
 class TokenUsage(Struct, frozen=True, kw_only=True):
@@ -134,6 +136,7 @@ class Event(Response, frozen=True, kw_only=True):
         "task_completed",
         "task_failed",
         "task_cancelled",
+        "task_skipped",
         "task_retry",
         "log",
         "final",
@@ -209,6 +212,7 @@ class Counts(Response, frozen=True, kw_only=True):
     completed: int
     failed: int
     cancelled: int
+    skipped: int
     total: int
 
 
@@ -265,6 +269,7 @@ class TaskParams(Struct, frozen=True, kw_only=True):
     resources: Resources | UnsetType = UNSET
     keep: bool | UnsetType = UNSET
     allow_failure: bool | UnsetType = UNSET
+    when: Json | UnsetType = UNSET
 
 
 class TaskSchemas(Struct, frozen=True, kw_only=True):
@@ -300,7 +305,7 @@ class Standing(Response, frozen=True, kw_only=True):
 
     task_id: str
     context_id: str | None
-    status: Literal["pending", "in_progress", "completed", "failed", "cancelled", "not_found"]
+    status: Literal["pending", "in_progress", "completed", "failed", "cancelled", "skipped", "not_found"]
     progress: float
     error: str | None
     is_running: bool

@@ -33,7 +33,7 @@ def _asks() -> Exists:
 
 FILTERS: Mapping[str, Callable[[RunQuerySet], RunQuerySet]] = MappingProxyType(
     {
-        **{STATES[status]: _with_tree(status) for status in Status},
+        **{STATES[status]: _with_tree(status) for status in Status if status in STATES},
         STATES[Status.CANCELLED]: lambda runs: runs.filter(status=Status.CANCELLED),
         STATES[Status.IN_PROGRESS]: lambda runs: runs.filter(~_asks(), status=Status.IN_PROGRESS).exclude(RESERVED),
         INPUT_REQUIRED: lambda runs: runs.unfinished().filter(

@@ -26,7 +26,7 @@ REFRESH_PER_SECOND: Final = 10
 BAR_WIDTH: Final = 20
 LINES_AROUND: Final = 3
 """Lines of the terminal that are not available for tasks."""
-MOST_INTERESTING_FIRST: Final = ("in_progress", "failed", "cancelled", "pending", "completed")
+MOST_INTERESTING_FIRST: Final = ("in_progress", "failed", "cancelled", "pending", "completed", "skipped")
 
 
 class View(AbstractContextManager["View", None]):
@@ -92,7 +92,7 @@ class Row:
         at = _seconds(event["timestamp"])
         if event["type"] == "task_start":
             self.started_at, self.ended_at = at, None
-        elif self.status in ("completed", "failed", "cancelled"):
+        elif self.status in ("completed", "failed", "cancelled", "skipped"):
             self.ended_at = at
 
     def cells(self) -> Iterator[RenderableType]:
@@ -170,7 +170,7 @@ class LiveTree(View):
 def most_interesting(rows: list[Row], limit: int) -> list[Row]:
     """Choose at most `limit` rows and return them in the order of the tree.
 
-    The root comes first, then running, failed, cancelled, pending and completed tasks.
+    The root comes first, then running, failed, cancelled, pending, completed and skipped tasks.
     """
     ranked = sorted(range(1, len(rows)), key=lambda place: MOST_INTERESTING_FIRST.index(rows[place].status))
     return [rows[place] for place in sorted([0, *ranked[: max(limit - 1, 0)]])]

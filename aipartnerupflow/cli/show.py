@@ -43,6 +43,7 @@ SIGNS: Final = MappingProxyType(
         "completed": ("✓", "green"),
         "failed": ("✗", "red"),
         "cancelled": ("■", "yellow"),
+        "skipped": ("↷", "bright_black"),
     }
 )
 """The sign and the colour of each status."""

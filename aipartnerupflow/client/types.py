@@ -6,14 +6,15 @@ The values are plain dicts, so fields of a newer server are present too.
 from typing import Any, Literal, NotRequired, TypedDict
 
 Json = dict[str, Any]
-Status = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+Status = Literal["pending", "in_progress", "completed", "failed", "cancelled", "skipped"]
 
 
 class Dependency(TypedDict):
-    """A task that must finish first; if `required`, it must complete."""
+    """A task that must finish first; if `required`, it must complete or, with `on_skip`, be skipped."""
 
     id: str
     required: bool
+    on_skip: NotRequired[Literal["run"]]
 
 
 class Task(TypedDict):
@@ -90,6 +91,7 @@ class Event(TypedDict):
         "task_completed",
         "task_failed",
         "task_cancelled",
+        "task_skipped",
         "task_retry",
         "log",
         "final",
@@ -120,6 +122,7 @@ class Counts(TypedDict):
     completed: int
     failed: int
     cancelled: int
+    skipped: int
     total: int
 
 

@@ -25,6 +25,7 @@ STATUS_COLOURS: Final = {
     "completed": "success",
     "failed": "danger",
     "cancelled": "warning",
+    "skipped": "default",
 }
 
 

@@ -17,7 +17,7 @@ from tasks.status import Status
 
 PAGE: Final = 50
 #: The order of statuses in a tree's status bar.
-BAR: Final = (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.IN_PROGRESS, Status.PENDING)
+BAR: Final = (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SKIPPED, Status.IN_PROGRESS, Status.PENDING)
 
 StatusBar = list[tuple[str, float, float]]
 """(status, start, width) in percent of the tasks."""

@@ -7,8 +7,9 @@ from typing import Final
 
 from django.conf import settings
 
-from aipartnerupflow.executors import Executor, ExecutorError
+from aipartnerupflow.executors import Executor, ExecutorError, Json
 from tasks.executors import disabled_executors, executor_ids, get_executor, placement
+from tasks.rules.conditions import tasks_in
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.places import places_in, source_of
 from tasks.rules.schema import mismatch
@@ -49,6 +50,8 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
             yield f"tasks[{task.position}].inputs", f"cannot fit {task.executor_id}: {problem}"
         if task.inputs:
             yield from _without_dependency(task, sources, spec)
+        if task.params and (when := task.params.get("when")):
+            yield from _unknown_in_condition(task, when, spec)
         try:
             if task.executor_id is not None:
                 get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)
@@ -89,6 +92,14 @@ def _without_dependency(task: TaskSpec, sources: Mapping[str, int], spec: TreeSp
                 place,
                 f"'{source}' is the name of {sources[source]} tasks. Give them ids, and write the id of one of them.",
             )
+
+
+def _unknown_in_condition(task: TaskSpec, when: Json, spec: TreeSpec) -> Iterator[tuple[str, str]]:
+    needed = {item.id for item in task.dependencies}
+    known = {name_of(each) for each in spec.tasks if each.id in needed} | task.inputs.keys()
+    for source in tasks_in(when):
+        if source not in known:
+            yield f"tasks[{task.position}].params.when", f"'{source}' is no dependency of this task: add it to them"
 
 
 def _misplaced(task: TaskSpec) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
+from tasks.rules import conditions
 from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
 from tasks.rules.schema_cost import TooCostly, check_cost
@@ -138,6 +139,7 @@ _dependency_object = _fields(
         "id": _short_string,
         "name": _short_string,
         "required": _one_of((bool,), "true or false"),
+        "on_skip": _choice(("run", "skip")),
         "type": _only("result"),  # the predecessor adds it to each dependency
     }
 )
@@ -168,6 +170,7 @@ _params = _fields(
         "resources": _resources,
         "keep": _one_of((bool,), "true or false"),
         "allow_failure": _one_of((bool,), "true or false"),
+        "when": conditions.problems,
     },
     is_open=True,
 )
@@ -204,6 +207,7 @@ HINTS = MappingProxyType(
         "pool": "unknown field; write it as params.pool",
         "resources": "unknown field; write it as params.resources",
         "allow_failure": "unknown field; write it as params.allow_failure",
+        "when": "unknown field; write it as params.when",
     }
 )
 

@@ -33,10 +33,19 @@ LISTED = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependency:
-    """A task to wait for. If `required`, it must complete; otherwise it only has to finish."""
+    """A task to wait for. If `required`, it must complete; otherwise it only has to finish.
+
+    `runs_after_skip`: it may also be skipped.
+    """
 
     id: str
     required: bool = True
+    runs_after_skip: bool = False
+
+    def stored(self, ids: Mapping[str, str]) -> Json:
+        """Return its stored form. `ids` maps the ids of the request to those that are stored."""
+        on_skip = {"on_skip": "run"} if self.runs_after_skip else {}
+        return {"id": ids[self.id], "required": self.required} | on_skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +275,9 @@ def _dependency(raw: str | Json, draft: _Draft, drafts: _Drafts) -> Dependency:
     task_id = _referred(raw, draft, drafts)
     if task_id == draft.id:
         raise InvalidDependency(f"Task '{draft.label}' depends on itself. Remove that dependency.")
-    return Dependency(id=task_id, required=True if isinstance(raw, str) else raw.get("required", True))
+    if isinstance(raw, str):
+        return Dependency(id=task_id)
+    return Dependency(id=task_id, required=raw.get("required", True), runs_after_skip=raw.get("on_skip") == "run")
 
 
 def _referred(raw: str | Json, draft: _Draft, drafts: _Drafts) -> str:

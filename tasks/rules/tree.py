@@ -16,7 +16,8 @@ from tasks.status import Status
 class Node:
     """A task, reduced to what the tree rules need.
 
-    `dependencies` are (task id, required) pairs; a lower `priority` runs first.
+    `dependencies` are (task id, required) pairs; a lower `priority` runs first. The required ones in
+    `needless` may also be skipped.
     """
 
     id: str
@@ -25,6 +26,7 @@ class Node:
     priority: int
     position: int
     is_group: bool
+    needless: frozenset[str] = frozenset()
     status: Status = Status.PENDING
 
 
@@ -51,6 +53,7 @@ def node_of(task: StoredTask) -> Node:
         priority=task.priority,
         position=task.position,
         is_group=task.executor_id is None,
+        needless=frozenset([item["id"] for item in task.dependencies if item.get("on_skip") == "run"]),
         status=Status(task.status),
     )
 
@@ -59,12 +62,14 @@ def node_of(task: StoredTask) -> Node:
 class Step:
     """What changes when one task settles.
 
-    `ready` is ordered by (priority, position). `blocked` pairs each blocked node, in order of
-    discovery, with the id of the required dependency that did not complete.
+    `ready` is ordered by (priority, position). `blocked` pairs each node that fails for it, in order of
+    discovery, with the id of the required dependency that did not complete; `skipped` those that are
+    skipped, with the one that was.
     """
 
     ready: list[Node]
     blocked: list[tuple[Node, str]]
+    skipped: list[tuple[Node, str]]
 
 
 class Plan:
@@ -115,7 +120,10 @@ class Plan:
             self._finish(self._nodes[task_id], Status.CANCELLED)
         terminal = [node for node in self._nodes.values() if node.status.is_terminal]
         free = [node for node in self._nodes.values() if not self._waiting[node.id] and not node.status.is_terminal]
-        return self._advance(terminal, free)
+        step = self._advance([node for node in terminal if node.status is not Status.SKIPPED], free)
+        # A task that requires a failed and a skipped one fails, in whatever order they are.
+        then = self._advance([node for node in terminal if node.status is Status.SKIPPED], step.ready)
+        return Step(ready=then.ready, blocked=step.blocked, skipped=then.skipped)
 
     def settle(self, task_id: str, status: Status) -> Step:
         """Record that a task became terminal. A task that already is terminal does not change.
@@ -148,22 +156,27 @@ class Plan:
     def _advance(self, settled: list[Node], ready: list[Node]) -> Step:
         """Update the dependents of the settled nodes.
 
-        A node that becomes blocked is settled too, and appended to `settled`.
+        A node that becomes blocked, or is skipped, is settled too, and appended to `settled`.
         """
         blocked: list[tuple[Node, str]] = []
+        skipped: list[tuple[Node, str]] = []
         for node in settled:
             for dependant, required in self._dependants.pop(node.id, ()):
                 if dependant.status.is_terminal:
                     continue
                 self._waiting[dependant.id] -= 1
-                if required and node.status is not Status.COMPLETED:
+                if required and node.status is Status.SKIPPED and node.id not in dependant.needless:
+                    self._finish(dependant, Status.SKIPPED)
+                    skipped.append((dependant, node.id))
+                    settled.append(dependant)
+                elif required and node.status not in (Status.COMPLETED, Status.SKIPPED):
                     self._finish(dependant, Status.FAILED)
                     blocked.append((dependant, node.id))
                     settled.append(dependant)
                 elif not self._waiting[dependant.id]:
                     ready.append(dependant)
         ready.sort(key=_by_urgency)
-        return Step(ready=ready, blocked=blocked)
+        return Step(ready=ready, blocked=blocked, skipped=skipped)
 
 
 def _by_urgency(node: Node) -> tuple[int, int]:

@@ -16,10 +16,11 @@ from tasks.executors.admission import checked
 from tasks.executors.filling import filled_inputs
 from tasks.ids import new_id
 from tasks.models import Task
+from tasks.rules.conditions import renamed_params
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.inputs import dependency_results, resolved_inputs
 from tasks.rules.strict_json import Json
-from tasks.rules.templates import ANY, rename_placeholders
+from tasks.rules.templates import rename_placeholders
 from tasks.rules.tree import (
     Node,
     beyond,
@@ -197,7 +198,7 @@ def _request(
         schema = (task.schemas or {}).get("input_schema", {})
         request["inputs"] = resolved_inputs(own, input_schema=schema, from_dependencies=left_out)
     if "params" in request:
-        request["params"] = rename_placeholders(task.params, taken, places=ANY)
+        request["params"] = renamed_params(task.params, taken)
     return request | {
         "id": ids[task.id],
         "parent_id": ids[parent_id] if parent_id else None,

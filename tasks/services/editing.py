@@ -53,7 +53,7 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
     valid = next(row for row in spec.tasks if row.id == task_id)
     for name in EDITABLE:
         setattr(task, name, getattr(valid, name))
-    task.dependencies = [{"id": item.id, "required": item.required} for item in valid.dependencies]
+    task.dependencies = [item.stored({item.id: item.id}) for item in valid.dependencies]
     task.executor_id = valid.executor_id
     task.updated_at = datetime.now(UTC)
     task.save(update_fields=[*EDITABLE, "executor_id", "updated_at"])

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from django.db import transaction
 
 from tasks.models import Task
+from tasks.rules.conditions import renamed_params
 from tasks.rules.specs import TaskSpec, TreeSpec, name_of
-from tasks.rules.templates import ANY, rename_placeholders
+from tasks.rules.templates import rename_placeholders
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
 
@@ -33,10 +34,10 @@ def _row(
         name=task.name,
         priority=task.priority,
         executor_id=task.executor_id,
-        dependencies=[{"id": ids[item.id], "required": item.required} for item in task.dependencies],
+        dependencies=[item.stored(ids) for item in task.dependencies],
         inputs=rename_placeholders(task.inputs, renamed),
         schemas=task.schemas,
-        params=rename_placeholders(task.params, renamed, places=ANY),
+        params=renamed_params(task.params, renamed),
         has_children=task.has_children,
         created_at=now,
         updated_at=now,

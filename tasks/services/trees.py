@@ -265,8 +265,9 @@ def _next_number(root_id: str) -> int:
 
 
 def _reset(tree: list[Task], scope: set[str]) -> None:
-    """Set the failed and cancelled tasks back to pending."""
-    again = [task.id for task in tree if task.id in scope and task.status in (Status.FAILED, Status.CANCELLED)]
+    """Set the failed, cancelled and skipped tasks back to pending."""
+    undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)
+    again = [task.id for task in tree if task.id in scope and task.status in undone]
     Task.objects.filter(id__in=again).update(
         status=Status.PENDING,
         error=None,

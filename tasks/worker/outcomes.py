@@ -40,6 +40,10 @@ def failed(error: str, *, may_retry: bool = False, retry_after_seconds: float | 
     )
 
 
+def skipped(reason: str) -> Outcome:
+    return Outcome(status=Status.SKIPPED, error=storable(reason))
+
+
 def cancelled(error: str, *, stopped: Stopped | None = None, max_bytes: int) -> Outcome:
     """Return a cancelled outcome, with the executor's partial result if it can be stored."""
     if stopped is None:

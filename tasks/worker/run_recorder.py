@@ -135,7 +135,7 @@ class RunRecorder:
         before: list[Change] = [RunCleared(**self._fence)] if self._has_record else []
         self._has_record = False
         before += self._question_closed(task)
-        if outcome.status is Status.COMPLETED:
+        if outcome.status in (Status.COMPLETED, Status.SKIPPED):
             self._set_progress(task, 1.0)
         task.error = outcome.error
         usage = outcome.token_usage or task.token_usage

@@ -131,7 +131,7 @@ function graphOf({ tasks, marks, edges, paths, nodeOf, figure }) {
     show(n) {
       const mark = marks[n];
       const { status, progress } = tasks[n];
-      mark.classList.remove("pending", "in_progress", "completed", "failed", "cancelled");
+      mark.classList.remove("pending", "in_progress", "completed", "failed", "cancelled", "skipped");
       mark.classList.add(status);
       mark.querySelector("use")?.setAttribute("href", `#i-${status}`);
       mark.querySelector(".done")?.setAttribute("width", status === "in_progress" ? progress * BOX.width : 0);

@@ -36,7 +36,7 @@ export function timelineOf(table, axis, { span, isOpen }) {
     show(n, { status, label }, at) {
       const row = lines.get(n);
       if (!row || row.classList.contains(status)) return;
-      row.classList.remove("pending", "in_progress", "completed", "failed", "cancelled");
+      row.classList.remove("pending", "in_progress", "completed", "failed", "cancelled", "skipped");
       row.classList.add(status);
       const icon = row.querySelector(".status-icon");
       icon.setAttribute("aria-label", label);

@@ -10,8 +10,8 @@ const data = JSON.parse(document.querySelector("#graph-data").textContent);
 const { tasks } = data;
 const numbers = new Map(tasks.map((task, n) => [task.id, n]));
 const words = { in_progress: "running" };
-const isTerminal = (status) => ["completed", "failed", "cancelled"].includes(status);
-const ORDER = ["completed", "failed", "cancelled", "in_progress", "pending"];
+const isTerminal = (status) => ["completed", "failed", "cancelled", "skipped"].includes(status);
+const ORDER = ["completed", "failed", "cancelled", "skipped", "in_progress", "pending"];
 const LOG_LINES = 500;
 const TICK_MS = 200;
 const HEAD_REST_MS = 250; // minimum time between two reloads of the head

@@ -24,7 +24,7 @@ from tasks.rules.tree import (
 )
 from tasks.status import TERMINAL, Status
 
-PENDING, IN_PROGRESS, COMPLETED, FAILED, CANCELLED = Status
+PENDING, IN_PROGRESS, COMPLETED, FAILED, CANCELLED, SKIPPED = Status
 
 
 def node(task_id: str, *needs: str, **fields: object) -> Node:
@@ -220,6 +220,7 @@ def graphs(draw: st.DrawFn) -> list[Node]:
                 *(need + "?" * is_optional for need, is_optional in zip(needs, optional, strict=True)),
                 parent_id=parent,
                 is_group=draw(st.booleans()),
+                needless=frozenset(draw(st.lists(st.sampled_from(needs)))) if needs else frozenset(),
                 priority=draw(st.integers(0, 3)),
                 position=index,
                 status=draw(st.sampled_from([PENDING, PENDING, PENDING, PENDING, IN_PROGRESS, *sorted(TERMINAL)])),
@@ -243,24 +244,29 @@ class Naive:
     def open(self) -> list[Node]:
         return [task for task in self.nodes.values() if self.status[task.id] not in TERMINAL]
 
-    def fixpoint(self) -> tuple[set[str], set[str]]:
-        """(what became ready, what became blocked) since the last time."""
-        blocked: set[str] = set()
-        while True:
-            more = {
-                task.id
-                for task in self.open()
-                if any(required and self.status[need] in {FAILED, CANCELLED} for need, required in self.edges(task))
-            }
-            if not more:
-                break
-            blocked |= more
-            self.status.update(dict.fromkeys(more, FAILED))
+    def fixpoint(self) -> tuple[set[str], set[str], set[str]]:
+        """(what became ready, what became blocked, what was skipped) since the last time."""
+        blocked = self.spread(FAILED, {FAILED, CANCELLED})
+        skipped = self.spread(SKIPPED, {SKIPPED})
         ready = {
             task.id for task in self.open() if all(self.status[need] in TERMINAL for need, _ in self.edges(task))
         } - self.started
         self.started |= ready
-        return ready, blocked
+        return ready, blocked, skipped
+
+    def spread(self, status: Status, causes: set[Status]) -> set[str]:
+        """What gets the status, because it requires a task with one of the causes."""
+        found: set[str] = set()
+        while more := {task.id for task in self.open() if self.requires(task, causes)}:
+            found |= more
+            self.status.update(dict.fromkeys(more, status))
+        return found
+
+    def requires(self, task: Node, causes: set[Status]) -> bool:
+        spared = task.needless if causes == {SKIPPED} else frozenset()
+        return any(
+            required and self.status[need] in causes and need not in spared for need, required in self.edges(task)
+        )
 
 
 @given(graphs(), st.randoms(use_true_random=False))
@@ -271,17 +277,19 @@ def test_any_plan_agrees_with_the_naive_fixpoint_and_ends(nodes: list[Node], cha
     seen: list[str] = []
     step = plan.start()
     while True:
-        ready, blocked = naive.fixpoint()
+        ready, blocked, skipped = naive.fixpoint()
         assert {task.id for task in step.ready} == ready
         assert [(task.priority, task.position) for task in step.ready] == sorted(
             (task.priority, task.position) for task in step.ready
         )
         assert {task.id for task, _ in step.blocked} == blocked
+        assert {task.id for task, _ in step.skipped} == skipped
         for task, cause in step.blocked:
             assert (cause, True) in task.dependencies
             assert by_id[cause].status in {FAILED, CANCELLED}
         for task in step.ready:
-            assert all(by_id[need].status is COMPLETED for need, required in task.dependencies if required)
+            needs = [need for need, required in task.dependencies if required]
+            assert all(by_id[need].status is COMPLETED or need in task.needless for need in needs)
         assert {task.id: task.status for task in nodes} == naive.status
         running += [task.id for task in step.ready]
         seen += [task.id for task in step.ready]

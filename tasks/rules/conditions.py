@@ -1,0 +1,196 @@
+"""Conditions: `params.when` decides by results of dependencies whether a task runs. Pure.
+
+A condition is `{"task": id, "path": "/score", "op": "ge", "value": 0.5}`, or `{"all": […]}`,
+`{"any": […]}` or `{"not": …}` of conditions. `path` is a JSON Pointer (RFC 6901) into the result of
+the task; "" is the whole result. A dependency without a result has no value at any path.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from operator import ge, gt, le, lt
+from typing import Any, Final
+
+from tasks.rules.strict_json import Json
+from tasks.rules.templates import ANY, rename_placeholders
+
+DEEPEST: Final = 10
+"""How many conditions may be inside each other."""
+MOST: Final = 100
+"""How many conditions a task may have."""
+ABSENT: Final = object()
+EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
+
+Test = Callable[[Any, Any], bool]
+Problem = tuple[str, str]
+
+
+def holds(condition: Json, results: Mapping[str, Any]) -> bool:
+    """Whether the condition is true of the results, which are by the ids of the tasks."""
+    if "all" in condition:
+        return all(holds(each, results) for each in condition["all"])
+    if "any" in condition:
+        return any(holds(each, results) for each in condition["any"])
+    if "not" in condition:
+        return not holds(condition["not"], results)
+    found = value_at(condition.get("path", ""), results.get(condition["task"], ABSENT))
+    return OPERATORS[condition["op"]](found, condition.get("value"))
+
+
+def value_at(pointer: str, value: Any) -> Any:
+    """Return the value at a JSON Pointer, or ABSENT."""
+    for step in pointer.split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict):
+            value = value.get(name, ABSENT)
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return ABSENT
+    return value
+
+
+def tasks_in(condition: Json) -> Iterator[str]:
+    """Yield the id of each task that the condition asks about."""
+    for each in _within(condition):
+        if "task" in each:
+            yield each["task"]
+
+
+def renamed(condition: Json, ids: Mapping[str, str]) -> Json:
+    """Return the condition with other ids of tasks."""
+    if "task" in condition:
+        return condition | {"task": ids.get(condition["task"], condition["task"])}
+    if "not" in condition:
+        return {"not": renamed(condition["not"], ids)}
+    return {name: [renamed(each, ids) for each in parts] for name, parts in condition.items()}
+
+
+def renamed_params(params: Json | None, ids: Mapping[str, str]) -> Json | None:
+    """Return the params of a task with other ids in placeholders and in `when`."""
+    changed: Json | None = rename_placeholders(params, ids, places=ANY)
+    if changed is None or (when := changed.get("when")) is None:
+        return changed
+    return changed | {"when": renamed(when, ids)}
+
+
+def described(condition: Json) -> str:
+    """Return the condition in words, without its values, which may be secret."""
+    for name, word in (("all", " and "), ("any", " or ")):
+        if name in condition:
+            return word.join(f"({described(each)})" for each in condition[name])
+    if "not" in condition:
+        return f"not ({described(condition['not'])})"
+    place = f"{condition.get('path', '')} of " if condition.get("path") else ""
+    return f"{place}'{condition['task']}' {WORDS[condition['op']]}"
+
+
+def problems(condition: object, path: str) -> Iterator[Problem]:
+    """Yield what is wrong with the shape of a condition."""
+    counted = 0
+    waiting: list[tuple[object, str, int]] = [(condition, path, 1)]
+    while waiting:
+        each, place, depth = waiting.pop()
+        counted += 1
+        if depth > DEEPEST or counted > MOST:
+            yield path, f"has more than {MOST} conditions, or more than {DEEPEST} inside each other"
+            return
+        if not isinstance(each, dict):
+            yield place, "must be an object: a condition"
+        elif len(kinds := each.keys() & {"all", "any", "not", "task"}) != 1:
+            yield place, "must have exactly one of 'task', 'all', 'any' and 'not'"
+        elif "task" in kinds:
+            yield from _comparison_problems(each, place)
+        elif surplus := sorted(each.keys() - kinds):
+            yield f"{place}.{surplus[0]}", f"is not known beside '{kinds.pop()}'"
+        else:
+            yield from _part_problems(each, place)
+            waiting += [(part, where, depth + 1) for part, where in _parts(each, place)]
+
+
+def _part_problems(condition: Json, place: str) -> Iterator[Problem]:
+    for name in ("all", "any"):
+        if name in condition and not (isinstance(condition[name], list) and condition[name]):
+            yield f"{place}.{name}", "must be a list of at least one condition"
+
+
+def _parts(condition: Json, place: str) -> Iterator[tuple[object, str]]:
+    if "not" in condition:
+        yield condition["not"], f"{place}.not"
+    for name in ("all", "any"):
+        if isinstance(parts := condition.get(name), list):
+            yield from ((part, f"{place}.{name}[{index}]") for index, part in enumerate(parts))
+
+
+def _comparison_problems(condition: Json, place: str) -> Iterator[Problem]:
+    if surplus := sorted(condition.keys() - {"task", "path", "op", "value"}):
+        yield f"{place}.{surplus[0]}", "is not known; a condition has task, path, op and value"
+    if not isinstance(condition["task"], str):
+        yield f"{place}.task", "must be the id of a dependency"
+    pointer = condition.get("path", "")
+    if not isinstance(pointer, str) or (pointer and not pointer.startswith("/")):
+        yield f"{place}.path", "must be a JSON Pointer, such as /score, or absent for the whole result"
+    operator = condition.get("op")
+    if not isinstance(operator, str) or operator not in OPERATORS:
+        yield f"{place}.op", f"must be one of {', '.join(OPERATORS)}"
+    elif operator in UNARY and "value" in condition:
+        yield f"{place}.value", f"is not known beside the op '{operator}'"
+    elif operator not in UNARY and "value" not in condition:
+        yield f"{place}.value", "is required"
+    elif operator == "in" and not isinstance(condition["value"], list):
+        yield f"{place}.value", "must be a list"
+
+
+def _within(condition: Json) -> Iterator[Json]:
+    waiting = [condition]
+    while waiting:
+        each = waiting.pop()
+        yield each
+        waiting += [part for part, _ in _parts(each, "") if isinstance(part, dict)]
+
+
+def _is_equal(found: Any, value: Any) -> bool:
+    """JSON's equality: true is not 1, but 1.0 is."""
+    return bool(found == value) and isinstance(found, bool) == isinstance(value, bool)
+
+
+def _ordered(compare: Test) -> Test:
+    """A comparison of two numbers or two texts; of anything else it is false."""
+
+    def test(found: Any, value: Any) -> bool:
+        are_numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (found, value))
+        are_texts = isinstance(found, str) and isinstance(value, str)
+        return (are_numbers or are_texts) and compare(found, value)
+
+    return test
+
+
+def _contains(found: Any, value: Any) -> bool:
+    if isinstance(found, str):
+        return isinstance(value, str) and value in found
+    return isinstance(found, list | dict) and any(_is_equal(each, value) for each in found)
+
+
+OPERATORS: Final[Mapping[str, Test]] = {
+    "eq": _is_equal,
+    "ne": lambda found, value: found is not ABSENT and not _is_equal(found, value),
+    "lt": _ordered(lt),
+    "le": _ordered(le),
+    "gt": _ordered(gt),
+    "ge": _ordered(ge),
+    "in": lambda found, value: any(_is_equal(found, each) for each in value),
+    "contains": _contains,
+    "exists": lambda found, _: found is not ABSENT,
+    "empty": lambda found, _: found is ABSENT or any(_is_equal(found, each) for each in EMPTY),
+}
+UNARY: Final = ("exists", "empty")
+WORDS: Final[Mapping[str, str]] = {
+    "eq": "has the value",
+    "ne": "has another value",
+    "lt": "is less",
+    "le": "is less or the same",
+    "gt": "is more",
+    "ge": "is more or the same",
+    "in": "is one of the values",
+    "contains": "contains the value",
+    "exists": "exists",
+    "empty": "is empty",
+}
