@@ -96,7 +96,7 @@ def _without_dependency(task: TaskSpec, sources: Mapping[str, int], spec: TreeSp
 
 def _unknown_in_condition(task: TaskSpec, when: Json, spec: TreeSpec) -> Iterator[tuple[str, str]]:
     needed = {item.id for item in task.dependencies}
-    known = {name_of(each) for each in spec.tasks if each.id in needed} | task.inputs.keys()
+    known = {name_of(each) for each in spec.tasks if each.id in needed}
     for source in tasks_in(when):
         if source not in known:
             yield f"tasks[{task.position}].params.when", f"'{source}' is no dependency of this task: add it to them"

@@ -1,11 +1,11 @@
 """Conditions: `params.when` decides by results of dependencies whether a task runs. Pure.
 
 A condition is `{"task": id, "path": "/score", "op": "ge", "value": 0.5}`, or `{"all": […]}`,
-`{"any": […]}` or `{"not": …}` of conditions. `path` is a JSON Pointer (RFC 6901) into the result of
+`{"any": […]}` or `{"not": …}` of conditions; all of none are true, and any of none is not. `path` is a JSON Pointer (RFC 6901) into the result of
 the task; "" is the whole result. A dependency without a result has no value at any path.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from operator import ge, gt, le, lt
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ DEEPEST: Final = 10
 MOST: Final = 100
 """How many conditions a task may have."""
 ABSENT: Final = object()
+ALWAYS: Final[Json] = {"all": []}
+NEVER: Final[Json] = {"any": []}
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 
 Test = Callable[[Any, Any], bool]
@@ -64,6 +66,15 @@ def renamed(condition: Json, ids: Mapping[str, str]) -> Json:
     return {name: [renamed(each, ids) for each in parts] for name, parts in condition.items()}
 
 
+def decided(condition: Json, results: Mapping[str, Any], *, gone: Collection[str]) -> Json:
+    """Return the condition with what it asks about the tasks that are `gone` decided by the results."""
+    if "task" in condition:
+        return condition if condition["task"] not in gone else ALWAYS if holds(condition, results) else NEVER
+    if "not" in condition:
+        return {"not": decided(condition["not"], results, gone=gone)}
+    return {name: [decided(each, results, gone=gone) for each in parts] for name, parts in condition.items()}
+
+
 def renamed_params(params: Json | None, ids: Mapping[str, str]) -> Json | None:
     """Return the params of a task with other ids in placeholders and in `when`."""
     changed: Json | None = rename_placeholders(params, ids, places=ANY)
@@ -74,6 +85,8 @@ def renamed_params(params: Json | None, ids: Mapping[str, str]) -> Json | None:
 
 def described(condition: Json) -> str:
     """Return the condition in words, without its values, which may be secret."""
+    if condition in (ALWAYS, NEVER):
+        return "always" if condition == ALWAYS else "never"
     for name, word in (("all", " and "), ("any", " or ")):
         if name in condition:
             return word.join(f"({described(each)})" for each in condition[name])
@@ -108,8 +121,8 @@ def problems(condition: object, path: str) -> Iterator[Problem]:
 
 def _part_problems(condition: Json, place: str) -> Iterator[Problem]:
     for name in ("all", "any"):
-        if name in condition and not (isinstance(condition[name], list) and condition[name]):
-            yield f"{place}.{name}", "must be a list of at least one condition"
+        if name in condition and not isinstance(condition[name], list):
+            yield f"{place}.{name}", "must be a list of conditions"
 
 
 def _parts(condition: Json, place: str) -> Iterator[tuple[object, str]]:

@@ -83,6 +83,8 @@ class Plan:
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._nodes = {node.id: node for node in nodes}
         self._waiting = dict.fromkeys(self._nodes, 0)
+        self._unwanted: dict[str, str] = {}
+        """By the ids of nodes that require a skipped one: its id. They are skipped when all others are over, unless they fail."""
         self._dependants: defaultdict[str, list[tuple[Node, bool]]] = defaultdict(list)
         self._unfinished = sum(not node.status.is_terminal for node in self._nodes.values())
         for node in self._nodes.values():
@@ -120,10 +122,7 @@ class Plan:
             self._finish(self._nodes[task_id], Status.CANCELLED)
         terminal = [node for node in self._nodes.values() if node.status.is_terminal]
         free = [node for node in self._nodes.values() if not self._waiting[node.id] and not node.status.is_terminal]
-        step = self._advance([node for node in terminal if node.status is not Status.SKIPPED], free)
-        # A task that requires a failed and a skipped one fails, in whatever order they are.
-        then = self._advance([node for node in terminal if node.status is Status.SKIPPED], step.ready)
-        return Step(ready=then.ready, blocked=step.blocked, skipped=then.skipped)
+        return self._advance(terminal, free)
 
     def settle(self, task_id: str, status: Status) -> Step:
         """Record that a task became terminal. A task that already is terminal does not change.
@@ -166,15 +165,20 @@ class Plan:
                     continue
                 self._waiting[dependant.id] -= 1
                 if required and node.status is Status.SKIPPED and node.id not in dependant.needless:
-                    self._finish(dependant, Status.SKIPPED)
-                    skipped.append((dependant, node.id))
-                    settled.append(dependant)
+                    self._unwanted.setdefault(dependant.id, node.id)
                 elif required and node.status not in (Status.COMPLETED, Status.SKIPPED):
                     self._finish(dependant, Status.FAILED)
                     blocked.append((dependant, node.id))
                     settled.append(dependant)
-                elif not self._waiting[dependant.id]:
+                    continue
+                if self._waiting[dependant.id]:
+                    continue
+                if (cause := self._unwanted.get(dependant.id)) is None:
                     ready.append(dependant)
+                else:
+                    self._finish(dependant, Status.SKIPPED)
+                    skipped.append((dependant, cause))
+                    settled.append(dependant)
         ready.sort(key=_by_urgency)
         return Step(ready=ready, blocked=blocked, skipped=skipped)
 

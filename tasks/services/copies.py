@@ -16,7 +16,7 @@ from tasks.executors.admission import checked
 from tasks.executors.filling import filled_inputs
 from tasks.ids import new_id
 from tasks.models import Task
-from tasks.rules.conditions import renamed_params
+from tasks.rules.conditions import decided, renamed_params
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.inputs import dependency_results, resolved_inputs
 from tasks.rules.strict_json import Json
@@ -198,13 +198,22 @@ def _request(
         schema = (task.schemas or {}).get("input_schema", {})
         request["inputs"] = resolved_inputs(own, input_schema=schema, from_dependencies=left_out)
     if "params" in request:
-        request["params"] = renamed_params(task.params, taken)
+        request["params"] = renamed_params(_with_decisions(task, taken, results), taken)
     return request | {
         "id": ids[task.id],
         "parent_id": ids[parent_id] if parent_id else None,
         "user_id": task.user_id,
         "dependencies": [item | {"id": ids[item["id"]]} for item in task.dependencies if item["id"] in ids],
     }
+
+
+def _with_decisions(task: Task, taken: Collection[str], results: Mapping[str, Any]) -> Json | None:
+    """The params with the part of the condition decided that asks about dependencies that are not copied."""
+    params: Json | None = task.params
+    if params is None or (when := params.get("when")) is None:
+        return params
+    gone = {item["id"] for item in task.dependencies} - set(taken)
+    return params | {"when": decided(when, results, gone=gone)}
 
 
 def _with_results(task: Task, left_out: Json) -> Json:

@@ -233,7 +233,7 @@ class TreeRun:
         when = task.params.get("when")
         if when is None or task.id in self._cancellations or self._questions.question_of(task.id) is not None:
             return True
-        return holds(when, task.inputs | dependency_results(task.dependencies, self._results))
+        return holds(when, dependency_results(task.dependencies, self._results))
 
     def _end_unrun(self, task_id: str, outcome: Outcome) -> None:
         self._recorder.finished_unrun(self._tasks[task_id], outcome)

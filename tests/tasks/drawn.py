@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tasks import models
-from tests.tasks.model import GROUP, Task
+from tests.tasks.model import GROUP, NEVER, Task
 
 Json = dict[str, Any]
 #: Of each task: its script, its parent, its dependencies with whether they are required, and whether its inputs are filled.
@@ -42,7 +42,12 @@ def request_of(shape: Shape) -> list[Json]:
         for need, required in {drawn % len(shape): required for drawn, required in needs}.items():
             if not _reaches(need, number, awaited):
                 awaited[number].add(need)
-                tasks[number]["dependencies"].append({"id": str(need), "required": required})
+                on_skip = {"on_skip": "run"} if (number + need) % 2 else {}
+                tasks[number]["dependencies"].append({"id": str(need), "required": required} | on_skip)
+    for task in tasks:
+        optional = [need["id"] for need in task["dependencies"] if not need["required"]]
+        if optional and task["schemas"].get("input_schema"):
+            task["params"] |= {"when": {"task": optional[0], "op": "exists"}}
     return tasks
 
 
@@ -69,6 +74,13 @@ def _reaches(start: int, goal: int, edges: list[set[int]]) -> bool:
     return goal in found
 
 
+def _wanted(when: Json | None) -> str | None:
+    """What the condition of `request_of`, or what a copy made of it, wants."""
+    if when is None or when == {"all": []}:
+        return None
+    return NEVER if when == {"any": []} else when["task"]
+
+
 def of_row(row: models.Task) -> Task:
     """The stored task as the model sees it."""
     return Task(
@@ -78,6 +90,8 @@ def of_row(row: models.Task) -> Task:
         needs=[(item["id"], item["required"]) for item in row.dependencies],
         inputs=row.inputs,
         may_fail=bool((row.params or {}).get("allow_failure")),
+        wants=_wanted((row.params or {}).get("when")),
+        needless=frozenset(item["id"] for item in row.dependencies if "on_skip" in item),
         fills=bool((row.schemas or {}).get("input_schema")),
         is_fragile=row.executor_id == "fragile_script_executor",
         status=row.status,

@@ -7,7 +7,8 @@ from typing import Any
 Json = dict[str, Any]
 
 PENDING, IN_PROGRESS, COMPLETED, FAILED, CANCELLED = "pending", "in_progress", "completed", "failed", "cancelled"
-OVER = (COMPLETED, FAILED, CANCELLED)
+SKIPPED, NEVER = "skipped", "never"
+OVER = (COMPLETED, FAILED, CANCELLED, SKIPPED)
 GROUP = "group"
 #: Script → how it ends by itself, how its error begins, and how often it starts. A script that is missing here hangs until told.
 ENDINGS: dict[str, tuple[str, str | None, int]] = {
@@ -30,6 +31,10 @@ class Task:
     inputs: Json
     fills: bool = False
     may_fail: bool = False
+    wants: str | None = None
+    """The dependency that has to complete, else it is skipped; NEVER: it is skipped in any case."""
+    needless: frozenset[str] = frozenset()
+    """The required dependencies that may be skipped."""
     is_fragile: bool = False
     status: str = PENDING
     result: Any = None
@@ -177,6 +182,14 @@ class Tree:
             return True
         elif any(self.tasks[each].status not in OVER for each in self.awaited(task.id)):
             return False
+        elif any(
+            need not in task.needless and self.tasks[need].status == SKIPPED
+            for need, required in task.needs
+            if required
+        ):
+            task.end(SKIPPED, error="Skipped: required dependency '")
+        elif task.wants == NEVER or (task.wants is not None and self.tasks[task.wants].status != COMPLETED):
+            task.end(SKIPPED, error="Skipped, because this is false: ")
         elif task.id in self.run.interrupted:
             task.end(FAILED, error="Interrupted: ")
         else:

@@ -4,7 +4,18 @@ from typing import Any
 
 import pytest
 
-from tasks.rules.conditions import DEEPEST, described, holds, problems, renamed, renamed_params, tasks_in
+from tasks.rules.conditions import (
+    ALWAYS,
+    DEEPEST,
+    NEVER,
+    decided,
+    described,
+    holds,
+    problems,
+    renamed,
+    renamed_params,
+    tasks_in,
+)
 
 Json = dict[str, Any]
 RESULTS: Json = {
@@ -55,6 +66,8 @@ def about(path: str, op: str, *value: Any, task: str = "review") -> Json:
         ({"all": [about("/score", "gt", 0), about("/yes", "eq", False)]}, False),
         ({"any": [about("/score", "gt", 1), about("/yes", "eq", True)]}, True),
         ({"not": about("/yes", "eq", True)}, False),
+        ({"all": []}, True),
+        ({"any": []}, False),
     ],
 )
 def test_a_condition_holds(condition: Json, expected: bool) -> None:
@@ -75,7 +88,6 @@ def test_a_condition_holds(condition: Json, expected: bool) -> None:
         ({"task": "a", "op": "in", "value": "abc"}, "when.value"),
         ({"task": "a", "op": "eq", "value": 1, "path": "score"}, "when.path"),
         ({"task": "a", "op": "eq", "value": 1, "paht": "/score"}, "when.paht"),
-        ({"all": []}, "when.all"),
         ({"any": {"task": "a"}}, "when.any"),
         ({"all": [{"task": "a", "op": "no"}]}, "when.all[0].op"),
         ({"not": {"any": [3]}}, "when.not.any[0]"),
@@ -100,6 +112,12 @@ def test_tasks_are_found_and_renamed() -> None:
     assert sorted(tasks_in(condition)) == ["a", "b"]
     assert sorted(tasks_in(renamed(condition, {"a": "c"}))) == ["b", "c"]
     assert renamed_params({"when": condition, "x": "{{a.y}}"}, {"a": "c"})["x"] == "{{c.y}}"  # type: ignore[index]
+
+
+def test_what_asks_about_tasks_that_are_gone_is_decided() -> None:
+    condition = {"all": [about("/score", "gt", 0), {"not": about("", "exists", task="plain")}]}
+    assert decided(condition, RESULTS, gone={"plain"}) == {"all": [about("/score", "gt", 0), {"not": ALWAYS}]}
+    assert decided(about("", "exists", task="lost"), RESULTS, gone={"lost"}) == NEVER
 
 
 def test_a_description_has_no_values() -> None:

@@ -264,8 +264,10 @@ class Naive:
 
     def requires(self, task: Node, causes: set[Status]) -> bool:
         spared = task.needless if causes == {SKIPPED} else frozenset()
-        return any(
-            required and self.status[need] in causes and need not in spared for need, required in self.edges(task)
+        edges = self.edges(task)
+        is_due = causes != {SKIPPED} or all(self.status[need] in TERMINAL for need, _ in edges)
+        return is_due and any(
+            required and self.status[need] in causes and need not in spared for need, required in edges
         )
 
 
