@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     """Only names of choices: the databases do not know them, so nothing is changed there."""
 
     dependencies = [
-        ('tasks', '0018_run_claim_token'),
+        ('tasks', '0019_many_open_runs'),
     ]
 
     operations = [
