@@ -47,7 +47,7 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
         if task.params:
             yield from _misplaced(task)
         if task.executor_id is not None and (problem := _misfit(task, get_executor(task.executor_id))):
-            yield f"tasks[{task.position}].inputs", f"cannot fit {task.executor_id}: {problem}"
+            yield f"tasks[{task.position}].inputs", f"do not fit the schema of {task.executor_id}: {problem}"
         if task.inputs:
             yield from _without_dependency(task, sources, spec)
         if task.params and (when := task.params.get("when")):

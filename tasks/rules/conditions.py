@@ -196,12 +196,12 @@ OPERATORS: Final[Mapping[str, Test]] = {
 }
 UNARY: Final = ("exists", "empty")
 WORDS: Final[Mapping[str, str]] = {
-    "eq": "has the value",
-    "ne": "has another value",
-    "lt": "is less",
-    "le": "is less or the same",
-    "gt": "is more",
-    "ge": "is more or the same",
+    "eq": "equals the value",
+    "ne": "differs from the value",
+    "lt": "is below the value",
+    "le": "is at most the value",
+    "gt": "is above the value",
+    "ge": "is at least the value",
     "in": "is one of the values",
     "contains": "contains the value",
     "exists": "exists",

@@ -223,7 +223,9 @@ class TreeRun:
                 if task not in unwanted:
                     self._start(task)
             for task in unwanted:
-                self._end_unrun(task.id, skipped(f"Skipped, because this is false: {described(task.params['when'])}"))
+                self._end_unrun(
+                    task.id, skipped(f"Skipped, because this condition is false: {described(task.params['when'])}")
+                )
             step = self._plan.settle_together([task.id for task in unwanted], Status.SKIPPED)
         if self._plan.is_finished or not self._alive:
             self._must_check.set()

@@ -189,7 +189,7 @@ class Tree:
         ):
             task.end(SKIPPED, error="Skipped: required dependency '")
         elif task.wants == NEVER or (task.wants is not None and self.tasks[task.wants].status != COMPLETED):
-            task.end(SKIPPED, error="Skipped, because this is false: ")
+            task.end(SKIPPED, error="Skipped, because this condition is false: ")
         elif task.id in self.run.interrupted:
             task.end(FAILED, error="Interrupted: ")
         else:

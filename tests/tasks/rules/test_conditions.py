@@ -122,4 +122,4 @@ def test_what_asks_about_tasks_that_are_gone_is_decided() -> None:
 
 def test_a_description_has_no_values() -> None:
     condition = {"any": [about("/score", "ge", "secret"), {"not": about("", "exists", task="plain")}]}
-    assert described(condition) == "(/score of 'review' is more or the same) or (not ('plain' exists))"
+    assert described(condition) == "(/score of 'review' is at least the value) or (not ('plain' exists))"

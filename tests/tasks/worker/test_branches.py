@@ -33,7 +33,7 @@ def test_one_way_is_taken_and_the_other_is_skipped_to_its_end(run: RunTree) -> N
     ran = run(branches("no"))
     assert ran.run.status == "completed"
     assert ran.statuses() == {"end": "completed", "ask": "completed", "yes": "skipped", "then-yes": "skipped", "no": "completed"}  # fmt: skip
-    assert ran.tasks["yes"].error == "Skipped, because this is false: /answer of 'ask' has the value"
+    assert ran.tasks["yes"].error == "Skipped, because this condition is false: /answer of 'ask' equals the value"
     assert ran.tasks["then-yes"].error == "Skipped: required dependency 'yes' was skipped"
     assert (ran.tasks["yes"].started_at, ran.tasks["yes"].attempt, ran.tasks["yes"].progress) == (None, 0, 1.0)
     assert ran.order("task_skipped") == ["yes", "then-yes"]
