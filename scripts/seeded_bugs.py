@@ -51,9 +51,39 @@ class Bug(NamedTuple):
 BUGS: Final = (
     Bug(
         "tasks/rules/tree.py",
-        "if required and node.status is not Status.COMPLETED:",
-        "if node.status is not Status.COMPLETED:",
+        "elif required and node.status not in (Status.COMPLETED, Status.SKIPPED):",
+        "elif node.status not in (Status.COMPLETED, Status.SKIPPED):",
         "an optional dependency that fails blocks its dependents",
+    ),
+    Bug(
+        "tasks/rules/tree.py",
+        "if required and node.status is Status.SKIPPED and node.id not in dependant.needless:",
+        "if required and node.status is Status.SKIPPED:",
+        "a dependency that may be skipped skips its dependents",
+    ),
+    Bug(
+        "tasks/rules/tree.py",
+        "if (cause := self._unwanted.get(dependant.id)) is None:",
+        "if (cause := self._unwanted.get(dependant.id, '')) is not None:",
+        "a task that requires a skipped one runs",
+    ),
+    Bug(
+        "tasks/worker/engine.py",
+        "unwanted = [task for task in ready if not self._is_wanted(task)]",
+        "unwanted = [task for task in ready if self._is_wanted(task) and 'when' in task.params]",
+        "a condition decides the other way round",
+    ),
+    Bug(
+        "tasks/services/copies.py",
+        'gone = {item["id"] for item in task.dependencies} - set(taken)',
+        'gone = {item["id"] for item in task.dependencies}',
+        "a copy keeps the decisions about what it takes along",
+    ),
+    Bug(
+        "tasks/services/trees.py",
+        "undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)",
+        "undone = (Status.FAILED, Status.CANCELLED)",
+        "a skipped task stays skipped when it is executed again",
     ),
     Bug(
         "tasks/rules/tree.py",
@@ -69,8 +99,8 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/rules/tree.py",
-        "                    settled.append(dependant)\n",
-        "",
+        "                    blocked.append((dependant, node.id))\n                    settled.append(dependant)\n",
+        "                    blocked.append((dependant, node.id))\n",
         "a blocked task does not block its dependents",
     ),
     Bug(
@@ -177,7 +207,7 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/worker/run_recorder.py",
-        "if outcome.status is Status.COMPLETED:",
+        "if outcome.status in (Status.COMPLETED, Status.SKIPPED):",
         "if outcome.status is Status.FAILED:",
         "a failed task has full progress, a completed one none",
     ),
@@ -297,8 +327,8 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/services/trees.py",
-        "task.id in scope and task.status in (Status.FAILED, Status.CANCELLED)]",
-        "task.id in scope and task.status == Status.FAILED]",
+        "undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)",
+        "undone = (Status.FAILED, Status.SKIPPED)",
         "a cancelled task stays cancelled when it is executed again",
     ),
     Bug(

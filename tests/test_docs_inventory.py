@@ -74,6 +74,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Errors", "sh", f"{CALL}::test_a_wrong_call_is_answered_as_shown"),
         ("Errors", "json", f"{CALL}::test_a_wrong_call_is_answered_as_shown"),
     ],
+    "docs/how-to/pass-results.md": [
+        ("Pass results from task to task", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
+        ("Take one way or another", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
+        ("Go on without a task", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
+    ],
     "docs/how-to/call-agents.md": [
         ("Call other agents", "json", f"{BLOCKS_TEST}::test_another_agent_gets_what_the_task_before_it_found"),
     ],
