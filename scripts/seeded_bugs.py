@@ -68,9 +68,9 @@ BUGS: Final = (
         "a task that requires a skipped one runs",
     ),
     Bug(
-        "tasks/worker/engine.py",
-        "unwanted = [task for task in ready if not self._is_wanted(task)]",
-        "unwanted = [task for task in ready if self._is_wanted(task) and 'when' in task.params]",
+        "tasks/worker/task_runner.py",
+        "return None if is_wanted else skipped(",
+        "return None if not is_wanted else skipped(",
         "a condition decides the other way round",
     ),
     Bug(

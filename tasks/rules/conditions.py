@@ -21,20 +21,52 @@ ALWAYS: Final[Json] = {"all": []}
 NEVER: Final[Json] = {"any": []}
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 
+MOST_COMPARED: Final = 100_000
+"""How many values of lists and objects the conditions of a task may look through together."""
+TOO_MUCH: Final = (
+    f"params.when looks through more than {MOST_COMPARED:,} values. Let transform_executor pick what it needs to know."
+)
+
 Test = Callable[[Any, Any], bool]
 Problem = tuple[str, str]
 
 
+class TooMuchToCompare(Exception):
+    """A condition would look through too many values."""
+
+    def __init__(self) -> None:
+        super().__init__(TOO_MUCH)
+
+
 def holds(condition: Json, results: Mapping[str, Any]) -> bool:
-    """Whether the condition is true of the results, which are by the ids of the tasks."""
-    if "all" in condition:
-        return all(holds(each, results) for each in condition["all"])
-    if "any" in condition:
-        return any(holds(each, results) for each in condition["any"])
-    if "not" in condition:
-        return not holds(condition["not"], results)
-    found = value_at(condition.get("path", ""), results.get(condition["task"], ABSENT))
-    return OPERATORS[condition["op"]](found, condition.get("value"))
+    """Whether the condition is true of the results, which are by the ids of the tasks. Raises TooMuchToCompare."""
+    return _Judge(results).holds(condition)
+
+
+class _Judge:
+    """Evaluates the conditions of one task."""
+
+    def __init__(self, results: Mapping[str, Any]) -> None:
+        self._results = results
+        self._compared = 0
+
+    def holds(self, condition: Json) -> bool:
+        if "all" in condition:
+            return all(map(self.holds, condition["all"]))
+        if "any" in condition:
+            return any(map(self.holds, condition["any"]))
+        if "not" in condition:
+            return not self.holds(condition["not"])
+        found = value_at(condition.get("path", ""), self._results.get(condition["task"], ABSENT))
+        value = condition.get("value")
+        self._count(condition["op"], found, value)
+        return OPERATORS[condition["op"]](found, value)
+
+    def _count(self, operator: str, found: Any, value: Any) -> None:
+        looked_through = found if operator == "contains" else value if operator == "in" else ()
+        self._compared += len(looked_through) if isinstance(looked_through, list | dict) else 1
+        if self._compared > MOST_COMPARED:
+            raise TooMuchToCompare
 
 
 def value_at(pointer: str, value: Any) -> Any:
@@ -67,7 +99,10 @@ def renamed(condition: Json, ids: Mapping[str, str]) -> Json:
 
 
 def decided(condition: Json, results: Mapping[str, Any], *, gone: Collection[str]) -> Json:
-    """Return the condition with what it asks about the tasks that are `gone` decided by the results."""
+    """Return the condition with what it asks about the tasks that are `gone` decided by the results.
+
+    Raises TooMuchToCompare.
+    """
     if "task" in condition:
         return condition if condition["task"] not in gone else ALWAYS if holds(condition, results) else NEVER
     if "not" in condition:
@@ -179,7 +214,15 @@ def _ordered(compare: Test) -> Test:
 def _contains(found: Any, value: Any) -> bool:
     if isinstance(found, str):
         return isinstance(value, str) and value in found
-    return isinstance(found, list | dict) and any(_is_equal(each, value) for each in found)
+    return isinstance(found, list | dict) and _is_among(value, found)
+
+
+def _is_among(value: Any, values: list[Any] | dict[str, Any]) -> bool:
+    if isinstance(values, dict):
+        return isinstance(value, str) and value in values
+    return value in values and any(
+        _is_equal(each, value) for each in values
+    )  # the first is quick, and knows no booleans
 
 
 OPERATORS: Final[Mapping[str, Test]] = {
@@ -189,7 +232,7 @@ OPERATORS: Final[Mapping[str, Test]] = {
     "le": _ordered(le),
     "gt": _ordered(gt),
     "ge": _ordered(ge),
-    "in": lambda found, value: any(_is_equal(found, each) for each in value),
+    "in": lambda found, value: found is not ABSENT and _is_among(found, value),
     "contains": _contains,
     "exists": lambda found, _: found is not ABSENT,
     "empty": lambda found, _: found is ABSENT or any(_is_equal(found, each) for each in EMPTY),

@@ -53,7 +53,8 @@ def places_in(value: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yield each place in a JSON value: where it is, and the path that it names."""
     match value:
         case str():
-            yield from ((path, found["path"]) for found in PLACE.finditer(value) if found["path"])
+            if OPENING in value:
+                yield from ((path, found["path"]) for found in PLACE.finditer(value) if found["path"])
         case list():
             for index, item in enumerate(value):
                 yield from places_in(item, f"{path}[{index}]")

@@ -16,7 +16,7 @@ from tasks.executors.admission import checked
 from tasks.executors.filling import filled_inputs
 from tasks.ids import new_id
 from tasks.models import Task
-from tasks.rules.conditions import decided, renamed_params
+from tasks.rules.conditions import TooMuchToCompare, decided, renamed_params
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.inputs import dependency_results, resolved_inputs
 from tasks.rules.strict_json import Json
@@ -213,7 +213,10 @@ def _with_decisions(task: Task, taken: Collection[str], results: Mapping[str, An
     if params is None or (when := params.get("when")) is None:
         return params
     gone = {item["id"] for item in task.dependencies} - set(taken)
-    return params | {"when": decided(when, results, gone=gone)}
+    try:
+        return params | {"when": decided(when, results, gone=gone)}
+    except TooMuchToCompare as error:
+        raise InvalidParams([(f"task '{task.id}'", str(error))]) from None
 
 
 def _with_results(task: Task, left_out: Json) -> Json:

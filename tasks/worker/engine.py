@@ -17,8 +17,6 @@ from tasks.pools.base import Pool
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
-from tasks.rules.conditions import described, holds
-from tasks.rules.inputs import dependency_results
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import Plan, Step, children_of, node_of, scope_of
 from tasks.services.cancels import Cancel
@@ -210,32 +208,15 @@ class TreeRun:
             self._recorder.finished_unrun(self._tasks[task_id], self._cancellations.outcome_of(task_id))
 
     def _advance(self, step: Step) -> None:
-        """Fail or skip the tasks that can no longer run, and start those that are ready and wanted."""
-        unwanted: list[LoadedTask] | None = None
-        while unwanted is None or unwanted:
-            for node, cause in step.blocked:
-                self._end_unrun(node.id, failed(f"Not run: required dependency '{cause}' failed"))
-            for node, cause in step.skipped:
-                self._end_unrun(node.id, skipped(f"Skipped: required dependency '{cause}' was skipped"))
-            ready = [self._tasks[node.id] for node in step.ready]
-            unwanted = [task for task in ready if not self._is_wanted(task)]
-            for task in ready:
-                if task not in unwanted:
-                    self._start(task)
-            for task in unwanted:
-                self._end_unrun(
-                    task.id, skipped(f"Skipped, because this condition is false: {described(task.params['when'])}")
-                )
-            step = self._plan.settle_together([task.id for task in unwanted], Status.SKIPPED)
+        """Fail or skip the tasks that can no longer run, and start those that are ready."""
+        for node, cause in step.blocked:
+            self._end_unrun(node.id, failed(f"Not run: required dependency '{cause}' failed"))
+        for node, cause in step.skipped:
+            self._end_unrun(node.id, skipped(f"Skipped: required dependency '{cause}' was skipped"))
+        for node in step.ready:
+            self._start(self._tasks[node.id])
         if self._plan.is_finished or not self._alive:
             self._must_check.set()
-
-    def _is_wanted(self, task: LoadedTask) -> bool:
-        """Whether the condition of the task is true, if it has one. A cancelled task is not asked."""
-        when = task.params.get("when")
-        if when is None or task.id in self._cancellations or self._questions.question_of(task.id) is not None:
-            return True
-        return holds(when, dependency_results(task.dependencies, self._results))
 
     def _end_unrun(self, task_id: str, outcome: Outcome) -> None:
         self._recorder.finished_unrun(self._tasks[task_id], outcome)

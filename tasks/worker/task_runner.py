@@ -19,6 +19,7 @@ from tasks.pools.base import Pool
 from tasks.pools.demo import DemoPool
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
+from tasks.rules.conditions import TooMuchToCompare, described, holds
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.inputs import dependency_results, resolved_inputs
 from tasks.rules.pools import resources_of
@@ -32,7 +33,7 @@ from tasks.worker.attempt import HOW_TO_CORRECT, Work, attempt, call_off, crashe
 from tasks.worker.cancellations import Cancellations
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
-from tasks.worker.outcomes import Outcome, cancelled, failed
+from tasks.worker.outcomes import Outcome, cancelled, failed, skipped
 from tasks.worker.result_memory import completed_in_turn
 from tasks.worker.run_recorder import RunRecorder
 
@@ -101,10 +102,22 @@ class TaskRunner:
         if question is not None and question.reply is None:
             return None
         try:
-            return await self._outcome(task)
+            return await self._skipped(task) or await self._outcome(task)
         except Parked as parked:
             await self._recorder.asked(task, self._questions.ask(task.id, parked))
             return None
+
+    async def _skipped(self, task: LoadedTask) -> Outcome | None:
+        """The outcome of a task whose condition is false, or cannot be evaluated; None if the task is wanted."""
+        when = task.params.get("when")
+        if when is None or self._questions.question_of(task.id) is not None:
+            return None
+        async with self._slots.take(task.user_id, task.priority):  # thousands may be ready at the same moment
+            try:
+                is_wanted = holds(when, dependency_results(task.dependencies, self._results))
+            except TooMuchToCompare as error:
+                return failed(str(error))
+        return None if is_wanted else skipped(f"Skipped, because this condition is false: {described(when)}")
 
     async def _call_off(self, task: LoadedTask, question: OpenQuestion) -> Stopped | None:
         """Let the executor cancel the remote work behind a question that will not be answered.

@@ -102,6 +102,27 @@ def fan_out_of_a_large_result(mallory: Mallory) -> Json:
     )
 
 
+def places_for_a_large_result(mallory: Mallory) -> Json:
+    source = task("source", "echo_executor", inputs={"text": "x" * 900_000})
+    inputs = {"texts": ["{{source.text}}"] * 5_000}
+    takers = [task(f"t{n}", "echo_executor", inputs=inputs, dependencies=["source"]) for n in range(50)]
+    return mallory.execute(below(source, *takers))
+
+
+def expressions_that_grow(mallory: Mallory) -> Json:
+    select = "x | " + " | ".join(["[@, @][]"] * 500)
+    inputs = {"select": select, "x": list(range(1_000))}
+    return mallory.execute(below(*(task(f"t{n}", "transform_executor", inputs=inputs) for n in range(20))))
+
+
+def conditions_about_a_large_result(mallory: Mallory) -> Json:
+    source = task("source", "echo_executor", inputs={"numbers": list(range(90_000))})
+    asked = {"task": "source", "path": "/numbers", "op": "contains", "value": -1}
+    params = {"when": {"any": [asked] * 99}}
+    takers = [task(f"t{n}", "echo_executor", params=params, dependencies=["source"]) for n in range(300)]
+    return mallory.execute(below(source, *takers))
+
+
 def results_that_double(mallory: Mallory) -> Json:
     layers = [[task(f"0-{n}", "echo_executor", inputs={"text": "x" * 1000}) for n in range(100)]]
     for layer in range(1, 12):
@@ -212,6 +233,9 @@ ROWS: Final = (
     Row(attack=prompt_without_a_value, ends="failed"),
     Row(attack=template_with_a_thousand_places, ends="failed"),
     Row(attack=fan_out_of_a_large_result, ends="failed"),
+    Row(attack=places_for_a_large_result, ends="failed"),
+    Row(attack=expressions_that_grow, ends="failed"),
+    Row(attack=conditions_about_a_large_result, ends="failed"),
     Row(attack=results_that_double, ends="failed"),
     Row(attack=requests_for_large_trees, ends="completed"),
     Row(attack=charset_of_a_web_page, ends="completed"),

@@ -7,7 +7,9 @@ import pytest
 from tasks.rules.conditions import (
     ALWAYS,
     DEEPEST,
+    MOST_COMPARED,
     NEVER,
+    TooMuchToCompare,
     decided,
     described,
     holds,
@@ -105,6 +107,14 @@ def test_conditions_are_limited() -> None:
     assert "inside each other" in dict(problems(deep, "when"))["when"]
     wide = {"any": [{"task": "a", "op": "exists"}] * 100}
     assert "100" in dict(problems(wide, "when"))["when"]
+
+
+def test_what_a_task_looks_through_is_limited() -> None:
+    asked = {"task": "many", "op": "contains", "value": -1}
+    results = {"many": list(range(MOST_COMPARED // 2))}
+    assert holds({"any": [asked, asked]}, results) is False
+    with pytest.raises(TooMuchToCompare, match="transform_executor"):
+        holds({"any": [asked, asked, asked]}, results)
 
 
 def test_tasks_are_found_and_renamed() -> None:
