@@ -2,60 +2,50 @@ from typing import Any
 
 from django.db import migrations, models
 
-TABLES = {
-    'sqlite': [
-        """
-        CREATE TABLE tasks_count (
-            user_id varchar(255) NOT NULL, is_root bool NOT NULL, status varchar(11) NOT NULL, tasks bigint NOT NULL,
-            PRIMARY KEY (user_id, is_root, status)
-        ) WITHOUT ROWID
-        """,
-        'CREATE VIEW tasks_counted AS SELECT user_id, is_root, status, tasks FROM tasks_count',
-    ],
-    'postgresql': [
-        """
-        CREATE TABLE tasks_count (
-            user_id varchar(255) NOT NULL, is_root boolean NOT NULL, status varchar(11) NOT NULL, tasks bigint NOT NULL,
-            PRIMARY KEY (user_id, is_root, status)
-        ) WITH (fillfactor = 50)
-        """,
-        """
-        CREATE TABLE tasks_count_change (
-            user_id varchar(255) NOT NULL, is_root boolean NOT NULL, old_status varchar(11), new_status varchar(11)
-        )
-        """,
-        """
-        CREATE VIEW tasks_counted AS
-            SELECT user_id, is_root, status, tasks FROM tasks_count
-            UNION ALL
-            SELECT user_id, is_root, old_status, -1 FROM tasks_count_change WHERE old_status IS NOT NULL
-            UNION ALL
-            SELECT user_id, is_root, new_status, 1 FROM tasks_count_change WHERE new_status IS NOT NULL
-        """,
-    ],
+COLUMNS = 'user_id varchar(255) NOT NULL, is_root {bool} NOT NULL'
+TABLES = [
+    f"""
+    CREATE TABLE tasks_count (
+        {COLUMNS}, status varchar(11) NOT NULL, tasks bigint NOT NULL, PRIMARY KEY (user_id, is_root, status)
+    ) {{options}}
+    """,
+    # Triggers only add rows: concurrent transactions of PostgreSQL must not wait for each other, and on SQLite, where
+    # they could not, adding a row is quicker than finding two.
+    f'CREATE TABLE tasks_count_change ({COLUMNS}, old_status varchar(11), new_status varchar(11))',
+    """
+    CREATE VIEW tasks_counted AS
+        SELECT user_id, is_root, status, tasks FROM tasks_count
+        UNION ALL
+        SELECT user_id, is_root, old_status, -1 FROM tasks_count_change WHERE old_status IS NOT NULL
+        UNION ALL
+        SELECT user_id, is_root, new_status, 1 FROM tasks_count_change WHERE new_status IS NOT NULL
+    """,
+]
+TYPES = {
+    'sqlite': {'bool': 'bool', 'options': 'WITHOUT ROWID'},
+    'postgresql': {'bool': 'boolean', 'options': 'WITH (fillfactor = 50)'},
 }
-# Concurrent transactions must not wait for each other, so PostgreSQL only adds rows; SQLite has one writer anyway.
-COUNT = """
-    INSERT INTO tasks_count VALUES ({row}.user_id, {row}.parent_id IS NULL, {row}.status, {number})
-    ON CONFLICT (user_id, is_root, status) DO UPDATE SET tasks = tasks + excluded.tasks;
-"""
+CHANGE = 'INSERT INTO tasks_count_change VALUES ({row}.user_id, {row}.parent_id IS NULL, {old}, {new});'
+CREATED = CHANGE.format(row='NEW', old='NULL', new='NEW.status')
+CHANGED = CHANGE.format(row='NEW', old='OLD.status', new='NEW.status')
+DELETED = CHANGE.format(row='OLD', old='OLD.status', new='NULL')
 TRIGGERS = {
     'sqlite': [
-        f"CREATE TRIGGER task_created AFTER INSERT ON tasks_task BEGIN {COUNT.format(row='NEW', number=1)} END",
-        f"CREATE TRIGGER task_deleted AFTER DELETE ON tasks_task BEGIN {COUNT.format(row='OLD', number=-1)} END",
-        'CREATE TRIGGER task_status_changed AFTER UPDATE OF status ON tasks_task WHEN OLD.status <> NEW.status BEGIN '
-        f"{COUNT.format(row='OLD', number=-1)} {COUNT.format(row='NEW', number=1)} END",
+        f'CREATE TRIGGER task_created AFTER INSERT ON tasks_task BEGIN {CREATED} END',
+        f'CREATE TRIGGER task_deleted AFTER DELETE ON tasks_task BEGIN {DELETED} END',
+        'CREATE TRIGGER task_status_changed AFTER UPDATE OF status ON tasks_task WHEN OLD.status <> NEW.status '
+        f'BEGIN {CHANGED} END',
     ],
     'postgresql': [
-        """
+        f"""
         CREATE FUNCTION tasks_count_task() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             IF TG_OP = 'INSERT' THEN
-                INSERT INTO tasks_count_change VALUES (NEW.user_id, NEW.parent_id IS NULL, NULL, NEW.status);
+                {CREATED}
             ELSIF TG_OP = 'UPDATE' THEN
-                INSERT INTO tasks_count_change VALUES (NEW.user_id, NEW.parent_id IS NULL, OLD.status, NEW.status);
+                {CHANGED}
             ELSE
-                INSERT INTO tasks_count_change VALUES (OLD.user_id, OLD.parent_id IS NULL, OLD.status, NULL);
+                {DELETED}
             END IF;
             RETURN NULL;
         END
@@ -71,26 +61,21 @@ TRIGGERS = {
         """,
     ],
 }
-REMOVED = {
-    'sqlite': [
-        'DROP TRIGGER task_created', 'DROP TRIGGER task_deleted', 'DROP TRIGGER task_status_changed',
-        'DROP VIEW tasks_counted', 'DROP TABLE tasks_count',
-    ],
-    'postgresql': [
-        'DROP FUNCTION tasks_count_task CASCADE', 'DROP VIEW tasks_counted',
-        'DROP TABLE tasks_count_change', 'DROP TABLE tasks_count',
-    ],
+REMOVED_TRIGGERS = {
+    'sqlite': ['DROP TRIGGER task_created', 'DROP TRIGGER task_deleted', 'DROP TRIGGER task_status_changed'],
+    'postgresql': ['DROP FUNCTION tasks_count_task CASCADE'],
 }
+REMOVED = ['DROP VIEW tasks_counted', 'DROP TABLE tasks_count_change', 'DROP TABLE tasks_count']
 
 
 def create(apps: Any, schema_editor: Any) -> None:
     vendor = schema_editor.connection.vendor
-    for statement in TABLES[vendor] + TRIGGERS[vendor]:
+    for statement in [*(each.format(**TYPES[vendor]) for each in TABLES), *TRIGGERS[vendor]]:
         schema_editor.execute(statement)
 
 
 def remove(apps: Any, schema_editor: Any) -> None:
-    for statement in REMOVED[schema_editor.connection.vendor]:
+    for statement in REMOVED_TRIGGERS[schema_editor.connection.vendor] + REMOVED:
         schema_editor.execute(statement)
 
 
