@@ -11,7 +11,7 @@ from a2a.core.conditions import NotWith, OnlyWith, Problem, RequiredWith
 from a2a.core.parsing import EventId, Params, Text, Texts, texts
 from llmkeys.header import MAX_CHARACTERS
 from tasks.executors.http.safe_http import HEADER_NAME
-from tasks.rules.field_rules import SET_BY_SERVER
+from tasks.rules.field_rules import SET_BY_SERVER, TASK_FIELDS
 from tasks.services import webhooks
 from tasks.services.editing import EDITABLE
 from tasks.status import Status
@@ -271,7 +271,7 @@ class Create(Params, frozen=True, kw_only=True):
 
     @classmethod
     def named(cls, value: Any) -> dict[str, Any]:
-        is_one_task = isinstance(value, dict) and "name" in value and "tasks" not in value
+        is_one_task = isinstance(value, dict) and "tasks" not in value and value.keys() & TASK_FIELDS.keys()
         return {"tasks": value} if is_one_task or isinstance(value, list) else super().named(value)
 
 

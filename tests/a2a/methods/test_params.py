@@ -35,13 +35,13 @@ HOOK = {"url": "https://example.com/hook"}
             List,
             {"status": "done"},
             "status",
-            "expected one of pending, in_progress, completed, failed, cancelled",
+            "expected one of pending, in_progress, completed, failed, cancelled, skipped",
         ),
         (
             List,
             {"status": ["failed", "done"]},
             "status[1]",
-            "expected one of pending, in_progress, completed, failed, cancelled",
+            "expected one of pending, in_progress, completed, failed, cancelled, skipped",
         ),
         (
             List,
@@ -213,3 +213,9 @@ def test_every_parameter_object_refuses_what_it_does_not_know() -> None:
     kinds = [kind for kind in vars(params).values() if isinstance(kind, type) and issubclass(kind, Params)]
     assert len(kinds) > 10
     assert all(kind.__struct_config__.forbid_unknown_fields and kind.__struct_config__.frozen for kind in kinds)
+
+
+def test_one_task_is_known_by_any_of_its_fields() -> None:
+    """So that the check of its fields, which knows better, names the misspelt one."""
+    task = {"nam": "a", "priority": 9}
+    assert Create.named(task) == {"tasks": task}
