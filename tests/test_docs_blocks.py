@@ -57,7 +57,7 @@ def test_results_are_passed_on_as_the_page_says(site: DocsSite) -> None:
     order = site.executed(text(PASS_RESULTS, "Pass results from task to task", "json"))["result"]
     assert (order["total"], order["text"]) == (9, "The cup costs 9 €, not {{price}}.")
     end = site.executed(text(PASS_RESULTS, "Take one way or another", "json"))
-    assert end["result"]["results"] == {"revise": {"text": "Once more."}}
+    assert [result["text"] for result in end["result"]["results"].values()] == ["Once more."]
     assert [task["status"] for task in end["children"]] == ["completed", "skipped", "completed"]
     answer = site.executed(text(PASS_RESULTS, "Go on without a task", "json"))
     assert (answer["status"], answer["result"]["results"]) == ("completed", {"second-choice": {"text": "Instead."}})

@@ -26,6 +26,31 @@ _REFERENCE: Final = {
     "oneOf": [{"required": ["id"]}, {"required": ["name"]}],
     "additionalProperties": False,
 }
+
+
+def _condition(operators: Json, **value: Json) -> Json:
+    """The schema of a condition about one result."""
+    pointer = {"type": "string", "anyOf": [{"const": ""}, {"pattern": "^/"}]}
+    properties = {"task": {"type": "string"}, "path": pointer, "op": operators, **value}
+    needed = ["task", "op", *value]
+    return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
+
+
+def _combined(parts: list[Json]) -> list[Json]:
+    """The schemas of conditions that are made of those."""
+    lists = {"type": "array", "items": {"anyOf": parts}, "maxItems": 40}
+    return [
+        {"type": "object", "properties": {name: part}, "required": [name], "additionalProperties": False}
+        for name, part in (("all", lists), ("any", lists), ("not", {"anyOf": parts}))
+    ]
+
+
+_ABOUT_RESULTS: Final = [
+    _condition({"enum": ["eq", "ne", "lt", "le", "gt", "ge", "contains"]}, value={}),
+    _condition({"const": "in"}, value={"type": "array"}),
+    _condition({"enum": ["exists", "empty"]}),
+]
+_CONDITIONS: Final = [*_ABOUT_RESULTS, *_combined(_ABOUT_RESULTS)]
 NewDependency = Annotated[Any, Meta(extra_json_schema={"anyOf": [_TEXT, _REFERENCE]})]
 
 
@@ -259,7 +284,8 @@ class Resources(Response, frozen=True, kw_only=True):
 class TaskParams(Struct, frozen=True, kw_only=True):
     """The executor, the timeout, the retries, where it runs, and parameters of the executor.
 
-    `keep`, of a root: its tree is not deleted by `retention`.
+    `keep`, of a root: its tree is not deleted by `retention`. `when`: the condition without which the task is
+    skipped; conditions may also be deeper inside each other.
     """
 
     executor_id: Text | UnsetType = UNSET
@@ -269,7 +295,7 @@ class TaskParams(Struct, frozen=True, kw_only=True):
     resources: Resources | UnsetType = UNSET
     keep: bool | UnsetType = UNSET
     allow_failure: bool | UnsetType = UNSET
-    when: Json | UnsetType = UNSET
+    when: Annotated[Json, Meta(extra_json_schema={"anyOf": _CONDITIONS})] | UnsetType = UNSET
 
 
 class TaskSchemas(Struct, frozen=True, kw_only=True):

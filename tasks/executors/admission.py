@@ -7,10 +7,10 @@ from typing import Final
 
 from django.conf import settings
 
-from aipartnerupflow.executors import Executor, ExecutorError, Json
+from aipartnerupflow.executors import Executor, ExecutorError
 from tasks.executors import disabled_executors, executor_ids, get_executor, placement
 from tasks.rules.conditions import tasks_in
-from tasks.rules.exceptions import InvalidParams
+from tasks.rules.exceptions import InvalidDependency, InvalidParams
 from tasks.rules.places import places_in, source_of
 from tasks.rules.schema import mismatch
 from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, name_of, parse_tree
@@ -37,6 +37,8 @@ def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
     )
     if problems := list(islice(_problems(spec), LISTED)):
         raise InvalidParams(problems)
+    for task in spec.tasks:
+        _check_condition(task, spec)
     return spec
 
 
@@ -50,8 +52,6 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
             yield f"tasks[{task.position}].inputs", f"do not fit the schema of {task.executor_id}: {problem}"
         if task.inputs:
             yield from _without_dependency(task, sources, spec)
-        if task.params and (when := task.params.get("when")):
-            yield from _unknown_in_condition(task, when, spec)
         try:
             if task.executor_id is not None:
                 get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)
@@ -85,7 +85,7 @@ def _without_dependency(task: TaskSpec, sources: Mapping[str, int], spec: TreeSp
     known = {name_of(each) for each in spec.tasks if each.id in needed} | task.inputs.keys()
     for place, path in found:
         source = source_of(path)
-        if source in sources and source not in known:
+        if source in sources and source not in known and source != name_of(task):
             yield place, NO_DEPENDENCY.format(path=path, source=source)
         elif sources.get(source, 0) > 1:
             yield (
@@ -94,12 +94,18 @@ def _without_dependency(task: TaskSpec, sources: Mapping[str, int], spec: TreeSp
             )
 
 
-def _unknown_in_condition(task: TaskSpec, when: Json, spec: TreeSpec) -> Iterator[tuple[str, str]]:
+def _check_condition(task: TaskSpec, spec: TreeSpec) -> None:
+    """Raise InvalidDependency if the condition asks about a task on which this one does not depend."""
+    if (when := (task.params or {}).get("when")) is None:
+        return
     needed = {item.id for item in task.dependencies}
     known = {name_of(each) for each in spec.tasks if each.id in needed}
     for source in tasks_in(when):
         if source not in known:
-            yield f"tasks[{task.position}].params.when", f"'{source}' is no dependency of this task: add it to them"
+            raise InvalidDependency(
+                f"Task '{name_of(task)}': params.when asks about '{source}', which is no dependency of the task. "
+                "Add it to the dependencies."
+            )
 
 
 def _misplaced(task: TaskSpec) -> Iterator[tuple[str, str]]:

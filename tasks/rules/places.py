@@ -41,8 +41,8 @@ def filled(
     """Return the inputs with their places filled, but for the fields named in `left`.
 
     `results` maps the ids of the completed dependencies to their results, `known` are the ids of all
-    dependencies. All values filled in have at most `max_characters` together. With `keeps_literals`,
-    `{{{{` stays. Raises CannotFill.
+    dependencies. All values filled in have at most `max_characters` together. With `keeps_literals`
+    the inputs will be filled again: `{{{{` stays, and values are escaped. Raises CannotFill.
     """
     opening = LITERAL if keeps_literals else OPENING
     filler = _Filler(results, known=known, max_characters=max_characters, opening=opening)
@@ -61,6 +61,19 @@ def places_in(value: Any, path: str) -> Iterator[tuple[str, str]]:
         case dict():
             for name, item in value.items():
                 yield from places_in(item, f"{path}.{name}")
+
+
+def escaped(value: Any) -> Any:
+    """Return the JSON value with four braces for each two that open: nothing in it is a place."""
+    match value:
+        case str():
+            return value.replace(OPENING, LITERAL)
+        case list():
+            return [escaped(item) for item in value]
+        case dict():
+            return {name: escaped(item) for name, item in value.items()}
+        case _:
+            return value
 
 
 def source_of(path: str) -> str:
@@ -108,6 +121,7 @@ class _Filler:
     def _counted(self, path: str, place: str) -> tuple[Any, str]:
         if path not in self._found:
             value = self._value_at(path, place)
+            value = escaped(value) if self._opening == LITERAL else value
             self._found[path] = value, value if isinstance(value, str) else orjson.dumps(value).decode()
         found = self._found[path]
         self._characters += len(found[1])

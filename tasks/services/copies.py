@@ -19,6 +19,7 @@ from tasks.models import Task
 from tasks.rules.conditions import TooMuchToCompare, decided, renamed_params
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.inputs import dependency_results, resolved_inputs
+from tasks.rules.places import escaped
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import rename_placeholders
 from tasks.rules.tree import (
@@ -196,7 +197,7 @@ def _request(
         left_out = dependency_results(task.dependencies, results)
         own = rename_placeholders(_with_results(task, left_out), taken)
         schema = (task.schemas or {}).get("input_schema", {})
-        request["inputs"] = resolved_inputs(own, input_schema=schema, from_dependencies=left_out)
+        request["inputs"] = resolved_inputs(own, input_schema=schema, from_dependencies=escaped(left_out))
     if "params" in request:
         request["params"] = renamed_params(_with_decisions(task, taken, results), taken)
     return request | {

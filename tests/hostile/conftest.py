@@ -60,7 +60,6 @@ def _connection(url: str) -> Any:
 
 
 def _counts() -> str:
-    tables = [
-        model._meta.db_table for label in ("tasks", "django_q") for model in apps.get_app_config(label).get_models()
-    ]
+    models = [model for label in ("tasks", "django_q") for model in apps.get_app_config(label).get_models()]
+    tables = [model._meta.db_table for model in models if model._meta.managed]
     return " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in tables)

@@ -143,7 +143,7 @@ def test_children_are_listed(rpc: Rpc, ids: dict[str, str], name: str) -> None:
 
 def test_counts_have_every_status(rpc: Rpc) -> None:
     rpc("tasks.create", {"tasks": [task | {"user_id": "queries-counter"} for task in TREE]})
-    zero = dict.fromkeys(["in_progress", "completed", "failed", "cancelled"], 0)
+    zero = dict.fromkeys(["in_progress", "completed", "failed", "cancelled", "skipped"], 0)
     assert rpc("tasks.count", {"user_id": "queries-counter"}) == {"pending": 2, "total": 2, **zero}
     assert rpc("tasks.count", {"user_id": "queries-counter", "statuses": ["failed", "completed"]})["total"] == 0
     assert rpc("tasks.count", {"user_id": "queries-counter", "statuses": ["pending"]})["pending"] == 2

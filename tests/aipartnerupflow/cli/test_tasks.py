@@ -181,7 +181,7 @@ def test_tasks_are_counted(cli: Cli, screen: Show, client: Client) -> None:
         "pending": 1, "in_progress": 0, "completed": 0, "failed": 0, "cancelled": 0, "skipped": 0, "total": 1,
     }  # fmt: skip
     assert [line.split()[-2:] for line in screen("tasks", "count", "--user", "counted", "--roots").out.splitlines()] == [
-        ["pending", "1"], ["in_progress", "0"], ["completed", "0"], ["failed", "0"], ["cancelled", "0"], ["total", "1"],
+        ["pending", "1"], ["in_progress", "0"], ["completed", "0"], ["failed", "0"], ["cancelled", "0"], ["skipped", "0"], ["total", "1"],
     ]  # fmt: skip
 
 

@@ -51,6 +51,9 @@ def test_fields_that_are_left_stay_as_they_are() -> None:
 
 def test_four_braces_stay_for_a_later_filling() -> None:
     assert fill("{{{{text}} {{text}}", keeps_literals=True) == "{{{{text}} plain"
+    once = fill({"a": "{{fetch.text}}", "b": "x{{fetch.text}}"}, keeps_literals=True)
+    assert once == {"a": "{{{{fetch.json.title}}", "b": "x{{{{fetch.json.title}}"}
+    assert fill(once) == {"a": "{{fetch.json.title}}", "b": "x{{fetch.json.title}}"}
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_counts_are_of_the_callers_own_tasks() -> None:
     store(ROOT, step("a"), step("b"))
     store(group("other", parent=None), caller=BOB)
     ends(Status.FAILED, "a")
-    nothing = dict.fromkeys(["in_progress", "completed", "cancelled"], 0)
+    nothing = dict.fromkeys(["in_progress", "completed", "cancelled", "skipped"], 0)
     assert count(caller=ALICE) == {"pending": 2, "failed": 1, "total": 3, **nothing}
     assert count(caller=ALICE, root_only=True) == {"pending": 1, "failed": 0, "total": 1, **nothing}
     assert count(caller=ALICE, user_id="bob")["total"] == 0

@@ -165,20 +165,25 @@ def test_inputs_that_do_not_fit_a_schema_fail_the_task_before_it_runs(run: RunTr
     effects = str(tmp_path / "effects")
     if where == "of the task":
         schema = {"type": "object", "required": ["city"]}
-        task = step("a", inputs={"effects": effects}, schemas={"method": "scripted_executor", "input_schema": schema})
+        tasks = [
+            step("a", inputs={"effects": effects}, schemas={"method": "scripted_executor", "input_schema": schema})
+        ]
     else:
-        task = step("a", inputs={"effects": effects, "seconds": "many"})
-    ran = run([task])
+        inputs = {"effects": effects, "seconds": "{{found.seconds}}"}
+        found = {"id": "found", "name": "echo_executor", "parent_id": "a", "inputs": {"seconds": "many"}}
+        tasks = [step("a", inputs=inputs, dependencies=["found"]), found]
+    ran = run(tasks)
     assert ran.tasks["a"].status == "failed"
     assert "do not match the input schema" in (ran.tasks["a"].error or "")
     assert not Path(effects).exists()
 
 
 def test_inputs_that_do_not_fit_are_corrected_as_the_error_says(worker: WorkerThread) -> None:
-    failed = run_tree(worker, [step("a", inputs={"seconds": "many"})]).tasks["a"]
+    schemas = {"method": "scripted_executor", "input_schema": {"properties": {"city": {"type": "string"}}}}
+    failed = run_tree(worker, [step("a", inputs={"city": 5}, schemas=schemas)]).tasks["a"]
     assert "Copy the task (tasks.copy), correct the copy (tasks.update) and execute that" in (failed.error or "")
     copy = copy_tree(caller=LOCAL, task_id=failed.id).root
-    update_task(caller=LOCAL, task_id=copy.id, changes={"inputs": {"seconds": 0}})
+    update_task(caller=LOCAL, task_id=copy.id, changes={"inputs": {"city": "Lisbon"}})
     again = trees.execute_task(caller=LOCAL, task_id=copy.id)
     worker.work()
     assert result_of(again.run).tasks[copy.id].status == "completed"

@@ -19,7 +19,9 @@ def task(executor: str, inputs: Json, params: Json | None = None) -> list[Json]:
 
 @pytest.mark.parametrize("function", [[], {}, 1, None])
 def test_a_function_that_is_no_name_fails_its_task(run: Run, function: Any) -> None:
-    ran = run(task("python_executor", {"function": function}))
+    found = {"id": "found", "name": "echo_executor", "parent_id": "t", "inputs": {"function": function}}
+    (calls,) = task("python_executor", {"function": "{{found.function}}"})
+    ran = run([calls | {"dependencies": ["found"]}, found])
     assert ran.run.status == "failed"
     assert str(ran.tasks["t"].error).startswith("The inputs do not match the input schema: function")
 

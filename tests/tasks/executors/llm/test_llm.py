@@ -137,17 +137,29 @@ def test_what_dependencies_found_fills_the_prompt(site: LlmSite) -> None:
         ({}, "Give either `prompt`"),
         ({"prompt": "Hi", "model": "nobody/knows"}, "Name it before a slash, such as 'openai/gpt-4o'"),
         ({"prompt": "Hi", "model": "ollama/llama3"}, "No API key for the provider 'ollama'"),
-        ({"prompt": "Hi", "temperature": 3}, "temperature"),
         ({"prompt": "Hi", "model": GPT, "response_format": {"type": "json_object"}}, "does not support"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},
-            "do not match the input schema",
-        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anybody_is(site: LlmSite, inputs: Json, says: str) -> None:
     assert says in site.error_of(EXECUTOR, inputs)
     assert site.llm.asked == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"prompt": "Hi", "temperature": 3}, "temperature"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},
+            "messages[0].content",
+        ),
+    ],
+)
+def test_what_can_never_be_asked_is_not_stored(site: LlmSite, inputs: Json, says: str) -> None:
+    tasks = {"name": EXECUTOR, "inputs": inputs}
+    error = site.server.call("tasks.create", {"tasks": tasks})["error"]
+    assert (error["code"], error["data"][0]["field"]) == (-32602, "tasks[0].inputs")
+    assert says in error["message"]
 
 
 def test_without_a_key_the_task_says_what_to_do(site: LlmSite) -> None:
