@@ -27,8 +27,11 @@ The JSON is {{"tasks": [...]}}. Each task has
 - "schemas": {{"method": "<executor>"}}, one of those below, or no "schemas" for a mere group, which completes with its children;
 - "inputs": an object that fits the executor's input schema;
 - "dependencies": a list of ids of tasks that must complete first. Only dependencies decide the order. What they result in
-  is added to the inputs under their ids;
-- "params": settings of the executor, such as "works" of a crew, "retry" {{"max_attempts": 3}} or "timeout_seconds"; often left out;
+  is added to the inputs under their ids, and {{{{id.path}}}} in any text of the inputs stands for a value in such a result, such as
+  {{{{fetch.json.title}}}}; a text that is nothing else becomes the value itself;
+- "params": settings of the executor, such as "works" of a crew, "retry" {{"max_attempts": 3}} or "timeout_seconds"; often left out.
+  "when": {{"task": "<id of a dependency>", "path": "/score", "op": "ge", "value": 0.5}} skips the task if that is false; further ops
+  are eq, ne, lt, le, gt, in, contains, exists and empty;
 - "priority": 0 urgent, 1 high, 2 normal, 3 low; often left out.
 No other fields. No circles. The usual root is aggregate_results_executor, depending on the tasks whose results matter. Use as few
 tasks as do the work, and no credentials.
