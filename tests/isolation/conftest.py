@@ -198,7 +198,7 @@ def _dump(connection: Any) -> dict[str, str]:
     """Table → a hash of all its rows, but for what is volatile."""
     tables = {}
     for model in apps.get_models():
-        if model._meta.db_table in OF_NO_USER:
+        if model._meta.db_table in OF_NO_USER or not model._meta.managed:
             continue
         columns = [f'"{field.column}"' for field in model._meta.concrete_fields if field.column not in VOLATILE]
         rows = connection.execute(f'SELECT {", ".join(columns)} FROM "{model._meta.db_table}" ORDER BY 1').fetchall()
