@@ -47,6 +47,14 @@ class Client:
         """The code that the server closes with."""
         return self.heard_until_closed()[1]
 
+    def is_closed_as_too_big(self) -> bool:
+        """Whether the server closes with 1009. It may reset a connection on which we are still sending, which hides the code."""
+        try:
+            while True:
+                self.next()
+        except ConnectionClosed as error:
+            return error.rcvd is None or error.rcvd.code == 1009
+
     def heard_until_closed(self) -> tuple[list[Json], int]:
         """What the server still says, and the code that it closes with."""
         heard: list[Json] = []
