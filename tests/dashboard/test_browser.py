@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import psutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Dialog, Locator, Page, expect
+from playwright.sync_api import Browser, Dialog, Locator, Page, Route, expect
 
 from tests.dashboard.conftest import Make, root, step
 from tests.servers import Server
@@ -250,6 +250,15 @@ def test_a_form_is_made_from_the_schema_and_says_what_is_wrong(home: Page) -> No
     home.locator("[name='in.timeout_seconds']").fill("5")
     home.get_by_role("button", name="Save without running").click()
     expect(home.locator("#panel")).to_contain_text('"timeout_seconds": 5')
+
+
+def test_an_executor_that_is_chosen_before_the_script_has_loaded_counts(home: Page, server: Server) -> None:
+    held: list[Route] = []
+    home.route(re.compile(r"/form[^/]*\.js"), lambda route: route.continue_() if held else held.append(route))
+    home.goto(f"{server.url}/ui/new/", wait_until="commit")
+    home.locator("select[name=executor]").select_option("rest_executor")
+    held[0].continue_()
+    expect(home.locator("[name='in.method']")).to_be_visible()
 
 
 def test_each_field_that_is_wrong_says_so_itself(bare: Page, server: Server) -> None:

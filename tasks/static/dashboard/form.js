@@ -2,6 +2,9 @@
 
 for (const form of document.querySelectorAll("[data-submit-on-change]")) {
   form.addEventListener("change", () => form.requestSubmit());
+  // A choice may have been made before this script ran.
+  const isChanged = (select) => !(select.querySelector("option[selected]") ?? select.selectedOptions[0])?.selected;
+  if ([...form.querySelectorAll("select")].some(isChanged)) form.requestSubmit();
 }
 
 for (const form of document.querySelectorAll("[data-submit-by-keys]")) {
