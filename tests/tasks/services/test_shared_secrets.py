@@ -23,7 +23,8 @@ def use(settings: LazySettings, *keys: str, jwt_secret: str | None = None, signi
 
 
 def move_to_another_machine() -> None:
-    for fact in InstallationFact.objects.filter(name__startswith="secret:"):
+    moved_longest_first = InstallationFact.objects.filter(name__startswith="secret:").order_by("-name")
+    for fact in moved_longest_first:  # else the next name may still be taken
         InstallationFact.objects.filter(name=fact.name).delete()
         fact.name, fact.value = f"{fact.name}x", fact.value | {"host": "elsewhere", "process": "elsewhere/1/1.00"}
         fact.save(force_insert=True)
