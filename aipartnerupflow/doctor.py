@@ -316,7 +316,7 @@ def pools(config: Config, memory_mb: int | None = None) -> str:
 
 
 def durability(config: Config) -> str:
-    """Say what a power cut may lose; a doubt if PostgreSQL is told to lose more than the last commits."""
+    """Describe what a power cut may lose. Raises Doubt if PostgreSQL does not wait for the disk."""
     from apflow_site.db.connections import IS_SQLITE
 
     if not IS_SQLITE:

@@ -87,7 +87,7 @@ def test_a_recount_adds_what_is_missing() -> None:
 
 @pytest.mark.usefixtures("settle")
 def test_transactions_do_not_wait_for_each_other() -> None:
-    """On SQLite, which has one writer at a time, the second is refused whatever the triggers do."""
+    """SQLite has one writer at a time, and refuses the second one also without triggers."""
     trees.create_tree(caller=ADA, tasks=tree("a"))
     other = connections.create_connection("default")
     try:
