@@ -76,7 +76,7 @@ def _parsed(expression: str, place: str) -> Any:
     try:
         return jmespath.compile(expression).parsed
     except JMESPathError as error:
-        raise _failure(place, f"is not a JMESPath expression: {str(error).splitlines()[0]}") from None
+        raise _failure(place, f"is not a JMESPath expression: {str(error).splitlines()[0].rstrip(':')}") from None
     except RecursionError:
         raise _failure(place, "is nested too deeply") from None
 
