@@ -50,21 +50,21 @@ class Bug(NamedTuple):
 
 BUGS: Final = (
     Bug(
-        "tasks/rules/tree.py",
+        "tasks/rules/plan.py",
         "elif required and node.status not in (Status.COMPLETED, Status.SKIPPED):",
         "elif node.status not in (Status.COMPLETED, Status.SKIPPED):",
         "an optional dependency that fails blocks its dependents",
     ),
     Bug(
-        "tasks/rules/tree.py",
+        "tasks/rules/plan.py",
         "if required and node.status is Status.SKIPPED and node.id not in dependant.needless:",
         "if required and node.status is Status.SKIPPED:",
         "a dependency that may be skipped skips its dependents",
     ),
     Bug(
-        "tasks/rules/tree.py",
-        "if (cause := self._unwanted.get(dependant.id)) is None:",
-        "if (cause := self._unwanted.get(dependant.id, '')) is not None:",
+        "tasks/rules/plan.py",
+        "if (cause := self._unwanted.get(node.id)) is None:",
+        "if (cause := self._unwanted.get(node.id, '')) is not None:",
         "a task that requires a skipped one runs",
     ),
     Bug(
@@ -75,8 +75,8 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/services/copies.py",
-        'gone = {item["id"] for item in task.dependencies} - set(taken)',
-        'gone = {item["id"] for item in task.dependencies}',
+        'gone = {label_of(item) for item in task.dependencies if item["id"] not in ids}',
+        "gone = {label_of(item) for item in task.dependencies}",
         "a copy keeps the decisions about what it takes along",
     ),
     Bug(
@@ -86,37 +86,37 @@ BUGS: Final = (
         "a skipped task stays skipped when it is executed again",
     ),
     Bug(
-        "tasks/rules/tree.py",
+        "tasks/rules/plan.py",
         "if node.status is not Status.FAILED or node.id not in may_fail",
         "if node.status is not Status.FAILED",
         "a task that failed never fails the run",
     ),
     Bug(
-        "tasks/rules/tree.py",
+        "tasks/rules/plan.py",
         "if node.status is not Status.FAILED or node.id not in may_fail",
         "if node.id not in may_fail",
         "a cancelled task that may fail does not cancel the run",
     ),
     Bug(
-        "tasks/rules/tree.py",
-        "                    blocked.append((dependant, node.id))\n                    settled.append(dependant)\n",
-        "                    blocked.append((dependant, node.id))\n",
+        "tasks/rules/plan.py",
+        "            step.blocked.append((dependant, node.id))\n            settled.append(dependant)\n",
+        "            step.blocked.append((dependant, node.id))\n",
         "a blocked task does not block its dependents",
     ),
     Bug(
-        "tasks/rules/tree.py",
-        "if parent is not None and parent.is_group:",
-        "if parent is not None and not parent.is_group:",
+        "tasks/rules/plan.py",
+        "if parent is not None and parent.is_group and parent is not spawner",
+        "if parent is not None and not parent.is_group and parent is not spawner",
         "a group does not wait for its children",
     ),
     Bug(
-        "tasks/rules/tree.py",
+        "tasks/rules/plan.py",
         "not self._waiting[node.id] and not node.status.is_terminal]",
         "not self._waiting[node.id] and node.status is Status.PENDING]",
         "a task that a crash left in progress is never resumed",
     ),
     Bug(
-        "tasks/rules/tree.py",
+        "tasks/rules/plan.py",
         "for status in (Status.FAILED, Status.CANCELLED) if status in statuses",
         "for status in (Status.CANCELLED, Status.FAILED) if status in statuses",
         "a tree with a failure counts as cancelled",

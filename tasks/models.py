@@ -67,6 +67,7 @@ class Task(models.Model):
     has_copy = models.BooleanField(default=False)
     original_task_id = models.CharField(max_length=255, null=True)
     origin_type = models.CharField(max_length=6, default="create")
+    spawned_by = models.CharField(max_length=255, null=True)  # the task that added it to the tree while that ran
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)

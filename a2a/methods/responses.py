@@ -5,7 +5,7 @@ The published schemas come from them.
 
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, json
+from msgspec import UNSET, Meta, Struct, UnsetType, field, json
 
 from a2a.core.parsing import Text
 from tasks.rules.field_rules import MONTH_SECONDS
@@ -21,6 +21,7 @@ _REFERENCE: Final = {
         "name": _TEXT,
         "required": {"type": "boolean", "default": True},
         "on_skip": {"enum": ["run", "skip"], "default": "skip"},
+        "as": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,255}$"},
         "type": {"const": "result"},
     },
     "oneOf": [{"required": ["id"]}, {"required": ["name"]}],
@@ -64,6 +65,7 @@ class Dependency(Response, frozen=True, kw_only=True):
     id: str
     required: bool
     on_skip: Literal["run"] | UnsetType = UNSET
+    as_: str | UnsetType = field(default=UNSET, name="as")
 
 
 class TokenUsage(Struct, frozen=True, kw_only=True):
@@ -162,6 +164,7 @@ class Event(Response, frozen=True, kw_only=True):
         "task_failed",
         "task_cancelled",
         "task_skipped",
+        "task_spawned",
         "task_retry",
         "log",
         "final",

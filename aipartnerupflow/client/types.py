@@ -9,12 +9,10 @@ Json = dict[str, Any]
 Status = Literal["pending", "in_progress", "completed", "failed", "cancelled", "skipped"]
 
 
-class Dependency(TypedDict):
-    """A task that must finish first; if `required`, it must complete or, with `on_skip`, be skipped."""
-
-    id: str
-    required: bool
-    on_skip: NotRequired[Literal["run"]]
+Dependency = TypedDict(
+    "Dependency", {"id": str, "required": bool, "on_skip": NotRequired[Literal["run"]], "as": NotRequired[str]}
+)
+"""A task that must finish first; if `required`, it must complete or, with `on_skip`, be skipped. `as` names its result."""
 
 
 class Task(TypedDict):
@@ -92,6 +90,7 @@ class Event(TypedDict):
         "task_failed",
         "task_cancelled",
         "task_skipped",
+        "task_spawned",
         "task_retry",
         "log",
         "final",

@@ -243,6 +243,12 @@ class Limits(Section):
     batch: Whole = Field(100, ge=1, le=10_000, description="Calls in one JSON-RPC batch.")
     tasks_per_tree: Whole = Field(10_000, ge=1, le=1_000_000, description="Tasks in one tree.")
     tree_depth: Whole = Field(100, ge=1, le=100, description="Levels of a tree.")
+    spawned_tasks: Whole = Field(
+        10_000,
+        ge=0,
+        le=1_000_000,
+        description="Tasks that the tasks of one tree may add to it while it runs: the items of maps, and what executors spawn.",
+    )
     result_bytes: Whole = Field(MIB, ge=KIB, le=GIB, description="The size of one task's result as JSON.")
     run_bytes: Whole = Field(
         100 * MIB,

@@ -1,7 +1,7 @@
 """Check a request against the rules of this installation: its executors and its limits."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
@@ -10,10 +10,11 @@ from django.conf import settings
 from aipartnerupflow.executors import Executor, ExecutorError
 from tasks.executors import disabled_executors, executor_ids, get_executor, placement
 from tasks.rules.conditions import tasks_in
+from tasks.executors.map_check import check_maps, item_labels
 from tasks.rules.exceptions import InvalidDependency, InvalidParams
 from tasks.rules.places import places_in, source_of
 from tasks.rules.schema import mismatch
-from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, name_of, parse_tree
+from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, labels_of, name_of, names_of, parse_tree
 
 RULES_OF_ONE_INPUT: Final = ("type", "properties", "patternProperties", "additionalProperties", "$defs", "definitions")
 NO_DEPENDENCY: Final = (
@@ -37,21 +38,27 @@ def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
     )
     if problems := list(islice(_problems(spec), LISTED)):
         raise InvalidParams(problems)
+    names = names_of(spec)
+    check_maps(spec, names)
+    items = item_labels(spec)
     for task in spec.tasks:
-        _check_condition(task, spec)
+        _check_condition(task, labels_of(task, names) | items.get(task.id, set()))
     return spec
 
 
 def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
     """Yield what no pool offers, what executors refuse, and places that name a task on which theirs does not depend."""
-    sources = Counter(map(name_of, spec.tasks))
+    names = names_of(spec)
+    sources = Counter(names.values())
+    items = item_labels(spec)
     for task in spec.tasks:
         if task.params:
             yield from _misplaced(task)
-        if task.executor_id is not None and (problem := _misfit(task, get_executor(task.executor_id))):
+        is_part = task.id in items
+        if task.executor_id is not None and (problem := _misfit(task, get_executor(task.executor_id), is_part=is_part)):
             yield f"tasks[{task.position}].inputs", f"do not fit the schema of {task.executor_id}: {problem}"
         if task.inputs:
-            yield from _without_dependency(task, sources, spec)
+            yield from _without_dependency(task, sources, labels_of(task, names) | items.get(task.id, set()))
         try:
             if task.executor_id is not None:
                 get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)
@@ -59,19 +66,22 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
             yield f"tasks[{task.position}].params", str(error)
 
 
-def _misfit(task: TaskSpec, executor: Executor) -> str | None:
+def _misfit(task: TaskSpec, executor: Executor, *, is_part: bool) -> str | None:
     """Describe why the inputs can never match the executor's schema; None if they match, or may with results.
 
-    A result may be any input, so with dependencies only what is given counts, one input at a time.
+    A result may be any input, so with dependencies only what is given counts, one input at a time; so it
+    is in a part of a template, whose inputs an item completes.
     """
-    if not task.dependencies:
+    if not task.dependencies and not is_part:
         return mismatch(executor.input_schema, task.inputs)
     given = {name: value for name, value in task.inputs.items() if next(places_in(value, name), None) is None}
     rules = {name: rule for name, rule in executor.input_schema.items() if name in RULES_OF_ONE_INPUT}
     return mismatch(rules, given)
 
 
-def _without_dependency(task: TaskSpec, sources: Mapping[str, int], spec: TreeSpec) -> Iterator[tuple[str, str]]:
+def _without_dependency(
+    task: TaskSpec, sources: Mapping[str, int], labels: Collection[str]
+) -> Iterator[tuple[str, str]]:
     verbatim = get_executor(task.executor_id).verbatim if task.executor_id is not None else ()
     found = [
         place
@@ -81,8 +91,7 @@ def _without_dependency(task: TaskSpec, sources: Mapping[str, int], spec: TreeSp
     ]
     if not found:
         return
-    needed = {item.id for item in task.dependencies}
-    known = {name_of(each) for each in spec.tasks if each.id in needed} | task.inputs.keys()
+    known = {*labels, *task.inputs}
     for place, path in found:
         source = source_of(path)
         if source in sources and source not in known and source != name_of(task):
@@ -94,12 +103,10 @@ def _without_dependency(task: TaskSpec, sources: Mapping[str, int], spec: TreeSp
             )
 
 
-def _check_condition(task: TaskSpec, spec: TreeSpec) -> None:
+def _check_condition(task: TaskSpec, known: Collection[str]) -> None:
     """Raise InvalidDependency if the condition asks about a task on which this one does not depend."""
     if (when := (task.params or {}).get("when")) is None:
         return
-    needed = {item.id for item in task.dependencies}
-    known = {name_of(each) for each in spec.tasks if each.id in needed}
     for source in tasks_in(when):
         if source not in known:
             raise InvalidDependency(

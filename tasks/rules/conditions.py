@@ -10,7 +10,6 @@ from operator import ge, gt, le, lt
 from typing import Any, Final
 
 from tasks.rules.strict_json import Json
-from tasks.rules.templates import ANY, rename_placeholders
 
 DEEPEST: Final = 10
 """How many conditions may be inside each other."""
@@ -108,14 +107,6 @@ def decided(condition: Json, results: Mapping[str, Any], *, gone: Collection[str
     if "not" in condition:
         return {"not": decided(condition["not"], results, gone=gone)}
     return {name: [decided(each, results, gone=gone) for each in parts] for name, parts in condition.items()}
-
-
-def renamed_params(params: Json | None, ids: Mapping[str, str]) -> Json | None:
-    """Return the params of a task with other ids in placeholders and in `when`."""
-    changed: Json | None = rename_placeholders(params, ids, places=ANY)
-    if changed is None or (when := changed.get("when")) is None:
-        return changed
-    return changed | {"when": renamed(when, ids)}
 
 
 def described(condition: Json) -> str:

@@ -5,10 +5,11 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from tasks.rules import conditions
+from tasks.rules import conditions, maps
 from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
 from tasks.rules.schema_cost import TooCostly, check_cost
+from tasks.rules.templates import LABEL
 
 Problem = tuple[str, str]
 Check = Callable[[Any, str], Iterable[Problem]]
@@ -134,12 +135,19 @@ def _only(value: str) -> Check:
     return check
 
 
+def _label(value: object, path: str) -> Iterable[Problem]:
+    if isinstance(value, str) and LABEL.fullmatch(value):
+        return ()
+    return [(path, "must be a name of 1 to 255 letters, digits, '_' and '-'")]
+
+
 _dependency_object = _fields(
     {
         "id": _short_string,
         "name": _short_string,
         "required": _one_of((bool,), "true or false"),
         "on_skip": _choice(("run", "skip")),
+        "as": _label,
         "type": _only("result"),  # the predecessor adds it to each dependency
     }
 )
@@ -171,6 +179,7 @@ _params = _fields(
         "keep": _one_of((bool,), "true or false"),
         "allow_failure": _one_of((bool,), "true or false"),
         "when": conditions.problems,
+        "for_each": maps.problems,
     },
     is_open=True,
 )
@@ -208,6 +217,7 @@ HINTS = MappingProxyType(
         "resources": "unknown field; write it as params.resources",
         "allow_failure": "unknown field; write it as params.allow_failure",
         "when": "unknown field; write it as params.when",
+        "for_each": "unknown field; write it as params.for_each",
     }
 )
 

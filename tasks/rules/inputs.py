@@ -6,12 +6,18 @@ from typing import Any
 from tasks.rules.strict_json import Json
 
 
+def label_of(dependency: Json) -> str:
+    """The name by which a task knows the result of a dependency: `as`, or its id."""
+    label: str = dependency.get("as") or dependency["id"]
+    return label
+
+
 def dependency_results(dependencies: Iterable[Json], results: Mapping[str, Any]) -> Json:
-    """Map the id of each completed dependency to its result.
+    """Map the label of each completed dependency to its result.
 
     `results` maps the ids of the tree's completed tasks to their results.
     """
-    return {item["id"]: results[item["id"]] for item in dependencies if item["id"] in results}
+    return {label_of(item): results[item["id"]] for item in dependencies if item["id"] in results}
 
 
 def resolved_inputs(inputs: Json, *, input_schema: Json, from_dependencies: Json) -> Json:

@@ -35,17 +35,19 @@ LISTED = 200
 class Dependency:
     """A task to wait for. If `required`, it must complete; otherwise it only has to finish.
 
-    `runs_after_skip`: it may also be skipped.
+    `runs_after_skip`: it may also be skipped. `label` is the name of its result in the task (`as`).
     """
 
     id: str
     required: bool = True
     runs_after_skip: bool = False
+    label: str | None = None
 
     def stored(self, ids: Mapping[str, str]) -> Json:
         """Return its stored form. `ids` maps the ids of the request to those that are stored."""
         on_skip = {"on_skip": "run"} if self.runs_after_skip else {}
-        return {"id": ids[self.id], "required": self.required} | on_skip
+        label = {"as": self.label} if self.label else {}
+        return {"id": ids[self.id], "required": self.required} | on_skip | label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class TaskSpec:
     executor_id: str | None
     has_children: bool
     has_new_id: bool = False
+    spawned_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,16 @@ class TreeSpec:
 def name_of(task: TaskSpec) -> str:
     """Return what stands for the task in places (`tasks.rules.places`): its id or, if the request gave it none, its name."""
     return task.name if task.has_new_id else task.id
+
+
+def names_of(spec: TreeSpec) -> dict[str, str]:
+    """Map the id of each task to what stands for it in places."""
+    return {task.id: name_of(task) for task in spec.tasks}
+
+
+def labels_of(task: TaskSpec, names: Mapping[str, str]) -> set[str]:
+    """The names by which the task knows the results of its dependencies. `names` are those of all tasks by id."""
+    return {item.label or names[item.id] for item in task.dependencies}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +280,9 @@ def _dependencies(draft: _Draft, drafts: _Drafts) -> tuple[Dependency, ...]:
         if dependency.id in seen:
             label = drafts.by_id[dependency.id].label
             raise InvalidDependency(f"Task '{draft.label}' names its dependency '{label}' twice. Name it once.")
-        seen.add(dependency.id)
+        if dependency.label is not None and dependency.label in seen:
+            raise InvalidDependency(f"Task '{draft.label}' uses the name '{dependency.label}' for two results.")
+        seen.update(filter(None, (dependency.id, dependency.label)))
     return found
 
 
@@ -277,7 +292,12 @@ def _dependency(raw: str | Json, draft: _Draft, drafts: _Drafts) -> Dependency:
         raise InvalidDependency(f"Task '{draft.label}' depends on itself. Remove that dependency.")
     if isinstance(raw, str):
         return Dependency(id=task_id)
-    return Dependency(id=task_id, required=raw.get("required", True), runs_after_skip=raw.get("on_skip") == "run")
+    return Dependency(
+        id=task_id,
+        required=raw.get("required", True),
+        runs_after_skip=raw.get("on_skip") == "run",
+        label=raw.get("as"),
+    )
 
 
 def _referred(raw: str | Json, draft: _Draft, drafts: _Drafts) -> str:

@@ -1,11 +1,11 @@
-"""Which tasks may run, which are blocked, which belong together: pure functions on plain nodes.
+"""Which tasks belong together: pure functions on plain nodes.
 
 Nothing here recurses, so a chain of 10,000 tasks is as safe as a single task.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import fsum
 from typing import Any, Protocol
 
@@ -17,7 +17,8 @@ class Node:
     """A task, reduced to what the tree rules need.
 
     `dependencies` are (task id, required) pairs; a lower `priority` runs first. The required ones in
-    `needless` may also be skipped.
+    `needless` may also be skipped. `spawned` are the ids of the tasks that it has spawned: it waits for
+    them.
     """
 
     id: str
@@ -28,6 +29,8 @@ class Node:
     is_group: bool
     needless: frozenset[str] = frozenset()
     status: Status = Status.PENDING
+    spawned_by: str | None = None
+    spawned: list[str] = field(default_factory=list)
 
 
 class StoredTask(Protocol):
@@ -39,6 +42,7 @@ class StoredTask(Protocol):
     position: int
     executor_id: str | None
     status: str
+    spawned_by: str | None
 
     @property
     def dependencies(self) -> Sequence[Mapping[str, Any]]: ...
@@ -55,136 +59,18 @@ def node_of(task: StoredTask) -> Node:
         is_group=task.executor_id is None,
         needless=frozenset([item["id"] for item in task.dependencies if item.get("on_skip") == "run"]),
         status=Status(task.status),
+        spawned_by=task.spawned_by,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What changes when one task settles.
-
-    `ready` is ordered by (priority, position). `blocked` pairs each node that fails for it, in order of
-    discovery, with the id of the required dependency that did not complete; `skipped` those that are
-    skipped, with the one that was.
-    """
-
-    ready: list[Node]
-    blocked: list[tuple[Node, str]]
-    skipped: list[tuple[Node, str]]
-
-
-class Plan:
-    """Tracks which nodes are ready or blocked, one settled task at a time; O(edges) in total.
-
-    Takes the nodes of a run and the finished nodes outside it. A dependency on any other id counts
-    as satisfied, and a node that a crashed run left in progress counts as pending. The plan updates
-    `Node.status`.
-    """
-
-    def __init__(self, nodes: Iterable[Node]) -> None:
-        self._nodes = {node.id: node for node in nodes}
-        self._waiting = dict.fromkeys(self._nodes, 0)
-        self._unwanted: dict[str, str] = {}
-        """By the ids of nodes that require a skipped one: its id. They are skipped when all others are over, unless they fail."""
-        self._dependants: defaultdict[str, list[tuple[Node, bool]]] = defaultdict(list)
-        self._unfinished = sum(not node.status.is_terminal for node in self._nodes.values())
-        for node in self._nodes.values():
-            for task_id, required in node.dependencies:
-                self._wait(node, task_id, required)
-            parent = self._nodes.get(node.parent_id) if node.parent_id is not None else None
-            if parent is not None and parent.is_group:
-                self._wait(parent, node.id, False)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether every node of the plan is terminal."""
-        return not self._unfinished
-
-    def is_last(self, task_id: str) -> bool:
-        """Whether this node is the only one that is not terminal."""
-        return self._unfinished == 1 and not self._nodes[task_id].status.is_terminal
-
-    def outcome(self, *, may_fail: Collection[str] = ()) -> Status:
-        """Failed if any node failed, else cancelled if any was cancelled, else completed.
-
-        The failures of those that `may_fail` do not count.
-        """
-        statuses = {
-            node.status for node in self._nodes.values() if node.status is not Status.FAILED or node.id not in may_fail
-        }
-        return next((status for status in (Status.FAILED, Status.CANCELLED) if status in statuses), Status.COMPLETED)
-
-    def start(self, *, cancelled: Iterable[str] = ()) -> Step:
-        """Return the nodes that are ready or blocked initially; the `cancelled` ones never start.
-
-        Call it once, before any `settle`.
-        """
-        for task_id in cancelled:
-            self._finish(self._nodes[task_id], Status.CANCELLED)
-        terminal = [node for node in self._nodes.values() if node.status.is_terminal]
-        free = [node for node in self._nodes.values() if not self._waiting[node.id] and not node.status.is_terminal]
-        return self._advance(terminal, free)
-
-    def settle(self, task_id: str, status: Status) -> Step:
-        """Record that a task became terminal. A task that already is terminal does not change.
-
-        Raises KeyError for an id that is not in the plan, ValueError for a status that is not
-        terminal.
-        """
-        return self.settle_together([task_id], status)
-
-    def settle_together(self, task_ids: Iterable[str], status: Status) -> Step:
-        """Settle several different tasks, none of which is blocked by another of them."""
-        if not status.is_terminal:
-            raise ValueError(
-                f"{', '.join(map(repr, task_ids))} cannot settle as '{status}': that is not a terminal status."
-            )
-        nodes = [node for node in [self._nodes[task_id] for task_id in task_ids] if not node.status.is_terminal]
-        for node in nodes:
-            self._finish(node, status)
-        return self._advance(nodes, [])
-
-    def _wait(self, node: Node, task_id: str, required: bool) -> None:
-        if task_id in self._nodes:
-            self._waiting[node.id] += 1
-            self._dependants[task_id].append((node, required))
-
-    def _finish(self, node: Node, status: Status) -> None:
-        node.status = status
-        self._unfinished -= 1
-
-    def _advance(self, settled: list[Node], ready: list[Node]) -> Step:
-        """Update the dependents of the settled nodes.
-
-        A node that becomes blocked, or is skipped, is settled too, and appended to `settled`.
-        """
-        blocked: list[tuple[Node, str]] = []
-        skipped: list[tuple[Node, str]] = []
-        for node in settled:
-            for dependant, required in self._dependants.pop(node.id, ()):
-                if dependant.status.is_terminal:
-                    continue
-                self._waiting[dependant.id] -= 1
-                if required and node.status is Status.SKIPPED and node.id not in dependant.needless:
-                    self._unwanted.setdefault(dependant.id, node.id)
-                elif required and node.status not in (Status.COMPLETED, Status.SKIPPED):
-                    self._finish(dependant, Status.FAILED)
-                    blocked.append((dependant, node.id))
-                    settled.append(dependant)
-                    continue
-                if self._waiting[dependant.id]:
-                    continue
-                if (cause := self._unwanted.get(dependant.id)) is None:
-                    ready.append(dependant)
-                else:
-                    self._finish(dependant, Status.SKIPPED)
-                    skipped.append((dependant, cause))
-                    settled.append(dependant)
-        ready.sort(key=_by_urgency)
-        return Step(ready=ready, blocked=blocked, skipped=skipped)
-
-
-def _by_urgency(node: Node) -> tuple[int, int]:
-    return node.priority, node.position
+def nodes_of(tasks: Iterable[StoredTask]) -> list[Node]:
+    """Convert the tasks of a tree to nodes."""
+    tasks = list(tasks)
+    nodes = {task.id: node_of(task) for task in tasks}
+    for task in tasks:
+        if task.spawned_by in nodes:
+            nodes[task.spawned_by].spawned.append(task.id)
+    return list(nodes.values())
 
 
 def find_cycle(edges: Mapping[str, Iterable[str]]) -> list[str] | None:
@@ -244,8 +130,8 @@ def scope_of(target_id: str, nodes: Iterable[Node]) -> set[str]:
 
 
 def needs_of(node: Node, children: Mapping[str, list[str]]) -> list[str]:
-    """Return what the task waits for: its dependencies and, for a group, its children."""
-    needed = [task_id for task_id, _ in node.dependencies]
+    """Return what the task waits for: its dependencies, what it has spawned and, for a group, its children."""
+    needed = [*(task_id for task_id, _ in node.dependencies), *node.spawned]
     return needed + children.get(node.id, []) if node.is_group else needed
 
 

@@ -17,7 +17,8 @@ from tasks import events
 from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension
 from tasks.rules.strict_json import Json
-from tasks.rules.tree import Node, Plan, children_of, descendants, node_of, scope_of
+from tasks.rules.plan import Plan
+from tasks.rules.tree import Node, children_of, descendants, node_of, scope_of
 from tasks.services import unstarted
 from tasks.status import Status
 from tasks.storage import loads

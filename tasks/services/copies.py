@@ -16,10 +16,12 @@ from tasks.executors.admission import checked
 from tasks.executors.filling import filled_inputs
 from tasks.ids import new_id
 from tasks.models import Task
-from tasks.rules.conditions import TooMuchToCompare, decided, renamed_params
+from tasks.rules.conditions import TooMuchToCompare
 from tasks.rules.exceptions import InvalidParams
-from tasks.rules.inputs import dependency_results, resolved_inputs
+from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
+from tasks.rules.maps import CannotMap, templates_of
 from tasks.rules.places import escaped
+from tasks.rules.references import renamed_params, settled_params
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import rename_placeholders
 from tasks.rules.tree import (
@@ -107,19 +109,26 @@ def store_copy(
     task: Task, tree: Sequence[Task], extent: Extent, *, reset: Collection[str] = (), save: bool = True
 ) -> Copy:
     """Create a new tree with the same owner. Raises what `create_tree` raises."""
+    templates = templates_of(tree)
+    extent = _unexpanded(extent, tree, templates)
     requests = requests_of(tree, extent, top_id=task.id, reset=reset)
     spec = checked(list(requests.values()))
     rows = rows_of(spec, ids={task.id: task.id for task in spec.tasks}, user_id=task.user_id)
     originals = {original.id: original for original in tree}
+    ids = {original_id: request["id"] for original_id, request in requests.items()}
+    ended = {part.id for template in templates.values() for part in template}
     for row, original_id in zip(rows, requests, strict=True):
-        _note_origin(row, originals[original_id], is_fresh=original_id in extent.fresh)
+        original = originals[original_id]
+        row.spawned_by = ids.get(original.spawned_by or "")
+        is_kept = original_id not in extent.fresh and (original.status == Status.COMPLETED or original_id in ended)
+        _note_origin(row, original, is_kept=is_kept)
     if save:
         store(rows)
         Task.objects.filter(id=task.id).update(has_copy=True)
     return Copy(
         tasks=rows,
         root=next(row for row in rows if row.is_root),
-        ids={original_id: request["id"] for original_id, request in requests.items()},
+        ids=ids,
         warnings=list(spec.warnings),
         requests=list(requests.values()),
     )
@@ -192,14 +201,14 @@ def _request(
     task: Task, parent_id: str | None, ids: Mapping[str, str], results: Mapping[str, Any], reset: Collection[str]
 ) -> Json:
     request = {name: getattr(task, name) for name in ("name", *REQUEST_FIELDS) if name not in reset}
-    taken = {item["id"]: ids[item["id"]] for item in task.dependencies if item["id"] in ids}
+    taken = {item["id"]: ids[item["id"]] for item in task.dependencies if item["id"] in ids and "as" not in item}
+    left_out = dependency_results(task.dependencies, results)
     if "inputs" in request:
-        left_out = dependency_results(task.dependencies, results)
         own = rename_placeholders(_with_results(task, left_out), taken)
         schema = (task.schemas or {}).get("input_schema", {})
         request["inputs"] = resolved_inputs(own, input_schema=schema, from_dependencies=escaped(left_out))
     if "params" in request:
-        request["params"] = renamed_params(_with_decisions(task, taken, results), taken)
+        request["params"] = renamed_params(_with_decisions(task, ids, left_out), taken)
     return request | {
         "id": ids[task.id],
         "parent_id": ids[parent_id] if parent_id else None,
@@ -208,15 +217,12 @@ def _request(
     }
 
 
-def _with_decisions(task: Task, taken: Collection[str], results: Mapping[str, Any]) -> Json | None:
-    """The params with the part of the condition decided that asks about dependencies that are not copied."""
-    params: Json | None = task.params
-    if params is None or (when := params.get("when")) is None:
-        return params
-    gone = {item["id"] for item in task.dependencies} - set(taken)
+def _with_decisions(task: Task, ids: Collection[str], left_out: Json) -> Json | None:
+    """The params with the part decided that asks about dependencies that are not copied."""
+    gone = {label_of(item) for item in task.dependencies if item["id"] not in ids}
     try:
-        return params | {"when": decided(when, results, gone=gone)}
-    except TooMuchToCompare as error:
+        return settled_params(task.params, left_out, gone=gone)
+    except (TooMuchToCompare, CannotMap) as error:
         raise InvalidParams([(f"task '{task.id}'", str(error))]) from None
 
 
@@ -243,10 +249,20 @@ def _extent(
     return full(task_id, tree) if copy_mode == FULL else minimal(task_id, tree, children=children)
 
 
-def _note_origin(copy: Task, task: Task, *, is_fresh: bool) -> None:
+def _unexpanded(extent: Extent, tree: Sequence[Task], templates: Mapping[str, Sequence[Task]]) -> Extent:
+    """The extent without what its fresh tasks have spawned, and will spawn again, but with their templates."""
+    parts = {part.id for map_id in templates.keys() & extent.fresh for part in templates[map_id]}
+    spawned = set[str]()
+    for task in tree:  # what is spawned comes after its spawner
+        if task.spawned_by is not None and (task.spawned_by in extent.fresh or task.spawned_by in spawned):
+            spawned.add(task.id)
+    return Extent(taken=(extent.taken | parts) - spawned, fresh=(extent.fresh | parts) - spawned)
+
+
+def _note_origin(copy: Task, task: Task, *, is_kept: bool) -> None:
     copy.original_task_id = task.id
     copy.origin_type = "copy"
-    if not is_fresh and task.status == Status.COMPLETED:
+    if is_kept:
         for name in RUN_FIELDS:
             setattr(copy, name, getattr(task, name))
 

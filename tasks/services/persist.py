@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from django.db import transaction
 
 from tasks.models import Task
-from tasks.rules.conditions import renamed_params
-from tasks.rules.specs import TaskSpec, TreeSpec, name_of
+from tasks.rules.references import renamed_params
+from tasks.rules.specs import TaskSpec, TreeSpec, names_of
 from tasks.rules.templates import rename_placeholders
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
@@ -17,14 +17,18 @@ def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:
     """Return the unsaved tasks with these ids."""
     now = datetime.now(UTC)
     root_id = ids[spec.root_id]
-    names = {task.id: name_of(task) for task in spec.tasks}
+    names = names_of(spec)
     return [_row(task, ids=ids, names=names, root_id=root_id, user_id=user_id, now=now) for task in spec.tasks]
 
 
 def _row(
     task: TaskSpec, *, ids: dict[str, str], names: dict[str, str], root_id: str, user_id: str, now: datetime
 ) -> Task:
-    renamed = {names[item.id]: ids[item.id] for item in task.dependencies if ids[item.id] != names[item.id]}
+    renamed = {
+        names[item.id]: ids[item.id]
+        for item in task.dependencies
+        if ids[item.id] != names[item.id] and item.label is None
+    }
     return Task(
         id=ids[task.id],
         root_id=root_id,

@@ -12,7 +12,7 @@ from aipartnerupflow.executors import ExecutorError
 from tasks.executors.filling import filled_inputs
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import ResponseTooLarge
-from tasks.rules.inputs import dependency_results, resolved_inputs
+from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.strict_json import Json
 from tasks.services.queries import get_task
 from tasks.services.questions import open_questions
@@ -112,7 +112,7 @@ def _resolved_inputs(task: Task) -> Json:
 def _filled(task: Task, results: Json) -> Json:
     """The inputs with their places filled, or as they are if a dependency has no result yet, or not that value."""
     try:
-        return filled_inputs(task, results, known={item["id"] for item in task.dependencies})
+        return filled_inputs(task, results, known=set(map(label_of, task.dependencies)))
     except ExecutorError:
         inputs: Json = task.inputs
         return inputs

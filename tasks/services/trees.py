@@ -24,9 +24,10 @@ from tasks.executors.admission import checked
 from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook
 from tasks.queue import fairness, leases
-from tasks.rules.exceptions import InvalidParams
+from tasks.rules.exceptions import InvalidParams, StatusConflict
+from tasks.rules.maps import templates_of
 from tasks.rules.specs import TreeSpec
-from tasks.rules.tree import node_of, scope_of
+from tasks.rules.tree import nodes_of, scope_of
 from tasks.services import copies, pending_runs
 from tasks.services.copies import store_copy
 from tasks.services.model_names import model_names
@@ -166,7 +167,7 @@ def execute_task(
     if running:
         return _execution(task, running, started=False)
     tree = list(Task.objects.tree(task.root_id).defer("result"))
-    _reset(tree, scope_of(task.id, map(node_of, tree)))
+    _reset(tree, scope_of(task.id, nodes_of(tree)) - _parts_of_templates(task, tree))
     number = _next_number(task.root_id)
     run = _start_run(task, context_id=context_id, reserved_id=reserved_id, number=number)
     if llm_key is not None:
@@ -204,7 +205,7 @@ def _owner_warnings(spec: TreeSpec, owner: str) -> Iterator[str]:
 
 def _stored_ids(spec: TreeSpec, *, refuse: bool) -> dict[str, str]:
     """Map each id of the request to the id to store: the same, or a new one if it is in use."""
-    taken = _in_use([task.id for task in spec.tasks if not task.has_new_id])
+    taken = ids_in_use([task.id for task in spec.tasks if not task.has_new_id])
     if taken and refuse:
         problems = [
             (f"tasks[{position}].id", f"'{task.id}' is in use: choose another one")
@@ -215,7 +216,8 @@ def _stored_ids(spec: TreeSpec, *, refuse: bool) -> dict[str, str]:
     return {task.id: new_id() if task.id in taken else task.id for task in spec.tasks}
 
 
-def _in_use(task_ids: Sequence[str]) -> set[str]:
+def ids_in_use(task_ids: Sequence[str]) -> set[str]:
+    """Return those of the ids that stored tasks have, of any user."""
     taken: set[str] = set()
     for chunk in batched(task_ids, LOOKUP_CHUNK):
         with connection.cursor() as cursor:
@@ -264,6 +266,18 @@ def _next_number(root_id: str) -> int:
     return (newest or 0) + 1
 
 
+def _parts_of_templates(task: Task, tree: Sequence[Task]) -> set[str]:
+    """Return the ids of the tasks that never run themselves. Raises StatusConflict if the task is one of them."""
+    for map_id, template in (templates := templates_of(tree)).items():
+        if any(part.id == task.id for part in template):
+            raise StatusConflict(
+                f"Task '{task.id}' is part of the template of '{map_id}', which runs it once for each item. "
+                f"Execute '{map_id}'.",
+                data={"task_id": task.id, "map_id": map_id},
+            )
+    return {part.id for template in templates.values() for part in template}
+
+
 def _reset(tree: list[Task], scope: set[str]) -> None:
     """Set the failed, cancelled and skipped tasks back to pending."""
     undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)
@@ -285,6 +299,7 @@ def _execute_copy(
     task: Task, *, with_children: bool, context_id: str | None = None, reserved_id: str | None = None
 ) -> Execution:
     tree = list(Task.objects.tree(task.root_id))
+    _parts_of_templates(task, tree)
     copy = store_copy(task, tree, copies.for_execution(task.id, tree, with_children=with_children))
     return Execution(
         task=next(row for row in copy.tasks if row.original_task_id == task.id),

@@ -15,7 +15,7 @@ class Cancellations:
     be cancelled.
     """
 
-    def __init__(self, children: Mapping[str, list[str]], *, is_open: Callable[[str], bool]) -> None:
+    def __init__(self, children: dict[str, list[str]], *, is_open: Callable[[str], bool]) -> None:
         self._children = children
         self._is_open = is_open
         self._by_task: dict[str, Cancel] = {}
@@ -28,6 +28,11 @@ class Cancellations:
         new = [task_id for task_id in below if self._is_new(task_id, cancel)]
         self._by_task |= dict.fromkeys(new, cancel)
         return new
+
+    def grow(self, children: Mapping[str, list[str]]) -> None:
+        """Learn of new tasks: what is cancelled is so with all that is added below it later."""
+        for parent_id, new in children.items():
+            self._children.setdefault(parent_id, []).extend(new)
 
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._by_task

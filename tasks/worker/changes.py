@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
+from tasks.models import Task
 from tasks.queue.suspicion import CLEAR
 from tasks.rules.strict_json import Json
 
@@ -149,6 +150,24 @@ class TaskFinished(Change):
 
 
 @dataclass(slots=True, kw_only=True)
+class TasksSpawned(Change):
+    """Adds `rows` to the tree. A repetition finds the first of them, `first_id`, and is refused."""
+
+    task_id: str
+    rows: Sequence[Task]
+    at: str | None
+
+    STATEMENT: ClassVar[str] = (
+        "UPDATE tasks_task SET has_children = %s, updated_at = %s WHERE id = %s AND status IN ('pending', 'in_progress') "
+        "AND NOT EXISTS (SELECT 1 FROM tasks_task WHERE id = %s AND root_id = %s)"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return True, self.at, self.task_id, self.rows[0].id, self.rows[0].root_id
+
+
+@dataclass(slots=True, kw_only=True)
 class RunCleared(Change):
     """The run has made progress: deaths before that no longer count."""
 
@@ -187,6 +206,7 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     TaskProgressed,
     QuestionClosed,
     QuestionAsked,
+    TasksSpawned,
     TaskFinished,
     RunCleared,
 )

@@ -15,12 +15,21 @@ from django.db.backends.utils import CursorWrapper
 from apflow_site.db.connections import IS_SQLITE
 from apflow_site.db.pipelines import pipelined
 from llmkeys import run_secrets
+from tasks.models import Task
 from tasks.queue import notify
 from tasks.queue.leases import DB_NOW
 from tasks.rules.exceptions import LeaseLost
-from tasks.storage.bulk import marks
+from tasks.storage.bulk import insert_many, marks
 from tasks.telemetry import metrics
-from tasks.worker.changes import IN_ORDER, Change, QuestionAsked, QuestionClosed, RunClosed, without_absorbed_starts
+from tasks.worker.changes import (
+    IN_ORDER,
+    Change,
+    QuestionAsked,
+    QuestionClosed,
+    RunClosed,
+    TasksSpawned,
+    without_absorbed_starts,
+)
 
 NOTE_QUESTION: Final = f"UPDATE tasks_run SET asked_at = {DB_NOW} WHERE id = %s"  # noqa: S608  (constants of ours)
 EVENT_ROWS: Final = (
@@ -31,6 +40,10 @@ EVENT_ROWS: Final = (
 ADD_EVENTS: Final = f"INSERT INTO tasks_taskevent (run_id, seq, type, task_id, payload, created_at) {EVENT_ROWS}"
 NOT_HELD: Final = (-1, None, 0)
 ADVANCE: Final = "UPDATE tasks_run SET last_seq = %s WHERE id = %s"
+
+
+class IdTaken(DatabaseError):
+    """Another tree has a task with an id that was free a moment ago. Nothing of the commit was written."""
 
 
 class SomeRowUnchanged(DatabaseError):
@@ -74,6 +87,8 @@ def _lock_runs(run_ids: list[str]) -> dict[str, tuple[int, str | None, int]]:
 def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
     with pipelined():
         written = _write_rows(live)
+        spawned = [row for change in live if isinstance(change, TasksSpawned) for row in change.rows]
+        added = insert_many(spawned, Task, skips_known=True) if spawned else None
         _note_questions(live)
         ended = {change.run_id: change for change in live if isinstance(change, RunClosed)}
         if ended:
@@ -85,6 +100,8 @@ def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
         notify.send(notify.EVENTS)
     if any(cursor.rowcount != count for cursor, count in written):
         raise SomeRowUnchanged
+    if added is not None and added.rowcount != len(spawned):
+        raise IdTaken
 
 
 Written = list[tuple[CursorWrapper, int]]

@@ -18,7 +18,8 @@ from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
 from tasks.rules.strict_json import Json
-from tasks.rules.tree import Plan, Step, children_of, node_of, scope_of
+from tasks.rules.plan import Plan, Step
+from tasks.rules.tree import Node, children_of, nodes_of, scope_of
 from tasks.services.cancels import Cancel
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status
@@ -33,6 +34,9 @@ from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, failed, skipped
 from tasks.worker.results import Results
 from tasks.worker.run_recorder import RunRecorder
+from tasks.worker.spawning.family import Family
+from tasks.worker.spawning.growth import Growth
+from tasks.worker.spawning.spawner import Spawner
 from tasks.worker.task_runner import TaskRunner
 
 WAITING: Final = "waiting"
@@ -65,13 +69,16 @@ class TreeRun:
         self._footprints = footprints
         self._writer = writer
         self._tasks = {task.id: task for task in tasks}
-        nodes = [node_of(task) for task in self._tasks.values()]
+        self._nodes: dict[str, Node] = {}
+        self._family = Family(self._tasks.values(), status_of=self._status_of)
+        nodes = nodes_of(task for task in self._tasks.values() if task.id not in self._family.template_ids)
         scope = scope_of(claim.target_id, nodes)
-        self._nodes = {node.id: node for node in nodes if node.id in scope}
-        self._plan = Plan(self._nodes.values())
+        self._nodes |= {node.id: node for node in nodes if node.id in scope}
+        self._plan = Plan(self._nodes.values(), self._family.open_maps())
         self._results = Results(
             self._tasks.values(),
             scope=scope,
+            family=self._family,
             kept=claim.target_id,
             max_bytes=settings.APFLOW.limits.run_bytes,
         )
@@ -88,6 +95,7 @@ class TreeRun:
             slots=slots,
             pools=pools,
             results=self._results,
+            spawner=Spawner(claim, self._family, writer, self._results),
             is_given_up=lambda: self._is_given_up,
             is_winding_down=lambda: self._is_winding_down,
             suspects=_begun_last(self._tasks.values()) or self._nodes.keys(),
@@ -180,6 +188,11 @@ class TreeRun:
                 self._start(self._tasks[task_id])  # to cancel its remote work
         self._cancel_unrun([task_id for task_id in idle if task_id not in self._jobs])
 
+    def _status_of(self, task_id: str) -> Status:
+        """Tasks outside the scope of the run stand as they did when it began."""
+        node = self._nodes.get(task_id)
+        return Status(self._tasks[task_id].status) if node is None else node.status
+
     def _is_open(self, task_id: str) -> bool:
         node = self._nodes.get(task_id)
         return node is not None and not node.status.is_terminal and task_id not in self._ended_tasks
@@ -205,7 +218,7 @@ class TreeRun:
     def _write_cancelled(self, task_ids: Iterable[str]) -> None:
         for task_id in task_ids:
             self._questions.forget(task_id)
-            self._recorder.finished_unrun(self._tasks[task_id], self._cancellations.outcome_of(task_id))
+            self._end_unrun(task_id, self._cancellations.outcome_of(task_id))
 
     def _advance(self, step: Step) -> None:
         """Fail or skip the tasks that can no longer run, and start those that are ready."""
@@ -214,12 +227,21 @@ class TreeRun:
         for node, cause in step.skipped:
             self._end_unrun(node.id, skipped(f"Skipped: required dependency '{cause}' was skipped"))
         for node in step.ready:
-            self._start(self._tasks[node.id])
+            if not node.status.is_terminal:  # it may have been cancelled while it was added to the tree
+                self._start(self._tasks[node.id])
         if self._plan.is_finished or not self._alive:
             self._must_check.set()
 
     def _end_unrun(self, task_id: str, outcome: Outcome) -> None:
         self._recorder.finished_unrun(self._tasks[task_id], outcome)
+        self._set_templates_aside(task_id)
+
+    def _set_templates_aside(self, task_id: str) -> None:
+        """Record that the template of this map, if it is one, runs as copies only."""
+        for template in self._family.template_of(task_id):
+            if template.status == Status.PENDING:
+                template.status = Status.SKIPPED
+                self._recorder.finished_unrun(template, skipped(f"Template: '{task_id}' runs it once for each item"))
 
     async def _end(self) -> End:
         """Return when there is nothing left to do here."""
@@ -304,7 +326,30 @@ class TreeRun:
             self._questions.wait(task.id)
             return
         self._questions.forget(task.id)
+        if isinstance(outcome, Growth):
+            await self._grow(task, outcome)
+            if outcome.outcome is None:
+                return
+            outcome = outcome.outcome
+        await self._settle(task, outcome)
+
+    async def _grow(self, task: LoadedTask, growth: Growth) -> None:
+        """Add tasks to the tree. They are in the plan before they are stored, so that a cancellation reaches them."""
+        self._family.add(growth.tasks)
+        self._tasks |= {new.id: new for new in growth.tasks}
+        nodes = nodes_of(new for new in growth.tasks if new.id not in self._family.template_ids)
+        self._nodes |= {node.id: node for node in nodes}
+        items = self._family.items_of(task.id)
+        step = self._plan.grow(nodes, [items] if items else [])
+        self._results.grow(task, growth.tasks)
+        self._cancellations.grow(children_of(nodes))
+        self._set_templates_aside(task.id)
+        await self._recorder.grown(task, growth)
+        self._advance(step)
+
+    async def _settle(self, task: LoadedTask, outcome: Outcome) -> None:
         self._ended_tasks.add(task.id)
+        self._set_templates_aside(task.id)
         outcome = self._results.admitted(outcome)
         if self._plan.is_last(task.id):
             self._last_changes = self._recorder.changes_at_end(task, outcome)  # the end of the run commits them
@@ -326,7 +371,8 @@ def _attributes(task: LoadedTask) -> Json:
     return {"apflow.task.id": task.id, "apflow.task.name": task.name, "apflow.executor.id": task.executor_id}
 
 
-def _attributes_of(outcome: Outcome | None, task: LoadedTask) -> Json:
-    status = outcome.status if outcome else "waiting"
+def _attributes_of(outcome: Outcome | Growth | None, task: LoadedTask) -> Json:
+    end = outcome.outcome if isinstance(outcome, Growth) else outcome
+    status = end.status if end else "waiting"
     failure = {"error.type": status} if status == Status.FAILED else {}
     return {"apflow.task.status": str(status), "apflow.task.attempt": task.attempt, **failure}

@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 from django.db import connection
 
+from tasks.models import Task
 from tasks.rules.places import has_places
 from tasks.rules.strict_json import Json
 from tasks.storage.bulk import marks
@@ -15,13 +16,14 @@ from tasks.storage.loads import sized
 
 COLUMNS: Final = (
     "id, root_id, parent_id, position, user_id, name, status, priority, executor_id, "
-    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at"
+    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at, spawned_by"
 )
 
 SIZES: Final = sized(
     "SELECT root_id, sum(octet_length(inputs) + coalesce(octet_length(params), 0) + coalesce(octet_length(schemas), 0) "
     "+ coalesce(octet_length(result), 0)) FROM tasks_task WHERE root_id IN ({marks}) GROUP BY root_id"
 )
+LOADED_AS_THEY_ARE: Final = tuple(name for name in COLUMNS.split(", ") if name not in ("schemas", "params"))
 TASK_MEMORY: Final = 2048
 """What a task takes without its JSON."""
 VALUE_MEMORY: Final = 64
@@ -53,6 +55,7 @@ class LoadedTask:
     attempt: int
     started_at: Any
     """In the database's own form: only good to find the latest."""
+    spawned_by: str | None = None
     token_usage: Json | None = None
     """What the executor has reported so far in this run."""
     has_places: bool = False
@@ -99,6 +102,19 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
     task.result_bytes = len(result or "")
     task.memory = TASK_MEMORY + sum(map(_memory_of, (inputs, schemas, params, result)))
     return task
+
+
+def loaded(row: Task) -> LoadedTask:
+    """Convert a row that is not stored yet."""
+    fields = {name: getattr(row, name) for name in LOADED_AS_THEY_ARE}
+    texts = [orjson.dumps(value).decode() for value in (row.inputs, row.schemas, row.params)]
+    return LoadedTask(
+        **fields,
+        schemas=row.schemas or {},
+        params=row.params or {},
+        has_places=has_places(texts[0]),
+        memory=TASK_MEMORY + sum(map(_memory_of, texts)),
+    )
 
 
 def memory_of(tasks: Iterable[LoadedTask]) -> int:

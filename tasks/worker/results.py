@@ -8,6 +8,7 @@ from typing import Any
 from tasks.status import Status
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, failed
+from tasks.worker.spawning.family import Family
 
 
 class Results(Mapping[str, Any]):
@@ -17,12 +18,18 @@ class Results(Mapping[str, Any]):
     level of a tree. `kept` are the ids whose results are needed at the end of the run.
     """
 
-    def __init__(self, tasks: Iterable[LoadedTask], *, scope: Collection[str], kept: str, max_bytes: int) -> None:
+    def __init__(
+        self, tasks: Iterable[LoadedTask], *, scope: Collection[str], family: Family, kept: str, max_bytes: int
+    ) -> None:
         tasks = list(tasks)
         self._kept = kept
         self._max_bytes = max_bytes
-        open_tasks = [task for task in tasks if task.id in scope and not Status(task.status).is_terminal]
-        self._needed = Counter(need["id"] for task in open_tasks for need in task.dependencies)
+        self._needs = {
+            task.id: _needs_of(task, family)
+            for task in tasks
+            if task.id in scope and not Status(task.status).is_terminal
+        }
+        self._needed = Counter(need for needs in self._needs.values() for need in needs)
         completed = [task for task in tasks if task.status == Status.COMPLETED]
         self._bytes = sum(task.result_bytes for task in completed)
         self._results = {task.id: task.result for task in completed if self._is_needed(task.id)}
@@ -56,10 +63,24 @@ class Results(Mapping[str, Any]):
         """Keep the task's result if it is needed, and drop those that only this task needed."""
         if outcome.status is Status.COMPLETED and self._is_needed(task.id):
             self._results[task.id] = outcome.result
-        for need in task.dependencies:
-            self._needed[need["id"]] -= 1
-            if not self._is_needed(need["id"]):
-                self._results.pop(need["id"], None)
+        for need in self._needs.pop(task.id, ()):
+            self._needed[need] -= 1
+            if not self._is_needed(need):
+                self._results.pop(need, None)
+
+    def grow(self, spawner: LoadedTask, tasks: Iterable[LoadedTask]) -> None:
+        """Keep what new tasks need, and what their spawner needs of them."""
+        for task in tasks:
+            needs = [need["id"] for need in task.dependencies]
+            self._needs[task.id] = needs
+            self._needs[spawner.id].append(task.id)
+            self._needed.update([*needs, task.id])
 
     def _is_needed(self, task_id: str) -> bool:
         return task_id == self._kept or self._needed[task_id] > 0
+
+
+def _needs_of(task: LoadedTask, family: Family) -> list[str]:
+    """The ids of the tasks whose results this one needs, itself or for the copies of its template."""
+    needs = [need["id"] for each in (task, *family.template_of(task.id)) for need in each.dependencies]
+    return needs + [each.id for each in family.spawned_by(task.id)]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 import orjson
 
@@ -24,11 +24,16 @@ from tasks.worker.changes import (
     RunClosed,
     TaskFinished,
     TaskProgressed,
+    TasksSpawned,
     TaskStarted,
 )
 from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
+from tasks.worker.spawning.growth import Growth
+
+SHOWN: Final = 100
+"""How many ids of new tasks their event has."""
 
 
 class Fence(TypedDict):
@@ -110,6 +115,31 @@ class RunRecorder:
             expires_at=db_time(question.expires_at),
         )
         await self._writer.commit(change)
+
+    async def grown(self, task: LoadedTask, growth: Growth) -> None:
+        """Return when the new tasks are stored. Raises LeaseLost."""
+        if not growth.rows:
+            return
+        for new in growth.tasks:
+            self._progress[new.id] = 0.0
+        below = [row.id for row in growth.rows if row.parent_id == task.id]
+        event = self._event(
+            "task_spawned",
+            task,
+            Status.IN_PROGRESS,
+            message=f"{len(growth.rows):,} tasks added below this one",
+            result={"count": len(growth.rows), "task_ids": below[:SHOWN]},
+        )
+        executor_ids = [row.executor_id for row in growth.rows]
+        spawned = TasksSpawned(
+            **self._fence,
+            event=event,
+            tally=partial(metrics.created, executor_ids),
+            task_id=task.id,
+            rows=growth.rows,
+            at=self._now(),
+        )
+        await self._writer.commit(spawned)
 
     async def finished(self, task: LoadedTask, outcome: Outcome) -> None:
         """Return when the outcome is committed. Raises LeaseLost."""

@@ -21,7 +21,8 @@ from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.rules.conditions import TooMuchToCompare, described, holds
 from tasks.rules.exceptions import ExecutorNotFound
-from tasks.rules.inputs import dependency_results, resolved_inputs
+from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
+from tasks.rules.maps import ForEach, for_each_of
 from tasks.rules.pools import resources_of
 from tasks.rules.retry import retry_of
 from tasks.rules.strict_json import Json
@@ -36,6 +37,8 @@ from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, cancelled, failed, skipped
 from tasks.worker.result_memory import completed_in_turn
 from tasks.worker.run_recorder import RunRecorder
+from tasks.worker.spawning.growth import Growth
+from tasks.worker.spawning.spawner import Spawner
 
 DEMO: Final = DemoPool()
 POISON: Final = (
@@ -64,6 +67,7 @@ class TaskRunner:
         slots: FairSemaphore,
         pools: Mapping[str, Pool],
         results: Mapping[str, Any],
+        spawner: Spawner,
         is_given_up: Callable[[], bool],
         is_winding_down: Callable[[], bool],
         suspects: Collection[str] = (),
@@ -75,6 +79,7 @@ class TaskRunner:
         self._slots = slots
         self._pools = pools
         self._results = results
+        self._spawner = spawner
         self._is_given_up = is_given_up
         self._is_winding_down = is_winding_down
         self._suspects = suspects
@@ -89,8 +94,8 @@ class TaskRunner:
         """Whether an attempt at the task is under way: it does not merely wait for a slot or its next attempt."""
         return task_id in self._at_work
 
-    async def run(self, task: LoadedTask) -> Outcome | None:
-        """Run the task to its outcome. None: it waits for an answer."""
+    async def run(self, task: LoadedTask) -> Outcome | Growth | None:
+        """Run the task to its outcome, or until it adds tasks to the tree. None: it waits for an answer."""
         question = self._questions.question_of(task.id)
         if question is not None and task.id in self._cancellations:
             stopped = await self._call_off(task, question)
@@ -135,9 +140,13 @@ class TaskRunner:
             return None
         return await call_off(executor, inputs, self._context(task), memo=orjson.loads(question.memo))
 
-    async def _outcome(self, task: LoadedTask) -> Outcome:
+    async def _outcome(self, task: LoadedTask) -> Outcome | Growth:
         if self._is_poison(task):
             return failed(POISON)
+        if self._spawner.has_spawned(task):
+            return await self._spawner.joined(task)
+        if (for_each := for_each_of(task.params)) is not None:
+            return await self._map(task, for_each)
         if task.executor_id is None:
             return await self._gather(task)
         try:
@@ -148,6 +157,11 @@ class TaskRunner:
 
     def _is_poison(self, task: LoadedTask) -> bool:
         return self._claim.is_poison and task.id in self._suspects
+
+    async def _map(self, task: LoadedTask, for_each: ForEach) -> Outcome | Growth:
+        await self._recorder.started(task, durably=False)
+        async with self._slots.take(task.user_id, task.priority):
+            return await self._spawner.mapped(task, for_each)
 
     async def _gather(self, task: LoadedTask) -> Outcome:
         """Complete a group. It runs no code: its resolved inputs are its result."""
@@ -230,7 +244,7 @@ class TaskRunner:
         # A demo has only example results, which need not have the value of a place.
         inputs = task.inputs
         if task.has_places and not self._claim.is_demo:
-            inputs = filled_inputs(task, from_dependencies, known={item["id"] for item in task.dependencies})
+            inputs = filled_inputs(task, from_dependencies, known=set(map(label_of, task.dependencies)))
         schema = task.schemas.get("input_schema", {})
         return resolved_inputs(inputs, input_schema=schema, from_dependencies=from_dependencies)
 

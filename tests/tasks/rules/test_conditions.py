@@ -15,9 +15,9 @@ from tasks.rules.conditions import (
     holds,
     problems,
     renamed,
-    renamed_params,
     tasks_in,
 )
+from tasks.rules.references import renamed_params
 
 Json = dict[str, Any]
 RESULTS: Json = {

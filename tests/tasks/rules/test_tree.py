@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.rules.plan import Plan, Step
 from tasks.rules.tree import (
     Node,
-    Plan,
-    Step,
     children_of,
     copy_scope,
     dependants_of,

@@ -1,0 +1,36 @@
+"""The names of dependencies in the params of a task: placeholders, its condition, and the items of its map. Pure."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from tasks.rules.conditions import decided, renamed
+from tasks.rules.maps import for_each_of, items_of, source_of
+from tasks.rules.strict_json import Json
+from tasks.rules.templates import ANY, rename_placeholders
+
+
+def renamed_params(params: Json | None, ids: Mapping[str, str]) -> Json | None:
+    """Return the params of a task with other names of its dependencies."""
+    changed: Json | None = rename_placeholders(params, ids, places=ANY)
+    if changed is None:
+        return None
+    if (when := changed.get("when")) is not None:
+        changed = changed | {"when": renamed(when, ids)}
+    if (source := source_of(changed)) in ids:
+        for_each = changed["for_each"]
+        changed = changed | {"for_each": for_each | {"items": for_each["items"] | {"task": ids[str(source)]}}}
+    return changed
+
+
+def settled_params(params: Json | None, results: Mapping[str, Any], *, gone: Collection[str]) -> Json | None:
+    """Return the params with what they ask about the dependencies that are `gone` decided by the results.
+
+    Raises TooMuchToCompare or CannotMap.
+    """
+    if params is None:
+        return None
+    if (when := params.get("when")) is not None:
+        params = params | {"when": decided(when, results, gone=gone)}
+    if (for_each := for_each_of(params)) is not None and source_of(params) in gone:
+        params = params | {"for_each": params["for_each"] | {"items": items_of(for_each, results)}}
+    return params

@@ -1,0 +1,77 @@
+"""Who spawned whom in a run, and which of its tasks are templates of maps."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Final
+
+from tasks.rules.maps import for_each_of, templates_of
+from tasks.rules.windows import Items
+from tasks.status import Status
+from tasks.worker.load_run import LoadedTask
+
+NAMED: Final = 3
+
+
+class Family:
+    """The tasks of a tree as it grows. `status_of` returns how a task stands."""
+
+    def __init__(self, tasks: Iterable[LoadedTask], *, status_of: Callable[[str], Status]) -> None:
+        self._status_of = status_of
+        self._tasks: dict[str, LoadedTask] = {}
+        self._spawned: dict[str, list[LoadedTask]] = {}
+        self._templates: dict[str, list[LoadedTask]] = {}
+        self.template_ids: set[str] = set()
+        """The tasks that never run themselves."""
+        self.next_position = 0
+        self.spawned_count = 0
+        self.add(tasks)
+
+    def add(self, tasks: Iterable[LoadedTask]) -> None:
+        """Add tasks with all that are below them."""
+        new = sorted(tasks, key=attrgetter("position"))
+        for task in new:
+            self._tasks[task.id] = task
+            self.next_position = max(self.next_position, task.position + 1)
+            if task.spawned_by is not None:
+                self.spawned_count += 1
+                self._spawned.setdefault(task.spawned_by, []).append(task)
+        for map_id, template in templates_of(new).items():
+            self._templates[map_id] = template
+            self.template_ids.update(task.id for task in template)
+
+    def template_of(self, task_id: str) -> Sequence[LoadedTask]:
+        """Return the template of a map, in order; empty for any other task."""
+        return self._templates.get(task_id, ())
+
+    def spawned_by(self, task_id: str) -> Sequence[LoadedTask]:
+        """Return all tasks that this one has spawned, in order, without templates of maps among them."""
+        return [task for task in self._spawned.get(task_id, ()) if task.id not in self.template_ids]
+
+    def children_of(self, task_id: str) -> Sequence[LoadedTask]:
+        """Return those of them that are right below it."""
+        return [task for task in self.spawned_by(task_id) if task.parent_id == task_id]
+
+    def status_of(self, task: LoadedTask) -> Status:
+        return self._status_of(task.id)
+
+    def failures(self, task_id: str) -> Iterator[LoadedTask]:
+        """Yield the children that failed or were cancelled, without those that may fail."""
+        for task in self.children_of(task_id):
+            if self.status_of(task) in (Status.FAILED, Status.CANCELLED) and not task.params.get("allow_failure"):
+                yield task
+
+    def open_maps(self) -> list[Items]:
+        """Return the items of the maps that are under way."""
+        under_way = [map_id for map_id in self._templates if not self._status_of(map_id).is_terminal]
+        return [items for map_id in under_way if (items := self.items_of(map_id)) is not None]
+
+    def items_of(self, map_id: str) -> Items | None:
+        """Return the items of a map that has spawned them; None for any other task."""
+        if map_id not in self._templates or map_id not in self._spawned:
+            return None
+        for_each = for_each_of(self._tasks[map_id].params)
+        size = len(self._templates[map_id])
+        ids = [task.id for task in self._spawned[map_id]]
+        parts = [ids[start : start + size] for start in range(0, len(ids), size)]
+        runnable = [[task_id for task_id in part if task_id not in self.template_ids] for part in parts]
+        return Items(items=runnable, max_parallel=for_each.max_parallel if for_each else 1)

@@ -1,0 +1,106 @@
+"""Makes the tasks that a task of a run adds to its tree, and what it returns when they are over."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+
+from aipartnerupflow.executors import ExecutorError
+from tasks.queue.leases import Claim
+from tasks.rules.maps import CannotMap, ForEach, for_each_of, items_of
+from tasks.rules.inputs import dependency_results
+from tasks.services.trees import ids_in_use
+from tasks.status import Status
+from tasks.worker.group_commit import GroupCommit
+from tasks.worker.load_run import LoadedTask
+from tasks.worker.outcomes import Outcome, failed
+from tasks.worker.result_memory import completed_in_turn
+from tasks.worker.spawning.family import Family
+from tasks.worker.spawning.growth import CannotGrow, Growth, Room
+from tasks.worker.spawning.maps import expanded
+
+
+class Spawner:
+    """Works for the tasks of one run. `results` grows as tasks complete."""
+
+    def __init__(self, claim: Claim, family: Family, writer: GroupCommit, results: Mapping[str, Any]) -> None:
+        self._claim = claim
+        self._family = family
+        self._writer = writer
+        self._results = results
+
+    def has_spawned(self, task: LoadedTask) -> bool:
+        """Whether the task only waited for tasks that it has spawned."""
+        return bool(self._family.spawned_by(task.id))
+
+    async def mapped(self, task: LoadedTask, for_each: ForEach) -> Growth | Outcome:
+        """Return a copy of the template for each item of the map."""
+        try:
+            items = items_of(for_each, dependency_results(task.dependencies, self._results))
+            if not items:
+                return await self.joined(task)
+            return await self._off_the_loop(partial(self._expanded, task, for_each, items))
+        except (CannotMap, CannotGrow) as error:
+            return failed(str(error))
+
+    async def joined(self, task: LoadedTask) -> Outcome:
+        """Return the outcome of a task when all that it has spawned is over."""
+        if (failures := list(self._family.failures(task.id))) and not self._collects(task):
+            first = failures[0]
+            return failed(
+                f"{len(failures):,} of {len(self._family.children_of(task.id)):,} tasks below this one did not complete, "
+                f"the first being '{first.id}': {first.error}"
+            )
+        try:
+            most = settings.APFLOW.limits.result_bytes
+            return await completed_in_turn(self._result_of(task), max_bytes=most, is_composed=True)
+        except ExecutorError as error:
+            return failed(str(error))
+
+    def _collects(self, task: LoadedTask) -> bool:
+        for_each = for_each_of(task.params)
+        return for_each is not None and for_each.collects
+
+    def _result_of(self, task: LoadedTask) -> Any:
+        children = self._family.children_of(task.id)
+        if for_each_of(task.params) is None:
+            return {self._name_in(task, child): self._result_or_error(child) for child in children}
+        names = [each.id for each in self._family.template_of(task.id) if each.parent_id == task.id]
+        found = [self._result_or_error(child) for child in children]
+        if len(names) == 1:
+            return found
+        size = len(names)
+        return [dict(zip(names, found[start : start + size], strict=True)) for start in range(0, len(found), size)]
+
+    def _result_or_error(self, task: LoadedTask) -> Any:
+        """A skipped task has neither."""
+        if self._family.status_of(task) is Status.COMPLETED:
+            return self._results[task.id]
+        return {"error": task.error} if self._family.status_of(task) in (Status.FAILED, Status.CANCELLED) else None
+
+    def _name_in(self, task: LoadedTask, child: LoadedTask) -> str:
+        return child.id.removeprefix(f"{task.id}/")
+
+    def _expanded(self, task: LoadedTask, for_each: ForEach, items: Sequence[Any], in_use: Any) -> Growth:
+        template = self._family.template_of(task.id)
+        return expanded(task, for_each, template, items, room=self._room(), in_use=in_use, now=self._claim.now())
+
+    def _room(self) -> Room:
+        limits = settings.APFLOW.limits
+        return Room(
+            position=self._family.next_position,
+            tasks=max(0, limits.spawned_tasks - self._family.spawned_count),
+            bytes=limits.run_bytes,
+        )
+
+    async def _off_the_loop(self, make: Callable[[Callable[[list[str]], set[str]]], Growth]) -> Growth:
+        """Make thousands of tasks on a thread: the loop is everybody's, and the database has its own thread."""
+        loop = asyncio.get_running_loop()
+
+        def in_use(ids: list[str]) -> set[str]:
+            look = self._writer.call(partial(ids_in_use, ids))
+            return asyncio.run_coroutine_threadsafe(look, loop).result()
+
+        return await asyncio.to_thread(make, in_use)
