@@ -14,6 +14,7 @@ from tests.llm_server import Says
 
 Json = dict[str, Any]
 PASS_RESULTS: Final = "docs/how-to/pass-results.md"
+GROW: Final = "docs/how-to/repeat-and-spawn.md"
 OPERATE: Final = "docs/how-to/operate.md"
 STORE: Final = f"""
 echo sk-of-mine-0123456789 | AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS={OLD_KEY} aipartnerupflow keys set openai --key-stdin
@@ -51,6 +52,11 @@ def test_a_task_of_a_page_has_the_result_that_the_page_promises(
     site: DocsSite, page: str, heading: str, result: Any
 ) -> None:
     assert site.executed(text(page, heading, "json"))["result"] == result
+
+
+def test_trees_grow_as_the_page_says(site: DocsSite) -> None:
+    report = site.executed(text(GROW, "Run a template for each item of a list", "json"))["result"]
+    assert report == {"count": 2, "names": ["Ada", "Alan"]}
 
 
 def test_results_are_passed_on_as_the_page_says(site: DocsSite) -> None:

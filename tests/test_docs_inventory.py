@@ -79,6 +79,9 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Take one way or another", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
         ("Go on without a task", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
     ],
+    "docs/how-to/repeat-and-spawn.md": [
+        ("Run a template for each item of a list", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
+    ],
     "docs/how-to/call-agents.md": [
         ("Call other agents", "json", f"{BLOCKS_TEST}::test_another_agent_gets_what_the_task_before_it_found"),
     ],

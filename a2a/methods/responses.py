@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field, json
 
 from a2a.core.parsing import Text
 from tasks.rules.field_rules import MONTH_SECONDS
+from tasks.rules.maps import MOST_ITEMS
 from tasks.rules.strict_json import Json
 from tasks.status import Status
 
@@ -284,11 +285,28 @@ class Resources(Response, frozen=True, kw_only=True):
     memory_mb: Annotated[int, Meta(ge=16, le=2**30)] | UnsetType = UNSET
 
 
+class ItemsOf(Response, frozen=True, kw_only=True):
+    """A list in the result of a dependency. `path` is a JSON Pointer; without it, the whole result is the list."""
+
+    task: str
+    path: Annotated[str, Meta(pattern="^(/|$)")] | UnsetType = UNSET
+
+
+class ForEach(Response, frozen=True, kw_only=True):
+    """The children of the task run once for each item. `as` is the name of the item in places."""
+
+    items: list[Any] | ItemsOf
+    as_: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,255}$")] | UnsetType = field(default=UNSET, name="as")
+    max_parallel: Annotated[int, Meta(ge=1, le=MOST_ITEMS)] | UnsetType = UNSET
+    max_items: Annotated[int, Meta(ge=1, le=MOST_ITEMS)] | UnsetType = UNSET
+    on_failure: Literal["fail", "collect"] | UnsetType = UNSET
+
+
 class TaskParams(Struct, frozen=True, kw_only=True):
     """The executor, the timeout, the retries, where it runs, and parameters of the executor.
 
     `keep`, of a root: its tree is not deleted by `retention`. `when`: the condition without which the task is
-    skipped; conditions may also be deeper inside each other.
+    skipped; conditions may also be deeper inside each other. `for_each`: the task is a map.
     """
 
     executor_id: Text | UnsetType = UNSET
@@ -299,6 +317,7 @@ class TaskParams(Struct, frozen=True, kw_only=True):
     keep: bool | UnsetType = UNSET
     allow_failure: bool | UnsetType = UNSET
     when: Annotated[Json, Meta(extra_json_schema={"anyOf": _CONDITIONS})] | UnsetType = UNSET
+    for_each: ForEach | UnsetType = UNSET
 
 
 class TaskSchemas(Struct, frozen=True, kw_only=True):

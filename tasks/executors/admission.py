@@ -9,8 +9,8 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Executor, ExecutorError
 from tasks.executors import disabled_executors, executor_ids, get_executor, placement
-from tasks.rules.conditions import tasks_in
 from tasks.executors.map_check import check_maps, item_labels
+from tasks.rules.conditions import tasks_in
 from tasks.rules.exceptions import InvalidDependency, InvalidParams
 from tasks.rules.places import places_in, source_of
 from tasks.rules.schema import mismatch

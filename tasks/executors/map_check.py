@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from tasks.rules.exceptions import InvalidDependency, InvalidParams
+from tasks.rules.exceptions import InvalidDependency, InvalidTree
 from tasks.rules.maps import ForEach, for_each_of, source_of, templates_of
 from tasks.rules.specs import TaskSpec, TreeSpec, labels_of, name_of
 
 
 def check_maps(spec: TreeSpec, names: Mapping[str, str]) -> None:
-    """`names` are those of the tasks by id. Raises InvalidParams, or InvalidDependency."""
+    """`names` are those of the tasks by id. Raises InvalidTree or InvalidDependency."""
     templates = templates_of(spec.tasks)
     if not templates:
         return
@@ -18,7 +18,7 @@ def check_maps(spec: TreeSpec, names: Mapping[str, str]) -> None:
     around = defaultdict[str, list[str]](list)
     for map_id, template in templates.items():
         if problem := _fault_of(maps[map_id], template):
-            raise InvalidParams([(f"tasks[{maps[map_id].position}].params.for_each", problem)])
+            raise InvalidTree(f"Task '{names[map_id]}': params.for_each {problem}.")
         for task in template:
             around[task.id].append(map_id)
     for task in spec.tasks:

@@ -4,7 +4,7 @@ Nothing here recurses, so a chain of 10,000 tasks is as safe as a single task.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import fsum
 from typing import Any, Protocol

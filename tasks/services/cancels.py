@@ -16,8 +16,8 @@ from apflow_site.db import pools
 from tasks import events
 from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension
-from tasks.rules.strict_json import Json
 from tasks.rules.plan import Plan
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import Node, children_of, descendants, node_of, scope_of
 from tasks.services import unstarted
 from tasks.status import Status

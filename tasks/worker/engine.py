@@ -5,7 +5,7 @@ Many trees run at once on a worker process's event loop. `tasks.rules.tree` deci
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum, auto
 from functools import partial
 from operator import attrgetter
@@ -17,8 +17,8 @@ from tasks.pools.base import Pool
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
-from tasks.rules.strict_json import Json
 from tasks.rules.plan import Plan, Step
+from tasks.rules.strict_json import Json
 from tasks.rules.tree import Node, children_of, nodes_of, scope_of
 from tasks.services.cancels import Cancel
 from tasks.services.questions import OpenQuestion
@@ -29,7 +29,7 @@ from tasks.worker.cancellations import Cancellations
 from tasks.worker.changes import Change
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit
-from tasks.worker.load_run import LoadedTask
+from tasks.worker.load_run import LoadedTask, memory_of
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, failed, skipped
 from tasks.worker.results import Results
@@ -41,6 +41,10 @@ from tasks.worker.task_runner import TaskRunner
 
 WAITING: Final = "waiting"
 """The status of a run that is suspended until its questions are answered."""
+
+
+def _ignore(user_id: str, size: int) -> None:
+    """The default `on_growth`: do nothing."""
 
 
 class End(Enum):
@@ -64,11 +68,16 @@ class TreeRun:
         pools: Mapping[str, Pool],
         footprints: Footprints,
         questions: Collection[OpenQuestion] = (),
+        on_growth: Callable[[str, int], object] = _ignore,
     ) -> None:
+        """`on_growth` is called with the owner and the bytes of new tasks."""
         self._claim = claim
+        self._on_growth = on_growth
         self._footprints = footprints
         self._writer = writer
         self._tasks = {task.id: task for task in tasks}
+        self.memory = memory_of(self._tasks.values())
+        """About how many bytes the tree takes."""
         self._nodes: dict[str, Node] = {}
         self._family = Family(self._tasks.values(), status_of=self._status_of)
         nodes = nodes_of(task for task in self._tasks.values() if task.id not in self._family.template_ids)
@@ -337,6 +346,9 @@ class TreeRun:
         """Add tasks to the tree. They are in the plan before they are stored, so that a cancellation reaches them."""
         self._family.add(growth.tasks)
         self._tasks |= {new.id: new for new in growth.tasks}
+        size = memory_of(growth.tasks)
+        self.memory += size
+        self._on_growth(self.user_id, size)
         nodes = nodes_of(new for new in growth.tasks if new.id not in self._family.template_ids)
         self._nodes |= {node.id: node for node in nodes}
         items = self._family.items_of(task.id)

@@ -24,7 +24,7 @@ from tasks.worker.engine import TreeRun
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
 from tasks.worker.lease_keeper import LeaseKeeper
-from tasks.worker.load_run import LoadedTask, memory_of
+from tasks.worker.load_run import LoadedTask
 from tasks.worker.poll import Found, poll
 from tasks.worker.shares import Places, TreeMemory, share_of
 from tasks.worker.watchdog import Watchdog
@@ -209,16 +209,16 @@ class Worker:
             pools=self._pools,
             footprints=self._footprints,
             questions=questions,
+            on_growth=self._memory.take,
         )
         run = self._running[claim.run_id] = asyncio.create_task(self._run(tree, claim, cancels), name=claim.run_id)
         self._places.take(tree.user_id)
-        size = memory_of(tasks)
-        self._memory.take(tree.user_id, size)
-        run.add_done_callback(partial(self._ended, user_id=tree.user_id, size=size))
+        self._memory.take(tree.user_id, tree.memory)
+        run.add_done_callback(partial(self._ended, tree=tree))
         self._writer.pace(len(self._running))
 
-    def _ended(self, run: asyncio.Task[None], *, user_id: str, size: int) -> None:
-        makes_room = self._places.give_back(user_id) | self._memory.give_back(user_id, size)
+    def _ended(self, run: asyncio.Task[None], *, tree: TreeRun) -> None:
+        makes_room = self._places.give_back(tree.user_id) | self._memory.give_back(tree.user_id, tree.memory)
         if self._running.get(run.get_name()) is run:
             del self._running[run.get_name()], self._trees[run.get_name()]
         self._writer.pace(len(self._running))

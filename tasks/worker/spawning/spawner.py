@@ -9,8 +9,8 @@ from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError
 from tasks.queue.leases import Claim
-from tasks.rules.maps import CannotMap, ForEach, for_each_of, items_of
 from tasks.rules.inputs import dependency_results
+from tasks.rules.maps import CannotMap, ForEach, for_each_of, items_of
 from tasks.services.trees import ids_in_use
 from tasks.status import Status
 from tasks.worker.group_commit import GroupCommit

@@ -18,8 +18,8 @@ from tasks.rules.exceptions import (
     InvalidTree,
     TasksError,
 )
-from tasks.rules.specs import Dependency, TaskSpec, TreeLimits, TreeSpec, parse_tree
 from tasks.rules.plan import Plan
+from tasks.rules.specs import Dependency, TaskSpec, TreeLimits, TreeSpec, parse_tree
 from tasks.rules.tree import Node
 from tasks.status import Status
 from tests.work import calls_of

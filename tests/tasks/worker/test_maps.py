@@ -11,7 +11,7 @@ from pytest_django import Settings
 from accounts.callers import LOCAL
 from tasks.models import Run, Task
 from tasks.queue import leases
-from tasks.rules.exceptions import InvalidDependency, InvalidParams, StatusConflict
+from tasks.rules.exceptions import InvalidDependency, InvalidTree, StatusConflict
 from tasks.services import trees
 from tasks.services.copies import copy_tree
 from tests.sections import replace
@@ -279,7 +279,7 @@ def test_what_no_map_can_be_is_refused(worker: WorkerThread) -> None:
     def refused(change: Callable[[list[Json]], object]) -> str:
         tree = mapped([1])
         change(tree)
-        with pytest.raises((InvalidParams, InvalidDependency)) as caught:
+        with pytest.raises((InvalidTree, InvalidDependency)) as caught:
             trees.create_tree(caller=LOCAL, tasks=tree)
         return str(caught.value)
 
