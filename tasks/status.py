@@ -19,3 +19,18 @@ class Status(StrEnum):
 
 
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SKIPPED})
+
+
+class WaitKind(StrEnum):
+    """What a parked task waits for."""
+
+    QUESTION = "question"
+    TIME = "time"
+    EVENT = "event"
+
+
+class OnExpiry(StrEnum):
+    """What happens to a task when its wait ends without what it waited for."""
+
+    FAIL = "fail"
+    RESUME = "resume"

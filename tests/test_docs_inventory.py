@@ -17,6 +17,7 @@ README: Final = "tests/test_readme.py"
 CALL: Final = "tests/test_call_page.py"
 REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writing_an_executor_is_true"
 APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_page_shows_works"
+WAITS: Final = "tests/tasks/services/test_wait_page.py::test_what_the_page_shows_works"
 WEBHOOKS: Final = "tests/tasks/worker/test_webhook_page.py::test_the_receiver_of_the_page_believes_the_server"
 CLIENT: Final = "tests/aipartnerupflow/client/test_client_page.py::test_the_programs_run_one_after_the_other"
 POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
@@ -58,6 +59,13 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/how-to/approvals.md": [
         ("Approvals: let a person decide", "json", APPROVALS),
         ("Ask from your own executor", "python", APPROVALS),
+    ],
+    "docs/how-to/wait.md": [
+        ("Wait until a time", "json", WAITS),
+        ("Wait for an event", "json", WAITS),
+        ("Wait for an event", "sh", WAITS),
+        ("The address of a wait", "sh", WAITS),
+        ("Wait in your own executor", "python", WAITS),
     ],
     "docs/how-to/call.md": [
         ("curl", "sh", f"{CALL}::test_curl_waits_follows_and_goes_on"),

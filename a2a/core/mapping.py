@@ -17,7 +17,7 @@ from tasks.rules.strict_json import TEXT, Json
 from tasks.status import Status
 
 if TYPE_CHECKING:
-    from tasks.models import Question, Run, Task
+    from tasks.models import Question, Run, SentEvent, Task
     from tasks.services.queries import StatusReport
     from tasks.services.task_detail import Detail
 
@@ -103,10 +103,10 @@ def native_tree(tasks: Iterable[Task], *, fields: Callable[[Task], Json] = nativ
     return next(node for node in nodes.values() if node["id"] == node["root_task_id"])
 
 
-def native_detail(detail: Detail, *, answer_url: str | None = None) -> Json:
-    """A task with its events, relatives, inputs, timings and question.
+def native_detail(detail: Detail, *, answer_url: str | None = None, hook_url: str | None = None) -> Json:
+    """A task with its events, relatives, inputs, timings, and question or wait.
 
-    `answer_url` is the page to answer it.
+    `answer_url` is the page to answer the question, and `hook_url` the address that ends a wait for an event.
     """
     return native_task(detail.task) | {
         "events": detail.events,
@@ -115,6 +115,7 @@ def native_detail(detail: Detail, *, answer_url: str | None = None) -> Json:
         "resolved_inputs": detail.resolved_inputs,
         "timings": {"queued_seconds": detail.queued_seconds, "run_seconds": detail.run_seconds},
         "question": detail.question and _question(detail.question, answer_url=answer_url),
+        "wait": detail.wait and _wait(detail.wait, hook_url=hook_url),
     }
 
 
@@ -139,6 +140,29 @@ def _question(question: Question, *, answer_url: str | None) -> Json:
         "asked_at": _native_time(question.asked_at),
         "expires_at": _native_time(question.expires_at),
         "answer_url": answer_url,
+    }
+
+
+def _wait(wait: Question, *, hook_url: str | None) -> Json:
+    return {
+        "kind": wait.kind,
+        "since": _native_time(wait.asked_at),
+        "until": _native_time(wait.expires_at),
+        "on_timeout": "fail" if wait.on_expiry == "fail" else "complete",
+        "event": wait.event,
+        "match": wait.match,
+        "hook_url": hook_url,
+    }
+
+
+def native_event(sent: SentEvent) -> Json:
+    """An event from outside."""
+    return {
+        "event": sent.event,
+        "payload": sent.payload,
+        "id": sent.event_id,
+        "received_at": _native_time(sent.received_at),
+        "woken": sent.woken or 0,
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from a2a.methods import crud, llm_keys, params, queries, responses, running, system
+from a2a.methods import crud, events, llm_keys, params, queries, responses, running, system
 from a2a.methods.execute import execute
 from a2a.methods.generate import generate
 from a2a.methods.method import Method
@@ -51,6 +51,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks.delete": Method(crud.delete, params.Delete, as_a2a_data, responses.Deletion, OPERATOR),
         "tasks.cancel": Method(running.cancel, params.Cancel, as_a2a_answers, list[responses.Cancellation], OPERATOR),
         "tasks.answer": Method(running.answer, params.Answer, as_a2a_task, responses.Answered, OPERATOR),
+        "events.send": Method(events.send, params.SendEvent, as_a2a_data, responses.SentEvent, OPERATOR),
         "tasks.copy": Method(
             crud.copy, params.Copy, as_a2a_copy, responses.StoredTree | list[responses.NewTask], OPERATOR
         ),

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+import orjson
+from django.conf import settings
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
@@ -176,6 +178,21 @@ class Answer(Params, frozen=True, kw_only=True):
     task_id: Text
     answer: str | bool | int | float | list[Any] | dict[str, Any]  # any JSON value but null
     comment: Annotated[str, Meta(min_length=1, max_length=10_000)] | None = None
+
+
+class SendEvent(Params, frozen=True, kw_only=True):
+    """events.send"""
+
+    event: Text
+    payload: Any = None
+    id: Text | None = None
+    """By which the event is known when it is sent again; default: a new one."""
+
+    def contradictions(self) -> list[Problem]:
+        most = settings.APFLOW.limits.event_bytes
+        size = len(orjson.dumps(self.payload))
+        too_long = ("payload", f"has {size:,} bytes as JSON, and at most {most:,} are allowed (limits.event_bytes)")
+        return [*super().contradictions(), *([too_long] if size > most else [])]
 
 
 class RunningStatus(Named, frozen=True, kw_only=True):

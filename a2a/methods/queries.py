@@ -7,6 +7,7 @@ from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import link_to
 from tasks.services import queries, task_detail
+from tasks.services.hooks import hook_url
 
 
 async def get(caller: Caller, given: params.Get) -> TaskResult:
@@ -16,11 +17,12 @@ async def get(caller: Caller, given: params.Get) -> TaskResult:
 
 
 async def detail(caller: Caller, given: params.Get) -> TaskResult:
-    """Return one task with its latest events, relatives, inputs, timings and open question."""
+    """Return one task with its latest events, relatives, inputs, timings, and open question or wait."""
     found = await pools.read(task_detail.detail, caller=caller, task_id=given.task_id)
     may_answer = found.question is not None and caller.may(Role.OPERATOR)
     url = link_to(found.question, user_id=caller.user_id) if found.question and may_answer else None
-    native = native_detail(found, answer_url=url)
+    hook = hook_url(found.wait) if found.wait and caller.may(Role.OPERATOR) else None
+    native = native_detail(found, answer_url=url, hook_url=hook)
     return TaskResult(native=native, task=found.task, run=found.run, metadata={"task": native})
 
 

@@ -215,8 +215,22 @@ class Answered(Response, frozen=True, kw_only=True):
     comment: str | None
 
 
+class Wait(Response, frozen=True, kw_only=True):
+    """What a task waits for, if not an answer: a time or an event. At `until` a wait for a time is over, and one for an
+    event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that.
+    """
+
+    kind: Literal["time", "event"]
+    since: str
+    until: str | None
+    on_timeout: Literal["fail", "complete"]
+    event: str | None
+    match: Json | None
+    hook_url: str | None
+
+
 class Detail(Task, frozen=True, kw_only=True):
-    """A task with at most 100 events, its relatives, resolved inputs, timings and open question."""
+    """A task with at most 100 events, its relatives, resolved inputs, timings, and open question or wait."""
 
     events: list[Event]
     children: list[Task]
@@ -224,6 +238,17 @@ class Detail(Task, frozen=True, kw_only=True):
     resolved_inputs: Json
     timings: Timings
     question: Question | None
+    wait: Wait | None
+
+
+class SentEvent(Response, frozen=True, kw_only=True):
+    """An event that was sent. `woken` is how many waits took it; events with the same `id` are one."""
+
+    event: str
+    payload: Any
+    id: str
+    received_at: str
+    woken: int
 
 
 class Page(Response, frozen=True, kw_only=True):

@@ -34,6 +34,8 @@ OPENAPI: Final = "3.1.0"
 SCHEMAS: Final = "#/components/schemas/{name}"
 #: The names of errors without an exception in the table: an unknown URL, and an internal error.
 OTHER_ERRORS: Final = ("internal", "not_found")
+TAGS: Final = {"tasks": "tasks", "events": "events"}
+"""By the first part of the name of a method; "executors" for the rest."""
 NULL: Final = {"type": "null"}
 
 ABOUT: Final = """The task API over REST. The same methods are available as JSON-RPC at `POST /tasks`.
@@ -72,7 +74,7 @@ def _operation(operation: Operation, *, has_task: bool) -> Json:
     described = {
         "operationId": operation.name,
         "summary": operation.summary or (getdoc(function) or "").splitlines()[0],
-        "tags": ["tasks" if operation.method.startswith("tasks.") else "executors"],
+        "tags": [TAGS.get(operation.method.partition(".")[0], "executors")],
         "parameters": [*_parameters(operation, has_task=has_task)],
         "responses": {str(status): response for status, response in _responses(operation, has_task=has_task)},
     }

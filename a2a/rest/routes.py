@@ -169,6 +169,14 @@ ANSWER: Final = Operation(
     answers={200: responses.Answered},
     errors=(errors.StatusConflict,),
 )
+SEND_EVENT: Final = Operation(
+    name="sendEvent",
+    method="events.send",
+    takes="body",
+    is_body_required=True,
+    rules={"required": ["event"]},
+    answers={200: responses.SentEvent},
+)
 COPY: Final = Operation(
     name="copyTask",
     method="tasks.copy",
@@ -195,6 +203,7 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
         "tasks/<segment:task_id>/cancel/": {"post": CANCEL},
         "tasks/<segment:task_id>/answer/": {"post": ANSWER},
         "tasks/<segment:task_id>/copy/": {"post": COPY},
+        "events/": {"post": SEND_EVENT},
         "executors/": {
             "get": Operation(name="listExecutors", method="system.executors", answers={200: list[responses.Executor]})
         },

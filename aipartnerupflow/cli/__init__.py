@@ -12,6 +12,7 @@ import typer
 
 from aipartnerupflow import __version__, bootstrap
 from aipartnerupflow.cli import operate
+from aipartnerupflow.cli.events import events
 from aipartnerupflow.cli.examples import add_examples
 from aipartnerupflow.cli.generate import generate
 from aipartnerupflow.cli.importing import import_
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 examples = typer.Typer(no_args_is_help=True, help="Manage the example trees.")
 app.add_typer(tasks, name="tasks")
+app.add_typer(events, name="events")
 app.add_typer(examples, name="examples")
 app.add_typer(users, name="users")
 app.add_typer(tokens, name="tokens")

@@ -34,6 +34,7 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "tasks status": "tasks status example-diamond example-progress",
         "tasks run": "tasks run example-diamond --watch",
         "tasks watch": "tasks watch example-progress --timeout 60",
+        "events send": 'events send order.paid --payload \'{"order_id": "42"}\'',
         "examples init": "examples init --force",
         "users create": "users create alice --role admin",
         "users list": "users list --json",

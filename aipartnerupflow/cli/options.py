@@ -212,6 +212,10 @@ def json_value(text: str) -> Given:
         raise typer.BadParameter(f"not JSON: {error}") from None
 
 
+def json_option(text: str) -> Any:
+    return typer.Option(parser=json_value, metavar="JSON", help=text)
+
+
 def _server(url: str | None, token: str | None, file: Path | None) -> Server:
     return Server(url=url or _local_url(configure(file, {})), token=token.strip() if token else None)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         KeyDeleted,
         Keys,
         KeyStored,
+        SentEvent,
         State,
         Task,
     )
@@ -212,6 +213,11 @@ def _shortened(text: str, task_id: str) -> str:
 def deleted(answer: "Deleted") -> None:
     count = answer["deleted_count"]
     out().print(f"Deleted {count} {'task' if count == 1 else 'tasks'}.")
+
+
+def event_sent(answer: "SentEvent") -> None:
+    count = answer["woken"]
+    out().print(f"Sent event {clean(answer['id'])}. It woke {count:,} {'wait' if count == 1 else 'waits'}.")
 
 
 def answered(answer: "Answered") -> None:

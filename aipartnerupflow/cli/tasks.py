@@ -17,7 +17,7 @@ from aipartnerupflow.cli.options import (
     Timeout,
     Watched,
     asks,
-    json_value,
+    json_option,
     read_tasks,
     to_server,
 )
@@ -29,10 +29,6 @@ tasks = typer.Typer(no_args_is_help=True, help="Create, inspect, run, change and
 
 UserId = Annotated[str | None, typer.Option("--user", help="Only tasks of this user.")]
 Status = Annotated[list[str] | None, typer.Option("--status", help="Only tasks with this status; may be repeated.")]
-
-
-def json_option(text: str) -> Any:
-    return typer.Option(parser=json_value, metavar="JSON", help=text)
 
 
 def _piped_copy(answer: Any) -> None:

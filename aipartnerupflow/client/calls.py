@@ -24,6 +24,7 @@ from aipartnerupflow.client.types import (
     KeyStored,
     Page,
     RunningCount,
+    SentEvent,
     State,
     Task,
 )
@@ -181,6 +182,11 @@ def answer(task_id: str, answer: Any, *, comment: str | None = None) -> Call[Ans
     The answer is one of its options or, if it has none, any JSON value but null.
     """
     return Call("tasks.answer", _given(task_id=task_id, answer=answer, comment=comment))
+
+
+def send_event(event: str, payload: Any = None, *, event_id: str | None = None) -> Call[SentEvent]:
+    """Send an event to your tasks that wait for it. With an id it may be sent again: it is one event."""
+    return Call("events.send", {"event": event, "payload": payload, **_given(id=event_id)})
 
 
 def cancel(

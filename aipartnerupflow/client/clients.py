@@ -63,6 +63,7 @@ class Methods(Generic[H]):
     update = method(calls.update)
     delete = method(calls.delete)
     answer = method(calls.answer)
+    send_event = method(calls.send_event)
     cancel = method(calls.cancel)
     copy = method(calls.copy)
     preview_copy = method(calls.preview_copy)

@@ -146,6 +146,32 @@ class Question(TypedDict):
     answer_url: str | None
 
 
+class Wait(TypedDict):
+    """What a task waits for: a time, or an event.
+
+    At `until` a wait for a time is over, and one for an event times out. A POST to `hook_url` ends a
+    wait for an event, without a login; None if the caller may not do that.
+    """
+
+    kind: Literal["time", "event"]
+    since: str
+    until: str | None
+    on_timeout: Literal["fail", "complete"]
+    event: str | None
+    match: Json | None
+    hook_url: str | None
+
+
+class SentEvent(TypedDict):
+    """An event that was sent. `woken` is how many waits took it."""
+
+    event: str
+    payload: Any
+    id: str
+    received_at: str
+    woken: int
+
+
 class Answered(TypedDict):
     """The recorded answer to a question."""
 
@@ -200,6 +226,7 @@ class Detail(Task):
     resolved_inputs: Json
     timings: dict[str, float | None]
     question: Question | None
+    wait: Wait | None
 
 
 class Changes(TypedDict, total=False):

@@ -12,7 +12,18 @@ wheel is on `sys.path` only in the server's processes, where a type checker cann
 imports these definitions from here.
 """
 
-from aipartnerupflow.executors.base import Context, Executor, ExecutorError, Json, Parked, Reply, Stopped
+from aipartnerupflow.executors.base import (
+    Context,
+    Executor,
+    ExecutorError,
+    Json,
+    Parked,
+    ParkedForEvent,
+    ParkedUntil,
+    Reply,
+    Stopped,
+    Wait,
+)
 from aipartnerupflow.executors.functions import python_function
 from aipartnerupflow.executors.http import Fetch, HttpResponse
 from aipartnerupflow.executors.threads import on_a_thread
@@ -25,8 +36,11 @@ __all__ = [
     "HttpResponse",
     "Json",
     "Parked",
+    "ParkedForEvent",
+    "ParkedUntil",
     "Reply",
     "Stopped",
+    "Wait",
     "on_a_thread",
     "python_function",
 ]

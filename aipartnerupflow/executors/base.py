@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from datetime import datetime
+from typing import Any, ClassVar, Final, Literal
 
 import orjson
 
@@ -11,6 +12,9 @@ from aipartnerupflow.executors.http import Fetch, HttpResponse
 
 Json = dict[str, Any]
 """A JSON object."""
+EVENT_CHARACTERS: Final = 255
+MATCHED_VALUES: Final = 10
+MATCH_BYTES: Final = 8_192
 
 
 class ExecutorError(Exception):
@@ -64,16 +68,85 @@ class Parked(Exception):
         self.options = options
         self.expires_after_seconds = expires_after_seconds
         self.memo = orjson.dumps(memo).decode()  # already here: what is no JSON is the executor's own failure
+        self.wait = Wait()
+
+
+@dataclass(slots=True, kw_only=True)
+class Wait:
+    """What a parked task waits for. The default is a person's answer."""
+
+    kind: Literal["question", "time", "event"] = "question"
+    on_expiry: Literal["fail", "resume"] = "fail"
+    """Whether the task fails at the end of the wait, or `execute` is called again."""
+    expires_at: datetime | None = None
+    """When it ends, if a moment was given and not a number of seconds."""
+    event: str | None = None
+    match: Json | None = None
+    retain_seconds: float | None = None
+
+
+class ParkedUntil(Parked):
+    """The work waits for a time, which may be months away. No worker is occupied meanwhile.
+
+    Give `until`, a moment with a time zone, or `seconds`. Then `execute` is called again, and
+    `context.reply.answer` is `{"waited_until": the moment in ISO 8601, "seconds": how long it took}`.
+
+    Raises ValueError unless exactly one is given, or if `until` has no time zone.
+    """
+
+    def __init__(self, until: datetime | None = None, *, seconds: float | None = None, memo: Any = None) -> None:
+        if (until is None) == (seconds is None) or (until is not None and until.tzinfo is None):
+            raise ValueError("Give either until, with a time zone, or seconds.")
+        text = f"for {seconds:g} s" if until is None else f"until {until.isoformat()}"
+        super().__init__(text, expires_after_seconds=seconds, memo=memo)
+        self.wait = Wait(kind="time", on_expiry="resume", expires_at=until)
+
+
+class ParkedForEvent(Parked):
+    """The work waits for an event that the task's owner sends with `events.send`, or for a request to the wait's own address.
+
+    `match` maps JSON Pointers (RFC 6901) to the values that the payload must have there. An event is
+    taken too if it came during the last `retain_seconds` before the wait; None: since the run was
+    created. Then `execute` is called again, and `context.reply.answer` is
+    `{"event", "payload", "id", "received_at"}`. After `timeout_seconds` without one the task fails, or,
+    with `on_timeout="complete"`, `execute` is called with None as the answer.
+    """
+
+    def __init__(
+        self,
+        event: str,
+        *,
+        match: Json | None = None,
+        timeout_seconds: float | None = None,
+        on_timeout: Literal["fail", "complete"] = "fail",
+        retain_seconds: float | None = None,
+        memo: Any = None,
+    ) -> None:
+        if not 0 < len(event) <= EVENT_CHARACTERS:
+            raise ValueError(f"The name of an event has 1 to {EVENT_CHARACTERS} characters.")
+        if len(match or {}) > MATCHED_VALUES or not all(each == "" or each.startswith("/") for each in match or {}):
+            raise ValueError(f"match maps up to {MATCHED_VALUES} JSON Pointers, such as /order_id, to values.")
+        if len(orjson.dumps(match)) > MATCH_BYTES:
+            raise ValueError(f"match has at most {MATCH_BYTES:,} bytes.")
+        super().__init__(f"for the event '{event}'", expires_after_seconds=timeout_seconds, memo=memo)
+        self.wait = Wait(
+            kind="event",
+            on_expiry="fail" if on_timeout == "fail" else "resume",
+            event=event,
+            match=match or {},
+            retain_seconds=retain_seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The answer to a question that the task asked by raising `Parked`."""
+    """The answer to a question that the task asked by raising `Parked`, or what ended its wait."""
 
     answer: Any
-    """One of the question's options or, without options, any JSON value except null."""
+    """One of the question's options or, without options, any JSON value except null. Of a wait: what `ParkedUntil` and
+    `ParkedForEvent` say."""
     by: str
-    """The user id of the person who answered; `USER (by link)` if a link of that user was used."""
+    """The user id of the person who answered; `USER (by link)` if a link of that user was used. Empty after a wait."""
     comment: str | None = None
     memo: Any = None
     """The `memo` of the question."""

@@ -190,6 +190,12 @@ class Events(Section):
         le=36_500,
         description="How many days to keep the events of a finished run and the log of its webhook deliveries; 0 keeps them forever. Tasks and their results are kept.",
     )
+    sent_days: Whole = Field(
+        30,
+        ge=1,
+        le=3650,
+        description="How many days to keep events that were sent with `events.send` or to the address of a wait. A wait that begins later may take them.",
+    )
 
 
 class Retention(Section):
@@ -255,6 +261,15 @@ class Limits(Section):
         ge=KIB,
         le=1024 * GIB,
         description="The size of the results of all tasks of a run together, as JSON. A task whose result exceeds it fails.",
+    )
+    event_bytes: Whole = Field(
+        64 * KIB, ge=KIB, le=16 * MIB, description="The size of the payload of an event from outside, as JSON."
+    )
+    events_per_user: Whole = Field(
+        10_000,
+        ge=100,
+        le=1_000_000,
+        description="The events from outside that are kept of one user. The oldest ones are deleted.",
     )
     runs_per_user: Whole = Field(
         1000,

@@ -24,6 +24,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "command_executor": "tasks.executors.command.executor.Command",
         "crewai_executor": "tasks.executors.crewai.executor.CrewAi",
         "echo_executor": "tasks.executors.echo.Echo",
+        "event_executor": "tasks.executors.event.Event",
         "generate_executor": "tasks.executors.generate.Generate",
         "llm_executor": "tasks.executors.llm.executor.Llm",
         "python_executor": "tasks.executors.python.Python",
@@ -31,6 +32,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "sleep_executor": "tasks.executors.sleep.Sleep",
         "transform_executor": "tasks.executors.transform.Transform",
         "system_info_executor": "tasks.executors.system_info.SystemInfo",
+        "wait_executor": "tasks.executors.wait.Wait",
     }
 )
 

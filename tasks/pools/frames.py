@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from aipartnerupflow.executors import ExecutorError, Json, Parked, Reply, Stopped
+from aipartnerupflow.executors import ExecutorError, Json, Parked, Reply, Stopped, Wait
 
 LENGTH: Final = struct.Struct("!I")
 M = TypeVar("M")
@@ -131,6 +131,7 @@ class Asked(Message, frozen=True, kw_only=True):
     options: list[str] | None
     expires_after_seconds: float | None
     memo: bytes
+    wait: Wait
 
 
 class Cancelled(Message, frozen=True, kw_only=True):
@@ -196,7 +197,14 @@ def question_of(parked: Parked) -> Asked:
         options=None if parked.options is None else list(parked.options),
         expires_after_seconds=parked.expires_after_seconds,
         memo=parked.memo.encode(),
+        wait=parked.wait,
     )
+
+
+def parked_of(asked: Asked) -> Parked:
+    parked = Parked(asked.question, options=asked.options, expires_after_seconds=asked.expires_after_seconds)
+    parked.memo, parked.wait = asked.memo.decode(), asked.wait
+    return parked
 
 
 def error_of(failed: Failed | Halted) -> ExecutorError | Stopped:

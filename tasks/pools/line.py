@@ -12,7 +12,7 @@ import msgspec
 import orjson
 from django.conf import settings
 
-from aipartnerupflow.executors import Context, ExecutorError, Json, Parked, Stopped
+from aipartnerupflow.executors import Context, ExecutorError, Json, Stopped
 from tasks.pools import frames
 from tasks.pools.base import RaisedElsewhere
 from tasks.pools.calls import answer
@@ -210,12 +210,7 @@ def outcome(ended: frames.Ended) -> Any:
         case frames.Failed() | frames.Halted() as failed:
             raise frames.error_of(failed)
         case frames.Asked() as asked:
-            raise Parked(
-                asked.question,
-                options=asked.options,
-                expires_after_seconds=asked.expires_after_seconds,
-                memo=orjson.loads(asked.memo),
-            )
+            raise frames.parked_of(asked)
         case frames.Raised(kind=kind, traceback=traceback):
             raise RaisedElsewhere(kind, traceback)
         case frames.Cancelled():

@@ -1,13 +1,15 @@
-"""Suspended runs: no task can continue until a question is answered, so no worker holds the run.
+"""Suspended runs: no task can continue until a question is answered, a time has come or an event, so no worker holds
+the run.
 
 The lease of a suspended run has no owner process and expires with the first of its questions. Then,
 or when an answer or a cancellation arrives, the run waits for a worker like any other.
 """
 
 from collections.abc import Collection
+from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Exists, F, Min, OuterRef, Q
+from django.db.models import Exists, F, Min, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from tasks.models import CancelRequest, Question, Run
@@ -16,6 +18,7 @@ from tasks.queue.leases import NEVER, SUSPENDED, Claim
 from tasks.rules.exceptions import LeaseLost
 
 Heard = Collection[tuple[str, bool]]
+MOST_AT_ONCE: Final = 1_000
 
 
 @transaction.atomic
@@ -49,19 +52,33 @@ def resume(run_ids: Collection[str]) -> None:
     if not run_ids:
         return
     locked = Run.objects.unfinished().filter(id__in=run_ids).order_by("id").select_for_update()
-    suspended = sorted(run.id for run in locked if run.lease_owner == SUSPENDED)
+    suspended = {run.id for run in locked if run.lease_owner == SUSPENDED}
     if suspended:
         Run.objects.filter(id__in=suspended).update(lease_owner=None, lease_expires_at=None)
-        leases.wake(suspended)
+        leases.wake([run_id for run_id in run_ids if run_id in suspended])
 
 
 def sweep() -> None:
-    """Let a worker take the suspended runs that are due, or whose answer or cancellation was
-    missed.
-    """
-    of_run = {"run_id": OuterRef("id")}
-    is_due = Q(lease_expires_at__lt=Now())
-    is_answered = Exists(Question.objects.filter(**of_run, closed_at=None, answered_at__isnull=False))
-    is_cancelled = Exists(CancelRequest.objects.filter(**of_run))
-    suspended = Run.objects.unfinished().filter(lease_owner=SUSPENDED)
-    resume(list(suspended.filter(is_due | is_answered | is_cancelled).values_list("id", flat=True)[:1000]))
+    """Let a worker take the suspended runs whose answer, event or cancellation was missed."""
+    resume(_suspended_by(Question.objects.filter(closed_at=None, answered_at__isnull=False)))
+    resume(_suspended_by(CancelRequest.objects.all()))
+
+
+def resume_due() -> int:
+    """Let a worker take the suspended runs of which a wait is over, in the order of its end. Returns how many there were."""
+    due = _suspended_by(Question.objects.filter(closed_at=None, expires_at__lte=Now()).order_by("expires_at", "id"))
+    resume(due)
+    return len(due)
+
+
+def seconds_until_due() -> float | None:
+    """Return in how many seconds the next wait is over, by the database's clock; None without waits."""
+    coming = Question.objects.filter(closed_at=None, expires_at__gt=Now()).order_by("expires_at")
+    times = coming.values_list("expires_at", Now()).first()
+    return None if times is None or times[0] is None else (times[0] - times[1]).total_seconds()
+
+
+def _suspended_by(rows: "QuerySet[Any]") -> list[str]:
+    """Return the suspended runs of the rows, some of them if they are many."""
+    of_row = Run.objects.unfinished().filter(id=OuterRef("run_id"), lease_owner=SUSPENDED)
+    return list(dict.fromkeys(rows.filter(Exists(of_row)).values_list("run_id", flat=True)[:MOST_AT_ONCE]))

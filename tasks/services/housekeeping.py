@@ -1,8 +1,8 @@
 """Housekeeping: removes rows that nothing needs any more, a few at a time, and counts them.
 
 Sessions, tokens, links and failed logins go when they have expired, idempotency keys after 24
-hours, the log of webhook deliveries with the events that it is about (`events.keep_days`), and
-trees as `tasks.services.retention` says.
+hours, the log of webhook deliveries with the events that it is about (`events.keep_days`), events from
+outside after `events.sent_days`, and trees as `tasks.services.retention` says.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from accounts.logins import WINDOW
 from accounts.models import LoginLink, LoginTry, SpentToken
 from tasks.events import pruning
 from tasks.models import WebhookDelivery
-from tasks.services import idempotency, retention
+from tasks.services import idempotency, retention, sent_events
 from tasks.storage import counts
 from tasks.telemetry import metrics
 
@@ -69,4 +69,5 @@ EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "login_tries": lambda: LoginTry.objects.filter(at__lte=_now() - WINDOW),
     "idempotency_keys": idempotency.old_keys,
     "webhook_deliveries": _old_deliveries,
+    "sent_events": sent_events.old_events,
 }

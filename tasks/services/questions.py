@@ -12,42 +12,68 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-import orjson
 from django.db import connection, transaction
 from django.db.models.functions import Now
+from orjson import loads
 
 from accounts.callers import Caller
 from aipartnerupflow.executors import Reply
 from tasks.models import Question
 from tasks.queue import notify, suspension
 from tasks.rules.exceptions import InvalidParams, StatusConflict
+from tasks.rules.strict_json import Json
 from tasks.services.queries import get_task
+from tasks.status import OnExpiry, WaitKind
 from tasks.storage.bulk import marks
 
 MOST_SHOWN: Final = 1_000
 OPEN: Final = (
-    "SELECT id, run_id, task_id, text, options, expires_at, answered_at, answer, answered_by, comment, memo "
-    "FROM tasks_question WHERE closed_at IS NULL AND run_id IN ({marks})"
+    "SELECT q.id, q.run_id, q.task_id, q.text, q.options, q.asked_at, q.expires_at, q.answered_at, q.answer, "
+    "q.answered_by, q.comment, q.memo, q.kind, q.on_expiry, e.event, e.payload, e.event_id, e.received_at "
+    "FROM tasks_question q LEFT JOIN tasks_sentevent e ON e.id = q.taken_id WHERE q.closed_at IS NULL AND {which}"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenQuestion:
-    """A question as the engine sees it. `reply` is None until there is an answer."""
+    """A question, or another wait, as the engine sees it. `reply` is None until something ends it."""
 
     id: str
     task_id: str
     text: str
     options: Sequence[str] | None
+    asked_at: datetime
     expires_at: datetime | None
     memo: str = "null"
     """What the executor wants back with the answer, as JSON text."""
     reply: Reply | None = None
+    kind: str = WaitKind.QUESTION
+    on_expiry: str = OnExpiry.FAIL
+    event: str | None = None
+    match: Json | None = None
+    since: datetime | None = None
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over. An answer or event in time counts, however late it is read."""
+        if self.reply is not None:
+            return self.kind == WaitKind.EVENT and self.reply.answer is None
+        return self.expires_at is not None and self.expires_at <= now
 
     @property
-    def is_expired(self) -> bool:
-        """Whether the question has expired. An answer in time counts, however late it is read."""
-        return self.reply is None and self.expires_at is not None and self.expires_at <= datetime.now(UTC)
+    def reply_in_time(self) -> Reply | None:
+        """What the executor gets: the reply or, after a wait for a time, how long it was."""
+        if self.kind != WaitKind.TIME or self.expires_at is None:
+            return self.reply
+        seconds = (self.expires_at - self.asked_at).total_seconds()
+        answer = {"waited_until": self.expires_at.isoformat(), "seconds": max(0.0, round(seconds, 3))}
+        return Reply(answer=answer, by="", memo=loads(self.memo))
+
+    @property
+    def why_failed(self) -> str:
+        """The error of the task when the time is over."""
+        if self.kind == WaitKind.QUESTION:
+            return f"Not answered in time: {self.text}"
+        return f"Timed out while waiting {self.text}."
 
 
 def open_questions(
@@ -84,7 +110,7 @@ def record_answer(question: Question, *, answer: Any, by: str, comment: str | No
     """Answer this question. Raises the same exceptions as `answer`, except TaskNotFound."""
     if fault := fault_of(question, answer):
         raise InvalidParams([("answer", fault)])
-    first = Question.objects.unanswered().filter(id=question.id)
+    first = Question.objects.for_people().unanswered().filter(id=question.id)
     if not first.update(answer=answer, answered_by=by, comment=comment, answered_at=Now()):
         raise StatusConflict(
             f"The question of task '{question.task_id}' has already been answered or has expired.",
@@ -109,34 +135,62 @@ def fault_of(question: Question, answer: Any) -> str | None:
 
 
 def open_of(run_ids: Collection[str]) -> defaultdict[str, list[OpenQuestion]]:
-    """Map each run id to the questions that its tasks still need, with their replies."""
+    """Map each run id to the questions and waits of its tasks, with their replies."""
     found: defaultdict[str, list[OpenQuestion]] = defaultdict(list)
-    if not run_ids:
-        return found
-    with connection.cursor() as cursor:
-        cursor.execute(OPEN.format(marks=marks(list(run_ids))), list(run_ids))
-        for row in cursor.fetchall():
-            found[row[1]].append(_question_of(row))
+    for run_id, question in _read(f"q.run_id IN ({marks(list(run_ids))})", *run_ids) if run_ids else ():
+        found[run_id].append(question)
     return found
 
 
-def _question_of(row: tuple[Any, ...]) -> OpenQuestion:
-    question_id, _, task_id, text, options, expires_at, answered_at, answer, by, comment, memo = row
-    if expires_at is not None and expires_at.tzinfo is None:  # SQLite has no zones
-        expires_at = expires_at.replace(tzinfo=UTC)
-    reply = None
-    if answered_at is not None:
-        # Only a change outside this server makes it null in the database; such a row must not block
-        # the worker from all others.
-        reply = Reply(
-            answer=None if answer is None else orjson.loads(answer), by=by, comment=comment, memo=orjson.loads(memo)
-        )
+def open_question(question_id: str) -> OpenQuestion | None:
+    """Return a question or wait with its reply. None: the task no longer waits for it."""
+    return next((question for _, question in _read("q.id = %s", question_id)), None)
+
+
+def _read(which: str, *parameters: str) -> list[tuple[str, OpenQuestion]]:
+    with connection.cursor() as cursor:
+        cursor.execute(OPEN.format(which=which), parameters)
+        names = [column[0] for column in cursor.description]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return [(row["run_id"], _question_of(row)) for row in rows]
+
+
+def _question_of(row: Json) -> OpenQuestion:
     return OpenQuestion(
-        id=question_id,
-        task_id=task_id,
-        text=text,
-        options=orjson.loads(options) if options else None,
-        expires_at=expires_at,
-        memo=memo,
-        reply=reply,
+        id=row["id"],
+        task_id=row["task_id"],
+        text=row["text"],
+        options=None if row["options"] is None else loads(row["options"]),
+        asked_at=_utc(row["asked_at"]),
+        expires_at=None if row["expires_at"] is None else _utc(row["expires_at"]),
+        memo=row["memo"],
+        reply=None if row["answered_at"] is None else _reply_in(row),
+        kind=row["kind"],
+        on_expiry=row["on_expiry"],
     )
+
+
+def _reply_in(row: Json) -> Reply:
+    """Only a change outside this server makes the answer null in the database; such a row must not block the worker
+    from all others.
+    """
+    if row["kind"] != WaitKind.QUESTION:
+        return Reply(answer=_event_in(row), by="", memo=loads(row["memo"]))
+    answer = None if row["answer"] is None else loads(row["answer"])
+    return Reply(answer=answer, by=row["answered_by"], comment=row["comment"], memo=loads(row["memo"]))
+
+
+def _event_in(row: Json) -> Json | None:
+    """The event that the wait took. None: its time was over first."""
+    if row["event_id"] is None:
+        return None
+    return {
+        "event": row["event"],
+        "payload": None if row["payload"] is None else loads(row["payload"]),
+        "id": row["event_id"],
+        "received_at": _utc(row["received_at"]).isoformat(),
+    }
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # SQLite has no zones

@@ -16,6 +16,7 @@ from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.strict_json import Json
 from tasks.services.queries import get_task
 from tasks.services.questions import open_questions
+from tasks.services.waits import open_wait
 from tasks.status import Status
 from tasks.storage import loads
 
@@ -44,6 +45,8 @@ class Detail:
     queued_seconds: float | None
     run_seconds: float | None
     question: Question | None
+    wait: Question | None
+    """What the task waits for, if that is a time or an event."""
 
 
 def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
@@ -70,6 +73,7 @@ def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
         queued_seconds=queued_seconds,
         run_seconds=run_seconds,
         question=next(iter(open_questions(caller, task_id=task_id)), None),
+        wait=open_wait(caller, task_id=task_id),
     )
 
 

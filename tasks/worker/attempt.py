@@ -4,7 +4,8 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from django.conf import settings
@@ -60,7 +61,7 @@ async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], s
     except ExecutorError as error:
         return failed(str(error), may_retry=not error.permanent, retry_after_seconds=error.retry_after_seconds)
     except Parked as parked:
-        parked.expires_after_seconds = _capped(parked.expires_after_seconds, deadline)
+        _cap(parked, deadline)
         raise
     except asyncio.CancelledError as error:
         if _is_cancelled():
@@ -94,13 +95,18 @@ async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: 
     return None
 
 
-def _capped(expires_after_seconds: float | None, deadline: asyncio.Timeout) -> float | None:
-    """Cap the question's expiry at the task's remaining timeout."""
+def _cap(parked: Parked, deadline: asyncio.Timeout) -> None:
+    """Let the wait end with the task's timeout, and the task fail, if that comes first."""
     when = deadline.when()
     if when is None:
-        return expires_after_seconds
+        return
     left = max(0.0, when - asyncio.get_running_loop().time())
-    return left if expires_after_seconds is None else min(left, expires_after_seconds)
+    planned, until = parked.expires_after_seconds, parked.wait.expires_at
+    if until is not None:
+        planned = (until - datetime.now(UTC)).total_seconds()
+    if planned is None or left < planned:
+        parked.expires_after_seconds = left
+        parked.wait = replace(parked.wait, expires_at=None, on_expiry="fail")
 
 
 def crashed(executor: Executor, error: BaseException) -> Outcome:

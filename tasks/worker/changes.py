@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from tasks.models import Task
 from tasks.queue.suspicion import CLEAR
 from tasks.rules.strict_json import Json
+from tasks.status import OnExpiry, WaitKind
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,6 +100,17 @@ class QuestionClosed(Change):
         return self.at, self.run_id, self.task_id
 
 
+class WantedEvent(NamedTuple):
+    """The event that a task waits for, as columns."""
+
+    user_id: str | None = None
+    event: str | None = None
+    match: str | None = None
+    shape: str | None = None
+    digest: str | None = None
+    since: str | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class QuestionAsked(Change):
     """`options` and `memo` are JSON text."""
@@ -110,16 +122,21 @@ class QuestionAsked(Change):
     memo: str
     at: str | None
     expires_at: str | None
+    kind: str = WaitKind.QUESTION
+    on_expiry: str = OnExpiry.FAIL
+    wanted: WantedEvent | None = None
 
     STATEMENT: ClassVar[str] = (
-        "INSERT INTO tasks_question (id, run_id, task_id, text, options, memo, asked_at, expires_at) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        "INSERT INTO tasks_question (id, run_id, task_id, text, options, memo, asked_at, expires_at, kind, on_expiry, "
+        "user_id, event, match, shape, digest, since) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
     )
 
     @property
     def values(self) -> tuple[Any, ...]:
         question = (self.question_id, self.run_id, self.task_id, self.text, self.options, self.memo)
-        return *question, self.at, self.expires_at
+        ends = (self.at, self.expires_at, self.kind, self.on_expiry)
+        return *question, *ends, *(self.wanted or WantedEvent())
 
 
 @dataclass(slots=True, kw_only=True)

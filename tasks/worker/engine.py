@@ -92,7 +92,9 @@ class TreeRun:
             max_bytes=settings.APFLOW.limits.run_bytes,
         )
         self._cancellations = Cancellations(children_of(nodes), is_open=self._is_open)
-        self._questions = OpenQuestions(questions, resume_task=lambda task_id: self._start(self._tasks[task_id]))
+        self._questions = OpenQuestions(
+            questions, resume_task=lambda task_id: self._start(self._tasks[task_id]), now=claim.now
+        )
         self._recorder = RunRecorder(
             claim, self._tasks.values(), writer, asking=[question.task_id for question in questions]
         )
@@ -274,6 +276,8 @@ class TreeRun:
             return False  # another worker finds out what is left
         if not self._questions.is_any:  # a bug: a suspended run without a question would never resume
             raise RuntimeError("The run cannot continue: no task is running, and none waits for an answer.")
+        if self._questions.is_due_soon:
+            return False
         self._questions.pause()
         heard = self._cancellations.heard
         is_suspended = await self._writer.call(partial(suspend, self._claim, heard=heard))

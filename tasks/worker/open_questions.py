@@ -1,20 +1,29 @@
-"""The open questions of one run, in the memory of the worker that has the run."""
+"""The open questions and other waits of one run, in the memory of the worker that has the run."""
 
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from typing import Final
 
 from aipartnerupflow.executors import Parked
 from tasks.ids import new_id
 from tasks.services.questions import OpenQuestion
 from tasks.worker.outcomes import storable
 
+SOON: Final = timedelta(seconds=2)
+
 
 class OpenQuestions:
-    """Calls `resume_task` with the id of a waiting task when its question is answered or expires."""
+    """Calls `resume_task` with the id of a waiting task when its question is answered or expires.
 
-    def __init__(self, questions: Iterable[OpenQuestion], *, resume_task: Callable[[str], None]) -> None:
+    `now` returns the database's time.
+    """
+
+    def __init__(
+        self, questions: Iterable[OpenQuestion], *, resume_task: Callable[[str], None], now: Callable[[], datetime]
+    ) -> None:
+        self._now = now
         self._questions = {question.task_id: question for question in questions}
         self._waiting: dict[str, asyncio.TimerHandle | None] = {}
         self._is_paused = False
@@ -25,6 +34,16 @@ class OpenQuestions:
         """Whether a question is open."""
         return bool(self._questions)
 
+    @property
+    def is_due_soon(self) -> bool:
+        """Whether a wait ends so soon that the worker needs not let go of the run."""
+        until = self._now() + SOON
+        return any(each.expires_at is not None and each.expires_at <= until for each in self._questions.values())
+
+    def is_over(self, question: OpenQuestion) -> bool:
+        """Whether the time of the question is over."""
+        return question.is_over(self._now())
+
     def question_of(self, task_id: str) -> OpenQuestion | None:
         """Return the task's open question, with the reply if there is one."""
         return self._questions.get(task_id)
@@ -34,14 +53,20 @@ class OpenQuestions:
 
         Call it before the question is visible, so that no answer is missed.
         """
-        seconds = parked.expires_after_seconds
+        wait, seconds, now = parked.wait, parked.expires_after_seconds, self._now()
         question = self._questions[task_id] = OpenQuestion(
             id=new_id(),
             task_id=task_id,
             text=storable(parked.question),
             options=None if parked.options is None else [storable(option) for option in parked.options],
-            expires_at=None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds),
+            asked_at=now,
+            expires_at=wait.expires_at if seconds is None else now + timedelta(seconds=seconds),
             memo=parked.memo,
+            kind=wait.kind,
+            on_expiry=wait.on_expiry,
+            event=None if wait.event is None else storable(wait.event),
+            match=wait.match,
+            since=None if wait.retain_seconds is None else now - timedelta(seconds=wait.retain_seconds),
         )
         return question
 
@@ -50,7 +75,7 @@ class OpenQuestions:
         expires_at = self._questions[task_id].expires_at
         timer = None
         if expires_at is not None:
-            seconds = max(0.0, (expires_at - datetime.now(UTC)).total_seconds())
+            seconds = max(0.0, (expires_at - self._now()).total_seconds())
             timer = asyncio.get_running_loop().call_later(seconds, self._check_again, task_id)
         self._waiting[task_id] = timer
         self._resume_if_due(task_id)
@@ -91,7 +116,7 @@ class OpenQuestions:
 
     def _resume_if_due(self, task_id: str) -> None:
         question = self._questions[task_id]
-        if task_id in self._waiting and not self._is_paused and (question.reply is not None or question.is_expired):
+        if task_id in self._waiting and not self._is_paused and (question.reply is not None or self.is_over(question)):
             self._stop_waiting(task_id)
             self._resume_task(task_id)
 

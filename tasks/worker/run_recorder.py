@@ -7,11 +7,14 @@ from typing import Any, Final, TypedDict
 
 import orjson
 
+from apflow_site.db import pools
 from tasks.queue.leases import Claim
 from tasks.rules.strict_json import Json
+from tasks.rules.waits import digest_of, shape_of
+from tasks.services import waits
 from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
-from tasks.status import Status
+from tasks.status import Status, WaitKind
 from tasks.storage.bulk import db_time
 from tasks.telemetry import metrics, run_log
 from tasks.worker.changes import (
@@ -26,6 +29,7 @@ from tasks.worker.changes import (
     TaskProgressed,
     TasksSpawned,
     TaskStarted,
+    WantedEvent,
 )
 from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
@@ -96,13 +100,15 @@ class RunRecorder:
         for change in self._question_closed(task):
             self._writer.put(change)
         self._asking.add(task.id)
-        required_input = {
-            "required": INPUT,
-            "question_id": question.id,
-            "text": question.text,
-            "options": question.options,
-        }
-        message = f"waiting for an answer: {question.text}"
+        required_input, message = None, f"waiting {question.text}"
+        if question.kind == WaitKind.QUESTION:
+            message = f"waiting for an answer: {question.text}"
+            required_input = {
+                "required": INPUT,
+                "question_id": question.id,
+                "text": question.text,
+                "options": question.options,
+            }
         change = QuestionAsked(
             **self._fence,
             event=self._event("log", task, Status.IN_PROGRESS, message=message, result=required_input),
@@ -111,8 +117,11 @@ class RunRecorder:
             text=question.text,
             options=None if question.options is None else _text(orjson.dumps(question.options)),
             memo=question.memo,
-            at=self._now(),
+            at=db_time(question.asked_at),
             expires_at=db_time(question.expires_at),
+            kind=question.kind,
+            on_expiry=question.on_expiry,
+            wanted=self._wanted(task, question),
         )
         await self._writer.commit(change)
 
@@ -140,6 +149,25 @@ class RunRecorder:
             at=self._now(),
         )
         await self._writer.commit(spawned)
+
+    def _wanted(self, task: LoadedTask, question: OpenQuestion) -> WantedEvent | None:
+        if question.event is None or question.match is None:
+            return None
+        return WantedEvent(
+            user_id=task.user_id,
+            event=question.event,
+            match=_text(orjson.dumps(question.match)),
+            shape=shape_of(question.match),
+            digest=digest_of(question.match),
+            since=db_time(question.since),
+        )
+
+    async def settled(self, question: OpenQuestion, *, is_over: bool) -> OpenQuestion | None:
+        """Let the wait take an event that came before it, or end if its time is over. Return how it ended, if it did."""
+        taken_id = None if is_over else await pools.read(waits.earlier_event, question.id)
+        if taken_id is None and not is_over:
+            return None
+        return await self._writer.call(partial(waits.settle, question.id, taken_id=taken_id))
 
     async def finished(self, task: LoadedTask, outcome: Outcome) -> None:
         """Return when the outcome is committed. Raises LeaseLost."""

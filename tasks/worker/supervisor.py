@@ -16,7 +16,7 @@ from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
 from tasks.queue import leases, suspension
 from tasks.queue.expiry_watch import ExpiryWatch
-from tasks.services import cancels, growth, housekeeping, shared_secrets
+from tasks.services import cancels, growth, housekeeping, sent_events, shared_secrets
 from tasks.worker import webhook_deliveries
 from tasks.worker.children import Child
 from tasks.worker.silence import SilenceWatch, culprits
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 5.0
+LEAST_PAUSE_SECONDS: Final = 0.02
+"""Between two looks for waits that are over."""
 LEASE_SWEEP_SECONDS: Final = 2.0
 """Leases are swept more often than the rest: a dead worker's runs wait for it."""
 
@@ -51,6 +53,7 @@ def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
     """
     workers: Workers | None = None
     sweeps = Sweeps()
+    threading.Thread(target=ring, args=[stop.is_asked], name="alarm", daemon=True).start()
     while not stop.is_asked.wait(TICK_SECONDS if workers or sweeps.is_begun else 0):
         if workers is None and may_start():
             workers = Workers()
@@ -59,6 +62,21 @@ def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
             workers.keep_alive()
     if workers:
         workers.stop(stop.is_insisted)
+
+
+def ring(is_over: threading.Event) -> None:
+    """Until then, wake the runs of which a wait is over, at its time."""
+    pause = 0.0
+    while not is_over.wait(pause):
+        try:
+            refresh()
+            is_any_left = suspension.resume_due() == suspension.MOST_AT_ONCE
+            coming = suspension.seconds_until_due()
+            pause = 0.0 if is_any_left else min(TICK_SECONDS, max(LEAST_PAUSE_SECONDS, coming or TICK_SECONDS))
+        except DatabaseError:
+            logger.warning("Could not wake waits: the database is unavailable", extra={"event": "alarm.failed"})
+            connection.close()
+            pause = TICK_SECONDS
 
 
 class Sweeps:
@@ -94,6 +112,7 @@ def _sweep_the_rest() -> None:
     growth.record_size()
     webhook_deliveries.sweep()
     suspension.sweep()
+    sent_events.wake_forgotten()
     run_secrets.erase_expired()
 
 

@@ -28,7 +28,7 @@ from tasks.rules.retry import retry_of
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import added
 from tasks.services.questions import OpenQuestion
-from tasks.status import Status
+from tasks.status import OnExpiry, Status, WaitKind
 from tasks.telemetry import metrics
 from tasks.worker.attempt import HOW_TO_CORRECT, Work, attempt, call_off, crashed
 from tasks.worker.cancellations import Cancellations
@@ -95,22 +95,34 @@ class TaskRunner:
         return task_id in self._at_work
 
     async def run(self, task: LoadedTask) -> Outcome | Growth | None:
-        """Run the task to its outcome, or until it adds tasks to the tree. None: it waits for an answer."""
-        question = self._questions.question_of(task.id)
+        """Run the task to its outcome, or until it adds tasks to the tree. None: it waits for an answer, a time or an event."""
+        question = await self._settled(self._questions.question_of(task.id))
         if question is not None and task.id in self._cancellations:
             stopped = await self._call_off(task, question)
             why = str(self._cancellations.message_of(task.id))
             return cancelled(why, stopped=stopped, max_bytes=settings.APFLOW.limits.result_bytes)
-        if question is not None and question.is_expired:
+        is_over = question is not None and self._questions.is_over(question)
+        if question is not None and is_over and question.on_expiry == OnExpiry.FAIL:
             await self._call_off(task, question)
-            return failed(f"Not answered in time: {question.text}")
-        if question is not None and question.reply is None:
+            return failed(question.why_failed)
+        if question is not None and question.reply is None and not is_over:
             return None
         try:
             return await self._skipped(task) or await self._outcome(task)
         except Parked as parked:
-            await self._recorder.asked(task, self._questions.ask(task.id, parked))
+            question = self._questions.ask(task.id, parked)
+            await self._recorder.asked(task, question)
+            await self._settled(question)
             return None
+
+    async def _settled(self, question: OpenQuestion | None) -> OpenQuestion | None:
+        """Let a wait for an event take one that came before it, or end when its time is over: the choice is a row."""
+        if question is None or question.kind != WaitKind.EVENT or question.reply is not None:
+            return question
+        settled = await self._recorder.settled(question, is_over=self._questions.is_over(question))
+        if settled is not None:
+            self._questions.answer(settled)
+        return self._questions.question_of(question.task_id)
 
     async def _skipped(self, task: LoadedTask) -> Outcome | None:
         """The outcome of a task whose condition is false, or cannot be evaluated; None if the task is wanted."""
@@ -270,7 +282,7 @@ class TaskRunner:
 
     def _reply_to(self, task_id: str) -> Reply | None:
         question = self._questions.question_of(task_id)
-        return question.reply if question else None
+        return question.reply_in_time if question else None
 
 
 def _add_usage(task: LoadedTask, usage: Json) -> None:

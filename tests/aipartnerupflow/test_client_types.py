@@ -24,6 +24,8 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.Counts: (responses.Counts,),
     types.Deleted: (responses.Deletion,),
     types.Question: (responses.Question,),
+    types.Wait: (responses.Wait,),
+    types.SentEvent: (responses.SentEvent,),
     types.Answered: (responses.Answered,),
     types.Cancelled: (responses.Cancellation,),
     types.State: (responses.Standing,),

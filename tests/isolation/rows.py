@@ -60,6 +60,8 @@ COPY: Final = Row(
     ),
 )
 USER: Final = {"user_id": "$user"}
+EVENT: Final = {"event": "order.paid", "payload": {"order_id": "42"}, "id": "evt_1"}
+"""Of the name and id that every other user uses too: they do not collide."""
 
 NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
     {
@@ -77,6 +79,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "tasks.cancel": CANCEL,
         "tasks.running.cancel": CANCEL,
         "tasks.answer": Row(TASK | {"answer": "yes"}, ({"id": "$leaf", "answer": "yes"},), runs=True, code=-32006),
+        "events.send": Row(EVENT),
         "tasks.copy": COPY,
         "tasks.clone": COPY,
         "tasks.generate": Row({"requirement": ""}, code=-32602),
@@ -169,6 +172,7 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "executeTask": Row({}, ({"copy_execution": True}, {"wait": True, "wait_timeout_seconds": 1})),
         "cancelTask": Row({}, ({"force": True},), runs=True),
         "copyTask": Row({}, ({"save": False}, {"copy_mode": "custom", "custom_task_ids": ["$leaf"]})),
+        "sendEvent": Row(EVENT),
         "answerTask": Row({"answer": "yes"}, runs=True, code="status_conflict"),
         "getTaskDetail": Row({}, runs=True),
         "getTree": Row({}),

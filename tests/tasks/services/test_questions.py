@@ -211,7 +211,7 @@ def test_a_parked_run_comes_back_when_the_time_is_over(worker: WorkerThread) -> 
     Run.objects.update(lease_expires_at=past)
     with pytest.raises(StatusConflict):
         answer(caller=LOCAL, task_id="ask", answer="yes")
-    suspension.sweep()
+    suspension.resume_due()
     worker.work()
     assert result_of(run).statuses() == {"ask": "failed"}
     assert result_of(run).run.losses == 0
@@ -262,7 +262,7 @@ def test_who_asked_hears_that_nobody_will_answer(worker: WorkerThread) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
     Question.objects.update(expires_at=past)
     Run.objects.update(lease_expires_at=past)
-    suspension.sweep()
+    suspension.resume_due()
     worker.work()
     assert result_of(run).tasks["more"].error == "Not answered in time: What do you say?"
     assert (
