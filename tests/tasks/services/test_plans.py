@@ -10,7 +10,7 @@ from benchmarks.scale import rows
 from benchmarks.scale.questions import plans_of, questions
 from tasks.dashboard import search
 from tasks.dashboard.pages import count_questions
-from tasks.queue import leases
+from tasks.queue import leases, suspension
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 ROOTS = 3_000
@@ -38,4 +38,8 @@ def test_suspended_runs_are_out_of_the_way() -> None:
     assert all("run_unclaimed" in plan for plan in plans_of(leases.is_any_waiting))
     if connection.vendor == "sqlite":  # PostgreSQL may choose another way by its statistics
         assert all("run_unclaimed" in plan for plan in plans_of(leases.is_any_suspected))
-        assert all("question_open" in plan for plan in plans_of(partial(count_questions, caller=LOCAL)))
+        assert all("question_for_people" in plan for plan in plans_of(partial(count_questions, caller=LOCAL)))
+    assert all("question_due" in plan for plan in plans_of(suspension.resume_due))
+    assert all("question_due" in plan for plan in plans_of(suspension.seconds_until_due))
+    if connection.vendor == "sqlite":
+        assert "question_answered" in plans_of(suspension.sweep)[0]
