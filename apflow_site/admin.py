@@ -36,6 +36,7 @@ SIDEBAR: Final = MappingProxyType(
             ("Users", "group", "auth_user"),
             ("API keys", "vpn_key", "accounts_apikey"),
             ("LLM keys", "key", "llmkeys_llmkey"),
+            ("Secrets", "lock", "llmkeys_namedsecret"),
         ),
     }
 )

@@ -1,4 +1,7 @@
-"""Admin of LLM keys. Shows the owner, the provider and the last four characters only."""
+"""Admin of LLM keys and named secrets.
+
+Shows of a key the owner, the provider and the last four characters, of a secret nothing of its value.
+"""
 
 from typing import Any
 
@@ -6,28 +9,45 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from llmkeys.models import LLMKey
+from llmkeys.models import LLMKey, NamedSecret
+
+
+class SealedAdmin(ModelAdmin):
+    """Lists and deletes rows with an encrypted secret."""
+
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # users add their own, which only their own runs use
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Refuse filters on the encrypted secret, which would allow guessing it bit by bit."""
+        return not lookup.startswith("sealed") and bool(super().lookup_allowed(lookup, value, request))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 @admin.register(LLMKey)
-class LLMKeyAdmin(ModelAdmin):
+class LLMKeyAdmin(SealedAdmin):
     list_display = ("user_id", "provider", "ends_in", "created_at", "used_at")
     list_filter = ("provider",)
     search_fields = ("=user_id",)
     ordering = ("user_id", "provider")
-    list_per_page = 50
     fields = ("user_id", "provider", "ends_in", "created_at", "used_at")
 
     @admin.display(description="Key")
     def ends_in(self, key: LLMKey) -> str:
         return f"…{key.last_four}"
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False  # users add their own keys, which only their own runs use
 
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Refuse filters on the encrypted key, which would allow guessing it bit by bit."""
-        return not lookup.startswith("sealed") and bool(super().lookup_allowed(lookup, value, request))
+@admin.register(NamedSecret)
+class NamedSecretAdmin(SealedAdmin):
+    list_display = ("name", "owner", "allow_hosts", "users", "created_at", "used_at")
+    search_fields = ("=user_id", "=name")
+    ordering = ("user_id", "name")
+    fields = ("name", "owner", "allow_hosts", "users", "created_at", "used_at")
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    @admin.display(description="Owner", ordering="user_id")
+    def owner(self, secret: NamedSecret) -> str:
+        return secret.user_id or "the operator"

@@ -6,7 +6,7 @@ They are encrypted before they are stored; only workers decrypt them.
 import json
 from datetime import UTC, datetime
 
-from llmkeys import run_secrets
+from llmkeys import named_secrets, run_secrets
 from llmkeys.cipher import is_newest, seal, unseal
 from llmkeys.header import checked_key
 from llmkeys.providers import provider_named
@@ -63,17 +63,19 @@ def clear_keys(*, user_id: str) -> int:
 
 
 def open_all() -> int:
-    """Decrypt every stored key, as a check. Returns their number. Raises CannotUnseal."""
-    return len([_decrypted(key) for key in key_store().all()]) + run_secrets.open_all()
+    """Decrypt every stored key and secret, as a check. Returns their number. Raises CannotUnseal."""
+    keys = [_decrypted(key) for key in key_store().all()]
+    return len(keys) + run_secrets.open_all() + named_secrets.open_all()
 
 
 def rotate() -> int:
-    """Encrypt keys again that an older encryption key encrypted. Returns their number.
+    """Encrypt keys and secrets again that an older encryption key encrypted. Returns their number.
 
     Safe while servers run, and to repeat: a key that changes meanwhile is encrypted with the newest
     encryption key anyway. Raises CannotUnseal.
     """
-    return len([key for key in key_store().all() if _rotate(key)]) + run_secrets.rotate()
+    keys = [key for key in key_store().all() if _rotate(key)]
+    return len(keys) + run_secrets.rotate() + named_secrets.rotate()
 
 
 def _rotate(key: StoredKey) -> bool:

@@ -1,6 +1,6 @@
-"""The rows: keys that users store, and keys sent with a request.
+"""The rows: keys and named secrets that users store, and keys sent with a request.
 
-Both contain a key only in encrypted form.
+All contain the secret only in encrypted form.
 """
 
 from typing import ClassVar
@@ -50,3 +50,27 @@ class RunSecret(models.Model):
 
     def __str__(self) -> str:
         return f"a key for {self.run_id or 'the next run'} of {self.tree_id}"
+
+
+class NamedSecret(models.Model):
+    """A named secret of a user or, if `user_id` is empty, one that the operator shares.
+
+    A shared one is for `users`, or for all users without any. It may only be sent to `allow_hosts`,
+    if there are any.
+    """
+
+    user_id = models.CharField(max_length=255, blank=True)
+    name = models.CharField(max_length=64)
+    sealed = models.TextField()
+    allow_hosts = models.JSONField(default=list)
+    users = models.JSONField(default=list)
+    created_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["user_id", "name"], name="one_secret_per_name"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.user_id or 'the operator'}"

@@ -5,9 +5,9 @@ import re
 import traceback
 from typing import Final
 
+from llmkeys.masker import MASK, masked_here
 from llmkeys.secret import texts_in_memory
 
-MASK: Final = "…"
 MAX_CHARACTERS: Final = 65_536
 """How much of a text `mask_start` keeps."""
 LONGEST_SECRET: Final = 4_096
@@ -68,11 +68,15 @@ def _masked(match: re.Match[str]) -> str:
 
 
 class Redaction(logging.Filter):
-    """A filter for handlers: masks the message of a record, and the text of its exception."""
+    """A filter for handlers: masks the message of a record, and the text of its exception.
+
+    The named secrets of a run are masked in the lines that its tasks write.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = mask_start(record.getMessage()), None
+        record.msg, record.args = mask_start(masked_here(record.getMessage())), None
         if record.exc_info and record.exc_info[1] is not None:
             # Formatters use this text if it is already set.
-            record.exc_text = mask_start("".join(traceback.format_exception(record.exc_info[1])).rstrip("\n"))
+            text = "".join(traceback.format_exception(record.exc_info[1])).rstrip("\n")
+            record.exc_text = mask_start(masked_here(text))
         return True

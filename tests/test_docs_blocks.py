@@ -1,5 +1,6 @@
 """What the how-tos tell people to type and to send, done in a user's shell with a server that is configured as they say."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from typing import Any, Final
 
 import pytest
 
+from aipartnerupflow.executors import HttpResponse
+from aipartnerupflow.executors.testing import context
 from tests.a2a.sockets import socket
 from tests.docs_site import A2A, LLM, LLM_KEYS, OLD_KEY, RUN_COMMANDS, WRITE_AN_EXECUTOR, DocsSite, running_docs_site
 from tests.documents import text, texts
@@ -15,6 +18,7 @@ from tests.llm_server import Says
 Json = dict[str, Any]
 PASS_RESULTS: Final = "docs/how-to/pass-results.md"
 GROW: Final = "docs/how-to/repeat-and-spawn.md"
+SECRETS: Final = "docs/how-to/secrets.md"
 OPERATE: Final = "docs/how-to/operate.md"
 STORE: Final = f"""
 echo sk-of-mine-0123456789 | AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS={OLD_KEY} aipartnerupflow keys set openai --key-stdin
@@ -177,6 +181,46 @@ def test_a_key_is_changed_by_sealing_anew(site: DocsSite) -> None:
     assert len(random) >= 32
     assert sealed.startswith("Re-encrypted: 1.")
     assert kept == "sk-of-mine-0123456789"
+
+
+# --- secrets ---
+
+
+def test_a_secret_is_asked_for_and_not_shown(site: DocsSite) -> None:
+    shown = site.shell.typed(text(SECRETS, "Secrets", "bash"), "ghp_of-mine-0123456789")
+    assert "of-mine" not in shown
+    assert "Stored the secret github_token, for api.github.com only." in shown
+    assert shown.endswith("Deleted the secret github_token.\n")
+
+
+def test_the_task_of_the_page_on_secrets_needs_its_secret(site: DocsSite) -> None:
+    task = json.loads(text(SECRETS, "Use a secret in a task", "json"))
+    refusal = site.server.http.post("/api/tasks/", json=task).json()["error"]["message"]
+    assert "There is no secret 'github_token'" in refusal
+    site.server.http.put("/api/secrets/github_token/", json={"value": "ghp_of-mine", "allow_hosts": ["api.github.com"]})
+    assert site.server.http.post("/api/tasks/", json=task).status_code == 201
+    site.server.http.delete("/api/secrets/github_token/")
+
+
+def test_a_secret_is_shared(site: DocsSite) -> None:
+    site.run(text(SECRETS, "Share a secret", "bash"), given="ghp_of-ours-0123456789\n")
+    (secret,) = site.server.http.get("/api/secrets/").json()["secrets"]
+    assert (secret["scope"], secret["users"], secret["allow_hosts"]) == ("shared", ["alice", "bob"], ["ci.example.com"])
+    site.server.http.delete("/api/secrets/build_token/?scope=shared")
+
+
+def test_an_executor_asks_for_a_secret() -> None:
+    sent: list[Any] = []
+
+    async def fetch(method: str, url: str, **options: Any) -> HttpResponse:
+        sent.append(options["headers"])
+        return HttpResponse(url=url, status_code=202, headers={}, body=b"", elapsed_ms=1)
+
+    scope: dict[str, Any] = {}
+    exec(text(SECRETS, "In your own executors", "python"), scope)
+    here = context(secrets={"deploy_token": "of-the-page"}, fetch=fetch)
+    assert asyncio.run(scope["Deploy"]().execute({}, here)) == {"status_code": 202}
+    assert sent == [{"Authorization": "Bearer of-the-page"}]
 
 
 # --- A2A ---

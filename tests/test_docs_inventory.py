@@ -122,6 +122,12 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Encryption keys", "bash", f"{BLOCKS_TEST}::test_a_key_is_changed_by_sealing_anew"),
         ("Encryption keys", "bash", f"{BLOCKS_TEST}::test_a_key_is_changed_by_sealing_anew"),
     ],
+    "docs/how-to/secrets.md": [
+        ("Secrets", "bash", f"{BLOCKS_TEST}::test_a_secret_is_asked_for_and_not_shown"),
+        ("Use a secret in a task", "json", f"{BLOCKS_TEST}::test_the_task_of_the_page_on_secrets_needs_its_secret"),
+        ("Share a secret", "bash", f"{BLOCKS_TEST}::test_a_secret_is_shared"),
+        ("In your own executors", "python", f"{BLOCKS_TEST}::test_an_executor_asks_for_a_secret"),
+    ],
     "docs/how-to/llm.md": [
         ("Language models and crews", "bash", f"{BLOCKS_TEST}::test_the_extras_of_the_page_are_ours"),
         ("Try it without a key", "json", f"{BLOCKS_TEST}::test_a_model_without_a_key_answers"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from a2a.methods import crud, events, llm_keys, params, queries, responses, running, system
+from a2a.methods import crud, events, llm_keys, params, queries, responses, running, secrets, system
 from a2a.methods.execute import execute
 from a2a.methods.generate import generate
 from a2a.methods.method import Method
@@ -82,6 +82,11 @@ SYSTEM_METHODS: Mapping[str, Method] = MappingProxyType(
         "config.llm_key.get": Method(llm_keys.get_keys, params.GetLLMKey, as_a2a_data, responses.LLMKeys, VIEWER),
         "config.llm_key.delete": Method(
             llm_keys.delete_key, params.DeleteLLMKey, as_a2a_data, responses.LLMKeyDeleted, OPERATOR
+        ),
+        "secrets.set": Method(secrets.set_secret, params.SetSecret, as_a2a_data, responses.SecretInfo, OPERATOR),
+        "secrets.list": Method(secrets.list_secrets, params.ListSecrets, as_a2a_data, responses.Secrets, VIEWER),
+        "secrets.delete": Method(
+            secrets.delete_secret, params.DeleteSecret, as_a2a_data, responses.SecretDeleted, OPERATOR
         ),
         "examples.init": Method(system.fill_with_examples, params.InitExamples, as_a2a_data, responses.Examples, ADMIN),
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),

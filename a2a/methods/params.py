@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 from a2a.core.conditions import NotWith, OnlyWith, Problem, RequiredWith
 from a2a.core.parsing import EventId, Params, Text, Texts, texts
 from llmkeys.header import MAX_CHARACTERS
+from llmkeys.secret_forms import HOST, HOST_CHARACTERS, MOST_HOSTS, MOST_USERS, NAME, SHORTEST
 from tasks.executors.http.safe_http import HEADER_NAME
 from tasks.rules.field_rules import SET_BY_SERVER, TASK_FIELDS
 from tasks.services import webhooks
@@ -237,6 +238,34 @@ class DeleteLLMKey(Params, frozen=True, kw_only=True):
 
     provider: Text
     user_id: Text | None = None
+
+
+SecretName = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
+AllowedHost = Annotated[str, Meta(pattern=f"^({HOST.pattern})$", max_length=HOST_CHARACTERS)]
+
+
+class SetSecret(Params, frozen=True, kw_only=True):
+    """secrets.set"""
+
+    CONDITIONS = (OnlyWith("users", "scope", "shared"),)
+    name: SecretName
+    value: Annotated[str, Meta(min_length=SHORTEST, pattern=r"^\s*\S[\s\S]{6,}\S\s*$")]
+    scope: Literal["own", "shared"] = "own"
+    allow_hosts: Annotated[list[AllowedHost], Meta(max_length=MOST_HOSTS)] | None = None
+    """The hosts to which it may be sent; an empty list for any. None keeps those of the secret that is replaced."""
+    users: Annotated[list[Text], Meta(max_length=MOST_USERS)] | None = None
+    """The users of a shared secret; an empty list for all. None keeps those of the secret that is replaced."""
+
+
+class ListSecrets(Params, frozen=True, kw_only=True):
+    """secrets.list"""
+
+
+class DeleteSecret(Params, frozen=True, kw_only=True):
+    """secrets.delete"""
+
+    name: SecretName
+    scope: Literal["own", "shared"] = "own"
 
 
 class InitExamples(Params, frozen=True, kw_only=True):

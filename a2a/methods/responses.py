@@ -470,6 +470,35 @@ class LLMKeyDeleted(Response, frozen=True, kw_only=True):
     deleted: bool
 
 
+class SecretInfo(Response, frozen=True, kw_only=True):
+    """The public facts about a named secret; never its value.
+
+    `users` of a shared one, and its `used_at`, are for administrators only. Without `allow_hosts` it
+    may be sent anywhere, without `users` all may use it.
+    """
+
+    name: str
+    scope: Literal["own", "shared"]
+    allow_hosts: list[str]
+    users: list[str] | None
+    created_at: str
+    used_at: str | None
+
+
+class Secrets(Response, frozen=True, kw_only=True):
+    """The secrets that the user may use."""
+
+    secrets: list[SecretInfo]
+
+
+class SecretDeleted(Response, frozen=True, kw_only=True):
+    """`deleted` is false if there was no such secret."""
+
+    name: str
+    scope: Literal["own", "shared"]
+    deleted: bool
+
+
 class Generated(Response, frozen=True, kw_only=True):
     """A generated tree. `root_task_id` is present if it was stored."""
 

@@ -34,7 +34,7 @@ OPENAPI: Final = "3.1.0"
 SCHEMAS: Final = "#/components/schemas/{name}"
 #: The names of errors without an exception in the table: an unknown URL, and an internal error.
 OTHER_ERRORS: Final = ("internal", "not_found")
-TAGS: Final = {"tasks": "tasks", "events": "events"}
+TAGS: Final = {"tasks": "tasks", "events": "events", "secrets": "secrets"}
 """By the first part of the name of a method; "executors" for the rest."""
 NULL: Final = {"type": "null"}
 
@@ -49,7 +49,7 @@ class OperationSchema(AutoSchema):
     """Describes a view to drf-spectacular, from the table of operations."""
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Json:
-        return _operation(self.view.operations[method.lower()], has_task=f"{{{TASK_ID}}}" in path)
+        return _operation(self.view.operations[method.lower()], path=path)
 
 
 @cache
@@ -69,14 +69,14 @@ def openapi_document(*, with_authentication: bool) -> Json:
     } | ({"security": [{"bearer": []}]} if with_authentication else {})
 
 
-def _operation(operation: Operation, *, has_task: bool) -> Json:
+def _operation(operation: Operation, *, path: str) -> Json:
     function = method_named(operation.method, REST.methods).function
     described = {
         "operationId": operation.name,
         "summary": operation.summary or (getdoc(function) or "").splitlines()[0],
         "tags": [TAGS.get(operation.method.partition(".")[0], "executors")],
-        "parameters": [*_parameters(operation, has_task=has_task)],
-        "responses": {str(status): response for status, response in _responses(operation, has_task=has_task)},
+        "parameters": [*_parameters(operation, path=path)],
+        "responses": {str(status): response for status, response in _responses(operation, path=path)},
     }
     return described | ({"requestBody": _request_body(operation)} if operation.body else {})
 
@@ -84,15 +84,19 @@ def _operation(operation: Operation, *, has_task: bool) -> Json:
 # --- what is sent ---
 
 
-def _parameters(operation: Operation, *, has_task: bool) -> Iterator[Json]:
-    if has_task:
-        yield _parameter(TASK_ID, "path", json.schema(Text)) | {"required": True}
+def _parameters(operation: Operation, *, path: str) -> Iterator[Json]:
     properties = _properties(operation)
+    if _has(operation.in_path, path):
+        yield _parameter(operation.in_path, "path", properties[operation.in_path]) | {"required": True}
     yield from (_parameter(name, "query", _without_null(properties[name])) for name in operation.query)
     if operation.is_stream:
         yield _parameter("Last-Event-ID", "header", {"type": "string", "pattern": "^([0-9]{1,18}(:[!-~]{1,255})?)?$"})
     if method_named(operation.method, REST.methods).is_repeatable:
         yield _parameter(idempotency.HEADER, "header", json.schema(Text))
+
+
+def _has(parameter: str, path: str) -> bool:
+    return f"{{{parameter}}}" in path
 
 
 def _parameter(name: str, place: str, schema: Json) -> Json:
@@ -143,10 +147,10 @@ def _without_null(schema: Json) -> Json:
 # --- what is answered ---
 
 
-def _responses(operation: Operation, *, has_task: bool) -> Iterator[tuple[int, Json]]:
+def _responses(operation: Operation, *, path: str) -> Iterator[tuple[int, Json]]:
     for status, kind in operation.answers.items():
         yield status, _response(HTTPStatus(status).phrase, _content(operation, kind))
-    for status, kinds in sorted(_errors(operation, has_task=has_task).items()):
+    for status, kinds in sorted(_errors(operation, path=path).items()):
         names = ", ".join(f"`{RULES[kind].name}`" for kind in kinds)
         yield status, _response(f"{HTTPStatus(status).phrase}: {names}", _json({"$ref": SCHEMAS.format(name="Error")}))
 
@@ -178,13 +182,13 @@ def _json(schema: Json) -> Json:
     return {"application/json": {"schema": schema}}
 
 
-def _errors(operation: Operation, *, has_task: bool) -> dict[int, list[type[Exception]]]:
+def _errors(operation: Operation, *, path: str) -> dict[int, list[type[Exception]]]:
     """The errors that an operation may return, by HTTP status."""
     common: Sequence[type[Exception]] = (InvalidParams, AuthenticationFailed, OperationalError)
     kinds = [
         *common,
         *operation.errors,
-        *([TaskNotFound] if has_task else []),
+        *([TaskNotFound] if _has(TASK_ID, path) else []),
         *(BODY_ERRORS if operation.body else []),
     ]
     found: defaultdict[int, list[type[Exception]]] = defaultdict(list)

@@ -33,7 +33,7 @@ TREE_ERRORS: Final = (
 class Operation:
     """The operation of a URL for one HTTP method.
 
-    The path has the `task_id`. The other parameters of the JSON-RPC `method`, except those in
+    The path may have the parameter `in_path`. The other parameters of the JSON-RPC `method`, except those in
     `without`, come from the query or the body, as `takes` says; `always` has fixed ones. `answers`
     maps each HTTP status to the type of the body; if there are several, `answered` chooses.
     """
@@ -41,6 +41,7 @@ class Operation:
     name: str
     method: str
     answers: Mapping[int, Any]
+    in_path: str = TASK_ID
     answered: Callable[[Any], tuple[int, Any]] | None = None
     takes: Literal["query", "body"] = "query"
     without: frozenset[str] = frozenset()
@@ -72,7 +73,7 @@ class Operation:
 
     @property
     def _names(self) -> Sequence[str]:
-        return [name for name in self.params.__struct_fields__ if name != TASK_ID and name not in self.without]
+        return [name for name in self.params.__struct_fields__ if name != self.in_path and name not in self.without]
 
     def answer(self, native: Any) -> tuple[int, Any]:
         """The HTTP status and body for the result of the method. Raises the errors of `answered`."""
@@ -185,6 +186,25 @@ COPY: Final = Operation(
     answered=_copied,
     errors=TREE_ERRORS,
 )
+SECRET: Final = {
+    "put": Operation(
+        name="setSecret",
+        method="secrets.set",
+        in_path="name",
+        takes="body",
+        is_body_required=True,
+        rules={"required": ["value"]},
+        answers={200: responses.SecretInfo},
+        errors=(errors.RoleTooLow,),
+    ),
+    "delete": Operation(
+        name="deleteSecret",
+        method="secrets.delete",
+        in_path="name",
+        answers={200: responses.SecretDeleted},
+        errors=(errors.RoleTooLow,),
+    ),
+}
 #: URL → HTTP method → operation.
 ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
     {
@@ -204,6 +224,8 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
         "tasks/<segment:task_id>/answer/": {"post": ANSWER},
         "tasks/<segment:task_id>/copy/": {"post": COPY},
         "events/": {"post": SEND_EVENT},
+        "secrets/": {"get": Operation(name="listSecrets", method="secrets.list", answers={200: responses.Secrets})},
+        "secrets/<segment:name>/": SECRET,
         "executors/": {
             "get": Operation(name="listExecutors", method="system.executors", answers={200: list[responses.Executor]})
         },

@@ -31,7 +31,7 @@ class Endpoint(ViewSet):
 
     operations: ClassVar[Mapping[str, Operation]] = MappingProxyType({})
     authentication_classes = permission_classes = ()
-    http_method_names: ClassVar[list[str]] = ["get", "head", "post", "patch", "delete"]
+    http_method_names: ClassVar[list[str]] = ["get", "head", "post", "put", "patch", "delete"]
     schema = OperationSchema()
 
     async def dispatch(self, request: HttpRequest, *args: Any, **path: str) -> HttpResponseBase:

@@ -33,6 +33,7 @@ from aipartnerupflow.cli.options import (
 )
 from aipartnerupflow.cli.output import error as error_line
 from aipartnerupflow.cli.output import room_to_write
+from aipartnerupflow.cli.secrets import secrets
 from aipartnerupflow.cli.tasks import tasks
 from aipartnerupflow.cli.users import tokens, users
 
@@ -59,6 +60,7 @@ app.add_typer(examples, name="examples")
 app.add_typer(users, name="users")
 app.add_typer(tokens, name="tokens")
 app.add_typer(keys, name="keys")
+app.add_typer(secrets, name="secrets")
 
 
 @app.command()

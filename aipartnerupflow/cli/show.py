@@ -32,6 +32,9 @@ if TYPE_CHECKING:
         KeyDeleted,
         Keys,
         KeyStored,
+        SecretDeleted,
+        SecretInfo,
+        Secrets,
         SentEvent,
         State,
         Task,
@@ -261,6 +264,27 @@ def keys(answer: "Keys") -> None:
 def key_deleted(answer: "KeyDeleted") -> None:
     there = "Deleted the key" if answer["deleted"] else "There was no key"
     note(f"{there} for {clean(answer['provider'])}.")
+
+
+def secret_stored(answer: "SecretInfo") -> None:
+    where = f", for {clean(', '.join(answer['allow_hosts']))} only" if answer["allow_hosts"] else ""
+    note(f"Stored the secret {clean(answer['name'])}{where}. Tasks use it as {{{{secret.{clean(answer['name'])}}}}}.")
+
+
+def secrets(answer: "Secrets") -> None:
+    table = new_table("NAME", "SCOPE", "HOSTS", "STORED", "USED")
+    for secret in answer["secrets"]:
+        used = age(secret["used_at"]) if secret["used_at"] else "never"
+        hosts = ", ".join(secret["allow_hosts"]) or "any"
+        table.add_row(clean(secret["name"]), secret["scope"], clean(hosts), age(secret["created_at"]), used)
+    put(table)
+    if not answer["secrets"]:
+        note("No secrets yet. Store one: aipartnerupflow secrets set github_token")
+
+
+def secret_deleted(answer: "SecretDeleted") -> None:
+    there = "Deleted the secret" if answer["deleted"] else "There was no secret"
+    note(f"{there} {clean(answer['name'])}.")
 
 
 def counts(answer: "Counts") -> None:

@@ -24,6 +24,9 @@ from aipartnerupflow.client.types import (
     KeyStored,
     Page,
     RunningCount,
+    SecretDeleted,
+    SecretInfo,
+    Secrets,
     SentEvent,
     State,
     Task,
@@ -32,6 +35,7 @@ from aipartnerupflow.client.types import (
 T = TypeVar("T")
 Tasks = Sequence[Mapping[str, Any]] | Mapping[str, Any]
 IdConflict = Literal["rename", "error"]
+Scope = Literal["own", "shared"]
 CANCEL_SECONDS: Final = 10.0
 """Added to the timeout of `cancel`: the server waits for tasks to stop before it replies."""
 GENERATE_SECONDS: Final = 180.0
@@ -243,6 +247,40 @@ def llm_keys(*, user_id: str | None = None) -> Call[Keys]:
 def delete_llm_key(provider: str, *, user_id: str | None = None) -> Call[KeyDeleted]:
     """Delete the key for a provider."""
     return Call("config.llm_key.delete", _given(provider=provider, user_id=user_id), path="/system")
+
+
+def set_secret(
+    name: str,
+    value: str,
+    *,
+    allow_hosts: Sequence[str] | None = None,
+    scope: Scope | None = None,
+    users: Sequence[str] | None = None,
+) -> Call[SecretInfo]:
+    """Store a named secret, which tasks use as `{{secret.NAME}}`.
+
+    With `allow_hosts` it may only be sent there. A secret of the scope `shared` is for `users`, or
+    for all; only administrators may store one. Without `allow_hosts` and `users`, a secret that is
+    replaced keeps its own; empty ones remove them.
+    """
+    params = _given(
+        name=name,
+        value=value,
+        allow_hosts=None if allow_hosts is None else list(allow_hosts),
+        scope=scope,
+        users=None if users is None else list(users),
+    )
+    return Call("secrets.set", params, path="/system")
+
+
+def secrets() -> Call[Secrets]:
+    """The named secrets that the user may use. Never their values."""
+    return Call("secrets.list", {}, path="/system")
+
+
+def delete_secret(name: str, *, scope: Scope | None = None) -> Call[SecretDeleted]:
+    """Delete a named secret."""
+    return Call("secrets.delete", _given(name=name, scope=scope), path="/system")
 
 
 def page(*, page_size: int = 100, **filters: Any) -> Call[Page]:

@@ -309,3 +309,31 @@ class KeyDeleted(TypedDict):
     user_id: str
     provider: str
     deleted: bool
+
+
+class SecretInfo(TypedDict):
+    """The public facts about a named secret; never its value.
+
+    `users`, and `used_at` of a shared one, are None for users who are no administrators.
+    """
+
+    name: str
+    scope: Literal["own", "shared"]
+    allow_hosts: list[str]
+    users: list[str] | None
+    created_at: str
+    used_at: str | None
+
+
+class Secrets(TypedDict):
+    """The secrets that the user may use."""
+
+    secrets: list[SecretInfo]
+
+
+class SecretDeleted(TypedDict):
+    """The reply to `delete_secret`. `deleted` is False if there was no such secret."""
+
+    name: str
+    scope: Literal["own", "shared"]
+    deleted: bool

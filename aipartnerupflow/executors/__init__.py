@@ -21,6 +21,7 @@ from aipartnerupflow.executors.base import (
     ParkedForEvent,
     ParkedUntil,
     Reply,
+    SecretOf,
     Stopped,
     Wait,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "ParkedForEvent",
     "ParkedUntil",
     "Reply",
+    "SecretOf",
     "Stopped",
     "Wait",
     "on_a_thread",

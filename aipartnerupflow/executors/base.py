@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 import orjson
 
@@ -165,6 +165,23 @@ async def unconnected(method: str, url: str, **options: Any) -> HttpResponse:
     raise ExecutorError(f"{method} was not sent: this context has no network. Pass it a `fetch`.", permanent=True)
 
 
+async def no_secrets(name: str, *, host: str | None = None) -> str:
+    """Refuse: the `secret` of a context that was given none."""
+    raise ExecutorError(f"There is no secret '{name}': this context has no secrets. Pass it some.", permanent=True)
+
+
+class SecretOf(Protocol):
+    """The signature of `Context.secret`, for the annotation of a function that takes or replaces it."""
+
+    async def __call__(self, name: str, *, host: str | None = None) -> str:
+        """Return the value of a named secret that the owner of the tree may use.
+
+        `host` is the host to which it will be sent; a secret that is bound to hosts requires it.
+        Raises ExecutorError, permanent, if there is no such secret, or if it may not be sent there.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """One attempt at one task: what an executor may know about it, and how it reports back.
@@ -204,6 +221,9 @@ class Context:
     fetch: Fetch = unconnected
     """Send an HTTP request that cannot reach the operator's own network, unless `executors.rest.allow_private` lists the host."""
 
+    secret: SecretOf = no_secrets
+    """Return a named secret: `await context.secret("github_token")`. Its value is masked in all that comes back from the task."""
+
     @property
     def idempotency_key(self) -> str:
         """The same text for every attempt at this task, for services that can tell a repeat from a new request."""
@@ -235,6 +255,9 @@ class Executor(ABC):
     `execute` is called."""
     verbatim: ClassVar[frozenset[str]] = frozenset()
     """The inputs in which nothing is a place."""
+    secret_inputs: ClassVar[frozenset[str] | None] = None
+    """The inputs that may have a named secret, `{{secret.github_token}}`; None for all but `templates` and `verbatim`. Leave out those
+    that reach a model or people. What comes back with the secret in it is masked."""
     example: ClassVar[Json] = {}
     """Inputs that work."""
     example_result: ClassVar[Any] = None
@@ -265,6 +288,13 @@ class Executor(ABC):
     def pool_for(self, inputs: Json) -> str:
         """Return the pool for these inputs, if neither the task nor the operator chooses. Not called when `pool` is `loop`."""
         return self.pool
+
+    def receiver(self, inputs: Json) -> str | None:
+        """Return the URL to whose host alone everything in these inputs is sent.
+
+        It decides about secrets that are bound to hosts. None, if it is not known: then they are refused.
+        """
+        return None
 
     async def call_off(self, inputs: Json, context: Context, *, memo: Any) -> Any:
         """Stop, within two seconds, the work elsewhere that waits for the answer to a question that

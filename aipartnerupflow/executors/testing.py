@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aipartnerupflow.executors.base import Context, Json, Reply, unconnected
+from aipartnerupflow.executors.base import Context, Json, Reply, no_secrets, unconnected
 from aipartnerupflow.executors.http import Fetch
 
 
@@ -41,16 +41,22 @@ def context(
     is_forced: bool = False,
     is_given_up: bool = False,
     fetch: Fetch = unconnected,
+    secrets: Mapping[str, str] | None = None,
 ) -> RecordingContext:
     """Return the context of a task that is the root of its tree, in run `run-1`.
 
     `params`, `schemas` and `dependency_results` are empty unless given; put what a dependency returned into the inputs as well, as the
     server does. `reply` is the answer of a second call, after `Parked`. `is_forced` and `is_given_up` are what the methods of these
-    names return. `fetch` stands for the network: the default refuses each request with an ExecutorError.
+    names return. `fetch` stands for the network: the default refuses each request with an ExecutorError. `secrets` maps the names of secrets to
+    their values.
     """
     reports: list[tuple[float, str]] = []
     logs: list[str] = []
     usages: list[Json] = []
+
+    async def secret(name: str, *, host: str | None = None) -> str:
+        return secrets[name] if secrets and name in secrets else await no_secrets(name, host=host)
+
     return RecordingContext(
         task_id=task_id,
         run_id="run-1",
@@ -68,6 +74,7 @@ def context(
         is_given_up=lambda: is_given_up,
         spent=usages.append,
         fetch=fetch,
+        secret=secret,
         reports=reports,
         logs=logs,
         usages=usages,

@@ -277,6 +277,10 @@ class Limits(Section):
         le=1_000_000,
         description="Queued and running runs of one user. Does not apply without authentication.",
     )
+    secrets_per_user: Whole = Field(
+        100, ge=0, le=100_000, description="Named secrets of one user, and those that the operator shares."
+    )
+    secret_bytes: Whole = Field(16 * KIB, ge=64, le=64 * KIB, description="The size of a named secret.")
     streams: Whole = Field(
         2000, ge=1, le=1_000_000, description="Open WebSockets and event streams in one web process."
     )

@@ -1,4 +1,4 @@
-"""The settings page: a user's LLM keys and API keys."""
+"""The settings page: a user's LLM keys, named secrets and API keys."""
 
 import re
 from collections.abc import Callable
@@ -16,9 +16,11 @@ from accounts.callers import Caller, Role
 from accounts.users import Refused, user_named
 from apflow_site.db import pools
 from llmkeys import keys as llm_keys
+from llmkeys import named_secrets
 from llmkeys.header import MalformedKey
 from llmkeys.providers import UnknownProvider, known_providers
 from llmkeys.secret import Secret
+from llmkeys.secret_forms import MalformedSecret
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 
 TEMPLATE: Final = "dashboard/settings.html"
@@ -56,6 +58,28 @@ async def delete_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     except UnknownProvider as error:
         return await _refused(request, caller, f"“{provider[:100]}” is {error.message}")
     return _done(request, f"Deleted the key for {provider}." if deleted else f"There is no key for {provider}.")
+
+
+@page("POST", needs=Role.OPERATOR)
+async def set_secret(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Store or replace one of the user's named secrets."""
+    name, value = request.POST.get("name", "").strip(), Secret(request.POST.get("value", ""))
+    hosts = request.POST.get("hosts", "").replace(",", " ").split()
+    try:
+        await pools.write(
+            named_secrets.set_secret, user_id=caller.user_id, name=name, value=value, allow_hosts=hosts or None
+        )
+    except MalformedSecret as error:
+        return await _refused(request, caller, f"The {error.field} {error.message}.")
+    return _done(request, f"Saved the secret {name}. Tasks use it as {{{{secret.{name}}}}}.")
+
+
+@page("POST", needs=Role.OPERATOR)
+async def delete_secret(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Delete one of the user's named secrets."""
+    name = request.POST.get("name", "")[:100]
+    deleted = await pools.write(named_secrets.delete_secret, user_id=caller.user_id, name=name)
+    return _done(request, f"Deleted the secret {name}." if deleted else f"There is no secret {name}.")
 
 
 @page("POST")
@@ -105,6 +129,7 @@ async def _context(caller: Caller) -> Context:
     context: Context = {
         "place": "settings",
         "llm_keys": await pools.read(llm_keys.list_keys, user_id=caller.user_id),
+        "secrets": await pools.read(named_secrets.list_secrets, user_id=caller.user_id),
         "providers": [*first, *sorted(providers - set(first))],
     }
     if settings.APFLOW.auth.is_on:

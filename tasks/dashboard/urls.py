@@ -23,6 +23,8 @@ urlpatterns = [
     path("settings/", settings.overview, name="settings"),
     path("settings/llm-keys/", settings.set_llm_key, name="set_llm_key"),
     path("settings/llm-keys/delete/", settings.delete_llm_key, name="delete_llm_key"),
+    path("settings/secrets/", settings.set_secret, name="set_secret"),
+    path("settings/secrets/delete/", settings.delete_secret, name="delete_secret"),
     path("settings/api-keys/", settings.create_api_key, name="create_api_key"),
     path("settings/api-keys/revoke/", settings.revoke_api_key, name="revoke_api_key"),
     _of_task("tasks", views.tree, "tree"),

@@ -8,11 +8,11 @@ from typing import Final
 from django.conf import settings
 
 from aipartnerupflow.executors import Executor, ExecutorError
-from tasks.executors import disabled_executors, executor_ids, get_executor, placement
+from tasks.executors import disabled_executors, executor_ids, get_executor, placement, secret_places
 from tasks.executors.map_check import check_maps, item_labels
 from tasks.rules.conditions import tasks_in
 from tasks.rules.exceptions import InvalidDependency, InvalidParams
-from tasks.rules.places import places_in, source_of
+from tasks.rules.places import SECRET, places_in, source_of
 from tasks.rules.schema import mismatch
 from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, labels_of, name_of, names_of, parse_tree
 
@@ -92,6 +92,8 @@ def _without_dependency(
     if not found:
         return
     known = {*labels, *task.inputs}
+    if SECRET not in labels:
+        yield from ((f"tasks[{task.position}].{place}", problem) for place, problem in secret_places.problems(task))
     for place, path in found:
         source = source_of(path)
         if source in sources and source not in known and source != name_of(task):

@@ -50,6 +50,7 @@ class Approval(Executor):
         },
         "required": ["answer", "by"],
     }
+    secret_inputs = frozenset()
     example: ClassVar[Json] = {"question": "Publish the report?", "options": ["yes", "no"]}
     example_result: ClassVar[Json] = {"answer": "yes", "by": "demo"}
 

@@ -58,6 +58,7 @@ class Event(Executor):
         },
         "required": ["event", "payload", "id", "received_at"],
     }
+    secret_inputs = frozenset()
     example: ClassVar[Json] = {"event": "order.paid", "match": {"/order_id": "42"}, "timeout_seconds": 3 * DAY_SECONDS}
     example_result: ClassVar[Json] = {
         "event": "order.paid",

@@ -1,6 +1,7 @@
 """Fill the places in the inputs of a task, but for those that its executor fills by itself."""
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from django.conf import settings
@@ -20,27 +21,34 @@ class Filled(Protocol):
 
 
 def filled_inputs(
-    task: Filled, results: Mapping[str, Any], *, known: Collection[str], keeps_literals: bool = False
+    task: Filled,
+    results: Mapping[str, Any],
+    *,
+    known: Collection[str],
+    keeps_literals: bool = False,
+    secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Json:
     """Return the inputs of the task with the values of its places (`tasks.rules.places`).
 
     `known` are the ids whose places are filled. With `keeps_literals`, `{{{{` stays: the inputs will be
-    filled again. Raises ExecutorError, permanent, if a place has no value or the values are too long.
+    filled again. `secrets` maps the names of secrets to their values. Raises ExecutorError, permanent, if a place has no value or the values are too long.
     """
     try:
         return filled(
             task.inputs,
             results,
             known=known,
-            left=_left(task.executor_id),
+            left=left_fields(task.executor_id),
             max_characters=settings.APFLOW.limits.result_bytes,
             keeps_literals=keeps_literals,
+            secrets=secrets,
         )
     except CannotFill as error:
         raise ExecutorError(f"Cannot fill the inputs: {error}.", permanent=True) from None
 
 
-def _left(executor_id: str | None) -> Collection[str]:
+def left_fields(executor_id: str | None) -> Collection[str]:
+    """Return the inputs of which no place is filled before the executor is called."""
     try:
         executor = None if executor_id is None else get_executor(executor_id)
     except ExecutorNotFound:  # the configuration has changed since the tree was stored

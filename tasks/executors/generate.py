@@ -73,6 +73,7 @@ class Generate(Executor):
         },
         "required": ["tasks", "count"],
     }
+    secret_inputs = frozenset()
     example: ClassVar[Json] = {"requirement": "Look at CPU, memory and disk of this machine, and gather the figures."}
     example_result: ClassVar[Json] = {
         "tasks": [

@@ -47,6 +47,7 @@ class Transform(Executor):
         "required": ["select"],
     }
     verbatim = frozenset({"select"})
+    secret_inputs = frozenset()
     example: ClassVar[Json] = {"select": "people[?age > `30`].name", "people": [{"name": "Ada", "age": 36}]}
     example_result: ClassVar[Any] = ["Ada"]
     pool = "process"

@@ -12,10 +12,12 @@ from tasks.executors.llm.prompt import Prompt
 async def answer(
     name: str, arguments: Json, context: Context, *, heard: Callable[[str], None], spent: Callable[[Json], None]
 ) -> Any:
-    """Do `fetch`, `ask` or `check` for the task of the context. Raises ExecutorError, Stopped."""
+    """Do `fetch`, `secret`, `ask` or `check` for the task of the context. Raises ExecutorError, Stopped."""
     match name:
         case "fetch":
             return await _fetch(context, **arguments)
+        case "secret":
+            return await context.secret(**arguments)
         case "ask":
             return asdict(await ask(_prompt(arguments, context), spent=spent, heard=heard))
         case "check":

@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 from django.db import connections
 
 from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Json, Parked, Stopped
+from llmkeys.masker import MASKER, Masker
 from tasks.executors import get_executor
 from tasks.executors.llm.client import MODELS
 from tasks.executors.llm.prompt import Completion, Prompt
@@ -130,6 +131,7 @@ class Child:
     async def _work(self, job: frames.Job) -> None:
         add_log_ids(run=job.run_id, task=job.task_id)
         MODELS.set(WorkersModels(self.call))
+        MASKER.set(Masker(job.secrets))
         end = await self._end_of(job)
         connections.close_all()  # of this thread
         try:
@@ -178,7 +180,14 @@ class Child:
             is_given_up=lambda: self._is_given_up,
             spent=self._spend,
             fetch=partial(_fetch, self.call),
+            secret=self._secret,
         )
+
+    async def _secret(self, name: str, *, host: str | None = None) -> str:
+        value: str = await self.call("secret", {"name": name, "host": host})
+        if masker := MASKER.get():
+            masker.add([value])
+        return value
 
     def send(self, message: Message) -> None:
         self._writer.write(frames.encoded(message))

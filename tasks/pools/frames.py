@@ -36,6 +36,8 @@ class Job(Message, frozen=True, kw_only=True):
     dependency_results: Json
     attempt: int
     reply: Reply | None
+    secrets: list[str] = []
+    """The named secrets in the inputs, to mask them in log lines."""
 
 
 class Cancel(Message, frozen=True, kw_only=True):
@@ -90,7 +92,7 @@ class Spent(Message, frozen=True, kw_only=True):
 
 
 class Call(Message, frozen=True, kw_only=True):
-    """Do this in the worker: `fetch`, `ask` or `check`."""
+    """Do this in the worker: `fetch`, `secret`, `ask` or `check`."""
 
     number: int
     name: str

@@ -3,6 +3,7 @@
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, Json
+from llmkeys.masker import MASKER
 from tasks.pools.frames import Job
 
 
@@ -23,4 +24,11 @@ def job_of(executor: Executor, inputs: Json, context: Context, *, memory_bytes: 
         dependency_results=dict(context.dependency_results),
         attempt=context.attempt,
         reply=context.reply,
+        secrets=_secrets_in(inputs),
     )
+
+
+def _secrets_in(inputs: Json) -> list[str]:
+    """Return those secrets of the run that the inputs contain."""
+    masker = MASKER.get()
+    return [] if masker is None else masker.values_in(inputs)

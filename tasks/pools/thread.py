@@ -113,12 +113,17 @@ class _Errand:
             response: HttpResponse = await self._there(partial(context.fetch, method, url, **options))
             return response
 
+        async def secret(name: str, *, host: str | None = None) -> str:
+            value: str = await self._there(partial(context.secret, name, host=host))
+            return value
+
         return replace(
             context,
             report=partial(self._post, context.report),
             log=partial(self._post, context.log),
             spent=partial(self._post, context.spent),
             fetch=fetch,
+            secret=secret,
         )
 
     def _post(self, call: Callable[..., object], *arguments: Any) -> None:

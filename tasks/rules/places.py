@@ -3,10 +3,13 @@
 A string that is nothing but one place becomes the value, of any type. In a longer text the value is
 written as it is if it is a string, else as JSON. `{{{{` stands for `{{`. Other double braces, whose
 first part is not the id of a dependency, stay as they are. What is filled in is not filled again.
+
+`{{secret.NAME}}` stands for a named secret, unless the task depends on a task with the id `secret`.
 """
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -15,6 +18,7 @@ from tasks.rules.strict_json import Json
 from tasks.rules.templates import DOUBLE, LITERAL, PLACE, TOO_LONG, CannotFill
 
 OPENING: Final = "{{"
+SECRET: Final = "secret"
 
 
 class NothingThere(CannotFill):
@@ -37,15 +41,18 @@ def filled(
     left: Collection[str],
     max_characters: int,
     keeps_literals: bool = False,
+    secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Json:
     """Return the inputs with their places filled, but for the fields named in `left`.
 
     `results` maps the ids of the completed dependencies to their results, `known` are the ids of all
     dependencies. All values filled in have at most `max_characters` together. With `keeps_literals`
-    the inputs will be filled again: `{{{{` stays, and values are escaped. Raises CannotFill.
+    the inputs will be filled again: `{{{{` stays, and values are escaped. `secrets` maps names to
+    values; the places of other secrets stay. Raises CannotFill.
     """
     opening = LITERAL if keeps_literals else OPENING
-    filler = _Filler(results, known=known, max_characters=max_characters, opening=opening)
+    named = {} if SECRET in known else {f"{SECRET}.{name}": value for name, value in secrets.items()}
+    filler = _Filler(results, known=known, max_characters=max_characters, opening=opening, secrets=named)
     return {name: value if name in left else filler.fill(value, f"inputs.{name}") for name, value in inputs.items()}
 
 
@@ -61,6 +68,12 @@ def places_in(value: Any, path: str) -> Iterator[tuple[str, str]]:
         case dict():
             for name, item in value.items():
                 yield from places_in(item, f"{path}.{name}")
+
+
+def secret_in(path: str) -> str | None:
+    """Return the name of the secret for which a place with this path stands; None for another place."""
+    source, dot, name = path.partition(".")
+    return name if source == SECRET and dot else None
 
 
 def escaped(value: Any) -> Any:
@@ -85,9 +98,16 @@ class _Filler:
     """Fills the inputs of one task. The size of a value counts before it is filled in."""
 
     def __init__(
-        self, results: Mapping[str, Any], *, known: Collection[str], max_characters: int, opening: str
+        self,
+        results: Mapping[str, Any],
+        *,
+        known: Collection[str],
+        max_characters: int,
+        opening: str,
+        secrets: Mapping[str, str],
     ) -> None:
         self._results = results
+        self._secrets = secrets  # by path
         self._opening = opening
         self._known = known
         self._max_characters = max_characters
@@ -107,16 +127,19 @@ class _Filler:
 
     def _of_text(self, text: str, place: str) -> Any:
         whole = DOUBLE.fullmatch(text)
-        if whole and source_of(whole["path"]) in self._known:
+        if whole and self._has_value(whole["path"]):
             return self._counted(whole["path"], place)[0]
         return PLACE.sub(lambda found: self._replacement(found, place), text)
 
     def _replacement(self, found: re.Match[str], place: str) -> str:
         if found["literal"]:
             return self._opening
-        if source_of(found["path"]) not in self._known:
+        if not self._has_value(found["path"]):
             return found[0]
         return self._counted(found["path"], place)[1]
+
+    def _has_value(self, path: str) -> bool:
+        return path in self._secrets or source_of(path) in self._known
 
     def _counted(self, path: str, place: str) -> tuple[Any, str]:
         if path not in self._found:
@@ -130,6 +153,8 @@ class _Filler:
         return found
 
     def _value_at(self, path: str, place: str) -> Any:
+        if path in self._secrets:
+            return self._secrets[path]
         source, *steps = path.split(".")
         if source not in self._results:
             raise NothingThere(place, path, f"'{source}' did not complete, so it has no result")

@@ -18,6 +18,7 @@ from tasks.rules.specs import TreeLimits
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, descendants, node_of
 from tasks.services.trees import LOOKUP_CHUNK, held_task
+from tasks.services.usable_secrets import refuse_unusable
 from tasks.status import Status
 from tasks.storage import loads
 from tasks.storage.bulk import batched
@@ -50,6 +51,7 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
     tree = list(Task.objects.tree(task.root_id).defer("result"))
     requests = [_request(row) | (changes if row.id == task_id else {}) for row in tree]
     spec = checked(requests, limits=TreeLimits(tasks=len(tree), depth=len(tree)))
+    refuse_unusable(spec, owner=task.user_id)
     valid = next(row for row in spec.tasks if row.id == task_id)
     for name in EDITABLE:
         setattr(task, name, getattr(valid, name))

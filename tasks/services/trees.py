@@ -33,6 +33,7 @@ from tasks.services.copies import store_copy
 from tasks.services.model_names import model_names
 from tasks.services.persist import rows_of, store
 from tasks.services.queries import get_task
+from tasks.services.usable_secrets import refuse_unusable
 from tasks.status import Status
 from tasks.storage.bulk import batched, insert_computed, marks
 from tasks.telemetry import run_log, tracing
@@ -87,6 +88,7 @@ def create_tree(
     """
     spec = checked(tasks)
     owner = _owner(caller, spec)
+    refuse_unusable(spec, owner=owner)
     while True:
         ids = _stored_ids(spec, refuse=id_conflict == REFUSE)
         rows = rows_of(spec, ids=ids, user_id=owner)

@@ -6,7 +6,7 @@ the API. A page is visible on a screen, in the admin on that of another user.
 
 from typing import Any
 
-from llmkeys.redact import MASK
+from llmkeys.masker import MASK
 from tasks.executors import describe
 from tasks.models import Task
 from tasks.rules.exceptions import ExecutorNotFound

@@ -110,6 +110,7 @@ class TreeRun:
             is_given_up=lambda: self._is_given_up,
             is_winding_down=lambda: self._is_winding_down,
             suspects=_begun_last(self._tasks.values()) or self._nodes.keys(),
+            begun=[task for task in self._tasks.values() if task.status != Status.PENDING],
         )
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that can still be stopped
         self._last_changes: list[Change] = []

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -37,6 +38,7 @@ from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, cancelled, failed, skipped
 from tasks.worker.result_memory import completed_in_turn
 from tasks.worker.run_recorder import RunRecorder
+from tasks.worker.secrets_of_run import SecretsOfRun, refuse_misuse
 from tasks.worker.spawning.growth import Growth
 from tasks.worker.spawning.spawner import Spawner
 
@@ -54,7 +56,7 @@ class TaskRunner:
     """Runs tasks for one run.
 
     `results` grows as tasks complete; `is_given_up` returns whether the worker has given up the
-    run, and `is_winding_down` whether no attempt may begin here. If the run is poison, `suspects` are the tasks at fault.
+    run, and `is_winding_down` whether no attempt may begin here. If the run is poison, `suspects` are the tasks at fault. `begun` have begun before: what their secrets return is masked.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class TaskRunner:
         is_given_up: Callable[[], bool],
         is_winding_down: Callable[[], bool],
         suspects: Collection[str] = (),
+        begun: Iterable[LoadedTask] = (),
     ) -> None:
         self._claim = claim
+        self._secrets = SecretsOfRun(begun)
         self._recorder = recorder
         self._questions = questions
         self._cancellations = cancellations
@@ -96,11 +100,12 @@ class TaskRunner:
 
     async def run(self, task: LoadedTask) -> Outcome | Growth | None:
         """Run the task to its outcome, or until it adds tasks to the tree. None: it waits for an answer, a time or an event."""
+        await self._secrets.enter()
         question = await self._settled(self._questions.question_of(task.id))
         if question is not None and task.id in self._cancellations:
             stopped = await self._call_off(task, question)
             why = str(self._cancellations.message_of(task.id))
-            return cancelled(why, stopped=stopped, max_bytes=settings.APFLOW.limits.result_bytes)
+            return self._secrets.masked(cancelled(why, stopped=stopped, max_bytes=settings.APFLOW.limits.result_bytes))
         is_over = question is not None and self._questions.is_over(question)
         if question is not None and is_over and question.on_expiry == OnExpiry.FAIL:
             await self._call_off(task, question)
@@ -110,7 +115,7 @@ class TaskRunner:
         try:
             return await self._skipped(task) or await self._outcome(task)
         except Parked as parked:
-            question = self._questions.ask(task.id, parked)
+            question = self._questions.ask(task.id, self._secrets.masked_question(parked))
             await self._recorder.asked(task, question)
             await self._settled(question)
             return None
@@ -146,9 +151,9 @@ class TaskRunner:
         except ExecutorNotFound:
             return None
         try:
-            inputs = self._inputs(task)
-        except ExecutorError as error:  # the limit has been lowered since the question was asked
-            self._recorder.logged(task, f"Could not cancel the remote work of this task: {error}")
+            inputs = await self._ready_inputs(task, executor)
+        except ExecutorError as error:  # the limit has been lowered since the question was asked, or a secret deleted
+            self._logged(task, f"Could not cancel the remote work of this task: {error}")
             return None
         return await call_off(executor, inputs, self._context(task), memo=orjson.loads(question.memo))
 
@@ -235,11 +240,11 @@ class TaskRunner:
                 work = Work(
                     executor=executor,
                     pool=pool,
-                    inputs=self._inputs(task),
+                    inputs=await self._ready_inputs(task, executor),
                     context=self._context(task),
                     is_checked=not (self._claim.is_demo and task.has_places),
                 )
-                return await attempt(task, work, why_cancelled=why_cancelled)
+                return self._secrets.masked(await attempt(task, work, why_cancelled=why_cancelled))
             except ExecutorError as error:
                 return failed(f"{error} {HOW_TO_CORRECT}")
             finally:
@@ -250,13 +255,21 @@ class TaskRunner:
             return DEMO
         return self._pools[pool_name(executor, task.params, inputs=lambda: self._inputs(task))]
 
-    def _inputs(self, task: LoadedTask) -> Json:
+    async def _ready_inputs(self, task: LoadedTask, executor: Executor) -> Json:
+        """The inputs with the secrets of the task. Raises ExecutorError."""
+        secrets = {} if self._claim.is_demo else await self._secrets.of(task)
+        inputs = self._inputs(task, {name: secret.value.reveal() for name, secret in secrets.items()})
+        refuse_misuse(secrets, executor, inputs)
+        return inputs
+
+    def _inputs(self, task: LoadedTask, secrets: Mapping[str, str] = MappingProxyType({})) -> Json:
         """Raises ExecutorError if a place has no value, or if what is filled in is too long."""
         from_dependencies = dependency_results(task.dependencies, self._results)
         # A demo has only example results, which need not have the value of a place.
         inputs = task.inputs
         if task.has_places and not self._claim.is_demo:
-            inputs = filled_inputs(task, from_dependencies, known=set(map(label_of, task.dependencies)))
+            known = set(map(label_of, task.dependencies))
+            inputs = filled_inputs(task, from_dependencies, known=known, secrets=secrets)
         schema = task.schemas.get("input_schema", {})
         return resolved_inputs(inputs, input_schema=schema, from_dependencies=from_dependencies)
 
@@ -271,14 +284,21 @@ class TaskRunner:
             schemas=task.schemas,
             dependency_results=dependency_results(task.dependencies, self._results),
             attempt=task.attempt,
-            report=partial(self._recorder.progressed, task),
-            log=partial(self._recorder.logged, task),
+            report=partial(self._progressed, task),
+            log=partial(self._logged, task),
             reply=self._reply_to(task.id),
             is_forced=partial(self._cancellations.is_forced, task.id),
             is_given_up=self._is_given_up,
             spent=partial(_add_usage, task),
             fetch=fetch,
+            secret=partial(self._secrets.secret, task),
         )
+
+    def _progressed(self, task: LoadedTask, progress: float, message: str = "") -> None:
+        self._recorder.progressed(task, progress, self._secrets.masker.text(message))
+
+    def _logged(self, task: LoadedTask, message: str) -> None:
+        self._recorder.logged(task, self._secrets.masker.text(message))
 
     def _reply_to(self, task_id: str) -> Reply | None:
         question = self._questions.question_of(task_id)

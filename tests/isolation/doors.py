@@ -131,7 +131,10 @@ def _rest() -> Iterator[Door]:
                 name=f"{method.upper()} /api/{route}",
                 role=method_named(operation.method, {**METHODS, **SYSTEM_METHODS}).role,
                 row=REST.get(operation.name),
-                shot=_request(method.upper(), f"/api/{route.replace('<segment:task_id>', '$task')}"),
+                shot=_request(
+                    method.upper(),
+                    f"/api/{route.replace('<segment:task_id>', '$task').replace('<segment:name>', 'token')}",
+                ),
             )
 
 
@@ -142,7 +145,7 @@ def _request(method: str, path: str) -> Callable[[Any], Shot]:
         named = NAMED.findall(path)
         filled = NAMED.sub(lambda found: str(params[found[1]]), path)
         rest = {name: value for name, value in params.items() if name not in named}
-        place = "body" if method in ("POST", "PATCH") else "query"
+        place = "body" if method in ("POST", "PUT", "PATCH") else "query"
         return Shot(method=method, path=filled, **{place: rest or None})
 
     return shot

@@ -90,6 +90,8 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
     }
 )
 KEY: Final = {"provider": "openai", "api_key": "sk-of-the-tests-0123456789"}
+VALUE: Final = {"value": "of-the-tests-0123456789"}
+SECRET: Final = {"name": "token"} | VALUE
 SYSTEM: Final[Mapping[str, Row]] = MappingProxyType(
     {
         "system.health": Row({}),
@@ -97,6 +99,9 @@ SYSTEM: Final[Mapping[str, Row]] = MappingProxyType(
         "config.llm_key.set": Row(KEY, (KEY | USER,)),
         "config.llm_key.get": Row({}, (USER,)),
         "config.llm_key.delete": Row({"provider": "openai"}, ({"provider": "openai"} | USER,)),
+        "secrets.set": Row(SECRET, (SECRET | {"scope": "shared", "users": ["$user"]},)),
+        "secrets.list": Row({}),
+        "secrets.delete": Row({"name": "token"}, ({"name": "token", "scope": "shared"},)),
         "examples.init": Row({}),
         "rpc.discover": Row({}),
     }
@@ -178,6 +183,9 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "getTree": Row({}),
         "listChildren": Row({}),
         "followEvents": Row({}, runs=True),
+        "listSecrets": Row({}),
+        "setSecret": Row(VALUE, (VALUE | {"scope": "shared", "users": ["$user"]},)),
+        "deleteSecret": Row({}, ({"scope": "shared"},)),
         "listExecutors": Row({}),
     }
 )

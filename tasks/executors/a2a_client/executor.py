@@ -87,6 +87,7 @@ class A2a(Executor):
         "required": ["task", "artifacts", "text"],
     }
     templates = frozenset({"message"})
+    secret_inputs = frozenset({"auth", "headers"})
     example: ClassVar[Json] = {"agent_url": "https://agent.example.com", "message": "Plan a day in Lisbon."}
     answer = "text"
     example_result: ClassVar[Json] = {
@@ -111,6 +112,10 @@ class A2a(Executor):
                 raise  # the agent continues: the next worker sends the same message, and finds its task
             raise Stopped(result=await errand.call_off()) from None
         return errand.outcome() if inputs.get("wait", True) else errand.progress.result()
+
+    def receiver(self, inputs: Json) -> str | None:
+        """Credentials never go to another host than that of the card (`agents.Agents.find`)."""
+        return str(inputs.get("agent_url"))
 
     async def call_off(self, inputs: Json, context: Context, *, memo: Any) -> Json:
         return await RemoteTask(await self._line(inputs), context, task_id=memo["task_id"]).call_off()

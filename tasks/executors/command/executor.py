@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped, on_a_thread
+from llmkeys.masker import masked_here
 from tasks.executors.command.guarded_process import Limits, Order, Running, running, text_of
 from tasks.rules.places import places_in
 
@@ -274,7 +275,7 @@ def _signal_name(number: int) -> str:
 
 
 def _last_words(command: Running) -> str:
-    words = text_of(command.stderr)[-SHOWN_CHARACTERS:].strip()
+    words = masked_here(text_of(command.stderr))[-SHOWN_CHARACTERS:].strip()
     return f" Its stderr ends with: {words}" if words else " It printed nothing to stderr."
 
 

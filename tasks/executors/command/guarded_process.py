@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from aipartnerupflow.executors import ExecutorError
+from llmkeys.masker import masked_here
 
 GUARD: Final = str(Path(__file__).with_name("guard.py"))
 GRACE_SECONDS: Final = 1.0
@@ -154,7 +155,7 @@ class LineLog:
             *lines, rest = (self._rest + chunk).split(b"\n")
             self._rest = rest[: 4 * LOGGED_CHARACTERS]  # a character has at most four bytes
             for line in lines[: self._left]:
-                self._log(text_of(line.rstrip(b"\r"))[:LOGGED_CHARACTERS])
+                self._log(masked_here(text_of(line.rstrip(b"\r")))[:LOGGED_CHARACTERS])
                 self._left -= 1
 
     def close(self) -> None:

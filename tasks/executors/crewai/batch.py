@@ -37,6 +37,7 @@ class BatchCrewAi(Executor):
         },
     }
     templates = frozenset({"works"})
+    secret_inputs = frozenset()
     example: ClassVar[Json] = {"works": {"writers": EXAMPLE_WORKS}, "topic": "rivers"}
     example_result: ClassVar[Json] = {"writers": CrewAi.example_result}
     idempotent = False

@@ -59,6 +59,7 @@ class CrewAi(Executor):
     result_schema: ClassVar[Json] = RESULT
     answer = "result"
     templates = frozenset({"works"})
+    secret_inputs = frozenset()
     example: ClassVar[Json] = {"works": EXAMPLE_WORKS, "topic": "rivers"}
     example_result: ClassVar[Json] = {
         "result": "Rivers carry water from mountains to the sea.",

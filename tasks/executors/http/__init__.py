@@ -6,6 +6,12 @@ from typing import Any
 from aipartnerupflow.executors import HttpResponse
 
 
+def host_of(url: str) -> str:
+    """Return the host of a URL in lower case and in its xn-- form. Raises ExecutorError for a URL that is refused."""
+    host: str = import_module("tasks.executors.http.safe_http").parse_url(url).raw_host.decode("ascii")
+    return host
+
+
 async def fetch(method: str, url: str, **options: Any) -> HttpResponse:
     """Call `safe_http.fetch`, which is imported at the first call: httpx takes 0.1 s that many workers never need."""
     response: HttpResponse = await import_module("tasks.executors.http.safe_http").fetch(method, url, **options)

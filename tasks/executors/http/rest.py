@@ -122,6 +122,9 @@ class Rest(Executor):
     }
     idempotent = False
 
+    def receiver(self, inputs: Json) -> str | None:
+        return str(inputs.get("url"))
+
     async def execute(self, inputs: Json, context: Context) -> Json:
         method = inputs.get("method", "GET")
         content, content_type = _body(inputs)

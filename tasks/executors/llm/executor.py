@@ -127,6 +127,7 @@ class Llm(Executor):
     }
     templates = frozenset({"prompt", "messages"})
     verbatim = frozenset({"history"})
+    secret_inputs = frozenset()
     example: ClassVar[Json] = {"prompt": "Name three rivers.", "model": "openai/gpt-4o-mini", "temperature": 0}
     answer = "content"
     example_result: ClassVar[Json] = {

@@ -18,6 +18,7 @@ BEYOND_SCHEMAS: Final = (
     r"^Invalid params: reset_fields: '.*' is not one of",
     r"^Invalid params: tasks\[\d+\]\.params\.(pool|resources)",  # what the executor that is named may have
     r"^Invalid params: tasks\[\d+\]\.params: params\.",  # what the executor that is named wants of them
+    r"^Invalid params: value: (has more than|has fewer than)",  # bytes, and what counts as white space
     r"schemas\.input_schema: is not a valid JSON Schema",
     r"^Invalid params: webhook_config\.url: The (url|host) .*is refused",
     r"^Invalid params: webhook_config\.headers\.[^ ]+: (is set by the server|is given twice)",

@@ -62,14 +62,14 @@ def test_the_document_is_valid_and_refers_to_nothing_that_is_not_there() -> None
 def test_every_route_is_in_the_document() -> None:
     routes = {**ROUTES, **STREAMS}
     expected = {
-        ("/api/" + route.replace("<segment:task_id>", "{task_id}"), method)
+        ("/api/" + re.sub("<segment:([a-z_]+)>", "{\\1}", route), method)
         for route, methods in routes.items()
         for method in methods
     }
     assert set(OPERATIONS) == expected
     assert len(urlpatterns) == len(routes)
     for path in DOCUMENT["paths"]:
-        assert resolve(path.replace("{task_id}", "a"), "a2a.rest.urls")
+        assert resolve(re.sub("{[a-z_]+}", "a", path), "a2a.rest.urls")
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)

@@ -21,7 +21,7 @@ JSON: Final = {"Content-Type": "application/json"}
 NUMBERS: Final = count(1)
 SLOW: Final = {"name": "Slow", "schemas": {"method": "scripted_executor"}, "inputs": {"seconds": 60}}
 OPERATIONS: Final = [
-    (method.upper(), "/api/" + route.replace("<segment:task_id>", "{}"))
+    (method.upper(), "/api/" + route.replace("<segment:task_id>", "{}").replace("<segment:name>", "token"))
     for routes in (ROUTES, STREAMS)
     for route, operations in routes.items()
     for method in operations

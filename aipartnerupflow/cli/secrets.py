@@ -1,0 +1,67 @@
+"""`aipartnerupflow secrets …`: the named secrets of a user on a server. No command prints a value."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aipartnerupflow.cli import output, show
+from aipartnerupflow.cli.options import asks, refuse
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client import Client
+
+secrets = typer.Typer(
+    no_args_is_help=True, help="Manage the named secrets that tasks use, such as {{secret.github_token}}."
+)
+
+Name = Annotated[str, typer.Argument(help="Name: letters, digits and underscores, such as github_token.")]
+Shared = Annotated[bool, typer.Option("--shared", help="A secret for several users. Administrators only.")]
+
+
+@secrets.command("set")
+@asks(show.secret_stored)
+def set_secret(
+    client: "Client",
+    name: Name,
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="A host to which it may be sent; repeat it for several.")
+    ] = None,
+    shared: Shared = False,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", help="A user of a shared secret; repeat it for several.")
+    ] = None,
+) -> Any:
+    """Store (or replace) a secret. You are prompted for it, or it is read from standard input.
+
+    Without --host and --user, a secret that is replaced keeps its hosts and users.
+    """
+    return client.set_secret(
+        name, _value(), allow_hosts=host or None, scope="shared" if shared else None, users=user or None
+    )
+
+
+@secrets.command("list")
+@asks(show.secrets, piped=lambda answer: output.as_lines(answer["secrets"]))
+def list_secrets(client: "Client") -> Any:
+    """List the secrets that you may use: names, hosts, and when they were last used."""
+    return client.secrets()
+
+
+@secrets.command("delete")
+@asks(show.secret_deleted)
+def delete_secret(client: "Client", name: Name, shared: Shared = False) -> Any:
+    """Delete a secret."""
+    return client.delete_secret(name, scope="shared" if shared else None)
+
+
+def _value() -> str:
+    """Read the value from a hidden prompt or from standard input, without the last line end.
+
+    Never an argument: other users of the machine can read command lines in the list of processes.
+    """
+    if sys.stdin.isatty():
+        value = str(typer.prompt("Value", hide_input=True))
+    else:
+        value = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    return value or refuse("The value is empty. Pass it on standard input, or type it at the prompt.")

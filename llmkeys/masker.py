@@ -1,0 +1,112 @@
+"""Mask the named secrets of a run in what comes back from its tasks, however a service writes them.
+
+A masker knows the secrets of one run, and only texts of that run pass through it: masking the texts of
+other runs would allow their owners to guess a secret, and its owner to blank out words in their texts.
+"""
+
+import base64
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+import orjson
+
+from llmkeys.secret_forms import SHORTEST
+
+MASK: Final = "…"
+LONG_LINE: Final = 16
+"""Lines of a secret of several lines are masked by themselves from this length on."""
+
+
+class Masker:
+    """The secrets that one run has used so far."""
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        self._values: set[str] = set()
+        self._forms: list[str] = []
+        self.add(values)
+
+    def values_in(self, inputs: Any) -> list[str]:
+        """Return the secrets in the inputs of a task, for the process that executes it."""
+        if not self._values:
+            return []
+        text = orjson.dumps(inputs)
+        return sorted(value for value in self._values if orjson.dumps(value)[1:-1] in text)
+
+    def add(self, values: Iterable[str]) -> None:
+        new = set(values) - self._values
+        if new:
+            self._values |= new
+            forms = {form for value in self._values for form in _forms(value) if len(form) >= SHORTEST}
+            self._forms = sorted(forms, key=lambda form: (-len(form), form))  # one may contain another
+
+    def text(self, text: str) -> str:
+        """Return the text with `…` for each secret in it."""
+        for form in self._forms:
+            text = text.replace(form, MASK)
+        return text
+
+    def json(self, value: Any) -> Any:
+        """Return the JSON value with `…` for each secret in its texts, names and numbers."""
+        match value:
+            case str():
+                return self.text(value)
+            case list():
+                return [self.json(item) for item in value]
+            case dict():
+                return {self.text(name): self.json(item) for name, item in value.items()}
+            case bool() | None:
+                return value
+            case _:
+                shown = str(value)
+                return value if self.text(shown) == shown else MASK
+
+    def stored(self, text: bytes) -> bytes:
+        """Return the JSON text with `…` for each secret."""
+        is_clean = all(form.encode() not in text for form in self._forms)
+        return text if is_clean else orjson.dumps(self.json(orjson.loads(text)))
+
+
+MASKER: Final[ContextVar[Masker | None]] = ContextVar("masker of the run", default=None)
+"""The masker of the run for which the current code works, for its log lines."""
+
+
+def masked_here(text: str) -> str:
+    """Mask the secrets of the run for which the current code works."""
+    masker = MASKER.get()
+    return text if masker is None else masker.text(text)
+
+
+def _forms(value: str) -> Iterator[str]:
+    """Yield the forms in which services return a text."""
+    value = value.strip()
+    yield from _written(value)
+    for line in value.splitlines():
+        if len(line.strip()) >= LONG_LINE:
+            yield line.strip()
+    for offset in range(3):
+        core = _base64_core(value.encode(), offset)
+        yield core
+        yield core.translate(URL_SAFE)
+
+
+def _written(value: str) -> Iterator[str]:
+    yield value
+    yield orjson.dumps(value).decode()[1:-1]
+    yield quote(value, safe="")
+    yield quote_plus(value)
+    yield quote(value)
+
+
+URL_SAFE: Final = str.maketrans("+/", "-_")
+
+
+def _base64_core(value: bytes, offset: int) -> str:
+    """Return the characters that the value always has in Base64 when `offset` bytes of a group of three precede it.
+
+    So `user:password` in a Basic header is recognized by the password.
+    """
+    start = (offset * 8 + 5) // 6
+    end = (offset + len(value)) * 8 // 6
+    return base64.b64encode(bytes(offset) + value).decode()[start:end]

@@ -1,0 +1,158 @@
+"""Manage named secrets: those of a user, and those that the operator shares with users.
+
+They are encrypted before they are stored; only workers decrypt them, for the run of a user who may use them.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+
+from llmkeys.cipher import is_newest, seal, unseal
+from llmkeys.models import NamedSecret
+from llmkeys.secret import Secret
+from llmkeys.secret_forms import MOST_USERS, MalformedSecret, checked_hosts, checked_name, checked_value
+
+Scope = Literal["own", "shared"]
+SHARED: Final = ""
+"""The `user_id` of secrets that the operator shares; no user has it."""
+USED_STEP: Final = timedelta(minutes=1)
+"""The precision of `used_at`: of many uses within it only one is written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A decrypted secret. It may only be sent to `allow_hosts`, if there are any."""
+
+    name: str
+    value: Secret
+    allow_hosts: Sequence[str]
+
+
+@transaction.atomic
+def set_secret(
+    *,
+    user_id: str,
+    name: str,
+    value: Secret,
+    scope: Scope = "own",
+    allow_hosts: Iterable[str] | None = None,
+    users: Iterable[str] | None = None,
+) -> NamedSecret:
+    """Store a secret, replacing an earlier one of that name and scope.
+
+    `allow_hosts` and, for a shared secret, `users` restrict its use; empty ones do not, and None
+    leaves those of the secret that is replaced. Raises MalformedSecret.
+    """
+    owner = SHARED if scope == "shared" else user_id
+    present = NamedSecret.objects.filter(user_id=owner, name=checked_name(name)).first()
+    if present is None:
+        _refuse_if_full(owner)
+    kept = present or NamedSecret(user_id=owner, name=name, allow_hosts=[], users=[])
+    if allow_hosts is not None:
+        kept.allow_hosts = checked_hosts(allow_hosts)
+    if users is not None:
+        kept.users = _checked_users(users, scope)
+    text = checked_value(value.reveal(), max_bytes=settings.APFLOW.limits.secret_bytes)
+    fields = {
+        "sealed": seal(text, context=_context(owner, name)),
+        "allow_hosts": kept.allow_hosts,
+        "users": kept.users,
+        "created_at": datetime.now(UTC),
+        "used_at": None,
+    }
+    stored, _ = NamedSecret.objects.update_or_create(user_id=owner, name=name, defaults=fields)
+    return stored
+
+
+def list_secrets(*, user_id: str, sees_all: bool = False) -> list[NamedSecret]:
+    """Return the user's own secrets and those that are shared with the user, by name, the own ones first.
+
+    With `sees_all`, all shared ones.
+    """
+    rows = NamedSecret.objects.filter(Q(user_id=user_id) | Q(user_id=SHARED)).order_by("name", "-user_id")
+    return [row for row in rows if sees_all or _may_use(row, user_id)]
+
+
+def delete_secret(*, user_id: str, name: str, scope: Scope = "own") -> bool:
+    """Delete a secret. False: there was none."""
+    owner = SHARED if scope == "shared" else user_id
+    return NamedSecret.objects.filter(user_id=owner, name=name).delete()[0] == 1
+
+
+def usable(*, user_id: str, names: Collection[str]) -> dict[str, NamedSecret]:
+    """Map those of the names to their secrets that the user may use. An own secret goes before a shared one."""
+    rows = NamedSecret.objects.filter(name__in=names).filter(Q(user_id=user_id) | Q(user_id=SHARED))
+    return {row.name: row for row in rows.order_by("user_id") if _may_use(row, user_id)}
+
+
+def usable_names(*, user_id: str) -> list[str]:
+    """Return the names of all secrets that the user may use."""
+    return list(dict.fromkeys(row.name for row in list_secrets(user_id=user_id)))
+
+
+def opened(*, user_id: str, names: Collection[str]) -> dict[str, Opened]:
+    """Decrypt those of the named secrets that the user may use, and record the use.
+
+    Only in worker processes. Sync. Raises CannotUnseal.
+    """
+    rows = usable(user_id=user_id, names=names)
+    found = {name: Opened(name=name, value=_decrypted(row), allow_hosts=row.allow_hosts) for name, row in rows.items()}
+    now = datetime.now(UTC)
+    stale = [row.id for row in rows.values() if row.used_at is None or now - row.used_at >= USED_STEP]
+    if stale:
+        NamedSecret.objects.filter(id__in=stale).update(used_at=now)
+    return found
+
+
+def open_all() -> int:
+    """Decrypt every secret, as a check. Returns their number. Raises CannotUnseal."""
+    return len([_decrypted(row) for row in NamedSecret.objects.iterator()])
+
+
+def rotate() -> int:
+    """Encrypt secrets again that an older encryption key encrypted. Returns their number. Raises CannotUnseal."""
+    return len([row for row in NamedSecret.objects.iterator() if _rotate(row)])
+
+
+def _rotate(row: NamedSecret) -> bool:
+    if is_newest(row.sealed):
+        return False
+    context = _context(row.user_id, row.name)
+    same = NamedSecret.objects.filter(id=row.id, sealed=row.sealed)
+    return same.update(sealed=seal(unseal(row.sealed, context=context), context=context)) == 1
+
+
+def _refuse_if_full(owner: str) -> None:
+    most = settings.APFLOW.limits.secrets_per_user
+    if NamedSecret.objects.filter(user_id=owner).count() >= most:
+        whose = "shared secrets" if owner == SHARED else "secrets of yours"
+        raise MalformedSecret(
+            "name", f"there are {most} {whose} already, as many as limits.secrets_per_user allows. Delete one first"
+        )
+
+
+def _checked_users(users: Iterable[str], scope: Scope) -> list[str]:
+    found = list(dict.fromkeys(users))
+    if found and scope != "shared":
+        raise MalformedSecret("users", "only for a shared secret: set scope to 'shared'")
+    if len(found) > MOST_USERS:
+        raise MalformedSecret("users", f"names more than {MOST_USERS:,} users")
+    return found
+
+
+def _may_use(row: NamedSecret, user_id: str) -> bool:
+    return row.user_id == user_id or not row.users or user_id in row.users
+
+
+def _decrypted(row: NamedSecret) -> Secret:
+    return Secret(unseal(row.sealed, context=_context(row.user_id, row.name)))
+
+
+def _context(owner: str, name: str) -> str:
+    return json.dumps(["named_secret", owner, name])

@@ -1,0 +1,73 @@
+"""What a valid named secret is: its name, its value, and the hosts to which it may be sent. Pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+HOST: Final = re.compile(
+    r"(\*\.)?[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"
+)
+"""A host name, all names below one (`*.example.com`), or an address."""
+HOST_CHARACTERS: Final = 253
+SHORTEST: Final = 8
+"""A shorter value could not be masked without masking ordinary words."""
+MOST_HOSTS: Final = 50
+MOST_USERS: Final = 1_000
+
+TOO_SHORT: Final = (
+    f"has fewer than {SHORTEST} characters. So short a value is not masked reliably in results and logs, because it "
+    "may occur in ordinary text"
+)
+
+
+class MalformedSecret(Exception):
+    """A secret cannot be stored. `field` is the parameter, `message` the reason, without the value."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        self.message = message
+        super().__init__(message)
+
+
+def checked_name(name: str) -> str:
+    """Return the name. Raises MalformedSecret."""
+    if not NAME.fullmatch(name):
+        raise MalformedSecret("name", "must have 1 to 64 letters, digits and underscores, and not begin with a digit")
+    return name
+
+
+def checked_value(value: str, *, max_bytes: int) -> str:
+    """Return the value. Raises MalformedSecret."""
+    if len(value.strip()) < SHORTEST:
+        raise MalformedSecret("value", TOO_SHORT)
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise MalformedSecret("value", "contains a lone surrogate, which is not text") from None
+    if "\0" in value:
+        raise MalformedSecret("value", "contains a NUL character")
+    if size > max_bytes:
+        raise MalformedSecret("value", f"has more than the {max_bytes:,} bytes that limits.secret_bytes allows")
+    return value
+
+
+def checked_hosts(hosts: Iterable[str]) -> list[str]:
+    """Return the hosts in lower case, each once. Raises MalformedSecret."""
+    found = list(dict.fromkeys(host.lower().rstrip(".") for host in hosts))
+    if len(found) > MOST_HOSTS:
+        raise MalformedSecret("allow_hosts", f"names more than {MOST_HOSTS} hosts")
+    for position, host in enumerate(found):
+        if len(host) > HOST_CHARACTERS or not HOST.fullmatch(host):
+            raise MalformedSecret(
+                f"allow_hosts[{position}]",
+                "must be a host name such as api.github.com, *.example.com for all names below example.com, or an IP "
+                "address; without scheme, port or path, and an international name in its xn-- form",
+            )
+    return found
+
+
+def may_be_sent_to(host: str, hosts: Sequence[str]) -> bool:
+    """Whether a secret that is bound to `hosts` may be sent to this host; without hosts it is not bound."""
+    host = host.lower().rstrip(".")
+    return not hosts or any(host.endswith(each[1:]) if each.startswith("*.") else host == each for each in hosts)

@@ -1,0 +1,123 @@
+"""Where `{{secret.NAME}}` may stand in the inputs of a task, and whether the secret may be sent where the task sends it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol
+
+from aipartnerupflow.executors import Executor, ExecutorError, Json
+from llmkeys.secret_forms import NAME, may_be_sent_to
+from tasks.executors import get_executor
+from tasks.executors.http import host_of
+from tasks.rules.exceptions import ExecutorNotFound
+from tasks.rules.places import SECRET, places_in, secret_in
+
+IN_A_GROUP: Final = (
+    "a task without an executor completes with its inputs as its result, so a secret cannot be one of them. Write the "
+    "place in the task that uses the secret"
+)
+NOT_HERE: Final = (
+    "a secret cannot be used in this input of {executor}, because it may reach a model, people or the result. {where}"
+)
+NO_NAME: Final = "is not the name of a secret: write {{secret.NAME}} with letters, digits and underscores, and four braces for two that stay"
+NOT_THERE: Final = (
+    "There is no secret '{name}' that the owner of this task may use. Store it with secrets.set, or `aipartnerupflow "
+    "secrets set {name}`"
+)
+UNBINDABLE: Final = (
+    "The secret '{name}' may only be sent to {hosts} (allow_hosts), and {executor} cannot be held to a host. Use a "
+    "secret that is not bound to hosts"
+)
+ANOTHER_HOST: Final = (
+    "The secret '{name}' may only be sent to {hosts} (allow_hosts), and this task sends it to another host"
+)
+
+
+class HasInputs(Protocol):
+    """The attributes of a task that are read here."""
+
+    @property
+    def executor_id(self) -> str | None: ...
+    @property
+    def inputs(self) -> Json: ...
+
+
+class Bound(Protocol):
+    """A secret that may only be sent to `allow_hosts`, if there are any."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def allow_hosts(self) -> Sequence[str]: ...
+
+
+def secrets_in(task: HasInputs) -> Iterator[tuple[str, str]]:
+    """Yield each place of a secret that is filled when the task runs: where it is, and the name.
+
+    The task does not depend on a task with the id `secret`.
+    """
+    if task.executor_id is None:
+        return
+    try:
+        executor = get_executor(task.executor_id)
+    except ExecutorNotFound:  # the configuration has changed since the tree was stored
+        return
+    for field, value in task.inputs.items():
+        if _problem_of(executor, field) is None:
+            yield from _in_value(value, f"inputs.{field}")
+
+
+def problems(task: HasInputs) -> Iterator[tuple[str, str]]:
+    """Yield the places of secrets that can never be filled: where each is, and why.
+
+    The task does not depend on a task with the id `secret`.
+    """
+    executor = None if task.executor_id is None else get_executor(task.executor_id)
+    for field, value in task.inputs.items():
+        if executor is not None and (
+            field in executor.verbatim or (field in executor.templates and SECRET in task.inputs)
+        ):
+            continue
+        problem = IN_A_GROUP if executor is None else _problem_of(executor, field)
+        for place, name in _in_value(value, f"inputs.{field}"):
+            if problem is not None:
+                yield place, problem
+            elif not NAME.fullmatch(name):
+                yield place, f"'{name[:100]}' {NO_NAME}"
+
+
+def misuse(secret: Bound, executor: Executor, inputs: Json, *, are_filled: bool) -> str | None:
+    """Describe why the secret may not be sent where these inputs are sent; None if it may.
+
+    Unless the inputs are filled, a receiver with places is not judged yet.
+    """
+    if not secret.allow_hosts:
+        return None
+    shown = {"name": secret.name, "hosts": ", ".join(secret.allow_hosts), "executor": executor.id}
+    receiver = executor.receiver(inputs)
+    if receiver is None:
+        return UNBINDABLE.format(**shown)
+    is_open = not are_filled and next(places_in(receiver, ""), None) is not None
+    return None if is_open or _may_go(receiver, secret.allow_hosts) else ANOTHER_HOST.format(**shown)
+
+
+def _may_go(url: str, hosts: Sequence[str]) -> bool:
+    try:
+        return may_be_sent_to(host_of(url), hosts)
+    except ExecutorError:
+        return False
+
+
+def _in_value(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    for where, path in places_in(value, place):
+        if (name := secret_in(path)) is not None:
+            yield where, name
+
+
+def _problem_of(executor: Executor, field: str) -> str | None:
+    """Why this input takes no secret; None if it does."""
+    allowed = executor.secret_inputs
+    if field in executor.verbatim:
+        return "nothing is filled in here"
+    if field not in executor.templates and (allowed is None or field in allowed):
+        return None
+    where = f"It may be used in: {', '.join(sorted(allowed))}." if allowed else ""
+    return NOT_HERE.format(executor=executor.id, where=where).rstrip(" .")

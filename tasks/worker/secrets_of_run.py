@@ -1,0 +1,122 @@
+"""The named secrets of one run: resolved for a task when it runs, and masked in all that comes back."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+import orjson
+
+from aipartnerupflow.executors import Executor, ExecutorError, Json, Parked
+from apflow_site.db import pools
+from llmkeys import named_secrets
+from llmkeys.cipher import CannotUnseal
+from llmkeys.masker import MASKER, Masker
+from llmkeys.named_secrets import Opened
+from llmkeys.secret_forms import may_be_sent_to
+from tasks.executors.secret_places import ANOTHER_HOST, NOT_THERE, misuse, secrets_in
+from tasks.rules.inputs import label_of
+from tasks.rules.places import SECRET
+from tasks.worker.load_run import LoadedTask
+from tasks.worker.outcomes import Outcome
+
+logger = logging.getLogger(__name__)
+NO_HOST: Final = "The secret '{name}' may only be sent to {hosts} (allow_hosts). Say where it goes: context.secret('{name}', host=…)."
+
+
+class SecretsOfRun:
+    """`masker` knows every secret that a task of the run has used.
+
+    Those of `begun`, tasks that began before, are masked too: they may have left them in a service.
+    """
+
+    def __init__(self, begun: Iterable[LoadedTask]) -> None:
+        self.masker = Masker()
+        self._noted: set[str] = set()
+        self._unread: list[LoadedTask] | None = [task for task in begun if task.has_places] or None
+        self._lock = asyncio.Lock()
+
+    async def enter(self) -> None:
+        """Call it first in the job of each task: its log lines are masked from here on."""
+        MASKER.set(self.masker)
+        if self._unread is not None:
+            async with self._lock:
+                await self._read()
+
+    async def of(self, task: LoadedTask) -> dict[str, Opened]:
+        """Map the names in the inputs to the secrets. Raises ExecutorError, permanent, if one is not there."""
+        names = _names_in(task)
+        return await self._opened(task, names) if names else {}
+
+    async def secret(self, task: LoadedTask, name: str, *, host: str | None = None) -> str:
+        """Return the value, as `Context.secret` does."""
+        found = (await self._opened(task, {name}))[name]
+        shown = {"name": name, "hosts": ", ".join(found.allow_hosts)}
+        if found.allow_hosts and host is None:
+            raise ExecutorError(NO_HOST.format(**shown), permanent=True)
+        if not may_be_sent_to(str(host), found.allow_hosts):
+            raise ExecutorError(f"{ANOTHER_HOST.format(**shown)}.", permanent=True)
+        return found.value.reveal()
+
+    def masked(self, outcome: Outcome) -> Outcome:
+        """Return the outcome with `…` for each secret in its result and error."""
+        error = None if outcome.error is None else self.masker.text(outcome.error)
+        stored = None if outcome.stored is None else self.masker.stored(outcome.stored)
+        if stored is outcome.stored:
+            return outcome if error == outcome.error else replace(outcome, error=error)
+        result = None if outcome.result is None else orjson.loads(stored or b"null")
+        return replace(outcome, stored=stored, result=result, error=error)
+
+    def masked_question(self, parked: Parked) -> Parked:
+        """Replace each secret in what is stored of a question or a wait by `…`."""
+        parked.question = self.masker.text(parked.question)
+        parked.memo = self.masker.stored(parked.memo.encode()).decode()
+        if parked.options is not None:
+            parked.options = [self.masker.text(option) for option in parked.options]
+        if parked.wait.event is not None:
+            parked.wait.event = self.masker.text(parked.wait.event)
+        parked.wait.match = self.masker.json(parked.wait.match)
+        return parked
+
+    async def _opened(self, task: LoadedTask, names: Collection[str]) -> dict[str, Opened]:
+        try:
+            found = await pools.read(named_secrets.opened, user_id=task.user_id, names=names)
+        except CannotUnseal as error:
+            raise ExecutorError(f"A secret of this task cannot be decrypted: {error}", permanent=True) from None
+        self.masker.add(secret.value.reveal() for secret in found.values())
+        if missing := sorted(set(names) - found.keys()):
+            raise ExecutorError(f"{NOT_THERE.format(name=missing[0][:100])}.", permanent=True)
+        self._note(found.keys() - self._noted)
+        return found
+
+    def _note(self, names: set[str]) -> None:
+        """Log which secrets the run uses, each once."""
+        self._noted |= names
+        for name in sorted(names):
+            logger.info("Used the secret %s", name, extra={"event": "secret.used", "secret": name})
+
+    async def _read(self) -> None:
+        if self._unread is None:
+            return
+        names = {name for task in self._unread for name in _names_in(task)}
+        if names:
+            try:
+                found = await pools.read(named_secrets.opened, user_id=self._unread[0].user_id, names=names)
+            except CannotUnseal:  # the task that needs it says so
+                found = {}
+            self.masker.add(secret.value.reveal() for secret in found.values())
+        self._unread = None
+
+
+def refuse_misuse(used: Mapping[str, Opened], executor: Executor, filled: Json) -> None:
+    """Raise ExecutorError if one of the secrets may not be sent where the filled inputs are sent."""
+    for secret in used.values():
+        if problem := misuse(secret, executor, filled, are_filled=True):
+            raise ExecutorError(f"{problem}.", permanent=True)
+
+
+def _names_in(task: LoadedTask) -> set[str]:
+    if not task.has_places or SECRET in map(label_of, task.dependencies):
+        return set()
+    return {name for _, name in secrets_in(task)}

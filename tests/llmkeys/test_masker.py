@@ -1,0 +1,73 @@
+"""A masker finds its secrets in the forms in which services return them, and nothing else."""
+
+import base64
+import json
+from urllib.parse import quote, quote_plus, urlencode
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmkeys.masker import MASK, Masker
+
+VALUE = 'a b+c/"d\\é'
+KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0\nshort\n-----END KEY-----\n"
+TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=8, max_size=40).filter(lambda text: len(text.strip()) >= 8)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        VALUE,
+        json.dumps(VALUE, ensure_ascii=False)[1:-1],
+        quote(VALUE),
+        quote(VALUE, safe=""),
+        quote_plus(VALUE),
+        urlencode({"": VALUE})[1:],
+    ],
+)
+def test_it_is_found_in_each_form(form: str) -> None:
+    assert Masker([VALUE]).text(f"<{form}>") == f"<{MASK}>"
+
+
+@given(TEXTS, st.binary(max_size=8), st.binary(max_size=8))
+def test_it_is_found_in_base64_wherever_it_stands(value: str, before: bytes, after: bytes) -> None:
+    masker = Masker([value])
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        text = encode(before + value.encode() + after).decode()
+        assert MASK in masker.text(text)
+
+
+def test_each_long_line_of_it_is_found() -> None:
+    masker = Masker([KEY])
+    assert masker.text("x MIIEvQIBADANBgkqhkiG9w0 y short") == f"x {MASK} y short"
+    assert masker.text(KEY.strip()) == MASK
+
+
+def test_a_longer_one_goes_before_a_shorter_one_in_it() -> None:
+    assert Masker(["token-of-a", "token-of-a-longer"]).text("token-of-a-longer token-of-a") == f"{MASK} {MASK}"
+
+
+def test_numbers_and_names_are_found_and_the_rest_keeps_its_type() -> None:
+    value = {"12345678": [12345678, 123456789.5, True, None, 1.5, "a 12345678"], "n": 5}
+    assert Masker(["12345678"]).json(value) == {MASK: [MASK, MASK, True, None, 1.5, f"a {MASK}"], "n": 5}
+
+
+@given(TEXTS, st.recursive(st.none() | st.booleans() | st.text() | st.integers(-(2**53), 2**53), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
+def test_what_is_stored_stays_json_and_does_not_contain_it(value: str, result: object) -> None:
+    masker = Masker([value])
+    try:
+        stored = orjson.dumps([result, value, {f"x{value}": value}])
+    except TypeError:
+        return  # a lone surrogate, which no result has
+    masked = orjson.loads(masker.stored(stored))
+    assert value.strip() not in json.dumps(masked, ensure_ascii=False)
+    assert masker.stored(b'["nothing"]') == b'["nothing"]'
+
+
+def test_a_process_gets_only_what_its_task_has() -> None:
+    masker = Masker(["of-the-first-task", 'of "another"'])
+    assert masker.values_in({"x": ["a of-the-first-task"]}) == ["of-the-first-task"]
+    assert masker.values_in({"x": 'of "another"'}) == ['of "another"']
+    assert Masker().values_in({"x": object()}) == []
