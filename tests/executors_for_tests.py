@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Spawn, Stopped
 
 #: Results that no database could store, by the name that asks for them.
 ODD_RESULTS: dict[str, Any] = {"nan": {"x": [math.nan]}, "nul": ["a\0b"], "set": {1, 2}, "huge": "x" * (2**20 + 1)}
@@ -60,6 +60,18 @@ class Fragile(Scripted):
     id = "fragile_executor"
     name = "Fragile"
     idempotent = False
+
+
+class Spawning(Executor):
+    """Adds the tasks in its inputs to the tree."""
+
+    id = "spawning_executor"
+    name = "Spawning"
+    description = "Adds tasks."
+    idempotent = False
+
+    async def execute(self, inputs: Json, context: Context) -> Spawn:
+        return Spawn(tasks=inputs["tasks"], join=inputs.get("join", True), result=inputs.get("result"))
 
 
 class Asking(Executor):

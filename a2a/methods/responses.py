@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field, json
 from a2a.core.parsing import Text
 from tasks.rules.field_rules import MONTH_SECONDS
 from tasks.rules.maps import MOST_ITEMS
+from tasks.rules.spawns import MOST_EXECUTORS, MOST_TASKS
 from tasks.rules.strict_json import Json
 from tasks.status import Status
 
@@ -327,11 +328,21 @@ class ForEach(Response, frozen=True, kw_only=True):
     on_failure: Literal["fail", "collect"] | UnsetType = UNSET
 
 
+class SpawnParams(Response, frozen=True, kw_only=True):
+    """The tasks in the result of the task are added to its tree. `executors` are those that they may have."""
+
+    path: Annotated[str, Meta(pattern="^(/|$)")] | UnsetType = UNSET
+    join: bool | UnsetType = UNSET
+    max_tasks: Annotated[int, Meta(ge=1, le=MOST_TASKS)] | UnsetType = UNSET
+    executors: Annotated[list[Text], Meta(max_length=MOST_EXECUTORS)] | UnsetType = UNSET
+
+
 class TaskParams(Struct, frozen=True, kw_only=True):
     """The executor, the timeout, the retries, where it runs, and parameters of the executor.
 
     `keep`, of a root: its tree is not deleted by `retention`. `when`: the condition without which the task is
     skipped; conditions may also be deeper inside each other. `for_each`: the task is a map.
+    `spawn`: the task adds tasks to its tree.
     """
 
     executor_id: Text | UnsetType = UNSET
@@ -343,6 +354,7 @@ class TaskParams(Struct, frozen=True, kw_only=True):
     allow_failure: bool | UnsetType = UNSET
     when: Annotated[Json, Meta(extra_json_schema={"anyOf": _CONDITIONS})] | UnsetType = UNSET
     for_each: ForEach | UnsetType = UNSET
+    spawn: SpawnParams | UnsetType = UNSET
 
 
 class TaskSchemas(Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from aipartnerupflow.executors.base import (
     ParkedUntil,
     Reply,
     SecretOf,
+    Spawn,
     Stopped,
     Wait,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "ParkedUntil",
     "Reply",
     "SecretOf",
+    "Spawn",
     "Stopped",
     "Wait",
     "on_a_thread",

@@ -31,6 +31,22 @@ class ExecutorError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spawn:
+    """What `execute` returns to add tasks to its tree: they are stored together with the end of the step.
+
+    With `join` the task stays in progress until all of them are over; then it completes with an object of the results of
+    those right below it, by their ids, or fails if one of them did. Without, it completes at once with `result`.
+    """
+
+    tasks: Sequence[Json]
+    """Tasks as `tasks.create` takes them, in any order. Those without a `parent_id` stand below this task. Their ids, or else their
+    numbers from 0, are appended to the id of this task."""
+    join: bool = True
+    result: Any = None
+    """Any JSON value."""
+
+
 class Stopped(Exception):
     """The work was cancelled and has stopped.
 
@@ -312,7 +328,7 @@ class Executor(ABC):
         """Do the work and return its result: any JSON value, up to the size that the operator allows (1 MiB).
 
         `inputs` fit `input_schema`, and have the result of each dependency under its task id. Raises ExecutorError on failure; a
-        failure is never a result. Any other exception fails the task too, without its text. Raises `Parked` to wait for an answer.
+        failure is never a result. A `Spawn` adds tasks to the tree. Any other exception fails the task too, without its text. Raises `Parked` to wait for an answer.
 
         A timeout or a cancellation raises `asyncio.CancelledError` at an `await`: stop the work within two seconds, clean up, and
         raise it again, or raise `Stopped`.

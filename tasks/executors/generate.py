@@ -1,6 +1,6 @@
 """Lets a model write a tree of tasks for a requirement.
 
-The tree is validated like a request, but not run.
+The tree is validated like a request. With `run` it becomes part of the tree that it was written in.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Spawn
 from tasks.executors import describe, executor_ids
 from tasks.executors.admission import checked
 from tasks.executors.llm.client import ask
@@ -45,7 +45,7 @@ class Generate(Executor):
 
     id = "generate_executor"
     name = "Tree writer"
-    description = "Generates a tree of tasks from a requirement in plain words, with a language model. The tree is validated, not run."
+    description = "Generates a tree of tasks from a requirement in plain words, with a language model. With `run` they are added below this task and run."
     tags = ("ai", "llm")
     extra = "llm"
     input_schema: ClassVar[Json] = {
@@ -56,6 +56,11 @@ class Generate(Executor):
                 "minLength": 1,
                 "maxLength": 20_000,
                 "description": "What the tree should do",
+            },
+            "run": {
+                "type": "boolean",
+                "default": False,
+                "description": "Whether the tasks are added below this one and run. Its result is then theirs",
             },
             "model": {"type": "string", "minLength": 1, "description": "provider/name. Default: the server's model"},
         },
@@ -82,7 +87,7 @@ class Generate(Executor):
         "count": 1,
     }
 
-    async def execute(self, inputs: Json, context: Context) -> Json:
+    async def execute(self, inputs: Json, context: Context) -> Json | Spawn:
         model, api_base = model_for(context, inputs.get("model")), api_base_for(context)
         messages = [{"role": "system", "content": _instructions()}, {"role": "user", "content": inputs["requirement"]}]
         fault = ""
@@ -94,7 +99,7 @@ class Generate(Executor):
             try:
                 # Validating thousands of tasks takes a tenth of a second.
                 tasks = await asyncio.to_thread(_tasks_in, answer.content or "")
-                return {"tasks": tasks, "count": len(tasks)}
+                return Spawn(tasks=tasks) if inputs.get("run") else {"tasks": tasks, "count": len(tasks)}
             except _NoTree as error:
                 fault = str(error)
             context.report(attempt / (ATTEMPTS + 1), f"The tree was rejected: {fault}")

@@ -25,7 +25,6 @@ from tasks.executors.llm.client import MODELS
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.pools import frames
 from tasks.pools.frames import Message
-from tasks.rules.stored_results import stored_form
 from tasks.telemetry.tracing import add_log_ids
 
 IS_LINUX: Final = sys.platform == "linux"
@@ -146,7 +145,7 @@ class Child:
         try:
             with _limited_memory(job.memory_bytes):
                 result = await get_executor(job.executor_id).execute(job.inputs, self._context(job))
-                return frames.Completed(result=stored_form(result, max_bytes=job.max_result_bytes))
+                return frames.completion_of(result, max_bytes=job.max_result_bytes)
         except ExecutorError as error:
             return frames.failure_of(_with_limit(error, job))
         except MemoryError as error:

@@ -2,11 +2,14 @@
 
 import asyncio
 import struct
+from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
 import msgspec
+import orjson
 
-from aipartnerupflow.executors import ExecutorError, Json, Parked, Reply, Stopped, Wait
+from aipartnerupflow.executors import ExecutorError, Json, Parked, Reply, Spawn, Stopped, Wait
+from tasks.rules.stored_results import stored_form
 
 LENGTH: Final = struct.Struct("!I")
 M = TypeVar("M")
@@ -106,9 +109,10 @@ class Withdrawn(Message, frozen=True, kw_only=True):
 
 
 class Completed(Message, frozen=True, kw_only=True):
-    """The job's result, as JSON text."""
+    """The job's result, or the fields of its Spawn, as JSON text."""
 
     result: bytes
+    is_spawn: bool = False
 
 
 class Failed(Message, frozen=True, kw_only=True):
@@ -183,6 +187,18 @@ async def read(
         return decoder.decode(await reader.readexactly(length))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
+
+
+def completion_of(result: Any, *, max_bytes: int) -> Completed:
+    """Raises ExecutorError if the result is not JSON, or too large."""
+    if isinstance(result, Spawn):
+        return Completed(result=stored_form(asdict(result), max_bytes=max_bytes), is_spawn=True)
+    return Completed(result=stored_form(result, max_bytes=max_bytes))
+
+
+def result_of(completed: Completed) -> Any:
+    result = orjson.loads(completed.result)
+    return Spawn(**result) if completed.is_spawn else result
 
 
 def failure_of(error: ExecutorError) -> Failed:

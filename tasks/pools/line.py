@@ -205,8 +205,8 @@ class ProcessDied(Exception):
 def outcome(ended: frames.Ended) -> Any:
     """Return the result. Raises what the executor raised."""
     match ended.end:
-        case frames.Completed(result=result):
-            return orjson.loads(result)
+        case frames.Completed() as completed:
+            return frames.result_of(completed)
         case frames.Failed() | frames.Halted() as failed:
             raise frames.error_of(failed)
         case frames.Asked() as asked:

@@ -12,7 +12,6 @@ from aipartnerupflow.executors import ExecutorError  # noqa: E402  (needs the ap
 from tasks.executors.python import call_now  # noqa: E402
 from tasks.pools import frames  # noqa: E402
 from tasks.pools.child import Child  # noqa: E402
-from tasks.rules.stored_results import stored_form  # noqa: E402
 
 
 def call(job: bytes) -> bytes:
@@ -20,8 +19,9 @@ def call(job: bytes) -> bytes:
     given = frames.TO_PROCESS.decode(job)
     assert isinstance(given, frames.Job)  # noqa: S101  (the worker sends nothing else)
     try:
-        result = stored_form(call_now(given.inputs), max_bytes=given.max_result_bytes)
-        end: frames.Completed | frames.Failed = frames.Completed(result=result)
+        end: frames.Completed | frames.Failed = frames.completion_of(
+            call_now(given.inputs), max_bytes=given.max_result_bytes
+        )
     except ExecutorError as error:
         end = frames.failure_of(error)
     return frames.ENCODER.encode(frames.Ended(end=end, grown_bytes=0))

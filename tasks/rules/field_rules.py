@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from tasks.rules import conditions, maps
+from tasks.rules import conditions, maps, spawns
 from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
 from tasks.rules.schema_cost import TooCostly, check_cost
@@ -180,6 +180,7 @@ _params = _fields(
         "allow_failure": _one_of((bool,), "true or false"),
         "when": conditions.problems,
         "for_each": maps.problems,
+        "spawn": spawns.problems,
     },
     is_open=True,
 )
@@ -218,6 +219,7 @@ HINTS = MappingProxyType(
         "allow_failure": "unknown field; write it as params.allow_failure",
         "when": "unknown field; write it as params.when",
         "for_each": "unknown field; write it as params.for_each",
+        "spawn": "unknown field; write it as params.spawn",
     }
 )
 

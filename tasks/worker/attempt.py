@@ -18,6 +18,7 @@ from tasks.worker.input_check import user_mismatch
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, cancelled, failed
 from tasks.worker.result_memory import completed_in_turn
+from tasks.worker.spawning.found import spawn_in
 
 logger = logging.getLogger(__name__)
 HOW_TO_CORRECT: Final = (
@@ -38,6 +39,8 @@ class Work:
     context: Context
     is_checked: bool = True
     """Whether the inputs have to match the schemas."""
+    is_demo: bool = False
+    """Whether the result is only an example."""
 
 
 async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], str | None]) -> Outcome:
@@ -56,8 +59,7 @@ async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], s
             ):
                 return failed(f"The inputs do not match the input schema: {problem}. {HOW_TO_CORRECT}")
             result = await work.pool.execute(executor, inputs, work.context)
-        is_composed = len(work.context.dependency_results) > 1
-        return await completed_in_turn(result, max_bytes=_max_bytes(), is_composed=is_composed)
+        return await _completed(result, task, work)
     except ExecutorError as error:
         return failed(str(error), may_retry=not error.permanent, retry_after_seconds=error.retry_after_seconds)
     except Parked as parked:
@@ -72,6 +74,15 @@ async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], s
         return _stopped_outcome(error, executor, why_cancelled=why_cancelled(), expired_seconds=expired_seconds)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run continues without it)
         return crashed(executor, error)
+
+
+async def _completed(result: Any, task: LoadedTask, work: Work) -> Outcome:
+    """Raises ExecutorError if the result, or what it spawns, cannot be stored."""
+    spawn = None if work.is_demo else spawn_in(result, task.params)
+    is_composed = len(work.context.dependency_results) > 1
+    kept = spawn.result if spawn else result
+    outcome = await completed_in_turn(kept, max_bytes=_max_bytes(), is_composed=is_composed)
+    return replace(outcome, spawn=spawn) if spawn else outcome
 
 
 async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: Any) -> Stopped | None:

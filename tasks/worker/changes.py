@@ -22,6 +22,10 @@ class Change:
     epoch: int
     token: str | None
     event: Json | None = None
+    then: Json | None = None
+    """A second event."""
+    rows: Sequence[Task] = ()
+    """Tasks that are added to the tree."""
     tally: Callable[[], None] | None = field(default=None, repr=False)
     """Called after the commit, to update metrics."""
     done: asyncio.Future[None] | None = field(default=None, repr=False)
@@ -168,10 +172,9 @@ class TaskFinished(Change):
 
 @dataclass(slots=True, kw_only=True)
 class TasksSpawned(Change):
-    """Adds `rows` to the tree. A repetition finds the first of them, `first_id`, and is refused."""
+    """Adds tasks below one that stays open. A repetition finds the first of them, and is refused."""
 
     task_id: str
-    rows: Sequence[Task]
     at: str | None
 
     STATEMENT: ClassVar[str] = (

@@ -27,7 +27,6 @@ from tasks.worker.changes import (
     QuestionAsked,
     QuestionClosed,
     RunClosed,
-    TasksSpawned,
     without_absorbed_starts,
 )
 
@@ -66,7 +65,7 @@ def commit(changes: Sequence[Change]) -> list[BaseException | None]:
 
 
 def _count(committed: Sequence[Change]) -> None:
-    metrics.published(sum(change.event is not None for change in committed))
+    metrics.published(sum(event is not None for change in committed for event in (change.event, change.then)))
     for change in committed:
         if change.tally:
             change.tally()
@@ -87,7 +86,7 @@ def _lock_runs(run_ids: list[str]) -> dict[str, tuple[int, str | None, int]]:
 def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
     with pipelined():
         written = _write_rows(live)
-        spawned = [row for change in live if isinstance(change, TasksSpawned) for row in change.rows]
+        spawned = [row for change in live for row in change.rows]
         added = insert_many(spawned, Task, skips_known=True) if spawned else None
         _note_questions(live)
         ended = {change.run_id: change for change in live if isinstance(change, RunClosed)}
@@ -141,11 +140,9 @@ def _append_events(live: Sequence[Change], last_seqs: dict[str, int]) -> dict[st
     rows = list[tuple[Any, ...]]()
     newest: dict[str, int] = {}
     for change in live:
-        if change.event is None:
-            continue
-        event = change.event
-        event["seq"] = newest[change.run_id] = seq = newest.get(change.run_id, last_seqs[change.run_id]) + 1
-        rows.append((change.run_id, seq, event["type"], event["task_id"], orjson.dumps(event).decode()))
+        for event in filter(None, (change.event, change.then)):
+            event["seq"] = newest[change.run_id] = seq = newest.get(change.run_id, last_seqs[change.run_id]) + 1
+            rows.append((change.run_id, seq, event["type"], event["task_id"], orjson.dumps(event).decode()))
     if rows:
         columns = tuple(map(list, zip(*rows, strict=True)))
         _execute(ADD_EVENTS, rows if IS_SQLITE else [columns])

@@ -342,13 +342,14 @@ class TreeRun:
         self._questions.forget(task.id)
         if isinstance(outcome, Growth):
             await self._grow(task, outcome)
-            if outcome.outcome is None:
-                return
-            outcome = outcome.outcome
-        await self._settle(task, outcome)
+        else:
+            await self._settle(task, outcome)
 
     async def _grow(self, task: LoadedTask, growth: Growth) -> None:
         """Add tasks to the tree. They are in the plan before they are stored, so that a cancellation reaches them."""
+        outcome = growth.outcome and self._results.admitted(growth.outcome)
+        if outcome is not None:
+            self._ended_tasks.add(task.id)
         self._family.add(growth.tasks)
         self._tasks |= {new.id: new for new in growth.tasks}
         size = memory_of(growth.tasks)
@@ -361,8 +362,10 @@ class TreeRun:
         self._results.grow(task, growth.tasks)
         self._cancellations.grow(children_of(nodes))
         self._set_templates_aside(task.id)
-        await self._recorder.grown(task, growth)
+        await self._recorder.grown(task, growth, outcome)
         self._advance(step)
+        if outcome is not None:
+            self._settled(task, outcome)
 
     async def _settle(self, task: LoadedTask, outcome: Outcome) -> None:
         self._ended_tasks.add(task.id)
@@ -372,6 +375,9 @@ class TreeRun:
             self._last_changes = self._recorder.changes_at_end(task, outcome)  # the end of the run commits them
         else:
             await self._recorder.finished(task, outcome)
+        self._settled(task, outcome)
+
+    def _settled(self, task: LoadedTask, outcome: Outcome) -> None:
         self._results.settle(task, outcome)
         self._advance(self._plan.settle(task.id, outcome.status))
         if self._claim.is_suspected and not self._claim.is_convicted and task.executor_id is not None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from aipartnerupflow.executors import ExecutorError, Json, Stopped
+from aipartnerupflow.executors import ExecutorError, Json, Spawn, Stopped
 from llmkeys.redact import mask_start
 from tasks.rules.stored_results import stored_form
 from tasks.status import Status
@@ -13,7 +13,10 @@ from tasks.status import Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A terminal status with its result or its error. `stored` is the result as JSON text."""
+    """A terminal status with its result or its error. `stored` is the result as JSON text.
+
+    `spawn`: the tasks that are added to the tree before that.
+    """
 
     status: Status
     result: Any = None
@@ -22,6 +25,7 @@ class Outcome:
     token_usage: Json | None = None
     may_retry: bool = False
     retry_after_seconds: float | None = None
+    spawn: Spawn | None = None
 
 
 def completed(result: Any, *, max_bytes: int) -> Outcome:

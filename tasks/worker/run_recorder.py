@@ -125,30 +125,32 @@ class RunRecorder:
         )
         await self._writer.commit(change)
 
-    async def grown(self, task: LoadedTask, growth: Growth) -> None:
-        """Return when the new tasks are stored. Raises LeaseLost."""
-        if not growth.rows:
-            return
+    async def grown(self, task: LoadedTask, growth: Growth, outcome: Outcome | None) -> None:
+        """Return when the new tasks are stored, and with them the outcome of their spawner if it has one. Raises LeaseLost."""
         for new in growth.tasks:
             self._progress[new.id] = 0.0
+        changes = (
+            self._growth_of_open(task, growth) if outcome is None else self._growth_of_ended(task, growth, outcome)
+        )
+        changes[0].rows = growth.rows
+        await self._writer.commit_together(changes)
+        metrics.created([row.executor_id for row in growth.rows])
+
+    def _growth_of_open(self, task: LoadedTask, growth: Growth) -> list[Change]:
+        event = self._event_of_growth(task, growth, Status.IN_PROGRESS)
+        return [TasksSpawned(**self._fence, event=event, task_id=task.id, at=self._now())]
+
+    def _growth_of_ended(self, task: LoadedTask, growth: Growth, outcome: Outcome) -> list[Change]:
+        """The end of the task comes first, and is one change with the new tasks: no crash can come between them."""
+        *before, end = self.changes_at_end(task, outcome)
+        end.then = self._event_of_growth(task, growth, outcome.status)
+        return [end, *before]
+
+    def _event_of_growth(self, task: LoadedTask, growth: Growth, status: Status) -> Json:
         below = [row.id for row in growth.rows if row.parent_id == task.id]
-        event = self._event(
-            "task_spawned",
-            task,
-            Status.IN_PROGRESS,
-            message=f"{len(growth.rows):,} tasks added below this one",
-            result={"count": len(growth.rows), "task_ids": below[:SHOWN]},
-        )
-        executor_ids = [row.executor_id for row in growth.rows]
-        spawned = TasksSpawned(
-            **self._fence,
-            event=event,
-            tally=partial(metrics.created, executor_ids),
-            task_id=task.id,
-            rows=growth.rows,
-            at=self._now(),
-        )
-        await self._writer.commit(spawned)
+        message = f"{len(growth.rows):,} tasks added below this one"
+        result = {"count": len(growth.rows), "task_ids": below[:SHOWN]}
+        return self._event("task_spawned", task, status, message=message, result=result)
 
     def _wanted(self, task: LoadedTask, question: OpenQuestion) -> WantedEvent | None:
         if question.event is None or question.match is None:

@@ -170,7 +170,8 @@ class TaskRunner:
             executor = get_executor(task.executor_id)
         except ExecutorNotFound as error:  # the configuration has changed since the tree was stored
             return failed(error.message)
-        return await self._attempts(task, executor)
+        outcome = await self._attempts(task, executor)
+        return outcome if outcome.spawn is None else await self._spawner.spawned(task, outcome)
 
     def _is_poison(self, task: LoadedTask) -> bool:
         return self._claim.is_poison and task.id in self._suspects
@@ -243,6 +244,7 @@ class TaskRunner:
                     inputs=await self._ready_inputs(task, executor),
                     context=self._context(task),
                     is_checked=not (self._claim.is_demo and task.has_places),
+                    is_demo=self._claim.is_demo,
                 )
                 return self._secrets.masked(await attempt(task, work, why_cancelled=why_cancelled))
             except ExecutorError as error:

@@ -16,7 +16,7 @@ import pytest
 from django.db import connection
 from pytest_django import Settings
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Spawn, Stopped
 from tasks.queue import notify
 from tasks.queue.notify import Listener
 from tasks.services.cancels import Cancel
@@ -318,6 +318,8 @@ class Script(Executor):
         if script in HANGING:
             context.report(0.5, "half of it")
             script = await _told(life, key, script)
+        if script == "spawn":
+            return Spawn(tasks=inputs["tasks"], join=inputs.get("join", True), result="own")
         if script == "slow":
             await asyncio.Event().wait()
         if script in ("fail", "never") or (script == "flaky" and context.attempt < 2):

@@ -51,6 +51,13 @@ class Family:
         """Return those of them that are right below it."""
         return [task for task in self.spawned_by(task_id) if task.parent_id == task_id]
 
+    def level_of(self, task: LoadedTask) -> int:
+        """Return the level of the task in its tree; the root's is 1."""
+        level, above = 1, task.parent_id
+        while above is not None:
+            level, above = level + 1, self._tasks[above].parent_id
+        return level
+
     def status_of(self, task: LoadedTask) -> Status:
         return self._status_of(task.id)
 

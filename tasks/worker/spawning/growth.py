@@ -10,6 +10,8 @@ from tasks.worker.load_run import LoadedTask, loaded
 from tasks.worker.outcomes import Outcome
 
 LONGEST_ID: Final = 255
+InUse = Callable[[list[str]], Collection[str]]
+"""Returns those of some ids that stored tasks have."""
 
 
 class CannotGrow(Exception):
@@ -54,9 +56,7 @@ def readable(task_id: str) -> str:
     return task_id if len(task_id) <= LONGEST_ID else uuid5(NAMESPACE_URL, task_id).hex
 
 
-def unused(
-    wanted: Mapping[str, str], in_use: Callable[[list[str]], Collection[str]], *, root_id: str
-) -> dict[str, str]:
+def unused(wanted: Mapping[str, str], in_use: InUse, *, root_id: str) -> dict[str, str]:
     """Return the mapping with other values for those that are in use, by tasks of any user."""
     ids = {key: readable(task_id) for key, task_id in wanted.items()}
     taken = set(in_use(list(ids.values())))

@@ -1,6 +1,6 @@
 """The tasks of a map: a copy of its template for each item (`tasks.rules.maps`)."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,9 +15,7 @@ from tasks.rules.maps import CannotMap, ForEach
 from tasks.rules.places import escaped
 from tasks.rules.references import settled_params
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.spawning.growth import CannotGrow, Growth, Room, growth_of, unused
-
-InUse = Callable[[list[str]], Collection[str]]
+from tasks.worker.spawning.growth import CannotGrow, Growth, InUse, Room, growth_of, unused
 
 
 def expanded(
@@ -30,7 +28,7 @@ def expanded(
     in_use: InUse,
     now: datetime,
 ) -> Growth:
-    """Return the copies of the template for all items. `in_use` returns those of some ids that stored tasks have.
+    """Return the copies of the template for all items.
 
     It takes time in proportion to the tasks. Raises CannotGrow.
     """

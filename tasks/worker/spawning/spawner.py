@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,8 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, failed
 from tasks.worker.result_memory import completed_in_turn
 from tasks.worker.spawning.family import Family
-from tasks.worker.spawning.growth import CannotGrow, Growth, Room
+from tasks.worker.spawning.growth import CannotGrow, Growth, InUse, Room
+from tasks.worker.spawning.lists import added
 from tasks.worker.spawning.maps import expanded
 
 
@@ -42,7 +44,21 @@ class Spawner:
             if not items:
                 return await self.joined(task)
             return await self._off_the_loop(partial(self._expanded, task, for_each, items))
-        except (CannotMap, CannotGrow) as error:
+        except CannotMap as error:
+            return await self.joined(task) if self._claim.is_demo else failed(str(error))  # an example may have no list
+        except CannotGrow as error:
+            return failed(str(error))
+
+    async def spawned(self, task: LoadedTask, outcome: Outcome) -> Growth | Outcome:
+        """Return the tasks that the outcome adds, or a failure if they are refused."""
+        spawn = outcome.spawn
+        assert spawn is not None  # noqa: S101  (checked by the caller)
+        own = None if spawn.join else replace(outcome, spawn=None)
+        level = self._family.level_of(task)
+        make = partial(added, task, spawn, level=level, outcome=own, room=self._room(), now=self._claim.now())
+        try:
+            return await self._off_the_loop(lambda in_use: make(in_use=in_use))
+        except CannotGrow as error:
             return failed(str(error))
 
     async def joined(self, task: LoadedTask) -> Outcome:
@@ -66,7 +82,7 @@ class Spawner:
     def _result_of(self, task: LoadedTask) -> Any:
         children = self._family.children_of(task.id)
         if for_each_of(task.params) is None:
-            return {self._name_in(task, child): self._result_or_error(child) for child in children}
+            return {child.id.removeprefix(f"{task.id}/"): self._result_or_error(child) for child in children}
         names = [each.id for each in self._family.template_of(task.id) if each.parent_id == task.id]
         found = [self._result_or_error(child) for child in children]
         if len(names) == 1:
@@ -80,10 +96,7 @@ class Spawner:
             return self._results[task.id]
         return {"error": task.error} if self._family.status_of(task) in (Status.FAILED, Status.CANCELLED) else None
 
-    def _name_in(self, task: LoadedTask, child: LoadedTask) -> str:
-        return child.id.removeprefix(f"{task.id}/")
-
-    def _expanded(self, task: LoadedTask, for_each: ForEach, items: Sequence[Any], in_use: Any) -> Growth:
+    def _expanded(self, task: LoadedTask, for_each: ForEach, items: Sequence[Any], in_use: InUse) -> Growth:
         template = self._family.template_of(task.id)
         return expanded(task, for_each, template, items, room=self._room(), in_use=in_use, now=self._claim.now())
 
@@ -95,7 +108,7 @@ class Spawner:
             bytes=limits.run_bytes,
         )
 
-    async def _off_the_loop(self, make: Callable[[Callable[[list[str]], set[str]]], Growth]) -> Growth:
+    async def _off_the_loop(self, make: Callable[[InUse], Growth]) -> Growth:
         """Make thousands of tasks on a thread: the loop is everybody's, and the database has its own thread."""
         loop = asyncio.get_running_loop()
 

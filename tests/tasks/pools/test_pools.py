@@ -11,7 +11,7 @@ import psutil
 import pytest
 from pytest_django import Settings
 
-from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Parked, Reply, Stopped
+from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Parked, Reply, Spawn, Stopped
 from aipartnerupflow.executors.testing import RecordingContext, context
 from tasks.executors import get_executor
 from tasks.pools import thread
@@ -54,6 +54,13 @@ async def until(look: Callable[[], object]) -> None:
 @EVERYWHERE
 async def test_a_result_comes_back(pools: Pools, name: str) -> None:
     assert await call(pools[name], "add", a=2) == 3
+
+
+@EVERYWHERE
+async def test_what_is_spawned_comes_back(pools: Pools, name: str) -> None:
+    tasks = [{"id": "a", "name": "A", "inputs": {"text": "é"}}]
+    spawned = await execute(pools[name], "spawning_executor", {"tasks": tasks, "join": False, "result": [1]})
+    assert spawned == Spawn(tasks=tasks, join=False, result=[1])
 
 
 @EVERYWHERE

@@ -1,0 +1,93 @@
+"""The tasks of a `Spawn`, checked like a request and placed below their spawner."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from django.conf import settings
+
+from aipartnerupflow.executors import Spawn
+from tasks.executors.admission import checked
+from tasks.rules.exceptions import TasksError
+from tasks.rules.spawns import settings_of
+from tasks.rules.specs import TaskSpec, TreeLimits, TreeSpec, name_of, names_of
+from tasks.rules.templates import LABEL
+from tasks.services.persist import rows_of
+from tasks.worker.load_run import LoadedTask
+from tasks.worker.outcomes import Outcome
+from tasks.worker.spawning.growth import CannotGrow, Growth, InUse, Room, growth_of, unused
+
+SPAWNER: Final = "(spawner)"
+REFUSED: Final = "The tasks that this one adds are refused: "
+
+
+def added(
+    task: LoadedTask, spawn: Spawn, *, level: int, outcome: Outcome | None, room: Room, in_use: InUse, now: datetime
+) -> Growth:
+    """Return the tasks. `level` is that of the spawner in its tree, from 1.
+
+    It takes time in proportion to the tasks. Raises CannotGrow.
+    """
+    if len(spawn.tasks) > room.tasks:
+        raise CannotGrow(
+            f"{len(spawn.tasks):,} tasks are more than the {room.tasks:,} that may still be added to this tree "
+            "(limits.spawned_tasks)."
+        )
+    spec = _checked(task, spawn.tasks, level=level)
+    _check_executors(task, spec)
+    wanted = {each.id: f"{task.id}/{_name_below(each)}" for each in spec.tasks if each.id != task.id}
+    ids = unused(wanted, in_use, root_id=task.root_id) | {task.id: task.id}
+    names = names_of(spec)
+    labelled = replace(spec, tasks=tuple([_with_labels(each, names) for each in spec.tasks]))
+    rows = [row for row in rows_of(labelled, ids=ids, user_id=task.user_id) if row.id != task.id]
+    for number, row in enumerate(rows):
+        row.root_id = task.root_id
+        row.position = room.position + number
+        row.spawned_by = task.id
+        row.created_at = row.updated_at = now
+    return growth_of(rows, room, outcome=outcome)
+
+
+def _checked(task: LoadedTask, tasks: Collection[Any], *, level: int) -> TreeSpec:
+    """Check the tasks as the tree that they form with their spawner."""
+    given = [_below(task, each) for each in tasks]
+    most = TreeLimits(tasks=len(given) + 1, depth=max(1, settings.APFLOW.limits.tree_depth - level + 1))
+    try:
+        return checked([*given, {"id": task.id, "name": SPAWNER}], limits=most)
+    except TasksError as error:
+        raise CannotGrow(REFUSED + error.message) from None
+
+
+def _below(task: LoadedTask, given: Any) -> Any:
+    """The task as the owner would send it, with the priority of the spawner unless it has its own."""
+    if not isinstance(given, dict):
+        return given
+    if "user_id" in given:
+        raise CannotGrow(f"{REFUSED}one has a user_id. They belong to the owner of the tree.")
+    sent = {name: value for name, value in given.items() if value is not None}
+    return {"parent_id": task.id, "priority": task.priority} | sent
+
+
+def _check_executors(task: LoadedTask, spec: TreeSpec) -> None:
+    allowed = settings_of(task.params)
+    if allowed is None or allowed.executors is None:
+        return
+    for each in spec.tasks:
+        if each.executor_id is not None and each.id != task.id and each.executor_id not in allowed.executors:
+            raise CannotGrow(
+                f"{REFUSED}'{name_of(each)}' is for {each.executor_id}, which params.spawn.executors does not name."
+            )
+
+
+def _name_below(task: TaskSpec) -> str:
+    return str(task.position) if task.has_new_id else task.id
+
+
+def _with_labels(task: TaskSpec, names: Mapping[str, str]) -> TaskSpec:
+    """The task with its dependencies known by the names that its places use, whichever ids are stored."""
+    needs = [
+        item if item.label or not LABEL.fullmatch(names[item.id]) else replace(item, label=names[item.id])
+        for item in task.dependencies
+    ]
+    return replace(task, dependencies=tuple(needs))
