@@ -61,6 +61,9 @@ def test_a_task_of_a_page_has_the_result_that_the_page_promises(
 def test_trees_grow_as_the_page_says(site: DocsSite) -> None:
     report = site.executed(text(GROW, "Run a template for each item of a list", "json"))["result"]
     assert report == {"count": 2, "names": ["Ada", "Alan"]}
+    published = site.executed(text(GROW, "Run something again until it is good", "json"))["result"]
+    assert published["text"] == "Draft 3. Improve on “Draft 2. Improve on “Draft 1. Begin.””"
+    assert site.executed(text(GROW, "Add tasks that a result names", "json"))["result"]["is"] == "found"
 
 
 def test_results_are_passed_on_as_the_page_says(site: DocsSite) -> None:

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field, json
 from a2a.core.parsing import Text
 from tasks.rules.field_rules import MONTH_SECONDS
 from tasks.rules.maps import MOST_ITEMS
+from tasks.rules.rounds import MOST_ROUNDS, MOST_SECONDS
 from tasks.rules.spawns import MOST_EXECUTORS, MOST_TASKS
 from tasks.rules.strict_json import Json
 from tasks.status import Status
@@ -31,11 +32,11 @@ _REFERENCE: Final = {
 }
 
 
-def _condition(operators: Json, **value: Json) -> Json:
+def _condition(about: Json, operators: Json, **value: Json) -> Json:
     """The schema of a condition about one result."""
     pointer = {"type": "string", "anyOf": [{"const": ""}, {"pattern": "^/"}]}
-    properties = {"task": {"type": "string"}, "path": pointer, "op": operators, **value}
-    needed = ["task", "op", *value]
+    properties = {**about, "path": pointer, "op": operators, **value}
+    needed = [*about, "op", *value]
     return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
 
 
@@ -48,12 +49,18 @@ def _combined(parts: list[Json]) -> list[Json]:
     ]
 
 
-_ABOUT_RESULTS: Final = [
-    _condition({"enum": ["eq", "ne", "lt", "le", "gt", "ge", "contains"]}, value={}),
-    _condition({"const": "in"}, value={"type": "array"}),
-    _condition({"enum": ["exists", "empty"]}),
-]
-_CONDITIONS: Final = [*_ABOUT_RESULTS, *_combined(_ABOUT_RESULTS)]
+def _conditions(about: Json) -> list[Json]:
+    """The schemas of conditions and of those made of them. `about`: the property that names the result."""
+    simple = [
+        _condition(about, {"enum": ["eq", "ne", "lt", "le", "gt", "ge", "contains"]}, value={}),
+        _condition(about, {"const": "in"}, value={"type": "array"}),
+        _condition(about, {"enum": ["exists", "empty"]}),
+    ]
+    return [*simple, *_combined(simple)]
+
+
+_CONDITIONS: Final = _conditions({"task": {"type": "string"}})
+_CONDITIONS_ABOUT_ITSELF: Final = _conditions({})
 NewDependency = Annotated[Any, Meta(extra_json_schema={"anyOf": [_TEXT, _REFERENCE]})]
 
 
@@ -337,12 +344,23 @@ class SpawnParams(Response, frozen=True, kw_only=True):
     executors: Annotated[list[Text], Meta(max_length=MOST_EXECUTORS)] | UnsetType = UNSET
 
 
+class Repeat(Response, frozen=True, kw_only=True):
+    """The task, or the children of the group, runs again until `until` is true of the result."""
+
+    until: Annotated[Json, Meta(extra_json_schema={"anyOf": _CONDITIONS_ABOUT_ITSELF})]
+    max: Annotated[int, Meta(ge=1, le=MOST_ROUNDS)] | UnsetType = UNSET
+    delay_seconds: Annotated[float, Meta(ge=0, le=MOST_SECONDS)] | UnsetType = UNSET
+    first: Any = None
+    on_max: Literal["fail", "complete"] | UnsetType = UNSET
+
+
 class TaskParams(Struct, frozen=True, kw_only=True):
     """The executor, the timeout, the retries, where it runs, and parameters of the executor.
 
     `keep`, of a root: its tree is not deleted by `retention`. `when`: the condition without which the task is
     skipped; conditions may also be deeper inside each other. `for_each`: the task is a map.
     `spawn`: the task adds tasks to its tree.
+    `repeat`: it runs in rounds.
     """
 
     executor_id: Text | UnsetType = UNSET
@@ -355,6 +373,7 @@ class TaskParams(Struct, frozen=True, kw_only=True):
     when: Annotated[Json, Meta(extra_json_schema={"anyOf": _CONDITIONS})] | UnsetType = UNSET
     for_each: ForEach | UnsetType = UNSET
     spawn: SpawnParams | UnsetType = UNSET
+    repeat: Repeat | UnsetType = UNSET
 
 
 class TaskSchemas(Struct, frozen=True, kw_only=True):

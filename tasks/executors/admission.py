@@ -9,7 +9,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Executor, ExecutorError
 from tasks.executors import disabled_executors, executor_ids, get_executor, placement, secret_places
-from tasks.executors.map_check import check_maps, item_labels
+from tasks.executors.template_check import check_templates, value_labels
 from tasks.rules.conditions import tasks_in
 from tasks.rules.exceptions import InvalidDependency, InvalidParams
 from tasks.rules.places import SECRET, places_in, source_of
@@ -39,10 +39,10 @@ def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
     if problems := list(islice(_problems(spec), LISTED)):
         raise InvalidParams(problems)
     names = names_of(spec)
-    check_maps(spec, names)
-    items = item_labels(spec)
+    check_templates(spec, names)
+    values = value_labels(spec)
     for task in spec.tasks:
-        _check_condition(task, labels_of(task, names) | items.get(task.id, set()))
+        _check_condition(task, labels_of(task, names) | values.get(task.id, set()))
     return spec
 
 
@@ -50,15 +50,15 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
     """Yield what no pool offers, what executors refuse, and places that name a task on which theirs does not depend."""
     names = names_of(spec)
     sources = Counter(names.values())
-    items = item_labels(spec)
+    values = value_labels(spec)
     for task in spec.tasks:
         if task.params:
             yield from _misplaced(task)
-        is_part = task.id in items
+        is_part = task.id in values
         if task.executor_id is not None and (problem := _misfit(task, get_executor(task.executor_id), is_part=is_part)):
             yield f"tasks[{task.position}].inputs", f"do not fit the schema of {task.executor_id}: {problem}"
         if task.inputs:
-            yield from _without_dependency(task, sources, labels_of(task, names) | items.get(task.id, set()))
+            yield from _without_dependency(task, sources, labels_of(task, names) | values.get(task.id, set()))
         try:
             if task.executor_id is not None:
                 get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)
@@ -70,7 +70,7 @@ def _misfit(task: TaskSpec, executor: Executor, *, is_part: bool) -> str | None:
     """Describe why the inputs can never match the executor's schema; None if they match, or may with results.
 
     A result may be any input, so with dependencies only what is given counts, one input at a time; so it
-    is in a part of a template, whose inputs an item completes.
+    is in a part of a template, whose inputs its values complete.
     """
     if not task.dependencies and not is_part:
         return mismatch(executor.input_schema, task.inputs)

@@ -31,7 +31,11 @@ The JSON is {{"tasks": [...]}}. Each task has
   {{{{fetch.json.title}}}}; a text that is nothing else becomes the value itself;
 - "params": settings of the executor, such as "works" of a crew, "retry" {{"max_attempts": 3}} or "timeout_seconds"; often left out.
   "when": {{"task": "<id of a dependency>", "path": "/score", "op": "ge", "value": 0.5}} skips the task if that is false; further ops
-  are eq, ne, lt, le, gt, in, contains, exists and empty;
+  are eq, ne, lt, le, gt, in, contains, exists and empty.
+  "for_each": {{"items": {{"task": "<id of a dependency>", "path": "/urls"}}, "max_parallel": 5}}, of a task without an executor,
+  runs its children once for each item of that list; {{{{item}}}} in their inputs is the item; the result is the list of results.
+  "repeat": {{"until": {{"path": "/done", "op": "eq", "value": true}}, "max": 5}} runs a task, or the children of a task without an
+  executor, until that is true of the result; {{{{last}}}} in the inputs is the result of the round before;
 - "priority": 0 urgent, 1 high, 2 normal, 3 low; often left out.
 No other fields. No circles. The usual root is aggregate_results_executor, depending on the tasks whose results matter. Use as few
 tasks as do the work, and no credentials.

@@ -142,7 +142,7 @@ def problems(condition: object, path: str) -> Iterator[Problem]:
             yield f"{place}.{surplus[0]}", f"is not known beside '{kinds.pop()}'"
         else:
             yield from _part_problems(each, place)
-            waiting += [(part, where, depth + 1) for part, where in _parts(each, place)]
+            waiting += [(part, where, depth + 1) for part, where in parts_of(each, place)]
 
 
 def _part_problems(condition: Json, place: str) -> Iterator[Problem]:
@@ -151,7 +151,8 @@ def _part_problems(condition: Json, place: str) -> Iterator[Problem]:
             yield f"{place}.{name}", "must be a list of conditions"
 
 
-def _parts(condition: Json, place: str) -> Iterator[tuple[object, str]]:
+def parts_of(condition: Json, place: str) -> Iterator[tuple[object, str]]:
+    """Yield the conditions right inside this one, each with its place."""
     if "not" in condition:
         yield condition["not"], f"{place}.not"
     for name in ("all", "any"):
@@ -183,7 +184,7 @@ def _within(condition: Json) -> Iterator[Json]:
     while waiting:
         each = waiting.pop()
         yield each
-        waiting += [part for part, _ in _parts(each, "") if isinstance(part, dict)]
+        waiting += [part for part, _ in parts_of(each, "") if isinstance(part, dict)]
 
 
 def _is_equal(found: Any, value: Any) -> bool:

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from tasks.rules import conditions, maps, spawns
+from tasks.rules import conditions, maps, rounds, spawns
 from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
 from tasks.rules.schema_cost import TooCostly, check_cost
@@ -181,6 +181,7 @@ _params = _fields(
         "when": conditions.problems,
         "for_each": maps.problems,
         "spawn": spawns.problems,
+        "repeat": rounds.problems,
     },
     is_open=True,
 )
@@ -220,6 +221,7 @@ HINTS = MappingProxyType(
         "when": "unknown field; write it as params.when",
         "for_each": "unknown field; write it as params.for_each",
         "spawn": "unknown field; write it as params.spawn",
+        "repeat": "unknown field; write it as params.repeat",
     }
 )
 

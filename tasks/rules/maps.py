@@ -36,6 +36,9 @@ class MappedTask(Protocol):
     def parent_id(self) -> str | None: ...
 
     @property
+    def executor_id(self) -> str | None: ...
+
+    @property
     def spawned_by(self) -> str | None: ...
 
     @property
@@ -91,12 +94,12 @@ def source_of(params: Mapping[str, Any] | None) -> str | None:
 
 
 def templates_of(tasks: Iterable[T]) -> dict[str, list[T]]:
-    """Map the id of each map in a tree to the tasks of its template, in the order of the tasks.
+    """Map the id of each map, and of each group that repeats, to the tasks of its template, in the order of the tasks.
 
     They never run themselves. The template of a map inside a template belongs to both.
     """
     tasks = list(tasks)
-    maps = [task.id for task in tasks if task.params and "for_each" in task.params]
+    maps = [task.id for task in tasks if task.params and _has_template(task, task.params)]
     if not maps:
         return {}
     children: dict[str | None, list[T]] = {}
@@ -104,6 +107,10 @@ def templates_of(tasks: Iterable[T]) -> dict[str, list[T]]:
         children.setdefault(task.parent_id, []).append(task)
     order = {task.id: number for number, task in enumerate(tasks)}
     return {map_id: sorted(_below(map_id, children), key=lambda task: order[task.id]) for map_id in maps}
+
+
+def _has_template(task: MappedTask, params: Mapping[str, Any]) -> bool:
+    return "for_each" in params or ("repeat" in params and task.executor_id is None)
 
 
 def _below(map_id: str, children: Mapping[str | None, list[T]]) -> list[T]:

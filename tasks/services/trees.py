@@ -273,8 +273,7 @@ def _parts_of_templates(task: Task, tree: Sequence[Task]) -> set[str]:
     for map_id, template in (templates := templates_of(tree)).items():
         if any(part.id == task.id for part in template):
             raise StatusConflict(
-                f"Task '{task.id}' is part of the template of '{map_id}', which runs it once for each item. "
-                f"Execute '{map_id}'.",
+                f"Task '{task.id}' is part of the template of '{map_id}', which runs copies of it. Execute '{map_id}'.",
                 data={"task_id": task.id, "map_id": map_id},
             )
     return {part.id for template in templates.values() for part in template}

@@ -253,7 +253,7 @@ class TreeRun:
         for template in self._family.template_of(task_id):
             if template.status == Status.PENDING:
                 template.status = Status.SKIPPED
-                self._recorder.finished_unrun(template, skipped(f"Template: '{task_id}' runs it once for each item"))
+                self._recorder.finished_unrun(template, skipped(f"Template: '{task_id}' runs copies of it"))
 
     async def _end(self) -> End:
         """Return when there is nothing left to do here."""

@@ -26,6 +26,7 @@ from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.maps import ForEach, for_each_of
 from tasks.rules.pools import resources_of
 from tasks.rules.retry import retry_of
+from tasks.rules.rounds import Repeat, repeat_of
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import added
 from tasks.services.questions import OpenQuestion
@@ -160,6 +161,8 @@ class TaskRunner:
     async def _outcome(self, task: LoadedTask) -> Outcome | Growth:
         if self._is_poison(task):
             return failed(POISON)
+        if (repeat := repeat_of(task.params)) is not None:
+            return await self._repeat(task, repeat)
         if self._spawner.has_spawned(task):
             return await self._spawner.joined(task)
         if (for_each := for_each_of(task.params)) is not None:
@@ -175,6 +178,11 @@ class TaskRunner:
 
     def _is_poison(self, task: LoadedTask) -> bool:
         return self._claim.is_poison and task.id in self._suspects
+
+    async def _repeat(self, task: LoadedTask, repeat: Repeat) -> Outcome | Growth:
+        if not self._spawner.has_spawned(task):
+            await self._recorder.started(task, durably=False)
+        return await self._spawner.repeated(task, repeat)
 
     async def _map(self, task: LoadedTask, for_each: ForEach) -> Outcome | Growth:
         await self._recorder.started(task, durably=False)

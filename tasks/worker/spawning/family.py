@@ -74,11 +74,11 @@ class Family:
 
     def items_of(self, map_id: str) -> Items | None:
         """Return the items of a map that has spawned them; None for any other task."""
-        if map_id not in self._templates or map_id not in self._spawned:
-            return None
         for_each = for_each_of(self._tasks[map_id].params)
+        if for_each is None or map_id not in self._spawned:
+            return None
         size = len(self._templates[map_id])
         ids = [task.id for task in self._spawned[map_id]]
         parts = [ids[start : start + size] for start in range(0, len(ids), size)]
         runnable = [[task_id for task_id in part if task_id not in self.template_ids] for part in parts]
-        return Items(items=runnable, max_parallel=for_each.max_parallel if for_each else 1)
+        return Items(items=runnable, max_parallel=for_each.max_parallel)

@@ -10,8 +10,10 @@ from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError
 from tasks.queue.leases import Claim
+from tasks.rules.conditions import TooMuchToCompare
 from tasks.rules.inputs import dependency_results
 from tasks.rules.maps import CannotMap, ForEach, for_each_of, items_of
+from tasks.rules.rounds import Repeat, described, is_enough
 from tasks.services.trees import ids_in_use
 from tasks.status import Status
 from tasks.worker.group_commit import GroupCommit
@@ -22,6 +24,7 @@ from tasks.worker.spawning.family import Family
 from tasks.worker.spawning.growth import CannotGrow, Growth, InUse, Room
 from tasks.worker.spawning.lists import added
 from tasks.worker.spawning.maps import expanded
+from tasks.worker.spawning.rounds import next_round
 
 
 class Spawner:
@@ -49,6 +52,28 @@ class Spawner:
         except CannotGrow as error:
             return failed(str(error))
 
+    async def repeated(self, task: LoadedTask, repeat: Repeat) -> Growth | Outcome:
+        """Return the next round, or the outcome after the last one."""
+        rounds = self._parts_of(task)
+        if any(True for _ in self._family.failures(task.id)):
+            return await self.joined(task)
+        try:
+            if rounds and (is_enough(repeat, rounds[-1]) or (len(rounds) >= repeat.most and repeat.completes_at_most)):
+                return await self._completed(rounds[-1])
+            if len(rounds) >= repeat.most:
+                return failed(f"After {repeat.most:,} rounds this is still false: {described(repeat)} (params.repeat).")
+            if rounds:
+                await asyncio.sleep(repeat.delay_seconds)
+            last = rounds[-1] if rounds else repeat.first
+            template = self._family.template_of(task.id)
+            number = len(rounds) + 1
+            make = partial(
+                next_round, task, template, number=number, last=last, room=self._room(), now=self._claim.now()
+            )
+            return await self._off_the_loop(lambda in_use: make(in_use=in_use))
+        except (TooMuchToCompare, CannotGrow) as error:
+            return failed(str(error))
+
     async def spawned(self, task: LoadedTask, outcome: Outcome) -> Growth | Outcome:
         """Return the tasks that the outcome adds, or a failure if they are refused."""
         spawn = outcome.spawn
@@ -69,9 +94,12 @@ class Spawner:
                 f"{len(failures):,} of {len(self._family.children_of(task.id)):,} tasks below this one did not complete, "
                 f"the first being '{first.id}': {first.error}"
             )
+        return await self._completed(self._result_of(task))
+
+    async def _completed(self, result: Any) -> Outcome:
         try:
             most = settings.APFLOW.limits.result_bytes
-            return await completed_in_turn(self._result_of(task), max_bytes=most, is_composed=True)
+            return await completed_in_turn(result, max_bytes=most, is_composed=True)
         except ExecutorError as error:
             return failed(str(error))
 
@@ -80,14 +108,18 @@ class Spawner:
         return for_each is not None and for_each.collects
 
     def _result_of(self, task: LoadedTask) -> Any:
+        if for_each_of(task.params) is not None:
+            return self._parts_of(task)
         children = self._family.children_of(task.id)
-        if for_each_of(task.params) is None:
-            return {child.id.removeprefix(f"{task.id}/"): self._result_or_error(child) for child in children}
+        return {child.id.removeprefix(f"{task.id}/"): self._result_or_error(child) for child in children}
+
+    def _parts_of(self, task: LoadedTask) -> list[Any]:
+        """The result of each copy of the template: that of its only task, or those of all by the ids of the template."""
         names = [each.id for each in self._family.template_of(task.id) if each.parent_id == task.id]
-        found = [self._result_or_error(child) for child in children]
-        if len(names) == 1:
-            return found
+        found = [self._result_or_error(child) for child in self._family.children_of(task.id)]
         size = len(names)
+        if size <= 1:
+            return found
         return [dict(zip(names, found[start : start + size], strict=True)) for start in range(0, len(found), size)]
 
     def _result_or_error(self, task: LoadedTask) -> Any:

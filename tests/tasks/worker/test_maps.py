@@ -57,7 +57,7 @@ def test_the_result_is_the_list_of_the_results_in_the_order_of_the_items(run: Ru
     (spawned,) = [event for event in ran.events if event["type"] == "task_spawned"]
     assert spawned["result"] == {"count": 3, "task_ids": ["part[0]", "part[1]", "part[2]"]}
     assert ran.tasks["part"].status == "skipped"
-    assert ran.tasks["part"].error == "Template: 'each' runs it once for each item"
+    assert ran.tasks["part"].error == "Template: 'each' runs copies of it"
     assert ran.events[-1]["tree_progress"] == 1.0
 
 
@@ -131,7 +131,7 @@ def test_at_most_so_many_items_are_under_way(run: RunTree) -> None:
     [
         ({"no": "list"}, {}, "The items of this map are no list: what is at '/items' in the result of 'list'."),
         ([1, 2, 3], {"max_items": 2}, "The list has 3 items, more than the 2 of params.for_each.max_items."),
-        ([1], {"as": "n"}, "Item 0, task 'part': Cannot fill the inputs: inputs.value: '{{n.x}}' has no value"),
+        ([1], {"as": "n"}, "[0], task 'part': Cannot fill the inputs: inputs.value: '{{n.x}}' has no value"),
     ],
 )
 def test_what_cannot_be_mapped_fails_the_map(run: RunTree, items: Any, for_each: Json, error: str) -> None:
@@ -287,6 +287,6 @@ def test_what_no_map_can_be_is_refused(worker: WorkerThread) -> None:
     assert "needs a template" in refused(lambda tree: tree.pop())
     assert "which is no dependency of the task" in refused(lambda tree: tree[2].update(dependencies=[]))
     assert "Depend on 'each'" in refused(lambda tree: tree[0].update(dependencies=["each", "part"]))
-    assert "names both an item of its map and a dependency" in refused(
+    assert "is the name of a dependency, and of a value of its map" in refused(
         lambda tree: tree[3].update(dependencies=[{"id": "list", "as": "item"}])
     )

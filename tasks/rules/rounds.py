@@ -1,0 +1,114 @@
+"""Rounds: `params.repeat` runs a task, or the children of a group, again until a condition about the result is true. Pure.
+
+`{"until": condition, "max": 20, "delay_seconds": 0, "first": value, "on_max": "fail" or "complete"}`; all but `until`
+are optional. The conditions are those of `params.when`, without `task`: they are about the result of the latest round.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tasks.rules import conditions
+from tasks.rules.strict_json import Json
+
+LAST: Final = "last"
+"""The name of the result of the round before."""
+ROUND: Final = "round"
+"""The name of the number of the round, from 1."""
+LABELS: Final = frozenset({LAST, ROUND})
+MOST_ROUNDS: Final = 10_000
+MOST_SECONDS: Final = 86_400 * 30
+FIELDS: Final = ("until", "max", "delay_seconds", "first", "on_max")
+
+Problem = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """The settings of a loop. `first` is what the first round has in place of a result."""
+
+    until: Json
+    most: int
+    delay_seconds: float
+    first: Any
+    completes_at_most: bool
+
+
+def repeat_of(params: Mapping[str, Any] | None) -> Repeat | None:
+    """Read `params.repeat`, which has been checked; None if there is none."""
+    given = (params or {}).get("repeat")
+    if given is None:
+        return None
+    return Repeat(
+        until=_about_last(given["until"]),
+        most=int(given.get("max", 20)),
+        delay_seconds=given.get("delay_seconds", 0),
+        first=given.get("first"),
+        completes_at_most=given.get("on_max") == "complete",
+    )
+
+
+def is_enough(repeat: Repeat, result: Any) -> bool:
+    """Whether the result of a round ends the loop. Raises TooMuchToCompare."""
+    return conditions.holds(repeat.until, {LAST: result})
+
+
+def described(repeat: Repeat) -> str:
+    """Return the condition in words."""
+    return conditions.described(repeat.until).replace(f"'{LAST}'", "the result")
+
+
+def problems(value: object, path: str) -> Iterator[Problem]:
+    """Yield what is wrong with the shape of `params.repeat`."""
+    if not isinstance(value, dict):
+        yield path, "must be an object with 'until'"
+        return
+    for field in sorted(value.keys() - set(FIELDS)):
+        yield f"{path}.{field[:255]}", f"is not known; a loop has {', '.join(FIELDS)}"
+    if "until" not in value:
+        yield (
+            f"{path}.until",
+            'is required: a condition about the result, such as {"path": "/done", "op": "eq", "value": true}',
+        )
+    else:
+        yield from _until_problems(value["until"], f"{path}.until")
+    if not _is_number(value.get("max", 1), 1, MOST_ROUNDS) or value.get("max", 1) % 1:
+        yield f"{path}.max", f"must be an integer from 1 to {MOST_ROUNDS:,}"
+    if not _is_number(value.get("delay_seconds", 0), 0, MOST_SECONDS):
+        yield f"{path}.delay_seconds", f"must be a number from 0 to {MOST_SECONDS:,}"
+    if value.get("on_max", "fail") not in ("fail", "complete"):
+        yield f"{path}.on_max", "must be 'fail' or 'complete'"
+
+
+def _is_number(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _until_problems(until: object, path: str) -> Iterator[Problem]:
+    if isinstance(until, dict):
+        for field in _named(until, path):
+            yield field, "is not known here: the condition is about the result of the task itself"
+        yield from conditions.problems(_about_last(until), path)
+    else:
+        yield path, "must be an object: a condition"
+
+
+def _named(condition: Any, path: str, depth: int = 1) -> Iterator[str]:
+    if not isinstance(condition, dict) or depth > conditions.DEEPEST:
+        return
+    if "task" in condition:
+        yield f"{path}.task"
+    for part, place in conditions.parts_of(condition, path):
+        yield from _named(part, place, depth + 1)
+
+
+def _about_last(condition: Any, depth: int = 1) -> Any:
+    """The condition with the task that its comparisons are about."""
+    if not isinstance(condition, dict) or depth > conditions.DEEPEST:
+        return condition
+    if "not" in condition:
+        return condition | {"not": _about_last(condition["not"], depth + 1)}
+    for name in ("all", "any"):
+        if isinstance(condition.get(name), list):
+            return condition | {name: [_about_last(part, depth + 1) for part in condition[name]]}
+    return condition if "task" in condition else condition | {"task": LAST}

@@ -1,0 +1,95 @@
+"""Copies of templates: for an item of a map, or for a round of a loop."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from aipartnerupflow.executors import ExecutorError, Json
+from tasks.executors import get_executor
+from tasks.executors.filling import filled_inputs
+from tasks.models import Task
+from tasks.rules.conditions import TooMuchToCompare
+from tasks.rules.exceptions import ExecutorNotFound
+from tasks.rules.inputs import label_of
+from tasks.rules.maps import CannotMap
+from tasks.rules.places import escaped
+from tasks.rules.references import settled_params
+from tasks.worker.load_run import LoadedTask
+from tasks.worker.spawning.growth import CannotGrow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One copy of a template below `spawner`.
+
+    `mark`, such as `[3]`, is added to names, `values` are what places and conditions may name besides
+    dependencies, and `ids` maps the ids of the template to those of the copy. The copies have `extra` params, and
+    not those `without`.
+    """
+
+    spawner: LoadedTask
+    mark: str
+    values: Mapping[str, Any]
+    ids: Mapping[str, str]
+    extra: Json = field(default_factory=dict)
+    without: Collection[str] = ()
+
+    def rows(self, template: Sequence[LoadedTask], *, position: int, now: datetime) -> Iterable[Task]:
+        """Yield the copies. Raises CannotGrow."""
+        parents = {each.parent_id for each in template}
+        for number, each in enumerate(template):
+            try:
+                inputs, params = self._inputs(each), self._params(each)
+            except (ExecutorError, TooMuchToCompare, CannotMap) as error:
+                raise CannotGrow(f"{self.mark.strip()}, task '{each.id}': {error}") from None
+            yield Task(
+                id=self.ids[each.id],
+                root_id=each.root_id,
+                parent_id=self.ids.get(each.parent_id or "", self.spawner.id),
+                position=position + number,
+                user_id=each.user_id,
+                name=self._name(each),
+                priority=each.priority,
+                executor_id=each.executor_id,
+                dependencies=[self._dependency(item) for item in each.dependencies],
+                inputs=inputs,
+                schemas=each.schemas or None,
+                params=params or None,
+                has_children=each.id in parents,
+                spawned_by=self.spawner.id,
+                created_at=now,
+                updated_at=now,
+            )
+
+    def _name(self, task: LoadedTask) -> str:
+        """The mark is added, unless the name says which executor it is."""
+        suffix = f" {self.mark}"
+        return task.name if task.name == task.executor_id else task.name[: 255 - len(suffix)] + suffix
+
+    def _dependency(self, item: Json) -> Json:
+        """A dependency inside the template keeps its name, by which places know it."""
+        copied = self.ids.get(item["id"])
+        return item if copied is None else item | {"id": copied, "as": label_of(item)}
+
+    def _inputs(self, task: LoadedTask) -> Json:
+        inputs = filled_inputs(task, self.values, known=self.values, keeps_literals=True)
+        if _reads_inputs(task):
+            return inputs | {name: escaped(value) for name, value in self.values.items() if name not in inputs}
+        return inputs
+
+    def _params(self, task: LoadedTask) -> Json:
+        """The params with what they ask about the values decided: a condition, and the items of a map inside."""
+        kept = {name: value for name, value in task.params.items() if name not in self.without}
+        return (settled_params(kept, self.values, gone=self.values) or {}) | self.extra
+
+
+def _reads_inputs(task: LoadedTask) -> bool:
+    """Whether the executor itself looks up names in the inputs, in templates or in expressions."""
+    if task.executor_id is None:
+        return False
+    try:
+        executor = get_executor(task.executor_id)
+    except ExecutorNotFound:  # the configuration has changed; the copy fails by itself
+        return False
+    return bool(executor.templates | executor.verbatim)

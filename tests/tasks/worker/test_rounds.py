@@ -1,0 +1,160 @@
+"""Loops: `params.repeat` runs a task, or a template, round after round until its result is good."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db.models.functions import Now
+from pytest_django import Settings
+
+from accounts.callers import LOCAL
+from tasks.models import Run, Task
+from tasks.queue import leases
+from tasks.rules.exceptions import InvalidDependency, InvalidParams, InvalidTree, TasksError
+from tasks.services import trees
+from tasks.services.copies import copy_tree
+from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.workers import Json, Ran, WorkerThread, result_of
+
+pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+RunTree = Callable[[list[Json]], Ran]
+ECHO: Json = {"schemas": {"method": "echo_executor"}}
+AT_THREE: Json = {"path": "/n", "op": "ge", "value": 3}
+
+
+def loop(*template: Json, executor: str = "echo_executor", inputs: Json | None = None, **repeat: Any) -> list[Json]:
+    """A task that repeats, and one that follows it."""
+    own = {} if template else {"schemas": {"method": executor}}
+    return [
+        {"id": "end", "name": "End", "dependencies": ["t"], **ECHO},
+        {"id": "start", "name": "Start", "parent_id": "end", "inputs": {"word": "go"}, **ECHO},
+        {
+            "id": "t",
+            "name": "Try",
+            "parent_id": "end",
+            "dependencies": ["start"],
+            "params": {"repeat": {"until": AT_THREE, **repeat}},
+            "inputs": inputs
+            or ({} if template else {"n": "{{round}}", "word": "{{start.word}}", "before": "{{last}}"}),
+            **own,
+        },
+        *({"name": part["id"].title(), "parent_id": "t", **ECHO} | part for part in template),
+    ]
+
+
+def rounds_of(task_id: str = "t") -> list[Task]:
+    return list(Task.objects.filter(spawned_by=task_id).order_by("position"))
+
+
+def test_a_task_runs_until_its_result_is_good(run: RunTree) -> None:
+    ran = run(loop(first="nothing"))
+    assert ran.run.status == "completed"
+    assert [task.id for task in rounds_of()] == ["t#1", "t#2", "t#3"]
+    results = [task.result for task in rounds_of()]
+    assert [result["before"] for result in results] == ["nothing", results[0], results[1]]
+    assert ran.tasks["t"].result == results[2]
+    assert ran.tasks["t"].result["word"] == "go"
+    assert ran.tasks["end"].result == {"t": results[2]}
+    assert (rounds_of()[1].name, rounds_of()[1].parent_id, rounds_of()[1].params) == ("Try #2", "t", None)
+
+
+def test_a_group_runs_its_template_round_after_round(run: RunTree) -> None:
+    draft = {"id": "draft", "inputs": {"n": "{{round}}", "last": "{{last.review.note}}"}}
+    review = {"id": "review", "dependencies": ["draft"], "inputs": {"n": "{{draft.n}}", "note": "better: {{draft.n}}"}}
+    until = {"any": [{"path": "/review/n", "op": "ge", "value": 2}, {"not": {"path": "", "op": "exists"}}]}
+    ran = run(loop(draft, review, until=until, first={"review": {"note": "begin"}}))
+    assert [task.id for task in rounds_of()] == ["draft#1", "review#1", "draft#2", "review#2"]
+    assert [task.result["last"] for task in rounds_of() if task.name.startswith("Draft")] == ["begin", "better: 1"]
+    assert ran.tasks["t"].result["review"]["note"] == "better: 2"
+    assert {ran.tasks[name].status for name in ("draft", "review")} == {"skipped"}
+
+
+def test_too_many_rounds_fail_the_task_or_end_it(run: RunTree) -> None:
+    error = "After 2 rounds this is still false: /n of the result is at least the value (params.repeat)."
+    assert run(loop(max=2)).tasks["t"].error == error
+    ended = run(loop(max=2, on_max="complete"))
+    assert next(task for task in ended.tasks.values() if task.name == "Try").result["n"] == 2
+
+
+def test_a_round_that_fails_fails_the_task_and_is_tried_again_with_it(run: RunTree, worker: WorkerThread) -> None:
+    ran = run(loop(executor="scripted_executor", inputs={"then": "fail", "n": 3}))
+    assert (ran.tasks["t"].error or "").startswith(
+        "1 of 1 tasks below this one did not complete, the first being 't#1': "
+    )
+    Task.objects.filter(id="t#1").update(inputs={"then": "ok"})
+    Task.objects.filter(id="t").update(params={"repeat": {"until": {"op": "exists"}}})
+    again = trees.execute_task(caller=LOCAL, task_id="end")
+    worker.work()
+    assert result_of(again.run).run.status == "completed"
+    assert [task.id for task in rounds_of()] == ["t#1"]
+
+
+def test_rounds_may_wait_for_each_other(run: RunTree) -> None:
+    assert len(rounds_of()) == 0
+    assert run(loop(delay_seconds=0.01)).run.status == "completed"
+    assert len(rounds_of()) == 3
+
+
+def test_a_copy_begins_with_the_first_round(run: RunTree, worker: WorkerThread) -> None:
+    run(loop())
+    copy = copy_tree(caller=LOCAL, task_id="end")
+    assert [task.name for task in copy.tasks] == ["End", "Start", "Try"]
+    executed = trees.execute_task(caller=LOCAL, task_id=copy.root.id)
+    worker.work()
+    ended = result_of(executed.run)
+    assert ended.tasks[copy.ids["t"]].result["n"] == 3
+    assert len(rounds_of(copy.ids["t"])) == 3
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("items", range(1, 14))
+def test_a_crash_at_any_moment_repeats_no_round(stage: Stage, items: int, after: bool) -> None:
+    tree = loop(executor="script_executor", inputs={"script": "ok", "n": "{{round}}"})
+    tree[2]["params"]["repeat"]["until"]["path"] = "/got/n"
+    run = trees.execute_tree(caller=LOCAL, tasks=tree).run
+    first = stage.bear()
+    first.fuse = Fuse(items=items, after=after)
+    first.wake()
+    stage.until_nothing(lambda: not first.journal_ended.is_set() and Run.objects.filter(finished_at=None))
+    first.kill()
+    Run.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
+    leases.sweep()
+    second = stage.bear()
+    second.wake()
+    stage.until_nothing(lambda: Run.objects.filter(finished_at=None))
+    ended = result_of(run)
+    assert ended.run.status == "completed"
+    assert [(task.id, task.result["got"]["n"]) for task in rounds_of()] == [("t#1", 1), ("t#2", 2), ("t#3", 3)]
+    types = [event["type"] for event in ended.events]
+    assert (types.count("task_spawned"), types.count("task_completed")) == (3, 6)
+
+
+@pytest.fixture
+def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    with opened_stage(settings, monkeypatch) as stage:
+        yield stage
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"params": {"repeat": {"until": AT_THREE | {"task": "t"}}}}, InvalidParams, "until.task"),
+        ({"params": {"repeat": {"until": {"path": "/n"}}}}, InvalidParams, "until.op: must be one of"),
+        ({"params": {"repeat": {"until": AT_THREE, "max": 0}}}, InvalidParams, "from 1 to 10,000"),
+        ({"params": {"repeat": {"until": AT_THREE}, "for_each": {"items": []}}}, InvalidTree, "on the same task"),
+        ({"params": {"repeat": {"until": AT_THREE}, "spawn": {}}}, InvalidTree, "params.repeat and params.spawn"),
+        ({"schemas": None}, InvalidTree, "params.repeat needs a template"),
+        (
+            {"dependencies": [{"id": "start", "as": "last"}], "inputs": {}},
+            InvalidDependency,
+            "'last' is the name of a dependency",
+        ),
+    ],
+)
+def test_what_is_no_loop_is_refused(worker: WorkerThread, change: Json, error: type[TasksError], message: str) -> None:
+    tree = loop()
+    tree[2].update(change)
+    with pytest.raises(error, match=message) as caught:
+        trees.create_tree(caller=LOCAL, tasks=tree)
+    assert caught.value.message
