@@ -11,7 +11,7 @@ from a2a.core.parsing import Text
 from tasks.rules.field_rules import MONTH_SECONDS
 from tasks.rules.maps import MOST_ITEMS
 from tasks.rules.rounds import MOST_ROUNDS, MOST_SECONDS
-from tasks.rules.spawns import MOST_EXECUTORS, MOST_TASKS
+from tasks.rules.spawns import MOST_NAMES, MOST_TASKS
 from tasks.rules.strict_json import Json
 from tasks.status import Status
 
@@ -336,12 +336,13 @@ class ForEach(Response, frozen=True, kw_only=True):
 
 
 class SpawnParams(Response, frozen=True, kw_only=True):
-    """The tasks in the result of the task are added to its tree. `executors` are those that they may have."""
+    """The tasks in the result of the task are added to its tree. They may use these executors and secrets."""
 
     path: Annotated[str, Meta(pattern="^(/|$)")] | UnsetType = UNSET
     join: bool | UnsetType = UNSET
     max_tasks: Annotated[int, Meta(ge=1, le=MOST_TASKS)] | UnsetType = UNSET
-    executors: Annotated[list[Text], Meta(max_length=MOST_EXECUTORS)] | UnsetType = UNSET
+    executors: Annotated[list[Text], Meta(max_length=MOST_NAMES)] | UnsetType = UNSET
+    secrets: Annotated[list[Text], Meta(max_length=MOST_NAMES)] | UnsetType = UNSET
 
 
 class Repeat(Response, frozen=True, kw_only=True):

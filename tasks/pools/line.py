@@ -9,7 +9,6 @@ from contextvars import copy_context
 from typing import Any, Final
 
 import msgspec
-import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, ExecutorError, Json, Stopped

@@ -1,6 +1,6 @@
 """Spawned tasks: `params.spawn` of a task runs the tasks that are found in its result. Pure.
 
-`{"path": "/json/tasks", "join": true, "max_tasks": 100, "executors": [ids]}`; all are optional.
+`{"path": "/json/tasks", "join": true, "max_tasks": 100, "executors": [ids], "secrets": [names]}`; all are optional.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,20 +10,21 @@ from typing import Any, Final
 WRAPPER: Final = "$spawn"
 """A result may have its tasks under this name."""
 MOST_TASKS: Final = 10_000
-MOST_EXECUTORS: Final = 100
-FIELDS: Final = ("path", "join", "max_tasks", "executors")
+MOST_NAMES: Final = 100
+FIELDS: Final = ("path", "join", "max_tasks", "executors", "secrets")
 
 Problem = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnSettings:
-    """Where the tasks are, and which may be there. Without `executors`, all that the server has."""
+    """Where the tasks are, and what they may use. Without `executors`, all that the server has."""
 
     path: str
     join: bool
     max_tasks: int
     executors: tuple[str, ...] | None
+    secrets: tuple[str, ...]
 
 
 def settings_of(params: Mapping[str, Any] | None) -> SpawnSettings | None:
@@ -37,6 +38,7 @@ def settings_of(params: Mapping[str, Any] | None) -> SpawnSettings | None:
         join=given.get("join", True),
         max_tasks=int(given.get("max_tasks", 100)),
         executors=None if executors is None else tuple(executors),
+        secrets=tuple(given.get("secrets", ())),
     )
 
 
@@ -56,11 +58,12 @@ def problems(value: object, path: str) -> Iterator[Problem]:
     is_number = isinstance(number, int | float) and not isinstance(number, bool) and number == int(number)
     if not is_number or not 1 <= number <= MOST_TASKS:
         yield f"{path}.max_tasks", f"must be an integer from 1 to {MOST_TASKS:,}"
-    yield from _executor_problems(value.get("executors", []), f"{path}.executors")
+    yield from _list_problems(value.get("executors", []), f"{path}.executors", "ids of executors")
+    yield from _list_problems(value.get("secrets", []), f"{path}.secrets", "names of secrets")
 
 
-def _executor_problems(executors: object, path: str) -> Iterator[Problem]:
-    if not isinstance(executors, list) or not all(isinstance(each, str) and 0 < len(each) <= 255 for each in executors):
-        yield path, "must be a list of ids of executors"
-    elif len(executors) > MOST_EXECUTORS:
-        yield path, f"has more than {MOST_EXECUTORS} ids"
+def _list_problems(names: object, path: str, kind: str) -> Iterator[Problem]:
+    if not isinstance(names, list) or not all(isinstance(each, str) and 0 < len(each) <= 255 for each in names):
+        yield path, f"must be a list of {kind}"
+    elif len(names) > MOST_NAMES:
+        yield path, f"has more than {MOST_NAMES} {kind}"

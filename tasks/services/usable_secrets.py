@@ -6,8 +6,8 @@ from itertools import islice
 from llmkeys import named_secrets
 from llmkeys.models import NamedSecret
 from tasks.executors import get_executor
-from tasks.executors.map_check import item_labels
 from tasks.executors.secret_places import NOT_THERE, misuse, secrets_in
+from tasks.executors.template_check import value_labels
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.places import SECRET
 from tasks.rules.specs import LISTED, TaskSpec, TreeSpec, labels_of, names_of
@@ -21,7 +21,7 @@ def refuse_unusable(spec: TreeSpec, *, owner: str) -> None:
 
     The reason is the same for a secret of another user and for one that does not exist.
     """
-    named = list(_named(spec))
+    named = list(named_in(spec))
     if not named:
         return
     usable = named_secrets.usable(user_id=owner, names={name for _, _, name in named})
@@ -37,9 +37,9 @@ def _problem(task: TaskSpec, secret: NamedSecret | None, name: str) -> str | Non
     return misuse(secret, get_executor(str(task.executor_id)), task.inputs, are_filled=False)
 
 
-def _named(spec: TreeSpec) -> Iterator[Named]:
-    """Yield the places of secrets in the tree, except in tasks that know a result or an item as `secret`."""
-    names, items = names_of(spec), item_labels(spec)
+def named_in(spec: TreeSpec) -> Iterator[Named]:
+    """Yield the places of secrets in the tree, except in tasks that know a result or a value as `secret`."""
+    names, values = names_of(spec), value_labels(spec)
     for task in spec.tasks:
-        if task.inputs and SECRET not in labels_of(task, names) | items.get(task.id, set()):
+        if task.inputs and SECRET not in labels_of(task, names) | values.get(task.id, set()):
             yield from ((task, place, name) for place, name in secrets_in(task))

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Stopped
 from tasks.pools.base import Pool, RaisedElsewhere
 from tasks.rules.schema import mismatch
+from tasks.rules.stored_results import stored_form
 from tasks.rules.strict_json import Json
 from tasks.worker.input_check import user_mismatch
 from tasks.worker.load_run import LoadedTask
@@ -82,7 +84,10 @@ async def _completed(result: Any, task: LoadedTask, work: Work) -> Outcome:
     is_composed = len(work.context.dependency_results) > 1
     kept = spawn.result if spawn else result
     outcome = await completed_in_turn(kept, max_bytes=_max_bytes(), is_composed=is_composed)
-    return replace(outcome, spawn=spawn) if spawn else outcome
+    if spawn is None:
+        return outcome
+    tasks = orjson.loads(stored_form(list(spawn.tasks), max_bytes=_max_bytes()))
+    return replace(outcome, spawn=replace(spawn, tasks=tasks))
 
 
 async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: Any) -> Stopped | None:

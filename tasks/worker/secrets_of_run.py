@@ -60,7 +60,10 @@ class SecretsOfRun:
         return found.value.reveal()
 
     def masked(self, outcome: Outcome) -> Outcome:
-        """Return the outcome with `…` for each secret in its result and error."""
+        """Return the outcome with `…` for each secret in its result, its error and the tasks that it adds."""
+        if outcome.spawn is not None:
+            tasks = self.masker.json(list(outcome.spawn.tasks))
+            outcome = replace(outcome, spawn=replace(outcome.spawn, tasks=tasks))
         error = None if outcome.error is None else self.masker.text(outcome.error)
         stored = None if outcome.stored is None else self.masker.stored(outcome.stored)
         if stored is outcome.stored:

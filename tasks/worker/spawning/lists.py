@@ -14,6 +14,7 @@ from tasks.rules.spawns import settings_of
 from tasks.rules.specs import TaskSpec, TreeLimits, TreeSpec, name_of, names_of
 from tasks.rules.templates import LABEL
 from tasks.services.persist import rows_of
+from tasks.services.usable_secrets import named_in
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 from tasks.worker.spawning.growth import CannotGrow, Growth, InUse, Room, growth_of, unused
@@ -36,6 +37,7 @@ def added(
         )
     spec = _checked(task, spawn.tasks, level=level)
     _check_executors(task, spec)
+    _check_secrets(task, spec)
     wanted = {each.id: f"{task.id}/{_name_below(each)}" for each in spec.tasks if each.id != task.id}
     ids = unused(wanted, in_use, root_id=task.root_id) | {task.id: task.id}
     names = names_of(spec)
@@ -77,6 +79,16 @@ def _check_executors(task: LoadedTask, spec: TreeSpec) -> None:
         if each.executor_id is not None and each.id != task.id and each.executor_id not in allowed.executors:
             raise CannotGrow(
                 f"{REFUSED}'{name_of(each)}' is for {each.executor_id}, which params.spawn.executors does not name."
+            )
+
+
+def _check_secrets(task: LoadedTask, spec: TreeSpec) -> None:
+    """What a model or a service writes does not get at the secrets of the user by itself."""
+    allowed = settings_of(task.params)
+    for each, place, name in named_in(spec):
+        if allowed is None or name not in allowed.secrets:
+            raise CannotGrow(
+                f"{REFUSED}'{name_of(each)}' uses the secret '{name}' in {place}, which params.spawn.secrets does not name."
             )
 
 

@@ -24,6 +24,15 @@ TWO: list[Json] = [
     {"id": "a", "name": "A", "inputs": {"x": [1]}, **ECHO},
 ]
 
+SECRET: list[Json] = [
+    {
+        "id": "x",
+        "name": "X",
+        "schemas": {"method": "rest_executor"},
+        "inputs": {"url": "http://x/", "json": "{{{{secret.key}}"},
+    }
+]
+
 
 def spawning(tasks: list[Any], **fields: Any) -> list[Json]:
     """A task that spawns others, and one that follows it."""
@@ -136,11 +145,15 @@ def test_tasks_in_a_result_run_where_the_params_say_so(run: RunTree) -> None:
     [
         ({"path": "/none"}, "params.spawn finds no tasks: what is at '/none' in the result is no list"),
         ({"path": "/tasks", "max_tasks": 1}, "The result has 2 tasks, more than the 1 of params.spawn.max_tasks."),
+        (
+            {"path": "/secret"},
+            "The tasks that this one adds are refused: 'x' uses the secret 'key' in inputs.json, which",
+        ),
         ({"executors": ["rest_executor"]}, "The tasks that this one adds are refused: 'b' is for echo_executor"),
     ],
 )
 def test_a_result_without_tasks_that_may_run_fails_the_task(run: RunTree, spawn: Json, error: str) -> None:
-    fields: Json = {"schemas": {"method": "echo_executor"}, "inputs": {"tasks": TWO}}
+    fields: Json = {"schemas": {"method": "echo_executor"}, "inputs": {"tasks": TWO, "secret": SECRET}}
     ran = run(spawning([], **fields, params={"spawn": spawn}))
     assert (ran.tasks["s"].error or "").startswith(error)
 
