@@ -36,6 +36,14 @@ VALUE = 'ghp_canary+/"7f3a9c\\52e1'
 FORMS = (VALUE, json.dumps(VALUE)[1:-1], "ghp_canary%2B%2F%227f3a9c%5C52e1")
 
 
+@pytest.fixture(scope="module")
+def one_worker(django_db_setup: None) -> Iterator[WorkerThread]:
+    """A worker of this module, whose processes have its executor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIPARTNERUPFLOW_EXECUTORS_MODULES", "tests.secret_executors")
+        yield WorkerThread()
+
+
 @pytest.fixture
 def telling_executor(settings: Settings, test_executors: None) -> None:
     settings.APFLOW_EXECUTOR_MODULES = (EXECUTORS, "tests.secret_executors", "tests.functions_for_tests")
@@ -114,9 +122,8 @@ def test_the_service_gets_it_and_what_it_repeats_is_masked(run: RunTree, web: We
 @pytest.mark.parametrize("asks", [False, True])
 @pytest.mark.parametrize("how", ["result", "error", "raise", "stop"])
 def test_nothing_that_an_executor_says_tells_it(
-    how: str, asks: bool, pool: str, run: RunTree, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    how: str, asks: bool, pool: str, run: RunTree, log: io.StringIO
 ) -> None:
-    monkeypatch.setenv("AIPARTNERUPFLOW_EXECUTORS_MODULES", "tests.secret_executors")
     keep()
     given = {"name": "token"} if asks else {"secret": "{{secret.token}}"}
     ran = run([telling(inputs=given | {"how": how}, params={"pool": pool})])
