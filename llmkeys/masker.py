@@ -5,6 +5,8 @@ other runs would allow their owners to guess a secret, and its owner to blank ou
 """
 
 import base64
+import html
+import json
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final
@@ -12,34 +14,48 @@ from urllib.parse import quote, quote_plus
 
 import orjson
 
-from llmkeys.secret_forms import SHORTEST
+from llmkeys.secret_forms import MOST_LINES, SHORTEST
 
 MASK: Final = "…"
 LONG_LINE: Final = 16
 """Lines of a secret of several lines are masked by themselves from this length on."""
 
 
+class TooManyLines(Exception):
+    """The secrets of one run have too many lines to look for all of them."""
+
+
 class Masker:
-    """The secrets that one run has used so far."""
+    """The secrets that one run has used so far. `size` is how many texts it looks for."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._values: set[str] = set()
         self._forms: list[str] = []
+        self._as_json: list[bytes] = []
         self.add(values)
+
+    @property
+    def size(self) -> int:
+        return len(self._forms)
 
     def values_in(self, inputs: Any) -> list[str]:
         """Return the secrets in the inputs of a task, for the process that executes it."""
         if not self._values:
             return []
         text = orjson.dumps(inputs)
-        return sorted(value for value in self._values if orjson.dumps(value)[1:-1] in text)
+        return sorted(value for value in self._values if _in_json(value) in text)
 
     def add(self, values: Iterable[str]) -> None:
-        new = set(values) - self._values
-        if new:
-            self._values |= new
-            forms = {form for value in self._values for form in _forms(value) if len(form) >= SHORTEST}
-            self._forms = sorted(forms, key=lambda form: (-len(form), form))  # one may contain another
+        """Raises TooManyLines; then none is added."""
+        known = self._values | set(values)
+        if known == self._values:
+            return
+        if sum(len(value.splitlines()) for value in known) > MOST_LINES:
+            raise TooManyLines
+        forms = {form for value in known for form in _forms(value) if len(form) >= SHORTEST}
+        self._values = known
+        self._forms = sorted(forms, key=lambda form: (-len(form), form))  # one may contain another
+        self._as_json = [_in_json(form) for form in self._forms]
 
     def text(self, text: str) -> str:
         """Return the text with `…` for each secret in it."""
@@ -64,7 +80,7 @@ class Masker:
 
     def stored(self, text: bytes) -> bytes:
         """Return the JSON text with `…` for each secret."""
-        is_clean = all(form.encode() not in text for form in self._forms)
+        is_clean = all(form not in text for form in self._as_json)
         return text if is_clean else orjson.dumps(self.json(orjson.loads(text)))
 
 
@@ -82,9 +98,9 @@ def _forms(value: str) -> Iterator[str]:
     """Yield the forms in which services return a text."""
     value = value.strip()
     yield from _written(value)
-    for line in value.splitlines():
-        if len(line.strip()) >= LONG_LINE:
-            yield line.strip()
+    for line in map(str.strip, value.splitlines()):
+        if len(line) >= LONG_LINE:
+            yield from (line, _in_json(line).decode())
     for offset in range(3):
         core = _base64_core(value.encode(), offset)
         yield core
@@ -92,11 +108,12 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _written(value: str) -> Iterator[str]:
-    yield value
-    yield orjson.dumps(value).decode()[1:-1]
-    yield quote(value, safe="")
-    yield quote_plus(value)
-    yield quote(value)
+    yield from (value, _in_json(value).decode(), json.dumps(value)[1:-1], html.escape(value))
+    yield from (quote(value), quote(value, safe=""), quote_plus(value))
+
+
+def _in_json(text: str) -> bytes:
+    return orjson.dumps(text)[1:-1]
 
 
 URL_SAFE: Final = str.maketrans("+/", "-_")

@@ -12,6 +12,8 @@ HOST: Final = re.compile(
 HOST_CHARACTERS: Final = 253
 SHORTEST: Final = 8
 """A shorter value could not be masked without masking ordinary words."""
+MOST_LINES: Final = 100
+"""Of the values that one run uses: each line is looked for in all that comes back."""
 MOST_HOSTS: Final = 50
 MOST_USERS: Final = 1_000
 
@@ -45,6 +47,8 @@ def checked_value(value: str, *, max_bytes: int) -> str:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise MalformedSecret("value", "contains a lone surrogate, which is not text") from None
+    if len(value.splitlines()) > MOST_LINES:
+        raise MalformedSecret("value", f"has more than {MOST_LINES} lines")
     if "\0" in value:
         raise MalformedSecret("value", "contains a NUL character")
     if size > max_bytes:

@@ -11,8 +11,10 @@ from a2a.methods.params import Generate
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
+from llmkeys import named_secrets
 from llmkeys.header import SentKey
 from tasks.rules.exceptions import GenerationFailed
+from tasks.rules.places import escaped
 from tasks.rules.strict_json import Json
 from tasks.services import queries, trees
 from tasks.status import Status
@@ -27,7 +29,8 @@ async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None =
 
     It is not run.
     """
-    execution = await pools.write(trees.execute_tree, caller=caller, tasks=_task(given), llm_key=llm_key)
+    secrets = await pools.read(named_secrets.usable_names, user_id=caller.user_id)
+    execution = await pools.write(trees.execute_tree, caller=caller, tasks=_task(given, secrets), llm_key=llm_key)
     task_id = execution.task.id
     try:
         async with asyncio.timeout(WAIT_SECONDS):
@@ -49,10 +52,11 @@ async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None =
     return DataResult(native=native | stored)
 
 
-def _task(given: Generate) -> Json:
+def _task(given: Generate, secrets: list[str]) -> Json:
+    """The task that generates. The requirement is text: what looks like a place in it is for the model."""
     model = {} if given.model is None else {"model": given.model}
     return {
         "name": f"Write a tree: {given.requirement}"[:NAME_CHARACTERS],
         "schemas": {"method": EXECUTOR},
-        "inputs": {"requirement": given.requirement, **model},
+        "inputs": {"requirement": escaped(given.requirement), "secrets": secrets, **model},
     }

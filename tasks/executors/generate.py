@@ -4,15 +4,18 @@ The tree is validated like a request. With `run` it becomes part of the tree tha
 """
 
 import asyncio
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Final
 
 import orjson
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Spawn
+from llmkeys.secret_forms import NAME
 from tasks.executors import describe, executor_ids
 from tasks.executors.admission import checked
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_for
+from tasks.executors.secret_places import named_in
 from tasks.rules.exceptions import TasksError
 
 ATTEMPTS: Final = 2
@@ -38,10 +41,16 @@ The JSON is {{"tasks": [...]}}. Each task has
   executor, until that is true of the result; {{{{last}}}} in the inputs is the result of the round before;
 - "priority": 0 urgent, 1 high, 2 normal, 3 low; often left out.
 No other fields. No circles. The usual root is aggregate_results_executor, depending on the tasks whose results matter. Use as few
-tasks as do the work, and no credentials.
+tasks as do the work, and no credentials. {{secrets}}
 
 The executors, each with its input schema:
 """
+
+
+SECRETS: Final = (
+    "Where a service needs credentials, {{secret.NAME}} in the inputs stands for a secret that is filled in later, alone or in a "
+    "longer text; never in prompts, questions and groups. The names are: "
+)
 
 
 class Generate(Executor):
@@ -58,7 +67,7 @@ class Generate(Executor):
             "requirement": {
                 "type": "string",
                 "minLength": 1,
-                "maxLength": 20_000,
+                "maxLength": 40_000,  # of tasks.generate 20,000, of which each double brace becomes two
                 "description": "What the tree should do",
             },
             "run": {
@@ -67,6 +76,13 @@ class Generate(Executor):
                 "description": "Whether the tasks are added below this one and run. Its result is then theirs",
             },
             "model": {"type": "string", "minLength": 1, "description": "provider/name. Default: the server's model"},
+            "secrets": {
+                "type": "array",
+                "items": {"type": "string", "pattern": f"^{NAME.pattern}$"},
+                "maxItems": 1000,
+                "default": [],
+                "description": "Names of the secrets that the tree may use, as {{secret.NAME}}",
+            },
         },
         "required": ["requirement"],
     }
@@ -93,7 +109,11 @@ class Generate(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Json | Spawn:
         model, api_base = model_for(context, inputs.get("model")), api_base_for(context)
-        messages = [{"role": "system", "content": _instructions()}, {"role": "user", "content": inputs["requirement"]}]
+        secrets = inputs.get("secrets", [])
+        messages = [
+            {"role": "system", "content": _instructions(secrets)},
+            {"role": "user", "content": inputs["requirement"]},
+        ]
         fault = ""
         for attempt in range(1, ATTEMPTS + 1):
             prompt = Prompt(
@@ -102,7 +122,7 @@ class Generate(Executor):
             answer = await ask(prompt, spent=context.spent)
             try:
                 # Validating thousands of tasks takes a tenth of a second.
-                tasks = await asyncio.to_thread(_tasks_in, answer.content or "")
+                tasks = await asyncio.to_thread(_tasks_in, answer.content or "", secrets)
                 return Spawn(tasks=tasks) if inputs.get("run") else {"tasks": tasks, "count": len(tasks)}
             except _NoTree as error:
                 fault = str(error)
@@ -121,13 +141,13 @@ class _NoTree(Exception):
     """The answer is not a valid tree. The message explains why, to the model and to people."""
 
 
-def _instructions() -> str:
+def _instructions(secrets: Sequence[str]) -> str:
     about = (describe(executor_id) for executor_id in sorted(executor_ids() - {Generate.id}))
     lines = [f"- {each['id']}: {each['description']} {orjson.dumps(each['input_schema']).decode()}" for each in about]
-    return RULES + "\n".join(lines)
+    return RULES.replace("{secrets}", SECRETS + ", ".join(secrets) + "." if secrets else "") + "\n".join(lines)
 
 
-def _tasks_in(text: str) -> list[Json]:
+def _tasks_in(text: str, secrets: Collection[str]) -> list[Json]:
     """Return the tree in an answer, valid by the rules of a request. Raises _NoTree."""
     value = _json_in(text)
     tasks = value.get("tasks") if isinstance(value, dict) and "tasks" in value else value
@@ -136,9 +156,11 @@ def _tasks_in(text: str) -> list[Json]:
     if any(isinstance(task, dict) and "user_id" in task for task in tasks):
         raise _NoTree("a task has a user_id, which is not allowed.")
     try:
-        checked(tasks)
+        spec = checked(tasks)
     except TasksError as error:
         raise _NoTree(error.message) from None
+    if unknown := sorted({name for *_, name in named_in(spec)} - set(secrets)):
+        raise _NoTree(f"there is no secret '{unknown[0]}'.")
     return tasks
 
 

@@ -7,8 +7,10 @@ from aipartnerupflow.executors import Executor, ExecutorError, Json
 from llmkeys.secret_forms import NAME, may_be_sent_to
 from tasks.executors import get_executor
 from tasks.executors.http import host_of
+from tasks.executors.template_check import value_labels
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.places import SECRET, places_in, secret_in
+from tasks.rules.specs import TaskSpec, TreeSpec, labels_of, names_of
 
 IN_A_GROUP: Final = (
     "a task without an executor completes with its inputs as its result, so a secret cannot be one of them. Write the "
@@ -63,6 +65,17 @@ def secrets_in(task: HasInputs) -> Iterator[tuple[str, str]]:
     for field, value in task.inputs.items():
         if _problem_of(executor, field) is None:
             yield from _in_value(value, f"inputs.{field}")
+
+
+def named_in(spec: TreeSpec) -> Iterator[tuple[TaskSpec, str, str]]:
+    """Yield each place of a secret in a tree: the task, where the place is, and the name.
+
+    A task that knows a result or a value as `secret` has none.
+    """
+    names, values = names_of(spec), value_labels(spec)
+    for task in spec.tasks:
+        if task.inputs and SECRET not in labels_of(task, names) | values.get(task.id, set()):
+            yield from ((task, place, name) for place, name in secrets_in(task))
 
 
 def problems(task: HasInputs) -> Iterator[tuple[str, str]]:

@@ -12,9 +12,9 @@ from aipartnerupflow.executors import Executor, ExecutorError, Json, Parked
 from apflow_site.db import pools
 from llmkeys import named_secrets
 from llmkeys.cipher import CannotUnseal
-from llmkeys.masker import MASKER, Masker
+from llmkeys.masker import MASKER, Masker, TooManyLines
 from llmkeys.named_secrets import Opened
-from llmkeys.secret_forms import may_be_sent_to
+from llmkeys.secret_forms import MOST_LINES, may_be_sent_to
 from tasks.executors.secret_places import ANOTHER_HOST, NOT_THERE, misuse, secrets_in
 from tasks.rules.inputs import label_of
 from tasks.rules.places import SECRET
@@ -22,6 +22,11 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
+QUICK: Final = 10_000_000
+"""Bytes times texts to look for that take a millisecond or two."""
+TOO_MANY: Final = (
+    f"The secrets that the tasks of one run use may have {MOST_LINES} lines together. Use fewer, or split the tree."
+)
 NO_HOST: Final = "The secret '{name}' may only be sent to {hosts} (allow_hosts). Say where it goes: context.secret('{name}', host=…)."
 
 
@@ -59,17 +64,23 @@ class SecretsOfRun:
             raise ExecutorError(f"{ANOTHER_HOST.format(**shown)}.", permanent=True)
         return found.value.reveal()
 
-    def masked(self, outcome: Outcome) -> Outcome:
+    async def masked(self, outcome: Outcome) -> Outcome:
         """Return the outcome with `…` for each secret in its result, its error and the tasks that it adds."""
         if outcome.spawn is not None:
             tasks = self.masker.json(list(outcome.spawn.tasks))
             outcome = replace(outcome, spawn=replace(outcome.spawn, tasks=tasks))
         error = None if outcome.error is None else self.masker.text(outcome.error)
-        stored = None if outcome.stored is None else self.masker.stored(outcome.stored)
+        stored = None if outcome.stored is None else await self._masked_json(outcome.stored)
         if stored is outcome.stored:
             return outcome if error == outcome.error else replace(outcome, error=error)
         result = None if outcome.result is None else orjson.loads(stored or b"null")
         return replace(outcome, stored=stored, result=result, error=error)
+
+    async def _masked_json(self, text: bytes) -> bytes:
+        """Look through a large result on a thread: many secrets take a tenth of a second for 1 MiB."""
+        if len(text) * self.masker.size < QUICK:
+            return self.masker.stored(text)
+        return await asyncio.to_thread(self.masker.stored, text)
 
     def masked_question(self, parked: Parked) -> Parked:
         """Replace each secret in what is stored of a question or a wait by `…`."""
@@ -87,7 +98,10 @@ class SecretsOfRun:
             found = await pools.read(named_secrets.opened, user_id=task.user_id, names=names)
         except CannotUnseal as error:
             raise ExecutorError(f"A secret of this task cannot be decrypted: {error}", permanent=True) from None
-        self.masker.add(secret.value.reveal() for secret in found.values())
+        try:
+            self.masker.add(secret.value.reveal() for secret in found.values())
+        except TooManyLines:
+            raise ExecutorError(TOO_MANY, permanent=True) from None
         if missing := sorted(set(names) - found.keys()):
             raise ExecutorError(f"{NOT_THERE.format(name=missing[0][:100])}.", permanent=True)
         self._note(found.keys() - self._noted)
@@ -106,9 +120,12 @@ class SecretsOfRun:
         if names:
             try:
                 found = await pools.read(named_secrets.opened, user_id=self._unread[0].user_id, names=names)
-            except CannotUnseal:  # the task that needs it says so
-                found = {}
-            self.masker.add(secret.value.reveal() for secret in found.values())
+                self.masker.add(secret.value.reveal() for secret in found.values())
+            except (CannotUnseal, TooManyLines):
+                logger.warning(
+                    "Not all secrets of this run can be masked: some cannot be decrypted, or have too many lines",
+                    extra={"event": "secret.unknown"},
+                )
         self._unread = None
 
 

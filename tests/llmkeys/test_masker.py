@@ -1,6 +1,7 @@
 """A masker finds its secrets in the forms in which services return them, and nothing else."""
 
 import base64
+import html
 import json
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkeys.masker import MASK, Masker
+from llmkeys.masker import MASK, Masker, TooManyLines
 
 VALUE = 'a b+c/"d\\é'
 KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0\nshort\n-----END KEY-----\n"
@@ -21,6 +22,8 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=8, max_
     [
         VALUE,
         json.dumps(VALUE, ensure_ascii=False)[1:-1],
+        json.dumps(VALUE)[1:-1],
+        html.escape(VALUE),
         quote(VALUE),
         quote(VALUE, safe=""),
         quote_plus(VALUE),
@@ -43,6 +46,19 @@ def test_each_long_line_of_it_is_found() -> None:
     masker = Masker([KEY])
     assert masker.text("x MIIEvQIBADANBgkqhkiG9w0 y short") == f"x {MASK} y short"
     assert masker.text(KEY.strip()) == MASK
+
+
+def test_a_line_with_quotes_is_found_in_a_result() -> None:
+    masker = Masker(['{\n  "private_key": "abcdefgh",\n}'])
+    result = orjson.dumps({"line": 'got "private_key": "abcdefgh", then', "within": orjson.dumps(['"private_key": "abcdefgh",']).decode()})  # fmt: skip
+    assert b"abcdefgh" not in masker.stored(result)
+
+
+def test_a_run_uses_a_hundred_lines_at_most() -> None:
+    masker = Masker(["of one line"])
+    with pytest.raises(TooManyLines):
+        masker.add(["two\nlines\n" * 50])
+    assert masker.text("of one line, two") == f"{MASK}, two"
 
 
 def test_a_longer_one_goes_before_a_shorter_one_in_it() -> None:

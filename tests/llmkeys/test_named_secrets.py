@@ -82,6 +82,7 @@ def test_what_is_deleted_is_gone() -> None:
         ({"value": Secret(" 123456 \n")}, "value", "fewer than 8 characters"),
         ({"value": Secret("12345678\0")}, "value", "NUL"),
         ({"value": Secret("12345678\ud800")}, "value", "lone surrogate"),
+        ({"value": Secret("line\n" * 101)}, "value", "more than 100 lines"),
         ({"value": Secret("é" * 10_000)}, "value", "16,384 bytes"),
         ({"allow_hosts": ["https://a.example"]}, "allow_hosts[0]", "without scheme"),
         ({"allow_hosts": ["a.example", "*"]}, "allow_hosts[1]", "must be a host name"),

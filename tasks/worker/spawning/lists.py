@@ -9,12 +9,12 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Spawn
 from tasks.executors.admission import checked
+from tasks.executors.secret_places import named_in
 from tasks.rules.exceptions import TasksError
 from tasks.rules.spawns import settings_of
 from tasks.rules.specs import TaskSpec, TreeLimits, TreeSpec, name_of, names_of
 from tasks.rules.templates import LABEL
 from tasks.services.persist import rows_of
-from tasks.services.usable_secrets import named_in
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 from tasks.worker.spawning.growth import CannotGrow, Growth, InUse, Room, growth_of, unused

@@ -50,6 +50,33 @@ def test_a_valid_tree_is_the_result(site: LlmSite, answer: Says) -> None:
     Draft202012Validator(Generate.result_schema).validate(done.task["result"])
 
 
+def calling(secret: str) -> Json:
+    inputs = {"url": "https://a.example", "auth": {"bearer": f"{{{{secret.{secret}}}}}"}}
+    return {"tasks": [{"name": "Call", "schemas": {"method": "rest_executor"}, "inputs": inputs}]}
+
+
+def test_the_model_learns_the_names_of_secrets_and_may_use_no_others(site: LlmSite) -> None:
+    site.llm.will(writes(calling("invented")), writes(calling("token")))
+    done = site.run(EXECUTOR, WANTED | {"secrets": ["token", "other"]})
+    assert done.task["result"]["tasks"] == calling("token")["tasks"]
+    first, second = site.llm.asked
+    assert "The names are: token, other." in first.body["messages"][0]["content"]
+    assert "there is no secret 'invented'" in second.last_message
+
+
+def test_the_method_passes_the_names_of_the_callers_secrets(site: LlmSite) -> None:
+    rpc = site.server.rpc
+    rpc("secrets.set", {"name": "token", "value": "canary-of-the-tests"}, path="/system")
+    site.llm.will(writes(calling("token")))
+    wanted = {"requirement": "Call with {{secret.token}} and {{this.text}}", "save": True}
+    made = rpc("tasks.generate", wanted, **WITH_KEY)
+    rpc("secrets.delete", {"name": "token"}, path="/system")
+    (asked,) = site.llm.asked
+    assert asked.last_message == wanted["requirement"]
+    assert "canary" not in str(asked.body)
+    assert rpc("tasks.get", {"task_id": made["root_task_id"]})["inputs"]["auth"] == {"bearer": "{{secret.token}}"}
+
+
 def test_the_model_is_told_the_rules_and_the_executors_and_nothing_of_keys(site: LlmSite) -> None:
     site.llm.will(writes(TREE))
     site.run(EXECUTOR, {**WANTED, "model": "openai/gpt-4"})
