@@ -240,8 +240,9 @@ class DeleteLLMKey(Params, frozen=True, kw_only=True):
     user_id: Text | None = None
 
 
-SecretName = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
-AllowedHost = Annotated[str, Meta(pattern=f"^({HOST.pattern})$", max_length=HOST_CHARACTERS)]
+SecretName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{NAME.pattern}$"})]
+SecretValue = Annotated[str, Meta(extra_json_schema={"minLength": SHORTEST, "pattern": r"^\s*\S[\s\S]{6,}\S\s*$"})]
+AllowedHost = Annotated[str, Meta(extra_json_schema={"pattern": f"^({HOST.pattern})$", "maxLength": HOST_CHARACTERS})]
 
 
 class SetSecret(Params, frozen=True, kw_only=True):
@@ -249,7 +250,7 @@ class SetSecret(Params, frozen=True, kw_only=True):
 
     CONDITIONS = (OnlyWith("users", "scope", "shared"),)
     name: SecretName
-    value: Annotated[str, Meta(min_length=SHORTEST, pattern=r"^\s*\S[\s\S]{6,}\S\s*$")]
+    value: SecretValue
     scope: Literal["own", "shared"] = "own"
     allow_hosts: Annotated[list[AllowedHost], Meta(max_length=MOST_HOSTS)] | None = None
     """The hosts to which it may be sent; an empty list for any. None keeps those of the secret that is replaced."""

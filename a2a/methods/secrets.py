@@ -9,7 +9,7 @@ from apflow_site.db import pools
 from llmkeys import named_secrets
 from llmkeys.models import NamedSecret
 from llmkeys.secret import Secret
-from llmkeys.secret_forms import MalformedSecret
+from llmkeys.secret_forms import MalformedSecret, checked_name
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
 from tasks.rules.strict_json import Json
 
@@ -44,7 +44,11 @@ async def list_secrets(caller: Caller, given: params.ListSecrets) -> DataResult:
 async def delete_secret(caller: Caller, given: params.DeleteSecret) -> DataResult:
     """Delete a named secret. Tasks that need it fail, unless they have read it already."""
     _require_admin(caller, given.scope)
-    deleted = await pools.write(named_secrets.delete_secret, user_id=caller.user_id, name=given.name, scope=given.scope)
+    try:
+        name = checked_name(given.name)
+    except MalformedSecret as error:
+        raise InvalidParams([(error.field, error.message)]) from None
+    deleted = await pools.write(named_secrets.delete_secret, user_id=caller.user_id, name=name, scope=given.scope)
     logger.info("Deleted the secret %s", given.name, extra={"event": "secret.deleted", "secret": given.name})
     return DataResult(native={"name": given.name, "scope": given.scope, "deleted": deleted})
 

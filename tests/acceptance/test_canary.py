@@ -28,7 +28,7 @@ from tests.a2a.sockets import socket
 from tests.admin.conftest import session_of
 from tests.key_executors import hash_of
 from tests.receiver import receiving
-from tests.servers import EXECUTORS, PYTHON, ROOT, Json, Server, environment_of, new_database, running_server
+from tests.servers import EXECUTORS, PYTHON, ROOT, Json, Server, environment_of, new_database, running_server, until
 
 pytestmark = pytest.mark.both_engines_nightly
 
@@ -218,6 +218,59 @@ def stored_keys(site: Site) -> None:
     site.rpc("config.llm_key.delete", {"provider": "mistral"}, "/system")
 
 
+def named_secrets(site: Site) -> None:
+    """Each way to tell a secret, also to a stream and to a webhook."""
+    secret = site.canaries.new("named secret")
+    site.rpc("secrets.set", {"name": "canary", "value": secret}, "/system")
+    for pool in ("loop", "thread"):
+        for how in ("result", "error", "raise", "stop", "question"):
+            name = f"tells {how} in {pool}"
+            told = telling(name, how, pool, {"secret": "{{secret.canary}}"} if how == "error" else {"name": "canary"})
+            site.rpc("tasks.execute", {"tasks": told})
+            if how == "question":
+                until(lambda name=name: question_of(site, name), seconds=60, what="a question")  # type: ignore[misc]
+                site.rpc("tasks.answer", {"task_id": name, "answer": "yes"})
+            done = site.end_of(name)
+            if how in ("result", "question"):
+                assert done["result"]["…"][-1] == len(secret), done
+    params = {"tasks": telling("tells a stream", "result", "loop"), "use_streaming": True}
+    assert "The secret is …" in site.post("/tasks", rpc_call("tasks.execute", params))
+    with receiving() as receiver:
+        params = {"tasks": telling("tells a webhook", "result", "loop"), "webhook_config": {"url": receiver.url}}
+        site.rpc("tasks.execute", params)
+        site.end_of("tells a webhook")
+        receiver.until()
+        site.answers += [delivery.body for delivery in receiver.received]
+    site.rpc("tasks.copy", {"task_id": "tells result in loop", "copy_mode": "full"})
+    site.rpc("tasks.tree", {"task_id": "tells result in loop"})
+    bodies: tuple[Json, ...] = ({}, {"scope": "shared"}, {"allow_hosts": ["api.example.com"]})
+    for number, body in enumerate(bodies):
+        value = {"value": site.canaries.new(f"PUT {number}")}
+        site.server.http.put("/api/secrets/by_rest/", json=body | value).raise_for_status()
+    for door, given in {
+        "secret with a bad name": {"name": "a-b", "value": "{}"},
+        "secret with bad hosts": {"name": "a", "value": "{}", "allow_hosts": ["https://{}"]},
+        "secret that is a list": {"name": "a", "value": ["{}"]},
+        "secret that is too long": {"name": "a", "value": "{}" + "x" * 20_000},
+        "secret as a name": {"name": "a", "value": "12345678", "{}": 1},
+    }.items():
+        params = json.loads(json.dumps(given).replace("{}", site.canaries.new(door)))
+        reply = site.post("/system", rpc_call("secrets.set", params))
+        assert "error" in reply
+        if door == "secret as a name":
+            site.answers.pop()  # it names the unknown parameter
+    site.rpc("secrets.list", {}, "/system")
+
+
+def question_of(site: Site, task_id: str) -> Any:
+    return site.rpc("tasks.detail", {"task_id": task_id})["question"]
+
+
+def telling(name: str, how: str, pool: str, inputs: Json | None = None) -> Json:
+    given = inputs or {"secret": "{{secret.canary}}"}
+    return {"id": name, "name": "telling_executor", "inputs": given | {"how": how}, "params": {"pool": pool}}
+
+
 def webhooks(site: Site) -> None:
     with receiving() as receiver:
         token, header = site.canaries.new("webhook's token"), site.canaries.new("webhook's header")
@@ -303,6 +356,7 @@ DOORS: Final = (
     a2a,
     websockets,
     stored_keys,
+    named_secrets,
     webhooks,
     executors_that_are_careless,
     requests_that_are_wrong,
@@ -318,7 +372,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         assert create.returncode == 0, create.stderr
         environment = {
             "AIPARTNERUPFLOW_AUTH_JWT_SECRET": f"{uuid4()}{uuid4()}",
-            "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{EXECUTORS},tests.key_executors",
+            "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{EXECUTORS},tests.key_executors,tests.secret_executors",
             "AIPARTNERUPFLOW_REDIS_URL": valkey.connection_url,
             "AIPARTNERUPFLOW_LLM_KEY_STORE": "database" if url.startswith("sqlite") else "redis",
             "AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true",
@@ -353,7 +407,7 @@ def test_no_answer_and_no_event_shows_a_key(site: Site) -> None:
 
 def test_the_log_shows_no_key(site: Site) -> None:
     log = site.server.log.read_text()
-    assert "the key is " in log  # an executor has said what it should not
+    assert "the key is " in log and "The secret is " in log  # an executor has said what it should not
     assert "Traceback" in log
     assert site.canaries.found_in(log) == []
 
@@ -370,6 +424,7 @@ def test_no_page_shows_a_key(site: Site) -> None:
 def test_the_database_holds_no_key(site: Site) -> None:
     rows = {table: str(site.server.query(f'SELECT * FROM "{table}"')) for table in _tables(site.server)}
     assert "gAAAAA" in rows["llmkeys_runsecret"]  # sealed, and still waiting
+    assert "gAAAAA" in rows["llmkeys_namedsecret"]
     assert [(table, found) for table, text in rows.items() if (found := site.canaries.found_in(text))] == []
     for file in _files_of(site.server):
         assert site.canaries.found_in(file.read_bytes()) == [], file
