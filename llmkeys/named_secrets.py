@@ -21,6 +21,8 @@ from llmkeys.secret_forms import MOST_USERS, MalformedSecret, checked_hosts, che
 Scope = Literal["own", "shared"]
 SHARED: Final = ""
 """The `user_id` of secrets that the operator shares; no user has it."""
+MOST_NAMES: Final = 1_000
+"""How many names one query may have; a request may have more."""
 USED_STEP: Final = timedelta(minutes=1)
 """The precision of `used_at`: of many uses within it only one is written."""
 
@@ -87,8 +89,10 @@ def delete_secret(*, user_id: str, name: str, scope: Scope = "own") -> bool:
 
 def usable(*, user_id: str, names: Collection[str]) -> dict[str, NamedSecret]:
     """Map those of the names to their secrets that the user may use. An own secret goes before a shared one."""
-    rows = NamedSecret.objects.filter(name__in=names).filter(Q(user_id=user_id) | Q(user_id=SHARED))
-    return {row.name: row for row in rows.order_by("user_id") if _may_use(row, user_id)}
+    rows = NamedSecret.objects.filter(Q(user_id=user_id) | Q(user_id=SHARED)).order_by("user_id")
+    if len(names) <= MOST_NAMES:
+        rows = rows.filter(name__in=names)
+    return {row.name: row for row in rows if row.name in names and _may_use(row, user_id)}
 
 
 def usable_names(*, user_id: str) -> list[str]:

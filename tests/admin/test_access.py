@@ -12,7 +12,7 @@ from tests.servers import Server
 PAGES = """
     /admin/ /admin/tasks/task/ /admin/tasks/task/example-diamond/change/ /admin/tasks/run/ /admin/tasks/taskevent/
     /admin/tasks/question/ /admin/tasks/workerprocess/ /admin/tasks/webhook/ /admin/tasks/webhookdelivery/ /admin/auth/user/ /admin/auth/user/1/change/
-    /admin/auth/user/add/ /admin/auth/user/1/password/ /admin/accounts/apikey/ /admin/llmkeys/llmkey/ /admin/search/?s=a
+    /admin/auth/user/add/ /admin/auth/user/1/password/ /admin/accounts/apikey/ /admin/llmkeys/llmkey/ /admin/llmkeys/namedsecret/ /admin/search/?s=a
 """.split()
 FOREIGN_PAGES = """
     /admin/django_q/ /admin/django_q/ormq/ /admin/django_q/success/ /admin/django_q/failure/ /admin/django_q/schedule/
@@ -79,6 +79,7 @@ def test_an_action_needs_the_token_of_the_form(action: str, admin: Session) -> N
         "/admin/tasks/webhook/?sealed__startswith=v1",
         "/admin/tasks/question/?memo__startswith=v1",
         "/admin/llmkeys/llmkey/?sealed__startswith=v1",
+        "/admin/llmkeys/namedsecret/?sealed__startswith=v1",
         "/admin/accounts/apikey/?hash__startswith=a",
         "/admin/accounts/apikey/?user__password__startswith=pbkdf2",
         "/admin/auth/user/?password__startswith=pbkdf2",

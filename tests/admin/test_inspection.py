@@ -17,7 +17,7 @@ CANARY = "sk-proj-canary-admin-0123456789abcdef"
 PASSPHRASE = "looks like no key at all"
 LISTS = """
     tasks/task tasks/task/?rows=all tasks/run tasks/taskevent tasks/question tasks/workerprocess tasks/webhook tasks/webhookdelivery auth/user
-    accounts/apikey llmkeys/llmkey
+    accounts/apikey llmkeys/llmkey llmkeys/namedsecret
 """.split()
 
 
@@ -88,11 +88,18 @@ def test_no_page_shows_a_secret(admin_server: Server, admin: Session, rpc: Calla
     }
     stored = admin_server.http.post("/system", json=system, headers={"Authorization": f"Bearer {reply['access']}"})
     assert "error" not in stored.json(), stored.text
+    secret = {"value": CANARY, "allow_hosts": ["hosts.example.com"]}
+    token = {"Authorization": f"Bearer {reply['access']}"}
+    admin_server.http.put("/api/secrets/of_olga/", json=secret, headers=token).raise_for_status()
     pages = crawled(admin)
     assert "https://hooks.example.com/…" in pages["tasks/webhook"]
     assert f"…{CANARY[-4:]}" in pages["llmkeys/llmkey"]
+    assert {"of_olga", "hosts.example.com"} <= set(
+        re.findall(r"of_olga|hosts\.example\.com", pages["llmkeys/namedsecret"])
+    )
     hashes = [text for (text,) in admin_server.query("SELECT password FROM auth_user")]
     sealed = [text for (text,) in admin_server.query("SELECT sealed FROM llmkeys_llmkey")]
+    sealed += [text for (text,) in admin_server.query("SELECT sealed FROM llmkeys_namedsecret")]
     assert any("https://api.example.com" in text and "Authorization" in text for text in pages.values())
     for secret in (CANARY, PASSPHRASE, *hashes, *sealed):
         assert [path for path, text in pages.items() if secret in text] == []

@@ -36,7 +36,7 @@ TYPED: Final = """
 /admin/tasks/task/%00/change/ /admin/tasks/run/%00/change/ /admin/tasks/run/?q=%00 /admin/tasks/taskevent/?q=%00
 /admin/tasks/taskevent/%00/change/ /admin/tasks/question/?q=%00 /admin/tasks/question/%00/change/ /admin/tasks/webhook/?q=%00
 /admin/tasks/webhookdelivery/?q=%00 /admin/tasks/workerprocess/?q=%00 /admin/auth/user/?q=%00 /admin/auth/user/%00/change/
-/admin/accounts/apikey/?q=%00 /admin/llmkeys/llmkey/?q=%00 /admin/search/?s=%00 /admin/tasks/task/%00/history/
+/admin/accounts/apikey/?q=%00 /admin/llmkeys/llmkey/?q=%00 /admin/llmkeys/namedsecret/?q=%00 /admin/search/?s=%00 /admin/tasks/task/%00/history/
 /admin/auth/user/99999999999999999999/change/ /admin/tasks/taskevent/99999999999999999999/change/ /admin/%00
 /admin/tasks/task/?p=99999999999999999999 /admin/tasks/task/?_to_field=%00 /admin/tasks/task/?id__in=%00
 """.split()
