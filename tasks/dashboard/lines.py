@@ -4,7 +4,7 @@ from html import escape
 
 from django.utils.safestring import SafeString, mark_safe
 
-from tasks.dashboard.picture import Bar, Line, Picture
+from tasks.dashboard.picture import DEEPEST, Bar, Line, Picture
 from tasks.dashboard.words import duration, path_of, word
 
 
@@ -17,16 +17,53 @@ def lines_of(picture: Picture, *, selected_id: str) -> SafeString:
 def _row(line: Line, span_ms: int, *, is_selected: bool) -> str:
     task = line.task
     chosen, current = (" selected", ' aria-current="true"') if is_selected else ("", "")
-    executor_id = task.executor_id if task.executor_id != task.name else None
-    by = f'<span class="by">{escape(executor_id)}</span>' if executor_id else ""
-    tries = f'<span class="by" title="{task.attempt} attempts">×{task.attempt}</span>' if task.attempt > 1 else ""
     spent = '<span title="Result of an earlier run">reused</span>' if line.is_kept else duration(line.seconds)
     return (
-        f'<tr class="{task.status} depth-{line.depth}{chosen}" data-n="{task.position}"><td>'
+        f'<tr class="{task.status} depth-{line.depth}{chosen}" data-n="{line.number}"><td>{_toggle(line)}'
         f'<svg class="i status-icon" role="img" aria-label="{word(task.status)}"><use href="#i-{task.status}"></use></svg>'
-        f'<a href="{escape(path_of(task.id))}"{current}>{escape(task.name)}</a>{tries}{by}</td>'
+        f'<a href="{escape(path_of(task.id))}"{current}>{escape(task.name)}</a>{_marks(line)}</td>'
         f'<td class="num">{spent}</td><td class="bars"><svg viewBox="0 0 {span_ms} 1" preserveAspectRatio="none" '
-        f'aria-hidden="true">{"".join(map(_rect, line.bars))}</svg></td></tr>\n'
+        f'aria-hidden="true">{"".join(map(_rect, line.bars))}</svg></td></tr>\n{_rest(line)}'
+    )
+
+
+def _marks(line: Line) -> str:
+    """What comes after the name: the state of a box, attempts, the executor."""
+    task, box = line.task, line.box
+    executor_id = task.executor_id if task.executor_id != task.name else None
+    failed = f"{box.failed_count:,} failed" if box and box.failed_count else ""
+    return "".join(
+        [
+            f'<span class="sum">{box.summary}</span><span class="sum bad">{failed}</span>' if box else "",
+            '<span class="tag">template</span>' if line.is_template else "",
+            f'<span class="by" title="{task.attempt} attempts">×{task.attempt}</span>' if task.attempt > 1 else "",
+            f'<span class="by">{escape(executor_id)}</span>' if executor_id else "",
+        ]
+    )
+
+
+def _toggle(line: Line) -> str:
+    """A button that opens or closes the box, with scripts or without."""
+    if line.box is None or not line.box.parts:
+        return ""
+    verb = "shut" if line.box.is_open else "open"
+    name = escape(line.task.name)
+    return (
+        f'<button class="fold" form="folds" name="{verb}" value="{escape(line.task.id)}" data-fold="{escape(line.task.id)}" '
+        f'aria-expanded="{"true" if line.box.is_open else "false"}" aria-label="Parts of {name}">'
+        '<svg class="i" aria-hidden="true"><use href="#i-chevron"></use></svg></button>'
+    )
+
+
+def _rest(line: Line) -> str:
+    """A row that says how many parts of an open box are not shown."""
+    left_out = line.box.left_out if line.box else 0
+    if not left_out or line.box is None:
+        return ""
+    depth = min(line.depth + 1, DEEPEST)
+    return (
+        f'<tr class="rest depth-{depth}"><td colspan="3">{len(line.box.shown):,} of {len(line.box.parts):,} are shown, '
+        "failed and running ones first.</td></tr>\n"
     )
 
 

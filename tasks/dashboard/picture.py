@@ -8,6 +8,8 @@ from itertools import pairwise
 from typing import Final
 
 from accounts.callers import Caller
+from tasks.dashboard.boxes import Box, Boxes, Folds, boxes_of, settings_of_boxes
+from tasks.dashboard.graph import graph_of, in_order
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
@@ -44,10 +46,14 @@ class Line:
     """A task, its depth, and its time spans in the latest run. `is_kept`: the result is of an earlier run."""
 
     task: Task
+    number: int
+    """Its index in the data of the scripts."""
     depth: int
     bars: list[Bar]
     seconds: float | None
     is_kept: bool
+    box: Box | None = None
+    is_template: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +65,7 @@ class Picture:
     status: str
     lines: list[Line]
     left_out: int
+    folds: Folds
     span_ms: int
     counts: dict[str, int]
     progress: float
@@ -112,8 +119,9 @@ class Picture:
         return self.run is not None and self.run.finished_at is None
 
 
-def picture_of(*, caller: Caller, task_id: str) -> Picture:
+def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> Picture:
     """Load the tree of the task. Raises TaskNotFound, also if no address can contain the id of the root."""
+    folds = folds or Folds(selected_id=task_id)
     root_id = root_of(caller=caller, task_id=task_id)
     if "\0" in root_id:  # stored by SQLite before every interface refused it
         raise TaskNotFound(task_id)
@@ -122,18 +130,20 @@ def picture_of(*, caller: Caller, task_id: str) -> Picture:
     tasks = list(Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params"))
     now = datetime.now(UTC)
     root = next(task for task in tasks if task.is_root)
-    ordered = _in_order(tasks, root)
+    boxes = boxes_of(tasks, settings_of_boxes(root_id), folds)
     bars = _bars(tasks, run, now) if run else {}
+    drawn, _ = in_order(tasks, boxes)
     return Picture(
         root=root,
         run=run,
         status=run.status if run else root.status,
-        lines=[_line(task, depth, bars, run, now) for task, depth in ordered[:MAX_LINES]],
-        left_out=max(0, len(tasks) - MAX_LINES),
+        lines=_lines(drawn, boxes, bars, run, now),
+        left_out=max(0, len(drawn) - MAX_LINES),
+        folds=folds,
         span_ms=max(1, _ms(run.created_at, run.finished_at or now)) if run else 1,
         counts=_counts(tasks),
         progress=mean_progress(task.progress for task in tasks if task.status == Status.IN_PROGRESS),
-        graph=graph_of(tasks, run, now),
+        graph=graph_of(tasks, boxes, folds, run, now),
         events=_events(run, {task.id: task.name for task in tasks}) if run else [],
         token_usage=_token_usage(tasks),
         asking=_asking(caller, run, tasks) if run and run.finished_at is None else [],
@@ -153,14 +163,24 @@ def _in_order(tasks: Sequence[Task], root: Task) -> list[tuple[Task, int]]:
     return ordered
 
 
-def _line(task: Task, depth: int, bars: Mapping[str, list[Bar]], run: Run | None, now: datetime) -> Line:
-    return Line(
-        task=task,
-        depth=depth,
-        bars=bars.get(task.id, []),
-        seconds=(((task.completed_at or now) - task.started_at).total_seconds() if task.started_at else None),
-        is_kept=_is_kept(task, run),
-    )
+def _lines(
+    drawn: Sequence[Task], boxes: Boxes, bars: Mapping[str, list[Bar]], run: Run | None, now: datetime
+) -> list[Line]:
+    numbers = {task.id: number for number, task in enumerate(drawn)}
+    root = next(task for task in drawn if task.is_root)
+    return [
+        Line(
+            task=task,
+            number=numbers[task.id],
+            depth=depth,
+            bars=bars.get(task.id, []),
+            seconds=(((task.completed_at or now) - task.started_at).total_seconds() if task.started_at else None),
+            is_kept=_is_kept(task, run),
+            box=boxes.by_id.get(task.id),
+            is_template=task.id in boxes.templates,
+        )
+        for task, depth in _in_order(drawn, root)[:MAX_LINES]
+    ]
 
 
 def _is_kept(task: Task, run: Run | None) -> bool:
@@ -188,7 +208,7 @@ def _ready_at(task: Task, ended: Mapping[str, datetime], below: Mapping[str, lis
     needed = needs_of(node_of(task), dict(below))
     if any(task_id not in ended for task_id in needed):
         return None
-    return max([run.created_at, *(ended[task_id] for task_id in needed)])
+    return max([run.created_at, task.created_at, *(ended[task_id] for task_id in needed)])
 
 
 def _borders(run: Run, task_ids: Sequence[str]) -> dict[str, list[tuple[str, datetime]]]:
@@ -226,32 +246,6 @@ def _bar(kind: str, zero: datetime, start: datetime, stop: datetime | None, end:
 
 def _ms(zero: datetime, moment: datetime) -> int:
     return max(0, round((moment - zero).total_seconds() * 1000))
-
-
-# --- data for the scripts ---
-
-
-def graph_of(tasks: Sequence[Task], run: Run | None, now: datetime) -> Json:
-    """Return the graph in compact form: tasks refer to each other by index. `needs`: required dependencies, `likes`: optional ones."""
-    place = {task.id: number for number, task in enumerate(tasks)}
-    return {
-        "is_running": run is not None and run.finished_at is None,
-        "created_ms": round(run.created_at.timestamp() * 1000) if run else None,
-        "now_ms": round(now.timestamp() * 1000),
-        "tasks": [
-            {
-                "id": task.id,
-                "name": task.name,
-                "status": task.status,
-                "executor": task.executor_id,
-                "parent": place.get(task.parent_id) if task.parent_id else None,
-                "needs": [place[item["id"]] for item in task.dependencies if item["required"]],
-                "likes": [place[item["id"]] for item in task.dependencies if not item["required"]],
-                "progress": task.progress,
-            }
-            for task in tasks
-        ],
-    }
 
 
 def _events(run: Run, names: Mapping[str, str]) -> list[Json]:

@@ -29,6 +29,7 @@ urlpatterns = [
     path("settings/api-keys/revoke/", settings.revoke_api_key, name="revoke_api_key"),
     _of_task("tasks", views.tree, "tree"),
     _of_task("head", views.head, "head"),
+    _of_task("growth", views.growth, "growth"),
     _of_task("panel", views.panel, "panel"),
     _of_task("run", actions.run, "run"),
     _of_task("restart", actions.restart, "restart"),

@@ -1,14 +1,18 @@
 """Read-only pages: the list of trees, a tree, the executors."""
 
+import asyncio
 from dataclasses import replace
 from typing import Final
+from urllib.parse import parse_qsl
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from accounts.callers import Caller
 from apflow_site.db import pools
+from tasks.dashboard.boxes import Folds
 from tasks.dashboard.code import as_code
 from tasks.dashboard.filters import ORDERS, read_filters
+from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import list_trees
 from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
 from tasks.dashboard.picture import Picture, picture_of
@@ -20,6 +24,7 @@ from tasks.services.write_only import for_pages
 from tasks.status import Status
 
 RELATIVES_SHOWN: Final = 50
+MOST_FOLDS: Final = 200
 
 
 @page()
@@ -49,8 +54,16 @@ async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
 async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """`GET /ui/tasks/{id}`: the tree of the task, with this task selected."""
     chosen = await pools.read(_chosen, caller=caller, task_id=task_id)  # first: the picture has the events that fit
-    picture = await pools.read(picture_of, caller=caller, task_id=task_id)
+    picture = await pools.read(picture_of, caller=caller, task_id=task_id, folds=_folds(request, task_id))
     return await shown(request, caller, "dashboard/tree.html", chosen | _of_tree(request, picture, task_id))
+
+
+@page()
+async def growth(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
+    """`GET /ui/growth/{id}`: the data and lines of the tree's page, which it loads again when the tree has grown."""
+    picture = await pools.read(picture_of, caller=caller, task_id=task_id, folds=_folds(request, task_id))
+    lines = await asyncio.to_thread(lines_of, picture, selected_id=task_id)
+    return JsonResponse({"graph": picture.graph, "lines": lines, "span": picture.span_ms, "left_out": picture.left_out})
 
 
 @page()
@@ -79,6 +92,14 @@ async def executors(request: HttpRequest, caller: Caller) -> HttpResponse:
         ],
     }
     return await shown(request, caller, "dashboard/executors.html", context)
+
+
+def _folds(request: HttpRequest, task_id: str) -> Folds:
+    """Return what the query says about boxes: `open` and `shut` are ids of their tasks, and the last one counts."""
+    said = {value: name for name, value in parse_qsl(request.META["QUERY_STRING"]) if name in ("open", "shut")}
+    latest = list(said.items())[-MOST_FOLDS:]
+    opened, closed = (frozenset(each for each, name in latest if name == verb) for verb in ("open", "shut"))
+    return Folds(opened=opened, closed=closed, selected_id=task_id)
 
 
 def _of_tree(request: HttpRequest, picture: Picture, task_id: str) -> Context:

@@ -32,3 +32,12 @@ def word(status: str) -> str:
 def path_of(task_id: str) -> str:
     """Return the path of a task's page."""
     return f"/ui/tasks/{quote(task_id, safe='')}"
+
+
+def summary(kind: str, *, done: int, count: int, most: int | None, is_over: bool) -> str:
+    """Return how far a map, loop or spawner is: 7 of 10 items, round 3 of 20, 2 of 4 tasks. `graph.js` has the same."""
+    if not count:
+        return kind
+    if kind == "loop":
+        return f"{count:,} round{'' if count == 1 else 's'}" if is_over else f"round {count:,} of {most:,}"
+    return f"{done:,} of {count:,} {'item' if kind == 'map' else 'task'}{'' if count == 1 else 's'}"

@@ -15,6 +15,7 @@ PATHS = [
     "/ui/tasks/$task",
     "/ui/tasks/$leaf",
     "/ui/head/$task",
+    "/ui/growth/$leaf",
     "/ui/panel/$leaf",
     "/ui/new/tree/?copy=$task",
     "/ui/events/run/$run",

@@ -2,6 +2,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const BOX = { width: 190, height: 44 };
+const GROWING = { width: 224, height: 64 }; // a map, loop or spawner with parts
+const TOGGLE = 26;
 const CELL = 11;
 const PITCH = 14;
 const MARGIN = 12;
@@ -21,7 +23,7 @@ export function outline(tasks) {
   const ways = waysOf(tasks);
   const leadsTo = tasks.map(() => []);
   ways.forEach(({ from, to }) => leadsTo[from].push(to));
-  let nodes = boxes(tasks, ({ parent, executor, needs, likes }, n) => [parent, executor, needs, likes, leadsTo[n]]);
+  let nodes = boxes(tasks, ({ parent, executor, needs, likes, after }, n) => [parent, executor, needs, likes, after, leadsTo[n]]);
   const isLarge = nodes.length > TOO_MANY;
   if (isLarge) {
     const ranks = ranksOf(tasks, ways);
@@ -39,12 +41,13 @@ export function outline(tasks) {
 
 // The order of execution: dependencies, and groups, which wait for children without other dependents.
 function waysOf(tasks) {
-  const ways = tasks.flatMap(({ needs, likes }, n) => [
-    ...needs.map((other) => ({ from: other, to: n, kind: "" })),
-    ...likes.map((other) => ({ from: other, to: n, kind: "optional" })),
+  const ways = tasks.flatMap(({ needs, likes, after, box }, n) => [
+    ...after.map((other) => ({ from: other, to: n, kind: "" })),
+    ...(waitsForParts(box) ? [] : needs).map((other) => ({ from: other, to: n, kind: "" })),
+    ...(waitsForParts(box) ? [] : likes).map((other) => ({ from: other, to: n, kind: "optional" })),
   ]);
   const awaited = new Set(ways.map(({ from }) => from));
-  const groups = tasks.flatMap(({ parent }, n) => (isGroup(tasks, parent) && !awaited.has(n) ? [{ from: n, to: parent, kind: "hint" }] : []));
+  const groups = tasks.flatMap(({ parent }, n) => ((isGroup(tasks, parent) || isLoop(tasks, parent)) && !awaited.has(n) ? [{ from: n, to: parent, kind: "hint" }] : []));
   return [...ways, ...groups];
 }
 
@@ -58,10 +61,19 @@ function isGroup(tasks, n) {
   return n !== null && tasks[n].executor === null;
 }
 
+// The parts of an open map or loop come between what it needs and itself.
+function waitsForParts(box) {
+  return Boolean(box?.count && box.is_open && box.kind !== "spawner");
+}
+
+function isLoop(tasks, n) {
+  return n !== null && tasks[n].box?.kind === "loop";
+}
+
 function boxes(tasks, trait) {
   const groups = new Map();
   tasks.forEach((task, n) => {
-    const alike = JSON.stringify(trait(task, n));
+    const alike = task.box ? n : JSON.stringify(trait(task, n));
     groups.has(alike) ? groups.get(alike).push(n) : groups.set(alike, [n]);
   });
   return [...groups.values()].flatMap((members) => (members.length < MANY ? members.map((n) => [n]) : [members]));
@@ -87,8 +99,8 @@ function ranksOf(tasks, ways) {
   return ranks;
 }
 
-export function sizeOf(members) {
-  if (members.length === 1) return BOX;
+export function sizeOf(members, tasks) {
+  if (members.length === 1) return tasks[members[0]].box?.count ? GROWING : BOX;
   const columns = Math.ceil(Math.sqrt(members.length * 1.8));
   const rows = Math.ceil(members.length / columns);
   return { width: Math.max(BOX.width, columns * PITCH + 2 * MARGIN - 3), height: rows * PITCH + TITLE + MARGIN, columns };
@@ -96,8 +108,11 @@ export function sizeOf(members) {
 
 export async function draw(figure, tasks, urlOf) {
   const { nodes, edges, nodeOf } = outline(tasks);
-  if (nodes.length > MOST_NODES || nodes.length === 1 && tasks.length === 1) return null;
-  const sizes = nodes.map(sizeOf);
+  if (nodes.length > MOST_NODES || nodes.length === 1 && tasks.length === 1) {
+    figure.hidden = true;
+    return null;
+  }
+  const sizes = nodes.map((members) => sizeOf(members, tasks));
   const plan = await laidOut(sizes, edges);
   figure.hidden = false;
   const scale = Math.max(SMALLEST, Math.min(1, (figure.clientWidth - 2 * PADDING) / plan.width, HIGHEST / plan.height));
@@ -106,7 +121,8 @@ export async function draw(figure, tasks, urlOf) {
   const marks = [];
   nodes.forEach((members, number) => {
     const place = { x: plan.places[number].x - sizes[number].width / 2, y: plan.places[number].y - sizes[number].height / 2 };
-    const drawn = members.length === 1 ? drawTask(tasks[members[0]], urlOf) : drawCluster(members, sizes[number], tasks, urlOf, marks);
+    const only = members.length === 1 ? tasks[members[0]] : null;
+    const drawn = only?.box?.count ? drawBox(only, urlOf) : only ? drawTask(only, urlOf) : drawCluster(members, sizes[number], tasks, urlOf, marks);
     drawn.setAttribute("transform", `translate(${place.x} ${place.y})`);
     if (members.length === 1) marks[members[0]] = drawn;
     svg.append(drawn);
@@ -128,8 +144,11 @@ async function laidOut(nodes, edges) {
 
 function graphOf({ tasks, marks, edges, paths, nodeOf, figure }) {
   return {
+    // The same tasks, as the server sees them now.
+    update(fresh) { tasks = fresh; },
     show(n) {
       const mark = marks[n];
+      if (!mark) return; // a closed box stands for it
       const { status, progress } = tasks[n];
       mark.classList.remove("pending", "in_progress", "completed", "failed", "cancelled", "skipped");
       mark.classList.add(status);
@@ -137,26 +156,70 @@ function graphOf({ tasks, marks, edges, paths, nodeOf, figure }) {
       mark.querySelector(".done")?.setAttribute("width", status === "in_progress" ? progress * BOX.width : 0);
       mark.querySelector("title").textContent = titleOf(tasks[n]);
     },
-    choose(n) {
+    sum(n, sum) {
+      if (marks[n]) showSum(marks[n], sum);
+    },
+    choose(n, { scroll = true } = {}) {
       marks.forEach((mark, number) => mark.classList.toggle("selected", number === n));
       edges.forEach(({ from, to }, number) => paths[number].classList.toggle("near", from === nodeOf[n] || to === nodeOf[n]));
-      marks[n]?.scrollIntoView({ block: "nearest", inline: "nearest" });
+      if (scroll) marks[n]?.scrollIntoView({ block: "nearest", inline: "nearest" });
       figure.dataset.chosen = n;
     },
   };
 }
 
 function drawTask(task, urlOf) {
-  const node = element("a", { class: `node ${task.status}`, href: urlOf(task.id), "data-task": task.id });
+  const below = task.is_template ? "template" : task.executor ?? task.box?.kind;
+  const node = element("a", { class: `node ${task.status}${task.is_template ? " template" : ""}`, href: urlOf(task.id), "data-task": task.id });
   node.append(
     titled(task),
     element("rect", { class: "box", ...BOX, rx: 8 }),
     element("rect", { class: "done", x: 0, y: BOX.height - 3, height: 3, rx: 1.5, width: task.status === "in_progress" ? task.progress * BOX.width : 0 }),
-    icon(task.status, { x: 11, y: task.executor ? 8 : 14 }),
-    text(fitting(task.name, 500, 12.5, "Inter", BOX.width - 46), { x: 34, y: task.executor ? 20 : 27 }),
+    icon(task.status, { x: 11, y: below ? 8 : 14 }),
+    text(fitting(task.name, 500, 12.5, "Inter", BOX.width - 46), { x: 34, y: below ? 20 : 27 }),
   );
-  if (task.executor) node.append(text(fitting(task.executor, 400, 10.5, "JetBrains Mono", BOX.width - 46), { x: 34, y: 35, class: "by" }));
+  if (below) node.append(text(fitting(below, 400, 10.5, "JetBrains Mono", BOX.width - 46), { x: 34, y: 35, class: "by" }));
   return node;
+}
+
+// A map, loop or spawner: the state of its parts, and a button that opens or closes it.
+function drawBox(task, urlOf) {
+  const node = element("g", { class: `node growing ${task.status}` });
+  const link = element("a", { href: urlOf(task.id), "data-task": task.id });
+  const name = fitting(task.name, 500, 12.5, "Inter", GROWING.width - 46 - TOGGLE);
+  link.append(
+    titled(task),
+    element("rect", { class: "box", ...GROWING, rx: 8 }),
+    icon(task.status, { x: 11, y: 8 }),
+    text(name, { x: 34, y: 20 }),
+    element("text", { x: 34, y: 36, class: "sum" }),
+    element("svg", { class: "parts", x: 12, y: 46, width: GROWING.width - 24, height: 6, viewBox: "0 0 100 1", preserveAspectRatio: "none" }),
+  );
+  if (!task.box.is_open) node.append(element("rect", { class: "behind", x: 4, y: 4, ...GROWING, rx: 8 }));
+  node.append(link, toggleOf(task));
+  return node;
+}
+
+function toggleOf({ id, name, box }) {
+  const toggle = element("g", { class: "fold", role: "button", tabindex: "0", "data-fold": id, "aria-expanded": box.is_open, "aria-label": `Parts of ${name}` });
+  const chevron = element("svg", { class: "i", x: GROWING.width - TOGGLE + 2, y: 9, width: 14, height: 14, viewBox: "0 0 16 16" });
+  chevron.append(element("use", { href: "#i-chevron" }));
+  toggle.append(element("rect", { x: GROWING.width - TOGGLE - 2, y: 4, width: 22, height: 24, rx: 5 }), chevron);
+  return toggle;
+}
+
+function showSum(node, { text: words, failed, counts, count }) {
+  const line = node.querySelector(".sum");
+  if (!line) return;
+  line.textContent = failed && count >= 1000 ? words.replace(/ \w+$/, "") : words; // for want of room
+  if (failed) line.append(Object.assign(element("tspan", { class: "bad" }), { textContent: ` · ${failed.toLocaleString("en")} failed` }));
+  let x = 0;
+  const rects = ["completed", "failed", "cancelled", "skipped", "in_progress", "pending"].flatMap((status) => {
+    const width = (100 * (counts[status] ?? 0)) / count;
+    x += width;
+    return width ? [element("rect", { class: status, x: x - width, width, height: 1 })] : [];
+  });
+  node.querySelector(".parts").replaceChildren(...rects);
 }
 
 function drawCluster(members, size, tasks, urlOf, marks) {

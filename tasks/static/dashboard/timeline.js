@@ -4,7 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const ROOM = 1.25; // the scale grows in steps of this factor, so that bars seldom move
 
 export function timelineOf(table, axis, { span, isOpen }) {
-  const lines = new Map([...table.rows].map((row) => [Number(row.dataset.n), row]));
+  let lines = rowsOf(table);
   const seen = new Set(); // only visible rows are updated
   const watcher = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => (isIntersecting ? seen.add(target) : seen.delete(target))), { rootMargin: "100px" });
   let scale = span;
@@ -33,6 +33,21 @@ export function timelineOf(table, axis, { span, isOpen }) {
     lines.forEach((row) => watcher.observe(row));
   }
   return {
+    // Shows other rows, as the server writes them.
+    replace(html, to) {
+      watcher.disconnect();
+      seen.clear();
+      table.innerHTML = html;
+      lines = rowsOf(table);
+      rescale(isOpen ? Math.max(scale, to) : to);
+      if (isOpen) lines.forEach((row) => watcher.observe(row));
+    },
+    sum(n, { text, failed }) {
+      const [sum, bad] = lines.get(n)?.querySelectorAll(".sum") ?? [];
+      if (!sum) return;
+      sum.textContent = text;
+      bad.textContent = failed ? `${failed.toLocaleString("en")} failed` : "";
+    },
     show(n, { status, label }, at) {
       const row = lines.get(n);
       if (!row || row.classList.contains(status)) return;
@@ -45,7 +60,7 @@ export function timelineOf(table, axis, { span, isOpen }) {
     },
     open(n, kind, at) {
       const row = lines.get(n);
-      if (!row) return;
+      if (!row || isDrawn(row, kind, at)) return;
       close(row, at);
       if (kind === "last") row.querySelectorAll("rect.last").forEach((bar) => bar.setAttribute("class", "attempt"));
       const bar = document.createElementNS(SVG, "rect");
@@ -57,6 +72,7 @@ export function timelineOf(table, axis, { span, isOpen }) {
       for (const row of seen) row.querySelectorAll("rect.open").forEach((bar) => end(bar, now));
     },
     end(at) {
+      isOpen = false;
       watcher.disconnect();
       for (const row of lines.values()) close(row, at);
       rescale(at);
@@ -69,6 +85,15 @@ export function timelineOf(table, axis, { span, isOpen }) {
       }
     },
   };
+}
+
+function rowsOf(table) {
+  return new Map([...table.rows].filter((row) => row.dataset.n).map((row) => [Number(row.dataset.n), row]));
+}
+
+// A row that the server has written just now may have what an event says; its times are in whole milliseconds.
+function isDrawn(row, kind, at) {
+  return [...row.querySelectorAll(`rect.${kind}`)].some((bar) => Math.abs(bar.x.baseVal.value - at) <= 1);
 }
 
 // Formats durations as the server does.

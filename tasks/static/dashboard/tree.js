@@ -1,16 +1,18 @@
 // The page of a tree: applies the events of its run. It never polls the server.
 
+import { isTerminal, partsOf, sumOf } from "./boxes.js";
 import { draw } from "./graph.js";
+import { growthOf } from "./growth.js";
 import { clock, countQuestions, showClocks } from "./page.js";
 import { follow } from "./stream.js";
 import { duration, timelineOf } from "./timeline.js";
 
 const page = document.querySelector("#tree");
 const data = JSON.parse(document.querySelector("#graph-data").textContent);
-const { tasks } = data;
-const numbers = new Map(tasks.map((task, n) => [task.id, n]));
+let { tasks } = data; // those that are drawn, then those that boxes stand for
+let numbers = numbersOf(tasks);
+let parts = partsOf(tasks);
 const words = { in_progress: "running" };
-const isTerminal = (status) => ["completed", "failed", "cancelled", "skipped"].includes(status);
 const ORDER = ["completed", "failed", "cancelled", "skipped", "in_progress", "pending"];
 const LOG_LINES = 500;
 const TICK_MS = 200;
@@ -22,22 +24,31 @@ const serverNow = () => Date.now() + skew;
 const now = () => serverNow() - data.created_ms;
 const urlOf = (id) => page.dataset.page + encodeURIComponent(id);
 const timeline = timelineOf(page.querySelector("[data-lines]"), page.querySelector("[data-axis]"), { span: Number(page.dataset.span), isOpen: data.is_running });
-const waiting = waiters();
+let waiting = waiters();
 const head = document.querySelector("#tree-head");
 const asking = new Set([...head.querySelectorAll(".asking [data-task]")].map((link) => link.dataset.task));
 const isPanelBelow = matchMedia("(max-width: 1080px)"); // as in tree.css
 let headTimer = null;
 let graph = null;
+let shape = "";
+let drawing = Promise.resolve();
+let late = []; // the events since the tree was asked for again
+const folds = { open: new Set(data.opened), shut: new Set(data.closed) };
+const growth = growthOf(loadGrowth);
 let chosen = numbers.get(document.querySelector("#panel").dataset.selected);
 let news = [];
 
 // --- dependencies ---
 
+function numbersOf(all) {
+  return new Map(all.map((task, n) => [task.id, n]));
+}
+
 function waiters() {
   const left = tasks.map(() => new Set());
   const below = tasks.map(() => []);
   const wait = (n, other) => { if (!isTerminal(tasks[other].status)) { left[n].add(other); below[other].push(n); } };
-  tasks.forEach(({ needs, likes, parent }, n) => {
+  tasks.slice(0, data.drawn).forEach(({ needs, likes, parent }, n) => {
     [...needs, ...likes].forEach((other) => wait(n, other));
     if (parent !== null && tasks[parent].executor === null) wait(parent, n);
   });
@@ -61,15 +72,10 @@ function take(event) {
 function showNews() {
   const events = news;
   news = [];
-  const changed = new Set();
-  for (const event of events) {
-    const n = numbers.get(event.task_id);
-    if (n !== undefined && event.type !== "final") apply(event, n);
-    changed.add(n);
-  }
-  changed.delete(undefined);
-  if (graph) changed.forEach((n) => graph.show(n));
+  if (growth.isBusy()) late.push(...events);
+  const changed = applied(events);
   log(events);
+  if (events.some(({ type }) => type === "task_spawned")) growth.soon();
   showCounts();
   const last = events.at(-1);
   if (changed.has(chosen)) showPanel(chosen);
@@ -78,6 +84,30 @@ function showNews() {
   const final = events.find(({ type }) => type === "final");
   if (final) end(final);
   else document.title = `${Math.round(last.tree_progress * 100)} % · ${title}`;
+}
+
+// Applies events, and returns the numbers of the tasks that they are about.
+function applied(events) {
+  const changed = new Set();
+  for (const event of events) {
+    const n = numbers.get(event.task_id);
+    if (n !== undefined && event.type !== "final") apply(event, n);
+    changed.add(n);
+  }
+  changed.delete(undefined);
+  if (graph) changed.forEach((n) => graph.show(n));
+  showSums([...changed].flatMap((n) => [n, tasks[n].of]));
+  return changed;
+}
+
+// Shows how far the parts of these boxes are.
+function showSums(some) {
+  for (const n of new Set(some)) {
+    if (n >= data.drawn || !tasks[n]?.box) continue;
+    const sum = sumOf(tasks[n], parts.get(n), tasks);
+    timeline.sum(n, sum);
+    if (sum.count) graph?.sum(n, sum);
+  }
 }
 
 function apply(event, n) {
@@ -99,7 +129,8 @@ function apply(event, n) {
 // Updates the statuses of the selected task's dependencies and dependents.
 function showRelations() {
   for (const link of document.querySelectorAll("#panel .relations [data-task]")) {
-    const { status } = tasks[numbers.get(link.dataset.task)];
+    const { status } = tasks[numbers.get(link.dataset.task)] ?? {};
+    if (!status) continue; // it has been added since
     const mark = link.previousElementSibling;
     mark.className = `status ${status}`;
     mark.querySelector("use").setAttribute("href", `#i-${status}`);
@@ -140,7 +171,7 @@ function end(final) {
 function showCounts() {
   const counts = Object.fromEntries(ORDER.map((status) => [status, 0]));
   for (const { status } of tasks) counts[status] += 1;
-  const done = ORDER.slice(0, 3).reduce((sum, status) => sum + counts[status], 0);
+  const done = ORDER.slice(0, 4).reduce((sum, status) => sum + counts[status], 0);
   page.querySelector("[data-done]").textContent = `${done} of ${tasks.length} tasks`;
   const running = tasks.filter(({ status }) => status === "in_progress");
   const progress = running.reduce((sum, task) => sum + task.progress, 0) / (running.length || 1);
@@ -188,6 +219,95 @@ function line(event) {
   return item;
 }
 
+// --- boxes, and growth ---
+
+function addressOf(base, id) {
+  const query = new URLSearchParams(["open", "shut"].flatMap((name) => [...folds[name]].map((each) => [name, each])));
+  return base + encodeURIComponent(id) + (query.size ? `?${query}` : "");
+}
+
+async function loadGrowth() {
+  late = [];
+  const reply = await fetch(addressOf(page.dataset.growth, tasks[chosen].id));
+  if (!reply.ok || reply.redirected) return location.reload();
+  showGrowth(await reply.json());
+}
+
+function showGrowth({ graph: fresh, lines, span, left_out: leftOut }) {
+  const selected = tasks[chosen].id;
+  const refocus = focusKept();
+  Object.assign(data, fresh);
+  ({ tasks } = data);
+  numbers = numbersOf(tasks);
+  parts = partsOf(tasks);
+  waiting = waiters();
+  chosen = numbers.get(selected) ?? 0;
+  timeline.replace(lines, span);
+  page.querySelector("[data-left-out]").hidden = !leftOut;
+  page.querySelector("[data-left-out] span").textContent = leftOut;
+  redraw().then(refocus);
+  applied(late.filter(({ seq }) => seq > data.seq));
+  showCounts();
+  timeline.choose(chosen);
+}
+
+// Returns a function that gives the focus to what had it, if that has been written again meanwhile.
+function focusKept() {
+  const focused = document.activeElement?.closest?.("[data-fold], [data-lines] a, [data-graph] a");
+  if (!focused) return () => {};
+  const place = focused.closest("[data-lines], [data-graph]");
+  const [name, value] = focused.dataset.fold ? ["data-fold", focused.dataset.fold] : ["href", focused.getAttribute("href")];
+  return () => {
+    if (!focused.isConnected) place.querySelector(`[${name}="${CSS.escape(value)}"]`)?.focus({ preventScroll: true });
+  };
+}
+
+// Lays the graph out again if it has other boxes or edges.
+function redraw() {
+  const drawn = tasks.slice(0, data.drawn);
+  const wanted = JSON.stringify(drawn.map(({ id, name, executor, parent, needs, likes, after, is_template, box }) => [id, name, executor, parent, needs, likes, after, is_template, box?.is_open, !box?.count]));
+  if (wanted === shape) {
+    showGraph(graph);
+    return drawing;
+  }
+  const isFirst = !shape;
+  shape = wanted;
+  graph = null; // its numbers are those of other tasks
+  drawing = drawing.then(async () => {
+    const made = await draw(page.querySelector("[data-graph]"), drawn, urlOf);
+    if (shape === wanted) showGraph(made, { scroll: isFirst });
+  });
+  return drawing;
+}
+
+function showGraph(made, { scroll = false } = {}) {
+  graph = made;
+  graph?.update(tasks);
+  for (let n = 0; n < data.drawn; n += 1) graph?.show(n);
+  showSums(tasks.slice(0, data.drawn).keys());
+  graph?.choose(chosen, { scroll });
+}
+
+function fold(id) {
+  const { box } = tasks[numbers.get(id)];
+  const [to, from] = box.is_open ? [folds.shut, folds.open] : [folds.open, folds.shut];
+  to.add(id);
+  from.delete(id);
+  if (box.is_open && isWithin(chosen, numbers.get(id))) choose(numbers.get(id));
+  growth.now();
+}
+
+function isWithin(n, box) {
+  for (let around = tasks[n].of; around !== undefined; around = tasks[around].of) if (around === box) return true;
+  return false;
+}
+
+// Opens the boxes around a task that is not drawn.
+function reveal(n) {
+  for (let around = tasks[n].of; around !== undefined; around = tasks[around].of) folds.shut.delete(tasks[around].id);
+  if (n >= data.drawn) growth.now();
+}
+
 // --- the selected task ---
 
 function refresh(address, target) {
@@ -206,18 +326,29 @@ function choose(n, { isNew = true } = {}) {
   chosen = n;
   timeline.choose(n);
   graph?.choose(n);
+  reveal(n);
   if (!isOther) return;
   showPanel(n);
-  if (isNew) history.replaceState(null, "", urlOf(tasks[n].id));
+  if (isNew) history.replaceState(null, "", addressOf(page.dataset.page, tasks[n].id));
 }
 
 page.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+  const toggle = event.target.closest("[data-fold]");
   const mark = event.target.closest("[data-task], [data-lines] a");
-  if (!mark) return;
+  const n = mark?.dataset.task === undefined ? Number(mark?.closest("tr").dataset.n) : numbers.get(mark.dataset.task);
+  if (!toggle && (!mark || n === undefined)) return; // a link to a task that has just been added loads the page
   event.preventDefault();
-  choose(mark.dataset.task === undefined ? Number(mark.closest("tr").dataset.n) : numbers.get(mark.dataset.task));
+  if (toggle) return fold(toggle.dataset.fold);
+  choose(n);
   if (isPanelBelow.matches && event.isTrusted) document.querySelector("#panel").scrollIntoView();
+});
+
+page.addEventListener("keydown", (event) => {
+  const toggle = event.target.closest("g[data-fold]"); // buttons of HTML have this by themselves
+  if (!toggle || !["Enter", " "].includes(event.key)) return;
+  event.preventDefault();
+  fold(toggle.dataset.fold);
 });
 
 // --- start ---
@@ -230,12 +361,7 @@ page.addEventListener("htmx:afterSwap", (event) => {
 });
 const log_ = page.querySelector("[data-log]");
 log_.scrollTop = log_.scrollHeight;
-draw(page.querySelector("[data-graph]"), tasks, urlOf).then((drawn) => {
-  graph = drawn;
-  graph?.choose(chosen);
-  tasks.forEach((_, n) => graph?.show(n));
-  performance.mark("graph");
-});
+redraw().then(() => performance.mark("graph"));
 let stream;
 let ticking;
 function awaitNextRun(address) {

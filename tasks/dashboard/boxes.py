@@ -1,0 +1,220 @@
+"""The boxes of a tree that grows: maps, loops and spawners, their parts, and which of these a page shows."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from django.db.models.functions import Length
+
+from tasks.dashboard.words import summary
+from tasks.models import Task
+from tasks.rules.maps import templates_of
+from tasks.rules.strict_json import Json
+from tasks.status import Status
+
+MOST_OPEN: Final = 12
+"""A box with more parts is closed until it is opened."""
+MOST_SHOWN: Final = 100
+"""How many parts of an open box a page shows."""
+LONGEST_PARAMS: Final = 100_000
+MAP: Final = "map"
+LOOP: Final = "loop"
+SPAWNER: Final = "spawner"
+URGENT: Final = (Status.FAILED, Status.CANCELLED, Status.IN_PROGRESS)
+"""Parts with these statuses are shown first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folds:
+    """The boxes that are open or closed regardless of their size. The boxes around `selected_id` are open too."""
+
+    opened: frozenset[str] = frozenset()
+    closed: frozenset[str] = frozenset()
+    selected_id: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Box:
+    """A map, loop or spawner; `most` is the limit of a loop.
+
+    `parts` are its items, its rounds, or its tasks with all below them, in order.
+    """
+
+    task: Task
+    kind: str
+    most: int | None
+    template: list[Task]
+    parts: list[list[Task]]
+    is_open: bool = False
+    shown: frozenset[int] = frozenset()
+
+    @property
+    def part_statuses(self) -> list[str]:
+        return [_status_of(part) for part in self.parts]
+
+    @property
+    def statuses(self) -> list[str]:
+        """The statuses that count: those of items or rounds, or of all tasks of a spawner."""
+        return [task.status for part in self.parts for task in part] if self.kind == SPAWNER else self.part_statuses
+
+    @property
+    def left_out(self) -> int:
+        """How many parts an open box does not show."""
+        return len(self.parts) - len(self.shown) if self.is_open else 0
+
+    @property
+    def summary(self) -> str:
+        """The number and state of the parts in words, without failures."""
+        counts = Counter(self.statuses)
+        done = sum(number for status, number in counts.items() if Status(status).is_terminal)
+        is_over = Status(self.task.status).is_terminal
+        return summary(self.kind, done=done, count=counts.total(), most=self.most, is_over=is_over)
+
+    @property
+    def failed_count(self) -> int:
+        return self.statuses.count(Status.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boxes:
+    """The boxes of a tree by the ids of their tasks, and where each task is drawn."""
+
+    by_id: dict[str, Box]
+    part_of: dict[str, tuple[Box, int]]
+    """The box and the number of the part to which an added task belongs."""
+    templates: dict[str, Box]
+    """The tasks of templates, with the outermost box that runs copies of them."""
+    place: dict[str, str | None] = field(default_factory=dict)
+    """The task itself, the closed box in its place, or None for a template with copies."""
+
+
+class _Member(NamedTuple):
+    """What `tasks.rules.maps` reads of a task."""
+
+    id: str
+    parent_id: str | None
+    executor_id: str | None
+    spawned_by: str | None
+    params: Mapping[str, Any] | None
+
+
+def boxes_of(tasks: Sequence[Task], settings: Mapping[str, Json], folds: Folds) -> Boxes:
+    """Find the boxes of a tree. `tasks` are in the order of their positions, `settings` are those of `settings_of_boxes`."""
+    rows = {task.id: task for task in tasks}
+    spawned = defaultdict[str, list[Task]](list)
+    for task in tasks:
+        if task.spawned_by in rows:
+            spawned[task.spawned_by].append(task)
+    members = [
+        _Member(each.id, each.parent_id, each.executor_id, each.spawned_by, settings.get(each.id)) for each in tasks
+    ]
+    templates = {box_id: [rows[each.id] for each in found] for box_id, found in templates_of(members).items()}
+    copied = {each.id for box_id, template in templates.items() if spawned[box_id] for each in template}
+    by_id = {
+        task.id: _box(task, settings.get(task.id, {}), templates.get(task.id, []), spawned.get(task.id, []), copied)
+        for task in tasks
+        if task.id in settings or task.id in spawned
+    }
+    found = Boxes(
+        by_id=by_id,
+        part_of={each.id: (box, n) for box in by_id.values() for n, part in enumerate(box.parts) for each in part},
+        templates={each.id: box for box in reversed(by_id.values()) for each in box.template},
+    )
+    _fold(found, folds)
+    found.place.update(_places(tasks, found, copied))
+    return found
+
+
+def settings_of_boxes(root_id: str) -> dict[str, Json]:
+    """Map the id of each map and loop of a tree to its params, of which those of maps are left out: items may be many."""
+    tree = Task.objects.tree(root_id).order_by()
+    maps = tree.filter(executor_id=None, params__contains='"for_each":').values_list("id", flat=True)
+    loops = tree.annotate(size=Length("params")).filter(size__lte=LONGEST_PARAMS, params__contains='"repeat":')
+    found: dict[str, Json] = {task_id: {"for_each": {}} for task_id in maps}
+    for task_id, params in loops.values_list("id", "params"):
+        if params and "repeat" in params:
+            found[task_id] = params
+    return found
+
+
+def _box(task: Task, settings: Json, template: list[Task], spawned: list[Task], copied: Collection[str]) -> Box:
+    """A map or loop has added the whole template for each part, in order."""
+    size = max(1, len(template))
+    parts = (
+        [spawned[start : start + size] for start in range(0, len(spawned), size)] if settings else _subtrees(spawned)
+    )
+    kept = [[each for each in part if each.id not in copied] for part in parts]
+    repeat = settings.get("repeat")
+    return Box(
+        task=task,
+        kind=LOOP if repeat else MAP if settings else SPAWNER,
+        most=repeat.get("max", 20) if repeat else None,
+        template=template,
+        parts=[part for part in kept if part],
+    )
+
+
+def _subtrees(spawned: Iterable[Task]) -> list[list[Task]]:
+    """Group tasks with those that are below them. Parents may come later than their children."""
+    rows = {task.id: task for task in spawned}
+    found = defaultdict[str, list[Task]](list)
+    for task in rows.values():
+        top = task
+        while top.parent_id in rows:
+            top = rows[top.parent_id]
+        found[top.id].append(task)
+    return list(found.values())
+
+
+def _status_of(part: Iterable[Task]) -> str:
+    """Failed if one of its tasks has failed, running if some are over and others not."""
+    statuses = {task.status for task in part}
+    for status in URGENT:
+        if status in statuses:
+            return status
+    if Status.PENDING in statuses:
+        return Status.PENDING if len(statuses) == 1 else Status.IN_PROGRESS
+    return Status.COMPLETED if Status.COMPLETED in statuses else Status.SKIPPED
+
+
+def _fold(boxes: Boxes, folds: Folds) -> None:
+    chosen = _around(boxes, folds.selected_id)
+    for box_id, box in boxes.by_id.items():
+        is_wanted = box_id in chosen or box_id in folds.opened or len(box.parts) <= MOST_OPEN
+        box.is_open = bool(box.parts) and is_wanted and box_id not in folds.closed
+        box.shown = _shown(box, chosen.get(box_id)) if box.is_open else frozenset()
+
+
+def _around(boxes: Boxes, task_id: str) -> dict[str, int]:
+    """Map the id of each box around a task to the number of the part in which the task is."""
+    found = {}
+    while task_id in boxes.part_of:
+        box, number = boxes.part_of[task_id]
+        found[box.task.id] = number
+        task_id = box.task.id
+    return found
+
+
+def _shown(box: Box, chosen: int | None) -> frozenset[int]:
+    numbers: Iterable[int] = range(len(box.parts))
+    if len(box.parts) > MOST_SHOWN:
+        ranks = {status: rank for rank, status in enumerate(URGENT)}
+        statuses = box.part_statuses
+        numbers = sorted(numbers, key=lambda n: (n != chosen, ranks.get(Status(statuses[n]), len(ranks))))
+    return frozenset(list(numbers)[:MOST_SHOWN])
+
+
+def _places(tasks: Sequence[Task], boxes: Boxes, copied: Collection[str]) -> dict[str, str | None]:
+    """Where each task is drawn. What a task has added comes after it in the order of positions."""
+    places: dict[str, str | None] = {}
+    for task in tasks:
+        places[task.id] = None if task.id in copied else task.id
+        if task.id in copied or task.id not in boxes.part_of:
+            continue
+        box, number = boxes.part_of[task.id]
+        if places.get(box.task.id) != box.task.id:
+            places[task.id] = places.get(box.task.id)
+        elif number not in box.shown:
+            places[task.id] = box.task.id
+    return places

@@ -1,0 +1,131 @@
+"""The data of a tree's page for its scripts, in compact form: tasks refer to each other by index."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Final
+
+from tasks.dashboard.boxes import LOOP, SPAWNER, Box, Boxes, Folds
+from tasks.models import Run, Task
+from tasks.rules.strict_json import Json
+
+NO_TASK: Final = -1
+
+
+def graph_of(tasks: Sequence[Task], boxes: Boxes, folds: Folds, run: Run | None, now: datetime) -> Json:
+    """Return the tasks that are drawn, and behind them those that a closed box stands for, or that are not drawn.
+
+    `needs`: required dependencies, `likes`: optional ones, `after`: what else comes before, in boxes.
+    Of those not drawn, `at` is the box, or -1. Of those added, `of` is what has added them, `part` which part they are.
+    """
+    drawn, others = in_order(tasks, boxes)
+    number = {task.id: n for n, task in enumerate([*drawn, *others])}
+    drawn_number = {task.id: n for n, task in enumerate(drawn)}
+    needs, likes, after = _edges(tasks, boxes)
+    return {
+        "is_running": run is not None and run.finished_at is None,
+        "created_ms": round(run.created_at.timestamp() * 1000) if run else None,
+        "now_ms": round(now.timestamp() * 1000),
+        "seq": run.last_seq if run else 0,
+        "opened": sorted(folds.opened),
+        "closed": sorted(folds.closed),
+        "drawn": len(drawn),
+        "tasks": [
+            _basics(task)
+            | {
+                "executor": task.executor_id,
+                "parent": drawn_number.get(task.parent_id or ""),
+                "needs": [number[each] for each in needs[task.id]],
+                "likes": [number[each] for each in likes[task.id]],
+                "after": [number[each] for each in after[task.id]],
+            }
+            | _growth(task, boxes, number)
+            for task in drawn
+        ]
+        + [_basics(task) | {"at": _at(task, boxes, number)} | _membership(task, boxes, number) for task in others],
+    }
+
+
+def in_order(tasks: Sequence[Task], boxes: Boxes) -> tuple[list[Task], list[Task]]:
+    """Return the tasks that are drawn, and the others."""
+    drawn = [task for task in tasks if boxes.place[task.id] == task.id]
+    return drawn, [task for task in tasks if boxes.place[task.id] != task.id]
+
+
+def _basics(task: Task) -> Json:
+    return {"id": task.id, "name": task.name, "status": task.status, "progress": task.progress}
+
+
+def _at(task: Task, boxes: Boxes, number: dict[str, int]) -> int:
+    place = boxes.place[task.id]
+    return NO_TASK if place is None else number[place]
+
+
+def _growth(task: Task, boxes: Boxes, number: dict[str, int]) -> Json:
+    found = _membership(task, boxes, number)
+    if box := boxes.by_id.get(task.id):
+        found["box"] = {"kind": box.kind, "most": box.most, "count": len(box.parts), "is_open": box.is_open}
+    if task.id in boxes.templates:
+        found["is_template"] = True
+    return found
+
+
+def _membership(task: Task, boxes: Boxes, number: dict[str, int]) -> Json:
+    if task.id not in boxes.part_of:
+        return {}
+    box, part = boxes.part_of[task.id]
+    return {"of": number[box.task.id], "part": part}
+
+
+Edges = defaultdict[str, dict[str, None]]
+"""Task id → ids, in order and without repetition."""
+
+
+def _edges(tasks: Sequence[Task], boxes: Boxes) -> tuple[Edges, Edges, Edges]:
+    """Return the edges between places: a closed box has those of all its parts."""
+    needs, likes, after = Edges(dict), Edges(dict), Edges(dict)
+    for task in tasks:
+        here = boxes.place[task.id]
+        for item in task.dependencies if here else ():
+            _join(needs if item["required"] else likes, boxes, here, item["id"])
+    for box in boxes.by_id.values():
+        if box.is_open and boxes.place[box.task.id] == box.task.id:
+            for task, earlier_id in _sequence(box):
+                _join(after, boxes, task.id, earlier_id)
+    return needs, likes, after
+
+
+def _join(edges: Edges, boxes: Boxes, here: str | None, other: str) -> None:
+    there = boxes.place[other]
+    if here is not None and there is not None and there != here:
+        edges[here][there] = None
+
+
+def _sequence(box: Box) -> Iterator[tuple[Task, str]]:
+    """Yield what an open box adds to the order: its parts come after what it needs, or one after the other.
+
+    The tasks of a spawner come after it.
+    """
+    parts = [box.parts[number] for number in sorted(box.shown)]
+    needed = [box.task.id] if box.kind == SPAWNER else [item["id"] for item in box.task.dependencies]
+    for part in parts[:1] if box.kind == LOOP else parts:
+        yield from ((first, other) for first in _firsts(part) for other in needed)
+    for earlier, later in pairwise(parts) if box.kind == LOOP else ():
+        yield from ((first, last.id) for first in _firsts(later) for last in _lasts(earlier))
+
+
+def _firsts(part: Sequence[Task]) -> list[Task]:
+    """The tasks of a round that no other one of it comes before."""
+    ids = {task.id for task in part}
+    parents = {task.parent_id for task in part}
+    return [
+        task for task in part if task.id not in parents and not any(item["id"] in ids for item in task.dependencies)
+    ]
+
+
+def _lasts(part: Sequence[Task]) -> list[Task]:
+    """The tasks of a round that no other one of it waits for."""
+    needed = {item["id"] for task in part for item in task.dependencies}
+    ids = {task.id for task in part}
+    return [task for task in part if task.id not in needed and task.parent_id not in ids]
