@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 import orjson
 
@@ -61,7 +61,18 @@ class Masker:
         """Return the text with `…` for each secret in it."""
         for form in self._forms:
             text = text.replace(form, MASK)
-        return text
+        return self._unquoted(text) if "%" in text and self._forms else text
+
+    def _unquoted(self, text: str) -> str:
+        """Return the text or, if a secret is in it once it is decoded as a URL, the decoded text with `…` for it.
+
+        Clients and servers quote different characters.
+        """
+        decoded = unquote(text)
+        masked = decoded
+        for form in self._forms:
+            masked = masked.replace(form, MASK)
+        return text if masked == decoded else masked
 
     def json(self, value: Any) -> Any:
         """Return the JSON value with `…` for each secret in its texts, names and numbers."""
@@ -80,8 +91,11 @@ class Masker:
 
     def stored(self, text: bytes) -> bytes:
         """Return the JSON text with `…` for each secret."""
-        is_clean = all(form not in text for form in self._as_json)
-        return text if is_clean else orjson.dumps(self.json(orjson.loads(text)))
+        if not self._forms or (b"%" not in text and all(form not in text for form in self._as_json)):
+            return text
+        value = orjson.loads(text)
+        masked = self.json(value)
+        return text if masked == value else orjson.dumps(masked)
 
 
 MASKER: Final[ContextVar[Masker | None]] = ContextVar("masker of the run", default=None)

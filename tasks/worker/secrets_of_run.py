@@ -22,8 +22,8 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
-QUICK: Final = 10_000_000
-"""Bytes times texts to look for that take a millisecond or two."""
+QUICK: Final = 1_000_000
+"""Bytes times texts to look for that take some milliseconds."""
 TOO_MANY: Final = (
     f"The secrets that the tasks of one run use may have {MOST_LINES} lines together. Use fewer, or split the tree."
 )

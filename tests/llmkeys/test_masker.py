@@ -3,8 +3,9 @@
 import base64
 import html
 import json
-from urllib.parse import quote, quote_plus, urlencode
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlencode
 
+import httpx
 import orjson
 import pytest
 from hypothesis import given
@@ -40,6 +41,18 @@ def test_it_is_found_in_base64_wherever_it_stands(value: str, before: bytes, aft
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         text = encode(before + value.encode() + after).decode()
         assert MASK in masker.text(text)
+
+
+@given(TEXTS, st.sampled_from(["http://h/a/{}/b?c", "http://h/?a={}", "http://h/?a=1&{}=b#c"]))
+def test_it_is_found_in_a_url_as_clients_write_it(value: str, url: str) -> None:
+    for written in (httpx.URL(url.replace("{}", value)), httpx.URL("http://h/").copy_merge_params({"k": value})):
+        masked = Masker([value]).text(str(written))
+        assert value.strip() not in unquote(masked) and value.strip() not in unquote_plus(masked)
+
+
+def test_a_text_with_percents_and_no_secret_stays() -> None:
+    assert Masker([VALUE]).text("100 %41 %zz") == "100 %41 %zz"
+    assert Masker([VALUE]).stored(b'{"a":  "100 %41"}') == b'{"a":  "100 %41"}'
 
 
 def test_each_long_line_of_it_is_found() -> None:
