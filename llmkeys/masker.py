@@ -7,7 +7,7 @@ other runs would allow their owners to guess a secret, and its owner to blank ou
 import base64
 import html
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import quote, quote_plus, unquote
@@ -17,6 +17,8 @@ import orjson
 from llmkeys.secret_forms import MOST_LINES, SHORTEST
 
 MASK: Final = "…"
+BETWEEN: Final = "\0"
+"""Between texts that are masked together. No secret has it."""
 LONG_LINE: Final = 16
 """Lines of a secret of several lines are masked by themselves from this length on."""
 
@@ -59,35 +61,13 @@ class Masker:
 
     def text(self, text: str) -> str:
         """Return the text with `…` for each secret in it."""
-        for form in self._forms:
-            text = text.replace(form, MASK)
-        return self._unquoted(text) if "%" in text and self._forms else text
-
-    def _unquoted(self, text: str) -> str:
-        """Return the text or, if a secret is in it once it is decoded as a URL, the decoded text with `…` for it.
-
-        Clients and servers quote different characters.
-        """
-        decoded = unquote(text)
-        masked = decoded
-        for form in self._forms:
-            masked = masked.replace(form, MASK)
-        return text if masked == decoded else masked
+        return self._masked([text])[0] if self._forms else text
 
     def json(self, value: Any) -> Any:
         """Return the JSON value with `…` for each secret in its texts, names and numbers."""
-        match value:
-            case str():
-                return self.text(value)
-            case list():
-                return [self.json(item) for item in value]
-            case dict():
-                return {self.text(name): self.json(item) for name, item in value.items()}
-            case bool() | None:
-                return value
-            case _:
-                shown = str(value)
-                return value if self.text(shown) == shown else MASK
+        if not self._forms:
+            return value
+        return _with_texts(value, iter(self._masked(list(_texts_in(value)))))
 
     def stored(self, text: bytes) -> bytes:
         """Return the JSON text with `…` for each secret."""
@@ -96,6 +76,29 @@ class Masker:
         value = orjson.loads(text)
         masked = self.json(value)
         return text if masked == value else orjson.dumps(masked)
+
+    def _masked(self, texts: Sequence[str]) -> list[str]:
+        """Mask all texts at once: a result may have a hundred thousand, and a run a thousand forms.
+
+        A text in which a secret is found only once it is decoded as a URL becomes the decoded one:
+        clients and servers quote different characters.
+        """
+        masked = self._replaced(texts)
+        quoted = [index for index, text in enumerate(masked) if "%" in text]
+        decoded = [unquote(masked[index]) for index in quoted]
+        for index, before, after in zip(quoted, decoded, self._replaced(decoded), strict=True):
+            masked[index] = masked[index] if before == after else after
+        return masked
+
+    def _replaced(self, texts: Sequence[str]) -> list[str]:
+        if any(BETWEEN in text for text in texts):
+            return [self._replaced_in(text) for text in texts]
+        return self._replaced_in(BETWEEN.join(texts)).split(BETWEEN) if texts else []
+
+    def _replaced_in(self, text: str) -> str:
+        for form in self._forms:
+            text = text.replace(form, MASK)
+        return text
 
 
 MASKER: Final[ContextVar[Masker | None]] = ContextVar("masker of the run", default=None)
@@ -106,6 +109,39 @@ def masked_here(text: str) -> str:
     """Mask the secrets of the run for which the current code works."""
     masker = MASKER.get()
     return text if masker is None else masker.text(text)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts, names and numbers in a JSON value."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts_in(item)
+        case dict():
+            for name, item in value.items():
+                yield name
+                yield from _texts_in(item)
+        case bool() | None:
+            return
+        case _:
+            yield str(value)
+
+
+def _with_texts(value: Any, texts: Iterator[str]) -> Any:
+    """Return the JSON value with other texts, in the order of `_texts_in`; a number whose text has changed becomes the text."""
+    match value:
+        case str():
+            return next(texts)
+        case list():
+            return [_with_texts(item, texts) for item in value]
+        case dict():
+            return {next(texts): _with_texts(item, texts) for item in value.values()}
+        case bool() | None:
+            return value
+        case _:
+            return value if (text := next(texts)) == str(value) else text
 
 
 def _forms(value: str) -> Iterator[str]:

@@ -76,6 +76,12 @@ def secret_in(path: str) -> str | None:
     return name if source == SECRET and dot else None
 
 
+def is_secret_place(value: Any) -> bool:
+    """Whether the value is a text that is nothing but the place of a secret."""
+    whole = DOUBLE.fullmatch(value) if isinstance(value, str) else None
+    return whole is not None and secret_in(whole["path"]) is not None
+
+
 def escaped(value: Any) -> Any:
     """Return the JSON value with four braces for each two that open: nothing in it is a place."""
     match value:

@@ -10,6 +10,7 @@ from llmkeys.masker import MASK
 from tasks.executors import describe
 from tasks.models import Task
 from tasks.rules.exceptions import ExecutorNotFound
+from tasks.rules.places import is_secret_place
 from tasks.rules.strict_json import Json
 
 
@@ -25,11 +26,14 @@ def for_pages(task: Task, inputs: Json) -> Any:
 
 
 def masked(value: Any, schema: Any) -> Any:
-    """Return the value with `…` for each `writeOnly` part (JSON Schema 2020-12, validation, 9.4)."""
+    """Return the value with `…` for each `writeOnly` part (JSON Schema 2020-12, validation, 9.4).
+
+    The place of a named secret is not masked: it is only a name.
+    """
     if not isinstance(schema, dict):
         return value
     if schema.get("writeOnly") is True:
-        return MASK
+        return value if is_secret_place(value) else MASK
     if isinstance(value, dict):
         rules, others = schema.get("properties", {}), schema.get("additionalProperties")
         return {name: masked(part, rules.get(name, others)) for name, part in value.items()}

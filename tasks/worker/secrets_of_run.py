@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -22,6 +23,8 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
+FRESH_SECONDS: Final = 1.0
+"""How long a secret is used without reading it again."""
 QUICK: Final = 1_000_000
 """Bytes times texts to look for that take some milliseconds."""
 TOO_MANY: Final = (
@@ -39,6 +42,8 @@ class SecretsOfRun:
     def __init__(self, begun: Iterable[LoadedTask]) -> None:
         self.masker = Masker()
         self._noted: set[str] = set()
+        self._kept: dict[str, Opened] = {}
+        self._stale_at = 0.0
         self._unread: list[LoadedTask] | None = [task for task in begun if task.has_places] or None
         self._lock = asyncio.Lock()
 
@@ -94,17 +99,31 @@ class SecretsOfRun:
         return parked
 
     async def _opened(self, task: LoadedTask, names: Collection[str]) -> dict[str, Opened]:
+        """Raises ExecutorError, permanent, if one is not there."""
+        async with self._lock:  # thousands of tasks may need the same at the same moment
+            kept = self._fresh()
+            if unread := [name for name in names if name not in kept]:
+                kept |= await self._decrypted(task.user_id, unread)
+        if missing := sorted(set(names) - kept.keys()):
+            raise ExecutorError(f"{NOT_THERE.format(name=missing[0][:100])}.", permanent=True)
+        self._note(set(names) - self._noted)
+        return {name: kept[name] for name in names}
+
+    def _fresh(self) -> dict[str, Opened]:
+        """Return what was read less than a second ago."""
+        now = time.monotonic()
+        if now >= self._stale_at:
+            self._kept, self._stale_at = {}, now + FRESH_SECONDS
+        return self._kept
+
+    async def _decrypted(self, user_id: str, names: Collection[str]) -> dict[str, Opened]:
         try:
-            found = await pools.read(named_secrets.opened, user_id=task.user_id, names=names)
+            found = await pools.read(named_secrets.opened, user_id=user_id, names=names)
+            self.masker.add(secret.value.reveal() for secret in found.values())
         except CannotUnseal as error:
             raise ExecutorError(f"A secret of this task cannot be decrypted: {error}", permanent=True) from None
-        try:
-            self.masker.add(secret.value.reveal() for secret in found.values())
         except TooManyLines:
             raise ExecutorError(TOO_MANY, permanent=True) from None
-        if missing := sorted(set(names) - found.keys()):
-            raise ExecutorError(f"{NOT_THERE.format(name=missing[0][:100])}.", permanent=True)
-        self._note(found.keys() - self._noted)
         return found
 
     def _note(self, names: set[str]) -> None:

@@ -80,7 +80,7 @@ def test_a_longer_one_goes_before_a_shorter_one_in_it() -> None:
 
 def test_numbers_and_names_are_found_and_the_rest_keeps_its_type() -> None:
     value = {"12345678": [12345678, 123456789.5, True, None, 1.5, "a 12345678"], "n": 5}
-    assert Masker(["12345678"]).json(value) == {MASK: [MASK, MASK, True, None, 1.5, f"a {MASK}"], "n": 5}
+    assert Masker(["12345678"]).json(value) == {MASK: [MASK, f"{MASK}9.5", True, None, 1.5, f"a {MASK}"], "n": 5}
 
 
 @given(TEXTS, st.recursive(st.none() | st.booleans() | st.text() | st.integers(-(2**53), 2**53), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
@@ -93,6 +93,10 @@ def test_what_is_stored_stays_json_and_does_not_contain_it(value: str, result: o
     masked = orjson.loads(masker.stored(stored))
     assert value.strip() not in json.dumps(masked, ensure_ascii=False)
     assert masker.stored(b'["nothing"]') == b'["nothing"]'
+
+
+def test_texts_with_a_nul_are_masked_one_by_one() -> None:
+    assert Masker(["12345678"]).json(["a\0b", "x12345678", "%00 12345678"]) == ["a\0b", f"x{MASK}", f"%00 {MASK}"]
 
 
 def test_a_process_gets_only_what_its_task_has() -> None:
