@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from tasks.rules.exceptions import InvalidDependency, InvalidTree
-from tasks.rules.maps import for_each_of, source_of, templates_of
-from tasks.rules.rounds import LABELS, repeat_of
+from tasks.rules.maps import source_of, templates_of
 from tasks.rules.specs import TaskSpec, TreeSpec, labels_of, name_of
+from tasks.rules.values import given_below, given_to_itself
 
 
 def check_templates(spec: TreeSpec, names: Mapping[str, str]) -> None:
@@ -29,20 +29,14 @@ def check_templates(spec: TreeSpec, names: Mapping[str, str]) -> None:
 def value_labels(spec: TreeSpec) -> dict[str, set[str]]:
     """Map the id of each task of a template, or that repeats, to the names of the values that its places may use."""
     found = defaultdict[str, set[str]](set)
-    for task in spec.tasks:
-        if task.executor_id is not None and repeat_of(task.params) is not None:
-            found[task.id] |= LABELS
     by_id = {task.id: task for task in spec.tasks}
+    for task in spec.tasks:
+        if names := given_to_itself(task):
+            found[task.id] |= names
     for map_id, template in templates_of(spec.tasks).items():
-        labels = _labels_of(by_id[map_id])
         for task in template:
-            found[task.id] |= labels
+            found[task.id] |= given_below(by_id[map_id].params)
     return found
-
-
-def _labels_of(task: TaskSpec) -> set[str]:
-    for_each = for_each_of(task.params)
-    return {*LABELS} if for_each is None else {for_each.label, f"{for_each.label}_index"}
 
 
 def _fault_of(task: TaskSpec, template: list[TaskSpec]) -> str | None:

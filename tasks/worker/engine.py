@@ -177,8 +177,8 @@ class TreeRun:
         return str(self._outcome()) if self._plan.is_finished else WAITING
 
     def _outcome(self) -> Status:
-        may_fail = {task.id for task in self._tasks.values() if task.params.get("allow_failure")}
-        return self._plan.outcome(may_fail=may_fail)
+        failed_tasks = (task for task in self._tasks.values() if self._status_of(task.id) is Status.FAILED)
+        return self._plan.outcome(may_fail={task.id for task in failed_tasks if self._family.may_fail(task)})
 
     @property
     def is_waiting(self) -> bool:

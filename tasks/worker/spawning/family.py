@@ -67,6 +67,17 @@ class Family:
             if self.status_of(task) in (Status.FAILED, Status.CANCELLED) and not task.params.get("allow_failure"):
                 yield task
 
+    def may_fail(self, task: LoadedTask) -> bool:
+        """Whether the run completes though the task failed: it says so, or it is part of a map that collects failures."""
+        if task.params.get("allow_failure"):
+            return True
+        above = self._tasks.get(task.parent_id or "")
+        while above is not None:
+            if (for_each := for_each_of(above.params)) is not None and for_each.collects:
+                return True
+            above = self._tasks.get(above.parent_id or "")
+        return False
+
     def open_maps(self) -> list[Items]:
         """Return the items of the maps that are under way."""
         under_way = [map_id for map_id in self._templates if not self._status_of(map_id).is_terminal]

@@ -10,8 +10,6 @@ from tasks.worker.load_run import LoadedTask, loaded
 from tasks.worker.outcomes import Outcome
 
 LONGEST_ID: Final = 255
-InUse = Callable[[list[str]], Collection[str]]
-"""Returns those of some ids that stored tasks have."""
 
 
 class CannotGrow(Exception):
@@ -25,6 +23,17 @@ class Growth:
     rows: Sequence[Task]
     tasks: Sequence[LoadedTask]
     outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """Tasks that are to be added: the ids that they should have, and `grow`, which makes them with those that are free.
+
+    `grow` takes time in proportion to the tasks. It raises CannotGrow.
+    """
+
+    wanted: Mapping[str, str]
+    grow: Callable[[Mapping[str, str]], Growth]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +60,14 @@ def growth_of(rows: Sequence[Task], room: Room, *, outcome: Outcome | None = Non
     return Growth(rows=rows, tasks=tasks, outcome=outcome)
 
 
-def readable(task_id: str) -> str:
+def stored_id(task_id: str) -> str:
     """The id itself or, if it is too long, another one made of it."""
     return task_id if len(task_id) <= LONGEST_ID else uuid5(NAMESPACE_URL, task_id).hex
 
 
-def unused(wanted: Mapping[str, str], in_use: InUse, *, root_id: str) -> dict[str, str]:
-    """Return the mapping with other values for those that are in use, by tasks of any user."""
-    ids = {key: readable(task_id) for key, task_id in wanted.items()}
-    taken = set(in_use(list(ids.values())))
-    return {key: uuid5(NAMESPACE_URL, f"{root_id} {each}").hex if each in taken else each for key, each in ids.items()}
+def free_ids(wanted: Mapping[str, str], in_use: Collection[str], *, root_id: str) -> dict[str, str]:
+    """Return the mapping with other ids for those that are in use, by tasks of any user."""
+    return {
+        key: uuid5(NAMESPACE_URL, f"{root_id} {task_id}").hex if task_id in in_use else task_id
+        for key, task_id in wanted.items()
+    }

@@ -1,6 +1,6 @@
 """The tasks of a `Spawn`, checked like a request and placed below their spawner."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -10,6 +10,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Spawn
 from tasks.executors.admission import checked
 from tasks.executors.secret_places import named_in
+from tasks.models import Task
 from tasks.rules.exceptions import TasksError
 from tasks.rules.spawns import settings_of
 from tasks.rules.specs import TaskSpec, TreeLimits, TreeSpec, name_of, names_of
@@ -17,16 +18,16 @@ from tasks.rules.templates import LABEL
 from tasks.services.persist import rows_of
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
-from tasks.worker.spawning.growth import CannotGrow, Growth, InUse, Room, growth_of, unused
+from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, growth_of, stored_id
 
 SPAWNER: Final = "(spawner)"
 REFUSED: Final = "The tasks that this one adds are refused: "
 
 
-def added(
-    task: LoadedTask, spawn: Spawn, *, level: int, outcome: Outcome | None, room: Room, in_use: InUse, now: datetime
-) -> Growth:
-    """Return the tasks. `level` is that of the spawner in its tree, from 1.
+def list_draft(
+    task: LoadedTask, spawn: Spawn, *, level: int, outcome: Outcome | None, room: Room, now: datetime
+) -> Draft:
+    """Return the tasks of the Spawn. `level` is that of the spawner in its tree, from 1.
 
     It takes time in proportion to the tasks. Raises CannotGrow.
     """
@@ -38,17 +39,26 @@ def added(
     spec = _checked(task, spawn.tasks, level=level)
     _check_executors(task, spec)
     _check_secrets(task, spec)
-    wanted = {each.id: f"{task.id}/{_name_below(each)}" for each in spec.tasks if each.id != task.id}
-    ids = unused(wanted, in_use, root_id=task.root_id) | {task.id: task.id}
-    names = names_of(spec)
-    labelled = replace(spec, tasks=tuple([_with_labels(each, names) for each in spec.tasks]))
-    rows = [row for row in rows_of(labelled, ids=ids, user_id=task.user_id) if row.id != task.id]
-    for number, row in enumerate(rows):
+
+    def grow(ids: Mapping[str, str]) -> Growth:
+        names = names_of(spec)
+        labelled = replace(spec, tasks=tuple([_with_labels(each, names) for each in spec.tasks]))
+        rows = rows_of(labelled, ids={**ids, task.id: task.id}, user_id=task.user_id)
+        return growth_of(_placed(rows, task, position=room.position, now=now), room, outcome=outcome)
+
+    below = [each for each in spec.tasks if each.id != task.id]
+    return Draft(wanted={each.id: stored_id(f"{task.id}/{_name_below(each)}") for each in below}, grow=grow)
+
+
+def _placed(rows: Iterable[Task], task: LoadedTask, *, position: int, now: datetime) -> list[Task]:
+    """The rows without that of the spawner, as parts of its tree."""
+    new = [row for row in rows if row.id != task.id]
+    for number, row in enumerate(new):
         row.root_id = task.root_id
-        row.position = room.position + number
+        row.position = position + number
         row.spawned_by = task.id
         row.created_at = row.updated_at = now
-    return growth_of(rows, room, outcome=outcome)
+    return new
 
 
 def _checked(task: LoadedTask, tasks: Collection[Any], *, level: int) -> TreeSpec:

@@ -1,37 +1,48 @@
 """The tasks of a map: a copy of its template for each item (`tasks.rules.maps`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from tasks.models import Task
 from tasks.rules.maps import ForEach
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.spawning.growth import CannotGrow, Growth, InUse, Room, growth_of, unused
-from tasks.worker.spawning.parts import Part
+from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, growth_of, stored_id
+from tasks.worker.spawning.parts import Part, template_of
 
 
-def expanded(
+def items_draft(
     task: LoadedTask,
     for_each: ForEach,
     template: Sequence[LoadedTask],
     items: Sequence[Any],
     *,
     room: Room,
-    in_use: InUse,
     now: datetime,
-) -> Growth:
-    """Return the copies of the template for all items.
-
-    It takes time in proportion to the tasks. Raises CannotGrow.
-    """
+) -> Draft:
+    """Return the copies of the template for all items. Raises CannotGrow if they are too many."""
     if len(items) * len(template) > room.tasks:
         raise CannotGrow(
             f"{len(items):,} items with {len(template):,} tasks each are more than the {room.tasks:,} tasks that may still "
             "be added to this tree (limits.spawned_tasks)."
         )
-    wanted = {f"{index} {each.id}": f"{each.id}[{index}]" for index in range(len(items)) for each in template}
-    ids = unused(wanted, in_use, root_id=task.root_id)
+    wanted = {
+        f"{index} {each.id}": stored_id(f"{each.id}[{index}]") for index in range(len(items)) for each in template
+    }
+    return Draft(wanted=wanted, grow=partial(_expanded, task, for_each, template, items, room, now))
+
+
+def _expanded(
+    task: LoadedTask,
+    for_each: ForEach,
+    template: Sequence[LoadedTask],
+    items: Sequence[Any],
+    room: Room,
+    now: datetime,
+    ids: Mapping[str, str],
+) -> Growth:
+    copied = template_of(template)
     rows = list[Task]()
     for index, item in enumerate(items):
         part = Part(
@@ -39,7 +50,6 @@ def expanded(
             mark=f"[{index}]",
             values={for_each.label: item, f"{for_each.label}_index": index},
             ids={each.id: ids[f"{index} {each.id}"] for each in template},
-            extra={"allow_failure": True} if for_each.collects else {},
         )
-        rows.extend(part.rows(template, position=room.position + len(rows), now=now))
+        rows.extend(part.rows(copied, position=room.position + len(rows), now=now))
     return growth_of(rows, room)

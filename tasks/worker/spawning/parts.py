@@ -1,7 +1,7 @@
 """Copies of templates: for an item of a map, or for a round of a loop."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +15,31 @@ from tasks.rules.inputs import label_of
 from tasks.rules.maps import CannotMap
 from tasks.rules.places import escaped
 from tasks.rules.references import settled_params
+from tasks.rules.values import given_inside
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.spawning.growth import CannotGrow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """The tasks of which copies are made.
+
+    `hidden` maps their ids to the names of values that mean something else to them (`tasks.rules.values`).
+    """
+
+    tasks: Sequence[LoadedTask]
+    parents: Collection[str | None]
+    hidden: Mapping[str, Collection[str]]
+
+
+def template_of(tasks: Sequence[LoadedTask]) -> Template:
+    """The template of a map or of a group that repeats."""
+    return Template(tasks=tasks, parents={task.parent_id for task in tasks}, hidden=given_inside(tasks))
+
+
+def only(task: LoadedTask) -> Template:
+    """The template of a task that repeats itself."""
+    return Template(tasks=[task], parents=(), hidden={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,23 +47,22 @@ class Part:
     """One copy of a template below `spawner`.
 
     `mark`, such as `[3]`, is added to names, `values` are what places and conditions may name besides
-    dependencies, and `ids` maps the ids of the template to those of the copy. The copies have `extra` params, and
-    not those `without`.
+    dependencies, and `ids` maps the ids of the template to those of the copy. The copies do not have the params `without`.
     """
 
     spawner: LoadedTask
     mark: str
     values: Mapping[str, Any]
     ids: Mapping[str, str]
-    extra: Json = field(default_factory=dict)
     without: Collection[str] = ()
 
-    def rows(self, template: Sequence[LoadedTask], *, position: int, now: datetime) -> Iterable[Task]:
+    def rows(self, template: Template, *, position: int, now: datetime) -> Iterable[Task]:
         """Yield the copies. Raises CannotGrow."""
-        parents = {each.parent_id for each in template}
-        for number, each in enumerate(template):
+        for number, each in enumerate(template.tasks):
+            hidden = template.hidden.get(each.id, ())
+            values = {name: value for name, value in self.values.items() if name not in hidden}
             try:
-                inputs, params = self._inputs(each), self._params(each)
+                inputs, params = _inputs(each, values), self._params(each, values)
             except (ExecutorError, TooMuchToCompare, CannotMap) as error:
                 raise CannotGrow(f"{self.mark.strip()}, task '{each.id}': {error}") from None
             yield Task(
@@ -56,7 +78,7 @@ class Part:
                 inputs=inputs,
                 schemas=each.schemas or None,
                 params=params or None,
-                has_children=each.id in parents,
+                has_children=each.id in template.parents,
                 spawned_by=self.spawner.id,
                 created_at=now,
                 updated_at=now,
@@ -72,16 +94,17 @@ class Part:
         copied = self.ids.get(item["id"])
         return item if copied is None else item | {"id": copied, "as": label_of(item)}
 
-    def _inputs(self, task: LoadedTask) -> Json:
-        inputs = filled_inputs(task, self.values, known=self.values, keeps_literals=True)
-        if _reads_inputs(task):
-            return inputs | {name: escaped(value) for name, value in self.values.items() if name not in inputs}
-        return inputs
-
-    def _params(self, task: LoadedTask) -> Json:
+    def _params(self, task: LoadedTask, values: Mapping[str, Any]) -> Json:
         """The params with what they ask about the values decided: a condition, and the items of a map inside."""
         kept = {name: value for name, value in task.params.items() if name not in self.without}
-        return (settled_params(kept, self.values, gone=self.values) or {}) | self.extra
+        return settled_params(kept, values, gone=values) or {}
+
+
+def _inputs(task: LoadedTask, values: Mapping[str, Any]) -> Json:
+    inputs = filled_inputs(task, values, known=values, keeps_literals=True)
+    if _reads_inputs(task):
+        return inputs | {name: escaped(value) for name, value in values.items() if name not in inputs}
+    return inputs
 
 
 def _reads_inputs(task: LoadedTask) -> bool:

@@ -1,41 +1,32 @@
 """The tasks of one round of a loop (`tasks.rules.rounds`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from tasks.rules.rounds import LAST, ROUND
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.spawning.growth import CannotGrow, Growth, InUse, Room, growth_of, unused
-from tasks.worker.spawning.parts import Part
+from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, growth_of, stored_id
+from tasks.worker.spawning.parts import Part, only, template_of
 
 OF_THE_LOOP: Final = ("repeat", "when")
 """The params of a task that repeats which its rounds do not have."""
 
 
-def next_round(
-    task: LoadedTask,
-    template: Sequence[LoadedTask],
-    *,
-    number: int,
-    last: Any,
-    room: Room,
-    in_use: InUse,
-    now: datetime,
-) -> Growth:
+def round_draft(
+    task: LoadedTask, template: Sequence[LoadedTask], *, number: int, last: Any, room: Room, now: datetime
+) -> Draft:
     """Return the tasks of a round: of the task itself or, if it is a group, of its template. Raises CannotGrow."""
-    parts = template or [task]
-    if len(parts) > room.tasks:
+    copied = template_of(template) if template else only(task)
+    if len(copied.tasks) > room.tasks:
         raise CannotGrow(
             f"Round {number:,} needs more than the {room.tasks:,} tasks that may still be added to this tree "
             "(limits.spawned_tasks)."
         )
-    ids = unused({each.id: f"{each.id}#{number}" for each in parts}, in_use, root_id=task.root_id)
-    part = Part(
-        spawner=task,
-        mark=f"#{number}",
-        values={LAST: last, ROUND: number},
-        ids=ids,
-        without=() if template else OF_THE_LOOP,
-    )
-    return growth_of(list(part.rows(parts, position=room.position, now=now)), room)
+
+    def grow(ids: Mapping[str, str]) -> Growth:
+        values = {LAST: last, ROUND: number}
+        part = Part(spawner=task, mark=f"#{number}", values=values, ids=ids, without=() if template else OF_THE_LOOP)
+        return growth_of(list(part.rows(copied, position=room.position, now=now)), room)
+
+    return Draft(wanted={each.id: stored_id(f"{each.id}#{number}") for each in copied.tasks}, grow=grow)

@@ -1,7 +1,7 @@
 """Makes the tasks that a task of a run adds to its tree, and what it returns when they are over."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,10 +21,10 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, failed
 from tasks.worker.result_memory import completed_in_turn
 from tasks.worker.spawning.family import Family
-from tasks.worker.spawning.growth import CannotGrow, Growth, InUse, Room
-from tasks.worker.spawning.lists import added
-from tasks.worker.spawning.maps import expanded
-from tasks.worker.spawning.rounds import next_round
+from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, free_ids
+from tasks.worker.spawning.lists import list_draft
+from tasks.worker.spawning.maps import items_draft
+from tasks.worker.spawning.rounds import round_draft
 
 
 class Spawner:
@@ -46,7 +46,9 @@ class Spawner:
             items = items_of(for_each, dependency_results(task.dependencies, self._results))
             if not items:
                 return await self.joined(task)
-            return await self._off_the_loop(partial(self._expanded, task, for_each, items))
+            template = self._family.template_of(task.id)
+            draft = items_draft(task, for_each, template, items, room=self._room(), now=self._claim.now())
+            return await self._grown(task, draft)
         except CannotMap as error:
             return await self.joined(task) if self._claim.is_demo else failed(str(error))  # an example may have no list
         except CannotGrow as error:
@@ -67,10 +69,8 @@ class Spawner:
             last = rounds[-1] if rounds else repeat.first
             template = self._family.template_of(task.id)
             number = len(rounds) + 1
-            make = partial(
-                next_round, task, template, number=number, last=last, room=self._room(), now=self._claim.now()
-            )
-            return await self._off_the_loop(lambda in_use: make(in_use=in_use))
+            draft = round_draft(task, template, number=number, last=last, room=self._room(), now=self._claim.now())
+            return await self._grown(task, draft)
         except (TooMuchToCompare, CannotGrow) as error:
             return failed(str(error))
 
@@ -79,10 +79,12 @@ class Spawner:
         spawn = outcome.spawn
         assert spawn is not None  # noqa: S101  (checked by the caller)
         own = None if spawn.join else replace(outcome, spawn=None)
-        level = self._family.level_of(task)
-        make = partial(added, task, spawn, level=level, outcome=own, room=self._room(), now=self._claim.now())
+        if not spawn.tasks:
+            return own or await self.joined(task)
+        level, room, now = self._family.level_of(task), self._room(), self._claim.now()
         try:
-            return await self._off_the_loop(lambda in_use: make(in_use=in_use))
+            make = partial(list_draft, task, spawn, level=level, outcome=own, room=room, now=now)
+            return await self._grown(task, await asyncio.to_thread(make))
         except CannotGrow as error:
             return failed(str(error))
 
@@ -128,10 +130,6 @@ class Spawner:
             return self._results[task.id]
         return {"error": task.error} if self._family.status_of(task) in (Status.FAILED, Status.CANCELLED) else None
 
-    def _expanded(self, task: LoadedTask, for_each: ForEach, items: Sequence[Any], in_use: InUse) -> Growth:
-        template = self._family.template_of(task.id)
-        return expanded(task, for_each, template, items, room=self._room(), in_use=in_use, now=self._claim.now())
-
     def _room(self) -> Room:
         limits = settings.APFLOW.limits
         return Room(
@@ -140,12 +138,8 @@ class Spawner:
             bytes=limits.run_bytes,
         )
 
-    async def _off_the_loop(self, make: Callable[[InUse], Growth]) -> Growth:
-        """Make thousands of tasks on a thread: the loop is everybody's, and the database has its own thread."""
-        loop = asyncio.get_running_loop()
-
-        def in_use(ids: list[str]) -> set[str]:
-            look = self._writer.call(partial(ids_in_use, ids))
-            return asyncio.run_coroutine_threadsafe(look, loop).result()
-
-        return await asyncio.to_thread(make, in_use)
+    async def _grown(self, task: LoadedTask, draft: Draft) -> Growth:
+        """Make the tasks on a thread: there may be thousands, and the loop is everybody's. Raises CannotGrow."""
+        in_use = await self._writer.call(partial(ids_in_use, list(draft.wanted.values())))
+        ids = free_ids(draft.wanted, in_use, root_id=task.root_id)
+        return await asyncio.to_thread(draft.grow, ids)

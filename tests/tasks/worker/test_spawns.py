@@ -161,6 +161,8 @@ def test_a_result_without_tasks_that_may_run_fails_the_task(run: RunTree, spawn:
 def test_no_tasks_are_no_spawning(run: RunTree) -> None:
     fields: Json = {"schemas": {"method": "echo_executor"}, "inputs": {"tasks": []}}
     assert run(spawning([], **fields, params={"spawn": {}})).tasks["s"].result == {"tasks": []}
+    joined = run(spawning([]))
+    assert next(task for task in joined.tasks.values() if task.name == "Spawn").result == {}
 
 
 def test_a_cancellation_reaches_what_was_spawned(stage: Stage) -> None:
