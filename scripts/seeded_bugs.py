@@ -32,6 +32,11 @@ TESTS: Final = (
     "tests/tasks/worker/test_group_commit.py",
     "tests/tasks/worker/test_worker.py",
     "tests/tasks/worker/test_engine.py",
+    "tests/tasks/worker/test_branches.py",
+    "tests/tasks/worker/test_maps.py",
+    "tests/tasks/worker/test_spawns.py",
+    "tests/tasks/worker/test_rounds.py",
+    "tests/tasks/worker/test_growth_rules.py",
     "tests/tasks/rules/test_rules.py",
 )
 ENVIRONMENT: Final = {"RULES_SEED": "1", "RULES_EXAMPLES": "200", "RULES_PATIENCE": "8"}
@@ -49,6 +54,42 @@ class Bug(NamedTuple):
 
 
 BUGS: Final = (
+    Bug(
+        "tasks/worker/task_runner.py",
+        "        if self._spawner.has_spawned(task):\n            return await self._spawner.joined(task)\n",
+        "",
+        "a task spawns again after a crash, or when what it spawned is over",
+    ),
+    Bug(
+        "tasks/rules/windows.py",
+        "while self._places > 0 and self._queue:",
+        "while self._queue:",
+        "all items of a map start at once",
+    ),
+    Bug(
+        "tasks/worker/engine.py",
+        "        self._cancellations.grow(children_of(nodes))\n",
+        "",
+        "a cancellation does not reach what was spawned",
+    ),
+    Bug(
+        "tasks/worker/spawning/lists.py",
+        "if allowed is None or name not in allowed.secrets:",
+        "if allowed is not None and name not in allowed.secrets:",
+        "what an executor spawns may use any secret",
+    ),
+    Bug(
+        "tasks/worker/spawning/spawner.py",
+        "number = len(rounds) + 1",
+        "number = len(rounds) + 2",
+        "the first round of a loop is the second",
+    ),
+    Bug(
+        "tasks/worker/spawning/family.py",
+        "if task.id not in self.template_ids]",
+        "]",
+        "a loop waits for the template of a map inside it",
+    ),
     Bug(
         "tasks/rules/plan.py",
         "elif required and node.status not in (Status.COMPLETED, Status.SKIPPED):",

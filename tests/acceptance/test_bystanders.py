@@ -123,6 +123,24 @@ def conditions_about_a_large_result(mallory: Mallory) -> Json:
     return mallory.execute(below(source, *takers))
 
 
+def map_of_large_items(mallory: Mallory) -> Json:
+    """The tasks for its items would have 100 MB of inputs."""
+    params = {"for_each": {"items": ["x" * 10_000] * 100}}
+    part = task("part", "echo_executor", inputs={"texts": ["{{item}}"] * 100}, parent_id="root")
+    return mallory.execute([{"id": "root", "name": "root", "params": params}, part])
+
+
+def map_of_10_000_items(mallory: Mallory) -> Json:
+    params = {"for_each": {"items": list(range(9_990)), "max_items": 10_000, "max_parallel": 10_000}}
+    part = task("part", "echo_executor", inputs={"item": "{{item}}"}, parent_id="root")
+    return mallory.execute([{"id": "root", "name": "root", "params": params}, part])
+
+
+def loop_of_a_thousand_rounds(mallory: Mallory) -> Json:
+    params = {"repeat": {"until": {"path": "/n", "op": "eq", "value": 1_000}, "max": 1_000}}
+    return mallory.execute([task("root", "echo_executor", inputs={"n": "{{round}}"}, params=params)])
+
+
 def results_that_double(mallory: Mallory) -> Json:
     layers = [[task(f"0-{n}", "echo_executor", inputs={"text": "x" * 1000}) for n in range(100)]]
     for layer in range(1, 12):
@@ -236,6 +254,8 @@ ROWS: Final = (
     Row(attack=places_for_a_large_result, ends="failed"),
     Row(attack=expressions_that_grow, ends="failed"),
     Row(attack=conditions_about_a_large_result, ends="failed"),
+    Row(attack=map_of_large_items, ends="failed"),
+    Row(attack=loop_of_a_thousand_rounds, ends="completed"),
     Row(attack=results_that_double, ends="failed"),
     Row(attack=requests_for_large_trees, ends="completed"),
     Row(attack=charset_of_a_web_page, ends="completed"),
@@ -250,6 +270,7 @@ LONG_ROWS: Final = (
     Row(attack=answer_of_16_000_chunks, ends="completed"),
     Row(attack=tree_of_thousands, ends="completed"),
     Row(attack=tree_of_10_000, ends="completed"),
+    Row(attack=map_of_10_000_items, ends="completed"),
     Row(attack=harm("die"), ends="failed", kills=True),
     Row(attack=harm("crash"), ends="failed", kills=True),
     Row(attack=harm("loop"), ends="failed", kills=True),

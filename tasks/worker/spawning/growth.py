@@ -1,6 +1,6 @@
 """What a task adds to its tree."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
@@ -45,10 +45,10 @@ class Room:
     bytes: int
 
 
-def growth_of(rows: Sequence[Task], room: Room, *, outcome: Outcome | None = None) -> Growth:
-    """Raises CannotGrow if the rows are too large."""
-    tasks, left = list[LoadedTask](), room.bytes
-    for row in rows:
+def growth_of(new: Iterable[Task], room: Room, *, outcome: Outcome | None = None) -> Growth:
+    """Make the tasks one by one, while there is room. Raises CannotGrow if they are too large."""
+    rows, tasks, left = list[Task](), list[LoadedTask](), room.bytes
+    for row in new:
         task = loaded(row)
         left -= task.memory
         if left < 0:
@@ -56,6 +56,7 @@ def growth_of(rows: Sequence[Task], room: Room, *, outcome: Outcome | None = Non
                 f"The inputs of the tasks that this one adds would have more than the {room.bytes:,} bytes that "
                 "limits.run_bytes allows. Pass references instead of large values."
             )
+        rows.append(row)
         tasks.append(task)
     return Growth(rows=rows, tasks=tasks, outcome=outcome)
 

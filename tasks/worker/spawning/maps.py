@@ -1,14 +1,13 @@
 """The tasks of a map: a copy of its template for each item (`tasks.rules.maps`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from tasks.models import Task
 from tasks.rules.maps import ForEach
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, growth_of, stored_id
+from tasks.worker.spawning.growth import CannotGrow, Draft, Room, growth_of, stored_id
 from tasks.worker.spawning.parts import Part, template_of
 
 
@@ -30,20 +29,22 @@ def items_draft(
     wanted = {
         f"{index} {each.id}": stored_id(f"{each.id}[{index}]") for index in range(len(items)) for each in template
     }
-    return Draft(wanted=wanted, grow=partial(_expanded, task, for_each, template, items, room, now))
+    return Draft(
+        wanted=wanted,
+        grow=lambda ids: growth_of(_copies(task, for_each, template, items, ids, room.position, now), room),
+    )
 
 
-def _expanded(
+def _copies(
     task: LoadedTask,
     for_each: ForEach,
     template: Sequence[LoadedTask],
     items: Sequence[Any],
-    room: Room,
-    now: datetime,
     ids: Mapping[str, str],
-) -> Growth:
+    position: int,
+    now: datetime,
+) -> Iterator[Task]:
     copied = template_of(template)
-    rows = list[Task]()
     for index, item in enumerate(items):
         part = Part(
             spawner=task,
@@ -51,5 +52,4 @@ def _expanded(
             values={for_each.label: item, f"{for_each.label}_index": index},
             ids={each.id: ids[f"{index} {each.id}"] for each in template},
         )
-        rows.extend(part.rows(copied, position=room.position + len(rows), now=now))
-    return growth_of(rows, room)
+        yield from part.rows(copied, position=position + index * len(template), now=now)
