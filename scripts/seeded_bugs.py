@@ -85,10 +85,10 @@ BUGS: Final = (
         "the first round of a loop is the second",
     ),
     Bug(
-        "tasks/worker/spawning/family.py",
-        "if task.id not in self.template_ids]",
-        "]",
-        "a loop waits for the template of a map inside it",
+        "tasks/worker/engine.py",
+        "nodes_of(new for new in growth.tasks if new.id not in self._family.template_ids)",
+        "nodes_of(growth.tasks)",
+        "the template of a map inside another one runs itself",
     ),
     Bug(
         "tasks/rules/plan.py",

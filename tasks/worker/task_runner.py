@@ -148,6 +148,8 @@ class TaskRunner:
 
         None: no partial result.
         """
+        if repeat_of(task.params) is not None:  # it waits for its next round, and nothing is elsewhere
+            return None
         try:
             executor = get_executor(str(task.executor_id))
         except ExecutorNotFound:
@@ -183,7 +185,9 @@ class TaskRunner:
     async def _repeat(self, task: LoadedTask, repeat: Repeat) -> Outcome | Growth:
         if not self._spawner.has_spawned(task):
             await self._recorder.started(task, durably=False)
-        return await self._spawner.repeated(task, repeat)
+        wait = self._questions.question_of(task.id)
+        waited_after = None if wait is None else orjson.loads(wait.memo)
+        return await self._spawner.repeated(task, repeat, waited_after=waited_after)
 
     async def _map(self, task: LoadedTask, for_each: ForEach) -> Outcome | Growth:
         await self._recorder.started(task, durably=False)

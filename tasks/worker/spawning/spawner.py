@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from aipartnerupflow.executors import ExecutorError
+from aipartnerupflow.executors import ExecutorError, ParkedUntil
 from tasks.queue.leases import Claim
 from tasks.rules.conditions import TooMuchToCompare
 from tasks.rules.inputs import dependency_results
@@ -54,8 +54,11 @@ class Spawner:
         except CannotGrow as error:
             return failed(str(error))
 
-    async def repeated(self, task: LoadedTask, repeat: Repeat) -> Growth | Outcome:
-        """Return the next round, or the outcome after the last one."""
+    async def repeated(self, task: LoadedTask, repeat: Repeat, *, waited_after: int | None) -> Growth | Outcome:
+        """Return the next round, or the outcome after the last one.
+
+        Raises Parked to wait before the next round, unless it has waited after as many rounds as there are.
+        """
         rounds = self._parts_of(task)
         if any(True for _ in self._family.failures(task.id)):
             return await self.joined(task)
@@ -64,8 +67,8 @@ class Spawner:
                 return await self._completed(rounds[-1])
             if len(rounds) >= repeat.most:
                 return failed(f"After {repeat.most:,} rounds this is still false: {described(repeat)} (params.repeat).")
-            if rounds:
-                await asyncio.sleep(repeat.delay_seconds)
+            if rounds and repeat.delay_seconds and waited_after != len(rounds):
+                raise ParkedUntil(seconds=repeat.delay_seconds, memo=len(rounds))
             last = rounds[-1] if rounds else repeat.first
             template = self._family.template_of(task.id)
             number = len(rounds) + 1

@@ -9,10 +9,10 @@ from django.db.models.functions import Now
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
-from tasks.models import Run, Task
-from tasks.queue import leases
+from tasks.models import Question, Run, Task
+from tasks.queue import leases, suspension
 from tasks.rules.exceptions import InvalidDependency, InvalidParams, InvalidTree, TasksError
-from tasks.services import trees
+from tasks.services import cancels, trees
 from tasks.services.copies import copy_tree
 from tests.tasks.lives import Fuse, Stage, opened_stage
 from tests.workers import Json, Ran, WorkerThread, result_of
@@ -90,10 +90,33 @@ def test_a_round_that_fails_fails_the_task_and_is_tried_again_with_it(run: RunTr
     assert [task.id for task in rounds_of()] == ["t#1"]
 
 
-def test_rounds_may_wait_for_each_other(run: RunTree) -> None:
-    assert len(rounds_of()) == 0
+def test_time_may_pass_between_rounds_without_a_worker(run: RunTree, worker: WorkerThread) -> None:
     assert run(loop(delay_seconds=0.01)).run.status == "completed"
     assert len(rounds_of()) == 3
+    assert [(wait.kind, wait.memo, wait.closed_at is None) for wait in Question.objects.order_by("asked_at")] == [
+        ("time", "1", False),
+        ("time", "2", False),
+    ]
+    later = run(loop(delay_seconds=3600))
+    assert (later.run.status, later.run.lease_owner) == ("in_progress", "parked")
+    loop_id = next(task.id for task in later.tasks.values() if task.name == "Try")
+    assert len(rounds_of(loop_id)) == 1
+    Question.objects.filter(closed_at=None).update(expires_at=Now() - timedelta(seconds=1))
+    suspension.resume_due()
+    worker.work()
+    assert len(rounds_of(loop_id)) == 2
+
+
+def test_a_loop_that_waits_is_cancelled(run: RunTree, worker: WorkerThread) -> None:
+    ran = run(loop(delay_seconds=3600))
+    cancels.ask(caller=LOCAL, task_ids=["t"], force=False, message="Never mind")
+    worker.work()
+    ended = result_of(ran.run)
+    assert (ended.run.status, ended.tasks["t"].status, ended.tasks["t#1"].status) == (
+        "failed",
+        "cancelled",
+        "completed",
+    )
 
 
 def test_a_copy_begins_with_the_first_round(run: RunTree, worker: WorkerThread) -> None:

@@ -158,6 +158,13 @@ def test_a_result_without_tasks_that_may_run_fails_the_task(run: RunTree, spawn:
     assert (ran.tasks["s"].error or "").startswith(error)
 
 
+def test_what_an_executor_spawns_uses_no_secret_that_its_task_does_not_name(run: RunTree) -> None:
+    error = "The tasks that this one adds are refused: 'x' uses the secret 'key' in inputs.json, which"
+    assert (run(spawning(SECRET)).tasks["s"].error or "").startswith(error)
+    allowed = run(spawning(SECRET, params={"spawn": {"secrets": ["key"]}}))
+    assert "There is no secret 'key'" in str([task.error for task in Task.objects.tree(allowed.run.root_id)])
+
+
 def test_no_tasks_are_no_spawning(run: RunTree) -> None:
     fields: Json = {"schemas": {"method": "echo_executor"}, "inputs": {"tasks": []}}
     assert run(spawning([], **fields, params={"spawn": {}})).tasks["s"].result == {"tasks": []}
