@@ -128,14 +128,14 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/rules/plan.py",
-        "if node.status is not Status.FAILED or node.id not in may_fail",
-        "if node.status is not Status.FAILED",
+        "for node in self._nodes.values() if node.id not in spared",
+        "for node in self._nodes.values() if node.status is not Status.FAILED",
         "a task that failed never fails the run",
     ),
     Bug(
-        "tasks/rules/plan.py",
-        "if node.status is not Status.FAILED or node.id not in may_fail",
-        "if node.id not in may_fail",
+        "tasks/worker/engine.py",
+        "if self._status_of(task.id) is Status.FAILED)",
+        "if self._status_of(task.id).is_terminal)",
         "a cancelled task that may fail does not cancel the run",
     ),
     Bug(

@@ -53,14 +53,9 @@ class Plan:
         """Whether this node is the only one that is not terminal."""
         return self._unfinished == 1 and not self._nodes[task_id].status.is_terminal
 
-    def outcome(self, *, may_fail: Collection[str] = ()) -> Status:
-        """Failed if any node failed, else cancelled if any was cancelled, else completed.
-
-        The failures of those that `may_fail` do not count.
-        """
-        statuses = {
-            node.status for node in self._nodes.values() if node.status is not Status.FAILED or node.id not in may_fail
-        }
+    def outcome(self, *, spared: Collection[str] = ()) -> Status:
+        """Failed if any node failed, else cancelled if any was cancelled, else completed. The `spared` do not count."""
+        statuses = {node.status for node in self._nodes.values() if node.id not in spared}
         return next((status for status in (Status.FAILED, Status.CANCELLED) if status in statuses), Status.COMPLETED)
 
     def grow(self, nodes: Iterable[Node], maps: Iterable[Items] = ()) -> Step:

@@ -178,7 +178,7 @@ class TreeRun:
 
     def _outcome(self) -> Status:
         failed_tasks = (task for task in self._tasks.values() if self._status_of(task.id) is Status.FAILED)
-        return self._plan.outcome(may_fail={task.id for task in failed_tasks if self._family.may_fail(task)})
+        return self._plan.outcome(spared={task.id for task in failed_tasks if self._family.may_fail(task)})
 
     @property
     def is_waiting(self) -> bool:
