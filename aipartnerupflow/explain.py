@@ -3,6 +3,7 @@
 Pure: works on replies of the server.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -35,19 +36,20 @@ def explain(
     checks: Mapping[str, Json],
     last_message: str,
     questions: Mapping[str, Json],
+    waits: Mapping[str, Json],
 ) -> list[str]:
     """Explain the state of a task.
 
     `root` is the tree with nested `children` (`tasks.tree`), `checks` come from `system.health`,
-    `last_message` is the message of the task's latest event. `questions` maps ids from `may_ask` to
-    their open questions.
+    `last_message` is the message of the task's latest event. `questions` and `waits` map ids from
+    `may_ask` to their open questions, and to the times and events for which they wait.
     """
     tasks = {task["id"]: task for task in _walk(root)}
     task = tasks[task_id]
-    asking = [each for each in _behind(task, tasks) if each["id"] in questions]
+    asking = [each for each in _behind(task, tasks) if each["id"] in {*questions, *waits}]
     why = {
         "pending": lambda: _waits(task, tasks, root["id"], is_running=is_running, checks=checks, is_asked=bool(asking)),
-        "in_progress": lambda: iter(()) if task_id in questions else _works(task, last_message),
+        "in_progress": lambda: iter(()) if task_id in {*questions, *waits} else _works(task, last_message),
         "completed": lambda: _completed(task, root["id"]),
         "failed": lambda: _failed(task, tasks, root["id"]),
         "cancelled": lambda: iter([f"Reason: {task['error']}", _again(root["id"])]),
@@ -55,14 +57,16 @@ def explain(
     }
     said = [f"'{task['name']}' ({task_id}) {STATES[task['status']]}.", *why[task["status"]]()]
     for each in asking:
-        said += _asks("It" if each is task else f"'{each['name']}' ({each['id']})", each["id"], questions[each["id"]])
+        who = "It" if each is task else f"'{each['name']}' ({each['id']})"
+        is_question = each["id"] in questions
+        said += _asks(who, each["id"], questions[each["id"]]) if is_question else _parked(who, waits[each["id"]])
     return said
 
 
 def may_ask(task_id: str, root: Json) -> list[str]:
     """The ids of running tasks on which this task waits, itself included; at most MOST_NAMED.
 
-    Any of them may have an open question.
+    Any of them may have an open question, or wait for a time or an event.
     """
     tasks = {task["id"]: task for task in _walk(root)}
     at_work = [each["id"] for each in _behind(tasks[task_id], tasks) if each["status"] == "in_progress"]
@@ -88,6 +92,18 @@ def _asks(who: str, task_id: str, question: Json) -> Iterator[str]:
     until = f" by {question['expires_at']}" if question["expires_at"] else ""
     answer = shlex.quote(options[0]) if options else "'YOUR ANSWER'"
     yield f"Answer it{until}: aipartnerupflow tasks answer {shlex.quote(task_id)} {answer}"
+
+
+def _parked(who: str, wait: Json) -> Iterator[str]:
+    if wait["kind"] == "time":
+        yield f"{who} waits until {wait['until']}. It needs no worker meanwhile."
+        return
+    match = f" with {json.dumps(wait['match'])}" if wait["match"] else ""
+    until = f" until {wait['until']}" if wait["until"] else ""
+    yield f"{who} waits{until} for the event '{' '.join(wait['event'].split())}'{match}."
+    yield f"Send it: aipartnerupflow events send {shlex.quote(wait['event'])} --payload JSON"
+    if wait["hook_url"]:
+        yield f"Or POST its payload, once and without a login, to {wait['hook_url']}"
 
 
 def _walk(task: Json) -> Iterator[Json]:

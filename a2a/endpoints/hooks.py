@@ -4,11 +4,10 @@ An unknown token, and one that was used, get the same bytes.
 """
 
 from typing import Any, Final
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qs, unquote_plus
 
 from django.conf import settings
-from django.core.exceptions import TooManyFieldsSent
-from django.http import HttpRequest, HttpResponseBase, QueryDict
+from django.http import HttpRequest, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core.errors import as_rest
@@ -20,6 +19,7 @@ from tasks.rules.strict_json import Json, decode
 from tasks.services import hooks, sent_events
 
 FORM: Final = "application/x-www-form-urlencoded"
+MOST_FIELDS: Final = 10_000
 NOT_THERE: Final = {"error": {"code": "not_found", "message": "There is no such hook, or it has been used."}}
 
 
@@ -51,11 +51,9 @@ def _payload(request: HttpRequest) -> Any:
         raise UnsupportedMediaType(f"Send application/json, {FORM} or text, not {kind[:100] or 'none'}.")
     try:
         text = body.decode()
-        value = _fields(QueryDict(text, encoding="utf-8")) if kind == FORM else text
-    except UnicodeDecodeError:
-        raise InvalidParams([("body", "must be UTF-8")]) from None
-    except TooManyFieldsSent:
-        raise InvalidParams([("body", "has too many fields")]) from None
+        value = _fields(text) if kind == FORM else text
+    except ValueError:
+        raise InvalidParams([("body", f"must be UTF-8, and a form may have at most {MOST_FIELDS:,} fields")]) from None
     if "\0" in unquote_plus(text):
         raise InvalidParams([("body", "contains a NUL character")])
     return value
@@ -65,13 +63,15 @@ def _body(request: HttpRequest) -> bytes:
     """Raises BodyTooLarge or UnsupportedMediaType."""
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaType("Content-Encoding is not supported here. Send the body unencoded.")
-    limit = settings.APFLOW.limits.event_bytes
-    body = request.read(limit + 1)
-    if len(body) > limit:
-        raise BodyTooLarge(f"The body has more than {limit} bytes (limits.event_bytes).")
-    return body
+    limit = min(settings.APFLOW.limits.event_bytes, settings.APFLOW.limits.body_bytes)
+    if int(request.headers.get("Content-Length") or 0) <= limit:
+        body = request.read(limit + 1)
+        if len(body) <= limit:
+            return body
+    raise BodyTooLarge(f"The body has more than {limit} bytes (limits.event_bytes).")
 
 
-def _fields(form: QueryDict) -> Json:
-    """A field that occurs more than once has a list."""
-    return {name: values[0] if len(values) == 1 else values for name, values in form.lists()}
+def _fields(form: str) -> Json:
+    """A field that occurs more than once has a list. Raises ValueError."""
+    found = parse_qs(form, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}

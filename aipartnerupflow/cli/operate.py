@@ -56,14 +56,15 @@ def explain(client: "Client", task_id: TaskId) -> Any:
     events = client.detail(task_id)["events"]
     health: Any = client.send(Call("system.health", {}, path="/system"))
     messages = [event["message"] for event in events if event["message"]]
-    asked = {each: client.detail(each)["question"] for each in may_ask(task_id, root)}
+    details = {each: client.detail(each) for each in may_ask(task_id, root)}
     return sentences(
         task_id,
         root,
         is_running=state["is_running"],
         checks=health["checks"],
         last_message=messages[-1] if messages else "",
-        questions={each: question for each, question in asked.items() if question},
+        questions={each: found["question"] for each, found in details.items() if found["question"]},
+        waits={each: found["wait"] for each, found in details.items() if found["wait"]},
     )
 
 

@@ -18,12 +18,14 @@ from tasks.rules.tree import children_of, mean_progress, needs_of, node_of
 from tasks.services.queries import root_of
 from tasks.services.questions import open_questions
 from tasks.services.task_detail import newest_events
+from tasks.services.waits import open_waits
 from tasks.status import Status
 
 MAX_LINES: Final = 2_000
 """Limit of the timeline. The graph has all tasks."""
 EVENTS_SHOWN: Final = 200
 CAUSES_SHOWN: Final = 3
+WAITS_SHOWN: Final = 3
 DEEPEST: Final = 12
 """Deeper levels are not indented further."""
 AXIS_PARTS: Final = 4
@@ -77,6 +79,8 @@ class Picture:
     """Tasks that ran and failed, without those skipped because of a failed dependency."""
     asking: list[tuple[Question, str]]
     """Open questions, with the names of their tasks."""
+    waits: list[tuple[Question, str]]
+    """The next waits for a time or an event to end, with the names of their tasks."""
 
     @property
     def causes(self) -> list[Task]:
@@ -147,6 +151,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         events=_events(run, {task.id: task.name for task in tasks}) if run else [],
         token_usage=_token_usage(tasks),
         asking=_asking(caller, run, tasks) if run and run.finished_at is None else [],
+        waits=_waits(caller, run, tasks) if run and run.finished_at is None else [],
         failed=[task for task in tasks if task.status == Status.FAILED and task.started_at is not None],
     )
 
@@ -256,6 +261,11 @@ def _events(run: Run, names: Mapping[str, str]) -> list[Json]:
 def _asking(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Question, str]]:
     names = {task.id: task.name for task in tasks}
     return [(question, names[question.task_id]) for question in open_questions(caller, run_ids=[run.id])]
+
+
+def _waits(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Question, str]]:
+    names = {task.id: task.name for task in tasks}
+    return [(wait, names[wait.task_id]) for wait in open_waits(caller, run_id=run.id, limit=WAITS_SHOWN)]
 
 
 def _counts(tasks: Sequence[Task]) -> dict[str, int]:

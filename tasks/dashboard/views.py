@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urljoin
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
@@ -18,6 +18,7 @@ from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
 from tasks.dashboard.picture import Picture, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
+from tasks.services.hooks import hook_url
 from tasks.services.questions import open_questions
 from tasks.services.task_detail import Detail, detail
 from tasks.services.write_only import for_pages
@@ -53,7 +54,7 @@ async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
 @page()
 async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """`GET /ui/tasks/{id}`: the tree of the task, with this task selected."""
-    chosen = await pools.read(_chosen, caller=caller, task_id=task_id)  # first: the picture has the events that fit
+    chosen = await _panel(request, caller, task_id)  # first: the picture has the events that fit
     picture = await pools.read(picture_of, caller=caller, task_id=task_id, folds=_folds(request, task_id))
     return await shown(request, caller, "dashboard/tree.html", chosen | _of_tree(request, picture, task_id))
 
@@ -76,9 +77,7 @@ async def head(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
 @page()
 async def panel(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """`GET /ui/panel/{id}`: the details of the selected task, beside the tree."""
-    return await shown(
-        request, caller, "dashboard/panel.html", await pools.read(_chosen, caller=caller, task_id=task_id)
-    )
+    return await shown(request, caller, "dashboard/panel.html", await _panel(request, caller, task_id))
 
 
 @page()
@@ -117,8 +116,15 @@ def _of_tree(request: HttpRequest, picture: Picture, task_id: str) -> Context:
     }
 
 
-def _chosen(*, caller: Caller, task_id: str) -> Context:
+async def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
     """Load the context of the panel. Raises TaskNotFound."""
+    found = await pools.read(_chosen, caller=caller, task_id=task_id)
+    path = hook_url(found["detail"].wait) if found["detail"].wait else None
+    return found | {"hook_url": path and urljoin(base_url(request), path)}
+
+
+def _chosen(*, caller: Caller, task_id: str) -> Context:
+    """What the database knows of the task. Raises TaskNotFound."""
     found = detail(caller=caller, task_id=task_id, is_page=True)
     return {
         "detail": found,

@@ -90,14 +90,14 @@ def task(task_id: str, status: str = "pending", *children: Json, after: tuple[st
 def test_a_task_is_explained_by_what_is_known_of_its_tree(
     of: str, root: Json, is_running: bool, checks: Mapping[str, Json], words: str
 ) -> None:
-    said = explain(of, root, is_running=is_running, checks=checks, last_message="", questions={})
+    said = explain(of, root, is_running=is_running, checks=checks, last_message="", questions={}, waits={})
     assert words in "\n".join(said)
 
 
 @pytest.mark.parametrize(("of", "who"), [("q", "It"), ("b", "'Q' (q)"), ("r", "'Q' (q)")])
 def test_what_a_task_asks_is_said_of_all_that_wait_for_it(of: str, who: str) -> None:
     root = task("r", "pending", task("q", "in_progress"), task("b", after=("q",)), schemas=None)
-    said = explain(of, root, is_running=True, checks=WELL, last_message="", questions={"q": ASKED})
+    said = explain(of, root, is_running=True, checks=WELL, last_message="", questions={"q": ASKED}, waits={})
     assert said[-2:] == [
         f"{who} asks: Publish it? (yes, not yet).",
         "Answer it: aipartnerupflow tasks answer q yes",
@@ -108,9 +108,9 @@ def test_what_a_task_asks_is_said_of_all_that_wait_for_it(of: str, who: str) -> 
 def test_how_to_answer_fits_the_question() -> None:
     def said(**other: Any) -> str:
         asked = {"q": ASKED | other}
-        return explain("q", task("q", "in_progress"), is_running=True, checks=WELL, last_message="", questions=asked)[
-            -1
-        ]
+        return explain(
+            "q", task("q", "in_progress"), is_running=True, checks=WELL, last_message="", questions=asked, waits={}
+        )[-1]
 
     assert said(options=["not yet"]) == "Answer it: aipartnerupflow tasks answer q 'not yet'"
     assert said(options=None, expires_at="noon") == ("Answer it by noon: aipartnerupflow tasks answer q 'YOUR ANSWER'")

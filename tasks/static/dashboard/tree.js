@@ -138,12 +138,12 @@ function showRelations() {
   }
 }
 
-// A question is a log event with this message.
+// A question, or another wait, is a log event with such a message.
 function asks({ type, message }) {
-  return type === "log" && message.startsWith("waiting for an answer");
+  return type === "log" && /^waiting (for an answer|for the event|for [\d.e+]+ s|until \d)/.test(message);
 }
 
-// Whether the event outdates the head: a new failure or question, an answer, or the first start.
+// Whether the event outdates the head: a new failure, question or wait, its end, or the first start.
 function agesHead(event) {
   if (asks(event)) return asking.add(event.task_id);
   if (asking.delete(event.task_id) || event.type === "task_failed") return true;

@@ -350,3 +350,21 @@ def test_a_key_that_came_with_the_stored_tree_counts(keyless: Agent) -> None:
     task = keyless.start(data({"task_id": stored["id"]}))
     assert task["status"]["state"] in ("TASK_STATE_SUBMITTED", "TASK_STATE_WORKING")
     keyless.call("CancelTask", {"id": task["id"]})
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [{"skill": "wait_executor", "inputs": {"seconds": 3600}}, {"skill": "event_executor", "inputs": {"event": "e"}}],
+)
+def test_a_task_that_waits_for_no_person_is_working(alice: Agent, waits: Json) -> None:
+    task = alice.start(data(waits))
+    of_task = {"task_id": task["metadata"]["rootTaskId"]}
+    until(lambda: rpc(alice, "/tasks", "tasks.detail", of_task)["wait"], seconds=60, what="the wait")
+    working = alice.get(task["id"])
+    check(working, "Task")
+    assert working["status"]["state"] == "TASK_STATE_WORKING"
+    assert "message" not in working["status"]
+    listed = alice.call("ListTasks", {"status": "TASK_STATE_INPUT_REQUIRED"})["tasks"]
+    assert task["id"] not in [each["id"] for each in listed]
+    assert alice.error("SendMessage", {"message": text("yes", taskId=task["id"])})["code"] == -32004
+    assert alice.call("CancelTask", {"id": task["id"]})["status"]["state"] == "TASK_STATE_CANCELED"

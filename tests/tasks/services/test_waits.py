@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from django.db.models import F
 
-from accounts.callers import LOCAL, Caller
+from a2a.methods import params, queries
+from accounts.callers import LOCAL, Caller, Role
 from tasks.models import Question, Run, SentEvent
 from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.services import cancels, hooks, sent_events, trees, waits
+from tasks.services.demo import as_demo
 from tasks.services.questions import answer, open_questions
 from tests.tasks.trees import ADMIN, ALICE, BOB
 from tests.workers import Json, Ran, WorkerThread, group, result_of, step
@@ -320,6 +322,41 @@ def test_a_token_of_something_else_opens_nothing(worker: WorkerThread) -> None:
     time = Question.objects.get(task_id="wait")
     assert hooks.hook_url(time) is None
     assert hooks.wait_of(hooks._signer().sign(time.id)) is None
+
+
+def test_a_viewer_sees_the_wait_but_not_its_address(worker: WorkerThread) -> None:
+    parked(worker, awaits())
+
+    def wait_for(role: Role) -> Any:
+        caller = Caller(user_id="local", role=role)
+        return asyncio.run(queries.detail(caller, params.Get(task_id="wait"))).native["wait"]
+
+    assert wait_for(Role.VIEWER)["hook_url"] is None
+    assert wait_for(Role.OPERATOR)["hook_url"].startswith("/hooks/")
+    assert wait_for(Role.VIEWER)["event"] == "paid"
+
+
+# --- copies, demos, maps ---
+
+
+def test_a_copy_waits_anew_and_a_finished_tree_runs_again(worker: WorkerThread) -> None:
+    run = parked(worker, *group("root", awaits(), step("after", dependencies=["wait"])))
+    send(payload=1, event_id="first")
+    assert finished(worker, run).run.status == "completed"
+    again = trees.execute_task(caller=LOCAL, task_id="root", copy_execution=True, copy_children=True).run
+    worker.work()
+    again.refresh_from_db()
+    assert again.lease_owner == SUSPENDED  # the old event is older than this run
+    assert send(payload=2, event_id="second").woken == 1
+    ran = finished(worker, again)
+    assert [task.result["id"] for task in ran.tasks.values() if task.name == "wait"] == ["second"]
+
+
+def test_a_demo_waits_for_nothing(worker: WorkerThread) -> None:
+    run = as_demo(trees.execute_tree, caller=LOCAL, tasks=group("root", until(), awaits("event"))).run
+    ran = finished(worker, run)
+    assert set(ran.statuses().values()) == {"completed"}
+    assert ran.tasks["event"].result["id"] == "evt_1"
 
 
 # --- what is kept ---
