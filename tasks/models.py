@@ -190,6 +190,9 @@ class Run(models.Model):
                 fields=["turn", "created_at"], name="run_unclaimed", condition=UNFINISHED & models.Q(lease_owner=None)
             ),
             models.Index(fields=["user_id", "turn"], name="run_unfinished_of_owner", condition=UNFINISHED),
+            models.Index(
+                fields=["lease_owner"], name="run_leased", condition=UNFINISHED & models.Q(lease_owner__isnull=False)
+            ),
             models.Index(fields=["turn"], name="run_turn", condition=models.Q(started_at__isnull=False)),
             models.Index(fields=["finished_at"], name="run_finished"),
             models.Index(fields=["context_id", "created_at"], name="run_of_context"),

@@ -27,7 +27,7 @@ from django_q.models import OrmQ
 from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run, RunQuerySet, WorkerProcess
 from tasks.queue import black_box, maintenance, notify
-from tasks.queue.suspicion import CONVICTED_STRIKES, IS_SUSPECTED, POISON_STRIKES, SUSPECTED, SUSPICIOUS_LOSSES, blame
+from tasks.queue.suspicion import CONVICTED_STRIKES, IS_SUSPECTED, POISON_STRIKES, SUSPICIOUS_LOSSES, blame
 from tasks.storage.bulk import db_time, marks
 
 LEASE_SECONDS: Final = 15
@@ -50,6 +50,11 @@ LEASE_END: Final = (
     if IS_SQLITE
     else f"CLOCK_TIMESTAMP() + INTERVAL '{LEASE_SECONDS} seconds'"
 )
+LONG_AGO: Final = (
+    f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '-{RENEW_SECONDS} seconds') || '000'"
+    if IS_SQLITE
+    else f"CLOCK_TIMESTAMP() - INTERVAL '{RENEW_SECONDS} seconds'"
+)
 SECONDS_OLD: Final = (
     "(JULIANDAY('NOW') - JULIANDAY(created_at)) * 86400.0"
     if IS_SQLITE
@@ -66,6 +71,23 @@ UNFLUSHED: Final = "NULL" if IS_SQLITE else "set_config('synchronous_commit', 'o
 ANY_REQUEST: Final = "EXISTS (SELECT 1 FROM tasks_cancelrequest)"
 ANY_WEBHOOK: Final = "EXISTS (SELECT 1 FROM tasks_webhook WHERE closed_at IS NULL)"
 WAITING: Final = f"{IS_WAITING} AND NOT {IS_SUSPECTED}"
+LEASED: Final = "tasks_run INDEXED BY run_leased" if IS_SQLITE else "tasks_run"
+OWNERS: Final = f"""
+WITH RECURSIVE owner(name) AS (
+    SELECT MIN(lease_owner) FROM {LEASED} WHERE finished_at IS NULL AND lease_owner IS NOT NULL
+    UNION ALL
+    SELECT (SELECT MIN(lease_owner) FROM {LEASED} WHERE finished_at IS NULL AND lease_owner > owner.name)
+    FROM owner WHERE name IS NOT NULL
+)
+SELECT name FROM owner WHERE name IS NOT NULL
+"""  # noqa: S608  (constants of this module)
+EXPIRED: Final = (
+    f"SELECT id FROM {LEASED} WHERE finished_at IS NULL AND lease_owner IN ({{owners}}) AND lease_expires_at < {DB_NOW}"  # noqa: S608  (constants of this module)
+)
+FORGOTTEN: Final = (
+    f"SELECT id FROM {RUNS} WHERE {UNCLAIMED} AND created_at < {LONG_AGO} AND NOT {IS_SUSPECTED} "  # noqa: S608  (constants of this module)
+    "ORDER BY turn, created_at LIMIT 1000"
+)
 SUSPECTED_WAITING: Final = f"{IS_WAITING} AND {IS_SUSPECTED}"
 
 
@@ -236,24 +258,28 @@ def sweep(*, may_expire: Callable[[], bool] = lambda: True) -> int:
     of runs queued.
     """
     released = [*_released_by_the_dead(), *_expired(may_expire)]
-    forgotten = (
-        Run.objects.unfinished()
-        .filter(lease_owner=None, lease_expires_at=None, created_at__lt=Now() - timedelta(seconds=RENEW_SECONDS))
-        .exclude(SUSPECTED)
-        .values_list("id", flat=True)[:1000]
-    )
-    waiting = {*released, *forgotten}
+    waiting = {*released, *_column(FORGOTTEN)}
     if waiting:
         with transaction.atomic():
             wake(sorted(waiting))
     return len(waiting)
 
 
+def _owners() -> list[str]:
+    """Return the lease owners but for `SUSPENDED`, by one look into the index for each: many runs may be suspended."""
+    return [owner for owner in _column(OWNERS) if owner != SUSPENDED]
+
+
+def _column(statement: str, *values: str) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return [row[0] for row in cursor.fetchall()]
+
+
 def _released_by_the_dead() -> list[str]:
     """Release the runs of dead processes of this host at once, and count the deaths."""
-    owners = Run.objects.unfinished().exclude(lease_owner=None).values_list("lease_owner", flat=True).distinct()
     released: list[str] = []
-    for owner in dead_owners(owners):
+    for owner in dead_owners(_owners()):
         with transaction.atomic():
             held = Run.objects.unfinished().filter(lease_owner=owner)
             blame(held, black_box.runs_in(owner))
@@ -269,11 +295,11 @@ def _expired(may_expire: Callable[[], bool]) -> list[str]:
     after the clock was compared with the leases: if it jumped before, that shows.
     """
     with transaction.atomic():
-        expired = Run.objects.unfinished().filter(lease_expires_at__lt=Now()).exclude(lease_owner=SUSPENDED)
-        run_ids = list(expired.values_list("id", flat=True))
+        owned_by = _owners()
+        run_ids = _column(EXPIRED.format(owners=marks(owned_by)), *owned_by) if owned_by else []
         if not may_expire():
             return []
-        expired = expired.filter(id__in=run_ids)
+        expired = Run.objects.unfinished().filter(id__in=run_ids, lease_owner__in=owned_by, lease_expires_at__lt=Now())
         owners = set(expired.values_list("lease_owner", flat=True))
         if not owners:
             return []
