@@ -7,17 +7,20 @@ ones: the root named `NEEDLE`, and the status `in_progress`, which no root has.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from django.db import connection, transaction
+from orjson import dumps
 
 from accounts.callers import Caller
 from apflow_site.db.connections import IS_SQLITE
-from tasks.models import Task
+from tasks.models import Question, Task
 from tasks.queue.leases import SUSPENDED
 from tasks.rules.strict_json import Json
+from tasks.rules.waits import digest_of, shape_of
 from tasks.services.trees import create_tree
+from tasks.storage.bulk import db_time
 
 TASKS: Final = 10
 """In each tree."""
@@ -302,3 +305,43 @@ def _questions(first: int, last: int) -> str:
         "asked_at": _time("r"),
     }
     return _insert("tasks_question", columns, _numbers("r", first, last))
+
+
+# --- waits ---
+
+WAITED_EVENT: Final = "order.paid"
+EVENT_INPUTS: Final = f'{{"event":"{WAITED_EVENT}"}}'
+
+
+def park_waits(waits: int) -> None:
+    """Add so many trees of one task that waits for the event of its own order, for a month. They belong to `local`."""
+    park(waits)
+    until = db_time(datetime.now(UTC) + timedelta(days=30))
+    open_ones = Question.objects.filter(closed_at=None).values_list("id", "task_id")
+    matches = [(wait_id, {"/order_id": task_id}) for wait_id, task_id in open_ones]
+    values = [(until, dumps(each).decode(), shape_of(each), digest_of(each), wait_id) for wait_id, each in matches]
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE tasks_task SET executor_id = 'event_executor', user_id = 'local', inputs = '{EVENT_INPUTS}' "
+            "WHERE status = 'in_progress'"
+        )
+        cursor.execute("UPDATE tasks_run SET user_id = 'local' WHERE finished_at IS NULL")
+        cursor.execute(f"UPDATE tasks_question SET kind = 'event', user_id = 'local', event = '{WAITED_EVENT}'")
+        cursor.executemany(
+            "UPDATE tasks_question SET expires_at = %s, match = %s, shape = %s, digest = %s WHERE id = %s", values
+        )
+
+
+def set_due(waits: int, *, after: datetime, seconds: float) -> None:
+    """Let so many of the waits end one after the other within these seconds, as waits for a time."""
+    chosen = Question.objects.filter(closed_at=None).order_by("digest").values_list("id", "task_id")[:waits]
+    rows = list(enumerate(chosen))
+    times = [(db_time(after + timedelta(seconds=seconds * place / waits)), row[0]) for place, row in rows]
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE tasks_question SET kind = 'time', on_expiry = 'resume', expires_at = %s WHERE id = %s", times
+        )
+        cursor.executemany(
+            """UPDATE tasks_task SET executor_id = 'wait_executor', inputs = '{"seconds":1}' WHERE id = %s""",
+            [(row[1],) for _, row in rows],
+        )

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import psutil
 from django.db import connection, transaction
-from django.db.models import F, Max
+from django.db.models import F, Max, Q
 from django.db.models.functions import Now
 from django_q.models import OrmQ
 
@@ -40,6 +40,7 @@ SUSPENDED: Final = "parked"
 """The lease owner of runs that wait for an answer: no process (`tasks.queue.suspension`)."""
 NEVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
 """The expiry of a lease without an owner process, which does not expire by itself."""
+NO_OWNER: Final = ""
 QUEUE_KEY: Final = "apflow"
 ENQUEUE: Final = "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, %s)"
 
@@ -82,7 +83,8 @@ WITH RECURSIVE owner(name) AS (
 SELECT name FROM owner WHERE name IS NOT NULL
 """  # noqa: S608  (constants of this module)
 EXPIRED: Final = (
-    f"SELECT id FROM {LEASED} WHERE finished_at IS NULL AND lease_owner IN ({{owners}}) AND lease_expires_at < {DB_NOW}"  # noqa: S608  (constants of this module)
+    f"SELECT id FROM {LEASED} WHERE finished_at IS NULL AND lease_owner IN ({{owners}}) AND lease_expires_at < {DB_NOW} "  # noqa: S608  (constants of this module)
+    f"UNION ALL SELECT id FROM {RUNS} WHERE finished_at IS NULL AND lease_owner IS NULL AND lease_expires_at < {DB_NOW}"
 )
 FORGOTTEN: Final = (
     f"SELECT id FROM {RUNS} WHERE {UNCLAIMED} AND created_at < {LONG_AGO} AND NOT {IS_SUSPECTED} "  # noqa: S608  (constants of this module)
@@ -295,11 +297,12 @@ def _expired(may_expire: Callable[[], bool]) -> list[str]:
     after the clock was compared with the leases: if it jumped before, that shows.
     """
     with transaction.atomic():
-        owned_by = _owners()
-        run_ids = _column(EXPIRED.format(owners=marks(owned_by)), *owned_by) if owned_by else []
+        owned_by = _owners() or [NO_OWNER]
+        run_ids = _column(EXPIRED.format(owners=marks(owned_by)), *owned_by)
         if not may_expire():
             return []
-        expired = Run.objects.unfinished().filter(id__in=run_ids, lease_owner__in=owned_by, lease_expires_at__lt=Now())
+        is_not_suspended = Q(lease_owner=None) | ~Q(lease_owner=SUSPENDED)
+        expired = Run.objects.unfinished().filter(is_not_suspended, id__in=run_ids, lease_expires_at__lt=Now())
         owners = set(expired.values_list("lease_owner", flat=True))
         if not owners:
             return []

@@ -29,7 +29,7 @@ from tasks.storage.bulk import marks
 MOST_SHOWN: Final = 1_000
 OPEN: Final = (
     "SELECT q.id, q.run_id, q.task_id, q.text, q.options, q.asked_at, q.expires_at, q.answered_at, q.answer, "
-    "q.answered_by, q.comment, q.memo, q.kind, q.on_expiry, e.event, e.payload, e.event_id, e.received_at "
+    "q.answered_by, q.comment, q.memo, q.kind, q.on_expiry, q.digest, e.event, e.payload, e.event_id, e.received_at "
     "FROM tasks_question q LEFT JOIN tasks_sentevent e ON e.id = q.taken_id WHERE q.closed_at IS NULL AND {which}"
 )
 
@@ -52,6 +52,8 @@ class OpenQuestion:
     event: str | None = None
     match: Json | None = None
     since: datetime | None = None
+    is_listening: bool = False
+    """Whether the wait has looked for events before it, and is open to new ones."""
 
     def is_over(self, now: datetime) -> bool:
         """Whether its time is over. An answer or event in time counts, however late it is read."""
@@ -167,6 +169,7 @@ def _question_of(row: Json) -> OpenQuestion:
         reply=None if row["answered_at"] is None else _reply_in(row),
         kind=row["kind"],
         on_expiry=row["on_expiry"],
+        is_listening=row["digest"] is not None,
     )
 
 

@@ -21,6 +21,7 @@ from tasks.models import Question, SentEvent
 from tasks.queue import notify, suspension
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.waits import digest_at
+from tasks.services.waits import take_turns
 from tasks.status import WaitKind
 
 MOST_AT_ONCE: Final = 1_000
@@ -52,6 +53,7 @@ async def send(*, caller: Caller, event: str, payload: Any, event_id: str | None
 
 @transaction.atomic
 def _store(user_id: str, event: str, payload: Any, event_id: str) -> SentEvent:
+    take_turns(user_id, event)
     row = SentEvent(user_id=user_id, event_id=event_id, event=event, payload=payload, received_at=Now())
     SentEvent.objects.bulk_create([row], ignore_conflicts=True)
     sent = SentEvent.objects.get(user_id=user_id, event_id=event_id, wait_id=None)

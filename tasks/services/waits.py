@@ -1,18 +1,20 @@
 """Waits for a time or an event: what the engine asks about them, and what the owner of a task sees.
 
 A wait for an event takes the first one that fits. The choice is a row, `Question.taken_id`, so that
-it is made once, whatever dies. An event that came before the wait is looked for when the wait
-begins, and again by each worker that takes up the run.
+it is made once, whatever dies. A new wait first looks for events that came before it. Only then it
+is open to new ones: until then it has no `digest`, by which they find it. Between the last look and
+that moment no event of this name is stored, so that none is missed and none overtakes another.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Length, Now
 
 from accounts.callers import Caller
 from tasks.models import Question, QuestionQuerySet, Run, SentEvent
-from tasks.rules.waits import fits
+from tasks.rules.waits import digest_of, fits, shape_of
 from tasks.services.questions import OpenQuestion, open_question
 from tasks.status import WaitKind
 
@@ -20,6 +22,8 @@ MOST_EARLIER: Final = 1_000
 """How many earlier events of that name a wait looks at."""
 EARLIER_CHARACTERS: Final = 2**22
 """How long their payloads may be together."""
+LOCK: Final = 0x61706666
+TAKE_TURNS: Final = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
 
 
 def open_wait(caller: Caller, *, task_id: str) -> Question | None:
@@ -39,25 +43,37 @@ def _waits(found: QuestionQuerySet) -> QuestionQuerySet:
 # --- for the engine ---
 
 
-def earlier_event(question_id: str) -> int | None:
-    """Return the first event that fits the wait and came before it, or None.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a wait has seen of the events before it: the first that fits, if any, and the last of all."""
 
-    Another wait of the run has not taken it.
-    """
-    wait = Question.objects.select_related("run").get(id=question_id)
-    match = wait.match or {}
-    for event in SentEvent.objects.filter(id__in=_candidates(wait)).order_by("id"):
-        if fits(match, event.payload):
-            return event.id
-    return None
+    found_id: int | None
+    last_id: int
 
 
-def _candidates(wait: Question) -> list[int]:
+def look_back(question_id: str) -> Look:
+    """Look for the first event that fits the wait and came before it, and that no other wait of the run has taken."""
+    return _look(Question.objects.select_related("run").get(id=question_id), after=0)
+
+
+def _look(wait: Question, *, after: int) -> Look:
+    seen = _candidates(wait, after)
+    for event in SentEvent.objects.filter(id__in=seen).order_by("id"):
+        if fits(wait.match or {}, event.payload):
+            return Look(event.id, event.id)
+    return Look(None, max(seen, default=after))
+
+
+def _candidates(wait: Question, after: int) -> list[int]:
     """Return the newest events of that name, as many as it may look at."""
     run: Run = wait.run
     taken = Question.objects.filter(run_id=run.id, taken_id__isnull=False).values("taken_id")
     events = SentEvent.objects.filter(
-        user_id=wait.user_id, event=wait.event, wait_id=None, received_at__gte=wait.since or run.created_at
+        user_id=wait.user_id,
+        event=wait.event,
+        wait_id=None,
+        received_at__gte=wait.since or run.created_at,
+        id__gt=after,
     ).exclude(id__in=taken)
     found, characters = list[int](), 0
     for event_id, length in events.order_by("-id").values_list("id", Length("payload"))[:MOST_EARLIER]:
@@ -69,12 +85,36 @@ def _candidates(wait: Question) -> list[int]:
 
 
 @transaction.atomic
-def settle(question_id: str, *, taken_id: int | None = None) -> OpenQuestion | None:
-    """End the wait with this event or, without one, because its time is over. Return how it ended.
+def take_or_open(question_id: str, look: Look) -> OpenQuestion | None:
+    """Let the wait take the event that it has found or, without one, be found by those that come. None: the task no longer waits."""
+    wait = Question.objects.select_related("run").get(id=question_id)
+    if look.found_id is None:
+        take_turns(str(wait.user_id), str(wait.event))
+        look = _look(wait, after=look.last_id)
+    if look.found_id is not None:
+        return _end(question_id, taken_id=look.found_id)
+    match = wait.match or {}
+    Question.objects.filter(id=question_id).update(shape=shape_of(match), digest=digest_of(match))
+    return open_question(question_id)
 
-    An event that was taken meanwhile counts. None: the task no longer waits.
+
+def take_turns(user_id: str, event: str) -> None:
+    """Wait for other transactions with events of this user and name. SQLite has one writer at a time anyway."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(TAKE_TURNS, [LOCK, f"{user_id}\n{event}"])
+
+
+@transaction.atomic
+def end(question_id: str) -> OpenQuestion | None:
+    """End the wait, because its time is over, and return how it ended: an event that was taken meanwhile counts.
+
+    None: the task no longer waits.
     """
-    Question.objects.filter(id=question_id, closed_at=None, answered_at=None).update(
-        answered_at=Now(), taken_id=taken_id
-    )
+    return _end(question_id, taken_id=None)
+
+
+def _end(question_id: str, *, taken_id: int | None) -> OpenQuestion | None:
+    still_open = Question.objects.filter(id=question_id, closed_at=None, answered_at=None)
+    still_open.update(answered_at=Now(), taken_id=taken_id)
     return open_question(question_id)

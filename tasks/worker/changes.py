@@ -110,8 +110,6 @@ class WantedEvent(NamedTuple):
     user_id: str | None = None
     event: str | None = None
     match: str | None = None
-    shape: str | None = None
-    digest: str | None = None
     since: str | None = None
 
 
@@ -132,8 +130,8 @@ class QuestionAsked(Change):
 
     STATEMENT: ClassVar[str] = (
         "INSERT INTO tasks_question (id, run_id, task_id, text, options, memo, asked_at, expires_at, kind, on_expiry, "
-        "user_id, event, match, shape, digest, since) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        "user_id, event, match, since) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
     )
 
     @property
@@ -156,6 +154,8 @@ class TaskFinished(Change):
     token_usage: str | None = None
     start: TaskStarted | None = None
     """The start of the task, if it is written in the same commit."""
+    closing: QuestionClosed | None = None
+    """The end of its question or wait: never without that of the task, or another worker would ask or wait again."""
 
     STATEMENT: ClassVar[str] = (
         "UPDATE tasks_task SET status = %s, result = %s, error = %s, progress = %s, token_usage = %s, "
@@ -236,10 +236,11 @@ its last event.
 """
 
 
-def without_absorbed_starts(changes: Sequence[Change]) -> list[Change]:
-    """Return the changes without the starts of tasks that end in the same commit: one update writes both."""
+def rows_of(changes: Sequence[Change]) -> list[Change]:
+    """Return the changes without the starts of tasks that end in the same commit, and with the ends of their questions."""
     starts = {change.task_id: change for change in changes if isinstance(change, TaskStarted)}
     for change in changes:
         if isinstance(change, TaskFinished):
             change.start = starts.pop(change.task_id, None)
-    return [change for change in changes if not isinstance(change, TaskStarted) or change.task_id in starts]
+    closings = [change.closing for change in changes if isinstance(change, TaskFinished) and change.closing]
+    return [change for change in changes if not isinstance(change, TaskStarted) or change.task_id in starts] + closings

@@ -27,7 +27,7 @@ from tasks.worker.changes import (
     QuestionAsked,
     QuestionClosed,
     RunClosed,
-    without_absorbed_starts,
+    rows_of,
 )
 
 NOTE_QUESTION: Final = f"UPDATE tasks_run SET asked_at = {DB_NOW} WHERE id = %s"  # noqa: S608  (constants of ours)
@@ -85,10 +85,11 @@ def _lock_runs(run_ids: list[str]) -> dict[str, tuple[int, str | None, int]]:
 
 def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
     with pipelined():
-        written = _write_rows(live)
+        rows = rows_of(live)
+        written = _write_rows(rows)
         spawned = [row for change in live for row in change.rows]
         added = insert_many(spawned, Task, skips_known=True) if spawned else None
-        _note_questions(live)
+        _note_questions(rows)
         ended = {change.run_id: change for change in live if isinstance(change, RunClosed)}
         if ended:
             run_secrets.erase(list(ended))
@@ -107,9 +108,8 @@ Written = list[tuple[CursorWrapper, int]]
 """Cursors, each with how many rows it has to change."""
 
 
-def _write_rows(live: Sequence[Change]) -> Written:
+def _write_rows(rows: Sequence[Change]) -> Written:
     """Write the rows kind by kind, but for those of the runs."""
-    rows = without_absorbed_starts(live)
     return [
         written
         for kind in IN_ORDER
@@ -129,9 +129,9 @@ def _execute(statement: str, rows: Sequence[tuple[Any, ...]]) -> Written:
     return [(cursor, len(rows))]
 
 
-def _note_questions(live: Sequence[Change]) -> None:
+def _note_questions(rows: Sequence[Change]) -> None:
     """Update the status time of each run that asked a question, or closed one."""
-    run_ids = {change.run_id for change in live if isinstance(change, QuestionAsked | QuestionClosed)}
+    run_ids = {change.run_id for change in rows if isinstance(change, QuestionAsked | QuestionClosed)}
     _execute(NOTE_QUESTION, [(run_id,) for run_id in run_ids])
 
 

@@ -84,7 +84,7 @@ class OpenQuestions:
         """Record the reply of a question. A repeated one is ignored."""
         known = self._questions.get(question.task_id)
         if known is not None and known.id == question.id and known.reply is None:
-            self._questions[question.task_id] = replace(known, reply=question.reply)
+            self._questions[question.task_id] = replace(known, reply=question.reply, is_listening=question.is_listening)
             self._resume_if_due(question.task_id)
 
     def forget(self, task_id: str) -> None:

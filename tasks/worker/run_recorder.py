@@ -10,7 +10,6 @@ import orjson
 from apflow_site.db import pools
 from tasks.queue.leases import Claim
 from tasks.rules.strict_json import Json
-from tasks.rules.waits import digest_of, shape_of
 from tasks.services import waits
 from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
@@ -97,8 +96,7 @@ class RunRecorder:
 
     async def asked(self, task: LoadedTask, question: OpenQuestion) -> None:
         """Return when the question is committed and can be answered. Raises LeaseLost."""
-        for change in self._question_closed(task):
-            self._writer.put(change)
+        closed = self._question_closed(task)
         self._asking.add(task.id)
         required_input, message = None, f"waiting {question.text}"
         if question.kind == WaitKind.QUESTION:
@@ -123,7 +121,7 @@ class RunRecorder:
             on_expiry=question.on_expiry,
             wanted=self._wanted(task, question),
         )
-        await self._writer.commit(change)
+        await self._writer.commit_together([closed, change] if closed else [change])
 
     async def grown(self, task: LoadedTask, growth: Growth, outcome: Outcome | None) -> None:
         """Return when the new tasks are stored, and with them the outcome of their spawner if it has one. Raises LeaseLost."""
@@ -160,17 +158,20 @@ class RunRecorder:
             user_id=task.user_id,
             event=question.event,
             match=_text(orjson.dumps(question.match)),
-            shape=shape_of(question.match),
-            digest=digest_of(question.match),
             since=db_time(question.since),
         )
 
-    async def settled(self, question: OpenQuestion, *, is_over: bool) -> OpenQuestion | None:
-        """Let the wait take an event that came before it, or end if its time is over. Return how it ended, if it did."""
-        taken_id = None if is_over else await pools.read(waits.earlier_event, question.id)
-        if taken_id is None and not is_over:
-            return None
-        return await self._writer.call(partial(waits.settle, question.id, taken_id=taken_id))
+    async def settled(self, wait: OpenQuestion, *, is_over: bool) -> OpenQuestion | None:
+        """Let a wait for an event take one that came before it, or end if its time is over.
+
+        Returns the wait as it is then; None if the task no longer waits.
+        """
+        if is_over:
+            return await self._writer.call(partial(waits.end, wait.id))
+        if wait.is_listening:
+            return wait
+        look = await pools.read(waits.look_back, wait.id)
+        return await self._writer.call(partial(waits.take_or_open, wait.id, look))
 
     async def finished(self, task: LoadedTask, outcome: Outcome) -> None:
         """Return when the outcome is committed. Raises LeaseLost."""
@@ -195,7 +196,6 @@ class RunRecorder:
         """Return what records the end of the task, for `finished`, `closed` or another thread to write."""
         before: list[Change] = [RunCleared(**self._fence)] if self._has_record else []
         self._has_record = False
-        before += self._question_closed(task)
         if outcome.status in (Status.COMPLETED, Status.SKIPPED):
             self._set_progress(task, 1.0)
         task.error = outcome.error
@@ -216,6 +216,7 @@ class RunRecorder:
             progress=self._progress[task.id],
             token_usage=_text(orjson.dumps(usage)) if usage else None,
             at=self._now(),
+            closing=self._question_closed(task),
         )
         return [*before, finished]
 
@@ -224,11 +225,11 @@ class RunRecorder:
         started = self._start_times.get(task.id)
         return None if started is None else time.monotonic() - started
 
-    def _question_closed(self, task: LoadedTask) -> list[Change]:
+    def _question_closed(self, task: LoadedTask) -> QuestionClosed | None:
         if task.id not in self._asking:
-            return []
+            return None
         self._asking.discard(task.id)
-        return [QuestionClosed(**self._fence, task_id=task.id, at=self._now())]
+        return QuestionClosed(**self._fence, task_id=task.id, at=self._now())
 
     def _add(self, event: Json) -> None:
         self._writer.put(EventAdded(**self._fence, event=event))
