@@ -260,7 +260,8 @@ def sweep(*, may_expire: Callable[[], bool] = lambda: True) -> int:
     of runs queued.
     """
     released = [*_released_by_the_dead(), *_expired(may_expire)]
-    waiting = {*released, *_column(FORGOTTEN)}
+    forgotten = _column(FORGOTTEN)
+    waiting = {*released, *forgotten}
     if waiting:
         with transaction.atomic():
             wake(sorted(waiting))

@@ -247,6 +247,28 @@ def test_the_first_of_the_earlier_events_is_taken_and_by_one_wait_of_a_run(worke
     assert [ran.tasks[name].result["payload"] for name in ("first", "second")] == [1, 2]
 
 
+def test_an_event_that_comes_while_a_wait_looks_back_is_taken(worker: WorkerThread) -> None:
+    run = parked(worker, awaits())
+    Question.objects.update(shape=None, digest=None)  # it has yet to look
+    wait = Question.objects.get()
+    look = waits.look_back(wait.id)
+    assert send(payload=1).woken == 0
+    found = waits.take_or_open(wait.id, look)
+    assert found is not None
+    assert found.reply is not None
+    suspension.sweep()
+    assert finished(worker, run).tasks["wait"].result["payload"] == 1
+
+
+def test_an_event_that_a_wait_took_stays_its_event(worker: WorkerThread) -> None:
+    parked(worker, awaits())
+    first, second = send(payload=1, event_id="1"), send(payload=2, event_id="2")
+    wait = Question.objects.get()
+    ended = [waits.take_or_open(wait.id, waits.Look(second.id, second.id)), waits.end(wait.id)]
+    assert [found and found.reply and found.reply.answer["id"] for found in ended] == ["1", "1"]
+    assert Question.objects.get().taken_id == first.id
+
+
 @pytest.mark.parametrize("on_timeout", ["fail", "complete"])
 def test_a_wait_times_out(worker: WorkerThread, on_timeout: str) -> None:
     run = parked(worker, awaits(timeout_seconds=600, on_timeout=on_timeout))
