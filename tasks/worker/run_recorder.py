@@ -137,7 +137,8 @@ class RunRecorder:
     def _growth_of_open(self, task: LoadedTask, growth: Growth) -> list[Change]:
         event = self._event_of_growth(task, growth, Status.IN_PROGRESS)
         spawned = TasksSpawned(**self._fence, event=event, task_id=task.id, at=self._now())
-        return [spawned, *self._question_closed(task)]
+        closed = self._question_closed(task)
+        return [spawned, closed] if closed else [spawned]
 
     def _growth_of_ended(self, task: LoadedTask, growth: Growth, outcome: Outcome) -> list[Change]:
         """The end of the task comes first, and is one change with the new tasks: no crash can come between them."""
