@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -17,6 +18,7 @@ from llmkeys.masker import MASKER, Masker, TooManyLines
 from llmkeys.named_secrets import Opened
 from llmkeys.secret_forms import MOST_LINES, may_be_sent_to
 from tasks.executors.secret_places import ANOTHER_HOST, NOT_THERE, misuse, secrets_in
+from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.rules.inputs import label_of
 from tasks.rules.places import SECRET
 from tasks.worker.load_run import LoadedTask
@@ -69,23 +71,24 @@ class SecretsOfRun:
             raise ExecutorError(f"{ANOTHER_HOST.format(**shown)}.", permanent=True)
         return found.value.reveal()
 
-    async def masked(self, outcome: Outcome) -> Outcome:
-        """Return the outcome with `…` for each secret in its result, its error and the tasks that it adds."""
-        if outcome.spawn is not None:
-            tasks = self.masker.json(list(outcome.spawn.tasks))
+    async def masked(self, task: LoadedTask, outcome: Outcome) -> Outcome:
+        """Return the outcome of the task with `…` for each secret in its result, its error and the tasks that it adds."""
+        if outcome.spawn is not None and self.masker.size:
+            tasks = orjson.loads(await self._masked_json(task, orjson.dumps(list(outcome.spawn.tasks))))
             outcome = replace(outcome, spawn=replace(outcome.spawn, tasks=tasks))
         error = None if outcome.error is None else self.masker.text(outcome.error)
-        stored = None if outcome.stored is None else await self._masked_json(outcome.stored)
+        stored = None if outcome.stored is None else await self._masked_json(task, outcome.stored)
         if stored is outcome.stored:
             return outcome if error == outcome.error else replace(outcome, error=error)
         result = None if outcome.result is None else orjson.loads(stored or b"null")
         return replace(outcome, stored=stored, result=result, error=error)
 
-    async def _masked_json(self, text: bytes) -> bytes:
-        """Look through a large result on a thread: many secrets take a tenth of a second for 1 MiB."""
+    async def _masked_json(self, task: LoadedTask, text: bytes) -> bytes:
+        """Look through a large result on a thread: many secrets take half a second for 1 MiB. Users take turns."""
         if len(text) * self.masker.size < QUICK:
             return self.masker.stored(text)
-        return await asyncio.to_thread(self.masker.stored, text)
+        async with _large_results(asyncio.get_running_loop()).turn(task.user_id, task.priority):
+            return await asyncio.to_thread(self.masker.stored, text)
 
     def masked_question(self, parked: Parked) -> Parked:
         """Replace each secret in what is stored of a question or a wait by `…`."""
@@ -146,6 +149,12 @@ class SecretsOfRun:
                     extra={"event": "secret.unknown"},
                 )
         self._unread = None
+
+
+@lru_cache(maxsize=1)
+def _large_results(_loop: asyncio.AbstractEventLoop) -> FairSemaphore:
+    """Return the semaphore of the worker on this loop: a result takes many times its size while it is masked."""
+    return FairSemaphore(1)
 
 
 def refuse_misuse(used: Mapping[str, Opened], executor: Executor, filled: Json) -> None:

@@ -107,7 +107,7 @@ class TaskRunner:
             stopped = await self._call_off(task, question)
             why = str(self._cancellations.message_of(task.id))
             outcome = cancelled(why, stopped=stopped, max_bytes=settings.APFLOW.limits.result_bytes)
-            return await self._secrets.masked(outcome)
+            return await self._secrets.masked(task, outcome)
         is_over = question is not None and self._questions.is_over(question)
         if question is not None and is_over and question.on_expiry == OnExpiry.FAIL:
             await self._call_off(task, question)
@@ -259,7 +259,7 @@ class TaskRunner:
                     is_checked=not (self._claim.is_demo and task.has_places),
                     is_demo=self._claim.is_demo,
                 )
-                return await self._secrets.masked(await attempt(task, work, why_cancelled=why_cancelled))
+                return await self._secrets.masked(task, await attempt(task, work, why_cancelled=why_cancelled))
             except ExecutorError as error:
                 return failed(f"{error} {HOW_TO_CORRECT}")
             finally:

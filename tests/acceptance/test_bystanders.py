@@ -109,6 +109,17 @@ def places_for_a_large_result(mallory: Mallory) -> Json:
     return mallory.execute(below(source, *takers))
 
 
+def secrets_in_large_results(mallory: Mallory) -> Json:
+    """As many secrets as a run may use, in every form, are looked for in a hundred thousand texts."""
+    for number in range(100):
+        secret = {"name": f"s{number}", "value": f'"{number} & é% of mallory'}
+        mallory.server.call("secrets.set", secret, path="/system", **as_user("mallory"))
+    source = task("source", "echo_executor", inputs={"texts": ["%41 x"] * 50_000})
+    inputs = {"all": [f"{{{{secret.s{number}}}}}" for number in range(100)], "texts": "{{source.texts}}"}
+    takers = [task(f"t{n}", "echo_executor", inputs=inputs, dependencies=["source"]) for n in range(15)]
+    return mallory.execute(below(source, *takers))
+
+
 def expressions_that_grow(mallory: Mallory) -> Json:
     select = "x | " + " | ".join(["[@, @][]"] * 500)
     inputs = {"select": select, "x": list(range(1_000))}
@@ -252,6 +263,7 @@ ROWS: Final = (
     Row(attack=template_with_a_thousand_places, ends="failed"),
     Row(attack=fan_out_of_a_large_result, ends="failed"),
     Row(attack=places_for_a_large_result, ends="failed"),
+    Row(attack=secrets_in_large_results, ends="completed"),
     Row(attack=expressions_that_grow, ends="failed"),
     Row(attack=conditions_about_a_large_result, ends="failed"),
     Row(attack=map_of_large_items, ends="failed"),
