@@ -6,9 +6,12 @@ Pure: works on replies of the server.
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
+
+from aipartnerupflow.growth import NOUNS, Growth, counted, growth_of
 
 Json = Mapping[str, Any]
 NOT_RUN: Final = re.compile(r"Not run: required dependency '(.*)' failed")
@@ -24,6 +27,8 @@ STATES: Final = MappingProxyType(
     }
 )
 """Each status as a predicate."""
+SHOWN: Final = ("completed", "failed", "cancelled", "skipped", "in_progress", "pending")
+FAILURES_NAMED: Final = 3
 MOST_NAMED: Final = 20
 """The limit for tasks whose questions are read, and for failed descendants that are listed."""
 
@@ -55,12 +60,69 @@ def explain(
         "cancelled": lambda: iter([f"Reason: {task['error']}", _again(root["id"])]),
         "skipped": lambda: iter([f"Reason: {task['error']}"]),
     }
-    said = [f"'{task['name']}' ({task_id}) {STATES[task['status']]}.", *why[task["status"]]()]
+    grown = [*_part_of(task, tasks), *_parts("It", task)]
+    if template_of := _template_of(task, tasks):
+        return [f"{named(task)} is part of the template of {named(template_of)}, which runs copies of it."]
+    said = [f"{named(task)} {STATES[task['status']]}.", *grown, *why[task["status"]]()]
     for each in asking:
-        who = "It" if each is task else f"'{each['name']}' ({each['id']})"
+        who = "It" if each is task else named(each)
         is_question = each["id"] in questions
         said += _asks(who, each["id"], questions[each["id"]]) if is_question else _parked(who, waits[each["id"]])
     return said
+
+
+def named(task: Json) -> str:
+    return f"'{task['name']}' ({task['id']})"
+
+
+def _template_of(task: Json, tasks: Mapping[str, Json]) -> Json | None:
+    """Return the map or loop above the task that runs copies of it, or None."""
+    below = task
+    while above := tasks.get(below.get("parent_id") or ""):
+        growth = growth_of(above)
+        if growth is not None and any(each is below for each in growth.template):
+            return above
+        below = above
+    return None
+
+
+def _part_of(task: Json, tasks: Mapping[str, Json]) -> Iterator[str]:
+    """Say which item or round the task is, or what added it."""
+    spawner = tasks.get(task.get("spawned_by") or "")
+    growth = growth_of(spawner) if spawner is not None else None
+    if growth is None:
+        return
+    if growth.kind == "spawner":
+        yield f"It was added by {named(growth.task)}."
+        return
+    number = next(n for n, part in enumerate(growth.parts, start=1) if any(each is task for each in part))
+    yield f"It belongs to {NOUNS[growth.kind]} {number:,} of {len(growth.parts):,} of {named(growth.task)}."
+
+
+def _parts(who: str, task: Json) -> Iterator[str]:
+    """Say how far the parts of a map, loop or spawner are."""
+    growth = growth_of(task)
+    if growth is None or not growth.parts:
+        return
+    counts = Counter(growth.statuses())
+    states = ", ".join(f"{counts[status]:,} {_word(status, growth)}" for status in SHOWN if counts[status])
+    if growth.kind == "map":
+        yield f"{who} is a map over {counted(len(growth.parts), 'item')}: {states}."
+    elif growth.kind == "spawner":
+        yield f"{who} added {counted(len(growth.parts), 'task')}: {states}."
+    elif task["status"] == "in_progress":
+        yield f"{who} is in round {len(growth.parts):,} of at most {growth.most:,}."
+    else:
+        yield f"{who} ran {counted(len(growth.parts), 'round')} of at most {growth.most:,}."
+
+
+def _word(status: str, growth: Growth) -> str:
+    """The status in words; for failures with the first ones and their errors."""
+    if status != "failed" or not growth.failed:
+        return {"in_progress": "running"}.get(status, status)
+    first = "; ".join(f"{task['id']}: {(task['error'] or '').rstrip('.')}" for task in growth.failed[:FAILURES_NAMED])
+    more = len(growth.failed) - FAILURES_NAMED
+    return f"failed ({first}{f'; and {more:,} more' if more > 0 else ''})"
 
 
 def may_ask(task_id: str, root: Json) -> list[str]:
@@ -121,9 +183,14 @@ def _waits(
         return
     open_ones = [tasks[each["id"]] for each in task["dependencies"] if tasks[each["id"]]["status"] not in ENDED]
     if not (task.get("schemas") or {}).get("method"):
-        open_ones += [child for child in task.get("children") or () if child["status"] not in ENDED]
-    for other in open_ones:
-        yield f"It waits for '{other['name']}' ({other['id']}), which {_how_far(other)}."
+        growth = growth_of(task)
+        children = task.get("children") or () if growth is None else [part[0] for part in growth.parts]
+        open_ones += [child for child in children if child["status"] not in ENDED]
+    for other in open_ones[:MOST_NAMED]:
+        yield f"It waits for {named(other)}, which {_how_far(other)}."
+        yield from _parts(named(other), other)
+    if more := len(open_ones[MOST_NAMED:]):
+        yield f"It waits for {more:,} more."
     if open_ones and not is_asked:
         yield f"Find out why: aipartnerupflow explain {open_ones[0]['id']}"
     if open_ones:

@@ -51,7 +51,8 @@ def facts_of(tasks: Sequence[Task]) -> TreeFacts:
 
 
 def native_task(task: Task) -> Json:
-    """A task in native format, without its children."""
+    """A task in native format, without its children. Only tasks that were added to their tree have `spawned_by`."""
+    added = {} if task.spawned_by is None else {"spawned_by": task.spawned_by}
     return {
         "id": task.id,
         "parent_id": task.parent_id,
@@ -77,7 +78,7 @@ def native_task(task: Task) -> Json:
         "updated_at": _native_time(task.updated_at),
         "started_at": _native_time(task.started_at),
         "completed_at": _native_time(task.completed_at),
-    }
+    } | added
 
 
 def _json(task: Task, column: str) -> Any:

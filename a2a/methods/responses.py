@@ -109,6 +109,7 @@ class Task(Response, frozen=True, kw_only=True):
     has_copy: bool
     original_task_id: str | None
     origin_type: Literal["create", "copy"]
+    spawned_by: str | UnsetType = UNSET
     created_at: str
     updated_at: str
     started_at: str | None

@@ -18,6 +18,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aipartnerupflow.cli import output, show
+from aipartnerupflow.growth import Growth, growth_of, with_copies
 
 if TYPE_CHECKING:
     from aipartnerupflow.client.types import Event, Task
@@ -32,8 +33,14 @@ MOST_INTERESTING_FIRST: Final = ("in_progress", "failed", "cancelled", "pending"
 class View(AbstractContextManager["View", None]):
     """Base class of the views. It ignores events."""
 
+    is_tree = False
+    """Whether the view shows all tasks, also those that are added meanwhile."""
+
     def tell(self, event: "Event") -> None:
         """Show the next event of the run."""
+
+    def grow(self, root: "Task") -> None:
+        """Take the tree as it is now, with tasks that have been added."""
 
     def __exit__(self, *_: object) -> None:
         """Close the view."""
@@ -85,6 +92,9 @@ class Row:
     detail: str = ""
     started_at: float | None = None
     ended_at: float | None = None
+    growth: Growth | None = None
+    is_quiet: bool = False
+    """Whether the row is one of many parts, and is shown only if it has failed."""
 
     def tell(self, event: "Event") -> None:
         self.status, self.progress = event["status"], event["progress"]
@@ -95,14 +105,16 @@ class Row:
         elif self.status in ("completed", "failed", "cancelled", "skipped"):
             self.ended_at = at
 
-    def cells(self) -> Iterator[RenderableType]:
+    def cells(self, summary: str) -> Iterator[RenderableType]:
+        """Yield the cells of the row. `summary` says how far its parts are."""
         is_pending = self.status == "pending"
         name = Text(self.name, "bright_black" if is_pending else "")
         yield Text.assemble((self.guides, "bright_black"), show.sign(self.status), " ", name)
         yield "" if is_pending else _bar(self.status, self.progress)
         yield "" if is_pending else f"{self.progress:.0%}"
         yield Text(self._duration(), "bright_black")
-        yield Text(self.detail, "red" if self.status == "failed" else "bright_black")
+        detail = Text(self.detail, "red" if self.status == "failed" else "bright_black")
+        yield Text.assemble((summary, "bright_black"), "  " if summary and self.detail else "", detail)
 
     def _duration(self) -> str:
         if self.started_at is None:
@@ -113,8 +125,11 @@ class Row:
 class LiveTree(View):
     """Redraws the whole tree in place; with `is_brief` only the summary line."""
 
+    is_tree = True
+
     def __init__(self, root: "Task", *, is_brief: bool) -> None:
-        self._rows = {task["id"]: _row(task, guides) for task, guides in show.walk(root)}
+        self._rows = _rows_of(root)
+        self._early: dict[str, Event] = {}
         self._is_brief = is_brief
         self._progress = root["progress"]
         self._out = output.out()
@@ -131,13 +146,28 @@ class LiveTree(View):
 
     def tell(self, event: "Event") -> None:
         self._progress = event["tree_progress"]
-        if event["type"] != "final" and (row := self._rows.get(event["task_id"])):
+        if event["type"] == "final":
+            return
+        if row := self._rows.get(event["task_id"]):
             row.tell(event)
+        else:
+            self._early[event["task_id"]] = event
+
+    def grow(self, root: "Task") -> None:
+        """Add rows for new tasks. The others know more than the tree: events have reached them since."""
+        rows = _rows_of(root)
+        for task_id, row in rows.items():
+            if known := self._rows.get(task_id):
+                known.guides, known.growth, known.is_quiet = row.guides, row.growth, row.is_quiet
+                rows[task_id] = known
+            elif early := self._early.pop(task_id, None):
+                row.tell(early)
+        self._rows = rows
 
     def _render(self) -> RenderableType:
-        rows = list(self._rows.values())
         if self._is_brief:
-            return self._summary(rows)
+            return self._summary(list(self._rows.values()))
+        rows = [row for row in self._rows.values() if not row.is_quiet or row.status == "failed"]
         shown = most_interesting(rows, self._out.height - LINES_AROUND)
         table = Table.grid(
             Column(no_wrap=True, overflow="ellipsis", ratio=3),
@@ -149,10 +179,15 @@ class LiveTree(View):
             expand=True,
         )
         for row in shown:
-            table.add_row(*row.cells())
+            table.add_row(*row.cells(self._summary_of(row)))
         hidden = len(rows) - len(shown)
         more = [Text(f"… and {hidden:,} more", "bright_black")] if hidden else []
         return Group(table, *more, self._summary(rows))
+
+    def _summary_of(self, row: Row) -> str:
+        if row.growth is None:
+            return ""
+        return row.growth.summary({task_id: each.status for task_id, each in self._rows.items()})
 
     def _summary(self, rows: list[Row]) -> RenderableType:
         """The progress bar of the tree, and the number of tasks in each status."""
@@ -190,6 +225,16 @@ def view_of(root: "Task", *, is_watched: bool, as_json: bool) -> View:
     return Lines(root) if is_for_people else JsonLines()
 
 
+def _rows_of(root: "Task") -> dict[str, Row]:
+    """Return a row for each task but the templates that run as copies. Of many parts, the rows are quiet."""
+    rows = {task["id"]: _row(task, guides) for task, guides in show.walk(root, children=with_copies)}
+    for row in list(rows.values()):
+        if row.growth is not None and row.growth.has_many:
+            for task in (each for part in row.growth.parts for each in part):
+                rows[task["id"]].is_quiet = True
+    return rows
+
+
 def _row(task: "Task", guides: str) -> Row:
     return Row(
         name=output.clean(task["name"]),
@@ -199,6 +244,7 @@ def _row(task: "Task", guides: str) -> Row:
         detail=output.clean(task["error"] or ""),
         started_at=_seconds(task["started_at"]),
         ended_at=_seconds(task["completed_at"]),
+        growth=growth_of(task),
     )
 
 

@@ -5,7 +5,7 @@ printing.
 """
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ from rich.text import Text
 from aipartnerupflow.cli.output import as_document, clean, clean_lines, note, out
 from aipartnerupflow.cli.tables import GAP, put
 from aipartnerupflow.cli.tables import table as new_table
+from aipartnerupflow.growth import growth_of, shown_children, template_ids
 
 if TYPE_CHECKING:
     from aipartnerupflow.client.types import (
@@ -61,6 +62,10 @@ MOST_LINES: Final = 20
 UNITS: Final = MappingProxyType({"d": 86_400, "h": 3_600, "min": 60, "s": 1})
 """Units of time, in seconds."""
 TIMES: Final = ("expires", "last_used", "last_login")
+
+
+def all_children(task: "Task") -> "Sequence[Task]":
+    return task.get("children", [])
 
 
 def command(verb: str, task_id: str) -> str:
@@ -136,21 +141,35 @@ def pretty(value: Any) -> str:
 
 
 def tree(root: "Task") -> None:
-    """Print a tree with one line per task."""
-    rows = list(walk(root))
+    """Print a tree with one line per task. Of a map or loop with many parts, only those that failed have lines."""
+    rows = list(walk(root, children=shown_children))
     tasks = [task for task, _ in rows]
-    beside = len("100%") + (ERROR_WIDTH if any(task["error"] for task in tasks) else 0)
+    templates = template_ids(root)
+    notes = {
+        task["id"]: Text("template", "bright_black") if task["id"] in templates else note_of(task) for task in tasks
+    }
+    beside = len("100%") + (ERROR_WIDTH if any(notes.values()) else 0)
     table = Table.grid(
         Column(no_wrap=True, overflow="ellipsis", max_width=_room_for_names(tasks, beside=beside)),
         Column(no_wrap=True, style="bright_black"),
         Column(no_wrap=True, justify="right"),
-        Column(style="red", overflow="fold"),
+        Column(overflow="fold"),
         padding=(0, GAP, 0, 0),
     )
     for task, guides in rows:
         name = Text.assemble((guides, "bright_black"), sign(task["status"]), " ", clean(task["name"]))
-        table.add_row(name, clean(task["id"]), f"{task['progress']:.0%}", clean(task["error"] or ""))
+        table.add_row(name, clean(task["id"]), f"{task['progress']:.0%}", notes[task["id"]])
     put(table)
+
+
+def note_of(task: "Task") -> Text:
+    """Return what a tree says about a task besides its status: how far its parts are, and its error."""
+    growth = growth_of(task)
+    summary = growth.summary() if growth is not None else ""
+    error = clean(task["error"] or "")
+    if task["status"] == "skipped":
+        return Text(error, "bright_black")
+    return Text.assemble((summary, "bright_black"), "  " if summary and error else "", (error, "red"))
 
 
 def _room_for_names(tasks: "Sequence[Task]", *, beside: int) -> int:
@@ -159,13 +178,16 @@ def _room_for_names(tasks: "Sequence[Task]", *, beside: int) -> int:
     return max(out().width - ids - beside - len("✓") - 5 * GAP, NAME_WIDTH)
 
 
-def walk(root: "Task", guides: str = "", below: str = "") -> "Iterator[tuple[Task, str]]":
+def walk(
+    root: "Task", guides: str = "", below: str = "", *, children: "Callable[[Task], Sequence[Any]]" = all_children
+) -> "Iterator[tuple[Task, str]]":
     """Yield each task, parents first, with the line-drawing characters that lead to it."""
     yield root, guides
-    children = root.get("children", [])
-    for child in children:
-        is_last = child is children[-1]
-        yield from walk(child, below + ("└── " if is_last else "├── "), below + ("    " if is_last else "│   "))
+    found = children(root)
+    for child in found:
+        is_last = child is found[-1]
+        ways = ("└── ", "    ") if is_last else ("├── ", "│   ")
+        yield from walk(child, below + ways[0], below + ways[1], children=children)
 
 
 def created(root: "Created") -> None:
@@ -196,9 +218,13 @@ def started(execution: "Execution") -> None:
 def ended(final: "Event", root: "Task") -> None:
     """Print the tasks that caused a failure, the result of the root, and the status of the run."""
     console = out()
-    for task, _ in walk(root):
-        if task["status"] == "failed" and task["started_at"]:  # the others did not run because of these
-            console.print(Text(clean(f"{task['name']} ({task['id']}): {task['error']}"), "red"), soft_wrap=True)
+    # The others did not run because of these.
+    failed = [task for task, _ in walk(root) if task["status"] == "failed" and task["started_at"]]
+    for task in failed[:MOST_LINES]:
+        console.print(Text(clean(f"{task['name']} ({task['id']}): {task['error']}"), "red"), soft_wrap=True)
+    if len(failed) > MOST_LINES:
+        more = len(failed) - MOST_LINES
+        console.print(Text(f"… and {more:,} more failed: {command('tree', root['id'])}", "red"), soft_wrap=True)
     if final["result"] not in (None, {}):
         console.print(_shortened(pretty(final["result"]), root["id"]), soft_wrap=True)
     _, colour = SIGNS[final["status"]]

@@ -1,21 +1,26 @@
 """Commands that follow a run to its end; the exit code reports how it ended."""
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import typer
 
 from aipartnerupflow.cli import output, show
-from aipartnerupflow.cli.live import view_of
+from aipartnerupflow.cli.live import View, view_of
 from aipartnerupflow.cli.options import ExitCode, Server, refuse
-from aipartnerupflow.client import AsyncClient, Client, NotFound
+from aipartnerupflow.client import AsyncClient, Client, NotFound, Unreachable
 
 if TYPE_CHECKING:
     from aipartnerupflow.client.types import Event, Task
 
 T = TypeVar("T")
+REST_SECONDS: Final = 1.0
+"""The minimum time between two loads of a tree that grows."""
+REST_SHARE: Final = 5
+"""A load that takes long is followed by a pause of so many times its duration."""
 
 
 class Ending(NamedTuple):
@@ -111,10 +116,42 @@ async def _follow(server: Server, task_id: str, *, after: int = 0, is_watched: b
     async with AsyncClient(server.url, token=server.token) as client:
         root = await client.tree(task_id)
         with view_of(root, is_watched=is_watched, as_json=as_json) as view:
-            async with aclosing(client.follow(root["id"], after=after)) as events:
+            async with (
+                aclosing(client.follow(root["id"], after=after)) as events,
+                _growing(client, root["id"], view) as grown,
+            ):
                 async for event in events:
                     view.tell(event)
-        return Ending(event, await client.tree(root["id"]))
+                    if event["type"] == "task_spawned" and view.is_tree:
+                        grown.set()
+            tree = await client.tree(root["id"])
+            view.grow(tree)
+        return Ending(event, tree)
+
+
+@asynccontextmanager
+async def _growing(client: AsyncClient, root_id: str, view: View) -> AsyncIterator[asyncio.Event]:
+    """Yield an event to set when the tree has grown: the view then gets the new tree, at most once a second."""
+    grown = asyncio.Event()
+    keeping = asyncio.create_task(_keep_current(client, root_id, view, grown))
+    try:
+        yield grown
+    finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
+    if not keeping.cancelled():
+        keeping.result()
+
+
+async def _keep_current(client: AsyncClient, root_id: str, view: View, grown: asyncio.Event) -> None:
+    while await grown.wait():
+        grown.clear()
+        began = time.monotonic()
+        try:
+            view.grow(await client.tree(root_id))
+        except Unreachable:  # the stream ends the command if the server stays away
+            grown.set()
+        await asyncio.sleep(max(REST_SECONDS, REST_SHARE * (time.monotonic() - began)))
 
 
 def _tell(ending: Ending, *, as_json: bool) -> ExitCode:

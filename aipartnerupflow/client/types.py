@@ -38,6 +38,7 @@ class Task(TypedDict):
     has_copy: bool
     original_task_id: str | None
     origin_type: Literal["create", "copy"]
+    spawned_by: NotRequired[str]
     created_at: str
     updated_at: str
     started_at: str | None

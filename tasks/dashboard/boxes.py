@@ -155,6 +155,11 @@ def _box(task: Task, settings: Json, template: list[Task], spawned: list[Task], 
     )
 
 
+def rank_of(status: str) -> int:
+    """Return which status is shown first: a lower number comes before a higher one."""
+    return URGENT.index(Status(status)) if status in URGENT else len(URGENT)
+
+
 def _subtrees(spawned: Iterable[Task]) -> list[list[Task]]:
     """Group tasks with those that are below them. Parents may come later than their children."""
     rows = {task.id: task for task in spawned}
@@ -199,9 +204,8 @@ def _around(boxes: Boxes, task_id: str) -> dict[str, int]:
 def _shown(box: Box, chosen: int | None) -> frozenset[int]:
     numbers: Iterable[int] = range(len(box.parts))
     if len(box.parts) > MOST_SHOWN:
-        ranks = {status: rank for rank, status in enumerate(URGENT)}
         statuses = box.part_statuses
-        numbers = sorted(numbers, key=lambda n: (n != chosen, ranks.get(Status(statuses[n]), len(ranks))))
+        numbers = sorted(numbers, key=lambda n: (n != chosen, rank_of(statuses[n])))
     return frozenset(list(numbers)[:MOST_SHOWN])
 
 

@@ -81,7 +81,8 @@ async def new_tree(request: HttpRequest, caller: Caller) -> HttpResponse:
         return await _made_tree(request, caller)
     tasks = EXAMPLE
     if copy_of := request.GET.get("copy"):
-        tasks = [written_down(task) for task in await pools.read(get_tree, caller=caller, task_id=copy_of)]
+        stored = await pools.read(get_tree, caller=caller, task_id=copy_of)
+        tasks = [written_down(task) for task in stored if task.spawned_by is None]  # a run adds the others again
     return await shown(request, caller, TEMPLATE, _editor(written(tasks), {}))
 
 

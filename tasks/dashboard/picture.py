@@ -135,8 +135,8 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
     now = datetime.now(UTC)
     root = next(task for task in tasks if task.is_root)
     boxes = boxes_of(tasks, settings_of_boxes(root_id), folds)
-    bars = _bars(tasks, run, now) if run else {}
     drawn, _ = in_order(tasks, boxes)
+    bars = _bars(tasks, drawn, run, now) if run else {}
     return Picture(
         root=root,
         run=run,
@@ -195,15 +195,15 @@ def _is_kept(task: Task, run: Run | None) -> bool:
 # --- timeline ---
 
 
-def _bars(tasks: Sequence[Task], run: Run, now: datetime) -> dict[str, list[Bar]]:
-    """Return task id → time spans. Tasks with the result of an earlier run have none."""
+def _bars(tasks: Sequence[Task], drawn: Sequence[Task], run: Run, now: datetime) -> dict[str, list[Bar]]:
+    """Return the time spans of tasks that are drawn, by id. Tasks with the result of an earlier run have none."""
     ended = {task.id: task.completed_at for task in tasks if Status(task.status).is_terminal and task.completed_at}
     below = children_of(map(node_of, tasks))
-    borders = _borders(run, [task.id for task in tasks if task.attempt > 1])
+    borders = _borders(run, [task.id for task in drawn if task.attempt > 1])
     end = run.finished_at or now
     return {
         task.id: _task_bars(task, _ready_at(task, ended, below, run), borders.get(task.id, []), run, end)
-        for task in tasks
+        for task in drawn
         if not _is_kept(task, run)
     }
 

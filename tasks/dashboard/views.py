@@ -11,6 +11,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.dashboard.boxes import Folds
 from tasks.dashboard.code import as_code
+from tasks.dashboard.family import family_of
 from tasks.dashboard.filters import ORDERS, read_filters
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import list_trees
@@ -135,6 +136,7 @@ def _chosen(*, caller: Caller, task_id: str) -> Context:
         "more_dependencies": max(0, len(found.task.dependencies) - RELATIVES_SHOWN),
         "more_dependants": max(0, len(found.dependants) - RELATIVES_SHOWN),
         "events": found.events,
+        "family": family_of(found.task),
         "question": next(iter(open_questions(caller, task_id=task_id)), None),
         "is_running": found.run is not None and found.run.finished_at is None,
     }

@@ -201,6 +201,7 @@ SET_BY_SERVER = (
     "has_copy",
     "original_task_id",
     "origin_type",
+    "spawned_by",
     "root_task_id",
     "attempt",
     "token_usage",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.dashboard.boxes import MOST_OPEN, MOST_SHOWN, Box, Boxes, Folds, boxes_of, settings_of_boxes
+from tasks.dashboard.family import PARTS_SHOWN, Family, family_of
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture, picture_of
 from tasks.models import Task
@@ -178,3 +179,37 @@ def test_the_number_of_queries_does_not_grow_with_the_parts(django_assert_max_nu
     map_over(300)
     with django_assert_max_num_queries(8):
         picture()
+
+
+def family(task_id: str) -> Family:
+    found = family_of(Task.objects.get(id=task_id))
+    assert found is not None
+    return found
+
+
+def test_a_part_has_neighbours_of_the_same_template() -> None:
+    store(ROOT, step("list"), MAP, step("a", parent="each"), step("b", "a", parent="each"))
+    grown("each", "[0]", "[1]", "[2]", ids=("a", "b"))
+    place = family("b[1]").place
+    assert place is not None
+    assert (place.number, place.box.task.id, place.word) == (2, "each", "Item")
+    assert (place.previous and place.previous.id, place.next and place.next.id) == ("b[0]", "b[2]")
+    first = family("a[0]").place
+    assert first is not None
+    assert first.previous is None
+
+
+def test_the_parts_of_a_box_are_listed_with_failures_first_and_bounded() -> None:
+    map_over(PARTS_SHOWN + 5)
+    ends(Status.FAILED, "person[52]")
+    found = family("each")
+    assert (found.parts[0].id, len(found.parts), found.more_parts) == ("person[52]", PARTS_SHOWN, 5)
+
+
+def test_a_template_names_its_map_and_other_tasks_have_no_family() -> None:
+    store(ROOT, step("list"), MAP, step("person", parent="each"))
+    template_of = family("person").template_of
+    assert template_of is not None
+    assert template_of.task.id == "each"
+    store(ROOT | {"id": "plain"})
+    assert family_of(Task.objects.get(id="plain")) is None

@@ -227,6 +227,43 @@ def test_a_loop_of_many_rounds_loads_the_tree_at_most_once_a_second(
     assert loads.count(f"/ui/tasks/{prefix}-root") == 1
 
 
+def test_the_panel_leads_from_part_to_part(home: Page, server: Server, finished: Make) -> None:
+    prefix = finished(*map_over(MANY, failing=(7,)))
+    open_tree(home, server, f"{prefix}-each")
+    panel = home.locator("#panel")
+    expect(panel).to_contain_text("30 of 30 items")
+    listed = panel.locator(".parts a")
+    expect(listed).to_have_count(MANY)
+    expect(listed.first).to_have_text("Step person [7]")
+    listed.first.click()
+    expect(panel.locator("h2")).to_contain_text("Step person [7]")
+    expect(panel.locator("dl")).to_contain_text(re.compile(r"Item\s*8 of 30 of\s*Each"))
+    panel.get_by_role("link", name="Step person [8]").click()
+    expect(line(home, "Step person [8]")).to_have_class(re.compile("selected"))
+    expect(panel.get_by_role("link", name="Step person [7]")).to_be_visible()
+    panel.get_by_role("link", name="Each").click()
+    expect(panel.locator("h2")).to_contain_text("Each")
+
+
+def test_the_panel_of_a_map_is_live(home: Page, server: Server, make: Make, tmp_path: Path) -> None:
+    prefix = make(*map_over(FEW, failing=(1,), gates=tmp_path), execute=True)
+    open_tree(home, server, f"{prefix}-each")
+    panel = home.locator("#panel")
+    expect(panel).to_contain_text("0 of 3 items")
+    (tmp_path / "1").touch()
+    expect(panel).to_contain_text("1 of 3 items")
+    expect(panel.locator(".parts .failed + a")).to_have_text("Step person [1]")
+    server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})
+
+
+def test_a_copy_to_edit_has_the_template_alone(home: Page, server: Server, finished: Make) -> None:
+    prefix = finished(*map_over(FEW))
+    home.goto(f"{server.url}/ui/new/tree/?copy={prefix}-root")
+    text = home.locator("textarea[name=tree]").input_value()
+    assert f"{prefix}-person" in text
+    assert f"{prefix}-person[0]" not in text
+
+
 @pytest.fixture
 def bare(browser: Browser) -> Iterator[Page]:
     """A browser without scripts."""

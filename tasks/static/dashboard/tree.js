@@ -17,6 +17,8 @@ const ORDER = ["completed", "failed", "cancelled", "skipped", "in_progress", "pe
 const LOG_LINES = 500;
 const TICK_MS = 200;
 const HEAD_REST_MS = 250; // minimum time between two reloads of the head
+const LARGE = 1000; // tasks: above this, the head waits as long as the panel
+const PANEL_REST_MS = 1000; // the same, for the panel of a box
 
 const title = document.title;
 const skew = data.now_ms - Date.now();
@@ -29,6 +31,7 @@ const head = document.querySelector("#tree-head");
 const asking = new Set([...head.querySelectorAll(".asking [data-task]")].map((link) => link.dataset.task));
 const isPanelBelow = matchMedia("(max-width: 1080px)"); // as in tree.css
 let headTimer = null;
+let panelTimer = null;
 let graph = null;
 let shape = "";
 let drawing = Promise.resolve();
@@ -80,6 +83,7 @@ function showNews() {
   const last = events.at(-1);
   if (changed.has(chosen)) showPanel(chosen);
   else showRelations();
+  if (tasks[chosen].box && [...changed].some((n) => tasks[n].of === chosen)) showPanelSoon();
   if (events.filter(agesHead).length) refreshHead();
   const final = events.find(({ type }) => type === "final");
   if (final) end(final);
@@ -156,7 +160,7 @@ function refreshHead() {
     headTimer = null;
     const open = head.querySelector(":popover-open");
     open ? open.addEventListener("toggle", refreshHead, { once: true }) : refresh(page.dataset.head, "#tree-head");
-  }, HEAD_REST_MS);
+  }, tasks.length > LARGE ? PANEL_REST_MS : HEAD_REST_MS);
 }
 
 function end(final) {
@@ -249,6 +253,7 @@ function showGrowth({ graph: fresh, lines, span, left_out: leftOut }) {
   applied(late.filter(({ seq }) => seq > data.seq));
   showCounts();
   timeline.choose(chosen);
+  if (tasks[chosen].box) showPanelSoon();
 }
 
 // Returns a function that gives the focus to what had it, if that has been written again meanwhile.
@@ -318,6 +323,14 @@ function refresh(address, target) {
 
 function showPanel(n) {
   if (n !== undefined) refresh(page.dataset.panel + encodeURIComponent(tasks[n].id), "#panel");
+}
+
+// The panel of a map, loop or spawner, which its parts change.
+function showPanelSoon() {
+  panelTimer ??= setTimeout(() => {
+    panelTimer = null;
+    showPanel(chosen);
+  }, PANEL_REST_MS);
 }
 
 function choose(n, { isNew = true } = {}) {

@@ -179,3 +179,29 @@ def test_a_watcher_survives_the_server(tmp_path: Path) -> None:
             events = [json.loads(line) for line in [*seen, *rest.splitlines()]]
             assert events == second.finished(root_id)[:-1]
     assert (watching.returncode, events[-1]["type"]) == (0, "final")
+
+
+def map_over(count: int, *, failing: int) -> list[Json]:
+    """A map, one of whose items fails."""
+    items = [{"then": "fail" if number == failing else ""} for number in range(count)]
+    each = {"id": "each", "name": "Each", "parent_id": "root", "params": {"for_each": {"items": items}}}
+    return tree(each, step("part", "each", then="{{item.then}}", seconds=0.3, steps=1))
+
+
+def test_tasks_that_are_added_while_a_tree_is_watched_are_shown(screen: Show) -> None:
+    last = screen("run", "-", "--watch", stdin=map_over(3, failing=1)).out[-2500:]
+    assert re.search(r"✗ Each .* 3 of 3 items, 1 failed", last)
+    assert re.search(r"├── ✓ Step part \[0\] ", last)
+    assert re.search(r"├── ✗ Step part \[1\] ", last)
+    assert "Step part  " not in last
+
+
+def test_of_many_items_only_the_failed_one_has_a_line(screen: Show, client: Client) -> None:
+    root_id = client.execute(map_over(20, failing=7))["root_task_id"]
+    last = screen("tasks", "watch", root_id).out[-2500:]
+    assert re.search(r"✗ Each .* 20 of 20 items, 1 failed", last)
+    assert set(re.findall(r"Step part \[\d+\]", last)) == {"Step part [7]"}
+    lines = screen("tasks", "tree", root_id).out.splitlines()
+    assert [re.findall(r"└── ✗ Step part \[7\]", line) for line in lines if "Step part" in line] == [
+        ["└── ✗ Step part [7]"]
+    ]
