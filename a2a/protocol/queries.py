@@ -67,9 +67,10 @@ def tasks_of(
     return [task_object(run, facts[run.id], history_length=history_length) for run in runs]
 
 
-def nodes_of(*, root_id: str) -> dict[str, Node]:
-    """The tasks of a tree by id, without their results."""
-    return {row["id"]: _node(row, result=None) for row in Task.objects.tree(root_id).values(*NODE_COLUMNS[:-1])}
+def nodes_of(*, root_id: str, skip: int = 0) -> dict[str, Node]:
+    """The tasks of a tree by id, without their results and without the first ones: a tree that grows does so at its end."""
+    rows = Task.objects.tree(root_id).values(*NODE_COLUMNS[:-1])[skip:]
+    return {row["id"]: _node(row, result=None) for row in rows}
 
 
 def node_of(*, task_id: str) -> dict[str, Node]:

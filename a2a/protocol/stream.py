@@ -1,6 +1,6 @@
 """The stream of a run: the Task, then updates until the run ends."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from a2a.core.exceptions import ShuttingDown
@@ -30,7 +30,7 @@ async def updates(
         return
     if after == run.last_seq and run.finished_at is not None:
         return
-    nodes: Mapping[str, Node] = {}
+    nodes: dict[str, Node] = {}
     last: Json | None = None
     async with aclosing(events.follow(run.id, after=run.last_seq if after is None else after)) as log:
         async for event in log:
@@ -38,7 +38,7 @@ async def updates(
                 last = event
                 break
             if event["task_id"] not in nodes:
-                nodes = await pools.read(nodes_of, root_id=event["root_task_id"])
+                nodes |= await pools.read(nodes_of, root_id=event["root_task_id"], skip=len(nodes))
             update = update_of(event, context_id=run.context_id, nodes=nodes, is_only=len(nodes) == 1)
             yield update
             state = update["statusUpdate"]["status"]["state"] if "statusUpdate" in update else ""

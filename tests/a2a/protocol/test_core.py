@@ -135,6 +135,28 @@ def test_each_artifact_has_an_id_of_its_own(alice: Agent) -> None:
     assert {artifact["artifactId"]: artifact for artifact in streamed} == by_id
 
 
+def test_the_stream_of_a_tree_that_grows_has_what_is_added(alice: Agent) -> None:
+    tree = {
+        "tasks": [
+            {"id": "root", "name": "Root"},
+            {"id": "each", "name": "Each", "parent_id": "root", "params": {"for_each": {"items": [1, 2, 3]}}},
+            {"id": "part", "name": "Part", "parent_id": "each", "schemas": {"method": "echo_executor"}},
+            {"id": "poll", "name": "echo_executor", "parent_id": "root", "inputs": {"n": "{{round}}"}}
+            | {"params": {"repeat": {"until": {"path": "/n", "op": "ge", "value": 3}}}},
+        ]
+    }
+    task, *updates = alice.streamed("SendStreamingMessage", {"message": data(tree)})
+    ids = task["task"]["metadata"].get("ids", {})
+    each, part, poll = (ids.get(name, name) for name in ("each", "part", "poll"))
+    statuses = [update["statusUpdate"] for update in updates if "statusUpdate" in update]
+    grown = [each for each in statuses if each["metadata"]["event"] == "task_spawned"]
+    assert sorted(status["metadata"]["nodeId"] for status in grown) == sorted([each, poll, poll, poll])
+    assert {status["status"]["state"] for status in grown} == {"TASK_STATE_WORKING"}
+    assert all("added below" in status["status"]["message"]["parts"][0]["text"] for status in grown)
+    artifacts = {update["artifactUpdate"]["artifact"]["artifactId"] for update in updates if "artifactUpdate" in update}
+    assert {f"{part}[{number}]" for number in range(3)} | {f"{poll}#{number}" for number in (1, 2, 3)} <= artifacts
+
+
 def test_a_whole_number_that_came_as_a_float_is_one(alice: Agent) -> None:
     tree = {"tasks": [{"name": "echo_executor", "priority": 1.0, "inputs": {"n": 7.0, "half": 0.5}}]}
     task = alice.send(data(tree))
