@@ -179,6 +179,78 @@ APPROVAL: Final[list[Json]] = [
     },
 ]
 
+MAP: Final[list[Json]] = [
+    {
+        "id": "example-map",
+        "name": "Map: one greeting for each of 20 people",
+        "schemas": {"method": "transform_executor"},
+        "inputs": {"select": "{count: length(greetings), first: greetings[0].text}"},
+        "dependencies": [{"id": "example-map-each", "as": "greetings"}],
+    },
+    {
+        "id": "example-map-people",
+        "name": "List of people",
+        "parent_id": "example-map",
+        "schemas": {"method": "echo_executor"},
+        "inputs": {"people": [{"name": f"Person {number}"} for number in range(1, 21)]},
+    },
+    {
+        "id": "example-map-each",
+        "name": "Each person",
+        "parent_id": "example-map",
+        "params": {"for_each": {"items": {"task": "example-map-people", "path": "/people"}, "as": "person"}},
+        "dependencies": ["example-map-people"],
+    },
+    {
+        "id": "example-map-greeting",
+        "name": "Greet",
+        "parent_id": "example-map-each",
+        "schemas": {"method": "echo_executor"},
+        "inputs": {"text": "Hello, {{person.name}}!"},
+    },
+]
+
+LOOP: Final[list[Json]] = [
+    {
+        "id": "example-loop",
+        "name": "Loop: improve a draft until it is good",
+        "schemas": {"method": "echo_executor"},
+        "inputs": {"text": "{{work.example-loop-draft.text}}"},
+        "dependencies": [{"id": "example-loop-work", "as": "work"}],
+    },
+    {
+        "id": "example-loop-work",
+        "name": "Write and review",
+        "parent_id": "example-loop",
+        "params": {
+            "repeat": {"until": {"path": "/example-loop-review/score", "op": "ge", "value": 4}, "max": 6},
+        },
+    },
+    {
+        "id": "example-loop-draft",
+        "name": "Draft",
+        "parent_id": "example-loop-work",
+        "schemas": {"method": "echo_executor"},
+        "inputs": {"text": "Draft {{round}}"},
+    },
+    {
+        "id": "example-loop-pause",
+        "name": "Think",
+        "parent_id": "example-loop-work",
+        "schemas": {"method": "sleep_executor"},
+        "inputs": {"seconds": 1, "steps": 2},
+        "dependencies": ["example-loop-draft"],
+    },
+    {
+        "id": "example-loop-review",
+        "name": "Review",
+        "parent_id": "example-loop-work",
+        "schemas": {"method": "echo_executor"},
+        "inputs": {"score": "{{round}}"},
+        "dependencies": ["example-loop-pause"],
+    },
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
@@ -203,6 +275,8 @@ EXAMPLES: Final = (
     Example(tasks=FAILURE),
     Example(tasks=APPROVAL),
     Example(tasks=DIAMOND),
+    Example(tasks=MAP),
+    Example(tasks=LOOP),
     Example(tasks=PROGRESS),
 )
 """In creation order; lists show the newest first."""

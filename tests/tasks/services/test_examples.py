@@ -17,6 +17,8 @@ ENDS = {
     "example-diamond": "completed",
     "example-fan-out": "completed",
     "example-failure": "failed",
+    "example-map": "completed",
+    "example-loop": "completed",
     "example-crew": "completed",
 }
 
