@@ -86,6 +86,7 @@ EXPIRED: Final = (
     f"SELECT id FROM {LEASED} WHERE finished_at IS NULL AND lease_owner IN ({{owners}}) AND lease_expires_at < {DB_NOW} "  # noqa: S608  (constants of this module)
     f"UNION ALL SELECT id FROM {RUNS} WHERE finished_at IS NULL AND lease_owner IS NULL AND lease_expires_at < {DB_NOW}"
 )
+HOLDERS: Final = f"SELECT DISTINCT lease_owner FROM {LEASED} WHERE finished_at IS NULL AND lease_owner IN ({{owners}})"  # noqa: S608  (constants of this module)
 FORGOTTEN: Final = (
     f"SELECT id FROM {RUNS} WHERE {UNCLAIMED} AND created_at < {LONG_AGO} AND NOT {IS_SUSPECTED} "  # noqa: S608  (constants of this module)
     "ORDER BY turn, created_at LIMIT 1000"
@@ -384,8 +385,8 @@ def beat(*, process_id: str, cluster_id: str, places: int = 0) -> None:
 def silent_holders(*, cluster_id: str, seconds: float) -> list[str]:
     """Return the processes of the cluster that hold runs and had no heartbeat for so long."""
     silent = WorkerProcess.objects.filter(cluster_id=cluster_id, beat_at__lt=Now() - timedelta(seconds=seconds))
-    holding = Run.objects.unfinished().filter(lease_owner__in=silent.values("id"))
-    return [str(owner) for owner in holding.values_list("lease_owner", flat=True).distinct()]
+    names = list(silent.values_list("id", flat=True))
+    return _column(HOLDERS.format(owners=marks(names)), *names) if names else []
 
 
 def held_by(*, cluster_id: str) -> int:

@@ -20,7 +20,7 @@ from tasks.status import WaitKind
 
 MOST_EARLIER: Final = 1_000
 """How many earlier events of that name a wait looks at."""
-EARLIER_CHARACTERS: Final = 2**22
+EARLIER_CHARACTERS: Final = 2**20
 """How long their payloads may be together."""
 LOCK: Final = 0x61706666
 TAKE_TURNS: Final = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"

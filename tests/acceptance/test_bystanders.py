@@ -196,6 +196,21 @@ def charset_of_a_web_page(mallory: Mallory) -> Json:
     return mallory.execute([task("t", "rest_executor", inputs={"url": mallory.web.url})])
 
 
+def flood_of_events(mallory: Mallory) -> Json:
+    """Long ones that fit none of a thousand waits, addresses that are none, and then one that ends all waits."""
+    waits = {"inputs": {"event": "go", "match": {"/n": 1}}}
+    reply = mallory.execute(below(*(task(f"t{n}", "event_executor", **waits) for n in range(1_000))))
+    sent = {"event": "go", "payload": {"n": 2, "text": "x" * 60_000}}
+    for number in range(200):
+        mallory.server.rpc("events.send", sent, **as_user("mallory"))
+        assert mallory.server.http.post(f"/hooks/{number}", content=b"x" * 60_000).status_code == 404
+    parked = "SELECT count(*) FROM tasks_question WHERE event = 'go' AND closed_at IS NULL AND digest IS NOT NULL"
+    until(lambda: mallory.server.query(parked) == [(1_000,)], seconds=120, what="a thousand waits")
+    woken = mallory.server.rpc("events.send", {"event": "go", "payload": {"n": 1}}, **as_user("mallory"))["woken"]
+    assert woken == 1_000
+    return reply
+
+
 def storm_of_cancellations(mallory: Mallory) -> Json:
     reply = mallory.execute(below(*(task(f"t{n}", "sleep_executor", inputs={"seconds": 600}) for n in range(300))))
     for _ in range(30):
@@ -273,6 +288,7 @@ ROWS: Final = (
     Row(attack=charset_of_a_web_page, ends="completed"),
     Row(attack=flood_of_log_lines, ends="completed"),
     Row(attack=storm_of_cancellations, ends="cancelled"),
+    Row(attack=flood_of_events, ends="completed"),
     Row(attack=sockets_that_say_nothing, ends="completed"),
     Row(attack=functions("crash", "exit_at_once"), ends="failed"),
     Row(attack=functions("eat_memory"), ends="failed"),
