@@ -165,9 +165,10 @@ class LiveTree(View):
         self._rows = rows
 
     def _render(self) -> RenderableType:
+        all_rows = list(self._rows.values())
         if self._is_brief:
-            return self._summary(list(self._rows.values()))
-        rows = [row for row in self._rows.values() if not row.is_quiet or row.status == "failed"]
+            return self._summary(all_rows)
+        rows = [row for row in all_rows if not row.is_quiet or row.status == "failed"]
         shown = most_interesting(rows, self._out.height - LINES_AROUND)
         table = Table.grid(
             Column(no_wrap=True, overflow="ellipsis", ratio=3),
@@ -182,7 +183,7 @@ class LiveTree(View):
             table.add_row(*row.cells(self._summary_of(row)))
         hidden = len(rows) - len(shown)
         more = [Text(f"… and {hidden:,} more", "bright_black")] if hidden else []
-        return Group(table, *more, self._summary(rows))
+        return Group(table, *more, self._summary(all_rows))
 
     def _summary_of(self, row: Row) -> str:
         if row.growth is None:

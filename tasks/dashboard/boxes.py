@@ -88,6 +88,11 @@ class Boxes:
     place: dict[str, str | None] = field(default_factory=dict)
     """The task itself, the closed box in its place, or None for a template with copies."""
 
+    def counts(self, task: Task) -> bool:
+        """Whether the task is one of the tree's for people: a template is not, once its copies run in its place."""
+        is_over = task.id in self.templates and task.status == Status.SKIPPED
+        return self.place[task.id] is not None and not is_over
+
 
 class _Member(NamedTuple):
     """What `tasks.rules.maps` reads of a task."""

@@ -66,16 +66,15 @@ def _growth(task: Task, boxes: Boxes, number: dict[str, int]) -> Json:
     found = _membership(task, boxes, number)
     if box := boxes.by_id.get(task.id):
         found["box"] = {"kind": box.kind, "most": box.most, "count": len(box.parts), "is_open": box.is_open}
-    if task.id in boxes.templates:
-        found["is_template"] = True
     return found
 
 
 def _membership(task: Task, boxes: Boxes, number: dict[str, int]) -> Json:
-    if task.id not in boxes.part_of:
-        return {}
-    box, part = boxes.part_of[task.id]
-    return {"of": number[box.task.id], "part": part}
+    found: Json = {"is_template": True} if task.id in boxes.templates else {}
+    if task.id in boxes.part_of:
+        box, part = boxes.part_of[task.id]
+        found |= {"of": number[box.task.id], "part": part}
+    return found
 
 
 Edges = defaultdict[str, dict[str, None]]

@@ -16,6 +16,8 @@ from tasks.services.queries import cursor_of, latest_runs
 from tasks.status import Status
 
 PAGE: Final = 50
+TEMPLATE: Final = "Template: "
+"""The reason of a skipped template, of which copies run, begins with this. It is none of the tasks that are counted."""
 #: The order of statuses in a tree's status bar.
 BAR: Final = (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SKIPPED, Status.IN_PROGRESS, Status.PENDING)
 
@@ -78,7 +80,8 @@ def _rows(caller: Caller, roots: Sequence[Task]) -> list[Row]:
     runs = latest_runs(caller=caller, root_ids=root_ids)
     counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
     progress: dict[str, float] = {}
-    per_status = Task.objects.filter(root_id__in=root_ids).order_by().values_list("root_id", "status")
+    tasks = Task.objects.filter(root_id__in=root_ids).exclude(status=Status.SKIPPED, error__startswith=TEMPLATE)
+    per_status = tasks.order_by().values_list("root_id", "status")
     for root_id, status, number, mean in per_status.annotate(Count("id"), Avg("progress")):
         counts[root_id][status] = number
         if status == Status.IN_PROGRESS:

@@ -1,7 +1,7 @@
 """The data of a tree's page: hierarchy, timeline and dependency graph."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -70,6 +70,8 @@ class Picture:
     folds: Folds
     span_ms: int
     counts: dict[str, int]
+    """The number of tasks by status, without templates of which copies run."""
+    stored_count: int
     progress: float
     """Mean progress of the running tasks, 0.0 to 1.0."""
     graph: Json
@@ -145,7 +147,8 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         left_out=max(0, len(drawn) - MAX_LINES),
         folds=folds,
         span_ms=max(1, _ms(run.created_at, run.finished_at or now)) if run else 1,
-        counts=_counts(tasks),
+        counts=_counts(filter(boxes.counts, tasks)),
+        stored_count=len(tasks),
         progress=mean_progress(task.progress for task in tasks if task.status == Status.IN_PROGRESS),
         graph=graph_of(tasks, boxes, folds, run, now),
         events=_events(run, {task.id: task.name for task in tasks}) if run else [],
@@ -268,7 +271,7 @@ def _waits(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Questi
     return [(wait, names[wait.task_id]) for wait in open_waits(caller, run_id=run.id, limit=WAITS_SHOWN)]
 
 
-def _counts(tasks: Sequence[Task]) -> dict[str, int]:
+def _counts(tasks: Iterable[Task]) -> dict[str, int]:
     counts: defaultdict[str, int] = defaultdict(int)
     for task in tasks:
         counts[task.status] += 1

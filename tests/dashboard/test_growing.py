@@ -89,6 +89,30 @@ def test_a_box_with_few_parts_is_open_and_its_template_is_not_shown(home: Page, 
     expect(home.locator(f"[data-graph] [data-task^='{prefix}-person']")).to_have_count(FEW)
 
 
+def test_parts_are_drawn_in_their_order(home: Page, server: Server, finished: Make) -> None:
+    tree = map_over(FEW)
+    letter = step("letter", "person") | {"parent_id": "each", "schemas": {"method": "echo_executor"}, "inputs": {}}
+    for tasks in (tree, [*map_over(FEW), letter]):
+        prefix = finished(*tasks)
+        open_tree(home, server, f"{prefix}-root")
+        tops = [
+            home.locator(f"[data-graph] [data-task='{prefix}-person[{number}]']").bounding_box()
+            for number in range(FEW)
+        ]
+        heights = [top["y"] for top in tops if top]
+        assert heights == sorted(heights)
+        assert len(heights) == FEW
+
+
+def test_the_template_does_not_count(home: Page, server: Server, finished: Make) -> None:
+    prefix = finished(*map_over(FEW))
+    home.goto(server.url)
+    expect(home.locator(f"tr[data-id='{prefix}-root']")).to_contain_text("5 of 5")
+    open_tree(home, server, f"{prefix}-root")
+    expect(home.locator("[data-done]")).to_have_text("5 of 5 tasks")
+    expect(home.locator("[data-strip] .skipped")).to_have_count(0)
+
+
 def test_before_it_runs_the_template_is_shown_as_one(home: Page, server: Server, make: Make) -> None:
     prefix = make(*map_over(FEW))
     open_tree(home, server, f"{prefix}-root")

@@ -174,14 +174,15 @@ function end(final) {
 
 function showCounts() {
   const counts = Object.fromEntries(ORDER.map((status) => [status, 0]));
-  for (const { status } of tasks) counts[status] += 1;
+  const counted = tasks.filter(({ at, is_template: isTemplate, status }) => at !== -1 && !(isTemplate && status === "skipped")); // as in boxes.py
+  for (const { status } of counted) counts[status] += 1;
   const done = ORDER.slice(0, 4).reduce((sum, status) => sum + counts[status], 0);
-  page.querySelector("[data-done]").textContent = `${done} of ${tasks.length} tasks`;
+  page.querySelector("[data-done]").textContent = `${done} of ${counted.length} tasks`;
   const running = tasks.filter(({ status }) => status === "in_progress");
   const progress = running.reduce((sum, task) => sum + task.progress, 0) / (running.length || 1);
   let x = 0;
   const rects = ORDER.flatMap((status) => {
-    const width = (100 * counts[status]) / tasks.length;
+    const width = (100 * counts[status]) / counted.length;
     const done = status === "in_progress" ? width * progress : width;
     const parts = [part(status, x, done), part(`${status} rest`, x + done, width - done)];
     x += width;

@@ -201,6 +201,7 @@ def test_of_many_items_only_the_failed_one_has_a_line(screen: Show, client: Clie
     last = screen("tasks", "watch", root_id).out[-2500:]
     assert re.search(r"✗ Each .* 20 of 20 items, 1 failed", last)
     assert set(re.findall(r"Step part \[\d+\]", last)) == {"Step part [7]"}
+    assert "20 completed" in last  # 19 items and the root
     lines = screen("tasks", "tree", root_id).out.splitlines()
     assert [re.findall(r"└── ✗ Step part \[7\]", line) for line in lines if "Step part" in line] == [
         ["└── ✗ Step part [7]"]
