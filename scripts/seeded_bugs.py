@@ -40,6 +40,7 @@ TESTS: Final = (
     "tests/tasks/worker/test_rounds.py",
     "tests/tasks/worker/test_growth_rules.py",
     "tests/tasks/rules/test_rules.py",
+    "tests/tasks/executors/test_secrets.py",
 )
 ENVIRONMENT: Final = {"RULES_SEED": "1", "RULES_EXAMPLES": "200", "RULES_PATIENCE": "8"}
 LIMIT_SECONDS: Final = 300
@@ -56,6 +57,42 @@ class Bug(NamedTuple):
 
 
 BUGS: Final = (
+    Bug(
+        "llmkeys/named_secrets.py",
+        "return row.user_id == user_id or not row.users or user_id in row.users",
+        "return True",
+        "a secret that is shared with some users is a secret of all",
+    ),
+    Bug(
+        "tasks/worker/task_runner.py",
+        "        refuse_misuse(secrets, executor, inputs)\n",
+        "",
+        "a result leads a secret to another host than it is bound to",
+    ),
+    Bug(
+        "tasks/worker/secrets_of_run.py",
+        "stored = None if outcome.stored is None else await self._masked_json(task, outcome.stored)",
+        "stored = outcome.stored",
+        "a result shows the secret that a service repeats",
+    ),
+    Bug(
+        "tasks/worker/secrets_of_run.py",
+        "parked.memo = self.masker.stored(parked.memo.encode()).decode()",
+        "pass",
+        "the memo of a question keeps a secret",
+    ),
+    Bug(
+        "tasks/worker/secrets_of_run.py",
+        "[task for task in begun if task.has_places] or None",
+        "None",
+        "a second worker does not mask what the first one used",
+    ),
+    Bug(
+        "tasks/rules/places.py",
+        "return name if source == SECRET and dot else None",
+        "return name if source == SECRET else None",
+        "a text in double braces that is just the word is taken for a secret",
+    ),
     Bug(
         "tasks/worker/task_runner.py",
         "        if self._spawner.has_spawned(task):\n            return await self._spawner.joined(task)\n",

@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 
 from tests.acceptance.test_faults import holder_of, read_to
-from tests.servers import Server, new_database, running_server
+from tests.servers import EXECUTORS, Server, new_database, running_server
 
 pytestmark = pytest.mark.both_engines
 
 VALUE = "canary-of-the-killed-worker"
+MODULES = {"AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{EXECUTORS},tests.secret_executors"}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with new_database() as url, running_server(url) as server:
+    with new_database() as url, running_server(url, env=MODULES) as server:
         yield server
 
 
@@ -58,3 +59,19 @@ def test_a_killed_worker_leaves_no_secret_and_the_next_one_masks_it(server: Serv
     assert [file for file in files_of(server) if VALUE.encode() in file.read_bytes()] == []
     tables = ("tasks_task", "tasks_taskevent", "tasks_run", "llmkeys_namedsecret")
     assert [table for table in tables if VALUE in str(server.query(f"SELECT * FROM {table}"))] == []
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_process_tells_it_neither_by_its_result_nor_in_its_log(server: Server, asks: bool) -> None:
+    server.http.put("/api/secrets/token/", json={"value": VALUE}).raise_for_status()
+    secret = {"name": "token"} if asks else {"secret": "{{secret.token}}"}
+    for how in ("result", "error", "raise", "stop"):
+        task = {"name": "telling_executor", "inputs": secret | {"how": how}, "params": {"pool": "process"}}
+        ran = server.rpc("tasks.execute", {"tasks": task, "wait": True, "wait_timeout_seconds": 60})
+        assert ran["status"] == ("completed" if how == "result" else "failed")
+        log = server.finished(ran["task_id"])
+        assert [event["message"] for event in log if event["type"] == "log"] == ["The secret is …"]
+        assert VALUE not in str([ran, log])
+    shown = server.log.read_text()
+    assert "WARNING tests.secret_executors: The secret is …" in shown
+    assert VALUE not in shown

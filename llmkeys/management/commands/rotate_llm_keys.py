@@ -7,7 +7,9 @@ from llmkeys.cipher import CannotUnseal
 
 
 class Command(BaseCommand):
-    help = "Encrypt stored LLM keys again with the newest of llm.encryption_keys; then remove the older ones."
+    help = (
+        "Encrypt stored LLM keys and secrets again with the newest of llm.encryption_keys; then remove the older ones."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

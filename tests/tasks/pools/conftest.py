@@ -9,7 +9,7 @@ from tasks.pools.base import Pool
 from tasks.pools.pools import make_pools
 from tests.servers import EXECUTORS
 
-MODULES = f"{EXECUTORS},tests.functions_for_tests"
+MODULES = f"{EXECUTORS},tests.functions_for_tests,tests.secret_executors"
 
 
 @pytest.fixture(scope="module")

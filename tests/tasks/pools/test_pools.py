@@ -81,6 +81,20 @@ async def test_work_sees_its_context_and_reports_back(pools: Pools, name: str) -
 
 
 @EVERYWHERE
+async def test_work_asks_for_a_secret_and_says_where_it_goes(pools: Pools, name: str) -> None:
+    async def secret(name: str, *, host: str | None = None) -> str:
+        if host is None:
+            raise ExecutorError(f"Where does {name} go?", permanent=True)
+        return f"{name} for {host}"
+
+    here = replace(context(), secret=secret)
+    asked = {"name": "token", "host": "a.example"}
+    assert "token for a.example" in await execute(pools[name], "telling_executor", asked, here)
+    with pytest.raises(ExecutorError, match="Where does token go"):
+        await execute(pools[name], "telling_executor", {"name": "token"}, here)
+
+
+@EVERYWHERE
 async def test_an_executor_error_keeps_its_facts(pools: Pools, name: str) -> None:
     with pytest.raises(ExecutorError) as caught:
         await call(pools[name], "refuse")
