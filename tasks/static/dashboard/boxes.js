@@ -22,7 +22,7 @@ export function sumOf(task, parts, tasks) {
   const counts = {};
   let count = 0;
   for (const members of parts?.values() ?? []) {
-    const status = statusOf(new Set(members.map((n) => tasks[n].status)));
+    const status = members.length === 1 ? tasks[members[0]].status : statusOf(new Set(members.map((n) => tasks[n].status)));
     counts[status] = (counts[status] ?? 0) + 1;
     count += 1;
   }

@@ -36,5 +36,10 @@ export function growthOf(load) {
     }, Math.max(0, mayStartAt - performance.now()));
   }
 
-  return { now, soon, isBusy: () => isBusy };
+  // Loads without a pause what is still to be loaded.
+  function finish() {
+    if (timer !== null || isBusy) now();
+  }
+
+  return { now, soon, finish, isBusy: () => isBusy };
 }

@@ -170,6 +170,7 @@ function end(final) {
   document.title = `${{ completed: "✓", failed: "✗", cancelled: "⊘" }[final.status]} ${title}`;
   refreshHead();
   showPanel(chosen);
+  growth.finish();
 }
 
 function showCounts() {
