@@ -10,6 +10,18 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Pa
 logger = logging.getLogger(__name__)
 
 
+class Templating(Executor):
+    """Fills a template with its other inputs."""
+
+    id = "templating_executor"
+    name = "Templating"
+    description = "Fills a template."
+    templates = frozenset({"prompt"})
+
+    async def execute(self, inputs: Json, context: Context) -> Any:
+        return None
+
+
 class Telling(Executor):
     """Tells the input `secret`, or the secret that `name` names, as `how` says."""
 

@@ -272,8 +272,9 @@ class Executor(ABC):
     verbatim: ClassVar[frozenset[str]] = frozenset()
     """The inputs in which nothing is a place."""
     secret_inputs: ClassVar[frozenset[str] | None] = None
-    """The inputs that may have a named secret, `{{secret.github_token}}`; None for all but `templates` and `verbatim`. Leave out those
-    that reach a model or people. What comes back with the secret in it is masked."""
+    """The inputs that may have a named secret, `{{secret.github_token}}`; None for all but `verbatim`, or for none if there are
+    `templates`, in which they could be named. Leave out those that reach a model or people. What comes back with the secret in it is
+    masked."""
     example: ClassVar[Json] = {}
     """Inputs that work."""
     example_result: ClassVar[Any] = None

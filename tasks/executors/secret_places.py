@@ -128,6 +128,8 @@ def _in_value(value: Any, place: str) -> Iterator[tuple[str, str]]:
 def _problem_of(executor: Executor, field: str) -> str | None:
     """Why this input takes no secret; None if it does."""
     allowed = executor.secret_inputs
+    if allowed is None and executor.templates:  # a template may name any other input
+        allowed = frozenset()
     if field in executor.verbatim:
         return "nothing is filled in here"
     if field not in executor.templates and (allowed is None or field in allowed):

@@ -164,6 +164,7 @@ def test_no_secret_in_a_group_a_prompt_a_question_or_a_forbidden_input() -> None
         ("llm_executor", {"prompt": "a", "tools": [{"x": "{{secret.token}}"}]}, "tools[0].x"),
         ("approval_executor", {"question": "{{secret.token}}?"}, "question"),
         ("a2a_executor", {"agent_url": "https://a.example", "message": "{{secret.token}}"}, "message"),
+        ("templating_executor", {"prompt": "{{key}}", "key": "{{secret.token}}"}, "key"),
         ("generate_executor", {"requirement": "{{secret.token}}"}, "requirement"),
     ):
         schemas = {} if executor is None else {"method": executor}
