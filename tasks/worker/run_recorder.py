@@ -148,7 +148,7 @@ class RunRecorder:
 
     def _event_of_growth(self, task: LoadedTask, growth: Growth, status: Status) -> Json:
         below = [row.id for row in growth.rows if row.parent_id == task.id]
-        message = f"{len(growth.rows):,} tasks added below this one"
+        message = f"{len(growth.rows):,} task{'s' if len(growth.rows) > 1 else ''} added below this one"
         result = {"count": len(growth.rows), "task_ids": below[:SHOWN]}
         return self._event("task_spawned", task, status, message=message, result=result)
 
