@@ -217,6 +217,19 @@ class Run(models.Model):
         return self.finished_at or max(filter(None, (self.created_at, self.started_at, self.asked_at)))
 
 
+class RunInputs(models.Model):
+    """The inputs of a run that was started with some (`tasks.services.run_inputs`)."""
+
+    run_id = models.CharField(primary_key=True, max_length=36)
+    inputs = JsonTextField()
+
+    class Meta:
+        verbose_name_plural = "run inputs"
+
+    def __str__(self) -> str:
+        return f"inputs of run {self.run_id}"
+
+
 class TaskEvent(models.Model):
     """An event of a run. `seq` is dense: 1, 2, 3 … within the run. Append only."""
 

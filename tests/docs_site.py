@@ -1,6 +1,7 @@
 """The server of the how-tos: configured by what they show, started by what they type, with a provider of models on loopback."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,10 +78,12 @@ class DocsSite:
         """What the block prints as JSON."""
         return json.loads(self.run(block))
 
-    def executed(self, block: str) -> Json:
+    def executed(self, block: str, *options: str) -> Json:
         """The root of the block's tree, when all of it is done."""
         (self.shell.folder / "tree.json").write_text(here(block, self.addresses))
-        root: Json = json.loads(self.shell.run("aipartnerupflow run tree.json --json"))["task"]
+        root: Json = json.loads(
+            self.shell.run(shlex.join(["aipartnerupflow", "run", "tree.json", "--json", *options]))
+        )["task"]
         return root
 
 

@@ -69,6 +69,8 @@ def test_trees_grow_as_the_page_says(site: DocsSite) -> None:
 def test_results_are_passed_on_as_the_page_says(site: DocsSite) -> None:
     order = site.executed(text(PASS_RESULTS, "Pass results from task to task", "json"))["result"]
     assert (order["total"], order["text"]) == (9, "The cup costs 9 €, not {{price}}.")
+    greeting = site.executed(text(PASS_RESULTS, "Give a run its inputs", "json"), "--input", "name=Ada")
+    assert greeting["result"] == {"text": "Hello Ada!"}
     end = site.executed(text(PASS_RESULTS, "Take one way or another", "json"))
     assert [result["text"] for result in end["result"]["results"].values()] == ["Once more."]
     assert [task["status"] for task in end["children"]] == ["completed", "skipped", "completed"]

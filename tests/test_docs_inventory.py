@@ -84,6 +84,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/how-to/pass-results.md": [
         ("Pass results from task to task", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
+        ("Give a run its inputs", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
         ("Take one way or another", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
         ("Go on without a task", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
     ],

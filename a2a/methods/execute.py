@@ -20,6 +20,7 @@ from tasks.rules.strict_json import Json
 from tasks.services import queries, trees
 from tasks.services.demo import as_demo
 from tasks.services.idempotency import Token, once
+from tasks.services.run_inputs import with_inputs
 from tasks.services.trees import Execution
 from tasks.services.webhooks import with_webhook
 from tasks.status import Status
@@ -63,6 +64,8 @@ async def _resumed(caller: Caller, given: Execute) -> Execution | None:
 
 async def _started(caller: Caller, given: Execute, token: Token | None, llm_key: SentKey | None) -> Execution:
     verb, arguments = _verb(given)
+    if given.run_inputs is not None:
+        verb = partial(with_inputs, verb, given.run_inputs)
     if given.use_demo:
         verb = partial(as_demo, verb)
     if given.webhook_config is not None:

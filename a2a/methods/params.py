@@ -341,6 +341,8 @@ class Execute(Params, frozen=True, kw_only=True):
     copy_execution: bool = False
     copy_children: bool = False
     use_streaming: bool = False
+    run_inputs: dict[str, Any] | None = None
+    """What `{{run.inputs.topic}}` in the tree stands for in this run."""
     use_demo: bool = False
     """Each executor returns its example result, and nothing is called."""
     last_event_id: int | str | None = None

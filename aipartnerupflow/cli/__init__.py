@@ -22,11 +22,13 @@ from aipartnerupflow.cli.options import (
     Awaited,
     ConfigFile,
     ExitCode,
+    RunInputs,
     Server,
     TasksFile,
     Timeout,
     Watched,
     configure,
+    inputs_of,
     read_tasks,
     refuse,
     to_server,
@@ -115,6 +117,7 @@ def worker(config: ConfigFile = None) -> None:
 def run(
     server: Server,
     file: TasksFile,
+    inputs: RunInputs = None,
     watch: Watched = False,
     wait: Awaited = True,
     timeout: Timeout = None,
@@ -125,7 +128,13 @@ def run(
 
     tasks = read_tasks(file)
     code = watching.run(
-        server, tasks=tasks, is_watched=watch, is_awaited=wait, timeout_seconds=timeout, as_json=as_json
+        server,
+        tasks=tasks,
+        run_inputs=inputs_of(inputs),
+        is_watched=watch,
+        is_awaited=wait,
+        timeout_seconds=timeout,
+        as_json=as_json,
     )
     raise typer.Exit(code)
 

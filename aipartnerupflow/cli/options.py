@@ -60,6 +60,14 @@ def _ids_like(incomplete: str) -> list[str]:
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="Task id.", autocompletion=_ids_like)]
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="One or more task ids.", autocompletion=_ids_like)]
+RunInputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=VALUE",
+        help="An input of the run, for {{run.inputs.NAME}}. VALUE is JSON, or else a text. May be repeated.",
+    ),
+]
 Watched = Annotated[bool, typer.Option("--watch", help="Show each step as it happens.")]
 Awaited = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the run ends, or return at once.")]
 Timeout = Annotated[float | None, typer.Option(min=0, help="Stop waiting after this many seconds. The run continues.")]
@@ -247,3 +255,20 @@ def configure(file: Path | None, flags: Mapping[str, object]) -> "Config":
 def refuse(message: str) -> NoReturn:
     output.error(message)
     raise typer.Exit(ExitCode.REFUSED)
+
+
+def inputs_of(given: list[str] | None) -> dict[str, Any] | None:
+    """Read values of `--input`. Raises typer.Exit for one without a name."""
+    if not given:
+        return None
+    pairs = [each.partition("=") for each in given]
+    if wrong := [name for name, equals, _ in pairs if not (name and equals)]:
+        refuse(f"--input {wrong[0]} has no value: write NAME=VALUE.")
+    return {name: _value_of(text) for name, _, text in pairs}
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text

@@ -10,6 +10,7 @@ from aipartnerupflow.cli.options import (
     AsJson,
     Awaited,
     ExitCode,
+    RunInputs,
     Server,
     TaskId,
     TaskIds,
@@ -17,6 +18,7 @@ from aipartnerupflow.cli.options import (
     Timeout,
     Watched,
     asks,
+    inputs_of,
     json_option,
     read_tasks,
     to_server,
@@ -188,6 +190,7 @@ def status(client: "Client", task_ids: TaskIds) -> Any:
 def run(
     server: Server,
     task_id: TaskId,
+    inputs: RunInputs = None,
     watch: Watched = False,
     wait: Awaited = True,
     timeout: Timeout = None,
@@ -197,7 +200,13 @@ def run(
     from aipartnerupflow.cli import watching
 
     code = watching.run(
-        server, task_id=task_id, is_watched=watch, is_awaited=wait, timeout_seconds=timeout, as_json=as_json
+        server,
+        task_id=task_id,
+        run_inputs=inputs_of(inputs),
+        is_watched=watch,
+        is_awaited=wait,
+        timeout_seconds=timeout,
+        as_json=as_json,
     )
     raise typer.Exit(code)
 

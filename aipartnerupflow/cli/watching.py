@@ -43,6 +43,7 @@ def run(
     *,
     tasks: Any = None,
     task_id: str | None = None,
+    run_inputs: dict[str, Any] | None = None,
     is_watched: bool,
     is_awaited: bool,
     timeout_seconds: float | None,
@@ -55,7 +56,7 @@ def run(
     if not is_awaited and (is_watched or timeout_seconds is not None):
         refuse("--no-wait returns at once, so it cannot be combined with --watch or --timeout.")
     with Client(server.url, token=server.token) as client:
-        started = client.execute(tasks, task_id=task_id)
+        started = client.execute(tasks, task_id=task_id, run_inputs=run_inputs)
     if is_watched or not as_json:  # events contain no warnings
         output.warn(started.get("warnings", []))
     if not is_awaited:

@@ -90,13 +90,14 @@ def execute(
     copy_execution: bool = False,
     copy_children: bool = False,
     use_demo: bool = False,
+    run_inputs: Json | None = None,
     id_conflict: IdConflict | None = None,
     idempotency_key: str | None = None,
     llm_key: str | None = None,
 ) -> Call[Execution]:
     """Run new tasks, or a stored task by its id.
 
-    With `use_demo`, each executor returns its example result, and nothing is called. With `wait`,
+    `run_inputs` are what `{{run.inputs.topic}}` in the tree stands for. With `use_demo`, each executor returns its example result, and nothing is called. With `wait`,
     the server replies when the run has ended, or after `wait_timeout_seconds`.
     `llm_key` is a key, or `<provider>:<key>`, for this run only. A call with the same
     `idempotency_key` is executed once within 24 hours.
@@ -109,6 +110,7 @@ def execute(
         copy_execution=copy_execution,
         copy_children=copy_children,
         use_demo=use_demo,
+        run_inputs=run_inputs,
         id_conflict=id_conflict,
     )
     return Call(

@@ -12,7 +12,7 @@ from tasks.executors import disabled_executors, executor_ids, get_executor, plac
 from tasks.executors.template_check import check_templates, value_labels
 from tasks.rules.conditions import tasks_in
 from tasks.rules.exceptions import InvalidDependency, InvalidParams
-from tasks.rules.places import SECRET, places_in, source_of
+from tasks.rules.places import RUN, SECRET, is_run_input, places_in, source_of
 from tasks.rules.schema import mismatch
 from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, labels_of, name_of, names_of, parse_tree
 
@@ -42,7 +42,7 @@ def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
     check_templates(spec, names)
     values = value_labels(spec)
     for task in spec.tasks:
-        _check_condition(task, labels_of(task, names) | values.get(task.id, set()))
+        _check_condition(task, {RUN, *labels_of(task, names), *values.get(task.id, ())})
     return spec
 
 
@@ -96,6 +96,8 @@ def _without_dependency(
         yield from ((f"tasks[{task.position}].{place}", problem) for place, problem in secret_places.problems(task))
     for place, path in found:
         source = source_of(path)
+        if is_run_input(path) and RUN not in known:
+            continue
         if source in sources and source not in known and source != name_of(task):
             yield place, NO_DEPENDENCY.format(path=path, source=source)
         elif sources.get(source, 0) > 1:

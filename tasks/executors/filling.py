@@ -27,6 +27,7 @@ def filled_inputs(
     known: Collection[str],
     keeps_literals: bool = False,
     secrets: Mapping[str, str] = MappingProxyType({}),
+    run_inputs: Json | None = None,
 ) -> Json:
     """Return the inputs of the task with the values of its places (`tasks.rules.places`).
 
@@ -42,6 +43,7 @@ def filled_inputs(
             max_characters=settings.APFLOW.limits.result_bytes,
             keeps_literals=keeps_literals,
             secrets=secrets,
+            run_inputs=run_inputs,
         )
     except CannotFill as error:
         raise ExecutorError(f"Cannot fill the inputs: {error}.", permanent=True) from None

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from tasks.rules.exceptions import InvalidDependency, InvalidTree
 from tasks.rules.maps import source_of, templates_of
+from tasks.rules.places import RUN
 from tasks.rules.specs import TaskSpec, TreeSpec, labels_of, name_of
 from tasks.rules.values import given_below, given_to_itself
 
@@ -63,7 +64,7 @@ def _check_labels(task: TaskSpec, labels: set[str], names: Mapping[str, str]) ->
 
 def _check_source(task: TaskSpec, labels: set[str], names: Mapping[str, str]) -> None:
     source = source_of(task.params)
-    if source is not None and source not in labels_of(task, names) | labels:
+    if source is not None and source not in {RUN, *labels_of(task, names), *labels}:
         raise InvalidDependency(
             f"Task '{name_of(task)}': params.for_each takes its items from '{source}', which is no dependency of the "
             "task. Add it to the dependencies."

@@ -71,6 +71,7 @@ UNFLUSHED: Final = "NULL" if IS_SQLITE else "set_config('synchronous_commit', 'o
 """In RETURNING: PostgreSQL answers without waiting for the disk. On SQLite a setting of the connection decides."""
 ANY_REQUEST: Final = "EXISTS (SELECT 1 FROM tasks_cancelrequest)"
 ANY_WEBHOOK: Final = "EXISTS (SELECT 1 FROM tasks_webhook WHERE closed_at IS NULL)"
+INPUTS: Final = "(SELECT inputs FROM tasks_runinputs WHERE run_id = tasks_run.id)"
 WAITING: Final = f"{IS_WAITING} AND NOT {IS_SUSPECTED}"
 LEASED: Final = "tasks_run INDEXED BY run_leased" if IS_SQLITE else "tasks_run"
 OWNERS: Final = f"""
@@ -106,7 +107,7 @@ def _claim_statement(which: str) -> str:
         "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, claim_token = %s, epoch = epoch + 1, "  # noqa: S608
         f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END} WHERE id {among} "
         f"RETURNING id, root_id, target_id, epoch, claim_token, losses, strikes, {SECONDS_OLD}, trace, is_demo, "
-        f"{ANY_REQUEST}, {ANY_WEBHOOK}, {DB_NOW}, {UNFLUSHED}"
+        f"{ANY_REQUEST}, {ANY_WEBHOOK}, {INPUTS}, {DB_NOW}, {UNFLUSHED}"
     )
 
 
@@ -126,7 +127,7 @@ class Claim:
     """A run that this process may work on, as long as its epoch and token are current.
 
     `is_any_request` and `is_any_webhook`: whether there was a cancel request or an open webhook of
-    any run at that moment.
+    any run at that moment. `inputs`: those of the run, as JSON text.
     """
 
     run_id: str
@@ -141,6 +142,7 @@ class Claim:
     is_demo: bool = False
     is_any_request: bool = True
     is_any_webhook: bool = True
+    inputs: str | None = None
     claimed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     steady_at_claim: float = field(default_factory=lambda: steady_seconds())
 

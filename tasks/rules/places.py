@@ -4,7 +4,8 @@ A string that is nothing but one place becomes the value, of any type. In a long
 written as it is if it is a string, else as JSON. `{{{{` stands for `{{`. Other double braces, whose
 first part is not the id of a dependency, stay as they are. What is filled in is not filled again.
 
-`{{secret.NAME}}` stands for a named secret, unless the task depends on a task with the id `secret`.
+`{{secret.NAME}}` stands for a named secret, unless the task depends on a task with the id `secret`, and
+`{{run.inputs.path}}` for a value in the inputs of the run, unless it depends on one with the id `run`.
 """
 
 import re
@@ -19,6 +20,8 @@ from tasks.rules.templates import DOUBLE, LITERAL, PLACE, TOO_LONG, CannotFill
 
 OPENING: Final = "{{"
 SECRET: Final = "secret"
+RUN: Final = "run"
+INPUTS_OF_RUN: Final = f"{RUN}.inputs"
 
 
 class NothingThere(CannotFill):
@@ -42,16 +45,19 @@ def filled(
     max_characters: int,
     keeps_literals: bool = False,
     secrets: Mapping[str, str] = MappingProxyType({}),
+    run_inputs: Json | None = None,
 ) -> Json:
     """Return the inputs with their places filled, but for the fields named in `left`.
 
     `results` maps the ids of the completed dependencies to their results, `known` are the ids of all
     dependencies. All values filled in have at most `max_characters` together. With `keeps_literals`
     the inputs will be filled again: `{{{{` stays, and values are escaped. `secrets` maps names to
-    values; the places of other secrets stay. Raises CannotFill.
+    values; the places of other secrets stay, and without `run_inputs` those of the inputs of the run. Raises CannotFill.
     """
     opening = LITERAL if keeps_literals else OPENING
     named = {} if SECRET in known else {f"{SECRET}.{name}": value for name, value in secrets.items()}
+    if run_inputs is not None and RUN not in known:
+        results = {**results, RUN: {"inputs": run_inputs}}
     filler = _Filler(results, known=known, max_characters=max_characters, opening=opening, secrets=named)
     return {name: value if name in left else filler.fill(value, f"inputs.{name}") for name, value in inputs.items()}
 
@@ -74,6 +80,11 @@ def secret_in(path: str) -> str | None:
     """Return the name of the secret for which a place with this path stands; None for another place."""
     source, dot, name = path.partition(".")
     return name if source == SECRET and dot else None
+
+
+def is_run_input(path: str) -> bool:
+    """Whether a place with this path stands for a value in the inputs of the run, or for all of them."""
+    return path == INPUTS_OF_RUN or path.startswith(f"{INPUTS_OF_RUN}.")
 
 
 def is_secret_place(value: Any) -> bool:
@@ -145,7 +156,8 @@ class _Filler:
         return self._counted(found["path"], place)[1]
 
     def _has_value(self, path: str) -> bool:
-        return path in self._secrets or source_of(path) in self._known
+        is_given = is_run_input(path) and RUN in self._results
+        return is_given or path in self._secrets or source_of(path) in self._known
 
     def _counted(self, path: str, place: str) -> tuple[Any, str]:
         if path not in self._found:

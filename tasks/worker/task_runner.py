@@ -13,7 +13,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Reply, Stopped
 from tasks.executors import get_executor
-from tasks.executors.filling import filled_inputs
+from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import fetch
 from tasks.executors.placement import pool_name
 from tasks.pools.base import Pool
@@ -24,6 +24,7 @@ from tasks.rules.conditions import TooMuchToCompare, described, holds
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.maps import ForEach, for_each_of
+from tasks.rules.places import RUN
 from tasks.rules.pools import resources_of
 from tasks.rules.retry import retry_of
 from tasks.rules.rounds import Repeat, repeat_of
@@ -39,6 +40,7 @@ from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, cancelled, failed, skipped
 from tasks.worker.result_memory import completed_in_turn
 from tasks.worker.run_recorder import RunRecorder
+from tasks.worker.run_values import values_of
 from tasks.worker.secrets_of_run import SecretsOfRun, refuse_misuse
 from tasks.worker.spawning.growth import Growth
 from tasks.worker.spawning.spawner import Spawner
@@ -84,6 +86,7 @@ class TaskRunner:
         self._slots = slots
         self._pools = pools
         self._results = results
+        self._run_values = values_of(claim)
         self._spawner = spawner
         self._is_given_up = is_given_up
         self._is_winding_down = is_winding_down
@@ -138,7 +141,7 @@ class TaskRunner:
             return None
         async with self._slots.take(task.user_id, task.priority):  # thousands may be ready at the same moment
             try:
-                is_wanted = holds(when, dependency_results(task.dependencies, self._results))
+                is_wanted = holds(when, self._run_values | dependency_results(task.dependencies, self._results))
             except TooMuchToCompare as error:
                 return failed(str(error))
         return None if is_wanted else skipped(f"Skipped, because this condition is false: {described(when)}")
@@ -284,7 +287,10 @@ class TaskRunner:
         inputs = task.inputs
         if task.has_places and not self._claim.is_demo:
             known = set(map(label_of, task.dependencies))
-            inputs = filled_inputs(task, from_dependencies, known=known, secrets=secrets)
+            run_inputs = self._run_values[RUN]["inputs"]
+            inputs = filled_inputs(task, from_dependencies, known=known, secrets=secrets, run_inputs=run_inputs)
+        if self._claim.inputs is not None and RUN not in inputs and left_fields(task.executor_id):
+            inputs = inputs | self._run_values  # for templates and expressions that the executor evaluates itself
         schema = task.schemas.get("input_schema", {})
         return resolved_inputs(inputs, input_schema=schema, from_dependencies=from_dependencies)
 

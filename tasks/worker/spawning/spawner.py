@@ -20,6 +20,7 @@ from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, failed
 from tasks.worker.result_memory import completed_in_turn
+from tasks.worker.run_values import values_of
 from tasks.worker.spawning.family import Family
 from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, free_ids
 from tasks.worker.spawning.lists import list_draft
@@ -35,6 +36,7 @@ class Spawner:
         self._family = family
         self._writer = writer
         self._results = results
+        self._values = values_of(claim)
 
     def has_spawned(self, task: LoadedTask) -> bool:
         """Whether the task only waited for tasks that it has spawned."""
@@ -43,7 +45,7 @@ class Spawner:
     async def mapped(self, task: LoadedTask, for_each: ForEach) -> Growth | Outcome:
         """Return a copy of the template for each item of the map."""
         try:
-            items = items_of(for_each, dependency_results(task.dependencies, self._results))
+            items = items_of(for_each, self._values | dependency_results(task.dependencies, self._results))
             if not items:
                 return await self.joined(task)
             template = self._family.template_of(task.id)
