@@ -50,7 +50,7 @@ def fields_of(structs: tuple[type[Struct], ...]) -> dict[str, tuple[Any, bool]]:
     for struct in structs:
         for field in msgspec.structs.fields(struct):
             is_required = field.default is NODEFAULT and all(field.name in each.__struct_fields__ for each in structs)
-            found[field.name] = field.type, is_required
+            found[field.encode_name] = field.type, is_required
     return found
 
 

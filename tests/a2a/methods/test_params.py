@@ -129,7 +129,7 @@ HOOK = {"url": "https://example.com/hook"}
             Execute,
             {"id": "a", "hurry": {}},
             "hurry",
-            "unknown parameter, known are tasks, task_id, id_conflict, copy_execution, copy_children, use_streaming, "
+            "unknown parameter, known are tasks, task_id, id_conflict, copy_execution, copy_children, use_streaming, run_inputs, "
             "use_demo, last_event_id, wait, wait_timeout_seconds, webhook_config, id",
         ),
     ],
