@@ -84,7 +84,7 @@ SYSTEM_METHODS: Mapping[str, Method] = MappingProxyType(
             llm_keys.delete_key, params.DeleteLLMKey, as_a2a_data, responses.LLMKeyDeleted, OPERATOR
         ),
         "secrets.set": Method(secrets.set_secret, params.SetSecret, as_a2a_data, responses.SecretInfo, OPERATOR),
-        "secrets.list": Method(secrets.list_secrets, params.ListSecrets, as_a2a_data, responses.Secrets, VIEWER),
+        "secrets.list": Method(secrets.list_secrets, params.Nothing, as_a2a_data, responses.Secrets, VIEWER),
         "secrets.delete": Method(
             secrets.delete_secret, params.DeleteSecret, as_a2a_data, responses.SecretDeleted, OPERATOR
         ),

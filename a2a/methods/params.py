@@ -258,10 +258,6 @@ class SetSecret(Params, frozen=True, kw_only=True):
     """The users of a shared secret; an empty list for all. None keeps those of the secret that is replaced."""
 
 
-class ListSecrets(Params, frozen=True, kw_only=True):
-    """secrets.list"""
-
-
 class DeleteSecret(Params, frozen=True, kw_only=True):
     """secrets.delete"""
 

@@ -36,6 +36,9 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.KeyInfo: (responses.LLMKeyInfo,),
     types.Keys: (responses.LLMKeys,),
     types.KeyDeleted: (responses.LLMKeyDeleted,),
+    types.SecretInfo: (responses.SecretInfo,),
+    types.Secrets: (responses.Secrets,),
+    types.SecretDeleted: (responses.SecretDeleted,),
 }
 SENT = {types.Changes, types.CopyOptions, types.Filters}
 """What a client sends; the parameters of the methods are checked by the server."""
