@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from a2a.methods import crud, events, llm_keys, params, queries, responses, running, secrets, system
+from a2a.methods import crud, events, llm_keys, params, queries, responses, running, secrets, system, task_schemas
 from a2a.methods.execute import execute
 from a2a.methods.generate import generate
 from a2a.methods.method import Method
@@ -53,10 +53,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks.answer": Method(running.answer, params.Answer, as_a2a_task, responses.Answered, OPERATOR),
         "events.send": Method(events.send, params.SendEvent, as_a2a_data, responses.SentEvent, OPERATOR),
         "tasks.copy": Method(
-            crud.copy, params.Copy, as_a2a_copy, responses.StoredTree | list[responses.NewTask], OPERATOR
+            crud.copy, params.Copy, as_a2a_copy, responses.StoredTree | list[task_schemas.NewTask], OPERATOR
         ),
         "tasks.clone": Method(
-            crud.copy, params.Clone, as_a2a_copy, responses.StoredTree | list[responses.NewTask], OPERATOR
+            crud.copy, params.Clone, as_a2a_copy, responses.StoredTree | list[task_schemas.NewTask], OPERATOR
         ),
         "tasks.generate": Method(
             generate, params.Generate, as_a2a_data, responses.Generated, OPERATOR, takes_llm_key=True

@@ -20,7 +20,7 @@ from a2a.core.conditions import schema_of
 from a2a.core.errors import RULES
 from a2a.core.parsing import Text
 from a2a.core.version import software_version
-from a2a.methods import responses
+from a2a.methods import task_schemas
 from a2a.methods.dispatch import REST, method_named
 from a2a.methods.openrpc import parts_of
 from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS, TASK_ID, Operation
@@ -123,7 +123,7 @@ def _properties(operation: Operation) -> Json:
     A parameter that the rules for tasks check has the schema of the field of `NewTask`.
     """
     kind = operation.params
-    schemas = json.schema_components([kind, responses.NewTask], ref_template=SCHEMAS)[1]
+    schemas = json.schema_components([kind, task_schemas.NewTask], ref_template=SCHEMAS)[1]
     schema, fields = schemas[kind.__name__], schemas["NewTask"]["properties"]
     needed = {*schema["required"], *kind.NULLABLE}
     return {
@@ -201,7 +201,7 @@ def _schemas() -> Json:
     """All schemas to which the operations refer."""
     operations = [each for routes in (ROUTES, STREAMS) for route in routes.values() for each in route.values()]
     types = [kind for operation in operations for kind in operation.answers.values() if kind is not None]
-    schemas: Json = json.schema_components([*types, Status, responses.NewTask], ref_template=SCHEMAS)[1]
+    schemas: Json = json.schema_components([*types, Status, task_schemas.NewTask], ref_template=SCHEMAS)[1]
     for operation in operations:
         schemas |= parts_of(method_named(operation.method, REST.methods).params)
     return schemas | {"Error": _error()}

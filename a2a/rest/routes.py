@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.parsing import Params
-from a2a.methods import responses
+from a2a.methods import responses, task_schemas
 from a2a.methods.dispatch import REST
 from a2a.methods.params import NEW_TASK, NEW_TASKS
 from tasks.rules import exceptions as errors
@@ -182,7 +182,7 @@ COPY: Final = Operation(
     name="copyTask",
     method="tasks.copy",
     takes="body",
-    answers={201: responses.StoredTree, 200: list[responses.NewTask]},
+    answers={201: responses.StoredTree, 200: list[task_schemas.NewTask]},
     answered=_copied,
     errors=TREE_ERRORS,
 )

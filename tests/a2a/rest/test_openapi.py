@@ -17,7 +17,7 @@ from drf_spectacular.validation import validate_schema
 
 from a2a.core.errors import RULES
 from a2a.endpoints.docs import ASSETS
-from a2a.methods import responses
+from a2a.methods import task_schemas
 from a2a.rest.openapi import openapi_document
 from a2a.rest.routes import ROUTES, STREAMS
 from a2a.rest.urls import urlpatterns
@@ -97,7 +97,7 @@ def test_a_token_is_asked_for_where_one_is_needed() -> None:
 
 
 def test_what_is_published_of_a_new_task_is_what_is_checked() -> None:
-    _, schemas = msgspec.json.schema_components([responses.NewTask], ref_template="#/$defs/{name}")
+    _, schemas = msgspec.json.schema_components([task_schemas.NewTask], ref_template="#/$defs/{name}")
     published = jsonschema_rs.Draft202012Validator({"$ref": "#/$defs/NewTask", "$defs": schemas})
     tasks = [{"name": "a", field: value} for field, value in product([*TASK_FIELDS, *AS_NEW, "unknown"], VALUES)]
     checked = [not list(check_task(without_empty(task), "task")) for task in tasks]
