@@ -442,7 +442,7 @@ def test_another_user_notices_nothing(database: str) -> None:
     with shared_by_two(database) as mallory:
         before = megabytes(mallory.server)
         assert_unnoticed(mallory, ROWS)
-        assert megabytes(mallory.server) - before < 150
+        assert megabytes(mallory.server) - before < 200  # what each row takes at its height adds up
         ((stored,),) = mallory.server.query("SELECT sum(length(payload)) FROM tasks_taskevent")
         assert stored < 4 * RUN_BYTES  # two runs end at their limit, with their results in events
 
