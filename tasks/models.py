@@ -356,7 +356,7 @@ class QuestionQuerySet(models.QuerySet["Question"]):
         return self if caller.sees_all else self.filter(run__user_id=caller.user_id)
 
     def for_people(self) -> Self:
-        """Leave out the waits for a time or an event, which nobody can answer."""
+        """Leave out the waits for a time or an event: they are not questions to people."""
         return self.filter(kind=WaitKind.QUESTION)
 
     def unanswered(self) -> Self:

@@ -1,4 +1,4 @@
-"""The address of a wait for an event: `/hooks/{token}`. Whoever has it may end the wait, once, without a login.
+"""The address of a wait for an event: `/hooks/{token}`. It ends the wait, once, and needs no login.
 
 A token is the id of the wait with a signature. It is not stored, and shown only to those who may
 operate the task.

@@ -1,7 +1,7 @@
 """Waits for a time or an event: what the engine asks about them, and what the owner of a task sees.
 
 A wait for an event takes the first one that fits. The choice is a row, `Question.taken_id`, so that
-it is made once, whatever dies. A new wait first looks for events that came before it. Only then it
+it is made once, even if a process dies. A new wait first looks for events that came before it. Only then it
 is open to new ones: until then it has no `digest`, by which they find it. Between the last look and
 that moment no event of this name is stored, so that none is missed and none overtakes another.
 """

@@ -1,4 +1,4 @@
-"""Named secrets: kept sealed, for those who may use them, within limits, and sealed anew when the operator's key changes."""
+"""Named secrets: kept sealed, for those who may use them, within limits, and sealed again when the operator's key changes."""
 
 import pytest
 from pytest_django import Settings

@@ -9,15 +9,18 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import groupby
 from typing import Any, ClassVar, TypeVar
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from pytest_django import Settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Spawn, Stopped
-from tasks.queue import notify
+from tasks.models import Run
+from tasks.queue import leases, notify
 from tasks.queue.notify import Listener
 from tasks.services.cancels import Cancel
 from tasks.worker import engine, group_commit, worker
@@ -118,6 +121,19 @@ class Stage:
         while problem := look():
             assert time.monotonic() < deadline, problem
             self._bell.wait(0.05)
+
+    def die_and_take_over(self, fuse: Fuse) -> None:
+        """Let one worker process work until its journal dies, and another one do the rest."""
+        first = self.bear()
+        first.fuse = fuse
+        first.wake()
+        self.until_nothing(lambda: not first.journal_ended.is_set() and Run.objects.filter(finished_at=None))
+        first.kill()
+        Run.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
+        leases.sweep()
+        second = self.bear()
+        second.wake()
+        self.until_nothing(lambda: Run.objects.filter(finished_at=None))
 
     def clear(self) -> None:
         for life in self._lives:

@@ -1,4 +1,4 @@
-"""Waits for a time or an event: parked without a worker, ended once, and nothing is taken twice, whatever dies in between."""
+"""Waits for a time or an event: parked without a worker, ended once, and nothing is taken twice, even if workers die in between."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

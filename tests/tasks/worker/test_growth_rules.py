@@ -1,4 +1,4 @@
-"""Maps, loops and spawned tasks, by property: whatever dies, a tree becomes what a slow and obvious evaluation says.
+"""Maps, loops and spawned tasks, by property: a tree becomes what a slow and obvious evaluation says, even if workers die.
 
 `GROWTH_EXAMPLES` tries more.
 """

@@ -1,16 +1,13 @@
 """Maps: `params.for_each` runs a template once for each item of a list, and loses none and doubles none of them."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db.models.functions import Now
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks.models import Run, Task
-from tasks.queue import leases
 from tasks.rules.exceptions import InvalidDependency, InvalidTree, StatusConflict
 from tasks.services import trees
 from tasks.services.copies import copy_tree
@@ -245,16 +242,7 @@ def test_a_cancellation_reaches_the_items(stage: Stage) -> None:
 def test_a_crash_at_any_moment_makes_no_item_twice(stage: Stage, items: int, after: bool) -> None:
     part = {"id": "part", "schemas": {"method": "script_executor"}, "inputs": {"script": "ok", "n": "{{item}}"}}
     run = trees.execute_tree(caller=LOCAL, tasks=mapped([1, 2, 3], part, max_parallel=2)).run
-    first = stage.bear()
-    first.fuse = Fuse(items=items, after=after)
-    first.wake()
-    stage.until_nothing(lambda: not first.journal_ended.is_set() and Run.objects.filter(finished_at=None))
-    first.kill()
-    Run.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
-    leases.sweep()
-    second = stage.bear()
-    second.wake()
-    stage.until_nothing(lambda: Run.objects.filter(finished_at=None))
+    stage.die_and_take_over(Fuse(items=items, after=after))
     ended = result_of(run)
     assert ended.run.status == "completed"
     assert [result["got"]["n"] for result in ended.tasks["each"].result] == [1, 2, 3]

@@ -9,8 +9,8 @@ from django.db.models.functions import Now
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
-from tasks.models import Question, Run, Task
-from tasks.queue import leases, suspension
+from tasks.models import Question, Task
+from tasks.queue import suspension
 from tasks.rules.exceptions import InvalidDependency, InvalidParams, InvalidTree, TasksError
 from tasks.services import cancels, trees
 from tasks.services.copies import copy_tree
@@ -136,16 +136,7 @@ def test_a_crash_at_any_moment_repeats_no_round(stage: Stage, items: int, after:
     tree = loop(executor="script_executor", inputs={"script": "ok", "n": "{{round}}"})
     tree[2]["params"]["repeat"]["until"]["path"] = "/got/n"
     run = trees.execute_tree(caller=LOCAL, tasks=tree).run
-    first = stage.bear()
-    first.fuse = Fuse(items=items, after=after)
-    first.wake()
-    stage.until_nothing(lambda: not first.journal_ended.is_set() and Run.objects.filter(finished_at=None))
-    first.kill()
-    Run.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
-    leases.sweep()
-    second = stage.bear()
-    second.wake()
-    stage.until_nothing(lambda: Run.objects.filter(finished_at=None))
+    stage.die_and_take_over(Fuse(items=items, after=after))
     ended = result_of(run)
     assert ended.run.status == "completed"
     assert [(task.id, task.result["got"]["n"]) for task in rounds_of()] == [("t#1", 1), ("t#2", 2), ("t#3", 3)]

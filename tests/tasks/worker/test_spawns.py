@@ -1,16 +1,13 @@
 """Spawned tasks: what a task adds to its tree runs as part of it, once, and within the limits."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db.models.functions import Now
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks.models import Run, Task
-from tasks.queue import leases
 from tasks.services import trees
 from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage, opened_stage
@@ -194,16 +191,7 @@ def test_a_crash_at_any_moment_spawns_nothing_twice(stage: Stage, items: int, af
     inputs = {"script": "spawn", "tasks": tasks, "join": join}
     tree = spawning([], schemas={"method": "script_executor"}, inputs=inputs)
     run = trees.execute_tree(caller=LOCAL, tasks=tree).run
-    first = stage.bear()
-    first.fuse = Fuse(items=items, after=after)
-    first.wake()
-    stage.until_nothing(lambda: not first.journal_ended.is_set() and Run.objects.filter(finished_at=None))
-    first.kill()
-    Run.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
-    leases.sweep()
-    second = stage.bear()
-    second.wake()
-    stage.until_nothing(lambda: Run.objects.filter(finished_at=None))
+    stage.die_and_take_over(Fuse(items=items, after=after))
     ended = result_of(run)
     assert ended.run.status == "completed"
     assert sorted(ended.tasks) == ["end", "s", "s/x", "s/y", "s/z"]
