@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Final
 
 from tasks.rules.maps import for_each_of, templates_of
 from tasks.rules.windows import Items
 from tasks.status import Status
 from tasks.worker.load_run import LoadedTask
-
-NAMED: Final = 3
 
 
 class Family:
