@@ -114,9 +114,9 @@ def secrets_in_large_results(mallory: Mallory) -> Json:
     for number in range(100):
         secret = {"name": f"s{number}", "value": f'"{number} & é% of mallory'}
         mallory.server.call("secrets.set", secret, path="/system", **as_user("mallory"))
-    source = task("source", "echo_executor", inputs={"texts": ["%41 x"] * 50_000})
+    source = task("source", "echo_executor", inputs={"texts": ["%41 x"] * 15_000})
     inputs = {"all": [f"{{{{secret.s{number}}}}}" for number in range(100)], "texts": "{{source.texts}}"}
-    takers = [task(f"t{n}", "echo_executor", inputs=inputs, dependencies=["source"]) for n in range(15)]
+    takers = [task(f"t{n}", "echo_executor", inputs=inputs, dependencies=["source"]) for n in range(8)]
     return mallory.execute(below(source, *takers))
 
 
@@ -442,7 +442,7 @@ def test_another_user_notices_nothing(database: str) -> None:
     with shared_by_two(database) as mallory:
         before = megabytes(mallory.server)
         assert_unnoticed(mallory, ROWS)
-        assert megabytes(mallory.server) - before < 200  # what each row takes at its height adds up
+        assert megabytes(mallory.server) - before < 300  # threads keep what each row takes at its height
         ((stored,),) = mallory.server.query("SELECT sum(length(payload)) FROM tasks_taskevent")
         assert stored < 4 * RUN_BYTES  # two runs end at their limit, with their results in events
 
