@@ -225,8 +225,8 @@ def named_secrets(site: Site) -> None:
     for pool in ("loop", "thread"):
         for how in ("result", "error", "raise", "stop", "question"):
             name = f"tells {how} in {pool}"
-            told = telling(name, how, pool, {"secret": "{{secret.canary}}"} if how == "error" else {"name": "canary"})
-            site.rpc("tasks.execute", {"tasks": told})
+            tasks = telling(name, how, pool, {"secret": "{{secret.canary}}"} if how == "error" else {"name": "canary"})
+            site.rpc("tasks.execute", {"tasks": tasks})
             if how == "question":
                 until(lambda name=name: question_of(site, name), seconds=60, what="a question")  # type: ignore[misc]
                 site.rpc("tasks.answer", {"task_id": name, "answer": "yes"})

@@ -48,7 +48,7 @@ DEATHS = st.lists(st.tuples(st.integers(0, 12), st.booleans(), st.sampled_from([
 
 @dataclass
 class Said:
-    """A drawn tree as a request, and what becomes of it: the status and the result of each task by its id."""
+    """A drawn tree as a request, and how it ends: the status and the result of each task by its id."""
 
     request: list[Json] = field(default_factory=list)
     status: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Inputs of a run: what `{{run.inputs.…}}` stands for, in every place and each time anew."""
+"""Inputs of a run: what `{{run.inputs.…}}` stands for, in every place, and again in each run."""
 
 from collections.abc import Callable
 
