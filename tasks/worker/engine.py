@@ -350,6 +350,7 @@ class TreeRun:
         outcome = growth.outcome and self._results.admitted(growth.outcome)
         if outcome is not None:
             self._ended_tasks.add(task.id)
+        growth.place(self._family.next_position)
         self._family.add(growth.tasks)
         self._tasks |= {new.id: new for new in growth.tasks}
         size = memory_of(growth.tasks)

@@ -20,7 +20,8 @@ class Family:
         self.template_ids: set[str] = set()
         """The tasks that never run themselves."""
         self.next_position = 0
-        self.spawned_count = 0
+        self._spawned_count = 0
+        self._promised: dict[str, int] = {}
         self.add(tasks)
 
     def add(self, tasks: Iterable[LoadedTask]) -> None:
@@ -30,11 +31,23 @@ class Family:
             self._tasks[task.id] = task
             self.next_position = max(self.next_position, task.position + 1)
             if task.spawned_by is not None:
-                self.spawned_count += 1
+                self._spawned_count += 1
+                self._promised.pop(task.spawned_by, None)
                 self._spawned.setdefault(task.spawned_by, []).append(task)
         for map_id, template in templates_of(new).items():
             self._templates[map_id] = template
             self.template_ids.update(task.id for task in template)
+
+    def promise(self, task_id: str, count: int, *, most: int) -> int:
+        """Return how many tasks this one may add, and keep room for `count` if that is enough.
+
+        Several tasks prepare what they add at the same time; together they add at most `most` to the tree.
+        """
+        self._promised.pop(task_id, None)
+        left = max(0, most - self._spawned_count - sum(self._promised.values()))
+        if count <= left:
+            self._promised[task_id] = count
+        return left
 
     def template_of(self, task_id: str) -> Sequence[LoadedTask]:
         """Return the template of a map, in order; empty for any other task."""

@@ -24,6 +24,14 @@ class Growth:
     tasks: Sequence[LoadedTask]
     outcome: Outcome | None = None
 
+    def place(self, first: int) -> None:
+        """Give the tasks their positions in the tree, from `first`.
+
+        They get them when they are added, not when they are made: readers take up what is new from the end.
+        """
+        for position, (row, task) in enumerate(zip(self.rows, self.tasks, strict=True), start=first):
+            row.position = task.position = position
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
@@ -38,9 +46,8 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """Where new tasks go: the position of the first, and how many there may be, with how many bytes of JSON."""
+    """How many new tasks there may be, with how many bytes of JSON."""
 
-    position: int
     tasks: int
     bytes: int
 

@@ -44,18 +44,17 @@ def list_draft(
         names = names_of(spec)
         labelled = replace(spec, tasks=tuple([_with_labels(each, names) for each in spec.tasks]))
         rows = rows_of(labelled, ids={**ids, task.id: task.id}, user_id=task.user_id)
-        return growth_of(_placed(rows, task, position=room.position, now=now), room, outcome=outcome)
+        return growth_of(_placed(rows, task, now=now), room, outcome=outcome)
 
     below = [each for each in spec.tasks if each.id != task.id]
     return Draft(wanted={each.id: stored_id(f"{task.id}/{_name_below(each)}") for each in below}, grow=grow)
 
 
-def _placed(rows: Iterable[Task], task: LoadedTask, *, position: int, now: datetime) -> list[Task]:
+def _placed(rows: Iterable[Task], task: LoadedTask, *, now: datetime) -> list[Task]:
     """The rows without that of the spawner, as parts of its tree."""
     new = [row for row in rows if row.id != task.id]
-    for number, row in enumerate(new):
+    for row in new:
         row.root_id = task.root_id
-        row.position = position + number
         row.spawned_by = task.id
         row.created_at = row.updated_at = now
     return new

@@ -31,7 +31,7 @@ def items_draft(
     }
     return Draft(
         wanted=wanted,
-        grow=lambda ids: growth_of(_copies(task, for_each, template, items, ids, room.position, now), room),
+        grow=lambda ids: growth_of(_copies(task, for_each, template, items, ids, now), room),
     )
 
 
@@ -41,7 +41,6 @@ def _copies(
     template: Sequence[LoadedTask],
     items: Sequence[Any],
     ids: Mapping[str, str],
-    position: int,
     now: datetime,
 ) -> Iterator[Task]:
     copied = template_of(template)
@@ -52,4 +51,4 @@ def _copies(
             values={for_each.label: item, f"{for_each.label}_index": index},
             ids={each.id: ids[f"{index} {each.id}"] for each in template},
         )
-        yield from part.rows(copied, position=position + index * len(template), now=now)
+        yield from part.rows(copied, now=now)

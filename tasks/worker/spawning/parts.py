@@ -56,9 +56,9 @@ class Part:
     ids: Mapping[str, str]
     without: Collection[str] = ()
 
-    def rows(self, template: Template, *, position: int, now: datetime) -> Iterable[Task]:
+    def rows(self, template: Template, *, now: datetime) -> Iterable[Task]:
         """Yield the copies. Raises CannotGrow."""
-        for number, each in enumerate(template.tasks):
+        for each in template.tasks:
             hidden = template.hidden.get(each.id, ())
             values = {name: value for name, value in self.values.items() if name not in hidden}
             try:
@@ -69,7 +69,6 @@ class Part:
                 id=self.ids[each.id],
                 root_id=each.root_id,
                 parent_id=self.ids.get(each.parent_id or "", self.spawner.id),
-                position=position + number,
                 user_id=each.user_id,
                 name=self._name(each),
                 priority=each.priority,

@@ -27,6 +27,6 @@ def round_draft(
     def grow(ids: Mapping[str, str]) -> Growth:
         values = {LAST: last, ROUND: number}
         part = Part(spawner=task, mark=f"#{number}", values=values, ids=ids, without=() if template else OF_THE_LOOP)
-        return growth_of(part.rows(copied, position=room.position, now=now), room)
+        return growth_of(part.rows(copied, now=now), room)
 
     return Draft(wanted={each.id: stored_id(f"{each.id}#{number}") for each in copied.tasks}, grow=grow)

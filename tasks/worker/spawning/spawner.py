@@ -49,7 +49,8 @@ class Spawner:
             if not items:
                 return await self.joined(task)
             template = self._family.template_of(task.id)
-            draft = items_draft(task, for_each, template, items, room=self._room(), now=self._claim.now())
+            room = self._room_for(task, len(items) * len(template))
+            draft = items_draft(task, for_each, template, items, room=room, now=self._claim.now())
             return await self._grown(task, draft)
         except CannotMap as error:
             return await self.joined(task) if self._claim.is_demo else failed(str(error))  # an example may have no list
@@ -74,7 +75,8 @@ class Spawner:
             last = rounds[-1] if rounds else repeat.first
             template = self._family.template_of(task.id)
             number = len(rounds) + 1
-            draft = round_draft(task, template, number=number, last=last, room=self._room(), now=self._claim.now())
+            room = self._room_for(task, max(1, len(template)))
+            draft = round_draft(task, template, number=number, last=last, room=room, now=self._claim.now())
             return await self._grown(task, draft)
         except (TooMuchToCompare, CannotGrow) as error:
             return failed(str(error))
@@ -86,7 +88,7 @@ class Spawner:
         own = None if spawn.join else replace(outcome, spawn=None)
         if not spawn.tasks:
             return own or await self.joined(task)
-        level, room, now = self._family.level_of(task), self._room(), self._claim.now()
+        level, room, now = self._family.level_of(task), self._room_for(task, len(spawn.tasks)), self._claim.now()
         try:
             make = partial(list_draft, task, spawn, level=level, outcome=own, room=room, now=now)
             return await self._grown(task, await asyncio.to_thread(make))
@@ -135,13 +137,9 @@ class Spawner:
             return self._results[task.id]
         return {"error": task.error} if self._family.status_of(task) in (Status.FAILED, Status.CANCELLED) else None
 
-    def _room(self) -> Room:
+    def _room_for(self, task: LoadedTask, count: int) -> Room:
         limits = settings.APFLOW.limits
-        return Room(
-            position=self._family.next_position,
-            tasks=max(0, limits.spawned_tasks - self._family.spawned_count),
-            bytes=limits.run_bytes,
-        )
+        return Room(tasks=self._family.promise(task.id, count, most=limits.spawned_tasks), bytes=limits.run_bytes)
 
     async def _grown(self, task: LoadedTask, draft: Draft) -> Growth:
         """Make the tasks on a thread: there may be thousands, and the loop is everybody's. Raises CannotGrow."""

@@ -147,6 +147,31 @@ def test_a_tree_may_grow_by_so_many_tasks_only(run: RunTree, settings: Settings)
     )
 
 
+def two_maps(*items: list[int]) -> list[Json]:
+    """Maps beside each other, which grow at the same time."""
+    maps = [
+        {"id": f"map {number}", "name": "Map", "parent_id": "root", "params": {"for_each": {"items": given}}}
+        for number, given in enumerate(items)
+    ]
+    parts = [
+        {"id": f"part {number}", "name": "Part", "parent_id": each["id"], **ECHO} for number, each in enumerate(maps)
+    ]
+    return [{"id": "root", "name": "Root"}, *maps, *parts]
+
+
+def test_maps_that_grow_at_once_add_their_tasks_one_after_the_other(run: RunTree) -> None:
+    ran = run(two_maps([1, 2], [1, 2, 3]))
+    assert ran.run.status == "completed"
+    assert [task.position for task in tree_of(ran).values()] == list(range(10))
+
+
+def test_maps_that_grow_at_once_add_no_more_tasks_than_the_limit(run: RunTree, settings: Settings) -> None:
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, spawned_tasks=4))
+    ran = run(two_maps([1, 2], [1, 2, 3]))
+    assert sorted(ran.tasks[name].status for name in ("map 0", "map 1")) == ["completed", "failed"]
+    assert sum(1 for task in tree_of(ran).values() if task.spawned_by) <= 4
+
+
 def test_ids_that_other_trees_have_are_left_to_them(run: RunTree) -> None:
     other = trees.create_tree(caller=LOCAL, tasks={"id": "part[1]", "name": "Other"}).root
     ran = run(mapped([1, 2]))
