@@ -1,0 +1,27 @@
+"""The rows: tasks, runs, events, questions, webhooks, and what concerns the installation as a whole."""
+
+from tasks.models.installation import IdempotencyKey, InstallationFact, WorkerProcess
+from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, TaskEvent
+from tasks.models.trees import Task, TaskCount, TaskQuerySet
+from tasks.models.waits import Question, QuestionQuerySet, SentEvent
+from tasks.models.webhooks import Webhook, WebhookDelivery
+
+__all__ = [
+    "STATUS_AT",
+    "CancelRequest",
+    "IdempotencyKey",
+    "InstallationFact",
+    "Question",
+    "QuestionQuerySet",
+    "Run",
+    "RunInputs",
+    "RunQuerySet",
+    "SentEvent",
+    "Task",
+    "TaskCount",
+    "TaskEvent",
+    "TaskQuerySet",
+    "Webhook",
+    "WebhookDelivery",
+    "WorkerProcess",
+]

@@ -1,0 +1,60 @@
+"""What concerns the installation as a whole: requests that were already answered, processes, facts."""
+
+from typing import ClassVar
+
+from django.db import models
+
+from tasks.fields import JsonTextField
+
+
+class IdempotencyKey(models.Model):
+    """A request that its client may repeat: `outcome` is its result, `response` the reply, if any."""
+
+    user_id = models.CharField(max_length=255)
+    key = models.CharField(max_length=255)
+    request_hash = models.CharField(max_length=64)
+    outcome = JsonTextField(null=True)
+    response = JsonTextField(null=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["user_id", "key"], name="one_request_per_key"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["created_at"], name="key_age")]
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.user_id}"
+
+
+class WorkerProcess(models.Model):
+    """A live worker process. It updates `beat_at` every few seconds, busy or idle.
+
+    `places` is how many trees it can run at a time; 0 while it drains.
+    """
+
+    id = models.CharField(primary_key=True, max_length=255)
+    cluster_id = models.CharField(max_length=255)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    places = models.PositiveIntegerField(db_default=0, default=0)
+    started_at = models.DateTimeField()
+    beat_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "worker processes"
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["cluster_id", "beat_at"], name="worker_alive")]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class InstallationFact(models.Model):
+    """A fact that all machines of the installation share, such as the fingerprint of a secret."""
+
+    name = models.CharField(primary_key=True, max_length=64)
+    value = JsonTextField()
+    updated_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

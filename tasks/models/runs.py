@@ -1,0 +1,146 @@
+"""Runs, with their events and what a caller asks of them."""
+
+from datetime import datetime
+from typing import ClassVar, Self
+
+from django.db import models
+from django.db.models.functions import Coalesce, Greatest
+
+from accounts.callers import Caller
+from tasks.fields import JsonTextField
+from tasks.ids import new_id
+from tasks.models.choices import STATUS_CHOICES
+from tasks.status import Status
+
+UNFINISHED = models.Q(finished_at=None)
+#: When the status of a run last changed: `Run.status_time` as a database expression.
+STATUS_AT = Coalesce("finished_at", Greatest(Coalesce("started_at", "created_at"), Coalesce("asked_at", "created_at")))
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """Return the runs of the caller's own trees."""
+        return self if caller.sees_all else self.filter(user_id=caller.user_id)
+
+    def unfinished(self) -> Self:
+        return self.filter(UNFINISHED)
+
+
+class Run(models.Model):
+    """One execution of a tree, or of the part of it that `target_id` needs.
+
+    A worker holds a lease on the run: `lease_owner` until `lease_expires_at` (the database's
+    clock). `epoch` increases with every claim, and `claim_token` is random, so that writes of earlier
+    owners are refused, even if the database has lost the claim of one of them in a crash.
+    `last_seq` is the sequence number of the newest event. The lowest `turn` is claimed first
+    (`tasks.queue.fairness`). `asked_at` is when the run last asked its user for input, or continued
+    after an answer. `losses` counts the workers that died with it in hand, and `strikes` those that
+    died of it (`tasks.queue.suspicion`). In a demo run executors return their example results.
+    """
+
+    id = models.CharField(primary_key=True, max_length=36, default=new_id)
+    root_id = models.CharField(max_length=255)
+    target_id = models.CharField(max_length=255)
+    user_id = models.CharField(max_length=255)
+    context_id = models.CharField(max_length=255)
+    number = models.PositiveIntegerField(default=1)
+    status = models.CharField(max_length=11, choices=STATUS_CHOICES, default=Status.PENDING)
+    turn = models.PositiveBigIntegerField(db_default=0, default=0)
+    lease_owner = models.CharField(max_length=255, null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    epoch = models.PositiveIntegerField(default=0)
+    claim_token = models.CharField(max_length=16, null=True)
+    losses = models.PositiveSmallIntegerField(default=0)
+    strikes = models.PositiveSmallIntegerField(db_default=0, default=0)
+    last_seq = models.PositiveIntegerField(default=0)
+    is_demo = models.BooleanField(db_default=False, default=False)
+    trace = models.CharField(max_length=55, null=True)  # the span of the request (`tasks.telemetry.tracing`)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    asked_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["root_id", "-number"], name="run_of_tree"),
+            models.Index(
+                fields=["turn", "created_at"], name="run_unclaimed", condition=UNFINISHED & models.Q(lease_owner=None)
+            ),
+            models.Index(fields=["user_id", "turn"], name="run_unfinished_of_owner", condition=UNFINISHED),
+            models.Index(
+                fields=["lease_owner"], name="run_leased", condition=UNFINISHED & models.Q(lease_owner__isnull=False)
+            ),
+            models.Index(fields=["turn"], name="run_turn", condition=models.Q(started_at__isnull=False)),
+            models.Index(fields=["finished_at"], name="run_finished"),
+            models.Index(fields=["context_id", "created_at"], name="run_of_context"),
+            models.Index("user_id", STATUS_AT.desc(), models.F("id").desc(), name="run_of_owner"),
+            models.Index(STATUS_AT.desc(), models.F("id").desc(), name="run_recent"),
+        ]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["root_id"], condition=UNFINISHED, name="one_unfinished_run_per_tree"),
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.number} of {self.root_id}"
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether the run has no tree yet (`tasks.services.pending_runs`)."""
+        return self.root_id == self.id
+
+    @property
+    def status_time(self) -> datetime:
+        """Return when the run's status last changed."""
+        return self.finished_at or max(filter(None, (self.created_at, self.started_at, self.asked_at)))
+
+
+class RunInputs(models.Model):
+    """The inputs of a run that was started with some (`tasks.services.run_inputs`)."""
+
+    run_id = models.CharField(primary_key=True, max_length=36)
+    inputs = JsonTextField()
+
+    class Meta:
+        verbose_name_plural = "run inputs"
+
+    def __str__(self) -> str:
+        return f"inputs of run {self.run_id}"
+
+
+class TaskEvent(models.Model):
+    """An event of a run. `seq` is dense: 1, 2, 3 … within the run. Append only."""
+
+    run_id = models.CharField(max_length=36)
+    seq = models.PositiveIntegerField()
+    type = models.CharField(max_length=16)
+    task_id = models.CharField(max_length=255)
+    payload = JsonTextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["run_id", "seq"], name="event_order"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} #{self.seq} {self.type}"
+
+
+class CancelRequest(models.Model):
+    """A request to stop a task of an unfinished run and all tasks below it.
+
+    The run's worker carries it out.
+    """
+
+    run_id = models.CharField(max_length=36)
+    task_id = models.CharField(max_length=255)
+    force = models.BooleanField(default=False)
+    message = models.TextField()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["run_id"], name="cancel_of_run")]
+
+    def __str__(self) -> str:
+        return f"cancel {self.task_id} in {self.run_id}"

@@ -1,0 +1,123 @@
+"""Tasks and how many there are of each status."""
+
+from typing import ClassVar, Self
+
+from django.db import models
+
+from accounts.callers import Caller
+from tasks.fields import JsonTextField
+from tasks.ids import new_id
+from tasks.models.choices import STATUS_CHOICES
+from tasks.status import Status
+
+IS_ROOT = models.Q(parent_id=None)
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """Return the tasks that the caller may see and change: the single home of authorization."""
+        return self if caller.sees_all else self.filter(user_id=caller.user_id)
+
+    def tree(self, root_id: str) -> Self:
+        """Return all tasks of a tree, in the order of the request that created it."""
+        return self.filter(root_id=root_id).order_by("position")
+
+    def hold_tree(self, root_id: str) -> None:
+        """Lock the tree: until the transaction ends, no other one can change or start it.
+
+        Only the root's row is locked. Locks on many rows, in another order than the journal's,
+        would cause deadlocks.
+        """
+        self.filter(id=root_id).select_for_update().values_list("id").first()
+
+
+class Task(models.Model):
+    """A task of a tree (contract, section 1).
+
+    `parent_id` groups tasks; only `dependencies` decide the order.
+
+    Parents and roots are plain ids: trees are created, read and deleted as a whole, 10,000 rows at
+    a time.
+    """
+
+    id = models.CharField(primary_key=True, max_length=255, default=new_id)
+    root_id = models.CharField(max_length=255)
+    parent_id = models.CharField(max_length=255, null=True)
+    position = models.PositiveIntegerField(default=0)
+    user_id = models.CharField(max_length=255)
+    name = models.CharField(max_length=255)
+    status = models.CharField(max_length=11, choices=STATUS_CHOICES, default=Status.PENDING)
+    priority = models.PositiveSmallIntegerField(default=2)
+    executor_id = models.CharField(max_length=255, null=True)
+    dependencies = JsonTextField(default=list)
+    inputs = JsonTextField(default=dict)
+    schemas = JsonTextField(null=True)
+    params = JsonTextField(null=True)
+    result = JsonTextField(null=True)
+    error = models.TextField(null=True)
+    progress = models.FloatField(default=0.0)
+    attempt = models.PositiveIntegerField(default=0)
+    token_usage = JsonTextField(null=True)
+    has_children = models.BooleanField(default=False)
+    has_copy = models.BooleanField(default=False)
+    original_task_id = models.CharField(max_length=255, null=True)
+    origin_type = models.CharField(max_length=6, default="create")
+    spawned_by = models.CharField(max_length=255, null=True)  # the task that added it to the tree while that ran
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    completed_at = models.DateTimeField(null=True)
+
+    objects = TaskQuerySet.as_manager()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["root_id", "position"], name="task_tree"),
+            models.Index(fields=["user_id", "-created_at", "-id"], name="root_of_owner", condition=IS_ROOT),
+            models.Index(fields=["-created_at", "-id"], name="root_recent", condition=IS_ROOT),
+            models.Index(fields=["-created_at", "-id"], name="task_recent"),
+            # With the owner or without: the database can walk only one of two indexes in the order of a page.
+            models.Index(
+                fields=["user_id", "status", "-created_at", "-id"], name="root_status_of_owner", condition=IS_ROOT
+            ),
+            models.Index(fields=["status", "-created_at", "-id"], name="root_status", condition=IS_ROOT),
+            models.Index(
+                fields=["user_id", "name", "-created_at", "-id"], name="root_name_of_owner", condition=IS_ROOT
+            ),
+            models.Index(fields=["name", "-created_at", "-id"], name="root_name", condition=IS_ROOT),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.id})"
+
+    @property
+    def is_root(self) -> bool:
+        return self.id == self.root_id
+
+
+class TaskCountQuerySet(models.QuerySet["TaskCount"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """Return the numbers of the tasks that the caller may see."""
+        return self if caller.sees_all else self.filter(user_id=caller.user_id)
+
+
+class TaskCount(models.Model):
+    """Numbers of tasks, in a view (`tasks.storage.counts`).
+
+    The sum over the rows of an owner, level and status is exact. A single row means nothing.
+    """
+
+    pk = models.CompositePrimaryKey("user_id", "is_root", "status")
+    user_id = models.CharField(max_length=255)
+    is_root = models.BooleanField()
+    status = models.CharField(max_length=11)
+    tasks = models.BigIntegerField()
+
+    objects = TaskCountQuerySet.as_manager()
+
+    class Meta:
+        managed = False
+        db_table = "tasks_counted"
+
+    def __str__(self) -> str:
+        return f"{self.tasks} {self.status}"

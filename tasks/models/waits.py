@@ -1,0 +1,136 @@
+"""What tasks wait for: questions, times and events."""
+
+from typing import ClassVar, Self
+
+from django.db import models
+from django.db.models.functions import Now
+
+from accounts.callers import Caller
+from tasks.fields import JsonTextField
+from tasks.ids import new_id
+from tasks.models.choices import choices_of
+from tasks.models.runs import Run
+from tasks.status import OnExpiry, WaitKind
+
+IS_OPEN = models.Q(closed_at=None)
+IS_ANSWERED = models.Q(answered_at__isnull=False)
+EXPIRES = models.Q(expires_at__isnull=False)
+
+
+class QuestionQuerySet(models.QuerySet["Question"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """The questions of the caller's own runs."""
+        return self if caller.sees_all else self.filter(run__user_id=caller.user_id)
+
+    def for_people(self) -> Self:
+        """Leave out the waits for a time or an event: they are not questions to people."""
+        return self.filter(kind=WaitKind.QUESTION)
+
+    def unanswered(self) -> Self:
+        """Return the questions and waits that nothing has ended and that have not expired.
+
+        The query uses this table alone: an UPDATE that waited for a row's lock then checks that row
+        again.
+        """
+        in_time = models.Q(expires_at=None) | models.Q(expires_at__gt=Now())
+        return self.filter(in_time, closed_at=None, answered_at=None)
+
+    def in_open_runs(self) -> Self:
+        """Without a join, SQLite walks them in their order, and not all unfinished runs."""
+        return self.filter(models.Exists(Run.objects.unfinished().filter(id=models.OuterRef("run_id"))))
+
+    def waiting(self) -> Self:
+        """Return the questions that people can still answer."""
+        return self.for_people().unanswered().in_open_runs()
+
+
+class Question(models.Model):
+    """What a task waits for: the answer to its question, a time, or an event.
+
+    It ends at `answered_at` with an answer or an event (`taken_id`), or at `expires_at`: then the task
+    fails or, by `on_expiry`, resumes. From `closed_at` on the task no longer waits for it.
+
+    A wait for an event has its owner (`user_id`) and what the payload must contain: `match`, and
+    for look-ups `shape` and `digest` (`tasks.rules.waits`). Events from `since` on count.
+    """
+
+    id = models.CharField(primary_key=True, max_length=36, default=new_id)
+    run = models.ForeignKey(Run, models.CASCADE, related_name="questions", db_constraint=False)
+    task_id = models.CharField(max_length=255)
+    text = models.TextField()
+    options = JsonTextField(null=True)
+    memo = models.TextField(db_default="null")  # JSON, private to the executor
+    answer = JsonTextField(null=True)
+    answered_by = models.CharField(max_length=255, null=True)
+    comment = models.TextField(null=True)
+    asked_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
+    answered_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+    kind = models.CharField(max_length=8, choices=choices_of(WaitKind), db_default="question", default="question")
+    on_expiry = models.CharField(max_length=6, choices=choices_of(OnExpiry), db_default="fail", default="fail")
+    user_id = models.CharField(max_length=255, null=True)
+    event = models.CharField(max_length=255, null=True)
+    match = JsonTextField(null=True)
+    shape = models.CharField(max_length=64, null=True)
+    digest = models.CharField(max_length=64, null=True)
+    since = models.DateTimeField(null=True)
+    taken_id = models.BigIntegerField(null=True)
+
+    objects = QuestionQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["run", "task_id"], condition=models.Q(closed_at=None), name="one_open_question_per_task"
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["asked_at", "id"],
+                name="question_for_people",
+                condition=models.Q(closed_at=None, answered_at=None, kind="question"),
+            ),
+            models.Index(fields=["expires_at"], name="question_due", condition=IS_OPEN & EXPIRES),
+            models.Index(fields=["answered_at"], name="question_answered", condition=IS_OPEN & IS_ANSWERED),
+            models.Index(
+                fields=["user_id", "event", "shape", "digest"],
+                name="wait_for_event",
+                condition=models.Q(closed_at=None, answered_at=None, kind="event"),
+            ),
+            models.Index(fields=["taken_id"], name="wait_that_took", condition=models.Q(taken_id__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.text[:80]} ({self.task_id})"
+
+
+class SentEvent(models.Model):
+    """An event from outside, sent by `events.send` or to the address of a wait (`wait_id`).
+
+    It wakes waits of its owner, `woken` of them; None while that is being done.
+    """
+
+    user_id = models.CharField(max_length=255)
+    event_id = models.CharField(max_length=255)
+    event = models.CharField(max_length=255)
+    payload = JsonTextField(null=True)
+    received_at = models.DateTimeField()
+    woken = models.PositiveIntegerField(null=True)
+    wait_id = models.CharField(max_length=36, null=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["user_id", "event_id"], condition=models.Q(wait_id=None), name="one_event_per_id"
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["user_id", "event", "-id"], name="event_by_name", condition=models.Q(wait_id=None)),
+            models.Index(fields=["user_id", "-id"], name="event_of_user"),
+            models.Index(fields=["received_at"], name="event_age"),
+            models.Index(fields=["id"], name="event_unmatched", condition=models.Q(woken=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} ({self.event_id}) of {self.user_id}"

@@ -1,0 +1,92 @@
+"""Webhooks and what was sent to them."""
+
+from typing import ClassVar, Self
+
+from django.db import models
+from django.db.models.functions import Now
+
+from tasks.ids import new_id
+from tasks.models.runs import Run
+
+
+class WebhookQuerySet(models.QuerySet["Webhook"]):
+    def open(self) -> Self:
+        """Return the webhooks that may still receive events."""
+        return self.filter(closed_at=None)
+
+    def due(self) -> Self:
+        """Return the webhooks whose next event exists, may be sent now, and is not being delivered."""
+        is_free = models.Q(lease_expires_at=None) | models.Q(lease_expires_at__lt=Now())
+        return self.open().filter(is_free, next_at__lte=Now(), run__last_seq__gte=models.F("next_seq"))
+
+
+class Webhook(models.Model):
+    """A URL that receives the events of a run in order: next `next_seq`, not before `next_at`.
+
+    `kind` selects the renderer. A worker process delivers while it holds the lease. `sealed`
+    contains, encrypted, what only deliveries may read: headers, token, authentication. `attempt`
+    counts the failed attempts to deliver the next event; `failures` counts consecutive events that
+    could not be delivered at all. Nothing more is sent after `closed_at`: the run is over or, if
+    `disabled_at` is set, the receiver is gone or too many deliveries failed.
+    """
+
+    id = models.CharField(primary_key=True, max_length=36, default=new_id)
+    # No database constraint: its lock on the run and the journal's, taken while the tree is locked,
+    # could deadlock.
+    run = models.ForeignKey(Run, models.CASCADE, related_name="webhooks", db_constraint=False)
+    kind = models.CharField(max_length=16)
+    config_id = models.CharField(max_length=255)
+    url = models.TextField()
+    host = models.CharField(
+        max_length=255, db_default=""
+    )  # of the url; "" in rows from before deliveries were limited by host
+    method = models.CharField(max_length=5, default="POST")
+    sealed = models.TextField()
+    next_seq = models.PositiveIntegerField(default=1)
+    next_at = models.DateTimeField()
+    attempt = models.PositiveIntegerField(default=0)
+    failures = models.PositiveSmallIntegerField(default=0)
+    lease_owner = models.CharField(max_length=255, null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    disabled_at = models.DateTimeField(null=True)
+
+    objects = WebhookQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["run", "config_id"], name="one_webhook_per_config"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["next_at"], name="webhook_due", condition=models.Q(closed_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} webhook {self.config_id} of {self.run_id}"
+
+
+class WebhookDelivery(models.Model):
+    """The delivery of one event to one webhook, after `attempts` attempts.
+
+    Of the response only the status is stored.
+    """
+
+    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries")
+    seq = models.PositiveIntegerField()
+    status = models.CharField(
+        max_length=9, choices=[(status, status) for status in ("delivered", "retrying", "failed")]
+    )
+    attempts = models.PositiveIntegerField()
+    status_code = models.PositiveSmallIntegerField(null=True)
+    error = models.CharField(max_length=255, null=True)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "webhook deliveries"
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["webhook", "seq"], name="one_delivery_per_event"),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.seq} to {self.webhook_id}: {self.status}"
