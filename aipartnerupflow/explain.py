@@ -150,9 +150,12 @@ def _behind(task: Json, tasks: Mapping[str, Json]) -> list[Json]:
 def _asks(who: str, task_id: str, question: Json) -> Iterator[str]:
     options = question["options"] or []
     text = " ".join(question["text"].split())
-    yield f"{who} asks: {text}" + (f" ({', '.join(options)})." if options else "")
+    form = (question["schema"] or {}).get("properties", {})
+    choice = f" ({', '.join(options)})." if options else f" (a form: {', '.join(form)})." if form else ""
+    yield f"{who} asks: {text}{choice}"
     until = f" by {question['expires_at']}" if question["expires_at"] else ""
-    answer = shlex.quote(options[0]) if options else "'YOUR ANSWER'"
+    example = json.dumps(dict.fromkeys(form, "…"), ensure_ascii=False) if form else "YOUR ANSWER"
+    answer = shlex.quote(options[0] if options else example)
     yield f"Answer it{until}: aipartnerupflow tasks answer {shlex.quote(task_id)} {answer}"
 
 

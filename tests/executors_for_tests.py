@@ -84,7 +84,7 @@ class Asking(Executor):
     async def execute(self, inputs: Json, context: Context) -> Json:
         times = context.reply.memo["times"] if context.reply else 0
         if context.reply is None or context.reply.answer != inputs["until"]:
-            raise Parked("What do you say?", memo={"times": times + 1})
+            raise Parked("What do you say?", schema=inputs.get("schema"), memo={"times": times + 1})
         return {"said": context.reply.answer, "times": times}
 
     async def call_off(self, inputs: Json, context: Context, *, memo: Any) -> Any:

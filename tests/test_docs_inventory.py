@@ -58,6 +58,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/how-to/approvals.md": [
         ("Approvals: let a person decide", "json", APPROVALS),
+        ('Take another branch at "no"', "json", APPROVALS),
+        ("Ask with a form", "json", APPROVALS),
         ("Ask from your own executor", "python", APPROVALS),
     ],
     "docs/how-to/wait.md": [

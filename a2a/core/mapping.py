@@ -138,6 +138,7 @@ def _question(question: Question, *, answer_url: str | None) -> Json:
         "id": question.id,
         "text": question.text,
         "options": question.options,
+        "schema": question.schema,
         "asked_at": _native_time(question.asked_at),
         "expires_at": _native_time(question.expires_at),
         "answer_url": answer_url,

@@ -147,11 +147,12 @@ class Timings(Response, frozen=True, kw_only=True):
 
 
 class Question(Response, frozen=True, kw_only=True):
-    """The open question of a task. `answer_url` needs no login; null if the caller may not answer."""
+    """The open question of a task. `schema` is that of a form. `answer_url` needs no login; null if the caller may not answer."""
 
     id: str
     text: str
     options: list[str] | None
+    schema: Json | None
     asked_at: str
     expires_at: str | None
     answer_url: str | None

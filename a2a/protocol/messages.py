@@ -35,7 +35,7 @@ from tasks.rules.strict_json import Json
 from tasks.services import pending_runs, trees
 from tasks.services.idempotency import remembered
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT
-from tasks.services.questions import fault_of, open_questions, record_answer
+from tasks.services.questions import checked_answer, open_questions, record_answer
 from tasks.services.trees import Execution
 from tasks.status import Status
 
@@ -173,8 +173,8 @@ def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
             [("message.metadata.nodeId", "names no task with an open question. Omit it to answer the oldest one")]
         )
     question = questions[0]
-    answer = _as_option(_answer_in(given.message), question.options)
-    fault = fault_of(question, answer)
+    answer = _as_option(_answer_in(given.message, question.schema), question.options)
+    fault = _fault_of(question, answer)
     message = message_of(question, context_id=run.context_id)
     known = Message.objects.filter(run=run).order_by("-id").first()
     times = times_asked(message, known.body if known else None)
@@ -189,6 +189,17 @@ def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
     return received
 
 
+def _fault_of(question: Question, answer: Any) -> str | None:
+    """Return a sentence that says why this cannot be the answer; None if it can."""
+    try:
+        checked_answer(question, answer)
+    except InvalidParams as error:
+        return "; ".join(
+            f"The {field} {reason}" if field == "answer" else f"{field}: {reason}" for field, reason in error.problems
+        )
+    return None
+
+
 def _as_option(answer: Any, options: Sequence[str] | None) -> Any:
     """The option that a text means, in upper or lower case; else the answer itself."""
     if not isinstance(answer, str) or not options or answer in options:
@@ -197,8 +208,8 @@ def _as_option(answer: Any, options: Sequence[str] | None) -> Any:
     return meant[0] if len(meant) == 1 else answer
 
 
-def _answer_in(message: GivenMessage) -> Any:
-    """The answer in a message: its data, or the member `answer` of it; else its text.
+def _answer_in(message: GivenMessage, form: Json | None) -> Any:
+    """The answer in a message: its data, or the member `answer` of it; else its text. A form may have a field of that name.
 
     Raises the errors of `readable`.
     """
@@ -206,7 +217,8 @@ def _answer_in(message: GivenMessage) -> Any:
     data = next((part["data"] for part in parts if "data" in part), UNSET)
     if data is UNSET:
         return "\n".join(part["text"] for part in parts)
-    return data["answer"] if isinstance(data, dict) and "answer" in data else data
+    is_wrapped = isinstance(data, dict) and "answer" in data and not (form and "answer" in form["properties"])
+    return data["answer"] if is_wrapped else data
 
 
 def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) -> Meaning:

@@ -231,6 +231,7 @@ def message_of(question: Question, *, context_id: str) -> Json:
         question_id=question.id,
         text=question.text,
         options=question.options,
+        schema=question.schema,
         node_id=question.task_id,
         run_id=question.run_id,
         context_id=context_id,

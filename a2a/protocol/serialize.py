@@ -26,6 +26,7 @@ from tasks.rules.a2a_versions import (
     REJECTED,
     options_line,
 )
+from tasks.rules.forms import described_form
 from tasks.rules.strict_json import Json
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS
 from tasks.status import Status
@@ -200,20 +201,30 @@ def agent_message(text: str, *, message_id: str, run_id: str, context_id: str) -
 
 
 def question_message(
-    *, question_id: str, text: str, options: Sequence[str] | None, node_id: str | None, run_id: str, context_id: str
+    *,
+    question_id: str,
+    text: str,
+    options: Sequence[str] | None,
+    schema: Json | None,
+    node_id: str | None,
+    run_id: str,
+    context_id: str,
 ) -> Json:
-    """A question as a message. `node_id` is the task that asks; None if the message handler asks."""
+    """A question as a message; that of a form has its schema as data. `node_id` is the task that asks; None if the message handler asks."""
     known = {"nodeId": node_id, "options": options}
     metadata = {name: value for name, value in known.items() if value is not None}
-    text = text_with_options(text, options)
+    text = text_with_form(text, schema) if schema else text_with_options(text, options)
     message = agent_message(text, message_id=question_id, run_id=run_id, context_id=context_id)
+    if schema:
+        message["parts"].append({"data": {"schema": schema}})
     return message | {"metadata": metadata} if metadata else message
 
 
 def asked_again(question: Json, *, fault: str, times: int) -> Json:
     """The message that asks a question for another time, after a wrong answer."""
-    text = f"The answer {fault}.\n{question['parts'][0]['text']}"
-    return question | {"messageId": f"{question['messageId']}-{times + 1}", "parts": [{"text": text}]}
+    first, *others = question["parts"]
+    parts = [{"text": f"{fault}.\n{first['text']}"}, *others]
+    return question | {"messageId": f"{question['messageId']}-{times + 1}", "parts": parts}
 
 
 def times_asked(question: Json, last: Json | None) -> int:
@@ -228,6 +239,11 @@ def text_with_options(text: str, options: Sequence[str] | None) -> str:
     """The question with its options, for clients that show only text."""
     line = options_line(options) if options else ""
     return text if text.endswith(line) else text + line
+
+
+def text_with_form(text: str, schema: Json) -> str:
+    """The question with the fields of its form, for clients that show only text."""
+    return f"{text}\nAnswer with a JSON object: {described_form(schema)}"
 
 
 def utc(moment: datetime) -> str:

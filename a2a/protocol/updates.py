@@ -76,7 +76,10 @@ def _message(event: Json, context_id: str) -> Json | None:
 def _question(event: Json) -> Json:
     asked = event["result"]
     node_id = None if event["task_id"] == event["run_id"] else event["task_id"]
-    return {"question_id": asked["question_id"], "text": asked["text"], "options": asked["options"], "node_id": node_id}
+    known = {
+        name: asked.get(name) for name in ("question_id", "text", "options", "schema")
+    }  # older events have no schema
+    return known | {"node_id": node_id}
 
 
 def _node(event: Json, nodes: Mapping[str, Node]) -> Node:

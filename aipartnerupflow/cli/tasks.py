@@ -122,7 +122,9 @@ def delete(
 def answer(
     client: "Client",
     task_id: TaskId,
-    answer: Annotated[str, typer.Argument(help="One of the options of the question, or any text if it has none.")],
+    answer: Annotated[
+        str, typer.Argument(help="One of the options of the question, the JSON object of its form, or any text.")
+    ],
     comment: Annotated[str | None, typer.Option(help="A comment, stored with the answer.")] = None,
 ) -> Any:
     """Answer the open question of a task."""

@@ -185,7 +185,8 @@ def delete(task_id: str, *, force: bool = False) -> Call[Deleted]:
 def answer(task_id: str, answer: Any, *, comment: str | None = None) -> Call[Answered]:
     """Answer the open question of a task.
 
-    The answer is one of its options or, if it has none, any JSON value but null.
+    The answer is one of its options, an object that fits its form or, without both, any JSON value
+    but null.
     """
     return Call("tasks.answer", _given(task_id=task_id, answer=answer, comment=comment))
 

@@ -136,12 +136,13 @@ class Deleted(TypedDict):
 class Question(TypedDict):
     """The open question of a task.
 
-    `answer_url` is a page that needs no login; None if the caller may not answer.
+    `schema` is that of a form. `answer_url` is a page that needs no login; None if the caller may not answer.
     """
 
     id: str
     text: str
     options: list[str] | None
+    schema: Json | None
     asked_at: str
     expires_at: str | None
     answer_url: str | None

@@ -63,12 +63,14 @@ class Stopped(Exception):
 class Parked(Exception):
     """The work waits for an answer. Raise it to release the worker meanwhile: the task stays in progress.
 
-    `question` is the text that people see. `options` are the only answers that are accepted; None accepts any JSON value.
+    `question` is the text that people see. `options` are the only answers that are accepted. `schema` asks for a form instead: a
+    flat JSON Schema of an object of texts, numbers, integers, booleans and enums; only an object that fits it is accepted. Without
+    both, any JSON value is.
     `execute` is called again with the answer in `context.reply`, from its start, possibly by another worker. Without an answer within
     `expires_after_seconds` the task fails; None waits for any time. `memo`, any JSON value, comes back in `context.reply.memo` and is
     not shown to anyone.
 
-    Raises TypeError (`orjson.JSONEncodeError`) when `memo` is not JSON.
+    Raises TypeError (`orjson.JSONEncodeError`) when `memo` or `schema` is not JSON, and ValueError for both `options` and `schema`.
     """
 
     def __init__(
@@ -76,12 +78,16 @@ class Parked(Exception):
         question: str,
         *,
         options: Sequence[str] | None = None,
+        schema: Json | None = None,
         expires_after_seconds: float | None = None,
         memo: Any = None,
     ) -> None:
         super().__init__(question)
+        if options is not None and schema is not None:
+            raise ValueError("Give either options or a schema. In a form, a choice is a field with an enum.")
         self.question = question
         self.options = options
+        self.schema: Json | None = None if schema is None else orjson.loads(orjson.dumps(schema))
         self.expires_after_seconds = expires_after_seconds
         self.memo = orjson.dumps(memo).decode()  # already here: what is no JSON is the executor's own failure
         self.wait = Wait()
@@ -159,7 +165,7 @@ class Reply:
     """The answer to a question that the task asked by raising `Parked`, or what ended its wait."""
 
     answer: Any
-    """One of the question's options or, without options, any JSON value except null. Of a wait: what `ParkedUntil` and
+    """One of the question's options, an object that fits its schema or, without both, any JSON value except null. Of a wait: what `ParkedUntil` and
     `ParkedForEvent` say."""
     by: str
     """The user id of the person who answered; `USER (by link)` if a link of that user was used. Empty after a wait."""

@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from accounts.users import is_disabled
 from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import AnswerToken, BadLink, read_link
+from tasks.dashboard.asked import ANSWER, Filled, fields_of_question, form_in
 from tasks.models import Question
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.services import questions
@@ -33,23 +34,25 @@ async def answer(request: HttpRequest, token: str) -> HttpResponseBase:
         return await _shown(request, {"is_over": True}, status=410)
     if request.method == "POST":
         return await _answered(request, question, invitation)
-    return await _shown(request, {"question": question})
+    return await _shown(request, {"question": question, "fields": fields_of_question(question)})
 
 
 async def _answered(request: HttpRequest, question: Question, invitation: AnswerToken) -> HttpResponse:
     text, comment = request.POST.get("answer", "").strip(), request.POST.get("comment", "").strip()
     try:
-        _check(text, "answer")
-        _check(comment, "comment")
-        if not text:
+        for name, value in request.POST.items():
+            _check(str(value), name)
+        if not text and question.schema is None:
             raise InvalidParams([("answer", "is required")])
-        await pools.write(questions.record_answer, question, answer=text, by=invitation.by, comment=comment or None)
+        given = text if question.schema is None else form_in(question.schema, request.POST)
+        await pools.write(questions.record_answer, question, answer=given, by=invitation.by, comment=comment or None)
     except InvalidParams as error:
-        context = {"question": question, "error": _sentence(error), "text": text, "comment": comment}
+        fields = fields_of_question(question, Filled.of(request.POST, error))
+        context = {"question": question, "error": _sentence(error), "text": text, "comment": comment, "fields": fields}
         return await _shown(request, context, status=400)
     except StatusConflict:  # another answer arrived first
         return await _shown(request, {"is_over": True}, status=409)
-    return await _shown(request, {"question": question, "given": text})
+    return await _shown(request, {"question": question, "given": text or "the form"})
 
 
 def _check(text: str, field: str) -> None:
@@ -62,7 +65,8 @@ def _check(text: str, field: str) -> None:
 
 def _sentence(error: InvalidParams) -> str:
     field, reason = error.problems[0]
-    return f"{field.capitalize()} {reason}."
+    name = field.removeprefix(ANSWER)
+    return f"{field.capitalize()} {reason}." if name == field else f"{name}: {reason}."
 
 
 def _question(invitation: AnswerToken) -> Question | None:

@@ -1,4 +1,4 @@
-"""Build a form from an executor's JSON Schema, and read the submitted inputs."""
+"""Build a form from a flat or an executor's JSON Schema, and read the submitted inputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ class Field:
     """One input. `kind`: text, long_text, number, choice, flag, or json for any other value."""
 
     name: str
+    title: str
     kind: str
     value: str
     is_required: bool
@@ -36,6 +37,7 @@ def fields_of(schema: Json, values: Mapping[str, str], problems: Mapping[str, st
     return [
         Field(
             name=name,
+            title=rule.get("title", ""),
             kind=kind_of(rule, name),
             value=values.get(name, ""),
             is_required=name in required,

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from accounts.callers import Caller
 from apflow_site.db import pools
+from tasks.dashboard.asked import fields_of_question
 from tasks.dashboard.boxes import Folds
 from tasks.dashboard.code import as_code
 from tasks.dashboard.family import family_of
@@ -127,6 +128,7 @@ async def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
 def _chosen(*, caller: Caller, task_id: str) -> Context:
     """What the database knows of the task. Raises TaskNotFound."""
     found = detail(caller=caller, task_id=task_id, is_page=True)
+    question = next(iter(open_questions(caller, task_id=task_id)), None)
     return {
         "detail": found,
         "inputs": for_pages(found.task, found.task.inputs),
@@ -137,7 +139,8 @@ def _chosen(*, caller: Caller, task_id: str) -> Context:
         "more_dependants": max(0, len(found.dependants) - RELATIVES_SHOWN),
         "events": found.events,
         "family": family_of(found.task),
-        "question": next(iter(open_questions(caller, task_id=task_id)), None),
+        "question": question,
+        "fields": fields_of_question(question) if question else [],
         "is_running": found.run is not None and found.run.finished_at is None,
     }
 

@@ -1,10 +1,18 @@
-"""Asks a person for approval and waits for the answer."""
+"""Asks a person for approval, or to fill in a form, and waits for the answer."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from aipartnerupflow.executors import Context, Executor, Json, Parked
+import orjson
 
-MONTH_SECONDS = 30 * 86_400
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked
+from tasks.rules.forms import fault_of_form
+from tasks.rules.places import has_places
+
+MONTH_SECONDS: Final = 30 * 86_400
+BOTH: Final = (
+    "inputs.schema and inputs.options exclude each other. Give options for a question with one click, or a schema for "
+    "a form, in which a choice is a field with an enum."
+)
 
 
 class Approval(Executor):
@@ -16,8 +24,8 @@ class Approval(Executor):
     id = "approval_executor"
     name = "Approval"
     description = (
-        "Asks a person a question and waits for the answer: one of `options`, or any answer without them. The wait occupies no worker "
-        "and survives restarts. If there is no answer within `timeout_seconds`, the task fails."
+        "Asks a person a question and waits for the answer: one of `options`, a form by `schema`, or any answer. The wait occupies no "
+        "worker and survives restarts. After `timeout_seconds` without an answer the task fails."
     )
     tags = ("core", "human")
     input_schema: ClassVar[Json] = {
@@ -32,6 +40,10 @@ class Approval(Executor):
                 "uniqueItems": True,
                 "description": "The allowed answers",
             },
+            "schema": {
+                "type": "object",
+                "description": "A form instead of options: a flat JSON Schema of strings, numbers, integers, booleans and enums",
+            },
             "timeout_seconds": {
                 "type": "number",
                 "exclusiveMinimum": 0,
@@ -43,21 +55,38 @@ class Approval(Executor):
     }
     result_schema: ClassVar[Json] = {
         "type": "object",
+        "description": "With `schema`, the object that was sent; else these fields",
         "properties": {
             "answer": {"description": "One of the options, or any JSON value"},
             "by": {"type": "string", "description": "Who answered"},
             "comment": {"type": "string"},
         },
-        "required": ["answer", "by"],
     }
     secret_inputs = frozenset()
     example: ClassVar[Json] = {"question": "Publish the report?", "options": ["yes", "no"]}
     example_result: ClassVar[Json] = {"answer": "yes", "by": "demo"}
 
+    def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        """Refuse a schema that is no form, unless a result fills it in."""
+        schema = inputs.get("schema")
+        if isinstance(schema, dict) and "options" in inputs:
+            raise ExecutorError(BOTH, permanent=True)
+        if not isinstance(schema, dict) or has_places(orjson.dumps(schema).decode()):
+            return
+        if problem := fault_of_form(schema):
+            raise ExecutorError(f"inputs.schema {problem}", permanent=True)
+
     async def execute(self, inputs: Json, context: Context) -> Json:
+        schema, options = inputs.get("schema"), inputs.get("options")
         if (reply := context.reply) is None:
+            if schema is not None and options is not None:
+                raise ExecutorError(BOTH, permanent=True)
+            expires_after_seconds = inputs.get("timeout_seconds")
             raise Parked(
-                inputs["question"], options=inputs.get("options"), expires_after_seconds=inputs.get("timeout_seconds")
+                inputs["question"], options=options, schema=schema, expires_after_seconds=expires_after_seconds
             )
+        if schema is not None:
+            form: Json = reply.answer
+            return form
         comment = {} if reply.comment is None else {"comment": reply.comment}
         return {"answer": reply.answer, "by": reply.by, **comment}

@@ -59,6 +59,7 @@ class Question(models.Model):
     task_id = models.CharField(max_length=255)
     text = models.TextField()
     options = JsonTextField(null=True)
+    schema = JsonTextField(null=True)  # of the form (`tasks.rules.forms`)
     memo = models.TextField(db_default="null")  # JSON, private to the executor
     answer = JsonTextField(null=True)
     answered_by = models.CharField(max_length=255, null=True)

@@ -135,6 +135,7 @@ class Asked(Message, frozen=True, kw_only=True):
 
     question: str
     options: list[str] | None
+    schema: Json | None = None
     expires_after_seconds: float | None
     memo: bytes
     wait: Wait
@@ -213,6 +214,7 @@ def question_of(parked: Parked) -> Asked:
     return Asked(
         question=clean(parked.question),
         options=None if parked.options is None else list(parked.options),
+        schema=parked.schema,
         expires_after_seconds=parked.expires_after_seconds,
         memo=parked.memo.encode(),
         wait=parked.wait,
@@ -221,7 +223,7 @@ def question_of(parked: Parked) -> Asked:
 
 def parked_of(asked: Asked) -> Parked:
     parked = Parked(asked.question, options=asked.options, expires_after_seconds=asked.expires_after_seconds)
-    parked.memo, parked.wait = asked.memo.decode(), asked.wait
+    parked.schema, parked.memo, parked.wait = asked.schema, asked.memo.decode(), asked.wait
     return parked
 
 

@@ -50,7 +50,7 @@ def ask(*, run_id: str, question_id: str, text: str, required: str = INPUT) -> N
 
     Raises StatusConflict if the run no longer waits.
     """
-    asked = {"required": required, "question_id": question_id, "text": text, "options": None}
+    asked = {"required": required, "question_id": question_id, "text": text, "options": None, "schema": None}
     if not _log(run_id, type_="log", status=Status.PENDING, message=f"waiting for an answer: {text}", result=asked):
         raise _taken(run_id)
     Run.objects.filter(id=run_id).update(lease_owner=HOLDERS[required], asked_at=datetime.now(UTC))

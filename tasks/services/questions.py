@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models.functions import Now
 from orjson import loads
@@ -21,14 +22,15 @@ from aipartnerupflow.executors import Reply
 from tasks.models import Question
 from tasks.queue import notify, suspension
 from tasks.rules.exceptions import InvalidParams, StatusConflict
-from tasks.rules.strict_json import Json
+from tasks.rules.forms import filled_form
+from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.services.queries import get_task
 from tasks.status import OnExpiry, WaitKind
 from tasks.storage.bulk import marks
 
 MOST_SHOWN: Final = 1_000
 OPEN: Final = (
-    "SELECT q.id, q.run_id, q.task_id, q.text, q.options, q.asked_at, q.expires_at, q.answered_at, q.answer, "
+    "SELECT q.id, q.run_id, q.task_id, q.text, q.options, q.schema, q.asked_at, q.expires_at, q.answered_at, q.answer, "
     "q.answered_by, q.comment, q.memo, q.kind, q.on_expiry, q.digest, e.event, e.payload, e.event_id, e.received_at "
     "FROM tasks_question q LEFT JOIN tasks_sentevent e ON e.id = q.taken_id WHERE q.closed_at IS NULL AND {which}"
 )
@@ -44,6 +46,7 @@ class OpenQuestion:
     options: Sequence[str] | None
     asked_at: datetime
     expires_at: datetime | None
+    schema: Json | None = None
     memo: str = "null"
     """What the executor wants back with the answer, as JSON text."""
     reply: Reply | None = None
@@ -95,8 +98,14 @@ def answer(*, caller: Caller, task_id: str, answer: Any, comment: str | None = N
     """Answer the open question of a task. The first answer counts.
 
     Raises TaskNotFound, StatusConflict if the task has no open question, or InvalidParams for an
-    answer that is not one of its options.
+    answer that is not one of its options or does not fit its form.
     """
+    question = open_question_of(caller=caller, task_id=task_id)
+    return record_answer(question, answer=answer, by=caller.user_id, comment=comment)
+
+
+def open_question_of(*, caller: Caller, task_id: str) -> Question:
+    """Return the open question of a task. Raises TaskNotFound, or StatusConflict if it has none."""
     task = get_task(caller=caller, task_id=task_id)
     question = Question.objects.waiting().filter(task_id=task.id, run__root_id=task.root_id).first()
     if question is None:
@@ -104,14 +113,13 @@ def answer(*, caller: Caller, task_id: str, answer: Any, comment: str | None = N
             f"Task '{task.id}' does not wait for an answer: it is {task.status} and has no open question.",
             data={"task_id": task.id, "status": task.status},
         )
-    return record_answer(question, answer=answer, by=caller.user_id, comment=comment)
+    return question
 
 
 @transaction.atomic
 def record_answer(question: Question, *, answer: Any, by: str, comment: str | None = None) -> Question:
     """Answer this question. Raises the same exceptions as `answer`, except TaskNotFound."""
-    if fault := fault_of(question, answer):
-        raise InvalidParams([("answer", fault)])
+    answer = checked_answer(question, answer)
     first = Question.objects.for_people().unanswered().filter(id=question.id)
     if not first.update(answer=answer, answered_by=by, comment=comment, answered_at=Now()):
         raise StatusConflict(
@@ -124,13 +132,31 @@ def record_answer(question: Question, *, answer: Any, by: str, comment: str | No
     return question
 
 
-def fault_of(question: Question, answer: Any) -> str | None:
-    """Return why this cannot be the answer, as the rest of a sentence; None if it can."""
+def checked_answer(question: Question, answer: Any) -> Any:
+    """Return the answer as it is recorded: that of a form with its defaults. A text with the JSON of a form is as good.
+
+    Raises InvalidParams.
+    """
     if answer is None:
-        return "must not be null"
+        raise InvalidParams([("answer", "must not be null")])
     if question.options and answer not in question.options:
-        return f"must be one of the options {', '.join(map(repr, question.options))}"
-    return None
+        raise InvalidParams([("answer", f"must be one of the options {', '.join(map(repr, question.options))}")])
+    if question.schema is None:
+        return answer
+    filled, problems = filled_form(question.schema, _in_text(answer))
+    if problems:
+        raise InvalidParams(problems)
+    return filled
+
+
+def _in_text(answer: Any) -> Any:
+    """Return the value in a text of JSON; any other answer as it is."""
+    if not isinstance(answer, str):
+        return answer
+    try:
+        return decode(answer.encode(), nesting=settings.APFLOW.limits.nesting)
+    except MalformedJson:
+        return answer
 
 
 # --- for the engine ---
@@ -163,6 +189,7 @@ def _question_of(row: Json) -> OpenQuestion:
         task_id=row["task_id"],
         text=row["text"],
         options=None if row["options"] is None else loads(row["options"]),
+        schema=None if row["schema"] is None else loads(row["schema"]),
         asked_at=_utc(row["asked_at"]),
         expires_at=None if row["expires_at"] is None else _utc(row["expires_at"]),
         memo=row["memo"],

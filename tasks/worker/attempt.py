@@ -13,6 +13,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Stopped
 from tasks.pools.base import Pool, RaisedElsewhere
+from tasks.rules.forms import fault_of_form
 from tasks.rules.schema import mismatch
 from tasks.rules.stored_results import stored_form
 from tasks.rules.strict_json import Json
@@ -65,6 +66,8 @@ async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], s
     except ExecutorError as error:
         return failed(str(error), may_retry=not error.permanent, retry_after_seconds=error.retry_after_seconds)
     except Parked as parked:
+        if parked.schema is not None and (problem := fault_of_form(parked.schema)):
+            return failed(f"The question was not asked, because its schema {problem}")
         _cap(parked, deadline)
         raise
     except asyncio.CancelledError as error:

@@ -115,12 +115,13 @@ class WantedEvent(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class QuestionAsked(Change):
-    """`options` and `memo` are JSON text."""
+    """`options`, `schema` and `memo` are JSON text."""
 
     task_id: str
     question_id: str
     text: str
     options: str | None
+    schema: str | None
     memo: str
     at: str | None
     expires_at: str | None
@@ -129,14 +130,14 @@ class QuestionAsked(Change):
     wanted: WantedEvent | None = None
 
     STATEMENT: ClassVar[str] = (
-        "INSERT INTO tasks_question (id, run_id, task_id, text, options, memo, asked_at, expires_at, kind, on_expiry, "
+        "INSERT INTO tasks_question (id, run_id, task_id, text, options, schema, memo, asked_at, expires_at, kind, on_expiry, "
         "user_id, event, match, since) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
     )
 
     @property
     def values(self) -> tuple[Any, ...]:
-        question = (self.question_id, self.run_id, self.task_id, self.text, self.options, self.memo)
+        question = (self.question_id, self.run_id, self.task_id, self.text, self.options, self.schema, self.memo)
         ends = (self.at, self.expires_at, self.kind, self.on_expiry)
         return *question, *ends, *(self.wanted or WantedEvent())
 

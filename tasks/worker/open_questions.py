@@ -59,6 +59,7 @@ class OpenQuestions:
             task_id=task_id,
             text=storable(parked.question),
             options=None if parked.options is None else [storable(option) for option in parked.options],
+            schema=parked.schema,
             asked_at=now,
             expires_at=wait.expires_at if seconds is None else now + timedelta(seconds=seconds),
             memo=parked.memo,

@@ -106,6 +106,7 @@ class RunRecorder:
                 "question_id": question.id,
                 "text": question.text,
                 "options": question.options,
+                "schema": question.schema,
             }
         change = QuestionAsked(
             **self._fence,
@@ -114,6 +115,7 @@ class RunRecorder:
             question_id=question.id,
             text=question.text,
             options=None if question.options is None else _text(orjson.dumps(question.options)),
+            schema=None if question.schema is None else _text(orjson.dumps(question.schema)),
             memo=question.memo,
             at=db_time(question.asked_at),
             expires_at=db_time(question.expires_at),

@@ -96,6 +96,7 @@ class SecretsOfRun:
         parked.memo = self.masker.stored(parked.memo.encode()).decode()
         if parked.options is not None:
             parked.options = [self.masker.text(option) for option in parked.options]
+        parked.schema = self.masker.json(parked.schema)
         if parked.wait.event is not None:
             parked.wait.event = self.masker.text(parked.wait.event)
         parked.wait.match = self.masker.json(parked.wait.match)

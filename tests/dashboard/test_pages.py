@@ -1,5 +1,6 @@
 """The pages as HTTP: who sees what, who may do what, and that another's tree looks like none."""
 
+import json
 import re
 import subprocess
 import sys
@@ -210,6 +211,79 @@ def test_what_a_task_asks_is_answered_by_its_owner(as_: As, guarded: Server) -> 
     assert post(as_("alice"), f"/ui/answer/{task_id}", option="perhaps").status_code == 409
     assert post(as_("alice"), f"/ui/answer/{task_id}", option="yes", comment="at last").status_code == 302
     until_page(as_("alice"), location, "at last")
+
+
+FORM: Final = {
+    "properties": {
+        "amount": {"type": "number", "title": "Amount in EUR", "minimum": 0},
+        "plan": {"type": "string", "enum": ["small", "large"]},
+        "express": {"type": "boolean", "default": False},
+        "note": {"type": "string"},
+    },
+    "required": ["amount", "plan"],
+}
+
+
+def test_a_form_is_shown_and_keeps_what_was_filled_in_until_it_fits(as_: As, guarded: Server) -> None:
+    inputs = {"question": "Who pays?", "schema": FORM}
+    tree = json.dumps([{"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": inputs}])
+    location = post(as_("alice"), "/ui/new/tree/", tree=tree, then="run").headers["Location"]
+    task_id = location.removeprefix("/ui/tasks/")
+    until_page(as_("alice"), "/ui/inbox/", "Who pays?")
+    for path in ("/ui/inbox/", location):
+        shown = page(as_("alice"), path)
+        assert "Amount in EUR" in shown
+        assert re.search(r'<input name="in.amount" value="" .*required', shown)
+        assert re.search(r"<option selected>false</option>", shown)
+    address = f"/ui/answer/{task_id}"
+    wrong: dict[str, str] = {"in.amount": "many", "in.plan": "large", "in.note": "Soon", "in.express": ""}
+    refused = post(as_("alice"), address, **wrong)
+    assert refused.status_code == 400
+    assert "This must be a number" in refused.text
+    assert re.search(r'name="in.amount" value="many".* aria-invalid="true"', refused.text)
+    assert 'name="in.note" value="Soon"' in refused.text
+    assert "<option selected>large</option>" in refused.text
+    refused = post(as_("alice"), address, **wrong | {"in.amount": "-1"})
+    assert (refused.status_code, "the value is less than the minimum of 0" in refused.text) == (400, True)
+    assert post(as_("bob"), address, **{"in.amount": "1", "in.plan": "small"}).status_code == 404
+    assert post(as_("alice"), address, **wrong | {"in.amount": "250.5"}).status_code == 302
+    until_page(as_("alice"), location, "250.5")
+
+
+def test_the_page_behind_a_link_shows_the_form(as_: As, guarded: Server) -> None:
+    headers = {
+        "Authorization": f"Bearer {guarded.http.post('/auth/login', json={'username': 'alice', 'password': PASSWORD}).json()['access']}"
+    }
+    tree = [
+        {"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": {"question": "Who pays?", "schema": FORM}}
+    ]
+    task_id = guarded.http.post("/api/tasks/", json={"tasks": tree, "execute": True}, headers=headers).json()["id"]
+    address = f"/api/tasks/{task_id}/"
+
+    def question() -> Any:
+        return guarded.http.get(f"{address}detail/", headers=headers).json()["question"]
+
+    until(question, seconds=60, what="the question")
+    assert question()["schema"] == FORM
+    refused = guarded.http.post(f"{address}answer/", json={"answer": {"amount": 1, "plan": "none"}}, headers=headers)
+    assert refused.status_code == 400
+    assert [each["field"] for each in refused.json()["error"]["data"]] == ["answer.plan"]
+    link = question()["answer_url"]
+    assert "Amount in EUR" in guarded.http.get(link).text
+    assert "in.note" in guarded.http.get(link).text
+    refused = guarded.http.post(link, data={"in.amount": "1", "in.note": "Please"})
+    assert (refused.status_code, "plan: is required" in refused.text) == (400, True)
+    assert 'value="Please"' in refused.text
+    done = guarded.http.post(link, data={"in.amount": "1", "in.plan": "small", "comment": "By mail"})
+    assert (done.status_code, "Thank you" in done.text) == (200, True)
+    until(
+        lambda: guarded.http.get(address, headers=headers).json()["status"] == "completed", seconds=60, what="the end"
+    )
+    assert guarded.http.get(address, headers=headers).json()["result"] == {
+        "amount": 1,
+        "plan": "small",
+        "express": False,
+    }
 
 
 def test_code_to_run_a_tree_says_where_the_token_goes(as_: As) -> None:

@@ -109,6 +109,46 @@ def test_after_an_answer_that_was_not_offered_the_question_is_asked_again(alice:
     assert len(set(ids)) == len(ids)
 
 
+FORM: Json = {
+    "type": "object",
+    "properties": {"amount": {"type": "number"}, "answer": {"type": "string", "default": "none"}},
+    "required": ["amount"],
+}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        data({"amount": 7, "answer": "so"}),
+        text('{"amount": 7, "answer": "so"}'),
+        message({"raw": "eyJhbW91bnQiOjcsImFuc3dlciI6InNvIn0=", "mediaType": "application/json"}),
+    ],
+)
+def test_a_form_is_data_and_so_is_its_answer(alice: Agent, given: Json) -> None:
+    asking = alice.send(data({"skill": "approval_executor", "inputs": {"question": "How much?", "schema": FORM}}))
+    check(asking, "Task")
+    question = asking["status"]["message"]
+    said = "How much?\nAnswer with a JSON object: amount (number, required), answer (text)"
+    assert question["parts"] == [{"text": said}, {"data": {"schema": FORM}}]
+    again = alice.send(data({"amount": "much"}, taskId=asking["id"]))["status"]["message"]
+    assert again["parts"] == [
+        {"text": f'answer.amount: the value is not of type "number".\n{said}'},
+        {"data": {"schema": FORM}},
+    ]
+    done = alice.send(given | {"taskId": asking["id"]})
+    assert done["status"]["state"] == DONE
+    assert done["artifacts"][-1]["parts"] == [{"data": {"amount": 7, "answer": "so"}}]
+
+
+def test_a_stream_brings_the_form(alice: Agent) -> None:
+    *_, last = alice.streamed(
+        "SendStreamingMessage",
+        {"message": data({"skill": "approval_executor", "inputs": {"question": "?", "schema": FORM}})},
+    )
+    assert last["statusUpdate"]["status"]["state"] == WAITS
+    assert last["statusUpdate"]["status"]["message"]["parts"][1] == {"data": {"schema": FORM}}
+
+
 @pytest.mark.parametrize(("given", "answer"), [({"answer": 7}, 7), ({"why": "so"}, {"why": "so"}), ([1, 2], [1, 2])])
 def test_an_answer_may_be_data(alice: Agent, given: Any, answer: Any) -> None:
     asking = alice.send(data({"skill": "approval_executor", "inputs": {"question": "What?"}}))

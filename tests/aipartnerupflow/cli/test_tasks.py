@@ -128,6 +128,23 @@ def test_what_a_task_asks_is_answered(cli: Cli, screen: Show, client: Client) ->
     assert client.get(task_id)["result"] == {"answer": "yes", "by": "local", "comment": "Good"}
 
 
+def test_a_form_is_answered_with_its_json(cli: Cli, client: Client) -> None:
+    form = {"properties": {"amount": {"type": "number"}, "note": {"type": "string"}}, "required": ["amount"]}
+    asking: Json = {
+        "name": "Ask",
+        "schemas": {"method": "approval_executor"},
+        "inputs": {"question": "How much?", "schema": form},
+    }
+    task_id = client.execute(asking)["task_id"]
+    until(lambda: client.detail(task_id)["question"], seconds=60, what="the question")
+    assert "tasks answer " + task_id + """ '{"amount": "…", "note": "…"}'""" in cli("explain", task_id).out
+    refused = cli("tasks", "answer", task_id, '{"amount": "much"}')
+    assert (refused.code, "answer.amount: the value is not of type" in refused.err) == (2, True)
+    assert cli("tasks", "answer", task_id, '{"amount": 5}', "--json").json["answer"] == {"amount": 5}
+    list(client.follow(task_id))
+    assert client.get(task_id)["result"] == {"amount": 5}
+
+
 def test_children_are_listed(cli: Cli, screen: Show, stored: str) -> None:
     assert [task["name"] for task in cli("tasks", "children", stored).lines] == ["Step a", "Step b"]
     assert len(screen("tasks", "children", stored).out.splitlines()) == 3

@@ -107,6 +107,10 @@ async def test_a_question_comes_back_and_its_answer_goes_in(pools: Pools, name: 
     with pytest.raises(Parked) as caught:
         await execute(pools[name], "asking_executor", {"until": "yes"})
     assert (caught.value.question, caught.value.memo) == ("What do you say?", '{"times":1}')
+    form = {"properties": {"word": {"type": "string"}}}
+    with pytest.raises(Parked) as caught:
+        await execute(pools[name], "asking_executor", {"until": "yes", "schema": form})
+    assert caught.value.schema == form
     here = context(reply=Reply(answer="yes", by="alice", memo={"times": 1}))
     assert await execute(pools[name], "asking_executor", {"until": "yes"}, here) == {"said": "yes", "times": 1}
 

@@ -1,29 +1,33 @@
-"""docs/how-to/approvals.md: its tree runs, waits and goes on, and its executor asks."""
+"""docs/how-to/approvals.md: its trees run, wait and go on, and its executor asks."""
 
 import json
-import re
 from pathlib import Path
+from typing import Any
 
-from tests.servers import ROOT, new_database, running_server, until
+from tests.documents import text
+from tests.servers import new_database, running_server, until
 
-PAGE = (ROOT / "docs/how-to/approvals.md").read_text()
+PAGE = "docs/how-to/approvals.md"
 
 
-def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return str(found)
+def tree(heading: str) -> Any:
+    return json.loads(text(PAGE, heading, "json"))
 
 
 def test_what_the_page_shows_works(tmp_path: Path) -> None:
-    (tmp_path / "budget.py").write_text(block("python"))
+    (tmp_path / "budget.py").write_text(text(PAGE, "Ask from your own executor", "python"))
     env = {
         "AIPARTNERUPFLOW_EXECUTORS_MODULES": "budget",
         "PYTHONPATH": str(tmp_path),
     }
     with new_database() as database, running_server(database, env=env) as server:
-        release = json.loads(block("json"))
+        release = tree("Approvals: let a person decide")
         budget = {"id": "budget", "name": "budget_executor", "inputs": {"item": "A chair"}}
-        for tasks in (release, [budget]):
+        order = tree("Ask with a form")
+        order[1]["id"] = "form"
+        order[2]["dependencies"] = [{"id": "form", "as": "budget"}]
+        offer = tree('Take another branch at "no"')
+        for tasks in (release, [budget], order, offer):
             server.rpc("tasks.execute", {"tasks": tasks})
 
         def asks(task_id: str) -> str | None:
@@ -42,3 +46,17 @@ def test_what_the_page_shows_works(tmp_path: Path) -> None:
         published = server.rpc("tasks.get", {"task_id": "publish"})["result"]
         assert published["approve"] == {"answer": "yes", "by": "local"}
         assert server.rpc("tasks.get", {"task_id": "budget"})["result"] == {"limit": 120, "allowed_by": "local"}
+        until(lambda: asks("ask"), seconds=60, what="the third question")
+        assert asks("ask") == "Send the offer of 1200 EUR?"
+        server.rpc("tasks.answer", {"task_id": "ask", "answer": "no", "comment": "Too cheap"})
+        assert server.finished("offer")[-1]["status"] == "completed"
+        assert server.rpc("tasks.get", {"task_id": "send"})["status"] == "skipped"
+        revised = server.rpc("tasks.get", {"task_id": "revise"})["result"]
+        assert revised["text"] == "Back to the draft: Too cheap"
+        until(lambda: asks("form"), seconds=60, what="the form")
+        server.rpc("tasks.answer", {"task_id": "form", "answer": {"amount": 250, "department": "sales"}})
+        assert server.finished("order")[-1]["status"] == "completed"
+        paid = server.rpc("tasks.get", {"task_id": "form"})["result"]
+        assert paid == {"amount": 250, "department": "sales", "express": False}
+        bought = server.rpc("tasks.get", {"task_id": "buy"})["result"]
+        assert (bought["limit"], bought["charge"]) == (250, "sales")

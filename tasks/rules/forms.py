@@ -1,0 +1,122 @@
+"""Forms: flat JSON Schemas that say what people fill in when a task asks them a question.
+
+Pure: no Django. A form is an object of texts, numbers, integers, booleans and choices, so that every
+interface can show it, without JavaScript too.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tasks.rules.schema import fault, mismatch
+from tasks.rules.schema_cost import TooCostly, check_cost, is_light
+from tasks.rules.strict_json import Json
+
+MAX_FIELDS: Final = 50
+MAX_NAME_CHARACTERS: Final = 100
+OF_FORM: Final = frozenset(
+    {"$schema", "type", "title", "description", "properties", "required", "additionalProperties"}
+)
+OF_FIELD: Final = frozenset({"type", "title", "description", "default", "enum"})
+NUMERIC: Final = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
+BY_TYPE: Final = {
+    "string": frozenset({"minLength", "maxLength", "pattern"}),
+    "number": NUMERIC,
+    "integer": NUMERIC,
+    "boolean": frozenset[str](),
+}
+HOW: Final = (
+    'Write {"type": "object", "properties": {"amount": {"type": "number", "title": "Amount"}}, "required": ["amount"]}: '
+    "each field is a string, number, integer or boolean, or has an enum of such values."
+)
+
+
+def fault_of_form(schema: Json) -> str | None:
+    """Describe, as the rest of a sentence, why the schema is no form; None if it is one."""
+    return next(_faults(schema), None)
+
+
+def _faults(schema: Json) -> Iterator[str]:
+    fields = schema.get("properties")
+    if schema.get("type", "object") != "object" or not isinstance(fields, dict) or not fields:
+        yield f"is not a flat JSON Schema. {HOW}"
+        return
+    if unknown := sorted(schema.keys() - OF_FORM):
+        yield f"has the keyword '{unknown[0][:100]}', which a form does not have. {HOW}"
+    if schema.get("additionalProperties", False) is not False:
+        yield "allows fields that it does not describe. Leave additionalProperties out"
+    if len(fields) > MAX_FIELDS:
+        yield f"has {len(fields):,} fields; at most {MAX_FIELDS} are allowed"
+    try:
+        check_cost(schema)
+    except TooCostly as error:
+        yield str(error)
+    if problem := fault(schema):
+        yield f"is not a valid JSON Schema: {problem}"
+        return
+    for name, rule in fields.items():
+        yield from _faults_of_field(name, rule)
+    if unknown := [name for name in schema.get("required", []) if name not in fields]:
+        yield f"requires '{unknown[0][:100]}', which is not one of its properties"
+
+
+def _faults_of_field(name: str, rule: Any) -> Iterator[str]:
+    where = f"properties.{name[:MAX_NAME_CHARACTERS]}"
+    if not 0 < len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
+        yield f"has the field {name[:MAX_NAME_CHARACTERS]!r}; a name has 1 to {MAX_NAME_CHARACTERS} printable characters"
+    if not isinstance(rule, dict) or not ("enum" in rule or "type" in rule):
+        yield f"has no type at {where}. {HOW}"
+        return
+    kind = rule.get("type")
+    if kind is not None and (not isinstance(kind, str) or kind not in BY_TYPE):
+        yield f"is not flat at {where}.type: it must be one of {', '.join(BY_TYPE)}"
+        return
+    allowed = OF_FIELD | (BY_TYPE[kind] if kind else frozenset())
+    if unknown := sorted(rule.keys() - allowed):
+        yield f"has the keyword '{unknown[0][:100]}' at {where}. Allowed there: {', '.join(sorted(allowed))}"
+    if not all(isinstance(value, str | int | float) for value in rule.get("enum", ["text"])):
+        yield f"must have texts, numbers, true or false at {where}.enum"
+    of_type = {"type": kind} if kind else {}
+    if any(mismatch(of_type, value) for value in rule.get("enum", [])):
+        yield f"has a value at {where}.enum that is not of the type {kind}"
+    if "default" in rule and (problem := mismatch(rule, rule["default"])):
+        yield f"has a default at {where} that does not fit: {problem}"
+
+
+def filled_form(schema: Json, answer: Any) -> tuple[Json, list[tuple[str, str]]]:
+    """Return the answer with the defaults of fields that were left out, and (field, reason) of each problem."""
+    if not isinstance(answer, dict):
+        return {}, [("answer", f"must be an object with the fields of the form: {', '.join(schema['properties'])}")]
+    fields: Json = schema["properties"]
+    defaults = {name: rule["default"] for name, rule in fields.items() if "default" in rule and name not in answer}
+    filled = answer | defaults
+    return filled, list(_problems(schema, filled))
+
+
+def _problems(schema: Json, filled: Json) -> Iterator[tuple[str, str]]:
+    fields: Json = schema["properties"]
+    for name, value in filled.items():
+        if (rule := fields.get(name)) is None:
+            yield f"answer.{name}", f"is not a field of the form. Its fields: {', '.join(fields)}"
+        elif not is_light(rule, value):
+            yield f"answer.{name}", "is too long for the schema of its field"
+        elif problem := mismatch(rule, value):
+            yield f"answer.{name}", problem
+    for name in schema.get("required", []):
+        if name not in filled:
+            yield f"answer.{name}", "is required"
+
+
+def described_form(schema: Json) -> str:
+    """Return the fields in one line, for people whose client shows only text."""
+    required = schema.get("required", [])
+    return ", ".join(
+        f"{name} ({_kind(rule)}{', required' if name in required else ''})"
+        for name, rule in schema["properties"].items()
+    )
+
+
+def _kind(rule: Json) -> str:
+    if "enum" in rule:
+        return "one of " + ", ".join(map(str, rule["enum"]))
+    kind: str = rule["type"]
+    return {"string": "text", "boolean": "true or false"}.get(kind, kind)
