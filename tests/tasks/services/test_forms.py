@@ -65,6 +65,7 @@ def test_an_answer_that_does_not_fit_names_the_fields_and_the_question_stays(wor
     with pytest.raises(InvalidParams) as refused:
         answer(caller=LOCAL, task_id="ask", answer={"amount": -1, "plan": "huge"})
     assert [field for field, _ in refused.value.problems] == ["answer.amount", "answer.plan"]
+    wrong: Any
     for wrong in ("42", [42], "no JSON", {}):
         with pytest.raises(InvalidParams):
             answer(caller=LOCAL, task_id="ask", answer=wrong)
