@@ -150,7 +150,7 @@ def _behind(task: Json, tasks: Mapping[str, Json]) -> list[Json]:
 def _asks(who: str, task_id: str, question: Json) -> Iterator[str]:
     options = question["options"] or []
     text = " ".join(question["text"].split())
-    form = (question["schema"] or {}).get("properties", {})
+    form = (question.get("schema") or {}).get("properties", {})
     choice = f" ({', '.join(options)})." if options else f" (a form: {', '.join(form)})." if form else ""
     yield f"{who} asks: {text}{choice}"
     until = f" by {question['expires_at']}" if question["expires_at"] else ""
