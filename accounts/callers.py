@@ -5,6 +5,7 @@ from enum import IntEnum
 from typing import Self
 
 LOCAL_USER = "local"
+ROLE_PREFIX = "role:"
 USER_ID = "user_id"
 
 
@@ -40,6 +41,15 @@ class Caller:
     def rights(self) -> Self:
         """This caller with the placeholder USER_ID for the user, for queries that are compiled once for all users."""
         return replace(self, user_id=USER_ID)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names by which a question can be assigned to the caller: the user, and the roles that may answer.
+
+        A token may name any user, but none that looks like a role.
+        """
+        own = frozenset({self.user_id} if not self.user_id.startswith(ROLE_PREFIX) else ())
+        return own | {f"{ROLE_PREFIX}{role}" for role in (Role.OPERATOR, Role.ADMIN) if role <= self.role}
 
     def may(self, needed: Role) -> bool:
         """Whether the caller has at least this role; a read-only caller counts as a viewer."""

@@ -152,7 +152,8 @@ def _asks(who: str, task_id: str, question: Json) -> Iterator[str]:
     text = " ".join(question["text"].split())
     form = (question.get("schema") or {}).get("properties", {})
     choice = f" ({', '.join(options)})." if options else f" (a form: {', '.join(form)})." if form else ""
-    yield f"{who} asks: {text}{choice}"
+    whom = "".join(f" {name}" for name in question.get("assignees") or ())
+    yield f"{who} asks{whom}: {text}{choice}"
     until = f" by {question['expires_at']}" if question["expires_at"] else ""
     example = json.dumps(dict.fromkeys(form, "…"), ensure_ascii=False) if form else "YOUR ANSWER"
     answer = shlex.quote(options[0] if options else example)

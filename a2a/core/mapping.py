@@ -133,12 +133,18 @@ def native_answer(question: Question) -> Json:
     }
 
 
+def native_open_question(question: Question, *, answer_url: str | None) -> Json:
+    """An open question with the id of its task, and nothing else of it: the caller may be an assignee only."""
+    return {"task_id": question.task_id} | _question(question, answer_url=answer_url)
+
+
 def _question(question: Question, *, answer_url: str | None) -> Json:
     return {
         "id": question.id,
         "text": question.text,
         "options": question.options,
         "schema": question.schema,
+        "assignees": question.assignees,
         "asked_at": _native_time(question.asked_at),
         "expires_at": _native_time(question.expires_at),
         "answer_url": answer_url,

@@ -12,7 +12,15 @@ from a2a.methods.execute import execute
 from a2a.methods.generate import generate
 from a2a.methods.method import Method
 from a2a.methods.openrpc import openrpc_document
-from a2a.methods.results import DataResult, as_a2a_answers, as_a2a_copy, as_a2a_data, as_a2a_task, as_a2a_tasks
+from a2a.methods.results import (
+    DataResult,
+    as_a2a_answered,
+    as_a2a_answers,
+    as_a2a_copy,
+    as_a2a_data,
+    as_a2a_task,
+    as_a2a_tasks,
+)
 from accounts.callers import Caller, Role
 
 VIEWER, OPERATOR, ADMIN = Role
@@ -50,7 +58,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks.update": Method(crud.update, params.Update, as_a2a_task, responses.Task, OPERATOR),
         "tasks.delete": Method(crud.delete, params.Delete, as_a2a_data, responses.Deletion, OPERATOR),
         "tasks.cancel": Method(running.cancel, params.Cancel, as_a2a_answers, list[responses.Cancellation], OPERATOR),
-        "tasks.answer": Method(running.answer, params.Answer, as_a2a_task, responses.Answered, OPERATOR),
+        "tasks.answer": Method(running.answer, params.Answer, as_a2a_answered, responses.Answered, OPERATOR),
+        "questions.list": Method(
+            queries.open_questions, params.OpenQuestions, as_a2a_data, responses.OpenQuestions, VIEWER
+        ),
         "events.send": Method(events.send, params.SendEvent, as_a2a_data, responses.SentEvent, OPERATOR),
         "tasks.copy": Method(
             crud.copy, params.Copy, as_a2a_copy, responses.StoredTree | list[task_schemas.NewTask], OPERATOR

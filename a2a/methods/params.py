@@ -181,6 +181,12 @@ class Answer(Params, frozen=True, kw_only=True):
     comment: Annotated[str, Meta(min_length=1, max_length=10_000)] | None = None
 
 
+class OpenQuestions(Params, frozen=True, kw_only=True):
+    """questions.list"""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
 class SendEvent(Params, frozen=True, kw_only=True):
     """events.send"""
 

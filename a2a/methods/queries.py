@@ -1,12 +1,13 @@
 """Methods that read tasks."""
 
-from a2a.core.mapping import native_detail, native_node, native_task, native_tree
+from a2a.core.mapping import native_detail, native_node, native_open_question, native_task, native_tree
 from a2a.methods import params
 from a2a.methods.results import DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import link_to
-from tasks.services import queries, task_detail
+from tasks.models import Question
+from tasks.services import queries, questions, task_detail
 from tasks.services.hooks import hook_url
 
 
@@ -19,11 +20,22 @@ async def get(caller: Caller, given: params.Get) -> TaskResult:
 async def detail(caller: Caller, given: params.Get) -> TaskResult:
     """Return one task with its latest events, relatives, inputs, timings, and open question or wait."""
     found = await pools.read(task_detail.detail, caller=caller, task_id=given.task_id)
-    may_answer = found.question is not None and caller.may(Role.OPERATOR)
-    url = link_to(found.question, user_id=caller.user_id) if found.question and may_answer else None
+    url = _answer_url(found.question, caller) if found.question else None
     hook = hook_url(found.wait) if found.wait and caller.may(Role.OPERATOR) else None
     native = native_detail(found, answer_url=url, hook_url=hook)
     return TaskResult(native=native, task=found.task, run=found.run, metadata={"task": native})
+
+
+async def open_questions(caller: Caller, given: params.OpenQuestions) -> DataResult:
+    """List the open questions of the caller's trees, and those that the caller may answer as an assignee."""
+    found = await pools.read(questions.inbox_of, caller, limit=given.limit)
+    shown = [native_open_question(question, answer_url=_answer_url(question, caller)) for question in found]
+    return DataResult(native={"questions": shown})
+
+
+def _answer_url(question: Question, caller: Caller) -> str | None:
+    may_answer = caller.may(Role.OPERATOR) and question.may_be_answered_by(caller)
+    return link_to(question, user_id=caller.user_id) if may_answer else None
 
 
 async def tree(caller: Caller, given: params.Tree) -> TaskResult:

@@ -153,9 +153,22 @@ class Question(Response, frozen=True, kw_only=True):
     text: str
     options: list[str] | None
     schema: Json | None
+    assignees: list[str] | None
     asked_at: str
     expires_at: str | None
     answer_url: str | None
+
+
+class OpenQuestion(Question, frozen=True, kw_only=True):
+    """An open question with the id of the task that asks it, for `tasks.answer`."""
+
+    task_id: str
+
+
+class OpenQuestions(Response, frozen=True, kw_only=True):
+    """Open questions of the caller's trees, and those that the caller may answer as an assignee; oldest first."""
+
+    questions: list[OpenQuestion]
 
 
 class Answered(Response, frozen=True, kw_only=True):

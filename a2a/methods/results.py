@@ -96,6 +96,13 @@ async def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
     )
 
 
+async def as_a2a_answered(caller: Caller, result: TaskResult | DataResult) -> Json:
+    """The A2A Task that asked or, for an assignee who may not see it, a message."""
+    if isinstance(result, DataResult):
+        return await as_a2a_data(caller, result)
+    return await as_a2a_task(caller, result)
+
+
 async def _a2a_part(caller: Caller, result: TaskResult) -> Json:
     """One A2A Task of a part of a tree, for which the rest of the tree is not loaded."""
     run, (task,) = await pools.read(_snapshot, caller=caller, task_id=result.task.id, run=result.run, rows_of=_alone)

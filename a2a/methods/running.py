@@ -6,6 +6,7 @@ from a2a.methods import params
 from a2a.methods.results import AnswersResult, DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller
 from apflow_site.db import pools
+from tasks.rules.exceptions import TaskNotFound
 from tasks.services import queries, questions
 from tasks.services.cancels import cancel_tasks
 
@@ -34,13 +35,16 @@ async def cancel(caller: Caller, given: params.Cancel) -> AnswersResult:
     return AnswersResult(native=answers)
 
 
-async def answer(caller: Caller, given: params.Answer) -> TaskResult:
-    """Answer the open question of a task."""
-    task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
+async def answer(caller: Caller, given: params.Answer) -> TaskResult | DataResult:
+    """Answer the open question of a task. An assignee who does not own the task gets nothing else of it."""
     question = await pools.write(
         questions.answer, caller=caller, task_id=given.task_id, answer=given.answer, comment=given.comment
     )
     native = native_answer(question)
+    try:
+        task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
+    except TaskNotFound:
+        return DataResult(native=native)
     return TaskResult(native=native, task=task, metadata={"answer": native})
 
 

@@ -35,7 +35,7 @@ from tasks.rules.strict_json import Json
 from tasks.services import pending_runs, trees
 from tasks.services.idempotency import remembered
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT
-from tasks.services.questions import checked_answer, open_questions, record_answer
+from tasks.services.questions import check_may_answer, checked_answer, open_questions, record_answer
 from tasks.services.trees import Execution
 from tasks.status import Status
 
@@ -173,6 +173,7 @@ def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
             [("message.metadata.nodeId", "names no task with an open question. Omit it to answer the oldest one")]
         )
     question = questions[0]
+    check_may_answer(asked.caller, question)
     answer = _as_option(_answer_in(given.message, question.schema), question.options)
     fault = _fault_of(question, answer)
     message = message_of(question, context_id=run.context_id)

@@ -168,7 +168,7 @@ ANSWER: Final = Operation(
     is_body_required=True,
     rules={"required": ["answer"]},
     answers={200: responses.Answered},
-    errors=(errors.StatusConflict,),
+    errors=(errors.StatusConflict, errors.RoleTooLow),
 )
 SEND_EVENT: Final = Operation(
     name="sendEvent",
@@ -223,6 +223,11 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
         "tasks/<segment:task_id>/cancel/": {"post": CANCEL},
         "tasks/<segment:task_id>/answer/": {"post": ANSWER},
         "tasks/<segment:task_id>/copy/": {"post": COPY},
+        "questions/": {
+            "get": Operation(
+                name="listQuestions", method="questions.list", takes="query", answers={200: responses.OpenQuestions}
+            )
+        },
         "events/": {"post": SEND_EVENT},
         "secrets/": {"get": Operation(name="listSecrets", method="secrets.list", answers={200: responses.Secrets})},
         "secrets/<segment:name>/": SECRET,

@@ -35,6 +35,7 @@ from aipartnerupflow.cli.options import (
 )
 from aipartnerupflow.cli.output import error as error_line
 from aipartnerupflow.cli.output import room_to_write
+from aipartnerupflow.cli.questions import questions
 from aipartnerupflow.cli.secrets import secrets
 from aipartnerupflow.cli.tasks import tasks
 from aipartnerupflow.cli.users import tokens, users
@@ -57,6 +58,7 @@ app = typer.Typer(
 )
 examples = typer.Typer(no_args_is_help=True, help="Manage the example trees.")
 app.add_typer(tasks, name="tasks")
+app.add_typer(questions, name="questions")
 app.add_typer(events, name="events")
 app.add_typer(examples, name="examples")
 app.add_typer(users, name="users")

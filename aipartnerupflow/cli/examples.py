@@ -34,6 +34,7 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "tasks status": "tasks status example-diamond example-progress",
         "tasks run": "tasks run example-diamond --watch",
         "tasks watch": "tasks watch example-progress --timeout 60",
+        "questions list": "questions list --json",
         "events send": 'events send order.paid --payload \'{"order_id": "42"}\'',
         "secrets set": "secrets set github_token --host api.github.com",
         "secrets list": "secrets list --json",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         KeyDeleted,
         Keys,
         KeyStored,
+        OpenQuestions,
         SecretDeleted,
         SecretInfo,
         Secrets,
@@ -290,6 +291,18 @@ def keys(answer: "Keys") -> None:
 def key_deleted(answer: "KeyDeleted") -> None:
     there = "Deleted the key" if answer["deleted"] else "There was no key"
     note(f"{there} for {clean(answer['provider'])}.")
+
+
+def questions(answer: "OpenQuestions") -> None:
+    table = new_table("TASK", "QUESTION", "ANSWERS", "ASSIGNEES", "ASKED")
+    for question in answer["questions"]:
+        form = (question["schema"] or {}).get("properties", {})
+        kinds = ", ".join(question["options"] or (f"form: {', '.join(form)}" if form else "any",))
+        text, names = " ".join(question["text"].split()), ", ".join(question["assignees"] or ("owner",))
+        table.add_row(clean(question["task_id"]), clean(text), clean(kinds), clean(names), age(question["asked_at"]))
+    put(table)
+    if not answer["questions"]:
+        note("No open questions.")
 
 
 def secret_stored(answer: "SecretInfo") -> None:

@@ -22,6 +22,7 @@ from aipartnerupflow.client.types import (
     KeyDeleted,
     Keys,
     KeyStored,
+    OpenQuestions,
     Page,
     RunningCount,
     SecretDeleted,
@@ -189,6 +190,11 @@ def answer(task_id: str, answer: Any, *, comment: str | None = None) -> Call[Ans
     but null.
     """
     return Call("tasks.answer", _given(task_id=task_id, answer=answer, comment=comment))
+
+
+def questions(*, limit: int | None = None) -> Call[OpenQuestions]:
+    """The open questions of your trees, and those that you may answer as an assignee, oldest first."""
+    return Call("questions.list", _given(limit=limit))
 
 
 def send_event(event: str, payload: Any = None, *, event_id: str | None = None) -> Call[SentEvent]:

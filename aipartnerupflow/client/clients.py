@@ -74,6 +74,7 @@ class Methods(Generic[H]):
     set_llm_key = method(calls.set_llm_key)
     llm_keys = method(calls.llm_keys)
     delete_llm_key = method(calls.delete_llm_key)
+    questions = method(calls.questions)
     set_secret = method(calls.set_secret)
     secrets = method(calls.secrets)
     delete_secret = method(calls.delete_secret)

@@ -143,9 +143,20 @@ class Question(TypedDict):
     text: str
     options: list[str] | None
     schema: Json | None
+    assignees: list[str] | None
     asked_at: str
     expires_at: str | None
     answer_url: str | None
+
+
+class OpenQuestion(Question):
+    """An open question with the id of the task that asks it."""
+
+    task_id: str
+
+
+class OpenQuestions(TypedDict):
+    questions: list[OpenQuestion]
 
 
 class Wait(TypedDict):

@@ -65,7 +65,8 @@ class Parked(Exception):
 
     `question` is the text that people see. `options` are the only answers that are accepted. `schema` asks for a form instead: a
     flat JSON Schema of an object of texts, numbers, integers, booleans and enums; only an object that fits it is accepted. Without
-    both, any JSON value is.
+    both, any JSON value is. `assignees`, user ids and `role:operator` or `role:admin`, may answer it, and administrators; None: the
+    owner of the tree may.
     `execute` is called again with the answer in `context.reply`, from its start, possibly by another worker. Without an answer within
     `expires_after_seconds` the task fails; None waits for any time. `memo`, any JSON value, comes back in `context.reply.memo` and is
     not shown to anyone.
@@ -79,6 +80,7 @@ class Parked(Exception):
         *,
         options: Sequence[str] | None = None,
         schema: Json | None = None,
+        assignees: Sequence[str] | None = None,
         expires_after_seconds: float | None = None,
         memo: Any = None,
     ) -> None:
@@ -88,6 +90,7 @@ class Parked(Exception):
         self.question = question
         self.options = options
         self.schema: Json | None = None if schema is None else orjson.loads(orjson.dumps(schema))
+        self.assignees = assignees
         self.expires_after_seconds = expires_after_seconds
         self.memo = orjson.dumps(memo).decode()  # already here: what is no JSON is the executor's own failure
         self.wait = Wait()

@@ -28,7 +28,7 @@ def measure(runs: int) -> None:
     from accounts.callers import LOCAL
     from benchmarks.scale import rows
     from benchmarks.scale.questions import milliseconds
-    from tasks.dashboard.inbox import with_names
+    from tasks.dashboard.inbox import entries
     from tasks.dashboard.pages import count_questions
     from tasks.queue import leases, suspension
     from tasks.services import queries
@@ -42,7 +42,7 @@ def measure(runs: int) -> None:
         "sweep for missed answers": suspension.sweep,
         "sweep for expired leases": partial(leases.sweep, may_expire=lambda *_: True),
         "the number of open questions, on each page": partial(count_questions, caller=LOCAL),
-        "the inbox": partial(with_names, caller=LOCAL),
+        "the inbox": partial(entries, caller=LOCAL),
         "tasks.running.count": partial(queries.running_count, caller=LOCAL),
         "tasks.running.list": partial(queries.running_list, caller=LOCAL),
     }

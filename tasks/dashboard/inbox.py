@@ -1,5 +1,7 @@
 """The inbox: open questions of tasks, and the form that answers them."""
 
+from dataclasses import dataclass
+
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
@@ -11,7 +13,7 @@ from tasks.dashboard.pages import page, redirect_with_message, shown
 from tasks.dashboard.schema_form import Field
 from tasks.models import Question, Task
 from tasks.rules.exceptions import TaskNotFound, TasksError
-from tasks.services.questions import open_question_of, open_questions, record_answer
+from tasks.services.questions import inbox_of, open_question_of, record_answer
 
 TEMPLATE = "dashboard/inbox.html"
 
@@ -19,7 +21,7 @@ TEMPLATE = "dashboard/inbox.html"
 @page()
 async def inbox(request: HttpRequest, caller: Caller) -> HttpResponse:
     """`GET /ui/inbox/`: open questions, oldest first."""
-    questions = await pools.read(with_names, caller=caller)
+    questions = await pools.read(entries, caller=caller)
     return await shown(request, caller, TEMPLATE, {"place": "inbox", "questions": questions})
 
 
@@ -35,7 +37,7 @@ async def answer_question(request: HttpRequest, caller: Caller, task_id: str) ->
         filled = Filled.of(request.POST, error, task_id=task_id)
         context = {
             "place": "inbox",
-            "questions": await pools.read(with_names, caller=caller, filled=filled),
+            "questions": await pools.read(entries, caller=caller, filled=filled),
             "problem": error.message,
         }
         return await shown(request, caller, TEMPLATE, context, status=400 if filled.problems else 409)
@@ -49,12 +51,27 @@ def _answer(*, caller: Caller, task_id: str, post: QueryDict, comment: str | Non
     record_answer(question, answer=answer_in(question, post), by=caller.user_id, comment=comment)
 
 
-def with_names(*, caller: Caller, filled: Filled | None = None) -> list[tuple[Question, str, list[Field]]]:
-    """Open questions, each with the name of its task and the fields of its form, as far as `filled`."""
-    questions = open_questions(caller)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A question in the inbox. An assignee who may not see its task gets no name and no link."""
+
+    question: Question
+    name: str | None
+    fields: list[Field]
+    may_answer: bool
+
+
+def entries(*, caller: Caller, filled: Filled | None = None) -> list[Entry]:
+    """Return the caller's inbox; the form that was submitted in vain as it was `filled`."""
+    questions = inbox_of(caller)
     names = Task.objects.for_caller(caller).filter(id__in={question.task_id for question in questions})
     known = dict(names.values_list("id", "name"))
     return [
-        (question, known.get(question.task_id, question.task_id), fields_of_question(question, filled))
+        Entry(
+            question=question,
+            name=known.get(question.task_id),
+            fields=fields_of_question(question, filled),
+            may_answer=caller.may(Role.OPERATOR) and question.may_be_answered_by(caller),
+        )
         for question in questions
     ]

@@ -16,9 +16,9 @@ from django.views.decorators.csrf import csrf_protect
 from accounts.auth import session_caller
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from tasks.models import Question
 from tasks.queue import maintenance
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, TaskNotFound, TasksError
+from tasks.services.questions import count_inbox
 from tasks.storage.loads import charge
 
 P = ParamSpec("P")
@@ -110,8 +110,8 @@ def _facts(*, caller: Caller) -> Context:
 
 
 def count_questions(*, caller: Caller) -> int:
-    """Count the open questions in the caller's trees, up to MOST_COUNTED."""
-    return Question.objects.for_caller(caller).waiting().order_by("asked_at", "id")[:MOST_COUNTED].count()
+    """Count the questions in the caller's inbox, up to MOST_COUNTED."""
+    return count_inbox(caller, limit=MOST_COUNTED)
 
 
 def has_owners() -> bool:

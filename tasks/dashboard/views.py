@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urljoin
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from accounts.callers import Caller
+from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.asked import fields_of_question
 from tasks.dashboard.boxes import Folds
@@ -141,6 +141,7 @@ def _chosen(*, caller: Caller, task_id: str) -> Context:
         "family": family_of(found.task),
         "question": question,
         "fields": fields_of_question(question) if question else [],
+        "may_answer": question is not None and caller.may(Role.OPERATOR) and question.may_be_answered_by(caller),
         "is_running": found.run is not None and found.run.finished_at is None,
     }
 

@@ -5,6 +5,7 @@ from typing import ClassVar, Final
 import orjson
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked
+from tasks.rules.assignees import SCHEMA, fault_of_assignees
 from tasks.rules.forms import fault_of_form
 from tasks.rules.places import has_places
 
@@ -44,6 +45,10 @@ class Approval(Executor):
                 "type": "object",
                 "description": "A form instead of options: a flat JSON Schema of strings, numbers, integers, booleans and enums",
             },
+            "assignees": SCHEMA
+            | {
+                "description": "Who may answer, besides administrators: user ids, role:operator, role:admin. Default: the owner"
+            },
             "timeout_seconds": {
                 "type": "number",
                 "exclusiveMinimum": 0,
@@ -67,7 +72,9 @@ class Approval(Executor):
     example_result: ClassVar[Json] = {"answer": "yes", "by": "demo"}
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
-        """Refuse a schema that is no form, unless a result fills it in."""
+        """Refuse a schema that is no form, unless a result fills it in, and roles that do not exist."""
+        if isinstance(names := inputs.get("assignees"), list) and (problem := fault_of_assignees(names)):
+            raise ExecutorError(f"inputs.assignees {problem}", permanent=True)
         schema = inputs.get("schema")
         if isinstance(schema, dict) and "options" in inputs:
             raise ExecutorError(BOTH, permanent=True)
@@ -81,9 +88,12 @@ class Approval(Executor):
         if (reply := context.reply) is None:
             if schema is not None and options is not None:
                 raise ExecutorError(BOTH, permanent=True)
-            expires_after_seconds = inputs.get("timeout_seconds")
             raise Parked(
-                inputs["question"], options=options, schema=schema, expires_after_seconds=expires_after_seconds
+                inputs["question"],
+                options=options,
+                schema=schema,
+                assignees=inputs.get("assignees"),
+                expires_after_seconds=inputs.get("timeout_seconds"),
             )
         if schema is not None:
             form: Json = reply.answer

@@ -3,11 +3,12 @@
 from tasks.models.installation import IdempotencyKey, InstallationFact, WorkerProcess
 from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, TaskEvent
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
-from tasks.models.waits import Question, QuestionQuerySet, SentEvent
+from tasks.models.waits import Assignee, Question, QuestionQuerySet, SentEvent
 from tasks.models.webhooks import Webhook, WebhookDelivery
 
 __all__ = [
     "STATUS_AT",
+    "Assignee",
     "CancelRequest",
     "IdempotencyKey",
     "InstallationFact",

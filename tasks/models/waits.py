@@ -22,6 +22,10 @@ class QuestionQuerySet(models.QuerySet["Question"]):
         """The questions of the caller's own runs."""
         return self if caller.sees_all else self.filter(run__user_id=caller.user_id)
 
+    def assigned_to(self, caller: Caller) -> Self:
+        """The questions of which the caller, or a role of the caller, is an assignee."""
+        return self.filter(id__in=Assignee.objects.filter(name__in=caller.names).values("question_id"))
+
     def for_people(self) -> Self:
         """Leave out the waits for a time or an event: they are not questions to people."""
         return self.filter(kind=WaitKind.QUESTION)
@@ -52,6 +56,8 @@ class Question(models.Model):
 
     A wait for an event has its owner (`user_id`) and what the payload must contain: `match`, and
     for look-ups `shape` and `digest` (`tasks.rules.waits`). Events from `since` on count.
+
+    With `assignees` only they may answer, and administrators; without, the owner of the run.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -60,6 +66,7 @@ class Question(models.Model):
     text = models.TextField()
     options = JsonTextField(null=True)
     schema = JsonTextField(null=True)  # of the form (`tasks.rules.forms`)
+    assignees = JsonTextField(null=True)  # user ids and `role:NAME`
     memo = models.TextField(db_default="null")  # JSON, private to the executor
     answer = JsonTextField(null=True)
     answered_by = models.CharField(max_length=255, null=True)
@@ -104,6 +111,29 @@ class Question(models.Model):
 
     def __str__(self) -> str:
         return f"{self.text[:80]} ({self.task_id})"
+
+    def may_be_answered_by(self, caller: Caller) -> bool:
+        """The single home of this authorization. `Caller.may` decides besides whether the caller may change anything."""
+        if caller.sees_all:
+            return True
+        if self.assignees is None:
+            return bool(self.run.user_id == caller.user_id)
+        return not caller.names.isdisjoint(self.assignees)
+
+
+class Assignee(models.Model):
+    """An assignee of a question that is not answered, for the list of the questions of an assignee."""
+
+    question = models.ForeignKey(Question, models.CASCADE, related_name="+", db_constraint=False)
+    name = models.CharField(max_length=255)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["name", "question"], name="assignee_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.question_id}"
 
 
 class SentEvent(models.Model):

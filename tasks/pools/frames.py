@@ -136,6 +136,7 @@ class Asked(Message, frozen=True, kw_only=True):
     question: str
     options: list[str] | None
     schema: Json | None = None
+    assignees: list[str] | None = None
     expires_after_seconds: float | None
     memo: bytes
     wait: Wait
@@ -215,6 +216,7 @@ def question_of(parked: Parked) -> Asked:
         question=clean(parked.question),
         options=None if parked.options is None else list(parked.options),
         schema=parked.schema,
+        assignees=None if parked.assignees is None else list(parked.assignees),
         expires_after_seconds=parked.expires_after_seconds,
         memo=parked.memo.encode(),
         wait=parked.wait,
@@ -223,7 +225,8 @@ def question_of(parked: Parked) -> Asked:
 
 def parked_of(asked: Asked) -> Parked:
     parked = Parked(asked.question, options=asked.options, expires_after_seconds=asked.expires_after_seconds)
-    parked.schema, parked.memo, parked.wait = asked.schema, asked.memo.decode(), asked.wait
+    parked.schema, parked.assignees = asked.schema, asked.assignees
+    parked.memo, parked.wait = asked.memo.decode(), asked.wait
     return parked
 
 

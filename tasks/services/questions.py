@@ -19,9 +19,9 @@ from orjson import loads
 
 from accounts.callers import Caller
 from aipartnerupflow.executors import Reply
-from tasks.models import Question
+from tasks.models import Assignee, Question, QuestionQuerySet
 from tasks.queue import notify, suspension
-from tasks.rules.exceptions import InvalidParams, StatusConflict
+from tasks.rules.exceptions import InvalidParams, RoleTooLow, StatusConflict
 from tasks.rules.forms import filled_form
 from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.services.queries import get_task
@@ -30,7 +30,7 @@ from tasks.storage.bulk import marks
 
 MOST_SHOWN: Final = 1_000
 OPEN: Final = (
-    "SELECT q.id, q.run_id, q.task_id, q.text, q.options, q.schema, q.asked_at, q.expires_at, q.answered_at, q.answer, "
+    "SELECT q.id, q.run_id, q.task_id, q.text, q.options, q.schema, q.assignees, q.asked_at, q.expires_at, q.answered_at, q.answer, "
     "q.answered_by, q.comment, q.memo, q.kind, q.on_expiry, q.digest, e.event, e.payload, e.event_id, e.received_at "
     "FROM tasks_question q LEFT JOIN tasks_sentevent e ON e.id = q.taken_id WHERE q.closed_at IS NULL AND {which}"
 )
@@ -47,6 +47,7 @@ class OpenQuestion:
     asked_at: datetime
     expires_at: datetime | None
     schema: Json | None = None
+    assignees: Sequence[str] | None = None
     memo: str = "null"
     """What the executor wants back with the answer, as JSON text."""
     reply: Reply | None = None
@@ -82,7 +83,7 @@ class OpenQuestion:
 
 
 def open_questions(
-    caller: Caller, *, run_ids: Collection[str] | None = None, task_id: str | None = None
+    caller: Caller, *, run_ids: Collection[str] | None = None, task_id: str | None = None, limit: int = MOST_SHOWN
 ) -> list[Question]:
     """Return the caller's open questions, oldest first; of all runs, of these, or of one task."""
     found = Question.objects.for_caller(caller).waiting().select_related("run")
@@ -90,35 +91,68 @@ def open_questions(
         found = found.filter(run_id__in=run_ids)
     if task_id is not None:
         found = found.filter(task_id=task_id)
-    return list(found.order_by("asked_at", "id")[:MOST_SHOWN])
+    return list(found.order_by("asked_at", "id")[:limit])
+
+
+def inbox_of(caller: Caller, *, limit: int = MOST_SHOWN) -> list[Question]:
+    """Return the open questions of the caller's own runs, and those that the caller may answer as an assignee, oldest first."""
+    assigned = _assigned_by_others(caller).select_related("run").order_by("asked_at", "id")[:limit]
+    found = [*open_questions(caller, limit=limit), *(assigned if not caller.sees_all else ())]
+    return sorted(found, key=lambda question: (question.asked_at, question.id))[:limit]
+
+
+def count_inbox(caller: Caller, *, limit: int) -> int:
+    """Return how many questions `inbox_of` would have, up to the limit."""
+    own = Question.objects.for_caller(caller).waiting().order_by("asked_at", "id")[:limit].count()
+    return own if caller.sees_all else min(limit, own + _assigned_by_others(caller)[:limit].count())
+
+
+def _assigned_by_others(caller: Caller) -> QuestionQuerySet:
+    return Question.objects.assigned_to(caller).waiting().exclude(run__user_id=caller.user_id)
 
 
 @transaction.atomic
 def answer(*, caller: Caller, task_id: str, answer: Any, comment: str | None = None) -> Question:
     """Answer the open question of a task. The first answer counts.
 
-    Raises TaskNotFound, StatusConflict if the task has no open question, or InvalidParams for an
-    answer that is not one of its options or does not fit its form.
+    Raises the exceptions of `open_question_of`, or InvalidParams for an answer that is not one of its
+    options or does not fit its form.
     """
     question = open_question_of(caller=caller, task_id=task_id)
     return record_answer(question, answer=answer, by=caller.user_id, comment=comment)
 
 
 def open_question_of(*, caller: Caller, task_id: str) -> Question:
-    """Return the open question of a task. Raises TaskNotFound, or StatusConflict if it has none."""
+    """Return the open question of a task that the caller may answer.
+
+    Raises TaskNotFound, StatusConflict if it has none, or RoleTooLow if only others may answer it. A task
+    of another owner is not found without a question to the caller.
+    """
+    assigned = Question.objects.assigned_to(caller).waiting().filter(task_id=task_id).select_related("run").first()
+    if assigned is not None:
+        return assigned
     task = get_task(caller=caller, task_id=task_id)
-    question = Question.objects.waiting().filter(task_id=task.id, run__root_id=task.root_id).first()
+    question = (
+        Question.objects.waiting().filter(task_id=task.id, run__root_id=task.root_id).select_related("run").first()
+    )
     if question is None:
         raise StatusConflict(
             f"Task '{task.id}' does not wait for an answer: it is {task.status} and has no open question.",
             data={"task_id": task.id, "status": task.status},
         )
+    check_may_answer(caller, question)
     return question
+
+
+def check_may_answer(caller: Caller, question: Question) -> None:
+    """Raises RoleTooLow if only others may answer the question."""
+    if not question.may_be_answered_by(caller):
+        raise RoleTooLow(f"Only its assignees may answer this question: {', '.join(question.assignees or ())}.")
 
 
 @transaction.atomic
 def record_answer(question: Question, *, answer: Any, by: str, comment: str | None = None) -> Question:
-    """Answer this question. Raises the same exceptions as `answer`, except TaskNotFound."""
+    """Answer this question, which the caller has been allowed to do. Raises InvalidParams or StatusConflict."""
     answer = checked_answer(question, answer)
     first = Question.objects.for_people().unanswered().filter(id=question.id)
     if not first.update(answer=answer, answered_by=by, comment=comment, answered_at=Now()):
@@ -126,6 +160,7 @@ def record_answer(question: Question, *, answer: Any, by: str, comment: str | No
             f"The question of task '{question.task_id}' has already been answered or has expired.",
             data={"task_id": question.task_id},
         )
+    Assignee.objects.filter(question_id=question.id).delete()
     notify.send(notify.RUNS)
     transaction.on_commit(partial(suspension.resume, [question.run_id]), robust=True)
     question.refresh_from_db()
@@ -190,6 +225,7 @@ def _question_of(row: Json) -> OpenQuestion:
         text=row["text"],
         options=None if row["options"] is None else loads(row["options"]),
         schema=None if row["schema"] is None else loads(row["schema"]),
+        assignees=None if row["assignees"] is None else loads(row["assignees"]),
         asked_at=_utc(row["asked_at"]),
         expires_at=None if row["expires_at"] is None else _utc(row["expires_at"]),
         memo=row["memo"],

@@ -13,6 +13,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Stopped
 from tasks.pools.base import Pool, RaisedElsewhere
+from tasks.rules.assignees import SCHEMA, fault_of_assignees
 from tasks.rules.forms import fault_of_form
 from tasks.rules.schema import mismatch
 from tasks.rules.stored_results import stored_form
@@ -66,8 +67,8 @@ async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], s
     except ExecutorError as error:
         return failed(str(error), may_retry=not error.permanent, retry_after_seconds=error.retry_after_seconds)
     except Parked as parked:
-        if parked.schema is not None and (problem := fault_of_form(parked.schema)):
-            return failed(f"The question was not asked, because its schema {problem}")
+        if problem := _fault_of(parked):
+            return failed(f"The question was not asked, because {problem}")
         _cap(parked, deadline)
         raise
     except asyncio.CancelledError as error:
@@ -111,6 +112,17 @@ async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: 
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; the run continues without it)
         trouble = str(crashed(executor, error).error)
     context.log(f"Could not cancel the remote work of this task, which may still be running: {trouble}")
+    return None
+
+
+def _fault_of(parked: Parked) -> str | None:
+    if parked.schema is not None and (problem := fault_of_form(parked.schema)):
+        return f"its schema {problem}"
+    if parked.assignees is None:
+        return None
+    assignees = {"assignees": list(parked.assignees)}
+    if problem := mismatch({"properties": {"assignees": SCHEMA}}, assignees) or fault_of_assignees(parked.assignees):
+        return f"its list of assignees does not fit: {problem}"
     return None
 
 

@@ -115,13 +115,14 @@ class WantedEvent(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class QuestionAsked(Change):
-    """`options`, `schema` and `memo` are JSON text."""
+    """`options`, `schema`, `assignees` and `memo` are JSON text."""
 
     task_id: str
     question_id: str
     text: str
     options: str | None
     schema: str | None
+    assignees: str | None
     memo: str
     at: str | None
     expires_at: str | None
@@ -130,16 +131,34 @@ class QuestionAsked(Change):
     wanted: WantedEvent | None = None
 
     STATEMENT: ClassVar[str] = (
-        "INSERT INTO tasks_question (id, run_id, task_id, text, options, schema, memo, asked_at, expires_at, kind, on_expiry, "
+        "INSERT INTO tasks_question (id, run_id, task_id, text, options, schema, assignees, memo, asked_at, expires_at, kind, on_expiry, "
         "user_id, event, match, since) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
     )
 
     @property
     def values(self) -> tuple[Any, ...]:
-        question = (self.question_id, self.run_id, self.task_id, self.text, self.options, self.schema, self.memo)
+        form = (self.options, self.schema, self.assignees, self.memo)
+        question = (self.question_id, self.run_id, self.task_id, self.text, *form)
         ends = (self.at, self.expires_at, self.kind, self.on_expiry)
         return *question, *ends, *(self.wanted or WantedEvent())
+
+
+@dataclass(slots=True, kw_only=True)
+class QuestionAssigned(Change):
+    """Lists a question for one of its assignees, unless it is listed, answered or closed."""
+
+    question_id: str
+    name: str
+
+    STATEMENT: ClassVar[str] = (
+        "INSERT INTO tasks_assignee (question_id, name) SELECT id, %s FROM tasks_question "
+        "WHERE id = %s AND answered_at IS NULL AND closed_at IS NULL ON CONFLICT DO NOTHING"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.name, self.question_id
 
 
 @dataclass(slots=True, kw_only=True)
@@ -227,6 +246,7 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     TaskProgressed,
     QuestionClosed,
     QuestionAsked,
+    QuestionAssigned,
     TasksSpawned,
     TaskFinished,
     RunCleared,

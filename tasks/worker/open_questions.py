@@ -60,6 +60,7 @@ class OpenQuestions:
             text=storable(parked.question),
             options=None if parked.options is None else [storable(option) for option in parked.options],
             schema=parked.schema,
+            assignees=None if parked.assignees is None else [storable(name) for name in parked.assignees],
             asked_at=now,
             expires_at=wait.expires_at if seconds is None else now + timedelta(seconds=seconds),
             memo=parked.memo,

@@ -21,6 +21,7 @@ from tasks.worker.changes import (
     Change,
     EventAdded,
     QuestionAsked,
+    QuestionAssigned,
     QuestionClosed,
     RunCleared,
     RunClosed,
@@ -107,6 +108,7 @@ class RunRecorder:
                 "text": question.text,
                 "options": question.options,
                 "schema": question.schema,
+                "assignees": question.assignees,
             }
         change = QuestionAsked(
             **self._fence,
@@ -116,6 +118,7 @@ class RunRecorder:
             text=question.text,
             options=None if question.options is None else _text(orjson.dumps(question.options)),
             schema=None if question.schema is None else _text(orjson.dumps(question.schema)),
+            assignees=None if question.assignees is None else _text(orjson.dumps(question.assignees)),
             memo=question.memo,
             at=db_time(question.asked_at),
             expires_at=db_time(question.expires_at),
@@ -123,7 +126,10 @@ class RunRecorder:
             on_expiry=question.on_expiry,
             wanted=self._wanted(task, question),
         )
-        await self._writer.commit_together([closed, change] if closed else [change])
+        assigned = [
+            QuestionAssigned(**self._fence, question_id=question.id, name=name) for name in question.assignees or ()
+        ]
+        await self._writer.commit_together([*([closed] if closed else []), change, *assigned])
 
     async def grown(self, task: LoadedTask, growth: Growth, outcome: Outcome | None) -> None:
         """Return when the new tasks are stored, and with them the outcome of their spawner if it has one. Raises LeaseLost."""

@@ -24,6 +24,8 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.Counts: (responses.Counts,),
     types.Deleted: (responses.Deletion,),
     types.Question: (responses.Question,),
+    types.OpenQuestion: (responses.OpenQuestion,),
+    types.OpenQuestions: (responses.OpenQuestions,),
     types.Wait: (responses.Wait,),
     types.SentEvent: (responses.SentEvent,),
     types.Answered: (responses.Answered,),

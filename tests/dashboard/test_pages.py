@@ -286,6 +286,61 @@ def test_the_page_behind_a_link_shows_the_form(as_: As, guarded: Server) -> None
     }
 
 
+def test_an_assignee_sees_the_question_and_nothing_else_of_the_tree(as_: As, guarded: Server) -> None:
+    def headers_of(name: str) -> dict[str, str]:
+        login = guarded.http.post("/auth/login", json={"username": name, "password": PASSWORD}).json()
+        return {"Authorization": f"Bearer {login['access']}"}
+
+    alice, bob = headers_of("alice"), headers_of("bob")
+    inputs = {"question": "Who pays?", "schema": FORM, "assignees": ["bob"]}
+    task = {"name": "A secret plan", "schemas": {"method": "approval_executor"}, "inputs": inputs}
+    task_id = guarded.rpc("tasks.execute", {"tasks": [task]}, **alice)["task_id"]
+
+    def listed(headers: dict[str, str]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = guarded.rpc("questions.list", {}, **headers)["questions"]
+        return [question for question in found if question["task_id"] == task_id]
+
+    until(lambda: listed(bob), seconds=60, what="the question to bob")
+    (question,) = listed(bob)
+    assert question.keys() == {
+        *("id", "task_id", "text", "options", "schema", "assignees", "asked_at", "expires_at", "answer_url")
+    }
+    assert (question["text"], question["schema"], question["assignees"]) == ("Who pays?", FORM, ["bob"])
+    (same,) = guarded.http.get("/api/questions/", headers=bob).json()["questions"]
+    assert same | {"answer_url": None} == question | {"answer_url": None}
+    assert [each["answer_url"] for each in listed(alice)] == [None]
+    for method in ("tasks.get", "tasks.detail", "tasks.tree", "tasks.cancel"):
+        replies = [
+            guarded.http.post("/tasks", json=called(method, each), headers=bob).text for each in (task_id, "none")
+        ]
+        assert replies[0].replace(task_id, "none") == replies[1]
+    assert as_("bob").get(f"/ui/tasks/{task_id}").status_code == 404
+    inbox = page(as_("bob"), "/ui/inbox/")
+    assert "Question to you" in inbox
+    assert "Amount in EUR" in inbox
+    assert "A secret plan" not in inbox
+    assert "data-questions>1</span>" in inbox
+    assert "For bob" in page(as_("alice"), f"/ui/tasks/{task_id}")
+    assert "in.amount" not in page(as_("alice"), f"/ui/tasks/{task_id}")
+    form = {"in.amount": "3", "in.plan": "small"}
+    assert post(as_("alice"), f"/ui/answer/{task_id}", **form).status_code == 409
+    refused = guarded.call("tasks.answer", {"task_id": task_id, "answer": {"amount": 3, "plan": "small"}}, **alice)
+    assert (refused["error"]["code"], "Only its assignees" in refused["error"]["message"]) == (-32004, True)
+    assert post(as_("bob"), f"/ui/answer/{task_id}", **form | {"in.amount": "x"}).status_code == 400
+    given = {"task_id": task_id, "answer": {"amount": 3, "plan": "small"}}
+    answered = guarded.rpc("tasks.answer", given, path="/", **bob)
+    assert answered["kind"] == "message"
+    assert answered["parts"][0]["data"]["by"] == "bob"
+    assert "secret plan" not in json.dumps(answered)
+    until(
+        lambda: guarded.rpc("tasks.get", {"task_id": task_id}, **alice)["status"] == "completed", seconds=60, what="it"
+    )
+
+
+def called(method: str, task_id: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"task_id": task_id}}
+
+
 def test_code_to_run_a_tree_says_where_the_token_goes(as_: As) -> None:
     task_id = made(as_("alice"), "Coded")
     shown = page(as_("alice"), f"/ui/tasks/{task_id}")

@@ -140,6 +140,14 @@ def test_a_form_is_data_and_so_is_its_answer(alice: Agent, given: Json) -> None:
     assert done["artifacts"][-1]["parts"] == [{"data": {"amount": 7, "answer": "so"}}]
 
 
+def test_an_owner_who_is_no_assignee_is_refused_and_the_question_stays(alice: Agent) -> None:
+    asking = alice.send(data(APPROVAL | {"inputs": APPROVAL["inputs"] | {"assignees": ["bob"]}}))
+    assert asking["status"]["state"] == WAITS
+    error = alice.error("SendMessage", {"message": text("yes", taskId=asking["id"])})
+    assert "Only its assignees may answer this question: bob." in error["message"]
+    assert alice.get(asking["id"])["status"]["state"] == WAITS
+
+
 def test_a_stream_brings_the_form(alice: Agent) -> None:
     *_, last = alice.streamed(
         "SendStreamingMessage",

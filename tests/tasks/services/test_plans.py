@@ -10,11 +10,14 @@ from benchmarks.scale import rows
 from benchmarks.scale.questions import plans_of, questions
 from tasks.dashboard import search
 from tasks.dashboard.pages import count_questions
+from tasks.models import Assignee, Question
 from tasks.queue import leases, suspension
+from tasks.services.questions import count_inbox
+from tests.tasks.trees import BOB
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 ROOTS = 3_000
-TABLES = ("tasks_task", "tasks_run", "tasks_taskevent")
+TABLES = ("tasks_task", "tasks_run", "tasks_taskevent", "tasks_question", "tasks_assignee")
 
 
 def test_every_question_is_answered_by_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +34,18 @@ def _reads_a_table(plan: str) -> bool:
     return any(scan.format(table) in f"{plan}\n" for table in TABLES)
 
 
+def _assign(name: str, *, among: int) -> None:
+    """Assign one question to this user, and the others to others."""
+    ids = Question.objects.order_by("id").values_list("id", flat=True)[:among]
+    Assignee.objects.bulk_create(
+        Assignee(question_id=question_id, name=f"user-{number}" if number else name)
+        for number, question_id in enumerate(ids)
+    )
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE tasks_assignee, tasks_question, tasks_run")
+
+
 def test_suspended_runs_are_out_of_the_way() -> None:
     """A worker that looks for a run, and the number of open questions, do not read all unfinished runs."""
     rows.fill(1_000)
@@ -39,6 +54,10 @@ def test_suspended_runs_are_out_of_the_way() -> None:
     if connection.vendor == "sqlite":  # PostgreSQL may choose another way by its statistics
         assert all("run_unclaimed" in plan for plan in plans_of(leases.is_any_suspected))
         assert all("question_for_people" in plan for plan in plans_of(partial(count_questions, caller=LOCAL)))
+    _assign("bob", among=1_000)
+    plans = "\n".join(plans_of(partial(count_inbox, BOB, limit=100)))
+    assert "assignee_once" in plans or "tasks_assignee_1 (name=?)" in plans  # SQLite has its own name for it
+    assert not _reads_a_table(plans)
     assert all("question_due" in plan for plan in plans_of(suspension.resume_due))
     assert all("question_due" in plan for plan in plans_of(suspension.seconds_until_due))
     if connection.vendor == "sqlite":

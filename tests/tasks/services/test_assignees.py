@@ -1,0 +1,117 @@
+"""Questions with assignees: who sees them, who may answer, and that nothing else of the tree is seen."""
+
+from typing import Any
+
+import pytest
+
+from accounts.callers import Caller, Role
+from tasks.models import Assignee, Question, Run
+from tasks.rules.exceptions import InvalidParams, RoleTooLow, StatusConflict, TaskNotFound
+from tasks.services import queries, trees
+from tasks.services.questions import answer, count_inbox, inbox_of
+from tests.tasks.trees import ADMIN, ALICE, BOB
+from tests.workers import Json, WorkerThread, result_of
+
+pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+CAROL = Caller(user_id="carol")
+VERA = Caller(user_id="vera", role=Role.VIEWER)
+
+
+def parked(worker: WorkerThread, *assignees: str, task_id: str = "ask") -> Run:
+    inputs: Json = {"question": "Publish it?", "assignees": [*assignees]}
+    task = {"id": task_id, "name": "approval_executor", "inputs": inputs}
+    run = trees.execute_tree(caller=ALICE, tasks=[task]).run
+    worker.work()
+    return run
+
+
+def listed(caller: Caller) -> list[str]:
+    found = [question.task_id for question in inbox_of(caller)]
+    assert count_inbox(caller, limit=100) == len(found)
+    return found
+
+
+def given(caller: Caller, value: Any = "yes", task_id: str = "ask") -> Question:
+    return answer(caller=caller, task_id=task_id, answer=value)
+
+
+def test_an_assignee_answers_and_the_owner_only_sees(worker: WorkerThread) -> None:
+    run = parked(worker, "bob", "dora")
+    assert [listed(caller) for caller in (ALICE, BOB, CAROL, ADMIN)] == [["ask"], ["ask"], [], ["ask"]]
+    with pytest.raises(RoleTooLow, match="Only its assignees may answer this question: bob, dora"):
+        given(ALICE)
+    with pytest.raises(TaskNotFound):
+        given(CAROL)
+    assert given(BOB).answered_by == "bob"
+    worker.work()
+    assert result_of(run).tasks["ask"].result == {"answer": "yes", "by": "bob"}
+    assert listed(BOB) == listed(ALICE) == []
+    assert Assignee.objects.count() == 0
+    with pytest.raises(TaskNotFound):  # as it was before the question
+        given(BOB)
+    with pytest.raises(StatusConflict):
+        given(ALICE)
+
+
+def test_an_assignee_sees_nothing_else_of_the_tree(worker: WorkerThread) -> None:
+    parked(worker, "bob")
+    with pytest.raises(TaskNotFound):
+        queries.get_task(caller=BOB, task_id="ask")
+    assert not Question.objects.for_caller(BOB).exists()
+
+
+def test_the_owner_may_be_an_assignee(worker: WorkerThread) -> None:
+    parked(worker, "bob", "alice")
+    assert listed(ALICE) == ["ask"]
+    assert given(ALICE).answered_by == "alice"
+
+
+def test_an_administrator_may_answer_every_question(worker: WorkerThread) -> None:
+    parked(worker, "bob")
+    assert given(ADMIN).answered_by == "root"
+
+
+@pytest.mark.parametrize(("role", "lists"), [("role:operator", [1, 1, 0]), ("role:admin", [0, 0, 0])])
+def test_a_role_is_all_its_users(worker: WorkerThread, role: str, lists: list[int]) -> None:
+    parked(worker, role)
+    assert [len(listed(caller)) for caller in (BOB, CAROL, VERA)] == lists
+    assert listed(ADMIN) == ["ask"]
+
+
+def test_a_user_whose_name_looks_like_a_role_has_not_that_role(worker: WorkerThread) -> None:
+    parked(worker, "role:admin")
+    impostor = Caller(user_id="role:admin")
+    assert listed(impostor) == []
+    with pytest.raises(TaskNotFound):
+        given(impostor)
+
+
+def test_a_role_that_may_not_answer_is_refused_before_anything_is_stored() -> None:
+    task = {"name": "approval_executor", "inputs": {"question": "?", "assignees": ["bob", "role:viewer"]}}
+    with pytest.raises(
+        InvalidParams, match=r"has the role 'role:viewer'. Roles that may answer: role:operator, role:admin"
+    ):
+        trees.execute_tree(caller=ALICE, tasks=[task])
+    assert Run.objects.count() == 0
+
+
+def test_places_fill_the_assignees_and_roles_are_checked_again(worker: WorkerThread) -> None:
+    def ask(task_id: str, name: str) -> Run:
+        who = {"id": f"{task_id}-who", "name": "echo_executor", "parent_id": task_id, "inputs": {"name": name}}
+        inputs = {"question": "?", "assignees": [f"{{{{{task_id}-who.name}}}}"]}
+        task = {"id": task_id, "name": "approval_executor", "inputs": inputs, "dependencies": [f"{task_id}-who"]}
+        run = trees.execute_tree(caller=ALICE, tasks=[task, who]).run
+        worker.work()
+        return run
+
+    ask("first", "bob")
+    assert listed(BOB) == ["first"]
+    error = result_of(ask("second", "role:of-none")).tasks["second"].error
+    assert error is not None
+    assert error.startswith("The question was not asked, because its list of assignees does not fit: has the role")
+
+
+def test_deleting_the_tree_deletes_its_assignees(worker: WorkerThread) -> None:
+    run = parked(worker, "bob")
+    run.delete()
+    assert Assignee.objects.count() == 0
