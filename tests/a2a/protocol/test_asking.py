@@ -143,8 +143,9 @@ def test_a_form_is_data_and_so_is_its_answer(alice: Agent, given: Json) -> None:
 def test_an_owner_who_is_no_assignee_is_refused_and_the_question_stays(alice: Agent) -> None:
     asking = alice.send(data(APPROVAL | {"inputs": APPROVAL["inputs"] | {"assignees": ["bob"]}}))
     assert asking["status"]["state"] == WAITS
-    error = alice.error("SendMessage", {"message": text("yes", taskId=asking["id"])})
-    assert "Only its assignees may answer this question: bob." in error["message"]
+    refused = alice.post("SendMessage", {"message": text("yes", taskId=asking["id"])})
+    assert refused.status_code == 403
+    assert "Only its assignees may answer this question: bob." in refused.json()["error"]["message"]
     assert alice.get(asking["id"])["status"]["state"] == WAITS
 
 
