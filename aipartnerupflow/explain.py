@@ -47,7 +47,7 @@ def explain(
 
     `root` is the tree with nested `children` (`tasks.tree`), `checks` come from `system.health`,
     `last_message` is the message of the task's latest event. `questions` and `waits` map ids from
-    `may_ask` to their open questions, and to the times and events for which they wait.
+    `may_ask` to their open questions, and to the times, events and runs (`run`) for which they wait.
     """
     tasks = {task["id"]: task for task in _walk(root)}
     task = tasks[task_id]
@@ -128,7 +128,7 @@ def _word(status: str, growth: Growth) -> str:
 def may_ask(task_id: str, root: Json) -> list[str]:
     """The ids of running tasks on which this task waits, itself included; at most MOST_NAMED.
 
-    Any of them may have an open question, or wait for a time or an event.
+    Any of them may have an open question, or wait for a time, an event or a run.
     """
     tasks = {task["id"]: task for task in _walk(root)}
     at_work = [each["id"] for each in _behind(tasks[task_id], tasks) if each["status"] == "in_progress"]
@@ -163,6 +163,12 @@ def _asks(who: str, task_id: str, question: Json) -> Iterator[str]:
 def _parked(who: str, wait: Json) -> Iterator[str]:
     if wait["kind"] == "time":
         yield f"{who} waits until {wait['until']}. It needs no worker meanwhile."
+        return
+    if wait["kind"] == "run":
+        until = f", until {wait['until']} at most" if wait["until"] else ""
+        run = wait["run"]
+        yield f"{who} waits{until} for the tree '{run['task_id']}', which {STATES[run['status']]}."
+        yield f"Find out why: aipartnerupflow explain {shlex.quote(run['task_id'])}"
         return
     match = f" with {json.dumps(wait['match'])}" if wait["match"] else ""
     until = f" until {wait['until']}" if wait["until"] else ""

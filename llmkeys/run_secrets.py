@@ -48,6 +48,22 @@ def hand_over(*, tree_id: str, run_id: str, user_id: str, model_names: Iterable[
     )
 
 
+def pass_on(*, from_run_id: str, tree_id: str, run_id: str, model_names: Iterable[str]) -> None:
+    """Give a run the key of another run of the same user, if that has one. Raises CannotUnseal."""
+    row = find(from_run_id)
+    if row is None:
+        return
+    RunSecret.objects.create(
+        tree_id=tree_id,
+        run_id=run_id,
+        user_id=row.user_id,
+        provider=row.provider,
+        model_names=list(model_names),
+        sealed=_encrypted(opened(row), tree_id, row.user_id),
+        expires_at=datetime.now(UTC) + RUNNING,
+    )
+
+
 def find(run_id: str) -> RunSecret | None:
     """Return the row of a run, unless it has expired."""
     return RunSecret.objects.filter(run_id=run_id, expires_at__gt=datetime.now(UTC)).first()

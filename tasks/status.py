@@ -27,6 +27,7 @@ class WaitKind(StrEnum):
     QUESTION = "question"
     TIME = "time"
     EVENT = "event"
+    RUN = "run"
 
 
 class OnExpiry(StrEnum):

@@ -94,6 +94,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Run a template for each item of a list", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
         ("Run something again until it is good", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
         ("Add tasks that a result names", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
+        ("Run a tree of its own", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
     ],
     "docs/how-to/call-agents.md": [
         ("Call other agents", "json", f"{BLOCKS_TEST}::test_another_agent_gets_what_the_task_before_it_found"),

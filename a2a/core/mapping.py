@@ -117,6 +117,9 @@ def native_detail(detail: Detail, *, answer_url: str | None = None, hook_url: st
         "timings": {"queued_seconds": detail.queued_seconds, "run_seconds": detail.run_seconds},
         "question": detail.question and _question(detail.question, answer_url=answer_url),
         "wait": detail.wait and _wait(detail.wait, hook_url=hook_url),
+        "child_run": detail.child
+        and {"run_id": detail.child.id, "task_id": detail.child.root_id, "status": detail.child.status},
+        "parent_run": detail.parent and {"run_id": detail.parent.run_id, "task_id": detail.parent.task_id},
     }
 
 

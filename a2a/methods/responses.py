@@ -184,17 +184,32 @@ class Answered(Response, frozen=True, kw_only=True):
 
 
 class Wait(Response, frozen=True, kw_only=True):
-    """What a task waits for, if not an answer: a time or an event. At `until` a wait for a time is over, and one for an
+    """What a task waits for, if not an answer: a time, an event, or a run of its own (`child_run`). At `until` a wait for a time is over, and one for an
     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that.
     """
 
-    kind: Literal["time", "event"]
+    kind: Literal["time", "event", "run"]
     since: str
     until: str | None
     on_timeout: Literal["fail", "complete"]
     event: str | None
     match: Json | None
     hook_url: str | None
+
+
+class ChildRun(Response, frozen=True, kw_only=True):
+    """The newest run that a task has started and waited for. `task_id` is the root of its tree."""
+
+    run_id: str
+    task_id: str
+    status: Status
+
+
+class ParentRun(Response, frozen=True, kw_only=True):
+    """The run whose task `task_id` has started the run of this tree, and waits for it."""
+
+    run_id: str
+    task_id: str
 
 
 class Detail(Task, frozen=True, kw_only=True):
@@ -207,6 +222,8 @@ class Detail(Task, frozen=True, kw_only=True):
     timings: Timings
     question: Question | None
     wait: Wait | None
+    child_run: ChildRun | None
+    parent_run: ParentRun | None
 
 
 class SentEvent(Response, frozen=True, kw_only=True):

@@ -64,7 +64,7 @@ def explain(client: "Client", task_id: TaskId) -> Any:
         checks=health["checks"],
         last_message=messages[-1] if messages else "",
         questions={each: found["question"] for each, found in details.items() if found["question"]},
-        waits={each: found["wait"] for each, found in details.items() if found["wait"]},
+        waits={each: found["wait"] | {"run": found["child_run"]} for each, found in details.items() if found["wait"]},
     )
 
 

@@ -160,19 +160,34 @@ class OpenQuestions(TypedDict):
 
 
 class Wait(TypedDict):
-    """What a task waits for: a time, or an event.
+    """What a task waits for: a time, an event, or a run of its own (`child_run`).
 
     At `until` a wait for a time is over, and one for an event times out. A POST to `hook_url` ends a
     wait for an event, without a login; None if the caller may not do that.
     """
 
-    kind: Literal["time", "event"]
+    kind: Literal["time", "event", "run"]
     since: str
     until: str | None
     on_timeout: Literal["fail", "complete"]
     event: str | None
     match: Json | None
     hook_url: str | None
+
+
+class ChildRun(TypedDict):
+    """The newest run that a task has started and waited for. `task_id` is the root of its tree."""
+
+    run_id: str
+    task_id: str
+    status: Status
+
+
+class ParentRun(TypedDict):
+    """The run whose task `task_id` has started the run of this tree, and waits for it."""
+
+    run_id: str
+    task_id: str
 
 
 class SentEvent(TypedDict):
@@ -240,6 +255,8 @@ class Detail(Task):
     timings: dict[str, float | None]
     question: Question | None
     wait: Wait | None
+    child_run: ChildRun | None
+    parent_run: ParentRun | None
 
 
 class Changes(TypedDict, total=False):

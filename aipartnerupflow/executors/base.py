@@ -100,7 +100,7 @@ class Parked(Exception):
 class Wait:
     """What a parked task waits for. The default is a person's answer."""
 
-    kind: Literal["question", "time", "event"] = "question"
+    kind: Literal["question", "time", "event", "run"] = "question"
     on_expiry: Literal["fail", "resume"] = "fail"
     """Whether the task fails at the end of the wait, or `execute` is called again."""
     expires_at: datetime | None = None
@@ -108,6 +108,8 @@ class Wait:
     event: str | None = None
     match: Json | None = None
     retain_seconds: float | None = None
+    tree: Json | None = None
+    """The tree that is to run: its `tasks` or what it is a copy of (`copy_of`), and its `run_inputs`."""
 
 
 class ParkedUntil(Parked):
@@ -163,13 +165,45 @@ class ParkedForEvent(Parked):
         )
 
 
+class ParkedForTree(Parked):
+    """The work waits for a tree of its own, which runs beside the tree of the task and belongs to the same user.
+
+    Give `tasks`, in the format of `tasks.create`, or `copy_of`, the id of a stored tree of which a copy
+    runs. `run_inputs` are the inputs of its run. When it is over, `execute` is called again, and
+    `context.reply.answer` is `{"status", "result", "error", "task_id", "run_id"}`: status, result and
+    error of its root, whose id is `task_id`. If the tree is refused, the status is `failed` and both
+    ids are None. After `timeout_seconds` the task fails. When the task ends before it, the tree is cancelled.
+
+    Raises ValueError unless either `tasks` or `copy_of` is given.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Json] | None = None,
+        *,
+        copy_of: str | None = None,
+        run_inputs: Json | None = None,
+        timeout_seconds: float | None = None,
+        memo: Any = None,
+    ) -> None:
+        if (tasks is None) == (copy_of is None):
+            raise ValueError("Give either tasks or copy_of.")
+        super().__init__(
+            "for a tree of its own" if copy_of is None else f"for a copy of the tree '{copy_of}'",
+            expires_after_seconds=timeout_seconds,
+            memo=memo,
+        )
+        source: Json = {"tasks": list(tasks or ())} if copy_of is None else {"copy_of": copy_of}
+        self.wait = Wait(kind="run", tree=source | {"run_inputs": run_inputs})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """The answer to a question that the task asked by raising `Parked`, or what ended its wait."""
 
     answer: Any
-    """One of the question's options, an object that fits its schema or, without both, any JSON value except null. Of a wait: what `ParkedUntil` and
-    `ParkedForEvent` say."""
+    """One of the question's options, an object that fits its schema or, without both, any JSON value except null. Of a wait: what `ParkedUntil`,
+    `ParkedForEvent` and `ParkedForTree` say."""
     by: str
     """The user id of the person who answered; `USER (by link)` if a link of that user was used. Empty after a wait."""
     comment: str | None = None

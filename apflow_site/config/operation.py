@@ -255,6 +255,12 @@ class Limits(Section):
         le=1_000_000,
         description="Tasks that the tasks of one tree may add to it while it runs: the items of maps, and what executors spawn.",
     )
+    nested_runs: Whole = Field(
+        10,
+        ge=0,
+        le=100,
+        description="How deep trees may run trees: how many runs may stand above one, each waiting for the next.",
+    )
     result_bytes: Whole = Field(MIB, ge=KIB, le=GIB, description="The size of one task's result as JSON.")
     run_bytes: Whole = Field(
         100 * MIB,

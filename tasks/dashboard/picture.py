@@ -15,6 +15,7 @@ from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, mean_progress, needs_of, node_of
+from tasks.services.child_runs import parent_of
 from tasks.services.queries import root_of
 from tasks.services.questions import open_questions
 from tasks.services.task_detail import newest_events
@@ -82,7 +83,9 @@ class Picture:
     asking: list[tuple[Question, str]]
     """Open questions, with the names of their tasks."""
     waits: list[tuple[Question, str]]
-    """The next waits for a time or an event to end, with the names of their tasks."""
+    """The next waits for a time, an event or a run to end, with the names of their tasks."""
+    parent: Question | None
+    """The wait of the task of another tree that has started the run."""
 
     @property
     def causes(self) -> list[Task]:
@@ -154,6 +157,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         events=_events(run, {task.id: task.name for task in tasks}) if run else [],
         token_usage=_token_usage(tasks),
         asking=_asking(caller, run, tasks) if run and run.finished_at is None else [],
+        parent=parent_of(run),
         waits=_waits(caller, run, tasks) if run and run.finished_at is None else [],
         failed=[task for task in tasks if task.status == Status.FAILED and task.started_at is not None],
     )

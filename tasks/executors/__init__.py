@@ -29,6 +29,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "llm_executor": "tasks.executors.llm.executor.Llm",
         "python_executor": "tasks.executors.python.Python",
         "rest_executor": "tasks.executors.http.rest.Rest",
+        "run_tree_executor": "tasks.executors.run_tree.RunTree",
         "sleep_executor": "tasks.executors.sleep.Sleep",
         "transform_executor": "tasks.executors.transform.Transform",
         "system_info_executor": "tasks.executors.system_info.SystemInfo",

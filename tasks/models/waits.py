@@ -1,4 +1,4 @@
-"""What tasks wait for: questions, times and events."""
+"""What tasks wait for: questions, times, events and other runs."""
 
 from typing import ClassVar, Self
 
@@ -49,10 +49,12 @@ class QuestionQuerySet(models.QuerySet["Question"]):
 
 
 class Question(models.Model):
-    """What a task waits for: the answer to its question, a time, or an event.
+    """What a task waits for: the answer to its question, a time, an event, or another run.
 
     It ends at `answered_at` with an answer or an event (`taken_id`), or at `expires_at`: then the task
     fails or, by `on_expiry`, resumes. From `closed_at` on the task no longer waits for it.
+
+    A wait for a run has the `tree` that is to run, until it does: then `Run.wait_id` is its id.
 
     A wait for an event has its owner (`user_id`) and what the payload must contain: `match`, and
     for look-ups `shape` and `digest` (`tasks.rules.waits`). Events from `since` on count.
@@ -84,6 +86,7 @@ class Question(models.Model):
     digest = models.CharField(max_length=64, null=True)
     since = models.DateTimeField(null=True)
     taken_id = models.BigIntegerField(null=True)
+    tree = JsonTextField(null=True)
 
     objects = QuestionQuerySet.as_manager()
 

@@ -106,7 +106,7 @@ def _claim_statement(which: str) -> str:
     return (
         "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, claim_token = %s, epoch = epoch + 1, "  # noqa: S608
         f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END} WHERE id {among} "
-        f"RETURNING id, root_id, target_id, epoch, claim_token, losses, strikes, {SECONDS_OLD}, trace, is_demo, "
+        f"RETURNING id, root_id, target_id, epoch, claim_token, losses, strikes, {SECONDS_OLD}, trace, is_demo, wait_id, "
         f"{ANY_REQUEST}, {ANY_WEBHOOK}, {INPUTS}, {DB_NOW}, {UNFLUSHED}"
     )
 
@@ -127,7 +127,7 @@ class Claim:
     """A run that this process may work on, as long as its epoch and token are current.
 
     `is_any_request` and `is_any_webhook`: whether there was a cancel request or an open webhook of
-    any run at that moment. `inputs`: those of the run, as JSON text.
+    any run at that moment. `inputs`: those of the run, as JSON text. `wait_id`: the wait that ends with the run.
     """
 
     run_id: str
@@ -140,6 +140,7 @@ class Claim:
     seconds_old: float = 0.0
     trace: str | None = None
     is_demo: bool = False
+    wait_id: str | None = None
     is_any_request: bool = True
     is_any_webhook: bool = True
     inputs: str | None = None

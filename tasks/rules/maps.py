@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from tasks.rules.conditions import ABSENT, value_at
+from tasks.rules.places import RUN
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL
 
@@ -16,6 +17,10 @@ MOST_ITEMS: Final = 100_000
 FIELDS: Final = ("items", "as", "max_parallel", "max_items", "on_failure")
 NO_LIST: Final = (
     "The items of this map are no list: {what} of '{task}'. Correct params.for_each.items, or what that task returns."
+)
+NO_LIST_IN_INPUTS: Final = (
+    "The items of this map are no list: what is at '{path}' in the inputs of the run. Give the run this list with run_inputs, "
+    "or correct params.for_each.items."
 )
 TOO_MANY: Final = "The list has {count:,} items, more than the {most:,} of params.for_each.max_items."
 
@@ -80,11 +85,16 @@ def items_of(for_each: ForEach, results: Mapping[str, Any]) -> list[Any]:
         path = items.get("path", "")
         items = value_at(path, results.get(items["task"], ABSENT))
         if not isinstance(items, list):
-            what = f"what is at '{path}' in the result" if path else "the result"
-            raise CannotMap(NO_LIST.format(what=what, task=for_each.items["task"]))
+            raise CannotMap(_no_list(for_each.items["task"], path))
     if len(items) > for_each.max_items:
         raise CannotMap(TOO_MANY.format(count=len(items), most=for_each.max_items))
     return list(items)
+
+
+def _no_list(source: str, path: str) -> str:
+    if source == RUN:
+        return NO_LIST_IN_INPUTS.format(path=path.removeprefix("/inputs"))
+    return NO_LIST.format(what=f"what is at '{path}' in the result" if path else "the result", task=source)
 
 
 def source_of(params: Mapping[str, Any] | None) -> str | None:

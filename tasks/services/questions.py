@@ -31,8 +31,11 @@ from tasks.storage.bulk import marks
 MOST_SHOWN: Final = 1_000
 OPEN: Final = (
     "SELECT q.id, q.run_id, q.task_id, q.text, q.options, q.schema, q.assignees, q.asked_at, q.expires_at, q.answered_at, q.answer, "
-    "q.answered_by, q.comment, q.memo, q.kind, q.on_expiry, q.digest, e.event, e.payload, e.event_id, e.received_at "
-    "FROM tasks_question q LEFT JOIN tasks_sentevent e ON e.id = q.taken_id WHERE q.closed_at IS NULL AND {which}"
+    "q.answered_by, q.comment, q.memo, q.kind, q.on_expiry, q.digest, e.event, e.payload, e.event_id, e.received_at, "
+    "r.id AS child_id, r.root_id AS child_root_id, r.status AS child_status, t.result, t.error "
+    "FROM tasks_question q LEFT JOIN tasks_sentevent e ON e.id = q.taken_id "
+    "LEFT JOIN tasks_run r ON r.wait_id = q.id LEFT JOIN tasks_task t ON t.id = r.target_id "
+    "WHERE q.closed_at IS NULL AND {which}"
 )
 
 
@@ -57,7 +60,9 @@ class OpenQuestion:
     match: Json | None = None
     since: datetime | None = None
     is_listening: bool = False
-    """Whether the wait has looked for events before it, and is open to new ones."""
+    """Whether the wait has looked for events before it and is open to new ones, or its tree has been started."""
+    tree: Json | None = None
+    """The tree that is to run."""
 
     def is_over(self, now: datetime) -> bool:
         """Whether its time is over. An answer or event in time counts, however late it is read."""
@@ -232,7 +237,7 @@ def _question_of(row: Json) -> OpenQuestion:
         reply=None if row["answered_at"] is None else _reply_in(row),
         kind=row["kind"],
         on_expiry=row["on_expiry"],
-        is_listening=row["digest"] is not None,
+        is_listening=row["digest"] is not None or row["child_id"] is not None,
     )
 
 
@@ -240,8 +245,10 @@ def _reply_in(row: Json) -> Reply:
     """Only a change outside this server makes the answer null in the database; such a row must not block the worker
     from all others.
     """
-    if row["kind"] != WaitKind.QUESTION:
+    if row["kind"] == WaitKind.EVENT:
         return Reply(answer=_event_in(row), by="", memo=loads(row["memo"]))
+    if row["child_id"] is not None:
+        return Reply(answer=_end_in(row), by="", memo=loads(row["memo"]))
     answer = None if row["answer"] is None else loads(row["answer"])
     return Reply(answer=answer, by=row["answered_by"], comment=row["comment"], memo=loads(row["memo"]))
 
@@ -255,6 +262,17 @@ def _event_in(row: Json) -> Json | None:
         "payload": None if row["payload"] is None else loads(row["payload"]),
         "id": row["event_id"],
         "received_at": _utc(row["received_at"]).isoformat(),
+    }
+
+
+def _end_in(row: Json) -> Json:
+    """How the tree ended for which the task waited."""
+    return {
+        "status": row["child_status"],
+        "result": None if row["result"] is None else loads(row["result"]),
+        "error": row["error"],
+        "task_id": row["child_root_id"],
+        "run_id": row["child_id"],
     }
 
 

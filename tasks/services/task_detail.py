@@ -14,6 +14,7 @@ from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.strict_json import Json
+from tasks.services.child_runs import child_of, parent_of
 from tasks.services.queries import get_task
 from tasks.services.questions import open_questions
 from tasks.services.waits import open_wait
@@ -46,7 +47,11 @@ class Detail:
     run_seconds: float | None
     question: Question | None
     wait: Question | None
-    """What the task waits for, if that is a time or an event."""
+    """What the task waits for, if that is a time, an event or a run."""
+    child: Run | None
+    """The newest run that the task has started and waited for."""
+    parent: Question | None
+    """The wait of the task of another tree that has started the run."""
 
 
 def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
@@ -74,6 +79,8 @@ def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
         run_seconds=run_seconds,
         question=next(iter(open_questions(caller, task_id=task_id)), None),
         wait=open_wait(caller, task_id=task_id),
+        child=child_of(runs[0] if runs else None, task_id=task_id),
+        parent=parent_of(runs[0] if runs else None),
     )
 
 

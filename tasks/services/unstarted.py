@@ -14,6 +14,7 @@ from tasks.models import Run, Task, TaskEvent
 from tasks.queue import notify
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, descendants, node_of, scope_of
+from tasks.services import waits
 from tasks.status import Status
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
@@ -41,6 +42,8 @@ def cancel(run: Run, *, task_id: str, message: str) -> bool:
     Run.objects.filter(id=run.id).update(status=Status.CANCELLED, finished_at=now, last_seq=events[-1].seq)
     run_secrets.erase([run.id])
     notify.send(notify.EVENTS)
+    if run.wait_id is not None:
+        waits.end_for_run(run.wait_id, now)
     transaction.on_commit(partial(_count, pending, len(events)))
     return True
 

@@ -1,4 +1,4 @@
-"""Waits for a time or an event: what the engine asks about them, and what the owner of a task sees.
+"""Waits for a time, an event or a run: what the engine asks about them, and what the owner of a task sees.
 
 A wait for an event takes the first one that fits. The choice is a row, `Question.taken_id`, so that
 it is made once, even if a process dies. A new wait first looks for events that came before it. Only then it
@@ -6,7 +6,10 @@ is open to new ones: until then it has no `digest`, by which they find it. Betwe
 that moment no event of this name is stored, so that none is missed and none overtakes another.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import Final
 
 from django.db import connection, transaction
@@ -14,6 +17,7 @@ from django.db.models.functions import Length, Now
 
 from accounts.callers import Caller
 from tasks.models import Question, QuestionQuerySet, Run, SentEvent
+from tasks.queue import notify, suspension
 from tasks.rules.waits import digest_of, fits, shape_of
 from tasks.services.questions import OpenQuestion, open_question
 from tasks.status import WaitKind
@@ -23,11 +27,15 @@ MOST_EARLIER: Final = 1_000
 EARLIER_CHARACTERS: Final = 2**20
 """How long their payloads may be together."""
 LOCK: Final = 0x61706666
+END_FOR_RUN: Final = (
+    "UPDATE tasks_question SET answered_at = %s WHERE id = %s AND closed_at IS NULL AND answered_at IS NULL"
+)
+"""What the end of a run does to the wait for it. `resume_after` belongs into the same transaction."""
 TAKE_TURNS: Final = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
 
 
 def open_wait(caller: Caller, *, task_id: str) -> Question | None:
-    """Return what the task waits for, if that is a time or an event."""
+    """Return what the task waits for, if that is a time, an event or a run."""
     return _waits(Question.objects.for_caller(caller).filter(task_id=task_id)).select_related("run").first()
 
 
@@ -112,6 +120,22 @@ def end(question_id: str) -> OpenQuestion | None:
     None: the task no longer waits.
     """
     return _end(question_id, taken_id=None)
+
+
+def end_for_run(wait_id: str, at: datetime) -> None:
+    """End the wait for a run, in the transaction that ends the run."""
+    Question.objects.filter(id=wait_id, closed_at=None, answered_at=None).update(answered_at=at)
+    resume_after([wait_id])
+
+
+def resume_after(wait_ids: Sequence[str]) -> None:
+    """Let the runs continue whose waits have ended, after the caller's transaction. If that fails, a sweep finds them."""
+    notify.send(notify.RUNS)
+    transaction.on_commit(partial(_resume, wait_ids), robust=True)
+
+
+def _resume(wait_ids: Sequence[str]) -> None:
+    suspension.resume(sorted(set(Question.objects.filter(id__in=wait_ids).values_list("run_id", flat=True))))
 
 
 def _end(question_id: str, *, taken_id: int | None) -> OpenQuestion | None:

@@ -129,18 +129,20 @@ class QuestionAsked(Change):
     kind: str = WaitKind.QUESTION
     on_expiry: str = OnExpiry.FAIL
     wanted: WantedEvent | None = None
+    tree: str | None = None
+    """The tree that is to run, as JSON text."""
 
     STATEMENT: ClassVar[str] = (
         "INSERT INTO tasks_question (id, run_id, task_id, text, options, schema, assignees, memo, asked_at, expires_at, kind, on_expiry, "
-        "user_id, event, match, since) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        "tree, user_id, event, match, since) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
     )
 
     @property
     def values(self) -> tuple[Any, ...]:
         form = (self.options, self.schema, self.assignees, self.memo)
         question = (self.question_id, self.run_id, self.task_id, self.text, *form)
-        ends = (self.at, self.expires_at, self.kind, self.on_expiry)
+        ends = (self.at, self.expires_at, self.kind, self.on_expiry, self.tree)
         return *question, *ends, *(self.wanted or WantedEvent())
 
 
@@ -224,6 +226,8 @@ class RunClosed(Change):
 
     status: str
     at: str | None
+    wait_id: str | None = None
+    """The wait of another run's task that ends with this run."""
 
     STATEMENT: ClassVar[str] = (
         "UPDATE tasks_run SET last_seq = %s, status = %s, finished_at = %s, lease_owner = NULL, lease_expires_at = NULL "

@@ -19,6 +19,7 @@ from tasks.models import Task
 from tasks.queue import notify
 from tasks.queue.leases import DB_NOW
 from tasks.rules.exceptions import LeaseLost
+from tasks.services import waits
 from tasks.storage.bulk import insert_many, marks
 from tasks.telemetry import metrics
 from tasks.worker.changes import (
@@ -96,6 +97,7 @@ def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
         newest = _append_events(live, last_seqs)
         closings = [(newest.pop(run_id), *change.values) for run_id, change in ended.items()]
         written += _execute(RunClosed.STATEMENT, closings)
+        _end_waits([change for change in ended.values() if change.wait_id is not None])
         _execute(ADVANCE, [(seq, run_id) for run_id, seq in newest.items()])
         notify.send(notify.EVENTS)
     if any(cursor.rowcount != count for cursor, count in written):
@@ -133,6 +135,13 @@ def _note_questions(rows: Sequence[Change]) -> None:
     """Update the status time of each run that asked a question, or closed one."""
     run_ids = {change.run_id for change in rows if isinstance(change, QuestionAsked | QuestionClosed)}
     _execute(NOTE_QUESTION, [(run_id,) for run_id in run_ids])
+
+
+def _end_waits(ended: Sequence[RunClosed]) -> None:
+    """End the waits of other runs for these."""
+    if ended:
+        _execute(waits.END_FOR_RUN, [(change.at, change.wait_id) for change in ended])
+        waits.resume_after([str(change.wait_id) for change in ended])
 
 
 def _append_events(live: Sequence[Change], last_seqs: dict[str, int]) -> dict[str, int]:

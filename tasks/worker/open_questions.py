@@ -68,6 +68,7 @@ class OpenQuestions:
             on_expiry=wait.on_expiry,
             event=None if wait.event is None else storable(wait.event),
             match=wait.match,
+            tree=wait.tree,
             since=None if wait.retain_seconds is None else now - timedelta(seconds=wait.retain_seconds),
         )
         return question

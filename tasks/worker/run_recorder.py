@@ -10,7 +10,7 @@ import orjson
 from apflow_site.db import pools
 from tasks.queue.leases import Claim
 from tasks.rules.strict_json import Json
-from tasks.services import waits
+from tasks.services import child_runs, waits
 from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status, WaitKind
@@ -125,11 +125,17 @@ class RunRecorder:
             kind=question.kind,
             on_expiry=question.on_expiry,
             wanted=self._wanted(task, question),
+            tree=None if question.tree is None else _text(orjson.dumps(question.tree)),
         )
         assigned = [
             QuestionAssigned(**self._fence, question_id=question.id, name=name) for name in question.assignees or ()
         ]
         await self._writer.commit_together([*([closed] if closed else []), change, *assigned])
+
+    def waited(self, task: LoadedTask) -> None:
+        """Record that the task no longer waits."""
+        if (closed := self._question_closed(task)) is not None:
+            self._writer.put(closed)
 
     async def grown(self, task: LoadedTask, growth: Growth, outcome: Outcome | None) -> None:
         """Return when the new tasks are stored, and with them the outcome of their spawner if it has one. Raises LeaseLost."""
@@ -171,16 +177,24 @@ class RunRecorder:
         )
 
     async def settled(self, wait: OpenQuestion, *, is_over: bool) -> OpenQuestion | None:
-        """Let a wait for an event take one that came before it, or end if its time is over.
+        """Let a wait for an event take one that came before it, or end if its time is over; start the tree of one for a run.
 
         Returns the wait as it is then; None if the task no longer waits.
         """
+        if wait.is_listening and not is_over:
+            return wait
+        if wait.kind == WaitKind.RUN and is_over:
+            return wait
+        if wait.kind == WaitKind.RUN:
+            return await self._writer.call(partial(child_runs.start, wait.id))
         if is_over:
             return await self._writer.call(partial(waits.end, wait.id))
-        if wait.is_listening:
-            return wait
         look = await pools.read(waits.look_back, wait.id)
         return await self._writer.call(partial(waits.take_or_open, wait.id, look))
+
+    async def call_off(self, wait: OpenQuestion, *, force: bool) -> None:
+        """Cancel the tree for which a task no longer waits."""
+        await self._writer.call(partial(child_runs.call_off, wait, force=force))
 
     async def finished(self, task: LoadedTask, outcome: Outcome) -> None:
         """Return when the outcome is committed. Raises LeaseLost."""
@@ -198,7 +212,7 @@ class RunRecorder:
         """End the run, in one commit with the changes that come before it. Raises LeaseLost."""
         event = self._event("final", target, status, message=f"Run {status}", result=result, error=target.error)
         event["progress"] = event["tree_progress"]
-        end = RunClosed(**self._fence, event=event, status=status, at=self._now())
+        end = RunClosed(**self._fence, event=event, status=status, at=self._now(), wait_id=self._claim.wait_id)
         await self._writer.commit_together([*after, end])
 
     def changes_at_end(self, task: LoadedTask, outcome: Outcome) -> list[Change]:

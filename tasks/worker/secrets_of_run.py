@@ -100,6 +100,7 @@ class SecretsOfRun:
         if parked.wait.event is not None:
             parked.wait.event = self.masker.text(parked.wait.event)
         parked.wait.match = self.masker.json(parked.wait.match)
+        parked.wait.tree = self.masker.json(parked.wait.tree)
         return parked
 
     async def _opened(self, task: LoadedTask, names: Collection[str]) -> dict[str, Opened]:

@@ -46,6 +46,8 @@ from tasks.worker.spawning.growth import Growth
 from tasks.worker.spawning.spawner import Spawner
 
 DEMO: Final = DemoPool()
+SETTLED: Final = frozenset({WaitKind.EVENT, WaitKind.RUN})
+"""The waits that only begin when the engine has looked at what there is."""
 POISON: Final = (
     "Poison: each worker process that ran this task alone died. The worker's log has the reason; look for crashes, "
     "memory limits and calls that end the process."
@@ -126,8 +128,10 @@ class TaskRunner:
             return None
 
     async def _settled(self, question: OpenQuestion | None) -> OpenQuestion | None:
-        """Let a wait for an event take one that came before it, or end when its time is over: the choice is a row."""
-        if question is None or question.kind != WaitKind.EVENT or question.reply is not None:
+        """Let a wait for an event take one that came before it, or end when its time is over, and start the tree of a
+        wait for a run: the choice is a row.
+        """
+        if question is None or question.kind not in SETTLED or question.reply is not None:
             return question
         settled = await self._recorder.settled(question, is_over=self._questions.is_over(question))
         if settled is not None:
@@ -152,6 +156,9 @@ class TaskRunner:
         None: no partial result.
         """
         if repeat_of(task.params) is not None:  # it waits for its next round, and nothing is elsewhere
+            return None
+        if question.kind == WaitKind.RUN:
+            await self._recorder.call_off(question, force=self._cancellations.is_forced(task.id))
             return None
         try:
             executor = get_executor(str(task.executor_id))
@@ -220,9 +227,17 @@ class TaskRunner:
                 return outcome
             seconds = retry.delay(task.attempt, outcome.retry_after_seconds)
             message = f"Attempt {task.attempt} of {retry.max_attempts:g} failed; the next one starts in {seconds:.1f} s"
+            self._forget_tree(task)
             self._recorder.retrying(task, outcome, message)
             self._leave_if_winding_down()
             await asyncio.sleep(seconds)
+
+    def _forget_tree(self, task: LoadedTask) -> None:
+        """Let the next attempt run a tree of its own; an answer of a person counts for all attempts."""
+        question = self._questions.question_of(task.id)
+        if question is not None and question.kind == WaitKind.RUN:
+            self._recorder.waited(task)
+            self._questions.forget(task.id)
 
     def _leave_if_winding_down(self) -> None:
         """Raise asyncio.CancelledError: another worker makes the next attempt."""

@@ -27,6 +27,8 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.OpenQuestion: (responses.OpenQuestion,),
     types.OpenQuestions: (responses.OpenQuestions,),
     types.Wait: (responses.Wait,),
+    types.ChildRun: (responses.ChildRun,),
+    types.ParentRun: (responses.ParentRun,),
     types.SentEvent: (responses.SentEvent,),
     types.Answered: (responses.Answered,),
     types.Cancelled: (responses.Cancellation,),

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 from django.db import connection
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from pytest_django import Settings
 
@@ -126,14 +127,12 @@ class Stage:
         """Let one worker process work until its journal dies, and another one do the rest."""
         first = self.bear()
         first.fuse = fuse
-        first.wake()
-        self.until_nothing(lambda: not first.journal_ended.is_set() and Run.objects.filter(finished_at=None))
+        self.until_nothing(lambda: not first.journal_ended.is_set() and first.woken_for_open_runs())
         first.kill()
         Run.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
         leases.sweep()
         second = self.bear()
-        second.wake()
-        self.until_nothing(lambda: Run.objects.filter(finished_at=None))
+        self.until_nothing(second.woken_for_open_runs)
 
     def clear(self) -> None:
         for life in self._lives:
@@ -198,6 +197,13 @@ class Life:
     def wake(self) -> None:
         """Deliver a wake-up."""
         self._stage.loop.call_soon_threadsafe(self._wake_up.set)
+
+    def woken_for_open_runs(self) -> "QuerySet[Run]":
+        """Deliver the wake-ups that the queue has for open runs, and return these."""
+        open_runs = Run.objects.filter(finished_at=None)
+        if open_runs:
+            self.wake()
+        return open_runs
 
     def tell(self, run_id: str, task_id: str, what: str) -> None:
         self._stage.call(self._tell({(run_id, task_id): what}))

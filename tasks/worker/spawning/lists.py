@@ -21,6 +21,8 @@ from tasks.worker.outcomes import Outcome
 from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, growth_of, stored_id
 
 SPAWNER: Final = "(spawner)"
+ONLY_IF_NAMED: Final = frozenset({"run_tree_executor"})
+"""A tree of its own may use every executor and secret of the user."""
 REFUSED: Final = "The tasks that this one adds are refused: "
 
 
@@ -81,11 +83,13 @@ def _below(task: LoadedTask, given: Any) -> Any:
 
 
 def _check_executors(task: LoadedTask, spec: TreeSpec) -> None:
+    """Only those that are named or, if none are, all but those of which one does what others may not."""
     allowed = settings_of(task.params)
-    if allowed is None or allowed.executors is None:
-        return
+    named = None if allowed is None else allowed.executors
     for each in spec.tasks:
-        if each.executor_id is not None and each.id != task.id and each.executor_id not in allowed.executors:
+        if each.executor_id is None or each.id == task.id:
+            continue
+        if each.executor_id not in named if named is not None else each.executor_id in ONLY_IF_NAMED:
             raise CannotGrow(
                 f"{REFUSED}'{name_of(each)}' is for {each.executor_id}, which params.spawn.executors does not name."
             )

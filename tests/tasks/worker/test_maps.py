@@ -138,6 +138,15 @@ def test_what_cannot_be_mapped_fails_the_map(run: RunTree, items: Any, for_each:
     assert not [task for task in tree_of(ran).values() if task.spawned_by]
 
 
+def test_a_map_over_inputs_that_the_run_does_not_have_says_so(run: RunTree) -> None:
+    tree = mapped([1])
+    tree[2]["params"]["for_each"]["items"] = {"task": "run", "path": "/inputs/urls"}
+    assert run(tree).tasks["each"].error == (
+        "The items of this map are no list: what is at '/urls' in the inputs of the run. Give the run this list with "
+        "run_inputs, or correct params.for_each.items."
+    )
+
+
 def test_a_tree_may_grow_by_so_many_tasks_only(run: RunTree, settings: Settings) -> None:
     limits = replace(settings.APFLOW.limits, spawned_tasks=3)
     settings.APFLOW = replace(settings.APFLOW, limits=limits)

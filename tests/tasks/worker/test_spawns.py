@@ -21,6 +21,9 @@ TWO: list[Json] = [
     {"id": "a", "name": "A", "inputs": {"x": [1]}, **ECHO},
 ]
 
+TREE: list[Json] = [
+    {"id": "y", "name": "Y", "schemas": {"method": "run_tree_executor"}, "inputs": {"copy_of": "other"}}
+]
 SECRET: list[Json] = [
     {
         "id": "x",
@@ -147,10 +150,14 @@ def test_tasks_in_a_result_run_where_the_params_say_so(run: RunTree) -> None:
             "The tasks that this one adds are refused: 'x' uses the secret 'key' in inputs.json, which",
         ),
         ({"executors": ["rest_executor"]}, "The tasks that this one adds are refused: 'b' is for echo_executor"),
+        (
+            {"path": "/tree"},
+            "The tasks that this one adds are refused: 'y' is for run_tree_executor, which params.spawn",
+        ),
     ],
 )
 def test_a_result_without_tasks_that_may_run_fails_the_task(run: RunTree, spawn: Json, error: str) -> None:
-    fields: Json = {"schemas": {"method": "echo_executor"}, "inputs": {"tasks": TWO, "secret": SECRET}}
+    fields: Json = {"schemas": {"method": "echo_executor"}, "inputs": {"tasks": TWO, "secret": SECRET, "tree": TREE}}
     ran = run(spawning([], **fields, params={"spawn": spawn}))
     assert (ran.tasks["s"].error or "").startswith(error)
 

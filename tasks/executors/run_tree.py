@@ -1,0 +1,93 @@
+"""Runs another tree, and waits for it without a worker."""
+
+from typing import Any, ClassVar, Final
+
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, ParkedForTree
+from tasks.executors.admission import checked
+from tasks.rules.exceptions import TasksError
+
+DAY_SECONDS: Final = 86_400
+ONE_OF_BOTH: Final = "Give either inputs.tasks, a list of tasks, or inputs.copy_of, the id of a stored tree."
+
+
+class RunTree(Executor):
+    """Parks its task until the tree is over. The result of its root is that of the task."""
+
+    id = "run_tree_executor"
+    name = "Run a tree"
+    description = (
+        "Runs other tasks as a tree of their own, or a copy of a stored tree, with inputs of their own, and waits for it. "
+        "The wait occupies no worker. The result of its root is the result; if it fails, the task fails."
+    )
+    tags = ("core",)
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "tasks": {
+                "type": "array",
+                "items": {"type": "object"},
+                "minItems": 1,
+                "description": "The tree, in the format of tasks.create. Its places are those of its own run",
+            },
+            "copy_of": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 255,
+                "description": "The root of a stored tree, of which a copy runs",
+            },
+            "inputs": {
+                "type": "object",
+                "description": "The inputs of the run: the tree uses them as {{run.inputs.NAME}}",
+            },
+            "timeout_seconds": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "maximum": 366 * DAY_SECONDS,
+                "description": "How long to wait. Then the tree is cancelled, and the task fails. Default: forever",
+            },
+        },
+    }
+    result_schema: ClassVar[Json] = {"description": "The result of the root of the tree"}
+    verbatim = frozenset({"tasks"})
+    secret_inputs = frozenset()
+    example: ClassVar[Json] = {
+        "tasks": [
+            {"name": "Greet", "schemas": {"method": "echo_executor"}, "inputs": {"text": "Hello {{run.inputs.who}}"}}
+        ],
+        "inputs": {"who": "world"},
+    }
+    example_result: ClassVar[Json] = {"text": "Hello world"}
+
+    def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        """Refuse a tree that `tasks.create` would refuse."""
+        if "tasks" in inputs and "copy_of" in inputs:
+            raise ExecutorError(ONE_OF_BOTH)
+        tasks = inputs.get("tasks")
+        if not isinstance(tasks, list) or not tasks:
+            return  # the schema says what is wrong, unless a result fills it in
+        try:
+            checked(tasks)
+        except TasksError as error:
+            raise ExecutorError(f"inputs.tasks: {error.message}") from None
+
+    async def execute(self, inputs: Json, context: Context) -> Any:
+        if context.reply is not None:
+            return _result_of(context.reply.answer)
+        if ("tasks" in inputs) == ("copy_of" in inputs):
+            raise ExecutorError(ONE_OF_BOTH, permanent=True)
+        raise ParkedForTree(
+            inputs.get("tasks"),
+            copy_of=inputs.get("copy_of"),
+            run_inputs=inputs.get("inputs"),
+            timeout_seconds=inputs.get("timeout_seconds"),
+        )
+
+
+def _result_of(end: Json) -> Any:
+    """Raises ExecutorError unless the tree completed."""
+    if end["status"] == "completed":
+        return end["result"]
+    if end["task_id"] is None:
+        raise ExecutorError(end["error"], permanent=True)
+    why = f": {end['error']}" if end["error"] else "."
+    raise ExecutorError(f"The tree '{end['task_id']}' ended as {end['status']}{why}")
