@@ -27,6 +27,7 @@ SIDEBAR: Final = MappingProxyType(
             ("Events", "list_alt", "tasks_taskevent"),
             ("Questions", "help", "tasks_question"),
             ("Workers", "memory", "tasks_workerprocess"),
+            ("Usage", "payments", "tasks_usage"),
         ),
         "Webhooks": (
             ("Webhooks", "webhook", "tasks_webhook"),

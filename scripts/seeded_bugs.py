@@ -305,8 +305,8 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/worker/commit.py",
-        "held = [fence.get(change.run_id, NOT_HELD)[:2] == (change.epoch, change.token) for change in changes]",
-        "held = [change.run_id in fence for change in changes]",
+        "return not change.IS_FENCED or fence.get(change.run_id, NOT_HELD)[:2] == (change.epoch, change.token)",
+        "return not change.IS_FENCED or change.run_id in fence",
         "a worker that lost its lease still writes",
     ),
     Bug(

@@ -19,6 +19,7 @@ Json = dict[str, Any]
 PASS_RESULTS: Final = "docs/how-to/pass-results.md"
 GROW: Final = "docs/how-to/repeat-and-spawn.md"
 SECRETS: Final = "docs/how-to/secrets.md"
+BUDGETS: Final = "docs/how-to/budgets.md"
 OPERATE: Final = "docs/how-to/operate.md"
 STORE: Final = f"""
 echo sk-of-mine-0123456789 | AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS={OLD_KEY} aipartnerupflow keys set openai --key-stdin
@@ -187,6 +188,15 @@ def test_a_key_is_changed_by_sealing_anew(site: DocsSite) -> None:
     assert len(random) >= 32
     assert sealed.startswith("Re-encrypted: 1.")
     assert kept == "sk-of-mine-0123456789"
+
+
+# --- usage ---
+
+
+def test_the_usage_of_models_is_listed(site: DocsSite) -> None:
+    site.executed(text(LLM, "Try it without a key", "json"))
+    rows = [json.loads(line) for line in site.run(text(BUDGETS, "See what was used", "bash")).splitlines()]
+    assert [row["calls"] > 0 for row in rows if row["model"] == "demo/demo"] == [True]
 
 
 # --- secrets ---

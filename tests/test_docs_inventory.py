@@ -134,6 +134,9 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Share a secret", "bash", f"{BLOCKS_TEST}::test_a_secret_is_shared"),
         ("In your own executors", "python", f"{BLOCKS_TEST}::test_an_executor_asks_for_a_secret"),
     ],
+    "docs/how-to/budgets.md": [
+        ("See what was used", "bash", f"{BLOCKS_TEST}::test_the_usage_of_models_is_listed"),
+    ],
     "docs/how-to/llm.md": [
         ("Language models and crews", "bash", f"{BLOCKS_TEST}::test_the_extras_of_the_page_are_ours"),
         ("Try it without a key", "json", f"{BLOCKS_TEST}::test_a_model_without_a_key_answers"),

@@ -7,7 +7,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from a2a.methods import crud, events, llm_keys, params, queries, responses, running, secrets, system, task_schemas
+from a2a.methods import (
+    crud,
+    events,
+    llm_keys,
+    params,
+    queries,
+    responses,
+    running,
+    secrets,
+    system,
+    task_schemas,
+    usage,
+)
 from a2a.methods.execute import execute
 from a2a.methods.generate import generate
 from a2a.methods.method import Method
@@ -80,6 +92,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks.running.cancel": Method(
             running.cancel, params.Cancel, as_a2a_answers, list[responses.Cancellation], OPERATOR
         ),
+        "usage.get": Method(usage.get, params.GetUsage, as_a2a_data, responses.Usage, VIEWER),
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),
     }
 )

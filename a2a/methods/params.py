@@ -1,6 +1,7 @@
 """The parameters of each method."""
 
 from collections.abc import Mapping
+from datetime import date
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -217,6 +218,50 @@ class RunningCount(Params, frozen=True, kw_only=True):
     """tasks.running.count"""
 
     user_id: Text | None = None
+
+
+Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", extra_json_schema={"format": "date"})]
+Group = Literal["day", "model", "executor", "user"]
+
+
+class GetUsage(Params, frozen=True, kw_only=True):
+    """usage.get"""
+
+    since: Day | None = None
+    """The first day, in UTC; by default 29 days before the last one."""
+    until: Day | None = None
+    """The last day; by default today."""
+    by: list[Group] | Group = "day"
+    """What each row is the sum for; an empty list for only the total."""
+    model: Text | None = None
+    executor: Text | None = None
+    user_id: Text | None = None
+
+    @property
+    def groups(self) -> list[str]:
+        return [self.by] if isinstance(self.by, str) else list(dict.fromkeys(self.by))
+
+    @property
+    def first(self) -> date | None:
+        return None if self.since is None else date.fromisoformat(self.since)
+
+    @property
+    def last(self) -> date | None:
+        return None if self.until is None else date.fromisoformat(self.until)
+
+    def contradictions(self) -> list[Problem]:
+        problems = [*super().contradictions(), *_no_day("since", self.since), *_no_day("until", self.until)]
+        if not problems and self.first and self.last and self.first > self.last:
+            problems.append(("since", "must not be after 'until'"))
+        return problems
+
+
+def _no_day(name: str, text: str | None) -> list[Problem]:
+    try:
+        date.fromisoformat(text or "2000-01-01")
+    except ValueError:
+        return [(name, f"'{text}' is no day of the calendar")]
+    return []
 
 
 class Nothing(Params, frozen=True, kw_only=True):

@@ -372,6 +372,34 @@ class LLMKeyDeleted(Response, frozen=True, kw_only=True):
     deleted: bool
 
 
+class UsageRow(Response, frozen=True, kw_only=True):
+    """Sums of model calls. Only the fields by which they are grouped are there; `model` is null if it is not known.
+
+    `cost_usd` leaves out `unpriced_calls`, whose cost is unknown; null if that is all of them.
+    """
+
+    day: str | UnsetType = UNSET
+    model: str | UnsetType | None = UNSET
+    executor: str | UnsetType = UNSET
+    user: str | UnsetType = UNSET
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost_usd: float | None
+    unpriced_calls: int
+
+
+class Usage(Response, frozen=True, kw_only=True):
+    """What model calls used from `since` to `until`, both included, in UTC."""
+
+    since: str
+    until: str
+    by: list[Literal["day", "model", "executor", "user"]]
+    rows: list[UsageRow]
+    total: UsageRow
+
+
 class SecretInfo(Response, frozen=True, kw_only=True):
     """The public facts about a named secret; never its value.
 

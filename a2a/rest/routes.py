@@ -229,6 +229,7 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
             )
         },
         "events/": {"post": SEND_EVENT},
+        "usage/": {"get": Operation(name="getUsage", method="usage.get", answers={200: responses.Usage})},
         "secrets/": {"get": Operation(name="listSecrets", method="secrets.list", answers={200: responses.Secrets})},
         "secrets/<segment:name>/": SECRET,
         "executors/": {

@@ -38,6 +38,7 @@ from aipartnerupflow.cli.output import room_to_write
 from aipartnerupflow.cli.questions import questions
 from aipartnerupflow.cli.secrets import secrets
 from aipartnerupflow.cli.tasks import tasks
+from aipartnerupflow.cli.usage import usage
 from aipartnerupflow.cli.users import tokens, users
 
 FLAGS: Final = MappingProxyType(
@@ -144,6 +145,7 @@ def run(
 app.command()(generate)
 app.command("import")(import_)
 operate.register(app)
+app.command()(usage)
 
 
 @examples.command("init")

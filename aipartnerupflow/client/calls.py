@@ -31,12 +31,14 @@ from aipartnerupflow.client.types import (
     SentEvent,
     State,
     Task,
+    Usage,
 )
 
 T = TypeVar("T")
 Tasks = Sequence[Mapping[str, Any]] | Mapping[str, Any]
 IdConflict = Literal["rename", "error"]
 Scope = Literal["own", "shared"]
+UsageGroup = Literal["day", "model", "executor", "user"]
 CANCEL_SECONDS: Final = 10.0
 """Added to the timeout of `cancel`: the server waits for tasks to stop before it replies."""
 GENERATE_SECONDS: Final = 180.0
@@ -241,6 +243,23 @@ def running_count(*, user_id: str | None = None) -> Call[RunningCount]:
 def status(task_ids: str | Sequence[str]) -> Call[list[State]]:
     """The status of each task, in request order; a root reports its latest run."""
     return Call("tasks.running.status", {"task_ids": _several(task_ids)})
+
+
+def usage(
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    by: UsageGroup | Sequence[UsageGroup] | None = None,
+    model: str | None = None,
+    executor: str | None = None,
+    user_id: str | None = None,
+) -> Call[Usage]:
+    """The tokens and the cost of model calls, by day unless `by` says otherwise.
+
+    `since` and `until` are days in UTC, such as `2026-11-26`; by default the 30 days up to today.
+    """
+    by = by if by is None or isinstance(by, str) else list(by)
+    return Call("usage.get", _given(since=since, until=until, by=by, model=model, executor=executor, user_id=user_id))
 
 
 def set_llm_key(provider: str, api_key: str, *, user_id: str | None = None) -> Call[KeyStored]:

@@ -71,6 +71,7 @@ class Methods(Generic[H]):
     running = method(calls.running)
     running_count = method(calls.running_count)
     status = method(calls.status)
+    usage = method(calls.usage)
     set_llm_key = method(calls.set_llm_key)
     llm_keys = method(calls.llm_keys)
     delete_llm_key = method(calls.delete_llm_key)

@@ -367,3 +367,31 @@ class SecretDeleted(TypedDict):
     name: str
     scope: Literal["own", "shared"]
     deleted: bool
+
+
+class UsageRow(TypedDict):
+    """Sums of model calls, with the fields by which they are grouped. `model` is None if it is not known.
+
+    `cost_usd` leaves out `unpriced_calls`, whose cost is unknown; None if that is all of them.
+    """
+
+    day: NotRequired[str]
+    model: NotRequired[str | None]
+    executor: NotRequired[str]
+    user: NotRequired[str]
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost_usd: float | None
+    unpriced_calls: int
+
+
+class Usage(TypedDict):
+    """What model calls used from `since` to `until`, both included, in UTC."""
+
+    since: str
+    until: str
+    by: list[Literal["day", "model", "executor", "user"]]
+    rows: list[UsageRow]
+    total: UsageRow

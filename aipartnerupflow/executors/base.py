@@ -276,7 +276,8 @@ class Context:
     is found again by its `idempotency_key` may continue."""
     spent: Callable[[Json], None] = _uncounted
     """Add the usage of one call of a language model, `{prompt_tokens, completion_tokens, total_tokens, cost_usd}`, to the task's
-    `token_usage`, which is stored however the task ends. Returns at once; call it on the event loop."""
+    `token_usage`, which is stored however the task ends. With `model`, its name, `usage.get` counts it under that name. Returns at
+    once; call it on the event loop."""
     fetch: Fetch = unconnected
     """Send an HTTP request that cannot reach the operator's own network, unless `executors.rest.allow_private` lists the host."""
 

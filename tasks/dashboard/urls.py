@@ -5,7 +5,7 @@ from typing import Any
 
 from django.urls import URLPattern, path, re_path
 
-from tasks.dashboard import actions, inbox, new, settings, views
+from tasks.dashboard import actions, inbox, new, settings, usage, views
 
 app_name = "dashboard"
 
@@ -19,6 +19,7 @@ urlpatterns = [
     path("new/", new.new_task, name="new"),
     path("new/tree/", new.new_tree, name="new_tree"),
     path("inbox/", inbox.inbox, name="inbox"),
+    path("usage/", usage.overview, name="usage"),
     path("executors/", views.executors, name="executors"),
     path("settings/", settings.overview, name="settings"),
     path("settings/llm-keys/", settings.set_llm_key, name="set_llm_key"),

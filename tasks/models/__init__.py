@@ -3,6 +3,7 @@
 from tasks.models.installation import IdempotencyKey, InstallationFact, WorkerProcess
 from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, TaskEvent
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
+from tasks.models.usage import Usage
 from tasks.models.waits import Assignee, Question, QuestionQuerySet, SentEvent
 from tasks.models.webhooks import Webhook, WebhookDelivery
 
@@ -22,6 +23,7 @@ __all__ = [
     "TaskCount",
     "TaskEvent",
     "TaskQuerySet",
+    "Usage",
     "Webhook",
     "WebhookDelivery",
     "WorkerProcess",

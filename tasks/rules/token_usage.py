@@ -1,10 +1,15 @@
 """Token usage: add up what the model calls of a task used."""
 
-from typing import Final
+import math
+from typing import Any, Final, NamedTuple
 
 from tasks.rules.strict_json import Json
 
 COUNTED: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
+NANOS: Final = 1_000_000_000
+"""Costs are stored as integers of a billionth of a US dollar, whose sums are exact."""
+MOST: Final = 2**53
+"""More than this in one report is an error of the executor."""
 
 
 def added(total: Json | None, usage: Json) -> Json:
@@ -16,3 +21,43 @@ def added(total: Json | None, usage: Json) -> Json:
     counts = {name: before.get(name, 0) + usage.get(name, 0) for name in COUNTED}
     costs = [cost for part in (before, usage) if (cost := part.get("cost_usd")) is not None]
     return {**counts, "cost_usd": round(sum(costs), 10) if costs else None}
+
+
+class Spending(NamedTuple):
+    """What one call of a model used. `unpriced` is 1 if its cost is unknown; then `cost_nanos` is 0."""
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost_nanos: int
+    unpriced: int
+
+
+def spending_of(usage: Json) -> Spending:
+    """Read a report of an executor. Anything that is no number from 0 to MOST counts as 0."""
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    cost: Any = usage.get("cost_usd")
+    is_priced = _is_amount(cost)
+    model = usage.get("model")
+    return Spending(
+        model=model if isinstance(model, str) else "",
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=_count(usage.get("total_tokens")) or prompt + completion,
+        cost_nanos=round(min(cost, MOST / NANOS) * NANOS) if is_priced else 0,
+        unpriced=int(not is_priced),
+    )
+
+
+def dollars(nanos: int) -> float:
+    """Convert a stored cost to US dollars."""
+    return nanos / NANOS
+
+
+def _count(value: Any) -> int:
+    return min(int(value), MOST) if _is_amount(value) else 0
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0

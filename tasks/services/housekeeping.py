@@ -18,7 +18,7 @@ from accounts.models import LoginLink, LoginTry, SpentToken
 from tasks.events import pruning
 from tasks.models import WebhookDelivery
 from tasks.services import idempotency, retention, sent_events
-from tasks.storage import counts
+from tasks.storage import counts, usage
 from tasks.telemetry import metrics
 
 BATCH: Final = 1_000
@@ -37,6 +37,7 @@ def keep_house() -> None:
     metrics.removed(EVENTS, pruning.prune_events())
     metrics.removed(TREES, retention.prune_trees())
     counts.compact()
+    usage.compact()
 
 
 def _remove_batch(expired: "QuerySet[Any] | None") -> int:

@@ -28,6 +28,24 @@ def milliseconds(number: int) -> str:
 
 
 @register.filter
+def thousands(number: int) -> str:
+    """Format a number with commas."""
+    return f"{number:,}"
+
+
+@register.filter
+def usd(cost: float | None) -> str:
+    """Format a cost in US dollars; None is unknown."""
+    return "unknown" if cost is None else f"${cost:,.4f}"
+
+
+@register.filter
+def unlocalized(number: float) -> str:
+    """Format a coordinate of a drawing."""
+    return f"{number:g}"
+
+
+@register.filter
 def percent(fraction: float) -> str:
     """Format 0.25 as 25 %."""
     return f"{round(fraction * 100)} %"

@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Final, NamedTuple
 from tasks.models import Task
 from tasks.queue.suspicion import CLEAR
 from tasks.rules.strict_json import Json
+from tasks.rules.token_usage import Spending
 from tasks.status import OnExpiry, WaitKind
+from tasks.storage import usage
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +33,8 @@ class Change:
     done: asyncio.Future[None] | None = field(default=None, repr=False)
 
     STATEMENT: ClassVar[str] = ""
+    IS_FENCED: ClassVar[bool] = True
+    """Whether it is refused once another worker has claimed the run."""
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -86,6 +90,28 @@ class TaskProgressed(Change):
     @property
     def values(self) -> tuple[Any, ...]:
         return self.progress, self.at, self.task_id
+
+
+@dataclass(slots=True, kw_only=True)
+class UsageAdded(Change):
+    """What a model call used. It counts even if the run has gone to another worker: it was spent.
+
+    `key` makes a repetition change nothing; `day` is a date in UTC.
+    """
+
+    key: str
+    user_id: str
+    day: str
+    executor_id: str
+    spending: Spending
+
+    STATEMENT: ClassVar[str] = usage.ADD
+    IS_FENCED: ClassVar[bool] = False
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        model, *numbers = self.spending
+        return self.key, self.user_id, self.day, model, self.executor_id, *numbers
 
 
 @dataclass(slots=True, kw_only=True)
@@ -245,6 +271,7 @@ class EventAdded(Change):
 
 
 IN_ORDER: Final[tuple[type[Change], ...]] = (
+    UsageAdded,
     AttemptFailed,
     TaskStarted,
     TaskProgressed,

@@ -57,12 +57,16 @@ def commit(changes: Sequence[Change]) -> list[BaseException | None]:
     """
     with transaction.atomic():
         fence = _lock_runs(sorted({change.run_id for change in changes}))
-        held = [fence.get(change.run_id, NOT_HELD)[:2] == (change.epoch, change.token) for change in changes]
+        held = [_is_held(change, fence) for change in changes]
         live = [change for change, is_held in zip(changes, held, strict=True) if is_held]
         if live:
             _write_all(live, {run_id: last_seq for run_id, (_, _, last_seq) in fence.items()})
     _count(live)
     return [None if is_held else LeaseLost(change.run_id) for change, is_held in zip(changes, held, strict=True)]
+
+
+def _is_held(change: Change, fence: "dict[str, tuple[int, str | None, int]]") -> bool:
+    return not change.IS_FENCED or fence.get(change.run_id, NOT_HELD)[:2] == (change.epoch, change.token)
 
 
 def _count(committed: Sequence[Change]) -> None:

@@ -8,8 +8,10 @@ from typing import Any, Final, TypedDict
 import orjson
 
 from apflow_site.db import pools
+from tasks.ids import new_id
 from tasks.queue.leases import Claim
 from tasks.rules.strict_json import Json
+from tasks.rules.token_usage import spending_of
 from tasks.services import child_runs, waits
 from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
@@ -29,6 +31,7 @@ from tasks.worker.changes import (
     TaskProgressed,
     TasksSpawned,
     TaskStarted,
+    UsageAdded,
     WantedEvent,
 )
 from tasks.worker.group_commit import GroupCommit
@@ -36,6 +39,7 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
 from tasks.worker.spawning.growth import Growth
 
+MODEL_CHARACTERS: Final = 255
 SHOWN: Final = 100
 """How many ids of new tasks their event has."""
 
@@ -87,6 +91,21 @@ class RunRecorder:
 
     def logged(self, task: LoadedTask, message: str) -> None:
         self._add(self._event("log", task, Status.IN_PROGRESS, message=storable(message)))
+
+    def spent(self, task: LoadedTask, usage: Json) -> None:
+        """Record what a model call used, at once: a crash of the worker later does not undo it."""
+        self._writer.put(self._usage_added(task, usage))
+
+    def _usage_added(self, task: LoadedTask, usage: Json) -> UsageAdded:
+        spending = spending_of(usage)
+        return UsageAdded(
+            **self._fence,
+            key=new_id(),
+            user_id=task.user_id,
+            day=self._claim.now().date().isoformat(),
+            executor_id=task.executor_id or metrics.GROUP,
+            spending=spending._replace(model=storable(spending.model)[:MODEL_CHARACTERS]),
+        )
 
     def retrying(self, task: LoadedTask, outcome: Outcome, message: str) -> None:
         run_log.task_failed(run_id=self._claim.run_id, task=task, seconds=self._seconds_of(task), will_retry=True)
@@ -228,6 +247,8 @@ class RunRecorder:
         seconds = self._seconds_of(task)
         if outcome.status is Status.FAILED and seconds is not None:
             run_log.task_failed(run_id=self._claim.run_id, task=task, seconds=seconds, will_retry=False)
+        if outcome.token_usage and not task.token_usage:  # the executor has reported it only now, at its end
+            before.append(self._usage_added(task, outcome.token_usage))
         finished = TaskFinished(
             **self._fence,
             event=event,

@@ -325,7 +325,7 @@ class TaskRunner:
             reply=self._reply_to(task.id),
             is_forced=partial(self._cancellations.is_forced, task.id),
             is_given_up=self._is_given_up,
-            spent=partial(_add_usage, task),
+            spent=partial(self._spent, task),
             fetch=fetch,
             secret=partial(self._secrets.secret, task),
         )
@@ -336,10 +336,10 @@ class TaskRunner:
     def _logged(self, task: LoadedTask, message: str) -> None:
         self._recorder.logged(task, self._secrets.masker.text(message))
 
+    def _spent(self, task: LoadedTask, usage: Json) -> None:
+        task.token_usage = added(task.token_usage, usage)
+        self._recorder.spent(task, usage)
+
     def _reply_to(self, task_id: str) -> Reply | None:
         question = self._questions.question_of(task_id)
         return question.reply_in_time if question else None
-
-
-def _add_usage(task: LoadedTask, usage: Json) -> None:
-    task.token_usage = added(task.token_usage, usage)

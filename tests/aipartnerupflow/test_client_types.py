@@ -42,6 +42,8 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.KeyDeleted: (responses.LLMKeyDeleted,),
     types.SecretInfo: (responses.SecretInfo,),
     types.Secrets: (responses.Secrets,),
+    types.Usage: (responses.Usage,),
+    types.UsageRow: (responses.UsageRow,),
     types.SecretDeleted: (responses.SecretDeleted,),
 }
 SENT = {types.Changes, types.CopyOptions, types.Filters}

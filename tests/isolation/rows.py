@@ -87,6 +87,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "tasks.running.list": Row(USER),
         "tasks.running.status": Row({"task_ids": ["$task", "$leaf"]}, ({"context_ids": ["$task", "$run"]},), runs=True),
         "tasks.running.count": Row(USER),
+        "usage.get": Row({"by": ["day", "user"]}, (USER, USER | {"by": "user"})),
         "rpc.discover": Row({}),
     }
 )
@@ -185,6 +186,7 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "getTree": Row({}),
         "listChildren": Row({}),
         "followEvents": Row({}, runs=True),
+        "getUsage": Row({"by": "user"}, (USER, USER | {"by": "model"})),
         "listSecrets": Row({}),
         "setSecret": Row(VALUE, (VALUE | {"scope": "shared", "users": ["$user"]},)),
         "deleteSecret": Row({}, ({"scope": "shared"},)),

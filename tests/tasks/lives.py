@@ -337,6 +337,8 @@ class Script(Executor):
     async def execute(self, inputs: Json, context: Context) -> Any:
         life, key, script = LIFE.get(), (context.run_id, context.task_id), inputs["script"]
         life.executed.append(key)
+        for usage in inputs.get("spends", ()):
+            context.spent(usage)
         if script in HANGING:
             context.report(0.5, "half of it")
             script = await _told(life, key, script)

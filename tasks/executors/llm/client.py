@@ -44,7 +44,7 @@ class _Direct:
 
             def counted(usage: Json) -> None:
                 note({f"gen_ai.usage.{name}": usage.get(theirs) for name, theirs in USAGE.items()})
-                spent(usage)
+                spent(usage | {"model": prompt.model})
 
             if demo.is_demo(prompt.model):
                 return await demo.answer(prompt, spent=counted, heard=heard)

@@ -1,0 +1,29 @@
+"""The method that returns what model calls used."""
+
+from a2a.methods import params
+from a2a.methods.results import DataResult
+from accounts.callers import Caller
+from apflow_site.db import pools
+from tasks.services import usage
+
+
+async def get(caller: Caller, given: params.GetUsage) -> DataResult:
+    """Return the tokens and the cost of model calls by day, model, executor or user."""
+    report = await pools.read(
+        usage.usage,
+        caller=caller,
+        since=given.first,
+        until=given.last,
+        by=given.groups,
+        model=given.model,
+        executor=given.executor,
+        user_id=given.user_id,
+    )
+    native = {
+        "since": report.since.isoformat(),
+        "until": report.until.isoformat(),
+        "by": list(report.by),
+        "rows": report.rows,
+        "total": report.total,
+    }
+    return DataResult(native=native)
