@@ -199,6 +199,15 @@ def test_the_usage_of_models_is_listed(site: DocsSite) -> None:
     assert [row["calls"] > 0 for row in rows if row["model"] == "demo/demo"] == [True]
 
 
+def test_a_budget_ends_a_run(site: DocsSite) -> None:
+    tasks = json.loads(text(BUDGETS, "Limit a run", "json"))
+    reply = site.server.http.post("/tasks", json={"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"tasks": tasks, "wait": True}})  # fmt: skip
+    result = reply.json()["result"]
+    ended = {task["id"]: task for task in result["task"]["children"]}
+    assert [ended[result["ids"][name]]["status"] for name in ("first", "second", "third")] == ["completed", "completed", "failed"]  # fmt: skip
+    assert "spent 50 of 30 tokens" in ended[result["ids"]["third"]]["error"]
+
+
 # --- secrets ---
 
 

@@ -6,6 +6,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field, json
 
 from a2a.core.parsing import Text
 from a2a.methods.response import Response
+from tasks.rules.budgets import MEASURES
+from tasks.rules.budgets import MOST as MOST_OF_BUDGET
 from tasks.rules.field_rules import MONTH_SECONDS
 from tasks.rules.maps import MOST_ITEMS
 from tasks.rules.rounds import MOST_ROUNDS, MOST_SECONDS
@@ -115,13 +117,26 @@ class Repeat(Response, frozen=True, kw_only=True):
     on_max: Literal["fail", "complete"] | UnsetType = UNSET
 
 
+_ANY_LIMIT: Final = {"anyOf": [{"required": [measure]} for measure in MEASURES]}
+
+
+class Budget(Response, frozen=True, kw_only=True):
+    """What a run of the tree may use. At least one limit is required; only the root has a budget."""
+
+    tokens: Annotated[int, Meta(ge=1, le=MOST_OF_BUDGET)] | UnsetType = UNSET
+    cost_usd: Annotated[float, Meta(gt=0, le=MOST_OF_BUDGET)] | UnsetType = UNSET
+    seconds: Annotated[float, Meta(gt=0, le=MOST_OF_BUDGET)] | UnsetType = UNSET
+    tasks: Annotated[int, Meta(ge=1, le=MOST_OF_BUDGET)] | UnsetType = UNSET
+    on_exceeded: Literal["fail"] | UnsetType = UNSET
+
+
 class TaskParams(Struct, frozen=True, kw_only=True):
     """The executor, the timeout, the retries, where it runs, and parameters of the executor.
 
     `keep`, of a root: its tree is not deleted by `retention`. `when`: the condition without which the task is
     skipped; conditions may also be deeper inside each other. `for_each`: the task is a map.
     `spawn`: the task adds tasks to its tree.
-    `repeat`: it runs in rounds.
+    `repeat`: it runs in rounds. `budget`, of a root: what a run may use.
     """
 
     executor_id: Text | UnsetType = UNSET
@@ -135,6 +150,7 @@ class TaskParams(Struct, frozen=True, kw_only=True):
     for_each: ForEach | UnsetType = UNSET
     spawn: SpawnParams | UnsetType = UNSET
     repeat: Repeat | UnsetType = UNSET
+    budget: Annotated[Budget, Meta(extra_json_schema=_ANY_LIMIT)] | UnsetType = UNSET
 
 
 class TaskSchemas(Struct, frozen=True, kw_only=True):

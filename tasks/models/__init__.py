@@ -1,5 +1,6 @@
 """The rows: tasks, runs, events, questions, webhooks, and what concerns the installation as a whole."""
 
+from tasks.models.budgets import RunBudget
 from tasks.models.installation import IdempotencyKey, InstallationFact, WorkerProcess
 from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, TaskEvent
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
@@ -16,6 +17,7 @@ __all__ = [
     "Question",
     "QuestionQuerySet",
     "Run",
+    "RunBudget",
     "RunInputs",
     "RunQuerySet",
     "SentEvent",

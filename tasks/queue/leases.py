@@ -72,6 +72,7 @@ UNFLUSHED: Final = "NULL" if IS_SQLITE else "set_config('synchronous_commit', 'o
 ANY_REQUEST: Final = "EXISTS (SELECT 1 FROM tasks_cancelrequest)"
 ANY_WEBHOOK: Final = "EXISTS (SELECT 1 FROM tasks_webhook WHERE closed_at IS NULL)"
 INPUTS: Final = "(SELECT inputs FROM tasks_runinputs WHERE run_id = tasks_run.id)"
+BUDGET: Final = "(SELECT state FROM tasks_runbudget WHERE run_id = tasks_run.id)"
 WAITING: Final = f"{IS_WAITING} AND NOT {IS_SUSPECTED}"
 LEASED: Final = "tasks_run INDEXED BY run_leased" if IS_SQLITE else "tasks_run"
 OWNERS: Final = f"""
@@ -107,7 +108,7 @@ def _claim_statement(which: str) -> str:
         "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, claim_token = %s, epoch = epoch + 1, "  # noqa: S608
         f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END} WHERE id {among} "
         f"RETURNING id, root_id, target_id, epoch, claim_token, losses, strikes, {SECONDS_OLD}, trace, is_demo, wait_id, "
-        f"{ANY_REQUEST}, {ANY_WEBHOOK}, {INPUTS}, {DB_NOW}, {UNFLUSHED}"
+        f"{ANY_REQUEST}, {ANY_WEBHOOK}, {INPUTS}, {BUDGET}, {DB_NOW}, {UNFLUSHED}"
     )
 
 
@@ -128,6 +129,7 @@ class Claim:
 
     `is_any_request` and `is_any_webhook`: whether there was a cancel request or an open webhook of
     any run at that moment. `inputs`: those of the run, as JSON text. `wait_id`: the wait that ends with the run.
+    `budget`: what it has used of its budget, as JSON text.
     """
 
     run_id: str
@@ -144,6 +146,7 @@ class Claim:
     is_any_request: bool = True
     is_any_webhook: bool = True
     inputs: str | None = None
+    budget: str | None = None
     claimed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     steady_at_claim: float = field(default_factory=lambda: steady_seconds())
 

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from tasks.rules import conditions, maps, rounds, spawns
+from tasks.rules import budgets, conditions, maps, rounds, spawns
 from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
 from tasks.rules.schema_cost import TooCostly, check_cost
@@ -182,6 +182,7 @@ _params = _fields(
         "for_each": maps.problems,
         "spawn": spawns.problems,
         "repeat": rounds.problems,
+        "budget": budgets.problems,
     },
     is_open=True,
 )
@@ -223,6 +224,7 @@ HINTS = MappingProxyType(
         "for_each": "unknown field; write it as params.for_each",
         "spawn": "unknown field; write it as params.spawn",
         "repeat": "unknown field; write it as params.repeat",
+        "budget": "unknown field; write it as params.budget of the root",
     }
 )
 

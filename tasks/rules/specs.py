@@ -157,6 +157,7 @@ def parse_tree(
     children = _children(parents)
     root_id = _root(parents, children, drafts)
     _check_depth(root_id, children, drafts, limits)
+    _check_budgets(root_id, drafts)
     dependencies = {draft.id: _dependencies(draft, drafts) for draft in drafts.all}
     executor_ids, warnings = _executors(drafts, children, executors, disabled)
     _check_cycles(dependencies, children, executor_ids, drafts)
@@ -268,6 +269,16 @@ def _check_depth(root_id: str, children: Mapping[str, list[str]], drafts: _Draft
             )
         level = [child for task_id in level for child in children.get(task_id, ())]
         depth += 1
+
+
+def _check_budgets(root_id: str, drafts: _Drafts) -> None:
+    misplaced = [
+        (f"tasks[{position}].params.budget", "is only for the root of a tree: it limits the whole run")
+        for position, draft in enumerate(drafts.all)
+        if draft.id != root_id and (draft.raw.get("params") or {}).get("budget") is not None
+    ]
+    if misplaced:
+        raise InvalidParams(misplaced[:LISTED])
 
 
 def _dependencies(draft: _Draft, drafts: _Drafts) -> tuple[Dependency, ...]:

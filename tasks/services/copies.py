@@ -16,6 +16,7 @@ from tasks.executors.admission import checked
 from tasks.executors.filling import filled_inputs
 from tasks.ids import new_id
 from tasks.models import Task
+from tasks.rules.budgets import without_budget
 from tasks.rules.conditions import TooMuchToCompare
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
@@ -194,7 +195,23 @@ def requests_of(tree: Sequence[Task], extent: Extent, *, top_id: str, reset: Col
     parents = _parents(tasks, tree, top_id)
     ids = {task.id: new_id() for task in tasks}
     results = {task.id: task.result for task in tree if task.id not in ids and task.status == Status.COMPLETED}
-    return {task.id: _request(task, parents[task.id], ids, results, reset) for task in tasks}
+    requests = {task.id: _request(task, parents[task.id], ids, results, reset) for task in tasks}
+    if "params" not in reset:
+        _move_budget(tree, requests)
+    return requests
+
+
+def _move_budget(tree: Sequence[Task], requests: Mapping[str, Json]) -> None:
+    """Give the budget of the tree to the root of the copy."""
+    root = next(task for task in tree if task.is_root)
+    budget = (root.params or {}).get("budget")
+    if budget is None:
+        return
+    for task_id, request in requests.items():
+        if request["parent_id"] is None:
+            request["params"] = (request["params"] or {}) | {"budget": budget}
+        elif task_id == root.id:
+            request["params"] = without_budget(request["params"])
 
 
 def _request(

@@ -43,10 +43,28 @@ class Change:
 
 
 @dataclass(slots=True, kw_only=True)
+class BudgetCounted(Change):
+    """What the run has used of its budget so far, as JSON: all of it, so a repetition changes nothing."""
+
+    state: str
+
+    STATEMENT: ClassVar[str] = (
+        "INSERT INTO tasks_runbudget (run_id, state) VALUES (%s, %s) "
+        "ON CONFLICT (run_id) DO UPDATE SET state = excluded.state"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.run_id, self.state
+
+
+@dataclass(slots=True, kw_only=True)
 class TaskStarted(Change):
     task_id: str
     attempt: int
     at: str | None
+    counting: BudgetCounted | None = None
+    """The count of the task in the budget: never without its start, or it would be counted twice."""
 
     STATEMENT: ClassVar[str] = (
         "UPDATE tasks_task SET status = 'in_progress', started_at = %s, updated_at = %s, attempt = %s, progress = 0, error = NULL "
@@ -272,6 +290,7 @@ class EventAdded(Change):
 
 IN_ORDER: Final[tuple[type[Change], ...]] = (
     UsageAdded,
+    BudgetCounted,
     AttemptFailed,
     TaskStarted,
     TaskProgressed,
@@ -289,10 +308,22 @@ its last event.
 
 
 def rows_of(changes: Sequence[Change]) -> list[Change]:
-    """Return the changes without the starts of tasks that end in the same commit, and with the ends of their questions."""
+    """Return the changes without the starts of tasks that end in the same commit, with the ends of their questions, and with one
+    count of each budget."""
     starts = {change.task_id: change for change in changes if isinstance(change, TaskStarted)}
     for change in changes:
         if isinstance(change, TaskFinished):
             change.start = starts.pop(change.task_id, None)
     closings = [change.closing for change in changes if isinstance(change, TaskFinished) and change.closing]
-    return [change for change in changes if not isinstance(change, TaskStarted) or change.task_id in starts] + closings
+    rows = [change for change in changes if not isinstance(change, TaskStarted) or change.task_id in starts]
+    return [*_without_budgets(rows), *closings, *_latest_budgets(changes)]
+
+
+def _without_budgets(changes: Sequence[Change]) -> list[Change]:
+    return [change for change in changes if not isinstance(change, BudgetCounted)]
+
+
+def _latest_budgets(changes: Sequence[Change]) -> list[Change]:
+    """Return the newest count of each run: it includes those before it."""
+    counted = [change.counting if isinstance(change, TaskStarted) else change for change in changes]
+    return list({change.run_id: change for change in counted if isinstance(change, BudgetCounted)}.values())

@@ -33,6 +33,7 @@ from tasks.worker.load_run import LoadedTask, memory_of
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, failed, skipped
 from tasks.worker.results import Results
+from tasks.worker.run_budget import RunBudget
 from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.spawning.family import Family
 from tasks.worker.spawning.growth import Growth
@@ -98,6 +99,7 @@ class TreeRun:
         self._recorder = RunRecorder(
             claim, self._tasks.values(), writer, asking=[question.task_id for question in questions]
         )
+        self._budget = RunBudget(claim, self._tasks[claim.root_id].params)
         self._runner = TaskRunner(
             claim,
             recorder=self._recorder,
@@ -107,6 +109,7 @@ class TreeRun:
             pools=pools,
             results=self._results,
             spawner=Spawner(claim, self._family, writer, self._results),
+            budget=self._budget,
             is_given_up=lambda: self._is_given_up,
             is_winding_down=lambda: self._is_winding_down,
             suspects=_begun_last(self._tasks.values()) or self._nodes.keys(),
@@ -145,6 +148,7 @@ class TreeRun:
             self._questions.close()
             await self._stop_jobs()
         if end is End.OVER:
+            self._count_seconds()
             target = self._tasks[self._claim.target_id]
             result = self._results.get(target.id)
             await self._recorder.closed(target, self._outcome(), result, after=self._last_changes)
@@ -280,11 +284,17 @@ class TreeRun:
         if self._questions.is_due_soon:
             return False
         self._questions.pause()
+        self._count_seconds()
         heard = self._cancellations.heard
         is_suspended = await self._writer.call(partial(suspend, self._claim, heard=heard))
         if not is_suspended:
             self._questions.resume()
         return is_suspended
+
+    def _count_seconds(self) -> None:
+        """Record for how long this worker has had the run, if it has a budget."""
+        if self._budget.is_limited:
+            self._recorder.counted(self._budget.state())
 
     # A task's job
 

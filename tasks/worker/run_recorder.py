@@ -20,6 +20,7 @@ from tasks.storage.bulk import db_time
 from tasks.telemetry import metrics, run_log
 from tasks.worker.changes import (
     AttemptFailed,
+    BudgetCounted,
     Change,
     EventAdded,
     QuestionAsked,
@@ -68,16 +69,20 @@ class RunRecorder:
         self._has_record = bool(claim.losses or claim.strikes)  # progress clears it
         self._start_times: dict[str, float] = {}  # by this worker's monotonic clock
 
-    async def started(self, task: LoadedTask, *, durably: bool) -> None:
+    async def started(self, task: LoadedTask, *, durably: bool, budget: str | None = None) -> None:
         """Record the start.
 
-        With `durably`, return after the commit, so that a crash cannot hide that work began.
+        With `durably`, return after the commit, so that a crash cannot hide that work began. `budget` is
+        the state of the run's budget, with this task.
         """
         self._set_progress(task, 0.0)
         self._start_times[task.id] = time.monotonic()
         now = self._now()
         event = self._event("task_start", task, Status.IN_PROGRESS)
-        change = TaskStarted(**self._fence, event=event, task_id=task.id, attempt=task.attempt, at=now)
+        counting = None if budget is None else BudgetCounted(**self._fence, state=budget)
+        change = TaskStarted(
+            **self._fence, event=event, task_id=task.id, attempt=task.attempt, at=now, counting=counting
+        )
         if durably:
             await self._writer.commit(change)
         else:
@@ -95,6 +100,10 @@ class RunRecorder:
     def spent(self, task: LoadedTask, usage: Json) -> None:
         """Record what a model call used, at once: a crash of the worker later does not undo it."""
         self._writer.put(self._usage_added(task, usage))
+
+    def counted(self, budget: str) -> None:
+        """Record what the run has used of its budget."""
+        self._writer.put(BudgetCounted(**self._fence, state=budget))
 
     def _usage_added(self, task: LoadedTask, usage: Json) -> UsageAdded:
         spending = spending_of(usage)

@@ -39,6 +39,7 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, cancelled, failed, skipped
 from tasks.worker.result_memory import completed_in_turn
+from tasks.worker.run_budget import RunBudget
 from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.run_values import values_of
 from tasks.worker.secrets_of_run import SecretsOfRun, refuse_misuse
@@ -75,6 +76,7 @@ class TaskRunner:
         pools: Mapping[str, Pool],
         results: Mapping[str, Any],
         spawner: Spawner,
+        budget: RunBudget,
         is_given_up: Callable[[], bool],
         is_winding_down: Callable[[], bool],
         suspects: Collection[str] = (),
@@ -90,6 +92,7 @@ class TaskRunner:
         self._results = results
         self._run_values = values_of(claim)
         self._spawner = spawner
+        self._budget = budget
         self._is_given_up = is_given_up
         self._is_winding_down = is_winding_down
         self._suspects = suspects
@@ -107,6 +110,7 @@ class TaskRunner:
     async def run(self, task: LoadedTask) -> Outcome | Growth | None:
         """Run the task to its outcome, or until it adds tasks to the tree. None: it waits for an answer, a time or an event."""
         await self._secrets.enter()
+        self._budget.watch_models()
         question = await self._settled(self._questions.question_of(task.id))
         if question is not None and task.id in self._cancellations:
             stopped = await self._call_off(task, question)
@@ -262,12 +266,13 @@ class TaskRunner:
             if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
                 metrics.waited(time.monotonic() - ready_time)
             self._leave_if_winding_down()
+            if not is_begun and (why := self._budget.refusal()) is not None:
+                return failed(why)
             self._at_work.add(task.id)
             try:
                 task.attempt += not is_begun
                 if not is_resumed:
-                    # So that the database names the task, should this process die of it.
-                    await self._recorder.started(task, durably=self._claim.is_suspected or not executor.idempotent)
+                    await self._begin(task, durably=self._claim.is_suspected or not executor.idempotent)
                 why_cancelled = partial(self._cancellations.message_of, task.id)
                 work = Work(
                     executor=executor,
@@ -282,6 +287,15 @@ class TaskRunner:
                 return failed(f"{error} {HOW_TO_CORRECT}")
             finally:
                 self._at_work.discard(task.id)
+
+    async def _begin(self, task: LoadedTask, *, durably: bool) -> None:
+        """Record the start, so that the database names the task, should this process die of it."""
+        budget = None
+        if self._budget.is_limited:
+            if task.attempt == 1 and task.status == Status.PENDING:
+                self._budget.begin_task()
+            budget = self._budget.state()
+        await self._recorder.started(task, durably=durably, budget=budget)
 
     def _pool_for(self, task: LoadedTask, executor: Executor) -> Pool:
         if self._claim.is_demo:
@@ -339,6 +353,9 @@ class TaskRunner:
     def _spent(self, task: LoadedTask, usage: Json) -> None:
         task.token_usage = added(task.token_usage, usage)
         self._recorder.spent(task, usage)
+        if self._budget.is_limited:
+            self._budget.spend(usage)
+            self._recorder.counted(self._budget.state())
 
     def _reply_to(self, task_id: str) -> Reply | None:
         question = self._questions.question_of(task_id)

@@ -9,7 +9,7 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, growth_of, stored_id
 from tasks.worker.spawning.parts import Part, only, template_of
 
-OF_THE_LOOP: Final = ("repeat", "when")
+OF_THE_LOOP: Final = ("repeat", "when", "budget")
 """The params of a task that repeats which its rounds do not have."""
 
 

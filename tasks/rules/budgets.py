@@ -1,0 +1,106 @@
+"""Budgets: `params.budget` of a root limits what a run of its tree may use. Pure.
+
+`{"tokens": 50000, "cost_usd": 5, "seconds": 600, "tasks": 100, "on_exceeded": "fail"}`; each field is optional, but one
+limit is required.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Self
+
+from tasks.rules.strict_json import Json
+from tasks.rules.token_usage import Spending, dollars
+
+TOKENS: Final = "tokens"
+COST_USD: Final = "cost_usd"
+SECONDS: Final = "seconds"
+TASKS: Final = "tasks"
+MEASURES: Final = (TOKENS, COST_USD, SECONDS, TASKS)
+WHOLE: Final = frozenset({TOKENS, TASKS})
+"""The measures that are counted in whole numbers."""
+FIELDS: Final = (*MEASURES, "on_exceeded")
+ON_EXCEEDED: Final = ("fail",)
+MOST: Final = 10**12
+
+Problem = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What a run has used so far. `seconds` are those in which a worker had the run."""
+
+    tokens: int = 0
+    cost_nanos: int = 0
+    seconds: float = 0.0
+    tasks: int = 0
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """Read what `stored` returned."""
+        return cls(**{name: stored[name] for name in cls.__dataclass_fields__ if name in stored})
+
+    def stored(self) -> Json:
+        return asdict(self)
+
+    def with_call(self, call: Spending) -> Self:
+        """Add what a call of a model used."""
+        return replace(self, tokens=self.tokens + call.total_tokens, cost_nanos=self.cost_nanos + call.cost_nanos)
+
+    def of(self, measure: str) -> float:
+        return dollars(self.cost_nanos) if measure == COST_USD else float(getattr(self, measure))
+
+
+def budget_of(params: Mapping[str, Any] | None) -> dict[str, float]:
+    """Read `params.budget`, which has been checked, as limits by measure; empty if there is none."""
+    given = (params or {}).get("budget") or {}
+    return {measure: given[measure] for measure in MEASURES if given.get(measure) is not None}
+
+
+def without_budget(params: Json) -> Json | None:
+    """Return the params of a task that is no root any more."""
+    return {name: value for name, value in params.items() if name != "budget"} or None
+
+
+def used_up(limits: Mapping[str, float], spent: Spent) -> str | None:
+    """Return the first measure of which nothing is left; None if something is left of each."""
+    return next((measure for measure, limit in limits.items() if spent.of(measure) >= limit), None)
+
+
+def described(measure: str, spent: float, allowed: float) -> str:
+    """Return what was spent of what is allowed in words, such as `5.02 of 5.00 USD`."""
+    if measure == COST_USD:
+        digits = 2 if spent >= 0.01 or not spent else 6
+        return f"{spent:,.{digits}f} of {allowed:,.2f} USD" if allowed >= 0.01 else f"{spent:.6f} of {allowed:.6f} USD"
+    digits = 0 if measure in WHOLE else 1
+    return f"{spent:,.{digits}f} of {allowed:,.{digits}f} {measure}"
+
+
+def refusal(measure: str, limits: Mapping[str, float], spent: Spent) -> str:
+    """Return the error of a task or of a model call that no longer fits the budget."""
+    return (
+        f"The budget of this run is used up: spent {described(measure, spent.of(measure), limits[measure])}. "
+        f"Copy the tree (tasks.copy), raise params.budget.{measure} of its root (tasks.update), and execute the copy."
+    )
+
+
+def problems(value: object, path: str) -> Iterator[Problem]:
+    """Yield what is wrong with the shape of `params.budget`."""
+    if not isinstance(value, dict):
+        yield path, f"must be an object with {', '.join(FIELDS)}"
+        return
+    for field in sorted(value.keys() - set(FIELDS)):
+        yield f"{path}.{field[:255]}", f"is not known; a budget has {', '.join(FIELDS)}"
+    for measure in MEASURES:
+        if measure in value and not _is_limit(value[measure], is_whole=measure in WHOLE):
+            kind = "a whole number" if measure in WHOLE else "a number"
+            yield f"{path}.{measure}", f"must be {kind} above 0 and up to {MOST:,}"
+    if value.get("on_exceeded", "fail") not in ON_EXCEEDED:
+        yield f"{path}.on_exceeded", f"must be {' or '.join(map(repr, ON_EXCEEDED))}"
+    if not value.keys() & set(MEASURES):
+        yield path, f"must have at least one limit: {', '.join(MEASURES)}"
+
+
+def _is_limit(value: object, *, is_whole: bool) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= MOST:
+        return False
+    return not is_whole or value == int(value)

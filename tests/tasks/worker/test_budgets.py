@@ -1,0 +1,178 @@
+"""A run with `params.budget` starts nothing more when it is used up, wherever its tasks run and whatever dies."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from pytest_django import Settings
+
+from accounts.callers import LOCAL
+from tasks.models import RunBudget, Task
+from tasks.queue.leases import Claim
+from tasks.services import editing, trees
+from tasks.services.copies import copy_tree
+from tasks.services.usage import usage
+from tasks.worker.run_budget import RunBudget as Kept
+from tests.sections import replace
+from tests.tasks.executors.conftest import forget_registry
+from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.workers import Json, Ran, WorkerThread, result_of, run_tree, step
+
+pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+USED = {"model": "openai/gpt", "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost_usd": 0.25}
+at_any_moment = pytest.mark.parametrize(
+    ("items", "after"), [(items, after) for items in range(1, 10) for after in (False, True)]
+)
+
+
+@pytest.fixture
+def worker(settings: Settings) -> Iterator[WorkerThread]:
+    settings.APFLOW_EXECUTOR_MODULES = ("tests.executors_for_tests",)
+    forget_registry()
+    yield WorkerThread()
+    forget_registry()
+
+
+@pytest.fixture
+def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    with opened_stage(settings, monkeypatch) as stage:
+        yield stage
+
+
+def chain(count: int, budget: Json, **fields: Any) -> list[Json]:
+    """A group and so many tasks below it, one after the other."""
+    return [
+        {"id": "root", "name": "Root", "params": {"budget": budget}},
+        *(
+            step(f"t{number}", parent_id="root", dependencies=[f"t{number - 1}"] if number else [], **fields)
+            for number in range(count)
+        ),
+    ]
+
+
+def completed(ran: Ran) -> list[str]:
+    return [name for name, status in ran.statuses().items() if status == "completed" and name != "root"]
+
+
+def test_no_task_starts_once_the_tokens_are_used_up(worker: WorkerThread) -> None:
+    ran = run_tree(worker, chain(4, {"tokens": 30}, inputs={"spends": USED}))
+    assert completed(ran) == ["t0", "t1"]
+    assert ran.run.status == "failed"
+    assert ran.tasks["t2"].error == (
+        "The budget of this run is used up: spent 30 of 30 tokens. "
+        "Copy the tree (tasks.copy), raise params.budget.tokens of its root (tasks.update), and execute the copy."
+    )
+    assert ran.tasks["t3"].error == "Not run: required dependency 't2' failed"
+    assert "t2" not in ran.order()
+
+
+@pytest.mark.parametrize(
+    ("budget", "runs"), [({"cost_usd": 0.5}, 2), ({"tasks": 3}, 3), ({"cost_usd": 0.3, "tokens": 900}, 2)]
+)
+def test_the_other_measures_limit_too(worker: WorkerThread, budget: Json, runs: int) -> None:
+    assert len(completed(run_tree(worker, chain(5, budget, inputs={"spends": USED})))) == runs
+
+
+def test_a_run_that_fits_its_budget_completes(worker: WorkerThread) -> None:
+    ran = run_tree(worker, chain(2, {"tokens": 31, "cost_usd": 1, "tasks": 3, "seconds": 600}, inputs={"spends": USED}))
+    assert ran.run.status == "completed"
+    state = RunBudget.objects.get(run_id=ran.run.id).state
+    assert (state["tokens"], state["cost_nanos"], state["tasks"]) == (30, 500_000_000, 2)
+    assert 0 < state["seconds"] < 600
+
+
+def test_attempts_count_their_tokens_but_are_one_task(worker: WorkerThread) -> None:
+    retry = {
+        "params": {"retry": {"max_attempts": 9, "backoff_seconds": 0}},
+        "inputs": {"spends": USED, "fails_until_attempt": 9},
+    }
+    ran = run_tree(worker, chain(1, {"tokens": 45}, **retry))
+    assert (ran.tasks["t0"].status, ran.tasks["t0"].attempt) == ("failed", 3)
+    assert RunBudget.objects.get(run_id=ran.run.id).state["tasks"] == 1
+
+
+def test_parts_of_a_map_and_rounds_count_as_tasks(worker: WorkerThread) -> None:
+    tree = [
+        {
+            "id": "map",
+            "name": "Map",
+            "params": {"budget": {"tasks": 3}, "for_each": {"items": [1, 2, 3, 4, 5], "max_parallel": 1}},
+        },
+        step("part", parent_id="map"),
+    ]
+    ran = run_tree(worker, tree)
+    assert sorted(task.status for task in _spawned(ran)) == ["completed"] * 3 + ["failed"] * 2
+    until = {"path": "/never", "op": "exists"}
+    loop = step("loop", params={"budget": {"tasks": 2}, "repeat": {"until": until, "max": 9}})
+    assert [task.status for task in _spawned(run_tree(worker, [loop]))] == ["completed", "completed", "failed"]
+
+
+def _spawned(ran: Ran) -> list[Task]:
+    return list(Task.objects.filter(root_id=ran.run.root_id, spawned_by__isnull=False).order_by("position"))
+
+
+@pytest.mark.parametrize("pool", ["loop", "thread", "process"])
+def test_a_call_of_a_model_that_no_longer_fits_is_not_made(
+    worker: WorkerThread, settings: Settings, monkeypatch: pytest.MonkeyPatch, pool: str
+) -> None:
+    """The model is asked once; its tree is refused, because it has two tasks, and the second call would be too much."""
+    monkeypatch.setenv("AIPARTNERUPFLOW_LIMITS_TASKS_PER_TREE", "1")
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, tasks_per_tree=1))
+    writer = {
+        "id": "write",
+        "name": "generate_executor",
+        "params": {"pool": pool, "model": "demo/x", "budget": {"tokens": 1}},
+        "inputs": {"requirement": "Anything"},
+    }
+    task = run_tree(worker, [writer]).tasks["write"]
+    assert task.status == "failed"
+    assert str(task.error).startswith("The budget of this run is used up")
+    assert usage(caller=LOCAL, model="demo/x").total["calls"] == 1
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM tasks_spending")
+
+
+def test_each_run_has_the_whole_budget(worker: WorkerThread) -> None:
+    tree = chain(2, {"tokens": 15}, inputs={"spends": USED})
+    ran = run_tree(worker, tree)
+    assert completed(ran) == ["t0"]
+    trees.execute_task(caller=LOCAL, task_id="root")
+    worker.work()
+    states = [budget.state["tokens"] for budget in RunBudget.objects.all()]
+    assert states == [15, 15]
+
+
+def test_copies_keep_the_budget_and_only_their_root_has_it(worker: WorkerThread) -> None:
+    run_tree(worker, chain(2, {"tasks": 1}))
+    whole = copy_tree(caller=LOCAL, task_id="root")
+    assert [(task.params or {}).get("budget") for task in whole.tasks] == [{"tasks": 1}, None, None]
+    part = copy_tree(caller=LOCAL, task_id="t1")
+    assert part.root.params == {"budget": {"tasks": 1}}
+    assert copy_tree(caller=LOCAL, task_id="root", reset_fields=["params"]).root.params is None
+
+
+def test_a_run_continues_its_count_of_seconds() -> None:
+    claim = Claim("run", "root", "root", 2, budget='{"seconds": 600.5, "tokens": 1}')
+    assert "spent 600.5 of 600.0 seconds" in str(Kept(claim, {"budget": {"seconds": 600}}).refusal())
+    assert Kept(claim, {"budget": {"seconds": 6000}}).refusal() is None
+
+
+def test_the_count_is_deleted_with_its_tree(worker: WorkerThread) -> None:
+    run_tree(worker, chain(1, {"tasks": 5}))
+    editing.delete_task(caller=LOCAL, task_id="root", force=True)
+    assert not RunBudget.objects.exists()
+
+
+@at_any_moment
+def test_a_killed_worker_neither_loses_a_count_nor_counts_twice(stage: Stage, items: int, after: bool) -> None:
+    """Whatever was reported and committed counts, and a task counts once, however often it was begun."""
+    script = {"schemas": {"method": "script_executor"}, "inputs": {"script": "ok", "spends": [USED]}}
+    run = trees.execute_tree(caller=LOCAL, tasks=chain(3, {"tasks": 3, "tokens": 10_000}, **script)).run
+    stage.die_and_take_over(Fuse(items=items, after=after))
+    ended = result_of(run)
+    assert ended.run.status == "completed", {name: task.error for name, task in ended.tasks.items()}
+    state = RunBudget.objects.get(run_id=run.id).state
+    executed = sum(len(life.executed) for life in stage._lives)
+    assert state["tasks"] == 3
+    assert (executed - 1) * 15 <= state["tokens"] <= executed * 15
