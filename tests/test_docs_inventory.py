@@ -60,6 +60,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Approvals: let a person decide", "json", APPROVALS),
         ('Take another branch at "no"', "json", APPROVALS),
         ("Ask with a form", "json", APPROVALS),
+        ("Remind and escalate", "json", APPROVALS),
         ("Ask from your own executor", "python", APPROVALS),
     ],
     "docs/how-to/wait.md": [

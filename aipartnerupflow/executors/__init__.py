@@ -14,6 +14,7 @@ imports these definitions from here.
 
 from aipartnerupflow.executors.base import (
     Context,
+    Escalation,
     Executor,
     ExecutorError,
     Json,
@@ -33,6 +34,7 @@ from aipartnerupflow.executors.threads import on_a_thread
 
 __all__ = [
     "Context",
+    "Escalation",
     "Executor",
     "ExecutorError",
     "Fetch",

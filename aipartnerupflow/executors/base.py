@@ -60,13 +60,22 @@ class Stopped(Exception):
         self.token_usage = token_usage
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalation:
+    """Further assignees of a question that has no answer after some time."""
+
+    after_seconds: float
+    assignees: Sequence[str]
+
+
 class Parked(Exception):
     """The work waits for an answer. Raise it to release the worker meanwhile: the task stays in progress.
 
     `question` is the text that people see. `options` are the only answers that are accepted. `schema` asks for a form instead: a
     flat JSON Schema of an object of texts, numbers, integers, booleans and enums; only an object that fits it is accepted. Without
     both, any JSON value is. `assignees`, user ids and `role:operator` or `role:admin`, may answer it, and administrators; None: the
-    owner of the tree may.
+    owner of the tree may. `remind_after_seconds` are the times after the question at which the run's log gets another event about it,
+    and `escalation` adds assignees.
     `execute` is called again with the answer in `context.reply`, from its start, possibly by another worker. Without an answer within
     `expires_after_seconds` the task fails; None waits for any time. `memo`, any JSON value, comes back in `context.reply.memo` and is
     not shown to anyone.
@@ -81,6 +90,8 @@ class Parked(Exception):
         options: Sequence[str] | None = None,
         schema: Json | None = None,
         assignees: Sequence[str] | None = None,
+        remind_after_seconds: Sequence[float] = (),
+        escalation: Escalation | None = None,
         expires_after_seconds: float | None = None,
         memo: Any = None,
     ) -> None:
@@ -91,6 +102,8 @@ class Parked(Exception):
         self.options = options
         self.schema: Json | None = None if schema is None else orjson.loads(orjson.dumps(schema))
         self.assignees = assignees
+        self.remind_after_seconds = remind_after_seconds
+        self.escalation = escalation
         self.expires_after_seconds = expires_after_seconds
         self.memo = orjson.dumps(memo).decode()  # already here: what is no JSON is the executor's own failure
         self.wait = Wait()

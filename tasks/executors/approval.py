@@ -4,12 +4,13 @@ from typing import ClassVar, Final
 
 import orjson
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked
+from aipartnerupflow.executors import Context, Escalation, Executor, ExecutorError, Json, Parked
 from tasks.rules.assignees import SCHEMA, fault_of_assignees
 from tasks.rules.forms import fault_of_form
 from tasks.rules.places import has_places
 
 MONTH_SECONDS: Final = 30 * 86_400
+SECONDS: Final[Json] = {"type": "number", "exclusiveMinimum": 0, "maximum": 12 * MONTH_SECONDS}
 BOTH: Final = (
     "inputs.schema and inputs.options exclude each other. Give options for a question with one click, or a schema for "
     "a form, in which a choice is a field with an enum."
@@ -49,10 +50,19 @@ class Approval(Executor):
             | {
                 "description": "Who may answer, besides administrators: user ids, role:operator, role:admin. Default: the owner"
             },
+            "remind_after_seconds": {
+                "anyOf": [SECONDS, {"type": "array", "items": SECONDS, "minItems": 1, "maxItems": 10}],
+                "description": "When to remind: a number, or up to 10",
+            },
+            "escalate": {
+                "type": "object",
+                "properties": {"after_seconds": SECONDS, "assignees": SCHEMA},
+                "required": ["after_seconds", "assignees"],
+                "additionalProperties": False,
+                "description": "Who may answer too after this time",
+            },
             "timeout_seconds": {
-                "type": "number",
-                "exclusiveMinimum": 0,
-                "maximum": 12 * MONTH_SECONDS,
+                **SECONDS,
                 "description": "How long to wait for the answer. Default: forever",
             },
         },
@@ -73,8 +83,14 @@ class Approval(Executor):
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
         """Refuse a schema that is no form, unless a result fills it in, and roles that do not exist."""
-        if isinstance(names := inputs.get("assignees"), list) and (problem := fault_of_assignees(names)):
-            raise ExecutorError(f"inputs.assignees {problem}", permanent=True)
+        later = inputs.get("escalate")
+        lists = {
+            "assignees": inputs.get("assignees"),
+            "escalate.assignees": later.get("assignees") if isinstance(later, dict) else None,
+        }
+        for name, names in lists.items():
+            if isinstance(names, list) and (problem := fault_of_assignees(names)):
+                raise ExecutorError(f"inputs.{name} {problem}", permanent=True)
         schema = inputs.get("schema")
         if isinstance(schema, dict) and "options" in inputs:
             raise ExecutorError(BOTH, permanent=True)
@@ -93,6 +109,8 @@ class Approval(Executor):
                 options=options,
                 schema=schema,
                 assignees=inputs.get("assignees"),
+                remind_after_seconds=_listed(inputs.get("remind_after_seconds", [])),
+                escalation=Escalation(**inputs["escalate"]) if "escalate" in inputs else None,
                 expires_after_seconds=inputs.get("timeout_seconds"),
             )
         if schema is not None:
@@ -100,3 +118,7 @@ class Approval(Executor):
             return form
         comment = {} if reply.comment is None else {"comment": reply.comment}
         return {"answer": reply.answer, "by": reply.by, **comment}
+
+
+def _listed(seconds: float | list[float]) -> list[float]:
+    return seconds if isinstance(seconds, list) else [seconds]

@@ -59,7 +59,8 @@ class Question(models.Model):
     A wait for an event has its owner (`user_id`) and what the payload must contain: `match`, and
     for look-ups `shape` and `digest` (`tasks.rules.waits`). Events from `since` on count.
 
-    With `assignees` only they may answer, and administrators; without, the owner of the run.
+    With `assignees` only they may answer, and administrators; without, the owner of the run. At
+    `alarm_at` it reminds of itself, or gets further assignees.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -69,6 +70,8 @@ class Question(models.Model):
     options = JsonTextField(null=True)
     schema = JsonTextField(null=True)  # of the form (`tasks.rules.forms`)
     assignees = JsonTextField(null=True)  # user ids and `role:NAME`
+    alarms = JsonTextField(null=True)  # those to come (`tasks.rules.alarms`)
+    alarm_at = models.DateTimeField(null=True)  # the next of them
     memo = models.TextField(db_default="null")  # JSON, private to the executor
     answer = JsonTextField(null=True)
     answered_by = models.CharField(max_length=255, null=True)
@@ -103,6 +106,11 @@ class Question(models.Model):
                 condition=models.Q(closed_at=None, answered_at=None, kind="question"),
             ),
             models.Index(fields=["expires_at"], name="question_due", condition=IS_OPEN & EXPIRES),
+            models.Index(
+                fields=["alarm_at"],
+                name="question_alarm",
+                condition=models.Q(closed_at=None, answered_at=None, alarm_at__isnull=False),
+            ),
             models.Index(fields=["answered_at"], name="question_answered", condition=IS_OPEN & IS_ANSWERED),
             models.Index(
                 fields=["user_id", "event", "shape", "digest"],

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import orjson
 
-from aipartnerupflow.executors import ExecutorError, Json, Parked, Reply, Spawn, Stopped, Wait
+from aipartnerupflow.executors import Escalation, ExecutorError, Json, Parked, Reply, Spawn, Stopped, Wait
 from tasks.rules.stored_results import stored_form
 
 LENGTH: Final = struct.Struct("!I")
@@ -137,6 +137,8 @@ class Asked(Message, frozen=True, kw_only=True):
     options: list[str] | None
     schema: Json | None = None
     assignees: list[str] | None = None
+    remind_after_seconds: list[float] = []
+    escalation: Escalation | None = None
     expires_after_seconds: float | None
     memo: bytes
     wait: Wait
@@ -217,6 +219,8 @@ def question_of(parked: Parked) -> Asked:
         options=None if parked.options is None else list(parked.options),
         schema=parked.schema,
         assignees=None if parked.assignees is None else list(parked.assignees),
+        remind_after_seconds=list(parked.remind_after_seconds),
+        escalation=parked.escalation,
         expires_after_seconds=parked.expires_after_seconds,
         memo=parked.memo.encode(),
         wait=parked.wait,
@@ -226,6 +230,7 @@ def question_of(parked: Parked) -> Asked:
 def parked_of(asked: Asked) -> Parked:
     parked = Parked(asked.question, options=asked.options, expires_after_seconds=asked.expires_after_seconds)
     parked.schema, parked.assignees = asked.schema, asked.assignees
+    parked.remind_after_seconds, parked.escalation = asked.remind_after_seconds, asked.escalation
     parked.memo, parked.wait = asked.memo.decode(), asked.wait
     return parked
 

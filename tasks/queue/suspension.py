@@ -1,8 +1,8 @@
 """Suspended runs: no task can continue until a question is answered, a time has come or an event, so no worker holds
 the run.
 
-The lease of a suspended run has no owner process and expires with the first of its questions. Then,
-or when an answer or a cancellation arrives, the run waits for a worker like any other.
+The lease of a suspended run has no owner process and expires with the first of its questions, or at
+the first of their alarms. Then, or when an answer or a cancellation arrives, the run waits for a worker like any other.
 """
 
 from collections.abc import Collection
@@ -38,7 +38,8 @@ def suspend(claim: Claim, *, heard: Heard) -> bool:
     if questions.exclude(answered_at=None).exists() or set(requests.values_list("task_id", "force")) - set(heard):
         return False
     requests.delete()
-    until = questions.aggregate(first=Min("expires_at"))["first"] or NEVER
+    first = questions.aggregate(end=Min("expires_at"), alarm=Min("alarm_at"))
+    until = min(filter(None, first.values()), default=NEVER)
     held.update(lease_owner=SUSPENDED, lease_expires_at=until, claim_token=None, epoch=F("epoch") + 1)
     return True
 
@@ -65,17 +66,27 @@ def sweep() -> None:
 
 
 def resume_due() -> int:
-    """Let a worker take the suspended runs of which a wait is over, in the order of its end. Returns how many there were."""
-    due = _suspended_by(Question.objects.filter(closed_at=None, expires_at__lte=Now()).order_by("expires_at", "id"))
+    """Let a worker take the suspended runs of which a wait is over, in the order of its end, and those that have an alarm.
+
+    Returns how many there were, up to MOST_AT_ONCE.
+    """
+    ended = _suspended_by(Question.objects.filter(closed_at=None, expires_at__lte=Now()).order_by("expires_at", "id"))
+    alarmed = _suspended_by(_with_alarm().filter(alarm_at__lte=Now()).order_by("alarm_at", "id"))
+    due = list(dict.fromkeys([*ended, *alarmed]))[:MOST_AT_ONCE]
     resume(due)
     return len(due)
 
 
 def seconds_until_due() -> float | None:
-    """Return in how many seconds the next wait is over, by the database's clock; None without waits."""
-    coming = Question.objects.filter(closed_at=None, expires_at__gt=Now()).order_by("expires_at")
-    times = coming.values_list("expires_at", Now()).first()
-    return None if times is None or times[0] is None else (times[0] - times[1]).total_seconds()
+    """Return in how many seconds the next wait is over, or has an alarm, by the database's clock; None without any."""
+    ends = Question.objects.filter(closed_at=None, expires_at__gt=Now()).order_by("expires_at")
+    alarms = _with_alarm().filter(alarm_at__gt=Now()).order_by("alarm_at")
+    first = [ends.values_list("expires_at", Now()).first(), alarms.values_list("alarm_at", Now()).first()]
+    return min(((at - now).total_seconds() for at, now in filter(None, first) if at is not None), default=None)
+
+
+def _with_alarm() -> "QuerySet[Question]":
+    return Question.objects.filter(closed_at=None, answered_at=None, alarm_at__isnull=False)
 
 
 def _suspended_by(rows: "QuerySet[Any]") -> list[str]:

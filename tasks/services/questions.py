@@ -21,6 +21,7 @@ from accounts.callers import Caller
 from aipartnerupflow.executors import Reply
 from tasks.models import Assignee, Question, QuestionQuerySet
 from tasks.queue import notify, suspension
+from tasks.rules.alarms import Alarm, from_json
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, StatusConflict
 from tasks.rules.forms import filled_form
 from tasks.rules.strict_json import Json, MalformedJson, decode
@@ -30,7 +31,7 @@ from tasks.storage.bulk import marks
 
 MOST_SHOWN: Final = 1_000
 OPEN: Final = (
-    "SELECT q.id, q.run_id, q.task_id, q.text, q.options, q.schema, q.assignees, q.asked_at, q.expires_at, q.answered_at, q.answer, "
+    "SELECT q.id, q.run_id, q.task_id, q.text, q.options, q.schema, q.assignees, q.alarms, q.asked_at, q.expires_at, q.answered_at, q.answer, "
     "q.answered_by, q.comment, q.memo, q.kind, q.on_expiry, q.digest, e.event, e.payload, e.event_id, e.received_at, "
     "r.id AS child_id, r.root_id AS child_root_id, r.status AS child_status, t.result, t.error "
     "FROM tasks_question q LEFT JOIN tasks_sentevent e ON e.id = q.taken_id "
@@ -51,6 +52,7 @@ class OpenQuestion:
     expires_at: datetime | None
     schema: Json | None = None
     assignees: Sequence[str] | None = None
+    alarms: Sequence[Alarm] = ()
     memo: str = "null"
     """What the executor wants back with the answer, as JSON text."""
     reply: Reply | None = None
@@ -69,6 +71,12 @@ class OpenQuestion:
         if self.reply is not None:
             return self.kind == WaitKind.EVENT and self.reply.answer is None
         return self.expires_at is not None and self.expires_at <= now
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When the engine must look at it: at its end, or at its next alarm."""
+        alarm_at = self.alarms[0].at if self.alarms and self.reply is None else None
+        return min((at for at in (self.expires_at, alarm_at) if at is not None), default=None)
 
     @property
     def reply_in_time(self) -> Reply | None:
@@ -231,6 +239,7 @@ def _question_of(row: Json) -> OpenQuestion:
         options=None if row["options"] is None else loads(row["options"]),
         schema=None if row["schema"] is None else loads(row["schema"]),
         assignees=None if row["assignees"] is None else loads(row["assignees"]),
+        alarms=() if row["alarms"] is None else from_json(loads(row["alarms"])),
         asked_at=_utc(row["asked_at"]),
         expires_at=None if row["expires_at"] is None else _utc(row["expires_at"]),
         memo=row["memo"],

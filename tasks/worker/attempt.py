@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -118,10 +118,13 @@ async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: 
 def _fault_of(parked: Parked) -> str | None:
     if parked.schema is not None and (problem := fault_of_form(parked.schema)):
         return f"its schema {problem}"
-    if parked.assignees is None:
-        return None
-    assignees = {"assignees": list(parked.assignees)}
-    if problem := mismatch({"properties": {"assignees": SCHEMA}}, assignees) or fault_of_assignees(parked.assignees):
+    later = parked.escalation.assignees if parked.escalation else None
+    return next((why for names in (parked.assignees, later) if names is not None and (why := _fault_in(names))), None)
+
+
+def _fault_in(names: Sequence[str]) -> str | None:
+    assignees = {"assignees": list(names)}
+    if problem := mismatch({"properties": {"assignees": SCHEMA}}, assignees) or fault_of_assignees(names):
         return f"its list of assignees does not fit: {problem}"
     return None
 

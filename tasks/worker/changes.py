@@ -158,41 +158,8 @@ class WantedEvent(NamedTuple):
 
 
 @dataclass(slots=True, kw_only=True)
-class QuestionAsked(Change):
-    """`options`, `schema`, `assignees` and `memo` are JSON text."""
-
-    task_id: str
-    question_id: str
-    text: str
-    options: str | None
-    schema: str | None
-    assignees: str | None
-    memo: str
-    at: str | None
-    expires_at: str | None
-    kind: str = WaitKind.QUESTION
-    on_expiry: str = OnExpiry.FAIL
-    wanted: WantedEvent | None = None
-    tree: str | None = None
-    """The tree that is to run, as JSON text."""
-
-    STATEMENT: ClassVar[str] = (
-        "INSERT INTO tasks_question (id, run_id, task_id, text, options, schema, assignees, memo, asked_at, expires_at, kind, on_expiry, "
-        "tree, user_id, event, match, since) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
-    )
-
-    @property
-    def values(self) -> tuple[Any, ...]:
-        form = (self.options, self.schema, self.assignees, self.memo)
-        question = (self.question_id, self.run_id, self.task_id, self.text, *form)
-        ends = (self.at, self.expires_at, self.kind, self.on_expiry, self.tree)
-        return *question, *ends, *(self.wanted or WantedEvent())
-
-
-@dataclass(slots=True, kw_only=True)
 class QuestionAssigned(Change):
-    """Lists a question for one of its assignees, unless it is listed, answered or closed."""
+    """Lists a question, which is neither answered nor closed, for one of its assignees. A repetition is refused."""
 
     question_id: str
     name: str
@@ -205,6 +172,68 @@ class QuestionAssigned(Change):
     @property
     def values(self) -> tuple[Any, ...]:
         return self.name, self.question_id
+
+
+@dataclass(slots=True, kw_only=True)
+class QuestionAsked(Change):
+    """`options`, `schema`, `assignees`, `alarms` and `memo` are JSON text."""
+
+    task_id: str
+    question_id: str
+    text: str
+    options: str | None
+    schema: str | None
+    assignees: str | None
+    alarms: str | None
+    alarm_at: str | None
+    memo: str
+    at: str | None
+    expires_at: str | None
+    kind: str = WaitKind.QUESTION
+    on_expiry: str = OnExpiry.FAIL
+    wanted: WantedEvent | None = None
+    tree: str | None = None
+    """The tree that is to run, as JSON text."""
+    assigned: Sequence[QuestionAssigned] = ()
+    """Written together with it, so that no crash can come between them."""
+
+    STATEMENT: ClassVar[str] = (
+        "INSERT INTO tasks_question (id, run_id, task_id, text, options, schema, assignees, alarms, alarm_at, memo, asked_at, expires_at, kind, on_expiry, "
+        "tree, user_id, event, match, since) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        form = (self.options, self.schema, self.assignees, self.alarms, self.alarm_at, self.memo)
+        question = (self.question_id, self.run_id, self.task_id, self.text, *form)
+        ends = (self.at, self.expires_at, self.kind, self.on_expiry, self.tree)
+        return *question, *ends, *(self.wanted or WantedEvent())
+
+
+@dataclass(slots=True, kw_only=True)
+class QuestionAlarmed(Change):
+    """An alarm of a question that is not answered: of the alarms `before` it, `alarms` are left, and `alarm_at` is the next of them.
+
+    `before`, `alarms` and `assignees` are JSON text. A repetition finds other alarms, and is refused.
+    """
+
+    question_id: str
+    before: str | None
+    assignees: str | None
+    alarms: str | None
+    alarm_at: str | None
+    assigned: Sequence[QuestionAssigned] = ()
+    """Written together with it."""
+
+    STATEMENT: ClassVar[str] = (
+        "UPDATE tasks_question SET assignees = %s, alarms = %s, alarm_at = %s "
+        "WHERE id = %s AND alarms = %s AND answered_at IS NULL AND closed_at IS NULL"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.assignees, self.alarms, self.alarm_at, self.question_id, self.before
 
 
 @dataclass(slots=True, kw_only=True)
@@ -296,6 +325,7 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     TaskProgressed,
     QuestionClosed,
     QuestionAsked,
+    QuestionAlarmed,
     QuestionAssigned,
     TasksSpawned,
     TaskFinished,
@@ -308,15 +338,19 @@ its last event.
 
 
 def rows_of(changes: Sequence[Change]) -> list[Change]:
-    """Return the changes without the starts of tasks that end in the same commit, with the ends of their questions, and with one
-    count of each budget."""
+    """Return the changes without the starts of tasks that end in the same commit, with what is a part of others, the ends of
+    their questions and the assignees of questions, and with one count of each budget.
+    """
     starts = {change.task_id: change for change in changes if isinstance(change, TaskStarted)}
     for change in changes:
         if isinstance(change, TaskFinished):
             change.start = starts.pop(change.task_id, None)
     closings = [change.closing for change in changes if isinstance(change, TaskFinished) and change.closing]
+    assigned = [
+        each for change in changes if isinstance(change, QuestionAsked | QuestionAlarmed) for each in change.assigned
+    ]
     rows = [change for change in changes if not isinstance(change, TaskStarted) or change.task_id in starts]
-    return [*_without_budgets(rows), *closings, *_latest_budgets(changes)]
+    return [*_without_budgets(rows), *closings, *assigned, *_latest_budgets(changes)]
 
 
 def _without_budgets(changes: Sequence[Change]) -> list[Change]:

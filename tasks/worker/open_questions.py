@@ -1,13 +1,14 @@
 """The open questions and other waits of one run, in the memory of the worker that has the run."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from aipartnerupflow.executors import Parked
 from tasks.ids import new_id
+from tasks.rules.alarms import Alarm, alarms_of
 from tasks.services.questions import OpenQuestion
 from tasks.worker.outcomes import storable
 
@@ -38,7 +39,7 @@ class OpenQuestions:
     def is_due_soon(self) -> bool:
         """Whether a wait ends so soon that the worker needs not let go of the run."""
         until = self._now() + SOON
-        return any(each.expires_at is not None and each.expires_at <= until for each in self._questions.values())
+        return any(each.due_at is not None and each.due_at <= until for each in self._questions.values())
 
     def is_over(self, question: OpenQuestion) -> bool:
         """Whether the time of the question is over."""
@@ -63,6 +64,7 @@ class OpenQuestions:
             assignees=None if parked.assignees is None else [storable(name) for name in parked.assignees],
             asked_at=now,
             expires_at=wait.expires_at if seconds is None else now + timedelta(seconds=seconds),
+            alarms=_alarms_of(parked, now),
             memo=parked.memo,
             kind=wait.kind,
             on_expiry=wait.on_expiry,
@@ -75,10 +77,10 @@ class OpenQuestions:
 
     def wait(self, task_id: str) -> None:
         """Let the task wait until its question is answered or expires, which may be at once."""
-        expires_at = self._questions[task_id].expires_at
+        due_at = self._questions[task_id].due_at
         timer = None
-        if expires_at is not None:
-            seconds = max(0.0, (expires_at - self._now()).total_seconds())
+        if due_at is not None:
+            seconds = max(0.0, (due_at - self._now()).total_seconds())
             timer = asyncio.get_running_loop().call_later(seconds, self._check_again, task_id)
         self._waiting[task_id] = timer
         self._resume_if_due(task_id)
@@ -89,6 +91,17 @@ class OpenQuestions:
         if known is not None and known.id == question.id and known.reply is None:
             self._questions[question.task_id] = replace(known, reply=question.reply, is_listening=question.is_listening)
             self._resume_if_due(question.task_id)
+
+    def due_alarm(self, question: OpenQuestion) -> Alarm | None:
+        """Return the next alarm of the question if its time has come."""
+        alarm = next(iter(question.alarms), None)
+        return alarm if alarm is not None and alarm.at <= self._now() else None
+
+    def rang(self, question: OpenQuestion, *, assignees: Sequence[str] | None) -> OpenQuestion:
+        """Drop the first alarm of the question, which then has these assignees. An answer that came meanwhile stays."""
+        known = self._questions[question.task_id]
+        rest = self._questions[question.task_id] = replace(known, alarms=known.alarms[1:], assignees=assignees)
+        return rest
 
     def forget(self, task_id: str) -> None:
         """Remove the question of a task that has ended."""
@@ -110,7 +123,7 @@ class OpenQuestions:
             self._stop_waiting(task_id)
 
     def _check_again(self, task_id: str) -> None:
-        """Check whether the question has expired.
+        """Check whether the question has expired, or an alarm is due.
 
         The loop's clock differs from the calendar, so it may not have.
         """
@@ -119,10 +132,21 @@ class OpenQuestions:
 
     def _resume_if_due(self, task_id: str) -> None:
         question = self._questions[task_id]
-        if task_id in self._waiting and not self._is_paused and (question.reply is not None or self.is_over(question)):
+        is_due = question.reply is not None or self.is_over(question) or self.due_alarm(question) is not None
+        if task_id in self._waiting and not self._is_paused and is_due:
             self._stop_waiting(task_id)
             self._resume_task(task_id)
 
     def _stop_waiting(self, task_id: str) -> None:
         if (timer := self._waiting.pop(task_id, None)) is not None:
             timer.cancel()
+
+
+def _alarms_of(parked: Parked, now: datetime) -> list[Alarm]:
+    escalation = parked.escalation
+    return alarms_of(
+        now,
+        remind_after_seconds=parked.remind_after_seconds,
+        escalate_after_seconds=None if escalation is None else escalation.after_seconds,
+        to=() if escalation is None else [storable(name) for name in escalation.assignees],
+    )

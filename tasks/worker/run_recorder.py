@@ -1,7 +1,7 @@
 """Records a run: turns each step into a change with its event, and tracks the tree's progress."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypedDict
 
@@ -10,6 +10,7 @@ import orjson
 from apflow_site.db import pools
 from tasks.ids import new_id
 from tasks.queue.leases import Claim
+from tasks.rules.alarms import as_json
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import spending_of
 from tasks.services import child_runs, waits
@@ -23,6 +24,7 @@ from tasks.worker.changes import (
     BudgetCounted,
     Change,
     EventAdded,
+    QuestionAlarmed,
     QuestionAsked,
     QuestionAssigned,
     QuestionClosed,
@@ -130,35 +132,48 @@ class RunRecorder:
         required_input, message = None, f"waiting {question.text}"
         if question.kind == WaitKind.QUESTION:
             message = f"waiting for an answer: {question.text}"
-            required_input = {
-                "required": INPUT,
-                "question_id": question.id,
-                "text": question.text,
-                "options": question.options,
-                "schema": question.schema,
-                "assignees": question.assignees,
-            }
+            required_input = _required(question)
         change = QuestionAsked(
             **self._fence,
             event=self._event("log", task, Status.IN_PROGRESS, message=message, result=required_input),
             task_id=task.id,
             question_id=question.id,
             text=question.text,
-            options=None if question.options is None else _text(orjson.dumps(question.options)),
-            schema=None if question.schema is None else _text(orjson.dumps(question.schema)),
-            assignees=None if question.assignees is None else _text(orjson.dumps(question.assignees)),
+            options=_json(question.options),
+            schema=_json(question.schema),
+            assignees=_json(question.assignees),
+            **_alarms(question),
             memo=question.memo,
             at=db_time(question.asked_at),
             expires_at=db_time(question.expires_at),
             kind=question.kind,
             on_expiry=question.on_expiry,
             wanted=self._wanted(task, question),
+            assigned=self._assigned(question),
             tree=None if question.tree is None else _text(orjson.dumps(question.tree)),
         )
-        assigned = [
-            QuestionAssigned(**self._fence, question_id=question.id, name=name) for name in question.assignees or ()
-        ]
-        await self._writer.commit_together([*([closed] if closed else []), change, *assigned])
+        await self._writer.commit_together([closed, change] if closed else [change])
+
+    def _assigned(self, question: OpenQuestion, *, but: Collection[str] = ()) -> list[QuestionAssigned]:
+        names = [name for name in question.assignees or () if name not in but]
+        return [QuestionAssigned(**self._fence, question_id=question.id, name=name) for name in names]
+
+    async def alarmed(self, task: LoadedTask, question: OpenQuestion, *, before: OpenQuestion) -> None:
+        """Record the first alarm of the question `before` it: a reminder, or further assignees. Raises LeaseLost."""
+        added = before.alarms[0].assignees
+        message = f"escalated to {', '.join(added)}" if added else "still waiting for an answer"
+        kind: Json = {"escalated_to": [*added]} if added else {"is_reminder": True}
+        message = f"{message}: {question.text}"
+        change = QuestionAlarmed(
+            **self._fence,
+            event=self._event("log", task, Status.IN_PROGRESS, message=message, result=_required(question) | kind),
+            question_id=question.id,
+            before=_alarms(before)["alarms"],
+            assignees=_json(question.assignees),
+            assigned=self._assigned(question, but=before.assignees or ()),
+            **_alarms(question),
+        )
+        await self._writer.commit(change)
 
     def waited(self, task: LoadedTask) -> None:
         """Record that the task no longer waits."""
@@ -320,6 +335,34 @@ class RunRecorder:
 
     def _now(self) -> str | None:
         return db_time(self._claim.now())
+
+
+class Alarms(TypedDict):
+    """The fields of a change about the alarms of a question."""
+
+    alarms: str | None
+    alarm_at: str | None
+
+
+def _alarms(question: OpenQuestion) -> Alarms:
+    coming = question.alarms
+    return Alarms(alarms=_json(as_json(coming)) if coming else None, alarm_at=db_time(coming[0].at) if coming else None)
+
+
+def _required(question: OpenQuestion) -> Json:
+    """What the event of a question says to clients."""
+    return {
+        "required": INPUT,
+        "question_id": question.id,
+        "text": question.text,
+        "options": question.options,
+        "schema": question.schema,
+        "assignees": question.assignees,
+    }
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
 
 
 def _text(stored: bytes | None) -> str | None:

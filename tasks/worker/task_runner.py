@@ -122,6 +122,7 @@ class TaskRunner:
             await self._call_off(task, question)
             return failed(question.why_failed)
         if question is not None and question.reply is None and not is_over:
+            await self._ring(task, question)
             return None
         try:
             return await self._skipped(task) or await self._outcome(task)
@@ -130,6 +131,14 @@ class TaskRunner:
             await self._recorder.asked(task, question)
             await self._settled(question)
             return None
+
+    async def _ring(self, task: LoadedTask, question: OpenQuestion) -> None:
+        """Record the alarms of the question that are due, each in a commit of its own."""
+        while (alarm := self._questions.due_alarm(question)) is not None:
+            asked = question.assignees or ([task.user_id] if alarm.assignees else None)
+            assignees = None if asked is None else list(dict.fromkeys([*asked, *alarm.assignees]))
+            before, question = question, self._questions.rang(question, assignees=assignees)
+            await self._recorder.alarmed(task, question, before=before)
 
     async def _settled(self, question: OpenQuestion | None) -> OpenQuestion | None:
         """Let a wait for an event take one that came before it, or end when its time is over, and start the tree of a

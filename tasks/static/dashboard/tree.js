@@ -81,7 +81,7 @@ function showNews() {
   if (events.some(({ type }) => type === "task_spawned")) growth.soon();
   showCounts();
   const last = events.at(-1);
-  if (changed.has(chosen)) showPanel(chosen);
+  if (changed.has(chosen) && !isFillingIn()) showPanel(chosen);
   else showRelations();
   if (tasks[chosen].box && [...changed].some((n) => tasks[n].of === chosen)) showPanelSoon();
   if (events.filter(agesHead).length) refreshHead();
@@ -325,6 +325,12 @@ function refresh(address, target) {
 
 function showPanel(n) {
   if (n !== undefined) refresh(page.dataset.panel + encodeURIComponent(tasks[n].id), "#panel");
+}
+
+// Whether a question in the panel is being answered: a reminder must not clear its form.
+function isFillingIn() {
+  const fields = [...document.querySelectorAll("#panel .question :is(input:not([type=hidden]), textarea)")];
+  return tasks[chosen].status === "in_progress" && fields.some((field) => field.value !== field.defaultValue);
 }
 
 // The panel of a map, loop or spawner, which its parts change.

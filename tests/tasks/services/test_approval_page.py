@@ -27,7 +27,12 @@ def test_what_the_page_shows_works(tmp_path: Path) -> None:
         order[1]["id"] = "form"
         order[2]["dependencies"] = [{"id": "form", "as": "budget"}]
         offer = tree('Take another branch at "no"')
-        for tasks in (release, [budget], order, offer):
+        invoice = tree("Remind and escalate")
+        invoice[0]["inputs"] |= {
+            "remind_after_seconds": [0.2],
+            "escalate": {"after_seconds": 0.4, "assignees": ["carol"]},
+        }
+        for tasks in (release, [budget], order, offer, invoice):
             server.rpc("tasks.execute", {"tasks": tasks})
 
         def asks(task_id: str) -> str | None:
@@ -53,6 +58,16 @@ def test_what_the_page_shows_works(tmp_path: Path) -> None:
         assert server.rpc("tasks.get", {"task_id": "send"})["status"] == "skipped"
         revised = server.rpc("tasks.get", {"task_id": "revise"})["result"]
         assert revised["text"] == "Back to the draft: Too cheap"
+
+        def said() -> list[str]:
+            events = server.rpc("tasks.detail", {"task_id": "invoice"})["events"]
+            return [event["message"] for event in events if event["type"] == "log"]
+
+        until(lambda: len(said()) == 3, seconds=60, what="the reminder and the escalation")
+        beginnings = ("waiting for an answer", "still waiting for an answer", "escalated to carol")
+        assert said() == [f"{beginning}: Pay the invoice?" for beginning in beginnings]
+        question = server.rpc("tasks.detail", {"task_id": "invoice"})["question"]
+        assert question["assignees"] == ["bob", "carol"]
         until(lambda: asks("form"), seconds=60, what="the form")
         server.rpc("tasks.answer", {"task_id": "form", "answer": {"amount": 250, "department": "sales"}})
         assert server.finished("order")[-1]["status"] == "completed"

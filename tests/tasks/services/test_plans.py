@@ -59,7 +59,9 @@ def test_suspended_runs_are_out_of_the_way() -> None:
     plans = "\n".join(plans_of(partial(count_inbox, BOB, limit=100)))
     assert "assignee_once" in plans or "tasks_assignee_1 (name=?)" in plans  # SQLite has its own name for it
     assert not _reads_a_table(plans, ("tasks_question", "tasks_assignee"))
-    assert all("question_due" in plan for plan in plans_of(suspension.resume_due))
-    assert all("question_due" in plan for plan in plans_of(suspension.seconds_until_due))
+    for look in (suspension.resume_due, suspension.seconds_until_due):
+        ends, alarms = plans_of(look)
+        assert "question_due" in ends
+        assert "question_alarm" in alarms
     if connection.vendor == "sqlite":
         assert "question_answered" in plans_of(suspension.sweep)[0]
