@@ -1,10 +1,12 @@
 """The results of a run that are still needed, and how many bytes all of its results have."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
+from tasks.rules.rounds import repeat_of
 from tasks.status import Status
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, failed
@@ -24,12 +26,11 @@ class Results(Mapping[str, Any]):
         tasks = list(tasks)
         self._kept = kept
         self._max_bytes = max_bytes
-        self._needs = {
-            task.id: _needs_of(task, family)
-            for task in tasks
-            if task.id in scope and not Status(task.status).is_terminal
-        }
-        self._needed = Counter(need for needs in self._needs.values() for need in needs)
+        waiting = [task for task in tasks if task.id in scope and not Status(task.status).is_terminal]
+        self._needs = {task.id: _needs_of(task, family) for task in waiting}
+        self._parts = {task.id: _parts_of(task, family) for task in waiting}
+        everything = chain(self._needs.values(), self._parts.values())
+        self._needed = Counter(need for needs in everything for need in needs)
         completed = [task for task in tasks if task.status == Status.COMPLETED]
         self._bytes = sum(task.result_bytes for task in completed)
         self._results = {task.id: task.result for task in completed if self._is_needed(task.id)}
@@ -63,18 +64,28 @@ class Results(Mapping[str, Any]):
         """Keep the task's result if it is needed, and drop those that only this task needed."""
         if outcome.status is Status.COMPLETED and self._is_needed(task.id):
             self._results[task.id] = outcome.result
-        for need in self._needs.pop(task.id, ()):
+        self._release(self._needs.pop(task.id, ()))
+        self._release(self._parts.pop(task.id, ()))
+
+    def grow(self, spawner: LoadedTask, tasks: Sequence[LoadedTask]) -> None:
+        """Keep what new tasks need, and what their spawner needs of them: of a loop, only the latest round."""
+        parts = [task.id for task in tasks]
+        self._needed.update(parts)
+        for task in tasks:
+            self._needs[task.id] = [need["id"] for need in task.dependencies]
+            self._parts[task.id] = []
+            self._needed.update(self._needs[task.id])
+        if repeat_of(spawner.params) is not None:
+            self._release(self._parts[spawner.id])
+            self._parts[spawner.id] = []
+        self._parts[spawner.id] += parts
+
+    def _release(self, needs: Iterable[str]) -> None:
+        """Drop the results that are no longer needed."""
+        for need in needs:
             self._needed[need] -= 1
             if not self._is_needed(need):
                 self._results.pop(need, None)
-
-    def grow(self, spawner: LoadedTask, tasks: Iterable[LoadedTask]) -> None:
-        """Keep what new tasks need, and what their spawner needs of them."""
-        for task in tasks:
-            needs = [need["id"] for need in task.dependencies]
-            self._needs[task.id] = needs
-            self._needs[spawner.id].append(task.id)
-            self._needed.update([*needs, task.id])
 
     def _is_needed(self, task_id: str) -> bool:
         return task_id == self._kept or self._needed[task_id] > 0
@@ -82,5 +93,11 @@ class Results(Mapping[str, Any]):
 
 def _needs_of(task: LoadedTask, family: Family) -> list[str]:
     """The ids of the tasks whose results this one needs, itself or for the copies of its template."""
-    needs = [need["id"] for each in (task, *family.template_of(task.id)) for need in each.dependencies]
-    return needs + [each.id for each in family.spawned_by(task.id)]
+    return [need["id"] for each in (task, *family.template_of(task.id)) for need in each.dependencies]
+
+
+def _parts_of(task: LoadedTask, family: Family) -> list[str]:
+    """The ids of the tasks that this one has added and whose results it needs."""
+    is_loop = repeat_of(task.params) is not None
+    parts = family.latest_round(task.id) if is_loop else family.spawned_by(task.id)
+    return [each.id for each in parts]

@@ -53,6 +53,21 @@ class Family:
         """Return the template of a map, in order; empty for any other task."""
         return self._templates.get(task_id, ())
 
+    def has_spawned(self, task_id: str) -> bool:
+        """Whether the task has added tasks to the tree."""
+        return task_id in self._spawned
+
+    def count_rounds(self, loop_id: str) -> int:
+        """Return how many rounds of a loop there are."""
+        return len(self._spawned.get(loop_id, ())) // self._round_size(loop_id)
+
+    def latest_round(self, loop_id: str) -> Sequence[LoadedTask]:
+        """Return the tasks of the latest round of a loop, in order, however many rounds there are before it."""
+        return self._spawned.get(loop_id, [])[-self._round_size(loop_id) :]
+
+    def _round_size(self, loop_id: str) -> int:
+        return len(self._templates.get(loop_id, ())) or 1
+
     def spawned_by(self, task_id: str) -> Sequence[LoadedTask]:
         """Return all tasks that this one has spawned, in order, without templates of maps among them."""
         return [task for task in self._spawned.get(task_id, ()) if task.id not in self.template_ids]
@@ -73,7 +88,11 @@ class Family:
 
     def failures(self, task_id: str) -> Iterator[LoadedTask]:
         """Yield the children that failed or were cancelled, without those that may fail."""
-        for task in self.children_of(task_id):
+        yield from self.failures_among(self.children_of(task_id))
+
+    def failures_among(self, tasks: Iterable[LoadedTask]) -> Iterator[LoadedTask]:
+        """Yield those of the tasks that failed or were cancelled, without those that may fail."""
+        for task in tasks:
             if self.status_of(task) in (Status.FAILED, Status.CANCELLED) and not task.params.get("allow_failure"):
                 yield task
 

@@ -1,7 +1,7 @@
 """Makes the tasks that a task of a run adds to its tree, and what it returns when they are over."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,7 +40,7 @@ class Spawner:
 
     def has_spawned(self, task: LoadedTask) -> bool:
         """Whether the task only waited for tasks that it has spawned."""
-        return bool(self._family.spawned_by(task.id))
+        return self._family.has_spawned(task.id)
 
     async def mapped(self, task: LoadedTask, for_each: ForEach) -> Growth | Outcome:
         """Return a copy of the template for each item of the map."""
@@ -62,21 +62,21 @@ class Spawner:
 
         Raises Parked to wait before the next round, unless it has waited after as many rounds as there are.
         """
-        rounds = self._parts_of(task)
-        if any(True for _ in self._family.failures(task.id)):
+        count = self._family.count_rounds(task.id)
+        children = [each for each in self._family.latest_round(task.id) if each.parent_id == task.id]
+        if any(True for _ in self._family.failures_among(children)):
             return await self.joined(task)
+        template = self._family.template_of(task.id)
+        last = self._part(children, self._names_in(template, task)) if count else repeat.first
         try:
-            if rounds and (is_enough(repeat, rounds[-1]) or (len(rounds) >= repeat.most and repeat.completes_at_most)):
-                return await self._completed(rounds[-1])
-            if len(rounds) >= repeat.most:
+            if count and (is_enough(repeat, last) or (count >= repeat.most and repeat.completes_at_most)):
+                return await self._completed(last)
+            if count >= repeat.most:
                 return failed(f"After {repeat.most:,} rounds this is still false: {described(repeat)} (params.repeat).")
-            if rounds and repeat.delay_seconds and waited_after != len(rounds):
-                raise ParkedUntil(seconds=repeat.delay_seconds, memo=len(rounds))
-            last = rounds[-1] if rounds else repeat.first
-            template = self._family.template_of(task.id)
-            number = len(rounds) + 1
+            if count and repeat.delay_seconds and waited_after != count:
+                raise ParkedUntil(seconds=repeat.delay_seconds, memo=count)
             room = self._room_for(task, max(1, len(template)))
-            draft = round_draft(task, template, number=number, last=last, room=room, now=self._claim.now())
+            draft = round_draft(task, template, number=count + 1, last=last, room=room, now=self._claim.now())
             return await self._grown(task, draft)
         except (TooMuchToCompare, CannotGrow) as error:
             return failed(str(error))
@@ -123,13 +123,20 @@ class Spawner:
         return {child.id.removeprefix(f"{task.id}/"): self._result_or_error(child) for child in children}
 
     def _parts_of(self, task: LoadedTask) -> list[Any]:
-        """The result of each copy of the template: that of its only task, or those of all by the ids of the template."""
-        names = [each.id for each in self._family.template_of(task.id) if each.parent_id == task.id]
-        found = [self._result_or_error(child) for child in self._family.children_of(task.id)]
-        size = len(names)
-        if size <= 1:
-            return found
-        return [dict(zip(names, found[start : start + size], strict=True)) for start in range(0, len(found), size)]
+        """The result of each copy of the template."""
+        names = self._names_in(self._family.template_of(task.id), task)
+        children = self._family.children_of(task.id)
+        size = max(1, len(names))
+        return [self._part(children[start : start + size], names) for start in range(0, len(children), size)]
+
+    def _part(self, children: Sequence[LoadedTask], names: Sequence[str]) -> Any:
+        """The result of one copy of a template: that of its only task, or those of all by the ids of the template."""
+        found = [self._result_or_error(child) for child in children]
+        return found[0] if len(names) <= 1 else dict(zip(names, found, strict=True))
+
+    def _names_in(self, template: Sequence[LoadedTask], task: LoadedTask) -> list[str]:
+        """The ids of the tasks of a template that are right below its map or loop."""
+        return [each.id for each in template if each.parent_id == task.id]
 
     def _result_or_error(self, task: LoadedTask) -> Any:
         """A skipped task has neither."""

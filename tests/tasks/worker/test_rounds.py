@@ -14,6 +14,8 @@ from tasks.queue import suspension
 from tasks.rules.exceptions import InvalidDependency, InvalidParams, InvalidTree, TasksError
 from tasks.services import cancels, trees
 from tasks.services.copies import copy_tree
+from tasks.worker.load_run import LoadedTask
+from tasks.worker.spawning.spawner import Spawner
 from tests.tasks.lives import Fuse, Stage, opened_stage
 from tests.workers import Json, Ran, WorkerThread, result_of
 
@@ -172,3 +174,28 @@ def test_what_is_no_loop_is_refused(worker: WorkerThread, change: Json, error: t
     with pytest.raises(error, match=message) as caught:
         trees.create_tree(caller=LOCAL, tasks=tree)
     assert caught.value.message
+
+
+def test_a_round_costs_the_same_however_many_there_are_before_it(run: RunTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    look = Spawner._result_or_error
+
+    def counted(spawner: Spawner, task: LoadedTask) -> Any:
+        looked_at.append(task.id)
+        return look(spawner, task)
+
+    monkeypatch.setattr(Spawner, "_result_or_error", counted)
+    until: Json = {"path": "/n", "op": "ge", "value": 40}
+    ran = run(
+        [
+            {
+                "id": "t",
+                "name": "T",
+                "inputs": {"n": "{{round}}"},
+                "params": {"repeat": {"until": until, "max": 40}},
+                **ECHO,
+            }
+        ]
+    )
+    assert ran.run.status == "completed"
+    assert looked_at == [f"t#{number}" for number in range(1, 41)]
