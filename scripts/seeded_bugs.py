@@ -119,8 +119,8 @@ BUGS: Final = (
     ),
     Bug(
         "tasks/worker/spawning/spawner.py",
-        "number = len(rounds) + 1",
-        "number = len(rounds) + 2",
+        "number=count + 1",
+        "number=count + 2",
         "the first round of a loop is the second",
     ),
     Bug(
