@@ -5,7 +5,7 @@ import logging
 from typing import Any
 from urllib.parse import quote
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Stopped
+from aipartnerupflow.executors import Context, Escalation, Executor, ExecutorError, Json, Parked, Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,12 @@ class Telling(Executor):
                 raise RuntimeError(secret)
             case "question" if context.reply is None:
                 raise Parked(f"Is it {secret}?", options=["yes", secret], memo={"secret": secret})
+            case "form" if context.reply is None:
+                form: Json = {"properties": {"word": {"type": "string", "description": f"Is it {secret}?"}}}
+                later = Escalation(after_seconds=3600, assignees=[secret])
+                raise Parked(
+                    secret, schema=form, assignees=["local", secret], escalation=later, memo={"secret": secret}
+                )
             case "stop":
                 raise Stopped(result=[secret])
         return {

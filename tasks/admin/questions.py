@@ -19,15 +19,16 @@ class QuestionAdmin(Inspection):
     search_fields = ("task_id",)
     search_help_text = "Search by question, task or run ID"
     ordering = ("-id",)
-    big_fields = ("options", "memo", "answer", "comment")
+    big_fields = ("options", "schema", "memo", "answer", "comment")
     secret_fields = ("memo",)
     fieldsets = (
-        (None, {"fields": ("text", "options_", "links")}),
+        (None, {"fields": ("text", "options_", "schema_", "assignees_", "links")}),
         ("Answer", {"fields": ("answer_", "comment", "answered_by", "answered_at")}),
-        ("Times", {"fields": ("asked_at", "expires_at", "closed_at")}),
+        ("Times", {"fields": ("asked_at", "alarm_at", "expires_at", "closed_at")}),
         ("IDs", {"fields": ("id", "task", "of_run")}),
     )
-    options_, answer_ = as_text("options"), as_text("answer")
+    options_, schema_ = as_text("options"), as_text("schema")
+    assignees_, answer_ = as_text("assignees"), as_text("answer")
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Question], term: str) -> Any:
         return queryset.filter(Q(id=term) | Q(task_id=term) | Q(run_id=term)) if term else queryset, False

@@ -97,6 +97,11 @@ class SecretsOfRun:
         if parked.options is not None:
             parked.options = [self.masker.text(option) for option in parked.options]
         parked.schema = self.masker.json(parked.schema)
+        if parked.assignees is not None:
+            parked.assignees = [self.masker.text(name) for name in parked.assignees]
+        if parked.escalation is not None:
+            later = [self.masker.text(name) for name in parked.escalation.assignees]
+            parked.escalation = replace(parked.escalation, assignees=later)
         if parked.wait.event is not None:
             parked.wait.event = self.masker.text(parked.wait.event)
         parked.wait.match = self.masker.json(parked.wait.match)

@@ -129,14 +129,13 @@ def test_nothing_that_an_executor_says_tells_it(
     assert "The secret is …" in log.getvalue()
 
 
-def test_a_question_does_not_tell_it(worker: WorkerThread, log: io.StringIO) -> None:
+@pytest.mark.parametrize(("how", "given"), [("question", "…"), ("form", {"word": "…"})])
+def test_a_question_does_not_tell_it(worker: WorkerThread, log: io.StringIO, how: str, given: Any) -> None:
     keep()
-    execution = trees.execute_tree(
-        caller=LOCAL, tasks=[telling(inputs={"secret": "{{secret.token}}", "how": "question"})]
-    )
+    execution = trees.execute_tree(caller=LOCAL, tasks=[telling(inputs={"secret": "{{secret.token}}", "how": how})])
     worker.work()
     assert_unknown(log.getvalue())
-    questions.answer(caller=LOCAL, task_id="tell", answer="…")
+    questions.answer(caller=LOCAL, task_id="tell", answer=given)
     worker.work()
     ran = result_of(execution.run)
     assert ran.tasks["tell"].result["memo"] == {"secret": "…"}

@@ -11,13 +11,22 @@ from django.db import DatabaseError, connection
 
 from accounts.callers import LOCAL
 from tasks import events
-from tasks.models import Run, Task
+from tasks.models import Assignee, Question, Run, Task
 from tasks.queue import leases
 from tasks.queue.leases import Claim
 from tasks.rules.exceptions import LeaseLost
 from tasks.services import trees
 from tasks.worker import group_commit
-from tasks.worker.changes import Change, EventAdded, RunClosed, TaskFinished, TaskStarted
+from tasks.worker.changes import (
+    Change,
+    EventAdded,
+    QuestionAlarmed,
+    QuestionAsked,
+    QuestionAssigned,
+    RunClosed,
+    TaskFinished,
+    TaskStarted,
+)
 from tasks.worker.group_commit import GroupCommit
 from tasks.worker.run_recorder import Fence
 from tests.workers import Json
@@ -220,6 +229,46 @@ def test_a_terminal_status_never_changes_and_is_told_once() -> None:
     assert [task for _, _, task in log_of(claim)].count("t1") == 1
     assert with_journal(all_together(finish(claim, "t1", status="failed"))) == [None]
     assert statuses()["t1"] == "completed"
+
+
+def test_a_reminder_is_told_once_and_an_assignee_listed_once() -> None:
+    """A commit whose answer was lost is tried again."""
+    claim = claimed()
+
+    def assigned(name: str) -> list[QuestionAssigned]:
+        return [QuestionAssigned(**fence_of(claim), question_id="q", name=name)]
+
+    asked = QuestionAsked(
+        **fence_of(claim),
+        event=event_of("log", "asked"),
+        task_id="t0",
+        question_id="q",
+        text="?",
+        options=None,
+        schema=None,
+        assignees='["bob"]',
+        alarms="[1,2]",
+        alarm_at=NOW,
+        memo="null",
+        at=NOW,
+        expires_at=None,
+        assigned=assigned("bob"),
+    )
+    alarmed = QuestionAlarmed(
+        **fence_of(claim),
+        event=event_of("log", "escalated"),
+        question_id="q",
+        before="[1,2]",
+        assignees='["bob","carol"]',
+        alarms="[2]",
+        alarm_at=NOW,
+        assigned=assigned("carol"),
+    )
+    for change in (asked, asked, alarmed, alarmed):
+        assert with_journal(all_together(change)) == [None]
+    assert [task for _, _, task in log_of(claim)] == ["asked", "escalated"]
+    assert Question.objects.get().alarms == [2]
+    assert sorted(Assignee.objects.values_list("name", flat=True)) == ["bob", "carol"]
 
 
 def test_two_writers_number_the_events_of_one_run_densely() -> None:
