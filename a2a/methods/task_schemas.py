@@ -127,7 +127,7 @@ class Budget(Response, frozen=True, kw_only=True):
     cost_usd: Annotated[float, Meta(gt=0, le=MOST_OF_BUDGET)] | UnsetType = UNSET
     seconds: Annotated[float, Meta(gt=0, le=MOST_OF_BUDGET)] | UnsetType = UNSET
     tasks: Annotated[int, Meta(ge=1, le=MOST_OF_BUDGET)] | UnsetType = UNSET
-    on_exceeded: Literal["fail"] | UnsetType = UNSET
+    on_exceeded: Literal["fail", "ask"] | UnsetType = UNSET
 
 
 class TaskParams(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Budgets: `params.budget` of a root limits what a run of its tree may use. Pure.
 
-`{"tokens": 50000, "cost_usd": 5, "seconds": 600, "tasks": 100, "on_exceeded": "fail"}`; each field is optional, but one
+`{"tokens": 50000, "cost_usd": 5, "seconds": 600, "tasks": 100, "on_exceeded": "fail" or "ask"}`; each field is optional, but one
 limit is required.
 """
 
@@ -19,7 +19,11 @@ MEASURES: Final = (TOKENS, COST_USD, SECONDS, TASKS)
 WHOLE: Final = frozenset({TOKENS, TASKS})
 """The measures that are counted in whole numbers."""
 FIELDS: Final = (*MEASURES, "on_exceeded")
-ON_EXCEEDED: Final = ("fail",)
+ON_EXCEEDED: Final = ("fail", "ask")
+STOP: Final = "stop"
+"""The answer that raises no budget."""
+MARK: Final = "$budget"
+"""The field of a question's memo by which it is known as one about the budget."""
 MOST: Final = 10**12
 
 Problem = tuple[str, str]
@@ -61,6 +65,11 @@ def without_budget(params: Json) -> Json | None:
     return {name: value for name, value in params.items() if name != "budget"} or None
 
 
+def asks(params: Mapping[str, Any] | None) -> bool:
+    """Whether the owner is asked when the budget is used up."""
+    return ((params or {}).get("budget") or {}).get("on_exceeded") == "ask"
+
+
 def used_up(limits: Mapping[str, float], spent: Spent) -> str | None:
     """Return the first measure of which nothing is left; None if something is left of each."""
     return next((measure for measure, limit in limits.items() if spent.of(measure) >= limit), None)
@@ -81,6 +90,51 @@ def refusal(measure: str, limits: Mapping[str, float], spent: Spent) -> str:
         f"The budget of this run is used up: spent {described(measure, spent.of(measure), limits[measure])}. "
         f"Copy the tree (tasks.copy), raise params.budget.{measure} of its root (tasks.update), and execute the copy."
     )
+
+
+def stopped(measure: str, spent: float, allowed: float) -> str:
+    """Return the error of a task after the owner did not raise the budget."""
+    return f"The budget of this run is used up: spent {described(measure, spent, allowed)}. Its owner chose to stop."
+
+
+def question(measure: str, spent: float, allowed: float) -> str:
+    """Return what the owner is asked."""
+    return (
+        f"Spent {described(measure, spent, allowed)}. Raise the budget to how much? "
+        f"Answer with a number above {_number(spent)}, or '{STOP}'."
+    )
+
+
+def memo_of(measure: str, spent: float) -> Json:
+    """Return the memo of the question, by which its answer is checked."""
+    return {MARK: {"measure": measure, "spent": spent}}
+
+
+def asked_in(memo: object) -> tuple[str, float] | None:
+    """Return the measure and what was spent of it; None if the memo is not that of a question about a budget."""
+    asked = memo.get(MARK) if isinstance(memo, dict) else None
+    return (
+        (asked["measure"], asked["spent"]) if isinstance(asked, dict) and asked.keys() == {"measure", "spent"} else None
+    )
+
+
+def read_answer(measure: str, spent: float, answer: object) -> float | None:
+    """Return the new limit; None to stop. A text with a number is as good. Raises ValueError with the reason."""
+    if answer == STOP:
+        return None
+    try:
+        limit = float(answer) if isinstance(answer, str) else answer
+    except ValueError:
+        limit = None
+    is_good = isinstance(limit, int | float) and _is_limit(limit, is_whole=measure in WHOLE)
+    if not is_good or limit <= spent:  # type: ignore[operator]
+        kind = "a whole number" if measure in WHOLE else "a number"
+        raise ValueError(f"must be {kind} above {_number(spent)}, which is spent already, or '{STOP}'")
+    return limit  # type: ignore[return-value]
+
+
+def _number(amount: float) -> str:
+    return f"{amount:.10f}".rstrip("0").rstrip(".")
 
 
 def problems(value: object, path: str) -> Iterator[Problem]:

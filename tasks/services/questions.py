@@ -22,6 +22,7 @@ from aipartnerupflow.executors import Reply
 from tasks.models import Assignee, Question, QuestionQuerySet
 from tasks.queue import notify, suspension
 from tasks.rules.alarms import Alarm, from_json
+from tasks.rules.budgets import STOP, asked_in, read_answer
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, StatusConflict
 from tasks.rules.forms import filled_form
 from tasks.rules.strict_json import Json, MalformedJson, decode
@@ -187,6 +188,8 @@ def checked_answer(question: Question, answer: Any) -> Any:
     """
     if answer is None:
         raise InvalidParams([("answer", "must not be null")])
+    if (about := asked_in(loads(question.memo))) is not None:
+        return _raised_budget(*about, answer)
     if question.options and answer not in question.options:
         raise InvalidParams([("answer", f"must be one of the options {', '.join(map(repr, question.options))}")])
     if question.schema is None:
@@ -195,6 +198,15 @@ def checked_answer(question: Question, answer: Any) -> Any:
     if problems:
         raise InvalidParams(problems)
     return filled
+
+
+def _raised_budget(measure: str, spent: float, answer: Any) -> float | str:
+    """Return the new limit of a budget, or STOP. Raises InvalidParams."""
+    try:
+        limit = read_answer(measure, spent, answer)
+    except ValueError as error:
+        raise InvalidParams([("answer", str(error))]) from None
+    return STOP if limit is None else limit
 
 
 def _in_text(answer: Any) -> Any:

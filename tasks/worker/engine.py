@@ -99,7 +99,10 @@ class TreeRun:
         self._recorder = RunRecorder(
             claim, self._tasks.values(), writer, asking=[question.task_id for question in questions]
         )
-        self._budget = RunBudget(claim, self._tasks[claim.root_id].params)
+        self._held_back: list[str] = []  # until the owner has decided about the budget
+        self._budget = RunBudget(
+            claim, self._tasks[claim.root_id].params, questions=questions, on_settled=self._start_held_back
+        )
         self._runner = TaskRunner(
             claim,
             recorder=self._recorder,
@@ -347,13 +350,28 @@ class TreeRun:
             return  # it was left behind, and its task is settled
         del self._jobs[task.id]  # from here on there is nothing to stop
         if outcome is None:
-            self._questions.wait(task.id)
+            self._wait(task)
             return
         self._questions.forget(task.id)
         if isinstance(outcome, Growth):
             await self._grow(task, outcome)
         else:
             await self._settle(task, outcome)
+
+    def _wait(self, task: LoadedTask) -> None:
+        """Let the task wait for its own question, or for that of another task about the budget."""
+        if self._questions.question_of(task.id) is not None:
+            self._questions.wait(task.id)
+            return
+        self._held_back.append(task.id)
+        if not self._budget.is_asking:
+            self._start_held_back()
+
+    def _start_held_back(self) -> None:
+        held, self._held_back = self._held_back, []
+        for task_id in held:
+            if self._is_open(task_id) and not self._is_given_up:
+                self._start(self._tasks[task_id])
 
     async def _grow(self, task: LoadedTask, growth: Growth) -> None:
         """Add tasks to the tree. They are in the plan before they are stored, so that a cancellation reaches them."""

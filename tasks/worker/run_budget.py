@@ -1,32 +1,67 @@
 """The budget of a run in the worker that has it: counts what is used, and refuses what no longer fits.
 
-This is the one place that decides: tasks ask before they start, and model calls before they are made.
+This is the one place that decides: tasks ask before they start, and model calls before they are made. With
+`on_exceeded: "ask"` the first task that no longer fits asks the owner, and the others wait for that answer.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from aipartnerupflow.executors import ExecutorError, Json
+from aipartnerupflow.executors import ExecutorError, Json, Parked
 from tasks.executors.llm.client import MODELS, Models
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.queue.leases import Claim
-from tasks.rules.budgets import Spent, budget_of, refusal, used_up
+from tasks.rules.budgets import (
+    Spent,
+    asked_in,
+    asks,
+    budget_of,
+    memo_of,
+    question,
+    read_answer,
+    refusal,
+    stopped,
+    used_up,
+)
 from tasks.rules.token_usage import spending_of
+from tasks.services.questions import OpenQuestion
+from tasks.status import WaitKind
 
 NO_STATE: Final = "{}"
 
 
-class RunBudget:
-    """The budget of one run. Without limits nothing is counted, and nothing is refused."""
+class HeldBack(Exception):
+    """The task has to wait until the owner has answered the question of another task about the budget."""
 
-    def __init__(self, claim: Claim, root_params: Mapping[str, Any]) -> None:
+
+class RunBudget:
+    """The budget of one run. Without limits nothing is counted, and nothing is refused.
+
+    `on_settled` is called when the question about it is answered, or no longer asked.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        root_params: Mapping[str, Any],
+        *,
+        questions: Iterable[OpenQuestion] = (),
+        on_settled: Callable[[], object] = lambda: None,
+    ) -> None:
         """Continue with what the run had used when another worker had it."""
+        state = orjson.loads(claim.budget or NO_STATE)
         self._limits = {} if claim.is_demo else budget_of(root_params)
-        self._spent = Spent.read(orjson.loads(claim.budget or NO_STATE))
+        self._raised: dict[str, float] = state.get("raised", {})
+        self._is_stopped: bool = state.get("is_stopped", False)
+        self._asks = asks(root_params)
+        self._asking = next((each.task_id for each in questions if self.is_about(each)), None)
+        self._halted: set[str] = set()
+        self._on_settled = on_settled
+        self._spent = Spent.read(state)
         self._seconds_before = self._spent.seconds
         self._began = time.monotonic()
 
@@ -34,11 +69,76 @@ class RunBudget:
     def is_limited(self) -> bool:
         return bool(self._limits)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether a question about it is open."""
+        return self._asking is not None
+
+    def is_about(self, question: OpenQuestion) -> bool:
+        """Whether the question is about this budget, and not the executor's own."""
+        return (
+            self.is_limited and question.kind == WaitKind.QUESTION and asked_in(orjson.loads(question.memo)) is not None
+        )
+
     def refusal(self) -> str | None:
         """Return why nothing more may start; None if it may."""
-        spent = self._now()
-        measure = used_up(self._limits, spent)
-        return None if measure is None else refusal(measure, self._limits, spent)
+        used = self._used_up()
+        if used is None:
+            return None
+        measure, limits, spent = used
+        return (
+            stopped(measure, spent.of(measure), limits[measure])
+            if self._is_stopped
+            else refusal(measure, limits, spent)
+        )
+
+    def check(self, task_id: str) -> str | None:
+        """Return why the task may not start; None if it may.
+
+        If the owner is to decide, raises Parked with the question or, while it is open, HeldBack.
+        """
+        self._halted.discard(task_id)
+        why = self.refusal()
+        if why is not None:
+            self._ask(task_id)
+        return why
+
+    def check_again(self, task_id: str) -> bool:
+        """Whether a call of the task was refused, and the owner is to decide."""
+        return task_id in self._halted and self._asks and not self._is_stopped
+
+    def _ask(self, task_id: str) -> None:
+        used = self._used_up()
+        if used is None or not self._asks or self._is_stopped:
+            return
+        if self._asking not in (None, task_id):
+            raise HeldBack
+        measure, limits, spent = used
+        self._asking = task_id
+        amount = spent.of(measure)
+        raise Parked(question(measure, amount, limits[measure]), memo=memo_of(measure, amount))
+
+    def settle(self, asked: OpenQuestion) -> None:
+        """Take the answer to the question."""
+        about = asked_in(orjson.loads(asked.memo))
+        if about is not None and asked.reply is not None:
+            try:
+                limit = read_answer(*about, asked.reply.answer)
+            except ValueError:  # the row was changed outside this server
+                limit = None
+            self._is_stopped = limit is None
+            if limit is not None:
+                self._raised[about[0]] = limit
+
+    def release(self) -> None:
+        """The question is no longer open: the tasks that wait for its answer continue."""
+        self._asking = None
+        self._on_settled()
+
+    def _used_up(self) -> tuple[str, Mapping[str, float], Spent] | None:
+        spent, limits = self._now(), self._limits | self._raised
+        measure = used_up(limits, spent)
+        return None if measure is None else (measure, limits, spent)
 
     def begin_task(self) -> None:
         """Count a task that starts for the first time."""
@@ -50,13 +150,21 @@ class RunBudget:
 
     def state(self) -> str:
         """Return what is to be stored, as JSON."""
-        return orjson.dumps(self._now().stored()).decode()
+        decided = {"raised": self._raised, "is_stopped": self._is_stopped} if self._asks else {}
+        return orjson.dumps(self._now().stored() | decided).decode()
 
-    def watch_models(self) -> None:
+    def halt(self, task_id: str) -> None:
+        """Note that a call of the task was refused."""
+        self._halted.add(task_id)
+
+    def watch_models(self, task_id: str) -> None:
         """Ask before each model call of the task whose job calls this, wherever it runs."""
         models = MODELS.get()
-        if self.is_limited and not (isinstance(models, _WithinBudget) and models.budget is self):
-            MODELS.set(_WithinBudget(models, self))
+        models = (
+            models.models if isinstance(models, _WithinBudget) else models
+        )  # of the task whose end started this one
+        if self.is_limited:
+            MODELS.set(_WithinBudget(models, self, task_id))
 
     def _now(self) -> Spent:
         return replace(self._spent, seconds=round(self._seconds_before + time.monotonic() - self._began, 3))
@@ -65,14 +173,16 @@ class RunBudget:
 class _WithinBudget:
     """Models that are called only as long as something is left of the budget."""
 
-    def __init__(self, models: Models, budget: RunBudget) -> None:
-        self.budget = budget
-        self._models = models
+    def __init__(self, models: Models, budget: RunBudget, task_id: str) -> None:
+        self.models = models
+        self._budget = budget
+        self._task_id = task_id
 
     async def ask(self, prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
-        if (why := self.budget.refusal()) is not None:
+        if (why := self._budget.refusal()) is not None:
+            self._budget.halt(self._task_id)
             raise ExecutorError(why, permanent=True)
-        return await self._models.ask(prompt, spent=spent, heard=heard)
+        return await self.models.ask(prompt, spent=spent, heard=heard)
 
     async def check(self, prompt: Prompt) -> None:
-        await self._models.check(prompt)
+        await self.models.check(prompt)

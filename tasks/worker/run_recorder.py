@@ -107,6 +107,12 @@ class RunRecorder:
         """Record what the run has used of its budget."""
         self._writer.put(BudgetCounted(**self._fence, state=budget))
 
+    async def budget_settled(self, task: LoadedTask, budget: str) -> None:
+        """Return when the answer about the budget, and the end of its question, are committed. Raises LeaseLost."""
+        counted = BudgetCounted(**self._fence, state=budget)
+        closed = self._question_closed(task)
+        await self._writer.commit_together([counted, closed] if closed else [counted])
+
     def _usage_added(self, task: LoadedTask, usage: Json) -> UsageAdded:
         spending = spending_of(usage)
         return UsageAdded(

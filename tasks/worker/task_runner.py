@@ -39,7 +39,7 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, cancelled, failed, skipped
 from tasks.worker.result_memory import completed_in_turn
-from tasks.worker.run_budget import RunBudget
+from tasks.worker.run_budget import HeldBack, RunBudget
 from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.run_values import values_of
 from tasks.worker.secrets_of_run import SecretsOfRun, refuse_misuse
@@ -110,8 +110,13 @@ class TaskRunner:
     async def run(self, task: LoadedTask) -> Outcome | Growth | None:
         """Run the task to its outcome, or until it adds tasks to the tree. None: it waits for an answer, a time or an event."""
         await self._secrets.enter()
-        self._budget.watch_models()
+        self._budget.watch_models(task.id)
         question = await self._settled(self._questions.question_of(task.id))
+        if question is not None and self._budget.is_about(question):
+            if question.reply is None and task.id not in self._cancellations:
+                return None
+            await self._budget_settled(task, question)
+            question = None
         if question is not None and task.id in self._cancellations:
             stopped = await self._call_off(task, question)
             why = str(self._cancellations.message_of(task.id))
@@ -126,6 +131,8 @@ class TaskRunner:
             return None
         try:
             return await self._skipped(task) or await self._outcome(task)
+        except HeldBack:
+            return None
         except Parked as parked:
             question = self._questions.ask(task.id, self._secrets.masked_question(parked))
             await self._recorder.asked(task, question)
@@ -139,6 +146,20 @@ class TaskRunner:
             assignees = None if asked is None else list(dict.fromkeys([*asked, *alarm.assignees]))
             before, question = question, self._questions.rang(question, assignees=assignees)
             await self._recorder.alarmed(task, question, before=before)
+
+    async def _budget_settled(self, task: LoadedTask, question: OpenQuestion) -> None:
+        """Take the answer about the budget, in one commit with the end of the question, and let all tasks continue.
+
+        The task itself continues as if it had not asked. Raises asyncio.CancelledError if it was cancelled instead.
+        """
+        self._budget.settle(question)
+        try:
+            await self._recorder.budget_settled(task, self._budget.state())
+        finally:  # also if it is cancelled meanwhile
+            self._questions.forget(task.id)
+            self._budget.release()
+        if task.id in self._cancellations:
+            raise asyncio.CancelledError
 
     async def _settled(self, question: OpenQuestion | None) -> OpenQuestion | None:
         """Let a wait for an event take one that came before it, or end when its time is over, and start the tree of a
@@ -236,6 +257,10 @@ class TaskRunner:
         while True:
             outcome = await self._attempt(task, executor, is_begun=is_begun, is_resumed=is_resumed)
             is_begun = is_resumed = False
+            if outcome.status is Status.FAILED and self._budget.check_again(task.id):
+                task.error = outcome.error  # so that no attempt counts as interrupted
+                self._recorder.retrying(task, outcome, "The budget is used up; the next attempt waits for an answer")
+                continue
             if not outcome.may_retry or task.attempt >= retry.max_attempts:
                 return outcome
             seconds = retry.delay(task.attempt, outcome.retry_after_seconds)
@@ -275,7 +300,7 @@ class TaskRunner:
             if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
                 metrics.waited(time.monotonic() - ready_time)
             self._leave_if_winding_down()
-            if not is_begun and (why := self._budget.refusal()) is not None:
+            if not is_begun and (why := self._budget.check(task.id)) is not None:
                 return failed(why)
             self._at_work.add(task.id)
             try:

@@ -39,7 +39,7 @@ def test_valid_budgets(budget: dict[str, Any]) -> None:
         ({"seconds": float("nan")}, "budget.seconds", "must be a number above 0"),
         ({"cost_usd": 1e300}, "budget.cost_usd", "up to 1,000,000,000,000"),
         ({"tokens": None}, "budget.tokens", "must be a whole number"),
-        ({"tokens": 1, "on_exceeded": "stop"}, "budget.on_exceeded", "must be 'fail'"),
+        ({"tokens": 1, "on_exceeded": "stop"}, "budget.on_exceeded", "must be 'fail' or 'ask'"),
     ],
 )
 def test_what_is_no_budget_is_refused_by_name(budget: Any, path: str, reason: str) -> None:
