@@ -108,14 +108,22 @@ def test_a_model_is_asked_with_the_key_of_the_request(site: DocsSite) -> None:
 
 
 def test_a_prompt_holds_the_result_of_another_task(site: DocsSite) -> None:
-    tree, _ = texts(LLM, "Call a model", "json")
+    tree, *_ = texts(LLM, "Call a model", "json")
     site.llm.will(Says(text="A page about a server."))
     assert site.executed(tree)["result"]["content"] == "A page about a server."
     assert site.llm.asked[0].last_message.startswith("Sum up this page in a sentence: <!doctype html>")
 
 
+def test_a_model_chooses_the_way(site: DocsSite) -> None:
+    _, tree, _ = texts(LLM, "Call a model", "json")
+    site.llm.will(Says(text='{"kind": "bug", "summary": "Save crashes"}'))
+    done = site.executed(tree)
+    assert [result["ticket"] for result in done["result"]["results"].values()] == ["Save crashes"]
+    assert [task["status"] for task in done["children"]] == ["completed", "completed", "skipped"]
+
+
 def test_a_provider_with_a_fault_is_asked_again(site: DocsSite) -> None:
-    _, patience = texts(LLM, "Call a model", "json")
+    *_, patience = texts(LLM, "Call a model", "json")
     site.llm.will(Says(status=500), Says(text="At last."))
     task = {"name": "llm_executor", "inputs": {"prompt": "Hello."}, **json.loads(patience)}
     assert site.executed(json.dumps(task))["result"]["content"] == "At last."

@@ -144,6 +144,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Try it without a key", "json", f"{BLOCKS_TEST}::test_a_model_without_a_key_answers"),
         ("Call a model", "bash", f"{BLOCKS_TEST}::test_a_model_is_asked_with_the_key_of_the_request"),
         ("Call a model", "json", f"{BLOCKS_TEST}::test_a_prompt_holds_the_result_of_another_task"),
+        ("Call a model", "json", f"{BLOCKS_TEST}::test_a_model_chooses_the_way"),
         ("Call a model", "json", f"{BLOCKS_TEST}::test_a_provider_with_a_fault_is_asked_again"),
         ("Run a crew", "json", f"{BLOCKS_TEST}::test_a_crew_of_two_models_writes_its_page"),
         ("Run a crew", "yaml", f"{BLOCKS_TEST}::test_a_crew_uses_the_tool_that_the_operator_named"),

@@ -7,7 +7,8 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.line_buffer import Lines
-from tasks.executors.llm.prompt import Prompt, api_base_for, model_for
+from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
+from tasks.executors.llm.structured import REPAIR, Unfit, check, parsed, repairs_in, wanted_in
 from tasks.rules.templates import CannotFill, Filler
 
 #: The inputs that are passed to the model unchanged.
@@ -98,7 +99,10 @@ class Llm(Executor):
             "max_tokens": {"type": "integer", "minimum": 1},
             "stop": {"anyOf": [TEXT, {"type": "array", "items": TEXT, "maxItems": 4}]},
             "seed": {"type": "integer"},
-            "response_format": {"type": "object", "description": "json_object, or json_schema with a schema"},
+            "response_format": {
+                "type": "object",
+                "description": "json_object, or json_schema with a schema: the answer is checked, and is in `parsed`",
+            },
             "tools": {
                 "type": "array",
                 "items": {"type": "object"},
@@ -122,6 +126,7 @@ class Llm(Executor):
             },
             "cost_usd": {"type": ["number", "null"], "description": "null if the price is unknown"},
             "tool_calls": {"type": "array", "description": "Calls that the model requests; they are not executed"},
+            "parsed": {"description": "With `response_format`, the answer as JSON"},
         },
         "required": ["content", "model", "usage", "cost_usd", "tool_calls"],
     }
@@ -138,18 +143,42 @@ class Llm(Executor):
         "tool_calls": [],
     }
 
+    def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        repairs_in(params)
+        check(inputs)
+
     async def execute(self, inputs: Json, context: Context) -> Json:
+        messages, schema = _messages(inputs), wanted_in(inputs)
+        left = repairs_in(dict(context.params))
+        while True:
+            answer = await self._answer(inputs, messages, context)
+            if schema is None or answer.tool_calls:
+                return answer.as_result()
+            try:
+                return answer.as_result() | {"parsed": parsed(answer.content, schema)}
+            except Unfit as error:
+                fault = str(error)
+            if not left:
+                raise ExecutorError(f"The answer of {answer.model} is not what response_format asks for: {fault}.")
+            left -= 1
+            context.report(0, f"The answer was sent back: {fault}")
+            messages = [
+                *messages,
+                {"role": "assistant", "content": answer.content or ""},
+                {"role": "user", "content": REPAIR.format(fault=fault)},
+            ]
+
+    async def _answer(self, inputs: Json, messages: list[Json], context: Context) -> Completion:
         prompt = Prompt(
             model=model_for(context, inputs.get("model")),
-            messages=_messages(inputs),
+            messages=messages,
             options={name: inputs[name] for name in OPTIONS if name in inputs},
             run_id=context.run_id,
             user_id=context.user_id,
             api_base=api_base_for(context),
         )
         with Lines(context.log) as lines:
-            answer = await ask(prompt, heard=lines.add, spent=context.spent)
-        return answer.as_result()
+            return await ask(prompt, heard=lines.add, spent=context.spent)
 
 
 def _messages(inputs: Json) -> list[Json]:

@@ -94,6 +94,7 @@ def test_options_are_sent_and_nothing_else(site: LlmSite) -> None:
     tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
     options = {"temperature": 0, "max_tokens": 5, "response_format": {"type": "json_object"}, "tools": tools}
     inputs = {"prompt": "Hello.", **options, "fallbacks": ["x"], "api_key": "y", "found": [1]}
+    site.llm.will(Says(text="{}"))
     assert site.run(EXECUTOR, inputs).task["status"] == "completed"
     always = {"model", "messages", "stream", "stream_options"}
     assert site.llm.asked[-1].body.keys() == always | options.keys()
@@ -319,3 +320,70 @@ def test_the_demo_model_needs_nobody_and_says_what_it_is(site: LlmSite) -> None:
     again = site.run(EXECUTOR, {"prompt": "What is a river?", "model": "demo/any"}, {})
     assert again.task["result"] == done.task["result"]
     assert site.llm.asked == []
+
+
+SCHEMA: Json = {
+    "type": "object",
+    "properties": {"kind": {"enum": ["bug", "question"]}, "urgency": {"type": "integer"}},
+    "required": ["kind", "urgency"],
+}
+STRUCTURED: Json = {
+    "prompt": "Classify.",
+    "model": "openai/gpt-4o-mini",
+    "response_format": {"type": "json_schema", "json_schema": {"name": "kind", "schema": SCHEMA}},
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"kind": "bug", "urgency": 2}', '```json\n{"kind": "bug", "urgency": 2}\n```', ' {"kind":"bug","urgency":2}\n'],
+)
+def test_an_answer_that_has_to_fit_a_schema_is_parsed(site: LlmSite, text: str) -> None:
+    site.llm.will(Says(text=text))
+    result = site.run(EXECUTOR, STRUCTURED).task["result"]
+    assert result["parsed"] == {"kind": "bug", "urgency": 2}
+    assert result["content"].strip() == text.strip()
+
+
+def test_an_answer_that_does_not_fit_is_sent_back_with_its_fault(site: LlmSite) -> None:
+    site.llm.will(Says(text='{"kind": "praise", "urgency": 2}'), Says(text='{"kind": "question", "urgency": 1}'))
+    done = site.run(EXECUTOR, STRUCTURED)
+    assert done.task["result"]["parsed"] == {"kind": "question", "urgency": 1}
+    messages = site.llm.asked[-1].body["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+    assert messages[-1]["content"].startswith("That was refused: it does not fit the schema: kind:")
+    assert done.task["token_usage"]["total_tokens"] == 28
+
+
+@pytest.mark.parametrize(
+    ("text", "params", "error"),
+    [
+        ("Certainly!", {}, "The answer of gpt-4o-mini is not what response_format asks for: it is not JSON"),
+        ('{"kind": "bug"}', {"repair": 0}, "it does not fit the schema: "),
+    ],
+)
+def test_an_answer_that_never_fits_fails_the_task(site: LlmSite, text: str, params: Json, error: str) -> None:
+    asked = 1 + params.get("repair", 1)
+    site.llm.will(*[Says(text=text)] * asked)
+    before = len(site.llm.asked)
+    assert error in site.error_of(EXECUTOR, STRUCTURED, params=params)
+    assert len(site.llm.asked) - before == asked
+
+
+def test_any_object_will_do_for_json_object(site: LlmSite) -> None:
+    site.llm.will(Says(text="[1]"), Says(text='{"any": [1]}'))
+    inputs = {"prompt": "JSON.", "response_format": {"type": "json_object"}}
+    assert site.run(EXECUTOR, inputs).task["result"]["parsed"] == {"any": [1]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "params", "fault"),
+    [
+        ({"type": "objekt"}, {}, "inputs.response_format.json_schema.schema is no JSON Schema"),
+        (SCHEMA, {"repair": 9}, "params.repair must be an integer from 0 to 5."),
+    ],
+)
+def test_a_format_that_no_answer_can_have_is_refused(site: LlmSite, schema: Json, params: Json, fault: str) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    refusal = site.refusal_of(EXECUTOR, inputs={"prompt": "x", "response_format": wanted}, params=params)
+    assert fault in str(refusal)
