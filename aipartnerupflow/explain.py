@@ -64,6 +64,8 @@ def explain(
     if template_of := _template_of(task, tasks):
         return [f"{named(task)} is part of the template of {named(template_of)}, which runs copies of it."]
     said = [f"{named(task)} {STATES[task['status']]}.", *grown, *why[task["status"]]()]
+    if limits := root.get("budget"):
+        said.append(f"Its run has spent {', '.join(limit['text'] for limit in limits)}.")
     for each in asking:
         who = "It" if each is task else named(each)
         is_question = each["id"] in questions
@@ -131,8 +133,16 @@ def may_ask(task_id: str, root: Json) -> list[str]:
     Any of them may have an open question, or wait for a time, an event or a run.
     """
     tasks = {task["id"]: task for task in _walk(root)}
-    at_work = [each["id"] for each in _behind(tasks[task_id], tasks) if each["status"] == "in_progress"]
-    return at_work[:MOST_NAMED]
+    behind = _behind(tasks[task_id], tasks)
+    at_work = [each["id"] for each in behind if each["status"] == "in_progress"]
+    # A task that asks about the budget has not started.
+    pending = [each["id"] for each in behind if each["status"] == "pending"] if _asks_for_more(root) else []
+    return [*at_work, *pending][:MOST_NAMED]
+
+
+def _asks_for_more(root: Json) -> bool:
+    """Whether the owner is asked when the budget of the tree is used up."""
+    return ((root.get("params") or {}).get("budget") or {}).get("on_exceeded") == "ask"
 
 
 def _behind(task: Json, tasks: Mapping[str, Json]) -> list[Json]:
@@ -203,7 +213,7 @@ def _waits(
         yield f"It waits for {more:,} more."
     if open_ones and not is_asked:
         yield f"Find out why: aipartnerupflow explain {open_ones[0]['id']}"
-    if open_ones:
+    if open_ones or is_asked:
         return
     troubles = [check for check in checks.values() if not check["ok"]]
     for check in troubles:

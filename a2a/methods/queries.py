@@ -1,5 +1,7 @@
 """Methods that read tasks."""
 
+from dataclasses import asdict
+
 from a2a.core.mapping import native_detail, native_node, native_open_question, native_task, native_tree
 from a2a.methods import params
 from a2a.methods.results import DataResult, TaskListResult, TaskResult
@@ -7,7 +9,7 @@ from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import link_to
 from tasks.models import Question
-from tasks.services import queries, questions, task_detail
+from tasks.services import budgets, queries, questions, task_detail
 from tasks.services.hooks import hook_url
 
 
@@ -42,7 +44,10 @@ async def tree(caller: Caller, given: params.Tree) -> TaskResult:
     """Return the whole tree that contains a task."""
     tasks = await pools.read(queries.get_tree, caller=caller, task_id=given.task_id, with_texts=True, times=2)
     root = next(task for task in tasks if task.is_root)
-    return TaskResult(native=native_tree(tasks, fields=native_node), task=root, with_children=True)
+    native = native_tree(tasks, fields=native_node)
+    if limits := await pools.read(budgets.limits_of_tree, root.id):
+        native["budget"] = [asdict(limit) | {"text": limit.text} for limit in limits]
+    return TaskResult(native=native, task=root, with_children=True)
 
 
 async def children(caller: Caller, given: params.Children) -> TaskListResult:

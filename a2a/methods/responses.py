@@ -67,10 +67,23 @@ class Tree(Task, frozen=True, kw_only=True):
     children: "list[Tree]"
 
 
+class BudgetLimit(Response, frozen=True, kw_only=True):
+    """A limit of `params.budget`, and what the latest run has spent of it. `text` says both."""
+
+    measure: Literal["tokens", "cost_usd", "seconds", "tasks"]
+    spent: float
+    allowed: float
+    text: str
+
+
 class TreeNode(Task, frozen=True, kw_only=True):
-    """A task of `tasks.tree` with its descendants. `task` repeats its fields for clients of apflow 0.12 and later."""
+    """A task of `tasks.tree` with its descendants. `task` repeats its fields for clients of apflow 0.12 and later.
+
+    Only a root with a budget has `budget`.
+    """
 
     task: Task
+    budget: list[BudgetLimit] | UnsetType = UNSET
     children: "list[TreeNode]"
 
 

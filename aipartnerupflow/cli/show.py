@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 from rich.table import Column, Table
@@ -161,6 +161,8 @@ def tree(root: "Task") -> None:
         name = Text.assemble((guides, "bright_black"), sign(task["status"]), " ", clean(task["name"]))
         table.add_row(name, clean(task["id"]), f"{task['progress']:.0%}", notes[task["id"]])
     put(table)
+    if limits := cast("Json", root).get("budget"):
+        note(f"Budget of the latest run: spent {', '.join(clean(limit['text']) for limit in limits)}.")
 
 
 def note_of(task: "Task") -> Text:

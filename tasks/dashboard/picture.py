@@ -15,6 +15,7 @@ from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, mean_progress, needs_of, node_of
+from tasks.services.budgets import Limit, limits_of
 from tasks.services.child_runs import parent_of
 from tasks.services.queries import root_of
 from tasks.services.questions import open_questions
@@ -78,6 +79,8 @@ class Picture:
     graph: Json
     events: list[Json]
     token_usage: Json | None
+    budget: list[Limit]
+    """What the run has spent of its budget."""
     failed: list[Task]
     """Tasks that ran and failed, without those skipped because of a failed dependency."""
     asking: list[tuple[Question, str]]
@@ -156,6 +159,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         graph=graph_of(tasks, boxes, folds, run, now),
         events=_events(run, {task.id: task.name for task in tasks}) if run else [],
         token_usage=_token_usage(tasks),
+        budget=limits_of(run, root.params),
         asking=_asking(caller, run, tasks) if run and run.finished_at is None else [],
         parent=parent_of(run),
         waits=_waits(caller, run, tasks) if run and run.finished_at is None else [],

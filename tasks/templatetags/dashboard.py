@@ -42,7 +42,7 @@ def usd(cost: float | None) -> str:
 @register.filter
 def unlocalized(number: float) -> str:
     """Format a coordinate of a drawing."""
-    return f"{number:g}"
+    return f"{number:.10f}".rstrip("0").rstrip(".")
 
 
 @register.filter

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aipartnerupflow.cli.examples import EXAMPLES
-from aipartnerupflow.explain import explain
+from aipartnerupflow.explain import explain, may_ask
 from tests.aipartnerupflow.cli.test_reference import COMMANDS
 from tests.aipartnerupflow.conftest import Said, step, tree
 from tests.servers import ROOT, Server, environment_of, until
@@ -114,6 +114,19 @@ def test_how_to_answer_fits_the_question() -> None:
 
     assert said(options=["not yet"]) == "Answer it: aipartnerupflow tasks answer q 'not yet'"
     assert said(options=None, expires_at="noon") == ("Answer it by noon: aipartnerupflow tasks answer q 'YOUR ANSWER'")
+
+
+def test_a_question_about_the_budget_is_found_at_a_task_that_has_not_started() -> None:
+    limits = [{"measure": "tokens", "spent": 52, "allowed": 30, "text": "52 of 30 tokens"}]
+    asks = {"budget": {"tokens": 30, "on_exceeded": "ask"}}
+    root = task("r", "pending", task("a", "completed"), task("b", after=("a",)), params=asks, budget=limits)
+    assert may_ask("b", root) == ["b"]
+    assert may_ask("b", root | {"params": None}) == []
+    question = {"text": "Spent 52 of 30 tokens.", "options": None, "expires_at": None}
+    said = explain("b", root, is_running=True, checks=WELL, last_message="", questions={"b": question}, waits={})
+    assert "Its run has spent 52 of 30 tokens." in said
+    assert "It asks: Spent 52 of 30 tokens." in said
+    assert not any("worker.max_tasks" in each for each in said)
 
 
 def test_a_real_question_is_found_from_the_root(server: Server, cli: Cli) -> None:

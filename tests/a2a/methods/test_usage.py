@@ -1,4 +1,6 @@
-"""`usage.get` on a real server: what the demo model used, on every interface, and what is refused."""
+"""`usage.get` on a real server: what the demo model used, on every interface, and what is refused. And what a run has
+spent of its budget.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 from aipartnerupflow.client import Client
 from tests.a2a.conftest import Rpc
 from tests.a2a.rest.test_rest import as_
-from tests.servers import Server
+from tests.servers import Server, until
 
 pytestmark = pytest.mark.both_engines
 
@@ -67,3 +69,26 @@ def test_what_is_no_report_is_refused_by_name(refusal: Rpc, params: Json, field:
     error = refusal("usage.get", params)
     assert error["code"] == -32602
     assert (error["data"][0]["field"], reason in error["data"][0]["reason"]) == (field, True), error
+
+
+def test_what_a_run_has_spent_of_its_budget_is_shown_and_its_owner_is_asked(open_server: Server, rpc: Rpc) -> None:
+    budget = {"tokens": 5, "cost_usd": 2, "on_exceeded": "ask"}
+    first = {"id": "first", "parent_id": "root", **TASK}
+    last = {"id": "last", "name": "echo_executor", "parent_id": "root", "dependencies": ["first"]}
+    tree = [{"id": "root", "name": "Root", "params": {"budget": budget}}, first, last]
+    execution = rpc("tasks.execute", {"tasks": tree})
+    root_id, last_id = execution["root_task_id"], execution["ids"]["last"]
+    question = until(lambda: rpc("tasks.detail", {"task_id": last_id})["question"], seconds=30, what="the question")
+    used = rpc("tasks.get", {"task_id": execution["ids"]["first"]})["token_usage"]["total_tokens"]
+    assert question["text"].startswith(f"Spent {used} of 5 tokens. Raise the budget to how much?")
+    tokens, cost = rpc("tasks.tree", {"task_id": root_id})["budget"]
+    assert tokens == {"measure": "tokens", "spent": used, "allowed": 5, "text": f"{used} of 5 tokens"}
+    assert (cost["measure"], cost["spent"], cost["allowed"]) == ("cost_usd", 0, 2)
+    head = open_server.http.get(f"/ui/tasks/{root_id}").text
+    assert f'<meter min="0" max="5" high="4" value="5" aria-label="Budget">{used} of 5 tokens</meter>' in head
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tasks.answer", "params": {"task_id": last_id, "answer": used}}
+    assert "above" in open_server.http.post("/tasks", json=body).json()["error"]["message"]
+    rpc("tasks.answer", {"task_id": last_id, "answer": 1000})
+    until(lambda: rpc("tasks.get", {"task_id": last_id})["status"] == "completed", seconds=30, what="the end")
+    assert rpc("tasks.tree", {"task_id": root_id})["budget"][0]["allowed"] == 1000
+    assert "budget" not in rpc("tasks.tree", {"task_id": rpc("tasks.execute", {"tasks": TASK})["root_task_id"]})
