@@ -15,6 +15,8 @@ from tasks.rules.exceptions import InvalidDependency, InvalidParams, InvalidTree
 from tasks.services import cancels, trees
 from tasks.services.copies import copy_tree
 from tasks.worker.load_run import LoadedTask
+from tasks.worker.outcomes import Outcome
+from tasks.worker.results import Results
 from tasks.worker.spawning.spawner import Spawner
 from tests.tasks.lives import Fuse, Stage, opened_stage
 from tests.workers import Json, Ran, WorkerThread, result_of
@@ -199,3 +201,16 @@ def test_a_round_costs_the_same_however_many_there_are_before_it(run: RunTree, m
     )
     assert ran.run.status == "completed"
     assert looked_at == [f"t#{number}" for number in range(1, 41)]
+
+
+def test_only_the_result_of_the_latest_round_is_kept(run: RunTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    settle = Results.settle
+
+    def counted(results: Results, task: LoadedTask, outcome: Outcome) -> None:
+        settle(results, task, outcome)
+        kept.append(len(results))
+
+    monkeypatch.setattr(Results, "settle", counted)
+    assert run(loop(inputs={"n": "{{round}}"}, until={"path": "/n", "op": "ge", "value": 9})).run.status == "completed"
+    assert max(kept) == 2  # those of the start and of the latest round
