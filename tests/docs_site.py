@@ -23,6 +23,7 @@ RUN_COMMANDS: Final = "docs/how-to/run-commands.md"
 WRITE_AN_EXECUTOR: Final = "docs/how-to/write-an-executor.md"
 CONFIGURATION: Final = [
     (A2A, "Handle plain text"),
+    ("docs/how-to/budgets.md", "Limit each user"),
     (LLM, "Run a crew"),
     (LLM, "Custom endpoints"),
     (LLM_KEYS, "Where a key is sent"),

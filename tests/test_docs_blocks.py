@@ -207,6 +207,11 @@ def test_the_usage_of_models_is_listed(site: DocsSite) -> None:
     assert [row["calls"] > 0 for row in rows if row["model"] == "demo/demo"] == [True]
 
 
+def test_a_user_has_a_limit_each_day(site: DocsSite) -> None:
+    limits = site.server.http.get("/api/usage/").json()["today"]
+    assert {limit["measure"]: limit["allowed"] for limit in limits} == {"tokens": 2_000_000, "cost_usd": 20}
+
+
 def test_a_budget_ends_a_run(site: DocsSite) -> None:
     tasks = json.loads(text(BUDGETS, "Limit a run", "json"))
     reply = site.server.http.post("/tasks", json={"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"tasks": tasks, "wait": True}})  # fmt: skip

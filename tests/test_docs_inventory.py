@@ -138,6 +138,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/how-to/budgets.md": [
         ("See what was used", "bash", f"{BLOCKS_TEST}::test_the_usage_of_models_is_listed"),
         ("Limit a run", "json", f"{BLOCKS_TEST}::test_a_budget_ends_a_run"),
+        ("Limit each user", "yaml", f"{BLOCKS_TEST}::test_a_user_has_a_limit_each_day"),
     ],
     "docs/how-to/llm.md": [
         ("Language models and crews", "bash", f"{BLOCKS_TEST}::test_the_extras_of_the_page_are_ours"),

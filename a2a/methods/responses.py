@@ -404,13 +404,17 @@ class UsageRow(Response, frozen=True, kw_only=True):
 
 
 class Usage(Response, frozen=True, kw_only=True):
-    """What model calls used from `since` to `until`, both included, in UTC."""
+    """What model calls used from `since` to `until`, both included, in UTC.
+
+    `today` has the limits that the operator has set for each user and day.
+    """
 
     since: str
     until: str
     by: list[Literal["day", "model", "executor", "user"]]
     rows: list[UsageRow]
     total: UsageRow
+    today: list[BudgetLimit]
 
 
 class SecretInfo(Response, frozen=True, kw_only=True):

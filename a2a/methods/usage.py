@@ -1,5 +1,7 @@
 """The method that returns what model calls used."""
 
+from dataclasses import asdict
+
 from a2a.methods import params
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
@@ -25,5 +27,6 @@ async def get(caller: Caller, given: params.GetUsage) -> DataResult:
         "by": list(report.by),
         "rows": report.rows,
         "total": report.total,
+        "today": [asdict(limit) | {"text": limit.text} for limit in report.today],
     }
     return DataResult(native=native)

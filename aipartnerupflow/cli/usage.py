@@ -35,6 +35,8 @@ def show_usage(answer: "Usage") -> None:
         put(made)
     else:
         note(f"No model was called from {answer['since']} to {answer['until']}.")
+    if limits := answer["today"]:
+        note(f"Today: spent {', '.join(clean(limit['text']) for limit in limits)}.")
     if unpriced := answer["total"]["unpriced_calls"]:
         note(f"The cost leaves out {unpriced:,} calls whose price is unknown.")
 

@@ -387,11 +387,24 @@ class UsageRow(TypedDict):
     unpriced_calls: int
 
 
+class BudgetLimit(TypedDict):
+    """A limit, and what was spent of it. `text` says both."""
+
+    measure: Literal["tokens", "cost_usd", "seconds", "tasks"]
+    spent: float
+    allowed: float
+    text: str
+
+
 class Usage(TypedDict):
-    """What model calls used from `since` to `until`, both included, in UTC."""
+    """What model calls used from `since` to `until`, both included, in UTC.
+
+    `today` has the limits that the operator has set for each user and day.
+    """
 
     since: str
     until: str
     by: list[Literal["day", "model", "executor", "user"]]
     rows: list[UsageRow]
     total: UsageRow
+    today: list[BudgetLimit]

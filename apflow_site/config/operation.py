@@ -283,6 +283,15 @@ class Limits(Section):
         le=1_000_000,
         description="Queued and running runs of one user. Does not apply without authentication.",
     )
+    tokens_per_user_day: Whole = Field(
+        0,
+        ge=0,
+        le=10**12,
+        description="Tokens that model calls of one user's tasks may use on a day (UTC); then no further task or call of theirs starts. 0: no limit. See [budgets](../how-to/budgets.md#limit-each-user).",
+    )
+    usd_per_user_day: Whole = Field(
+        0, ge=0, le=10**9, description="The same for the cost of model calls, in US dollars. 0: no limit."
+    )
     secrets_per_user: Whole = Field(
         100, ge=0, le=100_000, description="Named secrets of one user, and those that the operator shares."
     )

@@ -1,17 +1,20 @@
 """What model calls used: sums by day, model, executor and user."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
+from django.conf import settings
 from django.db.models import Sum
 
 from accounts.callers import Caller
 from tasks.models import Usage
+from tasks.rules.budgets import COST_USD, TOKENS, Spent
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import dollars
+from tasks.services.budgets import Limit
 
 GROUPS: Final[Mapping[str, str]] = {"day": "day", "model": "model", "executor": "executor_id", "user": "user_id"}
 """By what the sums can be grouped, and the column."""
@@ -29,6 +32,8 @@ class Report:
     by: Sequence[str]
     rows: list[Json]
     total: Json
+    today: list[Limit] = field(default_factory=list)
+    """The limits of one user for today: of the one that was asked for, or else of the caller."""
 
 
 def usage(
@@ -56,7 +61,9 @@ def usage(
     if len(rows) > MOST_ROWS:
         raise InvalidParams([("by", f"gives more than {MOST_ROWS:,} rows; ask for fewer days, or group by less")])
     named = [{name: _shown(row[GROUPS[name]]) for name in by} | _sums(row) for row in rows]
-    return Report(since=since, until=until, by=by, rows=named, total=_sums(found.aggregate(**sums)))
+    total = _sums(found.aggregate(**sums))
+    owner = user_id if user_id is not None and caller.sees_all else caller.user_id
+    return Report(since=since, until=until, by=by, rows=named, total=total, today=day_limits(owner))
 
 
 def _days_before(day: date, days: int) -> date:
@@ -74,3 +81,17 @@ def _sums(row: Mapping[str, Any]) -> Json:
     nanos, unpriced = numbers.pop("cost_nanos"), numbers.pop("unpriced")
     is_known = numbers["calls"] > unpriced or not numbers["calls"]
     return numbers | {"cost_usd": dollars(nanos) if is_known else None, "unpriced_calls": unpriced}
+
+
+def day_limits(user_id: str) -> list[Limit]:
+    """Return the limits that the settings set for each user and day, with what the user has spent today (UTC)."""
+    most = settings.APFLOW.limits
+    allowed = {TOKENS: most.tokens_per_user_day, COST_USD: most.usd_per_user_day}
+    if not any(allowed.values()):
+        return []
+    today = Usage.objects.filter(user_id=user_id, day=datetime.now(UTC).date())
+    sums = today.aggregate(tokens=Sum("total_tokens"), cost_nanos=Sum("cost_nanos"))
+    spent = Spent(tokens=int(sums["tokens"] or 0), cost_nanos=int(sums["cost_nanos"] or 0))
+    return [
+        Limit(measure=measure, spent=spent.of(measure), allowed=limit) for measure, limit in allowed.items() if limit
+    ]

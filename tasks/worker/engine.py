@@ -101,7 +101,11 @@ class TreeRun:
         )
         self._held_back: list[str] = []  # until the owner has decided about the budget
         self._budget = RunBudget(
-            claim, self._tasks[claim.root_id].params, questions=questions, on_settled=self._start_held_back
+            claim,
+            self._tasks[claim.root_id].params,
+            user_id=self.user_id,
+            questions=questions,
+            on_settled=self._start_held_back,
         )
         self._runner = TaskRunner(
             claim,

@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 import orjson
+from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json, Parked
+from apflow_site.db import pools
 from tasks.executors.llm.client import MODELS, Models
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.queue.leases import Claim
@@ -28,10 +30,17 @@ from tasks.rules.budgets import (
     used_up,
 )
 from tasks.rules.token_usage import spending_of
+from tasks.services.budgets import Limit
 from tasks.services.questions import OpenQuestion
+from tasks.services.usage import day_limits
 from tasks.status import WaitKind
 
 NO_STATE: Final = "{}"
+FRESH_SECONDS: Final = 1.0
+DAY_IS_OVER: Final = (
+    "What user '{user}' may spend on a day is used up: spent {spent} today. It begins again at 00:00 UTC; "
+    "the operator may raise limits.tokens_per_user_day and limits.usd_per_user_day."
+)
 
 
 class HeldBack(Exception):
@@ -49,6 +58,7 @@ class RunBudget:
         claim: Claim,
         root_params: Mapping[str, Any],
         *,
+        user_id: str = "",
         questions: Iterable[OpenQuestion] = (),
         on_settled: Callable[[], object] = lambda: None,
     ) -> None:
@@ -60,6 +70,11 @@ class RunBudget:
         self._asks = asks(root_params)
         self._asking = next((each.task_id for each in questions if self.is_about(each)), None)
         self._halted: set[str] = set()
+        self._user_id = user_id
+        most = settings.APFLOW.limits
+        self._is_limited_by_day = not claim.is_demo and bool(most.tokens_per_user_day or most.usd_per_user_day)
+        self._day: list[Limit] = []
+        self._read_at: float | None = None
         self._on_settled = on_settled
         self._spent = Spent.read(state)
         self._seconds_before = self._spent.seconds
@@ -92,12 +107,24 @@ class RunBudget:
             else refusal(measure, limits, spent)
         )
 
-    def check(self, task_id: str) -> str | None:
+    async def refusal_of_day(self) -> str | None:
+        """Return why the owner may start nothing more today; None if they may. What was spent is read once a second."""
+        if not self._is_limited_by_day:
+            return None
+        if self._read_at is None or time.monotonic() - self._read_at > FRESH_SECONDS:
+            self._day = await pools.read(day_limits, self._user_id)
+            self._read_at = time.monotonic()
+        gone = next((limit for limit in self._day if limit.spent >= limit.allowed), None)
+        return None if gone is None else DAY_IS_OVER.format(user=self._user_id, spent=gone.text)
+
+    async def check(self, task_id: str) -> str | None:
         """Return why the task may not start; None if it may.
 
         If the owner is to decide, raises Parked with the question or, while it is open, HeldBack.
         """
         self._halted.discard(task_id)
+        if (why := await self.refusal_of_day()) is not None:
+            return why
         why = self.refusal()
         if why is not None:
             self._ask(task_id)
@@ -147,6 +174,7 @@ class RunBudget:
     def spend(self, usage: Json) -> None:
         """Count what a model call used."""
         self._spent = self._spent.with_call(spending_of(usage))
+        self._read_at = None  # what the owner has spent today has changed too
 
     def state(self) -> str:
         """Return what is to be stored, as JSON."""
@@ -163,7 +191,7 @@ class RunBudget:
         models = (
             models.models if isinstance(models, _WithinBudget) else models
         )  # of the task whose end started this one
-        if self.is_limited:
+        if self.is_limited or self._is_limited_by_day:
             MODELS.set(_WithinBudget(models, self, task_id))
 
     def _now(self) -> Spent:
@@ -179,6 +207,8 @@ class _WithinBudget:
         self._task_id = task_id
 
     async def ask(self, prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
+        if (why := await self._budget.refusal_of_day()) is not None:
+            raise ExecutorError(why, permanent=True)
         if (why := self._budget.refusal()) is not None:
             self._budget.halt(self._task_id)
             raise ExecutorError(why, permanent=True)

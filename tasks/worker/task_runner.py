@@ -300,7 +300,7 @@ class TaskRunner:
             if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
                 metrics.waited(time.monotonic() - ready_time)
             self._leave_if_winding_down()
-            if not is_begun and (why := self._budget.check(task.id)) is not None:
+            if not is_begun and (why := await self._budget.check(task.id)) is not None:
                 return failed(why)
             self._at_work.add(task.id)
             try:
@@ -387,8 +387,8 @@ class TaskRunner:
     def _spent(self, task: LoadedTask, usage: Json) -> None:
         task.token_usage = added(task.token_usage, usage)
         self._recorder.spent(task, usage)
+        self._budget.spend(usage)
         if self._budget.is_limited:
-            self._budget.spend(usage)
             self._recorder.counted(self._budget.state())
 
     def _reply_to(self, task_id: str) -> Reply | None:

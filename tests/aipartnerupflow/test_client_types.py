@@ -43,6 +43,7 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.SecretInfo: (responses.SecretInfo,),
     types.Secrets: (responses.Secrets,),
     types.Usage: (responses.Usage,),
+    types.BudgetLimit: (responses.BudgetLimit,),
     types.UsageRow: (responses.UsageRow,),
     types.SecretDeleted: (responses.SecretDeleted,),
 }

@@ -163,6 +163,7 @@ def test_a_killed_worker_asks_once_and_forgets_no_answer(stage: Stage, items: in
     lives_until_killed(stage, Fuse(items=items, after=after))
     stage.bear().wake()
     stage.until_nothing(IN_PROGRESS.all)
+    assert asked().text.startswith("Spent 3 of 3 tasks.")
     answer(caller=LOCAL, task_id=asked().task_id, answer=9)
     stage.bear().wake()
     stage.until_nothing(lambda: Run.objects.filter(finished_at=None))

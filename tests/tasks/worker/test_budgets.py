@@ -133,6 +133,35 @@ def test_a_call_of_a_model_that_no_longer_fits_is_not_made(
         cursor.execute("DELETE FROM tasks_spending")
 
 
+@pytest.mark.parametrize(
+    ("limits", "spent"),
+    [({"tokens_per_user_day": 20}, "30 of 20 tokens"), ({"usd_per_user_day": 1}, "1.00 of 1.00 USD")],
+)
+def test_what_a_user_may_spend_on_a_day_limits_all_runs(
+    worker: WorkerThread, settings: Settings, limits: Json, spent: str
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM tasks_spending")
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, **limits))
+    runs = [
+        run_tree(worker, [step(name, inputs={"spends": USED | {"cost_usd": 0.5}})]).tasks[name]
+        for name in ("a", "b", "c")
+    ]
+    assert [task.status for task in runs] == ["completed", "completed", "failed"]
+    assert str(runs[2].error).startswith(f"What user 'local' may spend on a day is used up: spent {spent} today.")
+    chained = run_tree(worker, chain(1, {"tokens": 10_000}))
+    assert chained.tasks["t0"].status == "failed"
+    (limit,) = usage(caller=LOCAL).today
+    assert limit.text == spent
+    settings.APFLOW = replace(
+        settings.APFLOW, limits=replace(settings.APFLOW.limits, tokens_per_user_day=0, usd_per_user_day=0)
+    )
+    assert usage(caller=LOCAL).today == []
+    assert run_tree(worker, [step("d")]).run.status == "completed"
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM tasks_spending")
+
+
 def test_each_run_has_the_whole_budget(worker: WorkerThread) -> None:
     tree = chain(2, {"tokens": 15}, inputs={"spends": USED})
     ran = run_tree(worker, tree)
