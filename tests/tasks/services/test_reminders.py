@@ -64,6 +64,7 @@ REMINDED = "still waiting for an answer: Publish it?"
 
 def test_a_reminder_is_an_event_at_its_time_and_the_run_waits_on(worker: WorkerThread) -> None:
     run = parked(worker, remind_after_seconds=[3600, 7200])
+    assert run.lease_expires_at == Question.objects.get().alarm_at
     left = suspension.seconds_until_due()
     assert left is not None
     assert 3000 < left <= 3600

@@ -264,10 +264,19 @@ def test_a_reminder_is_told_once_and_an_assignee_listed_once() -> None:
         alarm_at=NOW,
         assigned=assigned("carol"),
     )
-    for change in (asked, asked, alarmed, alarmed):
+    reminded = QuestionAlarmed(
+        **fence_of(claim),
+        event=event_of("log", "reminded"),
+        question_id="q",
+        before="[2]",
+        assignees='["bob","carol"]',
+        alarms=None,
+        alarm_at=None,
+    )
+    for change in (asked, asked, alarmed, alarmed, reminded, reminded):
         assert with_journal(all_together(change)) == [None]
-    assert [task for _, _, task in log_of(claim)] == ["asked", "escalated"]
-    assert Question.objects.get().alarms == [2]
+    assert [task for _, _, task in log_of(claim)] == ["asked", "escalated", "reminded"]
+    assert Question.objects.get().alarms is None
     assert sorted(Assignee.objects.values_list("name", flat=True)) == ["bob", "carol"]
 
 
