@@ -109,10 +109,15 @@ def open_questions(
 
 
 def inbox_of(caller: Caller, *, limit: int = MOST_SHOWN) -> list[Question]:
-    """Return the open questions of the caller's own runs, and those that the caller may answer as an assignee, oldest first."""
-    assigned = _assigned_by_others(caller).select_related("run").order_by("asked_at", "id")[:limit]
-    found = [*open_questions(caller, limit=limit), *(assigned if not caller.sees_all else ())]
-    return sorted(found, key=lambda question: (question.asked_at, question.id))[:limit]
+    """Return the open questions of the caller's own runs, and those that the caller may answer as an assignee, oldest first.
+
+    If they are too many, the caller's own come first: others can assign any number of them.
+    """
+    own = open_questions(caller, limit=limit)
+    if caller.sees_all:
+        return own
+    assigned = _assigned_by_others(caller).select_related("run").order_by("asked_at", "id")
+    return sorted([*own, *assigned[: limit - len(own)]], key=lambda question: (question.asked_at, question.id))
 
 
 def count_inbox(caller: Caller, *, limit: int) -> int:

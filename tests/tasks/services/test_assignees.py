@@ -115,3 +115,13 @@ def test_deleting_the_tree_deletes_its_assignees(worker: WorkerThread) -> None:
     run = parked(worker, "bob")
     run.delete()
     assert Assignee.objects.count() == 0
+
+
+def test_what_others_assign_hides_no_question_of_ones_own(worker: WorkerThread) -> None:
+    for number in range(3):
+        parked(worker, "bob", task_id=f"of alice {number}")
+    trees.execute_tree(caller=BOB, tasks=[{"id": "own", "name": "approval_executor", "inputs": {"question": "Mine?"}}])
+    worker.work()
+    assert [question.task_id for question in inbox_of(BOB, limit=2)] == ["of alice 0", "own"]
+    assert [question.task_id for question in inbox_of(BOB, limit=1)] == ["own"]
+    assert len(listed(BOB)) == 4
