@@ -1,4 +1,4 @@
-"""Maps, loops and spawned tasks, by property: a tree becomes what a slow and obvious evaluation says, even if workers die.
+"""Maps, loops, spawned tasks and trees that run trees, by property: a tree becomes what a slow and obvious evaluation says, even if workers die.
 
 `GROWTH_EXAMPLES` tries more.
 """
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
-from tasks.models import Run, Task, TaskEvent
+from tasks.models import Question, Run, Task, TaskEvent
 from tasks.queue import leases
 from tasks.services import trees
 from tests.tasks.lives import Fuse, Stage, opened_stage
@@ -30,6 +30,7 @@ COMPLETED, FAILED, SKIPPED = "completed", "failed", "skipped"
 
 LEAF = st.tuples(st.just("leaf"), st.sampled_from(["ok"] * 5 + ["fail", "flaky"]))
 SPAWN = st.tuples(st.just("spawn"), st.lists(st.sampled_from(["ok"] * 5 + ["fail"]), max_size=3), st.booleans())
+INNER = st.tuples(st.just("tree"), st.sampled_from(["ok", "ok", "fail"]))
 ROUNDS = st.integers(1, 3)
 
 
@@ -41,7 +42,7 @@ def _larger(part: st.SearchStrategy[Drawn]) -> st.SearchStrategy[Drawn]:
     )
 
 
-PART = st.recursive(st.one_of(LEAF, SPAWN, st.tuples(st.just("poll"), ROUNDS)), _larger, max_leaves=4)
+PART = st.recursive(st.one_of(LEAF, SPAWN, INNER, st.tuples(st.just("poll"), ROUNDS)), _larger, max_leaves=4)
 TREE = st.lists(PART, min_size=1, max_size=3)
 DEATHS = st.lists(st.tuples(st.integers(0, 12), st.booleans(), st.sampled_from(["killed", "drained"])), max_size=3)
 
@@ -50,17 +51,19 @@ DEATHS = st.lists(st.tuples(st.integers(0, 12), st.booleans(), st.sampled_from([
 class Said:
     """A drawn tree as a request, and how it ends: the status and the result of each task by its id."""
 
+    beside: bool
+    """Whether the parts of a list run beside each other; else each depends on the one before."""
     request: list[Json] = field(default_factory=list)
     status: dict[str, str] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     spawners: list[str] = field(default_factory=list)
+    inner_trees: int = 0
 
     def write(self, parts: list[Drawn], parent: str, prefix: str) -> list[str]:
-        """Each part of a list depends on the one before."""
         ids = list[str]()
         for number, part in enumerate(parts):
             task_id = f"{prefix}{number}"
-            needs = ids[-1:]
+            needs = [] if self.beside else ids[-1:]
             self.request.append(
                 {"id": task_id, "name": task_id, "parent_id": parent, "dependencies": needs, **_fields(part)}
             )
@@ -74,7 +77,7 @@ class Said:
         ids = list[str]()
         for number, part in enumerate(parts):
             task_id = f"{prefix}{number}{mark}"
-            if ids and self.status[ids[-1]] != COMPLETED:
+            if ids and not self.beside and self.status[ids[-1]] != COMPLETED:
                 self._end(task_id, FAILED)
                 self._set_aside(part, f"{prefix}{number}", mark)
             else:
@@ -87,6 +90,9 @@ class Said:
         match part:
             case "leaf", script:
                 self._end(task_id, FAILED if script == "fail" else COMPLETED, {"hint": f"{name}{_words(mark)}"})
+            case "tree", script:
+                self.inner_trees += 1
+                self._end(task_id, FAILED if script == "fail" else COMPLETED, {"hint": "inner"})
             case "spawn", scripts, joins:
                 self._spawn(task_id, scripts, joins)
             case "poll", most:
@@ -164,6 +170,9 @@ def _fields(part: Drawn) -> Json:
         case "leaf", script:
             retry = {"params": {"retry": {"max_attempts": 2, "backoff_seconds": 0.001}}} if script == "flaky" else {}
             return method | {"inputs": {"script": script}} | retry
+        case "tree", script:
+            inner = method | {"name": "inner", "inputs": {"script": script}}
+            return {"schemas": {"method": "run_tree_executor"}, "inputs": {"tasks": [inner]}}
         case "spawn", scripts, joins:
             tasks = [{"name": f"s{n}", "inputs": {"script": script}} | method for n, script in enumerate(scripts)]
             return method | {"inputs": {"script": "spawn", "tasks": tasks, "join": joins}}
@@ -202,19 +211,18 @@ def _shown(result: Any) -> Any:
     return result
 
 
-def play(stage: Stage, drawn: list[Drawn], deaths: list[tuple[int, bool, str]]) -> tuple[Said, Any]:
-    tables: list[type[Model]] = [Task, Run, TaskEvent, OrmQ]
+def play(stage: Stage, drawn: list[Drawn], deaths: list[tuple[int, bool, str]], *, beside: bool) -> tuple[Said, Any]:
+    tables: list[type[Model]] = [Task, Run, TaskEvent, OrmQ, Question]
     for table in tables:
         table._default_manager.all().delete()
-    said = Said(request=[{"id": "root", "name": "root"}])
+    said = Said(beside=beside, request=[{"id": "root", "name": "root"}])
     said.write(drawn, "root", "n")
     said.run(drawn, "n", "")
     run = trees.execute_tree(caller=LOCAL, tasks=said.request).run
     for items, after, how in deaths:
         life = stage.bear()
         life.fuse = Fuse(items=items, after=after)
-        life.wake()
-        stage.until_nothing(lambda life=life: not life.journal_ended.is_set() and Run.objects.filter(finished_at=None))  # type: ignore[misc]
+        stage.until_nothing(lambda life=life: not life.journal_ended.is_set() and life.woken_for_open_runs())  # type: ignore[misc]
         if how == "killed" or life.journal_ended.is_set():
             life.kill()
         else:
@@ -222,8 +230,7 @@ def play(stage: Stage, drawn: list[Drawn], deaths: list[tuple[int, bool, str]]) 
         Run.objects.filter(finished_at=None).update(lease_expires_at=Now() - timedelta(seconds=1))
         leases.sweep()
     last = stage.bear()
-    last.wake()
-    stage.until_nothing(lambda: Run.objects.filter(finished_at=None))
+    stage.until_nothing(last.woken_for_open_runs)
     stage.until_nothing(lambda: last.worker._running)
     last.kill()
     return said, result_of(run)
@@ -242,9 +249,9 @@ def test_trees_grow_into_what_they_say(stage: Stage) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(drawn=TREE, deaths=DEATHS)
-    def check(drawn: list[Drawn], deaths: list[tuple[int, bool, str]]) -> None:
-        said, ran = play(stage, drawn, deaths)
+    @given(drawn=TREE, deaths=DEATHS, beside=st.booleans())
+    def check(drawn: list[Drawn], deaths: list[tuple[int, bool, str]], beside: bool) -> None:
+        said, ran = play(stage, drawn, deaths, beside=beside)
         statuses = {name: task.status for name, task in ran.tasks.items() if name != "root"}
         assert statuses == said.status
         results = {name: _shown(task.result) for name, task in ran.tasks.items() if name != "root"}
@@ -253,6 +260,8 @@ def test_trees_grow_into_what_they_say(stage: Stage) -> None:
         assert sorted(task_id for type_, task_id in types if type_ == "task_spawned") == sorted(said.spawners)
         ends = [task_id for type_, task_id in types if type_ in ("task_completed", "task_failed", "task_skipped")]
         assert sorted(ends) == sorted([*said.status, "root"])
+        assert [task.position for task in ran.tasks.values()] == list(range(len(ran.tasks)))
+        assert Run.objects.filter(wait_id__isnull=False).count() == said.inner_trees
         assert [event["seq"] for event in ran.events] == list(range(1, len(ran.events) + 1))
         assert ran.events[-1]["tree_progress"] == pytest.approx(
             sum(task.progress for task in ran.tasks.values()) / len(ran.tasks), abs=1e-5
