@@ -71,6 +71,7 @@ bench: install
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.live $(ARGS)
 	$(BIN)/python -m benchmarks.pools
+	$(BIN)/python -m benchmarks.growth
 
 # Installs the other systems into build/peers on first use.
 bench-peers: install

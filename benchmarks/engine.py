@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,9 @@ def measure() -> None:
     print(json.dumps(figures))
 
 
-def figures_of(column: str) -> dict[str, Figures]:
+def figures_of(column: str, *, module: str = "benchmarks.engine", arguments: Sequence[str] = ()) -> dict[str, Figures]:
+    """Run the module with `--measure` on a new database of this engine, and return what it prints last."""
+    command = [sys.executable, "-m", module, "--measure", *arguments]
     engine, _, workers = column.partition(":")
     with tempfile.TemporaryDirectory() as folder:
         env = {key: value for key, value in os.environ.items() if not key.startswith("AIPARTNERUPFLOW_")}
@@ -231,14 +233,13 @@ def figures_of(column: str) -> dict[str, Figures]:
 
             server = get_server(Path(folder) / "postgres")
             try:
-                return _measured({**env, "AIPARTNERUPFLOW_DATABASE_URL": server.get_uri()})
+                return _measured(command, {**env, "AIPARTNERUPFLOW_DATABASE_URL": server.get_uri()})
             finally:
                 server.cleanup()
-        return _measured(env)
+        return _measured(command, env)
 
 
-def _measured(env: dict[str, str]) -> dict[str, Figures]:
-    command = [sys.executable, "-m", "benchmarks.engine", "--measure"]
+def _measured(command: Sequence[str], env: dict[str, str]) -> dict[str, Figures]:
     output = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True).stdout
     figures: dict[str, Figures] = json.loads(output.splitlines()[-1])
     return figures
