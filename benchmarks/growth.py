@@ -68,6 +68,7 @@ async def measure_loop(rounds: int) -> tuple[float, float]:
     async for event in events.follow(execution.run.id):
         if event["type"] == "task_spawned":
             added.append(datetime.fromisoformat(event["timestamp"]).timestamp())
+        assert event["type"] != "final" or event["status"] == "completed", event
     assert len(added) == rounds, len(added)
     tenth = rounds // 10
     first, last = added[tenth] - added[0], added[-1] - added[-1 - tenth]

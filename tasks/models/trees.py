@@ -62,6 +62,7 @@ class Task(models.Model):
     has_copy = models.BooleanField(default=False)
     original_task_id = models.CharField(max_length=255, null=True)
     origin_type = models.CharField(max_length=6, default="create")
+    label = models.CharField(max_length=255, null=True)  # its id in the request, if another one is stored
     spawned_by = models.CharField(max_length=255, null=True)  # the task that added it to the tree while that ran
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()

@@ -120,6 +120,7 @@ def store_copy(
     ended = {part.id for template in templates.values() for part in template}
     for row, original_id in zip(rows, requests, strict=True):
         original = originals[original_id]
+        row.label = original.label or original.id
         row.spawned_by = ids.get(original.spawned_by or "")
         is_kept = original_id not in extent.fresh and (original.status == Status.COMPLETED or original_id in ended)
         _note_origin(row, original, is_kept=is_kept)

@@ -35,6 +35,7 @@ def _row(
         parent_id=ids[task.parent_id] if task.parent_id else None,
         position=task.position,
         user_id=user_id,
+        label=None if task.has_new_id or ids[task.id] == task.id else task.id,
         name=task.name,
         priority=task.priority,
         executor_id=task.executor_id,

@@ -16,7 +16,7 @@ from tasks.storage.loads import sized
 
 COLUMNS: Final = (
     "id, root_id, parent_id, position, user_id, name, status, priority, executor_id, "
-    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at, spawned_by"
+    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at, spawned_by, label"
 )
 
 SIZES: Final = sized(
@@ -56,6 +56,8 @@ class LoadedTask:
     started_at: Any
     """In the database's own form: only good to find the latest."""
     spawned_by: str | None = None
+    label: str | None = None
+    """Its id in the request, if another one is stored."""
     token_usage: Json | None = None
     """What the executor has reported so far in this run."""
     has_places: bool = False

@@ -70,6 +70,7 @@ class Part:
                 root_id=each.root_id,
                 parent_id=self.ids.get(each.parent_id or "", self.spawner.id),
                 user_id=each.user_id,
+                label=each.label or each.id,
                 name=self._name(each),
                 priority=each.priority,
                 executor_id=each.executor_id,

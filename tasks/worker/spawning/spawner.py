@@ -120,7 +120,7 @@ class Spawner:
         if for_each_of(task.params) is not None:
             return self._parts_of(task)
         children = self._family.children_of(task.id)
-        return {child.id.removeprefix(f"{task.id}/"): self._result_or_error(child) for child in children}
+        return {child.label or child.id.removeprefix(f"{task.id}/"): self._result_or_error(child) for child in children}
 
     def _parts_of(self, task: LoadedTask) -> list[Any]:
         """The result of each copy of the template."""
@@ -135,8 +135,8 @@ class Spawner:
         return found[0] if len(names) <= 1 else dict(zip(names, found, strict=True))
 
     def _names_in(self, template: Sequence[LoadedTask], task: LoadedTask) -> list[str]:
-        """The ids of the tasks of a template that are right below its map or loop."""
-        return [each.id for each in template if each.parent_id == task.id]
+        """The ids of the tasks of a template that are right below its map or loop, as they were sent."""
+        return [each.label or each.id for each in template if each.parent_id == task.id]
 
     def _result_or_error(self, task: LoadedTask) -> Any:
         """A skipped task has neither."""

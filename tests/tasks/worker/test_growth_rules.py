@@ -125,9 +125,7 @@ class Said:
             ids = self.run(parts, f"{name}-", f"{mark}[{index}]", spared=collects)
             is_failed = is_failed or any(self.status[each] == FAILED for each in ids)
             results = [self.result[each] if self.status[each] == COMPLETED else "error" for each in ids]
-            found.append(
-                results[0] if len(parts) == 1 else {f"{name}-{n}{mark}": each for n, each in enumerate(results)}
-            )
+            found.append(results[0] if len(parts) == 1 else {f"{name}-{n}": each for n, each in enumerate(results)})
         self._end(task_id, FAILED if is_failed and not collects else COMPLETED, found)
 
     def _loop(self, task_id: str, name: str, mark: str, parts: list[Drawn], most: int, *, spared: bool) -> None:
@@ -142,7 +140,7 @@ class Said:
         self._end(
             task_id,
             COMPLETED,
-            results[0] if len(parts) == 1 else {f"{name}-{n}{mark}": each for n, each in enumerate(results)},
+            results[0] if len(parts) == 1 else {f"{name}-{n}": each for n, each in enumerate(results)},
         )
 
     def _set_aside(self, part: Drawn, name: str, mark: str) -> None:

@@ -214,3 +214,25 @@ def test_only_the_result_of_the_latest_round_is_kept(run: RunTree, monkeypatch: 
     monkeypatch.setattr(Results, "settle", counted)
     assert run(loop(inputs={"n": "{{round}}"}, until={"path": "/n", "op": "ge", "value": 9})).run.status == "completed"
     assert max(kept) == 2  # those of the start and of the latest round
+
+
+def test_a_template_is_known_by_the_ids_that_were_sent(run: RunTree, worker: WorkerThread) -> None:
+    """The ids of the second tree are in use, a copy has others, and a loop inside a map runs with marks."""
+    parts = [{"id": "draft", "inputs": {"n": "{{round}}"}}, {"id": "review", "inputs": {"of": "{{last.draft.n}}"}}]
+    tree = loop(*parts, until={"path": "/draft/n", "op": "ge", "value": 2}, first={"draft": {"n": 0}})
+    tree[0]["inputs"] = {"found": "{{t.draft.n}}"}
+    first, second = run(tree), run(tree)
+    assert first.tasks["end"].result["found"] == second.tasks["end"].result["found"] == 2
+    copy = copy_tree(caller=LOCAL, task_id=second.run.root_id, children=True)
+    executed = trees.execute_task(caller=LOCAL, task_id=copy.root.id)
+    worker.work()
+    assert result_of(executed.run).tasks[copy.root.id].result["found"] == 2
+
+
+def test_a_loop_inside_a_map_is_known_by_them_too(run: RunTree) -> None:
+    each = {"id": "each", "name": "Each", "params": {"for_each": {"items": [1, 2]}}}
+    until = {"path": "/b/n", "op": "ge", "value": 2}
+    inner = {"id": "t", "name": "T", "parent_id": "each", "params": {"repeat": {"until": until}}}
+    parts = [{"id": name, "name": name, "parent_id": "t", "inputs": {"n": "{{round}}"}, **ECHO} for name in ("a", "b")]
+    results = run([each, inner, *parts]).tasks["each"].result
+    assert [{name: part["n"] for name, part in result.items()} for result in results] == [{"a": 2, "b": 2}] * 2
