@@ -247,7 +247,8 @@ def test_a_loop_of_many_rounds_loads_the_tree_at_most_once_a_second(
     expect(line(home, "Work")).to_contain_text(f"{ROUNDS} rounds")
     seconds = (home.evaluate("performance.now()") - began) / 1000
     growths = [path for path in loads if path.startswith("/ui/growth/")]
-    assert 1 <= len(growths) <= seconds + 2
+    at_once = 3  # the first, one that falls due while another is under way, and the last
+    assert 1 <= len(growths) <= seconds + at_once < ROUNDS
     assert loads.count(f"/ui/tasks/{prefix}-root") == 1
 
 
