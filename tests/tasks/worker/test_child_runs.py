@@ -114,8 +114,7 @@ def test_it_is_cancelled_with_its_task(stage: Stage) -> None:
     stage.until_nothing(lambda: not Task.objects.filter(id="hang", status="in_progress"))
     stage.until_nothing(lambda: Run.objects.filter(id=run.id).exclude(lease_owner=leases.SUSPENDED))
     cancels.ask(caller=LOCAL, task_ids=["inner"], force=False, message="Enough")
-    life.wake()
-    stage.until_nothing(lambda: Run.objects.filter(finished_at=None))
+    stage.until_nothing(life.woken_for_open_runs)
     assert result_of(run).tasks["inner"].status == "cancelled"
     (child,) = all_child_runs()
     assert child.status == "cancelled"
