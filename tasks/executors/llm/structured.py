@@ -64,7 +64,7 @@ def parsed(answer: str | None, schema: Json) -> Any:
 
 
 def _without_fence(text: str) -> str:
-    """Many models put JSON into a block of Markdown, whatever they are asked."""
+    """Many models put JSON into a block of Markdown even when they are asked not to."""
     text = text.strip()
     if not text.startswith("```") or not text.endswith("```"):
         return text

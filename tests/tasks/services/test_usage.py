@@ -1,4 +1,4 @@
-"""What model calls used: every report counts once, in the run that made it, whatever dies and whatever is deleted later."""
+"""What model calls used: every report counts once, in the run that made it, also after crashes and deletions."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -32,7 +32,7 @@ at_any_moment = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def nothing_used() -> None:
-    """These tables have no models, so nobody else empties them."""
+    """These tables have no models, so the test framework does not empty them."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM tasks_spending")
         cursor.execute("DELETE FROM tasks_usage")

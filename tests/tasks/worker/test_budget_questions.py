@@ -1,4 +1,4 @@
-"""A budget with `on_exceeded: "ask"`: one question to the owner, and the run goes on as the answer says, whatever dies."""
+"""A budget with `on_exceeded: "ask"`: one question to the owner, and the run goes on as the answer says, also after a crash."""
 
 from collections.abc import Iterator
 from datetime import timedelta

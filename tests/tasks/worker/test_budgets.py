@@ -1,4 +1,4 @@
-"""A run with `params.budget` starts nothing more when it is used up, wherever its tasks run and whatever dies."""
+"""A run with `params.budget` starts nothing more when it is used up, wherever its tasks run, also after a crash."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -195,7 +195,7 @@ def test_the_count_is_deleted_with_its_tree(worker: WorkerThread) -> None:
 
 @at_any_moment
 def test_a_killed_worker_neither_loses_a_count_nor_counts_twice(stage: Stage, items: int, after: bool) -> None:
-    """Whatever was reported and committed counts, and a task counts once, however often it was begun."""
+    """Everything that was reported and committed counts, and a task counts once, however often it has begun."""
     script = {"schemas": {"method": "script_executor"}, "inputs": {"script": "ok", "spends": [USED]}}
     run = trees.execute_tree(caller=LOCAL, tasks=chain(3, {"tasks": 3, "tokens": 10_000}, **script)).run
     stage.die_and_take_over(Fuse(items=items, after=after))
