@@ -8,6 +8,7 @@ from pytest_django import Settings
 
 from tests.servers import EXECUTORS
 from tests.tasks.executors.conftest import forget_registry
+from tests.tasks.lives import Stage, opened_stage
 from tests.workers import Json, Ran, WorkerThread, run_tree
 
 
@@ -34,3 +35,10 @@ def worker(one_worker: WorkerThread, transactional_db: None, test_executors: Non
 def run(worker: WorkerThread) -> Callable[[list[Json]], Ran]:
     """Execute a tree to its end."""
     return partial(run_tree, worker)
+
+
+@pytest.fixture
+def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A place for worker processes that die, one after the other, on one database."""
+    with opened_stage(settings, monkeypatch) as stage:
+        yield stage

@@ -4,7 +4,6 @@
 """
 
 import os
-from collections.abc import Iterator
 
 import pytest
 from django.db import transaction
@@ -12,7 +11,6 @@ from django_q.models import OrmQ
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
-from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks.models import CancelRequest, Run, Task
@@ -20,7 +18,7 @@ from tasks.queue import leases
 from tasks.rules.exceptions import StatusConflict
 from tasks.services import cancels, editing, trees
 from tests.tasks.drawn import EDITABLE, NUMBER, SHAPE, Shape
-from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.tasks.lives import Fuse, Stage
 from tests.tasks.model import CANCELLED, COMPLETED, FAILED, IN_PROGRESS, OVER, PENDING
 from tests.tasks.play import MESSAGE, Play
 
@@ -184,12 +182,6 @@ class Rules(Play):
         self._bear()
         self._settle()
         self._check_answers(asked)
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage
 
 
 @pytest.mark.timeout(0)

@@ -1,26 +1,18 @@
 """Cancelling: what ends with a task, and what ends because of it, whether a worker runs the tree or nobody does."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks.models import CancelRequest, Run, Task
 from tasks.services import cancels, trees
-from tests.tasks.lives import Stage, opened_stage
+from tests.tasks.lives import Stage
 from tests.workers import WorkerThread, group, result_of, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage
 
 
 def script(name: str, **fields: Any) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """What model calls used: every report counts once, in the run that made it, also after crashes and deletions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
-from pytest_django import Settings
 
 from accounts.callers import LOCAL, Caller, Role
 from tasks.models import Usage
@@ -17,8 +16,7 @@ from tasks.services.usage import usage
 from tasks.storage import usage as stored
 from tasks.worker.changes import UsageAdded
 from tasks.worker.group_commit import write_now
-from tests.tasks.executors.conftest import forget_registry
-from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -36,20 +34,6 @@ def nothing_used() -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM tasks_spending")
         cursor.execute("DELETE FROM tasks_usage")
-
-
-@pytest.fixture
-def worker(settings: Settings) -> Iterator[WorkerThread]:
-    settings.APFLOW_EXECUTOR_MODULES = ("tests.executors_for_tests",)
-    forget_registry()
-    yield WorkerThread()
-    forget_registry()
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage
 
 
 @pytest.fixture(params=[False, True], ids=["as they come", "added up each time"])

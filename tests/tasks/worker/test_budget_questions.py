@@ -1,6 +1,5 @@
 """A budget with `on_exceeded: "ask"`: one question to the owner, and the run goes on as the answer says, also after a crash."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,8 +16,7 @@ from tasks.rules.exceptions import InvalidParams
 from tasks.services import cancels, trees
 from tasks.services.questions import answer
 from tests.sections import replace
-from tests.tasks.executors.conftest import forget_registry
-from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -26,20 +24,6 @@ IN_PROGRESS = Run.objects.filter(finished_at=None).exclude(lease_owner=SUSPENDED
 at_any_moment = pytest.mark.parametrize(
     ("items", "after"), [(items, after) for items in range(1, 9) for after in (False, True)]
 )
-
-
-@pytest.fixture
-def worker(settings: Settings) -> Iterator[WorkerThread]:
-    settings.APFLOW_EXECUTOR_MODULES = ("tests.executors_for_tests",)
-    forget_registry()
-    yield WorkerThread()
-    forget_registry()
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage
 
 
 def side_by_side(count: int, budget: Json, **fields: Any) -> list[Json]:

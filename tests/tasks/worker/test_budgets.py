@@ -1,6 +1,5 @@
 """A run with `params.budget` starts nothing more when it is used up, wherever its tasks run, also after a crash."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,8 +14,7 @@ from tasks.services.copies import copy_tree
 from tasks.services.usage import usage
 from tasks.worker.run_budget import RunBudget as Kept
 from tests.sections import replace
-from tests.tasks.executors.conftest import forget_registry
-from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of, run_tree, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -24,20 +22,6 @@ USED = {"model": "openai/gpt", "prompt_tokens": 10, "completion_tokens": 5, "tot
 at_any_moment = pytest.mark.parametrize(
     ("items", "after"), [(items, after) for items in range(1, 10) for after in (False, True)]
 )
-
-
-@pytest.fixture
-def worker(settings: Settings) -> Iterator[WorkerThread]:
-    settings.APFLOW_EXECUTOR_MODULES = ("tests.executors_for_tests",)
-    forget_registry()
-    yield WorkerThread()
-    forget_registry()
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage
 
 
 def chain(count: int, budget: Json, **fields: Any) -> list[Json]:

@@ -1,6 +1,6 @@
 """Trees that run trees: a task waits for a run of its own, which is started once and ends with it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from tasks.rules.exceptions import InvalidParams
 from tasks.services import cancels, child_runs, trees
 from tasks.services.questions import open_question
 from tests.sections import replace
-from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -160,9 +160,3 @@ def run(worker: WorkerThread) -> RunTree:
         raise AssertionError("The run does not end.")
 
     return executed
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage

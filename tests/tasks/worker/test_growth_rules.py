@@ -4,7 +4,6 @@
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -15,13 +14,12 @@ from django.db.models.functions import Now
 from django_q.models import OrmQ
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.queue import leases
 from tasks.services import trees
-from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True), pytest.mark.timeout(0)]
@@ -232,12 +230,6 @@ def play(stage: Stage, drawn: list[Drawn], deaths: list[tuple[int, bool, str]], 
     stage.until_nothing(lambda: last.worker._running)
     last.kill()
     return said, result_of(run)
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage
 
 
 def test_trees_grow_into_what_they_say(stage: Stage) -> None:

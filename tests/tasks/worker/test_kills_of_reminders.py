@@ -1,28 +1,20 @@
 """A worker that dies at any moment of a reminder or an escalation: neither is lost, and neither comes twice."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pytest
 from django.db.models.functions import Now
-from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks.models import Assignee, Question, Run
 from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
 from tasks.services import trees
-from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.tasks.lives import Fuse, Stage
 from tests.workers import result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 IN_PROGRESS = Run.objects.filter(finished_at=None).exclude(lease_owner=SUSPENDED)
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage
 
 
 def an_hour_later() -> None:

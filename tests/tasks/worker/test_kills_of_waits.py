@@ -1,21 +1,19 @@
 """A worker that dies at any moment of a wait: the event that was taken stays the one, and none is lost or taken twice."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db.models import F
 from django.db.models.functions import Now
-from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks.models import Question, Run, SentEvent
 from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
 from tasks.services import sent_events, trees
-from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -24,12 +22,6 @@ at_any_moment = pytest.mark.parametrize(
     ("items", "after"), [(items, after) for items in range(1, 8) for after in (False, True)]
 )
 IN_PROGRESS = Run.objects.filter(finished_at=None).exclude(lease_owner=SUSPENDED)
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage
 
 
 def started(**inputs: Any) -> Run:

@@ -1,6 +1,6 @@
 """Maps: `params.for_each` runs a template once for each item of a list, and loses none and doubles none of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from tasks.rules.exceptions import InvalidDependency, InvalidTree, StatusConflic
 from tasks.services import trees
 from tasks.services.copies import copy_tree
 from tests.sections import replace
-from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -289,12 +289,6 @@ def test_a_crash_at_any_moment_makes_no_item_twice(stage: Stage, items: int, aft
     assert (types.count("task_spawned"), types.count("final")) == (1, 1)
     completed = [event["task_id"] for event in ended.events if event["type"] == "task_completed"]
     assert len(completed) == len(set(completed)) == 6
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage
 
 
 def test_what_no_map_can_be_is_refused(worker: WorkerThread) -> None:

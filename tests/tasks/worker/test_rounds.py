@@ -1,12 +1,11 @@
 """Loops: `params.repeat` runs a task, or a template, round after round until its result is good."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db.models.functions import Now
-from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks.models import Question, Task
@@ -18,7 +17,7 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 from tasks.worker.results import Results
 from tasks.worker.spawning.spawner import Spawner
-from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -146,12 +145,6 @@ def test_a_crash_at_any_moment_repeats_no_round(stage: Stage, items: int, after:
     assert [(task.id, task.result["got"]["n"]) for task in rounds_of()] == [("t#1", 1), ("t#2", 2), ("t#3", 3)]
     types = [event["type"] for event in ended.events]
     assert (types.count("task_spawned"), types.count("task_completed")) == (3, 6)
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Spawned tasks: what a task adds to its tree runs as part of it, once, and within the limits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from accounts.callers import LOCAL
 from tasks.models import Run, Task
 from tasks.services import trees
 from tests.sections import replace
-from tests.tasks.lives import Fuse, Stage, opened_stage
+from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -205,9 +205,3 @@ def test_a_crash_at_any_moment_spawns_nothing_twice(stage: Stage, items: int, af
     assert ended.tasks["s"].result == ({name: {"n": name} for name in "xyz"} if join else "own")
     types = [event["type"] for event in ended.events]
     assert (types.count("task_spawned"), types.count("final"), types.count("task_completed")) == (1, 1, 5)
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage

@@ -1,29 +1,21 @@
 """Runs that lose their worker, told one by one: what the state machine of `test_rules` found, or could have."""
 
 import gc
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 from django.db.models import F
 from django.db.models.functions import Now
-from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks.models import Run, Task
 from tasks.queue import leases
 from tasks.services import trees
-from tests.tasks.lives import Stage, opened_stage
+from tests.tasks.lives import Stage
 from tests.workers import result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 HANGING = {"id": "a", "name": "a", "schemas": {"method": "script_executor"}, "inputs": {"script": "hang"}}
-
-
-@pytest.fixture
-def stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with opened_stage(settings, monkeypatch) as stage:
-        yield stage
 
 
 def expire_leases() -> None:
