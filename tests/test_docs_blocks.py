@@ -16,6 +16,7 @@ from tests.documents import text, texts
 from tests.llm_server import Says
 
 Json = dict[str, Any]
+FLOWS: Final = "docs/how-to/flows.md"
 PASS_RESULTS: Final = "docs/how-to/pass-results.md"
 GROW: Final = "docs/how-to/repeat-and-spawn.md"
 SECRETS: Final = "docs/how-to/secrets.md"
@@ -78,6 +79,15 @@ def test_results_are_passed_on_as_the_page_says(site: DocsSite) -> None:
     assert [task["status"] for task in end["children"]] == ["completed", "skipped", "completed"]
     answer = site.executed(text(PASS_RESULTS, "Go on without a task", "json"))
     assert (answer["status"], answer["result"]["results"]) == ("completed", {"second-choice": {"text": "Instead."}})
+
+
+def test_a_flow_is_saved_and_run_as_the_page_says(site: DocsSite) -> None:
+    saved, ran = (
+        site.server.http.post("/tasks", json=json.loads(text(FLOWS, heading, "json"))).json()["result"]
+        for heading in ("Save a flow", "Run it")
+    )
+    assert (saved["version"], saved["is_new"]) == (1, True)
+    assert (ran["status"], ran["task"]["result"]) == ("completed", {"text": "Hello Ada", "times": 1})
 
 
 def test_an_address_is_called_and_the_answer_is_the_result(site: DocsSite) -> None:

@@ -91,6 +91,10 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Take one way or another", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
         ("Go on without a task", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
     ],
+    "docs/how-to/flows.md": [
+        ("Save a flow", "json", f"{BLOCKS_TEST}::test_a_flow_is_saved_and_run_as_the_page_says"),
+        ("Run it", "json", f"{BLOCKS_TEST}::test_a_flow_is_saved_and_run_as_the_page_says"),
+    ],
     "docs/how-to/repeat-and-spawn.md": [
         ("Run a template for each item of a list", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
         ("Run something again until it is good", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),

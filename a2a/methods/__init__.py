@@ -10,6 +10,9 @@ from typing import Any
 from a2a.methods import (
     crud,
     events,
+    flow_params,
+    flow_responses,
+    flows,
     llm_keys,
     params,
     queries,
@@ -91,6 +94,17 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks.running.count": Method(running.count, params.RunningCount, as_a2a_data, responses.RunningCount, VIEWER),
         "tasks.running.cancel": Method(
             running.cancel, params.Cancel, as_a2a_answers, list[responses.Cancellation], OPERATOR
+        ),
+        "flows.save": Method(flows.save, flow_params.SaveFlow, as_a2a_data, flow_responses.SavedFlow, OPERATOR),
+        "flows.get": Method(flows.get, flow_params.GetFlow, as_a2a_data, flow_responses.Flow, VIEWER),
+        "flows.run": Method(
+            flows.run,
+            flow_params.RunFlow,
+            as_a2a_task,
+            flow_responses.FlowExecution,
+            OPERATOR,
+            is_repeatable=True,
+            takes_llm_key=True,
         ),
         "usage.get": Method(usage.get, params.GetUsage, as_a2a_data, responses.Usage, VIEWER),
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),

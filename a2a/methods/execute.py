@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from a2a.core.mapping import native_tree
 from a2a.live.sse import Stream, events, open_stream
-from a2a.methods.params import Execute
+from a2a.methods.params import Execute, Starts
 from a2a.methods.results import TaskResult, webhook_metadata
 from accounts.callers import Caller
 from apflow_site.db import pools
@@ -35,13 +35,40 @@ async def execute(
     caller: Caller, given: Execute, *, token: Token | None = None, llm_key: SentKey | None = None
 ) -> TaskResult:
     """Run new tasks or a stored task. Replies at once, unless `wait` is set."""
-    execution = (None if token else await _resumed(caller, given)) or await _started(caller, given, token, llm_key)
+    execution = None if token else await _resumed(caller, given)
+    if execution is None:
+        verb, arguments = _verb(given)
+        if given.run_inputs is not None:
+            verb = partial(with_inputs, verb, given.run_inputs)
+        execution = await start(caller, given, verb, token=token, llm_key=llm_key, **arguments)
+    return await replied(caller, given, execution)
+
+
+async def start(
+    caller: Caller,
+    given: Starts,
+    verb: Callable[..., Execution],
+    *,
+    token: Token | None,
+    llm_key: SentKey | None,
+    **arguments: Any,
+) -> Execution:
+    """Call a function of `tasks.services` that starts a run: once for each token, and with what the run gets besides."""
+    if given.use_demo:
+        verb = partial(as_demo, verb)
+    if given.webhook_config is not None:
+        verb = partial(with_webhook, verb, given.webhook_config.arguments)
+    return await pools.write(partial(once, verb, caller=caller, token=token, llm_key=llm_key, **arguments))
+
+
+async def replied(caller: Caller, given: Starts, execution: Execution, **facts: Any) -> TaskResult:
+    """Reply to a method that has started a run, with `wait` at its end; with further members of the reply."""
     tree: Json = {}
     notes: list[str] = []
     if given.wait and await _waited(execution, given):
         execution, tree, notes = await pools.read(_at_the_end, caller, execution)
     metadata = _metadata(execution, warnings=[*execution.warnings, *notes], is_waiting=given.wait)
-    metadata |= webhook_metadata(execution.webhook, given.webhook_config)
+    metadata |= webhook_metadata(execution.webhook, given.webhook_config) | facts
     return TaskResult(
         native=_native(execution, metadata) | tree,
         task=execution.task,
@@ -62,17 +89,6 @@ async def _resumed(caller: Caller, given: Execute) -> Execution | None:
     return Execution(task=task, run=run, started=False, original_task_id=None, ids={task.id: task.id}, warnings=[])
 
 
-async def _started(caller: Caller, given: Execute, token: Token | None, llm_key: SentKey | None) -> Execution:
-    verb, arguments = _verb(given)
-    if given.run_inputs is not None:
-        verb = partial(with_inputs, verb, given.run_inputs)
-    if given.use_demo:
-        verb = partial(as_demo, verb)
-    if given.webhook_config is not None:
-        verb = partial(with_webhook, verb, given.webhook_config.arguments)
-    return await pools.write(partial(once, verb, caller=caller, token=token, llm_key=llm_key, **arguments))
-
-
 def _verb(given: Execute) -> tuple[Callable[..., Execution], Json]:
     if given.task_id is None:
         return trees.execute_tree, {"tasks": given.tasks, "id_conflict": given.id_conflict}
@@ -83,7 +99,7 @@ def _verb(given: Execute) -> tuple[Callable[..., Execution], Json]:
     }
 
 
-async def _waited(execution: Execution, given: Execute) -> bool:
+async def _waited(execution: Execution, given: Starts) -> bool:
     """Wait for the end of the run. False at the time limit."""
     try:
         async with asyncio.timeout(given.wait_timeout_seconds):

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from datetime import date
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from django.conf import settings
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
-from a2a.core.conditions import NotWith, OnlyWith, Problem, RequiredWith
+from a2a.core.conditions import Condition, NotWith, OnlyWith, Problem, RequiredWith
 from a2a.core.parsing import EventId, Params, Text, Texts, texts
 from llmkeys.header import MAX_CHARACTERS
 from llmkeys.secret_forms import HOST, HOST_CHARACTERS, MOST_HOSTS, MOST_USERS, NAME, SHORTEST
@@ -369,27 +369,14 @@ class Create(Params, frozen=True, kw_only=True):
         return {"tasks": value} if is_one_task or isinstance(value, list) else super().named(value)
 
 
-class Execute(Params, frozen=True, kw_only=True):
-    """tasks.execute: new `tasks`, or the `task_id` of a stored one."""
+class Starts(Params, frozen=True, kw_only=True):
+    """Base class for methods that start a run: what to return, and what the run gets besides its tree."""
 
-    ALIASES = MappingProxyType({"id": "task_id"})
-    CONDITIONS = (
-        NotWith("task_id", "tasks", "cannot be combined with tasks: send one of them"),
-        NotWith("copy_execution", "tasks", "only with task_id: new tasks need no copy"),
-        OnlyWith("copy_children", "copy_execution"),
+    CONDITIONS: ClassVar[tuple[Condition, ...]] = (
         NotWith("wait", "use_streaming", "cannot be combined with use_streaming: choose one"),
         OnlyWith("last_event_id", "use_streaming"),
-        NotWith("last_event_id", "tasks", RESUMES),
-        NotWith("last_event_id", "copy_execution", RESUMES),
     )
-    tasks: NewTasks | UnsetType = UNSET
-    task_id: Text | None = None
-    id_conflict: Literal["rename", "error"] = "rename"
-    copy_execution: bool = False
-    copy_children: bool = False
     use_streaming: bool = False
-    run_inputs: dict[str, Any] | None = None
-    """What `{{run.inputs.topic}}` in the tree stands for in this run."""
     use_demo: bool = False
     """Each executor returns its example result, and nothing is called."""
     last_event_id: int | str | None = None
@@ -404,10 +391,33 @@ class Execute(Params, frozen=True, kw_only=True):
         return None if self.last_event_id is None else EventId.parse(self.last_event_id)
 
     def contradictions(self) -> list[Problem]:
-        missing = [("tasks", "required, or task_id for a stored task")]
+        return super().contradictions() + (self.webhook_config.problems if self.webhook_config else [])
+
+
+class Execute(Starts, frozen=True, kw_only=True):
+    """tasks.execute: new `tasks`, or the `task_id` of a stored one."""
+
+    ALIASES = MappingProxyType({"id": "task_id"})
+    CONDITIONS = (
+        NotWith("task_id", "tasks", "cannot be combined with tasks: send one of them"),
+        NotWith("copy_execution", "tasks", "only with task_id: new tasks need no copy"),
+        OnlyWith("copy_children", "copy_execution"),
+        *Starts.CONDITIONS,
+        NotWith("last_event_id", "tasks", RESUMES),
+        NotWith("last_event_id", "copy_execution", RESUMES),
+    )
+    tasks: NewTasks | UnsetType = UNSET
+    task_id: Text | None = None
+    id_conflict: Literal["rename", "error"] = "rename"
+    copy_execution: bool = False
+    copy_children: bool = False
+    run_inputs: dict[str, Any] | None = None
+    """What `{{run.inputs.topic}}` in the tree stands for in this run."""
+
+    def contradictions(self) -> list[Problem]:
         is_missing = self.tasks is UNSET and self.task_id is None
-        problems = [*(missing if is_missing else []), *super().contradictions()]
-        return problems + (self.webhook_config.problems if self.webhook_config else [])
+        missing = [("tasks", "required, or task_id for a stored task")]
+        return [*(missing if is_missing else []), *super().contradictions()]
 
 
 class Generate(Params, frozen=True, kw_only=True):

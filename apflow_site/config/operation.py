@@ -261,6 +261,13 @@ class Limits(Section):
         le=100,
         description="How deep trees may run trees: how many runs may stand above one, each waiting for the next.",
     )
+    flows: Whole = Field(1000, ge=0, le=100_000, description="Flows of one user.")
+    flow_versions: Whole = Field(
+        100, ge=1, le=10_000, description="The versions that are kept of one flow. The oldest ones are deleted."
+    )
+    flow_bytes: Whole = Field(
+        MIB, ge=KIB, le=GIB, description="The size of the tasks, the schema and the description of one flow, as JSON."
+    )
     result_bytes: Whole = Field(MIB, ge=KIB, le=GIB, description="The size of one task's result as JSON.")
     run_bytes: Whole = Field(
         100 * MIB,

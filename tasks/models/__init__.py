@@ -1,6 +1,7 @@
-"""The rows: tasks, runs, events, questions, webhooks, and what concerns the installation as a whole."""
+"""The rows: tasks, flows, runs, events, questions, webhooks, and what concerns the installation as a whole."""
 
 from tasks.models.budgets import RunBudget
+from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.installation import IdempotencyKey, InstallationFact, WorkerProcess
 from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, TaskEvent
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
@@ -12,6 +13,9 @@ __all__ = [
     "STATUS_AT",
     "Assignee",
     "CancelRequest",
+    "Flow",
+    "FlowQuerySet",
+    "FlowVersion",
     "IdempotencyKey",
     "InstallationFact",
     "Question",

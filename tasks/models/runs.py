@@ -13,6 +13,7 @@ from tasks.models.choices import STATUS_CHOICES
 from tasks.status import Status
 
 UNFINISHED = models.Q(finished_at=None)
+HAS_FLOW = models.Q(flow_id__isnull=False)
 HAS_WAIT = models.Q(wait_id__isnull=False)
 #: When the status of a run last changed: `Run.status_time` as a database expression.
 STATUS_AT = Coalesce("finished_at", Greatest(Coalesce("started_at", "created_at"), Coalesce("asked_at", "created_at")))
@@ -38,6 +39,7 @@ class Run(models.Model):
     after an answer. `losses` counts the workers that died with it in hand, and `strikes` those that
     died of it (`tasks.queue.suspicion`). In a demo run executors return their example results.
     `wait_id` is the wait of a task of another run, which continues when this one ends.
+    `flow_id` and `flow_version` say of which flow its tree was made; the flow may have been deleted.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -57,6 +59,8 @@ class Run(models.Model):
     last_seq = models.PositiveIntegerField(default=0)
     is_demo = models.BooleanField(db_default=False, default=False)
     wait_id = models.CharField(max_length=36, null=True)
+    flow_id = models.CharField(max_length=36, null=True)
+    flow_version = models.PositiveIntegerField(null=True)
     trace = models.CharField(max_length=55, null=True)  # the span of the request (`tasks.telemetry.tracing`)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
@@ -78,6 +82,7 @@ class Run(models.Model):
             models.Index(fields=["turn"], name="run_turn", condition=models.Q(started_at__isnull=False)),
             models.Index(fields=["finished_at"], name="run_finished"),
             models.Index(fields=["wait_id"], name="run_of_wait", condition=HAS_WAIT),
+            models.Index(fields=["flow_id", "-created_at"], name="run_of_flow", condition=HAS_FLOW),
             models.Index(fields=["context_id", "created_at"], name="run_of_context"),
             models.Index("user_id", STATUS_AT.desc(), models.F("id").desc(), name="run_of_owner"),
             models.Index(STATUS_AT.desc(), models.F("id").desc(), name="run_recent"),

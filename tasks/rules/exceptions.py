@@ -69,6 +69,19 @@ class TaskNotFound(TasksError):
         super().__init__(f"Task '{task_id}' not found. {self.hint}", data={"task_id": task_id})
 
 
+class FlowNotFound(TasksError):
+    """Flow not found."""
+
+    def __init__(self, name: str, *, version: int | None = None, newest: int = 0) -> None:
+        """With `version`, the flow has no such version, or no longer."""
+        if version is None:
+            message = f"Flow '{name}' not found. Check the name, and that the flow belongs to you."
+            super().__init__(message, data={"flow": name})
+        else:
+            message = f"Flow '{name}' has no version {version:,}; its newest is {newest:,}. flows.versions lists those that are kept."
+            super().__init__(message, data={"flow": name, "version": version})
+
+
 class CircularDependency(TasksError):
     """The dependencies form a cycle."""
 

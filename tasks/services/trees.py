@@ -40,6 +40,8 @@ from tasks.telemetry import run_log, tracing
 
 RENAME: Final = "rename"
 REFUSE: Final = "error"
+NEW: Final = "new"
+"""All stored ids are new ones, as in the runs of a flow."""
 LOOKUP_CHUNK: Final = 5_000
 """The maximum number of ids in one query."""
 
@@ -90,7 +92,7 @@ def create_tree(
     owner = _owner(caller, spec)
     refuse_unusable(spec, owner=owner)
     while True:
-        ids = _stored_ids(spec, refuse=id_conflict == REFUSE)
+        ids = _new_ids(spec) if id_conflict == NEW else _stored_ids(spec, refuse=id_conflict == REFUSE)
         rows = rows_of(spec, ids=ids, user_id=owner)
         root = next(row for row in rows if row.id == row.root_id)
         try:
@@ -216,6 +218,10 @@ def _stored_ids(spec: TreeSpec, *, refuse: bool) -> dict[str, str]:
         ]
         raise InvalidParams(problems)
     return {task.id: new_id() if task.id in taken else task.id for task in spec.tasks}
+
+
+def _new_ids(spec: TreeSpec) -> dict[str, str]:
+    return {task.id: new_id() for task in spec.tasks}
 
 
 def ids_in_use(task_ids: Sequence[str]) -> set[str]:

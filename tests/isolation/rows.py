@@ -62,6 +62,8 @@ COPY: Final = Row(
 USER: Final = {"user_id": "$user"}
 EVENT: Final = {"event": "order.paid", "payload": {"order_id": "42"}, "id": "evt_1"}
 """Of the name and id that every other user uses too: they do not collide."""
+FLOW: Final = {"name": "mine", "tasks": [{"name": "a"}]}
+NO_FLOW: Final = {"name": "no-such-flow"}
 
 NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
     {
@@ -87,6 +89,9 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "tasks.running.list": Row(USER),
         "tasks.running.status": Row({"task_ids": ["$task", "$leaf"]}, ({"context_ids": ["$task", "$run"]},), runs=True),
         "tasks.running.count": Row(USER),
+        "flows.save": Row(FLOW, ({"name": "stolen", "task_id": "$leaf"},)),
+        "flows.get": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
+        "flows.run": Row(NO_FLOW, (NO_FLOW | USER, NO_FLOW | {"use_streaming": True}), code=-32001),
         "usage.get": Row({"by": ["day", "user"]}, (USER, USER | {"by": "user"})),
         "rpc.discover": Row({}),
     }

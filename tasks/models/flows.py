@@ -1,0 +1,70 @@
+"""Flows: definitions of trees that run again and again with inputs, and their versions."""
+
+from typing import ClassVar, Self
+
+from django.db import models
+
+from accounts.callers import Caller
+from tasks.fields import JsonTextField
+from tasks.ids import new_id
+
+
+class FlowQuerySet(models.QuerySet["Flow"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """Return the flows that the caller may see, run and change: the single home of this authorization."""
+        return self if caller.sees_all else self.filter(user_id=caller.user_id)
+
+
+class Flow(models.Model):
+    """A flow of a user. `version` is the number of its newest version; 0 only inside the transaction that stores the first."""
+
+    id = models.CharField(primary_key=True, max_length=36, default=new_id)
+    user_id = models.CharField(max_length=255)
+    name = models.CharField(max_length=100)
+    version = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    objects = FlowQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["user_id", "name"], name="flow_of_owner"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["name", "user_id"], name="flow_by_name"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.user_id}"
+
+
+class FlowVersionQuerySet(models.QuerySet["FlowVersion"]):
+    def of(self, flow: Flow) -> Self:
+        """Return the versions of a flow, newest first."""
+        return self.filter(flow_id=flow.id).order_by("-number")
+
+
+class FlowVersion(models.Model):
+    """What a flow was from one save to the next. It never changes.
+
+    `digest` is of its content: saving the same again makes no new version.
+    """
+
+    flow = models.ForeignKey(Flow, models.CASCADE, related_name="+", db_constraint=False)
+    number = models.PositiveIntegerField()
+    definition = JsonTextField()  # the tasks, in the format of `tasks.create`
+    inputs_schema = JsonTextField(null=True)
+    description = models.TextField(default="")
+    digest = models.CharField(max_length=64)
+    created_at = models.DateTimeField()
+
+    objects = FlowVersionQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["flow", "number"], name="version_of_flow"),
+        ]
+
+    def __str__(self) -> str:
+        return f"version {self.number} of {self.flow.pk}"

@@ -1,0 +1,127 @@
+"""What a flow is made of: its name, the schema of its inputs, and the inputs of one run. Pure."""
+
+import hashlib
+import re
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from typing import Any, Final
+
+import orjson
+
+from tasks.rules.exceptions import MOST_LISTED
+from tasks.rules.schema import fault, mismatch
+from tasks.rules.schema_cost import TooCostly, check_cost, is_light
+from tasks.rules.strict_json import Json
+
+NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+NAME_RULE: Final = "must have 1 to 100 letters, digits, '_', '-' and '.', the first a letter or digit"
+OPEN_KEYWORDS: Final = frozenset(
+    {
+        "$ref",
+        "additionalProperties",
+        "allOf",
+        "anyOf",
+        "dependentSchemas",
+        "else",
+        "if",
+        "oneOf",
+        "patternProperties",
+        "propertyNames",
+        "then",
+        "unevaluatedProperties",
+    }
+)
+"""With one of these, JSON Schema alone says which further inputs there may be."""
+
+Problem = tuple[str, str]
+
+
+def digest_of(tasks: Any, inputs_schema: Json | None, description: str) -> str:
+    """Return a SHA-256 of what a version has, whatever the order of the fields of its objects."""
+    content = orjson.dumps([tasks, inputs_schema, description], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(content).hexdigest()
+
+
+def fault_of_schema(schema: Json) -> str | None:
+    """Describe, as the rest of a sentence, why this is no schema for the inputs of a flow; None if it is one."""
+    try:
+        check_cost(schema)
+    except TooCostly as error:
+        return str(error)
+    if problem := fault(schema):
+        return f"is not a valid JSON Schema: {problem}"
+    if schema.get("type", "object") != "object":
+        return "must describe an object: its properties are the inputs"
+    return next(_faults_of_defaults(schema), None)
+
+
+def _faults_of_defaults(schema: Json) -> Iterator[str]:
+    for name, rule in rules_of(schema).items():
+        if "default" in rule and not _refers(rule) and (problem := mismatch(rule, rule["default"])):
+            yield f"has a default at properties.{name} that does not fit: {problem}"
+
+
+def _refers(rule: Json) -> bool:
+    """Whether the rule is only understood within its document."""
+    return b'"$ref"' in orjson.dumps(rule)
+
+
+def rules_of(schema: Json) -> dict[str, Json]:
+    """Map the name of each described input to its schema; `true` and `false` as schemas are left out."""
+    return {name: rule for name, rule in schema.get("properties", {}).items() if isinstance(rule, dict)}
+
+
+def closed_names(schema: Json | None) -> Collection[str] | None:
+    """Return the names of all inputs that there may be; None if there may be others.
+
+    A schema that says nothing about further inputs allows none: a misspelt name would go unnoticed.
+    """
+    if schema is None or "properties" not in schema or schema.keys() & OPEN_KEYWORDS:
+        return None if schema is None or schema.get("additionalProperties") is not False else [*rules_of(schema)]
+    return [*schema["properties"]]
+
+
+def unknown_input(name: str, known: Collection[str]) -> str:
+    """Say that there is no input of this name, and which ones there are."""
+    if not known:
+        return f"'{name[:100]}' is no input of this flow, which has none"
+    close = get_close_matches(name[:100], known, n=1)
+    shown = sorted(known)
+    names = ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")
+    hint = f"did you mean '{close[0]}'?" if close else f"its inputs: {names}"
+    return f"'{name[:100]}' is no input of this flow; {hint}"
+
+
+def filled_inputs(schema: Json | None, given: Json) -> tuple[Json, list[Problem]]:
+    """Return the inputs of a run with the defaults of what was left out, and (field, reason) of each problem."""
+    if schema is None:
+        return given, []
+    filled = with_defaults(schema, given)
+    if (known := closed_names(schema)) is not None:
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            return filled, [(f"inputs.{name[:100]}", unknown_input(name, known)) for name in unknown[:MOST_LISTED]]
+    missing = [name for name in schema.get("required", []) if name not in filled]
+    if missing:
+        return filled, [(f"inputs.{name[:100]}", "is required") for name in missing[:100]]
+    if not is_light(schema, filled):
+        return filled, [("inputs", "are too long for the schema of this flow. Send less, or simplify the schema")]
+    problem = mismatch(schema, filled)
+    return filled, [("inputs", f"do not fit the schema of this flow: {problem}")] if problem else []
+
+
+def with_defaults(schema: Json, given: Json) -> Json:
+    """Return the object with the defaults of its properties, and of those of the objects in it."""
+    filled = dict(given)
+    for name, rule in rules_of(schema).items():
+        if name not in filled and "default" in rule:
+            filled[name] = rule["default"]
+        elif isinstance(filled.get(name), dict):
+            filled[name] = with_defaults(rule, filled[name])
+    return filled
+
+
+def without_default(schema: Json) -> set[str]:
+    """Return the described inputs that a run may have no value for: not required, and without a default."""
+    required = schema.get("required", [])
+    return {name for name, rule in rules_of(schema).items() if "default" not in rule and name not in required}

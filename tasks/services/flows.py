@@ -1,0 +1,271 @@
+"""Flows: save a definition as a version, find it, and run it with inputs.
+
+Each run is a new tree, made of one version. What is saved is checked like a new tree, and again when
+it runs: executors and secrets may have changed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from django.conf import settings
+from django.db import transaction
+
+from accounts.callers import Caller
+from llmkeys.header import SentKey
+from tasks.executors.admission import checked
+from tasks.executors.run_places import inputs_used
+from tasks.models import Flow, FlowVersion, Run, RunInputs, Task
+from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached
+from tasks.rules.field_rules import without_empty
+from tasks.rules.flows import (
+    NAME,
+    NAME_RULE,
+    closed_names,
+    digest_of,
+    fault_of_schema,
+    filled_inputs,
+    unknown_input,
+    without_default,
+)
+from tasks.rules.references import renamed_params
+from tasks.rules.specs import LISTED, TreeSpec
+from tasks.rules.stored_results import is_longer
+from tasks.rules.strict_json import Json
+from tasks.rules.templates import rename_placeholders
+from tasks.services.queries import get_task
+from tasks.services.trees import NEW, Execution, execute_tree
+from tasks.services.usable_secrets import refuse_unusable
+from tasks.storage import loads
+
+MAY_BE_MISSING: Final = (
+    "'{name}' is neither required nor has a default, and {place} uses it: that task fails in a run without it."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A version of a flow. `is_new` is False if the newest version had the same content."""
+
+    flow: Flow
+    version: FlowVersion
+    is_new: bool
+    warnings: list[str]
+
+
+def save_flow(
+    *,
+    caller: Caller,
+    name: str,
+    tasks: object = None,
+    task_id: str | None = None,
+    inputs_schema: Json | None = None,
+    description: str = "",
+) -> Saved:
+    """Save a definition as the next version of the caller's flow; its tasks, or those of the tree of a stored task.
+
+    Raises TaskNotFound, InvalidParams, LimitReached, or what `create_tree` raises; then nothing is stored.
+    """
+    check_name(name)
+    if task_id is not None:
+        tasks = tasks_of_tree(caller=caller, task_id=task_id)
+    spec = checked(tasks)
+    refuse_unusable(spec, owner=caller.user_id)
+    if inputs_schema is not None and (problem := fault_of_schema(inputs_schema)):
+        raise InvalidParams([("inputs_schema", problem)])
+    warnings = [*spec.warnings, *_check_places(spec, inputs_schema)]
+    content = {"definition": defined_tasks(tasks, spec), "inputs_schema": inputs_schema, "description": description}
+    _refuse_if_long(content)
+    flow, version, is_new = _store(caller.user_id, name, content)
+    return Saved(flow=flow, version=version, is_new=is_new, warnings=warnings)
+
+
+def get_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Flow:
+    """Return a flow of the caller or, for administrators, of another user. Raises FlowNotFound."""
+    flow = Flow.objects.for_caller(caller).filter(user_id=user_id or caller.user_id, name=name).first()
+    if flow is None:
+        raise FlowNotFound(name[:100])
+    return flow
+
+
+def get_version(
+    *, caller: Caller, name: str, version: int | None = None, user_id: str | None = None
+) -> tuple[Flow, FlowVersion]:
+    """Return a flow and one of its versions, by default the newest. Raises FlowNotFound."""
+    flow = get_flow(caller=caller, name=name, user_id=user_id)
+    found = FlowVersion.objects.of(flow).filter(number=version or flow.version).first()
+    if found is None:
+        raise FlowNotFound(name, version=version or flow.version, newest=flow.version)
+    return flow, found
+
+
+@transaction.atomic
+def run_flow(
+    *,
+    caller: Caller,
+    name: str,
+    version: int | None = None,
+    inputs: Json | None = None,
+    user_id: str | None = None,
+    context_id: str | None = None,
+    reserved_id: str | None = None,
+    llm_key: SentKey | None = None,
+) -> Execution:
+    """Store a new tree of a version, by default the newest, and queue its run with the inputs.
+
+    The run belongs to the owner of the flow: the caller, or for administrators `user_id`. Raises
+    FlowNotFound, InvalidParams for inputs that do not fit, or what `create_tree` raises.
+    """
+    flow, found = get_version(caller=caller, name=name, version=version, user_id=user_id)
+    given = checked_inputs(found, inputs or {})
+    execution = execute_tree(
+        caller=caller,
+        tasks=[task | {"user_id": flow.user_id} for task in found.definition],
+        id_conflict=NEW,
+        context_id=context_id,
+        reserved_id=reserved_id,
+        llm_key=llm_key,
+    )
+    of_flow = {"flow_id": flow.id, "flow_version": found.number}
+    Run.objects.filter(id=execution.run.id).update(**of_flow)
+    RunInputs.objects.create(run_id=execution.run.id, inputs=given)
+    execution.run.flow_id, execution.run.flow_version = flow.id, found.number
+    return execution
+
+
+def checked_inputs(version: FlowVersion, given: Json) -> Json:
+    """Return the inputs of a run with defaults. Raises InvalidParams if they do not fit the schema or are too large."""
+    most = settings.APFLOW.limits.result_bytes
+    too_long = ("inputs", f"have more than the {most:,} bytes that limits.result_bytes allows")
+    if is_longer(given, than=most):
+        raise InvalidParams([too_long])
+    filled, problems = filled_inputs(version.inputs_schema, given)
+    if problems:
+        raise InvalidParams(problems)
+    if is_longer(filled, than=most):  # the defaults count too
+        raise InvalidParams([too_long])
+    return filled
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidParams."""
+    if not NAME.fullmatch(name):
+        raise InvalidParams([("name", NAME_RULE)])
+
+
+# --- the steps of save_flow ---
+
+
+def tasks_of_tree(*, caller: Caller, task_id: str) -> list[Json]:
+    """Return the tree of a stored task as a definition: without what runs have added or set. Raises TaskNotFound."""
+    root_id = get_task(caller=caller, task_id=task_id).root_id
+    rows = Task.objects.tree(root_id).filter(spawned_by=None)
+    loads.spend_on(rows, "inputs", "params", "schemas", "dependencies")
+    tree = list(rows.defer("result", "token_usage", "error"))
+    return _as_definition(tree)
+
+
+def _as_definition(tree: Sequence[Task]) -> list[Json]:
+    """Convert stored tasks to what `tasks.create` accepts, with the ids that they were sent with."""
+    ids: dict[str, str] = {}
+    for task in tree:
+        ids[task.id] = task.label if task.label and task.label not in ids.values() else task.id
+    return [_request(task, ids) for task in tree]
+
+
+def _request(task: Task, ids: Mapping[str, str]) -> Json:
+    taken = {item["id"]: ids[item["id"]] for item in task.dependencies if item["id"] in ids and "as" not in item}
+    request = {
+        "id": ids[task.id],
+        "name": task.name,
+        "parent_id": ids[task.parent_id] if task.parent_id else None,
+        "priority": task.priority,
+        "dependencies": [item | {"id": ids[item["id"]]} for item in task.dependencies if item["id"] in ids],
+        "inputs": rename_placeholders(task.inputs, taken),
+        "schemas": task.schemas,
+        "params": renamed_params(task.params, taken),
+    }
+    return {name: value for name, value in request.items() if value not in (None, [], {})}
+
+
+def defined_tasks(tasks: object, spec: TreeSpec) -> list[Json]:
+    """Return the tasks as they are kept: each with an id, and without an owner.
+
+    By the id, a task is the same one in all runs. A task without one gets its name, which stands for it already.
+    """
+    raws: Any = [tasks] if isinstance(tasks, dict) else tasks
+    taken = {task.id for task in spec.tasks if not task.has_new_id}
+    kept = []
+    for raw, task in zip(raws, spec.tasks, strict=True):
+        task_id = task.id if not task.has_new_id else _free_id(task.name, taken)
+        taken.add(task_id)
+        given: Any = without_empty(raw)
+        kept.append({"id": task_id} | {name: value for name, value in given.items() if name not in ("id", "user_id")})
+    return kept
+
+
+def _free_id(name: str, taken: set[str]) -> str:
+    task_id, number = name, 1
+    while task_id in taken:
+        number += 1
+        task_id = f"{name[:240]}-{number}"
+    return task_id
+
+
+def _check_places(spec: TreeSpec, schema: Json | None) -> list[str]:
+    """Return warnings about inputs that a run may lack. Raises InvalidParams for places that name no input."""
+    if schema is None:
+        return []
+    known, optional = closed_names(schema), without_default(schema)
+    problems: list[tuple[str, str]] = []
+    warnings: dict[str, str] = {}
+    for place, name in inputs_used(spec):
+        if known is not None and name not in known:
+            problems.append((place, unknown_input(name, known)))
+        elif name in optional:
+            warnings.setdefault(name, MAY_BE_MISSING.format(name=name, place=place))
+    if problems:
+        raise InvalidParams(problems[:LISTED])
+    return list(warnings.values())
+
+
+def _refuse_if_long(content: Json) -> None:
+    most, size = settings.APFLOW.limits.flow_bytes, len(orjson.dumps(content))
+    if size > most:
+        problem = f"the flow has {size:,} bytes as JSON, and at most {most:,} are allowed (limits.flow_bytes)"
+        raise InvalidParams([("tasks", problem)])
+
+
+@transaction.atomic
+def _store(user_id: str, name: str, content: Json) -> tuple[Flow, FlowVersion, bool]:
+    """Store a version, unless the newest one is the same. Saves of one flow wait for each other."""
+    now = datetime.now(UTC)
+    flow = _held_flow(user_id, name, now)
+    digest = digest_of(content["definition"], content["inputs_schema"], content["description"])
+    newest = FlowVersion.objects.of(flow).filter(number=flow.version).first()
+    if newest is not None and newest.digest == digest:
+        return flow, newest, False
+    flow.version += 1
+    flow.updated_at = now
+    version = FlowVersion.objects.create(flow=flow, number=flow.version, digest=digest, created_at=now, **content)
+    flow.save(update_fields=["version", "updated_at"])
+    oldest = flow.version - settings.APFLOW.limits.flow_versions
+    FlowVersion.objects.of(flow).filter(number__lte=oldest).delete()
+    return flow, version, True
+
+
+def _held_flow(user_id: str, name: str, now: datetime) -> Flow:
+    """Return the flow, new or existing, locked until the transaction ends. Raises LimitReached."""
+    own = Flow.objects.filter(user_id=user_id)
+    flow = own.filter(name=name).select_for_update().first()
+    if flow is not None:
+        return flow
+    if own.count() >= (most := settings.APFLOW.limits.flows):
+        raise LimitReached(
+            f"You have {most:,} flows, and a user may have no more (limits.flows). Delete one of them first."
+        )
+    row = Flow(user_id=user_id, name=name, created_at=now, updated_at=now)
+    Flow.objects.bulk_create([row], ignore_conflicts=True)  # a concurrent save may have been first
+    return own.select_for_update().get(name=name)
