@@ -101,7 +101,7 @@ def written_down(tasks: Sequence[Task]) -> list[Json]:
 
 def _written_task(task: Task, ids: Mapping[str, str]) -> Json:
     renamed = {item["id"]: ids[item["id"]] for item in task.dependencies if "as" not in item}
-    needs = [item | {"id": ids[item["id"]]} for item in task.dependencies]
+    needs = [_written_need(item, ids[item["id"]]) for item in task.dependencies]
     request = {
         "id": ids[task.id],
         "name": task.name,
@@ -113,6 +113,11 @@ def _written_task(task: Task, ids: Mapping[str, str]) -> Json:
         "dependencies": [item["id"] if item == {"id": item["id"], "required": True} else item for item in needs],
     }
     return {name: value for name, value in request.items() if value not in (None, [], {})}
+
+
+def _written_need(dependency: Json, written_id: str) -> Json:
+    need = dependency | {"id": written_id}
+    return {name: value for name, value in need.items() if name != "as" or value != written_id}
 
 
 async def _made_task(request: HttpRequest, caller: Caller) -> HttpResponse:

@@ -1,8 +1,8 @@
 """Validate the incoming array of tasks and freeze it as a tree (contract, section 1)."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice, pairwise
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from tasks.rules.exceptions import (
 from tasks.rules.field_rules import check_task, without_empty
 from tasks.rules.schema_cost import pattern_size
 from tasks.rules.strict_json import Json
+from tasks.rules.templates import LABEL
 from tasks.rules.tree import find_cycle
 
 NORMAL_PRIORITY = 2
@@ -95,6 +96,20 @@ def names_of(spec: TreeSpec) -> dict[str, str]:
 def labels_of(task: TaskSpec, names: Mapping[str, str]) -> set[str]:
     """The names by which the task knows the results of its dependencies. `names` are those of all tasks by id."""
     return {item.label or names[item.id] for item in task.dependencies}
+
+
+def labelled(task: TaskSpec, names: Mapping[str, str], ids: Mapping[str, str]) -> tuple[Dependency, ...]:
+    """Return the dependencies of the task, known by the names that the request uses, whichever `ids` are stored.
+
+    A name that `as` does not allow, or that two of them have, stays away: then it is the stored id.
+    """
+    used = Counter(names[item.id] for item in task.dependencies)
+    return tuple(
+        replace(item, label=name)
+        if item.label is None and ids[item.id] != (name := names[item.id]) and used[name] == 1 and LABEL.fullmatch(name)
+        else item
+        for item in task.dependencies
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

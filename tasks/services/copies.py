@@ -24,7 +24,7 @@ from tasks.rules.maps import CannotMap, templates_of
 from tasks.rules.places import escaped
 from tasks.rules.references import renamed_params, settled_params
 from tasks.rules.strict_json import Json
-from tasks.rules.templates import rename_placeholders
+from tasks.rules.templates import LABEL, rename_placeholders
 from tasks.rules.tree import (
     Node,
     beyond,
@@ -219,7 +219,8 @@ def _request(
     task: Task, parent_id: str | None, ids: Mapping[str, str], results: Mapping[str, Any], reset: Collection[str]
 ) -> Json:
     request = {name: getattr(task, name) for name in ("name", *REQUEST_FIELDS) if name not in reset}
-    taken = {item["id"]: ids[item["id"]] for item in task.dependencies if item["id"] in ids and "as" not in item}
+    needs = [_known_by_name(item) for item in task.dependencies if item["id"] in ids]
+    taken = {item["id"]: ids[item["id"]] for item in needs if "as" not in item}
     left_out = dependency_results(task.dependencies, results)
     if "inputs" in request:
         own = rename_placeholders(_with_results(task, left_out), taken)
@@ -231,8 +232,14 @@ def _request(
         "id": ids[task.id],
         "parent_id": ids[parent_id] if parent_id else None,
         "user_id": task.user_id,
-        "dependencies": [item | {"id": ids[item["id"]]} for item in task.dependencies if item["id"] in ids],
+        "dependencies": [item | {"id": ids[item["id"]]} for item in needs],
     }
+
+
+def _known_by_name(dependency: Json) -> Json:
+    """The dependency, with the name by which the task knows its result written out: the copy has other ids."""
+    name = label_of(dependency)
+    return dependency | {"as": name} if LABEL.fullmatch(name) else dependency
 
 
 def _with_decisions(task: Task, ids: Collection[str], left_out: Json) -> Json | None:

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from tasks.models import Task
 from tasks.rules.references import renamed_params
-from tasks.rules.specs import TaskSpec, TreeSpec, names_of
+from tasks.rules.specs import TaskSpec, TreeSpec, labelled, names_of
 from tasks.rules.templates import rename_placeholders
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
@@ -24,11 +24,8 @@ def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:
 def _row(
     task: TaskSpec, *, ids: dict[str, str], names: dict[str, str], root_id: str, user_id: str, now: datetime
 ) -> Task:
-    renamed = {
-        names[item.id]: ids[item.id]
-        for item in task.dependencies
-        if ids[item.id] != names[item.id] and item.label is None
-    }
+    needs = labelled(task, names, ids)
+    renamed = {names[item.id]: ids[item.id] for item in needs if item.label is None and ids[item.id] != names[item.id]}
     return Task(
         id=ids[task.id],
         root_id=root_id,
@@ -39,7 +36,7 @@ def _row(
         name=task.name,
         priority=task.priority,
         executor_id=task.executor_id,
-        dependencies=[item.stored(ids) for item in task.dependencies],
+        dependencies=[item.stored(ids) for item in needs],
         inputs=rename_placeholders(task.inputs, renamed),
         schemas=task.schemas,
         params=renamed_params(task.params, renamed),

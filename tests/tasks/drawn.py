@@ -83,14 +83,17 @@ def _wanted(when: Json | None) -> str | None:
 
 def of_row(row: models.Task) -> Task:
     """The stored task as the model sees it."""
+    ids = {item.get("as", item["id"]): item["id"] for item in row.dependencies}
+    wanted = _wanted((row.params or {}).get("when"))
     return Task(
         id=row.id,
         name=row.name,
         parent_id=row.parent_id,
         needs=[(item["id"], item["required"]) for item in row.dependencies],
         inputs=row.inputs,
+        names={need: name for name, need in ids.items()},
         may_fail=bool((row.params or {}).get("allow_failure")),
-        wants=_wanted((row.params or {}).get("when")),
+        wants=ids.get(wanted, wanted) if wanted else None,
         needless=frozenset(item["id"] for item in row.dependencies if "on_skip" in item),
         fills=bool((row.schemas or {}).get("input_schema")),
         is_fragile=row.executor_id == "fragile_script_executor",

@@ -29,6 +29,8 @@ class Task:
     parent_id: str | None
     needs: list[tuple[str, bool]]
     inputs: Json
+    names: dict[str, str] = field(default_factory=dict)
+    """By which names it knows the results of its dependencies: their ids are the default."""
     fills: bool = False
     may_fail: bool = False
     wants: str | None = None
@@ -211,6 +213,6 @@ class Tree:
 
     def resolved_inputs(self, task: Task) -> Json:
         completed = [need for need, _ in task.needs if self.tasks[need].status == COMPLETED]
-        results = {need: self.tasks[need].result for need in completed}
+        results = {task.names.get(need, need): self.tasks[need].result for need in completed}
         hints = [result["hint"] for result in results.values() if "hint" in result] if task.fills else []
         return ({"hint": hints[0]} if hints and "hint" not in task.inputs else {}) | task.inputs | results

@@ -1,7 +1,6 @@
 """The tasks of a `Spawn`, checked like a request and placed below their spawner."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,8 +12,7 @@ from tasks.executors.secret_places import named_in
 from tasks.models import Task
 from tasks.rules.exceptions import TasksError
 from tasks.rules.spawns import settings_of
-from tasks.rules.specs import TaskSpec, TreeLimits, TreeSpec, name_of, names_of
-from tasks.rules.templates import LABEL
+from tasks.rules.specs import TaskSpec, TreeLimits, TreeSpec, name_of
 from tasks.services.persist import rows_of
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
@@ -43,9 +41,7 @@ def list_draft(
     _check_secrets(task, spec)
 
     def grow(ids: Mapping[str, str]) -> Growth:
-        names = names_of(spec)
-        labelled = replace(spec, tasks=tuple([_with_labels(each, names) for each in spec.tasks]))
-        rows = rows_of(labelled, ids={**ids, task.id: task.id}, user_id=task.user_id)
+        rows = rows_of(spec, ids={**ids, task.id: task.id}, user_id=task.user_id)
         return growth_of(_placed(rows, task, now=now), room, outcome=outcome)
 
     below = [each for each in spec.tasks if each.id != task.id]
@@ -107,12 +103,3 @@ def _check_secrets(task: LoadedTask, spec: TreeSpec) -> None:
 
 def _name_below(task: TaskSpec) -> str:
     return str(task.position) if task.has_new_id else task.id
-
-
-def _with_labels(task: TaskSpec, names: Mapping[str, str]) -> TaskSpec:
-    """The task with its dependencies known by the names that its places use, whichever ids are stored."""
-    needs = [
-        item if item.label or not LABEL.fullmatch(names[item.id]) else replace(item, label=names[item.id])
-        for item in task.dependencies
-    ]
-    return replace(task, dependencies=tuple(needs))

@@ -95,7 +95,8 @@ def test_a_copy_has_new_ids_and_says_where_it_comes_from() -> None:
     for original_id, new_id in copy.ids.items():
         row, original = task(new_id), task(original_id)
         assert (row.original_task_id, row.origin_type, row.root_id) == (original_id, "copy", copy.root.id)
-        assert row.dependencies == [item | {"id": copy.ids[item["id"]]} for item in original.dependencies]
+        needs = [item | {"id": copy.ids[item["id"]], "as": item["id"]} for item in original.dependencies]
+        assert row.dependencies == needs
         assert (row.name, row.executor_id, row.user_id) == (original.name, original.executor_id, "alice")
         assert row.has_children == Task.objects.filter(parent_id=new_id).exists()
     assert (task("start").has_copy, task("left").has_copy) == (True, False)
@@ -111,7 +112,7 @@ def test_what_a_dependency_that_stays_behind_made_stands_in_the_inputs() -> None
     assert task("a").inputs == {"x": 0}
 
 
-def test_the_places_of_results_in_texts_lead_to_the_copies() -> None:
+def test_the_places_of_results_in_texts_keep_their_names() -> None:
     """What stays behind is found in the inputs, under the id that it had."""
     texts: dict[str, Any] = {"inputs": {"x": "{{open.y}} {{done.y}}"}, "params": {"works": {"text": "{open}"}}}
     store(ROOT, step("done"), step("open"), step("a", "done", "open", **texts))
@@ -120,8 +121,9 @@ def test_the_places_of_results_in_texts_lead_to_the_copies() -> None:
     known = {"x": "{{open.y}} {{{{open}}", "done": {"y": "{{{{open}}"}}  # what a result says is no place
     assert (alone.inputs, alone.params) == (known, texts["params"])
     copy = copied("a", copy_mode="custom", custom_task_ids=["a"])
-    assert copy.root.inputs == {"x": f"{{{{{copy.ids['open']}.y}}}} {{{{{copy.ids['done']}.y}}}}"}
-    assert copy.root.params == {"works": {"text": f"{{{{{copy.ids['open']}}}}}"}}
+    assert (copy.root.inputs, copy.root.params) == (texts["inputs"], texts["params"])
+    names = {item["as"]: item["id"] for item in copy.root.dependencies}
+    assert names == {name: copy.ids[name] for name in ("done", "open")}
 
 
 def test_a_task_without_its_parent_goes_to_the_nearest_ancestor() -> None:

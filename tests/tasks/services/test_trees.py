@@ -105,18 +105,39 @@ def test_an_id_that_is_taken_gets_a_fresh_one_and_references_follow() -> None:
     assert (created.ids["g"], created.ids["b"]) == ("g", "b")
     assert created.ids["a"] != "a"
     stored = Task.objects.get(id="b")
-    assert stored.dependencies == [{"id": created.ids["a"], "required": True}]
+    assert stored.dependencies == [{"id": created.ids["a"], "required": True, "as": "a"}]
     again = trees.create_tree(caller=LOCAL, tasks=tasks)
     assert not set(again.ids.values()) & set(created.ids.values())
 
 
-def test_the_places_of_results_in_texts_follow_too() -> None:
+def test_the_places_of_results_in_texts_keep_the_names_of_the_request() -> None:
     texts = {"inputs": {"text": "{{a.text}} {{b.text}}"}, "params": {"works": {"text": "{a}"}}}
     trees.create_tree(caller=LOCAL, tasks=[echo("a")])
     created = trees.create_tree(caller=LOCAL, tasks=group("g", echo("a"), echo("b", dependencies=["a"], **texts)))
     stored = Task.objects.get(id="b")
-    assert stored.inputs == {"text": f"{{{{{created.ids['a']}.text}}}} {{{{b.text}}}}"}
-    assert stored.params == {"works": {"text": f"{{{{{created.ids['a']}}}}}"}}
+    assert (stored.inputs, stored.params) == (texts["inputs"], texts["params"])
+    assert stored.dependencies == [{"id": created.ids["a"], "required": True, "as": "a"}]
+
+
+def test_a_name_that_as_does_not_allow_follows_the_stored_id() -> None:
+    when = {"task": "a.1", "path": "/x", "op": "exists"}
+    trees.create_tree(caller=LOCAL, tasks=[echo("a.1")])
+    tasks = group("g", echo("a.1"), echo("b", dependencies=["a.1"], params={"when": when}))
+    created = trees.create_tree(caller=LOCAL, tasks=tasks)
+    stored = Task.objects.get(id="b")
+    assert stored.dependencies == [{"id": created.ids["a.1"], "required": True}]
+    assert stored.params == {"when": when | {"task": created.ids["a.1"]}}
+
+
+def test_results_have_the_names_of_the_request_each_time(worker: WorkerThread) -> None:
+    """A task that takes a result by its name finds it at the second submission, and in a copy of it."""
+    tasks = group("g", echo("a", inputs={"x": 1}), echo("b", dependencies=["a"]))
+    first, second = (run_tree(worker, tasks) for _ in range(2))
+    execution = trees.execute_task(caller=LOCAL, task_id=second.run.root_id, copy_execution=True, copy_children=True)
+    worker.work()
+    for ran in (first, second, result_of(execution.run, ids=execution.ids)):
+        (last,) = (task for task in ran.tasks.values() if task.dependencies)
+        assert last.result["a"] == {"x": 1}
 
 
 def test_who_wants_their_ids_or_nothing_gets_nothing() -> None:
@@ -239,7 +260,7 @@ def test_a_copy_runs_and_the_original_keeps_its_history(worker: WorkerThread) ->
     worker.work()
     ran = result_of(execution.run, ids=execution.ids)
     assert set(ran.statuses().values()) == {"completed"}
-    assert ran.tasks["b"].dependencies == [{"id": execution.ids["a"], "required": True}]
+    assert ran.tasks["b"].dependencies == [{"id": execution.ids["a"], "required": True, "as": "a"}]
     assert (ran.tasks["a"].original_task_id, ran.tasks["a"].origin_type) == ("a", "copy")
     assert list(Task.objects.tree("g").values("id", "status", "result", "started_at", "completed_at")) == before
     assert Task.objects.get(id="g").has_copy

@@ -237,7 +237,7 @@ def test_a_copy_that_keeps_a_map_keeps_its_items(run: RunTree, worker: WorkerThr
     executed = trees.execute_task(caller=LOCAL, task_id=copy.root.id)
     worker.work()
     ended = result_of(executed.run)
-    assert len(ended.tasks[copy.ids["after"]].result[copy.ids["each"]]) == 2
+    assert len(ended.tasks[copy.ids["after"]].result["each"]) == 2
     assert ended.order() == [copy.ids["after"]]
 
 
