@@ -1,19 +1,16 @@
-"""Sessions, messages, static files and the content security policy, for pages only.
+"""Sessions, messages and the content security policy, for pages only.
 
 API requests use tokens and get JSON. Session middleware would cost them time on a shared thread for nothing.
 """
 
-import io
 import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from asgiref.sync import markcoroutinefunction
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
-from whitenoise.middleware import WhiteNoiseMiddleware
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
@@ -47,23 +44,3 @@ def _is_loopback(host: str) -> bool:
 def about_server(request: HttpRequest) -> dict[str, Any]:
     """Context of every template: whether to warn that the server is open to everyone."""
     return {"is_open_server": settings.APFLOW.is_open}
-
-
-class StaticFiles(WhiteNoiseMiddleware):
-    """Serve the static files of all apps, collected at startup. WhiteNoise itself is not async: it streams from a thread."""
-
-    async_capable = True
-    sync_capable = False
-
-    def __init__(self, get_response: GetResponse) -> None:
-        super().__init__(get_response)
-        markcoroutinefunction(self)
-
-    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        file = self.files.get(request.path_info)
-        if file is None:
-            response: HttpResponseBase = await self.get_response(request)
-            return response
-        found = file.get_response(request.method, request.META)
-        with found.file or io.BytesIO() as content:
-            return HttpResponse(content.read(), status=int(found.status), headers=dict(found.headers))

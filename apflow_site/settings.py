@@ -12,6 +12,7 @@ from apflow_site.config.elsewhere import for_ray_nodes
 from apflow_site.databases import database_settings
 from apflow_site.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, origin_patterns
 from apflow_site.secret import derived_secret, persistent_secret, private_folder
+from apflow_site.static_version import static_version
 
 APFLOW = get_config()
 
@@ -67,7 +68,8 @@ PAGE_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "apflow_site.page_middleware.opener_policy",
     "csp.middleware.CSPMiddleware",
-    "apflow_site.page_middleware.StaticFiles",
+    "apflow_site.static_files.StaticFiles",
+    "apflow_site.static_files.compressed",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -105,7 +107,8 @@ TEMPLATES: list[dict[str, Any]] = [
     }
 ]
 
-STATIC_URL = "/static/"
+STATIC_URL = f"/static/{static_version()}/"
+WHITENOISE_STATIC_PREFIX = "/static/"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_MAX_AGE = 300
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = (APFLOW.server.public_url or "").startswith("https://")

@@ -9,6 +9,7 @@ from typing import Final
 from tasks.dashboard.boxes import LOOP, SPAWNER, Box, Boxes, Folds
 from tasks.models import Run, Task
 from tasks.rules.strict_json import Json
+from tasks.status import Status
 
 NO_TASK: Final = -1
 
@@ -16,7 +17,8 @@ NO_TASK: Final = -1
 def graph_of(tasks: Sequence[Task], boxes: Boxes, folds: Folds, run: Run | None, now: datetime) -> Json:
     """Return the tasks that are drawn, and behind them those that a closed box stands for, or that are not drawn.
 
-    `needs`: required dependencies, `likes`: optional ones, `after`: what else comes before, in boxes.
+    `needs`: required dependencies, `likes`: optional ones, `after`: what else comes before, in boxes. Empty lists are
+    left out, as is the progress of tasks that do not run.
     Of those not drawn, `at` is the box, or -1. Of those added, `of` is what has added them, `part` which part they are.
     """
     drawn, others = in_order(tasks, boxes)
@@ -36,9 +38,11 @@ def graph_of(tasks: Sequence[Task], boxes: Boxes, folds: Folds, run: Run | None,
             | {
                 "executor": task.executor_id,
                 "parent": drawn_number.get(task.parent_id or ""),
-                "needs": [number[each] for each in needs[task.id]],
-                "likes": [number[each] for each in likes[task.id]],
-                "after": [number[each] for each in after[task.id]],
+            }
+            | {
+                name: [number[each] for each in edges[task.id]]
+                for name, edges in (("needs", needs), ("likes", likes), ("after", after))
+                if task.id in edges
             }
             | _growth(task, boxes, number)
             for task in drawn
@@ -54,7 +58,8 @@ def in_order(tasks: Sequence[Task], boxes: Boxes) -> tuple[list[Task], list[Task
 
 
 def _basics(task: Task) -> Json:
-    return {"id": task.id, "name": task.name, "status": task.status, "progress": task.progress}
+    found: Json = {"id": task.id, "name": task.name, "status": task.status}
+    return found | {"progress": task.progress} if task.status == Status.IN_PROGRESS else found
 
 
 def _at(task: Task, boxes: Boxes, number: dict[str, int]) -> int:

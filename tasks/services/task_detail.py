@@ -22,6 +22,8 @@ from tasks.status import Status
 from tasks.storage import loads
 
 EVENTS_SHOWN: Final = 100
+SHOWN: Final = ("id", "name", "status")
+"""What pages show of other tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +32,8 @@ class Detail:
 
     `events` are its own in the latest run of its tree, oldest first.
 
-    `children` and `dependants` have their JSON only on request. `resolved_inputs` are None if they
-    are too large and not required.
+    For a page, `dependants` have the columns SHOWN only, and `children` is empty. `resolved_inputs` are
+    None if they are too large and not required.
 
     `queued_seconds` counts from the start of the run to that of the task, `run_seconds` from there
     to the task's end; either keeps counting until then, and is None if it does not apply.
@@ -60,12 +62,15 @@ def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
     For a page, only what pages show of the relatives. Raises TaskNotFound or ResponseTooLarge.
     """
     task = get_task(caller=caller, task_id=task_id)
-    tree = list(Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS))
-    children = [row for row in tree if row.parent_id == task_id]
-    dependants = [row for row in tree if any(item["id"] == task_id for item in row.dependencies)]
-    if not is_page:
-        full = _loaded(task, {row.id for row in [*children, *dependants]})
-        children, dependants = ([full[row.id] for row in rows if row.id in full] for rows in (children, dependants))
+    rows = list(Task.objects.tree(task.root_id).values_list("id", "parent_id", "dependencies"))
+    child_ids = [] if is_page else [row_id for row_id, parent_id, _ in rows if parent_id == task_id]
+    dependant_ids = [row_id for row_id, _, needed in rows if any(item["id"] == task_id for item in needed)]
+    relatives = (
+        Task.objects.only(*SHOWN).in_bulk(dependant_ids) if is_page else _loaded(task, {*child_ids, *dependant_ids})
+    )
+    children, dependants = (
+        [relatives[each] for each in ids if each in relatives] for ids in (child_ids, dependant_ids)
+    )
     runs = list(Run.objects.filter(root_id=task.root_id).order_by("-number"))
     queued_seconds, run_seconds = _timings(task, runs)
     return Detail(

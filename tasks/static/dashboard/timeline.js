@@ -78,17 +78,20 @@ export function timelineOf(table, axis, { span, isOpen }) {
       rescale(at);
     },
     choose(n) {
-      for (const [number, row] of lines) {
-        row.classList.toggle("selected", number === n);
-        const link = row.querySelector("a");
-        number === n ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
-      }
+      table.querySelectorAll("tr.selected").forEach((row) => mark(row, false));
+      if (lines.has(n)) mark(lines.get(n), true);
     },
   };
 }
 
+function mark(row, isSelected) {
+  row.classList.toggle("selected", isSelected);
+  const link = row.querySelector("a");
+  isSelected ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
+}
+
 function rowsOf(table) {
-  return new Map([...table.rows].filter((row) => row.dataset.n).map((row) => [Number(row.dataset.n), row]));
+  return new Map([...table.querySelectorAll("tr[data-n]")].map((row) => [Number(row.dataset.n), row]));
 }
 
 // A row that the server has written just now may have what an event says; its times are in whole milliseconds.

@@ -9,7 +9,7 @@ import { duration, timelineOf } from "./timeline.js";
 
 const page = document.querySelector("#tree");
 const data = JSON.parse(document.querySelector("#graph-data").textContent);
-let { tasks } = data; // those that are drawn, then those that boxes stand for
+let tasks = filledIn(data.tasks); // those that are drawn, then those that boxes stand for
 let numbers = numbersOf(tasks);
 let parts = partsOf(tasks);
 const words = { in_progress: "running" };
@@ -40,6 +40,11 @@ const folds = { open: new Set(data.opened), shut: new Set(data.closed) };
 const growth = growthOf(loadGrowth);
 let chosen = numbers.get(document.querySelector("#panel").dataset.selected);
 let news = [];
+
+// The server leaves out what is empty (graph.py).
+function filledIn(all) {
+  return all.map((task) => ({ progress: 0, parent: null, executor: null, needs: [], likes: [], after: [], ...task }));
+}
 
 // --- dependencies ---
 
@@ -243,7 +248,7 @@ function showGrowth({ graph: fresh, lines, span, left_out: leftOut }) {
   const selected = tasks[chosen].id;
   const refocus = focusKept();
   Object.assign(data, fresh);
-  ({ tasks } = data);
+  tasks = filledIn(data.tasks);
   numbers = numbersOf(tasks);
   parts = partsOf(tasks);
   waiting = waiters();

@@ -1,0 +1,130 @@
+"""Benchmark of a tree's page in Chromium: large trees, opened at rest and while their run is live.
+
+    python -m benchmarks.pages [TASKS ...] [--rounds 3]
+
+Starts `aipartnerupflow serve` with a new SQLite database, creates trees of 2,000 and 10,000 tasks in
+20 layers, and opens each in a new tab. Prints the medians of the rounds:
+
+- first paint and interactive: milliseconds from the navigation; interactive is the end of the last
+  task of the main thread that took over 50 ms, at least until the graph is drawn,
+- on the wire: the bytes of all responses as sent, with an empty cache,
+- longest task: the longest task of the main thread while the page is open for five seconds of a run
+  whose tasks start and end all the time.
+
+Browser, server and worker share the machine; the load average is printed with the figures.
+"""
+
+import argparse
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import httpx
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from benchmarks.http import serving_at
+
+LAYERS: Final = 20
+LIVE_MS: Final = 5_000
+QUIET_MS: Final = 1_000
+FLAGS: Final = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+WATCH: Final = """
+window.longTasks = [];
+new PerformanceObserver((list) => longTasks.push(...list.getEntries().map(({startTime, duration}) => [startTime, duration])))
+  .observe({type: "longtask", buffered: true});
+"""
+FIGURES: Final = """() => {
+  const graph = performance.getEntriesByName("graph")[0]?.startTime ?? 0;
+  return {
+    first_paint: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? 0,
+    interactive: Math.max(graph, ...longTasks.map(([start, duration]) => start + duration)),
+  };
+}"""
+
+
+def tree_of(count: int, *, prefix: str, seconds: float) -> list[dict[str, Any]]:
+    """Return a root and tasks in layers. Each task needs two of the layer before."""
+    width = (count - 1) // LAYERS or 1
+    tasks: list[dict[str, Any]] = [{"id": prefix, "name": f"{count:,} tasks"}]
+    for number in range(count - 1):
+        layer, place = divmod(number, width)
+        needs = {(layer - 1) * width + place, (layer - 1) * width + (place + 7) % width} if layer else set()
+        tasks.append(
+            {
+                "id": f"{prefix}-{number}",
+                "name": f"Step {number} of layer {layer}",
+                "parent_id": prefix,
+                "schemas": {"method": "sleep_executor"},
+                "inputs": {"seconds": seconds},
+                "dependencies": [f"{prefix}-{each}" for each in sorted(needs)],
+            }
+        )
+    return tasks
+
+
+def call(port: int, method: str, **params: Any) -> None:
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    reply = httpx.post(f"http://127.0.0.1:{port}/tasks", json=request, timeout=60).json()
+    assert "error" not in reply, reply
+
+
+@contextmanager
+def opened(browser: Browser, address: str) -> Iterator[tuple[Page, dict[str, float]]]:
+    """Open the page in a new profile, and yield it with its figures once it is quiet."""
+    with browser.new_context(viewport={"width": 1440, "height": 900}) as context:
+        page = context.new_page()
+        page.add_init_script(WATCH)
+        session = context.new_cdp_session(page)
+        sizes: list[float] = []
+        session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+        session.send("Network.enable")
+        page.goto(address, wait_until="load")
+        page.wait_for_selector("[data-graph] > svg")
+        page.wait_for_timeout(QUIET_MS)
+        yield page, page.evaluate(FIGURES) | {"on_the_wire": sum(sizes) / 1024}
+
+
+def measured(browser: Browser, port: int, count: int, rounds: int) -> dict[str, float]:
+    prefix = f"tree-{count}"
+    address = f"http://127.0.0.1:{port}/ui/tasks/{prefix}"
+    every = []
+    for _ in range(rounds):
+        with opened(browser, address) as (_, figures):
+            every.append(figures)
+    call(port, "tasks.execute", task_id=prefix)
+    with opened(browser, address) as (page, live):
+        page.wait_for_timeout(LIVE_MS)
+        tasks = page.evaluate("longTasks")
+    longest = max((duration for start, duration in tasks if start > live["interactive"]), default=0)
+    call(port, "tasks.cancel", task_ids=[prefix])
+    return {name: median(each[name] for each in every) for name in every[0]} | {"longest_task": longest}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", type=int, default=[2_000, 10_000])
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    print(
+        "| tasks | first paint ms | interactive ms | on the wire KB | longest task live ms |\n|---|---:|---:|---:|---:|"
+    )
+    with TemporaryDirectory() as folder, serving_at(None, folder=folder) as port:
+        for count in arguments.tasks:
+            call(port, "tasks.create", tasks=tree_of(count, prefix=f"tree-{count}", seconds=0.5))
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+            for count in arguments.tasks:
+                figures = measured(browser, port, count, arguments.rounds)
+                print(
+                    f"| {count:,} | " + " | ".join(f"{figure:,.0f}" for figure in figures.values()) + " |", flush=True
+                )
+            browser.close()
+    print(f"\nLoad average: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
+
+
+if __name__ == "__main__":
+    main()
