@@ -20,7 +20,7 @@ from tests.servers import ROOT
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)|<img[^>]+src=\"([^\"]+)\"")
-PROGRAM = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:\S*/)?aipartnerupflow(-server)? ([^|<>#;&]*)", re.MULTILINE)
+PROGRAM = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:\S*/)?aipartnerupflow(-server)? ([^|<>#;&\n]*)", re.MULTILINE)
 
 
 @pytest.mark.parametrize("document", PAGES, ids=named)

@@ -90,6 +90,15 @@ def test_a_flow_is_saved_and_run_as_the_page_says(site: DocsSite) -> None:
     assert (ran["status"], ran["task"]["result"]) == ("completed", {"text": "Hello Ada", "times": 1})
 
 
+def test_a_file_is_the_same_flow(site: DocsSite) -> None:
+    (site.shell.folder / "greet.yaml").write_text(text(FLOWS, "From the command line", "yaml"))
+    said = site.run(text(FLOWS, "From the command line", "sh"))
+    saved, ran, *listed, version = map(json.loads, said.splitlines())
+    assert (saved["name"], saved["version"], version["version"]) == ("greet", 1, 1)
+    assert ran["task"]["result"] == {"text": "Hello Ada", "times": 2}
+    assert [flow["name"] for flow in listed] == ["greet"]
+
+
 def test_an_address_is_called_and_the_answer_is_the_result(site: DocsSite) -> None:
     page = site.executed(text("docs/quickstart.md", "Failures, retries and timeouts", "json"))
     assert (page["result"]["status_code"], page["params"]["retry"]["max_attempts"]) == (200, 3)

@@ -94,6 +94,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/how-to/flows.md": [
         ("Save a flow", "json", f"{BLOCKS_TEST}::test_a_flow_is_saved_and_run_as_the_page_says"),
         ("Run it", "json", f"{BLOCKS_TEST}::test_a_flow_is_saved_and_run_as_the_page_says"),
+        ("From the command line", "yaml", f"{BLOCKS_TEST}::test_a_file_is_the_same_flow"),
+        ("From the command line", "sh", f"{BLOCKS_TEST}::test_a_file_is_the_same_flow"),
     ],
     "docs/how-to/repeat-and-spawn.md": [
         ("Run a template for each item of a list", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),

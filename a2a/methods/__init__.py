@@ -97,6 +97,11 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
         "flows.save": Method(flows.save, flow_params.SaveFlow, as_a2a_data, flow_responses.SavedFlow, OPERATOR),
         "flows.get": Method(flows.get, flow_params.GetFlow, as_a2a_data, flow_responses.Flow, VIEWER),
+        "flows.list": Method(flows.list_flows, flow_params.ListFlows, as_a2a_data, flow_responses.Flows, VIEWER),
+        "flows.versions": Method(
+            flows.versions, flow_params.FlowNamed, as_a2a_data, flow_responses.FlowVersions, VIEWER
+        ),
+        "flows.delete": Method(flows.delete, flow_params.FlowNamed, as_a2a_data, flow_responses.FlowDeleted, OPERATOR),
         "flows.run": Method(
             flows.run,
             flow_params.RunFlow,

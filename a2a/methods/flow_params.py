@@ -55,3 +55,18 @@ class RunFlow(Starts, frozen=True, kw_only=True):
     def contradictions(self) -> list[Problem]:
         resumes = [("last_event_id", RESUMES)] if self.last_event_id is not None else []
         return [*super().contradictions(), *resumes]
+
+
+class ListFlows(Params, frozen=True, kw_only=True):
+    """flows.list"""
+
+    user_id: Text | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    cursor: str | None = None
+
+
+class FlowNamed(Params, frozen=True, kw_only=True):
+    """flows.versions and flows.delete"""
+
+    name: FlowName
+    user_id: Text | None = None

@@ -1,5 +1,6 @@
-"""Methods for flows: save a definition, read it, and run it with inputs."""
+"""Methods for flows: save a definition, list and read flows, and run one with inputs."""
 
+from datetime import UTC, datetime
 from functools import partial
 
 from msgspec import UNSET
@@ -10,9 +11,10 @@ from a2a.methods.results import DataResult, TaskResult
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys.header import SentKey
-from tasks.models import Flow, FlowVersion
+from tasks.models import Flow, FlowVersion, Run
 from tasks.rules.strict_json import Json
-from tasks.services import flows
+from tasks.services import flow_lists, flows
+from tasks.services.flow_lists import Listed
 from tasks.services.idempotency import Token
 
 
@@ -35,6 +37,36 @@ async def get(caller: Caller, given: flow_params.GetFlow) -> DataResult:
     """Return a version of a flow, by default the newest, with its tasks."""
     read = partial(flows.get_version, caller=caller, name=given.name, version=given.version, user_id=given.user_id)
     return DataResult(native=native_flow(*await pools.read(read)))
+
+
+async def list_flows(caller: Caller, given: flow_params.ListFlows) -> DataResult:
+    """Return a page of flows by name, each with its newest run, without their tasks."""
+    read = partial(flow_lists.list_flows, caller=caller, user_id=given.user_id, limit=given.limit, cursor=given.cursor)
+    listed, cursor = await pools.read(read)
+    return DataResult(native={"flows": [_listed(each) for each in listed], "next_cursor": cursor})
+
+
+async def versions(caller: Caller, given: flow_params.FlowNamed) -> DataResult:
+    """Return the versions of a flow that are kept, newest first, without their tasks."""
+    read = partial(flow_lists.versions_of, caller=caller, name=given.name, user_id=given.user_id)
+    flow, found = await pools.read(read)
+    shown = [
+        {"version": each.number, "description": each.description, "created_at": _time(each.created_at)}
+        for each in found
+    ]
+    return DataResult(native={"name": flow.name, "user_id": flow.user_id, "versions": shown})
+
+
+async def delete(caller: Caller, given: flow_params.FlowNamed) -> DataResult:
+    """Delete a flow and its versions. Its runs are kept."""
+    deleted = await pools.write(flows.delete_flow, caller=caller, name=given.name, user_id=given.user_id)
+    native = {
+        "success": True,
+        "name": deleted.name,
+        "versions_deleted": deleted.versions,
+        "runs_kept": deleted.runs_kept,
+    }
+    return DataResult(native=native)
 
 
 async def run(
@@ -65,5 +97,35 @@ def native_flow(flow: Flow, version: FlowVersion) -> Json:
         "description": version.description,
         "inputs_schema": version.inputs_schema,
         "tasks": version.definition,
-        "created_at": version.created_at.isoformat(),
+        "created_at": _time(version.created_at),
     }
+
+
+def _listed(listed: Listed) -> Json:
+    return {
+        "name": listed.flow.name,
+        "user_id": listed.flow.user_id,
+        "version": listed.version.number,
+        "description": listed.version.description,
+        "inputs_schema": listed.version.inputs_schema,
+        "created_at": _time(listed.flow.created_at),
+        "updated_at": _time(listed.flow.updated_at),
+        "last_run": native_run(listed.runs[0]) if listed.runs else None,
+    }
+
+
+def native_run(run: Run) -> Json:
+    """A run of a flow."""
+    return {
+        "run_id": run.id,
+        "task_id": run.root_id,
+        "version": run.flow_version,
+        "status": run.status,
+        "created_at": _time(run.created_at),
+        "started_at": run.started_at and _time(run.started_at),
+        "finished_at": run.finished_at and _time(run.finished_at),
+    }
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()

@@ -76,4 +76,5 @@ def _value(text: str, wanted: Any) -> Any:
     """
     if wanted is bool:
         return BOOLEANS.get(text, text)
-    return int(text) if wanted is int and WHOLE_NUMBER.fullmatch(text) else text
+    is_number = wanted in (int, int | None)
+    return int(text) if is_number and WHOLE_NUMBER.fullmatch(text) else text

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.parsing import Params
-from a2a.methods import responses, task_schemas
+from a2a.methods import flow_responses, responses, task_schemas
 from a2a.methods.dispatch import REST
 from a2a.methods.params import NEW_TASK, NEW_TASKS
 from tasks.rules import exceptions as errors
@@ -85,6 +85,11 @@ def _executed(native: Json) -> tuple[int, Json]:
     return (200 if native["status"] in TERMINAL else 202), native
 
 
+def _saved(native: Json) -> tuple[int, Json]:
+    """201 for a new version; 200 if there was none to add."""
+    return (201 if native["is_new"] else 200), native
+
+
 def _copied(native: Any) -> tuple[int, Any]:
     """201 with the new tree; 200 with the list of tasks if `save` is false."""
     return (200 if isinstance(native, list) else 201), native
@@ -104,6 +109,11 @@ def _cancelled(native: Sequence[Json]) -> tuple[int, Json]:
         data = {"task_id": answer["task_id"], "status": answer["current_status"]}
         raise errors.StatusConflict(f"Task '{answer['task_id']}' cannot be cancelled. {answer['message']}", data=data)
     return 202, answer
+
+
+def _given(name: str) -> Json:
+    """The rule that the body has this parameter, and not as null."""
+    return {"required": [name], "properties": {name: {"not": {"const": None}}}}
 
 
 TASKS: Final = {
@@ -186,6 +196,45 @@ COPY: Final = Operation(
     answered=_copied,
     errors=TREE_ERRORS,
 )
+FLOW: Final = {
+    "get": Operation(
+        name="getFlow",
+        method="flows.get",
+        in_path="name",
+        answers={200: flow_responses.Flow},
+        errors=(errors.FlowNotFound,),
+    ),
+    "put": Operation(
+        name="saveFlow",
+        method="flows.save",
+        in_path="name",
+        takes="body",
+        is_body_required=True,
+        rules={"anyOf": [_given("tasks"), _given("task_id")]},
+        answers={201: flow_responses.SavedFlow, 200: flow_responses.SavedFlow},
+        answered=_saved,
+        errors=(errors.TaskNotFound, errors.LimitReached, *TREE_ERRORS),
+    ),
+    "delete": Operation(
+        name="deleteFlow",
+        method="flows.delete",
+        in_path="name",
+        answers={200: flow_responses.FlowDeleted},
+        errors=(errors.FlowNotFound,),
+    ),
+}
+FLOW_RUNS: Final = {
+    "post": Operation(
+        name="runFlow",
+        method="flows.run",
+        in_path="name",
+        takes="body",
+        without=frozenset({"use_streaming", "last_event_id"}),
+        answers={200: flow_responses.FlowExecution, 202: flow_responses.FlowExecution},
+        answered=_executed,
+        errors=(errors.FlowNotFound, errors.LimitReached, *TREE_ERRORS),
+    ),
+}
 SECRET: Final = {
     "put": Operation(
         name="setSecret",
@@ -228,6 +277,18 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
                 name="listQuestions", method="questions.list", takes="query", answers={200: responses.OpenQuestions}
             )
         },
+        "flows/": {"get": Operation(name="listFlows", method="flows.list", answers={200: flow_responses.Flows})},
+        "flows/<segment:name>/": FLOW,
+        "flows/<segment:name>/versions/": {
+            "get": Operation(
+                name="listFlowVersions",
+                method="flows.versions",
+                in_path="name",
+                answers={200: flow_responses.FlowVersions},
+                errors=(errors.FlowNotFound,),
+            )
+        },
+        "flows/<segment:name>/runs/": FLOW_RUNS,
         "events/": {"post": SEND_EVENT},
         "usage/": {"get": Operation(name="getUsage", method="usage.get", answers={200: responses.Usage})},
         "secrets/": {"get": Operation(name="listSecrets", method="secrets.list", answers={200: responses.Secrets})},

@@ -14,6 +14,8 @@ from aipartnerupflow import __version__, bootstrap
 from aipartnerupflow.cli import operate
 from aipartnerupflow.cli.events import events
 from aipartnerupflow.cli.examples import add_examples
+from aipartnerupflow.cli.files import InputsFile, RunInputs, inputs_of
+from aipartnerupflow.cli.flows import NewRun, flows, run_call
 from aipartnerupflow.cli.generate import generate
 from aipartnerupflow.cli.importing import import_
 from aipartnerupflow.cli.keys import keys
@@ -22,14 +24,10 @@ from aipartnerupflow.cli.options import (
     Awaited,
     ConfigFile,
     ExitCode,
-    RunInputs,
     Server,
-    TasksFile,
     Timeout,
     Watched,
     configure,
-    inputs_of,
-    read_tasks,
     refuse,
     to_server,
 )
@@ -59,6 +57,7 @@ app = typer.Typer(
 )
 examples = typer.Typer(no_args_is_help=True, help="Manage the example trees.")
 app.add_typer(tasks, name="tasks")
+app.add_typer(flows, name="flows")
 app.add_typer(questions, name="questions")
 app.add_typer(events, name="events")
 app.add_typer(examples, name="examples")
@@ -119,21 +118,23 @@ def worker(config: ConfigFile = None) -> None:
 @to_server
 def run(
     server: Server,
-    file: TasksFile,
+    file: NewRun,
     inputs: RunInputs = None,
+    inputs_file: InputsFile = None,
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="Version of the flow (default: the newest).")
+    ] = None,
     watch: Watched = False,
     wait: Awaited = True,
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a new tree on a server. Exits 1 if the run does not complete."""
+    """Run a new tree on a server: of a file, or of a flow. Exits 1 if the run does not complete."""
     from aipartnerupflow.cli import watching
 
-    tasks = read_tasks(file)
     code = watching.run(
         server,
-        tasks=tasks,
-        run_inputs=inputs_of(inputs),
+        run_call(file, inputs_of(inputs, inputs_file), version=version),
         is_watched=watch,
         is_awaited=wait,
         timeout_seconds=timeout,

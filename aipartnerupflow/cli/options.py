@@ -33,10 +33,6 @@ Token = Annotated[
     typer.Option("--token", envvar="AIPARTNERUPFLOW_TOKEN", help="Token from POST /auth/login, or an API key."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
-TasksFile = Annotated[
-    Path,
-    typer.Argument(help='JSON file: one task, a list of tasks, or {"tasks": …}. A dash (-) reads standard input.'),
-]
 
 
 def _ids_like(incomplete: str) -> list[str]:
@@ -60,14 +56,6 @@ def _ids_like(incomplete: str) -> list[str]:
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="Task id.", autocompletion=_ids_like)]
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="One or more task ids.", autocompletion=_ids_like)]
-RunInputs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        metavar="NAME=VALUE",
-        help="An input of the run, for {{run.inputs.NAME}}. VALUE is JSON, or else a text. May be repeated.",
-    ),
-]
 Watched = Annotated[bool, typer.Option("--watch", help="Show each step as it happens.")]
 Awaited = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the run ends, or return at once.")]
 Timeout = Annotated[float | None, typer.Option(min=0, help="Stop waiting after this many seconds. The run continues.")]
@@ -195,18 +183,6 @@ def _lines(error: "RpcError") -> list[str]:
     return ["Invalid params:", *(f"- {fault['field']}: {fault['reason']}" for fault in faults)]
 
 
-def read_tasks(file: Path) -> Any:
-    """Read one task, a list of tasks, or `{"tasks": …}`; `-` is standard input.
-
-    Raises typer.Exit if the file cannot be read or is not JSON.
-    """
-    try:
-        given = orjson.loads(typer.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes())
-    except (OSError, ValueError) as error:
-        refuse(f"Cannot read {file}: {error}")
-    return given["tasks"] if isinstance(given, dict) and given.keys() == {"tasks"} else given
-
-
 class Given(NamedTuple):
     """The JSON value of an option. Tells an explicit null from an omitted option."""
 
@@ -255,20 +231,3 @@ def configure(file: Path | None, flags: Mapping[str, object]) -> "Config":
 def refuse(message: str) -> NoReturn:
     output.error(message)
     raise typer.Exit(ExitCode.REFUSED)
-
-
-def inputs_of(given: list[str] | None) -> dict[str, Any] | None:
-    """Read values of `--input`. Raises typer.Exit for one without a name."""
-    if not given:
-        return None
-    pairs = [each.partition("=") for each in given]
-    if wrong := [name for name, equals, _ in pairs if not (name and equals)]:
-        refuse(f"--input {wrong[0]} has no value: write NAME=VALUE.")
-    return {name: _value_of(text) for name, _, text in pairs}
-
-
-def _value_of(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text

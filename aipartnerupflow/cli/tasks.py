@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aipartnerupflow.cli import output, show
+from aipartnerupflow.cli.files import InputsFile, RunInputs, TasksFile, inputs_of, read_tasks
 from aipartnerupflow.cli.options import (
     AsJson,
     Awaited,
     ExitCode,
-    RunInputs,
     Server,
     TaskId,
     TaskIds,
-    TasksFile,
     Timeout,
     Watched,
     asks,
-    inputs_of,
     json_option,
-    read_tasks,
     to_server,
 )
 
@@ -193,6 +190,7 @@ def run(
     server: Server,
     task_id: TaskId,
     inputs: RunInputs = None,
+    inputs_file: InputsFile = None,
     watch: Watched = False,
     wait: Awaited = True,
     timeout: Timeout = None,
@@ -200,11 +198,11 @@ def run(
 ) -> None:
     """Run a stored task; a root runs its whole tree. Exits 1 if the run does not complete."""
     from aipartnerupflow.cli import watching
+    from aipartnerupflow.client import Client
 
     code = watching.run(
         server,
-        task_id=task_id,
-        run_inputs=inputs_of(inputs),
+        Client.execute(task_id=task_id, run_inputs=inputs_of(inputs, inputs_file)),
         is_watched=watch,
         is_awaited=wait,
         timeout_seconds=timeout,

@@ -14,6 +14,7 @@ from aipartnerupflow.cli.options import ExitCode, Server, refuse
 from aipartnerupflow.client import AsyncClient, Client, NotFound, Unreachable
 
 if TYPE_CHECKING:
+    from aipartnerupflow.client import Call
     from aipartnerupflow.client.types import Event, Task
 
 T = TypeVar("T")
@@ -40,23 +41,21 @@ class Ending(NamedTuple):
 
 def run(
     server: Server,
+    call: "Call[Any]",
     *,
-    tasks: Any = None,
-    task_id: str | None = None,
-    run_inputs: dict[str, Any] | None = None,
     is_watched: bool,
     is_awaited: bool,
     timeout_seconds: float | None,
     as_json: bool,
 ) -> ExitCode:
-    """Run new tasks, or a stored one.
+    """Send the call, which starts a run.
 
     Raises RpcError, or typer.Exit if options contradict each other.
     """
     if not is_awaited and (is_watched or timeout_seconds is not None):
         refuse("--no-wait returns at once, so it cannot be combined with --watch or --timeout.")
     with Client(server.url, token=server.token) as client:
-        started = client.execute(tasks, task_id=task_id, run_inputs=run_inputs)
+        started = client.send(call)
     if is_watched or not as_json:  # events contain no warnings
         output.warn(started.get("warnings", []))
     if not is_awaited:

@@ -105,7 +105,7 @@ def execute(
     `llm_key` is a key, or `<provider>:<key>`, for this run only. A call with the same
     `idempotency_key` is executed once within 24 hours.
     """
-    params = _given(
+    params = given(
         tasks=tasks,
         task_id=task_id,
         wait=wait,
@@ -120,7 +120,7 @@ def execute(
         "tasks.execute",
         params,
         wait_seconds=wait_timeout_seconds if wait else 0,
-        headers=_headers(idempotency_key, llm_key),
+        headers=headers_of(idempotency_key, llm_key),
     )
 
 
@@ -136,8 +136,8 @@ def create(
 
     `llm_key`, as in `execute`, is used by its first run.
     """
-    params = _given(tasks=tasks, execute=execute, id_conflict=id_conflict)
-    return Call("tasks.create", params, headers=_headers(idempotency_key, llm_key))
+    params = given(tasks=tasks, execute=execute, id_conflict=id_conflict)
+    return Call("tasks.create", params, headers=headers_of(idempotency_key, llm_key))
 
 
 def get(task_id: str) -> Call[Task]:
@@ -172,7 +172,7 @@ def children(task_id: str) -> Call[list[Task]]:
 
 def count(*, user_id: str | None = None, root_only: bool = False) -> Call[Counts]:
     """The number of tasks by status."""
-    return Call("tasks.count", _given(user_id=user_id, root_only=root_only))
+    return Call("tasks.count", given(user_id=user_id, root_only=root_only))
 
 
 def update(task_id: str, **changes: Unpack[Changes]) -> Call[Task]:
@@ -191,24 +191,24 @@ def answer(task_id: str, answer: Any, *, comment: str | None = None) -> Call[Ans
     The answer is one of its options, an object that fits its form or, without both, any JSON value
     but null.
     """
-    return Call("tasks.answer", _given(task_id=task_id, answer=answer, comment=comment))
+    return Call("tasks.answer", given(task_id=task_id, answer=answer, comment=comment))
 
 
 def questions(*, limit: int | None = None) -> Call[OpenQuestions]:
     """The open questions of your trees, and those that you may answer as an assignee, oldest first."""
-    return Call("questions.list", _given(limit=limit))
+    return Call("questions.list", given(limit=limit))
 
 
 def send_event(event: str, payload: Any = None, *, event_id: str | None = None) -> Call[SentEvent]:
     """Send an event to your tasks that wait for it. With an id it may be sent again: it is one event."""
-    return Call("events.send", {"event": event, "payload": payload, **_given(id=event_id)})
+    return Call("events.send", {"event": event, "payload": payload, **given(id=event_id)})
 
 
 def cancel(
     task_ids: str | Sequence[str], *, force: bool = False, error_message: str | None = None
 ) -> Call[list[Cancelled]]:
     """Cancel tasks and their descendants; with `force`, without time to clean up."""
-    params = _given(task_ids=_several(task_ids), force=force, error_message=error_message)
+    params = given(task_ids=_several(task_ids), force=force, error_message=error_message)
     return Call("tasks.cancel", params, wait_seconds=CANCEL_SECONDS)
 
 
@@ -226,18 +226,18 @@ def generate(
     requirement: str, *, model: str | None = None, save: bool = False, llm_key: str | None = None
 ) -> Call[Generated]:
     """Generate a tree with a language model; with `save`, also store it. It is not run."""
-    params = _given(requirement=requirement, model=model, save=save)
-    return Call("tasks.generate", params, wait_seconds=GENERATE_SECONDS, headers=_headers(None, llm_key))
+    params = given(requirement=requirement, model=model, save=save)
+    return Call("tasks.generate", params, wait_seconds=GENERATE_SECONDS, headers=headers_of(None, llm_key))
 
 
 def running(*, user_id: str | None = None, limit: int | None = None) -> Call[list[Task]]:
     """The roots of the trees that are running or waiting for a worker, on all machines."""
-    return Call("tasks.running.list", _given(user_id=user_id, limit=limit))
+    return Call("tasks.running.list", given(user_id=user_id, limit=limit))
 
 
 def running_count(*, user_id: str | None = None) -> Call[RunningCount]:
     """The number of trees that are running or waiting for a worker."""
-    return Call("tasks.running.count", _given(user_id=user_id))
+    return Call("tasks.running.count", given(user_id=user_id))
 
 
 def status(task_ids: str | Sequence[str]) -> Call[list[State]]:
@@ -259,22 +259,22 @@ def usage(
     `since` and `until` are days in UTC, such as `2026-11-26`; by default the 30 days up to today.
     """
     by = by if by is None or isinstance(by, str) else list(by)
-    return Call("usage.get", _given(since=since, until=until, by=by, model=model, executor=executor, user_id=user_id))
+    return Call("usage.get", given(since=since, until=until, by=by, model=model, executor=executor, user_id=user_id))
 
 
 def set_llm_key(provider: str, api_key: str, *, user_id: str | None = None) -> Call[KeyStored]:
     """Store a key for an LLM provider. Runs of the user's tasks use it."""
-    return Call("config.llm_key.set", _given(provider=provider, api_key=api_key, user_id=user_id), path="/system")
+    return Call("config.llm_key.set", given(provider=provider, api_key=api_key, user_id=user_id), path="/system")
 
 
 def llm_keys(*, user_id: str | None = None) -> Call[Keys]:
     """The providers for which a key is stored. Never the keys themselves."""
-    return Call("config.llm_key.get", _given(user_id=user_id), path="/system")
+    return Call("config.llm_key.get", given(user_id=user_id), path="/system")
 
 
 def delete_llm_key(provider: str, *, user_id: str | None = None) -> Call[KeyDeleted]:
     """Delete the key for a provider."""
-    return Call("config.llm_key.delete", _given(provider=provider, user_id=user_id), path="/system")
+    return Call("config.llm_key.delete", given(provider=provider, user_id=user_id), path="/system")
 
 
 def set_secret(
@@ -291,7 +291,7 @@ def set_secret(
     for all; only administrators may store one. Without `allow_hosts` and `users`, a secret that is
     replaced keeps its own; empty ones remove them.
     """
-    params = _given(
+    params = given(
         name=name,
         value=value,
         allow_hosts=None if allow_hosts is None else list(allow_hosts),
@@ -308,7 +308,7 @@ def secrets() -> Call[Secrets]:
 
 def delete_secret(name: str, *, scope: Scope | None = None) -> Call[SecretDeleted]:
     """Delete a named secret."""
-    return Call("secrets.delete", _given(name=name, scope=scope), path="/system")
+    return Call("secrets.delete", given(name=name, scope=scope), path="/system")
 
 
 def page(*, page_size: int = 100, **filters: Any) -> Call[Page]:
@@ -321,7 +321,8 @@ def next_page(call: Call[Page], answered: Page) -> Call[Page] | None:
     return None if cursor is None else replace(call, params={**call.params, "cursor": cursor})
 
 
-def _given(**params: Any) -> Json:
+def given(**params: Any) -> Json:
+    """The parameters that are not None."""
     return {name: value for name, value in params.items() if value is not None}
 
 
@@ -329,9 +330,9 @@ def _several(task_ids: str | Sequence[str]) -> list[str]:
     return [task_ids] if isinstance(task_ids, str) else list(task_ids)
 
 
-def _headers(idempotency_key: str | None, llm_key: str | None) -> Mapping[str, str] | None:
+def headers_of(idempotency_key: str | None, llm_key: str | None) -> Mapping[str, str] | None:
     """Headers of a call, or None.
 
     With an idempotency key, repeating the call within 24 hours is safe.
     """
-    return _given(**{"Idempotency-Key": idempotency_key, "X-LLM-API-KEY": llm_key}) or None
+    return given(**{"Idempotency-Key": idempotency_key, "X-LLM-API-KEY": llm_key}) or None

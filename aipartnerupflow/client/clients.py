@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from aipartnerupflow.client import calls
+from aipartnerupflow.client import calls, flow_calls
 from aipartnerupflow.client.calls import Call, Tasks
 from aipartnerupflow.client.errors import InvalidRequest, named_errors
 from aipartnerupflow.client.stream import TIMEOUT, Following
@@ -72,6 +72,12 @@ class Methods(Generic[H]):
     running_count = method(calls.running_count)
     status = method(calls.status)
     usage = method(calls.usage)
+    save_flow = method(flow_calls.save_flow)
+    run_flow = method(flow_calls.run_flow)
+    get_flow = method(flow_calls.get_flow)
+    flows = method(flow_calls.flows)
+    flow_versions = method(flow_calls.flow_versions)
+    delete_flow = method(flow_calls.delete_flow)
     set_llm_key = method(calls.set_llm_key)
     llm_keys = method(calls.llm_keys)
     delete_llm_key = method(calls.delete_llm_key)

@@ -135,6 +135,26 @@ def run_flow(
     return execution
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """A deleted flow: how many versions went with it, and how many runs of it stay."""
+
+    name: str
+    versions: int
+    runs_kept: int
+
+
+@transaction.atomic
+def delete_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Deleted:
+    """Delete a flow and its versions. Its runs and their trees stay. Raises FlowNotFound."""
+    flow = get_flow(caller=caller, name=name, user_id=user_id)
+    Flow.objects.filter(id=flow.id).select_for_update().first()  # a save in between would leave a version behind
+    kept = Run.objects.filter(flow_id=flow.id).count()
+    versions, _ = FlowVersion.objects.of(flow).delete()
+    Flow.objects.filter(id=flow.id).delete()
+    return Deleted(name=flow.name, versions=versions, runs_kept=kept)
+
+
 def checked_inputs(version: FlowVersion, given: Json) -> Json:
     """Return the inputs of a run with defaults. Raises InvalidParams if they do not fit the schema or are too large."""
     most = settings.APFLOW.limits.result_bytes

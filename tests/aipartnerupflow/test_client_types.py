@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec import NODEFAULT, UNSET, Struct, UnsetType
 
-from a2a.methods import responses
-from aipartnerupflow.client import types
+from a2a.methods import flow_responses, responses
+from aipartnerupflow.client import flow_types, types
 from tasks.rules.strict_json import Json
 
 #: A type of the client, and those of the server whose objects it describes. A field that not all of them have is optional.
@@ -46,6 +46,16 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.BudgetLimit: (responses.BudgetLimit,),
     types.UsageRow: (responses.UsageRow,),
     types.SecretDeleted: (responses.SecretDeleted,),
+    flow_types.FlowRef: (flow_responses.FlowRef,),
+    flow_types.Flow: (flow_responses.Flow,),
+    flow_types.SavedFlow: (flow_responses.SavedFlow,),
+    flow_types.FlowExecution: (flow_responses.FlowExecution,),
+    flow_types.FlowRun: (flow_responses.FlowRun,),
+    flow_types.ListedFlow: (flow_responses.ListedFlow,),
+    flow_types.Flows: (flow_responses.Flows,),
+    flow_types.FlowVersion: (flow_responses.FlowVersion,),
+    flow_types.FlowVersions: (flow_responses.FlowVersions,),
+    flow_types.FlowDeleted: (flow_responses.FlowDeleted,),
 }
 SENT = {types.Changes, types.CopyOptions, types.Filters}
 """What a client sends; the parameters of the methods are checked by the server."""
@@ -100,7 +110,7 @@ def describes(client: Any, server: Any) -> bool:
 
 
 def test_every_type_of_the_client_has_its_type_on_the_server() -> None:
-    defined = {kind for kind in vars(types).values() if is_typeddict(kind)}
+    defined = {kind for module in (types, flow_types) for kind in vars(module).values() if is_typeddict(kind)}
     assert defined == PAIRS.keys() | SENT
 
 

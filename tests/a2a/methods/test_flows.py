@@ -115,3 +115,83 @@ def test_flows_of_others_are_not_there(auth_server: Server) -> None:
     )
     task_id = admin["result"]["task_id"]
     assert call("flow-alice", "tasks.get", {"task_id": task_id})["result"]["user_id"] == "flow-alice"
+
+
+def test_flows_are_listed_page_by_page_and_deleted_and_their_runs_stay(rpc: Rpc, refusal: Rpc) -> None:
+    names = ["page-a", "page-b", "page-c"]
+    for name in names:
+        saved(rpc, name)
+    ran = rpc("flows.run", {"name": "page-b", "inputs": {"topic": "x"}, "wait": True})
+    found: list[Json] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = rpc("flows.list", {"limit": 2, "cursor": cursor})
+        assert len(page["flows"]) <= 2
+        found += page["flows"]
+        cursor = page["next_cursor"]
+    mine = [flow for flow in found if flow["name"].startswith("page-")]
+    assert [flow["name"] for flow in mine] == names
+    assert [flow["last_run"] and flow["last_run"]["task_id"] for flow in mine] == [None, ran["task_id"], None]
+    assert (mine[1]["last_run"]["status"], mine[1]["last_run"]["version"]) == ("completed", 1)
+    assert "tasks" not in mine[0]
+    saved(rpc, "page-b", description="Again.")
+    versions = rpc("flows.versions", {"name": "page-b"})["versions"]
+    assert [(each["version"], each["description"]) for each in versions] == [(2, "Again."), (1, "")]
+    gone = rpc("flows.delete", {"name": "page-b"})
+    assert gone == {"success": True, "name": "page-b", "versions_deleted": 2, "runs_kept": 1}
+    assert refusal("flows.get", {"name": "page-b"})["code"] == -32001
+    assert rpc("tasks.get", {"task_id": ran["task_id"]})["status"] == "completed"
+    assert refusal("flows.list", {"cursor": "!"})["data"][0]["field"] == "cursor"
+
+
+def test_rest_speaks_of_the_same_flows(open_server: Server, rpc: Rpc) -> None:
+    http = open_server.http
+    body = {"tasks": TASKS, "inputs_schema": SCHEMA}
+    codes = [http.put("/api/flows/rest-tea/", json=body).status_code for _ in range(2)]
+    assert codes == [201, 200]
+    assert http.get("/api/flows/rest-tea/", params={"version": 1}).json() == rpc("flows.get", {"name": "rest-tea"})
+    ran = http.post("/api/flows/rest-tea/runs/", json={"inputs": {"topic": "green"}, "wait": True})
+    assert (ran.status_code, ran.json()["task"]["result"]["text"]) == (200, "green")
+    assert http.post("/api/flows/rest-tea/runs/", json={"inputs": {"topic": "green"}}).status_code == 202
+    assert http.post("/api/flows/rest-tea/runs/", json={"inputs": {}}).status_code == 400
+    assert "rest-tea" in [flow["name"] for flow in http.get("/api/flows/").json()["flows"]]
+    assert [each["version"] for each in http.get("/api/flows/rest-tea/versions/").json()["versions"]] == [1]
+    assert http.delete("/api/flows/rest-tea/").json()["runs_kept"] == 2
+    missing = http.get("/api/flows/rest-tea/")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "flow_not_found")
+
+
+def test_the_same_key_runs_a_flow_once(open_server: Server, rpc: Rpc) -> None:
+    saved(rpc, "keyed")
+    body = {"jsonrpc": "2.0", "method": "flows.run", "params": {"name": "keyed", "inputs": {"topic": "x"}}, "id": 1}
+    first, second = (
+        open_server.http.post("/tasks", json=body, headers={"Idempotency-Key": "keyed-once"}).json()["result"]
+        for _ in range(2)
+    )
+    assert first == second
+    other = body | {"params": {"name": "keyed", "inputs": {"topic": "y"}}}
+    refused = open_server.http.post("/tasks", json=other, headers={"Idempotency-Key": "keyed-once"}).json()
+    assert refused["error"]["data"][0]["field"] == "Idempotency-Key"
+
+
+def test_a_tree_of_a_run_becomes_the_same_flow(rpc: Rpc) -> None:
+    definition: list[Json] = [
+        {"id": "top", "name": "Top"},
+        {"id": "a", "name": "echo_executor", "parent_id": "top", "inputs": {"text": "{{run.inputs.x}}"}},
+        {
+            "id": "b",
+            "name": "echo_executor",
+            "parent_id": "top",
+            "dependencies": [{"id": "a", "required": True}],
+            "inputs": {"text": "{{a.text}}!"},
+            "priority": 1,
+        },
+    ]
+    params = {"name": "round", "tasks": definition, "inputs_schema": None}
+    rpc("flows.save", params)
+    ran = rpc("flows.run", {"name": "round", "inputs": {"x": "hi"}, "wait": True})
+    again = rpc("flows.save", {"name": "round-again", "task_id": ran["task_id"]})
+    kept = [{name: value for name, value in task.items() if name != "priority"} for task in again["tasks"]]
+    assert kept == [{name: value for name, value in task.items() if name != "priority"} for task in definition]
+    result = rpc("flows.run", {"name": "round-again", "inputs": {"x": "ho"}, "wait": True})["task"]
+    assert [child["result"]["text"] for child in result["children"]] == ["ho", "ho!"]

@@ -77,7 +77,7 @@ def test_every_operation_says_what_it_does_and_how_it_refuses(path: str, method:
     operation = DOCUMENT["paths"][path][method]
     assert operation["summary"].endswith(".")
     assert {"400", "401", "503"} < operation["responses"].keys()
-    assert ("404" in operation["responses"]) == ("{task_id}" in path)
+    assert ("404" in operation["responses"]) == ("{task_id}" in path or "flows/{name}" in path)
     assert ({"413", "415"} < operation["responses"].keys()) == ("requestBody" in operation)
 
 

@@ -1,0 +1,91 @@
+"""Files that commands read: trees, flows and inputs, as JSON or YAML; and the inputs in options."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+
+from aipartnerupflow.cli.options import refuse
+
+TasksFile = Annotated[
+    Path,
+    typer.Argument(
+        help='JSON or YAML file: one task, a list of tasks, or {"tasks": …}. A dash (-) reads standard input.'
+    ),
+]
+RunInputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=VALUE",
+        help="An input of the run, for {{run.inputs.NAME}}. VALUE is JSON, or else a text. May be repeated.",
+    ),
+]
+InputsFile = Annotated[
+    Path | None,
+    typer.Option("--inputs-file", help="JSON or YAML file with the inputs of the run; --input has precedence."),
+]
+SET_BY_SERVER: Final = ("user_id", "version", "newest_version", "created_at")
+"""Of a flow, as `flows show` prints it."""
+OF_FLOW: Final = ("name", "description", "inputs_schema", "tasks")
+
+
+def read_tasks(file: Path) -> Any:
+    """Read one task, a list of tasks, or `{"tasks": …}`. Raises typer.Exit if that is impossible."""
+    given = read_document(file)
+    return given["tasks"] if isinstance(given, dict) and given.keys() == {"tasks"} else given
+
+
+def read_flow(file: Path) -> dict[str, Any]:
+    """Read a flow: an object with its fields, or only its tasks. Raises typer.Exit if that is impossible."""
+    given = read_document(file)
+    if not isinstance(given, dict) or "tasks" not in given:
+        return {"tasks": given}
+    flow = {name: value for name, value in given.items() if name not in SET_BY_SERVER}
+    if unknown := [name for name in flow if name not in OF_FLOW]:
+        refuse(f"{file}: unknown field '{unknown[0]}'. A flow has the fields {', '.join(OF_FLOW)}.")
+    return flow
+
+
+def inputs_of(given: list[str] | None, file: Path | None = None) -> dict[str, Any] | None:
+    """Read the inputs of a run: those of the file, and over them values of `--input`. Raises typer.Exit if that is impossible."""
+    if not given and file is None:
+        return None
+    pairs = [each.partition("=") for each in given or ()]
+    if wrong := [name for name, equals, _ in pairs if not (name and equals)]:
+        refuse(f"--input {wrong[0]} has no value: write NAME=VALUE.")
+    known = {} if file is None else read_document(file)
+    if not isinstance(known, dict):
+        refuse(f"{file} must have an object: the inputs of the run by name.")
+    return known | {name: _value_of(text) for name, _, text in pairs}
+
+
+def read_document(file: Path) -> Any:
+    """Read JSON or YAML; `-` is standard input. Raises typer.Exit, with the line of a fault, if that is impossible."""
+    try:
+        content = typer.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes()
+    except (OSError, ValueError) as error:
+        refuse(f"Cannot read {file}: {error}")
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        if file.suffix == ".json" or content.lstrip()[:1] in (b"{", b"["):
+            refuse(f"Cannot read {file}: {error}")
+    return _yaml(content, file)
+
+
+def _yaml(content: bytes, file: Path) -> Any:
+    from aipartnerupflow.cli.yaml_text import NotYaml, read_yaml
+
+    try:
+        return read_yaml(content)
+    except NotYaml as error:
+        refuse(f"Cannot read {file}: {error}")
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text

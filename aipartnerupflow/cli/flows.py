@@ -1,0 +1,149 @@
+"""`aipartnerupflow flows …`, and `run flow:NAME`: saved definitions of trees."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from aipartnerupflow.cli import output
+from aipartnerupflow.cli.files import read_flow, read_tasks
+from aipartnerupflow.cli.options import asks, refuse
+from aipartnerupflow.cli.output import clean, note
+from aipartnerupflow.cli.tables import put, table
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client import Call, Client
+    from aipartnerupflow.client.flow_types import Flow, FlowDeleted, Flows, FlowVersions, ListedFlow, SavedFlow
+
+flows = typer.Typer(no_args_is_help=True, help="Save, list and delete flows, which `run flow:NAME` runs with inputs.")
+
+PREFIX: Final = "flow:"
+NewRun = Annotated[
+    Path,
+    typer.Argument(
+        help='JSON or YAML file: one task, a list of tasks, or {"tasks": …}; or flow:NAME. A dash (-) reads standard input.'
+    ),
+]
+FlowFile = Annotated[
+    Path | None,
+    typer.Argument(
+        help="JSON or YAML file with name, description, inputs_schema and tasks. A dash (-) reads standard input."
+    ),
+]
+Name = Annotated[str, typer.Argument(help="Name of the flow.")]
+Version = Annotated[int | None, typer.Option("--version", min=1, help="Version of the flow (default: the newest).")]
+User = Annotated[str | None, typer.Option("--user", help="Owner of the flow (default: you). Administrators only.")]
+
+
+def run_call(file: Path, inputs: dict[str, Any] | None, *, version: int | None) -> "Call[Any]":
+    """Return the call that runs what `run` was given. Raises typer.Exit if that is impossible."""
+    from aipartnerupflow.client import Client
+
+    if (given := str(file)).startswith(PREFIX):
+        return Client.run_flow(given.removeprefix(PREFIX), inputs, version=version)
+    if version is not None:
+        refuse("--version is for flows: aipartnerupflow run flow:NAME --version 2")
+    return Client.execute(read_tasks(file), run_inputs=inputs)
+
+
+def _run_it(name: str) -> str:
+    return f"Run it: aipartnerupflow run {shlex.quote(clean(f'{PREFIX}{name}'))}"
+
+
+def _show_saved(answer: "SavedFlow") -> None:
+    name = clean(answer["name"])
+    if answer["is_new"]:
+        note(f"Saved version {answer['version']:,} of the flow {name}.", _run_it(answer["name"]))
+    else:
+        note(f"Version {answer['version']:,} of the flow {name} has this content already. Nothing was saved.")
+
+
+def _show_flows(answer: "Flows") -> None:
+    from aipartnerupflow.cli.show import age
+
+    made = table("NAME", "VERSION", "OWNER", "LAST RUN", "SAVED", "DESCRIPTION", folded=["DESCRIPTION"])
+    for flow in answer["flows"]:
+        cells = (clean(flow["name"]), f"{flow['version']:,}", clean(flow["user_id"]), _last_run(flow))
+        made.add_row(*cells, age(flow["updated_at"]), clean(flow["description"]))
+    put(made)
+    if not answer["flows"]:
+        note("No flows yet. Save one: aipartnerupflow flows save flow.yaml")
+    if answer["next_cursor"] is not None:
+        note("There are more. Raise --limit.")
+
+
+def _last_run(flow: "ListedFlow") -> str:
+    from aipartnerupflow.cli.show import age
+
+    run = flow["last_run"]
+    return f"{run['status']}, {age(run['created_at'])}" if run else "never"
+
+
+def _show_versions(answer: "FlowVersions") -> None:
+    from aipartnerupflow.cli.show import moment
+
+    made = table("VERSION", "SAVED", "DESCRIPTION", folded=["DESCRIPTION"])
+    for version in answer["versions"]:
+        made.add_row(f"{version['version']:,}", moment(version["created_at"]), clean(version["description"]))
+    put(made)
+
+
+def _show_deleted(answer: "FlowDeleted") -> None:
+    note(
+        f"Deleted the flow {clean(answer['name'])} and its {answer['versions_deleted']:,} versions. "
+        f"Its {answer['runs_kept']:,} runs are kept."
+    )
+
+
+@flows.command("list")
+@asks(_show_flows, piped=lambda answer: output.as_lines(answer["flows"]))
+def list_flows(
+    client: "Client",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of flows.")] = 100,
+    user: Annotated[str | None, typer.Option("--user", help="Only flows of this user.")] = None,
+) -> "Flows":
+    """List flows by name, with their newest version and run."""
+    return client.flows(limit=limit, user_id=user)
+
+
+@flows.command("show")
+@asks(output.as_document)
+def show_flow(client: "Client", name: Name, version: Version = None, user: User = None) -> "Flow":
+    """Print a flow as JSON, in the form that `flows save` reads."""
+    return client.get_flow(name, version=version, user_id=user)
+
+
+@flows.command("save")
+@asks(_show_saved)
+def save(
+    client: "Client",
+    file: FlowFile = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="Id of a stored task, whose tree becomes the flow.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the flow, instead of that in the file.")] = None,
+    description: Annotated[str | None, typer.Option("--description", help="The same for the description.")] = None,
+) -> "SavedFlow":
+    """Save the next version of a flow. If the content is that of the newest version, nothing is saved."""
+    if (file is None) == (task is None):
+        refuse("Give a file, or the id of a stored task with --task.")
+    given = {"task_id": task} if file is None else read_flow(file)
+    given |= {key: value for key, value in (("name", name), ("description", description)) if value is not None}
+    if not isinstance(given.get("name"), str):
+        refuse("The flow has no name. Write it into the file, or use --name.")
+    return client.save_flow(**given)
+
+
+@flows.command("versions")
+@asks(_show_versions, piped=lambda answer: output.as_lines(answer["versions"]))
+def versions(client: "Client", name: Name, user: User = None) -> "FlowVersions":
+    """List the versions of a flow that are kept, newest first."""
+    return client.flow_versions(name, user_id=user)
+
+
+@flows.command("delete")
+@asks(_show_deleted)
+def delete(client: "Client", name: Name, user: User = None) -> "FlowDeleted":
+    """Delete a flow and its versions. Its runs are kept."""
+    return client.delete_flow(name, user_id=user)

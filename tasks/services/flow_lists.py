@@ -1,0 +1,77 @@
+"""Lists of flows and of their versions."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+from django.db.models import F, Q
+
+from accounts.callers import Caller
+from tasks.models import Flow, FlowVersion, Run
+from tasks.rules.exceptions import InvalidParams
+from tasks.services.flow_runs import newest_runs
+from tasks.services.flows import get_flow
+from tasks.services.queries import NOT_A_CURSOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A flow with its newest version, without the tasks of that, and its newest runs."""
+
+    flow: Flow
+    version: FlowVersion
+    runs: Sequence[Run]
+
+
+def list_flows(
+    *, caller: Caller, user_id: str | None = None, limit: int = 100, cursor: str | None = None, runs: int = 1
+) -> tuple[list[Listed], str | None]:
+    """Return a page of the flows that the caller may see, by name, and the cursor of the next page (None at the end).
+
+    `runs` is how many of each flow. Raises InvalidParams for an invalid cursor.
+    """
+    rows = Flow.objects.for_caller(caller).order_by("name", "user_id")
+    if user_id is not None:
+        rows = rows.filter(user_id=user_id)
+    if cursor:
+        name, owner = _read_cursor(cursor)
+        rows = rows.filter(Q(name__gt=name) | Q(name=name, user_id__gt=owner), name__gte=name)
+    page = list(rows[: limit + 1])
+    shown = page[:limit]
+    versions = _newest_versions(shown)
+    found = newest_runs([flow.id for flow in shown], each=runs)
+    listed = [
+        Listed(flow=flow, version=versions[flow.id], runs=found.get(flow.id, []))
+        for flow in shown
+        if flow.id in versions
+    ]
+    return listed, _cursor_of(shown[-1]) if len(page) > limit else None
+
+
+def _newest_versions(flows: Sequence[Flow]) -> dict[str, FlowVersion]:
+    """Map each flow to its newest version, without the tasks; a flow that has been deleted meanwhile is left out."""
+    ids = [flow.id for flow in flows]
+    newest = FlowVersion.objects.filter(flow_id__in=ids, number=F("flow__version")).defer("definition")
+    return {str(version.flow.id): version for version in newest.select_related("flow")}
+
+
+def versions_of(*, caller: Caller, name: str, user_id: str | None = None) -> tuple[Flow, list[FlowVersion]]:
+    """Return a flow and the versions that are kept, newest first, without their tasks. Raises FlowNotFound."""
+    flow = get_flow(caller=caller, name=name, user_id=user_id)
+    return flow, list(FlowVersion.objects.of(flow).defer("definition", "inputs_schema"))
+
+
+def _cursor_of(flow: Flow) -> str:
+    return urlsafe_b64encode(orjson.dumps([flow.name, flow.user_id])).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[str, str]:
+    """Raises InvalidParams."""
+    try:
+        name, owner = orjson.loads(urlsafe_b64decode(cursor.encode()))
+    except (ValueError, TypeError):
+        raise InvalidParams([NOT_A_CURSOR]) from None
+    if not (isinstance(name, str) and isinstance(owner, str)) or "\0" in f"{name}{owner}":
+        raise InvalidParams([NOT_A_CURSOR])
+    return name, owner
