@@ -22,7 +22,8 @@ async def run(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespons
     """Run the task and its dependencies. For a root: run everything that has not completed."""
     execution = await pools.write(execute_task, caller=caller, task_id=task_id)
     if execution.started:
-        return redirect_with_message(request, path_of(task_id), f"Run {execution.run.number} has started.")
+        message = f"Run {execution.run.number} has started."
+        return redirect_with_message(request, path_of(task_id), message, tag="start")
     return redirect_with_message(request, path_of(task_id), "The tree is already running.", level=messages.INFO)
 
 

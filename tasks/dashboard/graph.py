@@ -47,7 +47,12 @@ def graph_of(tasks: Sequence[Task], boxes: Boxes, folds: Folds, run: Run | None,
             | _growth(task, boxes, number)
             for task in drawn
         ]
-        + [_basics(task) | {"at": _at(task, boxes, number)} | _membership(task, boxes, number) for task in others],
+        + [
+            _basics(task)
+            | {"executor": task.executor_id, "at": _at(task, boxes, number)}
+            | _membership(task, boxes, number)
+            for task in others
+        ],
     }
 
 

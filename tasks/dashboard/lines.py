@@ -38,7 +38,7 @@ def _row(line: Line, span_ms: int, *, is_selected: bool) -> str:
     return (
         f'<tr class="{task.status} depth-{line.depth}{chosen}" data-n="{line.number}"><td>{_toggle(line)}'
         f'<svg class="i status-icon" role="img" aria-label="{word(task.status)}"><use href="#i-{task.status}"></use></svg>'
-        f'<a href="{escape(path_of(task.id))}"{current}>{escape(task.name)}</a>{_marks(line)}</td>'
+        f'<a href="{escape(path_of(task.id))}{"?root" if task.is_root else ""}"{current}>{escape(task.name)}</a>{_marks(line)}</td>'
         f'<td class="num">{spent}</td><td class="bars"><svg viewBox="0 0 {span_ms} 1" preserveAspectRatio="none" '
         f'aria-hidden="true">{"".join(map(_rect, line.bars))}</svg></td></tr>\n{_rest(line)}'
     )

@@ -90,10 +90,10 @@ async def refusal(request: HttpRequest, caller: Caller, error: TasksError) -> Ht
 
 
 def redirect_with_message(
-    request: HttpRequest, address: str, message: str, *, level: int = messages.SUCCESS
+    request: HttpRequest, address: str, message: str, *, level: int = messages.SUCCESS, tag: str = ""
 ) -> HttpResponse:
-    """Redirect to a page that shows the message."""
-    messages.add_message(request, level, message)
+    """Redirect to a page that shows the message. `tag` is a class of it for scripts."""
+    messages.add_message(request, level, message, extra_tags=tag)
     return HttpResponseRedirect(address)
 
 

@@ -163,8 +163,18 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         asking=_asking(caller, run, tasks) if run and run.finished_at is None else [],
         parent=parent_of(run),
         waits=_waits(caller, run, tasks) if run and run.finished_at is None else [],
-        failed=[task for task in tasks if task.status == Status.FAILED and task.started_at is not None],
+        failed=_failed(tasks),
     )
+
+
+def first_failure(*, caller: Caller, root_id: str) -> str | None:
+    """Return the task that failed first in the latest run, for the root of a tree. None: it has not failed, or is no root."""
+    is_root = Task.objects.for_caller(caller).filter(id=root_id, parent_id=None).exists()
+    run = Run.objects.filter(root_id=root_id).order_by("-number").first() if is_root else None
+    if run is None or run.status != Status.FAILED:
+        return None
+    failed = Task.objects.tree(root_id).filter(status=Status.FAILED).exclude(started_at=None)
+    return failed.order_by("completed_at").values_list("id", flat=True).first()
 
 
 def _in_order(tasks: Sequence[Task], root: Task) -> list[tuple[Task, int]]:
@@ -277,6 +287,12 @@ def _asking(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Quest
 def _waits(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Question, str]]:
     names = {task.id: task.name for task in tasks}
     return [(wait, names[wait.task_id]) for wait in open_waits(caller, run_id=run.id, limit=WAITS_SHOWN)]
+
+
+def _failed(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks that ran and failed, in the order in which they did."""
+    failed = [task for task in tasks if task.status == Status.FAILED and task.started_at is not None]
+    return sorted(failed, key=lambda task: task.completed_at or datetime.max.replace(tzinfo=UTC))
 
 
 def _counts(tasks: Iterable[Task]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from tasks.dashboard.filters import ORDERS, read_filters
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import list_trees
 from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
-from tasks.dashboard.picture import Picture, picture_of
+from tasks.dashboard.picture import Picture, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
 from tasks.services.hooks import hook_url
@@ -55,10 +55,17 @@ async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 @page()
 async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """`GET /ui/tasks/{id}`: the tree of the task, with this task selected."""
-    chosen = await _panel(request, caller, task_id)  # first: the picture has the events that fit
-    picture = await pools.read(picture_of, caller=caller, task_id=task_id, folds=_folds(request, task_id))
-    return await shown(request, caller, "dashboard/tree.html", chosen | _of_tree(request, picture, task_id))
+    """`GET /ui/tasks/{id}`: the tree of the task, with this task selected.
+
+    The page of the root of a failed run selects the task that failed first, unless the query has `root`.
+    """
+    failed_id = None
+    if "root" not in request.GET:
+        failed_id = await pools.read(first_failure, caller=caller, root_id=task_id)
+    selected_id = failed_id or task_id
+    chosen = await _panel(request, caller, selected_id)  # first: the picture has the events that fit
+    picture = await pools.read(picture_of, caller=caller, task_id=task_id, folds=_folds(request, selected_id))
+    return await shown(request, caller, "dashboard/tree.html", chosen | _of_tree(request, picture, selected_id))
 
 
 @page()
@@ -109,6 +116,7 @@ def _of_tree(request: HttpRequest, picture: Picture, task_id: str) -> Context:
         "picture": picture,
         "selected_id": task_id,
         "is_running": picture.is_running,
+        "statuses": list(Status),
         "code": as_code(
             picture.root.id,
             base_url=base_url(request),

@@ -1,7 +1,10 @@
 """Format durations, statuses and task URLs for pages. Pure."""
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
+
+from tasks.status import TERMINAL, Status
 
 MINUTE: Final = 60
 HOUR: Final = 3600
@@ -41,3 +44,16 @@ def summary(kind: str, *, done: int, count: int, most: int | None, is_over: bool
     if kind == "loop":
         return f"{count:,} round{'' if count == 1 else 's'}" if is_over else f"round {count:,} of {most:,}"
     return f"{done:,} of {count:,} {'item' if kind == 'map' else 'task'}{'' if count == 1 else 's'}"
+
+
+def counts(by_status: Mapping[str, int]) -> str:
+    """Return how many tasks are over, with failures: 3 of 7 tasks · 1 failed, or 1 completed · 6 failed. `tree.js` has the same."""
+    total, done = sum(by_status.values()), sum(by_status.get(status, 0) for status in TERMINAL)
+    bad = _named(by_status, Status.FAILED, Status.CANCELLED)
+    if bad and done == total:
+        return " · ".join(_named(by_status, Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SKIPPED))
+    return " · ".join([f"{done:,} of {total:,} task{'' if total == 1 else 's'}", *bad])
+
+
+def _named(by_status: Mapping[str, int], *statuses: str) -> list[str]:
+    return [f"{by_status[status]:,} {word(status)}" for status in statuses if by_status.get(status)]

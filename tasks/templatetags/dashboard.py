@@ -11,9 +11,10 @@ from django.utils.safestring import SafeString, mark_safe
 from tasks.dashboard.json_text import on_one_line, written
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture
-from tasks.dashboard.words import DAY, HOUR, MINUTE, duration, path_of, word
+from tasks.dashboard.words import DAY, HOUR, MINUTE, counts, duration, path_of, word
 
 register = template.Library()
+register.filter(counts)
 register.filter(duration)
 register.filter(path_of)
 register.filter(word)

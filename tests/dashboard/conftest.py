@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, expect
 
 from tests.servers import Server
 
@@ -72,3 +73,30 @@ def finished(server: Server, make: Make) -> Make:
         return prefix
 
     return finished
+
+
+@pytest.fixture(autouse=True)
+def patience() -> None:
+    """Where many tests run at once, a page may take its time."""
+    expect.set_options(timeout=20_000)
+
+
+@pytest.fixture
+def home(page: Page, server: Server) -> Page:
+    """The browser, which finds addresses without a host on the server."""
+    page.goto(server.url)
+    return page
+
+
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[Page]:
+    """A narrow screen that is touched."""
+    with browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True) as context:
+        yield context.new_page()
+
+
+@pytest.fixture
+def bare(browser: Browser) -> Iterator[Page]:
+    """A browser without scripts."""
+    with browser.new_context(java_script_enabled=False) as context:
+        yield context.new_page()

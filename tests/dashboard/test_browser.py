@@ -1,49 +1,19 @@
 """The dashboard in a real browser, as people use it."""
 
 import re
-from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
-from urllib.parse import urlsplit
+from typing import Final
 from zoneinfo import ZoneInfo
 
-import psutil
-import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Dialog, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 
+from tests.dashboard.browsing import STATUSES, line, open_tree
 from tests.dashboard.conftest import Make, root, step
 from tests.servers import Server
 
 DONE: Final = re.compile("^✓")
 PERCENT: Final = re.compile("^[0-9]+ % · ")
-STATUSES: Final = "[data-tree-status]"
-THOUSAND: Final = 1_000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def patience() -> None:
-    """Where many tests run at once, a page may take its time."""
-    expect.set_options(timeout=20_000)
-
-
-@pytest.fixture
-def home(page: Page, server: Server) -> Page:
-    """The browser, which finds addresses without a host on the server."""
-    page.goto(server.url)
-    return page
-
-
-def open_tree(page: Page, server: Server, task_id: str) -> None:
-    """Its scripts are there when its graph is."""
-    page.goto(f"{server.url}/ui/tasks/{task_id}")
-    expect(page.locator("[data-graph] > svg")).to_be_visible()
-
-
-def line(page: Page, name: str) -> Locator:
-    return page.locator("[data-lines] tr", has_text=name)
 
 
 def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Server, make: Make) -> None:
@@ -236,62 +206,6 @@ def test_code_to_run_a_tree_is_copied(browser: Browser, server: Server, make: Ma
         assert f'"task_id":"{prefix}-root"' in page.evaluate("navigator.clipboard.readText()")
 
 
-def test_a_form_is_made_from_the_schema_and_says_what_is_wrong(home: Page) -> None:
-    home.keyboard.press("n")
-    home.locator("select[name=executor]").select_option("rest_executor")
-    expect(home.locator("[name='in.method']")).to_be_visible()
-    home.locator("[name='in.timeout_seconds']").fill("soon")
-    home.get_by_role("button", name="Save without running").click()
-    expect(home.locator(".field.wrong")).to_contain_text("This must be a number")
-    home.locator("[name='in.timeout_seconds']").fill("9000")
-    home.get_by_role("button", name="Save without running").click()
-    expect(home.get_by_role("alert")).to_contain_text("timeout_seconds")
-    expect(home.locator("[name='in.timeout_seconds']")).to_have_accessible_description(re.compile("600"))
-    home.locator("[name='in.timeout_seconds']").fill("5")
-    home.get_by_role("button", name="Save without running").click()
-    expect(home.locator("#panel")).to_contain_text('"timeout_seconds": 5')
-
-
-def test_an_executor_that_is_chosen_before_the_script_has_loaded_counts(home: Page, server: Server) -> None:
-    held: list[Route] = []
-    home.route(re.compile(r"/form[^/]*\.js"), lambda route: route.continue_() if held else held.append(route))
-    home.goto(f"{server.url}/ui/new/", wait_until="commit")
-    home.locator("select[name=executor]").select_option("rest_executor")
-    held[0].continue_()
-    expect(home.locator("[name='in.method']")).to_be_visible()
-
-
-def test_each_field_that_is_wrong_says_so_itself(bare: Page, server: Server) -> None:
-    bare.goto(f"{server.url}/ui/new/?executor=rest_executor")
-    headers, more = bare.locator("[name='in.headers']"), bare.locator("[name='in.']")
-    headers.fill('{"a": ')
-    more.fill("[1]")
-    bare.get_by_text("Priority, timeout, retries, options").click()
-    bare.locator("[name=params]").fill("{")
-    bare.get_by_role("button", name="Save without running").click()
-    for field, problem in [(headers, "line 1"), (more, "must be an object"), (bare.locator("[name=params]"), "line 1")]:
-        expect(field).to_have_attribute("aria-invalid", "true")
-        expect(field).to_have_accessible_description(re.compile(problem))
-    expect(bare.locator("[name='in.url']")).not_to_have_attribute("aria-invalid", "true")
-    expect(bare.get_by_role("alert")).to_contain_text("Check these fields: headers, more inputs, params.")
-
-
-def test_the_editor_names_broken_json_at_once_and_a_bad_tree_when_it_is_sent(home: Page, server: Server) -> None:
-    home.goto(f"{server.url}/ui/new/tree/")
-    editor = home.locator("textarea[name=tree]")
-    editor.fill('[{"name": "x"},]')
-    expect(home.locator("[data-json-problem]")).not_to_be_empty()
-    editor.fill('[{"id": "a", "name": "a", "priority": 9, "dependencies": ["a"]}]')
-    editor.press("Control+Enter")
-    expect(home.get_by_role("alert")).to_contain_text("tasks[0].priority")
-    editor.fill(
-        '[{"id": "a", "name": "a", "dependencies": ["b"]}, {"id": "b", "name": "b", "parent_id": "a", "dependencies": ["a"]}]'
-    )
-    editor.press("Control+Enter")
-    expect(home.get_by_role("alert")).to_contain_text("Circular dependency: a -> b -> a")
-    expect(editor).to_have_value(re.compile("Circular|dependencies"))
-
-
 def test_everything_is_reached_by_keys(home: Page, server: Server, finished: Make) -> None:
     prefix = finished(root("Keyed work", "a", "b"), step("a"), step("b"))
     home.reload()
@@ -337,57 +251,6 @@ def test_times_are_those_of_the_clock_on_the_wall(browser: Browser, server: Serv
         in_tokyo = moment.astimezone(ZoneInfo("Asia/Tokyo"))
         expect(last).to_have_text(re.compile(f"^{in_tokyo:%H:%M:%S}"))
         expect(last).to_have_attribute("title", re.compile(rf"^{moment:%Y-%m-%d %H:%M:%S}\.\d{{3}} UTC$"))
-
-
-@pytest.fixture
-def phone(browser: Browser) -> Iterator[Page]:
-    """A narrow screen that is touched."""
-    with browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True) as context:
-        yield context.new_page()
-
-
-def test_on_a_phone_a_tapped_task_is_shown(phone: Page, server: Server, finished: Make) -> None:
-    names = [str(number) for number in range(60)]
-    prefix = finished(root("Wide work", *names), *[step(name) for name in names])
-    open_tree(phone, server, f"{prefix}-root")
-    expect(phone.locator("#panel")).not_to_be_in_viewport()
-    phone.locator(f"[data-graph] [data-task='{prefix}-7']").tap()
-    expect(phone.locator("#panel h2")).to_have_text(re.compile("Step 7"))
-    expect(phone.locator("#panel h2")).to_be_in_viewport()
-    expect(phone.locator("[data-log] .which").last).to_have_text("Wide work")
-    expect(phone.locator("[data-log] .which").last).to_be_visible()
-
-
-def test_on_a_phone_the_types_of_inputs_stay_whole(phone: Page, server: Server) -> None:
-    phone.goto(f"{server.url}/ui/executors/")
-    kind = phone.get_by_role("cell", name="boolean", exact=True).first
-    lines = kind.evaluate(
-        "cell => { const all = document.createRange(); all.selectNodeContents(cell); return all.getClientRects().length; }"
-    )
-    assert lines == 1
-    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-def test_on_a_phone_what_waits_for_an_answer_leaves_room_for_the_name(phone: Page, server: Server, make: Make) -> None:
-    ask = step("a", question="Ship it?") | {"schemas": {"method": "approval_executor"}}
-    prefix = make(root("Report of all the weeks of the year", "a"), ask, execute=True)
-    phone.goto(server.url)
-    row = phone.locator(f"tr[data-id='{prefix}-root']")
-    expect(row.locator(".asks")).to_be_visible()
-    # In one call: the row is rendered again when its tree changes.
-    name, badge = row.evaluate(
-        "row => ['a', '.asks'].map(what => row.querySelector(what).getBoundingClientRect().toJSON())"
-    )
-    server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})
-    assert name["width"] > 170
-    assert name["bottom"] <= badge["top"]
-
-
-@pytest.fixture
-def bare(browser: Browser) -> Iterator[Page]:
-    """A browser without scripts."""
-    with browser.new_context(java_script_enabled=False) as context:
-        yield context.new_page()
 
 
 def test_without_scripts_everything_can_be_read_and_run(bare: Page, server: Server, make: Make) -> None:
@@ -439,72 +302,3 @@ def test_hostile_texts_are_shown_as_texts(home: Page, server: Server) -> None:
     expect(home.locator("#panel .code").first).to_contain_text("onerror")
     assert home.locator("main img, main b, main script:not([type='application/json'])").count() == 0
     assert dialogs == []
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pages_are_accessible(
-    scheme: Literal["light", "dark"], browser: Browser, server: Server, finished: Make
-) -> None:
-    prefix = finished(root("Accessible", "b", "c"), step("a", then="fail"), step("b", "a"), step("c", seconds=0.1))
-    places = [
-        "/",
-        "/?q=nothing-has-this-name",
-        f"/ui/tasks/{prefix}-a",
-        "/ui/new/",
-        "/ui/new/tree/",
-        "/ui/executors/",
-        "/ui/settings/",
-    ]
-    with browser.new_context(color_scheme=scheme, reduced_motion="reduce") as context:
-        page = context.new_page()
-        for place in places:
-            page.goto(server.url + place)
-            if "tasks" in place:
-                expect(page.locator("[data-graph] > svg")).to_be_visible()
-            serious = [
-                each for each in Axe().run(page).response["violations"] if each["impact"] in ("serious", "critical")
-            ]
-            assert not serious, (
-                place,
-                [(each["id"], [node["html"] for node in each["nodes"]][:5]) for each in serious],
-            )
-
-
-def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, server: Server, make: Make) -> None:
-    prefix = make(root("Calm", "a"), step("a", seconds=30), execute=True)
-    with browser.new_context(reduced_motion="reduce") as context:
-        page = context.new_page()
-        open_tree(page, server, f"{prefix}-a")
-        expect(page.locator(".node.in_progress .icon use")).to_have_css("animation-name", "none")
-    server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})
-
-
-def test_a_thousand_tasks_take_less_than_a_second_of_work_to_paint(home: Page, server: Server, make: Make) -> None:
-    names = [str(number) for number in range(THOUSAND - 1)]
-    prefix = make(root("Thousand", *names), *[step(name) for name in names])
-
-    def work_seconds() -> float:
-        """What server and browser work for the page: on a machine with nothing else to do no less than what one waits."""
-        home.goto("about:blank")
-        before = cpu_seconds(server)
-        open_tree(home, server, f"{prefix}-root")
-        spent = cpu_seconds(server) - before
-        assert home.locator("[data-lines] tr[data-n]").count() == THOUSAND
-        assert home.locator("[data-graph] [data-task]").count() == THOUSAND
-        return spent
-
-    requests: list[str] = []
-    home.on("request", lambda request: requests.append(urlsplit(request.url).path))
-    assert min(work_seconds() for _ in range(3)) < 1
-    asked = [path for path in requests if path.startswith("/ui/")]
-    assert asked == [f"/ui/tasks/{prefix}-root", f"/ui/events/next/{prefix}-root"] * 3
-
-
-def cpu_seconds(server: Server) -> float:
-    """Of the server and its worker, and of all processes that this one has started: the browser's."""
-    spent = 0.0
-    for process in {*server.processes(), *psutil.Process().children(recursive=True)}:
-        with suppress(psutil.Error):
-            times = process.cpu_times()
-            spent += times.user + times.system
-    return spent

@@ -10,26 +10,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.dashboard.browsing import STATUSES, line, open_tree
 from tests.dashboard.conftest import Json, Make, root, step
-from tests.dashboard.test_browser import STATUSES, line, open_tree
 from tests.servers import Server
 
 FEW: Final = 3
 MANY: Final = 30
 VERY_MANY: Final = 300
 ROUNDS: Final = 200
-
-
-@pytest.fixture(scope="module", autouse=True)
-def patience() -> None:
-    """Where many tests run at once, a page may take its time."""
-    expect.set_options(timeout=20_000)
-
-
-@pytest.fixture
-def home(page: Page, server: Server) -> Page:
-    page.goto(server.url)
-    return page
 
 
 def map_over(count: int, *, failing: tuple[int, ...] = (), gates: Path | None = None) -> list[Json]:
@@ -123,7 +111,7 @@ def test_before_it_runs_the_template_is_shown_as_one(home: Page, server: Server,
 
 def test_a_box_with_many_parts_is_closed_and_opens_by_click(home: Page, server: Server, finished: Make) -> None:
     prefix = finished(*map_over(MANY, failing=(7, 8)))
-    open_tree(home, server, f"{prefix}-root")
+    open_tree(home, server, f"{prefix}-root?root")  # without it, the first failed item is selected
     for place in (line(home, "Each"), box(home, "Each")):
         expect(place).to_contain_text("30 of 30 items")
         expect(place).to_contain_text("2 failed")

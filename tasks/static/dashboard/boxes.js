@@ -30,7 +30,15 @@ export function sumOf(task, parts, tasks) {
   return { text: textOf(kind, done, count, most, isTerminal(task.status)), failed: counts.failed ?? 0, counts, count };
 }
 
-function statusOf(statuses) {
+// The same for the tasks of a group.
+export function sumOfTasks(tasks) {
+  const counts = {};
+  for (const { status } of tasks) counts[status] = (counts[status] ?? 0) + 1;
+  const done = Object.entries(counts).reduce((sum, [status, number]) => sum + (isTerminal(status) ? number : 0), 0);
+  return { text: textOf("group", done, tasks.length, 0, false), failed: counts.failed ?? 0, counts, count: tasks.length };
+}
+
+export function statusOf(statuses) {
   const urgent = URGENT.find((status) => statuses.has(status));
   if (urgent) return urgent;
   if (statuses.has("pending")) return statuses.size === 1 ? "pending" : "in_progress";

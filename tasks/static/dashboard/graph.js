@@ -1,135 +1,71 @@
-// The dependency graph. Many tasks with the same dependencies and dependents are drawn as one box of small squares.
+// The dependency graph as SVG. Many similar tasks are drawn as one box of small squares.
+
+import { statusOf, sumOfTasks } from "./boxes.js";
+import { outline } from "./outline.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const BOX = { width: 190, height: 44 };
-const GROWING = { width: 224, height: 64 }; // a map, loop or spawner with parts
+const BOX = { width: 204, height: 44 };
+const GROWING = { width: 224, height: 64 }; // a map, loop or spawner with parts, or a folded group
 const TOGGLE = 26;
 const CELL = 11;
 const PITCH = 14;
 const MARGIN = 12;
 const TITLE = 26;
-const MANY = 8;
-const TOO_MANY = 120; // boxes: above this, tasks at the same depth share a box
 const MOST_NODES = 600;
 const FEW_NODES = 40;
-const SMALLEST = 0.55; // below this, names are unreadable, so the graph scrolls instead
-const PADDING = 16;
-const HIGHEST = 440;
+const SMALL_TEXT = 12; // as in tree.css; at READABLE it is 11 pixels high
+export const READABLE = 11.1 / SMALL_TEXT;
+export const HIGHEST = 472;
 
 const ruler = document.createElement("canvas").getContext("2d");
 
-// Boxes and edges of the graph: `nodes` are lists of task numbers, `edges` refer to node numbers.
-export function outline(tasks) {
-  const ways = waysOf(tasks);
-  const leadsTo = tasks.map(() => []);
-  ways.forEach(({ from, to }) => leadsTo[from].push(to));
-  let nodes = boxes(tasks, ({ parent, executor, needs, likes, after }, n) => [parent, executor, needs, likes, after, leadsTo[n]]);
-  const isLarge = nodes.length > TOO_MANY;
-  if (isLarge) {
-    const ranks = ranksOf(tasks, ways);
-    nodes = boxes(tasks, ({ parent, executor }, n) => [ranks[n], parent, executor]);
-  }
-  const nodeOf = [];
-  nodes.forEach((members, node) => members.forEach((n) => { nodeOf[n] = node; }));
-  const edges = new Map();
-  for (const { from, to, kind } of isLarge ? ways : [...ways, ...hintsOf(tasks, ways)]) {
-    const [a, b] = [nodeOf[from], nodeOf[to]];
-    if (a !== b && !edges.has(`${a} ${b}`)) edges.set(`${a} ${b}`, { from: a, to: b, kind });
-  }
-  return { nodes, edges: [...edges.values()], nodeOf };
-}
-
-// The order of execution: dependencies, and groups, which wait for children without other dependents.
-function waysOf(tasks) {
-  const ways = tasks.flatMap(({ needs, likes, after, box }, n) => [
-    ...after.map((other) => ({ from: other, to: n, kind: "" })),
-    ...(waitsForParts(box) ? [] : needs).map((other) => ({ from: other, to: n, kind: "" })),
-    ...(waitsForParts(box) ? [] : likes).map((other) => ({ from: other, to: n, kind: "optional" })),
-  ]);
-  const awaited = new Set(ways.map(({ from }) => from));
-  const groups = tasks.flatMap(({ parent }, n) => ((isGroup(tasks, parent) || isLoop(tasks, parent)) && !awaited.has(n) ? [{ from: n, to: parent, kind: "hint" }] : []));
-  return [...ways, ...groups];
-}
-
-// A task without dependencies or dependents is drawn after its parent.
-function hintsOf(tasks, ways) {
-  const joined = new Set(ways.flatMap(({ from, to }) => [from, to]));
-  return tasks.flatMap(({ parent }, n) => (parent !== null && !joined.has(n) ? [{ from: parent, to: n, kind: "hint" }] : []));
-}
-
-function isGroup(tasks, n) {
-  return n !== null && tasks[n].executor === null;
-}
-
-// The parts of an open map or loop come between what it needs and itself.
-function waitsForParts(box) {
-  return Boolean(box?.count && box.is_open && box.kind !== "spawner");
-}
-
-function isLoop(tasks, n) {
-  return n !== null && tasks[n].box?.kind === "loop";
-}
-
-function boxes(tasks, trait) {
-  const groups = new Map();
-  tasks.forEach((task, n) => {
-    const alike = task.box ? n : JSON.stringify(trait(task, n));
-    groups.has(alike) ? groups.get(alike).push(n) : groups.set(alike, [n]);
-  });
-  return [...groups.values()].flatMap((members) => (members.length < MANY ? members.map((n) => [n]) : [members]));
-}
-
-// The depth of each task: the length of the longest chain before it.
-function ranksOf(tasks, ways) {
-  const ranks = tasks.map(() => 0);
-  const left = tasks.map(() => 0);
-  const leadsTo = tasks.map(() => []);
-  for (const { from, to } of ways) {
-    left[to] += 1;
-    leadsTo[from].push(to);
-  }
-  const ready = tasks.flatMap((_, n) => (left[n] ? [] : [n]));
-  for (const n of ready) {
-    for (const next of leadsTo[n]) {
-      ranks[next] = Math.max(ranks[next], ranks[n] + 1);
-      left[next] -= 1;
-      if (!left[next]) ready.push(next);
-    }
-  }
-  return ranks;
-}
-
-export function sizeOf(members, tasks) {
-  if (members.length === 1) return tasks[members[0]].box?.count ? GROWING : BOX;
+function sizeOf(members, tasks, folded) {
+  if (members.length === 1) return tasks[members[0]].box?.count || folded.has(members[0]) ? GROWING : BOX;
   const columns = Math.ceil(Math.sqrt(members.length * 1.8));
   const rows = Math.ceil(members.length / columns);
   return { width: Math.max(BOX.width, columns * PITCH + 2 * MARGIN - 3), height: rows * PITCH + TITLE + MARGIN, columns };
 }
 
-export async function draw(figure, tasks, urlOf) {
-  const { nodes, edges, nodeOf } = outline(tasks);
-  if (nodes.length > MOST_NODES || nodes.length === 1 && tasks.length === 1) {
-    figure.hidden = true;
+// `groups` has the tasks below each group that can be folded, `folded` those that are. Null: too large, or one box only.
+export async function draw(frame, zoom, tasks, { urlOf, groups, folded, keep }) {
+  const figure = frame.querySelector("[data-graph]");
+  const { nodes, edges, nodeOf, place } = outline(tasks, folded);
+  if (nodes.length > MOST_NODES || (nodes.length === 1 && tasks.length === 1)) {
+    frame.hidden = true;
     return null;
   }
-  const sizes = nodes.map((members) => sizeOf(members, tasks));
+  const sizes = nodes.map((members) => sizeOf(members, tasks, folded));
   const plan = await laidOut(sizes, edges);
-  figure.hidden = false;
-  const scale = Math.max(SMALLEST, Math.min(1, (figure.clientWidth - 2 * PADDING) / plan.width, HIGHEST / plan.height));
-  const svg = element("svg", { width: plan.width * scale, height: plan.height * scale, viewBox: `0 0 ${plan.width} ${plan.height}` });
+  const places = plan.places.map(({ x, y }, number) => ({ x: x - sizes[number].width / 2, y: y - sizes[number].height / 2, ...sizes[number] }));
+  const svg = element("svg", { viewBox: `0 0 ${plan.width} ${plan.height}` });
   const paths = edges.map((edge, number) => svg.appendChild(drawEdge(edge, plan.ways[number])));
   const marks = [];
+  const centers = [];
   nodes.forEach((members, number) => {
-    const place = { x: plan.places[number].x - sizes[number].width / 2, y: plan.places[number].y - sizes[number].height / 2 };
-    const only = members.length === 1 ? tasks[members[0]] : null;
-    const drawn = only?.box?.count ? drawBox(only, urlOf) : only ? drawTask(only, urlOf) : drawCluster(members, sizes[number], tasks, urlOf, marks);
-    drawn.setAttribute("transform", `translate(${place.x} ${place.y})`);
-    if (members.length === 1) marks[members[0]] = drawn;
+    const { x, y, width, height } = places[number];
+    const [n] = members;
+    const drawn = members.length > 1 ? drawCluster(members, sizes[number], tasks, urlOf, marks) : drawOne(n, tasks, { urlOf, groups, folded });
+    drawn.setAttribute("transform", `translate(${x} ${y})`);
+    if (members.length === 1) marks[n] = drawn;
+    members.forEach((each, at) => { centers[each] = members.length === 1 ? { x: x + width / 2, y: y + height / 2 } : centerOfCell(at, places[number]); });
     svg.append(drawn);
   });
+  frame.hidden = false;
   figure.replaceChildren(svg);
   figure.classList.toggle("calm", nodes.length > FEW_NODES);
-  return graphOf({ tasks, marks, edges, paths, nodeOf, svg, figure });
+  zoom.show(svg, plan, places, { keep });
+  return graphOf({ tasks, marks, centers, edges, paths, nodes, nodeOf, place, figure, zoom, groups });
+}
+
+function drawOne(n, tasks, { urlOf, groups, folded }) {
+  const task = tasks[n];
+  if (task.box?.count) return drawBox(task, urlOf, { isOpen: task.box.is_open, fold: { "data-fold": task.id } });
+  if (folded.has(n)) return drawBox(task, urlOf, { isOpen: false, fold: { "data-group": task.id } });
+  return drawTask(task, urlOf, groups.has(n) ? { "data-group": task.id } : null);
+}
+
+function centerOfCell(at, { x, y, columns }) {
+  return { x: x + MARGIN + (at % columns) * PITCH + CELL / 2, y: y + TITLE + Math.floor(at / columns) * PITCH + CELL / 2 };
 }
 
 async function laidOut(nodes, edges) {
@@ -142,8 +78,23 @@ async function laidOut(nodes, edges) {
   });
 }
 
-function graphOf({ tasks, marks, edges, paths, nodeOf, figure }) {
+function graphOf({ tasks, marks, centers, edges, paths, nodes, nodeOf, place, figure, zoom, groups }) {
+  let current = null; // the box that the Tab key leads to
+  const stale = new Set(); // boxes whose dot on the map is out of date
+
+  function focusable(n) {
+    if (current !== null) linkOf(marks[current])?.setAttribute("tabindex", "-1");
+    current = n;
+    linkOf(marks[n])?.setAttribute("tabindex", "0");
+  }
+
+  function showDots() {
+    for (const number of stale) zoom.dot(number, statusOf(new Set(nodes[number].map((n) => tasks[n].status))));
+    stale.clear();
+  }
+
   return {
+    zoom,
     // The same tasks, as the server sees them now.
     update(fresh) { tasks = fresh; },
     show(n) {
@@ -155,38 +106,90 @@ function graphOf({ tasks, marks, edges, paths, nodeOf, figure }) {
       mark.querySelector("use")?.setAttribute("href", `#i-${status}`);
       mark.querySelector(".done")?.setAttribute("width", status === "in_progress" ? progress * BOX.width : 0);
       mark.querySelector("title").textContent = titleOf(tasks[n]);
+      if (!stale.size) requestAnimationFrame(showDots);
+      stale.add(nodeOf[n]); // a task that is drawn is in a box
     },
     sum(n, sum) {
       if (marks[n]) showSum(marks[n], sum);
     },
-    choose(n, { scroll = true } = {}) {
-      marks.forEach((mark, number) => mark.classList.toggle("selected", number === n));
-      edges.forEach(({ from, to }, number) => paths[number].classList.toggle("near", from === nodeOf[n] || to === nodeOf[n]));
-      if (scroll) marks[n]?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    // Shows how far the folded groups around these tasks are.
+    sumGroups(some) {
+      for (const n of new Set([...some].map((each) => place[each]).filter((each) => each !== undefined && groups.has(each)))) {
+        if (marks[n]?.querySelector(".sum")) showSum(marks[n], sumOfTasks(below(n).map((each) => tasks[each])));
+      }
+    },
+    choose(n, { scroll = true, center = false } = {}) {
+      const at = place[n] ?? n;
+      marks.forEach((mark, number) => mark.classList.toggle("selected", number === at));
+      edges.forEach(({ from, to }, number) => paths[number].classList.toggle("near", from === nodeOf[at] || to === nodeOf[at]));
+      if (scroll && centers[at]) zoom.reveal(centers[at], { center });
+      if (marks[at]) focusable(at);
       figure.dataset.chosen = n;
     },
+    center(n) {
+      if (centers[place[n]]) zoom.reveal(centers[place[n]], { center: true });
+    },
+    // Marks the tasks that are found, and dims the others. Null: no search.
+    find(found) {
+      figure.classList.toggle("searched", found !== null);
+      marks.forEach((mark, n) => mark.classList.toggle("found", found !== null && (found.has(n) || (groups.has(n) && place.some((at, each) => at === n && found.has(each))))));
+    },
+    // Moves the focus to the next box in a direction.
+    step(from, key) {
+      const n = marks.findIndex((mark) => mark === from || mark?.contains(from));
+      const next = nextIn(centers, marks, n, key);
+      if (next === null) return;
+      focusable(next);
+      linkOf(marks[next]).focus({ preventScroll: true });
+      zoom.reveal(centers[next]);
+    },
   };
+
+  function below(n) {
+    return place.flatMap((at, each) => (at === n && each !== n ? [each] : []));
+  }
 }
 
-function drawTask(task, urlOf) {
+function linkOf(mark) {
+  return mark?.matches("a") ? mark : mark?.querySelector("a");
+}
+
+// The nearest box in the direction of an arrow key; what is aside counts as further away.
+function nextIn(centers, marks, n, key) {
+  const [along, aside, sign] = { ArrowRight: ["x", "y", 1], ArrowLeft: ["x", "y", -1], ArrowDown: ["y", "x", 1], ArrowUp: ["y", "x", -1] }[key];
+  let best = null;
+  let least = Infinity;
+  marks.forEach((_, other) => {
+    const ahead = sign * (centers[other][along] - centers[n][along]);
+    const far = ahead + 2 * Math.abs(centers[other][aside] - centers[n][aside]);
+    if (ahead > 1 && far < least) [best, least] = [other, far];
+  });
+  return best;
+}
+
+function drawTask(task, urlOf, fold) {
   const below = task.is_template ? "template" : task.executor ?? task.box?.kind;
-  const node = element("a", { class: `node ${task.status}${task.is_template ? " template" : ""}`, href: urlOf(task.id), "data-task": task.id });
-  node.append(
+  const link = element("a", { href: urlOf(task.id), "data-task": task.id, tabindex: "-1" });
+  const node = fold ? element("g", {}) : link;
+  node.setAttribute("class", `node ${task.status}${task.is_template ? " template" : ""}`);
+  const room = BOX.width - 46 - (fold ? TOGGLE - 8 : 0);
+  link.append(
     titled(task),
     element("rect", { class: "box", ...BOX, rx: 8 }),
     element("rect", { class: "done", x: 0, y: BOX.height - 3, height: 3, rx: 1.5, width: task.status === "in_progress" ? task.progress * BOX.width : 0 }),
     icon(task.status, { x: 11, y: below ? 8 : 14 }),
-    text(fitting(task.name, 500, 12.5, "Inter", BOX.width - 46), { x: 34, y: below ? 20 : 27 }),
+    text(fitting(task.name, 500, 13, "Inter", room), { x: 34, y: below ? 20 : 27 }),
   );
-  if (below) node.append(text(fitting(below, 400, 10.5, "JetBrains Mono", BOX.width - 46), { x: 34, y: 35, class: "by" }));
+  if (below) link.append(text(fitting(below, 400, SMALL_TEXT, "JetBrains Mono", room), { x: 34, y: 36, class: "by" }));
+  if (fold) node.append(link, toggleOf(task, BOX.width, { isOpen: true, fold }));
   return node;
 }
 
-// A map, loop or spawner: the state of its parts, and a button that opens or closes it.
-function drawBox(task, urlOf) {
+// A map, loop, spawner or folded group: the state of its parts, and a button that opens or closes it.
+function drawBox(task, urlOf, { isOpen, fold }) {
   const node = element("g", { class: `node growing ${task.status}` });
-  const link = element("a", { href: urlOf(task.id), "data-task": task.id });
-  const name = fitting(task.name, 500, 12.5, "Inter", GROWING.width - 46 - TOGGLE);
+  const link = element("a", { href: urlOf(task.id), "data-task": task.id, tabindex: "-1" });
+  const name = fitting(task.name, 500, 13, "Inter", GROWING.width - 46 - TOGGLE);
   link.append(
     titled(task),
     element("rect", { class: "box", ...GROWING, rx: 8 }),
@@ -195,16 +198,16 @@ function drawBox(task, urlOf) {
     element("text", { x: 34, y: 36, class: "sum" }),
     element("svg", { class: "parts", x: 12, y: 46, width: GROWING.width - 24, height: 6, viewBox: "0 0 100 1", preserveAspectRatio: "none" }),
   );
-  if (!task.box.is_open) node.append(element("rect", { class: "behind", x: 4, y: 4, ...GROWING, rx: 8 }));
-  node.append(link, toggleOf(task));
+  if (!isOpen) node.append(element("rect", { class: "behind", x: 4, y: 4, ...GROWING, rx: 8 }));
+  node.append(link, toggleOf(task, GROWING.width, { isOpen, fold }));
   return node;
 }
 
-function toggleOf({ id, name, box }) {
-  const toggle = element("g", { class: "fold", role: "button", tabindex: "0", "data-fold": id, "aria-expanded": box.is_open, "aria-label": `Parts of ${name}` });
-  const chevron = element("svg", { class: "i", x: GROWING.width - TOGGLE + 2, y: 9, width: 14, height: 14, viewBox: "0 0 16 16" });
+function toggleOf({ name }, width, { isOpen, fold }) {
+  const toggle = element("g", { class: "fold", role: "button", tabindex: "0", ...fold, "aria-expanded": isOpen, "aria-label": `Parts of ${name}` });
+  const chevron = element("svg", { class: "i", x: width - TOGGLE + 2, y: 9, width: 14, height: 14, viewBox: "0 0 16 16" });
   chevron.append(element("use", { href: "#i-chevron" }));
-  toggle.append(element("rect", { x: GROWING.width - TOGGLE - 2, y: 4, width: 22, height: 24, rx: 5 }), chevron);
+  toggle.append(element("rect", { x: width - TOGGLE - 2, y: 4, width: 24, height: 24, rx: 5 }), chevron);
   return toggle;
 }
 

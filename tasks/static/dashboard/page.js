@@ -1,6 +1,6 @@
 // Every page: keyboard shortcuts, copy buttons, and relative times that are updated.
 
-const KEYS = [["/", "Search"], ["j  k", "Next, previous"], ["Enter", "Open"], ["r", "Run or retry"], ["c", "Cancel"], ["n", "New task"], ["?", "Show shortcuts"]];
+const KEYS = [["/", "Search"], ["f", "Find a task in the tree"], ["j  k", "Next, previous"], ["Enter", "Open"], ["r", "Run or retry"], ["c", "Cancel"], ["n", "New task"], ["?", "Show shortcuts"]];
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
 function isTyping(target) {
@@ -8,7 +8,7 @@ function isTyping(target) {
 }
 
 function move(step) {
-  const links = [...document.querySelectorAll("[data-lines] a, .trees td.name a")];
+  const links = [...document.querySelectorAll("[data-lines] a, .trees td.name a")].filter((link) => link.checkVisibility());
   if (!links.length) return;
   const here = links.findIndex((link) => link === document.activeElement || link.getAttribute("aria-current") === "true");
   const next = links[Math.min(links.length - 1, Math.max(0, here + step))];

@@ -1,6 +1,8 @@
 // The timeline: one row per task, with its time spans in milliseconds since the run was created.
 
 const SVG = "http://www.w3.org/2000/svg";
+const MOST_FOUND = 200; // rows for tasks that are found and have none
+const ROW = 30; // pixels
 const ROOM = 1.25; // the scale grows in steps of this factor, so that bars seldom move
 
 export function timelineOf(table, axis, { span, isOpen }) {
@@ -8,6 +10,21 @@ export function timelineOf(table, axis, { span, isOpen }) {
   const seen = new Set(); // only visible rows are updated
   const watcher = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => (isIntersecting ? seen.add(target) : seen.delete(target))), { rootMargin: "100px" });
   let scale = span;
+  let isHidden = () => false; // in a folded group
+  let found = null;
+
+  function hide() {
+    const shown = new Map([...table.children].map((part) => [part, 0]));
+    for (const [n, row] of lines) {
+      row.hidden = found ? !found.has(n) : isHidden(n);
+      const part = row.closest("table");
+      if (!row.hidden) shown.set(part, shown.get(part) + 1);
+    }
+    for (const [part, count] of shown) {
+      part.hidden = !count;
+      part.style.containIntrinsicSize = `auto ${ROW * count}px`; // until it is in view
+    }
+  }
 
   function rescale(to) {
     scale = Math.max(1, Math.ceil(to));
@@ -41,6 +58,29 @@ export function timelineOf(table, axis, { span, isOpen }) {
       lines = rowsOf(table);
       rescale(isOpen ? Math.max(scale, to) : to);
       if (isOpen) lines.forEach((row) => watcher.observe(row));
+    },
+    // Gives the rows of groups a button, and hides rows.
+    fold(groups, isInFolded) {
+      for (const { n, name, id, isOpen: isUnfolded } of groups) {
+        const cell = lines.get(n)?.cells[0];
+        if (!cell) continue;
+        const toggle = cell.querySelector(".fold") ?? cell.insertAdjacentElement("afterbegin", toggleOf(name, id));
+        toggle.setAttribute("aria-expanded", isUnfolded);
+      }
+      isHidden = isInFolded;
+      hide();
+    },
+    // Shows only the rows of these tasks, in short those that have no row. Null: all rows.
+    find(numbers, tasks, urlOf) {
+      found = numbers && new Set(numbers);
+      hide();
+      table.querySelector("[data-others]")?.remove();
+      const others = (numbers ?? []).filter((n) => !lines.has(n)).slice(0, MOST_FOUND);
+      if (!others.length) return;
+      const body = document.createElement("table");
+      body.dataset.others = "";
+      body.append(...others.map((n) => shortRow(tasks[n], urlOf)));
+      table.append(body);
     },
     sum(n, { text, failed }) {
       const [sum, bad] = lines.get(n)?.querySelectorAll(".sum") ?? [];
@@ -82,6 +122,29 @@ export function timelineOf(table, axis, { span, isOpen }) {
       if (lines.has(n)) mark(lines.get(n), true);
     },
   };
+}
+
+function shortRow({ id, name, status, executor }, urlOf) {
+  const row = document.createElement("tr");
+  row.className = status;
+  const cell = row.insertCell();
+  const icon = cell.appendChild(document.createElementNS(SVG, "svg"));
+  for (const [key, value] of Object.entries({ class: "i status-icon", role: "img", "aria-label": status.replace("in_progress", "running") })) icon.setAttribute(key, value);
+  icon.appendChild(document.createElementNS(SVG, "use")).setAttribute("href", `#i-${status}`);
+  const link = cell.appendChild(Object.assign(document.createElement("a"), { href: urlOf(id), textContent: name }));
+  link.dataset.task = id;
+  if (executor && executor !== name) cell.appendChild(Object.assign(document.createElement("span"), { className: "by", textContent: executor }));
+  return row;
+}
+
+function toggleOf(name, id) {
+  const toggle = Object.assign(document.createElement("button"), { type: "button", className: "fold", ariaLabel: `Parts of ${name}` });
+  toggle.dataset.group = id;
+  const icon = toggle.appendChild(document.createElementNS(SVG, "svg"));
+  icon.setAttribute("class", "i");
+  icon.setAttribute("aria-hidden", "true");
+  icon.appendChild(document.createElementNS(SVG, "use")).setAttribute("href", "#i-chevron");
+  return toggle;
 }
 
 function mark(row, isSelected) {

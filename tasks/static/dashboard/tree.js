@@ -1,11 +1,14 @@
 // The page of a tree: applies the events of its run. It never polls the server.
 
 import { isTerminal, partsOf, sumOf } from "./boxes.js";
-import { draw } from "./graph.js";
+import { draw, HIGHEST, READABLE } from "./graph.js";
+import { findIn } from "./find.js";
 import { growthOf } from "./growth.js";
+import { groupsOf, placesOf } from "./outline.js";
 import { clock, countQuestions, showClocks } from "./page.js";
 import { follow } from "./stream.js";
 import { duration, timelineOf } from "./timeline.js";
+import { zoomOf } from "./zoom.js";
 
 const page = document.querySelector("#tree");
 const data = JSON.parse(document.querySelector("#graph-data").textContent);
@@ -32,6 +35,10 @@ const asking = new Set([...head.querySelectorAll(".asking [data-task]")].map((li
 const isPanelBelow = matchMedia("(max-width: 1080px)"); // as in tree.css
 let headTimer = null;
 let panelTimer = null;
+const frame = page.querySelector("[data-graph-frame]");
+const zoom = zoomOf(frame, frame.querySelector("[data-graph]"), { readable: READABLE, highest: HIGHEST });
+const folded = new Set(); // the ids of folded groups
+let groups = new Map();
 let graph = null;
 let shape = "";
 let drawing = Promise.resolve();
@@ -40,6 +47,8 @@ const folds = { open: new Set(data.opened), shut: new Set(data.closed) };
 const growth = growthOf(loadGrowth);
 let chosen = numbers.get(document.querySelector("#panel").dataset.selected);
 let news = [];
+let found = null; // the numbers of the tasks that the search finds
+const search = findIn(page.querySelector("[data-find-bar]"), { all: () => tasks, chosen: () => chosen, show: showFound, choose: (n) => choose(n) });
 
 // The server leaves out what is empty (graph.py).
 function filledIn(all) {
@@ -106,6 +115,7 @@ function applied(events) {
   changed.delete(undefined);
   if (graph) changed.forEach((n) => graph.show(n));
   showSums([...changed].flatMap((n) => [n, tasks[n].of]));
+  search.soon();
   return changed;
 }
 
@@ -117,6 +127,7 @@ function showSums(some) {
     timeline.sum(n, sum);
     if (sum.count) graph?.sum(n, sum);
   }
+  graph?.sumGroups(some);
 }
 
 function apply(event, n) {
@@ -172,6 +183,7 @@ function end(final) {
   const at = Math.max(0, Date.parse(final.timestamp) - data.created_ms);
   clearInterval(ticking);
   timeline.end(at);
+  document.querySelector(".message.start")?.remove();
   document.title = `${{ completed: "✓", failed: "✗", cancelled: "⊘" }[final.status]} ${title}`;
   refreshHead();
   showPanel(chosen);
@@ -183,7 +195,7 @@ function showCounts() {
   const counted = tasks.filter(({ at, is_template: isTemplate, status }) => at !== -1 && !(isTemplate && status === "skipped")); // as in boxes.py
   for (const { status } of counted) counts[status] += 1;
   const done = ORDER.slice(0, 4).reduce((sum, status) => sum + counts[status], 0);
-  page.querySelector("[data-done]").textContent = `${done} of ${counted.length} tasks`;
+  page.querySelector("[data-done]").textContent = countsText(counts, counted.length, done);
   const running = tasks.filter(({ status }) => status === "in_progress");
   const progress = running.reduce((sum, task) => sum + task.progress, 0) / (running.length || 1);
   let x = 0;
@@ -195,6 +207,14 @@ function showCounts() {
     return parts;
   });
   page.querySelector("[data-strip]").replaceChildren(...rects);
+}
+
+// As `words.counts`.
+function countsText(counts, total, done) {
+  const named = (...some) => some.filter((status) => counts[status]).map((status) => `${counts[status].toLocaleString("en")} ${status}`);
+  const bad = named("failed", "cancelled");
+  if (bad.length && done === total) return named("completed", "failed", "cancelled", "skipped").join(" · ");
+  return [`${done.toLocaleString("en")} of ${total.toLocaleString("en")} task${total === 1 ? "" : "s"}`, ...bad].join(" · ");
 }
 
 function part(kind, x, width) {
@@ -234,6 +254,7 @@ function line(event) {
 
 function addressOf(base, id) {
   const query = new URLSearchParams(["open", "shut"].flatMap((name) => [...folds[name]].map((each) => [name, each])));
+  if (base === page.dataset.page && tasks[numbers.get(id)].parent === null) query.set("root", ""); // not the first failure
   return base + encodeURIComponent(id) + (query.size ? `?${query}` : "");
 }
 
@@ -259,16 +280,24 @@ function showGrowth({ graph: fresh, lines, span, left_out: leftOut }) {
   redraw().then(refocus);
   applied(late.filter(({ seq }) => seq > data.seq));
   showCounts();
+  search.again();
   timeline.choose(chosen);
   if (tasks[chosen].box) showPanelSoon();
 }
 
+function showFound(numbersFound) {
+  found = numbersFound && new Set(numbersFound);
+  timeline.find(numbersFound, tasks, urlOf);
+  graph?.find(found);
+}
+
 // Returns a function that gives the focus to what had it, if that has been written again meanwhile.
 function focusKept() {
-  const focused = document.activeElement?.closest?.("[data-fold], [data-lines] a, [data-graph] a");
+  const focused = document.activeElement?.closest?.("[data-fold], [data-group], [data-lines] a, [data-graph] a");
   if (!focused) return () => {};
   const place = focused.closest("[data-lines], [data-graph]");
-  const [name, value] = focused.dataset.fold ? ["data-fold", focused.dataset.fold] : ["href", focused.getAttribute("href")];
+  const name = ["data-fold", "data-group", "href"].find((each) => focused.hasAttribute(each));
+  const value = focused.getAttribute(name);
   return () => {
     if (!focused.isConnected) place.querySelector(`[${name}="${CSS.escape(value)}"]`)?.focus({ preventScroll: true });
   };
@@ -277,7 +306,11 @@ function focusKept() {
 // Lays the graph out again if it has other boxes or edges.
 function redraw() {
   const drawn = tasks.slice(0, data.drawn);
-  const wanted = JSON.stringify(drawn.map(({ id, name, executor, parent, needs, likes, after, is_template, box }) => [id, name, executor, parent, needs, likes, after, is_template, box?.is_open, !box?.count]));
+  groups = groupsOf(drawn);
+  const shut = new Set([...folded].map((id) => numbers.get(id)).filter((n) => groups.has(n)));
+  const place = placesOf(drawn, shut);
+  timeline.fold([...groups.keys()].map((n) => ({ n, name: tasks[n].name, id: tasks[n].id, isOpen: !shut.has(n) })), (n) => place[n] !== n);
+  const wanted = JSON.stringify([[...shut], drawn.map(({ id, name, executor, parent, needs, likes, after, is_template, box }) => [id, name, executor, parent, needs, likes, after, is_template, box?.is_open, !box?.count])]);
   if (wanted === shape) {
     showGraph(graph);
     return drawing;
@@ -286,18 +319,39 @@ function redraw() {
   shape = wanted;
   graph = null; // its numbers are those of other tasks
   drawing = drawing.then(async () => {
-    const made = await draw(page.querySelector("[data-graph]"), drawn, urlOf);
-    if (shape === wanted) showGraph(made, { scroll: isFirst });
+    const made = await draw(frame, zoom, drawn, { urlOf, groups, folded: shut, keep: !isFirst });
+    if (shape === wanted) showGraph(made, { isFirst });
   });
   return drawing;
 }
 
-function showGraph(made, { scroll = false } = {}) {
+function showGraph(made, { isFirst = false } = {}) {
   graph = made;
   graph?.update(tasks);
   for (let n = 0; n < data.drawn; n += 1) graph?.show(n);
-  showSums(tasks.slice(0, data.drawn).keys());
-  graph?.choose(chosen, { scroll });
+  showSums([...tasks.slice(0, data.drawn).keys()]);
+  graph?.choose(chosen, { scroll: false });
+  graph?.find(found);
+  if (isFirst) graph?.center(matter());
+}
+
+// What one wants to see first: the selected task, what runs, or the beginning.
+function matter() {
+  if (tasks[chosen].parent !== null) return chosen;
+  const running = tasks.findIndex(({ status, parent, executor }, n) => n < data.drawn && status === "in_progress" && parent !== null && executor !== null);
+  if (running !== -1) return running;
+  const first = tasks.findIndex(({ needs, likes, after }, n) => n < data.drawn && n !== chosen && !needs.length && !likes.length && !after.length);
+  return first === -1 ? chosen : first;
+}
+
+function foldGroup(id) {
+  const n = numbers.get(id);
+  folded.has(id) ? folded.delete(id) : folded.add(id);
+  for (let around = tasks[chosen].parent; around !== null && folded.has(id); around = tasks[around].parent) {
+    if (around === n) choose(n);
+  }
+  const refocus = focusKept();
+  redraw().then(refocus);
 }
 
 function fold(id) {
@@ -317,7 +371,10 @@ function isWithin(n, box) {
 // Opens the boxes around a task that is not drawn.
 function reveal(n) {
   for (let around = tasks[n].of; around !== undefined; around = tasks[around].of) folds.shut.delete(tasks[around].id);
-  if (n >= data.drawn) growth.now();
+  if (n >= data.drawn) return growth.now();
+  let wasFolded = false;
+  for (let around = tasks[n].parent; around !== null; around = tasks[around].parent) wasFolded = folded.delete(tasks[around].id) || wasFolded;
+  if (wasFolded) redraw().then(() => graph?.choose(n));
 }
 
 // --- the selected task ---
@@ -353,6 +410,7 @@ function choose(n, { isNew = true } = {}) {
   timeline.choose(n);
   graph?.choose(n);
   reveal(n);
+  search.tell();
   if (!isOther) return;
   showPanel(n);
   if (isNew) history.replaceState(null, "", addressOf(page.dataset.page, tasks[n].id));
@@ -360,22 +418,29 @@ function choose(n, { isNew = true } = {}) {
 
 page.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
-  const toggle = event.target.closest("[data-fold]");
+  const toggle = event.target.closest("[data-fold], [data-group]");
   const mark = event.target.closest("[data-task], [data-lines] a");
   const n = mark?.dataset.task === undefined ? Number(mark?.closest("tr").dataset.n) : numbers.get(mark.dataset.task);
   if (!toggle && (!mark || n === undefined)) return; // a link to a task that has just been added loads the page
   event.preventDefault();
-  if (toggle) return fold(toggle.dataset.fold);
+  if (toggle) return toggled(toggle);
   choose(n);
   if (isPanelBelow.matches && event.isTrusted) document.querySelector("#panel").scrollIntoView();
 });
 
 page.addEventListener("keydown", (event) => {
-  const toggle = event.target.closest("g[data-fold]"); // buttons of HTML have this by themselves
-  if (!toggle || !["Enter", " "].includes(event.key)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const toggle = event.target.closest("g.fold"); // buttons of HTML have this by themselves
+  const box = event.target.closest("[data-graph] a[data-task]");
+  if (toggle && ["Enter", " "].includes(event.key)) toggled(toggle);
+  else if (box && event.key.startsWith("Arrow")) graph?.step(box, event.key);
+  else return;
   event.preventDefault();
-  fold(toggle.dataset.fold);
 });
+
+function toggled({ dataset }) {
+  dataset.fold ? fold(dataset.fold) : foldGroup(dataset.group);
+}
 
 // --- start ---
 
