@@ -5,7 +5,7 @@ from typing import Any
 
 from django.urls import URLPattern, path, re_path
 
-from tasks.dashboard import actions, inbox, new, settings, usage, views
+from tasks.dashboard import actions, inbox, new, settings, usage, values, views
 
 app_name = "dashboard"
 
@@ -32,6 +32,7 @@ urlpatterns = [
     _of_task("head", views.head, "head"),
     _of_task("growth", views.growth, "growth"),
     _of_task("panel", views.panel, "panel"),
+    re_path(rf"^value/(?P<kind>{'|'.join(values.KINDS)})/(?P<task_id>[^\0]+)\Z", values.value, name="value"),
     _of_task("run", actions.run, "run"),
     _of_task("restart", actions.restart, "restart"),
     _of_task("cancel", actions.cancel, "cancel"),

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import quote
 
 from django import template
 from django.utils.html import format_html
@@ -20,6 +21,7 @@ register.filter(path_of)
 register.filter(word)
 
 MAX_CHARACTERS: Final = 20_000
+PANEL_LINE: Final = 46
 
 
 @register.filter
@@ -77,10 +79,29 @@ def _ago(moment: datetime) -> str:
 @register.filter
 def pretty(value: Any, width: int = 80) -> str:
     """Format JSON for reading. A string stays unchanged; a very long text is cut."""
-    text = value if isinstance(value, str) else written(value, width=width, max_characters=MAX_CHARACTERS)
+    text = _beginning(value, width)
     if len(text) <= MAX_CHARACTERS:
         return text
     return f"{text[:MAX_CHARACTERS]}\n… The rest is left out. Use tasks.get to read all."
+
+
+@register.inclusion_tag("dashboard/value.html")
+def value(value: Any, kind: str, task_id: str, label: str) -> dict[str, Any]:
+    """Render a value of a task, with links to all of it. `kind` is one of `values.KINDS`."""
+    text = _beginning(value, PANEL_LINE)
+    is_cut = len(text) > MAX_CHARACTERS
+    return {
+        "text": f"{text[:MAX_CHARACTERS]}…" if is_cut else text,
+        "is_cut": is_cut,
+        "is_whole": not is_cut and not isinstance(value, str),
+        "src": f"/ui/value/{kind}/{quote(task_id, safe='')}",
+        "label": label,
+    }
+
+
+def _beginning(value: Any, width: int) -> str:
+    """Format JSON for reading, and no more than a little over MAX_CHARACTERS of it. A string stays unchanged."""
+    return value if isinstance(value, str) else written(value, width=width, max_characters=MAX_CHARACTERS)
 
 
 @register.filter

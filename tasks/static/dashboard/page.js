@@ -55,10 +55,28 @@ function press(event) {
 }
 
 async function copy(button) {
-  const text = button.dataset.copy ?? button.parentElement.querySelector("pre").textContent;
   button.dataset.was ??= button.innerHTML;
-  button.textContent = (await isOnClipboard(text)) || isCopiedBySelection(text, button) ? "Copied" : "Copy failed. Select the text.";
-  setTimeout(() => { button.innerHTML = button.dataset.was; }, 1400);
+  button.dataset.label ??= button.getAttribute("aria-label") ?? "";
+  const text = await textFor(button);
+  button.removeAttribute("aria-label"); // so that the outcome is its name
+  if (text === null) button.textContent = "The server cannot be reached";
+  else button.textContent = (await isOnClipboard(text)) || isCopiedBySelection(text, button) ? "Copied" : "Copy failed. Select the text.";
+  setTimeout(() => {
+    button.innerHTML = button.dataset.was;
+    if (button.dataset.label) button.setAttribute("aria-label", button.dataset.label);
+  }, 1400);
+}
+
+// Null: the server is not reached.
+async function textFor({ dataset, parentElement }) {
+  if (dataset.copyFrom === undefined) return dataset.copy ?? parentElement.querySelector("pre").textContent;
+  try {
+    const reply = await fetch(dataset.copyFrom);
+    return reply.ok ? await reply.text() : null;
+  } catch (error) {
+    if (error instanceof TypeError) return null;
+    throw error;
+  }
 }
 
 // Browsers allow clipboard access only to pages served over TLS or from localhost.
@@ -120,7 +138,7 @@ export function countQuestions(number) {
 
 document.addEventListener("keydown", press);
 document.addEventListener("click", (event) => {
-  const button = event.target.closest?.("[data-copy], [data-copy-text]");
+  const button = event.target.closest?.("[data-copy], [data-copy-text], [data-copy-from]");
   if (button) copy(button);
 });
 setInterval(updateTimes, 10_000);
