@@ -100,6 +100,11 @@ def is_disabled(name: str) -> bool:
     return _disabled.first(named=name) is not None
 
 
+def disabled_among(names: Iterable[str]) -> set[str]:
+    """Return those of the names that disabled users have."""
+    return set(User.objects.filter(username__in=names, is_active=False).values_list("username", flat=True))
+
+
 def _disabled_user(*, named: str) -> QuerySet[User]:
     return User.objects.filter(username=named, is_active=False)
 

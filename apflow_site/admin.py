@@ -26,6 +26,7 @@ SIDEBAR: Final = MappingProxyType(
             ("Runs", "play_circle", "tasks_run"),
             ("Events", "list_alt", "tasks_taskevent"),
             ("Questions", "help", "tasks_question"),
+            ("Schedules", "schedule", "tasks_schedule"),
             ("Workers", "memory", "tasks_workerprocess"),
             ("Usage", "payments", "tasks_usage"),
         ),

@@ -3,10 +3,11 @@
 A new method is one function, one row here, and one test file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from a2a.core.parsing import Params
 from a2a.methods import (
     crud,
     events,
@@ -18,6 +19,9 @@ from a2a.methods import (
     queries,
     responses,
     running,
+    schedule_params,
+    schedule_responses,
+    schedules,
     secrets,
     system,
     task_schemas,
@@ -43,6 +47,16 @@ Tasks = list[responses.Task]
 EXECUTE = Method(
     execute, params.Execute, as_a2a_task, responses.Execution, OPERATOR, is_repeatable=True, takes_llm_key=True
 )
+
+
+def _schedules(
+    function: Callable[..., Awaitable[DataResult]],
+    given: type[Params],
+    answer: Any = schedule_responses.Schedule,
+    *,
+    role: Role = OPERATOR,
+) -> Method:
+    return Method(function, given, as_a2a_data, answer, role)
 
 
 async def discover(caller: Caller, given: params.Nothing) -> DataResult:
@@ -110,6 +124,41 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             OPERATOR,
             is_repeatable=True,
             takes_llm_key=True,
+        ),
+        "schedules.create": Method(
+            schedules.create,
+            schedule_params.CreateSchedule,
+            as_a2a_data,
+            schedule_responses.Schedule,
+            OPERATOR,
+            is_repeatable=True,
+        ),
+        "schedules.get": _schedules(schedules.get, schedule_params.NamedSchedule, role=VIEWER),
+        "schedules.list": _schedules(
+            schedules.list_schedules, schedule_params.ListSchedules, schedule_responses.Schedules, role=VIEWER
+        ),
+        "schedules.update": _schedules(schedules.update, schedule_params.UpdateSchedule),
+        "schedules.delete": _schedules(
+            schedules.delete, schedule_params.NamedSchedule, schedule_responses.ScheduleDeleted
+        ),
+        "schedules.pause": _schedules(schedules.pause, schedule_params.PauseSchedule),
+        "schedules.resume": _schedules(schedules.resume, schedule_params.NamedSchedule),
+        "schedules.trigger": Method(
+            schedules.trigger,
+            schedule_params.TriggerSchedule,
+            as_a2a_data,
+            schedule_responses.ScheduledRun,
+            OPERATOR,
+            is_repeatable=True,
+        ),
+        "schedules.backfill": _schedules(
+            schedules.backfill, schedule_params.BackfillSchedule, schedule_responses.ScheduledRuns
+        ),
+        "schedules.preview": _schedules(
+            schedules.preview, schedule_params.PreviewSchedule, schedule_responses.SchedulePreview, role=VIEWER
+        ),
+        "schedules.runs": _schedules(
+            schedules.runs, schedule_params.ListFirings, schedule_responses.ScheduledRuns, role=VIEWER
         ),
         "usage.get": Method(usage.get, params.GetUsage, as_a2a_data, responses.Usage, VIEWER),
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),

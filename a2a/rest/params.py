@@ -74,7 +74,7 @@ def _value(text: str, wanted: Any) -> Any:
 
     Text that does not fit stays text, and validation rejects it.
     """
-    if wanted is bool:
+    if wanted in (bool, bool | None):
         return BOOLEANS.get(text, text)
     is_number = wanted in (int, int | None)
     return int(text) if is_number and WHOLE_NUMBER.fullmatch(text) else text

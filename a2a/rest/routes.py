@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.parsing import Params
-from a2a.methods import flow_responses, responses, task_schemas
+from a2a.methods import flow_responses, responses, schedule_responses, task_schemas
 from a2a.methods.dispatch import REST
 from a2a.methods.params import NEW_TASK, NEW_TASKS
 from tasks.rules import exceptions as errors
@@ -254,6 +254,73 @@ SECRET: Final = {
         errors=(errors.RoleTooLow,),
     ),
 }
+SCHEDULE_ID: Final = "schedule_id"
+
+
+def _schedule(name: str, method: str, kind: Any = schedule_responses.Schedule, **more: Any) -> Operation:
+    """An operation on one schedule."""
+    return Operation(
+        name=name,
+        method=method,
+        in_path=SCHEDULE_ID,
+        answers={200: kind},
+        **{"errors": (errors.ScheduleNotFound,), **more},
+    )
+
+
+SCHEDULES: Final[Mapping[str, Mapping[str, Operation]]] = {
+    "schedules/": {
+        "get": Operation(name="listSchedules", method="schedules.list", answers={200: schedule_responses.Schedules}),
+        "post": Operation(
+            name="createSchedule",
+            method="schedules.create",
+            takes="body",
+            is_body_required=True,
+            answers={201: schedule_responses.Schedule},
+            errors=(errors.TaskNotFound, errors.FlowNotFound, errors.LimitReached, *TREE_ERRORS),
+        ),
+    },
+    "schedules/preview/": {
+        "post": Operation(
+            name="previewSchedule",
+            method="schedules.preview",
+            takes="body",
+            is_body_required=True,
+            answers={200: schedule_responses.SchedulePreview},
+            errors=(errors.ScheduleNotFound,),
+        )
+    },
+    "schedules/<segment:schedule_id>/": {
+        "get": _schedule("getSchedule", "schedules.get"),
+        "patch": _schedule(
+            "updateSchedule",
+            "schedules.update",
+            takes="body",
+            rules={"minProperties": 1},
+            is_body_required=True,
+            errors=(errors.ScheduleNotFound, errors.TaskNotFound, errors.FlowNotFound, *TREE_ERRORS),
+        ),
+        "delete": _schedule("deleteSchedule", "schedules.delete", schedule_responses.ScheduleDeleted),
+    },
+    "schedules/<segment:schedule_id>/pause/": {"post": _schedule("pauseSchedule", "schedules.pause", takes="body")},
+    "schedules/<segment:schedule_id>/resume/": {"post": _schedule("resumeSchedule", "schedules.resume", takes="body")},
+    "schedules/<segment:schedule_id>/trigger/": {
+        "post": _schedule("triggerSchedule", "schedules.trigger", schedule_responses.ScheduledRun, takes="body")
+    },
+    "schedules/<segment:schedule_id>/backfill/": {
+        "post": _schedule(
+            "backfillSchedule",
+            "schedules.backfill",
+            schedule_responses.ScheduledRuns,
+            takes="body",
+            is_body_required=True,
+            rules={"required": ["since", "until"]},
+        )
+    },
+    "schedules/<segment:schedule_id>/runs/": {
+        "get": _schedule("listScheduledRuns", "schedules.runs", schedule_responses.ScheduledRuns)
+    },
+}
 #: URL → HTTP method → operation.
 ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
     {
@@ -290,6 +357,7 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
         },
         "flows/<segment:name>/runs/": FLOW_RUNS,
         "events/": {"post": SEND_EVENT},
+        **SCHEDULES,
         "usage/": {"get": Operation(name="getUsage", method="usage.get", answers={200: responses.Usage})},
         "secrets/": {"get": Operation(name="listSecrets", method="secrets.list", answers={200: responses.Secrets})},
         "secrets/<segment:name>/": SECRET,

@@ -207,6 +207,12 @@ class Retention(Section):
     )
     failed_days: Whole = Field(0, ge=0, le=36_500, description="The same for a tree whose last run has failed.")
     cancelled_days: Whole = Field(0, ge=0, le=36_500, description="The same for a tree whose last run was cancelled.")
+    firings: Whole = Field(
+        1000,
+        ge=10,
+        le=1_000_000,
+        description="How many of the times of a schedule to keep, with what was done at each. The oldest are deleted; trees and runs are not.",
+    )
 
 
 class Limits(Section):
@@ -303,6 +309,13 @@ class Limits(Section):
         100, ge=0, le=100_000, description="Named secrets of one user, and those that the operator shares."
     )
     secret_bytes: Whole = Field(16 * KIB, ge=64, le=64 * KIB, description="The size of a named secret.")
+    schedules: Whole = Field(1000, ge=0, le=100_000, description="Schedules of one user.")
+    catch_up_runs: Whole = Field(
+        100,
+        ge=1,
+        le=10_000,
+        description="Runs of one schedule that may be under way at a time when it makes up for missed ones (`catch_up`), or wait for an earlier one (`overlap`); and times of one backfill.",
+    )
     streams: Whole = Field(
         2000, ge=1, le=1_000_000, description="Open WebSockets and event streams in one web process."
     )

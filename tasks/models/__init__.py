@@ -4,6 +4,7 @@ from tasks.models.budgets import RunBudget
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.installation import IdempotencyKey, InstallationFact, WorkerProcess
 from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, TaskEvent
+from tasks.models.schedules import Firing, FiringQuerySet, Schedule, ScheduleQuerySet
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
 from tasks.models.usage import Usage
 from tasks.models.waits import Assignee, Question, QuestionQuerySet, SentEvent
@@ -13,6 +14,8 @@ __all__ = [
     "STATUS_AT",
     "Assignee",
     "CancelRequest",
+    "Firing",
+    "FiringQuerySet",
     "Flow",
     "FlowQuerySet",
     "FlowVersion",
@@ -24,6 +27,8 @@ __all__ = [
     "RunBudget",
     "RunInputs",
     "RunQuerySet",
+    "Schedule",
+    "ScheduleQuerySet",
     "SentEvent",
     "Task",
     "TaskCount",

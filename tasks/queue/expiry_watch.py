@@ -9,9 +9,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from django.db import connection
-
-from tasks.queue.leases import DB_NOW, GIVE_UP_SECONDS, moment
+from tasks.queue.clock import database_time
+from tasks.queue.leases import GIVE_UP_SECONDS
 
 TOLERATED_SECONDS: Final = 2.0
 SILENT_SECONDS: Final = 6.0
@@ -33,19 +32,12 @@ class ExpiryWatch:
         renewed their leases since.
         """
         looked_at = self._steady()
-        database_time = _database_time()
+        there = database_time()
         now = self._steady()
         if self._database_time is not None:
-            passed_there = (database_time - self._database_time).total_seconds()
+            passed_there = (there - self._database_time).total_seconds()
             passed_here = now - self._looked_at
             if passed_here > SILENT_SECONDS or passed_there > passed_here + TOLERATED_SECONDS:
                 self._disturbed_at = now
-        self._looked_at, self._database_time = looked_at, database_time
+        self._looked_at, self._database_time = looked_at, there
         return now - self._disturbed_at > GIVE_UP_SECONDS
-
-
-def _database_time() -> datetime:
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {DB_NOW.replace('%%', '%')}")
-        (now,) = cursor.fetchone()
-    return moment(now)

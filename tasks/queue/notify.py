@@ -21,11 +21,13 @@ from django.db import connection, transaction
 
 from apflow_site.db.connections import IS_SQLITE
 
-Topic = Literal["apflow_runs", "apflow_events"]
+Topic = Literal["apflow_runs", "apflow_events", "apflow_schedules"]
 RUNS: Final = "apflow_runs"
 """For workers: a run waits, or a running one has a request (cancel, answer, webhook)."""
 EVENTS: Final = "apflow_events"
 """For subscribers: events were written."""
+SCHEDULES: Final = "apflow_schedules"
+"""For the processes that fire schedules: one has changed, or is new."""
 
 LISTEN_SECONDS = 0.5
 LOOK_SECONDS: Final = (0.001, 0.02)
@@ -88,10 +90,10 @@ class Listener:
                 self._on_ring()
 
 
-def listen(topic: Topic) -> Notifier:
-    """Return a notifier that receives every notification from now on."""
+def listen(topic: Topic, *, look_seconds: tuple[float, float] = LOOK_SECONDS) -> Notifier:
+    """Return a notifier that receives every notification from now on. `look_seconds` is for SQLite only."""
     if IS_SQLITE:
-        return SqliteNotifier(str(connection.settings_dict["NAME"]))
+        return SqliteNotifier(str(connection.settings_dict["NAME"]), look_seconds=look_seconds)
     own: Notifier = _postgres_notifier().PostgresNotifier(connection.get_connection_params(), topic)
     url = settings.APFLOW.redis.url
     return own if url is None else _redis_notifier().listen(own, url, topic)
@@ -108,7 +110,8 @@ def _redis_notifier() -> Any:
 
 
 class SqliteNotifier(Notifier):
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, look_seconds: tuple[float, float] = LOOK_SECONDS) -> None:
+        self._look_seconds = look_seconds
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._seen = self._commits()
         self._quiet_since = float("-inf")
@@ -123,7 +126,7 @@ class SqliteNotifier(Notifier):
                 return True
             if now >= deadline:
                 return False
-            time.sleep(min(pause_after(now - self._quiet_since), deadline - now))
+            time.sleep(min(pause_after(now - self._quiet_since, self._look_seconds), deadline - now))
 
     def rest_until(self, awake: threading.Event) -> None:
         awake.wait()
@@ -135,7 +138,7 @@ class SqliteNotifier(Notifier):
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
 
-def pause_after(quiet_seconds: float) -> float:
+def pause_after(quiet_seconds: float, look_seconds: tuple[float, float] = LOOK_SECONDS) -> float:
     """How long to wait before the next look at the counter of SQLite."""
-    shortest, longest = LOOK_SECONDS
+    shortest, longest = look_seconds
     return min(max(shortest, quiet_seconds * SHARE_OF_QUIET), longest)

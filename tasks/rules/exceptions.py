@@ -82,6 +82,14 @@ class FlowNotFound(TasksError):
             super().__init__(message, data={"flow": name, "version": version})
 
 
+class ScheduleNotFound(TasksError):
+    """Schedule not found."""
+
+    def __init__(self, schedule_id: str) -> None:
+        hint = "Check the id, and that the schedule belongs to you."
+        super().__init__(f"Schedule '{schedule_id}' not found. {hint}", data={"schedule_id": schedule_id})
+
+
 class CircularDependency(TasksError):
     """The dependencies form a cycle."""
 

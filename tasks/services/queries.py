@@ -15,7 +15,7 @@ from django.db.models import Avg, F, OuterRef, Q, QuerySet, Subquery, Sum
 from accounts.callers import Caller
 from apflow_site.db.connections import IS_SQLITE
 from apflow_site.db.prepared import Prepared
-from tasks.models import Run, RunQuerySet, Task, TaskCount, TaskQuerySet
+from tasks.models import Run, RunQuerySet, Schedule, Task, TaskCount, TaskQuerySet
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.status import Status
 from tasks.storage import loads
@@ -372,9 +372,9 @@ def after_cursor(cursor: str, *, descending: bool) -> Q:
     return Q(created_at__gte=created_at) & (Q(created_at__gt=created_at) | Q(id__gt=task_id))
 
 
-def cursor_of(task: Task) -> str:
+def cursor_of(row: Task | Schedule) -> str:
     """Return the cursor of the page after this row."""
-    return urlsafe_b64encode(f"{task.created_at.isoformat()} {task.id}".encode()).decode()
+    return urlsafe_b64encode(f"{row.created_at.isoformat()} {row.id}".encode()).decode()
 
 
 def _read_cursor(cursor: str) -> tuple[datetime, str]:

@@ -89,7 +89,7 @@ def create_tree(
     ExecutorNotFound; then nothing is stored.
     """
     spec = checked(tasks)
-    owner = _owner(caller, spec)
+    owner = owner_of(caller, spec)
     refuse_unusable(spec, owner=owner)
     while True:
         ids = _new_ids(spec) if id_conflict == NEW else _stored_ids(spec, refuse=id_conflict == REFUSE)
@@ -192,7 +192,7 @@ def held_task(*, caller: Caller, task_id: str) -> Task:
     return get_task(caller=caller, task_id=task_id)  # read again, now that the tree is locked
 
 
-def _owner(caller: Caller, spec: TreeSpec) -> str:
+def owner_of(caller: Caller, spec: TreeSpec) -> str:
     """Return the owner.
 
     Only a caller who sees everything may name another owner (contract, section 1).

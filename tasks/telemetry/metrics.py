@@ -41,6 +41,8 @@ class Metrics:
     llm_cost: Counter
     deliveries: Counter
     removed: Counter
+    firings: Counter
+    lateness: Histogram
     pool_places: Gauge
     pool_tasks: Gauge
     pool_started: Counter
@@ -78,6 +80,13 @@ def _metrics() -> Metrics:
         llm_tokens=Counter("apflow_llm_tokens", "Tokens that models used", ["provider", "model", "type"], registry=own),
         llm_cost=Counter("apflow_llm_cost_usd", "What models cost, in US dollars", ["provider", "model"], registry=own),
         removed=Counter("apflow_rows_removed", "Rows that housekeeping has removed", ["kind"], registry=own),
+        firings=Counter("apflow_schedule_firings", "What schedules did at their times", ["outcome"], registry=own),
+        lateness=Histogram(
+            "apflow_schedule_lateness_seconds",
+            "From when a run of a schedule was due to its start in the queue",
+            buckets=WAITS,
+            registry=own,
+        ),
         pool_places=Gauge(
             "apflow_pool_places",
             "Tasks that may run in a pool at a time",
@@ -171,6 +180,15 @@ def removed(kind: str, rows: int) -> None:
     """Housekeeping has removed rows of a kind."""
     with suppress(NoRoom):
         series(_metrics().removed, kind).inc(rows)
+
+
+def fired(outcomes: Iterable[str], lateness: Iterable[float]) -> None:
+    """Schedules have done so, and have queued runs so many seconds after they were due."""
+    with suppress(NoRoom):
+        for outcome in outcomes:
+            series(_metrics().firings, outcome).inc()
+        for seconds in lateness:
+            _metrics().lateness.observe(seconds)
 
 
 def pool(name: str, places: int) -> None:

@@ -16,8 +16,8 @@ from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
 from tasks.queue import leases, suspension
 from tasks.queue.expiry_watch import ExpiryWatch
-from tasks.services import cancels, growth, housekeeping, sent_events, shared_secrets
-from tasks.worker import webhook_deliveries
+from tasks.services import cancels, firings, growth, housekeeping, sent_events, shared_secrets
+from tasks.worker import schedule_watch, webhook_deliveries
 from tasks.worker.children import Child
 from tasks.worker.silence import SilenceWatch, culprits
 
@@ -54,6 +54,7 @@ def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
     workers: Workers | None = None
     sweeps = Sweeps()
     threading.Thread(target=ring, args=[stop.is_asked], name="alarm", daemon=True).start()
+    threading.Thread(target=schedule_watch.watch, args=[stop.is_asked], name="schedules", daemon=True).start()
     while not stop.is_asked.wait(TICK_SECONDS if workers or sweeps.is_begun else 0):
         if workers is None and may_start():
             workers = Workers()
@@ -113,6 +114,7 @@ def _sweep_the_rest() -> None:
     webhook_deliveries.sweep()
     suspension.sweep()
     sent_events.wake_forgotten()
+    firings.note_ended()
     run_secrets.erase_expired()
 
 

@@ -17,7 +17,7 @@ CANARY = "sk-proj-canary-admin-0123456789abcdef"
 PASSPHRASE = "looks like no key at all"
 LISTS = """
     tasks/task tasks/task/?rows=all tasks/run tasks/taskevent tasks/question tasks/workerprocess tasks/webhook tasks/webhookdelivery auth/user
-    accounts/apikey llmkeys/llmkey llmkeys/namedsecret tasks/usage
+    accounts/apikey llmkeys/llmkey llmkeys/namedsecret tasks/usage tasks/schedule tasks/firing
 """.split()
 
 

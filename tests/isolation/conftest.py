@@ -85,7 +85,10 @@ class PeopleServer:
         tasks = [{"id": task, "name": "root"}, {"id": leaf, "name": "leaf", "parent_id": task}]
         call = {"tasks": tasks, "execute": runs}
         self.server.rpc("tasks.create", call, **self.people[owner])
+        plan = {"task_id": task, "at": "2999-01-01T00:00"}
+        planned = self.server.rpc("schedules.create", plan, **self.people[owner])["id"]
         names = {"$task": task, "$leaf": leaf, "$run": str(uuid4()), "$config": f"hook-{number:04}", "$user": owner}
+        names |= {"$schedule": planned}
         if runs:
             ((names["$run"],),) = self.server.query("SELECT id FROM tasks_run WHERE root_id = %s", task)
             config = {"taskId": names["$run"], "id": names["$config"], "url": "https://192.0.2.1/hook"}

@@ -133,7 +133,7 @@ def _rest() -> Iterator[Door]:
                 row=REST.get(operation.name),
                 shot=_request(
                     method.upper(),
-                    f"/api/{route.replace('<segment:task_id>', '$task').replace('<segment:name>', 'token')}",
+                    f"/api/{route.replace('<segment:task_id>', '$task').replace('<segment:name>', 'token').replace('<segment:schedule_id>', '$schedule')}",
                 ),
             )
 

@@ -60,6 +60,9 @@ COPY: Final = Row(
     ),
 )
 USER: Final = {"user_id": "$user"}
+SCHEDULE: Final = {"schedule_id": "$schedule"}
+AT: Final = {"at": "2999-01-01T00:00"}
+PAST: Final = {"since": "2026-01-01T00:00", "until": "2026-01-02T00:00"}
 EVENT: Final = {"event": "order.paid", "payload": {"order_id": "42"}, "id": "evt_1"}
 """Of the name and id that every other user uses too: they do not collide."""
 FLOW: Final = {"name": "mine", "tasks": [{"name": "a"}]}
@@ -95,6 +98,17 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "flows.versions": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
         "flows.delete": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
         "flows.run": Row(NO_FLOW, (NO_FLOW | USER, NO_FLOW | {"use_streaming": True}), code=-32001),
+        "schedules.create": Row(AT | TASK, ({"tasks": [{"name": "a", "dependencies": ["$task"]}]} | AT,)),
+        "schedules.get": Row(SCHEDULE, ({"id": "$schedule"},)),
+        "schedules.list": Row(USER, (USER | {"is_paused": False},)),
+        "schedules.update": Row(SCHEDULE | {"name": "new"}, (SCHEDULE | {"task_id": "$mine"},)),
+        "schedules.delete": Row(SCHEDULE),
+        "schedules.pause": Row(SCHEDULE, (SCHEDULE | {"reason": "stolen"},)),
+        "schedules.resume": Row(SCHEDULE),
+        "schedules.trigger": Row(SCHEDULE, (SCHEDULE | {"overlap": "allow"},)),
+        "schedules.backfill": Row(SCHEDULE | PAST, (SCHEDULE | PAST | {"overlap": "allow"},)),
+        "schedules.preview": Row(SCHEDULE),
+        "schedules.runs": Row(SCHEDULE, (SCHEDULE | {"limit": 1},)),
         "usage.get": Row({"by": ["day", "user"]}, (USER, USER | {"by": "user"})),
         "rpc.discover": Row({}),
     }
@@ -200,6 +214,17 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "deleteFlow": Row({}, (USER,), code="flow_not_found"),
         "listFlowVersions": Row({}, (USER,), code="flow_not_found"),
         "runFlow": Row({}, (USER,), code="flow_not_found"),
+        "listSchedules": Row(USER),
+        "createSchedule": Row(AT | TASK, ({"tasks": [{"name": "a", "dependencies": ["$task"]}]} | AT,)),
+        "previewSchedule": Row(SCHEDULE),
+        "getSchedule": Row({}),
+        "updateSchedule": Row({"name": "new"}, ({"task_id": "$mine"},)),
+        "deleteSchedule": Row({}),
+        "pauseSchedule": Row({}, ({"reason": "stolen"},)),
+        "resumeSchedule": Row({}),
+        "triggerSchedule": Row({}, ({"overlap": "allow"},)),
+        "backfillSchedule": Row(PAST, (PAST | {"overlap": "allow"},)),
+        "listScheduledRuns": Row({}, ({"limit": 1},)),
         "getUsage": Row({"by": "user"}, (USER, USER | {"by": "model"})),
         "listSecrets": Row({}),
         "setSecret": Row(VALUE, (VALUE | {"scope": "shared", "users": ["$user"]},)),

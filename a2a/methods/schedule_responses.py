@@ -1,0 +1,98 @@
+"""The results of the methods for schedules, as types."""
+
+from typing import Any, Literal
+
+from msgspec import UNSET, UnsetType
+
+from a2a.methods.response import Response
+from tasks.rules.firings import CatchUp, Outcome, Overlap
+from tasks.rules.strict_json import Json
+from tasks.status import Status
+
+
+class Schedule(Response, frozen=True, kw_only=True):
+    """A schedule. Times are ISO 8601 in UTC. Only `schedules.get` returns `tasks` and `inputs`.
+
+    `in_words` describes its times. `next_run_at` is null while it is paused, and at its end.
+    """
+
+    id: str
+    name: str
+    user_id: str
+    tasks: Any = UNSET
+    task_id: str | None
+    flow: str | None
+    flow_version: int | None
+    inputs: Json | UnsetType | None = UNSET
+    cron: str | None
+    every_seconds: int | None
+    at: str | None
+    timezone: str
+    in_words: str
+    starts_at: str | None
+    ends_at: str | None
+    max_runs: int | None
+    overlap: Overlap
+    catch_up: CatchUp
+    catch_up_window_seconds: int
+    jitter_seconds: int
+    is_paused: bool
+    pause_reason: str | None
+    pause_after_failures: int | None
+    next_run_at: str | None
+    last_run_at: str | None
+    last_status: Status | None
+    run_count: int
+    created_at: str
+    updated_at: str
+
+
+class Schedules(Response, frozen=True, kw_only=True):
+    """A page of schedules. `next_cursor` is null on the last one."""
+
+    schedules: list[Schedule]
+    next_cursor: str | None
+
+
+class ScheduledRun(Response, frozen=True, kw_only=True):
+    """What a schedule did at one of its times. `reason` tells why there is no run.
+
+    `task_id` is the root of the tree that was run, and `status` that of the run.
+    """
+
+    scheduled_for: str
+    outcome: Outcome
+    cause: Literal["clock", "trigger", "backfill"]
+    reason: str | None
+    run_id: str | None
+    task_id: str | None
+    status: Status | None
+    started_at: str | None
+
+
+class ScheduledRuns(Response, frozen=True, kw_only=True):
+    """What a schedule did at its times."""
+
+    runs: list[ScheduledRun]
+
+
+class ScheduleDeleted(Response, frozen=True, kw_only=True):
+    """The deleted schedule. Its trees and runs are kept."""
+
+    schedule_id: str
+    deleted: bool
+
+
+class ScheduledTime(Response, frozen=True, kw_only=True):
+    """A time in UTC, and as a clock in the zone of the schedule shows it."""
+
+    at: str
+    local: str
+
+
+class SchedulePreview(Response, frozen=True, kw_only=True):
+    """The next times of a schedule, and how people say it."""
+
+    in_words: str
+    timezone: str
+    times: list[ScheduledTime]

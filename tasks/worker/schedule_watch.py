@@ -1,0 +1,63 @@
+"""Fires schedules at their times: sleeps until the next one is due, or until a schedule changes."""
+
+import logging
+import threading
+from datetime import UTC, datetime
+from typing import Final
+
+from django.db import DatabaseError, connection
+
+from apflow_site.db.connections import refresh
+from tasks.queue import clock, maintenance, notify
+from tasks.queue.notify import Notifier
+from tasks.services import firings
+
+logger = logging.getLogger(__name__)
+
+LONGEST_SECONDS: Final = 60.0
+"""Between two looks without any schedule. A notification may be lost, and clocks may be set."""
+QUEUE_SECONDS: Final = 1.0
+"""Between two looks while runs wait for an earlier one."""
+LEAST_SECONDS: Final = 0.02
+"""Between two looks while other processes fire what is due."""
+AGAIN_SECONDS: Final = 1.0
+"""After the database was unavailable."""
+LOOK_SECONDS: Final = (0.2, 0.5)
+"""The pauses between two looks at the counter of SQLite: each commit of any kind ends the sleep."""
+
+
+def watch(is_over: threading.Event) -> None:
+    """Until then, fire schedules."""
+    notifier: Notifier | None = None
+    latest = datetime.min.replace(tzinfo=UTC)
+    while not is_over.is_set():
+        try:
+            refresh()
+            if notifier is None:
+                notifier = notify.listen(notify.SCHEDULES, look_seconds=LOOK_SECONDS)
+                firings.look_again()
+            now = clock.database_time()
+            if now + firings.CLOCK_TOLERANCE < latest:
+                firings.look_again()
+            latest = now
+            pause = look()
+        except DatabaseError:
+            logger.warning("Could not fire schedules: the database is unavailable", extra={"event": "schedules.failed"})
+            connection.close()
+            is_over.wait(AGAIN_SECONDS)
+            continue
+        if pause:
+            notifier.wait(pause)
+
+
+def look() -> float:
+    """Fire what is due. Returns in how many seconds to look again."""
+    if maintenance.is_on():
+        return QUEUE_SECONDS
+    if firings.fire_due() or firings.start_queued():
+        return 0.0
+    seconds = firings.seconds_until_due()
+    if seconds is None:
+        seconds = LONGEST_SECONDS
+    longest = QUEUE_SECONDS if firings.is_any_queued() else LONGEST_SECONDS
+    return min(longest, max(LEAST_SECONDS, seconds))
