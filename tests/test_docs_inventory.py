@@ -18,6 +18,7 @@ CALL: Final = "tests/test_call_page.py"
 REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writing_an_executor_is_true"
 APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_page_shows_works"
 WAITS: Final = "tests/tasks/services/test_wait_page.py::test_what_the_page_shows_works"
+SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
 WEBHOOKS: Final = "tests/tasks/worker/test_webhook_page.py::test_the_receiver_of_the_page_believes_the_server"
 CLIENT: Final = "tests/aipartnerupflow/client/test_client_page.py::test_the_programs_run_one_after_the_other"
 POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
@@ -69,6 +70,12 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Wait for an event", "sh", WAITS),
         ("The address of a wait", "sh", WAITS),
         ("Wait in your own executor", "python", WAITS),
+    ],
+    "docs/how-to/schedules.md": [
+        ("Run trees at times", "sh", SCHEDULES),
+        ("Run trees at times", "json", SCHEDULES),
+        ("See what it did", "sh", SCHEDULES),
+        ("See what it did", "sh", SCHEDULES),
     ],
     "docs/how-to/call.md": [
         ("curl", "sh", f"{CALL}::test_curl_waits_follows_and_goes_on"),

@@ -34,9 +34,7 @@ OPENAPI: Final = "3.1.0"
 SCHEMAS: Final = "#/components/schemas/{name}"
 #: The names of errors without an exception in the table: an unknown URL, and an internal error.
 OTHER_ERRORS: Final = ("internal", "not_found")
-TAGS: Final = {
-    name: name for name in ("tasks", "flows", "events", "questions", "schedules", "secrets", "usage")
-}
+TAGS: Final = {name: name for name in ("tasks", "flows", "events", "questions", "schedules", "secrets", "usage")}
 """By the first part of the name of a method; "executors" for the rest."""
 NULL: Final = {"type": "null"}
 

@@ -34,6 +34,7 @@ from aipartnerupflow.cli.options import (
 from aipartnerupflow.cli.output import error as error_line
 from aipartnerupflow.cli.output import room_to_write
 from aipartnerupflow.cli.questions import questions
+from aipartnerupflow.cli.schedules import schedules
 from aipartnerupflow.cli.secrets import secrets
 from aipartnerupflow.cli.tasks import tasks
 from aipartnerupflow.cli.usage import usage
@@ -65,6 +66,7 @@ app.add_typer(users, name="users")
 app.add_typer(tokens, name="tokens")
 app.add_typer(keys, name="keys")
 app.add_typer(secrets, name="secrets")
+app.add_typer(schedules, name="schedules")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from aipartnerupflow.client import calls, flow_calls
+from aipartnerupflow.client import calls, flow_calls, schedule_calls
 from aipartnerupflow.client.calls import Call, Tasks
 from aipartnerupflow.client.errors import InvalidRequest, named_errors
 from aipartnerupflow.client.stream import TIMEOUT, Following
@@ -85,6 +85,17 @@ class Methods(Generic[H]):
     set_secret = method(calls.set_secret)
     secrets = method(calls.secrets)
     delete_secret = method(calls.delete_secret)
+    create_schedule = method(schedule_calls.create_schedule)
+    schedule = method(schedule_calls.schedule)
+    schedules = method(schedule_calls.schedules)
+    update_schedule = method(schedule_calls.update_schedule)
+    delete_schedule = method(schedule_calls.delete_schedule)
+    pause_schedule = method(schedule_calls.pause_schedule)
+    resume_schedule = method(schedule_calls.resume_schedule)
+    trigger_schedule = method(schedule_calls.trigger_schedule)
+    backfill_schedule = method(schedule_calls.backfill_schedule)
+    preview_schedule = method(schedule_calls.preview_schedule)
+    schedule_runs = method(schedule_calls.schedule_runs)
 
     _kind: type[H]
     """The class of the httpx client."""

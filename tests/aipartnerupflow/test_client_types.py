@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec import NODEFAULT, UNSET, Struct, UnsetType
 
-from a2a.methods import flow_responses, responses
-from aipartnerupflow.client import flow_types, types
+from a2a.methods import flow_responses, responses, schedule_responses
+from aipartnerupflow.client import flow_types, schedule_types, types
 from tasks.rules.strict_json import Json
 
 #: A type of the client, and those of the server whose objects it describes. A field that not all of them have is optional.
@@ -56,8 +56,15 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     flow_types.FlowVersion: (flow_responses.FlowVersion,),
     flow_types.FlowVersions: (flow_responses.FlowVersions,),
     flow_types.FlowDeleted: (flow_responses.FlowDeleted,),
+    schedule_types.Schedule: (schedule_responses.Schedule,),
+    schedule_types.Schedules: (schedule_responses.Schedules,),
+    schedule_types.ScheduledRun: (schedule_responses.ScheduledRun,),
+    schedule_types.ScheduledRuns: (schedule_responses.ScheduledRuns,),
+    schedule_types.ScheduleDeleted: (schedule_responses.ScheduleDeleted,),
+    schedule_types.ScheduledTime: (schedule_responses.ScheduledTime,),
+    schedule_types.SchedulePreview: (schedule_responses.SchedulePreview,),
 }
-SENT = {types.Changes, types.CopyOptions, types.Filters}
+SENT = {types.Changes, types.CopyOptions, types.Filters, schedule_types.ScheduleFields}
 """What a client sends; the parameters of the methods are checked by the server."""
 
 INHERITED = ("children",)
@@ -110,7 +117,8 @@ def describes(client: Any, server: Any) -> bool:
 
 
 def test_every_type_of_the_client_has_its_type_on_the_server() -> None:
-    defined = {kind for module in (types, flow_types) for kind in vars(module).values() if is_typeddict(kind)}
+    modules = (types, flow_types, schedule_types)
+    defined = {kind for module in modules for kind in vars(module).values() if is_typeddict(kind)}
     assert defined == PAIRS.keys() | SENT
 
 

@@ -41,7 +41,7 @@ def clock_at_noon(monkeypatch: pytest.MonkeyPatch, test_executors: None) -> Iter
 
 def make(*, caller: Caller = ALICE, is_paused: bool = False, **fields: Any) -> Schedule:
     timing = {} if fields.keys() & {"cron", "every_seconds", "at"} else {"cron": "*/5 * * * *"}
-    subject = {} if "task_id" in fields else {"tasks": TREE}
+    subject = {} if fields.keys() & {"task_id", "flow"} else {"tasks": TREE}
     return schedules.create_schedule(caller=caller, fields={**subject, **timing, **fields}, is_paused=is_paused)
 
 

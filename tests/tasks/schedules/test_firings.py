@@ -9,8 +9,8 @@ import pytest
 
 from accounts import users
 from tasks.models import Firing, Run, RunInputs, Schedule, Task
-from tasks.rules.exceptions import InvalidParams, LimitReached, ScheduleNotFound, TaskNotFound
-from tasks.services import firings, schedules, trees
+from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached, ScheduleNotFound, TaskNotFound
+from tasks.services import firings, flows, schedules, trees
 from tests.sections import replace
 from tests.tasks.schedules.conftest import NOON, TREE, Clock, done, end_runs, make, reasons, sweep
 from tests.tasks.trees import ADMIN, ALICE, BOB
@@ -416,3 +416,22 @@ def test_a_preview_stores_nothing(clock_at_noon: Clock) -> None:
     _, slots = schedules.preview(caller=ALICE, schedule_id=schedule.id, fields={}, count=1)
     assert slots == [schedule.next_run_at]
     assert Schedule.objects.count() == 1
+
+
+def test_a_flow_runs_in_its_newest_version_or_in_the_one_that_is_named(clock_at_noon: Clock) -> None:
+    schema = {"type": "object", "properties": {"topic": {"type": "string"}}, "required": ["topic"]}
+    flows.save_flow(caller=ALICE, name="report", tasks=TREE, inputs_schema=schema)
+    with pytest.raises(InvalidParams, match="topic"):
+        make(flow="report")
+    newest = make(flow="report", inputs={"topic": "frogs"})
+    first = make(flow="report", inputs={"topic": "frogs"}, flow_version=1)
+    flows.save_flow(caller=ALICE, name="report", tasks=[{**TREE[0], "name": "b"}], inputs_schema=schema)
+    clock_at_noon.to("12:05")
+    sweep()
+    versions = [
+        Run.objects.get(id=Firing.objects.get(schedule=schedule).run_id).flow_version for schedule in (newest, first)
+    ]
+    assert (versions, newest.name) == ([2, 1], "report")
+    assert {row.inputs["topic"] for row in RunInputs.objects.all()} == {"frogs"}
+    with pytest.raises(FlowNotFound):
+        make(caller=BOB, flow="report")

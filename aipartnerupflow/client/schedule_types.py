@@ -1,0 +1,113 @@
+"""The types of schedules: what is sent and what is returned."""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from aipartnerupflow.client.types import Json
+
+Overlap = Literal["skip", "queue", "cancel_previous", "allow"]
+CatchUp = Literal["none", "last", "all"]
+
+
+class ScheduleFields(TypedDict, total=False):
+    """What may be set of a schedule. None clears what may be absent."""
+
+    name: str
+    tasks: Any
+    task_id: str
+    flow: str
+    flow_version: int | None
+    inputs: Json | None
+    cron: str
+    every_seconds: int
+    at: str
+    timezone: str
+    starts_at: str | None
+    ends_at: str | None
+    max_runs: int | None
+    overlap: Overlap
+    catch_up: CatchUp
+    catch_up_window_seconds: int
+    jitter_seconds: int
+    pause_after_failures: int | None
+
+
+class Schedule(TypedDict):
+    """A schedule. Only `client.schedule` returns `tasks` and `inputs`."""
+
+    id: str
+    name: str
+    user_id: str
+    tasks: NotRequired[Any]
+    task_id: str | None
+    flow: str | None
+    flow_version: int | None
+    inputs: NotRequired[Json | None]
+    cron: str | None
+    every_seconds: int | None
+    at: str | None
+    timezone: str
+    in_words: str
+    starts_at: str | None
+    ends_at: str | None
+    max_runs: int | None
+    overlap: Overlap
+    catch_up: CatchUp
+    catch_up_window_seconds: int
+    jitter_seconds: int
+    is_paused: bool
+    pause_reason: str | None
+    pause_after_failures: int | None
+    next_run_at: str | None
+    last_run_at: str | None
+    last_status: str | None
+    run_count: int
+    created_at: str
+    updated_at: str
+
+
+class Schedules(TypedDict):
+    """A page of schedules. `next_cursor` is None on the last one."""
+
+    schedules: list[Schedule]
+    next_cursor: str | None
+
+
+class ScheduledRun(TypedDict):
+    """What a schedule did at one of its times. `reason` tells why there is no run."""
+
+    scheduled_for: str
+    outcome: Literal["started", "queued", "skipped", "failed"]
+    cause: Literal["clock", "trigger", "backfill"]
+    reason: str | None
+    run_id: str | None
+    task_id: str | None
+    status: str | None
+    started_at: str | None
+
+
+class ScheduledRuns(TypedDict):
+    """What a schedule did at its times."""
+
+    runs: list[ScheduledRun]
+
+
+class ScheduleDeleted(TypedDict):
+    """The deleted schedule."""
+
+    schedule_id: str
+    deleted: bool
+
+
+class ScheduledTime(TypedDict):
+    """A time in UTC, and as a clock in the zone of the schedule shows it."""
+
+    at: str
+    local: str
+
+
+class SchedulePreview(TypedDict):
+    """The next times of a schedule."""
+
+    in_words: str
+    timezone: str
+    times: list[ScheduledTime]
