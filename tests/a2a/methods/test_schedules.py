@@ -49,10 +49,10 @@ def test_every_interface_reads_and_changes_the_same(open_server: Server, rpc: Rp
         fired = client.trigger_schedule(made["id"])
         assert (fired["outcome"], fired["cause"]) == ("started", "trigger")
         assert open_server.http.post(f"{address}/trigger/", json={"overlap": "allow"}).json()["outcome"] == "started"
-        past = {"since": "2026-01-01T00:00", "until": "2026-01-02T00:00"}
-        assert [run["scheduled_for"] for run in client.backfill_schedule(made["id"], **past)["runs"]] == [
-            "2026-01-01T05:00:00+00:00"
-        ]
+        assert [
+            run["scheduled_for"]
+            for run in client.backfill_schedule(made["id"], since="2026-01-01T00:00", until="2026-01-02T00:00")["runs"]
+        ] == ["2026-01-01T05:00:00+00:00"]
         assert len(client.schedule_runs(made["id"])["runs"]) == 3
         times = client.preview_schedule(cron="30 2 * * *", timezone="Europe/Berlin", count=2)["times"]
         assert [each["local"][11:16] for each in times] == ["02:30", "02:30"]

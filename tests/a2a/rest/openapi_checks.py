@@ -14,6 +14,7 @@ BEYOND_SCHEMAS: Final = (
     r"^Invalid params: Idempotency-Key: was used for another request",
     r"^Invalid params: tasks\[\d+\]\.id: '.*' is in use",
     r"^Invalid params: custom_task_ids",
+    r"^Invalid params: (cron|timezone|at|starts_at|ends_at|since|until|before|flow_version): ",  # times of schedules
     r"^Invalid params: params: no changes",  # each is null
     r"^Invalid params: reset_fields: '.*' is not one of",
     r"^Invalid params: tasks\[\d+\]\.params\.(pool|resources)",  # what the executor that is named may have
