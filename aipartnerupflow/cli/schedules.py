@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aipartnerupflow.cli import output
-from aipartnerupflow.cli.options import RunInputs, asks, inputs_of, read_tasks
+from aipartnerupflow.cli.files import RunInputs, inputs_of, read_tasks
+from aipartnerupflow.cli.options import asks
 from aipartnerupflow.cli.output import clean, note
 from aipartnerupflow.cli.tables import put, table
 
@@ -46,7 +47,9 @@ class CatchUp(StrEnum):
 Id = Annotated[str, typer.Argument(metavar="ID", help="Schedule id.")]
 File = Annotated[
     Path | None,
-    typer.Argument(help='JSON file of the tree: one task, a list of tasks, or {"tasks": …}. - is standard input.'),
+    typer.Argument(
+        help='JSON or YAML file of the tree: one task, a list of tasks, or {"tasks": …}. - is standard input.'
+    ),
 ]
 StoredTask = Annotated[
     str | None, typer.Option("--task", metavar="ID", help="Run a copy of this stored tree each time.")
@@ -183,7 +186,7 @@ def create(
 def update(
     client: "Client",
     schedule_id: Id,
-    file: Annotated[Path | None, typer.Option("--tasks", help="JSON file of another tree.")] = None,
+    file: Annotated[Path | None, typer.Option("--tasks", help="JSON or YAML file of another tree.")] = None,
     name: Name = None,
     inputs: RunInputs = None,
     cron: Cron = None,
