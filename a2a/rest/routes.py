@@ -268,9 +268,9 @@ def _schedule(name: str, method: str, kind: Any = schedule_responses.Schedule, *
     )
 
 
-def _given(*names: str) -> list[Json]:
+def _has_one_of(*names: str) -> list[Json]:
     """JSON Schemas for an object that has one of the parameters."""
-    return [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names]
+    return [_given(name) for name in names]
 
 
 WHEN: Final = ("cron", "every_seconds", "at")
@@ -281,7 +281,7 @@ SCHEDULES: Final[Mapping[str, Mapping[str, Operation]]] = {
             name="createSchedule",
             method="schedules.create",
             takes="body",
-            rules={"anyOf": _given("tasks", "task_id", "flow"), "oneOf": _given(*WHEN)},
+            rules={"anyOf": _has_one_of("tasks", "task_id", "flow"), "oneOf": _has_one_of(*WHEN)},
             is_body_required=True,
             answers={201: schedule_responses.Schedule},
             errors=(errors.TaskNotFound, errors.FlowNotFound, errors.LimitReached, *TREE_ERRORS),
@@ -292,7 +292,7 @@ SCHEDULES: Final[Mapping[str, Mapping[str, Operation]]] = {
             name="previewSchedule",
             method="schedules.preview",
             takes="body",
-            rules={"anyOf": _given("schedule_id", *WHEN)},
+            rules={"anyOf": _has_one_of("schedule_id", *WHEN)},
             is_body_required=True,
             answers={200: schedule_responses.SchedulePreview},
             errors=(errors.ScheduleNotFound,),
