@@ -120,6 +120,7 @@ def native_detail(detail: Detail, *, answer_url: str | None = None, hook_url: st
         "child_run": detail.child
         and {"run_id": detail.child.id, "task_id": detail.child.root_id, "status": detail.child.status},
         "parent_run": detail.parent and {"run_id": detail.parent.run_id, "task_id": detail.parent.task_id},
+        "flow": detail.flow and {"name": detail.flow.name, "version": detail.flow.version},
     }
 
 

@@ -1,17 +1,10 @@
 """The results of the methods for flows, as types."""
 
 from a2a.methods.response import Response
-from a2a.methods.responses import Execution
+from a2a.methods.responses import Execution, FlowRef
 from a2a.methods.task_schemas import NewTask
 from tasks.rules.strict_json import Json
 from tasks.status import Status
-
-
-class FlowRef(Response, frozen=True, kw_only=True):
-    """The flow of which a run was made, and the version. `name` is null if the flow has been deleted."""
-
-    name: str | None
-    version: int
 
 
 class Flow(Response, frozen=True, kw_only=True):

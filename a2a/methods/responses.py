@@ -225,6 +225,13 @@ class ParentRun(Response, frozen=True, kw_only=True):
     task_id: str
 
 
+class FlowRef(Response, frozen=True, kw_only=True):
+    """The flow of which a run was made, and the version. `name` is null if the flow has been deleted."""
+
+    name: str | None
+    version: int
+
+
 class Detail(Task, frozen=True, kw_only=True):
     """A task with at most 100 events, its relatives, resolved inputs, timings, and open question or wait."""
 
@@ -237,6 +244,7 @@ class Detail(Task, frozen=True, kw_only=True):
     wait: Wait | None
     child_run: ChildRun | None
     parent_run: ParentRun | None
+    flow: FlowRef | None
 
 
 class SentEvent(Response, frozen=True, kw_only=True):

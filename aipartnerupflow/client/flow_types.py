@@ -2,14 +2,7 @@
 
 from typing import TypedDict
 
-from aipartnerupflow.client.types import Execution, Json
-
-
-class FlowRef(TypedDict):
-    """The flow of which a run was made, and the version. `name` is None if the flow has been deleted."""
-
-    name: str | None
-    version: int
+from aipartnerupflow.client.types import Execution, FlowRef, Json
 
 
 class Flow(TypedDict):

@@ -242,6 +242,13 @@ class RunningCount(TypedDict):
     count: int
 
 
+class FlowRef(TypedDict):
+    """The flow of which a run was made, and the version. `name` is None if the flow has been deleted."""
+
+    name: str | None
+    version: int
+
+
 class Detail(Task):
     """A task with its latest events and relatives.
 
@@ -257,6 +264,7 @@ class Detail(Task):
     wait: Wait | None
     child_run: ChildRun | None
     parent_run: ParentRun | None
+    flow: FlowRef | None
 
 
 class Changes(TypedDict, total=False):

@@ -30,7 +30,7 @@ async def run(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespons
 @page("POST", needs=Role.OPERATOR)
 async def restart(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """Run the task and its dependents again in a copy of the tree. Other tasks keep their results."""
-    execution = await pools.write(_restart, caller=caller, task_id=task_id)
+    execution = await pools.write(restarted, caller=caller, task_id=task_id)
     return redirect_with_message(
         request, path_of(execution.task.id), "A copy of the tree has started. The original is unchanged."
     )
@@ -61,6 +61,7 @@ async def delete(request: HttpRequest, caller: Caller, task_id: str) -> HttpResp
 
 
 @transaction.atomic
-def _restart(*, caller: Caller, task_id: str) -> Execution:
+def restarted(*, caller: Caller, task_id: str) -> Execution:
+    """Run the task and its dependents again in a copy of the tree."""
     copy = copy_tree(caller=caller, task_id=task_id, copy_mode=FULL)
     return execute_task(caller=caller, task_id=copy.root.id)

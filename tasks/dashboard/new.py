@@ -1,6 +1,6 @@
 """Create a task with the form of its executor, or a whole tree as JSON. Validation is the same as in the API."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from django.contrib import messages
@@ -22,15 +22,12 @@ from tasks.dashboard.schema_form import (
 )
 from tasks.dashboard.words import path_of
 from tasks.executors import describe, executor_ids
-from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams, TasksError
-from tasks.rules.references import renamed_params
 from tasks.rules.schema import mismatch
-from tasks.rules.specs import NORMAL_PRIORITY
 from tasks.rules.strict_json import Json
-from tasks.rules.templates import rename_placeholders
 from tasks.services.queries import get_tree
 from tasks.services.trees import create_tree
+from tasks.services.written_down import written_down
 
 Texts = Mapping[str, str]
 Problems = dict[str, str]
@@ -86,38 +83,6 @@ async def new_tree(request: HttpRequest, caller: Caller) -> HttpResponse:
         stored = await pools.read(get_tree, caller=caller, task_id=copy_of)
         tasks = written_down([task for task in stored if task.spawned_by is None])  # a run adds the others again
     return await shown(request, caller, TEMPLATE, _editor(written(tasks), {}))
-
-
-def written_down(tasks: Sequence[Task]) -> list[Json]:
-    """Return a stored tree as a create request, without default values.
-
-    It has the ids of the request that it came from; those in use are replaced on creation.
-    """
-    ids = {task.id: task.label or task.id for task in tasks}
-    if len(set(ids.values())) < len(ids):  # two parts of the tree come from different requests
-        ids = {task_id: task_id for task_id in ids}
-    return [_written_task(task, ids) for task in tasks]
-
-
-def _written_task(task: Task, ids: Mapping[str, str]) -> Json:
-    renamed = {item["id"]: ids[item["id"]] for item in task.dependencies if "as" not in item}
-    needs = [_written_need(item, ids[item["id"]]) for item in task.dependencies]
-    request = {
-        "id": ids[task.id],
-        "name": task.name,
-        "parent_id": ids[task.parent_id] if task.parent_id else None,
-        "priority": task.priority if task.priority != NORMAL_PRIORITY else None,
-        "schemas": task.schemas,
-        "params": renamed_params(task.params, renamed),
-        "inputs": rename_placeholders(task.inputs, renamed),
-        "dependencies": [item["id"] if item == {"id": item["id"], "required": True} else item for item in needs],
-    }
-    return {name: value for name, value in request.items() if value not in (None, [], {})}
-
-
-def _written_need(dependency: Json, written_id: str) -> Json:
-    need = dependency | {"id": written_id}
-    return {name: value for name, value in need.items() if name != "as" or value != written_id}
 
 
 async def _made_task(request: HttpRequest, caller: Caller) -> HttpResponse:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.urls import URLPattern, path, re_path
 
-from tasks.dashboard import actions, inbox, new, settings, usage, values, views
+from tasks.dashboard import actions, flow_forms, flows, inbox, new, settings, usage, values, views
 
 app_name = "dashboard"
 
@@ -18,6 +18,10 @@ urlpatterns = [
     path("", views.trees, name="trees"),
     path("new/", new.new_task, name="new"),
     path("new/tree/", new.new_tree, name="new_tree"),
+    path("flows/", flows.overview, name="flows"),
+    path("flows/<str:name>/", flows.flow, name="flow"),
+    path("flows/<str:name>/run/", flow_forms.run, name="run_flow"),
+    path("flows/<str:name>/delete/", flows.delete, name="delete_flow"),
     path("inbox/", inbox.inbox, name="inbox"),
     path("usage/", usage.overview, name="usage"),
     path("executors/", views.executors, name="executors"),
@@ -34,6 +38,8 @@ urlpatterns = [
     _of_task("panel", views.panel, "panel"),
     re_path(rf"^value/(?P<kind>{'|'.join(values.KINDS)})/(?P<task_id>[^\0]+)\Z", values.value, name="value"),
     _of_task("run", actions.run, "run"),
+    _of_task("run-with", flow_forms.run_tree, "run_tree"),
+    _of_task("save-flow", flow_forms.save, "save_flow"),
     _of_task("restart", actions.restart, "restart"),
     _of_task("cancel", actions.cancel, "cancel"),
     _of_task("answer", inbox.answer_question, "answer"),

@@ -70,9 +70,10 @@ def _misfit(task: TaskSpec, executor: Executor, *, is_part: bool) -> str | None:
     """Describe why the inputs can never match the executor's schema; None if they match, or may with results.
 
     A result may be any input, so with dependencies only what is given counts, one input at a time; so it
-    is in a part of a template, whose inputs its values complete.
+    is in a part of a template, whose inputs its values complete, and with the inputs of a run.
     """
-    if not task.dependencies and not is_part:
+    takes_inputs_of_run = any(is_run_input(path) for _, path in places_in(task.inputs, ""))
+    if not task.dependencies and not is_part and not takes_inputs_of_run:
         return mismatch(executor.input_schema, task.inputs)
     given = {name: value for name, value in task.inputs.items() if next(places_in(value, name), None) is None}
     rules = {name: rule for name, rule in executor.input_schema.items() if name in RULES_OF_ONE_INPUT}

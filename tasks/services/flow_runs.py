@@ -2,18 +2,36 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
 from django.db.models import QuerySet
 
-from tasks.models import Run
+from tasks.models import Flow, Run
 from tasks.status import Status
 
 AT_ONCE: Final = 100
 """Flows in one query: SQLite takes at most 500 parts."""
 PART: Final = """SELECT * FROM (SELECT * FROM tasks_run WHERE flow_id = %s AND flow_id IS NOT NULL
 ORDER BY created_at DESC, id DESC LIMIT %s) AS newest"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowOfRun:
+    """The flow of which a run was made, and the version. `name` is None if the flow has been deleted."""
+
+    name: str | None
+    version: int
+    user_id: str
+
+
+def flow_of(run: Run | None) -> FlowOfRun | None:
+    """Return the flow of a run; None if it was made of none. A flow belongs to the owner of its runs."""
+    if run is None or run.flow_id is None or run.flow_version is None:
+        return None
+    name = Flow.objects.filter(id=run.flow_id).values_list("name", flat=True).first()
+    return FlowOfRun(name=name, version=run.flow_version, user_id=run.user_id)
 
 
 def runs_of(flow_id: str) -> QuerySet[Run]:

@@ -4,7 +4,6 @@ Each run is a new tree, made of one version. What is saved is checked like a new
 it runs: executors and secrets may have changed.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -30,14 +29,13 @@ from tasks.rules.flows import (
     unknown_input,
     without_default,
 )
-from tasks.rules.references import renamed_params
 from tasks.rules.specs import LISTED, TreeSpec
 from tasks.rules.stored_results import is_longer
 from tasks.rules.strict_json import Json
-from tasks.rules.templates import rename_placeholders
 from tasks.services.queries import get_task
 from tasks.services.trees import NEW, Execution, execute_tree
 from tasks.services.usable_secrets import refuse_unusable
+from tasks.services.written_down import written_down
 from tasks.storage import loads
 
 MAY_BE_MISSING: Final = (
@@ -183,31 +181,7 @@ def tasks_of_tree(*, caller: Caller, task_id: str) -> list[Json]:
     root_id = get_task(caller=caller, task_id=task_id).root_id
     rows = Task.objects.tree(root_id).filter(spawned_by=None)
     loads.spend_on(rows, "inputs", "params", "schemas", "dependencies")
-    tree = list(rows.defer("result", "token_usage", "error"))
-    return _as_definition(tree)
-
-
-def _as_definition(tree: Sequence[Task]) -> list[Json]:
-    """Convert stored tasks to what `tasks.create` accepts, with the ids that they were sent with."""
-    ids: dict[str, str] = {}
-    for task in tree:
-        ids[task.id] = task.label if task.label and task.label not in ids.values() else task.id
-    return [_request(task, ids) for task in tree]
-
-
-def _request(task: Task, ids: Mapping[str, str]) -> Json:
-    taken = {item["id"]: ids[item["id"]] for item in task.dependencies if item["id"] in ids and "as" not in item}
-    request = {
-        "id": ids[task.id],
-        "name": task.name,
-        "parent_id": ids[task.parent_id] if task.parent_id else None,
-        "priority": task.priority,
-        "dependencies": [item | {"id": ids[item["id"]]} for item in task.dependencies if item["id"] in ids],
-        "inputs": rename_placeholders(task.inputs, taken),
-        "schemas": task.schemas,
-        "params": renamed_params(task.params, taken),
-    }
-    return {name: value for name, value in request.items() if value not in (None, [], {})}
+    return written_down(list(rows.defer("result", "token_usage", "error")))
 
 
 def defined_tasks(tasks: object, spec: TreeSpec) -> list[Json]:

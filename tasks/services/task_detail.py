@@ -15,6 +15,7 @@ from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.strict_json import Json
 from tasks.services.child_runs import child_of, parent_of
+from tasks.services.flow_runs import FlowOfRun, flow_of
 from tasks.services.queries import get_task
 from tasks.services.questions import open_questions
 from tasks.services.waits import open_wait
@@ -54,6 +55,8 @@ class Detail:
     """The newest run that the task has started and waited for."""
     parent: Question | None
     """The wait of the task of another tree that has started the run."""
+    flow: FlowOfRun | None
+    """The flow of which the run was made."""
 
 
 def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
@@ -86,6 +89,7 @@ def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
         wait=open_wait(caller, task_id=task_id),
         child=child_of(runs[0] if runs else None, task_id=task_id),
         parent=parent_of(runs[0] if runs else None),
+        flow=flow_of(runs[0] if runs else None),
     )
 
 

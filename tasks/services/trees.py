@@ -14,7 +14,6 @@ from functools import partial
 from typing import Final
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Max
 
 from accounts.callers import Caller
 from apflow_site.db.pipelines import pipelined
@@ -172,8 +171,7 @@ def execute_task(
         return _execution(task, running, started=False)
     tree = list(Task.objects.tree(task.root_id).defer("result"))
     _reset(tree, scope_of(task.id, nodes_of(tree)) - _parts_of_templates(task, tree))
-    number = _next_number(task.root_id)
-    run = _start_run(task, context_id=context_id, reserved_id=reserved_id, number=number)
+    run = _start_run(task, context_id=context_id, reserved_id=reserved_id, after=_newest_run(task.root_id))
     if llm_key is not None:
         _keep_key(llm_key, caller=caller, tree=tree, run=run)
     elif run_secrets.is_any_waiting(tree_id=task.root_id, user_id=caller.user_id):
@@ -234,11 +232,14 @@ def ids_in_use(task_ids: Sequence[str]) -> set[str]:
     return taken
 
 
-def _start_run(task: Task, *, context_id: str | None = None, reserved_id: str | None = None, number: int = 1) -> Run:
-    """Queue a run of the task, in the caller's transaction.
+def _start_run(
+    task: Task, *, context_id: str | None = None, reserved_id: str | None = None, after: Run | None = None
+) -> Run:
+    """Queue a run of the task after an earlier one of its tree, in the caller's transaction.
 
     Raises IntegrityError if its tree has an unfinished run.
     """
+    number = after.number + 1 if after else 1
     if reserved_id is not None:
         return pending_runs.take(reserved_id, task=task, number=number)
     fairness.refuse_if_full(task.user_id)
@@ -248,6 +249,8 @@ def _start_run(task: Task, *, context_id: str | None = None, reserved_id: str | 
         user_id=task.user_id,
         context_id=context_id or task.root_id,
         number=number,
+        flow_id=after.flow_id if after else None,
+        flow_version=after.flow_version if after else None,
         trace=tracing.current(),
         created_at=datetime.now(UTC),
     )
@@ -269,9 +272,9 @@ def _keep_key(llm_key: SentKey, *, caller: Caller, tree: Iterable[Task], run: Ru
     )
 
 
-def _next_number(root_id: str) -> int:
-    newest = Run.objects.filter(root_id=root_id).aggregate(newest=Max("number"))["newest"]
-    return (newest or 0) + 1
+def _newest_run(root_id: str) -> Run | None:
+    newest = Run.objects.filter(root_id=root_id).order_by("-number")
+    return newest.only("number", "flow_id", "flow_version").first()
 
 
 def _parts_of_templates(task: Task, tree: Sequence[Task]) -> set[str]:

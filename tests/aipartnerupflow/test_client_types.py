@@ -46,7 +46,7 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.BudgetLimit: (responses.BudgetLimit,),
     types.UsageRow: (responses.UsageRow,),
     types.SecretDeleted: (responses.SecretDeleted,),
-    flow_types.FlowRef: (flow_responses.FlowRef,),
+    types.FlowRef: (responses.FlowRef,),
     flow_types.Flow: (flow_responses.Flow,),
     flow_types.SavedFlow: (flow_responses.SavedFlow,),
     flow_types.FlowExecution: (flow_responses.FlowExecution,),

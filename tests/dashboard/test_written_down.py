@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from accounts.callers import LOCAL
-from tasks.dashboard.new import written_down
 from tasks.models import Task
 from tasks.services import trees
 from tasks.services.copies import copy_tree
+from tasks.services.written_down import written_down
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ECHO: dict[str, Any] = {"schemas": {"method": "echo_executor"}}

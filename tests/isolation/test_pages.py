@@ -18,6 +18,8 @@ PATHS = [
     "/ui/growth/$leaf",
     "/ui/panel/$leaf",
     "/ui/new/tree/?copy=$task",
+    "/ui/save-flow/$task",
+    "/ui/run-with/$leaf",
     "/ui/events/run/$run",
     "/ui/events/next/$task",
     "/?owner=$user",

@@ -37,6 +37,7 @@ def test_a_flow_runs_with_inputs_each_time_as_a_new_tree(rpc: Rpc) -> None:
     ran = [rpc("flows.run", {"name": "tea", "inputs": {"topic": topic}, "wait": True}) for topic in ("oolong", "mate")]
     assert [each["task"]["result"] for each in ran] == [{"text": topic, "n": 3} for topic in ("oolong", "mate")]
     assert [each["flow"] for each in ran] == [{"name": "tea", "version": 1}] * 2
+    assert rpc("tasks.detail", {"task_id": ran[1]["task_id"]})["flow"] == {"name": "tea", "version": 1}
     ids = [set(each["ids"].values()) for each in ran]
     assert ids[0].isdisjoint(ids[1]) and set(ran[0]["ids"]) == {"brew", "pour"}
 
@@ -140,6 +141,7 @@ def test_flows_are_listed_page_by_page_and_deleted_and_their_runs_stay(rpc: Rpc,
     gone = rpc("flows.delete", {"name": "page-b"})
     assert gone == {"success": True, "name": "page-b", "versions_deleted": 2, "runs_kept": 1}
     assert refusal("flows.get", {"name": "page-b"})["code"] == -32001
+    assert rpc("tasks.detail", {"task_id": ran["task_id"]})["flow"] == {"name": None, "version": 1}
     assert rpc("tasks.get", {"task_id": ran["task_id"]})["status"] == "completed"
     assert refusal("flows.list", {"cursor": "!"})["data"][0]["field"] == "cursor"
 
@@ -191,7 +193,16 @@ def test_a_tree_of_a_run_becomes_the_same_flow(rpc: Rpc) -> None:
     rpc("flows.save", params)
     ran = rpc("flows.run", {"name": "round", "inputs": {"x": "hi"}, "wait": True})
     again = rpc("flows.save", {"name": "round-again", "task_id": ran["task_id"]})
-    kept = [{name: value for name, value in task.items() if name != "priority"} for task in again["tasks"]]
-    assert kept == [{name: value for name, value in task.items() if name != "priority"} for task in definition]
+    expected = [task | ({"dependencies": ["a"]} if task["id"] == "b" else {}) for task in definition]
+    assert again["tasks"] == expected
     result = rpc("flows.run", {"name": "round-again", "inputs": {"x": "ho"}, "wait": True})["task"]
     assert [child["result"]["text"] for child in result["children"]] == ["ho", "ho!"]
+
+
+def test_an_input_of_the_run_may_be_a_number_of_a_task_without_dependencies(rpc: Rpc, refusal: Rpc) -> None:
+    sleep = {"name": "sleep_executor", "inputs": {"seconds": "{{run.inputs.n}}"}}
+    ran = rpc("tasks.execute", {"tasks": sleep, "run_inputs": {"n": 0}, "wait": True})
+    assert ran["task"]["result"] == {"slept_seconds": 0}
+    wrong = rpc("tasks.execute", {"tasks": sleep, "run_inputs": {"n": "long"}, "wait": True})
+    assert (wrong["status"], "seconds" in wrong["task"]["error"]) == ("failed", True)
+    assert refusal("tasks.create", sleep | {"inputs": {"seconds": "{{other.n}}"}})["code"] == -32602
