@@ -72,10 +72,9 @@ def fire_due() -> int:
 
 def seconds_until_due() -> float | None:
     """Return in how many seconds the next schedule is due; None without any."""
-    first = (
-        Schedule.objects.filter(next_run_at__isnull=False).order_by("next_run_at").values_list("next_run_at").first()
-    )
-    return None if first is None else max(0.0, (first[0] - clock.database_time()).total_seconds())
+    due = Schedule.objects.filter(next_run_at__isnull=False).order_by("next_run_at")
+    first = due.values_list("next_run_at", flat=True).first()
+    return None if first is None else max(0.0, (first - clock.database_time()).total_seconds())
 
 
 def look_again() -> int:
