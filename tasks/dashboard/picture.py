@@ -11,6 +11,7 @@ from accounts.callers import Caller
 from tasks.dashboard.boxes import Box, Boxes, Folds, boxes_of, settings_of_boxes
 from tasks.dashboard.graph import graph_of, in_order
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
+from tasks.dashboard.log_lines import STREAMING, joined
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
@@ -157,7 +158,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         stored_count=len(tasks),
         progress=mean_progress(task.progress for task in tasks if task.status == Status.IN_PROGRESS),
         graph=graph_of(tasks, boxes, folds, run, now),
-        events=_events(run, {task.id: task.name for task in tasks}) if run else [],
+        events=_events(run, tasks) if run else [],
         token_usage=_token_usage(tasks),
         budget=limits_of(run, root.params),
         asking=_asking(caller, run, tasks) if run and run.finished_at is None else [],
@@ -274,9 +275,11 @@ def _ms(zero: datetime, moment: datetime) -> int:
     return max(0, round((moment - zero).total_seconds() * 1000))
 
 
-def _events(run: Run, names: Mapping[str, str]) -> list[Json]:
+def _events(run: Run, tasks: Sequence[Task]) -> list[Json]:
+    names = {task.id: task.name for task in tasks}
     events = newest_events(TaskEvent.objects.filter(run_id=run.id, seq__lte=run.last_seq), count=EVENTS_SHOWN)
-    return [event | {"name": names.get(event["task_id"], event["task_id"])} for event in events]
+    lines = joined(events, {task.id for task in tasks if task.executor_id in STREAMING})
+    return [event | {"name": names.get(event["task_id"], event["task_id"])} for event in lines]
 
 
 def _asking(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Question, str]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.urls import URLPattern, path, re_path
 
-from tasks.dashboard import actions, flow_forms, flows, inbox, new, settings, usage, values, views
+from tasks.dashboard import actions, flow_forms, flows, inbox, logs, new, settings, usage, values, views
 
 app_name = "dashboard"
 
@@ -36,6 +36,7 @@ urlpatterns = [
     _of_task("head", views.head, "head"),
     _of_task("growth", views.growth, "growth"),
     _of_task("panel", views.panel, "panel"),
+    _of_task("logs", logs.log, "log"),
     re_path(rf"^value/(?P<kind>{'|'.join(values.KINDS)})/(?P<task_id>[^\0]+)\Z", values.value, name="value"),
     _of_task("run", actions.run, "run"),
     _of_task("run-with", flow_forms.run_tree, "run_tree"),

@@ -26,9 +26,14 @@ async def value(request: HttpRequest, caller: Caller, kind: str, task_id: str) -
     body = found.encode() if is_text else orjson.dumps(found, option=orjson.OPT_INDENT_2)
     response = HttpResponse(body, content_type=f"{'text/plain' if is_text else 'application/json'}; charset=utf-8")
     if "download" in request.GET:
-        name = f"{UNSAFE.sub('-', task_id)[:LONGEST_NAME]}-{kind}.{'txt' if is_text else 'json'}"
+        name = file_name(task_id, kind, "txt" if is_text else "json")
         response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
+
+
+def file_name(task_id: str, kind: str, ending: str) -> str:
+    """Return a name for a file about a task, whose id may contain any character."""
+    return f"{UNSAFE.sub('-', task_id)[:LONGEST_NAME]}-{kind}.{ending}"
 
 
 def _value(*, caller: Caller, task_id: str, kind: str) -> Any:

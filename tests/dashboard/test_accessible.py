@@ -20,6 +20,7 @@ def test_the_pages_are_accessible(
         "/",
         "/?q=nothing-has-this-name",
         f"/ui/tasks/{prefix}-a",
+        f"/ui/logs/{prefix}-root",
         "/ui/new/",
         "/ui/new/tree/",
         "/ui/executors/",
@@ -29,7 +30,7 @@ def test_the_pages_are_accessible(
         page = context.new_page()
         for place in places:
             page.goto(server.url + place)
-            if "tasks" in place:
+            if "/ui/tasks/" in place:
                 expect(page.locator("[data-graph] > svg")).to_be_visible()
             serious = [
                 each for each in Axe().run(page).response["violations"] if each["impact"] in ("serious", "critical")

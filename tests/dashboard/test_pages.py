@@ -17,7 +17,7 @@ from tests.admin.conftest import CREATE, PASSWORD, SECRET, csrf_token, session_o
 from tests.servers import ROOT, Server, environment_of, new_database, running_server, until
 
 PEOPLE: Final = {"root": "admin", "alice": "operator", "bob": "operator", "vera": "viewer"}
-READ: Final = ("tasks", "panel", "head", "growth", "value/result", "events/next")
+READ: Final = ("tasks", "panel", "head", "growth", "value/result", "logs", "events/next")
 POSTED: Final = ("run", "restart", "cancel", "delete", "answer")
 LLM_KEY: Final = "sk-proj-canary-0123456789abcdef"
 

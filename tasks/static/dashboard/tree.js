@@ -1,11 +1,12 @@
 // The page of a tree: applies the events of its run. It never polls the server.
 
 import { isTerminal, partsOf, sumOf } from "./boxes.js";
+import { eventLogOf } from "./event_log.js";
 import { draw, HIGHEST, READABLE } from "./graph.js";
 import { findIn } from "./find.js";
 import { growthOf } from "./growth.js";
 import { groupsOf, placesOf } from "./outline.js";
-import { clock, countQuestions, showClocks } from "./page.js";
+import { countQuestions, showClocks } from "./page.js";
 import { follow } from "./stream.js";
 import { duration, timelineOf } from "./timeline.js";
 import { zoomOf } from "./zoom.js";
@@ -17,7 +18,7 @@ let numbers = numbersOf(tasks);
 let parts = partsOf(tasks);
 const words = { in_progress: "running" };
 const ORDER = ["completed", "failed", "cancelled", "skipped", "in_progress", "pending"];
-const LOG_LINES = 500;
+const STREAMING = ["llm_executor"]; // as in log_lines.py
 const TICK_MS = 200;
 const HEAD_REST_MS = 250; // minimum time between two reloads of the head
 const LARGE = 1000; // tasks: above this, the head waits as long as the panel
@@ -29,6 +30,10 @@ const serverNow = () => Date.now() + skew;
 const now = () => serverNow() - data.created_ms;
 const urlOf = (id) => page.dataset.page + encodeURIComponent(id);
 const timeline = timelineOf(page.querySelector("[data-lines]"), page.querySelector("[data-axis]"), { span: Number(page.dataset.span), isOpen: data.is_running });
+const eventLog = eventLogOf(page.querySelector("[data-log]"), {
+  nameOf: (id) => tasks[numbers.get(id)]?.name ?? id,
+  isStreaming: (id) => STREAMING.includes(tasks[numbers.get(id)]?.executor),
+});
 let waiting = waiters();
 const head = document.querySelector("#tree-head");
 const asking = new Set([...head.querySelectorAll(".asking [data-task]")].map((link) => link.dataset.task));
@@ -91,7 +96,7 @@ function showNews() {
   news = [];
   if (growth.isBusy()) late.push(...events);
   const changed = applied(events);
-  log(events);
+  eventLog.add(events);
   if (events.some(({ type }) => type === "task_spawned")) growth.soon();
   showCounts();
   const last = events.at(-1);
@@ -221,33 +226,6 @@ function part(kind, x, width) {
   const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
   for (const [name, value] of Object.entries({ class: kind, x, width, height: 1 })) rect.setAttribute(name, value);
   return rect;
-}
-
-function log(events) {
-  const list = page.querySelector("[data-log]");
-  const isAtEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 30;
-  const fresh = events.slice(-LOG_LINES);
-  const isFull = list.childElementCount + fresh.length - LOG_LINES;
-  for (let left = isFull; left > 0; left -= 1) list.firstElementChild.remove();
-  list.append(...fresh.map(line));
-  if (isAtEnd) list.scrollTop = list.scrollHeight;
-}
-
-function line(event) {
-  const item = document.createElement("li");
-  item.className = event.status;
-  const parts = { time: "", what: event.type, which: tasks[numbers.get(event.task_id)]?.name ?? event.task_id, said: event.error || event.message };
-  for (const [name, text] of Object.entries(parts)) {
-    const part = item.appendChild(document.createElement(name === "time" ? "time" : "span"));
-    if (name === "time") {
-      part.dateTime = event.timestamp;
-      clock(part);
-    } else {
-      part.className = name;
-      part.textContent = text;
-    }
-  }
-  return item;
 }
 
 // --- boxes, and growth ---
@@ -411,9 +389,8 @@ function choose(n, { isNew = true } = {}) {
   graph?.choose(n);
   reveal(n);
   search.tell();
-  if (!isOther) return;
-  showPanel(n);
   if (isNew) history.replaceState(null, "", addressOf(page.dataset.page, tasks[n].id));
+  if (isOther) showPanel(n);
 }
 
 page.addEventListener("click", (event) => {
@@ -450,8 +427,6 @@ page.addEventListener("htmx:afterSwap", (event) => {
   countQuestions(Number(head.firstElementChild.dataset.asked));
   showCounts(); // the stream may have changed the counts meanwhile
 });
-const log_ = page.querySelector("[data-log]");
-log_.scrollTop = log_.scrollHeight;
 redraw().then(() => performance.mark("graph"));
 let stream;
 let ticking;

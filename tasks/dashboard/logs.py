@@ -1,0 +1,200 @@
+"""The log of a run or of one of its tasks: filtered, by pages, and as a file."""
+
+import time
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+from urllib.parse import urlencode
+
+import orjson
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
+
+from accounts.callers import Caller
+from apflow_site.db import pools
+from tasks.dashboard.log_lines import STREAMING, Level, as_text, joined, level_of, types_below
+from tasks.dashboard.pages import page, shown
+from tasks.dashboard.values import file_name
+from tasks.models import Run, Task, TaskEvent
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
+from tasks.services.queries import get_task
+from tasks.storage import loads
+
+PAGE: Final = 200
+BATCH: Final = 500
+BATCH_BYTES: Final = 2 * 2**20
+SEARCH_SECONDS: Final = 0.5
+"""A page ends after so long, and says how far it came."""
+FORMATS: Final = {"text": ("text/plain", "log"), "ndjson": ("application/x-ndjson", "ndjson")}
+MOST_DIGITS: Final = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """`task` is a part of a name or id, `before` a sequence number. `run` None: the latest."""
+
+    level: Level = Level.DEBUG
+    text: str = ""
+    task: str = ""
+    before: int | None = None
+    run: int | None = None
+
+    def query(self, **changes: str) -> str:
+        """Return the URL query for these filters, from the newest event on, with `changes`."""
+        level = "" if self.level is Level.DEBUG else self.level.name.lower()
+        values = {"level": level, "q": self.text, "task": self.task, "run": str(self.run or "")} | changes
+        return urlencode({name: value for name, value in values.items() if value})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """A source of events: all of the run if `task` is a root, otherwise those of the task. `run` None: not run yet."""
+
+    task: Task
+    run: Run | None
+    names: Mapping[str, str]
+    streaming_ids: frozenset[str]
+
+    def events(self, filters: Filters) -> QuerySet[TaskEvent]:
+        """Return the events that may match."""
+        events = TaskEvent.objects.filter(run_id=self.run.id if self.run else "")
+        if not self.task.is_root:
+            events = events.filter(task_id=self.task.id)
+        return events.exclude(type__in=types_below(filters.level))
+
+    def matches(self, event: Json, filters: Filters) -> bool:
+        name = self.names.get(event["task_id"], "")
+        said = f"{event['message'] or ''}\n{event['error'] or ''}\n{event['type']}"
+        return (
+            level_of(event) >= filters.level
+            and filters.text.lower() in said.lower()
+            and filters.task.lower() in f"{name}\n{event['task_id']}".lower()
+        )
+
+
+@page()
+async def log(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponseBase:
+    """`GET /ui/logs/{id}?level=&q=&task=&run=&before=`: events, newest page first. `format` makes it a file of all."""
+    filters = _read_filters(request.GET)
+    found = await pools.read(_log, caller=caller, task_id=task_id, filters=filters)
+    if request.GET.get("format"):
+        return _file(found, filters, request.GET["format"])
+    events, older = await pools.read(_page, found=found, filters=filters)
+    context = {
+        "place": "tasks",
+        "log": found,
+        "filters": filters,
+        "events": events,
+        "levels": [level.name.lower() for level in Level],
+        "older_query": filters.query(before=str(older)) if older else "",
+        "newest_query": filters.query(),
+        "queries": {name: filters.query(format=name) for name in FORMATS},
+    }
+    return await shown(request, caller, "dashboard/log.html", context)
+
+
+def _read_filters(query: Mapping[str, str]) -> Filters:
+    """Raises InvalidParams."""
+    level, kind = query.get("level", "").upper(), query.get("format", "")
+    numbers = {name: query.get(name, "") for name in ("before", "run")}
+    problems = [(name, "must be a number") for name, text in numbers.items() if text and not _is_number(text)]
+    if level and level not in Level.__members__:
+        problems.append(("level", f"must be one of {', '.join(each.lower() for each in Level.__members__)}"))
+    if kind and kind not in FORMATS:
+        problems.append(("format", f"must be one of {', '.join(FORMATS)}"))
+    if problems:
+        raise InvalidParams(problems)
+    before, run = (int(text) if text else None for text in numbers.values())
+    return Filters(
+        level=Level[level] if level else Level.DEBUG,
+        text=query.get("q", "").strip(),
+        task=query.get("task", "").strip(),
+        before=before,
+        run=run,
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+
+
+def _log(*, caller: Caller, task_id: str, filters: Filters) -> Log:
+    """Raises TaskNotFound."""
+    task = get_task(caller=caller, task_id=task_id)
+    runs = Run.objects.filter(root_id=task.root_id).order_by("-number")
+    tree = Task.objects.tree(task.root_id)
+    return Log(
+        task=task,
+        run=(runs if filters.run is None else runs.filter(number=filters.run)).first(),
+        names=dict(tree.values_list("id", "name")),
+        streaming_ids=frozenset(tree.filter(executor_id__in=STREAMING).values_list("id", flat=True)),
+    )
+
+
+def _page(*, found: Log, filters: Filters) -> tuple[list[Json], int | None]:
+    """Return the newest matching events, oldest first, and the number before which to continue."""
+    matches: list[Json] = []
+    until = time.monotonic() + SEARCH_SECONDS
+    for event in _backwards(found, filters):
+        if len(matches) == PAGE or time.monotonic() > until:
+            return _shown(found, matches), event["seq"] + 1
+        if found.matches(event, filters):
+            matches.append(event)
+    return _shown(found, matches), None
+
+
+def _shown(found: Log, matches: list[Json]) -> list[Json]:
+    lines = joined(reversed(matches), found.streaming_ids)
+    return [
+        line | {"name": found.names.get(line["task_id"], line["task_id"]), "level": level_of(line).name.lower()}
+        for line in lines
+    ]
+
+
+def _backwards(found: Log, filters: Filters) -> Iterator[Json]:
+    """Yield the events from the newest, or from before `filters.before`."""
+    events, before = found.events(filters), filters.before
+    while True:
+        part = events if before is None else events.filter(seq__lt=before)
+        batch = _loaded(part.order_by("-seq"))
+        yield from (event.payload for event in batch)
+        if not batch:
+            return
+        before = batch[-1].seq
+
+
+def _loaded(events: QuerySet[TaskEvent]) -> list[TaskEvent]:
+    """Load the first of these events: at most BATCH, and no further ones after BATCH_BYTES."""
+    sizes = list(events[:BATCH].values_list("id", loads.size_of("payload")))
+    before = [0, *accumulate(size for _, size in sizes)][: len(sizes)]
+    ids = [event_id for (event_id, _), already in zip(sizes, before, strict=True) if already < BATCH_BYTES]
+    rows = TaskEvent.objects.in_bulk(ids)
+    return [rows[event_id] for event_id in ids if event_id in rows]
+
+
+def _file(found: Log, filters: Filters, kind: str) -> StreamingHttpResponse:
+    content_type, ending = FORMATS[kind]
+    response = StreamingHttpResponse(_lines(found, filters, kind), content_type=f"{content_type}; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{file_name(found.task.id, "log", ending)}"'
+    return response
+
+
+async def _lines(found: Log, filters: Filters, kind: str) -> AsyncGenerator[bytes]:
+    """Yield the matching events of the run, oldest first, as far as they have been published by now."""
+    after = 0
+    while batch := await pools.read(_after, found=found, filters=filters, after=after):
+        after = batch[-1].seq
+        events = [event.payload for event in batch if found.matches(event.payload, filters)]
+        yield b"".join(_written(event, found, kind) for event in events)
+
+
+def _after(*, found: Log, filters: Filters, after: int) -> list[TaskEvent]:
+    return _loaded(found.events(filters).filter(seq__gt=after).order_by("seq"))
+
+
+def _written(event: Json, found: Log, kind: str) -> bytes:
+    if kind == "ndjson":
+        return orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
+    return as_text(event, found.names.get(event["task_id"], "")).encode()
