@@ -17,7 +17,14 @@ from accounts.auth import session_caller
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.queue import maintenance
-from tasks.rules.exceptions import FlowNotFound, InvalidParams, RoleTooLow, TaskNotFound, TasksError
+from tasks.rules.exceptions import (
+    FlowNotFound,
+    InvalidParams,
+    RoleTooLow,
+    ScheduleNotFound,
+    TaskNotFound,
+    TasksError,
+)
 from tasks.services.questions import count_inbox
 from tasks.storage.loads import charge
 
@@ -26,7 +33,7 @@ Context = dict[str, Any]
 View = Callable[Concatenate[HttpRequest, Caller, P], Awaitable[HttpResponseBase]]
 MOST_COUNTED: Final = 1_000
 SOUGHT: Final = ("GET", "HEAD")
-REFUSALS: Final = {TaskNotFound: 404, FlowNotFound: 404, RoleTooLow: 403}
+REFUSALS: Final = {TaskNotFound: 404, FlowNotFound: 404, ScheduleNotFound: 404, RoleTooLow: 403}
 HEADINGS: Final = {400: "Invalid request", 403: "Not allowed", 404: "Not found"}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.urls import URLPattern, path, re_path
 
-from tasks.dashboard import actions, flow_forms, flows, inbox, logs, new, settings, usage, values, views
+from tasks.dashboard import actions, flow_forms, flows, inbox, logs, new, schedules, settings, usage, values, views
 
 app_name = "dashboard"
 
@@ -23,6 +23,16 @@ urlpatterns = [
     path("flows/<str:name>/run/", flow_forms.run, name="run_flow"),
     path("flows/<str:name>/delete/", flows.delete, name="delete_flow"),
     path("inbox/", inbox.inbox, name="inbox"),
+    path("schedules/", schedules.overview, name="schedules"),
+    path("schedules/new/", schedules.new, name="new_schedule"),
+    path("schedules/preview/", schedules.preview, name="preview_schedule"),
+    path("schedules/<str:schedule_id>/", schedules.schedule, name="schedule"),
+    path("schedules/<str:schedule_id>/edit/", schedules.edit, name="edit_schedule"),
+    path("schedules/<str:schedule_id>/trigger/", schedules.trigger, name="trigger_schedule"),
+    path("schedules/<str:schedule_id>/pause/", schedules.pause, name="pause_schedule"),
+    path("schedules/<str:schedule_id>/resume/", schedules.resume, name="resume_schedule"),
+    path("schedules/<str:schedule_id>/delete/", schedules.delete, name="delete_schedule"),
+    path("schedules/<str:schedule_id>/backfill/", schedules.backfill, name="backfill_schedule"),
     path("usage/", usage.overview, name="usage"),
     path("executors/", views.executors, name="executors"),
     path("settings/", settings.overview, name="settings"),

@@ -277,6 +277,11 @@ def _wrong_cron(cron: str | None) -> Iterator[Problem]:
         yield "cron", f"{reason[0].lower()}{reason[1:]} in '{cron}'"
 
 
+def known_zones() -> list[str]:
+    """Return the names of all time zones, in their order."""
+    return sorted(_zones())
+
+
 @cache
 def _zones() -> frozenset[str]:
     return frozenset(available_timezones()) - NOT_ZONES

@@ -23,6 +23,8 @@ PATHS = [
     "/ui/events/run/$run",
     "/ui/events/next/$task",
     "/?owner=$user",
+    "/ui/schedules/$schedule/",
+    "/ui/schedules/$schedule/edit/",
 ]
 VERBS = ["run", "restart", "cancel", "delete", "answer"]
 CSRF = re.compile(r'(csrfmiddlewaretoken" value=|X-CSRFToken[^:]*:\s*)"?(\w+)')

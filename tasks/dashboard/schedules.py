@@ -1,0 +1,240 @@
+"""The pages of schedules: the list, one with its history, and the form that makes and changes them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.urls import reverse
+
+from accounts.callers import Caller, Role
+from apflow_site.db import pools
+from tasks.dashboard.json_text import written
+from tasks.dashboard.pages import Context, page, redirect_with_message, shown
+from tasks.dashboard.schedule_form import CHOICES, EMPTY, filled, read
+from tasks.models import Firing, Schedule
+from tasks.queue import clock
+from tasks.rules.exceptions import InvalidParams, TasksError
+from tasks.rules.firings import Outcome
+from tasks.rules.schedules import Timing, first_slots, in_words, known_zones
+from tasks.services import schedules
+from tasks.services.flow_lists import list_flows
+from tasks.services.schedules import Fired, Listed
+
+LIST: Final = "dashboard/schedules.html"
+ONE: Final = "dashboard/schedule.html"
+FORM: Final = "dashboard/schedule_form.html"
+PREVIEW: Final = "dashboard/schedule_preview.html"
+PAGE: Final = 100
+HISTORY: Final = 50
+NEXT: Final = 5
+MOST_FLOWS: Final = 200
+DID: Final = {
+    Outcome.STARTED: "The run has started.",
+    Outcome.QUEUED: "The run waits until the one before it has ended.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Time:
+    """A time in UTC, and as the clocks of a zone show it."""
+
+    at: datetime
+    local: datetime
+
+    @property
+    def shown(self) -> str:
+        return (
+            f"{self.local:%a} {self.local.day} {self.local:%b %Y, %H:%M:%S}".removesuffix(":00") + f" {self.local:%Z}"
+        )
+
+
+@page()
+async def overview(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`GET /ui/schedules/`: the caller's schedules, the newest first."""
+    found, cursor = await pools.read(
+        schedules.list_schedules, caller=caller, limit=PAGE, cursor=request.GET.get("after", "")
+    )
+    rows = [(each, in_words(each.schedule.timing), _next_of(each.schedule)) for each in found]
+    return await shown(request, caller, LIST, {"place": "schedules", "rows": rows, "cursor": cursor})
+
+
+@page()
+async def schedule(request: HttpRequest, caller: Caller, schedule_id: str) -> HttpResponse:
+    """`GET /ui/schedules/<id>/`: a schedule, its next times, and what it did."""
+    return await _one(request, caller, schedule_id)
+
+
+@page("GET", "HEAD", "POST", needs=Role.OPERATOR)
+async def new(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`/ui/schedules/new/`: the form for a schedule, perhaps of a task (`?task=`) or a flow (`?flow=`)."""
+    if request.method == "POST":
+
+        def create(fields: dict[str, Any]) -> Schedule:
+            return schedules.create_schedule(caller=caller, fields=fields)
+
+        return await _saved(request, caller, create, schedule_id=None)
+    chosen = {name: text for name in ("task_id", "flow") if (text := request.GET.get(name.removesuffix("_id")))}
+    form = EMPTY | chosen | ({"subject": next(iter(chosen))} if chosen else {})
+    return await _form(request, caller, form, {}, schedule_id=None)
+
+
+@page("GET", "HEAD", "POST", needs=Role.OPERATOR)
+async def edit(request: HttpRequest, caller: Caller, schedule_id: str) -> HttpResponse:
+    """`/ui/schedules/<id>/edit/`: change a schedule."""
+    found = (await pools.read(schedules.get_schedule, caller=caller, schedule_id=schedule_id)).schedule
+    if request.method == "POST":
+
+        def update(fields: dict[str, Any]) -> Schedule:
+            return schedules.update_schedule(caller=caller, schedule_id=schedule_id, fields=fields)
+
+        return await _saved(request, caller, update, schedule_id=schedule_id)
+    return await _form(request, caller, filled(found), {}, schedule_id=schedule_id)
+
+
+@page()
+async def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`GET /ui/schedules/preview/`: the next times of what is in the form, as a part of its page."""
+    try:
+        fields, problems = read(request.GET, only_timing=True)
+        if problems:
+            raise InvalidParams(list(problems.items()))
+        timing, slots = await pools.read(schedules.preview, caller=caller, fields=fields, count=NEXT)
+    except InvalidParams as error:
+        return await shown(request, caller, PREVIEW, {"problems": error.problems})
+    return await shown(request, caller, PREVIEW, {"words": in_words(timing), "times": _times(timing, slots)})
+
+
+@page("POST", needs=Role.OPERATOR)
+async def trigger(request: HttpRequest, caller: Caller, schedule_id: str) -> HttpResponse:
+    """Run the schedule now."""
+    firing: Firing = await pools.write(schedules.trigger_schedule, caller=caller, schedule_id=schedule_id)
+    outcome = Outcome(firing.outcome)
+    level = messages.SUCCESS if outcome in DID else messages.WARNING
+    return _back(request, schedule_id, DID.get(outcome, f"{outcome.capitalize()}: {firing.reason}"), level=level)
+
+
+@page("POST", needs=Role.OPERATOR)
+async def pause(request: HttpRequest, caller: Caller, schedule_id: str) -> HttpResponse:
+    """Pause the schedule."""
+    await pools.write(schedules.pause_schedule, caller=caller, schedule_id=schedule_id)
+    return _back(request, schedule_id, "Paused.")
+
+
+@page("POST", needs=Role.OPERATOR)
+async def resume(request: HttpRequest, caller: Caller, schedule_id: str) -> HttpResponse:
+    """Resume the schedule."""
+    await pools.write(schedules.resume_schedule, caller=caller, schedule_id=schedule_id)
+    return _back(request, schedule_id, "Resumed.")
+
+
+@page("POST", needs=Role.OPERATOR)
+async def delete(request: HttpRequest, caller: Caller, schedule_id: str) -> HttpResponse:
+    """Delete the schedule."""
+    await pools.write(schedules.delete_schedule, caller=caller, schedule_id=schedule_id)
+    return redirect_with_message(request, reverse("dashboard:schedules"), "Deleted the schedule. Its trees are kept.")
+
+
+@page("POST", needs=Role.OPERATOR)
+async def backfill(request: HttpRequest, caller: Caller, schedule_id: str) -> HttpResponse:
+    """Run past times of the schedule that have had no run."""
+    span = {"since": request.POST.get("since", ""), "until": request.POST.get("until", "")}
+    try:
+        made = await pools.write(schedules.backfill_schedule, caller=caller, schedule_id=schedule_id, **span)
+    except InvalidParams as error:
+        return await _one(request, caller, schedule_id, problem=error.message, span=span)
+    many = "1 time" if len(made) == 1 else f"{len(made):,} times"
+    return _back(
+        request, schedule_id, f"{many} to run, one after the other." if made else "Every time has had its run."
+    )
+
+
+async def _one(request: HttpRequest, caller: Caller, schedule_id: str, **more: Any) -> HttpResponse:
+    context = await pools.read(_context, caller=caller, schedule_id=schedule_id)
+    return await shown(request, caller, ONE, context | more, status=422 if more else 200)
+
+
+def _context(*, caller: Caller, schedule_id: str) -> Context:
+    listed: Listed = schedules.get_schedule(caller=caller, schedule_id=schedule_id)
+    found = listed.schedule
+    history: list[Fired] = schedules.firings_of(caller=caller, schedule_id=schedule_id, limit=HISTORY)
+    slots = (
+        []
+        if found.is_paused or found.is_finished
+        else first_slots(found.timing, after=clock.database_time(), count=NEXT)
+    )
+    zone = ZoneInfo(found.timezone)
+    return {
+        "place": "schedules",
+        "listed": listed,
+        "schedule": found,
+        "words": in_words(found.timing),
+        "tree": None if found.tasks is None else written(found.tasks),
+        "inputs": None if found.inputs is None else written(found.inputs),
+        "times": _times(found.timing, slots),
+        "history": [
+            (each, Time(at=each.firing.scheduled_for, local=each.firing.scheduled_for.astimezone(zone)))
+            for each in history
+        ],
+        "most": HISTORY,
+    }
+
+
+def _next_of(found: Schedule) -> Time | None:
+    at = found.next_run_at
+    return None if at is None else Time(at=at, local=at.astimezone(ZoneInfo(found.timezone)))
+
+
+def _times(timing: Timing, slots: list[datetime]) -> list[Time]:
+    zone = ZoneInfo(timing.timezone)
+    return [Time(at=slot, local=slot.astimezone(zone)) for slot in slots]
+
+
+async def _saved(
+    request: HttpRequest, caller: Caller, save: Callable[[dict[str, Any]], Schedule], *, schedule_id: str | None
+) -> HttpResponse:
+    """Save the form, and redirect to the schedule; or show it again with the problems."""
+    fields, problems = read(request.POST)
+    if not problems:
+        try:
+            made = await pools.write(save, fields)
+        except InvalidParams as error:
+            problems = dict(error.problems)
+        except TasksError as error:
+            problems = {"": error.message}
+        else:
+            return _back(request, made.id, "Saved.")
+    return await _form(request, caller, _sent(request.POST), problems, schedule_id=schedule_id)
+
+
+def _sent(post: QueryDict) -> dict[str, str]:
+    return EMPTY | {name: text for name, text in post.items() if isinstance(text, str)}
+
+
+async def _form(
+    request: HttpRequest,
+    caller: Caller,
+    form: Mapping[str, str],
+    problems: Mapping[str, str],
+    *,
+    schedule_id: str | None,
+) -> HttpResponse:
+    flows = await pools.read(list_flows, caller=caller, user_id=caller.user_id, limit=MOST_FLOWS)
+    context = {
+        "place": "schedules",
+        "schedule_id": schedule_id,
+        "form": form,
+        "problems": problems,
+        "other_problems": {name: reason for name, reason in problems.items() if name not in form},
+        "choices": CHOICES,
+        "zones": known_zones(),
+        "flows": [listed.flow.name for listed in flows[0]],
+    }
+    return await shown(request, caller, FORM, context, status=422 if problems else 200)
+
+
+def _back(request: HttpRequest, schedule_id: str, message: str, *, level: int = messages.SUCCESS) -> HttpResponse:
+    return redirect_with_message(request, reverse("dashboard:schedule", args=[schedule_id]), message, level=level)
