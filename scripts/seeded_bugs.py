@@ -37,6 +37,8 @@ TESTS: Final = (
     "tests/tasks/worker/test_kills_of_reminders.py",
     "tests/tasks/services/test_assignees.py",
     "tests/tasks/services/test_forms.py",
+    "tests/tasks/services/test_flows.py",
+    "tests/tasks/rules/test_flows.py",
     "tests/tasks/services/test_reminders.py",
     "tests/tasks/services/test_waits.py",
     "tests/tasks/worker/test_branches.py",

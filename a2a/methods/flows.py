@@ -35,7 +35,7 @@ async def save(caller: Caller, given: flow_params.SaveFlow) -> DataResult:
 
 async def get(caller: Caller, given: flow_params.GetFlow) -> DataResult:
     """Return a version of a flow, by default the newest, with its tasks."""
-    read = partial(flows.get_version, caller=caller, name=given.name, version=given.version, user_id=given.user_id)
+    read = partial(flows.read_version, caller=caller, name=given.name, version=given.version, user_id=given.user_id)
     return DataResult(native=native_flow(*await pools.read(read)))
 
 

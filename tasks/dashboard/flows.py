@@ -17,7 +17,7 @@ from tasks.rules.strict_json import Json
 from tasks.services.flow_grid import COLUMNS, grid_of
 from tasks.services.flow_lists import list_flows
 from tasks.services.flow_runs import median_seconds, runs_of, success_rate
-from tasks.services.flows import delete_flow, get_version
+from tasks.services.flows import delete_flow, read_version
 from tasks.services.write_only import for_pages
 from tasks.storage import loads
 
@@ -104,7 +104,7 @@ def _listed(*, caller: Caller, cursor: str) -> Context:
 
 
 def _one(*, caller: Caller, name: str, user_id: str | None, version: int | None) -> Context:
-    found, shown_version = get_version(caller=caller, name=name, version=version, user_id=user_id)
+    found, shown_version = read_version(caller=caller, name=name, version=version, user_id=user_id)
     runs = list(runs_of(found.id)[:COLUMNS])
     steps = _steps(found)
     return {

@@ -13,6 +13,7 @@ from tasks.rules.exceptions import InvalidParams
 from tasks.services.flow_runs import newest_runs
 from tasks.services.flows import get_flow
 from tasks.services.queries import NOT_A_CURSOR
+from tasks.storage import loads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,7 @@ def list_flows(
 ) -> tuple[list[Listed], str | None]:
     """Return a page of the flows that the caller may see, by name, and the cursor of the next page (None at the end).
 
-    `runs` is how many of each flow. Raises InvalidParams for an invalid cursor.
+    `runs` is how many of each flow. A page that would be too large ends early. Raises InvalidParams for an invalid cursor.
     """
     rows = Flow.objects.for_caller(caller).order_by("name", "user_id")
     if user_id is not None:
@@ -38,7 +39,7 @@ def list_flows(
         name, owner = _read_cursor(cursor)
         rows = rows.filter(Q(name__gt=name) | Q(name=name, user_id__gt=owner), name__gte=name)
     page = list(rows[: limit + 1])
-    shown = page[:limit]
+    shown = _as_many_as_fit(page[:limit])
     versions = _newest_versions(shown)
     found = newest_runs([flow.id for flow in shown], each=runs)
     listed = [
@@ -46,7 +47,15 @@ def list_flows(
         for flow in shown
         if flow.id in versions
     ]
-    return listed, _cursor_of(shown[-1]) if len(page) > limit else None
+    return listed, _cursor_of(shown[-1]) if len(page) > len(shown) else None
+
+
+def _as_many_as_fit(page: Sequence[Flow]) -> list[Flow]:
+    """Return the first of these flows: as many as a response may contain, and at least one."""
+    newest = FlowVersion.objects.filter(flow_id__in=[flow.id for flow in page], number=F("flow__version"))
+    sizes = dict(newest.values_list("flow_id", loads.size_of("inputs_schema", "description")))
+    taken = loads.spend_on_page({flow.id: sizes.get(flow.id, 0) for flow in page}, least=1)
+    return list(page[: len(taken)])
 
 
 def _newest_versions(flows: Sequence[Flow]) -> dict[str, FlowVersion]:
@@ -57,9 +66,11 @@ def _newest_versions(flows: Sequence[Flow]) -> dict[str, FlowVersion]:
 
 
 def versions_of(*, caller: Caller, name: str, user_id: str | None = None) -> tuple[Flow, list[FlowVersion]]:
-    """Return a flow and the versions that are kept, newest first, without their tasks. Raises FlowNotFound."""
+    """Return a flow and the versions that are kept, newest first, without their tasks. Raises FlowNotFound or ResponseTooLarge."""
     flow = get_flow(caller=caller, name=name, user_id=user_id)
-    return flow, list(FlowVersion.objects.of(flow).defer("definition", "inputs_schema"))
+    versions = FlowVersion.objects.of(flow)
+    loads.spend_on(versions, "description")
+    return flow, list(versions.defer("definition", "inputs_schema"))
 
 
 def _cursor_of(flow: Flow) -> str:

@@ -88,6 +88,16 @@ def get_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Flow:
     return flow
 
 
+def read_version(
+    *, caller: Caller, name: str, version: int | None = None, user_id: str | None = None
+) -> tuple[Flow, FlowVersion]:
+    """As `get_version`, for a response that contains the version. Raises ResponseTooLarge."""
+    flow = get_flow(caller=caller, name=name, user_id=user_id)
+    wanted = FlowVersion.objects.of(flow).filter(number=version or flow.version)
+    loads.spend_on(wanted, "definition", "inputs_schema", "description")
+    return get_version(caller=caller, name=name, version=version, user_id=user_id)
+
+
 def get_version(
     *, caller: Caller, name: str, version: int | None = None, user_id: str | None = None
 ) -> tuple[Flow, FlowVersion]:
@@ -146,7 +156,8 @@ class Deleted:
 def delete_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Deleted:
     """Delete a flow and its versions. Its runs and their trees stay. Raises FlowNotFound."""
     flow = get_flow(caller=caller, name=name, user_id=user_id)
-    Flow.objects.filter(id=flow.id).select_for_update().first()  # a save in between would leave a version behind
+    if not Flow.objects.filter(id=flow.id).select_for_update():  # a save in between would leave a version behind
+        raise FlowNotFound(name)
     kept = Run.objects.filter(flow_id=flow.id).count()
     versions, _ = FlowVersion.objects.of(flow).delete()
     Flow.objects.filter(id=flow.id).delete()
@@ -253,13 +264,9 @@ def _store(user_id: str, name: str, content: Json) -> tuple[Flow, FlowVersion, b
 def _held_flow(user_id: str, name: str, now: datetime) -> Flow:
     """Return the flow, new or existing, locked until the transaction ends. Raises LimitReached."""
     own = Flow.objects.filter(user_id=user_id)
-    flow = own.filter(name=name).select_for_update().first()
-    if flow is not None:
-        return flow
-    if own.count() >= (most := settings.APFLOW.limits.flows):
-        raise LimitReached(
-            f"You have {most:,} flows, and a user may have no more (limits.flows). Delete one of them first."
-        )
-    row = Flow(user_id=user_id, name=name, created_at=now, updated_at=now)
-    Flow.objects.bulk_create([row], ignore_conflicts=True)  # a concurrent save may have been first
-    return own.select_for_update().get(name=name)
+    while (flow := own.filter(name=name).select_for_update().first()) is None:
+        if own.count() >= (most := settings.APFLOW.limits.flows):
+            raise LimitReached(f"You have {most:,} flows, which is the limit (limits.flows). Delete one of them first.")
+        row = Flow(user_id=user_id, name=name, created_at=now, updated_at=now)
+        Flow.objects.bulk_create([row], ignore_conflicts=True)  # another save may have been first
+    return flow

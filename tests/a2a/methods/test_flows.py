@@ -1,5 +1,6 @@
 """`flows.*` on a real server: a definition is saved, versioned, and run with inputs, on every interface."""
 
+import json
 from typing import Any
 
 import pytest
@@ -206,3 +207,45 @@ def test_an_input_of_the_run_may_be_a_number_of_a_task_without_dependencies(rpc:
     wrong = rpc("tasks.execute", {"tasks": sleep, "run_inputs": {"n": "long"}, "wait": True})
     assert (wrong["status"], "seconds" in wrong["task"]["error"]) == ("failed", True)
     assert refusal("tasks.create", sleep | {"inputs": {"seconds": "{{other.n}}"}})["code"] == -32602
+
+
+def test_a_run_takes_what_an_execution_takes(open_server: Server, rpc: Rpc, refusal: Rpc) -> None:
+    model = {
+        "id": "ask",
+        "name": "llm_executor",
+        "inputs": {"prompt": "{{run.inputs.topic}}", "model": "openai/gpt-4o"},
+    }
+    saved(rpc, "options", tasks=model)
+    run = {"name": "options", "inputs": {"topic": "tea"}}
+    demo = rpc("flows.run", run | {"use_demo": True, "wait": True})
+    assert demo["status"] == "completed" and "demo run" in demo["warnings"][0]
+    hook = {"url": "http://127.0.0.1:9/hook"}
+    assert (
+        refusal("flows.run", run | {"webhook_config": {"url": "nothing"}})["data"][0]["field"] == "webhook_config.url"
+    )
+    assert refusal("flows.run", run | {"webhook_config": hook})["data"][0]["field"] == "webhook_config.url"
+    both = refusal("flows.run", run | {"wait": True, "use_streaming": True})
+    assert "choose one" in both["data"][0]["reason"]
+    resumed = refusal("flows.run", run | {"use_streaming": True, "last_event_id": 3})
+    assert (
+        resumed["data"][0]["reason"]
+        == "resume with tasks.execute and the task_id of the reply; this request would start another run"
+    )
+    body = {"jsonrpc": "2.0", "method": "flows.run", "params": run | {"use_streaming": True, "use_demo": True}, "id": 1}
+    with open_server.http.stream("POST", "/tasks", json=body) as response:
+        events = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
+    types = [event["type"] for event in map(json.loads, events) if "type" in event]
+    assert (types[0], types[-2:]) == ("task_start", ["final", "stream_end"])
+
+
+def test_a_task_of_a_run_is_an_a2a_task_with_its_flow(open_server: Server, rpc: Rpc) -> None:
+    saved(rpc, "as-a2a")
+    body = {
+        "jsonrpc": "2.0",
+        "method": "flows.run",
+        "params": {"name": "as-a2a", "inputs": {"topic": "x"}, "wait": True},
+    }
+    task = open_server.http.post("/", json=body | {"id": 1}).json()["result"]
+    assert (task["kind"], task["metadata"]["flow"]) == ("task", {"name": "as-a2a", "version": 1})
+    listed = open_server.http.post("/", json={"jsonrpc": "2.0", "method": "flows.list", "params": {}, "id": 1}).json()
+    assert "as-a2a" in [flow["name"] for flow in listed["result"]["parts"][0]["data"]["flows"]]

@@ -11,8 +11,11 @@ from benchmarks.scale import rows
 from benchmarks.scale.questions import plans_of, questions
 from tasks.dashboard import search
 from tasks.dashboard.pages import count_questions
-from tasks.models import Assignee, Question
+from tasks.models import Assignee, Question, Run
 from tasks.queue import leases, suspension
+from tasks.services.flow_grid import COLUMNS, grid_of
+from tasks.services.flow_runs import newest_runs, runs_of
+from tasks.services.flows import save_flow
 from tasks.services.questions import count_inbox
 from tests.tasks.trees import BOB
 
@@ -65,3 +68,21 @@ def test_suspended_runs_are_out_of_the_way() -> None:
         assert "question_alarm" in alarms
     if connection.vendor == "sqlite":
         assert "question_answered" in plans_of(suspension.sweep)[0]
+
+
+def test_the_runs_of_flows_are_found_by_their_index() -> None:
+    rows.fill(2_000)
+    tasks = [{"name": "echo_executor"}]
+    ids = [save_flow(caller=BOB, name=f"many-{number}", tasks=tasks).flow.id for number in range(30)]
+    run_ids = list(Run.objects.order_by("created_at").values_list("id", flat=True)[: 60 * len(ids)])
+    for number, flow_id in enumerate(ids):
+        Run.objects.filter(id__in=run_ids[number :: len(ids)]).update(flow_id=flow_id, flow_version=1)
+    for look in (
+        partial(newest_runs, ids, each=20),
+        lambda: list(runs_of(ids[3])[:COLUMNS]),
+        lambda: grid_of(list(runs_of(ids[3])[:COLUMNS]), []),
+        lambda: runs_of(ids[3]).count(),
+    ):
+        plans = "\n\n".join(plans_of(look))
+        assert "run_of_flow" in plans
+        assert not _reads_a_table(plans), plans
