@@ -16,6 +16,7 @@ from tests.documents import text, texts
 from tests.llm_server import Says
 
 Json = dict[str, Any]
+HISTORY: Final = "docs/how-to/history.md"
 FLOWS: Final = "docs/how-to/flows.md"
 PASS_RESULTS: Final = "docs/how-to/pass-results.md"
 GROW: Final = "docs/how-to/repeat-and-spawn.md"
@@ -97,6 +98,24 @@ def test_a_file_is_the_same_flow(site: DocsSite) -> None:
     assert (saved["name"], saved["version"], version["version"]) == ("greet", 1, 1)
     assert ran["task"]["result"] == {"text": "Hello Ada", "times": 2}
     assert [flow["name"] for flow in listed] == ["greet"]
+
+
+def test_a_tree_is_forked_as_the_page_says(site: DocsSite) -> None:
+    echo = {"schemas": {"method": "echo_executor"}}
+    summary = {"id": "summary", "name": "Summary", "parent_id": "daily-report", "dependencies": ["numbers"], **echo}
+    tasks = [
+        {"id": "daily-report", "name": "Report"},
+        {"id": "numbers", "name": "Numbers", "parent_id": "daily-report", "inputs": {"total": 3}, **echo},
+        summary | {"inputs": {"text": "{{numbers.sum}} orders"}},
+    ]
+    body = {"jsonrpc": "2.0", "method": "tasks.execute", "params": {"tasks": tasks, "wait": True}, "id": 1}
+    assert site.server.http.post("/tasks", json=body).json()["result"]["status"] == "failed"
+    heading = "Run again from the middle"
+    forked = site.server.http.post("/tasks", json=json.loads(text(HISTORY, heading, "json"))).json()
+    by_command = json.loads(site.run(text(HISTORY, heading, "sh")).splitlines()[-1])
+    for answer in (forked["result"], by_command):
+        _, summary = answer["task"]["children"]
+        assert (summary["status"], summary["result"]["text"]) == ("completed", "3 orders")
 
 
 def test_an_address_is_called_and_the_answer_is_the_result(site: DocsSite) -> None:

@@ -98,6 +98,10 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Take one way or another", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
         ("Go on without a task", "json", f"{BLOCKS_TEST}::test_results_are_passed_on_as_the_page_says"),
     ],
+    "docs/how-to/history.md": [
+        ("Run again from the middle", "json", f"{BLOCKS_TEST}::test_a_tree_is_forked_as_the_page_says"),
+        ("Run again from the middle", "sh", f"{BLOCKS_TEST}::test_a_tree_is_forked_as_the_page_says"),
+    ],
     "docs/how-to/flows.md": [
         ("Save a flow", "json", f"{BLOCKS_TEST}::test_a_flow_is_saved_and_run_as_the_page_says"),
         ("Run it", "json", f"{BLOCKS_TEST}::test_a_flow_is_saved_and_run_as_the_page_says"),

@@ -110,6 +110,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         domain.TaskNotFound: Codes(
             Rule(-32001, 404, "task_not_found"), Kind(-32001, 404, "NOT_FOUND", "TASK_NOT_FOUND")
         ),
+        domain.RunNotFound: Codes(Rule(-32001, 404, "run_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.FlowNotFound: Codes(Rule(-32001, 404, "flow_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.ScheduleNotFound: Codes(Rule(-32001, 404, "schedule_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.CircularDependency: Codes(Rule(-32002, 422, "circular_dependency")),

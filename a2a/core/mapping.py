@@ -74,10 +74,10 @@ def native_task(task: Task) -> Json:
         "has_copy": task.has_copy,
         "original_task_id": task.original_task_id,
         "origin_type": task.origin_type,
-        "created_at": _native_time(task.created_at),
-        "updated_at": _native_time(task.updated_at),
-        "started_at": _native_time(task.started_at),
-        "completed_at": _native_time(task.completed_at),
+        "created_at": native_time(task.created_at),
+        "updated_at": native_time(task.updated_at),
+        "started_at": native_time(task.started_at),
+        "completed_at": native_time(task.completed_at),
     } | added
 
 
@@ -149,8 +149,8 @@ def _question(question: Question, *, answer_url: str | None) -> Json:
         "options": question.options,
         "schema": question.schema,
         "assignees": question.assignees,
-        "asked_at": _native_time(question.asked_at),
-        "expires_at": _native_time(question.expires_at),
+        "asked_at": native_time(question.asked_at),
+        "expires_at": native_time(question.expires_at),
         "answer_url": answer_url,
     }
 
@@ -158,8 +158,8 @@ def _question(question: Question, *, answer_url: str | None) -> Json:
 def _wait(wait: Question, *, hook_url: str | None) -> Json:
     return {
         "kind": wait.kind,
-        "since": _native_time(wait.asked_at),
-        "until": _native_time(wait.expires_at),
+        "since": native_time(wait.asked_at),
+        "until": native_time(wait.expires_at),
         "on_timeout": "fail" if wait.on_expiry == "fail" else "complete",
         "event": wait.event,
         "match": wait.match,
@@ -173,7 +173,7 @@ def native_event(sent: SentEvent) -> Json:
         "event": sent.event,
         "payload": sent.payload,
         "id": sent.event_id,
-        "received_at": _native_time(sent.received_at),
+        "received_at": native_time(sent.received_at),
         "woken": sent.woken or 0,
     }
 
@@ -188,8 +188,8 @@ def native_standing(standing: StatusReport) -> Json:
         "progress": standing.progress,
         "error": task.error if task else None,
         "is_running": standing.is_running,
-        "started_at": _native_time(task.started_at) if task else None,
-        "updated_at": _native_time(task.updated_at) if task else None,
+        "started_at": native_time(task.started_at) if task else None,
+        "updated_at": native_time(task.updated_at) if task else None,
     }
 
 
@@ -310,7 +310,8 @@ def _run_time(run: Run) -> datetime:
     return run.finished_at or run.started_at or run.created_at
 
 
-def _native_time(moment: datetime | None) -> str | None:
+def native_time(moment: datetime | None) -> str | None:
+    """A time as ISO 8601 in UTC."""
     return None if moment is None else moment.astimezone(UTC).isoformat()
 
 

@@ -18,7 +18,10 @@ from a2a.methods import (
     params,
     queries,
     responses,
+    run_params,
+    run_responses,
     running,
+    runs,
     schedule_params,
     schedule_responses,
     schedules,
@@ -160,6 +163,19 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "schedules.runs": _schedules(
             schedules.runs, schedule_params.ListFirings, schedule_responses.ScheduledRuns, role=VIEWER
         ),
+        "runs.list": Method(runs.list_runs, run_params.ListRuns, as_a2a_data, run_responses.Runs, VIEWER),
+        "runs.tree": Method(runs.tree, run_params.GetRunTree, as_a2a_data, run_responses.RunTree, VIEWER),
+        "runs.compare": Method(runs.compare, run_params.CompareRuns, as_a2a_data, run_responses.Comparison, VIEWER),
+        "tasks.fork": Method(
+            runs.fork,
+            run_params.Fork,
+            as_a2a_task,
+            responses.Execution,
+            OPERATOR,
+            is_repeatable=True,
+            takes_llm_key=True,
+        ),
+        "runs.get": Method(runs.get, run_params.GetRun, as_a2a_data, run_responses.RunDetail, VIEWER),
         "usage.get": Method(usage.get, params.GetUsage, as_a2a_data, responses.Usage, VIEWER),
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),
     }

@@ -15,6 +15,7 @@ from django.db import OperationalError
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from msgspec import json
+from msgspec.structs import fields
 
 from a2a.core.conditions import schema_of
 from a2a.core.errors import RULES
@@ -88,7 +89,10 @@ def _parameters(operation: Operation, *, path: str) -> Iterator[Json]:
     properties = _properties(operation)
     if _has(operation.in_path, path):
         yield _parameter(operation.in_path, "path", properties[operation.in_path]) | {"required": True}
-    yield from (_parameter(name, "query", _without_null(properties[name])) for name in operation.query)
+    needed = {each.name for each in fields(operation.params) if each.required}
+    for name in operation.query:
+        required = {"required": True} if name in needed else {}
+        yield _parameter(name, "query", _without_null(properties[name])) | required
     if operation.is_stream:
         yield _parameter("Last-Event-ID", "header", {"type": "string", "pattern": "^([0-9]{1,18}(:[!-~]{1,255})?)?$"})
     if method_named(operation.method, REST.methods).is_repeatable:

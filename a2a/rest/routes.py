@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.parsing import Params
-from a2a.methods import flow_responses, responses, schedule_responses, task_schemas
+from a2a.methods import flow_responses, responses, run_responses, schedule_responses, task_schemas
 from a2a.methods.dispatch import REST
 from a2a.methods.params import NEW_TASK, NEW_TASKS
 from tasks.rules import exceptions as errors
@@ -158,6 +158,15 @@ EXECUTE: Final = Operation(
     method="tasks.execute",
     takes="body",
     without=frozenset({"tasks", "id_conflict", "use_streaming", "last_event_id"}),
+    answers={200: responses.Execution, 202: responses.Execution},
+    answered=_executed,
+    errors=(errors.LimitReached, *TREE_ERRORS),
+)
+FORK: Final = Operation(
+    name="forkTask",
+    method="tasks.fork",
+    takes="body",
+    without=frozenset({"use_streaming", "last_event_id"}),
     answers={200: responses.Execution, 202: responses.Execution},
     answered=_executed,
     errors=(errors.LimitReached, *TREE_ERRORS),
@@ -344,9 +353,53 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
             "get": Operation(name="listChildren", method="tasks.children", answers={200: list[responses.Task]})
         },
         "tasks/<segment:task_id>/execute/": {"post": EXECUTE},
+        "tasks/<segment:task_id>/fork/": {"post": FORK},
         "tasks/<segment:task_id>/cancel/": {"post": CANCEL},
         "tasks/<segment:task_id>/answer/": {"post": ANSWER},
         "tasks/<segment:task_id>/copy/": {"post": COPY},
+        "tasks/<segment:task_id>/runs/": {
+            "get": Operation(
+                name="listRunsOfTask",
+                method="runs.list",
+                answers={200: run_responses.Runs},
+                errors=(errors.FlowNotFound,),
+            )
+        },
+        "runs/": {
+            "get": Operation(
+                name="listRuns",
+                method="runs.list",
+                in_path="",
+                answers={200: run_responses.Runs},
+                errors=(errors.TaskNotFound, errors.FlowNotFound),
+            )
+        },
+        "runs/compare/": {
+            "get": Operation(
+                name="compareRuns",
+                method="runs.compare",
+                answers={200: run_responses.Comparison},
+                errors=(errors.RunNotFound,),
+            )
+        },
+        "runs/<segment:run_id>/tree/": {
+            "get": Operation(
+                name="getTreeOfRun",
+                method="runs.tree",
+                in_path="run_id",
+                answers={200: run_responses.RunTree},
+                errors=(errors.RunNotFound,),
+            )
+        },
+        "runs/<segment:run_id>/": {
+            "get": Operation(
+                name="getRun",
+                method="runs.get",
+                in_path="run_id",
+                answers={200: run_responses.RunDetail},
+                errors=(errors.RunNotFound,),
+            )
+        },
         "questions/": {
             "get": Operation(
                 name="listQuestions", method="questions.list", takes="query", answers={200: responses.OpenQuestions}

@@ -34,6 +34,7 @@ from aipartnerupflow.cli.options import (
 from aipartnerupflow.cli.output import error as error_line
 from aipartnerupflow.cli.output import room_to_write
 from aipartnerupflow.cli.questions import questions
+from aipartnerupflow.cli.runs import runs
 from aipartnerupflow.cli.schedules import schedules
 from aipartnerupflow.cli.secrets import secrets
 from aipartnerupflow.cli.tasks import tasks
@@ -58,6 +59,7 @@ app = typer.Typer(
 )
 examples = typer.Typer(no_args_is_help=True, help="Manage the example trees.")
 app.add_typer(tasks, name="tasks")
+app.add_typer(runs, name="runs")
 app.add_typer(flows, name="flows")
 app.add_typer(questions, name="questions")
 app.add_typer(events, name="events")

@@ -112,20 +112,26 @@ def _how_far(task: "Task | State") -> str:
 
 def task(found: "Task") -> None:
     """Print one task, a field per line."""
+    fields(found, without=("children",))
+
+
+def fields(found: Mapping[str, Any], *, without: Sequence[str] = ()) -> None:
+    """Print a task or a run, a field per line."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bright_black", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _fields(found):
+    for name, value in _fields(found, without):
         table.add_row(name, value)
     out().print(table)
 
 
-def _fields(task: "Task") -> Iterator[tuple[str, str | Text]]:
-    yield "id", clean(task["id"])
-    yield "name", clean(task["name"])
-    yield "status", Text.assemble(sign(task["status"]), f" {task['status']}, {task['progress']:.0%}")
-    for name, value in task.items():
-        if name in ("id", "name", "status", "progress", "children") or value in (None, {}, [], ""):
+def _fields(found: Mapping[str, Any], without: Sequence[str]) -> Iterator[tuple[str, str | Text]]:
+    yield "id", clean(found["id"])
+    yield "name", clean(found["name"])
+    progress = f", {found['progress']:.0%}" if "progress" in found else ""
+    yield "status", Text.assemble(sign(found["status"]), f" {found['status']}{progress}")
+    for name, value in found.items():
+        if name in ("id", "name", "status", "progress", *without) or value in (None, {}, [], ""):
             continue
         yield name, moment(str(value)) if name.endswith("_at") else _compact(value)
 

@@ -213,6 +213,38 @@ def run(
 
 @tasks.command()
 @to_server
+def fork(
+    server: Server,
+    task_id: TaskId,
+    start: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from", help="Task to begin with; may be repeated (default: those with new inputs, or TASK_ID)."
+        ),
+    ] = None,
+    inputs: Annotated[Any, json_option("New inputs of some tasks, by their ids.")] = None,
+    watch: Watched = False,
+    wait: Awaited = True,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a tree again in a copy: from some of its tasks, with other inputs. What was done before them is kept."""
+    from aipartnerupflow.cli import watching
+    from aipartnerupflow.client import Client
+
+    code = watching.run(
+        server,
+        Client.fork(task_id, from_tasks=start or None, inputs=None if inputs is None else inputs.value),
+        is_watched=watch,
+        is_awaited=wait,
+        timeout_seconds=timeout,
+        as_json=as_json,
+    )
+    raise typer.Exit(code)
+
+
+@tasks.command()
+@to_server
 def watch(
     server: Server,
     task_id: TaskId,

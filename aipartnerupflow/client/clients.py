@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from aipartnerupflow.client import calls, flow_calls, schedule_calls
+from aipartnerupflow.client import calls, flow_calls, run_calls, schedule_calls
 from aipartnerupflow.client.calls import Call, Tasks
 from aipartnerupflow.client.errors import InvalidRequest, named_errors
 from aipartnerupflow.client.stream import TIMEOUT, Following
@@ -72,6 +72,11 @@ class Methods(Generic[H]):
     running_count = method(calls.running_count)
     status = method(calls.status)
     usage = method(calls.usage)
+    runs = method(run_calls.runs)
+    get_run = method(run_calls.get_run)
+    run_tree = method(run_calls.run_tree)
+    compare_runs = method(run_calls.compare_runs)
+    fork = method(run_calls.fork)
     save_flow = method(flow_calls.save_flow)
     run_flow = method(flow_calls.run_flow)
     get_flow = method(flow_calls.get_flow)

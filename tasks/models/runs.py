@@ -86,6 +86,8 @@ class Run(models.Model):
             models.Index(fields=["context_id", "created_at"], name="run_of_context"),
             models.Index("user_id", STATUS_AT.desc(), models.F("id").desc(), name="run_of_owner"),
             models.Index(STATUS_AT.desc(), models.F("id").desc(), name="run_recent"),
+            models.Index(fields=["user_id", "status", "-created_at", "-id"], name="run_status_of_owner"),
+            models.Index(fields=["status", "-created_at", "-id"], name="run_status"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["root_id"], condition=UNFINISHED, name="one_unfinished_run_per_tree"),

@@ -69,6 +69,15 @@ class TaskNotFound(TasksError):
         super().__init__(f"Task '{task_id}' not found. {self.hint}", data={"task_id": task_id})
 
 
+class RunNotFound(TasksError):
+    """Run not found."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"Run '{run_id}' not found. Check the id, and that the run belongs to you.", data={"run_id": run_id}
+        )
+
+
 class FlowNotFound(TasksError):
     """Flow not found."""
 

@@ -6,6 +6,7 @@ validated by the same rules.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from django.db import transaction
@@ -39,14 +40,17 @@ from tasks.rules.tree import (
 )
 from tasks.services.persist import rows_of, store
 from tasks.services.queries import get_task
+from tasks.services.usable_secrets import refuse_unusable
 from tasks.status import Status
 from tasks.storage import loads
 
+SPAWNED_AGAIN: Final = "'{}' was added by a task that runs again: change the inputs of that one"
 MINIMAL: Final = "minimal"
 FULL: Final = "full"
 CUSTOM: Final = "custom"
 #: Fields of a task in a request, besides its name, id and references. A copy inherits them.
 REQUEST_FIELDS: Final = ("priority", "inputs", "schemas", "params")
+NO_INPUTS: Final[Mapping[str, Json]] = MappingProxyType({})
 #: Fields that a run sets. A copy that keeps its result inherits them.
 RUN_FIELDS: Final = ("status", "result", "progress", "attempt", "token_usage", "started_at", "completed_at")
 
@@ -107,13 +111,25 @@ def copy_tree(
 
 
 def store_copy(
-    task: Task, tree: Sequence[Task], extent: Extent, *, reset: Collection[str] = (), save: bool = True
+    task: Task,
+    tree: Sequence[Task],
+    extent: Extent,
+    *,
+    reset: Collection[str] = (),
+    save: bool = True,
+    inputs: Mapping[str, Json] = NO_INPUTS,
 ) -> Copy:
-    """Create a new tree with the same owner. Raises what `create_tree` raises."""
+    """Create a new tree with the same owner, and other `inputs` for some fresh tasks. Raises what `create_tree` raises."""
     templates = templates_of(tree)
     extent = _unexpanded(extent, tree, templates)
     requests = requests_of(tree, extent, top_id=task.id, reset=reset)
+    for task_id, given in inputs.items():
+        if task_id not in requests:
+            raise InvalidParams([("inputs", SPAWNED_AGAIN.format(task_id))])
+        requests[task_id]["inputs"] = given
     spec = checked(list(requests.values()))
+    if inputs:
+        refuse_unusable(spec, owner=task.user_id)
     rows = rows_of(spec, ids={task.id: task.id for task in spec.tasks}, user_id=task.user_id)
     originals = {original.id: original for original in tree}
     ids = {original_id: request["id"] for original_id, request in requests.items()}
@@ -153,13 +169,14 @@ def minimal(task_id: str, tree: Iterable[Task], *, children: bool) -> Extent:
     return Extent(taken=taken, fresh=taken)
 
 
-def full(task_id: str, tree: Iterable[Task]) -> Extent:
+def full(task_ids: Collection[str], tree: Iterable[Task]) -> Extent:
     """Select the whole tree.
 
-    Fresh: the task, its subtree, all their dependents and the groups that wait for these.
+    Fresh: these tasks, their subtrees, all their dependents and the groups that wait for these.
     """
     nodes = [node_of(task) for task in tree]
-    subtree = {task_id, *descendants(task_id, children_of(nodes))}
+    below = children_of(nodes)
+    subtree = {*task_ids, *(each for task_id in task_ids for each in descendants(task_id, below))}
     return Extent(taken={node.id for node in nodes}, fresh=subtree | waiting_for(subtree, nodes))
 
 
@@ -271,7 +288,7 @@ def _extent(
 ) -> Extent:
     if copy_mode == CUSTOM:
         return custom(custom_task_ids, tree, children=children)
-    return full(task_id, tree) if copy_mode == FULL else minimal(task_id, tree, children=children)
+    return full([task_id], tree) if copy_mode == FULL else minimal(task_id, tree, children=children)
 
 
 def _unexpanded(extent: Extent, tree: Sequence[Task], templates: Mapping[str, Sequence[Task]]) -> Extent:

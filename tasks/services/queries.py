@@ -372,7 +372,7 @@ def after_cursor(cursor: str, *, descending: bool) -> Q:
     return Q(created_at__gte=created_at) & (Q(created_at__gt=created_at) | Q(id__gt=task_id))
 
 
-def cursor_of(row: Task | Schedule) -> str:
+def cursor_of(row: Task | Run | Schedule) -> str:
     """Return the cursor of the page after this row."""
     return urlsafe_b64encode(f"{row.created_at.isoformat()} {row.id}".encode()).decode()
 

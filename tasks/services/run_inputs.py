@@ -7,10 +7,10 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import transaction
 
-from tasks.models import RunInputs
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.stored_results import is_longer
 from tasks.rules.strict_json import Json
+from tasks.services.further_runs import set_inputs
 from tasks.services.trees import Execution
 
 NOT_USED: Final = "The tree is already running, with the inputs of that run: run_inputs was not used."
@@ -20,7 +20,7 @@ NOT_USED: Final = "The tree is already running, with the inputs of that run: run
 def with_inputs(verb: Callable[..., Execution], inputs: Json, **arguments: Any) -> Execution:
     """Call a function of `tasks.services.trees` that starts a run, and give the run these inputs.
 
-    A run that is already under way keeps its own. Raises InvalidParams if they are too large.
+    Without this, a further run of a tree has the inputs of the one before it. A run that is already under way keeps its own. Raises InvalidParams if they are too large.
     """
     most = settings.APFLOW.limits.result_bytes
     if is_longer(inputs, than=most):
@@ -28,5 +28,5 @@ def with_inputs(verb: Callable[..., Execution], inputs: Json, **arguments: Any) 
     execution = verb(**arguments)
     if not execution.started:
         return replace(execution, warnings=[*execution.warnings, NOT_USED])
-    RunInputs.objects.create(run_id=execution.run.id, inputs=inputs)
+    set_inputs(execution.run, inputs)
     return execution

@@ -28,7 +28,8 @@ from tasks.rules.maps import templates_of
 from tasks.rules.specs import TreeSpec
 from tasks.rules.tree import nodes_of, scope_of
 from tasks.services import copies, pending_runs
-from tasks.services.copies import store_copy
+from tasks.services.copies import Copy, store_copy
+from tasks.services.further_runs import carry_over, latest_of
 from tasks.services.model_names import model_names
 from tasks.services.persist import rows_of, store
 from tasks.services.queries import get_task
@@ -100,7 +101,7 @@ def create_tree(
                 store(rows)
                 run = _start_run(root, context_id=context_id, reserved_id=reserved_id) if execute else None
                 if llm_key is not None:
-                    _keep_key(llm_key, caller=caller, tree=rows, run=run)
+                    keep_key(llm_key, caller=caller, tree=rows, run=run)
         except IntegrityError:  # another request took one of the ids since the check: check again
             continue
         warnings = [*spec.warnings, *_owner_warnings(spec, owner)]
@@ -163,7 +164,7 @@ def execute_task(
         execution = _execute_copy(task, with_children=copy_children, context_id=context_id, reserved_id=reserved_id)
         if llm_key is not None:
             copied = Task.objects.tree(execution.run.root_id)
-            _keep_key(llm_key, caller=caller, tree=copied, run=execution.run)
+            keep_key(llm_key, caller=caller, tree=copied, run=execution.run)
         return execution
     task = held_task(caller=caller, task_id=task_id)
     running = Run.objects.unfinished().filter(root_id=task.root_id).first()
@@ -171,9 +172,11 @@ def execute_task(
         return _execution(task, running, started=False)
     tree = list(Task.objects.tree(task.root_id).defer("result"))
     _reset(tree, scope_of(task.id, nodes_of(tree)) - _parts_of_templates(task, tree))
-    run = _start_run(task, context_id=context_id, reserved_id=reserved_id, after=_newest_run(task.root_id))
+    before = latest_of(task.root_id)
+    run = _start_run(task, context_id=context_id, reserved_id=reserved_id, after=before)
+    carry_over(before, run)
     if llm_key is not None:
-        _keep_key(llm_key, caller=caller, tree=tree, run=run)
+        keep_key(llm_key, caller=caller, tree=tree, run=run)
     elif run_secrets.is_any_waiting(tree_id=task.root_id, user_id=caller.user_id):
         names = model_names(tree)
         run_secrets.hand_over(tree_id=task.root_id, run_id=run.id, user_id=caller.user_id, model_names=names)
@@ -261,7 +264,8 @@ def _start_run(
     return run
 
 
-def _keep_key(llm_key: SentKey, *, caller: Caller, tree: Iterable[Task], run: Run | None) -> None:
+def keep_key(llm_key: SentKey, *, caller: Caller, tree: Iterable[Task], run: Run | None) -> None:
+    """Store the key for the run or, without one, for the next run of the tree."""
     tasks = list(tree)
     run_secrets.keep(
         llm_key,
@@ -270,11 +274,6 @@ def _keep_key(llm_key: SentKey, *, caller: Caller, tree: Iterable[Task], run: Ru
         user_id=caller.user_id,
         model_names=model_names(tasks),
     )
-
-
-def _newest_run(root_id: str) -> Run | None:
-    newest = Run.objects.filter(root_id=root_id).order_by("-number")
-    return newest.only("number", "flow_id", "flow_version").first()
 
 
 def _parts_of_templates(task: Task, tree: Sequence[Task]) -> set[str]:
@@ -311,9 +310,16 @@ def _execute_copy(
     tree = list(Task.objects.tree(task.root_id))
     _parts_of_templates(task, tree)
     copy = store_copy(task, tree, copies.for_execution(task.id, tree, with_children=with_children))
+    return execute_copy(task, copy, context_id=context_id, reserved_id=reserved_id)
+
+
+def execute_copy(task: Task, copy: Copy, *, context_id: str | None = None, reserved_id: str | None = None) -> Execution:
+    """Queue the run of a stored copy that the task is part of, in the caller's transaction."""
+    run = _start_run(copy.root, context_id=context_id, reserved_id=reserved_id)
+    carry_over(latest_of(task.root_id), run)
     return Execution(
         task=next(row for row in copy.tasks if row.original_task_id == task.id),
-        run=_start_run(copy.root, context_id=context_id, reserved_id=reserved_id),
+        run=run,
         started=True,
         original_task_id=task.id,
         ids=copy.ids,

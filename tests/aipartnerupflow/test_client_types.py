@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec import NODEFAULT, UNSET, Struct, UnsetType
 
-from a2a.methods import flow_responses, responses, schedule_responses
-from aipartnerupflow.client import flow_types, schedule_types, types
+from a2a.methods import flow_responses, responses, run_responses, schedule_responses
+from aipartnerupflow.client import flow_types, run_types, schedule_types, types
 from tasks.rules.strict_json import Json
 
 #: A type of the client, and those of the server whose objects it describes. A field that not all of them have is optional.
@@ -47,6 +47,15 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.UsageRow: (responses.UsageRow,),
     types.SecretDeleted: (responses.SecretDeleted,),
     types.FlowRef: (responses.FlowRef,),
+    run_types.Run: (run_responses.Run,),
+    run_types.RunPage: (run_responses.Runs,),
+    run_types.RunWithInputs: (run_responses.RunWithInputs,),
+    run_types.Failure: (run_responses.Failure,),
+    run_types.RunDetail: (run_responses.RunDetail,),
+    run_types.RunTree: (run_responses.RunTree,),
+    run_types.Side: (run_responses.Side,),
+    run_types.Pair: (run_responses.Pair,),
+    run_types.Comparison: (run_responses.Comparison,),
     flow_types.Flow: (flow_responses.Flow,),
     flow_types.SavedFlow: (flow_responses.SavedFlow,),
     flow_types.FlowExecution: (flow_responses.FlowExecution,),
@@ -64,7 +73,7 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     schedule_types.ScheduledTime: (schedule_responses.ScheduledTime,),
     schedule_types.SchedulePreview: (schedule_responses.SchedulePreview,),
 }
-SENT = {types.Changes, types.CopyOptions, types.Filters, schedule_types.ScheduleFields}
+SENT = {types.Changes, types.CopyOptions, types.Filters, run_types.RunFilters, schedule_types.ScheduleFields}
 """What a client sends; the parameters of the methods are checked by the server."""
 
 INHERITED = ("children",)
@@ -117,7 +126,7 @@ def describes(client: Any, server: Any) -> bool:
 
 
 def test_every_type_of_the_client_has_its_type_on_the_server() -> None:
-    modules = (types, flow_types, schedule_types)
+    modules = (types, flow_types, run_types, schedule_types)
     defined = {kind for module in modules for kind in vars(module).values() if is_typeddict(kind)}
     assert defined == PAIRS.keys() | SENT
 

@@ -17,6 +17,9 @@ from tests.isolation.rows import A2A, NATIVE, REST, SYSTEM, Row
 
 NAMED: Final = re.compile(r"\(\?P<(\w+)>[^)]*\)")
 """A parameter in a path."""
+IN_ROUTE: Final = re.compile(r"<segment:(\w+)>")
+PLACES: Final = {"task_id": "$task", "run_id": "$run", "schedule_id": "$schedule", "name": "token"}
+"""What stands in the address for each parameter of a route."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +134,7 @@ def _rest() -> Iterator[Door]:
                 name=f"{method.upper()} /api/{route}",
                 role=method_named(operation.method, {**METHODS, **SYSTEM_METHODS}).role,
                 row=REST.get(operation.name),
-                shot=_request(
-                    method.upper(),
-                    f"/api/{route.replace('<segment:task_id>', '$task').replace('<segment:name>', 'token').replace('<segment:schedule_id>', '$schedule')}",
-                ),
+                shot=_request(method.upper(), f"/api/{IN_ROUTE.sub(lambda found: PLACES[found[1]], route)}"),
             )
 
 

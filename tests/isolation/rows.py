@@ -66,6 +66,7 @@ PAST: Final = {"since": "2026-01-01T00:00", "until": "2026-01-02T00:00"}
 EVENT: Final = {"event": "order.paid", "payload": {"order_id": "42"}, "id": "evt_1"}
 """Of the name and id that every other user uses too: they do not collide."""
 FLOW: Final = {"name": "mine", "tasks": [{"name": "a"}]}
+RUN: Final = {"run_id": "$run"}
 NO_FLOW: Final = {"name": "no-such-flow"}
 
 NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
@@ -109,6 +110,18 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "schedules.backfill": Row(SCHEDULE | PAST, (SCHEDULE | PAST | {"overlap": "allow"},)),
         "schedules.preview": Row(SCHEDULE),
         "schedules.runs": Row(SCHEDULE, (SCHEDULE | {"limit": 1},)),
+        "runs.list": Row({"task_id": "$task"}, (USER, {"task_id": "$leaf"}), runs=True),
+        "runs.get": Row(RUN, runs=True),
+        "runs.tree": Row(RUN, runs=True),
+        "runs.compare": Row({"a": "$run", "b": "$run"}, ({"a": "$run", "b": "no-such-run"},), runs=True),
+        "tasks.fork": Row(
+            TASK,
+            (
+                {"task_id": "$leaf"},
+                {"task_id": "$mine", "from_tasks": ["$leaf"]},
+                {"task_id": "$mine", "inputs": {"$leaf": {}}},
+            ),
+        ),
         "usage.get": Row({"by": ["day", "user"]}, (USER, USER | {"by": "user"})),
         "rpc.discover": Row({}),
     }
@@ -208,6 +221,12 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "getTree": Row({}),
         "listChildren": Row({}),
         "followEvents": Row({}, runs=True),
+        "forkTask": Row({}, ({"from_tasks": ["$leaf"]}, {"inputs": {"$leaf": {}}})),
+        "listRunsOfTask": Row({}, (USER,), runs=True),
+        "listRuns": Row({"task_id": "$task"}, (USER, {"task_id": "$leaf"}), runs=True),
+        "getRun": Row({}, runs=True),
+        "getTreeOfRun": Row({}, runs=True),
+        "compareRuns": Row({"a": "$run", "b": "$run"}, runs=True),
         "listFlows": Row(USER),
         "getFlow": Row({}, (USER,), code="flow_not_found"),
         "saveFlow": Row({"tasks": []}, ({"task_id": "$leaf"},), code="invalid_tree"),

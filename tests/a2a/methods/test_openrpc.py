@@ -63,6 +63,7 @@ def test_what_is_required_is_required(methods: dict[str, Json]) -> None:
     required = {name: [each["name"] for each in row["params"] if each["required"]] for name, row in methods.items()}
     assert {name for name, params in required.items() if params == ["task_id"]} == {
         "tasks.get", "tasks.detail", "tasks.tree", "tasks.children", "tasks.update", "tasks.delete", "tasks.copy", "tasks.clone",
+        "tasks.fork",
     }  # fmt: skip
     assert required["tasks.create"] == ["tasks"]
 

@@ -1,0 +1,95 @@
+"""The parameters of the methods for runs."""
+
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from a2a.core.conditions import Problem
+from a2a.core.parsing import Params, Text
+from a2a.methods.flow_params import RESUMES
+from a2a.methods.params import Starts
+
+RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+Moment = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema={"format": "date-time"})]
+"""A time in ISO 8601, with an offset or in UTC, or a day, which stands for its first moment in UTC."""
+NO_TIME = "must be a time such as 2026-11-01T08:00:00Z, or a day such as 2026-11-01"
+
+
+class ListRuns(Params, frozen=True, kw_only=True):
+    """runs.list"""
+
+    task_id: Text | None = None
+    """Only runs of the tree that contains this task."""
+    flow: Text | None = None
+    """Only runs of this flow."""
+    status: RunStatus | list[RunStatus] | None = None
+    user_id: Text | None = None
+    since: Moment | None = None
+    """Only runs that were created at this time or later."""
+    until: Moment | None = None
+    """Only runs that were created before this time."""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+    cursor: str = ""
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([self.status] if isinstance(self.status, str) else self.status or ()))
+
+    def contradictions(self) -> list[Problem]:
+        problems = [*super().contradictions()]
+        problems += [(name, NO_TIME) for name in ("since", "until") if not _is_moment(getattr(self, name))]
+        if not problems and self.since and self.until and moment(self.since) > moment(self.until):
+            problems.append(("since", "must not be after 'until'"))
+        return problems
+
+
+class GetRun(Params, frozen=True, kw_only=True):
+    """runs.get"""
+
+    run_id: Text
+
+
+class GetRunTree(GetRun, frozen=True, kw_only=True):
+    """runs.tree"""
+
+
+class CompareRuns(Params, frozen=True, kw_only=True):
+    """runs.compare"""
+
+    a: Text
+    """The id of a run."""
+    b: Text
+    """The id of another run."""
+    changed_only: bool = False
+    """Leave out the tasks in which nothing differs."""
+
+
+class Fork(Starts, frozen=True, kw_only=True):
+    """tasks.fork"""
+
+    ALIASES = MappingProxyType({"id": "task_id", "from": "from_tasks"})
+    task_id: Text
+    """Any task of the tree."""
+    from_tasks: list[Text] | None = None
+    """Where to begin: by default the tasks with new inputs or, without any, `task_id`."""
+    inputs: dict[Text, dict[str, Any]] | None = None
+    """The inputs of some tasks, by their ids, instead of what they had."""
+
+    def contradictions(self) -> list[Problem]:
+        resumes = [("last_event_id", RESUMES)] if self.last_event_id is not None else []
+        return [*super().contradictions(), *resumes]
+
+
+def moment(text: str) -> datetime:
+    """The time that the text names. Raises ValueError."""
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _is_moment(text: str | None) -> bool:
+    try:
+        return text is None or bool(moment(text))
+    except (ValueError, OverflowError):
+        return False

@@ -1,0 +1,98 @@
+"""The results of the methods for runs, as types."""
+
+from typing import Any, Literal
+
+from a2a.methods.response import Response
+from a2a.methods.responses import FlowRef, ParentRun, TokenUsage, Tree
+from tasks.rules.strict_json import Json
+from tasks.status import Status
+
+
+class Run(Response, frozen=True, kw_only=True):
+    """A run. `task_id` is what it runs: the root of its tree, or a part; `name` is that of the root.
+
+    `number` counts the runs of the tree from 1. `seconds` is the duration, so far; null before the start.
+    """
+
+    id: str
+    task_id: str
+    root_task_id: str
+    name: str
+    number: int
+    status: Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+    user_id: str
+    context_id: str
+    flow: FlowRef | None
+    is_demo: bool
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    seconds: float | None
+
+
+class Runs(Response, frozen=True, kw_only=True):
+    """A page of runs. `next_cursor` is null on the last page."""
+
+    runs: list[Run]
+    next_cursor: str | None
+
+
+class RunWithInputs(Run, frozen=True, kw_only=True):
+    """A run with its inputs."""
+
+    inputs: Json
+
+
+class Failure(Response, frozen=True, kw_only=True):
+    """A task that failed in a run."""
+
+    task_id: str
+    name: str
+    error: str | None
+
+
+class RunDetail(RunWithInputs, frozen=True, kw_only=True):
+    """A run with its inputs, the run that waits for it, and the first ten tasks that failed in it, the cause first."""
+
+    parent_run: ParentRun | None
+    failures: list[Failure]
+
+
+class RunTree(Response, frozen=True, kw_only=True):
+    """A run, and its tree as it stood when the run ended; of a run that is not over, as it is now."""
+
+    run: Run
+    tree: Tree
+    warnings: list[str]
+
+
+class Side(Response, frozen=True, kw_only=True):
+    """A task in one of two runs. `seconds` is null if it has not both started and ended."""
+
+    task_id: str
+    status: Status
+    inputs: Json
+    params: Json | None
+    result: Any
+    error: str | None
+    seconds: float | None
+    token_usage: TokenUsage | None
+
+
+class Pair(Response, frozen=True, kw_only=True):
+    """A task in both runs; null where it does not exist. `changed` names the fields that differ. `key` is the id that was sent."""
+
+    key: str
+    name: str
+    a: Side | None
+    b: Side | None
+    changed: list[Literal["status", "inputs", "params", "result", "error"]]
+
+
+class Comparison(Response, frozen=True, kw_only=True):
+    """Two runs, and their tasks in the order of the second one."""
+
+    a: RunWithInputs
+    b: RunWithInputs
+    tasks: list[Pair]
+    warnings: list[str]

@@ -1,0 +1,109 @@
+"""Methods for the history of runs: list, read and compare them, and run a tree again from the middle."""
+
+from dataclasses import asdict
+from functools import partial
+
+from a2a.core.mapping import native_task, native_time, native_tree
+from a2a.methods import run_params
+from a2a.methods.execute import replied, start
+from a2a.methods.results import DataResult, TaskResult
+from accounts.callers import Caller
+from apflow_site.db import pools
+from llmkeys.header import SentKey
+from tasks.models import Task
+from tasks.rules.strict_json import Json
+from tasks.services import comparisons, forks, history
+from tasks.services.idempotency import Token
+from tasks.services.past_trees import past_tree
+
+
+async def list_runs(caller: Caller, given: run_params.ListRuns) -> DataResult:
+    """Return a page of runs, the newest first."""
+    wanted = history.RunFilter(
+        task_id=given.task_id,
+        flow=given.flow,
+        statuses=given.statuses,
+        user_id=given.user_id,
+        since=None if given.since is None else run_params.moment(given.since),
+        until=None if given.until is None else run_params.moment(given.until),
+    )
+    read = partial(history.list_runs, caller=caller, wanted=wanted, limit=given.limit, cursor=given.cursor)
+    runs, next_cursor = await pools.read(read)
+    return DataResult(native={"runs": [native_run(facts) for facts in runs], "next_cursor": next_cursor})
+
+
+async def get(caller: Caller, given: run_params.GetRun) -> DataResult:
+    """Return a run with its inputs and its failures."""
+    found = await pools.read(history.get_run, caller=caller, run_id=given.run_id)
+    parent = found.parent and {"run_id": found.parent.run_id, "task_id": found.parent.task_id}
+    more = {"inputs": found.inputs, "parent_run": parent, "failures": [asdict(each) for each in found.failures]}
+    return DataResult(native=native_run(found.facts) | more)
+
+
+async def tree(caller: Caller, given: run_params.GetRunTree) -> DataResult:
+    """Return the tree of a run as it stood when the run ended."""
+    past = await pools.read(past_tree, caller=caller, run_id=given.run_id)
+    shown = {"run": native_run(past.facts), "tree": native_tree(past.tasks), "warnings": past.warnings}
+    return DataResult(native=shown)
+
+
+async def compare(caller: Caller, given: run_params.CompareRuns) -> DataResult:
+    """Compare two runs task by task."""
+    found = await pools.read(comparisons.compare, caller=caller, a=given.a, b=given.b)
+    pairs = [pair for pair in found.pairs if not given.changed_only or pair.is_changed]
+    a, b = (native_run(run) | {"inputs": inputs} for run, inputs in zip((found.a, found.b), found.inputs, strict=True))
+    return DataResult(native={"a": a, "b": b, "tasks": [_pair(pair) for pair in pairs], "warnings": found.warnings})
+
+
+def _pair(pair: comparisons.Pair) -> Json:
+    return {
+        "key": pair.key,
+        "name": pair.name,
+        "a": pair.a and _side(pair.a),
+        "b": pair.b and _side(pair.b),
+        "changed": pair.changed,
+    }
+
+
+def _side(task: Task) -> Json:
+    shown = native_task(task)
+    fields = ("status", "inputs", "params", "result", "error", "token_usage")
+    return {"task_id": task.id, "seconds": comparisons.seconds_of(task)} | {name: shown[name] for name in fields}
+
+
+async def fork(
+    caller: Caller, given: run_params.Fork, *, token: Token | None = None, llm_key: SentKey | None = None
+) -> TaskResult:
+    """Run a tree again from some of its tasks, in a copy that keeps what was done before them."""
+    execution = await start(
+        caller,
+        given,
+        forks.fork,
+        token=token,
+        llm_key=llm_key,
+        task_id=given.task_id,
+        start=given.from_tasks or (),
+        inputs=given.inputs or {},
+    )
+    return await replied(caller, given, execution)
+
+
+def native_run(facts: history.RunFacts) -> Json:
+    """A run, as clients get it."""
+    run = facts.run
+    return {
+        "id": run.id,
+        "task_id": run.target_id,
+        "root_task_id": run.root_id,
+        "name": facts.name,
+        "number": run.number,
+        "status": run.status,
+        "user_id": run.user_id,
+        "context_id": run.context_id,
+        "flow": {"name": facts.flow, "version": run.flow_version} if run.flow_id else None,
+        "is_demo": run.is_demo,
+        "created_at": native_time(run.created_at),
+        "started_at": native_time(run.started_at),
+        "finished_at": native_time(run.finished_at),
+        "seconds": facts.seconds,
+    }

@@ -1,0 +1,132 @@
+"""`aipartnerupflow runs …`: what ran, how it went, and what differs between two runs."""
+
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aipartnerupflow.cli import output, show
+from aipartnerupflow.cli.options import asks
+from aipartnerupflow.cli.output import clean, note
+from aipartnerupflow.cli.tables import put, table
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client import Client
+    from aipartnerupflow.client.run_types import Comparison, Pair, Run, RunDetail, RunPage, RunTree, Side
+
+runs = typer.Typer(no_args_is_help=True, help="List runs, show one with its tree, and compare two.")
+
+RunId = Annotated[str, typer.Argument(help="Id of the run, from `runs list`.")]
+PAGE = 1000
+
+
+def _show_runs(answer: "RunPage") -> None:
+    if not answer["runs"]:
+        note("No runs.")
+        return
+    made = table("", "RUN", "NAME", "NO.", "FLOW", "STATUS", "TOOK", "AGE", folded=["NAME"])
+    for run in answer["runs"]:
+        flow = run["flow"]
+        of_flow = "" if flow is None else f"{clean(flow['name'] or 'deleted')} v{flow['version']:,}"
+        cells = (clean(run["name"]), f"{run['number']:,}", of_flow, run["status"], _took(run["seconds"]))
+        made.add_row(show.sign(run["status"]), clean(run["id"]), *cells, show.age(run["created_at"]))
+    put(made)
+    if answer["next_cursor"] is not None:
+        note("There are more. Raise --limit, or narrow the list with --since and --until.")
+
+
+def _took(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:,.1f} s"
+
+
+def _show_run(answer: "RunDetail") -> None:
+    show.fields(answer, without=("failures",))
+    for failure in answer["failures"]:
+        note(f"{clean(failure['name'])} ({clean(failure['task_id'])}) failed: {clean(failure['error'] or '')}")
+    if answer["status"] == "failed":
+        root = answer["root_task_id"]
+        note(
+            f"Run it again from what failed: {show.command('run', root)}; or with other inputs: {show.command('fork', root)}"
+        )
+
+
+def _show_tree(answer: "RunTree") -> None:
+    show.tree(answer["tree"])
+    for warning in answer["warnings"]:
+        note(warning)
+
+
+def _show_comparison(answer: "Comparison") -> None:
+    made = table("TASK", "A", "B", "A TOOK", "B TOOK", "DIFFERS", folded=["TASK", "DIFFERS"])
+    for pair in answer["tasks"]:
+        a, b = pair["a"], pair["b"]
+        took = (_took(side["seconds"]) if side else "" for side in (a, b))
+        made.add_row(clean(pair["name"]), _status(a), _status(b), *took, _difference(pair))
+    put(made)
+    if answer["a"]["inputs"] != answer["b"]["inputs"]:
+        note("The inputs of the runs differ.")
+    for warning in answer["warnings"]:
+        note(warning)
+
+
+def _status(side: "Side | None") -> str:
+    return side["status"] if side else "absent"
+
+
+def _difference(pair: "Pair") -> str:
+    if pair["a"] is None or pair["b"] is None:
+        return "only in B" if pair["a"] is None else "only in A"
+    return ", ".join(pair["changed"])
+
+
+@runs.command("list")
+@asks(_show_runs, piped=lambda answer: output.as_lines(answer["runs"]))
+def list_runs(
+    client: "Client",
+    task: Annotated[str | None, typer.Option("--task", help="Only runs of the tree with this task.")] = None,
+    flow: Annotated[str | None, typer.Option(help="Only runs of this flow.")] = None,
+    status: Annotated[list[str] | None, typer.Option(help="Only runs with this status; may be repeated.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only runs created at this time or later: a day, or a time in ISO 8601.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Only runs created before this time.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Only runs of this user. Administrators only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of runs.")] = 20,
+) -> Any:
+    """List runs, the newest first."""
+    given = {"task_id": task, "flow": flow, "status": status or None, "since": since, "until": until, "user_id": user}
+    wanted: Any = {name: value for name, value in given.items() if value is not None}
+    found: list[Run] = []
+    page = client.runs(limit=min(limit, PAGE), **wanted)
+    while page["next_cursor"] is not None and len(found) + len(page["runs"]) < limit:
+        found += page["runs"]
+        page = client.runs(limit=min(limit - len(found), PAGE), cursor=page["next_cursor"], **wanted)
+    return {"runs": list(islice([*found, *page["runs"]], limit)), "next_cursor": page["next_cursor"]}
+
+
+@runs.command("show")
+@asks(_show_run)
+def show_run(client: "Client", run_id: RunId) -> Any:
+    """Show one run with its inputs, and the first tasks that failed in it."""
+    return client.get_run(run_id)
+
+
+@runs.command("tree")
+@asks(_show_tree)
+def tree(client: "Client", run_id: RunId) -> Any:
+    """Show the tree of a run as it stood when the run ended."""
+    return client.run_tree(run_id)
+
+
+@runs.command("compare")
+@asks(_show_comparison)
+def compare(
+    client: "Client",
+    a: Annotated[str, typer.Argument(help="Id of a run.")],
+    b: Annotated[str, typer.Argument(help="Id of another run.")],
+    changed_only: Annotated[
+        bool, typer.Option("--changed-only", help="Leave out the tasks in which nothing differs.")
+    ] = False,
+) -> Any:
+    """Compare two runs task by task."""
+    return client.compare_runs(a, b, changed_only=changed_only)

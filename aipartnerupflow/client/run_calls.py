@@ -1,0 +1,58 @@
+"""The methods for runs as values, as in `calls`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Unpack
+
+from aipartnerupflow.client.calls import Call, given, headers_of
+from aipartnerupflow.client.run_types import Comparison, RunDetail, RunFilters, RunPage, RunTree
+from aipartnerupflow.client.types import Execution, Json
+
+
+def runs(*, limit: int | None = None, cursor: str | None = None, **filters: Unpack[RunFilters]) -> Call[RunPage]:
+    """A page of runs, the newest first; the next one with its `next_cursor`."""
+    return Call("runs.list", given(limit=limit, cursor=cursor) | filters)
+
+
+def get_run(run_id: str) -> Call[RunDetail]:
+    """A run with its inputs, and the first tasks that failed in it."""
+    return Call("runs.get", {"run_id": run_id})
+
+
+def run_tree(run_id: str) -> Call[RunTree]:
+    """The tree of a run as it stood when the run ended."""
+    return Call("runs.tree", {"run_id": run_id})
+
+
+def compare_runs(a: str, b: str, *, changed_only: bool = False) -> Call[Comparison]:
+    """Two runs task by task; with `changed_only`, without the tasks in which nothing differs."""
+    return Call("runs.compare", given(a=a, b=b, changed_only=changed_only))
+
+
+def fork(
+    task_id: str,
+    *,
+    from_tasks: Sequence[str] | None = None,
+    inputs: Mapping[str, Json] | None = None,
+    wait: bool = False,
+    wait_timeout_seconds: float = 30,
+    idempotency_key: str | None = None,
+    llm_key: str | None = None,
+) -> Call[Execution]:
+    """Run a tree again in a copy, from some of its tasks, and keep what was done before them.
+
+    `inputs` maps the ids of tasks to their new inputs. Without `from_tasks` the run begins with these or, if
+    there are none, with `task_id`.
+    """
+    params = given(
+        task_id=task_id,
+        from_tasks=None if from_tasks is None else list(from_tasks),
+        inputs=None if inputs is None else dict(inputs),
+        wait=wait,
+        wait_timeout_seconds=wait_timeout_seconds if wait else None,
+    )
+    return Call(
+        "tasks.fork",
+        params,
+        wait_seconds=wait_timeout_seconds if wait else 0,
+        headers=headers_of(idempotency_key, llm_key),
+    )

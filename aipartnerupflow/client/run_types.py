@@ -1,0 +1,108 @@
+"""What the methods for runs return, as in `types`."""
+
+from typing import Any, Literal, TypedDict
+
+from aipartnerupflow.client.types import FlowRef, Json, ParentRun, Status, Task
+
+RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+
+
+class Run(TypedDict):
+    """A run. `task_id` is what it runs: the root of its tree, or a part; `name` is that of the root.
+
+    `number` counts the runs of the tree from 1. `seconds` is the duration, so far; None before the start.
+    """
+
+    id: str
+    task_id: str
+    root_task_id: str
+    name: str
+    number: int
+    status: RunStatus
+    user_id: str
+    context_id: str
+    flow: FlowRef | None
+    is_demo: bool
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    seconds: float | None
+
+
+class RunPage(TypedDict):
+    """A page of runs. `next_cursor` is None on the last page."""
+
+    runs: list[Run]
+    next_cursor: str | None
+
+
+class RunFilters(TypedDict, total=False):
+    """Which runs to list. `since` and `until` are times in ISO 8601, or days; `until` is not included."""
+
+    task_id: str
+    flow: str
+    status: RunStatus | list[RunStatus]
+    user_id: str
+    since: str
+    until: str
+
+
+class RunWithInputs(Run):
+    """A run with its inputs."""
+
+    inputs: Json
+
+
+class Failure(TypedDict):
+    """A task that failed in a run."""
+
+    task_id: str
+    name: str
+    error: str | None
+
+
+class RunDetail(RunWithInputs):
+    """A run with its inputs, the run that waits for it, and the first ten tasks that failed in it, the cause first."""
+
+    parent_run: ParentRun | None
+    failures: list[Failure]
+
+
+class RunTree(TypedDict):
+    """A run, and its tree as it stood when the run ended."""
+
+    run: Run
+    tree: Task
+    warnings: list[str]
+
+
+class Side(TypedDict):
+    """A task in one of two runs."""
+
+    task_id: str
+    status: Status
+    inputs: Json
+    params: Json | None
+    result: Any
+    error: str | None
+    seconds: float | None
+    token_usage: Json | None
+
+
+class Pair(TypedDict):
+    """A task in both runs; None where it does not exist. `changed` names the fields that differ."""
+
+    key: str
+    name: str
+    a: Side | None
+    b: Side | None
+    changed: list[Literal["status", "inputs", "params", "result", "error"]]
+
+
+class Comparison(TypedDict):
+    """Two runs, and their tasks in the order of the second one."""
+
+    a: RunWithInputs
+    b: RunWithInputs
+    tasks: list[Pair]
+    warnings: list[str]

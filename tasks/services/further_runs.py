@@ -1,0 +1,27 @@
+"""What a further run of a tree, or the run of its copy, has from the run before: its inputs, and the flow that it is of."""
+
+from typing import Any
+
+from tasks.models import Run, RunInputs
+
+
+def latest_of(root_id: str) -> Run | None:
+    """Return the newest run of the tree."""
+    return Run.objects.filter(root_id=root_id).order_by("-number").first()
+
+
+def carry_over(before: Run | None, run: Run) -> None:
+    """Give a new run what the one before it was started with, in the caller's transaction."""
+    if before is None:
+        return
+    if before.flow_id != run.flow_id:
+        run.flow_id, run.flow_version = before.flow_id, before.flow_version
+        Run.objects.filter(id=run.id).update(flow_id=run.flow_id, flow_version=run.flow_version)
+    inputs = RunInputs.objects.filter(run_id=before.id).first()
+    if inputs is not None:
+        set_inputs(run, inputs.inputs)
+
+
+def set_inputs(run: Run, inputs: Any) -> None:
+    """Store the inputs of a new run, in the caller's transaction."""
+    RunInputs.objects.update_or_create(run_id=run.id, defaults={"inputs": inputs})

@@ -1,0 +1,162 @@
+"""The history of runs: list them, and read one. Each function returns only what its caller may see."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from heapq import merge
+from itertools import islice
+from typing import Any, Final
+
+from django.db.models import F, Q
+
+from accounts.callers import Caller
+from tasks.models import Flow, Question, Run, RunInputs, RunQuerySet, Task, TaskEvent
+from tasks.rules.exceptions import FlowNotFound, RunNotFound
+from tasks.rules.strict_json import Json
+from tasks.services.child_runs import parent_of
+from tasks.services.queries import after_cursor, cursor_of, root_of
+from tasks.status import Status
+from tasks.storage import loads
+
+STATUSES: Final = (Status.PENDING, Status.IN_PROGRESS, Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+"""Those that a run can have."""
+FAILURES: Final = 10
+"""The number of failed tasks that a run names."""
+SOME_TASKS: Final = 20_000
+"""The number of tasks that one page of a list counts by their status."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list. `since` is the first moment of their creation, and `until` the moment after the last."""
+
+    task_id: str | None = None
+    flow: str | None = None
+    statuses: Collection[str] = ()
+    user_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def conditions(self) -> Q:
+        """Those on columns that each index of runs by their creation has."""
+        found = Q()
+        if self.user_id is not None:
+            found &= Q(user_id=self.user_id)
+        if self.since is not None:
+            found &= Q(created_at__gte=self.since)
+        if self.until is not None:
+            found &= Q(created_at__lt=self.until)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """A run with what its own row does not have: the name of its tree, and the name of its flow (None if it is deleted)."""
+
+    run: Run
+    name: str
+    flow: str | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """The duration, so far. None before the start."""
+        if self.run.started_at is None:
+            return None
+        return max(0.0, ((self.run.finished_at or datetime.now(UTC)) - self.run.started_at).total_seconds())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A task that failed in a run."""
+
+    task_id: str
+    name: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDetail:
+    """A run with its inputs, the run that waits for it, and the first tasks that failed in it, the cause first."""
+
+    facts: RunFacts
+    inputs: Json
+    parent: Question | None
+    failures: Sequence[Failure]
+
+
+def list_runs(
+    *, caller: Caller, wanted: RunFilter, limit: int = 50, cursor: str = ""
+) -> tuple[list[RunFacts], str | None]:
+    """Return a page of the caller's runs, the newest first, and the cursor of the next page (None at the end).
+
+    Raises TaskNotFound, FlowNotFound, or InvalidParams for an invalid cursor.
+    """
+    found = _of_subject(caller, wanted).filter(wanted.conditions).exclude(root_id=F("id"))  # those have no tree yet
+    if cursor:
+        found = found.filter(after_cursor(cursor, descending=True))
+    has_own_index = wanted.task_id is not None or wanted.flow is not None
+    newest = list(islice(_newest(found, wanted.statuses, split=not has_own_index, most=limit + 1), limit + 1))
+    page = newest[:limit]
+    return with_facts(page), cursor_of(page[-1]) if len(newest) > limit else None
+
+
+def _of_subject(caller: Caller, wanted: RunFilter) -> RunQuerySet:
+    found = Run.objects.for_caller(caller)
+    if wanted.task_id is not None:
+        found = found.filter(root_id=root_of(caller=caller, task_id=wanted.task_id))
+    if wanted.flow is not None:
+        flows = Flow.objects.for_caller(caller).filter(name=wanted.flow)
+        if wanted.user_id is not None or not caller.sees_all:
+            flows = flows.filter(user_id=wanted.user_id or caller.user_id)
+        ids = list(flows.values_list("id", flat=True))
+        if not ids:
+            raise FlowNotFound(wanted.flow)
+        found = found.filter(flow_id__in=ids)
+    return found
+
+
+def _newest(found: RunQuerySet, statuses: Collection[str], *, split: bool, most: int) -> Iterator[Run]:
+    """The runs in order. `split`: the index has them in this order for each status, so each gives its newest ones."""
+    in_order = found.order_by("-created_at", "-id")
+    if not split:
+        return iter((in_order.filter(status__in=statuses) if statuses else in_order)[:most])
+    of_each = [list(in_order.filter(status=status)[:most]) for status in statuses or STATUSES]
+    return merge(*of_each, key=lambda run: (run.created_at, run.id), reverse=True)
+
+
+def with_facts(runs: Sequence[Run]) -> list[RunFacts]:
+    """Return the runs with the names of their trees and flows. A run whose tree is being deleted is left out."""
+    names = dict(Task.objects.filter(id__in={run.root_id for run in runs}).values_list("id", "name"))
+    flows = dict(Flow.objects.filter(id__in={run.flow_id for run in runs if run.flow_id}).values_list("id", "name"))
+    return [
+        RunFacts(run=run, name=names[run.root_id], flow=flows.get(run.flow_id or ""))
+        for run in runs
+        if run.root_id in names
+    ]
+
+
+def get_run(*, caller: Caller, run_id: str) -> RunDetail:
+    """Return a run. Raises RunNotFound, also for a run of another owner, or ResponseTooLarge."""
+    found = with_facts(list(Run.objects.for_caller(caller).filter(id=run_id)))
+    if not found:
+        raise RunNotFound(run_id)
+    (facts,) = found
+    inputs = RunInputs.objects.filter(run_id=run_id)
+    loads.spend_on(inputs, "inputs")
+    return RunDetail(
+        facts=facts,
+        inputs=next(iter(inputs.values_list("inputs", flat=True)), {}),
+        parent=parent_of(facts.run),
+        failures=_failures(facts.run),
+    )
+
+
+def _failures(run: Run) -> list[Failure]:
+    """The first tasks that failed in the run; in a tree, those that did not run for that reason come later."""
+    failed = TaskEvent.objects.filter(run_id=run.id, type="task_failed").order_by("seq")[:FAILURES]
+    errors: dict[str, Any] = {event.task_id: event.payload["error"] for event in failed}
+    names = dict(Task.objects.filter(id__in=errors).values_list("id", "name"))
+    return [
+        Failure(task_id=task_id, name=names.get(task_id, task_id), error=error) for task_id, error in errors.items()
+    ]
