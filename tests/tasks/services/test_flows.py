@@ -116,7 +116,7 @@ def test_a_flow_is_the_list_of_what_was_saved(operations: list[tuple[str, Any]])
         assert [each.description for each in reversed(found)] == model
     for root_id, description in runs:
         stored = Run.objects.get(root_id=root_id)
-        of_run = FlowVersion.objects.get(flow_id=stored.flow_id, number=stored.flow_version)
+        of_run = FlowVersion.objects.get(flow_id=stored.flow_id, number=stored.flow_version or 0)
         assert of_run.description == description
 
 
