@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
+from llmkeys.keys import list_keys
 from tasks.dashboard.json_text import written
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.dashboard.schema_form import (
@@ -34,6 +35,8 @@ Problems = dict[str, str]
 
 TEMPLATE: Final = "dashboard/new.html"
 FIRST: Final = "sleep_executor"
+DEMO_MODEL: Final = "demo/demo"
+"""Needs no key: the form of a user without keys has it."""
 PRIORITIES: Final = {0: "Urgent", 1: "High", 2: "Normal", 3: "Low"}
 #: Path of a validation error → field of the form that shows it.
 PLACES: Final = {"tasks[0].name": "name", "tasks[0].params.timeout_seconds": "timeout_seconds"}
@@ -69,7 +72,10 @@ async def new_task(request: HttpRequest, caller: Caller) -> HttpResponse:
     if request.method == "POST":
         return await _made_task(request, caller)
     described = describe(request.GET.get("executor", FIRST))
-    inputs = texts_of(described["input_schema"], described["example"])
+    example = described["example"]
+    if "model" in example and not await pools.read(list_keys, user_id=caller.user_id):
+        example = example | {"model": DEMO_MODEL}
+    inputs = texts_of(described["input_schema"], example)
     return await shown(request, caller, TEMPLATE, _form(described, {"name": described["name"]}, inputs, {}))
 
 

@@ -28,13 +28,17 @@ def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Serv
     expect(home).to_have_title(PERCENT)
     expect(home.locator("[data-log]")).to_contain_text("step 3 of 600")
     expect(home.locator(f"[data-graph] [data-task='{prefix}-b']")).to_have_class(re.compile("in_progress"))
-    home.get_by_role("button", name="Cancel").click()
+    home.get_by_role("button", name="Cancel", exact=True).click()
+    home.get_by_role("button", name="Cancel the run").click()
     expect(home.locator(STATUSES)).to_have_text("cancelled")
     assert server.rpc("tasks.get", {"task_id": f"{prefix}-b"})["status"] == "cancelled"
     home.get_by_role("button", name="Retry").click()
     expect(home.locator(".messages")).to_contain_text("Run 2 has started")
     expect(line(home, "Step b")).to_have_class(re.compile("in_progress"))
+    expect(home.locator(STATUSES)).to_have_text("running")
     home.keyboard.press("c")
+    expect(home.get_by_role("button", name="Cancel the run")).to_be_focused()
+    home.keyboard.press("Enter")
     expect(home.locator(STATUSES)).to_have_text("cancelled")
 
 

@@ -4,6 +4,7 @@ import re
 
 from playwright.sync_api import Page, Route, expect
 
+from tests.dashboard.browsing import STATUSES
 from tests.servers import Server
 
 
@@ -21,6 +22,13 @@ def test_a_form_is_made_from_the_schema_and_says_what_is_wrong(home: Page) -> No
     home.locator("[name='in.timeout_seconds']").fill("5")
     home.get_by_role("button", name="Save without running").click()
     expect(home.locator("#panel")).to_contain_text('"timeout_seconds": 5')
+
+
+def test_the_form_of_a_model_works_without_a_key(home: Page, server: Server) -> None:
+    home.goto(f"{server.url}/ui/new/?executor=llm_executor")
+    expect(home.locator("[name='in.model']")).to_have_value("demo/demo")
+    home.get_by_role("button", name="Run", exact=True).click()
+    expect(home.locator(STATUSES)).to_have_text("completed")
 
 
 def test_an_executor_that_is_chosen_before_the_script_has_loaded_counts(home: Page, server: Server) -> None:

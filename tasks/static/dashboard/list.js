@@ -1,5 +1,6 @@
 // The list: the stream sends rows as rendered by the server, which replace the old rows.
 
+import { isLost } from "./connection.js";
 import { countQuestions } from "./page.js";
 import { follow } from "./stream.js";
 import { duration } from "./timeline.js";
@@ -36,6 +37,7 @@ function take({ id, html, questions }) {
 }
 
 function tick() {
+  if (isLost()) return;
   for (const time of document.querySelectorAll("#listing [data-since]")) {
     time.textContent = duration(Math.max(0, Date.now() - Date.parse(time.dataset.since)) / 1000);
   }

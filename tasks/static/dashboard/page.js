@@ -1,10 +1,13 @@
 // Every page: keyboard shortcuts, copy buttons, and relative times that are updated.
 
+import { isLost } from "./connection.js";
+import { preference } from "./preferences.js";
+
 const KEYS = [["/", "Search"], ["f", "Find a task in the tree"], ["j  k", "Next, previous"], ["Enter", "Open"], ["r", "Run or retry"], ["c", "Cancel"], ["n", "New task"], ["?", "Show shortcuts"]];
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
 function isTyping(target) {
-  return target.matches("input, select, textarea, [contenteditable]");
+  return target.matches("input:not([type=checkbox], [type=radio]), select, textarea, [contenteditable]");
 }
 
 function move(step) {
@@ -29,7 +32,8 @@ function showKeys() {
       row.appendChild(document.createElement("dt")).appendChild(document.createElement("kbd")).textContent = key;
       row.appendChild(document.createElement("dd")).textContent = meaning;
     }
-    dialog.append(Object.assign(document.createElement("h2"), { textContent: "Keyboard shortcuts" }), list);
+    const off = Object.assign(document.createElement("p"), { className: "muted small", textContent: "Settings can turn them off." });
+    dialog.append(Object.assign(document.createElement("h2"), { textContent: "Keyboard shortcuts" }), list, off);
     dialog.addEventListener("click", () => dialog.close());
     document.body.append(dialog);
   }
@@ -44,6 +48,7 @@ function press(event) {
     event.preventDefault(); // Escape would clear the search field
     return;
   }
+  if (preference("shortcuts") === "off") return;
   const target = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
   if (event.key === "?") showKeys();
   else if (event.key === "j") move(1);
@@ -109,6 +114,7 @@ function ago(moment) {
 }
 
 function updateTimes() {
+  if (isLost()) return;
   for (const time of document.querySelectorAll("time[datetime]:not([data-clock])")) {
     const text = ago(Date.parse(time.dateTime));
     if (text) time.textContent = text;
@@ -126,6 +132,15 @@ export function clock(time) {
 
 export function showClocks(part) {
   part.querySelectorAll("time[data-clock]").forEach(clock);
+  part.querySelectorAll("time[data-date]").forEach(date);
+}
+
+// Shows a date and time in the browser's time zone, and in UTC as a tooltip.
+function date(time) {
+  const moment = new Date(time.dateTime);
+  time.title = time.textContent;
+  time.textContent = moment.toLocaleString("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
+  delete time.dataset.date;
 }
 
 // Updates the number of open questions in the navigation.

@@ -1,4 +1,6 @@
-// A stream of server-sent events that reconnects, and shows a note on the page while it is disconnected.
+// A stream of server-sent events that reconnects, and reports to the page while it is disconnected.
+
+import { showConnection } from "./connection.js";
 
 // A browser opens at most six connections to a server, shared by all tabs. So a hidden page closes its stream and reopens it when
 // it is visible again, unless `inBackground` is set.
@@ -8,8 +10,8 @@ export function follow(address, take, { inBackground = false } = {}) {
   function open() {
     source = new EventSource(address);
     source.onmessage = (message) => take(JSON.parse(message.data));
-    source.onopen = () => showState(false);
-    source.onerror = () => showState(source.readyState === EventSource.CONNECTING);
+    source.onopen = () => showConnection(false);
+    source.onerror = () => showConnection(source.readyState === EventSource.CONNECTING);
   }
 
   function look() {
@@ -27,17 +29,4 @@ export function follow(address, take, { inBackground = false } = {}) {
   addEventListener("pagehide", close);
   addEventListener("submit", close); // another page follows, which shows the result of the form
   return { close };
-}
-
-function showState(isLost) {
-  let note = document.querySelector("#offline");
-  if (!note && isLost) {
-    note = document.createElement("p");
-    note.id = "offline";
-    note.className = "offline";
-    note.setAttribute("role", "status");
-    note.textContent = "Connection lost. Reconnecting…";
-    document.body.append(note);
-  }
-  if (note) note.hidden = !isLost;
 }

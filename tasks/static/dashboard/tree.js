@@ -1,12 +1,14 @@
 // The page of a tree: applies the events of its run. It never polls the server.
 
 import { isTerminal, partsOf, sumOf } from "./boxes.js";
+import { isLost, onReturn, showButtons } from "./connection.js";
 import { eventLogOf } from "./event_log.js";
 import { draw, HIGHEST, READABLE } from "./graph.js";
 import { findIn } from "./find.js";
 import { growthOf } from "./growth.js";
 import { groupsOf, placesOf } from "./outline.js";
 import { countQuestions, showClocks } from "./page.js";
+import { partOf } from "./part.js";
 import { follow } from "./stream.js";
 import { duration, timelineOf } from "./timeline.js";
 import { zoomOf } from "./zoom.js";
@@ -38,6 +40,10 @@ let waiting = waiters();
 const head = document.querySelector("#tree-head");
 const asking = new Set([...head.querySelectorAll(".asking [data-task]")].map((link) => link.dataset.task));
 const isPanelBelow = matchMedia("(max-width: 1080px)"); // as in tree.css
+const panel = document.querySelector("#panel");
+panel.dataset.shown = panel.dataset.selected;
+const loadHead = partOf(head, { shown: headShown, failed: () => {} });
+const loadPanel = partOf(panel, { shown: panelShown, failed: panelFailed });
 let headTimer = null;
 let panelTimer = null;
 const frame = page.querySelector("[data-graph-frame]");
@@ -180,7 +186,7 @@ function refreshHead() {
   headTimer ??= setTimeout(() => {
     headTimer = null;
     const open = head.querySelector(":popover-open");
-    open ? open.addEventListener("toggle", refreshHead, { once: true }) : refresh(page.dataset.head, "#tree-head");
+    open ? open.addEventListener("toggle", refreshHead, { once: true }) : loadHead(page.dataset.head);
   }, tasks.length > LARGE ? PANEL_REST_MS : HEAD_REST_MS);
 }
 
@@ -357,14 +363,19 @@ function reveal(n) {
 
 // --- the selected task ---
 
-function refresh(address, target) {
-  // Each part of the page is the source of its own requests, so requests for different parts do not replace each other.
-  // A request that is replaced by a newer one for the same part is rejected, which is ignored here.
-  htmx.ajax("GET", address, { source: target, target, swap: "innerHTML" }).catch(() => {});
+function showPanel(n) {
+  if (n !== undefined) loadPanel(page.dataset.panel + encodeURIComponent(tasks[n].id));
 }
 
-function showPanel(n) {
-  if (n !== undefined) refresh(page.dataset.panel + encodeURIComponent(tasks[n].id), "#panel");
+// What was there is of another task, or out of date.
+function panelFailed(reason) {
+  if (panel.dataset.shown === tasks[chosen].id) return; // the page says that the connection is lost
+  const [heading, text] = ["h2", "p"].map((name) => document.createElement(name));
+  heading.textContent = tasks[chosen].name;
+  text.textContent = `${reason} The details of this task appear when the server is back.`;
+  text.className = "muted";
+  panel.replaceChildren(heading, text);
+  delete panel.dataset.shown;
 }
 
 // Whether a question in the panel is being answered: a reminder must not clear its form.
@@ -421,11 +432,22 @@ function toggled({ dataset }) {
 
 // --- start ---
 
-page.addEventListener("htmx:afterSwap", (event) => {
-  showClocks(event.target);
-  if (event.target !== head) return;
+function headShown() {
+  showClocks(head);
+  showButtons(head);
   countQuestions(Number(head.firstElementChild.dataset.asked));
   showCounts(); // the stream may have changed the counts meanwhile
+}
+
+function panelShown() {
+  panel.dataset.shown = tasks[chosen].id;
+  showClocks(panel);
+  showButtons(panel);
+}
+
+onReturn(() => {
+  refreshHead();
+  showPanel(chosen);
 });
 redraw().then(() => performance.mark("graph"));
 let stream;
@@ -438,6 +460,7 @@ function awaitNextRun(address) {
 if (data.is_running) {
   stream = follow(page.dataset.events, take, { inBackground: true }); // the title shows the progress
   ticking = setInterval(() => {
+    if (isLost()) return; // the clocks stop
     timeline.grow(now());
     const elapsed = head.querySelector("[data-since]");
     if (elapsed) elapsed.textContent = duration(Math.max(0, serverNow() - Number(elapsed.dataset.since)) / 1000);
