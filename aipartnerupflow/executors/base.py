@@ -122,7 +122,7 @@ class Wait:
     match: Json | None = None
     retain_seconds: float | None = None
     tree: Json | None = None
-    """The tree that is to run: its `tasks` or what it is a copy of (`copy_of`), and its `run_inputs`."""
+    """The tree that is to run: its `tasks`, what it is a copy of (`copy_of`) or its `flow`, and its `run_inputs`."""
 
 
 class ParkedUntil(Parked):
@@ -182,12 +182,12 @@ class ParkedForTree(Parked):
     """The work waits for a tree of its own, which runs beside the tree of the task and belongs to the same user.
 
     Give `tasks`, in the format of `tasks.create`, or `copy_of`, the id of a stored tree of which a copy
-    runs. `run_inputs` are the inputs of its run. When it is over, `execute` is called again, and
+    runs, or `flow`, the name of a flow of the same user, of which the newest version runs or `version`. `run_inputs` are the inputs of its run. When it is over, `execute` is called again, and
     `context.reply.answer` is `{"status", "result", "error", "task_id", "run_id"}`: status, result and
     error of its root, whose id is `task_id`. If the tree is refused, the status is `failed` and both
     ids are None. After `timeout_seconds` the task fails. When the task ends before it, the tree is cancelled.
 
-    Raises ValueError unless either `tasks` or `copy_of` is given.
+    Raises ValueError unless one of `tasks`, `copy_of` and `flow` is given.
     """
 
     def __init__(
@@ -195,18 +195,22 @@ class ParkedForTree(Parked):
         tasks: Sequence[Json] | None = None,
         *,
         copy_of: str | None = None,
+        flow: str | None = None,
+        version: int | None = None,
         run_inputs: Json | None = None,
         timeout_seconds: float | None = None,
         memo: Any = None,
     ) -> None:
-        if (tasks is None) == (copy_of is None):
-            raise ValueError("Give either tasks or copy_of.")
-        super().__init__(
-            "for a tree of its own" if copy_of is None else f"for a copy of the tree '{copy_of}'",
-            expires_after_seconds=timeout_seconds,
-            memo=memo,
-        )
-        source: Json = {"tasks": list(tasks or ())} if copy_of is None else {"copy_of": copy_of}
+        if sum(each is not None for each in (tasks, copy_of, flow)) != 1:
+            raise ValueError("Give one of tasks, copy_of and flow.")
+        source: Json
+        if flow is not None:
+            text, source = f"for a run of the flow '{flow}'", {"flow": flow, "version": version}
+        elif copy_of is not None:
+            text, source = f"for a copy of the tree '{copy_of}'", {"copy_of": copy_of}
+        else:
+            text, source = "for a tree of its own", {"tasks": list(tasks or ())}
+        super().__init__(text, expires_after_seconds=timeout_seconds, memo=memo)
         self.wait = Wait(kind="run", tree=source | {"run_inputs": run_inputs})
 
 

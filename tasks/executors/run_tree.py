@@ -7,7 +7,8 @@ from tasks.executors.admission import checked
 from tasks.rules.exceptions import TasksError
 
 DAY_SECONDS: Final = 86_400
-ONE_OF_BOTH: Final = "Give either inputs.tasks, a list of tasks, or inputs.copy_of, the id of a stored tree."
+SOURCES: Final = ("tasks", "copy_of", "flow")
+ONE_OF_THEM: Final = "Give one of inputs.tasks, a list of tasks, inputs.copy_of, the id of a stored tree, and inputs.flow, the name of a flow."
 
 
 class RunTree(Executor):
@@ -16,7 +17,7 @@ class RunTree(Executor):
     id = "run_tree_executor"
     name = "Run a tree"
     description = (
-        "Runs other tasks as a tree of their own, or a copy of a stored tree, with inputs of their own, and waits for it. "
+        "Runs other tasks as a tree of their own, a copy of a stored tree, or a flow, with inputs of their own, and waits for it. "
         "The wait occupies no worker. The result of its root is the result; if it fails, the task fails."
     )
     tags = ("core",)
@@ -35,6 +36,13 @@ class RunTree(Executor):
                 "maxLength": 255,
                 "description": "The root of a stored tree, of which a copy runs",
             },
+            "flow": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 100,
+                "description": "The name of a flow of the same owner",
+            },
+            "version": {"type": "integer", "minimum": 1, "description": "Of the flow. Default: the newest"},
             "inputs": {
                 "type": "object",
                 "description": "The inputs of the run: the tree uses them as {{run.inputs.NAME}}",
@@ -60,8 +68,8 @@ class RunTree(Executor):
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
         """Refuse a tree that `tasks.create` would refuse."""
-        if "tasks" in inputs and "copy_of" in inputs:
-            raise ExecutorError(ONE_OF_BOTH)
+        if sum(name in inputs for name in SOURCES) > 1:
+            raise ExecutorError(ONE_OF_THEM)
         tasks = inputs.get("tasks")
         if not isinstance(tasks, list) or not tasks:
             return  # the schema says what is wrong, unless a result fills it in
@@ -73,11 +81,13 @@ class RunTree(Executor):
     async def execute(self, inputs: Json, context: Context) -> Any:
         if context.reply is not None:
             return _result_of(context.reply.answer)
-        if ("tasks" in inputs) == ("copy_of" in inputs):
-            raise ExecutorError(ONE_OF_BOTH, permanent=True)
+        if sum(name in inputs for name in SOURCES) != 1:
+            raise ExecutorError(ONE_OF_THEM, permanent=True)
         raise ParkedForTree(
             inputs.get("tasks"),
             copy_of=inputs.get("copy_of"),
+            flow=inputs.get("flow"),
+            version=inputs.get("version"),
             run_inputs=inputs.get("inputs"),
             timeout_seconds=inputs.get("timeout_seconds"),
         )

@@ -17,6 +17,7 @@ from tasks.models import Question, Run, Task
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.strict_json import Json
 from tasks.services import cancels
+from tasks.services.flows import run_flow
 from tasks.services.model_names import model_names
 from tasks.services.questions import OpenQuestion, open_question
 from tasks.services.run_inputs import with_inputs
@@ -65,6 +66,8 @@ def _start(wait: Question) -> None:
 
 
 def _execution(caller: Caller, tree: Json) -> Execution:
+    if (flow := tree.get("flow")) is not None:
+        return run_flow(caller=caller, name=flow, version=tree["version"], inputs=tree.get("run_inputs"))
     if (copy_of := tree.get("copy_of")) is not None:
         verb = partial(execute_task, task_id=copy_of, copy_execution=True, copy_children=True)
     else:

@@ -12,6 +12,7 @@ from tasks.models import Question, Run, Task
 from tasks.queue import leases
 from tasks.rules.exceptions import InvalidParams
 from tasks.services import cancels, child_runs, trees
+from tasks.services.flows import save_flow
 from tasks.services.questions import open_question
 from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage
@@ -65,11 +66,29 @@ def test_a_stored_tree_runs_as_a_copy(run: RunTree) -> None:
     assert Task.objects.get(id=stored.id).status == "pending"
 
 
+def test_a_flow_runs_with_inputs_and_stays_on_the_version_that_was_named(run: RunTree) -> None:
+    for text in ("Hello", "Goodbye"):
+        greet = GREET | {"inputs": {"text": f"{text} {{{{run.inputs.who}}}}"}}
+        save_flow(caller=LOCAL, name="greet", tasks=[greet], inputs_schema={"properties": {"who": {"type": "string"}}})
+    results = [
+        run(outer(flow="greet", inputs={"who": "{{list.who}}"}, **version)).tasks["inner"].result
+        for version in ({}, {"version": 1})
+    ]
+    assert results == [{"text": "Goodbye world"}, {"text": "Hello world"}]
+    assert [child.flow_version for child in all_child_runs()] == [2, 1]
+    for inputs, error in (
+        ({"flow": "none"}, "The tree was not started: Flow 'none' not found"),
+        ({"flow": "greet", "version": 3}, "The tree was not started: Flow 'greet' has no version 3"),
+        ({"flow": "greet", "inputs": {"whom": "x"}}, "'whom' is no input of this flow; did you mean 'who'?"),
+    ):
+        assert error in str(run(outer(**inputs)).tasks["inner"].error)
+
+
 @pytest.mark.parametrize(
     ("inputs", "error"),
     [
         ({"copy_of": "of another user"}, "The tree was not started: Task 'of another user' not found"),
-        ({"copy_of": "{{list.who}}", "tasks": [GREET]}, "Give either inputs.tasks, a list of tasks, or inputs.copy_of"),
+        ({"copy_of": "{{list.who}}", "tasks": [GREET]}, "Give one of inputs.tasks, a list of tasks, inputs.copy_of"),
         ({"copy_of": "{{list.who}}", "inputs": {"x": 1}}, "The tree was not started: Task 'world' not found"),
         ({"tasks": [GREET]}, "ended as failed: Cannot fill the inputs: inputs.text: '{{run.inputs.who}}' has no value"),
     ],
@@ -77,7 +96,7 @@ def test_a_stored_tree_runs_as_a_copy(run: RunTree) -> None:
 def test_what_cannot_run_fails_the_task(run: RunTree, inputs: Json, error: str) -> None:
     trees.create_tree(caller=Caller(user_id="bob"), tasks=[{"id": "of another user", "name": "Other"}])
     if "tasks" in inputs and "copy_of" in inputs:
-        with pytest.raises(InvalidParams, match="Give either"):
+        with pytest.raises(InvalidParams, match="Give one of"):
             run(outer(**inputs))
         return
     ran = run(outer(**inputs))
