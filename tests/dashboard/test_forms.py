@@ -69,3 +69,35 @@ def test_the_editor_names_broken_json_at_once_and_a_bad_tree_when_it_is_sent(hom
     editor.press("Control+Enter")
     expect(home.get_by_role("alert")).to_contain_text("Circular dependency: a -> b -> a")
     expect(editor).to_have_value(re.compile("Circular|dependencies"))
+
+
+def test_the_editor_names_the_line_of_a_fault_and_leads_there(home: Page, server: Server) -> None:
+    home.goto(f"{server.url}/ui/new/tree/")
+    editor, problem = home.locator("textarea[name=tree]"), home.locator("[data-json-problem]")
+    for text, found in [
+        ('[\n  {"id": "a",}\n]', "Line 2, column 14: Expected a name in double quotes."),
+        ("[1 2]", "Line 1, column 4: Expected a comma or ]."),
+        ('{"a" 1}', "Line 1, column 6: Expected a colon."),
+        ('["a\nb"]', "Line 1, column 2: This text does not end, or has a character that needs a backslash."),
+        ("[tru]", "Line 1, column 2: Unexpected t."),
+        ("[1]\n[", "Line 2, column 1: Expected nothing more."),
+        ('[{"a": [', "Line 1, column 9: The text ends too early: expected a value or ]."),
+    ]:
+        editor.fill(text)
+        expect(problem).to_have_text(found)
+    editor.fill('[\n  {"id": "a",}\n]')
+    problem.get_by_role("button").click()
+    expect(editor).to_be_focused()
+    assert editor.evaluate("field => field.selectionStart") == len('[\n  {"id": "a",')
+    expect(home.locator(".gutter .wrong")).to_have_text("2")
+    editor.fill('[{"id": "a"}]')
+    expect(problem).to_be_empty()
+
+
+def test_the_editor_names_the_line_of_what_the_server_refuses(home: Page, server: Server) -> None:
+    home.goto(f"{server.url}/ui/new/tree/")
+    editor = home.locator("textarea[name=tree]")
+    editor.fill('[\n  {"id": "a", "name": "a",\n   "priority": 9}\n]')
+    home.get_by_role("button", name="Save without running").click()
+    expect(home.get_by_role("alert")).to_contain_text("Line 3")
+    expect(home.locator(".paint .number")).to_have_text("9")

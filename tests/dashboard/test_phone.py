@@ -44,3 +44,12 @@ def test_on_a_phone_what_waits_for_an_answer_leaves_room_for_the_name(phone: Pag
     server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})
     assert name["width"] > 170
     assert name["bottom"] <= badge["top"]
+
+
+def test_on_a_phone_the_list_has_durations(phone: Page, server: Server, finished: Make) -> None:
+    prefix = finished(root("Short work", "a"), step("a"))
+    phone.goto(server.url)
+    duration = phone.locator(f"tr[data-id='{prefix}-root'] .brief")
+    expect(duration).to_be_visible()
+    expect(duration).to_have_text(re.compile("[0-9] m?s$"))
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -1,4 +1,6 @@
-// Forms: selecting an executor loads its form, Ctrl+Enter submits, and malformed JSON is reported while typing.
+// Forms: selecting an executor loads its form, Ctrl+Enter submits, and the field for a tree is an editor.
+
+import { editorOf } from "./json_editor.js";
 
 for (const form of document.querySelectorAll("[data-submit-on-change]")) {
   form.addEventListener("change", () => form.requestSubmit());
@@ -13,17 +15,4 @@ for (const form of document.querySelectorAll("[data-submit-by-keys]")) {
   });
 }
 
-for (const text of document.querySelectorAll("[data-json]")) {
-  const problem = document.querySelector("[data-json-problem]");
-  text.addEventListener("input", () => {
-    let message = "";
-    try {
-      JSON.parse(text.value);
-    } catch (error) {
-      message = error.message;
-    }
-    problem.textContent = message;
-    text.closest(".field").classList.toggle("wrong", message !== "");
-    text.setAttribute("aria-invalid", message !== "");
-  });
-}
+document.querySelectorAll("[data-json]").forEach(editorOf);
