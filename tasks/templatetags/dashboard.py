@@ -9,6 +9,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from tasks.dashboard.flow_cells import cells_of
 from tasks.dashboard.json_text import on_one_line, written
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture
@@ -16,6 +17,7 @@ from tasks.dashboard.words import DAY, HOUR, MINUTE, counts, duration, path_of, 
 
 register = template.Library()
 register.filter(counts)
+register.filter(cells_of)
 register.filter(duration)
 register.filter(path_of)
 register.filter(word)

@@ -166,6 +166,21 @@ def test_credentials_of_a_definition_are_masked(server: Server, _names: Iterator
     assert "canary" not in server.http.get(f"/ui/flows/{name}/").text
 
 
+def test_texts_of_a_definition_are_escaped(server: Server, _names: Iterator[str]) -> None:
+    name, bad = next(_names), """<script>alert("x")</script>'&"""
+    task = {"id": bad, "name": bad, "schemas": {"method": "echo_executor"}}
+    schema = {"properties": {bad: {"title": bad, "description": bad, "default": bad}}}
+    server.rpc("flows.save", {"name": name, "tasks": task, "inputs_schema": schema, "description": bad})
+    server.rpc(
+        "flows.save", {"name": name, "tasks": task | {"priority": 1}, "inputs_schema": schema, "description": ""}
+    )
+    server.rpc("flows.run", {"name": name, "wait": True})
+    for path in ("/ui/flows/", f"/ui/flows/{name}/", f"/ui/flows/{name}/?version=1", f"/ui/flows/{name}/run/"):
+        page = server.http.get(path).text
+        assert "<script>alert" not in page
+    assert page.count("&lt;script&gt;alert") >= 3
+
+
 def test_flows_of_others_look_like_none(as_: As) -> None:
     tree = '[{"name": "Of alice", "schemas": {"method": "echo_executor"}}]'
     task_id = post(as_("alice"), "/ui/new/tree/", tree=tree, then="store").headers["Location"].rpartition("/")[2]
