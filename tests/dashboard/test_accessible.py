@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.dashboard.browsing import open_tree
 from tests.dashboard.conftest import Make, root, step
@@ -48,3 +48,14 @@ def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, server: Se
         open_tree(page, server, f"{prefix}-a")
         expect(page.locator(".node.in_progress .icon use")).to_have_css("animation-name", "none")
     server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})
+
+
+def test_the_keyboard_skips_to_the_selected_task(home: Page, server: Server, make: Make) -> None:
+    prefix = make(root("Skipped work", "a"), step("a"))
+    open_tree(home, server, f"{prefix}-a")
+    skip = home.get_by_role("link", name="Skip to the selected task")
+    skip.focus()
+    home.keyboard.press("Enter")
+    expect(home.locator("#panel")).to_be_focused()
+    home.keyboard.press("Tab")
+    expect(home.locator("#panel :focus")).to_have_count(1)

@@ -101,11 +101,15 @@ function graphOf({ tasks, marks, centers, edges, paths, nodes, nodeOf, place, fi
       const mark = marks[n];
       if (!mark) return; // a closed box stands for it
       const { status, progress } = tasks[n];
-      mark.classList.remove("pending", "in_progress", "completed", "failed", "cancelled", "skipped");
-      mark.classList.add(status);
-      mark.querySelector("use")?.setAttribute("href", `#i-${status}`);
+      if (!mark.classList.contains(status)) {
+        mark.classList.remove("pending", "in_progress", "completed", "failed", "cancelled", "skipped");
+        mark.classList.add(status);
+        mark.querySelector("use")?.setAttribute("href", `#i-${status}`);
+        if (mark.matches(".cell")) mark.setAttribute("aria-label", titleOf(tasks[n]));
+        const title = mark.querySelector("title");
+        if (title) title.textContent = titleOf(tasks[n]);
+      }
       mark.querySelector(".done")?.setAttribute("width", status === "in_progress" ? progress * BOX.width : 0);
-      mark.querySelector("title").textContent = titleOf(tasks[n]);
       if (!stale.size) requestAnimationFrame(showDots);
       stale.add(nodeOf[n]); // a task that is drawn is in a box
     },
@@ -230,13 +234,20 @@ function drawCluster(members, size, tasks, urlOf, marks) {
   const title = `${members.length} × ${tasks[members[0]].executor ?? "group"}`;
   node.append(element("rect", { class: "box", width: size.width, height: size.height, rx: 8 }), text(title, { x: MARGIN, y: 18, class: "by" }));
   members.forEach((n, number) => {
-    const cell = element("a", { class: `cell ${tasks[n].status}`, href: urlOf(tasks[n].id), "data-task": tasks[n].id, tabindex: "-1" });
+    const cell = element("a", { class: `cell ${tasks[n].status}`, href: urlOf(tasks[n].id), "data-task": tasks[n].id, tabindex: "-1", "aria-label": titleOf(tasks[n]) });
     const [column, row] = [number % size.columns, Math.floor(number / size.columns)];
-    cell.append(titled(tasks[n]), element("rect", { x: MARGIN + column * PITCH, y: TITLE + row * PITCH, width: CELL, height: CELL, rx: 2.5 }));
+    cell.append(element("rect", { x: MARGIN + column * PITCH, y: TITLE + row * PITCH, width: CELL, height: CELL, rx: 2.5 }));
     marks[n] = cell;
     node.append(cell);
   });
   return node;
+}
+
+// A cell gets its tooltip when it is pointed at: ten thousand titles would cost a tenth of a second.
+export function showTooltip({ target }) {
+  const cell = target.closest?.(".cell");
+  if (!cell || cell.querySelector("title")) return;
+  cell.prepend(Object.assign(element("title", {}), { textContent: cell.getAttribute("aria-label") }));
 }
 
 function drawEdge({ kind }, points) {

@@ -3,7 +3,7 @@
 import { isTerminal, partsOf, sumOf } from "./boxes.js";
 import { isLost, onReturn, showButtons } from "./connection.js";
 import { eventLogOf } from "./event_log.js";
-import { draw, HIGHEST, READABLE } from "./graph.js";
+import { draw, HIGHEST, READABLE, showTooltip } from "./graph.js";
 import { findIn } from "./find.js";
 import { growthOf } from "./growth.js";
 import { groupsOf, placesOf } from "./outline.js";
@@ -21,6 +21,7 @@ let parts = partsOf(tasks);
 const words = { in_progress: "running" };
 const ORDER = ["completed", "failed", "cancelled", "skipped", "in_progress", "pending"];
 const STREAMING = ["llm_executor"]; // as in log_lines.py
+const MOST_AT_ONCE = 250; // events: the rest waits for the next frame
 const TICK_MS = 200;
 const HEAD_REST_MS = 250; // minimum time between two reloads of the head
 const LARGE = 1000; // tasks: above this, the head waits as long as the panel
@@ -49,6 +50,7 @@ let panelTimer = null;
 const frame = page.querySelector("[data-graph-frame]");
 const zoom = zoomOf(frame, frame.querySelector("[data-graph]"), { readable: READABLE, highest: HIGHEST });
 const folded = new Set(); // the ids of folded groups
+frame.addEventListener("pointerover", showTooltip);
 let groups = new Map();
 let graph = null;
 let shape = "";
@@ -57,7 +59,7 @@ let late = []; // the events since the tree was asked for again
 const folds = { open: new Set(data.opened), shut: new Set(data.closed) };
 const growth = growthOf(loadGrowth);
 let chosen = numbers.get(document.querySelector("#panel").dataset.selected);
-let news = [];
+const news = [];
 let found = null; // the numbers of the tasks that the search finds
 const search = findIn(page.querySelector("[data-find-bar]"), { all: () => tasks, chosen: () => chosen, show: showFound, choose: (n) => choose(n) });
 
@@ -98,8 +100,8 @@ function take(event) {
 }
 
 function showNews() {
-  const events = news;
-  news = [];
+  const events = news.splice(0, MOST_AT_ONCE);
+  if (news.length) requestAnimationFrame(showNews);
   if (growth.isBusy()) late.push(...events);
   const changed = applied(events);
   eventLog.add(events);
