@@ -72,6 +72,7 @@ bench: install
 	$(BIN)/python -m benchmarks.live $(ARGS)
 	$(BIN)/python -m benchmarks.pools
 	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.schedules
 	$(BIN)/python -m benchmarks.pages
 
 # Installs the other systems into build/peers on first use.

@@ -31,6 +31,7 @@ SQLITE_MIN: Final = (3, 35, 0)  # RETURNING
 LOW_DISK_BYTES: Final = 2**30
 FULL_SOON_DAYS: Final = 14
 NO_DISK_BYTES: Final = 100 * 2**20
+OVERDUE_SECONDS: Final = 60.0
 CLOCK_DOUBT_SECONDS: Final = 2.0
 CLOCK_TROUBLE_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 2.0
@@ -113,6 +114,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
     yield _looked("growth", lambda: database_growth(Path(config.server.data_dir)))
     yield _looked("stored keys", stored_keys)
     yield _looked("shared secrets", lambda: shared_secrets(config))
+    yield _looked("schedules", schedules_on_time)
     yield _looked("clock", lambda: clock(_database_time(), datetime.now(UTC)))
     if config.redis.url is not None:
         yield _looked("redis", lambda: redis(str(config.redis.url)))
@@ -375,6 +377,17 @@ def _database_time() -> datetime:
         cursor.execute("SELECT CLOCK_TIMESTAMP()")
         moment: datetime = cursor.fetchone()[0]
     return moment
+
+
+def schedules_on_time() -> str:
+    from tasks.services import firings
+
+    if late := firings.overdue(OVERDUE_SECONDS):
+        raise Doubt(
+            f"{late:,} schedule{'' if late == 1 else 's'} should have run more than a minute ago.",
+            fix="Start a server or a worker, or end maintenance: aipartnerupflow maintenance off",
+        )
+    return "none is late"
 
 
 def clock(database: datetime, own: datetime) -> str:

@@ -50,6 +50,9 @@ TESTS: Final = (
     "tests/tasks/worker/test_budget_questions.py",
     "tests/tasks/services/test_usage.py",
     "tests/tasks/worker/test_growth_rules.py",
+    "tests/tasks/schedules/test_times.py",
+    "tests/tasks/schedules/test_firings.py",
+    "tests/tasks/schedules/test_dying.py",
     "tests/tasks/rules/test_rules.py",
     "tests/tasks/executors/test_secrets.py",
 )

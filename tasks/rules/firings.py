@@ -96,11 +96,17 @@ def _plan_all(timing: Timing, policy: Policy, *, next_slot: datetime, now: datet
     missed, first, horizon = [], next_slot, now - policy.patience
     if timing.due_at(next_slot) < horizon:
         missed = [Missed(slot=next_slot, reason=f"{_too_late(policy)} So are all times before {_iso(horizon)}.")]
-        first = timing.next_slot(horizon - TICK) or now
+        first = _first_due_from(timing, horizon) or now
     slots = [slot for slot in islice(timing.slots(first - TICK), most + 1) if timing.due_at(slot) <= now]
     due = slots[:most]
     following = slots[most] if len(slots) > most else timing.next_slot(due[-1] if due else first - TICK)
     return Plan(missed=missed, due=due, following=following)
+
+
+def _first_due_from(timing: Timing, horizon: datetime) -> datetime | None:
+    """The first slot that is due at that moment or later. By its jitter, it may be the last one before it."""
+    last = timing.last_slot(horizon)
+    return last if last is not None and timing.due_at(last) >= horizon else timing.next_slot(last or horizon)
 
 
 def _last_due(timing: Timing, now: datetime) -> datetime | None:

@@ -248,6 +248,20 @@ def test_a_clock_that_was_set_ahead_and_back_runs_nothing_twice_and_goes_on(cloc
     assert firings.look_again() == 0
 
 
+def test_a_time_that_comes_again_because_the_clock_was_set_back_is_not_run_again(clock_at_noon: Clock) -> None:
+    schedule = make(overlap="allow")
+    for at in ("12:05", "12:10"):
+        clock_at_noon.to(at)
+        sweep()
+    clock_at_noon.to("12:01")
+    assert firings.look_again() == 1
+    for at in ("12:05", "12:10", "12:15"):
+        clock_at_noon.to(at)
+        sweep()
+    assert done(schedule) == [("12:05", "started"), ("12:10", "started"), ("12:15", "started")]
+    assert Run.objects.count() == 3
+
+
 def test_a_clock_that_is_set_back_a_little_runs_nothing_twice(clock_at_noon: Clock) -> None:
     schedule = make(overlap="allow")
     clock_at_noon.to("12:05")
