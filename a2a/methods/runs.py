@@ -101,6 +101,8 @@ def native_run(facts: history.RunFacts) -> Json:
         "user_id": run.user_id,
         "context_id": run.context_id,
         "flow": {"name": facts.flow, "version": run.flow_version} if run.flow_id else None,
+        "schedule_id": facts.firing and facts.firing.schedule_id,
+        "scheduled_for": native_time(facts.firing.scheduled_for if facts.firing else None),
         "is_demo": run.is_demo,
         "created_at": native_time(run.created_at),
         "started_at": native_time(run.started_at),

@@ -22,6 +22,8 @@ class Run(TypedDict):
     user_id: str
     context_id: str
     flow: FlowRef | None
+    schedule_id: str | None
+    scheduled_for: str | None
     is_demo: bool
     created_at: str
     started_at: str | None

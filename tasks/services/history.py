@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.db.models import F, Q
 
 from accounts.callers import Caller
-from tasks.models import Flow, Question, Run, RunInputs, RunQuerySet, Task, TaskEvent
+from tasks.models import Firing, Flow, Question, Run, RunInputs, RunQuerySet, Task, TaskEvent
 from tasks.rules.exceptions import FlowNotFound, RunNotFound
 from tasks.rules.strict_json import Json
 from tasks.services.child_runs import parent_of
@@ -52,11 +52,14 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """A run with what its own row does not have: the name of its tree, and the name of its flow (None if it is deleted)."""
+    """A run with what its own row does not have: the name of its tree, the name of its flow (None if it is deleted), and
+    the time of a schedule that it was started for.
+    """
 
     run: Run
     name: str
     flow: str | None = None
+    firing: Firing | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -129,8 +132,10 @@ def with_facts(runs: Sequence[Run]) -> list[RunFacts]:
     """Return the runs with the names of their trees and flows. A run whose tree is being deleted is left out."""
     names = dict(Task.objects.filter(id__in={run.root_id for run in runs}).values_list("id", "name"))
     flows = dict(Flow.objects.filter(id__in={run.flow_id for run in runs if run.flow_id}).values_list("id", "name"))
+    of_runs = Firing.objects.filter(run_id__in=[run.id for run in runs])
+    fired = {firing.run_id: firing for firing in of_runs.only("run_id", "schedule_id", "scheduled_for")}
     return [
-        RunFacts(run=run, name=names[run.root_id], flow=flows.get(run.flow_id or ""))
+        RunFacts(run=run, name=names[run.root_id], flow=flows.get(run.flow_id or ""), firing=fired.get(run.id))
         for run in runs
         if run.root_id in names
     ]
