@@ -68,6 +68,7 @@ def test_the_pieces_of_a_text_are_joined_for_each_task() -> None:
     assert events[1]["message"] == "One "
 
 
+@pytest.mark.both_engines
 def test_events_are_filtered_by_level_text_and_task(server: Server, finished: Make) -> None:
     prefix = finished(root("Logged work", "a"), step("a", then="fail"), step("b", seconds=0.02, steps=2))
     path = f"/ui/logs/{prefix}-root"
@@ -82,6 +83,7 @@ def test_events_are_filtered_by_level_text_and_task(server: Server, finished: Ma
     assert "No events match" in server.http.get(f"{path}?q=nothing-like-it", headers=HTML).text
 
 
+@pytest.mark.both_engines
 def test_older_events_are_a_click_away(server: Server, finished: Make) -> None:
     prefix = finished(root("Long log", "a"), step("a", seconds=0.01, steps=STEPS))
     page, seen = f"/ui/logs/{prefix}-a", 0
@@ -97,6 +99,7 @@ def test_older_events_are_a_click_away(server: Server, finished: Make) -> None:
     assert seen > STEPS
 
 
+@pytest.mark.both_engines
 def test_a_log_is_downloaded_as_text_and_as_ndjson(server: Server, finished: Make) -> None:
     prefix = finished(root("Filed work", "a"), step("a", then="fail"))
     stored = server.finished(f"{prefix}-root")
