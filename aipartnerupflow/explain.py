@@ -63,7 +63,7 @@ def explain(
     grown = [*_part_of(task, tasks), *_parts("It", task)]
     if template_of := _template_of(task, tasks):
         return [f"{named(task)} is part of the template of {named(template_of)}, which runs copies of it."]
-    said = [f"{named(task)} {STATES[task['status']]}.", *grown, *why[task["status"]]()]
+    said = [_state(task), *grown, *why[task["status"]]()]
     if limits := root.get("budget"):
         said.append(f"Its run has spent {', '.join(limit['text'] for limit in limits)}.")
     for each in asking:
@@ -71,6 +71,14 @@ def explain(
         is_question = each["id"] in questions
         said += _asks(who, each["id"], questions[each["id"]]) if is_question else _parked(who, waits[each["id"]])
     return said
+
+
+def _state(task: Json) -> str:
+    """The state of the task; of a root that has completed, that of its run if other tasks of the tree failed it."""
+    run_status = task.get("run_status")
+    if task["status"] == "completed" and run_status in ("failed", "cancelled"):
+        return f"The run of {named(task)} {STATES[run_status]}."
+    return f"{named(task)} {STATES[task['status']]}."
 
 
 def named(task: Json) -> str:

@@ -33,6 +33,8 @@ A2A_STATES: Mapping[str, str] = MappingProxyType(
     }
 )
 NOT_FOUND = "not_found"
+#: The fields that summaries leave out.
+JSON_FIELDS = frozenset({"inputs", "schemas", "params", "result"})
 #: Types of the last event of a stream.
 LAST_EVENTS = frozenset({"final", "stream_end"})
 
@@ -51,8 +53,13 @@ def facts_of(tasks: Sequence[Task]) -> TreeFacts:
 
 
 def native_task(task: Task) -> Json:
-    """A task in native format, without its children. Only tasks that were added to their tree have `spawned_by`."""
+    """A task in native format, without its children.
+
+    Only tasks that were added to their tree have `spawned_by`, and only roots that were loaded with it `run_status`.
+    """
     added = {} if task.spawned_by is None else {"spawned_by": task.spawned_by}
+    if task.is_root and "run_status" in vars(task):
+        added["run_status"] = vars(task)["run_status"]
     return {
         "id": task.id,
         "parent_id": task.parent_id,
@@ -79,6 +86,25 @@ def native_task(task: Task) -> Json:
         "started_at": native_time(task.started_at),
         "completed_at": native_time(task.completed_at),
     } | added
+
+
+def native_listed(task: Task, *, run: Run | None, counts: Mapping[str, int] | None, summary: bool) -> Json:
+    """A task in a list: a root with its latest run and, in a `summary`, with the numbers of its tasks and without its JSON."""
+    shown = native_task(task)
+    if summary:
+        shown = {name: value for name, value in shown.items() if name not in JSON_FIELDS}
+    if not task.is_root:
+        return shown
+    return shown | run_facts(run) | ({"task_counts": counts} if summary else {})
+
+
+def run_facts(run: Run | None) -> Json:
+    """What a root says of its latest run; null before the first."""
+    return {
+        "run_status": run.status if run else None,
+        "run_id": run.id if run else None,
+        "run_number": run.number if run else None,
+    }
 
 
 def _json(task: Task, column: str) -> Any:

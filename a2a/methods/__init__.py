@@ -85,7 +85,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks.detail": Method(queries.detail, params.Get, as_a2a_task, responses.Detail, VIEWER),
         "tasks.tree": Method(queries.tree, params.Tree, as_a2a_task, responses.TreeNode, VIEWER),
         "tasks.children": Method(queries.children, params.Children, as_a2a_tasks, Tasks, VIEWER),
-        "tasks.list": Method(queries.list_tasks, params.List, as_a2a_tasks, Tasks | responses.Page, VIEWER),
+        "tasks.list": Method(
+            queries.list_tasks, params.List, as_a2a_tasks, list[responses.ListedTask] | responses.Page, VIEWER
+        ),
         "tasks.count": Method(queries.count, params.Count, as_a2a_data, responses.Counts, VIEWER),
         "tasks.update": Method(crud.update, params.Update, as_a2a_task, responses.Task, OPERATOR),
         "tasks.delete": Method(crud.delete, params.Delete, as_a2a_data, responses.Deletion, OPERATOR),

@@ -32,6 +32,7 @@ NOT_A_COPY: Problem = (
 )
 SAYS_NOTHING: Mapping[str, Any] = MappingProxyType({"recursive": True, "link_task_ids": None, "reset_fields": {}})
 """Parameters that the predecessor's command sends with each clone, with the values that ask for what a copy is."""
+RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
 RESUMES = "resume with the task_id of the reply; this request would start another run"
 
 
@@ -52,15 +53,26 @@ class Tree(Params, frozen=True, kw_only=True):
 class List(Params, frozen=True, kw_only=True):
     """tasks.list"""
 
-    CONDITIONS = (NotWith("offset", "cursor", "cannot be combined with cursor, which already contains the position"),)
+    CONDITIONS = (
+        NotWith("offset", "cursor", "cannot be combined with cursor, which already contains the position"),
+        NotWith("offset", "run_status", "cannot be combined with run_status: use cursor"),
+    )
     user_id: Text | None = None
     status: Status | list[Status] | None = None
+    run_status: RunStatus | list[RunStatus] | None = None
+    """Only roots whose latest run has this status, in the order of these runs."""
     name: Text | None = None
     root_only: bool = True
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     offset: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     cursor: str | None = None
     order: Literal["created_at", "-created_at"] = "-created_at"
+    summary: bool = False
+    """Leave out inputs, schemas, params and results, and count the tasks of each tree."""
+
+    @property
+    def run_statuses(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([self.run_status] if isinstance(self.run_status, str) else self.run_status or ()))
 
     @property
     def statuses(self) -> tuple[Status, ...]:

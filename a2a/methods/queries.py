@@ -2,14 +2,23 @@
 
 from dataclasses import asdict
 
-from a2a.core.mapping import native_detail, native_node, native_open_question, native_task, native_tree
+from a2a.core.mapping import (
+    native_detail,
+    native_listed,
+    native_node,
+    native_open_question,
+    native_task,
+    native_tree,
+    run_facts,
+)
 from a2a.methods import params
 from a2a.methods.results import DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import link_to
-from tasks.models import Question
-from tasks.services import budgets, queries, questions, task_detail
+from tasks.models import Question, Task
+from tasks.rules.strict_json import Json
+from tasks.services import budgets, history, listed, queries, questions, task_detail
 from tasks.services.hooks import hook_url
 
 
@@ -44,10 +53,15 @@ async def tree(caller: Caller, given: params.Tree) -> TaskResult:
     """Return the whole tree that contains a task."""
     tasks = await pools.read(queries.get_tree, caller=caller, task_id=given.task_id, with_texts=True, times=2)
     root = next(task for task in tasks if task.is_root)
-    native = native_tree(tasks, fields=native_node)
+    native = native_tree(tasks, fields=native_node) | await _run_facts(caller, root)
     if limits := await pools.read(budgets.limits_of_tree, root.id):
         native["budget"] = [asdict(limit) | {"text": limit.text} for limit in limits]
     return TaskResult(native=native, task=root, with_children=True)
+
+
+async def _run_facts(caller: Caller, root: Task) -> Json:
+    facts = await pools.read(listed.facts_of_roots, caller=caller, tasks=[root], with_counts=False)
+    return run_facts(facts.runs.get(root.id))
 
 
 async def children(caller: Caller, given: params.Children) -> TaskListResult:
@@ -57,9 +71,21 @@ async def children(caller: Caller, given: params.Children) -> TaskListResult:
 
 
 async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
-    """Return a page of tasks."""
-    tasks, next_cursor = await pools.read(
-        queries.list_tasks,
+    """Return a page of tasks; each root with its latest run."""
+    tasks, next_cursor = await pools.read(_page_by_run if given.run_status else _page, caller, given)
+    facts = await pools.read(listed.facts_of_roots, caller=caller, tasks=tasks, with_counts=given.summary)
+    native = [
+        native_listed(task, run=facts.runs.get(task.id), counts=facts.counts.get(task.id), summary=given.summary)
+        for task in tasks
+    ]
+    if given.cursor is None:
+        return TaskListResult(native=native, tasks=tasks)
+    page = {"tasks": native, "next_cursor": next_cursor}
+    return TaskListResult(native=page, tasks=tasks, by_cursor=True, next_cursor=next_cursor)
+
+
+def _page(caller: Caller, given: params.List) -> tuple[list[Task], str | None]:
+    return queries.list_tasks(
         caller=caller,
         user_id=given.user_id,
         statuses=given.statuses,
@@ -69,12 +95,24 @@ async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
         offset=given.offset,
         cursor=given.cursor,
         order=given.order,
+        summary=given.summary,
     )
-    native = [native_task(task) for task in tasks]
-    if given.cursor is None:
-        return TaskListResult(native=native, tasks=tasks)
-    page = {"tasks": native, "next_cursor": next_cursor}
-    return TaskListResult(native=page, tasks=tasks, by_cursor=True, next_cursor=next_cursor)
+
+
+def _page_by_run(caller: Caller, given: params.List) -> tuple[list[Task], str | None]:
+    root_ids, next_cursor = history.roots_by_run(
+        caller=caller,
+        wanted=history.RootFilter(
+            run_statuses=given.run_statuses,
+            statuses=given.statuses,
+            user_id=given.user_id,
+            name=given.name,
+            is_descending=given.order.startswith("-"),
+        ),
+        limit=given.limit,
+        cursor=given.cursor or "",
+    )
+    return queries.listed_tasks(root_ids, summary=given.summary), next_cursor
 
 
 async def count(caller: Caller, given: params.Count) -> DataResult:

@@ -12,6 +12,8 @@ from a2a.methods.task_schemas import NewTask
 from tasks.rules.strict_json import Json
 from tasks.status import Status
 
+RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+
 
 class Dependency(Response, frozen=True, kw_only=True):
     """A task that must finish first; if `required`, it must complete or, with `on_skip`, be skipped."""
@@ -31,8 +33,8 @@ class TokenUsage(Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
 
 
-class Task(Response, frozen=True, kw_only=True):
-    """A task without its children. Times are ISO 8601 in UTC, with an offset."""
+class TaskSummary(Response, frozen=True, kw_only=True):
+    """The fields of a task that are small. Times are ISO 8601 in UTC, with an offset."""
 
     id: str
     parent_id: str | None
@@ -42,10 +44,6 @@ class Task(Response, frozen=True, kw_only=True):
     status: Status
     priority: int
     dependencies: list[Dependency]
-    inputs: Json
-    schemas: Json | None
-    params: Json | None
-    result: Any
     error: str | None
     progress: float
     attempt: int
@@ -55,10 +53,36 @@ class Task(Response, frozen=True, kw_only=True):
     original_task_id: str | None
     origin_type: Literal["create", "copy"]
     spawned_by: str | UnsetType = UNSET
+    run_status: RunStatus | UnsetType | None = UNSET
     created_at: str
     updated_at: str
     started_at: str | None
     completed_at: str | None
+
+
+class Task(TaskSummary, frozen=True, kw_only=True):
+    """A task without its children. `run_status` of a root is that of its latest run, null before the first."""
+
+    inputs: Json
+    schemas: Json | None
+    params: Json | None
+    result: Any
+
+
+class ListedTask(TaskSummary, frozen=True, kw_only=True):
+    """A task of `tasks.list`; a root with its latest run (null before the first).
+
+    A summary lacks inputs, schemas, params and result, and of a root has the number of tasks in each
+    status; null if the page has too many to count.
+    """
+
+    inputs: Json | UnsetType = UNSET
+    schemas: Json | UnsetType | None = UNSET
+    params: Json | UnsetType | None = UNSET
+    result: Any = UNSET
+    run_id: str | UnsetType | None = UNSET
+    run_number: int | UnsetType | None = UNSET
+    task_counts: dict[Status, int] | UnsetType | None = UNSET
 
 
 class Tree(Task, frozen=True, kw_only=True):
@@ -79,10 +103,12 @@ class BudgetLimit(Response, frozen=True, kw_only=True):
 class TreeNode(Task, frozen=True, kw_only=True):
     """A task of `tasks.tree` with its descendants. `task` repeats its fields for clients of apflow 0.12 and later.
 
-    Only a root with a budget has `budget`.
+    Only a root has its latest run (null before the first), and only one with a budget has `budget`.
     """
 
     task: Task
+    run_id: str | UnsetType | None = UNSET
+    run_number: int | UnsetType | None = UNSET
     budget: list[BudgetLimit] | UnsetType = UNSET
     children: "list[TreeNode]"
 
@@ -260,7 +286,7 @@ class SentEvent(Response, frozen=True, kw_only=True):
 class Page(Response, frozen=True, kw_only=True):
     """A page of tasks. `next_cursor` is null on the last page."""
 
-    tasks: list[Task]
+    tasks: list[ListedTask]
     next_cursor: str | None
 
 

@@ -2,16 +2,15 @@
 
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from a2a.core.conditions import Problem
 from a2a.core.parsing import Params, Text
 from a2a.methods.flow_params import RESUMES
-from a2a.methods.params import Starts
+from a2a.methods.params import RunStatus, Starts
 
-RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
 Moment = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema={"format": "date-time"})]
 """A time in ISO 8601, with an offset or in UTC, or a day, which stands for its first moment in UTC."""
 NO_TIME = "must be a time such as 2026-11-01T08:00:00Z, or a day such as 2026-11-01"

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from a2a.methods.response import Response
-from a2a.methods.responses import FlowRef, ParentRun, TokenUsage, Tree
+from a2a.methods.responses import FlowRef, ParentRun, RunStatus, TokenUsage, Tree
 from tasks.rules.strict_json import Json
 from tasks.status import Status
 
@@ -19,7 +19,7 @@ class Run(Response, frozen=True, kw_only=True):
     root_task_id: str
     name: str
     number: int
-    status: Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+    status: RunStatus
     user_id: str
     context_id: str
     flow: FlowRef | None

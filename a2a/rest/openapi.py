@@ -91,8 +91,9 @@ def _parameters(operation: Operation, *, path: str) -> Iterator[Json]:
         yield _parameter(operation.in_path, "path", properties[operation.in_path]) | {"required": True}
     needed = {each.name for each in fields(operation.params) if each.required}
     for name in operation.query:
+        default = {"default": operation.always[name]} if operation.always.get(name) else {}
         required = {"required": True} if name in needed else {}
-        yield _parameter(name, "query", _without_null(properties[name])) | required
+        yield _parameter(name, "query", _without_null(properties[name]) | default) | required
     if operation.is_stream:
         yield _parameter("Last-Event-ID", "header", {"type": "string", "pattern": "^([0-9]{1,18}(:[!-~]{1,255})?)?$"})
     if method_named(operation.method, REST.methods).is_repeatable:

@@ -121,7 +121,7 @@ TASKS: Final = {
         name="listTasks",
         method="tasks.list",
         without=frozenset({"offset"}),
-        always={"cursor": ""},
+        always={"cursor": "", "summary": True},
         answers={200: responses.Page},
     ),
     "post": Operation(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         KeyDeleted,
         Keys,
         KeyStored,
+        ListedTask,
         OpenQuestions,
         SecretDeleted,
         SecretInfo,
@@ -92,22 +93,36 @@ def age(time: str) -> str:
     return "now"
 
 
-def tasks(found: "Sequence[Task]") -> None:
-    """Print a table with one line per task."""
+def tasks(found: "Sequence[Task | ListedTask]") -> None:
+    """Print a table with one line per task; a tree has the status of its latest run."""
     if not found:
         print("No tasks.")
         return
-    table = new_table("", "ID", "NAME", "STATUS", "AGE")
-    table.columns[2].max_width = _room_for_names(found, beside=max(len(_how_far(task)) for task in found) + AGE_WIDTH)
+    table = new_table("", "ID", "NAME", "STATUS", "TASKS", "AGE")
+    beside = max(len(_how_far(task)) + len(_counts(task)) for task in found) + AGE_WIDTH
+    table.columns[2].max_width = _room_for_names(found, beside=beside)
     for task in found:
-        table.add_row(
-            sign(task["status"]), clean(task["id"]), clean(task["name"]), _how_far(task), age(task["created_at"])
-        )
+        cells = (clean(task["id"]), clean(task["name"]), _how_far(task), _counts(task))
+        table.add_row(sign(_run_status(task) or "pending"), *cells, age(task["created_at"]))
     put(table)
 
 
-def _how_far(task: "Task | State") -> str:
-    return f"{task['status']} {task['progress']:.0%}" if task["status"] == "in_progress" else task["status"]
+def _run_status(task: Mapping[str, Any]) -> str:
+    """The status of the latest run of a root; "" before the first. Of other tasks, their own."""
+    return task.get("run_status", task["status"]) or ""
+
+
+def _how_far(task: Mapping[str, Any]) -> str:
+    status = _run_status(task)
+    return f"{status} {task['progress']:.0%}" if task["status"] == status == "in_progress" else status or "not run yet"
+
+
+def _counts(task: Mapping[str, Any]) -> str:
+    """The number of tasks of a tree, and of those that failed, if the list has them."""
+    counts = task.get("task_counts")
+    if not counts:
+        return ""
+    return f"{sum(counts.values()):,}" + (f", {counts['failed']:,} failed" if counts["failed"] else "")
 
 
 def task(found: "Task") -> None:
@@ -129,9 +144,10 @@ def _fields(found: Mapping[str, Any], without: Sequence[str]) -> Iterator[tuple[
     yield "id", clean(found["id"])
     yield "name", clean(found["name"])
     progress = f", {found['progress']:.0%}" if "progress" in found else ""
-    yield "status", Text.assemble(sign(found["status"]), f" {found['status']}{progress}")
+    status = found.get("run_status") or found["status"]
+    yield "status", Text.assemble(sign(status), f" {status}{progress}")
     for name, value in found.items():
-        if name in ("id", "name", "status", "progress", *without) or value in (None, {}, [], ""):
+        if name in ("id", "name", "status", "run_status", "progress", *without) or value in (None, {}, [], ""):
             continue
         yield name, moment(str(value)) if name.endswith("_at") else _compact(value)
 
@@ -181,10 +197,10 @@ def note_of(task: "Task") -> Text:
     return Text.assemble((summary, "bright_black"), "  " if summary and error else "", (error, "red"))
 
 
-def _room_for_names(tasks: "Sequence[Task]", *, beside: int) -> int:
+def _room_for_names(tasks: "Sequence[Task | ListedTask]", *, beside: int) -> int:
     """The width that is left for names beside full ids and the other columns, in characters."""
     ids = max(len(task["id"]) for task in tasks)
-    return max(out().width - ids - beside - len("✓") - 5 * GAP, NAME_WIDTH)
+    return max(out().width - ids - beside - len("✓") - 6 * GAP, NAME_WIDTH)
 
 
 def walk(

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 tasks = typer.Typer(no_args_is_help=True, help="Create, inspect, run, change and cancel the tasks on a server.")
 
 UserId = Annotated[str | None, typer.Option("--user", help="Only tasks of this user.")]
-Status = Annotated[list[str] | None, typer.Option("--status", help="Only tasks with this status; may be repeated.")]
+Status = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--status",
+        help="Only trees whose latest run has this status or, with --all, tasks with it; may be repeated.",
+    ),
+]
 
 
 def _piped_copy(answer: Any) -> None:
@@ -46,11 +52,12 @@ def list_tasks(
     oldest: Annotated[bool, typer.Option("--oldest-first", help="List the oldest first, not the newest.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of tasks.")] = 20,
 ) -> Any:
-    """List the roots of trees, or all tasks with --all."""
+    """List trees by their roots, or all tasks with --all. Inputs, params and results are left out."""
     found = client.list(
-        **_given({"status": status or None, "name": name, "user_id": user}),
-        root_only=not every,
+        **_given({"status" if every else "run_status": status or None, "name": name, "user_id": user}),
         order="created_at" if oldest else "-created_at",
+        root_only=not every,
+        summary=True,
         page_size=min(limit, 1000),
     )
     return list(islice(found, limit))

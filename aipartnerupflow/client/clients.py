@@ -13,7 +13,7 @@ from aipartnerupflow.client import calls, flow_calls, run_calls, schedule_calls
 from aipartnerupflow.client.calls import Call, Tasks
 from aipartnerupflow.client.errors import InvalidRequest, named_errors
 from aipartnerupflow.client.stream import TIMEOUT, Following
-from aipartnerupflow.client.types import Event, Filters, Page, Task
+from aipartnerupflow.client.types import Event, Filters, ListedTask, Page
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -154,7 +154,7 @@ class Client(Methods[httpx.Client]):
             )
         return self._result(call, response)
 
-    def list(self, **filters: Unpack[Filters]) -> Generator[Task]:
+    def list(self, **filters: Unpack[Filters]) -> Generator[ListedTask]:
         """Yield tasks, the newest first, loading a page at a time.
 
         Only roots, unless `root_only` is False.
@@ -218,7 +218,7 @@ class AsyncClient(Methods[httpx.AsyncClient]):
             )
         return self._result(call, response)
 
-    async def list(self, **filters: Unpack[Filters]) -> AsyncGenerator[Task]:
+    async def list(self, **filters: Unpack[Filters]) -> AsyncGenerator[ListedTask]:
         """Like `Client.list`."""
         call: Call[Page] | None = calls.page(**filters)
         while call is not None:

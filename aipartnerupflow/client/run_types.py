@@ -2,9 +2,7 @@
 
 from typing import Any, Literal, TypedDict
 
-from aipartnerupflow.client.types import FlowRef, Json, ParentRun, Status, Task
-
-RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+from aipartnerupflow.client.types import FlowRef, Json, ParentRun, RunStatus, Status, Task
 
 
 class Run(TypedDict):

@@ -7,6 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 Json = dict[str, Any]
 Status = Literal["pending", "in_progress", "completed", "failed", "cancelled", "skipped"]
+RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
 
 
 Dependency = TypedDict(
@@ -39,11 +40,50 @@ class Task(TypedDict):
     original_task_id: str | None
     origin_type: Literal["create", "copy"]
     spawned_by: NotRequired[str]
+    run_status: NotRequired[RunStatus | None]
     created_at: str
     updated_at: str
     started_at: str | None
     completed_at: str | None
     children: NotRequired[list["Task"]]
+
+
+class ListedTask(TypedDict):
+    """A task of a list; a root with its latest run (None before the first).
+
+    A summary lacks `inputs`, `schemas`, `params` and `result`, and of a root has the number of tasks in each
+    status, or None if the page has too many to count.
+    """
+
+    id: str
+    parent_id: str | None
+    root_task_id: str
+    user_id: str
+    name: str
+    status: Status
+    priority: int
+    dependencies: list[Dependency]
+    inputs: NotRequired[Json]
+    schemas: NotRequired[Json | None]
+    params: NotRequired[Json | None]
+    result: NotRequired[Any]
+    error: str | None
+    progress: float
+    attempt: int
+    token_usage: Json | None
+    has_children: bool
+    has_copy: bool
+    original_task_id: str | None
+    origin_type: Literal["create", "copy"]
+    spawned_by: NotRequired[str]
+    run_status: NotRequired[RunStatus | None]
+    run_id: NotRequired[str | None]
+    run_number: NotRequired[int | None]
+    task_counts: NotRequired[dict[Status, int] | None]
+    created_at: str
+    updated_at: str
+    started_at: str | None
+    completed_at: str | None
 
 
 class Webhook(TypedDict):
@@ -112,7 +152,7 @@ class Event(TypedDict):
 
 
 class Page(TypedDict):
-    tasks: list[Task]
+    tasks: list[ListedTask]
     next_cursor: str | None
 
 
@@ -297,8 +337,10 @@ class Filters(TypedDict, total=False):
 
     user_id: str
     status: str | list[str]
+    run_status: str | list[str]
     name: str
     root_only: bool
+    summary: bool
     order: Literal["created_at", "-created_at"]
     page_size: int
 

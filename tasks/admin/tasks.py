@@ -4,12 +4,23 @@ from dataclasses import replace
 from typing import Any, Final
 
 from django.contrib import admin, messages
-from django.db.models import Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from unfold.decorators import display
 
 from accounts.callers import LOCAL, Caller
-from tasks.admin.base import Inspection, as_text, change_url, dashboard_url, link, link_list, list_url, state
+from tasks.admin.base import (
+    STATUS_COLOURS,
+    Inspection,
+    as_text,
+    change_url,
+    dashboard_url,
+    link,
+    link_list,
+    list_url,
+    state,
+)
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import TasksError
 from tasks.services import cancels, trees
@@ -35,9 +46,25 @@ class TreesOrTasks(admin.SimpleListFilter):
         return queryset if shows_every_task(request) else queryset.filter(parent_id=None)
 
 
+@display(description="Run", label=STATUS_COLOURS)  # type: ignore[untyped-decorator]
+def run_state(task: Task) -> str | None:
+    """The status of the latest run; only roots have runs."""
+    status: str | None = vars(task)["run_status"]
+    return status
+
+
 @admin.register(Task)
 class TaskAdmin(Inspection):
-    list_display = ("name", state, "progress_percent", "executor_id", "user_id", "created_at", "on_dashboard")
+    list_display = (
+        "name",
+        run_state,
+        state,
+        "progress_percent",
+        "executor_id",
+        "user_id",
+        "created_at",
+        "on_dashboard",
+    )
     list_filter = (TreesOrTasks, "status", "created_at")
     search_fields = ("name",)
     search_help_text = "Search by ID, owner or name"
@@ -45,7 +72,7 @@ class TaskAdmin(Inspection):
     actions = ("execute", "cancel")
     change_form_outer_before_template = "admin/tasks/task/buttons.html"
     fieldsets = (
-        (None, {"fields": ("name", state, "error", "links")}),
+        (None, {"fields": ("name", run_state, state, "error", "links")}),
         (
             "Execution",
             {"fields": ("executor_id", "priority", "attempt", "progress_percent", "started_at", "completed_at")},
@@ -60,6 +87,11 @@ class TaskAdmin(Inspection):
     inputs_ = as_text("inputs", value_of=lambda task: for_pages(task, task.inputs))
     result_, dependencies_ = as_text("result"), as_text("dependencies")
     schemas_, params_, token_usage_ = as_text("schemas"), as_text("params"), as_text("token_usage")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number").values("status")[:1]
+        rows: QuerySet[Task] = super().get_queryset(request).annotate(run_status=Subquery(newest))
+        return rows
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         return ("-id",) if shows_every_task(request) else ("-created_at", "-id")

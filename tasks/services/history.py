@@ -7,7 +7,7 @@ from heapq import merge
 from itertools import islice
 from typing import Any, Final
 
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from accounts.callers import Caller
 from tasks.models import Firing, Flow, Question, Run, RunInputs, RunQuerySet, Task, TaskEvent
@@ -22,8 +22,6 @@ STATUSES: Final = (Status.PENDING, Status.IN_PROGRESS, Status.COMPLETED, Status.
 """Those that a run can have."""
 FAILURES: Final = 10
 """The number of failed tasks that a run names."""
-SOME_TASKS: Final = 20_000
-"""The number of tasks that one page of a list counts by their status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +96,11 @@ def list_runs(
     found = _of_subject(caller, wanted).filter(wanted.conditions).exclude(root_id=F("id"))  # those have no tree yet
     if cursor:
         found = found.filter(after_cursor(cursor, descending=True))
-    has_own_index = wanted.task_id is not None or wanted.flow is not None
-    newest = list(islice(_newest(found, wanted.statuses, split=not has_own_index, most=limit + 1), limit + 1))
+    if wanted.task_id is not None or wanted.flow is not None:  # these have indexes of their own
+        found = found.filter(status__in=wanted.statuses) if wanted.statuses else found
+        newest = list(found.order_by("-created_at", "-id")[: limit + 1])
+    else:
+        newest = list(islice(_in_order(found, wanted.statuses, most=limit + 1), limit + 1))
     page = newest[:limit]
     return with_facts(page), cursor_of(page[-1]) if len(newest) > limit else None
 
@@ -119,13 +120,12 @@ def _of_subject(caller: Caller, wanted: RunFilter) -> RunQuerySet:
     return found
 
 
-def _newest(found: RunQuerySet, statuses: Collection[str], *, split: bool, most: int) -> Iterator[Run]:
-    """The runs in order. `split`: the index has them in this order for each status, so each gives its newest ones."""
-    in_order = found.order_by("-created_at", "-id")
-    if not split:
-        return iter((in_order.filter(status__in=statuses) if statuses else in_order)[:most])
-    of_each = [list(in_order.filter(status=status)[:most]) for status in statuses or STATUSES]
-    return merge(*of_each, key=lambda run: (run.created_at, run.id), reverse=True)
+def _in_order(found: RunQuerySet, statuses: Collection[str], *, most: int, is_descending: bool = True) -> Iterator[Run]:
+    """The first runs by their creation. The indexes have them in order for each status, so each gives its first ones."""
+    sign = "-" if is_descending else ""
+    ordered = found.order_by(f"{sign}created_at", f"{sign}id")
+    of_each = [list(ordered.filter(status=status)[:most]) for status in statuses or STATUSES]
+    return merge(*of_each, key=lambda run: (run.created_at, run.id), reverse=is_descending)
 
 
 def with_facts(runs: Sequence[Run]) -> list[RunFacts]:
@@ -165,3 +165,42 @@ def _failures(run: Run) -> list[Failure]:
     return [
         Failure(task_id=task_id, name=names.get(task_id, task_id), error=error) for task_id, error in errors.items()
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootFilter:
+    """Which roots to list by their latest run, and in which order of these runs. `statuses` are those of the roots."""
+
+    run_statuses: Collection[str]
+    statuses: Collection[str] = ()
+    user_id: str | None = None
+    name: str | None = None
+    is_descending: bool = True
+
+    @property
+    def conditions(self) -> Q:
+        """Those on runs."""
+        roots = Task.objects.filter(id=OuterRef("root_id"))
+        if self.statuses:
+            roots = roots.filter(status__in=self.statuses)
+        if self.name is not None:
+            roots = roots.filter(name=self.name)
+        later = Run.objects.filter(root_id=OuterRef("root_id"), number__gt=OuterRef("number"))
+        found = ~Exists(later) & Q(Exists(roots))
+        return found if self.user_id is None else found & Q(user_id=self.user_id)
+
+
+def roots_by_run(
+    *, caller: Caller, wanted: RootFilter, limit: int = 100, cursor: str = ""
+) -> tuple[list[str], str | None]:
+    """Return the roots whose latest run has one of these statuses, in the order of the runs, and the cursor of the next page.
+
+    Raises InvalidParams for an invalid cursor.
+    """
+    found = Run.objects.for_caller(caller).filter(wanted.conditions)
+    if cursor:
+        found = found.filter(after_cursor(cursor, descending=wanted.is_descending))
+    in_order = _in_order(found, wanted.run_statuses, most=limit + 1, is_descending=wanted.is_descending)
+    first = list(islice(in_order, limit + 1))
+    page = first[:limit]
+    return [run.root_id for run in page], cursor_of(page[-1]) if len(first) > limit else None

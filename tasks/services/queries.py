@@ -20,6 +20,8 @@ from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.status import Status
 from tasks.storage import loads
 
+SUMMARY: Final = tuple(name for name in loads.TASK_COLUMNS if name not in loads.JSON_COLUMNS)
+"""The columns of a task in a summary that may be large."""
 FEW_TASKS: Final = 20_000
 NOT_A_CURSOR: Final = ("cursor", "is not a cursor of this server: omit it to get the first page")
 
@@ -58,7 +60,8 @@ def get_task(*, caller: Caller, task_id: str) -> Task:
 
 def _task(rights: Caller, *, user_id: str, task_id: str) -> QuerySet[Task]:
     found = Task.objects.for_caller(rights).filter(id=task_id)
-    return found.annotate(size=loads.size_of(*loads.TASK_COLUMNS))
+    newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number").values("status")[:1]
+    return found.annotate(size=loads.size_of(*loads.TASK_COLUMNS), run_status=Subquery(newest))
 
 
 _TASK: Final = Prepared(_task)
@@ -121,10 +124,11 @@ def list_tasks(
     offset: int = 0,
     cursor: str | None = None,
     order: str = "-created_at",
+    summary: bool = False,
 ) -> tuple[list[Task], str | None]:
     """Return a page of the caller's tasks, with texts, and the cursor of the next page (None at the end).
 
-    `order` is `created_at` or `-created_at`. With a cursor (also ""), a page that would be too large ends early.
+    With `summary`, the tasks have none of their JSON. `order` is `created_at` or `-created_at`. With a cursor (also ""), a page that would be too large ends early.
     Raises InvalidParams for an invalid cursor, or ResponseTooLarge.
     """
     owner = user_id if user_id is not None or caller.sees_all else caller.user_id
@@ -137,9 +141,11 @@ def list_tasks(
         limit=limit,
         offset=offset,
         order=order,
+        columns=SUMMARY if summary else loads.TASK_COLUMNS,
     )
     sizes = _sizes(page, caller, cursor=cursor, owner=user_id or "", name=name or "")
-    loaded = _loaded_page(dict(islice(sizes.items(), limit)), may_end_early=cursor is not None)
+    shown = dict(islice(sizes.items(), limit))
+    loaded = _loaded_page(shown, may_end_early=cursor is not None, summary=summary)
     return loaded, cursor_of(loaded[-1]) if loaded and len(loaded) < len(sizes) else None
 
 
@@ -155,6 +161,7 @@ class Page:
     limit: int
     offset: int
     order: str
+    columns: tuple[str, ...]
 
     def rows(self, found: TaskQuerySet, *, owner: str, name: str, after: Q) -> QuerySet[Task, tuple[str, int]]:
         """The ids of the page and of the task behind it, each with the size of its row."""
@@ -169,7 +176,7 @@ class Page:
         sign = "-" if self.is_descending else ""
         found = found.filter(after).order_by(f"{sign}created_at", f"{sign}id")
         found = self._with_status(found)[self.offset : self.offset + self.limit + 1]
-        return found.values_list("id", loads.size_of(*loads.TASK_COLUMNS))
+        return found.values_list("id", loads.size_of(*self.columns))
 
     def _with_status(self, found: TaskQuerySet) -> TaskQuerySet:
         """Of several statuses, SQLite would sort all tasks that have them, so it gets the first ones of each."""
@@ -213,18 +220,32 @@ def _first_page(page: Page, rights: Caller, *, user_id: str, owner: str, name: s
 _FIRST_PAGE: Final = Prepared(_first_page)
 
 
-def _loaded_page(sizes: dict[str, int], *, may_end_early: bool) -> list[Task]:
+def _loaded_page(sizes: dict[str, int], *, may_end_early: bool, summary: bool = False) -> list[Task]:
     """Load these tasks, or as many as a page that ends early may have. Raises ResponseTooLarge."""
     task_ids = loads.spend_on_page(sizes, least=1 if may_end_early else len(sizes))
+    return tasks_with_ids(task_ids, summary=summary)
+
+
+def listed_tasks(root_ids: Sequence[str], *, summary: bool) -> list[Task]:
+    """Return these roots, which the caller may see, in this order. Raises ResponseTooLarge."""
+    found = Task.objects.filter(id__in=root_ids)
+    sizes = dict(found.values_list("id", loads.size_of(*(SUMMARY if summary else loads.TASK_COLUMNS))))
+    shown = {root_id: sizes[root_id] for root_id in root_ids if root_id in sizes}
+    return _loaded_page(shown, may_end_early=False, summary=summary)
+
+
+def tasks_with_ids(task_ids: Sequence[str], *, summary: bool = False) -> list[Task]:
+    """Return these tasks in this order, with texts or, for a `summary`, with none; without those that are gone."""
     if not task_ids:
         return []
-    found = _TASKS.rows(len(task_ids), **{f"id{number}": task_id for number, task_id in enumerate(task_ids)})
+    found = _TASKS.rows(len(task_ids), summary, **{f"id{number}": task_id for number, task_id in enumerate(task_ids)})
     tasks = {task.id: task for task in found}
     return [tasks[task_id] for task_id in task_ids if task_id in tasks]
 
 
-def _tasks(count: int) -> QuerySet[Task]:
-    return loads.with_texts(Task.objects.filter(id__in=[f"id{number}" for number in range(count)]))
+def _tasks(count: int, summary: bool) -> QuerySet[Task]:
+    found = Task.objects.filter(id__in=[f"id{number}" for number in range(count)])
+    return loads.without_texts(found) if summary else loads.with_texts(found)
 
 
 _TASKS: Final = Prepared(_tasks)
@@ -273,9 +294,20 @@ def later_runs(*, caller: Caller, run: Run) -> list[Run]:
 
 def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
     """Map each root id to its newest run; trees that never ran are omitted."""
-    runs_of_trees = Run.objects.filter(root_id__in=root_ids).order_by("root_id", "number")
+    if not root_ids:
+        return {}
+    found = _LATEST_RUNS.rows(len(root_ids), **{f"id{number}": root_id for number, root_id in enumerate(root_ids)})
     # The same rule as `for_caller`. In the query, SQLite would read all runs of the owner instead of those of the trees.
-    return {run.root_id: run for run in runs_of_trees if caller.sees_all or run.user_id == caller.user_id}
+    return {run.root_id: run for run in found if caller.sees_all or run.user_id == caller.user_id}
+
+
+def _latest_runs(count: int) -> QuerySet[Run]:
+    newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number").values("id")[:1]
+    roots = Task.objects.filter(id__in=[f"id{number}" for number in range(count)])
+    return Run.objects.filter(id__in=roots.order_by().values_list(Subquery(newest), flat=True))
+
+
+_LATEST_RUNS: Final = Prepared(_latest_runs)
 
 
 def children(*, caller: Caller, task_id: str) -> list[Task]:
@@ -308,9 +340,7 @@ def running_list(*, caller: Caller, user_id: str | None = None, limit: int = 100
     root_ids = list(
         _unfinished(caller, user_id).order_by("-created_at", "-id").values_list("root_id", flat=True)[:limit]
     )
-    found = Task.objects.for_caller(caller).filter(id__in=root_ids)
-    sizes = dict(found.values_list("id", loads.size_of(*loads.TASK_COLUMNS)))
-    return _loaded_page({root_id: sizes[root_id] for root_id in root_ids if root_id in sizes}, may_end_early=False)
+    return listed_tasks(root_ids, summary=False)
 
 
 def running_count(*, caller: Caller, user_id: str | None = None) -> int:

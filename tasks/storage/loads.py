@@ -179,6 +179,13 @@ def with_texts(tasks: Q) -> Q:
     )
 
 
+def without_texts(tasks: Q) -> Q:
+    """Load tasks without their JSON. Replies have null in its place."""
+    return tasks.defer(*JSON_COLUMNS).annotate(
+        **{f"{column}{TEXT}": Value(None, output_field=TextField()) for column in JSON_COLUMNS}
+    )
+
+
 @cache
 def size_of(*columns: str) -> Any:
     """The size of a row with these columns in bytes, as a database expression."""

@@ -16,6 +16,7 @@ from tasks.rules.strict_json import Json
 PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.Dependency: (responses.Dependency,),
     types.Task: (responses.Task, responses.Tree),
+    types.ListedTask: (responses.ListedTask,),
     types.Created: (responses.StoredTree,),
     types.Webhook: (responses.Webhook,),
     types.Execution: (responses.Execution,),

@@ -71,8 +71,8 @@ def test_trees_are_listed_the_newest_first(cli: Cli, screen: Show, client: Clien
     assert by_name("--status", "failed", "--status", "cancelled") == []
     assert by_name("--name", "list 1") == ["list 1"]
     heading, *lines = screen("tasks", "list", "--user", "lister").out.splitlines()
-    assert heading.split() == ["ID", "NAME", "STATUS", "AGE"]
-    assert [line.split()[2:5] for line in lines] == [["list", str(n), "pending"] for n in (2, 1, 0)]
+    assert heading.split() == ["ID", "NAME", "STATUS", "TASKS", "AGE"]
+    assert [line.split()[2:8] for line in lines] == [["list", str(n), "not", "run", "yet", "1"] for n in (2, 1, 0)]
     assert screen("tasks", "list", "--name", "nobody has this name").out == "No tasks.\n"
 
 

@@ -49,7 +49,9 @@ def test_a_tree_is_stored_read_and_run(client: Client) -> None:
     assert client.get(root_id)["status"] == "pending"
     done = client.execute(task_id=root_id, wait=True)
     assert (done["status"], done["task"]["status"]) == ("completed", "completed")
-    assert client.tree(created["ids"]["a"]) == done["task"]
+    (run,) = client.runs(task_id=root_id)["runs"]
+    facts = {"run_id": run["id"], "run_number": 1, "run_status": "completed"}
+    assert client.tree(created["ids"]["a"]) == {**done["task"], **facts}
 
 
 def test_a_stream_ends_with_the_final_event(client: Client) -> None:

@@ -1,0 +1,91 @@
+"""No list calls a failed tree completed: roots have the status of their latest run, which is a filter; and lists are light."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.a2a.conftest import Rpc
+from tests.servers import Server
+
+pytestmark = pytest.mark.both_engines
+
+Json = dict[str, Any]
+ECHO: Json = {"schemas": {"method": "echo_executor"}}
+JSON_FIELDS = {"inputs", "schemas", "params", "result"}
+
+
+def grown(name: str, **child: Any) -> list[Json]:
+    return [{"id": "all", "name": name}, {"id": "one", "name": "One", "parent_id": "all", **ECHO, **child}]
+
+
+FAILING: Json = {"inputs": {"n": "{{run.inputs.n}}"}}
+
+
+@pytest.fixture
+def name() -> str:
+    return f"night {uuid4().hex}"
+
+
+def executed(rpc: Rpc, tasks: list[Json]) -> str:
+    root_id: str = rpc("tasks.execute", {"tasks": tasks, "wait": True})["task_id"]
+    return root_id
+
+
+def names(found: list[Json], name: str) -> list[str]:
+    return [task["id"] for task in found if task["name"] == name]
+
+
+def test_a_root_has_the_status_of_its_latest_run(rpc: Rpc, name: str) -> None:
+    root_id = executed(rpc, grown(name, **FAILING))
+    (listed,) = rpc("tasks.list", {"name": name})
+    assert (listed["status"], listed["run_status"], listed["run_number"]) == ("completed", "failed", 1)
+    assert rpc("tasks.get", {"task_id": root_id})["run_status"] == "failed"
+    assert rpc("tasks.tree", {"task_id": root_id})["run_status"] == "failed"
+    rpc("tasks.execute", {"task_id": root_id, "run_inputs": {"n": 1}, "wait": True})
+    (listed,) = rpc("tasks.list", {"name": name})
+    assert (listed["run_status"], listed["run_number"]) == ("completed", 2)
+    assert listed["run_id"] == rpc("runs.list", {"task_id": root_id})["runs"][0]["id"]
+
+
+def test_before_its_first_run_it_has_none(rpc: Rpc, name: str) -> None:
+    rpc("tasks.create", {"tasks": grown(name)})
+    (listed,) = rpc("tasks.list", {"name": name})
+    assert (listed["run_status"], listed["run_id"], listed["run_number"]) == (None, None, None)
+    everything = rpc("tasks.list", {"root_only": False, "limit": 10})
+    assert ["run_status" in task for task in everything if task["name"] == "One"][:1] == [False]
+
+
+def test_the_status_of_the_latest_run_is_a_filter(open_server: Server, rpc: Rpc, name: str) -> None:
+    failed, mended, well = (executed(rpc, grown(name, **child)) for child in (FAILING, FAILING, {}))
+    rpc("tasks.execute", {"task_id": mended, "run_inputs": {"n": 1}, "wait": True})
+    assert names(rpc("tasks.list", {"run_status": "failed"}), name) == [failed]
+    assert names(rpc("tasks.list", {"run_status": "completed"}), name) == [mended, well]  # the newest run first
+    both = {"run_status": ["failed", "completed"], "name": name}
+    assert names(rpc("tasks.list", both), name) == [mended, well, failed]
+    assert names(rpc("tasks.list", both | {"order": "created_at"}), name) == [failed, well, mended]
+    assert rpc("tasks.list", both | {"status": "failed"}) == []  # of the root itself
+    first = rpc("tasks.list", both | {"limit": 2, "cursor": ""})
+    rest = rpc("tasks.list", both | {"limit": 2, "cursor": first["next_cursor"]})
+    assert [names(page["tasks"], name) for page in (first, rest)] == [[mended, well], [failed]]
+    assert rest["next_cursor"] is None
+    query: Json = {"run_status": ["failed", "completed"], "name": name, "limit": 2}
+    by_rest = open_server.http.get("/api/tasks/", params=query).json()
+    assert names(by_rest["tasks"], name) == [mended, well]
+
+
+def test_a_summary_is_light_and_counts(open_server: Server, rpc: Rpc, name: str) -> None:
+    root_id = executed(rpc, grown(name, inputs={"x": "y" * 100_000}))
+    (whole,), (light,) = (rpc("tasks.list", {"name": name, "summary": summary}) for summary in (False, True))
+    assert whole.keys() >= JSON_FIELDS
+    assert light == {key: value for key, value in whole.items() if key not in JSON_FIELDS} | {
+        "task_counts": dict.fromkeys(("pending", "in_progress", "failed", "cancelled", "skipped"), 0) | {"completed": 2}
+    }
+    (by_rest,) = open_server.http.get("/api/tasks/", params={"name": name}).json()["tasks"]
+    assert by_rest == light
+    (asked,) = open_server.http.get("/api/tasks/", params={"name": name, "summary": "false"}).json()["tasks"]
+    assert asked == whole
+    response = open_server.http.get("/api/tasks/", params={"root_only": "false", "limit": 2})
+    assert len(response.content) < 5_000
+    shown = rpc("tasks.list", {"name": name, "summary": True}, path="/")
+    assert [(task["metadata"]["task"]["id"], task["artifacts"]) for task in shown] == [(root_id, [])]
