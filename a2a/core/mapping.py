@@ -58,7 +58,7 @@ def native_task(task: Task) -> Json:
     Only tasks that were added to their tree have `spawned_by`, and only roots that were loaded with it `run_status`.
     """
     added = {} if task.spawned_by is None else {"spawned_by": task.spawned_by}
-    if task.is_root and "run_status" in vars(task):
+    if "run_status" in vars(task) and task.parent_id is None:
         added["run_status"] = vars(task)["run_status"]
     return {
         "id": task.id,

@@ -1,7 +1,6 @@
 """Form posts of the buttons. Each calls the same service as the API, then redirects to the tree."""
 
 from django.contrib import messages
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
@@ -11,8 +10,8 @@ from tasks.dashboard.pages import page, redirect_with_message
 from tasks.dashboard.words import path_of
 from tasks.rules.exceptions import TaskNotFound, TasksError
 from tasks.services.cancels import cancel_tasks
-from tasks.services.copies import FULL, copy_tree
 from tasks.services.editing import delete_task
+from tasks.services.forks import fork
 from tasks.services.queries import get_task
 from tasks.services.trees import Execution, execute_task
 
@@ -60,8 +59,6 @@ async def delete(request: HttpRequest, caller: Caller, task_id: str) -> HttpResp
     return redirect_with_message(request, reverse("dashboard:trees"), f"Deleted “{task.name}”: {many}.")
 
 
-@transaction.atomic
 def restarted(*, caller: Caller, task_id: str) -> Execution:
-    """Run the task and its dependents again in a copy of the tree."""
-    copy = copy_tree(caller=caller, task_id=task_id, copy_mode=FULL)
-    return execute_task(caller=caller, task_id=copy.root.id)
+    """Run the task and its dependents again in a copy of the tree, with the inputs of the latest run."""
+    return fork(caller=caller, task_id=task_id, start=[task_id], inputs={})

@@ -21,6 +21,7 @@ from tasks.rules.exceptions import (
     FlowNotFound,
     InvalidParams,
     RoleTooLow,
+    RunNotFound,
     ScheduleNotFound,
     TaskNotFound,
     TasksError,
@@ -33,7 +34,7 @@ Context = dict[str, Any]
 View = Callable[Concatenate[HttpRequest, Caller, P], Awaitable[HttpResponseBase]]
 MOST_COUNTED: Final = 1_000
 SOUGHT: Final = ("GET", "HEAD")
-REFUSALS: Final = {TaskNotFound: 404, FlowNotFound: 404, ScheduleNotFound: 404, RoleTooLow: 403}
+REFUSALS: Final = {TaskNotFound: 404, RunNotFound: 404, FlowNotFound: 404, ScheduleNotFound: 404, RoleTooLow: 403}
 HEADINGS: Final = {400: "Invalid request", 403: "Not allowed", 404: "Not found"}
 
 

@@ -5,7 +5,21 @@ from typing import Any
 
 from django.urls import URLPattern, path, re_path
 
-from tasks.dashboard import actions, flow_forms, flows, inbox, logs, new, schedules, settings, usage, values, views
+from tasks.dashboard import (
+    actions,
+    flow_forms,
+    flows,
+    forks,
+    inbox,
+    logs,
+    new,
+    runs,
+    schedules,
+    settings,
+    usage,
+    values,
+    views,
+)
 
 app_name = "dashboard"
 
@@ -22,6 +36,9 @@ urlpatterns = [
     path("flows/<str:name>/", flows.flow, name="flow"),
     path("flows/<str:name>/run/", flow_forms.run, name="run_flow"),
     path("flows/<str:name>/delete/", flows.delete, name="delete_flow"),
+    path("runs/", runs.overview, name="runs"),
+    path("runs/compare/", runs.compared, name="compare_runs"),
+    path("runs/<str:run_id>/", runs.run, name="run_page"),
     path("inbox/", inbox.inbox, name="inbox"),
     path("schedules/", schedules.overview, name="schedules"),
     path("schedules/new/", schedules.new, name="new_schedule"),
@@ -52,6 +69,7 @@ urlpatterns = [
     _of_task("run-with", flow_forms.run_tree, "run_tree"),
     _of_task("save-flow", flow_forms.save, "save_flow"),
     _of_task("restart", actions.restart, "restart"),
+    _of_task("fork", forks.edit, "fork"),
     _of_task("cancel", actions.cancel, "cancel"),
     _of_task("answer", inbox.answer_question, "answer"),
     _of_task("delete", actions.delete, "delete"),

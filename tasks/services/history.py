@@ -20,6 +20,8 @@ from tasks.storage import loads
 
 STATUSES: Final = (Status.PENDING, Status.IN_PROGRESS, Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 """Those that a run can have."""
+MOST_TIMES: Final = 5_000
+"""The number of runs of each status in a chart."""
 FAILURES: Final = 10
 """The number of failed tasks that a run names."""
 
@@ -139,6 +141,13 @@ def with_facts(runs: Sequence[Run]) -> list[RunFacts]:
         for run in runs
         if run.root_id in names
     ]
+
+
+def times_of(*, caller: Caller, wanted: RunFilter) -> dict[str, list[datetime]]:
+    """Return when the runs were created, by status: of each the newest MOST_TIMES. Raises what `list_runs` raises."""
+    found = _of_subject(caller, wanted).filter(wanted.conditions).order_by("-created_at", "-id")
+    times = found.values_list("created_at", flat=True)
+    return {status: list(times.filter(status=status)[:MOST_TIMES]) for status in wanted.statuses or STATUSES}
 
 
 def get_run(*, caller: Caller, run_id: str) -> RunDetail:

@@ -28,6 +28,10 @@ PATHS = [
     "/ui/events/run/$run",
     "/ui/events/next/$task",
     "/?owner=$user",
+    "/ui/fork/$leaf",
+    "/ui/runs/?task=$task",
+    "/ui/runs/$run/",
+    "/ui/runs/compare/?a=$run&b=$run",
     "/ui/schedules/$schedule/",
     "/ui/schedules/$schedule/edit/",
 ]

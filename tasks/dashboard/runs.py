@@ -1,0 +1,228 @@
+"""The pages of runs: the list with a chart, one run with its tree as it was, and two runs side by side."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import orjson
+from django.http import HttpRequest, HttpResponse
+
+from accounts.callers import Caller
+from apflow_site.db import pools
+from tasks.dashboard.pages import Context, page, shown
+from tasks.models import Run, Task
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import TEXT
+from tasks.services import history
+from tasks.services.comparisons import compare, seconds_of
+from tasks.services.past_trees import past_tree
+from tasks.services.write_only import for_pages
+
+PAGE: Final = 50
+SPANS: Final[Mapping[str, tuple[str, timedelta, timedelta]]] = {
+    "1": ("24 hours", timedelta(days=1), timedelta(hours=1)),
+    "7": ("7 days", timedelta(days=7), timedelta(hours=6)),
+    "30": ("30 days", timedelta(days=30), timedelta(days=1)),
+    "90": ("90 days", timedelta(days=90), timedelta(days=3)),
+}
+"""The choices of the page: what it says, how long that is, and how long one bar of the chart stands for."""
+STATUSES: Final = ("completed", "failed", "cancelled", "in_progress", "pending")
+"""From the bottom of a bar to its top."""
+TASKS_SHOWN: Final = 1_000
+PAIRS_SHOWN: Final = 100
+OTHERS_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """The filters in the URL. An empty one does not filter."""
+
+    span: str = "7"
+    status: str = ""
+    flow: str = ""
+    task_id: str = ""
+    owner: str = ""
+    cursor: str = ""
+
+    def query(self, **changes: str) -> str:
+        """Return the URL query for these filters with `changes` applied."""
+        values = {"days": self.span, "status": self.status, "flow": self.flow, "task": self.task_id, "user": self.owner}
+        return urlencode({name: value for name, value in (values | changes).items() if value})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A bar of the chart: the runs that were created from `start` on, in parts `(status, y, height)` of 100."""
+
+    start: datetime
+    counts: Mapping[str, int]
+    x: int
+    parts: Sequence[tuple[str, float, float]]
+
+
+@page()
+async def overview(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`GET /ui/runs/`: the runs that the caller may see, newest first."""
+    filters = _read(request)
+    context = await pools.read(_listed, caller=caller, filters=filters)
+    return await shown(request, caller, "dashboard/runs.html", context)
+
+
+@page()
+async def run(request: HttpRequest, caller: Caller, run_id: str) -> HttpResponse:
+    """`GET /ui/runs/{id}/`: one run, with its tree as it was when the run ended."""
+    context = await pools.read(_one, caller=caller, run_id=run_id)
+    return await shown(request, caller, "dashboard/run.html", context)
+
+
+@page()
+async def compared(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`GET /ui/runs/compare/?a=&b=`: two runs task by task."""
+    a, b = request.GET.get("a", ""), request.GET.get("b", "")
+    context = await pools.read(_compared, caller=caller, a=a, b=b)
+    return await shown(request, caller, "dashboard/compare.html", context)
+
+
+def _read(request: HttpRequest) -> Filters:
+    given = {name: request.GET.get(name, "").strip() for name in ("days", "status", "flow", "task", "user", "cursor")}
+    problems = []
+    if given["days"] and given["days"] not in SPANS:
+        problems.append(("days", f"must be one of {', '.join(SPANS)}"))
+    if given["status"] and given["status"] not in STATUSES:
+        problems.append(("status", f"must be one of {', '.join(STATUSES)}"))
+    if problems:
+        raise InvalidParams(problems)
+    return Filters(
+        span=given["days"] or "7",
+        status=given["status"],
+        flow=given["flow"],
+        task_id=given["task"],
+        owner=given["user"],
+        cursor=given["cursor"],
+    )
+
+
+def _listed(*, caller: Caller, filters: Filters) -> Context:
+    _, span, width = SPANS[filters.span]
+    now = datetime.now(UTC)
+    wanted = history.RunFilter(
+        task_id=filters.task_id or None,
+        flow=filters.flow or None,
+        statuses=[filters.status] if filters.status else (),
+        user_id=filters.owner or None,
+        since=now - span,
+    )
+    rows, next_cursor = history.list_runs(caller=caller, wanted=wanted, limit=PAGE, cursor=filters.cursor)
+    times = history.times_of(caller=caller, wanted=wanted)
+    bars = bars_of(times, now=now, count=round(span / width), width=width)
+    return {
+        "place": "runs",
+        "rows": rows,
+        "filters": filters,
+        "spans": {key: words for key, (words, _, _) in SPANS.items()},
+        "statuses": STATUSES,
+        "bars": bars,
+        "most": max((sum(bar.counts.values()) for bar in bars), default=0),
+        "totals": [(status, len(times.get(status, ())), _is_cut(times, status)) for status in STATUSES],
+        "next_query": filters.query(cursor=next_cursor) if next_cursor else "",
+        "first_query": filters.query() if filters.cursor else "",
+    }
+
+
+def _is_cut(times: Mapping[str, Sequence[datetime]], status: str) -> bool:
+    return len(times.get(status, ())) >= history.MOST_TIMES
+
+
+def bars_of(times: Mapping[str, Sequence[datetime]], *, now: datetime, count: int, width: timedelta) -> list[Bar]:
+    """Return the bars of the chart, of which the last one ends now."""
+    counts = [Counter[str]() for _ in range(count)]
+    for status, moments in times.items():
+        for moment in moments:
+            if 0 <= (back := (now - moment) // width) < count:
+                counts[count - 1 - back][status] += 1
+    most = max((each.total() for each in counts), default=0) or 1
+    return [
+        Bar(start=now - width * (count - x), counts=dict(each), x=x, parts=_parts(each, most))
+        for x, each in enumerate(counts)
+    ]
+
+
+def _parts(counts: Mapping[str, int], most: int) -> list[tuple[str, float, float]]:
+    parts, top = [], 100.0
+    for status in STATUSES:
+        if counts.get(status):
+            height = 100 * counts[status] / most
+            top -= height
+            parts.append((status, round(top, 3), round(height, 3)))
+    return parts
+
+
+def _one(*, caller: Caller, run_id: str) -> Context:
+    found = history.get_run(caller=caller, run_id=run_id)
+    past = past_tree(caller=caller, run_id=run_id)
+    return {
+        "place": "runs",
+        "facts": found.facts,
+        "run": found.facts.run,
+        "inputs": found.inputs,
+        "parent": found.parent,
+        "failures": found.failures,
+        "warnings": past.warnings,
+        "tasks": [(task, seconds_of(task)) for task in past.tasks[:TASKS_SHOWN]],
+        "task_count": len(past.tasks),
+        "others": _others(caller, found.facts.run),
+    }
+
+
+def _others(caller: Caller, run: Run) -> list[history.RunFacts]:
+    """Further runs of the same flow or, without one, of the same tree: with these one compares it."""
+    same = {"flow_id": run.flow_id} if run.flow_id else {"root_id": run.root_id}
+    runs = Run.objects.for_caller(caller).filter(**same).exclude(id=run.id).order_by("-created_at", "-id")
+    return history.with_facts(list(runs[:OTHERS_SHOWN]))
+
+
+def _compared(*, caller: Caller, a: str, b: str) -> Context:
+    found = compare(caller=caller, a=a, b=b)
+    changed = [pair for pair in found.pairs if pair.is_changed]
+    same = [pair for pair in found.pairs if not pair.is_changed]
+    return {
+        "place": "runs",
+        "a": found.a,
+        "b": found.b,
+        "inputs": found.inputs,
+        "has_inputs": any(found.inputs),
+        "warnings": found.warnings,
+        "changed": [(pair, _side(pair.a), _side(pair.b)) for pair in changed[:PAIRS_SHOWN]],
+        "changed_count": len(changed),
+        "same": [(pair, *map(_seconds, (pair.a, pair.b))) for pair in same[:TASKS_SHOWN]],
+        "same_count": len(same),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """A task in one of the runs, with the values that the page shows."""
+
+    task: Task
+    seconds: float | None
+    inputs: Any
+    result: Any
+
+
+def _side(task: Task | None) -> Side | None:
+    if task is None:
+        return None
+    inputs, result, schemas = (_parsed(task, name) for name in ("inputs", "result", "schemas"))
+    task.schemas = schemas  # not loaded but as a text
+    return Side(task=task, seconds=seconds_of(task), inputs=for_pages(task, inputs), result=result)
+
+
+def _parsed(task: Task, name: str) -> Any:
+    return orjson.loads(vars(task)[f"{name}{TEXT}"] or "null")
+
+
+def _seconds(task: Task | None) -> float | None:
+    return seconds_of(task) if task else None

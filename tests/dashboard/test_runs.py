@@ -1,0 +1,128 @@
+"""The pages of runs: the list with its chart, one run as it was, two side by side; and a task that runs again with other inputs."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+from tasks.dashboard.words import path_of
+from tests.admin.conftest import csrf_token
+from tests.dashboard.test_pages import As, as_, guarded
+from tests.servers import Server
+
+__all__ = ["as_", "guarded"]
+
+Json = dict[str, Any]
+ECHO: Json = {"schemas": {"method": "echo_executor"}}
+
+
+@pytest.fixture
+def failed(server: Server) -> Json:
+    """The reply to the execution of a tree of which one task has failed."""
+    name = f"Nightly {uuid4().hex[:8]}"
+    tasks = [
+        {"id": "all", "name": name},
+        {"id": "fetch", "name": "Fetch", "parent_id": "all", "inputs": {"rows": 3}, **ECHO},
+        {"id": "use", "name": "Use", "parent_id": "all", "dependencies": ["fetch"], **ECHO}
+        | {"inputs": {"n": "{{fetch.number}}"}},
+    ]
+    reply: Json = server.rpc("tasks.execute", {"tasks": tasks, "wait": True})
+    return reply | {"name": name}
+
+
+def run_of(server: Server, task_id: str) -> str:
+    """The id of the latest run."""
+    run_id: str = server.rpc("runs.list", {"task_id": task_id})["runs"][0]["id"]
+    return run_id
+
+
+def page(server: Server, path: str) -> str:
+    response = server.http.get(path)
+    assert response.status_code == 200
+    return response.text
+
+
+def posted(server: Server, path: str, **fields: str) -> Any:
+    token = csrf_token(page(server, path))
+    return server.http.post(path, data={"csrfmiddlewaretoken": token, **fields})
+
+
+def test_a_run_is_listed_with_how_it_went_and_filtered(server: Server, failed: Json) -> None:
+    listed = page(server, "/ui/runs/?status=failed&days=1")
+    row = listed[listed.index(failed["name"]) :].partition("</tr>")[0]
+    assert "failed" in row and "run 1" in row
+    assert "<figure" in listed
+    assert failed["name"] not in page(server, "/ui/runs/?status=completed")
+    of_tree = page(server, f"/ui/runs/?task={failed['task_id']}")
+    assert of_tree.count("/ui/runs/0") == 1
+    assert server.http.get("/ui/runs/?days=8").status_code == 400
+    assert server.http.get("/ui/runs/?flow=no-such-flow").status_code == 404
+
+
+def test_a_run_shows_what_failed_and_its_tree_as_it_was(server: Server, failed: Json) -> None:
+    run_id = run_of(server, failed["task_id"])
+    shown = page(server, f"/ui/runs/{run_id}/")
+    assert "What failed" in shown and "has no &#x27;number&#x27;" in shown
+    assert path_of(failed["ids"]["use"]) in shown
+    assert server.http.get("/ui/runs/no-such-run/").status_code == 404
+
+
+def test_a_task_runs_again_with_corrected_inputs(server: Server, failed: Json) -> None:
+    path = f"/ui/fork/{failed['ids']['use']}"
+    assert "fetch.number" in page(server, path)
+    assert f'href="{path}"' in page(server, path_of(failed["ids"]["use"]))
+    wrong = posted(server, path, inputs="{")
+    assert (wrong.status_code, 'role="alert"' in wrong.text) == (422, True)
+    moved = posted(server, path, inputs='{"n": "{{fetch.rows}}"}')
+    assert moved.status_code == 302
+    forked = moved.headers["Location"].rpartition("/")[2]
+    server.rpc("tasks.execute", {"task_id": forked, "wait": True})
+    assert server.rpc("tasks.get", {"task_id": forked})["result"] == {"n": 3, "fetch": {"rows": 3}}
+    a, b = run_of(server, failed["task_id"]), run_of(server, forked)
+    compared = page(server, f"/ui/runs/compare/?a={a}&b={b}")
+    assert "status, inputs, result, error" in compared
+    assert "2 tasks without" in compared  # what was fetched was kept
+
+
+def test_a_hidden_input_stays_as_it_is(server: Server) -> None:
+    headers = {"headers": {"Authorization": "Bearer of-the-tests-0123456789"}}
+    task = {"name": "rest_executor", "inputs": {"url": "http://127.0.0.1:9/", **headers}}
+    task_id = server.rpc("tasks.execute", {"tasks": task, "wait": True})["task_id"]
+    path = f"/ui/fork/{task_id}"
+    shown = page(server, path)
+    assert "of-the-tests" not in shown and "…" in shown
+    refused = posted(server, path, inputs='{"url": "http://127.0.0.1:9/", "headers": {"Authorization": "…", "X": "1"}}')
+    assert (refused.status_code, "is hidden" in refused.text) == (422, True)
+
+
+def test_runs_of_others_are_not_there(guarded: Server, as_: As) -> None:
+    alice, bob = as_("alice"), as_("bob")
+    token = csrf_token(alice.get("/ui/new/tree/").text)
+    made = alice.post(
+        "/ui/new/tree/",
+        data={
+            "csrfmiddlewaretoken": token,
+            "tree": '{"name": "Of alice", "schemas": {"method": "echo_executor"}}',
+            "then": "run",
+        },
+    )
+    assert made.status_code == 302
+    listed = alice.get("/ui/runs/").text
+    address = listed[listed.index("/ui/runs/0") :].partition('"')[0]
+    assert alice.get(address).status_code == 200
+    assert bob.get(address).status_code == 404
+    assert "Of alice" not in bob.get("/ui/runs/").text
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_are_accessible(scheme: Any, browser: Browser, server: Server, failed: Json) -> None:
+    run_id = run_of(server, failed["task_id"])
+    places = ["/ui/runs/", f"/ui/runs/{run_id}/", f"/ui/runs/compare/?a={run_id}&b={run_id}"]
+    with browser.new_context(color_scheme=scheme) as context:
+        shown = context.new_page()
+        for place in [*places, f"/ui/fork/{failed['ids']['use']}"]:
+            shown.goto(server.url + place)
+            assert not Axe().run(shown).response["violations"], place
