@@ -26,7 +26,7 @@ from tasks.worker.spawning.found import spawn_in
 
 logger = logging.getLogger(__name__)
 HOW_TO_CORRECT: Final = (
-    "Copy the task (tasks.copy), correct the copy (tasks.update) and execute that, "
+    "Correct the inputs and run the tree from this task: tasks.fork, or 'Edit and run from here' on the task's page; "
     "or send the tree again with corrected inputs."
 )
 STOP_SECONDS: Final = 2.0

@@ -181,7 +181,7 @@ def test_inputs_that_do_not_fit_a_schema_fail_the_task_before_it_runs(run: RunTr
 def test_inputs_that_do_not_fit_are_corrected_as_the_error_says(worker: WorkerThread) -> None:
     schemas = {"method": "scripted_executor", "input_schema": {"properties": {"city": {"type": "string"}}}}
     failed = run_tree(worker, [step("a", inputs={"city": 5}, schemas=schemas)]).tasks["a"]
-    assert "Copy the task (tasks.copy), correct the copy (tasks.update) and execute that" in (failed.error or "")
+    assert "Correct the inputs and run the tree from this task: tasks.fork" in (failed.error or "")
     copy = copy_tree(caller=LOCAL, task_id=failed.id).root
     update_task(caller=LOCAL, task_id=copy.id, changes={"inputs": {"city": "Lisbon"}})
     again = trees.execute_task(caller=LOCAL, task_id=copy.id)
