@@ -134,7 +134,7 @@ def _picked(now: datetime) -> list[str]:
 def _with_locked(ids: Sequence[str], what: "Callable[[Sweep], object]", *, due_by: datetime | None = None) -> int:
     """Do something with those of the schedules that no other process has locked, if they are due by then.
 
-    Returns how many.
+    Returns with how many it was done.
     """
     locked = Schedule.objects.select_for_update(skip_locked=True).filter(id__in=ids)
     if due_by is not None:  # another process may have fired them just now
@@ -144,14 +144,16 @@ def _with_locked(ids: Sequence[str], what: "Callable[[Sweep], object]", *, due_b
         sweep = Sweep.of(schedules)
         what(sweep)
         sweep.save()
-    return len(schedules)
+        return len(schedules) - sweep.left
+    return 0
 
 
 @dataclass(slots=True, kw_only=True)
 class Sweep:
     """Schedules that this transaction has locked, and what it does with them.
 
-    `running` has the runs that have not ended, by schedule, and `queued` what waits for them.
+    `running` has the runs that have not ended, by schedule, and `queued` what waits for them. `left` counts the schedules
+    for which there was no time.
     """
 
     now: datetime
@@ -161,6 +163,7 @@ class Sweep:
     new: list[Firing] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     lateness: list[float] = field(default_factory=list)
+    left: int = 0
     began_at: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -186,9 +189,10 @@ class Sweep:
             elif (found := self._plan(schedule)) is not None:
                 plans.append((schedule, found))
         known = self._known({schedule.id: [*(m.slot for m in found.missed), *found.due] for schedule, found in plans})
-        for schedule, found in plans:
-            if self._is_long:
-                return  # the others are due still
+        for number, (schedule, found) in enumerate(plans):
+            if number and self._is_long:
+                self.left = len(plans) - number  # they are due still
+                return
             self._carry_out(schedule, found, known)
 
     def _plan(self, schedule: Schedule) -> Plan | None:

@@ -202,6 +202,7 @@ def test_a_queued_run_starts_when_the_one_before_it_has_ended(clock_at_noon: Clo
 
 def test_users_take_turns(clock_at_noon: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(firings, "BATCH", 4)
+    monkeypatch.setattr(firings, "MOST_SECONDS", 60)
     many = [make(overlap="allow") for _ in range(10)]
     one = make(caller=BOB)
     clock_at_noon.to("12:05")
@@ -212,7 +213,6 @@ def test_users_take_turns(clock_at_noon: Clock, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_large_trees_end_a_transaction_early(clock_at_noon: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(firings, "MOST_SECONDS", -1)
     schedule = make(overlap="allow", catch_up="all")
     clock_at_noon.to("12:15")
     monkeypatch.setattr(firings.Sweep, "_is_long", property(lambda sweep: bool(sweep.new)))
@@ -220,6 +220,16 @@ def test_large_trees_end_a_transaction_early(clock_at_noon: Clock, monkeypatch: 
     assert done(schedule) == [("12:05", "started")]
     sweep()
     assert done(schedule) == [("12:05", "started"), ("12:10", "started"), ("12:15", "started")]
+
+
+def test_a_transaction_that_ends_early_counts_what_it_did_and_always_does_one(
+    clock_at_noon: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [make() for _ in range(3)]
+    clock_at_noon.to("12:05")
+    monkeypatch.setattr(firings, "MOST_SECONDS", -1)
+    assert [firings.fire_due() for _ in range(4)] == [1, 1, 1, 0]
+    assert all(done(each) == [("12:05", "started")] for each in made)
 
 
 def test_a_schedule_whose_times_cannot_be_computed_stops_no_other(clock_at_noon: Clock) -> None:
