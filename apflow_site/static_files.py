@@ -37,7 +37,7 @@ def compressed(get_response: GetResponse) -> GetResponse:
     """
 
     def unreachable(request: HttpRequest) -> HttpResponse:
-        raise NotImplementedError
+        raise AssertionError("only process_response is called")
 
     middleware = GZipMiddleware(unreachable)
 

@@ -37,7 +37,7 @@ Problem = tuple[str, str]
 
 
 def digest_of(tasks: Any, inputs_schema: Json | None, description: str) -> str:
-    """Return a SHA-256 of what a version has, whatever the order of the fields of its objects."""
+    """Return a SHA-256 of what a version has, independent of the order of the fields of its objects."""
     content = orjson.dumps([tasks, inputs_schema, description], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(content).hexdigest()
 

@@ -40,7 +40,7 @@ def runs_of(flow_id: str) -> QuerySet[Run]:
 
 
 def newest_runs(flow_ids: Sequence[str], *, each: int) -> Mapping[str, list[Run]]:
-    """Map each flow that has run to its newest runs, newest first: at most `each`, whatever the flow has."""
+    """Map each flow that has run to its newest runs, newest first: at most `each`."""
     found: defaultdict[str, list[Run]] = defaultdict(list)
     for start in range(0, len(flow_ids), AT_ONCE):
         chunk = flow_ids[start : start + AT_ONCE]

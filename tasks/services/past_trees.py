@@ -27,8 +27,8 @@ RUNS: Final = 50
 """The number of runs whose events one query reads."""
 EVENTS: Final = 1_000
 PRUNED: Final = (
-    "Events of this tree have been deleted (events.keep_days), so {count:,} tasks that a later run ended again are "
-    "shown as pending."
+    "Events of this tree have been deleted (events.keep_days): {count:,} of its tasks ended again in a later run and "
+    "are shown as pending."
 )
 
 
@@ -43,10 +43,14 @@ class PastTree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """The event with which a task ended in a run, and when the task had started there."""
+    """The events with which a task ended in a run, and with which its last attempt had started there (None: it never did)."""
 
     event_id: int
-    started_at: datetime | None
+    start_id: int | None
+
+    @property
+    def event_ids(self) -> list[int]:
+        return [self.event_id] if self.start_id is None else [self.event_id, self.start_id]
 
 
 def past_tree(*, caller: Caller, run_id: str) -> PastTree:
@@ -69,10 +73,10 @@ def past_tree(*, caller: Caller, run_id: str) -> PastTree:
 def _set_back(tasks: Sequence[Task], run: Run) -> list[str]:
     """Give the tasks the state that they had at the end of the run. Returns warnings."""
     ends, is_whole = _ends_until(run, {task.id for task in tasks})
-    payloads = _payloads([end.event_id for end in ends.values()])
+    payloads = _payloads([event_id for end in ends.values() for event_id in end.event_ids])
     for task in tasks:
         if (end := ends.get(task.id)) is not None:
-            _end(task, end, payloads[end.event_id])
+            _end(task, payloads[end.event_id], start=payloads.get(end.start_id or 0))
         else:
             _open(task)
     unknown = len(tasks) - len(ends)
@@ -97,16 +101,16 @@ def _ends_until(run: Run, wanted: set[str]) -> tuple[dict[str, End], bool]:
 def _ends_of(run_ids: Sequence[str]) -> dict[str, dict[str, End]]:
     """The ends of tasks in each of these runs. A run whose last event is gone is left out."""
     found: dict[str, dict[str, End]] = {}
-    starts: dict[tuple[str, str], datetime] = {}
+    starts: dict[tuple[str, str], int] = {}
     events = TaskEvent.objects.filter(run_id__in=run_ids, type__in=(START, *ENDS, "final")).order_by("run_id", "seq")
     whole = set[str]()
-    for event_id, run_id, type_, task_id, at in events.values_list("id", "run_id", "type", "task_id", "created_at"):
+    for event_id, run_id, type_, task_id in events.values_list("id", "run_id", "type", "task_id"):
         if type_ == "final":
             whole.add(run_id)
         elif type_ == START:
-            starts[run_id, task_id] = at
+            starts[run_id, task_id] = event_id
         else:
-            end = End(event_id=event_id, started_at=starts.get((run_id, task_id)))
+            end = End(event_id=event_id, start_id=starts.get((run_id, task_id)))
             found.setdefault(run_id, {})[task_id] = end
     return {run_id: found.get(run_id, {}) for run_id in whole}
 
@@ -121,9 +125,10 @@ def _payloads(event_ids: Sequence[int]) -> dict[int, Json]:
     return payloads
 
 
-def _end(task: Task, end: End, event: Json) -> None:
+def _end(task: Task, event: Json, *, start: Json | None) -> None:
     task.status, task.error, task.progress = event["status"], event["error"], event["progress"]
-    task.started_at, task.completed_at = end.started_at, datetime.fromisoformat(event["timestamp"])
+    task.started_at = None if start is None else datetime.fromisoformat(start["timestamp"])
+    task.completed_at = datetime.fromisoformat(event["timestamp"])
     task.token_usage = None
     _set_result(task, event["result"])
 
