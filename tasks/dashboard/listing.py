@@ -34,6 +34,7 @@ class Row:
     status: str
     task_count: int
     done_count: int
+    failed_count: int
     bar: StatusBar
     seconds: float | None
     asks: bool
@@ -106,6 +107,7 @@ def _row(root: Task, run: Run | None, bar: StatusBar, counts: Mapping[str, int],
         status=run.status if run else root.status,
         task_count=sum(counts.values()),
         done_count=sum(number for status, number in counts.items() if Status(status).is_terminal),
+        failed_count=counts.get(Status.FAILED, 0),
         bar=bar,
         seconds=seconds_of(run),
         asks=asks,
