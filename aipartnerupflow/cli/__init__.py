@@ -55,7 +55,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    help="Store, run and inspect trees of tasks for AI agents.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 examples = typer.Typer(no_args_is_help=True, help="Manage the example trees.")
 app.add_typer(tasks, name="tasks")
@@ -169,6 +169,21 @@ def examples_init(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    is_asked: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Store, run and inspect trees of tasks for AI agents."""
 
 
 add_examples(app)

@@ -26,6 +26,12 @@ def test_help_loads_nothing_heavy() -> None:
     assert len(loaded) <= MOST_MODULES
 
 
+def test_short_help_is_help_and_the_version_is_an_option(cli: Cli) -> None:
+    for words in ([], ["runs"], ["runs", "list"]):
+        assert cli(*words, "-h").out == cli(*words, "--help").out
+    assert cli("--version").out == cli("version").out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
