@@ -85,9 +85,11 @@ def test_a_page_without_a_cursor_is_refused(server: Server, listed: list[str]) -
 
 
 def test_rest_lists_page_by_page(server: Server, listed: list[str]) -> None:
-    page = server.http.get("/api/tasks/", params={"user_id": "lister"}).json()
+    page = server.http.get("/api/tasks/", params={"user_id": "lister", "summary": "false"}).json()
     assert [task["id"] for task in page["tasks"]] == listed[:3]
     assert page["next_cursor"] is not None
+    summaries = server.http.get("/api/tasks/", params={"user_id": "lister"}).json()
+    assert ([task["id"] for task in summaries["tasks"]], summaries["next_cursor"]) == (listed, None)
     refused = server.http.get(f"/api/tasks/{listed[0]}/tree/")
     assert refused.status_code == 200
 

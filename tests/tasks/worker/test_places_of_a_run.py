@@ -68,7 +68,7 @@ def test_a_place_without_a_value_fails_the_task_and_says_where(run: RunTree) -> 
     assert ran.run.status == "failed"
     assert ran.tasks["show"].error is not None
     assert ran.tasks["show"].error.startswith(
-        "Cannot fill the inputs: inputs.value: '{{fetch.titel}}' has no value: the value at 'fetch' has no 'titel'. Copy the task"
+        "Cannot fill the inputs: inputs.value: '{{fetch.titel}}' has no value: the value at 'fetch' has no 'titel'. Correct the inputs"
     )
 
 
