@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import reduce
 from itertools import islice
 from operator import or_
-from typing import Final
+from typing import Final, TypeVar
 
 from django.db.models import Avg, F, OuterRef, Q, QuerySet, Subquery, Sum
 
@@ -20,6 +20,7 @@ from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.status import Status
 from tasks.storage import loads
 
+T = TypeVar("T")
 SUMMARY: Final = tuple(name for name in loads.TASK_COLUMNS if name not in loads.JSON_COLUMNS)
 """The columns of a task in a summary that may be large."""
 FEW_TASKS: Final = 20_000
@@ -238,13 +239,13 @@ def tasks_with_ids(task_ids: Sequence[str], *, summary: bool = False) -> list[Ta
     """Return these tasks in this order, with texts or, for a `summary`, with none; without those that are gone."""
     if not task_ids:
         return []
-    found = _TASKS.rows(len(task_ids), summary, **{f"id{number}": task_id for number, task_id in enumerate(task_ids)})
+    found = _TASKS.rows(len(task_ids), summary, **_named(task_ids))
     tasks = {task.id: task for task in found}
     return [tasks[task_id] for task_id in task_ids if task_id in tasks]
 
 
 def _tasks(count: int, summary: bool) -> QuerySet[Task]:
-    found = Task.objects.filter(id__in=[f"id{number}" for number in range(count)])
+    found = Task.objects.filter(id__in=[*_named([""] * count)])
     return loads.without_texts(found) if summary else loads.with_texts(found)
 
 
@@ -294,20 +295,33 @@ def later_runs(*, caller: Caller, run: Run) -> list[Run]:
 
 def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
     """Map each root id to its newest run; trees that never ran are omitted."""
-    if not root_ids:
-        return {}
-    found = _LATEST_RUNS.rows(len(root_ids), **{f"id{number}": root_id for number, root_id in enumerate(root_ids)})
+    run_ids = [run_id for (run_id,) in _with_ids(_LATEST_IDS, list(root_ids)) if run_id is not None]
     # The same rule as `for_caller`. In the query, SQLite would read all runs of the owner instead of those of the trees.
+    found = _with_ids(_RUNS, run_ids)
     return {run.root_id: run for run in found if caller.sees_all or run.user_id == caller.user_id}
 
 
-def _latest_runs(count: int) -> QuerySet[Run]:
+def _with_ids(query: Prepared[T], ids: Sequence[str]) -> list[T]:
+    """The rows of a query whose shape is the number of ids."""
+    return query.rows(len(ids), **_named(ids)) if ids else []
+
+
+def _named(ids: Sequence[str]) -> dict[str, str]:
+    return {f"id{number}": each for number, each in enumerate(ids)}
+
+
+def _latest_ids(count: int) -> QuerySet[Task, tuple[str | None]]:
+    """A query of its own: with the runs in it too, PostgreSQL would read all of them."""
     newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number").values("id")[:1]
-    roots = Task.objects.filter(id__in=[f"id{number}" for number in range(count)])
-    return Run.objects.filter(id__in=roots.order_by().values_list(Subquery(newest), flat=True))
+    return Task.objects.filter(id__in=[*_named([""] * count)]).order_by().values_list(Subquery(newest))
 
 
-_LATEST_RUNS: Final = Prepared(_latest_runs)
+def _runs(count: int) -> QuerySet[Run]:
+    return Run.objects.filter(id__in=[*_named([""] * count)])
+
+
+_LATEST_IDS: Final = Prepared(_latest_ids)
+_RUNS: Final = Prepared(_runs)
 
 
 def children(*, caller: Caller, task_id: str) -> list[Task]:

@@ -1,18 +1,22 @@
 """No list, count or search reads a whole table: each finds its rows by an index, on both databases."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from django.db import connection
 
 from accounts.callers import LOCAL
 from benchmarks.scale import rows
-from benchmarks.scale.questions import plans_of, questions
+from benchmarks.scale.questions import LARGE, SMALL, Question, plans_of, questions
 from tasks.dashboard import search
 from tasks.dashboard.pages import count_questions
-from tasks.models import Assignee, Question, Run
+from tasks.models import Assignee, Run
+from tasks.models import Question as OpenQuestion
 from tasks.queue import leases, suspension
+from tasks.services import history
 from tasks.services.flow_grid import COLUMNS, grid_of
 from tasks.services.flow_runs import newest_runs, runs_of
 from tasks.services.flows import save_flow
@@ -32,6 +36,24 @@ def test_every_question_is_answered_by_indexes(monkeypatch: pytest.MonkeyPatch) 
     assert {name: plan for name, plan in plans.items() if _reads_a_table(plan)} == {}
 
 
+def test_the_history_of_runs_is_read_by_indexes() -> None:
+    rows.fill(ROOTS)
+    day_ago = datetime.now(UTC) - timedelta(days=1)
+    wanted: dict[str, dict[str, Any]] = {"all": {}, "failed": {"statuses": ["failed"]}, "since": {"since": day_ago}}
+    asked: dict[str, Question] = {}
+    for caller in (LOCAL, LARGE, SMALL):
+        for name, fields in wanted.items():
+            runs = history.RunFilter(**fields)
+            asked[f"runs, {name}, {caller.user_id}"] = partial(history.list_runs, caller=caller, wanted=runs)
+            asked[f"times, {name}, {caller.user_id}"] = partial(history.times_of, caller=caller, wanted=runs)
+        for root_name in (None, "Daily report 7"):
+            roots = history.RootFilter(run_statuses=["failed"], name=root_name)
+            asked[f"roots, {root_name}, {caller.user_id}"] = partial(history.roots_by_run, caller=caller, wanted=roots)
+    plans = {name: "\n\n".join(plans_of(question)) for name, question in asked.items()}
+    assert all(plans.values())
+    assert {name: plan for name, plan in plans.items() if _reads_a_table(plan)} == {}
+
+
 def _reads_a_table(plan: str, tables: Sequence[str] = TABLES) -> bool:
     """SQLite says SCAN without an index; with one it walks in order, as the queries want it to, until the page is full."""
     scan = "SCAN {}\n" if connection.vendor == "sqlite" else "Seq Scan on {} "
@@ -40,7 +62,7 @@ def _reads_a_table(plan: str, tables: Sequence[str] = TABLES) -> bool:
 
 def _assign(name: str, *, among: int) -> None:
     """Assign one question to this user, and the others to others."""
-    ids = Question.objects.order_by("id").values_list("id", flat=True)[:among]
+    ids = OpenQuestion.objects.order_by("id").values_list("id", flat=True)[:among]
     Assignee.objects.bulk_create(
         Assignee(question_id=question_id, name=f"user-{number}" if number else name)
         for number, question_id in enumerate(ids)
