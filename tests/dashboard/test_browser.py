@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from playwright.sync_api import Browser, Dialog, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, Route, expect
 
 from tests.dashboard.browsing import STATUSES, line, open_tree
 from tests.dashboard.conftest import Make, root, step
@@ -14,6 +14,20 @@ from tests.servers import Server
 
 DONE: Final = re.compile("^✓")
 PERCENT: Final = re.compile("^[0-9]+ % · ")
+
+
+def test_a_row_that_changes_while_it_is_clicked_keeps_the_click(home: Page, server: Server, make: Make) -> None:
+    prefix = make(root("Clicked work", "a"), step("a"))
+    home.reload()
+    link = home.get_by_role("link", name="Clicked work")
+    link.hover()
+    home.mouse.down()
+    server.rpc("tasks.execute", {"task_id": f"{prefix}-root", "wait": True})
+    other = make(root("Other work", "a"), step("a"))
+    with home.expect_response(re.compile(r"/ui/tasks/")):
+        home.mouse.up()
+    expect(home).to_have_url(re.compile(f"/ui/tasks/{prefix}-root$"))
+    assert other != prefix
 
 
 def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Server, make: Make) -> None:
@@ -240,6 +254,16 @@ def test_the_key_for_the_search_leads_to_it_from_everywhere(home: Page, server: 
     home.keyboard.press("/")
     expect(home.locator("#search")).to_be_focused()
     home.keyboard.type("Sought")
+    expect(home.locator("tbody tr")).to_have_count(1)
+
+
+def test_what_is_typed_before_the_scripts_have_loaded_is_searched(home: Page, server: Server, finished: Make) -> None:
+    finished(root("Premature work", "a"), step("a"))
+    held: list[Route] = []
+    home.route(re.compile(r"/htmx[^/]*\.js"), lambda route: route.continue_() if held else held.append(route))
+    home.goto(server.url, wait_until="commit")
+    home.locator("#search").fill("Premature")
+    held[0].continue_()
     expect(home.locator("tbody tr")).to_have_count(1)
 
 

@@ -9,6 +9,8 @@ const MOST_ROWS = 50;
 const TICK_MS = 1000;
 
 let stream;
+let isPressed = false;
+const held = [];
 
 function listen() {
   stream?.close();
@@ -17,7 +19,18 @@ function listen() {
   stream = follow(`${listing.dataset.live}?${ids.join("&")}`, take);
 }
 
-function take({ id, html, questions }) {
+// A click is lost if its row is replaced between the press and the release.
+function take(news) {
+  if (isPressed) held.push(news);
+  else show(news);
+}
+
+function release() {
+  isPressed = false;
+  held.splice(0).forEach(show);
+}
+
+function show({ id, html, questions }) {
   if (questions !== undefined) return countQuestions(questions);
   const listing = document.querySelector("#listing");
   const body = listing.querySelector("tbody");
@@ -43,6 +56,18 @@ function tick() {
   }
 }
 
+// htmx listens from here on, and would not notice what was typed before.
+function searchWhatWasTyped() {
+  const search = document.querySelector("#search");
+  if (search.value !== search.defaultValue) {
+    search.form.elements.status.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+}
+
 listen();
+addEventListener("DOMContentLoaded", searchWhatWasTyped);
+document.addEventListener("pointerdown", () => (isPressed = true));
+for (const end of ["pointerup", "pointercancel", "dragend"]) document.addEventListener(end, () => setTimeout(release));
+addEventListener("blur", release);
 document.addEventListener("htmx:afterSettle", listen);
 setInterval(tick, TICK_MS);
