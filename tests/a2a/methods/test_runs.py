@@ -134,7 +134,7 @@ def test_a_fork_keeps_what_was_done_and_runs_the_rest_with_other_inputs(rpc: Rpc
         ({"from": ["no-such-task"]}, "'no-such-task' is not a task of this tree"),
         ({"inputs": {"no-such-task": {}}}, "'no-such-task' is not a task of this tree"),
         ({"from": ["$after"], "inputs": {"$fetch": {}}}, "would keep its result"),
-        ({"inputs": {"$use": {"n": "{{secret.of-nobody}}"}}}, "of-nobody"),
+        ({"inputs": {"$use": {"n": "{{secret.not-stored}}"}}}, "not-stored"),
         ({"use_streaming": True, "last_event_id": 1}, "would start another run"),
     ],
 )
