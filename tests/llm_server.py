@@ -1,38 +1,28 @@
 """A language model's provider on loopback, over real HTTP: it writes down who asked what with which key, and answers as it is told.
 
-It speaks as OpenAI (`/v1/chat/completions`) and as Anthropic (`/v1/messages`) do, streamed or whole.
+It speaks as OpenAI (`/v1/chat/completions`, and Azure below `/openai`), Anthropic (`/v1/messages`), Gemini (`…GenerateContent`) and
+Ollama (`/api/generate`) do.
 """
 
 import hashlib
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Final
 
-Json = dict[str, Any]
-USAGE: Final[Json] = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
+from tests import llm_formats
+from tests.llm_formats import Json, Says
+
 PATIENCE_SECONDS: Final = 20.0
 
 
 def fingerprint(key: str) -> str:
     """What the provider says of a key, so that a test can tell whose it was without anybody showing it."""
     return hashlib.sha256(key.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Says:
-    """One answer. `text` None: the fingerprint of the key, and the last message. `stalls_after`: so many words, and then silence."""
-
-    text: str | None = None
-    tool_calls: tuple[tuple[str, Json], ...] = ()
-    status: int = 200
-    headers: Json = field(default_factory=dict)
-    error: str = "No."
-    stalls_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +33,10 @@ class Asked:
 
     @property
     def last_message(self) -> str:
-        content = self.body["messages"][-1]["content"]
+        if "prompt" in self.body:
+            return str(self.body["prompt"])
+        message = self.body["messages"][-1] if "messages" in self.body else self.body["contents"][-1]
+        content = message["content"] if "content" in message else message["parts"]
         return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
 
 
@@ -113,7 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        key = self.headers.get("x-api-key") or self.headers.get("Authorization", "").removeprefix("Bearer ")
+        names = ("x-api-key", "api-key", "x-goog-api-key")
+        keys = [self.headers[name] for name in names if self.headers.get(name)]
+        key = keys[0] if keys else self.headers.get("Authorization", "").removeprefix("Bearer ")
         asked = Asked(path=self.path, key=key, body=body)
         self.llm.asked.append(asked)
         if self.llm.together:
@@ -125,15 +120,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self, asked: Asked, says: Says) -> None:
         text = f"{fingerprint(asked.key)} {asked.last_message}" if says.text is None else says.text
+        model = str(asked.body.get("model"))
         if says.status != 200:
-            error = {"error": {"message": says.error, "type": "error", "code": says.status}}
-            self.send(says.status, error, says.headers)
+            error = {"message": says.error, "type": "error", "code": says.status}
+            self.send(says.status, {"error": error if isinstance(says.error, str) else says.error}, says.headers)
+        elif says.raw is not None:
+            self.stream([says.raw], says)
         elif asked.path.endswith("/messages"):
-            self.stream(_anthropic(text), says)
+            self.reply(llm_formats.anthropic_stream, llm_formats.anthropic_whole, text, says)
+        elif "GenerateContent" in asked.path:
+            self.reply(llm_formats.gemini_stream, llm_formats.gemini_whole, text, says)
+        elif asked.path.endswith("/api/generate"):
+            self.reply(llm_formats.ollama_stream, llm_formats.ollama_whole, text, says, model)
         elif asked.body.get("stream"):
-            self.stream(_openai(text, says, asked.body["model"]), says)
+            self.reply(llm_formats.openai_stream, llm_formats.openai_whole, text, says, model)
         else:
-            self.send(200, _whole(text, says, asked.body["model"]), {})
+            self.send(200, llm_formats.openai_whole(text, says, model), {})
+
+    def reply(
+        self, stream: Callable[..., list[str]], whole: Callable[..., Json], text: str, says: Says, *more: str
+    ) -> None:
+        if says.plain:
+            self.send(200, whole(text, says, *more), {})
+        else:
+            self.stream(stream(text, says, *more), says)
 
     def send(self, status: int, content: Json, headers: Json) -> None:
         body = json.dumps(content).encode()
@@ -145,11 +155,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def stream(self, frames: list[str], says: Says) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Content-Type", says.content_type)
+        if says.cut_after is not None:
+            self.send_header("Content-Length", "1000000")
         self.end_headers()
         for number, frame in enumerate(frames):
             if number == says.stalls_after:
                 self.stall()
+            if number == says.cut_after:
+                return
             self.wfile.write(frame.encode())
             self.wfile.flush()
 
@@ -163,66 +177,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         return
-
-
-def _words(text: str) -> list[str]:
-    return [word + " " for word in text.split(" ")[:-1]] + [text.split(" ")[-1]]
-
-
-def _calls(says: Says) -> list[Json]:
-    return [
-        {
-            "index": index,
-            "id": f"call_{index}",
-            "type": "function",
-            "function": {"name": name, "arguments": json.dumps(arguments)},
-        }
-        for index, (name, arguments) in enumerate(says.tool_calls)
-    ]
-
-
-def _whole(text: str, says: Says, model: str) -> Json:
-    message = {"role": "assistant", "content": text, "tool_calls": _calls(says) or None}
-    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if says.tool_calls else "stop"}
-    return {"id": "c1", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": USAGE}
-
-
-def _openai(text: str, says: Says, model: str) -> list[str]:
-    def chunk(*choices: Json, **more: Any) -> str:
-        head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model}
-        return f"data: {json.dumps({**head, 'choices': list(choices), **more})}\n\n"
-
-    def delta(finish_reason: str | None = None, **fields: Any) -> Json:
-        return {"index": 0, "delta": fields, "finish_reason": finish_reason}
-
-    said = [] if says.tool_calls else [chunk(delta(role="assistant", content=word)) for word in _words(text)]
-    called = [chunk(delta(role="assistant", tool_calls=_calls(says)))] if says.tool_calls else []
-    end = chunk(delta("tool_calls" if says.tool_calls else "stop"))
-    return [*said, *called, end, chunk(usage=USAGE), "data: [DONE]\n\n"]
-
-
-def _anthropic(text: str) -> list[str]:
-    def event(kind: str, **fields: Any) -> str:
-        return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n"
-
-    message: Json = {
-        "id": "m1",
-        "type": "message",
-        "role": "assistant",
-        "model": "claude",
-        "content": [],
-        "stop_reason": None,
-    }
-    usage = {"input_tokens": USAGE["prompt_tokens"], "output_tokens": 1}
-    return [
-        event("message_start", message={**message, "stop_sequence": None, "usage": usage}),
-        event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
-        *[event("content_block_delta", index=0, delta={"type": "text_delta", "text": word}) for word in _words(text)],
-        event("content_block_stop", index=0),
-        event(
-            "message_delta",
-            delta={"stop_reason": "end_turn", "stop_sequence": None},
-            usage={"output_tokens": USAGE["completion_tokens"]},
-        ),
-        event("message_stop"),
-    ]

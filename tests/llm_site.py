@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from llmock.testing import LLMockServer
 
-from tests.llm_server import Json, LlmServer, llm_server
+from tests.llm_formats import Json
+from tests.llm_server import LlmServer, llm_server
 from tests.servers import Server, new_database, running_server
 
 KEY: Final = "sk-alice-0123456789abcdef"
@@ -81,9 +82,12 @@ def running_llm_site() -> Iterator[LlmSite]:
         new_database() as url,
         TemporaryDirectory(prefix="apflow-", ignore_cleanup_errors=True) as home,
     ):
-        addresses = {"corp": llm.openai_base, "gemini": f"{mock.base_url('gemini')}/v1beta"} | {
-            name: mock.base_url(name) for name in ALSO_OPENAI
-        }
+        addresses = {
+            "corp": llm.openai_base,
+            "azure": llm.url,
+            "gemini": llm.url,
+            "ollama": llm.url,
+        } | {name: mock.base_url(name) for name in ALSO_OPENAI}
         environment = {
             **{name: "" for name in os.environ if name.endswith("_API_KEY")},  # a developer's own
             "HOME": home,

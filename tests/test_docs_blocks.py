@@ -13,7 +13,7 @@ from aipartnerupflow.executors.testing import context
 from tests.a2a.sockets import socket
 from tests.docs_site import A2A, LLM, LLM_KEYS, OLD_KEY, RUN_COMMANDS, WRITE_AN_EXECUTOR, DocsSite, running_docs_site
 from tests.documents import text, texts
-from tests.llm_server import Says
+from tests.llm_formats import Says
 
 Json = dict[str, Any]
 HISTORY: Final = "docs/how-to/history.md"

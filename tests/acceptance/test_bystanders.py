@@ -21,7 +21,8 @@ import pytest
 from tests.a2a.a2a_client import SETTINGS, token_of
 from tests.executors_for_tests import HARM
 from tests.faults.judge import tell
-from tests.llm_server import LlmServer, Says, llm_server
+from tests.llm_formats import Says
+from tests.llm_server import LlmServer, llm_server
 from tests.servers import Server, events_of, running_server, until
 from tests.tasks.executors.conftest import Web, serving
 

@@ -51,13 +51,14 @@ async def answer(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callab
         usage = _said(prompt, words).usage
         metrics.llm_used("demo", prompt.model, usage)
         spent(usage)
-    return _said(prompt, words)
+    return _said(prompt, words, "stop")
 
 
-def _said(prompt: Prompt, words: list[str]) -> Completion:
+def _said(prompt: Prompt, words: list[str], finish_reason: str | None = None) -> Completion:
     asked = sum(len(_content(message).split()) for message in prompt.messages)
     counts = {"prompt_tokens": asked, "completion_tokens": len(words), "total_tokens": asked + len(words)}
-    return Completion(content=" ".join(words), model=prompt.model, usage={**counts, "cost_usd": 0.0})
+    usage = {**counts, "cached_tokens": 0, "reasoning_tokens": 0, "cost_usd": 0.0}
+    return Completion(content=" ".join(words), model=prompt.model, usage=usage, finish_reason=finish_reason)
 
 
 def _text(prompt: Prompt) -> str:

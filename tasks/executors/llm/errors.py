@@ -4,24 +4,50 @@ A provider's own text is quoted only if it is about the request.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
+
+import orjson
 
 from aipartnerupflow.executors import ExecutorError
 from aipartnerupflow.executors.http import wanted_wait_seconds
+from tasks.executors.llm.prompt import Completion
+from tasks.executors.llm.wire import Wire
 
 QUOTED_CHARACTERS: Final = 300
 FEWEST_SECRET_CHARACTERS: Final = 6
+TRY_AGAIN: Final = "Try again later, or set params.retry."
+#: The key's account has no money left: another attempt will not help.
+QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+#: What a provider calls an error within a stream that is the fault of the request.
+FINAL_CODES: Final = frozenset(
+    """
+    authentication_error content_filter content_policy_violation context_length_exceeded invalid_api_key invalid_prompt
+    invalid_request_error model_not_found not_found_error permission_error request_too_large
+    """.split()
+)
 HOW_TO_GIVE_A_KEY: Final = "Send one in the header X-LLM-API-KEY, or store one with config.llm_key.set; the operator may set it in the server's environment."
 
 
 def problem(
-    status: int | None, *, provider: str, model: str, headers: Mapping[str, str], said: str, key: str | None
+    status: int | None,
+    *,
+    provider: str,
+    model: str,
+    headers: Mapping[str, str],
+    said: str,
+    key: str | None,
+    code: str = "",
 ) -> ExecutorError:
     """Return the error for a failed call.
 
-    `status` None: there was no response. `key` must not be quoted.
+    `status` None: there was no response. `code` is the provider's word for the error. `key` must
+    not be quoted.
     """
-    retry_after_seconds = wanted_wait_seconds(headers.get("retry-after", ""))
+    retry_after_seconds = _wait_seconds(headers)
+    if code in QUOTA_CODES:
+        return ExecutorError(
+            f"The quota of the key for {provider} is used up ({code}). Check its plan and billing.", permanent=True
+        )
     if status is None:
         return ExecutorError(
             f"{provider} could not be reached, or the connection was lost. Try again later, or check its address."
@@ -50,11 +76,88 @@ def problem(
     return ExecutorError(f"{provider} refused the request to {model} ({status}){_quoted(said, key)}", permanent=True)
 
 
-def _quoted(said: str, key: str | None) -> str:
+def fault_of(
+    answer: Completion | None, wire: Wire, *, provider: str, model: str, key: str | None
+) -> ExecutorError | None:
+    """Return the error for a response that is no answer, or None.
+
+    `answer` None: the call failed in another way, which is the error unless the response says more.
+    """
+    if (wire.status or 0) >= 400:
+        return None
+    if wire.error:
+        return _error_within(wire, provider=provider, model=model, key=key)
+    if wire.stray and (answer is None or not wire.is_done):
+        what = (
+            "an answer that cannot be read"
+            if wire.has_known_format
+            else f"no answer ({wire.content_type or 'no type'})"
+        )
+        return ExecutorError(f"{provider} sent {what}{_quoted(wire.stray, key, f'. {TRY_AGAIN}')}")
+    if wire.is_cut:
+        return ExecutorError(f"The connection to {provider} was lost in the middle of the answer. {TRY_AGAIN}")
+    if wire.refusal:
+        return ExecutorError(f"{model} refused to answer{_quoted(wire.refusal, key, '.')}", permanent=True)
+    if answer is None:
+        return None
+    if answer.finish_reason == "content_filter":
+        return ExecutorError(
+            f"The content filter of {provider} withheld the answer (finish_reason: content_filter). Change the messages.",
+            permanent=True,
+        )
+    if not answer.content and not answer.tool_calls:
+        reason = f" (finish_reason: {answer.finish_reason})" if answer.finish_reason and wire.frames else ""
+        return ExecutorError(f"{model} returned an empty answer{reason}. {TRY_AGAIN}")
+    return None
+
+
+def code_in(body: bytes) -> str:
+    """Return the provider's word for the error in the body of a response, such as `insufficient_quota`."""
+    try:
+        said: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    return _code_of(said.get("error")) if isinstance(said, dict) else ""
+
+
+def _code_of(error: Any) -> str:
+    words = [error.get(name) for name in ("code", "type", "status")] if isinstance(error, dict) else []
+    texts = [word for word in words if isinstance(word, str)]
+    return next((text for text in texts if text in QUOTA_CODES), texts[0] if texts else "")
+
+
+def _error_within(wire: Wire, *, provider: str, model: str, key: str | None) -> ExecutorError:
+    """Return the error for one that came instead of an answer or within it, with a status of success."""
+    error: Any = wire.error
+    said = error.get("message") if isinstance(error, dict) else error
+    status = error.get("code") if isinstance(error, dict) else None
+    code = _code_of(error)
+    if code in QUOTA_CODES or (isinstance(status, int) and 400 <= status < 600):
+        known = status if isinstance(status, int) else 429
+        return problem(
+            known, provider=provider, model=model, headers=wire.headers, said=str(said or ""), key=key, code=code
+        )
+    when = "in the middle of its answer" if wire.frames > 1 else "instead of an answer"
+    name = f" ({code})" if code and not (key and _shares_a_part(code, key)) else ""
+    return ExecutorError(
+        f"{provider} reported an error {when}{name}{_quoted(str(said or ''), key, f'. {TRY_AGAIN}')}",
+        permanent=code in FINAL_CODES,
+    )
+
+
+def _wait_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return the wait that the provider asks for. OpenAI and Azure give it in milliseconds too, which is more exact."""
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if milliseconds.isascii() and milliseconds.isdigit() and len(milliseconds) < 12:
+        return int(milliseconds) / 1000
+    return wanted_wait_seconds(headers.get("retry-after", ""))
+
+
+def _quoted(said: str, key: str | None, otherwise: str = ". Check the messages and options.") -> str:
     """Return the provider's text, unless it contains a part of the key."""
     text = " ".join(said.split())
     if not text or (key and _shares_a_part(text, key)):
-        return ". Check the messages and options."
+        return otherwise
     return f": {text if len(text) <= QUOTED_CHARACTERS else f'{text[:QUOTED_CHARACTERS]}…'}"
 
 

@@ -7,7 +7,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.line_buffer import Lines
-from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
+from tasks.executors.llm.prompt import CUT_OFF, Completion, Prompt, api_base_for, model_for
 from tasks.executors.llm.structured import REPAIR, Unfit, check, parsed, repairs_in, wanted_in
 from tasks.rules.templates import CannotFill, Filler
 
@@ -116,19 +116,29 @@ class Llm(Executor):
         "properties": {
             "content": {"type": ["string", "null"]},
             "model": TEXT,
+            "finish_reason": {
+                "type": ["string", "null"],
+                "description": "Why the answer ended: `stop`, `length`, `tool_calls` …; null if it was stopped",
+            },
+            "warning": {"type": "string", "description": "What is wrong with the answer: it was cut off at its length"},
             "usage": {
                 "type": "object",
                 "properties": {
                     "prompt_tokens": {"type": "integer"},
                     "completion_tokens": {"type": "integer"},
                     "total_tokens": {"type": "integer"},
+                    "cached_tokens": {"type": "integer", "description": "Of the prompt, those that were cached"},
+                    "reasoning_tokens": {"type": "integer", "description": "Of the completion, those of reasoning"},
                 },
             },
             "cost_usd": {"type": ["number", "null"], "description": "null if the price is unknown"},
             "tool_calls": {"type": "array", "description": "Calls that the model requests; they are not executed"},
             "parsed": {"description": "With `response_format`, the answer as JSON"},
+            "reasoning": {"type": "string", "description": "What the model thought, if the provider shows it"},
+            "citations": {"type": "array", "description": "Sources, as the provider gives them"},
+            "provider_id": {"type": ["string", "null"], "description": "The provider's id of the answer"},
         },
-        "required": ["content", "model", "usage", "cost_usd", "tool_calls"],
+        "required": ["content", "model", "finish_reason", "usage", "cost_usd", "tool_calls", "provider_id"],
     }
     templates = frozenset({"prompt", "messages"})
     verbatim = frozenset({"history"})
@@ -138,13 +148,22 @@ class Llm(Executor):
     example_result: ClassVar[Json] = {
         "content": "The Nile, the Amazon and the Yangtze.",
         "model": "openai/gpt-4o-mini",
-        "usage": {"prompt_tokens": 11, "completion_tokens": 12, "total_tokens": 23},
+        "finish_reason": "stop",
+        "usage": {
+            "prompt_tokens": 11,
+            "completion_tokens": 12,
+            "total_tokens": 23,
+            "cached_tokens": 0,
+            "reasoning_tokens": 0,
+        },
         "cost_usd": 0.00001,
         "tool_calls": [],
+        "provider_id": "chatcmpl-9f2",
     }
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
         repairs_in(params)
+        fails_on_length(params)
         check(inputs)
 
     async def execute(self, inputs: Json, context: Context) -> Json:
@@ -152,6 +171,8 @@ class Llm(Executor):
         left = repairs_in(dict(context.params))
         while True:
             answer = await self._answer(inputs, messages, context)
+            if answer.is_cut_off and fails_on_length(dict(context.params)):
+                raise ExecutorError(CUT_OFF)
             if schema is None or answer.tool_calls:
                 return answer.as_result()
             try:
@@ -179,6 +200,14 @@ class Llm(Executor):
         )
         with Lines(context.log) as lines:
             return await ask(prompt, heard=lines.add, spent=context.spent)
+
+
+def fails_on_length(params: Json) -> bool:
+    """Return `params.fail_on_length` (false): whether an answer that is cut off fails. Raises ExecutorError."""
+    fails = params.get("fail_on_length", False)
+    if not isinstance(fails, bool):
+        raise ExecutorError("params.fail_on_length must be true or false.", permanent=True)
+    return fails
 
 
 def _messages(inputs: Json) -> list[Json]:

@@ -3,14 +3,19 @@
 Imported before the first call. Each change is one that LiteLLM has no setting for, or its setting.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from functools import wraps
 from typing import Any, Final
 
 import litellm
 from litellm.caching.llm_caching_handler import LLMClientCache
 from litellm.litellm_core_utils.prompt_templates import huggingface_template_handler as templates
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+from litellm.llms.openai.common_utils import BaseOpenAILLM
+
+from tasks.executors.llm.wire import watch
 
 NOT_FETCHED: Final = {"status": "failure"}
 _MADE: Final[ContextVar[list[Any] | None]] = ContextVar("clients made by LiteLLM in this call", default=None)
@@ -28,6 +33,19 @@ def apply() -> None:
     templates.get_tokenizer_config = templates.get_chat_template_file = _not_fetched
     templates.aget_tokenizer_config = templates.aget_chat_template_file = _not_fetched_async
     litellm.in_memory_llm_clients_cache = ClientsOfOneCall()
+    AsyncHTTPHandler.create_client = _watched(AsyncHTTPHandler.create_client)  # type: ignore[method-assign]
+    get_client = BaseOpenAILLM._get_async_http_client
+    BaseOpenAILLM._get_async_http_client = staticmethod(_watched(get_client))  # type: ignore[method-assign]
+
+
+def _watched(create: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that makes the same clients, whose responses are looked at."""
+
+    @wraps(create)
+    def watched(*arguments: Any, **options: Any) -> Any:
+        return watch(create(*arguments, **options))
+
+    return watched
 
 
 def _not_fetched(hf_model_name: str) -> Any:

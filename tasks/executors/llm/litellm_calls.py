@@ -36,9 +36,10 @@ from llmkeys.model_names import (
 from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks.executors.http.safe_http import bound_response, egress_of_tasks, guarded_client, judged_addresses, parse_url
 from tasks.executors.llm import litellm_bounds
-from tasks.executors.llm.errors import problem
+from tasks.executors.llm.errors import code_in, fault_of, problem
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.streamed import Streamed
+from tasks.executors.llm.wire import WIRE, Wire, watch
 from tasks.telemetry import metrics
 
 litellm_bounds.apply()
@@ -76,6 +77,8 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
     """
     granted = await access(prompt)
     streamed = Streamed(max_characters=settings.APFLOW.limits.result_bytes)
+    wire = Wire()
+    WIRE.set(wire)
     failure: Exception | None = None
     try:
         async with AsyncExitStack() as stack:
@@ -87,19 +90,22 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
     except (openai.OpenAIError, httpx.HTTPError) as error:
         # A new error, because the text of these may contain what was sent, and the engine may log
         # the chain.
-        failure = _problem(error, prompt, granted)
+        failure = _problem(error, prompt, granted, wire)
     except ExecutorError as error:
         failure = error
     except asyncio.CancelledError:
         failure = Stopped()
     # On a thread: where a provider does not count its tokens, they are counted here.
-    chunks = streamed.chunks()
-    answer = await asyncio.wrap_future(on_a_thread(partial(_answer, prompt, chunks), name="answer of a model"))
+    chunks = [] if wire.is_silent else streamed.chunks()
+    answer = await asyncio.wrap_future(
+        on_a_thread(partial(_answer, prompt, chunks, streamed.reasoning, wire), name="answer of a model")
+    )
     if isinstance(failure, Stopped):
         failure.result = answer.as_result()
     if chunks:
         metrics.llm_used(granted.provider, prompt.model, answer.usage)
         spent(answer.usage)
+    failure = failure or _fault(answer, prompt, granted, wire)
     if failure is not None:
         raise failure
     return answer
@@ -181,21 +187,32 @@ async def _guarded(api_base: str, provider: str, key: str, stack: AsyncExitStack
     http = await stack.enter_async_context(guarded_client())
     http.headers["Accept-Encoding"] = "identity"
     http.event_hooks = {"response": [bound_response]}
+    watch(http)
     return openai.AsyncOpenAI(api_key=key, base_url=api_base, http_client=http, max_retries=0, timeout=SILENCE_SECONDS)
 
 
-def _answer(prompt: Prompt, chunks: list[Any]) -> Completion:
+def _answer(prompt: Prompt, chunks: list[Any], reasoning: str, wire: Wire) -> Completion:
     """Join the chunks. Tokens that the provider does not count are counted here."""
     whole: Any = litellm.stream_chunk_builder(chunks, messages=list(prompt.messages)) if chunks else None
     if whole is None:
-        return Completion(content=None, model=prompt.model, usage=_usage(prompt, None))
+        return Completion(content=None, model=prompt.model, usage=_usage(prompt, None), reasoning=reasoning or None)
     message = whole.choices[0].message
     return Completion(
         content=message.content,
         model=whole.model or prompt.model,
         usage=_usage(prompt, whole),
         tool_calls=[call.model_dump(mode="json") for call in message.tool_calls or ()],
+        finish_reason=_finish_reason(whole, wire),
+        reasoning=reasoning or None,
+        citations=wire.citations,
+        provider_id=wire.answer_id,
     )
+
+
+def _finish_reason(whole: Any, wire: Wire) -> str | None:
+    if wire.is_cut:
+        return None
+    return "length" if wire.has_reached_length else whole.choices[0].finish_reason
 
 
 def _usage(prompt: Prompt, whole: Any) -> Json:
@@ -204,8 +221,14 @@ def _usage(prompt: Prompt, whole: Any) -> Json:
         "prompt_tokens": getattr(usage, "prompt_tokens", 0),
         "completion_tokens": getattr(usage, "completion_tokens", 0),
         "total_tokens": getattr(usage, "total_tokens", 0),
+        "cached_tokens": _part(usage, "prompt_tokens_details", "cached_tokens"),
+        "reasoning_tokens": _part(usage, "completion_tokens_details", "reasoning_tokens"),
         "cost_usd": _cost_usd(prompt, whole) if usage else None,
     }
+
+
+def _part(usage: Any, details: str, name: str) -> int:
+    return getattr(getattr(usage, details, None), name, None) or 0
 
 
 def _cost_usd(prompt: Prompt, whole: Any) -> float | None:
@@ -216,10 +239,19 @@ def _cost_usd(prompt: Prompt, whole: Any) -> float | None:
         return None
 
 
-def _problem(error: Exception, prompt: Prompt, granted: Credentials) -> ExecutorError:
+def _fault(answer: Completion, prompt: Prompt, granted: Credentials, wire: Wire) -> ExecutorError | None:
+    key = granted.api_key.reveal() if granted.api_key else None
+    return fault_of(answer, wire, provider=granted.provider, model=prompt.model, key=key)
+
+
+def _problem(error: Exception, prompt: Prompt, granted: Credentials, wire: Wire) -> ExecutorError:
+    key = granted.api_key.reveal() if granted.api_key else None
+    if fault := fault_of(None, wire, provider=granted.provider, model=prompt.model, key=key):
+        return fault
     response = getattr(error, "response", None)
-    headers = getattr(response, "headers", None) or {}
-    status = getattr(error, "status_code", None)
+    headers = wire.headers or getattr(response, "headers", None) or {}
+    # LiteLLM calls errors that it does not know 500.
+    status = wire.status if (wire.status or 0) >= 400 else getattr(error, "status_code", None)
     is_no_answer = isinstance(error, litellm.exceptions.APIConnectionError) or (status == 500 and not headers)
     return problem(
         None if is_no_answer else status,
@@ -227,7 +259,8 @@ def _problem(error: Exception, prompt: Prompt, granted: Credentials) -> Executor
         model=prompt.model,
         headers=headers,
         said=_said(error),
-        key=granted.api_key.reveal() if granted.api_key else None,
+        key=key,
+        code=code_in(wire.body),
     )
 
 

@@ -11,6 +11,9 @@ from aipartnerupflow.executors import Context, ExecutorError, Json
 
 TREE_WANTED: Final = "Answer with the JSON of a tree of tasks and nothing else."
 """The sentence that asks for a tree; the demo model recognizes it."""
+CUT_OFF: Final = (
+    "The answer is cut off at its greatest length (finish_reason: length). Raise `max_tokens`, or ask for less."
+)
 NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -35,24 +38,43 @@ class Prompt:
 class Completion:
     """A model's answer.
 
-    `usage` is `{prompt_tokens, completion_tokens, total_tokens, cost_usd}`; the cost is None if the
-    price is unknown.
+    `usage` is `{prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens,
+    cost_usd}`; the cost is None if the price is unknown. Cached tokens are part of the prompt's,
+    and those of reasoning part of the completion's.
+
+    `finish_reason` is None for an answer that was stopped. `provider_id` is the provider's own id
+    of the answer.
     """
 
     content: str | None
     model: str
     usage: Json
     tool_calls: list[Json] = field(default_factory=list)
+    finish_reason: str | None = None
+    reasoning: str | None = None
+    citations: list[Any] = field(default_factory=list)
+    provider_id: str | None = None
 
     def as_result(self) -> Json:
         counts = {name: value for name, value in self.usage.items() if name != "cost_usd"}
-        return {
+        always = {
             "content": self.content,
             "model": self.model,
+            "finish_reason": self.finish_reason,
             "usage": counts,
             "cost_usd": self.usage["cost_usd"],
             "tool_calls": self.tool_calls,
+            "provider_id": self.provider_id,
         }
+        more = {"reasoning": self.reasoning, "citations": self.citations}
+        if self.is_cut_off:
+            more["warning"] = CUT_OFF
+        return always | {name: value for name, value in more.items() if value}
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the answer ended at its greatest length."""
+        return self.finish_reason == "length"
 
 
 def model_for(context: Context, *wanted: str | None) -> str:

@@ -22,14 +22,17 @@ class Streamed:
         self._max_characters = max_characters
         self._characters = 0
         self._texts: list[str] = []
+        self._thoughts: list[str] = []
         self._sample: Any = None
         self._usage: Any = None
         self._others: list[Any] = []
 
     def add(self, chunk: Any) -> str:
         """Keep what is needed of the chunk, and return its text. Raises ExecutorError above the limits."""
-        text = _text_of(chunk)
-        self._characters += len(text)
+        text, thought = _text_of(chunk), _thought_of(chunk)
+        self._characters += len(text) + len(thought)
+        if thought:
+            self._thoughts.append(thought)
         if not _is_plain(chunk):
             self._others.append(chunk)
         else:
@@ -44,6 +47,11 @@ class Streamed:
                 permanent=True,
             )
         return text
+
+    @property
+    def reasoning(self) -> str:
+        """What the model thought before it answered, if the provider sends that."""
+        return "".join(self._thoughts)
 
     def chunks(self) -> list[Any]:
         """Return chunks that amount to those that came. They are copies, since LiteLLM counts its own."""
@@ -63,6 +71,10 @@ def _is_plain(chunk: Any) -> bool:
 
 def _text_of(chunk: Any) -> str:
     return (chunk.choices[0].delta.content or "") if chunk.choices else ""
+
+
+def _thought_of(chunk: Any) -> str:
+    return (getattr(chunk.choices[0].delta, "reasoning_content", None) or "") if chunk.choices else ""
 
 
 def _with_text(chunk: Any, text: str | None) -> Any:

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from tasks.executors.generate import Generate
 from tests.fork_server import run_command
-from tests.llm_server import Says
+from tests.llm_formats import Says
 from tests.llm_site import KEY, WITH_KEY, LlmSite
 from tests.servers import environment_of
 

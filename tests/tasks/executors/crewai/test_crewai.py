@@ -9,7 +9,8 @@ from jsonschema import Draft202012Validator
 
 from tasks.executors.crewai.batch import BatchCrewAi
 from tasks.executors.crewai.executor import CrewAi
-from tests.llm_server import Says, fingerprint
+from tests.llm_formats import Says
+from tests.llm_server import fingerprint
 from tests.llm_site import KEY, LlmSite
 from tests.servers import until
 

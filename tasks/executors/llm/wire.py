@@ -1,0 +1,222 @@
+"""What a provider really sent in answer to one call.
+
+LiteLLM reads a stream without its faults: a web page, an empty body or a refusal becomes an empty
+answer, and an error in the middle a lost connection. So each response is looked at on its way.
+"""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import httpx
+import orjson
+
+from tasks.executors.llm.whole_answers import as_stream
+
+MAX_ERROR_BYTES: Final = 64 * 2**10
+MAX_WHOLE_BYTES: Final = 64 * 2**20
+MAX_REFUSAL_CHARACTERS: Final = 2_000
+MAX_CITATIONS: Final = 200
+SAMPLE_CHARACTERS: Final = 200
+#: In a JSON text `"stream":` is never part of a string, where quotes are escaped.
+ASKS_FOR_A_STREAM: Final = re.compile(rb'"stream":\s*true')
+ENDS: Final = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
+BEGINS: Final = frozenset({"message_start", "response.created"})
+
+
+@dataclass(slots=True, kw_only=True)
+class Wire:
+    """The facts of one call. `status` None: no response was seen, so nothing is known."""
+
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = ""
+    is_stream: bool = False
+    frames: int = 0
+    error: Any = None
+    """What the provider said in place of an answer, or in the middle of one."""
+    body: bytes = b""
+    """Of a response with an error status, the beginning."""
+    refusal: str = ""
+    stray: str = ""
+    """The beginning of the first line that is not part of an answer."""
+    answer_id: str | None = None
+    citations: list[Any] = field(default_factory=list)
+    """Addresses, or OpenAI's annotations."""
+    has_known_format: bool = False
+    is_done: bool = False
+    """Whether the answer said that it is complete, if its format is known."""
+    has_reached_length: bool = False
+    """Whether Ollama says so, whose reason LiteLLM drops."""
+    is_closed: bool = False
+    """Whether the stream said that it is over."""
+    _rest: list[bytes] = field(default_factory=list)
+    _data: list[bytes] = field(default_factory=list)
+
+    @property
+    def is_cut(self) -> bool:
+        return self.is_stream and self.has_known_format and not (self.is_done or self.is_closed)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether a stream was asked for, and nothing came that is part of an answer."""
+        return self.is_stream and not self.frames
+
+    def begin(self, response: httpx.Response) -> None:
+        request = response.request
+        self.status, self.headers = response.status_code, response.headers
+        self.content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.is_stream = "stream" in request.url.path.lower() or bool(ASKS_FOR_A_STREAM.search(request.content))
+
+    def read(self, data: bytes) -> None:
+        """Look at the next bytes of a stream: server-sent events, or a JSON object on each line."""
+        if b"\n" not in data:
+            self._rest.append(data)
+            return
+        *lines, rest = b"".join((*self._rest, data)).split(b"\n")
+        self._rest = [rest]
+        for line in lines:
+            self._read_line(line.strip())
+
+    def close(self) -> None:
+        self.read(b"\n\n")
+
+    def _read_line(self, line: bytes) -> None:
+        if line.startswith(b"data:"):
+            self._data.append(line[5:].strip())
+        elif not line and self._data:
+            self._read_frame(b"\n".join(self._data))
+            self._data.clear()
+        elif line.startswith(b"{"):
+            self._read_frame(line)
+        elif line and not line.startswith((b":", b"event:", b"id:", b"retry:")):
+            self._stray(line)
+
+    def _read_frame(self, text: bytes) -> None:
+        if text == b"[DONE]":
+            self.is_closed = True
+            return
+        try:
+            frame = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return self._stray(text)
+        if not isinstance(frame, dict):
+            return self._stray(text)
+        self.frames += 1
+        self.note(frame)
+
+    def _stray(self, text: bytes) -> None:
+        self.stray = self.stray or text.decode(errors="replace")[:SAMPLE_CHARACTERS]
+
+    def note(self, frame: Mapping[str, Any]) -> None:
+        """Look at one part of an answer, in any provider's format."""
+        kind = frame.get("type")
+        response = _object(frame.get("response"))
+        self.error = self.error or frame.get("error") or response.get("error")
+        self.answer_id = self.answer_id or _id_of(frame)
+        self.has_known_format |= kind in BEGINS or any(name in frame for name in ("choices", "candidates", "done"))
+        self.is_done |= kind in ENDS or frame.get("done") is True
+        self.has_reached_length |= frame.get("done_reason") == "length"
+        for choice in (*_objects(frame.get("choices")), *_objects(frame.get("candidates"))):
+            self.is_done |= bool(choice.get("finish_reason") or choice.get("finishReason"))
+            delta = _object(choice.get("delta") or choice.get("message"))
+            if isinstance(refusal := delta.get("refusal"), str):
+                self.refusal = (self.refusal + refusal)[:MAX_REFUSAL_CHARACTERS]
+            self._cite(_objects(delta.get("annotations")))
+        if reason := _object(frame.get("promptFeedback")).get("blockReason"):
+            self.refusal = f"the prompt was blocked ({reason})"
+        if isinstance(citations := frame.get("citations"), list):
+            self.citations = citations[:MAX_CITATIONS]
+
+    def _cite(self, citations: list[Any]) -> None:
+        self.citations += citations[: MAX_CITATIONS - len(self.citations)]
+
+
+WIRE: Final[ContextVar[Wire | None]] = ContextVar("what is known of the call", default=None)
+
+
+def watch(client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Look at the responses to this client, after its own hooks."""
+    client.event_hooks = {
+        "request": [*client.event_hooks["request"], _ask_for_plain_bytes],
+        "response": [*client.event_hooks["response"], _tap],
+    }
+    return client
+
+
+async def _ask_for_plain_bytes(request: httpx.Request) -> None:
+    """A compressed stream could not be looked at."""
+    if WIRE.get() is not None:
+        request.headers["Accept-Encoding"] = "identity"
+
+
+async def _tap(response: httpx.Response) -> None:
+    wire = WIRE.get()
+    if wire is None:
+        return
+    wire.begin(response)
+    if response.headers.get("content-encoding", "identity").lower() in ("", "identity"):
+        response.stream = _Tapped(response, wire)
+    else:
+        wire.is_stream = False
+
+
+class _Tapped(httpx.AsyncByteStream):
+    def __init__(self, response: httpx.Response, wire: Wire) -> None:
+        self._request = response.request
+        self._stream = cast("httpx.AsyncByteStream", response.stream)
+        self._wire = wire
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        wire = self._wire
+        if (wire.status or 0) >= 400:
+            async for data in self._stream:
+                wire.body += data[: MAX_ERROR_BYTES - len(wire.body)]
+                yield data
+        elif wire.is_stream and wire.content_type == "application/json":
+            yield await self._whole()
+        elif not wire.is_stream:
+            async for data in self._stream:
+                yield data
+        else:
+            async for data in self._stream:
+                wire.read(data)
+                yield data
+            wire.close()
+
+    async def _whole(self) -> bytes:
+        """Read an answer that came at once, though a stream was asked for; return it as a stream."""
+        parts: list[bytes] = []
+        left = MAX_WHOLE_BYTES
+        async for data in self._stream:
+            left -= len(data)
+            if left < 0:
+                raise httpx.DecodingError(f"longer than {MAX_WHOLE_BYTES} bytes", request=self._request)
+            parts.append(data)
+        stream = as_stream(b"".join(parts))
+        self._wire.read(stream)
+        self._wire.close()
+        return stream
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _id_of(frame: Mapping[str, Any]) -> str | None:
+    places = (
+        frame.get("id"),
+        _object(frame.get("message")).get("id"),
+        _object(frame.get("response")).get("id"),
+        frame.get("responseId"),
+    )
+    return next((place for place in places if isinstance(place, str) and place), None)
