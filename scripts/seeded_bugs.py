@@ -47,6 +47,7 @@ TESTS: Final = (
     "tests/tasks/worker/test_branches.py",
     "tests/tasks/worker/test_maps.py",
     "tests/tasks/worker/test_spawns.py",
+    "tests/tasks/worker/test_steps.py",
     "tests/tasks/worker/test_rounds.py",
     "tests/tasks/worker/test_child_runs.py",
     "tests/tasks/worker/test_budgets.py",

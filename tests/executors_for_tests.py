@@ -74,6 +74,30 @@ class Spawning(Executor):
         return Spawn(tasks=inputs["tasks"], join=inputs.get("join", True), result=inputs.get("result"))
 
 
+class Stepping(Executor):
+    """Takes the steps of its inputs, each with `tasks`, one after the other. Its result is what it got after each.
+
+    Before a step, `then` lets it `fail`, as long as no attempt has the number `until`, or `ask`. A step with `again` false is its end.
+    """
+
+    id = "stepping_executor"
+    name = "Stepping"
+    description = "Adds tasks, step by step."
+
+    async def execute(self, inputs: Json, context: Context) -> Any:
+        reply = context.reply
+        got: list[Any] = [*reply.memo, reply.answer] if reply else []
+        if len(got) == len(inputs["steps"]):
+            return {"got": got}
+        step = inputs["steps"][len(got)]
+        if step.get("then") == "fail" and context.attempt < step["until"]:
+            raise ExecutorError("It failed between two steps.")
+        if step.get("then") == "ask":
+            raise Parked("Go on?", memo=got)
+        again = step.get("again", True)
+        return Spawn(tasks=step["tasks"], again=again, memo=got if again else None)
+
+
 class Asking(Executor):
     """Asks until the answer is what `until` says, and counts how often it asked. `leaves` says how it takes a cancellation meanwhile."""
 

@@ -5,7 +5,7 @@ import logging
 from typing import Any
 from urllib.parse import quote
 
-from aipartnerupflow.executors import Context, Escalation, Executor, ExecutorError, Json, Parked, Stopped
+from aipartnerupflow.executors import Context, Escalation, Executor, ExecutorError, Json, Parked, Spawn, Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,9 @@ class Telling(Executor):
                 raise Parked(
                     secret, schema=form, assignees=["local", secret], escalation=later, memo={"secret": secret}
                 )
+            case "step" if context.reply is None:
+                wait = {"name": "approval_executor", "inputs": {"question": "Go on?"}}
+                return Spawn(tasks=[wait], again=True, memo={"secret": secret})
             case "stop":
                 raise Stopped(result=[secret])
         return {

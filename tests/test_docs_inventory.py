@@ -112,6 +112,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Run a template for each item of a list", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
         ("Run something again until it is good", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
         ("Add tasks that a result names", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
+        (
+            "Go step by step",
+            "python",
+            "tests/tasks/worker/test_steps.py::test_the_executor_of_the_page_counts_down",
+        ),
         ("Run a tree of its own", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
     ],
     "docs/how-to/call-agents.md": [

@@ -37,14 +37,31 @@ class Spawn:
 
     With `join` the task stays in progress until all of them are over; then it completes with an object of the results of
     those right below it, by their ids, or fails if one of them did. Without, it completes at once with `result`.
+
+    With `again` they are a step: when all of them are over, whether they failed or not, `execute` is called again, possibly
+    by another worker, from its start. `context.reply.answer` then maps the id of each task right below this one to
+    `{"status", "result"}` or `{"status", "error"}`, and `context.reply.memo` is `memo`. A task may take many steps. A step that
+    is stored is not taken again after a crash, a failed attempt or in another run of the tree, and failures of its tasks do not fail the
+    run.
+
+    Raises ValueError for `again` without tasks or without `join`.
     """
 
     tasks: Sequence[Json]
     """Tasks as `tasks.create` takes them, in any order. Those without a `parent_id` stand below this task. Their ids, or else their
-    numbers from 0, are appended to the id of this task."""
+    numbers from 0, are appended to the id of this task; those of a step after its number, from 1."""
     join: bool = True
     result: Any = None
     """Any JSON value."""
+    again: bool = False
+    memo: Any = None
+    """Any JSON value, up to the size of a result. It comes back in `context.reply.memo` and is not shown to anyone."""
+    executors: Sequence[str] | None = None
+    """The executors that the tasks may use, unless `params.spawn.executors` names them; None: all but `run_tree_executor`."""
+
+    def __post_init__(self) -> None:
+        if self.again and not (self.join and self.tasks):
+            raise ValueError("A Spawn with again=True waits for its tasks: give some, and leave join as it is.")
 
 
 class Stopped(Exception):
@@ -216,16 +233,16 @@ class ParkedForTree(Parked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The answer to a question that the task asked by raising `Parked`, or what ended its wait."""
+    """The answer to a question that the task asked by raising `Parked`, what ended its wait, or how the tasks of its last step ended."""
 
     answer: Any
-    """One of the question's options, an object that fits its schema or, without both, any JSON value except null. Of a wait: what `ParkedUntil`,
-    `ParkedForEvent` and `ParkedForTree` say."""
+    """One of the question's options, an object that fits its schema or, without both, any JSON value except null. Of a wait or a step: what
+    `ParkedUntil`, `ParkedForEvent`, `ParkedForTree` and `Spawn` say."""
     by: str
-    """The user id of the person who answered; `USER (by link)` if a link of that user was used. Empty after a wait."""
+    """The user id of the person who answered; `USER (by link)` if a link of that user was used. Empty after a wait or a step."""
     comment: str | None = None
     memo: Any = None
-    """The `memo` of the question."""
+    """The `memo` of the question or the step."""
 
 
 def _never() -> bool:
@@ -285,7 +302,8 @@ class Context:
     log: Callable[[str], None]
     """Publish a line as a `log` event. Returns at once; call it on the event loop."""
     reply: Reply | None = None
-    """The answer to the question that this task asked by raising `Parked`; None before there is one."""
+    """The answer to the question that this task asked by raising `Parked`, or how the tasks of its last step (`Spawn`) ended; None before
+    there is one."""
     is_forced: Callable[[], bool] = _never
     """While cancelled: whether to kill at once instead of asking first."""
     is_given_up: Callable[[], bool] = _never

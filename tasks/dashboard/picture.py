@@ -140,7 +140,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         raise TaskNotFound(task_id)
     # Read the run first: the stream may then repeat changes that the rows contain, but it misses none.
     run = Run.objects.filter(root_id=root_id).order_by("-number").first()
-    tasks = list(Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params"))
+    tasks = list(Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params", "steps"))
     now = datetime.now(UTC)
     root = next(task for task in tasks if task.is_root)
     boxes = boxes_of(tasks, settings_of_boxes(root_id), folds)

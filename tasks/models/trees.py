@@ -64,6 +64,7 @@ class Task(models.Model):
     origin_type = models.CharField(max_length=6, default="create")
     label = models.CharField(max_length=255, null=True)  # its id in the request, if another one is stored
     spawned_by = models.CharField(max_length=255, null=True)  # the task that added it to the tree while that ran
+    steps = JsonTextField(null=True)  # of a task that takes steps (`tasks.rules.steps`); private to the executor
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)

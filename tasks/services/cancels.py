@@ -86,7 +86,7 @@ def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -
     mine = Task.objects.for_caller(caller)
     for root_id in sorted(set(mine.filter(id__in=task_ids).values_list("root_id", flat=True))):
         Task.objects.hold_tree(root_id)  # no other transaction can start it between the check and the request
-    found = mine.defer(*loads.JSON_COLUMNS).in_bulk(list(task_ids))
+    found = mine.defer(*loads.JSON_COLUMNS, "steps").in_bulk(list(task_ids))
     runs = {
         run.root_id: run for run in Run.objects.unfinished().filter(root_id__in={t.root_id for t in found.values()})
     }
@@ -127,7 +127,7 @@ def _target_of(task: Task, run: Run | None, message: str) -> CancelTarget:
 
 
 def _open_below(task: Task, run: Run) -> frozenset[str]:
-    nodes = [node_of(row) for row in Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS)]
+    nodes = [node_of(row) for row in Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS, "steps")]
     is_open = {node.id for node in nodes if not node.status.is_terminal}
     return frozenset(is_open & scope_of(run.target_id, nodes) & {*descendants(task.id, children_of(nodes))})
 
@@ -139,7 +139,7 @@ def _cancel_unrun(task: Task, run: Run | None, message: str) -> Run | None:
     """
     if run is not None and run.target_id == run.root_id:
         return run  # it covers the whole tree
-    tree = list(Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS))
+    tree = list(Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS, "steps"))
     nodes = [node_of(row) for row in tree]
     covered = scope_of(run.target_id, nodes) if run else set()
     is_open = {node.id: not node.status.is_terminal for node in nodes}
@@ -191,7 +191,7 @@ async def _stopped(target: CancelTarget) -> None:
 def answers(*, asked: Sequence[CancelTarget]) -> list[Json]:
     """The reply for each target. Partial results are left out if all of them are too large for one response."""
     targets = {target.task_id for target in asked if target.task}
-    now = Task.objects.defer(*loads.JSON_COLUMNS).in_bulk(targets.union(*(target.below for target in asked)))
+    now = Task.objects.defer(*loads.JSON_COLUMNS, "steps").in_bulk(targets.union(*(target.below for target in asked)))
     results = _results(targets)
     return [_answer(target, now) | results.get(target.task_id, {}) for target in asked]
 

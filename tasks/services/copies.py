@@ -24,6 +24,7 @@ from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.maps import CannotMap, templates_of
 from tasks.rules.places import escaped
 from tasks.rules.references import renamed_params, settled_params
+from tasks.rules.steps import taken_up
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL, rename_placeholders
 from tasks.rules.tree import (
@@ -40,6 +41,7 @@ from tasks.rules.tree import (
 )
 from tasks.services.persist import rows_of, store
 from tasks.services.queries import get_task
+from tasks.services.steps import steps_in
 from tasks.services.usable_secrets import refuse_unusable
 from tasks.status import Status
 from tasks.storage import loads
@@ -103,7 +105,7 @@ def copy_tree(
     _check_reset(reset_fields)
     task = get_task(caller=caller, task_id=task_id)
     loads.spend_on(Task.objects.tree(task.root_id), *loads.TASK_COLUMNS)  # the reply contains the copy
-    tree = list(Task.objects.tree(task.root_id))
+    tree = list(Task.objects.tree(task.root_id).defer("steps"))
     extent = _extent(task_id, tree, children=children, copy_mode=copy_mode, custom_task_ids=custom_task_ids)
     if not set(reset_fields) <= set(REQUEST_FIELDS):
         extent = Extent(taken=extent.taken, fresh=extent.taken)
@@ -292,11 +294,17 @@ def _extent(
 
 
 def _unexpanded(extent: Extent, tree: Sequence[Task], templates: Mapping[str, Sequence[Task]]) -> Extent:
-    """The extent without what its fresh tasks have spawned, and will spawn again, but with their templates."""
+    """The extent without what its fresh tasks have spawned, and will spawn again, but with their templates.
+
+    A task that takes steps and has not completed begins again in the copy. Of one that has, only the tasks that completed are copied.
+    """
     parts = {part.id for map_id in templates.keys() & extent.fresh for part in templates[map_id]}
-    spawned = set[str]()
+    steps = steps_in(tree)
+    completed = {task.id for task in tree if task.status == Status.COMPLETED}
+    again = extent.fresh | (steps.keys() - completed)
+    spawned = taken_up(tree, steps) - completed if steps else set[str]()
     for task in tree:  # what is spawned comes after its spawner
-        if task.spawned_by is not None and (task.spawned_by in extent.fresh or task.spawned_by in spawned):
+        if task.spawned_by is not None and (task.spawned_by in again or task.spawned_by in spawned):
             spawned.add(task.id)
     return Extent(taken=(extent.taken | parts) - spawned, fresh=(extent.fresh | parts) - spawned)
 

@@ -33,6 +33,7 @@ from tasks.services.further_runs import carry_over, latest_of
 from tasks.services.model_names import model_names
 from tasks.services.persist import rows_of, store
 from tasks.services.queries import get_task
+from tasks.services.steps import decided_in
 from tasks.services.usable_secrets import refuse_unusable
 from tasks.status import Status
 from tasks.storage.bulk import batched, insert_computed, marks
@@ -170,8 +171,8 @@ def execute_task(
     running = Run.objects.unfinished().filter(root_id=task.root_id).first()
     if running:
         return _execution(task, running, started=False)
-    tree = list(Task.objects.tree(task.root_id).defer("result"))
-    _reset(tree, scope_of(task.id, nodes_of(tree)) - _parts_of_templates(task, tree))
+    tree = list(Task.objects.tree(task.root_id).defer("result", "steps"))
+    _reset(tree, scope_of(task.id, nodes_of(tree)) - _parts_of_templates(task, tree) - decided_in(tree))
     before = latest_of(task.root_id)
     run = _start_run(task, context_id=context_id, reserved_id=reserved_id, after=before)
     carry_over(before, run)

@@ -91,7 +91,15 @@ async def _completed(result: Any, task: LoadedTask, work: Work) -> Outcome:
     if spawn is None:
         return outcome
     tasks = orjson.loads(stored_form(list(spawn.tasks), max_bytes=_max_bytes()))
-    return replace(outcome, spawn=replace(spawn, tasks=tasks))
+    return replace(outcome, spawn=replace(spawn, tasks=tasks, memo=_stored_memo(spawn.memo)))
+
+
+def _stored_memo(memo: Any) -> Any:
+    """Raises ExecutorError if the memo cannot be stored."""
+    try:
+        return orjson.loads(stored_form(memo, max_bytes=_max_bytes()))
+    except ExecutorError as error:
+        raise ExecutorError(f"The memo of this step cannot be stored. {error}", permanent=True) from None
 
 
 async def call_off(executor: Executor, inputs: Json, context: Context, *, memo: Any) -> Stopped | None:

@@ -251,35 +251,43 @@ class TaskFinished(Change):
     """The start of the task, if it is written in the same commit."""
     closing: QuestionClosed | None = None
     """The end of its question or wait: never without that of the task, or another worker would ask or wait again."""
+    steps: str | None = None
+    """What is left of its steps, as JSON text; None: all of it."""
 
     STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_task SET status = %s, result = %s, error = %s, progress = %s, token_usage = %s, "
+        "UPDATE tasks_task SET status = %s, result = %s, error = %s, progress = %s, token_usage = %s, steps = COALESCE(%s, steps), "
         "started_at = COALESCE(%s, started_at), attempt = COALESCE(%s, attempt), "
         "completed_at = %s, updated_at = %s WHERE id = %s AND status IN ('pending', 'in_progress')"
     )
 
     @property
     def values(self) -> tuple[Any, ...]:
-        outcome = (self.status, self.result, self.error, self.progress, self.token_usage)
+        outcome = (self.status, self.result, self.error, self.progress, self.token_usage, self.steps)
         start = (self.start.at, self.start.attempt) if self.start else (None, None)
         return *outcome, *start, self.at, self.at, self.task_id
 
 
 @dataclass(slots=True, kw_only=True)
 class TasksSpawned(Change):
-    """Adds tasks below one that stays open. A repetition finds the first of them, and is refused."""
+    """Adds tasks below one that stays open. A repetition finds the first of them, and is refused.
+
+    `steps` is the step that they are, as JSON text, if they are one: never without them, or it would be taken again.
+    """
 
     task_id: str
     at: str | None
+    steps: str | None = None
+    closing: QuestionClosed | None = None
+    """The end of the question or wait that came before."""
 
     STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_task SET has_children = %s, updated_at = %s WHERE id = %s AND status IN ('pending', 'in_progress') "
+        "UPDATE tasks_task SET has_children = %s, updated_at = %s, steps = COALESCE(%s, steps) WHERE id = %s AND status IN ('pending', 'in_progress') "
         "AND NOT EXISTS (SELECT 1 FROM tasks_task WHERE id = %s AND root_id = %s)"
     )
 
     @property
     def values(self) -> tuple[Any, ...]:
-        return True, self.at, self.task_id, self.rows[0].id, self.rows[0].root_id
+        return True, self.at, self.steps, self.task_id, self.rows[0].id, self.rows[0].root_id
 
 
 @dataclass(slots=True, kw_only=True)
@@ -345,7 +353,9 @@ def rows_of(changes: Sequence[Change]) -> list[Change]:
     for change in changes:
         if isinstance(change, TaskFinished):
             change.start = starts.pop(change.task_id, None)
-    closings = [change.closing for change in changes if isinstance(change, TaskFinished) and change.closing]
+    closings = [
+        change.closing for change in changes if isinstance(change, TaskFinished | TasksSpawned) and change.closing
+    ]
     assigned = [
         each for change in changes if isinstance(change, QuestionAsked | QuestionAlarmed) for each in change.assigned
     ]

@@ -383,6 +383,7 @@ class TreeRun:
         if outcome is not None:
             self._ended_tasks.add(task.id)
         growth.place(self._family.next_position)
+        task.step = growth.step or task.step
         self._family.add(growth.tasks)
         self._tasks |= {new.id: new for new in growth.tasks}
         size = memory_of(growth.tasks)

@@ -10,20 +10,21 @@ from django.db import connection
 
 from tasks.models import Task
 from tasks.rules.places import has_places
+from tasks.rules.steps import Step, read
 from tasks.rules.strict_json import Json
 from tasks.storage.bulk import marks
 from tasks.storage.loads import sized
 
 COLUMNS: Final = (
     "id, root_id, parent_id, position, user_id, name, status, priority, executor_id, "
-    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at, spawned_by, label"
+    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at, spawned_by, label, steps"
 )
 
 SIZES: Final = sized(
     "SELECT root_id, sum(octet_length(inputs) + coalesce(octet_length(params), 0) + coalesce(octet_length(schemas), 0) "
-    "+ coalesce(octet_length(result), 0)) FROM tasks_task WHERE root_id IN ({marks}) GROUP BY root_id"
+    "+ coalesce(octet_length(result), 0) + coalesce(octet_length(steps), 0)) FROM tasks_task WHERE root_id IN ({marks}) GROUP BY root_id"
 )
-LOADED_AS_THEY_ARE: Final = tuple(name for name in COLUMNS.split(", ") if name not in ("schemas", "params"))
+LOADED_AS_THEY_ARE: Final = tuple(name for name in COLUMNS.split(", ") if name not in ("schemas", "params", "steps"))
 TASK_MEMORY: Final = 2048
 """What a task takes without its JSON."""
 VALUE_MEMORY: Final = 64
@@ -58,6 +59,8 @@ class LoadedTask:
     spawned_by: str | None = None
     label: str | None = None
     """Its id in the request, if another one is stored."""
+    step: Step | None = None
+    """Its latest step, if it takes any."""
     token_usage: Json | None = None
     """What the executor has reported so far in this run."""
     has_places: bool = False
@@ -99,10 +102,12 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
         orjson.loads(params) if params else {},
         orjson.loads(result) if result else None,
     )
-    task = LoadedTask(*(row[:9] + decoded + row[14:]))
+    steps = row[-1]
+    task = LoadedTask(*(row[:9] + decoded + row[14:-1]))
+    task.step = read(orjson.loads(steps)) if steps else None
     task.has_places = has_places(inputs)
     task.result_bytes = len(result or "")
-    task.memory = TASK_MEMORY + sum(map(_memory_of, (inputs, schemas, params, result)))
+    task.memory = TASK_MEMORY + sum(map(_memory_of, (inputs, schemas, params, result, steps)))
     return task
 
 

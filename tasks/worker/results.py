@@ -68,14 +68,14 @@ class Results(Mapping[str, Any]):
         self._release(self._parts.pop(task.id, ()))
 
     def grow(self, spawner: LoadedTask, tasks: Sequence[LoadedTask]) -> None:
-        """Keep what new tasks need, and what their spawner needs of them: of a loop, only the latest round."""
+        """Keep what new tasks need, and what their spawner needs of them: of a loop or of steps, only the latest."""
         parts = [task.id for task in tasks]
         self._needed.update(parts)
         for task in tasks:
             self._needs[task.id] = [need["id"] for need in task.dependencies]
             self._parts[task.id] = []
             self._needed.update(self._needs[task.id])
-        if repeat_of(spawner.params) is not None:
+        if repeat_of(spawner.params) is not None or spawner.step is not None:
             self._release(self._parts[spawner.id])
             self._parts[spawner.id] = []
         self._parts[spawner.id] += parts

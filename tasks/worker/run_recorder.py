@@ -199,9 +199,16 @@ class RunRecorder:
 
     def _growth_of_open(self, task: LoadedTask, growth: Growth) -> list[Change]:
         event = self._event_of_growth(task, growth, Status.IN_PROGRESS)
-        spawned = TasksSpawned(**self._fence, event=event, task_id=task.id, at=self._now())
-        closed = self._question_closed(task)
-        return [spawned, closed] if closed else [spawned]
+        return [
+            TasksSpawned(
+                **self._fence,
+                event=event,
+                task_id=task.id,
+                at=self._now(),
+                closing=self._question_closed(task),
+                steps=None if growth.step is None else _json(growth.step.stored()),
+            )
+        ]
 
     def _growth_of_ended(self, task: LoadedTask, growth: Growth, outcome: Outcome) -> list[Change]:
         """The end of the task comes first, and is one change with the new tasks: no crash can come between them."""
@@ -213,6 +220,8 @@ class RunRecorder:
         below = [row.id for row in growth.rows if row.parent_id == task.id]
         message = f"{len(growth.rows):,} task{'s' if len(growth.rows) > 1 else ''} added below this one"
         result = {"count": len(growth.rows), "task_ids": below[:SHOWN]}
+        if growth.step is not None:
+            result["step"] = growth.step.number
         return self._event("task_spawned", task, status, message=message, result=result)
 
     def _wanted(self, task: LoadedTask, question: OpenQuestion) -> WantedEvent | None:
@@ -292,6 +301,7 @@ class RunRecorder:
             token_usage=_text(orjson.dumps(usage)) if usage else None,
             at=self._now(),
             closing=self._question_closed(task),
+            steps=_json(task.step.over()) if task.step and outcome.status is Status.COMPLETED else None,
         )
         return [*before, finished]
 

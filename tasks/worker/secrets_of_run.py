@@ -74,8 +74,9 @@ class SecretsOfRun:
     async def masked(self, task: LoadedTask, outcome: Outcome) -> Outcome:
         """Return the outcome of the task with `…` for each secret in its result, its error and the tasks that it adds."""
         if outcome.spawn is not None and self.masker.size:
-            tasks = orjson.loads(await self._masked_json(task, orjson.dumps(list(outcome.spawn.tasks))))
-            outcome = replace(outcome, spawn=replace(outcome.spawn, tasks=tasks))
+            text = orjson.dumps([list(outcome.spawn.tasks), outcome.spawn.memo])
+            tasks, memo = orjson.loads(await self._masked_json(task, text))
+            outcome = replace(outcome, spawn=replace(outcome.spawn, tasks=tasks, memo=memo))
         error = None if outcome.error is None else self.masker.text(outcome.error)
         stored = None if outcome.stored is None else await self._masked_json(task, outcome.stored)
         if stored is outcome.stored:

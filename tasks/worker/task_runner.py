@@ -44,7 +44,7 @@ from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.run_values import values_of
 from tasks.worker.secrets_of_run import SecretsOfRun, refuse_misuse
 from tasks.worker.spawning.growth import Growth
-from tasks.worker.spawning.spawner import Spawner
+from tasks.worker.spawning.spawner import Spawner, is_called_again
 
 DEMO: Final = DemoPool()
 SETTLED: Final = frozenset({WaitKind.EVENT, WaitKind.RUN})
@@ -249,7 +249,7 @@ class TaskRunner:
 
     async def _attempts(self, task: LoadedTask, executor: Executor) -> Outcome:
         retry = retry_of(task.params)
-        is_resumed = self._questions.question_of(task.id) is not None
+        is_resumed = self._is_resumed(task)
         is_interrupted = task.status == Status.IN_PROGRESS and not is_resumed and task.error is None
         if is_interrupted and not executor.idempotent:
             return failed(INTERRUPTED)
@@ -270,6 +270,12 @@ class TaskRunner:
             self._leave_if_winding_down()
             await asyncio.sleep(seconds)
 
+    def _is_resumed(self, task: LoadedTask) -> bool:
+        """Whether the attempt that asked a question or took a step continues, unless it has failed since."""
+        if self._questions.question_of(task.id) is not None:
+            return True
+        return is_called_again(task) and task.attempt > 0 and task.error is None
+
     def _forget_tree(self, task: LoadedTask) -> None:
         """Let the next attempt run a tree of its own; an answer of a person counts for all attempts."""
         question = self._questions.question_of(task.id)
@@ -286,7 +292,7 @@ class TaskRunner:
         """Run one attempt.
 
         `is_begun` continues or repeats the attempt that a worker began before; it is not counted
-        again. `is_resumed` continues the one that asked a question.
+        again. `is_resumed` continues the one that asked a question or took a step.
         """
         try:
             pool = self._pool_for(task, executor)
@@ -330,6 +336,7 @@ class TaskRunner:
                 self._budget.begin_task()
             budget = self._budget.state()
         await self._recorder.started(task, durably=durably, budget=budget)
+        task.error = None
 
     def _pool_for(self, task: LoadedTask, executor: Executor) -> Pool:
         if self._claim.is_demo:
@@ -370,7 +377,7 @@ class TaskRunner:
             attempt=task.attempt,
             report=partial(self._progressed, task),
             log=partial(self._logged, task),
-            reply=self._reply_to(task.id),
+            reply=self._reply_to(task),
             is_forced=partial(self._cancellations.is_forced, task.id),
             is_given_up=self._is_given_up,
             spent=partial(self._spent, task),
@@ -391,6 +398,6 @@ class TaskRunner:
         if self._budget.is_limited:
             self._recorder.counted(self._budget.state())
 
-    def _reply_to(self, task_id: str) -> Reply | None:
-        question = self._questions.question_of(task_id)
-        return question.reply_in_time if question else None
+    def _reply_to(self, task: LoadedTask) -> Reply | None:
+        question = self._questions.question_of(task.id)
+        return question.reply_in_time if question else self._spawner.reply_of_step(task)

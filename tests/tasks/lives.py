@@ -20,6 +20,7 @@ from django.db.models.functions import Now
 from pytest_django import Settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Spawn, Stopped
+from tasks.ids import new_id
 from tasks.models import Run
 from tasks.queue import leases, notify
 from tasks.queue.notify import Listener
@@ -344,6 +345,8 @@ class Script(Executor):
             script = await _told(life, key, script)
         if script == "spawn":
             return Spawn(tasks=inputs["tasks"], join=inputs.get("join", True), result="own")
+        if script == "steps":
+            return _stepped(inputs, context)
         if script == "slow":
             await asyncio.Event().wait()
         if script in ("fail", "never") or (script == "flaky" and context.attempt < 2):
@@ -351,6 +354,21 @@ class Script(Executor):
         if script == "raise":
             raise RuntimeError("Told to raise")
         return {"got": inputs, "hint": context.name}
+
+
+def _stepped(inputs: Json, context: Context) -> Json | Spawn:
+    """Take so many `steps`, each with these `tasks`, as a model would: what it decides is never the same twice."""
+    taken = context.reply.memo if context.reply else []
+    if context.reply:
+        taken = [*taken[:-1], taken[-1] | {"answer": context.reply.answer}]
+    if len(taken) == inputs["steps"]:
+        return {"taken": taken}
+    word = new_id()
+    tasks = [
+        {"id": name, "name": name, "schemas": {"method": Script.id}, "inputs": {"script": script, "word": word}}
+        for name, script in inputs["tasks"].items()
+    ]
+    return Spawn(tasks=tasks, again=True, memo=[*taken, {"word": word}])
 
 
 class FragileScript(Script):

@@ -69,8 +69,10 @@ class Family:
         return len(self._templates.get(loop_id, ())) or 1
 
     def spawned_by(self, task_id: str) -> Sequence[LoadedTask]:
-        """Return all tasks that this one has spawned, in order, without templates of maps among them."""
-        return [task for task in self._spawned.get(task_id, ()) if task.id not in self.template_ids]
+        """Return all tasks that this one has spawned, or those of its latest step, in order, without templates of maps among them."""
+        spawned, step = self._spawned.get(task_id, []), self._tasks[task_id].step
+        latest = spawned if step is None else spawned[-step.tasks :]
+        return [task for task in latest if task.id not in self.template_ids]
 
     def children_of(self, task_id: str) -> Sequence[LoadedTask]:
         """Return those of them that are right below it."""

@@ -6,6 +6,7 @@ from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
 from tasks.models import Task
+from tasks.rules.steps import Step
 from tasks.worker.load_run import LoadedTask, loaded
 from tasks.worker.outcomes import Outcome
 
@@ -23,6 +24,8 @@ class Growth:
     rows: Sequence[Task]
     tasks: Sequence[LoadedTask]
     outcome: Outcome | None = None
+    step: Step | None = None
+    """The step of the spawner that they are."""
 
     def place(self, first: int) -> None:
         """Give the tasks their positions in the tree, from `first`.

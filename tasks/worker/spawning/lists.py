@@ -1,6 +1,7 @@
 """The tasks of a `Spawn`, checked like a request and placed below their spawner."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from tasks.models import Task
 from tasks.rules.exceptions import TasksError
 from tasks.rules.spawns import settings_of
 from tasks.rules.specs import TaskSpec, TreeLimits, TreeSpec, name_of
+from tasks.rules.steps import Step
 from tasks.services.persist import rows_of
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
@@ -27,7 +29,7 @@ REFUSED: Final = "The tasks that this one adds are refused: "
 def list_draft(
     task: LoadedTask, spawn: Spawn, *, level: int, outcome: Outcome | None, room: Room, now: datetime
 ) -> Draft:
-    """Return the tasks of the Spawn. `level` is that of the spawner in its tree, from 1.
+    """Return the tasks of the Spawn, which are a step if it says so or follows one. `level` is that of the spawner in its tree, from 1.
 
     It takes time in proportion to the tasks. Raises CannotGrow.
     """
@@ -36,16 +38,30 @@ def list_draft(
             f"{len(spawn.tasks):,} tasks are more than the {room.tasks:,} that may still be added to this tree "
             "(limits.spawned_tasks)."
         )
-    spec = _checked(task, spawn.tasks, level=level)
-    _check_executors(task, spec)
+    spec = _checked(task, spawn, level=level)
+    _check_executors(task, spawn, spec)
     _check_secrets(task, spec)
+    step = _step_of(task, spawn)
 
     def grow(ids: Mapping[str, str]) -> Growth:
         rows = rows_of(spec, ids={**ids, task.id: task.id}, user_id=task.user_id)
-        return growth_of(_placed(rows, task, now=now), room, outcome=outcome)
+        return replace(growth_of(_placed(rows, task, now=now), room, outcome=outcome), step=step)
 
+    prefix = prefix_of(task.id, step)
     below = [each for each in spec.tasks if each.id != task.id]
-    return Draft(wanted={each.id: stored_id(f"{task.id}/{_name_below(each)}") for each in below}, grow=grow)
+    return Draft(wanted={each.id: stored_id(f"{prefix}{_name_below(each)}") for each in below}, grow=grow)
+
+
+def prefix_of(task_id: str, step: Step | None) -> str:
+    """Return what the ids of the tasks of a step, or of what a task adds without steps, begin with."""
+    return f"{task_id}/" if step is None else f"{task_id}/{step.number}/"
+
+
+def _step_of(task: LoadedTask, spawn: Spawn) -> Step | None:
+    number = task.step.number if task.step else 0
+    if not spawn.again and not number:
+        return None
+    return Step(number=number + 1, tasks=len(spawn.tasks), again=spawn.again, memo=spawn.memo)
 
 
 def _placed(rows: Iterable[Task], task: LoadedTask, *, now: datetime) -> list[Task]:
@@ -58,9 +74,11 @@ def _placed(rows: Iterable[Task], task: LoadedTask, *, now: datetime) -> list[Ta
     return new
 
 
-def _checked(task: LoadedTask, tasks: Collection[Any], *, level: int) -> TreeSpec:
-    """Check the tasks as the tree that they form with their spawner."""
-    given = [_below(task, each) for each in tasks]
+def _checked(task: LoadedTask, spawn: Spawn, *, level: int) -> TreeSpec:
+    """Check the tasks as the tree that they form with their spawner. Those of a step may fail: the executor decides what follows."""
+    given = [_below(task, each) for each in spawn.tasks]
+    if spawn.again:
+        given = [_that_may_fail(each) for each in given]
     most = TreeLimits(tasks=len(given) + 1, depth=max(1, settings.APFLOW.limits.tree_depth - level + 1))
     try:
         return checked([*given, {"id": task.id, "name": SPAWNER}], limits=most)
@@ -78,10 +96,16 @@ def _below(task: LoadedTask, given: Any) -> Any:
     return {"parent_id": task.id, "priority": task.priority} | sent
 
 
-def _check_executors(task: LoadedTask, spec: TreeSpec) -> None:
+def _that_may_fail(given: Any) -> Any:
+    if not isinstance(given, dict) or not isinstance(params := given.get("params", {}), dict):
+        return given
+    return given | {"params": params | {"allow_failure": True}}
+
+
+def _check_executors(task: LoadedTask, spawn: Spawn, spec: TreeSpec) -> None:
     """Only those that are named or, if none are, all but those of which one does what others may not."""
     allowed = settings_of(task.params)
-    named = None if allowed is None else allowed.executors
+    named = spawn.executors if allowed is None or allowed.executors is None else allowed.executors
     for each in spec.tasks:
         if each.executor_id is None or each.id == task.id:
             continue

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from aipartnerupflow.executors import ExecutorError, ParkedUntil
+from aipartnerupflow.executors import ExecutorError, Json, ParkedUntil, Reply
 from tasks.queue.leases import Claim
 from tasks.rules.conditions import TooMuchToCompare
 from tasks.rules.inputs import dependency_results
@@ -23,9 +23,14 @@ from tasks.worker.result_memory import completed_in_turn
 from tasks.worker.run_values import values_of
 from tasks.worker.spawning.family import Family
 from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, free_ids
-from tasks.worker.spawning.lists import list_draft
+from tasks.worker.spawning.lists import list_draft, prefix_of
 from tasks.worker.spawning.maps import items_draft
 from tasks.worker.spawning.rounds import round_draft
+
+
+def is_called_again(task: LoadedTask) -> bool:
+    """Whether the executor is called again when the tasks of the latest step are over."""
+    return task.step is not None and task.step.again
 
 
 class Spawner:
@@ -39,8 +44,25 @@ class Spawner:
         self._values = values_of(claim)
 
     def has_spawned(self, task: LoadedTask) -> bool:
-        """Whether the task only waited for tasks that it has spawned."""
-        return self._family.has_spawned(task.id)
+        """Whether the task has added tasks, and ends with them: its executor is not called again."""
+        return self._family.has_spawned(task.id) and not is_called_again(task)
+
+    def reply_of_step(self, task: LoadedTask) -> Reply | None:
+        """Return what the executor gets when it is called again after a step; None without a step."""
+        if task.step is None or not task.step.again:
+            return None
+        children = self._family.children_of(task.id)
+        answer = {self._name_of(task, child): self._end_of(child) for child in children}
+        return Reply(answer=answer, by="", memo=task.step.memo)
+
+    def _end_of(self, task: LoadedTask) -> Json:
+        status = self._family.status_of(task)
+        end = {"result": self._results[task.id]} if status is Status.COMPLETED else {"error": task.error}
+        return {"status": str(status), **end}
+
+    def _name_of(self, task: LoadedTask, child: LoadedTask) -> str:
+        """The id of the child as the executor gave it."""
+        return child.label or child.id.removeprefix(prefix_of(task.id, task.step))
 
     async def mapped(self, task: LoadedTask, for_each: ForEach) -> Growth | Outcome:
         """Return a copy of the template for each item of the map."""
@@ -120,7 +142,7 @@ class Spawner:
         if for_each_of(task.params) is not None:
             return self._parts_of(task)
         children = self._family.children_of(task.id)
-        return {child.label or child.id.removeprefix(f"{task.id}/"): self._result_or_error(child) for child in children}
+        return {self._name_of(task, child): self._result_or_error(child) for child in children}
 
     def _parts_of(self, task: LoadedTask) -> list[Any]:
         """The result of each copy of the template."""

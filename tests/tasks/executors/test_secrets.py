@@ -142,6 +142,12 @@ def test_a_question_does_not_tell_it(worker: WorkerThread, log: io.StringIO, how
     assert_unknown(log.getvalue(), json.dumps(ran.events))
 
 
+def test_the_memo_of_a_step_does_not_keep_it(run: RunTree) -> None:
+    keep()
+    run([telling(inputs={"secret": "{{secret.token}}", "how": "step"})])
+    assert (Task.objects.get(id="tell").steps or {})["memo"] == {"secret": "…"}
+
+
 def test_a_number_of_a_secret_is_masked(run: RunTree) -> None:
     keep(value="4711081542")
     assert run([telling()]).tasks["tell"].result["number"] == "…"

@@ -61,6 +61,9 @@ async def test_what_is_spawned_comes_back(pools: Pools, name: str) -> None:
     tasks = [{"id": "a", "name": "A", "inputs": {"text": "é"}}]
     spawned = await execute(pools[name], "spawning_executor", {"tasks": tasks, "join": False, "result": [1]})
     assert spawned == Spawn(tasks=tasks, join=False, result=[1])
+    reply = Reply(answer={"a": {"status": "failed", "error": "no"}}, by="", memo=["before"])
+    step = await execute(pools[name], "stepping_executor", {"steps": [{}, {}, {"tasks": tasks}]}, context(reply=reply))
+    assert step == Spawn(tasks=tasks, again=True, memo=["before", reply.answer])
 
 
 @EVERYWHERE
