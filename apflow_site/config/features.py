@@ -113,6 +113,10 @@ class Llm(Section):
         True,
         description="Whether users without a key of their own may use those of the server's environment, such as `OPENAI_API_KEY`.",
     )
+    store_content: bool = Field(
+        True,
+        description="Whether messages, answers and tool calls of model calls are stored, for the owner of the task and administrators. If not, only who called which model when, tokens, costs and errors are. See [See what a model did](../how-to/llm.md#see-what-a-model-did).",
+    )
     api_base: values.WebAddresses | None = Field(
         None,
         examples=[{"ollama": "http://localhost:11434"}],

@@ -188,7 +188,7 @@ class Events(Section):
         30,
         ge=0,
         le=36_500,
-        description="How many days to keep the events of a finished run and the log of its webhook deliveries; 0 keeps them forever. Tasks and their results are kept.",
+        description="How many days to keep the events and model calls of a finished run and the log of its webhook deliveries; 0 keeps them forever. Tasks and their results are kept.",
     )
     sent_days: Whole = Field(
         30,

@@ -1,23 +1,25 @@
-"""Prune old events of runs that ended long ago: a few at a time, a run's oldest first."""
+"""Prune old events and model calls of runs that ended long ago: a few at a time, a run's oldest events first."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 
 from tasks.events import sweeps
-from tasks.models import Run, TaskEvent
+from tasks.models import ModelCall, Run, TaskEvent
 
 BATCH: Final = 2_000
 """The number of events one transaction removes. It blocks other writers meanwhile."""
 BATCHES: Final = 5
+CALLS: Final = 200
+"""The number of model calls: each may have 64 KiB."""
 RUNS: Final = 50
 SWEEP: Final = "events"
 
 
 def prune_events() -> int:
-    """Delete some of the events of runs that ended more than `events.keep_days` ago.
+    """Delete some of the events and model calls of runs that ended more than `events.keep_days` ago.
 
     Returns how many.
     """
@@ -35,15 +37,23 @@ def prune_events() -> int:
 
 
 def remove_batch(before: datetime) -> int:
-    """Delete events of some runs that ended before this time. Returns how many."""
+    """Delete events of some runs that ended before this time, and before them their model calls. Returns how many."""
     since = sweeps.reached(SWEEP)
     kept = TaskEvent.objects.filter(run_id=OuterRef("id"))
     runs = Run.objects.filter(Exists(kept), finished_at__gte=since, finished_at__lt=before).order_by("finished_at")
     first = list(runs.values_list("id", "finished_at")[:RUNS])
     sweeps.note(SWEEP, first[0][1] or before if first else before, since=since)
-    events = TaskEvent.objects.filter(run_id__in=[run_id for run_id, _ in first]).order_by("run_id", "seq")
-    ids = list(events.values_list("id", flat=True)[:BATCH])  # read first: SQLite locks out other writers meanwhile
-    return TaskEvent.objects.filter(id__in=ids).delete()[0] if ids else 0
+    run_ids = [run_id for run_id, _ in first]
+    calls = _delete(ModelCall.objects.filter(run_id__in=run_ids).order_by("run_id"), most=CALLS)
+    if calls == CALLS:  # the events are deleted last: by them the runs are found
+        return BATCH
+    return calls + _delete(TaskEvent.objects.filter(run_id__in=run_ids).order_by("run_id", "seq"), most=BATCH)
+
+
+def _delete(rows: "QuerySet[Any]", *, most: int) -> int:
+    """Delete the first of these rows. Their ids are read first: SQLite locks out other writers meanwhile."""
+    ids = list(rows.values_list("id", flat=True)[:most])
+    return rows.model.objects.filter(id__in=ids).delete()[0] if ids else 0
 
 
 def is_pruned(run: Run, *, after: int) -> bool:

@@ -10,6 +10,8 @@ from accounts.callers import Caller
 from tasks.fields import JsonTextField
 from tasks.ids import new_id
 from tasks.models.choices import STATUS_CHOICES
+from tasks.rules.strict_json import Json
+from tasks.rules.token_usage import COUNTED, dollars
 from tasks.status import Status
 
 UNFINISHED = models.Q(finished_at=None)
@@ -40,6 +42,8 @@ class Run(models.Model):
     died of it (`tasks.queue.suspicion`). In a demo run executors return their example results.
     `wait_id` is the wait of a task of another run, which continues when this one ends.
     `flow_id` and `flow_version` say of which flow its tree was made; the flow may have been deleted.
+    `model_calls` and the numbers after it are what its model calls used so far, or null; `cost_nanos` is in billionths
+    of a US dollar, without the `unpriced_calls`.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -66,6 +70,12 @@ class Run(models.Model):
     started_at = models.DateTimeField(null=True)
     asked_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    model_calls = models.BigIntegerField(null=True)  # these are written with each call (`tasks.storage.usage`)
+    prompt_tokens = models.BigIntegerField(null=True)
+    completion_tokens = models.BigIntegerField(null=True)
+    total_tokens = models.BigIntegerField(null=True)
+    cost_nanos = models.BigIntegerField(null=True)
+    unpriced_calls = models.BigIntegerField(null=True)
 
     objects = RunQuerySet.as_manager()
 
@@ -105,6 +115,15 @@ class Run(models.Model):
     def status_time(self) -> datetime:
         """Return when the run's status last changed."""
         return self.finished_at or max(filter(None, (self.created_at, self.started_at, self.asked_at)))
+
+    @property
+    def token_usage(self) -> Json | None:
+        """Return what its model calls used, as `{prompt_tokens, completion_tokens, total_tokens, cost_usd}`; None without any."""
+        if not self.model_calls:
+            return None
+        is_priced = self.model_calls > (self.unpriced_calls or 0)
+        cost_usd = dollars(self.cost_nanos or 0) if is_priced else None
+        return {name: getattr(self, name) or 0 for name in COUNTED} | {"cost_usd": cost_usd}
 
 
 class RunInputs(models.Model):

@@ -45,4 +45,7 @@ def _prompt(fields: Json, context: Context) -> Prompt:
         api_base=fields["api_base"],
         run_id=context.run_id,
         user_id=context.user_id,
+        agent=fields["agent"],
+        crew_task=fields["crew_task"],
+        step=fields["step"],
     )

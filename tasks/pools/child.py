@@ -236,6 +236,9 @@ def _fields(prompt: Prompt) -> Json:
         "messages": list(prompt.messages),
         "options": dict(prompt.options),
         "api_base": prompt.api_base,
+        "agent": prompt.agent,
+        "crew_task": prompt.crew_task,
+        "step": prompt.step,
     }
 
 

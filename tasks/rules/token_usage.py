@@ -6,6 +6,8 @@ from typing import Any, Final, NamedTuple
 from tasks.rules.strict_json import Json
 
 COUNTED: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
+MORE: Final = ("cached_tokens", "reasoning_tokens")
+"""Parts of those, if they are known."""
 NANOS: Final = 1_000_000_000
 """Costs are stored as integers of a billionth of a US dollar, whose sums are exact."""
 MOST: Final = 2**53
@@ -48,6 +50,12 @@ def spending_of(usage: Json) -> Spending:
         cost_nanos=round(min(cost, MOST / NANOS) * NANOS) if is_priced else 0,
         unpriced=int(not is_priced),
     )
+
+
+def more_counts(usage: Json) -> tuple[int | None, int | None]:
+    """Return the prompt's tokens from a cache, and those of reasoning; None for what is not reported."""
+    cached, reasoning = (usage.get(name) for name in MORE)
+    return None if cached is None else _count(cached), None if reasoning is None else _count(reasoning)
 
 
 def dollars(nanos: int) -> float:

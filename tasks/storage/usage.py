@@ -29,6 +29,11 @@ ADD: Final = (
     f"INSERT INTO tasks_spending (id, {COLUMNS}, at) VALUES (%s, %s, %s, %s, %s, 1, %s, %s, %s, %s, %s, {NOW}) "  # noqa: S608  (constants of ours)
     "ON CONFLICT DO NOTHING"
 )
+OF_RUN: Final = ("model_calls", "prompt_tokens", "completion_tokens", "total_tokens", "cost_nanos", "unpriced_calls")
+ADD_TO_RUN: Final = (
+    f"UPDATE tasks_run SET {', '.join(f'{name} = COALESCE({name}, 0) + %s' for name in OF_RUN)} WHERE id = %s"  # noqa: S608  (constants of ours)
+)
+"""The sums of a run, which stay when its calls are pruned. Execute it in the transaction of the row: a repetition of that is refused."""
 SUM_UP: Final = f"""
     INSERT INTO tasks_usage ({COLUMNS})
     SELECT user_id, day, model, executor_id, sum(calls), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens),

@@ -11,6 +11,13 @@ from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import Spending
 from tasks.status import OnExpiry, WaitKind
 from tasks.storage import usage
+from tasks.storage.bulk import marks
+
+CALL_COLUMNS: Final = (
+    *("id", "run_id", "root_id", "task_id", "user_id", "executor_id", "attempt", "step", "agent", "crew_task", "model"),
+    *("status", "started_at", "duration_ms", "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"),
+    *("reasoning_tokens", "cost_nanos", "finish_reason", "error", "content"),
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +42,8 @@ class Change:
     STATEMENT: ClassVar[str] = ""
     IS_FENCED: ClassVar[bool] = True
     """Whether it is refused once another worker has claimed the run."""
+    NEEDS_RUN: ClassVar[bool] = False
+    """Whether it is left out once the run has been deleted."""
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -130,6 +139,26 @@ class UsageAdded(Change):
     def values(self) -> tuple[Any, ...]:
         model, *numbers = self.spending
         return self.key, self.user_id, self.day, model, self.executor_id, *numbers
+
+
+@dataclass(slots=True, kw_only=True)
+class ModelCalled(Change):
+    """A call of a model. It is recorded even if the run has gone to another worker, unless the run is deleted.
+
+    `row` has the columns `CALL_COLUMNS`, the first of which makes a repetition change nothing.
+    """
+
+    row: tuple[Any, ...]
+
+    STATEMENT: ClassVar[str] = (
+        f"INSERT INTO tasks_modelcall ({', '.join(CALL_COLUMNS)}) VALUES ({marks(CALL_COLUMNS)}) ON CONFLICT DO NOTHING"  # noqa: S608  (constants of ours)
+    )
+    IS_FENCED: ClassVar[bool] = False
+    NEEDS_RUN: ClassVar[bool] = True
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.row
 
 
 @dataclass(slots=True, kw_only=True)
@@ -327,6 +356,7 @@ class EventAdded(Change):
 
 IN_ORDER: Final[tuple[type[Change], ...]] = (
     UsageAdded,
+    ModelCalled,
     BudgetCounted,
     AttemptFailed,
     TaskStarted,

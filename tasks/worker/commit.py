@@ -5,7 +5,7 @@ the sequence numbers of its events are dense and in order. On PostgreSQL everyth
 is sent at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import orjson
@@ -15,11 +15,12 @@ from django.db.backends.utils import CursorWrapper
 from apflow_site.db.connections import IS_SQLITE
 from apflow_site.db.pipelines import pipelined
 from llmkeys import run_secrets
-from tasks.models import Task
+from tasks.models import Run, Task
 from tasks.queue import notify
 from tasks.queue.leases import DB_NOW
 from tasks.rules.exceptions import LeaseLost
 from tasks.services import waits
+from tasks.storage import usage
 from tasks.storage.bulk import insert_many, marks
 from tasks.telemetry import metrics
 from tasks.worker.changes import (
@@ -28,6 +29,7 @@ from tasks.worker.changes import (
     QuestionAsked,
     QuestionClosed,
     RunClosed,
+    UsageAdded,
     rows_of,
 )
 
@@ -59,6 +61,7 @@ def commit(changes: Sequence[Change]) -> list[BaseException | None]:
         fence = _lock_runs(sorted({change.run_id for change in changes}))
         held = [_is_held(change, fence) for change in changes]
         live = [change for change, is_held in zip(changes, held, strict=True) if is_held]
+        live = _without_orphans(live, fence)
         if live:
             _write_all(live, {run_id: last_seq for run_id, (_, _, last_seq) in fence.items()})
     _count(live)
@@ -67,6 +70,16 @@ def commit(changes: Sequence[Change]) -> list[BaseException | None]:
 
 def _is_held(change: Change, fence: "dict[str, tuple[int, str | None, int]]") -> bool:
     return not change.IS_FENCED or fence.get(change.run_id, NOT_HELD)[:2] == (change.epoch, change.token)
+
+
+def _without_orphans(live: list[Change], unfinished: Collection[str]) -> list[Change]:
+    """Leave out what needs a run that has been deleted. Runs that have ended are locked, so that none is deleted meanwhile."""
+    late = sorted({change.run_id for change in live if change.NEEDS_RUN and change.run_id not in unfinished})
+    if not late:
+        return live
+    runs = Run.objects.filter(id__in=late).order_by("id").select_for_update()
+    there = set(runs.values_list("id", flat=True))
+    return [change for change in live if not change.NEEDS_RUN or change.run_id in unfinished or change.run_id in there]
 
 
 def _count(committed: Sequence[Change]) -> None:
@@ -92,6 +105,7 @@ def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
     with pipelined():
         rows = rows_of(live)
         written = _write_rows(rows)
+        _add_up(rows)
         spawned = [row for change in live for row in change.rows]
         added = insert_many(spawned, Task, skips_known=True) if spawned else None
         _note_questions(rows)
@@ -133,6 +147,16 @@ def _execute(statement: str, rows: Sequence[tuple[Any, ...]]) -> Written:
     else:
         cursor.executemany(statement, rows)
     return [(cursor, len(rows))]
+
+
+def _add_up(rows: Sequence[Change]) -> None:
+    """Add what model calls used to the sums of their runs."""
+    sums: dict[str, list[int]] = {}
+    for change in rows:
+        if isinstance(change, UsageAdded):
+            of_run = sums.get(change.run_id, [0] * len(usage.OF_RUN))
+            sums[change.run_id] = [old + new for old, new in zip(of_run, (1, *change.spending[1:]), strict=True)]
+    _execute(usage.ADD_TO_RUN, [(*sums[run_id], run_id) for run_id in sorted(sums)])
 
 
 def _note_questions(rows: Sequence[Change]) -> None:

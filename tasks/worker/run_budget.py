@@ -34,6 +34,7 @@ from tasks.services.budgets import Limit
 from tasks.services.questions import OpenQuestion
 from tasks.services.usage import day_limits
 from tasks.status import WaitKind
+from tasks.worker.traced_models import Layer
 
 NO_STATE: Final = "{}"
 FRESH_SECONDS: Final = 1.0
@@ -187,22 +188,18 @@ class RunBudget:
 
     def watch_models(self, task_id: str) -> None:
         """Ask before each model call of the task whose job calls this, wherever it runs."""
-        models = MODELS.get()
-        models = (
-            models.models if isinstance(models, _WithinBudget) else models
-        )  # of the task whose end started this one
         if self.is_limited or self._is_limited_by_day:
-            MODELS.set(_WithinBudget(models, self, task_id))
+            MODELS.set(_WithinBudget(MODELS.get(), self, task_id))
 
     def _now(self) -> Spent:
         return replace(self._spent, seconds=round(self._seconds_before + time.monotonic() - self._began, 3))
 
 
-class _WithinBudget:
+class _WithinBudget(Layer):
     """Models that are called only as long as something is left of the budget."""
 
     def __init__(self, models: Models, budget: RunBudget, task_id: str) -> None:
-        self.models = models
+        super().__init__(models)
         self._budget = budget
         self._task_id = task_id
 
@@ -213,6 +210,3 @@ class _WithinBudget:
             self._budget.halt(self._task_id)
             raise ExecutorError(why, permanent=True)
         return await self.models.ask(prompt, spent=spent, heard=heard)
-
-    async def check(self, prompt: Prompt) -> None:
-        await self.models.check(prompt)

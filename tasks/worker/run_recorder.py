@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypedDict
 
@@ -12,7 +13,7 @@ from tasks.ids import new_id
 from tasks.queue.leases import Claim
 from tasks.rules.alarms import as_json
 from tasks.rules.strict_json import Json
-from tasks.rules.token_usage import spending_of
+from tasks.rules.token_usage import more_counts, spending_of
 from tasks.services import child_runs, waits
 from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
@@ -24,6 +25,7 @@ from tasks.worker.changes import (
     BudgetCounted,
     Change,
     EventAdded,
+    ModelCalled,
     QuestionAlarmed,
     QuestionAsked,
     QuestionAssigned,
@@ -41,8 +43,10 @@ from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
 from tasks.worker.spawning.growth import Growth
+from tasks.worker.traced_models import CALL_ID, Call
 
 MODEL_CHARACTERS: Final = 255
+ERROR_CHARACTERS: Final = 1_000
 SHOWN: Final = 100
 """How many ids of new tasks their event has."""
 
@@ -99,9 +103,36 @@ class RunRecorder:
     def logged(self, task: LoadedTask, message: str) -> None:
         self._add(self._event("log", task, Status.IN_PROGRESS, message=storable(message)))
 
+    def now(self) -> datetime:
+        """Return the time, by the clock of the database."""
+        return self._claim.now()
+
     def spent(self, task: LoadedTask, usage: Json) -> None:
-        """Record what a model call used, at once: a crash of the worker later does not undo it."""
+        """Record what a model call used, at once: a crash of the worker later does not undo it.
+
+        A call that the executor made itself is recorded as a call too.
+        """
         self._writer.put(self._usage_added(task, usage))
+        if CALL_ID not in usage:
+            self._writer.put(self._reported(task, usage))
+
+    def called(self, task: LoadedTask, call: Call) -> None:
+        """Record a call of a model."""
+        self._writer.put(self._model_called(task, call))
+
+    def _reported(self, task: LoadedTask, usage: Json) -> ModelCalled:
+        """The call of a model that is only known by its usage."""
+        model = spending_of(usage).model
+        call = Call(id=new_id(), model=model, started_at=self.now(), status=Status.COMPLETED, usage=usage)
+        return self._model_called(task, call)
+
+    def _model_called(self, task: LoadedTask, call: Call) -> ModelCalled:
+        who = (call.id, self._claim.run_id, self._claim.root_id, task.id, task.user_id)
+        agent = (task.attempt, call.step, _short(call.agent), _short(call.crew_task), _short(call.model))
+        times = (call.status, db_time(call.started_at), call.duration_ms)
+        end = (_short(call.finish_reason, 64), _short(call.error, ERROR_CHARACTERS), call.content)
+        row = (*who, task.executor_id or metrics.GROUP, *agent, *times, *_counts(call.usage), *end)
+        return ModelCalled(**self._fence, row=row)
 
     def counted(self, budget: str) -> None:
         """Record what the run has used of its budget."""
@@ -288,7 +319,7 @@ class RunRecorder:
         if outcome.status is Status.FAILED and seconds is not None:
             run_log.task_failed(run_id=self._claim.run_id, task=task, seconds=seconds, will_retry=False)
         if outcome.token_usage and not task.token_usage:  # the executor has reported it only now, at its end
-            before.append(self._usage_added(task, outcome.token_usage))
+            before += [self._usage_added(task, outcome.token_usage), self._reported(task, outcome.token_usage)]
         finished = TaskFinished(
             **self._fence,
             event=event,
@@ -376,6 +407,19 @@ def _required(question: OpenQuestion) -> Json:
         "schema": question.schema,
         "assignees": question.assignees,
     }
+
+
+def _counts(usage: Json | None) -> tuple[int | None, ...]:
+    """The numbers of a call as columns: None for what is unknown."""
+    if usage is None:
+        return (None,) * 6
+    spending, more = spending_of(usage), more_counts(usage)
+    counts = (spending.prompt_tokens, spending.completion_tokens, spending.total_tokens)
+    return *counts, *more, None if spending.unpriced else spending.cost_nanos
+
+
+def _short(text: str | None, most: int = MODEL_CHARACTERS) -> str | None:
+    return None if text is None else storable(text)[:most]
 
 
 def _json(value: Any) -> str | None:

@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Final, TypeVar
 
 import orjson
 
@@ -24,6 +24,7 @@ from tasks.rules.places import SECRET
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 FRESH_SECONDS: Final = 1.0
 """How long a secret is used without reading it again."""
@@ -85,11 +86,17 @@ class SecretsOfRun:
         return replace(outcome, stored=stored, result=result, error=error)
 
     async def _masked_json(self, task: LoadedTask, text: bytes) -> bytes:
-        """Look through a large result on a thread: many secrets take half a second for 1 MiB. Users take turns."""
-        if len(text) * self.masker.size < QUICK:
+        """Look through a result for secrets: many of them take half a second for 1 MiB."""
+        if not self.masker.size:
             return self.masker.stored(text)
+        return await self.in_turn(task, partial(self.masker.stored, text), size=len(text))
+
+    async def in_turn(self, task: LoadedTask, work: Callable[[], T], *, size: int) -> T:
+        """Do work that masks a text of this size: if that takes long, on a thread, where users take turns."""
+        if size * max(1, self.masker.size) < QUICK:
+            return work()
         async with _large_results(asyncio.get_running_loop()).turn(task.user_id, task.priority):
-            return await asyncio.to_thread(self.masker.stored, text)
+            return await asyncio.to_thread(work)
 
     def masked_question(self, parked: Parked) -> Parked:
         """Replace each secret in what is stored of a question or a wait by `…`."""

@@ -45,6 +45,8 @@ from tasks.worker.run_values import values_of
 from tasks.worker.secrets_of_run import SecretsOfRun, refuse_misuse
 from tasks.worker.spawning.growth import Growth
 from tasks.worker.spawning.spawner import Spawner, is_called_again
+from tasks.worker.task_trace import TaskTrace
+from tasks.worker.traced_models import trace_models
 
 DEMO: Final = DemoPool()
 SETTLED: Final = frozenset({WaitKind.EVENT, WaitKind.RUN})
@@ -110,6 +112,7 @@ class TaskRunner:
     async def run(self, task: LoadedTask) -> Outcome | Growth | None:
         """Run the task to its outcome, or until it adds tasks to the tree. None: it waits for an answer, a time or an event."""
         await self._secrets.enter()
+        trace_models(TaskTrace(task, recorder=self._recorder, secrets=self._secrets))
         self._budget.watch_models(task.id)
         question = await self._settled(self._questions.question_of(task.id))
         if question is not None and self._budget.is_about(question):

@@ -67,9 +67,10 @@ class CrewModel(crewai.BaseLLM):
     """The model of one agent. Calls go through the crew's own event loop. It has no key."""
 
     _crew: Any = PrivateAttr()
+    _agent: str = PrivateAttr()
 
-    def asked_by(self, crew: "Crew") -> "CrewModel":
-        self._crew = crew
+    def asked_by(self, crew: "Crew", agent: str) -> "CrewModel":
+        self._crew, self._agent = crew, agent
         return self
 
     def call(
@@ -88,6 +89,8 @@ class CrewModel(crewai.BaseLLM):
             model=self.model,
             messages=[{name: each[name] for name in MESSAGE_FIELDS if name in each} for each in conversation],
             options={"tools": tools} if tools else {},
+            agent=self._agent,
+            crew_task=None if from_task is None else from_task.name,
         )
         return answer.tool_calls or self._apply_stop_words(answer.content or "")
 
@@ -116,7 +119,7 @@ def _agent(work: AgentWork, crew: "Crew", tools: Mapping[str, BaseTool]) -> crew
         role=work.role,
         goal=work.goal,
         backstory=work.backstory,
-        llm=CrewModel(model=crew.models[work.name]).asked_by(crew),
+        llm=CrewModel(model=crew.models[work.name]).asked_by(crew, work.name),
         tools=[tools[name] for name in work.tools],
         allow_delegation=work.allow_delegation,
         max_iter=work.max_iter,

@@ -7,7 +7,7 @@ ends it at once. The crew's thread then learns from its model call that it is ov
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -102,11 +102,14 @@ class Crew:
 
     # Called by the crew, on its threads
 
-    def ask(self, *, model: str, messages: Sequence[Json], options: Json) -> Completion:
-        """Call the model, and block until it answers. Raises CrewOver."""
+    def ask(
+        self, *, model: str, messages: Sequence[Json], options: Json, agent: str, crew_task: str | None
+    ) -> Completion:
+        """Call the model for an agent, and block until it answers. Raises CrewOver."""
         if self._is_over:
             raise CrewOver
-        prompt = self._prompt(model, messages, options)
+        named = None if crew_task is None else f"{self._label}{crew_task}"
+        prompt = replace(self._prompt(model, messages, options), agent=agent, crew_task=named)
         try:
             return asyncio.run_coroutine_threadsafe(self._ask(prompt), self._loop).result()
         except ExecutorError as error:

@@ -23,7 +23,8 @@ class Prompt:
 
     `options` are its parameters (`temperature`, `tools` and so on).
 
-    `run_id` and `user_id` determine the key. `api_base` is an address that the user chose.
+    `run_id` and `user_id` determine the key. `api_base` is an address that the user chose. `agent`, `crew_task` and
+    `step` (from 1) say in the record of the call who asks.
     """
 
     model: str
@@ -32,6 +33,9 @@ class Prompt:
     user_id: str
     options: Mapping[str, Any] = NO_OPTIONS
     api_base: str | None = None
+    agent: str | None = None
+    crew_task: str | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,122 @@
+"""What is stored of a model call: its messages, the answer and the tool calls, within bounds. Pure.
+
+`{messages, left_out_messages, answer, tool_calls, left_out_tool_calls}`. A long text loses its middle, an image its
+data, and a long conversation its older messages; the numbers say how many are left out.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import orjson
+
+from tasks.rules.strict_json import Json
+
+CONTENT_BYTES: Final = 65_536
+"""About how much is stored of one call, as JSON."""
+TEXT_CHARACTERS: Final = 8_192
+"""How much of one text."""
+DATA_CHARACTERS: Final = 64
+"""How much of an image, or of another `data:` URL."""
+SECRET_CHARACTERS: Final = 4_096
+"""What is masked besides a part of a text, so that no secret is cut in half."""
+DEPTH: Final = 20
+LARGEST: Final = 2**63
+
+Mask = Callable[[str], str]
+
+
+def stored_content(*, messages: Sequence[Any], answer: str | None, tool_calls: Sequence[Any], mask: Mask) -> str:
+    """Return the content as JSON text. `mask` replaces secrets in a text."""
+    shown = [_clean(message, mask) for message in messages]
+    calls = [_clean(call, mask) for call in tool_calls]
+    said = None if answer is None else _shortened(answer, mask)
+    kept_calls = _that_fit(calls, CONTENT_BYTES // 4)
+    room = CONTENT_BYTES - len(orjson.dumps([said, kept_calls]))
+    kept = _newest(shown, room)
+    content: Json = {
+        "messages": kept,
+        "left_out_messages": len(shown) - len(kept),
+        "answer": said,
+        "tool_calls": kept_calls,
+        "left_out_tool_calls": len(calls) - len(kept_calls),
+    }
+    return orjson.dumps(_masked(content, mask)).decode()
+
+
+def _clean(value: Any, mask: Mask, depth: int = 0) -> Any:
+    """Return the value as JSON that can be stored, with short texts."""
+    match value:
+        case str():
+            return _shortened(value, mask)
+        case dict() | list() | tuple() if depth == DEPTH:
+            return "…"
+        case dict():
+            return {_shortened(str(name), mask): _clean(item, mask, depth + 1) for name, item in value.items()}
+        case list() | tuple():
+            return [_clean(item, mask, depth + 1) for item in value]
+        case int() if not -LARGEST <= value < LARGEST:
+            return str(value)
+        case int() | float() | None:
+            return value
+    return f"({type(value).__name__})"
+
+
+def _shortened(text: str, mask: Mask) -> str:
+    text = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    if text.startswith("data:") and len(text) > DATA_CHARACTERS:
+        return f"{text[:DATA_CHARACTERS]}… ({len(text) - DATA_CHARACTERS:,} more characters)"
+    if len(text) <= TEXT_CHARACTERS:
+        return text
+    half = TEXT_CHARACTERS // 2
+    start = mask(text[: half + SECRET_CHARACTERS])[:half]
+    end = mask(text[-half - SECRET_CHARACTERS :])[-half:]
+    return f"{start} … ({len(text) - TEXT_CHARACTERS:,} characters left out) … {end}"
+
+
+def _that_fit(values: Sequence[Any], room: int) -> list[Any]:
+    """Return the first values that have no more bytes together."""
+    kept = list[Any]()
+    for value in values:
+        room -= len(orjson.dumps(value)) + 1
+        if room < 0:
+            break
+        kept.append(value)
+    return kept
+
+
+def _newest(messages: Sequence[Any], room: int) -> list[Any]:
+    """Return the first message, which says what the model is, and the newest others that fit."""
+    first = _that_fit(messages[:1], room // 2)
+    room -= len(orjson.dumps(first))
+    return [*first, *reversed(_that_fit(messages[: -len(messages) : -1], room))]
+
+
+def _masked(content: Json, mask: Mask) -> Json:
+    """Mask each text, if any has something to mask."""
+    together = "\n".join(_texts_in(content))
+    masked: Json = content if mask(together) == together else _with_masks(content, mask)
+    return masked
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts_in(item)
+        case dict():
+            for name, item in value.items():
+                yield name
+                yield from _texts_in(item)
+
+
+def _with_masks(value: Any, mask: Mask) -> Any:
+    match value:
+        case str():
+            return mask(value)
+        case list():
+            return [_with_masks(item, mask) for item in value]
+        case dict():
+            return {mask(name): _with_masks(item, mask) for name, item in value.items()}
+    return value

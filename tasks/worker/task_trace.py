@@ -1,0 +1,58 @@
+"""Where the model calls of one task are recorded: their content masked and bounded, and not on the loop if that takes long."""
+
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any, Final
+
+from django.conf import settings
+
+from llmkeys.redact import mask
+from tasks.rules.call_content import stored_content
+from tasks.worker.load_run import LoadedTask
+from tasks.worker.run_recorder import RunRecorder
+from tasks.worker.secrets_of_run import SecretsOfRun
+from tasks.worker.traced_models import Call, Said
+
+FEW: Final = 50
+LARGE: Final = 1_000_000
+"""The assumed size of what is not only text."""
+
+
+class TaskTrace:
+    """The trace of one task. Use it on the loop of the worker."""
+
+    def __init__(self, task: LoadedTask, *, recorder: RunRecorder, secrets: SecretsOfRun) -> None:
+        self._task = task
+        self._recorder = recorder
+        self._secrets = secrets
+
+    def now(self) -> datetime:
+        return self._recorder.now()
+
+    async def content_of(self, said: Said) -> str | None:
+        if not settings.APFLOW_LLM.store_content:
+            return None
+        answer, calls = said.answer, said.tool_calls
+        work = partial(stored_content, messages=said.messages, answer=answer, tool_calls=calls, mask=self._mask)
+        return await self._secrets.in_turn(self._task, work, size=_size_of(said))
+
+    def called(self, call: Call) -> None:
+        error = None if call.error is None else self._secrets.masker.text(call.error)
+        self._recorder.called(self._task, replace(call, error=error))
+
+    def _mask(self, text: str) -> str:
+        return mask(self._secrets.masker.text(text))
+
+
+def _size_of(said: Said) -> int:
+    """About how many characters there are to look through."""
+    if len(said.messages) > FEW or said.tool_calls:
+        return LARGE
+    return len(said.answer or "") + sum(map(_size_of_message, said.messages))
+
+
+def _size_of_message(message: Any) -> int:
+    """Of a message that is only a text its length: then it takes no time to know it."""
+    is_plain = isinstance(message, dict) and message.keys() <= {"role", "content"}
+    return len(message["content"]) if is_plain and isinstance(message.get("content"), str) else LARGE
