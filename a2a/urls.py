@@ -5,7 +5,7 @@ A trailing slash is optional; a redirect would lose the body of a POST.
 
 from django.urls import path, re_path
 
-from a2a.endpoints import docs, hooks, modules, views
+from a2a.endpoints import docs, hooks, modules, triggers, views
 from a2a.protocol.bindings import http_json
 from a2a.rest import urls
 
@@ -18,6 +18,7 @@ urlpatterns = [
     re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may contain slashes and line breaks
     path("modules/<str:name>", modules.module),
     path("hooks/<str:token>", hooks.hook),
+    re_path(r"^webhook/trigger/(?P<task_id>(?s:.+?))/?\Z", triggers.trigger),
     path("health", views.health),
     path("healthz", views.health),
     path("ready", views.ready),

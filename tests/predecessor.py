@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tests.servers import Server, events_of
+from tests.servers import Server, events_of, until
 
 Json = dict[str, Any]
 Check = Callable[[Server], None]
@@ -60,6 +60,18 @@ WORKS: Final[list[tuple[str, str, Any]]] = [
         "tasks.update",
         {"task_id": "child", "name": "Another", "inputs": {"resource": "memory"}, "priority": 3},
     ),
+    ("/tasks", "tasks.scheduled.list", {"enabled_only": True, "user_id": None, "limit": 100, "offset": 0}),
+    ("/tasks", "tasks.scheduled.due", {"before": None, "user_id": OWNER, "limit": 100}),
+    ("/tasks", "tasks.update", {"task_id": "root", "schedule_type": "weekly", "schedule_expression": "1,5 09:00"}),
+    ("/tasks", "tasks.scheduled.init", {"task_id": "root"}),
+    (
+        "/tasks",
+        "tasks.scheduled.complete",
+        {"task_id": "root", "success": True, "result": None, "error": None, "calculate_next_run": True},
+    ),
+    ("/tasks", "tasks.scheduled.export-ical", {"user_id": OWNER, "calendar_name": "APFlow Tasks"}),
+    ("/tasks", "tasks.webhook.trigger", {"task_id": "root", "async_execution": False}),
+    ("/tasks", "tasks.update", {"task_id": "root", "schedule_type": "", "schedule_expression": ""}),
     ("/tasks", "tasks.running.status", {"task_ids": ["root", "child"]}),
     ("/tasks", "tasks.running.status", {"context_ids": "root,child"}),
     ("/tasks", "tasks.execute", {"task_id": "root", "use_streaming": False, "use_demo": False}),
@@ -192,6 +204,13 @@ def what_completed_keeps_its_result(server: Server) -> None:
     assert first["task"]["children"] == again["task"]["children"]
 
 
+def nothing_is_due_for_long(server: Server) -> None:
+    soon = {"schedule_type": "interval", "schedule_expression": "1", "schedule_enabled": True, "max_runs": 1}
+    task_id = server.rpc("tasks.create", {"name": "echo_executor", **soon})["id"]
+    until(lambda: server.rpc("tasks.get", {"task_id": task_id})["run_count"] == 1, seconds=30, what="its run")
+    assert server.rpc("tasks.scheduled.due", {}) == []
+
+
 def executors_are_a_list(server: Server) -> None:
     assert all("input_schema" in each for each in server.rpc("system.executors", {}, path="/system"))
 
@@ -235,6 +254,7 @@ def at_localhost(server: Server, path: str) -> str:
 # --- the rows of the page ---
 
 COPY: Final = {"task_id": "root"}
+NINE: Final = {"schedule_type": "daily", "schedule_expression": "09:00"}
 LOOPBACK: Final = {"url": "http://127.0.0.1/"}
 AGENT: Final = {"agent_url": "https://agent.example.com", "message": "Hello"}
 GONE: Final = ("ssh", "docker", "grpc", "websocket", "mcp", "scrape", "send_email")
@@ -247,9 +267,8 @@ CALLS: Final[Mapping[str, list[Check]]] = {
         ),
         answers("tasks.create", {"name": "One", "status": "pending", "progress": 0, "result": None}, status="pending"),
     ],
-    "other fields, such as `tags` or `schedule_type`": [
+    "other fields, such as `tags`": [
         refused("tasks.create", {"name": "One", "tags": []}, "tasks[0].tags"),
-        refused("tasks.create", {"name": "One", "schedule_type": "cron"}, "tasks[0].schedule_type"),
         answers("tasks.create", {"name": "One", "inputs": {"tags": []}, "params": {"tags": []}}),
     ],
     "the default `priority` is 1": [answers("tasks.create", {"name": "One"}, priority=2)],
@@ -310,13 +329,13 @@ CALLS: Final[Mapping[str, list[Check]]] = {
         refused("examples.status", {}, "-32601", path="/system"),
         answers("examples.init", {}, path="/system", count=0),
     ],
-    "`tasks.scheduled.list` and the rest of the scheduler": [
-        refused("tasks.scheduled.list", {}, "-32601"),
-        answers("tasks.execute", COPY | {"copy_execution": True}, original_task_id="root"),
+    "a scheduler that polls `tasks.scheduled.due`": [nothing_is_due_for_long],
+    "a schedule of a task that has a parent": [
+        refused("tasks.update", {"task_id": "child"} | NINE, "schedule_type"),
+        answers("tasks.update", {"task_id": "root"} | NINE, **NINE),
     ],
-    "the modules `schedule.…`, `task.scheduled`, `task.link`, `task.archive` and `task.clone_mixed`": [
-        module_refused(name)
-        for name in ("schedule.set", "task.scheduled", "task.link", "task.archive", "task.clone_mixed")
+    "the modules `task.link`, `task.archive` and `task.clone_mixed`": [
+        module_refused(name) for name in ("task.link", "task.archive", "task.clone_mixed")
     ],
     "`GET /tasks/methods`": [methods_are_discovered],
     "`final: true` in the last event": [the_last_event_has_a_type],

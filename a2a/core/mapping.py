@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from orjson import Fragment
 
 from tasks.rules.strict_json import TEXT, Json
+from tasks.rules.task_schedules import shown
 from tasks.status import Status
 
 if TYPE_CHECKING:
-    from tasks.models import Question, Run, SentEvent, Task
+    from tasks.models import Question, Run, Schedule, SentEvent, Task
     from tasks.services.queries import StatusReport
     from tasks.services.task_detail import Detail
 
@@ -55,11 +56,14 @@ def facts_of(tasks: Sequence[Task]) -> TreeFacts:
 def native_task(task: Task) -> Json:
     """A task in native format, without its children.
 
-    Only tasks that were added to their tree have `spawned_by`, and only roots that were loaded with it `run_status`.
+    Only tasks that were added to their tree have `spawned_by`, only roots that were loaded with it `run_status`, and only
+    those with a schedule of their own its fields.
     """
-    added = {} if task.spawned_by is None else {"spawned_by": task.spawned_by}
+    added: Json = {} if task.spawned_by is None else {"spawned_by": task.spawned_by}
     if "run_status" in vars(task) and task.parent_id is None:
         added["run_status"] = vars(task)["run_status"]
+    if "schedule" in vars(task):
+        added |= native_schedule_of_task(vars(task)["schedule"])
     return {
         "id": task.id,
         "parent_id": task.parent_id,
@@ -86,6 +90,22 @@ def native_task(task: Task) -> Json:
         "started_at": native_time(task.started_at),
         "completed_at": native_time(task.completed_at),
     } | added
+
+
+def native_schedule_of_task(schedule: Schedule) -> Json:
+    """The schedule of a task as fields of the task, as clients of apflow 0.18 know them."""
+    kind, expression = shown(schedule.timing, schedule.schedule_type or "")
+    return {
+        "schedule_type": kind,
+        "schedule_expression": expression,
+        "schedule_enabled": schedule.next_run_at is not None,
+        "schedule_start_at": native_time(schedule.starts_at),
+        "schedule_end_at": native_time(schedule.ends_at),
+        "next_run_at": native_time(schedule.next_run_at),
+        "last_run_at": native_time(schedule.last_run_at),
+        "max_runs": schedule.max_runs,
+        "run_count": schedule.run_count,
+    }
 
 
 def native_listed(task: Task, *, run: Run | None, counts: Mapping[str, int] | None, summary: bool) -> Json:

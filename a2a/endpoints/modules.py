@@ -25,16 +25,16 @@ from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json, decode
 
 PREFIX: Final = "apflow."
-SCHEDULES: Final = ("schedule.", "task.scheduled")
 LINKS: Final = ("task.link", "task.archive", "task.clone_mixed")
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A method, and how apflow returns its result."""
+    """A method, how apflow returns its result, and its defaults for parameters where they are others."""
 
     method: str
     shape: Callable[[Any], Any] = lambda result: result
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
 
 def _stored_tree(root: Json) -> Json:
@@ -52,6 +52,10 @@ def _listed(found: list[Json] | Json, *, name: str = "tasks") -> Json:
     return {name: found, "count": len(found), "total": len(found)}
 
 
+def _history(page: Json) -> Json:
+    return {"runs": page["runs"], "count": len(page["runs"])}
+
+
 #: Those of `POST /system` have the name of their method.
 MODULES: Mapping[str, Module] = MappingProxyType(
     {
@@ -67,6 +71,15 @@ MODULES: Mapping[str, Module] = MappingProxyType(
         "task.delete": Module("tasks.delete", lambda deletion: deletion | {"deleted": deletion["success"]}),
         "task.cancel": Module("tasks.cancel", lambda answers: {"results": answers}),
         "task.copy": Module("tasks.copy", _copied_tree),
+        "task.scheduled": Module("tasks.scheduled.list", _listed),
+        "schedule.set": Module("tasks.update", defaults={"schedule_enabled": True}),
+        "schedule.due": Module("tasks.scheduled.due", _listed),
+        "schedule.trigger": Module("tasks.webhook.trigger", defaults={"async_execution": False}),
+        "schedule.complete": Module("tasks.scheduled.complete"),
+        "schedule.history": Module("runs.list", _history),
+        "schedule.export_ical": Module(
+            "tasks.scheduled.export-ical", lambda found: {"ical": found["ical_content"], "format": "text/calendar"}
+        ),
         "generate": Module("tasks.generate"),
         "config.llm_key.set": Module("config.llm_key.set"),
         "config.llm_key.get": Module("config.llm_key.get"),
@@ -83,7 +96,7 @@ async def module(request: HttpRequest, name: str) -> HttpResponseBase:
         require_method(request, "POST")
         caller = await authenticate(request)
         found = _module(name)
-        params = _params(request)
+        params = {**found.defaults, **_params(request)}
         if found.method == "tasks.running.list" and "task_ids" in params:
             found = _STATUS
         if found.method == "tasks.execute" and "text/event-stream" in request.headers.get("Accept", ""):
@@ -103,11 +116,6 @@ def _module(name: str) -> Module:
     short = name.removeprefix(PREFIX)
     if short in MODULES:
         return MODULES[short]
-    if short.startswith(SCHEDULES):
-        raise UnknownMethod(
-            f"Module '{name[:100]}' is not available: this server has no schedules. Run the tree from cron, with "
-            "tasks.execute and copy_execution."
-        )
     if short in LINKS:
         raise UnknownMethod(f"Module '{name}' is not available: this server only has copies. Call {PREFIX}task.copy.")
     known = ", ".join(f"{PREFIX}{each}" for each in MODULES)

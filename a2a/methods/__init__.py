@@ -24,6 +24,8 @@ from a2a.methods import (
     runs,
     schedule_params,
     schedule_responses,
+    scheduled,
+    scheduled_params,
     schedules,
     secrets,
     system,
@@ -164,6 +166,22 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
         "schedules.runs": _schedules(
             schedules.runs, schedule_params.ListFirings, schedule_responses.ScheduledRuns, role=VIEWER
+        ),
+        "tasks.scheduled.list": Method(
+            scheduled.list_scheduled, scheduled_params.ListScheduled, as_a2a_tasks, Tasks, VIEWER
+        ),
+        "tasks.scheduled.due": Method(scheduled.list_due, scheduled_params.ListDue, as_a2a_tasks, Tasks, VIEWER),
+        "tasks.scheduled.init": Method(
+            scheduled.init, scheduled_params.InitSchedule, as_a2a_task, responses.Task, OPERATOR
+        ),
+        "tasks.scheduled.complete": Method(
+            scheduled.complete, scheduled_params.CompleteRun, as_a2a_task, responses.Task, OPERATOR
+        ),
+        "tasks.scheduled.export-ical": Method(
+            scheduled.export_ical, scheduled_params.ExportICal, as_a2a_data, schedule_responses.Calendar, VIEWER
+        ),
+        "tasks.webhook.trigger": Method(
+            scheduled.trigger, scheduled_params.Trigger, as_a2a_data, schedule_responses.Triggered, OPERATOR
         ),
         "runs.list": Method(runs.list_runs, run_params.ListRuns, as_a2a_data, run_responses.Runs, VIEWER),
         "runs.tree": Method(runs.tree, run_params.GetRunTree, as_a2a_data, run_responses.RunTree, VIEWER),

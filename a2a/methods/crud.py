@@ -8,11 +8,11 @@ from django.conf import settings
 from a2a.core.mapping import native_task, native_tree
 from a2a.core.parsing import texts
 from a2a.methods import params
-from a2a.methods.results import DataResult, TaskResult, webhook_metadata
+from a2a.methods.results import DataResult, TaskResult, webhook_metadata, with_schedules
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys.header import SentKey
-from tasks.services import copies, editing, trees
+from tasks.services import copies, editing, task_schedules, trees
 from tasks.services.idempotency import Token, once
 from tasks.services.trees import Created
 from tasks.services.webhooks import with_webhook
@@ -30,10 +30,11 @@ async def create(
         "execute": given.execute,
         "llm_key": llm_key,
     }
-    verb: Callable[..., Created] = trees.create_tree
+    verb: Callable[..., Created] = partial(task_schedules.with_schedule, trees.create_tree)
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
     created = await pools.write(partial(once, verb, caller=caller, token=token, **arguments))
+    await with_schedules([created.root])
     metadata = {"ids": created.ids, "warnings": created.warnings}
     metadata |= webhook_metadata(created.webhook, given.webhook_config)
     return TaskResult(
@@ -52,8 +53,14 @@ def _count(tasks: object) -> int:
 
 
 async def update(caller: Caller, given: params.Update) -> TaskResult:
-    """Change a pending task."""
-    task = await pools.write(editing.update_task, caller=caller, task_id=given.task_id, changes=given.changes)
+    """Change a pending task, or the schedule of any root."""
+    task = await pools.write(
+        task_schedules.update_task,
+        caller=caller,
+        task_id=given.task_id,
+        changes=given.changes,
+        schedule=given.schedule,
+    )
     return TaskResult(native=native_task(task), task=task)
 
 

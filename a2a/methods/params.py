@@ -16,6 +16,7 @@ from llmkeys.header import MAX_CHARACTERS
 from llmkeys.secret_forms import HOST, HOST_CHARACTERS, MOST_HOSTS, MOST_USERS, NAME, SHORTEST
 from tasks.executors.http.safe_http import HEADER_NAME
 from tasks.rules.field_rules import SET_BY_SERVER, TASK_FIELDS
+from tasks.rules.task_schedules import LONGEST_TEXT, MOST_NUMBER, WRITTEN
 from tasks.services import webhooks
 from tasks.services.editing import EDITABLE
 from tasks.status import Status
@@ -33,6 +34,8 @@ NOT_A_COPY: Problem = (
 SAYS_NOTHING: Mapping[str, Any] = MappingProxyType({"recursive": True, "link_task_ids": None, "reset_fields": {}})
 """Parameters that the predecessor's command sends with each clone, with the values that ask for what a copy is."""
 RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+ScheduleType = Literal["once", "interval", "cron", "daily", "weekly", "monthly"]
+Expression = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 RESUMES = "resume with the task_id of the reply; this request would start another run"
 
 
@@ -101,7 +104,7 @@ class Update(Params, frozen=True, kw_only=True):
     """tasks.update: the fields to change. The rules for tasks validate their values."""
 
     ALIASES = MappingProxyType({"id": "task_id"})
-    NULLABLE = frozenset({"params", "schemas"})
+    NULLABLE = frozenset({"params", "schemas", *WRITTEN})
     HINTS = MappingProxyType(
         dict.fromkeys(("parent_id", "user_id"), "cannot be changed: a task keeps its parent and owner")
         | dict.fromkeys(SET_BY_SERVER, "read only: set by the server")
@@ -113,10 +116,22 @@ class Update(Params, frozen=True, kw_only=True):
     params: Any | UnsetType = UNSET
     schemas: Any | UnsetType = UNSET
     dependencies: Any | UnsetType = UNSET
+    schedule_type: ScheduleType | Literal[""] | UnsetType | None = UNSET
+    schedule_expression: Expression | UnsetType | None = UNSET
+    """What the type says: `docs/reference/tasks.md`. Type and expression that are empty delete the schedule."""
+    schedule_enabled: bool | UnsetType | None = UNSET
+    schedule_start_at: Expression | UnsetType | None = UNSET
+    schedule_end_at: Expression | UnsetType | None = UNSET
+    max_runs: Annotated[int, Meta(ge=1, le=MOST_NUMBER)] | UnsetType | None = UNSET
 
     @property
     def changes(self) -> dict[str, Any]:
         return {name: value for name in EDITABLE if (value := getattr(self, name)) is not UNSET}
+
+    @property
+    def schedule(self) -> dict[str, Any]:
+        """What is given of the schedule."""
+        return {name: value for name in WRITTEN if (value := getattr(self, name)) is not UNSET}
 
 
 class Delete(Params, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Methods that read tasks."""
 
 from dataclasses import asdict
+from functools import partial
 
 from a2a.core.mapping import (
     native_detail,
@@ -12,25 +13,26 @@ from a2a.core.mapping import (
     run_facts,
 )
 from a2a.methods import params
-from a2a.methods.results import DataResult, TaskListResult, TaskResult
+from a2a.methods.results import DataResult, TaskListResult, TaskResult, with_schedules
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import link_to
 from tasks.models import Question, Task
 from tasks.rules.strict_json import Json
-from tasks.services import budgets, history, listed, queries, questions, task_detail
+from tasks.services import budgets, history, listed, queries, questions, task_detail, task_schedules
 from tasks.services.hooks import hook_url
 
 
 async def get(caller: Caller, given: params.Get) -> TaskResult:
     """Return one task, without its children."""
-    task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
+    task = await pools.read(task_schedules.attached, queries.get_task, caller=caller, task_id=given.task_id)
     return TaskResult(native=native_task(task), task=task)
 
 
 async def detail(caller: Caller, given: params.Get) -> TaskResult:
     """Return one task with its latest events, relatives, inputs, timings, and open question or wait."""
     found = await pools.read(task_detail.detail, caller=caller, task_id=given.task_id)
+    await with_schedules([found.task])
     url = _answer_url(found.question, caller) if found.question else None
     hook = hook_url(found.wait) if found.wait and caller.may(Role.OPERATOR) else None
     native = native_detail(found, answer_url=url, hook_url=hook)
@@ -51,7 +53,8 @@ def _answer_url(question: Question, caller: Caller) -> str | None:
 
 async def tree(caller: Caller, given: params.Tree) -> TaskResult:
     """Return the whole tree that contains a task."""
-    tasks = await pools.read(queries.get_tree, caller=caller, task_id=given.task_id, with_texts=True, times=2)
+    read = partial(queries.get_tree, with_texts=True, times=2)
+    tasks = await pools.read(task_schedules.attached, read, caller=caller, task_id=given.task_id)
     root = next(task for task in tasks if task.is_root)
     native = native_tree(tasks, fields=native_node) | await _run_facts(caller, root)
     if limits := await pools.read(budgets.limits_of_tree, root.id):
@@ -74,6 +77,7 @@ async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
     """Return a page of tasks; each root with its latest run."""
     tasks, next_cursor = await pools.read(_page_by_run if given.run_status else _page, caller, given)
     facts = await pools.read(listed.facts_of_roots, caller=caller, tasks=tasks, with_counts=given.summary)
+    await with_schedules(tasks)
     native = [
         native_listed(task, run=facts.runs.get(task.id), counts=facts.counts.get(task.id), summary=given.summary)
         for task in tasks

@@ -13,6 +13,7 @@ from tasks.rules.strict_json import Json
 from tasks.status import Status
 
 RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+ScheduleType = Literal["once", "interval", "cron", "daily", "weekly", "monthly"]
 
 
 class Dependency(Response, frozen=True, kw_only=True):
@@ -54,6 +55,15 @@ class TaskSummary(Response, frozen=True, kw_only=True):
     origin_type: Literal["create", "copy"]
     spawned_by: str | UnsetType = UNSET
     run_status: RunStatus | UnsetType | None = UNSET
+    schedule_type: ScheduleType | UnsetType = UNSET
+    schedule_expression: str | UnsetType = UNSET
+    schedule_enabled: bool | UnsetType = UNSET
+    schedule_start_at: str | UnsetType | None = UNSET
+    schedule_end_at: str | UnsetType | None = UNSET
+    next_run_at: str | UnsetType | None = UNSET
+    last_run_at: str | UnsetType | None = UNSET
+    max_runs: int | UnsetType | None = UNSET
+    run_count: int | UnsetType = UNSET
     created_at: str
     updated_at: str
     started_at: str | None

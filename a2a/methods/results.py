@@ -16,7 +16,7 @@ from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
-from tasks.services import queries
+from tasks.services import queries, task_schedules
 from tasks.services.webhooks import secrets_of
 from tasks.storage import loads
 
@@ -66,6 +66,12 @@ class DataResult:
 
     native: Any
     stream: None = None
+
+
+async def with_schedules(tasks: Sequence[Task]) -> None:
+    """Give the tasks the schedules that they have of their own; most have none."""
+    if any(task.schedule_id for task in tasks):
+        await pools.read(task_schedules.attach, tasks)
 
 
 def webhook_metadata(webhook: Webhook | None, config: WebhookConfig | None) -> Json:

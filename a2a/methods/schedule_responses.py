@@ -13,7 +13,8 @@ from tasks.status import Status
 class Schedule(Response, frozen=True, kw_only=True):
     """A schedule. Times are ISO 8601 in UTC. Only `schedules.get` returns `tasks` and `inputs`.
 
-    `in_words` describes its times. `next_run_at` is null while it is paused, and at its end.
+    `in_words` describes its times. `next_run_at` is null while it is paused, and at its end. With a `schedule_type` it is the
+    schedule of the task itself, which runs again; otherwise each run gets a copy.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Schedule(Response, frozen=True, kw_only=True):
     flow: str | None
     flow_version: int | None
     inputs: Json | UnsetType | None = UNSET
+    schedule_type: str | None
     cron: str | None
     every_seconds: int | None
     at: str | None
@@ -62,7 +64,7 @@ class ScheduledRun(Response, frozen=True, kw_only=True):
 
     scheduled_for: str
     outcome: Outcome
-    cause: Literal["clock", "trigger", "backfill"]
+    cause: Literal["clock", "trigger", "backfill", "reported"]
     reason: str | None
     run_id: str | None
     task_id: str | None
@@ -96,3 +98,21 @@ class SchedulePreview(Response, frozen=True, kw_only=True):
     in_words: str
     timezone: str
     times: list[ScheduledTime]
+
+
+class Calendar(Response, frozen=True, kw_only=True):
+    """A calendar in the iCalendar format (RFC 5545), with an event for each task."""
+
+    ical_content: str
+    task_count: int
+
+
+class Triggered(Response, frozen=True, kw_only=True):
+    """Whether a task was run. `result` and `error` are there if the reply waited for the end of the run."""
+
+    success: bool
+    task_id: str
+    status: Literal["triggered", "completed", "failed", "cancelled"] | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    result: Any = UNSET
+    error: str | UnsetType | None = UNSET

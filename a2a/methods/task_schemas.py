@@ -13,6 +13,7 @@ from tasks.rules.maps import MOST_ITEMS
 from tasks.rules.rounds import MOST_ROUNDS, MOST_SECONDS
 from tasks.rules.spawns import MOST_NAMES, MOST_TASKS
 from tasks.rules.strict_json import Json
+from tasks.rules.task_schedules import MOST_NUMBER
 
 Seconds = Annotated[float, Meta(ge=0, le=MONTH_SECONDS)]
 _TEXT: Final = json.schema(Text)
@@ -163,7 +164,8 @@ class TaskSchemas(Struct, frozen=True, kw_only=True):
 class NewTask(Response, frozen=True, kw_only=True):
     """A task in a request. A dependency is an id, or an object with an id or a name. Null means absent.
 
-    The server sets `status`, `progress`, `result` and `error`; it accepts what each new task has.
+    The server sets `status`, `progress`, `result`, `error` and what is counted; it accepts what each new task has. Only a root
+    has a schedule.
     """
 
     name: Text
@@ -179,3 +181,12 @@ class NewTask(Response, frozen=True, kw_only=True):
     progress: Literal[0] | UnsetType | None = UNSET
     result: UnsetType | None = UNSET
     error: UnsetType | None = UNSET
+    schedule_type: Literal["once", "interval", "cron", "daily", "weekly", "monthly", ""] | UnsetType | None = UNSET
+    schedule_expression: str | UnsetType | None = UNSET
+    schedule_enabled: bool | UnsetType | None = UNSET
+    schedule_start_at: str | UnsetType | None = UNSET
+    schedule_end_at: str | UnsetType | None = UNSET
+    max_runs: Annotated[int, Meta(ge=1, le=MOST_NUMBER)] | UnsetType | None = UNSET
+    next_run_at: UnsetType | None = UNSET
+    last_run_at: UnsetType | None = UNSET
+    run_count: Literal[0] | UnsetType | None = UNSET

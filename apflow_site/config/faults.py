@@ -95,6 +95,12 @@ def _shared_secrets(config: Config, place: Callable[[str], str]) -> Iterator[str
             f"auth.jwt_secret ({place('auth.jwt_secret')}): it is also in llm.encryption_keys, so who signs tokens could "
             f"decrypt all keys, and the other way round. Make another one with `{RANDOM_TEXT_COMMAND}`."
         )
+    trigger = config.auth.trigger_secret
+    if trigger is not None and (trigger == secret or trigger in config.llm.encryption_keys):
+        yield (
+            f"auth.trigger_secret ({place('auth.trigger_secret')}): it is also auth.jwt_secret or in llm.encryption_keys, and "
+            f"other schedulers must not know those. Make another one with `{RANDOM_TEXT_COMMAND}`."
+        )
 
 
 def _ray_contradictions(config: Config, place: Callable[[str], str]) -> Iterator[str]:

@@ -102,6 +102,11 @@ class Auth(Section):
         examples=["an-example-that-everybody-knows-so-make-your-own"],
         description='Signs the tokens (HS256). Generate one with `python -c "import secrets; print(secrets.token_urlsafe(48))"`. Preferably set it in the environment.',
     )
+    trigger_secret: values.Secret | None = Field(
+        None,
+        examples=["another-example-that-everybody-knows-so-make-your-own"],
+        description="With it, other schedulers sign requests to `POST /webhook/trigger/{task_id}`, which runs any task as its owner. Default: they send a token, as everywhere. See [Run a task from another scheduler](../how-to/schedules.md#run-a-task-from-another-scheduler).",
+    )
     required: bool = Field(False, description="Refuse to start without authentication.")
     audience: str | None = Field(
         None,

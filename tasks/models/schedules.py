@@ -31,6 +31,9 @@ class Schedule(models.Model):
     and `next_run_at` when it is due: later by its jitter, or when runs that were missed have to wait. Both
     are None while it is paused, and at its end. `failures` counts the runs that have failed in a row.
     `last_status` is that of the last run when it has ended, or "failed" if it could not be started.
+
+    With a `schedule_type` it is the schedule of a task itself (`tasks.rules.task_schedules`): it runs the tree `task_id`
+    again instead of a copy, and `Task.schedule_id` names it.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -41,6 +44,7 @@ class Schedule(models.Model):
     flow = models.CharField(max_length=100, null=True)  # the name of one of its owner
     flow_version = models.PositiveIntegerField(null=True)
     inputs = JsonTextField(null=True)
+    schedule_type = models.CharField(max_length=8, null=True)
     cron = models.CharField(max_length=255, null=True)
     every_seconds = models.PositiveIntegerField(null=True)
     at = models.DateTimeField(null=True)
@@ -118,7 +122,7 @@ class FiringQuerySet(models.QuerySet["Firing"]):
 class Firing(models.Model):
     """What a schedule did at one of its times, once for each time.
 
-    `cause`: the clock, `schedules.trigger` or `schedules.backfill`. `status` is that of the run when it has ended.
+    `cause`: the clock, `schedules.trigger`, `schedules.backfill`, or the report of another scheduler. `status` is that of the run when it has ended.
     """
 
     schedule_id: str

@@ -9,6 +9,7 @@ from tasks.rules import budgets, conditions, maps, rounds, spawns
 from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
 from tasks.rules.schema_cost import TooCostly, check_cost
+from tasks.rules.task_schedules import COUNTED, WRITTEN
 from tasks.rules.templates import LABEL
 
 Problem = tuple[str, str]
@@ -206,10 +207,12 @@ SET_BY_SERVER = (
     "root_task_id",
     "attempt",
     "token_usage",
+    *COUNTED,
 )
 
 HINTS = MappingProxyType(
     dict.fromkeys(SET_BY_SERVER, "read only: set by the server")
+    | dict.fromkeys(WRITTEN, "a schedule is set with tasks.create, tasks.update or schedules.create")
     | {
         "children": "unknown field; list every task flat and give the children a 'parent_id'",
         "executor_id": "unknown field; write it as params.executor_id",
@@ -245,7 +248,11 @@ TASK_FIELDS: Mapping[str, Check] = MappingProxyType(
 _task = _fields(TASK_FIELDS, hints=HINTS)
 
 
-AS_NEW: Mapping[str, object] = MappingProxyType({"status": "pending", "progress": 0, "result": None, "error": None})
+AS_NEW: Mapping[str, object] = MappingProxyType(
+    {"status": "pending", "progress": 0, "result": None, "error": None}
+    | dict.fromkeys((*WRITTEN, *COUNTED), "")
+    | {"schedule_enabled": False, "run_count": 0}
+)
 """Fields that the server sets, with the value that each new task has: sending it says nothing."""
 
 
@@ -262,7 +269,7 @@ def without_empty(raw: object) -> object:
 def _says_nothing(name: str, value: object) -> bool:
     if value is None:
         return name in TASK_FIELDS or name in AS_NEW
-    return name in AS_NEW and value == AS_NEW[name] and not isinstance(value, bool)
+    return name in AS_NEW and value == AS_NEW[name] and isinstance(value, bool) == isinstance(AS_NEW[name], bool)
 
 
 def check_task(raw: object, path: str) -> Iterator[Problem]:

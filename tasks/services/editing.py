@@ -10,7 +10,7 @@ from django.db import transaction
 from accounts.callers import Caller
 from llmkeys import run_secrets
 from tasks.executors.admission import checked
-from tasks.models import CancelRequest, ModelCall, Run, RunBudget, RunInputs, Task, TaskEvent
+from tasks.models import CancelRequest, ModelCall, Run, RunBudget, RunInputs, Schedule, Task, TaskEvent
 from tasks.queue import fairness
 from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
 from tasks.rules.field_rules import TASK_FIELDS
@@ -77,6 +77,8 @@ def delete_task(*, caller: Caller, task_id: str, force: bool = False) -> Deletio
     _check_deletable(task, tree, doomed, force=force)
     if task.is_root:
         _delete_runs(task.root_id)
+    if task.schedule_id is not None:
+        Schedule.objects.filter(id=task.schedule_id).delete()
     for chunk in batched(sorted(doomed), LOOKUP_CHUNK):
         Task.objects.filter(id__in=chunk).delete()
     if task.parent_id is not None and not Task.objects.tree(task.root_id).filter(parent_id=task.parent_id).exists():

@@ -29,6 +29,7 @@ from tasks.rules.exceptions import TasksError
 from tasks.rules.firings import Outcome, Overlap, Plan, plan, what_to_do
 from tasks.services import cancels
 from tasks.services.flows import run_flow
+from tasks.services.restarts import execute_again
 from tasks.services.run_inputs import with_inputs
 from tasks.services.trees import NEW, Execution, execute_task, execute_tree
 from tasks.status import Status
@@ -48,6 +49,9 @@ CLOCK_TOLERANCE: Final = timedelta(seconds=5)
 WAIT: Final = timedelta(seconds=5)
 """After which a schedule looks again whether missed runs that had to wait can start."""
 CLOCK, TRIGGER, BACKFILL = "clock", "trigger", "backfill"
+REPORTED: Final = "reported"
+"""The cause of a run that another scheduler has made (`tasks.services.task_schedules`)."""
+RUNS_ALREADY: Final = "The task was running already."
 BROKEN: Final = "The tree could not be started, for a reason that the log of the server has."
 STATE: Final = (
     "next_slot",
@@ -329,7 +333,7 @@ class Sweep:
         firing.started_at = self._clock()
         try:
             with pipelined(), transaction.atomic():
-                run = _execution(schedule).run
+                execution = _execution(schedule)
         except TasksError as error:
             self._failed(schedule, firing, error.message)
         except (OperationalError, InterfaceError):
@@ -342,20 +346,27 @@ class Sweep:
             )
             self._failed(schedule, firing, BROKEN)
         else:
-            firing.outcome, firing.reason, firing.is_open = Outcome.STARTED, None, True
-            firing.run_id, firing.root_id = run.id, run.root_id
-            schedule.run_count += 1
-            schedule.last_run_id, schedule.last_status = run.id, None
-            self.running[schedule.id].append(firing)
-            if firing.cause == CLOCK:
-                due_at = schedule.timing.due_at(firing.scheduled_for)
-                self.lateness.append(max(0.0, (firing.started_at - due_at).total_seconds()))
+            self._started(schedule, firing, execution)
         schedule.last_run_at = firing.started_at
         self.outcomes.append(firing.outcome)
         if firing.pk is None:
             self.new.append(firing)
         else:
             firing.save()
+
+    def _started(self, schedule: Schedule, firing: Firing, execution: Execution) -> None:
+        if not execution.started:
+            firing.outcome, firing.reason = Outcome.SKIPPED, RUNS_ALREADY
+            return
+        run = execution.run
+        firing.outcome, firing.reason, firing.is_open = Outcome.STARTED, None, True
+        firing.run_id, firing.root_id = run.id, run.root_id
+        schedule.run_count += 1
+        schedule.last_run_id, schedule.last_status = run.id, None
+        self.running[schedule.id].append(firing)
+        if firing.cause == CLOCK and firing.started_at is not None:
+            due_at = schedule.timing.due_at(firing.scheduled_for)
+            self.lateness.append(max(0.0, (firing.started_at - due_at).total_seconds()))
 
     def _failed(self, schedule: Schedule, firing: Firing, reason: str) -> None:
         firing.outcome, firing.reason = Outcome.FAILED, reason
@@ -428,6 +439,8 @@ def _execution(schedule: Schedule) -> Execution:
     verb: Callable[..., Execution] = partial(execute_tree, tasks=schedule.tasks, id_conflict=NEW)
     if schedule.task_id is not None:
         verb = partial(execute_task, task_id=schedule.task_id, copy_execution=True, copy_children=True)
+        if schedule.schedule_type is not None:
+            verb = partial(execute_again, task_id=schedule.task_id)
     if schedule.inputs is None:
         return verb(caller=caller)
     return with_inputs(verb, schedule.inputs, caller=caller)

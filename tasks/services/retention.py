@@ -13,7 +13,7 @@ from django.db.models import BooleanField, Exists, F, Func, OuterRef, QuerySet
 
 from accounts.callers import Caller, Role
 from tasks.events import sweeps
-from tasks.models import Run, Task
+from tasks.models import Run, Schedule, Task
 from tasks.rules.exceptions import CannotDelete, TaskNotFound
 from tasks.services.editing import delete_task
 from tasks.status import Status
@@ -55,7 +55,8 @@ def _expired(status: Status, before: datetime) -> "QuerySet[Run]":
     later = Run.objects.filter(root_id=OuterRef("root_id"), number__gt=OuterRef("number"))
     found = Run.objects.filter(status=status, finished_at__lt=before).exclude(root_id=F("id"))
     kept = Task.objects.filter(id=OuterRef("root_id"), params__contains='"keep"').filter(IsKept())
-    return found.filter(~Exists(later), ~Exists(kept))
+    scheduled = Schedule.objects.filter(task_id=OuterRef("root_id"))
+    return found.filter(~Exists(later), ~Exists(kept), ~Exists(scheduled))
 
 
 class IsKept(Func):

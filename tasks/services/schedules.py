@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from accounts.callers import Caller
 from tasks.executors.admission import checked
-from tasks.models import Firing, Run, Schedule, ScheduleQuerySet
+from tasks.models import Firing, Run, Schedule, ScheduleQuerySet, Task
 from tasks.queue import clock, notify
 from tasks.rules.exceptions import InvalidParams, LimitReached, ScheduleNotFound
 from tasks.rules.firings import Outcome, Overlap
@@ -87,7 +87,7 @@ def create_schedule(*, caller: Caller, fields: Mapping[str, Any], is_paused: boo
     if is_paused:
         schedule.pause_reason = BY_HAND.format(user=caller.user_id)
     _refuse_if_full(schedule.user_id)
-    _look_ahead(schedule, after=now)
+    look_ahead(schedule, after=now)
     schedule.save(force_insert=True)
     notify.send(notify.SCHEDULES)
     return schedule
@@ -105,7 +105,7 @@ def update_schedule(*, caller: Caller, schedule_id: str, fields: Mapping[str, An
         raise InvalidParams([("params", f"no changes: send at least one of {', '.join(FIELDS)}")])
     _set(schedule, fields, caller=caller, now=now)
     if not fields.keys().isdisjoint({*TIMING, "max_runs"}):
-        _look_ahead(schedule, after=now)
+        look_ahead(schedule, after=now)
     schedule.updated_at = now
     schedule.save()
     notify.send(notify.SCHEDULES)
@@ -139,6 +139,8 @@ def delete_schedule(*, caller: Caller, schedule_id: str) -> None:
     """Delete a schedule and what is known of its times. Its trees and runs are kept. Raises ScheduleNotFound."""
     schedule = _held(caller, schedule_id)
     Schedule.objects.filter(id=schedule.id).delete()
+    if schedule.schedule_type is not None:
+        Task.objects.filter(id=schedule.task_id).update(schedule_id=None)
 
 
 @transaction.atomic
@@ -163,7 +165,7 @@ def resume_schedule(*, caller: Caller, schedule_id: str) -> Schedule:
         now = clock.database_time()
         schedule.is_paused, schedule.pause_reason, schedule.failures = False, None, 0
         schedule.updated_at = now
-        _look_ahead(schedule, after=now)
+        look_ahead(schedule, after=now)
         schedule.save()
         notify.send(notify.SCHEDULES)
     return schedule
@@ -251,6 +253,13 @@ def with_statuses(rows: Sequence[Schedule]) -> list[Listed]:
 def _statuses_of_runs(run_ids: Iterable[str | None]) -> dict[str, str]:
     ids = [run_id for run_id in run_ids if run_id is not None]
     return dict(Run.objects.filter(id__in=ids).values_list("id", "status")) if ids else {}
+
+
+def look_ahead(schedule: Schedule, *, after: datetime) -> None:
+    """Set the next time, unless the schedule is paused or has had all its runs."""
+    ends = schedule.is_paused or schedule.is_finished
+    schedule.next_slot = None if ends else schedule.timing.next_slot(after)
+    schedule.next_run_at = schedule.next_slot and schedule.timing.due_at(schedule.next_slot)
 
 
 # --- the steps of the verbs ---
@@ -347,13 +356,6 @@ def _set_timing(schedule: Schedule, fields: Mapping[str, Any], *, now: datetime,
         found = [problem]
     if found:
         raise InvalidParams(found)
-
-
-def _look_ahead(schedule: Schedule, *, after: datetime) -> None:
-    """Set the next time, unless the schedule is paused or has had all its runs."""
-    ends = schedule.is_paused or schedule.is_finished
-    schedule.next_slot = None if ends else schedule.timing.next_slot(after)
-    schedule.next_run_at = schedule.next_slot and schedule.timing.due_at(schedule.next_slot)
 
 
 def _slots_between(schedule: Schedule, since: str, until: str, *, now: datetime) -> list[datetime]:

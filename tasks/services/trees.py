@@ -5,13 +5,14 @@ The functions here and in `queries`, `editing` and `copies` are what every inter
 They are sync, take keyword arguments only, and run in one transaction each.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from django.db import IntegrityError, connection, transaction
 
@@ -43,6 +44,19 @@ RENAME: Final = "rename"
 REFUSE: Final = "error"
 NEW: Final = "new"
 """All stored ids are new ones, as in the runs of a flow."""
+RESET: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "status": Status.PENDING,
+        "error": None,
+        "result": None,
+        "token_usage": None,
+        "progress": 0.0,
+        "attempt": 0,
+        "started_at": None,
+        "completed_at": None,
+    }
+)
+"""The columns of a task that is to run again."""
 LOOKUP_CHUNK: Final = 5_000
 """The maximum number of ids in one query."""
 
@@ -292,17 +306,7 @@ def _reset(tree: list[Task], scope: set[str]) -> None:
     """Set the failed, cancelled and skipped tasks back to pending."""
     undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)
     again = [task.id for task in tree if task.id in scope and task.status in undone]
-    Task.objects.filter(id__in=again).update(
-        status=Status.PENDING,
-        error=None,
-        result=None,
-        token_usage=None,
-        progress=0.0,
-        attempt=0,
-        started_at=None,
-        completed_at=None,
-        updated_at=datetime.now(UTC),
-    )
+    Task.objects.filter(id__in=again).update(**RESET, updated_at=datetime.now(UTC))
 
 
 def _execute_copy(

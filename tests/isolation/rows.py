@@ -61,6 +61,7 @@ COPY: Final = Row(
 )
 USER: Final = {"user_id": "$user"}
 SCHEDULE: Final = {"schedule_id": "$schedule"}
+AT_NINE: Final = {"schedule_type": "daily", "schedule_expression": "09:00"}
 AT: Final = {"at": "2999-01-01T00:00"}
 PAST: Final = {"since": "2026-01-01T00:00", "until": "2026-01-02T00:00"}
 EVENT: Final = {"event": "order.paid", "payload": {"order_id": "42"}, "id": "evt_1"}
@@ -80,7 +81,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "tasks.children": Row(TASK, ({"parent_id": "$task"},)),
         "tasks.list": Row(USER, (USER | {"root_only": False}, USER | {"cursor": ""})),
         "tasks.count": Row(USER, (USER | {"root_only": True},)),
-        "tasks.update": Row(TASK | {"name": "new"}, ({"task_id": "$mine", "dependencies": ["$task"]},)),
+        "tasks.update": Row(TASK | {"name": "new"}, ({"task_id": "$mine", "dependencies": ["$task"]}, TASK | AT_NINE)),
         "tasks.delete": Row(TASK, (TASK | {"force": True}, {"id": "$leaf"})),
         "tasks.cancel": CANCEL,
         "tasks.running.cancel": CANCEL,
@@ -122,6 +123,12 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
                 {"task_id": "$mine", "inputs": {"$leaf": {}}},
             ),
         ),
+        "tasks.scheduled.list": Row(USER, (USER | {"enabled_only": False},)),
+        "tasks.scheduled.due": Row(USER, (USER | {"before": "2999-01-01T00:00"},)),
+        "tasks.scheduled.init": Row(TASK, ({"id": "$leaf"},)),
+        "tasks.scheduled.complete": Row(TASK, (TASK | {"success": False, "error": "stolen"},)),
+        "tasks.scheduled.export-ical": Row(USER, (USER | {"enabled_only": False},)),
+        "tasks.webhook.trigger": Row(TASK, (TASK | {"async_execution": False}, TASK | {"signature": "x"})),
         "usage.get": Row({"by": ["day", "user"]}, (USER, USER | {"by": "user"})),
         "rpc.discover": Row({}),
     }

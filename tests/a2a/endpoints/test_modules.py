@@ -98,11 +98,26 @@ def test_keys_and_drafts_are_there(open_server: Server) -> None:
     assert error["message"].startswith("Invalid params: requirement")
 
 
+def test_tasks_are_scheduled_listed_triggered_and_exported(open_server: Server) -> None:
+    task = called(open_server, "task.create", {"name": "echo_executor", "user_id": OWNER, "inputs": {"x": 1}})
+    named = {"task_id": task["id"]}
+    timing = {"schedule_type": "daily", "schedule_expression": "09:00"}
+    assert called(open_server, "schedule.set", named | timing)["schedule_enabled"] is True
+    listed = called(open_server, "task.scheduled", {"user_id": OWNER})
+    assert (listed["count"], listed["tasks"][0]["id"]) == (1, task["id"])
+    assert called(open_server, "schedule.due", {})["count"] == 0
+    ran = called(open_server, "schedule.trigger", named)
+    assert (ran["status"], ran["result"]) == ("completed", {"x": 1})
+    assert called(open_server, "schedule.complete", named)["run_count"] == 2
+    (run,) = called(open_server, "schedule.history", named)["runs"]
+    assert (run["status"], run["schedule_id"] is not None) == ("completed", True)
+    calendar = called(open_server, "schedule.export_ical", {"user_id": OWNER})
+    assert (calendar["format"], calendar["ical"].count("BEGIN:VEVENT")) == ("text/calendar", 1)
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("schedule.set", "this server has no schedules. Run the tree from cron"),
-        ("task.scheduled", "this server has no schedules"),
         ("task.link", "Call apflow.task.copy"),
         ("task.lst", "Known modules: apflow.task.create, "),
     ],

@@ -9,7 +9,7 @@ from django.conf import LazySettings
 from accounts.callers import LOCAL
 from tasks.models import Run, Task, TaskEvent, Webhook
 from tasks.rules.exceptions import InvalidParams
-from tasks.services import retention, trees, webhooks
+from tasks.services import retention, schedules, task_schedules, trees, webhooks
 from tasks.services.retention import prune_trees
 from tests.documents import text
 from tests.sections import replace
@@ -54,6 +54,17 @@ def test_trees_go_by_the_status_and_age_of_their_last_run(settings: LazySettings
     assert {*Run.objects.values_list("root_id", flat=True)} == roots() - {"never"}
     assert Webhook.objects.count() == 5
     assert not TaskEvent.objects.exclude(run_id__in=Run.objects.values("id")).exists()
+
+
+def test_a_tree_that_a_schedule_runs_is_kept(settings: LazySettings) -> None:
+    for name in ("copied", "again", "gone"):
+        tree(name, "completed", days=400)
+    schedules.create_schedule(caller=LOCAL, fields={"task_id": "copied", "cron": "0 9 1 * *"})
+    daily = {"schedule_type": "daily", "schedule_expression": "09:00"}
+    task_schedules.update_task(caller=LOCAL, task_id="again", changes={}, schedule=daily)
+    keep(settings, **PAGE)
+    assert prune_trees() == 1
+    assert roots() == {"copied", "again"}
 
 
 def test_they_go_a_few_at_a_time_the_oldest_first(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:

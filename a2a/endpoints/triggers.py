@@ -1,0 +1,89 @@
+"""`POST /webhook/trigger/{task_id}`: another scheduler, such as cron, runs a task now.
+
+It authenticates as on the other interfaces or, if `auth.trigger_secret` is set, signs the request:
+`X-Webhook-Signature` is the hexadecimal HMAC-SHA256 of the timestamp, a dot and the body, and
+`X-Webhook-Timestamp` the seconds since 1970. The task then runs as its owner.
+"""
+
+import hmac
+import time
+from typing import Final
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from a2a.core.errors import as_rest
+from a2a.core.exceptions import BodyTooLarge
+from a2a.core.http import headers_of, json_response, refusal, require_method
+from a2a.core.jsonrpc import Call
+from a2a.methods.dispatch import REST, perform
+from accounts import users
+from accounts.auth import authenticate
+from accounts.callers import Caller
+from apflow_site.db import pools
+from tasks.models import Task
+from tasks.rules.exceptions import InvalidParams, TaskNotFound, TasksError
+
+METHOD: Final = "tasks.webhook.trigger"
+VALID_SECONDS: Final = 300
+"""How far the timestamp of a signature may be from the server's clock."""
+BODY_BYTES: Final = 65_536
+TRUE_OR_FALSE: Final = {"true": True, "1": True, "false": False, "0": False}
+OFF: Final = "The server takes no signed requests: auth.trigger_secret is not set. Send a token instead."
+WRONG: Final = (
+    "Invalid signature. X-Webhook-Signature must be the hexadecimal HMAC-SHA256 of the timestamp, a dot and the body, and "
+    f"X-Webhook-Timestamp the seconds since 1970, at most {VALID_SECONDS} from now."
+)
+
+
+class WrongSignature(TasksError):
+    """The signature is not valid."""
+
+
+@csrf_exempt  # a browser sends neither a token nor a signature by itself
+async def trigger(request: HttpRequest, task_id: str) -> HttpResponseBase:
+    """Run the task. 200 if it has been started, 400 if not; both with `success` and `task_id`."""
+    try:
+        require_method(request, "POST")
+        call = Call(method=METHOD, params={"task_id": task_id, "async_execution": _is_async(request)})
+        signature = request.headers.get("X-Webhook-Signature")
+        caller = await authenticate(request) if signature is None else await _signer(request, task_id, signature)
+        reply, _ = await perform(call, caller=caller, dialect=REST, headers=headers_of(request))
+        answer = reply.result
+    except (TaskNotFound, WrongSignature) as error:
+        answer = {"success": False, "error": error.message, "task_id": task_id}
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        return refusal(error, shape=as_rest)
+    return json_response(answer, status=200 if answer["success"] or "status" in answer else 400)
+
+
+def _is_async(request: HttpRequest) -> bool:
+    text = request.GET.get("async", "true").lower()
+    if text not in TRUE_OR_FALSE:
+        raise InvalidParams([("async", "must be true or false")])
+    return TRUE_OR_FALSE[text]
+
+
+async def _signer(request: HttpRequest, task_id: str, signature: str) -> Caller:
+    """Return the owner of the task, for a valid signature. Raises WrongSignature or TaskNotFound."""
+    secret = settings.APFLOW.auth.trigger_secret
+    if secret is None:
+        raise WrongSignature(OFF)
+    stamp = request.headers.get("X-Webhook-Timestamp", "")
+    body = request.read(BODY_BYTES + 1)
+    if len(body) > BODY_BYTES:
+        raise BodyTooLarge(f"The body has more than {BODY_BYTES:,} bytes.")
+    expected = hmac.new(secret.encode(), stamp.encode() + b"." + body, "sha256").hexdigest()
+    is_recent = stamp.isascii() and stamp[:20].isdecimal() and abs(time.time() - int(stamp[:20])) <= VALID_SECONDS
+    if not (hmac.compare_digest(expected.encode(), signature.encode()) and is_recent):
+        raise WrongSignature(WRONG)
+    return Caller(user_id=await pools.read(_owner_of, task_id))
+
+
+def _owner_of(task_id: str) -> str:
+    """Raises TaskNotFound, also if the owner is disabled."""
+    owner = Task.objects.filter(id=task_id).values_list("user_id", flat=True).first()
+    if owner is None or users.disabled_among({owner}):
+        raise TaskNotFound(task_id)
+    return owner
