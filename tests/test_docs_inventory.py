@@ -19,6 +19,10 @@ REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writ
 APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_page_shows_works"
 WAITS: Final = "tests/tasks/services/test_wait_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
+SCHEDULED: Final = (
+    "tests/tasks/schedules/test_schedule_page.py::"
+    "test_a_task_with_its_own_schedule_is_stored_and_triggered_from_elsewhere"
+)
 WEBHOOKS: Final = "tests/tasks/worker/test_webhook_page.py::test_the_receiver_of_the_page_believes_the_server"
 CLIENT: Final = "tests/aipartnerupflow/client/test_client_page.py::test_the_programs_run_one_after_the_other"
 POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
@@ -76,6 +80,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Run trees at times", "json", SCHEDULES),
         ("See what it did", "sh", SCHEDULES),
         ("See what it did", "sh", SCHEDULES),
+        ("As fields of a task", "json", SCHEDULED),
+        ("Run a task from another scheduler", "sh", SCHEDULED),
     ],
     "docs/how-to/call.md": [
         ("curl", "sh", f"{CALL}::test_curl_waits_follows_and_goes_on"),

@@ -1,7 +1,6 @@
 """Methods that read tasks."""
 
 from dataclasses import asdict
-from functools import partial
 
 from a2a.core.mapping import (
     native_detail,
@@ -19,13 +18,15 @@ from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import link_to
 from tasks.models import Question, Task
 from tasks.rules.strict_json import Json
-from tasks.services import budgets, history, listed, queries, questions, task_detail, task_schedules
+from tasks.services import budgets, history, listed, queries, questions, task_detail
 from tasks.services.hooks import hook_url
 
 
 async def get(caller: Caller, given: params.Get) -> TaskResult:
     """Return one task, without its children."""
-    task = await pools.read(task_schedules.attached, queries.get_task, caller=caller, task_id=given.task_id)
+    task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
+    if task.schedule_id is not None:
+        await with_schedules([task])
     return TaskResult(native=native_task(task), task=task)
 
 
@@ -53,8 +54,8 @@ def _answer_url(question: Question, caller: Caller) -> str | None:
 
 async def tree(caller: Caller, given: params.Tree) -> TaskResult:
     """Return the whole tree that contains a task."""
-    read = partial(queries.get_tree, with_texts=True, times=2)
-    tasks = await pools.read(task_schedules.attached, read, caller=caller, task_id=given.task_id)
+    tasks = await pools.read(queries.get_tree, caller=caller, task_id=given.task_id, with_texts=True, times=2)
+    await with_schedules(tasks)
     root = next(task for task in tasks if task.is_root)
     native = native_tree(tasks, fields=native_node) | await _run_facts(caller, root)
     if limits := await pools.read(budgets.limits_of_tree, root.id):

@@ -235,13 +235,6 @@ def attach(tasks: Sequence[Task]) -> None:
             vars(with_one[schedule.id])["schedule"] = schedule
 
 
-def attached(read: Callable[..., Any], **arguments: Any) -> Any:
-    """Call a function that returns a task or several, and give them their schedules."""
-    found = read(**arguments)
-    attach(found if isinstance(found, list) else [found])
-    return found
-
-
 def list_scheduled(
     *,
     caller: Caller,

@@ -30,7 +30,10 @@ def signature(body: bytes, stamp: str, *, secret: str = SECRET) -> dict[str, str
     return {"X-Webhook-Signature": found, "X-Webhook-Timestamp": stamp}
 
 
-def trigger(server: Server, task_id: str, *, body: bytes = b"", headers: Any = None, **query: str) -> httpx.Response:
+def trigger(
+    server: Server, task_id: str, *, body: bytes = b"", headers: Any = None, is_async: str = "true"
+) -> httpx.Response:
+    query = {"async": is_async}
     return server.http.post(f"/webhook/trigger/{task_id}", content=body, headers=headers, params=query)
 
 
@@ -41,7 +44,7 @@ def stored(server: Server, who: str) -> str:
 
 def test_a_token_runs_the_callers_own_task(auth_server: Server) -> None:
     task_id = stored(auth_server, "trigger-alice")
-    done = trigger(auth_server, task_id, headers=as_("trigger-alice"), **{"async": "false"})
+    done = trigger(auth_server, task_id, headers=as_("trigger-alice"), is_async="false")
     assert (done.status_code, done.json()["status"], done.json()["result"]) == (200, "completed", {"text": "hi"})
     foreign = trigger(auth_server, task_id, headers=as_("trigger-bob"))
     absent = trigger(auth_server, "no-such-task", headers=as_("trigger-bob"))
@@ -55,7 +58,7 @@ def test_a_token_runs_the_callers_own_task(auth_server: Server) -> None:
 def test_a_signature_runs_the_task_as_its_owner(signed_server: Server) -> None:
     task_id = stored(signed_server, "signed-alice")
     body, stamp = b'{"from": "cron"}', str(int(time.time()))
-    done = trigger(signed_server, task_id, body=body, headers=signature(body, stamp), **{"async": "false"})
+    done = trigger(signed_server, task_id, body=body, headers=signature(body, stamp), is_async="false")
     assert (done.status_code, done.json()["status"]) == (200, "completed")
     task = signed_server.http.get(f"/api/tasks/{task_id}/", headers=as_("signed-alice")).json()
     assert task["status"] == "completed"
@@ -92,7 +95,7 @@ def test_without_a_secret_no_signature_is_taken(auth_server: Server) -> None:
 
 def test_other_methods_and_values_are_refused(open_server: Server) -> None:
     assert open_server.http.get("/webhook/trigger/x").status_code == 405
-    wrong = trigger(open_server, "x", **{"async": "maybe"})
+    wrong = trigger(open_server, "x", is_async="maybe")
     assert (wrong.status_code, "async: must be true or false" in wrong.text) == (400, True)
     too_large = trigger(open_server, "x", body=b"x" * 70_000, headers={"X-Webhook-Signature": "0"})
     assert too_large.status_code == 400, "no secret, so it is not even read"

@@ -40,3 +40,16 @@ def test_what_the_page_shows_works(shell: Shell) -> None:
             shell.run(commands.replace(" ID", f" {report['id']}"), AIPARTNERUPFLOW_URL=server.url)
         changed = server.rpc("schedules.get", {"id": report["id"]})
         assert (changed["cron"], changed["is_paused"], changed["run_count"]) == ("0 7 * * 1-5", False, 1)
+
+
+def test_a_task_with_its_own_schedule_is_stored_and_triggered_from_elsewhere(shell: Shell) -> None:
+    with new_database() as database, running_server(database) as server:
+        request = json.loads(text(PAGE, "As fields of a task", "json"))
+        task = server.rpc(request["method"], request["params"])
+        assert (task["schedule_enabled"], task["next_run_at"][11:16]) == (True, "09:00")
+        command = text(PAGE, "Run a task from another scheduler", "sh")
+        command = command.replace("TASK_ID", task["id"]).replace("http://localhost:8000", server.url)
+        assert json.loads(shell.run(command, TOKEN="none-is-needed"))["status"] == "triggered"
+        named = {"task_id": task["id"]}
+        until(lambda: server.rpc("tasks.get", named)["status"] == "completed", seconds=60, what="the run")
+        assert server.rpc("tasks.get", named)["run_count"] == 1
