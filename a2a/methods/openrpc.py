@@ -27,7 +27,9 @@ def openrpc_document(tables: Mapping[str, Mapping[str, Method]]) -> Json:
     for path, table in tables.items():
         rows = {name: (path, method) for name, method in table.items()} | rows
     kinds = [method.answer for _, method in rows.values()]
-    results, schemas = json.schema_components([*kinds, task_schemas.NewTask], ref_template=SCHEMAS)
+    results, schemas = json.schema_components(
+        [*kinds, task_schemas.NewTask, task_schemas.TaskToStore], ref_template=SCHEMAS
+    )
     methods = [
         _method(name, path, method, result)
         for (name, (path, method)), result in zip(rows.items(), results, strict=False)

@@ -24,6 +24,8 @@ from tasks.status import Status
 MOST_NAMED = 1_000
 NEW_TASK = {"$ref": "#/components/schemas/NewTask"}
 NEW_TASKS = {"type": "array", "items": NEW_TASK, "minItems": 1}
+TASK_TO_STORE = {"$ref": "#/components/schemas/TaskToStore"}
+TASKS_TO_STORE = {"type": "array", "items": TASK_TO_STORE, "minItems": 1}
 NewTasks = Annotated[Any, Meta(extra_json_schema={"anyOf": [NEW_TASK, NEW_TASKS]})]
 """Tasks in a request. The rules for tasks validate them; this is their published schema."""
 NOT_A_COPY: Problem = (
@@ -382,7 +384,7 @@ class Create(Params, frozen=True, kw_only=True):
     """tasks.create: an object with `tasks`, or the list of tasks, or one task."""
 
     CONDITIONS = (OnlyWith("webhook_config", "execute", reason="without a run there are no events"),)
-    tasks: NewTasks
+    tasks: Annotated[Any, Meta(extra_json_schema={"anyOf": [TASK_TO_STORE, TASKS_TO_STORE]})]
     id_conflict: Literal["rename", "error"] = "rename"
     execute: bool = False
     webhook_config: WebhookConfig | None = None

@@ -13,7 +13,7 @@ from tasks.rules.maps import MOST_ITEMS
 from tasks.rules.rounds import MOST_ROUNDS, MOST_SECONDS
 from tasks.rules.spawns import MOST_NAMES, MOST_TASKS
 from tasks.rules.strict_json import Json
-from tasks.rules.task_schedules import MOST_NUMBER
+from tasks.rules.task_schedules import LONGEST_TEXT, MOST_NUMBER
 
 Seconds = Annotated[float, Meta(ge=0, le=MONTH_SECONDS)]
 _TEXT: Final = json.schema(Text)
@@ -161,13 +161,11 @@ class TaskSchemas(Struct, frozen=True, kw_only=True):
     input_schema: Json | UnsetType = UNSET
 
 
-class NewTask(Response, frozen=True, kw_only=True):
-    """A task in a request. A dependency is an id, or an object with an id or a name. Null means absent.
+Empty = Literal[""] | UnsetType | None
+ScheduleText = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 
-    The server sets `status`, `progress`, `result`, `error` and what is counted; it accepts what each new task has. Only a root
-    has a schedule.
-    """
 
+class _Fields(Response, frozen=True, kw_only=True):
     name: Text
     id: Text | UnsetType | None = UNSET
     parent_id: Text | UnsetType | None = UNSET
@@ -181,12 +179,31 @@ class NewTask(Response, frozen=True, kw_only=True):
     progress: Literal[0] | UnsetType | None = UNSET
     result: UnsetType | None = UNSET
     error: UnsetType | None = UNSET
-    schedule_type: Literal["once", "interval", "cron", "daily", "weekly", "monthly", ""] | UnsetType | None = UNSET
-    schedule_expression: str | UnsetType | None = UNSET
-    schedule_enabled: bool | UnsetType | None = UNSET
-    schedule_start_at: str | UnsetType | None = UNSET
-    schedule_end_at: str | UnsetType | None = UNSET
-    max_runs: Annotated[int, Meta(ge=1, le=MOST_NUMBER)] | UnsetType | None = UNSET
-    next_run_at: UnsetType | None = UNSET
-    last_run_at: UnsetType | None = UNSET
+    next_run_at: Empty = UNSET
+    last_run_at: Empty = UNSET
     run_count: Literal[0] | UnsetType | None = UNSET
+
+
+class NewTask(_Fields, frozen=True, kw_only=True):
+    """A task in a request. A dependency is an id, or an object with an id or a name. Null means absent.
+
+    The server sets `status`, `progress`, `result`, `error` and what is counted; it accepts what each new task has.
+    """
+
+    schedule_type: Empty = UNSET
+    schedule_expression: Empty = UNSET
+    schedule_enabled: Annotated[bool, Meta(extra_json_schema={"const": False})] | UnsetType | None = UNSET
+    schedule_start_at: Empty = UNSET
+    schedule_end_at: Empty = UNSET
+    max_runs: Empty = UNSET
+
+
+class TaskToStore(_Fields, frozen=True, kw_only=True):
+    """A task in `tasks.create`. A root may have a schedule; then it has both a type and an expression."""
+
+    schedule_type: Literal["once", "interval", "cron", "daily", "weekly", "monthly", ""] | UnsetType | None = UNSET
+    schedule_expression: ScheduleText | UnsetType | None = UNSET
+    schedule_enabled: bool | UnsetType | None = UNSET
+    schedule_start_at: ScheduleText | UnsetType | None = UNSET
+    schedule_end_at: ScheduleText | UnsetType | None = UNSET
+    max_runs: Annotated[int, Meta(ge=1, le=MOST_NUMBER)] | UnsetType | None = UNSET

@@ -206,7 +206,9 @@ def _schemas() -> Json:
     """All schemas to which the operations refer."""
     operations = [each for routes in (ROUTES, STREAMS) for route in routes.values() for each in route.values()]
     types = [kind for operation in operations for kind in operation.answers.values() if kind is not None]
-    schemas: Json = json.schema_components([*types, Status, task_schemas.NewTask], ref_template=SCHEMAS)[1]
+    schemas: Json = json.schema_components(
+        [*types, Status, task_schemas.NewTask, task_schemas.TaskToStore], ref_template=SCHEMAS
+    )[1]
     for operation in operations:
         schemas |= parts_of(method_named(operation.method, REST.methods).params)
     return schemas | {"Error": _error()}

@@ -12,7 +12,7 @@ from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.parsing import Params
 from a2a.methods import flow_responses, responses, run_responses, schedule_responses, task_schemas
 from a2a.methods.dispatch import REST
-from a2a.methods.params import NEW_TASK, NEW_TASKS
+from a2a.methods.params import TASK_TO_STORE, TASKS_TO_STORE
 from tasks.rules import exceptions as errors
 from tasks.rules.strict_json import Json, MalformedJson
 from tasks.status import TERMINAL
@@ -128,7 +128,7 @@ TASKS: Final = {
         name="createTasks",
         method="tasks.create",
         takes="body",
-        instead=(NEW_TASK, NEW_TASKS),
+        instead=(TASK_TO_STORE, TASKS_TO_STORE),
         rules={"required": ["tasks"]},
         is_body_required=True,
         answers={201: responses.StoredTree},

@@ -82,7 +82,10 @@ class PeopleServer:
         """A new tree of two tasks: the names in a row, and what they stand for."""
         number = next(self.numbers)
         task, leaf = f"{owner}-root-{number:04}", f"{owner}-leaf-{number:04}"
-        tasks = [{"id": task, "name": "root"}, {"id": leaf, "name": "leaf", "parent_id": task}]
+        tasks = [
+            {"id": task, "name": "root", "schedule_type": "once", "schedule_expression": "2999-01-01"},
+            {"id": leaf, "name": "leaf", "parent_id": task},
+        ]
         call = {"tasks": tasks, "execute": runs}
         self.server.rpc("tasks.create", call, **self.people[owner])
         plan = {"task_id": task, "at": "2999-01-01T00:00"}
@@ -153,7 +156,11 @@ def _filled_text(text: str, names: dict[str, str]) -> str:
 @pytest.fixture(scope="session")
 def people_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeopleServer]:
     folder, port = tmp_path_factory.mktemp("isolation"), free_port()
-    settings = {"AIPARTNERUPFLOW_JWT_SECRET": SECRET, "AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true"}
+    settings = {
+        "AIPARTNERUPFLOW_JWT_SECRET": SECRET,
+        "AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true",
+        "AIPARTNERUPFLOW_LIMITS_SCHEDULES": "100000",
+    }
     command = [*SERVE, "--port", str(port), "--no-worker"]
     with new_database() as url:
         environment = environment_of(url, folder) | settings

@@ -63,7 +63,7 @@ def test_what_is_required_is_required(methods: dict[str, Json]) -> None:
     required = {name: [each["name"] for each in row["params"] if each["required"]] for name, row in methods.items()}
     assert {name for name, params in required.items() if params == ["task_id"]} == {
         "tasks.get", "tasks.detail", "tasks.tree", "tasks.children", "tasks.update", "tasks.delete", "tasks.copy", "tasks.clone",
-        "tasks.fork",
+        "tasks.fork", "tasks.scheduled.init", "tasks.scheduled.complete", "tasks.webhook.trigger",
     }  # fmt: skip
     assert required["tasks.create"] == ["tasks"]
 
