@@ -27,4 +27,4 @@ def _start_over(root_id: str) -> None:
     if tree.filter(spawned_by__isnull=False).delete()[0]:
         below = Task.objects.filter(root_id=root_id, parent_id=OuterRef("id"))
         tree.filter(~Exists(below), has_children=True).update(has_children=False)
-    tree.update(**RESET, updated_at=datetime.now(UTC))
+    tree.update(**RESET, steps=None, updated_at=datetime.now(UTC))
