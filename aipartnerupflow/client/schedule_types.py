@@ -42,6 +42,7 @@ class Schedule(TypedDict):
     flow: str | None
     flow_version: int | None
     inputs: NotRequired[Json | None]
+    schedule_type: str | None
     cron: str | None
     every_seconds: int | None
     at: str | None
@@ -77,7 +78,7 @@ class ScheduledRun(TypedDict):
 
     scheduled_for: str
     outcome: Literal["started", "queued", "skipped", "failed"]
-    cause: Literal["clock", "trigger", "backfill"]
+    cause: Literal["clock", "trigger", "backfill", "reported"]
     reason: str | None
     run_id: str | None
     task_id: str | None

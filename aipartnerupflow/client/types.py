@@ -8,6 +8,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 Json = dict[str, Any]
 Status = Literal["pending", "in_progress", "completed", "failed", "cancelled", "skipped"]
 RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+ScheduleType = Literal["once", "interval", "cron", "daily", "weekly", "monthly"]
 
 
 Dependency = TypedDict(
@@ -41,6 +42,15 @@ class Task(TypedDict):
     origin_type: Literal["create", "copy"]
     spawned_by: NotRequired[str]
     run_status: NotRequired[RunStatus | None]
+    schedule_type: NotRequired[ScheduleType]
+    schedule_expression: NotRequired[str]
+    schedule_enabled: NotRequired[bool]
+    schedule_start_at: NotRequired[str | None]
+    schedule_end_at: NotRequired[str | None]
+    next_run_at: NotRequired[str | None]
+    last_run_at: NotRequired[str | None]
+    max_runs: NotRequired[int | None]
+    run_count: NotRequired[int]
     created_at: str
     updated_at: str
     started_at: str | None
@@ -77,6 +87,15 @@ class ListedTask(TypedDict):
     origin_type: Literal["create", "copy"]
     spawned_by: NotRequired[str]
     run_status: NotRequired[RunStatus | None]
+    schedule_type: NotRequired[ScheduleType]
+    schedule_expression: NotRequired[str]
+    schedule_enabled: NotRequired[bool]
+    schedule_start_at: NotRequired[str | None]
+    schedule_end_at: NotRequired[str | None]
+    next_run_at: NotRequired[str | None]
+    last_run_at: NotRequired[str | None]
+    max_runs: NotRequired[int | None]
+    run_count: NotRequired[int]
     run_id: NotRequired[str | None]
     run_number: NotRequired[int | None]
     task_counts: NotRequired[dict[Status, int] | None]

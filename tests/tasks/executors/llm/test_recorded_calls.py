@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.llm_server import Says
+from tests.llm_formats import Says
 from tests.llm_site import KEY, LlmSite
 
 Json = dict[str, Any]
