@@ -6,6 +6,7 @@ A trailing slash is optional; a redirect would lose the body of a POST.
 from django.urls import path, re_path
 
 from a2a.endpoints import docs, hooks, modules, triggers, views
+from a2a.mcp.endpoint import mcp
 from a2a.protocol.bindings import http_json
 from a2a.rest import urls
 
@@ -15,6 +16,8 @@ urlpatterns = [
     path("tasks/", views.tasks),
     path("system", views.system),
     path("system/", views.system),
+    path("mcp", mcp),
+    path("mcp/", mcp),
     re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may contain slashes and line breaks
     path("modules/<str:name>", modules.module),
     path("hooks/<str:token>", hooks.hook),

@@ -14,7 +14,8 @@ THIS_MACHINE: Final = ("http://localhost:*", "http://127.0.0.1:*")
 """Allowed without a setting where only this machine reaches a server without authentication."""
 ALLOWED_HEADERS: Final = (
     *("accept", "authorization", "content-type", "a2a-extensions", "a2a-version", "idempotency-key", "last-event-id"),
-    *("mcp-protocol-version", "mcp-session-id", "traceparent", "x-api-key", "x-llm-api-key", "x-request-id"),
+    *("mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id", "traceparent", "x-api-key"),
+    *("x-llm-api-key", "x-request-id"),
 )
 EXPOSED_HEADERS: Final = ("a2a-extensions", "mcp-session-id", "retry-after", "x-request-id")
 

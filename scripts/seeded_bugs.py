@@ -43,6 +43,8 @@ TESTS: Final = (
     "tests/tasks/services/test_history.py",
     "tests/a2a/methods/test_runs.py",
     "tests/a2a/methods/test_run_status.py",
+    "tests/a2a/mcp/test_endpoint.py",
+    "tests/a2a/mcp/test_tools.py",
     "tests/tasks/rules/test_flows.py",
     "tests/tasks/services/test_reminders.py",
     "tests/tasks/services/test_waits.py",

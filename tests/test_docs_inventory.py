@@ -55,6 +55,17 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Over gRPC", "sh", SITE),
         ("Sign the card", "sh", SITE),
     ],
+    "docs/how-to/mcp.md": [
+        ("Connect a host", "sh", f"{NOT_RUN}needs the program of another vendor"),
+        ("Connect a host", "json", f"{NOT_RUN}is the file of another program"),
+        (
+            "Call it from a program",
+            "sh",
+            f"{NOT_RUN}needs a package index; tests/interop/environments.py does the same, once",
+        ),
+        ("Call it from a program", "python", "tests/interop/test_mcp_clients.py::test_the_program_of_the_how_to"),
+        ("Offer executors as tools", "yaml", "tests/a2a/mcp/test_page.py::test_the_operator_offers_executors_as_tools"),
+    ],
     "docs/how-to/accounts.md": [
         ("Accounts", "sh", f"{SERVERS}::site"),
         ("Roles", "sh", f"{SERVERS}::test_users_are_made_and_changed_beside_the_server"),

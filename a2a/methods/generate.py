@@ -30,7 +30,9 @@ async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None =
     It is not run.
     """
     secrets = await pools.read(named_secrets.usable_names, user_id=caller.user_id)
-    execution = await pools.write(trees.execute_tree, caller=caller, tasks=_task(given, secrets), llm_key=llm_key)
+    execution = await pools.write(
+        trees.execute_tree, caller=caller, tasks=task_that_writes(given, secrets), llm_key=llm_key
+    )
     task_id = execution.task.id
     try:
         async with asyncio.timeout(WAIT_SECONDS):
@@ -52,7 +54,7 @@ async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None =
     return DataResult(native=native | stored)
 
 
-def _task(given: Generate, secrets: list[str]) -> Json:
+def task_that_writes(given: Generate, secrets: list[str]) -> Json:
     """The task that generates. The requirement is text: what looks like a place in it is for the model."""
     model = {} if given.model is None else {"model": given.model}
     return {

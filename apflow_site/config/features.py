@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from apflow_site.config import values
-from apflow_site.config.values import Allowed, Ports, Section, Whole
+from apflow_site.config.values import Allowed, ExecutorId, Ports, Section, SplitPairs, Whole
 
 KIB, MIB, GIB, PIB = 2**10, 2**20, 2**30, 2**50
 WEEK_SECONDS = 7 * 86_400
@@ -175,4 +175,27 @@ class A2a(Section):
         None,
         examples=["/etc/aipartnerupflow/grpc-key.pem"],
         description="The path of the certificate's private key in PEM.",
+    )
+
+
+ToolHints = Annotated[
+    dict[ExecutorId, Literal["read_only", "additive", "destructive"]],
+    SplitPairs,
+    Allowed(
+        "a mapping of executor ids and read_only, additive or destructive (in the environment: name=value, separated by commas)"
+    ),
+]
+
+
+class Mcp(Section):
+    tools: ToolHints | None = Field(
+        None,
+        examples=[{"system_info_executor": "read_only", "rest_executor": "destructive"}],
+        description="Executors that are [tools of MCP](../how-to/mcp.md#offer-executors-as-tools), and what a call may do, for clients that ask their user before it: `read_only`, `additive` or `destructive`. Default: none.",
+    )
+    wait_seconds: Whole = Field(
+        45,
+        ge=0,
+        le=3600,
+        description="How many seconds a call of a tool waits for the end of its run. Then it returns the run's id. Most MCP clients give up after 60.",
     )

@@ -8,7 +8,7 @@ from typing import cast
 
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
-from apflow_site.config.features import A2a, Executors, Llm, Webhooks
+from apflow_site.config.features import A2a, Executors, Llm, Mcp, Webhooks
 from apflow_site.config.operation import Auth, Database, Events, Limits, Log, Redis, Retention, Server, Worker
 from apflow_site.config.pools import Pools
 from apflow_site.config.values import Section
@@ -30,6 +30,7 @@ class Config(BaseSettings, Section):
     retention: Retention = Retention()
     limits: Limits = Limits()
     a2a: A2a = A2a()
+    mcp: Mcp = Mcp()
     log: Log = Log()
 
     def __init__(self, *sources: PydanticBaseSettingsSource) -> None:

@@ -150,6 +150,19 @@ def times_of(*, caller: Caller, wanted: RunFilter) -> dict[str, list[datetime]]:
     return {status: list(times.filter(status=status)[:MOST_TIMES]) for status in wanted.statuses or STATUSES}
 
 
+def own_run(*, caller: Caller, run_id: str) -> Run:
+    """Return a run that has a tree. Raises RunNotFound, also for a run of another owner."""
+    run = Run.objects.for_caller(caller).filter(id=run_id).exclude(root_id=F("id")).first()
+    if run is None:
+        raise RunNotFound(run_id)
+    return run
+
+
+def is_latest(run: Run) -> bool:
+    """Whether no later run of the tree has been created."""
+    return not Run.objects.filter(root_id=run.root_id, number__gt=run.number).exists()
+
+
 def get_run(*, caller: Caller, run_id: str) -> RunDetail:
     """Return a run. Raises RunNotFound, also for a run of another owner, or ResponseTooLarge."""
     found = with_facts(list(Run.objects.for_caller(caller).filter(id=run_id)))

@@ -117,8 +117,9 @@ class PeopleServer:
             return self._ask_by_socket(str(body), headers)
         kind = {"Content-Type": "application/json"} if body is not None else {}
         path, query = _filled_text(shot.path, names), json.loads(_filled(shot.query, names))
+        filled = {name: _filled_text(value, names) for name, value in shot.headers.items()}
         with self.server.http.stream(
-            shot.method, path, params=query, content=body, headers={**kind, **headers}
+            shot.method, path, params=query, content=body, headers={**kind, **filled, **headers}
         ) as response:
             kind_of_answer = response.headers.get("content-type", "")
             is_stream = kind_of_answer.startswith("text/event-stream")
@@ -160,6 +161,7 @@ def people_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeopleSe
         "AIPARTNERUPFLOW_JWT_SECRET": SECRET,
         "AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true",
         "AIPARTNERUPFLOW_LIMITS_SCHEDULES": "100000",
+        "AIPARTNERUPFLOW_MCP_WAIT_SECONDS": "0",  # there is no worker
     }
     command = [*SERVE, "--port", str(port), "--no-worker"]
     with new_database() as url:

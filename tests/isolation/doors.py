@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from a2a.mcp.eras import CAPABILITIES_FIELD, MODERN, VERSION_FIELD
+from a2a.mcp.eras import NAMED as NAMED_IN_HEADER
+from a2a.mcp.methods import METHODS as MCP_METHODS
+from a2a.mcp.tools.builtin import builtin_tools
 from a2a.methods import METHODS, SYSTEM_METHODS
 from a2a.methods.dispatch import method_named
 from a2a.methods.messages import ACTIONS
@@ -13,7 +17,7 @@ from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import VERSIONS
 from a2a.rest.routes import ROUTES, STREAMS
 from accounts.callers import Role
-from tests.isolation.rows import A2A, NATIVE, REST, SYSTEM, Row
+from tests.isolation.rows import A2A, MCP, NATIVE, REST, SYSTEM, TOOLS, Json, Row
 
 NAMED: Final = re.compile(r"\(\?P<(\w+)>[^)]*\)")
 """A parameter in a path."""
@@ -30,6 +34,7 @@ class Shot:
     path: str
     query: Any = None
     body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +75,7 @@ def doors() -> Iterator[Door]:
     yield from _a2a_http()
     yield from _rest()
     yield from _web_socket()
+    yield from _mcp()
     events = Shot(method="GET", path="/tasks/$task/events")
     yield Door(name="GET /tasks/{id}/events", role=Role.VIEWER, row=Row({}, runs=True), shot=lambda params: events)
 
@@ -91,6 +97,34 @@ def _web_socket() -> Iterator[Door]:
     for action in sorted(ACTIONS.keys() - {"ping", "auth"}):  # these name nothing
         row = Row({"task_id": "$task"}, ({"task_id": "$leaf"},), runs=True)
         yield Door(name=f"/ws {action}", role=Role.VIEWER, row=row, shot=_message({"action": action}))
+
+
+def _mcp() -> Iterator[Door]:
+    """The tools and the other methods of MCP, with a client of an era that has them."""
+    for tool in builtin_tools():
+        yield Door(name=f"/mcp {tool.name}", role=tool.role, row=TOOLS.get(tool.name), shot=_tool_call(tool.name))
+    for name, method in MCP_METHODS.items():
+        if name != "tools/call":
+            shot = _mcp_request(name, is_modern=method.is_modern)
+            yield Door(name=f"/mcp {name}", role=Role.VIEWER, row=MCP.get(name), shot=shot)
+
+
+def _tool_call(name: str) -> Callable[[Any], Shot]:
+    shot = _mcp_request("tools/call", is_modern=True)
+    return lambda params: shot({"name": name, "arguments": params})
+
+
+def _mcp_request(method: str, *, is_modern: bool) -> Callable[[Any], Shot]:
+    envelope = {"jsonrpc": "2.0", "method": method, "id": 1}
+    meta = {"_meta": {VERSION_FIELD: MODERN[0], CAPABILITIES_FIELD: {}}} if is_modern else {}
+
+    def shot(params: Json) -> Shot:
+        headers = {"MCP-Protocol-Version": MODERN[0], "Mcp-Method": method} if is_modern else {}
+        if is_modern and method in NAMED_IN_HEADER:
+            headers["Mcp-Name"] = params[NAMED_IN_HEADER[method]]
+        return Shot(method="POST", path="/mcp", body=envelope | {"params": params | meta}, headers=headers)
+
+    return shot
 
 
 def _message(fixed: Mapping[str, Any], *, place: str | None = None) -> Callable[[Any], Shot]:
@@ -145,7 +179,9 @@ def _request(method: str, path: str) -> Callable[[Any], Shot]:
         named = NAMED.findall(path)
         filled = NAMED.sub(lambda found: str(params[found[1]]), path)
         rest = {name: value for name, value in params.items() if name not in named}
-        place = "body" if method in ("POST", "PUT", "PATCH") else "query"
-        return Shot(method=method, path=filled, **{place: rest or None})
+        is_body = method in ("POST", "PUT", "PATCH")
+        return Shot(
+            method=method, path=filled, query=None if is_body else rest or None, body=rest or None if is_body else None
+        )
 
     return shot

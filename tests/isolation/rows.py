@@ -258,3 +258,36 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "listExecutors": Row({}),
     }
 )
+
+TOOLS: Final[Mapping[str, Row]] = MappingProxyType(
+    {
+        "answer_question": Row({"task_id": "$task", "answer": "yes"}, ({"id": "$leaf", "answer": "yes"},), runs=True),
+        "cancel_run": Row({"run_id": "$run"}, ({"run_id": "$run", "force": True}, {"run_id": "$task"}), runs=True),
+        "generate_tree": Row({"requirement": ""}),
+        "get_run": Row({"run_id": "$run"}, ({"run_id": "$run", "wait_seconds": 1}, {"run_id": "$task"}), runs=True),
+        "list_executors": Row({}),
+        "list_runs": Row({"task_id": "$task"}, (USER, {"task_id": "$leaf"}), runs=True),
+        "run_flow": Row(NO_FLOW, (NO_FLOW,)),
+        "run_tree": Row({"tasks": [{"name": "mine"}]}, FOREIGN_TREES),
+    }
+)
+"""Tools of MCP."""
+MCP: Final[Mapping[str, Row]] = MappingProxyType(
+    {
+        "initialize": Row(
+            {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
+        ),
+        "ping": Row({}),
+        "logging/setLevel": Row({"level": "info"}),
+        "server/discover": Row({}),
+        "tools/list": Row({}),
+        "resources/list": Row({}, ({},), runs=True),
+        "resources/templates/list": Row({}),
+        "resources/read": Row(
+            {"uri": "task://$run"},
+            ({"uri": "task://$run/tree"}, {"uri": "task://$run/events?after=0"}, {"uri": "task://$task"}),
+            runs=True,
+        ),
+    }
+)
+"""Methods of MCP, without `tools/call`: its doors are the tools."""

@@ -1,0 +1,155 @@
+"""`POST /mcp`: one JSON-RPC message in; its reply, or a stream of notifications and the reply, out."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from a2a.core import jsonrpc
+from a2a.core.exceptions import WrongHttpMethod
+from a2a.core.http import body_of, headers_of, json_response, require_method
+from a2a.core.jsonrpc import Call, Failure, Id, Reply
+from a2a.core.metrics import metered, note
+from a2a.live import sse
+from a2a.live.streaming import held
+from a2a.mcp import eras
+from a2a.mcp.catalogue import OURS, Catalogue
+from a2a.mcp.eras import Exchange
+from a2a.mcp.errors import McpError, failure
+from a2a.mcp.messages import Messages, Notification, Result
+from a2a.mcp.methods import method_of
+from accounts.auth import authenticate
+from accounts.callers import Caller
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json, decode
+from tasks.storage import loads
+
+EVENT_STREAM: Final = "text/event-stream"
+DEFERRED_SECONDS: Final = 1.0
+"""How long a reply may take until it becomes a stream. Quick calls get plain JSON, with the status of their error."""
+Message = Notification | Result
+
+
+@dataclass(frozen=True, slots=True)
+class Mcp:
+    """The view of an endpoint of MCP with the tools of a catalogue."""
+
+    catalogue: Catalogue
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        body: Json = {}
+        try:
+            require_method(request, "POST")
+            caller = await authenticate(request)
+            body = _message_in(request)
+            if "id" not in body or "method" not in body:
+                return _accepted(body)
+            return await self._replied(request, body, caller)
+        except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+            return _refused(error, call_id=_id_in(body), is_modern=eras.is_modern(body, request.headers))
+
+    async def _replied(self, request: HttpRequest, body: Json, caller: Caller) -> HttpResponseBase:
+        call = jsonrpc.parse(body, batch_limit=1)
+        if not isinstance(call, Call):
+            raise McpError(jsonrpc.INVALID_REQUEST, call.message if isinstance(call, Failure) else "")
+        note(user=caller.user_id)
+        loads.charge(caller.user_id)
+        exchange = eras.exchange_of(call, body, sent=request.headers, caller=caller, headers=headers_of(request))
+        with metered(f"mcp/{call.method}"[:100]):
+            method = method_of(call.method, exchange)
+            if not isinstance(call.params, dict):
+                raise InvalidParams([("params", "must be an object")])
+            messages = method.function(self.catalogue, exchange, call.params)
+            takes_streams = EVENT_STREAM in request.headers.get("Accept", "")
+            first = await _first(messages, seconds=DEFERRED_SECONDS if takes_streams else None)
+        if isinstance(first, Result):
+            return json_response(_reply(first, call, exchange))
+        frames = sse.replies(_encoded(_continued(first, messages), call, exchange))
+        return held(frames, caller=caller, who_is_it=partial(authenticate, request))
+
+
+mcp: Final = csrf_exempt(Mcp(OURS).__call__)
+
+
+def _message_in(request: HttpRequest) -> Json:
+    """The message in the body. Raises McpError, MalformedJson, and the errors of `body_of`."""
+    body = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+    if isinstance(body, list):
+        raise McpError(jsonrpc.INVALID_REQUEST, "Send one JSON-RPC message per request: MCP has no batches.")
+    if not isinstance(body, dict):
+        raise McpError(jsonrpc.INVALID_REQUEST, "A JSON-RPC message is an object.")
+    return body
+
+
+def _accepted(body: Json) -> HttpResponse:
+    """Take a notification, or the reply of a client, for which nothing waits here."""
+    if not isinstance(body.get("method"), str) and not body.keys() & {"result", "error"}:
+        raise McpError(jsonrpc.INVALID_REQUEST, "A JSON-RPC message has a method, a result or an error.")
+    return HttpResponse(status=202)
+
+
+async def _first(messages: Messages, *, seconds: float | None) -> "Message | asyncio.Future[Message]":
+    """The result if it comes within the time, or else what the stream begins with. Without a time, wait for the result.
+
+    If the client leaves meanwhile, the work is cancelled.
+    """
+    first = asyncio.ensure_future(_next(messages))
+    try:
+        if seconds is not None:
+            await asyncio.wait({first}, timeout=seconds)
+            return first.result() if first.done() else first
+        while not isinstance(message := await first, Result):
+            first = asyncio.ensure_future(_next(messages))
+        return message
+    except asyncio.CancelledError:
+        first.cancel()
+        await asyncio.wait({first})
+        await messages.aclose()
+        raise
+
+
+async def _next(messages: Messages) -> Message:
+    return await anext(messages)
+
+
+async def _continued(first: "Message | asyncio.Future[Message]", messages: Messages) -> Messages:
+    """Yield the first message, and those that follow it."""
+    try:
+        yield first if isinstance(first, Message) else await first
+        async for message in messages:
+            yield message
+    finally:
+        await messages.aclose()
+
+
+async def _encoded(messages: Messages, call: Call, exchange: Exchange) -> AsyncGenerator[Json]:
+    """Yield the messages as JSON. An error after the beginning of the stream is its last message."""
+    try:
+        async for message in messages:
+            yield message.to_json() if isinstance(message, Notification) else _reply(message, call, exchange)
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        yield failure(error, call_id=call.id, is_modern=exchange.is_modern).to_json()
+    finally:
+        await messages.aclose()
+
+
+def _reply(result: Result, call: Call, exchange: Exchange) -> Json:
+    return Reply(id=call.id, result=result.of_era(is_modern=exchange.is_modern)).to_json()
+
+
+def _refused(error: Exception, *, call_id: Id, is_modern: bool) -> HttpResponse:
+    refused = failure(error, call_id=call_id, is_modern=is_modern)
+    response = json_response(refused.to_json(), status=refused.http_status)
+    if isinstance(error, WrongHttpMethod):
+        response["Allow"] = ", ".join(error.methods)
+    return response
+
+
+def _id_in(body: Json) -> Id:
+    call_id = body.get("id")
+    return call_id if isinstance(call_id, str | int | float) and not isinstance(call_id, bool) else None

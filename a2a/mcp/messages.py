@@ -1,0 +1,54 @@
+"""What a request of MCP is answered with: notifications, and then one result."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from a2a.core.jsonrpc import VERSION
+from tasks.rules.strict_json import Json
+
+COMPLETE: Final = "complete"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """A message of the server before the result, in the stream of the request."""
+
+    method: str
+    params: Json
+
+    def to_json(self) -> Json:
+        return {"jsonrpc": VERSION, "method": self.method, "params": self.params}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The result of a request. `kind` is its `resultType`, which only clients of 2026-07-28 get."""
+
+    value: Json
+    kind: str = COMPLETE
+
+    def of_era(self, *, is_modern: bool) -> Json:
+        return {"resultType": self.kind} | self.value if is_modern else self.value
+
+
+Messages = AsyncGenerator[Notification | Result]
+"""Any notifications, and the result as the last message."""
+
+
+def text(value: Any) -> Json:
+    """A block of content: the text, or a value as JSON."""
+    return {"type": "text", "text": value if isinstance(value, str) else orjson.dumps(value).decode()}
+
+
+def tool_result(structured: Json, *blocks: Json, is_error: bool = False) -> Json:
+    """The result of a tool: data for programs, and blocks for models; by default the same data as text."""
+    found: Json = {"content": [*blocks] or [text(structured)], "structuredContent": structured}
+    return found | {"isError": True} if is_error else found
+
+
+def tool_error(message: str) -> Json:
+    """The result of a tool that could not do its work: the model reads the message, and may correct the call."""
+    return {"content": [text(message)], "isError": True}

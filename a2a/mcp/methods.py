@@ -1,0 +1,194 @@
+"""The methods of MCP: one function each, and the eras that have it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from a2a.core.errors import rule_of
+from a2a.core.exceptions import UnknownMethod
+from a2a.core.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
+from a2a.core.version import software_version
+from a2a.live import stream_limits
+from a2a.mcp.catalogue import PAGE, Catalogue
+from a2a.mcp.eras import LEGACY, MODERN, Exchange
+from a2a.mcp.errors import McpError
+from a2a.mcp.messages import Messages, Result, tool_error
+from a2a.methods.dispatch import require
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
+
+SERVER: Final = "aipartnerupflow"
+TITLE: Final = "aipartnerupflow: trees of tasks"
+INSTRUCTIONS: Final = (
+    "This server runs trees of tasks and keeps their results. Start one with run_tree, run_flow or a tool of its own. A call "
+    "returns when the run has ended; if it takes long, the result has status in_progress and a run_id: call get_run with "
+    "it, and wait_seconds. A run that waits for a person lists its questions: answer them with answer_question."
+)
+RESOURCE_NOT_FOUND: Final = -32002
+"""Up to 2025-11-25."""
+TTL_MS: Final = 60_000
+"""How long clients may keep a list."""
+
+Function = Callable[[Catalogue, Exchange, Json], Messages]
+Answer = Callable[[Catalogue, Exchange, Json], Awaitable[Json]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A method. `function` returns its messages; `is_legacy` and `is_modern` are the eras in which it exists."""
+
+    function: Function
+    is_legacy: bool = True
+    is_modern: bool = True
+
+
+def method_of(name: str, exchange: Exchange) -> Method:
+    """Raises UnknownMethod."""
+    found = METHODS.get(name)
+    if found is None or not (found.is_modern if exchange.is_modern else found.is_legacy):
+        raise UnknownMethod(f"Method '{name[:100]}' not found in MCP {exchange.version}.")
+    return found
+
+
+# --- the handshake, and its successor ---
+
+
+async def initialize(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Agree on a version with a client of an earlier era. There is no session."""
+    wanted = params.get("protocolVersion")
+    if not isinstance(wanted, str) or not isinstance(params.get("clientInfo"), dict):
+        raise InvalidParams([("protocolVersion", "required, a string"), ("clientInfo", "required, an object")])
+    version = wanted if wanted in LEGACY else LEGACY[0]
+    return {
+        "protocolVersion": version,
+        "capabilities": capabilities(),
+        "serverInfo": server_info(),
+        "instructions": INSTRUCTIONS,
+    }
+
+
+async def discover(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Say which versions and capabilities the server has."""
+    return {
+        "supportedVersions": list(MODERN),
+        "capabilities": capabilities(),
+        "instructions": INSTRUCTIONS,
+        "_meta": {"io.modelcontextprotocol/serverInfo": server_info()},
+    } | caching("public")
+
+
+async def nothing(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Acknowledge."""
+    return {}
+
+
+def capabilities() -> Json:
+    """What the server offers."""
+    return {"tools": {}, "resources": {}, "logging": {}}
+
+
+def server_info() -> Json:
+    return {"name": SERVER, "title": TITLE, "version": software_version()}
+
+
+def caching(scope: str) -> Json:
+    """How long a client may keep a result, and whether for its user only."""
+    return {"ttlMs": TTL_MS, "cacheScope": scope}
+
+
+# --- tools ---
+
+
+async def list_tools(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Return a page of the caller's tools, by name."""
+    found = await catalogue.tools(exchange.caller, after=_cursor(params))
+    page = {"tools": [tool.listed() for tool in found[:PAGE]]} | caching("private")
+    return page if len(found) <= PAGE else page | {"nextCursor": found[PAGE - 1].name}
+
+
+def _cursor(params: Json) -> str:
+    """Where a page begins. Raises InvalidParams."""
+    cursor = params.get("cursor")
+    if cursor is None:
+        return ""
+    if not isinstance(cursor, str):
+        raise InvalidParams([("cursor", "must be the nextCursor of an earlier page")])
+    return cursor
+
+
+async def call_tool(catalogue: Catalogue, exchange: Exchange, params: Json) -> Messages:
+    """Call a tool. What it refuses is its result: the model reads why."""
+    name, arguments = params.get("name"), params.get("arguments")
+    if not isinstance(name, str) or not isinstance(arguments, dict | None):
+        raise InvalidParams([("name", "required, a string; arguments, if given, must be an object")])
+    tool = await catalogue.tool(exchange.caller, name)
+    if tool is None:
+        raise InvalidParams([("name", f"there is no tool '{name[:100]}'; call tools/list")])
+    stream_limits.open_streams().refuse_if_full(exchange.caller)
+    require(exchange.caller, tool.role, what=name)
+    try:
+        async for message in tool.call(exchange, arguments or {}):
+            yield message
+    except McpError:
+        raise
+    except Exception as error:
+        if rule_of(error).code == INTERNAL_ERROR:
+            raise
+        yield Result(value=tool_error(getattr(error, "message", str(error))))
+
+
+# --- resources ---
+
+
+async def list_resources(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Return a page of the caller's resources."""
+    found, following = await catalogue.resources.page(exchange.caller, _cursor(params))
+    page = {"resources": list(found)} | caching("private")
+    return page if following is None else page | {"nextCursor": following}
+
+
+async def list_templates(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Return the templates of the resources' URIs."""
+    return {"resourceTemplates": list(catalogue.resources.templates())} | caching("public")
+
+
+async def read_resource(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Return the contents of a resource. They may change at any time, so that no client keeps them."""
+    uri = params.get("uri")
+    if not isinstance(uri, str):
+        raise InvalidParams([("uri", "required, a string")])
+    contents = await catalogue.resources.read(exchange.caller, uri)
+    if contents is None:
+        raise _not_found(uri, exchange)
+    return {"contents": list(contents), "ttlMs": 0, "cacheScope": "private"}
+
+
+def _not_found(uri: str, exchange: Exchange) -> McpError:
+    """2026-07-28 has no code of its own for it."""
+    code = INVALID_PARAMS if exchange.is_modern else RESOURCE_NOT_FOUND
+    return McpError(code, f"Resource not found: {uri[:200]}", data={"uri": uri[:1000]})
+
+
+def _at_once(function: Answer) -> Function:
+    """A method that sends nothing before its result."""
+
+    async def messages(catalogue: Catalogue, exchange: Exchange, params: Json) -> Messages:
+        yield Result(value=await function(catalogue, exchange, params))
+
+    return messages
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "initialize": Method(function=_at_once(initialize), is_modern=False),
+        "ping": Method(function=_at_once(nothing), is_modern=False),
+        "logging/setLevel": Method(function=_at_once(nothing), is_modern=False),
+        "server/discover": Method(function=_at_once(discover), is_legacy=False),
+        "tools/list": Method(function=_at_once(list_tools)),
+        "tools/call": Method(function=call_tool),
+        "resources/list": Method(function=_at_once(list_resources)),
+        "resources/templates/list": Method(function=_at_once(list_templates)),
+        "resources/read": Method(function=_at_once(read_resource)),
+    }
+)

@@ -1,0 +1,99 @@
+"""Resources: runs, their trees and their events, for clients that read and watch them by URI."""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+
+from a2a.core.mapping import native_tree
+from a2a.mcp.messages import text
+from a2a.mcp.tools.outcomes import SCHEME, outcome_of
+from a2a.methods.runs import native_run
+from accounts.callers import Caller
+from apflow_site.db import pools
+from tasks.events.log import read_page
+from tasks.rules.exceptions import RunNotFound
+from tasks.rules.strict_json import Json
+from tasks.services import history
+from tasks.services.past_trees import past_tree
+
+PAGE: Final = 50
+"""The number of runs in one page of the list."""
+JSON_TYPE: Final = "application/json"
+URI: Final = re.compile(
+    rf"{SCHEME}(?P<run_id>[^/?#]{{1,255}})(?P<part>/tree|/events(\?after=(?P<after>[0-9]{{1,18}}))?)?"
+)
+TEMPLATES: Final[Sequence[Json]] = (
+    {"uriTemplate": f"{SCHEME}{{id}}", "name": "run", "title": "A run", "description": "Its status, and its result."},
+    {
+        "uriTemplate": f"{SCHEME}{{id}}/tree",
+        "name": "tree",
+        "title": "The tree of a run",
+        "description": "All tasks with their results, as they were at the end of the run or, before it, as they are.",
+    },
+    {
+        "uriTemplate": f"{SCHEME}{{id}}/events{{?after}}",
+        "name": "events",
+        "title": "The events of a run",
+        "description": "A page of its events in their order, after the event with that number.",
+    },
+)
+
+
+class Resources(Protocol):
+    """The resources of a server."""
+
+    async def page(self, caller: Caller, cursor: str) -> tuple[Sequence[Json], str | None]:
+        """Return a page of the caller's resources, and the cursor of the next one. Raises InvalidParams."""
+        ...
+
+    def templates(self) -> Sequence[Json]:
+        """Return the templates of their URIs."""
+        ...
+
+    async def read(self, caller: Caller, uri: str) -> Sequence[Json] | None:
+        """Return the contents of a resource; None if the caller has none at this URI."""
+        ...
+
+
+class Runs:
+    """The runs of the caller."""
+
+    async def page(self, caller: Caller, cursor: str) -> tuple[Sequence[Json], str | None]:
+        wanted = history.RunFilter()
+        runs, following = await pools.read(
+            partial(history.list_runs, caller=caller, wanted=wanted, limit=PAGE, cursor=cursor)
+        )
+        return [_listed(facts) for facts in runs], following
+
+    def templates(self) -> Sequence[Json]:
+        return [template | {"mimeType": JSON_TYPE} for template in TEMPLATES]
+
+    async def read(self, caller: Caller, uri: str) -> Sequence[Json] | None:
+        found = URI.fullmatch(uri)
+        if found is None:
+            return None
+        try:
+            value = await pools.read(_read, caller, found["run_id"], found["part"] or "", int(found["after"] or 0))
+        except RunNotFound:
+            return None
+        return [{"uri": uri, "mimeType": JSON_TYPE} | {"text": text(value)["text"]}]
+
+
+def _listed(facts: history.RunFacts) -> Json:
+    return {
+        "uri": f"{SCHEME}{facts.run.id}",
+        "name": facts.name,
+        "description": f"Run {facts.run.number}: {facts.run.status}.",
+        "mimeType": JSON_TYPE,
+    }
+
+
+def _read(caller: Caller, run_id: str, part: str, after: int) -> Any:
+    run = history.own_run(caller=caller, run_id=run_id)
+    if part == "/tree":
+        past = past_tree(caller=caller, run_id=run.id)
+        return {"run": native_run(past.facts), "tree": native_tree(past.tasks), "warnings": past.warnings}
+    if part:
+        return {"events": read_page(run_id=run.id, after=after)[0]}
+    return outcome_of(caller=caller, run_id=run.id, with_tree=False)["structuredContent"]

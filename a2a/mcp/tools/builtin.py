@@ -1,0 +1,248 @@
+"""The server's own tools."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Final, Literal
+
+from msgspec import json
+
+from a2a.core.parsing import Params
+from a2a.mcp.eras import Exchange
+from a2a.mcp.messages import Messages, Result, tool_result
+from a2a.mcp.tools import params
+from a2a.mcp.tools.outcomes import outcome_schema
+from a2a.mcp.tools.running import RunTool, Start, followed, outcome
+from a2a.mcp.tools.tool import DEFINITIONS, READS, Hints, Tool, schema_of
+from a2a.methods import responses, run_responses, running, runs, system
+from a2a.methods.generate import task_that_writes
+from a2a.methods.params import Answer, Generate, Nothing
+from a2a.methods.response import Response
+from a2a.methods.run_params import ListRuns
+from a2a.methods.task_schemas import NewTask
+from accounts.callers import Caller, Role
+from apflow_site.db import pools
+from llmkeys import named_secrets
+from tasks.rules.strict_json import Json
+from tasks.services import flows, history, trees
+from tasks.services.cancels import cancel_tasks
+from tasks.services.demo import as_demo
+from tasks.services.run_inputs import with_inputs
+from tasks.services.trees import Execution
+
+RUNS: Final = Hints(reaches_out=True)
+ENDED: Final = "The run had ended before: {status}."
+
+
+class CancelledRun(Response, frozen=True, kw_only=True):
+    """A run after its cancellation was requested."""
+
+    run_id: str
+    status: Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+    message: str
+
+
+class Executors(Response, frozen=True, kw_only=True):
+    """All executors."""
+
+    executors: list[responses.Executor]
+
+
+# --- tools that run something ---
+
+
+async def run_tree(exchange: Exchange, arguments: Json) -> Execution:
+    """Store new tasks, and queue their run."""
+    given = params.RunTree.parse(arguments)
+    verb: Callable[..., Execution] = trees.execute_tree
+    if given.use_demo:
+        verb = partial(as_demo, verb)
+    if given.run_inputs is not None:
+        verb = partial(with_inputs, verb, given.run_inputs)
+    llm_key = exchange.headers.sent_key()
+    return await pools.write(partial(verb, caller=exchange.caller, tasks=given.tasks, llm_key=llm_key))
+
+
+async def run_flow(exchange: Exchange, arguments: Json) -> Execution:
+    """Queue a run of a flow of the caller."""
+    given = params.RunFlow.parse(arguments)
+    verb: Callable[..., Execution] = partial(as_demo, flows.run_flow) if given.use_demo else flows.run_flow
+    start = partial(verb, caller=exchange.caller, name=given.name, version=given.version, inputs=given.inputs)
+    return await pools.write(partial(start, llm_key=exchange.headers.sent_key()))
+
+
+async def generate_tree(exchange: Exchange, arguments: Json) -> Execution:
+    """Queue a run in which a model writes a tree."""
+    given = params.GenerateTree.parse(arguments)
+    secrets = await pools.read(named_secrets.usable_names, user_id=exchange.caller.user_id)
+    task = task_that_writes(Generate(requirement=given.requirement, model=given.model), secrets)
+    llm_key = exchange.headers.sent_key()
+    return await pools.write(partial(trees.execute_tree, caller=exchange.caller, tasks=task, llm_key=llm_key))
+
+
+# --- tools that answer at once ---
+
+Answered = Callable[[Caller, Any], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """The call of a tool that returns data: `function` gets the caller and the parsed arguments."""
+
+    params: type[Params]
+    function: Answered
+
+    async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
+        found = await self.function(exchange.caller, self.params.parse(arguments))
+        yield Result(value=tool_result(found if isinstance(found, dict) else found.native))
+
+
+async def list_executors(caller: Caller, given: Nothing) -> Json:
+    """Return all executors with the schemas of their inputs and results."""
+    return {"executors": (await system.executors(caller, given)).native}
+
+
+async def cancel_run(caller: Caller, given: params.CancelRun) -> Json:
+    """Stop a run, unless it has ended."""
+    run = await pools.read(history.own_run, caller=caller, run_id=given.run_id)
+    if run.finished_at is not None:
+        return {"run_id": run.id, "status": run.status, "message": ENDED.format(status=run.status)}
+    (answer,) = await cancel_tasks(caller, task_ids=[run.target_id], force=given.force)
+    run = await pools.read(history.own_run, caller=caller, run_id=given.run_id)
+    return {"run_id": run.id, "status": run.status, "message": answer["message"]}
+
+
+async def get_run(exchange: Exchange, arguments: Json) -> Messages:
+    """Return a run; with `wait_seconds` when it has ended, a task asks a person, or the time is over."""
+    given = params.GetRun.parse(arguments)
+    run = await pools.read(history.own_run, caller=exchange.caller, run_id=given.run_id)
+    found = await outcome(exchange.caller, run.id, with_tree=given.with_tree)
+    if run.finished_at is not None or found["structuredContent"]["questions"] or not given.wait_seconds:
+        yield Result(value=found)
+        return
+    seconds = given.wait_seconds
+    async with aclosing(followed(exchange, run, with_tree=given.with_tree, seconds=seconds, is_kept=True)) as messages:
+        async for message in messages:
+            yield message
+
+
+# --- the table ---
+
+
+def _run(name: str, title: str, description: str, start: Start, given: type[Params], *, with_tree: bool) -> Tool:
+    return Tool(
+        name=name,
+        title=title,
+        description=description,
+        input_schema=schema_of(given),
+        output_schema=outcome_schema(),
+        call=RunTool(start, with_tree=with_tree),
+        hints=RUNS,
+    )
+
+
+def _direct(
+    name: str,
+    title: str,
+    description: str,
+    function: Answered,
+    *,
+    given: type[Params],
+    answer: type[Response],
+    **more: Any,
+) -> Tool:
+    return Tool(
+        name=name,
+        title=title,
+        description=description,
+        input_schema=schema_of(given),
+        output_schema=schema_of(answer),
+        call=Direct(given, function),
+        **more,
+    )
+
+
+def _tree_schema() -> Json:
+    """The schema of the arguments of `run_tree`, with that of a task."""
+    _, parts = json.schema_components([NewTask], ref_template=DEFINITIONS)
+    for name in ("user_id", "status", "progress", "result", "error"):  # the server sets them
+        parts["NewTask"]["properties"].pop(name)
+    return schema_of(params.RunTree) | {"$defs": parts}
+
+
+@cache
+def builtin_tools() -> Sequence[Tool]:
+    """The server's own tools."""
+    run_tree_tool = Tool(
+        name="run_tree",
+        title="Run a tree of tasks",
+        description=RUN_TREE,
+        input_schema=_tree_schema(),
+        output_schema=outcome_schema(),
+        call=RunTool(run_tree, with_tree=True),
+        hints=RUNS,
+    )
+    get_run_tool = Tool(
+        name="get_run",
+        title="Get a run",
+        description=GET_RUN,
+        input_schema=schema_of(params.GetRun),
+        output_schema=outcome_schema(),
+        call=get_run,
+        hints=READS,
+        role=Role.VIEWER,
+    )
+    return (
+        run_tree_tool,
+        get_run_tool,
+        _run("run_flow", "Run a flow", RUN_FLOW, run_flow, params.RunFlow, with_tree=True),
+        _run("generate_tree", "Write a tree", GENERATE, generate_tree, params.GenerateTree, with_tree=False),
+        _direct(
+            "list_runs",
+            "List runs",
+            "List your runs, the newest first. Filter by status, flow, tree or time.",
+            runs.list_runs,
+            given=ListRuns,
+            answer=run_responses.Runs,
+            hints=READS,
+            role=Role.VIEWER,
+        ),
+        _direct(
+            "list_executors",
+            "List executors",
+            "List the executors that tasks can name in schemas.method, with the schemas of their inputs and results.",
+            list_executors,
+            given=Nothing,
+            answer=Executors,
+            hints=READS,
+            role=Role.VIEWER,
+        ),
+        _direct(
+            "cancel_run",
+            "Cancel a run",
+            "Stop a run: tasks that are running are stopped, and no further ones start. What has ended stays.",
+            cancel_run,
+            given=params.CancelRun,
+            answer=CancelledRun,
+            hints=Hints(destroys=True, is_idempotent=True),
+        ),
+        _direct(
+            "answer_question",
+            "Answer a question",
+            "Answer the open question of a task that waits for a person; get_run shows the question. The run then continues.",
+            running.answer,
+            given=Answer,
+            answer=responses.Answered,
+        ),
+    )
+
+
+RUN_TREE: Final = (
+    "Run tasks, each with an executor (schemas.method; list_executors shows them) and inputs. Independent tasks run at the same "
+    "time, each after its dependencies; exactly one task has no parent_id: the root. {{id.path}} in the inputs stands for a value "
+    "in the result of the dependency with that id. Returns the tree with all results or, if the run takes long, its run_id."
+)
+RUN_FLOW: Final = "Run a saved flow with inputs that fit its schema. Returns the tree with all results or, if the run takes long, its run_id."
+GENERATE: Final = "Let a language model write a tree of tasks for a requirement. The tree is not run: pass the tasks of the result to run_tree."
+GET_RUN: Final = "Get the status of a run, its open questions and, once it has ended, its result and its tree. With wait_seconds, wait for its end."

@@ -1,0 +1,138 @@
+"""Start a run for a tool, and follow it until it is over, waits for a person, or has taken too long for one request."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from django.conf import settings
+
+from a2a.core.draining import this_drain
+from a2a.core.metrics import note
+from a2a.live.sse import Event, Stream, events
+from a2a.mcp.eras import Exchange
+from a2a.mcp.messages import Messages, Notification, Result
+from a2a.mcp.tools.outcomes import outcome_of
+from accounts.callers import Caller
+from apflow_site.db import pools
+from tasks.models import Run
+from tasks.rules.strict_json import Json
+from tasks.services import cancels
+from tasks.services.trees import Execution
+
+ASKED: Final = "waiting for an answer: "
+"""How the event begins by which a task asks a person."""
+LEFT: Final = "The MCP client left before the run had ended."
+
+Start = Callable[[Exchange, Json], Awaitable[Execution]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """The call of a tool that runs something: `start` commits the run. `with_tree`: the result has all of its tasks."""
+
+    start: Start
+    with_tree: bool = False
+
+    async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
+        execution = await _committed(self.start(exchange, arguments), exchange)
+        note(run=execution.run.id)
+        async with aclosing(followed(exchange, execution.run, with_tree=self.with_tree)) as messages:
+            async for message in messages:
+                yield message
+
+
+async def followed(
+    exchange: Exchange, run: Run, *, with_tree: bool, seconds: float | None = None, is_kept: bool = False
+) -> Messages:
+    """Yield progress and logs of the run, and then its result; after `seconds` (`mcp.wait_seconds`) that it continues.
+
+    If the client leaves before it has the id of the run, the run is cancelled, unless it `is_kept`.
+    """
+    most = settings.APFLOW.mcp.wait_seconds if seconds is None else seconds
+    try:
+        async with aclosing(_notable(run, seconds=most)) as news:
+            progress = _Progress(exchange)
+            async for event in news:
+                for notification in (progress.of(event), _log(event, exchange)):
+                    if notification is not None:
+                        yield notification
+        result = await outcome(exchange.caller, run.id, with_tree=with_tree)
+    except (asyncio.CancelledError, GeneratorExit):  # the client left
+        if not is_kept:
+            await call_off(exchange.caller, run)
+        raise
+    yield Result(value=result)
+
+
+async def _committed(start: Awaitable[Execution], exchange: Exchange) -> Execution:
+    """Wait for the run to be stored. If the client leaves meanwhile, the run is cancelled as soon as it is."""
+    starting = asyncio.ensure_future(start)
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await call_off(exchange.caller, (await starting).run)
+        raise
+
+
+async def outcome(caller: Caller, run_id: str, *, with_tree: bool) -> Json:
+    """The result of a tool for a run as it is now. Raises RunNotFound or ResponseTooLarge."""
+    return await pools.read(partial(outcome_of, caller=caller, run_id=run_id, with_tree=with_tree))
+
+
+async def call_off(caller: Caller, run: Run) -> None:
+    """Cancel a run whose client has left. A process that shuts down leaves it to run: the client did not mean to end it."""
+    if this_drain().is_on:
+        return
+    await pools.write(cancels.ask, caller=caller, task_ids=[run.target_id], force=False, message=LEFT)
+
+
+async def _notable(run: Run, *, seconds: float) -> AsyncGenerator[Event]:
+    """Yield the events of the run until it ends, a task asks a person, or the time is over."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    async with aclosing(events(Stream(run=run, after=run.last_seq))) as source:
+        while (event := await _next(source, seconds=deadline - loop.time())) is not None:
+            yield event
+            if event["type"] == "final" or asks(event):
+                return
+
+
+async def _next(source: AsyncGenerator[Event], *, seconds: float) -> Event | None:
+    try:
+        return await asyncio.wait_for(anext(source, None), timeout=max(0.0, seconds))
+    except TimeoutError:
+        return None
+
+
+def asks(event: Event) -> bool:
+    """Whether a task asks a person by this event."""
+    return bool(event["type"] == "log" and (event["message"] or "").startswith(ASKED))
+
+
+class _Progress:
+    """The progress of a run, for a client that wants it. It only ever increases."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._token = exchange.progress_token
+        self._last = -1.0
+
+    def of(self, event: Event) -> Notification | None:
+        reached = event["tree_progress"]
+        if self._token is None or reached <= self._last or event["type"] == "final":
+            return None
+        self._last = reached
+        params: dict[str, Any] = {"progressToken": self._token, "progress": reached, "total": 1.0}
+        return Notification(
+            method="notifications/progress",
+            params=params | ({"message": event["message"]} if event["message"] else {}),
+        )
+
+
+def _log(event: Event, exchange: Exchange) -> Notification | None:
+    if event["type"] != "log" or not exchange.wants_log("info"):
+        return None
+    params = {"level": "info", "logger": event["task_id"], "data": event["message"]}
+    return Notification(method="notifications/message", params=params)

@@ -1,0 +1,104 @@
+"""What a tool is, and where tools come from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from msgspec import json
+
+from a2a.core.parsing import Params
+from a2a.mcp.eras import Exchange
+from a2a.mcp.messages import Messages
+from a2a.methods.response import Response
+from accounts.callers import Caller, Role
+from tasks.rules.strict_json import Json
+
+DEFINITIONS: Final = "#/$defs/{name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hints:
+    """What a call may do, for clients that ask their user before it."""
+
+    reads_only: bool = False
+    destroys: bool = False
+    is_idempotent: bool = False
+    reaches_out: bool = False
+
+    def to_json(self, title: str) -> Json:
+        return {
+            "title": title,
+            "readOnlyHint": self.reads_only,
+            "destructiveHint": self.destroys,
+            "idempotentHint": self.is_idempotent or self.reads_only,
+            "openWorldHint": self.reaches_out,
+        }
+
+
+READS: Final = Hints(reads_only=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A tool. `call` gets the request and the arguments. `role` is the lowest role that sees and may call it."""
+
+    name: str
+    title: str
+    description: str
+    input_schema: Json
+    call: Callable[[Exchange, Json], Messages]
+    output_schema: Json | None = None
+    hints: Hints = Hints()
+    role: Role = Role.OPERATOR
+
+    def listed(self) -> Json:
+        """The tool, as clients get it."""
+        shown = {
+            "name": self.name,
+            "title": self.title,
+            "description": self.description,
+            "inputSchema": self.input_schema,
+            "annotations": self.hints.to_json(self.title),
+        }
+        return shown if self.output_schema is None else shown | {"outputSchema": self.output_schema}
+
+
+class Source(Protocol):
+    """Where tools come from."""
+
+    async def after(self, caller: Caller, name: str, *, limit: int) -> Sequence[Tool]:
+        """Return the first tools of the caller by name, after `name`: at most `limit`, and fewer only at the end."""
+        ...
+
+    async def named(self, caller: Caller, name: str) -> Tool | None:
+        """Return the caller's tool of this name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Tools that are the same for all callers, but for their roles."""
+
+    tools: Callable[[], Sequence[Tool]]
+
+    async def after(self, caller: Caller, name: str, *, limit: int) -> Sequence[Tool]:
+        found = [tool for tool in self.tools() if tool.name > name and caller.may(tool.role)]
+        return sorted(found, key=lambda tool: tool.name)[:limit]
+
+    async def named(self, caller: Caller, name: str) -> Tool | None:
+        return next((tool for tool in self.tools() if tool.name == name), None)
+
+
+def schema_of(kind: type[Params] | type[Response]) -> Json:
+    """Return the JSON Schema of an object, with the schemas to which it refers."""
+    _, parts = json.schema_components([kind], ref_template=DEFINITIONS)
+    whole: Json = parts.pop(kind.__name__)
+    whole.pop("title", None)
+    whole.pop("description", None)
+    return whole | {"$defs": parts} if parts else whole
+
+
+def object_schema(schema: Any) -> Json:
+    """Return a schema whose root is an object, as MCP wants it."""
+    found = dict(schema) if isinstance(schema, dict) else {}
+    return {"type": "object"} | found

@@ -1,0 +1,242 @@
+"""Calls of tools: what they return at the end of a run and before it, and what becomes of a run whose client leaves."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.a2a.mcp.mcp_client import PREFIX, Client, Json
+from tests.servers import Server, until
+
+TREE: Json = {
+    "tasks": [
+        {"id": "root", "name": "both", "schemas": {"method": "aggregate_results_executor"}, "dependencies": ["left"]},
+        {"id": "left", "name": "left", "parent_id": "root", "schemas": {"method": "echo_executor"}, "inputs": {"a": 1}},
+    ]
+}
+WORK: Json = {"name": "work", "schemas": {"method": "scripted_executor"}}
+OVER = {"completed", "failed", "cancelled"}
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A file that is not there yet: gated tasks end once it is."""
+    return tmp_path / "gate"
+
+
+@pytest.fixture
+def status_of(mcp_server: Server) -> Callable[[str], str]:
+    def status_of(run_id: str) -> str:
+        ((status,),) = mcp_server.query("SELECT status FROM tasks_run WHERE id = %s", run_id)
+        return str(status)
+
+    return status_of
+
+
+def text_of(result: Json) -> str:
+    text: str = result["content"][0]["text"]
+    return text
+
+
+# --- at the end of a run ---
+
+
+def test_an_executor_is_a_tool_with_its_own_inputs_and_result(alice: Client) -> None:
+    result = alice.call("echo_executor", say="hello")
+    assert text_of(result) == '{"say":"hello"}'
+    assert result["structuredContent"]["status"] == "completed"
+    assert result["structuredContent"]["result"] == {"say": "hello"}
+
+
+def test_a_tree_returns_all_its_results(alice: Client) -> None:
+    data = alice.data("run_tree", **TREE)
+    assert data["status"] == "completed"
+    (left,) = data["tree"]["children"]
+    assert (left["name"], left["result"]) == ("left", {"a": 1})
+    again = alice.data("get_run", run_id=data["run_id"])
+    assert again == data
+
+
+def test_a_run_gets_inputs(alice: Client) -> None:
+    task = {"name": "a", "schemas": {"method": "echo_executor"}, "inputs": {"topic": "{{run.inputs.topic}}"}}
+    data = alice.data("run_tree", tasks=task, run_inputs={"topic": "tea"})
+    assert data["result"] == {"topic": "tea"}
+
+
+def test_a_demo_run_calls_nothing(alice: Client) -> None:
+    data = alice.data(
+        "run_tree",
+        tasks={"name": "a", "schemas": {"method": "sleep_executor"}, "inputs": {"seconds": 99}},
+        use_demo=True,
+    )
+    assert data["status"] == "completed"
+
+
+def test_a_task_that_fails_is_an_error_that_the_model_reads(alice: Client) -> None:
+    result = alice.call("scripted_executor", then="fail")
+    assert result["isError"] is True
+    assert result["structuredContent"]["status"] == "failed"
+    assert result["structuredContent"]["error"] in text_of(result)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        ("run_tree", {"tasks": []}, "tasks"),
+        ("run_tree", {"tasks": [{"name": "a", "parent_id": "b"}]}, "parent"),
+        ("run_tree", {"tasks": {"name": "a"}, "surprise": 1}, "surprise"),
+        ("run_flow", {"name": "no-such-flow"}, "no-such-flow"),
+        ("get_run", {"run_id": "no-such-run"}, "no-such-run"),
+        ("cancel_run", {"run_id": "no-such-run"}, "no-such-run"),
+        ("answer_question", {"task_id": "no-such-task", "answer": "yes"}, "no-such-task"),
+        ("sleep_executor", {"seconds": "many"}, "seconds"),
+        ("list_runs", {"limit": 0}, "limit"),
+    ],
+)
+def test_arguments_that_are_refused_are_a_result_that_says_why(
+    alice: Client, tool: str, arguments: Json, said: str
+) -> None:
+    result = alice.call(tool, **arguments)
+    assert result["isError"] is True
+    assert said in text_of(result)
+
+
+def test_a_flow_runs_with_inputs(alice: Client, mcp_server: Server) -> None:
+    flow = {
+        "name": f"greet-{alice.version}",
+        "tasks": {"name": "a", "schemas": {"method": "echo_executor"}, "inputs": {"text": "{{run.inputs.name}}"}},
+    }
+    mcp_server.rpc("flows.save", flow, Authorization=f"Bearer {alice.token}")
+    data = alice.data("run_flow", name=flow["name"], inputs={"name": "Ada"})
+    assert data["result"] == {"text": "Ada"}
+    (run,) = alice.data("list_runs", flow=flow["name"])["runs"]
+    assert run["id"] == data["run_id"]
+
+
+def test_an_earlier_run_of_a_tree_keeps_its_result(alice: Client, mcp_server: Server) -> None:
+    first = alice.data("echo_executor", number=1)
+    headers = {"Authorization": f"Bearer {alice.token}"}
+    again = {"task_id": first["task_id"], "wait": True}
+    mcp_server.rpc("tasks.execute", again, **headers)
+    runs = alice.data("list_runs", task_id=first["task_id"])["runs"]
+    assert len(runs) == 2
+    assert alice.data("get_run", run_id=first["run_id"])["result"] == {"number": 1}
+
+
+def test_executors_are_listed(alice: Client) -> None:
+    listed = {each["id"] for each in alice.data("list_executors")["executors"]}
+    assert {"echo_executor", "llm_executor", "rest_executor"} <= listed
+
+
+# --- while it continues ---
+
+
+def test_progress_and_logs_come_before_the_result(alice: Client) -> None:
+    meta: Json = {"progressToken": "mine"} | ({f"{PREFIX}logLevel": "info"} if alice.is_modern else {})
+    arguments = {"seconds": 1.5, "steps": 3}
+    messages = alice.messages("tools/call", {"name": "scripted_executor", "arguments": arguments}, **meta)
+    progress = [each["params"] for each in messages if each.get("method") == "notifications/progress"]
+    assert {each["progressToken"] for each in progress} == {"mine"}
+    reached = [each["progress"] for each in progress]
+    assert len(reached) > 1
+    assert reached == sorted(set(reached))
+    assert messages[-1]["result"]["structuredContent"]["status"] == "completed"
+
+
+def test_a_newer_client_gets_no_logs_unless_it_asks_for_them(modern: Client) -> None:
+    params: Json = {"name": "scripted_executor", "arguments": {"seconds": 1.5, "how": "log", "says": b"a line".hex()}}
+    quiet = modern.messages("tools/call", params)
+    assert [each.get("method") for each in quiet if "method" in each] == []
+    told = modern.messages("tools/call", params, **{f"{PREFIX}logLevel": "debug"})
+    assert "a line" in [each["params"]["data"] for each in told if each.get("method") == "notifications/message"]
+
+
+def test_a_run_that_takes_long_is_returned_by_its_id(alice: Client, gate: Path) -> None:
+    result = alice.call("scripted_executor", gate=str(gate))
+    data = result["structuredContent"]
+    assert (data["status"], data["result"]) == ("in_progress", None)
+    assert "get_run" in text_of(result)
+    link = result["content"][1]
+    assert (link["type"], link["uri"]) == ("resource_link", f"task://{data['run_id']}")
+    gate.touch()
+    ended = alice.data("get_run", run_id=data["run_id"], wait_seconds=40)
+    assert ended["status"] == "completed"
+
+
+def test_a_run_that_waits_for_a_person_says_what_it_asks(alice: Client) -> None:
+    result = alice.call("approval_executor", question="Publish it?", options=["yes", "no"])
+    data = result["structuredContent"]
+    (question,) = data["questions"]
+    assert (data["status"], question["text"], question["options"]) == ("in_progress", "Publish it?", ["yes", "no"])
+    assert "Publish it?" in text_of(result)
+    assert alice.data("answer_question", task_id=question["task_id"], answer="yes")["success"]
+    assert alice.data("get_run", run_id=data["run_id"], wait_seconds=40)["status"] == "completed"
+
+
+def test_a_run_is_cancelled(alice: Client, gate: Path) -> None:
+    run_id = alice.data("scripted_executor", gate=str(gate))["run_id"]
+    assert alice.data("cancel_run", run_id=run_id)["run_id"] == run_id
+    ended = alice.call("get_run", run_id=run_id, wait_seconds=40)
+    assert (ended["isError"], ended["structuredContent"]["status"]) == (True, "cancelled")
+    assert "before" in alice.data("cancel_run", run_id=run_id)["message"]
+
+
+# --- clients that leave ---
+
+
+def test_a_call_whose_client_leaves_is_cancelled(alice: Client, gate: Path, status_of: Callable[[str], str]) -> None:
+    with alice.stream(
+        "tools/call", {"name": "scripted_executor", "arguments": {"gate": str(gate)}}, progressToken=1
+    ) as messages:
+        assert next(messages)["method"] == "notifications/progress"
+        run_id = alice.data("list_runs", limit=1)["runs"][0]["id"]
+    until(lambda: status_of(run_id) == "cancelled", seconds=60, what="the end of a run whose client has left")
+
+
+def test_a_run_whose_id_was_given_survives_its_client(
+    alice: Client, gate: Path, status_of: Callable[[str], str]
+) -> None:
+    run_id = alice.data("scripted_executor", gate=str(gate))["run_id"]
+    with alice.stream("tools/call", {"name": "get_run", "arguments": {"run_id": run_id, "wait_seconds": 40}}):
+        pass
+    other = alice.data("scripted_executor")  # the server has served a further call, and the run is still there
+    assert other["status"] == "completed"
+    assert status_of(run_id) == "in_progress"
+    gate.touch()
+    assert alice.data("get_run", run_id=run_id, wait_seconds=40)["status"] == "completed"
+
+
+# --- others ---
+
+
+def test_runs_of_others_are_not_there(alice: Client, bob: Client) -> None:
+    run_id = alice.data("echo_executor", secret="of alice")["run_id"]
+    missing = "0" * len(run_id)
+    attacks: list[tuple[str, Json]] = [("get_run", {}), ("get_run", {"wait_seconds": 1}), ("cancel_run", {})]
+    for tool, rest in attacks:
+        theirs = str(bob.call(tool, run_id=run_id, **rest)).replace(run_id, missing)
+        assert theirs == str(bob.call(tool, run_id=missing, **rest))
+    assert run_id not in str(bob.data("list_runs"))
+    for part in ("", "/tree", "/events", "/events?after=1"):
+        uri = f"task://{run_id}{part}"
+        assert alice.result("resources/read", {"uri": uri})["contents"][0]["uri"] == uri
+        assert str(bob.error("resources/read", {"uri": uri})).replace(run_id, missing) == str(
+            bob.error("resources/read", {"uri": f"task://{missing}{part}"})
+        )
+    assert run_id not in str(bob.result("resources/list"))
+
+
+def test_a_run_is_a_resource(alice: Client) -> None:
+    data = alice.data("echo_executor", say="hello")
+    uris = [each["uri"] for each in alice.result("resources/list")["resources"]]
+    assert f"task://{data['run_id']}" in uris
+    (content,) = alice.result("resources/read", {"uri": f"task://{data['run_id']}"})["contents"]
+    assert '"say":"hello"' in content["text"]
+    templates = alice.result("resources/templates/list")["resourceTemplates"]
+    assert [each["uriTemplate"] for each in templates] == [
+        "task://{id}",
+        "task://{id}/tree",
+        "task://{id}/events{?after}",
+    ]
+    error = alice.error("resources/read", {"uri": "task://no-such-run"})
+    assert error["code"] == (-32602 if alice.is_modern else -32002)

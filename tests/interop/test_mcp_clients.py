@@ -1,0 +1,66 @@
+"""The official clients of MCP, for Python 1.x and 2.x and for JavaScript, go their way through a real server."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.documents import text
+from tests.interop.environments import Json, node_packages, printed, python_with, run
+from tests.servers import Server, new_database, running_server
+
+TOOLS: Final = [
+    *("answer_question", "approval_executor", "cancel_run", "echo_executor", "generate_tree", "get_run"),
+    *("list_executors", "list_runs", "run_flow", "run_tree", "sleep_executor"),
+]
+SEEN: Final[Json] = {
+    "tools": TOOLS,
+    "quick": {"say": "hello"},
+    "slow": "completed",
+    "progress": True,
+    "wrong": True,
+    "asked": "in_progress",
+    "approved": "completed",
+    "long": "in_progress",
+    "cancelled": "cancelled",
+    "resource": True,
+}
+SETTINGS: Final = {
+    "AIPARTNERUPFLOW_MCP_TOOLS": "approval_executor=additive,echo_executor=read_only,sleep_executor=read_only",
+    "AIPARTNERUPFLOW_MCP_WAIT_SECONDS": "4",
+}
+
+
+@pytest.fixture(scope="module")
+def tool_server() -> Iterator[Server]:
+    with new_database() as database, running_server(database, env=SETTINGS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def of_2() -> Path:
+    return python_with("mcp-2.3.0", "mcp==2.3.0")
+
+
+def test_the_program_of_the_how_to(tool_server: Server, of_2: Path) -> None:
+    program = text("docs/how-to/mcp.md", "Call it from a program", "python").replace(
+        "http://localhost:8000", tool_server.url
+    )
+    done = subprocess.run([of_2, "-I", "-c", program], capture_output=True, text=True, check=True, timeout=240)
+    assert done.stdout == "{'say': 'hello'}\n"
+
+
+def test_the_client_of_2(tool_server: Server, of_2: Path) -> None:
+    assert run(of_2, "mcp_2.py", f"{tool_server.url}/mcp") == SEEN
+
+
+def test_the_client_of_1(tool_server: Server) -> None:
+    of_1 = python_with("mcp-1.30.0", "mcp==1.30.0")
+    assert run(of_1, "mcp_1.py", f"{tool_server.url}/mcp") == SEEN
+
+
+def test_the_client_for_javascript(tool_server: Server) -> None:
+    script = node_packages(Path(__file__).parent / "mcp_js") / "client.mjs"
+    assert printed("node", str(script), f"{tool_server.url}/mcp") == SEEN
