@@ -28,6 +28,7 @@ class Says:
     finish: str | None = None
     refusal: str | None = None
     reasoning: str | None = None
+    logprobs: tuple[Json, ...] = ()
     usage: Json | None = field(default_factory=lambda: dict(USAGE))
     status: int = 200
     headers: Json = field(default_factory=dict)
@@ -72,7 +73,8 @@ def openai_stream(text: str, says: Says, model: str) -> list[str]:
         return {"index": 0, "delta": fields, "finish_reason": finish_reason}
 
     thought = [chunk(delta(reasoning_content=word)) for word in words(says.reasoning or "")]
-    said = [] if says.tool_calls else [chunk(delta(role="assistant", content=word)) for word in words(text)]
+    likely = {"logprobs": {"content": list(says.logprobs)}} if says.logprobs else {}
+    said = [] if says.tool_calls else [chunk(delta(role="assistant", content=word) | likely) for word in words(text)]
     refused = [chunk(delta(refusal=word)) for word in words(says.refusal or "")]
     called = [chunk(delta(role="assistant", tool_calls=_calls(says)))] if says.tool_calls else []
     begun = [*thought, *said, *refused, *called]

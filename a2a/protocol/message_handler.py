@@ -9,6 +9,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
+import orjson
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -167,7 +168,16 @@ def _tree(skill: str, inputs: Json, text: str, incoming: Incoming) -> RunTree:
         inputs = inputs | _prompt(text)
     if skill == CHAT_EXECUTOR and text and incoming.history and "messages" not in inputs:
         inputs = {"history": as_prompt(incoming.history)} | inputs
-    return RunTree(tasks=[{"name": name, "schemas": {"method": skill}, "inputs": inputs | dict(incoming.references)}])
+    references = dict(incoming.references)
+    if skill == CHAT_EXECUTOR:
+        references = _named_in(inputs, references)
+    return RunTree(tasks=[{"name": name, "schemas": {"method": skill}, "inputs": inputs | references}])
+
+
+def _named_in(inputs: Json, references: Json) -> Json:
+    """The results that the texts name: a model is given no other inputs."""
+    named = {place["path"].partition(".")[0] for place in DOUBLE.finditer(orjson.dumps(inputs).decode())}
+    return {name: value for name, value in references.items() if name in named}
 
 
 def _prompt(text: str) -> Json:

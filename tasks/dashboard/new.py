@@ -1,6 +1,6 @@
 """Create a task with the form of its executor, or a whole tree as JSON. Validation is the same as in the API."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from django.contrib import messages
@@ -14,6 +14,7 @@ from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.dashboard.schema_form import (
     MORE,
     PREFIX,
+    Field,
     fields_of,
     read_inputs,
     read_json,
@@ -24,7 +25,7 @@ from tasks.dashboard.schema_form import (
 from tasks.dashboard.words import path_of
 from tasks.executors import describe, executor_ids
 from tasks.rules.exceptions import InvalidParams, TasksError
-from tasks.rules.schema import mismatch
+from tasks.rules.schema import FURTHER, mismatch
 from tasks.rules.strict_json import Json
 from tasks.services.queries import get_tree
 from tasks.services.trees import create_tree
@@ -202,7 +203,7 @@ def _form(described: Json, own: Texts, inputs: Texts, problems: Problems) -> Con
         "place": "new",
         "executor": described,
         "executors": sorted(executor_ids()),
-        "fields": fields_of(schema, inputs, of_inputs),
+        **_split(schema, fields_of(schema, inputs, of_inputs)),
         "takes_more": takes_more(schema),
         "more": inputs.get(MORE, ""),
         "more_problem": of_inputs.get(MORE, ""),
@@ -211,6 +212,17 @@ def _form(described: Json, own: Texts, inputs: Texts, problems: Problems) -> Con
         "marked": [name.removeprefix(PREFIX) or "more inputs" for name in problems if _has_field(name)],
         "other_problems": {name: reason for name, reason in problems.items() if not _has_field(name)},
         "priorities": PRIORITIES,
+    }
+
+
+def _split(schema: Json, fields: Sequence[Field]) -> Context:
+    """Divide the fields: those whose schema says `x-further` are shown on request."""
+    rules = schema.get("properties", {})
+    further = [field for field in fields if rules[field.name].get(FURTHER)]
+    return {
+        "fields": [field for field in fields if field not in further],
+        "further": further,
+        "further_open": any(field.value or field.problem for field in further),
     }
 
 

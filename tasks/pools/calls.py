@@ -42,6 +42,7 @@ def _prompt(fields: Json, context: Context) -> Prompt:
         model=fields["model"],
         messages=fields["messages"],
         options=fields["options"],
+        streams=fields["streams"],
         api_base=fields["api_base"],
         run_id=context.run_id,
         user_id=context.user_id,

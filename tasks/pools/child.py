@@ -235,6 +235,7 @@ def _fields(prompt: Prompt) -> Json:
         "model": prompt.model,
         "messages": list(prompt.messages),
         "options": dict(prompt.options),
+        "streams": prompt.streams,
         "api_base": prompt.api_base,
         "agent": prompt.agent,
         "crew_task": prompt.crew_task,

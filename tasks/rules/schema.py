@@ -14,6 +14,8 @@ from tasks.rules.strict_json import Json
 
 NO_RULE: Final[tuple[Json, ...]] = ({}, {"type": "object"})
 PATTERNS: Final = RegexOptions(size_limit=2**20, dfa_size_limit=2**20)
+FURTHER: Final = "x-further"
+"""In the schema of an input: forms show it only on request."""
 MAX_CHARACTERS: Final = 1_000
 """Of a description: it may repeat parts of the schema."""
 

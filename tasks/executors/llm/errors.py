@@ -3,7 +3,7 @@
 A provider's own text is quoted only if it is about the request.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -109,6 +109,15 @@ def fault_of(
         reason = f" (finish_reason: {answer.finish_reason})" if answer.finish_reason and wire.frames else ""
         return ExecutorError(f"{model} returned an empty answer{reason}. {TRY_AGAIN}")
     return None
+
+
+def not_taken(model: str, names: Sequence[str]) -> ExecutorError:
+    """Return the error for parameters that the model does not take."""
+    listed = ", ".join(names)
+    return ExecutorError(
+        f"{model} does not take {listed}. Leave {'it' if len(names) == 1 else 'them'} out, or use another model.",
+        permanent=True,
+    )
 
 
 def code_in(body: bytes) -> str:

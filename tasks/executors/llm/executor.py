@@ -7,13 +7,12 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.line_buffer import Lines
+from tasks.executors.llm.parameters import PARAMETERS, TEXT, check_given
 from tasks.executors.llm.prompt import CUT_OFF, Completion, Prompt, api_base_for, model_for
 from tasks.executors.llm.structured import REPAIR, Unfit, check, parsed, repairs_in, wanted_in
+from tasks.rules.schema import FURTHER
 from tasks.rules.templates import CannotFill, Filler
 
-#: The inputs that are passed to the model unchanged.
-OPTIONS: Final = ("temperature", "top_p", "max_tokens", "stop", "seed", "response_format", "tools", "tool_choice")
-TEXT: Final[Json] = {"type": "string"}
 PART: Final[Json] = {
     "oneOf": [
         {
@@ -94,21 +93,13 @@ class Llm(Executor):
                 "minLength": 1,
                 "description": "provider/name. Default: `params.model`, `schemas.model`, or the server's model",
             },
-            "temperature": {"type": "number", "minimum": 0, "maximum": 2},
-            "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-            "max_tokens": {"type": "integer", "minimum": 1},
-            "stop": {"anyOf": [TEXT, {"type": "array", "items": TEXT, "maxItems": 4}]},
-            "seed": {"type": "integer"},
-            "response_format": {
-                "type": "object",
-                "description": "json_object, or json_schema with a schema: the answer is checked, and is in `parsed`",
+            "system": {"type": "string", "minLength": 1, "description": "Instructions that precede the conversation"},
+            "stream": {
+                FURTHER: True,
+                "type": "boolean",
+                "description": "Whether the answer becomes `log` events as it is written. Default: true",
             },
-            "tools": {
-                "type": "array",
-                "items": {"type": "object"},
-                "description": "Functions that the model may call",
-            },
-            "tool_choice": {"anyOf": [TEXT, {"type": "object"}]},
+            **PARAMETERS,
         },
     }
     result_schema: ClassVar[Json] = {
@@ -134,13 +125,14 @@ class Llm(Executor):
             "cost_usd": {"type": ["number", "null"], "description": "null if the price is unknown"},
             "tool_calls": {"type": "array", "description": "Calls that the model requests; they are not executed"},
             "parsed": {"description": "With `response_format`, the answer as JSON"},
+            "logprobs": {"type": "array", "description": "With `logprobs`: the tokens and their probabilities"},
             "reasoning": {"type": "string", "description": "What the model thought, if the provider shows it"},
             "citations": {"type": "array", "description": "Sources, as the provider gives them"},
             "provider_id": {"type": ["string", "null"], "description": "The provider's id of the answer"},
         },
         "required": ["content", "model", "finish_reason", "usage", "cost_usd", "tool_calls", "provider_id"],
     }
-    templates = frozenset({"prompt", "messages"})
+    templates = frozenset({"prompt", "messages", "system"})
     verbatim = frozenset({"history"})
     secret_inputs = frozenset()
     example: ClassVar[Json] = {"prompt": "Name three rivers.", "model": "openai/gpt-4o-mini", "temperature": 0}
@@ -164,6 +156,7 @@ class Llm(Executor):
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
         repairs_in(params)
         fails_on_length(params)
+        check_given(inputs, self.input_schema["properties"])
         check(inputs)
 
     async def execute(self, inputs: Json, context: Context) -> Json:
@@ -193,7 +186,8 @@ class Llm(Executor):
         prompt = Prompt(
             model=model_for(context, inputs.get("model")),
             messages=messages,
-            options={name: inputs[name] for name in OPTIONS if name in inputs},
+            options={name: inputs[name] for name in PARAMETERS if name in inputs},
+            streams=inputs.get("stream", True),
             run_id=context.run_id,
             user_id=context.user_id,
             api_base=api_base_for(context),
@@ -218,10 +212,11 @@ def _messages(inputs: Json) -> list[Json]:
     messages = inputs.get("messages") or [{"role": "user", "content": inputs["prompt"]}]
     filler = Filler(values, max_characters=settings.APFLOW.limits.result_bytes)
     try:
+        system = [{"role": "system", "content": filler.fill(inputs["system"])}] if "system" in inputs else []
         filled = [message | {"content": _filled(message.get("content"), filler)} for message in messages]
     except CannotFill as error:
         raise ExecutorError(f"A template cannot be filled: {error}.", permanent=True) from None
-    return [*inputs.get("history", ()), *filled]
+    return [*system, *inputs.get("history", ()), *filled]
 
 
 def _filled(content: Any, filler: Filler) -> Any:

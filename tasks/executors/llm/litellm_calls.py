@@ -36,7 +36,7 @@ from llmkeys.model_names import (
 from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks.executors.http.safe_http import bound_response, egress_of_tasks, guarded_client, judged_addresses, parse_url
 from tasks.executors.llm import litellm_bounds
-from tasks.executors.llm.errors import code_in, fault_of, problem
+from tasks.executors.llm.errors import code_in, fault_of, not_taken, problem
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.streamed import Streamed
 from tasks.executors.llm.wire import WIRE, Wire, watch
@@ -56,6 +56,8 @@ NO_KEY: Final = "none"
 """For a provider that needs no key. Without any key, LiteLLM would look for one in the environment.
 """
 MAX_SAID: Final = 5_000
+UNSUPPORTED: Final = re.compile(r"(?s).*?does not support parameters: \[([^\]]*)\].*")
+NAMES: Final = re.compile(r"'(\w+)'")
 PREFIXES: Final = re.compile(r"(litellm\.)?\w+(Error|Exception)( -|:) ?")
 #: These run on the operator's machines, or use the identity of the machine: a client's own key must
 #: not open them.
@@ -81,12 +83,7 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
     WIRE.set(wire)
     failure: Exception | None = None
     try:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(litellm_bounds.clients_of_one_call())
-            request = await _request(prompt, granted, stack)
-            async for chunk in _chunks(request):
-                if text := streamed.add(chunk):
-                    heard(text)
+        await _listen(prompt, granted, streamed, heard)
     except (openai.OpenAIError, httpx.HTTPError) as error:
         # A new error, because the text of these may contain what was sent, and the engine may log
         # the chain.
@@ -96,19 +93,29 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
     except asyncio.CancelledError:
         failure = Stopped()
     # On a thread: where a provider does not count its tokens, they are counted here.
-    chunks = [] if wire.is_silent else streamed.chunks()
-    answer = await asyncio.wrap_future(
-        on_a_thread(partial(_answer, prompt, chunks, streamed.reasoning, wire), name="answer of a model")
-    )
+    answer = await asyncio.wrap_future(on_a_thread(partial(_answer, prompt, streamed, wire), name="answer of a model"))
     if isinstance(failure, Stopped):
         failure.result = answer.as_result()
-    if chunks:
+    if streamed.has_begun and not wire.is_silent:
         metrics.llm_used(granted.provider, prompt.model, answer.usage)
         spent(answer.usage)
     failure = failure or _fault(answer, prompt, granted, wire)
     if failure is not None:
         raise failure
     return answer
+
+
+async def _listen(prompt: Prompt, granted: Credentials, streamed: Streamed, heard: Callable[[str], None]) -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(litellm_bounds.clients_of_one_call())
+        request = await _request(prompt, granted, stack)
+        if prompt.streams:
+            async for chunk in _chunks(request):
+                if text := streamed.add(chunk):
+                    heard(text)
+        else:
+            streamed.whole = await litellm.acompletion(**request)
+            heard(streamed.whole.choices[0].message.content or "")
 
 
 async def _chunks(request: Mapping[str, Any]) -> AsyncIterator[Any]:
@@ -160,12 +167,12 @@ async def _request(prompt: Prompt, granted: Credentials, stack: AsyncExitStack) 
         "model": name_for_litellm(prompt.model, granted.provider),
         "messages": prompt.messages,
         "api_key": key,
-        "stream": True,
-        "stream_options": {"include_usage": True},
         "max_retries": 0,
         "timeout": SILENCE_SECONDS,
         **prompt.options,
     }
+    if prompt.streams:
+        request |= {"stream": True, "stream_options": {"include_usage": True}}
     if granted.api_base:
         request["api_base"] = granted.api_base
     if prompt.api_base:
@@ -191,11 +198,11 @@ async def _guarded(api_base: str, provider: str, key: str, stack: AsyncExitStack
     return openai.AsyncOpenAI(api_key=key, base_url=api_base, http_client=http, max_retries=0, timeout=SILENCE_SECONDS)
 
 
-def _answer(prompt: Prompt, chunks: list[Any], reasoning: str, wire: Wire) -> Completion:
+def _answer(prompt: Prompt, streamed: Streamed, wire: Wire) -> Completion:
     """Join the chunks. Tokens that the provider does not count are counted here."""
-    whole: Any = litellm.stream_chunk_builder(chunks, messages=list(prompt.messages)) if chunks else None
+    whole = None if wire.is_silent else _whole(prompt, streamed)
     if whole is None:
-        return Completion(content=None, model=prompt.model, usage=_usage(prompt, None), reasoning=reasoning or None)
+        return Completion(content=None, model=prompt.model, usage=_usage(prompt, None))
     message = whole.choices[0].message
     return Completion(
         content=message.content,
@@ -203,10 +210,19 @@ def _answer(prompt: Prompt, chunks: list[Any], reasoning: str, wire: Wire) -> Co
         usage=_usage(prompt, whole),
         tool_calls=[call.model_dump(mode="json") for call in message.tool_calls or ()],
         finish_reason=_finish_reason(whole, wire),
-        reasoning=reasoning or None,
+        reasoning=streamed.reasoning or getattr(message, "reasoning_content", None),
         citations=wire.citations,
         provider_id=wire.answer_id,
+        logprobs=streamed.logprobs,
     )
+
+
+def _whole(prompt: Prompt, streamed: Streamed) -> Any:
+    """Return LiteLLM's answer, or None."""
+    if streamed.whole is not None:
+        return streamed.whole
+    chunks = streamed.chunks()
+    return litellm.stream_chunk_builder(chunks, messages=list(prompt.messages)) if chunks else None
 
 
 def _finish_reason(whole: Any, wire: Wire) -> str | None:
@@ -246,6 +262,8 @@ def _fault(answer: Completion, prompt: Prompt, granted: Credentials, wire: Wire)
 
 def _problem(error: Exception, prompt: Prompt, granted: Credentials, wire: Wire) -> ExecutorError:
     key = granted.api_key.reveal() if granted.api_key else None
+    if isinstance(error, litellm.exceptions.UnsupportedParamsError):
+        return not_taken(prompt.model, NAMES.findall(UNSUPPORTED.sub(r"\1", str(error))))
     if fault := fault_of(None, wire, provider=granted.provider, model=prompt.model, key=key):
         return fault
     response = getattr(error, "response", None)

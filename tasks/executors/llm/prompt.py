@@ -21,7 +21,8 @@ NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 class Prompt:
     """Messages for a model, in OpenAI's format.
 
-    `options` are its parameters (`temperature`, `tools` and so on).
+    `options` are its parameters (`temperature`, `tools` and so on). Without `streams` the answer
+    is heard when it is complete.
 
     `run_id` and `user_id` determine the key. `api_base` is an address that the user chose. `agent`, `crew_task` and
     `step` (from 1) say in the record of the call who asks.
@@ -32,6 +33,7 @@ class Prompt:
     run_id: str
     user_id: str
     options: Mapping[str, Any] = NO_OPTIONS
+    streams: bool = True
     api_base: str | None = None
     agent: str | None = None
     crew_task: str | None = None
@@ -58,6 +60,7 @@ class Completion:
     reasoning: str | None = None
     citations: list[Any] = field(default_factory=list)
     provider_id: str | None = None
+    logprobs: list[Any] = field(default_factory=list)
 
     def as_result(self) -> Json:
         counts = {name: value for name, value in self.usage.items() if name != "cost_usd"}
@@ -70,7 +73,7 @@ class Completion:
             "tool_calls": self.tool_calls,
             "provider_id": self.provider_id,
         }
-        more = {"reasoning": self.reasoning, "citations": self.citations}
+        more = {"reasoning": self.reasoning, "citations": self.citations, "logprobs": self.logprobs}
         if self.is_cut_off:
             more["warning"] = CUT_OFF
         return always | {name: value for name, value in more.items() if value}

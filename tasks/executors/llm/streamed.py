@@ -15,14 +15,16 @@ MAX_PARTS: Final = 20_000
 class Streamed:
     """Joins the texts as they come and keeps one chunk for all of them, since each takes kilobytes.
 
-    `max_characters` limits the text.
+    `max_characters` limits the text. An answer that was not streamed is `whole`.
     """
 
     def __init__(self, *, max_characters: int) -> None:
+        self.whole: Any = None
         self._max_characters = max_characters
         self._characters = 0
         self._texts: list[str] = []
         self._thoughts: list[str] = []
+        self._logprobs: list[Any] = []
         self._sample: Any = None
         self._usage: Any = None
         self._others: list[Any] = []
@@ -33,6 +35,7 @@ class Streamed:
         self._characters += len(text) + len(thought)
         if thought:
             self._thoughts.append(thought)
+        self._logprobs += _logprobs_of(chunk)
         if not _is_plain(chunk):
             self._others.append(chunk)
         else:
@@ -49,9 +52,18 @@ class Streamed:
         return text
 
     @property
+    def has_begun(self) -> bool:
+        return bool(self.whole or self._sample or self._others)
+
+    @property
     def reasoning(self) -> str:
         """What the model thought before it answered, if the provider sends that."""
         return "".join(self._thoughts)
+
+    @property
+    def logprobs(self) -> list[Any]:
+        """The tokens with their probabilities, if the provider was asked for them."""
+        return self._logprobs if self.whole is None else _logprobs_of(self.whole)
 
     def chunks(self) -> list[Any]:
         """Return chunks that amount to those that came. They are copies, since LiteLLM counts its own."""
@@ -75,6 +87,12 @@ def _text_of(chunk: Any) -> str:
 
 def _thought_of(chunk: Any) -> str:
     return (getattr(chunk.choices[0].delta, "reasoning_content", None) or "") if chunk.choices else ""
+
+
+def _logprobs_of(chunk: Any) -> list[Any]:
+    logprobs = getattr(chunk.choices[0], "logprobs", None) if chunk.choices else None
+    content = logprobs.get("content") if isinstance(logprobs, dict) else getattr(logprobs, "content", None)
+    return [each if isinstance(each, dict) else each.model_dump(mode="json") for each in content or ()]
 
 
 def _with_text(chunk: Any, text: str | None) -> Any:

@@ -80,6 +80,17 @@ class Wire:
         for line in lines:
             self._read_line(line.strip())
 
+    def read_whole(self, body: bytes) -> None:
+        """Look at an answer that comes at once, as it was asked for."""
+        try:
+            whole = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return self._stray(body)
+        if isinstance(whole, dict):
+            self.frames += 1
+            self.note(whole)
+        return None
+
     def close(self) -> None:
         self.read(b"\n\n")
 
@@ -176,18 +187,23 @@ class _Tapped(httpx.AsyncByteStream):
                 wire.body += data[: MAX_ERROR_BYTES - len(wire.body)]
                 yield data
         elif wire.is_stream and wire.content_type == "application/json":
-            yield await self._whole()
+            yield await self._as_stream()
         elif not wire.is_stream:
-            async for data in self._stream:
-                yield data
+            yield await self._all(note=True)
         else:
             async for data in self._stream:
                 wire.read(data)
                 yield data
             wire.close()
 
-    async def _whole(self) -> bytes:
-        """Read an answer that came at once, though a stream was asked for; return it as a stream."""
+    async def _as_stream(self) -> bytes:
+        """Read an answer that came at once, though a stream was asked for."""
+        stream = as_stream(await self._all())
+        self._wire.read(stream)
+        self._wire.close()
+        return stream
+
+    async def _all(self, *, note: bool = False) -> bytes:
         parts: list[bytes] = []
         left = MAX_WHOLE_BYTES
         async for data in self._stream:
@@ -195,10 +211,10 @@ class _Tapped(httpx.AsyncByteStream):
             if left < 0:
                 raise httpx.DecodingError(f"longer than {MAX_WHOLE_BYTES} bytes", request=self._request)
             parts.append(data)
-        stream = as_stream(b"".join(parts))
-        self._wire.read(stream)
-        self._wire.close()
-        return stream
+        whole = b"".join(parts)
+        if note:
+            self._wire.read_whole(whole)
+        return whole
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -96,7 +96,7 @@ def test_the_model_is_the_first_that_is_named(site: LlmSite, fields: Json, sent_
 def test_options_are_sent_and_nothing_else(site: LlmSite) -> None:
     tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
     options = {"temperature": 0, "max_tokens": 5, "response_format": {"type": "json_object"}, "tools": tools}
-    inputs = {"prompt": "Hello.", **options, "fallbacks": ["x"], "api_key": "y", "found": [1]}
+    inputs = {"prompt": "Hello.", **options, "api_key": "y"}
     site.llm.will(Says(text="{}"))
     assert site.run(EXECUTOR, inputs).task["status"] == "completed"
     always = {"model", "messages", "stream", "stream_options"}
@@ -141,7 +141,14 @@ def test_what_dependencies_found_fills_the_prompt(site: LlmSite) -> None:
         ({}, "Give either `prompt`"),
         ({"prompt": "Hi", "model": "nobody/knows"}, "Name it before a slash, such as 'openai/gpt-4o'"),
         ({"prompt": "Hi", "model": "lm_studio/llama3"}, "No API key for the provider 'lm_studio'"),
-        ({"prompt": "Hi", "model": GPT, "response_format": {"type": "json_object"}}, "does not support"),
+        (
+            {"prompt": "Hi", "model": GPT, "response_format": {"type": "json_object"}},
+            "openai/gpt-4 does not take response_format.",
+        ),
+        (
+            {"prompt": "Hi", "model": GPT, "verbosity": "low", "reasoning_effort": "low"},
+            "Leave them out, or use another model.",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anybody_is(site: LlmSite, inputs: Json, says: str) -> None:
