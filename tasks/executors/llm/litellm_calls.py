@@ -37,6 +37,7 @@ from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks.executors.http.safe_http import bound_response, egress_of_tasks, guarded_client, judged_addresses, parse_url
 from tasks.executors.llm import litellm_bounds
 from tasks.executors.llm.errors import code_in, fault_of, not_taken, problem
+from tasks.executors.llm.model_loop import MODEL_LOOP, Heard
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.streamed import Streamed
 from tasks.executors.llm.wire import WIRE, Wire, watch
@@ -80,10 +81,10 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
     granted = await access(prompt)
     streamed = Streamed(max_characters=settings.APFLOW.limits.result_bytes)
     wire = Wire()
-    WIRE.set(wire)
+    passed_on = Heard(heard)
     failure: Exception | None = None
     try:
-        await _listen(prompt, granted, streamed, heard)
+        await MODEL_LOOP.run(partial(_listen, prompt, granted, streamed, passed_on.add, wire))
     except (openai.OpenAIError, httpx.HTTPError) as error:
         # A new error, because the text of these may contain what was sent, and the engine may log
         # the chain.
@@ -105,7 +106,10 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
     return answer
 
 
-async def _listen(prompt: Prompt, granted: Credentials, streamed: Streamed, heard: Callable[[str], None]) -> None:
+async def _listen(
+    prompt: Prompt, granted: Credentials, streamed: Streamed, heard: Callable[[str], None], wire: Wire
+) -> None:
+    WIRE.set(wire)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(litellm_bounds.clients_of_one_call())
         request = await _request(prompt, granted, stack)

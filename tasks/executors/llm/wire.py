@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import httpx
 import orjson
 
+from tasks.executors.llm.merging import Coalesced, Merger
 from tasks.executors.llm.whole_answers import as_stream
 
 MAX_ERROR_BYTES: Final = 64 * 2**10
@@ -54,6 +55,10 @@ class Wire:
     """Whether the stream said that it is over."""
     _rest: list[bytes] = field(default_factory=list)
     _data: list[bytes] = field(default_factory=list)
+    _lines: list[bytes] = field(default_factory=list)
+    """Of the part that is being read, as they are."""
+    merger: Merger = field(default_factory=Merger)
+    """Has the parts that were read and not yet passed on."""
 
     @property
     def is_cut(self) -> bool:
@@ -78,7 +83,7 @@ class Wire:
         *lines, rest = b"".join((*self._rest, data)).split(b"\n")
         self._rest = [rest]
         for line in lines:
-            self._read_line(line.strip())
+            self._read_line(line)
 
     def read_whole(self, body: bytes) -> None:
         """Look at an answer that comes at once, as it was asked for."""
@@ -92,31 +97,45 @@ class Wire:
         return None
 
     def close(self) -> None:
+        """Read what is left when the stream is over."""
         self.read(b"\n\n")
 
-    def _read_line(self, line: bytes) -> None:
+    def _read_line(self, raw: bytes) -> None:
+        line = raw.strip()
+        if line.startswith(b"{") and not self._lines:
+            self.merger.add(raw + b"\n", self._read_frame(line), before=b"", after=b"\n")
+            return
+        self._lines.append(raw)
         if line.startswith(b"data:"):
             self._data.append(line[5:].strip())
-        elif not line and self._data:
-            self._read_frame(b"\n".join(self._data))
-            self._data.clear()
-        elif line.startswith(b"{"):
-            self._read_frame(line)
-        elif line and not line.startswith((b":", b"event:", b"id:", b"retry:")):
+        elif not line:
+            self._end_event()
+        elif not line.startswith((b":", b"event:", b"id:", b"retry:")):
             self._stray(line)
 
-    def _read_frame(self, text: bytes) -> None:
+    def _end_event(self) -> None:
+        raw = b"\n".join(self._lines) + b"\n"
+        frame = self._read_frame(b"\n".join(self._data)) if self._data else None
+        head = b"".join(line + b"\n" for line in self._lines if line.startswith(b"event:"))
+        self.merger.add(raw, frame, before=head + b"data: ")
+        self._lines.clear()
+        self._data.clear()
+
+    def _read_frame(self, text: bytes) -> dict[str, Any] | None:
+        """Look at a part, and return its JSON, if it has any."""
         if text == b"[DONE]":
             self.is_closed = True
-            return
+            return None
         try:
             frame = orjson.loads(text)
         except orjson.JSONDecodeError:
-            return self._stray(text)
+            frame = None
         if not isinstance(frame, dict):
-            return self._stray(text)
+            self._stray(text)
+            return None
         self.frames += 1
         self.note(frame)
+        return frame
 
     def _stray(self, text: bytes) -> None:
         self.stray = self.stray or text.decode(errors="replace")[:SAMPLE_CHARACTERS]
@@ -179,6 +198,12 @@ class _Tapped(httpx.AsyncByteStream):
         self._request = response.request
         self._stream = cast("httpx.AsyncByteStream", response.stream)
         self._wire = wire
+        self._coalesced = Coalesced(self._frames(), wire.read, wire.merger)
+
+    async def _frames(self) -> AsyncIterator[bytes]:
+        async for data in self._stream:
+            yield data
+        yield b"\n\n"  # ends a last part without an end
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         wire = self._wire
@@ -191,16 +216,15 @@ class _Tapped(httpx.AsyncByteStream):
         elif not wire.is_stream:
             yield await self._all(note=True)
         else:
-            async for data in self._stream:
-                wire.read(data)
+            async for data in self._coalesced:
                 yield data
-            wire.close()
 
     async def _as_stream(self) -> bytes:
         """Read an answer that came at once, though a stream was asked for."""
         stream = as_stream(await self._all())
         self._wire.read(stream)
         self._wire.close()
+        self._wire.merger.take()
         return stream
 
     async def _all(self, *, note: bool = False) -> bytes:
@@ -217,6 +241,7 @@ class _Tapped(httpx.AsyncByteStream):
         return whole
 
     async def aclose(self) -> None:
+        await self._coalesced.aclose()
         await self._stream.aclose()
 
 

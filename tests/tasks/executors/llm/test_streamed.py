@@ -2,16 +2,18 @@
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from aipartnerupflow.executors import ExecutorError
+from aipartnerupflow.executors import ExecutorError, Stopped
 from llmkeys.resolve import Credentials
 from llmkeys.secret import Secret
 from tasks.executors.llm.line_buffer import MAX_CHARACTERS, Lines
+from tasks.executors.llm.model_loop import MODEL_LOOP
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.streamed import MAX_PARTS, Streamed
 from tests.lazy_modules import LazyModule
@@ -87,42 +89,92 @@ def test_an_answer_without_an_end_is_stopped() -> None:
         streamed.add(call)
 
 
-async def test_others_go_on_while_chunks_that_have_arrived_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = await asked(monkeypatch, chunks=800)
-    assert answer.content == "w " * 800
-
-
-async def asked(monkeypatch: pytest.MonkeyPatch, *, chunks: int) -> Completion:
-    """Ask a provider that has sent everything before it is read. Another task of the loop counts its turns meanwhile."""
-
-    async def all_at_once() -> AsyncIterator[Any]:
-        for _ in range(chunks):
-            yield chunk("w ")
-        yield chunk(usage=usage(chunks), ends="stop")
-
-    async def complete(**_: object) -> AsyncIterator[Any]:
-        return all_at_once()
-
+@pytest.fixture
+def granted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def access(prompt: Prompt) -> Credentials:
         return Credentials(provider="openai", api_key=None, api_base=None, source="none")
 
-    monkeypatch.setattr("litellm.acompletion", complete)
     monkeypatch.setattr("tasks.executors.llm.litellm_calls.access", access)
+
+
+async def ask(heard: Callable[[str], None]) -> Completion:
+    prompt = Prompt(model="openai/gpt-4", messages=MESSAGES, run_id="run-1", user_id="alice")
+    answer: Completion = await litellm_calls.ask(prompt, heard=heard, spent=lambda _: None)
+    return answer
+
+
+@pytest.mark.usefixtures("granted")
+async def test_calls_take_turns_while_chunks_that_have_arrived_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider has sent everything before it is read. Another task of the models' loop counts its turns meanwhile."""
+    read = 0
     turns: list[int] = []
-    heard: list[str] = []
+    watching = asyncio.Event()
+
+    async def all_at_once() -> AsyncIterator[Any]:
+        nonlocal read
+        for read in range(800):
+            yield chunk(f"{read} ")
+        yield chunk(usage=usage(800), ends="stop")
+
+    async def complete(**_: object) -> AsyncIterator[Any]:
+        await watching.wait()
+        return all_at_once()
 
     async def bystander() -> None:
-        while len(heard) < chunks:
-            turns.append(len(heard))
+        watching.set()
+        while read < 799:
+            turns.append(read)
             await asyncio.sleep(0)
 
-    watching = asyncio.create_task(bystander())
-    await asyncio.sleep(0)
-    prompt = Prompt(model="openai/gpt-4", messages=MESSAGES, run_id="run-1", user_id="alice")
-    answer: Completion = await litellm_calls.ask(prompt, heard=heard.append, spent=lambda _: None)
-    await watching
+    monkeypatch.setattr("litellm.acompletion", complete)
+    heard: list[str] = []
+    answer, _ = await asyncio.gather(ask(heard.append), MODEL_LOOP.run(bystander))
+    assert answer.content == "".join(heard) == "".join(f"{number} " for number in range(800))
     assert max(after - before for before, after in pairwise(turns)) <= litellm_calls.CHUNKS_EACH_TURN
-    return answer
+
+
+@pytest.mark.usefixtures("granted")
+async def test_a_library_that_blocks_does_not_block_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    async def complete(**_: object) -> AsyncIterator[Any]:
+        begun.set()
+        assert released.wait(20)
+        return answer()
+
+    async def answer() -> AsyncIterator[Any]:
+        yield chunk("Here.", ends="stop")
+
+    monkeypatch.setattr("litellm.acompletion", complete)
+    asking = asyncio.create_task(ask(lambda text: None))
+    await asyncio.to_thread(begun.wait, 20)
+    released.set()  # by the loop of the worker, which goes on
+    assert (await asking).content == "Here."
+
+
+@pytest.mark.usefixtures("granted")
+async def test_a_cancelled_call_is_over_when_its_task_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, ended = threading.Event(), threading.Event()
+
+    async def slowly() -> AsyncIterator[Any]:
+        try:
+            yield chunk("one ")
+            said.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def complete(**_: object) -> AsyncIterator[Any]:
+        return slowly()
+
+    monkeypatch.setattr("litellm.acompletion", complete)
+    asking = asyncio.create_task(ask(lambda text: None))
+    await asyncio.to_thread(said.wait, 20)
+    asking.cancel()
+    with pytest.raises(Stopped) as stopped:
+        await asking
+    assert ended.is_set()
+    assert stopped.value.result["content"] == "one "
 
 
 async def test_a_long_text_becomes_several_events() -> None:
