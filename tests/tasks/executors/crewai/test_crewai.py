@@ -165,7 +165,7 @@ def test_patience_is_shown_where_a_provider_wants_it(site: LlmSite) -> None:
         (Says(status=400, error="Odd."), "openai refused the request to openai/gpt-4 (400): Odd."),
         (Says(status=401, error=KEY), "openai refused the API key (401)"),
         (Says(status=429, headers={"Retry-After": "3600"}), "or the key's quota is used up (429)"),
-        (Says(text=""), "CrewAI failed: Invalid response from LLM call - None or empty."),
+        (Says(text="", refusal="I will not."), "openai/gpt-4 refused to answer: I will not."),
     ],
 )
 def test_an_error_of_the_provider_is_the_tasks(site: LlmSite, answer: Says, says: str) -> None:
@@ -174,6 +174,14 @@ def test_an_error_of_the_provider_is_the_tasks(site: LlmSite, answer: Says, says
     assert says in error
     assert KEY not in error
     assert len(site.llm.asked) == 1
+
+
+def test_an_empty_answer_is_asked_for_again(site: LlmSite) -> None:
+    site.llm.will(Says(text=""))
+    done = site.run(CREW, {}, params=GUIDE["params"])
+    assert done.task["status"] == "completed"
+    assert any("returned an empty answer" in line and "Retrying" in line for line in done.logs)
+    assert len(site.llm.asked) == 2
 
 
 @pytest.mark.parametrize("force", [False, True])
