@@ -71,6 +71,7 @@ bench: install
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.live $(ARGS)
 	$(BIN)/python -m benchmarks.pools
+	$(BIN)/python -m benchmarks.models
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.schedules
 	$(BIN)/python -m benchmarks.pages

@@ -83,6 +83,10 @@ def fault_of(
 
     `answer` None: the call failed in another way, which is the error unless the response says more.
     """
+    if wire.is_deaf:
+        return ExecutorError(
+            f"{model} takes no audio. Leave the part input_audio out, or use another model.", permanent=True
+        )
     if (wire.status or 0) >= 400:
         return None
     if wire.error:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
+from tasks.executors.llm.attachments import PART, file_of, with_file, with_files
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.parameters import PARAMETERS, TEXT, check_given
@@ -12,37 +13,6 @@ from tasks.executors.llm.prompt import CUT_OFF, Completion, Prompt, api_base_for
 from tasks.executors.llm.structured import REPAIR, Unfit, check, parsed, repairs_in, wanted_in
 from tasks.rules.schema import FURTHER
 from tasks.rules.templates import CannotFill, Filler
-
-PART: Final[Json] = {
-    "oneOf": [
-        {
-            "type": "object",
-            "properties": {"type": {"const": "text"}, "text": TEXT},
-            "required": ["type", "text"],
-        },
-        {
-            "type": "object",
-            "properties": {
-                "type": {"const": "image_url"},
-                "image_url": {
-                    "type": "object",
-                    "properties": {
-                        "url": {
-                            "type": "string",
-                            "pattern": "^data:image/",
-                            "description": "The image itself: data:image/…",
-                        },
-                        "detail": {"enum": ["auto", "low", "high"]},
-                    },
-                    "required": ["url"],
-                    "additionalProperties": False,
-                },
-            },
-            "required": ["type", "image_url"],
-        },
-    ]
-}
-
 
 MESSAGE: Final[Json] = {
     "type": "object",
@@ -160,7 +130,7 @@ class Llm(Executor):
         check(inputs)
 
     async def execute(self, inputs: Json, context: Context) -> Json:
-        messages, schema = _messages(inputs), wanted_in(inputs)
+        messages, schema = await with_files(_messages(inputs), context.fetch), wanted_in(inputs)
         left = repairs_in(dict(context.params))
         while True:
             answer = await self._answer(inputs, messages, context)
@@ -223,5 +193,12 @@ def _filled(content: Any, filler: Filler) -> Any:
     if isinstance(content, str):
         return filler.fill(content)
     if isinstance(content, list):
-        return [part | {"text": filler.fill(part["text"])} if "text" in part else part for part in content]
+        return [_filled_part(part, filler) for part in content]
     return content
+
+
+def _filled_part(part: Json, filler: Filler) -> Json:
+    if "text" in part:
+        return part | {"text": filler.fill(part["text"])}
+    file = file_of(part)
+    return part if file is None else with_file(part, filler.fill(file))

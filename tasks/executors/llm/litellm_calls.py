@@ -36,6 +36,7 @@ from llmkeys.model_names import (
 from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks.executors.http.safe_http import bound_response, egress_of_tasks, guarded_client, judged_addresses, parse_url
 from tasks.executors.llm import litellm_bounds
+from tasks.executors.llm.attachments import sounds_in
 from tasks.executors.llm.errors import code_in, fault_of, not_taken, problem
 from tasks.executors.llm.model_loop import MODEL_LOOP, Heard
 from tasks.executors.llm.prompt import Completion, Prompt
@@ -80,7 +81,7 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
     """
     granted = await access(prompt)
     streamed = Streamed(max_characters=settings.APFLOW.limits.result_bytes)
-    wire = Wire()
+    wire = Wire(sounds=sounds_in(prompt.messages))
     passed_on = Heard(heard)
     failure: Exception | None = None
     try:

@@ -5,7 +5,7 @@ answer, and an error in the middle a lost connection. So each response is looked
 """
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -34,6 +34,10 @@ class Wire:
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = ""
+    sounds: Sequence[str] = ()
+    """What the request has to have in it."""
+    is_deaf: bool = False
+    """Whether LiteLLM left out a sound, as it does for models that take none. Then nothing was sent."""
     is_stream: bool = False
     frames: int = 0
     error: Any = None
@@ -170,16 +174,22 @@ WIRE: Final[ContextVar[Wire | None]] = ContextVar("what is known of the call", d
 def watch(client: httpx.AsyncClient) -> httpx.AsyncClient:
     """Look at the responses to this client, after its own hooks."""
     client.event_hooks = {
-        "request": [*client.event_hooks["request"], _ask_for_plain_bytes],
+        "request": [*client.event_hooks["request"], _look_at_request],
         "response": [*client.event_hooks["response"], _tap],
     }
     return client
 
 
-async def _ask_for_plain_bytes(request: httpx.Request) -> None:
-    """A compressed stream could not be looked at."""
-    if WIRE.get() is not None:
-        request.headers["Accept-Encoding"] = "identity"
+async def _look_at_request(request: httpx.Request) -> None:
+    wire = WIRE.get()
+    if wire is None:
+        return
+    request.headers["Accept-Encoding"] = "identity"  # a compressed stream could not be looked at
+    if request.method == "POST" and not all(
+        sound[:SAMPLE_CHARACTERS].encode() in request.content for sound in wire.sounds
+    ):
+        wire.is_deaf = True
+        raise httpx.RequestError("a part was left out", request=request)
 
 
 async def _tap(response: httpx.Response) -> None:

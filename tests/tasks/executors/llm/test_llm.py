@@ -161,7 +161,7 @@ def test_what_cannot_be_asked_is_refused_before_anybody_is(site: LlmSite, inputs
     [
         ({"prompt": "Hi", "temperature": 3}, "temperature"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "ftp://a/b"}}]}]},
             "messages[0].content",
         ),
     ],

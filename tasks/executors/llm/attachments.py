@@ -1,0 +1,134 @@
+"""Images, documents and sounds in messages: their schema, and those behind an address are fetched.
+
+The provider never gets an address: our own client, which keeps out of the operator's network,
+fetches the file, and it is sent as data.
+"""
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aipartnerupflow.executors import ExecutorError, Json
+from aipartnerupflow.executors.http import Fetch
+
+MAX_FILES: Final = 16
+MAX_FILE_BYTES: Final = 10 * 2**20
+ADDRESSES: Final = ("https://", "http://")
+TEXT: Final[Json] = {"type": "string"}
+
+
+def _part(kind: str, description: str, fields: Json, *, needs: str) -> Json:
+    return {
+        "type": "object",
+        "description": description,
+        "properties": {
+            "type": {"const": kind},
+            kind: {"type": "object", "properties": fields, "required": [needs], "additionalProperties": False},
+        },
+        "required": ["type", kind],
+    }
+
+
+PART: Final[Json] = {
+    "oneOf": [
+        {
+            "type": "object",
+            "properties": {"type": {"const": "text"}, "text": TEXT},
+            "required": ["type", "text"],
+        },
+        _part(
+            "image_url",
+            "An image: its address, data:image/…, or a place such as {{draw.image}}",
+            {
+                "url": {"type": "string", "pattern": r"^(data:image/|https?://|\{\{)"},
+                "detail": {"enum": ["auto", "low", "high"]},
+            },
+            needs="url",
+        ),
+        _part(
+            "file",
+            "A document, such as a PDF: its address, data:application/pdf;base64,…, or a place",
+            {"file_data": {"type": "string", "pattern": r"^(data:|https?://|\{\{)"}, "filename": TEXT},
+            needs="file_data",
+        ),
+        _part(
+            "input_audio",
+            "A sound in base64, or a place",
+            {"data": {"type": "string", "minLength": 1}, "format": {"enum": ["wav", "mp3"]}},
+            needs="data",
+        ),
+    ]
+}
+#: Where in a part the file is.
+PLACES: Final = {"image_url": "url", "file": "file_data", "input_audio": "data"}
+KINDS: Final = {"image_url": "data:image/", "file": "data:"}
+
+
+def file_of(part: Json) -> str | None:
+    """Return the file of a part as it is given: an address, data or a place. None: it is a text."""
+    kind = part.get("type", "")
+    file = part[kind].get(PLACES[kind]) if kind in PLACES and isinstance(part.get(kind), dict) else None
+    return file if isinstance(file, str) else None
+
+
+def with_file(part: Json, file: str) -> Json:
+    kind = part["type"]
+    return part | {kind: part[kind] | {PLACES[kind]: file}}
+
+
+async def with_files(messages: Sequence[Json], fetch: Fetch) -> list[Json]:
+    """Return the messages with the files behind addresses as data. Raises ExecutorError."""
+    addresses = {file for part in _parts(messages) if (file := file_of(part)) and file.startswith(ADDRESSES)}
+    if len(addresses) > MAX_FILES:
+        raise ExecutorError(f"The messages have more than {MAX_FILES} addresses of files.", permanent=True)
+    found = dict(
+        zip(addresses, await asyncio.gather(*(_fetched(address, fetch) for address in addresses)), strict=True)
+    )
+    return [message | {"content": _content(message.get("content"), found)} for message in messages]
+
+
+def _content(content: Any, found: dict[str, str]) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [_checked(part, found) for part in content]
+
+
+def _checked(part: Json, found: dict[str, str]) -> Json:
+    file = file_of(part)
+    if file is None:
+        return part
+    data = found.get(file, file)
+    if not data.startswith(KINDS.get(part["type"], "")):
+        raise ExecutorError(
+            f"A part of the messages, {part['type']}, is neither an address nor {KINDS[part['type']]}…: {data[:40]}",
+            permanent=True,
+        )
+    return with_file(part, data)
+
+
+def _parts(messages: Sequence[Json]) -> list[Json]:
+    contents = [message.get("content") for message in messages]
+    return [part for content in contents if isinstance(content, list) for part in content]
+
+
+async def _fetched(address: str, fetch: Fetch) -> str:
+    """Return the file as a data URL. Raises ExecutorError."""
+    response = await fetch("GET", address, max_body_bytes=MAX_FILE_BYTES)
+    shown = response.url.partition("?")[0][:200]
+    if response.status_code != 200:
+        raise ExecutorError(
+            f"The file at {shown} cannot be sent to the model: its server answered {response.status_code}.",
+            permanent=response.status_code < 500 and response.status_code != 429,
+        )
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not media_type or not response.body:
+        raise ExecutorError(
+            f"The file at {shown} cannot be sent to the model: it is empty or has no type.", permanent=True
+        )
+    return f"data:{media_type};base64,{base64.b64encode(response.body).decode()}"
+
+
+def sounds_in(messages: Sequence[Json]) -> list[str]:
+    """Return the sounds in the messages, in base64."""
+    return [file for part in _parts(messages) if part.get("type") == "input_audio" and (file := file_of(part))]
