@@ -1,12 +1,13 @@
 """The demo model, `demo/<any name>`: canned, repeatable answers without a key or a network.
 
 With it the first crew runs on a laptop that has no key yet. Each answer states that it is not a
-real model.
+real model. Given tools, it calls the first of them once, and then answers with its result.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import orjson
 from django.conf import settings
@@ -39,6 +40,10 @@ async def answer(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callab
     If cancelled, raise Stopped with the words so far. Raises what `check` raises.
     """
     check()
+    if call := _call(prompt):
+        called = replace(_said(prompt, [], "tool_calls"), content=None, tool_calls=[call])
+        spent(called.usage)
+        return called
     words: list[str] = []
     try:
         for word in _text(prompt).split(" "):
@@ -54,6 +59,26 @@ async def answer(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callab
     return _said(prompt, words, "stop")
 
 
+def _call(prompt: Prompt) -> Json | None:
+    """Return the call of the first tool; None without tools, or after its result."""
+    tools = [tool["function"] for tool in prompt.options.get("tools", ()) if isinstance(tool.get("function"), dict)]
+    if not tools or prompt.options.get("tool_choice") == "none" or prompt.messages[-1].get("role") == "tool":
+        return None
+    schema = tools[0].get("parameters") or {}
+    rules = schema.get("properties") or {}
+    values = {name: _value(rules.get(name) or {}, prompt) for name in schema.get("required", rules)}
+    function = {"name": tools[0].get("name", ""), "arguments": orjson.dumps(values).decode()}
+    return {"id": f"demo_{len(prompt.messages)}", "type": "function", "function": function}
+
+
+def _value(rule: Json, prompt: Prompt) -> Any:
+    """Return a value that fits the rule of an argument, or nearly: the model understands nothing."""
+    if "enum" in rule:
+        return rule["enum"][0]
+    kinds: Json = {"integer": 1, "number": 1, "boolean": True, "array": [], "object": {}}
+    return rule.get("default", kinds.get(str(rule.get("type")), _shown(prompt.messages[-1])))
+
+
 def _said(prompt: Prompt, words: list[str], finish_reason: str | None = None) -> Completion:
     asked = sum(len(_content(message).split()) for message in prompt.messages)
     counts = {"prompt_tokens": asked, "completion_tokens": len(words), "total_tokens": asked + len(words)}
@@ -62,12 +87,18 @@ def _said(prompt: Prompt, words: list[str], finish_reason: str | None = None) ->
 
 
 def _text(prompt: Prompt) -> str:
-    lines = _content(prompt.messages[-1]).strip().splitlines() or [""]
-    question = " ".join(lines[0].split())
-    shown = question if len(question) <= QUOTED_CHARACTERS else f"{question[:QUOTED_CHARACTERS]}…"
+    shown = _shown(prompt.messages[-1])
+    if prompt.messages[-1].get("role") == "tool":
+        return f"{PRESENCE} The tool returned: {shown}"
     if TREE_WANTED in _content(prompt.messages[0]):
         return orjson.dumps({"tasks": _tree(shown)}).decode()
     return f"{PRESENCE} You asked: {shown}"
+
+
+def _shown(message: Json) -> str:
+    lines = _content(message).strip().splitlines() or [""]
+    text = " ".join(lines[0].split())
+    return text if len(text) <= QUOTED_CHARACTERS else f"{text[:QUOTED_CHARACTERS]}…"
 
 
 def _tree(wanted: str) -> list[Json]:

@@ -1,6 +1,8 @@
 """The demo model: always the same, counted, to be stopped in the middle, and off where the operator wants none."""
 
 import asyncio
+import json
+from dataclasses import replace as replace_in
 from typing import Any
 
 import pytest
@@ -51,3 +53,21 @@ async def test_the_operator_may_turn_it_off(settings: Settings) -> None:
     for asked in (check(prompt("What?")), ask(prompt("What?"), spent=lambda usage: None)):
         with pytest.raises(ExecutorError, match=r"disabled \(llm\.demo\)"):
             await asked
+
+
+async def test_it_calls_the_first_tool_once_and_answers_with_its_result() -> None:
+    arguments = {"city": {"type": "string"}, "days": {"type": "integer"}, "unit": {"enum": ["C", "F"]}, "more": {}}
+    schema = {"type": "object", "properties": arguments, "required": ["city", "days", "unit"]}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": schema}}]
+    asked = replace_in(prompt("Weather in Rome?"), options={"tools": tools})
+    usage: list[Json] = []
+    first = await ask(asked, spent=usage.append)
+    [call] = first.tool_calls
+    assert (first.finish_reason, call["function"]["name"]) == ("tool_calls", "weather")
+    assert json.loads(call["function"]["arguments"]) == {"city": "Weather in Rome?", "days": 1, "unit": "C"}
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "Sunny"}
+    calls = {"role": "assistant", "content": None, "tool_calls": [call]}
+    second = await ask(replace_in(asked, messages=[*asked.messages, calls, result]), spent=usage.append)
+    assert second.tool_calls == []
+    assert (second.content or "").endswith("The tool returned: Sunny")
+    assert len(usage) == 2
