@@ -15,10 +15,11 @@ from orjson import Fragment
 
 from tasks.rules.strict_json import TEXT, Json
 from tasks.rules.task_schedules import shown
+from tasks.rules.token_usage import COUNTED, MORE, dollars
 from tasks.status import Status
 
 if TYPE_CHECKING:
-    from tasks.models import Question, Run, Schedule, SentEvent, Task
+    from tasks.models import ModelCall, Question, Run, Schedule, SentEvent, Task
     from tasks.services.queries import StatusReport
     from tasks.services.task_detail import Detail
 
@@ -167,6 +168,22 @@ def native_detail(detail: Detail, *, answer_url: str | None = None, hook_url: st
         and {"run_id": detail.child.id, "task_id": detail.child.root_id, "status": detail.child.status},
         "parent_run": detail.parent and {"run_id": detail.parent.run_id, "task_id": detail.parent.task_id},
         "flow": detail.flow and {"name": detail.flow.name, "version": detail.flow.version},
+        "model_calls": [native_call(call) for call in detail.calls],
+    }
+
+
+def native_call(call: ModelCall) -> Json:
+    """A call of a model, without what was said."""
+    counts = (*COUNTED, *MORE)
+    usage = None if call.total_tokens is None else {name: getattr(call, name) for name in counts}
+    names = ("id", "task_id", "attempt", "step", "agent", "crew_task", "model", "status", "duration_ms")
+    return {name: getattr(call, name) for name in names} | {
+        "executor": call.executor_id,
+        "started_at": native_time(call.started_at),
+        "usage": usage,
+        "cost_usd": None if call.cost_nanos is None else dollars(call.cost_nanos),
+        "finish_reason": call.finish_reason,
+        "error": call.error,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from a2a.core.parsing import Params
 from a2a.methods import (
+    call_responses,
     crud,
     events,
     flow_params,
@@ -185,6 +186,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
         "runs.list": Method(runs.list_runs, run_params.ListRuns, as_a2a_data, run_responses.Runs, VIEWER),
         "runs.tree": Method(runs.tree, run_params.GetRunTree, as_a2a_data, run_responses.RunTree, VIEWER),
+        "runs.calls": Method(runs.calls, run_params.ListCalls, as_a2a_data, call_responses.ModelCalls, VIEWER),
         "runs.compare": Method(runs.compare, run_params.CompareRuns, as_a2a_data, run_responses.Comparison, VIEWER),
         "tasks.fork": Method(
             runs.fork,

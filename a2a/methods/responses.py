@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from a2a.methods.call_responses import ModelCall
 from a2a.methods.response import Response
 from a2a.methods.task_schemas import NewTask
 from tasks.rules.strict_json import Json
@@ -26,7 +27,7 @@ class Dependency(Response, frozen=True, kw_only=True):
 
 
 class TokenUsage(Struct, frozen=True, kw_only=True):
-    """The tokens that a task used at a language model, and their cost."""
+    """The tokens that a task, or a run, used at a language model, and their cost."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -269,7 +270,7 @@ class FlowRef(Response, frozen=True, kw_only=True):
 
 
 class Detail(Task, frozen=True, kw_only=True):
-    """A task with at most 100 events, its relatives, resolved inputs, timings, and open question or wait."""
+    """A task with at most 100 events and 100 model calls, its relatives, resolved inputs, timings, and open question or wait."""
 
     events: list[Event]
     children: list[Task]
@@ -281,6 +282,7 @@ class Detail(Task, frozen=True, kw_only=True):
     child_run: ChildRun | None
     parent_run: ParentRun | None
     flow: FlowRef | None
+    model_calls: list[ModelCall]
 
 
 class SentEvent(Response, frozen=True, kw_only=True):

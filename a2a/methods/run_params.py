@@ -54,6 +54,15 @@ class GetRunTree(GetRun, frozen=True, kw_only=True):
     """runs.tree"""
 
 
+class ListCalls(GetRun, frozen=True, kw_only=True):
+    """runs.calls"""
+
+    task_id: Text | None = None
+    """Only the calls of this task."""
+    limit: Annotated[int, Meta(ge=1, le=200)] = 20
+    cursor: str = ""
+
+
 class CompareRuns(Params, frozen=True, kw_only=True):
     """runs.compare"""
 

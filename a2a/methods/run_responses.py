@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from a2a.methods.call_responses import ModelCall
 from a2a.methods.response import Response
 from a2a.methods.responses import FlowRef, ParentRun, RunStatus, TokenUsage, Tree
 from tasks.rules.strict_json import Json
@@ -12,6 +13,7 @@ class Run(Response, frozen=True, kw_only=True):
     """A run. `task_id` is what it runs: the root of its tree, or a part; `name` is that of the root.
 
     `number` counts the runs of the tree from 1. `seconds` is the duration, so far; null before the start.
+    `token_usage` is what its model calls used; null without any.
     """
 
     id: str
@@ -30,6 +32,7 @@ class Run(Response, frozen=True, kw_only=True):
     started_at: str | None
     finished_at: str | None
     seconds: float | None
+    token_usage: TokenUsage | None
 
 
 class Runs(Response, frozen=True, kw_only=True):
@@ -54,10 +57,13 @@ class Failure(Response, frozen=True, kw_only=True):
 
 
 class RunDetail(RunWithInputs, frozen=True, kw_only=True):
-    """A run with its inputs, the run that waits for it, and the first ten tasks that failed in it, the cause first."""
+    """A run with its inputs, the run that waits for it, the first ten tasks that failed in it, the cause first, and its
+    first 100 model calls.
+    """
 
     parent_run: ParentRun | None
     failures: list[Failure]
+    model_calls: list[ModelCall]
 
 
 class RunTree(Response, frozen=True, kw_only=True):

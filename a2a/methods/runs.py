@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 
-from a2a.core.mapping import native_task, native_time, native_tree
+from a2a.core.mapping import native_call, native_task, native_time, native_tree
 from a2a.methods import run_params
 from a2a.methods.execute import replied, start
 from a2a.methods.results import DataResult, TaskResult
@@ -12,7 +12,7 @@ from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.models import Task
 from tasks.rules.strict_json import Json
-from tasks.services import comparisons, forks, history
+from tasks.services import comparisons, forks, history, model_calls
 from tasks.services.idempotency import Token
 from tasks.services.past_trees import past_tree
 
@@ -37,7 +37,16 @@ async def get(caller: Caller, given: run_params.GetRun) -> DataResult:
     found = await pools.read(history.get_run, caller=caller, run_id=given.run_id)
     parent = found.parent and {"run_id": found.parent.run_id, "task_id": found.parent.task_id}
     more = {"inputs": found.inputs, "parent_run": parent, "failures": [asdict(each) for each in found.failures]}
-    return DataResult(native=native_run(found.facts) | more)
+    calls = {"model_calls": [native_call(call) for call in found.calls]}
+    return DataResult(native=native_run(found.facts) | more | calls)
+
+
+async def calls(caller: Caller, given: run_params.ListCalls) -> DataResult:
+    """Return a page of the model calls of a run with what was said, the oldest first."""
+    read = partial(model_calls.list_calls, caller=caller, run_id=given.run_id, task_id=given.task_id)
+    found, next_cursor = await pools.read(read, limit=given.limit, cursor=given.cursor)
+    shown = [native_call(call) | {"content": call.content} for call in found]
+    return DataResult(native={"calls": shown, "next_cursor": next_cursor})
 
 
 async def tree(caller: Caller, given: run_params.GetRunTree) -> DataResult:
@@ -108,4 +117,5 @@ def native_run(facts: history.RunFacts) -> Json:
         "started_at": native_time(run.started_at),
         "finished_at": native_time(run.finished_at),
         "seconds": facts.seconds,
+        "token_usage": run.token_usage,
     }

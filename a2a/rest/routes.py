@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.parsing import Params
-from a2a.methods import flow_responses, responses, run_responses, schedule_responses, task_schemas
+from a2a.methods import call_responses, flow_responses, responses, run_responses, schedule_responses, task_schemas
 from a2a.methods.dispatch import REST
 from a2a.methods.params import TASK_TO_STORE, TASKS_TO_STORE
 from tasks.rules import exceptions as errors
@@ -388,6 +388,15 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
                 method="runs.tree",
                 in_path="run_id",
                 answers={200: run_responses.RunTree},
+                errors=(errors.RunNotFound,),
+            )
+        },
+        "runs/<segment:run_id>/calls/": {
+            "get": Operation(
+                name="listModelCallsOfRun",
+                method="runs.calls",
+                in_path="run_id",
+                answers={200: call_responses.ModelCalls},
                 errors=(errors.RunNotFound,),
             )
         },

@@ -1,5 +1,6 @@
 """`aipartnerupflow runs …`: what ran, how it went, and what differs between two runs."""
 
+import shlex
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,23 +13,38 @@ from aipartnerupflow.cli.tables import put, table
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
-    from aipartnerupflow.client.run_types import Comparison, Pair, Run, RunDetail, RunPage, RunTree, Side
+    from aipartnerupflow.client.run_types import (
+        Comparison,
+        ModelCallPage,
+        ModelCallWithContent,
+        Pair,
+        Run,
+        RunDetail,
+        RunPage,
+        RunTree,
+        Side,
+    )
+    from aipartnerupflow.client.types import Json
 
 runs = typer.Typer(no_args_is_help=True, help="List runs, show one with its tree, and compare two.")
 
 RunId = Annotated[str, typer.Argument(help="Id of the run, from `runs list`.")]
 PAGE = 1000
+CALLS = 200
+SHOWN = 300
+"""How many characters of an answer."""
 
 
 def _show_runs(answer: "RunPage") -> None:
     if not answer["runs"]:
         note("No runs.")
         return
-    made = table("", "RUN", "NAME", "NO.", "FLOW", "STATUS", "TOOK", "AGE", folded=["NAME"])
+    made = table("", "RUN", "NAME", "NO.", "FLOW", "STATUS", "TOOK", "TOKENS", "COST", "AGE", folded=["NAME"])
     for run in answer["runs"]:
         flow = run["flow"]
         of_flow = "" if flow is None else f"{clean(flow['name'] or 'deleted')} v{flow['version']:,}"
-        cells = (clean(run["name"]), f"{run['number']:,}", of_flow, run["status"], _took(run["seconds"]))
+        used = (_tokens(run["token_usage"]), _cost(run["token_usage"]))
+        cells = (clean(run["name"]), f"{run['number']:,}", of_flow, run["status"], _took(run["seconds"]), *used)
         made.add_row(show.sign(run["status"]), clean(run["id"]), *cells, show.age(run["created_at"]))
     put(made)
     if answer["next_cursor"] is not None:
@@ -39,8 +55,43 @@ def _took(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:,.1f} s"
 
 
+def _tokens(usage: "Json | None") -> str:
+    return "" if usage is None else f"{usage['total_tokens']:,}"
+
+
+def _cost(usage: "Json | None") -> str:
+    """Dollars and cents; a small part of a cent with all of its digits."""
+    cost = None if usage is None else usage["cost_usd"]
+    return "" if cost is None else f"${cost:,.2f}" if cost >= 0.01 or not cost else f"${cost:.10f}".rstrip("0")
+
+
+def _show_calls(answer: "ModelCallPage") -> None:
+    if not answer["calls"]:
+        note("No model calls.")
+        return
+    made = table("", "AGE", "TASK", "AGENT", "MODEL", "TOOK", "TOKENS", "COST", "ANSWER", folded=["TASK", "ANSWER"])
+    for call in answer["calls"]:
+        agent = " / ".join(clean(each) for each in (call["agent"], call["crew_task"]) if each)
+        took = "" if call["duration_ms"] is None else _took(call["duration_ms"] / 1000)
+        used = (_tokens(call["usage"]), _cost({"cost_usd": call["cost_usd"]}))
+        cells = (clean(call["task_id"]), agent, clean(call["model"]), took, *used, clean(_said(call))[:SHOWN])
+        made.add_row(show.sign(call["status"]), show.age(call["started_at"]), *cells)
+    put(made)
+    if answer["next_cursor"] is not None:
+        note("There are more. Raise --limit.")
+
+
+def _said(call: "ModelCallWithContent") -> str:
+    """The error of the call, its answer, or the tools that it asks for."""
+    content = call["content"] or {}
+    tools = [each.get("function", {}).get("name", "") for each in content.get("tool_calls", ())]
+    return call["error"] or content.get("answer") or (f"calls {', '.join(tools)}" if tools else "")
+
+
 def _show_run(answer: "RunDetail") -> None:
-    show.fields(answer, without=("failures",))
+    show.fields(answer, without=("failures", "model_calls"))
+    if answer["model_calls"]:
+        note(f"What its models were asked: aipartnerupflow runs calls {shlex.quote(clean(answer['id']))}")
     for failure in answer["failures"]:
         note(f"{clean(failure['name'])} ({clean(failure['task_id'])}) failed: {clean(failure['error'] or '')}")
     if answer["status"] == "failed":
@@ -109,6 +160,25 @@ def list_runs(
 def show_run(client: "Client", run_id: RunId) -> Any:
     """Show one run with its inputs, and the first tasks that failed in it."""
     return client.get_run(run_id)
+
+
+@runs.command("calls")
+@asks(_show_calls, piped=lambda answer: output.as_lines(answer["calls"]))
+def list_calls(
+    client: "Client",
+    run_id: RunId,
+    task: Annotated[str | None, typer.Option("--task", help="Only the calls of this task.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of calls.")] = 100,
+) -> Any:
+    """List the model calls of a run with what was said, the oldest first."""
+    found: list[ModelCallWithContent] = []
+    cursor = None
+    while len(found) < limit:
+        page = client.model_calls(run_id, task_id=task, limit=min(limit - len(found), CALLS), cursor=cursor)
+        found += page["calls"]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    return {"calls": found, "next_cursor": cursor}
 
 
 @runs.command("tree")

@@ -75,6 +75,7 @@ class Methods(Generic[H]):
     runs = method(run_calls.runs)
     get_run = method(run_calls.get_run)
     run_tree = method(run_calls.run_tree)
+    model_calls = method(run_calls.model_calls)
     compare_runs = method(run_calls.compare_runs)
     fork = method(run_calls.fork)
     save_flow = method(flow_calls.save_flow)

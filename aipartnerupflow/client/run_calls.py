@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Unpack
 
 from aipartnerupflow.client.calls import Call, given, headers_of
-from aipartnerupflow.client.run_types import Comparison, RunDetail, RunFilters, RunPage, RunTree
+from aipartnerupflow.client.run_types import Comparison, ModelCallPage, RunDetail, RunFilters, RunPage, RunTree
 from aipartnerupflow.client.types import Execution, Json
 
 
@@ -21,6 +21,13 @@ def get_run(run_id: str) -> Call[RunDetail]:
 def run_tree(run_id: str) -> Call[RunTree]:
     """The tree of a run as it stood when the run ended."""
     return Call("runs.tree", {"run_id": run_id})
+
+
+def model_calls(
+    run_id: str, *, task_id: str | None = None, limit: int | None = None, cursor: str | None = None
+) -> Call[ModelCallPage]:
+    """A page of the model calls of a run, or of one of its tasks, with what was said, the oldest first."""
+    return Call("runs.calls", given(run_id=run_id, task_id=task_id, limit=limit, cursor=cursor))
 
 
 def compare_runs(a: str, b: str, *, changed_only: bool = False) -> Call[Comparison]:

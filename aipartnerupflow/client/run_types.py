@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, TypedDict
 
-from aipartnerupflow.client.types import FlowRef, Json, ParentRun, RunStatus, Status, Task
+from aipartnerupflow.client.types import FlowRef, Json, ModelCall, ParentRun, RunStatus, Status, Task
 
 
 class Run(TypedDict):
@@ -27,6 +27,7 @@ class Run(TypedDict):
     started_at: str | None
     finished_at: str | None
     seconds: float | None
+    token_usage: Json | None
 
 
 class RunPage(TypedDict):
@@ -66,6 +67,20 @@ class RunDetail(RunWithInputs):
 
     parent_run: ParentRun | None
     failures: list[Failure]
+    model_calls: list[ModelCall]
+
+
+class ModelCallWithContent(ModelCall):
+    """A call with what was said: `messages`, `answer` and `tool_calls`, within bounds; None if that is not stored."""
+
+    content: Json | None
+
+
+class ModelCallPage(TypedDict):
+    """A page of model calls. `next_cursor` is None on the last page."""
+
+    calls: list[ModelCallWithContent]
+    next_cursor: str | None
 
 
 class RunTree(TypedDict):

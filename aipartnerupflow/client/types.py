@@ -308,6 +308,29 @@ class FlowRef(TypedDict):
     version: int
 
 
+class ModelCall(TypedDict):
+    """One call of a language model by a task. `agent` and `crew_task` are those of a crew, `step` that of an agent.
+
+    `duration_ms` is None for a call that an executor made itself and reported.
+    """
+
+    id: str
+    task_id: str
+    executor: str
+    attempt: int
+    step: int | None
+    agent: str | None
+    crew_task: str | None
+    model: str
+    status: Literal["completed", "failed", "cancelled"]
+    started_at: str
+    duration_ms: int | None
+    usage: Json | None
+    cost_usd: float | None
+    finish_reason: str | None
+    error: str | None
+
+
 class Detail(Task):
     """A task with its latest events and relatives.
 
@@ -324,6 +347,7 @@ class Detail(Task):
     child_run: ChildRun | None
     parent_run: ParentRun | None
     flow: FlowRef | None
+    model_calls: list[ModelCall]
 
 
 class Changes(TypedDict, total=False):

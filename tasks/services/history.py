@@ -10,10 +10,11 @@ from typing import Any, Final
 from django.db.models import Exists, F, OuterRef, Q
 
 from accounts.callers import Caller
-from tasks.models import Firing, Flow, Question, Run, RunInputs, RunQuerySet, Task, TaskEvent
+from tasks.models import Firing, Flow, ModelCall, Question, Run, RunInputs, RunQuerySet, Task, TaskEvent
 from tasks.rules.exceptions import FlowNotFound, RunNotFound
 from tasks.rules.strict_json import Json
 from tasks.services.child_runs import parent_of
+from tasks.services.model_calls import first_calls
 from tasks.services.queries import after_cursor, cursor_of, root_of
 from tasks.status import Status
 from tasks.storage import loads
@@ -80,12 +81,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDetail:
-    """A run with its inputs, the run that waits for it, and the first tasks that failed in it, the cause first."""
+    """A run with its inputs, the run that waits for it, the first tasks that failed in it, the cause first, and its first
+    model calls, without what was said.
+    """
 
     facts: RunFacts
     inputs: Json
     parent: Question | None
     failures: Sequence[Failure]
+    calls: Sequence[ModelCall]
 
 
 def list_runs(
@@ -176,6 +180,7 @@ def get_run(*, caller: Caller, run_id: str) -> RunDetail:
         inputs=next(iter(inputs.values_list("inputs", flat=True)), {}),
         parent=parent_of(facts.run),
         failures=_failures(facts.run),
+        calls=first_calls(run_id=run_id),
     )
 
 

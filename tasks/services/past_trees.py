@@ -1,8 +1,8 @@
 """The tree of a run, as it stood when the run ended.
 
 A task that no later run has ended again is as its row says. Of the others, the event log has the
-status, result, error and times; what they used of models it does not have. Names, inputs and settings are
-those of the rows. A task that a later run added is left out.
+status, result, error and times, and the records of model calls have what they used. Names, inputs and
+settings are those of the rows. A task that a later run added is left out.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from tasks.models import Run, Task, TaskEvent
 from tasks.rules.exceptions import RunNotFound
 from tasks.rules.strict_json import TEXT, Json
 from tasks.services.history import RunFacts, with_facts
+from tasks.services.model_calls import usage_of_tasks
 from tasks.status import Status
 from tasks.storage import loads
 from tasks.storage.bulk import batched
@@ -45,6 +46,7 @@ class PastTree:
 class End:
     """The events with which a task ended in a run, and with which its last attempt had started there (None: it never did)."""
 
+    run_id: str
     event_id: int
     start_id: int | None
 
@@ -74,9 +76,11 @@ def _set_back(tasks: Sequence[Task], run: Run) -> list[str]:
     """Give the tasks the state that they had at the end of the run. Returns warnings."""
     ends, is_whole = _ends_until(run, {task.id for task in tasks})
     payloads = _payloads([event_id for end in ends.values() for event_id in end.event_ids])
+    used = usage_of_tasks({end.run_id for end in ends.values()})
     for task in tasks:
         if (end := ends.get(task.id)) is not None:
             _end(task, payloads[end.event_id], start=payloads.get(end.start_id or 0))
+            task.token_usage = used.get((end.run_id, task.id))
         else:
             _open(task)
     unknown = len(tasks) - len(ends)
@@ -110,7 +114,7 @@ def _ends_of(run_ids: Sequence[str]) -> dict[str, dict[str, End]]:
         elif type_ == START:
             starts[run_id, task_id] = event_id
         else:
-            end = End(event_id=event_id, start_id=starts.get((run_id, task_id)))
+            end = End(run_id=run_id, event_id=event_id, start_id=starts.get((run_id, task_id)))
             found.setdefault(run_id, {})[task_id] = end
     return {run_id: found.get(run_id, {}) for run_id in whole}
 
@@ -129,7 +133,6 @@ def _end(task: Task, event: Json, *, start: Json | None) -> None:
     task.status, task.error, task.progress = event["status"], event["error"], event["progress"]
     task.started_at = None if start is None else datetime.fromisoformat(start["timestamp"])
     task.completed_at = datetime.fromisoformat(event["timestamp"])
-    task.token_usage = None
     _set_result(task, event["result"])
 
 

@@ -405,20 +405,25 @@ def _report_of(task_id: str, task: Task | None, runs: dict[str, Run], progress: 
     )
 
 
-def after_cursor(cursor: str, *, descending: bool) -> Q:
-    """Select rows after the cursor's row, in a form for which both databases use the index.
+def after_cursor(cursor: str, *, descending: bool, column: str = "created_at") -> Q:
+    """Select rows after the cursor's row, by this time and their id, in a form for which both databases use the index.
 
     Raises InvalidParams.
     """
     created_at, task_id = _read_cursor(cursor)
     if descending:
-        return Q(created_at__lte=created_at) & (Q(created_at__lt=created_at) | Q(id__lt=task_id))
-    return Q(created_at__gte=created_at) & (Q(created_at__gt=created_at) | Q(id__gt=task_id))
+        return Q((f"{column}__lte", created_at)) & (Q((f"{column}__lt", created_at)) | Q(id__lt=task_id))
+    return Q((f"{column}__gte", created_at)) & (Q((f"{column}__gt", created_at)) | Q(id__gt=task_id))
 
 
 def cursor_of(row: Task | Run | Schedule) -> str:
     """Return the cursor of the page after this row."""
-    return urlsafe_b64encode(f"{row.created_at.isoformat()} {row.id}".encode()).decode()
+    return cursor_at(row.created_at, row.id)
+
+
+def cursor_at(moment: datetime, row_id: str) -> str:
+    """Return the cursor of the page after the row with this time and id."""
+    return urlsafe_b64encode(f"{moment.isoformat()} {row_id}".encode()).decode()
 
 
 def _read_cursor(cursor: str) -> tuple[datetime, str]:

@@ -10,12 +10,13 @@ from django.db.models import QuerySet
 from accounts.callers import Caller
 from aipartnerupflow.executors import ExecutorError
 from tasks.executors.filling import filled_inputs
-from tasks.models import Question, Run, Task, TaskEvent
+from tasks.models import ModelCall, Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.strict_json import Json
 from tasks.services.child_runs import child_of, parent_of
 from tasks.services.flow_runs import FlowOfRun, flow_of
+from tasks.services.model_calls import first_calls
 from tasks.services.queries import get_task
 from tasks.services.questions import open_questions
 from tasks.services.waits import open_wait
@@ -57,6 +58,8 @@ class Detail:
     """The wait of the task of another tree that has started the run."""
     flow: FlowOfRun | None
     """The flow of which the run was made."""
+    calls: list[ModelCall]
+    """The first model calls of the task in the run, without what was said."""
 
 
 def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
@@ -90,6 +93,7 @@ def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
         child=child_of(runs[0] if runs else None, task_id=task_id),
         parent=parent_of(runs[0] if runs else None),
         flow=flow_of(runs[0] if runs else None),
+        calls=first_calls(run_id=runs[0].id if runs else None, task_id=task_id),
     )
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import NODEFAULT, UNSET, Struct, UnsetType
 
-from a2a.methods import flow_responses, responses, run_responses, schedule_responses
+from a2a.methods import call_responses, flow_responses, responses, run_responses, schedule_responses
 from aipartnerupflow.client import flow_types, run_types, schedule_types, types
 from tasks.rules.strict_json import Json
 
@@ -36,6 +36,7 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.State: (responses.Standing,),
     types.RunningCount: (responses.RunningCount,),
     types.Detail: (responses.Detail,),
+    types.ModelCall: (call_responses.ModelCall,),
     types.Generated: (responses.Generated,),
     types.KeyStored: (responses.LLMKeyStored,),
     types.KeyInfo: (responses.LLMKeyInfo,),
@@ -53,6 +54,8 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     run_types.RunWithInputs: (run_responses.RunWithInputs,),
     run_types.Failure: (run_responses.Failure,),
     run_types.RunDetail: (run_responses.RunDetail,),
+    run_types.ModelCallWithContent: (call_responses.ModelCallWithContent,),
+    run_types.ModelCallPage: (call_responses.ModelCalls,),
     run_types.RunTree: (run_responses.RunTree,),
     run_types.Side: (run_responses.Side,),
     run_types.Pair: (run_responses.Pair,),

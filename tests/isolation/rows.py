@@ -114,6 +114,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "runs.list": Row({"task_id": "$task"}, (USER, {"task_id": "$leaf"}), runs=True),
         "runs.get": Row(RUN, runs=True),
         "runs.tree": Row(RUN, runs=True),
+        "runs.calls": Row(RUN, (RUN | {"task_id": "$leaf"}, RUN | {"limit": 1}), runs=True),
         "runs.compare": Row({"a": "$run", "b": "$run"}, ({"a": "$run", "b": "no-such-run"},), runs=True),
         "tasks.fork": Row(
             TASK,
@@ -233,6 +234,7 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "listRuns": Row({"task_id": "$task"}, (USER, {"task_id": "$leaf"}), runs=True),
         "getRun": Row({}, runs=True),
         "getTreeOfRun": Row({}, runs=True),
+        "listModelCallsOfRun": Row({}, ({"task_id": "$leaf"}, {"limit": 1}), runs=True),
         "compareRuns": Row({"a": "$run", "b": "$run"}, runs=True),
         "listFlows": Row(USER),
         "getFlow": Row({}, (USER,), code="flow_not_found"),

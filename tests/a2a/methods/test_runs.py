@@ -151,6 +151,8 @@ def test_a_fork_that_cannot_be_is_refused(rpc: Rpc, refusal: Rpc, change: Json, 
     [
         ("runs.get", {"run_id": "no-such-run"}, -32001),
         ("runs.tree", {"run_id": "no-such-run"}, -32001),
+        ("runs.calls", {"run_id": "no-such-run"}, -32001),
+        ("runs.calls", {"run_id": "no-such-run", "limit": 201}, -32602),
         ("runs.compare", {"a": "no-such-run", "b": "no-such-run"}, -32001),
         ("runs.list", {"task_id": "no-such-task"}, -32001),
         ("runs.list", {"flow": "no-such-flow"}, -32001),
@@ -174,7 +176,7 @@ def test_runs_of_others_look_like_missing_ones(auth_server: Server) -> None:
     task_id = auth_server.http.post("/tasks", json=body, headers=as_("runs-alice")).json()["result"]["task_id"]
     (run,) = auth_server.http.get("/api/runs/", headers=as_("runs-alice")).json()["runs"]
     assert run["root_task_id"] == task_id
-    for path in ("", "tree/"):
+    for path in ("", "tree/", "calls/"):
         theirs = auth_server.http.get(f"/api/runs/{run['id']}/{path}", headers=as_("runs-bob"))
         missing = auth_server.http.get(f"/api/runs/{'x' * len(run['id'])}/{path}", headers=as_("runs-bob"))
         assert theirs.status_code == missing.status_code == 404

@@ -13,10 +13,10 @@ from benchmarks.scale import rows
 from benchmarks.scale.questions import LARGE, SMALL, Question, plans_of, questions
 from tasks.dashboard import search
 from tasks.dashboard.pages import count_questions
-from tasks.models import Assignee, Run
+from tasks.models import Assignee, ModelCall, Run
 from tasks.models import Question as OpenQuestion
 from tasks.queue import leases, suspension
-from tasks.services import history
+from tasks.services import history, model_calls
 from tasks.services.flow_grid import COLUMNS, grid_of
 from tasks.services.flow_runs import newest_runs, runs_of
 from tasks.services.flows import save_flow
@@ -52,6 +52,31 @@ def test_the_history_of_runs_is_read_by_indexes() -> None:
     plans = {name: "\n\n".join(plans_of(question)) for name, question in asked.items()}
     assert all(plans.values())
     assert {name: plan for name, plan in plans.items() if _reads_a_table(plan)} == {}
+
+
+def test_the_model_calls_of_a_run_are_found_by_their_index() -> None:
+    """The sums of a run are columns of it, so that lists need no query for them."""
+    rows.fill(ROOTS)
+    run_ids = list(Run.objects.order_by("created_at").values_list("id", flat=True)[:1_000])
+    now = datetime.now(UTC)
+    who = {"root_id": "r", "user_id": "u", "executor_id": "e", "attempt": 1, "model": "m", "status": "completed"}
+    ModelCall.objects.bulk_create(
+        ModelCall(id=f"{run_id[-30:]}-{number}", run_id=run_id, task_id=f"t{number}", started_at=now, content={}, **who)
+        for run_id in run_ids
+        for number in range(5)
+    )
+    page, cursor = model_calls.list_calls(caller=LOCAL, run_id=run_ids[3], limit=2)
+    rest, end = model_calls.list_calls(caller=LOCAL, run_id=run_ids[3], cursor=cursor or "")
+    assert ([call.task_id for call in page + rest], end) == (["t0", "t1", "t2", "t3", "t4"], None)
+    for look in (
+        partial(model_calls.list_calls, caller=LOCAL, run_id=run_ids[3], limit=2, cursor=cursor or ""),
+        partial(model_calls.list_calls, caller=LOCAL, run_id=run_ids[3], task_id="t1"),
+        partial(model_calls.first_calls, run_id=run_ids[3], task_id="t1"),
+        partial(model_calls.usage_of_tasks, run_ids[3:5]),
+    ):
+        plans = "\n\n".join(plans_of(look))
+        assert "call_of_" in plans
+        assert not _reads_a_table(plans, ("tasks_modelcall", "tasks_run")), plans
 
 
 def _reads_a_table(plan: str, tables: Sequence[str] = TABLES) -> bool:

@@ -12,6 +12,7 @@ from tasks.events import pruning
 from tasks.models import ModelCall, Run
 from tasks.rules.token_usage import spending_of
 from tasks.services import editing, trees
+from tasks.services.past_trees import past_tree
 from tasks.worker.changes import CALL_COLUMNS, ModelCalled, UsageAdded
 from tasks.worker.group_commit import write_now
 from tests.sections import replace
@@ -84,6 +85,15 @@ def test_the_run_has_the_sums_of_its_calls_also_when_a_later_run_replaces_it(wor
     both = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30, "cost_usd": 0.5}
     assert [run.token_usage for run in runs] == [both, COUNTS | {"cost_usd": 0.25}]
     assert again.run.id != first.run.id
+
+
+def test_the_tree_of_a_replaced_run_has_what_its_tasks_used(worker: WorkerThread) -> None:
+    failing = step("b", inputs={"spends": USED, "then": "fail"}, dependencies=[{"id": "a"}])
+    first = run_tree(worker, group("root", step("a", inputs={"spends": COUNTS}), failing))
+    trees.execute_task(caller=LOCAL, task_id=first.run.root_id)
+    worker.work()
+    past = {task.name: task.token_usage for task in past_tree(caller=LOCAL, run_id=first.run.id).tasks}
+    assert past == {"root": None, "a": COUNTS | {"cost_usd": None}, "b": COUNTS | {"cost_usd": 0.25}}
 
 
 def test_a_cost_that_is_unknown_is_null(worker: WorkerThread) -> None:
