@@ -40,6 +40,7 @@ TESTS: Final = (
     "tests/tasks/services/test_flows.py",
     "tests/tasks/worker/test_model_calls.py",
     "tests/tasks/rules/test_call_content.py",
+    "tests/a2a/methods/test_calls.py",
     "tests/tasks/services/test_history.py",
     "tests/a2a/methods/test_runs.py",
     "tests/a2a/methods/test_run_status.py",

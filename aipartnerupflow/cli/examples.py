@@ -40,6 +40,7 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "events send": 'events send order.paid --payload \'{"order_id": "42"}\'',
         "runs list": "runs list --status failed --since 2026-11-25",
         "runs show": "runs show 01998a3f-5a2b-7c11-9d5e-0a1b2c3d4e5f",
+        "runs calls": "runs calls 01998a3f-5a2b-7c11-9d5e-0a1b2c3d4e5f --task summary",
         "runs tree": "runs tree 01998a3f-5a2b-7c11-9d5e-0a1b2c3d4e5f",
         "runs compare": "runs compare RUN_A RUN_B --changed-only",
         "flows list": "flows list --json",

@@ -12,6 +12,7 @@ from apflow_site.db import pools
 from tasks.dashboard.asked import fields_of_question
 from tasks.dashboard.boxes import Folds
 from tasks.dashboard.code import as_code
+from tasks.dashboard.conversation import conversation_of
 from tasks.dashboard.family import family_of
 from tasks.dashboard.filters import ORDERS, read_filters
 from tasks.dashboard.lines import lines_of
@@ -148,6 +149,7 @@ def _chosen(*, caller: Caller, task_id: str) -> Context:
         "more_dependants": max(0, len(found.dependants) - RELATIVES_SHOWN),
         "events": joined(found.events, {task_id} if found.task.executor_id in STREAMING else ()),
         "family": family_of(found.task),
+        "conversation": conversation_of(found.calls) if found.calls else None,
         "question": question,
         "fields": fields_of_question(question) if question else [],
         "may_answer": question is not None and caller.may(Role.OPERATOR) and question.may_be_answered_by(caller),

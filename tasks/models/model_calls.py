@@ -11,7 +11,7 @@ from tasks.models.choices import STATUS_CHOICES
 class ModelCall(models.Model):
     """One call of a language model by a task, also one that failed or was cancelled.
 
-    `agent` and `crew_task` name who asked in a crew, and `step` is the step of an agent, from 1. `duration_ms` is null
+    `agent` and `crew_task` name the caller in a crew, and `step` is the step of an agent, from 1. `duration_ms` is null
     for a call that an executor made itself and reported. Numbers of tokens and `cost_nanos`, in billionths of a US
     dollar, are null if they are unknown. `content` has the messages, the answer and the tool calls
     (`tasks.rules.call_content`); null if it is not stored (`llm.store_content`).

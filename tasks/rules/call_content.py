@@ -4,7 +4,7 @@
 data, and a long conversation its older messages; the numbers say how many are left out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import orjson
@@ -27,18 +27,15 @@ Mask = Callable[[str], str]
 
 def stored_content(*, messages: Sequence[Any], answer: str | None, tool_calls: Sequence[Any], mask: Mask) -> str:
     """Return the content as JSON text. `mask` replaces secrets in a text."""
-    shown = [_clean(message, mask) for message in messages]
-    calls = [_clean(call, mask) for call in tool_calls]
     said = None if answer is None else _shortened(answer, mask)
-    kept_calls = _that_fit(calls, CONTENT_BYTES // 4)
-    room = CONTENT_BYTES - len(orjson.dumps([said, kept_calls]))
-    kept = _newest(shown, room)
+    calls = _that_fit(tool_calls, CONTENT_BYTES // 4, mask)
+    kept = _newest(messages, CONTENT_BYTES - len(orjson.dumps([said, calls])), mask)
     content: Json = {
         "messages": kept,
-        "left_out_messages": len(shown) - len(kept),
+        "left_out_messages": len(messages) - len(kept),
         "answer": said,
-        "tool_calls": kept_calls,
-        "left_out_tool_calls": len(calls) - len(kept_calls),
+        "tool_calls": calls,
+        "left_out_tool_calls": len(tool_calls) - len(calls),
     }
     return orjson.dumps(_masked(content, mask)).decode()
 
@@ -73,10 +70,10 @@ def _shortened(text: str, mask: Mask) -> str:
     return f"{start} … ({len(text) - TEXT_CHARACTERS:,} characters left out) … {end}"
 
 
-def _that_fit(values: Sequence[Any], room: int) -> list[Any]:
-    """Return the first values that have no more bytes together."""
+def _that_fit(values: Iterable[Any], room: int, mask: Mask) -> list[Any]:
+    """Return the first values that have no more bytes together. The others are not read."""
     kept = list[Any]()
-    for value in values:
+    for value in (_clean(each, mask) for each in values):
         room -= len(orjson.dumps(value)) + 1
         if room < 0:
             break
@@ -84,11 +81,11 @@ def _that_fit(values: Sequence[Any], room: int) -> list[Any]:
     return kept
 
 
-def _newest(messages: Sequence[Any], room: int) -> list[Any]:
+def _newest(messages: Sequence[Any], room: int, mask: Mask) -> list[Any]:
     """Return the first message, which says what the model is, and the newest others that fit."""
-    first = _that_fit(messages[:1], room // 2)
+    first = _that_fit(messages[:1], room // 2, mask)
     room -= len(orjson.dumps(first))
-    return [*first, *reversed(_that_fit(messages[: -len(messages) : -1], room))]
+    return [*first, *reversed(_that_fit(reversed(messages[1:]), room, mask))]
 
 
 def _masked(content: Json, mask: Mask) -> Json:

@@ -25,7 +25,7 @@ class Prompt:
     is heard when it is complete.
 
     `run_id` and `user_id` determine the key. `api_base` is an address that the user chose. `agent`, `crew_task` and
-    `step` (from 1) say in the record of the call who asks.
+    `step` (from 1) name the caller in the record of the call.
     """
 
     model: str

@@ -1,0 +1,184 @@
+"""The model calls of a task as a conversation, and when each of them ran. Pure but for `conversation_of`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from tasks.dashboard.json_text import on_one_line
+from tasks.dashboard.words import duration
+from tasks.models import ModelCall
+from tasks.rules.strict_json import Json
+from tasks.rules.token_usage import dollars
+from tasks.storage import loads
+
+SHOWN: Final = 30
+"""How many calls the panel shows with what was said; `runs.calls` has all."""
+USUAL_ENDS: Final = ("stop", "tool_calls")
+LEAST: Final = 1.0
+"""The width of the shortest bar, in percent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A tool that a model wants to call, with its arguments as text."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message: `role` says it, in `text`; a model may call tools instead."""
+
+    role: str
+    text: str
+    tools: Sequence[ToolCall] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A call with what was said for the first time in it. `earlier` were sent before by the same agent.
+
+    `x` and `width` are its bar, in percent of the time from the first start to the last end.
+    """
+
+    call: ModelCall
+    earlier: Sequence[Message]
+    messages: Sequence[Message]
+    answer: Message | None
+    left_out: int
+    x: float
+    width: float
+
+    @property
+    def who(self) -> str:
+        """The agent and its task, or the step."""
+        step = f"step {self.call.step}" if self.call.step else None
+        return " · ".join(filter(None, (self.call.agent, self.call.crew_task, step)))
+
+    @property
+    def facts(self) -> str:
+        """Tokens, cost and duration, as far as they are known."""
+        call = self.call
+        tokens = None if call.total_tokens is None else f"{call.total_tokens:,} tokens"
+        cost = None if call.cost_nanos is None else f"${dollars(call.cost_nanos):,.4f}"
+        took = None if call.duration_ms is None else duration(call.duration_ms / 1000)
+        return " · ".join(filter(None, (tokens, cost, took)))
+
+    @property
+    def details(self) -> str:
+        """What the head does not say: the model, the attempt, the tokens, and an end that is not usual."""
+        call = self.call
+        attempt = f"attempt {call.attempt}" if call.attempt > 1 else None
+        counts = None if call.prompt_tokens is None else f"{call.prompt_tokens:,} in, {call.completion_tokens:,} out"
+        end = f"ended with {call.finish_reason}" if call.finish_reason not in (None, *USUAL_ENDS) else None
+        return " · ".join(filter(None, (call.model if self.who else None, attempt, counts, end)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """The first calls of a task in a run, in `seconds` from the first start to the last end. `more`: not all are shown."""
+
+    rows: Sequence[Row]
+    more: bool
+    seconds: float
+
+
+def conversation_of(calls: Sequence[ModelCall]) -> Conversation:
+    """Load what was said in these calls, as many as are shown and fit into the response, and arrange it."""
+    sizes = dict(
+        ModelCall.objects.filter(id__in=[call.id for call in calls[:SHOWN]])
+        .order_by("started_at", "id")
+        .values_list("id", loads.size_of("content"))
+    )
+    ids = loads.spend_on_page(sizes, least=0)
+    contents = dict(ModelCall.objects.filter(id__in=ids).values_list("id", "content"))
+    return arranged(
+        [(call, contents[call.id] or {}) for call in calls if call.id in contents], more=len(calls) > len(ids)
+    )
+
+
+def arranged(found: Sequence[tuple[ModelCall, Json]], *, more: bool = False) -> Conversation:
+    """Arrange calls, each with its content, which is empty if it is not stored."""
+    if not found:
+        return Conversation(rows=[], more=more, seconds=0.0)
+    start = min(call.started_at for call, _ in found)
+    total = max((_end(call) - start).total_seconds() for call, _ in found)
+    return Conversation(rows=list(_rows(found, start, total)), more=more, seconds=total)
+
+
+def _rows(found: Sequence[tuple[ModelCall, Json]], start: datetime, total: float) -> Iterator[Row]:
+    before: dict[tuple[str | None, str | None], Sequence[Any]] = {}
+    for call, content in found:
+        sent = content.get("messages", [])
+        key = (call.agent, call.crew_task)
+        known = _common(before.get(key, ()), sent)
+        before[key] = sent
+        messages = [message_of(each) for each in sent]
+        x = 100 * (call.started_at - start).total_seconds() / total if total else 0.0
+        width = (call.duration_ms or 0) / 10 / total if total else 100.0
+        yield Row(
+            call=call,
+            earlier=messages[:known],
+            messages=messages[known:],
+            answer=_answer(content),
+            left_out=content.get("left_out_messages", 0),
+            x=min(x, 100 - LEAST),
+            width=min(max(LEAST, width), 100.0),
+        )
+
+
+def _end(call: ModelCall) -> datetime:
+    return call.started_at + timedelta(milliseconds=call.duration_ms or 0)
+
+
+def _common(before: Sequence[Any], after: Sequence[Any]) -> int:
+    """How many messages the conversations have in common at their start."""
+    pairs = zip(before, after, strict=False)
+    return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
+
+
+def _answer(content: Json) -> Message | None:
+    tools = _tools(content.get("tool_calls") or [])
+    text = _text(content.get("answer"))
+    return Message(role="assistant", text=text, tools=tools) if text or tools else None
+
+
+def message_of(message: Any) -> Message:
+    """Read a message in OpenAI's format. One of another form is shown as JSON."""
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        return Message(role="message", text=on_one_line(message))
+    return Message(
+        role=message["role"], text=_text(message.get("content")), tools=_tools(message.get("tool_calls") or [])
+    )
+
+
+def _text(content: Any) -> str:
+    """The text of a message; parts that are no text are named."""
+    if content is None or isinstance(content, str):
+        return (content or "").strip()
+    if not isinstance(content, list):
+        return on_one_line(content)
+    return "\n".join(_text_of_part(part) for part in content)
+
+
+def _text_of_part(part: Any) -> str:
+    if isinstance(part, dict) and isinstance(part.get("text"), str):
+        return str(part["text"])
+    return f"[{part.get('type', 'part')}]" if isinstance(part, dict) else on_one_line(part)
+
+
+def _tools(calls: Any) -> list[ToolCall]:
+    return [_tool(call) for call in calls] if isinstance(calls, list) else []
+
+
+def _tool(call: Any) -> ToolCall:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping):
+        return ToolCall(name="tool", arguments=on_one_line(call))
+    arguments = function.get("arguments", "")
+    return ToolCall(
+        name=str(function.get("name", "tool")),
+        arguments=arguments if isinstance(arguments, str) else on_one_line(arguments),
+    )

@@ -1,0 +1,119 @@
+"""What the models of a task did, on its panel: a conversation for each call, and when each ran."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tasks.dashboard.conversation import arranged, message_of
+from tasks.models import ModelCall
+from tests.dashboard.browsing import open_tree
+from tests.servers import Server
+
+Json = dict[str, Any]
+START = datetime(2026, 11, 27, 8, tzinfo=UTC)
+WORKS: Json = {
+    "agents": {"ada": {"role": "Reader", "llm": "demo/demo"}, "bob": {"role": "Writer", "llm": "demo/demo"}},
+    "tasks": {
+        "read": {"description": "Read <b>all</b> of it.", "agent": "ada", "expected_output": "notes"},
+        "write": {"description": "Write.", "agent": "bob", "expected_output": "a poem"},
+    },
+}
+
+
+def call(seconds: float, took: float, **fields: Any) -> ModelCall:
+    return ModelCall(started_at=START + timedelta(seconds=seconds), duration_ms=round(took * 1000), **fields)
+
+
+def user(text: str) -> Json:
+    return {"role": "user", "content": text}
+
+
+def test_bars_say_when_each_call_ran() -> None:
+    found = arranged([(call(0, 2), {}), (call(1, 3), {}), (call(2.5, 0), {})])
+    assert [(row.x, row.width) for row in found.rows] == [(0, 50), (25, 75), (62.5, 1)]
+    assert found.seconds == 4
+
+
+def test_what_an_agent_has_sent_before_is_not_shown_again() -> None:
+    first = {"messages": [user("Hi")], "answer": "Hello."}
+    again = {"messages": [user("Hi"), {"role": "assistant", "content": "Hello."}, user("More")], "answer": "No."}
+    rows = arranged([(call(0, 1), first), (call(1, 1, agent="bob"), first), (call(2, 1), again)]).rows
+    assert [len(row.earlier) for row in rows] == [0, 0, 1]
+    assert [message.text for message in rows[2].messages] == ["Hello.", "More"]
+
+
+@pytest.mark.parametrize(
+    ("message", "role", "text", "tools"),
+    [
+        ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}, "user", "a\n[image_url]", []),
+        ({"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}, "assistant", "", [("f", "{}")]),
+        ({"role": "assistant", "tool_calls": ["odd"]}, "assistant", "", [("tool", '"odd"')]),
+        ({"role": "assistant", "tool_calls": {"odd": 1}}, "assistant", "", []),
+        (["odd"], "message", '["odd"]', []),
+        ({"role": 1}, "message", '{"role": 1}', []),
+    ],
+)  # fmt: skip
+def test_messages_of_any_form_are_shown(message: Any, role: str, text: str, tools: list[tuple[str, str]]) -> None:
+    shown = message_of(message)
+    assert (shown.role, shown.text, [(tool.name, tool.arguments) for tool in shown.tools]) == (role, text, tools)
+
+
+@pytest.fixture(scope="module")
+def crew(open_server: Server) -> Json:
+    tasks = [
+        {"id": "all", "name": "A crew at work"},
+        {"id": "crew", "name": "Two agents", "parent_id": "all", "schemas": {"method": "crewai_executor"}, "params": {"works": WORKS}},
+        {"id": "ask", "name": "Ask", "parent_id": "all", "schemas": {"method": "llm_executor"}, "inputs": {"prompt": "Why <i>rivers</i>?", "model": "demo/demo"}},
+    ]  # fmt: skip
+    reply: Json = open_server.rpc("tasks.execute", {"tasks": tasks})
+    open_server.finished(reply["task_id"])
+    return reply
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_call_is_a_conversation(browser: Browser, server: Server, crew: Json, scheme: Any) -> None:
+    with browser.new_context(color_scheme=scheme) as context:
+        page = context.new_page()
+        open_tree(page, server, crew["ids"]["ask"])
+        calls = page.locator("#panel .calls")
+        expect(calls.locator(".said-by.user")).to_contain_text("Why <i>rivers</i>?")
+        expect(calls.locator(".said-by.assistant")).to_contain_text("This is the built-in demo model")
+        expect(calls.locator("summary").first).to_contain_text("tokens")
+        _is_accessible(page)
+
+
+def test_the_calls_of_a_crew_are_named_and_folded(page: Page, server: Server, crew: Json) -> None:
+    open_tree(page, server, crew["ids"]["crew"])
+    calls = page.locator("#panel .calls > .call")
+    expect(calls).to_have_count(2)
+    expect(calls.nth(0)).to_contain_text("ada · read")
+    expect(calls.nth(1).locator(".call-bar .bar")).to_be_visible()
+    expect(calls.nth(1).locator(".said-by.user")).to_be_hidden()
+    calls.nth(1).locator(":scope > summary").click()
+    expect(calls.nth(1).locator(".said-by.user")).to_contain_text("Write.")
+    _is_accessible(page)
+
+
+def test_on_a_phone_the_calls_fit(browser: Browser, server: Server, crew: Json) -> None:
+    with browser.new_context(viewport={"width": 390, "height": 800}) as context:
+        page = context.new_page()
+        open_tree(page, server, crew["ids"]["ask"])
+        expect(page.locator("#panel .calls .said-by.user")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_pages_of_runs_say_what_they_used(server: Server, crew: Json) -> None:
+    (run,) = server.rpc("runs.list", {"task_id": crew["task_id"]})["runs"]
+    tokens = f"{run['token_usage']['total_tokens']:,}"
+    listed = server.http.get(f"/ui/runs/?task={crew['task_id']}").text
+    assert f'<td class="num">{tokens}</td><td class="num">$0.0000</td>' in listed
+    assert f"<dt>Tokens</dt><dd>{tokens}</dd>" in server.http.get(f"/ui/runs/{run['id']}/").text
+
+
+def _is_accessible(page: Page) -> None:
+    found = Axe().run(page).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert not serious, [(each["id"], [node["html"] for node in each["nodes"]][:5]) for each in serious]
