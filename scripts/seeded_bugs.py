@@ -46,6 +46,7 @@ TESTS: Final = (
     "tests/a2a/methods/test_run_status.py",
     "tests/a2a/mcp/test_endpoint.py",
     "tests/a2a/mcp/test_tools.py",
+    "tests/a2a/mcp/test_tasks.py",
     "tests/tasks/rules/test_flows.py",
     "tests/tasks/services/test_reminders.py",
     "tests/tasks/services/test_waits.py",

@@ -9,10 +9,11 @@ from typing import Final
 from a2a.mcp.resources import Resources, Runs
 from a2a.mcp.tools.builtin import builtin_tools
 from a2a.mcp.tools.executor_tools import executor_tools
+from a2a.mcp.tools.flow_tools import FlowTools
 from a2a.mcp.tools.tool import Fixed, Source, Tool
 from accounts.callers import Caller
 
-PAGE: Final = 100
+PAGE: Final = 50
 """The number of tools in one page of a list."""
 
 
@@ -36,4 +37,4 @@ class Catalogue:
         return None
 
 
-OURS: Final = Catalogue(sources=(Fixed(builtin_tools), Fixed(executor_tools)), resources=Runs())
+OURS: Final = Catalogue(sources=(Fixed(builtin_tools), Fixed(executor_tools), FlowTools()), resources=Runs())

@@ -1,7 +1,9 @@
 """The methods of MCP: one function each, and the eras that have it."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -10,13 +12,19 @@ from a2a.core.exceptions import UnknownMethod
 from a2a.core.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
 from a2a.core.version import software_version
 from a2a.live import stream_limits
+from a2a.mcp import handles
 from a2a.mcp.catalogue import PAGE, Catalogue
 from a2a.mcp.eras import LEGACY, MODERN, Exchange
 from a2a.mcp.errors import McpError
+from a2a.mcp.inputs import answer_all, read_state
 from a2a.mcp.messages import Messages, Result, tool_error
+from a2a.mcp.tools.running import resumed
 from a2a.methods.dispatch import require
+from accounts.callers import Role
+from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
+from tasks.services import cancels
 
 SERVER: Final = "aipartnerupflow"
 TITLE: Final = "aipartnerupflow: trees of tasks"
@@ -72,7 +80,7 @@ async def discover(catalogue: Catalogue, exchange: Exchange, params: Json) -> Js
     """Say which versions and capabilities the server has."""
     return {
         "supportedVersions": list(MODERN),
-        "capabilities": capabilities(),
+        "capabilities": capabilities() | {"extensions": {handles.EXTENSION: {}}},
         "instructions": INSTRUCTIONS,
         "_meta": {"io.modelcontextprotocol/serverInfo": server_info()},
     } | caching("public")
@@ -127,15 +135,54 @@ async def call_tool(catalogue: Catalogue, exchange: Exchange, params: Json) -> M
         raise InvalidParams([("name", f"there is no tool '{name[:100]}'; call tools/list")])
     stream_limits.open_streams().refuse_if_full(exchange.caller)
     require(exchange.caller, tool.role, what=name)
+    is_resumed = exchange.is_modern and params.get("requestState") is not None
+    if is_resumed:
+        read_state(exchange, params["requestState"])  # a state that was changed is an error of the protocol
     try:
-        async for message in tool.call(exchange, arguments or {}):
-            yield message
+        messages = (
+            resumed(exchange, params["requestState"], params.get("inputResponses"))
+            if is_resumed
+            else tool.call(exchange, arguments or {})
+        )
+        async with aclosing(messages):
+            async for message in messages:
+                yield message
     except McpError:
         raise
     except Exception as error:
         if rule_of(error).code == INTERNAL_ERROR:
             raise
         yield Result(value=tool_error(getattr(error, "message", str(error))))
+
+
+# --- the extension for tasks ---
+
+
+async def get_task(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Return a run with its status and, once it is over, its result."""
+    handles.require_extension(exchange)
+    return await pools.read(partial(handles.detail, caller=exchange.caller, run_id=params.get("taskId")))
+
+
+async def update_task(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Record the answers of the client's user."""
+    handles.require_extension(exchange)
+    require(exchange.caller, Role.OPERATOR, what="tasks/update")
+    run = await pools.read(handles.known_run, exchange.caller, params.get("taskId"))
+    responses = params.get("inputResponses")
+    await pools.write(answer_all, caller=exchange.caller, run_id=run.id, responses=responses)
+    return {}
+
+
+async def cancel_task(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Request the end of a run; of one that is over, nothing."""
+    handles.require_extension(exchange)
+    require(exchange.caller, Role.OPERATOR, what="tasks/cancel")
+    run = await pools.read(handles.known_run, exchange.caller, params.get("taskId"))
+    if run.finished_at is None:
+        ask = partial(cancels.ask, caller=exchange.caller, task_ids=[run.target_id], force=False)
+        await pools.write(ask, message=cancels.BY_REQUEST)
+    return {}
 
 
 # --- resources ---
@@ -187,6 +234,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "server/discover": Method(function=_at_once(discover), is_legacy=False),
         "tools/list": Method(function=_at_once(list_tools)),
         "tools/call": Method(function=call_tool),
+        "tasks/get": Method(function=_at_once(get_task), is_legacy=False),
+        "tasks/update": Method(function=_at_once(update_task), is_legacy=False),
+        "tasks/cancel": Method(function=_at_once(cancel_task), is_legacy=False),
         "resources/list": Method(function=_at_once(list_resources)),
         "resources/templates/list": Method(function=_at_once(list_templates)),
         "resources/read": Method(function=_at_once(read_resource)),

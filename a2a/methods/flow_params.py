@@ -25,6 +25,8 @@ class SaveFlow(Params, frozen=True, kw_only=True):
     inputs_schema: dict[str, Any] | None = None
     """A JSON Schema of the inputs of a run; its defaults are filled in."""
     description: Annotated[str, Meta(max_length=10_000)] = ""
+    is_tool: bool | None = None
+    """Whether MCP clients of the owner get it as a tool; by default as it was, and of a new flow false."""
 
     def contradictions(self) -> list[Problem]:
         is_missing = self.tasks is UNSET and self.task_id is None

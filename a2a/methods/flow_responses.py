@@ -8,13 +8,14 @@ from tasks.status import Status
 
 
 class Flow(Response, frozen=True, kw_only=True):
-    """One version of a flow. `newest_version` is what runs by default."""
+    """One version of a flow. `newest_version` is what runs by default. `is_tool`: MCP clients of its owner get it as a tool."""
 
     name: str
     user_id: str
     version: int
     newest_version: int
     description: str
+    is_tool: bool
     inputs_schema: Json | None
     tasks: list[NewTask]
     created_at: str
@@ -52,6 +53,7 @@ class ListedFlow(Response, frozen=True, kw_only=True):
     user_id: str
     version: int
     description: str
+    is_tool: bool
     inputs_schema: Json | None
     created_at: str
     updated_at: str

@@ -28,6 +28,7 @@ async def save(caller: Caller, given: flow_params.SaveFlow) -> DataResult:
         task_id=given.task_id,
         inputs_schema=given.inputs_schema,
         description=given.description,
+        is_tool=given.is_tool,
     )
     native = native_flow(saved.flow, saved.version)
     return DataResult(native=native | {"is_new": saved.is_new, "warnings": saved.warnings})
@@ -95,6 +96,7 @@ def native_flow(flow: Flow, version: FlowVersion) -> Json:
         "version": version.number,
         "newest_version": flow.version,
         "description": version.description,
+        "is_tool": flow.is_tool,
         "inputs_schema": version.inputs_schema,
         "tasks": version.definition,
         "created_at": _time(version.created_at),
@@ -107,6 +109,7 @@ def _listed(listed: Listed) -> Json:
         "user_id": listed.flow.user_id,
         "version": listed.version.number,
         "description": listed.version.description,
+        "is_tool": listed.flow.is_tool,
         "inputs_schema": listed.version.inputs_schema,
         "created_at": _time(listed.flow.created_at),
         "updated_at": _time(listed.flow.updated_at),

@@ -28,7 +28,7 @@ InputsFile = Annotated[
 ]
 SET_BY_SERVER: Final = ("user_id", "version", "newest_version", "created_at")
 """Of a flow, as `flows show` prints it."""
-OF_FLOW: Final = ("name", "description", "inputs_schema", "tasks")
+OF_FLOW: Final = ("name", "description", "inputs_schema", "is_tool", "tasks")
 
 
 def read_tasks(file: Path) -> Any:

@@ -124,12 +124,17 @@ def save(
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the flow, instead of that in the file.")] = None,
     description: Annotated[str | None, typer.Option("--description", help="The same for the description.")] = None,
+    tool: Annotated[
+        bool | None,
+        typer.Option("--tool/--no-tool", help="Whether MCP clients get the flow as a tool (default: as it was)."),
+    ] = None,
 ) -> "SavedFlow":
     """Save the next version of a flow. If the content is that of the newest version, nothing is saved."""
     if (file is None) == (task is None):
         refuse("Give a file, or the id of a stored task with --task.")
     given = {"task_id": task} if file is None else read_flow(file)
-    given |= {key: value for key, value in (("name", name), ("description", description)) if value is not None}
+    flags = {"name": name, "description": description, "is_tool": tool}
+    given |= {key: value for key, value in flags.items() if value is not None}
     if not isinstance(given.get("name"), str):
         refuse("The flow has no name. Write it into the file, or use --name.")
     return client.save_flow(**given)

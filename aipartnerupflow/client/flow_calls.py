@@ -12,12 +12,21 @@ def save_flow(
     task_id: str | None = None,
     inputs_schema: Json | None = None,
     description: str | None = None,
+    is_tool: bool | None = None,
 ) -> Call[SavedFlow]:
     """Save the next version of a flow: these tasks, or the tree of a stored task.
 
-    If the newest version has the same content, it is returned, and no other one is added.
+    If the newest version has the same content, it is returned, and no other one is added. `is_tool` says whether
+    MCP clients get the flow as a tool; None leaves that as it is.
     """
-    params = given(name=name, tasks=tasks, task_id=task_id, inputs_schema=inputs_schema, description=description)
+    params = given(
+        name=name,
+        tasks=tasks,
+        task_id=task_id,
+        inputs_schema=inputs_schema,
+        description=description,
+        is_tool=is_tool,
+    )
     return Call("flows.save", params)
 
 

@@ -13,6 +13,7 @@ class Flow(TypedDict):
     version: int
     newest_version: int
     description: str
+    is_tool: bool
     inputs_schema: Json | None
     tasks: list[Json]
     created_at: str
@@ -50,6 +51,7 @@ class ListedFlow(TypedDict):
     user_id: str
     version: int
     description: str
+    is_tool: bool
     inputs_schema: Json | None
     created_at: str
     updated_at: str

@@ -88,6 +88,7 @@ async def save(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
     if request.method != "POST":
         return await shown(request, caller, SAVE_TEMPLATE, await pools.read(_to_save, caller=caller, task_id=task_id))
     own = {name: request.POST.get(name, "") for name in ("name", "description", "inputs_schema")}
+    is_tool = "is_tool" in request.POST
     try:
         schema = read_object(own["inputs_schema"]) if own["inputs_schema"].strip() else None
         saved = await pools.write(
@@ -97,6 +98,7 @@ async def save(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
             task_id=task_id,
             inputs_schema=schema,
             description=own["description"].strip(),
+            is_tool=is_tool,
         )
     except ValueError as error:
         problems = {"inputs_schema": str(error)}
@@ -110,7 +112,7 @@ async def save(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
         done = "Saved" if saved.is_new else "Nothing was saved: this is"
         message = f"{done} version {saved.version.number} of {saved.flow.name}."
         return redirect_with_message(request, address_of(caller, saved.flow), message)
-    context = {"place": "flows", "task_id": task_id, "own": own, "problems": problems}
+    context = {"place": "flows", "task_id": task_id, "own": own | {"is_tool": is_tool}, "problems": problems}
     return await shown(request, caller, SAVE_TEMPLATE, context, status=422)
 
 
@@ -196,5 +198,6 @@ def _to_save(*, caller: Caller, task_id: str) -> Context:
     used = _used(caller, task_id)
     schema: dict[str, Any] = {"type": "object", "properties": {name: {} for name in used}, "required": used}
     name = NOT_OF_NAMES.sub("-", root.name).strip("-._")[:100].lower()
-    own = {"name": name, "description": "", "inputs_schema": written(schema) if used else ""}
+    is_tool = Flow.objects.filter(user_id=caller.user_id, name=name, is_tool=True).exists()
+    own = {"name": name, "description": "", "inputs_schema": written(schema) if used else "", "is_tool": is_tool}
     return {"place": "flows", "task_id": task_id, "own": own, "problems": {}}

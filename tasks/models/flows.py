@@ -24,6 +24,7 @@ class Flow(models.Model):
     version = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
+    is_tool = models.BooleanField(db_default=False, default=False)  # whether MCP clients of its owner get it as a tool
 
     objects = FlowQuerySet.as_manager()
 

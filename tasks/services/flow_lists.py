@@ -9,6 +9,7 @@ from django.db.models import F, Q
 
 from accounts.callers import Caller
 from tasks.models import Flow, FlowVersion, Run
+from tasks.models.flows import FlowQuerySet
 from tasks.rules.exceptions import InvalidParams
 from tasks.services.flow_runs import newest_runs
 from tasks.services.flows import get_flow
@@ -71,6 +72,30 @@ def versions_of(*, caller: Caller, name: str, user_id: str | None = None) -> tup
     versions = FlowVersion.objects.of(flow)
     loads.spend_on(versions, "description")
     return flow, list(versions.defer("definition", "inputs_schema"))
+
+
+def tools_of(*, caller: Caller, after: str, limit: int) -> list[FlowVersion]:
+    """Return the newest versions of the caller's own flows that are tools, by name after this one, without their tasks.
+
+    Raises ResponseTooLarge.
+    """
+    own = Flow.objects.filter(user_id=caller.user_id, is_tool=True)
+    # Sorted here: databases have orders of their own.
+    names = sorted(name for name in own.values_list("name", flat=True) if name > after)[:limit]
+    return _with_flows(own.filter(name__in=names), names)
+
+
+def tool_of(*, caller: Caller, name: str) -> FlowVersion | None:
+    """Return the newest version of the caller's own flow of this name, without its tasks, if it is a tool."""
+    found = _with_flows(Flow.objects.filter(user_id=caller.user_id, is_tool=True, name=name), [name])
+    return found[0] if found else None
+
+
+def _with_flows(flows: FlowQuerySet, names: Sequence[str]) -> list[FlowVersion]:
+    newest = FlowVersion.objects.filter(flow__in=flows, number=F("flow__version"))
+    loads.spend_on(newest, "inputs_schema", "description")
+    found = {version.flow.name: version for version in newest.defer("definition").select_related("flow")}
+    return [found[name] for name in names if name in found]
 
 
 def _cursor_of(flow: Flow) -> str:

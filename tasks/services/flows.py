@@ -61,8 +61,11 @@ def save_flow(
     task_id: str | None = None,
     inputs_schema: Json | None = None,
     description: str = "",
+    is_tool: bool | None = None,
 ) -> Saved:
     """Save a definition as the next version of the caller's flow; its tasks, or those of the tree of a stored task.
+
+    `is_tool` says whether it is a tool of MCP; None leaves that as it is.
 
     Raises TaskNotFound, InvalidParams, LimitReached, or what `create_tree` raises; then nothing is stored.
     """
@@ -76,7 +79,7 @@ def save_flow(
     warnings = [*spec.warnings, *_check_places(spec, inputs_schema)]
     content = {"definition": defined_tasks(tasks, spec), "inputs_schema": inputs_schema, "description": description}
     _refuse_if_long(content)
-    flow, version, is_new = _store(caller.user_id, name, content)
+    flow, version, is_new = _store(caller.user_id, name, content, is_tool=is_tool)
     return Saved(flow=flow, version=version, is_new=is_new, warnings=warnings)
 
 
@@ -244,10 +247,13 @@ def _refuse_if_long(content: Json) -> None:
 
 
 @transaction.atomic
-def _store(user_id: str, name: str, content: Json) -> tuple[Flow, FlowVersion, bool]:
+def _store(user_id: str, name: str, content: Json, *, is_tool: bool | None) -> tuple[Flow, FlowVersion, bool]:
     """Store a version, unless the newest one is the same. Saves of one flow wait for each other."""
     now = datetime.now(UTC)
     flow = _held_flow(user_id, name, now)
+    if is_tool is not None and is_tool != flow.is_tool:
+        flow.is_tool = is_tool
+        flow.save(update_fields=["is_tool"])
     digest = digest_of(content["definition"], content["inputs_schema"], content["description"])
     newest = FlowVersion.objects.of(flow).filter(number=flow.version).first()
     if newest is not None and newest.digest == digest:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from a2a.mcp.eras import CAPABILITIES_FIELD, MODERN, VERSION_FIELD
 from a2a.mcp.eras import NAMED as NAMED_IN_HEADER
+from a2a.mcp.handles import EXTENSION
 from a2a.mcp.methods import METHODS as MCP_METHODS
 from a2a.mcp.tools.builtin import builtin_tools
 from a2a.methods import METHODS, SYSTEM_METHODS
@@ -22,6 +23,8 @@ from tests.isolation.rows import A2A, MCP, NATIVE, REST, SYSTEM, TOOLS, Json, Ro
 NAMED: Final = re.compile(r"\(\?P<(\w+)>[^)]*\)")
 """A parameter in a path."""
 IN_ROUTE: Final = re.compile(r"<segment:(\w+)>")
+CHANGING: Final = frozenset({"tasks/update", "tasks/cancel"})
+"""The methods of MCP, besides calls of tools, that change something."""
 PLACES: Final = {"task_id": "$task", "run_id": "$run", "schedule_id": "$schedule", "name": "token"}
 """What stands in the address for each parameter of a route."""
 
@@ -106,7 +109,8 @@ def _mcp() -> Iterator[Door]:
     for name, method in MCP_METHODS.items():
         if name != "tools/call":
             shot = _mcp_request(name, is_modern=method.is_modern)
-            yield Door(name=f"/mcp {name}", role=Role.VIEWER, row=MCP.get(name), shot=shot)
+            role = Role.OPERATOR if name in CHANGING else Role.VIEWER
+            yield Door(name=f"/mcp {name}", role=role, row=MCP.get(name), shot=shot)
 
 
 def _tool_call(name: str) -> Callable[[Any], Shot]:
@@ -116,7 +120,9 @@ def _tool_call(name: str) -> Callable[[Any], Shot]:
 
 def _mcp_request(method: str, *, is_modern: bool) -> Callable[[Any], Shot]:
     envelope = {"jsonrpc": "2.0", "method": method, "id": 1}
-    meta = {"_meta": {VERSION_FIELD: MODERN[0], CAPABILITIES_FIELD: {}}} if is_modern else {}
+    meta = (
+        {"_meta": {VERSION_FIELD: MODERN[0], CAPABILITIES_FIELD: {"extensions": {EXTENSION: {}}}}} if is_modern else {}
+    )
 
     def shot(params: Json) -> Shot:
         headers = {"MCP-Protocol-Version": MODERN[0], "Mcp-Method": method} if is_modern else {}

@@ -283,6 +283,9 @@ MCP: Final[Mapping[str, Row]] = MappingProxyType(
         "logging/setLevel": Row({"level": "info"}),
         "server/discover": Row({}),
         "tools/list": Row({}),
+        "tasks/get": Row({"taskId": "$run"}, ({"taskId": "$task"},), runs=True),
+        "tasks/update": Row({"taskId": "$run", "inputResponses": {}}, runs=True),
+        "tasks/cancel": Row({"taskId": "$run"}, ({"taskId": "$task"},), runs=True),
         "resources/list": Row({}, ({},), runs=True),
         "resources/templates/list": Row({}),
         "resources/read": Row(

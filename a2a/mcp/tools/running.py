@@ -13,13 +13,15 @@ from a2a.core.draining import this_drain
 from a2a.core.metrics import note
 from a2a.live.sse import Event, Stream, events
 from a2a.mcp.eras import Exchange
+from a2a.mcp.handles import EXTENSION, created
+from a2a.mcp.inputs import answer_all, read_state, requests_of, state_of
 from a2a.mcp.messages import Messages, Notification, Result
 from a2a.mcp.tools.outcomes import outcome_of
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.models import Run
 from tasks.rules.strict_json import Json
-from tasks.services import cancels
+from tasks.services import cancels, questions
 from tasks.services.trees import Execution
 
 ASKED: Final = "waiting for an answer: "
@@ -39,6 +41,9 @@ class RunTool:
     async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
         execution = await _committed(self.start(exchange, arguments), exchange)
         note(run=execution.run.id)
+        if exchange.has_extension(EXTENSION):
+            yield Result(value=created(execution.run), kind="task")
+            return
         async with aclosing(followed(exchange, execution.run, with_tree=self.with_tree)) as messages:
             async for message in messages:
                 yield message
@@ -59,12 +64,31 @@ async def followed(
                 for notification in (progress.of(event), _log(event, exchange)):
                     if notification is not None:
                         yield notification
-        result = await outcome(exchange.caller, run.id, with_tree=with_tree)
+        result = await _answered(exchange, run, with_tree=with_tree)
     except (asyncio.CancelledError, GeneratorExit):  # the client left
         if not is_kept:
             await call_off(exchange.caller, run)
         raise
-    yield Result(value=result)
+    yield result
+
+
+async def _answered(exchange: Exchange, run: Run, *, with_tree: bool) -> Result:
+    """The result of the run; while it waits for a person, the questions for a client that can ask its user."""
+    if exchange.is_modern and exchange.can_elicit("form"):
+        asked = await pools.read(questions.open_questions, exchange.caller, run_ids=[run.id])
+        if asked:
+            state = state_of(exchange, run, with_tree=with_tree)
+            return Result(value={"inputRequests": requests_of(asked), "requestState": state}, kind="input_required")
+    return Result(value=await outcome(exchange.caller, run.id, with_tree=with_tree))
+
+
+async def resumed(exchange: Exchange, state: Any, responses: Any) -> Messages:
+    """Answer the questions of a run, and wait for it again. Raises InvalidParams for another state than `state_of` gave."""
+    run_id, with_tree = read_state(exchange, state)
+    run = await pools.write(answer_all, caller=exchange.caller, run_id=run_id, responses=responses)
+    async with aclosing(followed(exchange, run, with_tree=with_tree, is_kept=True)) as messages:
+        async for message in messages:
+            yield message
 
 
 async def _committed(start: Awaitable[Execution], exchange: Exchange) -> Execution:

@@ -113,6 +113,37 @@ def test_a_flow_runs_with_inputs(alice: Client, mcp_server: Server) -> None:
     assert run["id"] == data["run_id"]
 
 
+def test_a_flow_is_a_tool_of_its_owner_if_it_is_saved_as_one(alice: Client, bob: Client, mcp_server: Server) -> None:
+    headers = {"Authorization": f"Bearer {alice.token}"}
+    schema = {"properties": {"name": {"type": "string"}}, "required": ["name"]}
+    task = {"name": "a", "schemas": {"method": "echo_executor"}, "inputs": {"text": "{{run.inputs.name}}"}}
+    flow = {"name": f"Tool.{alice.version}", "tasks": task, "inputs_schema": schema, "description": "Greets."}
+    name = f"flow_{flow['name']}"
+
+    def listed(client: Client) -> Json | None:
+        return next((tool for tool in client.result("tools/list")["tools"] if tool["name"] == name), None)
+
+    assert mcp_server.rpc("flows.save", flow, **headers)["is_tool"] is False
+    assert listed(alice) is None
+    saved = mcp_server.rpc("flows.save", flow | {"is_tool": True}, **headers)
+    assert (saved["is_tool"], saved["is_new"]) == (True, False)
+    tool = listed(alice)
+    assert tool is not None
+    assert (tool["description"], tool["inputSchema"]) == ("Greets.", {"type": "object"} | schema)
+    data = alice.data(name, name="Ada")
+    assert (data["status"], data["result"]) == ("completed", {"text": "Ada"})
+    assert "name" in text_of(alice.call(name))
+    assert listed(bob) is None
+    unknown = bob.error("tools/call", {"name": name, "arguments": {}})
+    missing = f"flow_{'x' * len(flow['name'])}"
+    absent = bob.error("tools/call", {"name": missing, "arguments": {}})
+    assert str(unknown).replace(name, missing) == str(absent)
+    kept = mcp_server.rpc("flows.save", flow | {"description": "Says hello."}, **headers)
+    assert (kept["is_tool"], kept["version"]) == (True, 2)
+    mcp_server.rpc("flows.save", flow | {"is_tool": False}, **headers)
+    assert listed(alice) is None
+
+
 def test_an_earlier_run_of_a_tree_keeps_its_result(alice: Client, mcp_server: Server) -> None:
     first = alice.data("echo_executor", number=1)
     headers = {"Authorization": f"Bearer {alice.token}"}

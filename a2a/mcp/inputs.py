@@ -1,0 +1,86 @@
+"""Questions of tasks as forms that a client shows to its user, and the answers that come back."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from django.core import signing
+
+from a2a.mcp.eras import Exchange
+from accounts.callers import Caller
+from tasks.models import Question, Run
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
+from tasks.services import history, questions
+
+SALT: Final = "a2a.mcp.request_state"
+ANSWER: Final = "answer"
+COMMENT: Final = "comment"
+WRONG_STATE: Final = ("requestState", "must be that of an earlier result, unchanged")
+
+
+def requests_of(asked: Sequence[Question]) -> Json:
+    """Return the questions by their ids, as requests to the client's user."""
+    return {question.id: {"method": "elicitation/create", "params": _form(question)} for question in asked}
+
+
+def _form(question: Question) -> Json:
+    if question.schema is not None:
+        schema = {name: question.schema[name] for name in ("properties", "required") if name in question.schema}
+        return {
+            "mode": "form",
+            "message": question.text,
+            "requestedSchema": {"type": "object", "properties": {}} | schema,
+        }
+    answer: Json = {"type": "string", "title": "Answer"} | ({"enum": question.options} if question.options else {})
+    properties = {ANSWER: answer, COMMENT: {"type": "string", "title": "Comment"}}
+    schema = {"type": "object", "properties": properties, "required": [ANSWER]}
+    return {"mode": "form", "message": question.text, "requestedSchema": schema}
+
+
+def answer_all(*, caller: Caller, run_id: str, responses: Any) -> Run:
+    """Record the answers to the open questions of a run; responses to others count as nothing.
+
+    A question that the user declined stays open. Raises RunNotFound, InvalidParams, RoleTooLow or StatusConflict.
+    """
+    run = history.own_run(caller=caller, run_id=run_id)
+    if not isinstance(responses, dict):
+        raise InvalidParams([("inputResponses", "must be an object of responses by the ids of their requests")])
+    for question in questions.open_questions(caller, run_ids=[run.id]):
+        if question.id in responses:
+            _record(caller, question, responses[question.id])
+    return run
+
+
+def _record(caller: Caller, question: Question, response: Any) -> None:
+    place = f"inputResponses.{question.id}"
+    if not isinstance(response, dict) or response.get("action") not in ("accept", "decline", "cancel"):
+        raise InvalidParams([(place, "must have an action: accept, decline or cancel")])
+    content = response.get("content")
+    if response["action"] != "accept":
+        return
+    if not isinstance(content, dict):
+        raise InvalidParams([(place, "must have the content of the form")])
+    is_form = question.schema is not None
+    comment = None if is_form else content.get(COMMENT)
+    questions.answer(
+        caller=caller,
+        task_id=question.task_id,
+        answer=content if is_form else content.get(ANSWER),
+        comment=comment if isinstance(comment, str) and comment else None,
+    )
+
+
+def state_of(exchange: Exchange, run: Run, *, with_tree: bool) -> str:
+    """Return a text by which the client continues the call. Only its user can use it."""
+    return signing.dumps([run.id, exchange.caller.user_id, with_tree], salt=SALT)
+
+
+def read_state(exchange: Exchange, state: Any) -> tuple[str, bool]:
+    """Return the id of the run in a state, and whether its tree is wanted. Raises InvalidParams."""
+    try:
+        run_id, user_id, with_tree = signing.loads(state, salt=SALT)
+    except (signing.BadSignature, AttributeError, TypeError):
+        raise InvalidParams([WRONG_STATE]) from None
+    if user_id != exchange.caller.user_id:
+        raise InvalidParams([WRONG_STATE])
+    return run_id, with_tree
