@@ -1,4 +1,4 @@
-"""What a server of MCP has: tools and resources, and where they come from."""
+"""What a server of MCP has: tools, resources and prompts, and where they come from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from heapq import merge
 from itertools import islice
 from typing import Final
 
+from a2a.mcp.prompts import Flows, Prompts
 from a2a.mcp.resources import Resources, Runs
 from a2a.mcp.tools.builtin import builtin_tools
 from a2a.mcp.tools.executor_tools import executor_tools
@@ -23,6 +24,7 @@ class Catalogue:
 
     sources: Sequence[Source]
     resources: Resources
+    prompts: Prompts
 
     async def tools(self, caller: Caller, *, after: str = "") -> list[Tool]:
         """Return a page of the caller's tools by name, after this name; one more than PAGE if there are further ones."""
@@ -37,4 +39,6 @@ class Catalogue:
         return None
 
 
-OURS: Final = Catalogue(sources=(Fixed(builtin_tools), Fixed(executor_tools), FlowTools()), resources=Runs())
+OURS: Final = Catalogue(
+    sources=(Fixed(builtin_tools), Fixed(executor_tools), FlowTools()), resources=Runs(), prompts=Flows()
+)

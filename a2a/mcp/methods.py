@@ -93,7 +93,7 @@ async def nothing(catalogue: Catalogue, exchange: Exchange, params: Json) -> Jso
 
 def capabilities() -> Json:
     """What the server offers."""
-    return {"tools": {}, "resources": {}, "logging": {}}
+    return {"tools": {}, "resources": {}, "prompts": {}, "logging": {}}
 
 
 def server_info() -> Json:
@@ -211,6 +211,27 @@ async def read_resource(catalogue: Catalogue, exchange: Exchange, params: Json) 
     return {"contents": list(contents), "ttlMs": 0, "cacheScope": "private"}
 
 
+# --- prompts ---
+
+
+async def list_prompts(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Return a page of the caller's prompts."""
+    found, following = await catalogue.prompts.page(exchange.caller, _cursor(params))
+    page = {"prompts": list(found)} | caching("private")
+    return page if following is None else page | {"nextCursor": following}
+
+
+async def get_prompt(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Return the messages of a prompt with its arguments."""
+    name, arguments = params.get("name"), params.get("arguments")
+    if not isinstance(name, str) or not isinstance(arguments, dict | None):
+        raise InvalidParams([("name", "required, a string; arguments, if given, must be an object")])
+    found = await catalogue.prompts.get(exchange.caller, name, arguments or {})
+    if found is None:
+        raise InvalidParams([("name", f"there is no prompt '{name[:100]}'; call prompts/list")])
+    return found
+
+
 def _not_found(uri: str, exchange: Exchange) -> McpError:
     """2026-07-28 has no code of its own for it."""
     code = INVALID_PARAMS if exchange.is_modern else RESOURCE_NOT_FOUND
@@ -237,6 +258,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks/get": Method(function=_at_once(get_task), is_legacy=False),
         "tasks/update": Method(function=_at_once(update_task), is_legacy=False),
         "tasks/cancel": Method(function=_at_once(cancel_task), is_legacy=False),
+        "prompts/list": Method(function=_at_once(list_prompts)),
+        "prompts/get": Method(function=_at_once(get_prompt)),
         "resources/list": Method(function=_at_once(list_resources)),
         "resources/templates/list": Method(function=_at_once(list_templates)),
         "resources/read": Method(function=_at_once(read_resource)),

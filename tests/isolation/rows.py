@@ -283,6 +283,8 @@ MCP: Final[Mapping[str, Row]] = MappingProxyType(
         "logging/setLevel": Row({"level": "info"}),
         "server/discover": Row({}),
         "tools/list": Row({}),
+        "prompts/list": Row({}),
+        "prompts/get": Row({"name": "no-such-flow"}, ({"name": "no-such-flow"},), code=-32602),
         "tasks/get": Row({"taskId": "$run"}, ({"taskId": "$task"},), runs=True),
         "tasks/update": Row({"taskId": "$run", "inputResponses": {}}, runs=True),
         "tasks/cancel": Row({"taskId": "$run"}, ({"taskId": "$task"},), runs=True),

@@ -104,9 +104,15 @@ def test_arguments_that_are_refused_are_a_result_that_says_why(
 def test_a_flow_runs_with_inputs(alice: Client, mcp_server: Server) -> None:
     flow = {
         "name": f"greet-{alice.version}",
+        "inputs_schema": {"properties": {"name": {"type": "string", "description": "Who"}}, "required": ["name"]},
         "tasks": {"name": "a", "schemas": {"method": "echo_executor"}, "inputs": {"text": "{{run.inputs.name}}"}},
     }
     mcp_server.rpc("flows.save", flow, Authorization=f"Bearer {alice.token}")
+    listed = {each["name"]: each for each in alice.result("prompts/list")["prompts"]}
+    assert listed[flow["name"]]["arguments"] == [{"name": "name", "required": True, "description": "Who"}]
+    prompt = alice.result("prompts/get", {"name": flow["name"], "arguments": {"name": "Ada"}})
+    assert '{"name":"Ada"}' in prompt["messages"][0]["content"]["text"]
+    assert alice.error("prompts/get", {"name": "no-such-flow"})["code"] == -32602
     data = alice.data("run_flow", name=flow["name"], inputs={"name": "Ada"})
     assert data["result"] == {"text": "Ada"}
     (run,) = alice.data("list_runs", flow=flow["name"])["runs"]
