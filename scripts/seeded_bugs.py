@@ -65,6 +65,7 @@ TESTS: Final = (
     "tests/tasks/schedules/test_dying.py",
     "tests/tasks/rules/test_rules.py",
     "tests/tasks/executors/test_secrets.py",
+    "tests/tasks/executors/llm/test_agent.py",
 )
 ENVIRONMENT: Final = {"RULES_SEED": "1", "RULES_EXAMPLES": "200", "RULES_PATIENCE": "8"}
 LIMIT_SECONDS: Final = 300

@@ -12,7 +12,7 @@ from llmock.testing import LLMockServer
 
 from tests.llm_formats import Json
 from tests.llm_server import LlmServer, llm_server
-from tests.servers import Server, new_database, running_server
+from tests.servers import Server, new_database, running_server, until
 
 KEY: Final = "sk-alice-0123456789abcdef"
 WITH_KEY: Final[Mapping[str, str]] = {"X-LLM-API-KEY": f"openai:{KEY}"}
@@ -53,6 +53,15 @@ class LlmSite:
         task_id: str = self.server.rpc("tasks.execute", {"tasks": task}, **headers)["task_id"]
         return task_id
 
+    def wait_for_question(self, task_id: str) -> Json:
+        """The open question of a task, once there is one."""
+
+        def question() -> Json:
+            found = self.server.call("tasks.detail", {"task_id": task_id}).get("result") or {}
+            return found.get("question") or {}
+
+        return until(question, seconds=30, what=f"the question of {task_id}")
+
     def end_of(self, task_id: str) -> Done:
         events = self.server.finished(task_id)
         return Done(task=self.server.rpc("tasks.get", {"task_id": task_id}), events=events)
@@ -75,7 +84,8 @@ class LlmSite:
 
 
 @contextmanager
-def running_llm_site() -> Iterator[LlmSite]:
+def running_llm_site(more: Mapping[str, str] | None = None) -> Iterator[LlmSite]:
+    """`more` environment variables for the server."""
     with (
         llm_server() as llm,
         LLMockServer() as mock,
@@ -97,6 +107,7 @@ def running_llm_site() -> Iterator[LlmSite]:
             "AIPARTNERUPFLOW_LLM_API_BASE": ",".join(f"{name}={address}" for name, address in addresses.items()),
             "AIPARTNERUPFLOW_LLM_DEFAULT_MODEL": "openai/gpt-4o-mini",
             "AIPARTNERUPFLOW_EXECUTORS_CREWAI_TOOLS": TOOLS,
+            **(more or {}),
         }
         with running_server(url, env=environment) as server:
             yield LlmSite(server=server, llm=llm, mock=mock, home=Path(home))

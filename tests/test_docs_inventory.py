@@ -17,6 +17,7 @@ README: Final = "tests/test_readme.py"
 CALL: Final = "tests/test_call_page.py"
 REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writing_an_executor_is_true"
 APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_page_shows_works"
+AGENTS: Final = "tests/tasks/executors/llm/test_agent.py"
 WAITS: Final = "tests/tasks/services/test_wait_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
 SCHEDULED: Final = (
@@ -190,6 +191,17 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Run a crew", "yaml", f"{BLOCKS_TEST}::test_a_crew_uses_the_tool_that_the_operator_named"),
         ("Generate a tree", "bash", f"{BLOCKS_TEST}::test_a_model_writes_a_tree_that_runs"),
         ("Custom endpoints", "yaml", f"{BLOCKS_TEST}::test_a_text_is_a_prompt_for_the_default_model"),
+    ],
+    "docs/how-to/agents.md": [
+        ("Offer functions as tools", "python", f"{AGENTS}::test_the_agents_of_the_page_work"),
+        ("Offer functions as tools", "json", f"{AGENTS}::test_the_agents_of_the_page_work"),
+        ("Offer executors as tools", "yaml", f"{AGENTS}::test_the_settings_of_the_page_allow_an_executor"),
+        ("Ask a person first", "json", f"{AGENTS}::test_the_agents_of_the_page_work"),
+        (
+            "Limit what it may spend, and fall back to another model",
+            "json",
+            f"{AGENTS}::test_the_agents_of_the_page_work",
+        ),
     ],
     "docs/how-to/operate.md": [
         ("Check the installation", "sh", f"{BLOCKS_TEST}::test_the_doctor_finds_nothing_red"),

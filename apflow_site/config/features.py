@@ -71,10 +71,19 @@ class Rest(Section):
     )
 
 
+class LlmTools(Section):
+    tools: values.ExecutorIds = Field(
+        (),
+        examples=[["echo_executor", "rest_executor"]],
+        description="Ids of executors that models may call as tools; the arguments are the model's. Functions with `@python_function` need no entry. See [Agents](../how-to/agents.md).",
+    )
+
+
 class Executors(Section):
     modules: values.ModuleNames = Field((), description="Dotted names of modules that define your own executors.")
     command: Command = Command()
     crewai: Crewai = Crewai()
+    llm: LlmTools = LlmTools()
     rest: Rest = Rest()
 
 

@@ -192,6 +192,7 @@ Tools = Annotated[
 ]
 Model = Annotated[Word, Allowed("a model such as openai/gpt-4o-mini")]
 ExecutorId = Annotated[Word, Allowed("the id of an executor")]
+ExecutorIds = Annotated[tuple[Word, ...], Split, Allowed("a list of ids of executors")]
 
 DatabaseUrl = Annotated[str, _any_text(_database_url), Allowed(DATABASE_URLS, is_secret=True)]
 RedisUrl = Annotated[

@@ -16,17 +16,18 @@ from tasks.status import Status
 class Step:
     """The latest step of a task: its number, from 1, and how many tasks it added.
 
-    `again`: the executor is called again with `memo`.
+    `again`: the executor is called again with `memo`. `usage` is the token usage of the task until then.
     """
 
     number: int
     tasks: int
     again: bool = False
     memo: Any = None
+    usage: Json | None = None
 
     def stored(self) -> Json:
         """Return the JSON of the step, which `read` takes."""
-        return {"number": self.number, "tasks": self.tasks} | ({"memo": self.memo} if self.again else {})
+        return self.over() | {"usage": self.usage} | ({"memo": self.memo} if self.again else {})
 
     def over(self) -> Json:
         """Return what is left of it when the task has completed."""
@@ -35,7 +36,13 @@ class Step:
 
 def read(stored: Json) -> Step:
     """Return the step of which `stored` is the JSON."""
-    return Step(number=stored["number"], tasks=stored["tasks"], again="memo" in stored, memo=stored.get("memo"))
+    return Step(
+        number=stored["number"],
+        tasks=stored["tasks"],
+        again="memo" in stored,
+        memo=stored.get("memo"),
+        usage=stored.get("usage"),
+    )
 
 
 class Stored(Protocol):

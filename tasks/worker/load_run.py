@@ -62,7 +62,7 @@ class LoadedTask:
     step: Step | None = None
     """Its latest step, if it takes any."""
     token_usage: Json | None = None
-    """What the executor has reported so far in this run."""
+    """What the executor has reported so far in this run, and before that in the steps that it has taken."""
     has_places: bool = False
     """Whether the inputs may have places (`tasks.rules.places`)."""
     result_bytes: int = 0
@@ -104,7 +104,9 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
     )
     steps = row[-1]
     task = LoadedTask(*(row[:9] + decoded + row[14:-1]))
-    task.step = read(orjson.loads(steps)) if steps else None
+    if steps:
+        task.step = read(orjson.loads(steps))
+        task.token_usage = task.step.usage
     task.has_places = has_places(inputs)
     task.result_bytes = len(result or "")
     task.memory = TASK_MEMORY + sum(map(_memory_of, (inputs, schemas, params, result, steps)))

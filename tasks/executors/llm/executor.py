@@ -4,7 +4,9 @@ from typing import Any, ClassVar, Final
 
 from django.conf import settings
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Spawn
+from tasks.executors.llm import tools
+from tasks.executors.llm.agent import go_on
 from tasks.executors.llm.attachments import PART, file_of, with_file, with_files
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.line_buffer import Lines
@@ -70,6 +72,7 @@ class Llm(Executor):
                 "description": "Whether the answer becomes `log` events as it is written. Default: true",
             },
             **PARAMETERS,
+            **tools.INPUTS,
         },
     }
     result_schema: ClassVar[Json] = {
@@ -94,6 +97,7 @@ class Llm(Executor):
             },
             "cost_usd": {"type": ["number", "null"], "description": "null if the price is unknown"},
             "tool_calls": {"type": "array", "description": "Calls that the model requests; they are not executed"},
+            "steps": {"type": "array", "description": "With tools by name: usage, cost and calls of each step"},
             "parsed": {"description": "With `response_format`, the answer as JSON"},
             "logprobs": {"type": "array", "description": "With `logprobs`: the tokens and their probabilities"},
             "reasoning": {"type": "string", "description": "What the model thought, if the provider shows it"},
@@ -124,16 +128,28 @@ class Llm(Executor):
     }
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        tools.check(params, inputs)
         repairs_in(params)
         fails_on_length(params)
         check_given(inputs, self.input_schema["properties"])
         check(inputs)
 
-    async def execute(self, inputs: Json, context: Context) -> Json:
-        messages, schema = await with_files(_messages(inputs), context.fetch), wanted_in(inputs)
+    async def execute(self, inputs: Json, context: Context) -> Json | Spawn:
+        messages, by_name = await with_files(_messages(inputs), context.fetch), tools.tools_in(inputs)
+        if by_name is None:
+            return await self._answered(messages, inputs, context)
+
+        async def ask_with(said: list[Json], more: Json, step: int) -> Json:
+            return await self._answered(said, inputs | more, context, step=step)
+
+        return await go_on(messages, by_name, context, ask=ask_with, choice=inputs.get("tool_choice"))
+
+    async def _answered(self, messages: list[Json], inputs: Json, context: Context, *, step: int | None = None) -> Json:
+        """Return the answer as a result, once it is what response_format asks for, or has calls of tools."""
+        schema = wanted_in(inputs)
         left = repairs_in(dict(context.params))
         while True:
-            answer = await self._answer(inputs, messages, context)
+            answer = await self._answer(inputs, messages, context, step)
             if answer.is_cut_off and fails_on_length(dict(context.params)):
                 raise ExecutorError(CUT_OFF)
             if schema is None or answer.tool_calls:
@@ -152,7 +168,7 @@ class Llm(Executor):
                 {"role": "user", "content": REPAIR.format(fault=fault)},
             ]
 
-    async def _answer(self, inputs: Json, messages: list[Json], context: Context) -> Completion:
+    async def _answer(self, inputs: Json, messages: list[Json], context: Context, step: int | None) -> Completion:
         prompt = Prompt(
             model=model_for(context, inputs.get("model")),
             messages=messages,
@@ -161,6 +177,7 @@ class Llm(Executor):
             run_id=context.run_id,
             user_id=context.user_id,
             api_base=api_base_for(context),
+            step=step,
         )
         with Lines(context.log) as lines:
             return await ask(prompt, heard=lines.add, spent=context.spent)

@@ -61,7 +61,7 @@ def _step_of(task: LoadedTask, spawn: Spawn) -> Step | None:
     number = task.step.number if task.step else 0
     if not spawn.again and not number:
         return None
-    return Step(number=number + 1, tasks=len(spawn.tasks), again=spawn.again, memo=spawn.memo)
+    return Step(number=number + 1, tasks=len(spawn.tasks), again=spawn.again, memo=spawn.memo, usage=task.token_usage)
 
 
 def _placed(rows: Iterable[Task], task: LoadedTask, *, now: datetime) -> list[Task]:

@@ -1,0 +1,198 @@
+"""An agent: a model calls tools until it answers. Each round of calls is a step, and each call a task (`Spawn` with `again`).
+
+The memo of a step has what was said since the first message, so a worker that dies loses at most the answer
+under way, and no call that was stored is made twice.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from django.conf import settings
+
+from aipartnerupflow.executors import Context, ExecutorError, Json, Reply, Spawn
+from tasks.executors.llm.tools import CannotCall, Tool, Tools, text_of
+from tasks.rules.places import escaped
+
+MOST_CALLS: Final = 64
+"""How many calls of one answer are made."""
+RESULT_CHARACTERS: Final = 20_000
+"""How much the model reads of the result of one call."""
+SHOWN_CHARACTERS: Final = 8_000
+"""How much a person can be asked to approve."""
+YES, NO = "yes", "no"
+Ask = Callable[[list[Json], Json, int], Awaitable[Json]]
+"""Call the model with messages, inputs besides those of the task, and the number of the step; returns the result of a task
+without tools.
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Talk:
+    """What the memo of a step has: what was `said` since the first message, the `calls` whose ends are awaited, and what each
+    answer so far used (`steps`).
+    """
+
+    said: list[Json]
+    calls: list[Json]
+    steps: list[Json]
+
+    @classmethod
+    def of(cls, reply: Reply | None) -> "Talk":
+        """Continue with the ends of the calls; begin without them."""
+        if reply is None:
+            return cls(said=[], calls=[], steps=[])
+        talk = cls(**reply.memo)
+        ends = [end_of(call, reply.answer) for call in talk.calls]
+        talk.said += [_tool_message(call, text) for call, (_, text) in zip(talk.calls, ends, strict=True)]
+        for shown, (status, _) in zip(talk.steps[-1]["tool_calls"], ends, strict=True):
+            shown["status"] = status
+        talk.calls = []
+        return talk
+
+    def memo(self) -> Json:
+        """Raises ExecutorError if it is too long to be stored."""
+        memo = {"said": self.said, "calls": self.calls, "steps": self.steps}
+        size, most = len(orjson.dumps(memo)), settings.APFLOW.limits.result_bytes
+        if size > most:
+            raise ExecutorError(
+                f"The conversation has {size:,} bytes, more than the {most:,} that limits.result_bytes allows. Let the tools return "
+                "less, or give the work to several tasks.",
+                permanent=True,
+            )
+        return memo
+
+
+async def go_on(messages: Sequence[Json], tools: Tools, context: Context, *, ask: Ask, choice: Any) -> Json | Spawn:
+    """Let the model take its next step: return its calls as tasks or, when it has answered, the result.
+
+    `choice` is the `tool_choice` of the first step. Raises ExecutorError.
+    """
+    talk = Talk.of(context.reply)
+    while len(talk.steps) < tools.max_steps:
+        number = len(talk.steps) + 1
+        more: Json = {"tools": tools.definitions(), "tool_choice": choice if choice and number == 1 else "auto"}
+        answer = await ask([*messages, *talk.said], more, number)
+        calls = _with_ids(answer["tool_calls"], number=number)
+        talk.steps.append(_step(answer, calls))
+        if not calls:
+            return answer | _sums(talk.steps) | {"steps": talk.steps}
+        if number == tools.max_steps:
+            break
+        talk.said.append({"role": "assistant", "content": answer["content"], "tool_calls": calls})
+        tasks = list[Json]()
+        for index, call in enumerate(calls):
+            talk.calls.append(_planned(call, index, tools, context, tasks))
+        if tasks:
+            return Spawn(tasks=tasks, again=True, memo=talk.memo(), executors=tools.executors())
+        talk = Talk.of(Reply(answer={}, by="", memo=talk.memo()))
+    raise ExecutorError(
+        f"The model has not answered in {tools.max_steps} steps: it asked for tools each time. Raise inputs.max_steps, or say in "
+        "the prompt when it is to stop.",
+        permanent=True,
+    )
+
+
+def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list[Json]) -> Json:
+    """Add the tasks of a call, and return what is noted of it: its id and their ids, or why it is not made."""
+    function = call["function"]
+    try:
+        if index >= MOST_CALLS:
+            raise CannotCall(f"an answer may have at most {MOST_CALLS} calls")
+        tool = tools.named(function["name"])
+        arguments = _arguments(function["arguments"])
+        tool.check(arguments)
+        made = {"id": f"call_{index}"} | tool.task(arguments)
+        noted = {"id": call["id"], "task": made["id"]}
+        if tool.name in tools.confirm:
+            approval = _approval(tool, arguments, index, context)
+            tasks.append(approval)
+            made |= _after(approval["id"])
+            noted["approval"] = approval["id"]
+        tasks.append(made)
+    except CannotCall as error:
+        return {"id": call["id"], "fault": f"Not called: {error}."}
+    return noted
+
+
+def _arguments(text: str) -> Json:
+    """Raises CannotCall."""
+    try:
+        arguments = orjson.loads(text or "{}")
+    except orjson.JSONDecodeError as error:
+        raise CannotCall(f"the arguments are not JSON ({error})") from None
+    if not isinstance(arguments, dict):
+        raise CannotCall("the arguments are not a JSON object")
+    return arguments
+
+
+def _approval(tool: Tool, arguments: Json, index: int, context: Context) -> Json:
+    """Return the task that asks whether the call may be made. Raises CannotCall if no person could read it."""
+    shown = orjson.dumps(arguments, option=orjson.OPT_INDENT_2).decode()
+    if len(shown) > SHOWN_CHARACTERS:
+        raise CannotCall(
+            f"a person has to approve it, and the arguments are longer than {SHOWN_CHARACTERS:,} characters"
+        )
+    question = f"'{context.name}' wants to call {tool.name} with\n{shown}"
+    return {
+        "id": f"confirm_{index}",
+        "name": f"May it call {tool.name}?"[:255],
+        "schemas": {"method": "approval_executor"},
+        "inputs": {"question": escaped(question), "options": [YES, NO]},
+    }
+
+
+def _after(approval_id: str) -> Json:
+    """The fields of a call that is made only if the answer is yes."""
+    when = {"task": approval_id, "path": "/answer", "op": "eq", "value": YES}
+    return {"dependencies": [{"id": approval_id, "required": True}], "params": {"when": when}}
+
+
+def end_of(call: Json, ends: Json) -> tuple[str, str]:
+    """Return how a call ended, and the text that the model reads. `ends` maps the ids of its tasks to their ends."""
+    if "fault" in call:
+        return "refused", call["fault"]
+    approval = ends.get(call.get("approval", ""), {}).get("result") or {}
+    if approval.get("answer") == NO:
+        comment = f" {approval['by']} says: {approval['comment']}" if approval.get("comment") else ""
+        return "refused", f"Not called: a person has refused it.{comment}"
+    end = ends[call["task"]]
+    if end["status"] == "completed":
+        return "completed", text_of(end["result"], most=RESULT_CHARACTERS)
+    return end["status"], text_of(f"Error: {end['error']}", most=RESULT_CHARACTERS)
+
+
+def _tool_message(call: Json, text: str) -> Json:
+    return {"role": "tool", "tool_call_id": call["id"], "content": text}
+
+
+def _with_ids(calls: Sequence[Json], *, number: int) -> list[Json]:
+    """Return the calls as the next request has them. Some providers give them no ids."""
+    return [
+        {
+            "id": call.get("id") or f"call_{number}_{index}",
+            "type": "function",
+            "function": {
+                "name": call["function"].get("name") or "",
+                "arguments": call["function"].get("arguments") or "{}",
+            },
+        }
+        for index, call in enumerate(calls)
+    ]
+
+
+def _step(answer: Json, calls: Sequence[Json]) -> Json:
+    """What the result has of a step. The ids are those of its tasks, after that of the agent and the number of the step."""
+    shown = [{"name": call["function"]["name"], "id": f"call_{index}"} for index, call in enumerate(calls)]
+    return {"usage": answer["usage"], "cost_usd": answer["cost_usd"], "tool_calls": shown}
+
+
+def _sums(steps: Sequence[Json]) -> Json:
+    """Return the usage and the cost of all steps together; the cost is None if that of one is unknown."""
+    names = {name for step in steps for name in step["usage"]}
+    costs = [step["cost_usd"] for step in steps]
+    return {
+        "usage": {name: sum(step["usage"].get(name) or 0 for step in steps) for name in sorted(names)},
+        "cost_usd": None if None in costs else round(sum(costs), 10),
+    }

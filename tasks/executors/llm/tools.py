@@ -1,0 +1,213 @@
+"""Tools of an agent by name: registered Python functions, and the executors that the operator allows.
+
+A call of one is a task. What the model gives as arguments is data in its inputs: nothing in it is a place.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, Final
+
+import orjson
+from django.conf import settings
+
+from aipartnerupflow.executors import Executor, ExecutorError, Json
+from tasks.executors import get_executor
+from tasks.executors.plugins import plugins
+from tasks.executors.signatures import description_of, schema_of
+from tasks.rules.exceptions import ExecutorNotFound
+from tasks.rules.places import escaped
+from tasks.rules.schema import mismatch
+from tasks.rules.schema_cost import is_light
+
+PYTHON: Final = "python_executor"
+NOT_ALLOWED: Final = re.compile(r"[^a-zA-Z0-9_-]")
+FUNCTION_CHARACTERS: Final = 64
+MOST_TOOLS: Final = 128
+STEPS: Final = 20
+TEXT: Final[Json] = {"type": "string"}
+BY_NAME: Final[Mapping[str, Json]] = MappingProxyType(
+    {
+        "max_steps": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 100,
+            "description": f"With tools by name: how often the model may be called. Default: {STEPS}",
+        },
+        "confirm": {
+            "type": "array",
+            "items": TEXT,
+            "description": "The tools by name whose calls a person has to approve",
+        },
+    }
+)
+"""The inputs that only tools by name have."""
+INPUTS: Final[Mapping[str, Json]] = MappingProxyType(
+    {
+        "tools": {
+            "type": "array",
+            "items": {"anyOf": [{"type": "object"}, TEXT]},
+            "description": "Names of functions or executors, which the model calls until it answers; or functions in OpenAI's format, whose calls are returned",
+        },
+        **BY_NAME,
+    }
+)
+
+
+class CannotCall(Exception):
+    """A call that is not made. The message is for the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """`name` is what the task calls it, `function` what the model does, and `schema` that of its arguments."""
+
+    name: str
+    function: str
+    description: str
+    schema: Json
+    executor_id: str
+    verbatim: Collection[str] = ()
+    """The arguments in which the executor looks for no places."""
+
+    def definition(self) -> Json:
+        """Return the tool in OpenAI's format."""
+        function = {"name": self.function, "description": self.description, "parameters": self.schema}
+        return {"type": "function", "function": function}
+
+    def check(self, arguments: Json) -> None:
+        """Raises CannotCall if the arguments do not fit."""
+        if not is_light(self.schema, arguments):
+            raise CannotCall("the arguments are too large to check them")
+        if problem := mismatch(self.schema, arguments):
+            raise CannotCall(f"the arguments do not fit: {problem}")
+
+    def task(self, arguments: Json) -> Json:
+        """Return a task that calls it with the arguments, without an id."""
+        if self.executor_id == PYTHON:
+            inputs: Json = {"function": self.name, "arguments": escaped(arguments)}
+        else:
+            inputs = {name: v if name in self.verbatim else escaped(v) for name, v in arguments.items()}
+        return {"name": self.name[:255], "schemas": {"method": self.executor_id}, "inputs": inputs}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """The tools of a task by their function names. Those in `confirm`, by name, need an approval."""
+
+    by_function: Mapping[str, Tool]
+    confirm: frozenset[str]
+    max_steps: int
+
+    def definitions(self) -> list[Json]:
+        return [tool.definition() for tool in self.by_function.values()]
+
+    def executors(self) -> list[str]:
+        """Return the ids of the executors that the calls may use."""
+        return sorted({"approval_executor", *(tool.executor_id for tool in self.by_function.values())})
+
+    def named(self, function: str) -> Tool:
+        """Raises CannotCall for a name that the model has made up."""
+        if (tool := self.by_function.get(function)) is None:
+            raise CannotCall(f"there is no tool '{function[:100]}'; the tools are {', '.join(self.by_function)}")
+        return tool
+
+
+def tools_in(inputs: Json) -> Tools | None:
+    """Return the tools by name; None without any. Raises ExecutorError, permanent."""
+    names = inputs.get("tools") or []
+    if not isinstance(names, list) or not any(isinstance(each, str) for each in names):
+        if given := [name for name in BY_NAME if name in inputs]:
+            raise _fault(f"inputs.{given[0]} is for tools by name: the names of functions or executors in inputs.tools")
+        return None
+    if not all(isinstance(each, str) for each in names):
+        raise _fault("inputs.tools has names and objects. Give names, which are called, or objects, which are not")
+    if len(names) > MOST_TOOLS:
+        raise _fault(f"inputs.tools has more than {MOST_TOOLS} names")
+    tools = [_tool(name) for name in dict.fromkeys(names)]
+    by_function = {tool.function: tool for tool in tools}
+    if len(by_function) < len(tools):
+        raise _fault("inputs.tools has two names that are the same to the model; rename one")
+    confirm = inputs.get("confirm", [])
+    if unknown := [name for name in confirm if name not in names]:
+        raise _fault(f"inputs.confirm: '{unknown[0]}' is none of the tools {', '.join(names)}")
+    return Tools(by_function=by_function, confirm=frozenset(confirm), max_steps=inputs.get("max_steps", STEPS))
+
+
+def check(params: Json, inputs: Json) -> None:
+    """Raises ExecutorError for tools that can never be called. What a result fills in is checked when it is there."""
+    if isinstance(inputs.get("tools"), str) or not isinstance(inputs.get("confirm", []), list):
+        return  # the schema decides about anything but a place
+    if tools_in(inputs) is not None and "spawn" in params:
+        raise _fault("params.spawn and tools by name exclude each other: the calls are the tasks that this one adds")
+
+
+def _tool(name: str) -> Tool:
+    functions = plugins().functions
+    if name in functions:
+        function = functions[name]
+        return Tool(
+            name=name,
+            function=_function_name(name),
+            description=description_of(function),
+            schema=schema_of(function),
+            executor_id=PYTHON,
+        )
+    allowed = settings.APFLOW.executors.llm.tools
+    if name not in allowed:
+        raise _unknown(name, [*functions, *allowed])
+    executor = _executor(name)
+    return Tool(
+        name=name,
+        function=_function_name(name),
+        description=executor.description,
+        schema=executor.input_schema,
+        executor_id=name,
+        verbatim=executor.verbatim,
+    )
+
+
+def _executor(name: str) -> Executor:
+    try:
+        executor = get_executor(name)
+    except ExecutorNotFound as error:
+        raise _fault(f"inputs.tools: {error.message.rstrip('.')}") from None
+    if executor.templates:
+        fields = ", ".join(sorted(executor.templates))
+        raise _fault(
+            f"inputs.tools: '{name}' cannot be a tool, because it fills templates ({fields}), and arguments are no templates"
+        )
+    return executor
+
+
+def _unknown(name: str, known: Sequence[str]) -> ExecutorError:
+    close = get_close_matches(name[:100], known)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    try:
+        get_executor(name)
+        what = f"the executor '{name[:100]}' is not allowed as a tool."
+    except ExecutorNotFound:
+        what = f"there is no tool '{name[:100]}'."
+    return ExecutorError(
+        f"inputs.tools: {what}{hint} Tools are functions with @python_function in executors.modules, and the executors "
+        f"that executors.llm.tools allows ({', '.join(settings.APFLOW.executors.llm.tools) or 'none'}).",
+        permanent=True,
+    )
+
+
+def _function_name(name: str) -> str:
+    return NOT_ALLOWED.sub("_", name)[:FUNCTION_CHARACTERS]
+
+
+def _fault(message: str) -> ExecutorError:
+    return ExecutorError(f"{message}.", permanent=True)
+
+
+def text_of(value: Any, *, most: int) -> str:
+    """Return what the model reads of a result, cut at so many characters."""
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}… (cut off: the first {most:,} of {len(text):,} characters)"

@@ -1,0 +1,61 @@
+"""Tools for agents: what they were called with is in a file that the environment names."""
+
+import asyncio
+import json
+import os
+from typing import Any, Literal
+
+from aipartnerupflow.executors import ExecutorError, python_function
+
+CALLS = "AGENT_CALLS"
+GATE = "AGENT_GATE"
+
+
+def _note(name: str, arguments: dict[str, Any]) -> None:
+    """One line, in one write."""
+    file = os.open(os.environ[CALLS], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, f"{json.dumps([name, arguments])}\n".encode())
+    finally:
+        os.close(file)
+
+
+@python_function
+async def weather(city: str, unit: Literal["C", "F"] = "C") -> dict[str, Any]:
+    """Return the weather of a city."""
+    _note("weather", {"city": city, "unit": unit})
+    return {"city": city, "degrees": 21, "unit": unit}
+
+
+@python_function
+async def send_email(to: str, text: str) -> str:
+    """Send an e-mail."""
+    _note("send_email", {"to": to, "text": text})
+    return "sent"
+
+
+@python_function
+async def broken(why: str) -> None:
+    """Fail."""
+    _note("broken", {"why": why})
+    raise ExecutorError(f"It broke: {why}")
+
+
+@python_function
+async def wait_for_gate(number: int) -> int:
+    """Return when there is a file `gate`."""
+    _note("wait_for_gate", {"number": number})
+    while not os.path.exists(os.environ[GATE]):  # noqa: ASYNC110, ASYNC240, PTH110  (nobody rings for a file)
+        await asyncio.sleep(0.01)
+    return number
+
+
+@python_function
+async def long_text(characters: int) -> str:
+    """Return a long text."""
+    return "x" * characters
+
+
+@python_function(schema={"type": "object", "properties": {"n": {"type": "integer", "maximum": 3}}, "required": ["n"]})
+async def given(**arguments: Any) -> dict[str, Any]:
+    return arguments

@@ -1,0 +1,325 @@
+"""Agents: a real server, real workers, and a provider on loopback that asks for tools."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from apflow_site.config import load
+from tasks.executors.llm.executor import Llm
+from tests import agent_tools
+from tests.acceptance.test_faults import holder_of
+from tests.documents import text
+from tests.llm_formats import Says
+from tests.llm_site import WITH_KEY, Done, LlmSite, running_llm_site
+from tests.servers import ROOT, until
+
+Json = dict[str, Any]
+EXECUTOR = "llm_executor"
+PAGE = "docs/how-to/agents.md"
+PATIENCE_SECONDS = 60
+
+
+class Agents:
+    def __init__(self, site: LlmSite, calls: Path) -> None:
+        self.site = site
+        self._calls = calls
+
+    def run(self, tools: list[str], *script: Says, **inputs: Any) -> Done:
+        self.site.llm.will(*script)
+        return self.site.run(EXECUTOR, {"prompt": "Go.", "tools": tools, **inputs})
+
+    def tree_of(self, done: Done) -> dict[str, Json]:
+        """The tasks of its tree, by what follows the id of the agent."""
+        root: str = done.task["id"]
+        nodes = [self.site.server.rpc("tasks.tree", {"task_id": root})]
+        for node in nodes:
+            nodes += node.get("children", [])
+        return {node["id"].removeprefix(f"{root}/"): node for node in nodes}
+
+    @property
+    def calls(self) -> list[Any]:
+        """What the tools were called with."""
+        return [json.loads(line) for line in self._calls.read_text().splitlines()] if self._calls.exists() else []
+
+    @property
+    def read(self) -> list[str]:
+        """What the model read of its tools at last."""
+        return [each["content"] for each in self.site.llm.asked[-1].body["messages"] if each["role"] == "tool"]
+
+
+def calls(*named: tuple[str, Json]) -> Says:
+    return Says(tool_calls=named)
+
+
+@pytest.fixture(scope="module")
+def agent_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LlmSite, Path]]:
+    folder = tmp_path_factory.mktemp("agents")
+    (folder / "shop.py").write_text(text(PAGE, "Offer functions as tools", "python"))
+    environment = {
+        "PYTHONPATH": f"{folder}:{ROOT}",
+        "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.agent_tools,shop",
+        "AIPARTNERUPFLOW_EXECUTORS_LLM_TOOLS": "echo_executor,run_tree_executor,llm_executor,none_executor",
+        agent_tools.CALLS: str(folder / "calls"),
+        agent_tools.GATE: str(folder / "gate"),
+    }
+    with running_llm_site(environment) as site:
+        yield site, folder
+
+
+@pytest.fixture
+def agents(agent_site: tuple[LlmSite, Path]) -> Agents:
+    site, folder = agent_site
+    site.llm.forget()
+    for name in ("calls", "gate"):
+        (folder / name).unlink(missing_ok=True)
+    return Agents(site, folder / "calls")
+
+
+def test_a_model_calls_tools_until_it_answers(agents: Agents) -> None:
+    done = agents.run(
+        ["weather"],
+        calls(("weather", {"city": "Bern"}), ("weather", {"city": "Rom", "unit": "F"})),
+        calls(("weather", {"city": "Wien"})),
+        Says(text="It is warm."),
+    )
+    result = done.task["result"]
+    assert (done.task["status"], result["content"]) == ("completed", "It is warm.")
+    Draft202012Validator(Llm.result_schema).validate(result)
+    assert [
+        [(call["name"], call["id"], call["status"]) for call in step["tool_calls"]] for step in result["steps"]
+    ] == [
+        [("weather", "call_0", "completed"), ("weather", "call_1", "completed")],
+        [("weather", "call_0", "completed")],
+        [],
+    ]
+    assert result["usage"]["total_tokens"] == 3 * 14 == done.task["token_usage"]["total_tokens"]
+    assert result["cost_usd"] == pytest.approx(3 * result["steps"][0]["cost_usd"])
+    root: str = done.task["id"]
+    recorded = agents.site.server.query("SELECT step FROM tasks_modelcall WHERE task_id = %s ORDER BY step", root)
+    assert recorded == [(1,), (2,), (3,)]
+    tree = agents.tree_of(done)
+    assert sorted(name for name in tree if name != done.task["id"]) == ["1/call_0", "1/call_1", "2/call_0"]
+    assert tree["1/call_1"]["inputs"] == {"function": "weather", "arguments": {"city": "Rom", "unit": "F"}}
+    assert tree["1/call_1"]["result"] == {"city": "Rom", "degrees": 21, "unit": "F"}
+    sent = agents.site.llm.asked[-1].body
+    assert [message["role"] for message in sent["messages"]] == [
+        "user",
+        "assistant",
+        "tool",
+        "tool",
+        "assistant",
+        "tool",
+    ]
+    assert json.loads(agents.read[1]) == tree["1/call_1"]["result"]
+    (tool,) = sent["tools"]
+    assert tool["function"] == {
+        "name": "weather",
+        "description": "Return the weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    }
+
+
+def test_what_goes_wrong_with_a_call_is_a_text_for_the_model(agents: Agents) -> None:
+    done = agents.run(
+        ["weather", "broken", "given"],
+        calls(
+            ("weather", {"town": "Bern"}),
+            ("broken", {"why": "rust"}),
+            ("given", {"n": 4}),
+            ("given", {"n": 3}),
+            ("format_disk", {}),
+        ),
+        calls(("weather", {"city": 7})),
+        Says(text="So be it."),
+    )
+    assert done.task["result"]["content"] == "So be it."
+    texts = agents.read
+    assert texts[0].startswith("Not called: the arguments do not fit: ")
+    assert texts[1] == "Error: It broke: rust"
+    assert texts[2].startswith("Not called: the arguments do not fit: ")
+    assert texts[3] == '{"n":3}'
+    assert texts[4] == "Not called: there is no tool 'format_disk'; the tools are weather, broken, given."
+    assert texts[5].startswith("Not called: the arguments do not fit: ")
+    assert agents.calls == [["broken", {"why": "rust"}]]
+    statuses = [[call["status"] for call in step["tool_calls"]] for step in done.task["result"]["steps"]]
+    assert statuses == [["refused", "failed", "refused", "completed", "refused"], ["refused"], []]
+    assert done.events[-1]["status"] == "completed"
+
+
+def test_arguments_are_data(agents: Agents) -> None:
+    """They are no places of results, secrets or inputs of the run, in functions and in executors."""
+    sly = "{{call_0.city}} {{secret.token}} {{run.inputs.x}} {{{{"
+    done = agents.run(
+        ["send_email", "echo_executor"],
+        calls(("send_email", {"to": sly, "text": "{{secret.token}}"}), ("echo_executor", {"list": [{"a": sly}]})),
+        Says(text="Done."),
+    )
+    assert done.task["status"] == "completed", done.task
+    assert agents.calls == [["send_email", {"to": sly, "text": "{{secret.token}}"}]]
+    assert agents.tree_of(done)["1/call_1"]["result"] == {"list": [{"a": sly}]}
+
+
+@pytest.mark.parametrize(("answer", "comment"), [("yes", None), ("no", None), ("no", "Not to him.")])
+def test_a_person_approves_a_call(agents: Agents, answer: str, comment: str | None) -> None:
+    email = {"to": "bob", "text": "{{secret.token}}"}
+    agents.site.llm.will(calls(("send_email", email), ("weather", {"city": "Bern"})), Says(text="Over."))
+    tools = {"prompt": "Go.", "tools": ["send_email", "weather"], "confirm": ["send_email"]}
+    task_id = agents.site.start(EXECUTOR, tools)
+    question = agents.site.wait_for_question(f"{task_id}/1/confirm_0")
+    assert (question["options"], "'a task' wants to call send_email with" in question["text"]) == (["yes", "no"], True)
+    assert json.loads(question["text"].partition("\n")[2]) == email
+    agents.site.server.rpc(
+        "tasks.answer",
+        {"task_id": f"{task_id}/1/confirm_0", "answer": answer} | ({"comment": comment} if comment else {}),
+    )
+    done = agents.site.end_of(task_id)
+    assert (done.task["status"], done.events[-1]["status"]) == ("completed", "completed")
+    assert [name for name, _ in agents.calls] == (["weather", "send_email"] if answer == "yes" else ["weather"])
+    said = {"yes": "sent", "no": "Not called: a person has refused it."}[answer]
+    assert agents.read[0] == said + (f" local says: {comment}" if comment else "")
+
+
+def test_a_worker_that_dies_repeats_no_call_and_no_step(agents: Agents) -> None:
+    """The first one is killed in the middle of the second answer, the second one during the call after that."""
+    agents.site.llm.will(
+        calls(("send_email", {"to": "bob", "text": "Hello."})),
+        Says(text="It breaks off here.", stalls_after=1),
+        calls(("wait_for_gate", {"number": 7}), ("weather", {"city": "Bern"})),
+        Says(text="Done."),
+    )
+    server = agents.site.server
+    tools = ["send_email", "wait_for_gate", "weather"]
+    task_id = agents.site.start(EXECUTOR, {"prompt": "Go.", "tools": tools}, WITH_KEY)
+    assert agents.site.llm.stalled.wait(PATIENCE_SECONDS)
+    server.kill(holder_of(server, task_id))
+    until(lambda: len(agents.calls) == 3, seconds=PATIENCE_SECONDS, what="the calls of the second step")
+    server.kill(holder_of(server, task_id))
+    done = agents.site.end_of(task_id)
+    assert (done.task["status"], done.task["result"]["content"]) == ("completed", "Done.")
+    assert sorted(name for name, _ in agents.calls) == ["send_email", "wait_for_gate", "weather"]
+    assert agents.read[0] == "sent"
+    assert agents.read[1].startswith("Error: Interrupted: the worker died during the task")
+    assert [len(step["tool_calls"]) for step in done.task["result"]["steps"]] == [1, 2, 0]
+    assert done.task["token_usage"]["total_tokens"] == done.task["result"]["usage"]["total_tokens"] == 3 * 14
+    types = [event["type"] for event in done.events]
+    assert (types.count("task_spawned"), types.count("final")) == (2, 1)
+
+
+def test_the_most_steps_fail_the_task(agents: Agents) -> None:
+    one = calls(("weather", {"city": "Bern"}))
+    done = agents.run(["weather"], one, one, one, max_steps=2)
+    assert done.task["error"].startswith("The model has not answered in 2 steps: it asked for tools each time.")
+    assert len(agents.calls) == 1
+    assert done.task["token_usage"]["total_tokens"] == 28
+
+
+def test_a_long_result_is_cut(agents: Agents) -> None:
+    agents.run(["long_text"], calls(("long_text", {"characters": 30_000})), Says(text="Long."))
+    assert agents.read == ["x" * 20_000 + "… (cut off: the first 20,000 of 30,000 characters)"]
+
+
+def test_tool_choice_is_for_the_first_step(agents: Agents) -> None:
+    agents.run(["weather"], calls(("weather", {"city": "Bern"})), Says(text="Fine."), tool_choice="required")
+    assert [asked.body["tool_choice"] for asked in agents.site.llm.asked] == ["required", "auto"]
+
+
+def test_an_answer_with_a_schema_is_checked(agents: Agents) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    done = agents.run(
+        ["weather"],
+        calls(("weather", {"city": "Bern"})),
+        Says(text="{}"),
+        Says(text='{"n": 1}'),
+        response_format=wanted,
+    )
+    assert done.task["result"]["parsed"] == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"tools": ["weathr"]}, "inputs.tools: there is no tool 'weathr'. Did you mean 'weather'?"),
+        ({"tools": ["rest_executor"]}, "inputs.tools: the executor 'rest_executor' is not allowed as a tool."),
+        ({"tools": ["none_executor"]}, "inputs.tools: Executor 'none_executor' is not registered"),
+        ({"tools": ["llm_executor"]}, "inputs.tools: 'llm_executor' cannot be a tool, because it fills templates"),
+        ({"tools": ["weather", {"type": "function"}]}, "inputs.tools has names and objects."),
+        (
+            {"tools": ["weather"], "confirm": ["send_email"]},
+            "inputs.confirm: 'send_email' is none of the tools weather",
+        ),
+        ({"tools": ["weather"], "confirm": 5}, "confirm: "),
+        ({"max_steps": 3}, "inputs.max_steps is for tools by name"),
+        ({"tools": ["weather"], "max_steps": 101}, "max_steps: the value is greater than the maximum of 100"),
+    ],
+)
+def test_tools_that_cannot_be_called_are_refused_before_anything_is_stored(
+    agents: Agents, fields: Json, error: str
+) -> None:
+    refusal = agents.site.refusal_of(EXECUTOR, inputs={"prompt": "Go.", **fields})
+    assert error in json.dumps(refusal, ensure_ascii=False).replace('\\"', '"')
+
+
+def test_the_agents_of_the_page_work(agents: Agents) -> None:
+    site = agents.site
+
+    def started(heading: str) -> str:
+        tasks = json.loads(text(PAGE, heading, "json"))
+        task_id: str = site.server.rpc("tasks.execute", {"tasks": tasks}, **WITH_KEY)["task_id"]
+        return task_id
+
+    both = calls(("stock_of", {"product": "tea"}), ("stock_of", {"product": "cocoa"}))
+    site.llm.will(both, Says(text="12 of tea."))
+    assert site.end_of(started("Offer functions as tools")).task["result"]["content"] == "12 of tea."
+    assert agents.read == ["12", "Error: There is no product 'cocoa'. Products are tea, coffee."]
+
+    site.llm.will(calls(("order", {"product": "coffee"})), Says(text="On its way."))
+    shopper = started("Ask a person first")
+    site.wait_for_question("shopper/1/confirm_0")
+    site.server.rpc("tasks.answer", {"task_id": "shopper/1/confirm_0", "answer": "yes"})
+    assert site.end_of(shopper).task["result"]["content"] == "On its way."
+    assert agents.read == ["ordered 1 of coffee"]
+
+    site.llm.will(Says(status=401), calls(("stock_of", {"product": "tea"})), Says(text="Yes, 12."))
+    report = site.end_of(started("Limit what it may spend, and fall back to another model"))
+    assert report.events[-1]["status"] == "completed", report.events[-1]
+    assert report.task["result"]["second"]["content"] == "Yes, 12."
+    assert site.llm.asked[-1].body["model"] == "gpt-4o-mini"
+
+
+def test_the_settings_of_the_page_allow_an_executor(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(text(PAGE, "Offer executors as tools", "yaml"))
+    config = load({"XDG_DATA_HOME": str(tmp_path), "AIPARTNERUPFLOW_CONFIG": str(tmp_path / "config.yaml")})
+    assert config.executors.llm.tools == ("echo_executor",)
+
+
+def test_a_budget_ends_an_agent(agents: Agents) -> None:
+    one = calls(("weather", {"city": "Bern"}))
+    agents.site.llm.will(one, one, one)
+    tools = {"prompt": "Go.", "tools": ["weather"]}
+    done = agents.site.run(EXECUTOR, tools, params={"budget": {"tokens": 20}})
+    assert (done.task["status"], len(agents.calls)) == ("failed", 1)
+    assert "tokens" in done.task["error"]
+
+
+def test_an_agent_may_run_a_tree_with_another_agent_if_the_operator_allows_it(agents: Agents) -> None:
+    inner = {"name": "llm_executor", "inputs": {"prompt": "Inner.", "tools": ["weather"]}}
+    done = agents.run(
+        ["run_tree_executor"],
+        calls(("run_tree_executor", {"tasks": [inner]})),
+        calls(("weather", {"city": "Bern"})),
+        Says(text="Warm."),
+        Says(text="It says warm."),
+    )
+    assert done.task["result"]["content"] == "It says warm."
+    assert "Warm." in agents.read[0]
+    assert len(agents.calls) == 1
