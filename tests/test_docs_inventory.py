@@ -274,6 +274,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Use a plain function", "json", TASKS),
         ("Go further", "python", REGISTRY),
         ("HTTP", "python", REGISTRY),
+        ("Language models", "python", REGISTRY),
         ("Test it", "python", REGISTRY),
     ],
     "docs/quickstart.md": [

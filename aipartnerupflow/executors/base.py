@@ -275,6 +275,35 @@ class SecretOf(Protocol):
         ...
 
 
+async def no_models(messages: str | Sequence[Json], **options: Any) -> Json:
+    """Refuse the call: the `llm` of a context that was given none."""
+    raise ExecutorError("No model was called: this context has none. Pass it an `llm`.", permanent=True)
+
+
+class LlmOf(Protocol):
+    """The signature of `Context.llm`, for the annotation of a function that takes or replaces it."""
+
+    async def __call__(
+        self,
+        messages: str | Sequence[Json],
+        *,
+        model: str | None = None,
+        tools: Sequence[Json] = (),
+        heard: Callable[[str], None] = ...,
+        **options: Any,
+    ) -> Json:
+        """Call a language model once, and return its answer: the object that `llm_executor` returns.
+
+        `messages` is a text, or a conversation in OpenAI's format. `model` is `provider/name`; default: `params.model` of the task,
+        `schemas.model`, or the operator's. `tools` are functions in OpenAI's format; the calls that the model asks for are in
+        `tool_calls`. `heard` gets the text as it arrives. `options` are the other inputs of `llm_executor`, such as `temperature`.
+
+        The key is that of the run, the call counts in `token_usage`, and budgets apply. If cancelled, raises Stopped with the answer so
+        far. Raises ExecutorError.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """One attempt at one task: what an executor may know about it, and how it reports back.
@@ -318,6 +347,8 @@ class Context:
 
     secret: SecretOf = no_secrets
     """Return a named secret: `await context.secret("github_token")`. Its value is masked in all that comes back from the task."""
+    llm: LlmOf = no_models
+    """Call a language model: `(await context.llm("Name three rivers.", temperature=0))["content"]`."""
 
     @property
     def idempotency_key(self) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aipartnerupflow.executors.base import Context, Json, Reply, no_secrets, unconnected
+from aipartnerupflow.executors.base import Context, Json, LlmOf, Reply, no_models, no_secrets, unconnected
 from aipartnerupflow.executors.http import Fetch
 
 
@@ -42,13 +42,14 @@ def context(
     is_given_up: bool = False,
     fetch: Fetch = unconnected,
     secrets: Mapping[str, str] | None = None,
+    llm: LlmOf = no_models,
 ) -> RecordingContext:
     """Return the context of a task that is the root of its tree, in run `run-1`.
 
     `params`, `schemas` and `dependency_results` are empty unless given; put what a dependency returned into the inputs as well, as the
     server does. `reply` is the answer of a second call, after `Parked`. `is_forced` and `is_given_up` are what the methods of these
     names return. `fetch` stands for the network: the default refuses each request with an ExecutorError. `secrets` maps the names of secrets to
-    their values.
+    their values. `llm` stands for the language models: the default refuses each call with an ExecutorError.
     """
     reports: list[tuple[float, str]] = []
     logs: list[str] = []
@@ -75,6 +76,7 @@ def context(
         spent=usages.append,
         fetch=fetch,
         secret=secret,
+        llm=llm,
         reports=reports,
         logs=logs,
         usages=usages,

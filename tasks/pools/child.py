@@ -22,6 +22,7 @@ from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Json
 from llmkeys.masker import MASKER, Masker
 from tasks.executors import get_executor
 from tasks.executors.llm.client import MODELS
+from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.pools import frames
 from tasks.pools.frames import Message
@@ -162,7 +163,7 @@ class Child:
             return _raised(error)
 
     def _context(self, job: frames.Job) -> Context:
-        return Context(
+        context = Context(
             task_id=job.task_id,
             run_id=job.run_id,
             root_task_id=job.root_task_id,
@@ -181,6 +182,7 @@ class Child:
             fetch=partial(_fetch, self.call),
             secret=self._secret,
         )
+        return with_llm(context)
 
     async def _secret(self, name: str, *, host: str | None = None) -> str:
         value: str = await self.call("secret", {"name": name, "host": host})

@@ -17,6 +17,7 @@ from django.db import connections
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json, Stopped, on_a_thread
 from tasks.executors.llm.client import MODELS, Models
+from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.pools.base import Pool
 from tasks.pools.line import STOP_SECONDS
@@ -117,7 +118,7 @@ class _Errand:
             value: str = await self._there(partial(context.secret, name, host=host))
             return value
 
-        return replace(
+        here = replace(
             context,
             report=partial(self._post, context.report),
             log=partial(self._post, context.log),
@@ -125,6 +126,7 @@ class _Errand:
             fetch=fetch,
             secret=secret,
         )
+        return with_llm(here)
 
     def _post(self, call: Callable[..., object], *arguments: Any) -> None:
         def on_the_loop() -> None:

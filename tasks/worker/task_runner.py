@@ -15,6 +15,7 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, 
 from tasks.executors import get_executor
 from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import fetch
+from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.placement import pool_name
 from tasks.pools.base import Pool
 from tasks.pools.demo import DemoPool
@@ -368,7 +369,7 @@ class TaskRunner:
         return resolved_inputs(inputs, input_schema=schema, from_dependencies=from_dependencies)
 
     def _context(self, task: LoadedTask) -> Context:
-        return Context(
+        context = Context(
             task_id=task.id,
             run_id=self._claim.run_id,
             root_task_id=self._claim.root_id,
@@ -387,6 +388,7 @@ class TaskRunner:
             fetch=fetch,
             secret=partial(self._secrets.secret, task),
         )
+        return with_llm(context)
 
     def _progressed(self, task: LoadedTask, progress: float, message: str = "") -> None:
         self._recorder.progressed(task, progress, self._secrets.masker.text(message))

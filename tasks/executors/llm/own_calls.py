@@ -1,0 +1,43 @@
+"""`Context.llm`: calls of models by executors of the operator's, with the key, the guard and the records of the task's run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from aipartnerupflow.executors import Context, ExecutorError, Json
+from tasks.executors.llm.client import ask, ignore
+from tasks.executors.llm.parameters import PARAMETERS
+from tasks.executors.llm.prompt import Prompt, api_base_for, model_for
+
+
+def with_llm(context: Context) -> Context:
+    """Return the context with `llm`. The task that calls it decides where the call is made."""
+
+    async def llm(
+        messages: str | Sequence[Json],
+        *,
+        model: str | None = None,
+        tools: Sequence[Json] = (),
+        heard: Callable[[str], None] = ignore,
+        **options: Any,
+    ) -> Json:
+        _check(options)
+        prompt = Prompt(
+            model=model_for(context, model),
+            messages=[{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages),
+            options=options | ({"tools": list(tools)} if tools else {}),
+            run_id=context.run_id,
+            user_id=context.user_id,
+            api_base=api_base_for(context),
+        )
+        return (await ask(prompt, heard=heard, spent=context.spent)).as_result()
+
+    return replace(context, llm=llm)
+
+
+def _check(options: Json) -> None:
+    """Raises ExecutorError, permanent, for an option that no model is given."""
+    if unknown := sorted(options.keys() - PARAMETERS.keys()):
+        raise ExecutorError(
+            f"context.llm: '{unknown[0]}' is not known; known are {', '.join(PARAMETERS)}.", permanent=True
+        )
