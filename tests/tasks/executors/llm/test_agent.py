@@ -1,12 +1,13 @@
 """Agents: a real server, real workers, and a provider on loopback that asks for tools."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from pytest_django import Settings
 
 from apflow_site.config import load
 from tasks.executors.llm.executor import Llm
@@ -15,7 +16,9 @@ from tests.acceptance.test_faults import holder_of
 from tests.documents import text
 from tests.llm_formats import Says
 from tests.llm_site import WITH_KEY, Done, LlmSite, running_llm_site
+from tests.sections import replace
 from tests.servers import ROOT, until
+from tests.workers import Ran
 
 Json = dict[str, Any]
 EXECUTOR = "llm_executor"
@@ -311,6 +314,18 @@ def test_a_budget_ends_an_agent(agents: Agents) -> None:
     assert "tokens" in done.task["error"]
 
 
+def test_a_budget_may_ask_in_the_middle_of_an_agent(agents: Agents) -> None:
+    agents.site.llm.will(calls(("weather", {"city": "Bern"})), calls(("weather", {"city": "Rom"})), Says(text="Warm."))
+    budget = {"tokens": 20, "on_exceeded": "ask"}
+    tools = {"prompt": "Go.", "tools": ["weather"]}
+    task_id = agents.site.start(EXECUTOR, tools, params={"budget": budget})
+    asking = f"{task_id}/2/call_0"
+    agents.site.wait_for_question(asking)
+    agents.site.server.rpc("tasks.answer", {"task_id": asking, "answer": 1000})
+    done = agents.site.end_of(task_id)
+    assert (done.task["status"], len(agents.calls), len(agents.site.llm.asked)) == ("completed", 2, 3)
+
+
 def test_an_agent_may_run_a_tree_with_another_agent_if_the_operator_allows_it(agents: Agents) -> None:
     inner = {"name": "llm_executor", "inputs": {"prompt": "Inner.", "tools": ["weather"]}}
     done = agents.run(
@@ -323,3 +338,15 @@ def test_an_agent_may_run_a_tree_with_another_agent_if_the_operator_allows_it(ag
     assert done.task["result"]["content"] == "It says warm."
     assert "Warm." in agents.read[0]
     assert len(agents.calls) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_agent_runs_without_a_key(run: Callable[[list[Json]], Ran], settings: Settings) -> None:
+    executors = settings.APFLOW.executors
+    allowed = replace(executors, llm=replace(executors.llm, tools=("system_info_executor",)))
+    settings.APFLOW = replace(settings.APFLOW, executors=allowed)
+    inputs = {"prompt": "How is the server?", "model": "demo/demo", "tools": ["system_info_executor"]}
+    ran = run([{"id": "agent", "name": "llm_executor", "inputs": inputs}])
+    assert ran.run.status == "completed"
+    assert ran.tasks["agent"].result["content"]
+    assert [len(step["tool_calls"]) for step in ran.tasks["agent"].result["steps"]] == [1, 0]
