@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from aipartnerupflow import taken_name
 from aipartnerupflow.executors import Executor, Json, python_function
-from aipartnerupflow.executors.functions import Function, is_python_function
+from aipartnerupflow.executors.functions import Function, given_schema, is_python_function
 from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
 
@@ -77,6 +77,7 @@ def _executors_of(module: ModuleType) -> Iterator[type[Executor]]:
 def _functions_of(module: ModuleType) -> Iterator[Function]:
     for value in vars(module).values():
         if inspect.isfunction(value) and is_python_function(value) and value.__module__ == module.__name__:
+            _check_schema(given_schema(value) or {}, f"Function {_path(value)}: its schema")
             yield value
 
 
