@@ -13,7 +13,7 @@ export PATH := $(PATH):/usr/sbin
 export PYTHONDONTWRITEBYTECODE :=
 
 .NOTPARALLEL:
-.PHONY: always install serve conformance-server testing test nightly faults check fmt bench bench-peers mutants reference docs lock
+.PHONY: always install serve conformance-server mcp-conformance testing test nightly faults check fmt bench bench-peers mutants reference docs lock
 
 install: .venv/installed
 
@@ -37,6 +37,10 @@ conformance-server: install
 	AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE=true \
 	AIPARTNERUPFLOW_DATA_DIR=build/conformance \
 	$(BIN)/aipartnerupflow serve $(ARGS)
+
+# The conformance suite of MCP, with its fixtures; see docs/how-to/mcp.md.
+mcp-conformance: install
+	$(BIN)/python -m pytest -m nightly -rP tests/interop/test_mcp_conformance.py $(ARGS)
 
 test: testing
 	$(BIN)/python -m pytest $(PARALLEL) -m "not browser and not nightly" $(ARGS)

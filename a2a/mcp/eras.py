@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call
@@ -49,7 +49,8 @@ class Exchange:
     """A request: who sends it, and what the client can do.
 
     `is_modern`: of 2026-07-28, so each result has a `resultType`. `progress_token` is set if the client wants
-    notifications of progress, and `log_level` if it wants those of logs.
+    notifications of progress, and `log_level` if it wants those of logs. A request that continues an earlier one has the
+    `request_state` of that, and the `input_responses` of the client's user.
     """
 
     caller: Caller
@@ -59,6 +60,8 @@ class Exchange:
     capabilities: Json = field(default_factory=dict)
     progress_token: str | int | float | None = None
     log_level: str | None = None
+    request_state: Any = None
+    input_responses: Any = None
 
     def has_extension(self, name: str) -> bool:
         """Whether the client has declared an extension."""
@@ -106,6 +109,8 @@ def exchange_of(call: Call, body: Json, *, sent: Mapping[str, str], caller: Call
         version=meta[VERSION_FIELD],
         capabilities=meta[CAPABILITIES_FIELD],
         log_level=level,
+        request_state=body["params"].get("requestState"),
+        input_responses=body["params"].get("inputResponses"),
         **common,
     )
 

@@ -5,7 +5,9 @@ from typing import Any, Final
 
 from django.core import signing
 
+from a2a.core.jsonrpc import INVALID_PARAMS
 from a2a.mcp.eras import Exchange
+from a2a.mcp.errors import McpError
 from accounts.callers import Caller
 from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams
@@ -75,12 +77,18 @@ def state_of(exchange: Exchange, run: Run, *, with_tree: bool) -> str:
     return signing.dumps([run.id, exchange.caller.user_id, with_tree], salt=SALT)
 
 
-def read_state(exchange: Exchange, state: Any) -> tuple[str, bool]:
-    """Return the id of the run in a state, and whether its tree is wanted. Raises InvalidParams."""
+def read_state(exchange: Exchange) -> tuple[str, bool]:
+    """Return the id of the run in the state of a request, and whether its tree is wanted. Raises McpError."""
     try:
-        run_id, user_id, with_tree = signing.loads(state, salt=SALT)
+        run_id, user_id, with_tree = signing.loads(exchange.request_state, salt=SALT)
     except (signing.BadSignature, AttributeError, TypeError):
-        raise InvalidParams([WRONG_STATE]) from None
+        raise _wrong_state() from None
     if user_id != exchange.caller.user_id:
-        raise InvalidParams([WRONG_STATE])
+        raise _wrong_state()
     return run_id, with_tree
+
+
+def _wrong_state() -> McpError:
+    """An error of the protocol, not of the tool: no model can correct it."""
+    field, reason = WRONG_STATE
+    return McpError(INVALID_PARAMS, f"Invalid params: {field}: {reason}", data=[{"field": field, "reason": reason}])

@@ -16,9 +16,8 @@ from a2a.mcp import handles
 from a2a.mcp.catalogue import PAGE, Catalogue
 from a2a.mcp.eras import LEGACY, MODERN, Exchange
 from a2a.mcp.errors import McpError
-from a2a.mcp.inputs import answer_all, read_state
+from a2a.mcp.inputs import answer_all
 from a2a.mcp.messages import Messages, Result, tool_error
-from a2a.mcp.tools.running import resumed
 from a2a.methods.dispatch import require
 from accounts.callers import Role
 from apflow_site.db import pools
@@ -135,16 +134,8 @@ async def call_tool(catalogue: Catalogue, exchange: Exchange, params: Json) -> M
         raise InvalidParams([("name", f"there is no tool '{name[:100]}'; call tools/list")])
     stream_limits.open_streams().refuse_if_full(exchange.caller)
     require(exchange.caller, tool.role, what=name)
-    is_resumed = exchange.is_modern and params.get("requestState") is not None
-    if is_resumed:
-        read_state(exchange, params["requestState"])  # a state that was changed is an error of the protocol
     try:
-        messages = (
-            resumed(exchange, params["requestState"], params.get("inputResponses"))
-            if is_resumed
-            else tool.call(exchange, arguments or {})
-        )
-        async with aclosing(messages):
+        async with aclosing(tool.call(exchange, arguments or {})) as messages:
             async for message in messages:
                 yield message
     except McpError:

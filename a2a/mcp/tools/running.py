@@ -39,6 +39,11 @@ class RunTool:
     with_tree: bool = False
 
     async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
+        if exchange.request_state is not None:
+            async with aclosing(_resumed(exchange)) as messages:
+                async for message in messages:
+                    yield message
+            return
         execution = await _committed(self.start(exchange, arguments), exchange)
         note(run=execution.run.id)
         if exchange.has_extension(EXTENSION):
@@ -82,10 +87,11 @@ async def _answered(exchange: Exchange, run: Run, *, with_tree: bool) -> Result:
     return Result(value=await outcome(exchange.caller, run.id, with_tree=with_tree))
 
 
-async def resumed(exchange: Exchange, state: Any, responses: Any) -> Messages:
-    """Answer the questions of a run, and wait for it again. Raises InvalidParams for another state than `state_of` gave."""
-    run_id, with_tree = read_state(exchange, state)
-    run = await pools.write(answer_all, caller=exchange.caller, run_id=run_id, responses=responses)
+async def _resumed(exchange: Exchange) -> Messages:
+    """Answer the questions of the run of an earlier call, and wait for it again. Raises McpError for a state that is not ours."""
+    run_id, with_tree = read_state(exchange)
+    answer = partial(answer_all, caller=exchange.caller, run_id=run_id, responses=exchange.input_responses)
+    run = await pools.write(answer)
     async with aclosing(followed(exchange, run, with_tree=with_tree, is_kept=True)) as messages:
         async for message in messages:
             yield message
