@@ -66,6 +66,9 @@ TESTS: Final = (
     "tests/tasks/rules/test_rules.py",
     "tests/tasks/executors/test_secrets.py",
     "tests/tasks/executors/llm/test_agent.py",
+    "tests/tasks/executors/llm/test_wire.py",
+    "tests/tasks/executors/llm/test_merging.py",
+    "tests/tasks/executors/llm/test_streamed.py",
 )
 ENVIRONMENT: Final = {"RULES_SEED": "1", "RULES_EXAMPLES": "200", "RULES_PATIENCE": "8"}
 LIMIT_SECONDS: Final = 300

@@ -104,6 +104,25 @@ async def ask(heard: Callable[[str], None]) -> Completion:
 
 
 @pytest.mark.usefixtures("granted")
+async def test_a_library_that_blocks_does_not_block_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    async def complete(**_: object) -> AsyncIterator[Any]:
+        begun.set()
+        assert released.wait(20)
+        return answer()
+
+    async def answer() -> AsyncIterator[Any]:
+        yield chunk("Here.", ends="stop")
+
+    monkeypatch.setattr("litellm.acompletion", complete)
+    asking = asyncio.create_task(ask(lambda text: None))
+    await asyncio.to_thread(begun.wait, 20)
+    released.set()  # by the loop of the worker, which goes on
+    assert (await asking).content == "Here."
+
+
+@pytest.mark.usefixtures("granted")
 async def test_calls_take_turns_while_chunks_that_have_arrived_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The provider has sent everything before it is read. Another task of the models' loop counts its turns meanwhile."""
     read = 0
@@ -131,25 +150,6 @@ async def test_calls_take_turns_while_chunks_that_have_arrived_are_read(monkeypa
     answer, _ = await asyncio.gather(ask(heard.append), MODEL_LOOP.run(bystander))
     assert answer.content == "".join(heard) == "".join(f"{number} " for number in range(800))
     assert max(after - before for before, after in pairwise(turns)) <= litellm_calls.CHUNKS_EACH_TURN
-
-
-@pytest.mark.usefixtures("granted")
-async def test_a_library_that_blocks_does_not_block_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, released = threading.Event(), threading.Event()
-
-    async def complete(**_: object) -> AsyncIterator[Any]:
-        begun.set()
-        assert released.wait(20)
-        return answer()
-
-    async def answer() -> AsyncIterator[Any]:
-        yield chunk("Here.", ends="stop")
-
-    monkeypatch.setattr("litellm.acompletion", complete)
-    asking = asyncio.create_task(ask(lambda text: None))
-    await asyncio.to_thread(begun.wait, 20)
-    released.set()  # by the loop of the worker, which goes on
-    assert (await asking).content == "Here."
 
 
 @pytest.mark.usefixtures("granted")
