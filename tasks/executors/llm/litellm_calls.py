@@ -20,6 +20,7 @@ import litellm
 import openai
 import orjson
 from django.conf import settings
+from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from aipartnerupflow.executors.threads import on_a_thread
@@ -94,6 +95,8 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
         failure = error
     except asyncio.CancelledError:
         failure = Stopped()
+        if text := wire.merger.text:
+            heard(streamed.add(_chunk(text, prompt)))
     # On a thread: where a provider does not count its tokens, they are counted here.
     answer = await asyncio.wrap_future(on_a_thread(partial(_answer, prompt, streamed, wire), name="answer of a model"))
     if isinstance(failure, Stopped):
@@ -121,6 +124,12 @@ async def _listen(
         else:
             streamed.whole = await litellm.acompletion(**request)
             heard(streamed.whole.choices[0].message.content or "")
+
+
+def _chunk(text: str, prompt: Prompt) -> Any:
+    """Return what LiteLLM makes of a part that has only text."""
+    choice = StreamingChoices(index=0, delta=Delta(content=text))
+    return ModelResponseStream(model=prompt.model, choices=[choice])
 
 
 async def _chunks(request: Mapping[str, Any]) -> AsyncIterator[Any]:

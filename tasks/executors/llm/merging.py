@@ -21,6 +21,8 @@ TEXTS_OF_ANTHROPIC: Final = {
     "input_json_delta": "partial_json",
     "thinking_delta": "thinking",
 }
+TEXTS: Final = frozenset({"content", "text_delta", "candidate", "response"})
+"""The kinds of parts that are text of the answer itself."""
 Slot = tuple[Any, dict[str, Any], str]
 """Where the text of a part is: parts of the same kind, the first member, may be joined."""
 
@@ -40,6 +42,12 @@ class Merger:
     @property
     def waiting_bytes(self) -> int:
         return self._bytes
+
+    @property
+    def text(self) -> str:
+        """What the answer says further, of the parts that were not taken yet."""
+        names = self._kind if isinstance(self._kind, tuple) else (self._kind,)
+        return "".join(self._texts) if TEXTS & {*map(str, names)} else ""
 
     def add(
         self, raw: bytes, frame: Mapping[str, Any] | None, *, before: bytes = b"data: ", after: bytes = b"\n\n"

@@ -273,6 +273,8 @@ def test_a_cancel_ends_the_request_and_keeps_what_was_said(site: LlmSite, force:
     site.llm.will(Says(text="one two three", stalls_after=2))
     task_id = site.start(EXECUTOR, {"prompt": "Count to three.", "model": GPT})
     assert site.llm.stalled.wait(60)
+    with site.server.events(task_id) as events:
+        assert any(event["type"] == "log" for event in events)
     site.server.rpc("tasks.cancel", {"task_id": task_id, "force": force})
     assert site.llm.hung_up.wait(60)
     done = site.end_of(task_id)

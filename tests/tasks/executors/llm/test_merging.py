@@ -112,3 +112,13 @@ async def test_a_stream_that_is_not_taken_is_not_read_on(monkeypatch: pytest.Mon
         await asyncio.sleep(0)
         assert sent * 60 - sum(taken) <= 200
     assert sum(taken) == 50 * 60
+
+
+@pytest.mark.parametrize("stream", [llm_formats.openai_stream, llm_formats.anthropic_stream, llm_formats.gemini_stream])
+def test_what_was_said_and_not_taken_is_known(stream: Any) -> None:
+    model = ("m",) if stream is llm_formats.openai_stream else ()
+    wire = Wire()
+    wire.read("".join(stream("one two", Says(frames=("",)), *model)[:3]).encode())
+    assert wire.merger.text.startswith("one ")
+    wire.merger.take()
+    assert wire.merger.text == ""

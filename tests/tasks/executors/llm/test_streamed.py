@@ -16,6 +16,7 @@ from tasks.executors.llm.line_buffer import MAX_CHARACTERS, Lines
 from tasks.executors.llm.model_loop import MODEL_LOOP
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.streamed import MAX_PARTS, Streamed
+from tasks.executors.llm.wire import WIRE
 from tests.lazy_modules import LazyModule
 from tests.llm_server import llm_server
 
@@ -159,6 +160,9 @@ async def test_a_cancelled_call_is_over_when_its_task_is(monkeypatch: pytest.Mon
     async def slowly() -> AsyncIterator[Any]:
         try:
             yield chunk("one ")
+            wire = WIRE.get()
+            assert wire is not None
+            wire.read(b'data: {"choices": [{"index": 0, "delta": {"content": "two "}}]}\n\n')  # and not passed on yet
             said.set()
             await asyncio.Event().wait()
         finally:
@@ -174,7 +178,7 @@ async def test_a_cancelled_call_is_over_when_its_task_is(monkeypatch: pytest.Mon
     with pytest.raises(Stopped) as stopped:
         await asking
     assert ended.is_set()
-    assert stopped.value.result["content"] == "one "
+    assert stopped.value.result["content"] == "one two "
 
 
 async def test_a_long_text_becomes_several_events() -> None:
