@@ -190,6 +190,8 @@ APFLOW_WEBHOOK_RENDERERS = {
     "native": "tasks.services.webhook_requests.native",
     "a2a": "a2a.protocol.push.render",
     "a2a_0_3": "a2a.protocol.push.render_0_3",
+    "failure": "tasks.services.failure_messages.to_url",
+    "failure_email": "tasks.services.failure_messages.by_mail",
 }
 
 LOGGING = {

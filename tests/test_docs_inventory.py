@@ -24,6 +24,7 @@ SCHEDULED: Final = (
     "tests/tasks/schedules/test_schedule_page.py::"
     "test_a_task_with_its_own_schedule_is_stored_and_triggered_from_elsewhere"
 )
+NOTIFICATIONS: Final = "tests/a2a/methods/test_notifications.py::test_what_the_page_shows_works"
 WEBHOOKS: Final = "tests/tasks/worker/test_webhook_page.py::test_the_receiver_of_the_page_believes_the_server"
 CLIENT: Final = "tests/aipartnerupflow/client/test_client_page.py::test_the_programs_run_one_after_the_other"
 POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
@@ -94,6 +95,10 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("See what it did", "sh", SCHEDULES),
         ("As fields of a task", "json", SCHEDULED),
         ("Run a task from another scheduler", "sh", SCHEDULED),
+    ],
+    "docs/how-to/notifications.md": [
+        ("Be told when a run fails", "sh", NOTIFICATIONS),
+        ("Be told when a run fails", "json", NOTIFICATIONS),
     ],
     "docs/how-to/call.md": [
         ("curl", "sh", f"{CALL}::test_curl_waits_follows_and_goes_on"),

@@ -10,7 +10,15 @@ from typing import Any, Final, Literal
 
 from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.parsing import Params
-from a2a.methods import call_responses, flow_responses, responses, run_responses, schedule_responses, task_schemas
+from a2a.methods import (
+    call_responses,
+    flow_responses,
+    notification_responses,
+    responses,
+    run_responses,
+    schedule_responses,
+    task_schemas,
+)
 from a2a.methods.dispatch import REST
 from a2a.methods.params import TASK_TO_STORE, TASKS_TO_STORE
 from tasks.rules import exceptions as errors
@@ -263,6 +271,24 @@ SECRET: Final = {
         errors=(errors.RoleTooLow,),
     ),
 }
+NOTIFICATION: Final = {
+    "put": Operation(
+        name="setNotification",
+        method="notifications.set",
+        in_path="name",
+        takes="body",
+        is_body_required=True,
+        rules={"oneOf": [{"required": ["url"]}, {"required": ["email"]}]},
+        answers={200: notification_responses.Notification},
+        errors=(errors.FlowNotFound, errors.LimitReached),
+    ),
+    "delete": Operation(
+        name="deleteNotification",
+        method="notifications.delete",
+        in_path="name",
+        answers={200: notification_responses.NotificationDeleted},
+    ),
+}
 SCHEDULE_ID: Final = "schedule_id"
 
 
@@ -431,6 +457,14 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
         "usage/": {"get": Operation(name="getUsage", method="usage.get", answers={200: responses.Usage})},
         "secrets/": {"get": Operation(name="listSecrets", method="secrets.list", answers={200: responses.Secrets})},
         "secrets/<segment:name>/": SECRET,
+        "notifications/": {
+            "get": Operation(
+                name="listNotifications",
+                method="notifications.list",
+                answers={200: notification_responses.Notifications},
+            )
+        },
+        "notifications/<segment:name>/": NOTIFICATION,
         "executors/": {
             "get": Operation(name="listExecutors", method="system.executors", answers={200: list[responses.Executor]})
         },

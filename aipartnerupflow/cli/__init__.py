@@ -19,6 +19,7 @@ from aipartnerupflow.cli.flows import NewRun, flows, run_call
 from aipartnerupflow.cli.generate import generate
 from aipartnerupflow.cli.importing import import_
 from aipartnerupflow.cli.keys import keys
+from aipartnerupflow.cli.notifications import notifications
 from aipartnerupflow.cli.options import (
     AsJson,
     Awaited,
@@ -69,6 +70,7 @@ app.add_typer(tokens, name="tokens")
 app.add_typer(keys, name="keys")
 app.add_typer(secrets, name="secrets")
 app.add_typer(schedules, name="schedules")
+app.add_typer(notifications, name="notifications")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from aipartnerupflow.client import calls, flow_calls, run_calls, schedule_calls
+from aipartnerupflow.client import calls, flow_calls, notification_calls, run_calls, schedule_calls
 from aipartnerupflow.client.calls import Call, Tasks
 from aipartnerupflow.client.errors import InvalidRequest, named_errors
 from aipartnerupflow.client.stream import TIMEOUT, Following
@@ -102,6 +102,9 @@ class Methods(Generic[H]):
     backfill_schedule = method(schedule_calls.backfill_schedule)
     preview_schedule = method(schedule_calls.preview_schedule)
     schedule_runs = method(schedule_calls.schedule_runs)
+    set_notification = method(notification_calls.set_notification)
+    notifications = method(notification_calls.notifications)
+    delete_notification = method(notification_calls.delete_notification)
 
     _kind: type[H]
     """The class of the httpx client."""

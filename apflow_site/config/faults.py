@@ -21,6 +21,8 @@ from apflow_site.config.operation import Auth
 from apflow_site.config.sections import Config
 from apflow_site.config.sources import Source
 
+MOST_SECTIONS: Final = 3
+"""How many sections a fault names that have the key."""
 RANDOM_TEXT_COMMAND: Final = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
 
 
@@ -149,10 +151,13 @@ def _close_variable(name: str, known: list[str]) -> str:
 
 
 def _close_key(key: str) -> str:
-    """The key of this name in another section, or the one with the closest spelling."""
+    """The keys of this name in other sections, or the one with the closest spelling."""
     known = list(known_settings())
-    moved = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    close = moved if len(moved) == 1 else difflib.get_close_matches(key, [*sorted(known_sections()), *known], n=1)
+    name = key.rpartition(".")[2]
+    moved = [section for section, _, its in (each.rpartition(".") for each in known) if its == name]
+    if 0 < len(moved) <= MOST_SECTIONS:
+        return f" Did you mean '{name}' under {' or '.join(map(repr, moved))}?"
+    close = difflib.get_close_matches(key, [*sorted(known_sections()), *known], n=1)
     if not close:
         return f" Known sections: {', '.join(sorted(known_sections()))}."
     section, _, name = close[0].rpartition(".")

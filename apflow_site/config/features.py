@@ -99,6 +99,31 @@ class Webhooks(Section):
     max_per_run: Whole = Field(10, ge=1, le=1000, description="Webhooks per run.")
 
 
+class Email(Section):
+    host: values.Host | None = Field(
+        None,
+        examples=["smtp.example.com"],
+        description="The mail server (SMTP) through which the server sends notifications. Without one it sends none.",
+    )
+    port: Whole = Field(587, ge=1, le=65535, description="Its port.")
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="How the connection is encrypted: `starttls`, `tls` from the start, or `none`."
+    )
+    username: str | None = Field(None, min_length=1, examples=["apflow"], description="The name to log in with.")
+    password: values.Secret | None = Field(
+        None, examples=["an-example-password"], description="Its password. Preferably set it in the environment."
+    )
+    sender: values.Mailbox | None = Field(
+        None, examples=["apflow@example.com"], description="The address that mails come from."
+    )
+    allow: values.MailboxPatterns = Field(
+        (),
+        examples=[["*@example.com"]],
+        description="Addresses to which users may let mails be sent: `ops@example.com`, `*@example.com` or `*`.",
+    )
+    timeout_seconds: Whole = Field(15, ge=1, le=120, description="How many seconds to wait for the mail server.")
+
+
 class Llm(Section):
     encryption_keys: values.EncryptionKeys = Field(
         (),

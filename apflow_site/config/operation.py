@@ -104,7 +104,7 @@ class Auth(Section):
     )
     trigger_secret: values.Secret | None = Field(
         None,
-        examples=["another-example-that-everybody-knows-so-make-your-own"],
+        examples=["a-third-example-that-everybody-knows-so-make-your-own"],
         description="With it, other schedulers sign requests to `POST /webhook/trigger/{task_id}`, which runs any task as its owner. Default: they send a token, as everywhere. See [Run a task from another scheduler](../how-to/schedules.md#run-a-task-from-another-scheduler).",
     )
     required: bool = Field(False, description="Refuse to start without authentication.")
@@ -314,6 +314,7 @@ class Limits(Section):
         100, ge=0, le=100_000, description="Named secrets of one user, and those that the operator shares."
     )
     secret_bytes: Whole = Field(16 * KIB, ge=64, le=64 * KIB, description="The size of a named secret.")
+    notifications: Whole = Field(100, ge=0, le=10_000, description="Notifications of one user.")
     schedules: Whole = Field(1000, ge=0, le=100_000, description="Schedules of one user.")
     catch_up_runs: Whole = Field(
         100,

@@ -8,7 +8,7 @@ from typing import cast
 
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
-from apflow_site.config.features import A2a, Executors, Llm, Mcp, Webhooks
+from apflow_site.config.features import A2a, Email, Executors, Llm, Mcp, Webhooks
 from apflow_site.config.operation import Auth, Database, Events, Limits, Log, Redis, Retention, Server, Worker
 from apflow_site.config.pools import Pools
 from apflow_site.config.values import Section
@@ -25,6 +25,7 @@ class Config(BaseSettings, Section):
     pools: Pools
     executors: Executors = Executors()
     webhooks: Webhooks = Webhooks()
+    email: Email = Email()
     llm: Llm = Llm()
     events: Events = Events()
     retention: Retention = Retention()

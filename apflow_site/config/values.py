@@ -151,6 +151,12 @@ Origin = Annotated[
 Origins = Annotated[
     tuple[Origin, ...], Split, Allowed("a list of origins (https://app.example.com, http://localhost:* or *)")
 ]
+Mailbox = Annotated[str, StringConstraints(pattern=r"^[^\s@]+@[^\s@]+$"), Allowed("an address such as ops@example.com")]
+MailboxPatterns = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^(\*|[^\s@]+@[^\s@]+)$")], ...],
+    Split,
+    Allowed("a list of addresses (ops@example.com, *@example.com or *)"),
+]
 Proxies = Annotated[
     tuple[Annotated[str, AfterValidator(_network)], ...],
     Split,

@@ -1,8 +1,9 @@
-"""The settings page: a user's LLM keys, named secrets and API keys."""
+"""The settings page: a user's LLM keys, named secrets, notifications and API keys."""
 
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from django.conf import settings
@@ -22,11 +23,14 @@ from llmkeys.providers import UnknownProvider, known_providers
 from llmkeys.secret import Secret
 from llmkeys.secret_forms import MalformedSecret
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
+from tasks.rules.exceptions import TasksError
+from tasks.services import notifications
 
 TEMPLATE: Final = "dashboard/settings.html"
 #: Listed first: the most common providers.
 USUAL: Final = ("openai", "anthropic", "gemini", "mistral", "groq")
 MAX_DAYS: Final = 3650
+LONGEST_NAME: Final = 100
 DAYS: Final = re.compile(r"[1-9][0-9]{0,3}")
 
 
@@ -82,6 +86,30 @@ async def delete_secret(request: HttpRequest, caller: Caller) -> HttpResponse:
     return _done(request, f"Deleted the secret {name}." if deleted else f"There is no secret {name}.")
 
 
+@page("POST", needs=Role.OPERATOR)
+async def set_notification(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Store or replace one of the user's notifications."""
+    given = {name: request.POST.get(name, "").strip() for name in ("name", "flow", "to")}
+    if not 0 < len(given["name"]) <= LONGEST_NAME:
+        return await _refused(request, caller, f"Enter a name of 1 to {LONGEST_NAME} characters.")
+    target = {"url" if "://" in given["to"] else "email": given["to"]}
+    verb = partial(notifications.set_notification, caller=caller, name=given["name"], flow=given["flow"] or None)
+    try:
+        kept = await pools.write(partial(verb, **target))
+    except TasksError as error:
+        return await _refused(request, caller, error.message)
+    context = await _context(caller) | {"new_notification": kept}
+    return await shown(request, caller, TEMPLATE, context)
+
+
+@page("POST", needs=Role.OPERATOR)
+async def delete_notification(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Delete one of the user's notifications."""
+    name = request.POST.get("name", "")[:LONGEST_NAME]
+    deleted = await pools.write(notifications.delete_notification, caller=caller, name=name)
+    return _done(request, f"Deleted the notification {name}." if deleted else f"There is no notification {name}.")
+
+
 @page("POST")
 async def create_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Create an API key. Only this response shows it; the server stores a hash."""
@@ -130,6 +158,10 @@ async def _context(caller: Caller) -> Context:
         "place": "settings",
         "llm_keys": await pools.read(llm_keys.list_keys, user_id=caller.user_id),
         "secrets": await pools.read(named_secrets.list_secrets, user_id=caller.user_id),
+        "notifications": [
+            notifications.native_of(kept) for kept in await pools.read(notifications.list_notifications, caller=caller)
+        ],
+        "sends_mail": settings.APFLOW.email.host is not None,
         "providers": [*first, *sorted(providers - set(first))],
     }
     if settings.APFLOW.auth.is_on:

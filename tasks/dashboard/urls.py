@@ -57,6 +57,8 @@ urlpatterns = [
     path("settings/llm-keys/delete/", settings.delete_llm_key, name="delete_llm_key"),
     path("settings/secrets/", settings.set_secret, name="set_secret"),
     path("settings/secrets/delete/", settings.delete_secret, name="delete_secret"),
+    path("settings/notifications/", settings.set_notification, name="set_notification"),
+    path("settings/notifications/delete/", settings.delete_notification, name="delete_notification"),
     path("settings/api-keys/", settings.create_api_key, name="create_api_key"),
     path("settings/api-keys/revoke/", settings.revoke_api_key, name="revoke_api_key"),
     _of_task("tasks", views.tree, "tree"),

@@ -4,6 +4,7 @@ from tasks.models.budgets import RunBudget
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.installation import IdempotencyKey, InstallationFact, WorkerProcess
 from tasks.models.model_calls import ModelCall
+from tasks.models.notifications import Notification
 from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, TaskEvent
 from tasks.models.schedules import Firing, FiringQuerySet, Schedule, ScheduleQuerySet
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
@@ -23,6 +24,7 @@ __all__ = [
     "IdempotencyKey",
     "InstallationFact",
     "ModelCall",
+    "Notification",
     "Question",
     "QuestionQuerySet",
     "Run",

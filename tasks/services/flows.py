@@ -16,7 +16,7 @@ from accounts.callers import Caller
 from llmkeys.header import SentKey
 from tasks.executors.admission import checked
 from tasks.executors.run_places import inputs_used
-from tasks.models import Flow, FlowVersion, Run, RunInputs, Task
+from tasks.models import Flow, FlowVersion, Notification, Run, RunInputs, Task
 from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached
 from tasks.rules.field_rules import without_empty
 from tasks.rules.flows import (
@@ -157,12 +157,13 @@ class Deleted:
 
 @transaction.atomic
 def delete_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Deleted:
-    """Delete a flow and its versions. Its runs and their trees stay. Raises FlowNotFound."""
+    """Delete a flow, its versions, and the notifications about it. Its runs and their trees stay. Raises FlowNotFound."""
     flow = get_flow(caller=caller, name=name, user_id=user_id)
     if not Flow.objects.filter(id=flow.id).select_for_update():  # a save in between would leave a version behind
         raise FlowNotFound(name)
     kept = Run.objects.filter(flow_id=flow.id).count()
     versions, _ = FlowVersion.objects.of(flow).delete()
+    Notification.objects.filter(flow_id=flow.id).delete()
     Flow.objects.filter(id=flow.id).delete()
     return Deleted(name=flow.name, versions=versions, runs_kept=kept)
 

@@ -179,12 +179,12 @@ def get_run(*, caller: Caller, run_id: str) -> RunDetail:
         facts=facts,
         inputs=next(iter(inputs.values_list("inputs", flat=True)), {}),
         parent=parent_of(facts.run),
-        failures=_failures(facts.run),
+        failures=failures_of(facts.run),
         calls=first_calls(run_id=run_id),
     )
 
 
-def _failures(run: Run) -> list[Failure]:
+def failures_of(run: Run) -> list[Failure]:
     """The first tasks that failed in the run; in a tree, those that did not run for that reason come later."""
     failed = TaskEvent.objects.filter(run_id=run.id, type="task_failed").order_by("seq")[:FAILURES]
     errors: dict[str, Any] = {event.task_id: event.payload["error"] for event in failed}

@@ -60,7 +60,7 @@ def with_schedule(verb: Callable[..., Created], *, caller: Caller, tasks: object
 
 @transaction.atomic
 def update_task(*, caller: Caller, task_id: str, changes: Json, schedule: Json) -> Task:
-    """Change a task, its schedule, or both. The schedule may be changed whatever the status of the task is.
+    """Change a task, its schedule, or both. The schedule may be changed in every status of the task.
 
     Raises what `editing.update_task` and `schedules.create_schedule` raise.
     """

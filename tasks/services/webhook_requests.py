@@ -17,7 +17,9 @@ from llmkeys.cipher import CannotUnseal
 from tasks.executors.http.safe_http import fetch, origin_of
 from tasks.models import Webhook
 from tasks.rules.strict_json import Json
-from tasks.services.webhooks import Secrets, egress, secrets_of
+from tasks.services import mail
+from tasks.services.mail import MAILTO
+from tasks.services.webhooks import BY_MAIL, Secrets, egress, secrets_of
 
 #: The 4xx responses after which a retry may succeed.
 PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
@@ -57,13 +59,18 @@ It may read `webhook.run`.
 
 
 def native(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
-    """Render the event as all streams do, signed: receivers can check origin, integrity and age."""
-    body, timestamp = orjson.dumps(event), str(int(time.time()))
+    """Render the event as all streams do."""
+    return signed(event, secrets, event_id=f"{webhook.run_id}-{event['seq']}")
+
+
+def signed(message: Json, secrets: Secrets, *, event_id: str) -> Request:
+    """Sign a message: receivers can check origin, integrity and age."""
+    body, timestamp = orjson.dumps(message), str(int(time.time()))
     return Request(
         body=body,
         headers={
             "Content-Type": "application/json",
-            "X-Apflow-Event-Id": f"{webhook.run_id}-{event['seq']}",
+            "X-Apflow-Event-Id": event_id,
             "X-Apflow-Timestamp": timestamp,
             "X-Apflow-Signature": signature(body, timestamp=timestamp, key=secrets.token or ""),
         },
@@ -93,10 +100,21 @@ async def send(webhook: Webhook, request: Request) -> WebhookResponse:
 
     After an error in between, a retry starts with the first request.
     """
+    if webhook.kind == BY_MAIL:
+        return await _send_mail(webhook, request)
     answer = await _send_one(webhook, request)
     if answer.error is not None or request.then is None:
         return answer
     return await send(webhook, request.then)
+
+
+async def _send_mail(webhook: Webhook, request: Request) -> WebhookResponse:
+    address = webhook.url.removeprefix(MAILTO)
+    try:
+        await mail.send(address, subject=request.headers["Subject"], text=request.body.decode())
+    except mail.NotSent as error:
+        return WebhookResponse(error=str(error), may_retry=not error.permanent)
+    return WebhookResponse()
 
 
 async def _send_one(webhook: Webhook, request: Request) -> WebhookResponse:

@@ -37,6 +37,10 @@ T = TypeVar("T", bound=Created | Execution)
 Problem = tuple[str, str]
 
 NATIVE: Final = "native"
+TO_URL: Final = "failure"
+BY_MAIL: Final = "failure_email"
+OF_NOTIFICATIONS: Final = frozenset({TO_URL, BY_MAIL})
+"""The kinds of webhooks that `tasks.services.notifications` adds."""
 MAX_URL_CHARACTERS: Final = 4_096
 MAX_SECRET_CHARACTERS: Final = 4_096
 MAX_HEADERS: Final = 32
@@ -126,8 +130,12 @@ def remove_webhook(run: Run, *, config_id: str) -> bool:
 
 
 def secrets_of(webhook: Webhook) -> Secrets:
-    """Decrypt the secrets of a webhook. Raises CannotUnseal."""
-    return Secrets(**orjson.loads(unseal(webhook.sealed, context=_context(webhook.id))))
+    """Decrypt the secrets of a webhook. Raises CannotUnseal.
+
+    One for a notification has the seal of that, whose id is its `config_id`.
+    """
+    sealed_for = webhook.config_id if webhook.kind in OF_NOTIFICATIONS else webhook.id
+    return Secrets(**orjson.loads(unseal(webhook.sealed, context=context_of(sealed_for))))
 
 
 def problems(
@@ -207,8 +215,9 @@ def _repeated(headers: Collection[str]) -> str | None:
 
 
 def _encrypted(webhook_id: str, values: Json) -> str:
-    return seal(orjson.dumps(values).decode(), context=_context(webhook_id))
+    return seal(orjson.dumps(values).decode(), context=context_of(webhook_id))
 
 
-def _context(webhook_id: str) -> str:
+def context_of(webhook_id: str) -> str:
+    """What the seal of a webhook is bound to."""
     return f"webhook:{webhook_id}"

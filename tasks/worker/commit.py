@@ -19,7 +19,8 @@ from tasks.models import Run, Task
 from tasks.queue import notify
 from tasks.queue.leases import DB_NOW
 from tasks.rules.exceptions import LeaseLost
-from tasks.services import waits
+from tasks.services import notifications, waits
+from tasks.status import Status
 from tasks.storage import usage
 from tasks.storage.bulk import insert_many, marks
 from tasks.telemetry import metrics
@@ -115,6 +116,9 @@ def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
         newest = _append_events(live, last_seqs)
         closings = [(newest.pop(run_id), *change.values) for run_id, change in ended.items()]
         written += _execute(RunClosed.STATEMENT, closings)
+        _execute(
+            notifications.ADD_WEBHOOKS, [(run_id,) for run_id, end in ended.items() if end.status == Status.FAILED]
+        )
         _end_waits([change for change in ended.values() if change.wait_id is not None])
         _execute(ADVANCE, [(seq, run_id) for run_id, seq in newest.items()])
         notify.send(notify.EVENTS)

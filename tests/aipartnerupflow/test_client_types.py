@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec import NODEFAULT, UNSET, Struct, UnsetType
 
-from a2a.methods import call_responses, flow_responses, responses, run_responses, schedule_responses
-from aipartnerupflow.client import flow_types, run_types, schedule_types, types
+from a2a.methods import call_responses, flow_responses, notification_responses, responses, run_responses, schedule_responses
+from aipartnerupflow.client import flow_types, notification_types, run_types, schedule_types, types
 from tasks.rules.strict_json import Json
 
 #: A type of the client, and those of the server whose objects it describes. A field that not all of them have is optional.
@@ -76,6 +76,9 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     schedule_types.ScheduleDeleted: (schedule_responses.ScheduleDeleted,),
     schedule_types.ScheduledTime: (schedule_responses.ScheduledTime,),
     schedule_types.SchedulePreview: (schedule_responses.SchedulePreview,),
+    notification_types.Notification: (notification_responses.Notification,),
+    notification_types.Notifications: (notification_responses.Notifications,),
+    notification_types.NotificationDeleted: (notification_responses.NotificationDeleted,),
 }
 SENT = {types.Changes, types.CopyOptions, types.Filters, run_types.RunFilters, schedule_types.ScheduleFields}
 """What a client sends; the parameters of the methods are checked by the server."""
@@ -130,7 +133,7 @@ def describes(client: Any, server: Any) -> bool:
 
 
 def test_every_type_of_the_client_has_its_type_on_the_server() -> None:
-    modules = (types, flow_types, run_types, schedule_types)
+    modules = (types, flow_types, notification_types, run_types, schedule_types)
     defined = {kind for module in modules for kind in vars(module).values() if is_typeddict(kind)}
     assert defined == PAIRS.keys() | SENT
 

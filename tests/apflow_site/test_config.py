@@ -300,7 +300,7 @@ def test_a_bad_value_stops_the_start_with_key_place_and_what_is_allowed(
         ("auth: {jwt_secret: 20240601}", "auth.jwt_secret (FILE): the value (a secret, so not shown) is not allowed"),
         ("server: {prot: 1}", "server.prot (FILE): unknown key. Did you mean 'port' under 'server'?"),
         ("servr: {port: 1}", "servr (FILE): unknown key. Did you mean 'server'?"),
-        ("port: 1", "port (FILE): unknown key. Did you mean 'port' under 'server'?"),
+        ("port: 1", "port (FILE): unknown key. Did you mean 'port' under 'server' or 'email'?"),
         ("server.port: 1", "'server.port' (FILE): unknown key. Did you mean 'port' under 'server'?"),
         (
             "executors: {allow_private: []}",
@@ -308,7 +308,7 @@ def test_a_bad_value_stops_the_start_with_key_place_and_what_is_allowed(
         ),
         (
             "1: 2",
-            "1 (FILE): unknown key. Known sections: a2a, auth, database, events, executors, executors.command, executors.crewai, executors.rest,",
+            "1 (FILE): unknown key. Known sections: a2a, auth, database, email, events, executors, executors.command, executors.crewai, executors.rest,",
         ),
         ("[]", "FILE: the file must be a mapping of sections"),
         ("just text", "FILE: the file must be a mapping of sections"),

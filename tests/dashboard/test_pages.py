@@ -138,6 +138,29 @@ def test_llm_keys_are_kept_and_never_shown(as_: As) -> None:
     assert f"…{LLM_KEY[-4:]}" not in page(as_("alice"), "/ui/settings/")
 
 
+def test_notifications_are_stored_and_their_key_is_shown_once(as_: As) -> None:
+    hook = "https://hooks.example.com/apflow"
+    made = post(as_("alice"), "/ui/settings/notifications/", name="on-call", to=hook)
+    assert (made.status_code, "whsec_" in made.text) == (200, True)
+    shown = page(as_("alice"), "/ui/settings/")
+    assert hook in shown
+    assert "whsec_" not in shown
+    assert f'<td class="mono">{hook}' not in page(as_("bob"), "/ui/settings/")
+    for given, why in (
+        ({"name": "", "to": hook}, "Enter a name"),
+        ({"name": "a", "to": "ops@example.com"}, "no mail server"),
+        ({"name": "a", "to": "ftp://a.example"}, "url"),
+        ({"name": "a", "to": hook, "flow": "no-such-flow"}, "no-such-flow"),
+    ):
+        refused = post(as_("alice"), "/ui/settings/notifications/", **given)
+        assert (refused.status_code, why in refused.text) == (422, True), refused.text
+    assert post(as_("vera"), "/ui/settings/notifications/", name="on-call", to=hook).status_code == 403
+    assert post(as_("bob"), "/ui/settings/notifications/delete/", name="on-call").status_code == 302
+    assert hook in page(as_("alice"), "/ui/settings/")
+    assert post(as_("alice"), "/ui/settings/notifications/delete/", name="on-call").status_code == 302
+    assert f'<td class="mono">{hook}' not in page(as_("alice"), "/ui/settings/")
+
+
 def test_secrets_are_kept_and_never_shown(as_: As) -> None:
     assert post(as_("alice"), "/ui/settings/secrets/", name="token", value=LLM_KEY, hosts="a.example, *.b.example").status_code == 302  # fmt: skip
     shown = page(as_("alice"), "/ui/settings/")

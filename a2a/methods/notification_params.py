@@ -1,0 +1,47 @@
+"""The parameters of the methods for notifications."""
+
+from typing import Annotated
+
+from msgspec import Meta
+from msgspec.structs import asdict
+
+from a2a.core.conditions import NotWith, Problem
+from a2a.core.parsing import Params
+from a2a.methods.flow_params import FlowName
+from a2a.methods.params import HEADERS, HeaderText
+from tasks.rules.strict_json import Json
+
+Name = Annotated[str, Meta(min_length=1, max_length=100)]
+Target = Annotated[str, Meta(min_length=1, max_length=4_096)]
+Address = Annotated[str, Meta(min_length=3, max_length=254)]
+
+
+class SetNotification(Params, frozen=True, kw_only=True):
+    """notifications.set: about the runs of a flow or, without one, about all runs; to a URL, or to an e-mail address."""
+
+    CONDITIONS = (
+        NotWith("email", "url", "choose one of url and email"),
+        NotWith("token", "email", "only requests are signed"),
+        NotWith("headers", "email", "only requests have them"),
+    )
+    name: Name
+    flow: FlowName | None = None
+    url: Target | None = None
+    email: Address | None = None
+    token: HeaderText | None = None
+    """Signs the requests. Default: the server makes one, and returns it once as `signing_key`."""
+    headers: Annotated[dict[str, HeaderText], Meta(extra_json_schema=HEADERS)] | None = None
+
+    def contradictions(self) -> list[Problem]:
+        is_missing = self.url is None and self.email is None
+        return [*([("url", "required, or email")] if is_missing else []), *super().contradictions()]
+
+    @property
+    def arguments(self) -> Json:
+        return asdict(self)
+
+
+class NotificationNamed(Params, frozen=True, kw_only=True):
+    """notifications.delete"""
+
+    name: Name

@@ -1,0 +1,33 @@
+"""The results of the methods for notifications, as types."""
+
+from msgspec import UNSET, UnsetType
+
+from a2a.methods.response import Response
+
+
+class Notification(Response, frozen=True, kw_only=True):
+    """A message about runs that fail: of a flow, or (null) all. It goes to `url` or `email`; the other one is null.
+
+    `signing_key` is there once: when the server has made it.
+    """
+
+    name: str
+    flow: str | None
+    url: str | None
+    email: str | None
+    created_at: str
+    updated_at: str
+    signing_key: str | UnsetType = UNSET
+
+
+class Notifications(Response, frozen=True, kw_only=True):
+    """The notifications of the caller, by name."""
+
+    notifications: list[Notification]
+
+
+class NotificationDeleted(Response, frozen=True, kw_only=True):
+    """Whether there was a notification with that name."""
+
+    name: str
+    deleted: bool

@@ -1,0 +1,28 @@
+"""Methods for notifications: messages about runs that fail."""
+
+from functools import partial
+
+from a2a.methods import notification_params as params
+from a2a.methods.params import Nothing
+from a2a.methods.results import DataResult
+from accounts.callers import Caller
+from apflow_site.db import pools
+from tasks.services import notifications
+
+
+async def set_notification(caller: Caller, given: params.SetNotification) -> DataResult:
+    """Let a message be sent when a run fails, or replace the notification with this name."""
+    kept = await pools.write(partial(notifications.set_notification, caller=caller, **given.arguments))
+    return DataResult(native=notifications.native_of(kept))
+
+
+async def list_notifications(caller: Caller, given: Nothing) -> DataResult:
+    """List the notifications of the caller, by name. Tokens and headers are not shown."""
+    found = await pools.read(notifications.list_notifications, caller=caller)
+    return DataResult(native={"notifications": [notifications.native_of(each) for each in found]})
+
+
+async def delete(caller: Caller, given: params.NotificationNamed) -> DataResult:
+    """Delete a notification. What has failed before is still sent."""
+    deleted = await pools.write(notifications.delete_notification, caller=caller, name=given.name)
+    return DataResult(native={"name": given.name, "deleted": deleted})

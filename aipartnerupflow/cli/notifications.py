@@ -1,0 +1,65 @@
+"""`aipartnerupflow notifications …`: messages about runs that fail."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aipartnerupflow.cli import output
+from aipartnerupflow.cli.options import asks
+from aipartnerupflow.cli.output import clean, note
+from aipartnerupflow.cli.tables import put, table
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client import Client
+    from aipartnerupflow.client.notification_types import Notification, NotificationDeleted, Notifications
+
+notifications = typer.Typer(no_args_is_help=True, help="Manage messages about runs that fail.")
+
+Name = Annotated[str, typer.Argument(help="Name of the notification.")]
+
+
+def show_stored(answer: "Notification") -> None:
+    what = f"a run of the flow {clean(answer['flow'])}" if answer["flow"] else "a run"
+    note(f"Stored. When {what} fails, a message goes to {clean(answer['url'] or answer['email'] or '')}.")
+    if "signing_key" in answer:
+        note(f"Requests are signed with this key, which is not shown again: {answer['signing_key']}")
+
+
+def show_all(answer: "Notifications") -> None:
+    rows = table("NAME", "FLOW", "TO")
+    for each in answer["notifications"]:
+        rows.add_row(clean(each["name"]), clean(each["flow"] or "all runs"), clean(each["url"] or each["email"] or ""))
+    put(rows)
+    if not answer["notifications"]:
+        note("No notifications yet. Store one: aipartnerupflow notifications set on-call --to ops@example.com")
+
+
+def show_deleted(answer: "NotificationDeleted") -> None:
+    note(f"{'Deleted' if answer['deleted'] else 'There was no notification'} {clean(answer['name'])}.")
+
+
+@notifications.command("set")
+@asks(show_stored)
+def set_notification(
+    client: "Client",
+    name: Name,
+    to: Annotated[str, typer.Option(help="A URL, which gets a signed request, or an e-mail address.")],
+    flow: Annotated[str | None, typer.Option(help="Only runs of this flow. Default: all your runs.")] = None,
+) -> Any:
+    """Store (or replace) a notification: a message when a run fails."""
+    url, email = (to, None) if "://" in to else (None, to)
+    return client.set_notification(name, url=url, email=email, flow=flow)
+
+
+@notifications.command("list")
+@asks(show_all, piped=lambda answer: output.as_lines(answer["notifications"]))
+def list_notifications(client: "Client") -> Any:
+    """List your notifications."""
+    return client.notifications()
+
+
+@notifications.command("delete")
+@asks(show_deleted)
+def delete_notification(client: "Client", name: Name) -> Any:
+    """Delete a notification."""
+    return client.delete_notification(name)

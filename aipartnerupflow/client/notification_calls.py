@@ -1,0 +1,30 @@
+"""The methods for notifications as values."""
+
+from collections.abc import Mapping
+
+from aipartnerupflow.client.calls import Call, given
+from aipartnerupflow.client.notification_types import Notification, NotificationDeleted, Notifications
+
+
+def set_notification(
+    name: str,
+    *,
+    flow: str | None = None,
+    url: str | None = None,
+    email: str | None = None,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Call[Notification]:
+    """Let a message be sent to `url` or `email` when a run of the flow fails; without `flow`, when any run does."""
+    params = given(name=name, flow=flow, url=url, email=email, token=token, headers=headers and dict(headers))
+    return Call("notifications.set", params)
+
+
+def notifications() -> Call[Notifications]:
+    """The notifications of the user, by name."""
+    return Call("notifications.list", {})
+
+
+def delete_notification(name: str) -> Call[NotificationDeleted]:
+    """Delete a notification."""
+    return Call("notifications.delete", {"name": name})

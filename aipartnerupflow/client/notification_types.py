@@ -1,0 +1,28 @@
+"""Types of the replies about notifications."""
+
+from typing import NotRequired, TypedDict
+
+
+class Notification(TypedDict):
+    """A message about runs that fail: of a flow, or (None) all. `signing_key` is there once, when the server has made it."""
+
+    name: str
+    flow: str | None
+    url: str | None
+    email: str | None
+    created_at: str
+    updated_at: str
+    signing_key: NotRequired[str]
+
+
+class Notifications(TypedDict):
+    """The notifications of the caller, by name."""
+
+    notifications: list[Notification]
+
+
+class NotificationDeleted(TypedDict):
+    """Whether there was a notification with that name."""
+
+    name: str
+    deleted: bool

@@ -1,0 +1,67 @@
+"""The message about a run that has failed: as a signed request, or as an e-mail."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final
+
+from django.conf import settings
+
+from tasks.models import Webhook
+from tasks.rules.strict_json import Json
+from tasks.services.history import failures_of, with_facts
+from tasks.services.webhook_requests import Request, signed
+from tasks.services.webhooks import Secrets
+
+LINES: Final = 3
+"""How many of the failed tasks an e-mail names."""
+LONGEST_ERROR: Final = 500
+LONGEST_SUBJECT: Final = 200
+
+
+def to_url(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
+    """Render the message as JSON, signed as all webhooks are."""
+    facts = _facts(webhook)
+    return None if facts is None else signed(facts, secrets, event_id=f"{webhook.run_id}-failed")
+
+
+def by_mail(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
+    """Render the message as the text of an e-mail."""
+    facts = _facts(webhook)
+    if facts is None:
+        return None
+    subject = " ".join(f"Failed: {facts['flow'] or facts['name']}".split())
+    lines = [f"Run {facts['number']} of '{facts['name']}' has failed.", ""]
+    for failure in facts["failures"][:LINES]:
+        lines.append(f"- {failure['name']}: {(failure['error'] or 'no reason is known')[:LONGEST_ERROR]}")
+    if len(facts["failures"]) > LINES:
+        lines.append("- and further tasks")
+    if facts["url"]:
+        lines += ["", facts["url"]]
+    return Request(body="\n".join(lines).encode(), headers={"Subject": subject[:LONGEST_SUBJECT]})
+
+
+def _facts(webhook: Webhook) -> Json | None:
+    """What the message says. None: the tree has been deleted."""
+    for about in with_facts([webhook.run]):
+        run, base = about.run, settings.APFLOW.server.public_url
+        return {
+            "type": "run_failed",
+            "run_id": run.id,
+            "task_id": run.target_id,
+            "root_task_id": run.root_id,
+            "user_id": run.user_id,
+            "name": about.name,
+            "number": run.number,
+            "flow": about.flow,
+            "flow_version": run.flow_version if about.flow else None,
+            "schedule_id": about.firing.schedule_id if about.firing else None,
+            "failures": [asdict(failure) for failure in failures_of(run)],
+            "started_at": _time(run.started_at),
+            "finished_at": _time(run.finished_at),
+            "url": f"{base.rstrip('/')}/ui/runs/{run.id}/" if base else None,
+        }
+    return None
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -1,0 +1,142 @@
+"""Notifications: a message to a URL or an e-mail address when a run of a user fails.
+
+When a run fails, the transaction that ends it adds a webhook for each notification that fits, at the
+position of the final event (`ADD_WEBHOOKS`). So none is lost or sent for a run that did not fail, and
+deliveries are retried, limited by host and recorded as those of all webhooks.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import transaction
+
+from accounts.callers import Caller
+from apflow_site.db.connections import IS_SQLITE
+from llmkeys.cipher import seal
+from tasks.executors.http.safe_http import parse_url
+from tasks.models import Flow, Notification
+from tasks.rules.exceptions import InvalidParams, LimitReached
+from tasks.rules.strict_json import Json
+from tasks.services import mail
+from tasks.services.flows import get_flow
+from tasks.services.mail import MAILTO
+from tasks.services.webhooks import BY_MAIL, TO_URL, context_of, problems
+
+NEW_ID: Final = "lower(hex(randomblob(16)))" if IS_SQLITE else "replace(gen_random_uuid()::text, '-', '')"
+ADD_WEBHOOKS: Final = f"""
+    INSERT INTO tasks_webhook
+        (id, run_id, kind, config_id, url, host, method, sealed, next_seq, next_at, attempt, failures, created_at)
+    SELECT {NEW_ID}, run.id, CASE WHEN one.url LIKE '{MAILTO}%%' THEN '{BY_MAIL}' ELSE '{TO_URL}' END, one.id,
+        one.url, one.host, 'POST', one.sealed, run.last_seq, run.finished_at, 0, 0, run.finished_at
+    FROM tasks_run run JOIN tasks_notification one ON one.user_id = run.user_id
+    WHERE run.id = %s AND run.status = 'failed' AND (one.flow_id IS NULL OR one.flow_id = run.flow_id)
+    ON CONFLICT DO NOTHING
+"""  # noqa: S608  (constants of this module)
+"""Of a run that has ended just now. The rows of webhooks keep the seal of their notification."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A stored notification with the name of its flow, and the signing key if the server has made one now."""
+
+    notification: Notification
+    flow: str | None
+    signing_key: str | None = None
+
+
+def set_notification(
+    *,
+    caller: Caller,
+    name: str,
+    flow: str | None = None,
+    url: str | None = None,
+    email: str | None = None,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Kept:
+    """Store a notification of the caller, or replace the one with this name.
+
+    It is about the runs of the `flow` or, without it, about all runs. Requests to a `url` are signed with the
+    `token`, by default with a new one. Raises InvalidParams, FlowNotFound or LimitReached.
+    """
+    target = _url_of(email) if email is not None else str(url)
+    if found := [] if email is not None else list(problems(url=target, token=token, headers=headers)):
+        raise InvalidParams(found)
+    made = None if token is not None or email is not None else f"whsec_{secrets.token_urlsafe(32)}"
+    sealed = {"token": token or made, "headers": headers or {}, "authentication": None}
+    with transaction.atomic():
+        about = get_flow(caller=caller, name=flow) if flow is not None else None
+        row = _held(caller.user_id, name)
+        row.flow_id = None if about is None else about.id
+        row.url, row.host = target, _host_of(target)
+        row.sealed = seal(orjson.dumps(sealed).decode(), context=context_of(row.id))
+        row.updated_at = datetime.now(UTC)
+        row.save()
+    return Kept(notification=row, flow=flow, signing_key=made)
+
+
+def list_notifications(*, caller: Caller) -> list[Kept]:
+    """Return the caller's own notifications, by name."""
+    rows = list(Notification.objects.filter(user_id=caller.user_id).order_by("name"))
+    flows = Flow.objects.filter(id__in=[row.flow_id for row in rows if row.flow_id])
+    names = dict(flows.values_list("id", "name"))
+    return [Kept(notification=row, flow=names.get(row.flow_id or "")) for row in rows]
+
+
+def delete_notification(*, caller: Caller, name: str) -> bool:
+    """Delete a notification of the caller. What failed before is still sent. False: there is none with that name."""
+    deleted, _ = Notification.objects.filter(user_id=caller.user_id, name=name).delete()
+    return deleted > 0
+
+
+def _url_of(email: str) -> str:
+    """Raises InvalidParams."""
+    try:
+        validate_email(email)
+    except ValidationError:
+        raise InvalidParams([("email", "must be an e-mail address such as ops@example.com")]) from None
+    if why := mail.why_refused(email):
+        raise InvalidParams([("email", why)])
+    return MAILTO + email
+
+
+def _host_of(url: str) -> str:
+    """The host whose deliveries share a limit."""
+    if url.startswith(MAILTO):
+        return str(settings.APFLOW.email.host)
+    return parse_url(url).host.rstrip(".")
+
+
+def _held(user_id: str, name: str) -> Notification:
+    """Return the notification with this name, or a new one. Raises LimitReached."""
+    own = Notification.objects.filter(user_id=user_id)
+    row = own.filter(name=name).select_for_update().first()
+    if row is not None:
+        return row
+    if own.count() >= (most := settings.APFLOW.limits.notifications):
+        raise LimitReached(
+            f"You have {most:,} notifications, which is the limit (limits.notifications). Delete one of them first."
+        )
+    return Notification(user_id=user_id, name=name, created_at=datetime.now(UTC))
+
+
+def native_of(kept: Kept) -> Json:
+    """A notification as every interface shows it: never its token and headers."""
+    row = kept.notification
+    is_mail = row.url.startswith(MAILTO)
+    shown: dict[str, Any] = {
+        "name": row.name,
+        "flow": kept.flow,
+        "url": None if is_mail else row.url,
+        "email": row.url.removeprefix(MAILTO) if is_mail else None,
+        "created_at": row.created_at.isoformat(),
+        "updated_at": row.updated_at.isoformat(),
+    }
+    return shown if kept.signing_key is None else shown | {"signing_key": kept.signing_key}

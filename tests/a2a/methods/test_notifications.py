@@ -1,0 +1,208 @@
+"""Notifications: a run that fails is told to a URL or by mail, once, and no other run is."""
+
+import hmac
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from aipartnerupflow.client import Client
+from tests.documents import text
+from tests.mail_server import MailServer, mail_server
+from tests.receiver import Receiver, receiving
+from tests.servers import Json, Server, new_database, running_server, until
+from tests.shell import new_shell
+
+pytestmark = pytest.mark.both_engines
+
+PAGE = "docs/how-to/notifications.md"
+GOOD: Json = {"id": "good", "name": "echo_executor", "inputs": {"text": "hi"}}
+BAD: Json = {"id": "bad", "name": "rest_executor", "inputs": {"url": "http://127.0.0.1:1/"}}
+
+
+@pytest.fixture(scope="module")
+def mails() -> Iterator[MailServer]:
+    with mail_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(mails: MailServer) -> Iterator[Server]:
+    given = {
+        "WEBHOOKS_ALLOW_PRIVATE": "true",
+        "EMAIL_HOST": "127.0.0.1",
+        "EMAIL_PORT": str(mails.port),
+        "EMAIL_SECURITY": "none",
+        "EMAIL_SENDER": "apflow@example.com",
+        "EMAIL_ALLOW": "*@example.com",
+        "LIMITS_NOTIFICATIONS": "3",
+        "SERVER_PUBLIC_URL": "https://flow.example.com/",
+    }
+    env = {f"AIPARTNERUPFLOW_{name}": value for name, value in given.items()}
+    with new_database() as url, running_server(url, env=env) as server:
+        yield server
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture(autouse=True)
+def none_left(server: Server) -> Iterator[None]:
+    yield
+    for each in server.rpc("notifications.list", {})["notifications"]:
+        server.rpc("notifications.delete", {"name": each["name"]})
+
+
+def run(server: Server, *tasks: Json) -> Json:
+    reply: Json = server.rpc("tasks.execute", {"tasks": [*tasks], "wait": True})
+    return reply
+
+
+def signature_of(receiver: Receiver, key: str) -> bool:
+    """Whether the first request is signed with the key."""
+    sent = receiver.received[0]
+    right = hmac.new(key.encode(), sent.headers["x-apflow-timestamp"].encode() + b"." + sent.body, "sha256")
+    return sent.headers["x-apflow-signature"] == f"sha256={right.hexdigest()}"
+
+
+def refusal_of(server: Server, **params: Any) -> Json:
+    error: Json = server.call("notifications.set", params)["error"]
+    return error
+
+
+def test_a_run_that_fails_is_told_and_no_other(server: Server, receiver: Receiver) -> None:
+    kept = server.rpc("notifications.set", {"name": "on-call", "url": receiver.url})
+    run(server, GOOD)
+    failed = run(server, BAD)
+    (told,) = receiver.until("run_failed")
+    assert (told["task_id"], told["name"], told["number"], told["flow"]) == (
+        failed["task_id"],
+        "rest_executor",
+        1,
+        None,
+    )
+    assert [failure["name"] for failure in told["failures"]] == ["rest_executor"]
+    assert told["url"] == f"https://flow.example.com/ui/runs/{told['run_id']}/"
+    assert signature_of(receiver, kept["signing_key"])
+    run(server, GOOD)
+    again = server.rpc("tasks.execute", {"task_id": failed["task_id"], "wait": True})
+    assert [(each["task_id"], each["number"]) for each in receiver.until_count(2)] == [
+        (failed["task_id"], 1),
+        (again["task_id"], 2),
+    ]
+
+
+def test_a_flow_is_told_of_alone(server: Server, receiver: Receiver) -> None:
+    server.rpc("flows.save", {"name": "fragile", "tasks": [BAD]})
+    server.rpc("notifications.set", {"name": "fragile", "flow": "fragile", "url": receiver.url, "token": "ours"})
+    run(server, BAD)
+    ran = server.rpc("flows.run", {"name": "fragile", "wait": True})
+    (told,) = receiver.until("run_failed")
+    assert (told["task_id"], told["flow"], told["flow_version"]) == (ran["task_id"], "fragile", 1)
+    assert signature_of(receiver, "ours")
+    server.rpc("flows.delete", {"name": "fragile"})
+    assert server.rpc("notifications.list", {})["notifications"] == []
+
+
+def test_a_receiver_that_fails_gets_it_later(server: Server, receiver: Receiver) -> None:
+    receiver.answer(503)
+    server.rpc("notifications.set", {"name": "later", "url": receiver.url})
+    run(server, BAD)
+    first, second = receiver.until_count(2)
+    assert first == second
+
+
+def test_a_mail_says_what_failed_and_where_to_look(server: Server, mails: MailServer) -> None:
+    mails.received.clear()
+    mails.answers = ["451 Try again"]
+    kept = server.rpc("notifications.set", {"name": "mail", "email": "ops@example.com"})
+    assert (kept["email"], kept["url"], "signing_key" in kept) == ("ops@example.com", None, False)
+    tree = [{"id": "root", "name": "Nightly\r\nBcc: all@example.com"}, BAD | {"parent_id": "root"}]
+    run(server, *tree)
+    (mail,) = mails.until_count(1)
+    assert (mail["To"], mail["From"], mail["Bcc"]) == ("ops@example.com", "apflow@example.com", None)
+    assert mail["Subject"] == "Failed: Nightly Bcc: all@example.com"
+    said = mail.get_content()
+    assert "- rest_executor: " in said
+    assert "https://flow.example.com/ui/runs/" in said
+
+
+def test_a_mail_that_is_refused_for_good_is_not_sent_again(server: Server, mails: MailServer) -> None:
+    mails.answers = ["550 No"]
+    before = mails.tries
+    server.rpc("notifications.set", {"name": "mail", "email": "gone@example.com"})
+    run(server, BAD)
+
+    def failures() -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = server.query(
+            "SELECT status, error FROM tasks_webhookdelivery WHERE status = %s", "failed"
+        )
+        return found
+
+    until(lambda: failures() == [("failed", "The mail server answered 550.")], seconds=30, what="the refusal")
+    assert mails.tries == before + 1
+
+
+def test_every_interface_sets_lists_and_deletes_them(server: Server) -> None:
+    url = "https://hooks.example.com/apflow"
+    with Client(server.url) as client:
+        made = client.set_notification("one", url=url, headers={"X-Team": "ops"})
+        assert made["signing_key"].startswith("whsec_")
+        body = {"url": url, "token": "another"}
+        replaced = server.http.put("/api/notifications/one/", json=body).json()
+        assert (replaced["created_at"], "signing_key" in replaced) == (made["created_at"], False)
+        (listed,) = client.notifications()["notifications"]
+        assert listed == replaced
+        assert server.http.get("/api/notifications/").json() == {"notifications": [listed]}
+        assert client.delete_notification("one")["deleted"] is True
+        assert server.http.delete("/api/notifications/one/").json() == {"name": "one", "deleted": False}
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "reason"),
+    [
+        ({}, "url", "required, or email"),
+        ({"url": "https://a.example", "email": "ops@example.com"}, "email", "choose one of url and email"),
+        ({"url": "ftp://a.example"}, "url", "http"),
+        ({"email": "ops"}, "email", "must be an e-mail address"),
+        ({"email": "ops@elsewhere.org"}, "email", "the operator allows (email.allow)"),
+        ({"email": "ops@example.com\r\nBcc: x@example.com"}, "email", "must be an e-mail address"),
+        ({"email": "ops@example.com", "token": "x"}, "token", "only requests are signed"),
+        (
+            {"url": "https://a.example", "headers": {"X-Apflow-Signature": "x"}},
+            "headers.X-Apflow-Signature",
+            "by the server",
+        ),
+    ],
+)
+def test_what_is_wrong_is_refused_by_name(server: Server, given: Json, field: str, reason: str) -> None:
+    problem = refusal_of(server, name="wrong", **given)["data"][0]
+    assert (problem["field"], reason in problem["reason"]) == (field, True), problem
+
+
+def test_an_unknown_flow_and_too_many_are_refused(server: Server) -> None:
+    url = "https://hooks.example.com/apflow"
+    assert "no-such" in refusal_of(server, name="a", url=url, flow="no-such")["message"]
+    for number in range(3):
+        server.rpc("notifications.set", {"name": f"number {number}", "url": url})
+    server.rpc("notifications.set", {"name": "number 0", "url": url})
+    assert "limits.notifications" in refusal_of(server, name="number 3", url=url)["message"]
+
+
+def test_without_a_mail_server_no_address_is_taken(open_server: Server) -> None:
+    problem = refusal_of(open_server, name="a", email="ops@example.com")["data"][0]
+    assert "the operator has set no mail server" in problem["reason"]
+
+
+def test_what_the_page_shows_works(server: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
+    shell = new_shell(tmp_path_factory)
+    request = json.loads(text(PAGE, "Be told when a run fails", "json"))
+    assert server.rpc(request["method"], request["params"])["name"] == "on-call"
+    shown = shell.run(text(PAGE, "Be told when a run fails", "sh"), AIPARTNERUPFLOW_URL=server.url).splitlines()
+    stored, listed, deleted = map(json.loads, shown)
+    assert (stored["name"], listed["url"], deleted["deleted"]) == ("on-call", stored["url"], True)
+    assert stored["signing_key"].startswith("whsec_")

@@ -1,0 +1,46 @@
+"""A real mail server (SMTP) on loopback, which keeps what it gets and answers as it is told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+from aiosmtpd.controller import Controller
+
+from tests.servers import free_port, until
+
+
+@dataclass(slots=True)
+class MailServer:
+    """`answers` are the replies to the mails that come next; after them all are taken."""
+
+    port: int
+    answers: list[str] = field(default_factory=list)
+    received: list[EmailMessage] = field(default_factory=list)
+    tries: int = 0
+
+    def until_count(self, count: int) -> list[EmailMessage]:
+        """All mails, once there are so many."""
+        until(lambda: len(self.received) >= count, seconds=30, what=f"{count} mails")
+        return self.received
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        self.tries += 1
+        if self.answers:
+            return self.answers.pop(0)
+        self.received.append(message_from_bytes(envelope.content, policy=policy.default))
+        return "250 OK"
+
+
+@contextmanager
+def mail_server() -> Iterator[MailServer]:
+    """A mail server until the end of the block."""
+    server = MailServer(port=free_port())
+    controller = Controller(server, hostname="127.0.0.1", port=server.port)
+    controller.start()
+    try:
+        yield server
+    finally:
+        controller.stop()
