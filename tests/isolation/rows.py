@@ -61,7 +61,7 @@ COPY: Final = Row(
 )
 USER: Final = {"user_id": "$user"}
 SCHEDULE: Final = {"schedule_id": "$schedule"}
-NOTICE: Final = {"name": "on-call", "url": "https://192.0.2.1/hook", "token": "told"}
+NOTICE: Final = {"name": "on-call", "url": "https://192.0.2.1/hook", "token": "told", "flow": "no-such-flow"}
 AT_NINE: Final = {"schedule_type": "daily", "schedule_expression": "09:00"}
 AT: Final = {"at": "2999-01-01T00:00"}
 PAST: Final = {"since": "2026-01-01T00:00", "until": "2026-01-02T00:00"}
@@ -131,7 +131,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "tasks.scheduled.complete": Row(TASK, (TASK | {"success": False, "error": "stolen"},)),
         "tasks.scheduled.export-ical": Row(USER, (USER | {"enabled_only": False},)),
         "tasks.webhook.trigger": Row(TASK, (TASK | {"async_execution": False}, TASK | {"signature": "x"})),
-        "notifications.set": Row(NOTICE, (NOTICE | {"name": "stolen"},)),
+        "notifications.set": Row(NOTICE, (NOTICE | {"name": "stolen"},), code=-32001),
         "notifications.list": Row({}),
         "notifications.delete": Row({"name": "on-call"}),
         "usage.get": Row({"by": ["day", "user"]}, (USER, USER | {"by": "user"})),

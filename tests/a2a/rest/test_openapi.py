@@ -27,6 +27,7 @@ from tests.servers import ROOT, new_database, running_server
 CHECKING_SECONDS: Final = 600
 DOCUMENT: Final = openapi_document(with_authentication=False)
 NAME_OTHERS: Final = {
+    ("/api/notifications/{name}/", "put"),
     ("/api/schedules/", "post"),
     ("/api/schedules/preview/", "post"),
     ("/api/runs/", "get"),
