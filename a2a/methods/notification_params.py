@@ -8,11 +8,10 @@ from msgspec.structs import asdict
 from a2a.core.conditions import NotWith, Problem
 from a2a.core.parsing import Params
 from a2a.methods.flow_params import FlowName
-from a2a.methods.params import HEADERS, HeaderText
+from a2a.methods.params import HEADERS, HeaderText, HookUrl
 from tasks.rules.strict_json import Json
 
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
-Target = Annotated[str, Meta(min_length=1, max_length=4_096)]
 Address = Annotated[str, Meta(min_length=3, max_length=254)]
 
 
@@ -26,7 +25,7 @@ class SetNotification(Params, frozen=True, kw_only=True):
     )
     name: Name
     flow: FlowName | None = None
-    url: Target | None = None
+    url: HookUrl | None = None
     email: Address | None = None
     token: HeaderText | None = None
     """Signs the requests. Default: the server makes one, and returns it once as `signing_key`."""

@@ -358,13 +358,16 @@ HeaderText = Annotated[
 HEADERS = {"maxProperties": webhooks.MAX_HEADERS, "propertyNames": {"pattern": f"^{HEADER_NAME.pattern}$"}}
 
 
+HookUrl = Annotated[str, Meta(extra_json_schema={"pattern": r"^https?://[^\s/?#@\\]+([/?][^\s\\#]*)?$"})]
+
+
 class WebhookConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The webhook for the events of the run.
 
     `token` signs them; by default it is generated and returned.
     """
 
-    url: Annotated[str, Meta(extra_json_schema={"pattern": r"^https?://[^\s/?#@\\]+([/?][^\s\\#]*)?$"})]
+    url: HookUrl
     method: Literal["POST", "PUT", "PATCH"] | None = None
     headers: Annotated[dict[str, HeaderText], Meta(extra_json_schema=HEADERS)] | None = None
     token: HeaderText | None = None

@@ -271,24 +271,6 @@ SECRET: Final = {
         errors=(errors.RoleTooLow,),
     ),
 }
-NOTIFICATION: Final = {
-    "put": Operation(
-        name="setNotification",
-        method="notifications.set",
-        in_path="name",
-        takes="body",
-        is_body_required=True,
-        rules={"oneOf": [{"required": ["url"]}, {"required": ["email"]}]},
-        answers={200: notification_responses.Notification},
-        errors=(errors.FlowNotFound, errors.LimitReached),
-    ),
-    "delete": Operation(
-        name="deleteNotification",
-        method="notifications.delete",
-        in_path="name",
-        answers={200: notification_responses.NotificationDeleted},
-    ),
-}
 SCHEDULE_ID: Final = "schedule_id"
 
 
@@ -308,6 +290,24 @@ def _has_one_of(*names: str) -> list[Json]:
     return [_given(name) for name in names]
 
 
+NOTIFICATION: Final = {
+    "put": Operation(
+        name="setNotification",
+        method="notifications.set",
+        in_path="name",
+        takes="body",
+        is_body_required=True,
+        rules={"oneOf": _has_one_of("url", "email")},
+        answers={200: notification_responses.Notification},
+        errors=(errors.FlowNotFound, errors.LimitReached),
+    ),
+    "delete": Operation(
+        name="deleteNotification",
+        method="notifications.delete",
+        in_path="name",
+        answers={200: notification_responses.NotificationDeleted},
+    ),
+}
 WHEN: Final = ("cron", "every_seconds", "at")
 SCHEDULES: Final[Mapping[str, Mapping[str, Operation]]] = {
     "schedules/": {

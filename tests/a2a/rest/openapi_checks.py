@@ -21,8 +21,10 @@ BEYOND_SCHEMAS: Final = (
     r"^Invalid params: tasks\[\d+\]\.params: params\.",  # what the executor that is named wants of them
     r"^Invalid params: value: (has more than|has fewer than)",  # bytes, and what counts as white space
     r"schemas\.input_schema: is not a valid JSON Schema",
-    r"^Invalid params: webhook_config\.url: The (url|host) .*is refused",
-    r"^Invalid params: webhook_config\.headers\.[^ ]+: (is set by the server|is given twice)",
+    r"^Invalid params: (webhook_config\.)?url: (The (url|host) .*is refused|must have at most)",
+    r"^Invalid params: (webhook_config\.)?headers\.[^ ]+: (is set by the server|is given twice)",
+    r"^Invalid params: email: (must be|cannot be used)",  # what an address is, and which ones the operator allows
+    r"^Invalid params: (tasks\[\d+\]\.)?(schedule_[a-z_]+|max_runs): ",  # the schedule of a root: its times, or a half
 )
 
 
