@@ -8,7 +8,14 @@ import msgspec
 import pytest
 from msgspec import NODEFAULT, UNSET, Struct, UnsetType
 
-from a2a.methods import call_responses, flow_responses, notification_responses, responses, run_responses, schedule_responses
+from a2a.methods import (
+    call_responses,
+    flow_responses,
+    notification_responses,
+    responses,
+    run_responses,
+    schedule_responses,
+)
 from aipartnerupflow.client import flow_types, notification_types, run_types, schedule_types, types
 from tasks.rules.strict_json import Json
 

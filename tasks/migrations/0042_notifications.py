@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks', '0040_schedules_of_tasks'),
+        ('tasks', '0041_flow_is_tool'),
     ]
 
     operations = [
