@@ -29,6 +29,10 @@ def page(text: str) -> str:
     for section in sections_in(Config):
         rows = [_row(setting) for key, setting in known_settings().items() if key.startswith(f"{section}.")]
         before, heading, rest = text.partition(f"\n## {section}\n\n")
+        if not heading:
+            raise LookupError(
+                f"{DOCS}/reference/settings.md has no heading for the section '{section}': write it first."
+            )
         _, end, after = rest.partition("\n\n")
         table = HEAD + "\n".join(rows)
         text = f"{before}{heading}{table}{end}{after}"
