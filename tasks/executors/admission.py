@@ -1,5 +1,6 @@
 """Check a request against the rules of this installation: its executors and its limits."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
@@ -16,6 +17,7 @@ from tasks.rules.places import RUN, SECRET, is_run_input, places_in, source_of
 from tasks.rules.schema import mismatch
 from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, labels_of, name_of, names_of, parse_tree
 
+OF_AN_INPUT: Final = re.compile(r"(?P<field>inputs\.[\w.\[\]]+):? (?P<reason>(?!and ).+)", re.DOTALL)
 RULES_OF_ONE_INPUT: Final = ("type", "properties", "patternProperties", "additionalProperties", "$defs", "definitions")
 NO_DEPENDENCY: Final = (
     "'{{{{{path}}}}}' stands for a result of task '{source}', which is no dependency of this task. "
@@ -63,7 +65,14 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
             if task.executor_id is not None:
                 get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)
         except ExecutorError as error:
-            yield f"tasks[{task.position}].params", str(error)
+            yield _problem(task, str(error))
+
+
+def _problem(task: TaskSpec, said: str) -> tuple[str, str]:
+    """What an executor refuses, by field if its message begins with an input: `inputs.tools: there is no …`."""
+    if (found := OF_AN_INPUT.match(said)) is not None:
+        return f"tasks[{task.position}].{found['field']}", found["reason"]
+    return f"tasks[{task.position}].params", said
 
 
 def _misfit(task: TaskSpec, executor: Executor, *, is_part: bool) -> str | None:

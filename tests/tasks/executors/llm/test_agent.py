@@ -255,7 +255,7 @@ def test_an_answer_with_a_schema_is_checked(agents: Agents) -> None:
         ({"tools": ["rest_executor"]}, "inputs.tools: the executor 'rest_executor' is not allowed as a tool."),
         ({"tools": ["none_executor"]}, "inputs.tools: Executor 'none_executor' is not registered"),
         ({"tools": ["llm_executor"]}, "inputs.tools: 'llm_executor' cannot be a tool, because it fills templates"),
-        ({"tools": ["weather", {"type": "function"}]}, "inputs.tools has names and objects."),
+        ({"tools": ["weather", {"type": "function"}]}, "inputs.tools: has names and objects."),
         (
             {"tools": ["weather"], "confirm": ["send_email"]},
             "inputs.confirm: 'send_email' is none of the tools weather",

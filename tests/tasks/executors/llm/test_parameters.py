@@ -61,10 +61,10 @@ def test_instructions_precede_the_conversation(site: LlmSite) -> None:
     [
         (
             {"temprature": 1},
-            "inputs.temprature is refused: the model has no such parameter, and no text has {{temprature}}. Did you mean 'temperature'?",
+            "inputs.temprature: is refused: the model has no such parameter, and no text has {{temprature}}. Did you mean 'temperature'?",
         ),
-        ({"fallbacks": ["x"]}, "inputs.fallbacks is refused: the model has no such parameter"),
-        ({"n": 2}, "inputs.n is refused: a task has one answer."),
+        ({"fallbacks": ["x"]}, "inputs.fallbacks: is refused: the model has no such parameter"),
+        ({"n": 2}, "inputs.n: is refused: a task has one answer."),
         ({"extra_headers": {}}, "keys, addresses and headers are set by the server"),
         ({"api_base": "https://example.com"}, "use params.api_base"),
         ({"drop_params": True}, "no parameter is dropped silently"),
