@@ -14,10 +14,12 @@ from aipartnerupflow.client.errors import (
     TimedOut,
     Unreachable,
 )
+from aipartnerupflow.client.handles import AsyncRun, Run
 from aipartnerupflow.client.types import Event, Execution, Task
 
 __all__ = [
     "AsyncClient",
+    "AsyncRun",
     "AuthenticationFailed",
     "Call",
     "Client",
@@ -27,6 +29,7 @@ __all__ = [
     "InvalidRequest",
     "NotFound",
     "RpcError",
+    "Run",
     "Task",
     "TimedOut",
     "Unreachable",

@@ -12,6 +12,7 @@ import httpx
 from aipartnerupflow.client import calls, flow_calls, notification_calls, run_calls, schedule_calls
 from aipartnerupflow.client.calls import Call, Tasks
 from aipartnerupflow.client.errors import InvalidRequest, named_errors
+from aipartnerupflow.client.handles import AsyncRun, Run, starting
 from aipartnerupflow.client.stream import TIMEOUT, Following
 from aipartnerupflow.client.types import Event, Filters, ListedTask, Page
 
@@ -169,6 +170,16 @@ class Client(Methods[httpx.Client]):
             yield from page["tasks"]
             call = calls.next_page(call, page)
 
+    def start(
+        self, tasks: Tasks | None = None, *, task_id: str | None = None, flow: str | None = None, **options: Any
+    ) -> Run:
+        """Run new tasks, a stored task or a flow, and return a handle of the run at once.
+
+        `options` are those of `execute`, or of `run_flow`, such as `inputs`. Raises TypeError unless one of the
+        three is given, and RpcError.
+        """
+        return Run(self, self.send(starting(tasks, task_id=task_id, flow=flow, options=options)))
+
     def stream(self, tasks: Tasks | None = None, *, task_id: str | None = None) -> Generator[Event]:
         """Run new tasks or a stored task, and yield every event up to `final`.
 
@@ -230,6 +241,12 @@ class AsyncClient(Methods[httpx.AsyncClient]):
             for task in page["tasks"]:
                 yield task
             call = calls.next_page(call, page)
+
+    async def start(
+        self, tasks: Tasks | None = None, *, task_id: str | None = None, flow: str | None = None, **options: Any
+    ) -> AsyncRun:
+        """Like `Client.start`."""
+        return AsyncRun(self, await self.send(starting(tasks, task_id=task_id, flow=flow, options=options)))
 
     async def stream(self, tasks: Tasks | None = None, *, task_id: str | None = None) -> AsyncGenerator[Event]:
         """Like `Client.stream`."""
