@@ -1,0 +1,85 @@
+"""`Run` and `AsyncRun`: handles of runs that a client has started."""
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from aipartnerupflow.client import calls, flow_calls
+from aipartnerupflow.client.calls import Call, Tasks
+from aipartnerupflow.client.types import Cancelled, Event, Execution, Task
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client.clients import AsyncClient, Client
+
+
+def starting(tasks: Tasks | None, *, task_id: str | None, flow: str | None, options: Any) -> Call[Any]:
+    """The call that starts a run: of new tasks, of a stored task, or of a flow. Raises TypeError unless one is given."""
+    if sum(each is not None for each in (tasks, task_id, flow)) != 1:
+        raise TypeError("Give one of tasks, task_id and flow.")
+    if flow is not None:
+        return flow_calls.run_flow(flow, **options)
+    return calls.execute(tasks, task_id=task_id, **options)
+
+
+class _Handle:
+    def __init__(self, started: Execution) -> None:
+        self.started = started
+        """The server's reply, with the ids of the tasks and warnings."""
+        self.task_id = started["root_task_id"]
+        """The root of the tree."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.task_id!r}>"
+
+
+class Run(_Handle):
+    """A run that `Client.start` has started."""
+
+    def __init__(self, client: "Client", started: Execution) -> None:
+        super().__init__(started)
+        self._client = client
+
+    def events(self, *, after: int = 0) -> Generator[Event]:
+        """Yield the events up to `final`, as `Client.follow` does."""
+        return self._client.follow(self.task_id, after=after)
+
+    def wait(self) -> Task:
+        """Wait for the end and return the tree, with all results. The status of the run is in `run_status`."""
+        for _ in self.events():
+            pass
+        return self.tree()
+
+    def tree(self) -> Task:
+        """Return the tree as it is now."""
+        return self._client.tree(self.task_id)
+
+    def cancel(self, *, force: bool = False) -> list[Cancelled]:
+        """Cancel the run; with `force`, without time to clean up."""
+        return self._client.cancel(self.task_id, force=force)
+
+
+class AsyncRun(_Handle):
+    """A run that `AsyncClient.start` has started."""
+
+    def __init__(self, client: "AsyncClient", started: Execution) -> None:
+        super().__init__(started)
+        self._client = client
+
+    def events(self, *, after: int = 0) -> AsyncGenerator[Event]:
+        """Like `Run.events`."""
+        return self._client.follow(self.task_id, after=after)
+
+    async def wait(self) -> Task:
+        """Like `Run.wait`. `asyncio.timeout` limits it."""
+        async with aclosing(self.events()) as events:
+            async for _ in events:
+                pass
+        return await self.tree()
+
+    async def tree(self) -> Task:
+        """Like `Run.tree`."""
+        return await self._client.tree(self.task_id)
+
+    async def cancel(self, *, force: bool = False) -> list[Cancelled]:
+        """Like `Run.cancel`."""
+        return await self._client.cancel(self.task_id, force=force)
