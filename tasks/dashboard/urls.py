@@ -19,6 +19,7 @@ from tasks.dashboard import (
     usage,
     values,
     views,
+    workers,
 )
 
 app_name = "dashboard"
@@ -55,6 +56,7 @@ urlpatterns = [
     path("settings/", settings.overview, name="settings"),
     path("settings/llm-keys/", settings.set_llm_key, name="set_llm_key"),
     path("settings/llm-keys/delete/", settings.delete_llm_key, name="delete_llm_key"),
+    path("workers/", workers.overview, name="workers"),
     path("settings/secrets/", settings.set_secret, name="set_secret"),
     path("settings/secrets/delete/", settings.delete_secret, name="delete_secret"),
     path("settings/notifications/", settings.set_notification, name="set_notification"),

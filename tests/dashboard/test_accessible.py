@@ -25,6 +25,7 @@ def test_the_pages_are_accessible(
         "/ui/new/tree/",
         "/ui/executors/",
         "/ui/settings/",
+        "/ui/workers/",
     ]
     with browser.new_context(color_scheme=scheme, reduced_motion="reduce") as context:
         page = context.new_page()

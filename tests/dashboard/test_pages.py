@@ -138,6 +138,20 @@ def test_llm_keys_are_kept_and_never_shown(as_: As) -> None:
     assert f"…{LLM_KEY[-4:]}" not in page(as_("alice"), "/ui/settings/")
 
 
+def test_administrators_see_the_workers_and_the_queue(as_: As) -> None:
+    tree = json.dumps([{"name": "Slow", "schemas": {"method": "sleep_executor"}, "inputs": {"seconds": 600}}])
+    started = post(as_("alice"), "/ui/new/tree/", tree=tree, then="run")
+    task_id = started.headers["Location"].removeprefix("/ui/tasks/")
+    users = re.compile(r"<td>alice</td><td></td>\s*<td class=\"num\">1</td>\s*<td class=\"num\">0</td>")
+    until(lambda: users.search(page(as_("root"), "/ui/workers/")) is not None, seconds=30, what="the run on the page")
+    shown = page(as_("root"), "/ui/workers/")
+    assert "<td>working</td>" in shown
+    assert re.search(r"<dt>In the queue</dt>\s*<dd>0</dd>", shown)
+    assert "/ui/workers/" not in page(as_("alice"), "/ui/settings/")
+    assert as_("alice").get("/ui/workers/").status_code == as_("vera").get("/ui/workers/").status_code == 403
+    assert post(as_("alice"), f"/ui/cancel/{task_id}").status_code == 302
+
+
 def test_notifications_are_stored_and_their_key_is_shown_once(as_: As) -> None:
     hook = "https://hooks.example.com/apflow"
     made = post(as_("alice"), "/ui/settings/notifications/", name="on-call", to=hook)
