@@ -26,6 +26,7 @@ from aipartnerupflow.cli.options import (
     ConfigFile,
     ExitCode,
     Server,
+    TaskId,
     Timeout,
     Watched,
     configure,
@@ -147,6 +148,20 @@ def run(
         as_json=as_json,
     )
     raise typer.Exit(code)
+
+
+@app.command()
+@to_server
+def logs(
+    server: Server,
+    task_id: TaskId,
+    is_all: Annotated[bool, typer.Option("--all", help="All events, not only what tasks say and what fails.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what the tasks of the latest run said, and follow it until it ends. Of a task that is no root: its own."""
+    from aipartnerupflow.cli import log_lines
+
+    log_lines.follow(server, task_id, is_all=is_all, as_json=as_json)
 
 
 app.command()(generate)

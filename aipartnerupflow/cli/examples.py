@@ -11,6 +11,7 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "serve": "serve --host 0.0.0.0 --port 8080",
         "worker": "worker --config config.yaml",
         "run": "run docs/examples/hello.json --watch",
+        "logs": "logs example-diamond",
         "generate": "generate 'compare the weather of two cities' > tree.json",
         "doctor": "doctor --json",
         "explain": "explain example-failure-report",

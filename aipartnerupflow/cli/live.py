@@ -57,7 +57,7 @@ class Lines(View):
     """Prints each event as a line: progress of the tree, type of event, task and details."""
 
     def __init__(self, root: "Task") -> None:
-        self._names = _names(root)
+        self._names = names_of(root)
         self._out = output.out()
 
     def tell(self, event: "Event") -> None:
@@ -71,7 +71,7 @@ class Lines(View):
         )
 
 
-def _names(root: "Task") -> dict[str, str]:
+def names_of(root: "Task") -> dict[str, str]:
     """Task id → name. Tasks that share a name get their id added."""
     tasks = [task for task, _ in show.walk(root)]
     times = Counter(task["name"] for task in tasks)

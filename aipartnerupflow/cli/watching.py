@@ -74,12 +74,12 @@ def run(
 def watch(server: Server, task_id: str, *, after: int, timeout_seconds: float | None, as_json: bool) -> ExitCode:
     """Follow the latest run of the task's tree. Raises RpcError."""
     with Client(server.url, token=server.token) as client:
-        _check_has_run(client, task_id)
+        check_has_run(client, task_id)
     following = _follow(server, task_id, after=after, is_watched=True, as_json=as_json)
     return _tell(_patiently(following, task_id=task_id, timeout_seconds=timeout_seconds), as_json=as_json)
 
 
-def _check_has_run(client: Client, task_id: str) -> None:
+def check_has_run(client: Client, task_id: str) -> None:
     """Raises NotFound, with the command to run the tree, if it has never run.
 
     The status of a root is that of its latest run; it is pending if there is none.

@@ -1,0 +1,53 @@
+"""`aipartnerupflow logs` against a real server."""
+
+from collections.abc import Callable
+
+from aipartnerupflow.client import Client
+from tests.aipartnerupflow.conftest import Said
+from tests.servers import Json, Server
+from tests.terminal import Screen
+
+Cli = Callable[..., Said]
+Show = Callable[..., Screen]
+TREE: list[Json] = [
+    {"id": "log-root", "name": "Report", "dependencies": ["log-asks", {"id": "log-fails", "required": False}]},
+    {
+        "id": "log-asks",
+        "parent_id": "log-root",
+        "name": "Model",
+        "schemas": {"method": "llm_executor"},
+        "inputs": {"prompt": "Name three rivers.", "model": "demo/demo"},
+    },
+    {
+        "id": "log-fails",
+        "parent_id": "log-root",
+        "name": "Call",
+        "schemas": {"method": "rest_executor"},
+        "inputs": {"url": "http://127.0.0.1:1/"},
+        "params": {"allow_failure": True},
+    },
+]
+
+
+def test_lines_of_all_tasks_are_printed_with_times_and_names(server: Server, screen: Show, cli: Cli) -> None:
+    with Client(server.url) as client:
+        client.execute(TREE, wait=True)
+    said = screen("logs", "log-root")
+    assert said.code == 0
+    assert "  Model  This is the built-in demo model" in " ".join(said.out.split("\n"))
+    assert "  Call  failed: " in said.out
+    assert "started" not in said.out
+    own = cli("logs", "log-asks")
+    assert "  Model  " in own.out
+    assert "  Call  " not in own.out
+    events = cli("logs", "log-root", "--all", "--json").lines
+    assert [events[0]["seq"], events[-1]["type"]] == [1, "final"]
+    assert {"task_start", "log", "task_failed"} <= {event["type"] for event in events}
+
+
+def test_a_tree_that_has_not_run_says_so(server: Server, screen: Show) -> None:
+    with Client(server.url) as client:
+        client.create({"id": "log-never", "name": "echo_executor"})
+    said = screen("logs", "log-never")
+    assert (said.code, "has not run yet" in said.err) == (3, True)
+    assert screen("logs", "no-such-task").code == 3
