@@ -111,7 +111,9 @@ class Email(Section):
     )
     username: str | None = Field(None, min_length=1, examples=["apflow"], description="The name to log in with.")
     password: values.Secret | None = Field(
-        None, examples=["an-example-password"], description="Its password. Preferably set it in the environment."
+        None,
+        examples=["an-example-that-everybody-knows"],
+        description="Its password. Preferably set it in the environment.",
     )
     sender: values.Mailbox | None = Field(
         None, examples=["apflow@example.com"], description="The address that mails come from."

@@ -258,6 +258,11 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "backfillSchedule": Row(PAST, (PAST | {"overlap": "allow"},)),
         "listScheduledRuns": Row({}, ({"limit": 1},)),
         "getUsage": Row({"by": "user"}, (USER, USER | {"by": "model"})),
+        "listNotifications": Row({}),
+        "setNotification": Row(
+            {name: value for name, value in NOTICE.items() if name != "name"}, code="flow_not_found"
+        ),
+        "deleteNotification": Row({}),
         "listSecrets": Row({}),
         "setSecret": Row(VALUE, (VALUE | {"scope": "shared", "users": ["$user"]},)),
         "deleteSecret": Row({}, ({"scope": "shared"},)),
