@@ -9,12 +9,12 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from a2a.methods.call_responses import ModelCall
 from a2a.methods.response import Response
+from a2a.methods.schedule_responses import TaskSchedule
 from a2a.methods.task_schemas import NewTask
 from tasks.rules.strict_json import Json
 from tasks.status import Status
 
 RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
-ScheduleType = Literal["once", "interval", "cron", "daily", "weekly", "monthly"]
 
 
 class Dependency(Response, frozen=True, kw_only=True):
@@ -35,7 +35,7 @@ class TokenUsage(Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
 
 
-class TaskSummary(Response, frozen=True, kw_only=True):
+class TaskSummary(TaskSchedule, frozen=True, kw_only=True):
     """The fields of a task that are small. Times are ISO 8601 in UTC, with an offset."""
 
     id: str
@@ -56,15 +56,6 @@ class TaskSummary(Response, frozen=True, kw_only=True):
     origin_type: Literal["create", "copy"]
     spawned_by: str | UnsetType = UNSET
     run_status: RunStatus | UnsetType | None = UNSET
-    schedule_type: ScheduleType | UnsetType = UNSET
-    schedule_expression: str | UnsetType = UNSET
-    schedule_enabled: bool | UnsetType = UNSET
-    schedule_start_at: str | UnsetType | None = UNSET
-    schedule_end_at: str | UnsetType | None = UNSET
-    next_run_at: str | UnsetType | None = UNSET
-    last_run_at: str | UnsetType | None = UNSET
-    max_runs: int | UnsetType | None = UNSET
-    run_count: int | UnsetType = UNSET
     created_at: str
     updated_at: str
     started_at: str | None

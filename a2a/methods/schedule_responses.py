@@ -9,6 +9,22 @@ from tasks.rules.firings import CatchUp, Outcome, Overlap
 from tasks.rules.strict_json import Json
 from tasks.status import Status
 
+ScheduleType = Literal["once", "interval", "cron", "daily", "weekly", "monthly"]
+
+
+class TaskSchedule(Response, frozen=True, kw_only=True):
+    """The schedule of a root that has one of its own. Other tasks lack the fields."""
+
+    schedule_type: ScheduleType | UnsetType = UNSET
+    schedule_expression: str | UnsetType = UNSET
+    schedule_enabled: bool | UnsetType = UNSET
+    schedule_start_at: str | UnsetType | None = UNSET
+    schedule_end_at: str | UnsetType | None = UNSET
+    next_run_at: str | UnsetType | None = UNSET
+    last_run_at: str | UnsetType | None = UNSET
+    max_runs: int | UnsetType | None = UNSET
+    run_count: int | UnsetType = UNSET
+
 
 class Schedule(Response, frozen=True, kw_only=True):
     """A schedule. Times are ISO 8601 in UTC. Only `schedules.get` returns `tasks` and `inputs`.

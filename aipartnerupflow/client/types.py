@@ -17,7 +17,21 @@ Dependency = TypedDict(
 """A task that must finish first; if `required`, it must complete or, with `on_skip`, be skipped. `as` names its result."""
 
 
-class Task(TypedDict):
+class TaskSchedule(TypedDict, total=False):
+    """The schedule of a root that has one of its own."""
+
+    schedule_type: ScheduleType
+    schedule_expression: str
+    schedule_enabled: bool
+    schedule_start_at: str | None
+    schedule_end_at: str | None
+    next_run_at: str | None
+    last_run_at: str | None
+    max_runs: int | None
+    run_count: int
+
+
+class Task(TaskSchedule):
     """A task. Times are ISO 8601 with an offset, `progress` is 0 to 1; only trees have `children`."""
 
     id: str
@@ -42,15 +56,6 @@ class Task(TypedDict):
     origin_type: Literal["create", "copy"]
     spawned_by: NotRequired[str]
     run_status: NotRequired[RunStatus | None]
-    schedule_type: NotRequired[ScheduleType]
-    schedule_expression: NotRequired[str]
-    schedule_enabled: NotRequired[bool]
-    schedule_start_at: NotRequired[str | None]
-    schedule_end_at: NotRequired[str | None]
-    next_run_at: NotRequired[str | None]
-    last_run_at: NotRequired[str | None]
-    max_runs: NotRequired[int | None]
-    run_count: NotRequired[int]
     created_at: str
     updated_at: str
     started_at: str | None
@@ -58,7 +63,7 @@ class Task(TypedDict):
     children: NotRequired[list["Task"]]
 
 
-class ListedTask(TypedDict):
+class ListedTask(TaskSchedule):
     """A task of a list; a root with its latest run (None before the first).
 
     A summary lacks `inputs`, `schemas`, `params` and `result`, and of a root has the number of tasks in each
@@ -87,15 +92,6 @@ class ListedTask(TypedDict):
     origin_type: Literal["create", "copy"]
     spawned_by: NotRequired[str]
     run_status: NotRequired[RunStatus | None]
-    schedule_type: NotRequired[ScheduleType]
-    schedule_expression: NotRequired[str]
-    schedule_enabled: NotRequired[bool]
-    schedule_start_at: NotRequired[str | None]
-    schedule_end_at: NotRequired[str | None]
-    next_run_at: NotRequired[str | None]
-    last_run_at: NotRequired[str | None]
-    max_runs: NotRequired[int | None]
-    run_count: NotRequired[int]
     run_id: NotRequired[str | None]
     run_number: NotRequired[int | None]
     task_counts: NotRequired[dict[Status, int] | None]

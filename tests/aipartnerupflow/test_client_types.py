@@ -77,6 +77,7 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     flow_types.FlowVersions: (flow_responses.FlowVersions,),
     flow_types.FlowDeleted: (flow_responses.FlowDeleted,),
     schedule_types.Schedule: (schedule_responses.Schedule,),
+    types.TaskSchedule: (schedule_responses.TaskSchedule,),
     schedule_types.Schedules: (schedule_responses.Schedules,),
     schedule_types.ScheduledRun: (schedule_responses.ScheduledRun,),
     schedule_types.ScheduledRuns: (schedule_responses.ScheduledRuns,),
