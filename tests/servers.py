@@ -279,7 +279,9 @@ def environment_of(database_url: str, data_dir: Path) -> dict[str, str]:
 
 
 def _client(port: int) -> httpx.Client:
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120)
+    # The server closes connections that are idle for 5 seconds. One that is used just then would break.
+    limits = httpx.Limits(keepalive_expiry=2)
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, limits=limits)
 
 
 def _await_start(server: Server, path: str) -> None:

@@ -21,6 +21,8 @@ T = TypeVar("T")
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)
+"""Those of httpx, but idle connections are closed before the server closes them, after 5 seconds: a request just then would fail."""
 
 
 class method(Generic[P, T]):
@@ -126,7 +128,9 @@ class Methods(Generic[H]):
         self.timeout_seconds = timeout_seconds
         self.resume_seconds = resume_seconds
         self._has_answered = False
-        self._http: H = self._kind(base_url=_checked(self.url), headers=_headers(token), timeout=timeout_seconds)
+        self._http: H = self._kind(
+            base_url=_checked(self.url), headers=_headers(token), timeout=timeout_seconds, limits=LIMITS
+        )
 
     def _timeout(self, call: Call[Any]) -> float:
         return self.timeout_seconds + call.wait_seconds

@@ -261,7 +261,7 @@ def test_an_answer_with_a_schema_is_checked(agents: Agents) -> None:
             "inputs.confirm: 'send_email' is none of the tools weather",
         ),
         ({"tools": ["weather"], "confirm": 5}, "confirm: "),
-        ({"max_steps": 3}, "inputs.max_steps is for tools by name"),
+        ({"max_steps": 3}, "inputs.max_steps: is for tools by name"),
         ({"tools": ["weather"], "max_steps": 101}, "max_steps: the value is greater than the maximum of 100"),
     ],
 )

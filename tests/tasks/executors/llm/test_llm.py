@@ -391,7 +391,7 @@ def test_any_object_will_do_for_json_object(site: LlmSite) -> None:
 @pytest.mark.parametrize(
     ("schema", "params", "fault"),
     [
-        ({"type": "objekt"}, {}, "inputs.response_format.json_schema.schema is no JSON Schema"),
+        ({"type": "objekt"}, {}, "inputs.response_format.json_schema.schema: is no JSON Schema"),
         (SCHEMA, {"repair": 9}, "params.repair must be an integer from 0 to 5."),
     ],
 )
