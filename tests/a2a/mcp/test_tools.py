@@ -1,4 +1,4 @@
-"""Calls of tools: what they return at the end of a run and before it, and what becomes of a run whose client leaves."""
+"""Calls of tools: what they return at the end of a run and before it, and what happens to a run whose client leaves."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -184,8 +184,8 @@ def test_a_newer_client_gets_no_logs_unless_it_asks_for_them(modern: Client) -> 
     params: Json = {"name": "scripted_executor", "arguments": {"seconds": 1.5, "how": "log", "says": b"a line".hex()}}
     quiet = modern.messages("tools/call", params)
     assert [each.get("method") for each in quiet if "method" in each] == []
-    told = modern.messages("tools/call", params, **{f"{PREFIX}logLevel": "debug"})
-    assert "a line" in [each["params"]["data"] for each in told if each.get("method") == "notifications/message"]
+    sent = modern.messages("tools/call", params, **{f"{PREFIX}logLevel": "debug"})
+    assert "a line" in [each["params"]["data"] for each in sent if each.get("method") == "notifications/message"]
 
 
 def test_a_run_that_takes_long_is_returned_by_its_id(alice: Client, gate: Path) -> None:

@@ -1,4 +1,4 @@
-"""Notifications: a run that fails is told to a URL or by mail, once, and no other run is."""
+"""Notifications: a message to a URL or by mail for each run that fails, and for no other run."""
 
 import hmac
 import json
@@ -74,19 +74,19 @@ def refusal_of(server: Server, **params: Any) -> Json:
     return error
 
 
-def test_a_run_that_fails_is_told_and_no_other(server: Server, receiver: Receiver) -> None:
+def test_only_a_run_that_fails_sends_a_message(server: Server, receiver: Receiver) -> None:
     kept = server.rpc("notifications.set", {"name": "on-call", "url": receiver.url})
     run(server, GOOD)
     failed = run(server, BAD)
-    (told,) = receiver.until("run_failed")
-    assert (told["task_id"], told["name"], told["number"], told["flow"]) == (
+    (message,) = receiver.until("run_failed")
+    assert (message["task_id"], message["name"], message["number"], message["flow"]) == (
         failed["task_id"],
         "rest_executor",
         1,
         None,
     )
-    assert [failure["name"] for failure in told["failures"]] == ["rest_executor"]
-    assert told["url"] == f"https://flow.example.com/ui/runs/{told['run_id']}/"
+    assert [failure["name"] for failure in message["failures"]] == ["rest_executor"]
+    assert message["url"] == f"https://flow.example.com/ui/runs/{message['run_id']}/"
     assert signature_of(receiver, kept["signing_key"])
     run(server, GOOD)
     again = server.rpc("tasks.execute", {"task_id": failed["task_id"], "wait": True})
@@ -96,13 +96,13 @@ def test_a_run_that_fails_is_told_and_no_other(server: Server, receiver: Receive
     ]
 
 
-def test_a_flow_is_told_of_alone(server: Server, receiver: Receiver) -> None:
+def test_only_runs_of_the_flow_send_a_message(server: Server, receiver: Receiver) -> None:
     server.rpc("flows.save", {"name": "fragile", "tasks": [BAD]})
     server.rpc("notifications.set", {"name": "fragile", "flow": "fragile", "url": receiver.url, "token": "ours"})
     run(server, BAD)
     ran = server.rpc("flows.run", {"name": "fragile", "wait": True})
-    (told,) = receiver.until("run_failed")
-    assert (told["task_id"], told["flow"], told["flow_version"]) == (ran["task_id"], "fragile", 1)
+    (message,) = receiver.until("run_failed")
+    assert (message["task_id"], message["flow"], message["flow_version"]) == (ran["task_id"], "fragile", 1)
     assert signature_of(receiver, "ours")
     server.rpc("flows.delete", {"name": "fragile"})
     assert server.rpc("notifications.list", {})["notifications"] == []
@@ -200,9 +200,9 @@ def test_without_a_mail_server_no_address_is_taken(open_server: Server) -> None:
 
 def test_what_the_page_shows_works(server: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
     shell = new_shell(tmp_path_factory)
-    request = json.loads(text(PAGE, "Be told when a run fails", "json"))
+    request = json.loads(text(PAGE, "Send a message when a run fails", "json"))
     assert server.rpc(request["method"], request["params"])["name"] == "on-call"
-    shown = shell.run(text(PAGE, "Be told when a run fails", "sh"), AIPARTNERUPFLOW_URL=server.url).splitlines()
+    shown = shell.run(text(PAGE, "Send a message when a run fails", "sh"), AIPARTNERUPFLOW_URL=server.url).splitlines()
     stored, listed, deleted = map(json.loads, shown)
     assert (stored["name"], listed["url"], deleted["deleted"]) == ("on-call", stored["url"], True)
     assert stored["signing_key"].startswith("whsec_")
