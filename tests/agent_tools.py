@@ -45,7 +45,7 @@ async def broken(why: str) -> None:
 async def wait_for_gate(number: int) -> int:
     """Return when there is a file `gate`."""
     _note("wait_for_gate", {"number": number})
-    while not os.path.exists(os.environ[GATE]):  # noqa: ASYNC110, ASYNC240, PTH110  (nobody rings for a file)
+    while not os.path.exists(os.environ[GATE]):  # noqa: ASYNC110, ASYNC240, PTH110  (no event reports a file)
         await asyncio.sleep(0.01)
     return number
 

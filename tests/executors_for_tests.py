@@ -214,7 +214,7 @@ class Lost(Executor):
 
 
 async def _wait(inputs: Json, context: Context) -> None:
-    while _is_shut_out(inputs):  # noqa: ASYNC110  (nobody rings for a file)
+    while _is_shut_out(inputs):  # noqa: ASYNC110  (no event reports a file)
         await asyncio.sleep(0.01)
     steps = inputs.get("steps", 0)
     for done in range(1, steps + 1):

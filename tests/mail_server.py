@@ -1,4 +1,4 @@
-"""A real mail server (SMTP) on loopback, which keeps what it gets and answers as it is told."""
+"""A real mail server (SMTP) on loopback. It keeps the mails, and gives the replies that a test sets."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server that keeps what it gets and answers as it is told."""
+"""A receiver of webhooks: a real HTTP server that keeps what it gets and gives the answers that a test sets."""
 
 import threading
 import time

@@ -52,7 +52,7 @@ def test_the_same_task_runs_again_at_its_times(open_server: Server, rpc: Rpc) ->
     until(lambda: [run["status"] for run in runs()] == ["completed"] * 2, seconds=30, what="their ends")
     task = rpc("tasks.get", {"task_id": task_id})
     assert (of(task), task["next_run_at"]) == (("interval", "1", False), None)
-    assert task["completed_at"] >= runs()[0]["created_at"] > runs()[1]["finished_at"], "it ran anew, in place"
+    assert task["completed_at"] >= runs()[0]["created_at"] > runs()[1]["finished_at"], "the same task ran again"
     assert {run["task_id"] for run in runs()} == {task_id}
 
 

@@ -1,4 +1,4 @@
-"""A context whose reports are kept, modules that a test writes, and a web server that answers as it is told."""
+"""A context whose reports are kept, modules that a test writes, and a web server that gives the answers that a test sets."""
 
 import importlib
 import ssl

@@ -59,8 +59,8 @@ def key_for(model: str) -> dict[str, str]:
     ids=["text", "page", "nothing", "garbage", "empty", "garbage within", "no end", "cut", "error within"],
 )
 def test_what_is_no_answer_fails_and_may_be_tried_again(site: LlmSite, model: str, says: Says, error: str) -> None:
-    told, asked = failure(site, model, says)
-    assert error in told
+    message, asked = failure(site, model, says)
+    assert error in message
     assert asked == 2
 
 
@@ -92,15 +92,15 @@ def test_what_is_no_answer_fails_and_may_be_tried_again(site: LlmSite, model: st
     ids=["refusal", "filter", "quota within", "quota", "quota as an answer", "too long"],
 )
 def test_what_another_attempt_will_not_mend_is_final(site: LlmSite, model: str, says: Says, error: str) -> None:
-    told, asked = failure(site, model, says)
-    assert error in told
+    message, asked = failure(site, model, says)
+    assert error in message
     assert asked == 1
 
 
 @pytest.mark.parametrize("model", ["anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-flash"])
 def test_other_providers_filter_too(site: LlmSite, model: str) -> None:
-    told, asked = failure(site, model, Says(text="So", finish="content_filter"))
-    assert "withheld the answer (finish_reason: content_filter)" in told
+    message, asked = failure(site, model, Says(text="So", finish="content_filter"))
+    assert "withheld the answer (finish_reason: content_filter)" in message
     assert asked == 1
 
 
@@ -110,8 +110,8 @@ def test_the_key_is_not_quoted_from_a_stream(site: LlmSite) -> None:
         Says(text="one", frames=(frame(error={"message": f"What is {KEY}?", "code": KEY}),)),
         Says(text="", refusal=f"I will not say {KEY}."),
     ):
-        told, _ = failure(site, "openai/gpt-4", says)
-        assert KEY[:8] not in told
+        message, _ = failure(site, "openai/gpt-4", says)
+        assert KEY[:8] not in message
 
 
 @pytest.mark.parametrize("model", ANSWERS)
@@ -143,8 +143,8 @@ def test_an_answer_that_is_cut_off_has_a_warning(site: LlmSite, model: str) -> N
 
 
 def test_an_answer_that_is_cut_off_may_be_a_failure(site: LlmSite) -> None:
-    told, asked = failure(site, "openai/gpt-4", Says(text="Once upon", finish="length"), fail_on_length=True)
-    assert "cut off at its greatest length" in told
+    message, asked = failure(site, "openai/gpt-4", Says(text="Once upon", finish="length"), fail_on_length=True)
+    assert "cut off at its greatest length" in message
     assert asked == 2
     refusal = site.refusal_of(EXECUTOR, inputs={"prompt": "x"}, params={"fail_on_length": 1})
     assert "params.fail_on_length must be true or false." in str(refusal)
