@@ -35,7 +35,9 @@ def test_lines_of_all_tasks_are_printed_with_times_and_names(server: Server, scr
     said = screen("logs", "log-root")
     assert said.code == 0
     # A model's words arrive in as many lines as the clock made of them.
-    words = "".join(text for _, name, text in (line.split("  ", 2) for line in said.out.splitlines()) if name == "Model")
+    words = "".join(
+        text for _, name, text in (line.split("  ", 2) for line in said.out.splitlines()) if name == "Model"
+    )
     assert words.startswith("This is the built-in demo model")
     assert "  Call  failed: " in said.out
     assert "started" not in said.out
