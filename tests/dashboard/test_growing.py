@@ -161,7 +161,7 @@ def test_the_link_to_a_failed_item_opens_its_box(home: Page, server: Server, fin
 
 def test_of_very_many_parts_the_failed_ones_are_shown(home: Page, server: Server, finished: Make) -> None:
     prefix = finished(*map_over(VERY_MANY, failing=(200, 299)))
-    open_tree(home, server, f"{prefix}-root")
+    open_tree(home, server, f"{prefix}-root?root")
     toggle(home, "Each").click()
     expect(home.get_by_text("100 of 300 are shown, failed and running ones first.")).to_be_visible()
     expect(parts(home, "Step person")).to_have_count(100)

@@ -10,10 +10,10 @@ import operator
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Protocol, TypedDict
 
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, StateGraph
@@ -23,11 +23,13 @@ from psycopg_pool import AsyncConnectionPool
 
 from benchmarks.peers.work import WAITING_SECONDS, WAITING_STEPS, Sizes, Work, main
 
-Step = Callable[[Any], Awaitable[dict[str, Any]]]
-
 
 class Number(TypedDict):
     number: int
+
+
+class Step(Protocol):
+    async def __call__(self, state: Number) -> dict[str, Any]: ...
 
 
 class Parts(TypedDict):
