@@ -87,9 +87,10 @@ bench-peers: install
 mutants: install
 	$(BIN)/python scripts/seeded_bugs.py $(ARGS)
 
-# Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings.
+# Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings, and executors.md from the executors.
 reference: install
 	$(BIN)/python -m apflow_site.config.reference
+	$(BIN)/python scripts/executor_reference.py
 
 docs: install
 	$(BIN)/mkdocs build

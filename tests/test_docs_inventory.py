@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from tasks.executors import EXECUTORS
 from tests.documents import BLOCKS, PAGES, named
 from tests.servers import ROOT
 
@@ -293,6 +294,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
             "json",
             f"{BLOCKS_TEST}::test_an_address_is_called_and_the_answer_is_the_result",
         ),
+    ],
+    "docs/reference/executors.md": [
+        (executor_id, "json", f"{NOT_RUN}generated from the declarations, which tests/test_reference.py compares")
+        for executor_id in sorted(EXECUTORS)
+        for _ in ("the inputs", "the result")
     ],
     "docs/reference/a2a.md": [("Conformance", "sh", "tests/a2a/protocol/test_conformance.py::conformance_agent")],
     "docs/reference/websocket.md": [("WebSocket", "json", f"{BLOCKS_TEST}::test_a_message_of_the_socket_is_as_shown")],

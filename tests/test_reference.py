@@ -1,6 +1,8 @@
 """The reference documents say what the code says."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -12,7 +14,8 @@ from a2a.methods.responses import Event, Task
 from tasks.rules.field_rules import TASK_FIELDS
 from tasks.rules.task_schedules import WRITTEN
 
-REFERENCE = Path(__file__).parent.parent / "docs/reference"
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "docs/reference"
 
 
 def rows(document: str) -> list[list[str]]:
@@ -38,6 +41,17 @@ def test_every_field_and_every_type_of_an_event_is_described() -> None:
     types = get_args(get_type_hints(Event)["type"])
     described = names([row[0] for row in rows("events.md")])
     assert sorted(described) == sorted([*Event.__struct_fields__, *types])
+
+
+def test_the_page_of_executors_says_what_they_declare() -> None:
+    checked = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/executor_reference.py"), "--check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert [row[0] for row in rows("executors.md") if len(row) < 3 or not row[2]] == []
 
 
 def test_every_error_is_described() -> None:

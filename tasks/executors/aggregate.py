@@ -15,9 +15,9 @@ class AggregateResults(Executor):
     result_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "results": {"type": "object"},
-            "summary": {"type": "string"},
-            "count": {"type": "integer"},
+            "results": {"type": "object", "description": "The result of each dependency, by its id"},
+            "summary": {"type": "string", "description": "How many results there are, and their names"},
+            "count": {"type": "integer", "description": "How many results there are"},
         },
         "required": ["results", "summary", "count"],
     }

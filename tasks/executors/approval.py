@@ -74,7 +74,7 @@ class Approval(Executor):
         "properties": {
             "answer": {"description": "One of the options, or any JSON value"},
             "by": {"type": "string", "description": "Who answered"},
-            "comment": {"type": "string"},
+            "comment": {"type": "string", "description": "What the person wrote beside the answer"},
         },
     }
     secret_inputs = frozenset()

@@ -53,7 +53,7 @@ class Event(Executor):
         "properties": {
             "event": {"type": ["string", "null"], "description": "The name; null after a timeout"},
             "payload": {"description": "Any JSON value"},
-            "id": {"type": ["string", "null"]},
+            "id": {"type": ["string", "null"], "description": "The id that the sender gave the event"},
             "received_at": {"type": ["string", "null"], "description": "ISO 8601, in UTC"},
         },
         "required": ["event", "payload", "id", "received_at"],

@@ -94,7 +94,7 @@ class Generate(Executor):
                 "items": {"type": "object"},
                 "description": "Tasks, in the format of tasks.create",
             },
-            "count": {"type": "integer"},
+            "count": {"type": "integer", "description": "How many tasks there are"},
         },
         "required": ["tasks", "count"],
     }

@@ -22,7 +22,7 @@ class Sleep(Executor):
     }
     result_schema: ClassVar[Json] = {
         "type": "object",
-        "properties": {"slept_seconds": {"type": "number"}},
+        "properties": {"slept_seconds": {"type": "number", "description": "How long the task slept"}},
         "required": ["slept_seconds"],
     }
     example: ClassVar[Json] = {"seconds": 3, "steps": 3}

@@ -61,11 +61,14 @@ class SystemInfo(Executor):
     tags = ("core", "monitoring")
     input_schema: ClassVar[Json] = {
         "type": "object",
-        "properties": {"resource": {"enum": [*RESOURCES, "all"], "default": "all"}},
+        "properties": {"resource": {"enum": [*RESOURCES, "all"], "default": "all", "description": "What to measure"}},
     }
     result_schema: ClassVar[Json] = {
         "type": "object",
-        "properties": {name: {"type": "object"} for name in RESOURCES},
+        "properties": {
+            name: {"type": "object", "description": f"The figures of {name}, if they were asked for"}
+            for name in RESOURCES
+        },
     }
     example: ClassVar[Json] = {"resource": "cpu"}
     example_result: ClassVar[Json] = {"cpu": {"logical_count": 8, "used_percent": 12.5, "load_average_1_minute": 0.7}}

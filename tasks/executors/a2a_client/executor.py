@@ -62,7 +62,12 @@ class A2a(Executor):
             },
             "wait": {"type": "boolean", "default": True, "description": "false: do not wait for the result"},
             "auth": AUTH,
-            "headers": {"type": "object", "additionalProperties": SECRET, "default": {}},
+            "headers": {
+                "type": "object",
+                "additionalProperties": SECRET,
+                "default": {},
+                "description": "Added to each request to the agent",
+            },
         },
         "required": ["agent_url"],
     }

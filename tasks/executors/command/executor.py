@@ -57,7 +57,12 @@ class Command(Executor):
                 "type": "string",
                 "description": "A folder that the operator allows. Default: a new temporary folder",
             },
-            "env": {"type": "object", "additionalProperties": TEXT, "default": {}},
+            "env": {
+                "type": "object",
+                "additionalProperties": TEXT,
+                "default": {},
+                "description": "Environment variables of the command, besides PATH, LANG and the like",
+            },
             "stdin": {"type": "string", "default": ""},
             "timeout_seconds": {
                 "type": "number",
@@ -72,7 +77,7 @@ class Command(Executor):
         "properties": {
             "return_code": {"type": ["integer", "null"], "description": "null if the program was stopped"},
             "stdout": {"type": "string", "description": "Bytes that are not UTF-8 are replaced"},
-            "stderr": TEXT,
+            "stderr": {"type": "string", "description": "Bytes that are not UTF-8 are replaced"},
         },
         "required": ["return_code", "stdout", "stderr"],
     }

@@ -16,9 +16,13 @@ RESULT: Json = {
             "type": ["string", "null"],
             "description": "The output of the last task; null when it was cancelled",
         },
-        "token_usage": {"type": ["object", "null"]},
+        "token_usage": {
+            "type": ["object", "null"],
+            "description": "Tokens of all model calls of the crew, and their cost",
+        },
         "tasks": {
             "type": "array",
+            "description": "The output of each task, in the order in which they ran",
             "items": {
                 "type": "object",
                 "properties": {"name": {"type": "string"}, "output": {"type": "string"}},

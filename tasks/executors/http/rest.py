@@ -75,7 +75,12 @@ class Rest(Executor):
         "properties": {
             "url": {"type": "string", "minLength": 1, "maxLength": 8192, "description": "http or https"},
             "method": {"enum": ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"], "default": "GET"},
-            "headers": {"type": "object", "additionalProperties": SECRET, "default": {}},
+            "headers": {
+                "type": "object",
+                "additionalProperties": SECRET,
+                "default": {},
+                "description": "Request headers",
+            },
             "params": {
                 "type": "object",
                 "additionalProperties": {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}]},
@@ -103,12 +108,16 @@ class Rest(Executor):
     result_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "status_code": {"type": "integer"},
-            "headers": {"type": "object", "additionalProperties": TEXT},
+            "status_code": {"type": "integer", "description": "The HTTP status"},
+            "headers": {
+                "type": "object",
+                "additionalProperties": TEXT,
+                "description": "Response headers, with names in lower case",
+            },
             "json": {"description": "The body, if its content type is JSON"},
             "body": {"type": "string", "description": "The body as text, otherwise; undecodable bytes are replaced"},
-            "url": TEXT,
-            "elapsed_ms": {"type": "number"},
+            "url": {"type": "string", "description": "The URL that answered"},
+            "elapsed_ms": {"type": "number", "description": "From the request to the end of the body, in milliseconds"},
         },
         "required": ["status_code", "headers", "url", "elapsed_ms"],
     }

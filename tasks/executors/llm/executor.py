@@ -78,8 +78,8 @@ class Llm(Executor):
     result_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "content": {"type": ["string", "null"]},
-            "model": TEXT,
+            "content": {"type": ["string", "null"], "description": "The answer as text"},
+            "model": {"type": "string", "description": "The model that answered"},
             "finish_reason": {
                 "type": ["string", "null"],
                 "description": "Why the answer ended: `stop`, `length`, `tool_calls` …; null if it was stopped",

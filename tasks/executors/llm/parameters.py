@@ -28,8 +28,14 @@ PARAMETERS: Final[Mapping[str, Json]] = MappingProxyType(
         "temperature": {"type": "number", "minimum": 0, "maximum": 2},
         "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "max_tokens": {"type": "integer", "minimum": 1},
-        "stop": {"anyOf": [TEXT, {"type": "array", "items": TEXT, "maxItems": 4}]},
-        "seed": {"type": "integer"},
+        "stop": {
+            "anyOf": [TEXT, {"type": "array", "items": TEXT, "maxItems": 4}],
+            "description": "Texts at which the answer ends",
+        },
+        "seed": {
+            "type": "integer",
+            "description": "The same seed and request give similar answers, if the provider supports it",
+        },
         "response_format": {
             "type": "object",
             "description": "json_object, or json_schema with a schema: the answer is checked, and is in `parsed`",
@@ -39,7 +45,10 @@ PARAMETERS: Final[Mapping[str, Json]] = MappingProxyType(
             "items": {"type": "object"},
             "description": "Functions that the model may call",
         },
-        "tool_choice": {"anyOf": [TEXT, {"type": "object"}]},
+        "tool_choice": {
+            "anyOf": [TEXT, {"type": "object"}],
+            "description": "`auto`, `none`, `required`, or the function to call",
+        },
         "parallel_tool_calls": _further("Whether one answer may request several calls", type="boolean"),
         "max_completion_tokens": _further(
             "The greatest length of the answer, with its reasoning", type="integer", minimum=1
