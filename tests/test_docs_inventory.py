@@ -28,6 +28,7 @@ SCHEDULED: Final = (
 NOTIFICATIONS: Final = "tests/a2a/methods/test_notifications.py::test_what_the_page_shows_works"
 WEBHOOKS: Final = "tests/tasks/worker/test_webhook_page.py::test_the_receiver_of_the_page_believes_the_server"
 CLIENT: Final = "tests/aipartnerupflow/client/test_client_page.py::test_the_programs_run_one_after_the_other"
+SERVICES: Final = "tests/acceptance/test_services_page.py"
 POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
 QUICK_START: Final = f"{README}::test_every_command_of_the_quick_start_succeeds"
 TASKS: Final = f"{BLOCKS_TEST}::test_a_task_of_a_page_has_the_result_that_the_page_promises"
@@ -145,6 +146,10 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/how-to/call-agents.md": [
         ("Call other agents", "json", f"{BLOCKS_TEST}::test_another_agent_gets_what_the_task_before_it_found"),
+    ],
+    "docs/how-to/call-services.md": [
+        ("Send e-mail", "yaml", f"{SERVICES}::site"),
+        ("Send e-mail", "json", f"{SERVICES}::test_a_mail_is_sent"),
     ],
     "docs/how-to/deploy.md": [
         ("PostgreSQL", "sh", f"{SERVERS}::test_the_database_of_the_page_is_used"),

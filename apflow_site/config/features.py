@@ -103,7 +103,7 @@ class Email(Section):
     host: values.Host | None = Field(
         None,
         examples=["smtp.example.com"],
-        description="The mail server (SMTP) through which the server sends notifications. Without one it sends none.",
+        description="The mail server (SMTP) through which the server sends notifications and the mails of `send_email_executor`. Without one it sends none.",
     )
     port: Whole = Field(587, ge=1, le=65535, description="Its port.")
     security: Literal["starttls", "tls", "none"] = Field(

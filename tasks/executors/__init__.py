@@ -30,6 +30,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "python_executor": "tasks.executors.python.Python",
         "rest_executor": "tasks.executors.http.rest.Rest",
         "run_tree_executor": "tasks.executors.run_tree.RunTree",
+        "send_email_executor": "tasks.executors.email.executor.SendEmail",
         "sleep_executor": "tasks.executors.sleep.Sleep",
         "transform_executor": "tasks.executors.transform.Transform",
         "system_info_executor": "tasks.executors.system_info.SystemInfo",
@@ -73,7 +74,7 @@ def executor_ids() -> frozenset[str]:
 @cache
 def disabled_executors() -> Mapping[str, str]:
     """Map the id of each disabled executor to the command or setting that enables it."""
-    off = {} if settings.APFLOW_COMMAND.allow else {"command_executor": "executors.command.allow: [/path/of/a/program]"}
+    off = _off_until_configured()
     extras = {**NEEDS, **{executor_id: cls.extra for executor_id, cls in plugins().executors.items()}}
     missing = {
         executor_id: f"pip install 'aipartnerupflow[{extra}]'"
@@ -81,6 +82,19 @@ def disabled_executors() -> Mapping[str, str]:
         if extra is not None and find_spec(EXTRAS[extra]) is None
     }
     return MappingProxyType(off | missing)
+
+
+def _off_until_configured() -> dict[str, str]:
+    """Map the executors that need settings, which the operator has not made, to these settings."""
+    email = settings.APFLOW.email
+    needed = {
+        "command_executor": (settings.APFLOW_COMMAND.allow, "executors.command.allow: [/path/of/a/program]"),
+        "send_email_executor": (
+            email.host and email.sender and email.allow,
+            "email: {host: smtp.example.com, sender: apflow@example.com, allow: ['*@example.com']}",
+        ),
+    }
+    return {executor_id: remedy for executor_id, (is_made, remedy) in needed.items() if not is_made}
 
 
 @cache

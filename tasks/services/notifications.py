@@ -13,20 +13,17 @@ from typing import Any, Final
 
 import orjson
 from django.conf import settings
-from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import transaction
 
 from accounts.callers import Caller
 from apflow_site.db.connections import IS_SQLITE
 from llmkeys.cipher import seal
+from tasks.executors.email.mail import MAILTO, why_no_address, why_refused
 from tasks.executors.http.safe_http import parse_url
 from tasks.models import Flow, Notification
 from tasks.rules.exceptions import InvalidParams, LimitReached
 from tasks.rules.strict_json import Json
-from tasks.services import mail
 from tasks.services.flows import get_flow
-from tasks.services.mail import MAILTO
 from tasks.services.webhooks import BY_MAIL, TO_URL, context_of, problems
 
 NEW_ID: Final = "lower(hex(randomblob(16)))" if IS_SQLITE else "replace(gen_random_uuid()::text, '-', '')"
@@ -98,11 +95,7 @@ def delete_notification(*, caller: Caller, name: str) -> bool:
 
 def _url_of(email: str) -> str:
     """Raises InvalidParams."""
-    try:
-        validate_email(email)
-    except ValidationError:
-        raise InvalidParams([("email", "must be an e-mail address such as ops@example.com")]) from None
-    if why := mail.why_refused(email):
+    if why := why_no_address(email) or why_refused(email):
         raise InvalidParams([("email", why)])
     return MAILTO + email
 

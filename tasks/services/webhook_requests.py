@@ -14,11 +14,11 @@ from django.utils.module_loading import import_string
 
 from aipartnerupflow.executors import ExecutorError, HttpResponse
 from llmkeys.cipher import CannotUnseal
+from tasks.executors.email.mail import MAILTO, Mail, NotSent
+from tasks.executors.email.mail import send as send_mail
 from tasks.executors.http.safe_http import fetch, origin_of
 from tasks.models import Webhook
 from tasks.rules.strict_json import Json
-from tasks.services import mail
-from tasks.services.mail import MAILTO
 from tasks.services.webhooks import BY_MAIL, Secrets, egress, secrets_of
 
 #: The 4xx responses after which a retry may succeed.
@@ -111,8 +111,8 @@ async def send(webhook: Webhook, request: Request) -> WebhookResponse:
 async def _send_mail(webhook: Webhook, request: Request) -> WebhookResponse:
     address = webhook.url.removeprefix(MAILTO)
     try:
-        await mail.send(address, subject=request.headers["Subject"], text=request.body.decode())
-    except mail.NotSent as error:
+        await send_mail(Mail(to=[address], subject=request.headers["Subject"], text=request.body.decode()))
+    except NotSent as error:
         return WebhookResponse(error=str(error), may_retry=not error.permanent)
     return WebhookResponse()
 

@@ -20,7 +20,10 @@ from tasks.executors.plugins import EXTRAS
 from tasks.rules.exceptions import ExecutorNotFound
 from tests.tasks.executors.conftest import InstallModule
 
-OFF = {"command_executor": "executors.command.allow: [/path/of/a/program]"}
+OFF = {
+    "command_executor": "executors.command.allow: [/path/of/a/program]",
+    "send_email_executor": "email: {host: smtp.example.com, sender: apflow@example.com, allow: ['*@example.com']}",
+}
 """What is off until the operator says more."""
 ENABLED = EXECUTORS.keys() - OFF.keys()
 pytestmark = pytest.mark.usefixtures("registry")

@@ -4,20 +4,14 @@ import asyncio
 import gzip
 import ipaddress
 import socket
-import ssl
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis.strategies import ip_addresses
 from pytest_django import Settings
@@ -25,6 +19,7 @@ from pytest_django import Settings
 from aipartnerupflow.executors import ExecutorError
 from tasks.executors.http import safe_http
 from tasks.executors.http.safe_http import Address, fetch, guarded_client, is_public
+from tests.certificates import server_context
 from tests.tasks.executors.conftest import Web, serving
 
 #: What the name server of the tests answers; other names do not exist.
@@ -438,41 +433,17 @@ async def test_a_header_that_could_change_the_request_is_refused_without_its_val
 @pytest.fixture
 def tls_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[Web]:
     """An HTTPS server whose certificate, for `tls.test`, is the only one that the operator's SSL_CERT_FILE trusts."""
-    write_certificate(tmp_path, "tls.test")
+    tls = server_context(tmp_path, "tls.test")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
     patch_resolver(monkeypatch, lambda name: ["127.0.0.1"])
     settings.APFLOW_ALLOW_PRIVATE = ("127.0.0.1",)
     settings.APFLOW_REST_ALLOWED_PORTS = range(1, 65536)
     safe_http._tls.cache_clear()
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
     web = Web()
     tls.sni_callback = lambda connection, name, context: web.headers.update({"X-Asked-For": str(name)})
     with serving(web, tls):
         yield web
     safe_http._tls.cache_clear()
-
-
-def write_certificate(folder: Path, host: str) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
 
 
 async def test_the_certificate_is_checked_against_the_name_and_not_the_address(tls_server: Web) -> None:

@@ -1,0 +1,1 @@
+"""`send_email_executor`, and mails through the operator's mail server."""

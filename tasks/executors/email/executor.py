@@ -1,0 +1,118 @@
+"""Sends an e-mail through the operator's mail server."""
+
+import uuid
+from collections.abc import Iterator
+from typing import ClassVar, Final
+
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
+from tasks.executors.email.mail import DOMAIN, Mail, NotSent, send, why_no_address, why_refused
+from tasks.rules.places import places_in
+
+NAMES: Final = uuid.UUID("0d6f7d9e-5a4c-5b2b-9f57-4f7a5a2f8a11")
+"""The namespace of our message ids."""
+MOST_RECIPIENTS: Final = 50
+OF_THE_OPERATOR: Final = frozenset(
+    {"provider", "from_email", "api_key", "smtp_host", "smtp_port", "smtp_username", "smtp_password", "smtp_use_tls"}
+)
+ADDRESSES: Json = {
+    "anyOf": [
+        {"type": "string", "minLength": 1, "maxLength": 320},
+        {"type": "array", "items": {"type": "string", "maxLength": 320}, "maxItems": MOST_RECIPIENTS},
+    ]
+}
+
+
+class SendEmail(Executor):
+    """Sends one mail. It is sent again neither after a crash nor if some of its addresses were refused."""
+
+    id = "send_email_executor"
+    name = "E-mail"
+    description = (
+        "Sends an e-mail through the operator's mail server, to addresses that the operator allows. "
+        "Text, HTML or both. All attempts at a task send the same Message-ID."
+    )
+    tags = ("core", "email")
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "to": {**ADDRESSES, "description": "An address, or a list of them. The operator allows them (email.allow)"},
+            "subject": {"type": "string", "minLength": 1, "maxLength": 998},
+            "body": {"type": "string", "description": "The mail as plain text"},
+            "html": {"type": "string", "description": "The mail as HTML, instead of or besides `body`"},
+            "cc": ADDRESSES,
+            "bcc": {**ADDRESSES, "description": "Addresses that the other recipients do not see"},
+            "reply_to": {"type": "string", "minLength": 1, "maxLength": 320},
+        },
+        "required": ["to", "subject"],
+    }
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "message_id": {"type": "string"},
+            "recipients": {"type": "integer", "description": "How many addresses the mail server took"},
+        },
+        "required": ["message_id", "recipients"],
+    }
+    secret_inputs = frozenset()
+    example: ClassVar[Json] = {"to": "ops@example.com", "subject": "The report", "body": "It is ready."}
+    example_result: ClassVar[Json] = {"message_id": "<3c1d7f0e@aipartnerupflow>", "recipients": 1}
+    idempotent = False
+    cancelable = False
+
+    def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        for name in sorted(OF_THE_OPERATOR & inputs.keys()):
+            raise _refused(name, "is set by the operator (email in the settings). Remove it")
+        for name, address in _addresses(inputs):
+            if next(places_in(address, name), None) is None and (why := _why_not(name, address)):
+                raise _refused(name, why)
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        mail = _mail(inputs, context)
+        try:
+            message_id = await send(mail)
+        except NotSent as error:
+            raise ExecutorError(str(error), permanent=error.permanent) from None
+        return {"message_id": message_id, "recipients": len(mail.recipients)}
+
+
+def _mail(inputs: Json, context: Context) -> Mail:
+    """Raises ExecutorError for an address that is refused, too many of them, or nothing to send."""
+    for name, address in _addresses(inputs):
+        if why := _why_not(name, address):
+            raise _refused(name, why)
+    if "body" not in inputs and "html" not in inputs:
+        raise _refused("body", "is required, or html")
+    unique = uuid.uuid5(NAMES, f"{context.run_id}/{context.idempotency_key}")
+    mail = Mail(
+        subject=inputs["subject"],
+        text=inputs.get("body"),
+        html=inputs.get("html"),
+        to=_listed(inputs, "to"),
+        cc=_listed(inputs, "cc"),
+        bcc=_listed(inputs, "bcc"),
+        reply_to=_listed(inputs, "reply_to"),
+        message_id=f"<{unique}@{DOMAIN}>",
+    )
+    if not mail.to or len(mail.recipients) > MOST_RECIPIENTS:
+        raise _refused("to", f"must have 1 to {MOST_RECIPIENTS} addresses, with cc and bcc")
+    return mail
+
+
+def _listed(inputs: Json, name: str) -> list[str]:
+    given = inputs.get(name, [])
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _addresses(inputs: Json) -> Iterator[tuple[str, str]]:
+    for name in ("to", "cc", "bcc", "reply_to"):
+        for address in _listed(inputs, name):
+            yield name, address
+
+
+def _why_not(name: str, address: str) -> str | None:
+    """Answers to a mail may go anywhere, so `reply_to` is any address."""
+    return why_no_address(address) or (None if name == "reply_to" else why_refused(address))
+
+
+def _refused(name: str, why: str) -> ExecutorError:
+    return ExecutorError(f"inputs.{name}: {why}.", permanent=True)

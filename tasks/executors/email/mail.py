@@ -1,0 +1,169 @@
+"""E-mails through the operator's mail server (`email`), to addresses that the operator allows."""
+
+import asyncio
+import smtplib
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Final
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+
+from aipartnerupflow.executors import on_a_thread
+
+MAILTO: Final = "mailto:"
+NO_ADDRESS: Final = "must be an e-mail address such as ops@example.com"
+NO_SERVER: Final = "cannot be used: the operator has set no mail server (email.host and email.sender)"
+NOT_ALLOWED: Final = "must be one that the operator allows (email.allow)"
+DOMAIN: Final = "aipartnerupflow"
+"""What the ids of our mails end with."""
+PASSING: Final = range(400, 500)
+"""SMTP's replies after which a later attempt may succeed."""
+LONGEST_SECONDS: Final = 120.0
+"""For one mail, from the connection to the last reply."""
+
+
+class NotSent(Exception):
+    """The mail server did not take the mail. `permanent`: another attempt cannot help."""
+
+    def __init__(self, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """A mail, without its sender. At least one of `text` and `html` is given."""
+
+    subject: str
+    text: str | None = None
+    html: str | None = None
+    to: Sequence[str]
+    cc: Sequence[str] = ()
+    bcc: Sequence[str] = ()
+    reply_to: Sequence[str] = ()
+    message_id: str | None = None
+    """With its angle brackets. Default: a new one."""
+
+    @property
+    def recipients(self) -> list[str]:
+        return [*self.to, *self.cc, *self.bcc]
+
+
+def is_configured() -> bool:
+    """Whether the operator has set a mail server."""
+    return settings.APFLOW.email.host is not None and settings.APFLOW.email.sender is not None
+
+
+def why_no_address(address: str) -> str | None:
+    """Return why the text is no address; None if it is one."""
+    try:
+        validate_email(address)
+    except ValidationError:
+        return NO_ADDRESS
+    return None if address.isascii() else f"{NO_ADDRESS}, in ASCII: write the domain in its xn-- form"
+
+
+def why_refused(address: str) -> str | None:
+    """Return why the server sends no mail to the address; None if it does."""
+    if not is_configured():
+        return NO_SERVER
+    allowed: Sequence[str] = settings.APFLOW.email.allow
+    return None if any(fnmatchcase(address.lower(), pattern.lower()) for pattern in allowed) else NOT_ALLOWED
+
+
+async def send(mail: Mail) -> str:
+    """Send a mail, and return its message id.
+
+    Raises NotSent, also if the operator does not allow an address any more, and if the server refused
+    some of several addresses, because another attempt would repeat the mail to the others.
+    """
+    for address in mail.recipients:
+        if why := why_no_address(address) or why_refused(address):
+            raise NotSent(f"The address {why}.", permanent=True)
+    message = _message(mail)
+    # A thread of its own: the common ones are for all users, and a mail server may be slow.
+    delivery = asyncio.wrap_future(on_a_thread(partial(_deliver, message, mail.recipients), name="mail"))
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS):
+            await delivery
+    except TimeoutError:
+        raise NotSent(
+            f"The mail server did not take the mail within {LONGEST_SECONDS:g} s. It may arrive all the same.",
+            permanent=False,
+        ) from None
+    return str(message["Message-ID"])
+
+
+def _message(mail: Mail) -> EmailMessage:
+    """Return the message. It has no Bcc. Raises NotSent for a line break in a header."""
+    message = EmailMessage()
+    if any(character in mail.subject for character in "\r\n\0"):
+        raise NotSent("The subject has a line break, which would begin another header. Remove it.", permanent=True)
+    message["From"], message["To"] = str(settings.APFLOW.email.sender), ", ".join(mail.to)
+    for name, addresses in (("Cc", mail.cc), ("Reply-To", mail.reply_to)):
+        if addresses:
+            message[name] = ", ".join(addresses)
+    message["Subject"], message["Date"] = mail.subject, formatdate()
+    message["Message-ID"] = mail.message_id or make_msgid(domain=DOMAIN)
+    message["Auto-Submitted"] = "auto-generated"
+    if mail.text is not None:
+        message.set_content(mail.text)
+    if mail.html is not None and mail.text is not None:
+        message.add_alternative(mail.html, subtype="html")
+    elif mail.html is not None:
+        message.set_content(mail.html, subtype="html")
+    return message
+
+
+def _deliver(message: EmailMessage, recipients: Sequence[str]) -> None:
+    try:
+        with _connected() as server:
+            refused = server.send_message(message, to_addrs=recipients)
+    except smtplib.SMTPResponseException as error:
+        raise NotSent(
+            f"The mail server answered {error.smtp_code}.", permanent=error.smtp_code not in PASSING
+        ) from None
+    except smtplib.SMTPRecipientsRefused as error:
+        codes = [code for code, _ in error.recipients.values()]
+        permanent = not any(code in PASSING for code in codes)
+        raise NotSent(f"The mail server refused the address ({codes[0]}).", permanent=permanent) from None
+    except smtplib.SMTPNotSupportedError:
+        raise NotSent(
+            "The mail server does not offer what the settings ask for (email.security, email.username).", permanent=True
+        ) from None
+    except (smtplib.SMTPException, OSError) as error:
+        raise NotSent(f"The mail server cannot be used: {type(error).__name__}.", permanent=False) from None
+    if refused:
+        listed = ", ".join(f"{address} ({code})" for address, (code, _) in refused.items())
+        raise NotSent(
+            f"The mail was sent to {len(recipients) - len(refused)} of {len(recipients)} addresses. The mail server "
+            f"refused {listed}.",
+            permanent=True,
+        )
+
+
+def _connected() -> smtplib.SMTP:
+    """Return a connection that is encrypted and logged in as the settings say."""
+    rules = settings.APFLOW.email
+    host, seconds = str(rules.host), float(rules.timeout_seconds)
+    server: smtplib.SMTP
+    if rules.security == "tls":
+        server = smtplib.SMTP_SSL(host, rules.port, timeout=seconds, context=ssl.create_default_context())
+    else:
+        server = smtplib.SMTP(host, rules.port, timeout=seconds)
+    try:
+        if rules.security == "starttls":
+            server.starttls(context=ssl.create_default_context())
+        if rules.username is not None:
+            server.login(rules.username, rules.password or "")
+    except BaseException:
+        server.close()
+        raise
+    return server

@@ -1,0 +1,64 @@
+"""The page about other services is true: each of its tasks runs on a server that is configured as it says."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.docs_site import here, merged
+from tests.documents import text
+from tests.mail_server import MailServer, mail_server
+from tests.servers import Server, new_database, running_server
+
+Json = dict[str, Any]
+PAGE: Final = "docs/how-to/call-services.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The server, and what stands for the services of the page."""
+
+    server: Server
+    mails: MailServer
+
+    def executed(self, heading: str) -> Json:
+        """The root of the tree under the heading, when it is over."""
+        tree = json.loads(text(PAGE, heading, "json"))
+        reply: Json = self.server.rpc("tasks.execute", {"tasks": tree, "wait": True})["task"]
+        return reply
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("services")
+    with ExitStack() as peers:
+        mails = peers.enter_context(mail_server())
+        settings = yaml.safe_load(here(text(PAGE, "Send e-mail", "yaml"), {"smtp.example.com": "127.0.0.1"}))
+        settings = merged(settings, {"email": {"port": mails.port, "security": "none"}})
+        (folder / "config.yaml").write_text(json.dumps(settings))
+        env = {"AIPARTNERUPFLOW_CONFIG": str(folder / "config.yaml")}
+        server = peers.enter_context(running_server(peers.enter_context(new_database()), env=env))
+        yield Site(server=server, mails=mails)
+
+
+def test_a_mail_is_sent(site: Site) -> None:
+    report = site.executed("Send e-mail")
+    (mail,) = site.mails.received
+    assert (mail["To"], mail["Subject"], mail.get_content().strip()) == (
+        "ops@example.com",
+        "The report",
+        "It is ready.",
+    )
+    assert report["result"] == {"message_id": mail["Message-ID"], "recipients": 1}
+
+
+def test_a_mail_that_the_operator_does_not_allow_is_refused_before_anything_is_stored(site: Site) -> None:
+    mail = {"to": "x@elsewhere.org", "subject": "s", "body": "b"}
+    task = {"id": "never", "name": "Never", "schemas": {"method": "send_email_executor"}, "inputs": mail}
+    refusal = site.server.call("tasks.create", task)["error"]
+    assert refusal["data"][0]["field"] == "tasks[0].inputs.to"
+    assert "error" in site.server.call("tasks.get", {"task_id": "never"})
