@@ -36,19 +36,19 @@ class SendEmail(Executor):
         "type": "object",
         "properties": {
             "to": {**ADDRESSES, "description": "An address, or a list of them. The operator allows them (email.allow)"},
-            "subject": {"type": "string", "minLength": 1, "maxLength": 998},
+            "subject": {"type": "string", "minLength": 1, "maxLength": 998, "description": "Without line breaks"},
             "body": {"type": "string", "description": "The mail as plain text"},
             "html": {"type": "string", "description": "The mail as HTML, instead of or besides `body`"},
-            "cc": ADDRESSES,
+            "cc": {**ADDRESSES, "description": "Addresses that all recipients see"},
             "bcc": {**ADDRESSES, "description": "Addresses that the other recipients do not see"},
-            "reply_to": {"type": "string", "minLength": 1, "maxLength": 320},
+            "reply_to": {"type": "string", "minLength": 1, "maxLength": 320, "description": "An address for answers"},
         },
         "required": ["to", "subject"],
     }
     result_schema: ClassVar[Json] = {
         "type": "object",
         "properties": {
-            "message_id": {"type": "string"},
+            "message_id": {"type": "string", "description": "With its angle brackets"},
             "recipients": {"type": "integer", "description": "How many addresses the mail server took"},
         },
         "required": ["message_id", "recipients"],
