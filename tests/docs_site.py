@@ -17,12 +17,14 @@ from tests.shell import Shell, new_shell
 
 Json = dict[str, Any]
 A2A: Final = "docs/how-to/a2a.md"
+BRING_YOUR_CODE: Final = "docs/how-to/bring-your-code.md"
 LLM: Final = "docs/how-to/llm.md"
 LLM_KEYS: Final = "docs/how-to/llm-keys.md"
 RUN_COMMANDS: Final = "docs/how-to/run-commands.md"
 WRITE_AN_EXECUTOR: Final = "docs/how-to/write-an-executor.md"
 CONFIGURATION: Final = [
     (A2A, "Handle plain text"),
+    (BRING_YOUR_CODE, "A crew"),
     ("docs/how-to/budgets.md", "Limit each user"),
     (LLM, "Run a crew"),
     (LLM, "Custom endpoints"),
@@ -48,6 +50,7 @@ class MyReport(Executor):
     async def execute(self, inputs: Json, context: Context) -> Json:
         return inputs
 """,
+    "my_company/crews": text(BRING_YOUR_CODE, "A crew", "python"),
     "my_company/tools": """
 from crewai.tools import BaseTool
 

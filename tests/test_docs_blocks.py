@@ -11,7 +11,17 @@ import pytest
 from aipartnerupflow.executors import HttpResponse
 from aipartnerupflow.executors.testing import context
 from tests.a2a.sockets import socket
-from tests.docs_site import A2A, LLM, LLM_KEYS, OLD_KEY, RUN_COMMANDS, WRITE_AN_EXECUTOR, DocsSite, running_docs_site
+from tests.docs_site import (
+    A2A,
+    BRING_YOUR_CODE,
+    LLM,
+    LLM_KEYS,
+    OLD_KEY,
+    RUN_COMMANDS,
+    WRITE_AN_EXECUTOR,
+    DocsSite,
+    running_docs_site,
+)
 from tests.documents import text, texts
 from tests.llm_formats import Says
 
@@ -181,6 +191,14 @@ def test_a_crew_uses_the_tool_that_the_operator_named(site: DocsSite) -> None:
     site.llm.will(Says(tool_calls=(("search", {"text": "rivers"}),)), Says(text="Long."), Says(text="A page."))
     site.executed(json.dumps(crew))
     assert site.llm.asked[1].last_message == "All about rivers."
+
+
+def test_a_crew_of_the_operators_code_runs(site: DocsSite) -> None:
+    site.llm.will(Says(text="Rivers are long."))
+    result = site.executed(text(BRING_YOUR_CODE, "A crew", "json"))["result"]
+    assert result["tasks"] == [{"name": "reporting", "output": "Rivers are long."}]
+    (asked,) = site.llm.asked
+    assert (asked.key, asked.body["model"]) == ("sk-of-the-server", "gpt-4o")
 
 
 def test_a_model_writes_a_tree_that_runs(site: DocsSite) -> None:

@@ -203,6 +203,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Generate a tree", "bash", f"{BLOCKS_TEST}::test_a_model_writes_a_tree_that_runs"),
         ("Custom endpoints", "yaml", f"{BLOCKS_TEST}::test_a_text_is_a_prompt_for_the_default_model"),
     ],
+    "docs/how-to/bring-your-code.md": [
+        ("A crew", "python", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),
+        ("A crew", "yaml", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),
+        ("A crew", "json", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),
+    ],
     "docs/how-to/agents.md": [
         ("Offer functions as tools", "python", f"{AGENTS}::test_the_agents_of_the_page_work"),
         ("Offer functions as tools", "json", f"{AGENTS}::test_the_agents_of_the_page_work"),

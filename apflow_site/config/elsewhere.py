@@ -12,6 +12,7 @@ SHARED: Final = (
     "executors.command.folders",
     "executors.command.timeout_seconds",
     "executors.crewai.tools",
+    "executors.crewai.crews",
     "executors.crewai.max_crews",
     "executors.rest.allow_private",
     "executors.rest.allowed_ports",

@@ -52,6 +52,11 @@ class Crewai(Section):
         examples=[{"search": "my_company.tools.SearchTool"}],
         description="Tools that crews may use: a name and the dotted path of a subclass of CrewAI's `BaseTool`, or of a function marked with `@tool`. See [Language models and crews](../how-to/llm.md#run-a-crew).",
     )
+    crews: values.Crews | None = Field(
+        None,
+        examples=[{"report": "my_company.crews:ReportCrew"}],
+        description="Crews and flows of your own code that tasks may run: a name, and `module:Name` of a class with `@CrewBase`, a `Crew`, a function that returns one, or a `Flow`; or the dotted name of a package with `agents.yaml` and `tasks.yaml`. See [Bring your crew](../how-to/bring-your-code.md).",
+    )
     max_crews: Whole = Field(
         32,
         ge=1,

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from tasks.executors.crewai.crew_spec import CrewSpec, filler_for, parse_works, works_and_inputs
-from tasks.executors.crewai.executor import EXAMPLE_WORKS, RESULT, CrewAi
+from tasks.executors.crewai.executor import EXAMPLE_WORKS, RESULT, WORKS, CrewAi, models_in
 from tasks.executors.crewai.running import Crew
 
 
@@ -47,10 +47,11 @@ class BatchCrewAi(Executor):
         _parsed(params, inputs, name="", is_filled=False)
 
     async def execute(self, inputs: Json, context: Context) -> Json:
-        crews = _crews(inputs, context)
-        for crew in crews.values():
-            await crew.check()
-        jobs = {name: asyncio.create_task(crew.run()) for name, crew in crews.items()}
+        works = _parsed(context.params, inputs, name=context.name, is_filled=True)
+        crews = _crews(works, context)
+        for name, crew in crews.items():
+            await crew.check(models_in(works[name], crew))
+        jobs = {name: asyncio.create_task(crew.run(WORKS, works[name])) for name, crew in crews.items()}
         try:
             await asyncio.wait(jobs.values(), return_when=asyncio.FIRST_EXCEPTION)
         except asyncio.CancelledError:
@@ -79,16 +80,15 @@ def _parsed(params: Mapping[str, Any], inputs: Json, *, name: str, is_filled: bo
     }
 
 
-def _crews(inputs: Json, context: Context) -> Mapping[str, Crew]:
-    """Create the crews. Raises ExecutorError."""
-    parsed = _parsed(context.params, inputs, name=context.name, is_filled=True)
-    steps = sum(len(each.tasks) for each in parsed.values())
+def _crews(works: Mapping[str, CrewSpec], context: Context) -> Mapping[str, Crew]:
+    """Create the crews."""
+    steps = sum(len(each.tasks) for each in works.values())
     crews: dict[str, Crew] = {}
 
-    def on_step(name: str) -> None:
+    def on_step(name: str, done: float) -> None:
         context.report(sum(len(crew.outputs) for crew in crews.values()) / steps, f"{name} completed")
 
-    crews |= {name: Crew(each, context, label=f"{name}: ", on_step=on_step) for name, each in parsed.items()}
+    crews |= {name: Crew(context, label=f"{name}: ", on_step=on_step) for name in works}
     return crews
 
 

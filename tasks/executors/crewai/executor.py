@@ -1,21 +1,27 @@
 """Runs a crew of agents that do one task together."""
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, Json
 from tasks.executors.crewai.crew_spec import CrewSpec, parse_works, works_and_inputs
+from tasks.executors.crewai.own_crews import OwnCrew, own_crew_in, works_in_package
 from tasks.executors.crewai.running import Crew
+from tasks.rules.schema import FURTHER
 
+WORKS: Final = "tasks.executors.crewai.kickoff.kickoff"
+OWN: Final = "tasks.executors.crewai.own_kickoff.kickoff_own"
 RESULT: Json = {
     "type": "object",
     "properties": {
         "result": {
-            "type": ["string", "null"],
-            "description": "The output of the last task; null when it was cancelled",
+            "description": "The output of the last task, or any JSON that the last method of a flow returned; null when it was cancelled",
         },
+        "parsed": {"description": "The output as JSON, if the last task asks for it"},
+        "state": {"type": "object", "description": "The state of a flow"},
         "token_usage": {
             "type": ["object", "null"],
             "description": "Tokens of all model calls of the crew, and their cost",
@@ -58,6 +64,11 @@ class CrewAi(Executor):
                 "type": "object",
                 "description": "The crew, {agents, tasks}, unless `params.works` has it",
             },
+            "crew": {
+                FURTHER: True,
+                "type": "string",
+                "description": "Instead of works: the name of a crew or flow of executors.crewai.crews, unless `params.crew` has it",
+            },
         },
     }
     result_schema: ClassVar[Json] = RESULT
@@ -74,18 +85,30 @@ class CrewAi(Executor):
     pool = "process"
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
-        _parsed(params, inputs, name="", is_filled=False)
+        if own_crew_in(params, inputs) is None:
+            _parsed(params, inputs, name="", is_filled=False)
 
     async def execute(self, inputs: Json, context: Context) -> Json:
-        works = _parsed(context.params, inputs, name=context.name, is_filled=True)
-        steps = len(works.tasks)
+        crew = Crew(context)
+        own = own_crew_in(context.params, inputs)
+        if own is not None and not own.is_package:
+            return await crew.run(OWN, own)
+        works = await _works(own, inputs, context)
+        await crew.check(models_in(works, crew))
+        return await crew.run(WORKS, works)
 
-        def on_step(name: str) -> None:
-            context.report(len(crew.outputs) / steps, f"{name} completed")
 
-        crew = Crew(works, context, on_step=on_step)
-        await crew.check()
-        return await crew.run()
+async def _works(own: OwnCrew | None, inputs: Json, context: Context) -> CrewSpec:
+    if own is None:
+        return _parsed(context.params, inputs, name=context.name, is_filled=True)
+    works = await asyncio.to_thread(works_in_package, own)
+    tools = settings.APFLOW_CREWAI.tools or {}
+    return parse_works(works, name=context.name, inputs=own.inputs, tools=tools, place=own.name)
+
+
+def models_in(works: CrewSpec, crew: Crew) -> list[str]:
+    """Return the models of the agents. Raises ExecutorError if one has none."""
+    return [crew.model(agent.llm) for agent in works.agents]
 
 
 def _parsed(params: Mapping[str, Any], inputs: Json, *, name: str, is_filled: bool) -> CrewSpec:

@@ -6,7 +6,7 @@ ends it at once. The crew's thread then learns from its model call that it is ov
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
@@ -14,7 +14,6 @@ from typing import Any, Final
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, ExecutorError, Json, Stopped, on_a_thread
-from tasks.executors.crewai.crew_spec import CrewSpec
 from tasks.executors.llm.client import MODELS
 from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.loading import load
@@ -49,33 +48,38 @@ class Output:
 class Crew:
     """One crew and its outputs so far. Create it, and await `run`, on the event loop."""
 
-    def __init__(self, works: CrewSpec, context: Context, *, label: str = "", on_step: Callable[[str], None]) -> None:
-        """`label` prefixes log lines. `on_step` is called with the name of each finished task.
-
-        Raises ExecutorError if an agent has no model.
+    def __init__(
+        self, context: Context, *, label: str = "", on_step: Callable[[str, float], None] | None = None
+    ) -> None:
+        """`label` prefixes log lines. `on_step` is called with the name of each finished task and the part that is done; the
+        default reports it as progress.
         """
-        self.works = works
-        self.models = {agent.name: model_for(context, agent.llm) for agent in works.agents}
         self.outputs: list[Output] = []
         self.usage: Json | None = None
         self._context = context
         self._label = label
-        self._on_step = on_step
+        self._on_step = on_step or self._report
         self._loop = asyncio.get_running_loop()
         self._llms = MODELS.get()  # CrewAI's threads have a context of their own
         self._questions: set[asyncio.Task[Any]] = set()
         self._is_over = False
 
-    async def check(self) -> None:
+    def model(self, wanted: str | None) -> str:
+        """Return the model of an agent that wants one, or none in particular. Raises ExecutorError."""
+        return model_for(self._context, wanted)
+
+    async def check(self, models: Iterable[str]) -> None:
         """Raise ExecutorError if a model or its key is unavailable, before any agent works in vain."""
-        for model in dict.fromkeys(self.models.values()):
+        for model in dict.fromkeys(models):
             await self._llms.check(self._prompt(model, [], {}))
 
-    async def run(self) -> Json:
-        """Run the crew. Raises ExecutorError; if cancelled, Stopped with the finished outputs."""
+    async def run(self, path: str, what: Any) -> Json:
+        """Run the crew that the function of this path makes of `what`. Raises ExecutorError; if cancelled, Stopped with the
+        finished outputs.
+        """
         async with places():
-            kickoff = await load("tasks.executors.crewai.kickoff.kickoff")
-            thread = asyncio.wrap_future(on_a_thread(lambda: kickoff(self), name="crew"))
+            kickoff = await load(path)
+            thread = asyncio.wrap_future(on_a_thread(lambda: kickoff(self, what), name="crew"))
             try:
                 result = await asyncio.shield(thread)
             except asyncio.CancelledError:
@@ -83,17 +87,20 @@ class Crew:
                 raise Stopped(result=self.so_far(None)) from None
             except CrewOver as over:
                 raise over.error or ExecutorError("The crew ended early.") from None
+            except ExecutorError:
+                raise
             except Exception as error:  # CrewAI may raise anything; it knows no key that its text could contain
                 raise ExecutorError(f"CrewAI failed: {_shortened(error)}.") from error
             finally:
                 self._is_over = True
         return self.so_far(result)
 
-    def so_far(self, result: str | None) -> Json:
+    def so_far(self, ended: Json | None) -> Json:
+        """Return the result: what the crew has `ended` with, or None, and what it did."""
         tasks = [{"name": each.name, "output": each.output} for each in self.outputs]
-        return {"result": result, "token_usage": self.usage, "tasks": tasks}
+        return {"result": None, "token_usage": self.usage, "tasks": tasks} | (ended or {})
 
-    async def _stop(self, thread: "asyncio.Future[str]") -> None:
+    async def _stop(self, thread: "asyncio.Future[Json]") -> None:
         """Cancel the model calls. A running tool cannot be interrupted: its thread ends after it."""
         self._is_over = True
         for question in self._questions:
@@ -117,15 +124,23 @@ class Crew:
         except (Stopped, asyncio.CancelledError):
             raise CrewOver from None
 
-    def finish(self, name: str, output: str) -> None:
-        self._loop.call_soon_threadsafe(self._finished, Output(name=name, output=output))
+    def check_now(self, models: Iterable[str]) -> None:
+        """Do what `check` does, and block meanwhile."""
+        asyncio.run_coroutine_threadsafe(self.check(models), self._loop).result()
+
+    def finish(self, name: str, output: str, *, steps: int) -> None:
+        """A task of the crew, which has so many, is done."""
+        self._loop.call_soon_threadsafe(self._finished, Output(name=name, output=output), steps)
 
     # Called on the event loop
 
-    def _finished(self, output: Output) -> None:
+    def _finished(self, output: Output, steps: int) -> None:
         self.outputs.append(output)
         if not self._is_over:  # a tool that could not be interrupted may end long after its task
-            self._on_step(output.name)
+            self._on_step(output.name, min(1.0, len(self.outputs) / steps))
+
+    def _report(self, name: str, done: float) -> None:
+        self._context.report(done, f"{name} completed")
 
     async def _ask(self, prompt: Prompt) -> Completion:
         """Call the model.

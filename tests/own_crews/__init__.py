@@ -1,0 +1,1 @@
+"""Crews and a flow as people write them with CrewAI; imported in worker processes only."""
