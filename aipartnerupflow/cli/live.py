@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from aipartnerupflow.cli import output, show
+from aipartnerupflow.cli import asked, output, show
 from aipartnerupflow.growth import Growth, growth_of, with_copies
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ REFRESH_PER_SECOND: Final = 10
 BAR_WIDTH: Final = 20
 LINES_AROUND: Final = 3
 """Lines of the terminal that are not available for tasks."""
+MOST_QUESTIONS: Final = 2
+LINES_OF_QUESTION: Final = 4
 MOST_INTERESTING_FIRST: Final = ("in_progress", "failed", "cancelled", "pending", "completed", "skipped")
 
 
@@ -69,6 +71,8 @@ class Lines(View):
         self._out.print(
             f"{event['tree_progress']:>4.0%}  {what:<9}  {name}{'  ' if detail else ''}{detail}", soft_wrap=True
         )
+        if question := asked.question_in(event):
+            self._out.print(*asked.lines_of(event["task_id"], name, question), sep="\n", soft_wrap=True)
 
 
 def names_of(root: "Task") -> dict[str, str]:
@@ -130,11 +134,12 @@ class LiveTree(View):
     def __init__(self, root: "Task", *, is_brief: bool) -> None:
         self._rows = _rows_of(root)
         self._early: dict[str, Event] = {}
+        self._asked: dict[str, list[str]] = {}
         self._is_brief = is_brief
         self._progress = root["progress"]
         self._out = output.out()
         self._live = Live(
-            console=self._out, get_renderable=self._render, refresh_per_second=REFRESH_PER_SECOND, transient=is_brief
+            console=self._out, get_renderable=self.render, refresh_per_second=REFRESH_PER_SECOND, transient=is_brief
         )
 
     def __enter__(self) -> Self:
@@ -148,10 +153,19 @@ class LiveTree(View):
         self._progress = event["tree_progress"]
         if event["type"] == "final":
             return
+        self._ask(event)
         if row := self._rows.get(event["task_id"]):
             row.tell(event)
         else:
             self._early[event["task_id"]] = event
+
+    def _ask(self, event: "Event") -> None:
+        """Keep what the task asks until its next event."""
+        task_id = event["task_id"]
+        self._asked.pop(task_id, None)
+        if question := asked.question_in(event):
+            row = self._rows.get(task_id)
+            self._asked[task_id] = list(asked.lines_of(task_id, row.name if row else task_id, question))
 
     def grow(self, root: "Task") -> None:
         """Add rows for new tasks. The others know more than the tree: events have reached them since."""
@@ -164,12 +178,14 @@ class LiveTree(View):
                 row.tell(early)
         self._rows = rows
 
-    def _render(self) -> RenderableType:
+    def render(self) -> RenderableType:
+        """What the terminal shows now."""
         all_rows = list(self._rows.values())
+        questions = list(self._questions())
         if self._is_brief:
-            return self._summary(all_rows)
+            return Group(self._summary(all_rows), *questions)
         rows = [row for row in all_rows if not row.is_quiet or row.status == "failed"]
-        shown = most_interesting(rows, self._out.height - LINES_AROUND)
+        shown = most_interesting(rows, self._out.height - LINES_AROUND - len(questions))
         table = Table.grid(
             Column(no_wrap=True, overflow="ellipsis", ratio=3),
             Column(width=BAR_WIDTH),
@@ -183,7 +199,14 @@ class LiveTree(View):
             table.add_row(*row.cells(self._summary_of(row)))
         hidden = len(rows) - len(shown)
         more = [Text(f"… and {hidden:,} more", "bright_black")] if hidden else []
-        return Group(table, *more, self._summary(all_rows))
+        return Group(table, *more, self._summary(all_rows), *questions)
+
+    def _questions(self) -> Iterator[Text]:
+        """The oldest questions, in lines of the terminal's width."""
+        for first, *commands in list(self._asked.values())[:MOST_QUESTIONS]:
+            lines = Text(f"? {first}", "bold").wrap(self._out, self._out.width)
+            yield from lines[:LINES_OF_QUESTION]
+            yield from (Text(each, no_wrap=True, overflow="ellipsis") for each in commands)
 
     def _summary_of(self, row: Row) -> str:
         if row.growth is None:

@@ -1,8 +1,13 @@
-"""Which tasks a small terminal shows of a large tree."""
+"""What a terminal shows of a running tree."""
+
+from contextlib import closing
 
 import pytest
+from rich.console import Console
 
-from aipartnerupflow.cli.live import Row, most_interesting
+from aipartnerupflow.cli.live import LiveTree, Row, most_interesting
+from aipartnerupflow.client import Client
+from tests.aipartnerupflow.conftest import Json
 
 STATUSES = ["in_progress", "completed", "pending", "failed", "in_progress", "cancelled", "pending", "completed"]
 ROWS = [Row(name=str(place), guides="", status=status, progress=0) for place, status in enumerate(STATUSES)]
@@ -25,3 +30,28 @@ ROWS = [Row(name=str(place), guides="", status=status, progress=0) for place, st
 )
 def test_what_runs_and_what_failed_comes_first_in_the_order_of_the_tree(limit: int, shown: str) -> None:
     assert "".join(row.name for row in most_interesting(ROWS, limit)) == shown
+
+
+def test_a_question_is_below_the_tree_until_it_is_answered(client: Client) -> None:
+    inputs: Json = {"question": "Publish the report?", "options": ["yes", "not yet"]}
+    root_id = client.execute({"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": inputs})["task_id"]
+    view = LiveTree(client.tree(root_id), is_brief=False)
+    with closing(client.follow(root_id)) as events:
+        for event in events:
+            view.tell(event)
+            if event["type"] == "log":
+                break
+        lines = seen(view)
+        client.answer(root_id, "yes")
+        for event in events:
+            view.tell(event)
+    command = f"aipartnerupflow tasks answer {root_id}"
+    assert lines[-3:] == ["? Ask asks: Publish the report?", f"  {command} yes", f"  {command} 'not yet'"]
+    assert "asks" not in "".join(seen(view))
+
+
+def seen(view: LiveTree) -> list[str]:
+    console = Console(width=100)
+    with console.capture() as text:
+        console.print(view.render())
+    return [line.rstrip() for line in text.get().splitlines()]

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from aipartnerupflow.client import Client
 from tests.aipartnerupflow.conftest import Json, Said, command, step, tree
-from tests.servers import ROOT, environment_of, free_port, new_database, running_server
+from tests.servers import ROOT, environment_of, free_port, new_database, running_server, until
 from tests.terminal import Screen
 
 Cli = Callable[..., Said]
@@ -62,6 +63,31 @@ def test_where_nothing_can_move_a_watched_run_is_a_line_for_each_step(cli: Cli) 
         "completed  Root",
     ]
     assert (lines[-1], done.code) == ("Run completed", 0)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "answer", "commands"),
+    [
+        ({"options": ["yes", "no"]}, "yes", ["yes", "no"]),
+        ({"options": list("abcd")}, "d", ["ANSWER, which is one of: a, b, c, d"]),
+        ({}, "as you like", ["TEXT"]),
+        ({"schema": {"properties": {"n": {"type": "number"}}}}, {"n": 5}, ["""'{"n": "…"}'"""]),
+    ],
+)
+def test_a_question_comes_with_the_commands_that_answer_it(
+    cli: Cli, client: Client, inputs: Json, answer: Any, commands: list[str]
+) -> None:
+    asking = {"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": {"question": "Which?", **inputs}}
+    task_id = client.execute(asking)["task_id"]
+    until(lambda: client.detail(task_id)["question"], seconds=60, what="the question")
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(cli, "tasks", "watch", task_id, **LOG)
+        client.answer(task_id, answer)
+        lines = watching.result().out.splitlines()
+    place = lines.index("Ask asks: Which?")
+    assert lines[place + 1 : place + 1 + len(commands)] == [
+        f"  aipartnerupflow tasks answer {task_id} {each}" for each in commands
+    ]
 
 
 def test_tasks_of_the_same_name_are_told_apart(cli: Cli) -> None:
