@@ -30,7 +30,8 @@ WEBHOOKS: Final = "tests/tasks/worker/test_webhook_page.py::test_the_receiver_of
 CLIENT: Final = "tests/aipartnerupflow/client/test_client_page.py::test_the_programs_run_one_after_the_other"
 SERVICES: Final = "tests/acceptance/test_services_page.py"
 POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
-QUICK_START: Final = f"{README}::test_every_command_of_the_quick_start_succeeds"
+QUICK_START: Final = f"{README}::test_every_request_of_the_quick_start_succeeds"
+TUTORIAL: Final = f"{README}::test_the_quick_start_goes_from_a_tree_to_a_flow_that_is_repaired"
 TASKS: Final = f"{BLOCKS_TEST}::test_a_task_of_a_page_has_the_result_that_the_page_promises"
 NOT_RUN: Final = "not run: "
 DOCKER: Final = f"{NOT_RUN}needs a container engine; tests/test_deploy.py looks at what is in these files"
@@ -39,10 +40,11 @@ DOCKER: Final = f"{NOT_RUN}needs a container engine; tests/test_deploy.py looks 
 INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "README.md": [
         ("The first five minutes", "sh", f"{README}::test_the_first_command_starts_the_server"),
-        ("The first five minutes", "sh", f"{README}::test_the_first_task_is_answered_as_shown"),
-        ("The first five minutes", "json", f"{README}::test_the_first_task_is_answered_as_shown"),
-        ("The first five minutes", "sh", f"{README}::test_the_stream_shows_every_step"),
-        ("The first five minutes", "sh", f"{README}::test_the_command_line_runs_the_example"),
+        ("The first five minutes", "sh", f"{README}::test_the_first_tree_asks_and_posts"),
+        ("The first five minutes", "json", f"{README}::test_the_first_tree_asks_and_posts"),
+        ("The same over HTTP", "sh", f"{README}::test_the_first_task_is_answered_as_shown"),
+        ("The same over HTTP", "json", f"{README}::test_the_first_task_is_answered_as_shown"),
+        ("The same over HTTP", "sh", f"{README}::test_the_stream_shows_every_step"),
         ("How it works", "", f"{NOT_RUN}a drawing"),
     ],
     "docs/contributing/tests.md": [("Faults", "sh", f"{NOT_RUN}takes minutes")],
@@ -152,6 +154,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Send e-mail", "json", f"{SERVICES}::test_a_mail_is_sent"),
     ],
     "docs/how-to/deploy.md": [
+        ("Install", "sh", f"{NOT_RUN}needs a package index; tests/test_packaging.py installs the wheel"),
         ("PostgreSQL", "sh", f"{SERVERS}::test_the_database_of_the_page_is_used"),
         ("Several machines", "sh", "tests/acceptance/test_guide.py::test_web_and_worker_may_be_two_commands"),
         (
@@ -295,7 +298,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Test it", "python", REGISTRY),
     ],
     "docs/quickstart.md": [
-        ("Run a tree", "sh", QUICK_START),
+        ("Run a tree", "sh", TUTORIAL),
+        ("Save it as a flow", "sh", TUTORIAL),
+        ("Repair a run that failed", "sh", TUTORIAL),
+        ("Repair a run that failed", "sh", TUTORIAL),
+        ("Run a tree over HTTP", "sh", QUICK_START),
         ("Read the result", "sh", QUICK_START),
         ("Follow the events", "sh", QUICK_START),
         ("Run it again", "sh", QUICK_START),

@@ -3,25 +3,85 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aipartnerupflow.client import Client
 from tests.curl import curl
-from tests.servers import environment_of, new_database, running_server
-from tests.terminal import on_a_terminal
+from tests.receiver import Receiver, receiving
+from tests.servers import environment_of, new_database, running_server, until
+from tests.terminal import Screen, on_a_terminal
 
 ROOT = Path(__file__).parent.parent
 COMMAND = ".venv/bin/aipartnerupflow"
+POSTED_TO = "https://httpbin.org/post"
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with new_database(is_bare=True) as database_url, running_server(database_url) as server:
         yield server.url
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminal:
+    """Types commands of our documents, which post to `receiver` instead of httpbin.org, and answers what they ask."""
+
+    url: str
+    folder: Path
+    receiver: Receiver
+
+    def typed(self, block: str, *, answers: list[str]) -> list[Screen]:
+        """What each command of the block printed. Questions get the answers, in their order."""
+        with ThreadPoolExecutor() as pool:
+            answering = pool.submit(self._answer, answers)
+            screens = [self._type(command) for command in block.splitlines()]
+            answering.result()
+        return screens
+
+    def _type(self, command: str) -> Screen:
+        name, *words = shlex.split(command)
+        assert name == COMMAND
+        environment = environment_of("", self.folder) | {"AIPARTNERUPFLOW_URL": self.url}
+        return on_a_terminal(*map(self._local, words), env=environment)
+
+    def _local(self, word: str) -> str:
+        """The word with the receiver's URL; of a file, that of a copy with this URL."""
+        if word.startswith("docs/examples/"):
+            path = self.folder / Path(word).name
+            path.write_text((ROOT / word).read_text().replace(POSTED_TO, self.receiver.url))
+            return str(path)
+        return word.replace(POSTED_TO, self.receiver.url)
+
+    def _answer(self, answers: list[str]) -> None:
+        with Client(self.url) as client:
+            for answer in answers:
+                asked = until(lambda: client.questions()["questions"], seconds=120, what="a question")
+                client.answer(asked[0]["task_id"], answer)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, receiver: Receiver) -> Iterator[Terminal]:
+    """With a server of its own, which may reach the receiver."""
+    environment = {
+        "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "127.0.0.1",
+        "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": str(receiver.port),
+    }
+    with new_database(is_bare=True) as database_url, running_server(database_url, env=environment) as server:
+        yield Terminal(url=server.url, folder=tmp_path, receiver=receiver)
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -47,35 +107,47 @@ def test_the_first_command_starts_the_server() -> None:
     assert would_run.stdout.endswith(f"{COMMAND} serve --port 8080\n")
 
 
-def test_the_first_task_is_answered_as_shown(url: str) -> None:
+def test_the_first_tree_asks_and_posts(terminal: Terminal, receiver: Receiver, tmp_path: Path) -> None:
+    [told] = terminal.typed(blocks("README.md", "sh")[1], answers=["yes"])
+    assert (told.code, told.out.endswith("Run completed\n")) == (0, True)
+    assert [post.event["text"][:10] for post in receiver.received] == ["This is th"]
     shown = json.loads(blocks("README.md", "json")[0])
-    answer = curl(blocks("README.md", "sh")[1], base_url=url).json()
+    assert shown in json.loads((ROOT / "docs/examples/publish.json").read_text())
+
+
+def test_the_first_task_is_answered_as_shown(url: str) -> None:
+    shown = json.loads(blocks("README.md", "json")[1])
+    answer = curl(blocks("README.md", "sh")[2], base_url=url).json()
     assert shown_of(answer, shown) == shown
 
 
 def test_the_stream_shows_every_step(url: str) -> None:
-    reply, *events = events_of(curl(blocks("README.md", "sh")[2], base_url=url).text)
+    reply, *events = events_of(curl(blocks("README.md", "sh")[3], base_url=url).text)
     assert reply["result"]["status"] == "started"
     assert [event["type"] for event in events] == [
         "task_start", "progress", "progress", "progress", "task_completed", "final", "stream_end",
     ]  # fmt: skip
 
 
-def test_the_command_line_runs_the_example(url: str, tmp_path: Path) -> None:
-    command = blocks("README.md", "sh")[3]
-    assert command.startswith(COMMAND)
-    environment = environment_of("", tmp_path) | {"AIPARTNERUPFLOW_URL": url}
-    screen = on_a_terminal(*command.split()[1:], env=environment)
-    assert screen.code == 0
-    assert screen.out.endswith("Run completed\n")
-
-
 def test_no_command_of_the_readme_is_left_out() -> None:
     assert len(blocks("README.md", "sh")) == 4
 
 
-def test_every_command_of_the_quick_start_succeeds(url: str) -> None:
-    answers = [curl(command, base_url=url) for command in blocks("docs/quickstart.md", "sh")]
+def test_the_quick_start_goes_from_a_tree_to_a_flow_that_is_repaired(terminal: Terminal, receiver: Receiver) -> None:
+    first, flow, broken, again = blocks("docs/quickstart.md", "sh")[:4]
+    assert "Run completed\n" in terminal.typed(first, answers=["no"])[0].out
+    saved, ran = terminal.typed(flow, answers=["yes"])
+    assert (saved.code, ran.code) == (0, 0)
+    [failed] = terminal.typed(broken, answers=["yes"])
+    assert failed.code == 1
+    task_id = re.findall(r"^Publish \((.+?)\): The host 'httpbin.invalid' cannot be", failed.out, re.MULTILINE)[0]
+    [mended] = terminal.typed(again.replace("ID", task_id), answers=[])
+    assert (mended.code, mended.out.endswith("Run completed\n")) == (0, True)
+    assert ["tea" in post.event["text"] for post in receiver.received] == [True, False]
+
+
+def test_every_request_of_the_quick_start_succeeds(url: str) -> None:
+    answers = [curl(command, base_url=url) for command in blocks("docs/quickstart.md", "sh")[4:]]
     started, tree, steps, copied = answers
     assert started.json()["result"]["ids"].keys() == {"machine", "disk", "memory"}
     assert [child["id"] for child in tree.json()["result"]["children"]] == ["disk", "memory"]

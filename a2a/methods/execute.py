@@ -167,5 +167,7 @@ def _message(execution: Execution, *, is_waiting: bool) -> str:
     if is_waiting:
         return "The run did not end within wait_timeout_seconds and continues. Follow its events, or call tasks.tree."
     if execution.started:
-        return "The run has started. Follow it with use_streaming, or call tasks.tree."
+        return (
+            f"The run has started. Its events are at /tasks/{execution.run.root_id}/events; tasks.tree has its results."
+        )
     return "The tree is already running. No further run was started."
