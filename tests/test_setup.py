@@ -260,7 +260,7 @@ def test_make_serve_is_all_that_an_empty_clone_needs(machine: Machine, tmp_path:
         printed = said(r"^Try +(?P<command>\.venv/bin/aipartnerupflow run .+)$", log.read_text())["command"]
         tried = machine.run("sh", "-c", printed)
         assert (tried.returncode, tried.stderr) == (0, "")
-        answer = curl(texts("README.md", "The first five minutes", "sh")[1], base_url=url).json()
+        answer = curl(texts("README.md", "The same over HTTP", "sh")[0], base_url=url).json()
         assert answer["result"]["contextId"] == "task1"
     assert [
         name for name in ("pytest", "mypy", "mkdocs", "ruff") if (machine.clone / ".venv/bin" / name).exists()
