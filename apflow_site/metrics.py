@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 import psutil
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -25,11 +26,12 @@ from prometheus_client.registry import Collector
 from a2a.core import metrics as calls
 from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import refusal
+from a2a.core.version import software_version
 from a2a.methods import METHODS, SYSTEM_METHODS
 from accounts.auth import authenticate
 from apflow_site.db import pools
 from apflow_site.db.connections import refresh
-from apflow_site.metrics_server import MetricsServer
+from apflow_site.metrics_server import MetricsServer, with_health
 from tasks.executors import executor_ids
 from tasks.queue import leases
 from tasks.queue.places import places
@@ -132,11 +134,12 @@ def _measured_here() -> Measures | None:
 
 
 def serve_metrics(host: str, port: int) -> None:
-    """Serve the metrics on a thread, for machines without a web process.
+    """Serve the metrics and `/health` on a thread, for machines without a web process.
 
     Raises OSError if the port is in use.
     """
-    server = MetricsServer(host, port, make_wsgi_app(registry(_measured_here)))
+    health = orjson.dumps({"status": "ok", "version": software_version()})  # as the web process replies
+    server = MetricsServer(host, port, with_health(make_wsgi_app(registry(_measured_here)), health))
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     log.info(
         "Metrics at http://%s:%s/metrics", f"[{host}]" if ":" in host else host, port, extra={"event": "metrics.served"}

@@ -1,8 +1,8 @@
-"""`GET /metrics` on a port of its own (`worker.metrics_port`), for machines without a web process."""
+"""`GET /metrics` and `/health` on a port of their own (`worker.metrics_port`), for machines without a web process."""
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import Any, Final
@@ -34,6 +34,18 @@ class Handler(WSGIRequestHandler):
     def _cut(self) -> None:
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def with_health(app: Callable[..., Iterable[bytes]], reply: bytes) -> Callable[..., Iterable[bytes]]:
+    """Answer `/health` with the reply, in JSON, and everything else by the application. Uses no database."""
+
+    def route(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/health":
+            return app(environ, start_response)
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(reply)))])
+        return [reply]
+
+    return route
 
 
 class MetricsServer(ThreadingMixIn, WSGIServer):

@@ -6,6 +6,7 @@ closes connections whose first request has not been read yet. The kernel resets 
 
 import asyncio
 import ctypes
+import logging
 import os
 import socket
 import struct
@@ -15,6 +16,8 @@ from typing import Final
 
 import uvicorn
 from uvicorn.supervisors import multiprocess
+
+log = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS: Final = 0.05
 """How long a client may take to complete a connection that it has begun to open."""
@@ -119,12 +122,15 @@ def refuse_connections(listener: socket.socket) -> None:
     """Drop requests to open a connection; those that are open or half open are not affected.
 
     A client repeats the request a second later. The listener is closed by then, so the client is
-    refused, and may safely try elsewhere. Only Linux can do this.
+    refused, and may safely try elsewhere. Only Linux can do this, and some kernels only for root.
     """
     if sys.platform != "linux":
         return
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in NO_SYN))
-    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(NO_SYN), ctypes.addressof(code)))
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(NO_SYN), ctypes.addressof(code)))
+    except PermissionError:
+        log.info("The kernel allows this user no socket filter: a client that connects now may be reset")
 
 
 def _duplicate(descriptor: int) -> socket.socket:

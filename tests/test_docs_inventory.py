@@ -46,6 +46,10 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("How it works", "", f"{NOT_RUN}a drawing"),
     ],
     "docs/contributing/tests.md": [("Faults", "sh", f"{NOT_RUN}takes minutes")],
+    "docs/how-to/kubernetes.md": [
+        ("Try it", "sh", f"{NOT_RUN}needs a cluster; tests/test_kubernetes.py looks at what is in these files"),
+        ("Autoscaling", "yaml", f"{NOT_RUN}is the file of another program"),
+    ],
     "docs/how-to/a2a.md": [
         (
             "With the official client",

@@ -184,7 +184,7 @@ class Worker(Section):
         ge=1,
         le=65535,
         examples=[9464],
-        description="The port for `GET /metrics` of `aipartnerupflow worker`, which otherwise opens no port, on the address `server.host`.",
+        description="The port for `GET /metrics` and `GET /health` of `aipartnerupflow worker`, which otherwise opens no port, on the address `server.host`.",
     )
 
 

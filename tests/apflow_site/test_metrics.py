@@ -214,4 +214,5 @@ def test_a_machine_that_only_works_answers_on_a_port_of_its_own(server: Server, 
         command, port=port, database_url=server.database_url, env=own, data_dir=tmp_path, is_ready="/metrics"
     ) as worker:
         assert f"Metrics at http://127.0.0.1:{port}/metrics" in worker.log.read_text()
+        assert worker.http.get("/health").json() == server.http.get("/health").json()
         until(lambda: "apflow_workers_alive 3" in worker.http.get("/metrics").text, seconds=60, what="three workers")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apflow_site import metrics_server
-from apflow_site.metrics_server import MOST_AT_ONCE, MetricsServer
+from apflow_site.metrics_server import MOST_AT_ONCE, MetricsServer, with_health
 
 PATIENCE_SECONDS = 60.0
 
@@ -20,7 +20,7 @@ def app(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 @pytest.fixture
 def server() -> Iterator[MetricsServer]:
-    with MetricsServer("127.0.0.1", 0, app) as server:
+    with MetricsServer("127.0.0.1", 0, with_health(app, b"alive")) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -32,14 +32,19 @@ def connected(server: MetricsServer) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS)
 
 
-def answer(connection: socket.socket) -> bytes:
-    connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+def answer(connection: socket.socket, path: str = "/metrics") -> bytes:
+    connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
     return connection.makefile("rb").read()
 
 
 def test_a_request_is_answered(server: MetricsServer) -> None:
     with connected(server) as connection:
         assert answer(connection).endswith(b"\r\nok")
+
+
+def test_health_is_answered_without_the_metrics(server: MetricsServer) -> None:
+    with connected(server) as connection:
+        assert answer(connection, "/health").endswith(b"\r\nalive")
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.0\r\n"])
