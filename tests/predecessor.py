@@ -257,7 +257,7 @@ COPY: Final = {"task_id": "root"}
 NINE: Final = {"schedule_type": "daily", "schedule_expression": "09:00"}
 LOOPBACK: Final = {"url": "http://127.0.0.1/"}
 AGENT: Final = {"agent_url": "https://agent.example.com", "message": "Hello"}
-GONE: Final = ("ssh", "docker", "grpc", "websocket", "mcp", "scrape")
+GONE: Final = ("ssh", "docker", "grpc", "mcp", "scrape")
 CALLS: Final[Mapping[str, list[Check]]] = {
     "HTTP 400 or 500 for an invalid request": [a_missing_task_is_an_error],
     "fields that the server sets, in `tasks.create`": [
@@ -373,6 +373,9 @@ EXECUTORS: Final[Mapping[str, list[Check]]] = {
     "`schemas.type` without `schemas.method`": [a_group_is_warned_of],
     ", ".join(f"`{name}_executor`" for name in GONE): [
         refused("tasks.create", {"name": "One", "schemas": {"method": f"{name}_executor"}}, "-32003") for name in GONE
+    ],
+    "`websocket_executor` returns `success: false` after a failure": [
+        ran("websocket_executor", {"url": "ws://127.0.0.1/", "message": "x"}, status="failed", says="is not public")
     ],
     "`send_email_executor` with `from_email`, `smtp_host`, `api_key` and the like": [
         refused("tasks.create", {"name": "One", "schemas": {"method": "send_email_executor"}}, "-32003")

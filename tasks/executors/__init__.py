@@ -35,6 +35,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "transform_executor": "tasks.executors.transform.Transform",
         "system_info_executor": "tasks.executors.system_info.SystemInfo",
         "wait_executor": "tasks.executors.wait.Wait",
+        "websocket_executor": "tasks.executors.websocket.executor.WebSocket",
     }
 )
 

@@ -1,13 +1,16 @@
 """The page about other services is true: each of its tasks runs on a server that is configured as it says."""
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from websockets.sync.server import ServerConnection, serve
 
 from tests.docs_site import here, merged
 from tests.documents import text
@@ -24,12 +27,29 @@ class Site:
 
     server: Server
     mails: MailServer
+    addresses: Mapping[str, str]
 
     def executed(self, heading: str) -> Json:
         """The root of the tree under the heading, when it is over."""
-        tree = json.loads(text(PAGE, heading, "json"))
+        tree = json.loads(here(text(PAGE, heading, "json"), self.addresses))
         reply: Json = self.server.rpc("tasks.execute", {"tasks": tree, "wait": True})["task"]
         return reply
+
+
+@contextmanager
+def websocket() -> Iterator[str]:
+    """The URL of a server that answers each message with it."""
+
+    def echo(connection: ServerConnection) -> None:
+        for message in connection:
+            connection.send(message)
+
+    with serve(echo, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +59,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         mails = peers.enter_context(mail_server())
         settings = yaml.safe_load(here(text(PAGE, "Send e-mail", "yaml"), {"smtp.example.com": "127.0.0.1"}))
         settings = merged(settings, {"email": {"port": mails.port, "security": "none"}})
+        quotes = peers.enter_context(websocket())
+        addresses = {"wss://quotes.example.com/": quotes}
+        ports = [urlsplit(address).port for address in (quotes,)]
+        settings["executors"] = {"rest": {"allow_private": ["127.0.0.1"], "allowed_ports": ports}}
         (folder / "config.yaml").write_text(json.dumps(settings))
         env = {"AIPARTNERUPFLOW_CONFIG": str(folder / "config.yaml")}
         server = peers.enter_context(running_server(peers.enter_context(new_database()), env=env))
-        yield Site(server=server, mails=mails)
+        yield Site(server=server, mails=mails, addresses=addresses)
 
 
 def test_a_mail_is_sent(site: Site) -> None:
@@ -62,3 +86,8 @@ def test_a_mail_that_the_operator_does_not_allow_is_refused_before_anything_is_s
     refusal = site.server.call("tasks.create", task)["error"]
     assert refusal["data"][0]["field"] == "tasks[0].inputs.to"
     assert "error" in site.server.call("tasks.get", {"task_id": "never"})
+
+
+def test_a_websocket_answers(site: Site) -> None:
+    quote = site.executed("Talk to a WebSocket")
+    assert (quote["status"], quote["result"]["response"]) == ("completed", {"symbol": "ACME"})

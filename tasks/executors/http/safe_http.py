@@ -189,7 +189,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     def __init__(self, *, verify: bool, egress: Egress) -> None:
         self._verify = verify
         self._egress = egress
-        self._wire = httpx.AsyncHTTPTransport(verify=_tls(verify), trust_env=False)
+        self._wire = httpx.AsyncHTTPTransport(verify=tls_context(verify), trust_env=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         addresses = await judged_addresses(request.url, egress=self._egress, verify=self._verify)
@@ -216,7 +216,7 @@ def _addressed(request: httpx.Request, address: Address) -> httpx.Request:
 
 
 @cache
-def _tls(verify: bool) -> ssl.SSLContext:
+def tls_context(verify: bool = True) -> ssl.SSLContext:
     """Load the certificates once, since it takes 10 ms or more. Honors SSL_CERT_FILE, but no proxy."""
     return httpx.create_ssl_context(verify=verify, trust_env=True)
 

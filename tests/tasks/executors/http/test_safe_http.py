@@ -438,12 +438,12 @@ def tls_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settin
     patch_resolver(monkeypatch, lambda name: ["127.0.0.1"])
     settings.APFLOW_ALLOW_PRIVATE = ("127.0.0.1",)
     settings.APFLOW_REST_ALLOWED_PORTS = range(1, 65536)
-    safe_http._tls.cache_clear()
+    safe_http.tls_context.cache_clear()
     web = Web()
     tls.sni_callback = lambda connection, name, context: web.headers.update({"X-Asked-For": str(name)})
     with serving(web, tls):
         yield web
-    safe_http._tls.cache_clear()
+    safe_http.tls_context.cache_clear()
 
 
 async def test_the_certificate_is_checked_against_the_name_and_not_the_address(tls_server: Web) -> None:
@@ -458,7 +458,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused_unless_unchecked
     tls_server: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
-    safe_http._tls.cache_clear()
+    safe_http.tls_context.cache_clear()
     with pytest.raises(ExecutorError, match=r"the certificate is refused: self-signed certificate"):
         await fetch("GET", f"https://tls.test:{tls_server.port}/")
     assert (await fetch("GET", f"https://tls.test:{tls_server.port}/", verify=False)).status_code == 200

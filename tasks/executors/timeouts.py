@@ -1,0 +1,22 @@
+"""How long a call of another service may take: the input `timeout_seconds`, or `timeout`, as the predecessor called it."""
+
+from typing import Final
+
+from aipartnerupflow.executors import Json
+
+LONGEST_SECONDS: Final = 600
+
+
+def timeout_schema(default: float, *, longest: float = LONGEST_SECONDS) -> Json:
+    """Return the properties of an input schema for a timeout in seconds."""
+    seconds: Json = {"type": "number", "exclusiveMinimum": 0, "maximum": longest}
+    return {
+        "timeout_seconds": {**seconds, "default": default, "description": "From the connection to the end"},
+        "timeout": {**seconds, "description": "An older name of `timeout_seconds`"},
+    }
+
+
+def timeout_of(inputs: Json, default: float) -> float:
+    """Return the timeout in seconds."""
+    seconds: float = inputs["timeout_seconds"] if "timeout_seconds" in inputs else inputs.get("timeout", default)
+    return seconds

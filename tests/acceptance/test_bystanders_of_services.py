@@ -1,0 +1,60 @@
+"""What a hostile service that one user calls can do to another user: nothing. See `test_bystanders`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+import pytest
+
+from tests.a2a.a2a_client import SETTINGS
+from tests.acceptance.test_bystanders import LIMITS, Mallory, Row, below, problems, task
+from tests.llm_server import llm_server
+from tests.servers import running_server
+from tests.tasks.executors.conftest import Web, serving
+from tests.tasks.executors.websocket.test_websocket import PARTS, PINGS, flooding
+
+pytestmark = pytest.mark.timeout(600)
+Json = dict[str, Any]
+TIMES: Final = 50
+"""Tasks of an attack."""
+
+
+def calls(name: str, executor: str, inputs: Json, *, times: int = TIMES) -> Callable[[Mallory], Json]:
+    """An attack: so many tasks that call the same service."""
+
+    def attack(mallory: Mallory) -> Json:
+        return mallory.execute(below(*(task(f"t{n}", executor, inputs=inputs) for n in range(times))))
+
+    attack.__name__ = name
+    return attack
+
+
+def port_of(url: str) -> str:
+    return url.rpartition(":")[2].strip("/")
+
+
+@contextmanager
+def attacks() -> Iterator[tuple[list[Row], list[str]]]:
+    """The attacks, and the ports of the services that they call."""
+    with ExitStack() as peers:
+        pings = peers.enter_context(flooding(PINGS))
+        parts = peers.enter_context(flooding(PARTS))
+        rows = [
+            Row(attack=calls("floods_of_pings", "websocket_executor", {"url": pings}), ends="failed"),
+            Row(attack=calls("messages_without_an_end", "websocket_executor", {"url": parts}), ends="failed"),
+        ]
+        yield rows, [port_of(pings), port_of(parts)]
+
+
+@pytest.mark.both_engines_nightly
+def test_another_user_notices_nothing_of_hostile_services(database: str) -> None:
+    with serving(Web()) as web, llm_server() as llm, attacks() as (rows, ports):
+        environment = {
+            **SETTINGS,
+            **LIMITS,
+            "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "127.0.0.1",
+            "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": ",".join([str(web.port), *ports]),
+        }
+        with running_server(database, env=environment) as server:
+            mallory = Mallory(server=server, web=web, llm=llm)
+            assert [problem for row in rows for problem in problems(mallory, row)] == []
