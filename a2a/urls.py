@@ -5,6 +5,7 @@ A trailing slash is optional; a redirect would lose the body of a POST.
 
 from django.urls import path, re_path
 
+from a2a.agui.endpoint import ag_ui
 from a2a.endpoints import docs, hooks, llms, modules, triggers, views
 from a2a.mcp.endpoint import mcp
 from a2a.protocol.bindings import http_json
@@ -18,6 +19,8 @@ urlpatterns = [
     path("system/", views.system),
     path("mcp", mcp),
     path("mcp/", mcp),
+    path("ag-ui", ag_ui),
+    path("ag-ui/", ag_ui),
     re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may contain slashes and line breaks
     path("modules/<str:name>", modules.module),
     path("hooks/<str:token>", hooks.hook),

@@ -74,6 +74,15 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Call it from a program", "python", "tests/interop/test_mcp_clients.py::test_the_program_of_the_how_to"),
         ("Offer executors as tools", "yaml", "tests/a2a/mcp/test_page.py::test_the_operator_offers_executors_as_tools"),
     ],
+    "docs/how-to/ag-ui.md": [
+        (
+            "Connect a front end",
+            "sh",
+            f"{NOT_RUN}needs a package registry; tests/interop/environments.py does the same, once",
+        ),
+        ("Connect a front end", "javascript", "tests/interop/test_ag_ui.py::test_the_program_of_the_how_to"),
+        ("Answer questions", "json", "tests/a2a/agui/test_page.py::test_the_answer_of_the_page_is_recorded"),
+    ],
     "docs/how-to/accounts.md": [
         ("Accounts", "sh", f"{SERVERS}::site"),
         ("Roles", "sh", f"{SERVERS}::test_users_are_made_and_changed_beside_the_server"),

@@ -38,6 +38,7 @@ in the result of the dependency `fetch`. Errors say what to correct.
 - [OpenRPC]({url}tasks): call `rpc.discover` by `POST` for all JSON-RPC methods, with schemas
 - [OpenAPI]({url}openapi.json): the REST interface under `/api/`
 - [MCP]({url}mcp): tools, resources and prompts of the Model Context Protocol, by `POST`
+- [AG-UI]({url}ag-ui): runs with their events for front ends, by `POST`
 - [Agent card]({url}.well-known/agent-card.json): the skills of this server as an A2A agent
 
 ## Optional

@@ -66,12 +66,17 @@ def stream_of(run: Run, *, after: EventId | None) -> Stream:
 async def open_stream(run: Run, *, after: EventId | None) -> Stream:
     """`stream_of`, but raises EventsPruned if the next events have been deleted."""
     stream = stream_of(run, after=after)
-    if run.finished_at is not None and await pools.read(is_pruned, run, after=stream.after):
+    await refuse_if_pruned(run, after=stream.after)
+    return stream
+
+
+async def refuse_if_pruned(run: Run, *, after: int) -> None:
+    """Raises EventsPruned if the next events of the run have been deleted."""
+    if run.finished_at is not None and await pools.read(is_pruned, run, after=after):
         raise EventsPruned(
             "The events of this run have been deleted (events.keep_days). Call tasks.tree for its tasks and results.",
             data={"run_id": run.id, "root_task_id": run.root_id},
         )
-    return stream
 
 
 async def frames(

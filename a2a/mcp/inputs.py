@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from django.core import signing
 
+from a2a.core.answer_forms import read, schema_of
 from a2a.core.jsonrpc import INVALID_PARAMS
 from a2a.mcp.eras import Exchange
 from a2a.mcp.errors import McpError
@@ -15,8 +16,6 @@ from tasks.rules.strict_json import Json
 from tasks.services import history, questions
 
 SALT: Final = "a2a.mcp.request_state"
-ANSWER: Final = "answer"
-COMMENT: Final = "comment"
 WRONG_STATE: Final = ("requestState", "must be that of an earlier result, unchanged")
 
 
@@ -26,17 +25,7 @@ def requests_of(asked: Sequence[Question]) -> Json:
 
 
 def _form(question: Question) -> Json:
-    if question.schema is not None:
-        schema = {name: question.schema[name] for name in ("properties", "required") if name in question.schema}
-        return {
-            "mode": "form",
-            "message": question.text,
-            "requestedSchema": {"type": "object", "properties": {}} | schema,
-        }
-    answer: Json = {"type": "string", "title": "Answer"} | ({"enum": question.options} if question.options else {})
-    properties = {ANSWER: answer, COMMENT: {"type": "string", "title": "Comment"}}
-    schema = {"type": "object", "properties": properties, "required": [ANSWER]}
-    return {"mode": "form", "message": question.text, "requestedSchema": schema}
+    return {"mode": "form", "message": question.text, "requestedSchema": schema_of(question)}
 
 
 def answer_all(*, caller: Caller, run_id: str, responses: Any) -> Run:
@@ -62,14 +51,8 @@ def _record(caller: Caller, question: Question, response: Any) -> None:
         return
     if not isinstance(content, dict):
         raise InvalidParams([(place, "must have the content of the form")])
-    is_form = question.schema is not None
-    comment = None if is_form else content.get(COMMENT)
-    questions.answer(
-        caller=caller,
-        task_id=question.task_id,
-        answer=content if is_form else content.get(ANSWER),
-        comment=comment if isinstance(comment, str) and comment else None,
-    )
+    answer, comment = read(question, content)
+    questions.answer(caller=caller, task_id=question.task_id, answer=answer, comment=comment)
 
 
 def state_of(exchange: Exchange, run: Run, *, with_tree: bool) -> str:

@@ -127,7 +127,7 @@ def _go_on(run: Run, asked: RequestContext) -> None:
     history = earlier_messages(asked.caller, context_id=run.context_id, until=run)
     meaning = _decision(Incoming(message=request_of(run), is_follow_up=True, history=history), asked, run)
     if isinstance(meaning, RunTree | RunStored):
-        _execute(meaning, asked, context_id=run.context_id, reserved_id=run.id)
+        run_meaning(meaning, asked, context_id=run.context_id, reserved_id=run.id)
 
 
 @transaction.atomic
@@ -180,13 +180,13 @@ def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
     known = Message.objects.filter(run=run).order_by("-id").first()
     times = times_asked(message, known.body if known else None)
     if not times:
-        _store(run, message)
+        store_message(run, message)
     if fault is None:
         record_answer(question, answer=answer, by=asked.caller.user_id)
     received = Received(run=run)
     _keep(received, asked, given, after=run.last_seq)
     if fault is not None:
-        _store(run, asked_again(message, fault=fault, times=times or 1))
+        store_message(run, asked_again(message, fault=fault, times=times or 1))
     return received
 
 
@@ -251,7 +251,7 @@ def _start(
     meaning: RunTree | RunStored, asked: RequestContext, given: SendMessage, *, context_id: str, waiting: Run | None
 ) -> Received:
     place = {"context_id": context_id, "reserved_id": waiting.id if waiting else None}
-    execution = _execute(meaning, asked, **place)
+    execution = run_meaning(meaning, asked, **place)
     run = execution.run
     if given.message.context_id not in ("", run.context_id) or (waiting and waiting.id != run.id):
         raise UnsupportedOperation(
@@ -263,7 +263,8 @@ def _start(
     return Received(run=run, notes=notes)
 
 
-def _execute(meaning: RunTree | RunStored, asked: RequestContext, **place: Any) -> Execution:
+def run_meaning(meaning: RunTree | RunStored, asked: RequestContext, **place: Any) -> Execution:
+    """Run what a message means, at its `context_id`. Raises the errors of invalid trees."""
     common = {"caller": asked.caller, "llm_key": asked.llm_key, **place}
     if isinstance(meaning, RunTree):
         return trees.execute_tree(tasks=meaning.tasks, **common)
@@ -278,7 +279,7 @@ def _execute(meaning: RunTree | RunStored, asked: RequestContext, **place: Any) 
 def _keep(received: Received, asked: RequestContext, given: SendMessage, *, after: int) -> None:
     """Store the message, and its push notification config."""
     assert received.run is not None  # noqa: S101  (a reply without a run has been given)
-    _store(received.run, given.message.to_json())
+    store_message(received.run, given.message.to_json())
     if config := given.configuration.task_push_notification_config:
         add_config(received.run, config, version=asked.version, after=after)
 
@@ -286,7 +287,7 @@ def _keep(received: Received, asked: RequestContext, given: SendMessage, *, afte
 def _answer(run: Run | None, meaning: Ask | AskForKey | Reject) -> None:
     assert run is not None  # noqa: S101  (it was reserved for this)
     question_id = new_id()
-    _store(run, agent_message(meaning.text, message_id=question_id, run_id=run.id, context_id=run.context_id))
+    store_message(run, agent_message(meaning.text, message_id=question_id, run_id=run.id, context_id=run.context_id))
     if isinstance(meaning, Reject):
         pending_runs.end(run_id=run.id, status=Status.FAILED, message=meaning.text)
     else:
@@ -294,6 +295,7 @@ def _answer(run: Run | None, meaning: Ask | AskForKey | Reject) -> None:
         pending_runs.ask(run_id=run.id, question_id=question_id, text=meaning.text, required=required)
 
 
-def _store(run: Run, message: Json) -> None:
+def store_message(run: Run, message: Json) -> None:
+    """Store a message of a run, of the client or of the server."""
     body = message | {"taskId": run.id, "contextId": run.context_id}
     Message.objects.create(run=run, body=body, created_at=datetime.now(UTC))

@@ -134,15 +134,24 @@ def describe(executor_id: str) -> Json:
     }
 
 
+def answers(executor_id: str | None) -> bool:
+    """Whether results of this executor have an answer in words."""
+    return _answer_field(executor_id) is not None
+
+
 def answer_in(result: Any, *, executor_id: str | None) -> str | None:
     """Return the answer in words within a result of this executor; None if there is none."""
     if isinstance(result, str):
         return result or None
-    if not isinstance(result, dict) or executor_id not in EXECUTORS.keys() | plugins().executors.keys():
-        return None
-    field = _class_of(executor_id).answer
+    field = _answer_field(executor_id) if isinstance(result, dict) else None
     answer = None if field is None else result.get(field)
     return answer if isinstance(answer, str) and answer else None
+
+
+def _answer_field(executor_id: str | None) -> str | None:
+    if executor_id is None or executor_id not in EXECUTORS.keys() | plugins().executors.keys():
+        return None
+    return _class_of(executor_id).answer
 
 
 def _class_of(executor_id: str) -> type[Executor]:

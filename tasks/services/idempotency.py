@@ -34,6 +34,13 @@ class Token:
     request_hash: str
 
 
+class KeyReused(InvalidParams):
+    """The key came with another request within the last KEPT_HOURS."""
+
+    def __init__(self) -> None:
+        super().__init__([(HEADER, "was used for another request within the last 24 hours: use a new key")])
+
+
 def once(verb: Callable[..., T], *, caller: Caller, token: Token | None, **arguments: Any) -> T:
     """Call a function of `tasks.services.trees`, or return the outcome of the first call by the
     token.
@@ -140,7 +147,7 @@ def _oldest() -> datetime:
 
 def _check_same(row: IdempotencyKey, token: Token) -> None:
     if row.request_hash != token.request_hash:
-        raise InvalidParams([(HEADER, "was used for another request within the last 24 hours: use a new key")])
+        raise KeyReused
 
 
 def _outcome(result: Created | Execution) -> Json:

@@ -18,7 +18,7 @@ from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import VERSIONS
 from a2a.rest.routes import ROUTES, STREAMS
 from accounts.callers import Role
-from tests.isolation.rows import A2A, MCP, NATIVE, REST, SYSTEM, TOOLS, Json, Row
+from tests.isolation.rows import A2A, AG_UI, MCP, NATIVE, REST, SYSTEM, TOOLS, Json, Row
 
 NAMED: Final = re.compile(r"\(\?P<(\w+)>[^)]*\)")
 """A parameter in a path."""
@@ -79,6 +79,7 @@ def doors() -> Iterator[Door]:
     yield from _rest()
     yield from _web_socket()
     yield from _mcp()
+    yield Door(name="POST /ag-ui", role=Role.OPERATOR, row=AG_UI, shot=_request("POST", "/ag-ui"))
     events = Shot(method="GET", path="/tasks/$task/events")
     yield Door(name="GET /tasks/{id}/events", role=Role.VIEWER, row=Row({}, runs=True), shot=lambda params: events)
 

@@ -307,3 +307,22 @@ MCP: Final[Mapping[str, Row]] = MappingProxyType(
     }
 )
 """Methods of MCP, without `tools/call`: its doors are the tools."""
+
+ASKING: Final = {
+    "threadId": "a-thread",
+    "runId": "a-run",
+    "messages": [{"id": "a", "role": "user", "content": "hello"}],
+}
+RESUMING: Final = {"threadId": "$task", "runId": "another-run", "messages": []}
+AG_UI: Final = Row(
+    ASKING,
+    (
+        *(RESUMING | {"forwardedProps": trees} for trees in FOREIGN_TREES),
+        RESUMING | {"forwardedProps": {"flow": "no-such-flow"}},
+        RESUMING | {"resume": [{"interruptId": "$task", "status": "cancelled"}]},
+        RESUMING | {"resume": [{"interruptId": "$run", "status": "resolved", "payload": "yes"}]},
+        ASKING | {"messages": [{"id": "a", "role": "user", "content": '{"task_id": "$task"}'}]},
+    ),
+    runs=True,
+)
+"""A thread is the context of its user: another one with the same name is another thread."""

@@ -57,7 +57,7 @@ class Llm(Executor):
             },
             "history": {
                 "type": "array",
-                "description": "Earlier messages, which precede the prompt or the messages; they are no templates",
+                "description": "Earlier messages, which precede the prompt or the messages, or the whole conversation; they are no templates",
                 "items": MESSAGE,
             },
             "model": {
@@ -193,10 +193,11 @@ def fails_on_length(params: Json) -> bool:
 
 def _messages(inputs: Json) -> list[Json]:
     """Return the conversation with its templates filled. Raises ExecutorError."""
-    if ("prompt" in inputs) == ("messages" in inputs):
+    if ("prompt" in inputs) == ("messages" in inputs) and ("prompt" in inputs or not inputs.get("history")):
         raise ExecutorError("Give either `prompt`, which is one message, or `messages`.", permanent=True)
     values = {name: value for name, value in inputs.items() if name not in Llm.input_schema["properties"]}
-    messages = inputs.get("messages") or [{"role": "user", "content": inputs["prompt"]}]
+    asked = [{"role": "user", "content": inputs["prompt"]}] if "prompt" in inputs else []
+    messages = inputs.get("messages", asked)
     filler = Filler(values, max_characters=settings.APFLOW.limits.result_bytes)
     try:
         system = [{"role": "system", "content": filler.fill(inputs["system"])}] if "system" in inputs else []

@@ -139,6 +139,7 @@ def test_what_dependencies_found_fills_the_prompt(site: LlmSite) -> None:
         ({"prompt": "Hi {{name}} {{a.b}}", "a": {"c": 1}}, "no value for 'name', 'a.b'; the inputs have: 'a'"),
         ({"prompt": "Hi", "messages": [{"role": "user", "content": "Hi"}]}, "Give either `prompt`"),
         ({}, "Give either `prompt`"),
+        ({"history": []}, "Give either `prompt`"),
         ({"prompt": "Hi", "model": "nobody/knows"}, "Name it before a slash, such as 'openai/gpt-4o'"),
         ({"prompt": "Hi", "model": "lm_studio/llama3"}, "No API key for the provider 'lm_studio'"),
         (

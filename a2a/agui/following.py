@@ -1,0 +1,194 @@
+"""The events of a run as a stream of AG-UI: until it ends, or waits for the user."""
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from django.db.models import Sum
+from msgspec import UNSET
+
+from a2a.agui import events as agui
+from a2a.agui.events import Event
+from a2a.agui.params import RunAgentInput
+from a2a.agui.starting import Started
+from a2a.agui.state import Tree, read_rows, snapshot
+from a2a.agui.translation import SUCCESS, Translator
+from a2a.core.answer_forms import schema_of
+from a2a.core.errors import as_rest
+from a2a.core.exceptions import ShuttingDown
+from a2a.live import sse
+from a2a.protocol.updates import asks
+from accounts.callers import Caller
+from apflow_site.db import pools
+from tasks import events
+from tasks.models import ModelCall, Question, Run
+from tasks.rules.strict_json import Json
+from tasks.services import questions
+from tasks.services.history import own_run
+from tasks.status import Status
+
+REASON: Final = "input_required"
+COUNTS: Final = {"inputTokens": "prompt_tokens", "outputTokens": "completion_tokens", "totalTokens": "total_tokens"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """A run as its stream begins, and the state as it was after the events that the stream leaves out."""
+
+    run: Run
+    rows: Sequence[Json]
+
+
+async def beginning(caller: Caller, started: Started) -> Beginning | None:
+    """Read the run and its tasks; None if the request started no run.
+
+    Raises RunNotFound if it has been deleted since, ResponseTooLarge or EventsPruned.
+    """
+    if started.run_id is None:
+        return None
+    found = await pools.read(_read, caller, started.run_id, from_start=started.after == 0)
+    await sse.refuse_if_pruned(found.run, after=started.after)
+    return found
+
+
+def _read(caller: Caller, run_id: str, *, from_start: bool) -> Beginning:
+    run = own_run(caller=caller, run_id=run_id)
+    return Beginning(run=run, rows=read_rows(run, from_start=from_start))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """The reply to a request."""
+
+    caller: Caller
+    given: RunAgentInput
+    started: Started
+    begun: Beginning | None
+
+    async def events(self) -> AsyncGenerator[Json]:
+        """Yield all events as JSON. An error is the last of them; ShuttingDown is raised."""
+        try:
+            async with aclosing(self._events()) as found:
+                async for event in found:
+                    yield event.to_json()
+        except ShuttingDown:
+            raise
+        except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+            shown = as_rest(error)["error"]
+            yield agui.RunError(message=shown["message"], code=shown["code"]).to_json()
+
+    async def _events(self) -> AsyncGenerator[Event]:
+        parent = UNSET if self.given.parent_run_id is None else self.given.parent_run_id
+        yield agui.RunStarted(
+            thread_id=self.given.thread_id,
+            run_id=self.given.run_id,
+            parent_run_id=parent,
+            protocol_version=agui.VERSION,
+        )
+        if self.begun is None:
+            for event in self._without_run():
+                yield event
+            return
+        async with aclosing(self._followed(self.begun)) as found:
+            async for event in found:
+                yield event
+
+    def _without_run(self) -> Iterator[Event]:
+        if self.started.error is not None:
+            yield agui.RunError(message=self.started.error, code=self.started.error_code)
+            return
+        message_id = f"{self.given.run_id}:answer"
+        yield agui.TextMessageStart(message_id=message_id, role="assistant")
+        yield agui.TextMessageContent(message_id=message_id, delta=self.started.text)
+        yield agui.TextMessageEnd(message_id=message_id)
+        yield self._finished(SUCCESS)
+
+    async def _followed(self, begun: Beginning) -> AsyncGenerator[Event]:
+        run, after = begun.run, self.started.after
+        tree = Tree(run=run)
+        tree.add(begun.rows)
+        translator = Translator(tree=tree, always_answers=self.started.is_chat)
+        yield agui.StateSnapshot(snapshot=snapshot(run, begun.rows, from_start=after == 0))
+        if after and (interrupt := await self._interrupt(run)) is not None:
+            yield interrupt
+            return
+        async with aclosing(events.follow(run.id, after=after)) as log:
+            async for event in log:
+                async for translated in self._of(event, translator):
+                    yield translated
+                if event["type"] == "final":
+                    return
+                if asks(event) and (interrupt := await self._interrupt(run)) is not None:
+                    asked = [each["id"] for each in interrupt.outcome["interrupts"]]
+                    for translated in translator.close(interrupt_ids=asked):
+                        yield translated
+                    yield interrupt
+                    return
+        raise ShuttingDown
+
+    async def _of(self, event: Json, translator: Translator) -> AsyncGenerator[Event]:
+        tree = translator.tree
+        if event["type"] == "final":
+            for translated in translator.close(interrupt_ids=[]):
+                yield translated
+            yield agui.StateDelta(delta=tree.operations(event))
+            yield await self._end(event, translator)
+            return
+        if event["task_id"] not in tree.tasks:
+            rows = await pools.read(partial(read_rows, tree.run, skip=len(tree.tasks)))
+            yield agui.StateDelta(delta=tree.add(rows))
+        for translated in translator.of(event):
+            yield translated
+
+    async def _interrupt(self, run: Run) -> agui.RunFinished | None:
+        """The end of the stream, if there are questions that the caller may answer; None if they were answered before."""
+        asked = await pools.read(questions.open_questions, self.caller, run_ids=[run.id])
+        left = [each for each in asked if each.id not in self.started.dismissed]  # a worker will close those
+        interrupts = [_interrupt_of(each) for each in left if each.may_be_answered_by(self.caller)]
+        return self._finished({"type": "interrupt", "interrupts": interrupts}) if interrupts else None
+
+    async def _end(self, event: Json, translator: Translator) -> Event:
+        used = await pools.read(usage_of, event["run_id"])
+        usage = used or UNSET
+        at = agui.milliseconds(event["timestamp"])
+        if event["status"] == Status.FAILED:
+            message = translator.fault or event["error"] or event["message"]
+            return agui.RunError(message=message, code=Status.FAILED, usage=usage, timestamp=at)
+        calls = translator.pending_calls
+        success = SUCCESS | ({"pendingToolCallIds": calls} if calls else {})
+        is_cancelled = event["status"] == Status.CANCELLED
+        return self._finished(
+            {"type": "cancelled"} if is_cancelled else success, event["result"], usage=usage, timestamp=at
+        )
+
+    def _finished(self, outcome: Json, result: Any = None, **more: Any) -> agui.RunFinished:
+        shown = UNSET if result is None else result
+        return agui.RunFinished(
+            thread_id=self.given.thread_id, run_id=self.given.run_id, outcome=outcome, result=shown, **more
+        )
+
+
+def _interrupt_of(question: Question) -> Json:
+    shown: Json = {
+        "id": question.id,
+        "reason": REASON,
+        "message": question.text,
+        "responseSchema": schema_of(question),
+        "metadata": {"task_id": question.task_id},
+    }
+    return shown if question.expires_at is None else shown | {"expiresAt": question.expires_at.isoformat()}
+
+
+def usage_of(run_id: str) -> list[Json]:
+    """What the run's calls of models used so far, by model."""
+    sums = {name: Sum(column) for name, column in COUNTS.items()}
+    rows = ModelCall.objects.filter(run_id=run_id).values("model").annotate(**sums).order_by("model")
+    return [_usage(row) for row in rows]
+
+
+def _usage(row: Json) -> Json:
+    provider, slash, model = row["model"].partition("/")
+    named = {"provider": provider, "model": model} if slash else {"model": row["model"]}
+    return named | {name: row[name] for name in COUNTS if row[name] is not None}

@@ -1,0 +1,217 @@
+"""Starts what a request of AG-UI asks for, in one transaction, or continues a run whose questions it answers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
+
+from a2a.agui.conversation import asked_in, conversation, earlier_texts, has_files, tools_of, turn_in
+from a2a.agui.params import ForwardedProps, Resume, RunAgentInput, ToolMessage, text_of
+from a2a.core.answer_forms import ANSWER, read
+from a2a.protocol.credentials import with_key
+from a2a.protocol.message_handler import CHAT_EXECUTOR, Meaning, meaning_of
+from a2a.protocol.messages import run_meaning, store_message
+from a2a.protocol.request_context import RequestContext
+from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunStored, RunTree
+from tasks.models import Question, Run
+from tasks.rules.exceptions import InvalidParams, StatusConflict
+from tasks.rules.strict_json import Json
+from tasks.services import cancels, flows, trees
+from tasks.services.idempotency import KeyReused, Token, remembered
+from tasks.services.questions import check_may_answer, record_answer
+from tasks.services.trees import Execution
+
+DISMISSED: Final = "Cancelled: the question was dismissed"
+NO_MODEL: Final = "not allowed here: only a language model could use it, and what runs is none"
+NOT_OPEN: Final = "names no open question of this thread"
+NOTHING: Final = "needs a message of the user; or send forwardedProps with tasks or a flow"
+REUSED: Final = "was used for another request in this thread within the last 24 hours: use a new one"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What a request has led to: a run, whose events after number `after` follow, or without one a `text` or an `error`.
+
+    `is_chat`: messages were what it ran. `dismissed` are questions that will get no answer.
+    """
+
+    run_id: str | None = None
+    after: int = 0
+    is_chat: bool = False
+    dismissed: tuple[str, ...] = ()
+    text: str = ""
+    error: str | None = None
+    error_code: str = ""
+
+
+def start(asked: RequestContext, given: RunAgentInput) -> Started:
+    """Start it, or return the outcome of the first request with this runId in the thread.
+
+    Raises InvalidParams, the errors of invalid trees, FlowNotFound, TaskNotFound, StatusConflict, RoleTooLow or LimitReached.
+    """
+    try:
+        return remembered(
+            partial(_started, asked, given),
+            caller=asked.caller,
+            token=_token(given),
+            outcome_of=asdict,
+            restore=lambda outcome: Started(**outcome),
+        )
+    except KeyReused:
+        raise InvalidParams([("runId", REUSED)]) from None
+
+
+def _token(given: RunAgentInput) -> Token:
+    """The key of a request. A repetition may have more messages and another state: those that the first answer brought."""
+    turn = turn_in(given.messages)
+    request = [given.forwarded_props, [_pair(entry) for entry in given.resume or ()], turn.id if turn else None]
+    key = sha256(orjson.dumps([given.thread_id, given.run_id])).hexdigest()
+    return Token(
+        key=f"ag-ui:{key}", request_hash=sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    )
+
+
+def _pair(entry: Resume) -> list[Any]:
+    return [entry.interrupt_id, entry.status, entry.payload]
+
+
+def _started(asked: RequestContext, given: RunAgentInput) -> Started:
+    wanted = given.wanted
+    if given.resume:
+        if not wanted.is_empty:
+            raise InvalidParams([("forwardedProps", "not allowed with resume, which continues a run")])
+        return _resumed(asked, given, given.resume)
+    if wanted.is_empty:
+        return _said(asked, given)
+    _refuse_tools(given)
+    return Started(run_id=_execution(asked, given, wanted).run.id)
+
+
+def _execution(asked: RequestContext, given: RunAgentInput, wanted: ForwardedProps) -> Execution:
+    common: Json = {"caller": asked.caller, "context_id": given.thread_id, "llm_key": asked.llm_key}
+    try:
+        if wanted.flow is None:
+            return trees.execute_tree(tasks=wanted.tasks, **common)
+        return flows.run_flow(name=wanted.flow, version=wanted.version, inputs=wanted.inputs, **common)
+    except InvalidParams as error:
+        raise InvalidParams([(f"forwardedProps.{field}", reason) for field, reason in error.problems]) from None
+
+
+# --- messages ---
+
+
+def _said(asked: RequestContext, given: RunAgentInput) -> Started:
+    """Do what the newest message of the user means to A2A, with the whole conversation if a language model answers it."""
+    question = asked_in(given.messages)
+    if question is None:
+        raise InvalidParams([("messages", NOTHING)])
+    text = text_of(question.content)
+    message = {"messageId": question.id, "role": "ROLE_USER", "parts": [{"text": text}]}
+    history = earlier_texts(given.messages, until=question)
+    meaning = meaning_of(Incoming(message=message | {"contextId": given.thread_id}, history=history))
+    meaning = with_key(_with_conversation(meaning, given, text), user_id=asked.caller.user_id, sent=asked.llm_key)
+    match meaning:
+        case RunTree() | RunStored():
+            return Started(run_id=_run(meaning, asked, given, message).id, is_chat=True)
+        case Ask(text=text):
+            return Started(text=text)
+        case Reply(parts=parts):
+            return Started(text="\n".join(map(_words, parts)))
+        case AskForKey(text=text):
+            return Started(error=text, error_code="llm_key_required")
+        case Reject(text=text):
+            return Started(error=text, error_code="rejected")
+
+
+def _run(meaning: RunTree | RunStored, asked: RequestContext, given: RunAgentInput, message: Json) -> Run:
+    run = run_meaning(meaning, asked, context_id=given.thread_id).run
+    if run.context_id != given.thread_id:
+        raise StatusConflict(
+            f"Task '{run.target_id}' already runs in another thread. Wait for its end, or run a copy.",
+            data={"task_id": run.target_id},
+        )
+    store_message(run, message)
+    return run
+
+
+def _words(part: Json) -> str:
+    return part["text"] if "text" in part else orjson.dumps(part.get("data")).decode()
+
+
+def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str) -> Meaning:
+    """Let the language model that answers the text read the whole conversation, and offer it the tools of the front end."""
+    task = _chat_in(meaning, text)
+    if task is None:
+        if isinstance(meaning, RunTree | RunStored):
+            _refuse_tools(given)
+        return meaning
+    inputs: Json = {name: value for name, value in task["inputs"].items() if name not in ("prompt", "text")}
+    inputs["history"] = conversation(given.messages, given.context or ())
+    if given.tools:
+        inputs["tools"] = tools_of(given.tools)
+    return RunTree(tasks=[task | {"inputs": inputs}])
+
+
+def _chat_in(meaning: Meaning, text: str) -> Json | None:
+    """The only task of the tree, if it asks a language model this text and nothing else."""
+    if not isinstance(meaning, RunTree) or not isinstance(meaning.tasks, list) or len(meaning.tasks) != 1:
+        return None
+    task: Json = meaning.tasks[0]
+    inputs = task.get("inputs", {})
+    is_chat = task.get("schemas", {}).get("method") == CHAT_EXECUTOR
+    is_text = inputs.get("prompt") == text or (inputs.get("prompt") == "{{text}}" and inputs.get("text") == text)
+    return task if is_chat and is_text and "tools" not in inputs else None
+
+
+def _refuse_tools(given: RunAgentInput) -> None:
+    """Raises InvalidParams for what only a language model could use."""
+    turn = turn_in(given.messages)
+    found = [
+        ("tools", bool(given.tools)),
+        ("context", bool(given.context)),
+        ("messages", isinstance(turn, ToolMessage) or (turn is not None and has_files(turn))),
+    ]
+    if problems := [(name, NO_MODEL) for name, is_there in found if is_there]:
+        raise InvalidParams(problems)
+
+
+# --- answers ---
+
+
+def _resumed(asked: RequestContext, given: RunAgentInput, entries: Sequence[Resume]) -> Started:
+    """Record the answers, and cancel the tasks whose questions were dismissed; all questions are of one run."""
+    found = list(_questions(asked, given, entries))
+    run_ids = {question.run_id for question in found}
+    if len(run_ids) > 1:
+        raise InvalidParams([("resume", "its interrupts are of different runs: answer those of one")])
+    for index, (question, entry) in enumerate(zip(found, entries, strict=True)):
+        if entry.status == "cancelled":
+            cancels.ask(caller=asked.caller, task_ids=[question.task_id], force=False, message=DISMISSED)
+        else:
+            _answer(asked, question, entry, place=f"resume[{index}].payload")
+    run = Run.objects.get(id=run_ids.pop())
+    dismissed = tuple(entry.interrupt_id for entry in entries if entry.status == "cancelled")
+    return Started(run_id=run.id, after=run.last_seq, dismissed=dismissed)
+
+
+def _questions(asked: RequestContext, given: RunAgentInput, entries: Sequence[Resume]) -> Iterator[Question]:
+    of_thread = Question.objects.for_caller(asked.caller).for_people().filter(run__context_id=given.thread_id)
+    known = of_thread.select_related("run").in_bulk({entry.interrupt_id for entry in entries})
+    for index, entry in enumerate(entries):
+        if entry.interrupt_id not in known:
+            raise InvalidParams([(f"resume[{index}].interruptId", NOT_OPEN)])
+        check_may_answer(asked.caller, known[entry.interrupt_id])
+        yield known[entry.interrupt_id]
+
+
+def _answer(asked: RequestContext, question: Question, entry: Resume, *, place: str) -> None:
+    payload = entry.payload
+    is_object = isinstance(payload, dict) and (question.schema is not None or ANSWER in payload)
+    answer, comment = read(question, payload) if is_object else (payload, None)
+    try:
+        record_answer(question, answer=answer, by=asked.caller.user_id, comment=comment)
+    except InvalidParams as error:
+        raise InvalidParams([(f"{place}: {field}", reason) for field, reason in error.problems]) from None

@@ -1,0 +1,101 @@
+"""The state that a front end shows: the run and its tasks, and how events change it (JSON Patch).
+
+It has no inputs and no results: a front end sends its state back with each request.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from tasks.models import Run, Task
+from tasks.rules.strict_json import Json
+from tasks.status import Status
+from tasks.storage import loads
+
+COLUMNS: Final = ("id", "name", "parent_id", "executor_id", "status", "progress", "error", "completed_at")
+ENDS: Final = frozenset({"task_completed", "task_failed", "task_cancelled", "task_skipped"})
+
+
+class Shown(NamedTuple):
+    """What the events of a task need: its place in the state, and what it is."""
+
+    number: int
+    name: str
+    executor_id: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Tree:
+    """The tasks of a stream by id, in the order of the state."""
+
+    run: Run
+    tasks: dict[str, Shown] = field(default_factory=dict)
+    _sent: dict[str, Any] = field(default_factory=dict)
+    """The value at each path that an event has changed."""
+
+    def add(self, rows: Sequence[Json]) -> list[Json]:
+        """Take tasks that were added to the tree, and return the operations that show them."""
+        for row in rows:
+            self.tasks[row["id"]] = Shown(len(self.tasks), row["name"], row["executor_id"])
+        return [{"op": "add", "path": "/tasks/-", "value": row} for row in rows]
+
+    def operations(self, event: Json) -> list[Json]:
+        """The changes that an event makes in the state, without those that it has seen before."""
+        changes = [op for op in self._changes(event) if self._sent.get(op["path"], self) != op["value"]]
+        self._sent |= {op["path"]: op["value"] for op in changes}
+        return changes
+
+    def _changes(self, event: Json) -> Iterator[Json]:
+        is_end = event["type"] == "final"
+        if not is_end:
+            shown = self.tasks[event["task_id"]]
+            place = f"/tasks/{shown.number}"
+            yield _set(f"{place}/status", event["status"])
+            yield _set(f"{place}/progress", event["progress"])
+            if event["type"] in ENDS:
+                yield _set(f"{place}/error", event["error"])
+            elif event["message"] and not (event["type"] == "log" and is_spoken(shown.executor_id)):
+                yield _set(f"{place}/message", event["message"])
+        yield _set("/run/status", event["status"] if is_end else Status.IN_PROGRESS)
+        yield _set("/run/progress", event["tree_progress"])
+
+
+def is_spoken(executor_id: str | None) -> bool:
+    """Whether the logs of this executor are the answer of a model, as it is written."""
+    return executor_id == "llm_executor"
+
+
+def read_rows(run: Run, *, skip: int = 0, from_start: bool = False) -> list[Json]:
+    """The tasks of the run's tree without the first ones, as the state shows them.
+
+    `from_start`: as they were before the run; its events follow. Raises ResponseTooLarge.
+    """
+    rows = Task.objects.tree(run.root_id)
+    loads.spend_on(rows, "error")
+    return [_shown(row, run, from_start=from_start) for row in rows.values(*COLUMNS)[skip:]]
+
+
+def snapshot(run: Run, rows: Sequence[Json], *, from_start: bool) -> Json:
+    """The whole state."""
+    progress = sum(row["progress"] for row in rows) / len(rows)
+    status = Status.PENDING if from_start else run.status
+    return {
+        "run": {"run_id": run.id, "task_id": run.target_id, "status": status, "progress": progress},
+        "tasks": list(rows),
+    }
+
+
+def _shown(row: Mapping[str, Any], run: Run, *, from_start: bool) -> Json:
+    shown = {name: row[name] for name in COLUMNS[:-1]} | {"message": None}
+    if from_start and not _is_of_earlier_run(row["completed_at"], run):
+        shown |= {"status": Status.PENDING, "progress": 0.0, "error": None}
+    return shown
+
+
+def _is_of_earlier_run(completed_at: datetime | None, run: Run) -> bool:
+    return completed_at is not None and completed_at < run.created_at
+
+
+def _set(path: str, value: Any) -> Json:
+    return {"op": "replace", "path": path, "value": value}

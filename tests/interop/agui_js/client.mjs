@@ -1,0 +1,94 @@
+// The official client of AG-UI: a whole day of work, and what it saw as JSON.
+
+import { buildResumeArray, HttpAgent } from "@ag-ui/client";
+
+const url = process.argv[2];
+const agentOf = (threadId) => new HttpAgent({ url: `${url}/ag-ui`, threadId });
+const said = (content) => ({ id: crypto.randomUUID(), role: "user", content });
+const task = (name, method, inputs, more = {}) => ({ id: name, name, schemas: { method }, inputs, ...more });
+const tree = (...tasks) => ({ forwardedProps: { tasks } });
+const rpc = async (method, params) =>
+  (
+    await fetch(`${url}/tasks`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
+    })
+  ).json();
+
+// A conversation: the client keeps the messages, and sends them all.
+const chat = agentOf("chat");
+chat.addMessage(said("hello"));
+await chat.runAgent();
+chat.addMessage(said("and again"));
+await chat.runAgent();
+
+// A tree: the state follows its progress.
+const trees = agentOf("trees");
+const progress = [];
+const steps = [];
+const ran = await trees.runAgent(
+  tree(
+    { id: "js-root", name: "root" },
+    task("js-left", "sleep_executor", { seconds: 0.4, steps: 4 }, { parent_id: "js-root" }),
+    task("js-right", "llm_executor", { prompt: "hi", model: "demo/demo" }, { parent_id: "js-root" }),
+  ),
+  {
+    onStateChanged: ({ state }) => void progress.push(state.run.progress),
+    onStepFinishedEvent: ({ event }) => void steps.push(event.stepName),
+  },
+);
+
+// A question: the run stops, and goes on with the answer.
+const approval = agentOf("approval");
+await approval.runAgent(tree(task("js-ask", "approval_executor", { question: "Publish?", options: ["yes", "no"] })));
+const [interrupt] = approval.pendingInterrupts;
+const answers = { [interrupt.id]: { status: "resolved", payload: { answer: "yes" } } };
+const approved = await approval.runAgent({ resume: buildResumeArray([interrupt], answers) });
+
+// A cancelled run.
+let cancelled;
+await agentOf("cancel").runAgent(tree(task("js-long", "sleep_executor", { seconds: 600 })), {
+  onStepStartedEvent: () => void rpc("tasks.cancel", { task_ids: ["js-long"] }),
+  onRunFinishedEvent: ({ event }) => void (cancelled = event.outcome.type),
+});
+
+// A run that fails, and a request that is refused.
+let failed;
+const failing = agentOf("fail");
+await failing
+  .runAgent(tree(task("js-bad", "rest_executor", { url: "http://127.0.0.1:1/" })), {
+    onRunErrorEvent: ({ event }) => void (failed = event.code),
+  })
+  .catch(() => {});
+const refused = await agentOf("refused")
+  .runAgent({ forwardedProps: { task: 1 } })
+  .then(() => null)
+  .catch((error) => error.payload.error.code);
+
+// A tool of the front end.
+const tools = agentOf("tools");
+const clock = { name: "clock", description: "The time.", parameters: { type: "object", properties: {} } };
+tools.addMessage(said("What is the time?"));
+await tools.runAgent({ tools: [clock] });
+const call = tools.messages.at(-1).toolCalls[0];
+tools.addMessage({ id: "tool-1", role: "tool", toolCallId: call.id, content: "12:00" });
+await tools.runAgent({ tools: [clock] });
+
+console.log(
+  JSON.stringify({
+    chat: chat.messages.map((each) => each.role),
+    answer: chat.messages.at(-1).content.trim().endsWith("You asked: and again"),
+    tree: trees.state.tasks.map((each) => each.status),
+    progress: progress.length > 3 && progress.every((each, index) => index === 0 || each >= progress[index - 1]),
+    steps: steps.sort(),
+    subagent: ran.newMessages[0].subagentRunId,
+    asked: interrupt.message,
+    approved: approved.result.answer,
+    cancelled,
+    failed,
+    refused,
+    call: call.function.name,
+    then: tools.messages.at(-1).role,
+  }),
+);
