@@ -18,6 +18,7 @@ from tests.shell import Shell, new_shell
 Json = dict[str, Any]
 A2A: Final = "docs/how-to/a2a.md"
 BRING_YOUR_CODE: Final = "docs/how-to/bring-your-code.md"
+CELERY: Final = "docs/coming-from/celery.md"
 LLM: Final = "docs/how-to/llm.md"
 LLM_KEYS: Final = "docs/how-to/llm-keys.md"
 RUN_COMMANDS: Final = "docs/how-to/run-commands.md"
@@ -38,6 +39,7 @@ MODULES: Final = {
     "word_count": text(WRITE_AN_EXECUTOR, "Write an executor", "python"),
     "shout": text(WRITE_AN_EXECUTOR, "Use a plain function", "python"),
     "line_count": text(WRITE_AN_EXECUTOR, "Go further", "python"),
+    "prices": text(CELERY, "An example", "python"),
     "reports": text(A2A, "Write a message handler", "python"),
     "my_report": """
 from aipartnerupflow.executors import Context, Executor, Json
@@ -114,7 +116,7 @@ def configuration(port: int) -> Json:
     whole: Json = {
         "executors": {
             "rest": {"allow_private": ["localhost"], "allowed_ports": [port]},
-            "modules": ["shout", "line_count", "my_report"],
+            "modules": ["shout", "line_count", "my_report", "prices"],
         },
         "a2a": {"message_handler": "reports.reports", "signing_key": "card-key.pem"},
         "llm": {"encryption_keys": [OLD_KEY]},

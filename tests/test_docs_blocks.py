@@ -71,6 +71,20 @@ def test_a_task_of_a_page_has_the_result_that_the_page_promises(
     assert site.executed(text(page, heading, "json"))["result"] == result
 
 
+def test_what_one_knows_from_elsewhere_runs_as_its_page_says(site: DocsSite) -> None:
+    celery, crewai, prefect, temporal = (
+        text(f"docs/coming-from/{name}.md", "An example", "json")
+        for name in ("celery", "crewai", "prefect", "temporal")
+    )
+    assert site.executed(celery)["result"] == 12
+    paragraph = site.executed(crewai)["result"]["content"]
+    assert "Write a paragraph from these notes: This is the built-in demo model" in paragraph
+    waited = site.executed(temporal)["result"]
+    assert (waited["event"], waited["payload"]) == (None, None)
+    (site.shell.folder / "greet.json").write_text(prefect)
+    assert '"text": "Hello Ada"' in site.run(text("docs/coming-from/prefect.md", "An example", "sh"))
+
+
 def test_trees_grow_as_the_page_says(site: DocsSite) -> None:
     report = site.executed(text(GROW, "Run a template for each item of a list", "json"))["result"]
     assert report == {"count": 2, "names": ["Ada", "Alan"]}

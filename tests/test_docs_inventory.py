@@ -32,6 +32,7 @@ SERVICES: Final = "tests/acceptance/test_services_page.py"
 POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
 QUICK_START: Final = f"{README}::test_every_request_of_the_quick_start_succeeds"
 TUTORIAL: Final = f"{README}::test_the_quick_start_goes_from_a_tree_to_a_flow_that_is_repaired"
+ELSEWHERE: Final = f"{BLOCKS_TEST}::test_what_one_knows_from_elsewhere_runs_as_its_page_says"
 TASKS: Final = f"{BLOCKS_TEST}::test_a_task_of_a_page_has_the_result_that_the_page_promises"
 NOT_RUN: Final = "not run: "
 DOCKER: Final = f"{NOT_RUN}needs a container engine; tests/test_deploy.py looks at what is in these files"
@@ -50,6 +51,10 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Try it", "sh", f"{NOT_RUN}needs a cluster; tests/test_kubernetes.py looks at what is in these files"),
         ("Autoscaling", "yaml", f"{NOT_RUN}is the file of another program"),
     ],
+    "docs/coming-from/celery.md": [("An example", "python", ELSEWHERE), ("An example", "json", ELSEWHERE)],
+    "docs/coming-from/crewai.md": [("An example", "json", ELSEWHERE)],
+    "docs/coming-from/prefect.md": [("An example", "json", ELSEWHERE), ("An example", "sh", ELSEWHERE)],
+    "docs/coming-from/temporal.md": [("An example", "json", ELSEWHERE)],
     "docs/how-to/a2a.md": [
         (
             "With the official client",
