@@ -182,6 +182,7 @@ APFLOW_EXECUTOR_MODULES = APFLOW.executors.modules
 APFLOW_RAY_ENVIRONMENT = for_ray_nodes(APFLOW)
 APFLOW_COMMAND = APFLOW.executors.command
 APFLOW_CREWAI = APFLOW.executors.crewai
+APFLOW_LANGGRAPH = APFLOW.executors.langgraph
 APFLOW_ALLOW_PRIVATE = APFLOW.executors.rest.allow_private
 APFLOW_REST_ALLOWED_PORTS = APFLOW.executors.rest.allowed_ports
 #: Webhook kind → function that renders an event as an HTTP request

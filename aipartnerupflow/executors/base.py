@@ -400,7 +400,7 @@ class Executor(ABC):
     """Where it runs, unless the task (`params.pool`) or the operator (`pools.executors`) chooses: on the `loop`, on a `thread` with a
     loop of its own, or in a `process`, where a crash harms no other task and a cancellation ends also code that blocks."""
     extra: ClassVar[str | None] = None
-    """The extra of aipartnerupflow that it needs, `llm` or `crewai`: without it the executor is listed but not enabled."""
+    """The extra of aipartnerupflow that it needs, such as `llm`, `crewai` or `langgraph`: without it the executor is listed but not enabled."""
 
     def check(self, params: Json) -> None:  # noqa: B027  (most have nothing to check)
         """Raise ExecutorError for params that can never work: the request is then refused before anything is stored or runs.

@@ -14,6 +14,8 @@ SHARED: Final = (
     "executors.crewai.tools",
     "executors.crewai.crews",
     "executors.crewai.max_crews",
+    "executors.langgraph.graphs",
+    "executors.langgraph.langsmith",
     "executors.rest.allow_private",
     "executors.rest.allowed_ports",
     "llm.default_model",

@@ -65,6 +65,24 @@ class Crewai(Section):
     )
 
 
+class Langgraph(Section):
+    graphs: values.Graphs | None = Field(
+        None,
+        examples=[{"support": "my_company.graphs:support"}],
+        description="LangGraph graphs that tasks may run: a name and `package.module:graph`, a compiled graph, a `StateGraph`, or a function without arguments that returns one. Others are refused. See [Bring your code](../how-to/bring-your-code.md#a-langgraph-graph).",
+    )
+    state_bytes: Whole = Field(
+        4 * MIB,
+        ge=64 * KIB,
+        le=GIB,
+        description="The size of the checkpoints that one task keeps until it ends.",
+    )
+    langsmith: bool = Field(
+        False,
+        description="Whether graphs may send traces, with all that their users wrote, to LangSmith. Its variables, such as `LANGSMITH_TRACING`, apply only with this.",
+    )
+
+
 class Rest(Section):
     allow_private: values.Targets = Field(
         (),
@@ -88,6 +106,7 @@ class Executors(Section):
     modules: values.ModuleNames = Field((), description="Dotted names of modules that define your own executors.")
     command: Command = Command()
     crewai: Crewai = Crewai()
+    langgraph: Langgraph = Langgraph()
     llm: LlmTools = LlmTools()
     rest: Rest = Rest()
 

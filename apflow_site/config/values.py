@@ -206,6 +206,16 @@ Crews = Annotated[
         "a mapping of names and module:Name, or packages with agents.yaml and tasks.yaml (in the environment: name=value, separated by commas)"
     ),
 ]
+Graphs = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")],
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")],
+    ],
+    SplitPairs,
+    Allowed(
+        "a mapping of names and package.module:graph (in the environment: name=package.module:graph, separated by commas)"
+    ),
+]
 Model = Annotated[Word, Allowed("a model such as openai/gpt-4o-mini")]
 ExecutorId = Annotated[Word, Allowed("the id of an executor")]
 ExecutorIds = Annotated[tuple[Word, ...], Split, Allowed("a list of ids of executors")]

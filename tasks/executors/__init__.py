@@ -26,6 +26,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "echo_executor": "tasks.executors.echo.Echo",
         "event_executor": "tasks.executors.event.Event",
         "generate_executor": "tasks.executors.generate.Generate",
+        "langgraph_executor": "tasks.executors.langgraph.executor.LangGraph",
         "llm_executor": "tasks.executors.llm.executor.Llm",
         "python_executor": "tasks.executors.python.Python",
         "rest_executor": "tasks.executors.http.rest.Rest",
@@ -45,6 +46,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
         "batch_crewai_executor": "crewai",
         "crewai_executor": "crewai",
         "generate_executor": "llm",
+        "langgraph_executor": "langgraph",
         "llm_executor": "llm",
     }
 )

@@ -7,6 +7,7 @@ from tasks.models.model_calls import ModelCall
 from tasks.models.notifications import Notification
 from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, TaskEvent
 from tasks.models.schedules import Firing, FiringQuerySet, Schedule, ScheduleQuerySet
+from tasks.models.states import TaskState
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
 from tasks.models.usage import Usage
 from tasks.models.waits import Assignee, Question, QuestionQuerySet, SentEvent
@@ -38,6 +39,7 @@ __all__ = [
     "TaskCount",
     "TaskEvent",
     "TaskQuerySet",
+    "TaskState",
     "Usage",
     "Webhook",
     "WebhookDelivery",

@@ -7,12 +7,13 @@ from typing import Any
 from aipartnerupflow.executors import Context, Json
 from tasks.executors.llm.client import ask, check
 from tasks.executors.llm.prompt import Prompt
+from tasks.executors.states import STATES
 
 
 async def answer(
     name: str, arguments: Json, context: Context, *, heard: Callable[[str], None], spent: Callable[[Json], None]
 ) -> Any:
-    """Do `fetch`, `secret`, `ask` or `check` for the task of the context. Raises ExecutorError, Stopped."""
+    """Do what the name says for the task of the context. Raises ExecutorError, Stopped."""
     match name:
         case "fetch":
             return await _fetch(context, **arguments)
@@ -22,6 +23,10 @@ async def answer(
             return asdict(await ask(_prompt(arguments, context), spent=spent, heard=heard))
         case "check":
             return await check(_prompt(arguments, context))
+        case "load_state":
+            return await STATES.get().load()
+        case "save_state":
+            return await STATES.get().save(**arguments)
     raise LookupError(name)
 
 

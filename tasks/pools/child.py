@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from tasks.executors import get_executor
 from tasks.executors.llm.client import MODELS
 from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.executors.states import STATES
 from tasks.pools import frames
 from tasks.pools.frames import Message
 from tasks.telemetry.tracing import add_log_ids
@@ -131,6 +132,7 @@ class Child:
     async def _work(self, job: frames.Job) -> None:
         add_log_ids(run=job.run_id, task=job.task_id)
         MODELS.set(WorkersModels(self.call))
+        STATES.set(WorkersState(self.call))
         MASKER.set(Masker(job.secrets))
         end = await self._end_of(job)
         connections.close_all()  # of this thread
@@ -224,6 +226,20 @@ class WorkersModels:
 
     async def check(self, prompt: Prompt) -> None:
         await self._call("check", _fields(prompt))
+
+
+class WorkersState:
+    """The state of the task, which the worker keeps."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    async def load(self) -> dict[str, bytes]:
+        found: dict[str, bytes] = await self._call("load_state", {})
+        return found
+
+    async def save(self, stored: Mapping[str, bytes], *, deleted: Sequence[str] = ()) -> None:
+        await self._call("save_state", {"stored": dict(stored), "deleted": list(deleted)})
 
 
 def _raised(error: BaseException) -> frames.Raised:

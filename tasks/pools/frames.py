@@ -95,7 +95,7 @@ class Spent(Message, frozen=True, kw_only=True):
 
 
 class Call(Message, frozen=True, kw_only=True):
-    """Do this in the worker: `fetch`, `secret`, `ask` or `check`."""
+    """Do this in the worker, as `tasks.pools.calls` does."""
 
     number: int
     name: str

@@ -5,7 +5,7 @@ A thread cannot be killed. One that does not stop in time is left behind, and it
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
@@ -19,6 +19,7 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResp
 from tasks.executors.llm.client import MODELS, Models
 from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.executors.states import STATES, States
 from tasks.pools.base import Pool
 from tasks.pools.line import STOP_SECONDS
 from tasks.rules.pools import THREAD
@@ -71,6 +72,7 @@ class _Errand:
         self._context = context
         self._worker = asyncio.get_running_loop()
         self._models = MODELS.get()
+        self._state = STATES.get()
         self._lock = threading.Lock()
         self._is_cancelled = False
         self._stop: Callable[[], object] | None = None
@@ -100,6 +102,7 @@ class _Errand:
                 raise asyncio.CancelledError
             self._stop = partial(own.call_soon_threadsafe, task.cancel)
         MODELS.set(_ModelsThere(self._models, self._there))
+        STATES.set(_StateThere(self._state, self._there))
         try:
             return await self._executor.execute(self._inputs, self._here())
         finally:
@@ -175,6 +178,21 @@ class _ModelsThere:
 
     async def check(self, prompt: Prompt) -> None:
         await self._there(partial(self._models.check, prompt))
+
+
+class _StateThere:
+    """The state of the task, which is kept on the loop of the worker."""
+
+    def __init__(self, state: States, there: Callable[[Work], Coroutine[Any, Any, Any]]) -> None:
+        self._state = state
+        self._there = there
+
+    async def load(self) -> dict[str, bytes]:
+        found: dict[str, bytes] = await self._there(self._state.load)
+        return found
+
+    async def save(self, stored: Mapping[str, bytes], *, deleted: Sequence[str] = ()) -> None:
+        await self._there(partial(self._state.save, stored, deleted=deleted))
 
 
 async def _settle(work: Work, done: "Future[Any]") -> None:

@@ -1,7 +1,7 @@
 """What a run writes: one change per step, the update of a row and the event that reports it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -162,6 +162,15 @@ class ModelCalled(Change):
 
 
 @dataclass(slots=True, kw_only=True)
+class StateStored(Change):
+    """Parts of the state that a task keeps until it ends: those that it stores, by key, and those that it deletes."""
+
+    task_id: str
+    stored: Mapping[str, bytes]
+    deleted: Sequence[str]
+
+
+@dataclass(slots=True, kw_only=True)
 class QuestionClosed(Change):
     """Closes the open question of the task, if there is one: it can no longer be answered."""
 
@@ -282,6 +291,8 @@ class TaskFinished(Change):
     """The end of its question or wait: never without that of the task, or another worker would ask or wait again."""
     steps: str | None = None
     """What is left of its steps, as JSON text; None: all of it."""
+    keeps_state: bool = False
+    """Whether it may have stored a state, which ends with it."""
 
     STATEMENT: ClassVar[str] = (
         "UPDATE tasks_task SET status = %s, result = %s, error = %s, progress = %s, token_usage = %s, steps = COALESCE(%s, steps), "

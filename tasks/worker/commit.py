@@ -19,7 +19,7 @@ from tasks.models import Run, Task
 from tasks.queue import notify
 from tasks.queue.leases import DB_NOW
 from tasks.rules.exceptions import LeaseLost
-from tasks.services import notifications, waits
+from tasks.services import notifications, task_states, waits
 from tasks.status import Status
 from tasks.storage import usage
 from tasks.storage.bulk import insert_many, marks
@@ -30,6 +30,8 @@ from tasks.worker.changes import (
     QuestionAsked,
     QuestionClosed,
     RunClosed,
+    StateStored,
+    TaskFinished,
     UsageAdded,
     rows_of,
 )
@@ -110,6 +112,7 @@ def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
         spawned = [row for change in live for row in change.rows]
         added = insert_many(spawned, Task, skips_known=True) if spawned else None
         _note_questions(rows)
+        _write_states(live)
         ended = {change.run_id: change for change in live if isinstance(change, RunClosed)}
         if ended:
             run_secrets.erase(list(ended))
@@ -161,6 +164,17 @@ def _add_up(rows: Sequence[Change]) -> None:
             of_run = sums.get(change.run_id, [0] * len(usage.OF_RUN))
             sums[change.run_id] = [old + new for old, new in zip(of_run, (1, *change.spending[1:]), strict=True)]
     _execute(usage.ADD_TO_RUN, [(*sums[run_id], run_id) for run_id in sorted(sums)])
+
+
+def _write_states(live: Sequence[Change]) -> None:
+    """Write what tasks keep, in the order in which they did, and delete what those have kept that end."""
+    for change in live:
+        if isinstance(change, StateStored):
+            task = (change.run_id, change.task_id)
+            _execute(task_states.DELETE, [(*task, key) for key in change.deleted])
+            _execute(task_states.STORE, [(*task, key, value) for key, value in change.stored.items()])
+        elif isinstance(change, TaskFinished) and change.keeps_state:
+            _execute(task_states.DELETE_ALL, [(change.run_id, change.task_id)])
 
 
 def _note_questions(rows: Sequence[Change]) -> None:

@@ -1,7 +1,7 @@
 """Records a run: turns each step into a change with its event, and tracks the tree's progress."""
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypedDict
@@ -14,7 +14,7 @@ from tasks.queue.leases import Claim
 from tasks.rules.alarms import as_json
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import more_counts, spending_of
-from tasks.services import child_runs, waits
+from tasks.services import child_runs, task_states, waits
 from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status, WaitKind
@@ -32,6 +32,7 @@ from tasks.worker.changes import (
     QuestionClosed,
     RunCleared,
     RunClosed,
+    StateStored,
     TaskFinished,
     TaskProgressed,
     TasksSpawned,
@@ -133,6 +134,10 @@ class RunRecorder:
         end = (_short(call.finish_reason, 64), _short(call.error, ERROR_CHARACTERS), call.content)
         row = (*who, task.executor_id or metrics.GROUP, *agent, *times, *_counts(call.usage), *end)
         return ModelCalled(**self._fence, row=row)
+
+    async def state_stored(self, task: LoadedTask, stored: Mapping[str, bytes], *, deleted: Sequence[str]) -> None:
+        """Return when these parts of the task's state are stored, and those are deleted. Raises LeaseLost."""
+        await self._writer.commit(StateStored(**self._fence, task_id=task.id, stored=stored, deleted=deleted))
 
     def counted(self, budget: str) -> None:
         """Record what the run has used of its budget."""
@@ -333,6 +338,7 @@ class RunRecorder:
             at=self._now(),
             closing=self._question_closed(task),
             steps=_json(task.step.over()) if task.step and outcome.status is Status.COMPLETED else None,
+            keeps_state=task.executor_id in task_states.KEEPERS,
         )
         return [*before, finished]
 

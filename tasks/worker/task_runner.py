@@ -17,6 +17,7 @@ from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import fetch
 from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.placement import pool_name
+from tasks.executors.states import STATES
 from tasks.pools.base import Pool
 from tasks.pools.demo import DemoPool
 from tasks.pools.fair_semaphore import FairSemaphore
@@ -36,6 +37,7 @@ from tasks.status import OnExpiry, Status, WaitKind
 from tasks.telemetry import metrics
 from tasks.worker.attempt import HOW_TO_CORRECT, Work, attempt, call_off, crashed
 from tasks.worker.cancellations import Cancellations
+from tasks.worker.kept_state import KeptState
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, cancelled, failed, skipped
@@ -114,6 +116,7 @@ class TaskRunner:
         """Run the task to its outcome, or until it adds tasks to the tree. None: it waits for an answer, a time or an event."""
         await self._secrets.enter()
         trace_models(TaskTrace(task, recorder=self._recorder, secrets=self._secrets))
+        STATES.set(KeptState(task, run_id=self._claim.run_id, recorder=self._recorder, secrets=self._secrets))
         self._budget.watch_models(task.id)
         question = await self._settled(self._questions.question_of(task.id))
         if question is not None and self._budget.is_about(question):

@@ -1,0 +1,28 @@
+"""What a task keeps while it runs, so that another worker can continue it."""
+
+from typing import ClassVar
+
+from django.db import models
+
+
+class TaskState(models.Model):
+    """One part of the state that a task keeps until it ends, such as the checkpoints of its graph.
+
+    `key` is at most 64 characters, and `value` is what the executor stored under it. Only the task's own
+    executor reads it.
+    """
+
+    run_id = models.CharField(max_length=36)
+    task_id = models.CharField(max_length=255)
+    key = models.CharField(max_length=64)
+    value = models.BinaryField()
+
+    objects: ClassVar[models.Manager["TaskState"]] = models.Manager()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["run_id", "task_id", "key"], name="state_of_task"),
+        ]
+
+    def __str__(self) -> str:
+        return f"state of {self.task_id}"
