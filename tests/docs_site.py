@@ -26,6 +26,7 @@ WRITE_AN_EXECUTOR: Final = "docs/how-to/write-an-executor.md"
 CONFIGURATION: Final = [
     (A2A, "Handle plain text"),
     (BRING_YOUR_CODE, "A crew"),
+    (BRING_YOUR_CODE, "A LangGraph graph"),
     ("docs/how-to/budgets.md", "Limit each user"),
     (LLM, "Run a crew"),
     (LLM, "Custom endpoints"),
@@ -53,6 +54,7 @@ class MyReport(Executor):
         return inputs
 """,
     "my_company/crews": text(BRING_YOUR_CODE, "A crew", "python"),
+    "my_company/graphs": text(BRING_YOUR_CODE, "A LangGraph graph", "python"),
     "my_company/tools": """
 from crewai.tools import BaseTool
 

@@ -24,6 +24,7 @@ from tests.docs_site import (
 )
 from tests.documents import text, texts
 from tests.llm_formats import Says
+from tests.servers import until
 
 Json = dict[str, Any]
 HISTORY: Final = "docs/how-to/history.md"
@@ -213,6 +214,21 @@ def test_a_crew_of_the_operators_code_runs(site: DocsSite) -> None:
     assert result["tasks"] == [{"name": "reporting", "output": "Rivers are long."}]
     (asked,) = site.llm.asked
     assert (asked.key, asked.body["model"]) == ("sk-of-the-server", "gpt-4o")
+
+
+def test_a_graph_of_the_operators_code_asks(site: DocsSite) -> None:
+    task = json.loads(text(BRING_YOUR_CODE, "A LangGraph graph", "json"))
+    site.server.rpc("tasks.execute", {"tasks": [task]})
+    question = until(lambda: _question_of(site, task["id"]), seconds=60, what="the question of the graph")
+    assert (question["text"], question["options"]) == ("Order tea?", ["yes", "no"])
+    site.server.rpc("tasks.answer", {"task_id": task["id"], "answer": "yes"})
+    site.server.finished(task["id"])
+    done = site.server.rpc("tasks.get", {"task_id": task["id"]})
+    assert done["result"] == {"product": "tea", "approved": "yes"}
+
+
+def _question_of(site: DocsSite, task_id: str) -> Any:
+    return site.server.rpc("tasks.detail", {"task_id": task_id}).get("question")
 
 
 def test_a_model_writes_a_tree_that_runs(site: DocsSite) -> None:

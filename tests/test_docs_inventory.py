@@ -227,6 +227,9 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("A crew", "python", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),
         ("A crew", "yaml", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),
         ("A crew", "json", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),
+        ("A LangGraph graph", "python", f"{BLOCKS_TEST}::test_a_graph_of_the_operators_code_asks"),
+        ("A LangGraph graph", "yaml", f"{BLOCKS_TEST}::test_a_graph_of_the_operators_code_asks"),
+        ("A LangGraph graph", "json", f"{BLOCKS_TEST}::test_a_graph_of_the_operators_code_asks"),
     ],
     "docs/how-to/agents.md": [
         ("Offer functions as tools", "python", f"{AGENTS}::test_the_agents_of_the_page_work"),

@@ -16,7 +16,19 @@ EXECUTOR = "langgraph_executor"
 PATIENCE_SECONDS = 60
 pytestmark = pytest.mark.both_engines
 NAMES = (
-    *("builder", "compiled", "waits", "waits_patiently", "factory", "async_factory", "asking", "parallel", "outer", "stops", "form"),
+    *(
+        "builder",
+        "compiled",
+        "waits",
+        "waits_patiently",
+        "factory",
+        "async_factory",
+        "asking",
+        "parallel",
+        "outer",
+        "stops",
+        "form",
+    ),
     *("failing", "endless", "fan", "too_large", "no_json", "greeting", "functional", "no_graph", "lost"),
 )
 THREADS = {"pool": "thread"}
@@ -71,7 +83,9 @@ def graph_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LlmSi
     folder = tmp_path_factory.mktemp("graphs")
     environment = {
         "PYTHONPATH": str(ROOT),
-        "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_GRAPHS": ",".join(f"{name}=tests.graphs_for_tests:{name}" for name in NAMES),
+        "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_GRAPHS": ",".join(
+            f"{name}=tests.graphs_for_tests:{name}" for name in NAMES
+        ),
         "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_STATE_BYTES": "65536",
         graphs_for_tests.NODES: str(folder / "nodes"),
         graphs_for_tests.GATE: str(folder / "gate"),
