@@ -28,6 +28,11 @@ def made() -> Crew:
     return _crew(counter())
 
 
+def as_json() -> Crew:
+    task = Task(description="Count {what}.", expected_output="A number", agent=counter(), output_json=Answer)
+    return Crew(agents=[counter()], tasks=[task])
+
+
 def with_memory() -> Crew:
     return _crew(counter(), memory=True)
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import crewai
@@ -46,12 +47,12 @@ class CrewModel(crewai.BaseLLM):
 
     given: Json = Field(default_factory=dict)
     _crew: Any = PrivateAttr(default=None)
-    _agent: str | None = PrivateAttr(default=None)
+    _names: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
-    def of(self, crew: "Crew", agent: str | None = None) -> "CrewModel":
-        """Return this model for the agents of a crew, or for one of them."""
+    def of(self, crew: "Crew", names: Mapping[str, str] = MappingProxyType({})) -> "CrewModel":
+        """Return this model for the agents of a crew. `names` are those of agents in the record of calls, by their roles."""
         bound = CrewModel(model=self.model, given=self.given, stop=list(self.stop))
-        bound._crew, bound._agent = crew, agent
+        bound._crew, bound._names = crew, names
         return bound
 
     def call(
@@ -102,6 +103,7 @@ class CrewModel(crewai.BaseLLM):
         self, messages: str | list[Any], tools: list[Any] | None, task: Any, agent: Any, answer: type[BaseModel] | None
     ) -> Json:
         conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        role = getattr(agent, "role", None) or next(iter(self._names), "")
         options = self.given | ({"tools": tools} if tools else {})
         if answer is not None and not tools and self._takes_schemas():
             options |= {"response_format": _format_of(answer)}
@@ -109,7 +111,7 @@ class CrewModel(crewai.BaseLLM):
             "model": self.named,
             "messages": [{name: each[name] for name in MESSAGE_FIELDS if name in each} for each in conversation],
             "options": options,
-            "agent": self._agent or getattr(agent, "role", None),
+            "agent": self._names.get(role, role),
             "crew_task": None if task is None else task.name or task.description,
         }
 

@@ -5,28 +5,40 @@ Does not import CrewAI.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
 import orjson
 from django.conf import settings
 
-from aipartnerupflow.executors import ExecutorError, Json
-from tasks.rules.templates import ANY, CannotFill, Filler, TooLong
+from aipartnerupflow.executors import Json
+from tasks.executors.crewai.works_fields import Fields, refused
+from tasks.rules.templates import ANY, Filler, TooLong
 
 EXPECTED_OUTPUT: Final = "A complete answer, in plain text."
 ITERATIONS: Final = 20
 MOST_ITERATIONS: Final = 100
+CALLS_PER_MINUTE: Final = 10_000
+REASONING_ATTEMPTS: Final = 3
+GUARDRAIL_RETRIES: Final = 3
+SEQUENTIAL, HIERARCHICAL = "sequential", "hierarchical"
+WORKS_FIELDS: Final = ("agents", "tasks", "process", "manager_llm", "planning", "planning_llm", "max_rpm")
 #: `verbose` has no effect: agents' output is always in the events.
 AGENT_FIELDS: Final = (
     *("role", "goal", "backstory", "llm", "tools", "verbose", "allow_delegation", "allow_code_execution", "max_iter"),
+    *("temperature", "max_tokens", "max_rpm", "reasoning", "max_reasoning_attempts"),
 )
-TASK_FIELDS: Final = ("description", "agent", "expected_output", "context", "tools")
+TASK_FIELDS: Final = (
+    *("description", "agent", "expected_output", "context", "tools", "async_execution"),
+    *("output_json", "output_pydantic", "guardrail", "guardrail_max_retries"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentWork:
-    """An agent. With `llm` None it uses the model of the task, or the operator's."""
+    """An agent. With `llm` None it uses the model of the task, or the operator's. `options` are parameters of its calls.
+
+    With `reasoning_attempts` it plans before each task, and refines the plan at most so often.
+    """
 
     name: str
     role: str
@@ -36,29 +48,48 @@ class AgentWork:
     tools: tuple[str, ...]
     allow_delegation: bool
     max_iter: int
+    options: Json
+    max_rpm: int | None
+    reasoning_attempts: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskWork:
     """A task of the crew.
 
-    `context` names the earlier tasks whose outputs it gets; None: all of them.
+    `context` names the earlier tasks whose outputs it gets; None: all of them. `agent` is None only in a hierarchical
+    crew, where a manager delegates. `schema` is the JSON Schema of its output; None: any text.
     """
 
     name: str
     description: str
-    agent: str
+    agent: str | None
     expected_output: str
     context: tuple[str, ...] | None
     tools: tuple[str, ...]
+    is_async: bool = False
+    schema: Json | None = None
+    guardrail: str | None = None
+    guardrail_retries: int = GUARDRAIL_RETRIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrewSpec:
-    """A crew: its agents, and its tasks in the order of execution."""
+    """A crew: its agents, and its tasks in the order of execution. A model that is None is that of the task."""
 
     agents: tuple[AgentWork, ...]
     tasks: tuple[TaskWork, ...]
+    is_hierarchical: bool = False
+    manager_llm: str | None = None
+    is_planned: bool = False
+    planning_llm: str | None = None
+    max_rpm: int | None = None
+
+    @property
+    def models(self) -> list[str | None]:
+        manager = [self.manager_llm] if self.is_hierarchical else []
+        planner = [self.planning_llm] if self.is_planned else []
+        return [*(agent.llm for agent in self.agents), *manager, *planner]
 
     @property
     def tools(self) -> set[str]:
@@ -88,18 +119,28 @@ def parse_works(
     """
     if filler is None and inputs is not None:
         filler = filler_for(inputs)
-    works = _Fields(raw, place, known=("agents", "tasks"))
+    works = Fields(raw, place, known=WORKS_FIELDS)
+    is_hierarchical = works.choice("process", among=(SEQUENTIAL, HIERARCHICAL)) == HIERARCHICAL
     agents: list[AgentWork] = []
     for key, value in works.mapping("agents"):
-        fields = _Fields(value, f"{place}.agents.{key}", known=AGENT_FIELDS, filler=filler)
+        fields = Fields(value, f"{place}.agents.{key}", known=AGENT_FIELDS, filler=filler)
         agents.append(_agent(key, fields, tools))
     if not agents:
-        raise _refused(f"{place}.agents", "needs at least one agent, with a role")
+        raise refused(f"{place}.agents", "needs at least one agent, with a role")
     tasks: list[TaskWork] = []
     for key, value in works.mapping("tasks"):
-        fields = _Fields(value, f"{place}.tasks.{key}", known=TASK_FIELDS, filler=filler)
-        tasks.append(_task(key, fields, agents, tasks, tools))
-    return CrewSpec(agents=tuple(agents), tasks=tuple(tasks) or _tasks_of(agents, name, inputs))
+        fields = Fields(value, f"{place}.tasks.{key}", known=TASK_FIELDS, filler=filler)
+        tasks.append(_task(key, fields, agents, tasks, tools, needs_agent=not is_hierarchical))
+    check_async(tasks, place)
+    return CrewSpec(
+        agents=tuple(agents),
+        tasks=tuple(tasks) or _tasks_of(agents, name, inputs),
+        is_hierarchical=is_hierarchical,
+        manager_llm=works.text("manager_llm", default="") or None,
+        is_planned=works.flag("planning"),
+        planning_llm=works.text("planning_llm", default="") or None,
+        max_rpm=works.maybe_whole("max_rpm", most=CALLS_PER_MINUTE),
+    )
 
 
 def works_and_inputs(params: Mapping[str, Any], inputs: Json) -> tuple[Any, str, Json]:
@@ -117,11 +158,12 @@ def filler_for(inputs: Json) -> Filler:
     return Filler(inputs, places=ANY, max_characters=settings.APFLOW.limits.result_bytes)
 
 
-def _agent(name: str, fields: "_Fields", tools: Collection[str]) -> AgentWork:
+def _agent(name: str, fields: Fields, tools: Collection[str]) -> AgentWork:
     if fields.flag("allow_code_execution"):
-        raise _refused(f"{fields.place}.allow_code_execution", "is not supported: a crew cannot run code that it wrote")
+        raise refused(f"{fields.place}.allow_code_execution", "is not supported: a crew cannot run code that it wrote")
     fields.flag("verbose")
     role = fields.template("role")
+    attempts = fields.whole("max_reasoning_attempts", least=1, most=MOST_ITERATIONS, default=REASONING_ATTEMPTS)
     return AgentWork(
         name=name,
         role=role,
@@ -131,15 +173,25 @@ def _agent(name: str, fields: "_Fields", tools: Collection[str]) -> AgentWork:
         tools=fields.names("tools", among=tools, what="tool of executors.crewai.tools"),
         allow_delegation=fields.flag("allow_delegation"),
         max_iter=fields.whole("max_iter", least=1, most=MOST_ITERATIONS, default=ITERATIONS),
+        options=fields.parameters("temperature", "max_tokens"),
+        max_rpm=fields.maybe_whole("max_rpm", most=CALLS_PER_MINUTE),
+        reasoning_attempts=attempts if fields.flag("reasoning") else None,
     )
 
 
 def _task(
-    name: str, fields: "_Fields", agents: Sequence[AgentWork], before: Sequence[TaskWork], tools: Collection[str]
+    name: str,
+    fields: Fields,
+    agents: Sequence[AgentWork],
+    before: Sequence[TaskWork],
+    tools: Collection[str],
+    *,
+    needs_agent: bool,
 ) -> TaskWork:
     earlier = [task.name for task in before]
-    agent = fields.text("agent")
-    fields.check(agent, "agent", among=[agent.name for agent in agents], what="agent of these works")
+    agent = fields.text("agent", default=None if needs_agent else "") or None
+    if agent is not None:
+        fields.check(agent, "agent", among=[agent.name for agent in agents], what="agent of these works")
     has_context = fields.given.get("context") is not None
     return TaskWork(
         name=name,
@@ -148,14 +200,41 @@ def _task(
         expected_output=fields.template("expected_output", default=EXPECTED_OUTPUT),
         context=fields.names("context", among=earlier, what="task before this one") if has_context else None,
         tools=fields.names("tools", among=tools, what="tool of executors.crewai.tools"),
+        is_async=fields.flag("async_execution"),
+        schema=fields.schema("output_json", "output_pydantic"),
+        guardrail=fields.template("guardrail", default="") or None,
+        guardrail_retries=fields.whole(
+            "guardrail_max_retries", least=0, most=MOST_ITERATIONS, default=GUARDRAIL_RETRIES
+        ),
     )
+
+
+def check_async(tasks: Sequence[TaskWork], place: str) -> None:
+    """Raise ExecutorError for asynchronous tasks that CrewAI does not run."""
+    last = [task.name for task in tasks[-2:] if task.is_async]
+    if len(last) == 2:
+        raise refused(
+            f"{place}.tasks.{last[1]}.async_execution",
+            f"is refused, because '{last[0]}' has it too: only one of the last two may",
+        )
+    for index, task in enumerate(tasks):
+        beside: set[str] = set()
+        for earlier in reversed(tasks[:index]):
+            if not earlier.is_async:
+                break
+            beside.add(earlier.name)
+        if task.is_async and (both := beside & set(task.context or ())):
+            raise refused(
+                f"{place}.tasks.{task.name}.context",
+                f"names '{min(both)}', which runs at the same time. Leave out one async_execution",
+            )
 
 
 def _tasks_of(agents: Sequence[AgentWork], name: str, inputs: Json | None) -> tuple[TaskWork, ...]:
     """Return one task per agent, made of the task's name and inputs, for works without tasks."""
     described = f"{name}\n\nWhat there is to work with:\n{orjson.dumps(inputs).decode()}" if inputs else name
     if len(described) > (limit := settings.APFLOW.limits.result_bytes):
-        raise _refused("inputs", f"cannot be given to the crew: {TooLong(limit)}")
+        raise refused("inputs", f"cannot be given to the crew: {TooLong(limit)}")
     return tuple(
         TaskWork(
             name=agent.name,
@@ -167,81 +246,3 @@ def _tasks_of(agents: Sequence[AgentWork], name: str, inputs: Json | None) -> tu
         )
         for agent in agents
     )
-
-
-class _Fields:
-    """The fields of one object of the works.
-
-    Each method raises ExecutorError if the value is invalid.
-    """
-
-    def __init__(self, raw: object, place: str, *, known: Sequence[str], filler: Filler | None = None) -> None:
-        if not isinstance(raw, dict):
-            raise _refused(place, "must be an object")
-        if unknown := [name for name in raw if name not in known]:
-            raise _refused(f"{place}.{unknown[0]}", f"is not known{_hint(unknown[0], known)}")
-        self.given: Json = raw
-        self.place = place
-        self._filler = filler
-
-    def mapping(self, name: str) -> list[tuple[str, object]]:
-        value = self.given.get(name)
-        if value is not None and not isinstance(value, dict):
-            raise _refused(f"{self.place}.{name}", "must be an object that maps names to definitions")
-        return list((value or {}).items())
-
-    def text(self, name: str, *, default: str | None = None) -> str:
-        value = self.given.get(name)
-        if value is None and default is not None:
-            return default
-        if not isinstance(value, str) or not value.strip():
-            raise _refused(f"{self.place}.{name}", "must be a non-empty text")
-        return value
-
-    def template(self, name: str, *, default: str | None = None) -> str:
-        text = self.text(name, default=default)
-        if name not in self.given or self._filler is None:  # our own default is not a template
-            return text
-        try:
-            return self._filler.fill(text)
-        except CannotFill as error:
-            raise _refused(f"{self.place}.{name}", f"has a template that cannot be filled: {error}") from None
-
-    def flag(self, name: str) -> bool:
-        value = self.given.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise _refused(f"{self.place}.{name}", "must be true or false")
-        return bool(value)
-
-    def whole(self, name: str, *, least: int, most: int, default: int) -> int:
-        value = self.given.get(name, default)
-        if type(value) is not int or not least <= value <= most:
-            raise _refused(f"{self.place}.{name}", f"must be a whole number from {least} to {most}")
-        return value
-
-    def names(self, name: str, *, among: Collection[str], what: str) -> tuple[str, ...]:
-        value = self.given.get(name)
-        if value is None:
-            return ()
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise _refused(f"{self.place}.{name}", "must be a list of names")
-        for each in value:
-            self.check(each, name, among=among, what=what)
-        return tuple(dict.fromkeys(value))
-
-    def check(self, value: str, name: str, *, among: Collection[str], what: str) -> None:
-        if value not in among:
-            raise _refused(
-                f"{self.place}.{name}", f"names '{value[:100]}', but there is no such {what}{_hint(value, among)}"
-            )
-
-
-def _hint(name: str, known: Collection[str]) -> str:
-    close = get_close_matches(name[:100], known, n=1)
-    if close:
-        return f". Did you mean '{close[0]}'?"
-    return f". Known: {', '.join(known)}" if known else ""
-
-
-def _refused(place: str, why: str) -> ExecutorError:
-    return ExecutorError(f"{place} {why}.".replace("?.", "?"), permanent=True)

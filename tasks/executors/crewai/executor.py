@@ -107,8 +107,8 @@ async def _works(own: OwnCrew | None, inputs: Json, context: Context) -> CrewSpe
 
 
 def models_in(works: CrewSpec, crew: Crew) -> list[str]:
-    """Return the models of the agents. Raises ExecutorError if one has none."""
-    return [crew.model(agent.llm) for agent in works.agents]
+    """Return the models that the works need. Raises ExecutorError if there is none for an agent."""
+    return [crew.model(wanted) for wanted in works.models]
 
 
 def _parsed(params: Mapping[str, Any], inputs: Json, *, name: str, is_filled: bool) -> CrewSpec:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import crewai
+from crewai.agent.planning_config import PlanningConfig
 from crewai.tools import BaseTool
 from django.conf import settings
 from django.utils.module_loading import import_string
 
 from aipartnerupflow.executors import ExecutorError, Json
-from tasks.executors.crewai.crew_model import CrewModel
+from tasks.executors.crewai.crew_model import CrewModel, models_of
 from tasks.executors.crewai.crew_spec import AgentWork, CrewSpec, TaskWork
+from tasks.executors.crewai.outputs import output_model, parsed
 from tasks.executors.crewai.unrecorded import unrecord
 
 if TYPE_CHECKING:
@@ -24,47 +26,85 @@ unrecord()
 
 
 def kickoff(crew: "Crew", works: CrewSpec) -> Json:
-    """Run a crew's tasks in order and return the output of the last as `result`.
+    """Run a crew's tasks and return the output of the last as `result` and, with a schema, as `parsed`.
 
-    Blocks. Raises CrewOver, or what CrewAI raises.
+    Blocks. Raises CrewOver, ExecutorError, or what CrewAI raises.
     """
+    with models_of(crew):
+        team = _team(crew, works)
+        try:
+            output: Any = team.kickoff()
+        finally:
+            for agent in team.agents:
+                _stop_counting(agent)
+    return {"result": str(output.raw)} | parsed(output)
+
+
+def _team(crew: "Crew", works: CrewSpec) -> crewai.Crew:
     tools = {name: _tool(name) for name in works.tools}
     agents = {agent.name: _agent(agent, crew, tools) for agent in works.agents}
     tasks: dict[str, crewai.Task] = {}
     for task in works.tasks:
-        tasks[task.name] = _task(task, agents[task.agent], tasks, tools)
-    team = crewai.Crew(agents=list(agents.values()), tasks=list(tasks.values()))
+        tasks[task.name] = _task(task, agents, tasks, tools)
+    team = crewai.Crew(
+        agents=list(agents.values()),
+        tasks=list(tasks.values()),
+        process=crewai.Process.hierarchical if works.is_hierarchical else crewai.Process.sequential,
+        manager_llm=_model(crew, works.manager_llm) if works.is_hierarchical else None,
+        planning=works.is_planned,
+        planning_llm=_model(crew, works.planning_llm) if works.is_planned else None,
+        max_rpm=works.max_rpm,
+    )
     # Set afterwards, because CrewAI warns of each callback that it cannot write into a checkpoint.
     team.task_callback = lambda output: crew.finish(output.name, output.raw, steps=len(works.tasks))
-    output: Any = team.kickoff()
-    return {"result": str(output.raw)}
+    return team
+
+
+def _model(crew: "Crew", wanted: str | None) -> CrewModel:
+    return CrewModel(model=crew.model(wanted)).of(crew)
 
 
 def _agent(work: AgentWork, crew: "Crew", tools: Mapping[str, BaseTool]) -> crewai.Agent:
+    attempts = work.reasoning_attempts
     return crewai.Agent(
         role=work.role,
         goal=work.goal,
         backstory=work.backstory,
-        llm=CrewModel(model=crew.model(work.llm)).of(crew, work.name),
+        llm=CrewModel(model=crew.model(work.llm), given=work.options).of(crew, {work.role: work.name}),
         tools=[tools[name] for name in work.tools],
         allow_delegation=work.allow_delegation,
         max_iter=work.max_iter,
+        max_rpm=work.max_rpm,
+        planning_config=None if attempts is None else PlanningConfig(max_attempts=attempts),
         max_retry_limit=0,  # `params.retry` of the task decides about attempts
     )
 
 
 def _task(
-    work: TaskWork, agent: crewai.Agent, before: Mapping[str, crewai.Task], tools: Mapping[str, BaseTool]
+    work: TaskWork,
+    agents: Mapping[str, crewai.Agent],
+    before: Mapping[str, crewai.Task],
+    tools: Mapping[str, BaseTool],
 ) -> crewai.Task:
     context: Any = {} if work.context is None else {"context": [before[name] for name in work.context]}
     return crewai.Task(
         name=work.name,
         description=work.description,
         expected_output=work.expected_output,
-        agent=agent,
+        agent=None if work.agent is None else agents[work.agent],
         tools=[tools[name] for name in work.tools],
+        async_execution=work.is_async,
+        output_pydantic=None if work.schema is None else output_model(work.schema),
+        guardrail=work.guardrail,
+        guardrail_max_retries=work.guardrail_retries,
         **context,
     )
+
+
+def _stop_counting(agent: Any) -> None:
+    """End the timer of max_rpm, which would run on in the process."""
+    if agent._rpm_controller is not None:
+        agent._rpm_controller.stop_rpm_counter()
 
 
 def _tool(name: str) -> BaseTool:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors.crewai.crew_model import models_of
+from tasks.executors.crewai.outputs import parsed
 from tasks.executors.crewai.own_crews import OwnCrew
 from tasks.executors.crewai.preparing import prepared
 from tasks.executors.crewai.unrecorded import unrecord
@@ -33,13 +34,6 @@ def kickoff_own(crew: "Crew", own: OwnCrew) -> Json:
         made = _made(_loaded(own), own)
         output = made.kickoff(inputs=own.inputs)
         return _result_of_flow(made, output) if isinstance(made, Flow) else {"result": str(output.raw)} | parsed(output)
-
-
-def parsed(output: Any) -> Json:
-    """Return `parsed`, the output of a crew whose last task has `output_json` or `output_pydantic`."""
-    if output.json_dict is not None:
-        return {"parsed": output.json_dict}
-    return {} if output.pydantic is None else {"parsed": output.pydantic.model_dump(mode="json")}
 
 
 def _result_of_flow(flow: Any, output: Any) -> Json:

@@ -13,6 +13,7 @@ from crewai.hooks.dispatch import InterceptionPoint, scoped_hooks
 
 from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors.crewai.crew_model import DEFAULT, CrewModel, model_of
+from tasks.executors.crewai.outputs import convert_by_crew
 from tasks.executors.crewai.running import CrewOver
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def _prepare_crew(crew: "Crew", name: str, team: crewai.Crew) -> None:
     if team.planning and team.planning_llm is None:
         team.planning_llm = CrewModel(model=DEFAULT).of(crew)
     crew.check_now([agent.llm.named for agent in agents if isinstance(agent.llm, CrewModel)])
+    for task in team.tasks:
+        convert_by_crew(task)
     _report_tasks(crew, team)
 
 

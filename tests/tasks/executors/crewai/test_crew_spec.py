@@ -12,6 +12,8 @@ from tasks.executors.crewai.executor import CrewAi
 Json = dict[str, Any]
 GUIDE = {"agents": {"researcher": {"role": "Research Analyst", "llm": "openai/gpt-4"}}}
 AGENTS: Json = {"r": {"role": "Reader"}, "w": {"role": "Writer"}}
+NUMBER: Json = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
+LATER: Json = {"description": "Write", "agent": "w"}
 LOOK: Json = {"description": "Look up {topic}", "agent": "r"}
 
 
@@ -68,9 +70,15 @@ def test_tasks_keep_their_order_and_their_context() -> None:
         ({"agents": {"r": {"role": 1}}}, "params.works.agents.r.role must be a non-empty text"),
         ({"agents": {"r": "x"}}, "params.works.agents.r must be an object"),
         ({"agents": {"r": {"rol": "x"}}}, "params.works.agents.r.rol is not known. Did you mean 'role'?"),
-        ({"agents": {"r": {"role": "x", "step_callback": "os.system"}}}, "r.step_callback is not known"),
-        ({"agents": {"r": {"role": "x", "knowledge_sources": []}}}, "r.knowledge_sources is not known"),
-        ({"agents": {"r": {"role": "x", "mcps": ["a"]}}}, "r.mcps is not known"),
+        (
+            {"agents": {"r": {"role": "x", "step_callback": "os.system"}}},
+            "r.step_callback is refused: works are data, and run no code",
+        ),
+        (
+            {"agents": {"r": {"role": "x", "knowledge_sources": []}}},
+            "r.knowledge_sources is refused: it calls a model of embeddings",
+        ),
+        ({"agents": {"r": {"role": "x", "mcps": ["a"]}}}, "r.mcps is refused"),
         ({"agents": {"r": {"role": "x", "allow_code_execution": True}}}, "cannot run code"),
         ({"agents": {"r": {"role": "x", "allow_delegation": "yes"}}}, "r.allow_delegation must be true or false"),
         ({"agents": {"r": {"role": "x", "max_iter": 0}}}, "r.max_iter must be a whole number from 1 to 100"),
@@ -87,8 +95,50 @@ def test_tasks_keep_their_order_and_their_context() -> None:
             {"agents": AGENTS, "tasks": {"t": {"description": "x", "agent": "q"}}},
             "names 'q', but there is no such agent",
         ),
-        ({"agents": AGENTS, "tasks": {"t": {**LOOK, "output_file": "/etc/passwd"}}}, "t.output_file is not known"),
-        ({"agents": AGENTS, "tasks": {"t": {**LOOK, "callback": "os.system"}}}, "t.callback is not known"),
+        (
+            {"agents": AGENTS, "tasks": {"t": {**LOOK, "output_file": "/etc/passwd"}}},
+            "t.output_file is refused: a crew has no files",
+        ),
+        ({"agents": AGENTS, "tasks": {"t": {**LOOK, "callback": "os.system"}}}, "t.callback is refused"),
+        ({"agents": AGENTS, "memory": True}, "params.works.memory is refused: it calls a model of embeddings"),
+        ({"agents": AGENTS, "process": "consensual"}, "process must be one of sequential, hierarchical"),
+        ({"agents": AGENTS, "manager_agent": "r"}, "manager_agent is refused: use manager_llm"),
+        ({"agents": AGENTS, "planning": 1}, "planning must be true or false"),
+        ({"agents": AGENTS, "max_rpm": 0}, "params.works.max_rpm must be a whole number from 1 to 10000"),
+        ({"agents": {"r": {"role": "x", "temperature": 7}}}, "r has a parameter of the model that does not fit"),
+        ({"agents": {"r": {"role": "x", "reasoning": "yes"}}}, "r.reasoning must be true or false"),
+        ({"agents": AGENTS, "tasks": {"t": {**LOOK, "human_input": True}}}, "t.human_input is refused: no person"),
+        ({"agents": AGENTS, "tasks": {"t": {**LATER, "guardrail": 1}}}, "t.guardrail must be a non-empty text"),
+        (
+            {"agents": AGENTS, "tasks": {"t": {**LATER, "output_json": {"type": "array"}}}},
+            "t.output_json must be the JSON Schema of an object",
+        ),
+        (
+            {"agents": AGENTS, "tasks": {"t": {**LATER, "output_json": {"type": "object", "required": 7}}}},
+            "t.output_json is no JSON Schema",
+        ),
+        (
+            {"agents": AGENTS, "tasks": {"t": {**LATER, "output_json": NUMBER, "output_pydantic": NUMBER}}},
+            "t.output_json and output_pydantic mean the same here",
+        ),
+        (
+            {
+                "agents": AGENTS,
+                "tasks": {"t": {**LATER, "async_execution": True}, "u": {**LATER, "async_execution": True}},
+            },
+            "u.async_execution is refused, because 't' has it too",
+        ),
+        (
+            {
+                "agents": AGENTS,
+                "tasks": {
+                    "t": {**LATER, "async_execution": True},
+                    "u": {**LATER, "async_execution": True, "context": ["t"]},
+                    "v": LATER,
+                },
+            },
+            "u.context names 't', which runs at the same time",
+        ),
         ({"agents": AGENTS, "tasks": {"t": LOOK}}, "t.description has a template that cannot be filled"),
         (
             {"agents": AGENTS, "tasks": {"t": {"description": "x", "agent": "r", "context": ["u"]}, "u": LOOK}},
@@ -101,6 +151,12 @@ def test_what_is_wrong_is_refused_by_name(works: object, says: str) -> None:
         parse(works)
     assert says in str(caught.value)
     assert caught.value.permanent
+
+
+def test_a_hierarchical_crew_has_a_manager_and_tasks_without_agents() -> None:
+    works = parse({"agents": AGENTS, "process": "hierarchical", "tasks": {"t": {"description": "Look"}}})
+    assert (works.is_hierarchical, works.manager_llm, works.tasks[0].agent) == (True, None, None)
+    assert works.models == [None, None, None]
 
 
 def test_without_inputs_templates_are_left_for_the_run() -> None:

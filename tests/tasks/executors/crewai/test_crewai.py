@@ -4,6 +4,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -94,6 +95,103 @@ def test_a_tool_of_the_operators_list_is_called_and_its_result_is_read(site: Llm
     assert [tool["function"]["name"] for tool in site.llm.asked[0].body["tools"]] == ["length"]
     assert "calls length" in done.logs
     assert (site.llm.asked[1].body["messages"][-1]["role"], site.llm.asked[1].last_message) == ("tool", "5")
+
+
+def test_a_manager_delegates_in_a_hierarchical_crew(site: LlmSite) -> None:
+    asks = {"task": "Count.", "context": "Five letters.", "coworker": "Counter"}
+    site.llm.will(
+        Says(tool_calls=(("delegate_work_to_coworker", asks),)), Says(text="Five."), Says(text="My counter says five.")
+    )
+    works = {
+        "process": "hierarchical",
+        "manager_llm": "openai/gpt-4",
+        "agents": {"counter": {"role": "Counter"}},
+        "tasks": {"count": {"description": "Have it counted."}},
+    }
+    done = site.run(CREW, {}, params={"works": works})
+    assert done.task["status"] == "completed", done.task["error"]
+    assert done.task["result"]["result"] == "My counter says five."
+    assert [asked.body["model"] for asked in site.llm.asked] == ["gpt-4", "gpt-4o-mini", "gpt-4"]
+    calls = site.server.rpc("runs.calls", {"run_id": done.events[0]["run_id"]})["calls"]
+    assert [call["agent"] for call in calls] == ["Crew Manager", "counter", "Crew Manager"]
+
+
+NUMBER: Json = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
+
+
+def one_task(agent: Json | None = None, **fields: Any) -> Json:
+    task = {"description": "Count.", "agent": "counter", **fields}
+    return {"agents": {"counter": {"role": "Counter", **(agent or {})}}, "tasks": {"count": task}}
+
+
+@pytest.mark.parametrize("field", ["output_json", "output_pydantic"])
+def test_an_output_fits_its_schema_or_is_asked_for_again(site: LlmSite, field: str) -> None:
+    site.llm.will(Says(text="It is seven."), Says(text='{"answer": "seven"}'), Says(text='{"answer": 7}'))
+    done = site.run(CREW, {}, params={"works": one_task(**{field: NUMBER})})
+    assert done.task["status"] == "completed", done.task["error"]
+    assert done.task["result"]["parsed"] == {"answer": 7}
+    assert site.llm.asked[0].body["response_format"]["json_schema"]["schema"]["required"] == ["answer"]
+
+
+def test_an_output_that_never_fits_fails_the_task(site: LlmSite) -> None:
+    site.llm.will(*[Says(text="It is seven.") for _ in range(9)])
+    error = site.error_of(CREW, {}, params={"works": one_task(output_json=NUMBER)})
+    assert "CrewAI failed: Failed to convert text into a Pydantic model" in error
+
+
+def test_a_guardrail_sends_an_output_back(site: LlmSite) -> None:
+    fault, right = '{"valid": false, "feedback": "Too long."}', '{"valid": true}'
+    site.llm.will(Says(text="A long report."), Says(text=fault), Says(text="Short."), Says(text=right))
+    done = site.run(CREW, {}, params={"works": one_task(guardrail="At most one word.")})
+    assert done.task["result"]["result"] == "Short."
+    assert "At most one word." in str(site.llm.asked[1].body["messages"])
+    assert "Too long." in str(site.llm.asked[2].body["messages"])
+    calls = site.server.rpc("runs.calls", {"run_id": done.events[0]["run_id"]})["calls"]
+    assert [call["agent"] for call in calls] == ["counter", "Guardrail Agent", "counter", "Guardrail Agent"]
+
+
+def test_a_guardrail_that_is_never_met_fails_the_task(site: LlmSite) -> None:
+    fault = '{"valid": false, "feedback": "Too long."}'
+    site.llm.will(Says(text="A long report."), Says(text=fault), Says(text="Another."), Says(text=fault))
+    works = one_task(guardrail="At most one word.", guardrail_max_retries=1)
+    assert "Too long." in site.error_of(CREW, {}, params={"works": works})
+
+
+def test_parameters_of_the_model_are_those_of_the_agent(site: LlmSite) -> None:
+    agent = {"temperature": 0.1, "max_tokens": 70, "max_rpm": 100}
+    site.run(CREW, {}, params={"works": one_task(agent) | {"max_rpm": 100}})
+    body = site.llm.asked[0].body
+    assert (body["temperature"], body["max_tokens"]) == (0.1, 70)
+
+
+def test_tasks_run_beside_each_other(site: LlmSite) -> None:
+    site.llm.together = Barrier(2)
+    agents = {name: {"role": name} for name in ("a", "b", "c")}
+    tasks = {name: {"description": name, "agent": name, "async_execution": True} for name in ("a", "b")}
+    works = {"agents": agents, "tasks": tasks | {"c": {"description": "c", "agent": "c"}}}
+    task_id = site.start(CREW, {}, params={"works": works})
+    until(lambda: len(site.llm.asked) == 2, seconds=60, what="both questions")
+    site.llm.together = None
+    done = site.end_of(task_id)
+    assert done.task["status"] == "completed", done.task["error"]
+    assert sorted(task["name"] for task in done.task["result"]["tasks"]) == ["a", "b", "c"]
+
+
+def test_a_plan_is_made_before_the_tasks(site: LlmSite) -> None:
+    plan = {"list_of_plans_per_task": [{"task_number": 1, "task": "Count.", "plan": "Use your fingers."}]}
+    site.llm.will(Says(text=orjson.dumps(plan).decode()), Says(text="Five."))
+    works = one_task() | {"planning": True, "planning_llm": "openai/gpt-4"}
+    done = site.run(CREW, {}, params={"works": works})
+    assert done.task["status"] == "completed", done.task["error"]
+    assert [asked.body["model"] for asked in site.llm.asked] == ["gpt-4", "gpt-4o-mini"]
+    assert "Use your fingers." in str(site.llm.asked[1].body["messages"])
+
+
+def test_an_agent_reasons_before_its_task(site: LlmSite) -> None:
+    done = site.run(CREW, {}, params={"works": one_task({"reasoning": True, "max_reasoning_attempts": 1})})
+    assert done.task["status"] == "completed", done.task["error"]
+    assert len(site.llm.asked) > 1
+    assert {asked.key for asked in site.llm.asked} == {KEY}
 
 
 def test_an_agent_that_may_delegates_to_another(site: LlmSite) -> None:

@@ -8,9 +8,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tasks.executors.crewai.executor import CrewAi
+from tests.acceptance.test_faults import holder_of
 from tests.llm_formats import Says
 from tests.llm_server import fingerprint
-from tests.llm_site import KEY, LlmSite, running_llm_site
+from tests.llm_site import KEY, WITH_KEY, LlmSite, running_llm_site
 
 CREW = "crewai_executor"
 CREWS = {
@@ -18,6 +19,7 @@ CREWS = {
     "poem": "tests.own_crews.flows:PoemFlow",
     "counting": "tests.own_crews.more:counting",
     "made": "tests.own_crews.more:made",
+    "as_json": "tests.own_crews.more:as_json",
     "with_memory": "tests.own_crews.more:with_memory",
     "with_address": "tests.own_crews.more:with_address",
     "failing": "tests.own_crews.more:failing",
@@ -124,6 +126,14 @@ def test_a_crew_object_and_a_function_run_and_keep_nothing(site: LlmSite, name: 
         assert len(site.llm.asked) == 1
 
 
+def test_json_is_asked_of_the_model_of_the_run(site: LlmSite) -> None:
+    site.llm.will(Says(text="Three."), Says(text='{"answer": 3}'))
+    done = site.run(CREW, {"what": "apples"}, params={"crew": "as_json"})
+    assert done.task["status"] == "completed", done.task["error"]
+    assert done.task["result"]["parsed"] == {"answer": 3}
+    assert [asked.key for asked in site.llm.asked] == [KEY, KEY]
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -185,6 +195,19 @@ def test_a_timeout_ends_it(site: LlmSite) -> None:
     error = site.error_of(CREW, TOPIC, params={"crew": "report", "timeout_seconds": 15})
     assert error == "Timed out after 15 s (params.timeout_seconds)."
     assert site.llm.hung_up.wait(60)
+
+
+def test_a_crew_whose_worker_dies_is_interrupted_and_can_be_executed_again(site: LlmSite) -> None:
+    site.llm.will(Says(text="one two three", stalls_after=1))
+    task_id = site.start(CREW, TOPIC, params={"crew": "report"})
+    assert site.llm.stalled.wait(60)
+    site.server.kill(holder_of(site.server, task_id))
+    assert site.end_of(task_id).task["error"].startswith("Interrupted: the worker died during the task")
+    assert len(site.llm.asked) == 1
+    site.server.rpc("tasks.execute", {"task_id": task_id}, **WITH_KEY)
+    done = site.end_of(task_id)
+    assert done.task["status"] == "completed", done.task["error"]
+    assert [task["name"] for task in done.task["result"]["tasks"]] == ["research_task", "reporting_task"]
 
 
 def test_no_files_are_left_that_users_share(site: LlmSite) -> None:
