@@ -19,6 +19,7 @@ CALL: Final = "tests/test_call_page.py"
 REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writing_an_executor_is_true"
 APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_page_shows_works"
 AGENTS: Final = "tests/tasks/executors/llm/test_agent.py"
+MCP_SERVERS: Final = "tests/tasks/executors/mcp/test_mcp_trees.py::test_what_the_page_shows_works"
 WAITS: Final = "tests/tasks/services/test_wait_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
 SCHEDULED: Final = (
@@ -164,6 +165,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/how-to/call-agents.md": [
         ("Call other agents", "json", f"{BLOCKS_TEST}::test_another_agent_gets_what_the_task_before_it_found"),
+    ],
+    "docs/how-to/call-mcp-servers.md": [
+        ("Configure servers", "yaml", MCP_SERVERS),
+        ("Configure servers", "python", MCP_SERVERS),
+        ("Call a tool", "json", MCP_SERVERS),
     ],
     "docs/how-to/call-services.md": [
         ("Send e-mail", "yaml", f"{SERVICES}::site"),

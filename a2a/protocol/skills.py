@@ -130,6 +130,7 @@ EXAMPLES: Final[Mapping[str, Callable[[Json], Json | None]]] = MappingProxyType(
         "echo_executor": _short_text,
         "generate_executor": _with_model,
         "llm_executor": _with_model,
+        "mcp_executor": _unknown,
         "python_executor": _unknown,
     }
 )

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from apflow_site.config import values
+from apflow_site.config.mcp_servers import McpServers
 from apflow_site.config.values import Allowed, ExecutorId, Ports, Section, SplitPairs, Whole
 
 KIB, MIB, GIB, PIB = 2**10, 2**20, 2**30, 2**50
@@ -102,12 +103,28 @@ class LlmTools(Section):
     )
 
 
+class McpClient(Section):
+    servers: McpServers | None = Field(
+        None,
+        examples=[
+            {
+                "search": {"url": "https://mcp.example.com/mcp", "headers": {"Authorization": "Bearer an-example"}},
+                "files": {
+                    "command": ["/usr/bin/npx", "-y", "@modelcontextprotocol/server-filesystem", "/srv/documents"]
+                },
+            }
+        ],
+        description="MCP servers that tasks may call by name: `url` and `headers`, or `command`, a list that starts with the absolute path of a program, and `env`. The URL may be a private address. See [Call MCP servers](../how-to/call-mcp-servers.md).",
+    )
+
+
 class Executors(Section):
     modules: values.ModuleNames = Field((), description="Dotted names of modules that define your own executors.")
     command: Command = Command()
     crewai: Crewai = Crewai()
     langgraph: Langgraph = Langgraph()
     llm: LlmTools = LlmTools()
+    mcp: McpClient = McpClient()
     rest: Rest = Rest()
 
 

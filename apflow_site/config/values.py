@@ -119,7 +119,7 @@ def _folder(value: str) -> str:
     return absolute(_path(value))
 
 
-def _normal_path(value: str) -> str:
+def normal_path(value: str) -> str:
     """Raises ValueError unless it is absolute and written the shortest way, so that it can be compared as text."""
     if "\0" in value or not Path(value).is_absolute() or os.path.normpath(value) != value:
         raise ValueError(f"{value!r} is not absolute, or not written the shortest way")
@@ -180,7 +180,7 @@ Uris = Annotated[tuple[str, ...], Split, Allowed("a list of URIs of extensions")
 
 Folder = Annotated[str, _any_text(_folder), Allowed("the path of a folder")]
 PemFile = Annotated[str, _any_text(_path), Allowed("the path of a file in PEM")]
-NormalPath = Annotated[str, _any_text(_normal_path)]
+NormalPath = Annotated[str, _any_text(normal_path)]
 Programs = Annotated[tuple[NormalPath, ...], Split, Allowed("a list of absolute paths of programs")]
 Folders = Annotated[tuple[NormalPath, ...], Split, Allowed("a list of absolute paths of folders")]
 

@@ -28,6 +28,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "generate_executor": "tasks.executors.generate.Generate",
         "langgraph_executor": "tasks.executors.langgraph.executor.LangGraph",
         "llm_executor": "tasks.executors.llm.executor.Llm",
+        "mcp_executor": "tasks.executors.mcp.executor.Mcp",
         "python_executor": "tasks.executors.python.Python",
         "rest_executor": "tasks.executors.http.rest.Rest",
         "run_tree_executor": "tasks.executors.run_tree.RunTree",

@@ -197,6 +197,15 @@ def charset_of_a_web_page(mallory: Mallory) -> Json:
     return mallory.execute([task("t", "rest_executor", inputs={"url": mallory.web.url})])
 
 
+def messages_of_an_mcp_server(mallory: Mallory) -> Json:
+    """More than are read, and log lines as long as a stream may be."""
+    notice = b'data: {"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "%s"}}\n\n'
+    mallory.web.answer(200, Content_Type="text/event-stream")
+    mallory.web.chunks = [notice % (b"x" * 2**20)] * 30 + [notice % b"x" * 500] * 30
+    call = {"server": mallory.web.url, "tool": "t"}
+    return mallory.execute(below(*(task(f"t{n}", "mcp_executor", inputs=call) for n in range(20))))
+
+
 def flood_of_events(mallory: Mallory) -> Json:
     """Long ones that fit none of a thousand waits, addresses that are none, and then one that ends all waits."""
     waits = {"inputs": {"event": "go", "match": {"/n": 1}}}
@@ -287,6 +296,7 @@ ROWS: Final = (
     Row(attack=results_that_double, ends="failed"),
     Row(attack=requests_for_large_trees, ends="completed"),
     Row(attack=charset_of_a_web_page, ends="completed"),
+    Row(attack=messages_of_an_mcp_server, ends="failed"),
     Row(attack=flood_of_log_lines, ends="completed"),
     Row(attack=storm_of_cancellations, ends="cancelled"),
     Row(attack=flood_of_events, ends="completed"),

@@ -308,7 +308,7 @@ def test_a_bad_value_stops_the_start_with_key_place_and_what_is_allowed(
         ),
         (
             "1: 2",
-            "1 (FILE): unknown key. Known sections: a2a, auth, database, email, events, executors, executors.command, executors.crewai, executors.langgraph, executors.llm, executors.rest,",
+            "1 (FILE): unknown key. Known sections: a2a, auth, database, email, events, executors, executors.command,",
         ),
         ("[]", "FILE: the file must be a mapping of sections"),
         ("just text", "FILE: the file must be a mapping of sections"),

@@ -45,16 +45,16 @@ async def events(method: str, url: str, *, headers: Mapping[str, str], content: 
             guarded_client() as client,
             client.stream(method, target, headers=sent, content=content, timeout=timeout) as response,
         ):
-            if response.status_code != 200 or not _is_event_stream(response):
+            if response.status_code != 200 or not is_event_stream(response):
                 raise NoStream(await _whole(response, what))
-            async with aclosing(_data(response.aiter_raw(), what)) as data:
+            async with aclosing(data_of(response.aiter_raw(), what)) as data:
                 async for each in data:
                     yield each
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise failure(what, error) from None
 
 
-def _is_event_stream(response: httpx.Response) -> bool:
+def is_event_stream(response: httpx.Response) -> bool:
     content_type = str(response.headers.get("content-type", "")).partition(";")[0]
     return content_type.strip().lower() == MEDIA_TYPE
 
@@ -70,21 +70,39 @@ async def _whole(response: httpx.Response, what: str) -> HttpResponse:
     )
 
 
-async def _data(chunks: AsyncIterator[bytes], what: str) -> AsyncGenerator[bytes]:
+async def data_of(chunks: AsyncIterator[bytes], what: str) -> AsyncGenerator[bytes]:
     """Yield the `data` of each event (WHATWG HTML, 9.2.6).
 
-    An event cut off by the end of the stream is dropped.
+    An event cut off by the end of the stream is dropped. Raises ExecutorError for more than is allowed.
     """
-    rest, data, total = b"", list[bytes](), 0
-    async for chunk in chunks:
-        total += len(chunk)
-        if total > MAX_STREAM_BYTES or len(rest) > MAX_BODY_BYTES:
-            raise ExecutorError(f"{what}: the stream is longer than allowed.", permanent=True)
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            line = line.removesuffix(b"\r")
+    data, size = list[bytes](), 0
+    async with aclosing(_lines(chunks, what)) as lines:
+        async for line in lines:
             if line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
+                size += len(line)
+                if size > MAX_BODY_BYTES:
+                    raise _too_long(what)
             elif not line and data:
                 yield b"\n".join(data)
-                data = []
+                data, size = [], 0
+
+
+async def _lines(chunks: AsyncIterator[bytes], what: str) -> AsyncGenerator[bytes]:
+    """Yield whole lines. The work is linear, however small the chunks are."""
+    rest, total = bytearray(), 0
+    async for chunk in chunks:
+        total += len(chunk)
+        first, *others = chunk.split(b"\n")
+        rest += first
+        if total > MAX_STREAM_BYTES or len(rest) > MAX_BODY_BYTES:
+            raise _too_long(what)
+        if others:
+            *whole, last = [bytes(rest), *others]
+            for line in whole:
+                yield line.removesuffix(b"\r")
+            rest = bytearray(last)
+
+
+def _too_long(what: str) -> ExecutorError:
+    return ExecutorError(f"{what}: the stream is longer than allowed.", permanent=True)

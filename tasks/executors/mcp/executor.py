@@ -1,0 +1,108 @@
+"""Calls a tool of an MCP server, reads a resource, gets a prompt, or lists what there is."""
+
+import asyncio
+from typing import ClassVar, Final
+
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
+from tasks.executors.http.rest import AUTH, SECRET
+from tasks.executors.mcp import operations
+from tasks.executors.mcp.servers import configured, is_url, target_of
+from tasks.executors.mcp.session import Hearing, opened
+from tasks.rules.places import has_places
+
+SECONDS: Final = 60
+TEXT: Json = {"type": "string", "minLength": 1, "maxLength": 1024}
+
+
+class Mcp(Executor):
+    """Opens a session for each task, and closes it."""
+
+    id = "mcp_executor"
+    name = "MCP server"
+    description = (
+        "Calls a tool of an MCP server, reads a resource or gets a prompt. Servers are those that the operator configured, by name, or public "
+        "URLs. Progress and log lines of the server are those of this task, and cancelling ends the call."
+    )
+    tags = ("ai", "mcp", "http")
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "server": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 8192,
+                "description": "The name of a server of the configuration, or the URL of one (Streamable HTTP)",
+            },
+            "operation": {"enum": list(operations.OPERATIONS), "default": operations.CALL_TOOL},
+            "tool": {**TEXT, "description": "For call_tool: the name of the tool"},
+            "arguments": {
+                "type": "object",
+                "default": {},
+                "description": "The arguments of the tool or the prompt",
+            },
+            "uri": {**TEXT, "maxLength": 8192, "description": "For read_resource: the URI of the resource"},
+            "prompt": {**TEXT, "description": "For get_prompt: the name of the prompt"},
+            "auth": AUTH,
+            "headers": {
+                "type": "object",
+                "additionalProperties": SECRET,
+                "default": {},
+                "description": "For a server by URL",
+            },
+            "timeout_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600, "default": SECONDS},
+        },
+        "required": ["server"],
+    }
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "result": {
+                "description": "The structured content that the tool returns, or else its text; the text of the resource; the messages of the prompt; the list",
+            },
+            "content": {
+                "type": "array",
+                "items": {"type": "object"},
+                "description": "The parts in MCP's format, if one of them is no text: images, sounds, links",
+            },
+        },
+        "required": ["result"],
+    }
+    secret_inputs = frozenset({"auth", "headers", "arguments"})
+    example: ClassVar[Json] = {
+        "server": "https://mcp.example.com/mcp",
+        "tool": "forecast",
+        "arguments": {"city": "Lisbon"},
+    }
+    example_result: ClassVar[Json] = {"result": {"city": "Lisbon", "degrees": 21}}
+    idempotent = False
+
+    def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        server = inputs.get("server")
+        if isinstance(server, str) and not has_places(server) and not is_url(server):
+            configured(server)
+        operations.check(inputs)
+
+    def receiver(self, inputs: Json) -> str | None:
+        server = str(inputs.get("server"))
+        if is_url(server):
+            return server
+        try:
+            return configured(server).url or None
+        except ExecutorError:
+            return None
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        operations.check(inputs)
+        target = target_of(inputs)
+        seconds = inputs.get("timeout_seconds", SECONDS)
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                opened(target, Hearing(report=context.report, log=context.log)) as session,
+            ):
+                result: Json = target.masked(await operations.result_of(session, inputs))
+                return result
+        except TimeoutError:
+            raise ExecutorError(
+                f"The MCP server '{target.name}' did not answer within {seconds:g} s. Raise inputs.timeout_seconds if it needs longer."
+            ) from None

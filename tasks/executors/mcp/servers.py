@@ -1,0 +1,102 @@
+"""Which server a task calls: one of the configuration, or a URL of its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any, Final
+
+import httpx
+from django.conf import settings
+
+from aipartnerupflow.executors import ExecutorError, Json
+from llmkeys.masker import Masker
+from llmkeys.secret import Secret
+from tasks.executors.http.rest import auth_headers, merged_headers
+from tasks.executors.http.safe_http import Egress, checked_headers, egress_of_tasks, parse_url
+
+LONG_ENOUGH: Final = 8
+"""A shorter value of a header or a variable is not masked: it may be an ordinary word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A server: its `url`, or the `command` that starts it. `name` is what errors call it."""
+
+    name: str
+    is_configured: bool
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    command: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def egress(self) -> Egress:
+        """Where requests may go: to the operator's server wherever it is, to others by the rules of tasks."""
+        if not self.is_configured:
+            return egress_of_tasks()
+        url = httpx.URL(self.url)
+        return Egress(
+            allow_private=[url.raw_host.decode("ascii")],
+            allowed_ports=[url.port or (443 if url.scheme == "https" else 80)],
+            allow_private_by=f"correct executors.mcp.servers.{self.name}.url",
+            allowed_ports_key=f"executors.mcp.servers.{self.name}.url",
+        )
+
+    @cached_property
+    def secrets(self) -> Sequence[Secret]:
+        """The credentials. While they are referenced, logs mask them."""
+        return [Secret(text) for text in self._credentials]
+
+    def masked(self, value: Any) -> Any:
+        """Return a JSON value of the server without the operator's credentials, should the server repeat them."""
+        return Masker(self._credentials).json(value) if self.is_configured else value
+
+    @property
+    def _credentials(self) -> Sequence[str]:
+        """The values of headers and variables; of `Bearer …` also what follows."""
+        values = [*self.headers.values(), *self.env.values()]
+        return [text for value in values for text in {value, value.split(" ")[-1]} if len(text) >= LONG_ENOUGH]
+
+
+def target_of(inputs: Json) -> Target:
+    """Return the server of a task. Raises ExecutorError, permanent."""
+    name = inputs["server"]
+    if is_url(name):
+        headers = merged_headers({}, inputs.get("headers", {}), auth_headers(inputs.get("auth", {})))
+        url = parse_url(name)
+        return Target(
+            name=str(url.copy_with(query=None)), is_configured=False, url=name, headers=checked_headers(headers)
+        )
+    if given := [field for field in ("auth", "headers") if inputs.get(field)]:
+        raise ExecutorError(
+            f"inputs.{given[0]} is for a server by URL; '{name}' gets the credentials of the configuration.",
+            permanent=True,
+        )
+    return configured(name)
+
+
+def configured(name: str, *, place: str = "inputs.server") -> Target:
+    """Return a server of the configuration. Raises ExecutorError, permanent."""
+    servers = settings.APFLOW.executors.mcp.servers or {}
+    if name not in servers:
+        close = get_close_matches(name[:100], sorted(servers), n=2)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ExecutorError(
+            f"{place}: there is no MCP server '{name[:100]}'.{hint} Servers are those of executors.mcp.servers "
+            f"({', '.join(sorted(servers)) or 'none'}).",
+            permanent=True,
+        )
+    server = servers[name]
+    return Target(
+        name=name,
+        is_configured=True,
+        url=server.url or "",
+        headers=server.headers,
+        command=server.command,
+        env=server.env,
+    )
+
+
+def is_url(server: str) -> bool:
+    return "://" in server

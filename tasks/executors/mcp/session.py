@@ -1,0 +1,167 @@
+"""A session with a server: the handshake, requests, and what the server sends meanwhile (MCP 2025-11-25, Lifecycle)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard
+
+import orjson
+
+from aipartnerupflow import __version__
+from aipartnerupflow.executors import ExecutorError, Json
+from tasks.executors.mcp.http_line import http_line
+from tasks.executors.mcp.line import Line
+from tasks.executors.mcp.servers import Target
+from tasks.executors.mcp.stdio_line import stdio_line
+
+NEWEST: Final = "2025-11-25"
+VERSIONS: Final = (NEWEST, "2025-06-18", "2025-03-26", "2024-11-05")
+MOST_MESSAGES: Final = 10_000
+"""How many messages a server may send in one session."""
+MOST_LINES: Final = 100
+"""How many of its log lines are passed on."""
+SHOWN: Final = 1_000
+CANCEL_SECONDS: Final = 1.0
+INTERNAL_ERROR, METHOD_NOT_FOUND, INVALID_PARAMS = -32603, -32601, -32602
+
+
+class RefusedError(ExecutorError):
+    """The server answered a request with an error. `code` is that of JSON-RPC."""
+
+    def __init__(self, message: str, *, code: Any) -> None:
+        super().__init__(message, permanent=code != INTERNAL_ERROR)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hearing:
+    """Where progress (a fraction and a message) and log lines of the server go."""
+
+    report: Callable[[float, str], None]
+    log: Callable[[str], None]
+
+
+DEAF: Final = Hearing(report=lambda fraction, message: None, log=lambda text: None)
+
+
+class Session:
+    """One session. Requests are sent one after the other."""
+
+    def __init__(self, line: Line, target: Target, hearing: Hearing) -> None:
+        self.target = target
+        self._line = line
+        self._hearing = hearing
+        self._number = 0
+        self._messages = 0
+        self._lines = 0
+
+    async def begin(self) -> None:
+        """Shake hands. Raises ExecutorError."""
+        client = {"name": "aipartnerupflow", "version": __version__}
+        offer: Json = {"protocolVersion": NEWEST, "capabilities": {}, "clientInfo": client}
+        version = (await self.request("initialize", offer)).get("protocolVersion")
+        if version not in VERSIONS:
+            raise ExecutorError(
+                f"{self._what} speaks {str(version)[:100]!r} of MCP. Known are {', '.join(VERSIONS)}.", permanent=True
+            )
+        self._line.version = version
+        await self._line.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+    async def request(self, method: str, params: Json) -> Json:
+        """Send a request, and return its result. If cancelled, the server is notified. Raises ExecutorError."""
+        self._number += 1
+        number = self._number
+        message = {"jsonrpc": "2.0", "id": number, "method": method}
+        message |= {"params": params | {"_meta": {"progressToken": number}} if method == "tools/call" else params}
+        try:
+            async with aclosing(self._line.exchange(message)) as messages:
+                async for each in messages:
+                    self._count()
+                    if "method" in each:
+                        await self._take(each, number)
+                    elif each.get("id") == number:
+                        return self._result(each)
+        except asyncio.CancelledError:
+            if method != "initialize":  # which must not be cancelled
+                await self._call_off(number)
+            raise
+        raise ExecutorError(f"{self._what}: the connection ended before the answer to {method}.")
+
+    async def _call_off(self, number: int) -> None:
+        notice = {"requestId": number, "reason": "The task was cancelled, or its time is over."}
+        with suppress(ExecutorError, TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self._line.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": notice})
+
+    def _count(self) -> None:
+        self._messages += 1
+        if self._messages > MOST_MESSAGES:
+            raise ExecutorError(f"{self._what} sent more than {MOST_MESSAGES:,} messages.", permanent=True)
+
+    def _result(self, message: Json) -> Json:
+        if isinstance(result := message.get("result"), dict):
+            return result
+        error = message.get("error")
+        code, said = (error.get("code"), error.get("message")) if isinstance(error, dict) else (None, None)
+        if not isinstance(said, str):
+            raise ExecutorError(f"{self._what} sent an invalid response.")
+        raise RefusedError(
+            self.target.masked(f"{self._what} refused the request: {said[:SHOWN].rstrip('.')} ({code})."), code=code
+        )
+
+    async def _take(self, message: Json, number: int) -> None:
+        """Process a notification, or a request of the server."""
+        params = message.get("params")
+        params = params if isinstance(params, dict) else {}
+        if "id" in message:
+            await self._answer(message)
+        elif message["method"] == "notifications/progress" and params.get("progressToken") == number:
+            self._progress(params)
+        elif message["method"] == "notifications/message":
+            self._log(str(params.get("level", "info"))[:20], params.get("data"))
+
+    async def _answer(self, request: Json) -> None:
+        """Answer a request of the server: we offer nothing but a sign of life."""
+        if request["method"] == "ping":
+            answer: Json = {"result": {}}
+        else:
+            answer = {"error": {"code": METHOD_NOT_FOUND, "message": "The client does not support this method"}}
+        await self._line.send({"jsonrpc": "2.0", "id": request["id"]} | answer)
+
+    def _progress(self, params: Json) -> None:
+        done, total, said = params.get("progress"), params.get("total"), params.get("message")
+        text = self.target.masked(said[:SHOWN]) if isinstance(said, str) else ""
+        if _is_number(done) and _is_number(total) and total > 0:
+            self._hearing.report(min(max(done / total, 0.0), 1.0), text)
+        elif text:
+            self._log("progress", text)
+
+    def _log(self, level: str, data: Any) -> None:
+        self._lines += 1
+        if self._lines > MOST_LINES:
+            return
+        text = data if isinstance(data, str) else orjson.dumps(data).decode()
+        self._hearing.log(self.target.masked(f"{level}: {text}"[:SHOWN]))
+
+    @property
+    def _what(self) -> str:
+        return f"The MCP server '{self.target.name}'"
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@asynccontextmanager
+async def opened(target: Target, hearing: Hearing = DEAF) -> AsyncIterator[Session]:
+    """Connect to the server, and shake hands. Raises ExecutorError."""
+    secrets = target.secrets  # referenced while the session lasts, so that logs mask them
+    async with (http_line if target.url else stdio_line)(target) as line:
+        session = Session(line, target, hearing)
+        try:
+            await session.begin()
+            yield session
+        finally:
+            await line.close()
+            del secrets

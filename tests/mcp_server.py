@@ -1,0 +1,175 @@
+"""A server of MCP by the official SDK: `python -m tests.mcp_server` over pipes, or with a port over HTTP.
+
+What its tools were called with is in a file that the environment names.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from mcp.server.fastmcp import Context, FastMCP, Image
+from pydantic import BaseModel
+
+from tests.servers import ROOT, free_port, until
+
+CALLS: Final = "MCP_CALLS"
+GATE: Final = "MCP_GATE"
+TOKEN: Final = "a-token-of-the-operator"
+PNG: Final = b"\x89PNG\r\n\x1a\n"
+
+server = FastMCP("tools of a test", port=int(sys.argv[1]) if len(sys.argv) > 1 and __name__ == "__main__" else 8000)
+
+
+def note(*what: Any) -> None:
+    """One line, in one write."""
+    file = os.open(os.environ[CALLS], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, f"{json.dumps(what)}\n".encode())
+    finally:
+        os.close(file)
+
+
+class Sum(BaseModel):
+    sum: int
+
+
+@server.tool()
+def add(a: int, b: int) -> Sum:
+    """Add two numbers."""
+    note("add", a, b)
+    return Sum(sum=a + b)
+
+
+@server.tool(structured_output=False)
+def shout(text: str) -> str:
+    """Return the text in capitals."""
+    return text.upper()
+
+
+@server.tool()
+def fail(why: str) -> str:
+    """Fail."""
+    raise ValueError(why)
+
+
+@server.tool(structured_output=False)
+def picture() -> list[Any]:
+    """Return a picture with a title."""
+    return ["a dot", Image(data=PNG, format="png")]
+
+
+@server.tool(structured_output=False)
+async def count(context: Context[Any, Any, Any], to: int) -> str:
+    """Count, with progress and log lines."""
+    for number in range(1, to + 1):
+        await context.info(f"at {number}")
+        await context.report_progress(number, to, f"{number} of {to}")
+    return "done"
+
+
+@server.tool(structured_output=False)
+async def wait_for_gate(number: int) -> str:
+    """Return when there is a file `gate`."""
+    note("wait_for_gate", number)
+    try:
+        while not os.path.exists(os.environ[GATE]):  # noqa: ASYNC110, ASYNC240, PTH110  (no event reports a file)
+            await asyncio.sleep(0.01)
+    except BaseException:
+        note("cancelled", number)
+        raise
+    return f"passed {number}"
+
+
+@server.tool(structured_output=False)
+def credentials(context: Context[Any, Any, Any]) -> str:
+    """Return the credentials of the call, as no server should."""
+    request = context.request_context.request
+    return str(os.environ.get("API_TOKEN") if request is None else request.headers.get("authorization"))
+
+
+@server.tool(structured_output=False)
+def leave() -> str:
+    """End the server."""
+    os._exit(3)
+
+
+@server.resource("note://today")
+def today() -> str:
+    """The note of the day."""
+    return "Water the plants."
+
+
+@server.prompt()
+def greeting(name: str) -> str:
+    """Greet somebody."""
+    return f"Greet {name}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class McpSite:
+    """A server over HTTP that runs. `folder` has the files of its tools."""
+
+    url: str
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment_in(self.folder)
+
+    @property
+    def command(self) -> list[str]:
+        """What starts another one, over pipes."""
+        return [sys.executable, "-m", "tests.mcp_server"]
+
+    @property
+    def calls(self) -> list[Any]:
+        return calls_in(self.folder)
+
+    def open_gate(self) -> None:
+        (self.folder / "gate").touch()
+
+    def forget(self) -> None:
+        for name in ("calls", "gate"):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def environment_in(folder: Path) -> dict[str, str]:
+    return {CALLS: str(folder / "calls"), GATE: str(folder / "gate"), "PYTHONPATH": str(ROOT), "API_TOKEN": TOKEN}
+
+
+def calls_in(folder: Path) -> list[Any]:
+    """What its tools were called with."""
+    file = folder / "calls"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+@contextmanager
+def running_mcp_server(folder: Path) -> Iterator[McpSite]:
+    """A server over HTTP until the end of the block."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.mcp_server", str(port)]
+    process = subprocess.Popen(command, env={**os.environ, **environment_in(folder)}, cwd=ROOT)
+    try:
+        until(lambda: is_up(f"http://127.0.0.1:{port}/mcp"), seconds=60, what="the MCP server answers")
+        yield McpSite(url=f"http://127.0.0.1:{port}/mcp", folder=folder)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_up(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(url).status_code > 0
+    return False
+
+
+if __name__ == "__main__":
+    server.run("streamable-http" if len(sys.argv) > 1 else "stdio")

@@ -1,0 +1,232 @@
+"""Calls of a server by the official SDK, over HTTP and over pipes."""
+
+import asyncio
+import base64
+import os
+import signal
+import sys
+from typing import Any
+
+import psutil
+import pytest
+from jsonschema import Draft202012Validator
+from pytest_django import Settings
+
+from aipartnerupflow.executors import Context, ExecutorError
+from apflow_site.config.mcp_servers import McpServer
+from tasks.executors.mcp.executor import Mcp
+from tests.mcp_server import PNG, TOKEN, McpSite
+from tests.servers import free_port, until
+from tests.tasks.executors.conftest import Web
+from tests.tasks.executors.mcp.conftest import configure
+
+pytestmark = pytest.mark.usefixtures("configured")
+Json = dict[str, Any]
+BOTH = pytest.mark.parametrize("server", ["web", "pipes"])
+
+
+async def done(context: Context, **inputs: Any) -> Json:
+    result: Json = await Mcp().execute(inputs, context)
+    Draft202012Validator(Mcp.result_schema).validate(result)
+    return result
+
+
+async def error_of(context: Context, **inputs: Any) -> ExecutorError:
+    with pytest.raises(ExecutorError) as caught:
+        await Mcp().execute(inputs, context)
+    return caught.value
+
+
+@BOTH
+async def test_the_result_of_a_tool_is_its_structured_content_or_its_text(context: Context, server: str) -> None:
+    assert await done(context, server=server, tool="add", arguments={"a": 1, "b": 2}) == {"result": {"sum": 3}}
+    assert await done(context, server=server, tool="shout", arguments={"text": "hi"}) == {"result": "HI"}
+
+
+@BOTH
+async def test_a_picture_is_in_the_content(context: Context, server: str) -> None:
+    result = await done(context, server=server, tool="picture")
+    assert result["result"] == "a dot"
+    assert [part["type"] for part in result["content"]] == ["text", "image"]
+    assert base64.b64decode(result["content"][1]["data"]) == PNG
+
+
+@BOTH
+async def test_what_there_is_is_listed_and_read(context: Context, server: str) -> None:
+    tools = (await done(context, server=server, operation="list_tools"))["result"]
+    assert {"name": "add", "description": "Add two numbers."}.items() <= tools[0].items()
+    assert tools[0]["inputSchema"]["required"] == ["a", "b"]
+    (resource,) = (await done(context, server=server, operation="list_resources"))["result"]
+    assert resource["uri"] == "note://today"
+    assert (await done(context, server=server, operation="list_resource_templates"))["result"] == []
+    read = await done(context, server=server, operation="read_resource", uri="note://today")
+    assert read == {"result": "Water the plants."}
+    (prompt,) = (await done(context, server=server, operation="list_prompts"))["result"]
+    assert prompt["name"] == "greeting"
+    got = await done(context, server=server, operation="get_prompt", prompt="greeting", arguments={"name": "Ada"})
+    assert got["result"] == [{"role": "user", "content": {"type": "text", "text": "Greet Ada."}}]
+
+
+@BOTH
+async def test_progress_and_log_lines_are_those_of_the_task(
+    context: Context, reports: list[tuple[float, str]], logs: list[str], server: str
+) -> None:
+    assert await done(context, server=server, tool="count", arguments={"to": 2}) == {"result": "done"}
+    assert reports == [(0.5, "1 of 2"), (1.0, "2 of 2")]
+    assert logs == ["info: at 1", "info: at 2"]
+
+
+@BOTH
+async def test_a_tool_that_fails_fails_the_task_and_may_be_retried(context: Context, server: str) -> None:
+    error = await error_of(context, server=server, tool="fail", arguments={"why": "no power"})
+    assert "The tool 'fail' of the MCP server" in str(error)
+    assert "no power" in str(error)
+    assert not error.permanent
+
+
+@BOTH
+async def test_an_unknown_tool_is_refused_with_the_closest_ones(context: Context, server: str) -> None:
+    error = await error_of(context, server=server, tool="shuot")
+    assert f"the MCP server '{server}' has no tool 'shuot'. Did you mean 'shout'? Its tools are add, shout" in str(
+        error
+    )
+    assert error.permanent
+
+
+async def test_an_unknown_prompt_is_an_error_of_the_server(context: Context) -> None:
+    error = await error_of(context, server="web", operation="get_prompt", prompt="nope")
+    assert "The MCP server 'web' refused the request: Unknown prompt: nope" in str(error)
+
+
+@BOTH
+async def test_a_server_that_repeats_the_operators_credentials_shows_none(context: Context, server: str) -> None:
+    result = await done(context, server=server, tool="credentials")
+    assert "…" in result["result"] and TOKEN not in str(result)
+
+
+async def test_a_server_that_does_not_answer_is_an_error_that_may_be_retried(
+    context: Context, settings: Settings, web: Web
+) -> None:
+    web.hangs = True
+    configure(settings, web=McpServer(url=web.url))
+    error = await error_of(context, server="web", tool="add", timeout_seconds=0.5)
+    assert str(error) == (
+        "The MCP server 'web' did not answer within 0.5 s. Raise inputs.timeout_seconds if it needs longer."
+    )
+    assert not error.permanent
+
+
+@BOTH
+async def test_a_task_that_is_cancelled_cancels_the_call(context: Context, mcp_site: McpSite, server: str) -> None:
+    call = asyncio.create_task(done(context, server=server, tool="wait_for_gate", arguments={"number": 1}))
+    await asyncio.to_thread(until, lambda: mcp_site.calls, seconds=60, what="the call")
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.to_thread(
+        until, lambda: ["cancelled", 1] in mcp_site.calls, seconds=30, what="the server heard of the cancellation"
+    )
+
+
+async def test_no_process_is_left_of_a_server_over_pipes(context: Context) -> None:
+    before = {each.pid for each in psutil.Process().children(recursive=True)}
+    await done(context, server="pipes", tool="shout", arguments={"text": "hi"})
+    await error_of(context, server="pipes", tool="wait_for_gate", arguments={"number": 1}, timeout_seconds=0.1)
+    assert {each.pid for each in psutil.Process().children(recursive=True)} <= before
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (
+            {"server": "wep", "tool": "add"},
+            "inputs.server: there is no MCP server 'wep'. Did you mean 'web'? Servers are those of executors.mcp.servers (pipes, web).",
+        ),
+        ({"server": "web"}, "inputs.tool: the operation call_tool needs it."),
+        ({"server": "web", "operation": "read_resource"}, "inputs.uri: the operation read_resource needs it."),
+        ({"server": "web", "operation": "get_prompt"}, "inputs.prompt: the operation get_prompt needs it."),
+    ],
+)
+async def test_inputs_that_can_never_work_are_refused_at_creation(inputs: Json, message: str) -> None:
+    with pytest.raises(ExecutorError) as caught:
+        Mcp().check_with_inputs({}, inputs)
+    assert str(caught.value) == message
+    assert caught.value.permanent
+
+
+def test_a_server_that_a_result_names_is_checked_later() -> None:
+    Mcp().check_with_inputs({}, {"server": "{{which.name}}", "tool": "add"})
+
+
+async def test_a_configured_server_gets_no_credentials_of_a_task(context: Context) -> None:
+    error = await error_of(context, server="web", tool="add", auth={"bearer": "mine"})
+    assert "inputs.auth is for a server by URL; 'web' gets the credentials of the configuration." in str(error)
+
+
+async def test_a_server_by_url_gets_the_credentials_of_the_task(
+    context: Context, mcp_site: McpSite, allow_loopback: None
+) -> None:
+    result = await done(context, server=mcp_site.url, tool="credentials", auth={"bearer": "mine"})
+    assert result == {"result": "Bearer mine"}
+
+
+async def test_a_private_address_is_refused_to_a_task(context: Context, mcp_site: McpSite) -> None:
+    error = await error_of(context, server=mcp_site.url, tool="add")
+    assert "is refused: its address 127.0.0.1 is not public" in str(error)
+    assert error.permanent
+
+
+async def test_a_server_that_is_down_is_an_error_that_may_be_retried(context: Context, settings: Settings) -> None:
+    configure(settings, web=McpServer(url=f"http://127.0.0.1:{free_port()}/mcp"))
+    error = await error_of(context, server="web", tool="add")
+    assert "The MCP server 'web': cannot connect." in str(error)
+    assert not error.permanent
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("/no/such/program",), "could not be started: No such file or directory."),
+        ((sys.executable, "-c", "raise SystemExit(4)"), "ended with exit code 4 before it answered."),
+        ((sys.executable, "-c", "print('hello')"), "sent something that is not JSON."),
+        ((sys.executable, "-c", "print('{}')"), "sent something that is no message of JSON-RPC 2.0."),
+        (
+            (sys.executable, "-c", "import sys\nwhile True: sys.stdout.write('x' * 65536)"),
+            "a message is longer than 4194304 bytes.",
+        ),
+    ],
+)
+async def test_a_program_that_is_no_server_is_an_error(
+    context: Context, settings: Settings, command: tuple[str, ...], message: str
+) -> None:
+    configure(settings, broken=McpServer(command=command))
+    error = await error_of(context, server="broken", tool="add")
+    assert str(error).startswith("The MCP server 'broken'")
+    assert message in str(error)
+
+
+async def test_a_server_that_ends_during_a_call_is_an_error(context: Context) -> None:
+    error = await error_of(context, server="pipes", tool="leave")
+    assert "The MCP server 'pipes' ended with exit code 3 before it answered." in str(error)
+
+
+async def test_a_server_of_which_only_the_guard_is_left_is_ended(context: Context, mcp_site: McpSite) -> None:
+    """A worker that is killed leaves no server behind: its guard sees the end of the socket."""
+    call = asyncio.create_task(done(context, server="pipes", tool="wait_for_gate", arguments={"number": 2}))
+    await asyncio.to_thread(until, lambda: mcp_site.calls, seconds=30, what="the call")
+    guards = [each for each in psutil.Process().children() if any("guard.py" in part for part in each.cmdline())]
+    below = [each for guard in guards for each in guard.children(recursive=True)]
+    assert below
+    for guard in guards:
+        os.kill(guard.pid, signal.SIGKILL)
+    with pytest.raises(ExecutorError, match="before it answered"):
+        await call
+    _, alive = await asyncio.to_thread(psutil.wait_procs, below, timeout=10)
+    assert not alive
+
+
+def test_a_secret_that_is_bound_to_a_host_may_go_to_a_server_by_url() -> None:
+    assert Mcp().receiver({"server": "https://mcp.example.com/mcp"}) == "https://mcp.example.com/mcp"
+    assert str(Mcp().receiver({"server": "web"})).startswith("http://127.0.0.1:")
+    assert Mcp().receiver({"server": "pipes"}) is None
+    assert Mcp().receiver({"server": "nope"}) is None
