@@ -107,6 +107,12 @@ class ToolCallEnd(Attributed, frozen=True, kw_only=True, omit_defaults=True):
     tool_call_id: str
 
 
+class ToolCallResult(Attributed, frozen=True, kw_only=True, omit_defaults=True):
+    message_id: str
+    tool_call_id: str
+    content: str
+
+
 class StateSnapshot(Event, frozen=True, kw_only=True, omit_defaults=True):
     snapshot: Any
 

@@ -13,7 +13,7 @@ from a2a.agui import events as agui
 from a2a.agui.events import Event
 from a2a.agui.params import RunAgentInput
 from a2a.agui.starting import Started
-from a2a.agui.state import Tree, read_rows, snapshot
+from a2a.agui.state import Tree, arguments_of, read_rows, snapshot
 from a2a.agui.translation import SUCCESS, Translator
 from a2a.core.answer_forms import schema_of
 from a2a.core.errors import as_rest
@@ -139,6 +139,8 @@ class Stream:
         if event["task_id"] not in tree.tasks:
             rows = await pools.read(partial(read_rows, tree.run, skip=len(tree.tasks)))
             yield agui.StateDelta(delta=tree.add(rows))
+        if translator.wants_arguments(event):  # the model took longer to ask for the call than this query takes
+            translator.arguments = await pools.read(arguments_of, event["task_id"])
         for translated in translator.of(event):
             yield translated
 

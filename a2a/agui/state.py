@@ -8,12 +8,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from tasks.models import Run, Task
+from tasks.rules.places import OPENING
 from tasks.rules.strict_json import Json
+from tasks.rules.templates import LITERAL
+from tasks.services.write_only import for_pages
 from tasks.status import Status
 from tasks.storage import loads
 
-COLUMNS: Final = ("id", "name", "parent_id", "executor_id", "status", "progress", "error", "completed_at")
+COLUMNS: Final = ("id", "name", "parent_id", "executor_id", "spawned_by", "status", "progress", "error", "completed_at")
+PYTHON: Final = "python_executor"
+"""The executor of functions: the arguments are one of its inputs."""
+APPROVAL: Final = "approval_executor"
+"""The executor that asks a person whether a call may be made."""
 ENDS: Final = frozenset({"task_completed", "task_failed", "task_cancelled", "task_skipped"})
 
 
@@ -23,6 +32,7 @@ class Shown(NamedTuple):
     number: int
     name: str
     executor_id: str | None
+    spawned_by: str | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,8 +47,15 @@ class Tree:
     def add(self, rows: Sequence[Json]) -> list[Json]:
         """Take tasks that were added to the tree, and return the operations that show them."""
         for row in rows:
-            self.tasks[row["id"]] = Shown(len(self.tasks), row["name"], row["executor_id"])
+            self.tasks[row["id"]] = Shown(len(self.tasks), row["name"], row["executor_id"], row["spawned_by"])
         return [{"op": "add", "path": "/tasks/-", "value": row} for row in rows]
+
+    def caller_of(self, task_id: str) -> str | None:
+        """The agent whose model asked for this task, as the call of a tool; None if the task is none."""
+        shown = self.tasks[task_id]
+        agent = self.tasks.get(shown.spawned_by or "")
+        is_call = agent is not None and is_spoken(agent.executor_id) and shown.executor_id != APPROVAL
+        return shown.spawned_by if is_call else None
 
     def operations(self, event: Json) -> list[Json]:
         """The changes that an event makes in the state, without those that it has seen before."""
@@ -99,3 +116,11 @@ def _is_of_earlier_run(completed_at: datetime | None, run: Run) -> bool:
 
 def _set(path: str, value: Any) -> Json:
     return {"op": "replace", "path": path, "value": value}
+
+
+def arguments_of(task_id: str) -> str:
+    """The arguments of a call as JSON, without what a page must not show."""
+    task = Task.objects.only("id", "executor_id", "schemas", "inputs").get(id=task_id)
+    inputs = for_pages(task, task.inputs)
+    given = inputs["arguments"] if task.executor_id == PYTHON and "arguments" in inputs else inputs
+    return orjson.dumps(given).decode().replace(LITERAL, OPENING)

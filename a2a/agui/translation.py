@@ -20,12 +20,20 @@ SUCCESS: Final[Json] = {"type": "success"}
 
 @dataclass(slots=True, kw_only=True)
 class Open:
-    """A task that is shown as running: as a step, or as a subagent. `message_id` is that of the text under way."""
+    """A task that is shown as running: as a step, as a subagent, or as the call of a tool by an agent.
+
+    `message_id` is that of its newest text, which is under way if it `is_speaking`.
+    """
 
     step_name: str | None = None
     subagent_run_id: str | UnsetType = UNSET
-    message_id: str | None = None
+    is_call: bool = False
+    message_id: str | UnsetType = UNSET
+    is_speaking: bool = False
     has_spoken: bool = False
+
+
+NOT_OPEN: Final = Open()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,7 +41,7 @@ class Translator:
     """Translates the events of one stream, in their order.
 
     A task whose executor answers in words is a subagent, unless the run is of this task: then its words are the agent's own.
-    Any other task is a step. With `always_answers`, the result of the run is a message even if it is no text.
+    A task that a model asks for is a call of a tool, and any other a step. With `always_answers`, the result of the run is a message even if it is no text.
     """
 
     tree: Tree
@@ -42,8 +50,15 @@ class Translator:
     """The calls of the front end's tools that the agent has made."""
     fault: str | None = None
     """Why the first task failed."""
+    arguments: str = "{}"
+    """Of the call that `wants_arguments`."""
     _open: dict[str, Open] = field(default_factory=dict)
     _invocations: dict[str, int] = field(default_factory=dict)
+
+    def wants_arguments(self, event: Json) -> bool:
+        """Whether this event is the first of a call of a tool."""
+        task_id = event["task_id"]
+        return event["type"] in BEGIN and task_id not in self._open and self.tree.caller_of(task_id) is not None
 
     def of(self, event: Json) -> Iterator[Event]:
         """The events of AG-UI for one of ours, other than `final`."""
@@ -67,15 +82,26 @@ class Translator:
         if operations := self.tree.operations(event):
             yield agui.StateDelta(delta=operations)
         match type_:
+            case "task_spawned" | "progress" if is_spoken(shown.executor_id):
+                yield from self._silent(
+                    self._open[task_id]
+                )  # it speaks again after its calls, or once it was corrected
             case "task_completed":
                 yield from self._answered(task_id, shown, event)
-                yield from self._closed(task_id, outcome=SUCCESS)
+                yield from self._closed(task_id, outcome=SUCCESS, event=event)
+            case "task_retry" if self._open.get(task_id, NOT_OPEN).is_call:
+                pass  # it is one call, however often it is tried
             case "task_failed" | "task_retry" | "task_cancelled":
                 if type_ == "task_failed" and self.fault is None:
                     self.fault = f"Task '{shown.name}' failed: {event['error']}"
-                yield from self._closed(task_id, error=event["error"] or event["message"] or type_)
+                yield from self._closed(task_id, event=event)
 
     def _opened(self, task_id: str, shown: Shown) -> Iterator[Event]:
+        if (caller := self.tree.caller_of(task_id)) is not None:
+            agent = self._open.get(caller, NOT_OPEN)
+            self._open[task_id] = Open(subagent_run_id=agent.subagent_run_id, is_call=True)
+            yield from _call(task_id, shown.name, self.arguments, agent)
+            return
         if task_id != self.tree.run.target_id and answers(shown.executor_id):
             number = self._invocations[task_id] = self._invocations.get(task_id, 0) + 1
             subagent = task_id if number == 1 else f"{task_id}#{number}"
@@ -90,49 +116,73 @@ class Translator:
 
     def _spoken(self, task_id: str, text: str, event: Json) -> Iterator[Event]:
         task = self._open[task_id]
-        if task.message_id is None:
+        if not task.is_speaking:
             task.message_id = f"{event['run_id']}:{event['seq']}"
-            task.has_spoken = True
+            task.is_speaking = task.has_spoken = True
             yield agui.TextMessageStart(
                 message_id=task.message_id, role="assistant", subagent_run_id=task.subagent_run_id
             )
-        yield agui.TextMessageContent(message_id=task.message_id, delta=text, subagent_run_id=task.subagent_run_id)
+        yield agui.TextMessageContent(message_id=str(task.message_id), delta=text, subagent_run_id=task.subagent_run_id)
+
+    def _silent(self, task: Open) -> Iterator[Event]:
+        """End the text under way."""
+        if task.is_speaking:
+            yield agui.TextMessageEnd(message_id=str(task.message_id), subagent_run_id=task.subagent_run_id)
+        task.is_speaking = task.has_spoken = False
 
     def _answered(self, task_id: str, shown: Shown, event: Json) -> Iterator[Event]:
-        """The answer in the result, if it was not spoken before, and the calls of tools in it."""
+        """The answer in the result, if it was not spoken before, and the calls of the front end's tools in it."""
         task, result = self._open[task_id], event["result"]
+        if task.is_call:
+            return
         text = answer_in(result, executor_id=shown.executor_id) if answers(shown.executor_id) else None
-        calls = _calls(result) if is_spoken(shown.executor_id) else []
         is_whole = task_id == self.tree.run.target_id
+        calls = _calls(result) if is_whole and is_spoken(shown.executor_id) else []
         if text is None and is_whole and self.always_answers and not calls:
-            text = result if isinstance(result, str) else orjson.dumps(result).decode()
+            text = _text(result)
         if text and not task.has_spoken:
             yield from self._spoken(task_id, text, event)
-        if is_whole:
-            for call in calls:
-                yield from self._called(call, task, event)
+        for call in calls:
+            call_id = call.get("id") or f"{event['run_id']}:call:{len(self.pending_calls)}"
+            self.pending_calls.append(call_id)
+            yield from _call(call_id, call["function"]["name"], call["function"]["arguments"] or "{}", task)
 
-    def _called(self, call: Json, task: Open, event: Json) -> Iterator[Event]:
-        name, arguments = call["function"]["name"], call["function"]["arguments"] or "{}"
-        call_id = call.get("id") or f"{event['run_id']}:call:{len(self.pending_calls)}"
-        self.pending_calls.append(call_id)
-        parent = UNSET if task.message_id is None else task.message_id
-        yield agui.ToolCallStart(tool_call_id=call_id, tool_call_name=name, parent_message_id=parent)
-        yield agui.ToolCallArgs(tool_call_id=call_id, delta=arguments)
-        yield agui.ToolCallEnd(tool_call_id=call_id)
-
-    def _closed(self, task_id: str, *, outcome: Json | None = None, error: str = "") -> Iterator[Event]:
+    def _closed(self, task_id: str, *, outcome: Json | None = None, event: Json | None = None) -> Iterator[Event]:
+        """End a task with this outcome or, without one, with the error of the event. A call that has none goes on."""
         task = self._open.pop(task_id, None)
         if task is None:
             return
-        if task.message_id is not None:
-            yield agui.TextMessageEnd(message_id=task.message_id, subagent_run_id=task.subagent_run_id)
+        yield from self._silent(task)
+        error = "" if event is None else event["error"] or event["message"] or event["status"]
         if task.step_name is not None:
             yield agui.StepFinished(step_name=task.step_name)
+        elif task.is_call:
+            if event is not None:
+                content = f"Error: {error}" if outcome is None else _text(event["result"])
+                yield agui.ToolCallResult(
+                    message_id=f"{event['run_id']}:{event['seq']}",
+                    tool_call_id=task_id,
+                    content=content,
+                    subagent_run_id=task.subagent_run_id,
+                )
         elif outcome is not None:
             yield agui.SubagentFinished(subagent_run_id=str(task.subagent_run_id), outcome=outcome)
         else:
             yield agui.SubagentError(subagent_run_id=str(task.subagent_run_id), message=error)
+
+
+def _call(call_id: str, name: str, arguments: str, agent: Open) -> Iterator[Event]:
+    """A call of a tool, in the newest message of the agent."""
+    tag = agent.subagent_run_id
+    yield agui.ToolCallStart(
+        tool_call_id=call_id, tool_call_name=name, parent_message_id=agent.message_id, subagent_run_id=tag
+    )
+    yield agui.ToolCallArgs(tool_call_id=call_id, delta=arguments, subagent_run_id=tag)
+    yield agui.ToolCallEnd(tool_call_id=call_id, subagent_run_id=tag)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _calls(result: Any) -> list[Json]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
+import orjson
 import psutil
 import pytest
 
@@ -238,6 +239,29 @@ def sockets_that_say_nothing(mallory: Mallory) -> Json:
             each.close()
 
 
+def front_ends_that_read_nothing(mallory: Mallory) -> Json:
+    """Each repeats a request for the events of a large tree, and takes none of them."""
+    tasks = below(*(task(f"t{n}", "echo_executor", inputs={"text": "x" * 1_000}) for n in range(2_000)))
+    body = orjson.dumps({"threadId": "silent", "runId": "1", "messages": [], "forwardedProps": {"tasks": tasks}})
+    head = (
+        f"POST /ag-ui HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    )
+    head += f"Authorization: {as_user('mallory')['Authorization']}\r\n\r\n"
+    address = ("127.0.0.1", int(mallory.server.url.rpartition(":")[2]))
+    silent = [socket.create_connection(address) for _ in range(30)]
+    try:
+        for each in silent:
+            each.sendall(head.encode() + body)
+        runs = "SELECT root_id FROM tasks_run WHERE context_id = 'silent'"
+        ((root_id,),) = until(lambda: mallory.server.query(runs), seconds=120, what="one run")
+        until(lambda: ended(mallory.server, root_id), seconds=300, what="the end of the run")
+        assert len(mallory.server.query(runs)) == 1
+        return {"result": {"root_task_id": root_id}}
+    finally:
+        for each in silent:
+            each.close()
+
+
 def threads_that_block(mallory: Mallory) -> Json:
     return mallory.execute(below(*(task(f"t{n}", "blocking_executor", inputs={"seconds": 5}) for n in range(200))))
 
@@ -301,6 +325,7 @@ ROWS: Final = (
     Row(attack=storm_of_cancellations, ends="cancelled"),
     Row(attack=flood_of_events, ends="completed"),
     Row(attack=sockets_that_say_nothing, ends="completed"),
+    Row(attack=front_ends_that_read_nothing, ends="completed"),
     Row(attack=functions("crash", "exit_at_once"), ends="failed"),
     Row(attack=functions("eat_memory"), ends="failed"),
 )

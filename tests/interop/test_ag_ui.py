@@ -14,6 +14,7 @@ from tests.servers import Server, new_database, running_server
 SETTINGS: Final = {
     "AIPARTNERUPFLOW_A2A_TEXT_EXECUTOR": "llm_executor",
     "AIPARTNERUPFLOW_LLM_DEFAULT_MODEL": "demo/demo",
+    "AIPARTNERUPFLOW_EXECUTORS_LLM_TOOLS": "echo_executor",
 }
 SEEN: Final[Json] = {
     "chat": ["user", "assistant", "user", "assistant"],
@@ -28,6 +29,7 @@ SEEN: Final[Json] = {
     "failed": "failed",
     "refused": "invalid_params",
     "call": "clock",
+    "agent": ["assistant", "tool", "assistant"],
     "then": "assistant",
 }
 

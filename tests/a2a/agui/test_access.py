@@ -57,3 +57,13 @@ def test_a_page_of_another_origin_is_refused(alice: FrontEnd) -> None:
 def test_only_post_is_answered(alice: FrontEnd) -> None:
     response = alice.http.get("/ag-ui", headers=alice.headers)
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+def test_a_question_to_others_interrupts_nothing(alice: FrontEnd, bob: FrontEnd) -> None:
+    ask = question(assignees=["bob"])
+    with alice.stream(**tree(ask)) as stream:
+        asked = next(each for each in stream if "waiting for an answer" in str(each))
+        assert asked["type"] == "STATE_DELTA"
+        bob.rpc("tasks.answer", {"task_id": ask["id"], "answer": "yes"})
+        *_, end = stream
+    assert (end["outcome"], end["result"]["by"]) == ({"type": "success"}, "bob")

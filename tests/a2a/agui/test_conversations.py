@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.a2a.a2a_client import token_of
-from tests.a2a.agui.front_end import FrontEnd, said, text_in, types
+from tests.a2a.agui.front_end import FrontEnd, said, task, text_in, tree, types
 from tests.llm_formats import Says
 from tests.llm_server import LlmServer
 from tests.servers import Server
@@ -91,3 +91,34 @@ def test_the_name_of_a_skill_still_works_and_its_result_is_a_message(alice: Fron
     assert "TEXT_MESSAGE_END" in types(events)
     error = alice.refused(said('echo_executor: {"say": "hello"}'), tools=[CLOCK])
     assert error["data"][0]["field"] == "tools"
+
+
+def test_the_calls_of_an_agent_are_shown_with_their_results(alice: FrontEnd, listening: LlmServer) -> None:
+    listening.will(
+        Says(text="Let me see.", tool_calls=(("echo_executor", {"say": "{{a}}"}), ("unknown", {}))),
+        Says(text="It says {{a}}."),
+    )
+    agent = task("agent", "llm_executor", inputs={"prompt": "Go.", "tools": ["echo_executor"]})
+    events = alice.run(**tree(agent))
+    assert events[-1]["outcome"] == {"type": "success"}, "no call is left to the front end"
+    start, arguments, _, result = (event for event in events if event["type"].startswith("TOOL_CALL"))
+    assert (start["toolCallName"], arguments["delta"], result["content"]) == (
+        "echo_executor",
+        '{"say":"{{a}}"}',
+        '{"say":"{{a}}"}',
+    )
+    assert start["toolCallId"] == result["toolCallId"]
+    assert text_in(events).endswith("It says {{a}}.")
+    opened = [event["messageId"] for event in events if event["type"] == "TEXT_MESSAGE_START"]
+    assert len(opened) == len(set(opened)) == types(events).count("TEXT_MESSAGE_END")
+    assert [event["stepName"] for event in events if event["type"] == "STEP_STARTED"] == ["agent"]
+
+
+def test_the_calls_of_a_subagent_are_its_own(alice: FrontEnd, listening: LlmServer) -> None:
+    listening.will(Says(tool_calls=(("echo_executor", {"say": "a"}),)), Says(text="Done."))
+    root = task("root", None)
+    agent = task("agent", "llm_executor", inputs={"prompt": "Go.", "tools": ["echo_executor"]}, parent_id=root["id"])
+    events = alice.run(**tree(root, agent))
+    calls = [event for event in events if event["type"].startswith("TOOL_CALL")]
+    assert {event["subagentRunId"] for event in calls} == {agent["id"]}
+    assert text_in(events, subagent=agent["id"]) == "Done."

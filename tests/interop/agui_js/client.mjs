@@ -75,6 +75,10 @@ const call = tools.messages.at(-1).toolCalls[0];
 tools.addMessage({ id: "tool-1", role: "tool", toolCallId: call.id, content: "12:00" });
 await tools.runAgent({ tools: [clock] });
 
+// An agent with tools of the server.
+const agent = agentOf("agent");
+await agent.runAgent(tree(task("js-agent", "llm_executor", { prompt: "Go.", model: "demo/demo", tools: ["echo_executor"] })));
+
 console.log(
   JSON.stringify({
     chat: chat.messages.map((each) => each.role),
@@ -89,6 +93,7 @@ console.log(
     failed,
     refused,
     call: call.function.name,
+    agent: agent.messages.map((each) => each.role),
     then: tools.messages.at(-1).role,
   }),
 );
