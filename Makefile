@@ -87,10 +87,12 @@ bench-peers: install
 mutants: install
 	$(BIN)/python scripts/seeded_bugs.py $(ARGS)
 
-# Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings, and executors.md from the executors.
+# Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings, executors.md from the executors,
+# and the types of the TypeScript client from the OpenAPI document.
 reference: install
 	$(BIN)/python -m apflow_site.config.reference
 	$(BIN)/python scripts/executor_reference.py
+	DJANGO_SETTINGS_MODULE=apflow_site.settings $(BIN)/python -m tests.clients.typescript
 
 docs: install
 	$(BIN)/mkdocs build

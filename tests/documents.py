@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from tests.servers import ROOT
 
-PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "clients").glob("*/*.md"), *(ROOT / "docs").rglob("*.md")])
 PARTS: Final = re.compile(
     r"^#+ +(?P<heading>[^\n]*)$|^( *)```(?P<language>\w*)\n(?P<text>.*?)^\2```", re.MULTILINE | re.DOTALL
 )

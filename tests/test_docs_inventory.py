@@ -35,6 +35,7 @@ QUICK_START: Final = f"{README}::test_every_request_of_the_quick_start_succeeds"
 TUTORIAL: Final = f"{README}::test_the_quick_start_goes_from_a_tree_to_a_flow_that_is_repaired"
 ELSEWHERE: Final = f"{BLOCKS_TEST}::test_what_one_knows_from_elsewhere_runs_as_its_page_says"
 TASKS: Final = f"{BLOCKS_TEST}::test_a_task_of_a_page_has_the_result_that_the_page_promises"
+TYPESCRIPT: Final = "tests/clients/test_typescript.py"
 NOT_RUN: Final = "not run: "
 DOCKER: Final = f"{NOT_RUN}needs a container engine; tests/test_deploy.py looks at what is in these files"
 
@@ -48,6 +49,15 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("How it works", "", f"{NOT_RUN}a drawing"),
     ],
     "docs/contributing/tests.md": [("Faults", "sh", f"{NOT_RUN}takes minutes")],
+    "clients/typescript/README.md": [
+        (
+            "aipartnerupflow for TypeScript",
+            "sh",
+            f"{TYPESCRIPT}::test_the_built_package_runs_the_programs_of_the_readme",
+        ),
+        ("Run a tree", "typescript", f"{TYPESCRIPT}::test_the_built_package_runs_the_programs_of_the_readme"),
+        ("Call every method", "typescript", f"{TYPESCRIPT}::test_the_built_package_runs_the_programs_of_the_readme"),
+    ],
     "docs/how-to/kubernetes.md": [
         ("Try it", "sh", f"{NOT_RUN}needs a cluster; tests/test_kubernetes.py looks at what is in these files"),
         ("Autoscaling", "yaml", f"{NOT_RUN}is the file of another program"),

@@ -1,0 +1,85 @@
+// What a user of the TypeScript client does: `node program.mts TASK URL [URL OF A PROXY]`. Prints what came of it as JSON.
+import { Client } from "../../clients/typescript/src/index.ts";
+
+const [doing = "", url = "", other = ""] = process.argv.slice(2);
+const steps = { name: "sleep_executor", inputs: { seconds: 0.4, steps: 8 } };
+
+async function kindOf(promise: Promise<unknown>): Promise<unknown[]> {
+  return promise.then(
+    () => ["no error"],
+    (error) => [error.name, error.code, error.data ?? null],
+  );
+}
+
+const doings: Record<string, () => Promise<unknown>> = {
+  async runs() {
+    const client = new Client(url);
+    const run = await client.start({ tasks: [steps] });
+    const seen = [];
+    for await (const event of run.events()) seen.push([event.seq, event.type]);
+    const tree = await run.wait();
+    const again = await client.start({ task_id: run.taskId });
+    const ended = await again.wait();
+    return { seen, status: [tree.run_status, ended.run_status], result: tree.result };
+  },
+
+  async resumes() {
+    const run = await new Client(url).start({ tasks: [steps] });
+    const seen = [];
+    for await (const event of new Client(other).follow(run.taskId)) seen.push(event.seq);
+    const late = [];
+    for await (const event of new Client(url).follow(run.taskId, { after: 3 })) late.push(event.seq);
+    return { seen, late };
+  },
+
+  async calls() {
+    const client = new Client(url + "/");
+    const body = { tasks: [{ name: "echo_executor", inputs: { say: "hello" } }] };
+    const stored = await client.request("post", "/api/tasks/", { body, idempotencyKey: "only-once" });
+    const same = await client.request("post", "/api/tasks/", { body, idempotencyKey: "only-once" });
+    const path = { task_id: stored.id };
+    const changed = await client.request("patch", "/api/tasks/{task_id}/", { path, body: { name: "Hello" } });
+    const listed = await client.request("get", "/api/tasks/", { query: { limit: 1, name: "Hello" } });
+    const done = await client.call<{ task: { result: unknown } }>("tasks.execute", { task_id: stored.id, wait: true });
+    return {
+      once: stored.id === same.id,
+      name: changed.name,
+      listed: listed.tasks.map((task) => task.id === stored.id),
+      result: done.task.result,
+    };
+  },
+
+  async cancels() {
+    const run = await new Client(url).start({ tasks: [{ name: "sleep_executor", inputs: { seconds: 600 } }] });
+    for await (const event of run.events()) if (event.type === "task_start") break;
+    const [cancelled] = await run.cancel({ force: true });
+    return { cancelled: cancelled?.status, status: (await run.wait()).run_status };
+  },
+
+  async fails() {
+    const client = new Client(url);
+    const stop = new AbortController();
+    const run = await client.start({ tasks: [{ name: "sleep_executor", inputs: { seconds: 600 } }] });
+    const waiting = kindOf(run.wait({ signal: stop.signal }));
+    stop.abort();
+    const kinds = {
+      aborted: (await waiting)[0],
+      absent: await kindOf(client.tree("no-such-task")),
+      called: (await kindOf(client.call("tasks.get", { task_id: "no-such-task" }))).slice(0, 2),
+      wrong: (await kindOf(client.call("tasks.get", { id: 7 }))).slice(0, 2),
+      unknown: (await kindOf(client.follow("no-such-task").next())).slice(0, 2),
+      nowhere: (await kindOf(new Client(other).call("tasks.count")))[0],
+      unfollowed: (await kindOf(new Client(other).follow("any").next()))[0],
+    };
+    await run.cancel({ force: true });
+    return kinds;
+  },
+
+  async authenticates() {
+    const nameless = await kindOf(new Client(url).call("tasks.count"));
+    const counted = await new Client(url, { token: async () => other }).call<{ total: number }>("tasks.count");
+    return { nameless: nameless.slice(0, 2), total: counted.total };
+  },
+};
+
+console.log(JSON.stringify(await doings[doing]?.()));
