@@ -70,6 +70,7 @@ TESTS: Final = (
     "tests/tasks/executors/email/test_send_email.py",
     "tests/tasks/executors/websocket/test_websocket.py",
     "tests/tasks/executors/crewai/test_own_crews.py",
+    "tests/tasks/executors/apflow_api/test_apflow_api.py",
     "tests/tasks/executors/llm/test_agent.py",
     "tests/tasks/executors/llm/test_wire.py",
     "tests/tasks/executors/llm/test_merging.py",

@@ -251,6 +251,13 @@ def at_localhost(server: Server, path: str) -> str:
     return f"{server.url.replace('127.0.0.1', 'localhost')}{path}"
 
 
+def another_server_is_waited_for(server: Server) -> None:
+    inputs = {"base_url": at_localhost(server, ""), "method": "tasks.execute", "params": {"tasks": {"name": "One"}}}
+    ran("apflow_api_executor", inputs | {"use_streaming": True, "poll_interval": 9}, says='"status": "completed"')(
+        server
+    )
+
+
 # --- the rows of the page ---
 
 COPY: Final = {"task_id": "root"}
@@ -380,8 +387,7 @@ EXECUTORS: Final[Mapping[str, list[Check]]] = {
     "`send_email_executor` with `from_email`, `smtp_host`, `api_key` and the like": [
         refused("tasks.create", {"name": "One", "schemas": {"method": "send_email_executor"}}, "-32003")
     ],
-    "`apflow_api_executor`": [
-        refused("tasks.create", {"name": "One", "schemas": {"method": "apflow_api_executor"}}, "-32003"),
-        answers("tasks.create", {"name": "One", "schemas": {"method": "a2a_executor"}, "inputs": AGENT}),
+    "`wait_for_completion` of `apflow_api_executor` is false by default; `use_streaming`, `poll_interval`": [
+        another_server_is_waited_for
     ],
 }

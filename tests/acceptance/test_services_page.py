@@ -53,15 +53,15 @@ def websocket() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, open_server: Server) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("services")
     with ExitStack() as peers:
         mails = peers.enter_context(mail_server())
         settings = yaml.safe_load(here(text(PAGE, "Send e-mail", "yaml"), {"smtp.example.com": "127.0.0.1"}))
         settings = merged(settings, {"email": {"port": mails.port, "security": "none"}})
         quotes = peers.enter_context(websocket())
-        addresses = {"wss://quotes.example.com/": quotes}
-        ports = [urlsplit(address).port for address in (quotes,)]
+        addresses = {"wss://quotes.example.com/": quotes, "https://flow.example.com": open_server.url}
+        ports = [urlsplit(address).port for address in addresses.values()]
         settings["executors"] = {"rest": {"allow_private": ["127.0.0.1"], "allowed_ports": ports}}
         (folder / "config.yaml").write_text(json.dumps(settings))
         env = {"AIPARTNERUPFLOW_CONFIG": str(folder / "config.yaml")}
@@ -91,3 +91,11 @@ def test_a_mail_that_the_operator_does_not_allow_is_refused_before_anything_is_s
 def test_a_websocket_answers(site: Site) -> None:
     quote = site.executed("Talk to a WebSocket")
     assert (quote["status"], quote["result"]["response"]) == ("completed", {"symbol": "ACME"})
+
+
+def test_another_server_runs_a_flow(site: Site, open_server: Server) -> None:
+    greet = {"name": "echo_executor", "inputs": {"text": "Hello {{run.inputs.name}}"}}
+    open_server.rpc("flows.save", {"name": "greet", "tasks": greet})
+    site.server.rpc("secrets.set", {"name": "flow_token", "value": "a-token-of-there"}, path="/system")
+    greeting = site.executed("Run trees on another server")
+    assert (greeting["result"]["result"], greeting["result"]["status"]) == ({"text": "Hello Ada"}, "completed")

@@ -1,0 +1,1 @@
+"""`apflow_api_executor`: another server of this kind runs trees for a task."""
