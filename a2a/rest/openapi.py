@@ -24,6 +24,7 @@ from a2a.core.version import software_version
 from a2a.methods import task_schemas
 from a2a.methods.dispatch import REST, method_named
 from a2a.methods.openrpc import parts_of
+from a2a.rest.accounts import account_paths
 from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS, TASK_ID, Operation
 from accounts.auth import AuthenticationFailed
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
@@ -35,8 +36,8 @@ OPENAPI: Final = "3.1.0"
 SCHEMAS: Final = "#/components/schemas/{name}"
 #: The names of errors without an exception in the table: an unknown URL, and an internal error.
 OTHER_ERRORS: Final = ("internal", "not_found")
-TAGS: Final = {name: name for name in ("tasks", "flows", "events", "questions", "schedules", "secrets", "usage")}
-"""By the first part of the name of a method; "executors" for the rest."""
+TAGS: Final = {"config": "LLM keys", "system": "executors"}
+"""By the first part of the name of a method, where this is not the tag itself."""
 NULL: Final = {"type": "null"}
 
 ABOUT: Final = """The task API over REST. The same methods are available as JSON-RPC at `POST /tasks`.
@@ -65,7 +66,7 @@ def openapi_document(*, with_authentication: bool) -> Json:
             "description": ABOUT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": paths,
+        "paths": paths | (account_paths(_json({"$ref": SCHEMAS.format(name="Error")})) if with_authentication else {}),
         "components": {"schemas": _schemas()} | (bearer if with_authentication else {}),
     } | ({"security": [{"bearer": []}]} if with_authentication else {})
 
@@ -75,7 +76,7 @@ def _operation(operation: Operation, *, path: str) -> Json:
     described = {
         "operationId": operation.name,
         "summary": operation.summary or (getdoc(function) or "").splitlines()[0],
-        "tags": [TAGS.get(operation.method.partition(".")[0], "executors")],
+        "tags": [TAGS.get(group := operation.method.partition(".")[0], group)],
         "parameters": [*_parameters(operation, path=path)],
         "responses": {str(status): response for status, response in _responses(operation, path=path)},
     }

@@ -271,6 +271,25 @@ SECRET: Final = {
         errors=(errors.RoleTooLow,),
     ),
 }
+LLM_KEY: Final = {
+    "put": Operation(
+        name="setLLMKey",
+        method="config.llm_key.set",
+        in_path="provider",
+        takes="body",
+        is_body_required=True,
+        rules={"required": ["api_key"]},
+        answers={200: responses.LLMKeyStored},
+        errors=(errors.RoleTooLow,),
+    ),
+    "delete": Operation(
+        name="deleteLLMKey",
+        method="config.llm_key.delete",
+        in_path="provider",
+        answers={200: responses.LLMKeyDeleted},
+        errors=(errors.RoleTooLow,),
+    ),
+}
 SCHEDULE_ID: Final = "schedule_id"
 
 
@@ -457,6 +476,16 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
         "usage/": {"get": Operation(name="getUsage", method="usage.get", answers={200: responses.Usage})},
         "secrets/": {"get": Operation(name="listSecrets", method="secrets.list", answers={200: responses.Secrets})},
         "secrets/<segment:name>/": SECRET,
+        "llm-keys/": {
+            "get": Operation(
+                name="listLLMKeys",
+                method="config.llm_key.get",
+                in_path="",
+                answers={200: responses.LLMKeys},
+                errors=(errors.RoleTooLow,),
+            )
+        },
+        "llm-keys/<segment:provider>/": LLM_KEY,
         "notifications/": {
             "get": Operation(
                 name="listNotifications",

@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
@@ -11,8 +12,10 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
+from a2a.rest.openapi import openapi_document
 from accounts.models import SpentToken
 from accounts.tokens import CLOCK_SKEW_SECONDS, InvalidToken, RefreshToken, issue, log_out, rotate
+from accounts.urls import urlpatterns
 from tests.accounts.conftest import PASSWORD, minted
 from tests.accounts.hashers import CountingHasher
 from tests.sections import replace
@@ -43,6 +46,29 @@ def test_the_password_buys_a_token_that_works(client: Client, alice: User) -> No
         "is_admin": False,
         "auth_enabled": True,
     }
+
+
+def test_the_answers_are_as_the_openapi_document_says(client: Client, alice: User) -> None:
+    paths = openapi_document(with_authentication=True)["paths"]
+    tokens = log_in(client, "alice", PASSWORD).json()
+    headers = {"Authorization": f"Bearer {tokens['access']}"}
+    answers = {
+        ("/auth/login", "post"): [
+            log_in(client, "alice", PASSWORD),
+            log_in(client, "alice", "wrong"),
+            post(client, "/auth/login", {}),
+        ],
+        ("/auth/me", "get"): [client.get("/auth/me", headers=headers), client.get("/auth/me")],
+        ("/auth/refresh", "post"): [post(client, "/auth/refresh", {"refresh": tokens["refresh"]})],
+        ("/auth/logout", "post"): [client.post("/auth/logout", headers=headers)],
+    }
+    assert {f"/{url.pattern}" for url in urlpatterns} == {path.removeprefix("/auth") for path, _ in answers}
+    for (path, method), responses in answers.items():
+        described = paths[path][method]["responses"]
+        for response in responses:
+            found = described[str(response.status_code)]
+            if "content" in found and "$ref" not in (schema := found["content"]["application/json"]["schema"]):
+                jsonschema_rs.validate(schema, response.json())
 
 
 def test_a_site_that_checks_csrf_lets_logins_through(client: Client, alice: User, settings: LazySettings) -> None:

@@ -25,7 +25,13 @@ NAMED: Final = re.compile(r"\(\?P<(\w+)>[^)]*\)")
 IN_ROUTE: Final = re.compile(r"<segment:(\w+)>")
 CHANGING: Final = frozenset({"tasks/update", "tasks/cancel"})
 """The methods of MCP, besides calls of tools, that change something."""
-PLACES: Final = {"task_id": "$task", "run_id": "$run", "schedule_id": "$schedule", "name": "token"}
+PLACES: Final = {
+    "task_id": "$task",
+    "run_id": "$run",
+    "schedule_id": "$schedule",
+    "name": "token",
+    "provider": "openai",
+}
 """What stands in the address for each parameter of a route."""
 
 

@@ -266,6 +266,9 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "listSecrets": Row({}),
         "setSecret": Row(VALUE, (VALUE | {"scope": "shared", "users": ["$user"]},)),
         "deleteSecret": Row({}, ({"scope": "shared"},)),
+        "listLLMKeys": Row({}, (USER,)),
+        "setLLMKey": Row({"api_key": KEY["api_key"]}, ({"api_key": KEY["api_key"]} | USER,)),
+        "deleteLLMKey": Row({}, (USER,)),
         "listExecutors": Row({}),
     }
 )

@@ -425,6 +425,21 @@ def test_a_list_shows_ones_own_and_all_to_an_admin(auth_server: Server) -> None:
     assert owners(as_("root", roles=["admin"])) == ["alice", "bob"]
 
 
+def test_ones_own_keys_of_providers_are_stored_listed_and_deleted(auth_server: Server) -> None:
+    user, key = fresh("key-owner"), "sk-of-the-rest-tests-0123456789"
+    stored = auth_server.http.put("/api/llm-keys/openai/", json={"api_key": key}, headers=as_(user))
+    assert stored.json() == {"success": True, "user_id": user, "provider": "openai", "last_four": "6789"}
+    listed = auth_server.http.get("/api/llm-keys/", headers=as_(user))
+    assert [(each["provider"], each["last_four"]) for each in listed.json()["keys"]] == [("openai", "6789")]
+    assert key not in listed.text
+    foreign = auth_server.http.get("/api/llm-keys/", params={"user_id": user}, headers=as_("bob"))
+    assert (foreign.status_code, error_of(foreign)["code"]) == (403, "role_too_low")
+    assert auth_server.http.get("/api/llm-keys/", headers=as_("bob")).json()["keys"] == []
+    assert auth_server.http.delete("/api/llm-keys/openai/", headers=as_(user)).json()["deleted"] is True
+    unknown = auth_server.http.put("/api/llm-keys/no-such/", json={"api_key": key}, headers=as_(user))
+    assert error_of(unknown)["data"][0]["field"] == "provider"
+
+
 def test_without_its_database_it_says_when_to_come_back(tmp_path: Path) -> None:
     away = {"AIPARTNERUPFLOW_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
     with serving(tmp_path, **away) as base_url, client_of(base_url) as client:
