@@ -7,6 +7,7 @@ from django.urls import path, re_path
 
 from a2a.agui.endpoint import ag_ui
 from a2a.endpoints import docs, hooks, llms, modules, triggers, views
+from a2a.mcp import protected_resource
 from a2a.mcp.endpoint import mcp
 from a2a.protocol.bindings import http_json
 from a2a.rest import urls
@@ -38,5 +39,7 @@ urlpatterns = [
     path(".well-known/agent-card", views.agent_card),
     path(".well-known/agent.json", views.agent_card),
     path(".well-known/jwks.json", views.keys),
+    path(protected_resource.WELL_KNOWN, protected_resource.metadata),
+    path(f"{protected_resource.WELL_KNOWN}/mcp", protected_resource.metadata, {"resource": "mcp"}),
     *http_json.urlpatterns,
 ]

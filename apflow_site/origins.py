@@ -17,7 +17,7 @@ ALLOWED_HEADERS: Final = (
     *("mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id", "traceparent", "x-api-key"),
     *("x-llm-api-key", "x-request-id"),
 )
-EXPOSED_HEADERS: Final = ("a2a-extensions", "mcp-session-id", "retry-after", "x-request-id")
+EXPOSED_HEADERS: Final = ("a2a-extensions", "mcp-session-id", "retry-after", "www-authenticate", "x-request-id")
 
 
 def origin_patterns(config: Config) -> list[str]:

@@ -83,6 +83,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Connect a host", "sh", f"{NOT_RUN}needs the program of another vendor"),
         ("Connect a host", "json", f"{NOT_RUN}is the file of another program"),
         (
+            "Let hosts get tokens",
+            "yaml",
+            "tests/a2a/mcp/test_authorization.py::test_a_host_finds_the_authorization_server",
+        ),
+        (
             "Call it from a program",
             "sh",
             f"{NOT_RUN}needs a package index; tests/interop/environments.py does the same, once",

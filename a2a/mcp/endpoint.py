@@ -23,6 +23,7 @@ from a2a.mcp.eras import Exchange
 from a2a.mcp.errors import McpError, failure
 from a2a.mcp.messages import Messages, Notification, Result
 from a2a.mcp.methods import method_of
+from a2a.mcp.protected_resource import challenge
 from accounts.auth import authenticate
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
@@ -30,6 +31,7 @@ from tasks.rules.strict_json import Json, decode
 from tasks.storage import loads
 
 EVENT_STREAM: Final = "text/event-stream"
+UNAUTHORIZED: Final = 401
 DEFERRED_SECONDS: Final = 1.0
 """How long a reply may take until it becomes a stream. Quick calls get plain JSON, with the status of their error."""
 Message = Notification | Result
@@ -51,7 +53,10 @@ class Mcp:
                 return _accepted(body)
             return await self._replied(request, body, caller)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
-            return _refused(error, call_id=_id_in(body), is_modern=eras.is_modern(body, request.headers))
+            response = _refused(error, call_id=_id_in(body), is_modern=eras.is_modern(body, request.headers))
+            if response.status_code == UNAUTHORIZED:
+                response["WWW-Authenticate"] = challenge(request)
+            return response
 
     async def _replied(self, request: HttpRequest, body: Json, caller: Caller) -> HttpResponseBase:
         call = jsonrpc.parse(body, batch_limit=1)

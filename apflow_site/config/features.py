@@ -265,6 +265,11 @@ ToolHints = Annotated[
 
 
 class Mcp(Section):
+    authorization_servers: values.Issuers = Field(
+        (),
+        examples=[["https://login.example.com"]],
+        description="Authorization servers that issue tokens for this server, by their issuer identifiers. A client of MCP without a valid token is sent to them (RFC 9728). They sign with `auth.jwt_secret` (HS256), and `auth.audience` is what their tokens are meant for. Default: none.",
+    )
     tools: ToolHints | None = Field(
         None,
         examples=[{"system_info_executor": "read_only", "rest_executor": "destructive"}],

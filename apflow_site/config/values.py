@@ -176,6 +176,11 @@ WebAddresses = Annotated[
         "a mapping of providers and http:// or https:// addresses (in the environment: name=value, separated by commas)"
     ),
 ]
+Issuers = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")], ...],
+    Split,
+    Allowed("a list of http:// or https:// addresses"),
+]
 Uris = Annotated[tuple[str, ...], Split, Allowed("a list of URIs of extensions")]
 
 Folder = Annotated[str, _any_text(_folder), Allowed("the path of a folder")]
