@@ -49,6 +49,13 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("How it works", "", f"{NOT_RUN}a drawing"),
     ],
     "docs/contributing/tests.md": [("Faults", "sh", f"{NOT_RUN}takes minutes")],
+    "clients/python/README.md": [
+        (
+            "aipartnerupflow-client",
+            "python",
+            "tests/clients/test_python.py::test_it_runs_a_tree_without_the_server_being_installed",
+        ),
+    ],
     "clients/typescript/README.md": [
         (
             "aipartnerupflow for TypeScript",

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -37,9 +37,18 @@ def build_wheel(project: Path, folder: Path) -> Path:
     return built
 
 
+def locked_packages(name: str, *packages: str) -> Path:
+    """The site-packages with these packages, as they are locked, and their dependencies; made once for each version of them."""
+    return site_packages(python_with(name, *_locked(packages)).parents[1])
+
+
+def _locked(packages: Iterable[str]) -> list[str]:
+    return re.findall(rf"^((?:{'|'.join(packages)})==\S+)", DEVELOPMENT.read_text(), re.MULTILINE)
+
+
 def author_packages() -> Path:
     """The site-packages with the wheel's dependencies, as they are locked, and the tools of an author; made once for each lock."""
-    tools = re.findall(rf"^((?:{'|'.join(TOOLS)})==\S+)", DEVELOPMENT.read_text(), re.MULTILINE)
+    tools = _locked(TOOLS)
     digest = hashlib.sha256(" ".join([RUNTIME.read_text(), *tools]).encode()).hexdigest()[:12]
     python = python_with(f"plugin-author-{digest}", "--requirement", str(RUNTIME), *tools)
     return site_packages(python.parents[1])

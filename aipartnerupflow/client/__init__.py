@@ -3,9 +3,9 @@
 It depends on httpx only, not on the server's code.
 """
 
-from aipartnerupflow.client.calls import Call
-from aipartnerupflow.client.clients import AsyncClient, Client
-from aipartnerupflow.client.errors import (
+from .calls import Call
+from .clients import AsyncClient, Client
+from .errors import (
     AuthenticationFailed,
     Conflict,
     InvalidRequest,
@@ -14,8 +14,8 @@ from aipartnerupflow.client.errors import (
     TimedOut,
     Unreachable,
 )
-from aipartnerupflow.client.handles import AsyncRun, Run
-from aipartnerupflow.client.types import Event, Execution, Task
+from .handles import AsyncRun, Run
+from .types import Event, Execution, Task
 
 __all__ = [
     "AsyncClient",

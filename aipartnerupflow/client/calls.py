@@ -6,8 +6,8 @@ from typing import Any, Final, Generic, Literal, TypeVar, Unpack
 
 import httpx
 
-from aipartnerupflow.client.errors import Unreachable, error_of
-from aipartnerupflow.client.types import (
+from .errors import Unreachable, error_of
+from .types import (
     Answered,
     Cancelled,
     Changes,

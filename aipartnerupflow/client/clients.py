@@ -9,12 +9,12 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from aipartnerupflow.client import calls, flow_calls, notification_calls, run_calls, schedule_calls
-from aipartnerupflow.client.calls import Call, Tasks
-from aipartnerupflow.client.errors import InvalidRequest, named_errors
-from aipartnerupflow.client.handles import AsyncRun, Run, starting
-from aipartnerupflow.client.stream import TIMEOUT, Following
-from aipartnerupflow.client.types import Event, Filters, ListedTask, Page
+from . import calls, flow_calls, notification_calls, run_calls, schedule_calls
+from .calls import Call, Tasks
+from .errors import InvalidRequest, named_errors
+from .handles import AsyncRun, Run, starting
+from .stream import TIMEOUT, Following
+from .types import Event, Filters, ListedTask, Page
 
 P = ParamSpec("P")
 T = TypeVar("T")

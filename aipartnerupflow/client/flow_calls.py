@@ -1,8 +1,8 @@
 """The methods for flows as values, as in `calls`."""
 
-from aipartnerupflow.client.calls import Call, Tasks, given, headers_of
-from aipartnerupflow.client.flow_types import Flow, FlowDeleted, FlowExecution, Flows, FlowVersions, SavedFlow
-from aipartnerupflow.client.types import Json
+from .calls import Call, Tasks, given, headers_of
+from .flow_types import Flow, FlowDeleted, FlowExecution, Flows, FlowVersions, SavedFlow
+from .types import Json
 
 
 def save_flow(

@@ -2,7 +2,7 @@
 
 from typing import TypedDict
 
-from aipartnerupflow.client.types import Execution, FlowRef, Json
+from .types import Execution, FlowRef, Json
 
 
 class Flow(TypedDict):

@@ -4,12 +4,12 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from aipartnerupflow.client import calls, flow_calls
-from aipartnerupflow.client.calls import Call, Tasks
-from aipartnerupflow.client.types import Cancelled, Event, Execution, Task
+from . import calls, flow_calls
+from .calls import Call, Tasks
+from .types import Cancelled, Event, Execution, Task
 
 if TYPE_CHECKING:
-    from aipartnerupflow.client.clients import AsyncClient, Client
+    from .clients import AsyncClient, Client
 
 
 def starting(tasks: Tasks | None, *, task_id: str | None, flow: str | None, options: Any) -> Call[Any]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from aipartnerupflow.client.calls import Call, given
-from aipartnerupflow.client.notification_types import Notification, NotificationDeleted, Notifications
+from .calls import Call, given
+from .notification_types import Notification, NotificationDeleted, Notifications
 
 
 def set_notification(

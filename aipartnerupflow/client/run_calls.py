@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Unpack
 
-from aipartnerupflow.client.calls import Call, given, headers_of
-from aipartnerupflow.client.run_types import Comparison, ModelCallPage, RunDetail, RunFilters, RunPage, RunTree
-from aipartnerupflow.client.types import Execution, Json
+from .calls import Call, given, headers_of
+from .run_types import Comparison, ModelCallPage, RunDetail, RunFilters, RunPage, RunTree
+from .types import Execution, Json
 
 
 def runs(*, limit: int | None = None, cursor: str | None = None, **filters: Unpack[RunFilters]) -> Call[RunPage]:

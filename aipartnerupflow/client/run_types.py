@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, TypedDict
 
-from aipartnerupflow.client.types import FlowRef, Json, ModelCall, ParentRun, RunStatus, Status, Task
+from .types import FlowRef, Json, ModelCall, ParentRun, RunStatus, Status, Task
 
 
 class Run(TypedDict):

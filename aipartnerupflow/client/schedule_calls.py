@@ -2,8 +2,8 @@
 
 from typing import Any, Unpack
 
-from aipartnerupflow.client.calls import Call, given, headers_of
-from aipartnerupflow.client.schedule_types import (
+from .calls import Call, given, headers_of
+from .schedule_types import (
     Overlap,
     Schedule,
     ScheduleDeleted,

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from aipartnerupflow.client.types import Json
+from .types import Json
 
 Overlap = Literal["skip", "queue", "cancel_previous", "allow"]
 CatchUp = Literal["none", "last", "all"]

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import httpx
 
-from aipartnerupflow.client.calls import result_of
-from aipartnerupflow.client.errors import Conflict, unreachable, why
-from aipartnerupflow.client.types import Event
+from .calls import result_of
+from .errors import Conflict, unreachable, why
+from .types import Event
 
 TIMEOUT: Final = httpx.Timeout(10, read=45)
 """The server sends a comment every 15 s of silence.
