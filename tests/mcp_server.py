@@ -101,6 +101,12 @@ def leave() -> str:
     os._exit(3)
 
 
+@server.tool(name="an odd name", structured_output=False)
+def odd() -> str:
+    """Have a name that no model can call."""
+    return "odd"
+
+
 @server.resource("note://today")
 def today() -> str:
     """The note of the day."""

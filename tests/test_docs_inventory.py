@@ -19,6 +19,7 @@ CALL: Final = "tests/test_call_page.py"
 REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writing_an_executor_is_true"
 APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_page_shows_works"
 AGENTS: Final = "tests/tasks/executors/llm/test_agent.py"
+MCP_AGENTS: Final = "tests/tasks/executors/mcp/test_mcp_agents.py"
 MCP_SERVERS: Final = "tests/tasks/executors/mcp/test_mcp_trees.py::test_what_the_page_shows_works"
 WAITS: Final = "tests/tasks/services/test_wait_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
@@ -264,6 +265,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Offer functions as tools", "python", f"{AGENTS}::test_the_agents_of_the_page_work"),
         ("Offer functions as tools", "json", f"{AGENTS}::test_the_agents_of_the_page_work"),
         ("Offer executors as tools", "yaml", f"{AGENTS}::test_the_settings_of_the_page_allow_an_executor"),
+        ("Offer tools of MCP servers", "json", f"{MCP_AGENTS}::test_the_agent_of_the_page_works"),
         ("Ask a person first", "json", f"{AGENTS}::test_the_agents_of_the_page_work"),
         (
             "Limit what it may spend, and fall back to another model",

@@ -104,7 +104,7 @@ def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list
         arguments = _arguments(function["arguments"])
         tool.check(arguments)
         made = {"id": f"call_{index}"} | tool.task(arguments)
-        noted = {"id": call["id"], "task": made["id"]}
+        noted = {"id": call["id"], "task": made["id"]} | ({"reads": tool.reads} if tool.reads else {})
         if tool.name in tools.confirm:
             approval = _approval(tool, arguments, index, context)
             tasks.append(approval)
@@ -159,8 +159,13 @@ def end_of(call: Json, ends: Json) -> tuple[str, str]:
         return "refused", f"Not called: a person has refused it.{comment}"
     end = ends[call["task"]]
     if end["status"] == "completed":
-        return "completed", text_of(end["result"], most=RESULT_CHARACTERS)
+        return "completed", text_of(_read(end["result"], call.get("reads")), most=RESULT_CHARACTERS)
     return end["status"], text_of(f"Error: {end['error']}", most=RESULT_CHARACTERS)
+
+
+def _read(result: Any, field: str | None) -> Any:
+    """Return what the model reads of a result: one field, if it has no other."""
+    return result[field] if isinstance(result, dict) and result.keys() == {field} else result
 
 
 def _tool_message(call: Json, text: str) -> Json:

@@ -13,6 +13,7 @@ from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.parameters import PARAMETERS, TEXT, check_given
 from tasks.executors.llm.prompt import CUT_OFF, Completion, Prompt, api_base_for, model_for
 from tasks.executors.llm.structured import REPAIR, Unfit, check, parsed, repairs_in, wanted_in
+from tasks.executors.mcp.offered import OfferedTools
 from tasks.rules.schema import FURTHER
 from tasks.rules.templates import CannotFill, Filler
 
@@ -127,6 +128,9 @@ class Llm(Executor):
         "provider_id": "chatcmpl-9f2",
     }
 
+    def __init__(self) -> None:
+        self._servers = OfferedTools()
+
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
         tools.check(params, inputs)
         repairs_in(params)
@@ -135,7 +139,8 @@ class Llm(Executor):
         check(inputs)
 
     async def execute(self, inputs: Json, context: Context) -> Json | Spawn:
-        messages, by_name = await with_files(_messages(inputs), context.fetch), tools.tools_in(inputs)
+        messages = await with_files(_messages(inputs), context.fetch)
+        by_name = await tools.tools_of(inputs, self._servers, log=context.log)
         if by_name is None:
             return await self._answered(messages, inputs, context)
 

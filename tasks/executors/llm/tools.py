@@ -1,10 +1,10 @@
-"""Tools of an agent by name: registered Python functions, and the executors that the operator allows.
+"""Tools of an agent by name: registered Python functions, the executors that the operator allows, and tools of MCP servers.
 
 A call of one is a task. What the model gives as arguments is data in its inputs: nothing in it is a place.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -15,16 +15,21 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Executor, ExecutorError, Json
 from tasks.executors import get_executor
+from tasks.executors.mcp.offered import Offered, OfferedTools, is_of_server, server_and_tool
 from tasks.executors.plugins import plugins
 from tasks.executors.signatures import description_of, schema_of
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.places import escaped
 from tasks.rules.schema import mismatch
+from tasks.rules.schema_cost import is_light
 
 PYTHON: Final = "python_executor"
+MCP: Final = "mcp_executor"
 NOT_ALLOWED: Final = re.compile(r"[^a-zA-Z0-9_-]")
 FUNCTION_CHARACTERS: Final = 64
 MOST_TOOLS: Final = 128
+MOST_BYTES: Final = 262_144
+"""The size of the definitions of all tools, which each call of the model has."""
 STEPS: Final = 20
 TEXT: Final[Json] = {"type": "string"}
 BY_NAME: Final[Mapping[str, Json]] = MappingProxyType(
@@ -48,7 +53,7 @@ INPUTS: Final[Mapping[str, Json]] = MappingProxyType(
         "tools": {
             "type": "array",
             "items": {"anyOf": [{"type": "object"}, TEXT]},
-            "description": "Names of functions or executors, which the model calls until it answers; or functions in OpenAI's format, whose calls are returned",
+            "description": "Names of functions, executors or tools of MCP servers (mcp:server.tool), which the model calls until it answers; or functions in OpenAI's format, whose calls are returned",
         },
         **BY_NAME,
     }
@@ -70,6 +75,10 @@ class Tool:
     executor_id: str
     verbatim: Collection[str] = ()
     """The arguments in which the executor looks for no places."""
+    beside: Json | None = None
+    """The inputs beside the arguments, which then are an input themselves; None: the arguments are the inputs."""
+    reads: str | None = None
+    """The field of the result that the model reads if there is no other."""
 
     def definition(self) -> Json:
         """Return the tool in OpenAI's format."""
@@ -77,14 +86,16 @@ class Tool:
         return {"type": "function", "function": function}
 
     def check(self, arguments: Json) -> None:
-        """Raises CannotCall if the arguments do not fit. The schema is the operator's, so it costs what that of an executor does."""
+        """Raises CannotCall if the arguments do not fit."""
+        if self.executor_id == MCP and not is_light(self.schema, arguments):
+            return  # the server checks them itself, and its schema must not occupy the worker
         if problem := mismatch(self.schema, arguments):
             raise CannotCall(f"the arguments do not fit: {problem}")
 
     def task(self, arguments: Json) -> Json:
         """Return a task that calls it with the arguments, without an id."""
-        if self.executor_id == PYTHON:
-            inputs: Json = {"function": self.name, "arguments": escaped(arguments)}
+        if self.beside is not None:
+            inputs: Json = self.beside | {"arguments": escaped(arguments)}
         else:
             inputs = {name: v if name in self.verbatim else escaped(v) for name, v in arguments.items()}
         return {"name": self.name[:255], "schemas": {"method": self.executor_id}, "inputs": inputs}
@@ -112,33 +123,90 @@ class Tools:
         return tool
 
 
-def tools_in(inputs: Json) -> Tools | None:
-    """Return the tools by name; None without any. Raises ExecutorError, permanent."""
+def named_in(inputs: Json) -> list[str]:
+    """Return the tools by name, each once. Raises ExecutorError, permanent."""
     names = inputs.get("tools") or []
     if not isinstance(names, list) or not any(isinstance(each, str) for each in names):
         if given := [name for name in BY_NAME if name in inputs]:
             raise _fault(f"inputs.{given[0]} is for tools by name: the names of functions or executors in inputs.tools")
-        return None
+        return []
     if not all(isinstance(each, str) for each in names):
         raise _fault("inputs.tools has names and objects. Give names, which are called, or objects, which are not")
     if len(names) > MOST_TOOLS:
         raise _fault(f"inputs.tools has more than {MOST_TOOLS} names")
-    tools = [_tool(name) for name in dict.fromkeys(names)]
-    by_function = {tool.function: tool for tool in tools}
+    for name in inputs.get("confirm", []):
+        server, dot, _ = name.partition(".")
+        if name not in names and not (is_of_server(name) and dot and server in names):
+            raise _fault(f"inputs.confirm: '{name}' is none of the tools {', '.join(names)}")
+    return list(dict.fromkeys(names))
+
+
+async def tools_of(inputs: Json, servers: OfferedTools, *, log: Callable[[str], None]) -> Tools | None:
+    """Return the tools by name, after asking MCP servers for theirs; None without any. Raises ExecutorError.
+
+    `log` gets which tools of a server are left out, and why.
+    """
+    if not (names := named_in(inputs)):
+        return None
+    tools = dict[str, Tool]()
+    for name in names:
+        tools |= {tool.name: tool for tool in await _tools(name, servers, log)}
+    if len(tools) > MOST_TOOLS:
+        raise _fault(f"inputs.tools has more than {MOST_TOOLS} tools. Name those that the model needs: mcp:server.tool")
+    by_function = {tool.function: tool for tool in tools.values()}
     if len(by_function) < len(tools):
         raise _fault("inputs.tools has two names that are the same to the model; rename one")
-    confirm = inputs.get("confirm", [])
-    if unknown := [name for name in confirm if name not in names]:
-        raise _fault(f"inputs.confirm: '{unknown[0]}' is none of the tools {', '.join(names)}")
-    return Tools(by_function=by_function, confirm=frozenset(confirm), max_steps=inputs.get("max_steps", STEPS))
+    if (size := sum(len(orjson.dumps(tool.definition())) for tool in tools.values())) > MOST_BYTES:
+        raise _fault(f"inputs.tools: the definitions have {size:,} bytes; at most {MOST_BYTES:,} are allowed")
+    return Tools(
+        by_function=by_function,
+        confirm=frozenset(name for each in inputs.get("confirm", []) for name in _confirmed(each, tools)),
+        max_steps=inputs.get("max_steps", STEPS),
+    )
+
+
+def _confirmed(name: str, tools: Collection[str]) -> list[str]:
+    """Return the tools that a name of `confirm` means. Raises ExecutorError if there are none."""
+    is_whole_server = is_of_server(name) and "." not in name
+    found = [tool for tool in tools if tool == name or (is_whole_server and tool.startswith(f"{name}."))]
+    if not found:
+        raise _fault(f"inputs.confirm: '{name}' is none of the tools {', '.join(tools)}")
+    return found
 
 
 def check(params: Json, inputs: Json) -> None:
     """Raises ExecutorError for tools that can never be called. What a result fills in is checked when it is there."""
     if isinstance(inputs.get("tools"), str) or not isinstance(inputs.get("confirm", []), list):
         return  # the schema decides about anything but a place
-    if tools_in(inputs) is not None and "spawn" in params:
+    for name in (names := named_in(inputs)):
+        if is_of_server(name):
+            server_and_tool(name)  # whether the server has the tool is asked when the agent starts
+        else:
+            _tool(name)
+    if names and "spawn" in params:
         raise _fault("params.spawn and tools by name exclude each other: the calls are the tasks that this one adds")
+
+
+async def _tools(name: str, servers: OfferedTools, log: Callable[[str], None]) -> list[Tool]:
+    if not is_of_server(name):
+        return [_tool(name)]
+    offered = await servers.named(name)
+    for each in offered:
+        if each.problem:
+            log(f"The tool {each.name[:200]} is left out, because {each.problem}")
+    return [_of_server(each) for each in offered if not each.problem]
+
+
+def _of_server(offered: Offered) -> Tool:
+    return Tool(
+        name=offered.name,
+        function=_function_name(offered.name),
+        description=offered.description,
+        schema=offered.schema,
+        executor_id=MCP,
+        beside={"server": offered.server, "tool": offered.tool},
+        reads="result",
+    )
 
 
 def _tool(name: str) -> Tool:
@@ -151,6 +219,7 @@ def _tool(name: str) -> Tool:
             description=description_of(function),
             schema=schema_of(function),
             executor_id=PYTHON,
+            beside={"function": name},
         )
     allowed = settings.APFLOW.executors.llm.tools
     if name not in allowed:
@@ -188,8 +257,9 @@ def _unknown(name: str, known: Sequence[str]) -> ExecutorError:
     except ExecutorNotFound:
         what = f"there is no tool '{name[:100]}'."
     return ExecutorError(
-        f"inputs.tools: {what}{hint} Tools are functions with @python_function in executors.modules, and the executors "
-        f"that executors.llm.tools allows ({', '.join(settings.APFLOW.executors.llm.tools) or 'none'}).",
+        f"inputs.tools: {what}{hint} Tools are functions with @python_function in executors.modules, the executors "
+        f"that executors.llm.tools allows ({', '.join(settings.APFLOW.executors.llm.tools) or 'none'}), and mcp:server.tool "
+        "of executors.mcp.servers.",
         permanent=True,
     )
 

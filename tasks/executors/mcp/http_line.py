@@ -14,7 +14,7 @@ from aipartnerupflow.executors.http import MAX_BODY_BYTES, wanted_wait_seconds
 from tasks.executors.http.event_stream import MEDIA_TYPE, data_of, is_event_stream
 from tasks.executors.http.rest import PASSING
 from tasks.executors.http.safe_http import failure, guarded_client, parse_url, read_body
-from tasks.executors.mcp.line import parsed
+from tasks.executors.mcp.line import Intake
 from tasks.executors.mcp.servers import Target
 
 SESSION: Final = "mcp-session-id"
@@ -39,6 +39,7 @@ class HttpLine:
         self._target = target
         self._url = parse_url(target.url)
         self._session = ""
+        self._intake = Intake(target.name)
 
     async def exchange(self, message: Json) -> AsyncGenerator[Json]:
         async with self._requested("POST", message) as response:
@@ -46,12 +47,12 @@ class HttpLine:
                 raise self._refusal(response, await self._body(response))
             self._session = response.headers.get(SESSION, self._session)
             if not is_event_stream(response):
-                for each in parsed(await self._body(response), name=self._target.name):
+                for each in self._intake.parsed(await self._body(response)):
                     yield each
                 return
             async with aclosing(data_of(response.aiter_raw(), self._what)) as events:
                 async for data in events:
-                    for each in parsed(data, name=self._target.name):
+                    for each in self._intake.parsed(data):
                         yield each
 
     async def send(self, message: Json) -> None:

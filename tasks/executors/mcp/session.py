@@ -17,8 +17,6 @@ from tasks.executors.mcp.stdio_line import stdio_line
 
 NEWEST: Final = "2025-11-25"
 VERSIONS: Final = (NEWEST, "2025-06-18", "2025-03-26", "2024-11-05")
-MOST_MESSAGES: Final = 10_000
-"""How many messages a server may send in one session."""
 MOST_LINES: Final = 100
 """How many of its log lines are passed on."""
 SHOWN: Final = 1_000
@@ -53,7 +51,6 @@ class Session:
         self._line = line
         self._hearing = hearing
         self._number = 0
-        self._messages = 0
         self._lines = 0
 
     async def begin(self) -> None:
@@ -77,7 +74,6 @@ class Session:
         try:
             async with aclosing(self._line.exchange(message)) as messages:
                 async for each in messages:
-                    self._count()
                     if "method" in each:
                         await self._take(each, number)
                     elif each.get("id") == number:
@@ -93,11 +89,6 @@ class Session:
         with suppress(ExecutorError, TimeoutError):
             async with asyncio.timeout(CANCEL_SECONDS):
                 await self._line.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": notice})
-
-    def _count(self) -> None:
-        self._messages += 1
-        if self._messages > MOST_MESSAGES:
-            raise ExecutorError(f"{self._what} sent more than {MOST_MESSAGES:,} messages.", permanent=True)
 
     def _result(self, message: Json) -> Json:
         if isinstance(result := message.get("result"), dict):

@@ -15,7 +15,7 @@ import orjson
 from aipartnerupflow.executors import ExecutorError, Json
 from aipartnerupflow.executors.http import MAX_BODY_BYTES
 from tasks.executors.command.guarded_process import GUARD, LineLog
-from tasks.executors.mcp.line import parsed
+from tasks.executors.mcp.line import Intake
 from tasks.executors.mcp.servers import Target
 
 INHERITED: Final = ("HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
@@ -38,6 +38,7 @@ class StdioLine:
         self._process = process
         self._guard = guard
         self._target = target
+        self._intake = Intake(target.name)
         self._errors = asyncio.create_task(self._log_errors())
 
     async def exchange(self, message: Json) -> AsyncGenerator[Json]:
@@ -53,7 +54,7 @@ class StdioLine:
                     f"{self._what}: a message is longer than {MAX_BODY_BYTES} bytes.", permanent=True
                 ) from None
             if line.strip():
-                for each in parsed(line, name=self._target.name):
+                for each in self._intake.parsed(line):
                     yield each
 
     async def send(self, message: Json) -> None:

@@ -53,6 +53,7 @@ async def error_of(context: Context, web: Web, settings: Settings) -> ExecutorEr
         (STREAM, [b"data: " + b"x" * 2**20] * 5, "the stream is longer than allowed", True),
         (STREAM, [b"data: x\n" * 2**17] * 5, "the stream is longer than allowed", True),
         (STREAM, [event(NOTICE) * 1_000] * 11, "sent more than 10,000 messages", True),
+        (STREAM, [event(NOTICE | {"params": "x" * 2**20})] * 17, "sent more than 16,777,216 bytes", True),
     ],
 )
 async def test_an_answer_that_is_none_is_an_error(
