@@ -55,6 +55,7 @@ class MyReport(Executor):
 """,
     "my_company/crews": text(BRING_YOUR_CODE, "A crew", "python"),
     "my_company/graphs": text(BRING_YOUR_CODE, "A LangGraph graph", "python"),
+    "my_company/support": text(BRING_YOUR_CODE, "Models of a graph", "python"),
     "my_company/tools": """
 from crewai.tools import BaseTool
 
@@ -118,6 +119,7 @@ def configuration(port: int) -> Json:
     whole: Json = {
         "executors": {
             "rest": {"allow_private": ["localhost"], "allowed_ports": [port]},
+            "langgraph": {"graphs": {"support": "my_company.support:support"}},
             "modules": ["shout", "line_count", "my_report", "prices"],
         },
         "a2a": {"message_handler": "reports.reports", "signing_key": "card-key.pem"},

@@ -176,6 +176,7 @@ class Confiding(Executor):
             "attempt": context.attempt,
             "params": dict(context.params),
             "dependency_results": dict(context.dependency_results),
+            "config": dict(context.config),
             "inputs": inputs,
         }
 

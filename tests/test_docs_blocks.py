@@ -227,6 +227,15 @@ def test_a_graph_of_the_operators_code_asks(site: DocsSite) -> None:
     assert done["result"] == {"product": "tea", "approved": "yes"}
 
 
+def test_a_graph_calls_a_model_with_the_key_of_the_run(site: DocsSite) -> None:
+    site.llm.will(Says(text="Hello!"))
+    inputs = {"graph": "support", "input": {"messages": [{"role": "user", "content": "Hi"}]}}
+    result = site.executed(json.dumps({"name": "langgraph_executor", "inputs": inputs}))["result"]
+    assert [message["content"] for message in result["messages"]] == ["Hi", "Hello!"]
+    (asked,) = site.llm.asked
+    assert (asked.key, asked.body["model"]) == ("sk-of-the-server", "gpt-4o-mini")
+
+
 def _question_of(site: DocsSite, task_id: str) -> Any:
     return site.server.rpc("tasks.detail", {"task_id": task_id}).get("question")
 

@@ -18,6 +18,7 @@ README: Final = "tests/test_readme.py"
 CALL: Final = "tests/test_call_page.py"
 REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writing_an_executor_is_true"
 APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_page_shows_works"
+OWN_CLIENTS: Final = "tests/tasks/executors/test_own_clients.py::test_an_sdk_has_a_guarded_client_and_its_configuration"
 AGENTS: Final = "tests/tasks/executors/llm/test_agent.py"
 MCP_AGENTS: Final = "tests/tasks/executors/mcp/test_mcp_agents.py"
 MCP_SERVERS: Final = "tests/tasks/executors/mcp/test_mcp_trees.py::test_what_the_page_shows_works"
@@ -260,6 +261,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("A LangGraph graph", "python", f"{BLOCKS_TEST}::test_a_graph_of_the_operators_code_asks"),
         ("A LangGraph graph", "yaml", f"{BLOCKS_TEST}::test_a_graph_of_the_operators_code_asks"),
         ("A LangGraph graph", "json", f"{BLOCKS_TEST}::test_a_graph_of_the_operators_code_asks"),
+        ("Models of a graph", "python", f"{BLOCKS_TEST}::test_a_graph_calls_a_model_with_the_key_of_the_run"),
     ],
     "docs/how-to/agents.md": [
         ("Offer functions as tools", "python", f"{AGENTS}::test_the_agents_of_the_page_work"),
@@ -345,6 +347,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Use a plain function", "json", TASKS),
         ("Go further", "python", REGISTRY),
         ("HTTP", "python", REGISTRY),
+        ("SDKs and configuration", "python", OWN_CLIENTS),
+        ("SDKs and configuration", "yaml", OWN_CLIENTS),
         ("Language models", "python", REGISTRY),
         ("Test it", "python", REGISTRY),
     ],

@@ -29,8 +29,9 @@ from aipartnerupflow.executors.base import (
     Stopped,
     Wait,
 )
+from aipartnerupflow.executors.current import current_context, wait_for
 from aipartnerupflow.executors.functions import python_function
-from aipartnerupflow.executors.http import Fetch, HttpResponse
+from aipartnerupflow.executors.http import Fetch, HttpOf, HttpResponse
 from aipartnerupflow.executors.threads import on_a_thread
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Executor",
     "ExecutorError",
     "Fetch",
+    "HttpOf",
     "HttpResponse",
     "Json",
     "LlmOf",
@@ -51,6 +53,8 @@ __all__ = [
     "Spawn",
     "Stopped",
     "Wait",
+    "current_context",
     "on_a_thread",
     "python_function",
+    "wait_for",
 ]

@@ -2,13 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
 import orjson
 
-from aipartnerupflow.executors.http import Fetch, HttpResponse
+from aipartnerupflow.executors.http import Fetch, HttpOf, HttpResponse
+
+if TYPE_CHECKING:
+    import httpx
 
 Json = dict[str, Any]
 """A JSON object."""
@@ -263,6 +266,11 @@ async def no_secrets(name: str, *, host: str | None = None) -> str:
     raise ExecutorError(f"There is no secret '{name}': this context has no secrets. Pass it some.", permanent=True)
 
 
+def no_client(*, timeout_seconds: float = 30.0) -> "httpx.AsyncClient":
+    """Refuse: the `http` of a context that was given none."""
+    raise ExecutorError("There is no HTTP client: this context has no network. Pass it an `http`.", permanent=True)
+
+
 class SecretOf(Protocol):
     """The signature of `Context.secret`, for the annotation of a function that takes or replaces it."""
 
@@ -290,13 +298,16 @@ class LlmOf(Protocol):
         model: str | None = None,
         tools: Sequence[Json] = (),
         heard: Callable[[str], None] = ...,
+        agent: str | None = None,
+        step: int | None = None,
         **options: Any,
     ) -> Json:
         """Call a language model once, and return its answer: the object that `llm_executor` returns.
 
         `messages` is a text, or a conversation in OpenAI's format. `model` is `provider/name`; default: `params.model` of the task,
         `schemas.model`, or the operator's. `tools` are functions in OpenAI's format; the calls that the model asks for are in
-        `tool_calls`. `heard` gets the text as it arrives. `options` are the other inputs of `llm_executor`, such as `temperature`.
+        `tool_calls`. `heard` gets the text as it arrives. `agent`, a name, and `step`, from 1, say in the record of the call who
+        made it. `options` are the other inputs of `llm_executor`, such as `temperature`.
 
         The key is that of the run, the call counts in `token_usage`, and budgets apply. If cancelled, raises Stopped with the answer so
         far. Raises ExecutorError.
@@ -340,8 +351,8 @@ class Context:
     is found again by its `idempotency_key` may continue."""
     spent: Callable[[Json], None] = _uncounted
     """Add the usage of one call of a language model, `{prompt_tokens, completion_tokens, total_tokens, cost_usd}`, to the task's
-    `token_usage`, which is stored however the task ends. With `model`, its name, `usage.get` counts it under that name. Returns at
-    once; call it on the event loop."""
+    `token_usage`, which is stored however the task ends. With `model`, its name, `usage.get` counts it under that name; `agent`, a
+    name, and `step`, from 1, are in the record of the call. Returns at once; call it on the event loop."""
     fetch: Fetch = unconnected
     """Send an HTTP request that cannot reach the operator's own network, unless `executors.rest.allow_private` lists the host."""
 
@@ -349,6 +360,11 @@ class Context:
     """Return a named secret: `await context.secret("github_token")`. Its value is masked in all that comes back from the task."""
     llm: LlmOf = no_models
     """Call a language model: `(await context.llm("Name three rivers.", temperature=0))["content"]`."""
+
+    http: HttpOf = no_client
+    """Return a guarded `httpx.AsyncClient` for an SDK: `AsyncOpenAI(http_client=context.http())`. For single requests use `fetch`."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """What the operator configured for this executor in `executors.config`; empty if nothing."""
 
     @property
     def idempotency_key(self) -> str:

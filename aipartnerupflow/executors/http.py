@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 
@@ -59,6 +62,19 @@ class Fetch(Protocol):
         Redirects are not followed. Raises ExecutorError when the address, port, URL or a header is
         refused, the connection fails, the time is over, or the body is longer than
         `max_body_bytes`. Its text has no header and no query.
+        """
+        ...
+
+
+class HttpOf(Protocol):
+    """The signature of `Context.http`, for the annotation of a function that takes or replaces it."""
+
+    def __call__(self, *, timeout_seconds: float = 30.0) -> "httpx.AsyncClient":
+        """Return a new HTTP client for an SDK: `async with context.http() as client:`.
+
+        It reaches the same addresses as `Context.fetch`. It follows no redirects, uses no proxy, and reads at most 64 MiB of a
+        response. `timeout_seconds` limits each wait for the other side. A refused address raises ExecutorError, which an SDK may
+        replace by an error of its own. Close the client on the event loop on which it was used.
         """
         ...
 

@@ -12,8 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aipartnerupflow.executors.base import Context, Json, LlmOf, Reply, no_models, no_secrets, unconnected
-from aipartnerupflow.executors.http import Fetch
+from aipartnerupflow.executors.base import (
+    Context,
+    Json,
+    LlmOf,
+    Reply,
+    no_client,
+    no_models,
+    no_secrets,
+    unconnected,
+)
+from aipartnerupflow.executors.http import Fetch, HttpOf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +52,16 @@ def context(
     fetch: Fetch = unconnected,
     secrets: Mapping[str, str] | None = None,
     llm: LlmOf = no_models,
+    http: HttpOf = no_client,
+    config: Mapping[str, Any] | None = None,
 ) -> RecordingContext:
     """Return the context of a task that is the root of its tree, in run `run-1`.
 
     `params`, `schemas` and `dependency_results` are empty unless given; put what a dependency returned into the inputs as well, as the
     server does. `reply` is the answer of a second call, after `Parked`. `is_forced` and `is_given_up` are what the methods of these
     names return. `fetch` stands for the network: the default refuses each request with an ExecutorError. `secrets` maps the names of secrets to
-    their values. `llm` stands for the language models: the default refuses each call with an ExecutorError.
+    their values. `llm` stands for the language models: the default refuses each call with an ExecutorError. `http` makes
+    the clients for SDKs; the default refuses. `config` is what an operator would configure.
     """
     reports: list[tuple[float, str]] = []
     logs: list[str] = []
@@ -77,6 +89,8 @@ def context(
         fetch=fetch,
         secret=secret,
         llm=llm,
+        http=http,
+        config=config or {},
         reports=reports,
         logs=logs,
         usages=usages,

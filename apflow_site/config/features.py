@@ -120,6 +120,11 @@ class McpClient(Section):
 
 class Executors(Section):
     modules: values.ModuleNames = Field((), description="Dotted names of modules that define your own executors.")
+    config: values.ExecutorConfigs | None = Field(
+        None,
+        examples=[{"word_count_executor": {"language": "en"}}],
+        description="What executors of your own read as `context.config`: their ids, and objects. See [Write an executor](../how-to/write-an-executor.md#go-further).",
+    )
     command: Command = Command()
     crewai: Crewai = Crewai()
     langgraph: Langgraph = Langgraph()

@@ -1,6 +1,7 @@
 """The types of settings: the values that each allows, and how text of the environment or of a flag becomes a value."""
 
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Callable
@@ -67,6 +68,10 @@ def _split_pairs(raw: Any) -> Any:
     if not isinstance(raw, str):
         return raw
     return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in _split(raw))}
+
+
+def _json_text(raw: Any) -> Any:
+    return json.loads(raw) if isinstance(raw, str) else raw
 
 
 def _host(value: str) -> str:
@@ -223,6 +228,11 @@ Graphs = Annotated[
 ]
 Model = Annotated[Word, Allowed("a model such as openai/gpt-4o-mini")]
 ExecutorId = Annotated[Word, Allowed("the id of an executor")]
+ExecutorConfigs = Annotated[
+    dict[ExecutorId, dict[str, Any]],
+    BeforeValidator(_json_text),
+    Allowed("a mapping of ids of executors and objects (in the environment: a JSON object)", is_secret=True),
+]
 ExecutorIds = Annotated[tuple[Word, ...], Split, Allowed("a list of ids of executors")]
 
 DatabaseUrl = Annotated[str, _any_text(_database_url), Allowed(DATABASE_URLS, is_secret=True)]

@@ -59,7 +59,7 @@ def executor_ids() -> frozenset[str]:
     """Return the ids of all enabled executors. Imports plug-ins, but no built-in executor.
 
     Raises ImproperlyConfigured if a plug-in is invalid or uses the id of a built-in executor, or if
-    `pools.executors` or `mcp.tools` names one that does not exist.
+    `executors.config`, `pools.executors` or `mcp.tools` names one that does not exist.
     """
     if taken := sorted(EXECUTORS.keys() & plugins().executors.keys()):
         cls = plugins().executors[taken[0]]
@@ -67,7 +67,11 @@ def executor_ids() -> frozenset[str]:
             f"Executor {cls.__module__}.{cls.__qualname__}: the id '{taken[0]}' belongs to a built-in executor. Choose another."
         )
     known = frozenset(EXECUTORS.keys() | plugins().executors.keys())
-    named = {"pools.executors": settings.APFLOW.pools.executors, "mcp.tools": settings.APFLOW.mcp.tools}
+    named = {
+        "executors.config": settings.APFLOW.executors.config,
+        "pools.executors": settings.APFLOW.pools.executors,
+        "mcp.tools": settings.APFLOW.mcp.tools,
+    }
     for setting, executors in named.items():
         if unknown := sorted((executors or {}).keys() - known):
             close = get_close_matches(unknown[0], sorted(known), n=1)

@@ -21,6 +21,7 @@ from django.db import connections
 from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Json, Parked, Stopped
 from llmkeys.masker import MASKER, Masker
 from tasks.executors import get_executor
+from tasks.executors.http import client
 from tasks.executors.llm.client import MODELS
 from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.llm.prompt import Completion, Prompt
@@ -183,6 +184,8 @@ class Child:
             spent=self._spend,
             fetch=partial(_fetch, self.call),
             secret=self._secret,
+            http=client,
+            config=job.config,
         )
         return with_llm(context)
 

@@ -39,6 +39,7 @@ class Job(Message, frozen=True, kw_only=True):
     dependency_results: Json
     attempt: int
     reply: Reply | None
+    config: Json = {}
     secrets: list[str] = []
     """The named secrets in the inputs, to mask them in log lines."""
 

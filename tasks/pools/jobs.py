@@ -24,6 +24,7 @@ def job_of(executor: Executor, inputs: Json, context: Context, *, memory_bytes: 
         dependency_results=dict(context.dependency_results),
         attempt=context.attempt,
         reply=context.reply,
+        config=dict(context.config),
         secrets=_secrets_in(inputs),
     )
 

@@ -48,6 +48,7 @@ from tasks.worker.traced_models import CALL_ID, Call
 
 MODEL_CHARACTERS: Final = 255
 ERROR_CHARACTERS: Final = 1_000
+MOST_STEPS: Final = 2**31 - 1
 SHOWN: Final = 100
 """How many ids of new tasks their event has."""
 
@@ -123,8 +124,16 @@ class RunRecorder:
 
     def _reported(self, task: LoadedTask, usage: Json) -> ModelCalled:
         """The call of a model that is only known by its usage."""
-        model = spending_of(usage).model
-        call = Call(id=new_id(), model=model, started_at=self.now(), status=Status.COMPLETED, usage=usage)
+        model, agent, step = spending_of(usage).model, usage.get("agent"), usage.get("step")
+        call = Call(
+            id=new_id(),
+            model=model,
+            started_at=self.now(),
+            status=Status.COMPLETED,
+            usage=usage,
+            agent=agent if isinstance(agent, str) else None,
+            step=step if type(step) is int and 0 < step <= MOST_STEPS else None,
+        )
         return self._model_called(task, call)
 
     def _model_called(self, task: LoadedTask, call: Call) -> ModelCalled:

@@ -14,7 +14,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Reply, Stopped
 from tasks.executors import get_executor
 from tasks.executors.filling import filled_inputs, left_fields
-from tasks.executors.http import fetch
+from tasks.executors.http import client, fetch
 from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.placement import pool_name
 from tasks.executors.states import STATES
@@ -390,6 +390,8 @@ class TaskRunner:
             spent=partial(self._spent, task),
             fetch=fetch,
             secret=partial(self._secrets.secret, task),
+            http=client,
+            config=(settings.APFLOW.executors.config or {}).get(str(task.executor_id), {}),
         )
         return with_llm(context)
 

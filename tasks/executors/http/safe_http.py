@@ -150,6 +150,18 @@ def guarded_client(*, verify: bool = True, egress: Egress | None = None) -> http
     )
 
 
+def client_for_sdk(*, timeout_seconds: float = 30.0) -> httpx.AsyncClient:
+    """Do what `Context.http` says. Connections are not used again: they are pooled by address, and one may have several names."""
+    return httpx.AsyncClient(
+        transport=GuardedTransport(verify=True, egress=egress_of_tasks(), keeps_connections=False),
+        timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)),
+        headers={"User-Agent": "aipartnerupflow", "Accept-Encoding": "identity"},
+        event_hooks={"response": [bound_response]},
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
 async def bound_response(response: httpx.Response) -> None:
     """Bound what another library reads of a response: a hook for `guarded_client`.
 
@@ -186,10 +198,11 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     Connections must not be shared between clients: they are pooled by address, not by name.
     """
 
-    def __init__(self, *, verify: bool, egress: Egress) -> None:
+    def __init__(self, *, verify: bool, egress: Egress, keeps_connections: bool = True) -> None:
         self._verify = verify
         self._egress = egress
-        self._wire = httpx.AsyncHTTPTransport(verify=tls_context(verify), trust_env=False)
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=20 if keeps_connections else 0)
+        self._wire = httpx.AsyncHTTPTransport(verify=tls_context(verify), trust_env=False, limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         addresses = await judged_addresses(request.url, egress=self._egress, verify=self._verify)

@@ -1,17 +1,22 @@
 """Runs a graph from its start or its last checkpoint to its end, or to a question. Imported only where it runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from django.conf import settings
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.errors import GraphRecursionError
 from langsmith import tracing_context
 
 from aipartnerupflow.executors import Context, ExecutorError, Json, Parked, Stopped
+from aipartnerupflow.executors.current import CURRENT, Current
 from llmkeys.redact import mask
 from tasks.executors.langgraph.graphs import Graph, graph_at
+from tasks.executors.langgraph.model_calls import ModelCalls
 from tasks.executors.langgraph.questions import continuation, may_be_stopped, question_in
 from tasks.executors.langgraph.results import as_json
 from tasks.executors.langgraph.saver import StoredSaver, needs_history
@@ -20,6 +25,7 @@ from tasks.executors.states import STATES
 LINE_CHARACTERS: Final = 1_000
 ERROR_CHARACTERS: Final = 500
 INTERRUPT: Final = "__interrupt__"
+NODE: Final = re.compile("During task with name '([^']*)'")
 
 
 async def run(path: str, inputs: Json, context: Context, *, recursion_limit: int) -> Any:
@@ -27,9 +33,16 @@ async def run(path: str, inputs: Json, context: Context, *, recursion_limit: int
     graph = await graph_at(path)
     if "context" in inputs and graph.context_schema is None:
         raise ExecutorError("inputs.context: the graph has no context_schema. Leave it out.", permanent=True)
+    context = _on_any_thread(context)
+    task = Current(context=context, loop=asyncio.get_running_loop(), caller=_node)
+    CURRENT.set(task)
     saver = StoredSaver(STATES.get(), keeps_history=needs_history(graph))
     await saver.load()
-    config: RunnableConfig = {"configurable": {"thread_id": context.task_id}, "recursion_limit": recursion_limit}
+    config: RunnableConfig = {
+        "configurable": {"thread_id": context.task_id},
+        "recursion_limit": recursion_limit,
+        "callbacks": [ModelCalls(context.spent)],
+    }
     work = GraphRun(graph.copy({"checkpointer": saver}), inputs, context, config)
     with tracing_context(enabled=None if settings.APFLOW_LANGGRAPH.langsmith else False):
         try:
@@ -44,7 +57,27 @@ async def run(path: str, inputs: Json, context: Context, *, recursion_limit: int
         except (ExecutorError, Parked):
             raise
         except Exception as error:  # the operator's code may raise anything
-            raise ExecutorError(f"The graph failed: {_said(error)}") from error
+            raise _failure(error, task) from error
+
+
+def _on_any_thread(context: Context) -> Context:
+    """Return the context for nodes, which may run on threads."""
+    loop = asyncio.get_running_loop()
+
+    def posted(call: Callable[..., None]) -> Callable[..., None]:
+        def post(*arguments: Any) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the task is over
+                loop.call_soon_threadsafe(call, *arguments)
+
+        return post
+
+    return replace(context, log=posted(context.log), report=posted(context.report), spent=posted(context.spent))
+
+
+def _node() -> tuple[str | None, int | None]:
+    """The node that calls a model, and its step."""
+    metadata = ensure_config().get("metadata", {})
+    return metadata.get("langgraph_node"), metadata.get("langgraph_step")
 
 
 class GraphRun:
@@ -119,11 +152,17 @@ class GraphRun:
         return {name: values[name] for name in channels if name in values}
 
 
-def _said(error: Exception) -> str:
-    """What was raised, and in which node: LangGraph notes it."""
+def _failure(error: Exception, task: Current) -> ExecutorError:
+    """Return what was raised, and in which node, which LangGraph notes; of a model call that failed, why it did."""
+    where = next((found[1] for note in getattr(error, "__notes__", ()) if (found := NODE.search(note))), None)
+    place = f" (in the node '{where}' of the graph)" if where else ""
+    if call := task.failure_in(error):
+        return ExecutorError(f"{call}{place}", permanent=call.permanent, retry_after_seconds=call.retry_after_seconds)
+    cause = error
+    while isinstance(cause.__cause__, Exception):
+        cause = cause.__cause__
     text = f"{type(error).__name__}: {error}"
+    if cause is not error:
+        text += f" Its cause is {type(cause).__name__}: {cause}"
     shown = text if len(text) <= ERROR_CHARACTERS else f"{text[:ERROR_CHARACTERS]}…"
-    where = next(
-        (note.partition(" and id")[0] for note in getattr(error, "__notes__", ()) if "task with name" in note), ""
-    )
-    return mask(f"{shown} ({where})" if where else shown)
+    return ExecutorError(f"The graph failed: {mask(shown)}{place}")

@@ -19,6 +19,8 @@ def with_llm(context: Context) -> Context:
         model: str | None = None,
         tools: Sequence[Json] = (),
         heard: Callable[[str], None] = ignore,
+        agent: str | None = None,
+        step: int | None = None,
         **options: Any,
     ) -> Json:
         _check(options)
@@ -29,6 +31,8 @@ def with_llm(context: Context) -> Context:
             run_id=context.run_id,
             user_id=context.user_id,
             api_base=api_base_for(context),
+            agent=agent,
+            step=step,
         )
         return (await ask(prompt, heard=heard, spent=context.spent)).as_result()
 

@@ -271,11 +271,12 @@ async def test_the_page_on_writing_an_executor_is_true(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    word_count, shout, line_count, rate, headline, test = code_blocks("python")
+    word_count, shout, line_count, rate, translate, headline, test = code_blocks("python")
     install_module("word_count", word_count)
     install_module("shout", shout)
     install_module("line_count", line_count)
     install_module("rate", rate)
+    install_module("translate", translate)
     install_module("headline", headline)
     modules = yaml.safe_load(code_blocks("yaml")[0])["executors"]["modules"]
     assert modules == ["word_count"]
@@ -285,6 +286,7 @@ async def test_the_page_on_writing_an_executor_is_true(
         "word_count_executor",
         "line_count_executor",
         "rate_executor",
+        "translate_executor",
         "headline_executor",
     }
     inputs = {"text": "to be or not to be"}

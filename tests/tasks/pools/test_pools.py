@@ -68,13 +68,21 @@ async def test_what_is_spawned_comes_back(pools: Pools, name: str) -> None:
 
 @EVERYWHERE
 async def test_work_sees_its_context_and_reports_back(pools: Pools, name: str) -> None:
-    here = context(task_id="task-9", user_id="bob", attempt=2, params={"a": 1}, dependency_results={"d": [1]})
+    here = context(
+        task_id="task-9",
+        user_id="bob",
+        attempt=2,
+        params={"a": 1},
+        dependency_results={"d": [1]},
+        config={"url": "https://x"},
+    )
     assert await execute(pools[name], "confiding_executor", {"x": 1}, here) == {
         "task_id": "task-9",
         "user_id": "bob",
         "attempt": 2,
         "params": {"a": 1},
         "dependency_results": {"d": [1]},
+        "config": {"url": "https://x"},
         "inputs": {"x": 1},
     }
     await asyncio.sleep(0)

@@ -233,7 +233,7 @@ def test_a_retry_continues_at_the_node_that_failed(graphs: Graphs) -> None:
 
 def test_a_failure_names_the_node(graphs: Graphs) -> None:
     done = graphs.run("failing", {"topic": "tea"})
-    assert done.task["error"] == "The graph failed: ValueError: not yet (During task with name 'fails_once')"
+    assert done.task["error"] == "The graph failed: ValueError: not yet (in the node 'fails_once' of the graph)"
     assert graphs.states(done.task["id"]) == 0
 
 
