@@ -42,12 +42,12 @@ class TokenPair(TypedDict):
 
 
 def _backend() -> TokenBackend:
-    return TokenBackend("HS256", signing_key=_secret(), leeway=CLOCK_SKEW_SECONDS)
-
-
-def _secret() -> str:
     # Read each time: simplejwt caches the first key.
-    return str(settings.SIMPLE_JWT["SIGNING_KEY"])
+    return _backend_with(str(settings.SIMPLE_JWT["SIGNING_KEY"]))
+
+
+def _backend_with(secret: str) -> TokenBackend:
+    return TokenBackend("HS256", signing_key=secret, leeway=CLOCK_SKEW_SECONDS)
 
 
 class AccessToken(simplejwt.AccessToken):
@@ -108,16 +108,24 @@ def log_out(token: str) -> None:
 def read_claims(token: str) -> Claims:
     """Verify the signature (HS256) and expiry of a token and return its claims.
 
-    Raises InvalidToken.
+    The secret is `auth.jwt_secret` or one of `auth.accepted_jwt_secrets`. Raises InvalidToken.
     """
     if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
         raise InvalidToken
-    try:
-        claims: Claims = _backend().decode(token)  # type: ignore[arg-type]  # its annotation is wrong: it takes the text
-    except TokenBackendError:
-        raise InvalidToken from None
-    if "exp" not in claims:
+    claims = _verified(token, _backend())
+    for secret in settings.APFLOW.auth.accepted_jwt_secrets:
+        claims = claims or _verified(token, _backend_with(secret))
+    if claims is None or "exp" not in claims:
         raise InvalidToken
+    return claims
+
+
+def _verified(token: str, backend: TokenBackend) -> Claims | None:
+    """The claims of a token; None if it has expired or another secret signed it."""
+    try:
+        claims: Claims = backend.decode(token)  # type: ignore[arg-type]  # its annotation is wrong: it takes the text
+    except TokenBackendError:
+        return None
     return claims
 
 

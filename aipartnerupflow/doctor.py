@@ -14,7 +14,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -230,9 +230,12 @@ def secrets_(config: Config) -> str:
             "anyone who can reach it can run, read and delete everything.",
             fix=f"Set AIPARTNERUPFLOW_JWT_SECRET to the output of: {MAKE_A_SECRET}",
         )
-    if config.auth.is_on and (weakness := weak_secret(config.auth.jwt_secret or "")):
+    if config.auth.is_on and (weakness := next(filter(None, map(weak_secret, config.auth.jwt_secrets)), None)):
         trouble = Doubt if config.server.is_local else Trouble
-        raise trouble(f"auth.jwt_secret: {weakness}.", fix=f"Generate another one: {MAKE_A_SECRET}")
+        raise trouble(
+            f"{'auth.jwt_secret or auth.accepted_jwt_secrets' if config.auth.accepted_jwt_secrets else 'auth.jwt_secret'}: {weakness}.",
+            fix=f"Generate another one: {MAKE_A_SECRET}",
+        )
     for file in _files_with_secrets(config):
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
             raise Trouble(f"Other users of this machine can read {file}.", fix=f"chmod 600 {file}")
@@ -288,7 +291,29 @@ def shared_secrets(config: Config) -> str:
         ) from None
     except SecretsDiffer as error:
         raise Trouble(error.message, fix=error.fix) from None
-    return "no live process of this installation has others"
+    return f"no live process of this installation has others{_accepted_secrets(config)}"
+
+
+def _accepted_secrets(config: Config) -> str:
+    """Until when further JWT secrets are needed. Raises Doubt if one is not needed any more."""
+    from tasks.dashboard.answer_tokens import LINK_SECONDS
+    from tasks.services import signers
+
+    longest = max(timedelta(days=config.auth.refresh_days), timedelta(seconds=LINK_SECONDS))
+    found = ""
+    for number, secret in enumerate(config.auth.jwt_secrets[1:], start=1):
+        name = f"number {number} of auth.accepted_jwt_secrets"
+        signed_at = signers.last_signed_at(secret)
+        if signed_at is None:
+            found += f"; {name} has not signed a token yet"
+        elif (needed_until := signed_at + longest) > datetime.now(UTC):
+            found += f"; {name} is needed until {needed_until:%Y-%m-%d %H:%M} UTC, or longer if a process still signs with it"
+        else:
+            raise Doubt(
+                f"No token, session or link that {name} signed is valid any more.",
+                fix="Remove it from auth.accepted_jwt_secrets and restart every process.",
+            )
+    return found
 
 
 def pools(config: Config, memory_mb: int | None = None) -> str:

@@ -256,14 +256,16 @@ def _check_exposure(config: Config) -> list[str]:
     """
     from accounts.secret import MAKE_A_SECRET, weak_secret
 
-    secret = config.auth.jwt_secret
-    weakness = weak_secret(secret, elsewhere=_other_secrets(config)) if config.auth.is_on and secret else None
+    signing = config.auth.jwt_secrets if config.auth.is_on else ()
+    weak = (weak_secret(secret, elsewhere=_other_secrets(config)) for secret in signing)
+    weakness = next(filter(None, weak), None)
+    names = "auth.jwt_secret or auth.accepted_jwt_secrets" if config.auth.accepted_jwt_secrets else "auth.jwt_secret"
     if weakness and not config.server.is_local:
         _refuse(
-            f"auth.jwt_secret: {weakness}. Anyone could forge tokens for this server, which listens beyond this machine.\n"
+            f"{names}: {weakness}. Anyone could forge tokens for this server, which listens beyond this machine.\n"
             f"Generate a secret: {MAKE_A_SECRET}"
         )
-    warnings = [f"auth.jwt_secret: {weakness}. Generate another one: {MAKE_A_SECRET}"] if weakness else []
+    warnings = [f"{names}: {weakness}. Generate another one: {MAKE_A_SECRET}"] if weakness else []
     if weak_key := next(filter(None, map(weak_secret, config.llm.encryption_keys)), None):
         fault = f"llm.encryption_keys: {weak_key}. Anyone who reads the database could decrypt the keys in it.\nGenerate another one: {MAKE_A_SECRET}"
         if not config.server.is_local:

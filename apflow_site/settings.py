@@ -25,6 +25,7 @@ SECRET_KEY = (
     if APFLOW.auth.jwt_secret
     else persistent_secret(DATA_DIR / "secret_key")
 )
+SECRET_KEY_FALLBACKS = [derived_secret(secret, purpose="sessions") for secret in APFLOW.auth.jwt_secrets[1:]]
 # prometheus-client reads this when it is imported. The processes of this machine write their
 # metrics to this folder (tasks/telemetry/series.py).
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(DATA_DIR / "metrics" / socket.gethostname())

@@ -118,6 +118,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Roles", "sh", f"{SERVERS}::test_users_are_made_and_changed_beside_the_server"),
         ("Tokens for people", "sh", f"{SERVERS}::test_a_password_buys_a_token"),
         ("API keys for programs", "sh", f"{SERVERS}::test_a_key_works_until_it_is_revoked"),
+        (
+            "Change the secret",
+            "sh",
+            "tests/acceptance/test_secret_change.py::test_the_commands_of_the_page_keep_the_old_secret_and_make_a_new_one",
+        ),
     ],
     "docs/how-to/approvals.md": [
         ("Approvals: let a person decide", "json", APPROVALS),

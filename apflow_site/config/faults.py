@@ -74,6 +74,11 @@ def _auth_contradictions(auth: Auth, place: Callable[[str], str]) -> Iterator[st
             f"auth.enabled ({place('auth.enabled')}): authentication needs a secret. Make one with "
             f"`{RANDOM_TEXT_COMMAND}` and give it as {variables('auth.jwt_secret')[0]} or auth.jwt_secret."
         )
+    if auth.accepted_jwt_secrets and auth.jwt_secret is None:
+        yield (
+            f"auth.accepted_jwt_secrets ({place('auth.accepted_jwt_secrets')}): no secret signs tokens. Give "
+            f"{variables('auth.jwt_secret')[0]} or auth.jwt_secret, too."
+        )
     if auth.required and not auth.is_on:
         yield (
             f"auth.required ({place('auth.required')}): authentication is required but off. Give auth.jwt_secret, "
@@ -91,16 +96,16 @@ def _any_origin(config: Config, place: Callable[[str], str]) -> Iterator[str]:
 
 def _shared_secrets(config: Config, place: Callable[[str], str]) -> Iterator[str]:
     """One secret for two purposes: a leak of one would be a leak of both."""
-    secret = config.auth.jwt_secret
-    if secret is not None and secret in config.llm.encryption_keys:
+    auth = config.auth
+    for key, secrets in (("auth.jwt_secret", (auth.jwt_secret,)), ("auth.accepted_jwt_secrets", auth.jwt_secrets[1:])):
+        if set(secrets) & set(config.llm.encryption_keys):
+            yield (
+                f"{key} ({place(key)}): it is also in llm.encryption_keys, so who signs tokens could "
+                f"decrypt all keys, and the other way round. Make another one with `{RANDOM_TEXT_COMMAND}`."
+            )
+    if auth.trigger_secret in (*auth.jwt_secrets, *config.llm.encryption_keys):
         yield (
-            f"auth.jwt_secret ({place('auth.jwt_secret')}): it is also in llm.encryption_keys, so who signs tokens could "
-            f"decrypt all keys, and the other way round. Make another one with `{RANDOM_TEXT_COMMAND}`."
-        )
-    trigger = config.auth.trigger_secret
-    if trigger is not None and (trigger == secret or trigger in config.llm.encryption_keys):
-        yield (
-            f"auth.trigger_secret ({place('auth.trigger_secret')}): it is also auth.jwt_secret or in llm.encryption_keys, and "
+            f"auth.trigger_secret ({place('auth.trigger_secret')}): it also signs tokens or is in llm.encryption_keys, and "
             f"other schedulers must not know those. Make another one with `{RANDOM_TEXT_COMMAND}`."
         )
 

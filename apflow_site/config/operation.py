@@ -102,6 +102,11 @@ class Auth(Section):
         examples=["an-example-that-everybody-knows-so-make-your-own"],
         description='Signs the tokens (HS256). Generate one with `python -c "import secrets; print(secrets.token_urlsafe(48))"`. Preferably set it in the environment.',
     )
+    accepted_jwt_secrets: values.Secrets = Field(
+        (),
+        examples=[("the-previous-example-that-everybody-knows-so-make-your-own",)],
+        description="Further secrets whose tokens, sessions and links are accepted: the previous or the next `auth.jwt_secret`, while it changes. See [Change the secret](../how-to/accounts.md#change-the-secret).",
+    )
     trigger_secret: values.Secret | None = Field(
         None,
         examples=["a-third-example-that-everybody-knows-so-make-your-own"],
@@ -129,6 +134,11 @@ class Auth(Section):
     def is_on(self) -> bool:
         """A secret enables authentication, unless `enabled` overrides it."""
         return self.jwt_secret is not None if self.enabled is None else self.enabled
+
+    @property
+    def jwt_secrets(self) -> tuple[str, ...]:
+        """The secrets whose tokens are accepted, the one that signs first; empty without one that signs."""
+        return (self.jwt_secret, *self.accepted_jwt_secrets) if self.jwt_secret is not None else ()
 
 
 class Redis(Section):

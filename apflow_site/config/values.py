@@ -242,6 +242,11 @@ RedisUrl = Annotated[
     Allowed("a redis://, rediss:// or unix:// URL", is_secret=True),
 ]
 Secret = Annotated[str, StringConstraints(pattern=r"\S"), Allowed("a text that is hard to guess", is_secret=True)]
+Secrets = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"\S")], ...],
+    Split,
+    Allowed("a list of texts that are hard to guess", is_secret=True),
+]
 EncryptionKeys = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=32)], ...],
     Split,

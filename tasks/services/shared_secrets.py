@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,11 @@ FIXES: Final[Mapping[str, str]] = {
     "the file llm_key in the data folder of the other one has the key that it generated.",
     "a2a.signing_key": "Copy the same key file to all machines.",
 }
+#: How a value changes while processes with the old one live.
+CHANGES: Final[Mapping[str, str]] = {
+    "auth.jwt_secret": "To change the value while processes run, first add the new one to auth.accepted_jwt_secrets "
+    "of all of them, and keep the old one there; see docs/how-to/accounts.md.",
+}
 
 
 class SecretsDiffer(Exception):
@@ -42,13 +48,15 @@ class SecretsDiffer(Exception):
 
     def __init__(self, name: str, *, host: str) -> None:
         self.message = f"{name}: another value than that of the processes on {host}, which use the same database."
-        self.fix = f"{FIXES[name]} To change the value, stop all processes that have the old one first."
+        self.fix = (
+            f"{FIXES[name]} {CHANGES.get(name, 'To change the value, stop all processes that have the old one first.')}"
+        )
         super().__init__(f"{self.message}\n{self.fix}")
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The fingerprints of one secret on one machine, the one in use first, and the last process that published."""
+    """The fingerprints of one secret on one machine, the one in use first, and the last process that published them."""
 
     name: str
     host: str
@@ -66,14 +74,14 @@ def join() -> None:
 
     Call it when a server or worker starts. Raises SecretsDiffer.
     """
-    mine = _own_fingerprints(_made_salt())
+    mine = _own_fingerprints(salt_of_installation())
     with transaction.atomic():
         InstallationFact.objects.select_for_update().get(name=SALT)  # processes that start together take turns
         _raise_if_different(mine)
         for name, fingerprints in mine.items():
             value = {"host": leases.this_host(), "process": leases.process_name(), "fingerprints": fingerprints}
             InstallationFact.objects.update_or_create(
-                name=_fact_name(name), defaults={"value": value, "updated_at": Now()}
+                name=_fact_name(name, fingerprints), defaults={"value": value, "updated_at": Now()}
             )
 
 
@@ -87,7 +95,8 @@ def compare() -> None:
 def keep_fresh() -> None:
     """Publish that processes of this machine are alive, and forget machines that have stopped long ago."""
     due = Now() - timedelta(seconds=FRESH_SECONDS / 6)
-    for fact in InstallationFact.objects.filter(name__in=[_fact_name(name) for name in FIXES], updated_at__lt=due):
+    mine = [_fact_name(*each) for each in _own_fingerprints(salt_of_installation()).items()]
+    for fact in InstallationFact.objects.filter(name__in=mine, updated_at__lt=due):
         fact.value = fact.value | {"process": leases.process_name()}
         fact.updated_at = Now()
         fact.save(update_fields=["value", "updated_at"])
@@ -101,12 +110,20 @@ def _raise_if_different(mine: Mapping[str, Sequence[str]]) -> None:
     for name, value in facts.order_by("name").values_list("name", "value"):
         other = Published(name=name.split(":")[1], **value)
         own = mine.get(other.name)
-        if own and other.fingerprints[0] not in own and other.is_alive:
+        if own and not _understand(other.name, own, other.fingerprints) and other.is_alive:
             raise SecretsDiffer(other.name, host=other.host)
 
 
+def _understand(name: str, own: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether this process accepts what the others make with their first secret.
+
+    Also the reverse for tokens: a client may send each request to another machine.
+    """
+    return others[0] in own and (name != "auth.jwt_secret" or own[0] in others)
+
+
 def _own_fingerprints(salt: str) -> dict[str, list[str]]:
-    return {name: [_fingerprint(each, salt) for each in values] for name, values in _own_secrets().items() if values}
+    return {name: [fingerprint(each, salt) for each in values] for name, values in _own_secrets().items() if values}
 
 
 def _own_secrets() -> dict[str, list[str]]:
@@ -114,13 +131,13 @@ def _own_secrets() -> dict[str, list[str]]:
     config = settings.APFLOW
     key_file = config.a2a.signing_key
     return {
-        "auth.jwt_secret": [config.auth.jwt_secret] if config.auth.is_on and config.auth.jwt_secret else [],
+        "auth.jwt_secret": list(config.auth.jwt_secrets) if config.auth.is_on else [],
         "llm.encryption_keys": list(settings.APFLOW_ENCRYPTION_KEYS),
         "a2a.signing_key": [Path(key_file).expanduser().read_text()] if key_file else [],
     }
 
 
-def _made_salt() -> str:
+def salt_of_installation() -> str:
     """The salt of the installation: equal secrets must have equal fingerprints on all machines."""
     fact, _ = InstallationFact.objects.get_or_create(
         name=SALT, defaults={"value": secrets.token_hex(16), "updated_at": Now()}
@@ -129,10 +146,13 @@ def _made_salt() -> str:
     return salt
 
 
-def _fingerprint(secret: str, salt: str) -> str:
+@cache
+def fingerprint(secret: str, salt: str) -> str:
+    """The scrypt hash of a secret as hex. Takes about 50 ms, once in a process."""
     return hashlib.scrypt(secret.encode(), salt=bytes.fromhex(salt), **COST).hex()
 
 
-def _fact_name(name: str) -> str:
-    host = hashlib.sha256(leases.this_host().encode()).hexdigest()[:16]
-    return f"{PREFIX}{name}:{host}"
+def _fact_name(name: str, fingerprints: Sequence[str]) -> str:
+    """Processes of one machine that have different secrets, as during a change, have different facts."""
+    place = " ".join((leases.this_host(), *fingerprints))
+    return f"{PREFIX}{name}:{hashlib.sha256(place.encode()).hexdigest()[:16]}"

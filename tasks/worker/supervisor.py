@@ -16,7 +16,7 @@ from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
 from tasks.queue import leases, suspension
 from tasks.queue.expiry_watch import ExpiryWatch
-from tasks.services import cancels, firings, growth, housekeeping, sent_events, shared_secrets
+from tasks.services import cancels, firings, growth, housekeeping, sent_events, shared_secrets, signers
 from tasks.worker import schedule_watch, webhook_deliveries
 from tasks.worker.children import Child
 from tasks.worker.silence import SilenceWatch, culprits
@@ -108,6 +108,7 @@ class Sweeps:
 
 def _sweep_the_rest() -> None:
     shared_secrets.keep_fresh()
+    signers.note_signer()
     cancels.forget_finished()
     housekeeping.keep_house()
     growth.record_size()

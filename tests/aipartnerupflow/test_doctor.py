@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 
 from aipartnerupflow import doctor
 from aipartnerupflow.doctor import Doubt, Trouble
-from apflow_site.config import load
+from apflow_site.config import Config, load
+from tasks.models import InstallationFact
+from tasks.services.signers import note_signer
 from tests.fork_server import run_command
 from tests.servers import ROOT, environment_of, free_port, new_database, query, running_server
 
@@ -336,3 +339,31 @@ def test_what_is_well_is_green() -> None:
     assert "Python" in doctor.versions()
     assert "GiB free" in doctor.data_folder(Path(), free_bytes=2**40)
     assert "differs" in doctor.clock(NOW, NOW)
+
+
+@pytest.mark.both_engines
+@pytest.mark.django_db
+def test_an_old_secret_may_go_when_nothing_that_it_signed_is_valid(settings: LazySettings) -> None:
+    def have(secret: str, *accepted: str) -> Config:
+        variables = {
+            "AIPARTNERUPFLOW_JWT_SECRET": secret,
+            "AIPARTNERUPFLOW_AUTH_ACCEPTED_JWT_SECRETS": ",".join(accepted),
+        }
+        settings.APFLOW = load(variables)
+        config: Config = settings.APFLOW
+        return config
+
+    have(SECRET)
+    note_signer()
+    config = have(f"{SECRET}-of-today", SECRET, f"{SECRET}-of-tomorrow")
+    note_signer()
+    found = doctor.shared_secrets(config)
+    assert "number 1 of auth.accepted_jwt_secrets is needed until" in found
+    assert "number 2 of auth.accepted_jwt_secrets has not signed a token yet" in found
+    InstallationFact.objects.filter(name__startswith="signed:").update(updated_at=NOW - timedelta(days=8))
+    note_signer()  # does not concern the old one
+    with pytest.raises(Doubt) as caught:
+        doctor.shared_secrets(config)
+    assert "number 1 of auth.accepted_jwt_secrets" in caught.value.message
+    assert caught.value.fix.startswith("Remove it from auth.accepted_jwt_secrets")
+    assert SECRET not in str(InstallationFact.objects.values_list())

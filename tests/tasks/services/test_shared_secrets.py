@@ -67,6 +67,28 @@ def test_a_key_is_rotated_machine_by_machine(settings: LazySettings) -> None:
         join()
 
 
+def test_a_secret_that_signs_tokens_is_first_accepted_everywhere(settings: LazySettings) -> None:
+    """Else the machines that have it sign what the others reject."""
+
+    def have(*secrets: str) -> None:
+        use(settings, OLD, jwt_secret=secrets[0])
+        auth = replace(settings.APFLOW.auth, accepted_jwt_secrets=secrets[1:])
+        settings.APFLOW = replace(settings.APFLOW, auth=auth)
+
+    have(OLD)
+    join()
+    move_to_another_machine()
+    have(NEW, OLD)
+    with pytest.raises(SecretsDiffer, match=r"auth\.accepted_jwt_secrets"):
+        join()
+    have(OLD, NEW)
+    join()
+    InstallationFact.objects.filter(value__contains="elsewhere").delete()
+    move_to_another_machine()
+    have(NEW, OLD)
+    join()
+
+
 def test_a_secret_changes_once_no_process_with_the_old_one_is_left(settings: LazySettings) -> None:
     use(settings, OLD)
     join()
