@@ -14,6 +14,7 @@ from a2a.core.version import software_version
 from a2a.live import stream_limits
 from a2a.mcp import handles
 from a2a.mcp.catalogue import PAGE, Catalogue
+from a2a.mcp.completions import completed
 from a2a.mcp.eras import LEGACY, MODERN, Exchange
 from a2a.mcp.errors import McpError
 from a2a.mcp.inputs import answer_all
@@ -92,7 +93,7 @@ async def nothing(catalogue: Catalogue, exchange: Exchange, params: Json) -> Jso
 
 def capabilities() -> Json:
     """What the server offers."""
-    return {"tools": {}, "resources": {}, "prompts": {}, "logging": {}}
+    return {"tools": {}, "resources": {}, "prompts": {}, "completions": {}, "logging": {}}
 
 
 def server_info() -> Json:
@@ -223,6 +224,11 @@ async def get_prompt(catalogue: Catalogue, exchange: Exchange, params: Json) -> 
     return found
 
 
+async def complete(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Return values for an argument of a prompt, or for the URI of a resource."""
+    return await completed(catalogue, exchange.caller, params)
+
+
 def _not_found(uri: str, exchange: Exchange) -> McpError:
     """2026-07-28 has no code of its own for it."""
     code = INVALID_PARAMS if exchange.is_modern else RESOURCE_NOT_FOUND
@@ -251,6 +257,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks/cancel": Method(function=_at_once(cancel_task), is_legacy=False),
         "prompts/list": Method(function=_at_once(list_prompts)),
         "prompts/get": Method(function=_at_once(get_prompt)),
+        "completion/complete": Method(function=_at_once(complete)),
         "resources/list": Method(function=_at_once(list_resources)),
         "resources/templates/list": Method(function=_at_once(list_templates)),
         "resources/read": Method(function=_at_once(read_resource)),

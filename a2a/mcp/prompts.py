@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -29,6 +29,10 @@ class Prompts(Protocol):
         """Return the description and the messages of a prompt; None if the caller has none of this name."""
         ...
 
+    async def complete(self, caller: Caller, name: str, argument: str) -> Sequence[str] | None:
+        """Return values of an argument of a prompt, the best first; None if the caller has no such prompt."""
+        ...
+
 
 class Flows:
     """The caller's own flows, with the properties of their inputs as arguments."""
@@ -45,6 +49,25 @@ class Flows:
             return None
         said = RUN.format(name=flow.name, inputs=orjson.dumps(arguments).decode())
         return {"description": version.description, "messages": [{"role": "user", "content": text(said)}]}
+
+    async def complete(self, caller: Caller, name: str, argument: str) -> Sequence[str] | None:
+        try:
+            _, version = await pools.read(partial(flows.read_version, caller=caller, name=name))
+        except FlowNotFound:
+            return None
+        properties = (version.inputs_schema or {}).get("properties")
+        return _values_in(properties.get(argument) if isinstance(properties, dict) else None)
+
+
+def _values_in(schema: Any) -> list[str]:
+    """The values that a schema names: its enum, the two of a boolean, its default and examples."""
+    if not isinstance(schema, dict):
+        return []
+    named = [schema[name] for name in ("enum", "examples") if isinstance(schema.get(name), list)]
+    given = [schema["default"]] if "default" in schema else []
+    booleans = [True, False] if schema.get("type") == "boolean" else []
+    values = [*given, *(value for values in named for value in values), *booleans]
+    return list(dict.fromkeys(text(value)["text"] for value in values))
 
 
 def _listed(name: str, version: FlowVersion) -> Json:

@@ -19,6 +19,8 @@ from tasks.services.past_trees import past_tree
 
 PAGE: Final = 50
 """The number of runs in one page of the list."""
+NEWEST: Final = 100
+"""The number of runs among which an id is completed."""
 JSON_TYPE: Final = "application/json"
 URI: Final = re.compile(
     rf"{SCHEME}(?P<run_id>[^/?#]{{1,255}})(?P<part>/tree|/events(\?after=(?P<after>[0-9]{{1,18}}))?)?"
@@ -55,6 +57,10 @@ class Resources(Protocol):
         """Return the contents of a resource; None if the caller has none at this URI."""
         ...
 
+    async def complete(self, caller: Caller, uri: str, argument: str) -> Sequence[str] | None:
+        """Return values of a variable of a template, the best first; None if there is no such template."""
+        ...
+
 
 class Runs:
     """The runs of the caller."""
@@ -78,6 +84,16 @@ class Runs:
         except RunNotFound:
             return None
         return [{"uri": uri, "mimeType": JSON_TYPE} | {"text": text(value)["text"]}]
+
+    async def complete(self, caller: Caller, uri: str, argument: str) -> Sequence[str] | None:
+        """The ids of the caller's newest runs."""
+        if uri not in {template["uriTemplate"] for template in TEMPLATES}:
+            return None
+        if argument != "id":
+            return []
+        wanted = history.RunFilter()
+        newest, _ = await pools.read(partial(history.list_runs, caller=caller, wanted=wanted, limit=NEWEST))
+        return [facts.run.id for facts in newest]
 
 
 def _listed(facts: history.RunFacts) -> Json:

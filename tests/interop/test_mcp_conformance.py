@@ -12,8 +12,6 @@ from tests.interop.environments import WITH_NODE, node_packages
 from tests.servers import Server, new_database, running_server
 
 SECONDS: Final = 600
-COMPLETION: Final = {"completion-complete"}
-"""Not offered: there is nothing to complete."""
 MANY_ROUNDS: Final = {"input-required-result-non-tool-request"}
 """Prompts ask for nothing."""
 ON_THE_STREAM: Final = {
@@ -23,14 +21,13 @@ ON_THE_STREAM: Final = {
 """Need requests of the server to the client, or a session."""
 EXTENSIONS: Final = {
     "tasks-lifecycle",
-    "tasks-mrtr-composition",
     "json-schema-2020-12",
     "http-custom-header-server-validation",
 }
 """Not required by the revision; in these a fixture is missing."""
 MISSING: Final = {
-    "2026-07-28": COMPLETION | MANY_ROUNDS | EXTENSIONS,
-    "2025-11-25": COMPLETION | ON_THE_STREAM,
+    "2026-07-28": MANY_ROUNDS | EXTENSIONS,
+    "2025-11-25": ON_THE_STREAM,
 }
 
 

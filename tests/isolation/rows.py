@@ -297,6 +297,10 @@ MCP: Final[Mapping[str, Row]] = MappingProxyType(
         "tools/list": Row({}),
         "prompts/list": Row({}),
         "prompts/get": Row({"name": "no-such-flow"}, ({"name": "no-such-flow"},), code=-32602),
+        "completion/complete": Row(
+            {"ref": {"type": "ref/resource", "uri": "task://{id}"}, "argument": {"name": "id", "value": "$run"}},
+            runs=True,
+        ),
         "tasks/get": Row({"taskId": "$run"}, ({"taskId": "$task"},), runs=True),
         "tasks/update": Row({"taskId": "$run", "inputResponses": {}}, runs=True),
         "tasks/cancel": Row({"taskId": "$run"}, ({"taskId": "$task"},), runs=True),

@@ -1,6 +1,7 @@
 """The fixtures that the conformance suite of MCP names in its scenarios: a test-only catalogue, and the URLs that serve it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -103,6 +104,17 @@ def both(arguments: Json) -> list[Json]:
     return [{"id": "root", "name": "root"}, approval("a", parent_id="root"), approval("b", parent_id="root")]
 
 
+async def named_task(exchange: Exchange, arguments: Json) -> Messages:
+    """Ask for a name, and then run a task that has it."""
+    answer = (exchange.input_responses or {}).get("user_name")
+    if answer is None:
+        yield Result(value={"inputRequests": {"user_name": NAME}}, kind="input_required")
+        return
+    start = runs(lambda content: {"name": "echo", "schemas": {"method": "echo_executor"}, "inputs": content})
+    async for message in start(replace(exchange, request_state=None), answer["content"]):
+        yield message
+
+
 def tool(name: str, call: Callable[[Exchange, Json], Messages], schema: Json = ANY) -> Tool:
     return Tool(name=name, title=name, description=f"The fixture {name}.", input_schema=schema, call=call)
 
@@ -192,6 +204,7 @@ def fixtures() -> Sequence[Tool]:
         *(tool(f"test_input_required_result_{name}", asks(name, rounds)) for name, rounds in ROUNDS.items()),
         tool("greet", greet),
         tool("slow_compute", runs(slow)),
+        tool("test_tool_with_task", named_task),
         tool("failing_job", runs(failing, is_required=True)),
         tool("confirm_delete", runs(lambda arguments: approval("confirm_delete"))),
         tool("multi_input", runs(both)),
@@ -250,6 +263,9 @@ class Prompts(Flows):
 
     async def get(self, caller: Caller, name: str, arguments: Json) -> Json | None:
         return await probes(caller, name, arguments)
+
+    async def complete(self, caller: Caller, name: str, argument: str) -> Sequence[str] | None:
+        return ["paris", "park", "party"]
 
 
 class Resources(Runs):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -277,3 +278,33 @@ def test_a_run_is_a_resource(alice: Client) -> None:
     ]
     error = alice.error("resources/read", {"uri": "task://no-such-run"})
     assert error["code"] == (-32602 if alice.is_modern else -32002)
+
+
+def test_arguments_of_prompts_and_ids_of_runs_are_completed(alice: Client, bob: Client) -> None:
+    flow = {
+        "name": "complete-me",
+        "tasks": [{"name": "a", "schemas": {"method": "echo_executor"}}],
+        "inputs_schema": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Paris", "Parma", "Rome"], "default": "Rome"}, "dry": {"type": "boolean"}},
+        },
+    }
+    saved = {"jsonrpc": "2.0", "id": 1, "method": "flows.save", "params": flow}
+    alice.http.post("/tasks", json=saved, headers={"Authorization": f"Bearer {alice.token}"})
+
+    def values(client: Client, ref: Any, name: str, value: str) -> Any:
+        params = {"ref": ref, "argument": {"name": name, "value": value}}
+        return client.result("completion/complete", params)["completion"]
+
+    prompt = {"type": "ref/prompt", "name": "complete-me"}
+    assert values(alice, prompt, "city", "par") == {"values": ["Paris", "Parma"], "total": 2, "hasMore": False}
+    assert values(alice, prompt, "city", "")["values"] == ["Rome", "Paris", "Parma"]
+    assert values(alice, prompt, "dry", "t")["values"] == ["true"]
+    assert values(alice, prompt, "unknown", "")["values"] == []
+    run_id = alice.data("run_tree", tasks=[{"name": "a", "schemas": {"method": "echo_executor"}}])["run_id"]
+    resource = {"type": "ref/resource", "uri": "task://{id}/tree"}
+    assert values(alice, resource, "id", run_id[:-1])["values"] == [run_id]
+    assert values(bob, resource, "id", run_id[:-1])["values"] == []
+    theirs = {"ref": prompt, "argument": {"name": "city", "value": ""}}
+    absent = {"ref": prompt | {"name": "nothing"}, "argument": {"name": "city", "value": ""}}
+    assert bob.error("completion/complete", theirs) == bob.error("completion/complete", absent)
