@@ -73,11 +73,13 @@ def test_a_task_of_a_page_has_the_result_that_the_page_promises(
 
 
 def test_what_one_knows_from_elsewhere_runs_as_its_page_says(site: DocsSite) -> None:
-    celery, crewai, prefect, temporal = (
+    celery, crewai, langgraph, prefect, temporal = (
         text(f"docs/coming-from/{name}.md", "An example", "json")
-        for name in ("celery", "crewai", "prefect", "temporal")
+        for name in ("celery", "crewai", "langgraph", "prefect", "temporal")
     )
     assert site.executed(celery)["result"] == 12
+    [routed] = site.executed(langgraph)["result"]["results"].values()
+    assert routed["text"] == "long"
     paragraph = site.executed(crewai)["result"]["content"]
     assert "Write a paragraph from these notes: This is the built-in demo model" in paragraph
     waited = site.executed(temporal)["result"]

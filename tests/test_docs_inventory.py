@@ -73,6 +73,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/coming-from/celery.md": [("An example", "python", ELSEWHERE), ("An example", "json", ELSEWHERE)],
     "docs/coming-from/crewai.md": [("An example", "json", ELSEWHERE)],
+    "docs/coming-from/langgraph.md": [("An example", "json", ELSEWHERE)],
     "docs/coming-from/prefect.md": [("An example", "json", ELSEWHERE), ("An example", "sh", ELSEWHERE)],
     "docs/coming-from/temporal.md": [("An example", "json", ELSEWHERE)],
     "docs/how-to/a2a.md": [
