@@ -16,23 +16,20 @@ from llmkeys.header import SentKey
 from tasks.rules.exceptions import GenerationFailed
 from tasks.rules.places import escaped
 from tasks.rules.strict_json import Json
-from tasks.services import queries, trees
+from tasks.services import flow_lists, queries, trees
 from tasks.status import Status
 
 WAIT_SECONDS: Final = 180.0
 EXECUTOR: Final = "generate_executor"
 NAME_CHARACTERS: Final = 80
+MOST_FLOWS: Final = 100
+"""How many flows the model learns of, those that were saved last."""
 
 
 async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None = None) -> DataResult:
-    """Generate a tree for a requirement with a language model; with `save`, store it.
-
-    It is not run.
-    """
-    secrets = await pools.read(named_secrets.usable_names, user_id=caller.user_id)
-    execution = await pools.write(
-        trees.execute_tree, caller=caller, tasks=task_that_writes(given, secrets), llm_key=llm_key
-    )
+    """Generate a tree for a requirement with a language model; with `save`, store it, and with `run`, run it, too."""
+    task = await task_that_writes(caller, requirement=given.requirement, model=given.model)
+    execution = await pools.write(trees.execute_tree, caller=caller, tasks=task, llm_key=llm_key)
     task_id = execution.task.id
     try:
         async with asyncio.timeout(WAIT_SECONDS):
@@ -45,6 +42,10 @@ async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None =
         raise GenerationFailed(writer.error or "", data={"task_id": task_id})
     tasks: list[Json] = writer.result["tasks"]
     native: Json = {"tasks": tasks, "count": len(tasks)}
+    if given.run:
+        started = await pools.write(trees.execute_tree, caller=caller, tasks=tasks, llm_key=llm_key)
+        ids = {"root_task_id": started.run.root_id, "run_id": started.run.id}
+        return DataResult(native={**native, "message": "The tree is stored and runs.", **ids})
     if not given.save:
         return DataResult(
             native={**native, "message": "The tree is not stored. Pass it to tasks.create or tasks.execute."}
@@ -54,11 +55,17 @@ async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None =
     return DataResult(native=native | stored)
 
 
-def task_that_writes(given: Generate, secrets: list[str]) -> Json:
-    """The task that generates. The requirement is text: what looks like a place in it is for the model."""
-    model = {} if given.model is None else {"model": given.model}
+async def task_that_writes(caller: Caller, *, requirement: str, model: str | None) -> Json:
+    """Return the task that generates. The requirement is text: what looks like a place in it is for the model."""
+    secrets = await pools.read(named_secrets.usable_names, user_id=caller.user_id)
+    known = await pools.read(flow_lists.descriptions_of, user_id=caller.user_id, most=MOST_FLOWS)
     return {
-        "name": f"Write a tree: {given.requirement}"[:NAME_CHARACTERS],
+        "name": f"Write a tree: {requirement}"[:NAME_CHARACTERS],
         "schemas": {"method": EXECUTOR},
-        "inputs": {"requirement": escaped(given.requirement), "secrets": secrets, **model},
+        "inputs": {
+            "requirement": escaped(requirement),
+            "secrets": secrets,
+            **({"flows": escaped(known)} if known else {}),
+            **({} if model is None else {"model": model}),
+        },
     }

@@ -459,3 +459,5 @@ class Generate(Params, frozen=True, kw_only=True):
     requirement: Annotated[str, Meta(min_length=1, max_length=20_000)]
     model: Text | None = None
     save: bool = False
+    run: bool = False
+    """Whether the tree is stored and run at once."""

@@ -484,12 +484,13 @@ class SecretDeleted(Response, frozen=True, kw_only=True):
 
 
 class Generated(Response, frozen=True, kw_only=True):
-    """A generated tree. `root_task_id` is present if it was stored."""
+    """A generated tree. `root_task_id` is present if it was stored, `run_id` if it runs."""
 
     tasks: list[NewTask]
     count: int
     message: str
     root_task_id: str | UnsetType = UNSET
+    run_id: str | UnsetType = UNSET
 
 
 class Examples(Response, frozen=True, kw_only=True):

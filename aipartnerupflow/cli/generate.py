@@ -16,10 +16,11 @@ def generate(
     client: "Client",
     requirement: Annotated[str, typer.Argument(metavar="TEXT", help="What the tree should do, in plain words.")],
     save: Annotated[bool, typer.Option("--save", help="Also store the tree, ready to run.")] = False,
+    run: Annotated[bool, typer.Option("--run", help="Also store the tree, and run it.")] = False,
     model: Annotated[str | None, typer.Option(help="Language model to use (default: llm.default_model).")] = None,
 ) -> Any:
     """Generate a tree of tasks with a language model.
 
-    Prints the JSON file that `run` accepts; does not run it.
+    Prints the JSON file that `run` accepts.
     """
-    return client.generate(requirement, model=model, save=save)
+    return client.generate(requirement, model=model, save=save, run=run)

@@ -231,7 +231,8 @@ def copied(answer: "Created | list[Json]") -> None:
 def generated(answer: "Generated") -> None:
     """Print the tree as the file that `run` accepts. The message goes to standard error."""
     as_document(answer["tasks"])
-    note(answer["message"], *([command("run", answer["root_task_id"])] if "root_task_id" in answer else []))
+    verb = "watch" if "run_id" in answer else "run"
+    note(answer["message"], *([command(verb, answer["root_task_id"])] if "root_task_id" in answer else []))
 
 
 def started(execution: "Execution") -> None:

@@ -223,10 +223,15 @@ def preview_copy(task_id: str, **options: Unpack[CopyOptions]) -> Call[list[Json
 
 
 def generate(
-    requirement: str, *, model: str | None = None, save: bool = False, llm_key: str | None = None
+    requirement: str,
+    *,
+    model: str | None = None,
+    save: bool = False,
+    run: bool = False,
+    llm_key: str | None = None,
 ) -> Call[Generated]:
-    """Generate a tree with a language model; with `save`, also store it. It is not run."""
-    params = given(requirement=requirement, model=model, save=save)
+    """Generate a tree with a language model; with `save`, also store it, and with `run`, store and run it."""
+    params = given(requirement=requirement, model=model, save=save, run=run or None)
     return Call("tasks.generate", params, wait_seconds=GENERATE_SECONDS, headers=headers_of(None, llm_key))
 
 

@@ -385,12 +385,13 @@ class Filters(TypedDict, total=False):
 
 
 class Generated(TypedDict):
-    """A generated tree. `root_task_id` is present if it was stored."""
+    """A generated tree. `root_task_id` is present if it was stored, `run_id` if it runs."""
 
     tasks: list[Json]
     count: int
     message: str
     root_task_id: NotRequired[str]
+    run_id: NotRequired[str]
 
 
 class KeyStored(TypedDict):

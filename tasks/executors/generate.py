@@ -4,53 +4,26 @@ The tree is validated like a request. With `run` it becomes part of the tree tha
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 import orjson
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Spawn
 from llmkeys.secret_forms import NAME
-from tasks.executors import describe, executor_ids
+from tasks.executors import executor_ids
 from tasks.executors.admission import checked
+from tasks.executors.generate_prompt import FLOW, Allowed, instructions
 from tasks.executors.llm.client import ask
+from tasks.executors.llm.demo import is_demo
+from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_for
 from tasks.executors.secret_places import named_in
 from tasks.rules.exceptions import TasksError
 
 ATTEMPTS: Final = 2
 """The first answer and one correction."""
-RULES: Final = f"""\
-You write trees of tasks for a server that runs them. {TREE_WANTED}
-
-The JSON is {{"tasks": [...]}}. Each task has
-- "id": a short text, unique in the tree;
-- "name": what it does, in a few words;
-- "parent_id": the task under which it stands. Exactly one task has none: the root;
-- "schemas": {{"method": "<executor>"}}, one of those below, or no "schemas" for a mere group, which completes with its children;
-- "inputs": an object that fits the executor's input schema;
-- "dependencies": a list of ids of tasks that must complete first. Only dependencies decide the order. What they result in
-  is added to the inputs under their ids, and {{{{id.path}}}} in any text of the inputs stands for a value in such a result, such as
-  {{{{fetch.json.title}}}}; a text that is nothing else becomes the value itself;
-- "params": settings of the executor, such as "works" of a crew, "retry" {{"max_attempts": 3}} or "timeout_seconds"; often left out.
-  "when": {{"task": "<id of a dependency>", "path": "/score", "op": "ge", "value": 0.5}} skips the task if that is false; further ops
-  are eq, ne, lt, le, gt, in, contains, exists and empty.
-  "for_each": {{"items": {{"task": "<id of a dependency>", "path": "/urls"}}, "max_parallel": 5}}, of a task without an executor,
-  runs its children once for each item of that list; {{{{item}}}} in their inputs is the item; the result is the list of results.
-  "repeat": {{"until": {{"path": "/done", "op": "eq", "value": true}}, "max": 5}} runs a task, or the children of a task without an
-  executor, until that is true of the result; {{{{last}}}} in the inputs is the result of the round before;
-- "priority": 0 urgent, 1 high, 2 normal, 3 low; often left out.
-No other fields. No circles. The usual root is aggregate_results_executor, depending on the tasks whose results matter. Use as few
-tasks as do the work, and no credentials. {{secrets}}
-
-The executors, each with its input schema:
-"""
-
-
-SECRETS: Final = (
-    "Where a service needs credentials, {{secret.NAME}} in the inputs stands for a secret that is filled in later, alone or in a "
-    "longer text; never in prompts, questions and groups. The names are: "
-)
+RUN_TREE: Final = "run_tree_executor"
 
 
 class Generate(Executor):
@@ -83,6 +56,13 @@ class Generate(Executor):
                 "default": [],
                 "description": "Names of the secrets that the tree may use, as {{secret.NAME}}",
             },
+            "flows": {
+                "type": "array",
+                "items": FLOW,
+                "maxItems": 1000,
+                "default": [],
+                "description": "Flows of the owner that the tree may run",
+            },
         },
         "required": ["requirement"],
     }
@@ -108,21 +88,27 @@ class Generate(Executor):
     }
 
     async def execute(self, inputs: Json, context: Context) -> Json | Spawn:
-        model, api_base = model_for(context, inputs.get("model")), api_base_for(context)
-        secrets = inputs.get("secrets", [])
+        model = model_for(context, inputs.get("model"))
+        allowed = Allowed(secrets=inputs.get("secrets", []), flows=inputs.get("flows", []))
         messages = [
-            {"role": "system", "content": _instructions(secrets)},
+            {"role": "system", "content": instructions(executor_ids() - {Generate.id}, allowed)},
             {"role": "user", "content": inputs["requirement"]},
         ]
+        options = await _options(model)
         fault = ""
         for attempt in range(1, ATTEMPTS + 1):
             prompt = Prompt(
-                model=model, messages=messages, run_id=context.run_id, user_id=context.user_id, api_base=api_base
+                model=model,
+                messages=messages,
+                options=options,
+                run_id=context.run_id,
+                user_id=context.user_id,
+                api_base=api_base_for(context),
             )
             answer = await ask(prompt, spent=context.spent)
             try:
                 # Validating thousands of tasks takes a tenth of a second.
-                tasks = await asyncio.to_thread(_tasks_in, answer.content or "", secrets)
+                tasks = await asyncio.to_thread(_tasks_in, answer.content or "", allowed)
                 return Spawn(tasks=tasks) if inputs.get("run") else {"tasks": tasks, "count": len(tasks)}
             except _NoTree as error:
                 fault = str(error)
@@ -141,13 +127,7 @@ class _NoTree(Exception):
     """The answer is not a valid tree. The message explains why, to the model and to people."""
 
 
-def _instructions(secrets: Sequence[str]) -> str:
-    about = (describe(executor_id) for executor_id in sorted(executor_ids() - {Generate.id}))
-    lines = [f"- {each['id']}: {each['description']} {orjson.dumps(each['input_schema']).decode()}" for each in about]
-    return RULES.replace("{secrets}", SECRETS + ", ".join(secrets) + "." if secrets else "") + "\n".join(lines)
-
-
-def _tasks_in(text: str, secrets: Collection[str]) -> list[Json]:
+def _tasks_in(text: str, allowed: Allowed) -> list[Json]:
     """Return the tree in an answer, valid by the rules of a request. Raises _NoTree."""
     value = _json_in(text)
     tasks = value.get("tasks") if isinstance(value, dict) and "tasks" in value else value
@@ -159,9 +139,36 @@ def _tasks_in(text: str, secrets: Collection[str]) -> list[Json]:
         spec = checked(tasks)
     except TasksError as error:
         raise _NoTree(error.message) from None
-    if unknown := sorted({name for *_, name in named_in(spec)} - set(secrets)):
+    if unknown := sorted({name for *_, name in named_in(spec)} - set(allowed.secrets)):
         raise _NoTree(f"there is no secret '{unknown[0]}'.")
+    if unknown := sorted(_flows_in(tasks) - allowed.names_of_flows):
+        raise _NoTree(f"there is no flow '{unknown[0][:100]}'. {_known_flows(allowed)}")
     return tasks
+
+
+def _flows_in(tasks: Sequence[Json]) -> set[str]:
+    """Return the names of the flows that the tasks run, trees within them too."""
+    found = set[str]()
+    for task in tasks:
+        inputs = task.get("inputs")
+        if (task.get("schemas") or {}).get("method") != RUN_TREE or not isinstance(inputs, dict):
+            continue
+        if isinstance(inputs.get("flow"), str):
+            found.add(inputs["flow"])
+        found |= _flows_in(inputs.get("tasks") or [])
+    return found
+
+
+def _known_flows(allowed: Allowed) -> str:
+    return f"The flows are {', '.join(sorted(allowed.names_of_flows))}." if allowed.flows else "The user has no flows."
+
+
+async def _options(model: str) -> Json:
+    """Return what makes a model that can answer with JSON do so, and with nothing else."""
+    if is_demo(model):
+        return {}
+    takes_json = await load("tasks.executors.llm.litellm_calls.takes_json")
+    return {"response_format": {"type": "json_object"}} if takes_json(model) else {}
 
 
 def _json_in(text: str) -> Any:

@@ -3,6 +3,7 @@
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 from django.db.models import F, Q
@@ -11,10 +12,13 @@ from accounts.callers import Caller
 from tasks.models import Flow, FlowVersion, Run
 from tasks.models.flows import FlowQuerySet
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
 from tasks.services.flow_runs import newest_runs
 from tasks.services.flows import get_flow
 from tasks.services.queries import NOT_A_CURSOR
 from tasks.storage import loads
+
+DESCRIBED_BYTES: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,18 @@ def tool_of(*, caller: Caller, name: str) -> FlowVersion | None:
     """Return the newest version of the caller's own flow of this name, without its tasks, if it is a tool."""
     found = _with_flows(Flow.objects.filter(user_id=caller.user_id, is_tool=True, name=name), [name])
     return found[0] if found else None
+
+
+def descriptions_of(*, user_id: str, most: int) -> list[Json]:
+    """Return name, description and schema of the inputs of a user's flows, at most so many, those saved last first.
+
+    A flow that says more than DESCRIBED_BYTES is named only.
+    """
+    flows = list(Flow.objects.filter(user_id=user_id, version__gt=0).order_by("-updated_at", "-id")[:most])
+    newest = FlowVersion.objects.filter(flow_id__in=[flow.id for flow in flows], number=F("flow__version"))
+    short = newest.annotate(size=loads.size_of("inputs_schema", "description")).filter(size__lte=DESCRIBED_BYTES)
+    said = {row.pop("flow_id"): row for row in short.values("flow_id", "description", "inputs_schema")}
+    return [{"name": flow.name} | said.get(flow.id, {}) for flow in flows]
 
 
 def _with_flows(flows: FlowQuerySet, names: Sequence[str]) -> list[FlowVersion]:

@@ -17,13 +17,12 @@ from a2a.mcp.tools.running import RunTool, Start, followed, outcome
 from a2a.mcp.tools.tool import DEFINITIONS, READS, Hints, Tool, schema_of
 from a2a.methods import responses, run_responses, running, runs, system
 from a2a.methods.generate import task_that_writes
-from a2a.methods.params import Answer, Generate, Nothing
+from a2a.methods.params import Answer, Nothing
 from a2a.methods.response import Response
 from a2a.methods.run_params import ListRuns
 from a2a.methods.task_schemas import NewTask
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from llmkeys import named_secrets
 from tasks.rules.strict_json import Json
 from tasks.services import flows, history, trees
 from tasks.services.cancels import cancel_tasks
@@ -75,8 +74,7 @@ async def run_flow(exchange: Exchange, arguments: Json) -> Execution:
 async def generate_tree(exchange: Exchange, arguments: Json) -> Execution:
     """Queue a run in which a model writes a tree."""
     given = params.GenerateTree.parse(arguments)
-    secrets = await pools.read(named_secrets.usable_names, user_id=exchange.caller.user_id)
-    task = task_that_writes(Generate(requirement=given.requirement, model=given.model), secrets)
+    task = await task_that_writes(exchange.caller, requirement=given.requirement, model=given.model)
     llm_key = exchange.headers.sent_key()
     return await pools.write(partial(trees.execute_tree, caller=exchange.caller, tasks=task, llm_key=llm_key))
 

@@ -110,6 +110,11 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
     return answer
 
 
+def takes_json(model: str) -> bool:
+    """Whether a model is known to answer with JSON only when it is asked to."""
+    return litellm.supports_response_schema(model)
+
+
 async def _listen(
     prompt: Prompt, granted: Credentials, streamed: Streamed, heard: Callable[[str], None], wire: Wire
 ) -> None:

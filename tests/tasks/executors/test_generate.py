@@ -64,6 +64,56 @@ def test_the_model_learns_the_names_of_secrets_and_may_use_no_others(site: LlmSi
     assert "there is no secret 'invented'" in second.last_message
 
 
+def running(flow: str) -> Json:
+    inputs = {"flow": flow, "inputs": {"who": "you"}}
+    return {"tasks": [{"name": "Greet", "schemas": {"method": "run_tree_executor"}, "inputs": inputs}]}
+
+
+def test_the_model_learns_the_flows_of_the_caller_and_may_run_no_others(site: LlmSite) -> None:
+    greet = {"name": "Hello", "schemas": {"method": "echo_executor"}, "inputs": {"text": "{{run.inputs.who}}"}}
+    schema = {"type": "object", "properties": {"who": {"type": "string"}}}
+    flow = {"name": "greet", "tasks": [greet], "description": "Greets {{who}}", "inputs_schema": schema}
+    site.server.rpc("flows.save", flow)
+    site.llm.will(writes(running("invented")), writes(running("greet")))
+    result = generate(site, **WANTED)["result"]
+    assert result["tasks"] == running("greet")["tasks"]
+    first, second = site.llm.asked
+    assert "- greet: Greets {{who}} " in first.body["messages"][0]["content"]
+    assert '"who"' in first.body["messages"][0]["content"]
+    assert "there is no flow 'invented'. The flows are greet." in second.last_message
+    site.server.rpc("flows.delete", {"name": "greet"})
+
+
+def test_a_tree_is_run_at_once(site: LlmSite) -> None:
+    site.llm.will(writes([{"id": "at-once", "name": "Look", "schemas": {"method": "system_info_executor"}}]))
+    result = generate(site, **WANTED, run=True)["result"]
+    assert (result["root_task_id"], result["message"]) == ("at-once", "The tree is stored and runs.")
+    done = site.end_of("at-once")
+    assert done.task["status"] == "completed"
+    assert {event["run_id"] for event in done.events} == {result["run_id"]}
+
+
+def test_the_model_learns_what_crews_are_and_the_tools_of_the_operator(site: LlmSite) -> None:
+    works = {"agents": {"a": {"role": "One of {{who}}", "tools": ["letters"]}}}
+    crew = {"name": "Crew", "schemas": {"method": "crewai_executor"}, "params": {"works": works}}
+    right = {"agents": {"a": {"role": "Counter", "tools": ["length"]}}}
+    site.llm.will(writes([crew]), writes([crew | {"params": {"works": right}}]))
+    assert site.run(EXECUTOR, WANTED).task["result"]["count"] == 1
+    first, second = site.llm.asked
+    instructions = first.body["messages"][0]["content"]
+    assert "Tools of agents and tasks of crews: length, wait, lost, wrong." in instructions
+    assert "process, manager_llm" in instructions
+    assert "params.works.agents.a.tools names 'letters', but there is no such tool" in second.last_message
+
+
+@pytest.mark.parametrize(("model", "is_json"), [("openai/gpt-4o", True), ("openai/gpt-4", False)])
+def test_a_model_that_can_is_asked_for_json_only(site: LlmSite, model: str, is_json: bool) -> None:
+    site.llm.will(writes(TREE))
+    site.run(EXECUTOR, WANTED | {"model": model})
+    wanted = site.llm.asked[0].body.get("response_format")
+    assert wanted == ({"type": "json_object"} if is_json else None)
+
+
 def test_the_method_passes_the_names_of_the_callers_secrets(site: LlmSite) -> None:
     rpc = site.server.rpc
     rpc("secrets.set", {"name": "token", "value": "canary-of-the-tests"}, path="/system")
@@ -164,7 +214,7 @@ def test_on_the_a2a_address_the_answer_is_a_message_with_one_data_part(site: Llm
         ({}, -32602, "requirement"),
         ({"requirement": ""}, -32602, "requirement"),
         ({"requirement": "x" * 20_001}, -32602, "requirement"),
-        ({"requirement": "x", "run": True}, -32602, "run"),
+        ({"requirement": "x", "run": "yes"}, -32602, "run"),
         ({"requirement": "x", "model": "nobody/knows"}, -32020, "Name it before a slash"),
         ({"requirement": "x", "model": "mistral/small"}, -32020, "No API key for the provider 'mistral'"),
     ],

@@ -123,6 +123,7 @@ def test_a_crew_object_and_a_function_run_and_keep_nothing(site: LlmSite, name: 
         assert done.task["status"] == "completed", done.task["error"]
         assert done.task["result"]["parsed"] == {"answer": 3}
         assert f"Count {what}." in str(site.llm.asked[0].body["messages"])
+        assert [task["output"] for task in done.task["result"]["tasks"]] == ['{"answer":3}']
         assert len(site.llm.asked) == 1
 
 
