@@ -47,6 +47,7 @@ TESTS: Final = (
     "tests/a2a/mcp/test_endpoint.py",
     "tests/a2a/mcp/test_tools.py",
     "tests/a2a/mcp/test_tasks.py",
+    "tests/a2a/mcp/test_subscriptions.py",
     "tests/a2a/agui/test_runs.py",
     "tests/a2a/agui/test_access.py",
     "tests/tasks/rules/test_flows.py",

@@ -30,7 +30,6 @@ from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json, decode
 from tasks.storage import loads
 
-EVENT_STREAM: Final = "text/event-stream"
 UNAUTHORIZED: Final = 401
 DEFERRED_SECONDS: Final = 1.0
 """How long a reply may take until it becomes a stream. Quick calls get plain JSON, with the status of their error."""
@@ -70,8 +69,7 @@ class Mcp:
             if not isinstance(call.params, dict):
                 raise InvalidParams([("params", "must be an object")])
             messages = method.function(self.catalogue, exchange, call.params)
-            takes_streams = EVENT_STREAM in request.headers.get("Accept", "")
-            first = await _first(messages, seconds=DEFERRED_SECONDS if takes_streams else None)
+            first = await _first(messages, seconds=DEFERRED_SECONDS if exchange.takes_streams else None)
         if isinstance(first, Result):
             return json_response(_reply(first, call, exchange))
         frames = sse.replies(_encoded(_continued(first, messages), call, exchange))

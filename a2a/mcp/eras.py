@@ -12,12 +12,13 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from a2a.core.http import Headers
-from a2a.core.jsonrpc import Call
+from a2a.core.jsonrpc import Call, Id
 from a2a.mcp.errors import HEADER_MISMATCH, UNSUPPORTED_VERSION, McpError
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 
+EVENT_STREAM: Final = "text/event-stream"
 MODERN: Final = ("2026-07-28",)
 LEGACY: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 FIRST_OVER_HTTP: Final = "2025-03-26"
@@ -50,13 +51,15 @@ class Exchange:
 
     `is_modern`: of 2026-07-28, so each result has a `resultType`. `progress_token` is set if the client wants
     notifications of progress, and `log_level` if it wants those of logs. A request that continues an earlier one has the
-    `request_state` of that, and the `input_responses` of the client's user.
+    `request_state` of that, and the `input_responses` of the client's user. `takes_streams`: its reply may be a stream.
     """
 
     caller: Caller
     headers: Headers
     is_modern: bool
     version: str
+    call_id: Id = None
+    takes_streams: bool = False
     capabilities: Json = field(default_factory=dict)
     progress_token: str | int | float | None = None
     log_level: str | None = None
@@ -93,6 +96,8 @@ def exchange_of(call: Call, body: Json, *, sent: Mapping[str, str], caller: Call
     common: Json = {
         "caller": caller,
         "headers": headers,
+        "call_id": call.id,
+        "takes_streams": EVENT_STREAM in sent.get("Accept", ""),
         "progress_token": token if isinstance(token, str | int | float) and not isinstance(token, bool) else None,
     }
     if not is_modern(body, sent):

@@ -12,7 +12,7 @@ from a2a.core.exceptions import UnknownMethod
 from a2a.core.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
 from a2a.core.version import software_version
 from a2a.live import stream_limits
-from a2a.mcp import handles
+from a2a.mcp import handles, subscriptions
 from a2a.mcp.catalogue import PAGE, Catalogue
 from a2a.mcp.completions import completed
 from a2a.mcp.eras import LEGACY, MODERN, Exchange
@@ -80,7 +80,7 @@ async def discover(catalogue: Catalogue, exchange: Exchange, params: Json) -> Js
     """Say which versions and capabilities the server has."""
     return {
         "supportedVersions": list(MODERN),
-        "capabilities": capabilities() | {"extensions": {handles.EXTENSION: {}}},
+        "capabilities": capabilities() | {"resources": {"subscribe": True}, "extensions": {handles.EXTENSION: {}}},
         "instructions": INSTRUCTIONS,
         "_meta": {"io.modelcontextprotocol/serverInfo": server_info()},
     } | caching("public")
@@ -229,6 +229,13 @@ async def complete(catalogue: Catalogue, exchange: Exchange, params: Json) -> Js
     return await completed(catalogue, exchange.caller, params)
 
 
+async def listen(catalogue: Catalogue, exchange: Exchange, params: Json) -> Messages:
+    """Send what changes in the caller's runs, for as long as the client listens."""
+    async with aclosing(subscriptions.listen(exchange, params)) as messages:
+        async for message in messages:
+            yield message
+
+
 def _not_found(uri: str, exchange: Exchange) -> McpError:
     """2026-07-28 has no code of its own for it."""
     code = INVALID_PARAMS if exchange.is_modern else RESOURCE_NOT_FOUND
@@ -258,6 +265,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "prompts/list": Method(function=_at_once(list_prompts)),
         "prompts/get": Method(function=_at_once(get_prompt)),
         "completion/complete": Method(function=_at_once(complete)),
+        "subscriptions/listen": Method(function=listen, is_legacy=False),
         "resources/list": Method(function=_at_once(list_resources)),
         "resources/templates/list": Method(function=_at_once(list_templates)),
         "resources/read": Method(function=_at_once(read_resource)),

@@ -96,6 +96,12 @@ class Runs:
         return [facts.run.id for facts in newest]
 
 
+def run_in(uri: str) -> str | None:
+    """The id of the run that a URI names; None if it names none."""
+    found = URI.fullmatch(uri)
+    return found and found["run_id"]
+
+
 def _listed(facts: history.RunFacts) -> Json:
     return {
         "uri": f"{SCHEME}{facts.run.id}",

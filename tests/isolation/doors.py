@@ -133,6 +133,8 @@ def _mcp_request(method: str, *, is_modern: bool) -> Callable[[Any], Shot]:
 
     def shot(params: Json) -> Shot:
         headers = {"MCP-Protocol-Version": MODERN[0], "Mcp-Method": method} if is_modern else {}
+        if method == "subscriptions/listen":
+            headers["Accept"] = "application/json, text/event-stream"
         if is_modern and method in NAMED_IN_HEADER:
             headers["Mcp-Name"] = params[NAMED_IN_HEADER[method]]
         return Shot(method="POST", path="/mcp", body=envelope | {"params": params | meta}, headers=headers)

@@ -301,6 +301,9 @@ MCP: Final[Mapping[str, Row]] = MappingProxyType(
             {"ref": {"type": "ref/resource", "uri": "task://{id}"}, "argument": {"name": "id", "value": "$run"}},
             runs=True,
         ),
+        "subscriptions/listen": Row(
+            {"notifications": {"resourceSubscriptions": ["task://$run"], "taskIds": ["$run", "$task"]}}, runs=True
+        ),
         "tasks/get": Row({"taskId": "$run"}, ({"taskId": "$task"},), runs=True),
         "tasks/update": Row({"taskId": "$run", "inputResponses": {}}, runs=True),
         "tasks/cancel": Row({"taskId": "$run"}, ({"taskId": "$task"},), runs=True),

@@ -1,0 +1,119 @@
+"""`subscriptions/listen` of 2026-07-28: a stream of what changes in the caller's runs, from the event hub."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from a2a.core.jsonrpc import INVALID_REQUEST
+from a2a.live import stream_limits
+from a2a.mcp import handles
+from a2a.mcp.eras import PREFIX, Exchange
+from a2a.mcp.errors import McpError
+from a2a.mcp.messages import Messages, Notification, Result
+from a2a.mcp.resources import run_in
+from accounts.callers import Caller
+from apflow_site.db import pools
+from tasks.events import Event, following
+from tasks.models import Run
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
+
+URIS: Final = "resourceSubscriptions"
+TASK_IDS: Final = "taskIds"
+MOST: Final = 100
+"""The number of resources, and of tasks, in one subscription."""
+EVERY_SECONDS: Final = 0.5
+"""Changes of this time become one notification each."""
+ID_FIELD: Final = f"{PREFIX}subscriptionId"
+NEEDS_STREAM: Final = (
+    "subscriptions/listen is answered with a stream. Send Accept: application/json, text/event-stream."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What a subscription is about: the URIs of each run, and the runs whose tasks it follows."""
+
+    uris: Mapping[str, Sequence[str]]
+    task_ids: Sequence[str]
+
+    def concerns(self, event: Event) -> bool:
+        return event["run_id"] in self.uris or event["run_id"] in self.task_ids
+
+    def accepted(self) -> Json:
+        """What of the request the server honors."""
+        uris = [uri for found in self.uris.values() for uri in found]
+        return {name: list(value) for name, value in ((URIS, uris), (TASK_IDS, self.task_ids)) if value}
+
+
+async def listen(exchange: Exchange, params: Json) -> Messages:
+    """Yield the acknowledgement, the tasks as they are, and then notifications until the client leaves or the server stops.
+
+    What the caller does not own counts as absent. Raises InvalidParams, McpError or LimitReached.
+    """
+    if not exchange.takes_streams:
+        raise McpError(INVALID_REQUEST, NEEDS_STREAM)
+    stream_limits.open_streams().refuse_if_full(exchange.caller)
+    uris, task_ids = _wanted(params)
+    if task_ids:
+        handles.require_extension(exchange)
+    watched = await pools.read(_watched, exchange.caller, uris, task_ids)
+    meta: Json = {"_meta": {ID_FIELD: exchange.call_id}}
+    async with following(exchange.caller) as inbox:
+        inbox.wants = watched.concerns
+        yield Notification(
+            method="notifications/subscriptions/acknowledged", params={"notifications": watched.accepted()} | meta
+        )
+        known: dict[str, Json] = {}
+        changed: Sequence[str] = watched.task_ids
+        while True:
+            for notification in await _tasks(
+                exchange.caller, [run for run in changed if run in watched.task_ids], known
+            ):
+                yield Notification(method="notifications/tasks", params=notification | meta)
+            if not (events := await inbox.next()):
+                break
+            await asyncio.sleep(EVERY_SECONDS)
+            changed = list(dict.fromkeys(event["run_id"] for event in events))
+            for uri in (uri for run_id in changed for uri in watched.uris.get(run_id, ())):
+                yield Notification(method="notifications/resources/updated", params={"uri": uri} | meta)
+    yield Result(value=meta)
+
+
+def _wanted(params: Json) -> tuple[list[str], list[str]]:
+    """Raises InvalidParams."""
+    notifications = params.get("notifications")
+    if not isinstance(notifications, dict):
+        raise InvalidParams([("notifications", "required, an object")])
+    return _texts(notifications, URIS), _texts(notifications, TASK_IDS)
+
+
+def _texts(notifications: Json, name: str) -> list[str]:
+    value: Any = notifications.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value) or len(value) > MOST:
+        raise InvalidParams([(f"notifications.{name}", f"must be a list of at most {MOST} strings")])
+    return list(dict.fromkeys(value))
+
+
+def _watched(caller: Caller, uris: Sequence[str], task_ids: Sequence[str]) -> Watched:
+    runs = {uri: run_id for uri in uris if (run_id := run_in(uri)) is not None}
+    named = {*runs.values(), *task_ids}
+    own = set(Run.objects.for_caller(caller).filter(id__in=named).values_list("id", flat=True))
+    found: dict[str, list[str]] = {}
+    for uri, run_id in runs.items():
+        if run_id in own:
+            found.setdefault(run_id, []).append(uri)
+    return Watched(uris=found, task_ids=[run_id for run_id in task_ids if run_id in own])
+
+
+async def _tasks(caller: Caller, run_ids: Sequence[str], known: dict[str, Json]) -> list[Json]:
+    """The tasks that are not as they were when the client was last sent them."""
+    found = []
+    for run_id in run_ids:
+        task = await pools.read(partial(handles.detail, caller=caller, run_id=run_id))
+        if known.get(run_id) != task:
+            known[run_id] = task
+            found.append(task)
+    return found
