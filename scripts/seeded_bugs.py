@@ -72,6 +72,7 @@ TESTS: Final = (
     "tests/tasks/executors/websocket/test_websocket.py",
     "tests/tasks/executors/mcp/test_mcp.py",
     "tests/tasks/executors/mcp/test_hostile_server.py",
+    "tests/tasks/executors/mcp/test_mcp_questions.py",
     "tests/tasks/executors/mcp/test_mcp_agents.py",
     "tests/tasks/executors/crewai/test_own_crews.py",
     "tests/tasks/executors/apflow_api/test_apflow_api.py",

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import httpx
 from mcp.server.fastmcp import Context, FastMCP, Image
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tests.servers import ROOT, free_port, until
 
@@ -99,6 +99,38 @@ def credentials(context: Context[Any, Any, Any]) -> str:
 def leave() -> str:
     """End the server."""
     os._exit(3)
+
+
+class Order(BaseModel):
+    packets: int = Field(title="How many packets?", ge=1)
+    express: bool = False
+
+
+class Nothing(BaseModel):
+    pass
+
+
+@server.tool(structured_output=False)
+async def order(context: Context[Any, Any, Any], product: str) -> str:
+    """Order packets of a product, after two questions."""
+    note("order", product)
+    wanted = await context.elicit(f"How much {product}?", Order)
+    if wanted.action != "accept":
+        return "declined"
+    sure = await context.elicit("Are you sure?", Nothing)
+    note("answered", wanted.data.packets, sure.action)
+    return f"{wanted.data.packets} of {product}" if sure.action == "accept" else "not ordered"
+
+
+class Guest(BaseModel):
+    email: str = Field(json_schema_extra={"format": "email"})
+
+
+@server.tool(structured_output=False)
+async def invite(context: Context[Any, Any, Any]) -> str:
+    """Ask for an address, in a form with a format."""
+    wanted = await context.elicit("Whom?", Guest)
+    return wanted.data.email if wanted.action == "accept" else wanted.action
 
 
 @server.tool(name="an odd name", structured_output=False)

@@ -3,10 +3,11 @@
 import asyncio
 from typing import ClassVar, Final
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Reply
 from tasks.executors.http.rest import AUTH, SECRET
 from tasks.executors.mcp import operations
-from tasks.executors.mcp.servers import configured, is_url, target_of
+from tasks.executors.mcp.questions import NO, TEXT_CHARACTERS, YES, Answers, Asked
+from tasks.executors.mcp.servers import Target, configured, is_url, target_of
 from tasks.executors.mcp.session import Hearing, opened
 from tasks.rules.places import has_places
 
@@ -21,7 +22,7 @@ class Mcp(Executor):
     name = "MCP server"
     description = (
         "Calls a tool of an MCP server, reads a resource or gets a prompt. Servers are those that the operator configured, by name, or public "
-        "URLs. Progress and log lines of the server are those of this task, and cancelling ends the call."
+        "URLs. Its progress, log lines and questions are those of this task, and cancelling ends the call."
     )
     tags = ("ai", "mcp", "http")
     input_schema: ClassVar[Json] = {
@@ -95,14 +96,31 @@ class Mcp(Executor):
         operations.check(inputs)
         target = target_of(inputs)
         seconds = inputs.get("timeout_seconds", SECONDS)
+        answers = Answers(_given(context.reply))
+        hearing = Hearing(report=context.report, log=context.log, answers=answers)
         try:
-            async with (
-                asyncio.timeout(seconds),
-                opened(target, Hearing(report=context.report, log=context.log)) as session,
-            ):
+            async with asyncio.timeout(seconds), opened(target, hearing) as session:
                 result: Json = target.masked(await operations.result_of(session, inputs))
                 return result
+        except Asked as asked:
+            raise _parked(asked, answers, target) from None
         except TimeoutError:
             raise ExecutorError(
                 f"The MCP server '{target.name}' did not answer within {seconds:g} s. Raise inputs.timeout_seconds if it needs longer."
             ) from None
+
+
+def _given(reply: Reply | None) -> list[Json]:
+    """Return the questions that were answered so far."""
+    return [] if reply is None else [*reply.memo["given"], reply.memo["open"] | {"answer": reply.answer}]
+
+
+def _parked(asked: Asked, answers: Answers, target: Target) -> Parked:
+    question = asked.question
+    text = f"The MCP server '{target.name}' asks: {target.masked(question.message) or 'May it continue?'}"
+    return Parked(
+        text[:TEXT_CHARACTERS],
+        options=None if question.has_fields else [YES, NO],
+        schema=question.form if question.has_fields else None,
+        memo={"given": answers.given, "open": {"message": question.message, "schema": question.schema}},
+    )

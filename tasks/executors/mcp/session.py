@@ -12,6 +12,7 @@ from aipartnerupflow import __version__
 from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors.mcp.http_line import http_line
 from tasks.executors.mcp.line import Line
+from tasks.executors.mcp.questions import CAPABILITY, METHOD, Answers, Asked, problem_of
 from tasks.executors.mcp.servers import Target
 from tasks.executors.mcp.stdio_line import stdio_line
 
@@ -34,10 +35,12 @@ class RefusedError(ExecutorError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hearing:
-    """Where progress (a fraction and a message) and log lines of the server go."""
+    """Where progress (a fraction and a message) and log lines of the server go, and what its questions are answered with."""
 
     report: Callable[[float, str], None]
     log: Callable[[str], None]
+    answers: Answers | None = None
+    """None: the server may ask nothing."""
 
 
 DEAF: Final = Hearing(report=lambda fraction, message: None, log=lambda text: None)
@@ -56,7 +59,8 @@ class Session:
     async def begin(self) -> None:
         """Shake hands. Raises ExecutorError."""
         client = {"name": "aipartnerupflow", "version": __version__}
-        offer: Json = {"protocolVersion": NEWEST, "capabilities": {}, "clientInfo": client}
+        capabilities = {} if self._hearing.answers is None else CAPABILITY
+        offer: Json = {"protocolVersion": NEWEST, "capabilities": capabilities, "clientInfo": client}
         version = (await self.request("initialize", offer)).get("protocolVersion")
         if version not in VERSIONS:
             raise ExecutorError(
@@ -66,7 +70,10 @@ class Session:
         await self._line.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
 
     async def request(self, method: str, params: Json) -> Json:
-        """Send a request, and return its result. If cancelled, the server is notified. Raises ExecutorError."""
+        """Send a request, and return its result. If cancelled, the server is notified.
+
+        Raises ExecutorError, and Asked for a question without an answer.
+        """
         self._number += 1
         number = self._number
         message = {"jsonrpc": "2.0", "id": number, "method": method}
@@ -78,7 +85,7 @@ class Session:
                         await self._take(each, number)
                     elif each.get("id") == number:
                         return self._result(each)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Asked):
             if method != "initialize":  # which must not be cancelled
                 await self._call_off(number)
             raise
@@ -113,9 +120,14 @@ class Session:
             self._log(str(params.get("level", "info"))[:20], params.get("data"))
 
     async def _answer(self, request: Json) -> None:
-        """Answer a request of the server: we offer nothing but a sign of life."""
+        """Answer a request of the server: a question, or whether we are alive."""
         if request["method"] == "ping":
             answer: Json = {"result": {}}
+        elif request["method"] == METHOD and self._hearing.answers is not None:
+            params = request["params"] if isinstance(request.get("params"), dict) else {}
+            if problem := problem_of(params):
+                self._log("warning", f"A question of the server is declined, because {problem}")
+            answer = {"result": self._hearing.answers.result_for(params)}
         else:
             answer = {"error": {"code": METHOD_NOT_FOUND, "message": "The client does not support this method"}}
         await self._line.send({"jsonrpc": "2.0", "id": request["id"]} | answer)
