@@ -13,6 +13,7 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command, Send, interrupt
+from pydantic import BaseModel
 
 NODES = "GRAPH_NODES"
 GATE = "GRAPH_GATE"
@@ -124,6 +125,18 @@ def asks_form(state: State) -> State:
 
 
 form = chain(("asks", asks_form))
+
+
+class Team(BaseModel):
+    names: list[str]
+
+
+def asks_team(state: State) -> State:
+    team = interrupt({"question": "Who is in?"}, response_schema=Team)
+    return {"lines": team.names}
+
+
+team = chain(("asks", asks_team))
 
 
 def fails_once(state: State) -> State:

@@ -10,7 +10,10 @@ from tasks.pools.nurseries import NurseryLine
 from tasks.telemetry import metrics
 
 PRELOADED: Final[Mapping[str, str]] = MappingProxyType(
-    dict.fromkeys(("crewai_executor", "batch_crewai_executor"), "tasks.executors.crewai.kickoff.kickoff")
+    {
+        **dict.fromkeys(("crewai_executor", "batch_crewai_executor"), "tasks.executors.crewai.kickoff.kickoff"),
+        "langgraph_executor": "tasks.executors.langgraph.running.run",
+    }
 )
 """What a nursery imports for these executors: it takes seconds and hundreds of megabytes, once for all their processes."""
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from django.conf import settings
 from langchain_core.runnables import RunnableConfig, ensure_config
-from langgraph.errors import GraphRecursionError
+from langgraph.errors import GraphRecursionError, is_invalid_resume
 from langsmith import tracing_context
+from pydantic import ValidationError
 
 from aipartnerupflow.executors import Context, ExecutorError, Json, Parked, Stopped
 from aipartnerupflow.executors.current import CURRENT, Current
@@ -102,11 +103,23 @@ class GraphRun:
             if not state.next:  # a worker died between its last checkpoint and the end of the task
                 return self._output_in(state.values)
             begin = continuation(state, self._context.reply)
-        await self._stream(begin)
+        try:
+            await self._stream(begin)
+        except ValidationError as error:
+            raise await self._asked_again(error) from None
         state = await self._graph.aget_state(self._config)
         if (question := question_in(state, None, is_stopped=True)) is not None:
             raise question
         return self._output
+
+    async def _asked_again(self, error: ValidationError) -> Exception:
+        """Return the question whose answer does not fit; the error itself if it has another cause."""
+        state = await self._graph.aget_state(self._config)
+        question = question_in(state, None, is_stopped=False) if is_invalid_resume(error) else None
+        if question is None:
+            return error
+        question.question = f"The last answer does not fit: {error.errors()[0]['msg']}. {question.question}"
+        return question
 
     def so_far(self) -> Any:
         """Return the output of the last step as JSON; None without one."""

@@ -1,11 +1,16 @@
 """Graphs: a real server, real workers, and graphs as users write them."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
 
+from aipartnerupflow.executors import Reply
+from tasks.executors.langgraph.questions import continuation, question_in
 from tests import graphs_for_tests
 from tests.acceptance.test_faults import holder_of
 from tests.llm_site import Done, LlmSite, running_llm_site
@@ -29,7 +34,7 @@ NAMES = (
         "stops",
         "form",
     ),
-    *("failing", "endless", "fan", "too_large", "no_json", "greeting", "functional", "no_graph", "lost"),
+    *("failing", "endless", "fan", "too_large", "no_json", "greeting", "functional", "no_graph", "lost", "team"),
 )
 THREADS = {"pool": "thread"}
 
@@ -204,6 +209,13 @@ def test_an_interrupt_with_a_schema_is_a_form(graphs: Graphs) -> None:
     assert graphs.site.end_of(task_id).task["result"]["lines"] == ["{'name': 'Ada', 'age': 36}"]
 
 
+def test_an_answer_that_does_not_fit_is_asked_again(graphs: Graphs) -> None:
+    task_id = graphs.start("team", {})
+    graphs.answer(task_id, "Who is in?", {"names": 3})
+    graphs.answer(task_id, "The last answer does not fit: Input should be a valid list. Who is in?", {"names": ["Ada"]})
+    assert graphs.site.end_of(task_id).task["result"]["lines"] == ["Ada"]
+
+
 @pytest.mark.parametrize("params", [{}, THREADS])
 def test_a_worker_that_dies_repeats_no_node_that_ended(graphs: Graphs, params: Json) -> None:
     task_id = graphs.start("waits", {"topic": "tea"}, params=params)
@@ -223,6 +235,26 @@ def test_a_worker_that_dies_after_an_answer_does_not_give_it_to_the_next_questio
     graphs.site.server.kill(*graphs.site.server.pids().workers)
     graphs.answer(task_id, "Which size?", "L")
     assert graphs.site.end_of(task_id).task["result"]["lines"] == ["first: tea", "red L", "last: tea"]
+
+
+async def test_an_answer_counts_for_its_own_question_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may die after the graph has asked again, and before its question is stored."""
+    monkeypatch.setenv(graphs_for_tests.NODES, str(tmp_path / "nodes"))
+    graph = graphs_for_tests.asking.copy({"checkpointer": InMemorySaver()})
+    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    await graph.ainvoke({"topic": "tea"}, config)
+    first = question_in(await graph.aget_state(config), None, is_stopped=True)
+    assert first is not None
+    reply = Reply(answer="red", by="alice", memo=json.loads(first.memo))
+    before = await graph.aget_state(config)
+    assert question_in(before, reply, is_stopped=True) is None
+    continued = continuation(before, reply)
+    assert continued is not None
+    await graph.ainvoke(continued, config)
+    after = await graph.aget_state(config)
+    second = question_in(after, reply, is_stopped=True)
+    assert second is not None
+    assert (second.question, continuation(after, reply)) == ("Which size?", None)
 
 
 def test_a_retry_continues_at_the_node_that_failed(graphs: Graphs) -> None:
