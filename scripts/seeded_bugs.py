@@ -77,6 +77,8 @@ TESTS: Final = (
     "tests/tasks/executors/crewai/test_own_crews.py",
     "tests/tasks/executors/apflow_api/test_apflow_api.py",
     "tests/tasks/executors/llm/test_agent.py",
+    "tests/tasks/executors/llm/test_conversations.py",
+    "tests/tasks/executors/test_generate.py",
     "tests/tasks/executors/llm/test_wire.py",
     "tests/tasks/executors/llm/test_merging.py",
     "tests/tasks/executors/llm/test_streamed.py",

@@ -195,6 +195,17 @@ def test_a_provider_with_a_fault_is_asked_again(site: DocsSite) -> None:
     assert len(site.llm.asked) == 2
 
 
+def test_a_conversation_goes_on(site: DocsSite) -> None:
+    block = json.loads(text(LLM, "Continue a conversation", "json"))
+    block["inputs"]["model"] = "openai/gpt-4o"
+    first = block | {"id": "first", "name": "A river?", "inputs": block["inputs"] | {"prompt": "A river?"}}
+    site.llm.will(Says(text="The Rhine."), Says(text="In Europe."))
+    site.executed(json.dumps(first))
+    site.executed(json.dumps(block))
+    said = [message["content"] for message in site.llm.asked[1].body["messages"]]
+    assert said == ["A river?", "The Rhine.", "And where is it?"]
+
+
 def test_a_crew_of_two_models_writes_its_page(site: DocsSite) -> None:
     site.llm.will(Says(text="Rivers are long."), Says(text="A page."))
     result = site.executed(text(LLM, "Run a crew", "json"))["result"]

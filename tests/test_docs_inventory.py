@@ -255,6 +255,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Call a model", "json", f"{BLOCKS_TEST}::test_a_prompt_holds_the_result_of_another_task"),
         ("Call a model", "json", f"{BLOCKS_TEST}::test_a_model_chooses_the_way"),
         ("Call a model", "json", f"{BLOCKS_TEST}::test_a_provider_with_a_fault_is_asked_again"),
+        ("Continue a conversation", "json", f"{BLOCKS_TEST}::test_a_conversation_goes_on"),
         ("Run a crew", "json", f"{BLOCKS_TEST}::test_a_crew_of_two_models_writes_its_page"),
         ("Run a crew", "yaml", f"{BLOCKS_TEST}::test_a_crew_uses_the_tool_that_the_operator_named"),
         ("Generate a tree", "bash", f"{BLOCKS_TEST}::test_a_model_writes_a_tree_that_runs"),

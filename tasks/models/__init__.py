@@ -1,6 +1,7 @@
 """The rows: tasks, flows, runs, events, questions, webhooks, and what concerns the installation as a whole."""
 
 from tasks.models.budgets import RunBudget
+from tasks.models.conversations import ConversationTurn
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.installation import IdempotencyKey, InstallationFact, WorkerProcess
 from tasks.models.model_calls import ModelCall
@@ -17,6 +18,7 @@ __all__ = [
     "STATUS_AT",
     "Assignee",
     "CancelRequest",
+    "ConversationTurn",
     "Firing",
     "FiringQuerySet",
     "Flow",

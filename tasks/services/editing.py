@@ -10,7 +10,18 @@ from django.db import transaction
 from accounts.callers import Caller
 from llmkeys import run_secrets
 from tasks.executors.admission import checked
-from tasks.models import CancelRequest, ModelCall, Run, RunBudget, RunInputs, Schedule, Task, TaskEvent, TaskState
+from tasks.models import (
+    CancelRequest,
+    ConversationTurn,
+    ModelCall,
+    Run,
+    RunBudget,
+    RunInputs,
+    Schedule,
+    Task,
+    TaskEvent,
+    TaskState,
+)
 from tasks.queue import fairness
 from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
 from tasks.rules.field_rules import TASK_FIELDS
@@ -160,7 +171,7 @@ def _named(task_ids: list[str]) -> str:
 def _delete_runs(root_id: str) -> None:
     run_secrets.erase_of_tree(root_id)
     runs = Run.objects.filter(root_id=root_id)
-    for model in (TaskEvent, ModelCall, CancelRequest, RunInputs, RunBudget, TaskState):
+    for model in (TaskEvent, ModelCall, CancelRequest, ConversationTurn, RunInputs, RunBudget, TaskState):
         model.objects.filter(run_id__in=runs.values("id")).delete()
     fairness.keep_turn(runs)
     runs.delete()

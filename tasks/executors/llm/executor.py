@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Final
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Spawn
-from tasks.executors.llm import tools
+from tasks.executors.llm import conversations, tools
 from tasks.executors.llm.agent import go_on
 from tasks.executors.llm.attachments import PART, file_of, with_file, with_files
 from tasks.executors.llm.client import ask
@@ -135,11 +135,21 @@ class Llm(Executor):
         tools.check(params, inputs)
         repairs_in(params)
         fails_on_length(params)
+        conversations.check(params)
         check_given(inputs, self.input_schema["properties"])
         check(inputs)
 
     async def execute(self, inputs: Json, context: Context) -> Json | Spawn:
-        messages = await with_files(_messages(inputs), context.fetch)
+        before, asked = _messages(inputs)
+        conversation = conversations.conversation_of(context)
+        earlier = [] if conversation is None else await conversation.earlier(context)
+        result = await self._talk([*before, *earlier, *asked], inputs, context)
+        if conversation is not None and not isinstance(result, Spawn) and result["content"]:
+            await conversation.add(asked, result["content"], context)
+        return result
+
+    async def _talk(self, said: list[Json], inputs: Json, context: Context) -> Json | Spawn:
+        messages = await with_files(said, context.fetch)
         by_name = await tools.tools_of(inputs, self._servers, log=context.log)
         if by_name is None:
             return await self._answered(messages, inputs, context)
@@ -196,8 +206,8 @@ def fails_on_length(params: Json) -> bool:
     return fails
 
 
-def _messages(inputs: Json) -> list[Json]:
-    """Return the conversation with its templates filled. Raises ExecutorError."""
+def _messages(inputs: Json) -> tuple[list[Json], list[Json]]:
+    """Return what precedes the conversation, and what is asked, with its templates filled. Raises ExecutorError."""
     if ("prompt" in inputs) == ("messages" in inputs) and ("prompt" in inputs or not inputs.get("history")):
         raise ExecutorError("Give either `prompt`, which is one message, or `messages`.", permanent=True)
     values = {name: value for name, value in inputs.items() if name not in Llm.input_schema["properties"]}
@@ -209,7 +219,7 @@ def _messages(inputs: Json) -> list[Json]:
         filled = [message | {"content": _filled(message.get("content"), filler)} for message in messages]
     except CannotFill as error:
         raise ExecutorError(f"A template cannot be filled: {error}.", permanent=True) from None
-    return [*system, *inputs.get("history", ()), *filled]
+    return [*system, *inputs.get("history", ())], filled
 
 
 def _filled(content: Any, filler: Filler) -> Any:

@@ -174,6 +174,16 @@ def test_a_flow_of_another_is_not_there() -> None:
     assert [each.flow.user_id for each in flow_lists.list_flows(caller=ADMIN)[0]] == ["alice", "bob"]
 
 
+def test_a_model_that_writes_a_tree_learns_of_the_flows_of_its_owner_only() -> None:
+    saved(description="Makes tea")
+    saved(name="large", description="x" * flow_lists.DESCRIBED_BYTES)
+    saved(name="of-bob", caller=BOB)
+    tea = {"name": "tea", "description": "Makes tea", "inputs_schema": SCHEMA}
+    assert flow_lists.descriptions_of(user_id="alice", most=10) == [{"name": "large"}, tea]
+    assert flow_lists.descriptions_of(user_id="alice", most=1) == [{"name": "large"}]
+    assert flow_lists.descriptions_of(user_id="carol", most=10) == []
+
+
 def test_what_a_definition_says_about_owners_is_left_out() -> None:
     saved(tasks=[step("a", parent=None, user_id="bob")])
     assert "user_id" not in FlowVersion.objects.get().definition[0]
