@@ -242,7 +242,8 @@ async def test_an_answer_counts_for_its_own_question_only(tmp_path: Path, monkey
     monkeypatch.setenv(graphs_for_tests.NODES, str(tmp_path / "nodes"))
     graph = graphs_for_tests.asking.copy({"checkpointer": InMemorySaver()})
     config: RunnableConfig = {"configurable": {"thread_id": "t"}}
-    await graph.ainvoke({"topic": "tea"}, config)
+    topic: Any = {"topic": "tea"}
+    await graph.ainvoke(topic, config)
     first = question_in(await graph.aget_state(config), None, is_stopped=True)
     assert first is not None
     reply = Reply(answer="red", by="alice", memo=json.loads(first.memo))
