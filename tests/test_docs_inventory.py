@@ -329,6 +329,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/how-to/webhooks.md": [
         ("Webhooks", "bash", WEBHOOKS),
+        (
+            "List and delete webhooks",
+            "sh",
+            "tests/aipartnerupflow/cli/test_webhooks.py::test_the_commands_of_the_page_list_and_delete",
+        ),
         ("Verify the signature", "python", WEBHOOKS),
     ],
     "docs/how-to/pools.md": [

@@ -35,6 +35,9 @@ from a2a.methods import (
     system,
     task_schemas,
     usage,
+    webhook_params,
+    webhook_responses,
+    webhooks,
 )
 from a2a.methods.execute import execute
 from a2a.methods.generate import generate
@@ -221,6 +224,16 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             as_a2a_data,
             notification_responses.NotificationDeleted,
             OPERATOR,
+        ),
+        "webhooks.list": Method(
+            webhooks.list_webhooks,
+            webhook_params.WebhooksOfRun,
+            as_a2a_data,
+            webhook_responses.RunWebhooks,
+            VIEWER,
+        ),
+        "webhooks.delete": Method(
+            webhooks.delete, webhook_params.WebhookNamed, as_a2a_data, webhook_responses.WebhookDeleted, OPERATOR
         ),
         "usage.get": Method(usage.get, params.GetUsage, as_a2a_data, responses.Usage, VIEWER),
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),

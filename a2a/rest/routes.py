@@ -18,6 +18,7 @@ from a2a.methods import (
     run_responses,
     schedule_responses,
     task_schemas,
+    webhook_responses,
 )
 from a2a.methods.dispatch import REST
 from a2a.methods.params import TASK_TO_STORE, TASKS_TO_STORE
@@ -452,6 +453,23 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
                 in_path="run_id",
                 answers={200: run_responses.RunDetail},
                 errors=(errors.RunNotFound,),
+            )
+        },
+        "runs/<segment:run_id>/webhooks/": {
+            "get": Operation(
+                name="listWebhooksOfRun",
+                method="webhooks.list",
+                in_path="run_id",
+                answers={200: webhook_responses.RunWebhooks},
+                errors=(errors.RunNotFound,),
+            )
+        },
+        "webhooks/<segment:webhook_id>/": {
+            "delete": Operation(
+                name="deleteWebhook",
+                method="webhooks.delete",
+                in_path="webhook_id",
+                answers={200: webhook_responses.WebhookDeleted},
             )
         },
         "questions/": {

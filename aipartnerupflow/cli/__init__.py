@@ -42,6 +42,7 @@ from aipartnerupflow.cli.secrets import secrets
 from aipartnerupflow.cli.tasks import tasks
 from aipartnerupflow.cli.usage import usage
 from aipartnerupflow.cli.users import tokens, users
+from aipartnerupflow.cli.webhooks import webhooks
 
 FLAGS: Final = MappingProxyType(
     {
@@ -72,6 +73,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(secrets, name="secrets")
 app.add_typer(schedules, name="schedules")
 app.add_typer(notifications, name="notifications")
+app.add_typer(webhooks, name="webhooks")
 
 
 @app.command()

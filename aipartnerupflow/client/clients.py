@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from . import calls, flow_calls, notification_calls, run_calls, schedule_calls
+from . import calls, flow_calls, notification_calls, run_calls, schedule_calls, webhook_calls
 from .calls import Call, Tasks
 from .errors import InvalidRequest, named_errors
 from .handles import AsyncRun, Run, starting
@@ -108,6 +108,8 @@ class Methods(Generic[H]):
     set_notification = method(notification_calls.set_notification)
     notifications = method(notification_calls.notifications)
     delete_notification = method(notification_calls.delete_notification)
+    webhooks = method(webhook_calls.webhooks)
+    delete_webhook = method(webhook_calls.delete_webhook)
 
     _kind: type[H]
     """The class of the httpx client."""

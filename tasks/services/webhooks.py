@@ -84,7 +84,10 @@ def add_webhook(
         raise InvalidParams(found)
     others = run.webhooks.exclude(config_id=config_id) if config_id else run.webhooks.all()
     if others.count() >= (most := settings.APFLOW.webhooks.max_per_run):
-        raise LimitReached(f"A run has at most {most} webhooks (webhooks.max_per_run). Remove one of them first.")
+        raise LimitReached(
+            f"A run has at most {most} webhooks (webhooks.max_per_run). "
+            "Delete one of them first: webhooks.list and webhooks.delete."
+        )
     if config_id:
         remove_webhook(run, config_id=config_id)
     if token is None and kind == NATIVE:

@@ -15,8 +15,9 @@ from a2a.methods import (
     responses,
     run_responses,
     schedule_responses,
+    webhook_responses,
 )
-from aipartnerupflow.client import flow_types, notification_types, run_types, schedule_types, types
+from aipartnerupflow.client import flow_types, notification_types, run_types, schedule_types, types, webhook_types
 from tasks.rules.strict_json import Json
 
 #: A type of the client, and those of the server whose objects it describes. A field that not all of them have is optional.
@@ -87,6 +88,9 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     notification_types.Notification: (notification_responses.Notification,),
     notification_types.Notifications: (notification_responses.Notifications,),
     notification_types.NotificationDeleted: (notification_responses.NotificationDeleted,),
+    webhook_types.RunWebhook: (webhook_responses.RunWebhook,),
+    webhook_types.RunWebhooks: (webhook_responses.RunWebhooks,),
+    webhook_types.WebhookDeleted: (webhook_responses.WebhookDeleted,),
 }
 SENT = {types.Changes, types.CopyOptions, types.Filters, run_types.RunFilters, schedule_types.ScheduleFields}
 """What a client sends; the parameters of the methods are checked by the server."""

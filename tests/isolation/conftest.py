@@ -91,11 +91,12 @@ class PeopleServer:
         plan = {"task_id": task, "at": "2999-01-01T00:00"}
         planned = self.server.rpc("schedules.create", plan, **self.people[owner])["id"]
         names = {"$task": task, "$leaf": leaf, "$run": str(uuid4()), "$config": f"hook-{number:04}", "$user": owner}
-        names |= {"$schedule": planned}
+        names |= {"$schedule": planned, "$webhook": str(uuid4())}
         if runs:
             ((names["$run"],),) = self.server.query("SELECT id FROM tasks_run WHERE root_id = %s", task)
             config = {"taskId": names["$run"], "id": names["$config"], "url": "https://192.0.2.1/hook"}
             self.server.rpc("CreateTaskPushNotificationConfig", config, path="/", **self.people[owner])
+            ((names["$webhook"],),) = self.server.query("SELECT id FROM tasks_webhook WHERE run_id = %s", names["$run"])
         return names
 
     def _ask_by_socket(self, message: str, headers: Headers) -> Answer:

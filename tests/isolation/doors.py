@@ -29,6 +29,7 @@ PLACES: Final = {
     "task_id": "$task",
     "run_id": "$run",
     "schedule_id": "$schedule",
+    "webhook_id": "$webhook",
     "name": "token",
     "provider": "openai",
 }

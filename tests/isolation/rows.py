@@ -134,6 +134,8 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "notifications.set": Row(NOTICE, (NOTICE | {"name": "stolen"},), code=-32001),
         "notifications.list": Row({}),
         "notifications.delete": Row({"name": "on-call"}),
+        "webhooks.list": Row(RUN, runs=True),
+        "webhooks.delete": Row({"webhook_id": "$webhook"}, runs=True),
         "usage.get": Row({"by": ["day", "user"]}, (USER, USER | {"by": "user"})),
         "rpc.discover": Row({}),
     }
@@ -239,6 +241,8 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "getRun": Row({}, runs=True),
         "getTreeOfRun": Row({}, runs=True),
         "listModelCallsOfRun": Row({}, ({"task_id": "$leaf"}, {"limit": 1}), runs=True),
+        "listWebhooksOfRun": Row({}, runs=True),
+        "deleteWebhook": Row({}, runs=True),
         "compareRuns": Row({"a": "$run", "b": "$run"}, runs=True),
         "listFlows": Row(USER),
         "getFlow": Row({}, (USER,), code="flow_not_found"),
