@@ -10,11 +10,14 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any, Final
 
 import orjson
 import psutil
+from django.conf import settings
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -34,8 +37,11 @@ from apflow_site.db.connections import refresh
 from apflow_site.metrics_server import MetricsServer, with_health
 from tasks.executors import executor_ids
 from tasks.queue import leases
+from tasks.queue.clock import database_time
 from tasks.queue.places import places
 from tasks.rules.exceptions import RoleTooLow
+from tasks.services.firings import overdue
+from tasks.services.growth import size_bytes
 from tasks.status import TERMINAL
 from tasks.telemetry import metrics as telemetry
 from tasks.telemetry.series import metrics_folder
@@ -45,10 +51,11 @@ log = logging.getLogger(__name__)
 Measures = Sequence[tuple[str, str, float]]
 """Name, meaning and value of each gauge of the installation."""
 DATABASE_SECONDS: Final = 2.0
+OVERDUE_SECONDS: Final = 60.0
 
 
 def measures() -> Measures:
-    """Read the gauges of the whole installation from the database, by an index. Raises DatabaseError."""
+    """Read the gauges of the whole installation, and the difference of the clocks. Raises DatabaseError."""
     refresh()
     found = places()
     return (
@@ -57,11 +64,18 @@ def measures() -> Measures:
         ("apflow_workers_alive", "Worker processes with a recent heartbeat", found.processes),
         ("apflow_worker_places", "Trees that live workers can run at a time", found.total),
         ("apflow_worker_places_used", "Trees that workers run", found.used),
+        ("apflow_schedules_overdue", "Schedules that have been due for over a minute", overdue(OVERDUE_SECONDS)),
+        ("apflow_database_bytes", "Size of the database", size_bytes()),
+        ("apflow_clock_offset_seconds", "The clock of the database minus that of this machine", _clock_offset()),
     )
 
 
+def _clock_offset() -> float:
+    return (database_time() - datetime.now(UTC)).total_seconds()
+
+
 class Installation(Collector):
-    """Gauges of the whole installation. Without the database there is only one, which says so."""
+    """Gauges that no process counts. Without the database there are only its state and the disk of this machine."""
 
     def __init__(self, read: Callable[[], Measures | None]) -> None:
         self._read = read
@@ -71,8 +85,10 @@ class Installation(Collector):
         yield GaugeMetricFamily(
             "apflow_database_up", "Whether the database answers this machine: 1 or 0", value=found is not None
         )
+        free = disk_usage(settings.DATA_DIR).free
+        yield GaugeMetricFamily("apflow_disk_free_bytes", "Free space on the disk of the data folder", value=free)
         for name, text, value in found or ():
-            yield GaugeMetricFamily(name, f"{text}, on all machines", value=value)
+            yield GaugeMetricFamily(name, text, value=value)
 
 
 class Machine(MultiProcessCollector):

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -85,10 +86,20 @@ def test_every_page_is_in_the_menu() -> None:
     )
 
 
+def _dead_links(site: Path) -> Iterator[str]:
+    """The links within a built site that lead to no file of it."""
+    for page in sorted(site.rglob("index.html")):
+        for link in re.findall(r'href="([^"#:]+)(?:#[^"]*)?"', page.read_text()):
+            target = page.parent / unquote(link)
+            if not (target.is_file() or (target / "index.html").is_file()):
+                yield f"{page.relative_to(site)}: {link}"
+
+
 def test_the_site_is_built(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     pages = {page.relative_to(ROOT / "docs").with_suffix("") for page in PAGES if (ROOT / "docs") in page.parents}
     assert all((tmp_path / page / "index.html").is_file() or page.name == "index" for page in pages)
+    assert [*_dead_links(tmp_path)] == []
     front = (tmp_path / "index.html").read_text()
     assert not re.search(r"(?:src|href)=\"https?://(?!squidfunk|github)", front)  # nothing is loaded from elsewhere

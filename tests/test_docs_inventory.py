@@ -327,6 +327,9 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Import your trees", "sh", "tests/test_upgrade_page.py::test_the_commands_import_trees"),
         ("Import your trees", "sh", "tests/test_upgrade_page.py::test_the_commands_import_trees"),
     ],
+    "docs/how-to/alerts.md": [
+        ("Alerts", "yaml", "tests/apflow_site/test_alerts.py::test_the_page_names_the_file_with_the_rules"),
+    ],
     "docs/how-to/webhooks.md": [
         ("Webhooks", "bash", WEBHOOKS),
         (

@@ -28,6 +28,7 @@ NAMES = """
     apflow_webhook_deliveries_total apflow_queue_oldest_seconds apflow_loop_seconds_total apflow_loop_lag_seconds_count apflow_worker_places apflow_worker_places_used
     apflow_database_up apflow_rows_removed_total apflow_pool_places apflow_pool_tasks
     apflow_schedule_firings_total apflow_schedule_lateness_seconds_count
+    apflow_schedules_overdue apflow_database_bytes apflow_clock_offset_seconds apflow_disk_free_bytes
     apflow_pool_processes_started_total apflow_pool_processes_died_total
 """.split()
 
