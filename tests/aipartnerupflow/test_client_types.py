@@ -145,7 +145,7 @@ def describes(client: Any, server: Any) -> bool:
 
 
 def test_every_type_of_the_client_has_its_type_on_the_server() -> None:
-    modules = (types, flow_types, notification_types, run_types, schedule_types)
+    modules = (types, flow_types, notification_types, run_types, schedule_types, webhook_types)
     defined = {kind for module in modules for kind in vars(module).values() if is_typeddict(kind)}
     assert defined == PAIRS.keys() | SENT
 
