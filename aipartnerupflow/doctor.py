@@ -21,7 +21,7 @@ from typing import Final
 import httpx
 
 from aipartnerupflow import __version__
-from apflow_site.config import Config, ConfigError, get_config
+from apflow_site.config import FILE_VARIABLE, Config, ConfigError, get_config, known_settings, shown
 
 GREEN: Final = "green"
 YELLOW: Final = "yellow"
@@ -236,15 +236,35 @@ def secrets_(config: Config) -> str:
             f"{'auth.jwt_secret or auth.accepted_jwt_secrets' if config.auth.accepted_jwt_secrets else 'auth.jwt_secret'}: {weakness}.",
             fix=f"Generate another one: {MAKE_A_SECRET}",
         )
-    for file in _files_with_secrets(config):
-        if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
-            raise Trouble(f"Other users of this machine can read {file}.", fix=f"chmod 600 {file}")
+    for file in _own_secrets(Path(config.server.data_dir)):
+        _refuse_readable(file, Trouble)
+    for file in _given_secrets(config):
+        _refuse_readable(file, Doubt)
     return f"authentication is {'on' if config.auth.is_on else 'off; only this machine can reach the server'}"
 
 
-def _files_with_secrets(config: Config) -> list[Path]:
-    folder = Path(config.server.data_dir)
+def _refuse_readable(file: Path, kind: type[Trouble]) -> None:
+    if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
+        raise kind(f"Other users of this machine can read {file}.", fix=f"chmod 600 {file}")
+
+
+def _own_secrets(folder: Path) -> list[Path]:
+    """The files that the server makes in its data folder."""
     return [folder / name for name in ("secret_key", "jwt_secret", "llm_key")]
+
+
+def _given_secrets(config: Config) -> Iterator[Path]:
+    """The files of the operator: the key of the agent card, and the configuration if it has a secret.
+
+    In a container, other users of the machine may not reach a readable file.
+    """
+    if config.a2a.signing_key is not None:
+        yield Path(config.a2a.signing_key).expanduser()
+    path = os.environ.get(FILE_VARIABLE)
+    if path is not None:
+        given = {row["key"] for row in shown(os.environ) if row["source"] == path}
+        if any(known_settings()[key].is_secret for key in given):
+            yield Path(path)
 
 
 def stored_keys() -> str:

@@ -170,6 +170,16 @@ def test_a_stream_passes_the_proxy_as_it_comes(proxied: str) -> None:
     assert seen[-1][0] == "stream_end"
 
 
+@pytest.mark.parametrize(
+    ("path", "code"), [("/tasks", -32600), ("/", -32600), ("/api/tasks/", "too_large"), ("/auth/login", "too_large")]
+)
+def test_the_proxy_refuses_a_body_in_the_format_of_the_interface(proxied: str, path: str, code: int | str) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = httpx.post(f"{proxied}{path}", content=b" " * 12 * 2**20, headers=headers, timeout=60)
+    assert (response.status_code, response.headers["Content-Type"]) == (413, "application/json")
+    assert response.json()["error"]["code"] == code
+
+
 def _is_finished(url: str, event: dict[str, Any]) -> bool:
     return bool(httpx.get(f"{url}/api/tasks/{event['task_id']}/").json()["status"] == "completed")
 

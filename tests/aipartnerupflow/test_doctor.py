@@ -367,3 +367,25 @@ def test_an_old_secret_may_go_when_nothing_that_it_signed_is_valid(settings: Laz
     assert "number 1 of auth.accepted_jwt_secrets" in caught.value.message
     assert caught.value.fix.startswith("Remove it from auth.accepted_jwt_secrets")
     assert SECRET not in str(InstallationFact.objects.values_list())
+
+
+def test_a_file_with_secrets_that_others_can_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, key = tmp_path / "config.yaml", tmp_path / "card-key.pem"
+    key.write_text("a key")
+    key.chmod(0o600)
+    monkeypatch.setenv("AIPARTNERUPFLOW_CONFIG", str(file))
+    for content, is_secret in (("log: {level: info}", False), (f"auth: {{jwt_secret: {SECRET}}}", True)):
+        file.write_text(content)
+        file.chmod(0o644)
+        config = load({"AIPARTNERUPFLOW_A2A_SIGNING_KEY": str(key)})
+        if not is_secret:
+            assert doctor.secrets_(config).startswith("authentication is")
+            continue
+        with pytest.raises(Doubt) as caught:
+            doctor.secrets_(config)
+        assert caught.value.fix == f"chmod 600 {file}"
+        file.chmod(0o600)
+        key.chmod(0o644)
+        with pytest.raises(Doubt) as caught:
+            doctor.secrets_(config)
+        assert caught.value.fix == f"chmod 600 {key}"
