@@ -221,12 +221,12 @@ def _waits(
         yield f"It waits for {more:,} more."
     if open_ones and not is_asked:
         yield f"Find out why: aipartnerupflow explain {open_ones[0]['id']}"
-    if open_ones or is_asked:
+    if is_asked:
         return
     troubles = [check for check in checks.values() if not check["ok"]]
     for check in troubles:
         yield f"{check['message']} {check['fix']}"
-    if not troubles:
+    if not troubles and not open_ones:
         yield (
             "It is ready and waits for a worker with free capacity (worker.max_tasks, worker.max_trees) or, if it runs in a "
             "process of its own, for a place there (pools.process.size, pools.process.cpus). "

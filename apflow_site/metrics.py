@@ -32,6 +32,7 @@ from a2a.core.http import refusal
 from a2a.core.version import software_version
 from a2a.methods import METHODS, SYSTEM_METHODS
 from accounts.auth import authenticate
+from apflow_site.config.values import is_loopback
 from apflow_site.db import pools
 from apflow_site.db.connections import refresh
 from apflow_site.metrics_server import MetricsServer, with_health
@@ -157,6 +158,12 @@ def serve_metrics(host: str, port: int) -> None:
     health = orjson.dumps({"status": "ok", "version": software_version()})  # as the web process replies
     server = MetricsServer(host, port, with_health(make_wsgi_app(registry(_measured_here)), health))
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    if settings.APFLOW.auth.is_on and not is_loopback(host):
+        log.warning(
+            "The metrics on port %s need no token: let only Prometheus reach it (worker.metrics_port)",
+            port,
+            extra={"event": "metrics.open"},
+        )
     log.info(
         "Metrics at http://%s:%s/metrics", f"[{host}]" if ":" in host else host, port, extra={"event": "metrics.served"}
     )

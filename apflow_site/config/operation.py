@@ -194,7 +194,7 @@ class Worker(Section):
         ge=1,
         le=65535,
         examples=[9464],
-        description="The port for `GET /metrics` and `GET /health` of `aipartnerupflow worker`, which otherwise opens no port, on the address `server.host`.",
+        description="The port for `GET /metrics` and `GET /health` of `aipartnerupflow worker`, which otherwise opens no port, on the address `server.host`. It asks for no token: let only Prometheus reach it.",
     )
 
 

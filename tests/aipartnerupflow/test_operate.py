@@ -57,6 +57,7 @@ def task(task_id: str, status: str = "pending", *children: Json, after: tuple[st
             "'A' (a), which is in progress (50%)",
         ),
         ("r", task("r", "pending", task("a"), schemas=None), True, WELL, "waits for 'A'"),
+        ("r", task("r", "pending", task("a"), schemas=None), True, ILL, "No worker. Start one."),
         ("r", task("r", "in_progress", params={"timeout_seconds": 9}), True, WELL, "Its timeout is 9 s"),
         ("r", task("r", "completed"), False, WELL, "completed at now"),
         (
