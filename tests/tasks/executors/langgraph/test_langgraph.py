@@ -240,7 +240,7 @@ def test_a_worker_that_dies_after_an_answer_does_not_give_it_to_the_next_questio
 async def test_an_answer_counts_for_its_own_question_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker may die after the graph has asked again, and before its question is stored."""
     monkeypatch.setenv(graphs_for_tests.NODES, str(tmp_path / "nodes"))
-    graph = graphs_for_tests.asking.copy({"checkpointer": InMemorySaver()})
+    graph: Any = graphs_for_tests.asking.copy({"checkpointer": InMemorySaver()})
     config: RunnableConfig = {"configurable": {"thread_id": "t"}}
     topic: Any = {"topic": "tea"}
     await graph.ainvoke(topic, config)
