@@ -22,7 +22,7 @@ class Mcp(Executor):
     name = "MCP server"
     description = (
         "Calls a tool of an MCP server, reads a resource or gets a prompt. Servers are those that the operator configured, by name, or public "
-        "URLs. Its progress, log lines and questions are those of this task, and cancelling ends the call."
+        "URLs. Progress, log lines and questions of the server become those of this task; cancelling ends the call."
     )
     tags = ("ai", "mcp", "http")
     input_schema: ClassVar[Json] = {
@@ -43,12 +43,12 @@ class Mcp(Executor):
             },
             "uri": {**TEXT, "maxLength": 8192, "description": "For read_resource: the URI of the resource"},
             "prompt": {**TEXT, "description": "For get_prompt: the name of the prompt"},
-            "auth": AUTH,
+            "auth": {**AUTH, "description": "Credentials for a server by URL"},
             "headers": {
                 "type": "object",
                 "additionalProperties": SECRET,
                 "default": {},
-                "description": "For a server by URL",
+                "description": "Added to each request to a server by URL",
             },
             "timeout_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600, "default": SECONDS},
         },
