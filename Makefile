@@ -72,6 +72,7 @@ fmt: install
 bench: install
 	$(BIN)/python -m benchmarks.engine $(ARGS)
 	$(BIN)/python -m benchmarks.http $(ARGS)
+	$(BIN)/python -m benchmarks.mcp $(ARGS)
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.live $(ARGS)
 	$(BIN)/python -m benchmarks.pools

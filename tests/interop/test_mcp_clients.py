@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.documents import text
 from tests.interop.environments import Json, node_packages, printed, python_with, run
-from tests.servers import Server, new_database, running_server
+from tests.servers import Server, free_port, new_database, running_server
 
 TOOLS: Final = [
     *("answer_question", "approval_executor", "cancel_run", "echo_executor", "generate_tree", "get_run"),
@@ -64,3 +65,18 @@ def test_the_client_of_1(tool_server: Server) -> None:
 def test_the_client_for_javascript(tool_server: Server) -> None:
     script = node_packages(Path(__file__).parent / "mcp_js") / "client.mjs"
     assert printed("node", str(script), f"{tool_server.url}/mcp") == SEEN
+
+
+def test_a_client_goes_on_after_a_restart_of_the_server(of_2: Path) -> None:
+    script, port = Path(__file__).parent / "mcp_2_restart.py", free_port()
+    command = [str(of_2), "-I", str(script), f"http://127.0.0.1:{port}/mcp"]
+    with new_database() as database, ExitStack() as stack:
+        with running_server(database, env=SETTINGS, port=port):
+            client = stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            assert client.stdout is not None
+            assert client.stdout.readline().strip()
+        with running_server(database, env=SETTINGS, port=port):
+            said, _ = client.communicate("go on\n", timeout=240)
+    assert said == "completed\n"
