@@ -165,14 +165,11 @@ def test_parameters_of_the_model_are_those_of_the_agent(site: LlmSite) -> None:
 
 
 def test_tasks_run_beside_each_other(site: LlmSite) -> None:
-    site.llm.together = Barrier(2)
+    site.llm.together = Barrier(2, action=lambda: setattr(site.llm, "together", None))
     agents = {name: {"role": name} for name in ("a", "b", "c")}
     tasks = {name: {"description": name, "agent": name, "async_execution": True} for name in ("a", "b")}
     works = {"agents": agents, "tasks": tasks | {"c": {"description": "c", "agent": "c"}}}
-    task_id = site.start(CREW, {}, params={"works": works})
-    until(lambda: len(site.llm.asked) == 2, seconds=60, what="both questions")
-    site.llm.together = None
-    done = site.end_of(task_id)
+    done = site.run(CREW, {}, params={"works": works})
     assert done.task["status"] == "completed", done.task["error"]
     assert sorted(task["name"] for task in done.task["result"]["tasks"]) == ["a", "b", "c"]
 
