@@ -25,7 +25,8 @@ from a2a.methods import task_schemas
 from a2a.methods.dispatch import REST, method_named
 from a2a.methods.openrpc import parts_of
 from a2a.rest.accounts import account_paths
-from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS, TASK_ID, Operation
+from a2a.rest.operation import TASK_ID, Operation
+from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS
 from accounts.auth import AuthenticationFailed
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.rules.strict_json import Json

@@ -10,7 +10,7 @@ from django.http import HttpRequest, QueryDict
 
 from a2a.core.http import body_of
 from a2a.core.parsing import MOST_SHOWN, Params, unknown_reason
-from a2a.rest.routes import Operation
+from a2a.rest.operation import Operation
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import decode
 

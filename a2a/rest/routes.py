@@ -3,90 +3,28 @@
 Each calls a JSON-RPC method with parameters from path, query and body.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
-from a2a.core.parsing import Params
 from a2a.methods import (
     call_responses,
     flow_responses,
     notification_responses,
     responses,
     run_responses,
-    schedule_responses,
     task_schemas,
     webhook_responses,
 )
-from a2a.methods.dispatch import REST
 from a2a.methods.params import TASK_TO_STORE, TASKS_TO_STORE
+from a2a.rest.operation import TREE_ERRORS, Operation, given, has_one_of
+from a2a.rest.schedule_routes import SCHEDULES
 from tasks.rules import exceptions as errors
 from tasks.rules.strict_json import Json, MalformedJson
 from tasks.status import TERMINAL
 
-TASK_ID: Final = "task_id"
 BODY_ERRORS: Final = (MalformedJson, BodyTooLarge, UnsupportedMediaType)
-TREE_ERRORS: Final = (
-    errors.InvalidTree,
-    errors.InvalidParent,
-    errors.InvalidDependency,
-    errors.CircularDependency,
-    errors.ExecutorNotFound,
-    errors.SchemaMismatch,
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """The operation of a URL for one HTTP method.
-
-    The path may have the parameter `in_path`. The other parameters of the JSON-RPC `method`, except those in
-    `without`, come from the query or the body, as `takes` says; `always` has fixed ones. `answers`
-    maps each HTTP status to the type of the body; if there are several, `answered` chooses.
-    """
-
-    name: str
-    method: str
-    answers: Mapping[int, Any]
-    in_path: str = TASK_ID
-    answered: Callable[[Any], tuple[int, Any]] | None = None
-    takes: Literal["query", "body"] = "query"
-    without: frozenset[str] = frozenset()
-    instead: Sequence[Json] = ()
-    """JSON Schemas that the body may match instead of an object with these parameters."""
-    is_body_required: bool = False
-    rules: Json = field(default_factory=dict)
-    """JSON Schema keywords for rules of the body, beyond those of the parameters."""
-    is_stream: bool = False
-    summary: str = ""
-    """Summary in the OpenAPI document; default: the first line of the method's docstring."""
-    always: Json = field(default_factory=dict)
-    errors: Sequence[type[Exception]] = ()
-
-    @property
-    def params(self) -> type[Params]:
-        """The parameters of the method."""
-        return REST.methods[self.method].params
-
-    @property
-    def query(self) -> Sequence[str]:
-        """The names of the parameters in the query."""
-        return self._names if self.takes == "query" else ()
-
-    @property
-    def body(self) -> Sequence[str]:
-        """The names of the parameters in the body."""
-        return self._names if self.takes == "body" else ()
-
-    @property
-    def _names(self) -> Sequence[str]:
-        return [name for name in self.params.__struct_fields__ if name != self.in_path and name not in self.without]
-
-    def answer(self, native: Any) -> tuple[int, Any]:
-        """The HTTP status and body for the result of the method. Raises the errors of `answered`."""
-        return self.answered(native) if self.answered else (next(iter(self.answers)), native)
 
 
 def _executed(native: Json) -> tuple[int, Json]:
@@ -118,11 +56,6 @@ def _cancelled(native: Sequence[Json]) -> tuple[int, Json]:
         data = {"task_id": answer["task_id"], "status": answer["current_status"]}
         raise errors.StatusConflict(f"Task '{answer['task_id']}' cannot be cancelled. {answer['message']}", data=data)
     return 202, answer
-
-
-def _given(name: str) -> Json:
-    """The rule that the body has this parameter, and not as null."""
-    return {"required": [name], "properties": {name: {"not": {"const": None}}}}
 
 
 TASKS: Final = {
@@ -228,7 +161,7 @@ FLOW: Final = {
         in_path="name",
         takes="body",
         is_body_required=True,
-        rules={"anyOf": [_given("tasks"), _given("task_id")]},
+        rules={"anyOf": [given("tasks"), given("task_id")]},
         answers={201: flow_responses.SavedFlow, 200: flow_responses.SavedFlow},
         answered=_saved,
         errors=(errors.TaskNotFound, errors.LimitReached, *TREE_ERRORS),
@@ -291,25 +224,6 @@ LLM_KEY: Final = {
         errors=(errors.RoleTooLow,),
     ),
 }
-SCHEDULE_ID: Final = "schedule_id"
-
-
-def _schedule(name: str, method: str, kind: Any = schedule_responses.Schedule, **more: Any) -> Operation:
-    """An operation on one schedule."""
-    return Operation(
-        name=name,
-        method=method,
-        in_path=SCHEDULE_ID,
-        answers={200: kind},
-        **{"errors": (errors.ScheduleNotFound,), **more},
-    )
-
-
-def _has_one_of(*names: str) -> list[Json]:
-    """JSON Schemas for an object that has one of the parameters."""
-    return [_given(name) for name in names]
-
-
 NOTIFICATION: Final = {
     "put": Operation(
         name="setNotification",
@@ -317,7 +231,7 @@ NOTIFICATION: Final = {
         in_path="name",
         takes="body",
         is_body_required=True,
-        rules={"oneOf": _has_one_of("url", "email")},
+        rules={"oneOf": has_one_of("url", "email")},
         answers={200: notification_responses.Notification},
         errors=(errors.FlowNotFound, errors.LimitReached),
     ),
@@ -327,62 +241,6 @@ NOTIFICATION: Final = {
         in_path="name",
         answers={200: notification_responses.NotificationDeleted},
     ),
-}
-WHEN: Final = ("cron", "every_seconds", "at")
-SCHEDULES: Final[Mapping[str, Mapping[str, Operation]]] = {
-    "schedules/": {
-        "get": Operation(name="listSchedules", method="schedules.list", answers={200: schedule_responses.Schedules}),
-        "post": Operation(
-            name="createSchedule",
-            method="schedules.create",
-            takes="body",
-            rules={"anyOf": _has_one_of("tasks", "task_id", "flow"), "oneOf": _has_one_of(*WHEN)},
-            is_body_required=True,
-            answers={201: schedule_responses.Schedule},
-            errors=(errors.TaskNotFound, errors.FlowNotFound, errors.LimitReached, *TREE_ERRORS),
-        ),
-    },
-    "schedules/preview/": {
-        "post": Operation(
-            name="previewSchedule",
-            method="schedules.preview",
-            takes="body",
-            rules={"anyOf": _has_one_of("schedule_id", *WHEN)},
-            is_body_required=True,
-            answers={200: schedule_responses.SchedulePreview},
-            errors=(errors.ScheduleNotFound,),
-        )
-    },
-    "schedules/<segment:schedule_id>/": {
-        "get": _schedule("getSchedule", "schedules.get"),
-        "patch": _schedule(
-            "updateSchedule",
-            "schedules.update",
-            takes="body",
-            rules={"minProperties": 1},
-            is_body_required=True,
-            errors=(errors.ScheduleNotFound, errors.TaskNotFound, errors.FlowNotFound, *TREE_ERRORS),
-        ),
-        "delete": _schedule("deleteSchedule", "schedules.delete", schedule_responses.ScheduleDeleted),
-    },
-    "schedules/<segment:schedule_id>/pause/": {"post": _schedule("pauseSchedule", "schedules.pause", takes="body")},
-    "schedules/<segment:schedule_id>/resume/": {"post": _schedule("resumeSchedule", "schedules.resume", takes="body")},
-    "schedules/<segment:schedule_id>/trigger/": {
-        "post": _schedule("triggerSchedule", "schedules.trigger", schedule_responses.ScheduledRun, takes="body")
-    },
-    "schedules/<segment:schedule_id>/backfill/": {
-        "post": _schedule(
-            "backfillSchedule",
-            "schedules.backfill",
-            schedule_responses.ScheduledRuns,
-            takes="body",
-            is_body_required=True,
-            rules={"required": ["since", "until"]},
-        )
-    },
-    "schedules/<segment:schedule_id>/runs/": {
-        "get": _schedule("listScheduledRuns", "schedules.runs", schedule_responses.ScheduledRuns)
-    },
 }
 #: URL → HTTP method → operation.
 ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(

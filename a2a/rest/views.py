@@ -20,8 +20,8 @@ from a2a.live.streaming import events_response, stream_of_task
 from a2a.methods.dispatch import REST, method_named, perform
 from a2a.methods.params import Get
 from a2a.rest.openapi import OperationSchema
+from a2a.rest.operation import Operation
 from a2a.rest.params import params_of
-from a2a.rest.routes import Operation
 from accounts.auth import authenticate
 from accounts.callers import Caller
 

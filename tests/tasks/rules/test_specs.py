@@ -1,13 +1,9 @@
 """The rules for an incoming tree: a table of requests and what they are refused with, and what valid ones become."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tasks.rules.exceptions import (
     CircularDependency,
@@ -18,31 +14,9 @@ from tasks.rules.exceptions import (
     InvalidTree,
     TasksError,
 )
-from tasks.rules.plan import Plan
-from tasks.rules.specs import Dependency, TaskSpec, TreeLimits, TreeSpec, parse_tree
-from tasks.rules.tree import Node
-from tasks.status import Status
+from tasks.rules.specs import Dependency, TaskSpec, TreeLimits, TreeSpec
+from tests.tasks.rules.tree_requests import ROOT, Json, group, parse, task
 from tests.work import calls_of
-
-EXECUTORS = ("echo_executor", "rest_executor", "system_info_executor", "aggregate_results_executor")
-DISABLED = {"crewai_executor": "pip install 'aipartnerupflow[crewai]'"}
-Json = dict[str, Any]
-
-
-def parse(tasks: object, **options: Any) -> TreeSpec:
-    return parse_tree(tasks, executors=EXECUTORS, disabled=DISABLED, **options)
-
-
-def task(task_id: str, *needs: object, parent: str | None = "root", **fields: object) -> Json:
-    """A task that runs `echo_executor`."""
-    return {"id": task_id, "name": "echo_executor", "parent_id": parent, "dependencies": [*needs], **fields}
-
-
-def group(task_id: str, *needs: object, parent: str | None = "root") -> Json:
-    return task(task_id, *needs, parent=parent, name=f"group {task_id}")
-
-
-ROOT = group("root", parent=None)
 
 
 def one(**fields: object) -> Json:
@@ -398,158 +372,3 @@ def test_a_tree_belongs_to_the_only_user_it_names() -> None:
 )
 def test_these_are_no_cycles(tasks: list[Json]) -> None:
     assert len(parse(tasks).tasks) == len(tasks)
-
-
-# --- which executor ---
-
-LEAF = "names no executor, so it runs no code and completes with its inputs."
-
-
-@pytest.mark.parametrize(
-    ("name", "params", "schemas", "executor_id", "warning"),
-    [
-        ("x", {"executor_id": "rest_executor"}, {"method": "echo_executor"}, "rest_executor", None),
-        ("rest_executor", None, {"method": "echo_executor"}, "echo_executor", None),
-        ("rest_executor", {"url": "x"}, {"model": "m"}, "rest_executor", None),
-        ("my_task", None, None, None, f"Task 'my_task' {LEAF}"),
-        ("rest_exectuor", None, None, None, f"Task 'rest_exectuor' {LEAF} Did you mean 'rest_executor'?"),
-        ("REST Executor", {}, {}, None, f"Task 'REST Executor' {LEAF} Did you mean 'rest_executor'?"),
-        ("rest", None, None, None, f"Task 'rest' {LEAF} Did you mean 'rest_executor'?"),
-        (
-            "crewai",
-            None,
-            None,
-            None,
-            f"Task 'crewai' {LEAF} Executor 'crewai_executor' is not enabled. "
-            "Enable it with: pip install 'aipartnerupflow[crewai]'",
-        ),
-    ],
-)
-def test_which_executor_a_task_names(
-    name: str, params: Json | None, schemas: Json | None, executor_id: str | None, warning: str | None
-) -> None:
-    tree = parse([{"name": name, "params": params, "schemas": schemas}])
-    assert (tree.tasks[0].executor_id, tree.warnings) == (executor_id, (warning,) if warning else ())
-
-
-@pytest.mark.parametrize(
-    ("executor_id", "data"),
-    [
-        ("rest_exectuor", {"task": "x", "close_matches": ["rest_executor"], "enable_with": None}),
-        ("zzz", {"close_matches": [], "enable_with": None}),
-        ("crewai_executor", {"close_matches": [], "enable_with": "pip install 'aipartnerupflow[crewai]'"}),
-    ],
-)
-def test_an_explicit_executor_must_be_enabled(executor_id: str, data: Mapping[str, Any]) -> None:
-    with pytest.raises(ExecutorNotFound) as caught:
-        parse([ROOT, task("x", params={"executor_id": executor_id})])
-    assert caught.value.message.startswith(f"Task 'x': executor '{executor_id}'")
-    assert data.items() <= {**caught.value.data, "close_matches": caught.value.data["close_matches"][:1]}.items()
-
-
-def test_a_name_that_is_the_id_of_an_executor_asks_for_it_enabled_or_not() -> None:
-    """Completing without a run would look like success."""
-    with pytest.raises(ExecutorNotFound) as caught:
-        parse([{"name": "crewai_executor"}])
-    assert caught.value.data["enable_with"] == "pip install 'aipartnerupflow[crewai]'"
-
-
-def test_the_first_example_of_the_guide_is_a_group_with_a_warning() -> None:
-    tree = parse([{"id": "task1", "name": "my_task", "user_id": "user123", "inputs": {"key": "value"}}])
-    assert tree.tasks[0].executor_id is None
-    assert tree.warnings == (f"Task 'my_task' {LEAF}",)
-
-
-def test_a_group_with_children_is_normal_unless_its_name_is_close_to_an_executor() -> None:
-    assert parse([ROOT, task("a")]).warnings == ()
-    misspelt = {**ROOT, "name": "echo_exector"}
-    assert parse([misspelt, task("a")]).warnings == (f"Task 'echo_exector' {LEAF} Did you mean 'echo_executor'?",)
-
-
-def test_warnings_do_not_flood_the_reply() -> None:
-    leaves = [task(str(index), name=f"leaf {index}") for index in range(1_000)]
-    warnings = parse([ROOT, *leaves]).warnings
-    assert len(warnings) == 20
-    assert warnings[-1] == "981 more tasks name no executor, so they run no code and complete with their inputs."
-    same = [task(str(index), name="leaf") for index in range(10)]
-    assert parse([ROOT, *same]).warnings == (f"Task 'leaf' {LEAF}",)
-
-
-# --- any request at all ---
-
-REFERENCES = st.sampled_from("abcdef")
-ANY_TASK = st.fixed_dictionaries(
-    {"name": st.sampled_from(["a", "b", "x", "echo_executor"])},
-    optional={
-        "id": REFERENCES,
-        "parent_id": st.none() | REFERENCES,
-        "dependencies": st.lists(REFERENCES | st.fixed_dictionaries({"id": REFERENCES}), max_size=2),
-    },
-)
-
-
-@st.composite
-def likely_trees(draw: st.DrawFn) -> list[Json]:
-    """Trees that hang together, in any order, whose dependencies may form circles."""
-    names = [f"t{index}" for index in range(draw(st.integers(1, 8)))]
-    tasks = []
-    for index, name in enumerate(names):
-        needs = draw(st.lists(st.sampled_from(names), max_size=2, unique=True))
-        parent = draw(st.sampled_from(names[:index])) if index else None
-        raw = task(name, *(need for need in needs if need != name), parent=parent)
-        tasks.append({**raw, "name": draw(st.sampled_from(["echo_executor", "group"]))})
-    return draw(st.permutations(tasks))
-
-
-@given(st.lists(ANY_TASK, max_size=6) | likely_trees())
-def test_whatever_is_accepted_is_one_tree_that_can_run_to_its_end(tasks: list[Json]) -> None:
-    try:
-        tree = parse(tasks)
-    except TasksError as error:
-        assert type(error) in {InvalidTree, InvalidParent, InvalidDependency, CircularDependency}
-        return
-    ids = {spec.id for spec in tree.tasks}
-    assert len(ids) == len(tasks)
-    assert [spec.id for spec in tree.tasks if spec.parent_id is None] == [tree.root_id]
-    assert all(spec.parent_id in ids or spec.id == tree.root_id for spec in tree.tasks)
-    assert runs_to_its_end(tree)
-
-
-@given(likely_trees())
-def test_a_cycle_is_refused_exactly_when_the_tree_could_not_end(tasks: list[Json]) -> None:
-    acyclic = [{**raw, "dependencies": []} for raw in tasks]
-    tree = parse(acyclic)
-    needs = {raw["id"]: tuple(Dependency(id=need) for need in raw["dependencies"]) for raw in tasks}
-    could_end = runs_to_its_end(tree, needs)
-    try:
-        parse(tasks)
-    except CircularDependency:
-        assert not could_end
-    else:
-        assert could_end
-
-
-def runs_to_its_end(tree: TreeSpec, needs: Mapping[str, tuple[Dependency, ...]] | None = None) -> bool:
-    plan = Plan(
-        Node(
-            id=spec.id,
-            parent_id=spec.parent_id,
-            dependencies=tuple((need.id, need.required) for need in (needs or {}).get(spec.id, spec.dependencies)),
-            priority=spec.priority,
-            position=spec.position,
-            is_group=spec.executor_id is None,
-        )
-        for spec in tree.tasks
-    )
-    queue = plan.start().ready
-    for node in queue:
-        queue.extend(plan.settle(node.id, Status.COMPLETED).ready)
-    return plan.is_finished
-
-
-def test_twice_as_many_tasks_are_twice_the_work_to_parse() -> None:
-    def parse_chain(length: int) -> None:
-        tasks = [ROOT, *(task(str(index), *([str(index - 1)] if index else [])) for index in range(length - 1))]
-        assert len(parse(tasks).tasks) == length
-
-    assert calls_of(lambda: parse_chain(10_000)) < 3 * calls_of(lambda: parse_chain(5_000))
