@@ -206,6 +206,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Send e-mail", "json", f"{SERVICES}::test_a_mail_is_sent"),
         ("Talk to a WebSocket", "json", f"{SERVICES}::test_a_websocket_answers"),
         ("Run trees on another server", "json", f"{SERVICES}::test_another_server_runs_a_flow"),
+        ("Read a web page", "json", f"{SERVICES}::test_a_page_is_read"),
     ],
     "docs/how-to/deploy.md": [
         ("Install", "sh", f"{NOT_RUN}needs a package index; tests/test_packaging.py installs the wheel"),

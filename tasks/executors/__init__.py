@@ -33,6 +33,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "python_executor": "tasks.executors.python.Python",
         "rest_executor": "tasks.executors.http.rest.Rest",
         "run_tree_executor": "tasks.executors.run_tree.RunTree",
+        "scrape_executor": "tasks.executors.scrape.executor.Scrape",
         "send_email_executor": "tasks.executors.email.executor.SendEmail",
         "sleep_executor": "tasks.executors.sleep.Sleep",
         "transform_executor": "tasks.executors.transform.Transform",
@@ -50,6 +51,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
         "generate_executor": "llm",
         "langgraph_executor": "langgraph",
         "llm_executor": "llm",
+        "scrape_executor": "scrape",
     }
 )
 

@@ -22,7 +22,9 @@ from tasks.rules.schema import fault
 __all__ = ["ENTRY_POINT_GROUP", "EXTRAS", "Plugins", "plugins", "python_function"]
 
 #: Each extra of ours, and the module whose presence shows that it is installed.
-EXTRAS: Mapping[str, str] = MappingProxyType({"llm": "litellm", "crewai": "crewai", "langgraph": "langgraph"})
+EXTRAS: Mapping[str, str] = MappingProxyType(
+    {"llm": "litellm", "crewai": "crewai", "langgraph": "langgraph", "scrape": "trafilatura"}
+)
 ENTRY_POINT_GROUP = "aipartnerupflow.executors"
 
 

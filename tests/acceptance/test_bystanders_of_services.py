@@ -11,6 +11,7 @@ from tests.acceptance.test_bystanders import LIMITS, Mallory, Row, below, proble
 from tests.llm_server import llm_server
 from tests.servers import running_server
 from tests.tasks.executors.conftest import Web, serving
+from tests.tasks.executors.scrape.test_scrape import ENDLESS
 from tests.tasks.executors.websocket.test_websocket import PARTS, PINGS, flooding
 
 pytestmark = pytest.mark.timeout(600)
@@ -33,6 +34,12 @@ def port_of(url: str) -> str:
     return url.rpartition(":")[2].strip("/")
 
 
+def pages_that_take_minutes(mallory: Mallory) -> Json:
+    mallory.web.answer(200, ENDLESS, Content_Type="text/html")
+    inputs = {"url": mallory.web.url, "timeout_seconds": 3}
+    return calls("", "scrape_executor", inputs, times=10)(mallory)
+
+
 @contextmanager
 def attacks() -> Iterator[tuple[list[Row], list[str]]]:
     """The attacks, and the ports of the services that they call."""
@@ -42,6 +49,7 @@ def attacks() -> Iterator[tuple[list[Row], list[str]]]:
         rows = [
             Row(attack=calls("floods_of_pings", "websocket_executor", {"url": pings}), ends="failed"),
             Row(attack=calls("messages_without_an_end", "websocket_executor", {"url": parts}), ends="failed"),
+            Row(attack=pages_that_take_minutes, ends="failed"),
         ]
         yield rows, [port_of(pings), port_of(parts)]
 

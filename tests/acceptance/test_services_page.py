@@ -16,6 +16,9 @@ from tests.docs_site import here, merged
 from tests.documents import text
 from tests.mail_server import MailServer, mail_server
 from tests.servers import Server, new_database, running_server
+from tests.tasks.executors.conftest import Web, serving
+from tests.tasks.executors.scrape.test_scrape import HTML
+from tests.tasks.executors.scrape.test_scrape import PAGE as RIVER
 
 Json = dict[str, Any]
 PAGE: Final = "docs/how-to/call-services.md"
@@ -27,6 +30,7 @@ class Site:
 
     server: Server
     mails: MailServer
+    web: Web
     addresses: Mapping[str, str]
 
     def executed(self, heading: str) -> Json:
@@ -59,14 +63,19 @@ def site(tmp_path_factory: pytest.TempPathFactory, open_server: Server) -> Itera
         mails = peers.enter_context(mail_server())
         settings = yaml.safe_load(here(text(PAGE, "Send e-mail", "yaml"), {"smtp.example.com": "127.0.0.1"}))
         settings = merged(settings, {"email": {"port": mails.port, "security": "none"}})
+        web = peers.enter_context(serving(Web()))
         quotes = peers.enter_context(websocket())
-        addresses = {"wss://quotes.example.com/": quotes, "https://flow.example.com": open_server.url}
+        addresses = {
+            "https://example.com": web.url,
+            "wss://quotes.example.com/": quotes,
+            "https://flow.example.com": open_server.url,
+        }
         ports = [urlsplit(address).port for address in addresses.values()]
         settings["executors"] = {"rest": {"allow_private": ["127.0.0.1"], "allowed_ports": ports}}
         (folder / "config.yaml").write_text(json.dumps(settings))
         env = {"AIPARTNERUPFLOW_CONFIG": str(folder / "config.yaml")}
         server = peers.enter_context(running_server(peers.enter_context(new_database()), env=env))
-        yield Site(server=server, mails=mails, addresses=addresses)
+        yield Site(server=server, mails=mails, web=web, addresses=addresses)
 
 
 def test_a_mail_is_sent(site: Site) -> None:
@@ -99,3 +108,9 @@ def test_another_server_runs_a_flow(site: Site, open_server: Server) -> None:
     site.server.rpc("secrets.set", {"name": "flow_token", "value": "a-token-of-there"}, path="/system")
     greeting = site.executed("Run trees on another server")
     assert (greeting["result"]["result"], greeting["result"]["status"]) == ({"text": "Hello Ada"}, "completed")
+
+
+def test_a_page_is_read(site: Site) -> None:
+    site.web.answer(200, RIVER, Content_Type=HTML)
+    page = site.executed("Read a web page")["result"]
+    assert (page["title"], page["author"], len(page["text"]) <= 2000) == ("The river", "Ada Lovelace", True)

@@ -1,0 +1,1 @@
+"""`scrape_executor`: the text of web pages."""

@@ -1,0 +1,161 @@
+"""Fetches a web page, and returns its main text and metadata."""
+
+import asyncio
+import math
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar, Final
+from urllib.parse import urljoin
+
+import orjson
+
+from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json
+from tasks.executors.http import host_of
+from tasks.executors.timeouts import timeout_of, timeout_schema
+
+PROGRAM: Final = str(Path(__file__).with_name("extract.py"))
+TIMEOUT_SECONDS: Final = 30
+MOST_CHARACTERS: Final = 1_000_000
+MOST_REDIRECTS: Final = 5
+MEMORY_BYTES: Final = 2**30
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+MAY_PASS: Final = frozenset({408, 425, 429})
+MEDIA_TYPES: Final = frozenset({"", "text/html", "application/xhtml+xml", "text/plain", "text/xml", "application/xml"})
+TEXT: Json = {"type": ["string", "null"]}
+
+
+class Scrape(Executor):
+    """Fetches through the guarded client, and reads the page in a process that ends at the deadline."""
+
+    id = "scrape_executor"
+    name = "Web page"
+    description = (
+        "Fetches a web page and returns its main text, without menus and advertisements, and its title, author and date. "
+        "Private addresses, and ports other than 80 and 443, require the operator's permission."
+    )
+    tags = ("core", "http")
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "url": {"type": "string", "minLength": 1, "maxLength": 8192, "description": "http or https"},
+            "max_chars": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MOST_CHARACTERS,
+                "default": 5000,
+                "description": "The most characters of the text",
+            },
+            "extract_metadata": {
+                "type": "boolean",
+                "default": True,
+                "description": "Whether the result has title, author, date and the like",
+            },
+            **timeout_schema(TIMEOUT_SECONDS),
+        },
+        "required": ["url"],
+    }
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "url": {"type": "string", "description": "The page that was read, after redirects"},
+            "text": {"type": "string", "description": "The main text; if none is found, all text"},
+            "is_cut": {"type": "boolean", "description": "Whether the text was longer than `max_chars`"},
+            "title": {**TEXT, "description": "The title of the page"},
+            "author": {**TEXT, "description": "Who wrote it"},
+            "date": {**TEXT, "description": "When it was published: YYYY-MM-DD"},
+            "description": {**TEXT, "description": "Its summary"},
+            "sitename": {**TEXT, "description": "The name of the site"},
+            "image": {**TEXT, "description": "The URL of its main picture"},
+            "pagetype": {**TEXT, "description": "What it calls itself, such as article"},
+        },
+        "required": ["url", "text", "is_cut"],
+    }
+    example: ClassVar[Json] = {"url": "https://example.com/", "max_chars": 2000}
+    example_result: ClassVar[Json] = {
+        "url": "https://example.com/",
+        "text": "This domain is for use in documentation examples without needing permission.",
+        "is_cut": False,
+        "title": "Example Domain",
+    }
+    answer = "text"
+    pool = "process"
+    extra = "scrape"
+
+    def receiver(self, inputs: Json) -> str | None:
+        return str(inputs.get("url"))
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        seconds = timeout_of(inputs, TIMEOUT_SECONDS)
+        try:
+            async with asyncio.timeout(seconds):
+                reply = await _page(inputs["url"], context, seconds=seconds)
+                return {"url": reply.url, **await _read(reply, inputs, seconds=seconds)}
+        except TimeoutError:
+            raise ExecutorError(f"{_shown(inputs['url'])}: the page was not read within {seconds:g} s.") from None
+
+
+async def _page(url: str, context: Context, *, seconds: float) -> HttpResponse:
+    """Fetch the page; every redirect is a request through the guard. Raises ExecutorError."""
+    for _ in range(MOST_REDIRECTS + 1):
+        reply = await context.fetch("GET", url, timeout_seconds=seconds)
+        target = reply.headers.get("location") if reply.status_code in REDIRECTS else None
+        if not target:
+            break
+        url = _joined(url, target)
+    else:
+        raise ExecutorError(f"{_shown(url)}: more than {MOST_REDIRECTS} redirects.", permanent=True)
+    if not 200 <= reply.status_code < 300:
+        raise ExecutorError(
+            f"{_shown(url)} answered {reply.status_code}.",
+            permanent=reply.status_code < 500 and reply.status_code not in MAY_PASS,
+            retry_after_seconds=reply.retry_after_seconds,
+        )
+    media_type = str(reply.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    if media_type not in MEDIA_TYPES:
+        raise ExecutorError(f"{_shown(url)} is {media_type[:100]}, and not a web page.", permanent=True)
+    return reply
+
+
+def _joined(url: str, target: str) -> str:
+    try:
+        joined = urljoin(url, target).partition("#")[0]
+        host_of(joined)
+    except (ValueError, ExecutorError):
+        raise ExecutorError(f"{_shown(url)} redirects to an address that is refused.", permanent=True) from None
+    return joined
+
+
+async def _read(reply: HttpResponse, inputs: Json, *, seconds: float) -> Json:
+    """Return the text and the metadata of the page. Raises ExecutorError."""
+    asked = {
+        "url": reply.url,
+        "max_chars": inputs.get("max_chars", 5000),
+        "metadata": inputs.get("extract_metadata", True),
+        "cpu_seconds": math.ceil(seconds),
+        "memory_bytes": MEMORY_BYTES,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-I", "-X", "utf8", PROGRAM),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+    )
+    try:
+        printed, _ = await process.communicate(orjson.dumps(asked) + b"\n" + reply.body)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if process.returncode:
+        raise ExecutorError(
+            f"{_shown(reply.url)}: the page cannot be read within the limits of time and memory.", permanent=True
+        )
+    found: dict[str, Any] = orjson.loads(printed)
+    return found
+
+
+def _shown(url: str) -> str:
+    return url.partition("?")[0]
