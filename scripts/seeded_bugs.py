@@ -74,6 +74,7 @@ TESTS: Final = (
     "tests/tasks/executors/mcp/test_hostile_server.py",
     "tests/tasks/executors/mcp/test_mcp_questions.py",
     "tests/tasks/executors/mcp/test_mcp_agents.py",
+    "tests/tasks/executors/ssh/test_ssh.py",
     "tests/tasks/executors/scrape/test_scrape.py",
     "tests/tasks/executors/crewai/test_own_crews.py",
     "tests/tasks/executors/apflow_api/test_apflow_api.py",

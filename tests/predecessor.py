@@ -264,7 +264,7 @@ COPY: Final = {"task_id": "root"}
 NINE: Final = {"schedule_type": "daily", "schedule_expression": "09:00"}
 LOOPBACK: Final = {"url": "http://127.0.0.1/"}
 AGENT: Final = {"agent_url": "https://agent.example.com", "message": "Hello"}
-GONE: Final = ("ssh", "docker", "grpc")
+GONE: Final = ("docker", "grpc")
 CALLS: Final[Mapping[str, list[Check]]] = {
     "HTTP 400 or 500 for an invalid request": [a_missing_task_is_an_error],
     "fields that the server sets, in `tasks.create`": [
@@ -392,6 +392,9 @@ EXECUTORS: Final[Mapping[str, list[Check]]] = {
     ],
     '`scrape_executor` returns `{"result": …}`, one text with title and description': [
         ran("scrape_executor", LOOPBACK, status="failed", says="is not public")
+    ],
+    "`ssh_executor` with `username`, `password`, `key_file`, `port`, `env`": [
+        refused("tasks.create", {"name": "One", "schemas": {"method": "ssh_executor"}}, "-32003")
     ],
     "`wait_for_completion` of `apflow_api_executor` is false by default; `use_streaming`, `poll_interval`": [
         another_server_is_waited_for

@@ -207,6 +207,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Talk to a WebSocket", "json", f"{SERVICES}::test_a_websocket_answers"),
         ("Run trees on another server", "json", f"{SERVICES}::test_another_server_runs_a_flow"),
         ("Read a web page", "json", f"{SERVICES}::test_a_page_is_read"),
+        ("Run a command on another host", "yaml", f"{SERVICES}::site"),
+        ("Run a command on another host", "json", f"{SERVICES}::test_a_command_runs_there"),
     ],
     "docs/how-to/deploy.md": [
         ("Install", "sh", f"{NOT_RUN}needs a package index; tests/test_packaging.py installs the wheel"),

@@ -118,6 +118,24 @@ class McpClient(Section):
     )
 
 
+class Ssh(Section):
+    hosts: values.SshHosts | None = Field(
+        None,
+        examples=[{"build": "deploy@build.example.com", "db": "backup@10.0.0.5:2222"}],
+        description="Hosts on which `ssh_executor` may run commands, by the names that tasks use: `user@host` or `user@host:port`. Private addresses are allowed. Without any, the executor is disabled. See [Run a command on another host](../how-to/call-services.md#run-a-command-on-another-host).",
+    )
+    keys: values.Files = Field(
+        (),
+        examples=[["/etc/aipartnerupflow/ssh_key"]],
+        description="Paths of the private keys to log in with, without a pass phrase.",
+    )
+    known_hosts: values.File | None = Field(
+        None,
+        examples=["/etc/aipartnerupflow/known_hosts"],
+        description="The path of a file with the keys of the hosts, as `ssh-keyscan` prints them. A host with another key is refused.",
+    )
+
+
 class Executors(Section):
     modules: values.ModuleNames = Field((), description="Dotted names of modules that define your own executors.")
     config: values.ExecutorConfigs | None = Field(
@@ -131,6 +149,7 @@ class Executors(Section):
     llm: LlmTools = LlmTools()
     mcp: McpClient = McpClient()
     rest: Rest = Rest()
+    ssh: Ssh = Ssh()
 
 
 class Webhooks(Section):

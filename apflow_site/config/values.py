@@ -190,6 +190,16 @@ Uris = Annotated[tuple[str, ...], Split, Allowed("a list of URIs of extensions")
 
 Folder = Annotated[str, _any_text(_folder), Allowed("the path of a folder")]
 PemFile = Annotated[str, _any_text(_path), Allowed("the path of a file in PEM")]
+File = Annotated[str, _any_text(_path), Allowed("the path of a file")]
+Files = Annotated[tuple[str, ...], Split, Allowed("a list of paths of files")]
+SshHosts = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")],
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.-]*@[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?$")],
+    ],
+    SplitPairs,
+    Allowed("a mapping of names and user@host or user@host:port (in the environment: name=value, separated by commas)"),
+]
 NormalPath = Annotated[str, _any_text(normal_path)]
 Programs = Annotated[tuple[NormalPath, ...], Split, Allowed("a list of absolute paths of programs")]
 Folders = Annotated[tuple[NormalPath, ...], Split, Allowed("a list of absolute paths of folders")]

@@ -36,6 +36,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "scrape_executor": "tasks.executors.scrape.executor.Scrape",
         "send_email_executor": "tasks.executors.email.executor.SendEmail",
         "sleep_executor": "tasks.executors.sleep.Sleep",
+        "ssh_executor": "tasks.executors.ssh.executor.Ssh",
         "transform_executor": "tasks.executors.transform.Transform",
         "system_info_executor": "tasks.executors.system_info.SystemInfo",
         "wait_executor": "tasks.executors.wait.Wait",
@@ -52,6 +53,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
         "langgraph_executor": "langgraph",
         "llm_executor": "llm",
         "scrape_executor": "scrape",
+        "ssh_executor": "ssh",
     }
 )
 
@@ -97,12 +99,16 @@ def disabled_executors() -> Mapping[str, str]:
 
 def _off_until_configured() -> dict[str, str]:
     """Map the executors that need settings, which the operator has not made, to these settings."""
-    email = settings.APFLOW.email
+    email, ssh = settings.APFLOW.email, settings.APFLOW.executors.ssh
     needed = {
         "command_executor": (settings.APFLOW_COMMAND.allow, "executors.command.allow: [/path/of/a/program]"),
         "send_email_executor": (
             email.host and email.sender and email.allow,
             "email: {host: smtp.example.com, sender: apflow@example.com, allow: ['*@example.com']}",
+        ),
+        "ssh_executor": (
+            ssh.hosts and ssh.keys and ssh.known_hosts,
+            "executors.ssh: {hosts: {build: deploy@build.example.com}, keys: [/path/of/a/key], known_hosts: /path/of/a/file}",
         ),
     }
     return {executor_id: remedy for executor_id, (is_made, remedy) in needed.items() if not is_made}

@@ -1,6 +1,7 @@
 """The page about other services is true: each of its tasks runs on a server that is configured as it says."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,7 @@ from tests.docs_site import here, merged
 from tests.documents import text
 from tests.mail_server import MailServer, mail_server
 from tests.servers import Server, new_database, running_server
+from tests.ssh_server import ssh_server
 from tests.tasks.executors.conftest import Web, serving
 from tests.tasks.executors.scrape.test_scrape import HTML
 from tests.tasks.executors.scrape.test_scrape import PAGE as RIVER
@@ -72,6 +74,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, open_server: Server) -> Itera
         }
         ports = [urlsplit(address).port for address in addresses.values()]
         settings["executors"] = {"rest": {"allow_private": ["127.0.0.1"], "allowed_ports": ports}}
+        host = peers.enter_context(ssh_server(folder))
+        theirs = {
+            "build.example.com": f"127.0.0.1:{host.port}",
+            "/etc/aipartnerupflow/ssh_key": str(host.client_key),
+            "/etc/aipartnerupflow/known_hosts": str(host.known_hosts),
+        }
+        settings = merged(settings, yaml.safe_load(here(text(PAGE, "Run a command on another host", "yaml"), theirs)))
         (folder / "config.yaml").write_text(json.dumps(settings))
         env = {"AIPARTNERUPFLOW_CONFIG": str(folder / "config.yaml")}
         server = peers.enter_context(running_server(peers.enter_context(new_database()), env=env))
@@ -114,3 +123,8 @@ def test_a_page_is_read(site: Site) -> None:
     site.web.answer(200, RIVER, Content_Type=HTML)
     page = site.executed("Read a web page")["result"]
     assert (page["title"], page["author"], len(page["text"]) <= 2000) == ("The river", "Ada Lovelace", True)
+
+
+def test_a_command_runs_there(site: Site) -> None:
+    release = site.executed("Run a command on another host")
+    assert release["result"] == {"return_code": 0, "stdout": f"{socket.gethostname()}\n", "stderr": ""}

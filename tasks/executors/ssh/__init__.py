@@ -1,0 +1,1 @@
+"""`ssh_executor`: commands on hosts that the operator names."""
