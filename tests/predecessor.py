@@ -264,7 +264,7 @@ COPY: Final = {"task_id": "root"}
 NINE: Final = {"schedule_type": "daily", "schedule_expression": "09:00"}
 LOOPBACK: Final = {"url": "http://127.0.0.1/"}
 AGENT: Final = {"agent_url": "https://agent.example.com", "message": "Hello"}
-GONE: Final = ("docker", "grpc")
+GONE: Final = ("docker",)
 CALLS: Final[Mapping[str, list[Check]]] = {
     "HTTP 400 or 500 for an invalid request": [a_missing_task_is_an_error],
     "fields that the server sets, in `tasks.create`": [
@@ -395,6 +395,14 @@ EXECUTORS: Final[Mapping[str, list[Check]]] = {
     ],
     "`ssh_executor` with `username`, `password`, `key_file`, `port`, `env`": [
         refused("tasks.create", {"name": "One", "schemas": {"method": "ssh_executor"}}, "-32003")
+    ],
+    "`grpc_executor` with `proto_file`, and without encryption": [
+        ran(
+            "grpc_executor",
+            {"server": "127.0.0.1", "service": "a.B", "method": "C"},
+            status="failed",
+            says="not public",
+        )
     ],
     "`wait_for_completion` of `apflow_api_executor` is false by default; `use_streaming`, `poll_interval`": [
         another_server_is_waited_for

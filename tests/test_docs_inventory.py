@@ -209,6 +209,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Read a web page", "json", f"{SERVICES}::test_a_page_is_read"),
         ("Run a command on another host", "yaml", f"{SERVICES}::site"),
         ("Run a command on another host", "json", f"{SERVICES}::test_a_command_runs_there"),
+        ("Call a gRPC method", "json", f"{SERVICES}::test_a_method_is_called"),
     ],
     "docs/how-to/deploy.md": [
         ("Install", "sh", f"{NOT_RUN}needs a package index; tests/test_packaging.py installs the wheel"),

@@ -28,6 +28,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "event_executor": "tasks.executors.event.Event",
         "generate_executor": "tasks.executors.generate.Generate",
         "langgraph_executor": "tasks.executors.langgraph.executor.LangGraph",
+        "grpc_executor": "tasks.executors.grpc.executor.Grpc",
         "llm_executor": "tasks.executors.llm.executor.Llm",
         "mcp_executor": "tasks.executors.mcp.executor.Mcp",
         "python_executor": "tasks.executors.python.Python",
@@ -52,6 +53,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
         "generate_executor": "llm",
         "langgraph_executor": "langgraph",
         "llm_executor": "llm",
+        "grpc_executor": "grpc",
         "scrape_executor": "scrape",
         "ssh_executor": "ssh",
     }

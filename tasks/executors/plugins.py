@@ -23,7 +23,14 @@ __all__ = ["ENTRY_POINT_GROUP", "EXTRAS", "Plugins", "plugins", "python_function
 
 #: Each extra of ours, and the module whose presence shows that it is installed.
 EXTRAS: Mapping[str, str] = MappingProxyType(
-    {"llm": "litellm", "crewai": "crewai", "langgraph": "langgraph", "scrape": "trafilatura", "ssh": "asyncssh"}
+    {
+        "llm": "litellm",
+        "crewai": "crewai",
+        "langgraph": "langgraph",
+        "grpc": "grpc_reflection",
+        "scrape": "trafilatura",
+        "ssh": "asyncssh",
+    }
 )
 ENTRY_POINT_GROUP = "aipartnerupflow.executors"
 

@@ -15,6 +15,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from tests.docs_site import here, merged
 from tests.documents import text
+from tests.grpc_server import grpc_server
 from tests.mail_server import MailServer, mail_server
 from tests.servers import Server, new_database, running_server
 from tests.ssh_server import ssh_server
@@ -66,13 +67,18 @@ def site(tmp_path_factory: pytest.TempPathFactory, open_server: Server) -> Itera
         settings = yaml.safe_load(here(text(PAGE, "Send e-mail", "yaml"), {"smtp.example.com": "127.0.0.1"}))
         settings = merged(settings, {"email": {"port": mails.port, "security": "none"}})
         web = peers.enter_context(serving(Web()))
+        greeter = peers.enter_context(grpc_server())
         quotes = peers.enter_context(websocket())
         addresses = {
             "https://example.com": web.url,
             "wss://quotes.example.com/": quotes,
             "https://flow.example.com": open_server.url,
         }
-        ports = [urlsplit(address).port for address in addresses.values()]
+        ports = [urlsplit(address).port for address in addresses.values()] + [greeter.port]
+        addresses |= {
+            "grpc.example.com:443": f"127.0.0.1:{greeter.port}",
+            '"method": "SayHello"': '"tls": false, "method": "SayHello"',
+        }
         settings["executors"] = {"rest": {"allow_private": ["127.0.0.1"], "allowed_ports": ports}}
         host = peers.enter_context(ssh_server(folder))
         theirs = {
@@ -128,3 +134,8 @@ def test_a_page_is_read(site: Site) -> None:
 def test_a_command_runs_there(site: Site) -> None:
     release = site.executed("Run a command on another host")
     assert release["result"] == {"return_code": 0, "stdout": f"{socket.gethostname()}\n", "stderr": ""}
+
+
+def test_a_method_is_called(site: Site) -> None:
+    hello = site.executed("Call a gRPC method")
+    assert hello["result"] == {"response": {"message": "Hello Ada"}}

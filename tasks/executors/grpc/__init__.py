@@ -1,0 +1,1 @@
+"""`grpc_executor`: methods of gRPC servers that describe themselves."""
