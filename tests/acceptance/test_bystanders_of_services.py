@@ -2,20 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from tests.a2a.a2a_client import SETTINGS
 from tests.acceptance.test_bystanders import LIMITS, Mallory, Row, below, problems, task
+from tests.grpc_server import SERVICE, grpc_server
 from tests.llm_server import llm_server
 from tests.servers import running_server
+from tests.ssh_server import ssh_server
 from tests.tasks.executors.conftest import Web, serving
 from tests.tasks.executors.scrape.test_scrape import ENDLESS
 from tests.tasks.executors.websocket.test_websocket import PARTS, PINGS, flooding
 
 pytestmark = pytest.mark.timeout(600)
 Json = dict[str, Any]
+PORTS: Final = "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS"
 TIMES: Final = 50
 """Tasks of an attack."""
 
@@ -41,27 +45,47 @@ def pages_that_take_minutes(mallory: Mallory) -> Json:
 
 
 @contextmanager
-def attacks() -> Iterator[tuple[list[Row], list[str]]]:
-    """The attacks, and the ports of the services that they call."""
+def attacks(folder: Path) -> Iterator[tuple[list[Row], dict[str, str]]]:
+    """The attacks, and the settings of the server that reach the services that they call."""
     with ExitStack() as peers:
         pings = peers.enter_context(flooding(PINGS))
         parts = peers.enter_context(flooding(PARTS))
+        host = peers.enter_context(ssh_server(folder))
+        greeter = peers.enter_context(grpc_server())
+        flood = {
+            "server": f"127.0.0.1:{greeter.port}",
+            "service": SERVICE,
+            "method": "Flood",
+            "max_messages": 1_000,
+            "tls": False,
+        }
         rows = [
             Row(attack=calls("floods_of_pings", "websocket_executor", {"url": pings}), ends="failed"),
             Row(attack=calls("messages_without_an_end", "websocket_executor", {"url": parts}), ends="failed"),
             Row(attack=pages_that_take_minutes, ends="failed"),
+            Row(
+                attack=calls("output_without_an_end", "ssh_executor", {"host": "h", "command": "yes"}, times=20),
+                ends="failed",
+            ),
+            Row(attack=calls("floods_of_grpc_messages", "grpc_executor", flood, times=20), ends="failed"),
         ]
-        yield rows, [port_of(pings), port_of(parts)]
+        ssh = {
+            "AIPARTNERUPFLOW_EXECUTORS_SSH_HOSTS": f"h=deploy@127.0.0.1:{host.port}",
+            "AIPARTNERUPFLOW_EXECUTORS_SSH_KEYS": str(host.client_key),
+            "AIPARTNERUPFLOW_EXECUTORS_SSH_KNOWN_HOSTS": str(host.known_hosts),
+        }
+        yield rows, {PORTS: ",".join([port_of(pings), port_of(parts), str(greeter.port)]), **ssh}
 
 
 @pytest.mark.both_engines_nightly
-def test_another_user_notices_nothing_of_hostile_services(database: str) -> None:
-    with serving(Web()) as web, llm_server() as llm, attacks() as (rows, ports):
+def test_another_user_notices_nothing_of_hostile_services(database: str, tmp_path: Path) -> None:
+    with serving(Web()) as web, llm_server() as llm, attacks(tmp_path) as (rows, given):
         environment = {
             **SETTINGS,
             **LIMITS,
             "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "127.0.0.1",
-            "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": ",".join([str(web.port), *ports]),
+            **given,
+            PORTS: f"{web.port},{given[PORTS]}",
         }
         with running_server(database, env=environment) as server:
             mallory = Mallory(server=server, web=web, llm=llm)
