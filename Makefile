@@ -13,7 +13,7 @@ export PATH := $(PATH):/usr/sbin
 export PYTHONDONTWRITEBYTECODE :=
 
 .NOTPARALLEL:
-.PHONY: always install serve conformance-server mcp-conformance testing test nightly faults check fmt bench bench-peers mutants reference docs lock
+.PHONY: always install serve conformance-server mcp-conformance testing test nightly faults check fmt bench bench-peers mutants reference release-check sbom docs lock
 
 install: .venv/installed
 
@@ -95,6 +95,15 @@ reference: install
 	$(BIN)/python scripts/executor_reference.py
 	DJANGO_SETTINGS_MODULE=apflow_site.settings $(BIN)/python -m tests.clients.typescript
 
+# What a release consists of; see docs/contributing/release.md.
+release-check: sbom
+	$(BIN)/python -m pytest -m nightly -rP tests/test_release.py $(ARGS)
+
+sbom: install
+	@mkdir -p build
+	$(BIN)/python scripts/licences.py > build/licences.txt
+	$(BIN)/uv run --quiet --no-project --with-requirements requirements/release.txt python scripts/sbom.py build/sbom.cdx.json
+
 docs: install
 	$(BIN)/mkdocs build
 
@@ -103,3 +112,4 @@ lock: install
 	$(LOCK) pyproject.toml --extra all --output-file requirements/all.txt
 	$(LOCK) pyproject.toml --extra all --extra ray --group dev --output-file requirements/dev.txt
 	$(LOCK) --group build --output-file requirements/build.txt
+	$(LOCK) --group release --output-file requirements/release.txt

@@ -50,6 +50,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("The same over HTTP", "sh", f"{README}::test_the_first_task_is_answered_and_followed"),
         ("How it works", "", f"{NOT_RUN}a drawing"),
     ],
+    "docs/contributing/release.md": [("Check", "sh", f"{NOT_RUN}takes minutes; runs tests/test_release.py")],
     "docs/contributing/tests.md": [("Faults", "sh", f"{NOT_RUN}takes minutes")],
     "clients/python/README.md": [
         (
