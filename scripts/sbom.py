@@ -8,7 +8,7 @@ in .venv declares.
 
 import re
 import sys
-from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Final
 from uuid import NAMESPACE_OID, uuid5
@@ -36,13 +36,14 @@ def bill(found: list[Package]) -> Bom:
         purl=PackageURL("pypi", name="aipartnerupflow", version=our_version()),
         licenses=[LicenseFactory().make_from_string("Apache-2.0")],
     )
-    components = {package.name: component_of(package) for package in found}
-    made = Bom(components=components.values(), serial_number=uuid5(NAMESPACE_OID, LOCK.read_text()))
+    components = [component_of(package) for package in found]
+    made = Bom(components=components, serial_number=uuid5(NAMESPACE_OID, LOCK.read_text()))
     made.metadata.component = ours
-    made.register_dependency(ours, [components[name] for name in direct() if name in components])
-    for package in found:
-        needed = [components[name] for name in package.requires if name in components and name != package.name]
-        made.register_dependency(components[package.name], needed)
+    made.register_dependency(ours, [each for each in components if each.name in direct()])
+    for package, one in zip(found, components, strict=True):
+        made.register_dependency(
+            one, [each for each in components if each.name in package.requires and each.name != one.name]
+        )
     return made
 
 
@@ -70,10 +71,11 @@ def our_version() -> str:
     return re.search(r'^__version__ = "(.+)"', text, re.MULTILINE)[1]
 
 
-def direct() -> Iterable[str]:
+@cache
+def direct() -> frozenset[str]:
     """The names of the packages that pyproject.toml names."""
     text = (ROOT / "pyproject.toml").read_text().partition("[dependency-groups]")[0]
-    return sorted({normal(name) for name in re.findall(r'"([\w.-]+)(?:\[[\w,]+\])?[<>=]', text)})
+    return frozenset(normal(name) for name in re.findall(r'"([\w.-]+)(?:\[[\w,]+\])?[<>=]', text))
 
 
 def main(file: Path) -> None:

@@ -4,7 +4,7 @@ The body contains the parameters, and the response the result alone, in apflow's
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -34,7 +34,7 @@ class Module:
 
     method: str
     shape: Callable[[Any], Any] = lambda result: result
-    defaults: Mapping[str, Any] = MappingProxyType({})
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _stored_tree(root: Json) -> Json:

@@ -21,9 +21,9 @@ class McpServer:
     """Either the `url` of a server and the `headers` of each request, or the `command` that starts one, with `env` besides PATH."""
 
     url: str | None = None
-    headers: Mapping[str, str] = field(default=NOTHING, repr=False)
+    headers: Mapping[str, str] = field(default_factory=lambda: NOTHING, repr=False)
     command: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default=NOTHING, repr=False)
+    env: Mapping[str, str] = field(default_factory=lambda: NOTHING, repr=False)
 
 
 def _servers(raw: Any) -> dict[str, McpServer]:

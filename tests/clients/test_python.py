@@ -63,6 +63,7 @@ def test_its_version_and_its_needs_are_those_of_the_server() -> None:
     own, server = (tomllib.loads((folder / "pyproject.toml").read_text())["project"] for folder in (PROJECT, ROOT))
     assert own["version"] == __version__
     assert own["dependencies"] == [need for need in server["dependencies"] if need.startswith("httpx")]
+    assert (PROJECT / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert json.loads((ROOT / "clients/typescript/package.json").read_text())["version"] == __version__
 
 

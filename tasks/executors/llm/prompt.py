@@ -32,7 +32,7 @@ class Prompt:
     messages: Sequence[Json]
     run_id: str
     user_id: str
-    options: Mapping[str, Any] = NO_OPTIONS
+    options: Mapping[str, Any] = field(default_factory=lambda: NO_OPTIONS)
     streams: bool = True
     api_base: str | None = None
     agent: str | None = None
