@@ -3,6 +3,8 @@
 
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+# The extras that `make serve` installs: all but the large ones that no example needs.
+SERVE := --extra standard --extra docker --extra grpc --extra mcp --extra otel --extra ssh
 PARALLEL := --numprocesses 5 --dist loadfile --no-loadscope-reorder
 DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
 
@@ -20,8 +22,11 @@ install: .venv/installed
 .venv/installed: always # the script compares contents, not times
 	@sh scripts/set-up dev
 
+# What `make serve` installs: `serve`, or `all` with every optional executor.
+SET ?= serve
+
 .venv/serving: always
-	@sh scripts/set-up all
+	@sh scripts/set-up $(SET)
 
 # The tests also need programs that are not on PyPI.
 testing:
@@ -110,6 +115,7 @@ docs: install
 lock: install
 	$(LOCK) pyproject.toml --output-file requirements/base.txt
 	$(LOCK) pyproject.toml --extra all --output-file requirements/all.txt
+	$(LOCK) pyproject.toml $(SERVE) --constraint requirements/all.txt --output-file requirements/serve.txt
 	$(LOCK) pyproject.toml --extra all --extra ray --group dev --output-file requirements/dev.txt
 	$(LOCK) --group build --output-file requirements/build.txt
 	$(LOCK) --group release --output-file requirements/release.txt

@@ -1,4 +1,5 @@
-"""Install locked requirements into .venv: `all` is what serving needs, `dev` also has what tests and checks need.
+"""Install locked requirements into .venv: `serve` is what the examples need, `all` also has the large optional executors,
+`dev` also what tests and checks need.
 
 scripts/set-up runs it with the Python of .venv. `.venv/installed` keeps the hash of what was installed; nothing happens until that changes.
 """
@@ -17,17 +18,23 @@ VENV: Final = ROOT / ".venv"
 STAMP: Final = VENV / "installed"
 UV: Final = str(VENV / "bin/uv")
 PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
-PURPOSES: Final = {"all": "what serving needs", "dev": "what serving, tests and checks need"}
+PURPOSES: Final = {
+    "serve": "what serving needs",
+    "all": "what serving with all executors needs",
+    "dev": "what serving, tests and checks need",
+}
+INCLUDED_IN: Final = {"serve": ("serve", "all", "dev"), "all": ("all", "dev"), "dev": ("dev",)}
 COMMANDS: Final = {
     # Serving keeps packages that were added by hand; development has exactly what is locked.
+    "serve": ("install", "--require-hashes", "--requirements", "requirements/serve.txt"),
     "all": ("install", "--require-hashes", "--requirements", "requirements/all.txt"),
     "dev": ("sync", "--require-hashes", "requirements/dev.txt"),
 }
 
 
 def main(name: str, started: float) -> None:
-    """Install unless that was done before; `dev` includes `all`. `started` is when set-up began, in seconds since 1970."""
-    if STAMP.exists() and STAMP.read_text() in {fingerprint(name), fingerprint("dev")}:
+    """Install unless that was done before. `started` is when set-up began, in seconds since 1970."""
+    if STAMP.exists() and STAMP.read_text() in {fingerprint(each) for each in INCLUDED_IN[name]}:
         return
     STAMP.unlink(missing_ok=True)
     say(f"Installing {PURPOSES[name]} into .venv\n")

@@ -198,7 +198,12 @@ def locked(name: str) -> set[tuple[str, ...]]:
     return set(LOCKED.findall((ROOT / "requirements" / f"{name}.txt").read_text()))
 
 
-@pytest.mark.parametrize("part", ["all", "build"])
+def test_serving_without_the_large_executors_is_a_part_of_all() -> None:
+    packages = {(name, version) for name, version, _ in locked("serve")}
+    assert packages < {(name, version) for name, version, _ in locked("all")}
+
+
+@pytest.mark.parametrize("part", ["serve", "all", "build"])
 def test_development_includes_what_serving_and_building_need(part: str) -> None:
     packages = {(name, version) for name, version, _ in locked(part)}
     assert packages
@@ -265,7 +270,7 @@ def test_make_serve_is_all_that_an_empty_clone_needs(machine: Machine, tmp_path:
     assert [
         name for name in ("pytest", "mypy", "mkdocs", "ruff") if (machine.clone / ".venv/bin" / name).exists()
     ] == []
-    (machine.clone / "requirements/all.txt").touch()
+    (machine.clone / "requirements/serve.txt").touch()
     again = machine.run("make", ".venv/serving")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
