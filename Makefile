@@ -112,10 +112,11 @@ sbom: install
 docs: install
 	$(BIN)/mkdocs build
 
+# The tests run with dev.txt, so what people serve with has the same versions.
 lock: install
-	$(LOCK) pyproject.toml --output-file requirements/base.txt
-	$(LOCK) pyproject.toml --extra all --output-file requirements/all.txt
-	$(LOCK) pyproject.toml $(SERVE) --constraint requirements/all.txt --output-file requirements/serve.txt
 	$(LOCK) pyproject.toml --extra all --extra ray --group dev --output-file requirements/dev.txt
-	$(LOCK) --group build --output-file requirements/build.txt
+	$(LOCK) pyproject.toml --output-file requirements/base.txt
+	$(LOCK) pyproject.toml --extra all --constraint requirements/dev.txt --output-file requirements/all.txt
+	$(LOCK) pyproject.toml $(SERVE) --constraint requirements/dev.txt --output-file requirements/serve.txt
+	$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 	$(LOCK) --group release --output-file requirements/release.txt

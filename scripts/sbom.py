@@ -67,8 +67,8 @@ def component_of(package: Package) -> Component:
 
 
 def our_version() -> str:
-    text = (ROOT / "aipartnerupflow/__init__.py").read_text()
-    return re.search(r'^__version__ = "(.+)"', text, re.MULTILINE)[1]
+    (version,) = re.findall(r'^__version__ = "(.+)"', (ROOT / "aipartnerupflow/__init__.py").read_text(), re.MULTILINE)
+    return str(version)
 
 
 @cache
