@@ -4,7 +4,7 @@
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 # The extras that `make serve` installs: all but the large ones that no example needs.
-SERVE := --extra standard --extra docker --extra grpc --extra mcp --extra otel --extra ssh
+SERVE := --extra standard --extra grpc --extra mcp --extra otel --extra ssh
 PARALLEL := --numprocesses 5 --dist loadfile --no-loadscope-reorder
 DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
 
