@@ -6,8 +6,9 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
@@ -15,9 +16,10 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from accounts import api_keys, users
+from accounts import api_keys, audit, users
+from accounts.audit import Action
 from accounts.callers import Role
-from accounts.models import APIKey
+from accounts.models import APIKey, AuditEntry
 
 ROLES: Final = [(str(role), str(role)) for role in Role]
 ROLE_COLOURS: Final = {"viewer": "default", "operator": "info", "admin": "warning"}
@@ -52,11 +54,18 @@ class UserForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's class tak
         self.initial["role"] = str(users.role_of(self.instance))
 
 
+class NewPasswordForm(AdminPasswordChangeForm):
+    @transaction.atomic
+    def save(self, commit: bool = True) -> Any:
+        audit.record(Action.USER_PASSWORD_SET, target=self.user.username)
+        return super().save(commit)
+
+
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     form = UserForm
     add_form = NewUserForm
-    change_password_form = AdminPasswordChangeForm
+    change_password_form = NewPasswordForm
     list_display = ("username", "role_", "is_active", "last_login", "date_joined")
     list_filter = ("is_active", "is_superuser")
     search_fields = ("username",)
@@ -78,7 +87,17 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        users.set_role(obj.username, Role[form.cleaned_data["role"].upper()])
+        with audit.origin(actor=request.user.get_username()):
+            if not change:
+                audit.record(Action.USER_CREATED, target=obj.username, role=str(Role.OPERATOR))
+            elif "is_active" in form.changed_data:
+                users.set_active(obj.username, is_active=obj.is_active)
+            users.set_role(obj.username, Role[form.cleaned_data["role"].upper()])
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        with audit.origin(actor=request.user.get_username()):
+            response: HttpResponse = super().user_change_password(request, id, form_url)
+            return response
 
     @display(description="Role", label=ROLE_COLOURS)  # type: ignore[untyped-decorator]
     def role_(self, user: User) -> str:
@@ -123,6 +142,30 @@ class APIKeyAdmin(ModelAdmin):
     @admin.action(description="Revoke")
     def revoke(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> None:
         for key in queryset.filter(revoked_at=None):
-            api_keys.revoke_key(key.prefix)
+            api_keys.revoke_key(key.prefix, actor=request.user.get_username())
             self.log_change(request, key, "Revoked")
             self.message_user(request, f"Revoked the API key '{key.name}' of {key.user.username}.")
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ModelAdmin):
+    list_display = ("at", "action", "actor", "address", "target", "details")
+    list_filter = ("action", "at")
+    list_per_page = 50
+    list_max_show_all = 0
+    list_disable_select_all = True
+    show_full_result_count = False
+    search_fields = ("=actor", "=address", "=target")
+    search_help_text = "Search by user, address or target"
+    ordering = ("-id",)
+    sortable_by = ()
+    fields = list_display
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -6,9 +6,12 @@ from hashlib import sha256
 from typing import Any, Final
 
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from accounts import audit
+from accounts.audit import Action
 from accounts.callers import Caller, Role
 from accounts.models import APIKey
 from accounts.users import Refused, role_in_sql, role_of
@@ -21,6 +24,7 @@ USE_SECONDS: Final = 60
 """The least interval between two updates of `last_used_at`: not every request causes a write."""
 
 
+@transaction.atomic
 def create_key(
     user: User,
     *,
@@ -28,11 +32,12 @@ def create_key(
     role: Role | None = None,
     is_read_only: bool = False,
     lifetime: timedelta | None = None,
+    actor: str | None = None,
 ) -> tuple[APIKey, str]:
     """Create a key and return it with its text, of which only a hash is stored.
 
     `user` comes from `users.with_role`. Without `role`, the key has the user's role; without
-    `lifetime`, it does not expire. Raises Refused for a malformed name or a role above the user's.
+    `lifetime`, it does not expire. `actor` is the user who creates it. Raises Refused for a malformed name or a role above the user's.
     """
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise Refused("The name of a key must have 1 to 100 printable characters.")
@@ -50,6 +55,15 @@ def create_key(
         is_read_only=is_read_only,
         expires_at=timezone.now() + lifetime if lifetime else None,
     )
+    audit.record(
+        Action.API_KEY_CREATED,
+        actor=actor,
+        target=f"{key.prefix}…",
+        owner=user.username,
+        name=name,
+        role=str(Role(key.role_limit)),
+        is_read_only=is_read_only,
+    )
     return key, text
 
 
@@ -60,10 +74,11 @@ def keys_of(user: User | None = None) -> QuerySet[APIKey]:
     return APIKey.objects.filter(mine, is_live, revoked_at=None).select_related("user").order_by("-created_at")
 
 
-def revoke_key(prefix: str, *, user: User | None = None) -> APIKey:
+@transaction.atomic
+def revoke_key(prefix: str, *, user: User | None = None, actor: str | None = None) -> APIKey:
     """Revoke an active key by its prefix or its whole text. With `user`, only a key of that user.
 
-    Raises Refused if there is none.
+    `actor` is the user who revokes it. Raises Refused if there is none.
     """
     key = keys_of(user).filter(prefix=prefix[:PREFIX_CHARACTERS]).first()
     if key is None:
@@ -72,6 +87,8 @@ def revoke_key(prefix: str, *, user: User | None = None) -> APIKey:
         )
     key.revoked_at = timezone.now()
     key.save(update_fields=["revoked_at"])
+    owner, name = key.user.username, key.name
+    audit.record(Action.API_KEY_REVOKED, actor=actor, target=f"{key.prefix}…", owner=owner, name=name)
     return key
 
 

@@ -19,8 +19,11 @@ from typing import Final
 
 from django.contrib import auth
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.utils import timezone
 
+from accounts import audit
+from accounts.audit import Action
 from accounts.models import LoginLink, LoginTry
 from accounts.users import active_users
 
@@ -54,8 +57,11 @@ def log_in(username: str, password: str, *, address: str) -> User:
     # Django also hashes the password for unknown and disabled users, so the time reveals nothing.
     user = auth.authenticate(username=username, password=password)
     if not isinstance(user, User):
+        _record_failure(username, address=address)
         raise WrongCredentials
-    LoginTry.objects.filter(pk__in=tries).delete()
+    with transaction.atomic():
+        LoginTry.objects.filter(pk__in=tries).delete()
+        audit.record(Action.LOGIN, actor=user.username, address=address, by="password")
     return user
 
 
@@ -67,12 +73,25 @@ def make_link(user: User) -> str:
     return secret
 
 
+@transaction.atomic
 def use_link(secret: str) -> User | None:
     """Use up a login link and return its user; None if it was used, has expired or does not exist."""
     links = LoginLink.objects.filter(hash=_hash(secret), expires_at__gt=timezone.now())
     user = active_users().filter(pk__in=links.values("user")).first()
     was_first = links.delete()[0] == 1
-    return user if was_first else None
+    if user is None or not was_first:
+        return None
+    audit.record(Action.LOGIN, actor=user.username, by="link")
+    return user
+
+
+def _record_failure(username: str, *, address: str) -> None:
+    """Record a failed login; `TRIES` limits how many there are.
+
+    A name that no user has is left out: it may be a password in the wrong field.
+    """
+    is_known = User.objects.filter(username=username).exists()
+    audit.record(Action.LOGIN_FAILED, actor="", address=address, target=username if is_known else "")
 
 
 def _count_try(names: Mapping[str, str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Tables beside Django's users: API keys, one-time links, revoked tokens and failed logins."""
+"""Tables beside Django's users: API keys, one-time links, revoked tokens, failed logins and the audit log."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -81,3 +81,21 @@ class LoginTry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.scope[:8]} at {self.at:%H:%M:%S}"
+
+
+class AuditEntry(models.Model):
+    """What a user or program changed, as `accounts.audit` records it. It never contains a secret."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    action = models.CharField(max_length=32)
+    actor = models.CharField(max_length=255)  # the id of the user; empty if unknown
+    address = models.CharField(max_length=255)
+    target = models.CharField(max_length=255)
+    details = models.JSONField(default=dict)
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["actor", "at"], name="audit_of_actor")]
+
+    def __str__(self) -> str:
+        return f"{self.action} at {self.at:%Y-%m-%d %H:%M:%S}"

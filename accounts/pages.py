@@ -3,6 +3,7 @@
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib import auth
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -10,7 +11,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import logins
+from accounts import audit, logins
+from accounts.audit import Action
 from accounts.auth import session_caller
 from apflow_site.db import pools
 
@@ -66,7 +68,10 @@ def logout(request: HttpRequest) -> HttpResponse:
     """`/logout/`: GET asks for confirmation, POST ends the session."""
     if request.method != "POST":
         return render(request, "accounts/logout.html", {"who": session_caller(request)})
-    auth.logout(request)
+    with transaction.atomic():
+        if request.user.is_authenticated:
+            audit.record(Action.LOGOUT, actor=request.user.get_username())
+        auth.logout(request)
     return HttpResponseRedirect(settings.LOGIN_URL)
 
 

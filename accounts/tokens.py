@@ -7,12 +7,15 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import Exists, QuerySet
 from rest_framework_simplejwt import tokens as simplejwt
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenBackendError
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
+from accounts import audit
+from accounts.audit import Action
 from accounts.models import SpentToken
 from accounts.users import active_users
 from apflow_site.db.prepared import Prepared
@@ -92,6 +95,7 @@ def rotate(refresh: str) -> TokenPair:
     return issue(user, login=claims[LOGIN])
 
 
+@transaction.atomic
 def log_out(token: str) -> None:
     """End the login of an access or refresh token of ours: all of its tokens stop working.
 
@@ -100,9 +104,10 @@ def log_out(token: str) -> None:
     claims = read_claims(token)
     if not is_own(claims):
         raise InvalidToken
-    owner_of(claims)
+    user = owner_of(claims)
     lifetime = timedelta(days=settings.APFLOW.auth.refresh_days)  # no token of the login expires later
-    SpentToken.objects.spend(claims[LOGIN], expires_at=datetime.now(UTC) + lifetime + REMEMBERED_LONGER)
+    if SpentToken.objects.spend(claims[LOGIN], expires_at=datetime.now(UTC) + lifetime + REMEMBERED_LONGER):
+        audit.record(Action.LOGOUT, actor=user.username)
 
 
 def read_claims(token: str) -> Claims:

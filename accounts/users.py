@@ -12,6 +12,8 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Case, Exists, IntegerField, OuterRef, QuerySet, Value, When
 
+from accounts import audit
+from accounts.audit import Action
 from accounts.callers import Role
 from apflow_site.db.prepared import Prepared
 
@@ -67,6 +69,7 @@ def create_user(name: str, *, password: str, role: Role = Role.OPERATOR, is_weak
         raise Refused(f"Name '{user.username}': {' '.join(error.messages)}") from None
     _give_password(user, password, is_weak_allowed=is_weak_allowed)
     _give_role(user, role)
+    audit.record(Action.USER_CREATED, target=user.username, role=str(role))
     return user
 
 
@@ -76,15 +79,22 @@ def set_password(name: str, *, password: str, is_weak_allowed: bool = False) -> 
 
     All tokens and sessions of the user end; API keys stay valid. Raises Refused.
     """
-    _give_password(user_named(name), password, is_weak_allowed=is_weak_allowed)
+    user = user_named(name)
+    _give_password(user, password, is_weak_allowed=is_weak_allowed)
+    audit.record(Action.USER_PASSWORD_SET, target=user.username)
 
 
 @transaction.atomic
 def set_role(name: str, role: Role) -> None:
     """Change a user's role. Raises Refused if there is no such user."""
-    _give_role(user_named(name), role)
+    user = user_named(name)
+    before = role_of(user)
+    _give_role(user, role)
+    if role is not before:
+        audit.record(Action.USER_ROLE_SET, target=user.username, role=str(role), before=str(before))
 
 
+@transaction.atomic
 def set_active(name: str, *, is_active: bool) -> None:
     """Enable or disable a user. All credentials of a disabled user stop working within a second.
 
@@ -93,6 +103,7 @@ def set_active(name: str, *, is_active: bool) -> None:
     user = user_named(name)
     user.is_active = is_active
     user.save(update_fields=["is_active"])
+    audit.record(Action.USER_ENABLED if is_active else Action.USER_DISABLED, target=user.username)
 
 
 def is_disabled(name: str) -> bool:

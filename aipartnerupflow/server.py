@@ -12,8 +12,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import which
 from typing import NoReturn, TypeVar
@@ -152,10 +152,25 @@ def set_maintenance(*, is_on: bool) -> bool:
     """Begin or end maintenance. Call `prepare` first. Returns False if it ended nothing."""
     from tasks.queue import maintenance  # needs Django's apps
 
-    if is_on:
-        maintenance.begin()
-        return True
-    return maintenance.end()
+    with on_command_line():
+        if is_on:
+            maintenance.begin()
+            return True
+        return maintenance.end()
+
+
+@contextmanager
+def on_command_line() -> Iterator[None]:
+    """Record what happens in the block as done by the user of this machine, in rows only: a terminal is no log."""
+    from accounts import audit  # needs Django's apps
+
+    level = audit.logger.level
+    audit.logger.setLevel(logging.WARNING)
+    try:
+        with audit.origin(address=f"cli:{psutil.Process().username()}"):
+            yield
+    finally:
+        audit.logger.setLevel(level)
 
 
 def back_up(target: Path) -> int:

@@ -39,6 +39,7 @@ SIDEBAR: Final = MappingProxyType(
             ("API keys", "vpn_key", "accounts_apikey"),
             ("LLM keys", "key", "llmkeys_llmkey"),
             ("Secrets", "lock", "llmkeys_namedsecret"),
+            ("Audit log", "history", "accounts_auditentry"),
         ),
     }
 )

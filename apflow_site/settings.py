@@ -210,6 +210,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "django.request": {"filters": ["unexpected"]},
+        "audit": {"level": "INFO"},  # `log.level` does not turn the audit log off
         "tasks": {"level": APFLOW.log.level.upper()},
         "a2a": {"level": APFLOW.log.level.upper()},
         "accounts": {"level": APFLOW.log.level.upper()},

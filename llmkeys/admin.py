@@ -6,10 +6,13 @@ Shows of a key the owner, the provider and the last four characters, of a secret
 from typing import Any
 
 from django.contrib import admin
+from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from llmkeys.models import LLMKey, NamedSecret
+from llmkeys.signals import deleted_in_admin
 
 
 class SealedAdmin(ModelAdmin):
@@ -26,6 +29,17 @@ class SealedAdmin(ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    @transaction.atomic
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        deleted_in_admin.send(None, row=obj, actor=request.user.get_username())
+        super().delete_model(request, obj)
+
+    @transaction.atomic
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset:
+            deleted_in_admin.send(None, row=row, actor=request.user.get_username())
+        super().delete_queryset(request, queryset)
 
 
 @admin.register(LLMKey)

@@ -293,6 +293,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Show the effective settings", "sh", f"{BLOCKS_TEST}::test_the_settings_are_listed"),
         ("Metrics", "yaml", f"{SERVERS}::test_prometheus_gets_the_metrics_with_a_key_from_a_file"),
         ("Logs", "json", f"{SERVERS}::test_a_line_of_the_log_is_as_shown"),
+        ("Audit log", "sh", "tests/admin/test_audit.py::test_the_command_lists_what_happened"),
         (
             "Traces",
             "sh",

@@ -12,6 +12,7 @@ from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
 from tasks.rules.strict_json import Json
+from tasks.services import stored_secrets
 
 
 async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:
@@ -23,7 +24,9 @@ async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:
     try:
         key = Secret(given.api_key)
         provider = given.provider or provider_of_key(key)
-        stored = await pools.write(keys.set_key, user_id=user_id, provider=provider, key=key)
+        stored = await pools.write(
+            stored_secrets.set_llm_key, caller=caller, user_id=user_id, provider=provider, key=key
+        )
     except (UnknownProvider, UnknownForm) as error:
         raise InvalidParams([("provider", error.message)]) from None
     except MalformedKey as error:
@@ -58,7 +61,7 @@ async def get_keys(caller: Caller, given: params.GetLLMKey) -> DataResult:
 async def delete_key(caller: Caller, given: params.DeleteLLMKey) -> DataResult:
     """Delete the key for an LLM provider. Runs that have started may still use it."""
     user_id, provider = _owner(caller, given.user_id), _known(given.provider)
-    deleted = await pools.write(keys.delete_key, user_id=user_id, provider=provider)
+    deleted = await pools.write(stored_secrets.delete_llm_key, caller=caller, user_id=user_id, provider=provider)
     return DataResult(native={"success": True, "user_id": user_id, "provider": provider, "deleted": deleted})
 
 

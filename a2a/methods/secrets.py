@@ -12,6 +12,7 @@ from llmkeys.secret import Secret
 from llmkeys.secret_forms import MalformedSecret, checked_name
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
 from tasks.rules.strict_json import Json
+from tasks.services import stored_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ async def set_secret(caller: Caller, given: params.SetSecret) -> DataResult:
     _require_admin(caller, given.scope)
     try:
         stored = await pools.write(
-            named_secrets.set_secret,
-            user_id=caller.user_id,
+            stored_secrets.set_secret,
+            caller=caller,
             name=given.name,
             value=Secret(given.value),
             scope=given.scope,
@@ -48,7 +49,7 @@ async def delete_secret(caller: Caller, given: params.DeleteSecret) -> DataResul
         name = checked_name(given.name)
     except MalformedSecret as error:
         raise InvalidParams([(error.field, error.message)]) from None
-    deleted = await pools.write(named_secrets.delete_secret, user_id=caller.user_id, name=name, scope=given.scope)
+    deleted = await pools.write(stored_secrets.delete_secret, caller=caller, name=name, scope=given.scope)
     logger.info("Deleted the secret %s", given.name, extra={"event": "secret.deleted", "secret": given.name})
     return DataResult(native={"name": given.name, "scope": given.scope, "deleted": deleted})
 

@@ -12,6 +12,7 @@ import typer
 
 from aipartnerupflow import __version__, bootstrap
 from aipartnerupflow.cli import operate
+from aipartnerupflow.cli.audit import audit
 from aipartnerupflow.cli.events import events
 from aipartnerupflow.cli.examples import add_examples
 from aipartnerupflow.cli.files import InputsFile, RunInputs, inputs_of
@@ -168,6 +169,7 @@ def logs(
 
 app.command()(generate)
 app.command("import")(import_)
+app.command()(audit)
 operate.register(app)
 app.command()(usage)
 

@@ -16,6 +16,7 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "doctor": "doctor --json",
         "explain": "explain example-failure-report",
         "executors": "executors --json",
+        "audit": "audit --action login.failed --since 2026-11-25",
         "backup": "backup /backups/aipartnerupflow.sqlite3",
         "import": "import ~/.aipartnerup/data/aipartnerupflow.duckdb --dry-run",
         "migrate": "migrate --config config.yaml",

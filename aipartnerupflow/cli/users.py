@@ -191,7 +191,8 @@ def _database(config: Any) -> Iterator[None]:
     from accounts.users import Refused
 
     try:
-        yield
+        with server.on_command_line():
+            yield
     except Refused as refused:
         refuse(str(refused))
 

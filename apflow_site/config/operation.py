@@ -228,6 +228,9 @@ class Retention(Section):
         le=1_000_000,
         description="How many of the times of a schedule to keep, with what was done at each. The oldest are deleted; trees and runs are not.",
     )
+    audit_days: Whole = Field(
+        365, ge=0, le=36_500, description="After how many days to delete an entry of the audit log; 0 keeps it forever."
+    )
 
 
 class Limits(Section):

@@ -14,6 +14,7 @@ from django.utils.decorators import async_only_middleware
 from django.utils.module_loading import import_string
 
 from a2a.core.metrics import request_facts
+from accounts.audit import ADDRESS
 from apflow_site.edge.hosts import foreign, is_page
 from apflow_site.logs import log_request
 from tasks.telemetry.tracing import span, with_log_ids
@@ -49,22 +50,26 @@ def edge(get_response: GetResponse) -> GetResponse:
         request_id = sent if REQUEST_ID.fullmatch(sent) else str(uuid4())
         parent = request.headers.get("traceparent")
         facts = {"http.request.method": request.method, "apflow.request.id": request_id}
-        with (
-            with_log_ids(request=request_id),
-            request_facts() as noted,
-            span(str(request.method), facts, kind="server", parent=parent) as note,
-        ):
-            started = time.perf_counter()
-            response: HttpResponseBase | None = foreign(request)
-            if response is None:
-                async with ThreadSensitiveContext():
-                    response = await response_for(request)(request)
-                response.headers.setdefault("X-Content-Type-Options", "nosniff")  # for every kind of response
-            route = f"/{request.resolver_match.route}" if request.resolver_match else None
-            note({"http.route": route, "http.response.status_code": response.status_code})
-            if settings.APFLOW.log.requests:
-                seconds = time.perf_counter() - started
-                log_request(request, response, route=route, seconds=seconds, noted=noted)
+        address = ADDRESS.set(request.META.get("REMOTE_ADDR") or "")
+        try:
+            with (
+                with_log_ids(request=request_id),
+                request_facts() as noted,
+                span(str(request.method), facts, kind="server", parent=parent) as note,
+            ):
+                started = time.perf_counter()
+                response: HttpResponseBase | None = foreign(request)
+                if response is None:
+                    async with ThreadSensitiveContext():
+                        response = await response_for(request)(request)
+                    response.headers.setdefault("X-Content-Type-Options", "nosniff")  # for every kind of response
+                route = f"/{request.resolver_match.route}" if request.resolver_match else None
+                note({"http.route": route, "http.response.status_code": response.status_code})
+                if settings.APFLOW.log.requests:
+                    seconds = time.perf_counter() - started
+                    log_request(request, response, route=route, seconds=seconds, noted=noted)
+        finally:
+            ADDRESS.reset(address)
         response.headers.setdefault(REQUEST_ID_HEADER, request_id)
         return response
 

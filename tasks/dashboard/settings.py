@@ -14,6 +14,7 @@ from django.urls import reverse
 
 from accounts import api_keys as api_keys
 from accounts.callers import Caller, Role
+from accounts.models import APIKey
 from accounts.users import Refused, user_named
 from apflow_site.db import pools
 from llmkeys import keys as llm_keys
@@ -24,7 +25,7 @@ from llmkeys.secret import Secret
 from llmkeys.secret_forms import MalformedSecret
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.rules.exceptions import TasksError
-from tasks.services import notifications
+from tasks.services import notifications, stored_secrets
 
 TEMPLATE: Final = "dashboard/settings.html"
 #: Listed first: the most common providers.
@@ -45,7 +46,9 @@ async def set_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Store or replace the LLM key for a provider."""
     provider, key = request.POST.get("provider", ""), Secret(request.POST.get("key", "").strip())
     try:
-        stored = await pools.write(llm_keys.set_key, user_id=caller.user_id, provider=provider, key=key)
+        stored = await pools.write(
+            stored_secrets.set_llm_key, caller=caller, user_id=caller.user_id, provider=provider, key=key
+        )
     except UnknownProvider as error:
         return await _refused(request, caller, f"“{provider[:100]}” is {error.message}")
     except MalformedKey as error:
@@ -58,7 +61,9 @@ async def delete_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Delete the LLM key for a provider."""
     provider = request.POST.get("provider", "")
     try:
-        deleted = await pools.write(llm_keys.delete_key, user_id=caller.user_id, provider=provider)
+        deleted = await pools.write(
+            stored_secrets.delete_llm_key, caller=caller, user_id=caller.user_id, provider=provider
+        )
     except UnknownProvider as error:
         return await _refused(request, caller, f"“{provider[:100]}” is {error.message}")
     return _done(request, f"Deleted the key for {provider}." if deleted else f"There is no key for {provider}.")
@@ -70,9 +75,7 @@ async def set_secret(request: HttpRequest, caller: Caller) -> HttpResponse:
     name, value = request.POST.get("name", "").strip(), Secret(request.POST.get("value", ""))
     hosts = request.POST.get("hosts", "").replace(",", " ").split()
     try:
-        await pools.write(
-            named_secrets.set_secret, user_id=caller.user_id, name=name, value=value, allow_hosts=hosts or None
-        )
+        await pools.write(stored_secrets.set_secret, caller=caller, name=name, value=value, allow_hosts=hosts or None)
     except MalformedSecret as error:
         return await _refused(request, caller, f"The {error.field} {error.message}.")
     return _done(request, f"Saved the secret {name}. Tasks use it as {{{{secret.{name}}}}}.")
@@ -82,7 +85,7 @@ async def set_secret(request: HttpRequest, caller: Caller) -> HttpResponse:
 async def delete_secret(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Delete one of the user's named secrets."""
     name = request.POST.get("name", "")[:100]
-    deleted = await pools.write(named_secrets.delete_secret, user_id=caller.user_id, name=name)
+    deleted = await pools.write(stored_secrets.delete_secret, caller=caller, name=name)
     return _done(request, f"Deleted the secret {name}." if deleted else f"There is no secret {name}.")
 
 
@@ -122,7 +125,8 @@ async def create_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     name = request.POST.get("name", "").strip()
 
     def create(user: User) -> str:
-        return api_keys.create_key(user, name=name, is_read_only=is_read_only, lifetime=lifetime)[1]
+        key = api_keys.create_key(user, name=name, is_read_only=is_read_only, lifetime=lifetime, actor=caller.user_id)
+        return key[1]
 
     try:
         text = await pools.write(_as_user, create, caller=caller)
@@ -135,8 +139,12 @@ async def create_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
 async def revoke_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Revoke an API key."""
     prefix = request.POST.get("prefix", "")
+
+    def revoke(user: User) -> APIKey:
+        return api_keys.revoke_key(prefix, user=user, actor=caller.user_id)
+
     try:
-        key = await pools.write(_as_user, lambda user: api_keys.revoke_key(prefix, user=user), caller=caller)
+        key = await pools.write(_as_user, revoke, caller=caller)
     except Refused as error:
         return await _refused(request, caller, str(error))
     return _done(request, f"Revoked the key “{key.name}”.")

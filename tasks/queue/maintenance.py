@@ -11,6 +11,8 @@ from typing import Final
 from django.db import transaction
 from django.db.models.functions import Now
 
+from accounts import audit
+from accounts.audit import Action
 from tasks.models import InstallationFact
 from tasks.queue import notify
 
@@ -19,15 +21,20 @@ IS_ON: Final = f"EXISTS (SELECT 1 FROM tasks_installationfact WHERE name = '{NAM
 """The condition in SQL, for the statements that claim."""
 
 
+@transaction.atomic
 def begin() -> None:
     """Begin maintenance on all machines. Nothing changes if it is on."""
-    InstallationFact.objects.get_or_create(name=NAME, defaults={"value": {}, "updated_at": Now()})
+    _, is_new = InstallationFact.objects.get_or_create(name=NAME, defaults={"value": {}, "updated_at": Now()})
+    if is_new:
+        audit.record(Action.MAINTENANCE_ON)
 
 
 @transaction.atomic
 def end() -> bool:
     """End maintenance, and wake the workers. Returns False if it was not on."""
     deleted, _ = InstallationFact.objects.filter(name=NAME).delete()
+    if deleted:
+        audit.record(Action.MAINTENANCE_OFF)
     notify.send(notify.RUNS)
     return deleted > 0
 

@@ -7,6 +7,8 @@ from typing import Final
 
 from django.db import transaction
 
+from accounts import audit
+from accounts.audit import Action
 from accounts.callers import Caller
 from llmkeys import run_secrets
 from tasks.executors.admission import checked
@@ -77,10 +79,22 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
 def delete_task(*, caller: Caller, task_id: str, force: bool = False) -> Deletion:
     """Delete a task and all tasks below it; for a root also its runs and their events.
 
-    `force` includes finished tasks.
+    The audit log has an entry of it. `force` includes finished tasks.
 
     Raises TaskNotFound; CannotDelete while the tree runs, or if a remaining task depends on a
     deleted one.
+    """
+    task, count = remove_task(caller=caller, task_id=task_id, force=force)
+    action = Action.TREE_DELETED if task.is_root else Action.TASK_DELETED
+    audit.record(action, actor=caller.user_id, target=task_id, owner=task.user_id, tasks=count)
+    return Deletion(task_id=task_id, deleted_count=count)
+
+
+@transaction.atomic
+def remove_task(*, caller: Caller, task_id: str, force: bool = False) -> tuple[Task, int]:
+    """Delete as `delete_task` does, without an entry in the audit log.
+
+    Returns the task as it was, and how many tasks were deleted.
     """
     task = held_task(caller=caller, task_id=task_id)
     tree = list(Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS))
@@ -94,7 +108,7 @@ def delete_task(*, caller: Caller, task_id: str, force: bool = False) -> Deletio
         Task.objects.filter(id__in=chunk).delete()
     if task.parent_id is not None and not Task.objects.tree(task.root_id).filter(parent_id=task.parent_id).exists():
         Task.objects.filter(id=task.parent_id).update(has_children=False)
-    return Deletion(task_id=task_id, deleted_count=len(doomed))
+    return task, len(doomed)
 
 
 # --- the steps of the verbs ---

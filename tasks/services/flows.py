@@ -12,6 +12,8 @@ import orjson
 from django.conf import settings
 from django.db import transaction
 
+from accounts import audit
+from accounts.audit import Action
 from accounts.callers import Caller
 from llmkeys.header import SentKey
 from tasks.executors.admission import checked
@@ -165,6 +167,7 @@ def delete_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Del
     versions, _ = FlowVersion.objects.of(flow).delete()
     Notification.objects.filter(flow_id=flow.id).delete()
     Flow.objects.filter(id=flow.id).delete()
+    audit.record(Action.FLOW_DELETED, actor=caller.user_id, target=flow.name, owner=flow.user_id, versions=versions)
     return Deleted(name=flow.name, versions=versions, runs_kept=kept)
 
 

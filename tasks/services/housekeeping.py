@@ -2,7 +2,7 @@
 
 Sessions, tokens, links and failed logins go when they have expired, idempotency keys after 24
 hours, the log of webhook deliveries with the events that it is about (`events.keep_days`), events from
-outside after `events.sent_days`, and trees as `tasks.services.retention` says.
+outside after `events.sent_days`, entries of the audit log after `retention.audit_days`, and trees as `tasks.services.retention` says.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 
+from accounts.audit import old_entries
 from accounts.logins import WINDOW
 from accounts.models import LoginLink, LoginTry, SpentToken
 from tasks.events import pruning
@@ -71,4 +72,5 @@ EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "idempotency_keys": idempotency.old_keys,
     "webhook_deliveries": _old_deliveries,
     "sent_events": sent_events.old_events,
+    "audit_entries": old_entries,
 }

@@ -15,7 +15,7 @@ from accounts.callers import Caller, Role
 from tasks.events import sweeps
 from tasks.models import Run, Schedule, Task
 from tasks.rules.exceptions import CannotDelete, TaskNotFound
-from tasks.services.editing import delete_task
+from tasks.services.editing import remove_task
 from tasks.status import Status
 
 TREES: Final = 20
@@ -81,7 +81,7 @@ def _delete(root_id: str, status: Status, *, before: datetime) -> bool:
     if not _expired(status, before).filter(root_id=root_id).exists():
         return False
     try:
-        delete_task(caller=RETENTION, task_id=root_id, force=True)
+        remove_task(caller=RETENTION, task_id=root_id, force=True)
     except (CannotDelete, TaskNotFound):
         return False
     return True

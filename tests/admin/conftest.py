@@ -48,8 +48,8 @@ def admin_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with new_database() as database_url:
         command = [sys.executable, "-c", CREATE, PASSWORD, *(f"{name}={role}" for name, role in PEOPLE.items())]
         subprocess.run(command, cwd=ROOT, env=environment_of(database_url, folder), check=True)
-        secret = {"AIPARTNERUPFLOW_JWT_SECRET": SECRET}
-        with running_server(database_url, env=secret, data_dir=folder) as server:
+        settings = {"AIPARTNERUPFLOW_JWT_SECRET": SECRET, "AIPARTNERUPFLOW_SERVER_TRUSTED_PROXIES": "127.0.0.1"}
+        with running_server(database_url, env=settings, data_dir=folder) as server:
             yield server
 
 

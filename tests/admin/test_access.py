@@ -12,7 +12,7 @@ from tests.servers import Server
 PAGES = """
     /admin/ /admin/tasks/task/ /admin/tasks/task/example-diamond/change/ /admin/tasks/run/ /admin/tasks/taskevent/
     /admin/tasks/question/ /admin/tasks/workerprocess/ /admin/tasks/webhook/ /admin/tasks/webhookdelivery/ /admin/auth/user/ /admin/auth/user/1/change/
-    /admin/auth/user/add/ /admin/auth/user/1/password/ /admin/accounts/apikey/ /admin/llmkeys/llmkey/ /admin/llmkeys/namedsecret/ /admin/search/?s=a
+    /admin/auth/user/add/ /admin/auth/user/1/password/ /admin/accounts/apikey/ /admin/accounts/auditentry/ /admin/llmkeys/llmkey/ /admin/llmkeys/namedsecret/ /admin/search/?s=a
 """.split()
 FOREIGN_PAGES = """
     /admin/django_q/ /admin/django_q/ormq/ /admin/django_q/success/ /admin/django_q/failure/ /admin/django_q/schedule/

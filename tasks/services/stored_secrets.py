@@ -1,0 +1,69 @@
+"""Store and delete LLM keys and named secrets for a caller, with entries in the audit log. No entry has a value."""
+
+from collections.abc import Iterable
+
+from django.db import transaction
+
+from accounts import audit
+from accounts.audit import Action
+from accounts.callers import Caller
+from llmkeys import keys, named_secrets
+from llmkeys.models import LLMKey, NamedSecret
+from llmkeys.named_secrets import Scope
+from llmkeys.providers import provider_named
+from llmkeys.secret import Secret
+from llmkeys.stores import StoredKey
+
+
+@transaction.atomic
+def set_llm_key(*, caller: Caller, user_id: str, provider: str, key: Secret) -> StoredKey:
+    """Store a user's key, replacing an earlier one. Raises UnknownProvider or MalformedKey."""
+    stored = keys.set_key(user_id=user_id, provider=provider, key=key)
+    audit.record(Action.LLM_KEY_SET, actor=caller.user_id, target=stored.provider, owner=user_id)
+    return stored
+
+
+@transaction.atomic
+def delete_llm_key(*, caller: Caller, user_id: str, provider: str) -> bool:
+    """Delete a user's key. False: there was none. Raises UnknownProvider."""
+    provider = provider_named(provider)
+    is_deleted = keys.delete_key(user_id=user_id, provider=provider)
+    if is_deleted:
+        audit.record(Action.LLM_KEY_DELETED, actor=caller.user_id, target=provider, owner=user_id)
+    return is_deleted
+
+
+@transaction.atomic
+def set_secret(
+    *,
+    caller: Caller,
+    name: str,
+    value: Secret,
+    scope: Scope = "own",
+    allow_hosts: Iterable[str] | None = None,
+    users: Iterable[str] | None = None,
+) -> NamedSecret:
+    """Store a secret as `named_secrets.set_secret` does. Raises MalformedSecret."""
+    stored = named_secrets.set_secret(
+        user_id=caller.user_id, name=name, value=value, scope=scope, allow_hosts=allow_hosts, users=users
+    )
+    audit.record(Action.SECRET_SET, actor=caller.user_id, target=name, scope=scope)
+    return stored
+
+
+@transaction.atomic
+def delete_secret(*, caller: Caller, name: str, scope: Scope = "own") -> bool:
+    """Delete a secret. False: there was none."""
+    is_deleted = named_secrets.delete_secret(user_id=caller.user_id, name=name, scope=scope)
+    if is_deleted:
+        audit.record(Action.SECRET_DELETED, actor=caller.user_id, target=name, scope=scope)
+    return is_deleted
+
+
+def record_deletion(*, row: LLMKey | NamedSecret, actor: str) -> None:
+    """Record that an administrator deletes this row in the admin."""
+    if isinstance(row, LLMKey):
+        audit.record(Action.LLM_KEY_DELETED, actor=actor, target=row.provider, owner=row.user_id)
+    else:
+        scope = "shared" if row.user_id == named_secrets.SHARED else "own"
+        audit.record(Action.SECRET_DELETED, actor=actor, target=row.name, scope=scope, owner=row.user_id)
