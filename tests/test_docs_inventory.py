@@ -21,6 +21,7 @@ APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_pa
 OWN_CLIENTS: Final = "tests/tasks/executors/test_own_clients.py::test_an_sdk_has_a_guarded_client_and_its_configuration"
 AGENTS: Final = "tests/tasks/executors/llm/test_agent.py"
 MCP_AGENTS: Final = "tests/tasks/executors/mcp/test_mcp_agents.py"
+MCP_CREWS: Final = "tests/tasks/executors/mcp/test_mcp_crews.py"
 MCP_SERVERS: Final = "tests/tasks/executors/mcp/test_mcp_trees.py::test_what_the_page_shows_works"
 WAITS: Final = "tests/tasks/services/test_wait_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
@@ -201,6 +202,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Configure servers", "yaml", MCP_SERVERS),
         ("Configure servers", "python", MCP_SERVERS),
         ("Call a tool", "json", MCP_SERVERS),
+        ("For crews", "json", f"{MCP_CREWS}::test_the_crew_of_the_page_works"),
     ],
     "docs/how-to/call-services.md": [
         ("Send e-mail", "yaml", f"{SERVICES}::site"),

@@ -1,4 +1,4 @@
-"""What a worker does for work that runs elsewhere: requests, and calls of models with the keys that only it has."""
+"""What a worker does for work that runs elsewhere: requests, and calls of models and MCP servers with the keys that only it has."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -7,6 +7,7 @@ from typing import Any
 from aipartnerupflow.executors import Context, Json
 from tasks.executors.llm.client import ask, check
 from tasks.executors.llm.prompt import Prompt
+from tasks.executors.mcp.calls import SERVERS
 from tasks.executors.states import STATES
 
 
@@ -23,6 +24,10 @@ async def answer(
             return asdict(await ask(_prompt(arguments, context), spent=spent, heard=heard))
         case "check":
             return await check(_prompt(arguments, context))
+        case "tools_of_servers":
+            return [asdict(each) for each in await SERVERS.get().named(**arguments)]
+        case "call_tool":
+            return await SERVERS.get().call(**arguments, log=heard)
         case "load_state":
             return await STATES.get().load()
         case "save_state":

@@ -1,4 +1,4 @@
-"""A process of a pool: it executes one job at a time and calls the worker for models and requests."""
+"""A process of a pool: it executes one job at a time and calls the worker for models, requests and MCP servers."""
 
 import asyncio
 import ctypes
@@ -25,6 +25,8 @@ from tasks.executors.http import client
 from tasks.executors.llm.client import MODELS
 from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.executors.mcp.calls import SERVERS
+from tasks.executors.mcp.offered import Offered
 from tasks.executors.states import STATES
 from tasks.pools import frames
 from tasks.pools.frames import Message
@@ -66,10 +68,10 @@ def _settle_down() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """The callbacks of a call of a model."""
+    """The callbacks of a call of a model or a tool: for text as it arrives, and for usage."""
 
     heard: Callable[[str], None]
-    spent: Callable[[Json], None]
+    spent: Callable[[Json], None] = lambda usage: None
 
 
 class Child:
@@ -134,6 +136,7 @@ class Child:
         add_log_ids(run=job.run_id, task=job.task_id)
         MODELS.set(WorkersModels(self.call))
         STATES.set(WorkersState(self.call))
+        SERVERS.set(WorkersServers(self.call))
         MASKER.set(Masker(job.secrets))
         end = await self._end_of(job)
         connections.close_all()  # of this thread
@@ -243,6 +246,22 @@ class WorkersState:
 
     async def save(self, stored: Mapping[str, bytes], *, deleted: Sequence[str] = ()) -> None:
         await self._call("save_state", {"stored": dict(stored), "deleted": list(deleted)})
+
+
+class WorkersServers:
+    """MCP servers that the worker calls: it has the credentials."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    async def named(self, name: str, *, place: str) -> list[Offered]:
+        found = await self._call("tools_of_servers", {"name": name, "place": place})
+        return [Offered(**each) for each in found]
+
+    async def call(self, server: str, tool: str, arguments: Json, *, log: Callable[[str], None]) -> Json:
+        given = {"server": server, "tool": tool, "arguments": arguments}
+        result: Json = await self._call("call_tool", given, listener=Listener(heard=log))
+        return result
 
 
 def _raised(error: BaseException) -> frames.Raised:

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
-from tasks.executors.crewai.crew_spec import CrewSpec, filler_for, parse_works, works_and_inputs
-from tasks.executors.crewai.executor import EXAMPLE_WORKS, RESULT, WORKS, CrewAi, models_in
+from tasks.executors.crewai.crew_spec import CrewSpec, check_servers, filler_for, parse_works, works_and_inputs
+from tasks.executors.crewai.executor import EXAMPLE_WORKS, RESULT, WORKS, CrewAi, check_at_start
 from tasks.executors.crewai.running import Crew
 
 
@@ -50,7 +50,7 @@ class BatchCrewAi(Executor):
         works = _parsed(context.params, inputs, name=context.name, is_filled=True)
         crews = _crews(works, context)
         for name, crew in crews.items():
-            await crew.check(models_in(works[name], crew))
+            await check_at_start(works[name], crew)
         jobs = {name: asyncio.create_task(crew.run(WORKS, works[name])) for name, crew in crews.items()}
         try:
             await asyncio.wait(jobs.values(), return_when=asyncio.FIRST_EXCEPTION)
@@ -74,10 +74,14 @@ def _parsed(params: Mapping[str, Any], inputs: Json, *, name: str, is_filled: bo
     known = values if is_filled else None
     tools = settings.APFLOW_CREWAI.tools or {}
     filler = filler_for(values) if is_filled else None
-    return {
+    parsed = {
         crew: parse_works(each, name=name, inputs=known, tools=tools, place=f"{place}.{crew}", filler=filler)
         for crew, each in works.items()
     }
+    if not is_filled:
+        for crew, spec in parsed.items():
+            check_servers(spec, f"{place}.{crew}")
+    return parsed
 
 
 def _crews(works: Mapping[str, CrewSpec], context: Context) -> Mapping[str, Crew]:

@@ -104,7 +104,7 @@ class CrewModel(crewai.BaseLLM):
     ) -> Json:
         conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
         role = getattr(agent, "role", None) or next(iter(self._names), "")
-        options = self.given | ({"tools": tools} if tools else {})
+        options = self.given | ({"tools": self._defined(tools)} if tools else {})
         if answer is not None and not tools and self._takes_schemas():
             options |= {"response_format": _format_of(answer)}
         return {
@@ -114,6 +114,11 @@ class CrewModel(crewai.BaseLLM):
             "agent": self._names.get(role, role),
             "crew_task": None if task is None else task.name or task.description,
         }
+
+    def _defined(self, tools: list[Any]) -> list[Any]:
+        """Return the definitions of tools, those of servers as these give them."""
+        definitions = self._running_crew().definitions
+        return [definitions.get(tool["function"]["name"], tool) for tool in tools] if definitions else tools
 
     def _heard(self, answer: Completion, response_model: type[BaseModel] | None) -> Any:
         if answer.tool_calls:

@@ -12,6 +12,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Json
 from tasks.executors.crewai.works_fields import Fields, refused
+from tasks.executors.mcp.offered import is_of_server, server_and_tool
 from tasks.rules.templates import ANY, Filler, TooLong
 
 EXPECTED_OUTPUT: Final = "A complete answer, in plain text."
@@ -92,6 +93,11 @@ class CrewSpec:
         return [*(agent.llm for agent in self.agents), *manager, *planner]
 
     @property
+    def tools_of_servers(self) -> list[str]:
+        """Return the names of tools of MCP servers, `mcp:server.tool`, or `mcp:server` for all of one."""
+        return sorted(filter(is_of_server, self.tools))
+
+    @property
     def tools(self) -> set[str]:
         return {tool for agent in self.agents for tool in agent.tools} | {
             tool for task in self.tasks for tool in task.tools
@@ -111,7 +117,7 @@ def parse_works(
 
     Before the run they are not: templates are then left as they are.
 
-    `name` is the name of the task, `tools` are those that the operator offers.
+    `name` is the name of the task, `tools` are those that the operator offers. Tools of MCP servers are not looked up.
 
     `filler` is that of all crews of a batch, whose texts are limited together.
 
@@ -170,7 +176,7 @@ def _agent(name: str, fields: Fields, tools: Collection[str]) -> AgentWork:
         goal=fields.template("goal", default=f"Do what is asked of you as {role}, and do it well."),
         backstory=fields.template("backstory", default=f"You work as {role}."),
         llm=fields.text("llm", default="") or None,
-        tools=fields.names("tools", among=tools, what="tool of executors.crewai.tools"),
+        tools=_tools(fields, tools),
         allow_delegation=fields.flag("allow_delegation"),
         max_iter=fields.whole("max_iter", least=1, most=MOST_ITERATIONS, default=ITERATIONS),
         options=fields.parameters("temperature", "max_tokens"),
@@ -199,7 +205,7 @@ def _task(
         agent=agent,
         expected_output=fields.template("expected_output", default=EXPECTED_OUTPUT),
         context=fields.names("context", among=earlier, what="task before this one") if has_context else None,
-        tools=fields.names("tools", among=tools, what="tool of executors.crewai.tools"),
+        tools=_tools(fields, tools),
         is_async=fields.flag("async_execution"),
         schema=fields.schema("output_json", "output_pydantic"),
         guardrail=fields.template("guardrail", default="") or None,
@@ -207,6 +213,23 @@ def _task(
             "guardrail_max_retries", least=0, most=MOST_ITERATIONS, default=GUARDRAIL_RETRIES
         ),
     )
+
+
+def _tools(fields: Fields, offered: Collection[str]) -> tuple[str, ...]:
+    given = fields.given.get("tools")
+    of_servers = (
+        [each for each in given if isinstance(each, str) and is_of_server(each)] if isinstance(given, list) else []
+    )
+    return fields.names("tools", among=[*offered, *of_servers], what="tool of executors.crewai.tools")
+
+
+def check_servers(works: CrewSpec, place: str) -> None:
+    """Raise ExecutorError, permanent, for a tool of an MCP server that is not configured.
+
+    Whether the server has the tool is asked when the crew starts.
+    """
+    for name in works.tools_of_servers:
+        server_and_tool(name, place=place)
 
 
 def check_async(tasks: Sequence[TaskWork], place: str) -> None:

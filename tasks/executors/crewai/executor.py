@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, Json
-from tasks.executors.crewai.crew_spec import CrewSpec, parse_works, works_and_inputs
+from tasks.executors.crewai.crew_spec import CrewSpec, check_servers, parse_works, works_and_inputs
 from tasks.executors.crewai.own_crews import OwnCrew, own_crew_in, works_in_package
 from tasks.executors.crewai.running import Crew
 from tasks.rules.schema import FURTHER
@@ -94,7 +94,7 @@ class CrewAi(Executor):
         if own is not None and not own.is_package:
             return await crew.run(OWN, own)
         works = await _works(own, inputs, context)
-        await crew.check(models_in(works, crew))
+        await check_at_start(works, crew)
         return await crew.run(WORKS, works)
 
 
@@ -106,13 +106,17 @@ async def _works(own: OwnCrew | None, inputs: Json, context: Context) -> CrewSpe
     return parse_works(works, name=context.name, inputs=own.inputs, tools=tools, place=own.name)
 
 
-def models_in(works: CrewSpec, crew: Crew) -> list[str]:
-    """Return the models that the works need. Raises ExecutorError if there is none for an agent."""
-    return [crew.model(wanted) for wanted in works.models]
+async def check_at_start(works: CrewSpec, crew: Crew) -> None:
+    """Raise ExecutorError if a model, its key or a tool of a server is unavailable, before any agent works in vain."""
+    await crew.check([crew.model(wanted) for wanted in works.models])
+    await crew.find_tools(works.tools_of_servers)
 
 
 def _parsed(params: Mapping[str, Any], inputs: Json, *, name: str, is_filled: bool) -> CrewSpec:
     """Parse the works; `is_filled`: with their templates filled. Raises ExecutorError."""
     works, place, values = works_and_inputs(params, inputs)
     tools = settings.APFLOW_CREWAI.tools or {}
-    return parse_works(works, name=name, inputs=values if is_filled else None, tools=tools, place=place)
+    parsed = parse_works(works, name=name, inputs=values if is_filled else None, tools=tools, place=place)
+    if not is_filled:  # a Ray node, where it is filled, does not know the servers
+        check_servers(parsed, place)
+    return parsed

@@ -3,7 +3,7 @@
 Imported only in worker processes, by `tasks.executors.llm.loading`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import crewai
@@ -16,6 +16,7 @@ from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors.crewai.crew_model import CrewModel, models_of
 from tasks.executors.crewai.crew_spec import AgentWork, CrewSpec, TaskWork
 from tasks.executors.crewai.outputs import output_model, parsed
+from tasks.executors.crewai.server_tools import check_names, server_tools
 from tasks.executors.crewai.unrecorded import unrecord
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def kickoff(crew: "Crew", works: CrewSpec) -> Json:
 
 
 def _team(crew: "Crew", works: CrewSpec) -> crewai.Crew:
-    tools = {name: _tool(name) for name in works.tools}
+    tools: dict[str, Sequence[BaseTool]] = {**server_tools(crew)}
+    tools |= {name: [_tool(name)] for name in works.tools if name not in tools}
+    check_names(_chosen(works.tools, tools))
     agents = {agent.name: _agent(agent, crew, tools) for agent in works.agents}
     tasks: dict[str, crewai.Task] = {}
     for task in works.tasks:
@@ -64,14 +67,14 @@ def _model(crew: "Crew", wanted: str | None) -> CrewModel:
     return CrewModel(model=crew.model(wanted)).of(crew)
 
 
-def _agent(work: AgentWork, crew: "Crew", tools: Mapping[str, BaseTool]) -> crewai.Agent:
+def _agent(work: AgentWork, crew: "Crew", tools: Mapping[str, Sequence[BaseTool]]) -> crewai.Agent:
     attempts = work.reasoning_attempts
     return crewai.Agent(
         role=work.role,
         goal=work.goal,
         backstory=work.backstory,
         llm=CrewModel(model=crew.model(work.llm), given=work.options).of(crew, {work.role: work.name}),
-        tools=[tools[name] for name in work.tools],
+        tools=_chosen(work.tools, tools),
         allow_delegation=work.allow_delegation,
         max_iter=work.max_iter,
         max_rpm=work.max_rpm,
@@ -84,7 +87,7 @@ def _task(
     work: TaskWork,
     agents: Mapping[str, crewai.Agent],
     before: Mapping[str, crewai.Task],
-    tools: Mapping[str, BaseTool],
+    tools: Mapping[str, Sequence[BaseTool]],
 ) -> crewai.Task:
     context: Any = {} if work.context is None else {"context": [before[name] for name in work.context]}
     return crewai.Task(
@@ -92,13 +95,18 @@ def _task(
         description=work.description,
         expected_output=work.expected_output,
         agent=None if work.agent is None else agents[work.agent],
-        tools=[tools[name] for name in work.tools],
+        tools=_chosen(work.tools, tools),
         async_execution=work.is_async,
         output_pydantic=None if work.schema is None else output_model(work.schema),
         guardrail=work.guardrail,
         guardrail_max_retries=work.guardrail_retries,
         **context,
     )
+
+
+def _chosen(names: Iterable[str], tools: Mapping[str, Sequence[BaseTool]]) -> list[BaseTool]:
+    """Return the tools of these names, each once."""
+    return list({id(tool): tool for name in names for tool in tools[name]}.values())
 
 
 def _stop_counting(agent: Any) -> None:
@@ -108,7 +116,7 @@ def _stop_counting(agent: Any) -> None:
 
 
 def _tool(name: str) -> BaseTool:
-    """Load a tool. Raises ExecutorError if the operator's setting is invalid."""
+    """Load a tool of the operator's. Raises ExecutorError if the operator's setting is invalid."""
     path = (settings.APFLOW_CREWAI.tools or {})[name]
     try:
         found = import_string(path)

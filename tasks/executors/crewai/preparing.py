@@ -25,7 +25,7 @@ REFUSED: Final = MappingProxyType(
         "memory": "it calls a model of embeddings with a key of its own, and all users would share it",
         "knowledge": _KNOWLEDGE,
         "knowledge_sources": _KNOWLEDGE,
-        "mcps": "crews have no access to MCP servers yet. Give the agent tools in the code",
+        "mcps": "crews of code have no MCP servers. Give the agent tools in the code, or write works, whose agents have mcp:server.tool",
         "apps": "they are services of CrewAI's platform",
         "a2a": "other agents are called by a2a_executor",
         "human_input": "no person reads a worker's terminal. Ask with approval_executor",

@@ -6,7 +6,8 @@ ends it at once. The crew's thread then learns from its model call that it is ov
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
@@ -18,12 +19,16 @@ from tasks.executors.llm.client import MODELS
 from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
+from tasks.executors.mcp.calls import SERVERS
+from tasks.executors.mcp.offered import Offered
 from tasks.rules.token_usage import added
 
 ATTEMPTS: Final = 4
 LONGEST_WAIT_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 1.5
 SHOWN_CHARACTERS: Final = 500
+TOOLS_AT_ONCE: Final = 4
+"""How many calls of MCP servers a crew makes at once."""
 
 
 class CrewOver(BaseException):
@@ -56,12 +61,16 @@ class Crew:
         """
         self.outputs: list[Output] = []
         self.usage: Json | None = None
+        self.offered: dict[str, list[Offered]] = {}
+        self.definitions: Mapping[str, Json] = {}
         self._context = context
         self._label = label
         self._on_step = on_step or self._report
         self._loop = asyncio.get_running_loop()
         self._llms = MODELS.get()  # CrewAI's threads have a context of their own
-        self._questions: set[asyncio.Task[Any]] = set()
+        self._servers = SERVERS.get()
+        self._places_for_tools = asyncio.Semaphore(TOOLS_AT_ONCE)
+        self._calls: set[asyncio.Task[Any]] = set()
         self._is_over = False
 
     def model(self, wanted: str | None) -> str:
@@ -72,6 +81,15 @@ class Crew:
         """Raise ExecutorError if a model or its key is unavailable, before any agent works in vain."""
         for model in dict.fromkeys(models):
             await self._llms.check(self._prompt(model, [], {}))
+
+    async def find_tools(self, names: Iterable[str]) -> None:
+        """Ask the servers for the tools of these names. Raises ExecutorError."""
+        for name in names:
+            found = await self._servers.named(name, place="works")
+            for each in found:
+                if each.problem:
+                    self._log(f"The tool {each.name[:200]} is left out, because {each.problem}")
+            self.offered[name] = [each for each in found if not each.problem]
 
     async def run(self, path: str, what: Any) -> Json:
         """Run the crew that the function of this path makes of `what`. Raises ExecutorError; if cancelled, Stopped with the
@@ -101,10 +119,10 @@ class Crew:
         return {"result": None, "token_usage": self.usage, "tasks": tasks} | (ended or {})
 
     async def _stop(self, thread: "asyncio.Future[Json]") -> None:
-        """Cancel the model calls. A running tool cannot be interrupted: its thread ends after it."""
+        """Cancel the calls of models and servers. Another tool cannot be interrupted: its thread ends after it."""
         self._is_over = True
-        for question in self._questions:
-            question.cancel()
+        for call in self._calls:
+            call.cancel()
         await asyncio.wait([thread], timeout=STOP_SECONDS)
 
     # Called by the crew, on its threads
@@ -113,16 +131,21 @@ class Crew:
         self, *, model: str, messages: Sequence[Json], options: Json, agent: str, crew_task: str | None
     ) -> Completion:
         """Call the model for an agent, and block until it answers. Raises CrewOver."""
-        if self._is_over:
-            raise CrewOver
         named = None if crew_task is None else f"{self._label}{crew_task}"
         prompt = replace(self._prompt(model, messages, options), agent=agent, crew_task=named)
         try:
-            return asyncio.run_coroutine_threadsafe(self._ask(prompt), self._loop).result()
+            answer: Completion = self._awaited(lambda: self._ask(prompt))
+            return answer
         except ExecutorError as error:
             raise CrewOver(error) from None
-        except (Stopped, asyncio.CancelledError):
-            raise CrewOver from None
+
+    def call_tool(self, tool: Offered, arguments: Json) -> Json:
+        """Call a tool of a server, and block until it answers {result, content?}.
+
+        Raises CrewOver, and ExecutorError for the model to read.
+        """
+        result: Json = self._awaited(lambda: self._call_tool(tool, arguments))
+        return result
 
     def check_now(self, models: Iterable[str]) -> None:
         """Do what `check` does, and block meanwhile."""
@@ -132,7 +155,32 @@ class Crew:
         """A task of the crew, which has so many, is done."""
         self._loop.call_soon_threadsafe(self._finished, Output(name=name, output=output), steps)
 
+    def _awaited(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Make a call on the event loop that ends with the crew, and block until it has. Raises CrewOver, and what the call raises."""
+        if self._is_over:
+            raise CrewOver
+        try:
+            return asyncio.run_coroutine_threadsafe(self._counted(call()), self._loop).result()
+        except (Stopped, asyncio.CancelledError, CancelledError):
+            raise CrewOver from None
+
     # Called on the event loop
+
+    async def _counted(self, call: Coroutine[Any, Any, Any]) -> Any:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  (this is a coroutine of a task)
+        self._calls.add(task)
+        try:
+            return await call
+        finally:
+            self._calls.discard(task)
+
+    async def _call_tool(self, tool: Offered, arguments: Json) -> Json:
+        async with self._places_for_tools:
+            return await self._servers.call(tool.server, tool.tool, arguments, log=self._log)
+
+    def _log(self, text: str) -> None:
+        self._context.log(f"{self._label}{text}")
 
     def _finished(self, output: Output, steps: int) -> None:
         self.outputs.append(output)
@@ -147,28 +195,22 @@ class Crew:
 
         Retry temporary errors, because otherwise the crew's earlier work would be lost.
         """
-        question = asyncio.current_task()
-        assert question is not None  # noqa: S101  (this is a coroutine of a task)
-        self._questions.add(question)
-        try:
-            for attempt in range(1, ATTEMPTS):
-                try:
-                    return await self._ask_once(prompt)
-                except ExecutorError as error:
-                    wait_seconds = error.retry_after_seconds or 2.0**attempt
-                    if error.permanent or wait_seconds > LONGEST_WAIT_SECONDS:
-                        raise
-                    self._context.log(f"{self._label}{error} Retrying in {wait_seconds:g} s.")
-                    await asyncio.sleep(wait_seconds)
-            return await self._ask_once(prompt)
-        finally:
-            self._questions.discard(question)
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return await self._ask_once(prompt)
+            except ExecutorError as error:
+                wait_seconds = error.retry_after_seconds or 2.0**attempt
+                if error.permanent or wait_seconds > LONGEST_WAIT_SECONDS:
+                    raise
+                self._log(f"{error} Retrying in {wait_seconds:g} s.")
+                await asyncio.sleep(wait_seconds)
+        return await self._ask_once(prompt)
 
     async def _ask_once(self, prompt: Prompt) -> Completion:
         with Lines(self._context.log) as lines:
             answer = await self._llms.ask(prompt, heard=lines.add, spent=self._spent)
         if tools := [call["function"]["name"] for call in answer.tool_calls]:
-            self._context.log(f"{self._label}calls {', '.join(tools)}")
+            self._log(f"calls {', '.join(tools)}")
         return answer
 
     def _prompt(self, model: str, messages: Sequence[Json], options: Json) -> Prompt:

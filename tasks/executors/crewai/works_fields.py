@@ -21,7 +21,7 @@ REFUSED: Final[Mapping[str, str]] = MappingProxyType(
     | dict.fromkeys(("output_file", "output_log_file", "create_directory", "prompt_file", "input_files"), _FILES)
     | {
         "human_input": "no person reads a worker's terminal. Ask with approval_executor",
-        "mcps": "works have no MCP servers. The operator offers tools in executors.crewai.tools",
+        "mcps": "an agent names the tools of configured servers in `tools`: mcp:server.tool",
         "apps": "they are services of CrewAI's platform",
         "a2a": "other agents are called by a2a_executor",
         "from_repository": "it is a service of CrewAI's platform",

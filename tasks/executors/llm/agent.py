@@ -12,12 +12,11 @@ import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, ExecutorError, Json, Reply, Spawn
-from tasks.executors.llm.tools import CannotCall, Tool, Tools, text_of
+from tasks.executors.llm.tools import CannotCall, Tool, Tools, read_of, text_of
 from tasks.rules.places import escaped
 
 MOST_CALLS: Final = 64
 """How many calls of one answer are made."""
-RESULT_CHARACTERS: Final = 20_000
 """How much the model reads of the result of one call."""
 SHOWN_CHARACTERS: Final = 8_000
 """How much a person can be asked to approve."""
@@ -159,13 +158,8 @@ def end_of(call: Json, ends: Json) -> tuple[str, str]:
         return "refused", f"Not called: a person has refused it.{comment}"
     end = ends[call["task"]]
     if end["status"] == "completed":
-        return "completed", text_of(_read(end["result"], call.get("reads")), most=RESULT_CHARACTERS)
-    return end["status"], text_of(f"Error: {end['error']}", most=RESULT_CHARACTERS)
-
-
-def _read(result: Any, field: str | None) -> Any:
-    """Return what the model reads of a result: one field, if it has no other."""
-    return result[field] if isinstance(result, dict) and result.keys() == {field} else result
+        return "completed", text_of(read_of(end["result"], call.get("reads")))
+    return end["status"], text_of(f"Error: {end['error']}")
 
 
 def _tool_message(call: Json, text: str) -> Json:

@@ -31,6 +31,7 @@ MOST_TOOLS: Final = 128
 MOST_BYTES: Final = 262_144
 """The size of the definitions of all tools, which each call of the model has."""
 STEPS: Final = 20
+RESULT_CHARACTERS: Final = 20_000
 TEXT: Final[Json] = {"type": "string"}
 BY_NAME: Final[Mapping[str, Json]] = MappingProxyType(
     {
@@ -151,18 +152,23 @@ async def tools_of(inputs: Json, servers: OfferedTools, *, log: Callable[[str], 
     tools = dict[str, Tool]()
     for name in names:
         tools |= {tool.name: tool for tool in await _tools(name, servers, log)}
-    if len(tools) > MOST_TOOLS:
-        raise _fault(f"inputs.tools has more than {MOST_TOOLS} tools. Name those that the model needs: mcp:server.tool")
+    check_bounds([tool.definition() for tool in tools.values()], place="inputs.tools")
     by_function = {tool.function: tool for tool in tools.values()}
     if len(by_function) < len(tools):
         raise _fault("inputs.tools has two names that are the same to the model; rename one")
-    if (size := sum(len(orjson.dumps(tool.definition())) for tool in tools.values())) > MOST_BYTES:
-        raise _fault(f"inputs.tools: the definitions have {size:,} bytes; at most {MOST_BYTES:,} are allowed")
     return Tools(
         by_function=by_function,
         confirm=frozenset(name for each in inputs.get("confirm", []) for name in _confirmed(each, tools)),
         max_steps=inputs.get("max_steps", STEPS),
     )
+
+
+def check_bounds(definitions: Sequence[Json], *, place: str) -> None:
+    """Raise ExecutorError, permanent, for more tools than a model may have. `place` is the field that names them."""
+    if len(definitions) > MOST_TOOLS:
+        raise _fault(f"{place} has more than {MOST_TOOLS} tools. Name those that the model needs: mcp:server.tool")
+    if (size := sum(len(orjson.dumps(each)) for each in definitions)) > MOST_BYTES:
+        raise _fault(f"{place}: the definitions have {size:,} bytes; at most {MOST_BYTES:,} are allowed")
 
 
 def _confirmed(name: str, tools: Collection[str]) -> list[str]:
@@ -272,8 +278,13 @@ def _fault(message: str) -> ExecutorError:
     return ExecutorError(f"{message}.", permanent=True)
 
 
-def text_of(value: Any, *, most: int) -> str:
-    """Return what the model reads of a result, cut at so many characters."""
+def read_of(result: Any, field: str | None) -> Any:
+    """Return what the model reads of a result: one field, if it has no other."""
+    return result[field] if isinstance(result, dict) and result.keys() == {field} else result
+
+
+def text_of(value: Any, *, most: int = RESULT_CHARACTERS) -> str:
+    """Return the text that the model reads, cut at so many characters."""
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     if len(text) <= most:
         return text

@@ -17,6 +17,7 @@ from tasks.rules.schema import fault
 from tasks.rules.schema_cost import TooCostly, check_cost
 
 PREFIX: Final = "mcp:"
+PLACE: Final = "inputs.tools"
 NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 DESCRIPTION_CHARACTERS: Final = 1_024
 KEPT_SECONDS: Final = 60.0
@@ -42,12 +43,15 @@ def is_of_server(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
-def server_and_tool(name: str) -> tuple[str, str]:
-    """Return the parts of a name; the tool is empty for all tools of the server. Raises ExecutorError."""
+def server_and_tool(name: str, *, place: str = PLACE) -> tuple[str, str]:
+    """Return the parts of a name; the tool is empty for all tools of the server. Raises ExecutorError.
+
+    `place` is the field that has the name, for errors.
+    """
     server, dot, tool = name.removeprefix(PREFIX).partition(".")
-    configured(server, place="inputs.tools")
+    configured(server, place=place)
     if dot and not NAME.fullmatch(tool):
-        raise ExecutorError(f"inputs.tools: '{name[:200]}' has no name of a tool after the dot.", permanent=True)
+        raise ExecutorError(f"{place}: '{name[:200]}' has no name of a tool after the dot.", permanent=True)
     return server, tool
 
 
@@ -57,17 +61,17 @@ class OfferedTools:
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, Mapping[str, Offered]]] = {}
 
-    async def named(self, name: str) -> list[Offered]:
+    async def named(self, name: str, *, place: str = PLACE) -> list[Offered]:
         """Return the tool of this name, or all tools of the server. Raises ExecutorError."""
-        server, tool = server_and_tool(name)
+        server, tool = server_and_tool(name, place=place)
         tools = await self._of(server)
         if not tool:
             return list(tools.values())
         if tool not in tools:
-            what = f"inputs.tools: the MCP server '{server}'"
+            what = f"{place}: the MCP server '{server}'"
             raise ExecutorError(unknown_tool(tool, list(tools), server=what), permanent=True)
         if problem := tools[tool].problem:
-            raise ExecutorError(f"inputs.tools: '{name}' cannot be a tool, because {problem}.", permanent=True)
+            raise ExecutorError(f"{place}: '{name}' cannot be a tool, because {problem}.", permanent=True)
         return [tools[tool]]
 
     async def _of(self, server: str) -> Mapping[str, Offered]:
