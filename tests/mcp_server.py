@@ -133,6 +133,17 @@ async def invite(context: Context[Any, Any, Any]) -> str:
     return wanted.data.email if wanted.action == "accept" else wanted.action
 
 
+class Stop(BaseModel):
+    city: str
+    nights: int = 1
+
+
+@server.tool(structured_output=False)
+def travel(stops: list[Stop]) -> str:
+    """Return a journey; the schema has an optional field within a definition."""
+    return " - ".join(stop.city for stop in stops)
+
+
 @server.tool(name="an odd name", structured_output=False)
 def odd() -> str:
     """Have a name that no model can call."""

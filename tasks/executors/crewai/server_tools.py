@@ -4,6 +4,7 @@ Imported only in worker processes, by `tasks.executors.llm.loading`.
 """
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from crewai.tools import BaseTool
@@ -82,6 +83,6 @@ def _arguments_of(schema: Json) -> type[BaseModel]:
 
         @classmethod
         def model_json_schema(cls, *args: Any, **kwargs: Any) -> Json:
-            return {"properties": {}, **schema}
+            return {"properties": {}, **deepcopy(schema)}  # CrewAI changes what it gets
 
     return Arguments

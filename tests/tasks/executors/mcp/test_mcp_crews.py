@@ -95,6 +95,15 @@ def test_the_model_sees_a_tool_as_the_server_describes_it(crews: Crews) -> None:
     assert "strict" not in tool
 
 
+def test_a_definition_within_a_schema_stays_as_it_is(crews: Crews) -> None:
+    stops = [{"city": "Porto"}, {"city": "Lisbon", "nights": 2}]
+    crews.run(["mcp:web.travel"], calls(("mcp_web_travel", {"stops": stops})), Says(text="Done."))
+    stop = crews.sent[0]["parameters"]["$defs"]["Stop"]
+    assert stop["required"] == ["city"]
+    assert "additionalProperties" not in stop  # CrewAI adds it to what it gets
+    assert crews.read == ["Porto - Lisbon"]
+
+
 def test_a_task_has_all_tools_of_a_server(crews: Crews) -> None:
     crews.site.llm.will(calls(("mcp_web_shout", {"text": "{{secret.x}}"})), Says(text="Done."))
     done = crews.site.run(CREW, {}, params={"works": works(of_task=("mcp:web", "mcp:web.add"))})
