@@ -31,7 +31,8 @@ generated from the code.
 - Options that all executors share, such as `retry`, `timeout_seconds` and `pool`, are
   [params](tasks.md).
 - After a crash of the worker, a task that is safe to repeat runs again. Any other fails with
-  "Interrupted", unless its `params.retry` permits another attempt.
+  "Interrupted", even with `params.retry`, which repeats failures only. Execute its tree again if
+  that is safe.
 - Your own executors are described in [Write an executor](../how-to/write-an-executor.md).
 """
 TABLE: Final = "|---|---|---|"
