@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError  # 
 from google.protobuf.message_factory import GetMessageClass  # type: ignore[import-untyped]
 
 from aipartnerupflow.executors import ExecutorError, Json
+from tasks.executors.grpc.order import Order, Target
 from tasks.executors.grpc.reflection import pool_for
 
 SHOWN: Final = 2_000
@@ -20,29 +20,6 @@ MAY_PASS: Final = frozenset(
     {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "UNKNOWN"}
 )
 TOO_LARGE: Final = "larger than max"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A server, by addresses that were checked: `ipv4:192.0.2.1:443`. `host` is its name for TLS."""
-
-    addresses: str
-    host: str
-    authority: str
-    tls: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A call. A response may have `most_bytes`, and all of them together."""
-
-    service: str
-    method: str
-    request: Json
-    metadata: Mapping[str, str] = field(repr=False)
-    seconds: float
-    most_messages: int
-    most_bytes: int
 
 
 def channel_to(target: Target, *, most_bytes: int) -> Any:

@@ -8,9 +8,10 @@ from typing import ClassVar, Final
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, on_a_thread
-from tasks.executors.grpc.call import Order, Target, called, channel_to
+from tasks.executors.grpc.order import Order, Target
 from tasks.executors.http.rest import SECRET
 from tasks.executors.http.safe_http import egress_of_tasks, judged_addresses, parse_url
+from tasks.executors.llm.loading import load
 from tasks.executors.timeouts import timeout_of, timeout_schema
 
 TIMEOUT_SECONDS: Final = 30
@@ -100,6 +101,7 @@ class Grpc(Executor):
             most_messages=inputs.get("max_messages", 100),
             most_bytes=most_bytes,
         )
+        channel_to, called = [await load(f"tasks.executors.grpc.call.{name}") for name in ("channel_to", "called")]
         channel = channel_to(await _target(inputs), most_bytes=most_bytes)
         try:
             work = partial(called, channel, order)

@@ -1,6 +1,6 @@
-"""Import litellm and crewai when a worker's first task needs them, and in no other process.
+"""Import what needs an extra when a worker's first task needs it, and in no other process.
 
-They take seconds and hundreds of megabytes. The import runs on a thread, so that the event loop can
+LiteLLM and CrewAI take seconds and hundreds of megabytes, and a server without an extra still describes its executors. The import runs on a thread, so that the event loop can
 still renew leases, and under a lock: crewai finishes loading at its first use, in a way that is not
 thread-safe.
 """

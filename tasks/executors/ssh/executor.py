@@ -2,16 +2,19 @@
 
 import asyncio
 import shlex
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from llmkeys.masker import masked_here
 from tasks.executors.command.guarded_process import text_of
-from tasks.executors.ssh.session import Session, running
+from tasks.executors.llm.loading import load
 from tasks.executors.timeouts import timeout_of, timeout_schema
 from tasks.rules.places import places_in
+
+if TYPE_CHECKING:
+    from tasks.executors.ssh.session import Session
 
 TIMEOUT_SECONDS: Final = 30
 LONGEST_SECONDS: Final = 3600
@@ -74,6 +77,7 @@ class Ssh(Executor):
     async def execute(self, inputs: Json, context: Context) -> Json:
         host, seconds = inputs["host"], timeout_of(inputs, TIMEOUT_SECONDS)
         _check_host(host)
+        running = await load("tasks.executors.ssh.session.running")
         async with running(host, _line(inputs["command"]), log=context.log) as session:
             try:
                 is_in_time = await session.has_ended(within_seconds=seconds)
@@ -105,7 +109,7 @@ def _refused(name: str, why: str) -> ExecutorError:
     return ExecutorError(f"inputs.{name}: {why}.", permanent=True)
 
 
-def _check(session: Session, host: str, *, seconds: float, is_in_time: bool) -> None:
+def _check(session: "Session", host: str, *, seconds: float, is_in_time: bool) -> None:
     """Raise ExecutorError unless the command ended by itself, in time and with code 0."""
     what, said = f"The command on '{host}'", _last_words(session)
     if session.is_flooding:
@@ -122,12 +126,12 @@ def _check(session: Session, host: str, *, seconds: float, is_in_time: bool) -> 
         raise ExecutorError(f"{what} ended with code {session.return_code}.{said}")
 
 
-def _last_words(session: Session) -> str:
+def _last_words(session: "Session") -> str:
     words = masked_here(text_of(session.stderr))[-SHOWN_CHARACTERS:].strip()
     return f" Its stderr ends with: {words}" if words else " It printed nothing to stderr."
 
 
-def _result(session: Session) -> Json:
+def _result(session: "Session") -> Json:
     return {
         "return_code": session.return_code,
         "stdout": text_of(session.stdout),

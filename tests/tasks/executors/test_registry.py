@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -52,6 +53,24 @@ def install_distribution(folder: Path, entry_points: str) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugin\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[aipartnerupflow.executors]\n{entry_points}\n")
     importlib.invalidate_caches()
+
+
+def test_a_server_without_extras_describes_every_executor() -> None:
+    """In a process where nothing can import what the extras install."""
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({[*EXTRAS.values(), "grpc", "google.protobuf", "langchain_core"]!r}))
+import aipartnerupflow
+aipartnerupflow.bootstrap()
+import django
+django.setup()
+from tasks.executors import EXECUTORS
+from django.utils.module_loading import import_string
+print(sorted(import_string(path).id for path in EXECUTORS.values()))
+"""
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "apflow_site.settings"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout == f"{sorted(EXECUTORS)}\n", done.stderr
 
 
 @pytest.mark.parametrize("executor_id", sorted(EXECUTORS))
