@@ -84,8 +84,9 @@ def test_what_one_knows_from_elsewhere_runs_as_its_page_says(site: DocsSite) -> 
     assert "Write a paragraph from these notes: This is the built-in demo model" in paragraph
     waited = site.executed(temporal)["result"]
     assert (waited["event"], waited["payload"]) == (None, None)
-    (site.shell.folder / "greet.json").write_text(prefect)
+    (site.shell.folder / "welcome.json").write_text(prefect)
     assert '"text": "Hello Ada"' in site.run(text("docs/coming-from/prefect.md", "An example", "sh"))
+    site.run("aipartnerupflow flows delete welcome")  # other pages list the flows
 
 
 def test_trees_grow_as_the_page_says(site: DocsSite) -> None:

@@ -139,10 +139,10 @@ class Child:
         SERVERS.set(WorkersServers(self.call))
         MASKER.set(Masker(job.secrets))
         end = await self._end_of(job)
-        connections.close_all()  # of this thread
         try:
+            _close_connections()
             self._end(end)
-        except (TypeError, ValueError, OverflowError) as error:  # what was raised is not JSON
+        except Exception as error:  # noqa: BLE001  (such as a result that is not JSON; without an end, the worker waits)
             self._end(_raised(error))
 
     def _end(self, end: Any) -> None:
@@ -262,6 +262,13 @@ class WorkersServers:
         given = {"server": server, "tool": tool, "arguments": arguments}
         result: Json = await self._call("call_tool", given, listener=Listener(heard=log))
         return result
+
+
+def _close_connections() -> None:
+    """Close what the executor has opened on this thread. One that is not open cannot be closed on a loop."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None:
+            connection.close()
 
 
 def _raised(error: BaseException) -> frames.Raised:
