@@ -11,13 +11,13 @@ from tests.servers import ROOT
 from tests.wheels import author_packages, build_wheel, environment, make_environment, run_tree, serving
 
 EXAMPLE = ROOT / "docs/examples/flow-greetings"
-CPU_SECONDS = 0.1
-"""The most that the import of the public package may take."""
+MOST_MODULES = 200
+"""How many modules the import of the public package may load. Time would depend on what else the machine does."""
 MEASURED = """
-import os, sys, time
-before = time.process_time(), list(sys.path), dict(os.environ)
+import os, sys
+before = len(sys.modules), list(sys.path), dict(os.environ)
 import {module}
-print(round(time.process_time() - before[0], 3))
+print(len(sys.modules) - before[0])
 assert sys.path == before[1], "sys.path changed"
 assert dict(os.environ) == before[2], "the environment changed"
 ours = {{"a2a", "accounts", "apflow_site.db", "apflow_site", "llmkeys", "tasks"}}
@@ -78,12 +78,11 @@ def run(installed: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[
     "module", ["aipartnerupflow.executors", "aipartnerupflow.executors.testing", "aipartnerupflow.a2a"]
 )
 def test_the_import_starts_nothing(installed: Path, tmp_path: Path, module: str) -> None:
-    run(installed, "-c", f"import {module}", cwd=tmp_path)  # Python compiles it
     done = run(installed, "-c", MEASURED.format(module=module), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    cpu_seconds, loaded = done.stdout.splitlines()
+    modules, loaded = done.stdout.splitlines()
     assert loaded == ""
-    assert float(cpu_seconds) < CPU_SECONDS
+    assert int(modules) < MOST_MODULES
 
 
 def test_the_tests_of_the_plug_in_pass(installed: Path, repository: Path) -> None:
