@@ -158,7 +158,7 @@ def today() -> str:
 
 @server.prompt()
 def greeting(name: str) -> str:
-    """Greet somebody."""
+    """Ask for a greeting."""
     return f"Greet {name}."
 
 

@@ -74,20 +74,20 @@ own_key = create_react_agent(
 )
 
 
-class Told(TypedDict, total=False):
+class Answers(TypedDict, total=False):
     user: str
     secret: str
 
 
-def uses_context(state: Told) -> Told:
+def uses_context(state: Answers) -> Answers:
     context = current_context()
     context.log(f"for {context.user_id}")
     return {"user": context.user_id, "secret": wait_for(context.secret("crm_token"))}
 
 
-def hides_secret(state: Told) -> Told:
+def hides_secret(state: Answers) -> Answers:
     return {"user": str(len(wait_for(current_context().secret("crm_token"))))}
 
 
-in_context = StateGraph(Told).add_node("uses", uses_context).add_edge(START, "uses")
-careful = StateGraph(Told).add_node("hides", hides_secret).add_edge(START, "hides")
+in_context = StateGraph(Answers).add_node("uses", uses_context).add_edge(START, "uses")
+careful = StateGraph(Answers).add_node("hides", hides_secret).add_edge(START, "hides")

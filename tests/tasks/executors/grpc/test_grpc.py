@@ -112,8 +112,8 @@ async def test_a_server_without_reflection_is_refused(context: Context) -> None:
 async def test_a_call_ends_at_its_timeout(peer: GrpcServer, context: Context) -> None:
     assert "no complete response within 0.5 s" in str(await refusal(peer, "Hang", context, timeout_seconds=0.5))
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        nobody = GrpcServer(port=silent.getsockname()[1])
-        error = await refusal(nobody, "SayHello", context, timeout=0.5)
+        mute = GrpcServer(port=silent.getsockname()[1])
+        error = await refusal(mute, "SayHello", context, timeout=0.5)
     assert not error.permanent
 
 
