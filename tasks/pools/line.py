@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from contextvars import Context as Variables
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -123,7 +124,7 @@ class _Job:
         self.is_begun = False
         self.end: asyncio.Future[frames.Ended] = asyncio.get_running_loop().create_future()
         self._send = send
-        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._calls: dict[int, asyncio.Task[frames.Answer]] = {}
 
     def heed(self, message: frames.FromProcess) -> None:
         match message:
@@ -136,10 +137,11 @@ class _Job:
             case frames.Spent():
                 self.context.spent(message.usage)
             case frames.Call():
-                self._calls[message.number] = asyncio.create_task(self._answer(message))
+                call = self._calls[message.number] = asyncio.create_task(self._answer(message))
+                call.add_done_callback(partial(self._answered, message.number))
             case frames.Withdrawn():
-                if call := self._calls.get(message.number):
-                    call.cancel()
+                if withdrawn := self._calls.get(message.number):
+                    withdrawn.cancel()
             case frames.Ended() if not self.end.done():
                 self.end.set_result(message)
 
@@ -158,12 +160,14 @@ class _Job:
         if self._calls:
             await asyncio.wait(self._calls.values())
 
-    async def _answer(self, call: frames.Call) -> None:
-        reply = await self._reply(call)
-        self._calls.pop(call.number, None)
-        self._send(frames.encoded(reply))
+    def _answered(self, number: int, call: "asyncio.Task[frames.Answer]") -> None:
+        """Send the answer: also of a call that was withdrawn before it began, whose code never ran."""
+        self._calls.pop(number, None)
+        halted = frames.Halted(result=None, token_usage=None)
+        answer = frames.Answer(number=number, error=halted) if call.cancelled() else call.result()
+        self._send(frames.encoded(answer))
 
-    async def _reply(self, call: frames.Call) -> frames.Answer:
+    async def _answer(self, call: frames.Call) -> frames.Answer:
         def heard(text: str) -> None:
             self._send(frames.encoded(frames.Heard(number=call.number, text=text)))
 
@@ -178,8 +182,6 @@ class _Job:
             failure: frames.Failed | frames.Halted = frames.failure_of(error)
         except Stopped as stopped:
             failure = frames.halt_of(stopped)
-        except asyncio.CancelledError:
-            failure = frames.Halted(result=None, token_usage=None)
         except Exception:
             logger.exception(
                 "The call %s for a process of a pool failed", call.name, extra={"event": "pool.call_failed"}

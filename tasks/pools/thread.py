@@ -6,7 +6,6 @@ A thread cannot be killed. One that does not stop in time is left behind, and it
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
@@ -15,10 +14,11 @@ from typing import Any, Final
 
 from django.db import connections
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json, Stopped, on_a_thread
+from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json, on_a_thread
 from tasks.executors.llm.client import MODELS, Models
 from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.executors.other_loop import run_on
 from tasks.executors.states import STATES, States
 from tasks.pools.base import Pool
 from tasks.pools.line import STOP_SECONDS
@@ -139,19 +139,7 @@ class _Errand:
         self._worker.call_soon_threadsafe(on_the_loop)
 
     async def _there(self, work: Work) -> Any:
-        """Do it on the loop of the worker. If this is cancelled, so is the work; a Stopped that it raises then counts."""
-        done: Future[Any] = Future()
-        jobs: list[asyncio.Task[None]] = []
-        self._worker.call_soon_threadsafe(lambda: jobs.append(self._worker.create_task(_settle(work, done))))
-        waiting = asyncio.wrap_future(done)
-        try:
-            return await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            self._worker.call_soon_threadsafe(lambda: jobs[0].cancel())
-            await asyncio.wait([waiting])
-            if isinstance(waiting.exception(), Stopped):
-                waiting.result()
-            raise
+        return await run_on(self._worker, work)
 
 
 class _ModelsThere:
@@ -193,17 +181,6 @@ class _StateThere:
 
     async def save(self, stored: Mapping[str, bytes], *, deleted: Sequence[str] = ()) -> None:
         await self._there(partial(self._state.save, stored, deleted=deleted))
-
-
-async def _settle(work: Work, done: "Future[Any]") -> None:
-    try:
-        result = await work()
-    except asyncio.CancelledError:
-        done.set_exception(Stopped())
-    except Exception as error:  # noqa: BLE001  (the thread raises it)
-        done.set_exception(error)
-    else:
-        done.set_result(result)
 
 
 def _unpacked(result: Any, error: BaseException | None) -> Any:

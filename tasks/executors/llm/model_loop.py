@@ -7,11 +7,10 @@ On its own loop it keeps no lease from being renewed, and no other task waiting.
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from aipartnerupflow.executors import Stopped
+from tasks.executors.other_loop import run_on
 
 T = TypeVar("T")
 LOOKUPS: Final = 1_000
@@ -30,22 +29,7 @@ class ModelLoop:
 
         If this is cancelled, so is the work, and its end is waited for.
         """
-        there = self._started()
-        done: Future[T] = Future()
-        jobs: list[asyncio.Task[None]] = []
-
-        def begin() -> None:
-            jobs.append(there.create_task(_settle(work, done)))
-
-        there.call_soon_threadsafe(begin, context=copy_context())
-        waiting = asyncio.wrap_future(done)
-        try:
-            return await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            there.call_soon_threadsafe(lambda: jobs[0].cancel())
-            await asyncio.wait([waiting])
-            waiting.exception()  # the cancellation counts, not how the work took it
-            raise
+        return await run_on(self._started(), work)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -54,17 +38,6 @@ class ModelLoop:
                 self._loop.set_default_executor(ThreadPoolExecutor(LOOKUPS, "look-up for a model"))
                 threading.Thread(target=self._loop.run_forever, name="models", daemon=True).start()
             return self._loop
-
-
-async def _settle(work: Callable[[], Coroutine[Any, Any, T]], done: "Future[T]") -> None:
-    try:
-        result = await work()
-    except asyncio.CancelledError:
-        done.set_exception(Stopped())
-    except BaseException as error:  # noqa: BLE001  (the loop of the caller raises it)
-        done.set_exception(error)
-    else:
-        done.set_result(result)
 
 
 class Heard:

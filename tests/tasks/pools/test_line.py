@@ -1,0 +1,24 @@
+"""The worker's end of a line to a process."""
+
+import asyncio
+
+from aipartnerupflow.executors.testing import context
+from tasks.pools import frames
+from tasks.pools.line import _Job
+
+
+async def test_a_call_that_is_withdrawn_before_it_begins_is_answered() -> None:
+    """Otherwise the process waits for the answer until it is killed."""
+    sent: list[bytes] = []
+    answered = asyncio.Event()
+
+    def send(message: bytes) -> None:
+        sent.append(message)
+        answered.set()
+
+    job = _Job(context(), send=send)
+    job.heed(frames.Call(number=1, name="secret", arguments={"name": "TOKEN", "host": None}))
+    job.heed(frames.Withdrawn(number=1))
+    await answered.wait()
+    halted = frames.Halted(result=None, token_usage=None)
+    assert sent == [frames.encoded(frames.Answer(number=1, error=halted))]
