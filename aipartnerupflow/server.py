@@ -40,6 +40,7 @@ STARTUP_FAILED = 3
 DEFAULT_PORT = 8000
 EXAMPLE = Path("docs/examples/hello.json")
 """An example tree, if the server starts in a checkout."""
+ABOUT_EXAMPLES = "Examples    Log lines of the first example runs follow; example-failure fails on purpose, example-approval waits for you."
 
 errors = Console(stderr=True)
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     config = get_config()
     warnings = _check_exposure(config)
     _check_port(config.server.host, config.server.port, host_option="--host ", port_option="--port ")
-    prepare()
+    runs_examples = prepare()
     _check_message_handler()
     _check_signing_key(config)
     _join_installation()
@@ -61,7 +62,7 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     if config.log.format == "json":
         _log_start(config, warnings)
     else:
-        _show_box(config, warnings)
+        _show_box(config, warnings, runs_examples=runs_examples)
     # After a clean shutdown uvicorn raises the signal again; the default handler would kill us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _run_uvicorn(config, reload=reload)
@@ -139,13 +140,14 @@ def rotate_keys() -> None:
         _refuse(str(error))
 
 
-def prepare() -> None:
-    """Set up Django and migrate the database.
+def prepare() -> bool:
+    """Set up Django and migrate the database. Returns whether the examples of the first start now run.
 
     An error of the configuration or the database ends the command.
     """
-    _in_django(_bring_up_to_date)
+    runs_examples = _in_django(_bring_up_to_date)
     os.environ["APFLOW_INTERNAL_PREPARED"] = "1"
+    return runs_examples
 
 
 def set_maintenance(*, is_on: bool) -> bool:
@@ -204,14 +206,14 @@ def _in_django(function: Callable[[], T]) -> T:
         _refuse_without_database(error)
 
 
-def _bring_up_to_date() -> None:
+def _bring_up_to_date() -> bool:
     from apflow_site.db.schema import SchemaTooNew  # needs Django's apps
     from apflow_site.prepare import prepare as bring_up_to_date
     from tasks.executors import executor_ids
 
     executor_ids()
     try:
-        bring_up_to_date()
+        return bring_up_to_date()
     except SchemaTooNew as error:
         _refuse(str(error))
 
@@ -363,17 +365,19 @@ def _log_start(config: Config, warnings: list[str]) -> None:
         log.warning("%s", warning, extra={"event": "server.warning"})
 
 
-def _show_box(config: Config, warnings: list[str]) -> None:
+def _show_box(config: Config, warnings: list[str], *, runs_examples: bool) -> None:
     url = (config.server.public_url or _local_url(config)).rstrip("/")
     worker = (
         "started with the server" if config.worker.embedded else f"none; start: {_command('worker', *_config_flag())}"
     )
     lines = [
         f"Dashboard   {url}/",
-        f"JSON-RPC    POST {url}/tasks and {url}/ (A2A objects)",
+        f"JSON-RPC    {url}/tasks",
+        f"A2A         {url}/",
         f"REST        {url}/docs",
         f"Agent card  {url}/.well-known/agent-card.json",
-        f"Operate     {url}/admin/, {url}/metrics, {url}/ready",
+        f"Admin       {url}/admin/",
+        f"Health      {url}/ready, {url}/metrics",
         f"Database    {_without_password(config.database.url)}",
         f"Worker      {worker}",
         *(f"[yellow]Warning     {warning}[/yellow]" for warning in warnings),
@@ -383,6 +387,8 @@ def _show_box(config: Config, warnings: list[str]) -> None:
     # Below the box, where lines are not wrapped: users copy these.
     for line in (*_login_lines(config, url), *_try_lines(config)):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if runs_examples:
+        console.print(ABOUT_EXAMPLES, soft_wrap=True, markup=False, highlight=False)
 
 
 def _local_url(config: Config) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from tasks.rules.extras import how_to_install
+
 STOP_SECONDS = 5.0
 
 
@@ -25,9 +27,7 @@ class GrpcServer:
         if port is None:
             return
         if find_spec("grpc") is None:
-            raise ImproperlyConfigured(
-                "a2a.grpc_port: gRPC is not installed. Install it: pip install 'aipartnerupflow[grpc]'"
-            )
+            raise ImproperlyConfigured(f"a2a.grpc_port: gRPC is not installed. Install it: {how_to_install('grpc')}")
         try:
             self._server = await import_module("a2a.protocol.bindings.grpc_server").start()
         except (OSError, RuntimeError) as error:

@@ -19,8 +19,10 @@ MIGRATION_LOCK = 0x61_70_66_6C_6F_77
 """The number of PostgreSQL's advisory lock."""
 
 
-def prepare() -> None:
+def prepare() -> bool:
     """Apply migrations, and store the examples in an empty database (`server.examples`).
+
+    Returns whether it has queued examples to run.
 
     Of processes that start together, one does this while the others wait. Raises SchemaTooNew if a
     newer version has migrated the database, and django.db.DatabaseError if it cannot be used.
@@ -29,8 +31,9 @@ def prepare() -> None:
         forget_the_past()
         schema.require_known()
         call_command("migrate", verbosity=0, interactive=False)
-        if settings.APFLOW.server.examples != "none":
-            fill_empty_database(run=settings.APFLOW.server.examples == "run")
+        examples = settings.APFLOW.server.examples
+        stored = examples != "none" and fill_empty_database(run=examples == "run")
+        return bool(stored) and examples == "run"
 
 
 def lock_path(purpose: str) -> Path:

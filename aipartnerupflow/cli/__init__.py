@@ -14,7 +14,7 @@ from aipartnerupflow import __version__, bootstrap
 from aipartnerupflow.cli import operate
 from aipartnerupflow.cli.audit import audit
 from aipartnerupflow.cli.events import events
-from aipartnerupflow.cli.examples import add_examples
+from aipartnerupflow.cli.examples import complete_help
 from aipartnerupflow.cli.files import InputsFile, RunInputs, inputs_of
 from aipartnerupflow.cli.flows import NewRun, flows, run_call
 from aipartnerupflow.cli.generate import generate
@@ -161,7 +161,7 @@ def logs(
     is_all: Annotated[bool, typer.Option("--all", help="All events, not only what tasks say and what fails.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print what the tasks of the latest run said, and follow it until it ends. Of a task that is no root: its own."""
+    """Print what the tasks of a tree said in its latest run, and follow the run. Of other tasks: only their own lines."""
     from aipartnerupflow.cli import log_lines
 
     log_lines.follow(server, task_id, is_all=is_all, as_json=as_json)
@@ -207,7 +207,7 @@ def options(
     """Store, run and inspect trees of tasks for AI agents."""
 
 
-add_examples(app)
+complete_help(app)
 
 
 def main() -> None:

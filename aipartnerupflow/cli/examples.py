@@ -1,10 +1,12 @@
-"""One example per command, printed at the end of its `--help`."""
+"""The help of all commands: its form, and one example at the end of each."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
 import typer
+
+from aipartnerupflow.cli.help import PlainCommand, PlainGroup
 
 EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -90,14 +92,16 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def add_examples(app: typer.Typer, *, group: str = "") -> None:
-    """Set the example of each command as the epilog of its help."""
+def complete_help(app: typer.Typer, *, group: str = "") -> None:
+    """Give all commands and groups plain help, and each command its example as the epilog."""
+    app.info.cls = PlainGroup
     for name, command in _commands(app):
+        command.cls = PlainCommand
         if example := EXAMPLES.get(f"{group} {name}".strip()):
             command.epilog = f"Example: aipartnerupflow {example}"
     for below in app.registered_groups:
         if below.typer_instance is not None and below.name:
-            add_examples(below.typer_instance, group=f"{group} {below.name}".strip())
+            complete_help(below.typer_instance, group=f"{group} {below.name}".strip())
 
 
 def _commands(app: typer.Typer) -> Iterator[tuple[str, typer.models.CommandInfo]]:

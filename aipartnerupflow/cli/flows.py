@@ -126,7 +126,7 @@ def save(
     description: Annotated[str | None, typer.Option("--description", help="The same for the description.")] = None,
     tool: Annotated[
         bool | None,
-        typer.Option("--tool/--no-tool", help="Whether MCP clients get the flow as a tool (default: as it was)."),
+        typer.Option("--tool/--no-tool", help="Whether MCP clients get the flow as a tool (default: unchanged)."),
     ] = None,
 ) -> "SavedFlow":
     """Save the next version of a flow. If the content is that of the newest version, nothing is saved."""

@@ -48,8 +48,9 @@ def import_(
 ) -> None:
     """Import the trees of aipartnerupflow 0.9 or apflow 0.18. Exits 1 if it leaves out a tree.
 
-    Works directly on the database; servers and workers may keep running. Trees that are here already are not
-    imported again.
+    Works directly on the database; servers and workers may keep running.
+
+    Trees that are here already are not imported again.
     """
     if (source is None) == (url is None):
         refuse("Give either SOURCE, the predecessor's database, or --url, its server.")

@@ -184,7 +184,7 @@ def list_calls(
 @runs.command("tree")
 @asks(_show_tree)
 def tree(client: "Client", run_id: RunId) -> Any:
-    """Show the tree of a run as it stood when the run ended."""
+    """Show the tree of a run as it was when the run ended."""
     return client.run_tree(run_id)
 
 

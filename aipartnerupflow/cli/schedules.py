@@ -202,7 +202,7 @@ def update(
     jitter: Jitter = None,
     pause_after_failures: PauseAfter = None,
 ) -> Any:
-    """Change a schedule: only what is given."""
+    """Change a schedule. Omitted options keep their values."""
     fields = _fields(
         tasks=None if file is None else read_tasks(file),
         name=name,
@@ -228,7 +228,7 @@ def update(
 def list_schedules(
     client: "Client",
     paused: Annotated[
-        bool | None, typer.Option("--paused/--active", help="Only those that are paused, or not.")
+        bool | None, typer.Option("--paused/--active", help="Only paused schedules, or only active ones.")
     ] = None,
     user: Annotated[str | None, typer.Option(help="Only those of this user. Administrators only.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of schedules.")] = 100,

@@ -225,9 +225,7 @@ def fork(
     task_id: TaskId,
     start: Annotated[
         list[str] | None,
-        typer.Option(
-            "--from", help="Task to begin with; may be repeated (default: those with new inputs, or TASK_ID)."
-        ),
+        typer.Option("--from", help="Task to begin with; may be repeated (default: those with new inputs, or ID)."),
     ] = None,
     inputs: Annotated[Any, json_option("New inputs of some tasks, by their ids.")] = None,
     watch: Watched = False,

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from tasks.rules.extras import how_to_install
+
 Cell = str | None
 Query = Callable[[str], Iterator[tuple[Cell, ...]]]
 
@@ -22,7 +24,7 @@ LINKED: Final = "linked_id"
 """The column with the id of that task, null if it does not exist."""
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
 DUCKDB_MAGIC: Final = b"DUCK"
-HOW_TO_INSTALL: Final = "pip install 'aipartnerupflow[import]'"
+HOW_TO_INSTALL: Final = how_to_install("import")
 
 TREES: Final = """
     WITH RECURSIVE tree(id, root_id, depth, began) AS (

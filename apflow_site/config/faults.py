@@ -20,6 +20,7 @@ from apflow_site.config.known import (
 from apflow_site.config.operation import Auth
 from apflow_site.config.sections import Config
 from apflow_site.config.sources import Source
+from tasks.rules.extras import how_to_install
 
 MOST_SECTIONS: Final = 3
 """How many sections a fault names that have the key."""
@@ -113,7 +114,7 @@ def _shared_secrets(config: Config, place: Callable[[str], str]) -> Iterator[str
 def _ray_contradictions(config: Config, place: Callable[[str], str]) -> Iterator[str]:
     pools = config.pools
     if pools.ray.address is not None and find_spec("ray") is None:
-        yield f"pools.ray.address ({place('pools.ray.address')}): Ray is not installed. Run pip install 'aipartnerupflow[ray]'."
+        yield f"pools.ray.address ({place('pools.ray.address')}): Ray is not installed. Install it: {how_to_install('ray')}"
     if pools.ray.address is None and "ray" in (pools.executors or {}).values():
         yield f"pools.executors ({place('pools.executors')}): the pool ray needs a cluster. Give pools.ray.address."
 

@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 from aipartnerupflow.executors import Executor, Json
 from tasks.executors.plugins import EXTRAS, plugins
 from tasks.rules.exceptions import ExecutorNotFound
+from tasks.rules.extras import how_to_install
 
 EXECUTORS: Mapping[str, str] = MappingProxyType(
     {
@@ -92,7 +93,7 @@ def disabled_executors() -> Mapping[str, str]:
     off = _off_until_configured()
     extras = {**NEEDS, **{executor_id: cls.extra for executor_id, cls in plugins().executors.items()}}
     missing = {
-        executor_id: f"pip install 'aipartnerupflow[{extra}]'"
+        executor_id: how_to_install(extra)
         for executor_id, extra in extras.items()
         if extra is not None and find_spec(EXTRAS[extra]) is None
     }

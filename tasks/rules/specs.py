@@ -394,8 +394,14 @@ def _named_executor(draft: _Draft, executors: Collection[str], disabled: Mapping
         raise ExecutorNotFound(named, task=draft.label, enable_with=disabled[named])
     if not explicit:
         return None
-    close = get_close_matches(named, [*executors, *disabled], n=3)
-    raise ExecutorNotFound(named, task=draft.label, close_matches=close)
+    raise ExecutorNotFound(named, task=draft.label, close_matches=_closest(named, executors, disabled))
+
+
+def _closest(name: str, executors: Collection[str], disabled: Mapping[str, str]) -> list[str]:
+    """Return up to three executors that the name may mean, the best first."""
+    best = _close(name, executors, disabled)
+    others = get_close_matches(name, [*executors, *disabled], n=3)
+    return ([best] if best else []) + [other for other in others if other != best][:2]
 
 
 def _close(name: str, executors: Collection[str], disabled: Mapping[str, str]) -> str | None:

@@ -45,10 +45,10 @@ def queued(*, run_id: str, root_id: str, user_id: str) -> None:
 def started(*, run_id: str, root_id: str, user_id: str, task_count: int, seconds_queued: float) -> None:
     _write(
         run_id,
-        "Run started: tree %r of %r, %s tasks, queued for %.3f s",
+        "Run started: tree %r of %r, %s, queued for %.3f s",
         root_id,
         user_id,
-        task_count,
+        f"{task_count:,} task{'' if task_count == 1 else 's'}",
         seconds_queued,
         event="run.started",
         user=user_id,

@@ -18,6 +18,8 @@ from typing import Any, Final, Protocol
 
 from django.utils.module_loading import import_string
 
+from tasks.rules.extras import how_to_install
+
 Attributes = Mapping[str, Any]
 Note = Callable[[Attributes], None]
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ def _spans() -> Spans | None:
     if not any(os.environ.get(name) for name in ENDPOINTS):
         return None
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter") is None:
-        logger.warning("Nothing is traced: pip install 'aipartnerupflow[otel]'", extra={"event": "tracing.missing"})
+        logger.warning("Nothing is traced: %s", how_to_install("otel"), extra={"event": "tracing.missing"})
         return None
     spans: Spans = import_string("tasks.telemetry.otel.OtelSpans")()
     return spans

@@ -42,6 +42,8 @@ def test_which_executor_a_task_names(
     ("executor_id", "data"),
     [
         ("rest_exectuor", {"task": "x", "close_matches": ["rest_executor"], "enable_with": None}),
+        ("rest", {"close_matches": ["rest_executor"]}),
+        ("crewai", {"close_matches": ["crewai_executor"]}),
         ("zzz", {"close_matches": [], "enable_with": None}),
         ("crewai_executor", {"close_matches": [], "enable_with": "pip install 'aipartnerupflow[crewai]'"}),
     ],
