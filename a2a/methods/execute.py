@@ -21,6 +21,7 @@ from tasks.services import queries, trees
 from tasks.services.demo import as_demo
 from tasks.services.idempotency import Token, once
 from tasks.services.run_inputs import with_inputs
+from tasks.services.run_tags import with_tags
 from tasks.services.trees import Execution
 from tasks.services.webhooks import with_webhook
 from tasks.status import Status
@@ -54,6 +55,8 @@ async def start(
     **arguments: Any,
 ) -> Execution:
     """Call a function of `tasks.services` that starts a run: once for each token, and with what the run gets besides."""
+    if given.tags is not None:
+        verb = partial(with_tags, verb, given.tags)
     if given.use_demo:
         verb = partial(as_demo, verb)
     if given.webhook_config is not None:

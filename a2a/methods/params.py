@@ -16,6 +16,8 @@ from llmkeys.header import MAX_CHARACTERS
 from llmkeys.secret_forms import HOST, HOST_CHARACTERS, MOST_HOSTS, MOST_USERS, NAME, SHORTEST
 from tasks.executors.http.safe_http import HEADER_NAME
 from tasks.rules.field_rules import SET_BY_SERVER, TASK_FIELDS
+from tasks.rules.tags import MOST as MOST_TAGS
+from tasks.rules.tags import TAG
 from tasks.rules.task_schedules import LONGEST_TEXT, MOST_NUMBER, WRITTEN
 from tasks.services import webhooks
 from tasks.services.editing import EDITABLE
@@ -401,6 +403,10 @@ class Create(Params, frozen=True, kw_only=True):
         return {"tasks": value} if is_one_task or isinstance(value, list) else super().named(value)
 
 
+Tag = Annotated[str, Meta(extra_json_schema={"pattern": f"^{TAG.pattern}$"})]
+Tags = Annotated[list[Tag], Meta(extra_json_schema={"maxItems": MOST_TAGS})]
+
+
 class Starts(Params, frozen=True, kw_only=True):
     """Base class for methods that start a run: what to return, and what the run gets besides its tree."""
 
@@ -409,6 +415,8 @@ class Starts(Params, frozen=True, kw_only=True):
         OnlyWith("last_event_id", "use_streaming"),
     )
     use_streaming: bool = False
+    tags: Tags | None = None
+    """Words by which `runs.list` finds the run; None: those of the run before it, if there is one."""
     use_demo: bool = False
     """Each executor returns its example result, and nothing is called."""
     last_event_id: int | str | None = None

@@ -9,7 +9,7 @@ from msgspec import Meta
 from a2a.core.conditions import Problem
 from a2a.core.parsing import Params, Text
 from a2a.methods.flow_params import RESUMES
-from a2a.methods.params import RunStatus, Starts
+from a2a.methods.params import RunStatus, Starts, Tag
 
 Moment = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema={"format": "date-time"})]
 """A time in ISO 8601, with an offset or in UTC, or a day, which stands for its first moment in UTC."""
@@ -24,6 +24,10 @@ class ListRuns(Params, frozen=True, kw_only=True):
     flow: Text | None = None
     """Only runs of this flow."""
     status: RunStatus | list[RunStatus] | None = None
+    tag: Tag | None = None
+    """Only runs with this tag."""
+    text: Text | None = None
+    """Only runs with this text in the name of their tree, at the start of their id or that of the tree, or in one of the first errors."""
     user_id: Text | None = None
     since: Moment | None = None
     """Only runs that were created at this time or later."""

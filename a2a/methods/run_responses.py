@@ -13,7 +13,7 @@ class Run(Response, frozen=True, kw_only=True):
     """A run. `task_id` is what it runs: the root of its tree, or a part; `name` is that of the root.
 
     `number` counts the runs of the tree from 1. `seconds` is the duration, so far; null before the start.
-    `token_usage` is what its model calls used; null without any.
+    `error` is the start of the first error of a failed run. `token_usage` is what its model calls used; null without any.
     """
 
     id: str
@@ -27,6 +27,8 @@ class Run(Response, frozen=True, kw_only=True):
     flow: FlowRef | None
     schedule_id: str | None
     scheduled_for: str | None
+    tags: list[str]
+    error: str | None
     is_demo: bool
     created_at: str
     started_at: str | None

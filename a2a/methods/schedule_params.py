@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from a2a.core.conditions import NotWith
 from a2a.core.parsing import Params, Text
-from a2a.methods.params import NewTasks
+from a2a.methods.params import NewTasks, Tags
 from tasks.rules.firings import CatchUp, Overlap
 from tasks.services.schedules import FIELDS
 
@@ -34,7 +34,7 @@ ONE_SUBJECT = (
     NotWith("flow", "tasks", ONE_TREE),
     NotWith("flow", "task_id", ONE_TREE),
 )
-CLEARED = frozenset({"flow_version", "inputs", "starts_at", "ends_at", "max_runs", "pause_after_failures"})
+CLEARED = frozenset({"flow_version", "inputs", "tags", "starts_at", "ends_at", "max_runs", "pause_after_failures"})
 
 
 class Changing(Params, frozen=True, kw_only=True):
@@ -49,6 +49,8 @@ class Changing(Params, frozen=True, kw_only=True):
     """None: the one that is the newest at each time."""
     inputs: dict[str, Any] | UnsetType | None = UNSET
     """What `{{run.inputs.topic}}` in the tree stands for in each run."""
+    tags: Tags | UnsetType | None = UNSET
+    """Those of each run."""
     cron: Cron | UnsetType = UNSET
     every_seconds: Every | UnsetType = UNSET
     at: Moment | UnsetType = UNSET

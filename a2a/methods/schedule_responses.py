@@ -41,6 +41,7 @@ class Schedule(Response, frozen=True, kw_only=True):
     flow: str | None
     flow_version: int | None
     inputs: Json | UnsetType | None = UNSET
+    tags: list[str]
     schedule_type: str | None
     cron: str | None
     every_seconds: int | None

@@ -120,6 +120,7 @@ def native_schedule(listed: Listed) -> Json:
         "task_id": row.task_id,
         "flow": row.flow,
         "flow_version": row.flow_version,
+        "tags": row.tags or [],
         "schedule_type": row.schedule_type,
         "cron": row.cron,
         "every_seconds": row.every_seconds,

@@ -15,7 +15,7 @@ from aipartnerupflow.cli import operate
 from aipartnerupflow.cli.audit import audit
 from aipartnerupflow.cli.events import events
 from aipartnerupflow.cli.examples import complete_help
-from aipartnerupflow.cli.files import InputsFile, RunInputs, inputs_of
+from aipartnerupflow.cli.files import InputsFile, RunInputs, Tags, inputs_of
 from aipartnerupflow.cli.flows import NewRun, flows, run_call
 from aipartnerupflow.cli.generate import generate
 from aipartnerupflow.cli.importing import import_
@@ -131,6 +131,7 @@ def run(
     file: NewRun,
     inputs: RunInputs = None,
     inputs_file: InputsFile = None,
+    tags: Tags = None,
     version: Annotated[
         int | None, typer.Option("--version", min=1, help="Version of the flow (default: the newest).")
     ] = None,
@@ -144,7 +145,7 @@ def run(
 
     code = watching.run(
         server,
-        run_call(file, inputs_of(inputs, inputs_file), version=version),
+        run_call(file, inputs_of(inputs, inputs_file), version=version, tags=tags),
         is_watched=watch,
         is_awaited=wait,
         timeout_seconds=timeout,

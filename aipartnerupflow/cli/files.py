@@ -22,6 +22,10 @@ RunInputs = Annotated[
         help="An input of the run, for {{run.inputs.NAME}}. VALUE is JSON, or else a text. May be repeated.",
     ),
 ]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", help="A tag of the run, by which `runs list` finds it. May be repeated."),
+]
 InputsFile = Annotated[
     Path | None,
     typer.Option("--inputs-file", help="JSON or YAML file with the inputs of the run; --input has precedence."),

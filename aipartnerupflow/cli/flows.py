@@ -36,15 +36,15 @@ Version = Annotated[int | None, typer.Option("--version", min=1, help="Version o
 User = Annotated[str | None, typer.Option("--user", help="Owner of the flow (default: you). Administrators only.")]
 
 
-def run_call(file: Path, inputs: dict[str, Any] | None, *, version: int | None) -> "Call[Any]":
+def run_call(file: Path, inputs: dict[str, Any] | None, *, version: int | None, tags: list[str] | None) -> "Call[Any]":
     """Return the call that runs what `run` was given. Raises typer.Exit if that is impossible."""
     from aipartnerupflow.client import Client
 
     if (given := str(file)).startswith(PREFIX):
-        return Client.run_flow(given.removeprefix(PREFIX), inputs, version=version)
+        return Client.run_flow(given.removeprefix(PREFIX), inputs, version=version, tags=tags)
     if version is not None:
         refuse("--version is for flows: aipartnerupflow run flow:NAME --version 2")
-    return Client.execute(read_tasks(file), run_inputs=inputs)
+    return Client.execute(read_tasks(file), run_inputs=inputs, tags=tags)
 
 
 def _run_it(name: str) -> str:

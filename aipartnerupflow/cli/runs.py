@@ -39,12 +39,20 @@ def _show_runs(answer: "RunPage") -> None:
     if not answer["runs"]:
         note("No runs.")
         return
-    made = table("", "RUN", "NAME", "NO.", "FLOW", "STATUS", "TOOK", "TOKENS", "COST", "AGE", folded=["NAME"])
+    made = table("", "RUN", "NAME", "NO.", "FLOW", "TAGS", "STATUS", "TOOK", "TOKENS", "COST", "AGE", folded=["NAME"])
     for run in answer["runs"]:
         flow = run["flow"]
         of_flow = "" if flow is None else f"{clean(flow['name'] or 'deleted')} v{flow['version']:,}"
         used = (_tokens(run["token_usage"]), _cost(run["token_usage"]))
-        cells = (clean(run["name"]), f"{run['number']:,}", of_flow, run["status"], _took(run["seconds"]), *used)
+        cells = (
+            clean(run["name"]),
+            f"{run['number']:,}",
+            of_flow,
+            clean(" ".join(run["tags"])),
+            run["status"],
+            _took(run["seconds"]),
+            *used,
+        )
         made.add_row(show.sign(run["status"]), clean(run["id"]), *cells, show.age(run["created_at"]))
     put(made)
     if answer["next_cursor"] is not None:
@@ -137,6 +145,10 @@ def list_runs(
     task: Annotated[str | None, typer.Option("--task", help="Only runs of the tree with this task.")] = None,
     flow: Annotated[str | None, typer.Option(help="Only runs of this flow.")] = None,
     status: Annotated[list[str] | None, typer.Option(help="Only runs with this status; may be repeated.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only runs with this tag.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--search", help="Only runs with this text in their name, ID or errors.")
+    ] = None,
     since: Annotated[
         str | None, typer.Option(help="Only runs created at this time or later: a day, or a time in ISO 8601.")
     ] = None,
@@ -145,7 +157,8 @@ def list_runs(
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of runs.")] = 20,
 ) -> Any:
     """List runs, the newest first."""
-    given = {"task_id": task, "flow": flow, "status": status or None, "since": since, "until": until, "user_id": user}
+    given = {"task_id": task, "flow": flow, "status": status or None, "tag": tag, "text": text}
+    given |= {"since": since, "until": until, "user_id": user}
     wanted: Any = {name: value for name, value in given.items() if value is not None}
     found: list[Run] = []
     page = client.runs(limit=min(limit, PAGE), **wanted)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aipartnerupflow.cli import output
-from aipartnerupflow.cli.files import RunInputs, inputs_of, read_tasks
+from aipartnerupflow.cli.files import RunInputs, Tags, inputs_of, read_tasks
 from aipartnerupflow.cli.options import asks
 from aipartnerupflow.cli.output import clean, note
 from aipartnerupflow.cli.tables import put, table
@@ -143,6 +143,7 @@ def create(
     flow_version: FlowVersion = None,
     name: Name = None,
     inputs: RunInputs = None,
+    tags: Tags = None,
     cron: Cron = None,
     every: Every = None,
     at: At = None,
@@ -165,6 +166,7 @@ def create(
         flow_version=flow_version,
         name=name,
         inputs=inputs_of(inputs),
+        tags=tags,
         cron=cron,
         every_seconds=every,
         at=at,
@@ -189,6 +191,7 @@ def update(
     file: Annotated[Path | None, typer.Option("--tasks", help="JSON or YAML file of another tree.")] = None,
     name: Name = None,
     inputs: RunInputs = None,
+    tags: Tags = None,
     cron: Cron = None,
     every: Every = None,
     at: At = None,
@@ -207,6 +210,7 @@ def update(
         tasks=None if file is None else read_tasks(file),
         name=name,
         inputs=inputs_of(inputs),
+        tags=tags,
         cron=cron,
         every_seconds=every,
         at=at,

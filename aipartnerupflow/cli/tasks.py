@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aipartnerupflow.cli import output, show
-from aipartnerupflow.cli.files import InputsFile, RunInputs, TasksFile, inputs_of, read_tasks
+from aipartnerupflow.cli.files import InputsFile, RunInputs, Tags, TasksFile, inputs_of, read_tasks
 from aipartnerupflow.cli.options import (
     AsJson,
     Awaited,
@@ -198,6 +198,7 @@ def run(
     task_id: TaskId,
     inputs: RunInputs = None,
     inputs_file: InputsFile = None,
+    tags: Tags = None,
     watch: Watched = False,
     wait: Awaited = True,
     timeout: Timeout = None,
@@ -209,7 +210,7 @@ def run(
 
     code = watching.run(
         server,
-        Client.execute(task_id=task_id, run_inputs=inputs_of(inputs, inputs_file)),
+        Client.execute(task_id=task_id, run_inputs=inputs_of(inputs, inputs_file), tags=tags),
         is_watched=watch,
         is_awaited=wait,
         timeout_seconds=timeout,

@@ -95,12 +95,13 @@ def execute(
     use_demo: bool = False,
     run_inputs: Json | None = None,
     id_conflict: IdConflict | None = None,
+    tags: Sequence[str] | None = None,
     idempotency_key: str | None = None,
     llm_key: str | None = None,
 ) -> Call[Execution]:
     """Run new tasks, or a stored task by its id.
 
-    `run_inputs` are what `{{run.inputs.topic}}` in the tree stands for. With `use_demo`, each executor returns its example result, and nothing is called. With `wait`,
+    `run_inputs` are what `{{run.inputs.topic}}` in the tree stands for. `tags` are words by which `runs` finds the run. With `use_demo`, each executor returns its example result, and nothing is called. With `wait`,
     the server replies when the run has ended, or after `wait_timeout_seconds`.
     `llm_key` is a key, or `<provider>:<key>`, for this run only. A call with the same
     `idempotency_key` is executed once within 24 hours.
@@ -114,6 +115,7 @@ def execute(
         copy_children=copy_children,
         use_demo=use_demo,
         run_inputs=run_inputs,
+        tags=None if tags is None else list(tags),
         id_conflict=id_conflict,
     )
     return Call(

@@ -1,5 +1,7 @@
 """The methods for flows as values, as in `calls`."""
 
+from collections.abc import Sequence
+
 from .calls import Call, Tasks, given, headers_of
 from .flow_types import Flow, FlowDeleted, FlowExecution, Flows, FlowVersions, SavedFlow
 from .types import Json
@@ -39,6 +41,7 @@ def run_flow(
     wait_timeout_seconds: float = 30,
     use_demo: bool = False,
     user_id: str | None = None,
+    tags: Sequence[str] | None = None,
     idempotency_key: str | None = None,
     llm_key: str | None = None,
 ) -> Call[FlowExecution]:
@@ -53,6 +56,7 @@ def run_flow(
         wait=wait,
         wait_timeout_seconds=wait_timeout_seconds if wait else None,
         use_demo=use_demo,
+        tags=None if tags is None else list(tags),
         user_id=user_id,
     )
     return Call(

@@ -42,6 +42,7 @@ def fork(
     inputs: Mapping[str, Json] | None = None,
     wait: bool = False,
     wait_timeout_seconds: float = 30,
+    tags: Sequence[str] | None = None,
     idempotency_key: str | None = None,
     llm_key: str | None = None,
 ) -> Call[Execution]:
@@ -55,6 +56,7 @@ def fork(
         from_tasks=None if from_tasks is None else list(from_tasks),
         inputs=None if inputs is None else dict(inputs),
         wait=wait,
+        tags=None if tags is None else list(tags),
         wait_timeout_seconds=wait_timeout_seconds if wait else None,
     )
     return Call(

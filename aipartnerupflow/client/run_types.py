@@ -9,6 +9,7 @@ class Run(TypedDict):
     """A run. `task_id` is what it runs: the root of its tree, or a part; `name` is that of the root.
 
     `number` counts the runs of the tree from 1. `seconds` is the duration, so far; None before the start.
+    `error` is the start of the first error of a failed run.
     """
 
     id: str
@@ -22,6 +23,8 @@ class Run(TypedDict):
     flow: FlowRef | None
     schedule_id: str | None
     scheduled_for: str | None
+    tags: list[str]
+    error: str | None
     is_demo: bool
     created_at: str
     started_at: str | None
@@ -43,6 +46,8 @@ class RunFilters(TypedDict, total=False):
     task_id: str
     flow: str
     status: RunStatus | list[RunStatus]
+    tag: str
+    text: str
     user_id: str
     since: str
     until: str

@@ -17,6 +17,7 @@ class ScheduleFields(TypedDict, total=False):
     flow: str
     flow_version: int | None
     inputs: Json | None
+    tags: list[str] | None
     cron: str
     every_seconds: int
     at: str
@@ -42,6 +43,7 @@ class Schedule(TypedDict):
     flow: str | None
     flow_version: int | None
     inputs: NotRequired[Json | None]
+    tags: list[str]
     schedule_type: str | None
     cron: str | None
     every_seconds: int | None

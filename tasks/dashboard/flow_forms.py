@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from django.contrib import messages
@@ -22,9 +23,11 @@ from tasks.models import Flow, FlowVersion, RunInputs
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.flows import closed_names
 from tasks.rules.strict_json import Json
+from tasks.rules.tags import tags_in
 from tasks.services.flows import get_version, run_flow, save_flow, tasks_of_tree
 from tasks.services.queries import get_task, latest_run
 from tasks.services.run_inputs import with_inputs
+from tasks.services.run_tags import tags_of, with_tags
 from tasks.services.trees import Execution, execute_task
 from tasks.status import Status
 
@@ -42,14 +45,13 @@ async def run(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     if request.method != "POST":
         texts = texts_of(schema, {name: rule["default"] for name, rule in _with_default(schema).items()})
         return await shown(request, caller, RUN_TEMPLATE, _of_flow(caller, flow, version, texts, {}))
-    texts = _sent(request)
+    texts, tags = _sent(request), tags_in(request.POST.get("tags", ""))
     inputs, wrong = read_inputs(schema, texts)
     problems = {f"inputs.{name}": reason for name, reason in wrong.items()}
     if not problems:
         try:
-            execution = await pools.write(
-                run_flow, caller=caller, name=name, version=version.number, inputs=inputs, user_id=flow.user_id
-            )
+            of_flow = {"name": name, "version": version.number, "inputs": inputs, "user_id": flow.user_id}
+            execution = await pools.write(partial(with_tags, run_flow, tags, caller=caller, **of_flow))
         except InvalidParams as error:
             problems = dict(error.problems)
         except TasksError as error:
@@ -57,7 +59,8 @@ async def run(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
         else:
             message = f"A run of {flow.name}, version {version.number}, has started."
             return redirect_with_message(request, path_of(execution.task.id), message)
-    return await shown(request, caller, RUN_TEMPLATE, _of_flow(caller, flow, version, texts, problems), status=422)
+    form = _of_flow(caller, flow, version, texts, problems) | {"tags": " ".join(tags)}
+    return await shown(request, caller, RUN_TEMPLATE, form, status=422)
 
 
 @page("GET", "HEAD", "POST", needs=Role.OPERATOR)
@@ -66,19 +69,23 @@ async def run_tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpRe
     context = await pools.read(_of_tree, caller=caller, task_id=task_id)
     if request.method != "POST":
         return await shown(request, caller, RUN_TEMPLATE, context)
-    texts, problems = _sent(request), {}
+    texts, tags = _sent(request), tags_in(request.POST.get("tags", ""))
     try:
         inputs = read_object(texts.get(MORE, ""))
-        execution = await pools.write(_run_tree, caller=caller, task_id=task_id, inputs=inputs)
+        execution = await pools.write(
+            partial(with_tags, _run_tree, tags, caller=caller, task_id=task_id, inputs=inputs)
+        )
     except ValueError as error:
         problems = {f"inputs.{MORE}": str(error)}
+    except InvalidParams as error:
+        problems = dict(error.problems)
     except TasksError as error:
         problems = {"": error.message}
     else:
         for warning in execution.warnings:
             messages.warning(request, warning)
         return redirect_with_message(request, path_of(execution.task.id), f"Run {execution.run.number} has started.")
-    again = context | _form({}, texts, problems)
+    again = context | _form({}, texts, problems) | {"tags": " ".join(tags)}
     return await shown(request, caller, RUN_TEMPLATE, again, status=422)
 
 
@@ -154,10 +161,12 @@ def _form(schema: Json, texts: Mapping[str, str], problems: Problems) -> Context
         "fields": fields_of(schema, texts, of_inputs),
         "more": texts.get(MORE, ""),
         "more_problem": of_inputs.get(MORE, ""),
+        "tags_problem": next((why for path, why in problems.items() if path.startswith("tags")), ""),
         "other_problems": {
             path: why
             for path, why in problems.items()
-            if (name := path.removeprefix("inputs.")) == path or (name not in named and name != MORE)
+            if not path.startswith("tags")
+            and ((name := path.removeprefix("inputs.")) == path or (name not in named and name != MORE))
         },
     }
 
@@ -174,6 +183,7 @@ def _of_tree(*, caller: Caller, task_id: str) -> Context:
     about = "It has completed, so a copy of it runs." if is_copy else ""
     return _form({}, texts, {}) | {
         "place": "tasks",
+        "tags": " ".join(tags_of([newest.id]).get(newest.id, ())) if newest else "",
         "title": f"Run {root.name} with inputs",
         "about": about if inputs else f"No task of this tree uses an input of the run yet. {about}".strip(),
         "takes_more": True,

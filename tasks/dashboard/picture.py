@@ -20,6 +20,7 @@ from tasks.services.budgets import Limit, limits_of
 from tasks.services.child_runs import parent_of
 from tasks.services.queries import root_of
 from tasks.services.questions import open_questions
+from tasks.services.run_tags import tags_of
 from tasks.services.task_detail import newest_events
 from tasks.services.waits import open_waits
 from tasks.status import Status
@@ -90,6 +91,8 @@ class Picture:
     """The next waits for a time, an event or a run to end, with the names of their tasks."""
     parent: Question | None
     """The wait of the task of another tree that has started the run."""
+    tags: list[str]
+    """Those of the latest run."""
 
     @property
     def causes(self) -> list[Task]:
@@ -163,6 +166,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         budget=limits_of(run, root.params),
         asking=_asking(caller, run, tasks) if run and run.finished_at is None else [],
         parent=parent_of(run),
+        tags=tags_of([run.id]).get(run.id, []) if run else [],
         waits=_waits(caller, run, tasks) if run and run.finished_at is None else [],
         failed=_failed(tasks),
     )

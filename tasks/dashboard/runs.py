@@ -29,6 +29,7 @@ SPANS: Final[Mapping[str, tuple[str, timedelta, timedelta]]] = {
     "90": ("90 days", timedelta(days=90), timedelta(days=3)),
 }
 """The choices of the page: what it says, how long that is, and how long one bar of the chart stands for."""
+NAMES: Final = ("days", "status", "flow", "task", "user", "tag", "q", "cursor")
 STATUSES: Final = ("completed", "failed", "cancelled", "in_progress", "pending")
 """From the bottom of a bar to its top."""
 TASKS_SHOWN: Final = 1_000
@@ -44,12 +45,15 @@ class Filters:
     status: str = ""
     flow: str = ""
     task_id: str = ""
+    tag: str = ""
+    text: str = ""
     owner: str = ""
     cursor: str = ""
 
     def query(self, **changes: str) -> str:
         """Return the URL query for these filters with `changes` applied."""
         values = {"days": self.span, "status": self.status, "flow": self.flow, "task": self.task_id, "user": self.owner}
+        values |= {"tag": self.tag, "q": self.text}
         return urlencode({name: value for name, value in (values | changes).items() if value})
 
 
@@ -87,7 +91,7 @@ async def compared(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _read(request: HttpRequest) -> Filters:
-    given = {name: request.GET.get(name, "").strip() for name in ("days", "status", "flow", "task", "user", "cursor")}
+    given = {name: request.GET.get(name, "").strip() for name in NAMES}
     problems = []
     if given["days"] and given["days"] not in SPANS:
         problems.append(("days", f"must be one of {', '.join(SPANS)}"))
@@ -101,6 +105,8 @@ def _read(request: HttpRequest) -> Filters:
         flow=given["flow"],
         task_id=given["task"],
         owner=given["user"],
+        tag=given["tag"],
+        text=given["q"],
         cursor=given["cursor"],
     )
 
@@ -113,6 +119,8 @@ def _listed(*, caller: Caller, filters: Filters) -> Context:
         flow=filters.flow or None,
         statuses=[filters.status] if filters.status else (),
         user_id=filters.owner or None,
+        tag=filters.tag or None,
+        text=filters.text or None,
         since=now - span,
     )
     rows, next_cursor = history.list_runs(caller=caller, wanted=wanted, limit=PAGE, cursor=filters.cursor)

@@ -9,6 +9,7 @@ from tasks.dashboard.json_text import written
 from tasks.dashboard.schema_form import read_json
 from tasks.models import Schedule
 from tasks.rules.firings import CatchUp, Overlap
+from tasks.rules.tags import tags_in
 
 Texts = Mapping[str, str]
 
@@ -43,6 +44,7 @@ EMPTY: Final[dict[str, str]] = {
     "flow": "",
     "flow_version": "",
     "inputs": "",
+    "tags": "",
     "kind": "cron",
     "cron": "0 6 * * 1-5",
     "every_seconds": "3600",
@@ -64,8 +66,8 @@ def filled(schedule: Schedule) -> dict[str, str]:
     subject = next(name for name in CHOICES["subject"] if getattr(schedule, name) is not None)
     kind = next(name for name in CHOICES["kind"] if getattr(schedule, name) is not None)
     zone = ZoneInfo(schedule.timezone)
-    form = {name: _text(getattr(schedule, name), zone) for name in EMPTY.keys() - {"subject", "kind"}}
-    return form | {"subject": subject, "kind": kind}
+    form = {name: _text(getattr(schedule, name), zone) for name in EMPTY.keys() - {"subject", "kind", "tags"}}
+    return form | {"subject": subject, "kind": kind, "tags": " ".join(schedule.tags or ())}
 
 
 def read(texts: Texts, *, only_timing: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
@@ -76,7 +78,7 @@ def read(texts: Texts, *, only_timing: bool = False) -> tuple[dict[str, Any], di
     names = [kind, "timezone", "starts_at", "ends_at"]
     if not only_timing:
         subject = _choice("subject", texts)
-        names += ["name", subject, "inputs", "overlap", "catch_up", "max_runs", "pause_after_failures"]
+        names += ["name", subject, "inputs", "tags", "overlap", "catch_up", "max_runs", "pause_after_failures"]
         names += ["catch_up_window_seconds", "jitter_seconds", *(["flow_version"] if subject == "flow" else [])]
     for name in names:
         try:
@@ -104,6 +106,8 @@ def _value(name: str, text: str) -> Any:
         return text if text in CHOICES[name] else next(iter(CHOICES[name]))
     if name in ("tasks", "inputs"):
         return _json(name, text)
+    if name == "tags":
+        return tags_in(text)
     if len(text) > LENGTHS.get(name, 64):
         raise ValueError(f"has more than {LENGTHS.get(name, 64)} characters")
     if not text and name in ("cron", "at", "task_id", "flow"):

@@ -6,7 +6,7 @@ from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.installation import IdempotencyKey, InstallationFact, WorkerProcess
 from tasks.models.model_calls import ModelCall
 from tasks.models.notifications import Notification
-from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, TaskEvent
+from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, RunTag, TaskEvent
 from tasks.models.schedules import Firing, FiringQuerySet, Schedule, ScheduleQuerySet
 from tasks.models.states import TaskState
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
@@ -34,6 +34,7 @@ __all__ = [
     "RunBudget",
     "RunInputs",
     "RunQuerySet",
+    "RunTag",
     "Schedule",
     "ScheduleQuerySet",
     "SentEvent",

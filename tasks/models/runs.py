@@ -139,6 +139,27 @@ class RunInputs(models.Model):
         return f"inputs of run {self.run_id}"
 
 
+class RunTag(models.Model):
+    """A tag of a run (`tasks.rules.tags`), with what lists of the runs that have it are sorted and filtered by."""
+
+    run_id = models.CharField(max_length=36)
+    tag = models.CharField(max_length=64)
+    user_id = models.CharField(max_length=255)
+    created_at = models.DateTimeField()  # of the run
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["run_id", "tag"], name="tag_of_run"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["user_id", "tag", "-created_at", "-run_id"], name="tagged_of_owner"),
+            models.Index(fields=["tag", "-created_at", "-run_id"], name="tagged"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tag} of run {self.run_id}"
+
+
 class TaskEvent(models.Model):
     """An event of a run. `seq` is dense: 1, 2, 3 … within the run. Append only."""
 
@@ -152,6 +173,9 @@ class TaskEvent(models.Model):
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["run_id", "seq"], name="event_order"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["run_id", "seq"], name="event_failed", condition=models.Q(type="task_failed")),
         ]
 
     def __str__(self) -> str:

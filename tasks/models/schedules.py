@@ -44,6 +44,7 @@ class Schedule(models.Model):
     flow = models.CharField(max_length=100, null=True)  # the name of one of its owner
     flow_version = models.PositiveIntegerField(null=True)
     inputs = JsonTextField(null=True)
+    tags = JsonTextField(null=True)  # of its runs, a list
     schedule_type = models.CharField(max_length=8, null=True)
     cron = models.CharField(max_length=255, null=True)
     every_seconds = models.PositiveIntegerField(null=True)

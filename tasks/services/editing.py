@@ -19,6 +19,7 @@ from tasks.models import (
     Run,
     RunBudget,
     RunInputs,
+    RunTag,
     Schedule,
     Task,
     TaskEvent,
@@ -185,7 +186,7 @@ def _named(task_ids: list[str]) -> str:
 def _delete_runs(root_id: str) -> None:
     run_secrets.erase_of_tree(root_id)
     runs = Run.objects.filter(root_id=root_id)
-    for model in (TaskEvent, ModelCall, CancelRequest, ConversationTurn, RunInputs, RunBudget, TaskState):
+    for model in (TaskEvent, ModelCall, CancelRequest, ConversationTurn, RunInputs, RunTag, RunBudget, TaskState):
         model.objects.filter(run_id__in=runs.values("id")).delete()
     fairness.keep_turn(runs)
     runs.delete()

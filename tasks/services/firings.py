@@ -31,6 +31,7 @@ from tasks.services import cancels
 from tasks.services.flows import run_flow
 from tasks.services.restarts import execute_again
 from tasks.services.run_inputs import with_inputs
+from tasks.services.run_tags import with_tags
 from tasks.services.trees import NEW, Execution, execute_task, execute_tree
 from tasks.status import Status
 from tasks.storage.bulk import batched
@@ -433,6 +434,12 @@ def skip_queued(schedule: Schedule, queued: Iterable[Firing], *, reason: str) ->
 
 def _execution(schedule: Schedule) -> Execution:
     """Start the tree of a schedule for its owner. Raises TasksError."""
+    if schedule.tags is None:
+        return _untagged(schedule)
+    return with_tags(_untagged, schedule.tags, schedule=schedule)
+
+
+def _untagged(schedule: Schedule) -> Execution:
     caller = Caller(user_id=schedule.user_id)
     if schedule.flow is not None:
         return run_flow(caller=caller, name=schedule.flow, version=schedule.flow_version, inputs=schedule.inputs)

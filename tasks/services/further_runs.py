@@ -1,8 +1,9 @@
-"""What a further run of a tree, or the run of its copy, has from the run before: its inputs, and the flow that it is of."""
+"""What a further run of a tree, or the run of its copy, has from the run before: its inputs, its tags, and the flow that it is of."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from tasks.models import Run, RunInputs
+from tasks.models import Run, RunInputs, RunTag
 
 
 def latest_of(root_id: str) -> Run | None:
@@ -20,8 +21,16 @@ def carry_over(before: Run | None, run: Run) -> None:
     inputs = RunInputs.objects.filter(run_id=before.id).first()
     if inputs is not None:
         set_inputs(run, inputs.inputs)
+    set_tags(run, RunTag.objects.filter(run_id=before.id).values_list("tag", flat=True))
 
 
 def set_inputs(run: Run, inputs: Any) -> None:
     """Store the inputs of a new run, in the caller's transaction."""
     RunInputs.objects.update_or_create(run_id=run.id, defaults={"inputs": inputs})
+
+
+def set_tags(run: Run, tags: Iterable[str]) -> None:
+    """Store the tags of a new run instead of those that it has, in the caller's transaction."""
+    RunTag.objects.filter(run_id=run.id).delete()
+    rows = [RunTag(run_id=run.id, tag=tag, user_id=run.user_id, created_at=run.created_at) for tag in tags]
+    RunTag.objects.bulk_create(rows)

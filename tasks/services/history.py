@@ -3,19 +3,23 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from heapq import merge
 from itertools import islice
 from typing import Any, Final
 
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, Subquery, TextField
+from django.db.models.functions import Cast, Substr
 
 from accounts.callers import Caller
-from tasks.models import Firing, Flow, ModelCall, Question, Run, RunInputs, RunQuerySet, Task, TaskEvent
+from tasks.models import Firing, Flow, ModelCall, Question, Run, RunInputs, RunQuerySet, RunTag, Task, TaskEvent
 from tasks.rules.exceptions import FlowNotFound, RunNotFound
 from tasks.rules.strict_json import Json
+from tasks.services import run_search
 from tasks.services.child_runs import parent_of
 from tasks.services.model_calls import first_calls
-from tasks.services.queries import after_cursor, cursor_of, root_of
+from tasks.services.queries import after_cursor, cursor_at, cursor_of, read_cursor, root_of
+from tasks.services.run_tags import tags_of
 from tasks.status import Status
 from tasks.storage import loads
 
@@ -23,6 +27,8 @@ STATUSES: Final = (Status.PENDING, Status.IN_PROGRESS, Status.COMPLETED, Status.
 """Those that a run can have."""
 MOST_TIMES: Final = 5_000
 """The number of runs of each status in a chart."""
+ERROR_SHOWN: Final = 300
+"""The number of characters of the error that a list shows of a run."""
 FAILURES: Final = 10
 """The number of failed tasks that a run names."""
 
@@ -34,6 +40,8 @@ class RunFilter:
     task_id: str | None = None
     flow: str | None = None
     statuses: Collection[str] = ()
+    tag: str | None = None
+    text: str | None = None
     user_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -54,13 +62,15 @@ class RunFilter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
     """A run with what its own row does not have: the name of its tree, the name of its flow (None if it is deleted), and
-    the time of a schedule that it was started for.
+    the time of a schedule that it was started for. `error` is the start of the first error of a failed run.
     """
 
     run: Run
     name: str
     flow: str | None = None
     firing: Firing | None = None
+    tags: Sequence[str] = ()
+    error: str | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -100,6 +110,8 @@ def list_runs(
     Raises TaskNotFound, FlowNotFound, or InvalidParams for an invalid cursor.
     """
     found = _of_subject(caller, wanted).filter(wanted.conditions).exclude(root_id=F("id"))  # those have no tree yet
+    if wanted.tag is not None or wanted.text is not None:
+        return _searched(caller, found, wanted, limit=limit, cursor=cursor)
     if cursor:
         found = found.filter(after_cursor(cursor, descending=True))
     if wanted.task_id is not None or wanted.flow is not None:  # these have indexes of their own
@@ -109,6 +121,39 @@ def list_runs(
         newest = list(islice(_in_order(found, wanted.statuses, most=limit + 1), limit + 1))
     page = newest[:limit]
     return with_facts(page), cursor_of(page[-1]) if len(newest) > limit else None
+
+
+def _searched(
+    caller: Caller, found: RunQuerySet, wanted: RunFilter, *, limit: int, cursor: str
+) -> tuple[list[RunFacts], str | None]:
+    matches = Q() if wanted.text is None else run_search.has_text(wanted.text)
+    if wanted.statuses:
+        matches &= Q(status__in=wanted.statuses)
+    after = read_cursor(cursor) if cursor else None
+    source = partial(_tagged, caller, wanted) if wanted.tag is not None else partial(_places, found, wanted)
+    runs, last = run_search.search(found, source, matches, limit=limit, after=after)
+    return with_facts(runs), None if last is None else cursor_at(*last)
+
+
+def _tagged(caller: Caller, wanted: RunFilter, after: run_search.Place | None, most: int) -> list[run_search.Place]:
+    """The next runs with the tag, whether or not they match otherwise."""
+    rows = RunTag.objects.filter(wanted.conditions, tag=wanted.tag)
+    if not caller.sees_all:
+        rows = rows.filter(user_id=caller.user_id)
+    if after is not None:
+        rows = rows.filter(Q(created_at__lte=after[0]) & (Q(created_at__lt=after[0]) | Q(run_id__lt=after[1])))
+    return list(rows.order_by("-created_at", "-run_id").values_list("created_at", "run_id")[:most])
+
+
+def _places(found: RunQuerySet, wanted: RunFilter, after: run_search.Place | None, most: int) -> list[run_search.Place]:
+    """The next runs of those that are searched."""
+    if after is not None:
+        found = found.filter(after_cursor(cursor_at(*after), descending=True))
+    ordered = found.order_by("-created_at", "-id").values_list("created_at", "id")
+    if wanted.task_id is not None or wanted.flow is not None:
+        return list(ordered[:most])
+    of_each = [list(ordered.filter(status=status)[:most]) for status in wanted.statuses or STATUSES]
+    return list(islice(merge(*of_each, reverse=True), most))
 
 
 def _of_subject(caller: Caller, wanted: RunFilter) -> RunQuerySet:
@@ -140,17 +185,42 @@ def with_facts(runs: Sequence[Run]) -> list[RunFacts]:
     flows = dict(Flow.objects.filter(id__in={run.flow_id for run in runs if run.flow_id}).values_list("id", "name"))
     of_runs = Firing.objects.filter(run_id__in=[run.id for run in runs])
     fired = {firing.run_id: firing for firing in of_runs.only("run_id", "schedule_id", "scheduled_for")}
+    tags = tags_of([run.id for run in runs])
+    errors = _first_errors([run.id for run in runs if run.status == Status.FAILED])
     return [
-        RunFacts(run=run, name=names[run.root_id], flow=flows.get(run.flow_id or ""), firing=fired.get(run.id))
+        RunFacts(
+            run=run,
+            name=names[run.root_id],
+            flow=flows.get(run.flow_id or ""),
+            firing=fired.get(run.id),
+            tags=tags.get(run.id, ()),
+            error=errors.get(run.id),
+        )
         for run in runs
         if run.root_id in names
     ]
 
 
+def _first_errors(run_ids: Sequence[str]) -> dict[str, str]:
+    """The start of the first error of each run."""
+    if not run_ids:
+        return {}
+    failed = TaskEvent.objects.filter(run_id=OuterRef("id"), type="task_failed").order_by("seq")
+    error = Subquery(failed.values(said=Substr(run_search.ErrorOf(Cast("payload", TextField())), 1, ERROR_SHOWN))[:1])
+    return dict(Run.objects.filter(id__in=run_ids).values_list("id", error).order_by())
+
+
 def times_of(*, caller: Caller, wanted: RunFilter) -> dict[str, list[datetime]]:
-    """Return when the runs were created, by status: of each the newest MOST_TIMES. Raises what `list_runs` raises."""
+    """Return when the runs were created, by status: of each the newest MOST_TIMES; of a tag, the newest of all.
+
+    Nothing, if runs are searched for a text. Raises what `list_runs` raises.
+    """
+    if wanted.text is not None:
+        return {}
     found = _of_subject(caller, wanted).filter(wanted.conditions).order_by("-created_at", "-id")
     times = found.values_list("created_at", flat=True)
+    if wanted.tag is not None:
+        times = times.filter(id__in=[run_id for _, run_id in _tagged(caller, wanted, None, MOST_TIMES)])
     return {status: list(times.filter(status=status)[:MOST_TIMES]) for status in wanted.statuses or STATUSES}
 
 

@@ -410,7 +410,7 @@ def after_cursor(cursor: str, *, descending: bool, column: str = "created_at") -
 
     Raises InvalidParams.
     """
-    created_at, task_id = _read_cursor(cursor)
+    created_at, task_id = read_cursor(cursor)
     if descending:
         return Q((f"{column}__lte", created_at)) & (Q((f"{column}__lt", created_at)) | Q(id__lt=task_id))
     return Q((f"{column}__gte", created_at)) & (Q((f"{column}__gt", created_at)) | Q(id__gt=task_id))
@@ -426,7 +426,7 @@ def cursor_at(moment: datetime, row_id: str) -> str:
     return urlsafe_b64encode(f"{moment.isoformat()} {row_id}".encode()).decode()
 
 
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
+def read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         moment, task_id = urlsafe_b64decode(cursor.encode()).decode().split(" ", 1)
         created_at = datetime.fromisoformat(moment)

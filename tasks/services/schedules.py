@@ -29,6 +29,7 @@ from tasks.rules.schedules import (
     read_moment,
 )
 from tasks.rules.stored_results import is_longer
+from tasks.rules.tags import checked_tags
 from tasks.services import firings, flows
 from tasks.services.firings import Sweep
 from tasks.services.queries import after_cursor, cursor_of, get_task
@@ -46,6 +47,7 @@ FIELDS: Final = (
     *SUBJECTS,
     "flow_version",
     "inputs",
+    "tags",
     *TIMING,
     "max_runs",
     "overlap",
@@ -281,6 +283,7 @@ def _set(schedule: Schedule, fields: Mapping[str, Any], *, caller: Caller, now: 
     """Set and validate fields. One of a group, such as `cron`, replaces the others of it."""
     for name in fields.keys() - {*TIMING, *SUBJECTS, "flow_version"}:
         setattr(schedule, name, fields[name])
+    schedule.tags = checked_tags(schedule.tags) if schedule.tags else None
     if not schedule.user_id or not fields.keys().isdisjoint(SUBJECTS):
         _set_subject(schedule, fields, caller=caller)
     elif not fields.keys().isdisjoint({"flow_version", "inputs"}):

@@ -28,7 +28,7 @@ def failed(server: Server) -> Json:
         {"id": "use", "name": "Use", "parent_id": "all", "dependencies": ["fetch"], **ECHO}
         | {"inputs": {"n": "{{fetch.number}}"}},
     ]
-    reply: Json = server.rpc("tasks.execute", {"tasks": tasks, "wait": True})
+    reply: Json = server.rpc("tasks.execute", {"tasks": tasks, "wait": True, "tags": ["nightly"]})
     return reply | {"name": name}
 
 
@@ -53,7 +53,11 @@ def test_a_run_is_listed_with_how_it_went_and_filtered(server: Server, failed: J
     listed = page(server, "/ui/runs/?status=failed&days=1")
     row = listed[listed.index(failed["name"]) :].partition("</tr>")[0]
     assert "failed" in row and "run 1" in row
-    assert "<figure" in listed
+    assert "<figure" in listed and "has no &#x27;number&#x27;" in row
+    assert failed["name"] in page(server, "/ui/runs/?tag=nightly") and 'tag=nightly"' in row
+    for text in (failed["name"].upper(), failed["task_id"], "has no"):
+        assert failed["name"] in page(server, f"/ui/runs/?q={text}")
+    assert failed["name"] not in page(server, "/ui/runs/?tag=night") + page(server, "/ui/runs/?q=no-such-text")
     assert failed["name"] not in page(server, "/ui/runs/?status=completed")
     of_tree = page(server, f"/ui/runs/?task={failed['task_id']}")
     assert of_tree.count("/ui/runs/0") == 1

@@ -30,6 +30,7 @@ PATHS = [
     "/?owner=$user",
     "/ui/fork/$leaf",
     "/ui/runs/?task=$task",
+    "/ui/runs/?q=$task&tag=nightly",
     "/ui/runs/$run/",
     "/ui/runs/compare/?a=$run&b=$run",
     "/ui/schedules/$schedule/",

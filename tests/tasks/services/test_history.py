@@ -6,10 +6,12 @@ import pytest
 
 from accounts.callers import LOCAL, Caller, Role
 from tasks.models import Run, TaskEvent
-from tasks.services import history, trees
+from tasks.rules.exceptions import InvalidParams
+from tasks.services import history, run_search, trees
 from tasks.services.further_runs import latest_of
 from tasks.services.past_trees import past_tree
 from tasks.services.run_inputs import with_inputs
+from tasks.services.run_tags import tags_of, with_tags
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -86,3 +88,50 @@ def test_the_newest_of_all_statuses_come_first_page_by_page(runs: list[Run]) -> 
     assert history.list_runs(caller=stranger, wanted=history.RunFilter()) == ([], None)
     found, _ = history.roots_by_run(caller=LOCAL, wanted=history.RootFilter(run_statuses=["failed"]))
     assert found == []  # it has run again since
+
+
+def found(**wanted: Any) -> list[str]:
+    """The ids of the runs that are listed."""
+    listed, _ = history.list_runs(caller=LOCAL, wanted=history.RunFilter(**wanted))
+    return [facts.run.id for facts in listed]
+
+
+def test_runs_are_found_by_tag_by_name_and_by_what_failed(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = runs
+    other = with_tags(trees.execute_tree, ["nightly"], caller=LOCAL, tasks=[{"name": "Other", **ECHO}]).run
+    assert found(tag="nightly") == [other.id] and found(tag="night") == []
+    assert found(text="oTHer") == [other.id] and found(text=first.id) == [first.id]
+    assert found(text="no 'night'") == [first.id] or found(text="night") == [first.id]
+    assert found(text="has no") and second.id not in found(text="has no")
+    assert found(text="error") == []  # a key of the stored event
+    assert found(tag="nightly", statuses=["failed"]) == []
+    (facts,) = history.list_runs(caller=LOCAL, wanted=history.RunFilter(statuses=["failed"]))[0]
+    assert facts.error and "night" in facts.error
+    times = history.times_of(caller=LOCAL, wanted=history.RunFilter(tag="nightly"))
+    assert {status: len(each) for status, each in times.items() if each} == {"pending": 1}
+    stranger = Caller(user_id="stranger", role=Role.OPERATOR)
+    for wanted in (history.RunFilter(tag="nightly"), history.RunFilter(text="Other")):
+        assert history.list_runs(caller=stranger, wanted=wanted) == ([], None)
+    monkeypatch.setattr(run_search, "PIECE", 1)
+    monkeypatch.setattr(run_search, "SECONDS", -1)
+    ids, cursor = list[str](), ""
+    for _ in range(4):  # a search that ends early continues
+        listed, following = history.list_runs(caller=LOCAL, wanted=history.RunFilter(text="All"), cursor=cursor)
+        ids, cursor = ids + [facts.run.id for facts in listed], following or ""
+    assert (ids, cursor) == ([second.id, first.id], "")
+
+
+def test_a_further_run_has_the_tags_of_the_one_before_unless_it_is_given_others(worker: WorkerThread) -> None:
+    def tags(run: Run) -> list[str]:
+        return tags_of([run.id]).get(run.id, [])
+
+    first = with_tags(trees.execute_tree, ["b", "a", "b"], caller=LOCAL, tasks=TREE)
+    again = with_tags(trees.execute_task, ["c"], caller=LOCAL, task_id="all")
+    assert (tags(first.run), again.started, len(again.warnings)) == (["a", "b"], False, 1)
+    worker.work()
+    assert tags(trees.execute_task(caller=LOCAL, task_id="all").run) == ["a", "b"]
+    worker.work()
+    assert tags(with_tags(trees.execute_task, [], caller=LOCAL, task_id="all").run) == []
+    for wrong in (["a b"], [""], ["x"] * 11):
+        with pytest.raises(InvalidParams):
+            with_tags(trees.execute_tree, wrong, caller=LOCAL, tasks=TREE)
