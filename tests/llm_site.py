@@ -31,6 +31,11 @@ class Done:
     events: list[Json]
 
     @property
+    def words(self) -> list[str]:
+        """What models said, as it arrived."""
+        return [event["message"] for event in self.events if event["type"] == "token"]
+
+    @property
     def logs(self) -> list[str]:
         return [event["message"] for event in self.events if event["type"] == "log"]
 
@@ -63,7 +68,7 @@ class LlmSite:
         return until(question, seconds=30, what=f"the question of {task_id}")
 
     def end_of(self, task_id: str) -> Done:
-        events = self.server.finished(task_id)
+        events = self.server.finished(task_id, tokens=True)
         return Done(task=self.server.rpc("tasks.get", {"task_id": task_id}), events=events)
 
     def run(self, executor_id: str, inputs: Json, headers: Mapping[str, str] = WITH_KEY, **fields: Any) -> Done:

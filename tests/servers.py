@@ -99,16 +99,17 @@ class Server:
         return reply["result"]
 
     @contextmanager
-    def events(self, task_id: str, *, after: int = 0) -> Iterator[Iterator[Json]]:
+    def events(self, task_id: str, *, after: int = 0, tokens: bool = False) -> Iterator[Iterator[Json]]:
         """The events of the latest run of the task's tree, as they come."""
         headers = {"Last-Event-ID": str(after)} if after else {}
-        with self.http.stream("GET", f"/tasks/{task_id}/events", headers=headers) as response:
+        query = {"tokens": "true"} if tokens else {}
+        with self.http.stream("GET", f"/tasks/{task_id}/events", headers=headers, params=query) as response:
             assert response.status_code == 200, response.read()
             yield events_of(response.iter_lines())
 
-    def finished(self, task_id: str) -> list[Json]:
+    def finished(self, task_id: str, *, tokens: bool = False) -> list[Json]:
         """All events of a run, when it is over."""
-        with self.events(task_id) as events:
+        with self.events(task_id, tokens=tokens) as events:
             return list(events)
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from tasks.models import Run, Task
 from tasks.rules.places import OPENING
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LITERAL
+from tasks.rules.words import TOKEN
 from tasks.services.write_only import for_pages
 from tasks.status import Status
 from tasks.storage import loads
@@ -72,14 +73,14 @@ class Tree:
             yield _set(f"{place}/progress", event["progress"])
             if event["type"] in ENDS:
                 yield _set(f"{place}/error", event["error"])
-            elif event["message"] and not (event["type"] == "log" and is_spoken(shown.executor_id)):
+            elif event["message"] and event["type"] != TOKEN:
                 yield _set(f"{place}/message", event["message"])
         yield _set("/run/status", event["status"] if is_end else Status.IN_PROGRESS)
         yield _set("/run/progress", event["tree_progress"])
 
 
 def is_spoken(executor_id: str | None) -> bool:
-    """Whether the logs of this executor are the answer of a model, as it is written."""
+    """Whether the words of this executor's models are its answer, as it is written."""
     return executor_id == "llm_executor"
 
 

@@ -12,8 +12,9 @@ from a2a.agui.events import Event
 from a2a.agui.state import Shown, Tree, is_spoken
 from tasks.executors import answer_in, answers
 from tasks.rules.strict_json import Json
+from tasks.rules.words import TOKEN
 
-BEGIN: Final = frozenset({"task_start", "progress", "log", "task_spawned", "task_completed"})
+BEGIN: Final = frozenset({"task_start", "progress", "log", TOKEN, "task_spawned", "task_completed"})
 """After these events of a task it is open: a stream may begin in its midst."""
 SUCCESS: Final[Json] = {"type": "success"}
 
@@ -77,7 +78,7 @@ class Translator:
         shown = self.tree.tasks[task_id]
         if type_ in BEGIN and task_id not in self._open:
             yield from self._opened(task_id, shown)
-        if type_ == "log" and is_spoken(shown.executor_id) and event["message"]:
+        if type_ == TOKEN and is_spoken(shown.executor_id) and event["message"]:
             yield from self._spoken(task_id, event["message"], event)
         if operations := self.tree.operations(event):
             yield agui.StateDelta(delta=operations)

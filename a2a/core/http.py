@@ -22,6 +22,9 @@ VERSION_HEADER: Final = "A2A-Version"
 EXTENSIONS_HEADER: Final = "A2A-Extensions"
 OLD_EXTENSIONS_HEADER: Final = f"X-{EXTENSIONS_HEADER}"
 """The name of the header in A2A 0.3."""
+TOKENS: Final = "tokens"
+"""The query parameter of a stream whose client wants words of models as `token` events."""
+BOOLEANS: Final = MappingProxyType({"true": True, "false": False})
 STATUS_HEADERS: Final = MappingProxyType(
     {
         401: {"WWW-Authenticate": "Bearer"},
@@ -139,3 +142,11 @@ def refusal(error: Exception, *, shape: Callable[[Exception], Any] = as_rpc) -> 
     if isinstance(error, WrongHttpMethod):
         response["Allow"] = ", ".join(error.methods)
     return response
+
+
+def wants_tokens(query: Mapping[str, str]) -> bool:
+    """Raises InvalidParams."""
+    value = BOOLEANS.get(query.get(TOKENS, "false"))
+    if value is None:
+        raise InvalidParams([(TOKENS, "must be true or false")])
+    return value

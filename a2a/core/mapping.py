@@ -16,6 +16,7 @@ from orjson import Fragment
 from tasks.rules.strict_json import TEXT, Json
 from tasks.rules.task_schedules import shown
 from tasks.rules.token_usage import COUNTED, MORE, dollars
+from tasks.rules.words import as_sent
 from tasks.status import Status
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def native_detail(detail: Detail, *, answer_url: str | None = None, hook_url: st
     `answer_url` is the page to answer the question, and `hook_url` the address that ends a wait for an event.
     """
     return native_task(detail.task) | {
-        "events": detail.events,
+        "events": [as_sent(event, has_tokens=False) for event in detail.events],
         "children": [native_task(task) for task in detail.children],
         "dependants": [native_task(task) for task in detail.dependants],
         "resolved_inputs": detail.resolved_inputs,

@@ -19,7 +19,7 @@ from django.utils.datastructures import CaseInsensitiveMapping
 
 from a2a.core import jsonrpc
 from a2a.core.errors import failure_of
-from a2a.core.http import Headers
+from a2a.core.http import BOOLEANS, TOKENS, Headers
 from a2a.core.jsonrpc import Request
 from a2a.core.metrics import stream_client
 from a2a.core.parsing import EventId
@@ -40,6 +40,7 @@ from tasks.events.subscription import Subscription
 from tasks.models import Run
 from tasks.rules.exceptions import LimitReached, TaskNotFound
 from tasks.rules.strict_json import Json, MalformedJson, decode
+from tasks.rules.words import as_sent
 from tasks.services import queries
 from tasks.services.queries import StatusReport
 from tasks.storage.loads import limited_loads
@@ -47,7 +48,8 @@ from tasks.storage.loads import limited_loads
 SUBPROTOCOL: Final = "bearer"
 FIRST_WORD_SECONDS: Final = 0.05
 """How long events wait for a first message, which may narrow them, of a client without a query."""
-FILTERS: Final = ("task_id", "run_id", "after")
+NAMES: Final = frozenset({"task_id", "run_id"})
+FILTERS: Final = (*NAMES, "after", TOKENS)
 """The parameters of the URL, as in the action `subscribe`."""
 BEFORE_LOGIN_BYTES: Final = 16 * 1024
 """The size of a message of a client that has not logged in: it may only be `auth`."""
@@ -85,6 +87,7 @@ class Socket(AsyncWebsocketConsumer):
         self._interest = SubscriptionFilter()
         self._inbox: Subscription | None = None
         self._streamed: set[str] = set()
+        self._has_tokens = False
         self._has_spoken = False
         # Set once it is known which events the client wants: see `_begin`.
         self._may_send = asyncio.Event()
@@ -175,7 +178,7 @@ class Socket(AsyncWebsocketConsumer):
         """
         if asked := _filter_in(self.scope["query_string"]):
             await self._act(asked)
-            if self._interest.is_narrowed:
+            if self._interest.is_narrowed or (asked.keys() <= {"action", TOKENS} and asked[TOKENS] in (True, False)):
                 self._may_send.set()
             else:
                 await self.close(NOT_FOUND)
@@ -240,7 +243,7 @@ class Socket(AsyncWebsocketConsumer):
             self._interest.wants(event) and self._inbox.is_due(event)
         ):  # the filter has changed since the event was buffered
             return
-        await self.send(messages.of_event(event))
+        await self.send(messages.of_event(as_sent(event, has_tokens=self._has_tokens)))
         if event["type"] == "final" and event["run_id"] in self._streamed:
             self._streamed.discard(event["run_id"])
             await self.send(messages.of_event(event | {"type": "stream_end", "seq": event["seq"] + 1}))
@@ -308,6 +311,7 @@ class Socket(AsyncWebsocketConsumer):
         assert self._inbox is not None  # noqa: S101
         assert self._caller is not None  # noqa: S101
         run: Run | None
+        self._has_tokens = self._has_tokens if given.tokens is None else given.tokens
         if given.run_id is not None:
             named = await pools.read(queries.run_of, caller=self._caller, run_id=given.run_id)
             standing, run = replace(await self._standing(named.root_id), run=named), named
@@ -450,11 +454,13 @@ def _headers_of(scope: Json) -> CaseInsensitiveMapping[str]:
 def _filter_in(query_string: bytes) -> Json | None:
     """The subscription that the URL names, as an action; None if it names none."""
     query = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
-    if not {"task_id", "run_id"} & query.keys():
+    if not (NAMES | {TOKENS}) & query.keys():
         return None
     asked: Json = {"action": "subscribe"} | {name: query[name][-1] for name in FILTERS if name in query}
     if re.fullmatch("[0-9]{1,18}", asked.get("after", "")):
         asked["after"] = int(asked["after"])
+    if TOKENS in asked:
+        asked[TOKENS] = BOOLEANS.get(asked[TOKENS], asked[TOKENS])
     return asked
 
 

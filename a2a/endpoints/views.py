@@ -28,6 +28,7 @@ from a2a.core.http import (
     public_url,
     refusal,
     require_method,
+    wants_tokens,
 )
 from a2a.core.jsonrpc import Request, Response
 from a2a.core.version import software_version
@@ -85,6 +86,7 @@ class Rpc:
         try:
             require_method(request, "POST", also=self.also)
             caller = await authenticate(request)
+            has_tokens = wants_tokens(request.GET)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             return failed(error, call=_call_in(request))
         try:
@@ -96,7 +98,7 @@ class Rpc:
         if isinstance(parsed, list):
             return await self._batch(parsed, caller=caller, headers=replace(headers, is_single=False))
         outcome = await carry_out(parsed, caller=caller, dialect=self.dialect, headers=headers)
-        frames = _frames(outcome, self.dialect)
+        frames = _frames(outcome, self.dialect, has_tokens=has_tokens)
         if frames is None:
             answer = outcome.answer
             return HttpResponse(status=204) if answer is None else _answer(answer, with_texts=with_texts)
@@ -111,9 +113,10 @@ class Rpc:
         return encoded_response(body) if body else HttpResponse(status=204)
 
 
-def _frames(outcome: Outcome, dialect: Dialect) -> AsyncGenerator[bytes] | None:
+def _frames(outcome: Outcome, dialect: Dialect, *, has_tokens: bool) -> AsyncGenerator[bytes] | None:
     """The SSE frames of the stream that a call started, or None."""
-    stream, answer = outcome.stream, outcome.answer
+    answer = outcome.answer
+    stream = outcome.stream and replace(outcome.stream, has_tokens=has_tokens)
     if outcome.replies is not None:
         return sse.replies(outcome.replies)
     if stream is None or answer is None:
@@ -178,7 +181,8 @@ async def events(request: HttpRequest, task_id: str) -> HttpResponseBase:
     try:
         require_method(request, "GET")
         caller = await authenticate(request)
-        stream = await stream_of_task(caller, task_id, request.headers.get("Last-Event-ID"))
+        after, has_tokens = request.headers.get("Last-Event-ID"), wants_tokens(request.GET)
+        stream = await stream_of_task(caller, task_id, after, has_tokens=has_tokens)
         return events_response(stream, caller=caller, who_is_it=partial(authenticate, request))
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error)

@@ -36,12 +36,14 @@ Event = dict[str, Any]
 class Stream:
     """The events of a run after sequence number `after`, which the client has received.
 
-    `is_replayed`: the client has followed an earlier run, so it gets all events of this one.
+    `is_replayed`: the client has followed an earlier run, so it gets all events of this one. `has_tokens`: it has asked
+    for words of models as `token` events.
     """
 
     run: Run
     after: int
     is_replayed: bool = False
+    has_tokens: bool = False
 
     @property
     def is_over(self) -> bool:

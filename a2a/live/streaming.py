@@ -2,6 +2,8 @@
 
 import weakref
 from collections.abc import AsyncGenerator
+from dataclasses import replace
+from functools import partial
 
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
@@ -12,11 +14,14 @@ from a2a.live.stream_limits import WhoIsIt
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.words import as_sent
 from tasks.services import queries
 from tasks.storage.loads import let_go
 
 
-async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None) -> sse.Stream:
+async def stream_of_task(
+    caller: Caller, task_id: str, last_event_id: str | None, *, has_tokens: bool = False
+) -> sse.Stream:
     """The stream of the latest run, after `last_event_id`.
 
     Raises InvalidParams, TaskNotFound, NotRunYet or EventsPruned.
@@ -27,7 +32,7 @@ async def stream_of_task(caller: Caller, task_id: str, last_event_id: str | None
     run = await pools.read(queries.latest_run, caller=caller, task_id=task_id)
     if run is None:
         raise NotRunYet(f"Task '{task_id}' has not run yet. Start it with tasks.execute.", data={"task_id": task_id})
-    return await sse.open_stream(run, after=after)
+    return replace(await sse.open_stream(run, after=after), has_tokens=has_tokens)
 
 
 def events_response(stream: sse.Stream, *, caller: Caller, who_is_it: WhoIsIt) -> HttpResponseBase:
@@ -35,7 +40,8 @@ def events_response(stream: sse.Stream, *, caller: Caller, who_is_it: WhoIsIt) -
     if stream.is_over:
         # An EventSource reconnects after every response but 204 (HTML standard, section 9.2).
         return HttpResponse(status=204)
-    return held(sse.frames(stream, render=lambda event: event), caller=caller, who_is_it=who_is_it)
+    render = partial(as_sent, has_tokens=stream.has_tokens)
+    return held(sse.frames(stream, render=render), caller=caller, who_is_it=who_is_it)
 
 
 def held(frames: AsyncGenerator[bytes], *, caller: Caller, who_is_it: WhoIsIt) -> StreamingHttpResponse:

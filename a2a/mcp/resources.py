@@ -14,6 +14,7 @@ from apflow_site.db import pools
 from tasks.events.log import read_page
 from tasks.rules.exceptions import RunNotFound
 from tasks.rules.strict_json import Json
+from tasks.rules.words import as_sent
 from tasks.services import history
 from tasks.services.past_trees import past_tree
 
@@ -117,5 +118,6 @@ def _read(caller: Caller, run_id: str, part: str, after: int) -> Any:
         past = past_tree(caller=caller, run_id=run.id)
         return {"run": native_run(past.facts), "tree": native_tree(past.tasks), "warnings": past.warnings}
     if part:
-        return {"events": read_page(run_id=run.id, after=after)[0]}
+        page, _ = read_page(run_id=run.id, after=after)
+        return {"events": [as_sent(event, has_tokens=False) for event in page]}
     return outcome_of(caller=caller, run_id=run.id, with_tree=False)["structuredContent"]

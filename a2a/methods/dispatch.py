@@ -26,6 +26,7 @@ from llmkeys.header import SentKey
 from tasks.ids import new_id
 from tasks.rules.exceptions import InvalidParams, ResponseTooLarge, RoleTooLow
 from tasks.rules.strict_json import Json
+from tasks.rules.words import as_sent
 from tasks.services import idempotency
 from tasks.services.idempotency import Token
 from tasks.storage import loads
@@ -69,7 +70,7 @@ async def _native_result(method: Method, caller: Caller, result: Any) -> Any:
 
 
 def _native_event(event: Json, stream: Stream, call_id: Id) -> Json:
-    return event
+    return as_sent(event, has_tokens=stream.has_tokens)
 
 
 async def _a2a_result(method: Method, caller: Caller, result: Any) -> Any:

@@ -32,7 +32,8 @@ class Subscribe(Params, frozen=True, kw_only=True):
     """Subscribes to the tree of a task or run only; without `task_id` and `run_id`, to all trees.
 
     `after` is the number of the last event of the run that the client has received. With `run_id`,
-    the events of later runs of the tree follow, too.
+    the events of later runs of the tree follow, too. With `tokens`, words of models are `token` events on this connection from
+    then on.
     """
 
     CONDITIONS = (NotWith("run_id", "task_id", "names the tree: send one of the two"),)
@@ -41,6 +42,7 @@ class Subscribe(Params, frozen=True, kw_only=True):
     task_id: Text | None = None
     run_id: Text | None = None
     after: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    tokens: bool | None = None
 
 
 class Unsubscribe(Params, frozen=True, kw_only=True):

@@ -163,6 +163,7 @@ class Event(Response, frozen=True, kw_only=True):
         "task_spawned",
         "task_retry",
         "log",
+        "token",
         "final",
         "stream_end",
     ]

@@ -12,6 +12,7 @@ from typing import Any
 from a2a.protocol.serialize import RESULT, WORKING, Node, agent_message, artifact_of, question_message, utc
 from tasks.rules.a2a_versions import AUTH_REQUIRED, INPUT_REQUIRED
 from tasks.rules.strict_json import Json
+from tasks.rules.words import TOKEN
 from tasks.services.pending_runs import CREDENTIALS, INPUT
 
 REQUIRED_STATES: Mapping[str, str] = MappingProxyType({INPUT: INPUT_REQUIRED, CREDENTIALS: AUTH_REQUIRED})
@@ -98,7 +99,8 @@ def _about(event: Json, context_id: str) -> Json:
 
 
 def _metadata(event: Json) -> dict[str, Any]:
-    return {
+    words = {"agent": event["result"]["agent"], "callId": event["result"]["call_id"]} if event["type"] == TOKEN else {}
+    return words | {
         "event": event["type"],
         "seq": event["seq"],
         "nodeId": event["task_id"],

@@ -96,6 +96,8 @@ def _parameters(operation: Operation, *, path: str) -> Iterator[Json]:
         default = {"default": operation.always[name]} if operation.always.get(name) else {}
         required = {"required": True} if name in needed else {}
         yield _parameter(name, "query", _without_null(properties[name]) | default) | required
+    for name, schema in operation.also.items():
+        yield _parameter(name, "query", schema)
     if operation.is_stream:
         yield _parameter("Last-Event-ID", "header", {"type": "string", "pattern": "^([0-9]{1,18}(:[!-~]{1,255})?)?$"})
     if method_named(operation.method, REST.methods).is_repeatable:

@@ -42,6 +42,8 @@ class Operation:
     rules: Json = field(default_factory=dict)
     """JSON Schema keywords for rules of the body, beyond those of the parameters."""
     is_stream: bool = False
+    also: Mapping[str, Json] = field(default_factory=dict)
+    """The JSON Schemas of query parameters that the method does not have."""
     summary: str = ""
     """Summary in the OpenAPI document; default: the first line of the method's docstring."""
     always: Json = field(default_factory=dict)

@@ -21,9 +21,9 @@ WHOLE_NUMBER: Final = re.compile("-?[0-9]{1,18}")
 def params_of(request: HttpRequest, operation: Operation, path: Mapping[str, str], *, kind: type[Params]) -> Any:
     """The parameters of the method. Raises InvalidParams, and the errors of `body_of` and `decode`."""
     query = request.GET
-    _refuse_unknown(query, operation.query)
+    _refuse_unknown(query, [*operation.query, *operation.also])
     _refuse_nul([*path.items(), *((name, text) for name, texts in query.lists() for text in texts)])
-    given = {**path, **{name: _typed(name, query, kind) for name in query}}
+    given = {**path, **{name: _typed(name, query, kind) for name in query if name not in operation.also}}
     if not operation.body:
         return {**operation.always, **given}
     body = _body(request, operation)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
+from a2a.core.http import TOKENS
 from a2a.methods import (
     call_responses,
     flow_responses,
@@ -385,6 +386,7 @@ STREAMS: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
                 method="tasks.get",
                 summary="Stream the events of the latest run of the task's tree.",
                 is_stream=True,
+                also={TOKENS: {"type": "boolean"}},
                 answers={200: responses.Event, 204: None},
                 errors=(NotRunYet,),
             )

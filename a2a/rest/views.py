@@ -14,7 +14,7 @@ from rest_framework.viewsets import ViewSet
 
 from a2a.core.errors import as_rest
 from a2a.core.exceptions import WrongHttpMethod
-from a2a.core.http import Headers, json_response, refusal
+from a2a.core.http import Headers, json_response, refusal, wants_tokens
 from a2a.core.jsonrpc import Call
 from a2a.live.streaming import events_response, stream_of_task
 from a2a.methods.dispatch import REST, method_named, perform
@@ -69,5 +69,6 @@ class Events(Endpoint):
         self, request: HttpRequest, operation: Operation, *, caller: Caller, path: Mapping[str, str]
     ) -> HttpResponseBase:
         task_id = Get.parse(params_of(request, operation, path, kind=Get)).task_id
-        stream = await stream_of_task(caller, task_id, request.headers.get("Last-Event-ID"))
+        after, has_tokens = request.headers.get("Last-Event-ID"), wants_tokens(request.GET)
+        stream = await stream_of_task(caller, task_id, after, has_tokens=has_tokens)
         return events_response(stream, caller=caller, who_is_it=partial(authenticate, request))

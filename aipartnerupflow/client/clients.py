@@ -142,11 +142,12 @@ class Methods(Generic[H]):
         self._has_answered = True
         return result
 
-    def _following(self, task_id: str, *, after: int) -> Following:
+    def _following(self, task_id: str, *, after: int, tokens: bool = False) -> Following:
         return Following(
             url=self.url,
             task_id=task_id,
             seq=after,
+            tokens=tokens,
             resume_seconds=self.resume_seconds,
             has_answered=self._has_answered,
         )
@@ -194,12 +195,13 @@ class Client(Methods[httpx.Client]):
         started = self.execute(tasks, task_id=task_id)
         yield from self.follow(started["root_task_id"])
 
-    def follow(self, task_id: str, *, after: int = 0) -> Generator[Event]:
+    def follow(self, task_id: str, *, after: int = 0, tokens: bool = False) -> Generator[Event]:
         """Yield the events of the task's latest run after sequence number `after`, up to `final`.
 
-        Resumes after a broken connection. Raises RpcError.
+        With `tokens`, words of models are `token` events, which name their agent; without, `log` events. Resumes after a broken
+        connection. Raises RpcError.
         """
-        return self._follow(self._following(task_id, after=after))
+        return self._follow(self._following(task_id, after=after, tokens=tokens))
 
     def _follow(self, following: Following) -> Generator[Event]:
         while not following.is_over:
@@ -261,9 +263,9 @@ class AsyncClient(Methods[httpx.AsyncClient]):
             async for event in events:
                 yield event
 
-    def follow(self, task_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
+    def follow(self, task_id: str, *, after: int = 0, tokens: bool = False) -> AsyncGenerator[Event]:
         """Like `Client.follow`."""
-        return self._follow(self._following(task_id, after=after))
+        return self._follow(self._following(task_id, after=after, tokens=tokens))
 
     async def _follow(self, following: Following) -> AsyncGenerator[Event]:
         while not following.is_over:

@@ -36,6 +36,8 @@ class Following:
     url: str
     task_id: str
     seq: int = 0
+    tokens: bool = False
+    """Whether words of models are to be `token` events."""
     resume_seconds: float
     has_answered: bool = False
     """Whether the server has answered before. If not, the first connection error is final."""
@@ -47,7 +49,7 @@ class Following:
 
     @property
     def path(self) -> str:
-        return f"/tasks/{quote(self.task_id, safe='')}/events"
+        return f"/tasks/{quote(self.task_id, safe='')}/events{'?tokens=true' if self.tokens else ''}"
 
     @property
     def headers(self) -> dict[str, str]:

@@ -149,6 +149,7 @@ class Event(TypedDict):
         "task_spawned",
         "task_retry",
         "log",
+        "token",
         "final",
         "stream_end",
     ]

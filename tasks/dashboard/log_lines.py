@@ -1,14 +1,12 @@
 """Events as lines of a log: their levels, and streamed texts of models in one piece. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any, Final
 
 from tasks.rules.strict_json import Json
+from tasks.rules.words import TOKEN
 from tasks.status import Status
-
-STREAMING: Final = frozenset({"llm_executor"})
-"""Executors whose `log` events are the pieces of one text."""
 
 
 class Level(IntEnum):
@@ -39,30 +37,34 @@ def level_of(event: Json) -> Level:
 def types_below(level: Level) -> list[str]:
     """Return the types of events that are always below a level."""
     least = {"final": Level.ERROR}
-    every = ("task_start", "log", "task_completed", "task_skipped", "task_spawned", *OF_TYPE, *least)
+    every = ("task_start", "log", TOKEN, "task_completed", "task_skipped", "task_spawned", *OF_TYPE, *least)
     return [kind for kind in every if least.get(kind, OF_TYPE.get(kind, Level.INFO)) < level]
 
 
-def is_piece(event: Json, streaming_ids: Collection[str]) -> bool:
-    """Whether the event is a piece of the text that a model streams."""
-    return event["type"] == "log" and event["result"] is None and event["task_id"] in streaming_ids
-
-
-def joined(events: Iterable[Json], streaming_ids: Collection[str]) -> list[Json]:
-    """Join the pieces of each streamed text, at the place of its first piece. `events` are in order."""
+def joined(events: Iterable[Json]) -> list[Json]:
+    """Join the words of each model call, at the place of the first. `events` are in order."""
     lines: list[Json] = []
-    open_texts: dict[str, Json] = {}
+    texts: dict[str, list[str]] = {}
     for event in events:
-        task_id = event["task_id"]
-        if not is_piece(event, streaming_ids):
-            open_texts.pop(task_id, None)
-            lines.append(event)
-        elif task_id in open_texts:
-            open_texts[task_id]["message"] += event["message"]
-        else:
-            open_texts[task_id] = dict(event)
-            lines.append(open_texts[task_id])
-    return lines
+        pieces = texts.get(event["result"]["call_id"]) if event["type"] == TOKEN else None
+        if pieces is not None:
+            pieces.append(event["message"])
+            continue
+        lines.append(event)
+        if event["type"] == TOKEN:
+            texts[event["result"]["call_id"]] = [event["message"]]
+    return [
+        line | {"message": "".join(texts[line["result"]["call_id"]])} if line["type"] == TOKEN else line
+        for line in lines
+    ]
+
+
+def name_in(event: Json, names: Mapping[str, str]) -> str:
+    """Return the name of the task by its id, and for words of a model also that of the agent, if it is another one."""
+    task_id: str = event["task_id"]
+    name = names.get(task_id, task_id)
+    agent = event["result"]["agent"] if event["type"] == TOKEN else name
+    return name if agent == name else f"{name} · {agent}"
 
 
 def as_text(event: Json, name: str) -> str:

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from accounts.callers import Caller
 from apflow_site.db import pools
-from tasks.dashboard.log_lines import STREAMING, Level, as_text, joined, level_of, types_below
+from tasks.dashboard.log_lines import Level, as_text, joined, level_of, name_in, types_below
 from tasks.dashboard.pages import page, shown
 from tasks.dashboard.values import file_name
 from tasks.models import Run, Task, TaskEvent
@@ -55,7 +55,6 @@ class Log:
     task: Task
     run: Run | None
     names: Mapping[str, str]
-    streaming_ids: frozenset[str]
 
     def events(self, filters: Filters) -> QuerySet[TaskEvent]:
         """Return the events that may match."""
@@ -129,7 +128,6 @@ def _log(*, caller: Caller, task_id: str, filters: Filters) -> Log:
         task=task,
         run=(runs if filters.run is None else runs.filter(number=filters.run)).first(),
         names=dict(tree.values_list("id", "name")),
-        streaming_ids=frozenset(tree.filter(executor_id__in=STREAMING).values_list("id", flat=True)),
     )
 
 
@@ -146,10 +144,9 @@ def _page(*, found: Log, filters: Filters) -> tuple[list[Json], int | None]:
 
 
 def _shown(found: Log, matches: list[Json]) -> list[Json]:
-    lines = joined(reversed(matches), found.streaming_ids)
     return [
-        line | {"name": found.names.get(line["task_id"], line["task_id"]), "level": level_of(line).name.lower()}
-        for line in lines
+        line | {"name": name_in(line, found.names), "level": level_of(line).name.lower()}
+        for line in joined(reversed(matches))
     ]
 
 

@@ -11,7 +11,7 @@ from accounts.callers import Caller
 from tasks.dashboard.boxes import Box, Boxes, Folds, boxes_of, settings_of_boxes
 from tasks.dashboard.graph import graph_of, in_order
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
-from tasks.dashboard.log_lines import STREAMING, joined
+from tasks.dashboard.log_lines import joined, name_in
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
@@ -282,8 +282,7 @@ def _ms(zero: datetime, moment: datetime) -> int:
 def _events(run: Run, tasks: Sequence[Task]) -> list[Json]:
     names = {task.id: task.name for task in tasks}
     events = newest_events(TaskEvent.objects.filter(run_id=run.id, seq__lte=run.last_seq), count=EVENTS_SHOWN)
-    lines = joined(events, {task.id for task in tasks if task.executor_id in STREAMING})
-    return [event | {"name": names.get(event["task_id"], event["task_id"])} for event in lines]
+    return [event | {"name": name_in(event, names)} for event in joined(events)]
 
 
 def _asking(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Question, str]]:

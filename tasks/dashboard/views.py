@@ -17,7 +17,7 @@ from tasks.dashboard.family import family_of
 from tasks.dashboard.filters import ORDERS, read_filters
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import list_trees
-from tasks.dashboard.log_lines import STREAMING, joined
+from tasks.dashboard.log_lines import joined
 from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
 from tasks.dashboard.picture import Picture, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
@@ -147,7 +147,7 @@ def _chosen(*, caller: Caller, task_id: str) -> Context:
         "dependants": found.dependants[:RELATIVES_SHOWN],
         "more_dependencies": max(0, len(found.task.dependencies) - RELATIVES_SHOWN),
         "more_dependants": max(0, len(found.dependants) - RELATIVES_SHOWN),
-        "events": joined(found.events, {task_id} if found.task.executor_id in STREAMING else ()),
+        "events": joined(found.events),
         "family": family_of(found.task),
         "conversation": conversation_of(found.calls) if found.calls else None,
         "question": question,

@@ -19,6 +19,7 @@ from tasks.executors.email.mail import send as send_mail
 from tasks.executors.http.safe_http import fetch, origin_of
 from tasks.models import Webhook
 from tasks.rules.strict_json import Json
+from tasks.rules.words import as_sent
 from tasks.services.webhooks import BY_MAIL, Secrets, egress, secrets_of
 
 #: The 4xx responses after which a retry may succeed.
@@ -60,7 +61,7 @@ It may read `webhook.run`.
 
 def native(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
     """Render the event as all streams do."""
-    return signed(event, secrets, event_id=f"{webhook.run_id}-{event['seq']}")
+    return signed(as_sent(event, has_tokens=False), secrets, event_id=f"{webhook.run_id}-{event['seq']}")
 
 
 def signed(message: Json, secrets: Secrets, *, event_id: str) -> Request:

@@ -14,6 +14,7 @@ from tasks.queue.leases import Claim
 from tasks.rules.alarms import as_json
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import more_counts, spending_of
+from tasks.rules.words import TOKEN
 from tasks.services import child_runs, task_states, waits
 from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
@@ -104,6 +105,17 @@ class RunRecorder:
 
     def logged(self, task: LoadedTask, message: str) -> None:
         self._add(self._event("log", task, Status.IN_PROGRESS, message=storable(message)))
+
+    def heard(self, task: LoadedTask, call: Call, text: str) -> None:
+        """Publish words of a model as they arrive, with the call that they belong to."""
+        by = {
+            "call_id": call.id,
+            "model": _short(call.model),
+            "agent": _short(call.agent) or task.name,
+            "crew_task": _short(call.crew_task),
+            "step": call.step,
+        }
+        self._add(self._event(TOKEN, task, Status.IN_PROGRESS, message=storable(text), result=by))
 
     def now(self) -> datetime:
         """Return the time, by the clock of the database."""

@@ -37,6 +37,9 @@ class TaskTrace:
         work = partial(stored_content, messages=said.messages, answer=answer, tool_calls=calls, mask=self._mask)
         return await self._secrets.in_turn(self._task, work, size=_size_of(said))
 
+    def heard(self, call: Call, text: str) -> None:
+        self._recorder.heard(self._task, call, self._secrets.masker.text(text))
+
     def called(self, call: Call) -> None:
         error = None if call.error is None else self._secrets.masker.text(call.error)
         self._recorder.called(self._task, replace(call, error=error))

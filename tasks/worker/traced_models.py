@@ -1,14 +1,19 @@
-"""Records each call of a model that a task makes, wherever the task runs: also those that fail or are cancelled."""
+"""Records each call of a model that a task makes, wherever the task runs: also those that fail or are cancelled.
+
+The words of each call are published as they arrive.
+"""
 
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Protocol
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from tasks.executors.llm.client import MODELS, Models
+from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.ids import new_id
 from tasks.rules.call_content import TEXT_CHARACTERS
@@ -58,6 +63,10 @@ class Trace(Protocol):
         """Return what is stored of it; None if nothing is."""
         ...
 
+    def heard(self, call: Call, text: str) -> None:
+        """Publish words of the answer. Returns at once."""
+        ...
+
     def called(self, call: Call) -> None:
         """Record the call. Returns at once."""
         ...
@@ -100,12 +109,17 @@ class TracedModels(Layer):
             used = usage
             spent(usage | {CALL_ID: call.id})
 
+        lines = Lines(partial(self._trace.heard, call))
+
         def listened(text: str) -> None:
             texts.add(text)
+            if prompt.streams:
+                lines.add(text)
             heard(text)
 
         try:
-            answer = await self.models.ask(prompt, spent=counted, heard=listened)
+            with lines:
+                answer = await self.models.ask(prompt, spent=counted, heard=listened)
             call = replace(call, status=Status.COMPLETED, error=None, finish_reason=answer.finish_reason)
             return answer
         except ExecutorError as error:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tasks.dashboard.log_lines import Level, joined, level_of, types_below
+from tasks.dashboard.log_lines import Level, joined, level_of, name_in, types_below
 from tests.dashboard.browsing import open_tree
 from tests.dashboard.conftest import Json, Make, root, step
 from tests.servers import Server
@@ -31,6 +31,7 @@ def lines_of(response: httpx.Response) -> list[str]:
     [
         ("progress", "in_progress", Level.DEBUG),
         ("log", "in_progress", Level.INFO),
+        ("token", "in_progress", Level.INFO),
         ("task_retry", "in_progress", Level.WARNING),
         ("task_failed", "failed", Level.ERROR),
         ("final", "failed", Level.ERROR),
@@ -43,28 +44,19 @@ def test_each_event_has_a_level(kind: str, status: str, level: Level) -> None:
     assert all(kind not in types_below(least) for least in Level if least <= level)
 
 
-def test_the_pieces_of_a_text_are_joined_for_each_task() -> None:
+def test_the_words_of_a_model_call_are_joined_and_name_their_agent() -> None:
+    first, second = ({"call_id": call_id, "agent": agent} for call_id, agent in (("1", "Ada"), ("2", "Crew")))
     events = [
         event("task_start"),
-        event("log", "a", "One "),
-        event("log", "b", "Eins "),
-        event("log", "a", "two"),
-        event("log", "other", "x"),
-        event("log", "other", "y"),
-        event("log", "a", "waiting", result={"required": "input"}),
-        event("log", "a", "three"),
-        event("log", "b", "zwei"),
+        event("token", "a", "One ", result=first),
+        event("token", "a", "Eins ", result=second),
+        event("log", "a", "x"),
+        event("log", "a", "y", result={"call_id": "1"}),
+        event("token", "a", "two", result=first),
+        event("token", "a", "zwei", result=second),
     ]
-    shown = [(each["task_id"], each["message"]) for each in joined(events, {"a", "b"})]
-    assert shown == [
-        ("a", ""),
-        ("a", "One two"),
-        ("b", "Eins zwei"),
-        ("other", "x"),
-        ("other", "y"),
-        ("a", "waiting"),
-        ("a", "three"),
-    ]
+    shown = [(name_in(each, {"a": "Crew"}), each["message"]) for each in joined(events)]
+    assert shown == [("Crew", ""), ("Crew · Ada", "One two"), ("Crew", "Eins zwei"), ("Crew", "x"), ("Crew", "y")]
     assert events[1]["message"] == "One "
 
 
@@ -133,7 +125,7 @@ def test_an_answer_of_a_model_is_one_line_while_it_streams(home: Page, server: S
     open_tree(home, server, f"{prefix}-root")
     home.get_by_role("button", name="Run", exact=True).click()
     expect(home.locator("[data-tree-status]")).to_have_text("completed")
-    pieces = home.locator("[data-log] li", has=home.locator(".what", has_text=re.compile("^log$")))
+    pieces = home.locator("[data-log] li", has=home.locator(".what", has_text=re.compile("^token$")))
     expect(pieces).to_have_count(1)
     answer = server.rpc("tasks.get", {"task_id": f"{prefix}-a"})["result"]["content"]
     for place in ("[data-log]", "#panel .events"):

@@ -77,10 +77,15 @@ export class Client {
 
   /**
    * Yield the events of the latest run of the task's tree, up to `final`, each once. If the connection breaks or the
-   * server restarts, the client reconnects behind the last event.
+   * server restarts, the client reconnects behind the last event. With `tokens`, words of models are `token` events, which
+   * name their agent; without, `log` events.
    */
-  follow(taskId: string, options: { after?: number; signal?: AbortSignal } = {}): AsyncGenerator<Event, void> {
-    const open = (lastEventId: string, signal: AbortSignal) => this.#open(taskId, lastEventId, signal);
+  follow(
+    taskId: string,
+    { tokens = false, ...options }: { after?: number; signal?: AbortSignal; tokens?: boolean } = {},
+  ): AsyncGenerator<Event, void> {
+    const path = `/tasks/${encodeURIComponent(taskId)}/events${tokens ? "?tokens=true" : ""}`;
+    const open = (lastEventId: string, signal: AbortSignal) => this.#open(path, lastEventId, signal);
     return followed(open, { resumeMs: this.#options.resumeMs ?? RESUME_MS, ...options });
   }
 
@@ -89,10 +94,10 @@ export class Client {
     return this.request("get", "/api/tasks/{task_id}/tree/", { path: { task_id: taskId } });
   }
 
-  async #open(taskId: string, lastEventId: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array> | null> {
+  async #open(path: string, lastEventId: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array> | null> {
     const headers = await this.#headers({ Accept: "text/event-stream" });
     if (lastEventId) headers["Last-Event-ID"] = lastEventId;
-    const response = await this.#fetch(`/tasks/${encodeURIComponent(taskId)}/events`, { headers, signal });
+    const response = await this.#fetch(path, { headers, signal });
     if (response.status === 204) return null; // the client has received every event already
     if (response.status === 200 && response.body) return response.body;
     if (TRANSIENT.has(response.status)) {
@@ -165,7 +170,7 @@ export class Run {
   }
 
   /** Yield the events up to `final`, as `Client.follow` does. */
-  events(options: { after?: number; signal?: AbortSignal } = {}): AsyncGenerator<Event, void> {
+  events(options: { after?: number; signal?: AbortSignal; tokens?: boolean } = {}): AsyncGenerator<Event, void> {
     return this.#client.follow(this.taskId, options);
   }
 

@@ -982,7 +982,7 @@ export interface components {
             timestamp: string;
             tree_progress: number;
             /** @enum {unknown} */
-            type: "final" | "log" | "progress" | "stream_end" | "task_cancelled" | "task_completed" | "task_failed" | "task_retry" | "task_skipped" | "task_spawned" | "task_start";
+            type: "final" | "log" | "progress" | "stream_end" | "task_cancelled" | "task_completed" | "task_failed" | "task_retry" | "task_skipped" | "task_spawned" | "task_start" | "token";
         };
         /**
          * Execution
@@ -5633,7 +5633,9 @@ export interface operations {
     };
     followEvents: {
         parameters: {
-            query?: never;
+            query?: {
+                tokens?: boolean;
+            };
             header?: {
                 "Last-Event-ID"?: string;
             };

@@ -15,8 +15,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, ExecutorError, Json, Stopped, on_a_thread
-from tasks.executors.llm.client import MODELS
-from tasks.executors.llm.line_buffer import Lines
+from tasks.executors.llm.client import MODELS, ignore
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
 from tasks.executors.mcp.calls import SERVERS
@@ -207,8 +206,7 @@ class Crew:
         return await self._ask_once(prompt)
 
     async def _ask_once(self, prompt: Prompt) -> Completion:
-        with Lines(self._context.log) as lines:
-            answer = await self._llms.ask(prompt, heard=lines.add, spent=self._spent)
+        answer = await self._llms.ask(prompt, heard=ignore, spent=self._spent)
         if tools := [call["function"]["name"] for call in answer.tool_calls]:
             self._log(f"calls {', '.join(tools)}")
         return answer

@@ -9,7 +9,6 @@ from tasks.executors.llm import conversations, tools
 from tasks.executors.llm.agent import go_on
 from tasks.executors.llm.attachments import PART, file_of, with_file, with_files
 from tasks.executors.llm.client import ask
-from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.parameters import PARAMETERS, TEXT, check_given
 from tasks.executors.llm.prompt import CUT_OFF, Completion, Prompt, api_base_for, model_for
 from tasks.executors.llm.structured import REPAIR, Unfit, check, parsed, repairs_in, wanted_in
@@ -32,7 +31,7 @@ MESSAGE: Final[Json] = {
 
 
 class Llm(Executor):
-    """Returns one answer of a model. Tokens become `log` events, at most ten per second."""
+    """Returns one answer of a model."""
 
     id = "llm_executor"
     name = "Language model"
@@ -70,7 +69,7 @@ class Llm(Executor):
             "stream": {
                 FURTHER: True,
                 "type": "boolean",
-                "description": "Whether the answer becomes `log` events as it is written. Default: true",
+                "description": "Whether the answer is streamed, as `token` events. Default: true",
             },
             **PARAMETERS,
             **tools.INPUTS,
@@ -194,8 +193,7 @@ class Llm(Executor):
             api_base=api_base_for(context),
             step=step,
         )
-        with Lines(context.log) as lines:
-            return await ask(prompt, heard=lines.add, spent=context.spent)
+        return await ask(prompt, spent=context.spent)
 
 
 def fails_on_length(params: Json) -> bool:

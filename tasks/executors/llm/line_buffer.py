@@ -1,4 +1,4 @@
-"""Buffers tokens, so that the output of a tenth of a second becomes one `log` event."""
+"""Buffers words of a model, so that those of a tenth of a second are one `token` event."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,10 +10,10 @@ MAX_CHARACTERS: Final = 16_384
 
 
 class Lines:
-    """A context that buffers tokens and publishes the rest when it ends. Use it on the event loop."""
+    """A context that buffers words and publishes the rest when it ends. Use it on the event loop."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self._log = log
+    def __init__(self, publish: Callable[[str], None]) -> None:
+        self._publish = publish
         self._texts: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -35,4 +35,4 @@ class Lines:
         text = "".join(self._texts)
         self._texts.clear()
         for start in range(0, len(text), MAX_CHARACTERS):
-            self._log(text[start : start + MAX_CHARACTERS])
+            self._publish(text[start : start + MAX_CHARACTERS])

@@ -1,21 +1,17 @@
-// The newest events of a run. The pieces of a text that a model streams are one line.
+// The newest events of a run. The words of a model call are one line.
 
 import { clock } from "./page.js";
 
 const LINES = 500;
 
-export function eventLogOf(list, { nameOf, isStreaming }) {
-  const texts = new Map(); // task id → the line of its text, until another event of the task
-  for (const item of list.children) note(item, item.dataset.of, item.querySelector(".what")?.textContent);
+export function eventLogOf(list, { nameOf }) {
+  const texts = new Map(); // id of a model call → the line of its words
+  for (const item of list.querySelectorAll("[data-call]")) texts.set(item.dataset.call, item);
   list.scrollTop = list.scrollHeight;
 
-  function note(item, id, type) {
-    type === "log" && isStreaming(id) ? texts.set(id, item) : texts.delete(id);
-  }
-
   // Whether the event has become a part of a line that is there.
-  function isJoined({ type, task_id: id, message }) {
-    const item = type === "log" && texts.get(id);
+  function isJoined({ call_id, message }) {
+    const item = texts.get(call_id);
     if (!item?.isConnected) return false;
     item.querySelector(".said").append(message);
     return true;
@@ -26,8 +22,10 @@ export function eventLogOf(list, { nameOf, isStreaming }) {
       const isAtEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 30;
       for (const event of events.slice(-LINES)) {
         if (isJoined(event)) continue;
-        const item = list.appendChild(lineOf(event, nameOf(event.task_id)));
-        note(item, event.task_id, event.type);
+        const name = nameOf(event.task_id);
+        const isOther = event.agent && event.agent !== name;
+        const item = list.appendChild(lineOf(event, isOther ? `${name} · ${event.agent}` : name));
+        if (event.call_id) texts.set(event.call_id, item);
       }
       for (let left = list.childElementCount - LINES; left > 0; left -= 1) list.firstElementChild.remove();
       if (isAtEnd) list.scrollTop = list.scrollHeight;

@@ -20,7 +20,6 @@ let numbers = numbersOf(tasks);
 let parts = partsOf(tasks);
 const words = { in_progress: "running" };
 const ORDER = ["completed", "failed", "cancelled", "skipped", "in_progress", "pending"];
-const STREAMING = ["llm_executor"]; // as in log_lines.py
 const MOST_AT_ONCE = 250; // events: the rest waits for the next frame
 const TICK_MS = 200;
 const HEAD_REST_MS = 250; // minimum time between two reloads of the head
@@ -35,7 +34,6 @@ const urlOf = (id) => page.dataset.page + encodeURIComponent(id);
 const timeline = timelineOf(page.querySelector("[data-lines]"), page.querySelector("[data-axis]"), { span: Number(page.dataset.span), isOpen: data.is_running });
 const eventLog = eventLogOf(page.querySelector("[data-log]"), {
   nameOf: (id) => tasks[numbers.get(id)]?.name ?? id,
-  isStreaming: (id) => STREAMING.includes(tasks[numbers.get(id)]?.executor),
 });
 let waiting = waiters();
 const head = document.querySelector("#tree-head");

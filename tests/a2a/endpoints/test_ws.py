@@ -137,6 +137,26 @@ def test_the_url_names_what_to_resume_and_nothing_else_is_sent_before(server: Se
     server.finished(other)
 
 
+def test_words_of_a_model_are_tokens_for_a_connection_that_asks_for_them(server: Server) -> None:
+    asked: Json = {"name": "a", "schemas": {"method": "llm_executor"}, "inputs": {"prompt": "Hi", "model": "demo/demo"}}
+    with socket(server.url, path="/ws?tokens=true") as asking, socket(server.url, path="/ws?tokens=false") as plain:
+        assert asking.next()["type"] == "subscribed"
+        root = server.rpc("tasks.execute", {"tasks": asked, "wait": True})["task_id"]
+        words = server.rpc("tasks.get", {"task_id": root})["result"]["content"]
+        for client, expected in ((asking, "token"), (plain, "log")):
+            heard = client.until("final")
+            while heard[-1]["root_task_id"] != root:
+                heard = client.until("final")  # the server was still sending events of an earlier test
+            said = [message for message in heard if message.get("root_task_id") == root and message["data"]["message"]]
+            assert "".join(each["data"]["message"] for each in said[:-1]).strip() == words
+            assert {each["type"] for each in said[:-1]} == {expected}
+        assert plain.ask(action="subscribe", task_id=root, tokens=True, after=0)["type"] == "subscribed"
+        assert "token" in {message["type"] for message in plain.until("final")}
+    with socket(server.url, path="/ws?tokens=1") as client:
+        heard, code = client.heard_until_closed()
+        assert ([message["type"] for message in heard], code) == (["error"], 4404)
+
+
 def test_unsubscribing_ends_it_and_subscribing_to_nothing_in_particular_begins_it_again(
     server: Server, client: Client
 ) -> None:

@@ -53,6 +53,17 @@ def test_a_call_is_recorded_with_what_was_said(worker: WorkerThread) -> None:
     assert call.content["answer"] == task.result["content"]
 
 
+@pytest.mark.parametrize("inputs", [{}, {"stream": False}])
+def test_the_words_of_a_call_are_events_that_name_it(worker: WorkerThread, inputs: Json) -> None:
+    ran = run_tree(worker, [model("a", inputs=inputs)])
+    (call,) = calls_of(ran)
+    words = [event for event in ran.events if event["type"] == "token"]
+    said = "".join(event["message"] for event in words)
+    assert said.strip() == ("" if inputs else call.content["answer"])
+    by = {"call_id": call.id, "model": "demo/demo", "agent": "a", "crew_task": None, "step": None}
+    assert all(event["result"] == by for event in words)
+
+
 def test_a_call_of_another_pool_is_recorded_once(worker: WorkerThread) -> None:
     """Those of the pool `process` are tested with crews."""
     ran = run_tree(worker, [model("a", params={"pool": "thread"})])

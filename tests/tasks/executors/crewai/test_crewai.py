@@ -68,7 +68,12 @@ def test_a_crew_does_its_tasks_in_order_and_counts_what_it_used(site: LlmSite) -
     assert {name: result["token_usage"][name] for name in used} == used
     assert result["token_usage"]["cost_usd"] > 0
     assert done.steps == [(0.5, "look completed"), (1.0, "write completed")]
-    assert "".join(done.logs) == "Rivers are long.A poem."
+    assert "".join(done.words) == "Rivers are long.A poem."
+    spoke = [event["result"] for event in done.events if event["type"] == "token"]
+    assert dict.fromkeys((each["agent"], each["crew_task"]) for each in spoke) == {
+        ("reader", "look"): None,
+        ("writer", "write"): None,
+    }
     Draft202012Validator(CrewAi.result_schema).validate(result)
 
 

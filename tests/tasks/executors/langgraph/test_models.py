@@ -76,6 +76,9 @@ def test_an_agent_calls_models_and_tools_with_the_key_of_the_run(site: LlmSite, 
     assert messages[1]["tool_calls"][0]["args"] == {"city": "Bern"}
     assert [message["content"] for message in messages[2:]] == ["It is warm in Bern.", "Warm."]
     assert done.logs == ["agent completed", "tools completed", "agent completed"]
+    assert "".join(done.words) == "Warm."
+    spoke = {(event["result"]["agent"], event["result"]["step"]) for event in done.events if event["type"] == "token"}
+    assert spoke == {("agent", 3)}
     assert [asked.key for asked in site.llm.asked] == [KEY, KEY]
     assert [asked.body["tools"][0]["function"]["name"] for asked in site.llm.asked] == ["weather", "weather"]
     assert calls_of(site, done) == [

@@ -122,7 +122,7 @@ def test_an_answer_that_comes_whole_is_read(site: LlmSite, model: str) -> None:
     assert done.task["result"]["content"] == "The whole answer."
     assert done.task["result"]["finish_reason"] == "stop"
     assert done.task["token_usage"]["total_tokens"] == 14
-    assert "".join(done.logs) == "The whole answer."
+    assert "".join(done.words) == "The whole answer."
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-4", "anthropic/claude-sonnet-4-5"])

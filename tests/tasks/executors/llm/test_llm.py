@@ -13,7 +13,7 @@ from tasks.executors.llm.executor import Llm
 from tests.llm_formats import Says
 from tests.llm_server import fingerprint
 from tests.llm_site import KEY, WITH_KEY, LlmSite
-from tests.servers import until
+from tests.servers import events_of, until
 
 EXECUTOR = "llm_executor"
 GPT = "openai/gpt-4"
@@ -39,12 +39,41 @@ def test_an_answer_has_content_usage_and_cost(site: LlmSite) -> None:
     Draft202012Validator(Llm.result_schema).validate(done.task["result"])
 
 
-def test_tokens_are_told_as_they_come(site: LlmSite) -> None:
+def test_words_are_events_of_their_own_for_those_who_ask_and_lines_of_the_log_for_others(site: LlmSite) -> None:
     text = " ".join(f"word{number}" for number in range(50))
     site.llm.will(Says(text=text))
     done = site.run(EXECUTOR, {"prompt": "Speak."})
-    assert "".join(done.logs) == text
-    assert len(done.logs) < 10
+    assert "".join(done.words) == text
+    assert len(done.words) < 10
+    assert done.logs == []
+    (call_id,) = {event["result"]["call_id"] for event in done.events if event["type"] == "token"}
+    named = {"call_id": call_id, "model": "openai/gpt-4o-mini", "agent": "a task", "crew_task": None, "step": None}
+    assert all(event["result"] == named for event in done.events if event["type"] == "token")
+    detail = site.server.rpc("tasks.detail", {"task_id": done.task["id"]})
+    for others in (site.server.finished(done.task["id"]), detail["events"]):
+        lines = [event for event in others if event["type"] == "log"]
+        assert "".join(event["message"] for event in lines) == text
+        assert {event["result"] for event in lines} == {None}
+        assert not [event for event in others if event["type"] == "token"]
+    run = site.server.rpc("runs.get", {"run_id": done.events[0]["run_id"]})
+    assert [call["id"] for call in run["model_calls"]] == [call_id]
+
+
+@pytest.mark.parametrize("path", ["/tasks/{}/events", "/api/tasks/{}/events/", "/tasks"])
+def test_a_wish_for_tokens_that_is_no_boolean_is_refused(site: LlmSite, path: str) -> None:
+    done = site.run(EXECUTOR, {"prompt": "Speak.", "model": "demo/demo"})
+    request = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute"}
+    request["params"] = {"task_id": done.task["id"], "use_streaming": True, "last_event_id": "0"}
+    method, body = ("POST", request) if path == "/tasks" else ("GET", None)
+    path = path.format(done.task["id"])
+    refused = site.server.http.request(method, path, params={"tokens": "1"}, json=body)
+    assert "must be true or false" in refused.text
+    types = {
+        wish: {event["type"] for event in events_of(iter(taken.text.splitlines())) if "type" in event}
+        for wish in ("true", "false")
+        if (taken := site.server.http.request(method, path, params={"tokens": wish}, json=body)).status_code == 200
+    }
+    assert ("token" in types["true"], "token" in types["false"]) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +304,7 @@ def test_a_cancel_ends_the_request_and_keeps_what_was_said(site: LlmSite, force:
     task_id = site.start(EXECUTOR, {"prompt": "Count to three.", "model": GPT})
     assert site.llm.stalled.wait(60)
     with site.server.events(task_id) as events:
-        assert any(event["type"] == "log" for event in events)
+        assert any(event["type"] == "log" for event in events)  # a client that asks for nothing else
     site.server.rpc("tasks.cancel", {"task_id": task_id, "force": force})
     assert site.llm.hung_up.wait(60)
     done = site.end_of(task_id)
