@@ -37,6 +37,7 @@ ALL_READY: Final = "/ready?workers=1"
 """Of a web process with workers beside it, which takes a moment longer than its own."""
 START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 120.0
+BUSY: Final = 3
 SHARED_FOLDER: Final = "APFLOW_TEST_FOLDER"
 """The environment variable with the folder that all pytest processes of a run have in common."""
 EXECUTORS: Final = "tests.executors_for_tests"
@@ -52,10 +53,13 @@ Json = dict[str, Any]
 
 
 def until(look: Callable[[], T], *, seconds: float, what: str, pause_seconds: float = 0.02) -> T:
-    """What `look` finds, as soon as it finds something. Raises AssertionError after the time."""
-    deadline = time.monotonic() + seconds
+    """What `look` finds, as soon as it finds something. Raises AssertionError after the time.
+
+    `seconds` is more than it takes on a machine that is free; one with other work gets BUSY times as long.
+    """
+    deadline = time.monotonic() + seconds * BUSY
     while not (found := look()):
-        assert time.monotonic() < deadline, f"Not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"Not within {seconds * BUSY:g} s: {what}"
         time.sleep(pause_seconds)
     return found
 
@@ -387,7 +391,7 @@ def _execute(url: str, *statements: str) -> None:
 def query(database_url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
     """Run one statement on a connection of its own. Placeholders are `%s`."""
     if database_url.startswith("sqlite"):
-        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"), timeout=20)) as file, file:
+        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"), timeout=120)) as file, file:
             return file.execute(statement.replace("%s", "?"), values).fetchall()
     with psycopg.connect(database_url) as connection:
         cursor = connection.execute(statement, values)

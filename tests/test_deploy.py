@@ -162,7 +162,7 @@ def test_a_stream_passes_the_proxy_as_it_comes(proxied: str) -> None:
         "method": "tasks.execute",
         "params": {"use_streaming": True, "tasks": [NAP]},
     }
-    with httpx.stream("POST", f"{proxied}/tasks", json=request, timeout=30) as response:
+    with httpx.stream("POST", f"{proxied}/tasks", json=request, timeout=120) as response:
         lines = response.iter_lines()
         seen = [(event["type"], _is_finished(proxied, event)) for event in events_of(lines) if "type" in event]
     assert seen[0] == ("task_start", False)

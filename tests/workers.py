@@ -14,7 +14,7 @@ from tasks.worker.worker import Worker
 
 T = TypeVar("T")
 Json = dict[str, Any]
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 150.0
 
 
 class WorkerThread:

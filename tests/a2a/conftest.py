@@ -45,7 +45,7 @@ def serving(data_dir: Path, **settings: str) -> Iterator[str]:
 @contextmanager
 def client_of(base_url: str) -> Iterator[httpx.Client]:
     # The first connection waits for the server by trying again.
-    with httpx.Client(base_url=base_url, transport=httpx.HTTPTransport(retries=8), timeout=30) as client:
+    with httpx.Client(base_url=base_url, transport=httpx.HTTPTransport(retries=8), timeout=120) as client:
         yield client
 
 

@@ -28,7 +28,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 def answer_to(server: Server, *pieces: bytes) -> bytes:
     """What comes back for a request that is sent so far and not to its end."""
     host, port = server.url.removeprefix("http://").split(":")
-    with closing(sockets.create_connection((host, int(port)), timeout=20)) as connection:
+    with closing(sockets.create_connection((host, int(port)), timeout=120)) as connection:
         for piece in pieces:
             connection.sendall(piece)
         answer = b""
@@ -77,7 +77,7 @@ def handshake_with(server: Server, *fields: str) -> bytes:
     host, port = server.url.removeprefix("http://").split(":")
     usual = "Host: localhost|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13"
     lines = ["GET /ws HTTP/1.1", *usual.split("|"), "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==", *fields, "", ""]
-    with closing(sockets.create_connection((host, int(port)), timeout=5)) as connection:
+    with closing(sockets.create_connection((host, int(port)), timeout=120)) as connection:
         try:
             connection.sendall("\r\n".join(lines).encode())
             return connection.recv(12)

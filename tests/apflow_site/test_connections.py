@@ -25,7 +25,7 @@ MIB: Final = 2**20
 LARGE_PARTS: Final = 32
 """Mebibytes of a large response: more than the kernel keeps for a client that does not read."""
 HEADER_BYTES: Final = 64 * KIB
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 150.0
 
 Limit = Callable[..., None]
 

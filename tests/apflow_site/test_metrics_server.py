@@ -10,7 +10,7 @@ import pytest
 from apflow_site import metrics_server
 from apflow_site.metrics_server import MOST_AT_ONCE, MetricsServer, with_health
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 150.0
 
 
 def app(environ: Any, start_response: Any) -> Iterable[bytes]:

@@ -78,7 +78,7 @@ def finished(server: Server, make: Make) -> Make:
 @pytest.fixture(autouse=True)
 def patience() -> None:
     """Where many tests run at once, a page may take its time."""
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=60_000)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def _target(engine_url: str) -> Iterator[Target]:
 def _connection(url: str) -> Any:
     """One that stays: to connect takes longer than to answer most requests."""
     if url.startswith("sqlite"):
-        return sqlite3.connect(url.removeprefix("sqlite:///"), timeout=20, isolation_level=None)
+        return sqlite3.connect(url.removeprefix("sqlite:///"), timeout=120, isolation_level=None)
     return psycopg.connect(url, autocommit=True)
 
 

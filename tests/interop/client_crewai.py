@@ -19,7 +19,7 @@ from crewai.a2a.utils.delegation import execute_a2a_delegation  # noqa: E402
 
 def delegated(task: str, **fields: Any) -> dict[str, Any]:
     return execute_a2a_delegation(
-        endpoint=f"{url}/.well-known/agent-card.json", auth=None, timeout=30, task_description=task, **fields
+        endpoint=f"{url}/.well-known/agent-card.json", auth=None, timeout=120, task_description=task, **fields
     )
 
 

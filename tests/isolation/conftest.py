@@ -203,7 +203,7 @@ def _people(found: dict[str, Any]) -> dict[str, Headers]:
 
 def _connection(url: str) -> Any:
     if url.startswith("sqlite"):
-        return sqlite3.connect(url.removeprefix("sqlite:///"), timeout=20, isolation_level=None)
+        return sqlite3.connect(url.removeprefix("sqlite:///"), timeout=120, isolation_level=None)
     return psycopg.connect(url, autocommit=True)
 
 

@@ -33,7 +33,7 @@ from tests.sections import replace
 from tests.tasks.executors.conftest import forget_registry
 
 T = TypeVar("T")
-PATIENCE_SECONDS = float(os.environ.get("RULES_PATIENCE", "30"))
+PATIENCE_SECONDS = float(os.environ.get("RULES_PATIENCE", "120"))
 LIFE: "ContextVar[Life]" = ContextVar("the worker process that the code at hand runs in")
 
 

@@ -43,7 +43,7 @@ class Stub:
             _bytes_of,
             class_of(response).FromString,
         )
-        return to_json(stub(message(request, params), metadata=self._metadata, timeout=30))
+        return to_json(stub(message(request, params), metadata=self._metadata, timeout=120))
 
     def stream(self, name: str, params: Json, *, gate: Path | None = None) -> list[Json]:
         """All results; the gate is opened after the first."""
@@ -258,7 +258,7 @@ def test_bytes_that_are_no_message_a_nan_and_deep_objects_are_refused(
     method = agent[1].unary_unary(f"/{SERVICE}/SendMessage", lambda value: value, lambda value: value)
     for body in (b"\xff\xff\xff", nan.SerializeToString(), deep.SerializeToString()):
         with pytest.raises(grpc.RpcError) as refused:
-            method(body, metadata=stub._metadata, timeout=30)
+            method(body, metadata=stub._metadata, timeout=120)
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -345,7 +345,7 @@ def opened(channel: grpc.Channel, user: str, **claims: Any) -> Any:
     task = stub.call("SendMessage", {"message": data(asking)})["task"]
     subscribe = channel.unary_stream(f"/{SERVICE}/SubscribeToTask", _bytes_of, class_of("StreamResponse").FromString)
     metadata = {"authorization": f"Bearer {ws_token(user, **claims)}"}
-    stream = subscribe(message("SubscribeToTaskRequest", {"id": task["id"]}), metadata=metadata.items(), timeout=30)
+    stream = subscribe(message("SubscribeToTaskRequest", {"id": task["id"]}), metadata=metadata.items(), timeout=120)
     assert to_json(next(stream))["task"]["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
     return stream
 

@@ -164,7 +164,7 @@ def test_a_process_ends_without_the_functions_that_still_run() -> None:
         "    await asyncio.wait([asyncio.wrap_future(on_a_thread(threading.Event().wait, name='x'))], timeout=0.1)\n"
         "asyncio.run(main())\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
 async def test_a_plain_function_sees_the_context_of_its_caller(context: Context) -> None:

@@ -25,7 +25,7 @@ Pools = Mapping[str, Pool]
 Json = dict[str, Any]
 EVERYWHERE = pytest.mark.parametrize("name", [LOOP, THREAD, PROCESS])
 OWN_LOOP = pytest.mark.parametrize("name", [THREAD, PROCESS])
-BOUND_SECONDS = 60
+BOUND_SECONDS = 150
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from tasks.executors.python import Python
 from tasks.pools.process import ProcessPool
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("environment")]
-BOUND_SECONDS = 60
+BOUND_SECONDS = 150
 ROOM = {"idle_seconds": 600, "max_tasks": 100, "recycle_mb": 500, "memory_mb": 1000}
 
 

@@ -253,7 +253,9 @@ def test_a_worker_killed_in_the_middle_of_a_delivery_loses_nothing(receiver: Rec
         receiver.is_held = False
         server.kill(*server.pids().workers)
         seqs = [event["seq"] for event in receiver.until("final")]
-        assert seqs == [1, *range(1, len(seqs))]
+        tries = seqs.count(1)
+        assert tries > 1
+        assert seqs == [1] * tries + list(range(2, len(seqs) - tries + 2))
         until_closed(server, reply)
 
 

@@ -17,7 +17,7 @@ from tests.servers import until
 from tests.tasks.executors.command.commands import Shell, alive, allowing, children
 
 ROOT = Path(__file__).parents[4]
-END_SECONDS = 60.0
+END_SECONDS = 150.0
 """The longest wait for an end on a busy machine. By themselves these commands last longer than a test may."""
 #: Ignores SIGTERM, as do its children; one of them leaves the process group, and is nobody's child any more.
 STUBBORN = """

@@ -221,7 +221,7 @@ async def test_a_server_of_which_only_the_guard_is_left_is_ended(context: Contex
         os.kill(guard.pid, signal.SIGKILL)
     with pytest.raises(ExecutorError, match="before it answered"):
         await call
-    _, alive = await asyncio.to_thread(psutil.wait_procs, below, timeout=10)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, below, timeout=60)
     assert not alive
 
 
