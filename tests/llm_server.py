@@ -17,7 +17,7 @@ from typing import Final
 from tests import llm_formats
 from tests.llm_formats import Json, Says
 
-PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 120.0
 
 
 def fingerprint(key: str) -> str:
