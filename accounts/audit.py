@@ -1,4 +1,4 @@
-"""The audit log: who changed accounts, keys, secrets and settings, or deleted something, when and from where.
+"""The audit log: who changed or deleted what, when and from where: accounts, keys, secrets, flows, schedules, webhooks.
 
 An entry is stored in the transaction of what it records, so both happen or neither does. After the
 commit it is also a log line of the logger `audit`. Neither has a password, key, token or secret.
@@ -48,7 +48,17 @@ class Action(StrEnum):
     MAINTENANCE_OFF = "maintenance.off"
     TREE_DELETED = "tree.deleted"
     TASK_DELETED = "task.deleted"
+    FLOW_SAVED = "flow.saved"
     FLOW_DELETED = "flow.deleted"
+    SCHEDULE_CREATED = "schedule.created"
+    SCHEDULE_UPDATED = "schedule.updated"
+    SCHEDULE_PAUSED = "schedule.paused"
+    SCHEDULE_RESUMED = "schedule.resumed"
+    SCHEDULE_DELETED = "schedule.deleted"
+    WEBHOOK_ADDED = "webhook.added"
+    WEBHOOK_DELETED = "webhook.deleted"
+    NOTIFICATION_SET = "notification.set"
+    NOTIFICATION_DELETED = "notification.deleted"
 
 
 ACTOR: Final[ContextVar[str]] = ContextVar("audit_actor", default="")
@@ -88,18 +98,35 @@ def record(
 
 
 def entries(
-    *, since: datetime | None = None, actor: str | None = None, action: str | None = None
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    actor: str | None = None,
+    action: str | None = None,
 ) -> QuerySet[AuditEntry]:
-    """Return the entries, the newest first. `action` is one, or the first part of several, such as `user`."""
-    found = AuditEntry.objects.order_by("-id")
+    """Return the entries from `since` on and before `until`, the newest first.
+
+    `action` is one, or the first part of several, such as `user`.
+    """
+    found = AuditEntry.objects.order_by("-at", "-id")
     if since is not None:
         found = found.filter(at__gte=since)
+    if until is not None:
+        found = found.filter(at__lt=until)
     if actor is not None:
         found = found.filter(actor=actor)
     if action is not None:
-        names = [str(each) for each in Action if each == action or each.startswith(f"{action}.")]
-        found = found.filter(action__in=names)
+        found = found.filter(action__in=_of_kind(action))
     return found
+
+
+def is_action(name: str) -> bool:
+    """Whether this is an action, or the first part of one."""
+    return bool(_of_kind(name))
+
+
+def _of_kind(name: str) -> list[str]:
+    return [str(each) for each in Action if f"{each}.".startswith(f"{name}.")]
 
 
 def old_entries() -> "QuerySet[AuditEntry] | None":

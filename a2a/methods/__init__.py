@@ -9,6 +9,9 @@ from typing import Any
 
 from a2a.core.parsing import Params
 from a2a.methods import (
+    audit,
+    audit_params,
+    audit_responses,
     call_responses,
     crud,
     events,
@@ -236,6 +239,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             webhooks.delete, webhook_params.WebhookNamed, as_a2a_data, webhook_responses.WebhookDeleted, OPERATOR
         ),
         "usage.get": Method(usage.get, params.GetUsage, as_a2a_data, responses.Usage, VIEWER),
+        "audit.list": Method(
+            audit.list_audit, audit_params.ListAudit, as_a2a_data, audit_responses.AuditEntries, VIEWER
+        ),
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),
     }
 )

@@ -41,11 +41,7 @@ class ListRuns(Params, frozen=True, kw_only=True):
         return tuple(dict.fromkeys([self.status] if isinstance(self.status, str) else self.status or ()))
 
     def contradictions(self) -> list[Problem]:
-        problems = [*super().contradictions()]
-        problems += [(name, NO_TIME) for name in ("since", "until") if not _is_moment(getattr(self, name))]
-        if not problems and self.since and self.until and moment(self.since) > moment(self.until):
-            problems.append(("since", "must not be after 'until'"))
-        return problems
+        return [*super().contradictions(), *period_problems(self.since, self.until)]
 
 
 class GetRun(Params, frozen=True, kw_only=True):
@@ -98,6 +94,15 @@ def moment(text: str) -> datetime:
     """The time that the text names. Raises ValueError."""
     found = datetime.fromisoformat(text)
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def period_problems(since: str | None, until: str | None) -> list[Problem]:
+    """The problems of `since` and `until`, which name the first moment and the one after the last."""
+    given = {"since": since, "until": until}
+    if problems := [(name, NO_TIME) for name, text in given.items() if not _is_moment(text)]:
+        return problems
+    is_reversed = since and until and moment(since) > moment(until)
+    return [("since", "must not be after 'until'")] if is_reversed else []
 
 
 def _is_moment(text: str | None) -> bool:

@@ -281,7 +281,7 @@ def _keep(received: Received, asked: RequestContext, given: SendMessage, *, afte
     assert received.run is not None  # noqa: S101  (a reply without a run has been given)
     store_message(received.run, given.message.to_json())
     if config := given.configuration.task_push_notification_config:
-        add_config(received.run, config, version=asked.version, after=after)
+        add_config(received.run, config, caller=asked.caller, version=asked.version, after=after)
 
 
 def _answer(run: Run | None, meaning: Ask | AskForKey | Reject) -> None:

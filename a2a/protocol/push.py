@@ -32,7 +32,7 @@ def require_push() -> None:
         raise PushNotificationNotSupported("This server does not send push notifications (a2a.push_notifications).")
 
 
-def add_config(run: Run, config: PushConfig, *, version: str, after: int) -> Webhook:
+def add_config(run: Run, config: PushConfig, *, caller: Caller, version: str, after: int) -> Webhook:
     """Add a webhook for the events of the run after sequence number `after`.
 
     Raises InvalidParams or LimitReached.
@@ -46,12 +46,13 @@ def add_config(run: Run, config: PushConfig, *, version: str, after: int) -> Web
         token=config.token or None,
         authentication=config.authentication.to_json() if config.authentication else None,
         after=after,
+        actor=caller.user_id,
     )
 
 
 def create(*, caller: Caller, given: CreatePushConfig, version: str) -> Json:
     run = find_run(caller=caller, task_id=given.task_id)
-    return _shown(add_config(run, given, version=version, after=run.last_seq))
+    return _shown(add_config(run, given, caller=caller, version=version, after=run.last_seq))
 
 
 def get(*, caller: Caller, given: OfPushConfig) -> Json:
@@ -81,7 +82,7 @@ def delete(*, caller: Caller, given: OfPushConfig) -> Json:
     """Delete a config of a Task. Idempotent."""
     run = find_run(caller=caller, task_id=given.task_id)
     if any(webhook.config_id == given.id for webhook in _configs(run)):
-        remove_webhook(run, config_id=given.id)
+        remove_webhook(run, config_id=given.id, actor=caller.user_id)
     return {}
 
 

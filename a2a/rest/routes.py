@@ -10,6 +10,7 @@ from typing import Any, Final
 from a2a.core.exceptions import BodyTooLarge, NotRunYet, UnsupportedMediaType
 from a2a.core.http import TOKENS
 from a2a.methods import (
+    audit_responses,
     call_responses,
     flow_responses,
     notification_responses,
@@ -351,6 +352,9 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
         "events/": {"post": SEND_EVENT},
         **SCHEDULES,
         "usage/": {"get": Operation(name="getUsage", method="usage.get", answers={200: responses.Usage})},
+        "audit/": {
+            "get": Operation(name="listAudit", method="audit.list", answers={200: audit_responses.AuditEntries})
+        },
         "secrets/": {"get": Operation(name="listSecrets", method="secrets.list", answers={200: responses.Secrets})},
         "secrets/<segment:name>/": SECRET,
         "llm-keys/": {

@@ -27,7 +27,7 @@ def audit(
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """Show the audit log, newest entry first: logins, keys, secrets, users, maintenance, deletions."""
+    """Show the audit log, newest entry first: logins, and who changed or deleted what."""
     from aipartnerupflow import server
 
     after = _time(since) if since else None
@@ -35,7 +35,7 @@ def audit(
     server.prepare()
     from accounts import audit  # needs Django's apps
 
-    if action is not None and not any(f"{each}.".startswith(f"{action}.") for each in audit.Action):
+    if action is not None and not audit.is_action(action):
         refuse(f"There is no action '{action}'. Actions: {', '.join(audit.Action)}.")
     found = audit.entries(since=after, actor=user, action=action)[:limit]
     output.answer([_shown(entry) for entry in found], shown=_show, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from . import calls, flow_calls, notification_calls, run_calls, schedule_calls, webhook_calls
+from . import audit_calls, calls, flow_calls, notification_calls, run_calls, schedule_calls, webhook_calls
 from .calls import Call, Tasks
 from .errors import InvalidRequest, named_errors
 from .handles import AsyncRun, Run, starting
@@ -75,6 +75,7 @@ class Methods(Generic[H]):
     running_count = method(calls.running_count)
     status = method(calls.status)
     usage = method(calls.usage)
+    audit = method(audit_calls.audit)
     runs = method(run_calls.runs)
     get_run = method(run_calls.get_run)
     run_tree = method(run_calls.run_tree)

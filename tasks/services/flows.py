@@ -268,6 +268,7 @@ def _store(user_id: str, name: str, content: Json, *, is_tool: bool | None) -> t
     flow.save(update_fields=["version", "updated_at"])
     oldest = flow.version - settings.APFLOW.limits.flow_versions
     FlowVersion.objects.of(flow).filter(number__lte=oldest).delete()
+    audit.record(Action.FLOW_SAVED, actor=user_id, target=name, version=flow.version)
     return flow, version, True
 
 

@@ -15,6 +15,8 @@ import orjson
 from django.conf import settings
 from django.db import transaction
 
+from accounts import audit
+from accounts.audit import Action
 from accounts.callers import Caller
 from apflow_site.db.connections import IS_SQLITE
 from llmkeys.cipher import seal
@@ -76,6 +78,7 @@ def set_notification(
         row.sealed = seal(orjson.dumps(sealed).decode(), context=context_of(row.id))
         row.updated_at = datetime.now(UTC)
         row.save()
+        audit.record(Action.NOTIFICATION_SET, actor=caller.user_id, target=name, flow=flow, to=email or row.host)
     return Kept(notification=row, flow=flow, signing_key=made)
 
 
@@ -87,9 +90,12 @@ def list_notifications(*, caller: Caller) -> list[Kept]:
     return [Kept(notification=row, flow=names.get(row.flow_id or "")) for row in rows]
 
 
+@transaction.atomic
 def delete_notification(*, caller: Caller, name: str) -> bool:
     """Delete a notification of the caller. What failed before is still sent. False: there is none with that name."""
     deleted, _ = Notification.objects.filter(user_id=caller.user_id, name=name).delete()
+    if deleted:
+        audit.record(Action.NOTIFICATION_DELETED, actor=caller.user_id, target=name)
     return deleted > 0
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 
+from django.db import transaction
+
+from accounts.audit import Action
 from accounts.callers import Caller
 from tasks.models import Run, Webhook
 from tasks.rules.strict_json import Json
 from tasks.services.history import own_run
-from tasks.services.webhooks import webhooks_of
+from tasks.services.webhooks import record, webhooks_of
 
 
 def list_webhooks(*, caller: Caller, run_id: str) -> Sequence[Webhook]:
@@ -14,10 +17,16 @@ def list_webhooks(*, caller: Caller, run_id: str) -> Sequence[Webhook]:
     return webhooks_of(own_run(caller=caller, run_id=run_id))
 
 
+@transaction.atomic
 def delete_webhook(*, caller: Caller, webhook_id: str) -> bool:
     """Stop deliveries and delete the webhook. False: there is none with that id, or its run has another owner."""
-    own = Webhook.objects.filter(id=webhook_id, run__in=Run.objects.for_caller(caller))
-    return own.delete()[0] > 0
+    own = Webhook.objects.filter(id=webhook_id, run__in=Run.objects.for_caller(caller)).select_related("run")
+    webhook = own.select_for_update(of=("self",)).first()
+    if webhook is None:
+        return False
+    record(Action.WEBHOOK_DELETED, webhook, webhook.run, actor=caller.user_id)
+    webhook.delete()
+    return True
 
 
 def native_of(webhook: Webhook) -> Json:

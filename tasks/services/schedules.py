@@ -12,6 +12,8 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import connection, transaction
 
+from accounts import audit
+from accounts.audit import Action
 from accounts.callers import Caller
 from tasks.executors.admission import checked
 from tasks.models import Firing, Run, Schedule, ScheduleQuerySet, Task
@@ -91,6 +93,7 @@ def create_schedule(*, caller: Caller, fields: Mapping[str, Any], is_paused: boo
     _refuse_if_full(schedule.user_id)
     look_ahead(schedule, after=now)
     schedule.save(force_insert=True)
+    _record(Action.SCHEDULE_CREATED, schedule, caller)
     notify.send(notify.SCHEDULES)
     return schedule
 
@@ -110,6 +113,7 @@ def update_schedule(*, caller: Caller, schedule_id: str, fields: Mapping[str, An
         look_ahead(schedule, after=now)
     schedule.updated_at = now
     schedule.save()
+    _record(Action.SCHEDULE_UPDATED, schedule, caller, fields=", ".join(sorted(fields)))
     notify.send(notify.SCHEDULES)
     return schedule
 
@@ -141,6 +145,7 @@ def delete_schedule(*, caller: Caller, schedule_id: str) -> None:
     """Delete a schedule and what is known of its times. Its trees and runs are kept. Raises ScheduleNotFound."""
     schedule = _held(caller, schedule_id)
     Schedule.objects.filter(id=schedule.id).delete()
+    _record(Action.SCHEDULE_DELETED, schedule, caller)
     if schedule.schedule_type is not None:
         Task.objects.filter(id=schedule.task_id).update(schedule_id=None)
 
@@ -156,6 +161,7 @@ def pause_schedule(*, caller: Caller, schedule_id: str, reason: str | None = Non
         schedule, Firing.objects.queued().filter(schedule_id=schedule.id), reason="The schedule was paused."
     )
     schedule.save()
+    _record(Action.SCHEDULE_PAUSED, schedule, caller)
     return schedule
 
 
@@ -169,6 +175,7 @@ def resume_schedule(*, caller: Caller, schedule_id: str) -> Schedule:
         schedule.updated_at = now
         look_ahead(schedule, after=now)
         schedule.save()
+        _record(Action.SCHEDULE_RESUMED, schedule, caller)
         notify.send(notify.SCHEDULES)
     return schedule
 
@@ -265,6 +272,12 @@ def look_ahead(schedule: Schedule, *, after: datetime) -> None:
 
 
 # --- the steps of the verbs ---
+
+
+def _record(action: Action, schedule: Schedule, caller: Caller, **details: str) -> None:
+    audit.record(
+        action, actor=caller.user_id, target=schedule.id, owner=schedule.user_id, name=schedule.name, **details
+    )
 
 
 def _only(found: ScheduleQuerySet, schedule_id: str) -> Schedule:

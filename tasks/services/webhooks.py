@@ -15,6 +15,8 @@ import orjson
 from django.conf import settings
 from django.db import transaction
 
+from accounts import audit
+from accounts.audit import Action
 from aipartnerupflow.executors import ExecutorError
 from llmkeys.cipher import seal, unseal
 from tasks.executors.http.safe_http import (
@@ -72,13 +74,15 @@ def add_webhook(
     headers: Mapping[str, str] | None = None,
     authentication: Mapping[str, Any] | None = None,
     after: int = 0,
+    actor: str | None = None,
 ) -> Webhook:
     """Send the run's events after number `after` to the URL, rendered as `kind`.
 
     Replaces one with the same `config_id`.
 
     A native webhook without a token gets a generated one, since its requests are always signed.
-    `authentication` is for the renderer. Raises InvalidParams with the field, or LimitReached.
+    `authentication` is for the renderer. `actor` is who adds it: by default the owner of
+    the run. Raises InvalidParams with the field, or LimitReached.
     """
     if found := list(problems(url=url, token=token, headers=headers, authentication=authentication)):
         raise InvalidParams(found)
@@ -89,7 +93,7 @@ def add_webhook(
             "Delete one of them first: webhooks.list and webhooks.delete."
         )
     if config_id:
-        remove_webhook(run, config_id=config_id)
+        remove_webhook(run, config_id=config_id, actor=actor)
     if token is None and kind == NATIVE:
         token = f"whsec_{secrets.token_urlsafe(32)}"
     webhook_id, now = new_id(), datetime.now(UTC)
@@ -109,6 +113,7 @@ def add_webhook(
         created_at=now,
         closed_at=now if is_over else None,
     )
+    record(Action.WEBHOOK_ADDED, webhook, run, actor=actor)
     notify.send(notify.RUNS)
     return webhook
 
@@ -118,7 +123,8 @@ def with_webhook(verb: Callable[..., T], webhook: Json, **arguments: Any) -> T:
     """Call a function of `tasks.services.trees`, and add the webhook to the run: both or neither."""
     result = verb(**arguments)
     assert result.run is not None  # noqa: S101  (the function starts a run)
-    return replace(result, webhook=add_webhook(run=result.run, **webhook))
+    added = add_webhook(run=result.run, actor=arguments["caller"].user_id, **webhook)
+    return replace(result, webhook=added)
 
 
 def webhooks_of(run: Run) -> Sequence[Webhook]:
@@ -126,10 +132,20 @@ def webhooks_of(run: Run) -> Sequence[Webhook]:
     return list(run.webhooks.order_by("created_at", "id"))
 
 
-def remove_webhook(run: Run, *, config_id: str) -> bool:
+@transaction.atomic
+def remove_webhook(run: Run, *, config_id: str, actor: str | None = None) -> bool:
     """Stop deliveries and delete the webhook. False: there is none with that id."""
-    deleted, _ = run.webhooks.filter(config_id=config_id).delete()
-    return deleted > 0
+    found = list(run.webhooks.filter(config_id=config_id))
+    for webhook in found:
+        webhook.delete()
+        record(Action.WEBHOOK_DELETED, webhook, run, actor=actor)
+    return bool(found)
+
+
+def record(action: Action, webhook: Webhook, run: Run, *, actor: str | None) -> None:
+    """Record a change by its host: the rest of a URL may contain a secret."""
+    actor = run.user_id if actor is None else actor
+    audit.record(action, actor=actor, target=run.id, owner=run.user_id, host=webhook.host, kind=webhook.kind)
 
 
 def secrets_of(webhook: Webhook) -> Secrets:

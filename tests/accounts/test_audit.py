@@ -17,9 +17,20 @@ from accounts.audit import Action
 from accounts.callers import LOCAL, Role
 from accounts.models import AuditEntry
 from llmkeys.secret import Secret
+from tasks.models import Run, Schedule
 from tasks.queue import maintenance
 from tasks.rules.exceptions import CannotDelete
-from tasks.services import editing, flows, housekeeping, stored_secrets, trees
+from tasks.services import (
+    editing,
+    flows,
+    housekeeping,
+    notifications,
+    run_webhooks,
+    schedules,
+    stored_secrets,
+    trees,
+    webhooks,
+)
 from tests.accounts.conftest import PASSWORD
 from tests.accounts.test_views import log_in, post
 from tests.sections import replace
@@ -29,6 +40,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_engines]
 Row = tuple[str, str, str, str]
 KEY = "sk-ant-this-is-a-key-of-the-tests-0123456789"
 ADDRESS = "192.0.2.7"
+HOOK = "https://hooks.example.com/hook?token=of-the-hook"
 
 
 def rows() -> list[Row]:
@@ -51,8 +63,38 @@ def delete_tree() -> None:
 
 
 def delete_flow() -> None:
-    flows.save_flow(caller=LOCAL, name="greet", tasks=[{"name": "echo_executor"}])
+    for _ in range(2):
+        flows.save_flow(caller=LOCAL, name="greet", tasks=[{"name": "echo_executor"}])
     flows.delete_flow(caller=LOCAL, name="greet")
+
+
+def change_schedule() -> None:
+    fields = {"tasks": [{"name": "echo_executor"}], "every_seconds": 60}
+    made = schedules.create_schedule(caller=LOCAL, fields=fields)
+    Schedule.objects.filter(id=made.id).update(id="daily")
+    AuditEntry.objects.filter(target=made.id).update(target="daily")
+    schedule = {"schedule_id": "daily"}
+    schedules.update_schedule(caller=LOCAL, fields={"name": "new"}, **schedule)
+    schedules.pause_schedule(caller=LOCAL, **schedule)
+    for _ in range(2):
+        schedules.resume_schedule(caller=LOCAL, **schedule)
+    schedules.delete_schedule(caller=LOCAL, **schedule)
+
+
+def change_webhooks() -> None:
+    run = trees.execute_tree(caller=LOCAL, tasks=[{"id": "root", "name": "echo_executor"}]).run
+    Run.objects.filter(id=run.id).update(id="run")
+    run = Run.objects.get()
+    webhooks.add_webhook(run=run, url=HOOK, config_id="one")
+    webhook = webhooks.add_webhook(run=run, url=HOOK, config_id="one", actor="ada")
+    for _ in range(2):
+        run_webhooks.delete_webhook(caller=LOCAL, webhook_id=webhook.id)
+
+
+def change_notifications() -> None:
+    notifications.set_notification(caller=LOCAL, name="on-call", url=HOOK)
+    for _ in range(2):
+        notifications.delete_notification(caller=LOCAL, name="on-call")
 
 
 VERBS: dict[str, tuple[Callable[[], Any], list[tuple[str, str, str]]]] = {
@@ -83,7 +125,30 @@ VERBS: dict[str, tuple[Callable[[], Any], list[tuple[str, str, str]]]] = {
         [("maintenance.on", "ada", ""), ("maintenance.off", "ada", "")],
     ),
     "a tree": (delete_tree, [("tree.deleted", "local", "root")]),
-    "a flow": (delete_flow, [("flow.deleted", "local", "greet")]),
+    "a flow": (delete_flow, [("flow.saved", "local", "greet"), ("flow.deleted", "local", "greet")]),
+    "a schedule": (
+        change_schedule,
+        [
+            ("schedule.created", "local", "daily"),
+            ("schedule.updated", "local", "daily"),
+            ("schedule.paused", "local", "daily"),
+            ("schedule.resumed", "local", "daily"),
+            ("schedule.deleted", "local", "daily"),
+        ],
+    ),
+    "a webhook": (
+        change_webhooks,
+        [
+            ("webhook.added", "local", "run"),
+            ("webhook.deleted", "ada", "run"),
+            ("webhook.added", "ada", "run"),
+            ("webhook.deleted", "local", "run"),
+        ],
+    ),
+    "a notification": (
+        change_notifications,
+        [("notification.set", "local", "on-call"), ("notification.deleted", "local", "on-call")],
+    ),
 }
 
 
@@ -178,9 +243,10 @@ def test_no_secret_is_in_a_row_or_line(alice: User, caplog: pytest.LogCaptureFix
         _, text = api_keys.create_key(users.user_named("alice"), name="ci")
         stored_secrets.set_llm_key(caller=LOCAL, user_id="alice", provider="anthropic", key=Secret(KEY))
         stored_secrets.set_secret(caller=LOCAL, name="github", value=Secret("the value of the secret"))
+        change_notifications()
     written = f"{list(AuditEntry.objects.values())} {[vars(line) for line in caplog.records]}"
-    assert len(caplog.records) == 5
-    for secret in ("a-new-password", text, text[12:], KEY, KEY[-4:], "the value of the secret"):
+    assert len(caplog.records) == 7
+    for secret in ("a-new-password", text, text[12:], KEY, KEY[-4:], "the value of the secret", "of-the-hook"):
         assert secret not in written
 
 

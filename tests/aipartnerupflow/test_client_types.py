@@ -9,6 +9,7 @@ import pytest
 from msgspec import NODEFAULT, UNSET, Struct, UnsetType
 
 from a2a.methods import (
+    audit_responses,
     call_responses,
     flow_responses,
     notification_responses,
@@ -17,7 +18,15 @@ from a2a.methods import (
     schedule_responses,
     webhook_responses,
 )
-from aipartnerupflow.client import flow_types, notification_types, run_types, schedule_types, types, webhook_types
+from aipartnerupflow.client import (
+    audit_types,
+    flow_types,
+    notification_types,
+    run_types,
+    schedule_types,
+    types,
+    webhook_types,
+)
 from tasks.rules.strict_json import Json
 
 #: A type of the client, and those of the server whose objects it describes. A field that not all of them have is optional.
@@ -88,6 +97,8 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     notification_types.Notification: (notification_responses.Notification,),
     notification_types.Notifications: (notification_responses.Notifications,),
     notification_types.NotificationDeleted: (notification_responses.NotificationDeleted,),
+    audit_types.AuditEntry: (audit_responses.AuditEntry,),
+    audit_types.AuditEntries: (audit_responses.AuditEntries,),
     webhook_types.RunWebhook: (webhook_responses.RunWebhook,),
     webhook_types.RunWebhooks: (webhook_responses.RunWebhooks,),
     webhook_types.WebhookDeleted: (webhook_responses.WebhookDeleted,),
@@ -145,7 +156,7 @@ def describes(client: Any, server: Any) -> bool:
 
 
 def test_every_type_of_the_client_has_its_type_on_the_server() -> None:
-    modules = (types, flow_types, notification_types, run_types, schedule_types, webhook_types)
+    modules = (types, audit_types, flow_types, notification_types, run_types, schedule_types, webhook_types)
     defined = {kind for module in modules for kind in vars(module).values() if is_typeddict(kind)}
     assert defined == PAIRS.keys() | SENT
 

@@ -137,6 +137,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "webhooks.list": Row(RUN, runs=True),
         "webhooks.delete": Row({"webhook_id": "$webhook"}, runs=True),
         "usage.get": Row({"by": ["day", "user"]}, (USER, USER | {"by": "user"})),
+        "audit.list": Row({}, (USER, USER | {"action": "tree"})),
         "rpc.discover": Row({}),
     }
 )

@@ -4,6 +4,23 @@
  */
 
 export interface paths {
+    "/api/audit/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Return a page of the audit log, the newest entry first: what the caller did or, for administrators, all users. */
+        get: operations["listAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events/": {
         parameters: {
             query?: never;
@@ -796,6 +813,29 @@ export interface components {
             question_id: string;
             success: boolean;
             task_id: string;
+        };
+        /**
+         * AuditEntries
+         * @description A page of the audit log, the newest entry first. `next_cursor` is null on the last page.
+         */
+        AuditEntries: {
+            entries: components["schemas"]["AuditEntry"][];
+            next_cursor: string | null;
+        };
+        /**
+         * AuditEntry
+         * @description What `user_id` did to `target`, and from which `address`. `user_id` and `target` are empty if unknown.
+         *
+         *     `details` depend on the action; they never contain a password, key or secret.
+         */
+        AuditEntry: {
+            action: string;
+            address: string;
+            at: string;
+            details: Record<string, unknown>;
+            id: string;
+            target: string;
+            user_id: string;
         };
         /**
          * Budget
@@ -2319,6 +2359,60 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    listAudit: {
+        parameters: {
+            query?: {
+                action?: string;
+                cursor?: string;
+                limit?: number;
+                since?: string;
+                until?: string;
+                user_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditEntries"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     sendEvent: {
         parameters: {
             query?: never;
