@@ -323,6 +323,12 @@ class Limits(Section):
     usd_per_user_day: Whole = Field(
         0, ge=0, le=10**9, description="The same for the cost of model calls, in US dollars. 0: no limit."
     )
+    mail_recipients_per_user_day: Whole = Field(
+        1000,
+        ge=0,
+        le=10**9,
+        description="To how many addresses the tasks and notifications of one user may send e-mails on a day (UTC). 0: no limit.",
+    )
     secrets_per_user: Whole = Field(
         100, ge=0, le=100_000, description="Named secrets of one user, and those that the operator shares."
     )

@@ -4,6 +4,7 @@ from tasks.models.budgets import RunBudget
 from tasks.models.conversations import ConversationTurn
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.installation import IdempotencyKey, InstallationFact, WorkerProcess
+from tasks.models.mails import MailCount
 from tasks.models.model_calls import ModelCall
 from tasks.models.notifications import Notification
 from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, RunTag, TaskEvent
@@ -26,6 +27,7 @@ __all__ = [
     "FlowVersion",
     "IdempotencyKey",
     "InstallationFact",
+    "MailCount",
     "ModelCall",
     "Notification",
     "Question",

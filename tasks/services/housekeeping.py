@@ -17,6 +17,7 @@ from accounts.audit import old_entries
 from accounts.logins import WINDOW
 from accounts.models import LoginLink, LoginTry, SpentToken
 from tasks.events import pruning
+from tasks.executors.email.allowance import old_counts
 from tasks.models import WebhookDelivery
 from tasks.services import idempotency, retention, sent_events
 from tasks.storage import counts, usage
@@ -73,4 +74,5 @@ EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "webhook_deliveries": _old_deliveries,
     "sent_events": sent_events.old_events,
     "audit_entries": old_entries,
+    "mail_counts": old_counts,
 }

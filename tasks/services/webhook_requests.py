@@ -13,11 +13,12 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from aipartnerupflow.executors import ExecutorError, HttpResponse
+from apflow_site.db import pools
 from llmkeys.cipher import CannotUnseal
 from tasks.executors.email.mail import MAILTO, Mail, NotSent
 from tasks.executors.email.mail import send as send_mail
 from tasks.executors.http.safe_http import fetch, origin_of
-from tasks.models import Webhook
+from tasks.models import Run, Webhook
 from tasks.rules.strict_json import Json
 from tasks.rules.words import as_sent
 from tasks.services.webhooks import BY_MAIL, Secrets, egress, secrets_of
@@ -111,11 +112,16 @@ async def send(webhook: Webhook, request: Request) -> WebhookResponse:
 
 async def _send_mail(webhook: Webhook, request: Request) -> WebhookResponse:
     address = webhook.url.removeprefix(MAILTO)
+    mail = Mail(to=[address], subject=request.headers["Subject"], text=request.body.decode())
     try:
-        await send_mail(Mail(to=[address], subject=request.headers["Subject"], text=request.body.decode()))
+        await send_mail(mail, user_id=await pools.read(_owner_of, webhook))
     except NotSent as error:
         return WebhookResponse(error=str(error), may_retry=not error.permanent)
     return WebhookResponse()
+
+
+def _owner_of(webhook: Webhook) -> str:
+    return Run.objects.values_list("user_id", flat=True).get(id=webhook.run_id)
 
 
 async def _send_one(webhook: Webhook, request: Request) -> WebhookResponse:

@@ -4,9 +4,12 @@ import uuid
 from collections.abc import Iterator
 from typing import ClassVar, Final
 
+from django.conf import settings
+
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors.email.mail import DOMAIN, Mail, NotSent, send, why_no_address, why_refused
 from tasks.rules.places import places_in
+from tasks.rules.pools import LOOP
 
 NAMES: Final = uuid.UUID("0d6f7d9e-5a4c-5b2b-9f57-4f7a5a2f8a11")
 """The namespace of our message ids."""
@@ -60,6 +63,9 @@ class SendEmail(Executor):
     cancelable = False
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        pool = params.get("pool") or (settings.APFLOW.pools.executors or {}).get(self.id, LOOP)
+        if pool != LOOP:
+            raise ExecutorError(f"Mails are sent in the pool '{LOOP}', and the task runs in '{pool}'.", permanent=True)
         for name in sorted(OF_THE_OPERATOR & inputs.keys()):
             raise _refused(name, "is set by the operator (email in the settings). Remove it")
         for name, address in _addresses(inputs):
@@ -69,7 +75,7 @@ class SendEmail(Executor):
     async def execute(self, inputs: Json, context: Context) -> Json:
         mail = _mail(inputs, context)
         try:
-            message_id = await send(mail)
+            message_id = await send(mail, user_id=context.user_id)
         except NotSent as error:
             raise ExecutorError(str(error), permanent=error.permanent) from None
         return {"message_id": message_id, "recipients": len(mail.recipients)}

@@ -16,6 +16,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from aipartnerupflow.executors import on_a_thread
+from tasks.executors.email import allowance
 
 MAILTO: Final = "mailto:"
 NO_ADDRESS: Final = "must be an e-mail address such as ops@example.com"
@@ -78,16 +79,18 @@ def why_refused(address: str) -> str | None:
     return None if any(fnmatchcase(address.lower(), pattern.lower()) for pattern in allowed) else NOT_ALLOWED
 
 
-async def send(mail: Mail) -> str:
-    """Send a mail, and return its message id.
+async def send(mail: Mail, *, user_id: str) -> str:
+    """Send a mail of a user, and return its message id.
 
-    Raises NotSent, also if the operator does not allow an address any more, and if the server refused
-    some of several addresses, because another attempt would repeat the mail to the others.
+    Raises NotSent, also if the operator does not allow an address any more, if the user has sent enough today, and if
+    the server refused some of several addresses, because another attempt would repeat the mail to the others.
     """
     for address in mail.recipients:
         if why := why_no_address(address) or why_refused(address):
             raise NotSent(f"The address {why}.", permanent=True)
     message = _message(mail)
+    if why := await allowance.refusal(user_id, recipients=len(mail.recipients)):
+        raise NotSent(why, permanent=True)
     # A thread of its own: the common ones are for all users, and a mail server may be slow.
     delivery = asyncio.wrap_future(on_a_thread(partial(_deliver, message, mail.recipients), name="mail"))
     try:

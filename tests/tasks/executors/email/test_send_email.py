@@ -1,18 +1,23 @@
 """Mails of tasks, through a real mail server on loopback."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from aiosmtpd.smtp import AuthResult, LoginPassword
+from asgiref.sync import sync_to_async
 from jsonschema import Draft202012Validator
 from pytest_django import Settings
 
 from aipartnerupflow.executors import Context, ExecutorError
 from tasks.executors.email.executor import SendEmail
+from tasks.models import MailCount
+from tasks.services import housekeeping
 from tests import sections
 from tests.certificates import server_context
 from tests.mail_server import MailServer, mail_server
@@ -25,7 +30,8 @@ MAIL: Final[Json] = {"to": "ops@example.com", "subject": "The report", "body": "
 def configure(settings: Settings, port: int, **more: Any) -> None:
     given = {"host": "127.0.0.1", "port": port, "security": "none", "sender": "apflow@example.com", **more}
     email = sections.replace(settings.APFLOW.email, **{"allow": ("*@example.com",), **given})
-    settings.APFLOW = sections.replace(settings.APFLOW, email=email)
+    unlimited = sections.replace(settings.APFLOW.limits, mail_recipients_per_user_day=0)
+    settings.APFLOW = sections.replace(settings.APFLOW, email=email, limits=unlimited)
 
 
 @pytest.fixture
@@ -108,6 +114,34 @@ async def test_what_is_wrong_is_refused_and_nothing_is_sent(
     assert says in str(error)
     assert error.permanent
     assert mails.tries == 0
+
+
+@pytest.mark.both_engines
+@pytest.mark.django_db(transaction=True)
+async def test_a_user_reaches_so_many_addresses_a_day(mails: MailServer, settings: Settings, context: Context) -> None:
+    limits = sections.replace(settings.APFLOW.limits, mail_recipients_per_user_day=5)
+    settings.APFLOW = sections.replace(settings.APFLOW, limits=limits)
+    two = MAIL | {"to": ["a@example.com", "b@example.com"]}
+    done = await asyncio.gather(*(SendEmail().execute(two, context) for _ in range(6)), return_exceptions=True)
+    refused = [error for error in done if isinstance(error, ExecutorError)]
+    assert (len(refused), len(mails.received)) == (4, 2)
+    assert "mail to 5 addresses a day (limits.mail_recipients_per_user_day), and fewer than 2 are left" in str(
+        refused[0]
+    )
+    assert refused[0].permanent
+    await sent(MAIL, context)  # one is left
+    await sent(two, replace(context, user_id="bob"))
+    await sync_to_async(MailCount.objects.update)(day=datetime(2026, 1, 1, tzinfo=UTC))
+    await sent(two, context)
+    await sync_to_async(housekeeping.keep_house)()
+    counted = await sync_to_async(lambda: list(MailCount.objects.values_list("user_id", "recipients")))()
+    assert counted == [("alice", 2)]
+
+
+@pytest.mark.parametrize("params", [{"pool": "process"}, {"pool": "thread"}])
+def test_it_runs_where_the_count_is(params: Json, mails: MailServer) -> None:
+    with pytest.raises(ExecutorError, match="Mails are sent in the pool 'loop'"):
+        SendEmail().check_with_inputs(params, MAIL)
 
 
 async def test_a_mail_without_text_is_refused(mails: MailServer, context: Context) -> None:
