@@ -6,7 +6,10 @@ A provider in a process of its own streams answers as OpenAI does, a token in ea
 HTTP. Flood: 32 answers of 2,000 parts, as fast as they are taken. Paced: 100 answers at once, each
 with 50 parts a second, for 10 seconds. The loop of this process stands for a worker's: a bystander
 sleeps for 5 ms again and again, and the delay is by how much too late it wakes. `plain` is LiteLLM on
-that loop, as a program would call it. Prints a table for docs/benchmarks.md.
+that loop, as a program would call it.
+
+Then a whole server: 100 calls that take 2 s, of a worker that has called no model yet and of one that has, and 500 users at once,
+each with a key of its own (`benchmarks.model_server`). Prints tables for docs/benchmarks.md.
 """
 
 import asyncio
@@ -22,6 +25,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, Final
+
+from benchmarks import model_server
 
 FLOOD: Final = {"streams": 32, "parts": 2_000, "each_second": 0}
 PACED: Final = {"streams": 100, "parts": 500, "each_second": 50}
@@ -182,6 +187,7 @@ def main() -> None:
         django.setup()
         asyncio.run(measure(f"http://127.0.0.1:{ours_end.recv()}/v1"))
     provider.terminate()
+    asyncio.run(model_server.measure("sqlite"))
 
 
 if __name__ == "__main__":

@@ -188,6 +188,11 @@ def native_call(call: ModelCall) -> Json:
     }
 
 
+def native_content(content: Json | None) -> Json | None:
+    """What was said in a call; None if it is not stored. Older rows have no reasoning and sources."""
+    return None if content is None else {"reasoning": None, "citations": [], "left_out_citations": 0} | content
+
+
 def native_answer(question: Question) -> Json:
     """The recorded answer to a question."""
     return {

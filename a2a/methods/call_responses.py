@@ -40,11 +40,17 @@ class ModelCall(Response, frozen=True, kw_only=True):
 
 
 class CallContent(Response, frozen=True, kw_only=True):
-    """What was said in a call, within bounds. `answer` is null if there was no text."""
+    """What was said in a call, within bounds. `answer` is null if there was no text, and `reasoning` if the provider shows none.
+
+    `citations` are sources as the provider gives them.
+    """
 
     messages: list[Any]
     left_out_messages: int
     answer: str | None
+    reasoning: str | None
+    citations: list[Any]
+    left_out_citations: int
     tool_calls: list[Any]
     left_out_tool_calls: int
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 
-from a2a.core.mapping import native_call, native_task, native_time, native_tree
+from a2a.core.mapping import native_call, native_content, native_task, native_time, native_tree
 from a2a.methods import run_params
 from a2a.methods.execute import replied, start
 from a2a.methods.results import DataResult, TaskResult
@@ -47,7 +47,7 @@ async def calls(caller: Caller, given: run_params.ListCalls) -> DataResult:
     """Return a page of the model calls of a run with what was said, the oldest first."""
     read = partial(model_calls.list_calls, caller=caller, run_id=given.run_id, task_id=given.task_id)
     found, next_cursor = await pools.read(read, limit=given.limit, cursor=given.cursor)
-    shown = [native_call(call) | {"content": call.content} for call in found]
+    shown = [native_call(call) | {"content": native_content(call.content)} for call in found]
     return DataResult(native={"calls": shown, "next_cursor": next_cursor})
 
 

@@ -76,7 +76,7 @@ class RunDetail(RunWithInputs):
 
 
 class ModelCallWithContent(ModelCall):
-    """A call with what was said: `messages`, `answer` and `tool_calls`, within bounds; None if that is not stored."""
+    """A call with what was said: `messages`, `answer`, `reasoning`, `citations` and `tool_calls`, within bounds; None if that is not stored."""
 
     content: Json | None
 

@@ -14,6 +14,7 @@ from tasks.storage import loads
 
 SHOWN: Final = 30
 """How many calls the panel shows with what was said; `runs.calls` has all."""
+TITLES: Final = ("title", "document_title", "cited_text")
 USUAL_ENDS: Final = ("stop", "tool_calls")
 LEAST: Final = 1.0
 """The width of the shortest bar, in percent."""
@@ -37,6 +38,14 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A source of an answer. `url` is empty if it is no web address."""
+
+    title: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A call with what was said for the first time in it. `earlier` were sent before by the same agent.
 
@@ -47,6 +56,8 @@ class Row:
     earlier: Sequence[Message]
     messages: Sequence[Message]
     answer: Message | None
+    reasoning: str
+    sources: Sequence[Source]
     left_out: int
     x: float
     width: float
@@ -123,6 +134,8 @@ def _rows(found: Sequence[tuple[ModelCall, Json]], start: datetime, total: float
             earlier=messages[:known],
             messages=messages[known:],
             answer=_answer(content),
+            reasoning=_text(content.get("reasoning")),
+            sources=[source_of(each) for each in content.get("citations", [])],
             left_out=content.get("left_out_messages", 0),
             x=min(x, 100 - LEAST),
             width=min(max(LEAST, width), 100.0),
@@ -143,6 +156,17 @@ def _answer(content: Json) -> Message | None:
     tools = _tools(content.get("tool_calls") or [])
     text = _text(content.get("answer"))
     return Message(role="assistant", text=text, tools=tools) if text or tools else None
+
+
+def source_of(citation: Any) -> Source:
+    """Read a source: an address, or an object as Anthropic's, OpenAI's and Perplexity's. One of another form is shown as JSON."""
+    given: Mapping[str, Any] = citation if isinstance(citation, Mapping) else {"url": citation}
+    if isinstance(nested := given.get("url_citation"), Mapping):
+        given = nested
+    url = next((given[name] for name in ("url", "source", "uri") if isinstance(given.get(name), str)), "")
+    titles = (given[name] for name in TITLES if isinstance(given.get(name), str) and given[name].strip())
+    title = next(titles, None) or url or on_one_line(citation)
+    return Source(title=title, url=url if url.startswith(("https://", "http://")) else "")
 
 
 def message_of(message: Any) -> Message:

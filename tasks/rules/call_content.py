@@ -1,6 +1,6 @@
-"""What is stored of a model call: its messages, the answer and the tool calls, within bounds. Pure.
+"""What is stored of a model call: its messages, the answer, its reasoning and sources, and the tool calls, within bounds. Pure.
 
-`{messages, left_out_messages, answer, tool_calls, left_out_tool_calls}`. A long text loses its middle, an image its
+`{messages, left_out_messages, answer, reasoning, citations, left_out_citations, tool_calls, left_out_tool_calls}`. A long text loses its middle, an image its
 data, and a long conversation its older messages; the numbers say how many are left out.
 """
 
@@ -25,15 +25,27 @@ LARGEST: Final = 2**63
 Mask = Callable[[str], str]
 
 
-def stored_content(*, messages: Sequence[Any], answer: str | None, tool_calls: Sequence[Any], mask: Mask) -> str:
+def stored_content(
+    *,
+    messages: Sequence[Any],
+    answer: str | None,
+    tool_calls: Sequence[Any],
+    mask: Mask,
+    reasoning: str | None = None,
+    citations: Sequence[Any] = (),
+) -> str:
     """Return the content as JSON text. `mask` replaces secrets in a text."""
-    said = None if answer is None else _shortened(answer, mask)
+    said, thought = (None if text is None else _shortened(text, mask) for text in (answer, reasoning))
     calls = _that_fit(tool_calls, CONTENT_BYTES // 4, mask)
-    kept = _newest(messages, CONTENT_BYTES - len(orjson.dumps([said, calls])), mask)
+    cited = _that_fit(citations, CONTENT_BYTES // 8, mask)
+    kept = _newest(messages, CONTENT_BYTES - len(orjson.dumps([said, thought, calls, cited])), mask)
     content: Json = {
         "messages": kept,
         "left_out_messages": len(messages) - len(kept),
         "answer": said,
+        "reasoning": thought,
+        "citations": cited,
+        "left_out_citations": len(citations) - len(cited),
         "tool_calls": calls,
         "left_out_tool_calls": len(tool_calls) - len(calls),
     }

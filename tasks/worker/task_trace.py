@@ -1,6 +1,6 @@
 """Where the model calls of one task are recorded: their content masked and bounded, and not on the loop if that takes long."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -33,8 +33,8 @@ class TaskTrace:
     async def content_of(self, said: Said) -> str | None:
         if not settings.APFLOW_LLM.store_content:
             return None
-        answer, calls = said.answer, said.tool_calls
-        work = partial(stored_content, messages=said.messages, answer=answer, tool_calls=calls, mask=self._mask)
+        parts = {field.name: getattr(said, field.name) for field in fields(said)}
+        work = partial(stored_content, **parts, mask=self._mask)
         return await self._secrets.in_turn(self._task, work, size=_size_of(said))
 
     def heard(self, call: Call, text: str) -> None:
@@ -50,9 +50,9 @@ class TaskTrace:
 
 def _size_of(said: Said) -> int:
     """About how many characters there are to look through."""
-    if len(said.messages) > FEW or said.tool_calls:
+    if len(said.messages) > FEW or said.tool_calls or said.citations:
         return LARGE
-    return len(said.answer or "") + sum(map(_size_of_message, said.messages))
+    return len(said.answer or "") + len(said.reasoning or "") + sum(map(_size_of_message, said.messages))
 
 
 def _size_of_message(message: Any) -> int:

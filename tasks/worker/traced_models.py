@@ -49,6 +49,8 @@ class Said:
 
     messages: Sequence[Any]
     answer: str | None
+    reasoning: str | None = None
+    citations: Sequence[Any] = ()
     tool_calls: Sequence[Any] = ()
 
 
@@ -160,7 +162,13 @@ class _Start:
 def _said(prompt: Prompt, answer: Completion | None, so_far: str | None) -> Said:
     if answer is None:
         return Said(messages=prompt.messages, answer=so_far)
-    return Said(messages=prompt.messages, answer=answer.content, tool_calls=answer.tool_calls)
+    return Said(
+        messages=prompt.messages,
+        answer=answer.content,
+        reasoning=answer.reasoning or None,
+        citations=answer.citations,
+        tool_calls=answer.tool_calls,
+    )
 
 
 def bottom(models: Models) -> Models:

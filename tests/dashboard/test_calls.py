@@ -46,6 +46,23 @@ def test_what_an_agent_has_sent_before_is_not_shown_again() -> None:
 
 
 @pytest.mark.parametrize(
+    ("citation", "title", "url"),
+    [
+        ("https://example.com/a", "https://example.com/a", "https://example.com/a"),
+        ({"type": "url_citation", "url_citation": {"url": "https://example.com/", "title": "An example"}}, "An example", "https://example.com/"),
+        ({"type": "char_location", "document_title": "Report", "cited_text": "It rains."}, "Report", ""),
+        ({"url": "javascript:alert(1)", "title": "No"}, "No", ""),
+        ("javascript:alert(1)", "javascript:alert(1)", ""),
+        ({"odd": 1}, '{"odd": 1}', ""),
+    ],
+)  # fmt: skip
+def test_sources_of_any_form_are_shown(citation: Any, title: str, url: str) -> None:
+    rows = arranged([(call(0, 1), {"answer": "It rains.", "reasoning": "Clouds.", "citations": [citation]})]).rows
+    assert [(source.title, source.url) for source in rows[0].sources] == [(title, url)]
+    assert rows[0].reasoning == "Clouds."
+
+
+@pytest.mark.parametrize(
     ("message", "role", "text", "tools"),
     [
         ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}, "user", "a\n[image_url]", []),

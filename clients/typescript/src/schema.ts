@@ -862,13 +862,18 @@ export interface components {
         };
         /**
          * CallContent
-         * @description What was said in a call, within bounds. `answer` is null if there was no text.
+         * @description What was said in a call, within bounds. `answer` is null if there was no text, and `reasoning` if the provider shows none.
+         *
+         *     `citations` are sources as the provider gives them.
          */
         CallContent: {
             answer: string | null;
+            citations: unknown[];
+            left_out_citations: number;
             left_out_messages: number;
             left_out_tool_calls: number;
             messages: unknown[];
+            reasoning: string | null;
             tool_calls: unknown[];
         };
         /**

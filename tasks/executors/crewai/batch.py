@@ -1,14 +1,16 @@
 """Runs several crews for one task at once: all of them succeed, or the task fails."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from tasks.executors.crewai.crew_spec import CrewSpec, check_servers, filler_for, parse_works, works_and_inputs
-from tasks.executors.crewai.executor import EXAMPLE_WORKS, RESULT, WORKS, CrewAi, check_at_start
+from tasks.executors.crewai.executor import EXAMPLE_WORKS, OWN, RESULT, WORKS, CrewAi, check_at_start, works_of
+from tasks.executors.crewai.own_crews import OwnCrew, own_crew_of_batch
 from tasks.executors.crewai.running import Crew
 
 
@@ -21,8 +23,8 @@ class BatchCrewAi(Executor):
     id = "batch_crewai_executor"
     name = "Crews of agents"
     description = (
-        "Runs several CrewAI crews in parallel, `works` {name: {agents, tasks}} in the params or the inputs, and returns their results "
-        "by name."
+        "Runs several CrewAI crews in parallel, `works` {name: {agents, tasks}} in the params or the inputs, also crews of the "
+        "operator's code, and returns their results by name."
     )
     tags = ("ai", "llm", "agents")
     extra = "crewai"
@@ -32,7 +34,8 @@ class BatchCrewAi(Executor):
         "properties": {
             "works": {
                 "type": "object",
-                "description": "The crews by name, each {agents, tasks}, unless `params.works` has them",
+                "description": "The crews by name, each {agents, tasks}, or {crew, inputs} for a crew of executors.crewai.crews, "
+                "unless `params.works` has them",
             },
         },
     }
@@ -49,9 +52,12 @@ class BatchCrewAi(Executor):
     async def execute(self, inputs: Json, context: Context) -> Json:
         works = _parsed(context.params, inputs, name=context.name, is_filled=True)
         crews = _crews(works, context)
-        for name, crew in crews.items():
-            await check_at_start(works[name], crew)
-        jobs = {name: asyncio.create_task(crew.run(WORKS, works[name])) for name, crew in crews.items()}
+        for name, work in works.items():
+            if isinstance(work, OwnCrew) and work.is_package:
+                works[name] = work = await works_of(work, task_name=context.name)
+            if isinstance(work, CrewSpec):
+                await check_at_start(work, crews[name])
+        jobs = {name: asyncio.create_task(crew.run(_path_of(works[name]), works[name])) for name, crew in crews.items()}
         try:
             await asyncio.wait(jobs.values(), return_when=asyncio.FIRST_EXCEPTION)
         except asyncio.CancelledError:
@@ -64,7 +70,7 @@ class BatchCrewAi(Executor):
         return {name: job.result() for name, job in jobs.items()}
 
 
-def _parsed(params: Mapping[str, Any], inputs: Json, *, name: str, is_filled: bool) -> Mapping[str, CrewSpec]:
+def _parsed(params: Mapping[str, Any], inputs: Json, *, name: str, is_filled: bool) -> dict[str, CrewSpec | OwnCrew]:
     """Parse the works of each crew; `is_filled`: with their templates filled. Raises ExecutorError."""
     works, place, values = works_and_inputs(params, inputs)
     if not isinstance(works, dict) or not works:
@@ -74,26 +80,31 @@ def _parsed(params: Mapping[str, Any], inputs: Json, *, name: str, is_filled: bo
     known = values if is_filled else None
     tools = settings.APFLOW_CREWAI.tools or {}
     filler = filler_for(values) if is_filled else None
-    parsed = {
-        crew: parse_works(each, name=name, inputs=known, tools=tools, place=f"{place}.{crew}", filler=filler)
-        for crew, each in works.items()
-    }
-    if not is_filled:
-        for crew, spec in parsed.items():
-            check_servers(spec, f"{place}.{crew}")
+    parsed: dict[str, CrewSpec | OwnCrew] = {}
+    for crew, each in works.items():
+        here = f"{place}.{crew}"
+        own = own_crew_of_batch(each, here, inputs=values, filler=filler)
+        spec = own or parse_works(each, name=name, inputs=known, tools=tools, place=here, filler=filler)
+        if isinstance(spec, CrewSpec) and not is_filled:
+            check_servers(spec, here)
+        parsed[crew] = spec
     return parsed
 
 
-def _crews(works: Mapping[str, CrewSpec], context: Context) -> Mapping[str, Crew]:
-    """Create the crews."""
-    steps = sum(len(each.tasks) for each in works.values())
-    crews: dict[str, Crew] = {}
+def _path_of(work: CrewSpec | OwnCrew) -> str:
+    """The function that runs it."""
+    return OWN if isinstance(work, OwnCrew) else WORKS
 
-    def on_step(name: str, done: float) -> None:
-        context.report(sum(len(crew.outputs) for crew in crews.values()) / steps, f"{name} completed")
 
-    crews |= {name: Crew(context, label=f"{name}: ", on_step=on_step) for name in works}
-    return crews
+def _crews(works: Collection[str], context: Context) -> Mapping[str, Crew]:
+    """Create the crews of these names. The progress is the mean of theirs."""
+    parts = dict.fromkeys(works, 0.0)
+
+    def on_step(crew: str, name: str, done: float) -> None:
+        parts[crew] = done
+        context.report(sum(parts.values()) / len(parts), f"{name} completed")
+
+    return {name: Crew(context, label=f"{name}: ", on_step=partial(on_step, name)) for name in works}
 
 
 async def _stop(jobs: Mapping[str, "asyncio.Task[Json]"]) -> None:

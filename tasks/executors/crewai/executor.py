@@ -101,9 +101,14 @@ class CrewAi(Executor):
 async def _works(own: OwnCrew | None, inputs: Json, context: Context) -> CrewSpec:
     if own is None:
         return _parsed(context.params, inputs, name=context.name, is_filled=True)
+    return await works_of(own, task_name=context.name)
+
+
+async def works_of(own: OwnCrew, *, task_name: str) -> CrewSpec:
+    """Return the works in the files of a package. Raises ExecutorError."""
     works = await asyncio.to_thread(works_in_package, own)
     tools = settings.APFLOW_CREWAI.tools or {}
-    return parse_works(works, name=context.name, inputs=own.inputs, tools=tools, place=own.name)
+    return parse_works(works, name=task_name, inputs=own.inputs, tools=tools, place=own.name)
 
 
 async def check_at_start(works: CrewSpec, crew: Crew) -> None:

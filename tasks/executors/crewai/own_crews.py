@@ -13,6 +13,7 @@ import yaml
 from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json
+from tasks.rules.templates import CannotFill, Filler
 
 FILES: Final = ("agents", "tasks")
 FOLDERS: Final = ("config", "")
@@ -47,6 +48,39 @@ def own_crew_in(params: Mapping[str, Any], inputs: Json) -> OwnCrew | None:
         name = _name_of(inputs["crew"], "inputs.crew")
         values = {key: value for key, value in inputs.items() if key != "crew"}
     return OwnCrew(name=name, path=(settings.APFLOW_CREWAI.crews or {})[name], inputs=values)
+
+
+def own_crew_of_batch(raw: object, place: str, *, inputs: Json, filler: Filler | None) -> OwnCrew | None:
+    """Return the crew that `{crew, inputs}` names in a batch, with the task's inputs and its own; None if it names none.
+
+    `filler` fills the places in its own inputs. Raises ExecutorError, permanent.
+    """
+    if not isinstance(raw, dict) or "crew" not in raw:
+        return None
+    if unknown := sorted(raw.keys() - {"crew", "inputs"}):
+        raise _refused(
+            f"{place}.{unknown[0]} is not known beside `crew`: a crew of the operator's code takes `inputs`."
+        )
+    own = raw.get("inputs", {})
+    if not isinstance(own, dict):
+        raise _refused(f"{place}.inputs must be an object.")
+    name = _name_of(raw["crew"], f"{place}.crew")
+    values = inputs | (own if filler is None else _filled(own, filler, place))
+    return OwnCrew(name=name, path=(settings.APFLOW_CREWAI.crews or {})[name], inputs=values)
+
+
+def _filled(value: Any, filler: Filler, place: str) -> Any:
+    match value:
+        case str():
+            try:
+                return filler.fill(value)
+            except CannotFill as error:
+                raise _refused(f"{place}.inputs cannot be filled: {error}.") from None
+        case dict():
+            return {name: _filled(each, filler, place) for name, each in value.items()}
+        case list():
+            return [_filled(each, filler, place) for each in value]
+    return value
 
 
 def works_in_package(own: OwnCrew) -> Json:

@@ -26,6 +26,21 @@ def user(content: Any) -> Json:
     return {"role": "user", "content": content}
 
 
+def test_reasoning_and_sources_are_stored_within_bounds_and_without_secrets() -> None:
+    sources = [{"url": "https://example.com/", "title": SECRET}, *["x" * TEXT_CHARACTERS] * 3]
+    thought = SECRET + "t" * (2 * TEXT_CHARACTERS)
+    text = stored_content(
+        messages=[user("Hi")], answer=None, tool_calls=[], reasoning=thought, citations=sources, mask=masked
+    )
+    content = json.loads(text)
+    assert SECRET not in text
+    assert len(text) <= CONTENT_BYTES
+    assert "characters left out" in content["reasoning"]
+    assert content["citations"][0] == {"url": "https://example.com/", "title": "…"}
+    assert content["left_out_citations"] == 4 - len(content["citations"]) > 0
+    assert content["messages"] == [user("Hi")]
+
+
 def test_a_small_conversation_is_stored_as_it_is() -> None:
     messages = [{"role": "system", "content": "Be brief."}, user([{"type": "text", "text": "Hi"}])]
     call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
@@ -33,6 +48,9 @@ def test_a_small_conversation_is_stored_as_it_is() -> None:
         "messages": messages,
         "left_out_messages": 0,
         "answer": "Hello.",
+        "reasoning": None,
+        "citations": [],
+        "left_out_citations": 0,
         "tool_calls": [call],
         "left_out_tool_calls": 0,
     }

@@ -239,6 +239,7 @@ def test_what_is_wrong_is_refused_before_anybody_is_asked(site: LlmSite, works: 
         (BATCH, None, "params.works must be an object with a crew for each name"),
         (BATCH, {}, "params.works must be an object with a crew for each name"),
         (BATCH, {"north": {"agents": {}}}, "params.works.north.agents needs at least one agent"),
+        (BATCH, {"north": {"crew": "x"}}, "params.works.north.crew names 'x', which the operator does not offer"),
         (BATCH, {"north": with_tools("y")}, "params.works.north.agents.a.tools names 'y'"),
     ],
 )

@@ -94,6 +94,28 @@ def test_a_pair_of_yaml_files_is_a_crew(site: LlmSite) -> None:
     assert [asked.body["model"] for asked in site.llm.asked] == ["gpt-4o", "gpt-4o-mini"]
 
 
+def test_a_batch_runs_crews_by_name_beside_works_each_with_inputs_of_its_own(site: LlmSite) -> None:
+    works = {
+        "north": {"crew": "yaml", "inputs": {"topic": "{topic} in the north"}},
+        "south": {"crew": "report"},
+        "west": {"agents": {"a": {"role": "Reader of {topic}"}}},
+    }
+    done = site.run("batch_crewai_executor", TOPIC, params={"works": works})
+    assert done.task["status"] == "completed", done.task["error"]
+    assert {name: len(crew["tasks"]) for name, crew in done.task["result"].items()} == {
+        "north": 2,
+        "south": 2,
+        "west": 1,
+    }
+    asked = str([each.body["messages"] for each in site.llm.asked])
+    assert "rivers in the north Senior Researcher" in asked
+    assert "RIVERS Senior Researcher" in asked
+    assert "Reader of rivers" in asked
+    assert done.steps[-1][0] == 1.0
+    error = site.refusal_of("batch_crewai_executor", params={"works": {"north": {"crew": "yaml", "task": 1}}})
+    assert "north.task is not known beside `crew`" in str(error)
+
+
 def test_an_input_named_crew_still_fills_the_texts_of_works(site: LlmSite) -> None:
     works = {"agents": {"a": {"role": "One of {crew}"}}}
     done = site.run(CREW, {"crew": "sailors"}, params={"works": works})

@@ -156,8 +156,17 @@ def test_the_result_tells_the_rest(site: LlmSite) -> None:
     end = frame(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
     usage = frame(choices=[], usage=USAGE | details)
     site.llm.will(Says(text="So.", reasoning="Let me think.", frames=(sources, end, usage, "data: [DONE]\n\n")))
-    result = site.run(EXECUTOR, {"prompt": "Hi", "model": "openai/gpt-4"}).task["result"]
+    done = site.run(EXECUTOR, {"prompt": "Hi", "model": "openai/gpt-4"})
+    result = done.task["result"]
     assert result["reasoning"] == "Let me think."
+    (call,) = site.server.rpc("runs.calls", {"run_id": done.events[0]["run_id"]})["calls"]
+    said = {name: call["content"][name] for name in ("answer", "reasoning", "citations", "left_out_citations")}
+    assert said == {
+        "answer": "So.",
+        "reasoning": "Let me think.",
+        "citations": ["https://example.com/a"],
+        "left_out_citations": 0,
+    }
     assert result["citations"] == ["https://example.com/a"]
     assert result["usage"] == USAGE | {"cached_tokens": 6, "reasoning_tokens": 3}
     Draft202012Validator(Llm.result_schema).validate(result)
