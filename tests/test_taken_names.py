@@ -78,9 +78,13 @@ def refusal(*command: str, cwd: Path, **variables: str) -> str:
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(["aipartnerupflow", "serve"], id="the command"),
+        pytest.param(["aipartnerupflow", "serve"], id="the command", marks=pytest.mark.nightly),
         pytest.param(["python", "-m", "aipartnerupflow", "serve"], id="python -m, which puts the folder first"),
-        pytest.param(["python", "-m", "uvicorn", "aipartnerupflow.api.main:app"], id="uvicorn, which does so too"),
+        pytest.param(
+            ["python", "-m", "uvicorn", "aipartnerupflow.api.main:app"],
+            id="uvicorn, which does so too",
+            marks=pytest.mark.nightly,
+        ),
     ],
 )
 def test_the_wheel_serves_and_works_where_the_user_has_such_modules(

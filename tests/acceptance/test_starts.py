@@ -14,21 +14,21 @@ from tests.shell import Shell
 SECRET: Final = "of-the-starts-9vQ2xLr7Wm4Zt6Kb8Nc3Hd5F"
 
 STARTS: Final = """
-aipartnerupflow serve
 aipartnerupflow-server
 python -m aipartnerupflow.api.main
-aipartnerupflow serve --host 0.0.0.0 --port 8080
 aipartnerupflow serve --reload
 aipartnerupflow serve --workers 2
 uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 2
 python manage.py runserver 8000
 """
 NIGHTLY_STARTS: Final = """
+aipartnerupflow serve
+aipartnerupflow serve --host 0.0.0.0 --port 8080
 aipartnerupflow serve --workers 4
 aipartnerupflow-server --host 0.0.0.0 --port 8000
 uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 4
 """
-"""The same with more processes, and options that `serve` has above."""
+"""The same with more processes, options that uvicorn has above, and the one that other tests type."""
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,14 @@ WIDTHS = ("40", "80", "110")
 LONG_ID = "a-task-with-an-id-that-somebody-made-as-long-as-a-line-of-a-small-terminal-is"
 
 
+def width_of(columns: str) -> dict[str, str]:
+    """The variables of a terminal of this width."""
+    return {"TTY_COMPATIBLE": "1", "NO_COLOR": "1", "COLUMNS": columns}
+
+
 @pytest.fixture(params=WIDTHS)
 def terminal(request: pytest.FixtureRequest) -> dict[str, str]:
-    return {"TTY_COMPATIBLE": "1", "NO_COLOR": "1", "COLUMNS": request.param}
+    return width_of(request.param)
 
 
 def test_executors_are_listed_whole_with_those_that_are_off(cli: Cli, terminal: dict[str, str]) -> None:
@@ -28,15 +33,17 @@ def test_executors_are_listed_whole_with_those_that_are_off(cli: Cli, terminal: 
     assert said.err.startswith("Disabled: command_executor")
 
 
-def test_a_key_and_its_owner_are_whole(cli: Cli, server: Server, terminal: dict[str, str]) -> None:
-    owner = f"alice{terminal['COLUMNS']}.of.accounting@example.com"
+def test_a_key_and_its_owner_are_whole(cli: Cli, server: Server) -> None:
+    owner = "alice.of.the.branch.in.accounting@example.com"
     database = {"AIPARTNERUPFLOW_DATABASE_URL": server.database_url}
     cli("users", "create", owner, "--password", "a pass phrase of a test", **database)
     cli("tokens", "create", owner, "--name", "the build of every single night", "--days", "30", **database)
     [listed] = cli("tokens", "list", "--user", owner, **database).lines
-    shown = cli("tokens", "list", "--user", owner, **database, **terminal).out
-    assert [listed["key"], owner] in [line.split()[:2] for line in shown.splitlines()]
-    assert cli("users", "list", **database, **terminal).out.count(owner) == 1
+    for width in WIDTHS:
+        narrow = width_of(width)
+        shown = cli("tokens", "list", "--user", owner, **database, **narrow).out
+        assert [listed["key"], owner] in [line.split()[:2] for line in shown.splitlines()]
+    assert cli("users", "list", **database, **narrow).out.count(owner) == 1
 
 
 @pytest.fixture(scope="module")
