@@ -67,6 +67,8 @@ TESTS: Final = (
     "tests/tasks/schedules/test_firings.py",
     "tests/tasks/schedules/test_dying.py",
     "tests/tasks/rules/test_rules.py",
+    "tests/tasks/pools/test_line.py",
+    "tests/tasks/executors/test_other_loop.py",
     "tests/tasks/executors/test_secrets.py",
     "tests/tasks/executors/email/test_send_email.py",
     "tests/tasks/executors/websocket/test_websocket.py",
