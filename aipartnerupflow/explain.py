@@ -73,6 +73,14 @@ def explain(
     return said
 
 
+def started_by(run: Json | None) -> list[str]:
+    """Say which schedule has started the latest run of a tree; nothing if none has."""
+    if run is None or run["schedule_id"] is None:
+        return []
+    how = f"aipartnerupflow schedules get {shlex.quote(run['schedule_id'])}"
+    return [f"Its run {run['number']:,} was started by a schedule, for {run['scheduled_for']}: {how}"]
+
+
 def _state(task: Json) -> str:
     """The state of the task; of a root that has completed, that of its run if other tasks of the tree failed it."""
     run_status = task.get("run_status")

@@ -27,6 +27,7 @@ admin.autodiscover()
 urlpatterns = [
     path("", front),
     path("ui/events/list", page_streams.list_rows, name="list_rows"),
+    path("ui/events/runs", page_streams.run_changes, name="run_changes"),
     path("ui/events/run/<str:run_id>", page_streams.run_events, name="run_events"),
     re_path(r"^ui/events/next/(?P<task_id>[^\0]+)\Z", page_streams.next_run, name="next_run"),
     path("ui/", include("tasks.dashboard.urls")),

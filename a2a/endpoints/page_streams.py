@@ -66,6 +66,12 @@ async def list_rows(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     return _held(request, caller, sse.replies(_list_rows(caller, set(root_ids))))
 
 
+@page()
+async def run_changes(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    """`GET /ui/events/runs`: a message at once, and when runs that the caller may see have started or ended."""
+    return _held(request, caller, sse.replies(_changes(caller)))
+
+
 def _held(request: HttpRequest, caller: Caller, frames: AsyncGenerator[bytes]) -> HttpResponseBase:
     """A streaming response that counts as an open stream and ends with the session.
 
@@ -90,6 +96,19 @@ async def _next_run(caller: Caller, root_id: str, *, after: int) -> AsyncGenerat
                 return
             if not await inbox.next():
                 return
+
+
+async def _changes(caller: Caller) -> AsyncGenerator[Json]:
+    async with following(caller) as inbox:
+        inbox.wants = _starts_or_ends
+        yield {"runs": 0}  # the page may have missed some before it listened
+        while events := await inbox.next():
+            yield {"runs": len(events)}
+            await asyncio.sleep(REST_SECONDS)
+
+
+def _starts_or_ends(event: Event) -> bool:
+    return bool(event["seq"] == 1 or event["type"] == "final")
 
 
 async def _list_rows(caller: Caller, root_ids: set[str]) -> AsyncGenerator[Json]:

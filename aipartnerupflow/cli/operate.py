@@ -49,7 +49,7 @@ def explain(client: "Client", task_id: TaskId) -> Any:
     """Explain why a task is waiting, has failed or was not run."""
     from aipartnerupflow.client.calls import Call
     from aipartnerupflow.explain import explain as sentences
-    from aipartnerupflow.explain import may_ask
+    from aipartnerupflow.explain import may_ask, started_by
 
     root = client.tree(task_id)
     [state] = client.status([root["id"]])
@@ -57,7 +57,8 @@ def explain(client: "Client", task_id: TaskId) -> Any:
     health: Any = client.send(Call("system.health", {}, path="/system"))
     messages = [event["message"] for event in events if event["message"]]
     details = {each: client.detail(each) for each in may_ask(task_id, root)}
-    return sentences(
+    newest = client.runs(task_id=task_id, limit=1)["runs"]
+    said = sentences(
         task_id,
         root,
         is_running=state["is_running"],
@@ -66,6 +67,7 @@ def explain(client: "Client", task_id: TaskId) -> Any:
         questions={each: found["question"] for each, found in details.items() if found["question"]},
         waits={each: found["wait"] | {"run": found["child_run"]} for each, found in details.items() if found["wait"]},
     )
+    return [*said, *started_by(newest[0] if newest else None)]
 
 
 @asks(show.executors)

@@ -12,8 +12,9 @@ from tasks.rules.exceptions import TaskNotFound, TasksError
 from tasks.services.cancels import cancel_tasks
 from tasks.services.editing import delete_task
 from tasks.services.forks import fork
-from tasks.services.queries import get_task
+from tasks.services.queries import get_task, latest_run
 from tasks.services.trees import Execution, execute_task
+from tasks.status import Status
 
 
 @page("POST", needs=Role.OPERATOR)
@@ -57,6 +58,13 @@ async def delete(request: HttpRequest, caller: Caller, task_id: str) -> HttpResp
         return redirect_with_message(request, path_of(task_id), error.message, level=messages.ERROR)
     many = "1 task" if deletion.deleted_count == 1 else f"{deletion.deleted_count:,} tasks"
     return redirect_with_message(request, reverse("dashboard:trees"), f"Deleted “{task.name}”: {many}.")
+
+
+def run_again(*, caller: Caller, task_id: str) -> Execution:
+    """Run what has not completed in the tree of this root, or a copy of it if all has. Raises TasksError."""
+    newest = latest_run(caller=caller, task_id=task_id)
+    verb = restarted if newest is not None and newest.status == Status.COMPLETED else execute_task
+    return verb(caller=caller, task_id=task_id)
 
 
 def restarted(*, caller: Caller, task_id: str) -> Execution:

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from tasks.dashboard.actions import restarted
+from tasks.dashboard.actions import run_again
 from tasks.dashboard.flows import address_of, chosen
 from tasks.dashboard.json_text import written
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
@@ -28,7 +28,7 @@ from tasks.services.flows import get_version, run_flow, save_flow, tasks_of_tree
 from tasks.services.queries import get_task, latest_run
 from tasks.services.run_inputs import with_inputs
 from tasks.services.run_tags import tags_of, with_tags
-from tasks.services.trees import Execution, execute_task
+from tasks.services.trees import Execution
 from tasks.status import Status
 
 RUN_TEMPLATE: Final = "dashboard/flow_run.html"
@@ -126,9 +126,7 @@ async def save(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
 def _run_tree(*, caller: Caller, task_id: str, inputs: Json) -> Execution:
     """Run the tree, or a copy of it if there is nothing left to run in it."""
     task = get_task(caller=caller, task_id=task_id)
-    newest = latest_run(caller=caller, task_id=task.root_id)
-    verb = restarted if newest is not None and newest.status == Status.COMPLETED else execute_task
-    return with_inputs(verb, inputs, caller=caller, task_id=task.root_id)
+    return with_inputs(run_again, inputs, caller=caller, task_id=task.root_id)
 
 
 def _with_default(schema: Json) -> dict[str, Json]:

@@ -12,7 +12,7 @@ from tasks.dashboard.boxes import Box, Boxes, Folds, boxes_of, settings_of_boxes
 from tasks.dashboard.graph import graph_of, in_order
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
 from tasks.dashboard.log_lines import joined, name_in
-from tasks.models import Question, Run, Task, TaskEvent
+from tasks.models import Firing, Question, Run, Schedule, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, mean_progress, needs_of, node_of
@@ -30,6 +30,7 @@ MAX_LINES: Final = 2_000
 EVENTS_SHOWN: Final = 200
 CAUSES_SHOWN: Final = 3
 WAITS_SHOWN: Final = 3
+SCHEDULES_SHOWN: Final = 5
 DEEPEST: Final = 12
 """Deeper levels are not indented further."""
 AXIS_PARTS: Final = 4
@@ -91,6 +92,10 @@ class Picture:
     """The next waits for a time, an event or a run to end, with the names of their tasks."""
     parent: Question | None
     """The wait of the task of another tree that has started the run."""
+    firing: Firing | None
+    """The time of a schedule that the latest run was started for, with the schedule."""
+    schedules: list[Schedule]
+    """Those that run this tree, or copies of it."""
     tags: list[str]
     """Those of the latest run."""
 
@@ -166,10 +171,21 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         budget=limits_of(run, root.params),
         asking=_asking(caller, run, tasks) if run and run.finished_at is None else [],
         parent=parent_of(run),
+        firing=_firing(run),
+        schedules=list(
+            Schedule.objects.filter(task_id=root_id).defer("tasks", "inputs").order_by("name")[:SCHEDULES_SHOWN]
+        ),
         tags=tags_of([run.id]).get(run.id, []) if run else [],
         waits=_waits(caller, run, tasks) if run and run.finished_at is None else [],
         failed=_failed(tasks),
     )
+
+
+def _firing(run: Run | None) -> Firing | None:
+    if run is None:
+        return None
+    found = Firing.objects.select_related("schedule").defer("schedule__tasks", "schedule__inputs")
+    return found.filter(run_id=run.id).first()
 
 
 def first_failure(*, caller: Caller, root_id: str) -> str | None:

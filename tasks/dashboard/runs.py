@@ -135,6 +135,7 @@ def _listed(*, caller: Caller, filters: Filters) -> Context:
         "bars": bars,
         "most": max((sum(bar.counts.values()) for bar in bars), default=0),
         "totals": [(status, len(times.get(status, ())), _is_cut(times, status)) for status in STATUSES],
+        "query": filters.query(cursor=filters.cursor),
         "next_query": filters.query(cursor=next_cursor) if next_cursor else "",
         "first_query": filters.query() if filters.cursor else "",
     }

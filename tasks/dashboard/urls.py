@@ -7,6 +7,7 @@ from django.urls import URLPattern, path, re_path
 
 from tasks.dashboard import (
     actions,
+    bulk,
     flow_forms,
     flows,
     forks,
@@ -38,6 +39,7 @@ urlpatterns = [
     path("flows/<str:name>/run/", flow_forms.run, name="run_flow"),
     path("flows/<str:name>/delete/", flows.delete, name="delete_flow"),
     path("runs/", runs.overview, name="runs"),
+    path("runs/selected/", bulk.selected, name="selected_runs"),
     path("runs/compare/", runs.compared, name="compare_runs"),
     path("runs/<str:run_id>/", runs.run, name="run_page"),
     path("inbox/", inbox.inbox, name="inbox"),

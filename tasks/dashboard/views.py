@@ -23,13 +23,14 @@ from tasks.dashboard.picture import Picture, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
 from tasks.services.hooks import hook_url
-from tasks.services.questions import open_questions
+from tasks.services.questions import answers_in, open_questions
 from tasks.services.task_detail import Detail, detail
 from tasks.services.write_only import for_pages
 from tasks.status import Status
 
 RELATIVES_SHOWN: Final = 50
 MOST_FOLDS: Final = 200
+ANSWERS_SHOWN: Final = 20
 
 
 @page()
@@ -151,6 +152,7 @@ def _chosen(*, caller: Caller, task_id: str) -> Context:
         "family": family_of(found.task),
         "conversation": conversation_of(found.calls) if found.calls else None,
         "question": question,
+        "answers": answers_in(found.task.root_id, task_id=None if found.task.is_root else task_id, limit=ANSWERS_SHOWN),
         "fields": fields_of_question(question) if question else [],
         "may_answer": question is not None and caller.may(Role.OPERATOR) and question.may_be_answered_by(caller),
         "is_running": found.run is not None and found.run.finished_at is None,

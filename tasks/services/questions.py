@@ -96,6 +96,17 @@ class OpenQuestion:
         return f"Timed out while waiting {self.text}."
 
 
+def answers_in(root_id: str, *, task_id: str | None = None, limit: int = 20) -> list[Question]:
+    """Return the latest answers to questions of a tree, or of one of its tasks, in all its runs; the newest first.
+
+    The caller has to check who may see the tree.
+    """
+    found = Question.objects.for_people().filter(run__root_id=root_id, answered_at__isnull=False)
+    if task_id is not None:
+        found = found.filter(task_id=task_id)
+    return list(found.select_related("run").order_by("-answered_at", "-id")[:limit])
+
+
 def open_questions(
     caller: Caller, *, run_ids: Collection[str] | None = None, task_id: str | None = None, limit: int = MOST_SHOWN
 ) -> list[Question]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aipartnerupflow.cli.examples import EXAMPLES
-from aipartnerupflow.explain import explain, may_ask
+from aipartnerupflow.explain import explain, may_ask, started_by
 from tests.aipartnerupflow.cli.test_reference import COMMANDS
 from tests.aipartnerupflow.conftest import Said, step, tree
 from tests.servers import ROOT, Server, environment_of, until
@@ -128,6 +128,13 @@ def test_a_question_about_the_budget_is_found_at_a_task_that_has_not_started() -
     assert "Its run has spent 52 of 30 tokens." in said
     assert "It asks: Spent 52 of 30 tokens." in said
     assert not any("worker.max_tasks" in each for each in said)
+
+
+def test_the_schedule_that_started_the_run_is_named() -> None:
+    run = {"number": 2, "schedule_id": "s 1", "scheduled_for": "2026-11-27T06:00:00+00:00"}
+    (said,) = started_by(run)
+    assert "run 2" in said and "2026-11-27T06:00" in said and said.endswith("schedules get 's 1'")
+    assert started_by(run | {"schedule_id": None}) == started_by(None) == []
 
 
 def test_a_real_question_is_found_from_the_root(server: Server, cli: Cli) -> None:

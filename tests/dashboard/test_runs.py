@@ -125,8 +125,42 @@ def test_runs_of_others_are_not_there(guarded: Server, as_: As) -> None:
 def test_the_pages_are_accessible(scheme: Any, browser: Browser, server: Server, failed: Json) -> None:
     run_id = run_of(server, failed["task_id"])
     places = ["/ui/runs/", f"/ui/runs/{run_id}/", f"/ui/runs/compare/?a={run_id}&b={run_id}"]
+    places.append(f"/ui/runs/selected/?then=delete&run={run_id}")
     with browser.new_context(color_scheme=scheme) as context:
         shown = context.new_page()
         for place in [*places, f"/ui/fork/{failed['ids']['use']}"]:
             shown.goto(server.url + place)
             assert not Axe().run(shown).response["violations"], place
+
+
+def test_several_runs_are_asked_about_and_then_run_again_or_deleted(server: Server, failed: Json) -> None:
+    run_id = run_of(server, failed["task_id"])
+    assert f'value="{run_id}"' in page(server, "/ui/runs/")
+    path = f"/ui/runs/selected/?run={run_id}&run=no-such-run&back=days%3D1&then="
+    for then, question in (("cancel", "Cancel these runs?"), ("again", "Run these trees again?")):
+        asked = page(server, path + then)
+        assert question in asked and failed["name"] in asked and "1 tree" in asked
+    assert page(server, "/ui/runs/selected/?then=delete").count("No runs are selected") == 1
+    assert server.http.get(path + "pause").status_code == 400
+    assert run_of(server, failed["task_id"]) == run_id  # nothing but a question
+    token = csrf_token(page(server, path + "again"))
+    fields = {"csrfmiddlewaretoken": token, "run": run_id, "back": "days=1"}
+    moved = server.http.post("/ui/runs/selected/", data=fields | {"then": "again"})
+    assert (moved.status_code, moved.headers["Location"]) == (302, "/ui/runs/?days=1")
+    server.rpc("tasks.execute", {"task_id": failed["task_id"], "wait": True})
+    assert run_of(server, failed["task_id"]) != run_id
+    said = server.http.post("/ui/runs/selected/", data=fields | {"then": "cancel"}, follow_redirects=True).text
+    assert "Cancelled: 0 trees." in said and "already" in said
+    assert (
+        "Deleted: 1 tree."
+        in server.http.post("/ui/runs/selected/", data=fields | {"then": "delete"}, follow_redirects=True).text
+    )
+    assert server.http.get(path_of(failed["task_id"])).status_code == 404
+
+
+def test_the_stream_of_the_lists_says_when_runs_begin_and_end(server: Server) -> None:
+    with server.http.stream("GET", "/ui/events/runs", timeout=60) as stream:
+        lines = (line for line in stream.iter_lines() if line.startswith("data:"))
+        assert next(lines) == 'data: {"runs":0}'
+        server.rpc("tasks.execute", {"tasks": [{"name": "Short", **ECHO}], "wait": True})
+        assert '"runs":' in next(lines)
