@@ -236,6 +236,8 @@ def secrets_(config: Config) -> str:
             f"{'auth.jwt_secret or auth.accepted_jwt_secrets' if config.auth.accepted_jwt_secrets else 'auth.jwt_secret'}: {weakness}.",
             fix=f"Generate another one: {MAKE_A_SECRET}",
         )
+    if config.auth.trigger_secret and (weakness := weak_secret(config.auth.trigger_secret)):
+        raise Doubt(f"auth.trigger_secret: {weakness}.", fix=f"Generate another one: {MAKE_A_SECRET}")
     for file in _own_secrets(Path(config.server.data_dir)):
         _refuse_readable(file, Trouble)
     for file in _given_secrets(config):

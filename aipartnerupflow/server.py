@@ -288,6 +288,11 @@ def _check_exposure(config: Config) -> list[str]:
         if not config.server.is_local:
             _refuse(fault)
         warnings.append(fault)
+    if config.auth.trigger_secret and (weakness := weak_secret(config.auth.trigger_secret)):
+        warnings.append(
+            f"auth.trigger_secret: {weakness}. Anyone could sign requests that run tasks of all users.\n"
+            f"Generate another one: {MAKE_A_SECRET}"
+        )
     if config.is_open:
         warnings.append(
             "Authentication is off: anyone who can reach this server can run tasks. Set AIPARTNERUPFLOW_JWT_SECRET."

@@ -14,6 +14,7 @@ from django.db import connection
 from django.db.models import Exists, Max, OuterRef
 
 from apflow_site.db.connections import IS_SQLITE
+from apflow_site.db.turns import take_turns
 from tasks.models import CancelRequest, Run, RunQuerySet
 from tasks.rules.exceptions import RETRY_SECONDS, LimitReached
 from tasks.storage.bulk import Computed
@@ -32,7 +33,6 @@ KEEP: Final = (
     "WHERE CAST(tasks_installationfact.value AS BIGINT) < CAST(excluded.value AS BIGINT)"
 )
 MORE_THAN: Final = "SELECT 1 FROM tasks_run WHERE user_id = %s AND finished_at IS NULL LIMIT 1 OFFSET %s"
-TAKE_TURNS: Final = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
 USER_LOCK: Final = 0x72_75_6E_73
 """The first number of PostgreSQL's advisory locks of users; the second is a hash of the user."""
 MARGIN: Final = 100
@@ -74,7 +74,7 @@ def refuse_if_full(user_id: str) -> None:
     near = max(0, most - 1 - MARGIN)
     if near and not _has_more_than(near, user_id):
         return
-    _take_turns(user_id)
+    take_turns(USER_LOCK, user_id)
     unfinished = Run.objects.unfinished().filter(user_id=user_id)
     if not unfinished[most - 1 : most].exists():
         return
@@ -91,10 +91,3 @@ def _has_more_than(count: int, user_id: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(MORE_THAN, [user_id, count])
         return cursor.fetchone() is not None
-
-
-def _take_turns(user_id: str) -> None:
-    """Wait for the user's other transactions that add a run. SQLite has one writer at a time anyway."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute(TAKE_TURNS, [USER_LOCK, user_id])

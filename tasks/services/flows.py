@@ -15,6 +15,7 @@ from django.db import transaction
 from accounts import audit
 from accounts.audit import Action
 from accounts.callers import Caller
+from apflow_site.db.turns import take_turns
 from llmkeys.header import SentKey
 from tasks.executors.admission import checked
 from tasks.executors.run_places import inputs_used
@@ -40,6 +41,8 @@ from tasks.services.usable_secrets import refuse_unusable
 from tasks.services.written_down import written_down
 from tasks.storage import loads
 
+USER_LOCK: Final = 0x66_6C_6F_77
+"""The first number of PostgreSQL's advisory locks of users who add flows."""
 MAY_BE_MISSING: Final = (
     "'{name}' is neither required nor has a default, and {place} uses it: that task fails in a run without it."
 )
@@ -275,6 +278,9 @@ def _store(user_id: str, name: str, content: Json, *, is_tool: bool | None) -> t
 def _held_flow(user_id: str, name: str, now: datetime) -> Flow:
     """Return the flow, new or existing, locked until the transaction ends. Raises LimitReached."""
     own = Flow.objects.filter(user_id=user_id)
+    if (flow := own.filter(name=name).select_for_update().first()) is not None:
+        return flow
+    take_turns(USER_LOCK, user_id)  # new flows of one user
     while (flow := own.filter(name=name).select_for_update().first()) is None:
         if own.count() >= (most := settings.APFLOW.limits.flows):
             raise LimitReached(f"You have {most:,} flows, which is the limit (limits.flows). Delete one of them first.")

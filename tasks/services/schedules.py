@@ -10,11 +10,12 @@ from itertools import islice
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from accounts import audit
 from accounts.audit import Action
 from accounts.callers import Caller
+from apflow_site.db.turns import take_turns
 from tasks.executors.admission import checked
 from tasks.models import Firing, Run, Schedule, ScheduleQuerySet, Task
 from tasks.queue import clock, notify
@@ -59,7 +60,6 @@ FIELDS: Final = (
 )
 """What callers may set."""
 BY_HAND: Final = "Paused by {user}."
-TAKE_TURNS: Final = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
 USER_LOCK: Final = 0x73_63_68_65
 
 
@@ -394,8 +394,6 @@ def _slots_between(schedule: Schedule, since: str, until: str, *, now: datetime)
 def _refuse_if_full(user_id: str) -> None:
     """Raises LimitReached if the user has as many schedules as are allowed."""
     most = settings.APFLOW.limits.schedules
-    if connection.vendor == "postgresql":  # those of one user take turns; SQLite has one writer at a time anyway
-        with connection.cursor() as cursor:
-            cursor.execute(TAKE_TURNS, [USER_LOCK, user_id])
+    take_turns(USER_LOCK, user_id)
     if Schedule.objects.filter(user_id=user_id).count() >= most:
         raise LimitReached(f"This user already has {most:,} schedules (limits.schedules). Delete some.")

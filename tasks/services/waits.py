@@ -12,10 +12,11 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Length, Now
 
 from accounts.callers import Caller
+from apflow_site.db import turns
 from tasks.models import Question, QuestionQuerySet, Run, SentEvent
 from tasks.queue import notify, suspension
 from tasks.rules.waits import digest_of, fits, shape_of
@@ -31,7 +32,6 @@ END_FOR_RUN: Final = (
     "UPDATE tasks_question SET answered_at = %s WHERE id = %s AND closed_at IS NULL AND answered_at IS NULL"
 )
 """What the end of a run does to the wait for it. `resume_after` belongs into the same transaction."""
-TAKE_TURNS: Final = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
 
 
 def open_wait(caller: Caller, *, task_id: str) -> Question | None:
@@ -107,10 +107,8 @@ def take_or_open(question_id: str, look: Look) -> OpenQuestion | None:
 
 
 def take_turns(user_id: str, event: str) -> None:
-    """Wait for other transactions with events of this user and name. SQLite has one writer at a time anyway."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute(TAKE_TURNS, [LOCK, f"{user_id}\n{event}"])
+    """Wait for other transactions with events of this user and name."""
+    turns.take_turns(LOCK, f"{user_id}\n{event}")
 
 
 @transaction.atomic

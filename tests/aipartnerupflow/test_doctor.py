@@ -205,6 +205,8 @@ def test_an_open_server_a_weak_secret_and_readable_files(installation: Installat
     assert "your-secret-key" not in json.dumps(weak)
     strong = reachable | {"AIPARTNERUPFLOW_JWT_SECRET": SECRET}
     assert installation.examine(**strong)["secrets"]["colour"] == "green"
+    weak = installation.examine(**strong, AIPARTNERUPFLOW_AUTH_TRIGGER_SECRET="change-me")["secrets"]
+    assert "auth.trigger_secret: it is an example" in weak["message"]
     key = installation.folder / "secret_key"
     key.chmod(0o644)
     fix = red(installation.examine(**strong)["secrets"])

@@ -217,6 +217,19 @@ def test_a_name_is_short_and_plain(name: str) -> None:
         saved(name)
 
 
+def test_new_flows_at_once_do_not_exceed_the_limit(settings: LazySettings) -> None:
+    limited(settings, flows=2)
+
+    def save() -> bool:
+        try:
+            return saved(next(names)).is_new
+        except LimitReached:
+            return False
+
+    assert sorted(together(8, save)) == [False] * 6 + [True] * 2
+    assert Flow.objects.count() == 2
+
+
 def test_a_user_has_so_many_flows(settings: LazySettings) -> None:
     limited(settings, flows=2)
     saved("a")

@@ -13,10 +13,10 @@ from benchmarks.scale import rows
 from benchmarks.scale.questions import LARGE, SMALL, Question, plans_of, questions
 from tasks.dashboard import search
 from tasks.dashboard.pages import count_questions
-from tasks.models import Assignee, ModelCall, Run
+from tasks.models import Assignee, ModelCall, Run, RunTag
 from tasks.models import Question as OpenQuestion
 from tasks.queue import leases, suspension
-from tasks.services import history, model_calls
+from tasks.services import history, model_calls, run_search
 from tasks.services.flow_grid import COLUMNS, grid_of
 from tasks.services.flow_runs import newest_runs, runs_of
 from tasks.services.flows import save_flow
@@ -25,7 +25,7 @@ from tests.tasks.trees import BOB
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 ROOTS = 3_000
-TABLES = ("tasks_task", "tasks_run", "tasks_taskevent")
+TABLES = ("tasks_task", "tasks_run", "tasks_taskevent", "tasks_runtag")
 
 
 def test_every_question_is_answered_by_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,16 +36,36 @@ def test_every_question_is_answered_by_indexes(monkeypatch: pytest.MonkeyPatch) 
     assert {name: plan for name, plan in plans.items() if _reads_a_table(plan)} == {}
 
 
-def test_the_history_of_runs_is_read_by_indexes() -> None:
+def test_the_history_of_runs_is_read_by_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_search, "PIECE", 100)
+    monkeypatch.setattr(run_search, "SECONDS", -1)
     rows.fill(ROOTS)
+    tagged = [
+        RunTag(
+            run_id=run.id,
+            tag="rare" if number % 40 == 0 else f"tag-{number}",
+            user_id=run.user_id,
+            created_at=run.created_at,
+        )
+        for number, run in enumerate(Run.objects.all())
+    ]
+    RunTag.objects.bulk_create(tagged)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
     day_ago = datetime.now(UTC) - timedelta(days=1)
     wanted: dict[str, dict[str, Any]] = {"all": {}, "failed": {"statuses": ["failed"]}, "since": {"since": day_ago}}
+    wanted |= {
+        "tagged": {"tag": "rare"},
+        "found": {"text": "no such text"},
+        "failed with": {"text": "7", "statuses": ["failed"]},
+    }
     asked: dict[str, Question] = {}
     for caller in (LOCAL, LARGE, SMALL):
         for name, fields in wanted.items():
             runs = history.RunFilter(**fields)
             asked[f"runs, {name}, {caller.user_id}"] = partial(history.list_runs, caller=caller, wanted=runs)
-            asked[f"times, {name}, {caller.user_id}"] = partial(history.times_of, caller=caller, wanted=runs)
+            if runs.text is None:
+                asked[f"times, {name}, {caller.user_id}"] = partial(history.times_of, caller=caller, wanted=runs)
         for root_name in (None, "Daily report 7"):
             roots = history.RootFilter(run_statuses=["failed"], name=root_name)
             asked[f"roots, {root_name}, {caller.user_id}"] = partial(history.roots_by_run, caller=caller, wanted=roots)
