@@ -13,8 +13,8 @@ from llmkeys.providers import KEYLESS, environment_key, known_providers, normal_
 from tasks.executors import describe, executor_ids
 from tasks.executors.admission import checked
 from tasks.models import Run, Task
+from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
-from tasks.rules.tree import node_of, scope_of
 from tasks.services.copies import for_execution
 from tasks.services.model_names import model_names
 from tasks.status import Status
@@ -80,7 +80,7 @@ def _due(stored: RunStored, *, user_id: str) -> list[Task]:
     is_running = Run.objects.unfinished().filter(root_id=task.root_id).exists()
     if is_running or run_secrets.is_any_waiting(tree_id=task.root_id, user_id=user_id):
         return []
-    scope = scope_of(task.id, map(node_of, tree))
+    scope = covered_by(task.id, tree)
     return [row for row in tree if row.id in scope & left]
 
 

@@ -21,7 +21,7 @@ from tasks.rules.field_rules import check_task, without_empty
 from tasks.rules.schema_cost import pattern_size
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL
-from tasks.rules.tree import find_cycle
+from tasks.rules.tree import descendants, find_cycle
 
 NORMAL_PRIORITY = 2
 NONE_DISABLED: Mapping[str, str] = MappingProxyType({})
@@ -129,6 +129,12 @@ class _Draft(NamedTuple):
     id: str
     label: str
     raw: Json
+
+    @property
+    def has_template(self) -> bool:
+        """Whether all below it is a template, if it has no executor (`tasks.rules.maps`, `tasks.rules.rounds`)."""
+        params = self.raw.get("params") or {}
+        return "for_each" in params or "repeat" in params
 
 
 class _Drafts:
@@ -422,13 +428,14 @@ def _check_cycles(
     executor_ids: Mapping[str, str | None],
     drafts: _Drafts,
 ) -> None:
-    """Raise CircularDependency, with the path, if there is a cycle; a group waits for its children."""
+    """Raise CircularDependency, with the path, if there is a cycle; a group waits for its children, a map for all below it."""
     edges = {task_id: [need.id for need in needs] for task_id, needs in dependencies.items() if needs}
     if not edges:
         return
     for parent_id, below in children.items():
         if executor_ids[parent_id] is None:
-            edges[parent_id] = edges.get(parent_id, []) + below
+            is_part = drafts.by_id[parent_id].has_template
+            edges[parent_id] = edges.get(parent_id, []) + (descendants(parent_id, children) if is_part else below)
     cycle = find_cycle(edges)
     if cycle:
         raise CircularDependency(drafts.labels(cycle), remedy=_remedy(cycle, dependencies, drafts))

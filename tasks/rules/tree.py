@@ -114,18 +114,22 @@ def scope_of(target_id: str, nodes: Iterable[Node]) -> set[str]:
     """Return what an execution of `target_id` covers.
 
     That is the task, its descendants, and what these need and has not completed. A group needs its
-    children. A descendant that has completed does not run again, so it needs nothing.
+    children. What has completed does not run again, so it needs nothing; but what it has added may not be over.
     """
     by_id = {node.id: node for node in nodes}
     children = children_of(by_id.values())
-    below = descendants(target_id, children)
-    scope = {target_id, *below}
-    queue = [target_id, *(task_id for task_id in below if by_id[task_id].status is not Status.COMPLETED)]
+    queue = [target_id, *descendants(target_id, children)]
+    scope, seen = set(queue), set(queue)
     for task_id in queue:
-        for needed in needs_of(by_id[task_id], children):
-            if needed not in scope and needed in by_id and by_id[needed].status is not Status.COMPLETED:
-                scope.add(needed)
-                queue.append(needed)
+        needs_nothing = task_id != target_id and by_id[task_id].status is Status.COMPLETED
+        for node in [by_id[each] for each in needs_of(by_id[task_id], children) if each in by_id and each not in seen]:
+            is_left = node.spawned_by == task_id and not node.status.is_terminal
+            if node.status is not Status.COMPLETED:
+                if needs_nothing and not is_left:
+                    continue
+                scope.add(node.id)
+            seen.add(node.id)
+            queue.append(node.id)
     return scope
 
 

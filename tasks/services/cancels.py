@@ -17,8 +17,9 @@ from tasks import events
 from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension
 from tasks.rules.plan import Plan
+from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
-from tasks.rules.tree import Node, children_of, descendants, node_of, scope_of
+from tasks.rules.tree import Node, children_of, descendants, node_of
 from tasks.services import unstarted
 from tasks.status import Status
 from tasks.storage import loads
@@ -127,9 +128,15 @@ def _target_of(task: Task, run: Run | None, message: str) -> CancelTarget:
 
 
 def _open_below(task: Task, run: Run) -> frozenset[str]:
-    nodes = [node_of(row) for row in Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS, "steps")]
+    tree = _shape(task)
+    nodes = [node_of(row) for row in tree]
     is_open = {node.id for node in nodes if not node.status.is_terminal}
-    return frozenset(is_open & scope_of(run.target_id, nodes) & {*descendants(task.id, children_of(nodes))})
+    return frozenset(is_open & covered_by(run.target_id, tree) & {*descendants(task.id, children_of(nodes))})
+
+
+def _shape(task: Task) -> list[Task]:
+    """The tree of the task, with what decides which tasks belong together."""
+    return list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps"))
 
 
 def _cancel_unrun(task: Task, run: Run | None, message: str) -> Run | None:
@@ -139,9 +146,9 @@ def _cancel_unrun(task: Task, run: Run | None, message: str) -> Run | None:
     """
     if run is not None and run.target_id == run.root_id:
         return run  # it covers the whole tree
-    tree = list(Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS, "steps"))
+    tree = _shape(task)
     nodes = [node_of(row) for row in tree]
-    covered = scope_of(run.target_id, nodes) if run else set()
+    covered = covered_by(run.target_id, tree) if run else set()
     is_open = {node.id: not node.status.is_terminal for node in nodes}
     doomed = [task_id for task_id in [task.id, *descendants(task.id, children_of(nodes))] if is_open[task_id]]
     if uncovered := [task_id for task_id in doomed if task_id not in covered]:

@@ -35,6 +35,7 @@ from tasks.rules.tree import (
     descendants,
     needs_of,
     node_of,
+    nodes_of,
     waiters,
     waiting_for,
     with_needs,
@@ -47,6 +48,7 @@ from tasks.status import Status
 from tasks.storage import loads
 
 SPAWNED_AGAIN: Final = "'{}' was added by a task that runs again: change the inputs of that one"
+NO_ROOT: Final = "leaves no task that all others can be below: they would be part of a map or a loop. Use 'full'"
 MINIMAL: Final = "minimal"
 FULL: Final = "full"
 CUSTOM: Final = "custom"
@@ -174,9 +176,9 @@ def minimal(task_id: str, tree: Iterable[Task], *, children: bool) -> Extent:
 def full(task_ids: Collection[str], tree: Iterable[Task]) -> Extent:
     """Select the whole tree.
 
-    Fresh: these tasks, their subtrees, all their dependents and the groups that wait for these.
+    Fresh: these tasks, their subtrees, all their dependents, and the groups and tasks with added ones that wait for these.
     """
-    nodes = [node_of(task) for task in tree]
+    nodes = nodes_of(tree)
     below = children_of(nodes)
     subtree = {*task_ids, *(each for task_id in task_ids for each in descendants(task_id, below))}
     return Extent(taken={node.id for node in nodes}, fresh=subtree | waiting_for(subtree, nodes))
@@ -334,7 +336,7 @@ def _parents(tasks: Sequence[Task], tree: Sequence[Task], top_id: str) -> dict[s
         while above and above != parent_of[task_id] and not may_be_parent(above, task_id):
             above = parents[above]
         parents[task_id] = above
-    root_id = _root(top_id, nodes, parents)
+    root_id = _root(top_id, nodes, parents, templates_of(tree))
     return {task_id: parent_id or (root_id if task_id != root_id else None) for task_id, parent_id in parents.items()}
 
 
@@ -364,10 +366,13 @@ class _AllowedParents:
         return task_id not in self._waiting[1]
 
 
-def _root(top_id: str, nodes: Sequence[Node], parents: Mapping[str, str | None]) -> str:
+def _root(
+    top_id: str, nodes: Sequence[Node], parents: Mapping[str, str | None], templates: Mapping[str, Sequence[Task]]
+) -> str:
     """Choose the root among the tasks without a parent.
 
-    It is the top ancestor of `top_id`, unless that is a group for which other tasks wait.
+    It is the top ancestor of `top_id`, unless that is a group for which other tasks wait, or has a template, of which
+    these would be a part. Raises InvalidParams if there is no other.
     """
     tops = [task_id for task_id, parent_id in parents.items() if parent_id is None]
     wanted = top_id if top_id in parents else tops[0]
@@ -377,4 +382,8 @@ def _root(top_id: str, nodes: Sequence[Node], parents: Mapping[str, str | None])
     groups = {node.id for node in nodes if node.is_group}
     needed = {need for node in nodes if parents[node.id] is None for need in needs_of(node, children)}
     awaited = with_needs(needed & parents.keys(), nodes)
-    return next(top for top in [wanted, *tops] if top not in groups or top not in awaited)
+    fit = (top for top in [wanted, *tops] if top not in groups or top not in awaited)
+    root_id = next((top for top in fit if len(tops) == 1 or top not in templates), None)
+    if root_id is None:
+        raise InvalidParams([("copy_mode", NO_ROOT)])
+    return root_id

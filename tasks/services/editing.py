@@ -1,6 +1,6 @@
 """Update and delete stored tasks: only while the tree does not run, and only if it stays valid."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -28,13 +28,13 @@ from tasks.models import (
 from tasks.queue import fairness
 from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
 from tasks.rules.field_rules import TASK_FIELDS
+from tasks.rules.maps import templates_of
 from tasks.rules.specs import TreeLimits
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, descendants, node_of
 from tasks.services.trees import LOOKUP_CHUNK, held_task
 from tasks.services.usable_secrets import refuse_unusable
 from tasks.status import Status
-from tasks.storage import loads
 from tasks.storage.bulk import batched
 
 EDITABLE: Final = ("name", "priority", "inputs", "params", "schemas", "dependencies")
@@ -98,8 +98,9 @@ def remove_task(*, caller: Caller, task_id: str, force: bool = False) -> tuple[T
     Returns the task as it was, and how many tasks were deleted.
     """
     task = held_task(caller=caller, task_id=task_id)
-    tree = list(Task.objects.tree(task.root_id).defer(*loads.JSON_COLUMNS))
+    tree = list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps"))
     doomed = {task_id, *descendants(task_id, children_of(map(node_of, tree)))}
+    _check_whole(task, tree, doomed)
     _check_deletable(task, tree, doomed, force=force)
     if task.is_root:
         _delete_runs(task.root_id)
@@ -149,6 +150,15 @@ def _request(task: Task) -> Json:
         "schemas": task.schemas,
         "params": task.params,
     }
+
+
+def _check_whole(task: Task, tree: Sequence[Task], doomed: Collection[str]) -> None:
+    """Refuse to delete a part of what a task has added, or of a template: the rest would be taken for the whole."""
+    owners = [(row.id, row.spawned_by) for row in tree if row.spawned_by is not None]
+    owners += [(part.id, map_id) for map_id, template in templates_of(tree).items() for part in template]
+    for part_id, owner_id in owners:
+        if part_id in doomed and owner_id not in doomed:
+            raise _refusal(task, [owner_id], f"it is a part of '{owner_id}'. Delete that task")
 
 
 def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str], *, force: bool) -> None:

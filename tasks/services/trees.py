@@ -26,8 +26,8 @@ from tasks.models import Run, Task, Webhook
 from tasks.queue import fairness, leases
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.rules.maps import templates_of
+from tasks.rules.scopes import covered_by
 from tasks.rules.specs import TreeSpec
-from tasks.rules.tree import nodes_of, scope_of
 from tasks.services import copies, pending_runs
 from tasks.services.copies import Copy, store_copy
 from tasks.services.further_runs import carry_over, latest_of
@@ -186,7 +186,7 @@ def execute_task(
     if running:
         return _execution(task, running, started=False)
     tree = list(Task.objects.tree(task.root_id).defer("result", "steps"))
-    _reset(tree, scope_of(task.id, nodes_of(tree)) - _parts_of_templates(task, tree) - decided_in(tree))
+    _reset(tree, covered_by(task.id, tree) - _parts_of_templates(task, tree) - decided_in(tree))
     before = latest_of(task.root_id)
     run = _start_run(task, context_id=context_id, reserved_id=reserved_id, after=before)
     carry_over(before, run)

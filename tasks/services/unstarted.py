@@ -3,21 +3,28 @@
 A worker would record it only when it has a free place, which may take hours behind other runs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 
 from django.db import transaction
 
 from llmkeys import run_secrets
 from tasks.models import Run, Task, TaskEvent
 from tasks.queue import notify
+from tasks.rules.maps import templates_of
+from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
-from tasks.rules.tree import children_of, descendants, node_of, scope_of
+from tasks.rules.tree import children_of, descendants, node_of
 from tasks.services import waits
 from tasks.status import Status
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
+
+TEMPLATE: Final = "Template: only copies of it run"
+End = tuple[Task, Status, str]
+"""A task, how it ends, and its error."""
 
 
 def cancel(run: Run, *, task_id: str, message: str) -> bool:
@@ -27,17 +34,20 @@ def cancel(run: Run, *, task_id: str, message: str) -> bool:
     """
     tree = list(Task.objects.tree(run.root_id))
     nodes = [node_of(row) for row in tree]
-    scope = scope_of(run.target_id, nodes)
+    scope = covered_by(run.target_id, tree)
     rows = [row for row in tree if row.id in scope]
     doomed = {task_id, *descendants(task_id, children_of(nodes))}
-    pending = [row for row in rows if row.status == Status.PENDING]
+    templates = {part.id for template in templates_of(tree).values() for part in template}
+    ends = [_end_of(row, templates, message) for row in rows if row.status == Status.PENDING]
+    pending = [row for row, status, _ in ends if status is Status.CANCELLED]
     if not doomed.issuperset(row.id for row in pending) or not _hold(run):
         return False
     now = datetime.now(UTC)
-    Task.objects.filter(id__in=[row.id for row in pending], status=Status.PENDING).update(
-        status=Status.CANCELLED, error=message, completed_at=now, updated_at=now
-    )
-    events = list(_events(run, rows, pending, message, now))
+    for end in (Status.CANCELLED, Status.SKIPPED):
+        Task.objects.filter(id__in=[row.id for row, status, _ in ends if status is end], status=Status.PENDING).update(
+            status=end, error=message if end is Status.CANCELLED else TEMPLATE, completed_at=now, updated_at=now
+        )
+    events = list(_events(run, rows, ends, message, now))
     insert_many(events, TaskEvent)
     Run.objects.filter(id=run.id).update(status=Status.CANCELLED, finished_at=now, last_seq=events[-1].seq)
     run_secrets.erase([run.id])
@@ -46,6 +56,11 @@ def cancel(run: Run, *, task_id: str, message: str) -> bool:
         waits.end_for_run(run.wait_id, now)
     transaction.on_commit(partial(_count, pending, len(events)))
     return True
+
+
+def _end_of(row: Task, templates: Collection[str], message: str) -> End:
+    """A template has no run to be cancelled: it ends as in a run that a worker has taken."""
+    return (row, Status.SKIPPED, TEMPLATE) if row.id in templates else (row, Status.CANCELLED, message)
 
 
 def _hold(run: Run) -> bool:
@@ -63,16 +78,15 @@ def _hold(run: Run) -> bool:
     return True
 
 
-def _events(
-    run: Run, rows: Sequence[Task], cancelled: Sequence[Task], message: str, now: datetime
-) -> Iterator[TaskEvent]:
+def _events(run: Run, rows: Sequence[Task], ends: Sequence[End], message: str, now: datetime) -> Iterator[TaskEvent]:
     """Yield the same events as a worker writes: one per task, then `final`."""
     tree_progress = round(sum(row.progress for row in rows) / len(rows), 6)
     target = next(row for row in rows if row.id == run.target_id)
-    is_cancelled = target in cancelled
+    is_cancelled = any(row is target for row, _, _ in ends)
     last: Json = {
         "type": "final",
         "task_id": target.id,
+        "status": Status.CANCELLED,
         "progress": tree_progress,
         "message": f"Run {Status.CANCELLED}",
         "result": None if is_cancelled else target.result,
@@ -80,21 +94,21 @@ def _events(
     }
     own = [
         {
-            "type": f"task_{Status.CANCELLED}",
+            "type": f"task_{status}",
             "task_id": row.id,
+            "status": status,
             "progress": row.progress,
             "message": "",
             "result": None,
-            "error": message,
+            "error": error,
         }
-        for row in cancelled
+        for row, status, error in ends
     ]
     for seq, event in enumerate([*own, last], start=run.last_seq + 1):
         payload = event | {
             "seq": seq,
             "run_id": run.id,
             "root_task_id": run.root_id,
-            "status": Status.CANCELLED,
             "tree_progress": tree_progress,
             "timestamp": now.isoformat(),
             "protocol": "jsonrpc",

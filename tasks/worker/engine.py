@@ -18,6 +18,7 @@ from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
 from tasks.rules.plan import Plan, Step
+from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import Node, children_of, nodes_of, scope_of
 from tasks.services.cancels import Cancel
@@ -82,7 +83,7 @@ class TreeRun:
         self._nodes: dict[str, Node] = {}
         self._family = Family(self._tasks.values(), status_of=self._status_of)
         nodes = nodes_of(task for task in self._tasks.values() if task.id not in self._family.template_ids)
-        scope = scope_of(claim.target_id, nodes)
+        scope = covered_by(claim.target_id, self._tasks.values()) - self._family.template_ids
         self._nodes |= {node.id: node for node in nodes if node.id in scope}
         self._plan = Plan(self._nodes.values(), self._family.open_maps())
         self._results = Results(
@@ -188,8 +189,12 @@ class TreeRun:
         return str(self._outcome()) if self._plan.is_finished else WAITING
 
     def _outcome(self) -> Status:
+        """The status of the run. What nothing in it needs any more does not count: a worker that takes it over would not see that."""
         failed_tasks = (task for task in self._tasks.values() if self._status_of(task.id) is Status.FAILED)
-        return self._plan.outcome(spared={task.id for task in failed_tasks if self._family.may_fail(task)})
+        spared = {task.id for task in failed_tasks if self._family.may_fail(task)}
+        if self._claim.target_id != self._claim.root_id:
+            spared |= self._nodes.keys() - scope_of(self._claim.target_id, self._nodes.values())
+        return self._plan.outcome(spared=spared)
 
     @property
     def is_waiting(self) -> bool:
@@ -391,6 +396,7 @@ class TreeRun:
         self._on_growth(self.user_id, size)
         nodes = nodes_of(new for new in growth.tasks if new.id not in self._family.template_ids)
         self._nodes |= {node.id: node for node in nodes}
+        self._nodes[task.id].spawned += [node.id for node in nodes if node.spawned_by == task.id]
         items = self._family.items_of(task.id)
         step = self._plan.grow(nodes, [items] if items else [])
         self._results.grow(task, growth.tasks)

@@ -5,14 +5,16 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tasks import models
-from tests.tasks.model import GROUP, NEVER, Task
+from tests.tasks.model import GROUP, GROUPS, LOOP, MAP, NEVER, SPAWN, Task
 
 Json = dict[str, Any]
 #: Of each task: its script, its parent, its dependencies with whether they are required, and whether its inputs are filled.
 Shape = list[tuple[str, int, list[tuple[int, bool]], bool]]
 
 LARGEST = 7
+MOST_NESTED = 2
 SCRIPTS = ["group"] * 4 + ["hang"] * 5 + ["ok"] * 2
+SCRIPTS += ["map"] * 3 + ["loop"] * 2 + ["spawn"] * 2 + ["event"] * 2 + ["question"]
 SCRIPTS += ["flaky", "fail", "never", "raise", "slow", "partial", "stubborn", "stubborn", "fragile"]
 EDITABLE = frozenset({"ok", "raise", "hang", "partial", "stubborn", "fragile"})
 """Scripts without params of their own."""
@@ -32,15 +34,27 @@ SHAPE = st.lists(
 
 
 def request_of(shape: Shape) -> list[Json]:
-    """Parents come before their children, and a dependency that would close a circle is left out."""
+    """Parents come before their children. A dependency that would close a circle, or reach into a template, is left out.
+
+    A map or a loop without children, or inside of too many others, is a group.
+    """
     awaited: list[set[int]] = [set() for _ in shape]
-    tasks = [_task(number, *task) for number, task in enumerate(shape)]
-    for number, task in enumerate(tasks):
-        if number and shape[int(task["parent_id"])][0] == GROUP:
-            awaited[int(task["parent_id"])].add(number)
+    parents = [parent % number if number else None for number, (_, parent, _, _) in enumerate(shape)]
+    scripts, around = list[str](), list[set[int]]()
+    for number, ((script, *_), parent) in enumerate(zip(shape, parents, strict=True)):
+        inside = set() if parent is None else around[parent] | ({parent} if scripts[parent] in (MAP, LOOP) else set())
+        is_one = script in (MAP, LOOP) and (number not in parents or len(inside) >= MOST_NESTED)
+        scripts.append(GROUP if is_one else script)
+        around.append(inside)
+    tasks = [_task(number, script, *task[1:]) for number, (script, task) in enumerate(zip(scripts, shape, strict=True))]
+    for number, parent in enumerate(parents):
+        if parent is not None and scripts[parent] in GROUPS:
+            awaited[parent].add(number)
+        for each in around[number]:
+            awaited[each].add(number)
     for number, (_, _, needs, _) in enumerate(shape):
         for need, required in {drawn % len(shape): required for drawn, required in needs}.items():
-            if not _reaches(need, number, awaited):
+            if around[need] <= around[number] and not _reaches(need, number, awaited):
                 awaited[number].add(need)
                 on_skip = {"on_skip": "run"} if (number + need) % 2 else {}
                 tasks[number]["dependencies"].append({"id": str(need), "required": required} | on_skip)
@@ -53,18 +67,38 @@ def request_of(shape: Shape) -> list[Json]:
 
 def _task(number: int, script: str, parent: int, _: object, fills: bool) -> Json:
     schemas: Json = {"input_schema": {"properties": {"hint": {}}}} if fills else {}
-    if script != GROUP:
+    if script not in GROUPS:
         schemas["method"] = "fragile_script_executor" if script == "fragile" else "script_executor"
     return {
         "id": str(number),
         "name": f"{script} {number}",
         "parent_id": str(parent % number) if number else None,
         "priority": parent % 4,
-        "inputs": {"script": script},
-        "params": PARAMS.get(script, {}) | {"allow_failure": fills and script in FAILING},
+        "inputs": {"script": script} | _growth(number, script, parent),
+        "params": PARAMS.get(script, {})
+        | _growing(script, 1 + number % 2)
+        | {"allow_failure": fills and script in FAILING},
         "schemas": schemas,
         "dependencies": [],
     }
+
+
+def _growth(number: int, script: str, parent: int) -> Json:
+    """How many parts a map or a loop has, and what a task adds."""
+    if script in (MAP, LOOP):
+        return {"parts": 1 + number % 2}
+    if script != SPAWN:
+        return {}
+    scripts = [("hang", "ok", "fail", "event")[parent % 4], "ok"][: 1 + number % 2]
+    method = {"schemas": {"method": "script_executor"}}
+    tasks = [{"name": f"s{n}", "inputs": {"script": each}, **method} for n, each in enumerate(scripts)]
+    return {"tasks": tasks, "join": parent % 3 > 0}
+
+
+def _growing(script: str, parts: int) -> Json:
+    if script == MAP:
+        return {"for_each": {"items": list(range(parts))}}
+    return {"repeat": {"until": {"any": []}, "max": parts, "on_max": "complete"}} if script == LOOP else {}
 
 
 def _reaches(start: int, goal: int, edges: list[set[int]]) -> bool:
@@ -97,6 +131,8 @@ def of_row(row: models.Task) -> Task:
         needless=frozenset(item["id"] for item in row.dependencies if "on_skip" in item),
         fills=bool((row.schemas or {}).get("input_schema")),
         is_fragile=row.executor_id == "fragile_script_executor",
+        label=row.label or row.id,
+        spawned_by=row.spawned_by,
         status=row.status,
         result=row.result,
     )

@@ -19,7 +19,16 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from pytest_django import Settings
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Spawn, Stopped
+from aipartnerupflow.executors import (
+    Context,
+    Executor,
+    ExecutorError,
+    Json,
+    Parked,
+    ParkedForEvent,
+    Spawn,
+    Stopped,
+)
 from tasks.ids import new_id
 from tasks.models import Run
 from tasks.queue import leases, notify
@@ -337,12 +346,15 @@ class Script(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Any:
         life, key, script = LIFE.get(), (context.run_id, context.task_id), inputs["script"]
-        life.executed.append(key)
+        if context.reply is None or script == "steps":
+            life.executed.append(key)
         for usage in inputs.get("spends", ()):
             context.spent(usage)
         if script in HANGING:
             context.report(0.5, "half of it")
             script = await _told(life, key, script)
+        if script in ("event", "question"):
+            script = _waited(script, context)
         if script == "spawn":
             return Spawn(tasks=inputs["tasks"], join=inputs.get("join", True), result="own")
         if script == "steps":
@@ -354,6 +366,21 @@ class Script(Executor):
         if script == "raise":
             raise RuntimeError("Told to raise")
         return {"got": inputs, "hint": context.name}
+
+
+def _waited(script: str, context: Context) -> str:
+    """What the answer or the event says."""
+    if context.reply is None and script == "question":
+        raise Parked("How do I end?")
+    if context.reply is None:
+        raise ParkedForEvent("told", match=wanted_by(context.run_id, context.task_id), timeout_seconds=86_400)
+    answer = context.reply.answer
+    return str(answer if script == "question" else answer["payload"]["what"])
+
+
+def wanted_by(run_id: str, task_id: str) -> Json:
+    """What the payload has of the event that this task waits for."""
+    return {"/run": run_id, "/task": task_id}
 
 
 def _stepped(inputs: Json, context: Context) -> Json | Spawn:

@@ -1,5 +1,6 @@
 """The steps of the rule book's state machine: what it does to the server and to the model alike, and how the two are compared."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,14 +13,28 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from accounts.callers import LOCAL
 from tasks import events
-from tasks.models import CancelRequest, Run, Task, TaskEvent, WorkerProcess
-from tasks.queue import leases
-from tasks.rules.exceptions import CannotDelete
-from tasks.services import cancels, copies, editing, trees
+from tasks.models import CancelRequest, Question, Run, SentEvent, Task, TaskEvent, WorkerProcess
+from tasks.queue import leases, suspension
+from tasks.queue.leases import SUSPENDED
+from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
+from tasks.services import cancels, copies, editing, questions, sent_events, trees
 from tests.tasks import model
 from tests.tasks.drawn import Shape, of_row, request_of
 from tests.tasks.lives import Life, Stage
-from tests.tasks.model import CANCELLED, COMPLETED, FAILED, GROUP, IN_PROGRESS, OVER, PENDING, Tree
+from tests.tasks.model import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    GROUPS,
+    IN_PROGRESS,
+    LOOP,
+    MAP,
+    OVER,
+    PENDING,
+    SPAWN,
+    WAITS,
+    Tree,
+)
 
 MESSAGE = "Never mind"
 Seen = dict[str, Task]
@@ -30,7 +45,16 @@ class Play(RuleBasedStateMachine):
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
-        tables: list[type[Model]] = [Task, Run, TaskEvent, CancelRequest, OrmQ, WorkerProcess]
+        tables: list[type[Model]] = [
+            Task,
+            Run,
+            TaskEvent,
+            CancelRequest,
+            Question,
+            SentEvent,
+            OrmQ,
+            WorkerProcess,
+        ]
         for table in tables:
             table._default_manager.all().delete()
         self._stage = stage
@@ -82,9 +106,37 @@ class Play(RuleBasedStateMachine):
 
     def _tell(self, tree: Tree, task_id: str, what: str) -> None:
         assert tree.run is not None
-        self._told[tree.run.id, task_id] = tree.run.told[task_id] = what
-        for life in self._lives:
-            life.tell(tree.run.id, task_id, what)
+        match tree.tasks[task_id].script:
+            case "event":
+                self._send(tree, task_id, what)
+            case "question":
+                questions.answer(caller=LOCAL, task_id=task_id, answer=what)
+                tree.run.told[task_id] = what
+            case _:
+                self._told[tree.run.id, task_id] = tree.run.told[task_id] = what
+                for life in self._lives:
+                    life.tell(tree.run.id, task_id, what)
+
+    def _send(self, tree: Tree, task_id: str, what: str) -> None:
+        """Send the event that the task waits for, or will. The first one counts."""
+        assert tree.run is not None
+        payload = {"run": tree.run.id, "task": task_id, "what": what}
+        asyncio.run(sent_events.send(caller=LOCAL, event="told", payload=payload))
+        tree.run.told.setdefault(task_id, what)
+
+    def _let_expire(self, tree: Tree, task_id: str) -> None:
+        """The time of a wait in a suspended run is over."""
+        assert tree.run is not None
+        waits = Question.objects.filter(run_id=tree.run.id, task_id=task_id, closed_at=None)
+        assert waits.update(expires_at=Now() - timedelta(seconds=1)) == 1
+        suspension.resume_due()
+        tree.run.told[task_id] = "expired"
+
+    def _is_suspended(self, tree: Tree) -> bool:
+        """Whether the run of the tree waits for nothing but answers and events."""
+        assert tree.run is not None
+        live = [each for each in tree.run.live if tree.tasks[each].status == IN_PROGRESS]
+        return bool(live) and all(tree.tasks[each].script in WAITS for each in live)
 
     def _cancel(self, tree: Tree, task_id: str, *, force: bool = False) -> list[tuple[cancels.CancelTarget, str]]:
         """The request, and how it should be answered."""
@@ -94,28 +146,42 @@ class Play(RuleBasedStateMachine):
 
     def _end_what_was_left(self, tree: Tree, what: str) -> None:
         if run := tree.run:
-            for task_id in run.live & run.cancels.keys():
-                self._holder(run.id).tell(run.id, task_id, what)
+            for task_id in [each for each in run.live & run.cancels.keys() if tree.tasks[each].script not in WAITS]:
+                for life in self._lives:
+                    life.tell(run.id, task_id, what)
 
     def _check_answers(self, asked: list[tuple[cancels.CancelTarget, str]]) -> None:
         for answer, (one, expected) in zip(cancels.answers(asked=[one for one, _ in asked]), asked, strict=True):
             assert answer["status"] == expected, (one, answer)
 
     def _copy(self, tree: Tree, task_id: str, mode: str, children: bool) -> None:
+        if mode == "execution" and task_id in tree.templates():
+            with pytest.raises(StatusConflict):
+                trees.execute_task(caller=LOCAL, task_id=task_id, copy_execution=True, copy_children=children)
+            return
         if mode == "execution":
             execution = trees.execute_task(caller=LOCAL, task_id=task_id, copy_execution=True, copy_children=children)
             ids = execution.ids
         else:
-            ids = copies.copy_tree(
-                caller=LOCAL, task_id=task_id, children=children, copy_mode=mode, custom_task_ids=[task_id]
-            ).ids
+            try:
+                copied = copies.copy_tree(
+                    caller=LOCAL, task_id=task_id, children=children, copy_mode=mode, custom_task_ids=[task_id]
+                )
+            except InvalidParams as error:
+                assert copies.NO_ROOT in str(error)
+                assert any(tree.template(each) for each in tree.copied(task_id, mode, children=children)[0])
+                return
+            ids = copied.ids
         taken, fresh = tree.copied(task_id, mode, children=children)
         assert set(ids) == taken
-        copy = self._adopt(list(Task.objects.tree(Task.objects.get(id=ids[task_id]).root_id)))
+        copy = self._adopt(list(Task.objects.tree(Task.objects.get(id=next(iter(ids.values()))).root_id)))
+        templates = tree.templates()
         for original_id, copy_id in ids.items():
             original, task = tree.tasks[original_id], copy.tasks[copy_id]
             keeps = original_id not in fresh and original.status == COMPLETED
             expected = (COMPLETED, original.result) if keeps else (PENDING, None)
+            if original_id in templates - fresh:
+                expected = (original.status, None)
             assert (task.status, task.result, task.name) == (*expected, original.name)
         if mode == "execution":
             copy.execute(execution.run.id, copy.root_id)
@@ -123,7 +189,8 @@ class Play(RuleBasedStateMachine):
     def _delete(self, tree: Tree, task_id: str, *, force: bool) -> None:
         doomed = tree.below(task_id)
         all_pending = all(tree.tasks[each].status == PENDING for each in doomed)
-        if tree.run is None and (force or all_pending) and tree.dependants(doomed) == doomed:
+        is_whole = all(each in doomed for part in doomed for each in tree.owners(part))
+        if tree.run is None and (force or all_pending) and tree.dependants(doomed) == doomed and is_whole:
             deleted = editing.delete_task(caller=LOCAL, task_id=task_id, force=force)
             assert deleted.deleted_count == len(doomed)
             for each in doomed:
@@ -182,6 +249,7 @@ class Play(RuleBasedStateMachine):
         """A worker that slept for too long goes on with what another one has by now."""
         self._lives.remove(zombie)
         zombie.freeze()
+        self._executed.update(zombie.executed)
         self._bear()
         self._expire(zombie)
         self._settle()
@@ -199,6 +267,7 @@ class Play(RuleBasedStateMachine):
         for tree, run in [(tree, tree.run) for tree in self._trees if tree.run and tree.run.id in run_ids]:
             run.is_smooth, run.status = False, None
             run.live.clear()
+            tree.lose(tree.tasks.keys() - rows.keys())
             for task in [tree.tasks[task_id] for task_id in run.todo]:
                 status = rows[task.id].status
                 if status in OVER:
@@ -238,16 +307,19 @@ class Play(RuleBasedStateMachine):
     def _difference(self) -> str | None:
         rows = {task.id: task for task in Task.objects.all()}
         expected = {task.id: task for tree in self._trees for task in tree.tasks.values()}
-        assert rows.keys() == expected.keys()
+        if rows.keys() != expected.keys():
+            return f"More or less than expected: {sorted(rows.keys() ^ expected.keys())}"
         for task in expected.values():
             row = rows[task.id]
             is_error = (row.error or "").startswith(task.error) if task.error else row.error is None
             if (row.status, row.result) != (task.status, task.result) or not is_error:
                 return f"{task} is {row.status} with {row.result}, {row.error}"
-        for run in [tree.run for tree in self._trees if tree.run]:
+        for tree, run in [(tree, tree.run) for tree in self._trees if tree.run]:
             found = Run.objects.get(id=run.id)
             is_at_work = any(life.name == found.lease_owner and life.is_at_work(run.id) for life in self._lives)
             is_as_expected = found.status == run.status if run.status else is_at_work
+            if run.status is None and self._is_suspended(tree):
+                is_as_expected = found.lease_owner == SUSPENDED
             if (found.finished_at is None) is not (run.status is None) or not is_as_expected:
                 return f"{run} is {found.status}, held by {found.lease_owner}"
         return None
@@ -272,13 +344,16 @@ class Play(RuleBasedStateMachine):
         log = events.read(run_id=run.id, limit=found.last_seq)  # whatever has been reported since
         assert [event["seq"] for event in log] == list(range(1, found.last_seq + 1))
         completed, over = tree.tasks.keys() - run.todo, set[str]()
+        self._check_growth(tree, run, log)
         for event in log[:-1] if run.status else log:
             task = tree.tasks[event["task_id"]]
+            if event["type"] == "task_spawned":
+                continue
             assert task.id in run.todo - over, f"{event} of what is over"
             if event["type"] == "task_start":
                 needs = {need for need, required in task.needs if required}
                 assert needs - task.needless <= completed, f"{event} is too early"
-                assert set(tree.awaited(task.id)) <= completed | over, f"{event} is too early"
+                assert tree.before(task.id) <= completed | over, f"{event} is too early"
             if event["status"] in OVER:
                 assert event["type"] == f"task_{event['status']}"
                 row = rows[task.id]
@@ -297,6 +372,17 @@ class Play(RuleBasedStateMachine):
             progress = [rows[task_id].progress for task_id in tree.tasks]
             assert final["tree_progress"] == pytest.approx(sum(progress) / len(progress), abs=1e-5)
 
+    def _check_growth(self, tree: Tree, run: model.Run, log: list[model.Json]) -> None:
+        """Whatever a task added is decided once, whoever died; of a loop, once for each round."""
+        found = Counter(event["task_id"] for event in log if event["type"] == "task_spawned")
+        for task in tree.tasks.values():
+            if task.script in (MAP, LOOP, SPAWN) and task.id in run.todo:
+                parts = {part.id.rsplit("#", 1)[-1] for part in tree.spawned(task.id) if task.script == LOOP}
+                most = len(parts) if task.script == LOOP else min(1, len(tree.spawned(task.id)))
+                assert found[task.id] <= most, f"{task} grew {found[task.id]} times"
+                assert found[task.id] == most or not tree.has_grown_in(run, task.id)
+        assert len(tree.tasks) == Task.objects.filter(root_id=tree.root_id).count()
+
     def _check_starts(self, tree: Tree, run: model.Run, rows: Seen) -> None:
         """Of a run that kept its worker we know how often each task was started."""
         started = Counter(TaskEvent.objects.filter(run_id=run.id, type="task_start").values_list("task_id", flat=True))
@@ -304,9 +390,10 @@ class Play(RuleBasedStateMachine):
         for life in self._lives:
             executed.update(life.executed)
         for task in [tree.tasks[task_id] for task_id in run.todo]:
-            row, attempts = rows[task.id], 0 if task.script == GROUP else task.starts
+            row, attempts = rows[task.id], 0 if task.script in GROUPS else task.starts
             assert (started[task.id], row.started_at is not None) == (task.starts, task.starts > 0), task
             assert row.attempt == attempts, task
-            assert executed[run.id, task.id] == attempts or (
-                executed[run.id, task.id] == 0 and task.status == IN_PROGRESS
+            times = executed[run.id, task.id]
+            assert times == attempts or (times == 0 and task.status == IN_PROGRESS), (
+                f"{task} was executed {times} times"
             )

@@ -19,7 +19,7 @@ from tasks.rules.exceptions import StatusConflict
 from tasks.services import cancels, editing, trees
 from tests.tasks.drawn import EDITABLE, NUMBER, SHAPE, Shape
 from tests.tasks.lives import Fuse, Stage
-from tests.tasks.model import CANCELLED, COMPLETED, FAILED, IN_PROGRESS, OVER, PENDING
+from tests.tasks.model import CANCELLED, COMPLETED, FAILED, IN_PROGRESS, OVER, PENDING, WAITS
 from tests.tasks.play import MESSAGE, Play
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -47,6 +47,10 @@ class Rules(Play):
     @rule(tree=TREE, task=NUMBER)
     def execute(self, tree: int, task: int) -> None:
         of, task_id = self._at(tree, task)
+        if of.run is None and task_id in of.templates():
+            with pytest.raises(StatusConflict):
+                trees.execute_task(caller=LOCAL, task_id=task_id)
+            return
         execution = trees.execute_task(caller=LOCAL, task_id=task_id)
         assert execution.started is (of.run is None)
         if of.run is None:
@@ -67,6 +71,23 @@ class Rules(Play):
         of, _ = self._at(tree, 0)
         while of.run and (live := [each for each in of.run.live if of.tasks[each].status == IN_PROGRESS]):
             self._tell(of, min(live), "ok")
+            self._settle()
+
+    @rule(tree=TREE, number=NUMBER, what=TOLD)
+    def send_an_event(self, tree: int, number: int, what: str) -> None:
+        """To what waits for it, to what will, or to what has long taken another one."""
+        of, _ = self._at(tree, 0)
+        if of.run and (found := [each for each in sorted(of.run.todo) if of.tasks[each].script == "event"]):
+            task_id = found[number % len(found)]
+            self._send(of, task_id, what)
+            self._send(of, task_id, "raise")
+            self._settle()
+
+    @rule(number=NUMBER)
+    def let_a_wait_expire(self, number: int) -> None:
+        found = self._hanging(number)
+        if found and found[0].tasks[found[1]].script == "event" and self._is_suspended(found[0]):
+            self._let_expire(*found)
             self._settle()
 
     @rule(number=NUMBER, above=st.integers(0, 2), force=YES, what=TOLD)
@@ -92,7 +113,8 @@ class Rules(Play):
     def cancel_while_it_ends(self, number: int, what: str) -> None:
         """Who comes first decides, and nobody decides half of it."""
         of, task_id = self._hanging(number) or self._at(number, 0)
-        if of.run is None or task_id not in of.run.live or of.waiting([task_id]) | of.below(task_id) != {task_id}:
+        is_live = of.run is not None and task_id in of.run.live and of.tasks[task_id].script not in WAITS
+        if of.run is None or not is_live or of.waiting([task_id]) | of.below(task_id) != {task_id}:
             return
         holder = self._holder(of.run.id)
         holder.tell(of.run.id, task_id, what)
@@ -188,7 +210,7 @@ class Rules(Play):
 def test_trees_become_what_the_rules_say(stage: Stage) -> None:
     has_seed = "RULES_SEED" in os.environ
     test = settings(
-        max_examples=int(os.environ.get("RULES_EXAMPLES", "50")),
+        max_examples=int(os.environ.get("RULES_EXAMPLES", "25")),
         stateful_step_count=int(os.environ.get("RULES_STEPS", "30")),
         phases=[Phase.generate] if has_seed else [Phase.generate, Phase.shrink],
         deadline=None,

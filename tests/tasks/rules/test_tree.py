@@ -465,3 +465,15 @@ def test_a_copy_takes_the_subtree_and_all_that_depends_on_it(target: str, scope:
 @pytest.mark.parametrize(("values", "mean"), [([], 0.0), ([1.0], 1.0), ([0.0, 0.5, 1.0], 0.5), ([0.1] * 10, 0.1)])
 def test_the_progress_of_a_tree_is_the_mean_of_its_tasks(values: list[float], mean: float) -> None:
     assert mean_progress(iter(values)) == mean
+
+
+@pytest.mark.parametrize(
+    ("status", "is_left"), [(Status.PENDING, True), (Status.COMPLETED, False), (Status.FAILED, False)]
+)
+def test_a_run_covers_what_a_completed_need_has_added_and_is_not_over(status: Status, is_left: bool) -> None:
+    """A task may complete before what it has added: a worker that takes over must not forget it."""
+    spawner = node("s", parent_id="root", status=COMPLETED, spawned=["s/0"])
+    added = node("s/0", parent_id="s", status=status, spawned_by="s")
+    between = node("e", "s", parent_id="root", status=COMPLETED)
+    tree = [node("root"), node("t", "e", parent_id="root"), between, spawner, added]
+    assert scope_of("t", tree) == ({"t", "s/0"} if is_left else {"t"})

@@ -8,9 +8,17 @@ from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from tasks.models import Run, Task
-from tasks.rules.exceptions import InvalidDependency, InvalidTree, StatusConflict
-from tasks.services import trees
+from tasks.rules.exceptions import (
+    CannotDelete,
+    CircularDependency,
+    InvalidDependency,
+    InvalidParams,
+    InvalidTree,
+    StatusConflict,
+)
+from tasks.services import cancels, trees
 from tasks.services.copies import copy_tree
+from tasks.services.editing import delete_task
 from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of
@@ -306,3 +314,78 @@ def test_what_no_map_can_be_is_refused(worker: WorkerThread) -> None:
     assert "is the name of a dependency, and of a value of its map" in refused(
         lambda tree: tree[3].update(dependencies=[{"id": "list", "as": "item"}])
     )
+
+
+def test_a_map_that_runs_alone_runs_what_its_template_needs(worker: WorkerThread) -> None:
+    tree = mapped(["a", "b"], {"id": "part", "inputs": {"value": "{{other.x}}"}, "dependencies": ["other"]})
+    tree.append({"id": "other", "name": "Other", "parent_id": "end", "inputs": {"x": 1}, **ECHO})
+    trees.create_tree(caller=LOCAL, tasks=tree)
+    execution = trees.execute_task(caller=LOCAL, task_id="each")
+    worker.work()
+    ran = result_of(execution.run)
+    assert (ran.run.status, ran.tasks["other"].status, ran.tasks["end"].status) == ("completed", "completed", "pending")
+    assert [part["value"] for part in ran.tasks["each"].result] == [1, 1]
+
+
+def test_a_template_that_waits_for_its_map_is_a_cycle() -> None:
+    below = {"id": "below", "parent_id": "part", "dependencies": ["each"]}
+    with pytest.raises(CircularDependency, match="each"):
+        trees.create_tree(caller=LOCAL, tasks=mapped([1], {"id": "part"}, below))
+
+
+@pytest.mark.parametrize("part", ["part", "part[0]"])
+def test_no_part_of_a_map_is_deleted_without_it(run: RunTree, part: str) -> None:
+    run(mapped([1, 2]))
+    with pytest.raises(CannotDelete, match="it is a part of 'each'"):
+        delete_task(caller=LOCAL, task_id=part, force=True)
+    delete_task(caller=LOCAL, task_id="end", force=True)
+    assert not Task.objects.exists()
+
+
+def test_a_copy_of_a_map_puts_nothing_into_its_template(run: RunTree, worker: WorkerThread) -> None:
+    tree = mapped([1, 2])
+    run([tree[0] | {"dependencies": []}, *tree[1:]])
+    copy = copy_tree(caller=LOCAL, task_id="each", children=True)
+    assert copy.root.id == copy.ids["list"]
+    execution = trees.execute_task(caller=LOCAL, task_id=copy.root.id)
+    worker.work()
+    assert len(result_of(execution.run).tasks[copy.ids["each"]].result) == 2
+
+
+def test_two_maps_have_no_root_of_their_own() -> None:
+    after: Json = {"id": "after", "name": "After", "parent_id": "end", "dependencies": ["each"]}
+    after |= {"params": {"for_each": {"items": [1]}}}
+    tree = mapped([1])
+    part = {"id": "b", "name": "B", "parent_id": "after", **ECHO}
+    trees.create_tree(caller=LOCAL, tasks=[tree[0] | {"dependencies": []}, *tree[1:], after, part])
+    with pytest.raises(InvalidParams, match="leaves no task that all others can be below"):
+        copy_tree(caller=LOCAL, task_id="each")
+
+
+def test_a_run_that_is_cancelled_before_it_begins_sets_the_template_aside() -> None:
+    run = trees.execute_tree(caller=LOCAL, tasks=mapped([1])).run
+    cancels.ask(caller=LOCAL, task_ids=["end"], force=False, message="Never mind")
+    ended = result_of(run)
+    assert ended.statuses() == dict.fromkeys(("end", "list", "each"), "cancelled") | {"part": "skipped"}
+    assert [event["type"] for event in ended.events if event["task_id"] == "part"] == ["task_skipped"]
+
+
+def test_what_is_done_with_does_not_decide_how_a_run_ends(worker: WorkerThread) -> None:
+    """The worker that takes the run over after a crash would not have it in the run."""
+    tree: list[Json] = [
+        {"id": "root", "name": "Root"},
+        {"id": "t", "name": "T", "parent_id": "root", **ECHO},
+        {"id": "d", "name": "D", "parent_id": "t", "dependencies": [{"id": "f", "required": False}], **ECHO},
+        {
+            "id": "f",
+            "name": "F",
+            "parent_id": "root",
+            "schemas": {"method": "scripted_executor"},
+            "inputs": {"then": "fail"},
+        },
+    ]
+    trees.create_tree(caller=LOCAL, tasks=tree)
+    execution = trees.execute_task(caller=LOCAL, task_id="t")
+    worker.work()
+    ran = result_of(execution.run)
+    assert (ran.tasks["f"].status, ran.tasks["d"].status, ran.run.status) == ("failed", "completed", "completed")
