@@ -75,6 +75,7 @@ def add_webhook(
     authentication: Mapping[str, Any] | None = None,
     after: int = 0,
     actor: str | None = None,
+    is_recorded: bool = True,
 ) -> Webhook:
     """Send the run's events after number `after` to the URL, rendered as `kind`.
 
@@ -82,7 +83,7 @@ def add_webhook(
 
     A native webhook without a token gets a generated one, since its requests are always signed.
     `authentication` is for the renderer. `actor` is who adds it: by default the owner of
-    the run. Raises InvalidParams with the field, or LimitReached.
+    the run. `is_recorded`: in the audit log. Raises InvalidParams with the field, or LimitReached.
     """
     if found := list(problems(url=url, token=token, headers=headers, authentication=authentication)):
         raise InvalidParams(found)
@@ -113,17 +114,21 @@ def add_webhook(
         created_at=now,
         closed_at=now if is_over else None,
     )
-    record(Action.WEBHOOK_ADDED, webhook, run, actor=actor)
+    if is_recorded:
+        record(Action.WEBHOOK_ADDED, webhook, run, actor=actor)
     notify.send(notify.RUNS)
     return webhook
 
 
 @transaction.atomic
 def with_webhook(verb: Callable[..., T], webhook: Json, **arguments: Any) -> T:
-    """Call a function of `tasks.services.trees`, and add the webhook to the run: both or neither."""
+    """Call a function of `tasks.services.trees`, and add the webhook to the run: both or neither.
+
+    It is a part of the run, so the audit log has no entry for it.
+    """
     result = verb(**arguments)
     assert result.run is not None  # noqa: S101  (the function starts a run)
-    added = add_webhook(run=result.run, actor=arguments["caller"].user_id, **webhook)
+    added = add_webhook(run=result.run, is_recorded=False, **webhook)
     return replace(result, webhook=added)
 
 
