@@ -256,7 +256,7 @@ def test_the_commands_import_trees(tmp_path: Path) -> None:
     """With the page's paths and URL replaced by those of a recorded predecessor."""
     by_file, by_url = texts(PAGE, "Import your trees", "sh")
     install, *commands = by_file.splitlines()
-    assert install == f"pip install '{HOW_TO_INSTALL.partition(chr(39))[2]}"
+    assert HOW_TO_INSTALL.startswith(f"{install}, or in a clone")
     commands = [
         line.replace("~/.aipartnerup/data/aipartnerupflow.duckdb", str(DATABASES / "v0_9.duckdb")) for line in commands
     ]

@@ -10,6 +10,7 @@ from a2a.core.conditions import Problem
 from a2a.core.parsing import Params, Text
 from a2a.methods.flow_params import RESUMES
 from a2a.methods.params import RunStatus, Starts, Tag
+from tasks.rules.tags import RULE, TAG
 
 Moment = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema={"format": "date-time"})]
 """A time in ISO 8601, with an offset or in UTC, or a day, which stands for its first moment in UTC."""
@@ -41,7 +42,8 @@ class ListRuns(Params, frozen=True, kw_only=True):
         return tuple(dict.fromkeys([self.status] if isinstance(self.status, str) else self.status or ()))
 
     def contradictions(self) -> list[Problem]:
-        return [*super().contradictions(), *period_problems(self.since, self.until)]
+        no_tag = [] if self.tag is None or TAG.fullmatch(self.tag) else [("tag", RULE)]
+        return [*super().contradictions(), *no_tag, *period_problems(self.since, self.until)]
 
 
 class GetRun(Params, frozen=True, kw_only=True):

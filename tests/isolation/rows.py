@@ -262,6 +262,7 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "triggerSchedule": Row({}, ({"overlap": "allow"},)),
         "backfillSchedule": Row(PAST, (PAST | {"overlap": "allow"},)),
         "listScheduledRuns": Row({}, ({"limit": 1},)),
+        "listAudit": Row({}, (USER, USER | {"action": "tree"})),
         "getUsage": Row({"by": "user"}, (USER, USER | {"by": "model"})),
         "listNotifications": Row({}),
         "setNotification": Row(

@@ -1612,11 +1612,12 @@ export interface components {
          * @description A run. `task_id` is what it runs: the root of its tree, or a part; `name` is that of the root.
          *
          *     `number` counts the runs of the tree from 1. `seconds` is the duration, so far; null before the start.
-         *     `token_usage` is what its model calls used; null without any.
+         *     `error` is the start of the first error of a failed run. `token_usage` is what its model calls used; null without any.
          */
         Run: {
             context_id: string;
             created_at: string;
+            error: string | null;
             finished_at: string | null;
             flow: components["schemas"]["FlowRef"] | null;
             id: string;
@@ -1630,6 +1631,7 @@ export interface components {
             started_at: string | null;
             /** @enum {unknown} */
             status: "cancelled" | "completed" | "failed" | "in_progress" | "pending";
+            tags: string[];
             task_id: string;
             token_usage: components["schemas"]["TokenUsage"] | null;
             user_id: string;
@@ -1642,6 +1644,7 @@ export interface components {
         RunDetail: {
             context_id: string;
             created_at: string;
+            error: string | null;
             failures: components["schemas"]["Failure"][];
             finished_at: string | null;
             flow: components["schemas"]["FlowRef"] | null;
@@ -1659,6 +1662,7 @@ export interface components {
             started_at: string | null;
             /** @enum {unknown} */
             status: "cancelled" | "completed" | "failed" | "in_progress" | "pending";
+            tags: string[];
             task_id: string;
             token_usage: components["schemas"]["TokenUsage"] | null;
             user_id: string;
@@ -1713,6 +1717,7 @@ export interface components {
         RunWithInputs: {
             context_id: string;
             created_at: string;
+            error: string | null;
             finished_at: string | null;
             flow: components["schemas"]["FlowRef"] | null;
             id: string;
@@ -1727,6 +1732,7 @@ export interface components {
             started_at: string | null;
             /** @enum {unknown} */
             status: "cancelled" | "completed" | "failed" | "in_progress" | "pending";
+            tags: string[];
             task_id: string;
             token_usage: components["schemas"]["TokenUsage"] | null;
             user_id: string;
@@ -1781,6 +1787,7 @@ export interface components {
             run_count: number;
             schedule_type: string | null;
             starts_at: string | null;
+            tags: string[];
             task_id: string | null;
             tasks?: unknown;
             timezone: string;
@@ -2367,7 +2374,7 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
-                action?: string;
+                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "schedule" | "webhook" | "notification";
                 cursor?: string;
                 limit?: number;
                 since?: string;
@@ -2847,6 +2854,8 @@ export interface operations {
                 "application/json": {
                     /** @default null */
                     inputs?: Record<string, unknown> | null;
+                    /** @default null */
+                    tags?: string[] | null;
                     use_demo?: boolean | null;
                     /** @default null */
                     user_id?: string | null;
@@ -3474,7 +3483,9 @@ export interface operations {
                 limit?: number;
                 since?: string;
                 status?: ("cancelled" | "completed" | "failed" | "in_progress" | "pending") | ("cancelled" | "completed" | "failed" | "in_progress" | "pending")[];
+                tag?: string;
                 task_id?: string;
+                text?: string;
                 until?: string;
                 user_id?: string;
             };
@@ -3907,6 +3918,7 @@ export interface operations {
                     overlap?: components["schemas"]["Overlap"] | null;
                     pause_after_failures?: number | null;
                     starts_at?: string | null;
+                    tags?: string[] | null;
                     tasks?: (components["schemas"]["NewTask"] | components["schemas"]["NewTask"][]) | null;
                     timezone?: string | null;
                 } & (unknown & unknown & unknown & unknown)) | {
@@ -4151,6 +4163,7 @@ export interface operations {
                     overlap?: components["schemas"]["Overlap"] | null;
                     pause_after_failures?: number | null;
                     starts_at?: string | null;
+                    tags?: string[] | null;
                     task_id?: string | null;
                     tasks?: (components["schemas"]["NewTask"] | components["schemas"]["NewTask"][]) | null;
                     timezone?: string | null;
@@ -5820,6 +5833,8 @@ export interface operations {
                     copy_execution?: boolean | null;
                     /** @default null */
                     run_inputs?: Record<string, unknown> | null;
+                    /** @default null */
+                    tags?: string[] | null;
                     use_demo?: boolean | null;
                     wait?: boolean | null;
                     wait_timeout_seconds?: number | null;
@@ -5941,6 +5956,8 @@ export interface operations {
                     inputs?: {
                         [key: string]: Record<string, unknown>;
                     } | null;
+                    /** @default null */
+                    tags?: string[] | null;
                     use_demo?: boolean | null;
                     wait?: boolean | null;
                     wait_timeout_seconds?: number | null;
@@ -6050,6 +6067,8 @@ export interface operations {
                 limit?: number;
                 since?: string;
                 status?: ("cancelled" | "completed" | "failed" | "in_progress" | "pending") | ("cancelled" | "completed" | "failed" | "in_progress" | "pending")[];
+                tag?: string;
+                text?: string;
                 until?: string;
                 user_id?: string;
             };
