@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import psutil
 from django.conf import settings
@@ -55,9 +55,13 @@ def is_dead(process: psutil.Process) -> bool:
         return True
 
 
+OTHERS: Final[set[psutil.Process]] = set()
+"""What other tests had started when this one began: some leave processes that nobody waits for."""
+
+
 def children() -> list[psutil.Process]:
-    """The guards that this process started and all below them, zombies too; the servers of other tests are none of these."""
-    guards = [child for child in psutil.Process().children() if _is_guard(child)]
+    """The guards that this test started and all below them, zombies too."""
+    guards = [child for child in psutil.Process().children() if child not in OTHERS and _is_guard(child)]
     return guards + [each for guard in guards for each in guard.children(recursive=True)]
 
 

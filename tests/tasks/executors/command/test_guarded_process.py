@@ -14,7 +14,7 @@ from pytest_django import Settings
 from aipartnerupflow.executors import Context, ExecutorError, Stopped
 from tasks.executors.command import guarded_process
 from tests.servers import until
-from tests.tasks.executors.command.commands import Shell, alive, allowing, children
+from tests.tasks.executors.command.commands import OTHERS, Shell, alive, allowing, children
 
 ROOT = Path(__file__).parents[4]
 END_SECONDS = 150.0
@@ -34,6 +34,12 @@ STUBBORN = """
 @pytest.fixture(autouse=True)
 def sh(settings: Settings) -> None:
     settings.APFLOW_COMMAND = allowing("/bin/sh", processes=20)
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    OTHERS.clear()
+    OTHERS.update(psutil.Process().children())
 
 
 async def stopped(shell: Shell) -> Stopped:
