@@ -129,7 +129,7 @@ HOOK = {"url": "https://example.com/hook"}
             Execute,
             {"id": "a", "hurry": {}},
             "hurry",
-            "unknown parameter, known are use_streaming, use_demo, last_event_id, wait, wait_timeout_seconds, webhook_config, "
+            "unknown parameter, known are use_streaming, tags, use_demo, last_event_id, wait, wait_timeout_seconds, webhook_config, "
             "tasks, task_id, id_conflict, copy_execution, copy_children, run_inputs, id",
         ),
     ],
