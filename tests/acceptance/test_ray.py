@@ -14,6 +14,7 @@ from tests.tasks.pools.conftest import MODULES
 Json = dict[str, Any]
 ON_RAY: Final = {"pool": "ray"}
 BOUND_SECONDS: Final = 120
+pytestmark = pytest.mark.nightly
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,6 @@ def start(server: Server, *tasks: Json) -> str:
 
 
 def test_functions_and_executors_run_on_ray(server: Server) -> None:
-    """The one test of Ray at each push."""
     prompt = {"prompt": "Say hi", "model": "demo/demo"}
     llm = {"id": "llm", "name": "llm", "schemas": {"method": "llm_executor"}, "inputs": prompt, "params": ON_RAY}
     ran = run(
@@ -80,7 +80,6 @@ def test_what_ray_does_not_have_is_refused(server: Server) -> None:
     assert reply["error"]["data"] == [{"field": "tasks[0].params.resources.gpus", "reason": reason}]
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("executor", ["function", "scripted"])
 def test_cancelling_ends_the_work_on_the_node(server: Server, tmp_path: Path, executor: str) -> None:
     started = tmp_path / "started"
@@ -101,7 +100,6 @@ def test_cancelling_ends_the_work_on_the_node(server: Server, tmp_path: Path, ex
     assert run(server, function("sum", "add", params=ON_RAY, a=1))["sum"]["status"] == "completed"
 
 
-@pytest.mark.nightly
 def test_a_dead_node_fails_its_own_tasks_only(server: Server, cluster: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     node = cluster.add_node(num_cpus=1)
