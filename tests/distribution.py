@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 ONE_SERVER: Final = frozenset({"admin", "hostile", "interop", "isolation"})
 """Folders with a server of their own."""
 LONGEST_FIRST: Final = (
-    *("acceptance/", "hostile/", "test_", "interop/", "isolation/", "tasks/rules/test_rules", "aipartnerupflow/"),
-    *("admin/", "apflow_site/", "tasks/worker/", "tasks/services/test_examples", "tasks/executors/", "a2a/"),
+    *("acceptance/", "a2a/rest/", "hostile/", "test_", "interop/", "isolation/", "tasks/rules/test_rules"),
+    *("aipartnerupflow/", "admin/", "apflow_site/", "tasks/worker/", "tasks/services/test_examples"),
+    *("tasks/executors/", "a2a/"),
 )
 """The files of long tests, by how their paths begin. All others consist of short tests."""
 
