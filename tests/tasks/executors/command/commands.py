@@ -56,7 +56,7 @@ def is_dead(process: psutil.Process) -> bool:
 
 
 OTHERS: Final[set[psutil.Process]] = set()
-"""What other tests had started when this one began: some leave processes that nobody waits for."""
+"""Processes of earlier tests, some of which are left as zombies."""
 
 
 def children() -> list[psutil.Process]:
