@@ -373,7 +373,7 @@ class Play(RuleBasedStateMachine):
             assert final["tree_progress"] == pytest.approx(sum(progress) / len(progress), abs=1e-5)
 
     def _check_growth(self, tree: Tree, run: model.Run, log: list[model.Json]) -> None:
-        """Whatever a task added is decided once, whoever died; of a loop, once for each round."""
+        """A task decides once what it adds, even if workers die; a loop decides once for each round."""
         found = Counter(event["task_id"] for event in log if event["type"] == "task_spawned")
         for task in tree.tasks.values():
             if task.script in (MAP, LOOP, SPAWN) and task.id in run.todo:
