@@ -221,6 +221,13 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             notification_responses.Notifications,
             VIEWER,
         ),
+        "notifications.test": Method(
+            notifications.test,
+            notification_params.NotificationNamed,
+            as_a2a_data,
+            notification_responses.NotificationTested,
+            OPERATOR,
+        ),
         "notifications.delete": Method(
             notifications.delete,
             notification_params.NotificationNamed,

@@ -41,6 +41,6 @@ class SetNotification(Params, frozen=True, kw_only=True):
 
 
 class NotificationNamed(Params, frozen=True, kw_only=True):
-    """notifications.delete"""
+    """notifications.delete, notifications.test"""
 
     name: Name

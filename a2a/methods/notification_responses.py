@@ -31,3 +31,12 @@ class NotificationDeleted(Response, frozen=True, kw_only=True):
 
     name: str
     deleted: bool
+
+
+class NotificationTested(Response, frozen=True, kw_only=True):
+    """Whether the test message was delivered. `status_code` is of the receiver's reply, null for a mail or without a reply."""
+
+    name: str
+    delivered: bool
+    status_code: int | None
+    error: str | None

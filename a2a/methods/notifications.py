@@ -8,6 +8,7 @@ from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.services import notifications
+from tasks.services.notification_tests import send_test
 
 
 async def set_notification(caller: Caller, given: params.SetNotification) -> DataResult:
@@ -20,6 +21,14 @@ async def list_notifications(caller: Caller, given: Nothing) -> DataResult:
     """List the notifications of the caller, by name. Tokens and headers are not shown."""
     found = await pools.read(notifications.list_notifications, caller=caller)
     return DataResult(native={"notifications": [notifications.native_of(each) for each in found]})
+
+
+async def test(caller: Caller, given: params.NotificationNamed) -> DataResult:
+    """Send a test message now, once, and say whether it was delivered."""
+    outcome = await send_test(caller=caller, name=given.name)
+    is_delivered = outcome.error is None
+    facts = {"delivered": is_delivered, "status_code": outcome.status_code, "error": outcome.error}
+    return DataResult(native={"name": given.name} | facts)
 
 
 async def delete(caller: Caller, given: params.NotificationNamed) -> DataResult:

@@ -375,6 +375,16 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
             )
         },
         "notifications/<segment:name>/": NOTIFICATION,
+        "notifications/<segment:name>/test/": {
+            "post": Operation(
+                name="testNotification",
+                method="notifications.test",
+                in_path="name",
+                takes="body",
+                answers={200: notification_responses.NotificationTested},
+                errors=(errors.NotificationNotFound, errors.LimitReached),
+            )
+        },
         "executors/": {
             "get": Operation(name="listExecutors", method="system.executors", answers={200: list[responses.Executor]})
         },

@@ -65,6 +65,7 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "schedules runs": "schedules runs 01a2b3c4 --limit 50",
         "notifications set": "notifications set on-call --to https://hooks.example.com/apflow --flow report",
         "notifications list": "notifications list --json",
+        "notifications test": "notifications test on-call",
         "notifications delete": "notifications delete on-call",
         "webhooks list": "webhooks list 019db6a2-5f0e-7c11-8d57-1f0f4f9a7c11",
         "webhooks delete": "webhooks delete 019db6a2-6a3b-7d02-9c44-2a1b3c4d5e6f",

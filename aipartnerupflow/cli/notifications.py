@@ -5,13 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aipartnerupflow.cli import output
-from aipartnerupflow.cli.options import asks
+from aipartnerupflow.cli.options import ExitCode, asks
 from aipartnerupflow.cli.output import clean, note
 from aipartnerupflow.cli.tables import put, table
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
-    from aipartnerupflow.client.notification_types import Notification, NotificationDeleted, Notifications
+    from aipartnerupflow.client.notification_types import (
+        Notification,
+        NotificationDeleted,
+        Notifications,
+        NotificationTested,
+    )
 
 notifications = typer.Typer(no_args_is_help=True, help="Manage messages about runs that fail.")
 
@@ -32,6 +37,13 @@ def show_all(answer: "Notifications") -> None:
     put(rows)
     if not answer["notifications"]:
         note("No notifications yet. Store one: aipartnerupflow notifications set on-call --to ops@example.com")
+
+
+def show_tested(answer: "NotificationTested") -> None:
+    if answer["delivered"]:
+        note(f"The test message of {clean(answer['name'])} was delivered.")
+    else:
+        note(f"The test message of {clean(answer['name'])} was not delivered. {clean(answer['error'] or '')}")
 
 
 def show_deleted(answer: "NotificationDeleted") -> None:
@@ -56,6 +68,13 @@ def set_notification(
 def list_notifications(client: "Client") -> Any:
     """List your notifications."""
     return client.notifications()
+
+
+@notifications.command("test")
+@asks(show_tested, exit_code=lambda answer: ExitCode.OK if answer["delivered"] else ExitCode.FAILED)
+def test_notification(client: "Client", name: Name) -> Any:
+    """Send a test message now, and say whether it was delivered."""
+    return client.test_notification(name)
 
 
 @notifications.command("delete")

@@ -108,6 +108,7 @@ class Methods(Generic[H]):
     schedule_runs = method(schedule_calls.schedule_runs)
     set_notification = method(notification_calls.set_notification)
     notifications = method(notification_calls.notifications)
+    test_notification = method(notification_calls.test_notification)
     delete_notification = method(notification_calls.delete_notification)
     webhooks = method(webhook_calls.webhooks)
     delete_webhook = method(webhook_calls.delete_webhook)

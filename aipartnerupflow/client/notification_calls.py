@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from .calls import Call, given
-from .notification_types import Notification, NotificationDeleted, Notifications
+from .notification_types import Notification, NotificationDeleted, Notifications, NotificationTested
 
 
 def set_notification(
@@ -28,3 +28,8 @@ def notifications() -> Call[Notifications]:
 def delete_notification(name: str) -> Call[NotificationDeleted]:
     """Delete a notification."""
     return Call("notifications.delete", {"name": name})
+
+
+def test_notification(name: str) -> Call[NotificationTested]:
+    """Send a test message of a notification now, once."""
+    return Call("notifications.test", {"name": name})

@@ -26,3 +26,12 @@ class NotificationDeleted(TypedDict):
 
     name: str
     deleted: bool
+
+
+class NotificationTested(TypedDict):
+    """Whether the test message was delivered. `status_code` is of the receiver's reply; None for a mail, or without a reply."""
+
+    name: str
+    delivered: bool
+    status_code: int | None
+    error: str | None

@@ -26,6 +26,7 @@ from llmkeys.secret_forms import MalformedSecret
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.rules.exceptions import TasksError
 from tasks.services import notifications, stored_secrets
+from tasks.services.notification_tests import send_test
 
 TEMPLATE: Final = "dashboard/settings.html"
 #: Listed first: the most common providers.
@@ -103,6 +104,19 @@ async def set_notification(request: HttpRequest, caller: Caller) -> HttpResponse
         return await _refused(request, caller, error.message)
     context = await _context(caller) | {"new_notification": kept}
     return await shown(request, caller, TEMPLATE, context)
+
+
+@page("POST", needs=Role.OPERATOR)
+async def test_notification(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Send a test message of one of the user's notifications."""
+    name = request.POST.get("name", "")[:LONGEST_NAME]
+    try:
+        outcome = await send_test(caller=caller, name=name)
+    except TasksError as error:
+        return await _refused(request, caller, error.message)
+    if outcome.error is not None:
+        return await _refused(request, caller, f"The test message of “{name}” was not delivered. {outcome.error}")
+    return _done(request, f"The test message of “{name}” was delivered.")
 
 
 @page("POST", needs=Role.OPERATOR)

@@ -62,6 +62,7 @@ urlpatterns = [
     path("settings/secrets/", settings.set_secret, name="set_secret"),
     path("settings/secrets/delete/", settings.delete_secret, name="delete_secret"),
     path("settings/notifications/", settings.set_notification, name="set_notification"),
+    path("settings/notifications/test/", settings.test_notification, name="test_notification"),
     path("settings/notifications/delete/", settings.delete_notification, name="delete_notification"),
     path("settings/api-keys/", settings.create_api_key, name="create_api_key"),
     path("settings/api-keys/revoke/", settings.revoke_api_key, name="revoke_api_key"),

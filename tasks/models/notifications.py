@@ -18,7 +18,7 @@ class Notification(models.Model):
     """Sends a message when a run of its user fails: any run, or those of one flow.
 
     `url` is where to send it: `http…` or `mailto:…`. `host` is of the receiver, or of the mail server.
-    `sealed` contains, encrypted, what only deliveries may read.
+    `sealed` contains, encrypted, what only deliveries may read. `testing_since` is set while a test message is sent.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -28,6 +28,7 @@ class Notification(models.Model):
     url = models.TextField()
     host = models.CharField(max_length=255)
     sealed = models.TextField()
+    testing_since = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 

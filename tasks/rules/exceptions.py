@@ -99,6 +99,13 @@ class ScheduleNotFound(TasksError):
         super().__init__(f"Schedule '{schedule_id}' not found. {hint}", data={"schedule_id": schedule_id})
 
 
+class NotificationNotFound(TasksError):
+    """Notification not found."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"You have no notification '{name}'. Check the name.", data={"name": name})
+
+
 class CircularDependency(TasksError):
     """The dependencies form a cycle."""
 

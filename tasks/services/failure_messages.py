@@ -6,7 +6,9 @@ from typing import Final
 
 from django.conf import settings
 
-from tasks.models import Webhook
+from tasks.executors.email.mail import MAILTO
+from tasks.ids import new_id
+from tasks.models import Notification, Webhook
 from tasks.rules.strict_json import Json
 from tasks.services.history import failures_of, with_facts
 from tasks.services.webhook_requests import Request, signed
@@ -38,6 +40,19 @@ def by_mail(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
     if facts["url"]:
         lines += ["", facts["url"]]
     return Request(body="\n".join(lines).encode(), headers={"Subject": subject[:LONGEST_SUBJECT]})
+
+
+def test_message(notification: Notification, *, flow: str | None, secrets: Secrets) -> Request:
+    """Render the message that shows whether messages of this notification arrive."""
+    about = f"a run of the flow '{flow}'" if flow else "a run"
+    text = f"This is a test of the notification '{notification.name}'. Such a message comes when {about} fails."
+    base = settings.APFLOW.server.public_url
+    url = f"{base.rstrip('/')}/ui/settings/" if base else None
+    if notification.url.startswith(MAILTO):
+        lines = [text, *(["", url] if url else [])]
+        return Request(body="\n".join(lines).encode(), headers={"Subject": f"Test: {notification.name}"})
+    facts = {"type": "test", "name": notification.name, "user_id": notification.user_id, "flow": flow}
+    return signed(facts | {"text": text, "url": url}, secrets, event_id=f"{new_id()}-test")
 
 
 def _facts(webhook: Webhook) -> Json | None:

@@ -89,11 +89,12 @@ def request_of(webhook: Webhook, event: Json) -> Request | None:
     secrets = secrets_of(webhook)
     render: Renderer = import_string(settings.APFLOW_WEBHOOK_RENDERERS[webhook.kind])
     request = render(webhook, event, secrets)
-    return request and _with_headers(request, secrets.headers)
+    return request and with_headers(request, secrets.headers)
 
 
-def _with_headers(request: Request, headers: Mapping[str, str]) -> Request:
-    then = request.then and _with_headers(request.then, headers)
+def with_headers(request: Request, headers: Mapping[str, str]) -> Request:
+    """Add the headers that the client chose."""
+    then = request.then and with_headers(request.then, headers)
     return Request(body=request.body, headers={**headers, **request.headers}, then=then)
 
 
@@ -103,18 +104,19 @@ async def send(webhook: Webhook, request: Request) -> WebhookResponse:
     After an error in between, a retry starts with the first request.
     """
     if webhook.kind == BY_MAIL:
-        return await _send_mail(webhook, request)
-    answer = await _send_one(webhook, request)
+        return await send_by_mail(webhook, request, user_id=await pools.read(_owner_of, webhook))
+    answer = await send_one(webhook, request)
     if answer.error is not None or request.then is None:
         return answer
     return await send(webhook, request.then)
 
 
-async def _send_mail(webhook: Webhook, request: Request) -> WebhookResponse:
+async def send_by_mail(webhook: Webhook, request: Request, *, user_id: str) -> WebhookResponse:
+    """Try once to send a mail, which counts for the limits of the user."""
     address = webhook.url.removeprefix(MAILTO)
     mail = Mail(to=[address], subject=request.headers["Subject"], text=request.body.decode())
     try:
-        await send_mail(mail, user_id=await pools.read(_owner_of, webhook))
+        await send_mail(mail, user_id=user_id)
     except NotSent as error:
         return WebhookResponse(error=str(error), may_retry=not error.permanent)
     return WebhookResponse()
@@ -124,7 +126,7 @@ def _owner_of(webhook: Webhook) -> str:
     return Run.objects.values_list("user_id", flat=True).get(id=webhook.run_id)
 
 
-async def _send_one(webhook: Webhook, request: Request) -> WebhookResponse:
+async def send_one(webhook: Webhook, request: Request) -> WebhookResponse:
     """Send one request.
 
     Follows no redirects, reads no body, and takes at most `webhooks.timeout_seconds`.

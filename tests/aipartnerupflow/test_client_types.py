@@ -96,6 +96,7 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     schedule_types.SchedulePreview: (schedule_responses.SchedulePreview,),
     notification_types.Notification: (notification_responses.Notification,),
     notification_types.Notifications: (notification_responses.Notifications,),
+    notification_types.NotificationTested: (notification_responses.NotificationTested,),
     notification_types.NotificationDeleted: (notification_responses.NotificationDeleted,),
     audit_types.AuditEntry: (audit_responses.AuditEntry,),
     audit_types.AuditEntries: (audit_responses.AuditEntries,),

@@ -169,6 +169,8 @@ def test_notifications_are_stored_and_their_key_is_shown_once(as_: As) -> None:
         refused = post(as_("alice"), "/ui/settings/notifications/", **given)
         assert (refused.status_code, why in refused.text) == (422, True), refused.text
     assert post(as_("vera"), "/ui/settings/notifications/", name="on-call", to=hook).status_code == 403
+    assert post(as_("bob"), "/ui/settings/notifications/test/", name="on-call").status_code == 422
+    assert post(as_("vera"), "/ui/settings/notifications/test/", name="on-call").status_code == 403
     assert post(as_("bob"), "/ui/settings/notifications/delete/", name="on-call").status_code == 302
     assert hook in page(as_("alice"), "/ui/settings/")
     assert post(as_("alice"), "/ui/settings/notifications/delete/", name="on-call").status_code == 302

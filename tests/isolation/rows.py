@@ -133,6 +133,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "tasks.webhook.trigger": Row(TASK, (TASK | {"async_execution": False}, TASK | {"signature": "x"})),
         "notifications.set": Row(NOTICE, (NOTICE | {"name": "stolen"},), code=-32001),
         "notifications.list": Row({}),
+        "notifications.test": Row({"name": "on-call"}, code=-32001),
         "notifications.delete": Row({"name": "on-call"}),
         "webhooks.list": Row(RUN, runs=True),
         "webhooks.delete": Row({"webhook_id": "$webhook"}, runs=True),
@@ -268,6 +269,7 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "setNotification": Row(
             {name: value for name, value in NOTICE.items() if name != "name"}, code="flow_not_found"
         ),
+        "testNotification": Row({}, code="notification_not_found"),
         "deleteNotification": Row({}),
         "listSecrets": Row({}),
         "setSecret": Row(VALUE, (VALUE | {"scope": "shared", "users": ["$user"]},)),

@@ -3,6 +3,7 @@
 import hmac
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -160,6 +161,45 @@ def test_every_interface_sets_lists_and_deletes_them(server: Server) -> None:
         assert server.http.get("/api/notifications/").json() == {"notifications": [listed]}
         assert client.delete_notification("one")["deleted"] is True
         assert server.http.delete("/api/notifications/one/").json() == {"name": "one", "deleted": False}
+
+
+def test_a_test_message_says_at_once_whether_it_arrived(server: Server, receiver: Receiver, mails: MailServer) -> None:
+    kept = server.rpc("notifications.set", {"name": "try", "url": receiver.url})
+    receiver.answer(503)
+    outcomes = [server.rpc("notifications.test", {"name": "try"}) for _ in range(2)]
+    assert [(each["delivered"], each["status_code"], each["error"]) for each in outcomes] == [
+        (False, 503, "The receiver answered 503."),
+        (True, 200, None),
+    ]
+    first, _ = receiver.until_count(2)
+    assert (first["type"], first["name"], first["url"]) == ("test", "try", "https://flow.example.com/ui/settings/")
+    assert signature_of(receiver, kept["signing_key"])
+    mails.received.clear()
+    mails.answers = ["550 No"]
+    server.rpc("notifications.set", {"name": "mail", "email": "ops@example.com"})
+    with Client(server.url) as client:
+        refused = client.test_notification("mail")
+    assert (refused["delivered"], refused["error"]) == (False, "The mail server answered 550.")
+    sent = server.http.post("/api/notifications/mail/test/").json()
+    assert (sent["delivered"], sent["status_code"]) == (True, None)
+    (mail,) = mails.until_count(1)
+    assert (mail["To"], mail["Subject"]) == ("ops@example.com", "Test: mail")
+    missing = server.http.post("/api/notifications/none/test/")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "notification_not_found")
+
+
+def test_one_user_sends_one_test_message_at_a_time(server: Server, receiver: Receiver) -> None:
+    server.rpc("notifications.set", {"name": "slow", "url": receiver.url})
+    receiver.is_held = True
+    with ThreadPoolExecutor() as threads, Client(server.url) as client:
+        first = threads.submit(client.test_notification, "slow")
+        receiver.until_count(1)
+        error = server.call("notifications.test", {"name": "slow"})["error"]
+        receiver.is_held = False
+        receiver.free.set()  # it gets no answer
+        assert (error["code"], "is being sent" in error["message"]) == (-32029, True)
+        assert first.result()["delivered"] is False
+    assert server.rpc("notifications.test", {"name": "slow"})["delivered"] is True
 
 
 @pytest.mark.parametrize(

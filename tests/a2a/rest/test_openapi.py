@@ -28,6 +28,7 @@ CHECKING_SECONDS: Final = 600
 DOCUMENT: Final = openapi_document(with_authentication=False)
 NAME_OTHERS: Final = {
     ("/api/notifications/{name}/", "put"),
+    ("/api/notifications/{name}/test/", "post"),
     ("/api/schedules/", "post"),
     ("/api/schedules/preview/", "post"),
     ("/api/runs/", "get"),
