@@ -16,7 +16,7 @@ from tasks.rules.flow_changes import Change, Content, changes
 from tasks.rules.strict_json import Json
 from tasks.services.flow_grid import COLUMNS, grid_of
 from tasks.services.flow_lists import list_flows
-from tasks.services.flow_runs import median_seconds, runs_of, success_rate
+from tasks.services.flow_runs import median_cost, median_seconds, runs_of, success_rate
 from tasks.services.flows import delete_flow, read_version
 from tasks.services.write_only import for_pages
 from tasks.storage import loads
@@ -114,6 +114,7 @@ def _one(*, caller: Caller, name: str, user_id: str | None, version: int | None)
         "grid": grid_of(runs, shown_version.definition),
         "rate": success_rate(runs),
         "seconds": median_seconds(runs),
+        "cost": median_cost(runs),
         "last_run": runs[0] if runs else None,
         "steps": steps,
         "more_versions": FlowVersion.objects.of(found).count() - len(steps),

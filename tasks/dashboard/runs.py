@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import orjson
 from django.http import HttpRequest, HttpResponse
@@ -13,48 +12,18 @@ from django.http import HttpRequest, HttpResponse
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.dashboard.pages import Context, page, shown
+from tasks.dashboard.run_filters import SPANS, STATUSES, Filters, read
 from tasks.models import Run, Task
-from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import TEXT
-from tasks.services import history
+from tasks.services import history, saved_views
 from tasks.services.comparisons import compare, seconds_of
 from tasks.services.past_trees import past_tree
 from tasks.services.write_only import for_pages
 
 PAGE: Final = 50
-SPANS: Final[Mapping[str, tuple[str, timedelta, timedelta]]] = {
-    "1": ("24 hours", timedelta(days=1), timedelta(hours=1)),
-    "7": ("7 days", timedelta(days=7), timedelta(hours=6)),
-    "30": ("30 days", timedelta(days=30), timedelta(days=1)),
-    "90": ("90 days", timedelta(days=90), timedelta(days=3)),
-}
-"""The choices of the page: what it says, how long that is, and how long one bar of the chart stands for."""
-NAMES: Final = ("days", "status", "flow", "task", "user", "tag", "q", "cursor")
-STATUSES: Final = ("completed", "failed", "cancelled", "in_progress", "pending")
-"""From the bottom of a bar to its top."""
 TASKS_SHOWN: Final = 1_000
 PAIRS_SHOWN: Final = 100
 OTHERS_SHOWN: Final = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
-    """The filters in the URL. An empty one does not filter."""
-
-    span: str = "7"
-    status: str = ""
-    flow: str = ""
-    task_id: str = ""
-    tag: str = ""
-    text: str = ""
-    owner: str = ""
-    cursor: str = ""
-
-    def query(self, **changes: str) -> str:
-        """Return the URL query for these filters with `changes` applied."""
-        values = {"days": self.span, "status": self.status, "flow": self.flow, "task": self.task_id, "user": self.owner}
-        values |= {"tag": self.tag, "q": self.text}
-        return urlencode({name: value for name, value in (values | changes).items() if value})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +39,7 @@ class Bar:
 @page()
 async def overview(request: HttpRequest, caller: Caller) -> HttpResponse:
     """`GET /ui/runs/`: the runs that the caller may see, newest first."""
-    filters = _read(request)
+    filters = read(request.GET)
     context = await pools.read(_listed, caller=caller, filters=filters)
     return await shown(request, caller, "dashboard/runs.html", context)
 
@@ -90,27 +59,6 @@ async def compared(request: HttpRequest, caller: Caller) -> HttpResponse:
     return await shown(request, caller, "dashboard/compare.html", context)
 
 
-def _read(request: HttpRequest) -> Filters:
-    given = {name: request.GET.get(name, "").strip() for name in NAMES}
-    problems = []
-    if given["days"] and given["days"] not in SPANS:
-        problems.append(("days", f"must be one of {', '.join(SPANS)}"))
-    if given["status"] and given["status"] not in STATUSES:
-        problems.append(("status", f"must be one of {', '.join(STATUSES)}"))
-    if problems:
-        raise InvalidParams(problems)
-    return Filters(
-        span=given["days"] or "7",
-        status=given["status"],
-        flow=given["flow"],
-        task_id=given["task"],
-        owner=given["user"],
-        tag=given["tag"],
-        text=given["q"],
-        cursor=given["cursor"],
-    )
-
-
 def _listed(*, caller: Caller, filters: Filters) -> Context:
     _, span, width = SPANS[filters.span]
     now = datetime.now(UTC)
@@ -125,7 +73,7 @@ def _listed(*, caller: Caller, filters: Filters) -> Context:
     )
     rows, next_cursor = history.list_runs(caller=caller, wanted=wanted, limit=PAGE, cursor=filters.cursor)
     times = history.times_of(caller=caller, wanted=wanted)
-    bars = bars_of(times, now=now, count=round(span / width), width=width)
+    bars = bars_of(times.moments, now=now, count=round(span / width), width=width)
     return {
         "place": "runs",
         "rows": rows,
@@ -134,15 +82,13 @@ def _listed(*, caller: Caller, filters: Filters) -> Context:
         "statuses": STATUSES,
         "bars": bars,
         "most": max((sum(bar.counts.values()) for bar in bars), default=0),
-        "totals": [(status, len(times.get(status, ())), _is_cut(times, status)) for status in STATUSES],
+        "totals": [(status, len(times.moments.get(status, ())), status in times.cut) for status in STATUSES],
         "query": filters.query(cursor=filters.cursor),
+        "view_query": filters.query(),
+        "views": saved_views.views_of(caller=caller, place="runs"),
         "next_query": filters.query(cursor=next_cursor) if next_cursor else "",
         "first_query": filters.query() if filters.cursor else "",
     }
-
-
-def _is_cut(times: Mapping[str, Sequence[datetime]], status: str) -> bool:
-    return len(times.get(status, ())) >= history.MOST_TIMES
 
 
 def bars_of(times: Mapping[str, Sequence[datetime]], *, now: datetime, count: int, width: timedelta) -> list[Bar]:

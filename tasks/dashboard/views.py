@@ -24,6 +24,7 @@ from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
 from tasks.services.hooks import hook_url
 from tasks.services.questions import answers_in, open_questions
+from tasks.services.saved_views import views_of
 from tasks.services.task_detail import Detail, detail
 from tasks.services.write_only import for_pages
 from tasks.status import Status
@@ -48,6 +49,8 @@ async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
         "statuses": list(Status),
         "executors": sorted({*executor_ids(), *disabled_executors()}),
         "orders": ORDERS,
+        "view_query": first_query,
+        "views": await pools.read(views_of, caller=caller, place="trees"),
     }
     if "HX-Request" not in request.headers:
         return await shown(request, caller, "dashboard/trees.html", context)

@@ -8,6 +8,7 @@ from tasks.models.mails import MailCount
 from tasks.models.model_calls import ModelCall
 from tasks.models.notifications import Notification
 from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, RunTag, TaskEvent
+from tasks.models.saved_views import SavedView
 from tasks.models.schedules import Firing, FiringQuerySet, Schedule, ScheduleQuerySet
 from tasks.models.states import TaskState
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
@@ -37,6 +38,7 @@ __all__ = [
     "RunInputs",
     "RunQuerySet",
     "RunTag",
+    "SavedView",
     "Schedule",
     "ScheduleQuerySet",
     "SentEvent",

@@ -1,7 +1,7 @@
 """The grid of a flow: a row for each task of its definition, a column for each of its newest runs."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,11 +24,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A run, oldest first. `height` is its duration in percent of the longest; None without a duration."""
+    """A run, oldest first. `height` is its duration in percent of the longest; None without a duration.
+
+    `cost_usd` is what its model calls cost, and `cost_height` that in percent of the most expensive run.
+    """
 
     run: Run
     seconds: float | None
     height: float | None
+    cost_usd: float | None
+    cost_height: float | None
     has_tree: bool
 
 
@@ -48,6 +53,10 @@ class Grid:
     columns: Sequence[Column]
     lines: Sequence[Line]
     more: int
+
+    @property
+    def has_costs(self) -> bool:
+        return any(column.cost_usd for column in self.columns)
 
 
 def grid_of(runs: Sequence[Run], definition: Sequence[Mapping[str, str]]) -> Grid:
@@ -87,17 +96,21 @@ def _cell(task: Task) -> Cell:
 
 def _columns(runs: Sequence[Run], roots: set[str]) -> list[Column]:
     durations = {run.id: seconds_of(run) for run in runs}
-    longest = max((seconds for seconds in durations.values() if seconds), default=None)
+    costs: dict[str, float | None] = {run.id: (run.token_usage or {}).get("cost_usd") for run in runs}
     return [
         Column(
             run=run,
             seconds=durations[run.id],
-            height=None if not longest or durations[run.id] is None else _percent(durations[run.id], longest),
+            height=_percent(durations[run.id], durations.values()),
+            cost_usd=costs[run.id],
+            cost_height=_percent(costs[run.id], costs.values()),
             has_tree=run.root_id in roots,
         )
         for run in runs
     ]
 
 
-def _percent(seconds: float | None, longest: float) -> float:
-    return max(4.0, round(100 * (seconds or 0.0) / longest, 2))
+def _percent(value: float | None, values: Iterable[float | None]) -> float | None:
+    """Of the largest; None without a value, or if all are zero."""
+    largest = max((each for each in values if each), default=None)
+    return None if value is None or largest is None else max(4.0, round(100 * value / largest, 2))

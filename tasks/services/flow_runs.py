@@ -65,6 +65,13 @@ def success_rate(runs: Sequence[Run]) -> float | None:
     return sum(ended) / len(ended) if ended else None
 
 
+def median_cost(runs: Sequence[Run]) -> float | None:
+    """Return the median cost in US dollars of the runs that completed and called models of known price."""
+    usages = [run.token_usage or {} for run in runs if run.status == Status.COMPLETED]
+    found = [usage["cost_usd"] for usage in usages if usage.get("cost_usd") is not None]
+    return median(found) if found else None
+
+
 def median_seconds(runs: Sequence[Run]) -> float | None:
     """Return the median duration of the runs that completed; None if none did."""
     found = [seconds for run in runs if run.status == Status.COMPLETED and (seconds := seconds_of(run)) is not None]

@@ -1,6 +1,6 @@
 """The history of runs: list them, and read one. Each function returns only what its caller may see."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +27,8 @@ STATUSES: Final = (Status.PENDING, Status.IN_PROGRESS, Status.COMPLETED, Status.
 """Those that a run can have."""
 MOST_TIMES: Final = 5_000
 """The number of runs of each status in a chart."""
+MOST_MATCHES: Final = 1_000
+"""The number of runs with a text in a chart."""
 ERROR_SHOWN: Final = 300
 """The number of characters of the error that a list shows of a run."""
 FAILURES: Final = 10
@@ -126,13 +128,19 @@ def list_runs(
 def _searched(
     caller: Caller, found: RunQuerySet, wanted: RunFilter, *, limit: int, cursor: str
 ) -> tuple[list[RunFacts], str | None]:
+    runs, last = _search(caller, found, wanted, limit=limit, cursor=cursor)
+    return with_facts(runs), None if last is None else cursor_at(*last)
+
+
+def _search(
+    caller: Caller, found: RunQuerySet, wanted: RunFilter, *, limit: int, cursor: str
+) -> tuple[list[Run], run_search.Place | None]:
     matches = Q() if wanted.text is None else run_search.has_text(wanted.text)
     if wanted.statuses:
         matches &= Q(status__in=wanted.statuses)
     after = read_cursor(cursor) if cursor else None
     source = partial(_tagged, caller, wanted) if wanted.tag is not None else partial(_places, found, wanted)
-    runs, last = run_search.search(found, source, matches, limit=limit, after=after)
-    return with_facts(runs), None if last is None else cursor_at(*last)
+    return run_search.search(found, source, matches, limit=limit, after=after)
 
 
 def _tagged(caller: Caller, wanted: RunFilter, after: run_search.Place | None, most: int) -> list[run_search.Place]:
@@ -210,18 +218,34 @@ def _first_errors(run_ids: Sequence[str]) -> dict[str, str]:
     return dict(Run.objects.filter(id__in=run_ids).values_list("id", error).order_by())
 
 
-def times_of(*, caller: Caller, wanted: RunFilter) -> dict[str, list[datetime]]:
-    """Return when the runs were created, by status: of each the newest MOST_TIMES; of a tag, the newest of all.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """When runs were created, by status. `cut` are the statuses that may have more."""
 
-    Nothing, if runs are searched for a text. Raises what `list_runs` raises.
+    moments: Mapping[str, Sequence[datetime]]
+    cut: Collection[str]
+
+
+def times_of(*, caller: Caller, wanted: RunFilter) -> Times:
+    """Return when the runs were created: of each status the newest MOST_TIMES; of a tag, the newest of all; of a text,
+    the newest MOST_MATCHES, as far as the search comes in its time. Raises what `list_runs` raises.
     """
+    found = _of_subject(caller, wanted).filter(wanted.conditions)
     if wanted.text is not None:
-        return {}
-    found = _of_subject(caller, wanted).filter(wanted.conditions).order_by("-created_at", "-id")
-    times = found.values_list("created_at", flat=True)
+        return _times_of_matches(caller, found.exclude(root_id=F("id")), wanted)
+    times = found.order_by("-created_at", "-id").values_list("created_at", flat=True)
     if wanted.tag is not None:
         times = times.filter(id__in=[run_id for _, run_id in _tagged(caller, wanted, None, MOST_TIMES)])
-    return {status: list(times.filter(status=status)[:MOST_TIMES]) for status in wanted.statuses or STATUSES}
+    moments = {status: list(times.filter(status=status)[:MOST_TIMES]) for status in wanted.statuses or STATUSES}
+    return Times(moments=moments, cut=[status for status, each in moments.items() if len(each) >= MOST_TIMES])
+
+
+def _times_of_matches(caller: Caller, found: RunQuerySet, wanted: RunFilter) -> Times:
+    runs, last = _search(caller, found.only("id", "status", "created_at"), wanted, limit=MOST_MATCHES, cursor="")
+    moments: dict[str, list[datetime]] = {}
+    for run in runs:
+        moments.setdefault(run.status, []).append(run.created_at)
+    return Times(moments=moments, cut=[*moments] if last is not None else [])
 
 
 def own_run(*, caller: Caller, run_id: str) -> Run:

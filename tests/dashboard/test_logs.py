@@ -1,5 +1,6 @@
 """The log of a run and of a task: levels, filters, pages and files."""
 
+import html
 import json
 import re
 from typing import Any, Final
@@ -72,6 +73,8 @@ def test_events_are_filtered_by_level_text_and_task(server: Server, finished: Ma
     of_b = lines_of(server.http.get(f"{path}?task=step+b", headers=HTML))
     assert of_b == lines_of(server.http.get(f"/ui/logs/{prefix}-b", headers=HTML))
     assert "task_failed" not in of_b
+    linked = re.findall(r'href="([^"#]+)#event-2"', server.http.get(path, headers=HTML).text)
+    assert lines_of(server.http.get(path + html.unescape(linked[0]), headers=HTML)) == every[:2]
     assert "No events match" in server.http.get(f"{path}?q=nothing-like-it", headers=HTML).text
 
 

@@ -177,6 +177,31 @@ def test_notifications_are_stored_and_their_key_is_shown_once(as_: As) -> None:
     assert f'<td class="mono">{hook}' not in page(as_("alice"), "/ui/settings/")
 
 
+def test_filters_of_a_list_are_saved_under_a_name_for_their_user_only(as_: As) -> None:
+    given = {"place": "runs", "name": "Failed at night", "query": "status=failed&tag=night&cursor=x&more=1"}
+    saved = post(as_("vera"), "/ui/views/", **given)
+    assert (saved.status_code, saved.headers["Location"]) == (302, "/ui/runs/?days=7&status=failed&tag=night")
+    for address in ("/ui/runs/", "/ui/runs/?days=7&status=failed&tag=night"):
+        shown = page(as_("vera"), address)
+        assert 'href="?days=7&amp;status=failed&amp;tag=night"' in shown
+        assert ("Delete this view" in shown) == ("?" in address)
+    assert "Failed at night" not in page(as_("vera"), "/") + page(as_("root"), "/ui/runs/")
+    for wrong, why in (
+        ({"place": "flows"}, "place"),
+        ({"name": " "}, "name"),
+        ({"query": "status=dubious"}, "status"),
+        ({"query": "q=" + "x" * 4_096}, "query"),
+    ):
+        refused = post(as_("vera"), "/ui/views/", **given | wrong)
+        assert (refused.status_code, why in refused.text) == (400, True), refused.text
+    assert post(as_("vera"), "/ui/views/", place="trees", name="Mine", query="q=report").headers["Location"] == "/?q=report"  # fmt: skip
+    assert 'href="?q=report"' in page(as_("vera"), "/")
+    post(as_("root"), "/ui/views/delete/", **given)
+    assert "Failed at night" in page(as_("vera"), "/ui/runs/")
+    post(as_("vera"), "/ui/views/delete/", **given)
+    assert "Failed at night" not in page(as_("vera"), "/ui/runs/").split("</ul>")[-1]
+
+
 def test_secrets_are_kept_and_never_shown(as_: As) -> None:
     assert post(as_("alice"), "/ui/settings/secrets/", name="token", value=LLM_KEY, hosts="a.example, *.b.example").status_code == 302  # fmt: skip
     shown = page(as_("alice"), "/ui/settings/")

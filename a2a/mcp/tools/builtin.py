@@ -28,6 +28,7 @@ from tasks.services import flows, history, trees
 from tasks.services.cancels import cancel_tasks
 from tasks.services.demo import as_demo
 from tasks.services.run_inputs import with_inputs
+from tasks.services.run_tags import with_tags
 from tasks.services.trees import Execution
 
 RUNS: Final = Hints(reaches_out=True)
@@ -59,6 +60,8 @@ async def run_tree(exchange: Exchange, arguments: Json) -> Execution:
         verb = partial(as_demo, verb)
     if given.run_inputs is not None:
         verb = partial(with_inputs, verb, given.run_inputs)
+    if given.tags is not None:
+        verb = partial(with_tags, verb, given.tags)
     llm_key = exchange.headers.sent_key()
     return await pools.write(partial(verb, caller=exchange.caller, tasks=given.tasks, llm_key=llm_key))
 
@@ -67,6 +70,8 @@ async def run_flow(exchange: Exchange, arguments: Json) -> Execution:
     """Queue a run of a flow of the caller."""
     given = params.RunFlow.parse(arguments)
     verb: Callable[..., Execution] = partial(as_demo, flows.run_flow) if given.use_demo else flows.run_flow
+    if given.tags is not None:
+        verb = partial(with_tags, verb, given.tags)
     start = partial(verb, caller=exchange.caller, name=given.name, version=given.version, inputs=given.inputs)
     return await pools.write(partial(start, llm_key=exchange.headers.sent_key()))
 

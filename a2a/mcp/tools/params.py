@@ -6,6 +6,7 @@ from msgspec import Meta
 
 from a2a.core.parsing import Params, Text
 from a2a.methods.flow_params import FlowName, Version
+from a2a.methods.params import Tags
 from tasks.rules.strict_json import Json
 
 MOST_SECONDS: Final = 45
@@ -21,6 +22,7 @@ class RunTree(Params, frozen=True, kw_only=True):
     tasks: NewTasks
     run_inputs: Json | None = None
     """What `{{run.inputs.topic}}` in the tree stands for in this run."""
+    tags: Tags | None = None
     use_demo: bool = False
 
 
@@ -30,6 +32,7 @@ class RunFlow(Params, frozen=True, kw_only=True):
     name: FlowName
     version: Version | None = None
     inputs: Json | None = None
+    tags: Tags | None = None
     use_demo: bool = False
 
 

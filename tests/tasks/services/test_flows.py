@@ -325,6 +325,19 @@ def test_the_grid_of_a_large_tree_is_cut(settings: LazySettings) -> None:
     assert all(cell is not None for line in grid.lines for cell in line.cells)
 
 
+def test_the_grid_compares_durations_and_costs() -> None:
+    saved()
+    runs = [run().run for _ in range(3)]
+    for each, nanos in zip(runs, (5 * 10**8, None, 2 * 10**9), strict=True):
+        finish(each)
+        each.refresh_from_db()
+        each.model_calls, each.unpriced_calls, each.cost_nanos = 1, int(nanos is None), nanos
+    grid = grid_of(runs, FlowVersion.objects.get().definition)
+    assert [column.cost_height for column in grid.columns] == [25, None, 100]
+    assert (grid.has_costs, flow_runs.median_cost(runs)) == (True, 1.25)
+    assert not grid_of(runs[1:2], []).has_costs
+
+
 def test_another_run_of_the_tree_of_a_flow_is_of_the_flow() -> None:
     saved()
     first = run()

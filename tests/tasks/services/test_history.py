@@ -1,5 +1,6 @@
 """The history of runs below the interfaces: trees of past runs when the log is cut or the tree has grown, and long histories."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -108,12 +109,19 @@ def test_runs_are_found_by_tag_by_name_and_by_what_failed(runs: list[Run], monke
     (facts,) = history.list_runs(caller=LOCAL, wanted=history.RunFilter(statuses=["failed"]))[0]
     assert facts.error and "night" in facts.error
     times = history.times_of(caller=LOCAL, wanted=history.RunFilter(tag="nightly"))
-    assert {status: len(each) for status, each in times.items() if each} == {"pending": 1}
+    assert {status: len(each) for status, each in times.moments.items() if each} == {"pending": 1}
+    times = history.times_of(caller=LOCAL, wanted=history.RunFilter(text="All"))
+    assert ({status: len(each) for status, each in times.moments.items()}, times.cut) == (
+        Counter(run.status for run in (first, second)),
+        [],
+    )
     stranger = Caller(user_id="stranger", role=Role.OPERATOR)
     for wanted in (history.RunFilter(tag="nightly"), history.RunFilter(text="Other")):
         assert history.list_runs(caller=stranger, wanted=wanted) == ([], None)
+        assert not any(history.times_of(caller=stranger, wanted=wanted).moments.values())
     monkeypatch.setattr(run_search, "PIECE", 1)
     monkeypatch.setattr(run_search, "SECONDS", -1)
+    assert history.times_of(caller=LOCAL, wanted=history.RunFilter(text="Other")).cut == ["pending"]
     ids, cursor = list[str](), ""
     for _ in range(4):  # a search that ends early continues
         listed, following = history.list_runs(caller=LOCAL, wanted=history.RunFilter(text="All"), cursor=cursor)
