@@ -15,6 +15,7 @@ from .errors import (
     Unreachable,
 )
 from .handles import AsyncRun, Run
+from .trees import Tree, TreeTask
 from .types import Event, Execution, Task
 
 __all__ = [
@@ -32,5 +33,7 @@ __all__ = [
     "Run",
     "Task",
     "TimedOut",
+    "Tree",
+    "TreeTask",
     "Unreachable",
 ]

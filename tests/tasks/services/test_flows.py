@@ -333,7 +333,7 @@ def test_the_grid_compares_durations_and_costs() -> None:
         each.refresh_from_db()
         each.model_calls, each.unpriced_calls, each.cost_nanos = 1, int(nanos is None), nanos
     grid = grid_of(runs, FlowVersion.objects.get().definition)
-    assert [column.cost_height for column in grid.columns] == [25, None, 100]
+    assert [column.cost_height for column in grid.columns] == [100, None, 25]
     assert (grid.has_costs, flow_runs.median_cost(runs)) == (True, 1.25)
     assert not grid_of(runs[1:2], []).has_costs
 
