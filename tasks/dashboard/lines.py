@@ -19,12 +19,11 @@ HEAD: Final = (
 def lines_of(picture: Picture, *, selected_id: str) -> SafeString:
     """Render tables with a row for each task. User-supplied text is escaped."""
     rows = [_row(line, picture.span_ms, is_selected=line.task.id == selected_id) for line in picture.lines]
-    tables = (_table(rows, start) for start in range(0, len(rows), ROWS))
+    tables = (_table(rows[start : start + ROWS], picture.first + start) for start in range(0, len(rows), ROWS))
     return mark_safe("".join(tables))  # noqa: S308  (`_row` escapes)
 
 
-def _table(rows: list[str], start: int) -> str:
-    part = rows[start : start + ROWS]
+def _table(part: list[str], start: int) -> str:
     caption = f"Tasks {start + 1:,} to {start + len(part):,}"
     return (
         f'<table><caption class="visually-hidden">{caption}</caption>{HEAD}<tbody>\n{"".join(part)}</tbody></table>\n'

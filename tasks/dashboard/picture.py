@@ -71,6 +71,12 @@ class Picture:
     run: Run | None
     status: str
     lines: list[Line]
+    """Those of the timeline: up to MAX_LINES, the selected task among them."""
+    first: int
+    """How many lines of the tree come before these."""
+    earlier: Task | None
+    """The task of the line before these, and `later` that of the line after them."""
+    later: Task | None
     left_out: int
     folds: Folds
     span_ms: int
@@ -154,12 +160,17 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
     boxes = boxes_of(tasks, settings_of_boxes(root_id), folds)
     drawn, _ = in_order(tasks, boxes)
     bars = _bars(tasks, drawn, run, now) if run else {}
+    ordered = _in_order(drawn, root)
+    first, end = _part_of([task.id for task, _ in ordered], folds.selected_id)
     return Picture(
         root=root,
         run=run,
         status=run.status if run else root.status,
-        lines=_lines(drawn, boxes, bars, run, now),
-        left_out=max(0, len(drawn) - MAX_LINES),
+        lines=_lines(ordered[first:end], drawn, boxes, bars, run, now),
+        first=first,
+        earlier=ordered[first - 1][0] if first else None,
+        later=ordered[end][0] if end < len(ordered) else None,
+        left_out=len(ordered) - (end - first),
         folds=folds,
         span_ms=max(1, _ms(run.created_at, run.finished_at or now)) if run else 1,
         counts=_counts(filter(boxes.counts, tasks)),
@@ -210,11 +221,22 @@ def _in_order(tasks: Sequence[Task], root: Task) -> list[tuple[Task, int]]:
     return ordered
 
 
+def _part_of(task_ids: Sequence[str], selected_id: str) -> tuple[int, int]:
+    """Return where the lines of the timeline begin and end: in parts of MAX_LINES, the one with the selected task."""
+    place = task_ids.index(selected_id) if selected_id in task_ids else 0
+    first = place - place % MAX_LINES
+    return first, min(first + MAX_LINES, len(task_ids))
+
+
 def _lines(
-    drawn: Sequence[Task], boxes: Boxes, bars: Mapping[str, list[Bar]], run: Run | None, now: datetime
+    part: Sequence[tuple[Task, int]],
+    drawn: Sequence[Task],
+    boxes: Boxes,
+    bars: Mapping[str, list[Bar]],
+    run: Run | None,
+    now: datetime,
 ) -> list[Line]:
     numbers = {task.id: number for number, task in enumerate(drawn)}
-    root = next(task for task in drawn if task.is_root)
     return [
         Line(
             task=task,
@@ -226,7 +248,7 @@ def _lines(
             box=boxes.by_id.get(task.id),
             is_template=task.id in boxes.templates,
         )
-        for task, depth in _in_order(drawn, root)[:MAX_LINES]
+        for task, depth in part
     ]
 
 

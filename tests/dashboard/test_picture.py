@@ -122,6 +122,15 @@ def test_children_stand_below_their_parent_in_the_order_of_the_request() -> None
     ]
 
 
+def test_a_long_timeline_shows_the_part_with_the_selected_task(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.dashboard.picture.MAX_LINES", 2)
+    parts = [picture_of(caller=ALICE, task_id=task_id) for task_id in ("root", "b", "a")]
+    assert [[line.task.id for line in part.lines] for part in parts] == [["root", "b"], ["root", "b"], ["a"]]
+    around = [(part.first, part.left_out, part.earlier and part.earlier.id, part.later and part.later.id) for part in parts]  # fmt: skip
+    assert around == [(0, 1, None, "a"), (0, 1, None, "a"), (2, 2, "b", None)]
+    assert "Tasks 3 to 3" in lines_of(parts[2], selected_id="a")
+
+
 def test_the_graph_names_tasks_by_their_place(run: Run) -> None:
     graph = picture().graph
     assert [(task["id"], task["parent"], task.get("needs", [])) for task in graph["tasks"]] == [
