@@ -264,7 +264,6 @@ COPY: Final = {"task_id": "root"}
 NINE: Final = {"schedule_type": "daily", "schedule_expression": "09:00"}
 LOOPBACK: Final = {"url": "http://127.0.0.1/"}
 AGENT: Final = {"agent_url": "https://agent.example.com", "message": "Hello"}
-GONE: Final = ("docker",)
 CALLS: Final[Mapping[str, list[Check]]] = {
     "HTTP 400 or 500 for an invalid request": [a_missing_task_is_an_error],
     "fields that the server sets, in `tasks.create`": [
@@ -378,8 +377,8 @@ EXECUTORS: Final[Mapping[str, list[Check]]] = {
         misfit("llm_executor", {"prompt": "Hello", "temperature": "hot"}, "llm_executor: temperature"),
     ],
     "`schemas.type` without `schemas.method`": [a_group_is_warned_of],
-    ", ".join(f"`{name}_executor`" for name in GONE): [
-        refused("tasks.create", {"name": "One", "schemas": {"method": f"{name}_executor"}}, "-32003") for name in GONE
+    "`docker_executor` with `volumes`, `resources`, and any image": [
+        refused("tasks.create", {"name": "One", "schemas": {"method": "docker_executor"}}, "-32003")
     ],
     "`websocket_executor` returns `success: false` after a failure": [
         ran("websocket_executor", {"url": "ws://127.0.0.1/", "message": "x"}, status="failed", says="is not public")

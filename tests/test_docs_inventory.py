@@ -33,6 +33,7 @@ NOTIFICATIONS: Final = "tests/a2a/methods/test_notifications.py::test_what_the_p
 WEBHOOKS: Final = "tests/tasks/worker/test_webhook_page.py::test_the_receiver_of_the_page_believes_the_server"
 CLIENT: Final = "tests/aipartnerupflow/client/test_client_page.py::test_the_programs_run_one_after_the_other"
 SERVICES: Final = "tests/acceptance/test_services_page.py"
+CONTAINERS: Final = "tests/acceptance/test_containers.py::test_the_page_is_true"
 POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
 QUICK_START: Final = f"{README}::test_every_request_of_the_quick_start_succeeds"
 TUTORIAL: Final = f"{README}::test_the_quick_start_goes_from_a_tree_to_a_flow_that_is_repaired"
@@ -324,7 +325,12 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Watch a run", "python", CLIENT),
         ("Watch a run", "python", CLIENT),
     ],
-    "docs/how-to/run-commands.md": [("Run commands", "yaml", TASKS), ("Run commands", "json", TASKS)],
+    "docs/how-to/run-commands.md": [
+        ("Run commands", "yaml", TASKS),
+        ("Run commands", "json", TASKS),
+        ("Run containers", "yaml", CONTAINERS),
+        ("Run containers", "json", CONTAINERS),
+    ],
     "docs/how-to/stream.md": [
         (
             "Follow runs live",

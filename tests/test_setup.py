@@ -24,8 +24,8 @@ BASE_SYSTEM: Final = (
     "realpath rm sed sh sleep sort stat tail tee touch tr uname wc"
 ).split()
 """Programs of Debian's essential packages: coreutils, dash, bash, grep, sed, findutils, util-linux; and ps."""
-PROGRAMS: Final = ["chromium", "nginx", "systemd-analyze"]
-PACKAGES: Final = "chromium nginx-light systemd"
+PROGRAMS: Final = ["chromium", "nginx", "systemd-analyze", "dockerd", "busybox"]
+PACKAGES: Final = "chromium nginx-light systemd docker.io busybox-static"
 SET_UP: Final = ["sh", "scripts/set-up", "dev", *PROGRAMS]
 INSTALL_SECONDS: Final = 400
 LOCKED: Final = re.compile(r"^([a-z0-9._-]+)==(\S+?)(?: ; (.+?))? \\$", re.MULTILINE)
@@ -111,15 +111,23 @@ def test_make_test_names_what_is_missing_and_the_line_that_installs_it(user: Mac
     done = user.run("make", "test")
     first, line, *_ = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"Missing: chromium (nginx )?systemd-analyze\. This line installs them:", first)
-    assert re.fullmatch(r"su -c 'apt-get install -y chromium (nginx-light )?systemd'", line)
+    assert re.fullmatch(
+        r"Missing: chromium (nginx )?systemd-analyze (dockerd )?busybox\. This line installs them:", first
+    )
+    assert re.fullmatch(
+        r"su -c 'apt-get install -y --no-install-recommends chromium (nginx-light )?systemd (docker\.io )?busybox-static'",
+        line,
+    )
     assert installed_nothing(user)
 
 
 def test_a_sudo_that_would_ask_for_a_password_is_only_named(user: Machine) -> None:
     user.has("sudo", '[ "$1" = -n ] || echo "$@" >> sudo.log; exit 1')
     done = user.run(*SET_UP)
-    assert (done.returncode, done.stderr.splitlines()[1:]) == (1, [f"sudo apt-get install -y {PACKAGES}"])
+    assert (done.returncode, done.stderr.splitlines()[1:]) == (
+        1,
+        [f"sudo apt-get install -y --no-install-recommends {PACKAGES}"],
+    )
     assert installed_nothing(user)
 
 
@@ -127,18 +135,22 @@ def test_without_apt_get_the_programs_are_named(machine: Machine) -> None:
     done = machine.run(*SET_UP)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "Missing: chromium nginx systemd-analyze. Install them and try again.",
-        f"On Debian: apt-get install -y {PACKAGES}. On macOS: brew install chromium nginx.",
+        "Missing: chromium nginx systemd-analyze dockerd busybox. Install them and try again.",
+        f"On Debian: apt-get install -y --no-install-recommends {PACKAGES}. On macOS: brew install chromium nginx.",
     ]
     assert installed_nothing(machine)
 
 
 def test_root_is_told_before_packages_are_installed(root: Machine) -> None:
     done = root.run(*SET_UP)
-    assert done.stdout == f"Missing: chromium nginx systemd-analyze. Installing with apt-get: {PACKAGES}\n"
-    assert (root.clone / "apt-get.log").read_text() == f"update -qq\ninstall -y -qq {PACKAGES}\n"
+    assert (
+        done.stdout == f"Missing: chromium nginx systemd-analyze dockerd busybox. Installing with apt-get: {PACKAGES}\n"
+    )
+    assert (
+        root.clone / "apt-get.log"
+    ).read_text() == f"update -qq\ninstall -y -qq --no-install-recommends {PACKAGES}\n"
     assert done.stderr == (
-        f"apt-get installed {PACKAGES}, but these are still missing: chromium nginx systemd-analyze.\n"
+        f"apt-get installed {PACKAGES}, but these are still missing: chromium nginx systemd-analyze dockerd busybox.\n"
     )
 
 
@@ -146,7 +158,9 @@ def test_a_sudo_without_a_password_installs(user: Machine) -> None:
     user.has("sudo", 'if [ "$1" = -n ]; then shift; else echo "$@" >> sudo.log; fi; "$@"')
     done = user.run(*SET_UP)
     assert done.stdout.endswith(f"Installing with sudo apt-get: {PACKAGES}\n")
-    assert (user.clone / "apt-get.log").read_text() == f"update -qq\ninstall -y -qq {PACKAGES}\n"
+    assert (
+        user.clone / "apt-get.log"
+    ).read_text() == f"update -qq\ninstall -y -qq --no-install-recommends {PACKAGES}\n"
 
 
 def test_a_python_that_cannot_make_environments_is_completed(user: Machine, tmp_path: Path) -> None:
@@ -156,7 +170,7 @@ def test_a_python_that_cannot_make_environments_is_completed(user: Machine, tmp_
     done = user.run("make", "serve")
     assert done.stderr.splitlines()[:2] == [
         "Missing: ensurepip. This line installs them:",
-        "su -c 'apt-get install -y python3-venv'",
+        "su -c 'apt-get install -y --no-install-recommends python3-venv'",
     ]
     assert installed_nothing(user)
 

@@ -118,6 +118,50 @@ class McpClient(Section):
     )
 
 
+class Docker(Section):
+    images: values.Images = Field(
+        (),
+        examples=[["python:3.13-slim", "registry.example.com/tools:2"]],
+        description="Images of which `docker_executor` may run containers, exactly as tasks name them; if empty, the executor is disabled. See [Run containers](../how-to/run-commands.md#run-containers).",
+    )
+    daemon: values.DaemonAddress = Field(
+        "unix:///var/run/docker.sock",
+        description="The address of the Docker daemon: `unix://` and a path, or `tcp://host:port`, such as that of a proxy that allows only some requests. Who reaches the daemon is root on its machine: never let others reach that port.",
+    )
+    pull: Literal["never", "missing"] = Field(
+        "never",
+        description="Whether an image that is not on the machine is pulled, without credentials, when a task needs it (`missing`), or the task fails (`never`).",
+    )
+    memory_bytes: Whole = Field(
+        256 * MIB,
+        ge=6 * MIB,
+        le=PIB,
+        description="The memory of a container whose task sets none. There is no swap.",
+    )
+    max_memory_bytes: Whole = Field(2 * GIB, ge=6 * MIB, le=PIB, description="The most memory that a task may set.")
+    cpus: values.Number = Field(
+        1.0, ge=0.01, le=10_000, description="The processors of a container whose task sets none."
+    )
+    max_cpus: values.Number = Field(2.0, ge=0.01, le=10_000, description="The most processors that a task may set.")
+    processes: Whole = Field(
+        256, ge=1, le=100_000, description="Processes and threads that a container may have at a time."
+    )
+    network: values.NetworkName = Field(
+        "none",
+        description="The Docker network of containers: `none`, or one that lets them reach what they may reach. With `bridge` they reach the internet, and all that the machine reaches.",
+    )
+    user: values.UserOfContainers = Field(
+        "65534:65534",
+        description="The user, and the group, as which containers run, instead of that of their image. `0:0` is root in the container, without capabilities.",
+    )
+    timeout_seconds: Whole = Field(
+        3600,
+        ge=1,
+        le=WEEK_SECONDS,
+        description="The longest time for one container, in seconds, with a pull. A task may set a shorter one.",
+    )
+
+
 class Ssh(Section):
     hosts: values.SshHosts | None = Field(
         None,
@@ -145,6 +189,7 @@ class Executors(Section):
     )
     command: Command = Command()
     crewai: Crewai = Crewai()
+    docker: Docker = Docker()
     langgraph: Langgraph = Langgraph()
     llm: LlmTools = LlmTools()
     mcp: McpClient = McpClient()

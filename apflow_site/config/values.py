@@ -103,6 +103,13 @@ def _database_url(value: str) -> str:
     return value
 
 
+def _own_network(value: str) -> str:
+    """Raises ValueError for the network of the host, which would make all that listens on the machine reachable."""
+    if value == "host":
+        raise ValueError("a container may not use the network of the host")
+    return value
+
+
 def _any_text(check: Callable[[str], str]) -> PlainValidator:
     """Text that `check` returns. Not a string of pydantic's, which refuses names of files that are not UTF-8."""
 
@@ -135,6 +142,7 @@ Split: Final = BeforeValidator(_split)
 SplitPairs: Final = BeforeValidator(_split_pairs)
 
 Whole = Annotated[int, BeforeValidator(_no_switch)]
+Number = Annotated[float, BeforeValidator(_no_switch)]
 Ports = Annotated[
     tuple[Annotated[Whole, Field(ge=1, le=65535)], ...], Split, Allowed("a list of ports from 1 to 65535")
 ]
@@ -199,6 +207,25 @@ SshHosts = Annotated[
     ],
     SplitPairs,
     Allowed("a mapping of names and user@host or user@host:port (in the environment: name=value, separated by commas)"),
+]
+Images = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]*$")], ...],
+    Split,
+    Allowed("a list of images such as python:3.13-slim"),
+]
+DaemonAddress = Annotated[
+    str,
+    StringConstraints(pattern=rf"^(unix:///\S+|tcp://({HOST_NAME}|\[[0-9A-Fa-f:.]+\]):[0-9]{{1,5}})$"),
+    Allowed("unix:// and the path of a socket, or tcp://host:port"),
+]
+NetworkName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"),
+    AfterValidator(_own_network),
+    Allowed("none, or the name of a Docker network other than host"),
+]
+UserOfContainers = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_][\w.-]*(:[A-Za-z0-9_][\w.-]*)?$"), Allowed("uid:gid, or their names")
 ]
 NormalPath = Annotated[str, _any_text(normal_path)]
 Programs = Annotated[tuple[NormalPath, ...], Split, Allowed("a list of absolute paths of programs")]

@@ -25,6 +25,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "approval_executor": "tasks.executors.approval.Approval",
         "command_executor": "tasks.executors.command.executor.Command",
         "crewai_executor": "tasks.executors.crewai.executor.CrewAi",
+        "docker_executor": "tasks.executors.docker.executor.Docker",
         "echo_executor": "tasks.executors.echo.Echo",
         "event_executor": "tasks.executors.event.Event",
         "generate_executor": "tasks.executors.generate.Generate",
@@ -105,6 +106,7 @@ def _off_until_configured() -> dict[str, str]:
     email, ssh = settings.APFLOW.email, settings.APFLOW.executors.ssh
     needed = {
         "command_executor": (settings.APFLOW_COMMAND.allow, "executors.command.allow: [/path/of/a/program]"),
+        "docker_executor": (settings.APFLOW.executors.docker.images, "executors.docker.images: [python:3.13-slim]"),
         "send_email_executor": (
             email.host and email.sender and email.allow,
             "email: {host: smtp.example.com, sender: apflow@example.com, allow: ['*@example.com']}",

@@ -23,6 +23,7 @@ from tests.tasks.executors.conftest import InstallModule
 
 OFF = {
     "command_executor": "executors.command.allow: [/path/of/a/program]",
+    "docker_executor": "executors.docker.images: [python:3.13-slim]",
     "send_email_executor": "email: {host: smtp.example.com, sender: apflow@example.com, allow: ['*@example.com']}",
     "ssh_executor": "executors.ssh: {hosts: {build: deploy@build.example.com}, keys: [/path/of/a/key], known_hosts: /path/of/a/file}",
 }

@@ -122,9 +122,9 @@ def test_an_unfinished_tree_goes_on_and_keeps_what_is_completed(worker: WorkerTh
 
 
 def test_a_pending_task_whose_executor_is_not_here_is_warned_of() -> None:
-    docker = {"id": "root", "params": {"executor_id": "docker_executor"}}
-    warned, ended = tree(docker, root=Status.PENDING), tree(docker)
+    theirs = {"id": "root", "params": {"executor_id": "their_executor"}}
+    warned, ended = tree(theirs, root=Status.PENDING), tree(theirs)
     assert [import_trees(trees=[each], dry_run=True)[0].warnings for each in (warned, ended)] == [
-        [("root", "It fails when it runs: Executor 'docker_executor' is not registered or not enabled.")],
+        [("root", "It fails when it runs: Executor 'their_executor' is not registered or not enabled.")],
         [],
     ]

@@ -1,0 +1,1 @@
+"""`docker_executor`: containers of images that the operator names."""

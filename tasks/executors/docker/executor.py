@@ -1,0 +1,133 @@
+"""Runs a command in a container of an image that `executors.docker.images` lists."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from django.conf import settings
+
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
+from llmkeys.masker import masked_here
+from tasks.executors.docker.container import run
+from tasks.executors.docker.order import Order, check_image, order_of, refused
+from tasks.executors.docker.output import Output
+from tasks.rules.places import places_in
+
+SHOWN_CHARACTERS: Final = 2_000
+TEXT: Json = {"type": "string"}
+SECONDS: Json = {"type": "number", "exclusiveMinimum": 0}
+OF_THE_OPERATOR: Final = {
+    "network": "executors.docker.network",
+    "privileged": "no container is",
+    "user": "executors.docker.user",
+    "volumes": "nothing of the host is mounted",
+}
+
+
+class Docker(Executor):
+    """Runs one container. It is killed and removed when the task ends, however that ends."""
+
+    id = "docker_executor"
+    name = "Docker container"
+    description = (
+        "Runs a command in a container of an image that the operator allows, without privileges, mounts and, by default, "
+        "network. An exit code other than 0 is a failure. Time, memory, processors and processes are limited."
+    )
+    tags = ("core", "code")
+    input_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "image": {"type": "string", "minLength": 1, "description": "As in executors.docker.images"},
+            "command": {
+                "anyOf": [{"type": "array", "items": TEXT, "minItems": 1}, {"type": "string", "minLength": 1}],
+                "description": "A program and its arguments. A string is split as in a shell. Default: what the image runs",
+            },
+            "env": {
+                "type": "object",
+                "additionalProperties": TEXT,
+                "default": {},
+                "description": "Environment variables of the container",
+            },
+            "working_dir": {"type": "string", "minLength": 1, "description": "A folder of the image"},
+            "memory": {
+                "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "minLength": 1}],
+                "description": "In bytes, or with a unit, such as 512m or 1g. Default and maximum: the server's settings",
+            },
+            "cpus": {
+                "type": "number",
+                "minimum": 0.01,
+                "description": "Processors, such as 0.5. Default and maximum: the server's settings",
+            },
+            "timeout_seconds": {**SECONDS, "description": "Default and maximum: the server's setting"},
+            "timeout": {**SECONDS, "description": "An older name of `timeout_seconds`"},
+        },
+        "required": ["image"],
+    }
+    result_schema: ClassVar[Json] = {
+        "type": "object",
+        "properties": {
+            "exit_code": {"type": ["integer", "null"], "description": "null if the container was stopped"},
+            "logs": {
+                "type": "string",
+                "description": "Output and error output, in the order of their arrival. Bytes that are not UTF-8 are replaced",
+            },
+        },
+        "required": ["exit_code", "logs"],
+    }
+    secret_inputs = frozenset({"env"})
+    example: ClassVar[Json] = {"image": "busybox:1.37", "command": ["sh", "-c", "echo $((6 * 7))"]}
+    example_result: ClassVar[Json] = {"exit_code": 0, "logs": "42\n"}
+    idempotent = False
+    pool = "process"  # its places also limit how many containers run at a time, and share them between users
+
+    def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        for name in sorted(OF_THE_OPERATOR.keys() & inputs.keys()):
+            raise refused(name, f"is not an input ({OF_THE_OPERATOR[name]}). Remove it")
+        if isinstance(command := inputs.get("command"), str) and next(places_in(command, "command"), None):
+            raise refused(
+                "command", "has places like {{id.path}}, so it must be a list: each value is then one argument"
+            )
+        image = inputs.get("image")
+        if isinstance(image, str) and next(places_in(image, "image"), None) is None:
+            check_image(image)
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        order = order_of(inputs)
+        output = Output(most_bytes=settings.APFLOW.limits.result_bytes, log=context.log)
+        try:
+            async with asyncio.timeout(order.seconds):
+                state = await run(order, context, output)
+        except TimeoutError:
+            raise ExecutorError(
+                f"{_name(order)} was stopped: it took more than {order.seconds:g} s.{_last_words(output)}"
+            ) from None
+        except asyncio.CancelledError:
+            raise Stopped(result={"exit_code": None, "logs": output.text}) from None
+        _check(state, order, output)
+        return {"exit_code": state["ExitCode"], "logs": output.text}
+
+
+def _check(state: Mapping[str, Any], order: Order, output: Output) -> None:
+    """Raise ExecutorError unless the container ended by itself and with exit code 0."""
+    what, said = _name(order), _last_words(output)
+    if output.is_flooding:
+        raise ExecutorError(
+            f"{what} was stopped: it printed more than a result may have (limits.result_bytes).{said}", permanent=True
+        )
+    if state["ExitCode"] and state["OOMKilled"]:
+        raise ExecutorError(
+            f"{what} was killed, because it needed more than {order.memory_bytes / 2**20:g} MiB of memory (inputs.memory, "
+            f"up to executors.docker.max_memory_bytes).{said}",
+            permanent=True,
+        )
+    if state["ExitCode"]:
+        raise ExecutorError(f"{what} ended with code {state['ExitCode']}.{said}")
+
+
+def _name(order: Order) -> str:
+    return f"The container of '{order.image}'"
+
+
+def _last_words(output: Output) -> str:
+    words = masked_here(output.text)[-SHOWN_CHARACTERS:].strip()
+    return f" Its logs end with: {words}" if words else " It printed nothing."
