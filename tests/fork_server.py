@@ -3,6 +3,8 @@
 `python -m aipartnerupflow` spends most of its start on imports. A fork server spends that once per pytest process.
 It imports nothing that reads settings, and runs each command in a child of its own, so that a command has its own
 process, environment, standard streams, signals and exit code. What the command starts itself is started as always.
+
+A shell asks for such a child by `tests/forked_command.py`, at the address that FORKS names.
 """
 
 import atexit
@@ -17,15 +19,19 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from tempfile import TemporaryFile
 from typing import IO, Any, Final, NoReturn
 
 ROOT: Final = Path(__file__).parents[1]
+FORKS: Final = "APFLOW_TEST_FORKS"
+"""The environment variable with the address of a fork server, in shells."""
 MODULE: Final = "aipartnerupflow"
 MOST_BYTES: Final = 1 << 17
 FIRST_FREE: Final = 1024
@@ -33,12 +39,13 @@ FIRST_FREE: Final = 1024
 NAME_LENGTH: Final = 15
 """As many characters of a process's name as Linux keeps."""
 LIBRARIES: Final = """
-    aipartnerupflow.cli aipartnerupflow.client aipartnerupflow.cli.watching
+    aipartnerupflow.cli aipartnerupflow.client aipartnerupflow.cli.watching apflow_site.config
     asgiref.sync cryptography.fernet cryptography.x509 django.contrib.postgres.fields django.contrib.postgres.forms
     django.core.cache django.core.mail django.core.management django.core.management.commands.migrate
     django.core.serializers.json django.db.backends.postgresql.base django.db.backends.sqlite3.base django.db.models
     django.forms django.http django.template.backends.django django.template.loader django.test django.urls
-    django.utils.log httptools httpx jinja2 jsonschema_rs jwt markdown msgspec orjson psutil psycopg requests
+    django.utils.log httptools httpx jinja2 jmespath jsonschema_rs jwt markdown msgspec orjson prometheus_client psutil
+    psycopg requests
     rich.console rich.panel rich.traceback uvicorn uvicorn.lifespan.on uvicorn.logging
     uvicorn.protocols.http.httptools_impl uvloop websockets whitenoise.base yaml
 """.split()
@@ -86,10 +93,14 @@ class ForkServer:
     """The process that forks, and the socket on which it is asked to."""
 
     def __init__(self) -> None:
+        self.address = f"apflow-{uuid.uuid4().hex}"
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
-            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
+        with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as shells:
+            shells.bind(f"\0{self.address}")
+            shells.listen()
+            numbers = [theirs.fileno(), shells.fileno()]
+            command = [sys.executable, "-m", __name__, *map(str, numbers)]
+            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=numbers)
 
     def start(
         self, words: Sequence[str], *, env: Mapping[str, str], streams: Sequence[IO[Any] | int], name: str = ""
@@ -132,18 +143,23 @@ def run_command(
         return subprocess.CompletedProcess(words, code, printed.read().decode(), errors.read().decode())
 
 
-def serve(control: socket.socket) -> None:
-    """Fork a child for each request, and report its pid and then its exit code, until nobody can ask any more."""
+def serve(control: socket.socket, shells: socket.socket) -> None:
+    """Fork a child for each request, and report its pid and then its exit code, until the tests are over."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the children get it too, and the tests decide
     reports: dict[int, socket.socket] = {}
     with _child_signals() as ended, selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
+        selector.register(shells, selectors.EVENT_READ)
         selector.register(ended, selectors.EVENT_READ)
         while True:
             ready = {key.fileobj for key, _ in selector.select()}
             if ended in ready:
                 ended.recv(MOST_BYTES)
                 _report_ends(reports)
+            if shells in ready:
+                shell, _ = shells.accept()
+                request, files, *_ = socket.recv_fds(shell, MOST_BYTES, 3)
+                _fork(json.loads(request), [shell.detach(), *files], reports)
             if control in ready:
                 request, files, *_ = socket.recv_fds(control, MOST_BYTES, 4)
                 if not request:
@@ -177,15 +193,15 @@ def _fork(request: dict[str, Any], files: list[int], reports: dict[int, socket.s
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
         os.closerange(3, FIRST_FREE)
-        _run(request["words"], request["env"], request["name"])
+        _run(**request)
     for stream in streams:
         os.close(stream)
     reports[pid] = socket.socket(fileno=report)
     reports[pid].send(json.dumps(pid).encode())
 
 
-def _run(words: list[str], env: dict[str, str], name: str) -> NoReturn:
-    """Be the command. Never returns."""
+def _run(words: list[str], env: dict[str, str], name: str = "", folder: str = "") -> NoReturn:
+    """Be the command, in the folder if one is given. Never returns."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -195,6 +211,9 @@ def _run(words: list[str], env: dict[str, str], name: str) -> NoReturn:
     sys.argv = [MODULE, *words]
     if name:
         set_name(name)
+    if folder:
+        os.chdir(folder)
+        sys.path[:0] = [folder, *env.get("PYTHONPATH", "").split(os.pathsep)]
     os._exit(_exit_code())
 
 
@@ -241,9 +260,16 @@ def set_name(name: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:NAME_LENGTH], 0, 0, 0)
 
 
-if __name__ == "__main__":
+def _import_all() -> None:
     for library in LIBRARIES:
         import_module(library)
+    rules = import_module("tasks.rules")
+    for module in iter_modules(rules.__path__, "tasks.rules."):
+        import_module(module.name)
+
+
+if __name__ == "__main__":
+    _import_all()
     gc.freeze()  # what was imported is no garbage, and its pages stay shared
-    with socket.socket(fileno=int(sys.argv[1])) as asked:
-        serve(asked)
+    with socket.socket(fileno=int(sys.argv[1])) as asked, socket.socket(fileno=int(sys.argv[2])) as shells:
+        serve(asked, shells)

@@ -15,11 +15,14 @@ from typing import BinaryIO, Final
 
 import pytest
 
+from tests.fork_server import FORKS, fork_server
 from tests.servers import ALL_READY, ROOT, Server, environment_of, free_port, running
 
 COMMANDS: Final = {
     "curl": f'exec {sys.executable} -m tests.acceptance.curl "$@"',
-    "aipartnerupflow": f'exec {sys.executable} -m aipartnerupflow "$@"',
+    "aipartnerupflow": f"""\
+if [ "${FORKS}" ]; then exec {sys.executable} -I -S {ROOT}/tests/forked_command.py "$@"; fi
+exec {sys.executable} -m aipartnerupflow "$@\"""",
     "aipartnerupflow-server": f"exec {sys.executable} -c 'from aipartnerupflow.cli import serve_main; serve_main()' \"$@\"",
 }
 
@@ -38,11 +41,14 @@ class Shell:
     environment: dict[str, str]
 
     def run(self, script: str, *, given: str = "", code: int = 0, **variables: str) -> str:
-        """What the script prints, to both ends, when `given` is typed. Raises AssertionError when it ends with another code."""
+        """What the script prints, to both ends, when `given` is typed. Our command starts by a fork.
+
+        Raises AssertionError when the script ends with another code.
+        """
         done = subprocess.run(
             ["bash", "-ec", script],
             cwd=self.folder,
-            env=self.environment | variables,
+            env=self.environment | {FORKS: fork_server().address} | variables,
             input=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

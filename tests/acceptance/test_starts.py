@@ -8,27 +8,27 @@ from typing import Final
 
 import pytest
 
-from tests.servers import ROOT, Server, free_port, real_server
+from tests.servers import ROOT, Server, free_port, real_server, running_server
 from tests.shell import Shell
 
 SECRET: Final = "of-the-starts-9vQ2xLr7Wm4Zt6Kb8Nc3Hd5F"
 
 STARTS: Final = """
-aipartnerupflow-server
 python -m aipartnerupflow.api.main
-aipartnerupflow serve --reload
 aipartnerupflow serve --workers 2
 uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 2
 python manage.py runserver 8000
 """
 NIGHTLY_STARTS: Final = """
+aipartnerupflow-server
 aipartnerupflow serve
+aipartnerupflow serve --reload
 aipartnerupflow serve --host 0.0.0.0 --port 8080
 aipartnerupflow serve --workers 4
 aipartnerupflow-server --host 0.0.0.0 --port 8000
 uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 4
 """
-"""The same with more processes, options that uvicorn has above, and the one that other tests type."""
+"""The same with more processes, options that uvicorn has above, other names of the same function, and those that other tests type."""
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_web_processes_end_with_the_one_that_started_them_and_the_server_starts_
         assert len(server.processes()) > 4
         server.kill(server.pid)
         server.assert_gone(within_seconds=60)
-    with real_server(database, "--workers", "2", port=port) as server:
+    with running_server(database, port=port) as server:
         assert server.http.get("/health").is_success
 
 
@@ -123,7 +123,7 @@ def told(server: Server, label: str) -> str:
     return str(line)
 
 
-@pytest.mark.parametrize("has_example", [False, True])
+@pytest.mark.parametrize("has_example", [True, pytest.param(False, marks=pytest.mark.nightly)])
 def test_what_the_server_says_to_try_works_as_printed(shell: Shell, has_example: bool) -> None:
     examples = shell.folder / "docs/examples"
     if has_example:
