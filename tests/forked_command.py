@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 MOST_BYTES = 1 << 17
 
@@ -17,7 +18,7 @@ def main() -> int:
     """The exit code of the child, negative for a signal."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as fork_server:
         fork_server.connect("\0" + os.environ["APFLOW_TEST_FORKS"])
-        request = {"words": sys.argv[1:], "env": dict(os.environ), "folder": os.getcwd()}
+        request = {"words": sys.argv[1:], "env": dict(os.environ), "folder": str(Path.cwd())}
         socket.send_fds(fork_server, [json.dumps(request).encode()], [0, 1, 2])
         child: int = json.loads(fork_server.recv(MOST_BYTES))
         for number in (signal.SIGINT, signal.SIGTERM):

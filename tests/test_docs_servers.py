@@ -79,7 +79,10 @@ def test_a_key_works_until_it_is_revoked(site: Site, keys: list[str]) -> None:
     revoke, _, shown = text(ACCOUNTS, "API keys for programs", "sh").splitlines()[-1].rpartition(" ")
     assert me(site, **{"X-API-Key": keys[0]}) == (200, "operator")
     site.run(f"{revoke} {keys[0][: len(shown)]}")
-    is_out = lambda: me(site, **{"X-API-Key": keys[0]}) == (401, None)
+
+    def is_out() -> bool:
+        return me(site, **{"X-API-Key": keys[0]}) == (401, None)
+
     until(is_out, seconds=2, what="the end of the key, which another process hears of within a second")
 
 

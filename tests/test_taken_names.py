@@ -97,14 +97,20 @@ def test_the_wheel_serves_and_works_where_the_user_has_such_modules(
 
 
 def test_the_checkout_serves_and_works_where_the_user_has_such_modules(working_dir: Path, tmp_path: Path) -> None:
-    start = [sys.executable, "-m", "aipartnerupflow", "serve", "--workers", "2"]
+    start = [sys.executable, "-m", "aipartnerupflow", "serve"]
     variables = from_the_checkout(working_dir)
     with serving_by(start, data_dir=tmp_path / "data", working_dir=working_dir, variables=variables) as url:
         root = run_tree(url, ECHO)
     assert (root["status"], root["result"]) == ("completed", {"say": "hello"})
 
 
-@pytest.mark.parametrize("name", sorted(PROJECT_PACKAGES))
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in {"tasks", "apflow_site"} else pytest.param(name, marks=pytest.mark.nightly)
+        for name in sorted(PROJECT_PACKAGES)
+    ],
+)
 def test_a_module_that_is_imported_already_is_named(installed: Path, tmp_path: Path, name: str) -> None:
     write(tmp_path / f"{name}.py", "")
     said = refusal(str(installed / "python"), "-c", f"import {name}\n{MANAGER}", cwd=tmp_path)
@@ -134,7 +140,9 @@ def test_a_script_of_that_name_is_no_trouble(installed: Path, tmp_path: Path) ->
     assert done.stdout == "It works.\n"
 
 
-@pytest.mark.parametrize("name", ["tasks", "tasks.greet", "a2a"])
+@pytest.mark.parametrize(
+    "name", ["tasks.greet", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("tasks", "a2a"))]
+)
 def test_a_module_of_executors_cannot_have_such_a_name(installed: Path, tmp_path: Path, name: str) -> None:
     write(tmp_path / f"{name.replace('.', '/')}.py", EXECUTOR)
     top = name.partition(".")[0]
