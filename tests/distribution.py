@@ -17,8 +17,19 @@ if TYPE_CHECKING:
 
 ONE_SERVER: Final = frozenset({"admin", "hostile", "interop", "isolation"})
 """Folders with a server of their own."""
+WITH_MODELS: Final = tuple(f"tasks/executors/{name}" for name in ("crewai/", "langgraph/", "llm/", "test_generate"))
+"""They share the server with models."""
 LONGEST_FIRST: Final = (
-    *("acceptance/", "a2a/rest/", "hostile/", "test_", "interop/", "isolation/", "tasks/rules/test_rules"),
+    *(
+        *WITH_MODELS,
+        "acceptance/",
+        "a2a/rest/",
+        "hostile/",
+        "test_",
+        "interop/",
+        "isolation/",
+        "tasks/rules/test_rules",
+    ),
     *("aipartnerupflow/", "admin/", "apflow_site/", "tasks/worker/", "tasks/services/test_examples"),
     *("tasks/executors/", "a2a/"),
 )
@@ -26,11 +37,14 @@ LONGEST_FIRST: Final = (
 
 
 class FilesAndFolders(LoadFileScheduling):
-    """One unit of work per file, or per folder with a server of its own."""
+    """One unit of work per file, or for all files that share a server of their own."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        folder = _below_tests(file).partition("/")[0]
+        path = _below_tests(file)
+        if path.startswith(WITH_MODELS):
+            return "models"
+        folder = path.partition("/")[0]
         return folder if folder in ONE_SERVER else file
 
 

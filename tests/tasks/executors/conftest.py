@@ -18,6 +18,7 @@ from aipartnerupflow.executors import Context
 from tasks import executors
 from tasks.executors.plugins import plugins
 from tests.llm_site import LlmSite, running_llm_site
+from tests.own_code import own_code
 
 
 @pytest.fixture
@@ -171,8 +172,15 @@ def allow_loopback(settings: Settings) -> None:
 
 
 @pytest.fixture(scope="session")
-def llm_site() -> Iterator[LlmSite]:
-    with running_llm_site() as site:
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the code of the server's operator notes what it did, and waits."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def llm_site(models_folder: Path) -> Iterator[LlmSite]:
+    """Its operator has crews, graphs and tools. All tests with models share it: its libraries take ten seconds to load."""
+    with running_llm_site(own_code(models_folder)) as site:
         yield site
 
 

@@ -1,6 +1,5 @@
 """Crews and flows of the operator's code: by name, with the key of the run, its guard, usage and records."""
 
-from collections.abc import Iterator
 from threading import Barrier
 from typing import Any
 
@@ -11,40 +10,12 @@ from tasks.executors.crewai.executor import CrewAi
 from tests.acceptance.test_faults import holder_of
 from tests.llm_formats import Says
 from tests.llm_server import fingerprint
-from tests.llm_site import KEY, WITH_KEY, LlmSite, running_llm_site
+from tests.llm_site import KEY, WITH_KEY, LlmSite
+from tests.own_code import CREWS
 
 CREW = "crewai_executor"
-CREWS = {
-    "report": "tests.own_crews.report.crew:ReportCrew",
-    "poem": "tests.own_crews.flows:PoemFlow",
-    "counting": "tests.own_crews.more:counting",
-    "made": "tests.own_crews.more:made",
-    "as_json": "tests.own_crews.more:as_json",
-    "with_memory": "tests.own_crews.more:with_memory",
-    "with_address": "tests.own_crews.more:with_address",
-    "failing": "tests.own_crews.more:failing",
-    "number": "tests.own_crews.more:number",
-    "kept": "tests.own_crews.flows:KeptFlow",
-    "kept_step": "tests.own_crews.flows:KeptStepFlow",
-    "yaml": "tests.own_crews.report",
-    "no_yaml": "tests.own_crews",
-    "lost": "tests.own_crews.nowhere:Crew",
-}
 Json = dict[str, Any]
 TOPIC: Json = {"topic": "rivers"}
-
-
-@pytest.fixture(scope="module")
-def own_site() -> Iterator[LlmSite]:
-    crews = ",".join(f"{name}={path}" for name, path in CREWS.items())
-    with running_llm_site({"AIPARTNERUPFLOW_EXECUTORS_CREWAI_CREWS": crews}) as site:
-        yield site
-
-
-@pytest.fixture
-def site(own_site: LlmSite) -> Iterator[LlmSite]:
-    own_site.llm.forget()
-    yield own_site
 
 
 def test_a_class_with_crew_base_runs_with_the_key_of_the_run(site: LlmSite) -> None:

@@ -1,7 +1,6 @@
 """Graphs: a real server, real workers, and graphs as users write them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,13 @@ from aipartnerupflow.executors import Reply
 from tasks.executors.langgraph.questions import continuation, question_in
 from tests import graphs_for_tests
 from tests.acceptance.test_faults import holder_of
-from tests.llm_site import Done, LlmSite, running_llm_site
-from tests.servers import ROOT, until
+from tests.llm_site import Done, LlmSite
+from tests.servers import until
 
 Json = dict[str, Any]
 EXECUTOR = "langgraph_executor"
 PATIENCE_SECONDS = 60
 pytestmark = pytest.mark.both_engines
-NAMES = (
-    *(
-        "builder",
-        "compiled",
-        "waits",
-        "waits_patiently",
-        "factory",
-        "async_factory",
-        "asking",
-        "parallel",
-        "outer",
-        "stops",
-        "form",
-    ),
-    *("failing", "endless", "fan", "too_large", "no_json", "greeting", "functional", "no_graph", "lost", "team"),
-)
 THREADS = {"pool": "thread"}
 
 
@@ -83,28 +66,11 @@ class Graphs:
         return count
 
 
-@pytest.fixture(scope="module")
-def graph_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LlmSite, Path]]:
-    folder = tmp_path_factory.mktemp("graphs")
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_GRAPHS": ",".join(
-            f"{name}=tests.graphs_for_tests:{name}" for name in NAMES
-        ),
-        "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_STATE_BYTES": "65536",
-        graphs_for_tests.NODES: str(folder / "nodes"),
-        graphs_for_tests.GATE: str(folder / "gate"),
-    }
-    with running_llm_site(environment) as site:
-        yield site, folder
-
-
 @pytest.fixture
-def graphs(graph_site: tuple[LlmSite, Path]) -> Graphs:
-    site, folder = graph_site
+def graphs(site: LlmSite, models_folder: Path) -> Graphs:
     for name in ("nodes", "gate"):
-        (folder / name).unlink(missing_ok=True)
-    return Graphs(site, folder)
+        (models_folder / name).unlink(missing_ok=True)
+    return Graphs(site, models_folder)
 
 
 @pytest.mark.parametrize("graph", ["builder", "compiled", "tests.graphs_for_tests:compiled"])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -11,47 +12,15 @@ import pytest
 from tests.llm_formats import Says
 from tests.llm_server import fingerprint
 from tests.llm_site import KEY, WITH_KEY, Done, LlmSite, running_llm_site
-from tests.servers import ROOT, until
+from tests.own_code import own_code
+from tests.servers import until
 
 Json = dict[str, Any]
 EXECUTOR = "langgraph_executor"
 PATIENCE_SECONDS = 60
 pytestmark = pytest.mark.both_engines
-NAMES = (
-    *(
-        "agent",
-        "plain_node",
-        "async_node",
-        "streaming",
-        "blocking",
-        "structured_output",
-        "own_key",
-        "in_context",
-        "careful",
-    ),
-)
-GRAPHS = ",".join(f"{name}=tests.model_graphs:{name}" for name in NAMES)
 THREADS = {"pool": "thread"}
 HELLO: Json = {"messages": [{"role": "user", "content": "Hello"}]}
-
-
-@contextmanager
-def graph_site(**more: str) -> Iterator[LlmSite]:
-    environment = {"PYTHONPATH": str(ROOT), "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_GRAPHS": GRAPHS}
-    with running_llm_site(environment | more) as site:
-        yield site
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[LlmSite]:
-    with graph_site() as site:
-        yield site
-
-
-@pytest.fixture
-def site(running: LlmSite) -> LlmSite:
-    running.llm.forget()
-    return running
 
 
 def run(site: LlmSite, graph: str, *script: Says, key: str = KEY, input: Json = HELLO, **fields: Any) -> Done:
@@ -201,10 +170,11 @@ def listening() -> Iterator[tuple[str, Event]]:
 
 
 @pytest.mark.parametrize("is_allowed", [True, False])
-def test_nothing_goes_to_langsmith_unless_the_operator_allows_it(is_allowed: bool) -> None:
+def test_nothing_goes_to_langsmith_unless_the_operator_allows_it(is_allowed: bool, tmp_path: Path) -> None:
     with listening() as (url, arrived):
         variables = {"LANGSMITH_TRACING": "true", "LANGSMITH_ENDPOINT": url, "LANGSMITH_API_KEY": "lsv2_x"}
-        with graph_site(**variables, AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_LANGSMITH=str(is_allowed).lower()) as site:
+        setting = {"AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_LANGSMITH": str(is_allowed).lower()}
+        with running_llm_site(own_code(tmp_path) | variables | setting) as site:
             done = run(site, "agent", Says(text="Hello."), params=THREADS)
             assert done.task["status"] == "completed", done.task
             if is_allowed:

@@ -1,7 +1,7 @@
 """Agents: a real server, real workers, and a provider on loopback that asks for tools."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,12 @@ from pytest_django import Settings
 
 from apflow_site.config import load
 from tasks.executors.llm.executor import Llm
-from tests import agent_tools
 from tests.acceptance.test_faults import holder_of
 from tests.documents import text
 from tests.llm_formats import Says
-from tests.llm_site import WITH_KEY, Done, LlmSite, running_llm_site
+from tests.llm_site import WITH_KEY, Done, LlmSite
 from tests.sections import replace
-from tests.servers import ROOT, until
+from tests.servers import until
 from tests.workers import Ran
 
 Json = dict[str, Any]
@@ -58,28 +57,11 @@ def calls(*named: tuple[str, Json]) -> Says:
     return Says(tool_calls=named)
 
 
-@pytest.fixture(scope="module")
-def agent_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LlmSite, Path]]:
-    folder = tmp_path_factory.mktemp("agents")
-    (folder / "shop.py").write_text(text(PAGE, "Offer functions as tools", "python"))
-    environment = {
-        "PYTHONPATH": f"{folder}:{ROOT}",
-        "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.agent_tools,shop",
-        "AIPARTNERUPFLOW_EXECUTORS_LLM_TOOLS": "echo_executor,run_tree_executor,llm_executor,none_executor",
-        agent_tools.CALLS: str(folder / "calls"),
-        agent_tools.GATE: str(folder / "gate"),
-    }
-    with running_llm_site(environment) as site:
-        yield site, folder
-
-
 @pytest.fixture
-def agents(agent_site: tuple[LlmSite, Path]) -> Agents:
-    site, folder = agent_site
-    site.llm.forget()
-    for name in ("calls", "gate"):
-        (folder / name).unlink(missing_ok=True)
-    return Agents(site, folder / "calls")
+def agents(site: LlmSite, models_folder: Path) -> Agents:
+    for name in ("calls", "tools-gate"):
+        (models_folder / name).unlink(missing_ok=True)
+    return Agents(site, models_folder / "calls")
 
 
 def test_a_model_calls_tools_until_it_answers(agents: Agents) -> None:
