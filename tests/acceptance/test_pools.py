@@ -13,7 +13,7 @@ from tests.documents import text
 from tests.servers import Server, new_database, running_server, until
 from tests.tasks.pools.conftest import MODULES
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 Json = dict[str, Any]
 SETTINGS = {
     "AIPARTNERUPFLOW_EXECUTORS_MODULES": MODULES,

@@ -18,7 +18,7 @@ from tests.servers import until
 Json = dict[str, Any]
 EXECUTOR = "langgraph_executor"
 PATIENCE_SECONDS = 60
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 THREADS = {"pool": "thread"}
 HELLO: Json = {"messages": [{"role": "user", "content": "Hello"}]}
 
