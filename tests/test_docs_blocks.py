@@ -96,6 +96,8 @@ def test_trees_grow_as_the_page_says(site: DocsSite) -> None:
     assert published["text"] == "Draft 3. Improve on “Draft 2. Improve on “Draft 1. Begin.””"
     assert site.executed(text(GROW, "Add tasks that a result names", "json"))["result"]["is"] == "found"
     assert site.executed(text(GROW, "Run a tree of its own", "json"))["result"]["begins"] == "Hello Ada"
+    written = site.executed(text(GROW, "Let a model write the tasks", "json"))
+    assert (written["status"], written["result"]["results"]) == ("completed", {"work": {"demo": {}}})
 
 
 def test_results_are_passed_on_as_the_page_says(site: DocsSite) -> None:

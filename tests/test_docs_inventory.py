@@ -19,6 +19,7 @@ CALL: Final = "tests/test_call_page.py"
 REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writing_an_executor_is_true"
 APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_page_shows_works"
 OWN_CLIENTS: Final = "tests/tasks/executors/test_own_clients.py::test_an_sdk_has_a_guarded_client_and_its_configuration"
+KILLED: Final = "tests/acceptance/test_killed_examples.py::test_the_examples_survive_a_kill_in_the_middle_of_each"
 AGENTS: Final = "tests/tasks/executors/llm/test_agent.py"
 MCP_AGENTS: Final = "tests/tasks/executors/mcp/test_mcp_agents.py"
 MCP_CREWS: Final = "tests/tasks/executors/mcp/test_mcp_crews.py"
@@ -187,8 +188,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/how-to/repeat-and-spawn.md": [
         ("Run a template for each item of a list", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
+        ("Summarise each entry of a list", "json", KILLED),
         ("Run something again until it is good", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
+        ("Poll until a job is done", "json", KILLED),
         ("Add tasks that a result names", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
+        ("Let a model write the tasks", "json", f"{BLOCKS_TEST}::test_trees_grow_as_the_page_says"),
         (
             "Go step by step",
             "python",

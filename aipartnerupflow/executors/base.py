@@ -432,6 +432,13 @@ class Executor(ABC):
         """Return the pool for these inputs, if neither the task nor the operator chooses. Not called when `pool` is `loop`."""
         return self.pool
 
+    def may_repeat(self, inputs: Json) -> bool:
+        """Return whether the work with these inputs may be repeated after a crash; by default `idempotent`.
+
+        `inputs` are those of the request, in which places are not filled yet.
+        """
+        return self.idempotent
+
     def receiver(self, inputs: Json) -> str | None:
         """Return the URL to whose host alone everything in these inputs is sent.
 

@@ -258,7 +258,7 @@ class TaskRunner:
         retry = retry_of(task.params)
         is_resumed = self._is_resumed(task)
         is_interrupted = task.status == Status.IN_PROGRESS and not is_resumed and task.error is None
-        if is_interrupted and not executor.idempotent:
+        if is_interrupted and not executor.may_repeat(task.inputs):
             return failed(INTERRUPTED)
         is_begun = is_resumed or is_interrupted
         while True:
@@ -319,7 +319,7 @@ class TaskRunner:
             try:
                 task.attempt += not is_begun
                 if not is_resumed:
-                    await self._begin(task, durably=self._claim.is_suspected or not executor.idempotent)
+                    await self._begin(task, durably=self._claim.is_suspected or not executor.may_repeat(task.inputs))
                 why_cancelled = partial(self._cancellations.message_of, task.id)
                 work = Work(
                     executor=executor,

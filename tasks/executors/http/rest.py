@@ -131,6 +131,10 @@ class Rest(Executor):
     }
     idempotent = False
 
+    def may_repeat(self, inputs: Json) -> bool:
+        """Return whether the method is one that only reads (RFC 9110, 9.2.1)."""
+        return inputs.get("method", "GET") in ("GET", "HEAD")
+
     def receiver(self, inputs: Json) -> str | None:
         return str(inputs.get("url"))
 

@@ -372,6 +372,18 @@ def test_after_a_crash_what_may_be_repeated_runs_again(worker: WorkerThread) -> 
     assert ran.tasks["a"].attempt == 1, "the crash was not its failure"
 
 
+@pytest.mark.parametrize(("method", "is_repeated"), [("GET", True), ("HEAD", True), ("POST", False), ("{{b}}", False)])
+def test_after_a_crash_a_request_that_only_reads_is_sent_again(
+    worker: WorkerThread, method: str, is_repeated: bool
+) -> None:
+    request = {"inputs": {"url": "http://localhost:1/", "method": method}, "schemas": {"method": "rest_executor"}}
+    run = _as_after_a_crash(group("g", step("a", dependencies=["b"]) | request, step("b")))
+    Task.objects.filter(id="b").update(status="completed", result="GET")
+    worker.work()
+    error = result_of(run).tasks["a"].error or ""
+    assert error.startswith("Interrupted") is not is_repeated, error
+
+
 def test_a_crash_uses_up_no_attempt(worker: WorkerThread) -> None:
     retry = RETRY | {"max_attempts": 2}
     run = _as_after_a_crash([step("a", inputs={"fails_until_attempt": 2}, params={"retry": retry})])

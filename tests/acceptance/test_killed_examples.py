@@ -1,0 +1,208 @@
+"""The documented examples of living trees, all at once, on a server whose workers are killed in the middle of each of them."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pytest
+
+from tests.documents import texts
+from tests.llm_formats import Says
+from tests.llm_server import LlmServer, llm_server
+from tests.servers import Server, new_database, running_server, until
+
+pytestmark = [pytest.mark.nightly, pytest.mark.both_engines]
+
+Json = dict[str, Any]
+KILLS: Final = 3
+SUSPENDED: Final = "parked"
+PASS_RESULTS: Final = "docs/how-to/pass-results.md"
+GROW: Final = "docs/how-to/repeat-and-spawn.md"
+APPROVALS: Final = "docs/how-to/approvals.md"
+WAIT: Final = "docs/how-to/wait.md"
+ANSWERS: Final = {
+    "Publish the announcement?": "yes",
+    "Send the offer of 1200 EUR?": "no",
+    "Who pays for the chairs?": {"amount": 250, "department": "sales"},
+}
+DRAFT: Final = "Draft 3. Improve on “Draft 2. Improve on “Draft 1. Begin.””"
+ARTICLES: Final = [{"text": f"Article {number}."} for number in range(7)]
+SUMMARIES: Final = [
+    "This is the built-in demo model: it understands nothing and costs nothing. "
+    f"You asked: Summarise in one sentence: {article['text']}"
+    for article in ARTICLES
+]
+ROUND: Final = ("draft", "review")
+#: Page and heading; by the ids of the page, what results of tasks have, and the statuses of tasks that do not complete.
+EXAMPLES: Final[list[tuple[str, str, Json, dict[str, str]]]] = [
+    (PASS_RESULTS, "Pass results from task to task", {"order": {"total": 9}, "names": ["cup"]}, {}),
+    (PASS_RESULTS, "Take one way or another", {"revise": {"text": "Once more."}}, {"publish": "skipped"}),
+    (PASS_RESULTS, "Go on without a task", {"second-choice": {"text": "Instead."}}, {"first-choice": "failed"}),
+    (GROW, "Run a template for each item of a list", {"report": {"count": 2}}, {"person": "skipped"}),
+    (GROW, "Summarise each entry of a list", {"digest": SUMMARIES}, {"summary": "skipped"}),
+    (GROW, "Run something again until it is good", {"publish": {"text": DRAFT}}, dict.fromkeys(ROUND, "skipped")),
+    (GROW, "Poll until a job is done", {"report": {"rows": 42}}, {}),
+    (GROW, "Add tasks that a result names", {"answer": {"is": "found"}}, {}),
+    (GROW, "Let a model write the tasks", {"answer": {"results": {"work": {"demo": {}}}}}, {}),
+    (GROW, "Run a tree of its own", {"letter": {"begins": "Hello Ada"}}, {}),
+    ("docs/how-to/llm.md", "Call a model", {"fix": {"ticket": "Save crashes"}}, {"reply": "skipped"}),
+    (APPROVALS, "Approvals: let a person decide", {"approve": {"answer": "yes"}}, {}),
+    (APPROVALS, 'Take another branch at "no"', {"ask": {"answer": "no"}, "revise": {}}, {"send": "skipped"}),
+    (APPROVALS, "Ask with a form", {"buy": {"limit": 250, "charge": "sales"}}, {}),
+    (WAIT, "Wait until a time", {"pause": {"seconds": 3.0}}, {}),
+    (WAIT, "Wait for an event", {"ship": {"order": "42", "paid_by": "card"}}, {}),
+    ("docs/how-to/budgets.md", "Limit a run", {}, {"third": "failed"}),
+]
+
+
+@contextmanager
+def web() -> Iterator[str]:
+    """What the addresses of the examples lead to: articles, and a job that is done when it is asked about for the second time."""
+    jobs = iter([{"state": "running"}, {"state": "done", "rows": 42}])
+
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(ARTICLES if "articles" in self.path else next(jobs)).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://localhost:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass(slots=True)
+class Stage:
+    """The server with its examples. `lines` is what tasks did; the first time that each is begun, it is held."""
+
+    server: Server
+    llm: LlmServer
+    site: str
+    lines: Path
+    killed: set[str] = field(default_factory=set)
+
+    def send(self, page: str, heading: str) -> Json:
+        """Execute the example of the page, or the longest of several. Returns the reply."""
+        block = max(texts(page, heading, "json"), key=len)
+        for address in ("https://news.example.com", "https://jobs.example.com"):
+            block = block.replace(address, self.site)
+        reply: Json = self.server.rpc("tasks.execute", {"tasks": json.loads(block)})
+        return reply
+
+    def send_event(self, event_id: str, *, method: str) -> None:
+        paid = {"event": "order.paid", "payload": {"order_id": "42", "method": method}, "id": event_id}
+        self.server.rpc("events.send", paid)
+
+    def times(self, what: str) -> Counter[str]:
+        lines = self.lines.read_text().splitlines() if self.lines.exists() else []
+        return Counter(line.partition(" ")[2] for line in lines if line.startswith(what))
+
+    def in_hand(self) -> set[str]:
+        """The tasks that are held by workers that live."""
+        return {task_id for task_id, times in self.times("start").items() if times == 1} - self.killed
+
+    def answer(self) -> None:
+        for question in self.server.rpc("questions.list", {})["questions"]:
+            self.server.rpc("tasks.answer", {"task_id": question["task_id"], "answer": ANSWERS[question["text"]]})
+
+    def is_stuck(self) -> bool:
+        """Whether each run has a task in hand, or waits. Nothing else is under way: what was taken up again is over."""
+        self.answer()
+        held, over = self.in_hand(), self.times("end") + self.times("park")
+        if any(task_id not in held and task_id not in over for task_id in self.times("start")):
+            return False
+        working = {root for (root, owner) in self.open_runs() if owner != SUSPENDED}
+        tasks = self.server.query("SELECT id, root_id FROM tasks_task WHERE status = 'in_progress'")
+        return working <= {root for task_id, root in tasks if task_id in held}
+
+    def is_over(self) -> bool:
+        self.answer()
+        return not self.open_runs()
+
+    def parked(self) -> set[str]:
+        """The tasks that waited, and were called again."""
+        return set(self.times("park"))
+
+    def open_runs(self) -> list[tuple[Any, ...]]:
+        return self.server.query("SELECT root_id, lease_owner FROM tasks_run WHERE finished_at IS NULL")
+
+    def kill_all(self) -> int:
+        """Kill -9 every worker that has a run. Returns how many runs they had."""
+        self.killed |= self.in_hand()
+        owners = [owner for _, owner in self.open_runs() if owner and "/" in owner]
+        for pid in {int(owner.split("/")[1]) for owner in owners}:
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).kill()
+        return len(owners)
+
+    def tasks_of(self, root_id: str) -> dict[str, Json]:
+        found, left = dict[str, Json](), [self.server.rpc("tasks.tree", {"task_id": root_id})]
+        while left:
+            task = left.pop()
+            found[task["id"]] = task
+            left += task["children"]
+        return found
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with llm_server() as llm, web() as site, new_database() as database:
+        llm.will(Says(text=json.dumps({"kind": "bug", "summary": "Save crashes"})))
+        env = {
+            "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.acceptance.held_tasks",
+            "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "localhost",
+            "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": site.rpartition(":")[2],
+            "AIPARTNERUPFLOW_LLM_DEFAULT_MODEL": "openai/gpt-4o-mini",
+            "OPENAI_API_KEY": "sk-operator-0123456789",
+            "OPENAI_API_BASE": llm.openai_base,
+        }
+        (tmp_path / "held").touch()
+        with running_server(database, data_dir=tmp_path, env=env) as server:
+            yield Stage(server=server, llm=llm, site=site, lines=tmp_path / "lines")
+
+
+@pytest.mark.timeout(900)
+def test_the_examples_survive_a_kill_in_the_middle_of_each(stage: Stage) -> None:
+    """Every task that was in hand is begun again, once; no decision is made again, and nothing is added or ends twice."""
+    server = stage.server
+    sent = [stage.send(page, heading) for page, heading, *_ in EXAMPLES]
+    stage.send_event("evt_1", method="card")
+    for number in range(KILLS):
+        until(stage.is_stuck, seconds=60, what=f"tasks of every run in hand, after {number} kills", pause_seconds=0.1)
+        stage.kill_all()
+    stage.send_event("evt_2", method="cash")
+    stage.lines.with_name("held").unlink()
+    until(stage.is_over, seconds=60, what="the end of every run", pause_seconds=0.1)
+
+    for (_, heading, results, statuses), reply in zip(EXAMPLES, sent, strict=True):
+        tasks, ids = stage.tasks_of(reply["root_task_id"]), reply["ids"]
+        expected = dict.fromkeys(tasks, "completed") | {ids[each]: status for each, status in statuses.items()}
+        assert {task_id: task["status"] for task_id, task in tasks.items()} == expected, heading
+        for task_id, result in results.items():
+            found = tasks[ids[task_id]]["result"]
+            assert (found | result if isinstance(result, dict) else result) == found, heading
+    ends = "SELECT task_id FROM tasks_taskevent WHERE type IN ('task_completed', 'task_failed', 'task_skipped') GROUP BY task_id"
+    assert server.query(f"{ends} HAVING count(*) > 1") == []
+    assert server.query("SELECT run_id FROM tasks_taskevent GROUP BY run_id HAVING max(seq) <> count(*)") == []
+    assert len(stage.killed) > len(EXAMPLES)
+    assert {stage.times("start")[task_id] for task_id in stage.killed - stage.parked()} == {2}
+    assert set(stage.times("end").values()) == {1}
+    assert len(stage.llm.asked) == 1
