@@ -7,7 +7,7 @@ import pytest
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
-from tasks.models import Run, Task
+from tasks.models import CancelRequest, Run, Task
 from tasks.rules.exceptions import (
     CannotDelete,
     CircularDependency,
@@ -389,3 +389,19 @@ def test_what_is_done_with_does_not_decide_how_a_run_ends(worker: WorkerThread) 
     worker.work()
     ran = result_of(execution.run)
     assert (ran.tasks["f"].status, ran.tasks["d"].status, ran.run.status) == ("failed", "completed", "completed")
+
+
+def test_what_only_the_template_of_a_completed_map_needed_is_not_in_the_run() -> None:
+    """It is cancelled at once, and leaves the run alone."""
+    group: Json = {"id": "group", "name": "Group", "parent_id": "top"}
+    tree = mapped(["a"], {"id": "part", "dependencies": ["other"]})
+    parents = {"end": "top", "list": "group", "each": "group", "part": "each"}
+    tree = [task | {"parent_id": parents[task["id"]]} for task in tree]
+    other = {"id": "other", "name": "Other", "parent_id": "top", **ECHO}
+    trees.create_tree(caller=LOCAL, tasks=[{"id": "top", "name": "Top"}, group, *tree, other])
+    Task.objects.filter(id__in=["list", "each"]).update(status="completed", result=[])
+    Task.objects.filter(id="part").update(status="skipped")
+    run = trees.execute_task(caller=LOCAL, task_id="group").run
+    cancels.ask(caller=LOCAL, task_ids=["other"], force=False, message="Never mind")
+    assert Task.objects.get(id="other").status == "cancelled"
+    assert not CancelRequest.objects.filter(run_id=run.id).exists()

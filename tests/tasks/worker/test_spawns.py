@@ -9,6 +9,7 @@ from pytest_django import Settings
 from accounts.callers import LOCAL
 from tasks.models import Run, Task
 from tasks.services import trees
+from tasks.services.copies import copy_tree
 from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of
@@ -91,6 +92,20 @@ def test_a_spawned_task_that_fails_fails_its_spawner(run: RunTree) -> None:
     spared = run(spawning([bad | {"params": {"allow_failure": True}}, TWO[1]]))
     assert spared.run.status == "completed"
     assert next(iter(spared.tasks.values())).result is not None
+
+
+def test_a_full_copy_from_an_added_task_runs_what_added_it_again(run: RunTree, worker: WorkerThread) -> None:
+    """Else the copy would have the results of tasks that it has not."""
+    run([*spawning(TWO), {"id": "before", "name": "Before", "parent_id": "s", **ECHO}])
+    copy = copy_tree(caller=LOCAL, task_id="s/a", copy_mode="full")
+    assert {each: Task.objects.get(id=copy.ids[each]).status for each in copy.ids} == {
+        "end": "pending",
+        "s": "pending",
+        "before": "completed",
+    }
+    execution = trees.execute_task(caller=LOCAL, task_id=copy.root.id)
+    worker.work()
+    assert result_of(execution.run).tasks[copy.ids["s"]].result.keys() == {"a", "b"}
 
 
 def test_executed_again_it_spawns_nothing_anew(run: RunTree, worker: WorkerThread) -> None:
