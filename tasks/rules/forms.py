@@ -7,6 +7,7 @@ interface can show it, without JavaScript too.
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tasks.rules.formats import FORMATS, fault_of_format
 from tasks.rules.schema import fault, mismatch
 from tasks.rules.schema_cost import TooCostly, check_cost, is_light
 from tasks.rules.strict_json import Json
@@ -19,7 +20,7 @@ OF_FORM: Final = frozenset(
 OF_FIELD: Final = frozenset({"type", "title", "description", "default", "enum"})
 NUMERIC: Final = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
 BY_TYPE: Final = {
-    "string": frozenset({"minLength", "maxLength", "pattern"}),
+    "string": frozenset({"minLength", "maxLength", "pattern", "format"}),
     "number": NUMERIC,
     "integer": NUMERIC,
     "boolean": frozenset[str](),
@@ -78,7 +79,10 @@ def _faults_of_field(name: str, rule: Any) -> Iterator[str]:
     of_type = {"type": kind} if kind else {}
     if any(mismatch(of_type, value) for value in rule.get("enum", [])):
         yield f"has a value at {where}.enum that is not of the type {kind}"
-    if "default" in rule and (problem := mismatch(rule, rule["default"])):
+    if "format" in rule and rule["format"] not in FORMATS:
+        yield f"has an unknown format at {where}. Known are {', '.join(FORMATS)}"
+        return
+    if "default" in rule and (problem := _misfit(rule, rule["default"])):
         yield f"has a default at {where} that does not fit: {problem}"
 
 
@@ -99,11 +103,18 @@ def _problems(schema: Json, filled: Json) -> Iterator[tuple[str, str]]:
             yield f"answer.{name}", f"is not a field of the form. Its fields: {', '.join(fields)}"
         elif not is_light(rule, value):
             yield f"answer.{name}", "is too long for the schema of its field"
-        elif problem := mismatch(rule, value):
+        elif problem := _misfit(rule, value):
             yield f"answer.{name}", problem
     for name in schema.get("required", []):
         if name not in filled:
             yield f"answer.{name}", "is required"
+
+
+def _misfit(rule: Json, value: Any) -> str | None:
+    """Describe, as the rest of a sentence, why the value does not fit the rule of its field; None if it does."""
+    if problem := mismatch(rule, value):
+        return problem
+    return fault_of_format(rule["format"], value) if "format" in rule else None
 
 
 def described_form(schema: Json) -> str:

@@ -1,14 +1,16 @@
 """Convert a validated request to rows, and insert them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from django.db import transaction
 
 from tasks.models import Task
+from tasks.rules.maps import templates_of
 from tasks.rules.references import renamed_params
 from tasks.rules.specs import TaskSpec, TreeSpec, labelled, names_of
-from tasks.rules.templates import rename_placeholders
+from tasks.rules.templates import LABEL, rename_placeholders
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
 
@@ -18,7 +20,21 @@ def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:
     now = datetime.now(UTC)
     root_id = ids[spec.root_id]
     names = names_of(spec)
-    return [_row(task, ids=ids, names=names, root_id=root_id, user_id=user_id, now=now) for task in spec.tasks]
+    rows = [_row(task, ids=ids, names=names, root_id=root_id, user_id=user_id, now=now) for task in spec.tasks]
+    labels = {ids[task_id]: label for task_id, label in _labels(spec, names).items()}
+    for row in rows:
+        row.label = labels.get(row.id, row.label)
+    return rows
+
+
+def _labels(spec: TreeSpec, names: Mapping[str, str]) -> dict[str, str]:
+    """Map tasks of templates to their names, if the request gave them no id: results of maps and rounds have them by these.
+
+    Only names that `as` allows, and that nothing else in the tree has.
+    """
+    used = Counter(names.values())
+    parts = (task for template in templates_of(spec.tasks).values() for task in template if task.has_new_id)
+    return {task.id: task.name for task in parts if used[task.name] == 1 and LABEL.fullmatch(task.name)}
 
 
 def _row(

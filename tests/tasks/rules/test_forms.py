@@ -42,7 +42,16 @@ def test_a_flat_schema_is_a_form() -> None:
         (of(type="array", items={"type": "string"}), "is not flat at properties.x.type"),
         (of(type=["string", "null"]), "is not flat at properties.x.type"),
         (of(title="Nothing else"), "has no type at properties.x"),
-        (of(type="string", format="email"), "has the keyword 'format' at properties.x. Allowed there: "),
+        (
+            of(type="string", contentEncoding="base64"),
+            "has the keyword 'contentEncoding' at properties.x. Allowed there: ",
+        ),
+        (of(type="integer", format="date"), "has the keyword 'format' at properties.x. Allowed there: "),
+        (
+            of(type="string", format="ipv4"),
+            "has an unknown format at properties.x. Known are email, uri, date, date-time",
+        ),
+        (of(type="string", format="date", default="today"), "has a default at properties.x that does not fit"),
         (of(type="boolean", minimum=1), "has the keyword 'minimum' at properties.x"),
         (of(enum=[{"a": 1}]), "must have texts, numbers, true or false at properties.x.enum"),
         (of(enum=[None]), "must have texts, numbers, true or false at properties.x.enum"),
@@ -103,3 +112,24 @@ def test_a_form_is_described_in_one_line() -> None:
     assert described_form(FORM) == (
         "amount (number, required), seats (integer), plan (one of small, large, required), note (text), urgent (true or false)"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("email", ["ada@example.com"], ["ada", "a b@example.com", "@", "<ada@example.com>"]),
+        (
+            "uri",
+            ["https://example.com/a?b=c", "mailto:ada@example.com"],
+            ["example.com", "https://", "http://a b/", "http://["],
+        ),
+        ("date", ["2027-01-31"], ["2027-02-30", "20270131", "31.1.2027", "2027-01-31T09:00:00Z"]),
+        ("date-time", ["2027-01-31T09:00:00Z", "2027-01-31T09:00:00.5+01:00"], ["2027-01-31T09:00:00", "2027-01-31"]),
+    ],
+)
+def test_a_text_has_the_format_of_its_field(name: str, good: list[str], bad: list[str]) -> None:
+    schema = of(type="string", format=name)
+    assert fault_of_form(schema) is None
+    assert [text for text in good if filled_form(schema, {"x": text})[1]] == []
+    problems = [filled_form(schema, {"x": text})[1] for text in [*bad, "x" * 3000]]
+    assert all(where == "answer.x" and why.startswith("must be a") for ((where, why),) in problems)

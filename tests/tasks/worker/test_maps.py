@@ -405,3 +405,16 @@ def test_what_only_the_template_of_a_completed_map_needed_is_not_in_the_run() ->
     cancels.ask(caller=LOCAL, task_ids=["other"], force=False, message="Never mind")
     assert Task.objects.get(id="other").status == "cancelled"
     assert not CancelRequest.objects.filter(run_id=run.id).exists()
+
+
+@pytest.mark.parametrize(("name", "is_known"), [("Part", True), ("Other", False), ("A part", False)])
+def test_a_task_of_a_template_without_an_id_is_known_by_its_name(run: RunTree, name: str, is_known: bool) -> None:
+    """If nothing else has it. A condition about a round could not name the task otherwise."""
+    until: Json = {"path": f"/{name}/n", "op": "eq", "value": 2}
+    loop: Json = {"id": "loop", "name": "Loop", "parent_id": "top", "params": {"repeat": {"until": until, "max": 3}}}
+    part = {"name": name, "parent_id": "loop", "inputs": {"n": "{{round}}"}, **ECHO}
+    other = {"id": "other", "name": "B", "parent_id": "loop", **ECHO}
+    ran = run([{"id": "top", "name": "Top"}, loop, part, other, {"name": "Other", "parent_id": "top", **ECHO}])
+    assert ran.tasks["loop"].status == ("completed" if is_known else "failed")
+    if is_known:
+        assert ran.tasks["loop"].result == {name: {"n": 2}, "other": {}}
