@@ -1,7 +1,7 @@
 """Formats of the texts in a form: the four that MCP has too. Pure."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -48,7 +48,7 @@ def _is_read(read: Callable[[str], object], text: str) -> bool:
     return True
 
 
-FORMATS: Final = MappingProxyType(
+FORMATS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = MappingProxyType(
     {
         "email": (lambda text: EMAIL.fullmatch(text) is not None, "an e-mail address"),
         "uri": (_is_uri, "a URL with its scheme, such as https://example.com/"),

@@ -65,11 +65,12 @@ EXAMPLES: Final[list[tuple[str, str, Json, dict[str, str]]]] = [
 @contextmanager
 def web() -> Iterator[str]:
     """What the addresses of the examples lead to: articles, and a job that is done when it is asked about for the second time."""
-    jobs: Iterator[Json] = iter([{"state": "running"}, {"state": "done", "rows": 42}])
+    jobs = iter([{"state": "running"}, {"state": "done", "rows": 42}])
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps(ARTICLES if "articles" in self.path else next(jobs)).encode()
+            shown: Any = ARTICLES if "articles" in self.path else next(jobs)
+            body = json.dumps(shown).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
