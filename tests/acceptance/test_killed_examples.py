@@ -65,7 +65,7 @@ EXAMPLES: Final[list[tuple[str, str, Json, dict[str, str]]]] = [
 @contextmanager
 def web() -> Iterator[str]:
     """What the addresses of the examples lead to: articles, and a job that is done when it is asked about for the second time."""
-    jobs = iter([{"state": "running"}, {"state": "done", "rows": 42}])
+    jobs: Iterator[Any] = iter([{"state": "running"}, {"state": "done", "rows": 42}])
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
