@@ -76,7 +76,7 @@ def _task(number: int, script: str, parent: int, _: object, fills: bool) -> Json
         "priority": parent % 4,
         "inputs": {"script": script} | _growth(number, script, parent),
         "params": PARAMS.get(script, {})
-        | _growing(script, 1 + number % 2)
+        | _growing(script, 1 + number % 2, collects=parent % 2 == 1)
         | {"allow_failure": fills and script in FAILING},
         "schemas": schemas,
         "dependencies": [],
@@ -84,9 +84,9 @@ def _task(number: int, script: str, parent: int, _: object, fills: bool) -> Json
 
 
 def _growth(number: int, script: str, parent: int) -> Json:
-    """How many parts a map or a loop has, and what a task adds."""
+    """How many parts a map or a loop has, whether a map collects failures, and what a task adds."""
     if script in (MAP, LOOP):
-        return {"parts": 1 + number % 2}
+        return {"parts": 1 + number % 2} | ({"collects": True} if script == MAP and parent % 2 else {})
     if script != SPAWN:
         return {}
     scripts = [("hang", "ok", "fail", "event")[parent % 4], "ok"][: 1 + number % 2]
@@ -95,9 +95,9 @@ def _growth(number: int, script: str, parent: int) -> Json:
     return {"tasks": tasks, "join": parent % 3 > 0}
 
 
-def _growing(script: str, parts: int) -> Json:
+def _growing(script: str, parts: int, *, collects: bool) -> Json:
     if script == MAP:
-        return {"for_each": {"items": list(range(parts))}}
+        return {"for_each": {"items": list(range(parts)), "on_failure": "collect" if collects else "fail"}}
     return {"repeat": {"until": {"any": []}, "max": parts, "on_max": "complete"}} if script == LOOP else {}
 
 

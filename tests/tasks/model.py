@@ -59,9 +59,9 @@ class Task:
     starts: int = 0
 
     @property
-    def is_spared(self) -> bool:
-        """Whether it failed, and may."""
-        return self.may_fail and self.status == FAILED
+    def collects(self) -> bool:
+        """Whether it is a map with failures of its parts in its result."""
+        return self.script == MAP and bool(self.inputs.get("collects"))
 
     @property
     def script(self) -> str:
@@ -275,8 +275,14 @@ class Tree:
         statuses = {self.tasks[task_id].status for task_id in self.run.scope}
         if statuses.issubset(OVER):
             needed = self.run.scope & self.scope(self.run.target_id)
-            counted = {task.status for task in map(self.tasks.__getitem__, needed) if not task.is_spared}
+            counted = {self.tasks[each].status for each in needed if not self._is_spared(each)}
             self.run.status = next((status for status in (FAILED, CANCELLED) if status in counted), COMPLETED)
+
+    def _is_spared(self, task_id: str) -> bool:
+        """Whether it failed, and may: it says so, or a map above it collects failures."""
+        above = self.closure([task_id], lambda each: [self.tasks[each].parent_id or task_id]) - {task_id}
+        may_fail = self.tasks[task_id].may_fail or any(self.tasks[each].collects for each in above)
+        return may_fail and self.tasks[task_id].status == FAILED
 
     def _is_open(self, task_id: str) -> bool:
         return self.tasks[task_id].status not in OVER
@@ -388,7 +394,7 @@ class Tree:
     def _join(self, task: Task, template: list[str]) -> None:
         below = [part for part in self.spawned(task.id) if part.parent_id == task.id]
         bad = [part for part in below if part.status in (FAILED, CANCELLED) and not part.may_fail]
-        if bad:
+        if bad and not task.collects:
             task.end(FAILED, error=f"{len(bad)} of {len(below)} tasks below this one did not complete")
             return
         results = [self._result(part) for part in below]

@@ -17,7 +17,7 @@ from tasks.models import CancelRequest, Question, Run, SentEvent, Task, TaskEven
 from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
 from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
-from tasks.services import cancels, copies, editing, questions, sent_events, trees
+from tasks.services import cancels, copies, editing, forks, questions, sent_events, trees
 from tests.tasks import model
 from tests.tasks.drawn import Shape, of_row, request_of
 from tests.tasks.lives import Life, Stage
@@ -162,6 +162,9 @@ class Play(RuleBasedStateMachine):
         if mode == "execution":
             execution = trees.execute_task(caller=LOCAL, task_id=task_id, copy_execution=True, copy_children=children)
             ids = execution.ids
+        elif mode == "fork":
+            execution = forks.fork(caller=LOCAL, task_id=task_id, start=[], inputs={})
+            ids = execution.ids
         else:
             try:
                 copied = copies.copy_tree(
@@ -172,7 +175,7 @@ class Play(RuleBasedStateMachine):
                 assert any(tree.template(each) for each in tree.copied(task_id, mode, children=children)[0])
                 return
             ids = copied.ids
-        taken, fresh = tree.copied(task_id, mode, children=children)
+        taken, fresh = tree.copied(task_id, "full" if mode == "fork" else mode, children=children)
         assert set(ids) == taken
         copy = self._adopt(list(Task.objects.tree(Task.objects.get(id=next(iter(ids.values()))).root_id)))
         templates = tree.templates()
@@ -183,7 +186,7 @@ class Play(RuleBasedStateMachine):
             if original_id in templates - fresh:
                 expected = (original.status, None)
             assert (task.status, task.result, task.name) == (*expected, original.name)
-        if mode == "execution":
+        if mode in ("execution", "fork"):
             copy.execute(execution.run.id, copy.root_id)
 
     def _delete(self, tree: Tree, task_id: str, *, force: bool) -> None:

@@ -23,6 +23,8 @@ from tests.tasks.model import CANCELLED, COMPLETED, FAILED, IN_PROGRESS, OVER, P
 from tests.tasks.play import MESSAGE, Play
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+MODES = ["minimal", "full", "custom", "execution", "fork"]
+"""Of copies: those of `tasks.copy`, and those that are executed."""
 TREE = st.integers(0, 3)
 YES = st.booleans()
 TOLD = st.sampled_from(["ok", "ok", "fail", "raise"])
@@ -133,7 +135,7 @@ class Rules(Play):
             of.cancel(task_id, MESSAGE)
         self._settle()
 
-    @rule(tree=TREE, task=NUMBER, mode=st.sampled_from(["minimal", "full", "custom", "execution"]), children=YES)
+    @rule(tree=TREE, task=NUMBER, mode=st.sampled_from(MODES), children=YES)
     def copy(self, tree: int, task: int, mode: str, children: bool) -> None:
         with transaction.atomic():  # nobody runs the copy before we have seen it
             self._copy(*self._at(tree, task), mode, children)
