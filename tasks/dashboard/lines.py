@@ -8,7 +8,8 @@ from django.utils.safestring import SafeString, mark_safe
 from tasks.dashboard.picture import DEEPEST, Bar, Line, Picture
 from tasks.dashboard.words import duration, path_of, word
 
-#: Rows of a table: browsers lay out only the tables that are in view, and a table only as a whole.
+#: Rows of a part: browsers lay out only the parts that are in view. A table alone they lay out always
+#: (`content-visibility` needs size containment, which tables cannot have), so each is in a block of its own.
 ROWS: Final = 50
 HEAD: Final = (
     '<colgroup><col class="name"><col class="num"><col></colgroup><thead class="visually-hidden"><tr><th scope="col">Task</th><th scope="col">Duration</th>'
@@ -26,7 +27,8 @@ def lines_of(picture: Picture, *, selected_id: str) -> SafeString:
 def _table(part: list[str], start: int) -> str:
     caption = f"Tasks {start + 1:,} to {start + len(part):,}"
     return (
-        f'<table><caption class="visually-hidden">{caption}</caption>{HEAD}<tbody>\n{"".join(part)}</tbody></table>\n'
+        f'<div class="part"><table><caption class="visually-hidden">{caption}</caption>{HEAD}<tbody>\n{"".join(part)}'
+        "</tbody></table></div>\n"
     )
 
 

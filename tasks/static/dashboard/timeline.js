@@ -17,12 +17,12 @@ export function timelineOf(table, axis, { span, isOpen }) {
     const shown = new Map([...table.children].map((part) => [part, 0]));
     for (const [n, row] of lines) {
       row.hidden = found ? !found.has(n) : isHidden(n);
-      const part = row.closest("table");
+      const part = row.closest(".part");
       if (!row.hidden) shown.set(part, shown.get(part) + 1);
     }
     for (const [part, count] of shown) {
       part.hidden = !count;
-      part.style.containIntrinsicSize = `auto ${ROW * count}px`; // until it is in view
+      part.style.containIntrinsicBlockSize = `auto ${ROW * count}px`; // until it is in view
     }
   }
 
