@@ -5,6 +5,7 @@ attention) or Trouble (red: does not work). Django is loaded only if the configu
 folder are usable.
 """
 
+import asyncio
 import os
 import platform
 import shutil
@@ -114,6 +115,8 @@ def _in_django(config: Config) -> Iterator[Finding]:
     yield _looked("growth", lambda: database_growth(Path(config.server.data_dir)))
     yield _looked("stored keys", stored_keys)
     yield _looked("shared secrets", lambda: shared_secrets(config))
+    if config.executors.docker.images:
+        yield _looked("docker", lambda: docker(config))
     yield _looked("schedules", schedules_on_time)
     yield _looked("clock", lambda: clock(_database_time(), datetime.now(UTC)))
     if config.redis.url is not None:
@@ -362,6 +365,24 @@ def pools(config: Config, memory_mb: int | None = None) -> str:
         f"{process.size} processes per worker process, with at most {process.memory_mb:,} MB for a task, "
         f"and {process.cpus} processors to reserve"
     )
+
+
+def docker(config: Config) -> str:
+    """Check that the Docker daemon answers, and has the images. Doubts, because only machines with workers need it."""
+    from aipartnerupflow.executors import ExecutorError
+    from tasks.executors.docker.daemon import DaemonRefused, connected
+
+    async def missing() -> list[str]:
+        async with connected() as daemon:
+            return [image for image in config.executors.docker.images if not await daemon.has(image)]
+
+    try:
+        images = asyncio.run(missing())
+    except (ExecutorError, DaemonRefused) as error:
+        raise Doubt(str(error), fix="Do so on each machine with workers.") from None
+    if images and config.executors.docker.pull == "never":
+        raise Doubt(f"Images that are not on this machine: {', '.join(images)}.", fix=f"docker pull {images[0]}")
+    return f"answers; images to pull when a task needs them: {', '.join(images) or 'none'}"
 
 
 def durability(config: Config) -> str:

@@ -77,6 +77,7 @@ TESTS: Final = (
     "tests/tasks/executors/mcp/test_mcp_questions.py",
     "tests/tasks/executors/mcp/test_mcp_agents.py",
     "tests/tasks/executors/ssh/test_ssh.py",
+    "tests/tasks/executors/docker/test_docker.py",
     "tests/tasks/executors/grpc/test_grpc.py",
     "tests/tasks/executors/scrape/test_scrape.py",
     "tests/tasks/executors/crewai/test_own_crews.py",

@@ -9,6 +9,7 @@ import pytest
 
 from tests.a2a.a2a_client import SETTINGS
 from tests.acceptance.test_bystanders import LIMITS, Mallory, Row, below, problems, task
+from tests.docker_daemon import IMAGE, docker_daemon
 from tests.grpc_server import SERVICE, grpc_server
 from tests.llm_server import llm_server
 from tests.servers import running_server
@@ -52,6 +53,8 @@ def attacks(folder: Path) -> Iterator[tuple[list[Row], dict[str, str]]]:
         parts = peers.enter_context(flooding(PARTS))
         host = peers.enter_context(ssh_server(folder))
         greeter = peers.enter_context(grpc_server())
+        docker = peers.enter_context(docker_daemon())
+        printing = {"image": IMAGE, "command": ["yes"], "cpus": 0.5}
         flood = {
             "server": f"127.0.0.1:{greeter.port}",
             "service": SERVICE,
@@ -67,14 +70,17 @@ def attacks(folder: Path) -> Iterator[tuple[list[Row], dict[str, str]]]:
                 attack=calls("output_without_an_end", "ssh_executor", {"host": "h", "command": "yes"}, times=20),
                 ends="failed",
             ),
+            Row(attack=calls("containers_without_an_end", "docker_executor", printing, times=10), ends="failed"),
             Row(attack=calls("floods_of_grpc_messages", "grpc_executor", flood, times=20), ends="failed"),
         ]
-        ssh = {
+        others = {
+            "AIPARTNERUPFLOW_EXECUTORS_DOCKER_IMAGES": IMAGE,
+            "AIPARTNERUPFLOW_EXECUTORS_DOCKER_DAEMON": docker.address,
             "AIPARTNERUPFLOW_EXECUTORS_SSH_HOSTS": f"h=deploy@127.0.0.1:{host.port}",
             "AIPARTNERUPFLOW_EXECUTORS_SSH_KEYS": str(host.client_key),
             "AIPARTNERUPFLOW_EXECUTORS_SSH_KNOWN_HOSTS": str(host.known_hosts),
         }
-        yield rows, {PORTS: ",".join([port_of(pings), port_of(parts), str(greeter.port)]), **ssh}
+        yield rows, {PORTS: ",".join([port_of(pings), port_of(parts), str(greeter.port)]), **others}
 
 
 @pytest.mark.both_engines_nightly

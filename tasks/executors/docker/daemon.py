@@ -38,6 +38,16 @@ class Daemon:
         found: list[Mapping[str, Any]] = await self._json("GET", "/containers/json", all="true", filters=filters)
         return found
 
+    async def has(self, image: str) -> bool:
+        """Whether the image is on the machine."""
+        try:
+            await self._json("GET", f"/images/{quote(image, safe='/:@')}/json")
+        except DaemonRefused as refused:
+            if refused.status != NOT_FOUND:
+                raise
+            return False
+        return True
+
     async def create(self, name: str, description: Json) -> None:
         await self._json("POST", "/containers/create", body=description, name=name)
 

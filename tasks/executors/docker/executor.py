@@ -98,9 +98,7 @@ class Docker(Executor):
             async with asyncio.timeout(order.seconds):
                 state = await run(order, context, output)
         except TimeoutError:
-            raise ExecutorError(
-                f"{_name(order)} was stopped: it took more than {order.seconds:g} s.{_last_words(output)}"
-            ) from None
+            raise _failed(order, output, f"was stopped: it took more than {order.seconds:g} s") from None
         except asyncio.CancelledError:
             raise Stopped(result={"exit_code": None, "logs": output.text}) from None
         _check(state, order, output)
@@ -109,23 +107,21 @@ class Docker(Executor):
 
 def _check(state: Mapping[str, Any], order: Order, output: Output) -> None:
     """Raise ExecutorError unless the container ended by itself and with exit code 0."""
-    what, said = _name(order), _last_words(output)
     if output.is_flooding:
-        raise ExecutorError(
-            f"{what} was stopped: it printed more than a result may have (limits.result_bytes).{said}", permanent=True
-        )
+        why = "was stopped: it printed more than a result may have (limits.result_bytes)"
+        raise _failed(order, output, why, permanent=True)
     if state["ExitCode"] and state["OOMKilled"]:
-        raise ExecutorError(
-            f"{what} was killed, because it needed more than {order.memory_bytes / 2**20:g} MiB of memory (inputs.memory, "
-            f"up to executors.docker.max_memory_bytes).{said}",
-            permanent=True,
+        why = (
+            f"was killed, because it needed more than {order.memory_bytes / 2**20:g} MiB of memory (inputs.memory, up to "
+            "executors.docker.max_memory_bytes)"
         )
+        raise _failed(order, output, why, permanent=True)
     if state["ExitCode"]:
-        raise ExecutorError(f"{what} ended with code {state['ExitCode']}.{said}")
+        raise _failed(order, output, f"ended with code {state['ExitCode']}")
 
 
-def _name(order: Order) -> str:
-    return f"The container of '{order.image}'"
+def _failed(order: Order, output: Output, why: str, *, permanent: bool = False) -> ExecutorError:
+    return ExecutorError(f"The container of '{order.image}' {why}.{_last_words(output)}", permanent=permanent)
 
 
 def _last_words(output: Output) -> str:

@@ -3,18 +3,25 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import pytest
+from django.test import override_settings
 from jsonschema import Draft202012Validator
 from pytest_django import Settings
 
+from aipartnerupflow import doctor
+from aipartnerupflow.doctor import Doubt
 from aipartnerupflow.executors import Context, ExecutorError, Stopped
 from tasks.executors.docker.executor import Docker
 from tasks.executors.docker.order import description, order_of
 from tasks.executors.docker.output import Output
+from tasks.models import Task
+from tasks.status import Status
+from tasks.worker import container_watch
 from tests import sections
-from tests.docker_daemon import IMAGE, DockerDaemon, docker_daemon
+from tests.docker_daemon import IMAGE, DockerDaemon, docker_daemon, registry
 from tests.servers import until
 
 Json = dict[str, Any]
@@ -134,6 +141,30 @@ async def test_a_program_that_is_not_there_and_an_image_that_is_not_there_are_na
     assert (f"docker pull {OTHER}" in str(error), error.permanent) == (True, True)
 
 
+async def test_an_image_is_pulled_if_the_operator_wants_it(
+    docker: DockerDaemon, context: Context, settings: Settings, logs: list[str]
+) -> None:
+    with registry() as address:
+        images = (f"{address}/box:2", f"{address}/none:1")
+        configure(settings, daemon=docker.address, images=images)
+        assert "is not on the worker's machine" in str(await refusal(["echo", "here"], context, image=images[0]))
+        configure(settings, daemon=docker.address, images=images, pull="missing")
+        assert (await call(["echo", "here"], context, image=images[0]))["logs"] == "here\n"
+        assert logs == [f"Pulling the image {images[0]}", "here"]
+        error = await refusal(["echo", "here"], context, image=images[1])
+        assert str(error) == f"Docker did not run '{images[1]}': manifest unknown"
+
+
+def test_the_doctor_names_what_is_missing(docker: DockerDaemon, settings: Settings) -> None:
+    with pytest.raises(Doubt, match=rf"^Images that are not on this machine: {OTHER}\.$"):
+        doctor.docker(settings.APFLOW)
+    configure(settings, daemon=docker.address, images=(IMAGE,))
+    assert doctor.docker(settings.APFLOW) == "answers; images to pull when a task needs them: none"
+    configure(settings, daemon="unix:///tmp/no-such-socket")
+    with pytest.raises(Doubt, match="The Docker daemon does not answer at unix:///tmp/no-such-socket"):
+        doctor.docker(settings.APFLOW)
+
+
 async def test_without_a_daemon_the_task_may_be_tried_again(context: Context, settings: Settings) -> None:
     for address in ("unix:///tmp/no-such-socket", "tcp://127.0.0.1:1"):
         configure(settings, daemon=address)
@@ -153,6 +184,35 @@ async def test_an_attempt_removes_the_containers_of_earlier_ones(docker: DockerD
     await call(["sh", "-c", "exit"], replace(context, attempt=2))
     assert [each["Id"] for each in docker.containers()] == ids[2:]
     docker.client.delete(f"/containers/{ids[2]}", params={"force": "true"})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_containers_without_an_attempt_in_progress_are_removed(docker: DockerDaemon, context: Context) -> None:
+    """Those of another installation at the same daemon are left alone."""
+    at = datetime.now(UTC)
+    for task_id, status in (("task-1", Status.IN_PROGRESS), ("task-2", Status.FAILED)):
+        Task.objects.create(
+            id=task_id,
+            root_id=task_id,
+            user_id="alice",
+            name="n",
+            status=status,
+            attempt=2,
+            created_at=at,
+            updated_at=at,
+        )
+    known = [
+        replace(context, task_id=task_id, attempt=attempt) for task_id in ("task-1", "task-2") for attempt in (1, 2)
+    ]
+    kept = leave_behind(docker, known[1], starts=False)
+    for each in (known[0], *known[2:], replace(context, task_id="task-3")):
+        leave_behind(docker, each, starts=each is known[2])
+    with override_settings(SECRET_KEY="of another installation"):
+        foreign = leave_behind(docker, known[0], starts=False)
+    container_watch.sweep()
+    assert {each["Id"] for each in docker.containers()} == {kept, foreign}
+    for container_id in (kept, foreign):
+        docker.client.delete(f"/containers/{container_id}")
 
 
 def leave_behind(docker: DockerDaemon, context: Context, *, starts: bool) -> str:
