@@ -5,13 +5,13 @@ Pure: works on replies of the server.
 
 import json
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from aipartnerupflow.growth import NOUNS, Growth, counted, growth_of
+from aipartnerupflow.program import command
 
 Json = Mapping[str, Any]
 NOT_RUN: Final = re.compile(r"Not run: required dependency '(.*)' failed")
@@ -77,7 +77,7 @@ def started_by(run: Json | None) -> list[str]:
     """Say which schedule has started the latest run of a tree; nothing if none has."""
     if run is None or run["schedule_id"] is None:
         return []
-    how = f"aipartnerupflow schedules get {shlex.quote(run['schedule_id'])}"
+    how = command("schedules", "get", run["schedule_id"])
     return [f"Its run {run['number']:,} was started by a schedule, for {run['scheduled_for']}: {how}"]
 
 
@@ -182,8 +182,8 @@ def _asks(who: str, task_id: str, question: Json) -> Iterator[str]:
     yield f"{who} asks{whom}: {text}{choice}"
     until = f" by {question['expires_at']}" if question["expires_at"] else ""
     example = json.dumps(dict.fromkeys(form, "…"), ensure_ascii=False) if form else "YOUR ANSWER"
-    answer = shlex.quote(options[0] if options else example)
-    yield f"Answer it{until}: aipartnerupflow tasks answer {shlex.quote(task_id)} {answer}"
+    answer = options[0] if options else example
+    yield f"Answer it{until}: {command('tasks', 'answer', task_id, answer)}"
 
 
 def _parked(who: str, wait: Json) -> Iterator[str]:
@@ -194,12 +194,12 @@ def _parked(who: str, wait: Json) -> Iterator[str]:
         until = f", until {wait['until']} at most" if wait["until"] else ""
         run = wait["run"]
         yield f"{who} waits{until} for the tree '{run['task_id']}', which {STATES[run['status']]}."
-        yield f"Find out why: aipartnerupflow explain {shlex.quote(run['task_id'])}"
+        yield f"Find out why: {command('explain', run['task_id'])}"
         return
     match = f" with {json.dumps(wait['match'])}" if wait["match"] else ""
     until = f" until {wait['until']}" if wait["until"] else ""
     yield f"{who} waits{until} for the event '{' '.join(wait['event'].split())}'{match}."
-    yield f"Send it: aipartnerupflow events send {shlex.quote(wait['event'])} --payload JSON"
+    yield f"Send it: {command('events', 'send', wait['event'], '--payload', 'JSON')}"
     if wait["hook_url"]:
         yield f"Or POST its payload, once and without a login, to {wait['hook_url']}"
 
@@ -215,7 +215,7 @@ def _waits(
 ) -> Iterator[str]:
     if not is_running:
         yield "Its tree is not running."
-        yield f"Start it: aipartnerupflow tasks run {root_id}"
+        yield f"Start it: {command('tasks', 'run', root_id)}"
         return
     open_ones = [tasks[each["id"]] for each in task["dependencies"] if tasks[each["id"]]["status"] not in ENDED]
     if not (task.get("schemas") or {}).get("method"):
@@ -228,7 +228,7 @@ def _waits(
     if more := len(open_ones[MOST_NAMED:]):
         yield f"It waits for {more:,} more."
     if open_ones and not is_asked:
-        yield f"Find out why: aipartnerupflow explain {open_ones[0]['id']}"
+        yield f"Find out why: {command('explain', open_ones[0]['id'])}"
     if is_asked:
         return
     troubles = [check for check in checks.values() if not check["ok"]]
@@ -258,7 +258,7 @@ def _works(task: Json, last_message: str) -> Iterator[str]:
         if timeout
         else "It has no timeout (params.timeout_seconds)."
     )
-    yield f"Cancel it: aipartnerupflow tasks cancel {task['id']}"
+    yield f"Cancel it: {command('tasks', 'cancel', task['id'])}"
 
 
 def _completed(task: Json, root_id: str) -> Iterator[str]:
@@ -289,4 +289,4 @@ def _failed(task: Json, tasks: Mapping[str, Json], root_id: str) -> Iterator[str
 
 
 def _again(root_id: str) -> str:
-    return f"After you fix the cause, run the rest of the tree: aipartnerupflow tasks run {root_id}"
+    return f"After you fix the cause, run the rest of the tree: {command('tasks', 'run', root_id)}"

@@ -7,7 +7,6 @@ import errno
 import gc
 import logging
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -15,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from shutil import which
 from typing import NoReturn, TypeVar
 from urllib.parse import unquote
 
@@ -31,6 +29,7 @@ from rich.panel import Panel
 from uvicorn.supervisors import ChangeReload
 
 from aipartnerupflow import __version__
+from aipartnerupflow.program import command, from_here
 from apflow_site.config import FILE_VARIABLE, PREFIX, Config, ConfigError, get_config
 from apflow_site.databases import is_postgresql, sqlite_settings
 
@@ -38,7 +37,7 @@ GRACEFUL_SECONDS = 5
 """How long open streams may continue after SIGTERM. Their clients then resume on another server."""
 STARTUP_FAILED = 3
 DEFAULT_PORT = 8000
-EXAMPLE = Path("docs/examples/hello.json")
+EXAMPLE = Path("docs/examples/publish.json")
 """An example tree, if the server starts in a checkout."""
 ABOUT_EXAMPLES = "Examples    Log lines of the first example runs follow; example-failure fails on purpose, example-approval waits for you."
 
@@ -373,7 +372,7 @@ def _log_start(config: Config, warnings: list[str]) -> None:
 def _show_box(config: Config, warnings: list[str], *, runs_examples: bool) -> None:
     url = (config.server.public_url or _local_url(config)).rstrip("/")
     worker = (
-        "started with the server" if config.worker.embedded else f"none; start: {_command('worker', *_config_flag())}"
+        "started with the server" if config.worker.embedded else f"none; start: {command('worker', *_config_flag())}"
     )
     lines = [
         f"Dashboard   {url}/",
@@ -409,28 +408,17 @@ def _try_lines(config: Config) -> list[str]:
     if url != f"http://localhost:{DEFAULT_PORT}" or f"{PREFIX}URL" in os.environ:
         words += ["--url", url]
     if not config.auth.is_on:
-        return [f"Try         {_command(*words)}"]
+        return [f"Try         {command(*words)}"]
     return [
-        f"Try         {_command(*words, '--token', 'TOKEN')}",
-        f"            Get a TOKEN: {_command('tokens', 'create', 'NAME', *_config_flag())}",
+        f"Try         {command(*words, '--token', 'TOKEN')}",
+        f"            Get a TOKEN: {command('tokens', 'create', 'NAME', *_config_flag())}",
     ]
-
-
-def _command(*words: str) -> str:
-    """The command line for these words, with the path of the program if it is not on PATH."""
-    script = Path(sys.executable).with_name("aipartnerupflow")
-    name = script.name if which(script.name) or not script.exists() else _from_here(script)
-    return shlex.join([name, *words])
 
 
 def _config_flag() -> list[str]:
     """The option `--config` of this server, for other commands; empty without a file."""
     path = os.environ.get(FILE_VARIABLE)
-    return ["--config", _from_here(Path(path))] if path else []
-
-
-def _from_here(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return ["--config", from_here(Path(path))] if path else []
 
 
 def _login_lines(config: Config, url: str) -> list[str]:
@@ -442,7 +430,7 @@ def _login_lines(config: Config, url: str) -> list[str]:
 
     admin = first_admin()
     if admin is None:
-        create = _command("users", "create", "NAME", "--role", "admin", *_config_flag())
+        create = command("users", "create", "NAME", "--role", "admin", *_config_flag())
         return [f"Log in      no administrator yet; create one: {create}"]
     return [
         f"Log in      {url}/login/link/{make_link(admin)}/",

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponseBase
 from llmkeys.redact import mask
 from tasks.telemetry.tracing import log_ids
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("requests")
 
 MOST_NOTED: Final = 20
 """How many methods or runs of a batch the line of a request names."""

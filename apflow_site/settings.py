@@ -217,5 +217,7 @@ LOGGING = {
         "llmkeys": {"level": APFLOW.log.level.upper()},
         "apflow_site": {"level": APFLOW.log.level.upper()},
         "aipartnerupflow": {"level": APFLOW.log.level.upper()},
+        "requests": {"level": APFLOW.log.level.upper()},
+        "runs": {"level": APFLOW.log.level.upper()},
     },
 }

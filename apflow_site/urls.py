@@ -1,9 +1,10 @@
 """The URLs of the site."""
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 
 from a2a.endpoints import page_streams
 from a2a.endpoints.views import a2a
@@ -22,6 +23,13 @@ async def front(request: HttpRequest) -> HttpResponseBase:
     return await (trees if takes_html and request.method in ("GET", "HEAD") else a2a)(request)
 
 
+@require_safe
+async def to_page(request: HttpRequest, page: str) -> HttpResponseRedirect:
+    """Redirect an address that people type, such as `/usage`, to the page of the dashboard."""
+    query = request.META["QUERY_STRING"]
+    return HttpResponseRedirect(f"/ui/{page}/{'?' if query else ''}{query}")
+
+
 admin.autodiscover()
 
 urlpatterns = [
@@ -31,6 +39,7 @@ urlpatterns = [
     path("ui/events/run/<str:run_id>", page_streams.run_events, name="run_events"),
     re_path(r"^ui/events/next/(?P<task_id>[^\0]+)\Z", page_streams.next_run, name="next_run"),
     path("ui/", include("tasks.dashboard.urls")),
+    re_path(r"^(?:ui/)?(?P<page>executors|flows|inbox|runs|schedules|settings|usage|workers)/?$", to_page),
     path("answer/<str:token>", answering.answer),
     path("", include("a2a.urls")),
     path("metrics", metrics),

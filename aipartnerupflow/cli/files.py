@@ -69,7 +69,9 @@ def read_document(file: Path) -> Any:
     """Read JSON or YAML; `-` is standard input. Raises typer.Exit, with the line of a fault, if that is impossible."""
     try:
         content = typer.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        refuse(f"Cannot read {file}: {error.strerror or error}.")
+    except ValueError as error:
         refuse(f"Cannot read {file}: {error}")
     try:
         return orjson.loads(content)

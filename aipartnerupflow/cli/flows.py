@@ -1,6 +1,5 @@
 """`aipartnerupflow flows …`, and `run flow:NAME`: saved definitions of trees."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,6 +10,7 @@ from aipartnerupflow.cli.files import read_flow, read_tasks
 from aipartnerupflow.cli.options import asks, refuse
 from aipartnerupflow.cli.output import clean, note
 from aipartnerupflow.cli.tables import put, table
+from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Call, Client
@@ -48,7 +48,7 @@ def run_call(file: Path, inputs: dict[str, Any] | None, *, version: int | None, 
 
 
 def _run_it(name: str) -> str:
-    return f"Run it: aipartnerupflow run {shlex.quote(clean(f'{PREFIX}{name}'))}"
+    return f"Run it: {command_line('run', clean(f'{PREFIX}{name}'))}"
 
 
 def _show_saved(answer: "SavedFlow") -> None:
@@ -68,7 +68,7 @@ def _show_flows(answer: "Flows") -> None:
         made.add_row(*cells, age(flow["updated_at"]), clean(flow["description"]))
     put(made)
     if not answer["flows"]:
-        note("No flows yet. Save one: aipartnerupflow flows save flow.yaml")
+        note(f"No flows yet. Save one: {command_line('flows', 'save', 'flow.yaml')}")
     if answer["next_cursor"] is not None:
         note("There are more. Raise --limit.")
 

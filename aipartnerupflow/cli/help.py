@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
+
+WORDS: Final = MappingProxyType({"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "path": "FILE"})
+"""What help prints for a type of Python."""
 
 
 class PlainCommand(TyperCommand):
@@ -28,16 +32,24 @@ def _plain(params: Iterable[Any], ctx: Any) -> list[Any]:
     """Name arguments in capitals and give each option the type that help prints."""
     found = list(params)
     for param in found:
-        if param.metavar is None:
-            param.metavar = _type(param, ctx) if isinstance(param, TyperOption) else param.name.upper()
+        if isinstance(param, TyperOption):
+            param.metavar = _type(param, ctx) if param.metavar is None else param.metavar
+        else:
+            param.metavar = param.metavar or param.name.upper()
+            param.display_type_rich = _no_type
     return found
 
 
 def _type(option: Any, ctx: Any) -> str:
-    """`<bool>` is nothing, `<list[str]>` is `<str>`, and `<int range>` is `<int>`: the range follows it."""
+    """What to write after the option: TEXT, NUMBER or FILE; its range follows it. Nothing for a flag."""
     if option.is_flag:
         return ""
-    return re.sub(r"<(?:list\[)?(.+?)(?: range)?\]?>", r"<\1>", option.display_type(ctx))
+    found = re.fullmatch(r"<(?:list\[)?(\w+)(?: range)?\]?>(.*)", option.display_type(ctx))
+    return option.display_type(ctx) if found is None else f"{WORDS.get(found[1], found[1].upper())}{found[2]}"
+
+
+def _no_type(ctx: Any) -> None:
+    """The name of an argument says what it is."""
 
 
 def _without_braces(piece: str) -> str:

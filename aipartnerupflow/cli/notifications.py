@@ -8,6 +8,7 @@ from aipartnerupflow.cli import output
 from aipartnerupflow.cli.options import ExitCode, asks
 from aipartnerupflow.cli.output import clean, note
 from aipartnerupflow.cli.tables import put, table
+from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
@@ -36,7 +37,9 @@ def show_all(answer: "Notifications") -> None:
         rows.add_row(clean(each["name"]), clean(each["flow"] or "all runs"), clean(each["url"] or each["email"] or ""))
     put(rows)
     if not answer["notifications"]:
-        note("No notifications yet. Store one: aipartnerupflow notifications set on-call --to ops@example.com")
+        note(
+            f"No notifications yet. Store one: {command_line('notifications', 'set', 'on-call', '--to', 'ops@example.com')}"
+        )
 
 
 def show_tested(answer: "NotificationTested") -> None:

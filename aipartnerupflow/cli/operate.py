@@ -10,6 +10,7 @@ import typer
 
 from aipartnerupflow.cli import output, show
 from aipartnerupflow.cli.options import AsJson, ConfigFile, ExitCode, Server, TaskId, asks, configure, to_server
+from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
@@ -135,7 +136,7 @@ def maintenance_on(config: ConfigFile = None) -> None:
     configure(config, {})
     server.prepare()
     server.set_maintenance(is_on=True)
-    typer.echo("Maintenance is on. End it: aipartnerupflow maintenance off")
+    typer.echo(f"Maintenance is on. End it: {command_line('maintenance', 'off')}")
 
 
 @maintenance_commands.command("off")

@@ -1,6 +1,5 @@
 """`aipartnerupflow runs …`: what ran, how it went, and what differs between two runs."""
 
-import shlex
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ from aipartnerupflow.cli import output, show
 from aipartnerupflow.cli.options import asks
 from aipartnerupflow.cli.output import clean, note
 from aipartnerupflow.cli.tables import put, table
+from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
@@ -99,7 +99,7 @@ def _said(call: "ModelCallWithContent") -> str:
 def _show_run(answer: "RunDetail") -> None:
     show.fields(answer, without=("failures", "model_calls"))
     if answer["model_calls"]:
-        note(f"What its models were asked: aipartnerupflow runs calls {shlex.quote(clean(answer['id']))}")
+        note(f"What its models were asked: {command_line('runs', 'calls', clean(answer['id']))}")
     for failure in answer["failures"]:
         note(f"{clean(failure['name'])} ({clean(failure['task_id'])}) failed: {clean(failure['error'] or '')}")
     if answer["status"] == "failed":

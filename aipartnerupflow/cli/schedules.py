@@ -12,6 +12,7 @@ from aipartnerupflow.cli.files import RunInputs, Tags, inputs_of, read_tasks
 from aipartnerupflow.cli.options import asks
 from aipartnerupflow.cli.output import clean, note
 from aipartnerupflow.cli.tables import put, table
+from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
@@ -89,7 +90,7 @@ def show_schedules(answer: "Schedules") -> None:
         )
     put(made)
     if not answer["schedules"]:
-        note('No schedules yet. Store one: aipartnerupflow schedules create tree.json --cron "0 6 * * *"')
+        note(f"No schedules yet. Store one: {command_line('schedules', 'create', 'tree.json', '--cron', '0 6 * * *')}")
 
 
 def show_schedule(answer: "Schedule") -> None:

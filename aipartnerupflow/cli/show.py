@@ -4,7 +4,6 @@ Names, messages and results may come from other users, so control characters are
 printing.
 """
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from aipartnerupflow.cli.output import as_document, clean, clean_lines, note, ou
 from aipartnerupflow.cli.tables import GAP, put
 from aipartnerupflow.cli.tables import table as new_table
 from aipartnerupflow.growth import growth_of, shown_children, template_ids
+from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client.types import (
@@ -72,7 +72,7 @@ def all_children(task: "Task") -> "Sequence[Task]":
 
 def command(verb: str, task_id: str) -> str:
     """The command line for this verb and task, quoted for a shell."""
-    return f"aipartnerupflow tasks {verb} {shlex.quote(clean(task_id))}"
+    return command_line("tasks", verb, clean(task_id))
 
 
 def sign(status: str) -> Text:
@@ -310,7 +310,7 @@ def keys(answer: "Keys") -> None:
         table.add_row(clean(key["provider"]), f"…{clean(key['last_four'])}", age(key["created_at"]), used)
     put(table)
     if not answer["keys"]:
-        note("No keys yet. Store one: aipartnerupflow keys set openai")
+        note(f"No keys yet. Store one: {command_line('keys', 'set', 'openai')}")
 
 
 def key_deleted(answer: "KeyDeleted") -> None:
@@ -343,7 +343,7 @@ def secrets(answer: "Secrets") -> None:
         table.add_row(clean(secret["name"]), secret["scope"], clean(hosts), age(secret["created_at"]), used)
     put(table)
     if not answer["secrets"]:
-        note("No secrets yet. Store one: aipartnerupflow secrets set github_token")
+        note(f"No secrets yet. Store one: {command_line('secrets', 'set', 'github_token')}")
 
 
 def secret_deleted(answer: "SecretDeleted") -> None:

@@ -33,17 +33,18 @@ def foreign(request: HttpRequest) -> JsonResponse | None:
     """The error reply to a foreign `Host` (400) or a write from a foreign `Origin` (403), or None."""
     host = request.headers.get("Host", "")
     if not is_own_host(host):
-        return _refusal(400, f"Host {host!r} is not allowed. Add it to server.allowed_hosts.")
+        return _refusal(400, "host_not_allowed", f"Host {host!r} is not allowed. Add it to server.allowed_hosts.")
     origin = request.headers.get("Origin")
     if not origin or request.method in SAFE_METHODS or is_own_origin(origin, host=host):
         return None
     if is_allowed_origin(origin) and not is_page(method=request.method, path=request.path):
         return None
-    return _refusal(403, f"Origin {origin!r} is not the origin of this server, nor in server.allowed_origins.")
+    message = f"Origin {origin!r} is not the origin of this server, nor in server.allowed_origins."
+    return _refusal(403, "origin_not_allowed", message)
 
 
-def _refusal(status: int, message: str) -> JsonResponse:
-    return JsonResponse({"error": {"code": status, "message": message}}, status=status)
+def _refusal(status: int, code: str, message: str) -> JsonResponse:
+    return JsonResponse({"error": {"code": code, "message": message}}, status=status)
 
 
 def is_own_host(host: str) -> bool:

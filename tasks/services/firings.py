@@ -20,7 +20,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Exists, F, OuterRef, QuerySet, Window
 from django.db.models.functions import RowNumber
 
-from accounts import users
+from accounts import audit, users
 from accounts.callers import Caller
 from apflow_site.db.pipelines import pipelined
 from tasks.models import Firing, Run, Schedule
@@ -385,6 +385,15 @@ class Sweep:
         schedule.is_paused, schedule.pause_reason = True, reason
         schedule.next_slot = schedule.next_run_at = None
         skip_queued(schedule, self.queued.pop(schedule.id, []), reason=f"The schedule was paused: {reason}")
+        audit.record(
+            audit.Action.SCHEDULE_PAUSED,
+            actor="",
+            address="",
+            target=schedule.id,
+            owner=schedule.user_id,
+            name=schedule.name,
+            reason=reason,
+        )
         logger.warning(
             "Paused schedule %s: %s", schedule.id, reason, extra={"event": "schedule.paused", "schedule": schedule.id}
         )

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from tasks.telemetry.tracing import log_ids
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("runs")
 
 ALL: Final = 100
 

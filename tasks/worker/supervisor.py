@@ -37,12 +37,14 @@ class Stop:
     def __init__(self) -> None:
         self.is_asked = threading.Event()
         self.is_insisted = threading.Event()
+        self.is_from_keyboard = False
 
     def ask(self) -> None:
         self.is_asked.set()
 
     def interrupt(self) -> None:
         """Handle Ctrl+C: the second time, stop at once."""
+        self.is_from_keyboard = True
         (self.is_insisted if self.is_asked.is_set() else self.is_asked).set()
 
 
@@ -63,7 +65,7 @@ def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
         if workers:
             workers.keep_alive()
     if workers:
-        workers.stop(stop.is_insisted)
+        workers.stop(stop)
 
 
 def ring(is_over: threading.Event) -> None:
@@ -140,14 +142,14 @@ class Workers:
             for each in (self._cluster, *self._quarantines):
                 each.silence.forget()
 
-    def stop(self, at_once: threading.Event) -> None:
-        """Let the steps in hand end, within the drain time and until `at_once` is set; then kill the rest."""
+    def stop(self, stop: Stop) -> None:
+        """Let the steps in hand end, within the drain time and until the user insists; then kill the rest."""
         everyone = [self._cluster, *self._quarantines]
-        _log_draining([each.id for each in everyone])
+        _log_draining([each.id for each in everyone], is_from_keyboard=stop.is_from_keyboard)
         for each in everyone:
             each.terminate()
         for each in everyone:
-            each.wait(at_once)
+            each.wait(stop.is_insisted)
 
     def _replace_cluster(self, trouble: str) -> None:
         logger.error("The worker cluster %s; starting another", trouble, extra={"event": "cluster.replaced"})
@@ -186,7 +188,7 @@ class Watched(Child):
         return self.id in silent
 
 
-def _log_draining(cluster_ids: list[str]) -> None:
+def _log_draining(cluster_ids: list[str], *, is_from_keyboard: bool) -> None:
     try:
         count = sum(leases.held_by(cluster_id=cluster_id) for cluster_id in cluster_ids)
     except DatabaseError:
@@ -194,10 +196,10 @@ def _log_draining(cluster_ids: list[str]) -> None:
         return
     if count:
         logger.warning(
-            "Stopping: the steps in hand of %d running tree%s may end within %d s; the rest continues after the next "
-            "start. Press Ctrl+C again to stop at once",
+            "Stopping: the steps in hand of %d running tree%s may end within %d s; the rest continues after the next start%s",
             count,
             "" if count == 1 else "s",
             settings.APFLOW.worker.drain_seconds,
+            ". Press Ctrl+C again to stop at once" if is_from_keyboard else "",
             extra={"event": "cluster.draining", "runs": count},
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.admin.conftest import Session, csrf_token, session_of
+from tests.admin.conftest import PASSWORD, Session, csrf_token, session_of
 from tests.admin.test_access import make_user
 from tests.admin.test_people import id_of, save
 from tests.servers import ROOT, Server, environment_of
@@ -82,7 +82,10 @@ def test_the_command_lists_what_happened(admin_server: Server) -> None:
         for entry in map(json.loads, command(admin_server, "audit", "--action", "user.created").splitlines())
         if entry["target"] == "by-command"
     ]
-    assert (created["user"], created["address"][:4], created["details"]) == ("", "cli:", {"role": "operator"})
+    assert (created["user_id"], created["address"][:4], created["details"]) == ("", "cli:", {"role": "operator"})
+    login = admin_server.http.post("/auth/login", json={"username": "root", "password": PASSWORD}).json()
+    there = ("audit", "--url", admin_server.url, "--token", login["access"], "--limit", "1", "--json")
+    assert json.loads(command(admin_server, *there, "--action", "user.created"))[0].keys() == created.keys()
 
 
 @pytest.mark.parametrize("path", [LIST, f"{LIST}?q=olga", f"{LIST}?action__exact=login"])

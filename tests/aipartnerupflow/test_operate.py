@@ -12,6 +12,7 @@ import pytest
 
 from aipartnerupflow.cli.examples import EXAMPLES
 from aipartnerupflow.explain import explain, may_ask, started_by
+from aipartnerupflow.program import program
 from tests.aipartnerupflow.cli.test_reference import COMMANDS
 from tests.aipartnerupflow.conftest import Said, step, tree
 from tests.servers import ROOT, Server, environment_of, until
@@ -20,6 +21,7 @@ from tests.terminal import Screen
 Cli = Callable[..., Said]
 Show = Callable[..., Screen]
 Json = dict[str, Any]
+HERE = program()
 WELL: Mapping[str, Json] = {"worker": {"ok": True, "message": "ok", "fix": None}}
 ASKED: Json = {"text": "Publish\nit?", "options": ["yes", "not yet"], "expires_at": None}
 ILL: Mapping[str, Json] = {"worker": {"ok": False, "message": "No worker.", "fix": "Start one."}}
@@ -46,7 +48,7 @@ def task(task_id: str, status: str = "pending", *children: Json, after: tuple[st
 @pytest.mark.parametrize(
     ("of", "root", "is_running", "checks", "words"),
     [
-        ("r", task("r"), False, WELL, "Start it: aipartnerupflow tasks run r"),
+        ("r", task("r"), False, WELL, f"Start it: {HERE} tasks run r"),
         ("r", task("r"), True, ILL, "No worker. Start one."),
         ("r", task("r"), True, WELL, "worker.max_tasks"),
         (
@@ -101,7 +103,7 @@ def test_what_a_task_asks_is_said_of_all_that_wait_for_it(of: str, who: str) -> 
     said = explain(of, root, is_running=True, checks=WELL, last_message="", questions={"q": ASKED}, waits={})
     assert said[-2:] == [
         f"{who} asks: Publish it? (yes, not yet).",
-        "Answer it: aipartnerupflow tasks answer q yes",
+        f"Answer it: {HERE} tasks answer q yes",
     ]
     assert not any("Cancel it" in line or "Find out why" in line for line in said)
 
@@ -113,8 +115,8 @@ def test_how_to_answer_fits_the_question() -> None:
             "q", task("q", "in_progress"), is_running=True, checks=WELL, last_message="", questions=asked, waits={}
         )[-1]
 
-    assert said(options=["not yet"]) == "Answer it: aipartnerupflow tasks answer q 'not yet'"
-    assert said(options=None, expires_at="noon") == ("Answer it by noon: aipartnerupflow tasks answer q 'YOUR ANSWER'")
+    assert said(options=["not yet"]) == f"Answer it: {HERE} tasks answer q 'not yet'"
+    assert said(options=None, expires_at="noon") == f"Answer it by noon: {HERE} tasks answer q 'YOUR ANSWER'"
 
 
 def test_a_question_about_the_budget_is_found_at_a_task_that_has_not_started() -> None:
@@ -143,7 +145,7 @@ def test_a_real_question_is_found_from_the_root(server: Server, cli: Cli) -> Non
     middle = {"id": "middle", "parent_id": "root", "name": "Middle"}
     ids = server.rpc("tasks.execute", {"tasks": tree(middle, ask)})["ids"]
     until(lambda: server.rpc("tasks.detail", {"task_id": ids["ask"]})["question"], seconds=60, what="the question")
-    answer = f"Answer it: aipartnerupflow tasks answer {ids['ask']} yes"
+    answer = f"Answer it: {HERE} tasks answer {ids['ask']} yes"
     assert cli("explain", ids["ask"]).out.splitlines()[1:] == ["It asks: Publish the draft? (yes, no).", answer]
     assert cli("explain", ids["root"]).out.splitlines()[-2:] == [
         f"'Ask' ({ids['ask']}) asks: Publish the draft? (yes, no).",
@@ -158,7 +160,7 @@ def test_a_completed_root_names_what_failed_below_it(server: Server, cli: Cli) -
     assert cli("explain", ids["root"]).out.splitlines()[2:] == [
         f"Its descendant 'Step early' ({ids['early']}) has failed: It failed, as it was told to.",
         "1 descendant was not run: a dependency failed.",
-        f"After you fix the cause, run the rest of the tree: aipartnerupflow tasks run {ids['root']}",
+        f"After you fix the cause, run the rest of the tree: {HERE} tasks run {ids['root']}",
     ]
 
 
@@ -179,7 +181,7 @@ def test_a_refusal_says_what_to_type(server: Server, cli: Cli) -> None:
     for task_id in (stored["id"], stored["children"][0]["id"]):
         refused = cli("tasks", "watch", task_id)
         assert (refused.code, refused.out) == (3, "")
-        assert f"Run it: aipartnerupflow tasks run {stored['id']}\n" in refused.err
+        assert f"Run it: {HERE} tasks run {stored['id']}\n" in refused.err
     assert "Run it" not in cli("tasks", "watch", "nowhere").err
 
 
@@ -197,7 +199,7 @@ def test_what_works_is_explained_and_a_stranger_is_not_found(server: Server, cli
     root = server.rpc("tasks.execute", {"tasks": [step("slow", None, seconds=60, steps=60)]})["task_id"]
     until(lambda: server.rpc("tasks.get", {"task_id": root})["status"] == "in_progress", seconds=60, what="its start")
     said = cli("explain", root).out
-    assert f"Cancel it: aipartnerupflow tasks cancel {root}" in said
+    assert f"Cancel it: {HERE} tasks cancel {root}" in said
     server.rpc("tasks.cancel", {"task_id": root})
     assert cli("explain", "nothing-of-that-name").code == 3
 

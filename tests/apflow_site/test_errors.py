@@ -16,6 +16,13 @@ async def test_an_unknown_page_is_answered_with_a_page() -> None:
     assert "There is no page at /ui/nowhere/&lt;b&gt;." in answer.content.decode()
 
 
+async def test_what_people_type_leads_to_the_page() -> None:
+    for typed in ("/usage", "/usage/", "/ui/usage"):
+        answer = await AsyncClient().get(typed, {"days": "7"})
+        assert (answer.status_code, answer["Location"]) == (302, "/ui/usage/?days=7")
+    assert (await AsyncClient().post("/usage")).status_code == 405
+
+
 async def test_a_form_without_its_token_is_answered_with_a_page() -> None:
     answer = await AsyncClient(enforce_csrf_checks=True).post("/ui/run/x")
     assert answer.status_code == 403
@@ -25,6 +32,7 @@ async def test_a_form_without_its_token_is_answered_with_a_page() -> None:
 async def test_a_name_that_could_be_rebound_is_refused_as_host() -> None:
     answer = await AsyncClient().get("/health", headers={"Host": "evil.example"})
     assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "host_not_allowed"
     assert "server.allowed_hosts" in answer.json()["error"]["message"]
 
 

@@ -99,6 +99,7 @@ def test_a_run_can_be_followed_from_its_request_to_its_end(server: Server) -> No
     until(lambda: lines(server, run=run_id, event="run.ended"), seconds=60, what="the last line of the worker")
     until(lambda: lines(server, request="follow-me", event="request.answered"), seconds=60, what="that of the request")
     found = [line for line in lines(server, run=run_id) if line["event"] != "executor.raised"]
+    assert {line["logger"] for line in found} == {"requests", "runs"}
     kinds = ["run.queued", "run.started", "task.retried", "task.failed", "run.ended", "request.answered"]
     assert sorted(line["event"] for line in found) == sorted(kinds)
     by_kind = {line["event"]: line for line in found}

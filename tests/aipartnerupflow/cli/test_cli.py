@@ -41,7 +41,7 @@ def test_short_help_is_help_and_the_version_is_an_option(cli: Cli) -> None:
         (["tasks", "list", "--limit", "0"], "greater than or equal to 1"),
         (["tasks", "list", "--limt", "1"], "--limit"),
         (["tasks", "update", "x", "--inputs", "{"], "not JSON"),
-        (["run", "nowhere.json"], "Cannot read nowhere.json"),
+        (["run", "nowhere.json"], "Cannot read nowhere.json: No such file or directory."),
         (["run", "README.md"], "Cannot read README.md"),
         (["run", "docs/examples/hello.json", "--no-wait", "--watch"], "--no-wait returns at once"),
         (["run", "docs/examples/hello.json", "--no-wait", "--timeout", "1"], "--no-wait returns at once"),

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from aipartnerupflow.cli.live import LiveTree, Row, most_interesting
 from aipartnerupflow.client import Client
+from aipartnerupflow.program import program
 from tests.aipartnerupflow.conftest import Json
 
 STATUSES = ["in_progress", "completed", "pending", "failed", "in_progress", "cancelled", "pending", "completed"]
@@ -45,7 +46,7 @@ def test_a_question_is_below_the_tree_until_it_is_answered(client: Client) -> No
         client.answer(root_id, "yes")
         for event in events:
             view.tell(event)
-    command = f"aipartnerupflow tasks answer {root_id}"
+    command = f"{program()} tasks answer {root_id}"
     assert lines[-3:] == ["? Ask asks: Publish the report?", f"  {command} yes", f"  {command} 'not yet'"]
     assert "asks" not in "".join(seen(view))
 

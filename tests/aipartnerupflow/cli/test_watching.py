@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from aipartnerupflow.client import Client
+from aipartnerupflow.program import program
 from tests.aipartnerupflow.conftest import Json, Said, command, step, tree
 from tests.servers import ROOT, environment_of, free_port, new_database, running_server, until
 from tests.terminal import Screen
@@ -86,7 +87,7 @@ def test_a_question_comes_with_the_commands_that_answer_it(
         lines = watching.result().out.splitlines()
     place = lines.index("Ask asks: Which?")
     assert lines[place + 1 : place + 1 + len(commands)] == [
-        f"  aipartnerupflow tasks answer {task_id} {each}" for each in commands
+        f"  {program()} tasks answer {task_id} {each}" for each in commands
     ]
 
 
@@ -120,7 +121,7 @@ def test_a_run_may_go_on_by_itself(cli: Cli, screen: Show) -> None:
     assert started["status"] == "started"
     told = screen("run", "-", "--no-wait", stdin=STEPS)
     root_id = told.out.splitlines()[0].removeprefix("Started: ")
-    assert told.out.splitlines()[1] == f"Watch it: aipartnerupflow tasks watch {root_id}"
+    assert told.out.splitlines()[1] == f"Watch it: {program()} tasks watch {root_id}"
     assert cli("tasks", "watch", root_id).code == 0
 
 
@@ -184,7 +185,7 @@ def test_json_on_a_terminal_is_json(screen: Show) -> None:
 def test_a_long_result_does_not_push_the_tree_away(screen: Show) -> None:
     long: list[Any] = [{"id": "long", "name": "echo_executor", "inputs": {f"line {n}": n for n in range(50)}}]
     drawn = screen("run", "-", stdin=long).out
-    assert "… 32 more lines: aipartnerupflow tasks get " in drawn
+    assert f"… 32 more lines: {program()} tasks get " in drawn
     assert "line 49" not in drawn
 
 

@@ -256,7 +256,7 @@ def test_an_executor_whose_extra_is_missing_says_how_to_enable_it(
 ) -> None:
     monkeypatch.setattr("tasks.executors.EXTRAS", {**EXTRAS, "llm": "a_module_that_is_not_installed"})
     install_module("my_llm", MINIMAL.format(id="my_llm_executor").replace("name =", "extra = 'llm'; name ="))
-    install_line = "pip install 'aipartnerupflow[llm]', or in a clone of the repository: make serve SET=all"
+    install_line = "pip install 'aipartnerupflow[llm]>=1', or in a clone of the repository: make serve SET=all"
     assert "my_llm_executor" not in executor_ids()
     ours = {executor_id: install_line for executor_id, extra in NEEDS.items() if extra == "llm"}
     assert "llm_executor" in ours

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from accounts import users
+from accounts.models import AuditEntry
 from tasks.models import Firing, Run, RunInputs, Schedule, Task
 from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached, ScheduleNotFound, TaskNotFound
 from tasks.services import firings, flows, schedules, trees
@@ -81,6 +82,8 @@ def test_runs_that_fail_in_a_row_pause_the_schedule(clock_at_noon: Clock) -> Non
     firings.note_ended()
     schedule.refresh_from_db()
     assert (schedule.is_paused, schedule.last_status, schedule.failures) == (True, "failed", 2)
+    paused = AuditEntry.objects.get(action="schedule.paused", target=schedule.id)
+    assert (paused.actor, paused.details["reason"]) == ("", schedule.pause_reason)
     clock_at_noon.to("12:26")
     resumed = schedules.resume_schedule(caller=ALICE, schedule_id=schedule.id)
     assert (resumed.failures, resumed.next_run_at) == (0, NOON + timedelta(minutes=30))

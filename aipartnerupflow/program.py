@@ -1,0 +1,27 @@
+"""How messages write a command line of this program, so that users can copy it."""
+
+import shlex
+import sys
+from functools import cache
+from pathlib import Path
+from shutil import which
+from typing import Final
+
+NAME: Final = "aipartnerupflow"
+
+
+def command(*words: str) -> str:
+    """Return the command line with these words, quoted for a shell."""
+    return " ".join([program(), *map(shlex.quote, words)])
+
+
+@cache
+def program() -> str:
+    """Return the name of the program, with its path if a shell would not find it: `.venv/bin/aipartnerupflow`."""
+    script = Path(sys.executable).with_name(NAME)
+    return shlex.quote(NAME if which(NAME) or not script.exists() else from_here(script))
+
+
+def from_here(path: Path) -> str:
+    """Return the path as a command in the current folder takes it: relative, if it is below the folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
