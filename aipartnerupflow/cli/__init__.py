@@ -140,7 +140,7 @@ def run(
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a new tree on a server: of a file, or of a flow. Exits 1 if the run does not complete."""
+    """Run a tree from a file, or a flow, on a server. Exits 1 if the run does not complete."""
     from aipartnerupflow.cli import watching
 
     code = watching.run(
@@ -159,10 +159,10 @@ def run(
 def logs(
     server: Server,
     task_id: TaskId,
-    is_all: Annotated[bool, typer.Option("--all", help="All events, not only what tasks say and what fails.")] = False,
+    is_all: Annotated[bool, typer.Option("--all", help="All events, not only log lines and failures.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print what the tasks of a tree said in its latest run, and follow the run. Of other tasks: only their own lines."""
+    """Print the log lines of a tree's latest run, and follow the run. For a task below the root, print only its own."""
     from aipartnerupflow.cli import log_lines
 
     log_lines.follow(server, task_id, is_all=is_all, as_json=as_json)

@@ -25,7 +25,7 @@ def send(
     event: Annotated[str, typer.Argument(help="Name of the event.")],
     payload: Annotated[Any, json_option("Payload of the event, any JSON value.")] = None,
     event_id: Annotated[
-        str | None, typer.Option("--id", help="Id of the event: if you send it again, it is still one event.")
+        str | None, typer.Option("--id", help="Id of the event. An event that is sent twice with one id counts once.")
     ] = None,
 ) -> Any:
     """Send an event to your tasks that wait for it."""

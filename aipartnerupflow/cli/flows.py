@@ -123,7 +123,9 @@ def save(
         str | None, typer.Option("--task", help="Id of a stored task, whose tree becomes the flow.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the flow, instead of that in the file.")] = None,
-    description: Annotated[str | None, typer.Option("--description", help="The same for the description.")] = None,
+    description: Annotated[
+        str | None, typer.Option("--description", help="Description of the flow, instead of that in the file.")
+    ] = None,
     tool: Annotated[
         bool | None,
         typer.Option("--tool/--no-tool", help="Whether MCP clients get the flow as a tool (default: unchanged)."),

@@ -22,7 +22,7 @@ def group() -> None:
 @asks(show.questions, piped=lambda answer: output.as_lines(answer["questions"]))
 def list_questions(
     client: "Client",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many, the oldest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of questions, the oldest first.")] = 100,
 ) -> Any:
     """List the open questions of your trees, and those that you may answer as an assignee."""
     return client.questions(limit=limit)

@@ -61,23 +61,26 @@ Name = Annotated[str | None, typer.Option(help="Name (default: that of the tree)
 Cron = Annotated[
     str | None, typer.Option(help='Minute, hour, day of month, month, day of week, such as "0 6 * * 1-5"; or @daily.')
 ]
-Every = Annotated[int | None, typer.Option("--every", min=1, metavar="SECONDS", help="Run every so many seconds.")]
+Every = Annotated[int | None, typer.Option("--every", min=1, metavar="SECONDS", help="Run at this interval.")]
 At = Annotated[str | None, typer.Option(help="Run once, at this time, such as 2027-01-31T06:00.")]
 Zone = Annotated[
     str | None, typer.Option("--timezone", help="Time zone of the times, such as Europe/Berlin (default: UTC).")
 ]
 Starts = Annotated[str | None, typer.Option("--from", help="No run before this time.")]
 Ends = Annotated[str | None, typer.Option("--until", help="No run after this time.")]
-MaxRuns = Annotated[int | None, typer.Option(min=1, help="End after so many runs.")]
+MaxRuns = Annotated[int | None, typer.Option(min=1, help="End after this many runs.")]
 OnOverlap = Annotated[
-    Overlap | None, typer.Option("--overlap", help="When an earlier run has not ended (default: skip).")
+    Overlap | None, typer.Option("--overlap", help="What to do if an earlier run has not ended (default: skip).")
 ]
 OnMissed = Annotated[CatchUp | None, typer.Option("--catch-up", help="Which missed times to run (default: none).")]
 Window = Annotated[
-    int | None, typer.Option(min=0, metavar="SECONDS", help="Make up only for times not longer ago (default: 3600).")
+    int | None,
+    typer.Option(min=0, metavar="SECONDS", help="Run missed times of the last so many seconds (default: 3600)."),
 ]
-Jitter = Annotated[int | None, typer.Option(min=0, metavar="SECONDS", help="Spread runs over so many seconds.")]
-PauseAfter = Annotated[int | None, typer.Option(min=1, help="Pause when so many runs in a row have failed.")]
+Jitter = Annotated[
+    int | None, typer.Option(min=0, metavar="SECONDS", help="Start up to this much later, to spread runs.")
+]
+PauseAfter = Annotated[int | None, typer.Option(min=1, help="Pause after this many failed runs in a row.")]
 
 
 def show_schedules(answer: "Schedules") -> None:
@@ -288,7 +291,9 @@ def backfill(
     schedule_id: Id,
     since: Annotated[str, typer.Option("--from", help="First time, such as 2026-11-01T00:00.")],
     until: Annotated[str, typer.Option("--to", help="Last time; not in the future.")],
-    overlap: Annotated[Overlap | None, typer.Option(help="When an earlier run has not ended (default: queue).")] = None,
+    overlap: Annotated[
+        Overlap | None, typer.Option(help="What to do if an earlier run has not ended (default: queue).")
+    ] = None,
 ) -> Any:
     """Run past times that have had no run."""
     chosen: Any = None if overlap is None else overlap.value

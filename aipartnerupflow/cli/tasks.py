@@ -234,7 +234,7 @@ def fork(
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a tree again in a copy: from some of its tasks, with other inputs. What was done before them is kept."""
+    """Run a tree again in a copy: from some of its tasks, with other inputs. Results of the tasks before them are kept."""
     from aipartnerupflow.cli import watching
     from aipartnerupflow.client import Client
 

@@ -55,7 +55,7 @@ def usage(
     ] = None,
     until: Annotated[str | None, typer.Option(help="Last day (default: today).")] = None,
     by: Annotated[
-        list[Group] | None, typer.Option(help="What each row is the sum for; repeat it for several (default: day).")
+        list[Group] | None, typer.Option(help="Group the sums by this; may be repeated (default: day).")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     executor: Annotated[str | None, typer.Option(help="Only this executor.")] = None,
