@@ -1,6 +1,6 @@
 """The rule book in the small: what the contract (section 1) says becomes of a tree. Slow, obvious, and free of our own code."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -259,7 +259,10 @@ class Tree:
         if self.run is not None:
             self.run.cancels |= {task.id: message for task in doomed if task.id in scope}
         if not scope.issuperset(task.id for task in doomed):
-            while any(self._block(self.tasks[each]) for each in self.tasks.keys() - scope if self._is_open(each)):
+            later = {task.id for task in doomed if task.id in scope}  # these end with the run
+            while any(
+                self._block(self.tasks[each], later) for each in self.tasks.keys() - scope if self._is_open(each)
+            ):
                 pass
         return bool(doomed)
 
@@ -293,8 +296,9 @@ class Tree:
         while any(change(self.tasks[each]) for each in list(self.run.scope) if self._is_open(each)):
             pass
 
-    def _block(self, task: Task) -> bool:
-        is_blocked = any(required and self.tasks[need].status in (FAILED, CANCELLED) for need, required in task.needs)
+    def _block(self, task: Task, later: Collection[str] = ()) -> bool:
+        over = [need for need, required in task.needs if required and need not in later]
+        is_blocked = any(self.tasks[need].status in (FAILED, CANCELLED) for need in over)
         if is_blocked:
             task.end(FAILED, error="Not run: required dependency '")
         return is_blocked
