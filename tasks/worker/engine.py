@@ -31,6 +31,7 @@ from tasks.worker.changes import Change
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask, memory_of
+from tasks.worker.loop_turns import LoopTurns
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Outcome, failed, skipped
 from tasks.worker.results import Results
@@ -67,6 +68,7 @@ class TreeRun:
         *,
         writer: GroupCommit,
         slots: FairSemaphore,
+        turns: LoopTurns,
         pools: Mapping[str, Pool],
         footprints: Footprints,
         questions: Collection[OpenQuestion] = (),
@@ -77,6 +79,7 @@ class TreeRun:
         self._on_growth = on_growth
         self._footprints = footprints
         self._writer = writer
+        self._turns = turns
         self._tasks = {task.id: task for task in tasks}
         self.memory = memory_of(self._tasks.values())
         """About how many bytes the tree takes."""
@@ -341,6 +344,7 @@ class TreeRun:
             await asyncio.wait(self._alive, timeout=STOP_SECONDS)
 
     async def _run_task(self, task: LoadedTask) -> None:
+        await self._turns.take(self.user_id)
         with self._writer.memory.hold():
             await self._run_to_commit(task)
 

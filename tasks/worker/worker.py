@@ -25,6 +25,7 @@ from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
 from tasks.worker.lease_keeper import LeaseKeeper
 from tasks.worker.load_run import LoadedTask
+from tasks.worker.loop_turns import LoopTurns
 from tasks.worker.poll import Found, poll
 from tasks.worker.shares import Places, TreeMemory, share_of
 from tasks.worker.watchdog import Watchdog
@@ -82,6 +83,7 @@ class Worker:
         self._writer = GroupCommit(self._loop)
         max_tasks = settings.APFLOW.worker.max_tasks
         self._slots = FairSemaphore(max_tasks, share=share_of(max_tasks))
+        self._turns = LoopTurns()
         places = settings.APFLOW.pools
         self._pools = make_pools(process_share=share_of(places.process.size), ray_share=share_of(places.ray.size))
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -206,6 +208,7 @@ class Worker:
             writer=self._writer,
             # A run that kills processes does one task at a time, so that it is known which of them does it.
             slots=FairSemaphore(1) if claim.is_convicted else self._slots,
+            turns=self._turns,
             pools=self._pools,
             footprints=self._footprints,
             questions=questions,

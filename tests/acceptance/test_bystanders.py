@@ -262,6 +262,43 @@ def front_ends_that_read_nothing(mallory: Mallory) -> Json:
             each.close()
 
 
+def trees_that_run_trees(mallory: Mallory) -> Json:
+    """Forty trees of a hundred tasks each, which their tasks submit and wait for."""
+    inner = below(*(task(f"t{n}", "echo_executor") for n in range(99)))
+    return mallory.execute(below(*(task(f"r{n}", "run_tree_executor", inputs={"tasks": inner}) for n in range(40))))
+
+
+def schedules_of_every_second(mallory: Mallory) -> Json:
+    """Two hundred of them, ten times each."""
+    due = {"tasks": task("t", "echo_executor"), "every_seconds": 1, "max_runs": 10, "overlap": "allow"}
+    for _ in range(200):
+        mallory.server.rpc("schedules.create", due, **as_user("mallory"))
+    left = "SELECT count(*) FROM tasks_schedule WHERE next_run_at IS NOT NULL"
+    until(lambda: mallory.server.query(left) == [(0,)], seconds=120, what="all scheduled runs")
+    return mallory.execute([task("last", "echo_executor")])
+
+
+def runs_of_a_large_flow(mallory: Mallory) -> Json:
+    tree = below(*(task(f"t{n}", "echo_executor", inputs={"text": "x" * 800}) for n in range(1_000)))
+    mallory.server.rpc("flows.save", {"name": "large", "tasks": tree}, **as_user("mallory"))
+    for _ in range(9):
+        mallory.server.rpc("flows.run", {"name": "large"}, **as_user("mallory"))
+    last: Json = mallory.server.call("flows.run", {"name": "large"}, **as_user("mallory"))
+    return last
+
+
+def questions_for_another_user(mallory: Mallory) -> Json:
+    """Long ones, all to be answered by Bob, whose inbox is read meanwhile; then they are withdrawn."""
+    asked = {"question": "x" * 9_000, "options": ["yes", "no"], "assignees": ["bob"]}
+    reply = mallory.execute(below(*(task(f"t{n}", "approval_executor", inputs=asked) for n in range(500))))
+    opened = "SELECT count(*) FROM tasks_question WHERE closed_at IS NULL"
+    until(lambda: mallory.server.query(opened)[0][0] >= 500, seconds=120, what="all questions")
+    inbox = mallory.server.http.get("/api/questions/", headers=as_user("bob"))
+    assert (inbox.status_code, len(inbox.content) < RESPONSE_BYTES) == (200, True)
+    mallory.server.rpc("tasks.cancel", {"task_id": reply["result"]["root_task_id"]}, **as_user("mallory"))
+    return reply
+
+
 def threads_that_block(mallory: Mallory) -> Json:
     return mallory.execute(below(*(task(f"t{n}", "blocking_executor", inputs={"seconds": 5}) for n in range(200))))
 
@@ -331,6 +368,10 @@ LARGE_ROWS: Final = (
     Row(attack=front_ends_that_read_nothing, ends="completed"),
     Row(attack=loop_of_a_thousand_rounds, ends="completed"),
     Row(attack=fan_out_of_a_large_result, ends="failed"),
+    Row(attack=trees_that_run_trees, ends="completed"),
+    Row(attack=schedules_of_every_second, ends="completed"),
+    Row(attack=runs_of_a_large_flow, ends="completed"),
+    Row(attack=questions_for_another_user, ends="cancelled"),
 )
 LONG_ROWS: Final = (
     Row(attack=threads_that_block, ends="completed"),

@@ -1,5 +1,6 @@
 """What a hostile service that one user calls can do to another user: nothing. See `test_bystanders`."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -45,6 +46,14 @@ def pages_that_take_minutes(mallory: Mallory) -> Json:
     return calls("", "scrape_executor", inputs, times=10)(mallory)
 
 
+def replies_of_another_server(mallory: Mallory) -> Json:
+    """An event stream with lines as long as one may be, which never comes to an event."""
+    mallory.web.answer(200, Content_Type="text/event-stream")
+    mallory.web.chunks = [b"data: " + b"x" * 2**20] * 30
+    inputs = {"base_url": mallory.web.url, "method": "tasks.execute", "params": {"tasks": [{"name": "echo_executor"}]}}
+    return calls("", "apflow_api_executor", inputs, times=20)(mallory)
+
+
 @contextmanager
 def attacks(folder: Path) -> Iterator[tuple[list[Row], dict[str, str]]]:
     """The attacks, and the settings of the server that reach the services that they call."""
@@ -55,6 +64,8 @@ def attacks(folder: Path) -> Iterator[tuple[list[Row], dict[str, str]]]:
         greeter = peers.enter_context(grpc_server())
         docker = peers.enter_context(docker_daemon())
         printing = {"image": IMAGE, "command": ["yes"], "cpus": 0.5}
+        silent = peers.enter_context(socket.create_server(("127.0.0.1", 0)))
+        mail = {"to": "ada@example.com", "subject": "Hello", "body": "x" * 100_000}
         flood = {
             "server": f"127.0.0.1:{greeter.port}",
             "service": SERVICE,
@@ -72,10 +83,18 @@ def attacks(folder: Path) -> Iterator[tuple[list[Row], dict[str, str]]]:
             ),
             Row(attack=calls("containers_without_an_end", "docker_executor", printing, times=10), ends="failed"),
             Row(attack=calls("floods_of_grpc_messages", "grpc_executor", flood, times=20), ends="failed"),
+            Row(attack=calls("mails_to_a_server_that_says_nothing", "send_email_executor", mail), ends="failed"),
+            Row(attack=replies_of_another_server, ends="failed"),
         ]
         others = {
             "AIPARTNERUPFLOW_EXECUTORS_DOCKER_IMAGES": IMAGE,
             "AIPARTNERUPFLOW_EXECUTORS_DOCKER_DAEMON": docker.address,
+            "AIPARTNERUPFLOW_EMAIL_HOST": "127.0.0.1",
+            "AIPARTNERUPFLOW_EMAIL_PORT": str(silent.getsockname()[1]),
+            "AIPARTNERUPFLOW_EMAIL_SECURITY": "none",
+            "AIPARTNERUPFLOW_EMAIL_SENDER": "apflow@example.com",
+            "AIPARTNERUPFLOW_EMAIL_ALLOW": "*",
+            "AIPARTNERUPFLOW_EMAIL_TIMEOUT_SECONDS": "3",
             "AIPARTNERUPFLOW_EXECUTORS_SSH_HOSTS": f"h=deploy@127.0.0.1:{host.port}",
             "AIPARTNERUPFLOW_EXECUTORS_SSH_KEYS": str(host.client_key),
             "AIPARTNERUPFLOW_EXECUTORS_SSH_KNOWN_HOSTS": str(host.known_hosts),
