@@ -10,7 +10,8 @@ from tasks.worker.loop_turns import LoopTurns
 
 async def turns_of(waiting: Sequence[str], *, size: int) -> list[list[str]]:
     """Whose tasks began in each turn of the loop, when those of these users came in one."""
-    turns, begun = LoopTurns(size), [[]]
+    turns = LoopTurns(size)
+    begun: list[list[str]] = [[]]
     is_over = asyncio.Event()
 
     async def begin(user_id: str) -> None:
