@@ -1,6 +1,8 @@
 """`deploy/alerts.yaml`: every rule asks for series that a server has, and the page says what to do at each alert."""
 
 import re
+import shutil
+import subprocess
 from typing import Any, Final
 
 import pytest
@@ -64,3 +66,16 @@ def test_the_page_names_the_file_with_the_rules() -> None:
     names = yaml.safe_load(text("docs/how-to/alerts.md", "Alerts", "yaml"))["rule_files"]
     for name in names:
         assert yaml.safe_load((ROOT / "deploy" / name).read_text())["groups"]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    "words",
+    [("check", "rules", "deploy/alerts.yaml"), ("test", "rules", "tests/apflow_site/alerts_test.yaml")],
+    ids=["it accepts them", "they fire when they should, and only then"],
+)
+def test_promtool_knows_the_rules(words: tuple[str, ...]) -> None:
+    promtool = shutil.which("promtool")
+    assert promtool, "This needs promtool. On Debian: apt-get install --no-install-recommends promtool"
+    done = subprocess.run([promtool, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
