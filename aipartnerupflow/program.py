@@ -2,17 +2,30 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from shutil import which
 from typing import Final
 
 NAME: Final = "aipartnerupflow"
+_flags: list[str] = []  # a process runs one command, whose threads print, too
 
 
 def command(*words: str) -> str:
-    """Return the command line with these words, quoted for a shell."""
-    return " ".join([program(), *map(shlex.quote, words)])
+    """Return the command line with these words, quoted for a shell, and with the flags of `with_flags`."""
+    return " ".join([program(), *map(shlex.quote, (*words, *_flags))])
+
+
+@contextmanager
+def with_flags(*flags: str) -> Iterator[None]:
+    """Within the block, give these flags to every command line: a copied one then calls the same server."""
+    before, _flags[:] = [*_flags], flags
+    try:
+        yield
+    finally:
+        _flags[:] = before
 
 
 @cache

@@ -15,6 +15,7 @@ import orjson
 import typer
 
 from aipartnerupflow.cli import output
+from aipartnerupflow.program import with_flags
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import RpcError
@@ -92,12 +93,18 @@ def to_server(command: Command) -> Command:
     """
 
     def with_options(*, url: str | None, token: str | None, config: Path | None, **arguments: Any) -> None:
-        with exit_codes():
+        with exit_codes(), with_flags(*_typed(url, config)):
             command(_server(url, token, config), **arguments)
 
     _, *own = inspect.signature(command).parameters.values()
     options = {"url": ServerUrl, "token": Token, "config": ConfigFile}
     return _declared(with_options, command, [*own, *itertools.starmap(_option, options.items())])
+
+
+def _typed(url: str | None, config: Path | None) -> list[str]:
+    """The flags that name the server, unless the environment does so for the next command, too."""
+    flags = [] if url is None or url == os.environ.get("AIPARTNERUPFLOW_URL") else ["--url", url]
+    return flags if config is None else [*flags, "--config", str(config)]
 
 
 def asks(

@@ -18,7 +18,8 @@ UNITS: Final = (("PiB", 2**50), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 HEAD: Final = "| key | environment | default | meaning |\n|---|---|---|---|\n"
 EXAMPLE_HEAD: Final = """\
-# Every key of the configuration, with its default or an example. Use it with
+# Every key of the configuration. A key whose comment names a default shows an example instead:
+# change it or remove it. Use the file with
 #   aipartnerupflow serve --config config.yaml
 # Omitted keys keep their default: see docs/reference/settings.md. `make reference` writes this file.
 """
@@ -94,10 +95,18 @@ def _example_lines(section: type[Section], *, key: str, indent: str) -> Iterator
 
 
 def _comment(setting: Setting, *, width: int) -> str:
-    plain = re.sub(r"\[.*?\]\((.*?)(#.*?)?\)", lambda link: normpath(f"docs/reference/{link[1]}"), meaning(setting))
+    text = f"{meaning(setting)} {_default_beside_example(setting)}"
+    plain = re.sub(r"\[.*?\]\((.*?)(#.*?)?\)", lambda link: normpath(f"docs/reference/{link[1]}"), text)
     whole = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", NO_BREAK), plain)
     lines = textwrap.wrap(whole, width - 2, break_long_words=False, break_on_hyphens=False)
     return "".join(f"# {line}\n" for line in lines).replace(NO_BREAK, " ")
+
+
+def _default_beside_example(setting: Setting) -> str:
+    """The default, if the file shows something else and the description does not say it."""
+    if setting.example in (None, setting.default) or "Default:" in setting.description:
+        return ""
+    return f"Default: {_default(setting)}."
 
 
 def _pair(name: str, setting: Setting) -> str:

@@ -14,7 +14,7 @@ import pytest
 from aipartnerupflow.client import Client
 from aipartnerupflow.program import program
 from tests.aipartnerupflow.conftest import Json, Said, command, step, tree
-from tests.servers import ROOT, environment_of, free_port, new_database, running_server, until
+from tests.servers import ROOT, Server, environment_of, free_port, new_database, running_server, until
 from tests.terminal import Screen
 
 Cli = Callable[..., Said]
@@ -89,6 +89,15 @@ def test_a_question_comes_with_the_commands_that_answer_it(
     assert lines[place + 1 : place + 1 + len(commands)] == [
         f"  {program()} tasks answer {task_id} {each}" for each in commands
     ]
+
+
+def test_the_commands_that_are_printed_call_the_server_that_was_named(cli: Cli, client: Client, server: Server) -> None:
+    asking = {"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": {"question": "Which?"}}
+    task_id = client.execute(asking)["task_id"]
+    until(lambda: client.detail(task_id)["question"], seconds=60, what="the question")
+    named = cli("explain", task_id, "--url", server.url, AIPARTNERUPFLOW_URL="http://127.0.0.1:1").out
+    assert f"{program()} tasks answer {task_id} 'YOUR ANSWER' --url {server.url}" in " ".join(named.split())
+    assert "--url" not in cli("explain", task_id).out
 
 
 def test_tasks_of_the_same_name_are_told_apart(cli: Cli) -> None:
