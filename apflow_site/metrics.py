@@ -6,6 +6,7 @@ workers cover the installation, so take their maximum (docs/how-to/operate.md).
 
 import asyncio
 import logging
+import platform
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -92,6 +93,24 @@ class Installation(Collector):
             yield GaugeMetricFamily(name, text, value=value)
 
 
+class Processes(Collector):
+    """Which version this is, and what its processes on this machine take: those that count something."""
+
+    def collect(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily(
+            "apflow_build_info", "The version: always 1", labels=["version", "python", "database"]
+        )
+        build.add_metric([software_version(), platform.python_version(), connection.vendor], 1)
+        yield build
+        taken = [each for pid in _pids() if (each := _taken_by(pid))]
+        for name, text, value in (
+            ("apflow_processes", "Web and worker processes of this machine", len(taken)),
+            ("apflow_process_memory_bytes", "Their resident memory", sum(memory for memory, _ in taken)),
+            ("apflow_process_open_files", "Their open files and connections", sum(files for _, files in taken)),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+
+
 class Machine(MultiProcessCollector):
     """Counters of the processes of this machine."""
 
@@ -113,6 +132,7 @@ def registry(read: Callable[[], Measures | None]) -> CollectorRegistry:
     metrics_folder().mkdir(parents=True, exist_ok=True)
     found = CollectorRegistry()
     found.register(Installation(read))
+    found.register(Processes())
     Machine(found, str(metrics_folder()))  # type: ignore[no-untyped-call]
     return found
 
@@ -193,6 +213,20 @@ def _size_of(path: Path) -> int:
     with suppress(FileNotFoundError):
         return path.stat().st_size
     return 0
+
+
+def _pids() -> set[int]:
+    """Of the processes of this machine that count something, also of dead ones."""
+    return {_pid_of(path.name) for path in metrics_folder().glob("*.db")}
+
+
+def _taken_by(pid: int) -> tuple[int, int] | None:
+    """The resident memory in bytes and the open files of a process; None if it has ended, or is another user's."""
+    try:
+        process = psutil.Process(pid)
+        return process.memory_info().rss, process.num_fds()
+    except (psutil.Error, ValueError):
+        return None
 
 
 def _pid_of(name: str) -> int:

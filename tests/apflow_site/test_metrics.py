@@ -1,5 +1,6 @@
 """`GET /metrics`: the same as the database says, whichever process is asked, after whatever has died."""
 
+import platform
 import re
 import threading
 from collections import Counter
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
+from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from tasks.telemetry import metrics
@@ -30,6 +33,7 @@ NAMES = """
     apflow_schedule_firings_total apflow_schedule_lateness_seconds_count
     apflow_schedules_overdue apflow_database_bytes apflow_clock_offset_seconds apflow_disk_free_bytes
     apflow_pool_processes_started_total apflow_pool_processes_died_total
+    apflow_build_info apflow_processes apflow_process_memory_bytes apflow_process_open_files
 """.split()
 
 Samples = dict[tuple[str, ...], float]
@@ -105,8 +109,20 @@ def test_the_metrics_agree_with_the_database_after_hundreds_of_runs(server: Serv
 
 def volatile(found: Samples) -> Any:
     """The scrape counts itself, and the loop's time is counted a moment after a task has ended; clocks and disks move."""
-    moving = ("rpc", "loop", "clock", "disk_free", "database_bytes")
+    moving = ("rpc", "loop", "clock", "disk_free", "database_bytes", "process_")
     return {item for item in found.items() if any(each in item[0][0] for each in moving)}
+
+
+def test_it_says_which_version_it_is_and_what_its_processes_take(server: Server) -> None:
+    found = samples(server)
+    (build,) = (key[1:] for key in found if key[0] == "apflow_build_info")
+    health = server.http.get("/health").json()
+    assert build == (connection.vendor, platform.python_version(), health["version"])
+    counting = [*server.pids().web, *server.pids().workers]
+    assert 2 <= found[("apflow_processes",)] <= len(counting)  # one counts from its first request or run on
+    memory = [psutil.Process(pid).memory_info().rss for pid in counting]
+    assert min(memory) < found[("apflow_process_memory_bytes",)] < 2 * sum(memory)
+    assert found[("apflow_process_open_files",)] > 10
 
 
 def test_what_a_dead_worker_worked_on_is_no_more_in_progress_but_what_it_did_stays_counted(server: Server) -> None:
