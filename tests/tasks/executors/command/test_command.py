@@ -19,10 +19,10 @@ from aipartnerupflow.executors import Context, ExecutorError, Json
 from tasks.executors import describe, disabled_executors, executor_ids, get_executor
 from tasks.executors.command.executor import Command
 from tasks.rules.exceptions import ExecutorNotFound
+from tests.documents import text
 from tests.tasks.executors.command.commands import allowing
 
 ABUSE = [json.loads(line) for line in Path(__file__).with_name("command_abuse.jsonl").read_text("utf-8").splitlines()]
-HOW_TO = Path(__file__).parents[4] / "docs/how-to/run-commands.md"
 SH = "/bin/sh"
 
 
@@ -300,10 +300,9 @@ async def test_the_time_counts_before_the_command_runs_too(context: Context) -> 
 
 
 async def test_the_page_on_running_commands_is_true(context: Context, settings: Settings) -> None:
-    blocks = HOW_TO.read_text().split("```")
-    [allow] = [yaml.safe_load(block.removeprefix("yaml")) for block in blocks if block.startswith("yaml")]
+    allow = yaml.safe_load(text("docs/how-to/run-commands.md", "Run commands", "yaml"))
     settings.APFLOW_COMMAND = allowing(*allow["executors"]["command"]["allow"])
-    [task] = [json.loads(block.removeprefix("json")) for block in blocks if block.startswith("json")]
+    task = json.loads(text("docs/how-to/run-commands.md", "Run commands", "json"))
     assert task["schemas"]["method"] == Command.id
     result = await Command().execute(task["inputs"], context)
     assert result == {"return_code": 0, "stdout": "1\n2\n3\n", "stderr": ""}
