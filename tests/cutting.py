@@ -21,10 +21,14 @@ class Proxy:
 
 
 @contextmanager
-def cutting(server_url: str, *, before: bytes) -> Iterator[Proxy]:
-    """A proxy that passes everything on, until an answer holds `before`: that connection ends there, the first time."""
+def cutting(server_url: str, *, before: bytes, is_held: bool = False) -> Iterator[Proxy]:
+    """A proxy that passes everything on, until an answer holds `before`: that connection ends there, the first time.
+
+    With `is_held` it does not end: nothing more comes.
+    """
     parts = urlsplit(server_url)
     address = (parts.hostname, parts.port or 80)
+    is_over = threading.Event()
 
     class Connection(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -39,6 +43,8 @@ def cutting(server_url: str, *, before: bytes) -> Iterator[Proxy]:
                         if place >= 0:
                             proxy.cuts += 1
                             client.sendall(answer[known:place])
+                            if is_held:
+                                is_over.wait()
                             return
                         client.sendall(data)
 
@@ -49,6 +55,7 @@ def cutting(server_url: str, *, before: bytes) -> Iterator[Proxy]:
         proxy = Proxy(url=f"http://127.0.0.1:{listening.server_address[1]}")
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         yield proxy
+        is_over.set()
         listening.shutdown()
 
 

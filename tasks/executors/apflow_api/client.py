@@ -127,6 +127,17 @@ class Client:
         if run.task_id is None:
             raise ExecutorError(f"The server {self.name} ended its response without sending anything.")
 
+    async def find(self, run: RemoteRun, method: str, params: Json, *, key: str, context: Context) -> None:
+        """Learn the task's id of the run that was started with this key; without one, it is started. Raises ExecutorError."""
+        async with aclosing(self._first_frame(method, params, key=key)) as frames:
+            await self._hear(frames, run, context)
+
+    async def _first_frame(self, method: str, params: Json, *, key: str) -> AsyncGenerator[bytes]:
+        async with aclosing(self._started(method, params, key=key)) as frames:
+            async for frame in frames:
+                yield frame
+                return
+
     async def cancel(self, task_id: str, *, seconds: float) -> None:
         """Raises ExecutorError."""
         await self.call("tasks.cancel", {"task_id": task_id}, seconds=seconds)

@@ -2,6 +2,8 @@
 
 import asyncio
 import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
@@ -131,7 +133,8 @@ async def _followed(client: Client, method: str, params: Json, context: Context)
     except asyncio.CancelledError:
         if context.is_given_up():
             raise  # the run continues: the next worker sends the same key, and finds it
-        await _cancel(client, known[-1], context)
+        find = partial(client.find, known[-1], method, params, key=_key(context, number=len(known)), context=context)
+        await _cancel(client, known[-1], find, context)
         raise Stopped(result=_result(known[-1])) from None
     if run.status != "completed":
         raise ExecutorError(
@@ -141,15 +144,15 @@ async def _followed(client: Client, method: str, params: Json, context: Context)
     return _result(run)
 
 
-async def _cancel(client: Client, run: RemoteRun, context: Context) -> None:
-    """Cancel the run within CANCEL_SECONDS, or log why not."""
+async def _cancel(client: Client, run: RemoteRun, find: Callable[[], Awaitable[None]], context: Context) -> None:
+    """Cancel the run within CANCEL_SECONDS, or log why not. If the first reply was still on its way, find the run."""
     if run.status is not None:
         return
     try:
-        if run.task_id is None:
-            raise ExecutorError("Its id is not known yet.")
         async with asyncio.timeout(CANCEL_SECONDS):
-            await client.cancel(run.task_id, seconds=CANCEL_SECONDS)
+            if run.task_id is None:
+                await find()
+            await client.cancel(str(run.task_id), seconds=CANCEL_SECONDS)
     except (ExecutorError, TimeoutError) as error:
         why = str(error) or f"no answer within {CANCEL_SECONDS:g} s"
         context.log(f"Could not cancel the run at {client.name}, which may still be at work. {why}")

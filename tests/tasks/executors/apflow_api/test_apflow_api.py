@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from aipartnerupflow.executors import Context, ExecutorError, Stopped
+from tasks.executors.apflow_api import executor
 from tasks.executors.apflow_api.executor import ApflowApi
 from tasks.ids import new_id
 from tests.cutting import cut_often, cutting
@@ -128,10 +129,12 @@ async def test_a_run_that_failed_fails_the_task_and_another_attempt_runs_it_agai
         assert await asyncio.to_thread(runs_named, open_server, named["name"]) == attempt
 
 
-async def cancelled(server: Server, context: Context) -> tuple[BaseException, str, Callable[[], str]]:
+async def cancelled(
+    server: Server, context: Context, *, url: str | None = None
+) -> tuple[BaseException, str, Callable[[], str]]:
     """Cancel the task when its run is at work. Returns what it raised, the run's root, and how that one's status is found."""
     named = ENDLESS | {"name": new_id(), "schemas": {"method": "sleep_executor"}}
-    begun = asyncio.create_task(call(server.url, "tasks.execute", context, params={"tasks": named}))
+    begun = asyncio.create_task(call(url or server.url, "tasks.execute", context, params={"tasks": named}))
     find = "SELECT id, status FROM tasks_task WHERE name = %s AND status = 'in_progress'"
 
     def root() -> str:
@@ -145,8 +148,20 @@ async def cancelled(server: Server, context: Context) -> tuple[BaseException, st
     return raised, task_id, lambda: str(server.query("SELECT status FROM tasks_task WHERE id = %s", task_id)[0][0])
 
 
-async def test_cancelling_reaches_the_run_there(open_server: Server, task_here: Context) -> None:
-    raised, task_id, status = await cancelled(open_server, task_here)
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancellation takes as long as a busy machine needs for it."""
+    monkeypatch.setattr(executor, "CANCEL_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_cancelling_reaches_the_run_there(open_server: Server, task_here: Context, is_known: bool) -> None:
+    """Also before the first reply has come, with which the run is known."""
+    before = b"Such a reply never comes" if is_known else b"HTTP/1.1 200"
+    with cutting(open_server.url, before=before, is_held=True) as proxy:
+        raised, task_id, status = await cancelled(open_server, task_here, url=proxy.url)
+    assert proxy.cuts == (not is_known)
     assert isinstance(raised, Stopped)
     assert raised.result["task_id"] == task_id
     await asyncio.to_thread(until, lambda: status() == "cancelled", seconds=30, what="the end of the run there")
