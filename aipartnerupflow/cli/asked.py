@@ -24,24 +24,20 @@ def question_in(event: "Event") -> Mapping[str, Any] | None:
 def lines_of(task_id: str, name: str, question: Mapping[str, Any]) -> Iterator[str]:
     """Yield the question, and below it the commands to choose from."""
     yield f"{output.clean(name)} asks: {output.clean(question['text'])}"
-    yield from (f"  {each}" for each in _commands(show.command("answer", task_id), question))
+    yield from (f"  {each}" for each in _commands(task_id, question))
 
 
-def _commands(command: str, question: Mapping[str, Any]) -> Iterator[str]:
-    options = question["options"] or []
+def _commands(task_id: str, question: Mapping[str, Any]) -> Iterator[str]:
+    options = [output.clean(option) for option in question["options"] or []]
     if question["schema"]:
-        yield f"{command} {shlex.quote(json.dumps(_form(question['schema']), ensure_ascii=False))}"
+        yield show.command("answer", task_id, json.dumps(_form(question["schema"]), ensure_ascii=False))
     elif not options:
-        yield f"{command} TEXT"
+        yield show.command("answer", task_id, "TEXT")
     elif len(options) <= MOST_COMMANDS:
-        yield from (f"{command} {_quoted(option)}" for option in options)
+        yield from (show.command("answer", task_id, option) for option in options)
     else:
-        yield f"{command} ANSWER, which is one of: {', '.join(map(_quoted, options))}"
+        yield f"{show.command('answer', task_id, 'ANSWER')}, which is one of: {', '.join(map(shlex.quote, options))}"
 
 
 def _form(schema: Mapping[str, Any]) -> dict[str, str]:
     return dict.fromkeys(schema.get("properties", {}), "…")
-
-
-def _quoted(option: str) -> str:
-    return shlex.quote(output.clean(option))

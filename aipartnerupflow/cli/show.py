@@ -70,9 +70,9 @@ def all_children(task: "Task") -> "Sequence[Task]":
     return task.get("children", [])
 
 
-def command(verb: str, task_id: str) -> str:
-    """The command line for this verb and task, quoted for a shell."""
-    return command_line("tasks", verb, clean(task_id))
+def command(verb: str, task_id: str, *words: str) -> str:
+    """The command line for this verb and task, with further words, quoted for a shell."""
+    return command_line("tasks", verb, clean(task_id), *words)
 
 
 def sign(status: str) -> Text:
@@ -255,6 +255,8 @@ def ended(final: "Event", root: "Task") -> None:
         console.print(_shortened(pretty(final["result"]), root["id"]), soft_wrap=True)
     _, colour = SIGNS[final["status"]]
     console.print(f"Run {final['status']}", style=colour)
+    if final["status"] == "failed":
+        note(f"After you fix the cause, run the rest: {command('run', root['id'])}")
 
 
 def _shortened(text: str, task_id: str) -> str:
