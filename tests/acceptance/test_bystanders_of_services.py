@@ -9,7 +9,8 @@ from typing import Any, Final
 import pytest
 
 from tests.a2a.a2a_client import SETTINGS
-from tests.acceptance.test_bystanders import LIMITS, Mallory, Row, below, problems, task
+from tests.acceptance.attacks import Mallory, Row, below, task
+from tests.acceptance.test_bystanders import LIMITS, problems
 from tests.docker_daemon import IMAGE, docker_daemon
 from tests.grpc_server import SERVICE, grpc_server
 from tests.llm_server import llm_server

@@ -117,7 +117,7 @@ def test_a_wrong_flag_stops_the_start_by_its_name(shell: Shell, flags: str, says
     assert "AIPARTNERUPFLOW_" not in printed
 
 
-def told(server: Server, label: str) -> str:
+def shown_after(server: Server, label: str) -> str:
     """What stands behind the label in what the server said when it started."""
     (line,) = re.findall(rf"^{label} +(.*)$", server.log.read_text(), re.MULTILINE)
     return str(line)
@@ -130,7 +130,7 @@ def test_what_the_server_says_to_try_works_as_printed(shell: Shell, has_example:
         examples.mkdir(parents=True)
         (examples / "publish.json").write_text((ROOT / "docs/examples/publish.json").read_text())
     with shell.server("aipartnerupflow serve") as server:
-        line = told(server, "Try")
+        line = shown_after(server, "Try")
         assert ("publish.json" in line) is has_example
         shell.run(line.replace("--watch", "--no-wait"))  # the example waits for an answer
 
@@ -139,8 +139,8 @@ def test_with_authentication_what_it_says_leads_to_a_token(shell: Shell, databas
     config = f"database: {{url: '{database}'}}\nauth: {{jwt_secret: {SECRET}}}\n"
     (shell.folder / "own.yaml").write_text(config)
     with shell.server("aipartnerupflow serve --config own.yaml") as server:
-        create = told(server, "Log in").removeprefix("no administrator yet; create one: ")
+        create = shown_after(server, "Log in").removeprefix("no administrator yet; create one: ")
         shell.run(create.replace("NAME", "ada"), given="a-password-of-ada-7Qx\n")
-        key = shell.run(told(server, " +Get a TOKEN:").replace("NAME", "ada") + " 2> /dev/null")
-        shell.run(told(server, "Try"), code=4)
-        shell.run(told(server, "Try").replace("TOKEN", key.strip()).replace("--watch", "--no-wait"))
+        key = shell.run(shown_after(server, " +Get a TOKEN:").replace("NAME", "ada") + " 2> /dev/null")
+        shell.run(shown_after(server, "Try"), code=4)
+        shell.run(shown_after(server, "Try").replace("TOKEN", key.strip()).replace("--watch", "--no-wait"))
