@@ -47,7 +47,7 @@ TOOLS: Final = "echo_executor,run_tree_executor,llm_executor,none_executor"
 
 def own_code(folder: Path) -> dict[str, str]:
     """The environment of the server. Its code writes files in the folder, and waits for files there."""
-    from tests import agent_tools, graphs_for_tests  # LangGraph takes seconds to import
+    from tests import agent_tools, graphs_for_tests  # noqa: PLC0415  LangGraph takes seconds to import
 
     (folder / "shop.py").write_text(text("docs/how-to/agents.md", "Offer functions as tools", "python"))
     graphs = [(name, graphs_for_tests.__name__) for name in GRAPHS] + [
