@@ -348,12 +348,12 @@ LARGE_ROWS: Final = (
     Row(attack=front_ends_that_read_nothing, ends="completed"),
     Row(attack=loop_of_a_thousand_rounds, ends="completed"),
     Row(attack=fan_out_of_a_large_result, ends="failed"),
+)
+LONG_ROWS: Final = (
     Row(attack=trees_that_run_trees, ends="completed"),
     Row(attack=schedules_of_every_second, ends="completed"),
     Row(attack=runs_of_a_large_flow, ends="completed"),
     Row(attack=questions_for_another_user, ends="cancelled"),
-)
-LONG_ROWS: Final = (
     Row(attack=threads_that_block, ends="completed"),
     Row(attack=answer_of_16_000_chunks, ends="completed"),
     Row(attack=tree_of_thousands, ends="completed"),
