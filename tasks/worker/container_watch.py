@@ -6,7 +6,6 @@ import threading
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from django.conf import settings
 from django.db import DatabaseError, connection
 
 from aipartnerupflow.executors import ExecutorError
@@ -25,7 +24,7 @@ SECONDS: Final = 5.0
 def watch(is_over: threading.Event) -> None:
     """Until then, remove what is left of attempts that are over, on the machine of these workers."""
     could = True
-    while settings.APFLOW.executors.docker.images and not is_over.wait(SECONDS):
+    while not is_over.wait(SECONDS):
         try:
             refresh()
             sweep()

@@ -17,7 +17,7 @@ from llmkeys import run_secrets
 from tasks.queue import leases, suspension
 from tasks.queue.expiry_watch import ExpiryWatch
 from tasks.services import cancels, firings, growth, housekeeping, sent_events, shared_secrets, signers
-from tasks.worker import container_watch, schedule_watch, webhook_deliveries
+from tasks.worker import schedule_watch, webhook_deliveries
 from tasks.worker.children import Child
 from tasks.worker.silence import SilenceWatch, culprits
 
@@ -60,12 +60,20 @@ def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
     while not stop.is_asked.wait(TICK_SECONDS if workers or sweeps.is_begun else 0):
         if workers is None and may_start():
             workers = Workers()
-            threading.Thread(target=container_watch.watch, args=[stop.is_asked], name="containers", daemon=True).start()
+            _watch_containers(stop.is_asked)
         sweeps.sweep()
         if workers:
             workers.keep_alive()
     if workers:
         workers.stop(stop)
+
+
+def _watch_containers(is_over: threading.Event) -> None:
+    """Start to watch them, if the operator allows any."""
+    if settings.APFLOW.executors.docker.images:
+        from tasks.worker import container_watch  # noqa: PLC0415  its HTTP client takes 0.06 s, and few use containers
+
+        threading.Thread(target=container_watch.watch, args=[is_over], name="containers", daemon=True).start()
 
 
 def ring(is_over: threading.Event) -> None:

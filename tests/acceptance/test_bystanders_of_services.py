@@ -48,7 +48,7 @@ def pages_that_take_minutes(mallory: Mallory) -> Json:
 
 
 def replies_of_another_server(mallory: Mallory) -> Json:
-    """An event stream with lines as long as one may be, which never comes to an event."""
+    """Event streams of long lines that contain no event."""
     mallory.web.answer(200, Content_Type="text/event-stream")
     mallory.web.chunks = [b"data: " + b"x" * 2**20] * 30
     inputs = {"base_url": mallory.web.url, "method": "tasks.execute", "params": {"tasks": [{"name": "echo_executor"}]}}

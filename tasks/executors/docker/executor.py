@@ -9,7 +9,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from llmkeys.masker import masked_here
 from tasks.executors.docker.container import run
-from tasks.executors.docker.order import Order, check_image, order_of, refused
+from tasks.executors.docker.order import Order, check_image, check_limits, order_of, refused
 from tasks.executors.docker.output import Output
 from tasks.rules.places import places_in
 
@@ -90,6 +90,7 @@ class Docker(Executor):
         image = inputs.get("image")
         if isinstance(image, str) and next(places_in(image, "image"), None) is None:
             check_image(image)
+        check_limits(inputs)
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         order = order_of(inputs)

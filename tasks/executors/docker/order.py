@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils.crypto import salted_hmac
 
 from aipartnerupflow.executors import Context, ExecutorError, Json
+from tasks.rules.places import places_in
 
 MEMORY: Final = re.compile(r"([1-9][0-9]{0,8})([kmg]?)b?", re.IGNORECASE)
 LEAST_MEMORY: Final = 6 * 2**20
@@ -53,6 +54,17 @@ def check_image(image: str) -> None:
     images = _rules().images
     if image not in images:
         raise refused("image", f"'{image[:200]}' is not allowed. Images (executors.docker.images): {', '.join(images)}")
+
+
+def check_limits(inputs: Json) -> None:
+    """Raise ExecutorError if the memory, processors or time exceed the operator's limits. Places are checked when they are filled."""
+    memory, cpus = inputs.get("memory"), inputs.get("cpus")
+    if memory is not None and next(places_in(memory, "memory"), None) is None:
+        _memory(memory)
+    if isinstance(cpus, int | float):
+        _at_most(_rules().max_cpus, cpus, "cpus", "max_cpus")
+    if all(isinstance(inputs.get(name, 0), int | float) for name in ("timeout_seconds", "timeout")):
+        _seconds(inputs)
 
 
 def refused(name: str, why: str) -> ExecutorError:

@@ -237,13 +237,17 @@ def leave_behind(docker: DockerDaemon, context: Context, *, starts: bool) -> str
         ({"privileged": True}, "inputs.privileged: is not an input"),
         ({"network": "host"}, "inputs.network: is not an input (executors.docker.network)"),
         ({"user": "0"}, "inputs.user: is not an input (executors.docker.user)"),
+        ({"memory": "3g"}, "inputs.memory: may be at most 2147483648 (executors.docker.max_memory_bytes)"),
+        ({"cpus": 2.5}, "inputs.cpus: may be at most 2 (executors.docker.max_cpus)"),
+        ({"timeout_seconds": 3601}, "inputs.timeout_seconds: may be at most 3600 (executors.docker.timeout_seconds)"),
     ],
 )
 def test_what_the_operator_decides_is_refused_before_anything_is_stored(
     inputs: Json, says: str, settings: Settings
 ) -> None:
     configure(settings)
-    Docker().check_with_inputs({}, {"image": "{{choice.image}}", "command": ["rm", "{{list.path}}"]})
+    later = {"memory": "{{size.memory}}", "cpus": "{{size.cpus}}", "timeout_seconds": "{{size.seconds}}"}
+    Docker().check_with_inputs({}, {"image": "{{choice.image}}", "command": ["rm", "{{list.path}}"], **later})
     with pytest.raises(ExecutorError) as caught:
         Docker().check_with_inputs({}, {"image": IMAGE, "command": "ls", **inputs})
     assert says in str(caught.value)
