@@ -194,6 +194,10 @@ APFLOW_WEBHOOK_RENDERERS = {
     "a2a_0_3": "a2a.protocol.push.render_0_3",
     "failure": "tasks.services.failure_messages.to_url",
     "failure_email": "tasks.services.failure_messages.by_mail",
+    "question": "tasks.services.question_messages.to_url",
+    "question_email": "tasks.services.question_messages.by_mail",
+    "assigned": "tasks.services.question_messages.to_url",
+    "assigned_email": "tasks.services.question_messages.by_mail",
 }
 
 LOGGING = {

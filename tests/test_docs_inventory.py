@@ -152,8 +152,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Run a task from another scheduler", "sh", SCHEDULED),
     ],
     "docs/how-to/notifications.md": [
-        ("Send a message when a run fails", "sh", NOTIFICATIONS),
-        ("Send a message when a run fails", "json", NOTIFICATIONS),
+        ("Send a message when a run fails or asks", "sh", NOTIFICATIONS),
+        ("Send a message when a run fails or asks", "json", NOTIFICATIONS),
     ],
     "docs/how-to/call.md": [
         ("curl", "sh", f"{CALL}::test_curl_waits_follows_and_goes_on"),

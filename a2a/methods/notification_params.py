@@ -1,6 +1,6 @@
 """The parameters of the methods for notifications."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 from msgspec.structs import asdict
@@ -12,11 +12,14 @@ from a2a.methods.params import HEADERS, HeaderText, HookUrl
 from tasks.rules.strict_json import Json
 
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
+About = Literal["failures", "questions"]
 Address = Annotated[str, Meta(min_length=3, max_length=254)]
 
 
 class SetNotification(Params, frozen=True, kw_only=True):
-    """notifications.set: about the runs of a flow or, without one, about all runs; to a URL, or to an e-mail address."""
+    """notifications.set: about failed runs, questions or both, of a flow or, without one, of all runs; to a URL, or to an e-mail
+    address.
+    """
 
     CONDITIONS = (
         NotWith("email", "url", "choose one of url and email"),
@@ -24,6 +27,9 @@ class SetNotification(Params, frozen=True, kw_only=True):
         NotWith("headers", "email", "only requests have them"),
     )
     name: Name
+    about: Annotated[tuple[About, ...], Meta(min_length=1, max_length=2, extra_json_schema={"uniqueItems": True})] = (
+        "failures",
+    )
     flow: FlowName | None = None
     url: HookUrl | None = None
     email: Address | None = None

@@ -1,17 +1,20 @@
 """The results of the methods for notifications, as types."""
 
+from typing import Literal
+
 from msgspec import UNSET, UnsetType
 
 from a2a.methods.response import Response
 
 
 class Notification(Response, frozen=True, kw_only=True):
-    """A message about runs that fail: of a flow, or (null) all. It goes to `url` or `email`; the other one is null.
+    """A message about failed runs (`failures`), questions or both, of a flow or (null) of all runs. It goes to `url` or `email`; the other one is null.
 
     `signing_key` is there once: when the server has made it.
     """
 
     name: str
+    about: list[Literal["failures", "questions"]]
     flow: str | None
     url: str | None
     email: str | None

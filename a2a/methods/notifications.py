@@ -1,4 +1,4 @@
-"""Methods for notifications: messages about runs that fail."""
+"""Methods for notifications: messages about runs that fail and tasks that ask a question."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from tasks.services.notification_tests import send_test
 
 
 async def set_notification(caller: Caller, given: params.SetNotification) -> DataResult:
-    """Let a message be sent when a run fails, or replace the notification with this name."""
+    """Let a message be sent when a run fails or a task asks a question, or replace the notification with this name."""
     kept = await pools.write(partial(notifications.set_notification, caller=caller, **given.arguments))
     return DataResult(native=notifications.native_of(kept))
 
@@ -32,6 +32,6 @@ async def test(caller: Caller, given: params.NotificationNamed) -> DataResult:
 
 
 async def delete(caller: Caller, given: params.NotificationNamed) -> DataResult:
-    """Delete a notification. What has failed before is still sent."""
+    """Delete a notification. What has happened before is still sent."""
     deleted = await pools.write(notifications.delete_notification, caller=caller, name=given.name)
     return DataResult(native={"name": given.name, "deleted": deleted})

@@ -1,5 +1,6 @@
-"""`aipartnerupflow notifications …`: messages about runs that fail."""
+"""`aipartnerupflow notifications …`: messages about runs that fail and questions."""
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,22 +20,32 @@ if TYPE_CHECKING:
         NotificationTested,
     )
 
-notifications = typer.Typer(no_args_is_help=True, help="Manage messages about runs that fail.")
+notifications = typer.Typer(no_args_is_help=True, help="Manage messages about runs that fail and questions.")
+
+
+class About(StrEnum):
+    FAILURES = "failures"
+    QUESTIONS = "questions"
+
 
 Name = Annotated[str, typer.Argument(help="Name of the notification.")]
 
 
 def show_stored(answer: "Notification") -> None:
-    what = f"a run of the flow {clean(answer['flow'])}" if answer["flow"] else "a run"
-    note(f"Stored. When {what} fails, a message goes to {clean(answer['url'] or answer['email'] or '')}.")
+    run = f"a run of the flow {clean(answer['flow'])}" if answer["flow"] else "a run"
+    events = {"failures": f"{run} fails", "questions": f"a task of {run} asks a question"}
+    note(
+        f"Stored. When {' or '.join(events[each] for each in answer['about'])}, a message goes to {clean(answer['url'] or answer['email'] or '')}."
+    )
     if "signing_key" in answer:
         note(f"Requests are signed with this key, which is not shown again: {answer['signing_key']}")
 
 
 def show_all(answer: "Notifications") -> None:
-    rows = table("NAME", "FLOW", "TO")
+    rows = table("NAME", "ABOUT", "FLOW", "TO")
     for each in answer["notifications"]:
-        rows.add_row(clean(each["name"]), clean(each["flow"] or "all runs"), clean(each["url"] or each["email"] or ""))
+        of, to = each["flow"] or "all runs", each["url"] or each["email"] or ""
+        rows.add_row(clean(each["name"]), ", ".join(each["about"]), clean(of), clean(to))
     put(rows)
     if not answer["notifications"]:
         note(
@@ -60,10 +71,15 @@ def set_notification(
     name: Name,
     to: Annotated[str, typer.Option(help="A URL, which gets a signed request, or an e-mail address.")],
     flow: Annotated[str | None, typer.Option(help="Only runs of this flow. Default: all your runs.")] = None,
+    about: Annotated[
+        list[About] | None, typer.Option(help="What to send a message about; repeat it for both. Default: failures.")
+    ] = None,
 ) -> Any:
-    """Store (or replace) a notification: a message when a run fails."""
+    """Store (or replace) a notification: a message when a run fails or a task asks a question."""
     url, email = (to, None) if "://" in to else (None, to)
-    return client.set_notification(name, url=url, email=email, flow=flow)
+    return client.set_notification(
+        name, url=url, email=email, flow=flow, about=[each.value for each in about] if about else None
+    )
 
 
 @notifications.command("list")

@@ -1,6 +1,7 @@
 """The methods for notifications as values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from .calls import Call, given
 from .notification_types import Notification, NotificationDeleted, Notifications, NotificationTested
@@ -9,14 +10,26 @@ from .notification_types import Notification, NotificationDeleted, Notifications
 def set_notification(
     name: str,
     *,
+    about: Sequence[Literal["failures", "questions"]] | None = None,
     flow: str | None = None,
     url: str | None = None,
     email: str | None = None,
     token: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Call[Notification]:
-    """Let a message be sent to `url` or `email` when a run of the flow fails; without `flow`, when any run does."""
-    params = given(name=name, flow=flow, url=url, email=email, token=token, headers=headers and dict(headers))
+    """Let a message be sent to `url` or `email` when a run of the flow fails; without `flow`, when any run does.
+
+    `about`: `failures` (the default), `questions` of its tasks, or both.
+    """
+    params = given(
+        name=name,
+        about=about and list(about),
+        flow=flow,
+        url=url,
+        email=email,
+        token=token,
+        headers=headers and dict(headers),
+    )
     return Call("notifications.set", params)
 
 

@@ -1,12 +1,13 @@
 """Types of the replies about notifications."""
 
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 
 class Notification(TypedDict):
-    """A message about runs that fail: of a flow, or (None) all. `signing_key` is there once, when the server has made it."""
+    """A message about failed runs (`failures`), questions or both, of a flow or (None) of all runs. `signing_key` is there once, when the server has made it."""
 
     name: str
+    about: list[Literal["failures", "questions"]]
     flow: str | None
     url: str | None
     email: str | None

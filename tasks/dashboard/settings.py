@@ -33,6 +33,12 @@ TEMPLATE: Final = "dashboard/settings.html"
 USUAL: Final = ("openai", "anthropic", "gemini", "mistral", "groq")
 MAX_DAYS: Final = 3650
 LONGEST_NAME: Final = 100
+ABOUT: Final = {
+    "failures": (notifications.FAILURES,),
+    "questions": (notifications.QUESTIONS,),
+    "both": (notifications.FAILURES, notifications.QUESTIONS),
+}
+"""The choices of the form for a notification."""
 DAYS: Final = re.compile(r"[1-9][0-9]{0,3}")
 
 
@@ -97,9 +103,10 @@ async def set_notification(request: HttpRequest, caller: Caller) -> HttpResponse
     if not 0 < len(given["name"]) <= LONGEST_NAME:
         return await _refused(request, caller, f"Enter a name of 1 to {LONGEST_NAME} characters.")
     target = {"url" if "://" in given["to"] else "email": given["to"]}
-    verb = partial(notifications.set_notification, caller=caller, name=given["name"], flow=given["flow"] or None)
+    about = ABOUT.get(request.POST.get("about", ""), (notifications.FAILURES,))
+    verb = partial(notifications.set_notification, caller=caller, about=about, flow=given["flow"] or None)
     try:
-        kept = await pools.write(partial(verb, **target))
+        kept = await pools.write(partial(verb, name=given["name"], **target))
     except TasksError as error:
         return await _refused(request, caller, error.message)
     context = await _context(caller) | {"new_notification": kept}

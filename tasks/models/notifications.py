@@ -1,4 +1,4 @@
-"""Whom to tell when a run fails."""
+"""Whom to notify when a run fails, or when a task asks a question."""
 
 from typing import ClassVar, Self
 
@@ -15,7 +15,8 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 
 
 class Notification(models.Model):
-    """Sends a message when a run of its user fails: any run, or those of one flow.
+    """Sends a message when a run of its user fails (`on_failure`), when a task of such a run asks a question, and when one asks
+    the user (`on_question`): about all runs, or those of one flow.
 
     `url` is where to send it: `http…` or `mailto:…`. `host` is of the receiver, or of the mail server.
     `sealed` contains, encrypted, what only deliveries may read. `testing_since` is set while a test message is sent.
@@ -25,6 +26,8 @@ class Notification(models.Model):
     user_id = models.CharField(max_length=255)
     name = models.CharField(max_length=100)
     flow_id = models.CharField(max_length=36, null=True)
+    on_failure = models.BooleanField(default=True, db_default=True)
+    on_question = models.BooleanField(default=False, db_default=False)
     url = models.TextField()
     host = models.CharField(max_length=255)
     sealed = models.TextField()

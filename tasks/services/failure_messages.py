@@ -10,7 +10,7 @@ from tasks.executors.email.mail import MAILTO
 from tasks.ids import new_id
 from tasks.models import Notification, Webhook
 from tasks.rules.strict_json import Json
-from tasks.services.history import failures_of, with_facts
+from tasks.services.history import RunFacts, failures_of, with_facts
 from tasks.services.webhook_requests import Request, signed
 from tasks.services.webhooks import Secrets
 
@@ -44,8 +44,10 @@ def by_mail(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
 
 def test_message(notification: Notification, *, flow: str | None, secrets: Secrets) -> Request:
     """Render the message that shows whether messages of this notification arrive."""
-    about = f"a run of the flow '{flow}'" if flow else "a run"
-    text = f"This is a test of the notification '{notification.name}'. Such a message comes when {about} fails."
+    run = f"a run of the flow '{flow}'" if flow else "a run"
+    events = [f"{run} fails"] if notification.on_failure else []
+    events += [f"a task of {run} asks a question"] if notification.on_question else []
+    text = f"This is a test of the notification '{notification.name}'. Such a message comes when {' or '.join(events)}."
     base = settings.APFLOW.server.public_url
     url = f"{base.rstrip('/')}/ui/settings/" if base else None
     if notification.url.startswith(MAILTO):
@@ -61,21 +63,29 @@ def _facts(webhook: Webhook) -> Json | None:
         run, base = about.run, settings.APFLOW.server.public_url
         return {
             "type": "run_failed",
-            "run_id": run.id,
             "task_id": run.target_id,
-            "root_task_id": run.root_id,
-            "user_id": run.user_id,
-            "name": about.name,
-            "number": run.number,
-            "flow": about.flow,
-            "flow_version": run.flow_version if about.flow else None,
-            "schedule_id": about.firing.schedule_id if about.firing else None,
+            **facts_of_run(about),
             "failures": [asdict(failure) for failure in failures_of(run)],
             "started_at": _time(run.started_at),
             "finished_at": _time(run.finished_at),
             "url": f"{base.rstrip('/')}/ui/runs/{run.id}/" if base else None,
         }
     return None
+
+
+def facts_of_run(about: RunFacts) -> Json:
+    """What every message to the owner of a run says about it."""
+    run = about.run
+    return {
+        "run_id": run.id,
+        "root_task_id": run.root_id,
+        "user_id": run.user_id,
+        "name": about.name,
+        "number": run.number,
+        "flow": about.flow,
+        "flow_version": run.flow_version if about.flow else None,
+        "schedule_id": about.firing.schedule_id if about.firing else None,
+    }
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -1,12 +1,13 @@
-"""Notifications: a message to a URL or an e-mail address when a run of a user fails.
+"""Notifications: a message to a URL or an e-mail address when a run of a user fails, or a task asks a question.
 
-When a run fails, the transaction that ends it adds a webhook for each notification that fits, at the
-position of the final event (`ADD_WEBHOOKS`). So none is lost or sent for a run that did not fail, and
-deliveries are retried, limited by host and recorded as those of all webhooks.
+The transaction that ends a failed run adds a webhook for each notification that fits, at the position
+of the final event (`ADD_FOR_FAILURE`); that of a question, or of its reminder, at the position of its
+event (`ADD_FOR_QUESTION`). So none is lost or sent for what did not happen, and deliveries are
+retried, limited by host and recorded as those of all webhooks.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -26,19 +27,53 @@ from tasks.models import Flow, Notification
 from tasks.rules.exceptions import InvalidParams, LimitReached
 from tasks.rules.strict_json import Json
 from tasks.services.flows import get_flow
-from tasks.services.webhooks import BY_MAIL, TO_URL, context_of, problems
+from tasks.services.webhooks import (
+    ASSIGNED_BY_MAIL,
+    ASSIGNED_TO_URL,
+    BY_MAIL,
+    QUESTION_BY_MAIL,
+    QUESTION_TO_URL,
+    TO_URL,
+    context_of,
+    problems,
+)
 
 NEW_ID: Final = "lower(hex(randomblob(16)))" if IS_SQLITE else "replace(gen_random_uuid()::text, '-', '')"
-ADD_WEBHOOKS: Final = f"""
-    INSERT INTO tasks_webhook
-        (id, run_id, kind, config_id, url, host, method, sealed, next_seq, next_at, attempt, failures, created_at)
-    SELECT {NEW_ID}, run.id, CASE WHEN one.url LIKE '{MAILTO}%%' THEN '{BY_MAIL}' ELSE '{TO_URL}' END, one.id,
-        one.url, one.host, 'POST', one.sealed, run.last_seq, run.finished_at, 0, 0, run.finished_at
+COLUMNS: Final = (
+    "id, run_id, config_id, kind, url, host, method, sealed, next_seq, next_at, attempt, failures, created_at"
+)
+SENT_TO: Final = "one.url, one.host, 'POST', one.sealed"
+IS_MAIL: Final = f"one.url LIKE '{MAILTO}%%'"
+OF_FLOW: Final = "(one.flow_id IS NULL OR one.flow_id = run.flow_id)"
+ADD_FOR_FAILURE: Final = f"""
+    INSERT INTO tasks_webhook ({COLUMNS})
+    SELECT {NEW_ID}, run.id, one.id, CASE WHEN {IS_MAIL} THEN '{BY_MAIL}' ELSE '{TO_URL}' END,
+        {SENT_TO}, run.last_seq, run.finished_at, 0, 0, run.finished_at
     FROM tasks_run run JOIN tasks_notification one ON one.user_id = run.user_id
-    WHERE run.id = %s AND run.status = 'failed' AND (one.flow_id IS NULL OR one.flow_id = run.flow_id)
+    WHERE run.id = %s AND run.status = 'failed' AND one.on_failure AND {OF_FLOW}
     ON CONFLICT DO NOTHING
 """  # noqa: S608  (constants of this module)
 """Of a run that has ended just now. The rows of webhooks keep the seal of their notification."""
+ADD_FOR_QUESTION: Final = f"""
+    INSERT INTO tasks_webhook ({COLUMNS})
+    SELECT {NEW_ID}, run.id, one.id || ':' || event.seq,
+        CASE WHEN one.user_id = run.user_id
+            THEN CASE WHEN {IS_MAIL} THEN '{QUESTION_BY_MAIL}' ELSE '{QUESTION_TO_URL}' END
+            ELSE CASE WHEN {IS_MAIL} THEN '{ASSIGNED_BY_MAIL}' ELSE '{ASSIGNED_TO_URL}' END END,
+        {SENT_TO}, event.seq, event.created_at, 0, 0, event.created_at
+    FROM (SELECT user_id FROM tasks_run WHERE id = %s UNION SELECT name FROM tasks_assignee WHERE question_id = %s) person
+    JOIN tasks_notification one ON one.user_id = person.user_id AND one.on_question
+    JOIN tasks_taskevent event ON event.run_id = %s AND event.seq = %s
+    JOIN tasks_run run ON run.id = event.run_id AND {OF_FLOW}
+    WHERE TRUE
+    ON CONFLICT DO NOTHING
+"""  # noqa: S608  (constants of this module)
+"""Of a question that has just been asked, or its alarm: the run, the id, the run again, and the number of the event.
+
+Its assignees by name get a message, too, with their own notifications; a role gets none.
+"""
+FAILURES: Final = "failures"
+QUESTIONS: Final = "questions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +89,7 @@ def set_notification(
     *,
     caller: Caller,
     name: str,
+    about: Collection[str] = (FAILURES,),
     flow: str | None = None,
     url: str | None = None,
     email: str | None = None,
@@ -62,7 +98,7 @@ def set_notification(
 ) -> Kept:
     """Store a notification of the caller, or replace the one with this name.
 
-    It is about the runs of the `flow` or, without it, about all runs. Requests to a `url` are signed with the
+    It is `about` failures, questions or both, of the runs of the `flow` or, without it, of all runs. Requests to a `url` are signed with the
     `token`, by default with a new one. Raises InvalidParams, FlowNotFound or LimitReached.
     """
     target = _url_of(email) if email is not None else str(url)
@@ -71,9 +107,10 @@ def set_notification(
     made = None if token is not None or email is not None else f"whsec_{secrets.token_urlsafe(32)}"
     sealed = {"token": token or made, "headers": headers or {}, "authentication": None}
     with transaction.atomic():
-        about = get_flow(caller=caller, name=flow) if flow is not None else None
+        of = get_flow(caller=caller, name=flow) if flow is not None else None
         row = _held(caller.user_id, name)
-        row.flow_id = None if about is None else about.id
+        row.on_failure, row.on_question = FAILURES in about, QUESTIONS in about
+        row.flow_id = None if of is None else of.id
         row.url, row.host = target, _host_of(target)
         row.sealed = seal(orjson.dumps(sealed).decode(), context=context_of(row.id))
         row.updated_at = datetime.now(UTC)
@@ -92,7 +129,7 @@ def list_notifications(*, caller: Caller) -> list[Kept]:
 
 @transaction.atomic
 def delete_notification(*, caller: Caller, name: str) -> bool:
-    """Delete a notification of the caller. What failed before is still sent. False: there is none with that name."""
+    """Delete a notification of the caller. What happened before is still sent. False: there is none with that name."""
     deleted, _ = Notification.objects.filter(user_id=caller.user_id, name=name).delete()
     if deleted:
         audit.record(Action.NOTIFICATION_DELETED, actor=caller.user_id, target=name)
@@ -132,6 +169,7 @@ def native_of(kept: Kept) -> Json:
     is_mail = row.url.startswith(MAILTO)
     shown: dict[str, Any] = {
         "name": row.name,
+        "about": [what for what, is_on in ((FAILURES, row.on_failure), (QUESTIONS, row.on_question)) if is_on],
         "flow": kept.flow,
         "url": None if is_mail else row.url,
         "email": row.url.removeprefix(MAILTO) if is_mail else None,

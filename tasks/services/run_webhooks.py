@@ -9,19 +9,19 @@ from accounts.callers import Caller
 from tasks.models import Run, Webhook
 from tasks.rules.strict_json import Json
 from tasks.services.history import own_run
-from tasks.services.webhooks import record, webhooks_of
+from tasks.services.webhooks import OF_OTHERS, record, webhooks_of
 
 
 def list_webhooks(*, caller: Caller, run_id: str) -> Sequence[Webhook]:
-    """Return all webhooks of a run, in the order in which they were added. Raises RunNotFound."""
+    """Return the webhooks of the owner of a run, in the order in which they were added. Raises RunNotFound."""
     return webhooks_of(own_run(caller=caller, run_id=run_id))
 
 
 @transaction.atomic
 def delete_webhook(*, caller: Caller, webhook_id: str) -> bool:
     """Stop deliveries and delete the webhook. False: there is none with that id, or its run has another owner."""
-    own = Webhook.objects.filter(id=webhook_id, run__in=Run.objects.for_caller(caller)).select_related("run")
-    webhook = own.select_for_update(of=("self",)).first()
+    own = Webhook.objects.filter(id=webhook_id, run__in=Run.objects.for_caller(caller)).exclude(kind__in=OF_OTHERS)
+    webhook = own.select_related("run").select_for_update(of=("self",)).first()
     if webhook is None:
         return False
     record(Action.WEBHOOK_DELETED, webhook, webhook.run, actor=caller.user_id)

@@ -21,7 +21,7 @@ from tasks.executors.http.safe_http import fetch, origin_of
 from tasks.models import Run, Webhook
 from tasks.rules.strict_json import Json
 from tasks.rules.words import as_sent
-from tasks.services.webhooks import BY_MAIL, Secrets, egress, secrets_of
+from tasks.services.webhooks import MAILS, Secrets, egress, secrets_of
 
 #: The 4xx responses after which a retry may succeed.
 PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
@@ -103,7 +103,7 @@ async def send(webhook: Webhook, request: Request) -> WebhookResponse:
 
     After an error in between, a retry starts with the first request.
     """
-    if webhook.kind == BY_MAIL:
+    if webhook.kind in MAILS:
         return await send_by_mail(webhook, request, user_id=await pools.read(_owner_of, webhook))
     answer = await send_one(webhook, request)
     if answer.error is not None or request.then is None:

@@ -41,8 +41,15 @@ Problem = tuple[str, str]
 NATIVE: Final = "native"
 TO_URL: Final = "failure"
 BY_MAIL: Final = "failure_email"
-OF_NOTIFICATIONS: Final = frozenset({TO_URL, BY_MAIL})
-"""The kinds of webhooks that `tasks.services.notifications` adds."""
+QUESTION_TO_URL: Final = "question"
+QUESTION_BY_MAIL: Final = "question_email"
+ASSIGNED_TO_URL: Final = "assigned"
+ASSIGNED_BY_MAIL: Final = "assigned_email"
+OF_OTHERS: Final = frozenset({ASSIGNED_TO_URL, ASSIGNED_BY_MAIL})
+"""The kinds of those that belong to an assignee of a question, and not to the owner of the run."""
+MAILS: Final = frozenset({BY_MAIL, QUESTION_BY_MAIL, ASSIGNED_BY_MAIL})
+OF_NOTIFICATIONS: Final = frozenset({TO_URL, QUESTION_TO_URL}) | MAILS | OF_OTHERS
+"""The kinds of webhooks that `tasks.services.notifications` adds: each sends one message, about one event."""
 MAX_URL_CHARACTERS: Final = 4_096
 MAX_SECRET_CHARACTERS: Final = 4_096
 MAX_HEADERS: Final = 32
@@ -87,7 +94,7 @@ def add_webhook(
     """
     if found := list(problems(url=url, token=token, headers=headers, authentication=authentication)):
         raise InvalidParams(found)
-    others = run.webhooks.exclude(config_id=config_id) if config_id else run.webhooks.all()
+    others = run.webhooks.exclude(kind__in=OF_NOTIFICATIONS).exclude(config_id=config_id or "")
     if others.count() >= (most := settings.APFLOW.webhooks.max_per_run):
         raise LimitReached(
             f"A run has at most {most} webhooks (webhooks.max_per_run). "
@@ -133,8 +140,8 @@ def with_webhook(verb: Callable[..., T], webhook: Json, **arguments: Any) -> T:
 
 
 def webhooks_of(run: Run) -> Sequence[Webhook]:
-    """Return the webhooks of a run, in the order in which they were added."""
-    return list(run.webhooks.order_by("created_at", "id"))
+    """Return the webhooks of the owner of a run, in the order in which they were added."""
+    return list(run.webhooks.exclude(kind__in=OF_OTHERS).order_by("created_at", "id"))
 
 
 @transaction.atomic
@@ -156,9 +163,9 @@ def record(action: Action, webhook: Webhook, run: Run, *, actor: str | None) -> 
 def secrets_of(webhook: Webhook) -> Secrets:
     """Decrypt the secrets of a webhook. Raises CannotUnseal.
 
-    One for a notification has the seal of that, whose id is its `config_id`.
+    One for a notification has the seal of that, whose id its `config_id` begins with.
     """
-    sealed_for = webhook.config_id if webhook.kind in OF_NOTIFICATIONS else webhook.id
+    sealed_for = webhook.config_id.partition(":")[0] if webhook.kind in OF_NOTIFICATIONS else webhook.id
     return Secrets(**orjson.loads(unseal(webhook.sealed, context=context_of(sealed_for))))
 
 

@@ -242,6 +242,11 @@ class QuestionAsked(Change):
     )
 
     @property
+    def is_for_people(self) -> bool:
+        """Whether it is a question, and no other wait."""
+        return self.kind == WaitKind.QUESTION
+
+    @property
     def values(self) -> tuple[Any, ...]:
         form = (self.options, self.schema, self.assignees, self.alarms, self.alarm_at, self.memo)
         question = (self.question_id, self.run_id, self.task_id, self.text, *form)
@@ -263,6 +268,7 @@ class QuestionAlarmed(Change):
     alarm_at: str | None
     assigned: Sequence[QuestionAssigned] = ()
     """Written together with it."""
+    is_for_people: ClassVar[bool] = True
 
     STATEMENT: ClassVar[str] = (
         "UPDATE tasks_question SET assignees = %s, alarms = %s, alarm_at = %s "

@@ -5,7 +5,7 @@ the sequence numbers of its events are dense and in order. On PostgreSQL everyth
 is sent at once.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -27,6 +27,7 @@ from tasks.telemetry import metrics
 from tasks.worker.changes import (
     IN_ORDER,
     Change,
+    QuestionAlarmed,
     QuestionAsked,
     QuestionClosed,
     RunClosed,
@@ -119,9 +120,7 @@ def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
         newest = _append_events(live, last_seqs)
         closings = [(newest.pop(run_id), *change.values) for run_id, change in ended.items()]
         written += _execute(RunClosed.STATEMENT, closings)
-        _execute(
-            notifications.ADD_WEBHOOKS, [(run_id,) for run_id, end in ended.items() if end.status == Status.FAILED]
-        )
+        _add_notifications(live, ended)
         _end_waits([change for change in ended.values() if change.wait_id is not None])
         _execute(ADVANCE, [(seq, run_id) for run_id, seq in newest.items()])
         notify.send(notify.EVENTS)
@@ -181,6 +180,18 @@ def _note_questions(rows: Sequence[Change]) -> None:
     """Update the status time of each run that asked a question, or closed one."""
     run_ids = {change.run_id for change in rows if isinstance(change, QuestionAsked | QuestionClosed)}
     _execute(NOTE_QUESTION, [(run_id,) for run_id in run_ids])
+
+
+def _add_notifications(live: Sequence[Change], ended: Mapping[str, RunClosed]) -> None:
+    """Queue the messages about failed runs, and about questions to people and their reminders."""
+    failed = [(run_id,) for run_id, end in ended.items() if end.status == Status.FAILED]
+    _execute(notifications.ADD_FOR_FAILURE, failed)
+    asked = [
+        (change.run_id, change.question_id, change.run_id, change.event["seq"])
+        for change in live
+        if isinstance(change, QuestionAsked | QuestionAlarmed) and change.event and change.is_for_people
+    ]
+    _execute(notifications.ADD_FOR_QUESTION, asked)
 
 
 def _end_waits(ended: Sequence[RunClosed]) -> None:

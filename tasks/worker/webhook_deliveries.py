@@ -23,6 +23,7 @@ from tasks.queue import leases, maintenance, notify
 from tasks.rules.retry import Retry
 from tasks.rules.strict_json import Json
 from tasks.services.webhook_requests import WebhookResponse
+from tasks.services.webhooks import OF_NOTIFICATIONS
 from tasks.telemetry import metrics
 
 logger = logging.getLogger(__name__)
@@ -155,7 +156,8 @@ def _outcome(webhook: Webhook, event: Json, answer: WebhookResponse | None) -> t
         changes["failures"] = 0 if answer.error is None else webhook.failures + 1
         if answer.is_gone or changes["failures"] >= MAX_FAILURES:
             return status, {**changes, "closed_at": Now(), "disabled_at": Now(), **FREE}
-    return status, {**changes, "closed_at": Now(), **FREE} if event["type"] == "final" else changes
+    is_last = event["type"] == "final" or webhook.kind in OF_NOTIFICATIONS
+    return status, {**changes, "closed_at": Now(), **FREE} if is_last else changes
 
 
 def _is_old(event: Json) -> bool:

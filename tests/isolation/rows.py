@@ -61,7 +61,13 @@ COPY: Final = Row(
 )
 USER: Final = {"user_id": "$user"}
 SCHEDULE: Final = {"schedule_id": "$schedule"}
-NOTICE: Final = {"name": "on-call", "url": "https://192.0.2.1/hook", "token": "our token", "flow": "no-such-flow"}
+NOTICE: Final = {
+    "name": "on-call",
+    "url": "https://192.0.2.1/hook",
+    "token": "our token",
+    "about": ["questions"],
+    "flow": "no-such-flow",
+}
 AT_NINE: Final = {"schedule_type": "daily", "schedule_expression": "09:00"}
 AT: Final = {"at": "2999-01-01T00:00"}
 PAST: Final = {"since": "2026-01-01T00:00", "until": "2026-01-02T00:00"}

@@ -185,10 +185,10 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Let a message be sent when a run fails, or replace the notification with this name. */
+        /** Let a message be sent when a run fails or a task asks a question, or replace the notification with this name. */
         put: operations["setNotification"];
         post?: never;
-        /** Delete a notification. What has failed before is still sent. */
+        /** Delete a notification. What has happened before is still sent. */
         delete: operations["deleteNotification"];
         options?: never;
         head?: never;
@@ -1427,11 +1427,12 @@ export interface components {
         };
         /**
          * Notification
-         * @description A message about runs that fail: of a flow, or (null) all. It goes to `url` or `email`; the other one is null.
+         * @description A message about failed runs (`failures`), questions or both, of a flow or (null) of all runs. It goes to `url` or `email`; the other one is null.
          *
          *     `signing_key` is there once: when the server has made it.
          */
         Notification: {
+            about: ("failures" | "questions")[];
             created_at: string;
             email: string | null;
             flow: string | null;
@@ -3310,6 +3311,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": ({
+                    about?: ("failures" | "questions")[] | null;
                     /** @default null */
                     email?: string | null;
                     /** @default null */

@@ -109,6 +109,44 @@ def test_only_runs_of_the_flow_send_a_message(server: Server, receiver: Receiver
     assert server.rpc("notifications.list", {})["notifications"] == []
 
 
+def asking(assignee: str | None = None, **given: Any) -> Json:
+    """A tree whose first task asks a question, and whose second task fails after the answer."""
+    inputs = {"question": "Publish?", "options": ["yes", "no"], **given} | (
+        {"assignees": [assignee]} if assignee else {}
+    )
+    tasks = [
+        {"id": "ask", "name": "approval_executor", "inputs": inputs, "parent_id": "all"},
+        BAD | {"parent_id": "all", "dependencies": ["ask"]},
+        {"id": "all", "name": "Publish the page"},
+    ]
+    return {"tasks": tasks}
+
+
+def test_a_question_sends_a_message_while_it_is_open(server: Server, receiver: Receiver, mails: MailServer) -> None:
+    mails.received.clear()
+    kept = server.rpc("notifications.set", {"name": "ask", "about": ["questions"], "url": receiver.url})
+    server.rpc("notifications.set", {"name": "mail", "about": ["questions", "failures"], "email": "ops@example.com"})
+    assert kept["about"] == ["questions"]
+    ran = server.rpc("tasks.execute", asking(remind_after_seconds=[0.2]))
+    asked, reminder = sorted(receiver.until_count(2), key=lambda message: bool(message["is_reminder"]))
+    assert (asked["type"], asked["name"], asked["is_reminder"]) == ("question_asked", "Publish the page", False)
+    assert (asked["root_task_id"], asked["number"]) == (ran["task_id"], 1)
+    assert (asked["question"]["text"], asked["question"]["options"]) == ("Publish?", ["yes", "no"])
+    assert (reminder["is_reminder"], reminder["question"]) == (True, asked["question"])
+    assert asked["url"] == "https://flow.example.com/ui/inbox/"
+    assert signature_of(receiver, kept["signing_key"])
+    mails.until_count(2)
+    server.rpc("tasks.answer", {"task_id": asked["task_id"], "answer": "yes"})
+    assert sorted(mail["Subject"] for mail in mails.until_count(3)) == [
+        "Failed: Publish the page",
+        "Question: Publish the page: Publish?",
+        "Reminder: Publish the page: Publish?",
+    ]
+    assert [each["type"] for each in receiver.events()] == ["question_asked"] * 2
+    shown = server.rpc("webhooks.list", {"run_id": asked["run_id"]})["webhooks"]
+    assert sorted(each["kind"] for each in shown) == ["failure_email", *["question"] * 2, *["question_email"] * 2]
+
+
 def test_a_receiver_that_fails_gets_it_later(server: Server, receiver: Receiver) -> None:
     receiver.answer(503)
     server.rpc("notifications.set", {"name": "later", "url": receiver.url})
@@ -240,9 +278,15 @@ def test_without_a_mail_server_no_address_is_taken(open_server: Server) -> None:
 
 def test_what_the_page_shows_works(server: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
     shell = new_shell(tmp_path_factory)
-    request = json.loads(text(PAGE, "Send a message when a run fails", "json"))
+    request = json.loads(text(PAGE, "Send a message when a run fails or asks", "json"))
     assert server.rpc(request["method"], request["params"])["name"] == "on-call"
-    shown = shell.run(text(PAGE, "Send a message when a run fails", "sh"), AIPARTNERUPFLOW_URL=server.url).splitlines()
-    stored, listed, deleted = map(json.loads, shown)
-    assert (stored["name"], listed["url"], deleted["deleted"]) == ("on-call", stored["url"], True)
+    shown = shell.run(
+        text(PAGE, "Send a message when a run fails or asks", "sh"), AIPARTNERUPFLOW_URL=server.url
+    ).splitlines()
+    stored, inbox, *listed, deleted = map(json.loads, shown)
+    assert (inbox["about"], [each["name"] for each in listed], deleted["deleted"]) == (
+        ["questions"],
+        ["inbox", "on-call"],
+        True,
+    )
     assert stored["signing_key"].startswith("whsec_")

@@ -3,17 +3,24 @@
 from typing import Any
 
 import pytest
+from orjson import loads
 
 from accounts.callers import Caller, Role
-from tasks.models import Assignee, Question, Run
+from tasks.events import read as follow_log
+from tasks.models import Assignee, Question, Run, Webhook
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, StatusConflict, TaskNotFound
 from tasks.services import queries, trees
+from tasks.services.notifications import set_notification
 from tasks.services.questions import answer, count_inbox, inbox_of
+from tasks.services.run_webhooks import delete_webhook
+from tasks.services.webhook_requests import request_of
+from tasks.services.webhooks import webhooks_of
 from tests.tasks.trees import ADMIN, ALICE, BOB
 from tests.workers import Json, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 CAROL = Caller(user_id="carol")
+DORA = Caller(user_id="dora")
 VERA = Caller(user_id="vera", role=Role.VIEWER)
 
 
@@ -58,6 +65,25 @@ def test_an_assignee_sees_nothing_else_of_the_tree(worker: WorkerThread) -> None
     with pytest.raises(TaskNotFound):
         queries.get_task(caller=BOB, task_id="ask")
     assert not Question.objects.for_caller(BOB).exists()
+
+
+def test_the_notification_of_an_assignee_says_what_the_inbox_shows(worker: WorkerThread) -> None:
+    for caller, about in ((ALICE, ["questions"]), (BOB, ["questions"]), (CAROL, ["questions"]), (DORA, ["failures"])):
+        url = f"https://hooks.example.com/{caller.user_id}"
+        set_notification(caller=caller, name="inbox", about=about, url=url)
+    run = parked(worker, "bob", "dora")
+    sent = {webhook.url.rpartition("/")[2]: webhook for webhook in Webhook.objects.all()}
+    assert {who: webhook.kind for who, webhook in sent.items()} == {"alice": "question", "bob": "assigned"}
+    event = follow_log(run_id=run.id, after=sent["bob"].next_seq - 1, limit=1)[0]
+    messages = {who: request_of(webhook, event) for who, webhook in sent.items()}
+    shown = {who: loads(message.body) for who, message in messages.items() if message}
+    assert shown["bob"].keys() == {"type", "task_id", "is_reminder", "question", "url"}
+    assert shown["alice"].keys() > shown["bob"].keys() | {"name", "run_id", "user_id"}
+    assert shown["bob"]["question"]["text"] == "Publish it?"
+    assert [webhook.url for webhook in webhooks_of(run)] == ["https://hooks.example.com/alice"]
+    assert not delete_webhook(caller=ALICE, webhook_id=sent["bob"].id)
+    given(BOB)
+    assert request_of(sent["bob"], event) is None
 
 
 def test_the_owner_may_be_an_assignee(worker: WorkerThread) -> None:
