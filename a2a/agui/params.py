@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from a2a.core.parsing import Params, fault_of
+from a2a.methods.params import Tags
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 
@@ -135,6 +136,8 @@ class ForwardedProps(Params, frozen=True, kw_only=True):
     flow: Id | None = None
     version: Annotated[int, Meta(ge=1)] | None = None
     inputs: Json | None = None
+    tags: Tags | None = None
+    """Words by which `runs.list` finds the run."""
 
     def contradictions(self) -> list[tuple[str, str]]:
         if self.flow is not None:

@@ -1,6 +1,6 @@
 """Starts what a request of AG-UI asks for, in one transaction, or continues a run whose questions it answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
@@ -22,6 +22,7 @@ from tasks.rules.strict_json import Json
 from tasks.services import cancels, flows, trees
 from tasks.services.idempotency import KeyReused, Token, remembered
 from tasks.services.questions import check_may_answer, record_answer
+from tasks.services.run_tags import with_tags
 from tasks.services.trees import Execution
 
 DISMISSED: Final = "Cancelled: the question was dismissed"
@@ -81,7 +82,7 @@ def _pair(entry: Resume) -> list[Any]:
 def _started(asked: RequestContext, given: RunAgentInput) -> Started:
     wanted = given.wanted
     if given.resume:
-        if not wanted.is_empty:
+        if not wanted.is_empty or wanted.tags is not None:
             raise InvalidParams([("forwardedProps", "not allowed with resume, which continues a run")])
         return _resumed(asked, given, given.resume)
     if wanted.is_empty:
@@ -94,10 +95,16 @@ def _execution(asked: RequestContext, given: RunAgentInput, wanted: ForwardedPro
     common: Json = {"caller": asked.caller, "context_id": given.thread_id, "llm_key": asked.llm_key}
     try:
         if wanted.flow is None:
-            return trees.execute_tree(tasks=wanted.tasks, **common)
-        return flows.run_flow(name=wanted.flow, version=wanted.version, inputs=wanted.inputs, **common)
+            verb: Callable[..., Execution] = partial(trees.execute_tree, tasks=wanted.tasks, **common)
+        else:
+            verb = partial(flows.run_flow, name=wanted.flow, version=wanted.version, inputs=wanted.inputs, **common)
+        return _tagged(verb, wanted)
     except InvalidParams as error:
         raise InvalidParams([(f"forwardedProps.{field}", reason) for field, reason in error.problems]) from None
+
+
+def _tagged(verb: Callable[..., Execution], wanted: ForwardedProps) -> Execution:
+    return verb() if wanted.tags is None else with_tags(verb, wanted.tags)
 
 
 # --- messages ---
@@ -127,7 +134,7 @@ def _said(asked: RequestContext, given: RunAgentInput) -> Started:
 
 
 def _run(meaning: RunTree | RunStored, asked: RequestContext, given: RunAgentInput, message: Json) -> Run:
-    run = run_meaning(meaning, asked, context_id=given.thread_id).run
+    run = _tagged(partial(run_meaning, meaning, asked, context_id=given.thread_id), given.wanted).run
     if run.context_id != given.thread_id:
         raise StatusConflict(
             f"Task '{run.target_id}' already runs in another thread. Wait for its end, or run a copy.",

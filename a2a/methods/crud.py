@@ -14,6 +14,7 @@ from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.services import copies, editing, task_schedules, trees
 from tasks.services.idempotency import Token, once
+from tasks.services.run_tags import with_tags
 from tasks.services.trees import Created
 from tasks.services.webhooks import with_webhook
 from tasks.storage import loads
@@ -31,6 +32,8 @@ async def create(
         "llm_key": llm_key,
     }
     verb: Callable[..., Created] = partial(task_schedules.with_schedule, trees.create_tree)
+    if given.tags is not None:
+        verb = partial(with_tags, verb, given.tags)
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
     created = await pools.write(partial(once, verb, caller=caller, token=token, **arguments))

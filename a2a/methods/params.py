@@ -17,7 +17,7 @@ from llmkeys.secret_forms import HOST, HOST_CHARACTERS, MOST_HOSTS, MOST_USERS, 
 from tasks.executors.http.safe_http import HEADER_NAME
 from tasks.rules.field_rules import SET_BY_SERVER, TASK_FIELDS
 from tasks.rules.tags import MOST as MOST_TAGS
-from tasks.rules.tags import TAG
+from tasks.rules.tags import RULE, TAG
 from tasks.rules.task_schedules import LONGEST_TEXT, MOST_NUMBER, WRITTEN
 from tasks.services import webhooks
 from tasks.services.editing import EDITABLE
@@ -37,6 +37,8 @@ NOT_A_COPY: Problem = (
 )
 SAYS_NOTHING: Mapping[str, Any] = MappingProxyType({"recursive": True, "link_task_ids": None, "reset_fields": {}})
 """Parameters that the predecessor's command sends with each clone, with the values that ask for what a copy is."""
+Tag = Annotated[str, Meta(extra_json_schema={"pattern": f"^{TAG.pattern}$"})]
+Tags = Annotated[list[Tag], Meta(extra_json_schema={"maxItems": MOST_TAGS})]
 RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
 ScheduleType = Literal["once", "interval", "cron", "daily", "weekly", "monthly"]
 Expression = Annotated[str, Meta(max_length=LONGEST_TEXT)]
@@ -57,17 +59,26 @@ class Tree(Params, frozen=True, kw_only=True):
     task_id: Text
 
 
+NEEDS_CURSOR = "required with tag and text, '' for the first page: a page of a search may end early"
+
+
 class List(Params, frozen=True, kw_only=True):
     """tasks.list"""
 
     CONDITIONS = (
         NotWith("offset", "cursor", "cannot be combined with cursor, which already contains the position"),
         NotWith("offset", "run_status", "cannot be combined with run_status: use cursor"),
+        OnlyWith("tag", "order", "-created_at", reason="runs are searched from the newest on"),
+        OnlyWith("text", "order", "-created_at", reason="runs are searched from the newest on"),
     )
     user_id: Text | None = None
     status: Status | list[Status] | None = None
     run_status: RunStatus | list[RunStatus] | None = None
     """Only roots whose latest run has this status, in the order of these runs."""
+    tag: Tag | None = None
+    """Only roots whose latest run has this tag."""
+    text: Text | None = None
+    """Only roots with this text in their name, at the start of their id or that of their latest run, or in one of its first errors."""
     name: Text | None = None
     root_only: bool = True
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
@@ -76,6 +87,20 @@ class List(Params, frozen=True, kw_only=True):
     order: Literal["created_at", "-created_at"] = "-created_at"
     summary: bool = False
     """Leave out inputs, schemas, params and results, and count the tasks of each tree."""
+
+    @property
+    def is_by_run(self) -> bool:
+        """Whether roots are found by their latest runs."""
+        return bool(self.run_status) or self.is_search
+
+    @property
+    def is_search(self) -> bool:
+        return self.tag is not None or self.text is not None
+
+    def contradictions(self) -> list[Problem]:
+        no_tag = [] if self.tag is None or TAG.fullmatch(self.tag) else [("tag", RULE)]
+        needs = [] if self.cursor is not None or not self.is_search else [("cursor", NEEDS_CURSOR)]
+        return [*super().contradictions(), *no_tag, *needs]
 
     @property
     def run_statuses(self) -> tuple[str, ...]:
@@ -388,10 +413,15 @@ class WebhookConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
 class Create(Params, frozen=True, kw_only=True):
     """tasks.create: an object with `tasks`, or the list of tasks, or one task."""
 
-    CONDITIONS = (OnlyWith("webhook_config", "execute", reason="without a run there are no events"),)
+    CONDITIONS = (
+        OnlyWith("webhook_config", "execute", reason="without a run there are no events"),
+        OnlyWith("tags", "execute", reason="they belong to a run"),
+    )
     tasks: Annotated[Any, Meta(extra_json_schema={"anyOf": [TASK_TO_STORE, TASKS_TO_STORE]})]
     id_conflict: Literal["rename", "error"] = "rename"
     execute: bool = False
+    tags: Tags | None = None
+    """Words by which `runs.list` finds the run."""
     webhook_config: WebhookConfig | None = None
 
     def contradictions(self) -> list[Problem]:
@@ -401,10 +431,6 @@ class Create(Params, frozen=True, kw_only=True):
     def named(cls, value: Any) -> dict[str, Any]:
         is_one_task = isinstance(value, dict) and "tasks" not in value and value.keys() & TASK_FIELDS.keys()
         return {"tasks": value} if is_one_task or isinstance(value, list) else super().named(value)
-
-
-Tag = Annotated[str, Meta(extra_json_schema={"pattern": f"^{TAG.pattern}$"})]
-Tags = Annotated[list[Tag], Meta(extra_json_schema={"maxItems": MOST_TAGS})]
 
 
 class Starts(Params, frozen=True, kw_only=True):

@@ -76,7 +76,7 @@ async def children(caller: Caller, given: params.Children) -> TaskListResult:
 
 async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
     """Return a page of tasks; each root with its latest run."""
-    tasks, next_cursor = await pools.read(_page_by_run if given.run_status else _page, caller, given)
+    tasks, next_cursor = await pools.read(_page_by_run if given.is_by_run else _page, caller, given)
     facts = await pools.read(listed.facts_of_roots, caller=caller, tasks=tasks, with_counts=given.summary)
     await with_schedules(tasks)
     native = [
@@ -109,6 +109,8 @@ def _page_by_run(caller: Caller, given: params.List) -> tuple[list[Task], str | 
         caller=caller,
         wanted=history.RootFilter(
             run_statuses=given.run_statuses,
+            tag=given.tag,
+            text=given.text,
             statuses=given.statuses,
             user_id=given.user_id,
             name=given.name,

@@ -36,6 +36,7 @@ from tasks.services import pending_runs, trees
 from tasks.services.idempotency import remembered
 from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT
 from tasks.services.questions import check_may_answer, checked_answer, open_questions, record_answer
+from tasks.services.run_tags import with_tags
 from tasks.services.trees import Execution
 from tasks.status import Status
 
@@ -251,7 +252,9 @@ def _start(
     meaning: RunTree | RunStored, asked: RequestContext, given: SendMessage, *, context_id: str, waiting: Run | None
 ) -> Received:
     place = {"context_id": context_id, "reserved_id": waiting.id if waiting else None}
-    execution = run_meaning(meaning, asked, **place)
+    verb = partial(run_meaning, meaning, asked, **place)
+    tags = _tags(given)
+    execution = verb() if tags is None else with_tags(verb, tags)
     run = execution.run
     if given.message.context_id not in ("", run.context_id) or (waiting and waiting.id != run.id):
         raise UnsupportedOperation(
@@ -261,6 +264,17 @@ def _start(
     if any(sent != stored for sent, stored in execution.ids.items()):
         notes["ids"] = execution.ids
     return Received(run=run, notes=notes)
+
+
+def _tags(given: SendMessage) -> Sequence[str] | None:
+    """The tags of the run: those in the metadata of the message, or else of the request. Raises InvalidParams."""
+    for place, metadata in (("message.metadata", given.message.metadata), ("metadata", given.metadata)):
+        if metadata and "tags" in metadata:
+            tags = metadata["tags"]
+            if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+                raise InvalidParams([(f"{place}.tags", "must be a list of strings: the tags of the run")])
+            return tags
+    return None
 
 
 def run_meaning(meaning: RunTree | RunStored, asked: RequestContext, **place: Any) -> Execution:

@@ -47,6 +47,10 @@ def list_tasks(
     client: "Client",
     status: Status = None,
     name: Annotated[str | None, typer.Option(help="Only tasks with this name.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only trees whose latest run has this tag.")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Only trees with this text in their name or the errors of their latest run.")
+    ] = None,
     user: UserId = None,
     every: Annotated[bool, typer.Option("--all", help="Include the tasks below the roots.")] = False,
     oldest: Annotated[bool, typer.Option("--oldest-first", help="List the oldest first, not the newest.")] = False,
@@ -54,7 +58,15 @@ def list_tasks(
 ) -> Any:
     """List trees by their roots, or all tasks with --all. Inputs, params and results are left out."""
     found = client.list(
-        **_given({"status" if every else "run_status": status or None, "name": name, "user_id": user}),
+        **_given(
+            {
+                "status" if every else "run_status": status or None,
+                "name": name,
+                "user_id": user,
+                "tag": tag,
+                "text": text,
+            }
+        ),
         order="created_at" if oldest else "-created_at",
         root_only=not every,
         summary=True,

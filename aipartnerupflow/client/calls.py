@@ -131,14 +131,15 @@ def create(
     *,
     execute: bool = False,
     id_conflict: IdConflict | None = None,
+    tags: Sequence[str] | None = None,
     idempotency_key: str | None = None,
     llm_key: str | None = None,
 ) -> Call[Created]:
-    """Store a tree; with `execute`, also run it.
+    """Store a tree; with `execute`, also run it, with these `tags`.
 
     `llm_key`, as in `execute`, is used by its first run.
     """
-    params = given(tasks=tasks, execute=execute, id_conflict=id_conflict)
+    params = given(tasks=tasks, execute=execute, id_conflict=id_conflict, tags=None if tags is None else list(tags))
     return Call("tasks.create", params, headers=headers_of(idempotency_key, llm_key))
 
 

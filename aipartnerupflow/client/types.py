@@ -378,6 +378,8 @@ class Filters(TypedDict, total=False):
     user_id: str
     status: str | list[str]
     run_status: str | list[str]
+    tag: str
+    text: str
     name: str
     root_only: bool
     summary: bool

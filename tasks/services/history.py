@@ -290,10 +290,15 @@ def failures_of(run: Run) -> list[Failure]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootFilter:
-    """Which roots to list by their latest run, and in which order of these runs. `statuses` are those of the roots."""
+    """Which roots to list by their latest run, and in which order of these runs. `statuses` are those of the roots.
 
-    run_statuses: Collection[str]
+    A `tag` or `text` is searched from the newest run on.
+    """
+
+    run_statuses: Collection[str] = ()
     statuses: Collection[str] = ()
+    tag: str | None = None
+    text: str | None = None
     user_id: str | None = None
     name: str | None = None
     is_descending: bool = True
@@ -319,6 +324,10 @@ def roots_by_run(
     Raises InvalidParams for an invalid cursor.
     """
     found = Run.objects.for_caller(caller).filter(wanted.conditions)
+    if wanted.tag is not None or wanted.text is not None:
+        runs = RunFilter(statuses=wanted.run_statuses, tag=wanted.tag, text=wanted.text, user_id=wanted.user_id)
+        matches, last = _search(caller, found, runs, limit=limit, cursor=cursor)
+        return [run.root_id for run in matches], None if last is None else cursor_at(*last)
     if cursor:
         found = found.filter(after_cursor(cursor, descending=wanted.is_descending))
     in_order = _in_order(found, wanted.run_statuses, most=limit + 1, is_descending=wanted.is_descending)

@@ -3,30 +3,32 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from django.db import transaction
 
 from tasks.models import RunTag
 from tasks.rules.tags import checked_tags
 from tasks.services.further_runs import set_tags
-from tasks.services.trees import Execution
+from tasks.services.trees import Created, Execution
 
+T = TypeVar("T", bound=Created | Execution)
 NOT_USED: Final = "The tree is already running, with the tags of that run: tags were not used."
 
 
 @transaction.atomic
-def with_tags(verb: Callable[..., Execution], tags: Sequence[str], **arguments: Any) -> Execution:
+def with_tags(verb: Callable[..., T], tags: Sequence[str], **arguments: Any) -> T:
     """Call a function of `tasks.services` that starts a run, and give the run these tags.
 
     Without this, a further run of a tree has the tags of the one before it. A run that is already under way keeps its own. Raises InvalidParams.
     """
     checked = checked_tags(tags)
-    execution = verb(**arguments)
-    if not execution.started:
-        return replace(execution, warnings=[*execution.warnings, NOT_USED])
-    set_tags(execution.run, checked)
-    return execution
+    result = verb(**arguments)
+    assert result.run is not None  # noqa: S101  (the function starts a run)
+    if isinstance(result, Execution) and not result.started:
+        return replace(result, warnings=[*result.warnings, NOT_USED])
+    set_tags(result.run, checked)
+    return result
 
 
 def tags_of(run_ids: Collection[str]) -> dict[str, list[str]]:

@@ -86,7 +86,9 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "tasks.detail": Row(TASK, ({"id": "$leaf"},), runs=True),
         "tasks.tree": Row(TASK, ({"root_id": "$task"}, {"task_id": "$leaf"})),
         "tasks.children": Row(TASK, ({"parent_id": "$task"},)),
-        "tasks.list": Row(USER, (USER | {"root_only": False}, USER | {"cursor": ""})),
+        "tasks.list": Row(
+            USER, (USER | {"root_only": False}, USER | {"cursor": ""}, {"text": "$task", "cursor": "", "summary": True})
+        ),
         "tasks.count": Row(USER, (USER | {"root_only": True},)),
         "tasks.update": Row(TASK | {"name": "new"}, ({"task_id": "$mine", "dependencies": ["$task"]}, TASK | AT_NINE)),
         "tasks.delete": Row(TASK, (TASK | {"force": True}, {"id": "$leaf"})),

@@ -5019,6 +5019,8 @@ export interface operations {
                 run_status?: ("cancelled" | "completed" | "failed" | "in_progress" | "pending") | ("cancelled" | "completed" | "failed" | "in_progress" | "pending")[];
                 status?: components["schemas"]["Status"] | components["schemas"]["Status"][];
                 summary?: boolean;
+                tag?: string;
+                text?: string;
                 user_id?: string;
             };
             header?: never;
@@ -5079,10 +5081,12 @@ export interface operations {
                 "application/json": ({
                     execute?: boolean | null;
                     id_conflict?: ("error" | "rename") | null;
+                    /** @default null */
+                    tags?: string[] | null;
                     tasks: components["schemas"]["TaskToStore"] | components["schemas"]["TaskToStore"][];
                     /** @default null */
                     webhook_config?: components["schemas"]["WebhookConfig"] | null;
-                } & unknown) | components["schemas"]["TaskToStore"] | components["schemas"]["TaskToStore"][];
+                } & (unknown & unknown)) | components["schemas"]["TaskToStore"] | components["schemas"]["TaskToStore"][];
             };
         };
         responses: {

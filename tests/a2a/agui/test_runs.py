@@ -69,7 +69,10 @@ def test_a_flow_runs_with_inputs(alice: FrontEnd) -> None:
         "inputs_schema": {"type": "object", "properties": {"who": {"type": "string"}}, "required": ["who"]},
     }
     alice.rpc("flows.save", flow)
-    events = alice.run(forwardedProps={"flow": "agui-greet", "inputs": {"who": "Ada"}})
+    tags = [f"tag-{uuid4()}"]
+    events = alice.run(forwardedProps={"flow": "agui-greet", "inputs": {"who": "Ada"}, "tags": tags})
+    (tagged,) = alice.rpc("runs.list", {"tag": tags[0]})["runs"]
+    assert tagged["flow"]["name"] == "agui-greet"
     assert events[-1]["result"] == {"say": "Ada"}
     error = alice.refused(forwardedProps={"flow": "agui-greet", "inputs": {}})
     assert (error["code"], error["data"][0]["field"]) == ("invalid_params", "forwardedProps.inputs.who")

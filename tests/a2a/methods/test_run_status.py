@@ -89,3 +89,32 @@ def test_a_summary_is_light_and_counts(open_server: Server, rpc: Rpc, name: str)
     assert len(response.content) < 5_000
     shown = rpc("tasks.list", {"name": name, "summary": True}, path="/")
     assert [(task["metadata"]["task"]["id"], task["artifacts"]) for task in shown] == [(root_id, [])]
+
+
+def test_a_tag_and_a_text_of_an_error_find_trees_by_their_latest_run(rpc: Rpc, name: str) -> None:
+    tagged = rpc("tasks.create", {"tasks": grown(name), "execute": True, "tags": [f"of:{name[6:]}"]})["id"]
+    failed = executed(rpc, grown(name, **FAILING))
+
+    def found(**given: Any) -> list[str]:
+        return [task["id"] for task in rpc("tasks.list", {"cursor": "", "summary": True, **given})["tasks"]]
+
+    assert found(tag=f"of:{name[6:]}") == [tagged]
+    assert found(tag=f"of:{name[6:]}", run_status="failed") == []
+    assert found(text=name) == [failed, tagged]
+    assert failed in found(text="run.inputs.n", run_status="failed")
+    rpc("tasks.execute", {"task_id": failed, "run_inputs": {"n": 1}, "wait": True})
+    assert failed not in found(text="run.inputs.n")
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"tag": "nightly"}, "cursor"),
+        ({"text": "x", "offset": 1}, "cursor"),
+        ({"tag": "two words", "cursor": ""}, "tag"),
+        ({"text": "x", "cursor": "", "order": "created_at"}, "text"),
+    ],
+)
+def test_a_search_is_refused_by_name(open_server: Server, given: Json, field: str) -> None:
+    problems = open_server.call("tasks.list", given)["error"]["data"]
+    assert field in [problem["field"] for problem in problems]

@@ -69,6 +69,16 @@ def test_a_stored_tree_runs_again_as_another_task_and_the_first_one_stays(alice:
     assert alice.get(root_id)["id"] == second["id"]
 
 
+def test_the_metadata_of_a_message_gives_the_run_tags(alice: Agent) -> None:
+    tag = f"tag-{uuid.uuid4()}"
+    task = alice.send(data(ECHO, metadata={"tags": [tag]}))
+    request = {"jsonrpc": "2.0", "id": 1, "method": "runs.list", "params": {"tag": tag}}
+    runs = alice.http.post("/tasks", json=request, headers=alice.headers).json()["result"]["runs"]
+    assert [run["id"] for run in runs] == [task["id"]]
+    for wrong in ("nightly", [1], ["two words"]):
+        assert "tags" in str(alice.error("SendMessage", {"message": data(ECHO, metadata={"tags": wrong})}))
+
+
 def test_what_failed_says_why_and_where(alice: Agent) -> None:
     task = alice.send(data(FAILING))
     assert task["status"]["state"] == "TASK_STATE_FAILED"
