@@ -18,6 +18,7 @@ from tasks.executors.llm.client import MODELS, Models
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.queue.leases import Claim
 from tasks.rules.budgets import (
+    TASKS,
     Spent,
     asked_in,
     asks,
@@ -96,9 +97,11 @@ class RunBudget:
             self.is_limited and question.kind == WaitKind.QUESTION and asked_in(orjson.loads(question.memo)) is not None
         )
 
-    def refusal(self) -> str | None:
-        """Return why nothing more may start; None if it may."""
-        used = self._used_up()
+    def refusal(self, *, is_new_task: bool = False) -> str | None:
+        """Return why nothing more may start; None if it may. The limit of tasks refuses new tasks alone: one that has
+        started may still call models, and try again.
+        """
+        used = self._used_up(is_new_task=is_new_task)
         if used is None:
             return None
         measure, limits, spent = used
@@ -118,25 +121,25 @@ class RunBudget:
         gone = next((limit for limit in self._day if limit.spent >= limit.allowed), None)
         return None if gone is None else DAY_IS_OVER.format(user=self._user_id, spent=gone.text)
 
-    async def check(self, task_id: str) -> str | None:
-        """Return why the task may not start; None if it may.
+    async def check(self, task_id: str, *, is_new_task: bool) -> str | None:
+        """Return why the task, or its next attempt, may not start; None if it may.
 
         If the owner is to decide, raises Parked with the question or, while it is open, HeldBack.
         """
         self._halted.discard(task_id)
         if (why := await self.refusal_of_day()) is not None:
             return why
-        why = self.refusal()
+        why = self.refusal(is_new_task=is_new_task)
         if why is not None:
-            self._ask(task_id)
+            self._ask(task_id, is_new_task=is_new_task)
         return why
 
     def check_again(self, task_id: str) -> bool:
         """Whether a call of the task was refused, and the owner is to decide."""
         return task_id in self._halted and self._asks and not self._is_stopped
 
-    def _ask(self, task_id: str) -> None:
-        used = self._used_up()
+    def _ask(self, task_id: str, *, is_new_task: bool) -> None:
+        used = self._used_up(is_new_task=is_new_task)
         if used is None or not self._asks or self._is_stopped:
             return
         if self._asking not in (None, task_id):
@@ -163,9 +166,9 @@ class RunBudget:
         self._asking = None
         self._on_settled()
 
-    def _used_up(self) -> tuple[str, Mapping[str, float], Spent] | None:
+    def _used_up(self, *, is_new_task: bool) -> tuple[str, Mapping[str, float], Spent] | None:
         spent, limits = self._now(), self._limits | self._raised
-        measure = used_up(limits, spent)
+        measure = used_up({name: most for name, most in limits.items() if is_new_task or name != TASKS}, spent)
         return None if measure is None else (measure, limits, spent)
 
     def begin_task(self) -> None:

@@ -313,7 +313,7 @@ class TaskRunner:
             if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
                 metrics.waited(time.monotonic() - ready_time)
             self._leave_if_winding_down()
-            if not is_begun and (why := await self._budget.check(task.id)) is not None:
+            if not is_begun and (why := await self._refusal(task)) is not None:
                 return failed(why)
             self._at_work.add(task.id)
             try:
@@ -334,6 +334,10 @@ class TaskRunner:
                 return failed(f"{error} {HOW_TO_CORRECT}")
             finally:
                 self._at_work.discard(task.id)
+
+    async def _refusal(self, task: LoadedTask) -> str | None:
+        """Why the budget refuses another attempt at the task. Raises Parked or HeldBack where the owner is to decide."""
+        return await self._budget.check(task.id, is_new_task=task.attempt == 0)
 
     async def _begin(self, task: LoadedTask, *, durably: bool) -> None:
         """Record the start, so that the database names the task, should this process die of it."""

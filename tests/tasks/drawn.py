@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tasks import models
-from tests.tasks.model import GROUP, GROUPS, LOOP, MAP, NEVER, SPAWN, Task
+from tests.tasks.model import GROUP, GROUPS, LOOP, MAP, NEVER, SPAWN, TREE, Task
 
 Json = dict[str, Any]
 #: Of each task: its script, its parent, its dependencies with whether they are required, and whether its inputs are filled.
@@ -14,7 +14,7 @@ Shape = list[tuple[str, int, list[tuple[int, bool]], bool]]
 LARGEST = 7
 MOST_NESTED = 2
 SCRIPTS = ["group"] * 4 + ["hang"] * 5 + ["ok"] * 2
-SCRIPTS += ["map"] * 3 + ["loop"] * 2 + ["spawn"] * 2 + ["event"] * 2 + ["question"]
+SCRIPTS += ["map"] * 3 + ["loop"] * 2 + ["spawn"] * 2 + ["event"] * 2 + ["question", "wait", "tree", "tree"]
 SCRIPTS += ["flaky", "fail", "never", "raise", "slow", "partial", "stubborn", "stubborn", "fragile"]
 EDITABLE = frozenset({"ok", "raise", "hang", "partial", "stubborn", "fragile"})
 """Scripts without params of their own."""
@@ -58,6 +58,7 @@ def request_of(shape: Shape) -> list[Json]:
                 awaited[number].add(need)
                 on_skip = {"on_skip": "run"} if (number + need) % 2 else {}
                 tasks[number]["dependencies"].append({"id": str(need), "required": required} | on_skip)
+    tasks[0]["params"] |= _budget(shape[0][1])
     for task in tasks:
         optional = [need["id"] for need in task["dependencies"] if not need["required"]]
         if optional and task["schemas"].get("input_schema"):
@@ -83,16 +84,31 @@ def _task(number: int, script: str, parent: int, _: object, fills: bool) -> Json
     }
 
 
+def _budget(number: int) -> Json:
+    """How many tasks may start before the owner is asked for more; most trees have no such limit."""
+    return {} if number % 3 else {"budget": {"tasks": 1 + number // 3, "on_exceeded": "ask"}}
+
+
 def _growth(number: int, script: str, parent: int) -> Json:
-    """How many parts a map or a loop has, whether a map collects failures, and what a task adds."""
+    """How many parts a map or a loop has, whether a map collects failures, what a task adds, and the tree that it runs."""
     if script in (MAP, LOOP):
         return {"parts": 1 + number % 2} | ({"collects": True} if script == MAP and parent % 2 else {})
+    if script == TREE:
+        return {"tasks": _inner(("hang", "ok", "fail", "event")[parent % 4], has_child=number % 2 == 1)}
     if script != SPAWN:
         return {}
     scripts = [("hang", "ok", "fail", "event")[parent % 4], "ok"][: 1 + number % 2]
     method = {"schemas": {"method": "script_executor"}}
     tasks = [{"name": f"s{n}", "inputs": {"script": each}, **method} for n, each in enumerate(scripts)]
     return {"tasks": tasks, "join": parent % 3 > 0}
+
+
+def _inner(script: str, *, has_child: bool) -> list[Json]:
+    """A tree that a task runs."""
+    method = {"schemas": {"method": "script_executor"}}
+    root = {"id": "top", "name": "top", "inputs": {"script": script}, **method}
+    child = {"id": "sub", "name": "sub", "parent_id": "top", "inputs": {"script": "hang"}, **method}
+    return [root, child] if has_child else [root]
 
 
 def _growing(script: str, parts: int, *, collects: bool) -> Json:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from dataclasses import replace as dataclass_replace
 from datetime import timedelta
 from itertools import groupby
 from typing import Any, ClassVar, TypeVar
@@ -26,6 +27,8 @@ from aipartnerupflow.executors import (
     Json,
     Parked,
     ParkedForEvent,
+    ParkedForTree,
+    ParkedUntil,
     Spawn,
     Stopped,
 )
@@ -40,6 +43,7 @@ from tasks.worker.group_commit import Call, GroupCommit
 from tasks.worker.worker import Worker
 from tests.sections import replace
 from tests.tasks.executors.conftest import forget_registry
+from tests.tasks.model import WAITS
 
 T = TypeVar("T")
 PATIENCE_SECONDS = float(os.environ.get("RULES_PATIENCE", "120"))
@@ -239,6 +243,16 @@ class Life:
         self._wake_up.set()
         await self._until_done_or_dead(self._main)
 
+    def let_expire(self, run_id: str, task_id: str) -> None:
+        """As if it were later: the time of a wait is over, or at least that worker believes so."""
+        self._stage.call(self._let_expire(run_id, task_id))
+
+    async def _let_expire(self, run_id: str, task_id: str) -> None:
+        LIFE.set(self)  # the task resumes in this context
+        waits = self.worker._trees[run_id]._questions
+        waits._questions[task_id] = dataclass_replace(waits._questions[task_id], expires_at=waits._now())
+        waits._check_again(task_id)
+
     def cancel(self, run_id: str, task_id: str) -> None:
         """As if a request were read just now; of a task that was told something, after it has ended."""
         self._stage.call(self._cancel(run_id, task_id))
@@ -353,8 +367,8 @@ class Script(Executor):
         if script in HANGING:
             context.report(0.5, "half of it")
             script = await _told(life, key, script)
-        if script in ("event", "question"):
-            script = _waited(script, context)
+        if script in WAITS:
+            script = _waited(script, inputs, context)
         if script == "spawn":
             return Spawn(tasks=inputs["tasks"], join=inputs.get("join", True), result="own")
         if script == "steps":
@@ -368,14 +382,33 @@ class Script(Executor):
         return {"got": inputs, "hint": context.name}
 
 
-def _waited(script: str, context: Context) -> str:
-    """What the answer or the event says."""
-    if context.reply is None and script == "question":
-        raise Parked("How do I end?")
+def _waited(script: str, inputs: Json, context: Context) -> str:
+    """What the answer or the event says, or how the tree ended."""
     if context.reply is None:
-        raise ParkedForEvent("told", match=wanted_by(context.run_id, context.task_id), timeout_seconds=86_400)
+        raise _wait(script, inputs, context)
     answer = context.reply.answer
-    return str(answer if script == "question" else answer["payload"]["what"])
+    match script:
+        case "question":
+            return str(answer)
+        case "event":
+            return str(answer["payload"]["what"])
+        case "tree" if answer["status"] != "completed":
+            return "fail"
+        case _:
+            return "ok"
+
+
+def _wait(script: str, inputs: Json, context: Context) -> Parked:
+    match script:
+        case "question":
+            return Parked("How do I end?")
+        case "event":
+            wanted = wanted_by(context.run_id, context.task_id)
+            return ParkedForEvent("told", match=wanted, timeout_seconds=86_400)
+        case "tree":
+            return ParkedForTree(inputs["tasks"])
+        case _:
+            return ParkedUntil(seconds=86_400)
 
 
 def wanted_by(run_id: str, task_id: str) -> Json:

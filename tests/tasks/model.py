@@ -9,9 +9,9 @@ Json = dict[str, Any]
 PENDING, IN_PROGRESS, COMPLETED, FAILED, CANCELLED = "pending", "in_progress", "completed", "failed", "cancelled"
 SKIPPED, NEVER = "skipped", "never"
 OVER = (COMPLETED, FAILED, CANCELLED, SKIPPED)
-GROUP, MAP, LOOP, SPAWN = "group", "map", "loop", "spawn"
+GROUP, MAP, LOOP, SPAWN, TREE = "group", "map", "loop", "spawn", "tree"
 GROUPS = (GROUP, MAP, LOOP)
-WAITS = ("event", "question")
+WAITS = ("event", "question", "wait", TREE)
 #: Script → how it ends by itself, how its error begins, and how often it starts. A script that is missing here hangs until told.
 ENDINGS: dict[str, tuple[str, str | None, int]] = {
     GROUP: (COMPLETED, None, 1),

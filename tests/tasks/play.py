@@ -1,8 +1,10 @@
 """The steps of the rule book's state machine: what it does to the server and to the model alike, and how the two are compared."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -13,13 +15,16 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from accounts.callers import LOCAL
 from tasks import events
-from tasks.models import CancelRequest, Question, Run, SentEvent, Task, TaskEvent, WorkerProcess
+from tasks.models import CancelRequest, Question, Run, RunBudget, SentEvent, Task, TaskEvent, WorkerProcess
 from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
+from tasks.rules.budgets import asked_in, budget_of
 from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
 from tasks.services import cancels, copies, editing, forks, questions, sent_events, trees
+from tasks.status import WaitKind
 from tests.tasks import model
 from tests.tasks.drawn import Shape, of_row, request_of
+from tests.tasks.inner import Inner
 from tests.tasks.lives import Life, Stage
 from tests.tasks.model import (
     CANCELLED,
@@ -32,6 +37,7 @@ from tests.tasks.model import (
     OVER,
     PENDING,
     SPAWN,
+    TREE,
     WAITS,
     Tree,
 )
@@ -52,6 +58,7 @@ class Play(RuleBasedStateMachine):
             CancelRequest,
             Question,
             SentEvent,
+            RunBudget,
             OrmQ,
             WorkerProcess,
         ]
@@ -63,6 +70,8 @@ class Play(RuleBasedStateMachine):
         self._executed: Counter[tuple[str, str]] = Counter()
         self._told: dict[tuple[str, str], str] = {}
         self._over: dict[str, tuple[str, int]] = {}
+        self._inner: list[Inner] = []
+        self._child_runs: dict[str, str] = {}  # by the id of their wait
         self._is_sound = True
         self._bear()
 
@@ -109,6 +118,10 @@ class Play(RuleBasedStateMachine):
         match tree.tasks[task_id].script:
             case "event":
                 self._send(tree, task_id, what)
+            case "wait":
+                self._let_expire(tree, task_id)
+            case "tree":
+                self._tell(*self._hanging_in(tree, task_id), what)
             case "question":
                 questions.answer(caller=LOCAL, task_id=task_id, answer=what)
                 tree.run.told[task_id] = what
@@ -125,12 +138,21 @@ class Play(RuleBasedStateMachine):
         tree.run.told.setdefault(task_id, what)
 
     def _let_expire(self, tree: Tree, task_id: str) -> None:
-        """The time of a wait in a suspended run is over."""
+        """The time of a wait is over."""
         assert tree.run is not None
         waits = Question.objects.filter(run_id=tree.run.id, task_id=task_id, closed_at=None)
         assert waits.update(expires_at=Now() - timedelta(seconds=1)) == 1
-        suspension.resume_due()
-        tree.run.told[task_id] = "expired"
+        if self._is_suspended(tree):
+            suspension.resume_due()
+        else:
+            self._holder(tree.run.id).let_expire(tree.run.id, task_id)
+        tree.run.told[task_id] = "ok" if tree.tasks[task_id].script == "wait" else "expired"
+
+    def _hanging_in(self, tree: Tree, task_id: str) -> tuple[Tree, str]:
+        """A task that hangs in the tree that the task runs."""
+        inner = next(each.tree for each in self._inner if (each.outer, each.task_id) == (tree, task_id))
+        assert inner.run is not None
+        return inner, min(each for each in inner.run.live if inner.tasks[each].status == IN_PROGRESS)
 
     def _is_suspended(self, tree: Tree) -> bool:
         """Whether the run of the tree waits for nothing but answers and events."""
@@ -286,16 +308,44 @@ class Play(RuleBasedStateMachine):
         """Wait until everything is as the model says, whoever dies on the way."""
         self._is_sound = False
         while True:
-            for tree in self._trees:
-                if tree.run:
-                    tree.settle()
-            self._deliver()
+            self._settle_trees()
             self._until_nothing(self._difference)
             if not any(life.journal_ended.is_set() for life in self._lives):
                 break
             self._bury()
         self._check()
         self._is_sound = True
+
+    def _settle_trees(self) -> None:
+        """Of two trees of which one runs the other, each may change the other."""
+        while True:
+            for tree in self._trees:
+                if tree.run and tree.run.status is None:
+                    tree.settle()
+            news = [inner for inner in self._inner if inner.pass_on()]
+            if not news:
+                return
+
+    def _adopt_inner(self) -> None:
+        """Find the trees that tasks have started meanwhile: one for each task that runs one."""
+        for run in Run.objects.filter(wait_id__isnull=False).exclude(id__in=self._child_runs.values()):
+            wait = Question.objects.get(id=run.wait_id)
+            assert wait.id not in self._child_runs, f"{wait.task_id} has started its tree twice"
+            self._child_runs[wait.id] = run.id
+            outer = next(tree for tree in self._trees if tree.run and tree.run.id == wait.run_id)
+            tree = self._adopt(list(Task.objects.tree(run.root_id)))
+            for task in tree.tasks.values():
+                task.end(PENDING)
+            tree.execute(run.id, tree.root_id)
+            self._inner.append(Inner(tree=tree, outer=outer, run_id=wait.run_id, task_id=wait.task_id))
+            self._settle_trees()
+
+    def _raise_budgets(self) -> None:
+        """Allow two more tasks where the owner is asked."""
+        for question in Question.objects.filter(kind=WaitKind.QUESTION, closed_at=None, answered_at=None):
+            if about := asked_in(json.loads(question.memo)):
+                with suppress(StatusConflict):  # the task was cancelled meanwhile
+                    questions.answer(caller=LOCAL, task_id=question.task_id, answer=about[1] + 2)
 
     def _deliver(self) -> None:
         """What django-q2 does: give each wake-up to somebody, once."""
@@ -308,6 +358,9 @@ class Play(RuleBasedStateMachine):
         self._stage.until_nothing(lambda: not any(life.journal_ended.is_set() for life in self._lives) and look())
 
     def _difference(self) -> str | None:
+        self._deliver()
+        self._raise_budgets()
+        self._adopt_inner()
         rows = {task.id: task for task in Task.objects.all()}
         expected = {task.id: task for tree in self._trees for task in tree.tasks.values()}
         if rows.keys() != expected.keys():
@@ -323,9 +376,17 @@ class Play(RuleBasedStateMachine):
             is_as_expected = found.status == run.status if run.status else is_at_work
             if run.status is None and self._is_suspended(tree):
                 is_as_expected = found.lease_owner == SUSPENDED
+            if missing := self._without_inner(tree, run):
+                return f"{missing} have not started their trees"
             if (found.finished_at is None) is not (run.status is None) or not is_as_expected:
                 return f"{run} is {found.status}, held by {found.lease_owner}"
         return None
+
+    def _without_inner(self, tree: Tree, run: model.Run) -> set[str]:
+        """The tasks that have to run a tree, and do not."""
+        running = {each.task_id for each in self._inner if each.run_id == run.id}
+        live = {each for each in run.live if tree.tasks[each].status == IN_PROGRESS}
+        return {each for each in live if tree.tasks[each].script == TREE} - running
 
     def _check(self) -> None:
         """What must hold in every state. Then what is over is over."""
@@ -340,8 +401,10 @@ class Play(RuleBasedStateMachine):
             if run.status:
                 assert (found[run.id].lease_owner, found[run.id].lease_expires_at) == (None, None)
                 assert run.target_id != tree.root_id or all(task.status in OVER for task in tree.tasks.values())
+                self._check_budget(tree, run)
                 self._over[run.id] = (run.status, found[run.id].last_seq)
                 tree.run = None
+        self._inner = [each for each in self._inner if each.tree.run]
 
     def _check_log(self, tree: Tree, run: model.Run, rows: Seen, found: Run) -> None:
         log = events.read(run_id=run.id, limit=found.last_seq)  # whatever has been reported since
@@ -385,6 +448,16 @@ class Play(RuleBasedStateMachine):
                 assert found[task.id] <= most, f"{task} grew {found[task.id]} times"
                 assert found[task.id] == most or not tree.has_grown_in(run, task.id)
         assert len(tree.tasks) == Task.objects.filter(root_id=tree.root_id).count()
+
+    def _check_budget(self, tree: Tree, run: model.Run) -> None:
+        """Each task that started is counted once, even if its worker died, and none beyond what was allowed."""
+        limits = budget_of(Task.objects.get(id=tree.root_id).params)
+        kept = RunBudget.objects.filter(run_id=run.id).first()
+        if limits and kept:
+            starts = TaskEvent.objects.filter(run_id=run.id, type="task_start").values_list("task_id", flat=True)
+            started = {task_id for task_id in starts if tree.tasks[task_id].script not in GROUPS}
+            allowed = (limits | kept.state.get("raised", {}))["tasks"]
+            assert kept.state["tasks"] == len(started) <= allowed, (kept.state, limits, started)
 
     def _check_starts(self, tree: Tree, run: model.Run, rows: Seen) -> None:
         """Of a run that kept its worker we know how often each task was started."""

@@ -88,7 +88,7 @@ class Rules(Play):
     @rule(number=NUMBER)
     def let_a_wait_expire(self, number: int) -> None:
         found = self._hanging(number)
-        if found and found[0].tasks[found[1]].script == "event" and self._is_suspended(found[0]):
+        if found and found[0].tasks[found[1]].script in ("event", "wait"):
             self._let_expire(*found)
             self._settle()
 

@@ -76,6 +76,17 @@ def test_attempts_count_their_tokens_but_are_one_task(worker: WorkerThread) -> N
     assert RunBudget.objects.get(run_id=ran.run.id).state["tasks"] == 1
 
 
+def test_the_last_task_that_may_start_may_also_retry_and_call_models(worker: WorkerThread) -> None:
+    retry = {"retry": {"max_attempts": 3, "backoff_seconds": 0}}
+    ran = run_tree(worker, chain(2, {"tasks": 2}, inputs={"fails_until_attempt": 3}, params=retry))
+    assert completed(ran) == ["t0", "t1"]
+    model = {"id": "m", "schemas": {"method": "llm_executor"}, "inputs": {"model": "demo/x", "prompt": "Hello"}}
+    called = run_tree(worker, [model | {"name": "M", "params": {"budget": {"tasks": 1}}}])
+    assert called.run.status == "completed", called.tasks["m"].error
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM tasks_spending")
+
+
 def test_parts_of_a_map_and_rounds_count_as_tasks(worker: WorkerThread) -> None:
     tree = [
         {
