@@ -308,6 +308,12 @@ class Limits(Section):
         le=1_000_000,
         description="The events from outside that are kept of one user. The oldest ones are deleted.",
     )
+    waits_per_user: Whole = Field(
+        200_000,
+        ge=1000,
+        le=100_000_000,
+        description="Tasks of one user that wait at once: for an answer, a time, an event or a tree. A further task that would wait fails.",
+    )
     runs_per_user: Whole = Field(
         1000,
         ge=1,

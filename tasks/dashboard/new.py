@@ -203,7 +203,7 @@ def _form(described: Json, own: Texts, inputs: Texts, problems: Problems) -> Con
         "place": "new",
         "executor": described,
         "executors": sorted(executor_ids()),
-        **_split(schema, fields_of(schema, inputs, of_inputs)),
+        **_split(schema, fields_of(schema, inputs, of_inputs, may_have_places=True)),
         "takes_more": takes_more(schema),
         "more": inputs.get(MORE, ""),
         "more_problem": of_inputs.get(MORE, ""),

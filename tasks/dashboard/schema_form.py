@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from django.conf import settings
@@ -13,12 +14,15 @@ from tasks.rules.strict_json import Json, MalformedJson, decode
 PREFIX: Final = "in."
 #: Name of the field for inputs that the schema does not list.
 MORE: Final = ""
+INPUT_TYPES: Final = MappingProxyType({"email": "email", "uri": "url", "date": "date"})
+EXAMPLES: Final = MappingProxyType({"date-time": "2027-01-31T09:00:00+01:00"})
+"""What a text of this format looks like, where browsers have no field for it."""
 LONG_TEXTS: Final = frozenset({"prompt", "requirement", "body", "text", "stdin", "content"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One input. `kind`: text, long_text, number, choice, flag, or json for any other value."""
+    """One input. `kind`: text, long_text, number, choice, flag, or json for any other value. `input_type` is that of HTML."""
 
     name: str
     title: str
@@ -29,10 +33,16 @@ class Field:
     default: str
     choices: list[str]
     problem: str
+    input_type: str = "text"
 
 
-def fields_of(schema: Json, values: Mapping[str, str], problems: Mapping[str, str]) -> list[Field]:
-    """Build a field for each property of the schema, with its value and problem."""
+def fields_of(
+    schema: Json, values: Mapping[str, str], problems: Mapping[str, str], *, may_have_places: bool = False
+) -> list[Field]:
+    """Build a field for each property of the schema, with its value and problem.
+
+    With `may_have_places`, browsers check no format: what a place fills in is not known yet.
+    """
     required = schema.get("required", [])
     return [
         Field(
@@ -42,9 +52,10 @@ def fields_of(schema: Json, values: Mapping[str, str], problems: Mapping[str, st
             value=values.get(name, ""),
             is_required=name in required,
             hint=rule.get("description", ""),
-            default=_text(rule["default"]) if "default" in rule else "",
+            default=_text(rule["default"]) if "default" in rule else EXAMPLES.get(str(rule.get("format")), ""),
             choices=_choices(rule),
             problem=problems.get(name, ""),
+            input_type="text" if may_have_places else _input_type(rule),
         )
         for name, rule in _properties(schema).items()
     ]
@@ -57,6 +68,11 @@ def kind_of(rule: Json, name: str = "") -> str:
     kinds = {"boolean": "flag", "number": "number", "integer": "number", "string": "text"}
     kind = kinds.get(rule["type"], "json") if isinstance(rule.get("type"), str) else "json"
     return "long_text" if kind == "text" and name in LONG_TEXTS else kind
+
+
+def _input_type(rule: Json) -> str:
+    """The type of HTML for a text of this format. One with a zone has none."""
+    return INPUT_TYPES.get(str(rule.get("format")), "text") if rule.get("type") == "string" else "text"
 
 
 def texts_of(schema: Json, inputs: Json) -> dict[str, str]:

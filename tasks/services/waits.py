@@ -51,6 +51,12 @@ def _waits(found: QuestionQuerySet) -> QuestionQuerySet:
 # --- for the engine ---
 
 
+def count_open(user_id: str, *, most: int) -> int:
+    """Return how many tasks of the user wait for an answer, a time, an event or a run, but not more than `most`."""
+    runs = Run.objects.unfinished().filter(user_id=user_id)
+    return Question.objects.filter(closed_at=None, run__in=runs).order_by().values("id")[:most].count()
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """What a wait has seen of the events before it: the first that fits, if any, and the last of all."""

@@ -41,6 +41,7 @@ from tasks.worker.spawning.family import Family
 from tasks.worker.spawning.growth import Growth
 from tasks.worker.spawning.spawner import Spawner
 from tasks.worker.task_runner import TaskRunner
+from tasks.worker.wait_room import WaitRoom
 
 WAITING: Final = "waiting"
 """The status of a run that is suspended until its questions are answered."""
@@ -69,6 +70,7 @@ class TreeRun:
         writer: GroupCommit,
         slots: FairSemaphore,
         turns: LoopTurns,
+        wait_room: WaitRoom,
         pools: Mapping[str, Pool],
         footprints: Footprints,
         questions: Collection[OpenQuestion] = (),
@@ -121,6 +123,7 @@ class TreeRun:
             results=self._results,
             spawner=Spawner(claim, self._family, writer, self._results),
             budget=self._budget,
+            wait_room=wait_room,
             is_given_up=lambda: self._is_given_up,
             is_winding_down=lambda: self._is_winding_down,
             suspects=_begun_last(self._tasks.values()) or self._nodes.keys(),
@@ -418,6 +421,7 @@ class TreeRun:
         if self._plan.is_last(task.id):
             self._last_changes = self._recorder.changes_at_end(task, outcome)  # the end of the run commits them
         else:
+            self._advance(self._plan.free_place(task.id))  # what starts is recorded after this
             await self._recorder.finished(task, outcome)
         self._settled(task, outcome)
 

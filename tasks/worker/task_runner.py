@@ -22,6 +22,7 @@ from tasks.pools.base import Pool
 from tasks.pools.demo import DemoPool
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
+from tasks.rules.budgets import asked_in
 from tasks.rules.conditions import TooMuchToCompare, described, holds
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
@@ -50,6 +51,7 @@ from tasks.worker.spawning.growth import Growth
 from tasks.worker.spawning.spawner import Spawner, is_called_again
 from tasks.worker.task_trace import TaskTrace
 from tasks.worker.traced_models import trace_models
+from tasks.worker.wait_room import WaitRoom
 
 DEMO: Final = DemoPool()
 SETTLED: Final = frozenset({WaitKind.EVENT, WaitKind.RUN})
@@ -82,6 +84,7 @@ class TaskRunner:
         results: Mapping[str, Any],
         spawner: Spawner,
         budget: RunBudget,
+        wait_room: WaitRoom,
         is_given_up: Callable[[], bool],
         is_winding_down: Callable[[], bool],
         suspects: Collection[str] = (),
@@ -98,6 +101,7 @@ class TaskRunner:
         self._run_values = values_of(claim)
         self._spawner = spawner
         self._budget = budget
+        self._wait_room = wait_room
         self._is_given_up = is_given_up
         self._is_winding_down = is_winding_down
         self._suspects = suspects
@@ -141,10 +145,17 @@ class TaskRunner:
         except HeldBack:
             return None
         except Parked as parked:
-            question = self._questions.ask(task.id, self._secrets.masked_question(parked))
-            await self._recorder.asked(task, question)
-            await self._settled(question)
-            return None
+            return await self._asked(task, parked)
+
+    async def _asked(self, task: LoadedTask, parked: Parked) -> Outcome | None:
+        """Open the question, or fail the task if its owner has too many. A run asks about its budget once at a time."""
+        question = self._questions.ask(task.id, self._secrets.masked_question(parked))
+        if asked_in(parked.memo) is None and (why := await self._wait_room.refusal(task.user_id)) is not None:
+            await self._call_off(task, question)
+            return failed(why)
+        await self._recorder.asked(task, question)
+        await self._settled(question)
+        return None
 
     async def _ring(self, task: LoadedTask, question: OpenQuestion) -> None:
         """Record the alarms of the question that are due, each in a commit of its own."""

@@ -28,6 +28,7 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.loop_turns import LoopTurns
 from tasks.worker.poll import Found, poll
 from tasks.worker.shares import Places, TreeMemory, share_of
+from tasks.worker.wait_room import WaitRoom
 from tasks.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Worker:
         max_tasks = settings.APFLOW.worker.max_tasks
         self._slots = FairSemaphore(max_tasks, share=share_of(max_tasks))
         self._turns = LoopTurns()
+        self._wait_room = WaitRoom()
         places = settings.APFLOW.pools
         self._pools = make_pools(process_share=share_of(places.process.size), ray_share=share_of(places.ray.size))
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -209,6 +211,7 @@ class Worker:
             # A run that kills processes does one task at a time, so that it is known which of them does it.
             slots=FairSemaphore(1) if claim.is_convicted else self._slots,
             turns=self._turns,
+            wait_room=self._wait_room,
             pools=self._pools,
             footprints=self._footprints,
             questions=questions,

@@ -19,6 +19,8 @@ Json = dict[str, Any]
 MEGABYTE: Final = 2**20
 RESPONSE_BYTES: Final = 34 * MEGABYTE
 """The default limit of stored data, and the text between."""
+WAITS: Final = 1_000
+"""How many tasks of a user may wait at once."""
 
 
 def as_user(name: str) -> dict[str, str]:
@@ -279,6 +281,16 @@ def questions_for_another_user(mallory: Mallory) -> Json:
     return reply
 
 
+def more_waits_than_allowed(mallory: Mallory) -> Json:
+    """Those beyond the limit fail; the others are withdrawn then."""
+    waits = [task(f"t{n}", "event_executor", inputs={"event": "never"}) for n in range(WAITS + 200)]
+    reply = mallory.execute(below(*waits))
+    refused = "SELECT count(*) FROM tasks_task WHERE error LIKE %s"
+    until(lambda: mallory.server.query(refused, "Cannot wait: %")[0][0] >= 100, seconds=120, what="the refused waits")
+    mallory.server.rpc("tasks.cancel", {"task_id": reply["result"]["root_task_id"]}, **as_user("mallory"))
+    return reply
+
+
 def threads_that_block(mallory: Mallory) -> Json:
     return mallory.execute(below(*(task(f"t{n}", "blocking_executor", inputs={"seconds": 5}) for n in range(200))))
 
@@ -354,6 +366,7 @@ LONG_ROWS: Final = (
     Row(attack=schedules_of_every_second, ends="completed"),
     Row(attack=runs_of_a_large_flow, ends="completed"),
     Row(attack=questions_for_another_user, ends="cancelled"),
+    Row(attack=more_waits_than_allowed, ends="failed"),
     Row(attack=threads_that_block, ends="completed"),
     Row(attack=answer_of_16_000_chunks, ends="completed"),
     Row(attack=tree_of_thousands, ends="completed"),

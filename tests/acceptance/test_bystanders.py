@@ -23,6 +23,7 @@ from tests.acceptance.attacks import (
     LONG_ROWS,
     MEGABYTE,
     ROWS,
+    WAITS,
     Json,
     Mallory,
     Row,
@@ -41,6 +42,7 @@ RUN_BYTES: Final = 20 * MEGABYTE
 LIMITS: Final = {
     "AIPARTNERUPFLOW_WORKER_PROCESSES": "1",  # so that the two share it
     "AIPARTNERUPFLOW_LIMITS_RUN_BYTES": str(RUN_BYTES),
+    "AIPARTNERUPFLOW_LIMITS_WAITS_PER_USER": str(WAITS),
     "AIPARTNERUPFLOW_WORKER_STALL_SECONDS": "5",
     "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.executors_for_tests,tests.functions_for_tests",
     "AIPARTNERUPFLOW_POOLS_PROCESS_MEMORY_MB": "200",

@@ -283,6 +283,9 @@ FORM: Final = {
         "plan": {"type": "string", "enum": ["small", "large"]},
         "express": {"type": "boolean", "default": False},
         "note": {"type": "string"},
+        "receipt": {"type": "string", "format": "email"},
+        "by": {"type": "string", "format": "date"},
+        "at": {"type": "string", "format": "date-time"},
     },
     "required": ["amount", "plan"],
 }
@@ -299,6 +302,9 @@ def test_a_form_is_shown_and_keeps_what_was_filled_in_until_it_fits(as_: As, gua
         assert "Amount in EUR" in shown
         assert re.search(r'<input name="in.amount" value="" .*required', shown)
         assert re.search(r"<option selected>false</option>", shown)
+        assert '<input type="email" name="in.receipt"' in shown
+        assert '<input type="date" name="in.by"' in shown
+        assert '<input name="in.at" value="" placeholder="2027-01-31T09:00:00+01:00"' in shown
     address = f"/ui/answer/{task_id}"
     wrong: dict[str, str] = {"in.amount": "many", "in.plan": "large", "in.note": "Soon", "in.express": ""}
     refused = post(as_("alice"), address, **wrong)
@@ -309,6 +315,8 @@ def test_a_form_is_shown_and_keeps_what_was_filled_in_until_it_fits(as_: As, gua
     assert "<option selected>large</option>" in refused.text
     refused = post(as_("alice"), address, **wrong | {"in.amount": "-1"})
     assert (refused.status_code, "the value is less than the minimum of 0" in refused.text) == (400, True)
+    refused = post(as_("alice"), address, **wrong | {"in.amount": "1", "in.receipt": "alice"})
+    assert (refused.status_code, "must be an e-mail address" in refused.text) == (400, True)
     assert post(as_("bob"), address, **{"in.amount": "1", "in.plan": "small"}).status_code == 404
     assert post(as_("alice"), address, **wrong | {"in.amount": "250.5"}).status_code == 302
     until_page(as_("alice"), location, "250.5")

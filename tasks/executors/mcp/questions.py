@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aipartnerupflow.executors import ExecutorError, Json
+from tasks.rules.formats import FORMATS
 from tasks.rules.forms import fault_of_form
 
 MOST_QUESTIONS: Final = 20
 TEXT_CHARACTERS: Final = 10_000
-HINTS: Final = ("format", "enumNames")
 YES, NO = "yes", "no"
 METHOD: Final = "elicitation/create"
 CAPABILITY: Final[Json] = {"elicitation": {"form": {}}}
@@ -32,7 +32,7 @@ class Question:
 
     @property
     def form(self) -> Json:
-        """The schema in our form: without the hints that only some clients know."""
+        """The schema in our form: without names of choices, and without formats that are not known here."""
         return self.schema | {"properties": {name: _field(rule) for name, rule in self.schema["properties"].items()}}
 
     def result(self, answer: Any) -> Json:
@@ -93,10 +93,11 @@ def problem_of(params: Json) -> str | None:
 
 
 def _field(rule: Any) -> Any:
-    """Return the rule of a field without hints; choices with titles become choices."""
+    """Return the rule of a field without the hints that forms do without; choices with titles become choices."""
     if not isinstance(rule, dict):
         return rule
-    kept = {name: value for name, value in rule.items() if name not in HINTS}
+    hints = {"enumNames"} if rule.get("format") in list(FORMATS) else {"enumNames", "format"}
+    kept = {name: value for name, value in rule.items() if name not in hints}
     choices = kept.pop("oneOf", None)
     if isinstance(choices, list) and choices and all(isinstance(each, dict) and "const" in each for each in choices):
         return kept | {"enum": [each["const"] for each in choices]}

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from a2a.mcp.inputs import requests_of
+from tasks.models import Question
 from tests.a2a.a2a_client import token_of
 from tests.a2a.mcp.mcp_client import PREFIX, Client, Json
 from tests.servers import until
@@ -65,6 +67,12 @@ def test_a_task_is_cancelled(tasks: Client, tmp_path: Path) -> None:
     assert "of 1 done" in working["statusMessage"]
     assert tasks.result("tasks/cancel", {"taskId": created["taskId"]}) == {"resultType": "complete"}
     settled(tasks, created["taskId"], "cancelled")
+
+
+def test_a_form_keeps_its_formats() -> None:
+    schema = {"properties": {"to": {"type": "string", "format": "email"}}, "required": ["to"]}
+    (request,) = requests_of([Question(id="q", text="Whom?", schema=schema)]).values()
+    assert request["params"]["requestedSchema"] == {"type": "object", **schema}
 
 
 def test_a_question_is_answered_by_an_update(tasks: Client) -> None:

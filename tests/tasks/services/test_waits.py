@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db.models import F
+from pytest_django import Settings
 
 from a2a.methods import params, queries
 from accounts.callers import LOCAL, Caller, Role
@@ -16,6 +17,8 @@ from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.services import cancels, hooks, sent_events, trees, waits
 from tasks.services.demo import as_demo
 from tasks.services.questions import answer, open_questions
+from tasks.worker import wait_room
+from tests.sections import replace
 from tests.tasks.trees import ADMIN, ALICE, BOB
 from tests.workers import Json, Ran, WorkerThread, group, result_of, step
 
@@ -61,6 +64,23 @@ def time_passes(seconds: float = HOUR) -> None:
 def finished(worker: WorkerThread, run: Run) -> Ran:
     worker.work()
     return result_of(run)
+
+
+def test_a_user_has_room_for_so_many_waits(
+    worker: WorkerThread, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, waits_per_user=2))
+    monkeypatch.setattr(wait_room, "FULL_SECONDS", 0.0)
+    run = parked(worker, *group("root", until("a"), awaits("b")), caller=ALICE)
+    (third,) = finished(worker, start(until("c"), caller=ALICE)).tasks.values()
+    assert third.error == (
+        "Cannot wait: user 'alice' has 2 open questions and waits already (limits.waits_per_user). "
+        "Answer or cancel some of them, and execute this task again."
+    )
+    parked(worker, until("of bob"), caller=BOB)
+    cancels.ask(caller=ALICE, task_ids=["b"], force=False, message="No longer")
+    finished(worker, run)
+    parked(worker, until("d"), caller=ALICE)
 
 
 # --- times ---

@@ -46,10 +46,10 @@ async def test_a_tool_asks_twice_and_goes_on(
 
 
 @pytest.mark.usefixtures("configured")
-async def test_a_format_is_a_hint_that_forms_do_without(context: Context) -> None:
+async def test_the_format_of_a_field_is_kept(context: Context) -> None:
     question = await asked(context, server="web", tool="invite")
     assert question.schema is not None
-    assert question.schema["properties"]["email"] == {"title": "Email", "type": "string"}
+    assert question.schema["properties"]["email"] == {"title": "Email", "type": "string", "format": "email"}
     result = await Mcp().execute({"server": "web", "tool": "invite"}, answered(context, question, {"email": "a@b.c"}))
     assert result == {"result": "a@b.c"}
 
@@ -65,6 +65,7 @@ async def test_a_format_is_a_hint_that_forms_do_without(context: Context) -> Non
         ),
         ({"requestedSchema": {"type": "object", "properties": {"a": {"type": "string", "format": "uri"}}}}, None),
         ({"requestedSchema": {"properties": {"a": {"type": "string", "oneOf": [{"const": "x", "title": "X"}]}}}}, None),
+        ({"requestedSchema": {"properties": {"a": {"type": "string", "format": "of its own"}}}}, None),
         ({"message": "Sure?"}, None),
         ({"message": 5, "requestedSchema": "x"}, None),
     ],
