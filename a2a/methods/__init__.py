@@ -195,6 +195,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
         "runs.list": Method(runs.list_runs, run_params.ListRuns, as_a2a_data, run_responses.Runs, VIEWER),
         "runs.tree": Method(runs.tree, run_params.GetRunTree, as_a2a_data, run_responses.RunTree, VIEWER),
+        "runs.export": Method(runs.export, run_params.ExportRun, as_a2a_data, run_responses.RunExport, VIEWER),
         "runs.calls": Method(runs.calls, run_params.ListCalls, as_a2a_data, call_responses.ModelCalls, VIEWER),
         "runs.compare": Method(runs.compare, run_params.CompareRuns, as_a2a_data, run_responses.Comparison, VIEWER),
         "tasks.fork": Method(

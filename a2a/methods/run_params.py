@@ -65,6 +65,14 @@ class ListCalls(GetRun, frozen=True, kw_only=True):
     cursor: str = ""
 
 
+class ExportRun(Params, frozen=True, kw_only=True):
+    """runs.export"""
+
+    run_id: Text
+    events: bool = False
+    """Also the events of the run."""
+
+
 class CompareRuns(Params, frozen=True, kw_only=True):
     """runs.compare"""
 

@@ -2,9 +2,11 @@
 
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 from a2a.methods.call_responses import ModelCall
 from a2a.methods.response import Response
-from a2a.methods.responses import FlowRef, ParentRun, RunStatus, TokenUsage, Tree
+from a2a.methods.responses import Event, FlowRef, ParentRun, RunStatus, TokenUsage, Tree
 from tasks.rules.strict_json import Json
 from tasks.status import Status
 
@@ -74,6 +76,15 @@ class RunTree(Response, frozen=True, kw_only=True):
     run: Run
     tree: Tree
     warnings: list[str]
+
+
+class RunExport(Response, frozen=True, kw_only=True):
+    """A whole run. `events` are there if they were asked for; those that have been deleted (`events.keep_days`) are missing."""
+
+    run: RunDetail
+    tree: Tree
+    warnings: list[str]
+    events: list[Event] | UnsetType = UNSET
 
 
 class Side(Response, frozen=True, kw_only=True):

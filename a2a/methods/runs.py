@@ -12,7 +12,8 @@ from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.models import Task
 from tasks.rules.strict_json import Json
-from tasks.services import comparisons, forks, history, model_calls
+from tasks.rules.words import as_sent
+from tasks.services import comparisons, forks, history, model_calls, run_exports
 from tasks.services.idempotency import Token
 from tasks.services.past_trees import past_tree
 
@@ -36,11 +37,15 @@ async def list_runs(caller: Caller, given: run_params.ListRuns) -> DataResult:
 
 async def get(caller: Caller, given: run_params.GetRun) -> DataResult:
     """Return a run with its inputs and its failures."""
-    found = await pools.read(history.get_run, caller=caller, run_id=given.run_id)
+    return DataResult(native=native_detail(await pools.read(history.get_run, caller=caller, run_id=given.run_id)))
+
+
+def native_detail(found: history.RunDetail) -> Json:
+    """A run with what it got and what failed in it."""
     parent = found.parent and {"run_id": found.parent.run_id, "task_id": found.parent.task_id}
     more = {"inputs": found.inputs, "parent_run": parent, "failures": [asdict(each) for each in found.failures]}
     calls = {"model_calls": [native_call(call) for call in found.calls]}
-    return DataResult(native=native_run(found.facts) | more | calls)
+    return native_run(found.facts) | more | calls
 
 
 async def calls(caller: Caller, given: run_params.ListCalls) -> DataResult:
@@ -56,6 +61,24 @@ async def tree(caller: Caller, given: run_params.GetRunTree) -> DataResult:
     past = await pools.read(past_tree, caller=caller, run_id=given.run_id)
     shown = {"run": native_run(past.facts), "tree": native_tree(past.tasks), "warnings": past.warnings}
     return DataResult(native=shown)
+
+
+async def export(caller: Caller, given: run_params.ExportRun) -> DataResult:
+    """Return a run as a whole, for a file: its inputs, its tree as it stood when the run ended, and its events."""
+    read = partial(run_exports.export, caller=caller, run_id=given.run_id, with_events=given.events)
+    return DataResult(native=native_export(await pools.read(read)))
+
+
+def native_export(found: run_exports.RunExport) -> Json:
+    """A whole run, as clients get it."""
+    shown = {
+        "run": native_detail(found.detail),
+        "tree": native_tree(found.past.tasks),
+        "warnings": found.past.warnings,
+    }
+    if found.events is None:
+        return shown
+    return shown | {"events": [as_sent(event, has_tokens=False) for event in found.events]}
 
 
 async def compare(caller: Caller, given: run_params.CompareRuns) -> DataResult:

@@ -297,6 +297,15 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
                 errors=(errors.RunNotFound,),
             )
         },
+        "runs/<segment:run_id>/export/": {
+            "get": Operation(
+                name="exportRun",
+                method="runs.export",
+                in_path="run_id",
+                answers={200: run_responses.RunExport},
+                errors=(errors.RunNotFound,),
+            )
+        },
         "runs/<segment:run_id>/calls/": {
             "get": Operation(
                 name="listModelCallsOfRun",

@@ -201,6 +201,17 @@ def tree(client: "Client", run_id: RunId) -> Any:
     return client.run_tree(run_id)
 
 
+@runs.command("export")
+@asks(output.as_document, piped=output.as_document)
+def export(
+    client: "Client",
+    run_id: RunId,
+    events: Annotated[bool, typer.Option("--events", help="Include the events of the run.")] = False,
+) -> Any:
+    """Print a whole run as JSON: its inputs, failures and model calls, and its tree as it was."""
+    return client.export_run(run_id, events=events)
+
+
 @runs.command("compare")
 @asks(_show_comparison)
 def compare(

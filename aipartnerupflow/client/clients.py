@@ -79,6 +79,7 @@ class Methods(Generic[H]):
     runs = method(run_calls.runs)
     get_run = method(run_calls.get_run)
     run_tree = method(run_calls.run_tree)
+    export_run = method(run_calls.export_run)
     model_calls = method(run_calls.model_calls)
     compare_runs = method(run_calls.compare_runs)
     fork = method(run_calls.fork)

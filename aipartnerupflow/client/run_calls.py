@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Unpack
 
 from .calls import Call, given, headers_of
-from .run_types import Comparison, ModelCallPage, RunDetail, RunFilters, RunPage, RunTree
+from .run_types import Comparison, ModelCallPage, RunDetail, RunExport, RunFilters, RunPage, RunTree
 from .types import Execution, Json
 
 
@@ -21,6 +21,11 @@ def get_run(run_id: str) -> Call[RunDetail]:
 def run_tree(run_id: str) -> Call[RunTree]:
     """The tree of a run as it stood when the run ended."""
     return Call("runs.tree", {"run_id": run_id})
+
+
+def export_run(run_id: str, *, events: bool = False) -> Call[RunExport]:
+    """A whole run: its inputs, its tree as it stood when the run ended and, with `events`, what happened in it."""
+    return Call("runs.export", {"run_id": run_id, "events": events})
 
 
 def model_calls(

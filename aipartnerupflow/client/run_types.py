@@ -1,8 +1,8 @@
 """What the methods for runs return, as in `types`."""
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
-from .types import FlowRef, Json, ModelCall, ParentRun, RunStatus, Status, Task
+from .types import Event, FlowRef, Json, ModelCall, ParentRun, RunStatus, Status, Task
 
 
 class Run(TypedDict):
@@ -94,6 +94,15 @@ class RunTree(TypedDict):
     run: Run
     tree: Task
     warnings: list[str]
+
+
+class RunExport(TypedDict):
+    """A whole run. `events` are there if they were asked for."""
+
+    run: RunDetail
+    tree: Task
+    warnings: list[str]
+    events: NotRequired[list[Event]]
 
 
 class Side(TypedDict):

@@ -71,8 +71,7 @@ def _listed(*, caller: Caller, filters: Filters) -> Context:
         text=filters.text or None,
         since=now - span,
     )
-    rows, next_cursor = history.list_runs(caller=caller, wanted=wanted, limit=PAGE, cursor=filters.cursor)
-    times = history.times_of(caller=caller, wanted=wanted)
+    rows, next_cursor, times = _page_and_times(caller, wanted, cursor=filters.cursor)
     bars = bars_of(times.moments, now=now, count=round(span / width), width=width)
     return {
         "place": "runs",
@@ -89,6 +88,18 @@ def _listed(*, caller: Caller, filters: Filters) -> Context:
         "next_query": filters.query(cursor=next_cursor) if next_cursor else "",
         "first_query": filters.query() if filters.cursor else "",
     }
+
+
+def _page_and_times(
+    caller: Caller, wanted: history.RunFilter, *, cursor: str
+) -> tuple[list[history.RunFacts], str | None, history.Times]:
+    """A text is searched once: its first page has the chart."""
+    if wanted.text is not None and not cursor:
+        return history.search_runs(caller=caller, wanted=wanted, limit=PAGE)
+    rows, next_cursor = history.list_runs(caller=caller, wanted=wanted, limit=PAGE, cursor=cursor)
+    if wanted.text is not None:
+        return rows, next_cursor, history.Times(moments={}, cut=())
+    return rows, next_cursor, history.times_of(caller=caller, wanted=wanted)
 
 
 def bars_of(times: Mapping[str, Sequence[datetime]], *, now: datetime, count: int, width: timedelta) -> list[Bar]:

@@ -227,12 +227,10 @@ class Times:
 
 
 def times_of(*, caller: Caller, wanted: RunFilter) -> Times:
-    """Return when the runs were created: of each status the newest MOST_TIMES; of a tag, the newest of all; of a text,
-    the newest MOST_MATCHES, as far as the search comes in its time. Raises what `list_runs` raises.
+    """Return when the runs were created: of each status the newest MOST_TIMES; of a tag, the newest of all. `search_runs`
+    has those of a text. Raises what `list_runs` raises.
     """
     found = _of_subject(caller, wanted).filter(wanted.conditions)
-    if wanted.text is not None:
-        return _times_of_matches(caller, found.exclude(root_id=F("id")), wanted)
     times = found.order_by("-created_at", "-id").values_list("created_at", flat=True)
     if wanted.tag is not None:
         times = times.filter(id__in=[run_id for _, run_id in _tagged(caller, wanted, None, MOST_TIMES)])
@@ -240,12 +238,20 @@ def times_of(*, caller: Caller, wanted: RunFilter) -> Times:
     return Times(moments=moments, cut=[status for status, each in moments.items() if len(each) >= MOST_TIMES])
 
 
-def _times_of_matches(caller: Caller, found: RunQuerySet, wanted: RunFilter) -> Times:
-    runs, last = _search(caller, found.only("id", "status", "created_at"), wanted, limit=MOST_MATCHES, cursor="")
+def search_runs(*, caller: Caller, wanted: RunFilter, limit: int) -> tuple[list[RunFacts], str | None, Times]:
+    """Return the first page that `list_runs` has of a text, and when its matches were created, from one search: the
+    newest MOST_MATCHES, as far as the search comes in its time. Raises what `list_runs` raises.
+    """
+    found = _of_subject(caller, wanted).filter(wanted.conditions).exclude(root_id=F("id"))
+    runs, last = _search(caller, found, wanted, limit=MOST_MATCHES, cursor="")
+    page = runs[:limit]
     moments: dict[str, list[datetime]] = {}
     for run in runs:
         moments.setdefault(run.status, []).append(run.created_at)
-    return Times(moments=moments, cut=[*moments] if last is not None else [])
+    times = Times(moments=moments, cut=[*moments] if last is not None else [])
+    if len(runs) > limit:
+        return with_facts(page), cursor_of(page[-1]), times
+    return with_facts(page), None if last is None else cursor_at(*last), times
 
 
 def own_run(*, caller: Caller, run_id: str) -> Run:

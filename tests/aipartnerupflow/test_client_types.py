@@ -74,6 +74,7 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     run_types.ModelCallWithContent: (call_responses.ModelCallWithContent,),
     run_types.ModelCallPage: (call_responses.ModelCalls,),
     run_types.RunTree: (run_responses.RunTree,),
+    run_types.RunExport: (run_responses.RunExport,),
     run_types.Side: (run_responses.Side,),
     run_types.Pair: (run_responses.Pair,),
     run_types.Comparison: (run_responses.Comparison,),

@@ -123,6 +123,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "runs.list": Row({"task_id": "$task"}, (USER, {"task_id": "$leaf"}, {"text": "$task"}), runs=True),
         "runs.get": Row(RUN, runs=True),
         "runs.tree": Row(RUN, runs=True),
+        "runs.export": Row(RUN, (RUN | {"events": True},), runs=True),
         "runs.calls": Row(RUN, (RUN | {"task_id": "$leaf"}, RUN | {"limit": 1}), runs=True),
         "runs.compare": Row({"a": "$run", "b": "$run"}, ({"a": "$run", "b": "no-such-run"},), runs=True),
         "tasks.fork": Row(
@@ -250,6 +251,7 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "listRuns": Row({"task_id": "$task"}, (USER, {"task_id": "$leaf"}, {"text": "$task"}), runs=True),
         "getRun": Row({}, runs=True),
         "getTreeOfRun": Row({}, runs=True),
+        "exportRun": Row({}, ({"events": "true"},), runs=True),
         "listModelCallsOfRun": Row({}, ({"task_id": "$leaf"}, {"limit": 1}), runs=True),
         "listWebhooksOfRun": Row({}, runs=True),
         "deleteWebhook": Row({}, runs=True),

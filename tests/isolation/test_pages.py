@@ -32,6 +32,7 @@ PATHS = [
     "/ui/runs/?task=$task",
     "/ui/runs/?q=$task&tag=nightly",
     "/ui/runs/$run/",
+    "/ui/runs/$run/download/",
     "/ui/runs/selected/?then=delete&run=$run",
     "/ui/runs/compare/?a=$run&b=$run",
     "/ui/schedules/$schedule/",

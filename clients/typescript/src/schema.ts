@@ -280,6 +280,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs/{run_id}/export/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Return a run as a whole, for a file: its inputs, its tree as it stood when the run ended, and its events. */
+        get: operations["exportRun"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/runs/{run_id}/tree/": {
         parameters: {
             query?: never;
@@ -1694,6 +1711,16 @@ export interface components {
             task_id: string;
             token_usage: components["schemas"]["TokenUsage"] | null;
             user_id: string;
+        };
+        /**
+         * RunExport
+         * @description A whole run. `events` are there if they were asked for; those that have been deleted (`events.keep_days`) are missing.
+         */
+        RunExport: {
+            events?: components["schemas"]["Event"][];
+            run: components["schemas"]["RunDetail"];
+            tree: components["schemas"]["Tree"];
+            warnings: string[];
         };
         /**
          * Runs
@@ -3718,6 +3745,66 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelCalls"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `run_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    exportRun: {
+        parameters: {
+            query?: {
+                events?: boolean;
+            };
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunExport"];
                 };
             };
             /** @description Bad Request: `invalid_params` */

@@ -68,6 +68,11 @@ def test_each_run_of_a_tree_keeps_its_history(rpc: Rpc) -> None:
     failed = then["tree"]["children"][1]
     assert (failed["result"], "night" in failed["error"]) == (None, True)
     assert then["warnings"] == now["warnings"] == []
+    whole = rpc("runs.export", {"run_id": first["id"], "events": True})
+    assert whole["tree"] == then["tree"]
+    assert (whole["run"]["inputs"], whole["run"]["failures"][0]["name"]) == ({"day": 1}, "B")
+    assert [event["seq"] for event in whole["events"]] == list(range(1, len(whole["events"]) + 1))
+    assert (whole["events"][-1]["type"], "events" in rpc("runs.export", {"run_id": first["id"]})) == ("final", False)
     compared = rpc("runs.compare", {"a": first["id"], "b": second["id"], "changed_only": True})
     assert (compared["a"]["inputs"], compared["b"]["inputs"]) == ({"day": 1}, {"night": 2})
     assert {pair["name"]: pair["changed"] for pair in compared["tasks"]} == {"B": ["status", "result", "error"]}

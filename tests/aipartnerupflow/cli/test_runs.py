@@ -38,6 +38,8 @@ def test_a_run_is_shown_with_what_failed_and_its_tree(cli: Cli, screen: Show, fa
     shown = screen("runs", "show", run["id"])
     assert failed["name"] in shown.out and "echo_executor" in shown.err and "tasks fork" in shown.err
     assert "✗" in screen("runs", "tree", run["id"]).out
+    whole = json.loads(cli("runs", "export", run["id"], "--events").out)
+    assert whole["events"][-1]["type"] == "final"
     assert cli("runs", "list", "--task", failed["id"], "--until", run["created_at"]).lines == []
     assert screen("runs", "list", "--task", failed["id"]).out.count(run["id"]) == 1
 

@@ -110,7 +110,9 @@ def test_runs_are_found_by_tag_by_name_and_by_what_failed(runs: list[Run], monke
     assert facts.error and "night" in facts.error
     times = history.times_of(caller=LOCAL, wanted=history.RunFilter(tag="nightly"))
     assert {status: len(each) for status, each in times.moments.items() if each} == {"pending": 1}
-    times = history.times_of(caller=LOCAL, wanted=history.RunFilter(text="All"))
+    (newest,), cursor, times = history.search_runs(caller=LOCAL, wanted=history.RunFilter(text="All"), limit=1)
+    rest = history.list_runs(caller=LOCAL, wanted=history.RunFilter(text="All"), cursor=cursor or "")
+    assert [facts.run.id for facts in (newest, *rest[0])] == found(text="All")
     assert ({status: len(each) for status, each in times.moments.items()}, times.cut) == (
         Counter(run.status for run in (first, second)),
         [],
@@ -118,10 +120,11 @@ def test_runs_are_found_by_tag_by_name_and_by_what_failed(runs: list[Run], monke
     stranger = Caller(user_id="stranger", role=Role.OPERATOR)
     for wanted in (history.RunFilter(tag="nightly"), history.RunFilter(text="Other")):
         assert history.list_runs(caller=stranger, wanted=wanted) == ([], None)
-        assert not any(history.times_of(caller=stranger, wanted=wanted).moments.values())
+    assert not any(history.times_of(caller=stranger, wanted=history.RunFilter(tag="nightly")).moments.values())
+    assert history.search_runs(caller=stranger, wanted=history.RunFilter(text="Other"), limit=9)[:2] == ([], None)
     monkeypatch.setattr(run_search, "PIECE", 1)
     monkeypatch.setattr(run_search, "SECONDS", -1)
-    assert history.times_of(caller=LOCAL, wanted=history.RunFilter(text="Other")).cut == ["pending"]
+    assert history.search_runs(caller=LOCAL, wanted=history.RunFilter(text="Other"), limit=9)[2].cut == ["pending"]
     ids, cursor = list[str](), ""
     for _ in range(4):  # a search that ends early continues
         listed, following = history.list_runs(caller=LOCAL, wanted=history.RunFilter(text="All"), cursor=cursor)
