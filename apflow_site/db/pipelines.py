@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import connection
+from psycopg.pq import PipelineStatus
 
 from apflow_site.db.connections import IS_SQLITE
 
@@ -13,12 +14,15 @@ def pipelined() -> Iterator[None]:
     """Send the statements of the block without waiting for the reply to each.
 
     Reading a row waits for the replies so far. A statement may so raise at a later one, or at the
-    end of the block, and the rowcount of a cursor is known only after the block. On SQLite, which
-    answers at once, nothing changes.
+    end of the block, and the rowcount of a cursor is known only after the block. A block within
+    another is a part of it. On SQLite, which answers at once, nothing changes.
     """
     if IS_SQLITE:
         yield
         return
     connection.ensure_connection()
+    if connection.connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        yield
+        return
     with connection.wrap_database_errors, connection.connection.pipeline():
         yield

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -74,9 +75,20 @@ def fire_due() -> int:
     """Fire some of the schedules that are due. Returns how many; 0 if none is, or others fire them."""
     now = clock.database_time()
     for some in batched(_picked(now), BATCH):
-        if fired := _with_locked(some, Sweep.fire, due_by=now):
+        if fired := _fired(some, due_by=now):
             return fired
     return 0
+
+
+def _fired(ids: Sequence[str], *, due_by: datetime) -> int:
+    """Fire these schedules together or, if one of them cannot start its run, each by itself: that takes longer."""
+    try:
+        return _with_locked(ids, Sweep.fire_together, due_by=due_by)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:  # of any of them; the second time, `_start` says of which one
+        logger.debug("Schedules are fired one by one", exc_info=True, extra={"event": "schedules.apart"})
+        return _with_locked(ids, Sweep.fire, due_by=due_by)
 
 
 def seconds_until_due() -> float | None:
@@ -169,6 +181,8 @@ class Sweep:
     outcomes: list[str] = field(default_factory=list)
     lateness: list[float] = field(default_factory=list)
     left: int = 0
+    is_together: bool = False
+    """Whether a run that cannot start undoes all of it."""
     began_at: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -182,6 +196,12 @@ class Sweep:
         if open_firings:
             sweep._note_ends(open_firings)
         return sweep
+
+    def fire_together(self) -> None:
+        """Do what is due, and send it to the database at once. Raises what the start of a run raises."""
+        self.is_together = True
+        with pipelined():
+            self.fire()
 
     def fire(self) -> None:
         """Do what is due."""
@@ -333,19 +353,14 @@ class Sweep:
         """Start the run of a firing; a tree that is refused is a firing that failed."""
         firing.started_at = self._clock()
         try:
-            with pipelined(), transaction.atomic():
+            with nullcontext() if self.is_together else transaction.atomic():
                 execution = _execution(schedule)
-        except TasksError as error:
-            self._failed(schedule, firing, error.message)
         except (OperationalError, InterfaceError):
             raise  # all of it is done again
-        except Exception:
-            logger.exception(
-                "Schedule %s could not start its tree",
-                schedule.id,
-                extra={"event": "schedule.broken", "schedule": schedule.id},
-            )
-            self._failed(schedule, firing, BROKEN)
+        except Exception as error:
+            if self.is_together:
+                raise
+            self._refused(schedule, firing, error)
         else:
             self._started(schedule, firing, execution)
         schedule.last_run_at = firing.started_at
@@ -354,6 +369,18 @@ class Sweep:
             self.new.append(firing)
         else:
             firing.save()
+
+    def _refused(self, schedule: Schedule, firing: Firing, error: Exception) -> None:
+        if isinstance(error, TasksError):
+            self._failed(schedule, firing, error.message)
+        else:
+            logger.error(
+                "Schedule %s could not start its tree",
+                schedule.id,
+                exc_info=error,
+                extra={"event": "schedule.broken", "schedule": schedule.id},
+            )
+            self._failed(schedule, firing, BROKEN)
 
     def _started(self, schedule: Schedule, firing: Firing, execution: Execution) -> None:
         if not execution.started:

@@ -112,12 +112,17 @@ def create_tree(
         root = next(row for row in rows if row.id == row.root_id)
         try:
             # A reserved run is taken by an UPDATE whose count of rows matters.
-            with transaction.atomic(), pipelined() if reserved_id is None else nullcontext():
+            with (
+                transaction.atomic(savepoint=id_conflict != NEW),
+                pipelined() if reserved_id is None else nullcontext(),
+            ):
                 store(rows)
                 run = _start_run(root, context_id=context_id, reserved_id=reserved_id) if execute else None
                 if llm_key is not None:
                     keep_key(llm_key, caller=caller, tree=rows, run=run)
         except IntegrityError:  # another request took one of the ids since the check: check again
+            if id_conflict == NEW:
+                raise
             continue
         warnings = [*spec.warnings, *_owner_warnings(spec, owner)]
         return Created(tasks=rows, root=root, ids=ids, warnings=warnings, run=run)
