@@ -20,6 +20,8 @@ from tasks.services.write_only import for_pages
 
 TEMPLATE: Final = "dashboard/fork.html"
 HIDDEN: Final = "…"
+RUN_INPUTS: Final = "{{run.inputs"
+"""With what the place of an input of the run begins."""
 STARTED: Final = "A copy of the tree has started from this task. The original is unchanged."
 
 
@@ -64,4 +66,10 @@ def _kept(task: Task, given: Json) -> Json:
 
 
 def _form(task: Task, text: str, problems: Sequence[str]) -> Context:
-    return {"place": "tasks", "task": task, "text": text, "problems": problems}
+    return {
+        "place": "tasks",
+        "task": task,
+        "text": text,
+        "problems": problems,
+        "has_run_inputs": RUN_INPUTS in written(task.inputs),
+    }

@@ -19,6 +19,7 @@ from tasks.services import history, saved_views
 from tasks.services.comparisons import compare, seconds_of
 from tasks.services.past_trees import past_tree
 from tasks.services.write_only import for_pages
+from tasks.status import Status
 
 PAGE: Final = 50
 TASKS_SHOWN: Final = 1_000
@@ -129,17 +130,21 @@ def _parts(counts: Mapping[str, int], most: int) -> list[tuple[str, float, float
 def _one(*, caller: Caller, run_id: str) -> Context:
     found = history.get_run(caller=caller, run_id=run_id)
     past = past_tree(caller=caller, run_id=run_id)
+    run = found.facts.run
+    others = _others(caller, run)
     return {
         "place": "runs",
         "facts": found.facts,
-        "run": found.facts.run,
+        "run": run,
+        "may_retry": run.status == Status.FAILED and history.is_latest(run),
         "inputs": found.inputs,
         "parent": found.parent,
         "failures": found.failures,
         "warnings": past.warnings,
         "tasks": [(task, seconds_of(task)) for task in past.tasks[:TASKS_SHOWN]],
         "task_count": len(past.tasks),
-        "others": _others(caller, found.facts.run),
+        "others": others,
+        "before": next((other for other in others if other.run.created_at < run.created_at), None),
     }
 
 

@@ -70,6 +70,10 @@ def test_a_run_shows_what_failed_and_its_tree_as_it_was(server: Server, failed: 
     shown = page(server, f"/ui/runs/{run_id}/")
     assert "What failed" in shown and "has no &#x27;number&#x27;" in shown
     assert path_of(failed["ids"]["use"]) in shown
+    assert "Retry failed" in shown and "/ui/run-with/" in shown
+    whole = server.http.get(f"/ui/runs/{run_id}/download/")
+    assert whole.headers["Content-Disposition"] == f'attachment; filename="{run_id}-run.json"'
+    assert (whole.json()["run"]["id"], whole.json()["events"][-1]["type"]) == (run_id, "final")
     assert server.http.get("/ui/runs/no-such-run/").status_code == 404
 
 
@@ -82,6 +86,7 @@ def test_a_task_runs_again_with_corrected_inputs(server: Server, failed: Json) -
     moved = posted(server, path, inputs='{"n": "{{fetch.rows}}"}')
     assert moved.status_code == 302
     forked = moved.headers["Location"].rpartition("/")[2]
+    assert "run the tree with other inputs" not in page(server, path)
     server.rpc("tasks.execute", {"task_id": forked, "wait": True})
     assert server.rpc("tasks.get", {"task_id": forked})["result"] == {"n": 3, "fetch": {"rows": 3}}
     a, b = run_of(server, failed["task_id"]), run_of(server, forked)
@@ -97,6 +102,8 @@ def test_a_hidden_input_stays_as_it_is(server: Server) -> None:
     path = f"/ui/fork/{task_id}"
     shown = page(server, path)
     assert "of-the-tests" not in shown and "…" in shown
+    run_id = run_of(server, task_id)
+    assert "of-the-tests" not in server.http.get(f"/ui/runs/{run_id}/download/").text
     refused = posted(server, path, inputs='{"url": "http://127.0.0.1:9/", "headers": {"Authorization": "…", "X": "1"}}')
     assert (refused.status_code, "is hidden" in refused.text) == (422, True)
 
