@@ -23,3 +23,21 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"message {self.pk} of {self.run_id}"
+
+
+class WatchedResource(models.Model):
+    """A resource that the session of a client of MCP watches. No foreign key: it may outlive its run."""
+
+    session = models.CharField(max_length=32)
+    user_id = models.CharField(max_length=255, db_index=True)
+    run_id = models.CharField(max_length=255)
+    uri = models.CharField(max_length=400)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["session", "uri"], name="watched_resource_of_session"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.uri} in session {self.session}"

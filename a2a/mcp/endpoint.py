@@ -15,13 +15,13 @@ from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import body_of, headers_of, json_response, require_method
 from a2a.core.jsonrpc import Call, Failure, Id, Reply
 from a2a.core.metrics import metered, note
-from a2a.live import sse
+from a2a.live import sse, stream_limits
 from a2a.live.streaming import held
-from a2a.mcp import eras
+from a2a.mcp import dialog, eras, sessions, subscriptions
 from a2a.mcp.catalogue import OURS, Catalogue
 from a2a.mcp.eras import Exchange
 from a2a.mcp.errors import McpError, failure
-from a2a.mcp.messages import Messages, Notification, Result
+from a2a.mcp.messages import Message, Messages, Result
 from a2a.mcp.methods import method_of
 from a2a.mcp.protected_resource import challenge
 from accounts.auth import authenticate
@@ -31,9 +31,9 @@ from tasks.rules.strict_json import Json, decode
 from tasks.storage import loads
 
 UNAUTHORIZED: Final = 401
+NO_STREAM: Final = "GET opens the stream of a session. Send Accept: text/event-stream."
 DEFERRED_SECONDS: Final = 1.0
 """How long a reply may take until it becomes a stream. Quick calls get plain JSON, with the status of their error."""
-Message = Notification | Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,13 @@ class Mcp:
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         body: Json = {}
         try:
+            if request.method == "GET" and sessions.HEADER in request.headers:
+                return await _changes(request)
             require_method(request, "POST")
             caller = await authenticate(request)
             body = _message_in(request)
             if "id" not in body or "method" not in body:
-                return _accepted(body)
+                return await _accepted(body, caller)
             return await self._replied(request, body, caller)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             response = _refused(error, call_id=_id_in(body), is_modern=eras.is_modern(body, request.headers))
@@ -71,7 +73,10 @@ class Mcp:
             messages = method.function(self.catalogue, exchange, call.params)
             first = await _first(messages, seconds=DEFERRED_SECONDS if exchange.takes_streams else None)
         if isinstance(first, Result):
-            return json_response(_reply(first, call, exchange))
+            response = json_response(_reply(first, call, exchange))
+            for name, value in first.headers.items():
+                response[name] = value
+            return response
         frames = sse.replies(_encoded(_continued(first, messages), call, exchange))
         return held(frames, caller=caller, who_is_it=partial(authenticate, request))
 
@@ -89,10 +94,25 @@ def _message_in(request: HttpRequest) -> Json:
     return body
 
 
-def _accepted(body: Json) -> HttpResponse:
-    """Take a notification, or the reply of a client, for which nothing waits here."""
+async def _changes(request: HttpRequest) -> HttpResponseBase:
+    """The stream of a session: what changes in the resources that its client watches."""
+    caller = await authenticate(request)
+    session = sessions.session_in(request.headers, caller)
+    if session is None or eras.EVENT_STREAM not in request.headers.get("Accept", ""):
+        raise McpError(jsonrpc.INVALID_REQUEST, NO_STREAM)
+    stream_limits.open_streams().refuse_if_full(caller)
+    note(user=caller.user_id)
+    return held(
+        sse.replies(subscriptions.changes(session, caller)), caller=caller, who_is_it=partial(authenticate, request)
+    )
+
+
+async def _accepted(body: Json, caller: Caller) -> HttpResponse:
+    """Take a notification, or the reply of a client."""
     if not isinstance(body.get("method"), str) and not body.keys() & {"result", "error"}:
         raise McpError(jsonrpc.INVALID_REQUEST, "A JSON-RPC message has a method, a result or an error.")
+    if "method" not in body:
+        await dialog.take(caller, body)
     return HttpResponse(status=202)
 
 
@@ -123,7 +143,7 @@ async def _next(messages: Messages) -> Message:
 async def _continued(first: "Message | asyncio.Future[Message]", messages: Messages) -> Messages:
     """Yield the first message, and those that follow it."""
     try:
-        yield first if isinstance(first, Message) else await first
+        yield await first if isinstance(first, asyncio.Future) else first
         async for message in messages:
             yield message
     finally:
@@ -134,7 +154,7 @@ async def _encoded(messages: Messages, call: Call, exchange: Exchange) -> AsyncG
     """Yield the messages as JSON. An error after the beginning of the stream is its last message."""
     try:
         async for message in messages:
-            yield message.to_json() if isinstance(message, Notification) else _reply(message, call, exchange)
+            yield _reply(message, call, exchange) if isinstance(message, Result) else message.to_json()
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         yield failure(error, call_id=call.id, is_modern=exchange.is_modern).to_json()
     finally:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call, Id
 from a2a.mcp.errors import HEADER_MISMATCH, UNSUPPORTED_VERSION, McpError
+from a2a.mcp.sessions import session_in
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
@@ -27,9 +28,11 @@ PREFIX: Final = "io.modelcontextprotocol/"
 VERSION_FIELD: Final = f"{PREFIX}protocolVersion"
 CAPABILITIES_FIELD: Final = f"{PREFIX}clientCapabilities"
 LOG_LEVEL_FIELD: Final = f"{PREFIX}logLevel"
+INITIALIZE: Final = "initialize"
 VERSION_HEADER: Final = "MCP-Protocol-Version"
 METHOD_HEADER: Final = "Mcp-Method"
 NAME_HEADER: Final = "Mcp-Name"
+PARAM_PREFIX: Final = "mcp-param-"
 NAMED: Final = MappingProxyType(
     {
         "tools/call": "name",
@@ -52,6 +55,7 @@ class Exchange:
     `is_modern`: of 2026-07-28, so each result has a `resultType`. `progress_token` is set if the client wants
     notifications of progress, and `log_level` if it wants those of logs. A request that continues an earlier one has the
     `request_state` of that, and the `input_responses` of the client's user. `takes_streams`: its reply may be a stream.
+    `param_headers` are the headers that repeat arguments. `session` is the id of the session, which only clients of earlier eras have.
     """
 
     caller: Caller
@@ -59,12 +63,14 @@ class Exchange:
     is_modern: bool
     version: str
     call_id: Id = None
+    session: str | None = None
     takes_streams: bool = False
     capabilities: Json = field(default_factory=dict)
     progress_token: str | int | float | None = None
     log_level: str | None = None
     request_state: Any = None
     input_responses: Any = None
+    param_headers: Mapping[str, str] = field(default_factory=dict)
 
     def has_extension(self, name: str) -> bool:
         """Whether the client has declared an extension."""
@@ -101,7 +107,10 @@ def exchange_of(call: Call, body: Json, *, sent: Mapping[str, str], caller: Call
         "progress_token": token if isinstance(token, str | int | float) and not isinstance(token, bool) else None,
     }
     if not is_modern(body, sent):
-        return Exchange(is_modern=False, version=_legacy_version(call, sent), **common)
+        version = _legacy_version(call, sent)
+        session = None if call.method == INITIALIZE else session_in(sent, caller)
+        known: Json = {} if session is None else {"session": session.id, "capabilities": session.capabilities}
+        return Exchange(is_modern=False, version=version, **known, **common)
     _check_fields(meta)
     _check_headers(call, meta[VERSION_FIELD], sent)
     if meta[VERSION_FIELD] not in MODERN:
@@ -116,6 +125,7 @@ def exchange_of(call: Call, body: Json, *, sent: Mapping[str, str], caller: Call
         log_level=level,
         request_state=body["params"].get("requestState"),
         input_responses=body["params"].get("inputResponses"),
+        param_headers={name.lower(): value for name, value in sent.items() if name.lower().startswith(PARAM_PREFIX)},
         **common,
     )
 
@@ -138,7 +148,7 @@ def _meta(body: Json) -> Json:
 def _legacy_version(call: Call, sent: Mapping[str, str]) -> str:
     """The version that the header names; at `initialize` it is in the body."""
     version = sent.get(VERSION_HEADER, FIRST_OVER_HTTP)
-    if call.method != "initialize" and version not in LEGACY:
+    if call.method != INITIALIZE and version not in LEGACY:
         raise unsupported_version(version)
     return version
 
@@ -165,6 +175,21 @@ def _check_headers(call: Call, version: str, sent: Mapping[str, str]) -> None:
         if _decoded(sent.get(header)) != value:
             problem = "is missing" if header not in sent else "differs from the body of the request"
             raise McpError(HEADER_MISMATCH, f"The header {header} {problem}.", data={"header": header})
+
+
+def check_params(exchange: Exchange, schema: Json, arguments: Json) -> None:
+    """Check the headers of arguments whose schemas have `x-mcp-header`. Raises McpError unless they agree with the body."""
+    properties = schema.get("properties") if exchange.is_modern else None
+    for name, rule in (properties if isinstance(properties, dict) else {}).items():
+        header = rule.get("x-mcp-header") if isinstance(rule, dict) else None
+        value = arguments.get(name)
+        if isinstance(header, str) and isinstance(value, str | int | float):
+            expected = value if isinstance(value, str) else str(value).lower()
+            sent = exchange.param_headers.get(f"{PARAM_PREFIX}{header.lower()}")
+            if _decoded(sent) != expected:
+                problem = "is missing" if sent is None else "differs from the argument in the body"
+                named = f"Mcp-Param-{header}"
+                raise McpError(HEADER_MISMATCH, f"The header {named} {problem}.", data={"header": named})
 
 
 def _decoded(value: str | None) -> str | None:

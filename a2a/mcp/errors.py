@@ -15,6 +15,8 @@ from a2a.core.jsonrpc import Failure, Id
 HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022
+SESSION_NOT_FOUND: Final = -32001
+"""Up to 2025-11-25; the code of the official libraries."""
 STATUS_OF_CODE: Final = MappingProxyType(
     {
         jsonrpc.PARSE_ERROR: 400,
@@ -24,6 +26,7 @@ STATUS_OF_CODE: Final = MappingProxyType(
         HEADER_MISMATCH: 400,
         MISSING_CAPABILITY: 400,
         UNSUPPORTED_VERSION: 400,
+        SESSION_NOT_FOUND: 404,
     }
 )
 """The HTTP status of a failed request of 2026-07-28 (Streamable HTTP, "Protocol Errors")."""

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from django.db.models import Count
 
+from a2a.core.jsonrpc import INVALID_PARAMS
 from a2a.mcp.eras import Exchange
 from a2a.mcp.errors import missing_capability
 from a2a.mcp.inputs import requests_of
 from a2a.mcp.tools.outcomes import outcome_of
 from accounts.callers import Caller
 from tasks.models import Run, Task
-from tasks.rules.exceptions import InvalidParams, RunNotFound
+from tasks.rules.exceptions import InvalidParams, ResponsesTooLarge, ResponseTooLarge, RunNotFound
 from tasks.rules.strict_json import Json
 from tasks.services import history, questions
 from tasks.status import Status
@@ -39,19 +40,29 @@ def created(run: Run) -> Json:
 def detail(*, caller: Caller, run_id: Any) -> Json:
     """The run as it is: with its result if it is over, and with its questions if it waits for a person.
 
-    Raises InvalidParams, also for a run of another owner, or ResponseTooLarge.
+    Raises InvalidParams, also for a run of another owner, or ResponsesTooLarge.
     """
     run = known_run(caller, run_id)
     if run.finished_at is not None:
-        has_tree = Task.objects.filter(parent_id=run.target_id).exists()
-        result = outcome_of(caller=caller, run_id=run.id, with_tree=has_tree)
-        status = STATUSES[Status(run.status)]
-        return _handle(run, status=status, message=f"The run is {run.status}.", result=result)
+        return _finished(caller, run)
     asked = questions.open_questions(caller, run_ids=[run.id])
     message = _progress(run)
     if asked:
         return _handle(run, status="input_required", message=message, inputRequests=requests_of(asked))
     return _handle(run, status="working", message=message)
+
+
+def _finished(caller: Caller, run: Run) -> Json:
+    """The run with its result; `failed` with an error of the protocol if no reply may have that result."""
+    has_tree = Task.objects.filter(parent_id=run.target_id).exists()
+    try:
+        result = outcome_of(caller=caller, run_id=run.id, with_tree=has_tree)
+    except ResponsesTooLarge:  # a later request gets it
+        raise
+    except ResponseTooLarge as error:
+        shown = {"code": INVALID_PARAMS, "message": error.message}
+        return _handle(run, status="failed", message=f"The run is {run.status}; its result is too large.", error=shown)
+    return _handle(run, status=STATUSES[Status(run.status)], message=f"The run is {run.status}.", result=result)
 
 
 def known_run(caller: Caller, run_id: Any) -> Run:

@@ -21,11 +21,23 @@ WRONG_STATE: Final = ("requestState", "must be that of an earlier result, unchan
 
 def requests_of(asked: Sequence[Question]) -> Json:
     """Return the questions by their ids, as requests to the client's user."""
-    return {question.id: {"method": "elicitation/create", "params": _form(question)} for question in asked}
+    return {question.id: form_of(question.text, schema_of(question)) for question in asked}
 
 
-def _form(question: Question) -> Json:
-    return {"mode": "form", "message": question.text, "requestedSchema": schema_of(question)}
+def form_of(message: str, schema: Json) -> Json:
+    """A request to show the client's user a form."""
+    params = {"mode": "form", "message": message, "requestedSchema": schema}
+    return {"method": "elicitation/create", "params": params}
+
+
+def accepted_in(exchange: Exchange, name: str) -> Json | None:
+    """What the user filled in, in the response of this name; None without a response. A form that was declined is empty."""
+    responses = exchange.input_responses
+    response = responses.get(name) if isinstance(responses, dict) else None
+    if not isinstance(response, dict):
+        return None
+    content = response.get("content")
+    return content if response.get("action") == "accept" and isinstance(content, dict) else {}
 
 
 def answer_all(*, caller: Caller, run_id: str, responses: Any) -> Run:

@@ -1,7 +1,7 @@
 """What a request of MCP is answered with: notifications, and then one result."""
 
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -24,18 +24,35 @@ class Notification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request of the server to a client of an earlier era, in the stream of the client's request."""
+
+    id: str
+    method: str
+    params: Json
+
+    def to_json(self) -> Json:
+        return {"jsonrpc": VERSION, "id": self.id, "method": self.method, "params": self.params}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The result of a request. `kind` is its `resultType`, which only clients of 2026-07-28 get."""
+    """The result of a request. `kind` is its `resultType`, which only clients of 2026-07-28 get.
+
+    `headers` are sent with a result that is not in a stream.
+    """
 
     value: Json
     kind: str = COMPLETE
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def of_era(self, *, is_modern: bool) -> Json:
         return {"resultType": self.kind} | self.value if is_modern else self.value
 
 
-Messages = AsyncGenerator[Notification | Result]
-"""Any notifications, and the result as the last message."""
+Message = Notification | Request | Result
+Messages = AsyncGenerator[Message]
+"""Any notifications and requests, and the result as the last message."""
 
 
 def text(value: Any) -> Json:

@@ -9,15 +9,15 @@ from typing import Final
 
 from a2a.core.errors import rule_of
 from a2a.core.exceptions import UnknownMethod
-from a2a.core.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
+from a2a.core.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 from a2a.core.version import software_version
 from a2a.live import stream_limits
-from a2a.mcp import handles, subscriptions
+from a2a.mcp import handles, sessions, subscriptions, watching
 from a2a.mcp.catalogue import PAGE, Catalogue
 from a2a.mcp.completions import completed
-from a2a.mcp.eras import LEGACY, MODERN, Exchange
+from a2a.mcp.eras import LEGACY, MODERN, Exchange, check_params
 from a2a.mcp.errors import McpError
-from a2a.mcp.inputs import answer_all
+from a2a.mcp.inputs import accepted_in, answer_all, form_of
 from a2a.mcp.messages import Messages, Result, tool_error
 from a2a.methods.dispatch import require
 from accounts.callers import Role
@@ -33,8 +33,13 @@ INSTRUCTIONS: Final = (
     "returns when the run has ended; if it takes long, the result has status in_progress and a run_id: call get_run with "
     "it, and wait_seconds. A run that waits for a person lists its questions: answer them with answer_question."
 )
+NEEDS_SESSION: Final = (
+    f"Send the header {sessions.HEADER} that initialize has answered: the session gets the notifications."
+)
 RESOURCE_NOT_FOUND: Final = -32002
 """Up to 2025-11-25."""
+ARGUMENTS: Final = "arguments"
+"""The request by which a client asks its user for the arguments of a prompt."""
 TTL_MS: Final = 60_000
 """How long clients may keep a list."""
 
@@ -62,25 +67,28 @@ def method_of(name: str, exchange: Exchange) -> Method:
 # --- the handshake, and its successor ---
 
 
-async def initialize(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
-    """Agree on a version with a client of an earlier era. There is no session."""
+async def initialize(catalogue: Catalogue, exchange: Exchange, params: Json) -> Messages:
+    """Agree on a version with a client of an earlier era, and give it a session."""
     wanted = params.get("protocolVersion")
     if not isinstance(wanted, str) or not isinstance(params.get("clientInfo"), dict):
         raise InvalidParams([("protocolVersion", "required, a string"), ("clientInfo", "required, an object")])
     version = wanted if wanted in LEGACY else LEGACY[0]
-    return {
+    declared = params.get("capabilities")
+    session = sessions.begun(declared if isinstance(declared, dict) else {}, exchange.caller)
+    found = {
         "protocolVersion": version,
         "capabilities": capabilities(),
         "serverInfo": server_info(),
         "instructions": INSTRUCTIONS,
     }
+    yield Result(value=found, headers={sessions.HEADER: session})
 
 
 async def discover(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
     """Say which versions and capabilities the server has."""
     return {
         "supportedVersions": list(MODERN),
-        "capabilities": capabilities() | {"resources": {"subscribe": True}, "extensions": {handles.EXTENSION: {}}},
+        "capabilities": capabilities() | {"extensions": {handles.EXTENSION: {}}},
         "instructions": INSTRUCTIONS,
         "_meta": {"io.modelcontextprotocol/serverInfo": server_info()},
     } | caching("public")
@@ -93,7 +101,7 @@ async def nothing(catalogue: Catalogue, exchange: Exchange, params: Json) -> Jso
 
 def capabilities() -> Json:
     """What the server offers."""
-    return {"tools": {}, "resources": {}, "prompts": {}, "completions": {}, "logging": {}}
+    return {"tools": {}, "resources": {"subscribe": True}, "prompts": {}, "completions": {}, "logging": {}}
 
 
 def server_info() -> Json:
@@ -133,6 +141,7 @@ async def call_tool(catalogue: Catalogue, exchange: Exchange, params: Json) -> M
     tool = await catalogue.tool(exchange.caller, name)
     if tool is None:
         raise InvalidParams([("name", f"there is no tool '{name[:100]}'; call tools/list")])
+    check_params(exchange, tool.input_schema, arguments or {})
     stream_limits.open_streams().refuse_if_full(exchange.caller)
     require(exchange.caller, tool.role, what=name)
     try:
@@ -203,6 +212,33 @@ async def read_resource(catalogue: Catalogue, exchange: Exchange, params: Json) 
     return {"contents": list(contents), "ttlMs": 0, "cacheScope": "private"}
 
 
+async def subscribe(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Send the session of the client a notification when a resource changes."""
+    session, uri = _watched(exchange, params)
+    run_id = await catalogue.resources.run_of(exchange.caller, uri)
+    if run_id is None:
+        raise _not_found(uri, exchange)
+    await pools.write(watching.watch, caller=exchange.caller, session=session, run_id=run_id, uri=uri)
+    return {}
+
+
+async def unsubscribe(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Send no further notifications."""
+    session, uri = _watched(exchange, params)
+    await pools.write(watching.unwatch, session=session, uri=uri)
+    return {}
+
+
+def _watched(exchange: Exchange, params: Json) -> tuple[str, str]:
+    """The session, and the URI in the parameters. Raises InvalidParams or McpError."""
+    uri = params.get("uri")
+    if not isinstance(uri, str):
+        raise InvalidParams([("uri", "required, a string")])
+    if exchange.session is None:
+        raise McpError(INVALID_REQUEST, NEEDS_SESSION)
+    return exchange.session, uri
+
+
 # --- prompts ---
 
 
@@ -213,15 +249,24 @@ async def list_prompts(catalogue: Catalogue, exchange: Exchange, params: Json) -
     return page if following is None else page | {"nextCursor": following}
 
 
-async def get_prompt(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
-    """Return the messages of a prompt with its arguments."""
+async def get_prompt(catalogue: Catalogue, exchange: Exchange, params: Json) -> Messages:
+    """Return the messages of a prompt with its arguments. A client that asks its user is asked for what is missing."""
     name, arguments = params.get("name"), params.get("arguments")
     if not isinstance(name, str) or not isinstance(arguments, dict | None):
         raise InvalidParams([("name", "required, a string; arguments, if given, must be an object")])
-    found = await catalogue.prompts.get(exchange.caller, name, arguments or {})
+    given = arguments or {}
+    if exchange.is_modern and exchange.can_elicit("form"):
+        answered = accepted_in(exchange, ARGUMENTS)
+        given |= answered or {}
+        form = await catalogue.prompts.missing(exchange.caller, name, given) if answered is None else None
+        if form is not None:
+            asked = {ARGUMENTS: form_of(f"The prompt '{name[:100]}' needs these arguments.", form)}
+            yield Result(value={"inputRequests": asked}, kind="input_required")
+            return
+    found = await catalogue.prompts.get(exchange.caller, name, given)
     if found is None:
         raise InvalidParams([("name", f"there is no prompt '{name[:100]}'; call prompts/list")])
-    return found
+    yield Result(value=found)
 
 
 async def complete(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
@@ -253,7 +298,7 @@ def _at_once(function: Answer) -> Function:
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "initialize": Method(function=_at_once(initialize), is_modern=False),
+        "initialize": Method(function=initialize, is_modern=False),
         "ping": Method(function=_at_once(nothing), is_modern=False),
         "logging/setLevel": Method(function=_at_once(nothing), is_modern=False),
         "server/discover": Method(function=_at_once(discover), is_legacy=False),
@@ -263,11 +308,13 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks/update": Method(function=_at_once(update_task), is_legacy=False),
         "tasks/cancel": Method(function=_at_once(cancel_task), is_legacy=False),
         "prompts/list": Method(function=_at_once(list_prompts)),
-        "prompts/get": Method(function=_at_once(get_prompt)),
+        "prompts/get": Method(function=get_prompt),
         "completion/complete": Method(function=_at_once(complete)),
         "subscriptions/listen": Method(function=listen, is_legacy=False),
         "resources/list": Method(function=_at_once(list_resources)),
         "resources/templates/list": Method(function=_at_once(list_templates)),
         "resources/read": Method(function=_at_once(read_resource)),
+        "resources/subscribe": Method(function=_at_once(subscribe), is_modern=False),
+        "resources/unsubscribe": Method(function=_at_once(unsubscribe), is_modern=False),
     }
 )

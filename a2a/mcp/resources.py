@@ -58,6 +58,10 @@ class Resources(Protocol):
         """Return the contents of a resource; None if the caller has none at this URI."""
         ...
 
+    async def run_of(self, caller: Caller, uri: str) -> str | None:
+        """Return the id of the run whose events change a resource; None if the caller has none at this URI."""
+        ...
+
     async def complete(self, caller: Caller, uri: str, argument: str) -> Sequence[str] | None:
         """Return values of a variable of a template, the best first; None if there is no such template."""
         ...
@@ -85,6 +89,13 @@ class Runs:
         except RunNotFound:
             return None
         return [{"uri": uri, "mimeType": JSON_TYPE} | {"text": text(value)["text"]}]
+
+    async def run_of(self, caller: Caller, uri: str) -> str | None:
+        run_id = run_in(uri)
+        try:
+            return run_id and (await pools.read(history.own_run, caller=caller, run_id=run_id)).id
+        except RunNotFound:
+            return None
 
     async def complete(self, caller: Caller, uri: str, argument: str) -> Sequence[str] | None:
         """The ids of the caller's newest runs."""

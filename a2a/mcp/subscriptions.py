@@ -1,18 +1,19 @@
-"""`subscriptions/listen` of 2026-07-28: a stream of what changes in the caller's runs, from the event hub."""
+"""Streams of what changes in the caller's runs, from the event hub: `subscriptions/listen`, and those of sessions."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from a2a.core.jsonrpc import INVALID_REQUEST
 from a2a.live import stream_limits
-from a2a.mcp import handles
+from a2a.mcp import handles, watching
 from a2a.mcp.eras import PREFIX, Exchange
 from a2a.mcp.errors import McpError
 from a2a.mcp.messages import Messages, Notification, Result
 from a2a.mcp.resources import run_in
+from a2a.mcp.sessions import Session
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.events import Event, following
@@ -27,6 +28,7 @@ MOST: Final = 100
 EVERY_SECONDS: Final = 0.5
 """Changes of this time become one notification each."""
 ID_FIELD: Final = f"{PREFIX}subscriptionId"
+UPDATED: Final = "notifications/resources/updated"
 NEEDS_STREAM: Final = (
     "subscriptions/listen is answered with a stream. Send Accept: application/json, text/event-stream."
 )
@@ -78,8 +80,34 @@ async def listen(exchange: Exchange, params: Json) -> Messages:
             await asyncio.sleep(EVERY_SECONDS)
             changed = list(dict.fromkeys(event["run_id"] for event in events))
             for uri in (uri for run_id in changed for uri in watched.uris.get(run_id, ())):
-                yield Notification(method="notifications/resources/updated", params={"uri": uri} | meta)
+                yield Notification(method=UPDATED, params={"uri": uri} | meta)
     yield Result(value=meta)
+
+
+async def changes(session: Session, caller: Caller) -> AsyncGenerator[Json]:
+    """Yield a notification for each resource that a session watches and that has changed, until the server stops.
+
+    At the beginning all count as changed: the client may have been away.
+    """
+    async with following(caller) as inbox:
+        changed: set[str] = set()
+        inbox.wants = partial(_is_first, changed)
+        run_ids: list[str] | None = None
+        while True:
+            for uri in await pools.read(watching.watched, session=session.id, run_ids=run_ids):
+                yield Notification(method=UPDATED, params={"uri": uri}).to_json()
+            if not await inbox.next():
+                return
+            await asyncio.sleep(EVERY_SECONDS)
+            run_ids = list(changed)
+            changed.clear()
+
+
+def _is_first(changed: set[str], event: Event) -> bool:
+    """Whether an event is the first one of its run since the last notifications. The others say nothing new."""
+    is_new = event["run_id"] not in changed
+    changed.add(event["run_id"])
+    return is_new
 
 
 def _wanted(params: Json) -> tuple[list[str], list[str]]:

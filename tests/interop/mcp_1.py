@@ -5,7 +5,7 @@ import asyncio
 import json
 import sys
 
-from mcp import ClientSession
+from mcp import ClientSession, types
 from mcp.client.streamable_http import streamablehttp_client
 
 
@@ -32,7 +32,14 @@ async def main(url: str) -> dict[str, object]:
         cancelled = await client.call_tool("get_run", {"run_id": long["run_id"], "wait_seconds": 45})
         resources = (await client.list_resources()).resources
         read = await client.read_resource(resources[0].uri)
+    async with (
+        streamablehttp_client(url) as (incoming, outgoing, _),
+        ClientSession(incoming, outgoing, elicitation_callback=fill_in) as client,
+    ):
+        await client.initialize()
+        elicited = await client.call_tool("approval_executor", {"question": "Publish?", "options": ["yes", "no"]})
     return {
+        "elicited": elicited.structuredContent["result"]["answer"],
         "tools": tools,
         "quick": quick.structuredContent["result"],
         "slow": slow.structuredContent["status"],
@@ -44,6 +51,13 @@ async def main(url: str) -> dict[str, object]:
         "cancelled": cancelled.structuredContent["status"],
         "resource": json.loads(read.contents[0].text)["run_id"] == str(resources[0].uri).removeprefix("task://"),
     }
+
+
+async def fill_in(context: object, params: types.ElicitRequestParams) -> types.ElicitResult:
+    """The user of a host: fill in the form."""
+    return types.ElicitResult(
+        action="accept", content={"answer": params.requestedSchema["properties"]["answer"]["enum"][0]}
+    )
 
 
 SLEEP = {"name": "long", "schemas": {"method": "sleep_executor"}, "inputs": {"seconds": 600}}

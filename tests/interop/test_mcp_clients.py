@@ -59,7 +59,7 @@ def test_the_client_of_2(tool_server: Server, of_2: Path) -> None:
 
 def test_the_client_of_1(tool_server: Server) -> None:
     of_1 = python_with("mcp-1.30.0", "mcp==1.30.0")
-    assert run(of_1, "mcp_1.py", f"{tool_server.url}/mcp") == SEEN
+    assert run(of_1, "mcp_1.py", f"{tool_server.url}/mcp") == SEEN | {"elicited": "yes"}
 
 
 def test_the_client_for_javascript(tool_server: Server) -> None:

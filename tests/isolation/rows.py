@@ -327,6 +327,8 @@ MCP: Final[Mapping[str, Row]] = MappingProxyType(
         "tasks/cancel": Row({"taskId": "$run"}, ({"taskId": "$task"},), runs=True),
         "resources/list": Row({}, ({},), runs=True),
         "resources/templates/list": Row({}),
+        "resources/subscribe": Row({"uri": "task://$run"}, code=-32600),
+        "resources/unsubscribe": Row({"uri": "task://$run"}, code=-32600),
         "resources/read": Row(
             {"uri": "task://$run"},
             ({"uri": "task://$run/tree"}, {"uri": "task://$run/events?after=0"}, {"uri": "task://$task"}),

@@ -12,6 +12,7 @@ from django.conf import settings
 from a2a.core.draining import this_drain
 from a2a.core.metrics import note
 from a2a.live.sse import Event, Stream, events
+from a2a.mcp.dialog import Dialog
 from a2a.mcp.eras import Exchange
 from a2a.mcp.handles import EXTENSION, created
 from a2a.mcp.inputs import answer_all, read_state, requests_of, state_of
@@ -64,12 +65,15 @@ async def followed(
     """
     most = settings.APFLOW.mcp.wait_seconds if seconds is None else seconds
     try:
-        async with aclosing(_notable(run, seconds=most)) as news:
-            progress = _Progress(exchange)
-            async for event in news:
-                for notification in (progress.of(event), _log(event, exchange)):
-                    if notification is not None:
-                        yield notification
+        with Dialog(exchange, run) as dialog:
+            async with aclosing(_notable(run, seconds=most, dialog=dialog)) as news:
+                progress = _Progress(exchange)
+                async for event in news:
+                    for notification in (progress.of(event), _log(event, exchange)):
+                        if notification is not None:
+                            yield notification
+                    for request in await dialog.requests() if asks(event) else ():
+                        yield request
         result = await _answered(exchange, run, with_tree=with_tree)
     except (asyncio.CancelledError, GeneratorExit):  # the client left
         if not is_kept:
@@ -120,22 +124,31 @@ async def call_off(caller: Caller, run: Run) -> None:
     await pools.write(cancels.ask, caller=caller, task_ids=[run.target_id], force=False, message=LEFT)
 
 
-async def _notable(run: Run, *, seconds: float) -> AsyncGenerator[Event]:
-    """Yield the events of the run until it ends, a task asks a person, or the time is over."""
+async def _notable(run: Run, *, seconds: float, dialog: Dialog) -> AsyncGenerator[Event]:
+    """Yield the events of the run until it ends, the time is over, or a task asks a person whom the client does not ask."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     async with aclosing(events(Stream(run=run, after=run.last_seq))) as source:
-        while (event := await _next(source, seconds=deadline - loop.time())) is not None:
+        while (event := await _next(source, dialog, seconds=deadline - loop.time())) is not None:
             yield event
-            if event["type"] == "final" or asks(event):
+            if event["type"] == "final" or (asks(event) and not dialog.is_offered):
                 return
 
 
-async def _next(source: AsyncGenerator[Event], *, seconds: float) -> Event | None:
+async def _next(source: AsyncGenerator[Event], dialog: Dialog, *, seconds: float) -> Event | None:
+    """The next event; None after the time, or once the client's user has declined to answer."""
+    coming = asyncio.ensure_future(_one(source))
+    either: set[asyncio.Future[Any]] = {coming, dialog.ended}
     try:
-        return await asyncio.wait_for(anext(source, None), timeout=max(0.0, seconds))
-    except TimeoutError:
-        return None
+        await asyncio.wait(either, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        return coming.result() if coming.done() else None
+    finally:
+        coming.cancel()
+        await asyncio.wait({coming})
+
+
+async def _one(source: AsyncGenerator[Event]) -> Event | None:
+    return await anext(source, None)
 
 
 def asks(event: Event) -> bool:

@@ -1,9 +1,11 @@
 """The fixtures that the conformance suite of MCP names in its scenarios: a test-only catalogue, and the URLs that serve it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
+from uuid import uuid4
 
 from django.core import signing
 from django.urls import path
@@ -14,8 +16,9 @@ from a2a.mcp.endpoint import Mcp
 from a2a.mcp.eras import Exchange
 from a2a.mcp.errors import McpError, missing_capability
 from a2a.mcp.handles import require_extension
-from a2a.mcp.messages import Messages, Notification, Result, text, tool_error
+from a2a.mcp.messages import Messages, Notification, Request, Result, text, tool_error
 from a2a.mcp.prompts import Flows
+from a2a.mcp.replies import replies
 from a2a.mcp.resources import Runs
 from a2a.mcp.tools.running import RunTool
 from a2a.mcp.tools.tool import Fixed, Tool
@@ -91,6 +94,11 @@ def failing(arguments: Json) -> Json:
     return {"name": "failing_job", "schemas": {"method": "rest_executor"}, "inputs": {"url": "nonsense"}}
 
 
+def too_much(arguments: Json) -> Json:
+    """A task whose result no reply may have: an error of the protocol."""
+    return {"name": "protocol_error_job", "inputs": {"text": "x" * 100_000}, "schemas": {"method": "echo_executor"}}
+
+
 def approval(name: str, **more: Any) -> Json:
     form = {"type": "object", "properties": {"confirm": {"type": "boolean"}, "name": {"type": "string"}}}
     return {
@@ -130,6 +138,10 @@ SCHEMA_2020: Final[Json] = {
         }
     },
     "properties": {"name": {"type": "string"}, "address": {"$ref": "#/$defs/address"}},
+    "allOf": [{"anyOf": [{"required": ["name"]}, {"required": ["address"]}]}],
+    "if": {"required": ["address"]},
+    "then": {"required": ["name"]},
+    "else": {},
     "additionalProperties": False,
 }
 
@@ -199,8 +211,52 @@ def _state(exchange: Exchange, name: str) -> Json:
     return found[1]
 
 
+def requests(capability: str, wanted: Callable[[Json], Json]) -> Callable[[Exchange, Json], Messages]:
+    """A tool that sends an older client a request of the server, and says what came back."""
+
+    async def call(exchange: Exchange, arguments: Json) -> Messages:
+        if capability not in exchange.capabilities:
+            raise missing_capability(**{capability: {}})
+        request = Request(id=uuid4().hex, **wanted(arguments))
+        with replies().expected(exchange.caller, request.id) as reply:
+            yield request
+            said = await asyncio.wait_for(reply, timeout=30)
+        yield Result(value={"content": [text(f"The client replied: {said}")]})
+
+    return call
+
+
+def of_client(properties: Json) -> Callable[[Exchange, Json], Messages]:
+    return requests("elicitation", lambda arguments: elicits(arguments.get("message", "Please choose"), **properties))
+
+
+IN_HEADER: Final[Json] = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
+DEFAULTS: Final[Json] = {
+    "name": {"type": "string", "default": "John Doe"},
+    "age": {"type": "integer", "default": 30},
+    "score": {"type": "number", "default": 95.5},
+    "status": {"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
+    "verified": {"type": "boolean", "default": True},
+}
+TITLED: Final = [{"const": f"value{number}", "title": f"Option {number}"} for number in (1, 2, 3)]
+PLAIN: Final = ["option1", "option2", "option3"]
+ENUMS: Final[Json] = {
+    "untitledSingle": {"type": "string", "enum": PLAIN},
+    "titledSingle": {"type": "string", "oneOf": TITLED},
+    "legacyEnum": {"type": "string", "enum": ["opt1", "opt2", "opt3"], "enumNames": ["One", "Two", "Three"]},
+    "untitledMulti": {"type": "array", "items": {"type": "string", "enum": PLAIN}},
+    "titledMulti": {"type": "array", "items": {"anyOf": TITLED}},
+}
+
+
 def fixtures() -> Sequence[Tool]:
     return [
+        tool("test_sampling", requests("sampling", lambda arguments: samples(arguments["prompt"]))),
+        tool("test_elicitation", of_client({"username": {"type": "string"}, "email": {"type": "string"}})),
+        tool("test_elicitation_sep1034_defaults", of_client(DEFAULTS)),
+        tool("test_elicitation_sep1330_enums", of_client(ENUMS)),
+        tool("protocol_error_job", runs(too_much)),
+        tool("test_custom_header", greet, IN_HEADER),
         *(tool(f"test_input_required_result_{name}", asks(name, rounds)) for name, rounds in ROUNDS.items()),
         tool("greet", greet),
         tool("slow_compute", runs(slow)),
@@ -243,6 +299,7 @@ async def probes(caller: Caller, name: str, arguments: Json) -> Json | None:
             embedded(str(arguments.get("resourceUri")), "Embedded resource content for testing.", "text/plain"),
             text("Please process the embedded resource above."),
         ],
+        "test_input_required_result_prompt": [text(f"With the context {arguments.get('context')}.")],
         "test_prompt_with_image": [IMAGE, text("Please analyze the image above.")],
     }
     return {"messages": [{"role": "user", "content": each} for each in found[name]]} if name in found else None
@@ -261,6 +318,10 @@ class Prompts(Flows):
             {"name": "test_prompt_with_image", "description": "image"},
         ], None
 
+    async def missing(self, caller: Caller, name: str, arguments: Json) -> Json | None:
+        asks = name == "test_input_required_result_prompt" and "context" not in arguments
+        return {"type": "object", "properties": {"context": {"type": "string"}}} if asks else None
+
     async def get(self, caller: Caller, name: str, arguments: Json) -> Json | None:
         return await probes(caller, name, arguments)
 
@@ -270,6 +331,9 @@ class Prompts(Flows):
 
 class Resources(Runs):
     """The resources that the scenarios name."""
+
+    async def run_of(self, caller: Caller, uri: str) -> str | None:
+        return "no-run" if uri == "test://watched-resource" else None
 
     async def page(self, caller: Caller, cursor: str) -> tuple[Sequence[Json], str | None]:
         return [{"uri": "test://static-text", "name": "text"}, {"uri": "test://static-binary", "name": "binary"}], None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ class Client:
     version: str = MODERN
     token: str | None = None
     capabilities: Json = field(default_factory=dict)
+    session: str | None = None
 
     @property
     def is_modern(self) -> bool:
@@ -36,6 +37,8 @@ class Client:
         headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": self.version}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
+        if self.session is not None:
+            headers["Mcp-Session-Id"] = self.session
         if self.is_modern:
             headers["Mcp-Method"] = method
             if (name := {**NAMES, **NAMES_OF_TASKS}.get(method)) in params:
@@ -45,6 +48,18 @@ class Client:
         if meta:
             body["params"] = params | {"_meta": meta}
         return body, headers
+
+    def begun(self, **capabilities: Any) -> "Client":
+        """The same client in a session, with these capabilities."""
+        info = {"name": "a-client", "version": "1"}
+        said = {"protocolVersion": self.version, "capabilities": capabilities, "clientInfo": info}
+        return replace(self, session=self.post("initialize", said).headers["mcp-session-id"])
+
+    def reply(self, request_id: str, **body: Any) -> None:
+        """Reply to a request of the server."""
+        message = {"jsonrpc": "2.0", "id": request_id} | body
+        response = self.http.post("/mcp", json=message, headers=self.request("ping", {})[1])
+        assert (response.status_code, response.content) == (202, b"")
 
     def post(self, method: str, params: Json | None = None, **meta: Any) -> httpx.Response:
         body, headers = self.request(method, params or {}, **meta)
@@ -82,6 +97,13 @@ class Client:
         result = self.call(tool, **arguments)
         assert not result.get("isError"), result
         return result["structuredContent"]
+
+    @contextmanager
+    def changes(self) -> Iterator[Iterator[Json]]:
+        """The stream of the session."""
+        with self.http.stream("GET", "/mcp", headers=self.request("ping", {})[1]) as response:
+            assert response.headers["content-type"] == "text/event-stream", response.read()
+            yield (orjson.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: "))
 
     @contextmanager
     def stream(self, method: str, params: Json, **meta: Any) -> Iterator[Iterator[Json]]:

@@ -1,6 +1,7 @@
 """`POST /mcp`: the handshake of older clients, the fields and headers of newer ones, and what is refused."""
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -29,12 +30,20 @@ def code_of(response: httpx.Response) -> tuple[int, int]:
     ("wanted", "agreed"),
     [(LEGACY, LEGACY), ("2025-06-18", "2025-06-18"), ("2025-03-26", "2025-03-26"), ("1999-01-01", LEGACY)],
 )
-def test_an_older_client_agrees_on_a_version_without_a_session(legacy: Client, wanted: str, agreed: str) -> None:
+def test_an_older_client_agrees_on_a_version_and_gets_a_session(legacy: Client, wanted: str, agreed: str) -> None:
     response = legacy.post("initialize", {"protocolVersion": wanted, "capabilities": {}, "clientInfo": INFO})
     result = response.json()["result"]
     assert (result["protocolVersion"], result["serverInfo"]["name"]) == (agreed, "aipartnerupflow")
     assert "tools" in result["capabilities"]
-    assert "mcp-session-id" not in response.headers
+    assert replace(legacy, session=response.headers["mcp-session-id"]).result("ping") == {}
+
+
+def test_a_session_is_for_its_user(legacy: Client) -> None:
+    session = legacy.begun().session
+    for wrong in (replace(legacy, token=token_of("bob"), session=session), replace(legacy, session=f"{session}x")):
+        assert code_of(wrong.post("tools/list")) == (404, -32001)
+        stream = wrong.http.get("/mcp", headers=wrong.request("ping", {})[1])
+        assert (stream.status_code, stream.json()["error"]["code"]) == (404, -32001)
 
 
 @pytest.mark.parametrize(

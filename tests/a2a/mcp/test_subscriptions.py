@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.a2a.a2a_client import token_of
 from tests.a2a.mcp.mcp_client import PREFIX, Client, Json
 
 pytestmark = pytest.mark.both_engines
@@ -68,6 +69,33 @@ def test_runs_of_others_are_as_if_they_were_not_there(host: Client, bob: Client,
             firsts.append(next(messages)["params"]["notifications"])
     assert firsts == [{}, {}]
     (tmp_path / "gate").touch()
+
+
+def test_a_session_of_an_older_client_watches_resources(legacy: Client, host: Client, tmp_path: Path) -> None:
+    client, uri = legacy.begun(), f"task://{gated(host, tmp_path / 'gate')}"
+    for watched in (uri, f"{uri}/tree"):
+        assert client.result("resources/subscribe", {"uri": watched}) == {}
+    assert client.result("resources/unsubscribe", {"uri": uri}) == {}
+    with client.changes() as messages:
+        at_first = next(messages)  # all that it watches: it may have been away
+        (tmp_path / "gate").touch()
+        updated = next(messages)
+    changed = {"jsonrpc": "2.0", "method": "notifications/resources/updated"}
+    assert updated == at_first == changed | {"params": {"uri": f"{uri}/tree"}}
+
+
+def test_what_cannot_be_watched_is_refused(legacy: Client, host: Client, tmp_path: Path) -> None:
+    (tmp_path / "gate").touch()
+    uri = f"task://{gated(host, tmp_path / 'gate')}"
+    assert legacy.error("resources/subscribe", {"uri": uri})["code"] == -32600
+    client = legacy.begun()
+    assert client.error("resources/subscribe", {})["data"][0]["field"] == "uri"
+    bob = replace(legacy, token=token_of("bob")).begun()
+    theirs, missing = (bob.error("resources/subscribe", {"uri": each}) for each in (uri, "task://nothing"))
+    assert str(theirs).replace(uri, "task://nothing") == str(missing)
+    watch = "resources/subscribe"
+    assert all(client.result(watch, {"uri": f"{uri}/events?after={number}"}) == {} for number in range(100))
+    assert "at most 100" in client.error(watch, {"uri": uri})["message"]
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,45 @@ def test_a_state_that_was_changed_or_is_of_another_is_refused(asker: Client) -> 
     other = replace(asker, token=token_of("bob"))
     assert other.error("tools/call", again | {"requestState": state})["code"] == -32602
     assert asker.result("tools/call", again | {"requestState": state})["resultType"] == "complete"
+
+
+# --- clients of earlier eras, which the server asks in the stream of a call ---
+
+
+@pytest.fixture
+def older(legacy: Client) -> Client:
+    """A client in a session that asks its user."""
+    return legacy.begun(elicitation={})
+
+
+def test_an_older_client_asks_its_user_in_the_stream_of_the_call(older: Client) -> None:
+    with older.stream("tools/call", APPROVAL) as messages:
+        asked = next(message for message in messages if message.get("method") == "elicitation/create")
+        assert (asked["params"]["mode"], asked["params"]["message"]) == ("form", "Publish it?")
+        replace(older, token=token_of("bob"), session=None).reply(asked["id"], result=YES)
+        older.reply(asked["id"], result=YES)
+        ended = next(message["result"] for message in messages if "result" in message)
+    assert ended["structuredContent"]["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"result": {"action": "decline"}},
+        {"error": {"code": -1, "message": "no"}},
+        {"result": {"action": "accept", "content": {"answer": "perhaps"}}},
+    ],
+)
+def test_a_question_that_is_not_answered_stays_open(older: Client, reply: Json) -> None:
+    with older.stream("tools/call", APPROVAL) as messages:
+        asked = next(message for message in messages if message.get("method") == "elicitation/create")
+        older.reply(asked["id"], **reply)
+        found = next(message["result"] for message in messages if "result" in message)["structuredContent"]
+    assert (found["status"], found["questions"][0]["text"]) == ("in_progress", "Publish it?")
+    older.call("answer_question", task_id=found["questions"][0]["task_id"], answer="yes")
+    assert older.data("get_run", run_id=found["run_id"], wait_seconds=45)["status"] == "completed"
+
+
+def test_a_reply_to_nothing_is_taken(older: Client) -> None:
+    older.reply("no-such-question", result=YES)
+    older.reply("no-such-question", result={"action": "accept", "content": 5})

@@ -1,6 +1,7 @@
 """Calls of tools: what they return at the end of a run and before it, and what happens to a run whose client leaves."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,32 @@ def test_a_flow_runs_with_inputs(alice: Client, mcp_server: Server) -> None:
     prompt = alice.result("prompts/get", {"name": flow["name"], "arguments": {"name": "Ada"}})
     assert '{"name":"Ada"}' in prompt["messages"][0]["content"]["text"]
     assert alice.error("prompts/get", {"name": "no-such-flow"})["code"] == -32602
+    for arguments, field in (({}, "arguments.name"), ({"name": "Ada", "nam": "x"}, "arguments.nam")):
+        error = alice.error("prompts/get", {"name": flow["name"], "arguments": arguments})
+        assert (error["code"], [each["field"] for each in error["data"]]) == (-32602, [field])
     data = alice.data("run_flow", name=flow["name"], inputs={"name": "Ada"})
     assert data["result"] == {"text": "Ada"}
     (run,) = alice.data("list_runs", flow=flow["name"])["runs"]
     assert run["id"] == data["run_id"]
+
+
+def test_a_client_that_asks_its_user_is_asked_for_the_arguments_of_a_prompt(modern: Client, mcp_server: Server) -> None:
+    flow = {
+        "name": "asks",
+        "inputs_schema": {"properties": {"many": {"type": "integer"}, "deep": {"type": "array"}}, "required": ["many"]},
+        "tasks": {"name": "a", "schemas": {"method": "echo_executor"}},
+    }
+    mcp_server.rpc("flows.save", flow, Authorization=f"Bearer {modern.token}")
+    asker = replace(modern, capabilities={"elicitation": {}})
+    asked = asker.result("prompts/get", {"name": "asks"})
+    (request,) = asked["inputRequests"].values()
+    assert (asked["resultType"], request["method"]) == ("input_required", "elicitation/create")
+    assert request["params"]["requestedSchema"]["properties"] == {"many": {"type": "integer"}}
+    accepted = {"arguments": {"action": "accept", "content": {"many": 3}}}
+    answered = asker.result("prompts/get", {"name": "asks", "inputResponses": accepted})
+    assert '{"many":3}' in answered["messages"][0]["content"]["text"]
+    declined = {"arguments": {"action": "decline"}}
+    assert asker.error("prompts/get", {"name": "asks", "inputResponses": declined})["code"] == -32602
 
 
 def test_a_flow_is_a_tool_of_its_owner_if_it_is_saved_as_one(alice: Client, bob: Client, mcp_server: Server) -> None:

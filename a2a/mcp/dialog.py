@@ -1,0 +1,102 @@
+"""The questions of a run that a client of an earlier era asks its user: requests of the server in the stream of a call.
+
+The id of such a request is that of the question, so any process takes the reply, and the answer is recorded before
+anything else happens. The stream continues with the run, as after an answer by any other interface.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Final, Self
+
+from a2a.core.answer_forms import read
+from a2a.mcp.eras import Exchange
+from a2a.mcp.inputs import requests_of
+from a2a.mcp.messages import Request
+from a2a.mcp.replies import Reply, replies
+from a2a.methods.dispatch import require
+from accounts.callers import Caller, Role
+from apflow_site.db import pools
+from tasks.models import Question, Run
+from tasks.rules.exceptions import TasksError
+from tasks.rules.strict_json import Json
+from tasks.services import questions
+
+ACCEPT: Final = "accept"
+
+
+class Dialog:
+    """What the stream of one call asks. `is_offered`: the client asks its user."""
+
+    def __init__(self, exchange: Exchange, run: Run) -> None:
+        self.is_offered = not exchange.is_modern and exchange.takes_streams and exchange.can_elicit("form")
+        self._caller = exchange.caller
+        self._run = run
+        self._asked: set[str] = set()
+        self._stack = ExitStack()
+        self._ended: Reply = asyncio.get_running_loop().create_future()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        self._ended.cancel()
+
+    @property
+    def ended(self) -> Reply:
+        """Done once a question was not answered: the user declined, or the answer was refused."""
+        return self._ended
+
+    async def requests(self) -> list[Request]:
+        """The questions that are open and that this stream has not asked yet, as requests to the client."""
+        if not self.is_offered:
+            return []
+        asked = await pools.read(questions.open_questions, self._caller, run_ids=[self._run.id])
+        return list(self._new(question for question in asked if question.may_be_answered_by(self._caller)))
+
+    def _new(self, asked: Iterator[Question]) -> Iterator[Request]:
+        for question in asked:
+            if question.id not in self._asked:
+                self._asked.add(question.id)
+                reply = self._stack.enter_context(replies().expected(self._caller, question.id))
+                reply.add_done_callback(self._read)
+                yield Request(id=question.id, **requests_of([question])[question.id])
+
+    def _read(self, reply: Reply) -> None:
+        if not reply.cancelled() and not is_accepted(reply.result()) and not self._ended.done():
+            self._ended.set_result(reply.result())
+
+
+def is_accepted(body: Json) -> bool:
+    """Whether a reply has an answer."""
+    result = body.get("result")
+    return isinstance(result, dict) and result.get("action") == ACCEPT
+
+
+async def take(caller: Caller, body: Json) -> None:
+    """Take a client's reply: record the answer to the question of that id, and let its stream continue.
+
+    An answer that is refused counts as none, and the question stays open.
+    """
+    request_id = body.get("id")
+    if not isinstance(request_id, str):
+        return
+    if is_accepted(body):
+        try:
+            await _record(caller, request_id, body["result"].get("content"))
+        except TasksError as error:
+            body = {"error": {"message": error.message}}
+    replies().take(caller, request_id, body)
+
+
+async def _record(caller: Caller, question_id: str, content: object) -> None:
+    question = await pools.read(Question.objects.for_caller(caller).waiting().filter(id=question_id).first)
+    if question is None:
+        return  # a request of another kind, or a question that was answered meanwhile
+    require(caller, Role.OPERATOR, what="an answer to elicitation/create")
+    answer, comment = read(question, content if isinstance(content, dict) else {})
+    await pools.write(questions.answer, caller=caller, task_id=question.task_id, answer=answer, comment=comment)

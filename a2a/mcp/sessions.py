@@ -1,0 +1,60 @@
+"""The sessions of clients of 2025-11-25 and earlier. No process remembers them: their ids say what a client can do.
+
+A session is needed for what such a client declares only once: whether it asks its user on our behalf, and which
+resources it watches.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from django.core import signing
+
+from a2a.mcp.errors import SESSION_NOT_FOUND, McpError
+from accounts.callers import Caller
+from tasks.rules.strict_json import Json
+
+HEADER: Final = "Mcp-Session-Id"
+SALT: Final = "a2a.mcp.session"
+LASTS: Final = timedelta(days=7)
+MODES: Final = ("form", "url")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """The id of a session without its signature, and what its client can do."""
+
+    id: str
+    capabilities: Json
+
+
+def begun(capabilities: Json, caller: Caller) -> str:
+    """Return the value of the header for a client with these capabilities. Only its user can use it."""
+    elicitation = capabilities.get("elicitation")
+    modes = None if not isinstance(elicitation, dict) else [mode for mode in MODES if mode in elicitation]
+    has_sampling = isinstance(capabilities.get("sampling"), dict)
+    return signing.dumps([secrets.token_urlsafe(16), caller.user_id, modes, has_sampling], salt=SALT)
+
+
+def session_in(sent: Mapping[str, str], caller: Caller) -> Session | None:
+    """Return the session that the HTTP headers name; None without one.
+
+    Raises McpError if it is none of the caller's, or has ended. The client then begins another one.
+    """
+    token = sent.get(HEADER)
+    if token is None:
+        return None
+    try:
+        session_id, user_id, modes, has_sampling = signing.loads(token, salt=SALT, max_age=LASTS)
+    except signing.BadSignature:
+        raise _ended() from None
+    if user_id != caller.user_id:
+        raise _ended()
+    capabilities: Json = {} if modes is None else {"elicitation": {mode: {} for mode in modes}}
+    return Session(id=session_id, capabilities=capabilities | ({"sampling": {}} if has_sampling else {}))
+
+
+def _ended() -> McpError:
+    return McpError(SESSION_NOT_FOUND, "This session has ended, or is none of yours. Begin one with initialize.")
