@@ -81,6 +81,7 @@ class SubagentError(Event, frozen=True, kw_only=True, omit_defaults=True):
 class TextMessageStart(Attributed, frozen=True, kw_only=True, omit_defaults=True):
     message_id: str
     role: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
 
 
 class TextMessageContent(Attributed, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,6 +90,28 @@ class TextMessageContent(Attributed, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class TextMessageEnd(Attributed, frozen=True, kw_only=True, omit_defaults=True):
+    message_id: str
+
+
+class ReasoningStart(Attributed, frozen=True, kw_only=True, omit_defaults=True):
+    message_id: str
+
+
+class ReasoningMessageStart(Attributed, frozen=True, kw_only=True, omit_defaults=True):
+    message_id: str
+    role: str
+
+
+class ReasoningMessageContent(Attributed, frozen=True, kw_only=True, omit_defaults=True):
+    message_id: str
+    delta: str
+
+
+class ReasoningMessageEnd(Attributed, frozen=True, kw_only=True, omit_defaults=True):
+    message_id: str
+
+
+class ReasoningEnd(Attributed, frozen=True, kw_only=True, omit_defaults=True):
     message_id: str
 
 

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType, structs
 from a2a.agui import events as agui
 from a2a.agui.events import Event
 from a2a.agui.state import Shown, Tree, is_spoken
+from a2a.agui.voices import Voices
 from tasks.executors import answer_in, answers
 from tasks.rules.strict_json import Json
 from tasks.rules.words import TOKEN
@@ -32,6 +33,7 @@ class Open:
     message_id: str | UnsetType = UNSET
     is_speaking: bool = False
     has_spoken: bool = False
+    voices: Voices = field(default_factory=Voices)
 
 
 NOT_OPEN: Final = Open()
@@ -80,6 +82,8 @@ class Translator:
             yield from self._opened(task_id, shown)
         if type_ == TOKEN and is_spoken(shown.executor_id) and event["message"]:
             yield from self._spoken(task_id, event["message"], event)
+        elif type_ == TOKEN and event["message"] and answers(shown.executor_id) and not self._open[task_id].is_call:
+            yield from self._open[task_id].voices.heard(event)
         if operations := self.tree.operations(event):
             yield agui.StateDelta(delta=operations)
         match type_:
@@ -106,7 +110,7 @@ class Translator:
         if task_id != self.tree.run.target_id and answers(shown.executor_id):
             number = self._invocations[task_id] = self._invocations.get(task_id, 0) + 1
             subagent = task_id if number == 1 else f"{task_id}#{number}"
-            self._open[task_id] = Open(subagent_run_id=subagent)
+            self._open[task_id] = Open(subagent_run_id=subagent, voices=Voices(subagent_run_id=subagent))
             yield agui.SubagentStarted(subagent_run_id=subagent, name=shown.name)
             return
         name = shown.name
@@ -139,14 +143,34 @@ class Translator:
         text = answer_in(result, executor_id=shown.executor_id) if answers(shown.executor_id) else None
         is_whole = task_id == self.tree.run.target_id
         calls = _calls(result) if is_whole and is_spoken(shown.executor_id) else []
+        yield from self._thought(task, shown, event)
         if text is None and is_whole and self.always_answers and not calls:
             text = _text(result)
-        if text and not task.has_spoken:
+        if text and not task.has_spoken and not task.voices.have_said(text):
             yield from self._spoken(task_id, text, event)
         for call in calls:
             call_id = call.get("id") or f"{event['run_id']}:call:{len(self.pending_calls)}"
             self.pending_calls.append(call_id)
             yield from _call(call_id, call["function"]["name"], call["function"]["arguments"] or "{}", task)
+
+    def _thought(self, task: Open, shown: Shown, event: Json) -> Iterator[Event]:
+        """What the model thought, if its provider shows it."""
+        result = event["result"]
+        thought = result.get("reasoning") if is_spoken(shown.executor_id) and isinstance(result, dict) else None
+        if not isinstance(thought, str) or not thought:
+            return
+        if task.is_speaking:
+            yield agui.TextMessageEnd(message_id=str(task.message_id), subagent_run_id=task.subagent_run_id)
+            task.is_speaking = False
+        common: Json = {
+            "message_id": f"{event['run_id']}:{event['seq']}:reasoning",
+            "subagent_run_id": task.subagent_run_id,
+        }
+        yield agui.ReasoningStart(**common)
+        yield agui.ReasoningMessageStart(role="reasoning", **common)
+        yield agui.ReasoningMessageContent(delta=thought, **common)
+        yield agui.ReasoningMessageEnd(**common)
+        yield agui.ReasoningEnd(**common)
 
     def _closed(self, task_id: str, *, outcome: Json | None = None, event: Json | None = None) -> Iterator[Event]:
         """End a task with this outcome or, without one, with the error of the event. A call that has none goes on."""
@@ -154,6 +178,7 @@ class Translator:
         if task is None:
             return
         yield from self._silent(task)
+        yield from task.voices.silent()
         error = "" if event is None else event["error"] or event["message"] or event["status"]
         if task.step_name is not None:
             yield agui.StepFinished(step_name=task.step_name)

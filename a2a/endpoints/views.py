@@ -15,6 +15,7 @@ from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core import jsonrpc
+from a2a.core.bodies import decoded
 from a2a.core.draining import this_drain
 from a2a.core.errors import failure_of
 from a2a.core.exceptions import RequestRefused, WrongHttpMethod
@@ -90,7 +91,7 @@ class Rpc:
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             return failed(error, call=_call_in(request))
         try:
-            value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+            value = await decoded(request, caller)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             return failed(error)
         headers = headers_of(request)

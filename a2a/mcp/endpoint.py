@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core import jsonrpc
+from a2a.core.bodies import decoded
 from a2a.core.exceptions import WrongHttpMethod
-from a2a.core.http import body_of, headers_of, json_response, require_method
+from a2a.core.http import headers_of, json_response, require_method
 from a2a.core.jsonrpc import Call, Failure, Id, Reply
 from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
@@ -27,7 +27,7 @@ from a2a.mcp.protected_resource import challenge
 from accounts.auth import authenticate
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
-from tasks.rules.strict_json import Json, decode
+from tasks.rules.strict_json import Json
 from tasks.storage import loads
 
 UNAUTHORIZED: Final = 401
@@ -49,7 +49,7 @@ class Mcp:
                 return await _changes(request)
             require_method(request, "POST")
             caller = await authenticate(request)
-            body = _message_in(request)
+            body = await _message_in(request, caller)
             if "id" not in body or "method" not in body:
                 return await _accepted(body, caller)
             return await self._replied(request, body, caller)
@@ -84,9 +84,9 @@ class Mcp:
 mcp: Final = csrf_exempt(Mcp(OURS).__call__)
 
 
-def _message_in(request: HttpRequest) -> Json:
+async def _message_in(request: HttpRequest, caller: Caller) -> Json:
     """The message in the body. Raises McpError, MalformedJson, and the errors of `body_of`."""
-    body = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+    body = await decoded(request, caller)
     if isinstance(body, list):
         raise McpError(jsonrpc.INVALID_REQUEST, "Send one JSON-RPC message per request: MCP has no batches.")
     if not isinstance(body, dict):

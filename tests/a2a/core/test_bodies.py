@@ -1,0 +1,37 @@
+"""Large bodies of one user are decoded one after the other, and the event loop does other work between them."""
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+from django.test import RequestFactory
+
+from a2a.core import bodies
+from accounts.callers import Caller
+from tasks.rules import strict_json
+
+
+async def test_others_are_served_between_the_large_bodies_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def counted(body: bytes, *, nesting: int) -> object:
+        order.append("large")
+        return strict_json.decode(body, nesting=nesting)
+
+    monkeypatch.setattr("a2a.core.bodies.decode", counted)
+    text = f'{{"text": "{"x" * bodies.LARGE_BYTES}"}}'.encode()
+    caller = Caller(user_id="mallory")
+
+    async def others() -> None:
+        while order.count("large") < 3:
+            order.append("other")
+            await asyncio.sleep(0)
+
+    def request() -> asyncio.Task[object]:
+        asked = RequestFactory().post("/ag-ui", text, content_type="application/json")
+        return asyncio.ensure_future(bodies.decoded(asked, caller))
+
+    found = await asyncio.gather(request(), request(), request(), others())
+    assert [len(each["text"]) for each in found[:3]] == [bodies.LARGE_BYTES] * 3  # type: ignore[index]
+    assert ("large", "large") not in pairwise(order)
+    assert not bodies.turns().of(caller).locked()
