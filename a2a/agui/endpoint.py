@@ -3,15 +3,16 @@
 from functools import partial
 from typing import Final
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.agui.following import Stream, beginning
 from a2a.agui.params import RunAgentInput
 from a2a.agui.starting import start
-from a2a.core.bodies import decoded
+from a2a.core.bodies import turn
 from a2a.core.errors import as_rest
-from a2a.core.http import headers_of, refusal, require_method
+from a2a.core.http import body_of, headers_of, refusal, require_method
 from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
 from a2a.live.streaming import held
@@ -20,6 +21,7 @@ from a2a.protocol.request_context import RequestContext
 from accounts.auth import authenticate
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
+from tasks.rules.strict_json import decode
 from tasks.storage import loads
 
 NAME: Final = "ag-ui"
@@ -42,10 +44,11 @@ async def _stream(request: HttpRequest, caller: Caller) -> Stream:
     require(caller, Role.OPERATOR, what=f"POST /{NAME}")
     note(user=caller.user_id)
     loads.charge(caller.user_id)
-    given = RunAgentInput.parse(await decoded(request, caller))
-    stream_limits.open_streams().refuse_if_full(caller)
-    headers = headers_of(request)
-    asked = RequestContext(caller=caller, url=headers.url, version="1.0", llm_key=headers.sent_key())
-    started = await pools.write(start, asked, given)
-    note(run=started.run_id)
-    return Stream(caller=caller, given=given, started=started, begun=await beginning(caller, started))
+    async with turn(request, caller):  # also of the read pool: a large body makes a large tree
+        given = RunAgentInput.parse(decode(body_of(request), nesting=settings.APFLOW.limits.nesting))
+        stream_limits.open_streams().refuse_if_full(caller)
+        headers = headers_of(request)
+        asked = RequestContext(caller=caller, url=headers.url, version="1.0", llm_key=headers.sent_key())
+        started = await pools.write(start, asked, given)
+        note(run=started.run_id)
+        return Stream(caller=caller, given=given, started=started, begun=await beginning(caller, started))

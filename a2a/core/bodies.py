@@ -1,6 +1,8 @@
 """Bodies of requests as JSON. Large ones of a user are decoded one after the other: between two, others are served."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -36,12 +38,18 @@ def turns() -> Turns:
     return Turns()
 
 
+@asynccontextmanager
+async def turn(request: HttpRequest, caller: Caller) -> AsyncIterator[None]:
+    """Enter when the user's other requests with large bodies have left. A request with a small body does not wait."""
+    if int(request.headers.get("Content-Length") or LARGE_BYTES) < LARGE_BYTES:
+        yield
+        return
+    async with turns().of(caller):
+        await asyncio.sleep(0)  # what has become ready meanwhile comes first
+        yield
+
+
 async def decoded(request: HttpRequest, caller: Caller) -> Any:
     """Return the JSON in the body of a request. Raises MalformedJson, and the errors of `body_of`."""
-    body = body_of(request)
-    nesting = settings.APFLOW.limits.nesting
-    if len(body) < LARGE_BYTES:
-        return decode(body, nesting=nesting)
-    async with turns().of(caller):
-        await asyncio.sleep(0)  # what has become ready while another body was decoded
-        return decode(body, nesting=nesting)
+    async with turn(request, caller):
+        return decode(body_of(request), nesting=settings.APFLOW.limits.nesting)

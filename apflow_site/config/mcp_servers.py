@@ -18,10 +18,14 @@ NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McpServer:
-    """Either the `url` of a server and the `headers` of each request, or the `command` that starts one, with `env` besides PATH."""
+    """Either the `url` of a server and the `headers` of each request, or the `command` that starts one, with `env` besides PATH.
+
+    `user_headers` are the names of headers that a task may set, for credentials of its user.
+    """
 
     url: str | None = None
     headers: Mapping[str, str] = field(default_factory=lambda: NOTHING, repr=False)
+    user_headers: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=lambda: NOTHING, repr=False)
 
@@ -51,13 +55,16 @@ def _name(name: Any) -> str:
 def _server(name: str, raw: Any) -> McpServer:
     if not isinstance(raw, dict) or ("url" in raw) == ("command" in raw):
         raise ValueError(f"'{name}' needs either url or command")
-    allowed = ("url", "headers") if "url" in raw else ("command", "env")
+    allowed = ("url", "headers", "user_headers") if "url" in raw else ("command", "env")
     if unknown := [str(key) for key in raw if key not in allowed]:
-        raise ValueError(f"'{name}' has the key '{unknown[0]}'; with {allowed[0]} it may have {allowed[1]}")
+        raise ValueError(
+            f"'{name}' has the key '{unknown[0]}'; with {allowed[0]} it may have {' and '.join(allowed[1:])}"
+        )
     for key, value in raw.items():
         if not CHECKS[key](value):
             raise ValueError(f"{key} of '{name}' must be {MUST_BE[key]}")
-    return McpServer(**(raw | ({"command": tuple(raw["command"])} if "command" in raw else {})))
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    return McpServer(**given)
 
 
 def _is_url(value: Any) -> bool:
@@ -82,13 +89,24 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair)
 
 
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+
+
 CHECKS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
-    {"url": _is_url, "headers": _are_texts, "command": _is_command, "env": _are_texts}
+    {
+        "url": _is_url,
+        "headers": _are_texts,
+        "user_headers": _are_names,
+        "command": _is_command,
+        "env": _are_texts,
+    }
 )
 MUST_BE: Final[Mapping[str, str]] = MappingProxyType(
     {
         "url": "an http:// or https:// address",
         "headers": "a mapping of names and texts",
+        "user_headers": "a list of names",
         "command": "a list: the absolute path of a program, and its arguments",
         "env": "a mapping of names and texts",
     }

@@ -1,7 +1,7 @@
 """Which server a task calls: one of the configuration, or a URL of its own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, Final
@@ -27,6 +27,7 @@ class Target:
     is_configured: bool
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    user_headers: Sequence[str] = ()
     command: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -62,18 +63,26 @@ class Target:
 def target_of(inputs: Json) -> Target:
     """Return the server of a task. Raises ExecutorError, permanent."""
     name = inputs["server"]
+    headers = merged_headers({}, inputs.get("headers", {}), auth_headers(inputs.get("auth", {})))
     if is_url(name):
-        headers = merged_headers({}, inputs.get("headers", {}), auth_headers(inputs.get("auth", {})))
         url = parse_url(name)
         return Target(
             name=str(url.copy_with(query=None)), is_configured=False, url=name, headers=checked_headers(headers)
         )
-    if given := [field for field in ("auth", "headers") if inputs.get(field)]:
+    return _with_headers(configured(name), headers)
+
+
+def _with_headers(target: Target, headers: Mapping[str, str]) -> Target:
+    """The server with the headers of a task, as far as the operator allows them. Raises ExecutorError, permanent."""
+    allowed = [name.lower() for name in target.user_headers]
+    if refused := [name for name in headers if name.lower() not in allowed]:
         raise ExecutorError(
-            f"inputs.{given[0]} is for a server by URL; '{name}' gets the credentials of the configuration.",
+            f"inputs.headers and inputs.auth may not set the header {refused[0]!r} for the server '{target.name}'. It gets the "
+            f"credentials of the configuration; tasks may set {', '.join(target.user_headers) or 'no header'} "
+            f"(executors.mcp.servers.{target.name}.user_headers).",
             permanent=True,
         )
-    return configured(name)
+    return replace(target, headers=merged_headers(target.headers, checked_headers(headers), {}))
 
 
 def configured(name: str, *, place: str = "inputs.server") -> Target:
@@ -93,6 +102,7 @@ def configured(name: str, *, place: str = "inputs.server") -> Target:
         is_configured=True,
         url=server.url or "",
         headers=server.headers,
+        user_headers=server.user_headers,
         command=server.command,
         env=server.env,
     )

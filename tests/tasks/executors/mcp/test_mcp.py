@@ -160,7 +160,19 @@ def test_a_server_that_a_result_names_is_checked_later() -> None:
 
 async def test_a_configured_server_gets_no_credentials_of_a_task(context: Context) -> None:
     error = await error_of(context, server="web", tool="add", auth={"bearer": "mine"})
-    assert "inputs.auth is for a server by URL; 'web' gets the credentials of the configuration." in str(error)
+    assert "may not set the header 'Authorization' for the server 'web'" in str(error)
+    assert "tasks may set no header (executors.mcp.servers.web.user_headers)" in str(error)
+
+
+async def test_a_task_sets_the_headers_that_the_operator_leaves_to_it(
+    context: Context, mcp_site: McpSite, settings: Settings
+) -> None:
+    own = {"Authorization": "Bearer operators", "X-Team": "t"}
+    configure(settings, web=McpServer(url=mcp_site.url, headers=own, user_headers=("authorization",)))
+    mine = {"apikey": {"header": "Authorization", "value": "mine"}}
+    assert await done(context, server="web", tool="credentials", auth=mine) == {"result": "mine"}
+    error = await error_of(context, server="web", tool="credentials", headers={"X-Team": "u"})
+    assert "tasks may set authorization" in str(error)
 
 
 async def test_a_server_by_url_gets_the_credentials_of_the_task(
