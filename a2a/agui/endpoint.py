@@ -10,9 +10,8 @@ from django.views.decorators.csrf import csrf_exempt
 from a2a.agui.following import Stream, beginning
 from a2a.agui.params import RunAgentInput
 from a2a.agui.starting import start
-from a2a.core.bodies import turn
 from a2a.core.errors import as_rest
-from a2a.core.http import body_of, headers_of, refusal, require_method
+from a2a.core.http import body_of, headers_of, refusal, require_method, turn
 from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
 from a2a.live.streaming import held

@@ -1,10 +1,13 @@
 """HTTP helpers of all interfaces: read headers and body, reply with JSON, reject a request."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Final, Self
+from weakref import WeakValueDictionary
 
 import orjson
 from django.conf import settings
@@ -12,10 +15,12 @@ from django.http import HttpRequest, HttpResponse
 
 from a2a.core.errors import RETRY_AFTER_SECONDS, as_rpc, rule_of
 from a2a.core.exceptions import BodyTooLarge, UnsupportedMediaType, WrongHttpMethod
+from accounts.callers import Caller
 from llmkeys import header as llm_keys
 from llmkeys.header import MalformedKey, SentKey, parse_header
 from llmkeys.secret import Secret
 from tasks.rules.exceptions import RETRY_SECONDS, InvalidParams
+from tasks.rules.strict_json import decode
 from tasks.services import idempotency
 
 VERSION_HEADER: Final = "A2A-Version"
@@ -32,6 +37,9 @@ STATUS_HEADERS: Final = MappingProxyType(
         503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
     }
 )
+
+LARGE_BYTES: Final = 2**18
+"""Decoding so much takes the event loop some milliseconds. Smaller bodies are decoded at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +125,43 @@ def body_of(request: HttpRequest) -> bytes:
         if len(body) <= limit:
             return body
     raise BodyTooLarge(f"The body has more than {limit} bytes (limits.body_bytes).")
+
+
+class Turns:
+    """A lock for each user whose large bodies wait. It belongs to the event loop of the process."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, caller: Caller) -> asyncio.Lock:
+        """The lock of a user. It exists while it is used."""
+        lock = self._locks.get(caller.user_id)
+        if lock is None:
+            lock = self._locks[caller.user_id] = asyncio.Lock()
+        return lock
+
+
+@cache
+def turns() -> Turns:
+    """The turns of this process."""
+    return Turns()
+
+
+@asynccontextmanager
+async def turn(request: HttpRequest, caller: Caller) -> AsyncIterator[None]:
+    """Enter when the user's other requests with large bodies have left. A request with a small body does not wait."""
+    if int(request.headers.get("Content-Length") or LARGE_BYTES) < LARGE_BYTES:
+        yield
+        return
+    async with turns().of(caller):
+        await asyncio.sleep(0)  # what has become ready meanwhile comes first
+        yield
+
+
+async def decoded(request: HttpRequest, caller: Caller) -> Any:
+    """Return the JSON in the body of a request. Raises MalformedJson, and the errors of `body_of`."""
+    async with turn(request, caller):
+        return decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
 
 
 def public_url(request: HttpRequest) -> str:

@@ -15,7 +15,6 @@ from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core import jsonrpc
-from a2a.core.bodies import decoded
 from a2a.core.draining import this_drain
 from a2a.core.errors import failure_of
 from a2a.core.exceptions import RequestRefused, WrongHttpMethod
@@ -23,6 +22,7 @@ from a2a.core.http import (
     VERSION_HEADER,
     Headers,
     body_of,
+    decoded,
     encoded_response,
     headers_of,
     json_response,

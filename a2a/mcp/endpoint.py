@@ -10,9 +10,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core import jsonrpc
-from a2a.core.bodies import decoded
 from a2a.core.exceptions import WrongHttpMethod
-from a2a.core.http import headers_of, json_response, require_method
+from a2a.core.http import decoded, headers_of, json_response, require_method
 from a2a.core.jsonrpc import Call, Failure, Id, Reply
 from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits

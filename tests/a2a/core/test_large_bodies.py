@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from django.test import RequestFactory
 
-from a2a.core import bodies
+from a2a.core import http
 from accounts.callers import Caller
 from tasks.rules import strict_json
 
@@ -18,8 +18,8 @@ async def test_others_are_served_between_the_large_bodies_of_a_user(monkeypatch:
         order.append("large")
         return strict_json.decode(body, nesting=nesting)
 
-    monkeypatch.setattr("a2a.core.bodies.decode", counted)
-    text = f'{{"text": "{"x" * bodies.LARGE_BYTES}"}}'.encode()
+    monkeypatch.setattr("a2a.core.http.decode", counted)
+    text = f'{{"text": "{"x" * http.LARGE_BYTES}"}}'.encode()
     caller = Caller(user_id="mallory")
 
     async def others() -> None:
@@ -29,9 +29,9 @@ async def test_others_are_served_between_the_large_bodies_of_a_user(monkeypatch:
 
     def request() -> asyncio.Task[object]:
         asked = RequestFactory().post("/ag-ui", text, content_type="application/json")
-        return asyncio.ensure_future(bodies.decoded(asked, caller))
+        return asyncio.ensure_future(http.decoded(asked, caller))
 
     found = await asyncio.gather(request(), request(), request(), others())
-    assert [len(each["text"]) for each in found[:3]] == [bodies.LARGE_BYTES] * 3  # type: ignore[index]
+    assert [len(each["text"]) for each in found[:3]] == [http.LARGE_BYTES] * 3  # type: ignore[index]
     assert ("large", "large") not in pairwise(order)
-    assert not bodies.turns().of(caller).locked()
+    assert not http.turns().of(caller).locked()
