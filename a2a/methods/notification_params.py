@@ -27,9 +27,10 @@ class SetNotification(Params, frozen=True, kw_only=True):
         NotWith("headers", "email", "only requests have them"),
     )
     name: Name
-    about: Annotated[tuple[About, ...], Meta(min_length=1, max_length=2, extra_json_schema={"uniqueItems": True})] = (
-        "failures",
+    about: Annotated[list[About], Meta(min_length=1, max_length=2, extra_json_schema={"uniqueItems": True})] | None = (
+        None
     )
+    """Default: failures."""
     flow: FlowName | None = None
     url: HookUrl | None = None
     email: Address | None = None
@@ -43,7 +44,8 @@ class SetNotification(Params, frozen=True, kw_only=True):
 
     @property
     def arguments(self) -> Json:
-        return asdict(self)
+        given = asdict(self)
+        return given if self.about is not None else {name: value for name, value in given.items() if name != "about"}
 
 
 class NotificationNamed(Params, frozen=True, kw_only=True):

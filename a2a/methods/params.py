@@ -68,8 +68,6 @@ class List(Params, frozen=True, kw_only=True):
     CONDITIONS = (
         NotWith("offset", "cursor", "cannot be combined with cursor, which already contains the position"),
         NotWith("offset", "run_status", "cannot be combined with run_status: use cursor"),
-        OnlyWith("tag", "order", "-created_at", reason="runs are searched from the newest on"),
-        OnlyWith("text", "order", "-created_at", reason="runs are searched from the newest on"),
     )
     user_id: Text | None = None
     status: Status | list[Status] | None = None

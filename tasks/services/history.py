@@ -47,6 +47,12 @@ class RunFilter:
     user_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    is_descending: bool = True
+
+    @property
+    def sign(self) -> str:
+        """That of the columns by which the runs are ordered."""
+        return "-" if self.is_descending else ""
 
     @property
     def conditions(self) -> Q:
@@ -140,7 +146,7 @@ def _search(
         matches &= Q(status__in=wanted.statuses)
     after = read_cursor(cursor) if cursor else None
     source = partial(_tagged, caller, wanted) if wanted.tag is not None else partial(_places, found, wanted)
-    return run_search.search(found, source, matches, limit=limit, after=after)
+    return run_search.search(found, source, matches, limit=limit, after=after, is_descending=wanted.is_descending)
 
 
 def _tagged(caller: Caller, wanted: RunFilter, after: run_search.Place | None, most: int) -> list[run_search.Place]:
@@ -148,20 +154,23 @@ def _tagged(caller: Caller, wanted: RunFilter, after: run_search.Place | None, m
     rows = RunTag.objects.filter(wanted.conditions, tag=wanted.tag)
     if not caller.sees_all:
         rows = rows.filter(user_id=caller.user_id)
-    if after is not None:
+    if after is not None and wanted.is_descending:
         rows = rows.filter(Q(created_at__lte=after[0]) & (Q(created_at__lt=after[0]) | Q(run_id__lt=after[1])))
-    return list(rows.order_by("-created_at", "-run_id").values_list("created_at", "run_id")[:most])
+    elif after is not None:
+        rows = rows.filter(Q(created_at__gte=after[0]) & (Q(created_at__gt=after[0]) | Q(run_id__gt=after[1])))
+    ordered = rows.order_by(f"{wanted.sign}created_at", f"{wanted.sign}run_id")
+    return list(ordered.values_list("created_at", "run_id")[:most])
 
 
 def _places(found: RunQuerySet, wanted: RunFilter, after: run_search.Place | None, most: int) -> list[run_search.Place]:
     """The next runs of those that are searched."""
     if after is not None:
-        found = found.filter(after_cursor(cursor_at(*after), descending=True))
-    ordered = found.order_by("-created_at", "-id").values_list("created_at", "id")
+        found = found.filter(after_cursor(cursor_at(*after), descending=wanted.is_descending))
+    ordered = found.order_by(f"{wanted.sign}created_at", f"{wanted.sign}id").values_list("created_at", "id")
     if wanted.task_id is not None or wanted.flow is not None:
         return list(ordered[:most])
     of_each = [list(ordered.filter(status=status)[:most]) for status in wanted.statuses or STATUSES]
-    return list(islice(merge(*of_each, reverse=True), most))
+    return list(islice(merge(*of_each, reverse=wanted.is_descending), most))
 
 
 def _of_subject(caller: Caller, wanted: RunFilter) -> RunQuerySet:
@@ -296,10 +305,7 @@ def failures_of(run: Run) -> list[Failure]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootFilter:
-    """Which roots to list by their latest run, and in which order of these runs. `statuses` are those of the roots.
-
-    A `tag` or `text` is searched from the newest run on.
-    """
+    """Which roots to list by their latest run, and in which order of these runs. `statuses` are those of the roots."""
 
     run_statuses: Collection[str] = ()
     statuses: Collection[str] = ()
@@ -308,6 +314,17 @@ class RootFilter:
     user_id: str | None = None
     name: str | None = None
     is_descending: bool = True
+
+    @property
+    def of_runs(self) -> RunFilter:
+        """The filter of runs by which those with a tag or text are searched."""
+        return RunFilter(
+            statuses=self.run_statuses,
+            tag=self.tag,
+            text=self.text,
+            user_id=self.user_id,
+            is_descending=self.is_descending,
+        )
 
     @property
     def conditions(self) -> Q:
@@ -331,8 +348,7 @@ def roots_by_run(
     """
     found = Run.objects.for_caller(caller).filter(wanted.conditions)
     if wanted.tag is not None or wanted.text is not None:
-        runs = RunFilter(statuses=wanted.run_statuses, tag=wanted.tag, text=wanted.text, user_id=wanted.user_id)
-        matches, last = _search(caller, found, runs, limit=limit, cursor=cursor)
+        matches, last = _search(caller, found, wanted.of_runs, limit=limit, cursor=cursor)
         return [run.root_id for run in matches], None if last is None else cursor_at(*last)
     if cursor:
         found = found.filter(after_cursor(cursor, descending=wanted.is_descending))

@@ -38,14 +38,14 @@ class ErrorOf(Func):
 
 
 def search(
-    runs: RunQuerySet, source: Source, matches: Q, *, limit: int, after: Place | None
+    runs: RunQuerySet, source: Source, matches: Q, *, limit: int, after: Place | None, is_descending: bool = True
 ) -> tuple[list[Run], Place | None]:
     """Return up to `limit` of the runs that match, and the place after which the search continues (None at the end)."""
     found: list[Run] = []
-    give_up_at = monotonic() + SECONDS
+    give_up_at, sign = monotonic() + SECONDS, "-" if is_descending else ""
     while True:
         piece = source(after, PIECE)
-        wanted = runs.filter(matches, id__in=[run_id for _, run_id in piece]).order_by("-created_at", "-id")
+        wanted = runs.filter(matches, id__in=[run_id for _, run_id in piece]).order_by(f"{sign}created_at", f"{sign}id")
         found += wanted[: limit + 1 - len(found)]
         if len(found) > limit:
             return found[:limit], _place(found[limit - 1])

@@ -3338,6 +3338,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": ({
+                    /** @default null */
                     about?: ("failures" | "questions")[] | null;
                     /** @default null */
                     email?: string | null;

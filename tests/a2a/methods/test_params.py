@@ -54,7 +54,7 @@ HOOK = {"url": "https://example.com/hook"}
             Create,
             {"tasks": [ONE], "name": "a"},
             "name",
-            "unknown parameter, known are tasks, id_conflict, execute, webhook_config",
+            "unknown parameter, known are tasks, id_conflict, execute, tags, webhook_config",
         ),
         (
             Create,
