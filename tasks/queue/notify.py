@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
 from typing import Any, Final, Literal
@@ -36,14 +37,34 @@ SHARE_OF_QUIET: Final = 1 / 20
 """The pause between them as a part of the time since the last commit. A commit is noticed late by so much at most."""
 
 
+_HELD: Final[ContextVar[set[Topic] | None]] = ContextVar("held_notifications", default=None)
+"""Those of the block `once`."""
+
+
 def send(topic: Topic) -> None:
     """Notify when the current transaction commits. On SQLite the commit itself is the notification."""
     if IS_SQLITE:
+        return
+    if (held := _HELD.get()) is not None:
+        held.add(topic)
         return
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, '')", [topic])
     if settings.APFLOW.redis.url is not None:
         transaction.on_commit(partial(_redis_notifier().publish, topic))
+
+
+@contextmanager
+def once() -> Iterator[None]:
+    """Send each notification of the block, which is a part of one transaction, at its end and once; none after an error."""
+    held: set[Topic] = set()
+    token = _HELD.set(held)
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
+    for topic in sorted(held):
+        send(topic)
 
 
 class Notifier(ABC):
