@@ -281,6 +281,28 @@ class QuestionAlarmed(Change):
 
 
 @dataclass(slots=True, kw_only=True)
+class TurnAdded(Change):
+    """What a task said in a conversation. `said` is JSON text of so many `characters`."""
+
+    user_id: str
+    name: str
+    task_id: str
+    said: str
+    characters: int
+    at: str | None
+
+    STATEMENT: ClassVar[str] = (
+        "INSERT INTO tasks_conversationturn (user_id, name, run_id, task_id, said, characters, created_at) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (run_id, task_id) DO UPDATE SET said = excluded.said, "
+        "characters = excluded.characters"
+    )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.user_id, self.name, self.run_id, self.task_id, self.said, self.characters, self.at
+
+
+@dataclass(slots=True, kw_only=True)
 class TaskFinished(Change):
     """`result` and `token_usage` are JSON text; `progress` is from 0 to 1."""
 
@@ -297,6 +319,8 @@ class TaskFinished(Change):
     """The end of its question or wait: never without that of the task, or another worker would ask or wait again."""
     steps: str | None = None
     """What is left of its steps, as JSON text; None: all of it."""
+    turn: TurnAdded | None = None
+    """What it said in a conversation: neither without the other, or a turn would be lost, or that of a task that fails be there."""
     keeps_state: bool = False
     """Whether it may have stored a state, which ends with it."""
 
@@ -384,6 +408,7 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     QuestionAssigned,
     TasksSpawned,
     TaskFinished,
+    TurnAdded,
     RunCleared,
 )
 """The changes of one commit are written kind by kind, in the order in which a task goes through
@@ -394,7 +419,7 @@ its last event.
 
 def rows_of(changes: Sequence[Change]) -> list[Change]:
     """Return the changes without the starts of tasks that end in the same commit, with what is a part of others, the ends of
-    their questions and the assignees of questions, and with one count of each budget.
+    their questions, the assignees of questions and turns of conversations, and with one count of each budget.
     """
     starts = {change.task_id: change for change in changes if isinstance(change, TaskStarted)}
     for change in changes:
@@ -406,8 +431,9 @@ def rows_of(changes: Sequence[Change]) -> list[Change]:
     assigned = [
         each for change in changes if isinstance(change, QuestionAsked | QuestionAlarmed) for each in change.assigned
     ]
+    turns = [change.turn for change in changes if isinstance(change, TaskFinished) and change.turn]
     rows = [change for change in changes if not isinstance(change, TaskStarted) or change.task_id in starts]
-    return [*_without_budgets(rows), *closings, *assigned, *_latest_budgets(changes)]
+    return [*_without_budgets(rows), *closings, *assigned, *turns, *_latest_budgets(changes)]
 
 
 def _without_budgets(changes: Sequence[Change]) -> list[Change]:

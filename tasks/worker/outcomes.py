@@ -7,6 +7,7 @@ import orjson
 
 from aipartnerupflow.executors import ExecutorError, Json, Spawn, Stopped
 from llmkeys.redact import mask_start
+from tasks.executors.llm.conversations import Turn
 from tasks.rules.stored_results import stored_form
 from tasks.status import Status
 
@@ -15,7 +16,7 @@ from tasks.status import Status
 class Outcome:
     """A terminal status with its result or its error. `stored` is the result as JSON text.
 
-    `spawn`: the tasks that are added to the tree before that.
+    `spawn`: the tasks that are added to the tree before that. `turn`: what the task said in a conversation, stored with its end.
     """
 
     status: Status
@@ -26,6 +27,7 @@ class Outcome:
     may_retry: bool = False
     retry_after_seconds: float | None = None
     spawn: Spawn | None = None
+    turn: Turn | None = None
 
 
 def completed(result: Any, *, max_bytes: int) -> Outcome:

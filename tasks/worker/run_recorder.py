@@ -38,6 +38,7 @@ from tasks.worker.changes import (
     TaskProgressed,
     TasksSpawned,
     TaskStarted,
+    TurnAdded,
     UsageAdded,
     WantedEvent,
 )
@@ -359,9 +360,24 @@ class RunRecorder:
             at=self._now(),
             closing=self._question_closed(task),
             steps=_json(task.step.over()) if task.step and outcome.status is Status.COMPLETED else None,
+            turn=self._turn_of(task, outcome),
             keeps_state=task.executor_id in task_states.KEEPERS,
         )
         return [*before, finished]
+
+    def _turn_of(self, task: LoadedTask, outcome: Outcome) -> TurnAdded | None:
+        if outcome.turn is None or outcome.status is not Status.COMPLETED:
+            return None
+        turn = outcome.turn
+        return TurnAdded(
+            **self._fence,
+            user_id=turn.user_id,
+            name=turn.name,
+            task_id=task.id,
+            said=orjson.dumps(turn.said).decode(),
+            characters=turn.characters,
+            at=self._now(),
+        )
 
     def _seconds_of(self, task: LoadedTask) -> float | None:
         """How long the latest attempt has taken here. None: none has begun."""

@@ -15,6 +15,7 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, 
 from tasks.executors import get_executor
 from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import client, fetch
+from tasks.executors.llm.conversations import heard_turns
 from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.placement import pool_name
 from tasks.executors.states import STATES
@@ -340,7 +341,9 @@ class TaskRunner:
                     is_checked=not (self._claim.is_demo and task.has_places),
                     is_demo=self._claim.is_demo,
                 )
-                return await self._secrets.masked(task, await attempt(task, work, why_cancelled=why_cancelled))
+                with heard_turns() as turns:
+                    outcome = await attempt(task, work, why_cancelled=why_cancelled)
+                return replace(await self._secrets.masked(task, outcome), turn=turns[-1] if turns else None)
             except ExecutorError as error:
                 return failed(f"{error} {HOW_TO_CORRECT}")
             finally:

@@ -17,7 +17,6 @@ from tasks.rules.places import escaped
 
 MOST_CALLS: Final = 64
 """How many calls of one answer are made."""
-"""How much the model reads of the result of one call."""
 SHOWN_CHARACTERS: Final = 8_000
 """How much a person can be asked to approve."""
 YES, NO = "yes", "no"
@@ -105,7 +104,7 @@ def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list
         made = {"id": f"call_{index}"} | tool.task(arguments)
         noted = {"id": call["id"], "task": made["id"]} | ({"reads": tool.reads} if tool.reads else {})
         if tool.name in tools.confirm:
-            approval = _approval(tool, arguments, index, context)
+            approval = _approval(tool, arguments, index, context, tools.approval)
             tasks.append(approval)
             made |= _after(approval["id"])
             noted["approval"] = approval["id"]
@@ -126,7 +125,7 @@ def _arguments(text: str) -> Json:
     return arguments
 
 
-def _approval(tool: Tool, arguments: Json, index: int, context: Context) -> Json:
+def _approval(tool: Tool, arguments: Json, index: int, context: Context, further: Json) -> Json:
     """Return the task that asks whether the call may be made. Raises CannotCall if no person could read it."""
     shown = orjson.dumps(arguments, option=orjson.OPT_INDENT_2).decode()
     if len(shown) > SHOWN_CHARACTERS:
@@ -138,7 +137,7 @@ def _approval(tool: Tool, arguments: Json, index: int, context: Context) -> Json
         "id": f"confirm_{index}",
         "name": f"May it call {tool.name}?"[:255],
         "schemas": {"method": "approval_executor"},
-        "inputs": {"question": escaped(question), "options": [YES, NO]},
+        "inputs": {"question": escaped(question), "options": [YES, NO]} | further,
     }
 
 
@@ -152,7 +151,10 @@ def end_of(call: Json, ends: Json) -> tuple[str, str]:
     """Return how a call ended, and the text that the model reads. `ends` maps the ids of its tasks to their ends."""
     if "fault" in call:
         return "refused", call["fault"]
-    approval = ends.get(call.get("approval", ""), {}).get("result") or {}
+    asked = ends.get(call.get("approval", ""), {})
+    if asked and asked["status"] != "completed":
+        return "refused", f"Not called: it was not approved. {asked['error']}"
+    approval = asked.get("result") or {}
     if approval.get("answer") == NO:
         comment = f" {approval['by']} says: {approval['comment']}" if approval.get("comment") else ""
         return "refused", f"Not called: a person has refused it.{comment}"

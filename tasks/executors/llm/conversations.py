@@ -1,6 +1,8 @@
 """Conversations that go on from task to task: `params.conversation` names one of the owner's."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +23,19 @@ ROLES: Final = ("user", "assistant")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one task of a user said in a conversation, the answer last: messages `{"role", "content"}` of so many characters."""
+
+    user_id: str
+    name: str
+    said: Sequence[Json]
+    characters: int
+
+
+_TURNS: Final[ContextVar[list[Turn]]] = ContextVar("turns of the attempt that runs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
     """A conversation of a user, and how many tokens of it the model gets, as far as four characters are one."""
 
@@ -32,11 +47,24 @@ class Conversation:
         """Return the newest messages, oldest first, without those of this task."""
         return await pools.read(_newest, self, run_id=context.run_id, task_id=context.task_id)
 
-    async def add(self, asked: Sequence[Json], answer: str, context: Context) -> None:
-        """Store what a task asked, and the answer. Done again for the same task of a run, it replaces that."""
+    def add(self, asked: Sequence[Json], answer: str) -> None:
+        """Add what a task asked, and the answer. The worker stores it with the end of the task."""
         said = [*_texts(asked), {"role": "assistant", "content": answer}]
         masked = [message | {"content": masked_here(message["content"])} for message in said]
-        await pools.write(_store, self, masked, run_id=context.run_id, task_id=context.task_id)
+        characters = sum(len(message["content"]) for message in masked)
+        if characters <= MOST_TOKENS * CHARACTERS_EACH_TOKEN:  # else no task could read it
+            _TURNS.get().append(Turn(user_id=self.user_id, name=self.name, said=masked, characters=characters))
+
+
+@contextmanager
+def heard_turns() -> Iterator[list[Turn]]:
+    """Collect what the executor that runs within it adds to a conversation."""
+    turns: list[Turn] = []
+    token = _TURNS.set(turns)
+    try:
+        yield turns
+    finally:
+        _TURNS.reset(token)
 
 
 def conversation_of(context: Context) -> Conversation | None:
@@ -81,14 +109,6 @@ def _fitting(sizes: Any, tokens: int) -> Iterator[int]:
         if left < 0:
             return
         yield turn
-
-
-def _store(conversation: Conversation, said: Sequence[Json], *, run_id: str, task_id: str) -> None:
-    characters = sum(len(message["content"]) for message in said)
-    if characters > MOST_TOKENS * CHARACTERS_EACH_TOKEN:
-        return  # no task could read it
-    fields = {"user_id": conversation.user_id, "name": conversation.name, "said": said, "characters": characters}
-    ConversationTurn.objects.update_or_create(run_id=run_id, task_id=task_id, defaults=fields)
 
 
 def _texts(messages: Sequence[Json]) -> Iterator[Json]:

@@ -144,7 +144,7 @@ class Llm(Executor):
         earlier = [] if conversation is None else await conversation.earlier(context)
         result = await self._talk([*before, *earlier, *asked], inputs, context)
         if conversation is not None and not isinstance(result, Spawn) and result["content"]:
-            await conversation.add(asked, result["content"], context)
+            conversation.add(asked, result["content"])
         return result
 
     async def _talk(self, said: list[Json], inputs: Json, context: Context) -> Json | Spawn:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import wraps
+from importlib.metadata import version
 from typing import Any, Final
 
 import litellm
@@ -23,22 +24,42 @@ _MADE: Final[ContextVar[list[Any] | None]] = ContextVar("clients made by LiteLLM
 
 
 def apply() -> None:
-    """Change LiteLLM for this process."""
+    """Change LiteLLM for this process. Raises RuntimeError for a version that has not what is to be changed."""
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.disable_streaming_logging = True  # it would build and count each answer once more
-    # It would compute costs and a record for callbacks, which there are none of: more than half of the time of a call.
-    Logging.dispatch_success_handlers = _nothing_logged  # type: ignore[method-assign]
     # Otherwise it downloads one on the event loop, to count tokens that a provider did not count.
     litellm.disable_hf_tokenizer_download = True
     # For a model of some providers it would download a Jinja template from the repository of that
     # name, which anyone can create, and render it on the event loop. LiteLLM then uses its default.
-    templates.get_tokenizer_config = templates.get_chat_template_file = _not_fetched
-    templates.aget_tokenizer_config = templates.aget_chat_template_file = _not_fetched_async
+    for name in ("get_tokenizer_config", "get_chat_template_file"):
+        replace_undocumented(templates, name, lambda _: _not_fetched)
+        replace_undocumented(templates, f"a{name}", lambda _: _not_fetched_async)
     litellm.in_memory_llm_clients_cache = ClientsOfOneCall()
-    AsyncHTTPHandler.create_client = _watched(AsyncHTTPHandler.create_client)  # type: ignore[method-assign]
-    get_client = BaseOpenAILLM._get_async_http_client
-    BaseOpenAILLM._get_async_http_client = staticmethod(_watched(get_client))  # type: ignore[method-assign]
+    replace_undocumented(AsyncHTTPHandler, "create_client", _watched)
+    replace_undocumented(BaseOpenAILLM, "_get_async_http_client", lambda create: staticmethod(_watched(create)))
+    _spare_records()
+
+
+def _spare_records() -> None:
+    """Do without the record that LiteLLM makes of each call, for callbacks that there are none of, and the cost that it computes before
+    there is an answer, from a count of the prompt's tokens. Both take a third of the time of a call.
+
+    LiteLLM 1.110 has no setting for it: `disable_streaming_logging` is for plain calls only, and `no-log` is asked for each callback, after
+    the record is made.
+    """
+    replace_undocumented(Logging, "async_success_handler", lambda _: _nothing_async)
+    replace_undocumented(Logging, "response_cost_calculator", lambda _: _nothing)
+
+
+def replace_undocumented(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Replace what LiteLLM does not document, by what `make` returns for it. Raises RuntimeError if it is not there."""
+    if not callable(replaced := getattr(owner, name, None)):
+        raise RuntimeError(
+            f"LiteLLM {version('litellm')} has no {owner.__name__}.{name}, which has to be replaced. Install the version that "
+            "requirements/all.txt names."
+        )
+    setattr(owner, name, make(replaced))
 
 
 def _watched(create: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,7 +72,11 @@ def _watched(create: Callable[..., Any]) -> Callable[..., Any]:
     return watched
 
 
-async def _nothing_logged(self: Logging, *_: Any, **__: Any) -> None:
+async def _nothing_async(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 

@@ -38,6 +38,7 @@ from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks.executors.http.safe_http import bound_response, egress_of_tasks, guarded_client, judged_addresses, parse_url
 from tasks.executors.llm import litellm_bounds
 from tasks.executors.llm.attachments import sounds_in
+from tasks.executors.llm.connections import Connections
 from tasks.executors.llm.errors import code_in, fault_of, not_taken, problem
 from tasks.executors.llm.model_loop import MODEL_LOOP, Heard
 from tasks.executors.llm.prompt import Completion, Prompt
@@ -49,6 +50,7 @@ litellm_bounds.apply()
 for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
     logging.getLogger(name).handlers.clear()  # LiteLLM's log lines then go through our handlers, which mask keys
 
+CONNECTIONS: Final = Connections()
 SILENCE_SECONDS: Final = 300.0
 """How long a provider may be silent. `params.timeout_seconds` limits the whole task."""
 CHUNKS_EACH_TURN: Final = 8
@@ -97,8 +99,7 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
         failure = Stopped()
         if text := wire.merger.text:
             heard(streamed.add(_chunk(text, prompt)))
-    # On a thread: where a provider does not count its tokens, they are counted here.
-    answer = await asyncio.wrap_future(on_a_thread(partial(_answer, prompt, streamed, wire), name="answer of a model"))
+    answer = await _joined(prompt, streamed, wire)
     if isinstance(failure, Stopped):
         failure.result = answer.as_result()
     if streamed.has_begun and not wire.is_silent:
@@ -140,11 +141,24 @@ def _chunk(text: str, prompt: Prompt) -> Any:
 async def _chunks(request: Mapping[str, Any]) -> AsyncIterator[Any]:
     stream = await litellm.acompletion(**request)
     numbers = count(1)
+    is_finished = False
     async with aclosing(stream):  # otherwise a cancelled request continues until it is garbage-collected
         async for chunk in stream:
             yield chunk
+            is_finished |= bool(chunk.choices and chunk.choices[0].finish_reason)
+            if is_finished and (usage := _last_usage(stream)) is not None:
+                yield usage
+                return  # then LiteLLM builds and counts the answer twice
             if next(numbers) % CHUNKS_EACH_TURN == 0:
                 await asyncio.sleep(0)  # what has arrived already does not let others go on
+
+
+def _last_usage(stream: Any) -> Any:
+    """Return the usage as a chunk of its own, if the provider has sent it, once and as the last thing; else None."""
+    chunks = getattr(stream, "chunks", [])
+    counted = [each for each in chunks if getattr(each, "usage", None)]
+    is_last = len(counted) == 1 and counted[0] is chunks[-1]
+    return counted[0].model_copy(update={"choices": []}) if is_last else None
 
 
 async def access(prompt: Prompt) -> Credentials:
@@ -194,7 +208,9 @@ async def _request(prompt: Prompt, granted: Credentials, stack: AsyncExitStack) 
         request |= {"stream": True, "stream_options": {"include_usage": True}}
     if granted.api_base:
         request["api_base"] = granted.api_base
-    if prompt.api_base:
+    if not prompt.api_base:
+        request["shared_session"] = CONNECTIONS.session()
+    else:
         request["client"] = await _guarded(prompt.api_base, granted.provider, key, stack)
     return request
 
@@ -215,6 +231,14 @@ async def _guarded(api_base: str, provider: str, key: str, stack: AsyncExitStack
     http.event_hooks = {"response": [bound_response]}
     watch(http)
     return openai.AsyncOpenAI(api_key=key, base_url=api_base, http_client=http, max_retries=0, timeout=SILENCE_SECONDS)
+
+
+async def _joined(prompt: Prompt, streamed: Streamed, wire: Wire) -> Completion:
+    work = partial(_answer, prompt, streamed, wire)
+    if streamed.is_counted:
+        return work()
+    # Where a provider does not count its tokens, they are counted here, which may take seconds.
+    return await asyncio.wrap_future(on_a_thread(work, name="answer of a model"))
 
 
 def _answer(prompt: Prompt, streamed: Streamed, wire: Wire) -> Completion:

@@ -38,6 +38,7 @@ class Merger:
         self._before = b""
         self._slot: tuple[dict[str, Any], str] | None = None
         self._texts: list[str] = []
+        self._end: tuple[bytes, dict[str, Any]] | None = None
 
     @property
     def waiting_bytes(self) -> int:
@@ -56,8 +57,7 @@ class Merger:
         self._bytes += len(raw)
         slot = None if frame is None else slot_of(frame)
         if slot is None:
-            self._flush()
-            self._done.append(raw)
+            self._add_other(raw, frame, before, after)
             return
         kind, holder, name = slot
         if kind != self._kind:
@@ -74,7 +74,22 @@ class Merger:
         self._bytes = 0
         return taken
 
+    def _add_other(self, raw: bytes, frame: Mapping[str, Any] | None, before: bytes, after: bytes) -> None:
+        """Add a part that is not joined with others, but for the usage with the end before it, as OpenAI sends them."""
+        if self._end is not None and (usage := _usage_of_openai(frame)):
+            self._done.append(before + orjson.dumps(self._end[1] | usage) + after)
+            self._end = None
+            return
+        self._flush()
+        if frame is not None and _is_end_of_openai(frame):
+            self._end = raw, dict(frame)
+        else:
+            self._done.append(raw)
+
     def _flush(self) -> None:
+        if self._end is not None:
+            self._done.append(self._end[0])
+            self._end = None
         if self._slot is None:
             return
         holder, name = self._slot
@@ -114,6 +129,20 @@ def _of_openai(delta: dict[str, Any], index: Any) -> Slot | None:
             is_bare = not any(function.values()) and not call.get("id")
             return (("call", number), delta["tool_calls"][0]["function"], "arguments") if is_bare else None
     return None
+
+
+def _is_end_of_openai(frame: Mapping[str, Any]) -> bool:
+    match frame:
+        case {"choices": [{"finish_reason": str()}]}:
+            return not frame.get("usage")
+    return False
+
+
+def _usage_of_openai(frame: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the fields of a part that has no choices, but the usage; empty for another."""
+    if frame is None or frame.get("choices") != [] or not isinstance(frame.get("usage"), dict):
+        return {}
+    return {name: value for name, value in frame.items() if name != "choices"}
 
 
 def _slot(kind: Any, place: Any, name: str) -> Slot | None:

@@ -11,6 +11,9 @@ from aipartnerupflow.executors import ExecutorError
 MAX_PARTS: Final = 20_000
 """How many chunks an answer may have besides text: parts of tool calls."""
 
+JOINED_AT_ONCE: Final = 20_000
+"""Up to how many characters an answer is joined on the event loop."""
+
 
 class Streamed:
     """Joins the texts as they come and keeps one chunk for all of them, since each takes kilobytes.
@@ -54,6 +57,11 @@ class Streamed:
     @property
     def has_begun(self) -> bool:
         return bool(self.whole or self._sample or self._others)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the provider has counted the tokens, of an answer that is joined at once."""
+        return self._usage is not None and self._characters <= JOINED_AT_ONCE
 
     @property
     def reasoning(self) -> str:

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Executor, ExecutorError, Json
 from tasks.executors import get_executor
+from tasks.executors.approval import Approval
 from tasks.executors.mcp.offered import Offered, OfferedTools, is_of_server, server_and_tool
 from tasks.executors.plugins import plugins
 from tasks.executors.signatures import description_of, schema_of
@@ -33,6 +34,8 @@ MOST_BYTES: Final = 262_144
 STEPS: Final = 20
 RESULT_CHARACTERS: Final = 20_000
 TEXT: Final[Json] = {"type": "string"}
+APPROVAL: Final = ("assignees", "remind_after_seconds", "escalate", "timeout_seconds")
+"""What an approval has of the inputs of a question."""
 BY_NAME: Final[Mapping[str, Json]] = MappingProxyType(
     {
         "max_steps": {
@@ -45,6 +48,12 @@ BY_NAME: Final[Mapping[str, Json]] = MappingProxyType(
             "type": "array",
             "items": TEXT,
             "description": "The tools by name whose calls a person has to approve",
+        },
+        "approval": {
+            "type": "object",
+            "properties": {name: Approval.input_schema["properties"][name] for name in APPROVAL},
+            "additionalProperties": False,
+            "description": "Who may approve the calls of `confirm`, when they are reminded, and how long the agent waits for them",
         },
     }
 )
@@ -104,10 +113,13 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """The tools of a task by their function names. Those in `confirm`, by name, need an approval."""
+    """The tools of a task by their function names. Those in `confirm`, by name, need an approval, whose question has the inputs
+    `approval` too.
+    """
 
     by_function: Mapping[str, Tool]
     confirm: frozenset[str]
+    approval: Json
     max_steps: int
 
     def definitions(self) -> list[Json]:
@@ -159,6 +171,7 @@ async def tools_of(inputs: Json, servers: OfferedTools, *, log: Callable[[str], 
     return Tools(
         by_function=by_function,
         confirm=frozenset(name for each in inputs.get("confirm", []) for name in _confirmed(each, tools)),
+        approval=inputs.get("approval", {}),
         max_steps=inputs.get("max_steps", STEPS),
     )
 
@@ -189,8 +202,20 @@ def check(params: Json, inputs: Json) -> None:
             server_and_tool(name)  # whether the server has the tool is asked when the agent starts
         else:
             _tool(name)
+    if isinstance(approval := inputs.get("approval"), dict):
+        _check_approval(approval, inputs)
     if names and "spawn" in params:
         raise _fault("params.spawn and tools by name exclude each other: the calls are the tasks that this one adds")
+
+
+def _check_approval(approval: Json, inputs: Json) -> None:
+    """Raises ExecutorError."""
+    if not inputs.get("confirm"):
+        raise _fault("inputs.approval is for the tools in inputs.confirm, which is missing")
+    try:
+        Approval().check_with_inputs({}, {name: approval[name] for name in approval if name in APPROVAL})
+    except ExecutorError as error:
+        raise ExecutorError(str(error).replace("inputs.", "inputs.approval.", 1), permanent=True) from None
 
 
 async def _tools(name: str, servers: OfferedTools, log: Callable[[str], None]) -> list[Tool]:

@@ -173,6 +173,17 @@ def test_a_person_approves_a_call(agents: Agents, answer: str, comment: str | No
     assert agents.read[0] == said + (f" local says: {comment}" if comment else "")
 
 
+def test_an_approval_has_assignees_and_an_end(agents: Agents) -> None:
+    agents.site.llm.will(calls(("send_email", {"to": "bob", "text": "Hello."})), Says(text="Over."))
+    approval = {"assignees": ["role:admin"], "timeout_seconds": 1}
+    tools = {"prompt": "Go.", "tools": ["send_email"], "confirm": ["send_email"], "approval": approval}
+    done = agents.site.run(EXECUTOR, tools)
+    asked = agents.tree_of(done)["1/confirm_0"]
+    assert (asked["inputs"]["assignees"], asked["status"]) == (["role:admin"], "failed")
+    assert done.task["status"] == "completed" and agents.calls == []
+    assert agents.read[0].startswith("Not called: it was not approved. ")
+
+
 def test_a_worker_that_dies_repeats_no_call_and_no_step(agents: Agents) -> None:
     """The first one is killed in the middle of the second answer, the second one during the call after that."""
     agents.site.llm.will(
@@ -243,6 +254,14 @@ def test_an_answer_with_a_schema_is_checked(agents: Agents) -> None:
             "inputs.confirm: 'send_email' is none of the tools weather",
         ),
         ({"tools": ["weather"], "confirm": 5}, "confirm: "),
+        (
+            {"tools": ["weather"], "approval": {"timeout_seconds": 9}},
+            "inputs.approval: is for the tools in inputs.confirm",
+        ),
+        (
+            {"tools": ["weather"], "confirm": ["weather"], "approval": {"assignees": ["role:boss"]}},
+            "inputs.approval.assignees: has the role 'role:boss'",
+        ),
         ({"max_steps": 3}, "inputs.max_steps: is for tools by name"),
         ({"tools": ["weather"], "max_steps": 101}, "max_steps: the value is greater than the maximum of 100"),
     ],

@@ -47,7 +47,7 @@ def parts(stream: bytes) -> list[Json | str]:
 @pytest.mark.parametrize(
     ("frames", "fewer"),
     [
-        (llm_formats.openai_stream(TEXT, Says(reasoning=TEXT), "m"), 5),
+        (llm_formats.openai_stream(TEXT, Says(reasoning=TEXT), "m"), 4),
         (llm_formats.anthropic_stream(TEXT, CALL), 9),
         (llm_formats.gemini_stream(TEXT, CALL), 3),
         (llm_formats.ollama_stream(TEXT, Says(), "m"), 2),
@@ -59,6 +59,17 @@ def test_texts_are_joined(frames: list[str], fewer: int, seed: int) -> None:
     sent, found = parts("".join(frames).encode()), parts(joined(frames, seed))
     assert len(found) == fewer
     assert strings(found) == strings(sent)
+
+
+def test_the_usage_is_joined_with_the_end_before_it_if_both_have_arrived() -> None:
+    frames = llm_formats.openai_stream("Hello", Says(), "m")
+    *_, end, closed = parts(joined(frames, 0))
+    assert isinstance(end, dict) and end["choices"][0]["finish_reason"] == "stop"
+    assert end["usage"]["total_tokens"] > 0 and closed == "[DONE]"
+    late = Merger()
+    for frame in frames[-3:-1]:
+        late.add(frame.encode(), json.loads(frame.removeprefix("data: ")))
+        assert parts(late.take()) == parts(frame.encode())
 
 
 def strings(value: Any) -> str:

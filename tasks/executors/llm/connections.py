@@ -1,0 +1,26 @@
+"""The connections to providers, which calls share: a new one costs a handshake each time.
+
+Imported only in worker processes, with LiteLLM. A key is part of a request, and no connection keeps one, nor a cookie.
+"""
+
+import asyncio
+from typing import Final
+
+from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+
+IDLE_SECONDS: Final = 15
+"""How long an unused connection stays open."""
+
+
+class Connections:
+    """Those of one event loop. As many calls as there are may be open at once: no user waits for those of another."""
+
+    def __init__(self) -> None:
+        self._session: ClientSession | None = None
+
+    def session(self) -> ClientSession:
+        """Return the session of the running loop; LiteLLM adds its TLS settings to each request."""
+        if self._session is None or self._session.closed or self._session.loop is not asyncio.get_running_loop():
+            connector = TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
+            self._session = ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+        return self._session
