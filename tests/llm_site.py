@@ -32,8 +32,9 @@ class Done:
 
     @property
     def words(self) -> list[str]:
-        """What models said, as it arrived."""
-        return [event["message"] for event in self.events if event["type"] == "token"]
+        """What models answered, as it arrived."""
+        tokens = [event for event in self.events if event["type"] == "token"]
+        return [event["message"] for event in tokens if event["result"]["kind"] == "answer"]
 
     @property
     def logs(self) -> list[str]:

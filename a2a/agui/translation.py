@@ -13,7 +13,7 @@ from a2a.agui.state import Shown, Tree, is_spoken
 from a2a.agui.voices import Voices
 from tasks.executors import answer_in, answers
 from tasks.rules.strict_json import Json
-from tasks.rules.words import TOKEN
+from tasks.rules.words import TOKEN, is_reasoning
 
 BEGIN: Final = frozenset({"task_start", "progress", "log", TOKEN, "task_spawned", "task_completed"})
 """After these events of a task it is open: a stream may begin in its midst."""
@@ -80,7 +80,7 @@ class Translator:
         shown = self.tree.tasks[task_id]
         if type_ in BEGIN and task_id not in self._open:
             yield from self._opened(task_id, shown)
-        if type_ == TOKEN and is_spoken(shown.executor_id) and event["message"]:
+        if type_ == TOKEN and is_spoken(shown.executor_id) and event["message"] and not is_reasoning(event):
             yield from self._spoken(task_id, event["message"], event)
         elif type_ == TOKEN and event["message"] and answers(shown.executor_id) and not self._open[task_id].is_call:
             yield from self._open[task_id].voices.heard(event)

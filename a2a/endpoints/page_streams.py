@@ -19,7 +19,7 @@ from tasks.dashboard.pages import count_questions, has_owners, page
 from tasks.events import Event, following
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
-from tasks.rules.words import TOKEN
+from tasks.rules.words import TOKEN, is_reasoning, words_of
 from tasks.services.queries import latest_run, root_of, run_of
 
 #: Without results, which may be large: the page loads that of the selected task.
@@ -81,9 +81,15 @@ def _held(request: HttpRequest, caller: Caller, frames: AsyncGenerator[bytes]) -
 
 
 def slim(event: Event) -> Json:
-    """The fields of an event that the page needs; of words, also the model call and its agent."""
+    """The fields of an event that the page needs; of words, also what they belong to, the agent and whether it is reasoning."""
     shown = {name: event[name] for name in SHOWN}
-    return shown | {name: event["result"][name] for name in ("call_id", "agent")} if event["type"] == TOKEN else shown
+    if event["type"] != TOKEN:
+        return shown
+    return shown | {
+        "call_id": words_of(event),
+        "agent": event["result"]["agent"],
+        "is_reasoning": is_reasoning(event),
+    }
 
 
 async def _next_run(caller: Caller, root_id: str, *, after: int) -> AsyncGenerator[Json]:

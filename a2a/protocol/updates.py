@@ -12,7 +12,7 @@ from typing import Any
 from a2a.protocol.serialize import RESULT, WORKING, Node, agent_message, artifact_of, question_message, utc
 from tasks.rules.a2a_versions import AUTH_REQUIRED, INPUT_REQUIRED
 from tasks.rules.strict_json import Json
-from tasks.rules.words import TOKEN
+from tasks.rules.words import REASONING, TOKEN, is_reasoning
 from tasks.services.pending_runs import CREDENTIALS, INPUT
 
 REQUIRED_STATES: Mapping[str, str] = MappingProxyType({INPUT: INPUT_REQUIRED, CREDENTIALS: AUTH_REQUIRED})
@@ -69,7 +69,7 @@ def asks(event: Json) -> bool:
 def _message(event: Json, context_id: str) -> Json | None:
     if asks(event):
         return question_message(**_question(event), run_id=event["run_id"], context_id=context_id)
-    text = event["message"] or event["error"]
+    text = "" if is_reasoning(event) else event["message"] or event["error"]
     message_id = f"{event['run_id']}-{event['seq']}"
     return agent_message(text, message_id=message_id, run_id=event["run_id"], context_id=context_id) if text else None
 
@@ -100,6 +100,8 @@ def _about(event: Json, context_id: str) -> Json:
 
 def _metadata(event: Json) -> dict[str, Any]:
     words = {"agent": event["result"]["agent"], "callId": event["result"]["call_id"]} if event["type"] == TOKEN else {}
+    if is_reasoning(event):
+        words["kind"] = REASONING
     return words | {
         "event": event["type"],
         "seq": event["seq"],

@@ -5,7 +5,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from tasks.rules.strict_json import Json
-from tasks.rules.words import TOKEN
+from tasks.rules.words import REASONING, TOKEN, is_reasoning, words_of
 from tasks.status import Status
 
 
@@ -46,25 +46,25 @@ def joined(events: Iterable[Json]) -> list[Json]:
     lines: list[Json] = []
     texts: dict[str, list[str]] = {}
     for event in events:
-        pieces = texts.get(event["result"]["call_id"]) if event["type"] == TOKEN else None
+        pieces = texts.get(words_of(event)) if event["type"] == TOKEN else None
         if pieces is not None:
             pieces.append(event["message"])
             continue
         lines.append(event)
         if event["type"] == TOKEN:
-            texts[event["result"]["call_id"]] = [event["message"]]
-    return [
-        line | {"message": "".join(texts[line["result"]["call_id"]])} if line["type"] == TOKEN else line
-        for line in lines
-    ]
+            texts[words_of(event)] = [event["message"]]
+    return [line | {"message": "".join(texts[words_of(line)])} if line["type"] == TOKEN else line for line in lines]
 
 
 def name_in(event: Json, names: Mapping[str, str]) -> str:
-    """Return the name of the task by its id, and for words of a model also that of the agent, if it is another one."""
+    """Return the name of the task by its id, and for words of a model also that of the agent, if it is another one, and
+    whether they are its reasoning.
+    """
     task_id: str = event["task_id"]
     name = names.get(task_id, task_id)
     agent = event["result"]["agent"] if event["type"] == TOKEN else name
-    return name if agent == name else f"{name} · {agent}"
+    parts = [name, *([] if agent == name else [agent]), *([REASONING] if is_reasoning(event) else [])]
+    return " · ".join(parts)
 
 
 def as_text(event: Json, name: str) -> str:

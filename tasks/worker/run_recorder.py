@@ -107,9 +107,10 @@ class RunRecorder:
     def logged(self, task: LoadedTask, message: str) -> None:
         self._add(self._event("log", task, Status.IN_PROGRESS, message=storable(message)))
 
-    def heard(self, task: LoadedTask, call: Call, text: str) -> None:
-        """Publish words of a model as they arrive, with the call that they belong to."""
+    def heard(self, task: LoadedTask, call: Call, text: str, *, kind: str) -> None:
+        """Publish words of a model as they arrive, with the call that they belong to and their kind."""
         by = {
+            "kind": kind,
             "call_id": call.id,
             "model": _short(call.model),
             "agent": _short(call.agent) or task.name,

@@ -37,8 +37,8 @@ class TaskTrace:
         work = partial(stored_content, **parts, mask=self._mask)
         return await self._secrets.in_turn(self._task, work, size=_size_of(said))
 
-    def heard(self, call: Call, text: str) -> None:
-        self._recorder.heard(self._task, call, self._secrets.masker.text(text))
+    def heard(self, call: Call, text: str, *, kind: str) -> None:
+        self._recorder.heard(self._task, call, self._secrets.masker.text(text), kind=kind)
 
     def called(self, call: Call) -> None:
         error = None if call.error is None else self._secrets.masker.text(call.error)

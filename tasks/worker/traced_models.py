@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
-from tasks.executors.llm.client import MODELS, Models
+from tasks.executors.llm.client import MODELS, Models, ignore
 from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.ids import new_id
 from tasks.rules.call_content import TEXT_CHARACTERS
+from tasks.rules.words import ANSWER, REASONING
 from tasks.status import Status
 
 CALL_ID: Final = "call_id"
@@ -65,8 +66,8 @@ class Trace(Protocol):
         """Return what is stored of it; None if nothing is."""
         ...
 
-    def heard(self, call: Call, text: str) -> None:
-        """Publish words of the answer. Returns at once."""
+    def heard(self, call: Call, text: str, *, kind: str) -> None:
+        """Publish words of the answer or of the reasoning. Returns at once."""
         ...
 
     def called(self, call: Call) -> None:
@@ -91,7 +92,14 @@ class TracedModels(Layer):
         super().__init__(models)
         self._trace = trace
 
-    async def ask(self, prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
+    async def ask(
+        self,
+        prompt: Prompt,
+        *,
+        spent: Callable[[Json], None],
+        heard: Callable[[str], None],
+        thought: Callable[[str], None] = ignore,
+    ) -> Completion:
         call = Call(
             id=new_id(),
             model=prompt.model,
@@ -111,17 +119,24 @@ class TracedModels(Layer):
             used = usage
             spent(usage | {CALL_ID: call.id})
 
-        lines = Lines(partial(self._trace.heard, call))
+        lines = Lines(partial(self._trace.heard, call, kind=ANSWER))
+        thoughts = Lines(partial(self._trace.heard, call, kind=REASONING))
 
         def listened(text: str) -> None:
             texts.add(text)
             if prompt.streams:
+                thoughts.flush()
                 lines.add(text)
             heard(text)
 
+        def considered(text: str) -> None:
+            lines.flush()
+            thoughts.add(text)
+            thought(text)
+
         try:
-            with lines:
-                answer = await self.models.ask(prompt, spent=counted, heard=listened)
+            with lines, thoughts:
+                answer = await self.models.ask(prompt, spent=counted, heard=listened, thought=considered)
             call = replace(call, status=Status.COMPLETED, error=None, finish_reason=answer.finish_reason)
             return answer
         except ExecutorError as error:

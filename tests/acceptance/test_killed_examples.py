@@ -13,10 +13,10 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.documents import texts
+from tests.documents import text, texts
 from tests.llm_formats import Says
 from tests.llm_server import LlmServer, llm_server
-from tests.servers import Server, new_database, running_server, until
+from tests.servers import ROOT, Server, new_database, running_server, until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.both_engines]
 
@@ -59,6 +59,15 @@ EXAMPLES: Final[list[tuple[str, str, Json, dict[str, str]]]] = [
     (WAIT, "Wait until a time", {"pause": {"seconds": 3.0}}, {}),
     (WAIT, "Wait for an event", {"ship": {"order": "42", "paid_by": "card"}}, {}),
     ("docs/how-to/budgets.md", "Limit a run", {}, {"third": "failed"}),
+]
+AGENTS: Final = "docs/how-to/agents.md"
+TEA: Final = Says(tool_calls=(("stock_of", {"product": "tea"}),))
+ORDER: Final = Says(tool_calls=(("order", {"product": "coffee"}),))
+#: Examples of the page on agents; what the provider says, and what is in the result of the root.
+WITH_MODELS: Final[list[tuple[str, list[Says], str]]] = [
+    ("Offer functions as tools", [TEA, Says(text="Perhaps.")], "Perhaps."),
+    ("Ask a person first", [ORDER, Says(text="Soon.")], "Soon."),
+    ("Limit what it may spend, and fall back to another model", [Says(status=401), TEA, Says(text="Yes.")], "Yes."),
 ]
 
 
@@ -122,7 +131,8 @@ class Stage:
 
     def answer(self) -> None:
         for question in self.server.rpc("questions.list", {})["questions"]:
-            self.server.rpc("tasks.answer", {"task_id": question["task_id"], "answer": ANSWERS[question["text"]]})
+            answer = ANSWERS.get(question["text"], "yes")
+            self.server.rpc("tasks.answer", {"task_id": question["task_id"], "answer": answer})
 
     def is_stuck(self) -> bool:
         """Whether each run has a task in hand, or waits. Nothing else is under way: what was taken up again is over."""
@@ -154,6 +164,12 @@ class Stage:
                 psutil.Process(pid).kill()
         return len(owners)
 
+    def kill_until_over(self) -> None:
+        """Kill the workers whenever each run has a task in hand, until all are over."""
+        while not self.is_over():
+            until(lambda: self.is_over() or self.is_stuck(), seconds=60, what="a task in hand", pause_seconds=0.1)
+            self.kill_all()
+
     def tasks_of(self, root_id: str) -> dict[str, Json]:
         found, left = dict[str, Json](), [self.server.rpc("tasks.tree", {"task_id": root_id})]
         while left:
@@ -168,7 +184,8 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     with llm_server() as llm, web() as site, new_database() as database:
         llm.will(Says(text=json.dumps({"kind": "bug", "summary": "Save crashes"})))
         env = {
-            "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.acceptance.held_tasks",
+            "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.acceptance.held_tasks,shop",
+            "PYTHONPATH": f"{tmp_path}:{ROOT}",
             "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "localhost",
             "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": site.rpartition(":")[2],
             "AIPARTNERUPFLOW_LLM_DEFAULT_MODEL": "openai/gpt-4o-mini",
@@ -176,6 +193,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
             "OPENAI_API_BASE": llm.openai_base,
         }
         (tmp_path / "held").touch()
+        (tmp_path / "shop.py").write_text(text(AGENTS, "Offer functions as tools", "python"))
         with running_server(database, data_dir=tmp_path, env=env) as server:
             yield Stage(server=server, llm=llm, site=site, lines=tmp_path / "lines")
 
@@ -207,3 +225,26 @@ def test_the_examples_survive_a_kill_in_the_middle_of_each(stage: Stage) -> None
     assert {stage.times("start")[task_id] for task_id in stage.killed - stage.parked()} == {2}
     assert set(stage.times("end").values()) == {1}
     assert len(stage.llm.asked) == 1
+
+
+@pytest.mark.timeout(900)
+def test_the_agents_of_the_page_survive_a_kill_of_each_of_their_tasks(stage: Stage) -> None:
+    """One after the other, since the provider answers in turn. A function that a kill interrupts is not called again: the model
+    reads that.
+    """
+    for heading, said, content in WITH_MODELS:
+        stage.llm.forget()
+        stage.llm.will(*said)
+        root = stage.send(AGENTS, heading)["root_task_id"]
+        stage.kill_until_over()
+        tasks = stage.tasks_of(root)
+        assert content in json.dumps(tasks[root]["result"]), heading
+        assert len(stage.llm.asked) == len(said), heading
+        (read,) = [each["content"] for each in stage.llm.asked[-1].body["messages"] if each["role"] == "tool"]
+        assert read.startswith("Error: Interrupted: the worker died"), heading
+        assert {task_id for task_id, task in tasks.items() if task["status"] != "skipped"} <= stage.killed, heading
+    for _ in range(2):
+        stage.send("docs/how-to/llm.md", "Continue a conversation")
+        stage.kill_until_over()
+    assert len(stage.server.query("SELECT id FROM tasks_conversationturn")) == 2
+    assert set(stage.times("end").values()) == {1}

@@ -51,13 +51,21 @@ def test_the_words_of_a_model_call_are_joined_and_name_their_agent() -> None:
         event("task_start"),
         event("token", "a", "One ", result=first),
         event("token", "a", "Eins ", result=second),
+        event("token", "a", "Hm.", result=second | {"kind": "reasoning"}),
         event("log", "a", "x"),
         event("log", "a", "y", result={"call_id": "1"}),
         event("token", "a", "two", result=first),
         event("token", "a", "zwei", result=second),
     ]
     shown = [(name_in(each, {"a": "Crew"}), each["message"]) for each in joined(events)]
-    assert shown == [("Crew", ""), ("Crew · Ada", "One two"), ("Crew", "Eins zwei"), ("Crew", "x"), ("Crew", "y")]
+    assert shown == [
+        ("Crew", ""),
+        ("Crew · Ada", "One two"),
+        ("Crew", "Eins zwei"),
+        ("Crew · reasoning", "Hm."),
+        ("Crew", "x"),
+        ("Crew", "y"),
+    ]
     assert events[1]["message"] == "One "
 
 

@@ -22,7 +22,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.models import Run
 from tasks.rules.strict_json import Json
-from tasks.rules.words import TOKEN
+from tasks.rules.words import TOKEN, is_reasoning
 from tasks.services import cancels, questions
 from tasks.services.trees import Execution
 
@@ -176,7 +176,7 @@ class _Progress:
 
 
 def _log(event: Event, exchange: Exchange) -> Notification | None:
-    if event["type"] not in ("log", TOKEN) or not exchange.wants_log("info"):
+    if event["type"] not in ("log", TOKEN) or is_reasoning(event) or not exchange.wants_log("info"):
         return None
     params = {"level": "info", "logger": event["task_id"], "data": event["message"]}
     return Notification(method="notifications/message", params=params)

@@ -21,8 +21,15 @@ def ignore(text: str) -> None:
 class Models(Protocol):
     """A way to the models: directly, or through the worker process that has the keys (`tasks.pools`)."""
 
-    async def ask(self, prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
-        """Call the model; see `ask` below."""
+    async def ask(
+        self,
+        prompt: Prompt,
+        *,
+        spent: Callable[[Json], None],
+        heard: Callable[[str], None],
+        thought: Callable[[str], None] = ignore,
+    ) -> Completion:
+        """Call the model; see `ask` below. `thought` gets the reasoning of a streamed answer as it arrives."""
         ...
 
     async def check(self, prompt: Prompt) -> None:
@@ -33,7 +40,14 @@ class Models(Protocol):
 class _Direct:
     """Calls models from this process."""
 
-    async def ask(self, prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
+    async def ask(
+        self,
+        prompt: Prompt,
+        *,
+        spent: Callable[[Json], None],
+        heard: Callable[[str], None],
+        thought: Callable[[str], None] = ignore,
+    ) -> Completion:
         provider, _, _ = prompt.model.partition("/")
         facts = {
             "gen_ai.operation.name": "chat",
@@ -49,7 +63,7 @@ class _Direct:
             if demo.is_demo(prompt.model):
                 return await demo.answer(prompt, spent=counted, heard=heard)
             by_litellm = await load("tasks.executors.llm.litellm_calls.ask")
-            answer: Completion = await by_litellm(prompt, spent=counted, heard=heard)
+            answer: Completion = await by_litellm(prompt, spent=counted, heard=heard, thought=thought)
             return answer
 
     async def check(self, prompt: Prompt) -> None:

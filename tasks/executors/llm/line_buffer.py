@@ -21,14 +21,15 @@ class Lines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tell()
+        self.flush()
 
     def add(self, text: str) -> None:
         self._texts.append(text)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(EVERY_SECONDS, self._tell)
+            self._timer = asyncio.get_running_loop().call_later(EVERY_SECONDS, self.flush)
 
-    def _tell(self) -> None:
+    def flush(self) -> None:
+        """Publish at once what has been added."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -38,11 +38,12 @@ from llmkeys.resolve import Credentials, MissingKey, credentials
 from tasks.executors.http.safe_http import bound_response, egress_of_tasks, guarded_client, judged_addresses, parse_url
 from tasks.executors.llm import litellm_bounds
 from tasks.executors.llm.attachments import sounds_in
+from tasks.executors.llm.client import ignore
 from tasks.executors.llm.connections import Connections
 from tasks.executors.llm.errors import code_in, fault_of, not_taken, problem
 from tasks.executors.llm.model_loop import MODEL_LOOP, Heard
 from tasks.executors.llm.prompt import Completion, Prompt
-from tasks.executors.llm.streamed import Streamed
+from tasks.executors.llm.streamed import Streamed, thought_of
 from tasks.executors.llm.wire import WIRE, Wire, watch
 from tasks.telemetry import metrics
 
@@ -75,8 +76,14 @@ OF_THE_OPERATOR: Final = frozenset(
 )
 
 
-async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[Json], None]) -> Completion:
-    """Call the model; pass the answer to `heard` as it arrives, and the usage to `spent` in any
+async def ask(
+    prompt: Prompt,
+    *,
+    heard: Callable[[str], None],
+    spent: Callable[[Json], None],
+    thought: Callable[[str], None] = ignore,
+) -> Completion:
+    """Call the model; pass the answer to `heard` and its reasoning to `thought` as they arrive, and the usage to `spent` in any
     case.
 
     If cancelled, it ends the request and raises Stopped with the answer so far. Raises
@@ -85,10 +92,10 @@ async def ask(prompt: Prompt, *, heard: Callable[[str], None], spent: Callable[[
     granted = await access(prompt)
     streamed = Streamed(max_characters=settings.APFLOW.limits.result_bytes)
     wire = Wire(sounds=sounds_in(prompt.messages))
-    passed_on = Heard(heard)
+    said = Heard(heard, thought)
     failure: Exception | None = None
     try:
-        await MODEL_LOOP.run(partial(_listen, prompt, granted, streamed, passed_on.add, wire))
+        await MODEL_LOOP.run(partial(_listen, prompt, granted, streamed, said.add, wire))
     except (openai.OpenAIError, httpx.HTTPError) as error:
         # A new error, because the text of these may contain what was sent, and the engine may log
         # the chain.
@@ -117,7 +124,7 @@ def takes_json(model: str) -> bool:
 
 
 async def _listen(
-    prompt: Prompt, granted: Credentials, streamed: Streamed, heard: Callable[[str], None], wire: Wire
+    prompt: Prompt, granted: Credentials, streamed: Streamed, said: Callable[[str, str], None], wire: Wire
 ) -> None:
     WIRE.set(wire)
     async with AsyncExitStack() as stack:
@@ -125,11 +132,11 @@ async def _listen(
         request = await _request(prompt, granted, stack)
         if prompt.streams:
             async for chunk in _chunks(request):
-                if text := streamed.add(chunk):
-                    heard(text)
+                if any(words := (streamed.add(chunk), thought_of(chunk))):
+                    said(*words)
         else:
             streamed.whole = await litellm.acompletion(**request)
-            heard(streamed.whole.choices[0].message.content or "")
+            said(streamed.whole.choices[0].message.content or "", "")
 
 
 def _chunk(text: str, prompt: Prompt) -> Any:

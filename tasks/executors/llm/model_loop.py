@@ -41,26 +41,30 @@ class ModelLoop:
 
 
 class Heard:
-    """Passes texts from the thread of the models to the loop that made it, those of one turn together."""
+    """Passes texts and thoughts from the thread of the models to the loop that made it, those of one turn together."""
 
-    def __init__(self, heard: Callable[[str], None]) -> None:
+    def __init__(self, heard: Callable[[str], None], thought: Callable[[str], None]) -> None:
         self._heard = heard
+        self._thought = thought
         self._home = asyncio.get_running_loop()
         self._lock = threading.Lock()
-        self._texts: list[str] = []
+        self._words: list[tuple[str, str]] = []
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, thought: str) -> None:
         with self._lock:
-            self._texts.append(text)
-            is_first = len(self._texts) == 1
+            self._words.append((text, thought))
+            is_first = len(self._words) == 1
         if is_first:
             self._home.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         with self._lock:
-            text = "".join(self._texts)
-            self._texts.clear()
-        self._heard(text)
+            texts, thoughts = map("".join, zip(*self._words, strict=True))
+            self._words.clear()
+        if thoughts:
+            self._thought(thoughts)
+        if texts:
+            self._heard(texts)
 
 
 MODEL_LOOP: Final = ModelLoop()

@@ -34,7 +34,7 @@ class Streamed:
 
     def add(self, chunk: Any) -> str:
         """Keep what is needed of the chunk, and return its text. Raises ExecutorError above the limits."""
-        text, thought = _text_of(chunk), _thought_of(chunk)
+        text, thought = _text_of(chunk), thought_of(chunk)
         self._characters += len(text) + len(thought)
         if thought:
             self._thoughts.append(thought)
@@ -93,7 +93,7 @@ def _text_of(chunk: Any) -> str:
     return (chunk.choices[0].delta.content or "") if chunk.choices else ""
 
 
-def _thought_of(chunk: Any) -> str:
+def thought_of(chunk: Any) -> str:
     return (getattr(chunk.choices[0].delta, "reasoning_content", None) or "") if chunk.choices else ""
 
 

@@ -23,8 +23,10 @@ export function eventLogOf(list, { nameOf }) {
       for (const event of events.slice(-LINES)) {
         if (isJoined(event)) continue;
         const name = nameOf(event.task_id);
-        const isOther = event.agent && event.agent !== name;
-        const item = list.appendChild(lineOf(event, isOther ? `${name} · ${event.agent}` : name));
+        const parts = [name];
+        if (event.agent && event.agent !== name) parts.push(event.agent);
+        if (event.is_reasoning) parts.push("reasoning");
+        const item = list.appendChild(lineOf(event, parts.join(" · ")));
         if (event.call_id) texts.set(event.call_id, item);
       }
       for (let left = list.childElementCount - LINES; left > 0; left -= 1) list.firstElementChild.remove();

@@ -41,20 +41,31 @@ def test_an_answer_has_content_usage_and_cost(site: LlmSite) -> None:
 
 def test_words_are_events_of_their_own_for_those_who_ask_and_lines_of_the_log_for_others(site: LlmSite) -> None:
     text = " ".join(f"word{number}" for number in range(50))
-    site.llm.will(Says(text=text))
+    site.llm.will(Says(text=text, reasoning="First I think. "))
     done = site.run(EXECUTOR, {"prompt": "Speak."})
     assert "".join(done.words) == text
+    thoughts = [event for event in done.events if event["type"] == "token" and event["result"]["kind"] == "reasoning"]
+    assert "".join(event["message"] for event in thoughts) == "First I think. " == done.task["result"]["reasoning"]
+    assert thoughts[-1]["seq"] < next(event["seq"] for event in done.events if event["message"].startswith("word"))
     assert len(done.words) < 10
     assert done.logs == []
     (call_id,) = {event["result"]["call_id"] for event in done.events if event["type"] == "token"}
-    named = {"call_id": call_id, "model": "openai/gpt-4o-mini", "agent": "a task", "crew_task": None, "step": None}
-    assert all(event["result"] == named for event in done.events if event["type"] == "token")
+    named = {
+        "kind": None,
+        "call_id": call_id,
+        "model": "openai/gpt-4o-mini",
+        "agent": "a task",
+        "crew_task": None,
+        "step": None,
+    }
+    for event in done.events:
+        assert event["type"] != "token" or event["result"] | {"kind": None} == named
     detail = site.server.rpc("tasks.detail", {"task_id": done.task["id"]})
     for others in (site.server.finished(done.task["id"]), detail["events"]):
         lines = [event for event in others if event["type"] == "log"]
         assert "".join(event["message"] for event in lines) == text
         assert {event["result"] for event in lines} == {None}
-        assert not [event for event in others if event["type"] == "token"]
+        assert not [event for event in others if event["type"] == "token" or "think" in event["message"]]
     run = site.server.rpc("runs.get", {"run_id": done.events[0]["run_id"]})
     assert [call["id"] for call in run["model_calls"]] == [call_id]
 
