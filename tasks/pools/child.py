@@ -22,7 +22,7 @@ from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Json
 from llmkeys.masker import MASKER, Masker
 from tasks.executors import get_executor
 from tasks.executors.http import client
-from tasks.executors.llm.client import MODELS
+from tasks.executors.llm.client import MODELS, ignore
 from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.mcp.calls import SERVERS
@@ -227,7 +227,14 @@ class WorkersModels:
     def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call
 
-    async def ask(self, prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
+    async def ask(
+        self,
+        prompt: Prompt,
+        *,
+        spent: Callable[[Json], None],
+        heard: Callable[[str], None],
+        thought: Callable[[str], None] = ignore,
+    ) -> Completion:
         return Completion(**await self._call("ask", _fields(prompt), listener=Listener(heard=heard, spent=spent)))
 
     async def check(self, prompt: Prompt) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from django.db import connections
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json, on_a_thread
-from tasks.executors.llm.client import MODELS, Models
+from tasks.executors.llm.client import MODELS, Models, ignore
 from tasks.executors.llm.own_calls import with_llm
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.other_loop import run_on
@@ -149,7 +149,14 @@ class _ModelsThere:
         self._models = models
         self._there = there
 
-    async def ask(self, prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
+    async def ask(
+        self,
+        prompt: Prompt,
+        *,
+        spent: Callable[[Json], None],
+        heard: Callable[[str], None],
+        thought: Callable[[str], None] = ignore,
+    ) -> Completion:
         own = asyncio.get_running_loop()
 
         def posted(call: Callable[..., object]) -> Callable[..., None]:

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json, Parked
 from apflow_site.db import pools
-from tasks.executors.llm.client import MODELS, Models
+from tasks.executors.llm.client import MODELS, Models, ignore
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.queue.leases import Claim
 from tasks.rules.budgets import (
@@ -206,10 +206,17 @@ class _WithinBudget(Layer):
         self._budget = budget
         self._task_id = task_id
 
-    async def ask(self, prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
+    async def ask(
+        self,
+        prompt: Prompt,
+        *,
+        spent: Callable[[Json], None],
+        heard: Callable[[str], None],
+        thought: Callable[[str], None] = ignore,
+    ) -> Completion:
         if (why := await self._budget.refusal_of_day()) is not None:
             raise ExecutorError(why, permanent=True)
         if (why := self._budget.refusal()) is not None:
             self._budget.halt(self._task_id)
             raise ExecutorError(why, permanent=True)
-        return await self.models.ask(prompt, spent=spent, heard=heard)
+        return await self.models.ask(prompt, spent=spent, heard=heard, thought=thought)

@@ -14,7 +14,7 @@ from pytest_django import Settings
 from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Parked, Reply, Spawn, Stopped
 from aipartnerupflow.executors.testing import RecordingContext, context
 from tasks.executors import get_executor
-from tasks.executors.llm.client import MODELS
+from tasks.executors.llm.client import MODELS, ignore
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.pools import thread
 from tasks.pools.base import Pool, RaisedElsewhere
@@ -46,12 +46,19 @@ class Listener(Layer):
         super().__init__(MODELS.get())
         self.words: list[str] = []
 
-    async def ask(self, prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[[str], None]) -> Completion:
+    async def ask(
+        self,
+        prompt: Prompt,
+        *,
+        spent: Callable[[Json], None],
+        heard: Callable[[str], None],
+        thought: Callable[[str], None] = ignore,
+    ) -> Completion:
         def listened(text: str) -> None:
             self.words.append(text)
             heard(text)
 
-        return await self.models.ask(prompt, spent=spent, heard=listened)
+        return await self.models.ask(prompt, spent=spent, heard=listened, thought=thought)
 
 
 @pytest.fixture

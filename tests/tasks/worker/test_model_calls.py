@@ -60,7 +60,7 @@ def test_the_words_of_a_call_are_events_that_name_it(worker: WorkerThread, input
     words = [event for event in ran.events if event["type"] == "token"]
     said = "".join(event["message"] for event in words)
     assert said.strip() == ("" if inputs else call.content["answer"])
-    by = {"call_id": call.id, "model": "demo/demo", "agent": "a", "crew_task": None, "step": None}
+    by = {"kind": "answer", "call_id": call.id, "model": "demo/demo", "agent": "a", "crew_task": None, "step": None}
     assert all(event["result"] == by for event in words)
 
 
