@@ -4,12 +4,15 @@ Imported only in worker processes, with LiteLLM. A key is part of a request, and
 """
 
 import asyncio
+import atexit
+from contextlib import suppress
 from typing import Final
 
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
 IDLE_SECONDS: Final = 15
 """How long an unused connection stays open."""
+CLOSE_SECONDS: Final = 1.0
 
 
 class Connections:
@@ -23,4 +26,12 @@ class Connections:
         if self._session is None or self._session.closed or self._session.loop is not asyncio.get_running_loop():
             connector = TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
             self._session = ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+            atexit.register(_close, self._session, asyncio.get_running_loop())
         return self._session
+
+
+def _close(session: ClientSession, loop: asyncio.AbstractEventLoop) -> None:
+    """Close the session, if its loop still runs on another thread: otherwise Python logs at its end that it is open."""
+    if loop.is_running():
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(session.close(), loop).result(timeout=CLOSE_SECONDS)
