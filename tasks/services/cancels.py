@@ -16,6 +16,7 @@ from apflow_site.db import pools
 from tasks import events
 from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension
+from tasks.rules.maps import templates_of
 from tasks.rules.plan import Plan
 from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
@@ -28,6 +29,9 @@ from tasks.telemetry import metrics
 BY_REQUEST: Final = "Cancelled by request"
 NEVER_BEGINS: Final = "The run has not started and will not start. The next free worker records the cancellation."
 NOT_YET: Final = "The cancellation is requested; the worker has not stopped the task yet."
+TEMPLATE: Final = (
+    "The task belongs to a template, which runs as copies only. Cancel the map or the loop above it, or its copies."
+)
 ANSWER_SECONDS: Final = 5.0
 """How long the reply waits for the worker; an executor has two seconds to stop."""
 PENDING: Final = "SELECT run_id, task_id, force, message FROM tasks_cancelrequest ORDER BY id LIMIT 10000"
@@ -200,7 +204,23 @@ def answers(*, asked: Sequence[CancelTarget]) -> list[Json]:
     targets = {target.task_id for target in asked if target.task}
     now = Task.objects.defer(*loads.JSON_COLUMNS, "steps").in_bulk(targets.union(*(target.below for target in asked)))
     results = _results(targets)
-    return [_answer(target, now) | results.get(target.task_id, {}) for target in asked]
+    templates = _templates_among(
+        [target.task for target in asked if target.task is not None and _is_pending(target, now)]
+    )
+    return [_answer(target, now, templates) | results.get(target.task_id, {}) for target in asked]
+
+
+def _is_pending(target: CancelTarget, tasks: Mapping[str, Task]) -> bool:
+    """Whether a run is to cancel the task, and has not begun with it."""
+    now = tasks.get(target.task_id)
+    return target.run is not None and not target.below and now is not None and now.status == Status.PENDING
+
+
+def _templates_among(tasks: Sequence[Task]) -> set[str]:
+    """Return the ids of those tasks that are part of the template of a map or a loop."""
+    one_of_each_tree = {task.root_id: task for task in tasks}.values()
+    templates = [part for task in one_of_each_tree for parts in templates_of(_shape(task)).values() for part in parts]
+    return {part.id for part in templates}
 
 
 def _results(task_ids: Collection[str]) -> dict[str, Json]:
@@ -210,7 +230,7 @@ def _results(task_ids: Collection[str]) -> dict[str, Json]:
     return {task_id: {"result": result} for task_id, result in rows.values_list("id", "result")}
 
 
-def _answer(target: CancelTarget, tasks: Mapping[str, Task]) -> Json:
+def _answer(target: CancelTarget, tasks: Mapping[str, Task], templates: Collection[str]) -> Json:
     now = tasks.get(target.task_id)
     if target.task is None or now is None:
         return _result(
@@ -231,6 +251,8 @@ def _answer(target: CancelTarget, tasks: Mapping[str, Task]) -> Json:
         return _result(target.task_id, "cancelled", now.error or BY_REQUEST, now)
     if Status(now.status).is_terminal:
         return _result(target.task_id, "failed", f"The task was {now.status} before it could be cancelled.", now)
+    if now.id in templates:
+        return _result(target.task_id, "failed", TEMPLATE, now)
     if now.status == Status.PENDING and target.run is not None and target.run.started_at is None:
         return _result(target.task_id, "cancelled", NEVER_BEGINS, now)
     return _result(target.task_id, "failed", NOT_YET, now)

@@ -299,9 +299,10 @@ def _unexpanded(extent: Extent, tree: Sequence[Task], templates: Mapping[str, Se
     """The extent without what its fresh tasks have spawned, and will spawn again, but with their templates.
 
     A task that takes steps and has not completed begins again in the copy. Of one that has, only the tasks that completed are copied.
+    Without it, what it has added is copied like any other task.
     """
     parts = {part.id for map_id in templates.keys() & extent.fresh for part in templates[map_id]}
-    steps = steps_in(tree)
+    steps = {task_id: step for task_id, step in steps_in(tree).items() if task_id in extent.taken}
     completed = {task.id for task in tree if task.status == Status.COMPLETED}
     again = extent.fresh | (steps.keys() - completed)
     spawned = taken_up(tree, steps) - completed if steps else set[str]()

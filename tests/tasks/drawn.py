@@ -1,11 +1,12 @@
 """Random trees: what hypothesis draws, and the valid request that is made of it."""
 
+import os
 from typing import Any
 
 from hypothesis import strategies as st
 
 from tasks import models
-from tests.tasks.model import GROUP, GROUPS, LOOP, MAP, NEVER, SPAWN, TREE, Task
+from tests.tasks.model import GROUP, GROUPS, LOOP, MAP, NEVER, SPAWN, STEPS, TREE, Task
 
 Json = dict[str, Any]
 #: Of each task: its script, its parent, its dependencies with whether they are required, and whether its inputs are filled.
@@ -15,6 +16,7 @@ LARGEST = 7
 MOST_NESTED = 2
 SCRIPTS = ["group"] * 4 + ["hang"] * 5 + ["ok"] * 2
 SCRIPTS += ["map"] * 3 + ["loop"] * 2 + ["spawn"] * 2 + ["event"] * 2 + ["question", "wait", "tree", "tree"]
+SCRIPTS += ["steps"] * (2 if "RULES_EXAMPLES" in os.environ else 0)  # at night
 SCRIPTS += ["flaky", "fail", "never", "raise", "slow", "partial", "stubborn", "stubborn", "fragile"]
 EDITABLE = frozenset({"ok", "raise", "hang", "partial", "stubborn", "fragile"})
 """Scripts without params of their own."""
@@ -93,6 +95,8 @@ def _growth(number: int, script: str, parent: int) -> Json:
     """How many parts a map or a loop has, whether a map collects failures, what a task adds, and the tree that it runs."""
     if script in (MAP, LOOP):
         return {"parts": 1 + number % 2} | ({"collects": True} if script == MAP and parent % 2 else {})
+    if script == STEPS:
+        return {"steps": 1 + number % 2, "tasks": {"x": ("hang", "ok", "fail", "event")[parent % 4], "y": "ok"}}
     if script == TREE:
         return {"tasks": _inner(("hang", "ok", "fail", "event")[parent % 4], has_child=number % 2 == 1)}
     if script != SPAWN:

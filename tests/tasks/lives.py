@@ -70,6 +70,11 @@ class MortalJournal(GroupCommit):
     def wake(self) -> None:
         self._queue.put([Call(function=lambda: None, done=self._loop.create_future())])
 
+    async def commit_together(self, changes: Sequence[Change]) -> None:
+        if self._life.is_dead:
+            raise asyncio.CancelledError  # of what did not stop when its process died
+        await super().commit_together(changes)
+
     def _write_for_ever(self) -> None:
         with suppress(Death):
             super()._write_for_ever()

@@ -9,7 +9,7 @@ Json = dict[str, Any]
 PENDING, IN_PROGRESS, COMPLETED, FAILED, CANCELLED = "pending", "in_progress", "completed", "failed", "cancelled"
 SKIPPED, NEVER = "skipped", "never"
 OVER = (COMPLETED, FAILED, CANCELLED, SKIPPED)
-GROUP, MAP, LOOP, SPAWN, TREE = "group", "map", "loop", "spawn", "tree"
+GROUP, MAP, LOOP, SPAWN, TREE, STEPS = "group", "map", "loop", "spawn", "tree", "steps"
 GROUPS = (GROUP, MAP, LOOP)
 WAITS = ("event", "question", "wait", TREE)
 #: Script → how it ends by itself, how its error begins, and how often it starts. A script that is missing here hangs until told.
@@ -34,6 +34,15 @@ class Text(str):
     __hash__ = str.__hash__
 
 
+class Anything:
+    """What an executor makes up: it equals everything."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = object.__hash__
+
+
 @dataclass(slots=True, kw_only=True)
 class Task:
     id: str
@@ -53,6 +62,8 @@ class Task:
     label: str = ""
     """Its id in the request, by which a result of several names it."""
     spawned_by: str | None = None
+    step: int = 0
+    """In which step of a task that takes steps it was added."""
     status: str = PENDING
     result: Any = None
     error: str | None = None  # how it begins
@@ -150,6 +161,16 @@ class Tree:
         """Whether all that the task has added was added in this run."""
         return all(part.id in run.grown for part in self.spawned(task_id))
 
+    def decided(self, by: Iterable[str]) -> set[str]:
+        """What those of these tasks that take steps have taken up, or will take up as it is: it does not run again."""
+        found = set[str]()
+        for task in [self.tasks[each] for each in by if self.tasks[each].script == STEPS]:
+            parts = self.spawned(task.id)
+            latest = max((part.step for part in parts), default=0)
+            is_over = task.status == COMPLETED
+            found |= {part.id for part in parts if is_over or part.step < latest or part.status == FAILED}
+        return self.closure(found, self.children)
+
     def lose(self, task_ids: Iterable[str]) -> None:
         """What a dead worker meant to add, and had not stored."""
         assert self.run is not None
@@ -210,9 +231,11 @@ class Tree:
         """What a copy takes along, and what of it is to run; the rest keeps what it completed with."""
         taken, fresh = self._chosen(task_id, mode, children=children)
         parts = {part for each in fresh for part in self.template(each)}
-        added = set[str]()
+        stepping = {each for each in taken if self.tasks[each].script == STEPS}
+        added = {each for each in self.decided(stepping) if self.tasks[each].status != COMPLETED}
+        again = fresh | {each for each in stepping if self.tasks[each].status != COMPLETED}
         while more := {
-            each.id for each in self.tasks.values() if each.spawned_by in fresh | added and each.id not in added
+            each.id for each in self.tasks.values() if each.spawned_by in again | added and each.id not in added
         }:
             added |= more  # they will be added again
         return (taken | parts) - added, (fresh | parts) - added
@@ -233,7 +256,9 @@ class Tree:
 
     def execute(self, run_id: str, target_id: str) -> None:
         covered, templates = self.scope(target_id), self.templates()
-        todo = {task_id for task_id in covered - templates if self.tasks[task_id].status != COMPLETED}
+        todo = {task_id for task_id in covered - templates if self.tasks[task_id].status != COMPLETED} - self.decided(
+            self.tasks
+        )
         for task_id in todo:
             self.tasks[task_id].end(PENDING)
             self.tasks[task_id].starts = 0
@@ -329,6 +354,8 @@ class Tree:
     def _work(self, task: Task, run: Run) -> bool:
         if task.script in (MAP, LOOP, SPAWN):
             return self._grow(task, run)
+        if task.script == STEPS:
+            return self._step(task, run)
         script = run.told.get(task.id, task.script)
         if script not in ENDINGS:
             is_news = task.id not in run.live
@@ -358,13 +385,47 @@ class Tree:
             if task.script == SPAWN
             else [part for mark in marks for part in self._copies(task, template, mark)]
         )
-        self.tasks |= {part.id: part for part in new}
-        run.todo |= {part.id for part in new}
-        run.grown |= {part.id for part in new}
-        run.scope |= {part.id for part in new} - self.templates()
+        self._add(new, run)
         if not task.inputs.get("join", True):
             task.end(COMPLETED, result="own")
         return True
+
+    def _add(self, new: list[Task], run: Run) -> None:
+        ids = {part.id for part in new}
+        self.tasks |= {part.id: part for part in new}
+        run.todo |= ids
+        run.grown |= ids
+        run.scope |= ids - self.templates()
+
+    def _step(self, task: Task, run: Run) -> bool:
+        """Take the next step, or end with all of them. What was decided in a step is never decided again."""
+        parts = self.spawned(task.id)
+        taken, task.starts = max((part.step for part in parts), default=0), 1
+        if taken == task.inputs["steps"]:
+            steps = [[part for part in parts if part.step == number] for number in range(1, taken + 1)]
+            answers = [{part.label: self._end_of(part) for part in step} for step in steps]
+            task.end(COMPLETED, result={"taken": [{"word": Anything(), "answer": answer} for answer in answers]})
+            return True
+        task.status = IN_PROGRESS
+        self._add([self._part(task, taken + 1, *each) for each in task.inputs["tasks"].items()], run)
+        return True
+
+    def _part(self, task: Task, step: int, name: str, script: str) -> Task:
+        return Task(
+            id=f"{task.id}/{step}/{name}",
+            name=name,
+            parent_id=task.id,
+            needs=[],
+            inputs={"script": script, "word": Anything()},
+            may_fail=True,
+            label=name,
+            spawned_by=task.id,
+            step=step,
+        )
+
+    def _end_of(self, part: Task) -> Json:
+        end = {"result": part.result} if part.status == COMPLETED else {"error": Text(part.error)}
+        return {"status": part.status, **end}
 
     def _size(self, template: Iterable[str]) -> int:
         """How many tasks of a part run."""

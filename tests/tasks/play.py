@@ -37,6 +37,7 @@ from tests.tasks.model import (
     OVER,
     PENDING,
     SPAWN,
+    STEPS,
     TREE,
     WAITS,
     Tree,
@@ -396,6 +397,7 @@ class Play(RuleBasedStateMachine):
             assert (found[run_id].status, found[run_id].last_seq) == (status, last_seq), "A finished run changed"
         for tree, run in [(tree, tree.run) for tree in self._trees if tree.run]:
             self._check_log(tree, run, rows, found[run.id])
+            self._check_steps(tree, rows)
             if run.is_smooth:
                 self._check_starts(tree, run, rows)
             if run.status:
@@ -442,12 +444,22 @@ class Play(RuleBasedStateMachine):
         """A task decides once what it adds, even if workers die; a loop decides once for each round."""
         found = Counter(event["task_id"] for event in log if event["type"] == "task_spawned")
         for task in tree.tasks.values():
-            if task.script in (MAP, LOOP, SPAWN) and task.id in run.todo:
-                parts = {part.id.rsplit("#", 1)[-1] for part in tree.spawned(task.id) if task.script == LOOP}
-                most = len(parts) if task.script == LOOP else min(1, len(tree.spawned(task.id)))
+            if task.script in (MAP, LOOP, SPAWN, STEPS) and task.id in run.todo:
+                rounds = {
+                    (part.step, part.id.rsplit("#", 1)[-1] if task.script == LOOP else "")
+                    for part in tree.spawned(task.id)
+                }
+                most = len(rounds)
                 assert found[task.id] <= most, f"{task} grew {found[task.id]} times"
                 assert found[task.id] == most or not tree.has_grown_in(run, task.id)
         assert len(tree.tasks) == Task.objects.filter(root_id=tree.root_id).count()
+
+    def _check_steps(self, tree: Tree, rows: Seen) -> None:
+        """What a task decided in a step is what was done in it."""
+        for part in [each for each in tree.tasks.values() if each.step]:
+            assert part.spawned_by is not None
+            if (result := rows[part.spawned_by].result) is not None:
+                assert result["taken"][part.step - 1]["word"] == (rows[part.id].inputs or {})["word"]
 
     def _check_budget(self, tree: Tree, run: model.Run) -> None:
         """Each task that started is counted once, even if its worker died, and none beyond what was allowed."""
@@ -470,6 +482,7 @@ class Play(RuleBasedStateMachine):
             assert (started[task.id], row.started_at is not None) == (task.starts, task.starts > 0), task
             assert row.attempt == attempts, task
             times = executed[run.id, task.id]
-            assert times == attempts or (times == 0 and task.status == IN_PROGRESS), (
+            is_again = task.script == STEPS and times > attempts
+            assert times == attempts or is_again or (times == 0 and task.status == IN_PROGRESS), (
                 f"{task} was executed {times} times"
             )

@@ -163,3 +163,15 @@ def test_a_run_of_which_something_remains_is_left_to_a_worker(worker: WorkerThre
     assert run.finished_at is None
     worker.work()
     assert (statuses()["a"], statuses()["b"]) == ("cancelled", "completed")
+
+
+def test_a_template_is_not_said_to_be_cancelled(worker: WorkerThread) -> None:
+    """It never runs itself, so a request for it stops nothing, also before the run has begun."""
+    each = {"id": "map", "name": "map", "params": {"for_each": {"items": [1, 2]}}}
+    trees.execute_tree(caller=LOCAL, tasks=[each, step("part", parent_id="map"), step("in it", parent_id="part")])
+    asked = cancels.ask(caller=LOCAL, task_ids=["part"], force=False, message="Never mind")
+    (answer,) = cancels.answers(asked=asked)
+    assert (answer["status"], answer["current_status"]) == ("failed", "pending")
+    assert "runs as copies only" in answer["message"]
+    worker.work()
+    assert (statuses()["map"], statuses()["part[0]"], statuses()["part"]) == ("completed", "completed", "skipped")

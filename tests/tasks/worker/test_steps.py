@@ -135,6 +135,14 @@ def test_a_copy_that_keeps_the_task_repeats_no_step(run: RunTree, worker: Worker
     assert Task.objects.filter(name="Bad").count() == (1 if ends == "completed" else 2)
 
 
+def test_a_task_of_a_step_is_copied_without_what_took_the_step(run: RunTree) -> None:
+    """Whether that has completed or not, and however the task of the step ended."""
+    run(stepping([A, BAD], {"tasks": [A], "then": "fail", "until": 9}))
+    for task_id in ("s/1/a", "s/1/bad"):
+        (copied,) = copy_tree(caller=LOCAL, task_id=task_id, copy_mode="custom", custom_task_ids=[task_id]).tasks
+        assert (copied.name, copied.status, copied.spawned_by) == (Task.objects.get(id=task_id).name, "pending", None)
+
+
 def test_a_last_step_may_be_joined_or_left(run: RunTree) -> None:
     """It is over with the tasks of that step alone: those before it may have failed."""
     joined = run(stepping([BAD], {"tasks": [A], "again": False}))
