@@ -108,8 +108,6 @@ class Stage:
     site: str
     lines: Path
     killed: set[str] = field(default_factory=set)
-    settled: set[str] = field(default_factory=set)
-    """The tasks of examples that are over: one that a kill interrupted for good has no end in `lines`."""
 
     def send(self, page: str, heading: str) -> Json:
         """Execute the example of the page, or the longest of several. Returns the reply."""
@@ -131,6 +129,11 @@ class Stage:
         """The tasks that are held by workers that live."""
         return {task_id for task_id, times in self.times("start").items() if times == 1} - self.killed
 
+    def ended(self) -> list[str]:
+        """The tasks that are over, also those that a kill interrupted for good: they have no end in `lines`."""
+        ended = "SELECT id FROM tasks_task WHERE status NOT IN ('pending', 'in_progress')"
+        return [task_id for (task_id,) in self.server.query(ended)]
+
     def answer(self) -> None:
         for question in self.server.rpc("questions.list", {})["questions"]:
             answer = ANSWERS.get(question["text"], "yes")
@@ -139,7 +142,7 @@ class Stage:
     def is_stuck(self) -> bool:
         """Whether each run has a task in hand, or waits. Nothing else is under way: what was taken up again is over."""
         self.answer()
-        held, over = self.in_hand(), {*self.times("end"), *self.times("park"), *self.settled}
+        held, over = self.in_hand(), {*self.times("end"), *self.times("park"), *self.ended()}
         if any(task_id not in held and task_id not in over for task_id in self.times("start")):
             return False
         working = {root for (root, owner) in self.open_runs() if owner != SUSPENDED}
@@ -171,7 +174,6 @@ class Stage:
         while not self.is_over():
             until(lambda: self.is_over() or self.is_stuck(), seconds=60, what="a task in hand", pause_seconds=0.1)
             self.kill_all()
-        self.settled |= {*self.times("start")}
 
     def tasks_of(self, root_id: str) -> dict[str, Json]:
         found, left = dict[str, Json](), [self.server.rpc("tasks.tree", {"task_id": root_id})]
