@@ -15,6 +15,8 @@ from tests.hostile.conftest import Target
 TIMEOUT_SECONDS: Final = 60.0
 """A server that gives no answer is a failure; how long an answer takes is not measured here."""
 FILES: Final = tuple(sorted(file.stem for file in CORPUS.glob("*.jsonl")))
+DECODED_ONLY: Final = frozenset({"large_bodies"})
+"""Refused before any database is asked, and costly: one engine is enough."""
 OF_EXCEPTIONS: Final = re.compile(rb'Traceback|File \\?"|psycopg|sqlite3|django\.|OperationalError|DataError')
 MADE_BY_SERVERS: Final = re.compile(
     rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -26,10 +28,11 @@ HEADERS: Final = ("content-type", "allow", "cache-control", "www-authenticate", 
 @pytest.mark.parametrize("file", FILES)
 def test_hostile_requests_are_refused_alike_on_both_engines(target_of_engine: Mapping[str, Target], file: str) -> None:
     """The failure names every line of the file that was answered wrongly, and how."""
+    targets = {"sqlite": target_of_engine["sqlite"]} if file in DECODED_ONLY else target_of_engine
     faults = {}
     for case in cases_of(file):
         try:
-            _check_case(target_of_engine, case)
+            _check_case(targets, case)
         except (AssertionError, httpx.TransportError) as fault:
             faults[case.name] = repr(fault)
     assert not faults, "\n\n".join(f"{name}: {fault}" for name, fault in faults.items())
