@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -58,8 +58,8 @@ class Headers:
     is_single: bool = True
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Self:
-        """Read the headers of a request or handshake.
+    def of(cls, headers: Mapping[str, str], *, url: Callable[[], str] = str, a2a_version: str = "") -> Self:
+        """Read the headers of a request or handshake. The version is used if they name none.
 
         The names in `headers` must be case-insensitive.
         """
@@ -68,8 +68,9 @@ class Headers:
             last_event_id=headers.get("Last-Event-ID"),
             idempotency_key=headers.get(idempotency.HEADER),
             llm_key=None if llm_key is None else Secret(llm_key),
-            a2a_version=headers.get(VERSION_HEADER, ""),
+            a2a_version=headers.get(VERSION_HEADER) or a2a_version,
             a2a_extensions=tuple(requested_extensions(headers)),
+            url=url,
         )
 
     def sent_key(self) -> SentKey | None:
@@ -82,8 +83,8 @@ class Headers:
 
 def headers_of(request: HttpRequest) -> Headers:
     """The headers of an HTTP request. The A2A version may also be a query parameter."""
-    version = request.headers.get(VERSION_HEADER) or request.GET.get(VERSION_HEADER, "")
-    return replace(Headers.of(request.headers), url=partial(public_url, request), a2a_version=version)
+    version = request.GET.get(VERSION_HEADER, "") if request.GET else ""
+    return Headers.of(request.headers, url=partial(public_url, request), a2a_version=version)
 
 
 def requested_extensions(headers: Mapping[str, str]) -> list[str]:

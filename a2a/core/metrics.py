@@ -4,11 +4,12 @@
 """
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from types import TracebackType
 from typing import Any, Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -30,15 +31,21 @@ UNKNOWN: Final = "unknown"
 _FACTS: ContextVar[dict[str, Any] | None] = ContextVar("facts of the request", default=None)
 
 
-@contextmanager
-def request_facts() -> Iterator[dict[str, Any]]:
-    """Collect facts for the log line of a request: what `note` adds within the block, on this task and its children."""
-    facts: dict[str, Any] = {}
-    token = _FACTS.set(facts)
-    try:
-        yield facts
-    finally:
-        _FACTS.reset(token)
+class request_facts:
+    """Collect facts for the log line of a request: what `note` adds within the block, on this task and its children.
+
+    A class, because every request enters it: a generator takes twice as long.
+    """
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        self._token = _FACTS.set(facts)
+        return facts
+
+    def __exit__(self, *_: object) -> None:
+        _FACTS.reset(self._token)
 
 
 def note(**facts: Any) -> None:
@@ -91,24 +98,41 @@ def begin(methods: Iterable[str]) -> None:
             series(_metrics().clients, transport)
 
 
-@contextmanager
-def metered(method: str) -> Iterator[None]:
-    """Count and time a call of the method, with the code of its result or error."""
-    started, code = time.perf_counter(), BROKEN_OFF
-    try:
-        with span(method[:100], {"rpc.system": "jsonrpc", "rpc.method": method[:100]}):
-            yield
-        code = OK
-    except Exception as error:
-        code = str(rule_of(error).code)
-        method = UNKNOWN if isinstance(error, UnknownMethod) else method
-        raise
-    finally:
-        note(rpc_method=method, code=code)
-        with suppress(NoRoom):
-            requests, duration = _series_of(method, code)
-            requests.inc()
-            duration.observe(time.perf_counter() - started)
+class metered:
+    """Count and time a call of the method, with the code of its result or error. A class, as `request_facts`."""
+
+    __slots__ = ("_method", "_span", "_started")
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._span = span(method[:100], {"rpc.system": "jsonrpc", "rpc.method": method[:100]})
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+        self._span.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._span.__exit__(kind, error, trace)
+        finally:
+            method = UNKNOWN if isinstance(error, UnknownMethod) else self._method
+            _count(method, code=_code_of(error), seconds=time.perf_counter() - self._started)
+
+
+def _code_of(error: BaseException | None) -> str:
+    if error is None:
+        return OK
+    return str(rule_of(error).code) if isinstance(error, Exception) else BROKEN_OFF
+
+
+def _count(method: str, *, code: str, seconds: float) -> None:
+    note(rpc_method=method, code=code)
+    with suppress(NoRoom):
+        requests, duration = _series_of(method, code)
+        requests.inc()
+        duration.observe(seconds)
 
 
 @cache

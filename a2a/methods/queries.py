@@ -1,6 +1,7 @@
 """Methods that read tasks."""
 
 from dataclasses import asdict
+from typing import Final
 
 from a2a.core.mapping import (
     native_detail,
@@ -15,16 +16,19 @@ from a2a.methods import params
 from a2a.methods.results import DataResult, TaskListResult, TaskResult, with_schedules
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
+from apflow_site.db.together import Lookups
 from tasks.dashboard.answer_tokens import link_to
 from tasks.models import Question, Task
 from tasks.rules.strict_json import Json
 from tasks.services import budgets, history, listed, queries, questions, task_detail
 from tasks.services.hooks import hook_url
 
+_TASKS: Final = Lookups(queries.tasks_by_id)
+
 
 async def get(caller: Caller, given: params.Get) -> TaskResult:
     """Return one task, without its children."""
-    task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
+    task = queries.found_task(await _TASKS.row(caller, given.task_id), given.task_id)
     if task.schedule_id is not None:
         await with_schedules([task])
     return TaskResult(native=native_task(task), task=task)

@@ -4,7 +4,7 @@ A setting has a type, a default, a range, a description, and an example if the d
 of a setting without one depends on other settings: see `sources.Computed`.
 """
 
-from typing import cast
+from typing import ClassVar, cast
 
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
@@ -16,6 +16,9 @@ from apflow_site.config.values import Section
 
 class Config(BaseSettings, Section):
     """The whole configuration."""
+
+    _mask_wrapped: ClassVar = True
+    """Django asks for it at each `settings.APFLOW`. What pydantic does not find takes it ten times as long."""
 
     server: Server
     database: Database

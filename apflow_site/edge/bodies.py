@@ -23,7 +23,10 @@ def limited(receive: Receive, *, headers: Iterable[tuple[bytes, bytes]]) -> Rece
     The views see a body that is too long and reject it. The rest of the body is read and discarded.
     """
     left = settings.APFLOW.limits.body_bytes
-    is_cut = any(name == b"content-length" and int(value) > left for name, value in headers)
+    announced = next((int(value) for name, value in headers if name == b"content-length"), None)
+    if announced is not None and announced <= left:
+        return receive  # the web server reads no more of it
+    is_cut = announced is not None
     has_ended = False
 
     async def receive_limited() -> Message:

@@ -8,7 +8,7 @@ from inspect import iscoroutinefunction
 from typing import Final, cast
 
 from asgiref.sync import markcoroutinefunction
-from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import ResolverMatch, resolve, set_script_prefix
 
@@ -16,6 +16,7 @@ from a2a.core.draining import this_drain
 from apflow_site.edge.bodies import IN_MEMORY_BYTES, Body, Message, Receive, Scope, Send, limited, read_into
 from apflow_site.edge.hosts import is_page
 from apflow_site.edge.middleware import edge, guarded
+from apflow_site.edge.program_request import ProgramRequest
 from tasks.storage.loads import limited_loads
 
 MOST_PATHS: Final = 256
@@ -52,33 +53,49 @@ class Http(ASGIHandler):
 
         Until the next full garbage collection they stay in memory, and a body may have 32 MiB.
         """
-        try:
+        if not isinstance(response, HttpResponse):
             await super().send_response(response, send)
+            return
+        try:
+            if response.cookies or len(response.content) > self.chunk_size:
+                await super().send_response(response, send)
+            else:
+                await _send_at_once(response, send)
         finally:
-            if isinstance(response, HttpResponse):
-                response.content = b""
+            response.content = b""
 
 
-def program_request(scope: Scope, body: Body) -> ASGIRequest | None:
+async def _send_at_once(response: HttpResponse, send: Send) -> None:
+    """Send a short response without cookies."""
+    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content})
+
+
+def program_request(scope: Scope, body: Body) -> ProgramRequest | None:
     """The request, with its view, if that is a coroutine function for programs; None if Django's handler answers it."""
     if is_page(method=scope["method"], path=scope["path"]):
         return None
-    set_script_prefix(get_script_prefix(scope))
+    if scope.get("root_path"):
+        set_script_prefix(get_script_prefix(scope))
     try:
-        request = ASGIRequest(scope, body)
-        request.resolver_match = _view_at(request.path_info)
+        request = ProgramRequest(scope, body)
+        request.resolver_match = _program_view_at(request.path_info)
     except (UnicodeDecodeError, Http404):
         return None
-    return request if iscoroutinefunction(request.resolver_match.func) else None
+    return None if request.resolver_match is None else request
 
 
-#: The view at a path. Most requests are for a few of them, and Django compares each with one URL after the other.
-_view_at = lru_cache(MOST_PATHS)(resolve)
+@lru_cache(MOST_PATHS)
+def _program_view_at(path: str) -> ResolverMatch | None:
+    """The view, if it is a coroutine function. Raises Http404. Django compares a path with one URL after the other."""
+    match = resolve(path)
+    return match if iscoroutinefunction(match.func) else None
 
 
 def load_views() -> None:
     """Import the views now: the first request is no slower than the second."""
-    _view_at("/api/tasks/")
+    _program_view_at("/api/tasks/")
 
 
 @markcoroutinefunction

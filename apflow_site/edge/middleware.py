@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
@@ -50,7 +51,7 @@ def edge(get_response: GetResponse) -> GetResponse:
         request_id = sent if REQUEST_ID.fullmatch(sent) else str(uuid4())
         parent = request.headers.get("traceparent")
         facts = {"http.request.method": request.method, "apflow.request.id": request_id}
-        address = ADDRESS.set(request.META.get("REMOTE_ADDR") or "")
+        address = ADDRESS.set(_address_of(request))
         try:
             with (
                 with_log_ids(request=request_id),
@@ -74,6 +75,11 @@ def edge(get_response: GetResponse) -> GetResponse:
         return response
 
     return answer
+
+
+def _address_of(request: HttpRequest) -> str:
+    client = cast("ASGIRequest", request).scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _wrapped(get_response: GetResponse, middleware: Sequence[str]) -> GetResponse:

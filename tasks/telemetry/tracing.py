@@ -8,8 +8,8 @@ And the ids that every log line of such a piece of work has: of its request, run
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from importlib.util import find_spec
@@ -46,18 +46,15 @@ def _spans() -> Spans | None:
     return spans
 
 
-@contextmanager
-def span(name: str, attributes: Attributes, *, kind: str = "internal", parent: str | None = None) -> Iterator[Note]:
+def span(
+    name: str, attributes: Attributes, *, kind: str = "internal", parent: str | None = None
+) -> AbstractContextManager[Note]:
     """Time what happens inside. The function that it gives adds what is known later.
 
     `kind` is `internal`, `server`, `client` or `consumer`; `parent` a W3C traceparent, else the span around this one.
     """
     spans = _spans()
-    if spans is None:
-        yield _nowhere
-        return
-    with spans.span(name, kind=kind, parent=parent, attributes=attributes) as note:
-        yield note
+    return _NO_SPAN if spans is None else spans.span(name, kind=kind, parent=parent, attributes=attributes)
 
 
 def current() -> str | None:
@@ -70,6 +67,9 @@ def _nowhere(attributes: Attributes) -> None:
     """Nobody traces."""
 
 
+_NO_SPAN: Final[AbstractContextManager[Note]] = nullcontext(_nowhere)
+
+
 def log_ids() -> Mapping[str, str]:
     """The ids of the current work, by what they are of."""
     return _LOG_IDS.get()
@@ -80,11 +80,19 @@ def add_log_ids(**ids: str) -> None:
     _LOG_IDS.set({**_LOG_IDS.get(), **ids})
 
 
-@contextmanager
-def with_log_ids(**ids: str) -> Iterator[None]:
-    """Add these to the log lines within the block."""
-    token = _LOG_IDS.set({**_LOG_IDS.get(), **ids})
-    try:
-        yield
-    finally:
-        _LOG_IDS.reset(token)
+class with_log_ids:
+    """Add these to the log lines within the block.
+
+    A class, because every request enters it: a generator takes twice as long.
+    """
+
+    __slots__ = ("_ids", "_token")
+
+    def __init__(self, **ids: str) -> None:
+        self._ids = ids
+
+    def __enter__(self) -> None:
+        self._token = _LOG_IDS.set({**_LOG_IDS.get(), **self._ids})
+
+    def __exit__(self, *_: object) -> None:
+        _LOG_IDS.reset(self._token)
