@@ -161,6 +161,7 @@ def people_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeopleSe
     settings = {
         "AIPARTNERUPFLOW_JWT_SECRET": SECRET,
         "AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true",
+        "AIPARTNERUPFLOW_AUTH_ACCESS_MINUTES": "1440",  # longer than all these tests take on a busy machine
         "AIPARTNERUPFLOW_LIMITS_SCHEDULES": "100000",
         "AIPARTNERUPFLOW_MCP_WAIT_SECONDS": "0",  # there is no worker
     }
