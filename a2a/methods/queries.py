@@ -20,8 +20,9 @@ from apflow_site.db.together import Lookups
 from tasks.dashboard.answer_tokens import link_to
 from tasks.models import Question, Task
 from tasks.rules.strict_json import Json
-from tasks.services import budgets, history, listed, queries, questions, task_detail
+from tasks.services import budgets, history, listed, queries, questions, task_detail, task_schedules
 from tasks.services.hooks import hook_url
+from tasks.services.listed import RootFacts
 
 _TASKS: Final = Lookups(queries.tasks_by_id)
 
@@ -80,9 +81,7 @@ async def children(caller: Caller, given: params.Children) -> TaskListResult:
 
 async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
     """Return a page of tasks; each root with its latest run."""
-    tasks, next_cursor = await pools.read(_page_by_run if given.is_by_run else _page, caller, given)
-    facts = await pools.read(listed.facts_of_roots, caller=caller, tasks=tasks, with_counts=given.summary)
-    await with_schedules(tasks)
+    tasks, next_cursor, facts = await pools.read(_page_with_facts, caller, given)
     native = [
         native_listed(task, run=facts.runs.get(task.id), counts=facts.counts.get(task.id), summary=given.summary)
         for task in tasks
@@ -91,6 +90,15 @@ async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
         return TaskListResult(native=native, tasks=tasks)
     page = {"tasks": native, "next_cursor": next_cursor}
     return TaskListResult(native=page, tasks=tasks, by_cursor=True, next_cursor=next_cursor)
+
+
+def _page_with_facts(caller: Caller, given: params.List) -> tuple[list[Task], str | None, RootFacts]:
+    """The page, the cursor of the next one, and the facts of its roots; its tasks have their schedules."""
+    tasks, next_cursor = (_page_by_run if given.is_by_run else _page)(caller, given)
+    facts = listed.facts_of_roots(caller=caller, tasks=tasks, with_counts=given.summary)
+    if any(task.schedule_id for task in tasks):
+        task_schedules.attach(tasks)
+    return tasks, next_cursor, facts
 
 
 def _page(caller: Caller, given: params.List) -> tuple[list[Task], str | None]:
