@@ -16,20 +16,24 @@ from a2a.methods import params
 from a2a.methods.results import DataResult, TaskListResult, TaskResult, with_schedules
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from apflow_site.db.together import Lookups
 from tasks.dashboard.answer_tokens import link_to
 from tasks.models import Question, Task
+from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.services import budgets, history, listed, queries, questions, task_detail, task_schedules
 from tasks.services.hooks import hook_url
 from tasks.services.listed import RootFacts
+from tasks.storage import loads
 
-_TASKS: Final = Lookups(queries.tasks_by_id)
+_TASKS: Final = pools.Lookups(queries.tasks_by_id)
 
 
 async def get(caller: Caller, given: params.Get) -> TaskResult:
     """Return one task, without its children."""
-    task = queries.found_task(await _TASKS.row(caller, given.task_id), given.task_id)
+    task = await _TASKS.row(caller, given.task_id)
+    if task is None:
+        raise TaskNotFound(given.task_id)
+    loads.spend(vars(task)["size"])
     if task.schedule_id is not None:
         await with_schedules([task])
     return TaskResult(native=native_task(task), task=task)

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,8 +14,6 @@ from apflow_site.db.file_gone import DatabaseFileGone
 
 SIDE_FILES: Final = ("", "-wal", "-shm")
 ASK_AGAIN_SECONDS: Final = 0.0003
-MOST_QUERIES: Final = 512
-"""How many converted queries are remembered."""
 
 
 @cache
@@ -31,20 +29,6 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-class Cursor(base.SQLiteCursorWrapper):
-    """Remembers how queries with `%s` look with `?`. Most are sent again and again."""
-
-    def convert_query(self, query: str, *, param_names: list[str] | None = None) -> str:
-        if param_names is not None:
-            return str(super().convert_query(query, param_names=param_names))  # type: ignore[misc]
-        return _with_question_marks(query)
-
-
-@lru_cache(MOST_QUERIES)
-def _with_question_marks(query: str) -> str:
-    return str(base.FORMAT_QMARK_REGEX.sub("?", query).replace("%%", "%"))
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -63,9 +47,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
         made = super().get_new_connection(conn_params)
         _files().setdefault(path, _identity(path))
         return made  # type: ignore[no-any-return]
-
-    def create_cursor(self, name: str | None = None) -> Cursor:
-        return self.connection.cursor(factory=Cursor)  # type: ignore[no-any-return]
 
     def require_file(self) -> None:
         """Close the connection and raise DatabaseFileGone if another file is at its path, or none."""

@@ -52,11 +52,7 @@ class StatusReport:
 
 def get_task(*, caller: Caller, task_id: str) -> Task:
     """Return a task. Raises TaskNotFound, also for a task of another owner, or ResponseTooLarge."""
-    return found_task(tasks_by_id(caller, [task_id]).get(task_id), task_id)
-
-
-def found_task(task: Task | None, task_id: str) -> Task:
-    """The task, counted as loaded by the current request. Raises TaskNotFound if it is None, or ResponseTooLarge."""
+    task = tasks_by_id(caller, [task_id]).get(task_id)
     if task is None:
         raise TaskNotFound(task_id)
     loads.spend(vars(task)["size"])
@@ -64,7 +60,7 @@ def found_task(task: Task | None, task_id: str) -> Task:
 
 
 def tasks_by_id(caller: Caller, task_ids: Sequence[str]) -> dict[str, Task]:
-    """Those of the tasks that the caller may see, by id; not yet counted as loaded (`found_task`)."""
+    """Those of the tasks that the caller may see, by id. Who takes one spends its `size` (`loads.spend`)."""
     width = 1 << (len(task_ids) - 1).bit_length()  # few forms of the query, so that all of them stay compiled
     padded = [*task_ids, *[task_ids[-1]] * (width - len(task_ids))]
     found = _TASKS_OF_CALLER.rows(caller.rights, width, user_id=caller.user_id, **_named(padded))
