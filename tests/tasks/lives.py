@@ -339,7 +339,8 @@ class Life:
         mortal_journal.wake()
         listener.wake()
         await self._tell({})
-        tasks = [self._main, *self.worker._running.values()]
+        jobs = [job for tree in self.worker._trees.values() for job in tree._alive]
+        tasks = [self._main, *self.worker._running.values(), *jobs]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
