@@ -56,8 +56,8 @@ nightly: testing
 	$(BIN)/python -m pytest -m "nightly and not faults" -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest -m "nightly and both_engines and not faults" -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m both_engines_nightly $(ARGS)
-	RULES_EXAMPLES=500 $(BIN)/python -m pytest tests/tasks/rules/test_rules.py $(ARGS)
-	TEST_ENGINE=postgres RULES_EXAMPLES=500 $(BIN)/python -m pytest tests/tasks/rules/test_rules.py $(ARGS)
+	RULES_SCRIPTS=all RULES_EXAMPLES=500 $(BIN)/python -m pytest tests/tasks/rules/test_rules.py $(ARGS)
+	TEST_ENGINE=postgres RULES_SCRIPTS=all RULES_EXAMPLES=500 $(BIN)/python -m pytest tests/tasks/rules/test_rules.py $(ARGS)
 
 # Hours. Some tests need root, and the Debian packages iproute2 and libfaketime; see docs/contributing/tests.md.
 faults: testing
