@@ -46,6 +46,7 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "runs show": "runs show 01998a3f-5a2b-7c11-9d5e-0a1b2c3d4e5f",
         "runs calls": "runs calls 01998a3f-5a2b-7c11-9d5e-0a1b2c3d4e5f --task summary",
         "runs tree": "runs tree 01998a3f-5a2b-7c11-9d5e-0a1b2c3d4e5f",
+        "runs export": "runs export 01998a3f-5a2b-7c11-9d5e-0a1b2c3d4e5f",
         "runs compare": "runs compare RUN_A RUN_B --changed-only",
         "flows list": "flows list --json",
         "flows show": "flows show greet --version 1",

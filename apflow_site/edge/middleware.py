@@ -78,7 +78,9 @@ def edge(get_response: GetResponse) -> GetResponse:
 
 
 def _address_of(request: HttpRequest) -> str:
-    client = cast("ASGIRequest", request).scope.get("client")
+    if not isinstance(request, ASGIRequest):
+        return request.META.get("REMOTE_ADDR") or ""
+    client = request.scope.get("client")  # `META` is not made for each request of a program
     return str(client[0]) if client else ""
 
 
