@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import connection
-from psycopg.pq import PipelineStatus
 
 from apflow_site.db.connections import IS_SQLITE
 
@@ -21,7 +20,9 @@ def pipelined() -> Iterator[None]:
         yield
         return
     connection.ensure_connection()
-    if connection.connection.pgconn.pipeline_status != PipelineStatus.OFF:
+    if (
+        connection.connection.pgconn.pipeline_status
+    ):  # 0 is off; a server on SQLite need not import psycopg for its name
         yield
         return
     with connection.wrap_database_errors, connection.connection.pipeline():
