@@ -50,7 +50,7 @@ async def test_a_row_is_as_it_is_after_the_question() -> None:
     table.rows["0"] = "changed"
     after = lookups.row("ada", "0")
     table.may_end.set()
-    assert await asyncio.gather(before, after) == ["row 0", "changed"]
+    assert [await before, await after] == ["row 0", "changed"]
 
 
 async def test_each_user_has_queries_of_their_own() -> None:
@@ -94,5 +94,5 @@ async def test_a_cancelled_lookup_is_not_asked_for_and_stops_no_other() -> None:
     leaves, stays = lookups.row("ada", "1"), lookups.row("ada", "2")
     leaves.cancel()
     table.may_end.set()
-    assert await asyncio.gather(first, stays) == ["row 0", "row 2"]
+    assert [await first, await stays] == ["row 0", "row 2"]
     assert table.asked == [("ada", ["0"]), ("ada", ["2"])]
