@@ -37,9 +37,10 @@ def test_on_a_phone_what_waits_for_an_answer_leaves_room_for_the_name(phone: Pag
     phone.goto(server.url)
     row = phone.locator(f"tr[data-id='{prefix}-root']")
     expect(row.locator(".asks")).to_be_visible()
-    # In one call: the row is rendered again when its tree changes.
-    name, badge = row.evaluate(
-        "row => ['a', '.asks'].map(what => row.querySelector(what).getBoundingClientRect().toJSON())"
+    # In one call, which looks for the row itself: it is rendered again when its tree changes.
+    name, badge = phone.evaluate(
+        "id => ['a', '.asks'].map(what => document.querySelector(`tr[data-id='${id}'] ${what}`).getBoundingClientRect().toJSON())",
+        f"{prefix}-root",
     )
     server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})
     assert name["width"] > 170
