@@ -22,7 +22,7 @@ class Replies:
 
     @contextmanager
     def expected(self, caller: Caller, request_id: str) -> Iterator[Reply]:
-        """A reply that is waited for in the block. If it comes to another process, it does not come here."""
+        """The reply to wait for in the block; one that another process receives never arrives here."""
         key, reply = (caller.user_id, request_id), asyncio.get_running_loop().create_future()
         self._waiting[key].add(reply)
         try:
