@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import cycle
 from pathlib import Path
 from secrets import token_urlsafe
 from statistics import median
@@ -28,6 +29,8 @@ from urllib.request import Request, urlopen
 
 WIDTHS: Final = (1, 16)
 SECONDS: Final = 2.0
+DIFFERENT: Final = 64
+"""How many tasks are read in turns."""
 BARE: Final = "bare route, one SELECT"
 PASSWORD: Final = "of-the-benchmark-1"
 EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
@@ -81,8 +84,9 @@ def task() -> Json:
 async def measure(port: int, bare_port: int, *, rounds: int) -> dict[str, dict[int, list[float]]]:
     """Requests per second by name and number in flight, one figure for each round."""
     token = await asyncio.to_thread(access_token, port)
-    stored = (await (await Client.connected(port, token=token)).rpc("tasks.create", {"tasks": [task()]}))["id"]
-    get: Ask = lambda one: one.rpc("tasks.get", {"task_id": stored})  # noqa: E731
+    first = await Client.connected(port, token=token)
+    stored = cycle([(await first.rpc("tasks.create", {"tasks": [task()]}))["id"] for _ in range(DIFFERENT)])
+    get: Ask = lambda one: one.rpc("tasks.get", {"task_id": next(stored)})  # noqa: E731
     asks: dict[str, Ask] = {
         BARE: get,
         "GET /health": lambda one: one.ask("GET", "/health"),
