@@ -282,13 +282,31 @@ def questions_for_another_user(mallory: Mallory) -> Json:
 
 
 def more_waits_than_allowed(mallory: Mallory) -> Json:
-    """Those beyond the limit fail; the others are withdrawn then."""
-    waits = [task(f"t{n}", "event_executor", inputs={"event": "never"}) for n in range(WAITS + 200)]
-    reply = mallory.execute(below(*waits))
+    """More and more of them, until they are counted again and fail; then all are withdrawn."""
+    replies = [mallory.execute(waiting(WAITS))]
     refused = "SELECT count(*) FROM tasks_task WHERE error LIKE %s"
-    until(lambda: mallory.server.query(refused, "Cannot wait: %")[0][0] >= 100, seconds=120, what="the refused waits")
-    mallory.server.rpc("tasks.cancel", {"task_id": reply["result"]["root_task_id"]}, **as_user("mallory"))
-    return reply
+
+    def is_refused() -> bool:
+        replies.append(mallory.execute(waiting(100)))
+        until(lambda: not _are_begun(mallory, replies[-1]), seconds=60, what="the end or the wait of each")
+        return bool(mallory.server.query(refused, "Cannot wait: %")[0][0] >= 100)
+
+    until(is_refused, seconds=60, what="the refused waits", pause_seconds=1)
+    for reply in replies[:-1]:
+        mallory.server.rpc("tasks.cancel", {"task_id": reply["result"]["root_task_id"]}, **as_user("mallory"))
+    return replies[-1]
+
+
+def _are_begun(mallory: Mallory, reply: Json) -> bool:
+    """Whether a task of the tree neither waits nor has ended."""
+    root_id = reply["result"]["root_task_id"]
+    open_ = "SELECT count(*) FROM tasks_task WHERE root_id = %s AND parent_id IS NOT NULL AND completed_at IS NULL"
+    waits = "SELECT count(*) FROM tasks_question WHERE closed_at IS NULL AND task_id IN (SELECT id FROM tasks_task WHERE root_id = %s)"
+    return bool(mallory.server.query(open_, root_id) != mallory.server.query(waits, root_id))
+
+
+def waiting(count: int) -> list[Json]:
+    return below(*(task(f"t{n}", "event_executor", inputs={"event": "never"}) for n in range(count)))
 
 
 def threads_that_block(mallory: Mallory) -> Json:
