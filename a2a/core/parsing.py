@@ -220,4 +220,6 @@ def _choices(kind: inspect.Type) -> list[str]:
             return [member.value for member in enum]
         case inspect.UnionType(types=kinds):
             return next((found for found in map(_choices, kinds) if found), [])
+        case inspect.ListType(item_type=inner) | inspect.Metadata(type=inner):
+            return _choices(inner)
     return []

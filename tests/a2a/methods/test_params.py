@@ -4,6 +4,7 @@ import pytest
 
 from a2a.core.parsing import EventId, Params
 from a2a.methods import params
+from a2a.methods.notification_params import SetNotification
 from a2a.methods.params import Create, Execute, Get, List, Tree
 from tasks.rules.exceptions import InvalidParams
 from tasks.status import Status
@@ -31,6 +32,7 @@ HOOK = {"url": "https://example.com/hook"}
         (List, {"limit": True}, "limit", "expected integer, got boolean"),
         (List, {"offset": -1}, "offset", "expected integer >= 0"),
         (List, {"order": "name"}, "order", "expected one of -created_at, created_at"),
+        (SetNotification, {"name": "a", "about": ["answers"]}, "about[0]", "expected one of failures, questions"),
         (
             List,
             {"status": "done"},
