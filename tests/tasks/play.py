@@ -150,7 +150,7 @@ class Play(RuleBasedStateMachine):
         tree.run.told[task_id] = "ok" if tree.tasks[task_id].script == "wait" else "expired"
 
     def _hanging_in(self, tree: Tree, task_id: str) -> tuple[Tree, str]:
-        """A task that hangs in the tree that the task runs."""
+        """A hanging task of the inner tree."""
         inner = next(each.tree for each in self._inner if (each.outer, each.task_id) == (tree, task_id))
         assert inner.run is not None
         return inner, min(each for each in inner.run.live if inner.tasks[each].status == IN_PROGRESS)
