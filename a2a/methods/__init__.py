@@ -34,6 +34,7 @@ from a2a.methods import (
     scheduled,
     scheduled_params,
     schedules,
+    secret_responses,
     secrets,
     system,
     task_schemas,
@@ -259,15 +260,19 @@ SYSTEM_METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "system.health": Method(system.health, params.Nothing, as_a2a_data, responses.Health, VIEWER),
         "system.executors": Method(system.executors, params.Nothing, as_a2a_data, list[responses.Executor], VIEWER),
-        "config.llm_key.set": Method(llm_keys.set_key, params.SetLLMKey, as_a2a_data, responses.LLMKeyStored, OPERATOR),
-        "config.llm_key.get": Method(llm_keys.get_keys, params.GetLLMKey, as_a2a_data, responses.LLMKeys, VIEWER),
-        "config.llm_key.delete": Method(
-            llm_keys.delete_key, params.DeleteLLMKey, as_a2a_data, responses.LLMKeyDeleted, OPERATOR
+        "config.llm_key.set": Method(
+            llm_keys.set_key, params.SetLLMKey, as_a2a_data, secret_responses.LLMKeyStored, OPERATOR
         ),
-        "secrets.set": Method(secrets.set_secret, params.SetSecret, as_a2a_data, responses.SecretInfo, OPERATOR),
-        "secrets.list": Method(secrets.list_secrets, params.Nothing, as_a2a_data, responses.Secrets, VIEWER),
+        "config.llm_key.get": Method(
+            llm_keys.get_keys, params.GetLLMKey, as_a2a_data, secret_responses.LLMKeys, VIEWER
+        ),
+        "config.llm_key.delete": Method(
+            llm_keys.delete_key, params.DeleteLLMKey, as_a2a_data, secret_responses.LLMKeyDeleted, OPERATOR
+        ),
+        "secrets.set": Method(secrets.set_secret, params.SetSecret, as_a2a_data, secret_responses.SecretInfo, OPERATOR),
+        "secrets.list": Method(secrets.list_secrets, params.Nothing, as_a2a_data, secret_responses.Secrets, VIEWER),
         "secrets.delete": Method(
-            secrets.delete_secret, params.DeleteSecret, as_a2a_data, responses.SecretDeleted, OPERATOR
+            secrets.delete_secret, params.DeleteSecret, as_a2a_data, secret_responses.SecretDeleted, OPERATOR
         ),
         "examples.init": Method(system.fill_with_examples, params.InitExamples, as_a2a_data, responses.Examples, ADMIN),
         "rpc.discover": Method(discover, params.Nothing, as_a2a_data, dict[str, Any], VIEWER),

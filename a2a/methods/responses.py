@@ -383,46 +383,6 @@ class Executor(Response, frozen=True, kw_only=True):
     example_result: Any
 
 
-class LLMKeyStored(Response, frozen=True, kw_only=True):
-    """The stored key. `last_four` is empty for a short key."""
-
-    success: bool
-    user_id: str
-    provider: str
-    last_four: str
-
-
-class LLMKeyInfo(Response, frozen=True, kw_only=True):
-    """The public facts about a stored key."""
-
-    provider: str
-    last_four: str
-    created_at: str
-    used_at: str | None
-
-
-class LLMKeys(Response, frozen=True, kw_only=True):
-    """The keys of a user, or that for one provider.
-
-    `providers` has the last four characters of all keys.
-    """
-
-    has_key: bool
-    user_id: str
-    provider: str | None
-    providers: dict[str, str]
-    keys: list[LLMKeyInfo]
-
-
-class LLMKeyDeleted(Response, frozen=True, kw_only=True):
-    """`deleted` is false if there was no key."""
-
-    success: bool
-    user_id: str
-    provider: str
-    deleted: bool
-
-
 class UsageRow(Response, frozen=True, kw_only=True):
     """Sums of model calls. Only the fields by which they are grouped are there; `model` is null if it is not known.
 
@@ -453,35 +413,6 @@ class Usage(Response, frozen=True, kw_only=True):
     rows: list[UsageRow]
     total: UsageRow
     today: list[BudgetLimit]
-
-
-class SecretInfo(Response, frozen=True, kw_only=True):
-    """The public facts about a named secret; never its value.
-
-    `users` of a shared one, and its `used_at`, are for administrators only. Without `allow_hosts` it
-    may be sent anywhere, without `users` all may use it.
-    """
-
-    name: str
-    scope: Literal["own", "shared"]
-    allow_hosts: list[str]
-    users: list[str] | None
-    created_at: str
-    used_at: str | None
-
-
-class Secrets(Response, frozen=True, kw_only=True):
-    """The secrets that the user may use."""
-
-    secrets: list[SecretInfo]
-
-
-class SecretDeleted(Response, frozen=True, kw_only=True):
-    """`deleted` is false if there was no such secret."""
-
-    name: str
-    scope: Literal["own", "shared"]
-    deleted: bool
 
 
 class Generated(Response, frozen=True, kw_only=True):

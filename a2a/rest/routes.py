@@ -16,6 +16,7 @@ from a2a.methods import (
     notification_responses,
     responses,
     run_responses,
+    secret_responses,
     task_schemas,
     webhook_responses,
 )
@@ -196,14 +197,14 @@ SECRET: Final = {
         takes="body",
         is_body_required=True,
         rules={"required": ["value"]},
-        answers={200: responses.SecretInfo},
+        answers={200: secret_responses.SecretInfo},
         errors=(errors.RoleTooLow,),
     ),
     "delete": Operation(
         name="deleteSecret",
         method="secrets.delete",
         in_path="name",
-        answers={200: responses.SecretDeleted},
+        answers={200: secret_responses.SecretDeleted},
         errors=(errors.RoleTooLow,),
     ),
 }
@@ -215,14 +216,14 @@ LLM_KEY: Final = {
         takes="body",
         is_body_required=True,
         rules={"required": ["api_key"]},
-        answers={200: responses.LLMKeyStored},
+        answers={200: secret_responses.LLMKeyStored},
         errors=(errors.RoleTooLow,),
     ),
     "delete": Operation(
         name="deleteLLMKey",
         method="config.llm_key.delete",
         in_path="provider",
-        answers={200: responses.LLMKeyDeleted},
+        answers={200: secret_responses.LLMKeyDeleted},
         errors=(errors.RoleTooLow,),
     ),
 }
@@ -364,14 +365,16 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
         "audit/": {
             "get": Operation(name="listAudit", method="audit.list", answers={200: audit_responses.AuditEntries})
         },
-        "secrets/": {"get": Operation(name="listSecrets", method="secrets.list", answers={200: responses.Secrets})},
+        "secrets/": {
+            "get": Operation(name="listSecrets", method="secrets.list", answers={200: secret_responses.Secrets})
+        },
         "secrets/<segment:name>/": SECRET,
         "llm-keys/": {
             "get": Operation(
                 name="listLLMKeys",
                 method="config.llm_key.get",
                 in_path="",
-                answers={200: responses.LLMKeys},
+                answers={200: secret_responses.LLMKeys},
                 errors=(errors.RoleTooLow,),
             )
         },

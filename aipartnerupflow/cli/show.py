@@ -20,6 +20,7 @@ from aipartnerupflow.growth import growth_of, shown_children, template_ids
 from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
+    from aipartnerupflow.client.secret_types import KeyDeleted, Keys, KeyStored, SecretDeleted, SecretInfo, Secrets
     from aipartnerupflow.client.types import (
         Answered,
         Cancelled,
@@ -30,14 +31,8 @@ if TYPE_CHECKING:
         Execution,
         Generated,
         Json,
-        KeyDeleted,
-        Keys,
-        KeyStored,
         ListedTask,
         OpenQuestions,
-        SecretDeleted,
-        SecretInfo,
-        Secrets,
         SentEvent,
         State,
         Task,

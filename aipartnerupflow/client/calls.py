@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, Unpack
 import httpx
 
 from .errors import Unreachable, error_of
+from .secret_types import KeyDeleted, Keys, KeyStored, SecretDeleted, SecretInfo, Secrets
 from .types import (
     Answered,
     Cancelled,
@@ -19,15 +20,9 @@ from .types import (
     Execution,
     Generated,
     Json,
-    KeyDeleted,
-    Keys,
-    KeyStored,
     OpenQuestions,
     Page,
     RunningCount,
-    SecretDeleted,
-    SecretInfo,
-    Secrets,
     SentEvent,
     State,
     Task,

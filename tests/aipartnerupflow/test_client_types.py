@@ -16,6 +16,7 @@ from a2a.methods import (
     responses,
     run_responses,
     schedule_responses,
+    secret_responses,
     webhook_responses,
 )
 from aipartnerupflow.client import (
@@ -24,6 +25,7 @@ from aipartnerupflow.client import (
     notification_types,
     run_types,
     schedule_types,
+    secret_types,
     types,
     webhook_types,
 )
@@ -55,16 +57,16 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     types.Detail: (responses.Detail,),
     types.ModelCall: (call_responses.ModelCall,),
     types.Generated: (responses.Generated,),
-    types.KeyStored: (responses.LLMKeyStored,),
-    types.KeyInfo: (responses.LLMKeyInfo,),
-    types.Keys: (responses.LLMKeys,),
-    types.KeyDeleted: (responses.LLMKeyDeleted,),
-    types.SecretInfo: (responses.SecretInfo,),
-    types.Secrets: (responses.Secrets,),
+    secret_types.KeyStored: (secret_responses.LLMKeyStored,),
+    secret_types.KeyInfo: (secret_responses.LLMKeyInfo,),
+    secret_types.Keys: (secret_responses.LLMKeys,),
+    secret_types.KeyDeleted: (secret_responses.LLMKeyDeleted,),
+    secret_types.SecretInfo: (secret_responses.SecretInfo,),
+    secret_types.Secrets: (secret_responses.Secrets,),
     types.Usage: (responses.Usage,),
     types.BudgetLimit: (responses.BudgetLimit,),
     types.UsageRow: (responses.UsageRow,),
-    types.SecretDeleted: (responses.SecretDeleted,),
+    secret_types.SecretDeleted: (secret_responses.SecretDeleted,),
     types.FlowRef: (responses.FlowRef,),
     run_types.Run: (run_responses.Run,),
     run_types.RunPage: (run_responses.Runs,),
@@ -158,7 +160,16 @@ def describes(client: Any, server: Any) -> bool:
 
 
 def test_every_type_of_the_client_has_its_type_on_the_server() -> None:
-    modules = (types, audit_types, flow_types, notification_types, run_types, schedule_types, webhook_types)
+    modules = (
+        types,
+        audit_types,
+        flow_types,
+        notification_types,
+        run_types,
+        schedule_types,
+        secret_types,
+        webhook_types,
+    )
     defined = {kind for module in modules for kind in vars(module).values() if is_typeddict(kind)}
     assert defined == PAIRS.keys() | SENT
 
