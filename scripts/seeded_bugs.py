@@ -37,7 +37,7 @@ TESTS: Final = (
     "tests/tasks/worker/test_kills_of_reminders.py",
     "tests/tasks/services/test_assignees.py",
     "tests/tasks/services/test_forms.py",
-    "tests/apflow_site/db/test_lookups.py",
+    "tests/apflow_site/db/test_shared_calls.py",
     "tests/apflow_site/test_program_request.py",
     "tests/tasks/services/test_flows.py",
     "tests/tasks/worker/test_model_calls.py",

@@ -25,12 +25,12 @@ from tasks.services.hooks import hook_url
 from tasks.services.listed import RootFacts
 from tasks.storage import loads
 
-_TASKS: Final = pools.Lookups(queries.tasks_by_id)
+_TASKS: Final = pools.SharedCalls(queries.tasks_by_id)
 
 
 async def get(caller: Caller, given: params.Get) -> TaskResult:
     """Return one task, without its children."""
-    task = await _TASKS.row(caller, given.task_id)
+    task = await _TASKS.result(caller, given.task_id)
     if task is None:
         raise TaskNotFound(given.task_id)
     loads.spend(vars(task)["size"])

@@ -32,11 +32,12 @@ CHECKED: Final = ("auth", "login")
 WRITE_TOGETHER: Final = IS_SQLITE
 """Whether all calls that wait for the write pool share a transaction; `SqliteWriter` then checks its connection itself."""
 MOST_TOGETHER: Final = 64
-"""Of how many ids a query of `Lookups` asks at most."""
+"""For how many keys a call of `SharedCalls` is at most."""
 P = ParamSpec("P")
 T = TypeVar("T")
 Group = TypeVar("Group", bound=Hashable)
-Row = TypeVar("Row")
+Key = TypeVar("Key", bound=Hashable)
+Result = TypeVar("Result")
 
 
 def read(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
@@ -109,50 +110,52 @@ def _ask() -> None:
         cursor.execute("SELECT 1")
 
 
-class Lookups(Generic[Group, Row]):
-    """Lookups of rows by id, for one event loop. All those that wait while a query runs share the next one.
+class SharedCalls(Generic[Group, Key, Result]):
+    """Calls for a key each, for one event loop. All those that wait while one runs share the next one.
 
-    A query costs the database little, but a turn of a thread, and on PostgreSQL a journey. Those of a group go
-    together: of one user, for whom a query asks.
+    A query costs the database little, but a turn of a thread, and on PostgreSQL a journey; a commit costs a flush
+    of the disk. Those of a group go together: of one user, for whom `function` asks or writes.
 
-    `find` is a sync function that reads: it returns the rows of a group by the ids that exist, of at most MOST_TOGETHER.
-    It runs in the context of one of the lookups, so it must not use what belongs to a request.
+    `function` is a sync function for the pool: it returns the results of a group by the keys that have one, of at most
+    MOST_TOGETHER. It runs in the context of one of the calls, so it must not use what belongs to a request.
     """
 
-    def __init__(self, find: Callable[[Group, Sequence[str]], Mapping[str, Row]]) -> None:
-        self._find = find
-        self._waiting: defaultdict[Group, list[tuple[str, asyncio.Future[Row | None]]]] = defaultdict(list)
-        self._asking: dict[Group, asyncio.Task[None]] = {}
+    def __init__(
+        self, function: Callable[[Group, Sequence[Key]], Mapping[Key, Result]], *, pool: PoolName = "read"
+    ) -> None:
+        self._function, self._pool = function, pool
+        self._waiting: defaultdict[Group, list[tuple[Key, asyncio.Future[Result | None]]]] = defaultdict(list)
+        self._calling: dict[Group, asyncio.Task[None]] = {}
 
-    def row(self, group: Group, row_id: str) -> "asyncio.Future[Row | None]":
-        """The row, or None; as `find` finds it after this call. Raises what `find` raises."""
+    def result(self, group: Group, key: Key) -> "asyncio.Future[Result | None]":
+        """The result for the key, or None, of a call that begins after this one. Raises what `function` raises."""
         loop = asyncio.get_running_loop()
-        found: asyncio.Future[Row | None] = loop.create_future()
-        self._waiting[group].append((row_id, found))
-        if group not in self._asking:
-            self._asking[group] = loop.create_task(self._ask_for_all(group))
-        return found
+        result: asyncio.Future[Result | None] = loop.create_future()
+        self._waiting[group].append((key, result))
+        if group not in self._calling:
+            self._calling[group] = loop.create_task(self._call_for_all(group))
+        return result
 
-    async def _ask_for_all(self, group: Group) -> None:
+    async def _call_for_all(self, group: Group) -> None:
         try:
             while waiting := self._waiting[group]:
-                asked, self._waiting[group] = waiting[:MOST_TOGETHER], waiting[MOST_TOGETHER:]
-                await self._ask(group, asked)
+                called, self._waiting[group] = waiting[:MOST_TOGETHER], waiting[MOST_TOGETHER:]
+                await self._call(group, called)
         finally:
-            del self._waiting[group], self._asking[group]
+            del self._waiting[group], self._calling[group]
 
-    async def _ask(self, group: Group, asked: "Sequence[tuple[str, asyncio.Future[Row | None]]]") -> None:
-        open_ = {row_id for row_id, found in asked if not found.done()}
+    async def _call(self, group: Group, called: "Sequence[tuple[Key, asyncio.Future[Result | None]]]") -> None:
+        open_ = list(dict.fromkeys(key for key, result in called if not result.done()))
         try:
-            rows = await read(self._find, group, sorted(open_)) if open_ else {}
-        except Exception as error:  # noqa: BLE001  it belongs to those who asked
-            for _, found in asked:
-                if not found.done():
-                    found.set_exception(error)
+            results = await _run(self._pool, self._function, group, open_) if open_ else {}
+        except Exception as error:  # noqa: BLE001  it belongs to those who called
+            for _, result in called:
+                if not result.done():
+                    result.set_exception(error)
             return
-        for row_id, found in asked:
-            if not found.done():
-                found.set_result(rows.get(row_id))
+        for key, result in called:
+            if not result.done():
+                result.set_result(results.get(key))
 
 
 @cache

@@ -248,7 +248,13 @@ def open_of(run_ids: Collection[str]) -> defaultdict[str, list[OpenQuestion]]:
 
 def open_question(question_id: str) -> OpenQuestion | None:
     """Return a question or wait with its reply. None: the task no longer waits for it."""
-    return next((question for _, question in _read("q.id = %s", question_id)), None)
+    return questions_by_id([question_id]).get(question_id)
+
+
+def questions_by_id(question_ids: Sequence[str]) -> dict[str, OpenQuestion]:
+    """Return questions and waits with their replies, without those that no task waits for any longer."""
+    found = _read(f"q.id IN ({marks(question_ids)})", *question_ids) if question_ids else ()
+    return {question.id: question for _, question in found}
 
 
 def _read(which: str, *parameters: str) -> list[tuple[str, OpenQuestion]]:

@@ -21,7 +21,7 @@ from tasks.models import Question, SentEvent
 from tasks.queue import notify, suspension
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.waits import digest_at
-from tasks.services.waits import take_turns
+from tasks.services.event_waits import take_turns
 from tasks.status import WaitKind
 
 MOST_AT_ONCE: Final = 1_000

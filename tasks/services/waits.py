@@ -1,33 +1,22 @@
 """Waits for a time, an event or a run: what the engine asks about them, and what the owner of a task sees.
 
-A wait for an event takes the first one that fits. The choice is a row, `Question.taken_id`, so that
-it is made once, even if a process dies. A new wait first looks for events that came before it. Only then it
-is open to new ones: until then it has no `digest`, by which they find it. Between the last look and
-that moment no event of this name is stored, so that none is missed and none overtakes another.
+How a wait for an event takes one is in `event_waits`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 from django.db import transaction
-from django.db.models.functions import Length, Now
+from django.db.models.functions import Now
 
 from accounts.callers import Caller
-from apflow_site.db import turns
-from tasks.models import Question, QuestionQuerySet, Run, SentEvent
+from tasks.models import Question, QuestionQuerySet, Run
 from tasks.queue import notify, suspension
-from tasks.rules.waits import digest_of, fits, shape_of
-from tasks.services.questions import OpenQuestion, open_question
+from tasks.services.questions import OpenQuestion, questions_by_id
 from tasks.status import WaitKind
 
-MOST_EARLIER: Final = 1_000
-"""How many earlier events of that name a wait looks at."""
-EARLIER_CHARACTERS: Final = 2**20
-"""How long their payloads may be together."""
-LOCK: Final = 0x61706666
 END_FOR_RUN: Final = (
     "UPDATE tasks_question SET answered_at = %s WHERE id = %s AND closed_at IS NULL AND answered_at IS NULL"
 )
@@ -57,73 +46,14 @@ def count_open(user_id: str, *, most: int) -> int:
     return Question.objects.filter(closed_at=None, run__in=runs).order_by().values("id")[:most].count()
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a wait has seen of the events before it: the first that fits, if any, and the last of all."""
-
-    found_id: int | None
-    last_id: int
-
-
-def look_back(question_id: str) -> Look:
-    """Look for the first event that fits the wait and came before it, and that no other wait of the run has taken."""
-    return _look(Question.objects.select_related("run").get(id=question_id), after=0)
-
-
-def _look(wait: Question, *, after: int) -> Look:
-    seen = _candidates(wait, after)
-    for event in SentEvent.objects.filter(id__in=seen).order_by("id"):
-        if fits(wait.match or {}, event.payload):
-            return Look(event.id, event.id)
-    return Look(None, max(seen, default=after))
-
-
-def _candidates(wait: Question, after: int) -> list[int]:
-    """Return the newest events of that name, as many as it may look at."""
-    run: Run = wait.run
-    taken = Question.objects.filter(run_id=run.id, taken_id__isnull=False).values("taken_id")
-    events = SentEvent.objects.filter(
-        user_id=wait.user_id,
-        event=wait.event,
-        wait_id=None,
-        received_at__gte=wait.since or run.created_at,
-        id__gt=after,
-    ).exclude(id__in=taken)
-    found, characters = list[int](), 0
-    for event_id, length in events.order_by("-id").values_list("id", Length("payload"))[:MOST_EARLIER]:
-        characters += length or 0
-        if characters > EARLIER_CHARACTERS:
-            break
-        found.append(event_id)
-    return found
-
-
 @transaction.atomic
-def take_or_open(question_id: str, look: Look) -> OpenQuestion | None:
-    """Let the wait take the event that it has found or, without one, be found by those that come. None: the task no longer waits."""
-    wait = Question.objects.select_related("run").get(id=question_id)
-    if look.found_id is None:
-        take_turns(str(wait.user_id), str(wait.event))
-        look = _look(wait, after=look.last_id)
-    if look.found_id is not None:
-        return _end(question_id, taken_id=look.found_id)
-    match = wait.match or {}
-    Question.objects.filter(id=question_id).update(shape=shape_of(match), digest=digest_of(match))
-    return open_question(question_id)
+def end(wait_ids: Sequence[str]) -> dict[str, OpenQuestion]:
+    """End the waits, because their time is over, and return how each ended: an event that was taken meanwhile counts.
 
-
-def take_turns(user_id: str, event: str) -> None:
-    """Wait for other transactions with events of this user and name."""
-    turns.take_turns(LOCK, f"{user_id}\n{event}")
-
-
-@transaction.atomic
-def end(question_id: str) -> OpenQuestion | None:
-    """End the wait, because its time is over, and return how it ended: an event that was taken meanwhile counts.
-
-    None: the task no longer waits.
+    Those are left out whose tasks no longer wait.
     """
-    return _end(question_id, taken_id=None)
+    Question.objects.filter(id__in=wait_ids, closed_at=None, answered_at=None).update(answered_at=Now())
+    return questions_by_id(wait_ids)
 
 
 def end_for_run(wait_id: str, at: datetime) -> None:
@@ -140,9 +70,3 @@ def resume_after(wait_ids: Sequence[str]) -> None:
 
 def _resume(wait_ids: Sequence[str]) -> None:
     suspension.resume(sorted(set(Question.objects.filter(id__in=wait_ids).values_list("run_id", flat=True))))
-
-
-def _end(question_id: str, *, taken_id: int | None) -> OpenQuestion | None:
-    still_open = Question.objects.filter(id=question_id, closed_at=None, answered_at=None)
-    still_open.update(answered_at=Now(), taken_id=taken_id)
-    return open_question(question_id)

@@ -15,7 +15,7 @@ from tasks.rules.alarms import as_json
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import more_counts, spending_of
 from tasks.rules.words import TOKEN
-from tasks.services import child_runs, task_states, waits
+from tasks.services import child_runs, task_states
 from tasks.services.pending_runs import INPUT
 from tasks.services.questions import OpenQuestion
 from tasks.status import Status, WaitKind
@@ -292,23 +292,6 @@ class RunRecorder:
             match=_text(orjson.dumps(question.match)),
             since=db_time(question.since),
         )
-
-    async def settled(self, wait: OpenQuestion, *, is_over: bool) -> OpenQuestion | None:
-        """Let a wait for an event take one that came before it, or end if its time is over; start the tree of one for a run.
-
-        Returns the wait as it is then; None if the task no longer waits.
-        """
-        if wait.is_listening and not is_over:
-            return wait
-        if wait.kind == WaitKind.RUN and is_over:
-            return wait
-        if wait.kind == WaitKind.RUN:
-            # Not in the journal, which all runs of this process share: storing 10,000 tasks takes half a second.
-            return await pools.write(child_runs.start, wait.id)
-        if is_over:
-            return await self._writer.call(partial(waits.end, wait.id))
-        look = await pools.read(waits.look_back, wait.id)
-        return await self._writer.call(partial(waits.take_or_open, wait.id, look))
 
     async def call_off(self, wait: OpenQuestion, *, force: bool) -> None:
         """Cancel the tree for which a task no longer waits."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -123,7 +124,7 @@ class TaskRunner:
         trace_models(TaskTrace(task, recorder=self._recorder, secrets=self._secrets))
         STATES.set(KeptState(task, run_id=self._claim.run_id, recorder=self._recorder, secrets=self._secrets))
         self._budget.watch_models(task.id)
-        question = await self._settled(self._questions.question_of(task.id))
+        question = await self._settled(task, self._questions.question_of(task.id))
         if question is not None and self._budget.is_about(question):
             if question.reply is None and task.id not in self._cancellations:
                 return None
@@ -151,11 +152,14 @@ class TaskRunner:
     async def _asked(self, task: LoadedTask, parked: Parked) -> Outcome | None:
         """Open the question, or fail the task if its owner has too many. A run asks about its budget once at a time."""
         question = self._questions.ask(task.id, self._secrets.masked_question(parked))
-        if asked_in(parked.memo) is None and (why := await self._wait_room.refusal(task.user_id)) is not None:
+        asks_about_budget = asked_in(parked.memo) is not None
+        async with nullcontext() if asks_about_budget else self._wait_room.place(task.user_id) as refusal:
+            if refusal is None:
+                await self._recorder.asked(task, question)
+        if refusal is not None:
             await self._call_off(task, question)
-            return failed(why)
-        await self._recorder.asked(task, question)
-        await self._settled(question)
+            return failed(refusal)
+        await self._settled(task, question)
         return None
 
     async def _ring(self, task: LoadedTask, question: OpenQuestion) -> None:
@@ -180,13 +184,14 @@ class TaskRunner:
         if task.id in self._cancellations:
             raise asyncio.CancelledError
 
-    async def _settled(self, question: OpenQuestion | None) -> OpenQuestion | None:
+    async def _settled(self, task: LoadedTask, question: OpenQuestion | None) -> OpenQuestion | None:
         """Let a wait for an event take one that came before it, or end when its time is over, and start the tree of a
         wait for a run: the choice is a row.
         """
         if question is None or question.kind not in SETTLED or question.reply is not None:
             return question
-        settled = await self._recorder.settled(question, is_over=self._questions.is_over(question))
+        is_over = self._questions.is_over(question)
+        settled = await self._wait_room.settled(task.user_id, question, is_over=is_over)
         if settled is not None:
             self._questions.answer(settled)
         return self._questions.question_of(question.task_id)

@@ -10,11 +10,11 @@ from pytest_django import Settings
 
 from a2a.methods import params, queries
 from accounts.callers import LOCAL, Caller, Role
-from tasks.models import Question, Run, SentEvent
+from tasks.models import Question, Run, SentEvent, Task
 from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
 from tasks.rules.exceptions import InvalidParams, StatusConflict
-from tasks.services import cancels, hooks, sent_events, trees, waits
+from tasks.services import cancels, event_waits, hooks, sent_events, trees, waits
 from tasks.services.demo import as_demo
 from tasks.services.questions import answer, open_questions
 from tasks.worker import wait_room
@@ -81,6 +81,16 @@ def test_a_user_has_room_for_so_many_waits(
     cancels.ask(caller=ALICE, task_ids=["b"], force=False, message="No longer")
     finished(worker, run)
     parked(worker, until("d"), caller=ALICE)
+
+
+def test_a_count_misses_no_wait_that_is_being_stored(
+    worker: WorkerThread, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, waits_per_user=20))
+    monkeypatch.setattr(wait_room, "FRESH_SECONDS", 0.0)  # each wait counts again
+    parked(worker, *group("root", *(awaits(f"w{number}") for number in range(60))))
+    assert Question.objects.filter(closed_at=None).count() == 20
+    assert Task.objects.filter(status="failed", error__startswith="Cannot wait: ").count() == 40
 
 
 # --- times ---
@@ -271,21 +281,42 @@ def test_an_event_that_comes_while_a_wait_looks_back_is_taken(worker: WorkerThre
     run = parked(worker, awaits())
     Question.objects.update(shape=None, digest=None)  # it has yet to look
     wait = Question.objects.get()
-    look = waits.look_back(wait.id)
+    looks = event_waits.look_back(LOCAL.user_id, [wait.id])
     assert send(payload=1).woken == 0
-    found = waits.take_or_open(wait.id, look)
-    assert found is not None
+    (found,) = event_waits.take_or_open(LOCAL.user_id, list(looks.values())).values()
     assert found.reply is not None
     suspension.sweep()
     assert finished(worker, run).tasks["wait"].result["payload"] == 1
+
+
+@pytest.mark.parametrize("is_sent", ["before", "while they look back", "never"])
+def test_waits_that_begin_together_take_as_many_queries_as_one(
+    worker: WorkerThread, django_assert_max_num_queries: Any, is_sent: str
+) -> None:
+    run = parked(worker, *group("root", *(awaits(f"w{number}", match={"/n": number % 3}) for number in range(30))))
+    Question.objects.update(shape=None, digest=None)  # they have yet to look
+    wait_ids = list(Question.objects.order_by("id").values_list("id", flat=True))
+    if is_sent == "before":
+        send(payload={"n": 1})
+    with django_assert_max_num_queries(3):
+        looks = event_waits.look_back(LOCAL.user_id, wait_ids)
+    if is_sent == "while they look back":
+        send(payload={"n": 1})
+    with django_assert_max_num_queries(10):
+        found = event_waits.take_or_open(LOCAL.user_id, [looks[wait_id] for wait_id in wait_ids])
+    taken = {look.wait_id for look, question in found.items() if question.reply is not None}
+    expected = Question.objects.filter(run=run, task_id__in=[f"w{number}" for number in range(1, 30, 3)])
+    assert taken == (set() if is_sent == "never" else set(expected.values_list("id", flat=True)))
+    assert {question.is_listening for look, question in found.items() if look.wait_id not in taken} == {True}
 
 
 def test_an_event_that_a_wait_took_stays_its_event(worker: WorkerThread) -> None:
     parked(worker, awaits())
     first, second = send(payload=1, event_id="1"), send(payload=2, event_id="2")
     wait = Question.objects.get()
-    ended = [waits.take_or_open(wait.id, waits.Look(second.id, second.id)), waits.end(wait.id)]
-    assert [found and found.reply and found.reply.answer["id"] for found in ended] == ["1", "1"]
+    look = event_waits.Look(wait.id, second.id, second.id)
+    ended = [event_waits.take_or_open(LOCAL.user_id, [look])[look], waits.end([wait.id])[wait.id]]
+    assert [found.reply and found.reply.answer["id"] for found in ended] == ["1", "1"]
     assert Question.objects.get().taken_id == first.id
 
 
