@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from orjson import dumps
 
 from accounts.callers import Caller
@@ -20,6 +21,7 @@ from tasks.queue.leases import SUSPENDED
 from tasks.rules.strict_json import Json
 from tasks.rules.waits import digest_of, shape_of
 from tasks.services.trees import create_tree
+from tasks.storage import counts
 from tasks.storage.bulk import db_time
 
 TASKS: Final = 10
@@ -45,6 +47,20 @@ def fill(roots: int) -> None:
     if not IS_SQLITE:  # as its autovacuum would; the server has SQLite make no statistics
         with connection.cursor() as cursor:
             cursor.execute("VACUUM (ANALYZE)")
+
+
+def add_up_counts() -> None:
+    """Do what the sweeps of a server do while tasks are created more slowly than here."""
+    with connection.cursor() as cursor:
+        while _is_found(cursor, "SELECT 1 FROM tasks_count_change LIMIT 1"):
+            counts.compact()
+        if not IS_SQLITE:
+            cursor.execute("VACUUM tasks_count_change")
+
+
+def _is_found(cursor: CursorWrapper, query: str) -> bool:
+    cursor.execute(query)
+    return cursor.fetchone() is not None
 
 
 def root_id(number: int) -> str:

@@ -16,11 +16,12 @@ from tasks.dashboard.pages import count_questions
 from tasks.models import Assignee, ModelCall, Run, RunTag
 from tasks.models import Question as OpenQuestion
 from tasks.queue import leases, suspension
-from tasks.services import history, model_calls, run_search
+from tasks.services import history, model_calls, retention, run_search
 from tasks.services.flow_grid import COLUMNS, grid_of
 from tasks.services.flow_runs import newest_runs, runs_of
 from tasks.services.flows import save_flow
 from tasks.services.questions import count_inbox
+from tasks.status import Status
 from tests.tasks.trees import BOB
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -72,6 +73,15 @@ def test_the_history_of_runs_is_read_by_indexes(monkeypatch: pytest.MonkeyPatch)
     plans = {name: "\n\n".join(plans_of(question)) for name, question in asked.items()}
     assert all(plans.values())
     assert {name: plan for name, plan in plans.items() if _reads_a_table(plan)} == {}
+
+
+def test_pruning_looks_at_the_oldest_runs_and_not_at_all_that_ended_alike() -> None:
+    rows.fill(ROOTS)
+    oldest = Run.objects.order_by("finished_at").values_list("finished_at", flat=True)[:100]
+    pruning = partial(retention.prune, Status.COMPLETED, before=max(filter(None, oldest)))
+    plans = plans_of(pruning)
+    assert plans
+    assert [plan for plan in plans if "run_status" in plan or _reads_a_table(plan)] == []
 
 
 def test_the_model_calls_of_a_run_are_found_by_their_index() -> None:
