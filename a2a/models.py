@@ -1,4 +1,4 @@
-"""The table of A2A messages, in addition to the tables of the domain."""
+"""The tables of A2A messages and of sessions of MCP, in addition to those of the domain."""
 
 from typing import ClassVar
 
@@ -41,3 +41,13 @@ class WatchedResource(models.Model):
 
     def __str__(self) -> str:
         return f"{self.uri} in session {self.session}"
+
+
+class EndedSession(models.Model):
+    """A session of a client of MCP that its client has ended; deleted after it would expire."""
+
+    session = models.CharField(primary_key=True, max_length=32)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.session

@@ -86,6 +86,7 @@ TESTS: Final = (
     "tests/tasks/executors/apflow_api/test_apflow_api.py",
     "tests/tasks/executors/llm/test_agent.py",
     "tests/tasks/executors/llm/test_conversations.py",
+    "tests/tasks/worker/test_kills_of_conversations.py",
     "tests/tasks/executors/test_generate.py",
     "tests/tasks/executors/llm/test_wire.py",
     "tests/tasks/executors/llm/test_merging.py",

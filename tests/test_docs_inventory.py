@@ -287,6 +287,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Offer functions as tools", "json", f"{AGENTS}::test_the_agents_of_the_page_work"),
         ("Offer executors as tools", "yaml", f"{AGENTS}::test_the_settings_of_the_page_allow_an_executor"),
         ("Offer tools of MCP servers", "json", f"{MCP_AGENTS}::test_the_agent_of_the_page_works"),
+        ("Let agents call other agents", "json", f"{AGENTS}::test_the_agents_of_the_page_work"),
+        ("Let agents call other agents", "json", f"{AGENTS}::test_the_agents_of_the_page_work"),
         ("Ask a person first", "json", f"{AGENTS}::test_the_agents_of_the_page_work"),
         (
             "Limit what it may spend, and fall back to another model",

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType, structs
 from a2a.agui import events as agui
 from a2a.agui.events import Event
 from a2a.agui.state import Shown, Tree, is_spoken
+from a2a.agui.thoughts import Thoughts, speaker_of
 from a2a.agui.voices import Voices
 from tasks.executors import answer_in, answers
 from tasks.rules.strict_json import Json
@@ -34,6 +35,7 @@ class Open:
     is_speaking: bool = False
     has_spoken: bool = False
     voices: Voices = field(default_factory=Voices)
+    thoughts: Thoughts = field(default_factory=Thoughts)
 
 
 NOT_OPEN: Final = Open()
@@ -80,10 +82,8 @@ class Translator:
         shown = self.tree.tasks[task_id]
         if type_ in BEGIN and task_id not in self._open:
             yield from self._opened(task_id, shown)
-        if type_ == TOKEN and is_spoken(shown.executor_id) and event["message"] and not is_reasoning(event):
-            yield from self._spoken(task_id, event["message"], event)
-        elif type_ == TOKEN and event["message"] and answers(shown.executor_id) and not self._open[task_id].is_call:
-            yield from self._open[task_id].voices.heard(event)
+        if type_ == TOKEN and event["message"] and answers(shown.executor_id) and not self._open[task_id].is_call:
+            yield from self._heard(task_id, shown, event)
         if operations := self.tree.operations(event):
             yield agui.StateDelta(delta=operations)
         match type_:
@@ -110,7 +110,11 @@ class Translator:
         if task_id != self.tree.run.target_id and answers(shown.executor_id):
             number = self._invocations[task_id] = self._invocations.get(task_id, 0) + 1
             subagent = task_id if number == 1 else f"{task_id}#{number}"
-            self._open[task_id] = Open(subagent_run_id=subagent, voices=Voices(subagent_run_id=subagent))
+            self._open[task_id] = Open(
+                subagent_run_id=subagent,
+                voices=Voices(subagent_run_id=subagent),
+                thoughts=Thoughts(subagent_run_id=subagent),
+            )
             yield agui.SubagentStarted(subagent_run_id=subagent, name=shown.name)
             return
         name = shown.name
@@ -118,6 +122,19 @@ class Translator:
             name = f"{name} ({task_id})"
         self._open[task_id] = Open(step_name=name)
         yield agui.StepStarted(step_name=name)
+
+    def _heard(self, task_id: str, shown: Shown, event: Json) -> Iterator[Event]:
+        """Words of a model: thoughts or an answer."""
+        task = self._open[task_id]
+        if is_reasoning(event):
+            yield from self._paused(task)
+            yield from task.thoughts.heard(event)
+            return
+        yield from task.thoughts.ended(speaker_of(event))
+        if is_spoken(shown.executor_id):
+            yield from self._spoken(task_id, event["message"], event)
+        else:
+            yield from task.voices.heard(event)
 
     def _spoken(self, task_id: str, text: str, event: Json) -> Iterator[Event]:
         task = self._open[task_id]
@@ -129,11 +146,17 @@ class Translator:
             )
         yield agui.TextMessageContent(message_id=str(task.message_id), delta=text, subagent_run_id=task.subagent_run_id)
 
-    def _silent(self, task: Open) -> Iterator[Event]:
-        """End the text under way."""
+    def _paused(self, task: Open) -> Iterator[Event]:
+        """End the text under way. What follows is another message."""
         if task.is_speaking:
             yield agui.TextMessageEnd(message_id=str(task.message_id), subagent_run_id=task.subagent_run_id)
-        task.is_speaking = task.has_spoken = False
+        task.is_speaking = False
+
+    def _silent(self, task: Open) -> Iterator[Event]:
+        """End what is said and thought."""
+        yield from self._paused(task)
+        yield from task.thoughts.silent()
+        task.has_spoken = False
 
     def _answered(self, task_id: str, shown: Shown, event: Json) -> Iterator[Event]:
         """The answer in the result, if it was not spoken before, and the calls of the front end's tools in it."""
@@ -154,23 +177,12 @@ class Translator:
             yield from _call(call_id, call["function"]["name"], call["function"]["arguments"] or "{}", task)
 
     def _thought(self, task: Open, shown: Shown, event: Json) -> Iterator[Event]:
-        """What the model thought, if its provider shows it."""
+        """What the model thought, if its provider shows it and it was not heard as it arrived."""
         result = event["result"]
         thought = result.get("reasoning") if is_spoken(shown.executor_id) and isinstance(result, dict) else None
-        if not isinstance(thought, str) or not thought:
-            return
-        if task.is_speaking:
-            yield agui.TextMessageEnd(message_id=str(task.message_id), subagent_run_id=task.subagent_run_id)
-            task.is_speaking = False
-        common: Json = {
-            "message_id": f"{event['run_id']}:{event['seq']}:reasoning",
-            "subagent_run_id": task.subagent_run_id,
-        }
-        yield agui.ReasoningStart(**common)
-        yield agui.ReasoningMessageStart(role="reasoning", **common)
-        yield agui.ReasoningMessageContent(delta=thought, **common)
-        yield agui.ReasoningMessageEnd(**common)
-        yield agui.ReasoningEnd(**common)
+        if isinstance(thought, str) and thought and not task.thoughts.were_heard:
+            yield from self._paused(task)
+            yield from task.thoughts.whole(thought, event)
 
     def _closed(self, task_id: str, *, outcome: Json | None = None, event: Json | None = None) -> Iterator[Event]:
         """End a task with this outcome or, without one, with the error of the event. A call that has none goes on."""

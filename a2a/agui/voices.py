@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from a2a.agui import events as agui
 from a2a.agui.events import Event
+from a2a.agui.thoughts import Speaker, speaker_of
 from tasks.rules.strict_json import Json
 
 
@@ -25,12 +26,11 @@ class Voices:
     """The agents of one task. Each makes one call at a time, so its next call ends its message."""
 
     subagent_run_id: str | UnsetType = UNSET
-    _by_agent: dict[tuple[str, str | None], Voice] = field(default_factory=dict)
+    _by_agent: dict[Speaker, Voice] = field(default_factory=dict)
 
     def heard(self, event: Json) -> Iterator[Event]:
         """The words of a `token` event, in the message of the agent that says them."""
-        by, text = event["result"], event["message"]
-        speaker = by["agent"], by.get("crew_task")
+        by, text, speaker = event["result"], event["message"], speaker_of(event)
         voice = self._by_agent.get(speaker)
         if voice is None or voice.call_id != by["call_id"]:
             yield from self._ended(voice)

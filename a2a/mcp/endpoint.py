@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -25,6 +26,7 @@ from a2a.mcp.methods import method_of
 from a2a.mcp.protected_resource import challenge
 from accounts.auth import authenticate
 from accounts.callers import Caller
+from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.storage import loads
@@ -44,13 +46,13 @@ class Mcp:
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         body: Json = {}
         try:
-            if request.method == "GET" and sessions.HEADER in request.headers:
-                return await _changes(request)
+            if sessions.HEADER in request.headers and (of_session := OF_SESSIONS.get(request.method or "")):
+                return await of_session(request)
             require_method(request, "POST")
             caller = await authenticate(request)
             body = await _message_in(request, caller)
             if "id" not in body or "method" not in body:
-                return await _accepted(body, caller)
+                return await _accepted(request, body, caller)
             return await self._replied(request, body, caller)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             response = _refused(error, call_id=_id_in(body), is_modern=eras.is_modern(body, request.headers))
@@ -65,6 +67,8 @@ class Mcp:
         note(user=caller.user_id)
         loads.charge(caller.user_id)
         exchange = eras.exchange_of(call, body, sent=request.headers, caller=caller, headers=headers_of(request))
+        if exchange.session is not None:
+            await sessions.refuse_if_ended(exchange.session)
         with metered(f"mcp/{call.method}"[:100]):
             method = method_of(call.method, exchange)
             if not isinstance(call.params, dict):
@@ -96,7 +100,7 @@ async def _message_in(request: HttpRequest, caller: Caller) -> Json:
 async def _changes(request: HttpRequest) -> HttpResponseBase:
     """The stream of a session: what changes in the resources that its client watches."""
     caller = await authenticate(request)
-    session = sessions.session_in(request.headers, caller)
+    session = await _session_of(request, caller)
     if session is None or eras.EVENT_STREAM not in request.headers.get("Accept", ""):
         raise McpError(jsonrpc.INVALID_REQUEST, NO_STREAM)
     stream_limits.open_streams().refuse_if_full(caller)
@@ -106,8 +110,31 @@ async def _changes(request: HttpRequest) -> HttpResponseBase:
     )
 
 
-async def _accepted(body: Json, caller: Caller) -> HttpResponse:
+async def _end(request: HttpRequest) -> HttpResponse:
+    """End a session. Its client sends nothing more in it."""
+    caller = await authenticate(request)
+    note(user=caller.user_id)
+    loads.charge(caller.user_id)
+    if (session := await _session_of(request, caller)) is not None:
+        await pools.write(sessions.end, session.id)
+    return HttpResponse(status=204)
+
+
+async def _session_of(request: HttpRequest, caller: Caller) -> sessions.Session | None:
+    """Return the session that the headers name; None without one. Raises McpError if it has ended."""
+    if (session := sessions.session_in(request.headers, caller)) is not None:
+        await sessions.refuse_if_ended(session.id)
+    return session
+
+
+OF_SESSIONS: Final = MappingProxyType({"GET": _changes, "DELETE": _end})
+"""What requests with the header of a session do, if they are no messages (Transports, "Session Management")."""
+
+
+async def _accepted(request: HttpRequest, body: Json, caller: Caller) -> HttpResponse:
     """Take a notification, or the reply of a client."""
+    if not eras.is_modern(body, request.headers):
+        await _session_of(request, caller)
     if not isinstance(body.get("method"), str) and not body.keys() & {"result", "error"}:
         raise McpError(jsonrpc.INVALID_REQUEST, "A JSON-RPC message has a method, a result or an error.")
     if "method" not in body:

@@ -1,7 +1,7 @@
 """The sessions of clients of 2025-11-25 and earlier. No process remembers them: their ids say what a client can do.
 
 A session is needed for what such a client declares only once: whether it asks its user on our behalf, and which
-resources it watches.
+resources it watches. Only that a client has ended its session is a row.
 """
 
 import secrets
@@ -11,9 +11,13 @@ from datetime import timedelta
 from typing import Final
 
 from django.core import signing
+from django.db import transaction
+from django.utils import timezone
 
 from a2a.mcp.errors import SESSION_NOT_FOUND, McpError
+from a2a.models import EndedSession, WatchedResource
 from accounts.callers import Caller
+from apflow_site.db import pools
 from tasks.rules.strict_json import Json
 
 HEADER: Final = "Mcp-Session-Id"
@@ -54,6 +58,20 @@ def session_in(sent: Mapping[str, str], caller: Caller) -> Session | None:
         raise _ended()
     capabilities: Json = {} if modes is None else {"elicitation": {mode: {} for mode in modes}}
     return Session(id=session_id, capabilities=capabilities | ({"sampling": {}} if has_sampling else {}))
+
+
+@transaction.atomic
+def end(session_id: str) -> None:
+    """End a session, and all that it watches."""
+    EndedSession.objects.filter(expires_at__lt=timezone.now()).delete()
+    EndedSession.objects.get_or_create(session=session_id, defaults={"expires_at": timezone.now() + LASTS})
+    WatchedResource.objects.filter(session=session_id).delete()
+
+
+async def refuse_if_ended(session_id: str) -> None:
+    """Raises McpError if the client has ended the session."""
+    if await pools.read(EndedSession.objects.filter(session=session_id).exists):
+        raise _ended()
 
 
 def _ended() -> McpError:

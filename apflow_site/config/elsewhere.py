@@ -14,6 +14,7 @@ SHARED: Final = (
     "executors.crewai.tools",
     "executors.crewai.crews",
     "executors.crewai.max_crews",
+    "executors.llm.tools",
     "executors.langgraph.graphs",
     "executors.langgraph.langsmith",
     "executors.rest.allow_private",

@@ -157,19 +157,20 @@ def describe(executor_id: str) -> Json:
 
 def answers(executor_id: str | None) -> bool:
     """Whether results of this executor have an answer in words."""
-    return _answer_field(executor_id) is not None
+    return answer_field(executor_id) is not None
 
 
 def answer_in(result: Any, *, executor_id: str | None) -> str | None:
     """Return the answer in words within a result of this executor; None if there is none."""
     if isinstance(result, str):
         return result or None
-    field = _answer_field(executor_id) if isinstance(result, dict) else None
+    field = answer_field(executor_id) if isinstance(result, dict) else None
     answer = None if field is None else result.get(field)
     return answer if isinstance(answer, str) and answer else None
 
 
-def _answer_field(executor_id: str | None) -> str | None:
+def answer_field(executor_id: str | None) -> str | None:
+    """Return the field of results of this executor that has an answer in words; None if there is none."""
     if executor_id is None or executor_id not in EXECUTORS.keys() | plugins().executors.keys():
         return None
     return _class_of(executor_id).answer

@@ -16,14 +16,15 @@ from tasks.executors.admission import checked
 from tasks.executors.generate_prompt import FLOW, Allowed, instructions
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.demo import is_demo
+from tasks.executors.llm.flow_tools import PREFIX, is_flow
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_for
+from tasks.executors.llm.tool import RUN_TREE
 from tasks.executors.secret_places import named_in
 from tasks.rules.exceptions import TasksError
 
 ATTEMPTS: Final = 2
 """The first answer and one correction."""
-RUN_TREE: Final = "run_tree_executor"
 
 
 class Generate(Executor):
@@ -147,15 +148,17 @@ def _tasks_in(text: str, allowed: Allowed) -> list[Json]:
 
 
 def _flows_in(tasks: Sequence[Json]) -> set[str]:
-    """Return the names of the flows that the tasks run, trees within them too."""
+    """Return the names of the flows that the tasks run or give to agents, trees within them too."""
     found = set[str]()
     for task in tasks:
-        inputs = task.get("inputs")
-        if (task.get("schemas") or {}).get("method") != RUN_TREE or not isinstance(inputs, dict):
+        inputs, method = task.get("inputs"), (task.get("schemas") or {}).get("method")
+        if not isinstance(inputs, dict):
             continue
-        if isinstance(inputs.get("flow"), str):
-            found.add(inputs["flow"])
-        found |= _flows_in(inputs.get("tasks") or [])
+        if method == "llm_executor" and isinstance(tools := inputs.get("tools"), list):
+            found |= {tool.removeprefix(PREFIX) for tool in tools if isinstance(tool, str) and is_flow(tool)}
+        if method == RUN_TREE:
+            found |= {inputs["flow"]} if isinstance(inputs.get("flow"), str) else set()
+            found |= _flows_in(inputs.get("tasks") or [])
     return found
 
 

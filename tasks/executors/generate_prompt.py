@@ -87,12 +87,20 @@ def _offers(executors: Collection[str], allowed: Allowed) -> Iterator[str]:
         fields = {"works": WORKS_FIELDS, "agents": AGENT_FIELDS, "tasks": TASK_FIELDS}
         yield _filled(CREWS, {name: f"({', '.join(names)})" for name, names in fields.items()})
         yield from _crews()
-    if "llm_executor" in executors and (tools := [*plugins().functions, *settings.APFLOW.executors.llm.tools]):
+    if "llm_executor" in executors and (tools := [*_tools(allowed)]):
         yield f"inputs.tools of llm_executor lists tools that the model may call by name: {', '.join(tools)}."
     if allowed.flows and "run_tree_executor" in executors:
         yield 'run_tree_executor with {"flow": "<name>", "inputs": {…}} runs a flow of the user:'
         for flow in allowed.flows:
             yield f"- {flow['name']}: {flow.get('description') or 'no description'} {_text(flow.get('inputs_schema'))}"
+
+
+def _tools(allowed: Allowed) -> Iterator[str]:
+    """Yield the tools of agents by name; a name of an MCP server stands for all of its tools."""
+    yield from plugins().functions
+    yield from settings.APFLOW.executors.llm.tools
+    yield from (f"mcp:{server}" for server in settings.APFLOW.executors.mcp.servers or {})
+    yield from (f"flow:{flow['name']}" for flow in allowed.flows)
 
 
 def _crews() -> Iterator[str]:

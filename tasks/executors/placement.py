@@ -22,7 +22,7 @@ def pool_name(executor: Executor, params: Mapping[str, Any], *, inputs: Callable
             raise ExecutorError(f"params.{found[0]} {found[1]}.", permanent=True)
         return named
     config = settings.APFLOW.pools
-    chosen: str = (config.executors or {}).get(executor.id, executor.pool)
+    chosen: str = chosen_pool(executor.id, params) or executor.pool
     if chosen == executor.pool != LOOP:
         chosen = executor.pool_for(inputs())
     if chosen not in POOLS or (chosen == RAY and config.ray.address is None):
@@ -30,6 +30,11 @@ def pool_name(executor: Executor, params: Mapping[str, Any], *, inputs: Callable
             f"Executor '{executor.id}' chose the pool '{chosen}', which does not exist here.", permanent=True
         )
     return LOOP if chosen == PROCESS and not config.process.size else chosen
+
+
+def chosen_pool(executor_id: str, params: Mapping[str, Any]) -> str | None:
+    """Return the pool that well-formed params or the operator choose; None leaves it to the executor."""
+    return named_pool(params) or (settings.APFLOW.pools.executors or {}).get(executor_id)
 
 
 def problems(params: Mapping[str, Any]) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """The documented examples of living trees, all at once, on a server whose workers are killed in the middle of each of them."""
 
 import json
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ PASS_RESULTS: Final = "docs/how-to/pass-results.md"
 GROW: Final = "docs/how-to/repeat-and-spawn.md"
 APPROVALS: Final = "docs/how-to/approvals.md"
 WAIT: Final = "docs/how-to/wait.md"
+OWN_CODE: Final = "docs/how-to/bring-your-code.md"
+MCP: Final = "docs/how-to/call-mcp-servers.md"
 ANSWERS: Final = {
     "Publish the announcement?": "yes",
     "Send the offer of 1200 EUR?": "no",
@@ -59,13 +62,17 @@ EXAMPLES: Final[list[tuple[str, str, Json, dict[str, str]]]] = [
     (WAIT, "Wait until a time", {"pause": {"seconds": 3.0}}, {}),
     (WAIT, "Wait for an event", {"ship": {"order": "42", "paid_by": "card"}}, {}),
     ("docs/how-to/budgets.md", "Limit a run", {}, {"third": "failed"}),
+    (OWN_CODE, "A LangGraph graph", {"bought": {"approved": "yes"}}, {}),
 ]
 AGENTS: Final = "docs/how-to/agents.md"
 TEA: Final = Says(tool_calls=(("stock_of", {"product": "tea"}),))
 ORDER: Final = Says(tool_calls=(("order", {"product": "coffee"}),))
+PACKETS: Final = Says(tool_calls=(("mcp_stock_packets", {"product": "tea"}),))
+DELEGATE: Final = Says(tool_calls=(("flow_buyer", {"request": "Tea and coffee"}),))
 #: Examples of the page on agents; what the provider says, and what is in the result of the root.
 WITH_MODELS: Final[list[tuple[str, list[Says], str]]] = [
     ("Offer functions as tools", [TEA, Says(text="Perhaps.")], "Perhaps."),
+    ("Offer tools of MCP servers", [PACKETS, Says(text="Perhaps.")], "Perhaps."),
     ("Ask a person first", [ORDER, Says(text="Soon.")], "Soon."),
     ("Limit what it may spend, and fall back to another model", [Says(status=401), TEA, Says(text="Yes.")], "Yes."),
 ]
@@ -196,9 +203,16 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
             "AIPARTNERUPFLOW_LLM_DEFAULT_MODEL": "openai/gpt-4o-mini",
             "OPENAI_API_KEY": "sk-operator-0123456789",
             "OPENAI_API_BASE": llm.openai_base,
+            "AIPARTNERUPFLOW_EXECUTORS_MCP_SERVERS": json.dumps(
+                {"stock": {"command": [sys.executable, str(tmp_path / "stock_server.py")]}}
+            ),
+            "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_GRAPHS": "purchase=my_company.graphs:purchase",
         }
         (tmp_path / "held").touch()
         (tmp_path / "shop.py").write_text(text(AGENTS, "Offer functions as tools", "python"))
+        (tmp_path / "stock_server.py").write_text(text(MCP, "Configure servers", "python"))
+        (tmp_path / "my_company").mkdir()
+        (tmp_path / "my_company" / "graphs.py").write_text(text(OWN_CODE, "A LangGraph graph", "python"))
         with running_server(database, data_dir=tmp_path, env=env) as server:
             yield Stage(server=server, llm=llm, site=site, lines=tmp_path / "lines")
 
@@ -248,6 +262,16 @@ def test_the_agents_of_the_page_survive_a_kill_of_each_of_their_tasks(stage: Sta
         (read,) = [each["content"] for each in stage.llm.asked[-1].body["messages"] if each["role"] == "tool"]
         assert read.startswith("Error: Interrupted: the worker died"), heading
         assert {task_id for task_id, task in tasks.items() if task["status"] != "skipped"} <= stage.killed, heading
+    flow, manager = texts(AGENTS, "Let agents call other agents", "json")
+    stage.server.rpc("flows.save", json.loads(flow))
+    stage.llm.forget()
+    stage.llm.will(DELEGATE, TEA, Says(text="There is tea."), Says(text="All is ready."))
+    root = stage.server.rpc("tasks.execute", {"tasks": json.loads(manager)})["root_task_id"]
+    stage.kill_until_over()
+    tasks = stage.tasks_of(root)
+    assert tasks[root]["result"]["content"] == "All is ready."
+    assert stage.llm.asked[-1].last_message == "There is tea."
+    assert (len(stage.llm.asked), tasks.keys() - stage.killed) == (4, set())
     for _ in range(2):
         stage.send("docs/how-to/llm.md", "Continue a conversation")
         stage.kill_until_over()

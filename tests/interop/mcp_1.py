@@ -5,6 +5,7 @@ import asyncio
 import json
 import sys
 
+import httpx
 from mcp import ClientSession, types
 from mcp.client.streamable_http import streamablehttp_client
 
@@ -15,8 +16,12 @@ async def main(url: str) -> dict[str, object]:
     async def note(reached: float, total: float | None, message: str | None) -> None:
         progress.append(reached)
 
-    async with streamablehttp_client(url) as (incoming, outgoing, _), ClientSession(incoming, outgoing) as client:
+    async with (
+        streamablehttp_client(url) as (incoming, outgoing, session_id),
+        ClientSession(incoming, outgoing) as client,
+    ):
         await client.initialize()
+        session = {"Mcp-Session-Id": session_id()}
         tools = [tool.name for tool in (await client.list_tools()).tools]
         quick = await client.call_tool("echo_executor", {"say": "hello"})
         slow = await client.call_tool("sleep_executor", {"seconds": 2, "steps": 4}, progress_callback=note)
@@ -32,6 +37,9 @@ async def main(url: str) -> dict[str, object]:
         cancelled = await client.call_tool("get_run", {"run_id": long["run_id"], "wait_seconds": 45})
         resources = (await client.list_resources()).resources
         read = await client.read_resource(resources[0].uri)
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    async with httpx.AsyncClient() as http:
+        ended = await http.post(url, json=ping, headers=session | {"Accept": "application/json"})
     async with (
         streamablehttp_client(url) as (incoming, outgoing, _),
         ClientSession(incoming, outgoing, elicitation_callback=fill_in) as client,
@@ -39,6 +47,7 @@ async def main(url: str) -> dict[str, object]:
         await client.initialize()
         elicited = await client.call_tool("approval_executor", {"question": "Publish?", "options": ["yes", "no"]})
     return {
+        "ended": ended.status_code,
         "elicited": elicited.structuredContent["result"]["answer"],
         "tools": tools,
         "quick": quick.structuredContent["result"],

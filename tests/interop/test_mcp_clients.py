@@ -59,12 +59,12 @@ def test_the_client_of_2(tool_server: Server, of_2: Path) -> None:
 
 def test_the_client_of_1(tool_server: Server) -> None:
     of_1 = python_with("mcp-1.30.0", "mcp==1.30.0")
-    assert run(of_1, "mcp_1.py", f"{tool_server.url}/mcp") == SEEN | {"elicited": "yes"}
+    assert run(of_1, "mcp_1.py", f"{tool_server.url}/mcp") == SEEN | {"elicited": "yes", "ended": 404}
 
 
 def test_the_client_for_javascript(tool_server: Server) -> None:
     script = node_packages(Path(__file__).parent / "mcp_js") / "client.mjs"
-    assert printed("node", str(script), f"{tool_server.url}/mcp") == SEEN
+    assert printed("node", str(script), f"{tool_server.url}/mcp") == SEEN | {"ended": 404}
 
 
 def test_a_client_goes_on_after_a_restart_of_the_server(of_2: Path) -> None:

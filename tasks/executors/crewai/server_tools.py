@@ -12,7 +12,8 @@ from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from aipartnerupflow.executors import ExecutorError, Json
-from tasks.executors.llm.tools import check_bounds, read_of, text_of
+from tasks.executors.llm.tool import read_of, text_of
+from tasks.executors.llm.tools import check_bounds
 from tasks.executors.mcp.offered import Offered
 from tasks.rules.schema import mismatch
 from tasks.rules.schema_cost import is_light

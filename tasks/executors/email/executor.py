@@ -4,10 +4,9 @@ import uuid
 from collections.abc import Iterator
 from typing import ClassVar, Final
 
-from django.conf import settings
-
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors.email.mail import DOMAIN, Mail, NotSent, send, why_no_address, why_refused
+from tasks.executors.placement import chosen_pool
 from tasks.rules.places import places_in
 from tasks.rules.pools import LOOP
 
@@ -63,8 +62,7 @@ class SendEmail(Executor):
     cancelable = False
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
-        pool = params.get("pool") or (settings.APFLOW.pools.executors or {}).get(self.id, LOOP)
-        if pool != LOOP:
+        if (pool := chosen_pool(self.id, params) or LOOP) != LOOP:
             raise ExecutorError(f"Mails are sent in the pool '{LOOP}', and the task runs in '{pool}'.", permanent=True)
         for name in sorted(OF_THE_OPERATOR & inputs.keys()):
             raise _refused(name, "is set by the operator (email in the settings). Remove it")

@@ -12,7 +12,8 @@ import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, ExecutorError, Json, Reply, Spawn
-from tasks.executors.llm.tools import CannotCall, Tool, Tools, read_of, text_of
+from tasks.executors.llm.tool import CannotCall, Tool, read_of, text_of
+from tasks.executors.llm.tools import Tools
 from tasks.rules.places import escaped
 
 MOST_CALLS: Final = 64
@@ -102,7 +103,8 @@ def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list
         arguments = _arguments(function["arguments"])
         tool.check(arguments)
         made = {"id": f"call_{index}"} | tool.task(arguments)
-        noted = {"id": call["id"], "task": made["id"]} | ({"reads": tool.reads} if tool.reads else {})
+        reads = {name: field for name, field in (("reads", tool.reads), ("answer", tool.answer)) if field}
+        noted = {"id": call["id"], "task": made["id"]} | reads
         if tool.name in tools.confirm:
             approval = _approval(tool, arguments, index, context, tools.approval)
             tasks.append(approval)
@@ -160,7 +162,7 @@ def end_of(call: Json, ends: Json) -> tuple[str, str]:
         return "refused", f"Not called: a person has refused it.{comment}"
     end = ends[call["task"]]
     if end["status"] == "completed":
-        return "completed", text_of(read_of(end["result"], call.get("reads")))
+        return "completed", text_of(read_of(end["result"], call.get("reads"), answer=call.get("answer")))
     return end["status"], text_of(f"Error: {end['error']}")
 
 

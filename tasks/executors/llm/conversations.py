@@ -6,11 +6,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.conf import settings
-
 from aipartnerupflow.executors import Context, ExecutorError, Json
 from apflow_site.db import pools
 from llmkeys.masker import masked_here
+from tasks.executors.placement import chosen_pool
 from tasks.models import ConversationTurn
 from tasks.rules.pools import LOOP
 
@@ -88,8 +87,7 @@ def check(params: Mapping[str, Any]) -> None:
         raise _refused(f"params.conversation must be a name of 1 to {NAME_CHARACTERS} characters.")
     if type(tokens) is not int or not 0 < tokens <= MOST_TOKENS:
         raise _refused(f"params.conversation_tokens must be an integer from 1 to {MOST_TOKENS:,}.")
-    pool = params.get("pool") or (settings.APFLOW.pools.executors or {}).get("llm_executor", LOOP)
-    if pool != LOOP:
+    if (pool := chosen_pool("llm_executor", params) or LOOP) != LOOP:
         raise _refused(f"params.conversation needs the pool '{LOOP}', and the task runs in '{pool}'.")
 
 

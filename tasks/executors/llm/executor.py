@@ -12,7 +12,6 @@ from tasks.executors.llm.client import ask
 from tasks.executors.llm.parameters import PARAMETERS, TEXT, check_given
 from tasks.executors.llm.prompt import CUT_OFF, Completion, Prompt, api_base_for, model_for
 from tasks.executors.llm.structured import REPAIR, Unfit, check, parsed, repairs_in, wanted_in
-from tasks.executors.mcp.offered import OfferedTools
 from tasks.rules.schema import FURTHER
 from tasks.rules.templates import CannotFill, Filler
 
@@ -127,9 +126,6 @@ class Llm(Executor):
         "provider_id": "chatcmpl-9f2",
     }
 
-    def __init__(self) -> None:
-        self._servers = OfferedTools()
-
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
         tools.check(params, inputs)
         repairs_in(params)
@@ -149,7 +145,7 @@ class Llm(Executor):
 
     async def _talk(self, said: list[Json], inputs: Json, context: Context) -> Json | Spawn:
         messages = await with_files(said, context.fetch)
-        by_name = await tools.tools_of(inputs, self._servers, log=context.log)
+        by_name = await tools.tools_of(inputs, user_id=context.user_id, log=context.log)
         if by_name is None:
             return await self._answered(messages, inputs, context)
 

@@ -1,14 +1,10 @@
-"""Tools of an agent by name: registered Python functions, the executors that the operator allows, and tools of MCP servers.
+"""Tools of an agent by name: registered Python functions, executors that the operator allows, tools of MCP servers, and flows."""
 
-A call of one is a task. What the model gives as arguments is data in its inputs: nothing in it is a place.
-"""
-
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from django.conf import settings
@@ -16,23 +12,19 @@ from django.conf import settings
 from aipartnerupflow.executors import Executor, ExecutorError, Json
 from tasks.executors import get_executor
 from tasks.executors.approval import Approval
-from tasks.executors.mcp.offered import Offered, OfferedTools, is_of_server, server_and_tool
+from tasks.executors.llm.flow_tools import check_flow, flow_tool, is_flow
+from tasks.executors.llm.tool import MCP, CannotCall, Tool, function_name
+from tasks.executors.mcp.calls import SERVERS
+from tasks.executors.mcp.offered import PLACE, Offered, is_of_server, server_and_tool
 from tasks.executors.plugins import plugins
 from tasks.executors.signatures import description_of, schema_of
 from tasks.rules.exceptions import ExecutorNotFound
-from tasks.rules.places import escaped
-from tasks.rules.schema import mismatch
-from tasks.rules.schema_cost import is_light
 
 PYTHON: Final = "python_executor"
-MCP: Final = "mcp_executor"
-NOT_ALLOWED: Final = re.compile(r"[^a-zA-Z0-9_-]")
-FUNCTION_CHARACTERS: Final = 64
 MOST_TOOLS: Final = 128
 MOST_BYTES: Final = 262_144
 """The size of the definitions of all tools, which each call of the model has."""
 STEPS: Final = 20
-RESULT_CHARACTERS: Final = 20_000
 TEXT: Final[Json] = {"type": "string"}
 APPROVAL: Final = ("assignees", "remind_after_seconds", "escalate", "timeout_seconds")
 """What an approval has of the inputs of a question."""
@@ -63,52 +55,11 @@ INPUTS: Final[Mapping[str, Json]] = MappingProxyType(
         "tools": {
             "type": "array",
             "items": {"anyOf": [{"type": "object"}, TEXT]},
-            "description": "Names of functions, executors or tools of MCP servers (mcp:server.tool), which the model calls until it answers; or functions in OpenAI's format, whose calls are returned",
+            "description": "Names of functions, executors, tools of MCP servers (mcp:server.tool) or flows (flow:name), which the model calls until it answers; or functions in OpenAI's format, whose calls are returned",
         },
         **BY_NAME,
     }
 )
-
-
-class CannotCall(Exception):
-    """A call that is not made. The message is for the model."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
-    """`name` is what the task calls it, `function` what the model does, and `schema` that of its arguments."""
-
-    name: str
-    function: str
-    description: str
-    schema: Json
-    executor_id: str
-    verbatim: Collection[str] = ()
-    """The arguments in which the executor looks for no places."""
-    beside: Json | None = None
-    """The inputs beside the arguments, which then are an input themselves; None: the arguments are the inputs."""
-    reads: str | None = None
-    """The field of the result that the model reads if there is no other."""
-
-    def definition(self) -> Json:
-        """Return the tool in OpenAI's format."""
-        function = {"name": self.function, "description": self.description, "parameters": self.schema}
-        return {"type": "function", "function": function}
-
-    def check(self, arguments: Json) -> None:
-        """Raises CannotCall if the arguments do not fit."""
-        if self.executor_id == MCP and not is_light(self.schema, arguments):
-            return  # the server checks them itself, and its schema must not occupy the worker
-        if problem := mismatch(self.schema, arguments):
-            raise CannotCall(f"the arguments do not fit: {problem}")
-
-    def task(self, arguments: Json) -> Json:
-        """Return a task that calls it with the arguments, without an id."""
-        if self.beside is not None:
-            inputs: Json = self.beside | {"arguments": escaped(arguments)}
-        else:
-            inputs = {name: v if name in self.verbatim else escaped(v) for name, v in arguments.items()}
-        return {"name": self.name[:255], "schemas": {"method": self.executor_id}, "inputs": inputs}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,16 +105,16 @@ def named_in(inputs: Json) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-async def tools_of(inputs: Json, servers: OfferedTools, *, log: Callable[[str], None]) -> Tools | None:
+async def tools_of(inputs: Json, *, user_id: str, log: Callable[[str], None]) -> Tools | None:
     """Return the tools by name, after asking MCP servers for theirs; None without any. Raises ExecutorError.
 
-    `log` gets which tools of a server are left out, and why.
+    `user_id` is the owner of flows, and `log` gets which tools of a server are left out, and why.
     """
     if not (names := named_in(inputs)):
         return None
     tools = dict[str, Tool]()
     for name in names:
-        tools |= {tool.name: tool for tool in await _tools(name, servers, log)}
+        tools |= {tool.name: tool for tool in await _tools(name, user_id, log)}
     check_bounds([tool.definition() for tool in tools.values()], place="inputs.tools")
     by_function = {tool.function: tool for tool in tools.values()}
     if len(by_function) < len(tools):
@@ -200,6 +151,8 @@ def check(params: Json, inputs: Json) -> None:
     for name in (names := named_in(inputs)):
         if is_of_server(name):
             server_and_tool(name)  # whether the server has the tool is asked when the agent starts
+        elif is_flow(name):
+            check_flow(name, params)
         else:
             _tool(name)
     if isinstance(approval := inputs.get("approval"), dict):
@@ -218,10 +171,12 @@ def _check_approval(approval: Json, inputs: Json) -> None:
         raise ExecutorError(str(error).replace("inputs.", "inputs.approval.", 1), permanent=True) from None
 
 
-async def _tools(name: str, servers: OfferedTools, log: Callable[[str], None]) -> list[Tool]:
+async def _tools(name: str, user_id: str, log: Callable[[str], None]) -> list[Tool]:
+    if is_flow(name):
+        return [await flow_tool(name, user_id=user_id)]
     if not is_of_server(name):
         return [_tool(name)]
-    offered = await servers.named(name)
+    offered = await SERVERS.get().named(name, place=PLACE)
     for each in offered:
         if each.problem:
             log(f"The tool {each.name[:200]} is left out, because {each.problem}")
@@ -231,7 +186,7 @@ async def _tools(name: str, servers: OfferedTools, log: Callable[[str], None]) -
 def _of_server(offered: Offered) -> Tool:
     return Tool(
         name=offered.name,
-        function=_function_name(offered.name),
+        function=function_name(offered.name),
         description=offered.description,
         schema=offered.schema,
         executor_id=MCP,
@@ -246,7 +201,7 @@ def _tool(name: str) -> Tool:
         function = functions[name]
         return Tool(
             name=name,
-            function=_function_name(name),
+            function=function_name(name),
             description=description_of(function),
             schema=schema_of(function),
             executor_id=PYTHON,
@@ -258,7 +213,7 @@ def _tool(name: str) -> Tool:
     executor = _executor(name)
     return Tool(
         name=name,
-        function=_function_name(name),
+        function=function_name(name),
         description=executor.description,
         schema=executor.input_schema,
         executor_id=name,
@@ -289,28 +244,11 @@ def _unknown(name: str, known: Sequence[str]) -> ExecutorError:
         what = f"there is no tool '{name[:100]}'."
     return ExecutorError(
         f"inputs.tools: {what}{hint} Tools are functions with @python_function in executors.modules, the executors "
-        f"that executors.llm.tools allows ({', '.join(settings.APFLOW.executors.llm.tools) or 'none'}), and mcp:server.tool "
-        "of executors.mcp.servers.",
+        f"that executors.llm.tools allows ({', '.join(settings.APFLOW.executors.llm.tools) or 'none'}), mcp:server.tool "
+        "of executors.mcp.servers, and flow:name of your flows.",
         permanent=True,
     )
 
 
-def _function_name(name: str) -> str:
-    return NOT_ALLOWED.sub("_", name)[:FUNCTION_CHARACTERS]
-
-
 def _fault(message: str) -> ExecutorError:
     return ExecutorError(f"{message}.", permanent=True)
-
-
-def read_of(result: Any, field: str | None) -> Any:
-    """Return what the model reads of a result: one field, if it has no other."""
-    return result[field] if isinstance(result, dict) and result.keys() == {field} else result
-
-
-def text_of(value: Any, *, most: int = RESULT_CHARACTERS) -> str:
-    """Return the text that the model reads, cut at so many characters."""
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    if len(text) <= most:
-        return text
-    return f"{text[:most]}… (cut off: the first {most:,} of {len(text):,} characters)"

@@ -27,8 +27,8 @@ def translated(translator: Translator, *events: Json) -> list[Json]:
     return [event for event in shown if event["type"] not in ("STATE_DELTA", "STEP_STARTED", "STEP_FINISHED")]
 
 
-def words(agent: str, call_id: str, text: str) -> Json:
-    by = {"call_id": call_id, "model": "m", "agent": agent, "crew_task": None, "step": None}
+def words(agent: str, call_id: str, text: str, *, kind: str = "answer") -> Json:
+    by = {"call_id": call_id, "model": "m", "agent": agent, "crew_task": None, "step": None, "kind": kind}
     return {"type": "token", "message": text, "result": by}
 
 
@@ -55,7 +55,7 @@ def test_an_answer_that_no_agent_said_is_a_message_of_the_crew() -> None:
     assert [event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT"] == ["Thought.", "Answer."]
 
 
-def test_what_a_model_thought_is_its_reasoning() -> None:
+def test_thoughts_that_come_with_the_answer_follow_it() -> None:
     result = {"content": "Yes.", "reasoning": "It was asked."}
     events = translated(translator("llm_executor", target_id="crew"), words("llm", "1", "Yes."), done(result))
     assert [event["type"].removeprefix("TEXT_") for event in events] == [
@@ -64,3 +64,30 @@ def test_what_a_model_thought_is_its_reasoning() -> None:
         *("REASONING_MESSAGE_END", "REASONING_END"),
     ]
     assert events[5]["delta"] == "It was asked."
+
+
+def test_thoughts_are_streamed_as_they_arrive_and_not_said_again() -> None:
+    result = {"content": "Yes.", "reasoning": "It was asked."}
+    thoughts = [words("llm", "1", each, kind="reasoning") for each in ("It was ", "asked.")]
+    events = translated(
+        translator("llm_executor", target_id="crew"), *thoughts, words("llm", "1", "Yes."), done(result)
+    )
+    assert [event["type"].removeprefix("TEXT_") for event in events] == [
+        *("REASONING_START", "REASONING_MESSAGE_START", "REASONING_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT"),
+        *("REASONING_MESSAGE_END", "REASONING_END", "MESSAGE_START", "MESSAGE_CONTENT", "MESSAGE_END"),
+    ]
+    assert [event["delta"] for event in events if "delta" in event] == ["It was ", "asked.", "Yes."]
+
+
+def test_the_agents_of_a_crew_think_in_messages_of_their_own() -> None:
+    said = [("Ann", "1", "Hm."), ("Bob", "2", "Oh."), ("Ann", "1", " Well."), ("Ann", "3", "Again.")]
+    thoughts = [words(agent, call, text, kind="reasoning") for agent, call, text in said]
+    events = translated(translator("crewai_executor"), *thoughts, words("Bob", "2", "No."), done({"result": "No."}))
+    texts = dict[str, str]()
+    for event in events:
+        if event["type"] == "REASONING_MESSAGE_CONTENT":
+            texts[event["messageId"]] = texts.get(event["messageId"], "") + event["delta"]
+    assert list(texts.values()) == ["Hm. Well.", "Oh.", "Again."]
+    ended = [event["messageId"] for event in events if event["type"] == "REASONING_END"]
+    assert sorted(ended) == sorted(texts)
+    assert {event["subagentRunId"] for event in events} == {"crew"}

@@ -46,6 +46,26 @@ def test_a_session_is_for_its_user(legacy: Client) -> None:
         assert (stream.status_code, stream.json()["error"]["code"]) == (404, -32001)
 
 
+def test_a_client_ends_its_session_and_no_other(legacy: Client) -> None:
+    client = legacy.begun()
+    bob = replace(legacy, token=token_of("bob"), session=client.session)
+    theirs, missing = (deleted(each) for each in (bob, replace(legacy, session="nothing")))
+    assert (theirs.status_code, theirs.content) == (missing.status_code, missing.content) == (404, missing.content)
+    assert client.result("ping") == {}
+    ended = deleted(client)
+    assert (ended.status_code, ended.content) == (204, b"")
+    _, headers = client.request("ping", {})
+    reply = {"jsonrpc": "2.0", "id": "nothing", "result": {}}
+    refused = (client.post("ping"), client.http.get("/mcp", headers=headers), deleted(client))
+    for each in (*refused, client.http.post("/mcp", json=reply, headers=headers)):
+        assert code_of(each) == (404, -32001)
+    assert legacy.begun().result("ping") == {}
+
+
+def deleted(client: Client) -> httpx.Response:
+    return client.http.delete("/mcp", headers=client.request("ping", {})[1])
+
+
 @pytest.mark.parametrize(
     "message",
     [

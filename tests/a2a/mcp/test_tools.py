@@ -93,6 +93,7 @@ def test_a_task_that_fails_is_an_error_that_the_model_reads(alice: Client) -> No
         ("cancel_run", {"run_id": "no-such-run"}, "no-such-run"),
         ("answer_question", {"task_id": "no-such-task", "answer": "yes"}, "no-such-task"),
         ("sleep_executor", {"seconds": "many"}, "seconds"),
+        ("sleep_executor", {"second": 1}, "second: unknown parameter, did you mean 'seconds'?"),
         ("list_runs", {"limit": 0}, "limit"),
     ],
 )

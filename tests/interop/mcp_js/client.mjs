@@ -4,7 +4,8 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
 const client = new Client({ name: "interop", version: "1" });
-await client.connect(new StreamableHTTPClientTransport(new URL(process.argv[2])));
+const transport = new StreamableHTTPClientTransport(new URL(process.argv[2]));
+await client.connect(transport);
 const progress = [];
 const call = (name, args, options) => client.callTool({ name, arguments: args }, undefined, options);
 const sleep = { name: "long", schemas: { method: "sleep_executor" }, inputs: { seconds: 600 } };
@@ -21,6 +22,10 @@ await call("cancel_run", { run_id: long.run_id });
 const cancelled = await call("get_run", { run_id: long.run_id, wait_seconds: 45 });
 const { resources } = await client.listResources();
 const read = await client.readResource({ uri: resources[0].uri });
+const session = { "Mcp-Session-Id": transport.sessionId, Accept: "application/json", "Content-Type": "application/json" };
+await transport.terminateSession();
+const ping = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" });
+const ended = await fetch(process.argv[2], { method: "POST", headers: session, body: ping });
 await client.close();
 
 console.log(
@@ -33,6 +38,7 @@ console.log(
     asked: waiting.status,
     approved: approved.structuredContent.status,
     long: long.status,
+    ended: ended.status,
     cancelled: cancelled.structuredContent.status,
     resource: `task://${JSON.parse(read.contents[0].text).run_id}` === resources[0].uri,
   }),

@@ -12,9 +12,9 @@ from pytest_django import Settings
 from apflow_site.config import load
 from tasks.executors.llm.executor import Llm
 from tests.acceptance.test_faults import holder_of
-from tests.documents import text
+from tests.documents import text, texts
 from tests.llm_formats import Says
-from tests.llm_site import WITH_KEY, Done, LlmSite
+from tests.llm_site import KEY, WITH_KEY, Done, LlmSite
 from tests.sections import replace
 from tests.servers import until
 from tests.workers import Ran
@@ -248,6 +248,10 @@ def test_an_answer_with_a_schema_is_checked(agents: Agents) -> None:
         ({"tools": ["rest_executor"]}, "inputs.tools: the executor 'rest_executor' is not allowed as a tool."),
         ({"tools": ["none_executor"]}, "inputs.tools: Executor 'none_executor' is not registered"),
         ({"tools": ["llm_executor"]}, "inputs.tools: 'llm_executor' cannot be a tool, because it fills templates"),
+        (
+            {"tools": ["flow:no such"]},
+            "inputs.tools: the name of the flow in 'flow:no such' must have 1 to 100 letters",
+        ),
         ({"tools": ["weather", {"type": "function"}]}, "inputs.tools: has names and objects."),
         (
             {"tools": ["weather"], "confirm": ["send_email"]},
@@ -285,6 +289,18 @@ def test_the_agents_of_the_page_work(agents: Agents) -> None:
     site.llm.will(both, Says(text="12 of tea."))
     assert site.end_of(started("Offer functions as tools")).task["result"]["content"] == "12 of tea."
     assert agents.read == ["12", "Error: There is no product 'cocoa'. Products are tea, coffee."]
+
+    flow, manager = texts(PAGE, "Let agents call other agents", "json")
+    site.server.rpc("flows.save", json.loads(flow))
+    wants = calls(("flow_buyer", {"request": "Tea and coffee"}))
+    site.llm.will(wants, calls(("order", {"product": "coffee"})), Says(text="Ordered."), Says(text="All is ready."))
+    root: str = site.server.rpc("tasks.execute", {"tasks": json.loads(manager)}, **WITH_KEY)["task_id"]
+    asking = until(lambda: site.server.rpc("questions.list", {})["questions"], seconds=30, what="the question")
+    site.server.rpc("tasks.answer", {"task_id": asking[0]["task_id"], "answer": "yes"})
+    assert site.end_of(root).task["result"]["content"] == "All is ready."
+    assert agents.read == ["Ordered."]
+    assert [asked.key for asked in site.llm.asked[-4:]] == [KEY] * 4
+    assert site.llm.asked[-3].last_message == "Tea and coffee"
 
     site.llm.will(calls(("order", {"product": "coffee"})), Says(text="On its way."))
     shopper = started("Ask a person first")
@@ -339,6 +355,15 @@ def test_an_agent_may_run_a_tree_with_another_agent_if_the_operator_allows_it(ag
     assert done.task["result"]["content"] == "It says warm."
     assert "Warm." in agents.read[0]
     assert len(agents.calls) == 1
+
+
+def test_a_flow_of_another_owner_or_of_none_fails_the_agent_by_name(agents: Agents) -> None:
+    agents.site.server.rpc("flows.save", {"name": "known", "tasks": {"name": "echo_executor"}})
+    error = agents.site.error_of(EXECUTOR, {"prompt": "Go.", "tools": ["flow:knwon"]})
+    assert error == "inputs.tools: you have no flow 'knwon'. Did you mean 'known'?"
+    theirs = agents.site.error_of(EXECUTOR, {"prompt": "Go.", "tools": ["flow:known"]}, user_id="bob")
+    assert theirs == "inputs.tools: you have no flow 'known'."
+    assert agents.site.llm.asked == []
 
 
 @pytest.mark.django_db(transaction=True)

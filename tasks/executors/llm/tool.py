@@ -1,0 +1,92 @@
+"""A tool of an agent: what the model sees of it, and the task that a call of it is.
+
+What the model gives as arguments is data in the inputs of the task: nothing in it is a place.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from aipartnerupflow.executors import Json
+from tasks.rules.places import escaped
+from tasks.rules.schema import mismatch
+from tasks.rules.schema_cost import is_light
+
+MCP: Final = "mcp_executor"
+RUN_TREE: Final = "run_tree_executor"
+CHECKED_THERE: Final = (MCP, RUN_TREE)
+"""Executors whose calls check the arguments themselves: a server, and a flow."""
+NOT_ALLOWED: Final = re.compile(r"[^a-zA-Z0-9_-]")
+FUNCTION_CHARACTERS: Final = 64
+RESULT_CHARACTERS: Final = 20_000
+
+
+class CannotCall(Exception):
+    """A call that is not made. The message is for the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """`name` is what the task calls it, `function` what the model does, and `schema` that of its arguments."""
+
+    name: str
+    function: str
+    description: str
+    schema: Json
+    executor_id: str
+    verbatim: Collection[str] = ()
+    """The arguments in which the executor looks for no places."""
+    beside: Json | None = None
+    """The inputs beside the arguments, which then are an input themselves; None: the arguments are the inputs."""
+    takes: str = "arguments"
+    """The name of that input."""
+    reads: str | None = None
+    """The field of the result that the model reads if there is no other."""
+    answer: str | None = None
+    """The field of the result that has an answer in words, which the model reads."""
+
+    def definition(self) -> Json:
+        """Return the tool in OpenAI's format."""
+        function = {"name": self.function, "description": self.description, "parameters": self.schema}
+        return {"type": "function", "function": function}
+
+    def check(self, arguments: Json) -> None:
+        """Raises CannotCall if the arguments do not fit."""
+        if self.executor_id in CHECKED_THERE and not is_light(self.schema, arguments):
+            return  # a schema of a server or a user must not occupy the worker
+        if problem := mismatch(self.schema, arguments):
+            raise CannotCall(f"the arguments do not fit: {problem}")
+
+    def task(self, arguments: Json) -> Json:
+        """Return a task that calls it with the arguments, without an id."""
+        if self.beside is not None:
+            inputs: Json = self.beside | {self.takes: escaped(arguments)}
+        else:
+            inputs = {name: v if name in self.verbatim else escaped(v) for name, v in arguments.items()}
+        return {"name": self.name[:255], "schemas": {"method": self.executor_id}, "inputs": inputs}
+
+
+def function_name(name: str) -> str:
+    """Return what the model calls a tool of this name."""
+    return NOT_ALLOWED.sub("_", name)[:FUNCTION_CHARACTERS]
+
+
+def read_of(result: Any, field: str | None, *, answer: str | None = None) -> Any:
+    """Return what the model reads of a result: the answer in words if it has that field, or one field if it has no other."""
+    if not isinstance(result, dict):
+        return result
+    words = result.get(answer or "")
+    if isinstance(words, str):
+        return words
+    return result[field] if result.keys() == {field} else result
+
+
+def text_of(value: Any, *, most: int = RESULT_CHARACTERS) -> str:
+    """Return the text that the model reads, cut at so many characters."""
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}… (cut off: the first {most:,} of {len(text):,} characters)"
