@@ -74,12 +74,18 @@ def test_the_model_learns_the_flows_of_the_caller_and_may_run_no_others(site: Ll
     schema = {"type": "object", "properties": {"who": {"type": "string"}}}
     flow = {"name": "greet", "tasks": [greet], "description": "Greets {{who}}", "inputs_schema": schema}
     site.server.rpc("flows.save", flow)
-    site.llm.will(writes(running("invented")), writes(running("greet")))
+    helped = {
+        "name": "Ask",
+        "schemas": {"method": "llm_executor"},
+        "inputs": {"prompt": "?", "tools": ["flow:invented"]},
+    }
+    site.llm.will(writes([helped]), writes(running("greet")))
     result = generate(site, **WANTED)["result"]
     assert result["tasks"] == running("greet")["tasks"]
     first, second = site.llm.asked
     assert "- greet: Greets {{who}} " in first.body["messages"][0]["content"]
     assert '"who"' in first.body["messages"][0]["content"]
+    assert "flow:greet." in first.body["messages"][0]["content"]
     assert "there is no flow 'invented'. The flows are greet." in second.last_message
     site.server.rpc("flows.delete", {"name": "greet"})
 

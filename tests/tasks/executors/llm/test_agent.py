@@ -301,6 +301,7 @@ def test_the_agents_of_the_page_work(agents: Agents) -> None:
     assert agents.read == ["Ordered."]
     assert [asked.key for asked in site.llm.asked[-4:]] == [KEY] * 4
     assert site.llm.asked[-3].last_message == "Tea and coffee"
+    site.server.rpc("flows.delete", {"name": "buyer"})
 
     site.llm.will(calls(("order", {"product": "coffee"})), Says(text="On its way."))
     shopper = started("Ask a person first")
@@ -363,6 +364,7 @@ def test_a_flow_of_another_owner_or_of_none_fails_the_agent_by_name(agents: Agen
     assert error == "inputs.tools: you have no flow 'knwon'. Did you mean 'known'?"
     theirs = agents.site.error_of(EXECUTOR, {"prompt": "Go.", "tools": ["flow:known"]}, user_id="bob")
     assert theirs == "inputs.tools: you have no flow 'known'."
+    agents.site.server.rpc("flows.delete", {"name": "known"})
     assert agents.site.llm.asked == []
 
 

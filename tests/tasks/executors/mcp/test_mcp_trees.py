@@ -39,17 +39,17 @@ def site(running_mcp: McpSite, open_server: Server, tmp_path_factory: pytest.Tem
         yield server
 
 
-def ended(site: Server, **inputs: Any) -> Json:
-    task = {"name": "a call", "schemas": {"method": EXECUTOR}, "inputs": inputs}
+def ended(site: Server, *, pool: str | None = None, **inputs: Any) -> Json:
+    task = {"name": "a call", "schemas": {"method": EXECUTOR}, "inputs": inputs, "params": {"pool": pool}}
     task_id = site.rpc("tasks.execute", {"tasks": task})["task_id"]
     site.finished(task_id)
     found: Json = site.rpc("tasks.get", {"task_id": task_id})
     return found
 
 
-@pytest.mark.parametrize("server", ["web", "pipes"])
-def test_a_tool_is_called_by_a_worker(site: Server, mcp_site: McpSite, server: str) -> None:
-    done = ended(site, server=server, tool="add", arguments={"a": 2, "b": 3})
+@pytest.mark.parametrize(("server", "pool"), [("web", "loop"), ("pipes", "process")])
+def test_a_tool_is_called_by_a_worker(site: Server, mcp_site: McpSite, server: str, pool: str) -> None:
+    done = ended(site, pool=pool, server=server, tool="add", arguments={"a": 2, "b": 3})
     assert (done["status"], done["result"]) == ("completed", {"result": {"sum": 5}})
     assert mcp_site.calls == [["add", 2, 3]]
 
