@@ -39,7 +39,7 @@ def site(running_mcp: McpSite, open_server: Server, tmp_path_factory: pytest.Tem
         yield server
 
 
-def ended(site: Server, *, pool: str | None = None, **inputs: Any) -> Json:
+def ended(site: Server, *, pool: str = "loop", **inputs: Any) -> Json:
     task = {"name": "a call", "schemas": {"method": EXECUTOR}, "inputs": inputs, "params": {"pool": pool}}
     task_id = site.rpc("tasks.execute", {"tasks": task})["task_id"]
     site.finished(task_id)
