@@ -2,14 +2,16 @@
 
     python -m benchmarks.pages [TASKS ...] [--rounds 3]
 
-Starts `aipartnerupflow serve` with a new SQLite database, creates trees of 2,000 and 10,000 tasks in
-20 layers, and opens each in a new tab. Prints the medians of the rounds:
+Starts `aipartnerupflow serve` with a new SQLite database, creates trees of 100, 2,000 and 10,000 tasks
+in 20 layers, and opens each in a new tab. Prints the medians of the rounds:
 
 - first paint and interactive: milliseconds from the navigation; interactive is the end of the last
   task of the main thread that took over 50 ms, at least until the graph is drawn,
 - on the wire: the bytes of all responses as sent, with an empty cache,
 - longest task: the longest task of the main thread while the page is open for five seconds of a run
-  whose tasks start and end all the time.
+  whose tasks start and end all the time,
+- event p50 and p95: from the time of each event of these seconds, which a worker takes before it
+  writes the event to the database, to the frame that shows it in the list of events.
 
 Browser, server and worker share the machine; the load average is printed with the figures.
 """
@@ -19,7 +21,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import median
+from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
@@ -37,6 +39,13 @@ window.longTasks = [];
 new PerformanceObserver((list) => longTasks.push(...list.getEntries().map(({startTime, duration}) => [startTime, duration])))
   .observe({type: "longtask", buffered: true});
 """
+WATCH_EVENTS: Final = """() => {
+  window.delays = [];
+  const drawn = (times) => requestAnimationFrame(() => setTimeout(() => delays.push(...times.map((time) => Date.now() - time))));
+  const timeOf = (item) => Date.parse(item.querySelector("time").dateTime);
+  new MutationObserver((changes) => drawn(changes.flatMap(({ addedNodes }) => [...addedNodes].map(timeOf))))
+    .observe(document.querySelector("[data-log]"), { childList: true });
+}"""
 FIGURES: Final = """() => {
   const graph = performance.getEntriesByName("graph")[0]?.startTime ?? 0;
   return {
@@ -97,20 +106,24 @@ def measured(browser: Browser, port: int, count: int, rounds: int) -> dict[str, 
             every.append(figures)
     call(port, "tasks.execute", task_id=prefix)
     with opened(browser, address) as (page, live):
+        page.evaluate(WATCH_EVENTS)
         page.wait_for_timeout(LIVE_MS)
-        tasks = page.evaluate("longTasks")
+        tasks, delays = page.evaluate("longTasks"), page.evaluate("delays")
     longest = max((duration for start, duration in tasks if start > live["interactive"]), default=0)
     call(port, "tasks.cancel", task_ids=[prefix])
-    return {name: median(each[name] for each in every) for name in every[0]} | {"longest_task": longest}
+    percentiles = quantiles(delays, n=100, method="inclusive")
+    events = {"event_p50": percentiles[49], "event_p95": percentiles[94]}
+    return {name: median(each[name] for each in every) for name in every[0]} | {"longest_task": longest} | events
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", type=int, default=[2_000, 10_000])
+    parser.add_argument("tasks", nargs="*", type=int, default=[100, 2_000, 10_000])
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     print(
-        "| tasks | first paint ms | interactive ms | on the wire KB | longest task live ms |\n|---|---:|---:|---:|---:|"
+        "| tasks | first paint ms | interactive ms | on the wire KB | longest task live ms | event p50 ms | event p95 ms |"
+        "\n|---|---:|---:|---:|---:|---:|---:|"
     )
     with TemporaryDirectory() as folder, serving_at(None, folder=folder) as port:
         for count in arguments.tasks:
