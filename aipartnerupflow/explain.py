@@ -14,7 +14,8 @@ from aipartnerupflow.growth import NOUNS, Growth, counted, growth_of
 from aipartnerupflow.program import command
 
 Json = Mapping[str, Any]
-NOT_RUN: Final = re.compile(r"Not run: required dependency '(.*)' failed")
+NOT_RUN: Final = re.compile(r"Not run: required dependency '(?P<id>.*?)'(?: \((?P<after_name>.*)\))? failed", re.DOTALL)
+"""With the id of the dependency in quotes, or in parentheses after its name."""
 ENDED: Final = frozenset({"completed", "failed", "cancelled", "skipped"})
 STATES: Final = MappingProxyType(
     {
@@ -278,14 +279,20 @@ def _completed(task: Json, root_id: str) -> Iterator[str]:
 
 def _failed(task: Json, tasks: Mapping[str, Json], root_id: str) -> Iterator[str]:
     seen = {task["id"]}
-    while (found := NOT_RUN.match(task["error"] or "")) and found[1] in tasks and found[1] not in seen:
-        task = tasks[found[1]]
+    while (cause := _cause(task)) in tasks and cause not in seen:
+        task = tasks[cause]
         seen.add(task["id"])
         yield f"It was not run because it requires '{task['name']}' ({task['id']}), which {STATES[task['status']]}."
     yield f"Error: {task['error']}"
     if task["attempt"] > 1:
         yield f"It was tried {task['attempt']} times."
     yield _again(root_id)
+
+
+def _cause(task: Json) -> str:
+    """The id of the dependency that kept the task from running; "" if none did."""
+    found = NOT_RUN.match(task["error"] or "")
+    return (found["after_name"] or found["id"]) if found else ""
 
 
 def _again(root_id: str) -> str:

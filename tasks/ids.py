@@ -1,8 +1,13 @@
-"""Identifiers that sort by the time they were made."""
+"""Identifiers that sort by the time they were made, and how messages name what has one."""
 
 import os
+import re
 import time
 import uuid
+from typing import Final
+
+STARTS_LIKE_OURS: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""A UUID, and the ids of the parts of a task that has one."""
 
 
 def new_id() -> str:
@@ -11,3 +16,8 @@ def new_id() -> str:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(uuid.UUID(int=value))
+
+
+def named(task_id: str, name: str) -> str:
+    """A task in a message: its id in quotes or, where this is a UUID, its name and the id."""
+    return f"'{name}' ({task_id})" if STARTS_LIKE_OURS.match(task_id) else f"'{task_id}'"

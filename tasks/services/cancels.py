@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks import events
+from tasks.ids import named
 from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension
 from tasks.rules.maps import templates_of
@@ -156,12 +157,14 @@ def _cancel_unrun(task: Task, run: Run | None, message: str) -> Run | None:
     is_open = {node.id: not node.status.is_terminal for node in nodes}
     doomed = [task_id for task_id in [task.id, *descendants(task.id, children_of(nodes))] if is_open[task_id]]
     if uncovered := [task_id for task_id in doomed if task_id not in covered]:
-        ended = _end(uncovered, nodes, covered, message)
+        ended = _end(uncovered, nodes, {row.id: row.name for row in tree}, covered, message)
         transaction.on_commit(lambda: _count(tree, ended))
     return run if covered.intersection(doomed) else None
 
 
-def _end(task_ids: Collection[str], nodes: Sequence[Node], covered: Collection[str], message: str) -> dict[str, Status]:
+def _end(
+    task_ids: Collection[str], nodes: Sequence[Node], names: Mapping[str, str], covered: Collection[str], message: str
+) -> dict[str, Status]:
     """Cancel these tasks and fail those that require them. Returns the final status of each task."""
     blocked = Plan(nodes).start(cancelled=task_ids).blocked
     now = datetime.now(UTC)
@@ -170,7 +173,7 @@ def _end(task_ids: Collection[str], nodes: Sequence[Node], covered: Collection[s
     pending.filter(id__in=task_ids).update(status=Status.CANCELLED, error=message, **ends)
     failed = {node.id: cause for node, cause in blocked if node.id not in covered}
     for task_id, cause in failed.items():
-        error = f"Not run: required dependency '{cause}' failed"
+        error = f"Not run: required dependency {named(cause, names[cause])} failed"
         pending.filter(id=task_id).update(status=Status.FAILED, error=error, **ends)
     return dict.fromkeys(task_ids, Status.CANCELLED) | dict.fromkeys(failed, Status.FAILED)
 

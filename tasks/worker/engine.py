@@ -13,6 +13,7 @@ from typing import Final
 
 from django.conf import settings
 
+from tasks.ids import named
 from tasks.pools.base import Pool
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
@@ -257,9 +258,9 @@ class TreeRun:
     def _advance(self, step: Step) -> None:
         """Fail or skip the tasks that can no longer run, and start those that are ready."""
         for node, cause in step.blocked:
-            self._end_unrun(node.id, failed(f"Not run: required dependency '{cause}' failed"))
+            self._end_unrun(node.id, failed(f"Not run: required dependency {self._named(cause)} failed"))
         for node, cause in step.skipped:
-            self._end_unrun(node.id, skipped(f"Skipped: required dependency '{cause}' was skipped"))
+            self._end_unrun(node.id, skipped(f"Skipped: required dependency {self._named(cause)} was skipped"))
         for node in step.ready:
             if not node.status.is_terminal:  # it may have been cancelled while it was added to the tree
                 self._start(self._tasks[node.id])
@@ -275,7 +276,10 @@ class TreeRun:
         for template in self._family.template_of(task_id):
             if template.status == Status.PENDING:
                 template.status = Status.SKIPPED
-                self._recorder.finished_unrun(template, skipped(f"Template: '{task_id}' runs copies of it"))
+                self._recorder.finished_unrun(template, skipped(f"Template: {self._named(task_id)} runs copies of it"))
+
+    def _named(self, task_id: str) -> str:
+        return named(task_id, self._tasks[task_id].name)
 
     async def _end(self) -> End:
         """Return when there is nothing left to do here."""
