@@ -14,11 +14,19 @@ from django.db.models import Case, Exists, IntegerField, OuterRef, QuerySet, Val
 
 from accounts import audit
 from accounts.audit import Action
-from accounts.callers import Role
+from accounts.callers import ROLE_PREFIX, Role
 from apflow_site.db.prepared import Prepared
 
 VIEWERS: Final = str(Role.VIEWER)
 """The group of viewers. Superusers are admins; all other users are operators."""
+
+
+USERS: Final = User._meta.db_table
+HAS_ROLE: Final = f"""person.is_active AND (person.is_superuser OR ({{role}} = '{ROLE_PREFIX}{Role.OPERATOR}' AND NOT EXISTS (
+    SELECT 1 FROM {User.groups.through._meta.db_table} member JOIN {Group._meta.db_table} team ON team.id = member.group_id
+    WHERE member.user_id = person.id AND team.name = '{VIEWERS}')))"""  # noqa: S608  (constants)
+"""Whether the row `person` of USERS has the role that may answer questions, named as `role` says: a condition in SQL. It
+agrees with `role_in_sql` and `Caller.names`."""
 
 
 class Refused(Exception):

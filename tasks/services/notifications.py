@@ -1,8 +1,8 @@
 """Notifications: a message to a URL or an e-mail address when a run of a user fails, or a task asks a question.
 
 The transaction that ends a failed run adds a webhook for each notification that fits, at the position
-of the final event (`ADD_FOR_FAILURE`); that of a question, or of its reminder, at the position of its
-event (`ADD_FOR_QUESTION`). So none is lost or sent for what did not happen, and deliveries are
+of the final event (`add_for_failure`); that of a question, or of its reminder, at the position of its
+event (`add_for_question`). So none is lost or sent for what did not happen, and deliveries are
 retried, limited by host and recorded as those of all webhooks.
 """
 
@@ -18,7 +18,8 @@ from django.db import transaction
 
 from accounts import audit
 from accounts.audit import Action
-from accounts.callers import Caller
+from accounts.callers import LOCAL_USER, ROLE_PREFIX, Caller
+from accounts.users import HAS_ROLE, USERS
 from apflow_site.db.connections import IS_SQLITE
 from llmkeys.cipher import seal
 from tasks.executors.email.mail import MAILTO, why_no_address, why_refused
@@ -38,6 +39,8 @@ from tasks.services.webhooks import (
     problems,
 )
 
+FAILURES: Final = "failures"
+QUESTIONS: Final = "questions"
 NEW_ID: Final = "lower(hex(randomblob(16)))" if IS_SQLITE else "replace(gen_random_uuid()::text, '-', '')"
 COLUMNS: Final = (
     "id, run_id, config_id, kind, url, host, method, sealed, next_seq, next_at, attempt, failures, created_at"
@@ -45,35 +48,65 @@ COLUMNS: Final = (
 SENT_TO: Final = "one.url, one.host, 'POST', one.sealed"
 IS_MAIL: Final = f"one.url LIKE '{MAILTO}%%'"
 OF_FLOW: Final = "(one.flow_id IS NULL OR one.flow_id = run.flow_id)"
-ADD_FOR_FAILURE: Final = f"""
-    INSERT INTO tasks_webhook ({COLUMNS})
-    SELECT {NEW_ID}, run.id, one.id, CASE WHEN {IS_MAIL} THEN '{BY_MAIL}' ELSE '{TO_URL}' END,
-        {SENT_TO}, run.last_seq, run.finished_at, 0, 0, run.finished_at
-    FROM tasks_run run JOIN tasks_notification one ON one.user_id = run.user_id
-    WHERE run.id = %s AND run.status = 'failed' AND one.on_failure AND {OF_FLOW}
-    ON CONFLICT DO NOTHING
-"""  # noqa: S608  (constants of this module)
-"""Of a run that has ended just now. The rows of webhooks keep the seal of their notification."""
-ADD_FOR_QUESTION: Final = f"""
-    INSERT INTO tasks_webhook ({COLUMNS})
-    SELECT {NEW_ID}, run.id, one.id || ':' || event.seq,
-        CASE WHEN one.user_id = run.user_id
-            THEN CASE WHEN {IS_MAIL} THEN '{QUESTION_BY_MAIL}' ELSE '{QUESTION_TO_URL}' END
-            ELSE CASE WHEN {IS_MAIL} THEN '{ASSIGNED_BY_MAIL}' ELSE '{ASSIGNED_TO_URL}' END END,
-        {SENT_TO}, event.seq, event.created_at, 0, 0, event.created_at
-    FROM (SELECT user_id FROM tasks_run WHERE id = %s UNION SELECT name FROM tasks_assignee WHERE question_id = %s) person
-    JOIN tasks_notification one ON one.user_id = person.user_id AND one.on_question
-    JOIN tasks_taskevent event ON event.run_id = %s AND event.seq = %s
-    JOIN tasks_run run ON run.id = event.run_id AND {OF_FLOW}
-    WHERE TRUE
-    ON CONFLICT DO NOTHING
-"""  # noqa: S608  (constants of this module)
-"""Of a question that has just been asked, or its alarm: the run, the id, the run again, and the number of the event.
+MOST_OF_ROLES: Final = 100
+"""How many notifications get a message because of a role that is an assignee: those that were stored first."""
 
-Its assignees by name get a message, too, with their own notifications; a role gets none.
-"""
-FAILURES: Final = "failures"
-QUESTIONS: Final = "questions"
+IS_ROLE: Final = f"named.name LIKE '{ROLE_PREFIX}%%'"
+OF_ROLES: Final = f"""
+    SELECT one.id, one.created_at FROM tasks_assignee named
+    JOIN tasks_notification one ON one.on_question AND one.flow_id IS NULL
+    JOIN {USERS} person ON person.username = one.user_id AND {HAS_ROLE.format(role="named.name")}
+    WHERE named.question_id = %s AND {IS_ROLE}
+    GROUP BY one.id, one.created_at ORDER BY one.created_at, one.id LIMIT {MOST_OF_ROLES}
+"""  # noqa: S608  (constants)
+"""The notifications of the users who have one of the roles that are assignees of the question."""
+
+
+def add_for_failure() -> str:
+    """Of a run that has ended just now: its id. The rows of webhooks keep the seal of their notification."""
+    return f"""
+        INSERT INTO tasks_webhook ({COLUMNS})
+        SELECT {NEW_ID}, run.id, one.id, CASE WHEN {IS_MAIL} THEN '{BY_MAIL}' ELSE '{TO_URL}' END,
+            {SENT_TO}, run.last_seq, run.finished_at, 0, 0, run.finished_at
+        FROM tasks_run run JOIN tasks_notification one ON {_is_own()}
+        WHERE run.id = %s AND run.status = 'failed' AND one.on_failure AND {OF_FLOW}
+        ON CONFLICT DO NOTHING
+    """  # noqa: S608  (constants of this module)
+
+
+def add_for_question() -> str:
+    """Of a question that has just been asked, or its alarm: the run, the id twice, the run again, and the number of the event.
+
+    Assignees get a message, too, with their own notifications about all runs: those by name, and those that have a role.
+    """
+    return f"""
+        INSERT INTO tasks_webhook ({COLUMNS})
+        SELECT {NEW_ID}, run.id, one.id || ':' || event.seq,
+            CASE WHEN {_is_own()}
+                THEN CASE WHEN {IS_MAIL} THEN '{QUESTION_BY_MAIL}' ELSE '{QUESTION_TO_URL}' END
+                ELSE CASE WHEN {IS_MAIL} THEN '{ASSIGNED_BY_MAIL}' ELSE '{ASSIGNED_TO_URL}' END END,
+            {SENT_TO}, event.seq, event.created_at, 0, 0, event.created_at
+        FROM (
+            SELECT one.id FROM tasks_run run JOIN tasks_notification one ON {_is_own()} WHERE run.id = %s
+            UNION
+            SELECT one.id FROM tasks_assignee named JOIN tasks_notification one ON one.user_id = named.name
+            WHERE named.question_id = %s AND NOT {IS_ROLE}
+            UNION
+            SELECT id FROM ({OF_ROLES}) holder
+        ) wanted
+        JOIN tasks_notification one ON one.id = wanted.id AND one.on_question
+        JOIN tasks_taskevent event ON event.run_id = %s AND event.seq = %s
+        JOIN tasks_run run ON run.id = event.run_id AND {OF_FLOW}
+        WHERE TRUE
+        ON CONFLICT DO NOTHING
+    """  # noqa: S608  (constants of this module)
+
+
+def _is_own() -> str:
+    """Whether a notification is about the run. Without authentication, there is one user, whose runs may name others."""
+    return (
+        "one.user_id = run.user_id" if settings.APFLOW.auth.is_on else f"one.user_id IN (run.user_id, '{LOCAL_USER}')"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

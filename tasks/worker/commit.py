@@ -185,13 +185,15 @@ def _note_questions(rows: Sequence[Change]) -> None:
 def _add_notifications(live: Sequence[Change], ended: Mapping[str, RunClosed]) -> None:
     """Queue the messages about failed runs, and about questions to people and their reminders."""
     failed = [(run_id,) for run_id, end in ended.items() if end.status == Status.FAILED]
-    _execute(notifications.ADD_FOR_FAILURE, failed)
+    if failed:
+        _execute(notifications.add_for_failure(), failed)
     asked = [
-        (change.run_id, change.question_id, change.run_id, change.event["seq"])
+        (change.run_id, change.question_id, change.question_id, change.run_id, change.event["seq"])
         for change in live
         if isinstance(change, QuestionAsked | QuestionAlarmed) and change.event and change.is_for_people
     ]
-    _execute(notifications.ADD_FOR_QUESTION, asked)
+    if asked:
+        _execute(notifications.add_for_question(), asked)
 
 
 def _end_waits(ended: Sequence[RunClosed]) -> None:

@@ -1,16 +1,19 @@
 """Questions with assignees: who sees them, who may answer, and that nothing else of the tree is seen."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, User
 from orjson import loads
 
-from accounts.callers import Caller, Role
+from accounts.callers import LOCAL, Caller, Role
+from accounts.users import VIEWERS
 from tasks.events import read as follow_log
-from tasks.models import Assignee, Question, Run, Webhook
+from tasks.models import Assignee, Notification, Question, Run, Webhook
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, StatusConflict, TaskNotFound
 from tasks.services import queries, trees
-from tasks.services.notifications import set_notification
+from tasks.services.notifications import MOST_OF_ROLES, set_notification
 from tasks.services.questions import answer, count_inbox, inbox_of
 from tasks.services.run_webhooks import delete_webhook
 from tasks.services.webhook_requests import request_of
@@ -84,6 +87,47 @@ def test_the_notification_of_an_assignee_says_what_the_inbox_shows(worker: Worke
     assert not delete_webhook(caller=ALICE, webhook_id=sent["bob"].id)
     given(BOB)
     assert request_of(sent["bob"], event) is None
+
+
+def notifying(*names: str, each: int = 1) -> None:
+    """Notifications about questions of these users, as they are stored; a first letter of the name says the role."""
+    viewers, _ = Group.objects.get_or_create(name=VIEWERS)
+    for name in names:
+        kind = name.partition("-")[0]
+        user = User.objects.create(username=name, is_superuser=kind == "admin", is_active=kind != "gone")
+        if kind == "viewer":
+            user.groups.add(viewers)
+    moment = {"created_at": datetime.now(UTC), "updated_at": datetime.now(UTC)}
+    Notification.objects.bulk_create(
+        Notification(user_id=name, name=f"{number}", on_question=True, url="https://a.example", host="a", **moment)
+        for name in (*names, "foreign", "role:operator", "role:admin")
+        for number in range(each)
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "reached"), [("role:operator", ["admin-a", "operator-o"]), ("role:admin", ["admin-a"])]
+)
+def test_a_role_notifies_those_who_have_it(worker: WorkerThread, role: str, reached: list[str]) -> None:
+    notifying("admin-a", "operator-o", "viewer-v", "gone-g")
+    run = parked(worker, role)
+    owners = dict(Notification.objects.values_list("id", "user_id"))
+    sent = list(Webhook.objects.all())
+    assert sorted(owners[webhook.config_id.partition(":")[0]] for webhook in sent) == reached
+    assert {webhook.kind for webhook in sent} == {"assigned"}
+    assert webhooks_of(run) == []  # of the owner
+
+
+def test_a_role_notifies_a_limited_number(worker: WorkerThread) -> None:
+    notifying("operator-a", "operator-b", each=MOST_OF_ROLES // 2 + 1)
+    parked(worker, "role:operator", "role:admin")
+    assert Webhook.objects.count() == MOST_OF_ROLES
+
+
+def test_without_authentication_the_one_user_learns_of_all_runs(worker: WorkerThread) -> None:
+    set_notification(caller=LOCAL, name="mine", about=["questions"], url="https://a.example")
+    parked(worker, "bob")
+    assert [webhook.kind for webhook in Webhook.objects.all()] == ["question"]
 
 
 def test_the_owner_may_be_an_assignee(worker: WorkerThread) -> None:
