@@ -1,19 +1,20 @@
 """The server's own tools."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from msgspec import json
 
 from a2a.core.parsing import Params
 from a2a.mcp.eras import Exchange
-from a2a.mcp.messages import Messages, Result, tool_result
+from a2a.mcp.messages import Messages, Result
 from a2a.mcp.tools import params
+from a2a.mcp.tools.direct import direct
 from a2a.mcp.tools.outcomes import outcome_schema
 from a2a.mcp.tools.running import RunTool, Start, followed, outcome
+from a2a.mcp.tools.schedule_tools import schedule_tools
 from a2a.mcp.tools.tool import DEFINITIONS, READS, Hints, Tool, schema_of
 from a2a.methods import responses, run_responses, running, runs, system
 from a2a.methods.generate import task_that_writes
@@ -86,20 +87,6 @@ async def generate_tree(exchange: Exchange, arguments: Json) -> Execution:
 
 # --- tools that answer at once ---
 
-Answered = Callable[[Caller, Any], Awaitable[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Direct:
-    """The call of a tool that returns data: `function` gets the caller and the parsed arguments."""
-
-    params: type[Params]
-    function: Answered
-
-    async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
-        found = await self.function(exchange.caller, self.params.parse(arguments))
-        yield Result(value=tool_result(found if isinstance(found, dict) else found.native))
-
 
 async def list_executors(caller: Caller, given: Nothing) -> Json:
     """Return all executors with the schemas of their inputs and results."""
@@ -145,27 +132,6 @@ def _run(name: str, title: str, description: str, start: Start, given: type[Para
     )
 
 
-def _direct(
-    name: str,
-    title: str,
-    description: str,
-    function: Answered,
-    *,
-    given: type[Params],
-    answer: type[Response],
-    **more: Any,
-) -> Tool:
-    return Tool(
-        name=name,
-        title=title,
-        description=description,
-        input_schema=schema_of(given),
-        output_schema=schema_of(answer),
-        call=Direct(given, function),
-        **more,
-    )
-
-
 def _tree_schema() -> Json:
     """The schema of the arguments of `run_tree`, with that of a task."""
     _, parts = json.schema_components([NewTask], ref_template=DEFINITIONS)
@@ -201,7 +167,7 @@ def builtin_tools() -> Sequence[Tool]:
         get_run_tool,
         _run("run_flow", "Run a flow", RUN_FLOW, run_flow, params.RunFlow, with_tree=True),
         _run("generate_tree", "Write a tree", GENERATE, generate_tree, params.GenerateTree, with_tree=False),
-        _direct(
+        direct(
             "list_runs",
             "List runs",
             "List your runs, the newest first. Filter by status, flow, tree or time.",
@@ -211,7 +177,7 @@ def builtin_tools() -> Sequence[Tool]:
             hints=READS,
             role=Role.VIEWER,
         ),
-        _direct(
+        direct(
             "list_executors",
             "List executors",
             "List the executors that tasks can name in schemas.method, with the schemas of their inputs and results.",
@@ -221,7 +187,7 @@ def builtin_tools() -> Sequence[Tool]:
             hints=READS,
             role=Role.VIEWER,
         ),
-        _direct(
+        direct(
             "cancel_run",
             "Cancel a run",
             "Stop a run: tasks that are running are stopped, and no further ones start. What has ended stays.",
@@ -230,7 +196,7 @@ def builtin_tools() -> Sequence[Tool]:
             answer=CancelledRun,
             hints=Hints(destroys=True, is_idempotent=True),
         ),
-        _direct(
+        direct(
             "answer_question",
             "Answer a question",
             "Answer the open question of a task that waits for a person; get_run shows the question. The run then continues.",
@@ -238,6 +204,7 @@ def builtin_tools() -> Sequence[Tool]:
             given=Answer,
             answer=responses.Answered,
         ),
+        *schedule_tools(),
     )
 
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from msgspec import json
-
 from a2a.core.parsing import Params
 from a2a.mcp.eras import Exchange
 from a2a.mcp.messages import Messages
+from a2a.methods.json_schemas import schemas_of
 from a2a.methods.response import Response
 from accounts.callers import Caller, Role
 from tasks.rules.strict_json import Json
@@ -91,7 +90,7 @@ class Fixed:
 
 def schema_of(kind: type[Params] | type[Response]) -> Json:
     """Return the JSON Schema of an object, with the schemas to which it refers."""
-    _, parts = json.schema_components([kind], ref_template=DEFINITIONS)
+    _, parts = schemas_of([kind], template=DEFINITIONS)
     whole: Json = parts.pop(kind.__name__)
     whole.pop("title", None)
     whole.pop("description", None)

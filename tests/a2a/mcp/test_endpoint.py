@@ -13,10 +13,12 @@ from tests.servers import Server
 
 INFO: Json = {"name": "a-client", "version": "1"}
 TOOLS = [
-    *("answer_question", "approval_executor", "cancel_run", "echo_executor", "generate_tree", "get_run"),
-    *("list_executors", "list_runs", "run_flow", "run_tree", "scripted_executor", "sleep_executor"),
+    *("answer_question", "approval_executor", "backfill_schedule", "cancel_run", "create_schedule", "delete_schedule"),
+    *("echo_executor", "generate_tree", "get_run", "get_schedule", "list_executors", "list_runs", "list_schedule_runs"),
+    *("list_schedules", "pause_schedule", "preview_schedule", "resume_schedule", "run_flow", "run_tree"),
+    *("scripted_executor", "sleep_executor", "trigger_schedule", "update_schedule"),
 ]
-FOR_VIEWERS = ["get_run", "list_executors", "list_runs"]
+FOR_VIEWERS = [name for name in TOOLS if name.startswith(("get_", "list_", "preview_"))]
 
 
 def code_of(response: httpx.Response) -> tuple[int, int]:
@@ -179,7 +181,11 @@ def test_tools_are_listed_by_name_with_schemas_and_hints(alice: Client) -> None:
     assert [name for name in TOOLS if hints[name]["readOnlyHint"]] == sorted(
         [*FOR_VIEWERS, "echo_executor", "sleep_executor"]
     )
-    assert [name for name in TOOLS if hints[name]["destructiveHint"]] == ["cancel_run", "scripted_executor"]
+    assert [name for name in TOOLS if hints[name]["destructiveHint"]] == [
+        "cancel_run",
+        "delete_schedule",
+        "scripted_executor",
+    ]
 
 
 def test_who_only_reads_sees_and_calls_what_reads(alice: Client) -> None:

@@ -63,7 +63,7 @@ def test_a_run_gets_inputs(alice: Client) -> None:
     task = {"name": "a", "schemas": {"method": "echo_executor"}, "inputs": {"topic": "{{run.inputs.topic}}"}}
     data = alice.data("run_tree", tasks=task, run_inputs={"topic": "tea"}, tags=["mcp"])
     assert data["result"] == {"topic": "tea"}
-    assert alice.data("list_runs", tag="mcp")["runs"][0]["id"] == data["run_id"]
+    assert alice.data("list_runs", tag="mcp", fields="id")["runs"][0] == {"id": data["run_id"]}
 
 
 def test_a_demo_run_calls_nothing(alice: Client) -> None:
@@ -124,6 +124,22 @@ def test_a_flow_runs_with_inputs(alice: Client, mcp_server: Server) -> None:
     assert data["result"] == {"text": "Ada"}
     (run,) = alice.data("list_runs", flow=flow["name"])["runs"]
     assert run["id"] == data["run_id"]
+
+
+def test_a_tree_is_scheduled_previewed_and_moved(alice: Client) -> None:
+    task_id = alice.data("run_tree", tasks={"name": "a", "schemas": {"method": "echo_executor"}})["task_id"]
+    times = {"cron": "0 7 * * *", "timezone": "Europe/Berlin"}
+    assert alice.data("preview_schedule", **times)["in_words"] == "At 07:00 every day (Europe/Berlin)"
+    schedule_id = alice.data("create_schedule", task_id=task_id, **times)["id"]
+    moved = alice.data("update_schedule", schedule_id=schedule_id, cron="0 6 * * *")
+    assert alice.data("get_schedule", schedule_id=schedule_id)["in_words"] == moved["in_words"]
+    assert alice.data("trigger_schedule", schedule_id=schedule_id)["outcome"] == "started"
+    assert [each["outcome"] for each in alice.data("list_schedule_runs", schedule_id=schedule_id)["runs"]] == [
+        "started"
+    ]
+    assert alice.data("delete_schedule", schedule_id=schedule_id)["deleted"] is True
+    refused = alice.call("create_schedule", tasks=[{"name": "a"}], **times)
+    assert "run the tree first" in text_of(refused)
 
 
 def test_a_client_that_asks_its_user_is_asked_for_the_arguments_of_a_prompt(modern: Client, mcp_server: Server) -> None:

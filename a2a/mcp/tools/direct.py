@@ -1,0 +1,61 @@
+"""Tools that answer at once: each calls a method, and its parameters and result are those of the tool."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from a2a.core.parsing import Params
+from a2a.mcp.eras import Exchange
+from a2a.mcp.messages import Messages, Result, tool_result
+from a2a.mcp.tools.tool import Tool, schema_of
+from a2a.methods.response import Response
+from accounts.callers import Caller
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
+
+Answered = Callable[[Caller, Any], Awaitable[Any]]
+ALL: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """The call of a tool that returns data: `function` gets the caller and the parsed arguments.
+
+    `without` are parameters of the method that the tool does not have, each with what to do instead.
+    """
+
+    params: type[Params]
+    function: Answered
+    without: Mapping[str, str] = ALL
+
+    async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
+        if absent := [(name, reason) for name, reason in self.without.items() if name in arguments]:
+            raise InvalidParams(absent)
+        found = await self.function(exchange.caller, self.params.parse(arguments))
+        yield Result(value=tool_result(found if isinstance(found, dict) else found.native))
+
+
+def direct(
+    name: str,
+    title: str,
+    description: str,
+    function: Answered,
+    *,
+    given: type[Params],
+    answer: type[Response],
+    without: Mapping[str, str] = ALL,
+    **more: Any,
+) -> Tool:
+    """Return the tool of a method."""
+    schema = schema_of(given)
+    schema["properties"] = {key: value for key, value in schema["properties"].items() if key not in without}
+    return Tool(
+        name=name,
+        title=title,
+        description=description,
+        input_schema=schema,
+        output_schema=schema_of(answer),
+        call=Direct(given, function, without),
+        **more,
+    )
