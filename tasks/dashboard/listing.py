@@ -32,9 +32,8 @@ class Row:
     root: Task
     run: Run | None
     status: str
-    task_count: int
-    done_count: int
-    failed_count: int
+    counts: Mapping[str, int]
+    """How many of its tasks have each status."""
     bar: StatusBar
     seconds: float | None
     asks: bool
@@ -107,9 +106,7 @@ def _row(root: Task, run: Run | None, bar: StatusBar, counts: Mapping[str, int],
         root=root,
         run=run,
         status=run.status if run else root.status,
-        task_count=sum(counts.values()),
-        done_count=sum(number for status, number in counts.items() if Status(status).is_terminal),
-        failed_count=counts.get(Status.FAILED, 0),
+        counts=counts,
         bar=bar,
         seconds=seconds_of(run),
         asks=asks,

@@ -82,7 +82,10 @@ def _listed(*, caller: Caller, filters: Filters) -> Context:
         "statuses": STATUSES,
         "bars": bars,
         "most": max((sum(bar.counts.values()) for bar in bars), default=0),
-        "totals": [(status, len(times.moments.get(status, ())), status in times.cut) for status in STATUSES],
+        "totals": [
+            (status, len(times.moments.get(status, ())), status in times.cut, filters.query(status=status))
+            for status in STATUSES
+        ],
         "query": filters.query(cursor=filters.cursor),
         "view_query": filters.query(),
         "views": saved_views.views_of(caller=caller, place="runs"),
@@ -132,20 +135,28 @@ def _one(*, caller: Caller, run_id: str) -> Context:
     past = past_tree(caller=caller, run_id=run_id)
     run = found.facts.run
     others = _others(caller, run)
+    may_retry = run.status == Status.FAILED and history.is_latest(run)
     return {
         "place": "runs",
         "facts": found.facts,
         "run": run,
-        "may_retry": run.status == Status.FAILED and history.is_latest(run),
+        "may_retry": may_retry,
         "inputs": found.inputs,
         "parent": found.parent,
         "failures": found.failures,
+        "editable": _editable(found.failures) if may_retry else (),
         "warnings": past.warnings,
         "tasks": [(task, seconds_of(task)) for task in past.tasks[:TASKS_SHOWN]],
         "task_count": len(past.tasks),
         "others": others,
         "before": next((other for other in others if other.run.created_at < run.created_at), None),
     }
+
+
+def _editable(failures: Sequence[history.Failure]) -> set[str]:
+    """Those that ran and failed, and did not fail for another task: their inputs may be at fault."""
+    ran = Task.objects.filter(id__in=[failure.task_id for failure in failures]).exclude(started_at=None)
+    return set(ran.exclude(executor_id=None).values_list("id", flat=True))
 
 
 def _others(caller: Caller, run: Run) -> list[history.RunFacts]:

@@ -1,45 +1,10 @@
 """The pages for people who need them large, by keys, read aloud, or still."""
 
-from typing import Literal
-
-import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.dashboard.browsing import open_tree
 from tests.dashboard.conftest import Make, root, step
 from tests.servers import Server
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pages_are_accessible(
-    scheme: Literal["light", "dark"], browser: Browser, server: Server, finished: Make
-) -> None:
-    prefix = finished(root("Accessible", "b", "c"), step("a", then="fail"), step("b", "a"), step("c", seconds=0.1))
-    places = [
-        "/",
-        "/?q=nothing-has-this-name",
-        f"/ui/tasks/{prefix}-a",
-        f"/ui/logs/{prefix}-root",
-        "/ui/new/",
-        "/ui/new/tree/",
-        "/ui/executors/",
-        "/ui/settings/",
-        "/ui/workers/",
-    ]
-    with browser.new_context(color_scheme=scheme, reduced_motion="reduce") as context:
-        page = context.new_page()
-        for place in places:
-            page.goto(server.url + place)
-            if "/ui/tasks/" in place:
-                expect(page.locator("[data-graph] > svg")).to_be_visible()
-            serious = [
-                each for each in Axe().run(page).response["violations"] if each["impact"] in ("serious", "critical")
-            ]
-            assert not serious, (
-                place,
-                [(each["id"], [node["html"] for node in each["nodes"]][:5]) for each in serious],
-            )
 
 
 def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, server: Server, make: Make) -> None:

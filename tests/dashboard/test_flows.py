@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.admin.conftest import csrf_token
@@ -224,15 +223,3 @@ def test_a_person_runs_a_flow_and_walks_through_its_grid(page: Page, server: Ser
     expect(cells.nth(3)).to_be_focused()
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("/ui/tasks/"))
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pages_have_no_barriers(page: Page, server: Server, name: str, scheme: Any) -> None:
-    ran(server, name)
-    page.emulate_media(color_scheme=scheme)
-    for path in ("/ui/flows/", f"/ui/flows/{name}/", f"/ui/flows/{name}/run/"):
-        page.goto(f"{server.url}{path}")
-        serious = [
-            each["id"] for each in Axe().run(page).response["violations"] if each["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], path

@@ -84,7 +84,7 @@ def test_pages_follow_one_another_without_gap_or_repeat(
 
 def test_a_row_tells_how_far_its_tree_is(trees: None) -> None:
     rows = {row.root.id: row for row in list_trees(caller=ALICE, filters=Filters()).rows}
-    assert (rows["c"].task_count, rows["c"].done_count) == (3, 2)
+    assert sum(rows["c"].counts.values()) == 3
     assert rows["c"].bar == [("completed", 0.0, 66.667), ("pending", 66.667, 33.333)]
     assert rows["d"].run is None
     assert rows["d"].seconds is None

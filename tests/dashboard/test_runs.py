@@ -4,8 +4,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser
 
 from tasks.dashboard.words import path_of
 from tests.admin.conftest import csrf_token
@@ -125,19 +123,6 @@ def test_runs_of_others_are_not_there(guarded: Server, as_: As) -> None:
     assert alice.get(address).status_code == 200
     assert bob.get(address).status_code == 404
     assert "Of alice" not in bob.get("/ui/runs/").text
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pages_are_accessible(scheme: Any, browser: Browser, server: Server, failed: Json) -> None:
-    run_id = run_of(server, failed["task_id"])
-    places = ["/ui/runs/", f"/ui/runs/{run_id}/", f"/ui/runs/compare/?a={run_id}&b={run_id}"]
-    places.append(f"/ui/runs/selected/?then=delete&run={run_id}")
-    with browser.new_context(color_scheme=scheme) as context:
-        shown = context.new_page()
-        for place in [*places, f"/ui/fork/{failed['ids']['use']}"]:
-            shown.goto(server.url + place)
-            assert not Axe().run(shown).response["violations"], place
 
 
 def test_several_runs_are_asked_about_and_then_run_again_or_deleted(server: Server, failed: Json) -> None:

@@ -5,7 +5,7 @@ import { scan } from "./json_scan.js";
 const MOST_PAINTED = 100_000; // characters
 
 export function editorOf(field) {
-  const problem = document.querySelector("[data-json-problem]");
+  const problem = field.closest(".field").querySelector("[data-json-problem]");
   const frame = document.createElement("div");
   const [gutter, paint] = ["gutter", "paint"].map((name) => Object.assign(document.createElement("pre"), { className: name, ariaHidden: "true" }));
   frame.className = "json-editor";
@@ -17,6 +17,7 @@ export function editorOf(field) {
   function show() {
     const { value } = field;
     const found = scan(value);
+    if (field.dataset.json === "optional" && !value.trim()) found.fault = null;
     ({ places } = found);
     paint.replaceChildren(...(value.length > MOST_PAINTED ? [] : painted(value, found.tokens)));
     frame.classList.toggle("plain", value.length > MOST_PAINTED);

@@ -1,0 +1,109 @@
+"""Every page there is: no barriers, light or dark; nothing from other hosts; every control is reached by the keyboard."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tasks.dashboard.urls import urlpatterns
+from tests.dashboard.conftest import step
+from tests.servers import Server
+
+Json = dict[str, Any]
+PAGES: Final = {
+    "trees": "/",
+    "new": "/ui/new/?executor=llm_executor",
+    "new_tree": "/ui/new/tree/",
+    "flows": "/ui/flows/",
+    "flow": "/ui/flows/every-page/",
+    "run_flow": "/ui/flows/every-page/run/",
+    "runs": "/ui/runs/",
+    "selected_runs": "/ui/runs/selected/?then=delete&run={run}",
+    "compare_runs": "/ui/runs/compare/?a={run}&b={other}",
+    "run_page": "/ui/runs/{run}/",
+    "inbox": "/ui/inbox/",
+    "schedules": "/ui/schedules/",
+    "new_schedule": "/ui/schedules/new/?flow=every-page",
+    "schedule": "/ui/schedules/{schedule}/",
+    "edit_schedule": "/ui/schedules/{schedule}/edit/",
+    "usage": "/ui/usage/",
+    "executors": "/ui/executors/",
+    "settings": "/ui/settings/",
+    "workers": "/ui/workers/",
+    "tree": "/ui/tasks/{task}",
+    "log": "/ui/logs/{root}",
+    "run_tree": "/ui/run-with/{root}",
+    "save_flow": "/ui/save-flow/{root}",
+    "fork": "/ui/fork/{task}",
+}
+"""The pages by the names of their addresses."""
+PARTS: Final = {"head", "growth", "panel", "value", "preview_schedule"}
+"""Addresses that scripts of the pages load."""
+POSTS: Final = {
+    *("run", "restart", "cancel", "answer", "delete", "delete_flow", "save_view", "delete_view"),
+    *("trigger_schedule", "pause_schedule", "resume_schedule", "delete_schedule", "backfill_schedule"),
+    *("set_llm_key", "delete_llm_key", "set_secret", "delete_secret", "create_api_key", "revoke_api_key"),
+    *("set_notification", "test_notification", "delete_notification"),
+}
+"""Addresses of forms."""
+#: Within the grid of a flow, arrow keys move; the timeline has what the graph has.
+OUT_OF_REACH: Final = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary")]
+  .filter((each) => each.checkVisibility() && !each.disabled && each.tabIndex < 0 && !each.closest("[data-grid], [data-graph]"))
+  .map((each) => each.outerHTML.slice(0, 200))"""
+
+
+def test_every_address_is_that_of_a_page_a_part_or_a_form() -> None:
+    names = {pattern.name for pattern in urlpatterns}
+    assert names == {*PAGES, *PARTS, *POSTS}
+
+
+@pytest.fixture(scope="module")
+def ids(server: Server) -> dict[str, str]:
+    """The ids of a run that has failed and of another one, of a task that failed, and of a schedule."""
+    tasks = [
+        {"id": "all", "name": "Every page", "dependencies": ["b"], "schemas": {"method": "aggregate_results_executor"}},
+        {**step("a", then="fail"), "parent_id": "all"},
+        {**step("b", "a"), "parent_id": "all", "inputs": {"topic": "{{run.inputs.topic}}"}},
+    ]
+    schema = {"type": "object", "properties": {"topic": {"type": "string", "default": "tea"}}}
+    server.rpc("flows.save", {"name": "every-page", "tasks": tasks, "inputs_schema": schema})
+    first, second = (
+        server.rpc("flows.run", {"name": "every-page", "wait": True, "tags": ["nightly"]}) for _ in range(2)
+    )
+    run, other = (server.rpc("runs.list", {"task_id": each["task_id"]})["runs"][0]["id"] for each in (first, second))
+    server.rpc("tasks.execute", {"tasks": {"name": "approval_executor", "inputs": {"question": "Go on?"}}})
+    server.rpc("notifications.set", {"name": "every page", "url": "https://hooks.example.com"})
+    server.rpc("secrets.set", {"name": "every_page", "value": "a long secret"}, path="/system")
+    schedule = server.rpc("schedules.create", {"flow": "every-page", "cron": "0 6 * * *"})["id"]
+    return {"run": run, "other": other, "root": first["task_id"], "task": first["ids"]["a"], "schedule": schedule}
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Iterator[Page]:
+    with browser.new_context(reduced_motion="reduce") as context:
+        yield context.new_page()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_no_barriers_and_asks_no_other_host(
+    name: str, tab: Page, server: Server, ids: dict[str, str]
+) -> None:
+    asked: list[str] = []
+    note = lambda request: asked.append(request.url)  # noqa: E731
+    tab.on("request", note)
+    tab.emulate_media(color_scheme="light")
+    tab.goto(server.url + PAGES[name].format(**ids))
+    if name == "tree":
+        expect(tab.locator("[data-graph] > svg")).to_be_visible()
+    found = Axe().run(tab).response["violations"]
+    tab.remove_listener("request", note)
+    tab.emulate_media(color_scheme="dark")
+    found += Axe().run(tab, options={"runOnly": ["color-contrast"]}).response["violations"]
+    assert [(each["id"], [node["html"] for node in each["nodes"]][:5]) for each in found] == []
+    assert tab.evaluate(OUT_OF_REACH) == []
+    assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {
+        urlsplit(server.url).netloc
+    }
