@@ -110,14 +110,16 @@ def native_schedule_of_task(schedule: Schedule) -> Json:
     }
 
 
-def native_listed(task: Task, *, run: Run | None, counts: Mapping[str, int] | None, summary: bool) -> Json:
-    """A task in a list: a root with its latest run and, in a `summary`, with the numbers of its tasks and without its JSON."""
+def native_listed(
+    task: Task, *, run: Run | None, counts: Mapping[str, int] | None, is_light: bool, has_counts: bool
+) -> Json:
+    """A task in a list: a root with its latest run and, with `has_counts`, with the numbers of its tasks; `is_light`: without its JSON."""
     shown = native_task(task)
-    if summary:
+    if is_light:
         shown = {name: value for name, value in shown.items() if name not in JSON_FIELDS}
     if not task.is_root:
         return shown
-    return shown | run_facts(run) | ({"task_counts": counts} if summary else {})
+    return shown | run_facts(run) | ({"task_counts": counts} if has_counts else {})
 
 
 def run_facts(run: Run | None) -> Json:

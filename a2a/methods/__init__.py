@@ -18,6 +18,7 @@ from a2a.methods import (
     flow_params,
     flow_responses,
     flows,
+    list_params,
     llm_keys,
     notification_params,
     notification_responses,
@@ -99,7 +100,11 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks.tree": Method(queries.tree, params.Tree, as_a2a_task, responses.TreeNode, VIEWER),
         "tasks.children": Method(queries.children, params.Children, as_a2a_tasks, Tasks, VIEWER),
         "tasks.list": Method(
-            queries.list_tasks, params.List, as_a2a_tasks, list[responses.ListedTask] | responses.Page, VIEWER
+            queries.list_tasks,
+            list_params.ListTasks,
+            as_a2a_tasks,
+            list[responses.ListedTask] | responses.Page,
+            VIEWER,
         ),
         "tasks.count": Method(queries.count, params.Count, as_a2a_data, responses.Counts, VIEWER),
         "tasks.update": Method(crud.update, params.Update, as_a2a_task, responses.Task, OPERATOR),

@@ -11,6 +11,7 @@ from a2a.core.jsonrpc import INTERNAL_ERROR
 from a2a.core.parsing import Params
 from a2a.core.version import software_version
 from a2a.methods import task_schemas
+from a2a.methods.json_schemas import schemas_of
 from a2a.methods.method import Method
 from tasks.rules.strict_json import Json
 
@@ -27,9 +28,7 @@ def openrpc_document(tables: Mapping[str, Mapping[str, Method]]) -> Json:
     for path, table in tables.items():
         rows = {name: (path, method) for name, method in table.items()} | rows
     kinds = [method.answer for _, method in rows.values()]
-    results, schemas = json.schema_components(
-        [*kinds, task_schemas.NewTask, task_schemas.TaskToStore], ref_template=SCHEMAS
-    )
+    results, schemas = schemas_of([*kinds, task_schemas.NewTask, task_schemas.TaskToStore], template=SCHEMAS)
     methods = [
         _method(name, path, method, result)
         for (name, (path, method)), result in zip(rows.items(), results, strict=False)

@@ -17,7 +17,7 @@ from llmkeys.secret_forms import HOST, HOST_CHARACTERS, MOST_HOSTS, MOST_USERS, 
 from tasks.executors.http.safe_http import HEADER_NAME
 from tasks.rules.field_rules import SET_BY_SERVER, TASK_FIELDS
 from tasks.rules.tags import MOST as MOST_TAGS
-from tasks.rules.tags import RULE, TAG
+from tasks.rules.tags import TAG
 from tasks.rules.task_schedules import LONGEST_TEXT, MOST_NUMBER, WRITTEN
 from tasks.services import webhooks
 from tasks.services.editing import EDITABLE
@@ -57,58 +57,6 @@ class Tree(Params, frozen=True, kw_only=True):
 
     ALIASES = MappingProxyType({"id": "task_id", "root_id": "task_id"})
     task_id: Text
-
-
-NEEDS_CURSOR = "required with tag and text, '' for the first page: a page of a search may end early"
-
-
-class List(Params, frozen=True, kw_only=True):
-    """tasks.list"""
-
-    CONDITIONS = (
-        NotWith("offset", "cursor", "cannot be combined with cursor, which already contains the position"),
-        NotWith("offset", "run_status", "cannot be combined with run_status: use cursor"),
-    )
-    user_id: Text | None = None
-    status: Status | list[Status] | None = None
-    run_status: RunStatus | list[RunStatus] | None = None
-    """Only roots whose latest run has this status, in the order of these runs."""
-    tag: Tag | None = None
-    """Only roots whose latest run has this tag."""
-    text: Text | None = None
-    """Only roots with this text in their name, at the start of their id or that of their latest run, or in one of its first errors."""
-    name: Text | None = None
-    root_only: bool = True
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
-    offset: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
-    cursor: str | None = None
-    order: Literal["created_at", "-created_at"] = "-created_at"
-    summary: bool = False
-    """Leave out inputs, schemas, params and results, and count the tasks of each tree."""
-
-    @property
-    def is_by_run(self) -> bool:
-        """Whether roots are found by their latest runs."""
-        return bool(self.run_status) or self.is_search
-
-    @property
-    def is_search(self) -> bool:
-        return self.tag is not None or self.text is not None
-
-    def contradictions(self) -> list[Problem]:
-        no_tag = [] if self.tag is None or TAG.fullmatch(self.tag) else [("tag", RULE)]
-        needs = [] if self.cursor is not None or not self.is_search else [("cursor", NEEDS_CURSOR)]
-        return [*super().contradictions(), *no_tag, *needs]
-
-    @property
-    def run_statuses(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([self.run_status] if isinstance(self.run_status, str) else self.run_status or ()))
-
-    @property
-    def statuses(self) -> tuple[Status, ...]:
-        if self.status is None:
-            return ()
-        return tuple(self.status) if isinstance(self.status, list) else (self.status,)
 
 
 class Children(Params, frozen=True, kw_only=True):

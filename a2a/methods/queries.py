@@ -1,6 +1,8 @@
 """Methods that read tasks."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 from a2a.core.mapping import (
@@ -13,18 +15,24 @@ from a2a.core.mapping import (
     run_facts,
 )
 from a2a.methods import params
+from a2a.methods.chosen_fields import picked
+from a2a.methods.list_params import ListTasks
 from a2a.methods.results import DataResult, TaskListResult, TaskResult, with_schedules
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import link_to
 from tasks.models import Question, Task
-from tasks.rules.exceptions import TaskNotFound
+from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.services import budgets, history, listed, queries, questions, task_detail, task_schedules
 from tasks.services.hooks import hook_url
 from tasks.services.listed import RootFacts
 from tasks.storage import loads
 
+UNFINISHED: Final = (
+    "needed for this search, which is through only a part of the runs so far: send '' for the first page, and then "
+    "next_cursor, also after a page with few tasks"
+)
 _TASKS: Final = pools.SharedCalls(queries.tasks_by_id)
 
 
@@ -83,29 +91,36 @@ async def children(caller: Caller, given: params.Children) -> TaskListResult:
     return TaskListResult(native=[native_task(task) for task in tasks], tasks=tasks)
 
 
-async def list_tasks(caller: Caller, given: params.List) -> TaskListResult:
+async def list_tasks(caller: Caller, given: ListTasks) -> TaskListResult:
     """Return a page of tasks; each root with its latest run."""
     tasks, next_cursor, facts = await pools.read(_page_with_facts, caller, given)
-    native = [
-        native_listed(task, run=facts.runs.get(task.id), counts=facts.counts.get(task.id), summary=given.summary)
-        for task in tasks
-    ]
+    if given.is_search and given.cursor is None and next_cursor is not None and len(tasks) < given.limit:
+        raise InvalidParams([("cursor", UNFINISHED)])
+    fields = given.chosen
+    native = _listed(tasks, facts, given, fields)
     if given.cursor is None:
-        return TaskListResult(native=native, tasks=tasks)
+        return TaskListResult(native=native, tasks=tasks, fields=fields)
     page = {"tasks": native, "next_cursor": next_cursor}
-    return TaskListResult(native=page, tasks=tasks, by_cursor=True, next_cursor=next_cursor)
+    return TaskListResult(native=page, tasks=tasks, fields=fields, by_cursor=True, next_cursor=next_cursor)
 
 
-def _page_with_facts(caller: Caller, given: params.List) -> tuple[list[Task], str | None, RootFacts]:
+def _listed(tasks: Sequence[Task], facts: RootFacts, given: ListTasks, fields: Sequence[str] | None) -> list[Json]:
+    shown = partial(native_listed, is_light=given.is_light, has_counts=given.has_counts)
+    return [
+        picked(shown(task, run=facts.runs.get(task.id), counts=facts.counts.get(task.id)), fields) for task in tasks
+    ]
+
+
+def _page_with_facts(caller: Caller, given: ListTasks) -> tuple[list[Task], str | None, RootFacts]:
     """The page, the cursor of the next one, and the facts of its roots; its tasks have their schedules."""
     tasks, next_cursor = (_page_by_run if given.is_by_run else _page)(caller, given)
-    facts = listed.facts_of_roots(caller=caller, tasks=tasks, with_counts=given.summary)
+    facts = listed.facts_of_roots(caller=caller, tasks=tasks, with_runs=given.has_runs, with_counts=given.has_counts)
     if any(task.schedule_id for task in tasks):
         task_schedules.attach(tasks)
     return tasks, next_cursor, facts
 
 
-def _page(caller: Caller, given: params.List) -> tuple[list[Task], str | None]:
+def _page(caller: Caller, given: ListTasks) -> tuple[list[Task], str | None]:
     return queries.list_tasks(
         caller=caller,
         user_id=given.user_id,
@@ -116,11 +131,12 @@ def _page(caller: Caller, given: params.List) -> tuple[list[Task], str | None]:
         offset=given.offset,
         cursor=given.cursor,
         order=given.order,
-        summary=given.summary,
+        summary=given.is_light,
+        created=given.period.conditions,
     )
 
 
-def _page_by_run(caller: Caller, given: params.List) -> tuple[list[Task], str | None]:
+def _page_by_run(caller: Caller, given: ListTasks) -> tuple[list[Task], str | None]:
     root_ids, next_cursor = history.roots_by_run(
         caller=caller,
         wanted=history.RootFilter(
@@ -130,12 +146,13 @@ def _page_by_run(caller: Caller, given: params.List) -> tuple[list[Task], str | 
             statuses=given.statuses,
             user_id=given.user_id,
             name=given.name,
+            created=given.period,
             is_descending=given.order.startswith("-"),
         ),
         limit=given.limit,
         cursor=given.cursor or "",
     )
-    return queries.listed_tasks(root_ids, summary=given.summary), next_cursor
+    return queries.listed_tasks(root_ids, summary=given.is_light), next_cursor
 
 
 async def count(caller: Caller, given: params.Count) -> DataResult:

@@ -9,6 +9,7 @@ from django.db.models import Avg, Count
 
 from a2a.core.mapping import TreeFacts, a2a_message, a2a_task, facts_of, native_task, native_tree
 from a2a.live.sse import Stream
+from a2a.methods.chosen_fields import picked
 from a2a.methods.params import WebhookConfig
 from accounts.callers import Caller
 from apflow_site.db import pools
@@ -42,11 +43,13 @@ class TaskResult:
 class TaskListResult:
     """The result of a method about many tasks.
 
-    With `by_cursor`, a `next_cursor` of None is the last page.
+    With `by_cursor`, a `next_cursor` of None is the last page. `fields` are those of a task that the metadata of an A2A
+    Task has; None for all.
     """
 
     native: Any
     tasks: Sequence[Task]
+    fields: Sequence[str] | None = None
     by_cursor: bool = False
     next_cursor: str | None = None
     stream: None = None
@@ -133,7 +136,7 @@ def _alone(*, caller: Caller, task_id: str) -> list[Task]:
 
 async def as_a2a_tasks(caller: Caller, result: TaskListResult) -> Any:
     """A list of A2A Tasks, each with its own result only; with a cursor, a message with the page."""
-    shown = [*(await _a2a_tasks(caller, result.tasks)).values()]
+    shown = [*(await _a2a_tasks(caller, result.tasks, fields=result.fields)).values()]
     if not result.by_cursor:
         return shown
     return a2a_message({"tasks": shown, "next_cursor": result.next_cursor}, message_id=new_id())
@@ -162,7 +165,7 @@ async def as_a2a_copy(caller: Caller, result: TaskResult | DataResult) -> Json:
     return await (as_a2a_task(caller, result) if isinstance(result, TaskResult) else as_a2a_data(caller, result))
 
 
-async def _a2a_tasks(caller: Caller, tasks: Sequence[Task]) -> dict[str, Json]:
+async def _a2a_tasks(caller: Caller, tasks: Sequence[Task], *, fields: Sequence[str] | None = None) -> dict[str, Json]:
     """A2A Tasks by id, without tasks that have been deleted meanwhile."""
     root_ids = sorted({task.root_id for task in tasks})
     runs = await pools.read(queries.latest_runs, caller=caller, root_ids=root_ids)
@@ -173,7 +176,7 @@ async def _a2a_tasks(caller: Caller, tasks: Sequence[Task]) -> dict[str, Json]:
             run=runs.get(task.root_id),
             facts=facts[task.root_id],
             results_of=[task],
-            metadata={"task": native_task(task)},
+            metadata={"task": picked(native_task(task), fields)},
         )
         for task in tasks
         if task.root_id in facts

@@ -8,12 +8,16 @@ from msgspec import Meta
 
 from a2a.core.conditions import Problem
 from a2a.core.parsing import Params, Text
+from a2a.methods import chosen_fields
 from a2a.methods.flow_params import RESUMES
 from a2a.methods.params import RunStatus, Starts, Tag
+from a2a.methods.run_responses import Run
 from tasks.rules.tags import RULE, TAG
 
 Moment = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema={"format": "date-time"})]
 """A time in ISO 8601, with an offset or in UTC, or a day, which stands for its first moment in UTC."""
+FieldOfRun = Annotated[str, Meta(extra_json_schema=chosen_fields.one_of(Run))]
+FieldsOfRun = Annotated[str, Meta(extra_json_schema=chosen_fields.several_of(Run))]
 NO_TIME = "must be a time such as 2026-11-01T08:00:00Z, or a day such as 2026-11-01"
 
 
@@ -36,6 +40,8 @@ class ListRuns(Params, frozen=True, kw_only=True):
     """Only runs that were created before this time."""
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
     cursor: str = ""
+    fields: FieldsOfRun | list[FieldOfRun] | None = None
+    """Only these fields of each run."""
 
     @property
     def statuses(self) -> tuple[str, ...]:
@@ -43,7 +49,8 @@ class ListRuns(Params, frozen=True, kw_only=True):
 
     def contradictions(self) -> list[Problem]:
         no_tag = [] if self.tag is None or TAG.fullmatch(self.tag) else [("tag", RULE)]
-        return [*super().contradictions(), *no_tag, *period_problems(self.since, self.until)]
+        unknown = chosen_fields.problems(self.fields, Run)
+        return [*super().contradictions(), *no_tag, *unknown, *period_problems(self.since, self.until)]
 
 
 class GetRun(Params, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from functools import partial
 
 from a2a.core.mapping import native_call, native_content, native_task, native_time, native_tree
-from a2a.methods import run_params
+from a2a.methods import chosen_fields, run_params
 from a2a.methods.execute import replied, start
 from a2a.methods.results import DataResult, TaskResult
 from accounts.callers import Caller
@@ -32,7 +32,9 @@ async def list_runs(caller: Caller, given: run_params.ListRuns) -> DataResult:
     )
     read = partial(history.list_runs, caller=caller, wanted=wanted, limit=given.limit, cursor=given.cursor)
     runs, next_cursor = await pools.read(read)
-    return DataResult(native={"runs": [native_run(facts) for facts in runs], "next_cursor": next_cursor})
+    names = chosen_fields.chosen(given.fields)
+    shown = [chosen_fields.picked(native_run(facts), names) for facts in runs]
+    return DataResult(native={"runs": shown, "next_cursor": next_cursor})
 
 
 async def get(caller: Caller, given: run_params.GetRun) -> DataResult:

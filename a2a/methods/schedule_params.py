@@ -74,6 +74,8 @@ class CreateSchedule(Changing, frozen=True, kw_only=True):
     """schedules.create"""
 
     is_paused: bool = False
+    user_id: Text | None = None
+    """The owner; only administrators may name another user. Default: the owner of the tree, or the caller."""
 
 
 class UpdateSchedule(Changing, frozen=True, kw_only=True):

@@ -22,7 +22,13 @@ T = TypeVar("T", Schedule, Firing)
 
 async def create(caller: Caller, given: params.CreateSchedule, *, token: Token | None = None) -> DataResult:
     """Store a schedule, which runs a tree at times."""
-    verb = partial(schedules.create_schedule, caller=caller, fields=given.fields, is_paused=given.is_paused)
+    verb = partial(
+        schedules.create_schedule,
+        caller=caller,
+        fields=given.fields,
+        is_paused=given.is_paused,
+        user_id=given.user_id,
+    )
     made = await pools.write(partial(_once, verb, caller=caller, token=token, restore=partial(_schedule, caller)))
     return await _shown(made)
 

@@ -23,6 +23,7 @@ from a2a.core.parsing import Text
 from a2a.core.version import software_version
 from a2a.methods import task_schemas
 from a2a.methods.dispatch import REST, method_named
+from a2a.methods.json_schemas import schemas_of
 from a2a.methods.openrpc import parts_of
 from a2a.rest.accounts import account_paths
 from a2a.rest.operation import TASK_ID, Operation
@@ -183,8 +184,7 @@ def _frame(kind: Any) -> Json:
 
 
 def _schema(kind: Any) -> Json:
-    schema: Json = json.schema_components([kind], ref_template=SCHEMAS)[0][0]
-    return schema
+    return schemas_of([kind], template=SCHEMAS)[0][0]
 
 
 def _json(schema: Json) -> Json:
@@ -210,9 +210,7 @@ def _schemas() -> Json:
     """All schemas to which the operations refer."""
     operations = [each for routes in (ROUTES, STREAMS) for route in routes.values() for each in route.values()]
     types = [kind for operation in operations for kind in operation.answers.values() if kind is not None]
-    schemas: Json = json.schema_components(
-        [*types, Status, task_schemas.NewTask, task_schemas.TaskToStore], ref_template=SCHEMAS
-    )[1]
+    schemas = schemas_of([*types, Status, task_schemas.NewTask, task_schemas.TaskToStore], template=SCHEMAS)[1]
     for operation in operations:
         schemas |= parts_of(method_named(operation.method, REST.methods).params)
     return schemas | {"Error": _error()}

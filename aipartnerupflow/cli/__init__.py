@@ -188,9 +188,9 @@ def examples_init(
 
 
 @app.command()
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    typer.echo(__version__)
+    typer.echo(f'{{"version": "{__version__}"}}' if as_json else __version__)
 
 
 def _print_version(is_asked: bool) -> None:

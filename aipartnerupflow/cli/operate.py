@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 config_commands = typer.Typer(no_args_is_help=True, help="Show the settings of this installation.")
 maintenance_commands = typer.Typer(no_args_is_help=True, help="Pause the workers of this installation.")
 COLOURS = {"green": ("✓", "green"), "yellow": ("!", "yellow"), "red": ("✗", "red")}
+STATUSES = {"green": "ok", "yellow": "warn", "red": "fail"}
 
 
 def _show_lines(lines: Iterable[str]) -> None:
@@ -34,7 +35,8 @@ def doctor(as_json: AsJson = False, config: ConfigFile = None) -> None:
     findings = list(examine())
     if as_json:
         names = ("name", "colour", "message", "fix")
-        output.as_document([{name: getattr(finding, name) for name in names} for finding in findings])
+        shown = ({name: getattr(finding, name) for name in names} for finding in findings)
+        output.as_document([each | {"status": STATUSES[each["colour"]]} for each in shown])
     else:
         for finding in findings:
             sign, style = COLOURS[finding.colour]

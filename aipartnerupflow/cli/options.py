@@ -34,6 +34,7 @@ Token = Annotated[
     typer.Option("--token", envvar="AIPARTNERUPFLOW_TOKEN", help="Token from POST /auth/login, or an API key."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+Fields = Annotated[str | None, typer.Option(metavar="NAMES", help="Only these fields, with commas between them.")]
 
 
 def _ids_like(incomplete: str) -> list[str]:
@@ -188,6 +189,11 @@ def _lines(error: "RpcError") -> list[str]:
     if len(faults) < 2:
         return [error.message]
     return ["Invalid params:", *(f"- {fault['field']}: {fault['reason']}" for fault in faults)]
+
+
+def fields_of(text: str | None) -> Any:
+    """The names in the option `--fields`, as a parameter of a list; none without the option."""
+    return {} if text is None else {"fields": [name for part in text.split(",") if (name := part.strip())]}
 
 
 class Given(NamedTuple):

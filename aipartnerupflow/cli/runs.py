@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aipartnerupflow.cli import output, show
-from aipartnerupflow.cli.options import asks
+from aipartnerupflow.cli.options import Fields, asks, fields_of
 from aipartnerupflow.cli.output import clean, note
 from aipartnerupflow.cli.tables import put, table
 from aipartnerupflow.program import command as command_line
@@ -31,6 +31,8 @@ runs = typer.Typer(no_args_is_help=True, help="List runs, show one with its tree
 RunId = Annotated[str, typer.Argument(help="Id of the run, from `runs list`.")]
 PAGE = 1000
 CALLS = 200
+OF_RUNS = {"id", "name", "number", "flow", "tags", "status", "seconds", "token_usage", "created_at"}
+"""The fields that the table shows."""
 SHOWN = 300
 """How many characters of an answer."""
 
@@ -38,6 +40,9 @@ SHOWN = 300
 def _show_runs(answer: "RunPage") -> None:
     if not answer["runs"]:
         note("No runs.")
+        return
+    if not answer["runs"][0].keys() >= OF_RUNS:
+        show.chosen(answer["runs"])
         return
     made = table("", "RUN", "NAME", "NO.", "FLOW", "TAGS", "STATUS", "TOOK", "TOKENS", "COST", "AGE", folded=["NAME"])
     for run in answer["runs"]:
@@ -155,11 +160,12 @@ def list_runs(
     until: Annotated[str | None, typer.Option(help="Only runs created before this time.")] = None,
     user: Annotated[str | None, typer.Option("--user", help="Only runs of this user. Administrators only.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of runs.")] = 20,
+    fields: Fields = None,
 ) -> Any:
     """List runs, the newest first."""
     given = {"task_id": task, "flow": flow, "status": status or None, "tag": tag, "text": text}
     given |= {"since": since, "until": until, "user_id": user}
-    wanted: Any = {name: value for name, value in given.items() if value is not None}
+    wanted: Any = {name: value for name, value in given.items() if value is not None} | fields_of(fields)
     found: list[Run] = []
     page = client.runs(limit=min(limit, PAGE), **wanted)
     while page["next_cursor"] is not None and len(found) + len(page["runs"]) < limit:

@@ -161,6 +161,7 @@ def create(
     jitter: Jitter = None,
     pause_after_failures: PauseAfter = None,
     paused: Annotated[bool, typer.Option("--paused", help="Start no run until it is resumed.")] = False,
+    user: Annotated[str | None, typer.Option("--user", help="Owner of the schedule. Administrators only.")] = None,
 ) -> Any:
     """Store a schedule for a tree in a file, a stored tree, or a flow."""
     fields = _fields(
@@ -184,7 +185,7 @@ def create(
         jitter_seconds=jitter,
         pause_after_failures=pause_after_failures,
     )
-    return client.create_schedule(is_paused=paused, **fields)
+    return client.create_schedule(is_paused=paused, user_id=user, **fields)
 
 
 @schedules.command("update")

@@ -49,6 +49,8 @@ SIGNS: Final = MappingProxyType(
     }
 )
 """The sign and the colour of each status."""
+OF_TASKS: Final = frozenset({"id", "name", "status", "progress", "created_at"})
+"""The fields that a list of tasks shows."""
 SHORT: Final = 80
 NAME_WIDTH: Final = 12
 ERROR_WIDTH: Final = 24
@@ -93,6 +95,9 @@ def tasks(found: "Sequence[Task | ListedTask]") -> None:
     if not found:
         print("No tasks.")
         return
+    if not found[0].keys() >= OF_TASKS:
+        chosen(found)
+        return
     table = new_table("", "ID", "NAME", "STATUS", "TASKS", "AGE")
     beside = max(len(_how_far(task)) + len(_counts(task)) for task in found) + AGE_WIDTH
     table.columns[2].max_width = _room_for_names(found, beside=beside)
@@ -100,6 +105,19 @@ def tasks(found: "Sequence[Task | ListedTask]") -> None:
         cells = (clean(task["id"]), clean(task["name"]), _how_far(task), _counts(task))
         table.add_row(sign(_run_status(task) or "pending"), *cells, age(task["created_at"]))
     put(table)
+
+
+def chosen(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of the fields that were chosen."""
+    names = list(dict.fromkeys(name for each in found for name in each))
+    table = new_table(*(name.upper() for name in names), folded={name.upper() for name in names} - {"ID"})
+    for each in found:
+        table.add_row(*(_plain(each.get(name)) for name in names))
+    put(table)
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None else clean(value if isinstance(value, str) else orjson.dumps(value).decode())
 
 
 def _run_status(task: Mapping[str, Any]) -> str:

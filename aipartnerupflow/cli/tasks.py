@@ -11,12 +11,14 @@ from aipartnerupflow.cli.options import (
     AsJson,
     Awaited,
     ExitCode,
+    Fields,
     Server,
     TaskId,
     TaskIds,
     Timeout,
     Watched,
     asks,
+    fields_of,
     json_option,
     to_server,
 )
@@ -51,10 +53,15 @@ def list_tasks(
     text: Annotated[
         str | None, typer.Option(help="Only trees with this text in their name or the errors of their latest run.")
     ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only tasks created at this time or later: a day, or a time in ISO 8601.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Only tasks created before this time.")] = None,
     user: UserId = None,
     every: Annotated[bool, typer.Option("--all", help="Include the tasks below the roots.")] = False,
     oldest: Annotated[bool, typer.Option("--oldest-first", help="List the oldest first, not the newest.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of tasks.")] = 20,
+    fields: Fields = None,
 ) -> Any:
     """List trees by their roots, or all tasks with --all. Inputs, params and results are left out."""
     found = client.list(
@@ -65,12 +72,15 @@ def list_tasks(
                 "user_id": user,
                 "tag": tag,
                 "text": text,
+                "since": since,
+                "until": until,
             }
         ),
         order="created_at" if oldest else "-created_at",
         root_only=not every,
         summary=True,
         page_size=min(limit, 1000),
+        **fields_of(fields),
     )
     return list(islice(found, limit))
 

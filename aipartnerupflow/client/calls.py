@@ -316,6 +316,8 @@ def delete_secret(name: str, *, scope: Scope | None = None) -> Call[SecretDelete
 
 def page(*, page_size: int = 100, **filters: Any) -> Call[Page]:
     """The first page of a list; `next_page` returns the call for the next one."""
+    if "fields" in filters:
+        filters["fields"] = list(filters["fields"])
     return Call("tasks.list", filters | {"limit": page_size, "cursor": ""})
 
 

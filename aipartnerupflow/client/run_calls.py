@@ -10,6 +10,8 @@ from .types import Execution, Json
 
 def runs(*, limit: int | None = None, cursor: str | None = None, **filters: Unpack[RunFilters]) -> Call[RunPage]:
     """A page of runs, the newest first; the next one with its `next_cursor`."""
+    if "fields" in filters:
+        filters["fields"] = list(filters["fields"])
     return Call("runs.list", given(limit=limit, cursor=cursor) | filters)
 
 

@@ -1,5 +1,6 @@
 """What the methods for runs return, as in `types`."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 from .types import Event, FlowRef, Json, ModelCall, ParentRun, RunStatus, Status, Task
@@ -41,7 +42,7 @@ class RunPage(TypedDict):
 
 
 class RunFilters(TypedDict, total=False):
-    """Which runs to list. `since` and `until` are times in ISO 8601, or days; `until` is not included."""
+    """Which runs to list. `since` and `until` are times in ISO 8601, or days; `until` is not included. With `fields`, runs have only these."""
 
     task_id: str
     flow: str
@@ -51,6 +52,7 @@ class RunFilters(TypedDict, total=False):
     user_id: str
     since: str
     until: str
+    fields: Sequence[str]
 
 
 class RunWithInputs(Run):

@@ -16,10 +16,17 @@ from .schedule_types import (
 
 
 def create_schedule(
-    *, is_paused: bool = False, idempotency_key: str | None = None, **fields: Unpack[ScheduleFields]
+    *,
+    is_paused: bool = False,
+    user_id: str | None = None,
+    idempotency_key: str | None = None,
+    **fields: Unpack[ScheduleFields],
 ) -> Call[Schedule]:
-    """Store a schedule: `tasks`, `task_id` or `flow`, and `cron`, `every_seconds` or `at`."""
-    params = {**fields, **({"is_paused": True} if is_paused else {})}
+    """Store a schedule: `tasks`, `task_id` or `flow`, and `cron`, `every_seconds` or `at`.
+
+    Administrators may store it for another user, whose flow it is then: `user_id`.
+    """
+    params = {**fields, **({"is_paused": True} if is_paused else {}), **given(user_id=user_id)}
     return Call("schedules.create", params, headers=headers_of(idempotency_key, None))
 
 

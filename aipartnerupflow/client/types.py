@@ -3,6 +3,7 @@
 The values are plain dicts, so fields of a newer server are present too.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 Json = dict[str, Any]
@@ -373,7 +374,7 @@ class CopyOptions(TypedDict, total=False):
 
 
 class Filters(TypedDict, total=False):
-    """Filters and order of `list`."""
+    """Filters and order of `list`. With `fields`, tasks have only these."""
 
     user_id: str
     status: str | list[str]
@@ -381,8 +382,11 @@ class Filters(TypedDict, total=False):
     tag: str
     text: str
     name: str
+    since: str
+    until: str
     root_only: bool
     summary: bool
+    fields: Sequence[str]
     order: Literal["created_at", "-created_at"]
     page_size: int
 

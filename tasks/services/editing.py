@@ -170,7 +170,7 @@ def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str]
             task,
             begun,
             f"not all of its tasks are pending ({_named(begun)}). "
-            "Pass force: true (--force on the command line) to delete them too",
+            "Pass force: true (?force=true over REST, --force on the command line) to delete them too",
         )
     dependants = [
         row.id for row in tree if row.id not in doomed and any(item["id"] in doomed for item in row.dependencies)

@@ -36,6 +36,22 @@ FAILURES: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """When something was created: `since` is the first moment, and `until` the moment after the last. None: no bound."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def conditions(self) -> Q:
+        found = Q() if self.since is None else Q(created_at__gte=self.since)
+        return found if self.until is None else found & Q(created_at__lt=self.until)
+
+
+ALWAYS: Final = Period()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
     """Which runs to list. `since` is the first moment of their creation, and `until` the moment after the last."""
 
@@ -57,14 +73,8 @@ class RunFilter:
     @property
     def conditions(self) -> Q:
         """Those on columns that each index of runs by their creation has."""
-        found = Q()
-        if self.user_id is not None:
-            found &= Q(user_id=self.user_id)
-        if self.since is not None:
-            found &= Q(created_at__gte=self.since)
-        if self.until is not None:
-            found &= Q(created_at__lt=self.until)
-        return found
+        found = Period(since=self.since, until=self.until).conditions
+        return found if self.user_id is None else found & Q(user_id=self.user_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,6 +323,7 @@ class RootFilter:
     text: str | None = None
     user_id: str | None = None
     name: str | None = None
+    created: Period = ALWAYS
     is_descending: bool = True
 
     @property
@@ -329,7 +340,7 @@ class RootFilter:
     @property
     def conditions(self) -> Q:
         """Those on runs."""
-        roots = Task.objects.filter(id=OuterRef("root_id"))
+        roots = Task.objects.filter(self.created.conditions, id=OuterRef("root_id"))
         if self.statuses:
             roots = roots.filter(status__in=self.statuses)
         if self.name is not None:

@@ -25,14 +25,15 @@ class RootFacts:
     counts: dict[str, dict[str, int]]
 
 
-def facts_of_roots(*, caller: Caller, tasks: Sequence[Task], with_counts: bool) -> RootFacts:
+def facts_of_roots(*, caller: Caller, tasks: Sequence[Task], with_counts: bool, with_runs: bool = True) -> RootFacts:
     """Return the facts of those of the tasks that are roots.
 
     Of a page whose trees have more than MOST_COUNTED tasks together, the first ones are counted.
     """
     root_ids = [task.id for task in tasks if task.is_root]
     counts = _counts(_few_enough(root_ids)) if with_counts else {}
-    return RootFacts(runs=latest_runs(caller=caller, root_ids=root_ids), counts=counts)
+    runs = latest_runs(caller=caller, root_ids=root_ids) if with_runs else {}
+    return RootFacts(runs=runs, counts=counts)
 
 
 def _few_enough(root_ids: Sequence[str]) -> list[str]:

@@ -134,10 +134,11 @@ def list_tasks(
     cursor: str | None = None,
     order: str = "-created_at",
     summary: bool = False,
+    created: Q | None = None,
 ) -> tuple[list[Task], str | None]:
     """Return a page of the caller's tasks, with texts, and the cursor of the next page (None at the end).
 
-    With `summary`, the tasks have none of their JSON. `order` is `created_at` or `-created_at`. With a cursor (also ""), a page that would be too large ends early.
+    With `summary`, the tasks have none of their JSON. `created` are conditions on the time of their creation. `order` is `created_at` or `-created_at`. With a cursor (also ""), a page that would be too large ends early.
     Raises InvalidParams for an invalid cursor, or ResponseTooLarge.
     """
     owner = user_id if user_id is not None or caller.sees_all else caller.user_id
@@ -152,7 +153,7 @@ def list_tasks(
         order=order,
         columns=SUMMARY if summary else loads.TASK_COLUMNS,
     )
-    sizes = _sizes(page, caller, cursor=cursor, owner=user_id or "", name=name or "")
+    sizes = _sizes(page, caller, cursor=cursor, owner=user_id or "", name=name or "", created=created or Q())
     shown = dict(islice(sizes.items(), limit))
     loaded = _loaded_page(shown, may_end_early=cursor is not None, summary=summary)
     return loaded, cursor_of(loaded[-1]) if loaded and len(loaded) < len(sizes) else None
@@ -215,11 +216,11 @@ def _number(*, owner: str) -> QuerySet[TaskCount, tuple[int]]:
 _NUMBER: Final = Prepared(_number)
 
 
-def _sizes(page: Page, caller: Caller, *, cursor: str | None, owner: str, name: str) -> dict[str, int]:
-    if not cursor:
+def _sizes(page: Page, caller: Caller, *, cursor: str | None, owner: str, name: str, created: Q) -> dict[str, int]:
+    if not cursor and not created:
         return dict(_FIRST_PAGE.rows(page, caller.rights, user_id=caller.user_id, owner=owner, name=name))
-    after = after_cursor(cursor, descending=page.is_descending)
-    return dict(page.rows(Task.objects.for_caller(caller), owner=owner, name=name, after=after))
+    after = after_cursor(cursor, descending=page.is_descending) if cursor else Q()
+    return dict(page.rows(Task.objects.for_caller(caller), owner=owner, name=name, after=after & created))
 
 
 def _first_page(page: Page, rights: Caller, *, user_id: str, owner: str, name: str) -> QuerySet[Task, tuple[str, int]]:

@@ -80,13 +80,17 @@ class Fired:
 
 
 @transaction.atomic
-def create_schedule(*, caller: Caller, fields: Mapping[str, Any], is_paused: bool = False) -> Schedule:
-    """Store a schedule. Times are ISO 8601 texts.
+def create_schedule(
+    *, caller: Caller, fields: Mapping[str, Any], is_paused: bool = False, user_id: str | None = None
+) -> Schedule:
+    """Store a schedule. Times are ISO 8601 texts. Administrators may store it for another user: `user_id`.
 
     Raises InvalidParams, TaskNotFound, LimitReached, or what `tasks.services.trees.create_tree` raises for a tree.
     """
+    if user_id not in (None, caller.user_id) and not caller.sees_all:
+        raise InvalidParams([("user_id", "names another user: only administrators may schedule for others")])
     now = clock.database_time()
-    schedule = Schedule(created_at=now, updated_at=now, is_paused=is_paused)
+    schedule = Schedule(user_id=user_id or "", created_at=now, updated_at=now, is_paused=is_paused)
     _set(schedule, fields, caller=caller, now=now)
     if is_paused:
         schedule.pause_reason = BY_HAND.format(user=caller.user_id)
@@ -297,7 +301,7 @@ def _set(schedule: Schedule, fields: Mapping[str, Any], *, caller: Caller, now: 
     for name in fields.keys() - {*TIMING, *SUBJECTS, "flow_version"}:
         setattr(schedule, name, fields[name])
     schedule.tags = checked_tags(schedule.tags) if schedule.tags else None
-    if not schedule.user_id or not fields.keys().isdisjoint(SUBJECTS):
+    if schedule._state.adding or not fields.keys().isdisjoint(SUBJECTS):
         _set_subject(schedule, fields, caller=caller)
     elif not fields.keys().isdisjoint({"flow_version", "inputs"}):
         _set_flow(schedule, fields.get("flow_version", schedule.flow_version))
@@ -316,9 +320,7 @@ def _set_subject(schedule: Schedule, fields: Mapping[str, Any], *, caller: Calle
     for name in SUBJECTS:
         setattr(schedule, name, fields.get(name))
     if schedule.flow is not None:
-        if schedule.user_id not in ("", caller.user_id):
-            raise InvalidParams([("flow", "must be set by the owner of the schedule")])
-        schedule.user_id = caller.user_id
+        schedule.user_id = schedule.user_id or caller.user_id
     _set_flow(schedule, fields.get("flow_version"))
     owner, name = _owner_and_name(schedule, caller)
     if schedule.user_id not in ("", owner):
@@ -347,7 +349,8 @@ def _owner_and_name(schedule: Schedule, caller: Caller) -> tuple[str, str]:
     if schedule.flow is not None:
         return schedule.user_id, schedule.flow
     spec = checked(schedule.tasks)
-    owner = owner_of(caller, spec)
+    names_owner = caller.sees_all and spec.tasks[0].user_id
+    owner = schedule.user_id if schedule.user_id and not names_owner else owner_of(caller, spec)
     refuse_unusable(spec, owner=owner)
     return owner, next(task.name for task in spec.tasks if task.id == spec.root_id)
 

@@ -52,7 +52,7 @@ class Installation:
         done = self.run("doctor", "--json", **variables)
         assert done.stdout, done.stderr
         found = {finding["name"]: finding for finding in json.loads(done.stdout)}
-        assert done.returncode == any(finding["colour"] == "red" for finding in found.values())
+        assert done.returncode == any(finding["status"] == "fail" for finding in found.values())
         return found
 
 

@@ -82,7 +82,7 @@ def task(task_id: str, status: str = "pending", *children: Json, after: tuple[st
                 "failed",
                 task("a", "failed", error="boom", attempt=3),
                 task("b", "failed", error="Not run: required dependency 'a' failed"),
-                task("c", "failed", error="Not run: required dependency 'b' failed"),
+                task("c", "failed", error="Not run: required dependency 'B of it' (b) failed"),
             ),
             False,
             WELL,
@@ -176,7 +176,7 @@ def test_a_real_failure_is_followed_to_its_cause(server: Server, cli: Cli) -> No
 
 def test_a_refusal_says_what_to_type(server: Server, cli: Cli) -> None:
     done = server.rpc("tasks.execute", {"tasks": step("done", None), "wait": True})["task_id"]
-    assert "Pass force: true (--force on the command line)" in cli("tasks", "delete", done).err
+    assert "Pass force: true (?force=true over REST, --force on the command line)" in cli("tasks", "delete", done).err
     stored = server.rpc("tasks.create", {"tasks": tree(step("a"))})
     for task_id in (stored["id"], stored["children"][0]["id"]):
         refused = cli("tasks", "watch", task_id)

@@ -109,7 +109,10 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "flows.versions": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
         "flows.delete": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
         "flows.run": Row(NO_FLOW, (NO_FLOW | USER, NO_FLOW | {"use_streaming": True}), code=-32001),
-        "schedules.create": Row(AT | TASK, ({"tasks": [{"name": "a", "dependencies": ["$task"]}]} | AT,)),
+        "schedules.create": Row(
+            AT | TASK,
+            (AT | {"tasks": [{"name": "a", "dependencies": ["$task"]}]}, AT | USER | {"tasks": [{"name": "a"}]}),
+        ),
         "schedules.get": Row(SCHEDULE, ({"id": "$schedule"},)),
         "schedules.list": Row(USER, (USER | {"is_paused": False},)),
         "schedules.update": Row(SCHEDULE | {"name": "new"}, (SCHEDULE | {"task_id": "$mine"},)),
@@ -120,7 +123,9 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "schedules.backfill": Row(SCHEDULE | PAST, (SCHEDULE | PAST | {"overlap": "allow"},)),
         "schedules.preview": Row(SCHEDULE),
         "schedules.runs": Row(SCHEDULE, (SCHEDULE | {"limit": 1},)),
-        "runs.list": Row({"task_id": "$task"}, (USER, {"task_id": "$leaf"}, {"text": "$task"}), runs=True),
+        "runs.list": Row(
+            {"task_id": "$task"}, (USER, {"task_id": "$leaf"}, {"text": "$task", "fields": "id"}), runs=True
+        ),
         "runs.get": Row(RUN, runs=True),
         "runs.tree": Row(RUN, runs=True),
         "runs.export": Row(RUN, (RUN | {"events": True},), runs=True),
@@ -301,6 +306,17 @@ TOOLS: Final[Mapping[str, Row]] = MappingProxyType(
         "list_runs": Row({"task_id": "$task"}, (USER, {"task_id": "$leaf"}), runs=True),
         "run_flow": Row(NO_FLOW, (NO_FLOW,)),
         "run_tree": Row({"tasks": [{"name": "mine"}]}, FOREIGN_TREES),
+        "create_schedule": Row(AT | TASK, (AT | USER | {"flow": "no-such-flow"},)),
+        "update_schedule": Row(SCHEDULE | {"name": "new"}, (SCHEDULE | {"task_id": "$mine"},)),
+        "delete_schedule": Row(SCHEDULE),
+        "pause_schedule": Row(SCHEDULE, (SCHEDULE | {"reason": "stolen"},)),
+        "resume_schedule": Row(SCHEDULE),
+        "trigger_schedule": Row(SCHEDULE, (SCHEDULE | {"overlap": "allow"},)),
+        "backfill_schedule": Row(SCHEDULE | PAST),
+        "list_schedules": Row(USER),
+        "get_schedule": Row(SCHEDULE),
+        "preview_schedule": Row(SCHEDULE),
+        "list_schedule_runs": Row(SCHEDULE),
     }
 )
 """Tools of MCP."""

@@ -1299,6 +1299,54 @@ export interface components {
             user_id: string;
         };
         /**
+         * ListedTaskFields
+         * @description The fields of a ListedTask that `fields` names, and no others.
+         */
+        ListedTaskFields: {
+            attempt?: number;
+            completed_at?: string | null;
+            created_at?: string;
+            dependencies?: components["schemas"]["Dependency"][];
+            error?: string | null;
+            has_children?: boolean;
+            has_copy?: boolean;
+            id?: string;
+            inputs?: Record<string, unknown>;
+            last_run_at?: string | null;
+            max_runs?: number | null;
+            name?: string;
+            next_run_at?: string | null;
+            /** @enum {unknown} */
+            origin_type?: "copy" | "create";
+            original_task_id?: string | null;
+            params?: Record<string, unknown> | null;
+            parent_id?: string | null;
+            priority?: number;
+            progress?: number;
+            result?: unknown;
+            root_task_id?: string;
+            run_count?: number;
+            run_id?: string | null;
+            run_number?: number | null;
+            run_status?: ("cancelled" | "completed" | "failed" | "in_progress" | "pending") | null;
+            schedule_enabled?: boolean;
+            schedule_end_at?: string | null;
+            schedule_expression?: string;
+            schedule_start_at?: string | null;
+            /** @enum {unknown} */
+            schedule_type?: "cron" | "daily" | "interval" | "monthly" | "once" | "weekly";
+            schemas?: Record<string, unknown> | null;
+            spawned_by?: string;
+            started_at?: string | null;
+            status?: components["schemas"]["Status"];
+            task_counts?: {
+                [key: string]: number;
+            } | null;
+            token_usage?: components["schemas"]["TokenUsage"] | null;
+            updated_at?: string;
+            user_id?: string;
+        };
+        /**
          * LLMKeyDeleted
          * @description `deleted` is false if there was no key.
          */
@@ -1523,7 +1571,7 @@ export interface components {
          */
         Page: {
             next_cursor: string | null;
-            tasks: components["schemas"]["ListedTask"][];
+            tasks: (components["schemas"]["ListedTask"] | components["schemas"]["ListedTaskFields"])[];
         };
         /**
          * Pair
@@ -1723,12 +1771,38 @@ export interface components {
             warnings: string[];
         };
         /**
+         * RunFields
+         * @description The fields of a Run that `fields` names, and no others.
+         */
+        RunFields: {
+            context_id?: string;
+            created_at?: string;
+            error?: string | null;
+            finished_at?: string | null;
+            flow?: components["schemas"]["FlowRef"] | null;
+            id?: string;
+            is_demo?: boolean;
+            name?: string;
+            number?: number;
+            root_task_id?: string;
+            schedule_id?: string | null;
+            scheduled_for?: string | null;
+            seconds?: number | null;
+            started_at?: string | null;
+            /** @enum {unknown} */
+            status?: "cancelled" | "completed" | "failed" | "in_progress" | "pending";
+            tags?: string[];
+            task_id?: string;
+            token_usage?: components["schemas"]["TokenUsage"] | null;
+            user_id?: string;
+        };
+        /**
          * Runs
          * @description A page of runs. `next_cursor` is null on the last page.
          */
         Runs: {
             next_cursor: string | null;
-            runs: components["schemas"]["Run"][];
+            runs: (components["schemas"]["Run"] | components["schemas"]["RunFields"])[];
         };
         /**
          * RunTree
@@ -3603,6 +3677,7 @@ export interface operations {
         parameters: {
             query?: {
                 cursor?: string;
+                fields?: string | ("id" | "task_id" | "root_task_id" | "name" | "number" | "status" | "user_id" | "context_id" | "flow" | "schedule_id" | "scheduled_for" | "tags" | "error" | "is_demo" | "created_at" | "started_at" | "finished_at" | "seconds" | "token_usage")[];
                 flow?: string;
                 limit?: number;
                 since?: string;
@@ -4105,6 +4180,8 @@ export interface operations {
                     tags?: string[] | null;
                     tasks?: (components["schemas"]["NewTask"] | components["schemas"]["NewTask"][]) | null;
                     timezone?: string | null;
+                    /** @default null */
+                    user_id?: string | null;
                 } & (unknown & unknown & unknown & unknown)) | {
                     tasks: unknown;
                 } | {
@@ -5100,15 +5177,18 @@ export interface operations {
         parameters: {
             query?: {
                 cursor?: string;
+                fields?: string | ("schedule_type" | "schedule_expression" | "schedule_enabled" | "schedule_start_at" | "schedule_end_at" | "next_run_at" | "last_run_at" | "max_runs" | "run_count" | "id" | "parent_id" | "root_task_id" | "user_id" | "name" | "status" | "priority" | "dependencies" | "error" | "progress" | "attempt" | "token_usage" | "has_children" | "has_copy" | "original_task_id" | "origin_type" | "spawned_by" | "run_status" | "created_at" | "updated_at" | "started_at" | "completed_at" | "inputs" | "schemas" | "params" | "result" | "run_id" | "run_number" | "task_counts")[];
                 limit?: number;
                 name?: string;
                 order?: "-created_at" | "created_at";
                 root_only?: boolean;
                 run_status?: ("cancelled" | "completed" | "failed" | "in_progress" | "pending") | ("cancelled" | "completed" | "failed" | "in_progress" | "pending")[];
+                since?: string;
                 status?: components["schemas"]["Status"] | components["schemas"]["Status"][];
                 summary?: boolean;
                 tag?: string;
                 text?: string;
+                until?: string;
                 user_id?: string;
             };
             header?: never;
@@ -6251,6 +6331,7 @@ export interface operations {
         parameters: {
             query?: {
                 cursor?: string;
+                fields?: string | ("id" | "task_id" | "root_task_id" | "name" | "number" | "status" | "user_id" | "context_id" | "flow" | "schedule_id" | "scheduled_for" | "tags" | "error" | "is_demo" | "created_at" | "started_at" | "finished_at" | "seconds" | "token_usage")[];
                 flow?: string;
                 limit?: number;
                 since?: string;

@@ -4,8 +4,9 @@ import pytest
 
 from a2a.core.parsing import EventId, Params
 from a2a.methods import params
+from a2a.methods.list_params import ListTasks as List
 from a2a.methods.notification_params import SetNotification
-from a2a.methods.params import Create, Execute, Get, List, Tree
+from a2a.methods.params import Create, Execute, Get, Tree
 from tasks.rules.exceptions import InvalidParams
 from tasks.status import Status
 

@@ -91,6 +91,35 @@ def test_a_summary_is_light_and_counts(open_server: Server, rpc: Rpc, name: str)
     assert [(task["metadata"]["task"]["id"], task["artifacts"]) for task in shown] == [(root_id, [])]
 
 
+def test_a_list_is_limited_to_a_time(open_server: Server, rpc: Rpc, name: str) -> None:
+    root_id = executed(rpc, grown(name))
+    (task,) = rpc("tasks.list", {"name": name})
+    until = {"until": task["created_at"]}
+    for given in ({"name": name}, {"name": name, "run_status": "completed"}, {"text": name}):
+        assert [each["id"] for each in rpc("tasks.list", given | {"since": task["created_at"]})] == [root_id]
+        assert rpc("tasks.list", given | until) == []
+    query = {"name": name, "since": "2020-01-01"}
+    assert len(open_server.http.get("/api/tasks/", params=query).json()["tasks"]) == 1
+    assert open_server.http.get("/api/tasks/", params=query | until).json()["tasks"] == []
+
+
+def test_fields_of_lists_are_chosen(open_server: Server, rpc: Rpc, name: str) -> None:
+    root_id = executed(rpc, grown(name, inputs={"x": 1}))
+    for fields in (["id", "run_status"], "id,run_status", "run_status, id"):
+        assert rpc("tasks.list", {"name": name, "fields": fields}) == [{"id": root_id, "run_status": "completed"}]
+    page = {"name": name, "fields": ["result", "task_counts"]}
+    (by_rest,) = open_server.http.get("/api/tasks/", params=page).json()["tasks"]
+    assert by_rest.keys() == {"result", "task_counts"}
+    assert by_rest["task_counts"]["completed"] == 2
+    (shown,) = rpc("tasks.list", {"name": name, "fields": "name,priority"}, path="/")
+    assert (shown["metadata"]["task"], shown["artifacts"]) == ({"name": name, "priority": 2}, [])
+    query = {"task_id": root_id, "fields": "status,task_id"}
+    assert rpc("runs.list", query)["runs"] == [{"status": "completed", "task_id": root_id}]
+    assert open_server.http.get("/api/runs/", params=query).json()["runs"] == rpc("runs.list", query)["runs"]
+    reply = open_server.http.get("/api/runs/", params={"fields": ["id", "statsu"]})
+    assert "'statsu': unknown field, did you mean 'status'?" in reply.json()["error"]["message"]
+
+
 def test_a_tag_and_a_text_of_an_error_find_trees_by_their_latest_run(rpc: Rpc, name: str) -> None:
     tagged = rpc("tasks.create", {"tasks": grown(name), "execute": True, "tags": [f"of:{name[6:]}"]})["id"]
     failed = executed(rpc, grown(name, **FAILING))
@@ -99,6 +128,9 @@ def test_a_tag_and_a_text_of_an_error_find_trees_by_their_latest_run(rpc: Rpc, n
         return [task["id"] for task in rpc("tasks.list", {"cursor": "", "summary": True, **given})["tasks"]]
 
     assert found(tag=f"of:{name[6:]}") == [tagged]
+    assert [task["id"] for task in rpc("tasks.list", {"tag": f"of:{name[6:]}"})] == [
+        tagged
+    ]  # as any list without cursor
     assert found(tag=f"of:{name[6:]}", run_status="failed") == []
     assert found(text=name) == found(text=name, order="created_at")[::-1] == [failed, tagged]
     assert found(tag=f"of:{name[6:]}", order="created_at") == [tagged]
@@ -110,8 +142,10 @@ def test_a_tag_and_a_text_of_an_error_find_trees_by_their_latest_run(rpc: Rpc, n
 @pytest.mark.parametrize(
     ("given", "field"),
     [
-        ({"tag": "nightly"}, "cursor"),
-        ({"text": "x", "offset": 1}, "cursor"),
+        ({"text": "x", "offset": 1}, "offset"),
+        ({"fields": ["id", "nmae"]}, "fields"),
+        ({"fields": " , "}, "fields"),
+        ({"since": "yesterday"}, "since"),
         ({"tag": "two words", "cursor": ""}, "tag"),
     ],
 )

@@ -412,6 +412,25 @@ def test_a_schedule_of_an_administrator_runs_as_the_owner_of_its_tree(clock_at_n
     assert Run.objects.get().user_id == schedule.user_id == ALICE.user_id
 
 
+def test_an_administrator_schedules_for_another_user(clock_at_noon: Clock) -> None:
+    flows.save_flow(caller=ALICE, name="report", tasks=TREE)
+    own = {"cron": "*/5 * * * *"}
+    for fields in ({"flow": "report"}, {"tasks": TREE}):
+        with pytest.raises(InvalidParams, match="only administrators"):
+            schedules.create_schedule(caller=BOB, user_id="alice", fields=own | fields)
+        schedule = schedules.create_schedule(caller=ADMIN, user_id="alice", fields=own | fields)
+        changed = schedules.update_schedule(caller=ADMIN, schedule_id=schedule.id, fields=fields | {"inputs": {}})
+        assert (schedule.user_id, changed.user_id) == ("alice", "alice")
+    clock_at_noon.to("12:05")
+    sweep()
+    assert {run.user_id for run in Run.objects.all()} == {"alice"}
+    stored = trees.create_tree(caller=BOB, tasks=TREE).root
+    with pytest.raises(InvalidParams, match="of another user than the schedule"):
+        schedules.create_schedule(caller=ADMIN, user_id="alice", fields=own | {"task_id": stored.id})
+    with pytest.raises(FlowNotFound):
+        schedules.create_schedule(caller=ADMIN, user_id="bob", fields=own | {"flow": "report"})
+
+
 def test_a_user_has_so_many_schedules(clock_at_noon: Clock, settings: Any) -> None:
     settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, schedules=1))
     make()
