@@ -223,7 +223,7 @@ class RunningCount(Params, frozen=True, kw_only=True):
 
 
 Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", extra_json_schema={"format": "date"})]
-Group = Literal["day", "model", "executor", "user"]
+Group = Literal["day", "model", "executor", "flow", "user"]
 
 
 class GetUsage(Params, frozen=True, kw_only=True):
@@ -237,6 +237,7 @@ class GetUsage(Params, frozen=True, kw_only=True):
     """What each row is the sum for; an empty list for only the total."""
     model: Text | None = None
     executor: Text | None = None
+    flow: Text | None = None
     user_id: Text | None = None
 
     @property

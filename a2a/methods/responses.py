@@ -384,7 +384,7 @@ class Executor(Response, frozen=True, kw_only=True):
 
 
 class UsageRow(Response, frozen=True, kw_only=True):
-    """Sums of model calls. Only the fields by which they are grouped are there; `model` is null if it is not known.
+    """Sums of model calls. Only the fields by which they are grouped are there; `model` is null if it is not known, `flow` for runs of no flow.
 
     `cost_usd` leaves out `unpriced_calls`, whose cost is unknown; null if that is all of them.
     """
@@ -392,6 +392,7 @@ class UsageRow(Response, frozen=True, kw_only=True):
     day: str | UnsetType = UNSET
     model: str | UnsetType | None = UNSET
     executor: str | UnsetType = UNSET
+    flow: str | UnsetType | None = UNSET
     user: str | UnsetType = UNSET
     calls: int
     prompt_tokens: int
@@ -409,7 +410,7 @@ class Usage(Response, frozen=True, kw_only=True):
 
     since: str
     until: str
-    by: list[Literal["day", "model", "executor", "user"]]
+    by: list[Literal["day", "model", "executor", "flow", "user"]]
     rows: list[UsageRow]
     total: UsageRow
     today: list[BudgetLimit]

@@ -10,7 +10,7 @@ from tasks.services import usage
 
 
 async def get(caller: Caller, given: params.GetUsage) -> DataResult:
-    """Return the tokens and the cost of model calls by day, model, executor or user."""
+    """Return the tokens and the cost of model calls by day, model, executor, flow or user."""
     report = await pools.read(
         usage.usage,
         caller=caller,
@@ -19,6 +19,7 @@ async def get(caller: Caller, given: params.GetUsage) -> DataResult:
         by=given.groups,
         model=given.model,
         executor=given.executor,
+        flow=given.flow,
         user_id=given.user_id,
     )
     native = {

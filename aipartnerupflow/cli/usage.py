@@ -1,7 +1,7 @@
 """`aipartnerupflow usage`: what the model calls of a server used."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from aipartnerupflow.client import Client
     from aipartnerupflow.client.types import Usage, UsageRow
 
+NAMELESS: Final = {"flow": "no flow"}
+"""What stands for null in a group; elsewhere 'unknown'."""
+
 
 class Group(StrEnum):
     """What each row is the sum for."""
@@ -21,6 +24,7 @@ class Group(StrEnum):
     DAY = "day"
     MODEL = "model"
     EXECUTOR = "executor"
+    FLOW = "flow"
     USER = "user"
 
 
@@ -28,8 +32,8 @@ def show_usage(answer: "Usage") -> None:
     """Print a table of the rows, and their total."""
     made = table(*(name.upper() for name in answer["by"]), "CALLS", "PROMPT", "COMPLETION", "TOKENS", "COST")
     for row in answer["rows"]:
-        named = (row.get(name) for name in answer["by"])
-        made.add_row(*(clean(str(each or "unknown")) for each in named), *_numbers(row))
+        named = (row.get(name) or NAMELESS.get(name, "unknown") for name in answer["by"])
+        made.add_row(*(clean(str(each)) for each in named), *_numbers(row))
     if answer["rows"] or not answer["by"]:
         made.add_row(*(["total", *[""] * (len(answer["by"]) - 1)] if answer["by"] else []), *_numbers(answer["total"]))
         put(made)
@@ -59,8 +63,9 @@ def usage(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     executor: Annotated[str | None, typer.Option(help="Only this executor.")] = None,
+    flow: Annotated[str | None, typer.Option(help="Only this flow.")] = None,
     user: Annotated[str | None, typer.Option(help="Only this user. Administrators only.")] = None,
 ) -> Any:
     """Show the tokens and the cost of model calls."""
     groups: Any = [each.value for each in by] if by else None
-    return client.usage(since=since, until=until, by=groups, model=model, executor=executor, user_id=user)
+    return client.usage(since=since, until=until, by=groups, model=model, executor=executor, flow=flow, user_id=user)

@@ -33,7 +33,7 @@ T = TypeVar("T")
 Tasks = Sequence[Mapping[str, Any]] | Mapping[str, Any]
 IdConflict = Literal["rename", "error"]
 Scope = Literal["own", "shared"]
-UsageGroup = Literal["day", "model", "executor", "user"]
+UsageGroup = Literal["day", "model", "executor", "flow", "user"]
 CANCEL_SECONDS: Final = 10.0
 """Added to the timeout of `cancel`: the server waits for tasks to stop before it replies."""
 GENERATE_SECONDS: Final = 180.0
@@ -255,6 +255,7 @@ def usage(
     by: UsageGroup | Sequence[UsageGroup] | None = None,
     model: str | None = None,
     executor: str | None = None,
+    flow: str | None = None,
     user_id: str | None = None,
 ) -> Call[Usage]:
     """The tokens and the cost of model calls, by day unless `by` says otherwise.
@@ -262,7 +263,8 @@ def usage(
     `since` and `until` are days in UTC, such as `2026-11-26`; by default the 30 days up to today.
     """
     by = by if by is None or isinstance(by, str) else list(by)
-    return Call("usage.get", given(since=since, until=until, by=by, model=model, executor=executor, user_id=user_id))
+    chosen = given(since=since, until=until, by=by, model=model, executor=executor, flow=flow, user_id=user_id)
+    return Call("usage.get", chosen)
 
 
 def set_llm_key(provider: str, api_key: str, *, user_id: str | None = None) -> Call[KeyStored]:

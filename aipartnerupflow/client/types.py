@@ -402,7 +402,7 @@ class Generated(TypedDict):
 
 
 class UsageRow(TypedDict):
-    """Sums of model calls, with the fields by which they are grouped. `model` is None if it is not known.
+    """Sums of model calls, with the fields by which they are grouped. `model` is None if it is not known, `flow` for runs of no flow.
 
     `cost_usd` leaves out `unpriced_calls`, whose cost is unknown; None if that is all of them.
     """
@@ -410,6 +410,7 @@ class UsageRow(TypedDict):
     day: NotRequired[str]
     model: NotRequired[str | None]
     executor: NotRequired[str]
+    flow: NotRequired[str | None]
     user: NotRequired[str]
     calls: int
     prompt_tokens: int
@@ -436,7 +437,7 @@ class Usage(TypedDict):
 
     since: str
     until: str
-    by: list[Literal["day", "model", "executor", "user"]]
+    by: list[Literal["day", "model", "executor", "flow", "user"]]
     rows: list[UsageRow]
     total: UsageRow
     today: list[BudgetLimit]

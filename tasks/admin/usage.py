@@ -11,7 +11,10 @@ from tasks.rules.token_usage import dollars
 class UsageAdmin(Inspection):
     """Calls of the last minutes have rows of their own; they are added up later."""
 
-    list_display = ("day", "user_id", "model", "executor_id", "calls", "prompt_tokens", "completion_tokens", "cost_usd")
+    list_display = (
+        *("day", "user_id", "model", "executor_id", "flow", "calls", "prompt_tokens", "completion_tokens"),
+        "cost_usd",
+    )
     list_display_links = None
     list_filter = ("day",)
     search_fields = ("=user_id",)

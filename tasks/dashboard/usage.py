@@ -17,6 +17,7 @@ from tasks.services.usage import Report, usage
 TEMPLATE: Final = "dashboard/usage.html"
 SPANS: Final = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
 """The choices of the page: days up to today."""
+NO_FLOW: Final = "no flow"
 HEIGHT: Final = 100.0
 """Of the chart, in units of its own."""
 LEAST: Final = 1.0
@@ -62,6 +63,9 @@ def _context(*, caller: Caller, days: int, user_id: str | None) -> Context:
         ("Models", "model", _largest_first(models)),
         ("Executors", "executor", _largest_first(executors)),
     ]
+    flows = usage(**chosen, by=["flow"])
+    if any(row["flow"] for row in flows.rows):
+        tables.append(("Flows", "flow", [row | {"flow": row["flow"] or NO_FLOW} for row in _largest_first(flows)]))
     if caller.sees_all and has_owners():
         tables.append(("Users", "user", _largest_first(usage(**chosen, by=["user"]))))
     tables.append(("Days", "day", by_day.rows[::-1]))

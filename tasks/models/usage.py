@@ -16,8 +16,9 @@ class UsageQuerySet(models.QuerySet["Usage"]):
 class Usage(models.Model):
     """What model calls used on a day (UTC), in a view (`tasks.storage.usage`).
 
-    The sum over the rows of a user, day, model and executor is exact. `cost_nanos` is in billionths of
-    a US dollar; `unpriced` counts the calls whose cost is unknown. `model` may be empty.
+    The sum over the rows of a user, day, model, executor and flow is exact. `cost_nanos` is in billionths of
+    a US dollar; `unpriced` counts the calls whose cost is unknown. `model` may be empty, and `flow` is for
+    runs of no flow.
     """
 
     id = models.TextField(primary_key=True)
@@ -25,6 +26,7 @@ class Usage(models.Model):
     day = models.DateField()
     model = models.CharField(max_length=255)
     executor_id = models.CharField(max_length=255)
+    flow = models.CharField(max_length=255)
     calls = models.BigIntegerField()
     prompt_tokens = models.BigIntegerField()
     completion_tokens = models.BigIntegerField()

@@ -1,4 +1,4 @@
-"""What model calls used: sums by day, model, executor and user."""
+"""What model calls used: sums by day, model, executor, flow and user."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +16,14 @@ from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import dollars
 from tasks.services.budgets import Limit
 
-GROUPS: Final[Mapping[str, str]] = {"day": "day", "model": "model", "executor": "executor_id", "user": "user_id"}
-"""By what the sums can be grouped, and the column."""
+#: By what the sums can be grouped, and the column.
+GROUPS: Final[Mapping[str, str]] = {
+    "day": "day",
+    "model": "model",
+    "executor": "executor_id",
+    "flow": "flow",
+    "user": "user_id",
+}
 SUMS: Final = ("calls", "prompt_tokens", "completion_tokens", "total_tokens", "cost_nanos", "unpriced")
 DEFAULT_DAYS: Final = 30
 MOST_ROWS: Final = 5_000
@@ -44,6 +50,7 @@ def usage(
     by: Sequence[str] = ("day",),
     model: str | None = None,
     executor: str | None = None,
+    flow: str | None = None,
     user_id: str | None = None,
 ) -> Report:
     """Return what the caller's tasks used; for administrators, what the tasks of all users used.
@@ -52,7 +59,7 @@ def usage(
     """
     until = until or datetime.now(UTC).date()
     since = since or min(until, _days_before(until, DEFAULT_DAYS - 1))
-    wanted = {"model": model, "executor_id": executor, "user_id": user_id}
+    wanted = {"model": model, "executor_id": executor, "flow": flow, "user_id": user_id}
     chosen = {name: value for name, value in wanted.items() if value is not None}
     found = Usage.objects.for_caller(caller).filter(day__gte=since, day__lte=until, **chosen).order_by()
     columns = [GROUPS[name] for name in by]
@@ -71,7 +78,7 @@ def _days_before(day: date, days: int) -> date:
 
 
 def _shown(value: Any) -> str | None:
-    """A day as text, and None for a model without a name."""
+    """A day as text, and None for a model without a name and for runs of no flow."""
     return value.isoformat() if isinstance(value, date) else value or None
 
 

@@ -1,8 +1,9 @@
-"""What the model calls of each user used, by day, model and executor.
+"""What the model calls of each user used, by day, model, executor and flow.
 
 Each call is a row of `tasks_spending`, added when the executor reports it and never with the same id again. `compact` adds
-these rows up in `tasks_usage` now and then. The view `tasks_used` (`Usage`) contains both, so the sums over its rows are
-exact at any time, and no query reads tasks. The rows remain when trees are deleted.
+these rows up in `tasks_flow_usage` now and then; `tasks_usage` has what earlier versions added up, without flows. The view
+`tasks_used` (`Usage`) contains all three, so the sums over its rows are exact at any time, and no query reads tasks. The
+rows remain when trees are deleted.
 """
 
 from typing import Final
@@ -22,11 +23,12 @@ SETTLED: Final = (
     else "at < clock_timestamp() - interval '2 minutes'"
 )
 """A worker repeats a commit of which it has not heard for some seconds: until then the row is there to be found."""
-COLUMNS: Final = (
-    "user_id, day, model, executor_id, calls, prompt_tokens, completion_tokens, total_tokens, cost_nanos, unpriced"
-)
+KEY: Final = "user_id, day, model, executor_id, flow"
+COLUMNS: Final = f"{KEY}, calls, prompt_tokens, completion_tokens, total_tokens, cost_nanos, unpriced"
+FLOW: Final = "COALESCE((SELECT f.name FROM tasks_run r JOIN tasks_flow f ON f.id = r.flow_id WHERE r.id = %s), '')"
+"""The name of the run's flow: it remains when the flow is deleted. Empty without one."""
 ADD: Final = (
-    f"INSERT INTO tasks_spending (id, {COLUMNS}, at) VALUES (%s, %s, %s, %s, %s, 1, %s, %s, %s, %s, %s, {NOW}) "  # noqa: S608  (constants of ours)
+    f"INSERT INTO tasks_spending (id, {COLUMNS}, at) VALUES (%s, %s, %s, %s, %s, {FLOW}, 1, %s, %s, %s, %s, %s, {NOW}) "  # noqa: S608  (constants of ours)
     "ON CONFLICT DO NOTHING"
 )
 OF_RUN: Final = ("model_calls", "prompt_tokens", "completion_tokens", "total_tokens", "cost_nanos", "unpriced_calls")
@@ -35,17 +37,16 @@ ADD_TO_RUN: Final = (
 )
 """The sums of a run, which stay when its calls are pruned. Execute it in the transaction of the row: a repetition of that is refused."""
 SUM_UP: Final = f"""
-    INSERT INTO tasks_usage ({COLUMNS})
-    SELECT user_id, day, model, executor_id, sum(calls), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens),
-        sum(cost_nanos), sum(unpriced)
-    FROM {{gone}} GROUP BY user_id, day, model, executor_id
-    ON CONFLICT (user_id, day, model, executor_id) DO UPDATE SET
-        calls = tasks_usage.calls + excluded.calls,
-        prompt_tokens = tasks_usage.prompt_tokens + excluded.prompt_tokens,
-        completion_tokens = tasks_usage.completion_tokens + excluded.completion_tokens,
-        total_tokens = tasks_usage.total_tokens + excluded.total_tokens,
-        cost_nanos = tasks_usage.cost_nanos + excluded.cost_nanos,
-        unpriced = tasks_usage.unpriced + excluded.unpriced
+    INSERT INTO tasks_flow_usage ({COLUMNS})
+    SELECT {KEY}, sum(calls), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cost_nanos), sum(unpriced)
+    FROM {{gone}} GROUP BY {KEY}
+    ON CONFLICT ({KEY}) DO UPDATE SET
+        calls = tasks_flow_usage.calls + excluded.calls,
+        prompt_tokens = tasks_flow_usage.prompt_tokens + excluded.prompt_tokens,
+        completion_tokens = tasks_flow_usage.completion_tokens + excluded.completion_tokens,
+        total_tokens = tasks_flow_usage.total_tokens + excluded.total_tokens,
+        cost_nanos = tasks_flow_usage.cost_nanos + excluded.cost_nanos,
+        unpriced = tasks_flow_usage.unpriced + excluded.unpriced
 """  # noqa: S608  (constants of ours)
 COMPACT: Final = f"""
     WITH gone AS (

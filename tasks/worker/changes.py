@@ -138,7 +138,7 @@ class UsageAdded(Change):
     @property
     def values(self) -> tuple[Any, ...]:
         model, *numbers = self.spending
-        return self.key, self.user_id, self.day, model, self.executor_id, *numbers
+        return self.key, self.user_id, self.day, model, self.executor_id, self.run_id, *numbers
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from tests.servers import Server, free_port, new_database, running_server
 
 TOOLS: Final = [
     *("answer_question", "approval_executor", "cancel_run", "echo_executor", "generate_tree", "get_run"),
-    *("list_executors", "list_runs", "run_flow", "run_tree", "sleep_executor"),
+    *("list_executors", "list_runs", "run_flow", "run_tree", "send_event", "sleep_executor"),
 ]
 SEEN: Final[Json] = {
     "tools": TOOLS,

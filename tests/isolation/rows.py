@@ -151,7 +151,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "notifications.delete": Row({"name": "on-call"}),
         "webhooks.list": Row(RUN, runs=True),
         "webhooks.delete": Row({"webhook_id": "$webhook"}, runs=True),
-        "usage.get": Row({"by": ["day", "user"]}, (USER, USER | {"by": "user"})),
+        "usage.get": Row({"by": ["day", "user"]}, (USER, USER | {"by": "user"}, USER | {"by": "flow"})),
         "audit.list": Row({}, (USER, USER | {"action": "tree"})),
         "rpc.discover": Row({}),
     }
@@ -317,6 +317,7 @@ TOOLS: Final[Mapping[str, Row]] = MappingProxyType(
         "get_schedule": Row(SCHEDULE),
         "preview_schedule": Row(SCHEDULE),
         "list_schedule_runs": Row(SCHEDULE),
+        "send_event": Row(EVENT),
     }
 )
 """Tools of MCP."""

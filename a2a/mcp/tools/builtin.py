@@ -16,9 +16,9 @@ from a2a.mcp.tools.outcomes import outcome_schema
 from a2a.mcp.tools.running import RunTool, Start, followed, outcome
 from a2a.mcp.tools.schedule_tools import schedule_tools
 from a2a.mcp.tools.tool import DEFINITIONS, READS, Hints, Tool, schema_of
-from a2a.methods import responses, run_responses, running, runs, system
+from a2a.methods import events, responses, run_responses, running, runs, system
 from a2a.methods.generate import task_that_writes
-from a2a.methods.params import Answer, Nothing
+from a2a.methods.params import Answer, Nothing, SendEvent
 from a2a.methods.response import Response
 from a2a.methods.run_params import ListRuns
 from a2a.methods.task_schemas import NewTask
@@ -205,6 +205,15 @@ def builtin_tools() -> Sequence[Tool]:
             answer=responses.Answered,
         ),
         *schedule_tools(),
+        direct(
+            "send_event",
+            "Send an event",
+            "Send an event to your tasks that wait for one of this name and payload; their runs then continue. "
+            "Sending it again with the same id changes nothing.",
+            events.send,
+            given=SendEvent,
+            answer=responses.SentEvent,
+        ),
     )
 
 

@@ -94,6 +94,7 @@ def test_a_task_that_fails_is_an_error_that_the_model_reads(alice: Client) -> No
         ("answer_question", {"task_id": "no-such-task", "answer": "yes"}, "no-such-task"),
         ("sleep_executor", {"seconds": "many"}, "seconds"),
         ("sleep_executor", {"second": 1}, "second: unknown parameter, did you mean 'seconds'?"),
+        ("send_event", {"payload": 1}, "event"),
         ("list_runs", {"limit": 0}, "limit"),
     ],
 )
@@ -250,6 +251,17 @@ def test_a_run_that_waits_for_a_person_says_what_it_asks(alice: Client) -> None:
     assert "Publish it?" in text_of(result)
     assert alice.data("answer_question", task_id=question["task_id"], answer="yes")["success"]
     assert alice.data("get_run", run_id=data["run_id"], wait_seconds=40)["status"] == "completed"
+
+
+def test_an_event_is_sent(alice: Client) -> None:
+    """Before the wait, so that the task takes it at once."""
+    event = {"event": f"paid-{alice.version}", "payload": {"order": 42}, "id": f"evt-{alice.version}"}
+    sent = alice.data("send_event", **event)
+    assert sent | event == sent
+    assert alice.data("send_event", **event) == sent
+    inputs = {"event": event["event"], "match": {"/order": 42}, "retain_seconds": 600}
+    task = {"name": "paid", "schemas": {"method": "event_executor"}, "inputs": inputs}
+    assert alice.data("run_tree", tasks=[task])["result"]["payload"] == {"order": 42}
 
 
 def test_a_run_is_cancelled(alice: Client, gate: Path) -> None:

@@ -46,13 +46,17 @@ def test_what_a_model_used_is_counted_for_its_user_alone(auth_server: Server) ->
 
 
 def test_clients_of_every_interface_read_it(open_server: Server, rpc: Rpc) -> None:
-    rpc("tasks.execute", {"tasks": TASK | {"inputs": {"prompt": "Hi", "model": "demo/hi"}}, "wait": True})
-    by_rpc = rpc("usage.get", {"by": "model", "model": "demo/hi"})
-    assert [row["model"] for row in by_rpc["rows"]] == ["demo/hi"]
+    tasks = TASK | {"inputs": {"prompt": "Hi", "model": "demo/hi"}}
+    rpc("flows.save", {"name": "hi-flow", "tasks": tasks})
+    rpc("flows.run", {"name": "hi-flow", "wait": True})
+    by_rpc = rpc("usage.get", {"by": ["model", "flow"], "model": "demo/hi"})
+    assert [(row["model"], row["flow"]) for row in by_rpc["rows"]] == [("demo/hi", "hi-flow")]
     with Client(str(open_server.http.base_url)) as client:
-        assert client.usage(by="model", model="demo/hi") == by_rpc
-    assert open_server.http.get("/api/usage/?by=model&model=demo/hi").json() == by_rpc
-    assert "demo/hi" in open_server.http.get("/ui/usage/?days=7").text
+        assert client.usage(by=["model", "flow"], flow="hi-flow") == by_rpc
+    assert open_server.http.get("/api/usage/?by=model&by=flow&flow=hi-flow").json() == by_rpc
+    page = open_server.http.get("/ui/usage/?days=7").text
+    assert "demo/hi" in page
+    assert "<td>hi-flow</td>" in page
 
 
 @pytest.mark.parametrize(
@@ -61,7 +65,7 @@ def test_clients_of_every_interface_read_it(open_server: Server, rpc: Rpc) -> No
         ({"since": "yesterday"}, "since", "regex"),
         ({"since": "2026-02-30"}, "since", "no day of the calendar"),
         ({"since": "2026-02-02", "until": "2026-02-01"}, "since", "must not be after"),
-        ({"by": "week"}, "by", "one of day, executor, model, user"),
+        ({"by": "week"}, "by", "one of day, executor, flow, model, user"),
         ({"days": 3}, "days", "unknown parameter"),
     ],
 )

@@ -11,7 +11,7 @@ from accounts.callers import LOCAL, Caller, Role
 from tasks.models import Usage
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.token_usage import spending_of
-from tasks.services import editing, trees
+from tasks.services import editing, flows, trees
 from tasks.services.usage import usage
 from tasks.storage import usage as stored
 from tasks.worker.changes import UsageAdded
@@ -34,6 +34,7 @@ def nothing_used() -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM tasks_spending")
         cursor.execute("DELETE FROM tasks_usage")
+        cursor.execute("DELETE FROM tasks_flow_usage")
 
 
 @pytest.fixture(params=[False, True], ids=["as they come", "added up each time"])
@@ -86,6 +87,23 @@ def test_reports_are_summed_by_day_model_executor_and_user(
     assert rows(model="openai/gpt", user_id="bob") == rows(executor="llm_executor") == []
     assert rows(since=today + timedelta(days=1), until=today + timedelta(days=2)) == []
     assert rows(by=[]) == []
+
+
+def test_reports_are_summed_by_flow(worker: WorkerThread, rows: Callable[..., list[Json]]) -> None:
+    """Also after the flow was deleted, and its name used again."""
+    flow = {"caller": ADA, "name": "poems", "tasks": step("a", inputs={"spends": USED})}
+    for _ in range(2):
+        flows.save_flow(**flow)
+        flows.run_flow(caller=ADA, name="poems", version=None, inputs=None)
+        worker.work()
+        flows.delete_flow(caller=ADA, name="poems")
+    ran(worker, step("b", inputs={"spends": USED}))
+    assert [(row["flow"], sums(row)) for row in rows(ADA, by=["flow"])] == [
+        (None, (1, 15, 0.25, 0)),
+        ("poems", (2, 30, 0.5, 0)),
+    ]
+    assert [sums(row) for row in rows(ADA, by=["model"], flow="poems")] == [(2, 30, 0.5, 0)]
+    assert rows(BOB, by=["flow"]) == rows(ADA, by=["day"], flow="prose") == []
 
 
 def test_users_see_only_their_own(worker: WorkerThread, rows: Callable[..., list[Json]]) -> None:
