@@ -201,8 +201,10 @@ def _parked(who: str, wait: Json) -> Iterator[str]:
     until = f" until {wait['until']}" if wait["until"] else ""
     yield f"{who} waits{until} for the event '{' '.join(wait['event'].split())}'{match}."
     yield f"Send it: {command('events', 'send', wait['event'], '--payload', 'JSON')}"
-    if wait["hook_url"]:
-        yield f"Or POST its payload, once and without a login, to {wait['hook_url']}"
+    if address := wait["hook_url"]:
+        yield f"Or POST its payload, once and without a login, to {address}"
+        if not address.startswith("http"):
+            yield "This is a path below the address of the server: set server.public_url to make it a URL."
 
 
 def _walk(task: Json) -> Iterator[Json]:

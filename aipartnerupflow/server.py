@@ -133,10 +133,16 @@ def init_examples(*, force: bool) -> None:
 
 def rotate_keys() -> None:
     prepare()
+    from llmkeys.cipher import CannotUnseal
+    from tasks.services.resealing import reseal
+
     try:
         call_command("rotate_llm_keys")
+        typer.echo(f"Encrypted in inputs of tasks, runs, flows and schedules: {reseal():,} rows.")
     except CommandError as error:
         _refuse(str(error))
+    except CannotUnseal as error:
+        _refuse(f"An input of a task cannot be decrypted, and was not changed. {error}")
 
 
 def prepare() -> bool:

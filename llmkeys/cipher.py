@@ -5,8 +5,11 @@ Each context has its own keys, derived from the operator's. What was encrypted a
 row is useless.
 """
 
+import hashlib
+import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -46,6 +49,11 @@ def unseal(sealed: str, *, context: str) -> str:
         raise CannotUnseal("It was encrypted for another purpose or owner, or it is damaged.") from None
 
 
+def fingerprint(text: str, *, context: str) -> str:
+    """Return 64 characters that are the same for the same text in the same context, and say nothing about it without the keys."""
+    return hmac.new(_derived(_secrets()[0], f"fingerprint:{context}"), text.encode(), hashlib.sha256).hexdigest()
+
+
 def is_newest(sealed: str) -> bool:
     """Whether the newest key encrypted it.
 
@@ -61,11 +69,21 @@ def _secrets() -> Sequence[str]:
 
 
 def _key_ids() -> list[str]:
-    return [_derived(secret, "key id").hex()[:KEY_ID_CHARACTERS] for secret in _secrets()]
+    return [_key_id(secret) for secret in _secrets()]
+
+
+@lru_cache(maxsize=64)
+def _key_id(secret: str) -> str:
+    return _derived(secret, "key id").hex()[:KEY_ID_CHARACTERS]
 
 
 def _fernet(context: str) -> MultiFernet:
-    return MultiFernet([Fernet(urlsafe_b64encode(_derived(secret, f"seal:{context}"))) for secret in _secrets()])
+    return _fernet_of(tuple(_secrets()), context)
+
+
+@lru_cache(maxsize=64)
+def _fernet_of(secrets: tuple[str, ...], context: str) -> MultiFernet:
+    return MultiFernet([Fernet(urlsafe_b64encode(_derived(secret, f"seal:{context}"))) for secret in secrets])
 
 
 def _derived(secret: str, purpose: str) -> bytes:

@@ -96,7 +96,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks.execute": EXECUTE,
         "execute_task_tree": EXECUTE,
         "tasks.get": Method(queries.get, params.Get, as_a2a_task, responses.Task, VIEWER),
-        "tasks.detail": Method(queries.detail, params.Get, as_a2a_task, responses.Detail, VIEWER),
+        "tasks.detail": Method(queries.detail, params.Get, as_a2a_task, responses.Detail, VIEWER, takes_url=True),
         "tasks.tree": Method(queries.tree, params.Tree, as_a2a_task, responses.TreeNode, VIEWER),
         "tasks.children": Method(queries.children, params.Children, as_a2a_tasks, Tasks, VIEWER),
         "tasks.list": Method(
@@ -112,7 +112,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "tasks.cancel": Method(running.cancel, params.Cancel, as_a2a_answers, list[responses.Cancellation], OPERATOR),
         "tasks.answer": Method(running.answer, params.Answer, as_a2a_answered, responses.Answered, OPERATOR),
         "questions.list": Method(
-            queries.open_questions, params.OpenQuestions, as_a2a_data, responses.OpenQuestions, VIEWER
+            queries.open_questions, params.OpenQuestions, as_a2a_data, responses.OpenQuestions, VIEWER, takes_url=True
         ),
         "events.send": Method(events.send, params.SendEvent, as_a2a_data, responses.SentEvent, OPERATOR),
         "tasks.copy": Method(

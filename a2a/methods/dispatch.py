@@ -22,7 +22,6 @@ from a2a.methods import METHODS, SYSTEM_METHODS
 from a2a.methods.method import Method
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from llmkeys.header import SentKey
 from tasks.ids import new_id
 from tasks.rules.exceptions import InvalidParams, ResponseTooLarge, RoleTooLow
 from tasks.rules.strict_json import Json
@@ -115,7 +114,9 @@ async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Head
         loads.charge(caller.user_id)
         require(caller, method.role, what=call.method)
         llm_key = headers.sent_key()
-        keys = {"llm_key": llm_key} if method.takes_llm_key else {}
+        keys: dict[str, Any] = {"llm_key": llm_key} if method.takes_llm_key else {}
+        if method.takes_url:
+            keys["url"] = headers.url
         if headers.idempotency_key is not None and method.is_repeatable:
             return await _perform_once(call, method, caller=caller, dialect=dialect, headers=headers, keys=keys)
         params = method.params.parse(_resuming(call.params, headers))
@@ -160,7 +161,7 @@ async def _perform_once(
     caller: Caller,
     dialect: Dialect,
     headers: Headers,
-    keys: Mapping[str, SentKey | None],
+    keys: Mapping[str, Any],
 ) -> Performed:
     """Execute a call with an Idempotency-Key.
 

@@ -15,7 +15,8 @@ class Method:
     `function` gets the caller and the parameters as `params`. `as_a2a` converts its result to A2A
     objects for `/`; `answer` is the type of the native result for `/tasks`. `role` is the lowest
     role that may call it. The function also gets `token` (of the Idempotency-Key) if
-    `is_repeatable`, and `llm_key` if `takes_llm_key`.
+    `is_repeatable`, `llm_key` if `takes_llm_key`, and `url`, which returns the base URL of the server as the
+    caller knows it, if `takes_url`.
     """
 
     function: Callable[..., Awaitable[Any]]
@@ -25,3 +26,4 @@ class Method:
     role: Role
     is_repeatable: bool = False
     takes_llm_key: bool = False
+    takes_url: bool = False

@@ -1,6 +1,6 @@
 """Methods that read tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Final
@@ -47,26 +47,32 @@ async def get(caller: Caller, given: params.Get) -> TaskResult:
     return TaskResult(native=native_task(task), task=task)
 
 
-async def detail(caller: Caller, given: params.Get) -> TaskResult:
+async def detail(caller: Caller, given: params.Get, *, url: Callable[[], str] = str) -> TaskResult:
     """Return one task with its latest events, relatives, inputs, timings, and open question or wait."""
     found = await pools.read(task_detail.detail, caller=caller, task_id=given.task_id)
     await with_schedules([found.task])
-    url = _answer_url(found.question, caller) if found.question else None
+    answer = _answer_url(found.question, caller, url) if found.question else None
     hook = hook_url(found.wait) if found.wait and caller.may(Role.OPERATOR) else None
-    native = native_detail(found, answer_url=url, hook_url=hook)
+    native = native_detail(found, answer_url=answer, hook_url=_absolute(hook, url))
     return TaskResult(native=native, task=found.task, run=found.run, metadata={"task": native})
 
 
-async def open_questions(caller: Caller, given: params.OpenQuestions) -> DataResult:
+async def open_questions(caller: Caller, given: params.OpenQuestions, *, url: Callable[[], str] = str) -> DataResult:
     """List the open questions of the caller's trees, and those that the caller may answer as an assignee."""
     found = await pools.read(questions.inbox_of, caller, limit=given.limit)
-    shown = [native_open_question(question, answer_url=_answer_url(question, caller)) for question in found]
+    shown = [native_open_question(question, answer_url=_answer_url(question, caller, url)) for question in found]
     return DataResult(native={"questions": shown})
 
 
-def _answer_url(question: Question, caller: Caller) -> str | None:
+def _answer_url(question: Question, caller: Caller, url: Callable[[], str]) -> str | None:
     may_answer = caller.may(Role.OPERATOR) and question.may_be_answered_by(caller)
-    return link_to(question, user_id=caller.user_id) if may_answer else None
+    return _absolute(link_to(question, user_id=caller.user_id), url) if may_answer else None
+
+
+def _absolute(address: str | None, url: Callable[[], str]) -> str | None:
+    """Return an address that is only a path below the server as this caller has reached it; it is stored nowhere."""
+    is_path = address is not None and address.startswith("/")
+    return f"{url().rstrip('/')}{address}" if is_path else address
 
 
 async def tree(caller: Caller, given: params.Tree) -> TaskResult:

@@ -227,7 +227,7 @@ class Answered(Response, frozen=True, kw_only=True):
 
 class Wait(Response, frozen=True, kw_only=True):
     """What a task waits for, if not an answer: a time, an event, or a run of its own (`child_run`). At `until` a wait for a time is over, and one for an
-    event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that.
+    event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that. Without `server.public_url` it begins as the address that was called.
     """
 
     kind: Literal["time", "event", "run"]

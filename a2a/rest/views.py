@@ -14,7 +14,7 @@ from rest_framework.viewsets import ViewSet
 
 from a2a.core.errors import as_rest
 from a2a.core.exceptions import WrongHttpMethod
-from a2a.core.http import Headers, json_response, refusal, wants_tokens
+from a2a.core.http import headers_of, json_response, refusal, wants_tokens
 from a2a.core.jsonrpc import Call
 from a2a.live.streaming import events_response, stream_of_task
 from a2a.methods.dispatch import REST, method_named, perform
@@ -47,7 +47,7 @@ class Endpoint(ViewSet):
     ) -> HttpResponseBase:
         kind = method_named(operation.method, REST.methods).params
         call = Call(method=operation.method, params=params_of(request, operation, path, kind=kind))
-        reply, _ = await perform(call, caller=caller, dialect=REST, headers=Headers.of(request.headers))
+        reply, _ = await perform(call, caller=caller, dialect=REST, headers=headers_of(request))
         status, value = operation.answer(reply.result)
         return json_response(value, status=status)
 

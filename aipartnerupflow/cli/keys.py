@@ -47,7 +47,7 @@ def delete_key(client: "Client", provider: Provider, user: UserId = None) -> Any
 
 @keys.command("rotate")
 def rotate(config: ConfigFile = None) -> None:
-    """Re-encrypt all stored keys with the first of llm.encryption_keys.
+    """Re-encrypt all stored keys, secrets and secret inputs with the first of llm.encryption_keys.
 
     Works directly on the database; servers and workers may keep running.
     """

@@ -9,6 +9,7 @@ from typing import Final
 from django.conf import settings
 
 from aipartnerupflow.executors import Executor, ExecutorError
+from llmkeys.sealed_texts import has_sealed
 from tasks.executors import disabled_executors, executor_ids, get_executor, placement, secret_places
 from tasks.executors.template_check import check_templates, value_labels
 from tasks.rules.conditions import tasks_in
@@ -79,12 +80,14 @@ def _misfit(task: TaskSpec, executor: Executor, *, is_part: bool) -> str | None:
     """Describe why the inputs can never match the executor's schema; None if they match, or may with results.
 
     A result may be any input, so with dependencies only what is given counts, one input at a time; so it
-    is in a part of a template, whose inputs its values complete, and with the inputs of a run.
+    is in a part of a template, whose inputs its values complete, and with the inputs of a run. An input that
+    is encrypted was checked before.
     """
     takes_inputs_of_run = any(is_run_input(path) for _, path in places_in(task.inputs, ""))
-    if not task.dependencies and not is_part and not takes_inputs_of_run:
+    if not task.dependencies and not is_part and not takes_inputs_of_run and not has_sealed(task.inputs):
         return mismatch(executor.input_schema, task.inputs)
-    given = {name: value for name, value in task.inputs.items() if next(places_in(value, name), None) is None}
+    is_open = {name: next(places_in(value, name), None) is None for name, value in task.inputs.items()}
+    given = {name: value for name, value in task.inputs.items() if is_open[name] and not has_sealed(value)}
     rules = {name: rule for name, rule in executor.input_schema.items() if name in RULES_OF_ONE_INPUT}
     return mismatch(rules, given)
 

@@ -25,18 +25,19 @@ def filled_inputs(
     results: Mapping[str, Any],
     *,
     known: Collection[str],
+    own: Json | None = None,
     keeps_literals: bool = False,
     secrets: Mapping[str, str] = MappingProxyType({}),
     run_inputs: Json | None = None,
 ) -> Json:
     """Return the inputs of the task with the values of its places (`tasks.rules.places`).
 
-    `known` are the ids whose places are filled. With `keeps_literals`, `{{{{` stays: the inputs will be
+    `own` replaces the inputs of the task. `known` are the ids whose places are filled. With `keeps_literals`, `{{{{` stays: the inputs will be
     filled again. `secrets` maps the names of secrets to their values. Raises ExecutorError, permanent, if a place has no value or the values are too long.
     """
     try:
         return filled(
-            task.inputs,
+            task.inputs if own is None else own,
             results,
             known=known,
             left=left_fields(task.executor_id),

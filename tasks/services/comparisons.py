@@ -8,6 +8,7 @@ from typing import Final
 import orjson
 
 from accounts.callers import Caller
+from llmkeys import sealed_texts
 from tasks.models import RunInputs, Task
 from tasks.rules.strict_json import TEXT, Json
 from tasks.services.history import RunFacts
@@ -102,7 +103,13 @@ def _differs(a: Task, b: Task, name: str) -> bool:
     if name not in loads.JSON_COLUMNS:
         return bool(getattr(a, name) != getattr(b, name))
     texts = [vars(task)[name + TEXT] or "null" for task in (a, b)]
-    return texts[0] != texts[1] and orjson.loads(texts[0]) != orjson.loads(texts[1])
+    if texts[0] == texts[1]:
+        return False
+    values = (
+        sealed_texts.fingerprinted(orjson.loads(text), owner=task.user_id)
+        for text, task in zip(texts, (a, b), strict=True)
+    )
+    return next(values) != next(values)
 
 
 def seconds_of(task: Task) -> float | None:

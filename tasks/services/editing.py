@@ -34,6 +34,7 @@ from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, descendants, node_of
 from tasks.services.trees import LOOKUP_CHUNK, held_task
 from tasks.services.usable_secrets import refuse_unusable
+from tasks.services.write_only import sealed_inputs
 from tasks.status import Status
 from tasks.storage.bulk import batched
 
@@ -71,6 +72,9 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
         setattr(task, name, getattr(valid, name))
     task.dependencies = [item.stored({item.id: item.id}) for item in valid.dependencies]
     task.executor_id = valid.executor_id
+    task.inputs = sealed_inputs(
+        task.inputs, executor_id=task.executor_id, schemas=task.schemas, owner=str(task.user_id)
+    )
     task.updated_at = datetime.now(UTC)
     task.save(update_fields=[*EDITABLE, "executor_id", "updated_at"])
     return task

@@ -16,6 +16,7 @@ from accounts import audit
 from accounts.audit import Action
 from accounts.callers import Caller
 from apflow_site.db.turns import take_turns
+from llmkeys import sealed_texts
 from llmkeys.header import SentKey
 from tasks.executors.admission import checked
 from tasks.executors.run_places import inputs_used
@@ -38,6 +39,7 @@ from tasks.rules.strict_json import Json
 from tasks.services.queries import get_task
 from tasks.services.trees import NEW, Execution, execute_tree
 from tasks.services.usable_secrets import refuse_unusable
+from tasks.services.write_only import sealed, sealed_definition
 from tasks.services.written_down import written_down
 from tasks.storage import loads
 
@@ -84,6 +86,7 @@ def save_flow(
     warnings = [*spec.warnings, *_check_places(spec, inputs_schema)]
     content = {"definition": defined_tasks(tasks, spec), "inputs_schema": inputs_schema, "description": description}
     _refuse_if_long(content)
+    content["definition"] = sealed_definition(content["definition"], owner=caller.user_id)
     flow, version, is_new = _store(caller.user_id, name, content, is_tool=is_tool)
     return Saved(flow=flow, version=version, is_new=is_new, warnings=warnings)
 
@@ -135,10 +138,11 @@ def run_flow(
     FlowNotFound, InvalidParams for inputs that do not fit, or what `create_tree` raises.
     """
     flow, found = get_version(caller=caller, name=name, version=version, user_id=user_id)
-    given = checked_inputs(found, inputs or {})
+    owner = flow.user_id
+    given = checked_inputs(found, sealed_texts.opened_where_possible(inputs or {}, owner=owner))
     execution = execute_tree(
         caller=caller,
-        tasks=[task | {"user_id": flow.user_id} for task in found.definition],
+        tasks=[task | {"user_id": owner} for task in found.definition],
         id_conflict=NEW,
         context_id=context_id,
         reserved_id=reserved_id,
@@ -146,7 +150,8 @@ def run_flow(
     )
     of_flow = {"flow_id": flow.id, "flow_version": found.number}
     Run.objects.filter(id=execution.run.id).update(**of_flow)
-    RunInputs.objects.create(run_id=execution.run.id, inputs=given)
+    stored = sealed(given, found.inputs_schema, owner=owner)
+    RunInputs.objects.create(run_id=execution.run.id, inputs=stored)
     execution.run.flow_id, execution.run.flow_version = flow.id, found.number
     return execution
 
@@ -261,7 +266,8 @@ def _store(user_id: str, name: str, content: Json, *, is_tool: bool | None) -> t
     if is_tool is not None and is_tool != flow.is_tool:
         flow.is_tool = is_tool
         flow.save(update_fields=["is_tool"])
-    digest = digest_of(content["definition"], content["inputs_schema"], content["description"])
+    definition = sealed_texts.fingerprinted(content["definition"], owner=user_id)
+    digest = digest_of(definition, content["inputs_schema"], content["description"])
     newest = FlowVersion.objects.of(flow).filter(number=flow.version).first()
     if newest is not None and newest.digest == digest:
         return flow, newest, False

@@ -11,12 +11,13 @@ from tasks.rules.maps import templates_of
 from tasks.rules.references import renamed_params
 from tasks.rules.specs import TaskSpec, TreeSpec, labelled, names_of
 from tasks.rules.templates import LABEL, rename_placeholders
+from tasks.services.write_only import sealed_inputs
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
 
 
 def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:
-    """Return the unsaved tasks with these ids."""
+    """Return the unsaved tasks with these ids. What schemas mark `writeOnly` in their inputs is encrypted."""
     now = datetime.now(UTC)
     root_id = ids[spec.root_id]
     names = names_of(spec)
@@ -53,7 +54,12 @@ def _row(
         priority=task.priority,
         executor_id=task.executor_id,
         dependencies=[item.stored(ids) for item in needs],
-        inputs=rename_placeholders(task.inputs, renamed),
+        inputs=sealed_inputs(
+            rename_placeholders(task.inputs, renamed),
+            executor_id=task.executor_id,
+            schemas=task.schemas,
+            owner=user_id,
+        ),
         schemas=task.schemas,
         params=renamed_params(task.params, renamed),
         has_children=task.has_children,

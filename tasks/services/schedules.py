@@ -16,6 +16,7 @@ from accounts import audit
 from accounts.audit import Action
 from accounts.callers import Caller
 from apflow_site.db.turns import take_turns
+from llmkeys import sealed_texts
 from tasks.executors.admission import checked
 from tasks.models import Firing, Run, Schedule, ScheduleQuerySet, Task
 from tasks.queue import clock, notify
@@ -38,6 +39,7 @@ from tasks.services.firings import Sweep
 from tasks.services.queries import after_cursor, cursor_of, get_task
 from tasks.services.trees import owner_of
 from tasks.services.usable_secrets import refuse_unusable
+from tasks.services.write_only import sealed, sealed_definition
 from tasks.storage import loads
 
 SUBJECTS: Final = ("tasks", "task_id", "flow")
@@ -338,7 +340,10 @@ def _set_flow(schedule: Schedule, version: int | None) -> None:
         return
     schedule.flow_version = version
     _, found = flows.get_version(caller=Caller(user_id=schedule.user_id), name=schedule.flow, version=version)
-    flows.checked_inputs(found, schedule.inputs or {})
+    given = sealed_texts.opened_where_possible(schedule.inputs or {}, owner=schedule.user_id)
+    flows.checked_inputs(found, given)
+    if schedule.inputs is not None:
+        schedule.inputs = sealed(given, found.inputs_schema, owner=schedule.user_id)
 
 
 def _owner_and_name(schedule: Schedule, caller: Caller) -> tuple[str, str]:
@@ -352,6 +357,7 @@ def _owner_and_name(schedule: Schedule, caller: Caller) -> tuple[str, str]:
     names_owner = caller.sees_all and spec.tasks[0].user_id
     owner = schedule.user_id if schedule.user_id and not names_owner else owner_of(caller, spec)
     refuse_unusable(spec, owner=owner)
+    schedule.tasks = sealed_definition(schedule.tasks, owner=owner)
     return owner, next(task.name for task in spec.tasks if task.id == spec.root_id)
 
 

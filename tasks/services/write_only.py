@@ -1,17 +1,23 @@
-"""Mask what pages must not show of a task's inputs: the parts that a schema marks `writeOnly`.
+"""The parts of a task's inputs that a schema marks `writeOnly`: encrypted in the database, and masked on pages.
 
-`rest_executor` marks credentials, for example. Users who may read the task get the full inputs from
-the API. A page is visible on a screen, in the admin on that of another user.
+`rest_executor` marks credentials, for example. A worker decrypts them for an attempt; everywhere else, also in the API,
+they are as they are stored (`llmkeys.sealed_texts`). Numbers stay as they are, and texts with places, whose value is not
+known before. Rows of earlier versions have clear texts, which are used as they are.
 """
 
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Final, TypeVar
 
+from llmkeys import sealed_texts
 from llmkeys.masker import MASK
-from tasks.executors import describe
+from tasks.executors import describe, executor_ids, get_executor
 from tasks.models import Task
 from tasks.rules.exceptions import ExecutorNotFound
-from tasks.rules.places import is_secret_place
+from tasks.rules.places import OPENING, is_secret_place
 from tasks.rules.strict_json import Json
+
+RUN_TREE: Final = "run_tree_executor"
+Tasks = TypeVar("Tasks", Json, list[Any])
 
 
 def for_pages(task: Task, inputs: Json) -> Any:
@@ -26,19 +32,77 @@ def for_pages(task: Task, inputs: Json) -> Any:
 
 
 def masked(value: Any, schema: Any) -> Any:
-    """Return the value with `…` for each `writeOnly` part (JSON Schema 2020-12, validation, 9.4).
+    """Return the value with `…` for each `writeOnly` part.
 
     The place of a named secret is not masked: it is only a name.
     """
+    return _changed(value, schema, lambda part: part if is_secret_place(part) else MASK)
+
+
+def sealed_inputs(inputs: Json, *, executor_id: str | None, schemas: Json | None, owner: str) -> Json:
+    """Return the inputs of a task as they are stored, with the texts of each `writeOnly` part encrypted for the owner.
+
+    Not of a task without an executor, whose inputs are its result, and not where the executor fills places by itself.
+    """
+    try:
+        executor = None if executor_id is None else get_executor(executor_id)
+    except ExecutorNotFound:
+        executor = None
+    if executor is None or not inputs:
+        return inputs
+    left = executor.templates | executor.verbatim
+    done = inputs
+    for schema in (executor.input_schema, (schemas or {}).get("input_schema")):
+        done = sealed(done, schema, owner=owner, but_for=left)
+    if executor_id == RUN_TREE and isinstance(tasks := inputs.get("tasks"), list):
+        done = done | {"tasks": sealed_definition(tasks, owner=owner)}
+    return done
+
+
+def sealed_definition(tasks: Tasks, *, owner: str) -> Tasks:
+    """Return the tasks of a request with their inputs as they are stored."""
+    if isinstance(tasks, dict):
+        return _sealed_task(tasks, owner)
+    return [_sealed_task(task, owner) for task in tasks]
+
+
+def _sealed_task(task: Any, owner: str) -> Any:
+    inputs = task.get("inputs") if isinstance(task, dict) else None
+    if not isinstance(inputs, dict):
+        return task
+    named, schemas = _part(task, "params").get("executor_id"), _part(task, "schemas")
+    named = named or schemas.get("method") or task.get("name")
+    executor_id = named if named in executor_ids() else None
+    return task | {"inputs": sealed_inputs(inputs, executor_id=executor_id, schemas=schemas, owner=owner)}
+
+
+def _part(task: Json, name: str) -> Json:
+    part = task.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def sealed(inputs: Json, schema: Any, *, owner: str, but_for: Collection[str] = ()) -> Json:
+    """Return the inputs with the texts of each `writeOnly` part encrypted, but for these fields."""
+
+    def of_text(text: str) -> str:
+        is_open = text and OPENING not in text and not sealed_texts.is_sealed(text)
+        return sealed_texts.sealed(text, owner=owner) if is_open else text
+
+    done: Json = _changed(inputs, schema, lambda part: sealed_texts.mapped(part, of_text))
+    return done | {name: inputs[name] for name in but_for if name in inputs}
+
+
+def _changed(value: Any, schema: Any, change: Callable[[Any], Any]) -> Any:
+    """Return the value with each `writeOnly` part changed (JSON Schema 2020-12, validation, 9.4)."""
     if not isinstance(schema, dict):
         return value
     if schema.get("writeOnly") is True:
-        return value if is_secret_place(value) else MASK
+        return change(value)
     if isinstance(value, dict):
         rules, others = schema.get("properties", {}), schema.get("additionalProperties")
-        return {name: masked(part, rules.get(name, others)) for name, part in value.items()}
+        return {name: _changed(part, rules.get(name, others), change) for name, part in value.items()}
     if isinstance(value, list):
-        return [masked(part, schema.get("items")) for part in value]
+        return [_changed(part, schema.get("items"), change) for part in value]
     return value
 
 

@@ -116,6 +116,7 @@ class TreeRun:
         )
         self._runner = TaskRunner(
             claim,
+            user_id=self.user_id,
             recorder=self._recorder,
             questions=self._questions,
             cancellations=self._cancellations,

@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 from django.db import connection
 
+from llmkeys.sealed_texts import may_contain
 from tasks.models import Task
 from tasks.rules.places import has_places
 from tasks.rules.steps import Step, read
@@ -65,6 +66,8 @@ class LoadedTask:
     """What the executor has reported so far in this run, and before that in the steps that it has taken."""
     has_places: bool = False
     """Whether the inputs may have places (`tasks.rules.places`)."""
+    has_sealed: bool = False
+    """Whether the inputs may have encrypted texts (`llmkeys.sealed_texts`)."""
     result_bytes: int = 0
     memory: int = 0
     """About how many bytes its JSON takes, once it is parsed."""
@@ -108,6 +111,7 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
         task.step = read(orjson.loads(steps))
         task.token_usage = task.step.usage
     task.has_places = has_places(inputs)
+    task.has_sealed = may_contain(inputs)
     task.result_bytes = len(result or "")
     task.memory = TASK_MEMORY + sum(map(_memory_of, (inputs, schemas, params, result, steps)))
     return task
@@ -122,6 +126,7 @@ def loaded(row: Task) -> LoadedTask:
         schemas=row.schemas or {},
         params=row.params or {},
         has_places=has_places(texts[0]),
+        has_sealed=may_contain(texts[0]),
         memory=TASK_MEMORY + sum(map(_memory_of, texts)),
     )
 

@@ -12,11 +12,12 @@ import orjson
 
 from aipartnerupflow.executors import Executor, ExecutorError, Json, Parked
 from apflow_site.db import pools
-from llmkeys import named_secrets
+from llmkeys import named_secrets, sealed_texts
 from llmkeys.cipher import CannotUnseal
 from llmkeys.masker import MASKER, Masker, TooManyLines
 from llmkeys.named_secrets import Opened
 from llmkeys.secret_forms import MOST_LINES, may_be_sent_to
+from tasks.executors.filling import left_fields
 from tasks.executors.secret_places import ANOTHER_HOST, NOT_THERE, misuse, secrets_in
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.rules.inputs import label_of
@@ -62,6 +63,15 @@ class SecretsOfRun:
         names = _names_in(task)
         return await self._opened(task, names) if names else {}
 
+    async def own_inputs(self, task: LoadedTask) -> Json:
+        """Return the stored inputs with what is encrypted in them decrypted. Raises ExecutorError, permanent, if something cannot be."""
+        if not task.has_sealed:
+            return task.inputs
+        if task.memory < QUICK:
+            return _decrypted_inputs(task)
+        async with _large_texts(asyncio.get_running_loop()).turn(task.user_id, task.priority):
+            return await asyncio.to_thread(_decrypted_inputs, task)
+
     async def secret(self, task: LoadedTask, name: str, *, host: str | None = None) -> str:
         """Return the value, as `Context.secret` does."""
         found = (await self._opened(task, {name}))[name]
@@ -95,7 +105,7 @@ class SecretsOfRun:
         """Do work that masks a text of this size: if that takes long, on a thread, where users take turns."""
         if size * max(1, self.masker.size) < QUICK:
             return work()
-        async with _large_results(asyncio.get_running_loop()).turn(task.user_id, task.priority):
+        async with _large_texts(asyncio.get_running_loop()).turn(task.user_id, task.priority):
             return await asyncio.to_thread(work)
 
     def masked_question(self, parked: Parked) -> Parked:
@@ -166,9 +176,20 @@ class SecretsOfRun:
         self._unread = None
 
 
+def _decrypted_inputs(task: LoadedTask) -> Json:
+    left = left_fields(task.executor_id)
+    done = dict(task.inputs)
+    for name in done.keys() - left:
+        try:
+            done[name] = sealed_texts.opened(done[name], owner=task.user_id)
+        except CannotUnseal as error:
+            raise ExecutorError(f"inputs.{name[:100]} cannot be decrypted: {error}", permanent=True) from None
+    return done
+
+
 @lru_cache(maxsize=1)
-def _large_results(_loop: asyncio.AbstractEventLoop) -> FairSemaphore:
-    """Return the semaphore of the worker on this loop: a result takes many times its size while it is masked."""
+def _large_texts(_loop: asyncio.AbstractEventLoop) -> FairSemaphore:
+    """Return the semaphore of the worker on this loop: a text takes many times its size while it is masked or decrypted."""
     return FairSemaphore(1)
 
 

@@ -47,7 +47,7 @@ from tasks.worker.outcomes import Outcome, cancelled, failed, skipped
 from tasks.worker.result_memory import completed_in_turn
 from tasks.worker.run_budget import HeldBack, RunBudget
 from tasks.worker.run_recorder import RunRecorder
-from tasks.worker.run_values import values_of
+from tasks.worker.run_values import opened_values
 from tasks.worker.secrets_of_run import SecretsOfRun, refuse_misuse
 from tasks.worker.spawning.growth import Growth
 from tasks.worker.spawning.spawner import Spawner, is_called_again
@@ -78,6 +78,7 @@ class TaskRunner:
         self,
         claim: Claim,
         *,
+        user_id: str,
         recorder: RunRecorder,
         questions: OpenQuestions,
         cancellations: Cancellations,
@@ -100,7 +101,7 @@ class TaskRunner:
         self._slots = slots
         self._pools = pools
         self._results = results
-        self._run_values = values_of(claim)
+        self._run_values = opened_values(claim, user_id=user_id)
         self._spawner = spawner
         self._budget = budget
         self._wait_room = wait_room
@@ -376,19 +377,27 @@ class TaskRunner:
     async def _ready_inputs(self, task: LoadedTask, executor: Executor) -> Json:
         """The inputs with the secrets of the task. Raises ExecutorError."""
         secrets = {} if self._claim.is_demo else await self._secrets.of(task)
-        inputs = self._inputs(task, {name: secret.value.reveal() for name, secret in secrets.items()})
+        own = await self._secrets.own_inputs(task)
+        inputs = self._inputs(task, {name: secret.value.reveal() for name, secret in secrets.items()}, own=own)
         refuse_misuse(secrets, executor, inputs)
         return inputs
 
-    def _inputs(self, task: LoadedTask, secrets: Mapping[str, str] = MappingProxyType({})) -> Json:
-        """Raises ExecutorError if a place has no value, or if what is filled in is too long."""
+    def _inputs(
+        self, task: LoadedTask, secrets: Mapping[str, str] = MappingProxyType({}), *, own: Json | None = None
+    ) -> Json:
+        """The inputs of the task, `own` instead of those that are stored, with what its dependencies returned.
+
+        Raises ExecutorError if a place has no value, or if what is filled in is too long.
+        """
         from_dependencies = dependency_results(task.dependencies, self._results)
         # A demo has only example results, which need not have the value of a place.
-        inputs = task.inputs
+        inputs = task.inputs if own is None else own
         if task.has_places and not self._claim.is_demo:
             known = set(map(label_of, task.dependencies))
             run_inputs = self._run_values[RUN]["inputs"]
-            inputs = filled_inputs(task, from_dependencies, known=known, secrets=secrets, run_inputs=run_inputs)
+            inputs = filled_inputs(
+                task, from_dependencies, own=inputs, known=known, secrets=secrets, run_inputs=run_inputs
+            )
         if self._claim.inputs is not None and RUN not in inputs and left_fields(task.executor_id):
             inputs = inputs | self._run_values  # for templates and expressions that the executor evaluates itself
         schema = task.schemas.get("input_schema", {})

@@ -8,6 +8,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from aipartnerupflow.executors import Spawn
+from llmkeys.sealed_texts import has_sealed
 from tasks.executors.admission import checked
 from tasks.executors.secret_places import named_in
 from tasks.models import Task
@@ -41,6 +42,7 @@ def list_draft(
     spec = _checked(task, spawn, level=level)
     _check_executors(task, spawn, spec)
     _check_secrets(task, spec)
+    _check_sealed(spec)
     step = _step_of(task, spawn)
 
     def grow(ids: Mapping[str, str]) -> Growth:
@@ -123,6 +125,13 @@ def _check_secrets(task: LoadedTask, spec: TreeSpec) -> None:
             raise CannotGrow(
                 f"{REFUSED}'{name_of(each)}' uses the secret '{name}' in {place}, which params.spawn.secrets does not name."
             )
+
+
+def _check_sealed(spec: TreeSpec) -> None:
+    """Nor at what is encrypted in the inputs of the user's other tasks, which the API returns as it is stored."""
+    for each in spec.tasks:
+        if has_sealed(each.inputs):
+            raise CannotGrow(f"{REFUSED}'{name_of(each)}' has an encrypted input of another task. Use a named secret.")
 
 
 def _name_below(task: TaskSpec) -> str:

@@ -16,6 +16,7 @@ from tasks.rules.maps import CannotMap
 from tasks.rules.places import escaped
 from tasks.rules.references import settled_params
 from tasks.rules.values import given_inside
+from tasks.services.write_only import sealed_inputs
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.spawning.growth import CannotGrow
 
@@ -75,7 +76,7 @@ class Part:
                 priority=each.priority,
                 executor_id=each.executor_id,
                 dependencies=[self._dependency(item) for item in each.dependencies],
-                inputs=inputs,
+                inputs=sealed_inputs(inputs, executor_id=each.executor_id, schemas=each.schemas, owner=each.user_id),
                 schemas=each.schemas or None,
                 params=params or None,
                 has_children=each.id in template.parents,

@@ -42,7 +42,7 @@ def waiting(server: Server, **inputs: Any) -> tuple[str, Json]:
 
 def hooked(server: Server) -> tuple[str, str]:
     task_id, wait = waiting(server)
-    return task_id, wait["hook_url"]
+    return task_id, wait["hook_url"].removeprefix(server.url)
 
 
 def payload_of(server: Server, task_id: str) -> Any:
@@ -142,7 +142,7 @@ def test_a_token_is_in_no_log_no_event_and_no_row(server: Server) -> None:
 
 def test_a_wait_is_shown_with_what_ends_it(server: Server) -> None:
     task_id, wait = waiting(server, match={"/a": 1}, timeout_seconds=3600, on_timeout="complete")
-    assert wait["hook_url"].startswith("/hooks/")
+    assert wait["hook_url"].startswith(f"{server.url}/hooks/")
     assert (wait["kind"], wait["event"], wait["match"], wait["on_timeout"]) == ("event", task_id, {"/a": 1}, "complete")
     again = server.http.get(f"/api/tasks/{task_id}/detail").json()["wait"]
     assert again == wait

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from llmkeys.sealed_texts import is_sealed, opened
 from tasks.models import Task
-from tasks.services.write_only import for_pages, masked
+from tasks.services.write_only import for_pages, masked, sealed, sealed_inputs
 
 SECRET = {"type": "string", "writeOnly": True}
 
@@ -30,6 +31,31 @@ SECRET = {"type": "string", "writeOnly": True}
 )
 def test_what_is_write_only_is_covered(schema: Any, value: Any, shown: Any) -> None:
     assert masked(value, schema) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "is_encrypted"),
+    [("open sesame", True), ("", False), (7, False), (None, False), ("{{secret.token}}", False), ("a {{b.c}}", False)],
+)
+def test_texts_without_places_are_encrypted(value: Any, is_encrypted: bool) -> None:
+    once = sealed({"a": value, "b": "clear"}, {"properties": {"a": SECRET}}, owner="ada")
+    assert (is_sealed(once["a"]), once["b"]) == (is_encrypted, "clear")
+    assert sealed(once, {"properties": {"a": SECRET}}, owner="ada") == once
+    assert opened(once, owner="ada") == {"a": value, "b": "clear"}
+
+
+def test_texts_in_lists_and_objects_are_encrypted_one_by_one() -> None:
+    value = {"a": {"deep": ["x", {"y": "z"}, 1]}}
+    once = sealed(value, {"properties": {"a": {"writeOnly": True}}}, owner="ada")
+    assert [is_sealed(once["a"]["deep"][0]), is_sealed(once["a"]["deep"][1]["y"])] == [True, True]
+    assert opened(once, owner="ada") == value
+
+
+def test_prompts_and_groups_are_left() -> None:
+    schemas = {"input_schema": {"properties": {"prompt": SECRET, "works": SECRET, "text": SECRET}}}
+    for executor_id, field in (("llm_executor", "prompt"), (None, "text"), ("gone_executor", "text")):
+        given = {field: "open sesame"}
+        assert sealed_inputs(given, executor_id=executor_id, schemas=schemas, owner="ada") == given
 
 
 def test_the_executor_and_the_task_say_what_is_secret() -> None:
