@@ -329,6 +329,19 @@ class Limits(Section):
     usd_per_user_day: Whole = Field(
         0, ge=0, le=10**9, description="The same for the cost of model calls, in US dollars. 0: no limit."
     )
+    tasks_per_user_day: Whole = Field(
+        0, ge=0, le=10**12, description="Tasks of one user that may start on a day (UTC). 0: no limit."
+    )
+    seconds_per_user_day: Whole = Field(
+        0,
+        ge=0,
+        le=10**12,
+        description="Seconds in which workers may have runs of one user on a day (UTC). 0: no limit.",
+    )
+    user_day_exceeded: Literal["fail", "ask"] = Field(
+        "fail",
+        description="What happens when a limit of a user and day is used up: tasks fail, or they wait and administrators are asked to raise it for that day.",
+    )
     mail_recipients_per_user_day: Whole = Field(
         1000,
         ge=0,

@@ -1,6 +1,6 @@
 """The rows: tasks, flows, runs, events, questions, webhooks, and what concerns the installation as a whole."""
 
-from tasks.models.budgets import RunBudget
+from tasks.models.budgets import DayAllowance, DayCount, RunBudget
 from tasks.models.conversations import ConversationTurn
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.installation import IdempotencyKey, InstallationFact, WorkerProcess
@@ -21,6 +21,8 @@ __all__ = [
     "Assignee",
     "CancelRequest",
     "ConversationTurn",
+    "DayAllowance",
+    "DayCount",
     "Firing",
     "FiringQuerySet",
     "Flow",

@@ -1,4 +1,6 @@
-"""What runs with a budget have used."""
+"""What runs with a budget have used, and what users have used on a day with limits."""
+
+from typing import ClassVar
 
 from django.db import models
 
@@ -13,3 +15,38 @@ class RunBudget(models.Model):
 
     def __str__(self) -> str:
         return f"budget of run {self.run_id}"
+
+
+class DayCount(models.Model):
+    """What the runs of a user have used on a day (UTC) in one worker process, if a limit counts it."""
+
+    user_id = models.CharField(max_length=255)
+    day = models.DateField(db_index=True)
+    process = models.CharField(max_length=255)
+    tasks = models.BigIntegerField()
+    seconds = models.FloatField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["user_id", "day", "process"], name="day_of_user_and_process"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tasks} tasks of {self.user_id} on {self.day}"
+
+
+class DayAllowance(models.Model):
+    """What an administrator has allowed a user for one day (UTC), instead of the limit in the settings."""
+
+    user_id = models.CharField(max_length=255)
+    day = models.DateField(db_index=True)
+    measure = models.CharField(max_length=16)
+    allowed = models.FloatField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["user_id", "day", "measure"], name="allowance_of_user_and_day"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.allowed} {self.measure} for {self.user_id} on {self.day}"

@@ -4,7 +4,7 @@
 limit is required.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
@@ -24,7 +24,16 @@ STOP: Final = "stop"
 """The answer that raises no budget."""
 MARK: Final = "$budget"
 """The field of a question's memo by which it is known as one about the budget."""
+DAY_MARK: Final = "$budget_of_day"
+"""The same for the limits of a user and day."""
 MOST: Final = 10**12
+DAY_SETTINGS: Final = {
+    TOKENS: "tokens_per_user_day",
+    COST_USD: "usd_per_user_day",
+    SECONDS: "seconds_per_user_day",
+    TASKS: "tasks_per_user_day",
+}
+"""The settings that limit each user and day."""
 
 Problem = tuple[str, str]
 
@@ -112,9 +121,57 @@ def memo_of(measure: str, spent: float) -> Json:
 
 def asked_in(memo: object) -> tuple[str, float] | None:
     """Return the measure and what was spent of it; None if the memo is not that of a question about a budget."""
-    asked = memo.get(MARK) if isinstance(memo, dict) else None
+    asked = _marked(memo, MARK, fields={"measure", "spent"}) or _marked(memo, DAY_MARK, fields=DAY_FIELDS)
+    return asked and (asked["measure"], asked["spent"])
+
+
+def day_asked_in(memo: object) -> tuple[str, str] | None:
+    """Return the measure and the day; None if the memo is not that of a question about the limit of a day."""
+    asked = _marked(memo, DAY_MARK, fields=DAY_FIELDS)
+    return asked and (asked["measure"], asked["day"])
+
+
+def _marked(memo: object, mark: str, *, fields: Set[str]) -> Json | None:
+    asked = memo.get(mark) if isinstance(memo, dict) else None
+    return asked if isinstance(asked, dict) and asked.keys() == fields else None
+
+
+# --- the limits of a user and day ---
+
+DAY_FIELDS: Final = frozenset({"measure", "day", "spent"})
+
+
+def memo_of_day(measure: str, spent: float, *, day: str) -> Json:
+    """Return the memo of a question about the limit of a day."""
+    return {DAY_MARK: {"measure": measure, "day": day, "spent": spent}}
+
+
+def memo_prefix(measure: str, *, day: str) -> str:
+    """Return what all memos about the limit begin with, as JSON."""
+    return f'{{"{DAY_MARK}":{{"measure":"{measure}","day":"{day}",'
+
+
+def day_is_over(user: str, measure: str, spent: float, allowed: float) -> str:
+    """Return the error of a task that no longer fits what its owner may use on a day."""
     return (
-        (asked["measure"], asked["spent"]) if isinstance(asked, dict) and asked.keys() == {"measure", "spent"} else None
+        f"What user '{user}' may spend on a day is used up: spent {described(measure, spent, allowed)} today. It begins "
+        f"again at 00:00 UTC; the operator may raise limits.{DAY_SETTINGS[measure]}."
+    )
+
+
+def day_was_stopped(user: str, measure: str, spent: float, allowed: float) -> str:
+    """Return the error after an administrator did not raise the limit."""
+    return (
+        f"What user '{user}' may spend on a day is used up: spent {described(measure, spent, allowed)} today. An "
+        "administrator chose not to raise the limit; it begins again at 00:00 UTC."
+    )
+
+
+def day_question(user: str, measure: str, spent: float, allowed: float) -> str:
+    """Return what the administrators are asked."""
+    return (
+        f"User '{user}' has spent {described(measure, spent, allowed)} today. Raise the limit of today to how much? "
+        f"Answer with a number above {_number(spent)}, or '{STOP}'. The tasks continue at 00:00 UTC in any case."
     )
 
 

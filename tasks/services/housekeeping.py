@@ -19,7 +19,7 @@ from accounts.models import LoginLink, LoginTry, SpentToken
 from tasks.events import pruning
 from tasks.executors.email.allowance import old_counts
 from tasks.models import WebhookDelivery
-from tasks.services import idempotency, retention, sent_events
+from tasks.services import day_limits, idempotency, retention, sent_events
 from tasks.storage import counts, usage
 from tasks.telemetry import metrics
 
@@ -75,4 +75,6 @@ EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "sent_events": sent_events.old_events,
     "audit_entries": old_entries,
     "mail_counts": old_counts,
+    "day_counts": day_limits.old_counts,
+    "day_allowances": day_limits.old_allowances,
 }

@@ -26,6 +26,7 @@ from tasks.rules.budgets import STOP, asked_in, read_answer
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, StatusConflict
 from tasks.rules.forms import filled_form
 from tasks.rules.strict_json import Json, MalformedJson, decode
+from tasks.services import day_limits
 from tasks.services.queries import get_task
 from tasks.status import OnExpiry, WaitKind
 from tasks.storage.bulk import marks
@@ -192,8 +193,9 @@ def record_answer(question: Question, *, answer: Any, by: str, comment: str | No
         )
     Assignee.objects.filter(question_id=question.id).delete()
     notify.send(notify.RUNS)
-    transaction.on_commit(partial(suspension.resume, [question.run_id]), robust=True)
     question.refresh_from_db()
+    also = day_limits.take_answer(question)
+    transaction.on_commit(partial(suspension.resume, [question.run_id, *also]), robust=True)
     return question
 
 

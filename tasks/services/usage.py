@@ -5,16 +5,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from django.conf import settings
 from django.db.models import Sum
 
 from accounts.callers import Caller
 from tasks.models import Usage
-from tasks.rules.budgets import COST_USD, TOKENS, Spent
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import dollars
 from tasks.services.budgets import Limit
+from tasks.services.day_limits import day_limits
 
 #: By what the sums can be grouped, and the column.
 GROUPS: Final[Mapping[str, str]] = {
@@ -88,17 +87,3 @@ def _sums(row: Mapping[str, Any]) -> Json:
     nanos, unpriced = numbers.pop("cost_nanos"), numbers.pop("unpriced")
     is_known = numbers["calls"] > unpriced or not numbers["calls"]
     return numbers | {"cost_usd": dollars(nanos) if is_known else None, "unpriced_calls": unpriced}
-
-
-def day_limits(user_id: str) -> list[Limit]:
-    """Return the limits that the settings set for each user and day, with what the user has spent today (UTC)."""
-    most = settings.APFLOW.limits
-    allowed = {TOKENS: most.tokens_per_user_day, COST_USD: most.usd_per_user_day}
-    if not any(allowed.values()):
-        return []
-    today = Usage.objects.filter(user_id=user_id, day=datetime.now(UTC).date())
-    sums = today.aggregate(tokens=Sum("total_tokens"), cost_nanos=Sum("cost_nanos"))
-    spent = Spent(tokens=int(sums["tokens"] or 0), cost_nanos=int(sums["cost_nanos"] or 0))
-    return [
-        Limit(measure=measure, spent=spent.of(measure), allowed=limit) for measure, limit in allowed.items() if limit
-    ]

@@ -1,7 +1,7 @@
 """What a run writes: one change per step, the update of a row and the event that reports it."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -63,8 +63,38 @@ class BudgetCounted(Change):
     )
 
     @property
+    def subject(self) -> Hashable:
+        """What it is the count of: a newer one replaces it."""
+        return self.run_id
+
+    @property
     def values(self) -> tuple[Any, ...]:
         return self.run_id, self.state
+
+
+@dataclass(slots=True, kw_only=True)
+class DayCounted(Change):
+    """What the runs of a user have used on a day in this process: all of it, so a repetition changes nothing."""
+
+    user_id: str
+    day: str
+    process: str
+    tasks: int
+    seconds: float
+
+    STATEMENT: ClassVar[str] = (
+        "INSERT INTO tasks_daycount (user_id, day, process, tasks, seconds) VALUES (%s, %s, %s, %s, %s) "
+        "ON CONFLICT (user_id, day, process) DO UPDATE SET tasks = excluded.tasks, seconds = excluded.seconds"
+    )
+    IS_FENCED: ClassVar[bool] = False
+
+    @property
+    def subject(self) -> Hashable:
+        return self.user_id, self.day
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.user_id, self.day, self.process, self.tasks, self.seconds
 
 
 @dataclass(slots=True, kw_only=True)
@@ -399,6 +429,7 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     UsageAdded,
     ModelCalled,
     BudgetCounted,
+    DayCounted,
     AttemptFailed,
     TaskStarted,
     TaskProgressed,
@@ -419,7 +450,7 @@ its last event.
 
 def rows_of(changes: Sequence[Change]) -> list[Change]:
     """Return the changes without the starts of tasks that end in the same commit, with what is a part of others, the ends of
-    their questions, the assignees of questions and turns of conversations, and with one count of each budget.
+    their questions, the assignees of questions and turns of conversations, and with one count of each budget and day.
     """
     starts = {change.task_id: change for change in changes if isinstance(change, TaskStarted)}
     for change in changes:
@@ -437,10 +468,12 @@ def rows_of(changes: Sequence[Change]) -> list[Change]:
 
 
 def _without_budgets(changes: Sequence[Change]) -> list[Change]:
-    return [change for change in changes if not isinstance(change, BudgetCounted)]
+    return [change for change in changes if not isinstance(change, BudgetCounted | DayCounted)]
 
 
 def _latest_budgets(changes: Sequence[Change]) -> list[Change]:
-    """Return the newest count of each run: it includes those before it."""
+    """Return the newest count of each run, and of each user and day: it includes those before it."""
     counted = [change.counting if isinstance(change, TaskStarted) else change for change in changes]
-    return list({change.run_id: change for change in counted if isinstance(change, BudgetCounted)}.values())
+    return list(
+        {change.subject: change for change in counted if isinstance(change, BudgetCounted | DayCounted)}.values()
+    )

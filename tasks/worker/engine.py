@@ -29,6 +29,7 @@ from tasks.telemetry import tracing
 from tasks.worker.attempt import STOP_SECONDS
 from tasks.worker.cancellations import Cancellations
 from tasks.worker.changes import Change
+from tasks.worker.day_budget import DayCounts
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask, memory_of
@@ -74,6 +75,7 @@ class TreeRun:
         wait_room: WaitRoom,
         pools: Mapping[str, Pool],
         footprints: Footprints,
+        day_counts: DayCounts,
         questions: Collection[OpenQuestion] = (),
         on_growth: Callable[[str, int], object] = _ignore,
     ) -> None:
@@ -111,6 +113,7 @@ class TreeRun:
             claim,
             self._tasks[claim.root_id].params,
             user_id=self.user_id,
+            day_counts=day_counts,
             questions=questions,
             on_settled=self._start_held_back,
         )
@@ -315,7 +318,9 @@ class TreeRun:
         return is_suspended
 
     def _count_seconds(self) -> None:
-        """Record for how long this worker has had the run, if it has a budget."""
+        """Record for how long this worker has had the run, if that is limited."""
+        if (use := self._budget.day.tick()) is not None:
+            self._recorder.day_counted(use)
         if self._budget.is_limited:
             self._recorder.counted(self._budget.state())
 

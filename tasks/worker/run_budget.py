@@ -10,19 +10,19 @@ from dataclasses import replace
 from typing import Any, Final
 
 import orjson
-from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json, Parked
-from apflow_site.db import pools
 from tasks.executors.llm.client import MODELS, Models, ignore
 from tasks.executors.llm.prompt import Completion, Prompt
-from tasks.queue.leases import Claim
+from tasks.queue.leases import Claim, process_name
 from tasks.rules.budgets import (
+    STOP,
     TASKS,
     Spent,
     asked_in,
     asks,
     budget_of,
+    day_asked_in,
     memo_of,
     question,
     read_answer,
@@ -31,18 +31,12 @@ from tasks.rules.budgets import (
     used_up,
 )
 from tasks.rules.token_usage import spending_of
-from tasks.services.budgets import Limit
 from tasks.services.questions import OpenQuestion
-from tasks.services.usage import day_limits
 from tasks.status import WaitKind
+from tasks.worker.day_budget import DayBudget, DayCounts
 from tasks.worker.traced_models import Layer
 
 NO_STATE: Final = "{}"
-FRESH_SECONDS: Final = 1.0
-DAY_IS_OVER: Final = (
-    "What user '{user}' may spend on a day is used up: spent {spent} today. It begins again at 00:00 UTC; "
-    "the operator may raise limits.tokens_per_user_day and limits.usd_per_user_day."
-)
 
 
 class HeldBack(Exception):
@@ -61,6 +55,7 @@ class RunBudget:
         root_params: Mapping[str, Any],
         *,
         user_id: str = "",
+        day_counts: DayCounts | None = None,
         questions: Iterable[OpenQuestion] = (),
         on_settled: Callable[[], object] = lambda: None,
     ) -> None:
@@ -72,11 +67,8 @@ class RunBudget:
         self._asks = asks(root_params)
         self._asking = next((each.task_id for each in questions if self.is_about(each)), None)
         self._halted: set[str] = set()
-        self._user_id = user_id
-        most = settings.APFLOW.limits
-        self._is_limited_by_day = not claim.is_demo and bool(most.tokens_per_user_day or most.usd_per_user_day)
-        self._day: list[Limit] = []
-        self._read_at: float | None = None
+        counts = day_counts or DayCounts(process_name())
+        self.day = DayBudget(claim, user_id=user_id, counts=counts, stopped_on=state.get("stopped_on"))
         self._on_settled = on_settled
         self._spent = Spent.read(state)
         self._seconds_before = self._spent.seconds
@@ -92,10 +84,11 @@ class RunBudget:
         return self._asking is not None
 
     def is_about(self, question: OpenQuestion) -> bool:
-        """Whether the question is about this budget, and not the executor's own."""
-        return (
-            self.is_limited and question.kind == WaitKind.QUESTION and asked_in(orjson.loads(question.memo)) is not None
-        )
+        """Whether the question is about this budget or the limits of the day, and not the executor's own."""
+        if question.kind != WaitKind.QUESTION:
+            return False
+        memo = orjson.loads(question.memo)
+        return day_asked_in(memo) is not None or (self.is_limited and asked_in(memo) is not None)
 
     def refusal(self, *, is_new_task: bool = False) -> str | None:
         """Return why nothing more may start; None if it may. The limit of tasks refuses new tasks alone: one that has
@@ -111,15 +104,10 @@ class RunBudget:
             else refusal(measure, limits, spent)
         )
 
-    async def refusal_of_day(self) -> str | None:
-        """Return why the owner may start nothing more today; None if they may. What was spent is read once a second."""
-        if not self._is_limited_by_day:
-            return None
-        if self._read_at is None or time.monotonic() - self._read_at > FRESH_SECONDS:
-            self._day = await pools.read(day_limits, self._user_id)
-            self._read_at = time.monotonic()
-        gone = next((limit for limit in self._day if limit.spent >= limit.allowed), None)
-        return None if gone is None else DAY_IS_OVER.format(user=self._user_id, spent=gone.text)
+    async def refusal_of_day(self, *, is_new_task: bool = False) -> str | None:
+        """Return why the owner may start nothing more today; None if they may."""
+        limit = await self.day.used_up(is_new_task=is_new_task)
+        return None if limit is None else self.day.refusal(limit)
 
     async def check(self, task_id: str, *, is_new_task: bool) -> str | None:
         """Return why the task, or its next attempt, may not start; None if it may.
@@ -127,31 +115,42 @@ class RunBudget:
         If the owner is to decide, raises Parked with the question or, while it is open, HeldBack.
         """
         self._halted.discard(task_id)
-        if (why := await self.refusal_of_day()) is not None:
-            return why
+        if (limit := await self.day.used_up(is_new_task=is_new_task)) is not None:
+            if self.day.may_ask:
+                self._begin_to_ask(task_id)
+                raise self.day.question(limit)
+            return self.day.refusal(limit)
         why = self.refusal(is_new_task=is_new_task)
         if why is not None:
             self._ask(task_id, is_new_task=is_new_task)
         return why
 
     def check_again(self, task_id: str) -> bool:
-        """Whether a call of the task was refused, and the owner is to decide."""
-        return task_id in self._halted and self._asks and not self._is_stopped
+        """Whether a call of the task was refused, and people are to decide."""
+        return task_id in self._halted and ((self._asks and not self._is_stopped) or self.day.may_ask)
 
     def _ask(self, task_id: str, *, is_new_task: bool) -> None:
         used = self._used_up(is_new_task=is_new_task)
         if used is None or not self._asks or self._is_stopped:
             return
-        if self._asking not in (None, task_id):
-            raise HeldBack
+        self._begin_to_ask(task_id)
         measure, limits, spent = used
-        self._asking = task_id
         amount = spent.of(measure)
         raise Parked(question(measure, amount, limits[measure]), memo=memo_of(measure, amount))
 
+    def _begin_to_ask(self, task_id: str) -> None:
+        """Raises HeldBack if another task asks."""
+        if self._asking not in (None, task_id):
+            raise HeldBack
+        self._asking = task_id
+
     def settle(self, asked: OpenQuestion) -> None:
         """Take the answer to the question."""
-        about = asked_in(orjson.loads(asked.memo))
+        memo = orjson.loads(asked.memo)
+        if day_asked_in(memo) is not None:
+            self._settle_day(asked)
+            return
+        about = asked_in(memo)
         if about is not None and asked.reply is not None:
             try:
                 limit = read_answer(*about, asked.reply.answer)
@@ -160,6 +159,12 @@ class RunBudget:
             self._is_stopped = limit is None
             if limit is not None:
                 self._raised[about[0]] = limit
+
+    def _settle_day(self, asked: OpenQuestion) -> None:
+        """The new limit is stored with the answer. Without one, another day has begun."""
+        self.day.forget()
+        if asked.reply is not None and asked.reply.answer == STOP:
+            self.day.stop()
 
     def release(self) -> None:
         """The question is no longer open: the tasks that wait for its answer continue."""
@@ -174,15 +179,18 @@ class RunBudget:
     def begin_task(self) -> None:
         """Count a task that starts for the first time."""
         self._spent = replace(self._spent, tasks=self._spent.tasks + 1)
+        self.day.begin_task()
 
     def spend(self, usage: Json) -> None:
         """Count what a model call used."""
         self._spent = self._spent.with_call(spending_of(usage))
-        self._read_at = None  # what the owner has spent today has changed too
+        self.day.forget()  # what the owner has spent today has changed too
 
     def state(self) -> str:
         """Return what is to be stored, as JSON."""
-        decided = {"raised": self._raised, "is_stopped": self._is_stopped} if self._asks else {}
+        decided: Json = {"raised": self._raised, "is_stopped": self._is_stopped} if self._asks else {}
+        if self.day.stopped_on is not None:
+            decided["stopped_on"] = self.day.stopped_on
         return orjson.dumps(self._now().stored() | decided).decode()
 
     def halt(self, task_id: str) -> None:
@@ -191,7 +199,7 @@ class RunBudget:
 
     def watch_models(self, task_id: str) -> None:
         """Ask before each model call of the task whose job calls this, wherever it runs."""
-        if self.is_limited or self._is_limited_by_day:
+        if self.is_limited or self.day.is_limited:
             MODELS.set(_WithinBudget(MODELS.get(), self, task_id))
 
     def _now(self) -> Spent:
@@ -215,6 +223,7 @@ class _WithinBudget(Layer):
         thought: Callable[[str], None] = ignore,
     ) -> Completion:
         if (why := await self._budget.refusal_of_day()) is not None:
+            self._budget.halt(self._task_id)
             raise ExecutorError(why, permanent=True)
         if (why := self._budget.refusal()) is not None:
             self._budget.halt(self._task_id)

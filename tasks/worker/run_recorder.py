@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypedDict
@@ -25,6 +26,7 @@ from tasks.worker.changes import (
     AttemptFailed,
     BudgetCounted,
     Change,
+    DayCounted,
     EventAdded,
     ModelCalled,
     QuestionAlarmed,
@@ -42,6 +44,7 @@ from tasks.worker.changes import (
     UsageAdded,
     WantedEvent,
 )
+from tasks.worker.day_budget import DayUse
 from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
@@ -165,6 +168,10 @@ class RunRecorder:
     def counted(self, budget: str) -> None:
         """Record what the run has used of its budget."""
         self._writer.put(BudgetCounted(**self._fence, state=budget))
+
+    def day_counted(self, use: DayUse) -> None:
+        """Record what the owner of the run has used today."""
+        self._writer.put(DayCounted(**self._fence, **asdict(use)))
 
     async def budget_settled(self, task: LoadedTask, budget: str) -> None:
         """Return when the answer about the budget, and the end of its question, are committed. Raises LeaseLost."""

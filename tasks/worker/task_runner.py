@@ -127,7 +127,8 @@ class TaskRunner:
         self._budget.watch_models(task.id)
         question = await self._settled(task, self._questions.question_of(task.id))
         if question is not None and self._budget.is_about(question):
-            if question.reply is None and task.id not in self._cancellations:
+            is_open = question.reply is None and not self._questions.is_over(question)
+            if is_open and task.id not in self._cancellations:
                 return None
             await self._budget_settled(task, question)
             question = None
@@ -361,11 +362,11 @@ class TaskRunner:
 
     async def _begin(self, task: LoadedTask, *, durably: bool) -> None:
         """Record the start, so that the database names the task, should this process die of it."""
-        budget = None
-        if self._budget.is_limited:
-            if task.attempt == 1 and task.status == Status.PENDING:
-                self._budget.begin_task()
-            budget = self._budget.state()
+        if task.attempt == 1 and task.status == Status.PENDING:
+            self._budget.begin_task()
+        if (use := self._budget.day.tick()) is not None:
+            self._recorder.day_counted(use)
+        budget = self._budget.state() if self._budget.is_limited else None
         await self._recorder.started(task, durably=durably, budget=budget)
         task.error = None
 

@@ -20,6 +20,7 @@ from tasks.rules.exceptions import LeaseLost
 from tasks.services.cancels import Cancel
 from tasks.services.questions import OpenQuestion
 from tasks.telemetry import run_log, tracing
+from tasks.worker.day_budget import DayCounts
 from tasks.worker.engine import TreeRun
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
@@ -86,6 +87,7 @@ class Worker:
         self._slots = FairSemaphore(max_tasks, share=share_of(max_tasks))
         self._turns = LoopTurns()
         self._wait_room = WaitRoom()
+        self._day_counts = DayCounts(self._process_id)
         places = settings.APFLOW.pools
         self._pools = make_pools(process_share=share_of(places.process.size), ray_share=share_of(places.ray.size))
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -214,6 +216,7 @@ class Worker:
             wait_room=self._wait_room,
             pools=self._pools,
             footprints=self._footprints,
+            day_counts=self._day_counts,
             questions=questions,
             on_growth=self._memory.take,
         )

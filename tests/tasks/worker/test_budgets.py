@@ -1,15 +1,19 @@
 """A run with `params.budget` starts nothing more when it is used up, wherever its tasks run, also after a crash."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from pytest_django import Settings
 
-from accounts.callers import LOCAL
-from tasks.models import RunBudget, Task
+from accounts.callers import LOCAL, Caller, Role
+from tasks.models import DayCount, Question, Run, RunBudget, Task
+from tasks.queue import suspension
 from tasks.queue.leases import Claim
-from tasks.services import editing, trees
+from tasks.rules.exceptions import InvalidParams, RoleTooLow, TaskNotFound
+from tasks.services import editing, questions, trees
 from tasks.services.copies import copy_tree
 from tasks.services.usage import usage
 from tasks.worker.run_budget import RunBudget as Kept
@@ -18,6 +22,7 @@ from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of, run_tree, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+ADA = Caller(user_id="ada", role=Role.OPERATOR)
 USED = {"model": "openai/gpt", "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost_usd": 0.25}
 at_any_moment = pytest.mark.parametrize(
     ("items", "after"), [(items, after) for items in range(1, 10) for after in (False, True)]
@@ -130,7 +135,11 @@ def test_a_call_of_a_model_that_no_longer_fits_is_not_made(
 
 @pytest.mark.parametrize(
     ("limits", "spent"),
-    [({"tokens_per_user_day": 20}, "30 of 20 tokens"), ({"usd_per_user_day": 1}, "1.00 of 1.00 USD")],
+    [
+        ({"tokens_per_user_day": 20}, "30 of 20 tokens"),
+        ({"usd_per_user_day": 1}, "1.00 of 1.00 USD"),
+        ({"tasks_per_user_day": 2}, "2 of 2 tasks"),
+    ],
 )
 def test_what_a_user_may_spend_on_a_day_limits_all_runs(
     worker: WorkerThread, settings: Settings, limits: Json, spent: str
@@ -148,13 +157,99 @@ def test_what_a_user_may_spend_on_a_day_limits_all_runs(
     assert chained.tasks["t0"].status == "failed"
     (limit,) = usage(caller=LOCAL).today
     assert limit.text == spent
-    settings.APFLOW = replace(
-        settings.APFLOW, limits=replace(settings.APFLOW.limits, tokens_per_user_day=0, usd_per_user_day=0)
-    )
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, **dict.fromkeys(limits, 0)))
     assert usage(caller=LOCAL).today == []
     assert run_tree(worker, [step("d")]).run.status == "completed"
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM tasks_spending")
+
+
+@pytest.fixture
+def limited(settings: Settings) -> Callable[..., None]:
+    """Set limits of each user and day, which then ask."""
+
+    def limit(**limits: Any) -> None:
+        settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, **limits))
+
+    limit(user_day_exceeded="ask")
+    return limit
+
+
+def waiting(worker: WorkerThread, name: str) -> Run:
+    run = trees.execute_tree(caller=ADA, tasks=[step(name)]).run
+    worker.work()
+    return run
+
+
+def test_the_seconds_of_all_processes_count(worker: WorkerThread, limited: Callable[..., None]) -> None:
+    limited(seconds_per_user_day=600, user_day_exceeded="fail")
+    assert result_of(waiting(worker, "a")).run.status == "completed"
+    DayCount.objects.create(user_id="ada", day=datetime.now(UTC).date(), process="another", tasks=1, seconds=600)
+    error = str(result_of(waiting(worker, "b")).tasks["b"].error)
+    assert "of 600.0 seconds today" in error
+    assert "limits.seconds_per_user_day" in error
+    assert result_of(trees.execute_tree(caller=LOCAL, tasks=[step("c")]).run, ids={}).run.status == "pending"
+    worker.work()
+    assert Task.objects.get(id="c").status == "completed"
+
+
+def test_a_task_that_begins_again_after_a_crash_counts_once(stage: Stage, limited: Callable[..., None]) -> None:
+    limited(tasks_per_user_day=50)
+    script = {"schemas": {"method": "script_executor"}, "inputs": {"script": "ok"}}
+    run = trees.execute_tree(caller=ADA, tasks=[{"id": "a", "name": "a", **script}]).run
+    stage.die_and_take_over(Fuse(items=2, after=True))
+    assert result_of(run).run.status == "completed"
+    assert sum(DayCount.objects.values_list("tasks", flat=True)) == 1
+
+
+def test_administrators_are_asked_to_raise_the_limit_of_a_day(
+    worker: WorkerThread, limited: Callable[..., None]
+) -> None:
+    """One answer is the answer to all runs of the user, and neither the owner nor others may give it."""
+    limited(tasks_per_user_day=1)
+    assert result_of(waiting(worker, "a")).run.status == "completed"
+    runs = [waiting(worker, "b"), waiting(worker, "c")]
+    assert [result_of(run).run.status for run in runs] == ["in_progress", "in_progress"]
+    question = Question.objects.for_people().unanswered().get(task_id="b")
+    assert question.text.startswith("User 'ada' has spent 1 of 1 tasks today. Raise the limit of today to how much?")
+    with pytest.raises(RoleTooLow):
+        questions.answer(caller=ADA, task_id="b", answer=100)
+    with pytest.raises(TaskNotFound):
+        questions.answer(caller=Caller(user_id="bob", role=Role.OPERATOR), task_id="b", answer=100)
+    with pytest.raises(InvalidParams, match="above 1"):
+        questions.answer(caller=LOCAL, task_id="b", answer=1)
+    questions.answer(caller=LOCAL, task_id="b", answer=3)
+    worker.work()
+    assert [result_of(run).run.status for run in runs] == ["completed", "completed"]
+    (limit,) = usage(caller=ADA).today
+    assert limit.text == "3 of 3 tasks"
+    more = [waiting(worker, "d"), waiting(worker, "e")]
+    questions.answer(caller=LOCAL, task_id="e", answer="stop")
+    worker.work()
+    ends = [result_of(run) for run in more]
+    assert [end.run.status for end in ends] == ["failed", "failed"]
+    assert "An administrator chose not to raise the limit" in str(ends[0].tasks["d"].error)
+
+
+def test_what_waits_for_administrators_goes_on_with_the_next_day(
+    worker: WorkerThread, limited: Callable[..., None]
+) -> None:
+    limited(tasks_per_user_day=1)
+    waiting(worker, "a")
+    run = waiting(worker, "b")
+    question = Question.objects.for_people().unanswered().get(task_id="b")
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    assert abs(question.expires_at - midnight) < timedelta(seconds=5)
+    DayCount.objects.update(day=midnight.date() - timedelta(days=2))  # as if it were another day
+    limited(tasks_per_user_day=5)
+    Question.objects.update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    until_done(worker, run)
+
+
+def until_done(worker: WorkerThread, run: Run) -> None:
+    suspension.resume([run.id])
+    worker.work()
+    assert result_of(run).run.status == "completed"
 
 
 def test_each_run_has_the_whole_budget(worker: WorkerThread) -> None:
