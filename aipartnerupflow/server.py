@@ -138,7 +138,8 @@ def rotate_keys() -> None:
 
     try:
         call_command("rotate_llm_keys")
-        typer.echo(f"Encrypted in inputs of tasks, runs, flows and schedules: {reseal():,} rows.")
+        if count := reseal():
+            typer.echo(f"Encrypted in inputs of tasks, runs, flows and schedules: {count:,} rows.")
     except CommandError as error:
         _refuse(str(error))
     except CannotUnseal as error:

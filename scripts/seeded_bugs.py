@@ -63,6 +63,8 @@ TESTS: Final = (
     "tests/tasks/worker/test_child_runs.py",
     "tests/tasks/worker/test_budgets.py",
     "tests/tasks/worker/test_budget_questions.py",
+    "tests/tasks/worker/test_sealed_inputs.py",
+    "tests/tasks/services/test_write_only.py",
     "tests/tasks/services/test_usage.py",
     "tests/tasks/worker/test_growth_rules.py",
     "tests/tasks/schedules/test_times.py",

@@ -142,7 +142,7 @@ def run_flow(
     given = checked_inputs(found, sealed_texts.opened_where_possible(inputs or {}, owner=owner))
     execution = execute_tree(
         caller=caller,
-        tasks=[task | {"user_id": owner} for task in found.definition],
+        tasks=[task | {"user_id": flow.user_id} for task in found.definition],
         id_conflict=NEW,
         context_id=context_id,
         reserved_id=reserved_id,
