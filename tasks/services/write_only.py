@@ -5,7 +5,8 @@ they are as they are stored (`llmkeys.sealed_texts`). Numbers stay as they are, 
 known before. Rows of earlier versions have clear texts, which are used as they are.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from llmkeys import sealed_texts
@@ -44,19 +45,35 @@ def sealed_inputs(inputs: Json, *, executor_id: str | None, schemas: Json | None
 
     Not of a task without an executor, whose inputs are its result, and not where the executor fills places by itself.
     """
+
+    def seal(part: Any) -> Any:
+        return sealed_texts.mapped(part, lambda text: _sealed_text(text, owner))
+
+    done = _changed_inputs(inputs, seal, executor_id=executor_id, schemas=schemas)
+    if executor_id == RUN_TREE and isinstance(tasks := inputs.get("tasks"), list):
+        done = done | {"tasks": sealed_definition(tasks, owner=owner)}
+    return done
+
+
+def opened_inputs(inputs: Json, *, executor_id: str | None, schemas: Json | None, owner: str) -> Json:
+    """Return stored inputs with what `sealed_inputs` has encrypted decrypted. Raises CannotUnseal."""
+    open_part = partial(sealed_texts.opened, owner=owner)
+    return _changed_inputs(inputs, open_part, executor_id=executor_id, schemas=schemas)
+
+
+def _changed_inputs(
+    inputs: Json, change: Callable[[Any], Any], *, executor_id: str | None, schemas: Json | None
+) -> Json:
     try:
         executor = None if executor_id is None else get_executor(executor_id)
     except ExecutorNotFound:
         executor = None
     if executor is None or not inputs:
         return inputs
-    left = executor.templates | executor.verbatim
     done = inputs
     for schema in (executor.input_schema, (schemas or {}).get("input_schema")):
-        done = sealed(done, schema, owner=owner, but_for=left)
-    if executor_id == RUN_TREE and isinstance(tasks := inputs.get("tasks"), list):
-        done = done | {"tasks": sealed_definition(tasks, owner=owner)}
-    return done
+        done = _changed(done, schema, change)
+    return done | {name: inputs[name] for name in executor.templates | executor.verbatim if name in inputs}
 
 
 def sealed_definition(tasks: Tasks, *, owner: str) -> Tasks:
@@ -81,15 +98,17 @@ def _part(task: Json, name: str) -> Json:
     return part if isinstance(part, dict) else {}
 
 
-def sealed(inputs: Json, schema: Any, *, owner: str, but_for: Collection[str] = ()) -> Json:
-    """Return the inputs with the texts of each `writeOnly` part encrypted, but for these fields."""
+def sealed(inputs: Json, schema: Any, *, owner: str) -> Json:
+    """Return the inputs of a run with the texts of each part encrypted that their schema marks."""
+    done: Json = _changed(
+        inputs, schema, lambda part: sealed_texts.mapped(part, lambda text: _sealed_text(text, owner))
+    )
+    return done
 
-    def of_text(text: str) -> str:
-        is_open = text and OPENING not in text and not sealed_texts.is_sealed(text)
-        return sealed_texts.sealed(text, owner=owner) if is_open else text
 
-    done: Json = _changed(inputs, schema, lambda part: sealed_texts.mapped(part, of_text))
-    return done | {name: inputs[name] for name in but_for if name in inputs}
+def _sealed_text(text: str, owner: str) -> str:
+    is_open = text and OPENING not in text and not sealed_texts.is_sealed(text)
+    return sealed_texts.sealed(text, owner=owner) if is_open else text
 
 
 def _changed(value: Any, schema: Any, change: Callable[[Any], Any]) -> Any:

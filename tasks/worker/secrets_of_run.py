@@ -12,16 +12,16 @@ import orjson
 
 from aipartnerupflow.executors import Executor, ExecutorError, Json, Parked
 from apflow_site.db import pools
-from llmkeys import named_secrets, sealed_texts
+from llmkeys import named_secrets
 from llmkeys.cipher import CannotUnseal
 from llmkeys.masker import MASKER, Masker, TooManyLines
 from llmkeys.named_secrets import Opened
 from llmkeys.secret_forms import MOST_LINES, may_be_sent_to
-from tasks.executors.filling import left_fields
 from tasks.executors.secret_places import ANOTHER_HOST, NOT_THERE, misuse, secrets_in
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.rules.inputs import label_of
 from tasks.rules.places import SECRET
+from tasks.services.write_only import opened_inputs
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 
@@ -177,14 +177,10 @@ class SecretsOfRun:
 
 
 def _decrypted_inputs(task: LoadedTask) -> Json:
-    left = left_fields(task.executor_id)
-    done = dict(task.inputs)
-    for name in done.keys() - left:
-        try:
-            done[name] = sealed_texts.opened(done[name], owner=task.user_id)
-        except CannotUnseal as error:
-            raise ExecutorError(f"inputs.{name[:100]} cannot be decrypted: {error}", permanent=True) from None
-    return done
+    try:
+        return opened_inputs(task.inputs, executor_id=task.executor_id, schemas=task.schemas, owner=task.user_id)
+    except CannotUnseal as error:
+        raise ExecutorError(f"An encrypted input of this task cannot be decrypted: {error}", permanent=True) from None
 
 
 @lru_cache(maxsize=1)

@@ -129,7 +129,7 @@ def test_for_another_owner_it_means_nothing(worker: WorkerThread) -> None:
     sealed = Task.objects.get(id="login").inputs["token"]
     end = execute(worker, login("stolen", token=sealed), caller=BOB)
     assert end.run.status == "failed"
-    assert "inputs.token cannot be decrypted" in str(end.tasks["stolen"].error)
+    assert "cannot be decrypted: It was encrypted for another purpose or owner" in str(end.tasks["stolen"].error)
 
 
 def test_what_a_result_adds_may_not_have_it(worker: WorkerThread) -> None:
