@@ -122,13 +122,13 @@ def memo_of(measure: str, spent: float) -> Json:
 def asked_in(memo: object) -> tuple[str, float] | None:
     """Return the measure and what was spent of it; None if the memo is not that of a question about a budget."""
     asked = _marked(memo, MARK, fields={"measure", "spent"}) or _marked(memo, DAY_MARK, fields=DAY_FIELDS)
-    return asked and (asked["measure"], asked["spent"])
+    return None if asked is None else (asked["measure"], asked["spent"])
 
 
 def day_asked_in(memo: object) -> tuple[str, str] | None:
     """Return the measure and the day; None if the memo is not that of a question about the limit of a day."""
     asked = _marked(memo, DAY_MARK, fields=DAY_FIELDS)
-    return asked and (asked["measure"], asked["day"])
+    return None if asked is None else (asked["measure"], asked["day"])
 
 
 def _marked(memo: object, mark: str, *, fields: Set[str]) -> Json | None:

@@ -109,7 +109,7 @@ def _differs(a: Task, b: Task, name: str) -> bool:
         sealed_texts.fingerprinted(orjson.loads(text), owner=task.user_id)
         for text, task in zip(texts, (a, b), strict=True)
     )
-    return next(values) != next(values)
+    return bool(next(values) != next(values))
 
 
 def seconds_of(task: Task) -> float | None:

@@ -25,13 +25,13 @@ MOST_AT_ONCE: Final = 1_000
 def day_limits(user_id: str, *, but_for: str | None = None) -> list[Limit]:
     """Return the limits of each user and day, with what the user has spent today, but for a worker process `but_for`."""
     most = settings.APFLOW.limits
-    allowed = {
+    settled = {
         TOKENS: most.tokens_per_user_day,
         COST_USD: most.usd_per_user_day,
         TASKS: most.tasks_per_user_day,
         SECONDS: most.seconds_per_user_day,
     }
-    allowed = {measure: float(limit) for measure, limit in allowed.items() if limit}
+    allowed = {measure: float(limit) for measure, limit in settled.items() if limit}
     if not allowed:
         return []
     day = _today()

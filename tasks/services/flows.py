@@ -84,9 +84,10 @@ def save_flow(
     if inputs_schema is not None and (problem := fault_of_schema(inputs_schema)):
         raise InvalidParams([("inputs_schema", problem)])
     warnings = [*spec.warnings, *_check_places(spec, inputs_schema)]
-    content = {"definition": defined_tasks(tasks, spec), "inputs_schema": inputs_schema, "description": description}
+    definition = defined_tasks(tasks, spec)
+    content: Json = {"definition": definition, "inputs_schema": inputs_schema, "description": description}
     _refuse_if_long(content)
-    content["definition"] = sealed_definition(content["definition"], owner=caller.user_id)
+    content["definition"] = sealed_definition(definition, owner=caller.user_id)
     flow, version, is_new = _store(caller.user_id, name, content, is_tool=is_tool)
     return Saved(flow=flow, version=version, is_new=is_new, warnings=warnings)
 

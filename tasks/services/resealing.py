@@ -12,7 +12,6 @@ from django.db.models.functions import Cast
 from llmkeys import sealed_texts
 from tasks.executors import executor_ids, get_executor
 from tasks.models import Flow, FlowVersion, Run, RunInputs, Schedule, Task
-from tasks.rules.strict_json import Json
 from tasks.services.write_only import sealed_definition, sealed_inputs
 
 SEALED: Final = f'"{sealed_texts.PREFIX}'
@@ -69,9 +68,8 @@ def _update(rows: "QuerySet[Any]", column: str, *, before: Any, after: Any) -> i
     return rows.update(**{column: after}) if before != after else 0
 
 
-def _marks(schema: Json) -> bool:
+def _marks(schema: Any) -> bool:
     """Whether a schema marks something as `writeOnly`."""
-    parts = schema.values() if isinstance(schema, dict) else schema
-    return (isinstance(schema, dict) and schema.get("writeOnly") is True) or any(
-        _marks(part) for part in parts if isinstance(part, dict | list)
-    )
+    if isinstance(schema, dict):
+        return schema.get("writeOnly") is True or any(map(_marks, schema.values()))
+    return isinstance(schema, list) and any(map(_marks, schema))

@@ -70,10 +70,12 @@ def _changed_inputs(
         executor = None
     if executor is None or not inputs:
         return inputs
-    done = inputs
+    done: Json = inputs
     for schema in (executor.input_schema, (schemas or {}).get("input_schema")):
         done = _changed(done, schema, change)
-    return done | {name: inputs[name] for name in executor.templates | executor.verbatim if name in inputs}
+    left: Json = {name: inputs[name] for name in executor.templates | executor.verbatim if name in inputs}
+    done.update(left)
+    return done
 
 
 def sealed_definition(tasks: Tasks, *, owner: str) -> Tasks:

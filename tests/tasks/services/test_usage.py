@@ -91,7 +91,7 @@ def test_reports_are_summed_by_day_model_executor_and_user(
 
 def test_reports_are_summed_by_flow(worker: WorkerThread, rows: Callable[..., list[Json]]) -> None:
     """Also after the flow was deleted, and its name used again."""
-    flow = {"caller": ADA, "name": "poems", "tasks": step("a", inputs={"spends": USED})}
+    flow: Json = {"caller": ADA, "name": "poems", "tasks": step("a", inputs={"spends": USED})}
     for _ in range(2):
         flows.save_flow(**flow)
         flows.run_flow(caller=ADA, name="poems", version=None, inputs=None)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -22,7 +23,6 @@ from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of, run_tree, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
-ADA = Caller(user_id="ada", role=Role.OPERATOR)
 USED = {"model": "openai/gpt", "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost_usd": 0.25}
 at_any_moment = pytest.mark.parametrize(
     ("items", "after"), [(items, after) for items in range(1, 10) for after in (False, True)]
@@ -175,28 +175,33 @@ def limited(settings: Settings) -> Callable[..., None]:
     return limit
 
 
-def waiting(worker: WorkerThread, name: str) -> Run:
-    run = trees.execute_tree(caller=ADA, tasks=[step(name)]).run
+def someone() -> Caller:
+    """A user who has used nothing today: the worker of the tests keeps its counts from test to test."""
+    return Caller(user_id=f"ada-{uuid4().hex}", role=Role.OPERATOR)
+
+
+def waiting(worker: WorkerThread, name: str, *, caller: Caller) -> Run:
+    run = trees.execute_tree(caller=caller, tasks=[step(name)]).run
     worker.work()
     return run
 
 
 def test_the_seconds_of_all_processes_count(worker: WorkerThread, limited: Callable[..., None]) -> None:
     limited(seconds_per_user_day=600, user_day_exceeded="fail")
-    assert result_of(waiting(worker, "a")).run.status == "completed"
-    DayCount.objects.create(user_id="ada", day=datetime.now(UTC).date(), process="another", tasks=1, seconds=600)
-    error = str(result_of(waiting(worker, "b")).tasks["b"].error)
+    ada = someone()
+    assert result_of(waiting(worker, "a", caller=ada)).run.status == "completed"
+    DayCount.objects.create(user_id=ada.user_id, day=datetime.now(UTC).date(), process="another", tasks=1, seconds=600)
+    error = str(result_of(waiting(worker, "b", caller=ada)).tasks["b"].error)
     assert "of 600.0 seconds today" in error
     assert "limits.seconds_per_user_day" in error
-    assert result_of(trees.execute_tree(caller=LOCAL, tasks=[step("c")]).run, ids={}).run.status == "pending"
-    worker.work()
-    assert Task.objects.get(id="c").status == "completed"
+    assert result_of(waiting(worker, "c", caller=someone())).run.status == "completed"
 
 
 def test_a_task_that_begins_again_after_a_crash_counts_once(stage: Stage, limited: Callable[..., None]) -> None:
     limited(tasks_per_user_day=50)
+    ada = someone()
     script = {"schemas": {"method": "script_executor"}, "inputs": {"script": "ok"}}
-    run = trees.execute_tree(caller=ADA, tasks=[{"id": "a", "name": "a", **script}]).run
+    run = trees.execute_tree(caller=ada, tasks=[{"id": "a", "name": "a", **script}]).run
     stage.die_and_take_over(Fuse(items=2, after=True))
     assert result_of(run).run.status == "completed"
     assert sum(DayCount.objects.values_list("tasks", flat=True)) == 1
@@ -207,13 +212,16 @@ def test_administrators_are_asked_to_raise_the_limit_of_a_day(
 ) -> None:
     """One answer is the answer to all runs of the user, and neither the owner nor others may give it."""
     limited(tasks_per_user_day=1)
-    assert result_of(waiting(worker, "a")).run.status == "completed"
-    runs = [waiting(worker, "b"), waiting(worker, "c")]
+    ada = someone()
+    assert result_of(waiting(worker, "a", caller=ada)).run.status == "completed"
+    runs = [waiting(worker, name, caller=ada) for name in ("b", "c")]
     assert [result_of(run).run.status for run in runs] == ["in_progress", "in_progress"]
     question = Question.objects.for_people().unanswered().get(task_id="b")
-    assert question.text.startswith("User 'ada' has spent 1 of 1 tasks today. Raise the limit of today to how much?")
+    assert question.text.startswith(
+        f"User '{ada.user_id}' has spent 1 of 1 tasks today. Raise the limit of today to how much?"
+    )
     with pytest.raises(RoleTooLow):
-        questions.answer(caller=ADA, task_id="b", answer=100)
+        questions.answer(caller=ada, task_id="b", answer=100)
     with pytest.raises(TaskNotFound):
         questions.answer(caller=Caller(user_id="bob", role=Role.OPERATOR), task_id="b", answer=100)
     with pytest.raises(InvalidParams, match="above 1"):
@@ -221,9 +229,9 @@ def test_administrators_are_asked_to_raise_the_limit_of_a_day(
     questions.answer(caller=LOCAL, task_id="b", answer=3)
     worker.work()
     assert [result_of(run).run.status for run in runs] == ["completed", "completed"]
-    (limit,) = usage(caller=ADA).today
+    (limit,) = usage(caller=ada).today
     assert limit.text == "3 of 3 tasks"
-    more = [waiting(worker, "d"), waiting(worker, "e")]
+    more = [waiting(worker, name, caller=ada) for name in ("d", "e")]
     questions.answer(caller=LOCAL, task_id="e", answer="stop")
     worker.work()
     ends = [result_of(run) for run in more]
@@ -235,10 +243,12 @@ def test_what_waits_for_administrators_goes_on_with_the_next_day(
     worker: WorkerThread, limited: Callable[..., None]
 ) -> None:
     limited(tasks_per_user_day=1)
-    waiting(worker, "a")
-    run = waiting(worker, "b")
+    ada = someone()
+    waiting(worker, "a", caller=ada)
+    run = waiting(worker, "b", caller=ada)
     question = Question.objects.for_people().unanswered().get(task_id="b")
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    assert question.expires_at is not None
     assert abs(question.expires_at - midnight) < timedelta(seconds=5)
     DayCount.objects.update(day=midnight.date() - timedelta(days=2))  # as if it were another day
     limited(tasks_per_user_day=5)

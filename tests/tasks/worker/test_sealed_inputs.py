@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django import Settings
 
 from accounts.callers import Caller, Role
 from llmkeys.cipher import CannotUnseal
@@ -92,7 +92,7 @@ def test_an_update_encrypts_what_it_brings_and_keeps_the_rest(worker: WorkerThre
 
 def test_a_flow_and_its_inputs_have_it(worker: WorkerThread) -> None:
     filled = login("filled", token="{{run.inputs.token}}", dependencies=["login"], parent_id="login")
-    flow = {"caller": ADA, "name": "logs-in", "tasks": [login(), filled], "inputs_schema": SCHEMA}
+    flow: Json = {"caller": ADA, "name": "logs-in", "tasks": [login(), filled], "inputs_schema": SCHEMA}
     assert flows.save_flow(**flow).is_new
     assert not flows.save_flow(**flow).is_new  # it is the same, although it is encrypted anew
     flow["tasks"] = [login(token="another"), filled]
@@ -119,8 +119,8 @@ def test_parts_of_maps_and_trees_inside_have_it(worker: WorkerThread) -> None:
     assert end.run.status == "completed", {name: task.error for name, task in end.tasks.items()}
     results = [end.tasks[name].result["token"] for name in ("each[0]", "each[1]", "nested") if name in end.tasks]
     assert "nested one" in results
-    rows = [row.inputs["token"] for row in Task.objects.filter(spawned_by="each")]
-    assert [opened(token, owner="ada") for token in sorted(rows, key=rows.index)] == [CANARY, "another"]
+    rows = Task.objects.filter(spawned_by="each").order_by("position")
+    assert [opened(row.inputs["token"], owner="ada") for row in rows] == [CANARY, "another"]
     assert "nested one" not in stored()
 
 
@@ -138,8 +138,9 @@ def test_what_a_result_adds_may_not_have_it(worker: WorkerThread) -> None:
     spawner = {
         "id": "spawner",
         "name": "spawner",
-        "schemas": {"method": "scripted_executor"},
-        "inputs": {"spawns": [login("spawned", token=sealed)]},
+        "schemas": {"method": "echo_executor"},
+        "params": {"spawn": {"path": "/found"}},
+        "inputs": {"found": [login("spawned", token=sealed)]},
     }
     end = execute(worker, spawner)
     assert end.run.status == "failed"
@@ -159,7 +160,7 @@ def test_two_runs_with_the_same_are_equal(worker: WorkerThread) -> None:
 
 
 def test_clear_rows_of_earlier_versions_are_used_and_encrypted_by_a_rotation(
-    worker: WorkerThread, settings: SettingsWrapper
+    worker: WorkerThread, settings: Settings
 ) -> None:
     trees.create_tree(caller=ADA, tasks=login())
     Task.objects.update(inputs={"token": CANARY, "user": "ada"})
