@@ -10,7 +10,7 @@ from django.db.models import QuerySet, Sum
 from django.db.models.functions import Now
 
 from accounts.callers import ROLE_PREFIX, Role
-from tasks.models import DayAllowance, DayCount, Question, Usage
+from tasks.models import DayAllowance, DayCount, Question, Run, Usage
 from tasks.rules.budgets import COST_USD, SECONDS, STOP, TASKS, TOKENS, Spent, day_asked_in, memo_prefix
 from tasks.services.budgets import Limit
 
@@ -67,11 +67,12 @@ def take_answer(question: Question) -> list[str]:
     if about is None:
         return []
     measure, day = about
+    user_id = Run.objects.values_list("user_id", flat=True).get(id=question.run_id)
     if question.answer != STOP:
         DayAllowance.objects.update_or_create(
-            user_id=question.user_id, day=day, measure=measure, defaults={"allowed": float(question.answer)}
+            user_id=user_id, day=day, measure=measure, defaults={"allowed": float(question.answer)}
         )
-    same = Question.objects.for_people().unanswered().in_open_runs().filter(user_id=question.user_id)
+    same = Question.objects.for_people().unanswered().in_open_runs().filter(run__user_id=user_id)
     same = same.filter(memo__startswith=memo_prefix(measure, day=day)).exclude(id=question.id)
     found = dict(same.values_list("id", "run_id")[:MOST_AT_ONCE])
     Question.objects.unanswered().filter(id__in=found).update(

@@ -81,7 +81,8 @@ def _changed_inputs(
 def sealed_definition(tasks: Tasks, *, owner: str) -> Tasks:
     """Return the tasks of a request with their inputs as they are stored."""
     if isinstance(tasks, dict):
-        return _sealed_task(tasks, owner)
+        task: Json = _sealed_task(tasks, owner)
+        return task
     return [_sealed_task(task, owner) for task in tasks]
 
 
