@@ -56,6 +56,7 @@ nightly: testing
 	$(BIN)/python -m pytest -m "nightly and not faults" -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest -m "nightly and both_engines and not faults" -rP $(ARGS)
 	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m both_engines_nightly $(ARGS)
+	TEST_SIZES=full HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest $(PARALLEL) -m "sized or hypothesis" $(ARGS)
 	RULES_SCRIPTS=all RULES_EXAMPLES=500 $(BIN)/python -m pytest tests/tasks/rules/test_rules.py $(ARGS)
 	TEST_ENGINE=postgres RULES_SCRIPTS=all RULES_EXAMPLES=500 $(BIN)/python -m pytest tests/tasks/rules/test_rules.py $(ARGS)
 

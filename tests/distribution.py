@@ -5,6 +5,7 @@ processes end together; or, with `--shuffle SEED`, the files and the tests of ea
 browser come last (`tests.browser` has the reason).
 """
 
+from collections.abc import Mapping
 from pathlib import PurePath
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -18,10 +19,19 @@ if TYPE_CHECKING:
 ONE_SERVER: Final = frozenset({"admin", "hostile", "interop", "isolation"})
 """Folders with a server of their own."""
 WITH_MODELS: Final = tuple(f"tasks/executors/{name}" for name in ("crewai/", "langgraph/", "llm/", "test_generate"))
-"""They share the server with models."""
+TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
+    "models": WITH_MODELS,
+    "mcp": tuple(f"tasks/executors/mcp/test_mcp_{name}." for name in ("agents", "crews")),
+    "agui": ("a2a/agui/",),
+    "tools": ("a2a/mcp/",),
+    "webhooks": ("tasks/worker/test_webhook",),
+    "people": tuple(f"dashboard/test_{name}." for name in ("flows", "pages", "runs")),
+}
+"""Files that share a server, by how their paths begin."""
 LONGEST_FIRST: Final = (
     *(
         *WITH_MODELS,
+        *TOGETHER["people"],
         "acceptance/",
         "a2a/rest/",
         "hostile/",
@@ -42,8 +52,9 @@ class FilesAndFolders(LoadFileScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         path = _below_tests(file)
-        if path.startswith(WITH_MODELS):
-            return "models"
+        for unit, heads in TOGETHER.items():
+            if path.startswith(heads):
+                return unit
         folder = path.partition("/")[0]
         return folder if folder in ONE_SERVER else file
 

@@ -2,9 +2,11 @@
 
 `python -m aipartnerupflow` spends most of its start on imports. A fork server spends that once per pytest process.
 It imports nothing that reads settings, and runs each command in a child of its own, so that a command has its own
-process, environment, standard streams, signals and exit code. What the command starts itself is started as always.
+process, environment, standard streams, signals and exit code. The worker cluster that a server starts is forked in the
+same way; all else that a command starts is started as always.
 
-A shell asks for such a child by `tests/forked_command.py`, at the address that FORKS names.
+A shell asks for such a child by `tests/forked_command.py`, at the address that FORKS names, and so does a server for its
+cluster.
 """
 
 import atexit
@@ -20,24 +22,31 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from tempfile import TemporaryFile
 from typing import IO, Any, Final, NoReturn
 
+from tests.warm_project import import_project
+
 ROOT: Final = Path(__file__).parents[1]
 FORKS: Final = "APFLOW_TEST_FORKS"
 """The environment variable with the address of a fork server, in shells."""
+FORKED_MODULE: Final = "APFLOW_TEST_MODULE"
+"""The environment variable with the module that `tests/forked_command.py` runs instead of MODULE."""
 MODULE: Final = "aipartnerupflow"
+CLUSTER: Final = "tasks.worker.cluster"
 MOST_BYTES: Final = 1 << 17
 FIRST_FREE: Final = 1024
 """All open files of a fork server have lower numbers."""
-NAME_LENGTH: Final = 15
-"""As many characters of a process's name as Linux keeps."""
+NAME_LENGTH: Final = 14
+"""As many characters of a name that is given as processes show; Linux keeps one more, which says what they are."""
+OF_SERVER: Final = "s"
+OF_CLUSTER: Final = "c"
 LIBRARIES: Final = """
     aipartnerupflow.cli aipartnerupflow.client aipartnerupflow.cli.watching apflow_site.config
     asgiref.sync cryptography.fernet cryptography.x509 django.contrib.postgres.fields django.contrib.postgres.forms
@@ -49,6 +58,15 @@ LIBRARIES: Final = """
     rich.console rich.panel rich.traceback uvicorn uvicorn.lifespan.on uvicorn.logging
     uvicorn.protocols.http.httptools_impl uvloop websockets whitenoise.base yaml
 """.split()
+DATABASE: Final = "AIPARTNERUPFLOW_DATABASE_URL"
+ENGINES: Final = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
+"""Scheme of a URL → engine."""
+MORE: Final[Mapping[str, Callable[[], object]]] = {
+    "sqlite": partial(import_project, "sqlite"),
+    "postgresql": partial(import_project, "postgresql"),
+    "mcp": partial(import_module, "mcp.server.fastmcp"),
+}
+"""The project, for databases of an engine; or the SDK of MCP, for servers over pipes."""
 PR_SET_NAME: Final = 15
 
 
@@ -58,6 +76,8 @@ class Forked:
     def __init__(self, args: Sequence[str], reports: socket.socket) -> None:
         self.args = args
         self.returncode: int | None = None
+        self.lifeline: int | None = None
+        """The other end of its standard input."""
         self._reports = reports
         self.pid: int = json.loads(reports.recv(MOST_BYTES))
 
@@ -90,17 +110,15 @@ class Forked:
 
 
 class ForkServer:
-    """The process that forks, and the socket on which it is asked to."""
+    """The process that forks, and the sockets on which it is asked to. `start` starts it, and gets its ends of both."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Callable[[socket.socket, socket.socket], "subprocess.Popen[bytes] | Forked"]) -> None:
         self.address = f"apflow-{uuid.uuid4().hex}"
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as shells:
             shells.bind(f"\0{self.address}")
             shells.listen()
-            numbers = [theirs.fileno(), shells.fileno()]
-            command = [sys.executable, "-m", __name__, *map(str, numbers)]
-            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=numbers)
+            self._process = start(theirs, shells)
 
     def start(
         self, words: Sequence[str], *, env: Mapping[str, str], streams: Sequence[IO[Any] | int], name: str = ""
@@ -109,38 +127,73 @@ class ForkServer:
 
         `streams` are its standard input, output and error; `name` becomes the name of the process.
         """
+        return self.fork({"words": words, "env": dict(env), "name": name}, *streams)
+
+    def with_more(self, what: str) -> "ForkServer":
+        """Another one, which has also imported what MORE says."""
+        return ForkServer(partial(self.fork, {"more": what}))
+
+    def fork(self, request: Mapping[str, Any], *files: IO[Any] | socket.socket | int) -> Forked:
+        """Ask for a child with these files open; `_run` has what it can be asked."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            numbers = [each if isinstance(each, int) else each.fileno() for each in (theirs, *streams)]
-            request = json.dumps({"words": [*words], "env": dict(env), "name": name}).encode()
-            socket.send_fds(self._control, [request], numbers)
-        return Forked([sys.executable, "-m", MODULE, *words], ours)
+            numbers = [each if isinstance(each, int) else each.fileno() for each in (theirs, *files)]
+            socket.send_fds(self._control, [json.dumps(request).encode()], numbers)
+        return Forked([sys.executable, "-m", MODULE, *request.get("words", ())], ours)
 
     def close(self) -> None:
         self._control.close()
         self._process.wait()
 
 
+def _first(control: socket.socket, shells: socket.socket) -> "subprocess.Popen[bytes]":
+    numbers = [control.fileno(), shells.fileno()]
+    return subprocess.Popen([sys.executable, "-m", __name__, *map(str, numbers)], cwd=ROOT, pass_fds=numbers)
+
+
 @cache
-def fork_server() -> ForkServer:
-    """The one of this process. It ends when this process ends."""
-    server = ForkServer()
+def fork_server(more: str = "") -> ForkServer:
+    """The one of this process that has imported these, beside what all commands need. It ends when this process ends."""
+    server = fork_server().with_more(more) if more else ForkServer(_first)
     atexit.register(server.close)
     return server
+
+
+def fork_server_for(env: Mapping[str, str]) -> ForkServer:
+    """The one for commands with this environment: of the engine that it names."""
+    return fork_server(ENGINES.get(env.get(DATABASE, "").partition(":")[0], ""))
 
 
 def run_command(
     *words: str, env: Mapping[str, str], given: str = "", stdout: IO[Any] | int | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run `aipartnerupflow` with the words to its end. `given` is its standard input; its output goes to `stdout`, if given."""
+    return _run_to_end({"words": words}, env=env, given=given, stdout=stdout)
+
+
+def run_code(code: str, *words: str, env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run `python -c` with the code and the words to its end."""
+    return _run_to_end({"words": words, "code": code}, env=env)
+
+
+def printed_by(code: str, *words: str, env: Mapping[str, str]) -> str:
+    """What `run_code` prints. Raises AssertionError if it fails."""
+    done = run_code(code, *words, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _run_to_end(
+    request: Mapping[str, Any], *, env: Mapping[str, str], given: str = "", stdout: IO[Any] | int | None = None
+) -> "subprocess.CompletedProcess[str]":
     with TemporaryFile("w+") as typed, TemporaryFile() as printed, TemporaryFile() as errors:
         typed.write(given)
         typed.seek(0)
         streams = (typed, printed if stdout is None else stdout, errors)
-        code = fork_server().start(words, env=env, streams=streams).wait()
+        code = fork_server_for(env).fork({**request, "env": dict(env)}, *streams).wait()
         for file in (printed, errors):
             file.seek(0)
-        return subprocess.CompletedProcess(words, code, printed.read().decode(), errors.read().decode())
+        return subprocess.CompletedProcess(request["words"], code, printed.read().decode(), errors.read().decode())
 
 
 def serve(control: socket.socket, shells: socket.socket) -> None:
@@ -159,12 +212,12 @@ def serve(control: socket.socket, shells: socket.socket) -> None:
             if shells in ready:
                 shell, _ = shells.accept()
                 request, files, *_ = socket.recv_fds(shell, MOST_BYTES, 3)
-                _fork(json.loads(request), [shell.detach(), *files], reports)
+                _fork(json.loads(request), [shell.detach(), *files], reports, shells)
             if control in ready:
                 request, files, *_ = socket.recv_fds(control, MOST_BYTES, 4)
                 if not request:
                     break
-                _fork(json.loads(request), files, reports)
+                _fork(json.loads(request), files, reports, shells)
     for pid in reports:
         os.kill(pid, signal.SIGKILL)
 
@@ -187,34 +240,96 @@ def _report_ends(reports: dict[int, socket.socket]) -> None:
             report.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _fork(request: dict[str, Any], files: list[int], reports: dict[int, socket.socket]) -> None:
-    report, *streams = files
+def _fork(request: dict[str, Any], files: list[int], reports: dict[int, socket.socket], shells: socket.socket) -> None:
+    report, *others = files
+    leads_group = request.get("module") == CLUSTER  # as `tasks.worker.children` starts it
     if not (pid := os.fork()):
-        for number, stream in enumerate(streams):
+        if leads_group:
+            os.setpgid(0, 0)
+        if "more" in request:
+            _serve_with_more(request["more"], *others)
+        for number, stream in enumerate(others):
             os.dup2(stream, number)
+        address = shells.getsockname()[1:].decode()
         os.closerange(3, FIRST_FREE)
-        _run(**request)
-    for stream in streams:
-        os.close(stream)
+        _run(address, **request)
+    if leads_group:
+        with suppress(PermissionError, ProcessLookupError):  # it has done so itself, and gone on
+            os.setpgid(pid, pid)
+    for file in others:
+        os.close(file)
     reports[pid] = socket.socket(fileno=report)
     reports[pid].send(json.dumps(pid).encode())
 
 
-def _run(words: list[str], env: dict[str, str], name: str = "", folder: str = "") -> NoReturn:
-    """Be the command, in the folder if one is given. Never returns."""
+def _serve_with_more(what: str, control: int, shells: int) -> NoReturn:
+    """Be a fork server that has imported this, too. Never returns."""
+    first = FIRST_FREE - 2
+    ours = [os.dup2(number, first + place) for place, number in enumerate((control, shells))]
+    os.closerange(3, first)
+    MORE[what]()
+    gc.freeze()
+    serve(*(socket.socket(fileno=number) for number in ours))
+    os._exit(0)
+
+
+def _run(
+    address: str,
+    words: list[str],
+    env: dict[str, str],
+    name: str = "",
+    folder: str = "",
+    module: str = MODULE,
+    code: str = "",
+) -> NoReturn:
+    """Be the command, or the code, in the folder if one is given. Never returns. `address` is that of this fork server."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(env)
     sys.stdin, sys.stdout, sys.stderr = (_stream(number) for number in range(3))
-    sys.argv = [MODULE, *words]
+    sys.argv = ["-c" if code else module, *words]
     if name:
-        set_name(name)
+        is_cluster = module == CLUSTER
+        set_name(name, OF_CLUSTER if is_cluster else OF_SERVER)
+        if not is_cluster:
+            ClusterByFork.take_over(address, name)
     if folder:
         os.chdir(folder)
         sys.path[:0] = [folder, *env.get("PYTHONPATH", "").split(os.pathsep)]
-    os._exit(_exit_code())
+    run = partial(exec, code, {"__name__": "__main__"}) if code else partial(_run_module, module)
+    os._exit(_exit_code(run))
+
+
+class ClusterByFork(subprocess.Popen[bytes]):
+    """In a server: what `tasks.worker.children` starts as its cluster is forked by the fork server of the server."""
+
+    address = name = ""
+
+    @classmethod
+    def take_over(cls, address: str, name: str) -> None:
+        """Be `subprocess.Popen` in this process, whose name begins as given."""
+        cls.address, cls.name = address, name
+        subprocess.Popen = cls  # type: ignore[misc, assignment]
+
+    def __new__(cls, args: Any, *others: Any, **options: Any) -> Any:
+        if isinstance(args, list) and args[1:4] == ["-P", "-m", CLUSTER]:
+            return cls._forked(args, options["env"])
+        return super().__new__(cls)
+
+    @classmethod
+    def _forked(cls, args: list[str], env: Mapping[str, str]) -> Forked:
+        """The cluster, with a pipe for its standard input, which it watches."""
+        lifeline, ours = os.pipe()
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server.connect(f"\0{cls.address}")
+        request = {"words": args[4:], "env": dict(env), "name": cls.name, "module": CLUSTER}
+        socket.send_fds(server, [json.dumps(request).encode()], [lifeline, 1, 2])
+        os.close(lifeline)
+        cluster = Forked(args, server)
+        cluster.lifeline = ours
+        return cluster
 
 
 def _stream(number: int) -> IO[str]:
@@ -226,10 +341,14 @@ def _stream(number: int) -> IO[str]:
     return open(number, "w", buffering=1 if is_terminal or number == 2 else -1, errors=errors, closefd=False)
 
 
-def _exit_code() -> int:
+def _run_module(module: str) -> None:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _exit_code(run: Callable[[], object]) -> int:
     """Run it to its end, with what Python does at the end of a process."""
     try:
-        runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
+        run()
         code: Any = 0
     except SystemExit as ended:
         code = ended.code
@@ -255,9 +374,9 @@ def _end() -> None:
             stream.flush()
 
 
-def set_name(name: str) -> None:
+def set_name(name: str, what: str) -> None:
     """What /proc/PID/comm shows of this process and of those that it forks."""
-    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:NAME_LENGTH], 0, 0, 0)
+    ctypes.CDLL(None).prctl(PR_SET_NAME, (name[:NAME_LENGTH] + what).encode(), 0, 0, 0)
 
 
 def _import_all() -> None:

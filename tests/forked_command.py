@@ -1,4 +1,4 @@
-"""The command `aipartnerupflow` of a test's shell: a child of the fork server (`tests/fork_server.py`), which starts sooner.
+"""The command `aipartnerupflow`, or another module, as a child of a fork server (`tests/fork_server.py`), which starts sooner.
 
 It is a program, not a module: it imports nothing of ours, to be started in some milliseconds. Signals go to the child,
 and its end is the child's.
@@ -19,6 +19,8 @@ def main() -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as fork_server:
         fork_server.connect("\0" + os.environ["APFLOW_TEST_FORKS"])
         request = {"words": sys.argv[1:], "env": dict(os.environ), "folder": str(Path.cwd())}
+        if module := os.environ.get("APFLOW_TEST_MODULE"):
+            request["module"] = module
         socket.send_fds(fork_server, [json.dumps(request).encode()], [0, 1, 2])
         child: int = json.loads(fork_server.recv(MOST_BYTES))
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -24,7 +24,7 @@ import orjson
 import psutil
 import psycopg
 
-from tests.fork_server import NAME_LENGTH, Forked, fork_server
+from tests.fork_server import NAME_LENGTH, OF_CLUSTER, Forked, fork_server_for
 
 ROOT: Final = Path(__file__).parents[1]
 PYTHON: Final = sys.executable
@@ -127,7 +127,7 @@ class Server:
     def pids(self) -> Processes:
         """A cluster forks its workers first, then its monitor and its pusher; call this while none was replaced."""
         every = [process for process in self.processes() if not OTHERS.intersection(process.cmdline())]
-        clusters = [process for process in every if "tasks.worker.cluster" in process.cmdline()]
+        clusters = [process for process in every if self.is_of_cluster(process)]
         ids = {process.pid for process in clusters}
         forked = [process.pid for process in clusters if process.ppid() in ids]
         sentinels = [process.pid for process in clusters if process.ppid() not in ids]
@@ -138,6 +138,11 @@ class Server:
             monitor=forked[-2] if len(forked) > 1 else None,
             pusher=forked[-1] if forked else None,
         )
+
+    def is_of_cluster(self, process: psutil.Process) -> bool:
+        """By its program, or by its name if it was forked."""
+        is_forked = process.name() == self.mark[:NAME_LENGTH] + OF_CLUSTER
+        return is_forked or "tasks.worker.cluster" in process.cmdline()
 
     def pool(self) -> list[psutil.Process]:
         """The processes of the pools, without their nurseries."""
@@ -179,7 +184,9 @@ def processes_of(mark: str) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             is_dead = process.status() == psutil.STATUS_ZOMBIE
-            if not is_dead and (process.name() == mark[:NAME_LENGTH] or process.environ().get(MARK) == mark):
+            if not is_dead and (
+                process.name()[:NAME_LENGTH] == mark[:NAME_LENGTH] or process.environ().get(MARK) == mark
+            ):
                 found.append((process.create_time(), process.pid, process))
     return [process for _, _, process in sorted(found)]
 
@@ -264,7 +271,9 @@ def _started(
     has_own_path = environment.get("PYTHONPATH") != os.environ.get("PYTHONPATH")
     if mark and tuple(command[:3]) == COMMAND and cwd == ROOT and not has_own_path:
         with Path(os.devnull).open() as nothing:
-            return fork_server().start(command[3:], env=environment, streams=(nothing, output, output), name=mark)
+            return fork_server_for(environment).start(
+                command[3:], env=environment, streams=(nothing, output, output), name=mark
+            )
     return subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
 
 

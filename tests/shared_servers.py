@@ -25,13 +25,6 @@ def open_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def private_webhooks_server() -> Iterator[Server]:
-    """Without authentication; webhooks may lead to this machine."""
-    with new_database() as database_url, running_server(database_url, env=PRIVATE_WEBHOOKS) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def auth_server() -> Iterator[Server]:
     """With authentication by tokens that JWT_SECRET signs; webhooks may lead to this machine."""
     settings = {"AIPARTNERUPFLOW_JWT_SECRET": JWT_SECRET} | PRIVATE_WEBHOOKS | QUICK_STOP

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from tests.fork_server import fork_server
+from tests.fork_server import fork_server_for
 
 SIZE: Final = {"COLUMNS": "120", "LINES": "30", "TERM": "xterm"}
 ESCAPES: Final = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
@@ -35,7 +35,7 @@ def on_a_terminal(*words: str, env: Mapping[str, str], given: str = "") -> Scree
     with tempfile.TemporaryFile("w+") as typed, tempfile.TemporaryFile("w+") as errors:
         typed.write(given)
         typed.seek(0)
-        process = fork_server().start(words, env={**env, **SIZE}, streams=(typed, follower, errors))
+        process = fork_server_for(env).start(words, env={**env, **SIZE}, streams=(typed, follower, errors))
         os.close(follower)
         drawn = _rest(leader)
         code = process.wait()

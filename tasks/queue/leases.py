@@ -25,6 +25,7 @@ from django.db.models.functions import Now
 from django_q.models import OrmQ
 
 from apflow_site.db.connections import IS_SQLITE
+from apflow_site.db.prepared import Prepared
 from tasks.models import Run, RunQuerySet, WorkerProcess
 from tasks.queue import black_box, maintenance, notify
 from tasks.queue.suspicion import CONVICTED_STRIKES, IS_SUSPECTED, POISON_STRIKES, SUSPICIOUS_LOSSES, blame
@@ -390,8 +391,7 @@ def beat(*, process_id: str, cluster_id: str, places: int = 0) -> None:
 
 def silent_holders(*, cluster_id: str, seconds: float) -> list[str]:
     """Return the processes of the cluster that hold runs and had no heartbeat for so long."""
-    silent = WorkerProcess.objects.filter(cluster_id=cluster_id, beat_at__lt=Now() - timedelta(seconds=seconds))
-    names = list(silent.values_list("id", flat=True))
+    names = [name for (name,) in SILENT.rows(seconds, cluster_id=cluster_id)]
     return _column(HOLDERS.format(owners=marks(names)), *names) if names else []
 
 
@@ -425,5 +425,19 @@ def longest_wait_seconds() -> float:
 
 def is_beating(*, within_seconds: float, cluster_id: str | None = None) -> bool:
     """Whether a worker process (of that cluster) has had a heartbeat within the time."""
-    alive = WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=within_seconds))
-    return (alive.filter(cluster_id=cluster_id) if cluster_id else alive).exists()
+    if cluster_id:
+        return BEATING.first(within_seconds, cluster_id=cluster_id) is not None
+    return WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=within_seconds)).exists()
+
+
+#: Asked every second by each supervisor.
+SILENT: Final = Prepared(
+    lambda seconds, *, cluster_id: WorkerProcess.objects.filter(
+        cluster_id=cluster_id, beat_at__lt=Now() - timedelta(seconds=seconds)
+    ).values_list("id")
+)
+BEATING: Final = Prepared(
+    lambda seconds, *, cluster_id: WorkerProcess.objects.filter(
+        cluster_id=cluster_id, beat_at__gte=Now() - timedelta(seconds=seconds)
+    ).values_list("id")[:1]
+)

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Exists, F, Min, OuterRef, QuerySet
 from django.db.models.functions import Now
 
+from apflow_site.db.prepared import Prepared
 from tasks.models import CancelRequest, Question, Run
 from tasks.queue import leases
 from tasks.queue.leases import NEVER, SUSPENDED, Claim
@@ -61,8 +62,8 @@ def resume(run_ids: Collection[str]) -> None:
 
 def sweep() -> None:
     """Let a worker take the suspended runs whose answer, event or cancellation was missed."""
-    resume(_suspended_by(Question.objects.filter(closed_at=None, answered_at__isnull=False)))
-    resume(_suspended_by(CancelRequest.objects.all()))
+    resume(_run_ids(ANSWERED))
+    resume(_run_ids(CANCELLED))
 
 
 def resume_due() -> int:
@@ -70,18 +71,14 @@ def resume_due() -> int:
 
     Returns how many there were, up to MOST_AT_ONCE.
     """
-    ended = _suspended_by(Question.objects.filter(closed_at=None, expires_at__lte=Now()).order_by("expires_at", "id"))
-    alarmed = _suspended_by(_with_alarm().filter(alarm_at__lte=Now()).order_by("alarm_at", "id"))
-    due = list(dict.fromkeys([*ended, *alarmed]))[:MOST_AT_ONCE]
+    due = list(dict.fromkeys([*_run_ids(ENDED), *_run_ids(ALARMED)]))[:MOST_AT_ONCE]
     resume(due)
     return len(due)
 
 
 def seconds_until_due() -> float | None:
     """Return in how many seconds the next wait is over, or has an alarm, by the database's clock; None without any."""
-    ends = Question.objects.filter(closed_at=None, expires_at__gt=Now()).order_by("expires_at")
-    alarms = _with_alarm().filter(alarm_at__gt=Now()).order_by("alarm_at")
-    first = [ends.values_list("expires_at", Now()).first(), alarms.values_list("alarm_at", Now()).first()]
+    first = [NEXT_END.first(), NEXT_ALARM.first()]
     return min(((at - now).total_seconds() for at, now in filter(None, first) if at is not None), default=None)
 
 
@@ -89,7 +86,36 @@ def _with_alarm() -> "QuerySet[Question]":
     return Question.objects.filter(closed_at=None, answered_at=None, alarm_at__isnull=False)
 
 
-def _suspended_by(rows: "QuerySet[Any]") -> list[str]:
+def _suspended_by(rows: "QuerySet[Any]") -> "QuerySet[Any, tuple[str]]":
     """Return the suspended runs of the rows, some of them if they are many."""
     of_row = Run.objects.unfinished().filter(id=OuterRef("run_id"), lease_owner=SUSPENDED)
-    return list(dict.fromkeys(rows.filter(Exists(of_row)).values_list("run_id", flat=True)[:MOST_AT_ONCE]))
+    return rows.filter(Exists(of_row)).values_list("run_id")[:MOST_AT_ONCE]
+
+
+def _run_ids(query: "Prepared[tuple[str]]") -> list[str]:
+    return list(dict.fromkeys(run_id for (run_id,) in query.rows()))
+
+
+#: Asked every second or every few seconds by each server, also one that has nothing to do.
+ANSWERED: Final = Prepared(
+    lambda: _suspended_by(Question.objects.filter(closed_at=None, answered_at__isnull=False)),
+)
+CANCELLED: Final = Prepared(lambda: _suspended_by(CancelRequest.objects.all()))
+ENDED: Final = Prepared(
+    lambda: _suspended_by(
+        Question.objects.filter(closed_at=None, expires_at__lte=Now()).order_by("expires_at", "id"),
+    )
+)
+ALARMED: Final = Prepared(
+    lambda: _suspended_by(_with_alarm().filter(alarm_at__lte=Now()).order_by("alarm_at", "id")),
+)
+NEXT_END: Final = Prepared(
+    lambda: (
+        Question.objects.filter(closed_at=None, expires_at__gt=Now())
+        .order_by("expires_at")
+        .values_list("expires_at", Now())[:1]
+    )
+)
+NEXT_ALARM: Final = Prepared(
+    lambda: _with_alarm().filter(alarm_at__gt=Now()).order_by("alarm_at").values_list("alarm_at", Now())[:1]
+)

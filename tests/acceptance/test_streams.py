@@ -24,11 +24,13 @@ from tests.servers import (
     running_server,
     until,
 )
+from tests.sizes import size
 
 Json = dict[str, Any]
 EVENTS = 200
 STREAMS = 10
 KILLS = 2
+CLIENTS = size(50, full=200)
 
 
 def long_tree(name: str, *, seconds: float, steps: int = EVENTS - 2) -> Json:
@@ -90,7 +92,8 @@ def threads_of(server: Server) -> int:
     return psutil.Process(server.pid).num_threads()
 
 
-def test_200_open_streams_cost_no_thread_and_end_with_the_server_at_once(database: str) -> None:
+@pytest.mark.sized
+def test_many_open_streams_cost_no_thread_and_end_with_the_server_at_once(database: str) -> None:
     with running_server(database) as server:
         server.rpc("tasks.execute", long_tree("t", seconds=60, steps=60))
         with ExitStack() as streams:
@@ -99,7 +102,7 @@ def test_200_open_streams_cost_no_thread_and_end_with_the_server_at_once(databas
             first = events_of(streams.enter_context(http.stream("GET", "/tasks/t/events")).iter_lines())
             assert next(first)["seq"] == 1
             before = threads_of(server)
-            for _ in range(200):
+            for _ in range(CLIENTS):
                 lines = streams.enter_context(http.stream("GET", "/tasks/t/events")).iter_lines()
                 assert next(events_of(lines))["seq"] == 1
             assert threads_of(server) <= before
@@ -116,9 +119,10 @@ def test_an_open_stream_does_not_keep_the_server_from_stopping(database: str) ->
         assert "timeout graceful shutdown exceeded" not in server.log.read_text()
 
 
-def test_200_sockets_all_get_every_event_in_order(database: str) -> None:
+@pytest.mark.sized
+def test_many_sockets_all_get_every_event_in_order(database: str) -> None:
     with running_server(database) as server, ExitStack() as open_sockets:
-        clients = [open_sockets.enter_context(socket(server.url)) for _ in range(200)]
+        clients = [open_sockets.enter_context(socket(server.url)) for _ in range(CLIENTS)]
         for client in clients:
             assert client.silent()
         server.rpc("tasks.execute", long_tree("t", seconds=1, steps=20))

@@ -7,7 +7,7 @@ import jwt
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
-from django.db import connection, connections
+from django.db import connections
 from django.test import Client
 
 from apflow_site.config import Config
@@ -16,15 +16,6 @@ from tests.sections import replace
 
 SECRET = "correct-horse-battery-staple-0123456789"
 PASSWORD = "open sesame"
-
-
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(
-    django_db_modify_db_settings_parallel_suffix: None, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Test in a file: threads that share SQLite's memory database are refused instead of waiting for each other."""
-    if connection.vendor == "sqlite":
-        connection.settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
 
 
 @pytest.fixture(autouse=True)

@@ -1,16 +1,15 @@
 """One real server with authentication on, its people, and a browser's session for each of them."""
 
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import httpx
 import pytest
 
-from tests.servers import ROOT, Server, environment_of, new_database, running_server
+from tests.fork_server import printed_by
+from tests.servers import Server, environment_of, new_database, running_server
 
 PASSWORD: Final = "open sesame 42"
 SECRET: Final = "a-secret-of-the-tests-that-is-long-enough-0123456789"
@@ -42,12 +41,16 @@ print(create_key(user_named(sys.argv[1]), name="of the tests")[1])
 Session = httpx.Client
 
 
-@pytest.fixture(scope="session")
+def create_people(people: Mapping[str, str], *, env: Mapping[str, str]) -> None:
+    """Create the users, name → role, in the database of the environment."""
+    printed_by(CREATE, PASSWORD, *(f"{name}={role}" for name, role in people.items()), env=env)
+
+
+@pytest.fixture(scope="package")
 def admin_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("admin")
     with new_database() as database_url:
-        command = [sys.executable, "-c", CREATE, PASSWORD, *(f"{name}={role}" for name, role in PEOPLE.items())]
-        subprocess.run(command, cwd=ROOT, env=environment_of(database_url, folder), check=True)
+        create_people(PEOPLE, env=environment_of(database_url, folder))
         settings = {"AIPARTNERUPFLOW_JWT_SECRET": SECRET, "AIPARTNERUPFLOW_SERVER_TRUSTED_PROXIES": "127.0.0.1"}
         with running_server(database_url, env=settings, data_dir=folder) as server:
             yield server
@@ -63,7 +66,7 @@ def session_of(name: str, server: Server, password: str = PASSWORD) -> Iterator[
         yield session
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sessions(admin_server: Server) -> Iterator[Callable[[str], Session]]:
     """A session by name, each logged in once."""
     with ExitStack() as stack:
@@ -114,10 +117,7 @@ def api_key(admin_server: Server) -> Callable[[str], str]:
     """A new API key of somebody: its text, which only they see."""
 
     def api_key(name: str) -> str:
-        command = [sys.executable, "-c", CREATE_KEY, name]
         environment = environment_of(admin_server.database_url, admin_server.data_dir)
-        return subprocess.run(
-            command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
-        ).stdout.strip()
+        return printed_by(CREATE_KEY, name, env=environment).strip()
 
     return api_key

@@ -1,8 +1,6 @@
 """The audit log of a server: what comes over HTTP, from pages and the admin, and from commands, and who reads it."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +9,8 @@ import pytest
 from tests.admin.conftest import PASSWORD, Session, csrf_token, session_of
 from tests.admin.test_access import make_user
 from tests.admin.test_people import id_of, save
-from tests.servers import ROOT, Server, environment_of
+from tests.fork_server import run_command
+from tests.servers import Server, environment_of
 
 Rpc = Callable[..., Any]
 LIST = "/admin/accounts/auditentry/"
@@ -25,14 +24,8 @@ def entries(server: Server, target: str) -> list[tuple[Any, ...]]:
 
 
 def command(server: Server, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "aipartnerupflow", *words],
-        cwd=ROOT,
-        env=environment_of(server.database_url, server.data_dir),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    done = run_command(*words, env=environment_of(server.database_url, server.data_dir))
+    done.check_returncode()
     assert "audit:" not in done.stderr
     return done.stdout
 

@@ -3,7 +3,6 @@
 import json
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,8 +18,8 @@ from aipartnerupflow.doctor import Doubt, Trouble
 from apflow_site.config import Config, load
 from tasks.models import InstallationFact
 from tasks.services.signers import note_signer
-from tests.fork_server import run_command
-from tests.servers import ROOT, environment_of, free_port, new_database, query, running_server
+from tests.fork_server import printed_by, run_command
+from tests.servers import environment_of, free_port, new_database, query, running_server
 
 Findings = dict[str, dict[str, Any]]
 NOW = datetime.now(UTC)
@@ -219,7 +218,7 @@ def test_a_stored_key_that_does_not_open(installation: Installation) -> None:
     old, new = "old-key-of-the-tests-0123456789-abcdef", "new-key-of-the-tests-0123456789-abcdef"
     environment = environment_of(installation.database_url, installation.folder)
     environment["AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS"] = old
-    subprocess.run([sys.executable, "-c", STORE], cwd=ROOT, env=environment, check=True)
+    printed_by(STORE, env=environment)
     lost = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": new}
     assert "keys rotate" in red(installation.examine(**lost)["stored keys"])
     both = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": f"{new},{old}"}

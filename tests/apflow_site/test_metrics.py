@@ -19,10 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tasks.telemetry import metrics
 from tasks.telemetry.series import once
 from tests.servers import PYTHON, ROOT, SAME_KEYS, Json, Server, free_port, new_database, running, running_server, until
+from tests.sizes import size
 
 MODULES = ("tasks/telemetry/metrics.py", "a2a/core/metrics.py", "apflow_site/metrics.py")
-RUNS = 200
-BATCH = 100
+RUNS = size(60, full=200)
+BATCH = 20
 PROCESSES = SAME_KEYS | {"AIPARTNERUPFLOW_WORKER_PROCESSES": "2", "AIPARTNERUPFLOW_WORKER_MAX_TREES": "50"}
 NAMES = """
     apflow_tasks_created_total apflow_tasks_finished_total apflow_task_duration_seconds_count apflow_task_queue_wait_seconds_count
@@ -76,8 +77,9 @@ def execute_many(server: Server, count: int) -> None:
         assert all("result" in reply for reply in server.http.post("/tasks", json=calls).json())
 
 
+@pytest.mark.sized
 @pytest.mark.both_engines_nightly
-def test_the_metrics_agree_with_the_database_after_hundreds_of_runs(server: Server) -> None:
+def test_the_metrics_agree_with_the_database_after_many_runs(server: Server) -> None:
     before = samples(server)
     execute_many(server, RUNS)
     until(lambda: server.rpc("tasks.running.count", {})["count"] == 0, seconds=60, what="the end of all runs")

@@ -1,16 +1,21 @@
 """One real server for all browser tests, and trees to show on it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.servers import Server
+from tests.admin.conftest import SECRET, create_people, session_of
+from tests.servers import Server, environment_of, new_database, running_server
 
 Json = dict[str, Any]
 Make = Callable[..., str]
+As = Callable[[str], httpx.Client]
+PEOPLE: Final = {"root": "admin", "alice": "operator", "bob": "operator", "vera": "viewer"}
 
 
 def step(task_id: str, *needs: str, **inputs: Any) -> Json:
@@ -44,6 +49,24 @@ def prefixed(prefix: str, tasks: list[Json]) -> list[Json]:
 @pytest.fixture(scope="session")
 def server(open_server: Server) -> Server:
     return open_server
+
+
+@pytest.fixture(scope="package")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with authentication on, and with people. The files that use it run in one process (`tests.distribution`)."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    with new_database() as database_url:
+        create_people(PEOPLE, env=environment_of(database_url, folder))
+        with running_server(database_url, env={"AIPARTNERUPFLOW_JWT_SECRET": SECRET}, data_dir=folder) as server:
+            yield server
+
+
+@pytest.fixture(scope="package")
+def as_(guarded: Server) -> Iterator[As]:
+    """Somebody's browser, by their name."""
+    with ExitStack() as stack:
+        sessions = {name: stack.enter_context(session_of(name, guarded)) for name in PEOPLE}
+        yield sessions.__getitem__
 
 
 @pytest.fixture(scope="session")

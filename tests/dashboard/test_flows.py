@@ -11,11 +11,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.admin.conftest import csrf_token
-from tests.dashboard.conftest import Make, step
-from tests.dashboard.test_pages import As, as_, guarded, post
+from tests.dashboard.conftest import As, Make, step
+from tests.dashboard.test_pages import post
 from tests.servers import Server, until
-
-__all__ = ["as_", "guarded"]
 
 Json = dict[str, Any]
 TASKS: list[Json] = [

@@ -2,10 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -13,34 +9,13 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.admin.conftest import CREATE, PASSWORD, SECRET, csrf_token, session_of
-from tests.servers import ROOT, Server, environment_of, new_database, running_server, until
+from tests.admin.conftest import PASSWORD, csrf_token
+from tests.dashboard.conftest import As
+from tests.servers import Server, until
 
-PEOPLE: Final = {"root": "admin", "alice": "operator", "bob": "operator", "vera": "viewer"}
 READ: Final = ("tasks", "panel", "head", "growth", "value/result", "logs", "events/next")
 POSTED: Final = ("run", "restart", "cancel", "delete", "answer")
 LLM_KEY: Final = "sk-proj-canary-0123456789abcdef"
-
-As = Callable[[str], httpx.Client]
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with authentication on."""
-    folder = tmp_path_factory.mktemp("dashboard")
-    with new_database() as database_url:
-        command = [sys.executable, "-c", CREATE, PASSWORD, *(f"{name}={role}" for name, role in PEOPLE.items())]
-        subprocess.run(command, cwd=ROOT, env=environment_of(database_url, folder), check=True)
-        with running_server(database_url, env={"AIPARTNERUPFLOW_JWT_SECRET": SECRET}, data_dir=folder) as server:
-            yield server
-
-
-@pytest.fixture(scope="module")
-def as_(guarded: Server) -> Iterator[As]:
-    """Somebody's browser, by their name."""
-    with ExitStack() as stack:
-        sessions = {name: stack.enter_context(session_of(name, guarded)) for name in PEOPLE}
-        yield sessions.__getitem__
 
 
 def post(session: httpx.Client, path: str, **fields: Any) -> httpx.Response:
@@ -84,6 +59,7 @@ def test_programs_that_read_the_front_are_told_that_it_takes_posts(guarded: Serv
 
 def test_anothers_tree_looks_like_a_missing_one(as_: As) -> None:
     task_id = made(as_("alice"), "Private")
+    page(as_("bob"), "/")  # it shows the message that an earlier test may have left
     for place in READ:
         theirs, none = (as_("bob").get(f"/ui/{place}/{each}") for each in (task_id, "no-such-id"))
         assert theirs.status_code == none.status_code == 404

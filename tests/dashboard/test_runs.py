@@ -7,10 +7,8 @@ import pytest
 
 from tasks.dashboard.words import path_of
 from tests.admin.conftest import csrf_token
-from tests.dashboard.test_pages import As, as_, guarded
+from tests.dashboard.conftest import As
 from tests.servers import Server
-
-__all__ = ["as_", "guarded"]
 
 Json = dict[str, Any]
 ECHO: Json = {"schemas": {"method": "echo_executor"}}

@@ -36,12 +36,12 @@ def victims(server: Server) -> dict[str, list[psutil.Process]]:
     pids = {pid for (pid,) in server.query("SELECT pid FROM tasks_workerprocess")}
     for process in server.processes():
         try:
-            words = process.cmdline()
+            words, is_of_cluster = process.cmdline(), server.is_of_cluster(process)
         except psutil.NoSuchProcess:
             continue
         if "tasks.worker.quarantine" in words:
             found["quarantine"].append(process)
-        elif "tasks.worker.cluster" in words:
+        elif is_of_cluster:
             found["worker" if process.pid in pids else "cluster"].append(process)
         elif process.pid == server.pid:
             found["top"].append(process)

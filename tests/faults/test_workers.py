@@ -37,7 +37,7 @@ def a_web_process_and_two_workers(database: str) -> Iterator[tuple[Server, Serve
 
 
 def clusters(server: Server) -> list[psutil.Process]:
-    return [process for process in server.processes() if "tasks.worker.cluster" in process.cmdline()]
+    return [process for process in server.processes() if server.is_of_cluster(process)]
 
 
 def test_a_machine_that_was_paused_writes_nothing_when_it_wakes(database: str, effects: Effects) -> None:

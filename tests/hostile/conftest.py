@@ -26,7 +26,7 @@ class Target:
     rows: Callable[[], dict[str, int]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def target_of_engine(engine_urls: Mapping[str, str]) -> Iterator[Mapping[str, Target]]:
     """By engine. At the end their logs tell that nothing surprised them."""
     with ExitStack() as stack:

@@ -1,6 +1,6 @@
 """Spoilt requests for every method, on one connection: always an answer in JSON-RPC 2.0, and never one of 5xx.
 
-FUZZ_EXAMPLES says how many (300), and another FUZZ_SEED draws others. By default all runs are the same, so that none fails for what its
+FUZZ_EXAMPLES says how many (100, and 1,000 at night), and another FUZZ_SEED draws others. By default all runs are the same, so that none fails for what its
 commit has not changed.
 """
 
@@ -20,8 +20,9 @@ from tests.hostile.conftest import SEEDS
 from tests.hostile.grammar import requests
 from tests.hostile.test_corpus import OF_EXCEPTIONS, TIMEOUT_SECONDS
 from tests.servers import Server, new_database, running_server, until
+from tests.sizes import size
 
-EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "300"))
+EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", size(100, full=1000)))
 SEED: Final = int(os.environ.get("FUZZ_SEED", "0"))
 CODES: Final = {rule.code for rule in RULES.values()} | {INVALID_REQUEST}
 END_SECONDS: Final = 120.0
@@ -61,6 +62,7 @@ STREAM: Final = (
 @example(request=("/tasks", b"[" + STREAM + b"]"))
 @given(request=requests())
 @pytest.mark.timeout(0)
+@pytest.mark.sized
 def test_a_spoilt_request_gets_a_proper_answer(connection: httpx.Client, request: tuple[str, bytes]) -> None:
     path, body = request
     headers = {"Content-Type": "application/json"}

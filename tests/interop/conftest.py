@@ -9,7 +9,7 @@ from tests.servers import Server, free_port, new_database, running_server
 ALLOW = {"AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server() -> Iterator[Server]:
     port = str(free_port())
     with new_database() as database, running_server(database, "--grpc-port", port, env=ALLOW) as server:

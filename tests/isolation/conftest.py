@@ -2,8 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -23,9 +21,10 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.a2a.sockets import socket
 from tests.accounts.conftest import SECRET
+from tests.fork_server import printed_by
 from tests.hostile.test_corpus import MADE_BY_SERVERS
 from tests.isolation.doors import Shot
-from tests.servers import ROOT, SERVE, Server, environment_of, free_port, new_database, running
+from tests.servers import SERVE, Server, environment_of, free_port, new_database, running
 
 PASSWORD: Final = "open sesame 42"
 MAKE_PEOPLE: Final = """
@@ -155,7 +154,7 @@ def _filled_text(text: str, names: dict[str, str]) -> str:
     return text
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def people_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeopleServer]:
     folder, port = tmp_path_factory.mktemp("isolation"), free_port()
     settings = {
@@ -168,10 +167,7 @@ def people_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeopleSe
     command = [*SERVE, "--port", str(port), "--no-worker"]
     with new_database() as url:
         environment = environment_of(url, folder) | settings
-        made = subprocess.run(
-            [sys.executable, "-c", MAKE_PEOPLE, PASSWORD], cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE
-        )
-        found = json.loads(made.stdout)
+        found = json.loads(printed_by(MAKE_PEOPLE, PASSWORD, env=environment))
         with (
             running(command, port=port, database_url=url, env=settings, data_dir=folder, is_ready="/health") as server,
             closing(_connection(url)) as connection,

@@ -18,7 +18,7 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def agui_server() -> Iterator[Server]:
     settings = SETTINGS | QUICK_STOP | {"AIPARTNERUPFLOW_LLM_DEFAULT_MODEL": "demo/demo"}
     with new_database() as database_url, running_server(database_url, env=settings) as server:

@@ -13,7 +13,7 @@ from tests.shared_servers import JWT_SECRET, QUICK_STOP
 TOOLS = "approval_executor=additive,echo_executor=read_only,scripted_executor=destructive,sleep_executor=read_only"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mcp_server() -> Iterator[Server]:
     settings = {
         "AIPARTNERUPFLOW_JWT_SECRET": JWT_SECRET,

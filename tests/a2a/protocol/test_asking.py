@@ -1,6 +1,5 @@
 """A2A, what waits for the client: questions of tasks, and keys that are missing."""
 
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,9 +9,9 @@ import pytest
 
 from tests.a2a.a2a_client import ECHO, SETTINGS, Agent, Json, agent_of, data, message, states_of, text
 from tests.a2a.schemas import check
-from tests.fork_server import run_command
+from tests.fork_server import printed_by, run_command
 from tests.receiver import receiving
-from tests.servers import PYTHON, ROOT, Server, environment_of, new_database, running_server, until
+from tests.servers import Server, environment_of, new_database, running_server, until
 
 pytestmark = pytest.mark.both_engines_nightly
 
@@ -315,7 +314,7 @@ def by_command(server: Server, agent: Agent, user_id: str) -> None:
 def by_script(server: Server, agent: Agent, user_id: str) -> None:
     manager = "from aipartnerupflow.extensions.llm_key_config import LLMKeyConfigManager as Manager"
     script = f"{manager}; Manager().set_key({user_id!r}, {KEY!r}, 'openai')"
-    subprocess.run([PYTHON, "-c", script], cwd=ROOT, env=environment_beside(server), check=True)
+    printed_by(script, env=environment_beside(server))
 
 
 def environment_beside(server: Server) -> dict[str, str]:

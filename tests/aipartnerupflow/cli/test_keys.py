@@ -10,7 +10,7 @@ import pytest
 
 from aipartnerupflow.client import Client
 from tests.aipartnerupflow.conftest import Said
-from tests.fork_server import run_command
+from tests.fork_server import printed_by, run_command
 from tests.servers import PYTHON, ROOT, Server, environment_of, new_database, query
 from tests.terminal import Screen
 
@@ -87,7 +87,7 @@ def test_rotation_says_how_much_was_sealed_anew(tmp_path: Path) -> None:
         def rotate(keys: str) -> "subprocess.CompletedProcess[str]":
             return run_command("keys", "rotate", env=with_keys(keys))
 
-        subprocess.run([PYTHON, "-c", GUIDE], env=with_keys(old), cwd=ROOT, check=True)
+        printed_by(GUIDE, env=with_keys(old))
         assert "Re-encrypted: 2." in rotate(f"{new},{old}").stdout
         assert "Re-encrypted: 0." in rotate(new).stdout
         refused = rotate(old)

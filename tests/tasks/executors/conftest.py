@@ -177,7 +177,7 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def llm_site(models_folder: Path) -> Iterator[LlmSite]:
     """Its operator has crews, graphs and tools. All tests with models share it: its libraries take ten seconds to load."""
     with running_llm_site(own_code(models_folder)) as site:

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -19,7 +17,7 @@ from tasks.queue import clock
 from tasks.rules.firings import ON_TIME, CatchUp, Policy, plan
 from tasks.rules.schedules import Timing
 from tasks.services import firings
-from tests.servers import ROOT
+from tests.fork_server import run_code
 from tests.tasks.schedules.conftest import NOON, make, sweep
 from tests.tasks.trees import ALICE, BOB
 
@@ -69,8 +67,7 @@ def database_url() -> str:
 def test_a_process_that_is_killed_at_any_step_has_done_all_or_nothing(step: str, test_executors: None) -> None:
     due_now(3)
     env = {**os.environ, "AIPARTNERUPFLOW_DATABASE_URL": database_url()}
-    killed = subprocess.run([sys.executable, "-c", PROGRAM, step], cwd=ROOT, env=env, timeout=60)
-    assert killed.returncode == -signal.SIGKILL
+    assert run_code(PROGRAM, step, env=env).returncode == -signal.SIGKILL
     done = 3 if step == "commit" else 0
     assert [model.objects.count() for model in (Firing, Run, Task)] == [done] * 3
     assert Schedule.objects.filter(next_run_at__lte=clock.database_time()).count() == 3 - done

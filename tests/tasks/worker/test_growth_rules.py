@@ -19,6 +19,7 @@ from accounts.callers import LOCAL
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.queue import leases
 from tasks.services import trees
+from tests.sizes import size
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, result_of
 
@@ -232,9 +233,10 @@ def play(stage: Stage, drawn: list[Drawn], deaths: list[tuple[int, bool, str]], 
     return said, result_of(run)
 
 
+@pytest.mark.sized
 def test_trees_grow_into_what_they_say(stage: Stage) -> None:
     @settings(
-        max_examples=int(os.environ.get("GROWTH_EXAMPLES", "60")),
+        max_examples=int(os.environ.get("GROWTH_EXAMPLES", size(25, full=300))),
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -104,17 +104,20 @@ def worker(owner: str, *steps: Callable[[str, Hands], Hands]) -> tuple[Step, ...
     return tuple(partial(step, owner) for step in steps)
 
 
-LONGEST: Final = "somebody cancels"
-NIGHTLY: Final = "a lease ends and is swept"
+AT_NIGHT: Final = (pytest.mark.nightly, pytest.mark.both_engines)
+LONGEST: Final = "somebody cancels, and both work to the end"
+"""It has the steps of the others."""
+SWEPT: Final = "a lease ends and is swept"
 """The sweep is in every order, too: at its end."""
-MARKS: Final = {LONGEST: (pytest.mark.both_engines_nightly,), NIGHTLY: (pytest.mark.nightly, pytest.mark.both_engines)}
+MARKS: Final = {LONGEST: AT_NIGHT, SWEPT: AT_NIGHT}
 ORDERS: dict[str, tuple[Actors, int]] = {
     "two workers race": ((worker("A", claim, start, finish, close), worker("B", claim, start, finish, close)), 70),
     "a lease ends": ((worker("A", claim, start, finish, close), worker("B", claim, finish, close), (expire,)), 280),
-    NIGHTLY: (
+    SWEPT: (
         (worker("A", claim, finish, close), worker("B", claim, finish, close), (expire, sweep)),
         560,
     ),
+    "somebody cancels": ((worker("A", claim, start, finish), worker("B", claim), (expire,), (ask,)), 120),
     LONGEST: (
         (worker("A", claim, start, finish, close), worker("B", claim, finish), (expire,), (ask,)),
         840,

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.memory import InMemorySaver
 
 from aipartnerupflow.executors import Reply
 from tasks.executors.langgraph.questions import continuation, question_in
-from tests import graphs_for_tests
 from tests.acceptance.test_faults import holder_of
+from tests.lazy_modules import LazyModule
 from tests.llm_site import Done, LlmSite
 from tests.servers import until
+
+graphs_for_tests = LazyModule("tests.graphs_for_tests")
+memory = LazyModule("langgraph.checkpoint.memory")
 
 Json = dict[str, Any]
 EXECUTOR = "langgraph_executor"
@@ -209,8 +210,8 @@ def test_a_worker_that_dies_after_an_answer_does_not_give_it_to_the_next_questio
 async def test_an_answer_counts_for_its_own_question_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker may die after the graph has asked again, and before its question is stored."""
     monkeypatch.setenv(graphs_for_tests.NODES, str(tmp_path / "nodes"))
-    graph: Any = graphs_for_tests.asking.copy({"checkpointer": InMemorySaver()})
-    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    graph: Any = graphs_for_tests.asking.copy({"checkpointer": memory.InMemorySaver()})
+    config: Any = {"configurable": {"thread_id": "t"}}
     topic: Any = {"topic": "tea"}
     await graph.ainvoke(topic, config)
     first = question_in(await graph.aget_state(config), None, is_stopped=True)

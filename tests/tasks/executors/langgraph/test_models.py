@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from tests.llm_formats import Says
 from tests.llm_server import fingerprint
 from tests.llm_site import KEY, WITH_KEY, Done, LlmSite, running_llm_site
-from tests.own_code import own_code
 from tests.servers import until
 
 Json = dict[str, Any]
@@ -169,12 +167,15 @@ def listening() -> Iterator[tuple[str, Event]]:
             thread.join()
 
 
-@pytest.mark.parametrize("is_allowed", [True, False])
-def test_nothing_goes_to_langsmith_unless_the_operator_allows_it(is_allowed: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_allowed", [pytest.param(True, marks=pytest.mark.nightly), False])
+def test_nothing_goes_to_langsmith_unless_the_operator_allows_it(is_allowed: bool) -> None:
     with listening() as (url, arrived):
         variables = {"LANGSMITH_TRACING": "true", "LANGSMITH_ENDPOINT": url, "LANGSMITH_API_KEY": "lsv2_x"}
-        setting = {"AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_LANGSMITH": str(is_allowed).lower()}
-        with running_llm_site(own_code(tmp_path) | variables | setting) as site:
+        variables |= {
+            "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_GRAPHS": "agent=tests.model_graphs:agent",
+            "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_LANGSMITH": str(is_allowed).lower(),
+        }
+        with running_llm_site(variables) as site:
             done = run(site, "agent", Says(text="Hello."), params=THREADS)
             assert done.task["status"] == "completed", done.task
             if is_allowed:

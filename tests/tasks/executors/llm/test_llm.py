@@ -14,11 +14,12 @@ from tests.llm_formats import Says
 from tests.llm_server import fingerprint
 from tests.llm_site import KEY, WITH_KEY, LlmSite
 from tests.servers import events_of, until
+from tests.sizes import size
 
 EXECUTOR = "llm_executor"
 GPT = "openai/gpt-4"
 COST_USD = 10 * 30e-6 + 4 * 60e-6
-USERS = 200
+USERS = size(40, full=200)
 Json = dict[str, Any]
 FOUND = {"id": "found", "name": "echo_executor", "inputs": {"title": "Rivers", "list": [{"name": "Rhine"}]}}
 
@@ -328,8 +329,9 @@ def test_a_cancel_ends_the_request_and_keeps_what_was_said(site: LlmSite, force:
 # --- whose key ---
 
 
+@pytest.mark.sized
 @pytest.mark.both_engines_nightly
-def test_two_hundred_users_at_once_are_never_mixed_up(site: LlmSite) -> None:
+def test_many_users_at_once_are_never_mixed_up(site: LlmSite) -> None:
     keys = {f"user-{number}": f"sk-user-{number}-{number:032x}" for number in range(USERS)}
     site.llm.together = Barrier(USERS)
 

@@ -15,7 +15,7 @@ from pytest_django import Settings
 from aipartnerupflow.executors import Context, ExecutorError
 from apflow_site.config.mcp_servers import McpServer
 from tasks.executors.mcp.executor import Mcp
-from tests.mcp_server import PNG, TOKEN, McpSite
+from tests.mcp_site import PNG, TOKEN, McpSite
 from tests.servers import free_port, until
 from tests.tasks.executors.conftest import Web
 from tests.tasks.executors.mcp.conftest import configure
@@ -128,6 +128,13 @@ async def test_a_task_that_is_cancelled_cancels_the_call(context: Context, mcp_s
     )
 
 
+@pytest.fixture
+def real_program(configured: None, mcp_site: McpSite, settings: Settings) -> None:
+    """The server over pipes is a process below its guard, not a fork."""
+    configure(settings, pipes=McpServer(command=(sys.executable, "-m", "tests.mcp_server"), env=mcp_site.environment))
+
+
+@pytest.mark.usefixtures("real_program")
 async def test_no_process_is_left_of_a_server_over_pipes(context: Context) -> None:
     before = {each.pid for each in psutil.Process().children(recursive=True)}
     await done(context, server="pipes", tool="shout", arguments={"text": "hi"})
@@ -230,6 +237,7 @@ async def test_a_server_that_ends_during_a_call_is_an_error(context: Context) ->
     assert "The MCP server 'pipes' ended with exit code 3 before it answered." in str(error)
 
 
+@pytest.mark.usefixtures("real_program")
 async def test_a_server_of_which_only_the_guard_is_left_is_ended(context: Context, mcp_site: McpSite) -> None:
     """A worker that is killed leaves no server behind: its guard sees the end of the socket."""
     call = asyncio.create_task(done(context, server="pipes", tool="wait_for_gate", arguments={"number": 2}))

@@ -1,8 +1,6 @@
 """Agents that call tools of MCP servers: a real server, real workers, and a provider on loopback that asks for tools."""
 
 import json
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,8 +13,8 @@ from tasks.executors.mcp.offered import OfferedTools, offered_tool
 from tests.acceptance.test_faults import holder_of
 from tests.documents import text
 from tests.llm_formats import Says
-from tests.llm_site import WITH_KEY, Done, LlmSite, running_llm_site
-from tests.mcp_server import McpSite
+from tests.llm_site import WITH_KEY, Done, LlmSite
+from tests.mcp_site import McpSite
 from tests.servers import until
 from tests.tasks.executors.mcp.conftest import configure
 
@@ -44,24 +42,10 @@ class Agents:
         return [each["content"] for each in self.site.llm.asked[-1].body["messages"] if each["role"] == "tool"]
 
 
-@pytest.fixture(scope="module")
-def agent_site(running_mcp: McpSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmSite]:
-    program = tmp_path_factory.mktemp("stock") / "stock_server.py"
-    program.write_text(text("docs/how-to/call-mcp-servers.md", "Configure servers", "python"))
-    servers = {
-        "stock": {"command": [sys.executable, str(program)]},
-        "web": {"url": running_mcp.url},
-        "pipes": {"command": running_mcp.command, "env": running_mcp.environment},
-        "down": {"url": "http://127.0.0.1:1/mcp"},
-    }
-    with running_llm_site({"AIPARTNERUPFLOW_EXECUTORS_MCP_SERVERS": json.dumps(servers)}) as site:
-        yield site
-
-
 @pytest.fixture
-def agents(agent_site: LlmSite, mcp_site: McpSite) -> Agents:
-    agent_site.llm.forget()
-    return Agents(site=agent_site, mcp=mcp_site)
+def agents(mcp_llm_site: LlmSite, mcp_site: McpSite) -> Agents:
+    mcp_llm_site.llm.forget()
+    return Agents(site=mcp_llm_site, mcp=mcp_site)
 
 
 def calls(*named: tuple[str, Json]) -> Says:

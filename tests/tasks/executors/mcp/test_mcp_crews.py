@@ -1,8 +1,6 @@
 """Crews whose agents call tools of MCP servers: a real server, real processes of crews, and a provider on loopback."""
 
 import json
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,8 +13,8 @@ from tasks.executors.mcp import calls as of_servers
 from tasks.executors.mcp.calls import SERVERS
 from tests.documents import text
 from tests.llm_formats import Says
-from tests.llm_site import KEY, WITH_KEY, Done, LlmSite, running_llm_site
-from tests.mcp_server import TOKEN, McpSite
+from tests.llm_site import KEY, WITH_KEY, Done, LlmSite
+from tests.mcp_site import TOKEN, McpSite
 from tests.servers import until
 from tests.tasks.executors.mcp.conftest import configure
 
@@ -54,24 +52,10 @@ def calls(*named: tuple[str, Json]) -> Says:
     return Says(tool_calls=named)
 
 
-@pytest.fixture(scope="module")
-def crew_site(running_mcp: McpSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmSite]:
-    program = tmp_path_factory.mktemp("stock") / "stock_server.py"
-    program.write_text(text("docs/how-to/call-mcp-servers.md", "Configure servers", "python"))
-    servers = {
-        "stock": {"command": [sys.executable, str(program)]},
-        "web": {"url": running_mcp.url, "headers": {"Authorization": f"Bearer {TOKEN}"}},
-        "pipes": {"command": running_mcp.command, "env": running_mcp.environment},
-        "down": {"url": "http://127.0.0.1:1/mcp"},
-    }
-    with running_llm_site({"AIPARTNERUPFLOW_EXECUTORS_MCP_SERVERS": json.dumps(servers)}) as site:
-        yield site
-
-
 @pytest.fixture
-def crews(crew_site: LlmSite, mcp_site: McpSite) -> Crews:
-    crew_site.llm.forget()
-    return Crews(site=crew_site, mcp=mcp_site)
+def crews(mcp_llm_site: LlmSite, mcp_site: McpSite) -> Crews:
+    mcp_llm_site.llm.forget()
+    return Crews(site=mcp_llm_site, mcp=mcp_site)
 
 
 @pytest.mark.parametrize("pool", ["process", "thread"])

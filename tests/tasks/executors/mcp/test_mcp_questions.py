@@ -10,7 +10,7 @@ import pytest
 from aipartnerupflow.executors import Context, ExecutorError, Parked, Reply
 from tasks.executors.mcp.executor import Mcp
 from tasks.executors.mcp.questions import MOST_QUESTIONS, Answers, Asked, problem_of
-from tests.mcp_server import McpSite
+from tests.mcp_site import McpSite
 from tests.servers import Server, new_database, running_server, until
 
 Json = dict[str, Any]

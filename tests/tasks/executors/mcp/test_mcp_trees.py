@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.documents import text
-from tests.mcp_server import TOKEN, McpSite
+from tests.mcp_site import TOKEN, McpSite
 from tests.servers import Server, new_database, running_server, until
 
 pytestmark = pytest.mark.both_engines
