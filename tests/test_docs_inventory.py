@@ -10,6 +10,7 @@ from tasks.executors import EXECUTORS
 from tests.documents import BLOCKS, PAGES, named
 from tests.servers import ROOT
 
+TEN_MINUTES: Final = "tests/test_docs_own_code.py::test_a_crew_runs_in_ten_minutes"
 BLOCKS_TEST: Final = "tests/test_docs_blocks.py"
 SITE: Final = "tests/docs_site.py::running_docs_site"
 """The start of the server itself: its configuration, its modules and the command are the pages'."""
@@ -274,6 +275,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Custom endpoints", "yaml", f"{BLOCKS_TEST}::test_a_text_is_a_prompt_for_the_default_model"),
     ],
     "docs/how-to/bring-your-code.md": [
+        *(("In ten minutes", language, TEN_MINUTES) for language in ("sh", "yaml", "sh", "json", "sh")),
         ("A crew", "python", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),
         ("A crew", "yaml", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),
         ("A crew", "json", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),
