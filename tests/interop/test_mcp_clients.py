@@ -8,14 +8,12 @@ from typing import Final
 
 import pytest
 
+from tests.a2a.mcp.test_endpoint import TOOLS as EVERY_TOOL
 from tests.documents import text
 from tests.interop.environments import Json, node_packages, printed, python_with, run
 from tests.servers import Server, free_port, new_database, running_server
 
-TOOLS: Final = [
-    *("answer_question", "approval_executor", "cancel_run", "echo_executor", "generate_tree", "get_run"),
-    *("list_executors", "list_runs", "run_flow", "run_tree", "send_event", "sleep_executor"),
-]
+TOOLS: Final = [name for name in EVERY_TOOL if name != "scripted_executor"]
 SEEN: Final[Json] = {
     "tools": TOOLS,
     "quick": {"say": "hello"},

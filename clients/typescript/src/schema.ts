@@ -736,7 +736,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return the tokens and the cost of model calls by day, model, executor or user. */
+        /** Return the tokens and the cost of model calls by day, model, executor, flow or user. */
         get: operations["getUsage"];
         put?: never;
         post?: never;
@@ -2417,7 +2417,7 @@ export interface components {
          *     `today` has the limits that the operator has set for each user and day.
          */
         Usage: {
-            by: ("day" | "executor" | "model" | "user")[];
+            by: ("day" | "executor" | "flow" | "model" | "user")[];
             rows: components["schemas"]["UsageRow"][];
             since: string;
             today: components["schemas"]["BudgetLimit"][];
@@ -2426,7 +2426,7 @@ export interface components {
         };
         /**
          * UsageRow
-         * @description Sums of model calls. Only the fields by which they are grouped are there; `model` is null if it is not known.
+         * @description Sums of model calls. Only the fields by which they are grouped are there; `model` is null if it is not known, `flow` for runs of no flow.
          *
          *     `cost_usd` leaves out `unpriced_calls`, whose cost is unknown; null if that is all of them.
          */
@@ -2436,6 +2436,7 @@ export interface components {
             cost_usd: number | null;
             day?: string;
             executor?: string;
+            flow?: string | null;
             model?: string | null;
             prompt_tokens: number;
             total_tokens: number;
@@ -2445,7 +2446,7 @@ export interface components {
         /**
          * Wait
          * @description What a task waits for, if not an answer: a time, an event, or a run of its own (`child_run`). At `until` a wait for a time is over, and one for an
-         *     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that.
+         *     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that. Without `server.public_url` it begins as the address that was called.
          */
         Wait: {
             event: string | null;
@@ -6457,8 +6458,9 @@ export interface operations {
     getUsage: {
         parameters: {
             query?: {
-                by?: ("day" | "executor" | "model" | "user")[] | ("day" | "executor" | "model" | "user");
+                by?: ("day" | "executor" | "flow" | "model" | "user")[] | ("day" | "executor" | "flow" | "model" | "user");
                 executor?: string;
+                flow?: string;
                 model?: string;
                 since?: string;
                 until?: string;
