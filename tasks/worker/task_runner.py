@@ -154,7 +154,7 @@ class TaskRunner:
     async def _asked(self, task: LoadedTask, parked: Parked) -> Outcome | None:
         """Open the question, or fail the task if its owner has too many. A run asks about its budget once at a time."""
         question = self._questions.ask(task.id, self._secrets.masked_question(parked))
-        asks_about_budget = asked_in(parked.memo) is not None
+        asks_about_budget = asked_in(orjson.loads(parked.memo)) is not None
         async with nullcontext() if asks_about_budget else self._wait_room.place(task.user_id) as refusal:
             if refusal is None:
                 await self._recorder.asked(task, question)

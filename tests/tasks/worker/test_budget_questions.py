@@ -64,6 +64,13 @@ def test_one_question_is_asked_however_many_tasks_wait_for_it(worker: WorkerThre
     assert Question.objects.count() == 2
 
 
+def test_a_user_with_no_room_for_waits_is_asked_all_the_same(worker: WorkerThread, settings: Settings) -> None:
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, waits_per_user=0))
+    run = started(worker, side_by_side(2, {"tasks": 1}))
+    reply(worker, 2)
+    assert result_of(run).run.status == "completed"
+
+
 def test_stop_fails_what_waits(worker: WorkerThread) -> None:
     run = started(worker, side_by_side(4, {"tasks": 2}))
     reply(worker, "stop")
