@@ -14,8 +14,8 @@ from aipartnerupflow.growth import NOUNS, Growth, counted, growth_of
 from aipartnerupflow.program import command
 
 Json = Mapping[str, Any]
-NOT_RUN: Final = re.compile(r"Not run: required dependency '(?P<id>.*?)'(?: \((?P<after_name>.*)\))? failed", re.DOTALL)
-"""With the id of the dependency in quotes, or in parentheses after its name."""
+NOT_RUN: Final = re.compile(r"Not run: required dependency '(.*)' failed", re.DOTALL)
+"""With the id or the name of the dependency."""
 ENDED: Final = frozenset({"completed", "failed", "cancelled", "skipped"})
 STATES: Final = MappingProxyType(
     {
@@ -281,8 +281,8 @@ def _completed(task: Json, root_id: str) -> Iterator[str]:
 
 def _failed(task: Json, tasks: Mapping[str, Json], root_id: str) -> Iterator[str]:
     seen = {task["id"]}
-    while (cause := _cause(task)) in tasks and cause not in seen:
-        task = tasks[cause]
+    while (cause := _cause(task, tasks)) is not None and cause["id"] not in seen:
+        task = cause
         seen.add(task["id"])
         yield f"It was not run because it requires '{task['name']}' ({task['id']}), which {STATES[task['status']]}."
     yield f"Error: {task['error']}"
@@ -291,10 +291,12 @@ def _failed(task: Json, tasks: Mapping[str, Json], root_id: str) -> Iterator[str
     yield _again(root_id)
 
 
-def _cause(task: Json) -> str:
-    """The id of the dependency that kept the task from running; "" if none did."""
+def _cause(task: Json, tasks: Mapping[str, Json]) -> Json | None:
+    """The dependency that kept the task from running; None if none did."""
     found = NOT_RUN.match(task["error"] or "")
-    return (found["after_name"] or found["id"]) if found else ""
+    named_so = [each for each in tasks.values() if found and found[1] in (each["id"], each["name"])]
+    needed = {each["id"] for each in task["dependencies"]}
+    return min(named_so, key=lambda each: each["id"] not in needed, default=None)
 
 
 def _again(root_id: str) -> str:

@@ -19,5 +19,5 @@ def new_id() -> str:
 
 
 def named(task_id: str, name: str) -> str:
-    """A task in a message: its id in quotes or, where this is a UUID, its name and the id."""
-    return f"'{name}' ({task_id})" if STARTS_LIKE_OURS.match(task_id) else f"'{task_id}'"
+    """A task in a message, in quotes: its id or, where this is a UUID, its name."""
+    return f"'{name}'" if STARTS_LIKE_OURS.match(task_id) else f"'{task_id}'"

@@ -12,10 +12,11 @@ from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.dashboard.schema_form import read_object
 from tasks.dashboard.words import path_of
 from tasks.models import Task
-from tasks.rules.exceptions import InvalidParams, TaskNotFound, TasksError
+from tasks.rules.exceptions import InvalidParams, ResponseTooLarge, TaskNotFound, TasksError
 from tasks.rules.strict_json import Json
 from tasks.services.forks import fork
 from tasks.services.queries import get_task
+from tasks.services.task_detail import results_of_dependencies
 from tasks.services.write_only import for_pages
 
 TEMPLATE: Final = "dashboard/fork.html"
@@ -30,7 +31,8 @@ async def edit(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
     """`/ui/fork/{id}`: the inputs of the task, to be corrected; what was done before it is kept."""
     task = await pools.read(get_task, caller=caller, task_id=task_id)
     if request.method != "POST":
-        return await shown(request, caller, TEMPLATE, _form(task, written(for_pages(task, task.inputs)), ()))
+        context = _form(task, written(for_pages(task, task.inputs)), ())
+        return await shown(request, caller, TEMPLATE, context | await pools.read(_results, task))
     text = request.POST.get("inputs", "")
     try:
         inputs = {task_id: _kept(task, read_object(text))}
@@ -45,7 +47,8 @@ async def edit(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
         problems = [error.message]
     else:
         return redirect_with_message(request, path_of(execution.ids[task_id]), STARTED)
-    return await shown(request, caller, TEMPLATE, _form(task, text, problems), status=422)
+    context = _form(task, text, problems) | await pools.read(_results, task)
+    return await shown(request, caller, TEMPLATE, context, status=422)
 
 
 def _kept(task: Task, given: Json) -> Json:
@@ -63,6 +66,14 @@ def _kept(task: Task, given: Json) -> Json:
             )
         kept[name] = task.inputs[name] if is_same else value
     return kept
+
+
+def _results(task: Task) -> Context:
+    """What places in the inputs stand for: the results of the dependencies, unless they are too large to show."""
+    try:
+        return {"results": results_of_dependencies(task)}
+    except ResponseTooLarge:
+        return {"results": {}}
 
 
 def _form(task: Task, text: str, problems: Sequence[str]) -> Context:

@@ -136,6 +136,7 @@ def _one(*, caller: Caller, run_id: str) -> Context:
     run = found.facts.run
     others = _others(caller, run)
     may_retry = run.status == Status.FAILED and history.is_latest(run)
+    ran = _began(past.tasks, found.failures)
     return {
         "place": "runs",
         "facts": found.facts,
@@ -144,7 +145,10 @@ def _one(*, caller: Caller, run_id: str) -> Context:
         "inputs": found.inputs,
         "parent": found.parent,
         "failures": found.failures,
-        "editable": _editable(found.failures) if may_retry else (),
+        "causes": [failure for failure in found.failures if failure.task_id in ran] or found.failures,
+        "blocked": [failure for failure in found.failures if failure.task_id not in ran] if ran else [],
+        "most_failures": history.FAILURES,
+        "editable": {task_id for task_id, executor_id in ran.items() if executor_id} if may_retry else (),
         "warnings": past.warnings,
         "tasks": [(task, seconds_of(task)) for task in past.tasks[:TASKS_SHOWN]],
         "task_count": len(past.tasks),
@@ -153,10 +157,10 @@ def _one(*, caller: Caller, run_id: str) -> Context:
     }
 
 
-def _editable(failures: Sequence[history.Failure]) -> set[str]:
-    """Those that ran and failed, and did not fail for another task: their inputs may be at fault."""
-    ran = Task.objects.filter(id__in=[failure.task_id for failure in failures]).exclude(started_at=None)
-    return set(ran.exclude(executor_id=None).values_list("id", flat=True))
+def _began(tasks: Sequence[Task], failures: Sequence[history.Failure]) -> dict[str, str | None]:
+    """Those of the failed tasks that had begun, and did not fail for another one, with their executors."""
+    failed = {failure.task_id for failure in failures}
+    return {task.id: task.executor_id for task in tasks if task.id in failed and task.started_at is not None}
 
 
 def _others(caller: Caller, run: Run) -> list[history.RunFacts]:
@@ -172,8 +176,8 @@ def _compared(*, caller: Caller, a: str, b: str) -> Context:
     same = [pair for pair in found.pairs if not pair.is_changed]
     return {
         "place": "runs",
-        "a": found.a,
         "b": found.b,
+        "sides": [("A", found.a), ("B", found.b)],
         "inputs": found.inputs,
         "has_inputs": any(found.inputs),
         "warnings": found.warnings,

@@ -172,6 +172,8 @@ def _context(*, caller: Caller, schedule_id: str) -> Context:
         "listed": listed,
         "schedule": found,
         "words": in_words(found.timing),
+        "overlap": CHOICES["overlap"][found.overlap],
+        "catch_up": CHOICES["catch_up"][found.catch_up],
         "tree": None if found.tasks is None else written(found.tasks),
         "inputs": None if found.inputs is None else written(found.inputs),
         "times": _times(found.timing, slots),

@@ -46,13 +46,19 @@ def summary(kind: str, *, done: int, count: int, most: int | None, is_over: bool
     return f"{done:,} of {count:,} {'item' if kind == 'map' else 'task'}{'' if count == 1 else 's'}"
 
 
-def counts(by_status: Mapping[str, int]) -> str:
+def counts(by_status: Mapping[str, int], *, noun: str = " task") -> str:
     """Return how many tasks are over, with failures: 3 of 7 tasks · 1 failed, or 1 completed · 6 failed. `tree.js` has the same."""
     total, done = sum(by_status.values()), sum(by_status.get(status, 0) for status in TERMINAL)
     bad = _named(by_status, Status.FAILED, Status.CANCELLED)
     if bad and done == total:
         return " · ".join(_named(by_status, Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SKIPPED))
-    return " · ".join([f"{done:,} of {total:,} task{'' if total == 1 else 's'}", *bad])
+    named = f"{noun}{'' if total == 1 or not noun else 's'}"
+    return " · ".join([f"{done:,} of {total:,}{named}", *bad])
+
+
+def brief_counts(by_status: Mapping[str, int]) -> str:
+    """The same below a heading that says what is counted: 3 of 7 · 1 failed."""
+    return counts(by_status, noun="")
 
 
 def _named(by_status: Mapping[str, int], *statuses: str) -> list[str]:

@@ -124,13 +124,20 @@ def _resolved_for_page(task: Task) -> Json | None:
 
 def _resolved_inputs(task: Task) -> Json:
     """Return the inputs that the executor gets, or would get now. Raises ResponseTooLarge."""
+    schema = (task.schemas or {}).get("input_schema", {})
+    found = results_of_dependencies(task)
+    return resolved_inputs(_filled(task, found), input_schema=schema, from_dependencies=found)
+
+
+def results_of_dependencies(task: Task) -> Json:
+    """Return the results of the dependencies that have completed, by the names that the task has for them.
+
+    Raises ResponseTooLarge.
+    """
     needed = [item["id"] for item in task.dependencies]
     rows = Task.objects.tree(task.root_id).filter(id__in=needed, status=Status.COMPLETED)
     loads.spend_on(rows, "result")
-    results = dict(rows.values_list("id", "result"))
-    schema = (task.schemas or {}).get("input_schema", {})
-    found = dependency_results(task.dependencies, results)
-    return resolved_inputs(_filled(task, found), input_schema=schema, from_dependencies=found)
+    return dependency_results(task.dependencies, dict(rows.values_list("id", "result")))
 
 
 def _filled(task: Task, results: Json) -> Json:

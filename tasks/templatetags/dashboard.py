@@ -13,10 +13,11 @@ from tasks.dashboard.flow_cells import cells_of
 from tasks.dashboard.json_text import on_one_line, written
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture
-from tasks.dashboard.words import DAY, HOUR, MINUTE, counts, duration, path_of, word
+from tasks.dashboard.words import DAY, HOUR, MINUTE, brief_counts, counts, duration, path_of, word
 
 register = template.Library()
 register.filter(counts)
+register.filter(brief_counts)
 register.filter(cells_of)
 register.filter(duration)
 register.filter(path_of)

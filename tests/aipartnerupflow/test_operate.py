@@ -82,7 +82,7 @@ def task(task_id: str, status: str = "pending", *children: Json, after: tuple[st
                 "failed",
                 task("a", "failed", error="boom", attempt=3),
                 task("b", "failed", error="Not run: required dependency 'a' failed"),
-                task("c", "failed", error="Not run: required dependency 'B of it' (b) failed"),
+                task("c", "failed", error="Not run: required dependency 'B' failed"),
             ),
             False,
             WELL,

@@ -61,7 +61,7 @@ def test_every_address_is_that_of_a_page_a_part_or_a_form() -> None:
 
 
 @pytest.fixture(scope="module")
-def ids(server: Server) -> dict[str, str]:
+def ids(server: Server) -> Iterator[dict[str, str]]:
     """The ids of a run that has failed and of another one, of a task that failed, and of a schedule."""
     tasks = [
         {"id": "all", "name": "Every page", "dependencies": ["b"], "schemas": {"method": "aggregate_results_executor"}},
@@ -74,11 +74,15 @@ def ids(server: Server) -> dict[str, str]:
         server.rpc("flows.run", {"name": "every-page", "wait": True, "tags": ["nightly"]}) for _ in range(2)
     )
     run, other = (server.rpc("runs.list", {"task_id": each["task_id"]})["runs"][0]["id"] for each in (first, second))
-    server.rpc("tasks.execute", {"tasks": {"name": "approval_executor", "inputs": {"question": "Go on?"}}})
+    asking = server.rpc("tasks.execute", {"tasks": {"name": "approval_executor", "inputs": {"question": "Go on?"}}})
     server.rpc("notifications.set", {"name": "every page", "url": "https://hooks.example.com"})
     server.rpc("secrets.set", {"name": "every_page", "value": "a long secret"}, path="/system")
     schedule = server.rpc("schedules.create", {"flow": "every-page", "cron": "0 6 * * *"})["id"]
-    return {"run": run, "other": other, "root": first["task_id"], "task": first["ids"]["a"], "schedule": schedule}
+    yield {"run": run, "other": other, "root": first["task_id"], "task": first["ids"]["a"], "schedule": schedule}
+    server.rpc("tasks.cancel", {"task_ids": [asking["task_id"]]})
+    server.rpc("notifications.delete", {"name": "every page"})
+    server.rpc("secrets.delete", {"name": "every_page"}, path="/system")
+    server.rpc("schedules.delete", {"schedule_id": schedule})
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,7 @@ def test_a_run_shows_what_failed_and_its_tree_as_it_was(server: Server, failed: 
     assert "What failed" in shown and "has no &#x27;number&#x27;" in shown
     assert path_of(failed["ids"]["use"]) in shown
     assert "Retry failed" in shown and "/ui/run-with/" in shown
+    assert f'href="/ui/fork/{failed["ids"]["use"]}"' in shown  # and not for what is only its dependent
     whole = server.http.get(f"/ui/runs/{run_id}/download/")
     assert whole.headers["Content-Disposition"] == f'attachment; filename="{run_id}-run.json"'
     assert (whole.json()["run"]["id"], whole.json()["events"][-1]["type"]) == (run_id, "final")
@@ -75,7 +76,8 @@ def test_a_run_shows_what_failed_and_its_tree_as_it_was(server: Server, failed: 
 
 def test_a_task_runs_again_with_corrected_inputs(server: Server, failed: Json) -> None:
     path = f"/ui/fork/{failed['ids']['use']}"
-    assert "fetch.number" in page(server, path)
+    form = page(server, path)
+    assert "fetch.number" in form and "{{fetch}}" in form and "{&quot;rows&quot;: 3}" in form
     assert f'href="{path}"' in page(server, path_of(failed["ids"]["use"]))
     wrong = posted(server, path, inputs="{")
     assert (wrong.status_code, 'role="alert"' in wrong.text) == (422, True)
@@ -88,7 +90,7 @@ def test_a_task_runs_again_with_corrected_inputs(server: Server, failed: Json) -
     a, b = run_of(server, failed["task_id"]), run_of(server, forked)
     compared = page(server, f"/ui/runs/compare/?a={a}&b={b}")
     assert "status, inputs, result, error" in compared
-    assert "2 tasks without" in compared  # what was fetched was kept
+    assert "2 tasks without differences" in compared  # what was fetched was kept
 
 
 def test_a_hidden_input_stays_as_it_is(server: Server) -> None:

@@ -133,14 +133,21 @@ export function clock(time) {
 export function showClocks(part) {
   part.querySelectorAll("time[data-clock]").forEach(clock);
   part.querySelectorAll("time[data-date]").forEach(date);
+  for (const option of part.querySelectorAll("option[data-moment]")) {
+    option.textContent = shown(new Date(option.dataset.moment), "2-digit") + option.dataset.rest;
+  }
 }
 
 // Shows a date and time in the browser's time zone, and in UTC as a tooltip.
 function date(time) {
   const moment = new Date(time.dateTime);
   time.title = time.textContent;
-  time.textContent = moment.toLocaleString("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
+  time.textContent = shown(moment, "seconds" in time.dataset ? "2-digit" : undefined);
   delete time.dataset.date;
+}
+
+function shown(moment, second) {
+  return moment.toLocaleString("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second });
 }
 
 // Updates the number of open questions in the navigation.
