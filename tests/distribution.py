@@ -6,7 +6,6 @@ browser come last (`tests.browser` has the reason).
 """
 
 from collections.abc import Mapping
-from pathlib import PurePath
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -87,7 +86,7 @@ def _shuffle(items: list[pytest.Item], random: Random) -> None:
 
 
 def _below_tests(path: str) -> str:
-    return str(PurePath(path).relative_to("tests"))
+    return path.removeprefix("tests/")
 
 
 def _place(path: str) -> int:

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
-
-from llmock.testing import LLMockServer
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.llm_formats import Json
 from tests.llm_server import LlmServer, llm_server
 from tests.servers import Server, new_database, running_server, until
+
+if TYPE_CHECKING:
+    from llmock.testing import LLMockServer
 
 KEY: Final = "sk-alice-0123456789abcdef"
 WITH_KEY: Final[Mapping[str, str]] = {"X-LLM-API-KEY": f"openai:{KEY}"}
@@ -49,7 +50,7 @@ class Done:
 class LlmSite:
     server: Server
     llm: LlmServer
-    mock: LLMockServer
+    mock: "LLMockServer"
     home: Path
     """The home folder of the server."""
 
@@ -92,6 +93,8 @@ class LlmSite:
 @contextmanager
 def running_llm_site(more: Mapping[str, str] | None = None) -> Iterator[LlmSite]:
     """`more` environment variables for the server."""
+    from llmock.testing import LLMockServer  # noqa: PLC0415  it imports FastAPI, which takes a third of a second
+
     with (
         llm_server() as llm,
         LLMockServer() as mock,

@@ -178,13 +178,18 @@ def plugged_in(installed: Path, modules: dict[str, str], *, value: str) -> Itera
     [
         pytest.param({"tasks/greet.py": EXECUTOR}, "tasks.greet:Greet", "tasks.greet", id="its own module"),
         pytest.param(
-            {"greet.py": f"from a2a.types import Message\n{EXECUTOR}"}, "greet:Greet", "a2a.types", id="the A2A SDK"
+            {"greet.py": f"from a2a.types import Message\n{EXECUTOR}"},
+            "greet:Greet",
+            "a2a.types",
+            id="the A2A SDK",
+            marks=pytest.mark.nightly,
         ),
         pytest.param(
             {"greet.py": f"from accounts import Person\n{EXECUTOR}", "accounts.py": "Person = str\n"},
             "greet:Greet",
             "Person",
             id="a name that only its own module has",
+            marks=pytest.mark.nightly,
         ),
     ],
 )
@@ -204,7 +209,11 @@ def test_an_installed_plug_in_with_such_a_name_is_named(
     ("path", "remedy"),
     [
         ("tasks.messages.understand", "'tasks' is a package of aipartnerupflow's own server"),
-        ("nowhere.understand", "Correct the path, or install the package that has it."),
+        pytest.param(
+            "nowhere.understand",
+            "Correct the path, or install the package that has it.",
+            marks=pytest.mark.nightly,
+        ),
     ],
 )
 def test_a_message_handler_that_cannot_be_imported_stops_the_start(

@@ -13,13 +13,14 @@ from tests.acceptance.attacks import Mallory, Row, below, task
 from tests.acceptance.test_bystanders import LIMITS, problems
 from tests.docker_daemon import IMAGE, docker_daemon
 from tests.grpc_server import SERVICE, grpc_server
+from tests.lazy_modules import LazyModule
 from tests.llm_server import llm_server
 from tests.servers import running_server
-from tests.ssh_server import ssh_server
 from tests.tasks.executors.conftest import Web, serving
 from tests.tasks.executors.scrape.test_scrape import ENDLESS
 from tests.tasks.executors.websocket.test_websocket import PARTS, PINGS, flooding
 
+ssh = LazyModule("tests.ssh_server")
 pytestmark = pytest.mark.timeout(600)
 Json = dict[str, Any]
 PORTS: Final = "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS"
@@ -61,7 +62,7 @@ def attacks(folder: Path) -> Iterator[tuple[list[Row], dict[str, str]]]:
     with ExitStack() as peers:
         pings = peers.enter_context(flooding(PINGS))
         parts = peers.enter_context(flooding(PARTS))
-        host = peers.enter_context(ssh_server(folder))
+        host = peers.enter_context(ssh.ssh_server(folder))
         greeter = peers.enter_context(grpc_server())
         docker = peers.enter_context(docker_daemon())
         printing = {"image": IMAGE, "command": ["yes"], "cpus": 0.5}

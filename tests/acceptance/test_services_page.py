@@ -16,13 +16,14 @@ from websockets.sync.server import ServerConnection, serve
 from tests.docs_site import here, merged
 from tests.documents import text
 from tests.grpc_server import grpc_server
+from tests.lazy_modules import LazyModule
 from tests.mail_server import MailServer, mail_server
 from tests.servers import Server, new_database, running_server
-from tests.ssh_server import ssh_server
 from tests.tasks.executors.conftest import Web, serving
 from tests.tasks.executors.scrape.test_scrape import HTML
 from tests.tasks.executors.scrape.test_scrape import PAGE as RIVER
 
+ssh = LazyModule("tests.ssh_server")
 Json = dict[str, Any]
 PAGE: Final = "docs/how-to/call-services.md"
 
@@ -80,7 +81,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, open_server: Server) -> Itera
             '"method": "SayHello"': '"tls": false, "method": "SayHello"',
         }
         settings["executors"] = {"rest": {"allow_private": ["127.0.0.1"], "allowed_ports": ports}}
-        host = peers.enter_context(ssh_server(folder))
+        host = peers.enter_context(ssh.ssh_server(folder))
         theirs = {
             "build.example.com": f"127.0.0.1:{host.port}",
             "/etc/aipartnerupflow/ssh_key": str(host.client_key),

@@ -4,24 +4,31 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import orjson
-from ag_ui.core import Event, RunAgentInput
 from pydantic import TypeAdapter
 
+from tests.lazy_modules import LazyModule
+
+core = LazyModule("ag_ui.core")
 Json = dict[str, Any]
-EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 
 
 def checked(event: Json) -> Json:
     """The event. Raises AssertionError or ValidationError unless it is one of AG-UI 1.0, with no field beside."""
-    read = EVENT.validate_python(event)
+    read = _events().validate_python(event)
     assert not read.model_extra, event
     assert read.model_dump(by_alias=True, exclude_none=True, mode="json").keys() == event.keys(), event
     return event
+
+
+@cache
+def _events() -> TypeAdapter[Any]:
+    return TypeAdapter(core.Event)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +73,7 @@ class FrontEnd:
 
 def request_of(**given: Any) -> Json:
     request = {"threadId": f"thread-{uuid4()}", "runId": f"run-{uuid4()}", "messages": [], **given}
-    RunAgentInput.model_validate(request)
+    core.RunAgentInput.model_validate(request)
     return request
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from aipartnerupflow.executors import Reply
-from tasks.executors.langgraph.questions import continuation, question_in
 from tests.acceptance.test_faults import holder_of
 from tests.lazy_modules import LazyModule
 from tests.llm_site import Done, LlmSite
 from tests.servers import until
 
 graphs_for_tests = LazyModule("tests.graphs_for_tests")
+questions = LazyModule("tasks.executors.langgraph.questions")
 memory = LazyModule("langgraph.checkpoint.memory")
 
 Json = dict[str, Any]
@@ -214,18 +214,18 @@ async def test_an_answer_counts_for_its_own_question_only(tmp_path: Path, monkey
     config: Any = {"configurable": {"thread_id": "t"}}
     topic: Any = {"topic": "tea"}
     await graph.ainvoke(topic, config)
-    first = question_in(await graph.aget_state(config), None, is_stopped=True)
+    first = questions.question_in(await graph.aget_state(config), None, is_stopped=True)
     assert first is not None
     reply = Reply(answer="red", by="alice", memo=json.loads(first.memo))
     before = await graph.aget_state(config)
-    assert question_in(before, reply, is_stopped=True) is None
-    continued = continuation(before, reply)
+    assert questions.question_in(before, reply, is_stopped=True) is None
+    continued = questions.continuation(before, reply)
     assert continued is not None
     await graph.ainvoke(continued, config)
     after = await graph.aget_state(config)
-    second = question_in(after, reply, is_stopped=True)
+    second = questions.question_in(after, reply, is_stopped=True)
     assert second is not None
-    assert (second.question, continuation(after, reply)) == ("Which size?", None)
+    assert (second.question, questions.continuation(after, reply)) == ("Which size?", None)
 
 
 def test_a_retry_continues_at_the_node_that_failed(graphs: Graphs) -> None:

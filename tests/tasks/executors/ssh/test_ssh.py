@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import asyncssh
 import psutil
 import pytest
 from jsonschema import Draft202012Validator
@@ -15,28 +14,33 @@ from pytest_django import Settings
 from aipartnerupflow.executors import Context, ExecutorError, Stopped
 from tasks.executors.ssh.executor import Ssh
 from tests import sections
+from tests.lazy_modules import LazyModule
 from tests.servers import until
-from tests.ssh_server import SshServer, ssh_server
 
+if TYPE_CHECKING:
+    from tests.ssh_server import SshServer
+
+asyncssh = LazyModule("asyncssh")
+ssh = LazyModule("tests.ssh_server")
 Json = dict[str, Any]
 ENDLESS: Final = "echo begun; exec sleep 600"
 
 
 @pytest.fixture(scope="module")
-def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    with ssh_server(tmp_path_factory.mktemp("ssh")) as server:
+def peer(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SshServer]":
+    with ssh.ssh_server(tmp_path_factory.mktemp("ssh")) as server:
         yield server
 
 
 @pytest.fixture
-def host(peer: SshServer, settings: Settings) -> SshServer:
+def host(peer: "SshServer", settings: Settings) -> "SshServer":
     peer.commands.clear()
     peer.pids.clear()
     configure(settings, peer)
     return peer
 
 
-def configure(settings: Settings, peer: SshServer, **more: Any) -> None:
+def configure(settings: Settings, peer: "SshServer", **more: Any) -> None:
     given: Json = {
         "hosts": {"build": f"deploy@127.0.0.1:{peer.port}"},
         "keys": (str(peer.client_key),),
@@ -65,25 +69,25 @@ def is_over(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-async def test_a_command_returns_its_output(host: SshServer, context: Context, logs: list[str]) -> None:
+async def test_a_command_returns_its_output(host: "SshServer", context: Context, logs: list[str]) -> None:
     result = await call("echo one; echo two >&2; echo three", context)
     assert result == {"return_code": 0, "stdout": "one\nthree\n", "stderr": "two\n"}
     assert logs == ["one", "three"]
 
 
-async def test_the_arguments_of_a_list_are_quoted(host: SshServer, context: Context) -> None:
+async def test_the_arguments_of_a_list_are_quoted(host: "SshServer", context: Context) -> None:
     sly = ["printf", "%s|", "a b", "$HOME", "; echo no", "'", "ä"]
     assert (await call(sly, context))["stdout"] == "a b|$HOME|; echo no|'|ä|"
 
 
-async def test_another_code_is_a_failure(host: SshServer, context: Context) -> None:
+async def test_another_code_is_a_failure(host: "SshServer", context: Context) -> None:
     error = await refusal("echo oh no >&2; exit 3", context)
     assert "The command on 'build' ended with code 3. Its stderr ends with: oh no" in str(error)
     assert not error.permanent
     assert "was ended by SIGKILL" in str(await refusal("kill -9 $$", context))
 
 
-async def test_a_command_that_takes_too_long_is_stopped(host: SshServer, context: Context) -> None:
+async def test_a_command_that_takes_too_long_is_stopped(host: "SshServer", context: Context) -> None:
     error = await refusal(ENDLESS, context, timeout_seconds=0.5)
     assert "it took more than 0.5 s" in str(error)
     await asyncio.to_thread(until, lambda: is_over(host.pids[0]), seconds=30, what="the end of the process")
@@ -92,7 +96,7 @@ async def test_a_command_that_takes_too_long_is_stopped(host: SshServer, context
 @pytest.mark.parametrize("command", [ENDLESS, "trap '' TERM; echo begun; while :; do sleep 600; done"])
 @pytest.mark.parametrize("is_forced", [False, True])
 async def test_cancelling_ends_the_process_there(
-    command: str, is_forced: bool, host: SshServer, context: Context, logs: list[str]
+    command: str, is_forced: bool, host: "SshServer", context: Context, logs: list[str]
 ) -> None:
     task = asyncio.create_task(call(command, replace(context, is_forced=lambda: is_forced)))
     await asyncio.to_thread(until, lambda: logs, seconds=30, what="the first line")
@@ -104,7 +108,9 @@ async def test_cancelling_ends_the_process_there(
 
 
 @pytest.mark.parametrize("command", ["yes", "yes >&2"])
-async def test_too_much_output_is_cut_off(command: str, host: SshServer, context: Context, settings: Settings) -> None:
+async def test_too_much_output_is_cut_off(
+    command: str, host: "SshServer", context: Context, settings: Settings
+) -> None:
     limits = sections.replace(settings.APFLOW.limits, result_bytes=100_000)
     settings.APFLOW = sections.replace(settings.APFLOW, limits=limits)
     error = await refusal(command, context)
@@ -115,7 +121,7 @@ async def test_too_much_output_is_cut_off(command: str, host: SshServer, context
 
 
 async def test_a_host_with_another_key_is_refused_before_anything_is_sent(
-    host: SshServer, context: Context, settings: Settings, tmp_path: Path
+    host: "SshServer", context: Context, settings: Settings, tmp_path: Path
 ) -> None:
     other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     for name, known in (("another", f"[127.0.0.1]:{host.port} {other}"), ("none", "")):
@@ -128,7 +134,7 @@ async def test_a_host_with_another_key_is_refused_before_anything_is_sent(
 
 
 async def test_a_key_that_the_host_does_not_know_is_refused(
-    host: SshServer, context: Context, settings: Settings, tmp_path: Path
+    host: "SshServer", context: Context, settings: Settings, tmp_path: Path
 ) -> None:
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(tmp_path / "id")
     configure(settings, host, keys=(str(tmp_path / "id"),))
@@ -137,7 +143,7 @@ async def test_a_key_that_the_host_does_not_know_is_refused(
 
 
 async def test_files_that_cannot_be_read_and_hosts_that_are_away_fail_the_task(
-    host: SshServer, context: Context, settings: Settings, tmp_path: Path
+    host: "SshServer", context: Context, settings: Settings, tmp_path: Path
 ) -> None:
     configure(settings, host, keys=(str(tmp_path / "missing"),))
     assert (await refusal("echo no", context)).permanent
@@ -157,7 +163,7 @@ async def test_files_that_cannot_be_read_and_hosts_that_are_away_fail_the_task(
     ],
 )
 def test_what_the_operator_decides_is_refused_before_anything_is_stored(
-    inputs: Json, says: str, host: SshServer
+    inputs: Json, says: str, host: "SshServer"
 ) -> None:
     Ssh().check_with_inputs({}, {"host": "build", "command": ["rm", "{{list.path}}"]})
     with pytest.raises(ExecutorError) as caught:
@@ -165,5 +171,5 @@ def test_what_the_operator_decides_is_refused_before_anything_is_stored(
     assert says in str(caught.value)
 
 
-async def test_nul_is_refused(host: SshServer, context: Context) -> None:
+async def test_nul_is_refused(host: "SshServer", context: Context) -> None:
     assert "NUL" in str(await refusal(["echo", "a\0b"], context))
