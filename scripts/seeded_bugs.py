@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PARTS: Final = (
-    "a2a", "accounts", "aipartnerupflow", "apflow_site", "llmkeys", "tasks", "tests", "templates",
+    "a2a", "accounts", "aipartnerupflow", "apflow_site", "docs", "llmkeys", "tasks", "tests", "templates",
 )  # fmt: skip
 FILES: Final = ("manage.py", "pyproject.toml", "README.md")
 TESTS: Final = (
