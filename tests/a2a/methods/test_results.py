@@ -4,10 +4,14 @@ from typing import Any
 import pytest
 from django.utils.timezone import now
 
+from a2a.methods.list_params import ListTasks
+from a2a.methods.queries import list_tasks
 from a2a.methods.results import TaskListResult, TaskResult, as_a2a_task, as_a2a_tasks, at_once
 from accounts.callers import LOCAL
 from apflow_site.db import pools
 from tasks.models import Run, Task
+from tasks.rules.exceptions import InvalidParams
+from tasks.services import run_search, trees
 from tasks.status import Status
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -16,6 +20,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 async def test_a_task_that_was_deleted_while_it_was_listed_is_left_out() -> None:
     gone = Task(id="gone", root_id="gone", name="gone", user_id="local")
     assert await as_a2a_tasks(LOCAL, TaskListResult(native=[], tasks=[gone])) == []
+
+
+async def test_a_search_that_is_not_through_asks_for_a_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_search, "PIECE", 1)
+    monkeypatch.setattr(run_search, "SECONDS", -1)
+    for number in range(2):
+        await pools.write(trees.execute_tree, caller=LOCAL, tasks={"name": f"tree {number}"})
+    whole = await list_tasks(LOCAL, ListTasks.parse({"text": "tree", "limit": 1}))
+    assert [task["name"] for task in whole.native] == ["tree 1"]
+    with pytest.raises(InvalidParams, match="is through only a part of the runs so far: send ''"):
+        await list_tasks(LOCAL, ListTasks.parse({"text": "tree 0"}))
+    first = await list_tasks(LOCAL, ListTasks.parse({"text": "tree 0", "cursor": ""}))
+    assert (first.native["tasks"], first.native["next_cursor"] is None) == ([], False)
 
 
 def stored(status: Status) -> tuple[Task, Run]:
