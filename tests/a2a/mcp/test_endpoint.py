@@ -58,7 +58,8 @@ def test_a_client_ends_its_session_and_no_other(legacy: Client) -> None:
     assert (ended.status_code, ended.content) == (204, b"")
     _, headers = client.request("ping", {})
     reply = {"jsonrpc": "2.0", "id": "nothing", "result": {}}
-    refused = (client.post("ping"), client.http.get("/mcp", headers=headers), deleted(client))
+    assert code_of(client.post("ping")) == (404, -32001)
+    refused = (client.http.get("/mcp", headers=headers), deleted(client))
     for each in (*refused, client.http.post("/mcp", json=reply, headers=headers)):
         assert code_of(each) == (404, -32001)
     assert legacy.begun().result("ping") == {}
