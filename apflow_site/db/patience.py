@@ -22,18 +22,17 @@ class DatabaseSilent(OperationalError):
 
 
 class Patience:
-    """Cancels a call, and sets `is_over`, once the database does not answer `probe`."""
+    """Ends a call with DatabaseSilent once the database does not answer `probe`."""
 
     def __init__(self, call: "asyncio.Future[Any]", probe: Callable[[], Awaitable[object]]) -> None:
-        self.is_over = False
         self._call = call
         self._probe = probe
         self._probing: asyncio.Task[None] | None = None
         self._loop = call.get_loop()
         self._timer = self._loop.call_later(PATIENCE_SECONDS, self._begin)
+        call.add_done_callback(self._end)
 
-    def end(self) -> None:
-        """The call has ended."""
+    def _end(self, _: object) -> None:
         self._timer.cancel()
         if self._probing is not None:
             self._probing.cancel()
@@ -46,7 +45,7 @@ class Patience:
             async with asyncio.timeout(PROBE_SECONDS):
                 await self._probe()
         except (OperationalError, TimeoutError):
-            self.is_over = True
-            self._call.cancel()
+            if not self._call.done():
+                self._call.set_exception(DatabaseSilent("The database does not answer"))
         else:
             self._timer = self._loop.call_later(PATIENCE_SECONDS, self._begin)

@@ -7,16 +7,16 @@ thread would only wait for the lock; PostgreSQL flushes the commits of several w
 import asyncio
 import contextvars
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar
+from typing import Final, Generic, Literal, ParamSpec, TypeVar
 
 from django.db import connection
 
 from apflow_site.db.connections import IS_SQLITE, TRUSTED_SECONDS, refresh
-from apflow_site.db.patience import DatabaseSilent, Patience
+from apflow_site.db.patience import Patience
 from apflow_site.db.sqlite_writer import SqliteWriter
+from apflow_site.db.threads import Call, Caller, Threads
 
 PoolName = Literal["read", "write", "auth", "login", "ready"]
 DATABASE_THREADS: Final = 1 if IS_SQLITE else 4
@@ -40,17 +40,17 @@ Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
 
-def read(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+def read(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
     """Run a sync function that only reads."""
     return _run("read", function, *args, **kwargs)
 
 
-def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
     """Run a sync function that writes. It returns after the commit; on SQLite all calls that wait share a transaction."""
     return _run("write", function, *args, **kwargs)
 
 
-def auth(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+def auth(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
     """Run a short sync function that authenticates a request."""
     return _run("auth", function, *args, **kwargs)
 
@@ -64,26 +64,19 @@ async def login(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     return await _run("login", function, *args, **kwargs)
 
 
-async def ready(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def ready(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
     """Run a short sync function that checks whether the database answers, on a thread of its own.
 
     It does not wait behind other calls. It may wait forever, so the caller limits the time.
     """
-    return await _submit("ready", function, *args, **kwargs)
+    return _submit("ready", function, *args, **kwargs)
 
 
-async def _run(pool: PoolName, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run the function on the pool. Raises DatabaseSilent if the database has stopped answering."""
+def _run(pool: PoolName, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
+    """Run the function on the pool. The future raises DatabaseSilent if the database has stopped answering."""
     call = _submit(pool, function, *args, **kwargs)
-    patience = Patience(call, _probe)
-    try:
-        return await call
-    except asyncio.CancelledError:
-        if patience.is_over:
-            raise DatabaseSilent("The database does not answer") from None
-        raise
-    finally:
-        patience.end()
+    Patience(call, _probe)
+    return call
 
 
 def _submit(pool: PoolName, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
@@ -91,7 +84,9 @@ def _submit(pool: PoolName, function: Callable[P, T], *args: P.args, **kwargs: P
     if not (pool == "write" and WRITE_TOGETHER):
         function = partial(_connected, 0.0 if pool in CHECKED else TRUSTED_SECONDS, function)
     call: Callable[[], T] = partial(contextvars.copy_context().run, partial(function, *args, **kwargs))
-    return asyncio.get_running_loop().run_in_executor(_executor(pool), call)
+    done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    _threads(pool).submit(Call(call, done))
+    return done
 
 
 def _connected(trusted_seconds: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -125,41 +120,48 @@ class SharedCalls(Generic[Group, Key, Result]):
     ) -> None:
         self._function, self._pool = function, pool
         self._waiting: defaultdict[Group, list[tuple[Key, asyncio.Future[Result | None]]]] = defaultdict(list)
-        self._calling: dict[Group, asyncio.Task[None]] = {}
+        self._is_called: set[Group] = set()
 
     def result(self, group: Group, key: Key) -> "asyncio.Future[Result | None]":
         """The result for the key, or None, of a call that begins after this one. Raises what `function` raises."""
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Result | None] = loop.create_future()
         self._waiting[group].append((key, result))
-        if group not in self._calling:
-            self._calling[group] = loop.create_task(self._call_for_all(group))
+        if group not in self._is_called:
+            self._is_called.add(group)
+            loop.call_soon(self._call_next, group)  # together with those that follow in this turn of the loop
         return result
 
-    async def _call_for_all(self, group: Group) -> None:
-        try:
-            while waiting := self._waiting[group]:
-                called, self._waiting[group] = waiting[:MOST_TOGETHER], waiting[MOST_TOGETHER:]
-                await self._call(group, called)
-        finally:
-            del self._waiting[group], self._calling[group]
+    def _call_next(self, group: Group) -> None:
+        while waiting := self._waiting[group]:
+            called, self._waiting[group] = waiting[:MOST_TOGETHER], waiting[MOST_TOGETHER:]
+            open_ = list(dict.fromkeys(key for key, result in called if not result.done()))
+            if open_:
+                call = _run(self._pool, self._function, group, open_)
+                call.add_done_callback(partial(self._end, group, called))
+                return
+        self._is_called.remove(group)
+        del self._waiting[group]
 
-    async def _call(self, group: Group, called: "Sequence[tuple[Key, asyncio.Future[Result | None]]]") -> None:
-        open_ = list(dict.fromkeys(key for key, result in called if not result.done()))
-        try:
-            results = await _run(self._pool, self._function, group, open_) if open_ else {}
-        except Exception as error:  # noqa: BLE001  it belongs to those who called
-            for _, result in called:
-                if not result.done():
-                    result.set_exception(error)
-            return
+    def _end(
+        self,
+        group: Group,
+        called: "Sequence[tuple[Key, asyncio.Future[Result | None]]]",
+        call: "asyncio.Future[Mapping[Key, Result]]",
+    ) -> None:
+        error = call.exception()
         for key, result in called:
-            if not result.done():
-                result.set_result(results.get(key))
+            if result.done():
+                continue
+            if error is None:
+                result.set_result(call.result().get(key))
+            else:
+                result.set_exception(error)
+        self._call_next(group)
 
 
 @cache
-def _executor(pool: PoolName) -> Executor:
+def _threads(pool: PoolName) -> Caller:
     if pool == "write" and WRITE_TOGETHER:
         return SqliteWriter()
-    return ThreadPoolExecutor(THREADS[pool], thread_name_prefix=pool)
+    return Threads(THREADS[pool], name=pool)

@@ -5,44 +5,29 @@ savepoint of its own, so that a call that fails leaves the others alone, and no 
 """
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Final
 
 from django.db import DatabaseError, transaction
 
 from apflow_site.db.connections import refresh
+from apflow_site.db.threads import Call, Outcome
 
 MAX_TOGETHER: Final = 32
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    function: Callable[[], Any]
-    done: Future[Any]
-
-
-Outcome = tuple[Any, BaseException | None]
-
-
-class SqliteWriter(Executor):
-    """An executor with one thread. A call's future is done once its transaction is committed."""
+class SqliteWriter:
+    """A thread. A call's future is done once its transaction is committed."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Call] = SimpleQueue()
         threading.Thread(target=self._write_forever, name="write", daemon=True).start()
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        done: Future[T] = Future()
-        done.set_running_or_notify_cancel()  # a call in the queue is made even if its caller is cancelled
-        self._queue.put(Call(partial(fn, *args, **kwargs), done))
-        return done
+    def submit(self, call: Call) -> None:
+        """Queue the call, which is made even if its caller is cancelled."""
+        self._queue.put(call)
 
     def _write_forever(self) -> None:
         while True:
@@ -50,10 +35,8 @@ class SqliteWriter(Executor):
             refresh()
             outcomes = [_alone(calls[0])] if len(calls) == 1 else _together(calls)
             for call, (result, error) in zip(calls, outcomes, strict=True):
-                if error is None:
-                    call.done.set_result(result)
-                else:
-                    call.done.set_exception(error)
+                call.end(result, error)
+            del calls, outcomes  # what they refer to must not live until the next ones
 
     def _waiting(self) -> list[Call]:
         calls = [self._queue.get()]

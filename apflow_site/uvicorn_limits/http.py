@@ -63,8 +63,6 @@ class LimitedHttp(HttpToolsProtocol):
         if self._is_refused:
             return
         self._unparsed += len(data)
-        if self._awaits_head and self._deadline is None:
-            self._expect(self._limits.header_seconds)
         super().data_received(data)
         # Of an unfinished line httptools keeps all and reports nothing; trailers of a body, too.
         if self._unparsed > self._limits.header_bytes:
@@ -74,6 +72,8 @@ class LimitedHttp(HttpToolsProtocol):
         elif self._is_in_body:
             self._expect(self._limits.body_idle_seconds)
             self._sending.begin()
+        elif self._unparsed and self._deadline is None:
+            self._expect(self._limits.header_seconds)
 
     def pause_writing(self) -> None:
         super().pause_writing()

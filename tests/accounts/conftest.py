@@ -38,8 +38,12 @@ def _with_auth(config: Config, *, enabled: bool) -> Config:
 def served(transactional_db: None) -> Iterator[None]:
     """What the views do on their own threads is seen by the test; their connections end with it."""
     yield
-    asyncio.run(pools.auth(connections.close_all))
-    asyncio.run(pools.login(connections.close_all))
+    asyncio.run(_close_connections())
+
+
+async def _close_connections() -> None:
+    await pools.auth(connections.close_all)
+    await pools.login(connections.close_all)
 
 
 @pytest.fixture
