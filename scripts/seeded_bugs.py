@@ -31,6 +31,7 @@ TESTS: Final = (
     "tests/tasks/queue/test_leases.py",
     "tests/tasks/queue/test_suspicion.py",
     "tests/tasks/worker/test_group_commit.py",
+    "tests/tasks/worker/test_killable_queue.py",
     "tests/tasks/worker/test_worker.py",
     "tests/tasks/worker/test_engine.py",
     "tests/tasks/worker/test_kills_of_waits.py",

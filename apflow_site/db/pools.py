@@ -13,10 +13,9 @@ from typing import Final, Generic, Literal, ParamSpec, TypeVar
 
 from django.db import connection
 
+from apflow_site.db.calls import Call, Caller, Patience, Threads
 from apflow_site.db.connections import IS_SQLITE, TRUSTED_SECONDS, refresh
-from apflow_site.db.patience import Patience
 from apflow_site.db.sqlite_writer import SqliteWriter
-from apflow_site.db.threads import Call, Caller, Threads
 
 PoolName = Literal["read", "write", "auth", "login", "ready"]
 DATABASE_THREADS: Final = 1 if IS_SQLITE else 4

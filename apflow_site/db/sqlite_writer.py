@@ -12,8 +12,8 @@ from typing import Final
 
 from django.db import DatabaseError, transaction
 
+from apflow_site.db.calls import Call, Outcome
 from apflow_site.db.connections import refresh
-from apflow_site.db.threads import Call, Outcome
 
 MAX_TOGETHER: Final = 32
 

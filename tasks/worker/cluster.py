@@ -19,8 +19,10 @@ gc.disable()  # while modules are imported, nothing becomes garbage
 django.setup()
 
 from django_q.cluster import Sentinel  # noqa: E402  (needs the apps)
+from django_q.conf import Conf  # noqa: E402
 from django_q.signals import post_spawn  # noqa: E402
 
+from tasks.worker.killable_queue import KillableQueue  # noqa: E402
 from tasks.worker.lifeline import die_with_parent  # noqa: E402
 from tasks.worker.process import CLUSTER_VARIABLE, drain_on_sigterm  # noqa: E402
 
@@ -40,6 +42,8 @@ class DrainingSentinel(Sentinel):
     def start(self) -> None:
         signal.signal(signal.SIGTERM, self._stop_soon)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.task_queue = KillableQueue(Conf.QUEUE_LIMIT or 0)
+        self.result_queue = KillableQueue()
         super().start()
 
     def stop(self) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from apflow_site.db import patience
-from apflow_site.db.patience import DatabaseSilent, Patience
+from apflow_site.db import calls
+from apflow_site.db.calls import DatabaseSilent, Patience
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.01)
-    monkeypatch.setattr(patience, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(calls, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(calls, "PROBE_SECONDS", 0.05)
 
 
 @pytest.mark.parametrize("how", ["is silent", "refuses"])

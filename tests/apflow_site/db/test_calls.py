@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apflow_site.db.threads import Call, Threads
+from apflow_site.db.calls import Call, Threads
 
 PATIENCE_SECONDS = 60
 
