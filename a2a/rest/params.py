@@ -5,28 +5,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, get_type_hints
 
-from django.conf import settings
 from django.http import HttpRequest, QueryDict
 
-from a2a.core.http import body_of
+from a2a.core.http import decoded
 from a2a.core.parsing import MOST_SHOWN, Params, unknown_reason
 from a2a.rest.operation import Operation
+from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
-from tasks.rules.strict_json import decode
 
 BOOLEANS: Final = MappingProxyType({"true": True, "false": False})
 WHOLE_NUMBER: Final = re.compile("-?[0-9]{1,18}")
 
 
-def params_of(request: HttpRequest, operation: Operation, path: Mapping[str, str], *, kind: type[Params]) -> Any:
-    """The parameters of the method. Raises InvalidParams, and the errors of `body_of` and `decode`."""
+async def params_of(
+    request: HttpRequest, operation: Operation, path: Mapping[str, str], *, kind: type[Params], caller: Caller
+) -> Any:
+    """The parameters of the method. Raises InvalidParams, and the errors of `decoded`."""
     query = request.GET
     _refuse_unknown(query, [*operation.query, *operation.also])
     _refuse_nul([*path.items(), *((name, text) for name, texts in query.lists() for text in texts)])
     given = {**path, **{name: _typed(name, query, kind) for name in query if name not in operation.also}}
     if not operation.body:
         return {**operation.always, **given}
-    body = _body(request, operation)
+    body = await _body(request, operation, caller)
     if not path:  # creation: the body has all parameters
         return body
     named = kind.named(body)
@@ -34,10 +35,10 @@ def params_of(request: HttpRequest, operation: Operation, path: Mapping[str, str
     return {**named, **given}
 
 
-def _body(request: HttpRequest, operation: Operation) -> Any:
+async def _body(request: HttpRequest, operation: Operation, caller: Caller) -> Any:
     if not operation.is_body_required and not _has_body(request):
         return {}
-    return decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+    return await decoded(request, caller)
 
 
 def _has_body(request: HttpRequest) -> bool:

@@ -46,7 +46,8 @@ class Endpoint(ViewSet):
         self, request: HttpRequest, operation: Operation, *, caller: Caller, path: Mapping[str, str]
     ) -> HttpResponseBase:
         kind = method_named(operation.method, REST.methods).params
-        call = Call(method=operation.method, params=params_of(request, operation, path, kind=kind))
+        params = await params_of(request, operation, path, kind=kind, caller=caller)
+        call = Call(method=operation.method, params=params)
         reply, _ = await perform(call, caller=caller, dialect=REST, headers=headers_of(request))
         status, value = operation.answer(reply.result)
         return json_response(value, status=status)
@@ -68,7 +69,7 @@ class Events(Endpoint):
     async def carry_out(
         self, request: HttpRequest, operation: Operation, *, caller: Caller, path: Mapping[str, str]
     ) -> HttpResponseBase:
-        task_id = Get.parse(params_of(request, operation, path, kind=Get)).task_id
+        task_id = Get.parse(await params_of(request, operation, path, kind=Get, caller=caller)).task_id
         after, has_tokens = request.headers.get("Last-Event-ID"), wants_tokens(request.GET)
         stream = await stream_of_task(caller, task_id, after, has_tokens=has_tokens)
         return events_response(stream, caller=caller, who_is_it=partial(authenticate, request))

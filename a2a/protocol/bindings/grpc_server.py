@@ -15,7 +15,7 @@ from django.conf import settings
 from google.protobuf import json_format  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
-from a2a.core.http import Headers
+from a2a.core.http import Headers, turns
 from a2a.live import stream_limits
 from a2a.live.stream_limits import WhoIsIt
 from a2a.protocol.bindings import perform
@@ -99,7 +99,7 @@ def _method(name: str) -> tuple[str, Any]:
         try:
             metadata = _metadata(context)
             caller = await _caller(metadata)
-            result = await _performed(name, await _params(request, asked), metadata, caller)
+            result = await _performed(name, await _params(request, asked, caller), metadata, caller)
             return message(response, result or {})
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             raise await _refusal(error, context) from None
@@ -109,7 +109,7 @@ def _method(name: str) -> tuple[str, Any]:
             metadata = _metadata(context)
             who_is_it = partial(_caller, metadata)
             caller = await who_is_it()
-            params = await _params(request, asked) | _resumed(name, metadata)
+            params = await _params(request, asked, caller) | _resumed(name, metadata)
             async with (
                 aclosing(await _performed(name, params, metadata, caller)) as updates,
                 _held(caller, who_is_it),
@@ -136,11 +136,12 @@ def _resumed(name: str, metadata: Mapping[str, str]) -> Json:
     return {} if after is None else {"after": int(after) if after.isdecimal() else after}
 
 
-async def _params(kind: str, asked: bytes) -> Json:
+async def _params(kind: str, asked: bytes, caller: Caller) -> Json:
     """The parameters of a request. Raises MalformedJson."""
-    if len(asked) > LARGE_BYTES:  # its conversion would hold up all other requests
-        return await asyncio.to_thread(_decoded, kind, asked)
-    return _decoded(kind, asked)
+    if len(asked) <= LARGE_BYTES:
+        return _decoded(kind, asked)
+    async with turns().of(caller):
+        return await asyncio.to_thread(_decoded, kind, asked)  # which would hold up all other requests
 
 
 def _decoded(kind: str, asked: bytes) -> Json:

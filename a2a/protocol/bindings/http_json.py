@@ -6,13 +6,12 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import URLPattern, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core.exceptions import WrongHttpMethod
-from a2a.core.http import EXTENSIONS_HEADER, body_of, headers_of, json_response, requested_extensions
+from a2a.core.http import EXTENSIONS_HEADER, decoded, headers_of, json_response, requested_extensions
 from a2a.core.metrics import metered
 from a2a.live import sse
 from a2a.live.streaming import held
@@ -20,8 +19,9 @@ from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_http
 from a2a.protocol.versions import V0_3_OVER_HTTP, V1_0, Version, activated_extensions
 from accounts.auth import authenticate
+from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
-from tasks.rules.strict_json import Json, decode
+from tasks.rules.strict_json import Json
 
 A2A_TYPE: Final = "application/a2a+json"
 TASK: Final = r"tasks/(?P<id>[^/]+)"
@@ -65,9 +65,10 @@ class Endpoint:
         caller = await authenticate(request)
         has_body = request.method == "POST"
         with metered(name):
+            given = await _body(request, caller) if has_body else request.GET.dict()
             result = await perform(
                 name,
-                {**(_body(request) if has_body else request.GET.dict()), **_named(path)},
+                {**given, **_named(path)},
                 version=self.version,
                 caller=caller,
                 headers=headers_of(request),
@@ -109,14 +110,14 @@ urlpatterns = [
 ]
 
 
-def _body(request: HttpRequest) -> Json:
+async def _body(request: HttpRequest, caller: Caller) -> Json:
     """The JSON object in the body; empty without a body.
 
-    Raises InvalidParams, and the errors of `body_of`.
+    Raises InvalidParams, and the errors of `decoded`.
     """
     if request.headers.get("Content-Length", "") in ("", "0") and "Transfer-Encoding" not in request.headers:
         return {}
-    value = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+    value = await decoded(request, caller)
     if not isinstance(value, dict):
         raise InvalidParams([("body", "must be a JSON object")])
     return value
