@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, inspect
@@ -23,6 +23,9 @@ JSON_WORDS = MappingProxyType({"str": "string", "int": "integer", "float": "numb
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
 Texts = str | list[Text]
 """A list, or one string of items separated by commas."""
+
+
+P = TypeVar("P", bound="Params")
 
 
 class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -56,8 +59,8 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         }
         try:
             parsed = msgspec.convert(params, cls)
-        except msgspec.ValidationError as error:
-            raise InvalidParams([_problem_of(error, cls)]) from None
+        except msgspec.ValidationError:
+            parsed = _with_whole_numbers(params, cls)
         problems = list(parsed.contradictions())
         if problems:
             raise InvalidParams(problems)
@@ -76,6 +79,17 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     def contradictions(self) -> list[Problem]:
         """One problem for each condition between parameters that is violated."""
         return [problem for condition in self.CONDITIONS if (problem := condition.problem(self))]
+
+
+def _with_whole_numbers(params: dict[str, Any], cls: type[P]) -> P:
+    """Parse parameters of which one does not fit, but 7.0 is an integer in JSON Schema. Raises InvalidParams."""
+    whole = {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in params.items()
+    }
+    try:
+        return msgspec.convert(whole, cls)
+    except msgspec.ValidationError as error:
+        raise InvalidParams([_problem_of(error, cls)]) from None
 
 
 def texts(value: Texts | None) -> list[str]:

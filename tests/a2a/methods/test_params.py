@@ -7,6 +7,7 @@ from a2a.methods import params
 from a2a.methods.list_params import ListTasks as List
 from a2a.methods.notification_params import SetNotification
 from a2a.methods.params import Create, Execute, Get, Tree
+from a2a.methods.schedule_params import PreviewSchedule
 from tasks.rules.exceptions import InvalidParams
 from tasks.status import Status
 
@@ -222,3 +223,14 @@ def test_one_task_is_known_by_any_of_its_fields() -> None:
     """So that the check of its fields, which knows better, names the misspelt one."""
     task = {"nam": "a", "priority": 9}
     assert Create.named(task) == {"tasks": task}
+
+
+@pytest.mark.parametrize("sent", [60, 60.0])
+def test_a_whole_number_with_a_point_is_an_integer(sent: float) -> None:
+    parsed = PreviewSchedule.parse({"every_seconds": sent})
+    assert (parsed.every_seconds, type(parsed.every_seconds)) == (60, int)
+
+
+def test_another_number_with_a_point_is_none() -> None:
+    with pytest.raises(InvalidParams, match="every_seconds: expected integer or null, got number"):
+        PreviewSchedule.parse({"every_seconds": 60.5})

@@ -12,11 +12,14 @@ BEYOND_SCHEMAS: Final = (
     r"does not fit into 64 bits",
     r"^Invalid params: cursor: is not a cursor of this server",
     r"^Invalid params: Idempotency-Key: was used for another request",
+    r"^Invalid params: id: was used for another event",
+    r"^Invalid params: from_tasks: '.*' is not a task of this tree",
     r"^Invalid params: tasks\[\d+\]\.id: '.*' is in use",
     r"^Invalid params: custom_task_ids",
     r"^Invalid params: (cron|timezone|at|starts_at|ends_at|since|until|before|flow_version): ",  # times of schedules
     r"^Invalid params: params: no changes",  # each is null
     r"^Invalid params: reset_fields: '.*' is not one of",
+    r"^Invalid params: tasks\[\d+\]\.inputs: do not fit the schema of",  # of the executor that is named
     r"^Invalid params: tasks\[\d+\]\.params\.(pool|resources)",  # what the executor that is named may have
     r"^Invalid params: tasks\[\d+\]\.params: params\.",  # what the executor that is named wants of them
     r"^Invalid params: value: (has more than|has fewer than)",  # bytes, and what counts as white space
