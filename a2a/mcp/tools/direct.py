@@ -27,7 +27,7 @@ class Direct:
 
     params: type[Params]
     function: Answered
-    without: Mapping[str, str] = ALL
+    without: Mapping[str, str]
 
     async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
         if absent := [(name, reason) for name, reason in self.without.items() if name in arguments]:
