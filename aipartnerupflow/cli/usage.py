@@ -9,6 +9,7 @@ from aipartnerupflow.cli import output
 from aipartnerupflow.cli.options import asks
 from aipartnerupflow.cli.output import clean, note
 from aipartnerupflow.cli.tables import put, table
+from tasks.rules.costs import price
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
@@ -48,7 +49,7 @@ def show_usage(answer: "Usage") -> None:
 def _numbers(row: "UsageRow") -> tuple[str, ...]:
     counts = (row["calls"], row["prompt_tokens"], row["completion_tokens"], row["total_tokens"])
     cost = row["cost_usd"]
-    return *(f"{count:,}" for count in counts), "unknown" if cost is None else f"${cost:,.4f}"
+    return *(f"{count:,}" for count in counts), "unknown" if cost is None else price(cost)
 
 
 @asks(show_usage, piped=lambda answer: output.as_lines(answer["rows"]))

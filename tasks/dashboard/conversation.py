@@ -8,6 +8,7 @@ from typing import Any, Final
 from tasks.dashboard.json_text import on_one_line
 from tasks.dashboard.words import duration
 from tasks.models import ModelCall
+from tasks.rules.costs import price
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import dollars
 from tasks.storage import loads
@@ -73,7 +74,7 @@ class Row:
         """Tokens, cost and duration, as far as they are known."""
         call = self.call
         tokens = None if call.total_tokens is None else f"{call.total_tokens:,} tokens"
-        cost = None if call.cost_nanos is None else f"${dollars(call.cost_nanos):,.4f}"
+        cost = None if call.cost_nanos is None else price(dollars(call.cost_nanos))
         took = None if call.duration_ms is None else duration(call.duration_ms / 1000)
         return " · ".join(filter(None, (tokens, cost, took)))
 

@@ -14,6 +14,7 @@ from tasks.dashboard.json_text import on_one_line, written
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture
 from tasks.dashboard.words import DAY, HOUR, MINUTE, brief_counts, counts, duration, path_of, word
+from tasks.rules.costs import price
 
 register = template.Library()
 register.filter(counts)
@@ -42,7 +43,7 @@ def thousands(number: int) -> str:
 @register.filter
 def usd(cost: float | None) -> str:
     """Format a cost in US dollars; None is unknown."""
-    return "unknown" if cost is None else f"${cost:,.4f}"
+    return "unknown" if cost is None else price(cost)
 
 
 @register.filter
