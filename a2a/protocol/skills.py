@@ -86,7 +86,7 @@ def _short_text(inputs: Json) -> Json | None:
 
 
 def _unknown(inputs: Json) -> Json | None:
-    """No example: the server knows neither another agent nor a function that does no harm."""
+    """No example: the server knows no other server or agent, and no function that does no harm."""
     return None
 
 
@@ -124,6 +124,7 @@ EXAMPLES: Final[Mapping[str, Callable[[Json], Json | None]]] = MappingProxyType(
     {
         "a2a_executor": _unknown,
         "aggregate_results_executor": _nothing,
+        "apflow_api_executor": _unknown,
         "batch_crewai_executor": _with_models_of_crews,
         "command_executor": _allowed_program,
         "crewai_executor": _with_models_of_crew,

@@ -120,10 +120,10 @@ def test_flows_of_others_are_not_there(auth_server: Server) -> None:
 
 
 def test_flows_are_listed_page_by_page_and_deleted_and_their_runs_stay(rpc: Rpc, refusal: Rpc) -> None:
-    names = ["page-a", "page-b", "page-c"]
+    names = ["paged-a", "paged-b", "paged-c"]
     for name in names:
         saved(rpc, name)
-    ran = rpc("flows.run", {"name": "page-b", "inputs": {"topic": "x"}, "wait": True})
+    ran = rpc("flows.run", {"name": "paged-b", "inputs": {"topic": "x"}, "wait": True})
     found: list[Json] = []
     cursor: str | None = ""
     while cursor is not None:
@@ -131,17 +131,17 @@ def test_flows_are_listed_page_by_page_and_deleted_and_their_runs_stay(rpc: Rpc,
         assert len(page["flows"]) <= 2
         found += page["flows"]
         cursor = page["next_cursor"]
-    mine = [flow for flow in found if flow["name"].startswith("page-")]
+    mine = [flow for flow in found if flow["name"].startswith("paged-")]
     assert [flow["name"] for flow in mine] == names
     assert [flow["last_run"] and flow["last_run"]["task_id"] for flow in mine] == [None, ran["task_id"], None]
     assert (mine[1]["last_run"]["status"], mine[1]["last_run"]["version"]) == ("completed", 1)
     assert "tasks" not in mine[0]
-    saved(rpc, "page-b", description="Again.")
-    versions = rpc("flows.versions", {"name": "page-b"})["versions"]
+    saved(rpc, "paged-b", description="Again.")
+    versions = rpc("flows.versions", {"name": "paged-b"})["versions"]
     assert [(each["version"], each["description"]) for each in versions] == [(2, "Again."), (1, "")]
-    gone = rpc("flows.delete", {"name": "page-b"})
-    assert gone == {"success": True, "name": "page-b", "versions_deleted": 2, "runs_kept": 1}
-    assert refusal("flows.get", {"name": "page-b"})["code"] == -32001
+    gone = rpc("flows.delete", {"name": "paged-b"})
+    assert gone == {"success": True, "name": "paged-b", "versions_deleted": 2, "runs_kept": 1}
+    assert refusal("flows.get", {"name": "paged-b"})["code"] == -32001
     assert rpc("tasks.detail", {"task_id": ran["task_id"]})["flow"] == {"name": None, "version": 1}
     assert rpc("tasks.get", {"task_id": ran["task_id"]})["status"] == "completed"
     assert refusal("flows.list", {"cursor": "!"})["data"][0]["field"] == "cursor"

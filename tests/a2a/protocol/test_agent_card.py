@@ -184,6 +184,12 @@ def test_the_example_of_the_tree_skill_works(rpc: Rpc) -> None:
     assert rpc("tasks.execute", EXAMPLE_TREE | {"wait": True}, path="/")["status"]["state"] == "completed"
 
 
+def test_no_example_of_a_skill_needs_a_secret(card: dict[str, Any]) -> None:
+    examples = [example for skill in card["skills"] for example in skill.get("examples", ())]
+    assert examples
+    assert [example for example in examples if "{{secret." in example] == []
+
+
 @pytest.mark.both_engines_nightly
 def test_the_example_of_a_skill_works(alice: Agent) -> None:
     card = alice.http.get(ADDRESSES[0]).json()
