@@ -85,8 +85,13 @@ def _short_text(inputs: Json) -> Json | None:
     return {"text": "hello"}
 
 
+def _short_wait(inputs: Json) -> Json | None:
+    """A wait that ends soon without the event: a client that tries the example would wait for days."""
+    return inputs | {"timeout_seconds": 3, "on_timeout": "complete"}
+
+
 def _unknown(inputs: Json) -> Json | None:
-    """No example: the server knows no other server or agent, and no function that does no harm."""
+    """No example: the server knows no other server, agent or graph, and no function that does no harm."""
     return None
 
 
@@ -129,7 +134,9 @@ EXAMPLES: Final[Mapping[str, Callable[[Json], Json | None]]] = MappingProxyType(
         "command_executor": _allowed_program,
         "crewai_executor": _with_models_of_crew,
         "echo_executor": _short_text,
+        "event_executor": _short_wait,
         "generate_executor": _with_model,
+        "langgraph_executor": _unknown,
         "llm_executor": _with_model,
         "mcp_executor": _unknown,
         "python_executor": _unknown,

@@ -6,7 +6,12 @@ from typing import Final
 ALL_SECONDS: Final = 280
 CHEAP: Final = ("aggregate_results_executor", "echo_executor", "execute-task-tree", "system_info_executor")
 """The skills whose examples run on every push."""
-ELSEWHERE: Final = {"rest_executor": "example.com"}
+ELSEWHERE: Final = {
+    "grpc_executor": "grpc.example.com",
+    "rest_executor": "example.com",
+    "scrape_executor": "example.com",
+    "websocket_executor": "echo.example.com",
+}
 """The skills whose examples need another server, which the text of a failure names."""
 TEXTS: Final = (
     "Task 'nowhere' not found. Check the id, and that the task belongs to you.",
