@@ -9,7 +9,7 @@ from aipartnerupflow.cli import output
 from aipartnerupflow.cli.options import asks
 from aipartnerupflow.cli.output import clean, note
 from aipartnerupflow.cli.tables import put, table
-from tasks.rules.costs import price
+from aipartnerupflow.costs import price
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from aipartnerupflow.costs import price
 from tasks.dashboard.json_text import on_one_line
 from tasks.dashboard.words import duration
 from tasks.models import ModelCall
-from tasks.rules.costs import price
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import dollars
 from tasks.storage import loads

@@ -9,12 +9,12 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from aipartnerupflow.costs import price
 from tasks.dashboard.flow_cells import cells_of
 from tasks.dashboard.json_text import on_one_line, written
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture
 from tasks.dashboard.words import DAY, HOUR, MINUTE, brief_counts, counts, duration, path_of, word
-from tasks.rules.costs import price
 
 register = template.Library()
 register.filter(counts)

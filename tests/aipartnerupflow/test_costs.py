@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.rules.costs import price
+from aipartnerupflow.costs import price
 
 
 @pytest.mark.parametrize(
