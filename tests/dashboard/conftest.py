@@ -63,7 +63,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="package")
 def as_(guarded: Server) -> Iterator[As]:
-    """Somebody's browser, by their name."""
+    """The browser of the user with this name."""
     with ExitStack() as stack:
         sessions = {name: stack.enter_context(session_of(name, guarded)) for name in PEOPLE}
         yield sessions.__getitem__

@@ -105,7 +105,7 @@ def worker(owner: str, *steps: Callable[[str, Hands], Hands]) -> tuple[Step, ...
 
 
 AT_NIGHT: Final = (pytest.mark.nightly, pytest.mark.both_engines)
-LONGEST: Final = "somebody cancels, and both work to the end"
+LONGEST: Final = "a cancellation arrives, and both work to the end"
 """It has the steps of the others."""
 SWEPT: Final = "a lease ends and is swept"
 """The sweep is in every order, too: at its end."""
@@ -117,7 +117,7 @@ ORDERS: dict[str, tuple[Actors, int]] = {
         (worker("A", claim, finish, close), worker("B", claim, finish, close), (expire, sweep)),
         560,
     ),
-    "somebody cancels": ((worker("A", claim, start, finish), worker("B", claim), (expire,), (ask,)), 120),
+    "a cancellation arrives": ((worker("A", claim, start, finish), worker("B", claim), (expire,), (ask,)), 120),
     LONGEST: (
         (worker("A", claim, start, finish, close), worker("B", claim, finish), (expire,), (ask,)),
         840,

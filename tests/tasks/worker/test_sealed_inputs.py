@@ -94,7 +94,7 @@ def test_a_flow_and_its_inputs_have_it(worker: WorkerThread) -> None:
     filled = login("filled", token="{{run.inputs.token}}", dependencies=["login"], parent_id="login")
     flow: Json = {"caller": ADA, "name": "logs-in", "tasks": [login(), filled], "inputs_schema": SCHEMA}
     assert flows.save_flow(**flow).is_new
-    assert not flows.save_flow(**flow).is_new  # it is the same, although it is encrypted anew
+    assert not flows.save_flow(**flow).is_new  # the same flow, although each encryption of a text differs
     flow["tasks"] = [login(token="another"), filled]
     assert flows.save_flow(**flow).is_new
     end = ran(worker, flows.run_flow(caller=ADA, name="logs-in", inputs={"token": "of the run"}))
