@@ -13,6 +13,7 @@ from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.executors import disabled_executors, executor_ids
 from tasks.models import Flow, FlowVersion, Run, Task
 from tasks.rules.flow_changes import Change, Content, changes
+from tasks.rules.specs import explicit_executor
 from tasks.rules.strict_json import Json
 from tasks.services.flow_grid import COLUMNS, grid_of
 from tasks.services.flow_lists import list_flows
@@ -149,7 +150,7 @@ def masked_task(task: Json) -> Json:
     """The task of a definition without what pages must not show of its inputs."""
     if not isinstance(task.get("inputs"), dict):
         return task
-    explicit = (task.get("params") or {}).get("executor_id") or (task.get("schemas") or {}).get("method")
+    explicit = explicit_executor(task)
     is_executor = task["name"] in {*executor_ids(), *disabled_executors()}
     row = Task(executor_id=explicit or (task["name"] if is_executor else None), schemas=task.get("schemas"))
     return task | {"inputs": for_pages(row, task["inputs"])}

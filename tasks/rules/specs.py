@@ -386,13 +386,19 @@ def _group_warning(name: str, close: str | None, disabled: Mapping[str, str]) ->
     return f"{warning} Did you mean '{close}'?" if close else warning
 
 
+def explicit_executor(task: Json) -> Any:
+    """What a task of a request names as its executor in `params` or `schemas`, not yet checked; None if nothing."""
+    params, schemas = (part if isinstance(part := task.get(name), dict) else {} for name in ("params", "schemas"))
+    return params.get("executor_id") or schemas.get("method")
+
+
 def _named_executor(draft: _Draft, executors: Collection[str], disabled: Mapping[str, str]) -> str | None:
     """Return the id of the executor, or None for a group.
 
     Raises ExecutorNotFound; also if the task's name is the id of an executor that is not enabled.
     """
     raw = draft.raw
-    explicit = (raw.get("params") or {}).get("executor_id") or (raw.get("schemas") or {}).get("method")
+    explicit = explicit_executor(raw)
     named = explicit or raw["name"]
     if named in executors:
         return str(named)

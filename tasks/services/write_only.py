@@ -15,6 +15,7 @@ from tasks.executors import describe, executor_ids, get_executor
 from tasks.models import Task
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.places import OPENING, is_secret_place
+from tasks.rules.specs import explicit_executor
 from tasks.rules.strict_json import Json
 
 RUN_TREE: Final = "run_tree_executor"
@@ -45,11 +46,7 @@ def sealed_inputs(inputs: Json, *, executor_id: str | None, schemas: Json | None
 
     Not of a task without an executor, whose inputs are its result, and not where the executor fills places by itself.
     """
-
-    def seal(part: Any) -> Any:
-        return sealed_texts.mapped(part, lambda text: _sealed_text(text, owner))
-
-    done = _changed_inputs(inputs, seal, executor_id=executor_id, schemas=schemas)
+    done = _changed_inputs(inputs, partial(_sealed_part, owner=owner), executor_id=executor_id, schemas=schemas)
     if executor_id == RUN_TREE and isinstance(tasks := inputs.get("tasks"), list):
         done = done | {"tasks": sealed_definition(tasks, owner=owner)}
     return done
@@ -90,26 +87,23 @@ def _sealed_task(task: Any, owner: str) -> Any:
     inputs = task.get("inputs") if isinstance(task, dict) else None
     if not isinstance(inputs, dict):
         return task
-    named, schemas = _part(task, "params").get("executor_id"), _part(task, "schemas")
-    named = named or schemas.get("method") or task.get("name")
+    named = explicit_executor(task) or task.get("name")
     executor_id = named if named in executor_ids() else None
+    schemas = task["schemas"] if isinstance(task.get("schemas"), dict) else None
     return task | {"inputs": sealed_inputs(inputs, executor_id=executor_id, schemas=schemas, owner=owner)}
-
-
-def _part(task: Json, name: str) -> Json:
-    part = task.get(name)
-    return part if isinstance(part, dict) else {}
 
 
 def sealed(inputs: Json, schema: Any, *, owner: str) -> Json:
     """Return the inputs of a run with the texts of each part encrypted that their schema marks."""
-    done: Json = _changed(
-        inputs, schema, lambda part: sealed_texts.mapped(part, lambda text: _sealed_text(text, owner))
-    )
+    done: Json = _changed(inputs, schema, partial(_sealed_part, owner=owner))
     return done
 
 
-def _sealed_text(text: str, owner: str) -> str:
+def _sealed_part(part: Any, *, owner: str) -> Any:
+    return sealed_texts.mapped(part, partial(_sealed_text, owner=owner))
+
+
+def _sealed_text(text: str, *, owner: str) -> str:
     is_open = text and OPENING not in text and not sealed_texts.is_sealed(text)
     return sealed_texts.sealed(text, owner=owner) if is_open else text
 

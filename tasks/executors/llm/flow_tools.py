@@ -14,6 +14,7 @@ from tasks.executors.placement import chosen_pool
 from tasks.models import Flow, FlowVersion
 from tasks.rules.flows import NAME, NAME_RULE
 from tasks.rules.pools import LOOP
+from tasks.rules.specs import explicit_executor
 
 PREFIX: Final = "flow:"
 MOST_COMPARED: Final = 1_000
@@ -65,5 +66,4 @@ def _flow_tool(name: str, user_id: str) -> Tool:
 def _executor_of_root(definition: Sequence[Json] | Json) -> str | None:
     tasks = [definition] if isinstance(definition, dict) else definition
     root: Json = next((task for task in tasks if task.get("parent_id") is None), {})
-    named = (root.get("params") or {}).get("executor_id") or (root.get("schemas") or {}).get("method")
-    return named or root.get("name")
+    return explicit_executor(root) or root.get("name")
