@@ -16,11 +16,15 @@ from tests.servers import PYTHON, ROOT
 
 NOTHING_COLLECTED: Final = 5
 MARKERS: Final = {"sqlite": "nightly", "postgres": "nightly and both_engines"}
+HOURS: Final = 10
+"""What one engine may take; the session of pyproject.toml ends earlier, and 0 would end after the first test."""
+
+LONG: Final = ["-o", f"session_timeout={HOURS * 3600}"]
 
 
 def run(engine: str, arguments: list[str]) -> int:
     """Run the tests on this engine. Returns the exit code of pytest."""
-    command = [PYTHON, "-m", "pytest", "-m", MARKERS[engine], "-rP", "-o", "session_timeout=0", *arguments]
+    command = [PYTHON, "-m", "pytest", "-m", MARKERS[engine], "-rP", *LONG, *arguments]
     code = subprocess.run(command, cwd=ROOT, env=os.environ | {"TEST_ENGINE": engine}).returncode
     return 0 if code == NOTHING_COLLECTED else code
 

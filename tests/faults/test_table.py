@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import __main__ as faults
 from tests.faults import rows, table
 from tests.faults.followers import Pings, pong
 from tests.faults.rows import Row, percentile, reporter, stored_rows
@@ -41,3 +42,13 @@ def test_pings_are_found_among_frames_that_arrive_in_pieces() -> None:
     stream = b"HTTP/1.1 101 \r\n\r\n" + b"\x81\x7e\x01\x00" + b"x" * 256 + b"\x89\x04ping" + b"\x81\x01y"
     assert [payload for at in range(len(stream)) for payload in pings.payloads(stream[at : at + 1])] == [b"ping"]
     assert pong(b"ping") == b"\x8a\x84\0\0\0\0ping"
+
+
+def test_the_programme_goes_on_after_its_first_test(tmp_path: Path) -> None:
+    module = tmp_path / "test_two.py"
+    module.write_text(
+        "import pytest\n\n@pytest.mark.nightly\n@pytest.mark.parametrize('number', [1, 2])\n"
+        f"def test_both(number):\n    open({str(tmp_path)!r} + f'/{{number}}', 'w').close()\n"
+    )
+    assert faults.run("sqlite", [str(module)]) == 0
+    assert (tmp_path / "1").exists() and (tmp_path / "2").exists()
