@@ -2,14 +2,14 @@ from django.apps import AppConfig
 from django.contrib.admin import apps
 from django.db.backends.signals import connection_created
 
-from apflow_site.db.timeouts import limit_session
+from apflow_site.db.sessions import set_up_session
 
 
 class SiteConfig(AppConfig):
     name = "apflow_site"
 
     def ready(self) -> None:
-        connection_created.connect(limit_session)
+        connection_created.connect(set_up_session)
 
 
 class SiteAdminConfig(apps.SimpleAdminConfig):

@@ -30,7 +30,7 @@ KEPT_ALIVE: Final = (
 
 Otherwise a thread waits for a lost packet for a quarter of an hour. After a cut of 20 seconds, an
 old connection sends its packet again only 5 seconds later, and requests wait for it; a new one is
-made at once. PostgreSQL does the same (`apflow_site.db.timeouts`). A URL may override them.
+made at once. PostgreSQL does the same (`apflow_site.db.sessions`). A URL may override them.
 """
 CONNECT_SECONDS: Final = 3
 

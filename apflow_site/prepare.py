@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from apflow_site.db import schema
-from apflow_site.db.timeouts import limit_session, unlimit_session
+from apflow_site.db.sessions import free_session, set_up_session
 from apflow_site.metrics import forget_the_past
 from tasks.services.examples import fill_empty_database
 
@@ -50,10 +50,10 @@ def _one_at_a_time() -> Iterator[None]:
             yield
             return
         with connection.cursor() as cursor:
-            unlimit_session(connection)
+            free_session(connection)
             cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
             try:
                 yield
             finally:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION_LOCK])
-                limit_session(connection)
+                set_up_session(connection)

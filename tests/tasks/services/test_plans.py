@@ -1,6 +1,6 @@
 """No list, count or search reads a whole table: each finds its rows by an index, on both databases."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 
 from accounts.callers import LOCAL
+from apflow_site.db import sessions
 from benchmarks.scale import rows
 from benchmarks.scale.questions import LARGE, SMALL, Question, plans_of, questions
 from tasks.dashboard import search
@@ -16,7 +17,7 @@ from tasks.dashboard.pages import count_questions
 from tasks.models import Assignee, ModelCall, Run, RunTag
 from tasks.models import Question as OpenQuestion
 from tasks.queue import leases, suspension
-from tasks.services import history, model_calls, retention, run_search
+from tasks.services import history, model_calls, queries, retention, run_search
 from tasks.services.flow_grid import COLUMNS, grid_of
 from tasks.services.flow_runs import newest_runs, runs_of
 from tasks.services.flows import save_flow
@@ -28,6 +29,14 @@ pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 ROOTS = 3_000 if connection.vendor == "postgresql" else 1_000
 """PostgreSQL reads small tables whole. SQLite plans without knowing how many rows there are."""
 TABLES = ("tasks_task", "tasks_run", "tasks_taskevent", "tasks_runtag")
+
+
+@pytest.fixture(autouse=True)
+def tables_may_be_read() -> Iterator[None]:
+    """Plans are those that PostgreSQL thinks best, not those that sessions of ours are held to."""
+    sessions.free_session(connection)
+    yield
+    sessions.set_up_session(connection)
 
 
 def test_every_question_is_answered_by_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,4 +172,17 @@ def test_the_runs_of_flows_are_found_by_their_index() -> None:
     ):
         plans = "\n\n".join(plans_of(look))
         assert "run_of_flow" in plans
+        assert not _reads_a_table(plans), plans
+
+
+def test_plans_that_are_made_while_tables_are_small_are_as_good_when_they_have_grown() -> None:
+    """PostgreSQL keeps the plan of a prepared statement, and would read a small table whole."""
+    rows.fill(30)
+    sessions.set_up_session(connection)
+    for look in (
+        partial(queries.list_tasks, caller=LOCAL, limit=20),
+        partial(queries.latest_runs, caller=LOCAL, root_ids=list(Run.objects.values_list("root_id", flat=True)[:20])),
+    ):
+        plans = "\n\n".join(plans_of(look))
+        assert plans
         assert not _reads_a_table(plans), plans
