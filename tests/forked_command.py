@@ -21,6 +21,8 @@ def main() -> int:
         request = {"words": sys.argv[1:], "env": dict(os.environ), "folder": str(Path.cwd())}
         if module := os.environ.get("APFLOW_TEST_MODULE"):
             request["module"] = module
+        if mark := os.environ.get("APFLOW_TEST_SERVER"):
+            request["name"] = mark
         socket.send_fds(fork_server, [json.dumps(request).encode()], [0, 1, 2])
         child: int = json.loads(fork_server.recv(MOST_BYTES))
         for number in (signal.SIGINT, signal.SIGTERM):

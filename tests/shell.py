@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 
 import pytest
 
-from tests.fork_server import FORKS, fork_server
+from tests.fork_server import DATABASE, FORKS, fork_server, fork_server_for
 from tests.servers import ALL_READY, ROOT, Server, environment_of, free_port, running
 
 COMMANDS: Final = {
@@ -26,6 +26,8 @@ exec {sys.executable} -m aipartnerupflow "$@\"""",
     "aipartnerupflow-server": f"exec {sys.executable} -c 'from aipartnerupflow.cli import serve_main; serve_main()' \"$@\"",
 }
 
+WIDE: Final = {"COLUMNS": "250", "NO_COLOR": "1", "TERM": "xterm"}
+"""The terminal of `typed`."""
 PATIENCE_SECONDS: Final = 120.0
 COMMAND_SECONDS: Final = 240.0
 """A command that takes so long does not end; on a busy machine it may take a minute."""
@@ -65,7 +67,7 @@ class Shell:
             subprocess.Popen(
                 ["bash", "-ec", script],
                 cwd=self.folder,
-                env=self.environment | {"COLUMNS": "250", "NO_COLOR": "1", "TERM": "xterm"} | variables,
+                env=self.environment | {FORKS: fork_server().address} | WIDE | variables,
                 stdin=follower,
                 stdout=follower,
                 stderr=follower,
@@ -84,12 +86,24 @@ class Shell:
 
     @contextmanager
     def server(
-        self, script: str, *, database: str = "", port: int = 0, is_ready: str = ALL_READY, **variables: str
+        self,
+        script: str,
+        *,
+        database: str = "",
+        port: int = 0,
+        is_ready: str = ALL_READY,
+        is_forked: bool = True,
+        **variables: str,
     ) -> Iterator[Server]:
-        """The server that the last line of the script starts in this shell, on a free port instead of the guide's."""
+        """The server that the last line of the script starts in this shell, on a free port instead of the guide's.
+
+        Our command starts by a fork, unless its start is what the test is about.
+        """
         port = port or free_port()
         *before, start = GUIDES_PORT.sub(str(port), script).strip().splitlines()
         env = self.environment | {"AIPARTNERUPFLOW_PORT": str(port)} | variables
+        if is_forked:
+            env[FORKS] = fork_server_for({DATABASE: database}).address
         with running(
             ["bash", "-ec", "\n".join([*before, f"exec {start}"])],
             port=port,

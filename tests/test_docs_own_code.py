@@ -29,7 +29,7 @@ def test_a_crew_runs_in_ten_minutes(tmp_path_factory: pytest.TempPathFactory) ->
     shell.run(install)
     with llm_server() as llm:
         llm.will(Says(text="Rivers are long."))
-        with shell.server(serve, PYTHONPATH=str(ROOT), OPENAI_API_BASE=llm.openai_base) as server:
+        with shell.server(serve, is_forked=False, PYTHONPATH=str(ROOT), OPENAI_API_BASE=llm.openai_base) as server:
             shown = shell.run(run, AIPARTNERUPFLOW_URL=server.url)
             assert json.loads(shown.splitlines()[-1])["result"]["result"] == "Rivers are long."
             assert llm.asked[0].key == "sk-your-openai-key"

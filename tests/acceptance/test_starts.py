@@ -39,7 +39,7 @@ uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 4
     ],
 )
 def test_every_way_to_start_starts_a_server_with_a_worker(shell: Shell, database: str, command: str) -> None:
-    with shell.server(command, database=database) as server:
+    with shell.server(command, database=database, is_forked=False) as server:
         done = server.rpc("tasks.execute", {"tasks": [{"id": "a", "name": "echo_executor"}], "wait": True})
         assert done["status"] == "completed"
         assert first_line(server, f"X: {'x' * 200_000}") in (b"", b"HTTP/1.1 431")  # daphne closes without a word

@@ -177,7 +177,7 @@ def people_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeopleSe
                 people=_people(found),
                 pairs=found["pairs"],
                 keys=found["keys"],
-                dump=lambda: _dump(connection),
+                dump=_Dumps(connection).latest,
             )
             assert "Traceback" not in (log := server.log.read_text()), log[log.index("Traceback") - 500 :][:3000]
 
@@ -202,6 +202,28 @@ def _connection(url: str) -> Any:
     if url.startswith("sqlite"):
         return sqlite3.connect(url.removeprefix("sqlite:///"), timeout=120, isolation_level=None)
     return psycopg.connect(url, autocommit=True)
+
+
+class _Dumps:
+    """What is in a database, read again only after a commit: SQLite counts those of other connections."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._commits = -1
+        self._rows: dict[str, str] = {}
+
+    def latest(self) -> dict[str, str]:
+        commits = self._counted()
+        if commits is None or commits != self._commits:
+            self._rows, self._commits = _dump(self._connection), -1 if commits is None else commits
+        return self._rows
+
+    def _counted(self) -> int | None:
+        """None on PostgreSQL."""
+        if not isinstance(self._connection, sqlite3.Connection):
+            return None
+        ((commits,),) = self._connection.execute("PRAGMA data_version").fetchall()
+        return int(commits)
 
 
 def _dump(connection: Any) -> dict[str, str]:
