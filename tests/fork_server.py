@@ -324,7 +324,7 @@ class ClusterByFork(subprocess.Popen[bytes]):
         lifeline, ours = os.pipe()
         server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server.connect(f"\0{cls.address}")
-        request = {"words": args[4:], "env": dict(env), "name": cls.name, "module": CLUSTER, "folder": os.getcwd()}
+        request = {"words": args[4:], "env": dict(env), "name": cls.name, "module": CLUSTER, "folder": str(Path.cwd())}
         socket.send_fds(server, [json.dumps(request).encode()], [lifeline, 1, 2])
         os.close(lifeline)
         cluster = Forked(args, server)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType, ModuleType
 from typing import TypeVar
 
@@ -90,8 +90,14 @@ def _functions_of(module: ModuleType) -> Iterator[Function]:
             yield value
 
 
+@cache
+def installed_plugins() -> tuple[EntryPoint, ...]:
+    """Return the entry points, found once per process: that reads the metadata of every package."""
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))
+
+
 def _executors_of_entry_points() -> Iterator[tuple[str, type[Executor]]]:
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+    for entry_point in installed_plugins():
         place = f"Entry point '{entry_point.name} = {entry_point.value}' in group {ENTRY_POINT_GROUP}"
         try:
             cls = entry_point.load()

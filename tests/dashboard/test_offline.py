@@ -9,7 +9,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.dashboard.browsing import line, open_tree
 from tests.dashboard.conftest import Make, prefixed, root, step
-from tests.servers import Server, new_database, real_server
+from tests.servers import Server, new_database, running_server
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ def test_nothing_of_another_task_stays_in_the_panel(
 def test_a_stopped_server_ends_the_clocks_and_its_return_starts_them(page: Page, tmp_path: Path) -> None:
     tasks = prefixed("t", [root("Stopped work", "a"), step("a", gate=str(tmp_path / "gate"))])
     with new_database() as database_url:
-        with real_server(database_url) as server:
+        with running_server(database_url) as server:
             server.rpc("tasks.create", {"tasks": tasks, "execute": True})
             open_tree(page, server, "t-root")
             expect(line(page, "Step a")).to_have_class(re.compile("in_progress"))
             port = int(server.url.rsplit(":", 1)[1])
         expect(page.locator("#offline")).to_be_visible()
         expect(page.get_by_role("button", name="Cancel the run", include_hidden=True)).to_be_disabled()
-        with real_server(database_url, port=port) as server:
+        with running_server(database_url, port=port) as server:
             expect(page.locator("#offline")).to_be_hidden()
             expect(page.get_by_role("button", name="Cancel the run", include_hidden=True)).to_be_enabled()
             server.rpc("tasks.cancel", {"task_id": "t-root"})

@@ -16,7 +16,7 @@ from pytest_django import Settings
 
 from aipartnerupflow.executors import Context
 from tasks import executors
-from tasks.executors.plugins import plugins
+from tasks.executors.plugins import installed_plugins, plugins
 from tests.llm_site import LlmSite, running_llm_site
 from tests.own_code import own_code
 
@@ -56,9 +56,14 @@ def forget_registry() -> None:
 
 @pytest.fixture
 def registry() -> Iterator[None]:
-    """A registry that is read anew, before the test and after it."""
-    forget_registry()
+    """A registry that is read anew, before the test and after it, with what is installed."""
+    _forget_all()
     yield
+    _forget_all()
+
+
+def _forget_all() -> None:
+    installed_plugins.cache_clear()
     forget_registry()
 
 
