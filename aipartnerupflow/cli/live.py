@@ -49,10 +49,16 @@ class View(AbstractContextManager["View", None]):
 
 
 class JsonLines(View):
-    """Prints each event as one line of JSON (NDJSON)."""
+    """Prints each event as one line of JSON (NDJSON), and what is asked to the standard error output."""
+
+    def __init__(self, root: "Task") -> None:
+        self._names = names_of(root)
 
     def tell(self, event: "Event") -> None:
         output.as_lines(event)
+        if question := asked.question_in(event):
+            task_id = event["task_id"]
+            output.note(*asked.lines_of(task_id, self._names.get(task_id, task_id), question))
 
 
 class Lines(View):
@@ -246,7 +252,7 @@ def view_of(root: "Task", *, is_watched: bool, as_json: bool) -> View:
         return LiveTree(root, is_brief=not is_watched)
     if not is_watched:
         return View()
-    return Lines(root) if is_for_people else JsonLines()
+    return Lines(root) if is_for_people else JsonLines(root)
 
 
 def _rows_of(root: "Task") -> dict[str, Row]:

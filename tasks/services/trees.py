@@ -106,6 +106,7 @@ def create_tree(
     spec = checked(tasks)
     owner = owner_of(caller, spec)
     refuse_unusable(spec, owner=owner)
+    may_collide = id_conflict != NEW and not all(task.has_new_id for task in spec.tasks)
     while True:
         ids = _new_ids(spec) if id_conflict == NEW else _stored_ids(spec, refuse=id_conflict == REFUSE)
         rows = rows_of(spec, ids=ids, user_id=owner)
@@ -113,7 +114,7 @@ def create_tree(
         try:
             # A reserved run is taken by an UPDATE whose count of rows matters.
             with (
-                transaction.atomic(savepoint=id_conflict != NEW),
+                transaction.atomic(savepoint=may_collide),
                 pipelined() if reserved_id is None else nullcontext(),
             ):
                 store(rows)
@@ -121,7 +122,7 @@ def create_tree(
                 if llm_key is not None:
                     keep_key(llm_key, caller=caller, tree=rows, run=run)
         except IntegrityError:  # another request took one of the ids since the check: check again
-            if id_conflict == NEW:
+            if not may_collide:
                 raise
             continue
         warnings = [*spec.warnings, *_owner_warnings(spec, owner)]

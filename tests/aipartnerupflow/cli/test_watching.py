@@ -83,12 +83,14 @@ def test_a_question_comes_with_the_commands_that_answer_it(
     until(lambda: client.detail(task_id)["question"], seconds=60, what="the question")
     with ThreadPoolExecutor() as pool:
         watching = pool.submit(cli, "tasks", "watch", task_id, **LOG)
+        piped = pool.submit(cli, "tasks", "watch", task_id)
         client.answer(task_id, answer)
-        lines = watching.result().out.splitlines()
-    place = lines.index("Ask asks: Which?")
-    assert lines[place + 1 : place + 1 + len(commands)] == [
-        f"  {program()} tasks answer {task_id} {each}" for each in commands
-    ]
+    for lines in (watching.result().out.splitlines(), piped.result().err.splitlines()):
+        place = lines.index("Ask asks: Which?")
+        assert lines[place + 1 : place + 1 + len(commands)] == [
+            f"  {program()} tasks answer {task_id} {each}" for each in commands
+        ]
+    assert all(line.startswith("{") for line in piped.result().out.splitlines())
 
 
 def test_the_commands_that_are_printed_call_the_server_that_was_named(cli: Cli, client: Client, server: Server) -> None:
