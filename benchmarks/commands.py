@@ -20,33 +20,27 @@ import psycopg
 
 from benchmarks.http import Client, postgres, serving_at, task
 
-STATEMENT: Final = re.compile(r"LOG:  (?:statement|execute [^:]*): (.+)")
-WRITES: Final = ("INSERT", "UPDATE", "DELETE")
+STATEMENT: Final = re.compile(r"^(\S+) LOG:  (?:statement|execute [^:]*): (.+)", re.MULTILINE)
+"""With the number of its transaction before it."""
+WRITES: Final = re.compile(r"INSERT INTO|DELETE FROM|UPDATE \S+ SET")
 COLUMNS: Final = 100
 
 
-def statements_of(log: Path, *, after: int) -> list[str]:
-    """The statements in PostgreSQL's log, without their values."""
+def statements_of(log: Path, *, after: int) -> list[tuple[str, str]]:
+    """The statements in PostgreSQL's log, each after the number of its transaction."""
     with log.open("rb") as file:
         file.seek(after)
-        found = STATEMENT.findall(file.read().decode(errors="replace"))
-    return [re.sub(r"'[^']*'|\$?\b\d+\b", "?", statement)[:COLUMNS] for statement in found]
+        return STATEMENT.findall(file.read().decode(errors="replace"))
 
 
-def commits_in(statements: list[str]) -> int:
-    """The commits: of transactions, and of writes outside of one, counted as if one session had sent them all.
+def commits_in(statements: list[tuple[str, str]]) -> int:
+    """The transactions that write."""
+    return len({transaction for transaction, statement in statements if WRITES.search(statement)})
 
-    Sessions interleave, so a write may be counted to the wrong transaction, but hardly ever in quiet runs.
-    """
-    commits, is_open = 0, False
-    for statement in statements:
-        if statement == "BEGIN":
-            is_open = True
-        elif statement == "COMMIT":
-            commits, is_open = commits + 1, False
-        elif not is_open and statement.startswith(WRITES):
-            commits += 1
-    return commits
+
+def without_values(statement: str) -> str:
+    """The beginning of a statement."""
+    return re.sub(r"'[^']*'|\$?\b\d+\b", "?", statement)[:COLUMNS]
 
 
 async def execute(port: int, runs: int) -> None:
@@ -61,6 +55,7 @@ def main(runs: int) -> None:
     with TemporaryDirectory() as folder, postgres(Path(folder)) as url, serving_at(url, folder=folder) as port:
         with psycopg.connect(url, autocommit=True) as database:
             database.execute("ALTER SYSTEM SET log_statement = 'all'")
+            database.execute("ALTER SYSTEM SET log_line_prefix = '%v '")
             database.execute("SELECT pg_reload_conf()")
         asyncio.run(execute(port, 20))
         log = Path(folder) / "postgres" / "log"
@@ -68,7 +63,7 @@ def main(runs: int) -> None:
         asyncio.run(execute(port, runs))
         statements = statements_of(log, after=start)
     print(f"{len(statements) / runs:.1f} commands and {commits_in(statements) / runs:.1f} commits for each run:")
-    for statement, count in Counter(statements).most_common():
+    for statement, count in Counter(without_values(statement) for _, statement in statements).most_common():
         if count >= runs / 2:
             print(f"{count / runs:5.2f}  {statement}")
 

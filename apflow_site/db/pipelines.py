@@ -1,11 +1,15 @@
 """Statements that are sent together: PostgreSQL's pipeline mode."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Final
 
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 
 from apflow_site.db.connections import IS_SQLITE
+
+REFUSED: Final = "SELECT CAST('given up' AS integer)"
+"""The server refuses it, and with it the transaction."""
 
 
 @contextmanager
@@ -27,3 +31,26 @@ def pipelined() -> Iterator[None]:
         return
     with connection.wrap_database_errors, connection.connection.pipeline():
         yield
+
+
+@contextmanager
+def in_one_go(*, savepoint: bool = True) -> Iterator[None]:
+    """A transaction that is `pipelined`, and whose commit is sent with its last statements.
+
+    PostgreSQL begins it with the first statement, and commits it where the pipeline ends: `BEGIN` and
+    `COMMIT` would each be a journey. A statement that is refused rolls everything back. The block has no savepoints,
+    and no block of `transaction.atomic` but those without one. Within a transaction it is a part of that.
+    """
+    if IS_SQLITE or connection.in_atomic_block:
+        with transaction.atomic(savepoint=savepoint), pipelined():
+            yield
+        return
+    with transaction.atomic():
+        connection.connection.autocommit = True  # else psycopg would send a `BEGIN`; Django does not look at it
+        with pipelined():
+            try:
+                yield
+            except BaseException:
+                with suppress(DatabaseError):  # else the end of the pipeline would commit what has been sent
+                    connection.cursor().execute(REFUSED)
+                raise

@@ -6,7 +6,6 @@ They are sync, take keyword arguments only, and run in one transaction each.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from typing import Any, Final
 from django.db import IntegrityError, connection, transaction
 
 from accounts.callers import Caller
-from apflow_site.db.pipelines import pipelined
+from apflow_site.db.pipelines import in_one_go
 from llmkeys import run_secrets
 from llmkeys.header import SentKey
 from tasks.executors.admission import checked
@@ -113,10 +112,8 @@ def create_tree(
         root = next(row for row in rows if row.id == row.root_id)
         try:
             # A reserved run is taken by an UPDATE whose count of rows matters.
-            with (
-                transaction.atomic(savepoint=may_collide),
-                pipelined() if reserved_id is None else nullcontext(),
-            ):
+            begin = in_one_go if reserved_id is None else transaction.atomic
+            with begin(savepoint=may_collide):
                 store(rows)
                 run = _start_run(root, context_id=context_id, reserved_id=reserved_id) if execute else None
                 if llm_key is not None:

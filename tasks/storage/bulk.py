@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from django.db import connection, models
-from django.db.backends.utils import CursorWrapper
 
 from apflow_site.db.connections import IS_SQLITE
 from tasks.fields import JsonTextField
@@ -23,20 +22,15 @@ def db_time(moment: datetime | None) -> str | None:
     return text[:26] if IS_SQLITE else text
 
 
-def insert_many(rows: Iterable[models.Model], model: type[models.Model], *, skips_known: bool = False) -> CursorWrapper:
-    """INSERT the rows, all columns given. The cursor counts those that were added.
-
-    With `skips_known`, rows with ids that there are already are left as they are. Else raises IntegrityError.
-    """
+def insert_many(rows: Iterable[models.Model], model: type[models.Model]) -> None:
+    """INSERT the rows, all columns given. Raises IntegrityError."""
     statement, columns = _insert(model)
-    statement += " ON CONFLICT DO NOTHING" if skips_known else ""
     found = [_values(row, columns) for row in rows]
     cursor = connection.cursor()
     if len(found) == 1:  # the other way costs more for one row
         cursor.execute(statement, found[0])
     else:
         cursor.executemany(statement, found)
-    return cursor
 
 
 class Computed(NamedTuple):

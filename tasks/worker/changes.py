@@ -19,6 +19,9 @@ CALL_COLUMNS: Final = (
     *("reasoning_tokens", "cost_nanos", "finish_reason", "error", "content"),
 )
 
+Fence = tuple[str, int, str | None]
+"""The id of a run, and the epoch and token of the claim of it."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Change:
@@ -40,10 +43,21 @@ class Change:
     done: asyncio.Future[None] | None = field(default=None, repr=False)
 
     STATEMENT: ClassVar[str] = ""
+    TYPES: ClassVar[tuple[str, ...]] = ()
+    """PostgreSQL's types of the parameters, if one statement shall write many of these."""
     IS_FENCED: ClassVar[bool] = True
     """Whether it is refused once another worker has claimed the run."""
     NEEDS_RUN: ClassVar[bool] = False
     """Whether it is left out once the run has been deleted."""
+
+    @property
+    def fence(self) -> Fence:
+        """Who may write it."""
+        return self.run_id, self.epoch, self.token
+
+    @property
+    def events(self) -> tuple[Json, ...]:
+        return tuple(filter(None, (self.event, self.then)))
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -109,6 +123,7 @@ class TaskStarted(Change):
         "UPDATE tasks_task SET status = 'in_progress', started_at = %s, updated_at = %s, attempt = %s, progress = 0, error = NULL "
         "WHERE id = %s AND status IN ('pending', 'in_progress')"
     )
+    TYPES: ClassVar[tuple[str, ...]] = ("timestamptz", "timestamptz", "integer", "varchar")
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -359,6 +374,10 @@ class TaskFinished(Change):
         "started_at = COALESCE(%s, started_at), attempt = COALESCE(%s, attempt), "
         "completed_at = %s, updated_at = %s WHERE id = %s AND status IN ('pending', 'in_progress')"
     )
+    TYPES: ClassVar[tuple[str, ...]] = (
+        *("varchar", "text", "text", "float8", "text", "text"),
+        *("timestamptz", "integer", "timestamptz", "timestamptz", "varchar"),
+    )
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -403,21 +422,12 @@ class RunCleared(Change):
 
 @dataclass(slots=True, kw_only=True)
 class RunClosed(Change):
-    """Ends the run and releases its lease. The first parameter of `STATEMENT` is the number of its last event."""
+    """Ends the run and releases its lease (`tasks.worker.moves`)."""
 
     status: str
     at: str | None
     wait_id: str | None = None
     """The wait of another run's task that ends with this run."""
-
-    STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_run SET last_seq = %s, status = %s, finished_at = %s, lease_owner = NULL, lease_expires_at = NULL "
-        "WHERE id = %s AND finished_at IS NULL"
-    )
-
-    @property
-    def values(self) -> tuple[Any, ...]:
-        return self.status, self.at, self.run_id
 
 
 @dataclass(slots=True, kw_only=True)

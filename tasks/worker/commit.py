@@ -1,19 +1,21 @@
 """One commit of a worker process: changes of any runs, each row's update with the event that reports it.
 
-The runs are locked first. Changes of a run that another worker has claimed since are refused, and
-the sequence numbers of its events are dense and in order. On PostgreSQL everything after the lock
-is sent at once.
+The runs are moved on first (`tasks.worker.moves`), which locks them. Changes of a run that another
+worker has claimed since are refused, and the sequence numbers of its events are dense and in order.
+On PostgreSQL everything after that is sent at once, with the commit.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache, reduce
 from typing import Any, Final
 
 import orjson
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, DataError, connection
 from django.db.backends.utils import CursorWrapper
 
 from apflow_site.db.connections import IS_SQLITE
-from apflow_site.db.pipelines import pipelined
+from apflow_site.db.pipelines import in_one_go
 from llmkeys import run_secrets
 from tasks.models import Run, Task
 from tasks.queue import notify
@@ -22,11 +24,12 @@ from tasks.rules.exceptions import LeaseLost
 from tasks.services import notifications, task_states, waits
 from tasks.status import Status
 from tasks.storage import usage
-from tasks.storage.bulk import insert_many, marks
+from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
 from tasks.worker.changes import (
     IN_ORDER,
     Change,
+    Fence,
     QuestionAlarmed,
     QuestionAsked,
     QuestionClosed,
@@ -36,6 +39,7 @@ from tasks.worker.changes import (
     UsageAdded,
     rows_of,
 )
+from tasks.worker.moves import move_on
 
 NOTE_QUESTION: Final = f"UPDATE tasks_run SET asked_at = {DB_NOW} WHERE id = %s"  # noqa: S608  (constants of ours)
 EVENT_ROWS: Final = (
@@ -44,12 +48,8 @@ EVENT_ROWS: Final = (
     else f"SELECT *, {DB_NOW} FROM unnest(%s::varchar[], %s::integer[], %s::varchar[], %s::varchar[], %s::text[])"  # noqa: S608  (constants of ours)
 )
 ADD_EVENTS: Final = f"INSERT INTO tasks_taskevent (run_id, seq, type, task_id, payload, created_at) {EVENT_ROWS}"
-NOT_HELD: Final = (-1, None, 0)
-ADVANCE: Final = "UPDATE tasks_run SET last_seq = %s WHERE id = %s"
-
-
-class IdTaken(DatabaseError):
-    """Another tree has a task with an id that was free a moment ago. Nothing of the commit was written."""
+UNCHANGED: Final = " rows changed"
+"""What the error of PostgreSQL contains when that is not the expected number."""
 
 
 class SomeRowUnchanged(DatabaseError):
@@ -61,98 +61,102 @@ def commit(changes: Sequence[Change]) -> list[BaseException | None]:
 
     Raises SomeRowUnchanged, or what the database raises.
     """
-    with transaction.atomic():
-        fence = _lock_runs(sorted({change.run_id for change in changes}))
-        held = [_is_held(change, fence) for change in changes]
-        live = [change for change, is_held in zip(changes, held, strict=True) if is_held]
-        live = _without_orphans(live, fence)
-        if live:
-            _write_all(live, {run_id: last_seq for run_id, (_, _, last_seq) in fence.items()})
+    try:
+        with in_one_go():
+            before = move_on(changes)
+            held = [not change.IS_FENCED or change.fence in before for change in changes]
+            live = [change for change, is_held in zip(changes, held, strict=True) if is_held]
+            live = _without_orphans(live, {run_id for run_id, _, _ in before})
+            if live:
+                _write_all(live, before)
+    except DataError as error:
+        raise (SomeRowUnchanged if UNCHANGED in str(error) else error) from error
     _count(live)
     return [None if is_held else LeaseLost(change.run_id) for change, is_held in zip(changes, held, strict=True)]
 
 
-def _is_held(change: Change, fence: "dict[str, tuple[int, str | None, int]]") -> bool:
-    return not change.IS_FENCED or fence.get(change.run_id, NOT_HELD)[:2] == (change.epoch, change.token)
-
-
-def _without_orphans(live: list[Change], unfinished: Collection[str]) -> list[Change]:
+def _without_orphans(live: list[Change], held: Collection[str]) -> list[Change]:
     """Leave out what needs a run that has been deleted. Runs that have ended are locked, so that none is deleted meanwhile."""
-    late = sorted({change.run_id for change in live if change.NEEDS_RUN and change.run_id not in unfinished})
+    late = sorted({change.run_id for change in live if change.NEEDS_RUN and change.run_id not in held})
     if not late:
         return live
     runs = Run.objects.filter(id__in=late).order_by("id").select_for_update()
     there = set(runs.values_list("id", flat=True))
-    return [change for change in live if not change.NEEDS_RUN or change.run_id in unfinished or change.run_id in there]
+    return [change for change in live if not change.NEEDS_RUN or change.run_id in held or change.run_id in there]
 
 
 def _count(committed: Sequence[Change]) -> None:
-    metrics.published(sum(event is not None for change in committed for event in (change.event, change.then)))
+    metrics.published(sum(len(change.events) for change in committed))
     for change in committed:
         if change.tally:
             change.tally()
 
 
-def _lock_runs(run_ids: list[str]) -> dict[str, tuple[int, str | None, int]]:
-    """Map the ids of unfinished runs to (epoch, token, last_seq), and lock their rows until the commit."""
-    lock = "" if IS_SQLITE else " ORDER BY id FOR UPDATE"
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id, epoch, claim_token, last_seq FROM tasks_run "  # noqa: S608
-            f"WHERE finished_at IS NULL AND id IN ({marks(run_ids)}){lock}",
-            run_ids,
-        )
-        return {run_id: (epoch, token, seq) for run_id, epoch, token, seq in cursor.fetchall()}
+def _write_all(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
+    rows = rows_of(live)
+    _write_rows(rows)
+    _add_up(rows)
+    if spawned := [row for change in live for row in change.rows]:
+        insert_many(spawned, Task)
+    _note_questions(rows)
+    _write_states(live)
+    ended = {change.run_id: change for change in live if isinstance(change, RunClosed)}
+    if ended:
+        run_secrets.erase(list(ended))
+    _append_events(live, before)
+    _add_notifications(live, ended)
+    _end_waits([change for change in ended.values() if change.wait_id is not None])
+    notify.send(notify.EVENTS)
 
 
-def _write_all(live: Sequence[Change], last_seqs: dict[str, int]) -> None:
-    with pipelined():
-        rows = rows_of(live)
-        written = _write_rows(rows)
-        _add_up(rows)
-        spawned = [row for change in live for row in change.rows]
-        added = insert_many(spawned, Task, skips_known=True) if spawned else None
-        _note_questions(rows)
-        _write_states(live)
-        ended = {change.run_id: change for change in live if isinstance(change, RunClosed)}
-        if ended:
-            run_secrets.erase(list(ended))
-        newest = _append_events(live, last_seqs)
-        closings = [(newest.pop(run_id), *change.values) for run_id, change in ended.items()]
-        written += _execute(RunClosed.STATEMENT, closings)
-        _add_notifications(live, ended)
-        _end_waits([change for change in ended.values() if change.wait_id is not None])
-        _execute(ADVANCE, [(seq, run_id) for run_id, seq in newest.items()])
-        notify.send(notify.EVENTS)
-    if any(cursor.rowcount != count for cursor, count in written):
-        raise SomeRowUnchanged
-    if added is not None and added.rowcount != len(spawned):
-        raise IdTaken
+def _write_rows(rows: Sequence[Change]) -> None:
+    """Write the rows kind by kind, but for those of the runs. Each must be in the state that its change expects."""
+    by_kind = defaultdict[type[Change], list[tuple[Any, ...]]](list)
+    for change in rows:
+        by_kind[type(change)].append(change.values)
+    for kind in filter(by_kind.__contains__, IN_ORDER):
+        _write_kind(kind, by_kind[kind])
 
 
-Written = list[tuple[CursorWrapper, int]]
-"""Cursors, each with how many rows it has to change."""
+def _write_kind(kind: type[Change], values: Sequence[tuple[Any, ...]]) -> None:
+    if IS_SQLITE:
+        if _execute(kind.STATEMENT, values).rowcount != len(values):
+            raise SomeRowUnchanged
+    elif len(values) > 1 and kind.TYPES:
+        _execute(_expecting(_many(kind.STATEMENT, kind.TYPES)), [(*_columns(values), len(values))])
+    else:
+        _execute(_expecting(kind.STATEMENT), [(*each, 1) for each in values])
 
 
-def _write_rows(rows: Sequence[Change]) -> Written:
-    """Write the rows kind by kind, but for those of the runs."""
-    return [
-        written
-        for kind in IN_ORDER
-        for written in _execute(kind.STATEMENT, [change.values for change in rows if type(change) is kind])
-    ]
+@cache
+def _many(statement: str, types: tuple[str, ...]) -> str:
+    """The UPDATE of many rows: in place of each parameter, the list of its values."""
+    lists = ", ".join(f"%s::{type_}[]" for type_ in types)
+    names = [f"v{number}" for number in range(len(types))]
+    one = reduce(lambda text, name: text.replace("%s", f"new.{name}", 1), names, statement)
+    changed, _, condition = one.partition(" WHERE ")
+    return f"{changed} FROM unnest({lists}) AS new({', '.join(names)}) WHERE {condition}"
 
 
-def _execute(statement: str, rows: Sequence[tuple[Any, ...]]) -> Written:
+@cache
+def _expecting(statement: str) -> str:
+    """The statement, which PostgreSQL refuses unless it changes as many rows as one more parameter says."""
+    is_expected = f"CASE WHEN count(*) = %s THEN 0 ELSE CAST(count(*) || '{UNCHANGED}' AS integer) END"
+    return f"WITH changed AS ({statement} RETURNING 1) SELECT {is_expected} FROM changed"  # noqa: S608  (constants of ours)
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
+    return map(list, zip(*rows, strict=True))
+
+
+def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> CursorWrapper:
     """Execute the statement for each row."""
-    if not rows:
-        return []
     cursor = connection.cursor()
     if len(rows) == 1:  # the other way costs more for one row
         cursor.execute(statement, rows[0])
-    else:
+    elif rows:
         cursor.executemany(statement, rows)
-    return [(cursor, len(rows))]
+    return cursor
 
 
 def _add_up(rows: Sequence[Change]) -> None:
@@ -203,15 +207,13 @@ def _end_waits(ended: Sequence[RunClosed]) -> None:
         waits.resume_after([str(change.wait_id) for change in ended])
 
 
-def _append_events(live: Sequence[Change], last_seqs: dict[str, int]) -> dict[str, int]:
-    """Number the events and add them. Returns the newest number of each run that has one."""
+def _append_events(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
+    """Number the events and add them."""
     rows = list[tuple[Any, ...]]()
-    newest: dict[str, int] = {}
+    newest = dict(before)
     for change in live:
-        for event in filter(None, (change.event, change.then)):
-            event["seq"] = newest[change.run_id] = seq = newest.get(change.run_id, last_seqs[change.run_id]) + 1
+        for event in change.events:
+            event["seq"] = newest[change.fence] = seq = newest[change.fence] + 1
             rows.append((change.run_id, seq, event["type"], event["task_id"], orjson.dumps(event).decode()))
     if rows:
-        columns = tuple(map(list, zip(*rows, strict=True)))
-        _execute(ADD_EVENTS, rows if IS_SQLITE else [columns])
-    return newest
+        _execute(ADD_EVENTS, rows if IS_SQLITE else [tuple(_columns(rows))])

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,10 @@ from django.db import connection, transaction
 from accounts.callers import LOCAL
 from apflow_site.db.connections import IS_SQLITE
 from tasks import events
+from tasks.models import Run, Task
 from tasks.queue import leases
 from tasks.services import trees
-from tasks.worker.changes import RunClosed, TaskFinished, TaskStarted
+from tasks.worker.changes import Change, RunClosed, TaskFinished, TaskStarted
 from tasks.worker.commit import commit
 from tasks.worker.poll import Found, poll
 from tasks.worker.run_recorder import Fence
@@ -69,7 +71,7 @@ def test_a_poll_without_work_looks_once_for_requests() -> None:
     assert seen == (["SELECT 1"] if IS_SQLITE else ["UPDATE tasks_run"]) + ["SELECT EXISTS"]
 
 
-def test_start_and_end_of_the_last_task_and_the_end_of_the_run_are_one_commit_of_six_statements() -> None:
+def test_start_and_end_of_the_last_task_and_the_end_of_the_run_are_one_commit_of_five_statements() -> None:
     run = trees.execute_tree(caller=LOCAL, tasks=[{"id": "t", "name": "echo_executor"}]).run
     ((claim, _, _),) = polled().claimed
     fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token)
@@ -82,9 +84,32 @@ def test_start_and_end_of_the_last_task_and_the_end_of_the_run_are_one_commit_of
     ]
     with statements() as seen:
         assert commit(changes) == [None] * 3
-    locked_and_written = ["SELECT id,", "UPDATE tasks_task", "DELETE FROM", "INSERT INTO", "UPDATE tasks_run"]
-    assert seen == locked_and_written + notified()
+    updated = "UPDATE tasks_task" if IS_SQLITE else "WITH changed"
+    assert seen == ["UPDATE tasks_run", updated, "DELETE FROM", "INSERT INTO", *notified()]
     assert [event["type"] for event in events.read(run_id=run.id)] == list(names)
+
+
+def test_steps_of_many_runs_that_start_and_end_together_take_as_many_statements_on_postgresql_as_one() -> None:
+    starts, ends = list[Change](), list[Change]()
+    for number in range(3):
+        name = f"t{number}"
+        trees.execute_tree(caller=LOCAL, tasks=[{"id": name, "name": "echo_executor"}])
+        ((claim, _, _),) = polled().claimed
+        fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token)
+        event = {"type": "task_start", "task_id": name, "seq": 0}
+        starts.append(TaskStarted(**fence, event=event, task_id=name, attempt=1, at=AT))
+        ends.append(TaskFinished(**fence, event={**event}, task_id=name, status="completed", result="{}", at=AT))
+        ends.append(RunClosed(**fence, event={**event}, status="completed", at=AT))
+    with statements() as seen:
+        assert commit(starts) == [None] * 3
+    with statements() as seen_at_the_end:
+        assert commit(ends) == [None] * 6
+    if not IS_SQLITE:
+        assert seen == ["WITH held", "WITH changed", "INSERT INTO", *notified()]
+        assert seen_at_the_end == ["WITH held", "WITH changed", "DELETE FROM", "INSERT INTO", *notified()]
+    began = datetime.fromisoformat(AT).replace(tzinfo=UTC)
+    assert set(Task.objects.values_list("status", "attempt", "started_at")) == {("completed", 1, began)}
+    assert set(Run.objects.values_list("status", "last_seq", "lease_owner")) == {("completed", 3, None)}
 
 
 @pytest.fixture
