@@ -23,6 +23,7 @@ TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
     "mcp": tuple(f"tasks/executors/mcp/test_mcp_{name}." for name in ("agents", "crews")),
     "agui": ("a2a/agui/",),
     "tools": ("a2a/mcp/",),
+    "wheels": tuple(f"test_{name}." for name in ("packaging", "plugin_package", "taken_names")),
     "webhooks": ("tasks/worker/test_webhook",),
     "people": tuple(f"dashboard/test_{name}." for name in ("flows", "pages", "runs")),
 }

@@ -1,7 +1,6 @@
 """The wheel: what is in it, and that it works where nothing of the checkout is."""
 
 import subprocess
-import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -9,22 +8,20 @@ import pytest
 
 from aipartnerupflow import __version__
 from tests.servers import ROOT
-from tests.wheels import build_wheel, environment, make_environment, run_tree, serving
+from tests.wheels import environment, our_environment, our_wheel, run_tree, serving
 
 PROJECT = ("a2a", "accounts", "apflow_site", "llmkeys", "tasks", "templates")
 ONE_TASK = {"id": "one", "name": "echo_executor", "inputs": {"say": "hello"}}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
+def wheel() -> Path:
+    return our_wheel()
 
 
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of an environment with the wheel, which borrows its dependencies from the one that runs the tests."""
-    folder = tmp_path_factory.mktemp("environment")
-    return make_environment(folder, wheel, borrowed=Path(sysconfig.get_path("purelib")))
+def installed() -> Path:
+    return our_environment()
 
 
 @pytest.fixture
@@ -72,6 +69,7 @@ def test_the_project_is_not_importable_by_its_bare_names(installed: Path, elsewh
     assert f"No module named '{name}'" in said.stderr
 
 
+@pytest.mark.nightly
 def test_the_installed_server_runs_a_task_on_its_worker(installed: Path, elsewhere: Path, tmp_path: Path) -> None:
     with serving(installed, data_dir=tmp_path / "data", working_dir=elsewhere) as url:
         root = run_tree(url, ONE_TASK)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import ROOT
-from tests.wheels import author_packages, build_wheel, environment, make_environment, run_tree, serving
+from tests.wheels import author_packages, build_wheel, environment, make_environment, our_wheel, run_tree, serving
 
 EXAMPLE = ROOT / "docs/examples/flow-greetings"
 MOST_MODULES = 200
@@ -64,9 +64,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def installed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` of an environment with our wheel, the plug-in's, and what an author needs."""
-    ours = build_wheel(ROOT, tmp_path_factory.mktemp("ours"))
     theirs = build_wheel(repository, tmp_path_factory.mktemp("theirs"))
-    return make_environment(tmp_path_factory.mktemp("author"), ours, theirs, borrowed=author_packages())
+    return make_environment(tmp_path_factory.mktemp("author"), our_wheel(), theirs, borrowed=author_packages())
 
 
 def run(installed: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,17 +10,9 @@ import pytest
 
 from aipartnerupflow import PROJECT_PACKAGES
 from tests.servers import ROOT
-from tests.wheels import (
-    build_wheel,
-    environment,
-    make_environment,
-    run_tree,
-    serving_by,
-    site_packages,
-)
+from tests.wheels import environment, our_environment, run_tree, serving_by, site_packages
 
 ECHO = {"id": "one", "name": "echo_executor", "inputs": {"say": "hello"}}
-DEPENDENCIES = Path(sysconfig.get_path("purelib"))
 LOUD = "raise SystemExit('The module of the user was imported.')\n"
 EXECUTOR = """
 from aipartnerupflow.executors import Context, Executor, Json
@@ -38,14 +29,8 @@ MANAGER = "from aipartnerupflow.extensions.llm_key_config import LLMKeyConfigMan
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of an environment with the wheel."""
-    return make_environment(tmp_path_factory.mktemp("environment"), wheel, borrowed=DEPENDENCIES)
+def installed() -> Path:
+    return our_environment()
 
 
 @pytest.fixture
@@ -96,6 +81,7 @@ def test_the_wheel_serves_and_works_where_the_user_has_such_modules(
     assert (root["status"], root["result"]) == ("completed", {"say": "hello"})
 
 
+@pytest.mark.nightly
 def test_the_checkout_serves_and_works_where_the_user_has_such_modules(working_dir: Path, tmp_path: Path) -> None:
     start = [sys.executable, "-m", "aipartnerupflow", "serve"]
     variables = from_the_checkout(working_dir)

@@ -5,15 +5,18 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import httpx
 
 from tests.interop.environments import python_with
-from tests.servers import ROOT, free_port, until
+from tests.servers import ROOT, SHARED_FOLDER, free_port, until
 
 OURS: Final = ("AIPARTNERUPFLOW_", "APFLOW_", "DJANGO_", "PYTHONPATH")
 RUNTIME: Final = ROOT / "requirements/base.txt"
@@ -35,6 +38,19 @@ def build_wheel(project: Path, folder: Path) -> Path:
     subprocess.run(build, cwd=project, check=True, capture_output=True)
     (built,) = folder.iterdir()
     return built
+
+
+@cache
+def our_wheel() -> Path:
+    """Our wheel, built once per pytest process."""
+    return build_wheel(ROOT, Path(tempfile.mkdtemp(dir=os.environ[SHARED_FOLDER])))
+
+
+@cache
+def our_environment() -> Path:
+    """The `bin` of an environment with our wheel, which borrows its dependencies from the one that runs the tests."""
+    folder = Path(tempfile.mkdtemp(dir=os.environ[SHARED_FOLDER]))
+    return make_environment(folder, our_wheel(), borrowed=Path(sysconfig.get_path("purelib")))
 
 
 def locked_packages(name: str, *packages: str) -> Path:
@@ -87,13 +103,16 @@ def serving_by(command: list[str], *, data_dir: Path, working_dir: Path, variabl
     def is_healthy() -> bool:
         assert server.poll() is None, f"It ended with code {server.returncode}"
         with suppress(httpx.TransportError):
-            return httpx.get(f"{url}/health").is_success
+            return client.get("/health").is_success
         return False
 
     own = {"AIPARTNERUPFLOW_DATA_DIR": str(data_dir), "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store"}
-    with subprocess.Popen([*command, "--port", str(port)], cwd=working_dir, env=variables | own) as server:
+    with (
+        httpx.Client(base_url=url) as client,
+        subprocess.Popen([*command, "--port", str(port)], cwd=working_dir, env=variables | own) as server,
+    ):
         try:
-            until(is_healthy, seconds=START_SECONDS, what=f"200 from {url}/health")
+            until(is_healthy, seconds=START_SECONDS, what=f"200 from {url}/health", pause_seconds=0.1)
             yield url
             server.terminate()
             server.wait(STOP_SECONDS)

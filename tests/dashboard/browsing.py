@@ -1,12 +1,13 @@
 """What the tests with a browser share: how a page of a tree is opened and read."""
 
-from typing import Final
+from typing import Final, Literal
 
 from playwright.sync_api import Locator, Page, expect
 
 from tests.servers import Server
 
 STATUSES: Final = "[data-tree-status]"
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 
 
 def open_tree(page: Page, server: Server, task_id: str) -> None:

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tasks.dashboard.conversation import arranged, message_of
 from tasks.models import ModelCall
-from tests.dashboard.browsing import open_tree
+from tests.dashboard.browsing import SCHEMES, open_tree
 from tests.servers import Server
 
 Json = dict[str, Any]
@@ -90,15 +90,14 @@ def crew(open_server: Server) -> Json:
     return reply
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_call_is_a_conversation(browser: Browser, server: Server, crew: Json, scheme: Any) -> None:
-    with browser.new_context(color_scheme=scheme) as context:
-        page = context.new_page()
-        open_tree(page, server, crew["ids"]["ask"])
-        calls = page.locator("#panel .calls")
-        expect(calls.locator(".said-by.user")).to_contain_text("Why <i>rivers</i>?")
-        expect(calls.locator(".said-by.assistant")).to_contain_text("This is the built-in demo model")
-        expect(calls.locator("summary").first).to_contain_text("tokens")
+def test_a_call_is_a_conversation(page: Page, server: Server, crew: Json) -> None:
+    open_tree(page, server, crew["ids"]["ask"])
+    calls = page.locator("#panel .calls")
+    expect(calls.locator(".said-by.user")).to_contain_text("Why <i>rivers</i>?")
+    expect(calls.locator(".said-by.assistant")).to_contain_text("This is the built-in demo model")
+    expect(calls.locator("summary").first).to_contain_text("tokens")
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
         _is_accessible(page)
 
 

@@ -4,9 +4,9 @@ import re
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from tests.dashboard.browsing import line, open_tree
+from tests.dashboard.browsing import SCHEMES, line, open_tree
 from tests.dashboard.conftest import Json, Make, root, step
 from tests.servers import Server
 
@@ -224,12 +224,10 @@ def test_arrow_keys_lead_from_box_to_box(home: Page, server: Server, make: Make)
     expect(home.locator("#panel h2")).to_contain_text("Step 1-")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_edges_and_borders_can_be_seen(scheme: Any, browser: Browser, server: Server, make: Make) -> None:
+def test_edges_and_borders_can_be_seen(page: Page, server: Server, make: Make) -> None:
     prefix = make(*layers(3))
-    with browser.new_context(color_scheme=scheme) as context:
-        page = context.new_page()
-        open_tree(page, server, f"{prefix}-root")
-        graph = page.locator("[data-graph]")
+    open_tree(page, server, f"{prefix}-root")
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
         for what in (".edge", ".node .box"):
-            assert graph.evaluate(CONTRAST, [what, "stroke"]) >= 3
+            assert page.locator("[data-graph]").evaluate(CONTRAST, [what, "stroke"]) >= 3, scheme

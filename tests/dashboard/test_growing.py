@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.dashboard.browsing import STATUSES, line, open_tree
+from tests.dashboard.browsing import SCHEMES, STATUSES, line, open_tree
 from tests.dashboard.conftest import Json, Make, root, step
 from tests.servers import Server
 
@@ -292,15 +292,13 @@ def test_without_scripts_boxes_open_and_close_too(bare: Page, server: Server, fi
         expect(parts(bare, "Step person")).to_have_count(count)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_boxes_are_accessible(
-    scheme: Literal["light", "dark"], browser: Browser, server: Server, finished: Make
-) -> None:
+def test_boxes_are_accessible(page: Page, server: Server, finished: Make) -> None:
     prefix = finished(*map_over(MANY, failing=(7,)))
-    with browser.new_context(color_scheme=scheme, reduced_motion="reduce") as context:
-        page = context.new_page()
-        for place in (f"{prefix}-root", f"{prefix}-person%5B7%5D"):
-            open_tree(page, server, place)
+    page.emulate_media(reduced_motion="reduce")
+    for place in (f"{prefix}-root", f"{prefix}-person%5B7%5D"):
+        open_tree(page, server, place)
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
             found = Axe().run(page).response["violations"]
             serious = [each for each in found if each["impact"] in ("serious", "critical")]
             assert not serious, [(each["id"], [node["html"] for node in each["nodes"]][:5]) for each in serious]

@@ -8,7 +8,7 @@ from tests.a2a.a2a_client import token_of
 from tests.a2a.agui.front_end import FrontEnd, question, request_of, said, tree, types
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 def test_without_a_token_nothing_is_learnt(agui_server: Server) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.a2a.agui.front_end import FrontEnd, question, said, text_in, tree, types
 from tests.servers import Server, new_database, running_server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 def test_without_a_default_executor_the_answer_is_a_list_of_the_skills(open_server: Server) -> None:

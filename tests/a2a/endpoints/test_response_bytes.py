@@ -8,7 +8,7 @@ import pytest
 from tests.a2a.sockets import Client, socket
 from tests.servers import Server, new_database, running_server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 Json = dict[str, Any]
 LIMIT: Final = 512 * 1024
 LARGE: Final = 160_000

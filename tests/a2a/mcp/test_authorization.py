@@ -16,7 +16,7 @@ PAGE = "docs/how-to/mcp.md"
 AUDIENCE = "https://flow.example.com/mcp"
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 @pytest.fixture(scope="module")

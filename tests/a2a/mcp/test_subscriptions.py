@@ -8,7 +8,7 @@ import pytest
 from tests.a2a.a2a_client import token_of
 from tests.a2a.mcp.mcp_client import PREFIX, Client, Json
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 TASKS = "io.modelcontextprotocol/tasks"
 LISTEN = "subscriptions/listen"
 

@@ -27,7 +27,7 @@ from tests.tasks.executors.conftest import Web, forget_registry
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [
-    pytest.mark.both_engines,
+    pytest.mark.both_engines_nightly,
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("allow_loopback", "telling_executor"),
 ]

@@ -212,7 +212,7 @@ class Rules(Play):
 def test_trees_become_what_the_rules_say(stage: Stage) -> None:
     has_seed = "RULES_SEED" in os.environ
     test = settings(
-        max_examples=int(os.environ.get("RULES_EXAMPLES", "15")),
+        max_examples=int(os.environ.get("RULES_EXAMPLES", "8")),
         stateful_step_count=int(os.environ.get("RULES_STEPS", "30")),
         phases=[Phase.generate] if has_seed else [Phase.generate, Phase.shrink],
         deadline=None,

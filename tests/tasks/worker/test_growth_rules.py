@@ -236,7 +236,7 @@ def play(stage: Stage, drawn: list[Drawn], deaths: list[tuple[int, bool, str]], 
 @pytest.mark.sized
 def test_trees_grow_into_what_they_say(stage: Stage) -> None:
     @settings(
-        max_examples=int(os.environ.get("GROWTH_EXAMPLES", size(25, full=300))),
+        max_examples=int(os.environ.get("GROWTH_EXAMPLES", size(12, full=300))),
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -112,7 +112,7 @@ def site(running_mcp: McpSite) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_a_person_answers_while_no_worker_waits(site: Server, mcp_site: McpSite) -> None:
     task = {"name": "an order", "schemas": {"method": "mcp_executor"}, "inputs": {"server": "web", **ORDER}}
     task_id = site.rpc("tasks.execute", {"tasks": task})["task_id"]

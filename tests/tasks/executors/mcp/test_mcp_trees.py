@@ -12,7 +12,7 @@ from tests.documents import text
 from tests.mcp_site import TOKEN, McpSite
 from tests.servers import Server, new_database, running_server, until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 Json = dict[str, Any]
 PAGE: Final = "docs/how-to/call-mcp-servers.md"
 EXECUTOR: Final = "mcp_executor"
