@@ -6,7 +6,7 @@ On PostgreSQL everything after that is sent at once, with the commit.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache, reduce
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from tasks.rules.exceptions import LeaseLost
 from tasks.services import notifications, task_states, waits
 from tasks.status import Status
 from tasks.storage import usage
-from tasks.storage.bulk import insert_many
+from tasks.storage.bulk import insert_many, records
 from tasks.telemetry import metrics
 from tasks.worker.changes import (
     IN_ORDER,
@@ -42,12 +42,14 @@ from tasks.worker.changes import (
 from tasks.worker.moves import move_on
 
 NOTE_QUESTION: Final = f"UPDATE tasks_run SET asked_at = {DB_NOW} WHERE id = %s"  # noqa: S608  (constants of ours)
+EVENT_COLUMNS: Final = ("run_id", "seq", "type", "task_id", "payload")
 EVENT_ROWS: Final = (
     f"VALUES (%s, %s, %s, %s, %s, {DB_NOW})"
     if IS_SQLITE
-    else f"SELECT *, {DB_NOW} FROM unnest(%s::varchar[], %s::integer[], %s::varchar[], %s::varchar[], %s::text[])"  # noqa: S608  (constants of ours)
+    else f"SELECT *, {DB_NOW} FROM json_to_recordset(%s::json) "  # noqa: S608  (constants of ours)
+    "AS event(run_id varchar, seq integer, type varchar, task_id varchar, payload text)"
 )
-ADD_EVENTS: Final = f"INSERT INTO tasks_taskevent (run_id, seq, type, task_id, payload, created_at) {EVENT_ROWS}"
+ADD_EVENTS: Final = f"INSERT INTO tasks_taskevent ({', '.join(EVENT_COLUMNS)}, created_at) {EVENT_ROWS}"
 UNCHANGED: Final = " rows changed"
 """What the error of PostgreSQL contains when that is not the expected number."""
 
@@ -123,19 +125,19 @@ def _write_kind(kind: type[Change], values: Sequence[tuple[Any, ...]]) -> None:
         if _execute(kind.STATEMENT, values).rowcount != len(values):
             raise SomeRowUnchanged
     elif len(values) > 1 and kind.TYPES:
-        _execute(_expecting(_many(kind.STATEMENT, kind.TYPES)), [(*_columns(values), len(values))])
+        names = [f"v{number}" for number in range(len(kind.TYPES))]
+        _execute(_expecting(_many(kind.STATEMENT, kind.TYPES)), [(records(values, names), len(values))])
     else:
         _execute(_expecting(kind.STATEMENT), [(*each, 1) for each in values])
 
 
 @cache
 def _many(statement: str, types: tuple[str, ...]) -> str:
-    """The UPDATE of many rows: in place of each parameter, the list of its values."""
-    lists = ", ".join(f"%s::{type_}[]" for type_ in types)
-    names = [f"v{number}" for number in range(len(types))]
-    one = reduce(lambda text, name: text.replace("%s", f"new.{name}", 1), names, statement)
+    """The UPDATE on PostgreSQL of many rows, whose values are `records`."""
+    columns = ", ".join(f"v{number} {type_}" for number, type_ in enumerate(types))
+    one = reduce(lambda text, number: text.replace("%s", f"new.v{number}", 1), range(len(types)), statement)
     changed, _, condition = one.partition(" WHERE ")
-    return f"{changed} FROM unnest({lists}) AS new({', '.join(names)}) WHERE {condition}"
+    return f"{changed} FROM json_to_recordset(%s::json) AS new({columns}) WHERE {condition}"
 
 
 @cache
@@ -143,10 +145,6 @@ def _expecting(statement: str) -> str:
     """The statement, which PostgreSQL refuses unless it changes as many rows as one more parameter says."""
     is_expected = f"CASE WHEN count(*) = %s THEN 0 ELSE CAST(count(*) || '{UNCHANGED}' AS integer) END"
     return f"WITH changed AS ({statement} RETURNING 1) SELECT {is_expected} FROM changed"  # noqa: S608  (constants of ours)
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
-    return map(list, zip(*rows, strict=True))
 
 
 def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> CursorWrapper:
@@ -216,4 +214,4 @@ def _append_events(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
             event["seq"] = newest[change.fence] = seq = newest[change.fence] + 1
             rows.append((change.run_id, seq, event["type"], event["task_id"], orjson.dumps(event).decode()))
     if rows:
-        _execute(ADD_EVENTS, rows if IS_SQLITE else [tuple(_columns(rows))])
+        _execute(ADD_EVENTS, rows if IS_SQLITE else [(records(rows, EVENT_COLUMNS),)])

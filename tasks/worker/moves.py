@@ -11,6 +11,7 @@ from typing import Any, Final
 from django.db import connection
 
 from apflow_site.db.connections import IS_SQLITE
+from tasks.storage.bulk import records
 from tasks.worker.changes import Change, Fence, RunClosed
 
 IS_SAME: Final = "IS" if IS_SQLITE else "IS NOT DISTINCT FROM"
@@ -27,11 +28,12 @@ CLOSE: Final = (
     "UPDATE tasks_run SET last_seq = last_seq + %s, status = %s, finished_at = %s, lease_owner = NULL, lease_expires_at = NULL "  # noqa: S608
     f"WHERE {HELD} {RETURNED}"
 )
+MOVE: Final = ("run_id", "of_epoch", "of_token", "added", "ended_as", "ended_at")
 MOVE_MANY: Final = f"""
 WITH held AS MATERIALIZED (
     SELECT id, move.* FROM tasks_run
-    JOIN unnest(%s::varchar[], %s::integer[], %s::varchar[], %s::integer[], %s::varchar[], %s::timestamptz[])
-        AS move(run_id, of_epoch, of_token, added, ended_as, ended_at)
+    JOIN json_to_recordset(%s::json) AS
+        move(run_id varchar, of_epoch integer, of_token varchar, added integer, ended_as varchar, ended_at timestamptz)
     ON {_is_held("move.run_id", "move.of_epoch", "move.of_token")}
     ORDER BY id FOR UPDATE OF tasks_run
 )
@@ -71,7 +73,7 @@ def _moved_together(added: "Counter[Fence]", ends: dict[Fence, RunClosed]) -> li
     if not added:
         return []
     ended = [(end.status, end.at) if (end := ends.get(fence)) else (None, None) for fence in added]
-    columns = zip(*((*fence, added[fence], *end) for fence, end in zip(added, ended, strict=True)), strict=True)
+    moves = [(*fence, added[fence], *end) for fence, end in zip(added, ended, strict=True)]
     with connection.cursor() as cursor:
-        cursor.execute(MOVE_MANY, list(map(list, columns)))
+        cursor.execute(MOVE_MANY, [records(moves, MOVE)])
         return list(cursor.fetchall())
