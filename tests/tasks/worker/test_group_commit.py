@@ -211,6 +211,7 @@ def test_a_claim_that_the_database_lost_in_a_crash_is_refused_though_its_success
     assert isinstance(late, LeaseLost)
     assert good is None
     assert statuses() == {"t0": "completed", "t1": "pending"}
+    assert log_of(claim) == [(1, "task_completed", "t0")]
 
 
 def test_a_finished_run_takes_no_more() -> None:
@@ -296,6 +297,22 @@ def test_two_writers_number_the_events_of_one_run_densely() -> None:
     assert [seq for seq, _, _ in lines] == list(range(1, 121))
     for who in ("0", "1"):
         assert [text for _, _, text in lines if text.startswith(who)] == [f"{who} {number}" for number in range(60)]
+
+
+def test_commits_of_several_runs_by_two_writers_number_the_events_of_each_densely() -> None:
+    claims = [claimed(name="a"), claimed(name="b")]
+
+    def write(order: Sequence[Claim]) -> None:
+        async def scenario(journal: GroupCommit) -> None:
+            for number in range(30):
+                await journal.commit_together([log(claim, str(number)) for claim in order])
+
+        with_journal(scenario)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, [claims, claims[::-1]]))
+    for claim in claims:
+        assert [seq for seq, _, _ in log_of(claim)] == list(range(1, 61))
 
 
 def test_other_work_takes_its_turn_and_its_errors_come_back() -> None:
