@@ -48,9 +48,7 @@ mcp-conformance: install
 	$(BIN)/python -m pytest -m nightly -rP tests/interop/test_mcp_conformance.py $(ARGS)
 
 test: testing
-	$(BIN)/python -m pytest $(PARALLEL) -m "not browser and not nightly" $(ARGS)
-	$(BIN)/python -m pytest $(PARALLEL) -m browser $(ARGS)
-	TEST_ENGINE=postgres $(BIN)/python -m pytest $(PARALLEL) -m "both_engines and not nightly" $(ARGS)
+	@sh scripts/run-tests $(ARGS)
 
 nightly: testing
 	$(BIN)/python -m pytest -m "nightly and not faults" -rP $(ARGS)

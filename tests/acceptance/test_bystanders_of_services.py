@@ -16,6 +16,7 @@ from tests.grpc_server import SERVICE, grpc_server
 from tests.lazy_modules import LazyModule
 from tests.llm_server import llm_server
 from tests.servers import running_server
+from tests.sizes import size
 from tests.tasks.executors.conftest import Web, serving
 from tests.tasks.executors.scrape.test_scrape import ENDLESS
 from tests.tasks.executors.websocket.test_websocket import PARTS, PINGS, flooding
@@ -24,7 +25,7 @@ ssh = LazyModule("tests.ssh_server")
 pytestmark = pytest.mark.timeout(600)
 Json = dict[str, Any]
 PORTS: Final = "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS"
-TIMES: Final = 50
+TIMES: Final = size(20, full=50)
 """Tasks of an attack."""
 
 
@@ -45,7 +46,7 @@ def port_of(url: str) -> str:
 def pages_that_take_minutes(mallory: Mallory) -> Json:
     mallory.web.answer(200, ENDLESS, Content_Type="text/html")
     inputs = {"url": mallory.web.url, "timeout_seconds": 3}
-    return calls("", "scrape_executor", inputs, times=10)(mallory)
+    return calls("", "scrape_executor", inputs, times=TIMES // 5)(mallory)
 
 
 def replies_of_another_server(mallory: Mallory) -> Json:
@@ -53,7 +54,7 @@ def replies_of_another_server(mallory: Mallory) -> Json:
     mallory.web.answer(200, Content_Type="text/event-stream")
     mallory.web.chunks = [b"data: " + b"x" * 2**20] * 30
     inputs = {"base_url": mallory.web.url, "method": "tasks.execute", "params": {"tasks": [{"name": "echo_executor"}]}}
-    return calls("", "apflow_api_executor", inputs, times=20)(mallory)
+    return calls("", "apflow_api_executor", inputs, times=TIMES * 2 // 5)(mallory)
 
 
 @contextmanager
@@ -80,11 +81,15 @@ def attacks(folder: Path) -> Iterator[tuple[list[Row], dict[str, str]]]:
             Row(attack=calls("messages_without_an_end", "websocket_executor", {"url": parts}), ends="failed"),
             Row(attack=pages_that_take_minutes, ends="failed"),
             Row(
-                attack=calls("output_without_an_end", "ssh_executor", {"host": "h", "command": "yes"}, times=20),
+                attack=calls(
+                    "output_without_an_end", "ssh_executor", {"host": "h", "command": "yes"}, times=TIMES * 2 // 5
+                ),
                 ends="failed",
             ),
-            Row(attack=calls("containers_without_an_end", "docker_executor", printing, times=10), ends="failed"),
-            Row(attack=calls("floods_of_grpc_messages", "grpc_executor", flood, times=20), ends="failed"),
+            Row(
+                attack=calls("containers_without_an_end", "docker_executor", printing, times=TIMES // 5), ends="failed"
+            ),
+            Row(attack=calls("floods_of_grpc_messages", "grpc_executor", flood, times=TIMES * 2 // 5), ends="failed"),
             Row(attack=calls("mails_to_a_server_that_says_nothing", "send_email_executor", mail), ends="failed"),
             Row(attack=replies_of_another_server, ends="failed"),
         ]
@@ -105,6 +110,7 @@ def attacks(folder: Path) -> Iterator[tuple[list[Row], dict[str, str]]]:
 
 
 @pytest.mark.both_engines_nightly
+@pytest.mark.sized
 def test_another_user_notices_nothing_of_hostile_services(database: str, tmp_path: Path) -> None:
     with serving(Web()) as web, llm_server() as llm, attacks(tmp_path) as (rows, given):
         environment = {
