@@ -29,7 +29,13 @@ PACKAGES: Final = "chromium nginx-light systemd docker.io busybox-static"
 SET_UP: Final = ["sh", "scripts/set-up", "dev", *PROGRAMS]
 INSTALL_SECONDS: Final = 400
 LOCKED: Final = re.compile(r"^([a-z0-9._-]+)==(\S+?)(?: ; (.+?))? \\$", re.MULTILINE)
-FILES_THAT_CONFIGURE_TESTS: Final = ["pyproject.toml", "Makefile", ".ci/run", "requirements/dev.txt"]
+FILES_THAT_CONFIGURE_TESTS: Final = [
+    "pyproject.toml",
+    "Makefile",
+    "scripts/run-tests",
+    ".ci/run",
+    "requirements/dev.txt",
+]
 
 
 class Machine(NamedTuple):

@@ -15,7 +15,6 @@ SECRET: Final = "of-the-starts-9vQ2xLr7Wm4Zt6Kb8Nc3Hd5F"
 
 STARTS: Final = """
 python -m aipartnerupflow.api.main
-aipartnerupflow serve --workers 2
 uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 2
 python manage.py runserver 8000
 """
@@ -24,6 +23,7 @@ aipartnerupflow-server
 aipartnerupflow serve
 aipartnerupflow serve --reload
 aipartnerupflow serve --host 0.0.0.0 --port 8080
+aipartnerupflow serve --workers 2
 aipartnerupflow serve --workers 4
 aipartnerupflow-server --host 0.0.0.0 --port 8000
 uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 4
@@ -40,10 +40,14 @@ uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 4
 )
 def test_every_way_to_start_starts_a_server_with_a_worker(shell: Shell, database: str, command: str) -> None:
     with shell.server(command, database=database, is_forked=False) as server:
-        done = server.rpc("tasks.execute", {"tasks": [{"id": "a", "name": "echo_executor"}], "wait": True})
-        assert done["status"] == "completed"
-        assert first_line(server, f"X: {'x' * 200_000}") in (b"", b"HTTP/1.1 431")  # daphne closes without a word
-        assert b"HTTP" in first_line(server, *HANDSHAKE, f"Authorization: Bearer {'x' * 9_000}")
+        assert_works(server)
+
+
+def assert_works(server: Server) -> None:
+    done = server.rpc("tasks.execute", {"tasks": [{"id": "a", "name": "echo_executor"}], "wait": True})
+    assert done["status"] == "completed"
+    assert first_line(server, f"X: {'x' * 200_000}") in (b"", b"HTTP/1.1 431")  # daphne closes without a word
+    assert b"HTTP" in first_line(server, *HANDSHAKE, f"Authorization: Bearer {'x' * 9_000}")
 
 
 HANDSHAKE: Final = (
@@ -67,6 +71,7 @@ def test_web_processes_end_with_the_one_that_started_them_and_the_server_starts_
     port = free_port()
     with real_server(database, "--workers", "2", port=port) as server:
         assert len(server.processes()) > 4
+        assert_works(server)
         server.kill(server.pid)
         server.assert_gone(within_seconds=60)
     with running_server(database, port=port) as server:
