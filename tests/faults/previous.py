@@ -1,6 +1,10 @@
 """Earlier versions of the product, from the history of the repository."""
 
+import re
 import subprocess
+import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +30,26 @@ def checked_out(commit: str, folder: Path) -> Path:
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x", "-C", str(made)], input=archive, check=True)
     return made
+
+
+def import_path(checkout: Path) -> str:
+    """What PYTHONPATH has to be for this version: its files, and the libraries that it needs and ours does not."""
+    needed = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["dependencies"]
+    missing = [each for each in needed if not _is_installed(re.split(r"[^\w.-]", each, maxsplit=1)[0])]
+    if not missing:
+        return str(checkout)
+    libraries = checkout.with_name("libraries")
+    install = [sys.executable, "-m", "uv", "--quiet", "pip", "install", "--no-deps", "--target", str(libraries)]
+    subprocess.run([*install, *missing], check=True)
+    return f"{checkout}:{libraries}"
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _git(*words: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from tests.acceptance.effects import Effects
 from tests.faults.judge import assert_sound, await_rest, begun_again, completed_twice, lost
 from tests.faults.load import let_pass
-from tests.faults.previous import checked_out, with_the_first_schema
+from tests.faults.previous import checked_out, import_path, with_the_first_schema
 from tests.faults.rows import Report, Row, size
 from tests.servers import COMMAND, Server, environment_of, free_port, new_database, running, until
 
@@ -78,7 +78,7 @@ def test_a_database_of_the_first_schema(effects: Effects, report: Report, tmp_pa
     serve = [*COMMAND, "serve", "--port", str(port)]
     with new_database(is_bare=True) as url:
         with running(
-            serve, port=port, database_url=url, data_dir=tmp_path, cwd=old, env={"PYTHONPATH": str(old)}
+            serve, port=port, database_url=url, data_dir=tmp_path, cwd=old, env={"PYTHONPATH": import_path(old)}
         ) as server:
             multiply_tasks(server)
             for name in accepted:
