@@ -19,7 +19,9 @@ pytestmark = [pytest.mark.nightly, pytest.mark.both_engines, pytest.mark.timeout
 PAUSE_SECONDS = 30.0
 """Twice a lease."""
 EXIT_SECONDS = 35.0
-GIVES_UP = re.compile("was claimed by another worker|cluster does not answer|Could not renew its leases: stopping")
+GIVES_UP = re.compile(
+    "was claimed by another worker|cluster does not answer|Could not renew its leases: stopping|Could neither renew its leases"
+)
 """Whichever wakes first: the worker, or who looks after it."""
 
 
