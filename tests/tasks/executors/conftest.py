@@ -56,7 +56,7 @@ def forget_registry() -> None:
 
 @pytest.fixture
 def registry() -> Iterator[None]:
-    """A registry that is read anew, before the test and after it, with what is installed."""
+    """A registry that is read again, before the test and after it, with what is installed."""
     _forget_all()
     yield
     _forget_all()
