@@ -38,7 +38,7 @@ def in_one_go(*, savepoint: bool = True) -> Iterator[None]:
     """A transaction that is `pipelined`, and whose commit is sent with its last statements.
 
     PostgreSQL begins it with the first statement, and commits it where the pipeline ends: `BEGIN` and
-    `COMMIT` would each be a journey. A statement that is refused rolls everything back. The block has no savepoints,
+    `COMMIT` would each be a round trip. A statement that is refused rolls everything back. The block has no savepoints,
     and no block of `transaction.atomic` but those without one. Within a transaction it is a part of that.
     """
     if IS_SQLITE or connection.in_atomic_block:
