@@ -19,6 +19,7 @@ from apflow_site.db.connections import refresh
 from tasks.events.log import Event, LogReader, Row
 from tasks.events.subscription import Room, Subscription
 from tasks.queue import notify
+from tasks.queue.notifier import Notifier
 
 PAGE: Final = 2_000
 """The maximum number of events per read."""
@@ -125,7 +126,7 @@ class Hub:
         for subscription in subscriptions:
             _call(subscription.loop, subscription.open)
 
-    def _hand_out(self, log: LogReader, notifier: notify.Notifier) -> None:
+    def _hand_out(self, log: LogReader, notifier: Notifier) -> None:
         followed_at = time.monotonic()
         while time.monotonic() < followed_at + LINGER_SECONDS or not self._has_stopped():
             notifier.wait(LOOK_SECONDS)

@@ -1,28 +1,25 @@
 """Notifications: tell other processes at once that something was committed.
 
-SQLite counts the commits of other connections (`PRAGMA data_version`). A sleeping thread polls the
-counter, often after a commit, and more seldom the longer there was none. PostgreSQL notifies its
-listeners (NOTIFY, at commit). A notification is only a hint: a listener that gets one reads the
-rows, and also reads them now and then without one.
+On SQLite a commit is a notification of every topic. PostgreSQL notifies the listeners of a topic
+(NOTIFY, at commit). A notification is only a hint: a listener that gets one reads the rows, and also
+reads them now and then without one.
 """
 
-import sqlite3
 import threading
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from django.conf import settings
 from django.db import connection, transaction
 
 from apflow_site.db.connections import IS_SQLITE
+from tasks.queue.notifier import Notifier, Topic
+from tasks.queue.notify_sqlite import SELDOM, SqliteNotifier
 
-Topic = Literal["apflow_runs", "apflow_events", "apflow_schedules"]
 RUNS: Final = "apflow_runs"
 """For workers: a run waits, or a running one has a request (cancel, answer, webhook)."""
 EVENTS: Final = "apflow_events"
@@ -31,11 +28,6 @@ SCHEDULES: Final = "apflow_schedules"
 """For the processes that fire schedules: one has changed, or is new."""
 
 LISTEN_SECONDS = 0.5
-LOOK_SECONDS: Final = (0.001, 0.02)
-"""The shortest and the longest pause between two looks at the counter of SQLite."""
-SHARE_OF_QUIET: Final = 1 / 20
-"""The pause between them as a part of the time since the last commit. A commit is noticed late by so much at most."""
-
 
 _HELD: Final[ContextVar[set[Topic] | None]] = ContextVar("held_notifications", default=None)
 """Those of the block `once`."""
@@ -67,23 +59,6 @@ def once() -> Iterator[None]:
         send(topic)
 
 
-class Notifier(ABC):
-    """One listener with its own connection. Use it from one thread, and close it at the end."""
-
-    @abstractmethod
-    def wait(self, timeout_seconds: float) -> bool:
-        """Block until a notification arrives; False after the timeout, or if the database is
-        unavailable.
-        """
-
-    @abstractmethod
-    def rest_until(self, awake: threading.Event) -> None:
-        """Pause listening, if that saves work, until `awake` is set."""
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-
 class Listener:
     """A thread that calls `on_ring` for each notification while a caller is `attentive`, or `always`."""
 
@@ -105,16 +80,21 @@ class Listener:
 
     def _listen(self) -> None:
         notifier = listen(self._topic)
+        self._ring()  # what was sent before is lost
         while True:
             notifier.rest_until(self._awake)
-            if notifier.wait(LISTEN_SECONDS) and self._awake.is_set():
-                self._on_ring()
+            if notifier.wait(LISTEN_SECONDS):
+                self._ring()
+
+    def _ring(self) -> None:
+        if self._awake.is_set():
+            self._on_ring()
 
 
-def listen(topic: Topic, *, look_seconds: tuple[float, float] = LOOK_SECONDS) -> Notifier:
-    """Return a notifier that receives every notification from now on. `look_seconds` is for SQLite only."""
+def listen(topic: Topic, *, is_rare: bool = False) -> Notifier:
+    """Return a notifier that receives every notification from now on, on SQLite up to half a second late if it `is_rare`."""
     if IS_SQLITE:
-        return SqliteNotifier(str(connection.settings_dict["NAME"]), look_seconds=look_seconds)
+        return SqliteNotifier(str(connection.settings_dict["NAME"]), polls=SELDOM if is_rare else None)
     own: Notifier = _postgres_notifier().PostgresNotifier(connection.get_connection_params(), topic)
     url = settings.APFLOW.redis.url
     return own if url is None else _redis_notifier().listen(own, url, topic)
@@ -128,38 +108,3 @@ def _postgres_notifier() -> Any:
 def _redis_notifier() -> Any:
     """Import on first use: Redis's library takes a twelfth of each start, and few use Redis."""
     return import_module("tasks.queue.notify_redis")
-
-
-class SqliteNotifier(Notifier):
-    def __init__(self, path: str, *, look_seconds: tuple[float, float] = LOOK_SECONDS) -> None:
-        self._look_seconds = look_seconds
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._seen = self._commits()
-        self._quiet_since = float("-inf")
-
-    def wait(self, timeout_seconds: float) -> bool:
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            commits = self._commits()
-            now = time.monotonic()
-            if commits != self._seen:
-                self._seen, self._quiet_since = commits, now
-                return True
-            if now >= deadline:
-                return False
-            time.sleep(min(pause_after(now - self._quiet_since, self._look_seconds), deadline - now))
-
-    def rest_until(self, awake: threading.Event) -> None:
-        awake.wait()
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def _commits(self) -> int:
-        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-
-
-def pause_after(quiet_seconds: float, look_seconds: tuple[float, float] = LOOK_SECONDS) -> float:
-    """How long to wait before the next look at the counter of SQLite."""
-    shortest, longest = look_seconds
-    return min(max(shortest, quiet_seconds * SHARE_OF_QUIET), longest)

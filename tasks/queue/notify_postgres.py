@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import psycopg
 
-from tasks.queue.notify import Notifier, Topic
+from tasks.queue.notifier import Notifier, Topic
 
 
 class PostgresNotifier(Notifier):

@@ -15,7 +15,7 @@ from typing import Any, Final
 from django.conf import settings
 from redis import Redis, RedisError
 
-from tasks.queue.notify import Notifier
+from tasks.queue.notifier import Notifier
 
 TIMEOUT_SECONDS: Final = 0.5
 OUTAGE_LOG_SECONDS: Final = 300.0

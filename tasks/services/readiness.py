@@ -18,6 +18,7 @@ from apflow_site.db.advice import FREE_SPACE, advice_for
 from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run
 from tasks.queue import leases, maintenance, notify
+from tasks.queue.notifier import Notifier
 from tasks.queue.places import places
 
 Check = dict[str, Any]
@@ -150,6 +151,6 @@ def hears_notifications() -> str:
     return "ok"
 
 
-def _listen(notifier: notify.Notifier, heard: threading.Event) -> None:
+def _listen(notifier: Notifier, heard: threading.Event) -> None:
     if notifier.wait(NOTIFY_SECONDS):
         heard.set()

@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection
 
 from apflow_site.db.connections import refresh
 from tasks.queue import clock, maintenance, notify
-from tasks.queue.notify import Notifier
+from tasks.queue.notifier import Notifier
 from tasks.services import firings
 
 logger = logging.getLogger(__name__)
@@ -22,8 +22,6 @@ LEAST_SECONDS: Final = 0.02
 """Between two looks while other processes fire what is due."""
 AGAIN_SECONDS: Final = 1.0
 """After the database was unavailable."""
-LOOK_SECONDS: Final = (0.2, 0.5)
-"""The pauses between two looks at the counter of SQLite: each commit of any kind ends the sleep."""
 
 
 def watch(is_over: threading.Event) -> None:
@@ -34,7 +32,7 @@ def watch(is_over: threading.Event) -> None:
         try:
             refresh()
             if notifier is None:
-                notifier = notify.listen(notify.SCHEDULES, look_seconds=LOOK_SECONDS)
+                notifier = notify.listen(notify.SCHEDULES, is_rare=True)
                 firings.look_again()
             now = clock.database_time()
             if now + firings.CLOCK_TOLERANCE < latest:

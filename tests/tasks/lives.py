@@ -35,6 +35,7 @@ from aipartnerupflow.executors import (
 from tasks.ids import new_id
 from tasks.models import Run
 from tasks.queue import leases, notify
+from tasks.queue.notifier import Topic
 from tasks.queue.notify import Listener
 from tasks.services.cancels import Cancel
 from tasks.worker import engine, group_commit, worker
@@ -101,7 +102,7 @@ def _carry_out(items: Sequence[Change | Call]) -> None:
 
 
 class MortalListener(Listener):
-    def __init__(self, topic: notify.Topic, on_ring: Callable[[], object]) -> None:
+    def __init__(self, topic: Topic, on_ring: Callable[[], object]) -> None:
         self._life = LIFE.get()
         super().__init__(topic, on_ring)
 
@@ -110,10 +111,15 @@ class MortalListener(Listener):
 
     def _listen(self) -> None:
         with closing(notify.listen(notify.RUNS)) as bell:
+            self._ring()
             while not self._life.is_dead:
                 bell.rest_until(self._awake)
-                if bell.wait(0.05) and not self._life.is_dead:
-                    self._on_ring()
+                if bell.wait(0.05):
+                    self._ring()
+
+    def _ring(self) -> None:
+        if not self._life.is_dead:
+            super()._ring()
 
 
 class Stage:

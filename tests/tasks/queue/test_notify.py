@@ -1,16 +1,22 @@
 """The doorbell: it hears what other connections commit, at once, and nothing before."""
 
+import errno
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
 from django_q.models import OrmQ
 
 from apflow_site.db.connections import IS_SQLITE
-from tasks.queue import notify
-from tasks.queue.notify import LOOK_SECONDS, SHARE_OF_QUIET, Notifier, pause_after
+from tasks.queue import notify, notify_sqlite
+from tasks.queue.file_watch import FileWatch
+from tasks.queue.notifier import Notifier, Topic
+from tasks.queue.notify_sqlite import POLLED, WATCHED, Looks, SqliteNotifier
 from tests.servers import until
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -25,7 +31,7 @@ def bell() -> Iterator[Notifier]:
     bell.close()
 
 
-def write(topic: notify.Topic = notify.RUNS) -> None:
+def write(topic: Topic = notify.RUNS) -> None:
     with transaction.atomic():
         OrmQ.objects.create(key="k", payload="p")
         notify.send(topic)
@@ -106,6 +112,23 @@ def test_who_is_not_attentive_holds_nobody_up() -> None:
         until(hears, seconds=LONG_SECONDS, what="a ring afterwards")
 
 
+def test_a_listener_that_begins_late_rings_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may connect more slowly than others write, and what was written before would wait for the next notification."""
+    begins, heard = threading.Event(), threading.Event()
+    listen = notify.listen
+
+    def listen_late(topic: Topic) -> Notifier:
+        assert begins.wait(LONG_SECONDS)
+        return listen(topic)
+
+    monkeypatch.setattr(notify, "listen", listen_late)
+    with notify.Listener(notify.RUNS, heard.set).attentive():
+        write()
+        assert not heard.is_set()
+        begins.set()
+        assert heard.wait(LONG_SECONDS)
+
+
 def ring_often() -> None:
     if not IS_SQLITE:  # there it is the commits that ring, and nothing is kept of them
         with connection.cursor() as cursor:
@@ -122,12 +145,105 @@ def hanging_listeners() -> list[int]:
         return [pid for (pid,) in cursor.fetchall()]
 
 
-def test_sqlite_is_looked_at_less_often_the_longer_it_is_quiet() -> None:
+@pytest.mark.parametrize(("looks", "most"), [(POLLED, 150), (WATCHED, 40)])
+def test_sqlite_is_looked_at_less_often_the_longer_it_is_quiet(looks: Looks, most: int) -> None:
     """A thousand times a second for a second after each commit would be most of the work of an idle server."""
-    quiet, looks = 0.0, 0
+    quiet, count = 0.0, 0
     while quiet < 1.0:
-        pause = pause_after(quiet)
-        assert LOOK_SECONDS[0] <= pause <= max(LOOK_SECONDS[0], quiet * SHARE_OF_QUIET)
-        quiet, looks = quiet + pause, looks + 1
-    assert looks < 150
-    assert pause_after(float("inf")) == LOOK_SECONDS[1]
+        pause = looks.pause(quiet)
+        assert looks.shortest_seconds <= pause <= max(looks.shortest_seconds, quiet * looks.share_of_quiet)
+        quiet, count = quiet + pause, count + 1
+    assert count < most
+    assert looks.pause(float("inf")) == looks.longest_seconds
+
+
+@pytest.fixture
+def sqlite_file(tmp_path: Path) -> Iterator[tuple[str, sqlite3.Connection]]:
+    """A database in WAL mode, and a connection that writes to it."""
+    path = str(tmp_path / "a.sqlite3")
+    writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("CREATE TABLE seen (number INTEGER)")
+    yield path, writer
+    writer.close()
+
+
+def commit(writer: sqlite3.Connection) -> None:
+    writer.execute("INSERT INTO seen VALUES (1)")
+
+
+def test_the_kernel_wakes_a_listener_of_sqlite(
+    sqlite_file: tuple[str, sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would look only after the test has failed."""
+    path, writer = sqlite_file
+    monkeypatch.setattr(notify_sqlite, "WATCHED", WATCHED._replace(longest_seconds=1e5))
+    with closing(SqliteNotifier(path)) as bell:
+        threading.Timer(0.1, commit, [writer]).start()
+        assert bell.wait(1e6)
+        assert bell.is_watching
+        assert not bell.wait(0)
+
+
+def test_a_listener_that_is_not_woken_polls(
+    sqlite_file: tuple[str, sqlite3.Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems tell nothing. Here the log that is watched is another file."""
+    path, writer = sqlite_file
+    (tmp_path / "other").touch()
+    monkeypatch.setattr(notify_sqlite, "FileWatch", lambda _: FileWatch(str(tmp_path / "other")))
+    with closing(SqliteNotifier(path)) as bell:
+        assert bell.is_watching
+        for _ in range(3):
+            commit(writer)
+            assert bell.wait(LONG_SECONDS)
+            assert not bell.is_watching
+
+
+def test_a_listener_polls_if_nothing_can_be_watched(
+    sqlite_file: tuple[str, sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux allows a user 128 instances of inotify, and other systems have none."""
+    path, writer = sqlite_file
+
+    def refuse(_: str) -> FileWatch:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(notify_sqlite, "FileWatch", refuse)
+    with closing(SqliteNotifier(path)) as bell:
+        assert not bell.is_watching
+        commit(writer)
+        assert bell.wait(LONG_SECONDS)
+        assert not bell.wait(0.05)
+
+
+def test_a_commit_that_was_flushed_late_does_not_make_a_listener_deaf(
+    sqlite_file: tuple[str, sqlite3.Connection],
+) -> None:
+    """What is heard is the write before the flush; other connections see the commit after it."""
+    path, writer = sqlite_file
+    with closing(SqliteNotifier(path)) as bell:
+        writer.execute("PRAGMA cache_size = 1")
+        writer.execute("BEGIN")
+        writer.executemany(
+            "INSERT INTO seen VALUES (?)", [(number,) for number in range(20_000)]
+        )  # some pages are written
+        assert not bell.wait(0.05)
+        threading.Timer(0.1, writer.execute, ["COMMIT"]).start()
+        assert bell.wait(LONG_SECONDS)
+        assert bell.is_watching
+
+
+def test_what_is_written_to_a_file_is_heard_once(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.touch()
+    with closing(FileWatch(str(file))) as watch:
+        assert not watch.wait(0)
+        file.write_text("one")
+        assert watch.wait(LONG_SECONDS)
+        assert not watch.wait(0.05)
+
+
+def test_a_file_that_is_not_there_cannot_be_watched(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        FileWatch(str(tmp_path / "none"))

@@ -1,0 +1,101 @@
+"""SQLite's notifications: its counter of the commits of other connections (`PRAGMA data_version`).
+
+A thread looks at the counter when the log of the database was written to, which the kernel tells it. Where it does not,
+the thread polls the counter, often after a commit, and more seldom the longer there was none.
+"""
+
+import sqlite3
+import threading
+import time
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from tasks.queue.file_watch import FileWatch
+from tasks.queue.notifier import Notifier
+
+
+class Looks(NamedTuple):
+    """How often a listener looks at the counter: its pauses grow with the time since it heard of the database."""
+
+    shortest_seconds: float
+    longest_seconds: float
+    share_of_quiet: float
+    """The pause as a part of that time. What was not heard is noticed late by so much at most."""
+
+    def pause(self, quiet_seconds: float) -> float:
+        """The seconds until the next look."""
+        return min(max(self.shortest_seconds, quiet_seconds * self.share_of_quiet), self.longest_seconds)
+
+
+POLLED: Final = Looks(0.001, 0.02, 1 / 20)
+WATCHED: Final = Looks(0.0002, 0.5, 1 / 4)
+"""A commit appears a little after the write that is heard, when it has been flushed."""
+SELDOM: Final = Looks(0.2, 0.5, 1 / 20)
+"""For those who wait for rare events: each commit of any kind wakes a listener."""
+LEAST_WATCH_SECONDS: Final = 0.001
+"""The kernel's waits are no shorter."""
+DEAF_SECONDS: Final = 5.0
+"""No flush takes so long. What appears later after the last write that was heard was not heard."""
+
+
+class SqliteNotifier(Notifier):
+    """Looks at the counter as `polls` says, or as soon as a commit is heard if that is None."""
+
+    def __init__(self, path: str, *, polls: Looks | None = None) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._seen = self._commits()
+        self._heard_at = float("-inf")
+        self._looks = polls or POLLED
+        self._watch: FileWatch | None = None
+        if polls is None:
+            with suppress(OSError):  # then it polls
+                self._watch = FileWatch(f"{path}-wal")
+                self._looks = WATCHED
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether the kernel tells of commits."""
+        return self._watch is not None
+
+    def wait(self, timeout_seconds: float) -> bool:
+        deadline = time.monotonic() + timeout_seconds
+        while not self._has_news():
+            seconds = deadline - time.monotonic()
+            if seconds <= 0:
+                return False
+            self._pause(seconds)
+        return True
+
+    def rest_until(self, awake: threading.Event) -> None:
+        awake.wait()
+
+    def close(self) -> None:
+        self._stop_watching()
+        self._connection.close()
+
+    def _has_news(self) -> bool:
+        seen, self._seen = self._seen, self._commits()
+        if seen == self._seen:
+            return False
+        now = time.monotonic()
+        if self._watch is None or self._watch.wait(0):
+            self._heard_at = now
+        elif now - self._heard_at > DEAF_SECONDS:
+            self._stop_watching()  # some file systems tell nothing, and the log may have been replaced
+        return True
+
+    def _commits(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def _pause(self, at_most: float) -> None:
+        seconds = min(self._looks.pause(time.monotonic() - self._heard_at), at_most)
+        if self._watch is None or seconds < LEAST_WATCH_SECONDS:
+            time.sleep(seconds)
+        elif self._watch.wait(seconds):
+            self._heard_at = time.monotonic()
+            time.sleep(self._looks.shortest_seconds)
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+        self._watch, self._looks = None, POLLED
