@@ -13,7 +13,7 @@ TABLES_READ_WHOLE: Final = "SELECT set_config('enable_seqscan', %s, false)"
 """Whether PostgreSQL may read a whole table where an index would do.
 
 The plan of a prepared statement is kept. Made while a table has few rows, it reads all of it, and
-goes on to do so while thousands are added, until the table is analysed: a minute or more later.
+does so for thousands of new rows, until the table is analysed: a minute or more later.
 """
 NOTICE_THE_DEAD: Final = (
     "SELECT set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false), "

@@ -54,7 +54,7 @@ class SqliteNotifier(Notifier):
 
     @property
     def is_watching(self) -> bool:
-        """Whether the kernel tells of commits."""
+        """Whether the kernel reports commits."""
         return self._watch is not None
 
     def wait(self, timeout_seconds: float) -> bool:
