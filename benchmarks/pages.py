@@ -55,6 +55,10 @@ FIGURES: Final = """() => {
 }"""
 
 
+def _chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-headless-shell")
+
+
 def tree_of(count: int, *, prefix: str, seconds: float) -> list[dict[str, Any]]:
     """Return a root and tasks in layers. Each task needs two of the layer before."""
     width = (count - 1) // LAYERS or 1
@@ -129,7 +133,7 @@ def main() -> None:
         for count in arguments.tasks:
             call(port, "tasks.create", tasks=tree_of(count, prefix=f"tree-{count}", seconds=0.5))
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+            browser = playwright.chromium.launch(executable_path=_chromium(), args=list(FLAGS))
             for count in arguments.tasks:
                 figures = measured(browser, port, count, arguments.rounds)
                 print(

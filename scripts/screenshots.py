@@ -7,7 +7,6 @@ The default folder is docs/images.
 
 import argparse
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.browser import FLAGS  # noqa: E402  (the folder of the script is first on the path, not ours)
+from tests.browser import FLAGS, chromium  # noqa: E402  (the folder of the script is first on the path, not ours)
 from tests.servers import Server, running_server  # noqa: E402
 
 Json = dict[str, Any]
@@ -194,7 +193,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as data, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
         with running_server(f"sqlite:///{data}/db.sqlite3", data_dir=Path(data)) as server:
             pictures(browser, server, folder)
         browser.close()

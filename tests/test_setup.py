@@ -25,7 +25,7 @@ BASE_SYSTEM: Final = (
 ).split()
 """Programs of Debian's essential packages: coreutils, dash, bash, grep, sed, findutils, util-linux; and ps."""
 PROGRAMS: Final = ["chromium", "nginx", "systemd-analyze", "dockerd", "busybox"]
-PACKAGES: Final = "chromium nginx-light systemd docker.io busybox-static"
+PACKAGES: Final = "chromium-headless-shell nginx-light systemd docker.io busybox-static"
 SET_UP: Final = ["sh", "scripts/set-up", "dev", *PROGRAMS]
 INSTALL_SECONDS: Final = 400
 LOCKED: Final = re.compile(r"^([a-z0-9._-]+)==(\S+?)(?: ; (.+?))? \\$", re.MULTILINE)
@@ -121,7 +121,7 @@ def test_make_test_names_what_is_missing_and_the_line_that_installs_it(user: Mac
         r"Missing: chromium (nginx )?systemd-analyze (dockerd )?busybox\. This line installs them:", first
     )
     assert re.fullmatch(
-        r"su -c 'apt-get install -y --no-install-recommends chromium (nginx-light )?systemd (docker\.io )?busybox-static'",
+        r"su -c 'apt-get install -y --no-install-recommends chromium-headless-shell (nginx-light )?systemd (docker\.io )?busybox-static'",
         line,
     )
     assert installed_nothing(user)

@@ -1,7 +1,6 @@
 """The dashboard over HTTP without TLS, by the name of the machine: where browsers trust a page with less."""
 
 import re
-import shutil
 import socket
 from collections.abc import Iterator
 from typing import Final
@@ -13,7 +12,7 @@ from django.test import RequestFactory
 from playwright.sync_api import Browser, Page, expect
 
 from apflow_site.page_middleware import OPENER_POLICY, opener_policy
-from tests.browser import FLAGS
+from tests.browser import FLAGS, chromium
 from tests.dashboard.conftest import Make, root, step
 from tests.servers import Server
 
@@ -24,7 +23,7 @@ HOST: Final = socket.gethostname().lower()
 def far(browser: Browser) -> Iterator[Browser]:
     """A browser that finds this machine by its name, as one elsewhere does."""
     rules = f"--host-resolver-rules=MAP {HOST} 127.0.0.1"
-    far = browser.browser_type.launch(executable_path=shutil.which("chromium"), args=[*FLAGS, rules])
+    far = browser.browser_type.launch(executable_path=chromium(), args=[*FLAGS, rules])
     yield far
     far.close()
 
