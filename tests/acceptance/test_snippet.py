@@ -1,13 +1,14 @@
 """JavaScript for the WebSocket, the guide's and that of the page on streams, as it stands, in a browser."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
 from tests.cutting import cut_often
 from tests.documents import text
-from tests.servers import Server
+from tests.servers import Server, new_database, running_server
 
 SNIPPET = """
 const ws = new WebSocket('ws://localhost:8000/ws');
@@ -20,8 +21,10 @@ TREE = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 0.2, "steps":
 
 
 @pytest.fixture(scope="module")
-def server(open_server: Server) -> Server:
-    return open_server
+def server() -> Iterator[Server]:
+    """Of its own: the snippet shows whatever runs there, also what other tests have left."""
+    with new_database() as database_url, running_server(database_url) as server:
+        yield server
 
 
 def open_with(page: Page, snippet: str, server: Server) -> None:
