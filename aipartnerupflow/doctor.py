@@ -448,9 +448,9 @@ def _database_time() -> datetime:
 
 
 def schedules_on_time() -> str:
-    from tasks.services import firings
+    from tasks.services import due_schedules
 
-    if late := firings.overdue(OVERDUE_SECONDS):
+    if late := due_schedules.overdue(OVERDUE_SECONDS):
         raise Doubt(
             f"{late:,} schedule{'' if late == 1 else 's'} should have run more than a minute ago.",
             fix="Start a server or a worker, or end maintenance: aipartnerupflow maintenance off",

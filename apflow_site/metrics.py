@@ -42,7 +42,7 @@ from tasks.queue import leases
 from tasks.queue.clock import database_time
 from tasks.queue.places import places
 from tasks.rules.exceptions import RoleTooLow
-from tasks.services.firings import overdue
+from tasks.services.due_schedules import overdue
 from tasks.services.growth import size_bytes
 from tasks.status import TERMINAL
 from tasks.telemetry import metrics as telemetry

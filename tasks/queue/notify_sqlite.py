@@ -93,7 +93,6 @@ class SqliteNotifier(Notifier):
             time.sleep(seconds)
         elif self._watch.wait(seconds):
             self._heard_at = time.monotonic()
-            time.sleep(self._looks.shortest_seconds)
 
     def _stop_watching(self) -> None:
         if self._watch is not None:

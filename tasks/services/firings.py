@@ -28,7 +28,7 @@ from tasks.models import Firing, Run, Schedule
 from tasks.queue import clock, notify
 from tasks.rules.exceptions import TasksError
 from tasks.rules.firings import Outcome, Overlap, Plan, plan, what_to_do
-from tasks.services import cancels
+from tasks.services import cancels, due_schedules
 from tasks.services.flows import run_flow
 from tasks.services.restarts import execute_again
 from tasks.services.run_inputs import with_inputs
@@ -74,6 +74,8 @@ SAVE: Final = f"UPDATE tasks_schedule SET {', '.join(f'{name} = %s' for name in 
 def fire_due() -> int:
     """Fire some of the schedules that are due. Returns how many; 0 if none is, or others fire them."""
     now = clock.database_time()
+    if not due_schedules.is_any_due(now):
+        return 0
     for some in batched(_picked(now), BATCH):
         if fired := _fired(some, due_by=now):
             return fired
@@ -91,13 +93,6 @@ def _fired(ids: Sequence[str], *, due_by: datetime) -> int:
         return _with_locked(ids, Sweep.fire, due_by=due_by)
 
 
-def seconds_until_due() -> float | None:
-    """Return in how many seconds the next schedule is due; None without any."""
-    due = Schedule.objects.filter(next_run_at__isnull=False).order_by("next_run_at")
-    first = due.values_list("next_run_at", flat=True).first()
-    return None if first is None else max(0.0, (first - clock.database_time()).total_seconds())
-
-
 def look_again() -> int:
     """Correct schedules that have run in the future: the database's clock was set ahead, and back. Returns how many.
 
@@ -108,22 +103,13 @@ def look_again() -> int:
     return _with_locked(list(ahead.values_list("id", flat=True)[:PICKED]), Sweep.turn_back)
 
 
-def overdue(seconds: float) -> int:
-    """Count the schedules that have been due for so long."""
-    return Schedule.objects.filter(next_run_at__lt=clock.database_time() - timedelta(seconds=seconds)).count()
-
-
 def start_queued() -> int:
     """Start runs that waited for an earlier one. Returns how many schedules were handled."""
-    if not is_any_queued():
+    if not due_schedules.is_any_queued():
         return 0
     waiting = Firing.objects.queued().exclude(Exists(_unfinished(OuterRef("schedule_id"))))
     ids = list(waiting.values_list("schedule_id", flat=True).distinct()[:BATCH])
     return _with_locked(ids, Sweep.start_waiting) if ids else 0
-
-
-def is_any_queued() -> bool:
-    return Firing.objects.queued().exists()
 
 
 def note_ended() -> int:

@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection
 from apflow_site.db.connections import refresh
 from tasks.queue import clock, maintenance, notify
 from tasks.queue.notifier import Notifier
-from tasks.services import firings
+from tasks.services import due_schedules, firings
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ def look() -> float:
         return QUEUE_SECONDS
     if firings.fire_due() or firings.start_queued():
         return 0.0
-    seconds = firings.seconds_until_due()
+    seconds = due_schedules.seconds_until_due()
     if seconds is None:
         seconds = LONGEST_SECONDS
-    longest = QUEUE_SECONDS if firings.is_any_queued() else LONGEST_SECONDS
+    longest = QUEUE_SECONDS if due_schedules.is_any_queued() else LONGEST_SECONDS
     return min(longest, max(LEAST_SECONDS, seconds))

@@ -16,7 +16,7 @@ from tasks.models import Firing, Run, Schedule, Task
 from tasks.queue import clock
 from tasks.rules.firings import ON_TIME, CatchUp, Policy, plan
 from tasks.rules.schedules import Timing
-from tasks.services import firings
+from tasks.services import due_schedules, firings
 from tests.fork_server import run_code
 from tests.servers import until
 from tests.tasks.schedules.conftest import NOON, make, sweep
@@ -92,7 +92,7 @@ def test_many_that_fire_at_once_start_each_run_once(test_executors: None, monkey
 
     def fire() -> None:
         begin.wait()
-        while firings.overdue(0):
+        while due_schedules.overdue(0):
             fired.append(firings.fire_due())
         connection.close()
 
