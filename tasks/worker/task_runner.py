@@ -17,7 +17,7 @@ from tasks.executors import get_executor
 from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import client, fetch
 from tasks.executors.llm.conversations import heard_turns
-from tasks.executors.llm.own_calls import with_llm
+from tasks.executors.llm.own_calls import OwnCalls
 from tasks.executors.placement import pool_name
 from tasks.executors.states import STATES
 from tasks.pools.base import Pool
@@ -350,7 +350,8 @@ class TaskRunner:
                 )
                 with heard_turns() as turns:
                     outcome = await attempt(task, work, why_cancelled=why_cancelled)
-                return replace(await self._secrets.masked(task, outcome), turn=turns[-1] if turns else None)
+                outcome = await self._secrets.masked(task, outcome)
+                return replace(outcome, turn=turns[-1]) if turns else outcome
             except ExecutorError as error:
                 return failed(f"{error} {HOW_TO_CORRECT}")
             finally:
@@ -405,6 +406,7 @@ class TaskRunner:
         return resolved_inputs(inputs, input_schema=schema, from_dependencies=from_dependencies)
 
     def _context(self, task: LoadedTask) -> Context:
+        llm = OwnCalls()
         context = Context(
             task_id=task.id,
             run_id=self._claim.run_id,
@@ -423,10 +425,11 @@ class TaskRunner:
             spent=partial(self._spent, task),
             fetch=fetch,
             secret=partial(self._secrets.secret, task),
+            llm=llm,
             http=client,
             config=(settings.APFLOW.executors.config or {}).get(str(task.executor_id), {}),
         )
-        return with_llm(context)
+        return llm.bind(context)
 
     def _progressed(self, task: LoadedTask, progress: float, message: str = "") -> None:
         self._recorder.progressed(task, progress, self._secrets.masker.text(message))

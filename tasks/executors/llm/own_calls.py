@@ -1,7 +1,6 @@
 """`Context.llm`: calls of models by executors of the operator's, with the key, the guard and the records of the task's run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from aipartnerupflow.executors import Context, ExecutorError, Json
@@ -10,10 +9,19 @@ from tasks.executors.llm.parameters import PARAMETERS
 from tasks.executors.llm.prompt import Prompt, api_base_for, model_for
 
 
-def with_llm(context: Context) -> Context:
-    """Return the context with `llm`. The task that calls it decides where the call is made."""
+class OwnCalls:
+    """`Context.llm` of one attempt. Give it to the context, and then `bind` it to that: each step makes one."""
 
-    async def llm(
+    __slots__ = ("_context",)
+    _context: Context
+
+    def bind(self, context: Context) -> Context:
+        """Let the calls be those of the context. The task that makes one decides where it is made."""
+        self._context = context
+        return context
+
+    async def __call__(
+        self,
         messages: str | Sequence[Json],
         *,
         model: str | None = None,
@@ -23,7 +31,9 @@ def with_llm(context: Context) -> Context:
         step: int | None = None,
         **options: Any,
     ) -> Json:
+        """Call a model once; see `aipartnerupflow.executors.Context.llm`."""
         _check(options)
+        context = self._context
         prompt = Prompt(
             model=model_for(context, model),
             messages=[{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages),
@@ -35,8 +45,6 @@ def with_llm(context: Context) -> Context:
             step=step,
         )
         return (await ask(prompt, heard=heard, spent=context.spent)).as_result()
-
-    return replace(context, llm=llm)
 
 
 def _check(options: Json) -> None:
