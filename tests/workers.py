@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from accounts.callers import LOCAL
 from tasks import events
 from tasks.models import Run, Task
+from tasks.rules.pools import PROCESS
 from tasks.services import trees
 from tasks.worker.worker import Worker
 
@@ -33,6 +35,15 @@ class WorkerThread:
         """Return once the worker drains, and a claim that was under way has ended."""
         self._loop.call_soon_threadsafe(self._worker.drain)
         self._call(self._worker._writer.call(lambda: None))
+
+    @contextmanager
+    def new_processes(self) -> Iterator[None]:
+        """For the block: the processes of the pool `process` begin in it, with its environment, and end with it."""
+        self._call(self._worker._pools[PROCESS].close())
+        try:
+            yield
+        finally:
+            self._call(self._worker._pools[PROCESS].close())
 
     async def _make(self) -> Worker:
         # No test waits for a run that does not come.

@@ -125,7 +125,8 @@ def test_a_call_of_a_model_that_no_longer_fits_is_not_made(
         "params": {"pool": pool, "model": "demo/x", "budget": {"tokens": 1}},
         "inputs": {"requirement": "Anything"},
     }
-    task = run_tree(worker, [writer]).tasks["write"]
+    with worker.new_processes():
+        task = run_tree(worker, [writer]).tasks["write"]
     assert task.status == "failed"
     assert str(task.error).startswith("The budget of this run is used up")
     assert usage(caller=LOCAL, model="demo/x").total["calls"] == 1
