@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from accounts.callers import LOCAL
 from tasks import events
 from tasks.models import Run, Task
+from tasks.queue import leases
 from tasks.rules.pools import PROCESS
 from tasks.services import trees
 from tasks.worker.worker import Worker
@@ -28,8 +29,16 @@ class WorkerThread:
         self._worker = self._call(self._make())
 
     def work(self) -> None:
-        """What a wake-up does: claim and run until nothing waits."""
-        self._call(self._worker.work())
+        """What a wake-up does: claim and run until nothing waits that this worker takes."""
+        self._call(self._work())
+
+    async def _work(self) -> None:
+        """It sleeps at once, so it may do so before it is notified of what a run has started or ended. Then wake it again."""
+        await self._worker.work()
+        left: set[str] = set()
+        while (waiting := await self._worker._writer.call(waiting_ids)) - left:
+            left = waiting
+            await self._worker.work()
 
     def drain(self) -> None:
         """Return once the worker drains, and a claim that was under way has ended."""
@@ -51,6 +60,10 @@ class WorkerThread:
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE_SECONDS)
+
+
+def waiting_ids() -> set[str]:
+    return set(leases.waiting().values_list("id", flat=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

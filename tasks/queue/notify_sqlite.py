@@ -1,7 +1,7 @@
 """SQLite's notifications: its counter of the commits of other connections (`PRAGMA data_version`).
 
-A thread looks at the counter when the log of the database was written to, which the kernel tells it. Where it does not,
-the thread polls the counter, often after a commit, and more seldom the longer there was none.
+A thread looks at the counter when the kernel reports a write to the log of the database. Where the kernel does not, the
+thread polls the counter, often after a commit, and more seldom the longer there was none.
 """
 
 import sqlite3
@@ -20,7 +20,7 @@ class Looks(NamedTuple):
     shortest_seconds: float
     longest_seconds: float
     share_of_quiet: float
-    """The pause as a part of that time. What was not heard is noticed late by so much at most."""
+    """The pause as a part of that time. A commit that was not heard is noticed late by so much at most."""
 
     def pause(self, quiet_seconds: float) -> float:
         """The seconds until the next look."""
@@ -31,11 +31,11 @@ POLLED: Final = Looks(0.001, 0.02, 1 / 20)
 WATCHED: Final = Looks(0.0002, 0.5, 1 / 4)
 """A commit appears a little after the write that is heard, when it has been flushed."""
 SELDOM: Final = Looks(0.2, 0.5, 1 / 20)
-"""For those who wait for rare events: each commit of any kind wakes a listener."""
+"""For rare events: each commit of any kind wakes a listener."""
 LEAST_WATCH_SECONDS: Final = 0.001
 """The kernel's waits are no shorter."""
 DEAF_SECONDS: Final = 5.0
-"""No flush takes so long. What appears later after the last write that was heard was not heard."""
+"""No flush takes so long: a commit that appears later after the last write that was heard was itself not heard."""
 
 
 class SqliteNotifier(Notifier):

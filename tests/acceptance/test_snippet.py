@@ -22,7 +22,7 @@ TREE = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 0.2, "steps":
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """Of its own: the snippet shows whatever runs there, also what other tests have left."""
+    """Of its own: the snippet shows all runs of its server, and other tests may have left some on a shared one."""
     with new_database() as database_url, running_server(database_url) as server:
         yield server
 
