@@ -16,7 +16,7 @@ from django.utils.functional import cached_property
 from a2a.core.draining import this_drain
 from apflow_site.edge.bodies import IN_MEMORY_BYTES, Body, Message, Receive, Scope, Send, limited, read_into
 from apflow_site.edge.hosts import is_page
-from apflow_site.edge.middleware import edge, guarded
+from apflow_site.edge.middleware import guarded, program_edge
 from tasks.storage.loads import limited_loads
 
 JSON: Final = "application/json"
@@ -117,7 +117,7 @@ class Http(ASGIHandler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._answer = guarded(edge(_call_view))
+        self._answer = guarded(program_edge(_call_view))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         receive = limited(receive, headers=scope["headers"])

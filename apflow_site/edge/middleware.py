@@ -37,7 +37,16 @@ def edge(get_response: GetResponse) -> GetResponse:
     logged with its route, not its path: a path may contain a secret. The thread of a request is
     released when the response begins, so open streams occupy none.
     """
-    page_response = _wrapped(get_response, settings.PAGE_MIDDLEWARE)
+    return _edge(get_response, page_response=_wrapped(get_response, settings.PAGE_MIDDLEWARE))
+
+
+@async_only_middleware
+def program_edge(get_response: GetResponse) -> GetResponse:
+    """The same for views of programs only, without what pages need: a second list of all static files."""
+    return _edge(get_response, page_response=get_response)
+
+
+def _edge(get_response: GetResponse, *, page_response: GetResponse) -> GetResponse:
     own_response = guarded(get_response)
     other_origin_response = _wrapped(get_response, settings.OTHER_ORIGIN_MIDDLEWARE)
 

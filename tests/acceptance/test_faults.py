@@ -251,12 +251,17 @@ def test_what_is_not_done_in_time_is_cut_off_and_begun_again(database: str, effe
 def test_ctrl_c_says_what_it_waits_for_and_a_second_one_ends_the_wait(database: str, effects: Effects) -> None:
     with running_server(database, env={"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "600"}) as server:
         server.rpc("tasks.execute", {"tasks": [effects.step("long", seconds=1200)]})
-        until(effects.lines, seconds=60, what="the task's start")
+        until(lambda: status_of_long(server) == "in_progress", seconds=60, what="the commit of the task's start")
         server.process.send_signal(signal.SIGINT)
         until(lambda: "of 1 running tree may end within 600 s" in server.log.read_text(), seconds=60, what="the reason")
         server.process.send_signal(signal.SIGINT)
         server.assert_gone(within_seconds=ORPHAN_SECONDS)
-        assert server.query("SELECT status FROM tasks_task WHERE id = 'long'") == [("in_progress",)]
+        assert status_of_long(server) == "in_progress"
+
+
+def status_of_long(server: Server) -> Any:
+    ((status,),) = server.query("SELECT status FROM tasks_task WHERE id = 'long'")
+    return status
 
 
 @pytest.mark.parametrize("how", ["die", pytest.param("hold the lock of the interpreter", marks=pytest.mark.nightly)])
