@@ -194,10 +194,10 @@ class Rules(Play):
     @rule(shape=SHAPE, cancelled=NUMBER, is_lost=YES)
     def execute_while_nobody_works(self, shape: Shape, cancelled: int, is_lost: bool) -> None:
         """And perhaps cancel some of it, and perhaps lose the wake-up."""
-        for life in list(self._lives):
-            self._leave(life, alone=True)
+        while self._lives:
+            self._leave(self._lives[0], alone=True)
             if self._lives:
-                self._settle()  # the other one takes over
+                self._settle()  # the other one takes over, or one that replaces it
         self._create(shape, execute=True)
         asked = self._cancel(*self._at(0, cancelled)) if cancelled % 2 else []
         if is_lost:
