@@ -54,7 +54,8 @@ async def send(*, caller: Caller, event: str, payload: Any, event_id: str | None
 @transaction.atomic
 def _store(user_id: str, event: str, payload: Any, event_id: str) -> SentEvent:
     take_turns(user_id, event)
-    row = SentEvent(user_id=user_id, event_id=event_id, event=event, payload=payload, received_at=Now())
+    received_at = datetime.now(UTC)  # as Run.created_at: a wait compares them, and SQLite's own clock has milliseconds
+    row = SentEvent(user_id=user_id, event_id=event_id, event=event, payload=payload, received_at=received_at)
     SentEvent.objects.bulk_create([row], ignore_conflicts=True)
     sent = SentEvent.objects.get(user_id=user_id, event_id=event_id, wait_id=None)
     if (sent.event, sent.payload) != (event, payload):
@@ -114,7 +115,7 @@ def take(wait: Question, payload: Any) -> bool:
         event_id=new_id(),
         event=str(wait.event),
         payload=payload,
-        received_at=Now(),
+        received_at=datetime.now(UTC),
         woken=1,
         wait_id=wait.id,
     )

@@ -276,6 +276,13 @@ def test_an_event_that_came_before_the_wait(worker: WorkerThread, earlier: str, 
     assert finished(worker, run).run.status == ("completed" if is_taken else "in_progress")
 
 
+def test_an_event_is_never_older_than_a_run_that_was_created_before_it() -> None:
+    """Even if both are of the same millisecond: a wait takes no event that is older than its run."""
+    for number in range(50):
+        created_at = datetime.now(UTC)  # as that of a run
+        assert send(payload=number).received_at >= created_at
+
+
 def test_the_first_of_the_earlier_events_is_taken_and_by_one_wait_of_a_run(worker: WorkerThread) -> None:
     run = start(*group("root", awaits("first"), awaits("second") | {"dependencies": ["first"]}))
     send(payload=1)
