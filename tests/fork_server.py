@@ -311,7 +311,7 @@ class ClusterByFork(subprocess.Popen[bytes]):
     def take_over(cls, address: str, name: str) -> None:
         """Be `subprocess.Popen` in this process, whose name begins as given."""
         cls.address, cls.name = address, name
-        subprocess.Popen = cls  # type: ignore[misc, assignment]
+        subprocess.Popen = cls  # type: ignore[misc]
 
     def __new__(cls, args: Any, *others: Any, **options: Any) -> Any:
         if isinstance(args, list) and args[1:4] == ["-P", "-m", CLUSTER]:

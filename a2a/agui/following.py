@@ -1,6 +1,6 @@
 """The events of a run as a stream of AG-UI: until it ends, or waits for the user."""
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -186,7 +186,8 @@ def _interrupt_of(question: Question) -> Json:
 def usage_of(run_id: str) -> list[Json]:
     """What the run's calls of models used so far, by model."""
     sums = {name: Sum(column) for name, column in COUNTS.items()}
-    rows = ModelCall.objects.filter(run_id=run_id).values("model").annotate(**sums).order_by("model")
+    calls = ModelCall.objects.filter(run_id=run_id)
+    rows: Iterable[Any] = calls.values("model").annotate(**sums).order_by("model")
     return [_usage(row) for row in rows]
 
 

@@ -281,7 +281,7 @@ def a2a_task(task: Task, *, run: Run | None, facts: TreeFacts, results_of: Itera
     """
     execution = run if run is not None and task.is_root else None
     ids = {"id": run.id if run else task.id, "contextId": run.context_id if run else task.root_id}
-    data = {
+    data: Json = {
         "protocol": "a2a",
         "status": execution.status if execution else task.status,
         "progress": facts.progress if task.is_root else task.progress,

@@ -1,9 +1,9 @@
 """Lists of flows and of their versions."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from django.db.models import F, Q
@@ -103,7 +103,8 @@ def descriptions_of(*, user_id: str, most: int) -> list[Json]:
     flows = list(Flow.objects.filter(user_id=user_id, version__gt=0).order_by("-updated_at", "-id")[:most])
     newest = FlowVersion.objects.filter(flow_id__in=[flow.id for flow in flows], number=F("flow__version"))
     short = newest.annotate(size=loads.size_of("inputs_schema", "description")).filter(size__lte=DESCRIBED_BYTES)
-    said = {row.pop("flow_id"): row for row in short.values("flow_id", "description", "inputs_schema")}
+    rows: Iterable[Any] = short.values("flow_id", "description", "inputs_schema")
+    said = {row.pop("flow_id"): row for row in rows}
     return [{"name": flow.name} | said.get(flow.id, {}) for flow in flows]
 
 

@@ -1,7 +1,7 @@
 """The model calls of runs. Each function returns only those of runs that its caller may see."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from django.db.models import QuerySet, Sum
 
@@ -50,7 +50,8 @@ def _calls(run_id: str, task_id: str | None) -> "QuerySet[ModelCall]":
 def usage_of_tasks(run_ids: Iterable[str]) -> Mapping[Key, Json]:
     """Map (run id, task id) to what the calls of the task used in that run, in the form of `token_usage`."""
     sums = {name: Sum(name) for name in COUNTED} | {"nanos": Sum("cost_nanos")}
-    of_tasks = ModelCall.objects.filter(run_id__in=run_ids).order_by().values("run_id", "task_id").annotate(**sums)
+    calls = ModelCall.objects.filter(run_id__in=run_ids).order_by()
+    of_tasks: Iterable[Any] = calls.values("run_id", "task_id").annotate(**sums)
     return {
         (row["run_id"], row["task_id"]): {name: int(row[name] or 0) for name in COUNTED}
         | {"cost_usd": None if row["nanos"] is None else dollars(int(row["nanos"]))}

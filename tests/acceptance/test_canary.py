@@ -161,7 +161,7 @@ def streams(site: Site) -> None:
 
 
 def batches_and_repetitions(site: Site) -> None:
-    call = {"jsonrpc": "2.0", "method": "tasks.execute"}
+    call: Json = {"jsonrpc": "2.0", "method": "tasks.execute"}
     batch = [call | {"id": name, "params": {"tasks": task(name)}} for name in ("batch 1", "batch 2")]
     site.post("/tasks", batch, **site.with_key("batch"))
     for name in ("batch 1", "batch 2"):
