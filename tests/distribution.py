@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 
 ONE_SERVER: Final = frozenset({"admin", "hostile", "interop", "isolation"})
 """Folders with a server of their own."""
-WITH_MODELS: Final = tuple(f"tasks/executors/{name}" for name in ("crewai/", "langgraph/", "llm/", "test_generate"))
+WITH_MODELS: Final = (
+    *(f"tasks/executors/{name}" for name in ("crewai/", "langgraph/", "llm/", "mcp/test_mcp_agents.")),
+    *("tasks/executors/mcp/test_mcp_crews.", "tasks/executors/test_generate", "test_docs_blocks."),
+)
 TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
     "models": WITH_MODELS,
-    "mcp": tuple(f"tasks/executors/mcp/test_mcp_{name}." for name in ("agents", "crews")),
     "agui": ("a2a/agui/",),
     "tools": ("a2a/mcp/",),
     "wheels": tuple(f"test_{name}." for name in ("packaging", "plugin_package", "taken_names")),
     "webhooks": ("tasks/worker/test_webhook",),
     "people": tuple(f"dashboard/test_{name}." for name in ("flows", "pages", "runs")),
 }
-"""Files that share a server, by how their paths begin."""
+"""Files that share a server, or a fork server with the libraries for models, by how their paths begin."""
 LONGEST_FIRST: Final = (
     *(
         *WITH_MODELS,

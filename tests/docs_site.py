@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.documents import text
+from tests.fork_server import MODELS
 from tests.llm_server import LlmServer, llm_server
 from tests.servers import Server, free_port, new_database
 from tests.shell import Shell, new_shell
@@ -155,6 +156,7 @@ def running_docs_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docs
             "AIPARTNERUPFLOW_PORT": str(port),
             "ANTHROPIC_API_BASE": llm.url,
             "ANTHROPIC_API_KEY": "sk-ant-of-the-server",
+            MODELS: "yes",
             "HOUSE_API_KEY": "sk-of-the-house",
             "OPENAI_API_KEY": "sk-of-the-server",
         }

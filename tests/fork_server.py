@@ -2,11 +2,11 @@
 
 `python -m aipartnerupflow` spends most of its start on imports. A fork server spends that once per pytest process.
 It imports nothing that reads settings, and runs each command in a child of its own, so that a command has its own
-process, environment, standard streams, signals and exit code. The worker cluster that a server starts is forked in the
-same way; all else that a command starts is started as always.
+process, environment, standard streams, signals and exit code. The processes of ours that a server starts, such as its
+worker cluster, are forked in the same way; all else that a command starts is started as always.
 
 A shell asks for such a child by `tests/forked_command.py`, at the address that FORKS names, and so does a server for its
-cluster.
+processes.
 """
 
 import atexit
@@ -31,7 +31,7 @@ from pkgutil import iter_modules
 from tempfile import TemporaryFile
 from typing import IO, Any, Final, NoReturn
 
-from tests.warm_project import import_project
+from tests.warm_project import LIBRARIES_OF_MODELS, import_project
 
 ROOT: Final = Path(__file__).parents[1]
 FORKS: Final = "APFLOW_TEST_FORKS"
@@ -40,13 +40,22 @@ FORKED_MODULE: Final = "APFLOW_TEST_MODULE"
 """The environment variable with the module that `tests/forked_command.py` runs instead of MODULE."""
 MODULE: Final = "aipartnerupflow"
 CLUSTER: Final = "tasks.worker.cluster"
+QUARANTINE: Final = "tasks.worker.quarantine"
+NURSERY: Final = "tasks.pools.nursery"
 MOST_BYTES: Final = 1 << 17
+FIRST_GIVEN: Final = 3
+"""The number of the file that a program gets beside its standard streams."""
 FIRST_FREE: Final = 1024
 """All open files of a fork server have lower numbers."""
 NAME_LENGTH: Final = 14
 """As many characters of a name that is given as processes show; Linux keeps one more, which says what they are."""
 OF_SERVER: Final = "s"
-OF_CLUSTER: Final = "c"
+LETTERS: Final[Mapping[str, str]] = {CLUSTER: "c", QUARANTINE: "q", NURSERY: "n"}
+"""Program of a process that a server starts → the last letter of its name."""
+GROUP_LEADERS: Final = frozenset({CLUSTER, QUARANTINE})
+"""As `tasks.worker.children` starts them."""
+MODELS: Final = "APFLOW_TEST_MODELS"
+"""The environment variable of servers that call language models: their fork server has imported the libraries for it."""
 LIBRARIES: Final = """
     aipartnerupflow.cli aipartnerupflow.client aipartnerupflow.cli.watching apflow_site.config
     asgiref.sync cryptography.fernet cryptography.x509 django.contrib.postgres.fields django.contrib.postgres.forms
@@ -55,18 +64,20 @@ LIBRARIES: Final = """
     django.forms django.http django.template.backends.django django.template.loader django.test django.urls
     django.utils.log httptools httpx jinja2 jmespath jsonschema_rs jwt markdown msgspec orjson prometheus_client psutil
     psycopg requests
-    rich.console rich.panel rich.traceback uvicorn uvicorn.lifespan.on uvicorn.logging
-    uvicorn.protocols.http.httptools_impl uvloop websockets whitenoise.base yaml
+    rich._emoji_codes rich.console rich.panel rich.traceback typer._adapters uvicorn uvicorn.lifespan.on uvicorn.logging
+    uvicorn.loops.uvloop uvicorn.protocols.http.auto uvicorn.protocols.http.httptools_impl
+    uvicorn.protocols.websockets.auto uvloop websockets whitenoise.middleware yaml
 """.split()
 DATABASE: Final = "AIPARTNERUPFLOW_DATABASE_URL"
 ENGINES: Final = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
 """Scheme of a URL → engine."""
+WITH_MODELS: Final = " with models"
 MORE: Final[Mapping[str, Callable[[], object]]] = {
-    "sqlite": partial(import_project, "sqlite"),
-    "postgresql": partial(import_project, "postgresql"),
+    **{engine: partial(import_project, engine) for engine in ENGINES.values()},
+    **{engine + WITH_MODELS: partial(import_project, engine, LIBRARIES_OF_MODELS) for engine in ENGINES.values()},
     "mcp": partial(import_module, "mcp.server.fastmcp"),
 }
-"""The project, for databases of an engine; or the SDK of MCP, for servers over pipes."""
+"""The project, for databases of an engine, and perhaps what calls models; or the SDK of MCP, for servers over pipes."""
 PR_SET_NAME: Final = 15
 
 
@@ -121,13 +132,20 @@ class ForkServer:
             self._process = start(theirs, shells)
 
     def start(
-        self, words: Sequence[str], *, env: Mapping[str, str], streams: Sequence[IO[Any] | int], name: str = ""
+        self,
+        words: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        streams: Sequence[IO[Any] | int],
+        name: str = "",
+        folder: str = "",
     ) -> Forked:
         """Run `python -m aipartnerupflow` with the words, in the root of the repository.
 
-        `streams` are its standard input, output and error; `name` becomes the name of the process.
+        `streams` are its standard input, output and error; `name` becomes the name of the process. With a `folder` it is
+        there, and imports from it and from the PYTHONPATH of `env`.
         """
-        return self.fork({"words": words, "env": dict(env), "name": name}, *streams)
+        return self.fork({"words": words, "env": dict(env), "name": name, "folder": folder}, *streams)
 
     def with_more(self, what: str) -> "ForkServer":
         """Another one, which has also imported what MORE says."""
@@ -160,8 +178,9 @@ def fork_server(more: str = "") -> ForkServer:
 
 
 def fork_server_for(env: Mapping[str, str]) -> ForkServer:
-    """The one for commands with this environment: of the engine that it names."""
-    return fork_server(ENGINES.get(env.get(DATABASE, "").partition(":")[0], ""))
+    """The one for commands with this environment: of the engine that it names, and with models if it says so."""
+    engine = ENGINES.get(env.get(DATABASE, "").partition(":")[0], "")
+    return fork_server(engine + WITH_MODELS if engine and MODELS in env else engine)
 
 
 def run_command(
@@ -211,7 +230,7 @@ def serve(control: socket.socket, shells: socket.socket) -> None:
                 _report_ends(reports)
             if shells in ready:
                 shell, _ = shells.accept()
-                request, files, *_ = socket.recv_fds(shell, MOST_BYTES, 3)
+                request, files, *_ = socket.recv_fds(shell, MOST_BYTES, 4)
                 _fork(json.loads(request), [shell.detach(), *files], reports, shells)
             if control in ready:
                 request, files, *_ = socket.recv_fds(control, MOST_BYTES, 4)
@@ -242,7 +261,7 @@ def _report_ends(reports: dict[int, socket.socket]) -> None:
 
 def _fork(request: dict[str, Any], files: list[int], reports: dict[int, socket.socket], shells: socket.socket) -> None:
     report, *others = files
-    leads_group = request.get("module") == CLUSTER  # as `tasks.worker.children` starts it
+    leads_group = request.get("module") in GROUP_LEADERS
     if not (pid := os.fork()):
         if leads_group:
             os.setpgid(0, 0)
@@ -251,7 +270,7 @@ def _fork(request: dict[str, Any], files: list[int], reports: dict[int, socket.s
         for number, stream in enumerate(others):
             os.dup2(stream, number)
         address = shells.getsockname()[1:].decode()
-        os.closerange(3, FIRST_FREE)
+        os.closerange(len(others), FIRST_FREE)
         _run(address, **request)
     if leads_group:
         with suppress(PermissionError, ProcessLookupError):  # it has done so itself, and gone on
@@ -291,10 +310,8 @@ def _run(
     sys.stdin, sys.stdout, sys.stderr = (_stream(number) for number in range(3))
     sys.argv = ["-c" if code else module, *words]
     if name:
-        is_cluster = module == CLUSTER
-        set_name(name, OF_CLUSTER if is_cluster else OF_SERVER)
-        if not is_cluster:
-            ClusterByFork.take_over(address, name)
+        set_name(name, LETTERS.get(module, OF_SERVER))
+        PartByFork.take_over(address, name)
     if folder:
         os.chdir(folder)
         sys.path[:0] = [folder, *env.get("PYTHONPATH", "").split(os.pathsep)]
@@ -302,8 +319,8 @@ def _run(
     os._exit(_exit_code(run))
 
 
-class ClusterByFork(subprocess.Popen[bytes]):
-    """In a server: what `tasks.worker.children` starts as its cluster is forked by the fork server of the server."""
+class PartByFork(subprocess.Popen[bytes]):
+    """In a server and its processes: the programs of ours that they start are forked by the fork server of the server."""
 
     address = name = ""
 
@@ -314,22 +331,29 @@ class ClusterByFork(subprocess.Popen[bytes]):
         subprocess.Popen = cls  # type: ignore[misc]
 
     def __new__(cls, args: Any, *others: Any, **options: Any) -> Any:
-        if isinstance(args, list) and args[1:4] == ["-P", "-m", CLUSTER]:
-            return cls._forked(args, options["env"])
+        if isinstance(args, list) and args[1:3] == ["-P", "-m"] and args[3] in LETTERS:
+            return cls._forked(args, options)
         return super().__new__(cls)
 
     @classmethod
-    def _forked(cls, args: list[str], env: Mapping[str, str]) -> Forked:
-        """The cluster, with a pipe for its standard input, which it watches."""
-        lifeline, ours = os.pipe()
+    def _forked(cls, args: list[str], options: Mapping[str, Any]) -> Forked:
+        """The program, with the file that it gets, or with a pipe for its standard input."""
+        module, *words = args[3:]
+        given = options.get("pass_fds", ())
+        words = [str(FIRST_GIVEN) if word in map(str, given) else word for word in words]
+        standard_input, ours = os.pipe()
         server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server.connect(f"\0{cls.address}")
-        request = {"words": args[4:], "env": dict(env), "name": cls.name, "module": CLUSTER, "folder": str(Path.cwd())}
-        socket.send_fds(server, [json.dumps(request).encode()], [lifeline, 1, 2])
-        os.close(lifeline)
-        cluster = Forked(args, server)
-        cluster.lifeline = ours
-        return cluster
+        request = {"words": words, "env": dict(options["env"]), "name": cls.name, "module": module}
+        request["folder"] = str(Path.cwd())
+        socket.send_fds(server, [json.dumps(request).encode()], [standard_input, 1, 2, *given])
+        os.close(standard_input)
+        part = Forked(args, server)
+        if options["stdin"] == subprocess.PIPE:
+            part.lifeline = ours
+        else:
+            os.close(ours)  # the end of an empty file
+        return part
 
 
 def _stream(number: int) -> IO[str]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.fork_server import MODELS
 from tests.llm_formats import Json
 from tests.llm_server import LlmServer, llm_server
 from tests.servers import Server, new_database, running_server, until
+from tests.shared_servers import QUICK_STOP
 
 if TYPE_CHECKING:
     from llmock.testing import LLMockServer
@@ -109,6 +111,8 @@ def running_llm_site(more: Mapping[str, str] | None = None) -> Iterator[LlmSite]
         } | {name: mock.base_url(name) for name in ALSO_OPENAI}
         environment = {
             **{name: "" for name in os.environ if name.endswith("_API_KEY")},  # a developer's own
+            **QUICK_STOP,
+            MODELS: "yes",
             "HOME": home,
             "OPENAI_BASE_URL": llm.openai_base,
             "ANTHROPIC_API_BASE": llm.url,

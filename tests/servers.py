@@ -24,7 +24,7 @@ import orjson
 import psutil
 import psycopg
 
-from tests.fork_server import NAME_LENGTH, OF_CLUSTER, Forked, fork_server_for
+from tests.fork_server import CLUSTER, LETTERS, NAME_LENGTH, NURSERY, QUARANTINE, Forked, fork_server_for
 
 ROOT: Final = Path(__file__).parents[1]
 PYTHON: Final = sys.executable
@@ -41,9 +41,6 @@ BUSY: Final = 3
 SHARED_FOLDER: Final = "APFLOW_TEST_FOLDER"
 """The environment variable with the folder that all pytest processes of a run have in common."""
 EXECUTORS: Final = "tests.executors_for_tests"
-
-OTHERS: Final = frozenset({"tasks.worker.quarantine", "tasks.pools.nursery"})
-"""The programs of processes that come and go."""
 
 SAME_KEYS: Final = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": "the-key-of-several-machines-0123456789"}
 """For servers on the same database that have data folders of their own."""
@@ -126,8 +123,8 @@ class Server:
 
     def pids(self) -> Processes:
         """A cluster forks its workers first, then its monitor and its pusher; call this while none was replaced."""
-        every = [process for process in self.processes() if not OTHERS.intersection(process.cmdline())]
-        clusters = [process for process in every if self.is_of_cluster(process)]
+        every = [process for process in self.processes() if not self.runs(process, QUARANTINE, NURSERY)]
+        clusters = [process for process in every if self.runs(process, CLUSTER)]
         ids = {process.pid for process in clusters}
         forked = [process.pid for process in clusters if process.ppid() in ids]
         sentinels = [process.pid for process in clusters if process.ppid() not in ids]
@@ -139,14 +136,14 @@ class Server:
             pusher=forked[-1] if forked else None,
         )
 
-    def is_of_cluster(self, process: psutil.Process) -> bool:
-        """By its program, or by its name if it was forked."""
-        is_forked = process.name() == self.mark[:NAME_LENGTH] + OF_CLUSTER
-        return is_forked or "tasks.worker.cluster" in process.cmdline()
+    def runs(self, process: psutil.Process, *programs: str) -> bool:
+        """Whether it runs one of these, by its command line, or by its name if it was forked."""
+        names = [self.mark[:NAME_LENGTH] + LETTERS[program] for program in programs]
+        return process.name() in names or not set(programs).isdisjoint(process.cmdline())
 
     def pool(self) -> list[psutil.Process]:
         """The processes of the pools, without their nurseries."""
-        found = [process for process in self.processes() if "tasks.pools.nursery" in process.cmdline()]
+        found = [process for process in self.processes() if self.runs(process, NURSERY)]
         pids = {process.pid for process in found}
         return [process for process in found if process.ppid() in pids]
 
@@ -268,11 +265,10 @@ def _started(
     command: Sequence[str], cwd: Path, environment: Mapping[str, str], output: BinaryIO, *, mark: str
 ) -> "subprocess.Popen[bytes] | Forked":
     """The process of the command: forked, if there is a mark for its name and the command is ours."""
-    has_own_path = environment.get("PYTHONPATH") != os.environ.get("PYTHONPATH")
-    if mark and tuple(command[:3]) == COMMAND and cwd == ROOT and not has_own_path:
+    if mark and tuple(command[:3]) == COMMAND and cwd == ROOT:
         with Path(os.devnull).open() as nothing:
             return fork_server_for(environment).start(
-                command[3:], env=environment, streams=(nothing, output, output), name=mark
+                command[3:], env=environment, streams=(nothing, output, output), name=mark, folder=str(ROOT)
             )
     return subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
 

@@ -103,7 +103,7 @@ class Shell:
         *before, start = GUIDES_PORT.sub(str(port), script).strip().splitlines()
         env = self.environment | {"AIPARTNERUPFLOW_PORT": str(port)} | variables
         if is_forked:
-            env[FORKS] = fork_server_for({DATABASE: database}).address
+            env[FORKS] = fork_server_for(env | {DATABASE: database}).address
         with running(
             ["bash", "-ec", "\n".join([*before, f"exec {start}"])],
             port=port,

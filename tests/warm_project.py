@@ -8,7 +8,7 @@ import gc
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import _lru_cache_wrapper
 from importlib import import_module
 from tempfile import TemporaryDirectory
@@ -40,7 +40,18 @@ MODULES: Final = """
     apflow_site.urls tasks.services.shared_secrets tasks.services.examples tasks.events.hub
     django_q.cluster tasks.jobs tasks.queue.broker tasks.worker.process tasks.worker.supervisor aipartnerupflow.server
     aipartnerupflow.doctor accounts.users accounts.api_keys llmkeys.keys
+    apflow_site.grpc apflow_site.lifeline apflow_site.page_middleware apflow_site.static_files
+    corsheaders.middleware csp.middleware django.contrib.auth.backends django.contrib.auth.middleware
+    django.contrib.messages.middleware django.contrib.sessions.backends.db django.contrib.sessions.middleware
+    django.contrib.staticfiles.storage django.core.cache.backends.locmem django.middleware.clickjacking
+    django.middleware.gzip django.middleware.security
+    tasks.executors.aggregate tasks.executors.approval tasks.executors.crewai.executor tasks.executors.echo
+    tasks.executors.sleep tasks.executors.system_info tasks.executors.transform tasks.worker.killable_queue
+    tasks.worker.lifeline
 """.split()
+
+LIBRARIES_OF_MODELS: Final = ("litellm", "langgraph.graph", "langchain_core.language_models", "crewai")
+"""What calls models. None of them starts a thread when it is imported."""
 
 
 class ReadsSettings(Exception):
@@ -59,8 +70,8 @@ class SameEverywhere:
         return getattr(self._settings, name)
 
 
-def import_project(engine: str) -> None:
-    """Import it, without settings of an operator."""
+def import_project(engine: str, libraries: Sequence[str] = ()) -> None:
+    """Import it, without settings of an operator, and these libraries."""
     from aipartnerupflow import bootstrap  # noqa: PLC0415  a process without the project does not need it
 
     bootstrap()
@@ -70,6 +81,7 @@ def import_project(engine: str) -> None:
         os.environ[f"{PREFIX}DATA_DIR"] = folder
         os.environ[f"{PREFIX}DATABASE_URL"] = URLS[engine].format(folder=folder)
         _import_all()
+        _import_libraries(libraries, folder)
     _forget_settings()
 
 
@@ -85,6 +97,15 @@ def _import_all() -> None:
     for module in MODULES:
         import_module(module)
     django.setup = _with_libraries(django.setup)
+
+
+def _import_libraries(libraries: Sequence[str], folder: str) -> None:
+    """As `tasks.executors.llm.loading` does."""
+    from tasks.executors.llm.loading import QUIET  # noqa: PLC0415
+
+    os.environ.update(QUIET, CREWAI_STORAGE_DIR=folder)
+    for library in libraries:
+        import_module(library)
 
 
 def _forget_settings() -> None:

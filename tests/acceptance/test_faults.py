@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.acceptance.effects import Effects
+from tests.fork_server import CLUSTER
 from tests.servers import COMMAND, SAME_KEYS, Server, free_port, new_database, running, running_server, until
 
 pytestmark = pytest.mark.both_engines
@@ -37,7 +38,7 @@ def holder_of(server: Server, root_id: str) -> int:
 
 def sentinels(server: Server) -> list[psutil.Process]:
     """The first process of each cluster."""
-    clusters = [process for process in server.processes() if server.is_of_cluster(process)]
+    clusters = [process for process in server.processes() if server.runs(process, CLUSTER)]
     pids = {process.pid for process in clusters}
     return [process for process in clusters if process.ppid() not in pids]
 

@@ -10,6 +10,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.dashboard.browsing import line, open_tree
 from tests.dashboard.conftest import Make, prefixed, root, step
 from tests.servers import Server, new_database, running_server
+from tests.shared_servers import QUICK_STOP
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_nothing_of_another_task_stays_in_the_panel(
 def test_a_stopped_server_ends_the_clocks_and_its_return_starts_them(page: Page, tmp_path: Path) -> None:
     tasks = prefixed("t", [root("Stopped work", "a"), step("a", gate=str(tmp_path / "gate"))])
     with new_database() as database_url:
-        with running_server(database_url) as server:
+        with running_server(database_url, env=QUICK_STOP) as server:
             server.rpc("tasks.create", {"tasks": tasks, "execute": True})
             open_tree(page, server, "t-root")
             expect(line(page, "Step a")).to_have_class(re.compile("in_progress"))

@@ -11,6 +11,7 @@ import psutil
 
 from tests.faults.judge import Queried
 from tests.faults.rows import percentile
+from tests.fork_server import CLUSTER, QUARANTINE
 from tests.servers import Server, until
 
 WEIGHTS = {"worker": 60, "quarantine": 60, "cluster": 30, "top": 5}
@@ -36,10 +37,10 @@ def victims(server: Server) -> dict[str, list[psutil.Process]]:
     pids = {pid for (pid,) in server.query("SELECT pid FROM tasks_workerprocess")}
     for process in server.processes():
         try:
-            words, is_of_cluster = process.cmdline(), server.is_of_cluster(process)
+            is_quarantine, is_of_cluster = server.runs(process, QUARANTINE), server.runs(process, CLUSTER)
         except psutil.NoSuchProcess:
             continue
-        if "tasks.worker.quarantine" in words:
+        if is_quarantine:
             found["quarantine"].append(process)
         elif is_of_cluster:
             found["worker" if process.pid in pids else "cluster"].append(process)

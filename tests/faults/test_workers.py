@@ -12,6 +12,7 @@ import pytest
 
 from tests.acceptance.effects import Effects
 from tests.faults.judge import assert_nothing_broke, assert_sound, await_rest, counted, ends, tell
+from tests.fork_server import CLUSTER
 from tests.servers import PYTHON, SAME_KEYS, SERVE, Server, free_port, real_server, running, until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.both_engines, pytest.mark.timeout(600)]
@@ -39,7 +40,7 @@ def a_web_process_and_two_workers(database: str) -> Iterator[tuple[Server, Serve
 
 
 def clusters(server: Server) -> list[psutil.Process]:
-    return [process for process in server.processes() if server.is_of_cluster(process)]
+    return [process for process in server.processes() if server.runs(process, CLUSTER)]
 
 
 def test_a_machine_that_was_paused_writes_nothing_when_it_wakes(database: str, effects: Effects) -> None:
