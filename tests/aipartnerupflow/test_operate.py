@@ -243,11 +243,13 @@ def test_every_help_ends_with_an_example_of_that_command() -> None:
 
 
 def test_the_shell_completes_ids(server: Server, tmp_path: Path) -> None:
+    for task_id in ("completed-diamond", "completed-machine"):  # of the newest, whatever other tests have stored
+        server.rpc("tasks.create", {"tasks": [{"id": task_id, "name": "Known by its id"}]})
     program = "import sys; sys.argv = ['aipartnerupflow']; from aipartnerupflow.cli import main; main()"
     asked = {
         "AIPARTNERUPFLOW_URL": server.url,
         "_AIPARTNERUPFLOW_COMPLETE": "complete_zsh",
-        "_TYPER_COMPLETE_ARGS": "aipartnerupflow tasks get example-dia",
+        "_TYPER_COMPLETE_ARGS": "aipartnerupflow tasks get completed-dia",
     }
 
     def completed() -> str:
@@ -260,8 +262,8 @@ def test_the_shell_completes_ids(server: Server, tmp_path: Path) -> None:
             text=True,
             check=True,
         ).stdout
-        return printed if "example" in printed else ""
+        return printed if "completed" in printed else ""
 
     found = until(completed, seconds=60, what="completed ids")
-    assert "example-diamond" in found
-    assert "example-machine" not in found
+    assert "completed-diamond" in found
+    assert "completed-machine" not in found
