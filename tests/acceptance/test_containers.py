@@ -55,7 +55,7 @@ def test_the_page_is_true(site: Site) -> None:
 
 def test_a_named_secret_reaches_the_container_and_nothing_else(site: Site) -> None:
     site.server.rpc("secrets.set", {"name": "token", "value": "a-canary-of-containers"}, path="/system")
-    script = 'echo "$TOKEN"; [ "$TOKEN" = a-canary-of-containers ]'
+    script = 'echo "$TOKEN"; sleep 1; [ "$TOKEN" = a-canary-of-containers ]'
     inputs = {
         "image": IMAGE,
         "command": ["sh", "-c", script.replace("canary", "can''ary")],

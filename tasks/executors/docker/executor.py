@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from django.conf import settings
@@ -14,6 +15,11 @@ from tasks.executors.docker.output import Output
 from tasks.rules.places import places_in
 
 SHOWN_CHARACTERS: Final = 2_000
+DOUBTED_SECONDS: Final = 0.5
+DOUBT: Final = (
+    "It ended after {seconds:.2f} s, and no output of it arrived. Docker on a busy machine loses the output of containers that "
+    "end so soon: let the command go on for a second."
+)
 TEXT: Json = {"type": "string"}
 SECONDS: Json = {"type": "number", "exclusiveMinimum": 0}
 OF_THE_OPERATOR: Final = {
@@ -103,7 +109,16 @@ class Docker(Executor):
         except asyncio.CancelledError:
             raise Stopped(result={"exit_code": None, "logs": output.text}) from None
         _check(state, order, output)
+        if not output.text and (doubt := doubt_of(state)):
+            context.log(doubt)
         return {"exit_code": state["ExitCode"], "logs": output.text}
+
+
+def doubt_of(state: Mapping[str, Any]) -> str:
+    """What to say of a container without output, from its `State`: Docker may have lost it. Empty if that is not likely."""
+    started, finished = (datetime.fromisoformat(state[name]) for name in ("StartedAt", "FinishedAt"))
+    seconds = (finished - started).total_seconds()
+    return DOUBT.format(seconds=seconds) if seconds < DOUBTED_SECONDS else ""
 
 
 def _check(state: Mapping[str, Any], order: Order, output: Output) -> None:
@@ -127,4 +142,4 @@ def _failed(order: Order, output: Output, why: str, *, permanent: bool = False) 
 
 def _last_words(output: Output) -> str:
     words = masked_here(output.text)[-SHOWN_CHARACTERS:].strip()
-    return f" Its logs end with: {words}" if words else " It printed nothing."
+    return f" Its logs end with: {words}" if words else " No output of it arrived."

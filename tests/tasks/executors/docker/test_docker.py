@@ -14,7 +14,7 @@ from pytest_django import Settings
 from aipartnerupflow import doctor
 from aipartnerupflow.doctor import Doubt
 from aipartnerupflow.executors import Context, ExecutorError, Stopped
-from tasks.executors.docker.executor import Docker
+from tasks.executors.docker.executor import Docker, doubt_of
 from tasks.executors.docker.order import description, order_of
 from tasks.executors.docker.output import Output
 from tasks.models import Task
@@ -64,7 +64,8 @@ async def refusal(command: Any, context: Context, **inputs: Any) -> ExecutorErro
 
 
 def shell(script: str) -> list[str]:
-    return ["sh", "-c", script]
+    """It goes on for a second: Docker on a busy machine may lose the output of a container that ends sooner."""
+    return ["sh", "-c", f"({script}); code=$?; sleep 1; exit $code"]
 
 
 LOCKED: Final = """
@@ -88,10 +89,14 @@ async def test_a_container_is_locked_in(docker: DockerDaemon, context: Context, 
 
 
 async def test_a_command_line_is_split_and_bytes_are_decoded(docker: DockerDaemon, context: Context) -> None:
-    assert await call(r"printf 'a b|\0|\377|%s' '$HOME;'", context) == {
-        "exit_code": 0,
-        "logs": "a b|\ufffd|\ufffd|$HOME;",
-    }
+    command = r"""sh -c 'printf "a b|\0|\377|%s" "$0"; sleep 1' '$HOME;'"""
+    assert await call(command, context) == {"exit_code": 0, "logs": "a b|\ufffd|\ufffd|$HOME;"}
+
+
+@pytest.mark.parametrize(("finished", "is_doubted"), [("00:00:00.04", True), ("00:00:02", False)])
+def test_a_container_that_ended_at_once_and_printed_nothing_is_doubted(finished: str, is_doubted: bool) -> None:
+    doubt = doubt_of({"StartedAt": "2027-01-31T00:00:00.000000001Z", "FinishedAt": f"2027-01-31T{finished}Z"})
+    assert doubt.startswith("It ended after 0.04 s, and no output of it arrived.") is is_doubted
 
 
 async def test_another_code_is_a_failure(docker: DockerDaemon, context: Context) -> None:
