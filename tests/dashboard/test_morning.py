@@ -36,6 +36,7 @@ def follow(page: Page, name: str, heading: str) -> None:
     tab_to(page, name)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
+    page.wait_for_load_state()  # until then no script of the page hears its keys
 
 
 def test_what_failed_is_found_mended_and_compared_and_the_schedule_moved(home: Page, server: Server) -> None:
