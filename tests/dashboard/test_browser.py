@@ -50,6 +50,7 @@ def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Serv
     expect(home.locator(".messages")).to_contain_text("Run 2 has started")
     expect(line(home, "Step b")).to_have_class(re.compile("in_progress"))
     expect(home.locator(STATUSES)).to_have_text("running")
+    expect(home.locator("[data-graph] > svg")).to_be_visible()  # drawn by the scripts, which hear the keys
     home.keyboard.press("c")
     expect(home.get_by_role("button", name="Cancel the run")).to_be_focused()
     home.keyboard.press("Enter")
