@@ -55,7 +55,7 @@ def _applied() -> set[Migration]:
 
 @cache
 def _known() -> frozenset[Migration]:
-    """By the names of their files: to import a hundred modules would take longer than all that is asked here."""
+    """By the names of their files: importing a hundred modules takes longer than the whole comparison."""
     return frozenset((config.label, name) for config in apps.get_app_configs() for name in _names(config.label))
 
 

@@ -17,8 +17,8 @@ from tasks.rules.places import places_in
 SHOWN_CHARACTERS: Final = 2_000
 DOUBTED_SECONDS: Final = 0.5
 DOUBT: Final = (
-    "It ended after {seconds:.2f} s, and no output of it arrived. Docker on a busy machine loses the output of containers that "
-    "end so soon: let the command go on for a second."
+    "It ended after {seconds:.2f} s, and no output of it arrived. On a busy machine Docker sometimes loses the output of "
+    "containers that end so soon. End the command with `sleep 1` if you need it."
 )
 TEXT: Json = {"type": "string"}
 SECONDS: Json = {"type": "number", "exclusiveMinimum": 0}
