@@ -243,7 +243,7 @@ def test_every_help_ends_with_an_example_of_that_command() -> None:
 
 
 def test_the_shell_completes_ids(server: Server, tmp_path: Path) -> None:
-    for task_id in ("completed-diamond", "completed-machine"):  # of the newest, whatever other tests have stored
+    for task_id in ("completed-diamond", "completed-machine"):  # only the newest 100 are completed
         server.rpc("tasks.create", {"tasks": [{"id": task_id, "name": "Known by its id"}]})
     program = "import sys; sys.argv = ['aipartnerupflow']; from aipartnerupflow.cli import main; main()"
     asked = {
