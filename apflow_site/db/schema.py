@@ -63,4 +63,5 @@ def _names(label: str) -> list[str]:
     package, _ = MigrationLoader.migrations_module(label)
     if package is None or find_spec(package) is None:
         return []
-    return [name for _, name, _ in iter_modules(import_module(package).__path__) if name[0] not in "_~"]
+    found = iter_modules(import_module(package).__path__)
+    return [name for _, name, is_package in found if not is_package and name[0] not in "_~"]
