@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import socket
-import sqlite3
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -109,6 +108,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
         yield Finding(name=name, colour=GREEN if check["ok"] else RED, message=check["message"], fix=check["fix"])
         if not check["ok"] and name in ("database", "migrations"):
             return
+    yield _looked("database version", database_version)
     yield _looked("schema", newer_schema)
     yield _looked("pools", lambda: pools(config))
     yield _looked("durability", lambda: durability(config))
@@ -123,21 +123,14 @@ def _in_django(config: Config) -> Iterator[Finding]:
         yield _looked("redis", lambda: redis(str(config.redis.url)))
 
 
-def versions(
-    python: tuple[int, int] = sys.version_info[:2], sqlite: tuple[int, ...] = sqlite3.sqlite_version_info
-) -> str:
+def versions(python: tuple[int, int] = sys.version_info[:2]) -> str:
     lowest, highest = PYTHONS
     if not lowest <= python <= highest:
         raise Trouble(
-            f"Python {'.'.join(map(str, python))} is not supported.",
-            fix=f"Install with Python {'.'.join(map(str, lowest))} to {'.'.join(map(str, highest))}.",
+            f"Python {_dotted(python)} is not supported.",
+            fix=f"Install with Python {_dotted(lowest)} to {_dotted(highest)}.",
         )
-    if sqlite < SQLITE_MIN:
-        raise Trouble(
-            f"SQLite {'.'.join(map(str, sqlite))} is too old.",
-            fix=f"Use a Python that is built with SQLite {'.'.join(map(str, SQLITE_MIN))} or newer, or PostgreSQL.",
-        )
-    return f"aipartnerupflow {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    return f"aipartnerupflow {__version__}, Python {platform.python_version()}"
 
 
 def _configuration() -> str:
@@ -285,6 +278,23 @@ def stored_keys() -> str:
             fix="Add the old key to the end of llm.encryption_keys (the file llm_key in the old data folder has it), "
             "run `aipartnerupflow keys rotate`, then remove it again.",
         ) from None
+
+
+def database_version(found: tuple[int, ...] | None = None) -> str:
+    """Name the database in use. Django itself refuses a PostgreSQL that is too old."""
+    from django.db import connection
+
+    found = found or connection.get_database_version()
+    if connection.vendor == "sqlite" and found < SQLITE_MIN:
+        raise Trouble(
+            f"SQLite {_dotted(found)} is too old.",
+            fix=f"Use a Python that is built with SQLite {_dotted(SQLITE_MIN)} or newer, or PostgreSQL.",
+        )
+    return f"{connection.display_name} {_dotted(found)}"
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def newer_schema() -> str:

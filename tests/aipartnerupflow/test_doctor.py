@@ -109,6 +109,8 @@ def test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_
             assert (refused.returncode, "llm.encryption_keys: another value" in words(refused.stderr)) == (2, True)
         durability = during.pop("durability")
         assert {finding["colour"] for finding in during.values()} == {"green"}, during
+        database = "SQLite 3." if database_url.startswith("sqlite") else "PostgreSQL 1"
+        assert during["database version"]["message"].startswith(database)
         assert "power cut" in durability["message"]  # the tests' PostgreSQL flushes nothing, to be fast
         assert (durability["colour"] == "green") == database_url.startswith("sqlite")
         full = found.examine(AIPARTNERUPFLOW_DATABASE_SQLITE_SYNCHRONOUS="full")["durability"]["message"]
@@ -311,7 +313,7 @@ def test_redis_that_does_not_answer(installation: Installation) -> None:
     ("look", "words"),
     [
         (lambda: doctor.versions(python=(3, 10)), "Python 3.11 to 3.13"),
-        (lambda: doctor.versions(sqlite=(3, 31, 1)), "3.35.0 or newer"),
+        (lambda: doctor.database_version((3, 31, 1)), "3.35.0 or newer"),
         (lambda: doctor.data_folder(Path(), free_bytes=2**20), "Free some space"),
         (lambda: doctor.clock(NOW, NOW + timedelta(seconds=60)), "NTP"),
     ],
