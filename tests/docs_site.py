@@ -13,7 +13,8 @@ import yaml
 from tests.documents import text
 from tests.fork_server import MODELS
 from tests.llm_server import LlmServer, llm_server
-from tests.servers import Server, free_port, new_database
+from tests.ports import free_port
+from tests.servers import Server, new_database
 from tests.shell import Shell, new_shell
 
 Json = dict[str, Any]

@@ -9,7 +9,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-from tests.servers import free_port, until
+from tests.ports import free_port
+from tests.servers import until
 
 
 @dataclass(slots=True)

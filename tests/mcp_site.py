@@ -16,7 +16,8 @@ from typing import Any, Final
 import httpx
 
 from tests.fork_server import FORKED_MODULE, FORKS, fork_server
-from tests.servers import ROOT, free_port, until
+from tests.ports import free_port
+from tests.servers import ROOT, until
 
 CALLS: Final = "MCP_CALLS"
 """The environment variable with the file where the tools note what they were called with."""

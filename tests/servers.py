@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import psutil
 import psycopg
 
 from tests.fork_server import CLUSTER, LETTERS, NAME_LENGTH, NURSERY, QUARANTINE, Forked, fork_server_for
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[1]
 PYTHON: Final = sys.executable
@@ -302,13 +302,6 @@ def _await_start(server: Server, path: str) -> None:
         return False
 
     until(answers, seconds=START_SECONDS, what=f"200 from {path}", pause_seconds=0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 # --- databases ---

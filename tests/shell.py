@@ -16,7 +16,8 @@ from typing import BinaryIO, Final
 import pytest
 
 from tests.fork_server import DATABASE, FORKS, fork_server, fork_server_for
-from tests.servers import ALL_READY, ROOT, Server, environment_of, free_port, running
+from tests.ports import free_port
+from tests.servers import ALL_READY, ROOT, Server, environment_of, running
 
 COMMANDS: Final = {
     "curl": f'exec {sys.executable} -m tests.acceptance.curl "$@"',

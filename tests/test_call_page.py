@@ -18,7 +18,8 @@ from aipartnerupflow.client import AuthenticationFailed, Client, NotFound
 from tests.accounts.conftest import minted
 from tests.cutting import cutting
 from tests.documents import text, texts
-from tests.servers import ROOT, SERVE, Server, events_of, free_port, new_database, running
+from tests.ports import free_port
+from tests.servers import ROOT, SERVE, Server, events_of, new_database, running
 from tests.shell import Shell, new_shell
 
 PAGE: Final = "docs/how-to/call.md"

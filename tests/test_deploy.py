@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from apflow_site.config import known_settings, variables
-from tests.servers import PYTHON, Server, events_of, free_port, until
+from tests.ports import free_port
+from tests.servers import PYTHON, Server, events_of, until
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

@@ -9,7 +9,8 @@ from typing import Final
 import pytest
 
 from apflow_site.config import known_settings
-from tests.servers import ROOT, SERVE, Server, free_port, new_database, running
+from tests.ports import free_port
+from tests.servers import ROOT, SERVE, Server, new_database, running
 
 PAGE: Final = (ROOT / "docs/security.md").read_text()
 PROMISED, REST = PAGE.split("\n## What is not guaranteed\n")

@@ -15,7 +15,8 @@ import pytest
 
 from tests.curl import curl
 from tests.documents import texts
-from tests.servers import free_port, until
+from tests.ports import free_port
+from tests.servers import until
 
 ROOT: Final = Path(__file__).parent.parent
 PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}").resolve()

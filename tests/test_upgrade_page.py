@@ -21,8 +21,9 @@ from tests.aipartnerupflow.importing.recorded import tasks_of
 from tests.aipartnerupflow.importing.replay import answering
 from tests.documents import texts
 from tests.fork_server import run_command
+from tests.ports import free_port
 from tests.predecessor import CALLS, EXECUTORS, OWNER, TREE, WORKS, Check
-from tests.servers import ROOT, SERVE, Server, environment_of, free_port, new_database, running, running_server
+from tests.servers import ROOT, SERVE, Server, environment_of, new_database, running, running_server
 
 PAGE: Final = "docs/how-to/upgrade.md"
 PREFIX: Final = "AIPARTNERUPFLOW_"

@@ -16,7 +16,8 @@ from typing import Final
 import httpx
 
 from tests.interop.environments import python_with
-from tests.servers import ROOT, SHARED_FOLDER, free_port, until
+from tests.ports import free_port
+from tests.servers import ROOT, SHARED_FOLDER, until
 
 OURS: Final = ("AIPARTNERUPFLOW_", "APFLOW_", "DJANGO_", "PYTHONPATH")
 RUNTIME: Final = ROOT / "requirements/base.txt"

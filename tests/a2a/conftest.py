@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import pytest
 
 from a2a.methods import METHODS, SYSTEM_METHODS
 from tests.a2a.a2a_client import Agent, agent_of
+from tests.ports import free_port
 from tests.servers import Server
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def serving(data_dir: Path, **settings: str) -> Iterator[str]:
         "AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "0",
         **settings,
     }
-    port = str(_free_port())
+    port = str(free_port())
     command = [*PYTHON, "uvicorn", "apflow_site.asgi:application", "--port", port, "--log-level", "warning"]
     with subprocess.Popen(command, cwd=ROOT, env=environment) as server:
         yield f"http://127.0.0.1:{port}"
@@ -52,13 +52,6 @@ def client_of(base_url: str) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def http(open_server: Server) -> httpx.Client:
     return open_server.http
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 from tests.accounts.conftest import minted
 from tests.curl import curl
 from tests.fork_server import run_command
-from tests.servers import SAME_KEYS, SERVE, Server, environment_of, free_port, new_database, running, until
+from tests.ports import free_port
+from tests.servers import SAME_KEYS, SERVE, Server, environment_of, new_database, running, until
 
 pytestmark = pytest.mark.both_engines_nightly
 

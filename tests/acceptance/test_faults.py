@@ -14,7 +14,8 @@ import pytest
 
 from tests.acceptance.effects import Effects
 from tests.fork_server import CLUSTER
-from tests.servers import COMMAND, SAME_KEYS, Server, free_port, new_database, running, running_server, until
+from tests.ports import free_port
+from tests.servers import COMMAND, SAME_KEYS, Server, new_database, running, running_server, until
 
 pytestmark = pytest.mark.both_engines
 

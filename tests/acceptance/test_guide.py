@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.documents import text
-from tests.servers import ROOT, Server, free_port, new_database, query, running, running_server
+from tests.ports import free_port
+from tests.servers import ROOT, Server, new_database, query, running, running_server
 from tests.shell import Shell
 
 pytestmark = pytest.mark.both_engines_nightly

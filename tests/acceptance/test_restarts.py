@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import SAME_KEYS, Server, free_port, new_database, running_server, until
+from tests.ports import free_port
+from tests.servers import SAME_KEYS, Server, new_database, running_server, until
 from tests.test_deploy import nginx
 
 WAITING = 40

@@ -8,7 +8,8 @@ from typing import Final
 
 import pytest
 
-from tests.servers import ROOT, Server, free_port, real_server, running_server
+from tests.ports import free_port
+from tests.servers import ROOT, Server, real_server, running_server
 from tests.shell import Shell
 
 SECRET: Final = "of-the-starts-9vQ2xLr7Wm4Zt6Kb8Nc3Hd5F"

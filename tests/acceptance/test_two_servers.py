@@ -8,7 +8,8 @@ from contextlib import closing
 import pytest
 
 from tests.a2a.sockets import socket
-from tests.servers import PYTHON, ROOT, SERVE, Server, free_port, new_database, running, until
+from tests.ports import free_port
+from tests.servers import PYTHON, ROOT, SERVE, Server, new_database, running, until
 
 LIMIT = 200_000
 ENV = {"AIPARTNERUPFLOW_LIMITS_BODY_BYTES": str(LIMIT), "DJANGO_DEBUG": "1"}

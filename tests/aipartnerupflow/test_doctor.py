@@ -19,7 +19,8 @@ from apflow_site.config import Config, load
 from tasks.models import InstallationFact
 from tasks.services.signers import note_signer
 from tests.fork_server import printed_by, run_command
-from tests.servers import environment_of, free_port, new_database, query, running_server
+from tests.ports import free_port
+from tests.servers import environment_of, new_database, query, running_server
 
 Findings = dict[str, dict[str, Any]]
 NOW = datetime.now(UTC)

@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tasks.telemetry import metrics
 from tasks.telemetry.series import once
-from tests.servers import PYTHON, ROOT, SAME_KEYS, Json, Server, free_port, new_database, running, running_server, until
+from tests.ports import free_port
+from tests.servers import PYTHON, ROOT, SAME_KEYS, Json, Server, new_database, running, running_server, until
 from tests.sizes import size
 
 MODULES = ("tasks/telemetry/metrics.py", "a2a/core/metrics.py", "apflow_site/metrics.py")

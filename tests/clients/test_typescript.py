@@ -14,7 +14,8 @@ from tests.clients.typescript import PACKAGE, SCHEMA, generated, npm
 from tests.cutting import cut_often
 from tests.documents import texts
 from tests.interop.environments import node_packages, printed
-from tests.servers import Server, free_port
+from tests.ports import free_port
+from tests.servers import Server
 from tests.shared_servers import JWT_SECRET
 
 PROGRAM: Final = Path(__file__).with_name("program.mts")

@@ -14,7 +14,8 @@ from tests.faults.clocks import set_clock, shifted
 from tests.faults.judge import assert_sound, await_rest, begun_again, completed_twice, lost
 from tests.faults.load import let_pass
 from tests.faults.rows import Report, Row, size
-from tests.servers import COMMAND, SAME_KEYS, Server, free_port, real_server, running
+from tests.ports import free_port
+from tests.servers import COMMAND, SAME_KEYS, Server, real_server, running
 
 ROUNDS = size("CLOCK_ROUNDS", 10)
 SHIFTS = ("+3600", "+0", "-3600", "+0", "-5", "+0")

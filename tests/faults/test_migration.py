@@ -13,7 +13,8 @@ from tests.faults.judge import assert_sound, await_rest, begun_again, completed_
 from tests.faults.load import let_pass
 from tests.faults.previous import checked_out, import_path, with_the_first_schema
 from tests.faults.rows import Report, Row, size
-from tests.servers import COMMAND, Server, environment_of, free_port, new_database, running, until
+from tests.ports import free_port
+from tests.servers import COMMAND, Server, environment_of, new_database, running, until
 
 ROWS = size("MIGRATED_TASKS", 100_000)
 TREES = 20

@@ -13,7 +13,8 @@ import pytest
 from tests.acceptance.effects import Effects
 from tests.faults.judge import assert_nothing_broke, assert_sound, await_rest, counted, ends, tell
 from tests.fork_server import CLUSTER
-from tests.servers import PYTHON, SAME_KEYS, SERVE, Server, free_port, real_server, running, until
+from tests.ports import free_port
+from tests.servers import PYTHON, SAME_KEYS, SERVE, Server, real_server, running, until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.both_engines, pytest.mark.timeout(600)]
 

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from django.apps import apps
 
-from tests.servers import SERVE, Server, free_port, new_database, running
+from tests.ports import free_port
+from tests.servers import SERVE, Server, new_database, running
 
 SEEDS: Final = (
     [{"id": "seed", "name": "seed"}, {"id": "leaf", "name": "leaf", "parent_id": "seed"}],

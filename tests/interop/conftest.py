@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import Server, free_port, new_database, running_server
+from tests.ports import free_port
+from tests.servers import Server, new_database, running_server
 
 ALLOW = {"AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true"}
 

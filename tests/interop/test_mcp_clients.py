@@ -11,7 +11,8 @@ import pytest
 from tests.a2a.mcp.test_endpoint import TOOLS as EVERY_TOOL
 from tests.documents import text
 from tests.interop.environments import Json, node_packages, printed, python_with, run
-from tests.servers import Server, free_port, new_database, running_server
+from tests.ports import free_port
+from tests.servers import Server, new_database, running_server
 
 TOOLS: Final = [name for name in EVERY_TOOL if name != "scripted_executor"]
 SEEN: Final[Json] = {

@@ -24,7 +24,8 @@ from tests.accounts.conftest import SECRET
 from tests.fork_server import printed_by
 from tests.hostile.test_corpus import MADE_BY_SERVERS
 from tests.isolation.doors import Shot
-from tests.servers import SERVE, Server, environment_of, free_port, new_database, running
+from tests.ports import free_port
+from tests.servers import SERVE, Server, environment_of, new_database, running
 
 PASSWORD: Final = "open sesame 42"
 MAKE_PEOPLE: Final = """

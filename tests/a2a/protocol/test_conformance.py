@@ -11,7 +11,8 @@ import pytest
 from tests.a2a.a2a_client import Agent, Json, message, states_of
 from tests.a2a.schemas import check
 from tests.documents import text
-from tests.servers import PYTHON, ROOT, free_port, new_database, running
+from tests.ports import free_port
+from tests.servers import PYTHON, ROOT, new_database, running
 
 pytestmark = pytest.mark.both_engines_nightly
 

@@ -24,7 +24,8 @@ from tests.a2a.a2a_client import BRIEF, ECHO, SETTINGS, SLOW, Agent, Json, agent
 from tests.a2a.endpoints.test_ws_auth import ENV, SKEW_SECONDS
 from tests.a2a.endpoints.test_ws_auth import token as ws_token
 from tests.a2a.protocol.test_bindings import ERRORS
-from tests.servers import Server, free_port, new_database, running_server, until
+from tests.ports import free_port
+from tests.servers import Server, new_database, running_server, until
 
 pytestmark = pytest.mark.both_engines_nightly
 

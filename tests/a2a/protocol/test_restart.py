@@ -11,7 +11,8 @@ import pytest
 from a2a.live.sse import CUT
 from tests.a2a.a2a_client import SLOW, Agent, Json, data, states_of
 from tests.a2a.protocol.test_grpc import Stub
-from tests.servers import Server, free_port, new_database, running_server
+from tests.ports import free_port
+from tests.servers import Server, new_database, running_server
 
 pytestmark = pytest.mark.both_engines_nightly
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.aipartnerupflow.conftest import Said
-from tests.servers import PYTHON, Server, environment_of, free_port
+from tests.ports import free_port
+from tests.servers import PYTHON, Server, environment_of
 
 Cli = Callable[..., Said]
 MOST_MODULES = 450

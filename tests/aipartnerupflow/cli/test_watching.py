@@ -14,7 +14,8 @@ import pytest
 from aipartnerupflow.client import Client
 from aipartnerupflow.program import program
 from tests.aipartnerupflow.conftest import Json, Said, command, step, tree
-from tests.servers import ROOT, Server, environment_of, free_port, new_database, running_server, until
+from tests.ports import free_port
+from tests.servers import ROOT, Server, environment_of, new_database, running_server, until
 from tests.terminal import Screen
 
 Cli = Callable[..., Said]

@@ -24,7 +24,8 @@ from aipartnerupflow.client import (
 )
 from aipartnerupflow.client.types import Event, Task
 from tests.aipartnerupflow.conftest import step, tree
-from tests.servers import Server, free_port, new_database, running_server
+from tests.ports import free_port
+from tests.servers import Server, new_database, running_server
 
 SECRET = "a text that is long enough for a secret, and no example"
 

