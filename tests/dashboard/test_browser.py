@@ -57,6 +57,27 @@ def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Serv
     expect(home.locator(STATUSES)).to_have_text("cancelled")
 
 
+def test_a_menu_that_is_opened_while_the_page_loads_news_stays_open(home: Page, server: Server, make: Make) -> None:
+    ask = step("a", question="Ship it?") | {"schemas": {"method": "approval_executor"}}
+    prefix = make(root("Menu work", "a", "b"), ask, step("b", seconds=60))
+    open_tree(home, server, f"{prefix}-root")
+    home.keyboard.press("r")
+    questions = home.get_by_role("list", name="Open questions")
+    expect(questions).to_contain_text("Ship it?")
+    news, held = re.compile("/ui/head/"), list[Route]()
+    home.route(news, lambda route: route.continue_() if held else held.append(route))
+    with home.expect_request(news):
+        server.rpc("tasks.answer", {"task_id": f"{prefix}-a", "answer": "yes"})
+    home.get_by_role("button", name="More actions").click()
+    with home.expect_response(news) as reply:
+        held[0].continue_()
+    reply.value.finished()
+    home.evaluate("() => new Promise(requestAnimationFrame)")
+    expect(home.get_by_role("button", name="Run from code")).to_be_visible()
+    home.keyboard.press("Escape")
+    expect(questions).to_have_count(0)
+
+
 def test_the_end_of_a_run_is_shown_without_asking(home: Page, server: Server, make: Make) -> None:
     prefix = make(root("Short work", "a"), step("a", seconds=0.6, steps=3))
     open_tree(home, server, f"{prefix}-root")

@@ -2,7 +2,8 @@
 
 import { showConnection } from "./connection.js";
 
-// `shown` is called after each load, `failed` with the reason if there was no answer, or no page.
+// `shown` is called after each load, `failed` with the reason if there was no answer, or no page. A
+// dialog or menu that is open there stays: the load waits until it is closed.
 export function partOf(target, { shown, failed }) {
   let controller = null;
 
@@ -10,10 +11,13 @@ export function partOf(target, { shown, failed }) {
     controller?.abort();
     const mine = (controller = new AbortController());
     try {
+      await closed(target);
+      mine.signal.throwIfAborted();
       const reply = await fetch(address, { signal: mine.signal, headers: { Accept: "text/html" } });
       if (reply.redirected) return location.reload(); // the session has ended
       if (!reply.ok) return failed(`The server answered with ${reply.status}.`);
       const html = await reply.text();
+      if (openIn(target)) return load(address); // opened meanwhile
       replace(target, html);
       shown();
     } catch (error) {
@@ -23,6 +27,16 @@ export function partOf(target, { shown, failed }) {
       failed("The server cannot be reached.");
     }
   };
+}
+
+function openIn(target) {
+  return target.querySelector(":popover-open");
+}
+
+async function closed(target) {
+  for (let open; (open = openIn(target)); ) {
+    await new Promise((done) => open.addEventListener("toggle", done, { once: true }));
+  }
 }
 
 // The focus stays where it was if that is there again.

@@ -181,12 +181,10 @@ function agesHead(event) {
   return event.type === "task_start" && head.querySelector("[data-tree-status] .pending") !== null;
 }
 
-// Waits until an open menu or dialog is closed.
 function refreshHead() {
   headTimer ??= setTimeout(() => {
     headTimer = null;
-    const open = head.querySelector(":popover-open");
-    open ? open.addEventListener("toggle", refreshHead, { once: true }) : loadHead(page.dataset.head);
+    loadHead(page.dataset.head);
   }, tasks.length > LARGE ? PANEL_REST_MS : HEAD_REST_MS);
 }
 
