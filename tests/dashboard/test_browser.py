@@ -1,11 +1,13 @@
 """The dashboard in a real browser, as people use it."""
 
+import json
 import re
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
+import pytest
 from playwright.sync_api import Browser, Dialog, Page, Route, expect
 
 from tests.dashboard.browsing import STATUSES, line, open_tree
@@ -76,6 +78,35 @@ def test_a_menu_that_is_opened_while_the_page_loads_news_stays_open(home: Page, 
     expect(home.get_by_role("button", name="Run from code")).to_be_visible()
     home.keyboard.press("Escape")
     expect(questions).to_have_count(0)
+
+
+@pytest.mark.parametrize("field", ["who", "when"])
+def test_an_answer_that_is_begun_while_the_page_loads_news_is_kept(
+    home: Page, server: Server, make: Make, field: str
+) -> None:
+    form = {"type": "object", "properties": {"who": {"type": "string"}, "when": {"enum": ["now", "later"]}}}
+    ask = step("a", question="Ship it?", schema=form) | {"schemas": {"method": "approval_executor"}}
+    task_id = f"{make(root('Slow answer', 'a'), ask, execute=True)}-a"
+    open_tree(home, server, task_id)
+    expect(home.get_by_label(field)).to_be_visible()
+    log = {"type": "log", "task_id": task_id, "status": "in_progress", "progress": 0, "tree_progress": 0}
+    news = json.dumps(log | {"message": "still waiting", "timestamp": "2026-01-01T00:00:00Z"})
+    body = f"retry: 600000\ndata: {news}\n\n"
+    home.route("**/ui/events/run/**", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+    held = list[Route]()
+    home.route("**/ui/panel/**", lambda route: held.append(route))
+    with home.expect_request("**/ui/panel/**"):
+        open_tree(home, server, task_id)
+    if field == "who":
+        home.get_by_label(field).fill("me")
+    else:
+        home.get_by_label(field).select_option("later")
+    with home.expect_response("**/ui/panel/**") as reply:
+        held[0].continue_()
+    reply.value.finished()
+    home.evaluate("() => new Promise(requestAnimationFrame)")
+    expect(home.get_by_label(field)).to_have_value("me" if field == "who" else "later")
+    server.rpc("tasks.cancel", {"task_id": task_id})
 
 
 def test_the_end_of_a_run_is_shown_without_asking(home: Page, server: Server, make: Make) -> None:

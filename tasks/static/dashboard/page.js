@@ -150,6 +150,12 @@ function shown(moment, second) {
   return moment.toLocaleString("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second });
 }
 
+// Whether the user has changed this field of a form.
+export function isChanged(field) {
+  if (!(field instanceof HTMLSelectElement)) return field.value !== field.defaultValue;
+  return !(field.querySelector("option[selected]") ?? field.options[0]).selected;
+}
+
 // Updates the number of open questions in the navigation.
 export function countQuestions(number) {
   const badge = document.querySelector("[data-questions]");

@@ -3,8 +3,9 @@
 import { showConnection } from "./connection.js";
 
 // `shown` is called after each load, `failed` with the reason if there was no answer, or no page. A
-// dialog or menu that is open there stays: the load waits until it is closed.
-export function partOf(target, { shown, failed }) {
+// dialog or menu that is open there stays: the load waits until it is closed. So does all of it while
+// `isKept`: what was loaded is dropped.
+export function partOf(target, { shown, failed, isKept = () => false }) {
   let controller = null;
 
   return async function load(address) {
@@ -18,6 +19,7 @@ export function partOf(target, { shown, failed }) {
       if (!reply.ok) return failed(`The server answered with ${reply.status}.`);
       const html = await reply.text();
       if (openIn(target)) return load(address); // opened meanwhile
+      if (isKept()) return;
       replace(target, html);
       shown();
     } catch (error) {

@@ -7,7 +7,7 @@ import { draw, HIGHEST, READABLE, showTooltip } from "./graph.js";
 import { findIn } from "./find.js";
 import { growthOf } from "./growth.js";
 import { groupsOf, placesOf } from "./outline.js";
-import { countQuestions, showClocks } from "./page.js";
+import { countQuestions, isChanged, showClocks } from "./page.js";
 import { partOf } from "./part.js";
 import { follow } from "./stream.js";
 import { duration, timelineOf } from "./timeline.js";
@@ -42,7 +42,7 @@ const isPanelBelow = matchMedia("(max-width: 1080px)"); // as in tree.css
 const panel = document.querySelector("#panel");
 panel.dataset.shown = panel.dataset.selected;
 const loadHead = partOf(head, { shown: headShown, failed: () => {} });
-const loadPanel = partOf(panel, { shown: panelShown, failed: panelFailed });
+const loadPanel = partOf(panel, { shown: panelShown, failed: panelFailed, isKept: isFillingIn });
 let headTimer = null;
 let panelTimer = null;
 const frame = page.querySelector("[data-graph-frame]");
@@ -376,10 +376,11 @@ function panelFailed(reason) {
   delete panel.dataset.shown;
 }
 
-// Whether a question in the panel is being answered: a reminder must not clear its form.
+// Whether a question in the panel is being answered: news must not clear its form.
 function isFillingIn() {
-  const fields = [...document.querySelectorAll("#panel .question :is(input:not([type=hidden]), textarea)")];
-  return tasks[chosen].status === "in_progress" && fields.some((field) => field.value !== field.defaultValue);
+  const task = tasks[chosen];
+  const fields = [...panel.querySelectorAll(".question :is(input:not([type=hidden]), textarea, select)")];
+  return panel.dataset.shown === task.id && task.status === "in_progress" && fields.some(isChanged);
 }
 
 // The panel of a map, loop or spawner, which its parts change.
