@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
+from tasks.rules.words import TOKEN
 from tests.fork_server import MODELS
 from tests.llm_formats import Json
 from tests.llm_server import LlmServer, llm_server
@@ -70,6 +71,14 @@ class LlmSite:
             return found.get("question") or {}
 
         return until(question, seconds=30, what=f"the question of {task_id}")
+
+    def wait_for_words(self, task_id: str, words: str) -> None:
+        """Return when the server has these words of a model's answer: they are on their way after the model sends them."""
+        said = ""
+        with self.server.events(task_id, tokens=True) as events:
+            while words not in said:
+                event = next(events)
+                said += event["message"] if event["type"] == TOKEN else ""
 
     def end_of(self, task_id: str) -> Done:
         events = self.server.finished(task_id, tokens=True)

@@ -289,7 +289,7 @@ def test_an_empty_answer_is_asked_for_again(site: LlmSite) -> None:
 def test_a_cancel_ends_what_is_asked_and_keeps_what_is_done(site: LlmSite, force: bool) -> None:
     site.llm.will(Says(text="Facts."), Says(text="one two three", stalls_after=1))
     task_id = site.start(CREW, RIVERS, params={"works": WORKS})
-    assert site.llm.stalled.wait(60)
+    site.wait_for_words(task_id, "one")
     site.server.rpc("tasks.cancel", {"task_id": task_id, "force": force})
     assert site.llm.hung_up.wait(60)
     done = site.end_of(task_id)

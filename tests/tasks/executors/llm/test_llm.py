@@ -314,7 +314,7 @@ def test_a_timeout_ends_the_request(site: LlmSite) -> None:
 def test_a_cancel_ends_the_request_and_keeps_what_was_said(site: LlmSite, force: bool) -> None:
     site.llm.will(Says(text="one two three", stalls_after=2))
     task_id = site.start(EXECUTOR, {"prompt": "Count to three.", "model": GPT})
-    assert site.llm.stalled.wait(60)
+    site.wait_for_words(task_id, "one two ")
     with site.server.events(task_id) as events:
         assert any(event["type"] == "log" for event in events)  # a client that asks for nothing else
     site.server.rpc("tasks.cancel", {"task_id": task_id, "force": force})

@@ -48,7 +48,7 @@ def test_each_try_of_a_call_that_fails_is_recorded(site: LlmSite) -> None:
 def test_a_cancelled_call_keeps_what_was_said(site: LlmSite) -> None:
     site.llm.will(Says(text="one two three", stalls_after=2))
     task_id = site.start("llm_executor", {"prompt": "Count to three.", "model": GPT})
-    assert site.llm.stalled.wait(60)
+    site.wait_for_words(task_id, "one two ")
     site.server.rpc("tasks.cancel", {"task_id": task_id})
     site.end_of(task_id)
     ((status, error, content),) = calls_of(site, task_id, "status", "error", "content")
