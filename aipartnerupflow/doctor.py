@@ -108,7 +108,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
         yield Finding(name=name, colour=GREEN if check["ok"] else RED, message=check["message"], fix=check["fix"])
         if not check["ok"] and name in ("database", "migrations"):
             return
-    yield _looked("database version", database_version)
+    yield _looked("db version", database_version)
     yield _looked("schema", newer_schema)
     yield _looked("pools", lambda: pools(config))
     yield _looked("durability", lambda: durability(config))

@@ -111,7 +111,7 @@ def test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_
         durability = during.pop("durability")
         assert {finding["colour"] for finding in during.values()} == {"green"}, during
         database = "SQLite 3." if database_url.startswith("sqlite") else "PostgreSQL 1"
-        assert during["database version"]["message"].startswith(database)
+        assert during["db version"]["message"].startswith(database)
         assert "power cut" in durability["message"]  # the tests' PostgreSQL flushes nothing, to be fast
         assert (durability["colour"] == "green") == database_url.startswith("sqlite")
         full = found.examine(AIPARTNERUPFLOW_DATABASE_SQLITE_SYNCHRONOUS="full")["durability"]["message"]
