@@ -154,7 +154,7 @@ async def test_an_image_is_pulled_if_the_operator_wants_it(
         configure(settings, daemon=docker.address, images=images)
         assert "is not on the worker's machine" in str(await refusal(["echo", "here"], context, image=images[0]))
         configure(settings, daemon=docker.address, images=images, pull="missing")
-        assert (await call(["echo", "here"], context, image=images[0]))["logs"] == "here\n"
+        assert (await call(shell("echo here"), context, image=images[0]))["logs"] == "here\n"
         assert logs == [f"Pulling the image {images[0]}", "here"]
         error = await refusal(["echo", "here"], context, image=images[1])
         assert str(error) == f"Docker did not run '{images[1]}': manifest unknown"
