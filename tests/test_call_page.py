@@ -174,7 +174,7 @@ def test_the_token_goes_where_the_page_says(closed_server: Server, shell: Shell)
         assert list(client.list()) == []
     arguments = eval(f"dict({cell('With a token', 'httpx')})", names)
     call = {"jsonrpc": "2.0", "id": 1, "method": "tasks.list", "params": {}}
-    assert httpx.post(f"{closed_server.url}/tasks", json=call, **arguments).json()["result"] == []
+    assert httpx.post(f"{closed_server.url}/tasks", json=call, timeout=60, **arguments).json()["result"] == []
 
 
 def cell(heading: str, first: str) -> str:

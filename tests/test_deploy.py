@@ -182,16 +182,19 @@ def test_the_proxy_refuses_a_body_in_the_format_of_the_interface(proxied: str, p
 
 
 def _is_finished(url: str, event: dict[str, Any]) -> bool:
-    return bool(httpx.get(f"{url}/api/tasks/{event['task_id']}/").json()["status"] == "completed")
+    return bool(httpx.get(f"{url}/api/tasks/{event['task_id']}/", timeout=60).json()["status"] == "completed")
 
 
 def test_the_proxy_passes_a_refusal_on(proxied: str) -> None:
-    response = httpx.post(f"{proxied}/tasks", content=b"{", headers={"Content-Type": "application/json"})
+    response = httpx.post(f"{proxied}/tasks", content=b"{", headers={"Content-Type": "application/json"}, timeout=60)
     assert (response.status_code, response.json()["error"]["code"]) == (400, -32700)
 
 
 def test_the_proxy_limits_headers_too(proxied: str) -> None:
     for headers in ({"X": "x" * 20_000}, {f"X-{number}": "x" * 9_000 for number in range(8)}):
-        assert httpx.get(f"{proxied}/health", headers=headers).status_code in (400, 431)
-    assert httpx.get(f"{proxied}/health", headers={f"X-{number}": "x" for number in range(101)}).status_code == 431
-    assert httpx.get(f"{proxied}/health", headers={f"X-{number}": "x" for number in range(80)}).is_success
+        assert httpx.get(f"{proxied}/health", headers=headers, timeout=60).status_code in (400, 431)
+    assert (
+        httpx.get(f"{proxied}/health", headers={f"X-{number}": "x" for number in range(101)}, timeout=60).status_code
+        == 431
+    )
+    assert httpx.get(f"{proxied}/health", headers={f"X-{number}": "x" for number in range(80)}, timeout=60).is_success

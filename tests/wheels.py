@@ -109,7 +109,7 @@ def serving_by(command: list[str], *, data_dir: Path, working_dir: Path, variabl
 
     own = {"AIPARTNERUPFLOW_DATA_DIR": str(data_dir), "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store"}
     with (
-        httpx.Client(base_url=url) as client,
+        httpx.Client(base_url=url, timeout=60) as client,
         subprocess.Popen([*command, "--port", str(port)], cwd=working_dir, env=variables | own) as server,
     ):
         try:

@@ -93,10 +93,10 @@ def test_the_box_has_a_link_that_logs_the_first_admin_in_once(server: Server) ->
     box = server.log.read_text()
     assert "logs in root, once, within 15 minutes" in box
     (link,) = re.findall(r"http://localhost:\d+(/login/link/\S+/)", box)
-    with httpx.Client(base_url=server.url) as browser:
+    with httpx.Client(base_url=server.url, timeout=60) as browser:
         assert browser.get(link).headers["Location"] == "/"
         assert "logged in as root" in browser.get("/logout/").text
-    with httpx.Client(base_url=server.url) as browser:
+    with httpx.Client(base_url=server.url, timeout=60) as browser:
         assert browser.get(link).status_code == 410
         assert "logged in as" not in browser.get("/logout/").text
 
@@ -107,7 +107,7 @@ def test_who_logged_in_on_one_machine_is_logged_in_on_the_others(
     """They share the database and the secret. Each has a data folder of its own."""
     with (
         serving(database_url, env=SAME_KEYS | {"AIPARTNERUPFLOW_JWT_SECRET": SECRET}, data_dir=tmp_path) as other,
-        httpx.Client(headers={"Origin": server.url}) as browser,
+        httpx.Client(headers={"Origin": server.url}, timeout=60) as browser,
     ):
         (token,) = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get(f"{server.url}/login/").text)
         form = {"username": "root", "password": PASSWORD, "csrfmiddlewaretoken": token}

@@ -72,5 +72,5 @@ def test_a_restart_of_the_database_loses_nothing(postgres: PostgresServer) -> No
         )
         assert len(ends) == len(roots) * len(TREE)
         assert {count for _, count in ends} == {1}
-        with httpx.Client(base_url=server.url) as client:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
             assert client.get("/ready").status_code == 200

@@ -53,7 +53,7 @@ def test_two_servers_accept_the_tokens_and_sessions_of_each_other_while_the_secr
             assert who(other, minted(sub="zoe", key=OLD))["user_id"] == "zoe"
             assert who(other, minted(sub="zoe", key="neither-the-old-one-nor-the-new-one")) == 401
             assert who(other, minted(sub="zoe", key=OLD, exp=1)) == 401
-        with httpx.Client(headers={"Origin": first.url}) as browser:
+        with httpx.Client(headers={"Origin": first.url}, timeout=60) as browser:
             (token,) = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get(f"{first.url}/login/").text)
             form = {"username": "user", "password": "pass", "csrfmiddlewaretoken": token}
             browser.post(f"{first.url}/login/", data=form)

@@ -38,7 +38,7 @@ async def main(url: str) -> dict[str, object]:
         resources = (await client.list_resources()).resources
         read = await client.read_resource(resources[0].uri)
     ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         ended = await http.post(url, json=ping, headers=session | {"Accept": "application/json"})
     async with (
         streamablehttp_client(url) as (incoming, outgoing, _),

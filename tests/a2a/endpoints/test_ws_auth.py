@@ -289,4 +289,4 @@ def test_the_streams_of_a_process_are_given_back(server: Server) -> None:
             assert client.silent()
     task_id = run(server, "frank")
     for _ in range(5):
-        assert httpx.get(f"{server.url}/tasks/{task_id}/events", headers=bearer("frank")).status_code == 200
+        assert httpx.get(f"{server.url}/tasks/{task_id}/events", headers=bearer("frank"), timeout=60).status_code == 200

@@ -117,11 +117,11 @@ def test_each_interface_is_where_the_card_says(alice: Agent) -> None:
         if interface["protocolBinding"] == "JSONRPC":
             method = {"1.0": "GetTask", "0.3": "tasks/get"}[version]
             request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"id": "nowhere"}}
-            reply = httpx.post(interface["url"], json=request, headers=headers).json()
+            reply = httpx.post(interface["url"], json=request, headers=headers, timeout=60).json()
             assert reply["error"]["code"] == -32001
         else:
             path = {"1.0": "tasks/nowhere", "0.3": "v1/tasks/nowhere"}[version]
-            assert httpx.get(f"{interface['url']}/{path}", headers=headers).status_code == 404
+            assert httpx.get(f"{interface['url']}/{path}", headers=headers, timeout=60).status_code == 404
 
 
 @pytest.mark.requirement("CARD-STRUCT-001")

@@ -39,7 +39,7 @@ def receiver() -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
 def _status(url: str, *, timestamp: int | None = None, signature: str = "sha256=0") -> int | None:
     headers = {"X-Apflow-Timestamp": str(timestamp or int(time.time())), "X-Apflow-Signature": signature}
     try:
-        return httpx.post(url, content=b"{}", headers=headers).status_code
+        return httpx.post(url, content=b"{}", headers=headers, timeout=60).status_code
     except httpx.TransportError:
         return None
 

@@ -59,7 +59,8 @@ def errand(url: str, **inputs: Any) -> Json:
 
 def card_of(other_server: Server, version: str, binding: str) -> Json:
     """The other's card as if it spoke nothing else."""
-    card: Json = httpx.get(f"{other_server.url}/.well-known/agent-card.json", headers={"A2A-Version": version}).json()
+    address = f"{other_server.url}/.well-known/agent-card.json"
+    card: Json = httpx.get(address, headers={"A2A-Version": version}, timeout=60).json()
     if version == "1.0":
         interfaces = card["supportedInterfaces"]
         return card | {"supportedInterfaces": [each for each in interfaces if each["protocolBinding"] == binding]}
