@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
+from importlib import import_module
 from itertools import count
 from typing import Any, Final
 
@@ -48,6 +49,8 @@ from tasks.executors.llm.wire import WIRE, Wire, watch
 from tasks.telemetry import metrics
 
 litellm_bounds.apply()
+# LiteLLM would load its table of tokens with the first count, and a cancelled answer is not given the time for that.
+import_module("litellm.litellm_core_utils.default_encoding")
 for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
     logging.getLogger(name).handlers.clear()  # LiteLLM's log lines then go through our handlers, which mask keys
 
