@@ -129,8 +129,7 @@ def test_it_is_cancelled_with_its_task(stage: Stage) -> None:
     hang = {"id": "hang", "name": "Hang", "schemas": {"method": "script_executor"}, "inputs": {"script": "hang"}}
     run = trees.execute_tree(caller=LOCAL, tasks=outer(hang)).run
     life = stage.bear()
-    life.wake()
-    stage.until_nothing(lambda: not Task.objects.filter(id="hang", status="in_progress"))
+    stage.until_nothing(lambda: life.woken_for_open_runs() and not Task.objects.filter(id="hang", status="in_progress"))
     stage.until_nothing(lambda: Run.objects.filter(id=run.id).exclude(lease_owner=leases.SUSPENDED))
     cancels.ask(caller=LOCAL, task_ids=["inner"], force=False, message="Enough")
     stage.until_nothing(life.woken_for_open_runs)
