@@ -142,7 +142,7 @@ class Fetching(Executor):
     description = "Gets a URL."
 
     async def execute(self, inputs: Json, context: Context) -> Json:
-        response = await context.fetch("GET", inputs["url"], timeout_seconds=5)
+        response = await context.fetch("GET", inputs["url"], timeout_seconds=60)
         return {"status_code": response.status_code}
 
 

@@ -30,7 +30,7 @@ async def hosts_of(provider: str, asked: set[str]) -> list[str]:
     )
     asked.clear()
     with suppress(Exception):  # each provider fails in a way of its own; only the hosts count
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await litellm_calls.ask(prompt, heard=lambda _: None, spent=lambda _: None)
     return sorted(asked)
 

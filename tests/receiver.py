@@ -13,7 +13,7 @@ import orjson
 from tests.servers import until
 
 Json = dict[str, Any]
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     begun = asyncio.run_coroutine_threadsafe(_listening(server, host_key, folder / "authorized"), loop)
-    listening = begun.result(30)
+    listening = begun.result(60)
     server.port = listening.get_port()
     public = host_key.export_public_key().decode()
     server.known_hosts.write_text(f"[127.0.0.1]:{server.port} {public}")
@@ -45,7 +45,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
         for pid in server.pids:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-        asyncio.run_coroutine_threadsafe(_closed(listening), loop).result(30)
+        asyncio.run_coroutine_threadsafe(_closed(listening), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -122,7 +122,7 @@ def becomes(server: Server, token: str, seen: object) -> None:
         answer = who(server, token)
         return bool(seen == (answer["role"] if isinstance(answer, dict) else answer))
 
-    until(is_seen, seconds=20, what=f"a caller who is {seen}")
+    until(is_seen, seconds=60, what=f"a caller who is {seen}")
 
 
 def test_a_user_who_is_disabled_is_out(server: Server, command: Command) -> None:

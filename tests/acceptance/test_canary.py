@@ -122,7 +122,7 @@ def listening(valkey: str, told: list[str]) -> Iterator[None]:
         reader.start()
         yield
         Redis.from_url(valkey).echo("the end")
-        reader.join(10)
+        reader.join(60)
 
 
 def _until_the_end(monitor: Any) -> Iterator[Any]:

@@ -136,7 +136,7 @@ def test_a_tree_becomes_a_flow_and_runs_with_inputs(server: Server, make: Make, 
     assert first == f"/ui/tasks/{prefix}-root"
     until(
         lambda: server.rpc("tasks.get", {"task_id": f"{prefix}-root"})["status"] == "completed",
-        seconds=30,
+        seconds=60,
         what="the end",
     )
     assert "hello" in server.http.get(path).text  # what the latest run had

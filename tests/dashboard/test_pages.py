@@ -119,7 +119,7 @@ def test_administrators_see_the_workers_and_the_queue(as_: As) -> None:
     started = post(as_("alice"), "/ui/new/tree/", tree=tree, then="run")
     task_id = started.headers["Location"].removeprefix("/ui/tasks/")
     users = re.compile(r"<td>alice</td><td></td>\s*<td class=\"num\">1</td>\s*<td class=\"num\">0</td>")
-    until(lambda: users.search(page(as_("root"), "/ui/workers/")) is not None, seconds=30, what="the run on the page")
+    until(lambda: users.search(page(as_("root"), "/ui/workers/")) is not None, seconds=60, what="the run on the page")
     shown = page(as_("root"), "/ui/workers/")
     assert "<td>working</td>" in shown
     assert re.search(r"<dt>In the queue</dt>\s*<dd>0</dd>", shown)

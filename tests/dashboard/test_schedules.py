@@ -66,7 +66,7 @@ def test_the_list_shows_the_next_time_in_the_zone_and_the_last_status(server: Se
     server.rpc("schedules.trigger", {"id": schedule_id})
     until(
         lambda: server.rpc("schedules.get", {"id": schedule_id})["last_status"] == "completed",
-        seconds=30,
+        seconds=60,
         what="its run",
     )
     row = next(part for part in session.get("/ui/schedules/").text.split("<tr") if name in part)

@@ -182,7 +182,7 @@ def test_a_mail_that_is_refused_for_good_is_not_sent_again(server: Server, mails
         )
         return found
 
-    until(lambda: failures() == [("failed", "The mail server answered 550.")], seconds=30, what="the refusal")
+    until(lambda: failures() == [("failed", "The mail server answered 550.")], seconds=60, what="the refusal")
     assert mails.tries == before + 1
 
 

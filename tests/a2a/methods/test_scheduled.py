@@ -43,13 +43,13 @@ def test_the_same_task_runs_again_at_its_times(open_server: Server, rpc: Rpc) ->
     made = rpc("tasks.create", [ECHO | every])
     task_id = made["id"]
     assert of(made) == ("interval", "1", True)
-    until(lambda: rpc("tasks.get", {"task_id": task_id})["run_count"] == 2, seconds=30, what="two runs")
+    until(lambda: rpc("tasks.get", {"task_id": task_id})["run_count"] == 2, seconds=60, what="two runs")
 
     def runs() -> list[Json]:
         found: list[Json] = rpc("runs.list", {"task_id": task_id})["runs"]
         return found
 
-    until(lambda: [run["status"] for run in runs()] == ["completed"] * 2, seconds=30, what="their ends")
+    until(lambda: [run["status"] for run in runs()] == ["completed"] * 2, seconds=60, what="their ends")
     task = rpc("tasks.get", {"task_id": task_id})
     assert (of(task), task["next_run_at"]) == (("interval", "1", False), None)
     assert task["completed_at"] >= runs()[0]["created_at"] > runs()[1]["finished_at"], "the same task ran again"
@@ -73,7 +73,7 @@ def test_every_answer_has_the_fields_and_only_of_tasks_with_a_schedule(rpc: Rpc)
 def test_updates_change_and_clear_it_whatever_the_status_is(rpc: Rpc) -> None:
     task_id = rpc("tasks.create", {"tasks": [ECHO], "execute": True})["id"]
     named = {"task_id": task_id}
-    until(lambda: rpc("tasks.get", named)["status"] == "completed", seconds=30, what="the end")
+    until(lambda: rpc("tasks.get", named)["status"] == "completed", seconds=60, what="the end")
     weekly = {"schedule_type": "weekly", "schedule_expression": "1,7 8:30", "schedule_enabled": True}
     assert of(rpc("tasks.update", named | weekly)) == ("weekly", "1,7 08:30", True)
     ends = {"schedule_end_at": "2999-01-01T00:00:00Z", "max_runs": 5}

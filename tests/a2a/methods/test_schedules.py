@@ -23,7 +23,7 @@ def test_runs_start_at_their_times(open_server: Server, rpc: Rpc) -> None:
         runs: list[Json] = rpc("schedules.runs", {"schedule_id": made["id"]})["runs"]
         return [run for run in runs if run["status"] == "completed"]
 
-    until(lambda: len(ended()) == 3, seconds=30, what="three runs")
+    until(lambda: len(ended()) == 3, seconds=60, what="three runs")
     listed = rpc("runs.list", {"task_id": ended()[0]["task_id"]})["runs"]
     assert [(run["schedule_id"], run["scheduled_for"]) for run in listed] == [(made["id"], ended()[0]["scheduled_for"])]
     assert len({run["scheduled_for"] for run in ended()}) == len({run["task_id"] for run in ended()}) == 3

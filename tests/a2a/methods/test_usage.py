@@ -82,7 +82,7 @@ def test_what_a_run_has_spent_of_its_budget_is_shown_and_its_owner_is_asked(open
     tree = [{"id": "root", "name": "Root", "params": {"budget": budget}}, first, last]
     execution = rpc("tasks.execute", {"tasks": tree})
     root_id, last_id = execution["root_task_id"], execution["ids"]["last"]
-    question = until(lambda: rpc("tasks.detail", {"task_id": last_id})["question"], seconds=30, what="the question")
+    question = until(lambda: rpc("tasks.detail", {"task_id": last_id})["question"], seconds=60, what="the question")
     used = rpc("tasks.get", {"task_id": execution["ids"]["first"]})["token_usage"]["total_tokens"]
     assert question["text"].startswith(f"Spent {used} of 5 tokens. Raise the budget to how much?")
     tokens, cost = rpc("tasks.tree", {"task_id": root_id})["budget"]
@@ -93,6 +93,6 @@ def test_what_a_run_has_spent_of_its_budget_is_shown_and_its_owner_is_asked(open
     body = {"jsonrpc": "2.0", "id": 1, "method": "tasks.answer", "params": {"task_id": last_id, "answer": used}}
     assert "above" in open_server.http.post("/tasks", json=body).json()["error"]["message"]
     rpc("tasks.answer", {"task_id": last_id, "answer": 1000})
-    until(lambda: rpc("tasks.get", {"task_id": last_id})["status"] == "completed", seconds=30, what="the end")
+    until(lambda: rpc("tasks.get", {"task_id": last_id})["status"] == "completed", seconds=60, what="the end")
     assert rpc("tasks.tree", {"task_id": root_id})["budget"][0]["allowed"] == 1000
     assert "budget" not in rpc("tasks.tree", {"task_id": rpc("tasks.execute", {"tasks": TASK})["root_task_id"]})

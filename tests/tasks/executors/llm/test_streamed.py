@@ -110,7 +110,7 @@ async def test_a_library_that_blocks_does_not_block_the_worker(monkeypatch: pyte
 
     async def complete(**_: object) -> AsyncIterator[Any]:
         begun.set()
-        assert released.wait(20)
+        assert released.wait(60)
         return answer()
 
     async def answer() -> AsyncIterator[Any]:
