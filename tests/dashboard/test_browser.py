@@ -122,7 +122,7 @@ def test_the_end_of_a_run_is_shown_without_asking(home: Page, server: Server, ma
 
 
 def test_an_idle_page_shows_a_run_that_somebody_else_starts(home: Page, server: Server, make: Make) -> None:
-    prefix = make(root("Shared work", "a"), step("a", seconds=20))
+    prefix = make(root("Shared work", "a"), step("a", seconds=600))
     open_tree(home, server, f"{prefix}-root")
     server.rpc("tasks.execute", {"task_id": f"{prefix}-root"})
     expect(home.locator(STATUSES)).to_have_text("running")

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -124,14 +125,15 @@ def test_the_number_of_an_earlier_run_begins_at_the_beginning(http: httpx.Client
 
 
 def test_a_browser_that_reconnects_after_another_run_gets_all_of_it_and_is_notified(
-    http: httpx.Client, rpc: Rpc
+    http: httpx.Client, rpc: Rpc, gate: Path
 ) -> None:
-    slow = {"name": "sleep_executor", "inputs": {"seconds": 0.4, "steps": 3}}
+    slow = {"name": "scripted_executor", "inputs": {"gate": str(gate), "steps": 3}}
     with executing(http, {"tasks": [slow]}) as frames:
         finished = next(frames)[1]["result"]["task_id"]
-        (_, _), (old_id, _) = next(frames), next(frames)
+        old_id, _ = next(frames)
         rpc("tasks.cancel", {"task_ids": [finished]})
         list(frames)
+    gate.touch()
     rpc("tasks.execute", {"task_id": finished, "wait": True})
     latest = [(str(event_id), event) for event_id, event in events_of(http, finished)]
     assert [event["seq"] for _, event in latest] == list(range(1, len(latest) + 1))

@@ -196,7 +196,7 @@ async def test_a_request_is_sent_by_the_worker(pools: Pools, name: str) -> None:
 
     here = context(fetch=fetch)
     assert await execute(pools[name], "fetching_executor", {"url": "http://example.com/"}, here) == {"status_code": 418}
-    assert asked == [{"method": "GET", "url": "http://example.com/", "timeout_seconds": 5}]
+    assert asked == [{"method": "GET", "url": "http://example.com/", "timeout_seconds": 60}]
 
 
 @OWN_LOOP
