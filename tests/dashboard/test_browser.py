@@ -265,6 +265,20 @@ def test_a_tree_is_copied_and_edited(home: Page, server: Server, finished: Make)
     expect(home.locator(STATUSES)).to_have_text("pending")
 
 
+def test_who_types_before_the_editor_is_ready_goes_on_typing(home: Page, server: Server) -> None:
+    script, held = "**/json_editor*.js", list[Route]()
+    home.route(script, lambda route: held.append(route))
+    with home.expect_request(script):
+        home.goto(f"{server.url}/ui/new/tree/", wait_until="commit")
+    field = home.locator("textarea[name=tree]")
+    field.press("Control+a")
+    home.keyboard.type("{")
+    held[0].continue_()
+    expect(home.locator(".json-editor textarea")).to_be_focused()
+    home.keyboard.type("}")
+    expect(field).to_have_value("{}")
+
+
 def test_code_to_run_a_tree_is_copied(browser: Browser, server: Server, make: Make) -> None:
     prefix = make(root("Coded", "a"), step("a"))
     with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:

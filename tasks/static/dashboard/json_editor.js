@@ -10,7 +10,8 @@ export function editorOf(field) {
   const [gutter, paint] = ["gutter", "paint"].map((name) => Object.assign(document.createElement("pre"), { className: name, ariaHidden: "true" }));
   frame.className = "json-editor";
   field.before(frame);
-  frame.append(gutter, paint, field);
+  frame.append(gutter, paint);
+  moveInto(frame, field);
   field.wrap = "off";
   let places = new Map();
 
@@ -70,6 +71,16 @@ export function editorOf(field) {
     const at = placeOf(item.dataset.where);
     if (at !== null) item.append(" ", linkTo(at));
   }
+}
+
+// A field that is moved loses the focus, and a user who has begun to type what follows.
+function moveInto(frame, field) {
+  const hasFocus = document.activeElement === field;
+  const { selectionStart, selectionEnd, selectionDirection } = field;
+  frame.append(field);
+  if (!hasFocus) return;
+  field.focus({ preventScroll: true });
+  field.setSelectionRange(selectionStart, selectionEnd, selectionDirection);
 }
 
 function painted(text, tokens) {
