@@ -18,14 +18,15 @@ from tasks.services import trees
 from tests.servers import until
 from tests.tasks.queue.test_notify import hanging_listeners, ring_often
 
+LONG_SECONDS = 60.0
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
 def queue() -> NotifiedBroker:
-    """A broker that has handed out something just now, so that no probe is due."""
+    """A broker that has handed out something and tidied up just now, so that neither is due."""
     queue = NotifiedBroker(list_key=QUEUE_KEY)
-    queue._last_package_at = time.monotonic() + 60
+    queue._last_package_at = queue._tidied_at = time.monotonic() + LONG_SECONDS
     assert queue.dequeue() == []
     return queue
 
@@ -53,21 +54,25 @@ def test_it_wakes_no_more_workers_than_there_are(queue: NotifiedBroker) -> None:
     assert not OrmQ.objects.exists()
 
 
-def test_a_commit_wakes_the_one_that_waits(queue: NotifiedBroker) -> None:
+def test_a_commit_wakes_the_one_that_waits(queue: NotifiedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "WAIT_SECONDS", 10 * LONG_SECONDS)
     got: list[int] = []
 
     def wait() -> None:
-        got.append(len(queue.dequeue()))
+        while not (packages := queue.dequeue()):
+            pass
+        got.append(len(packages))
         connection.close()
 
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     execute()
-    thread.join()
+    thread.join(LONG_SECONDS)
     assert got == [1]
 
 
-def test_an_idle_worker_is_probed(queue: NotifiedBroker) -> None:
+def test_an_idle_worker_is_probed(queue: NotifiedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "PROBE_SECONDS", LONG_SECONDS)
     queue._last_package_at = time.monotonic() - broker.PROBE_SECONDS - 1
     (job,) = jobs_of(queue.dequeue())
     assert (job["func"], job["args"]) == ("tasks.jobs.probe", ())
