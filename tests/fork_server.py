@@ -230,8 +230,11 @@ def serve(control: socket.socket, shells: socket.socket) -> None:
                 _report_ends(reports)
             if shells in ready:
                 shell, _ = shells.accept()
-                request, files, *_ = socket.recv_fds(shell, MOST_BYTES, 4)
-                _fork(json.loads(request), [shell.detach(), *files], reports, shells)
+                request, files = _asked(shell)
+                if request:
+                    _fork(json.loads(request), [shell.detach(), *files], reports, shells)
+                else:
+                    shell.close()
             if control in ready:
                 request, files, *_ = socket.recv_fds(control, MOST_BYTES, 4)
                 if not request:
@@ -239,6 +242,15 @@ def serve(control: socket.socket, shells: socket.socket) -> None:
                 _fork(json.loads(request), files, reports, shells)
     for pid in reports:
         os.kill(pid, signal.SIGKILL)
+
+
+def _asked(shell: socket.socket) -> tuple[bytes, list[int]]:
+    """The request of a shell and its files; no bytes if it has died."""
+    try:
+        request, files, *_ = socket.recv_fds(shell, MOST_BYTES, 4)
+    except ConnectionError:
+        return b"", []
+    return request, files
 
 
 def _child_signals() -> socket.socket:
@@ -278,7 +290,10 @@ def _fork(request: dict[str, Any], files: list[int], reports: dict[int, socket.s
     for file in others:
         os.close(file)
     reports[pid] = socket.socket(fileno=report)
-    reports[pid].send(json.dumps(pid).encode())
+    try:
+        reports[pid].send(json.dumps(pid).encode())
+    except ConnectionError:  # the shell has died since it asked
+        os.kill(pid, signal.SIGKILL)
 
 
 def _serve_with_more(what: str, control: int, shells: int) -> NoReturn:

