@@ -1,0 +1,48 @@
+"""Runs pytest while some of its processes stand still, as they do on a busy machine.
+
+`python -m tests.stalls OPTION...` passes the options to pytest. It finds tests that depend on time, at the cost of little processor
+time.
+"""
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Final
+
+import psutil
+
+STALLS_AT_ONCE: Final = 5
+SECONDS: Final = (0.3, 4.0)
+"""How long a process stands still: less than any lease lasts."""
+PAUSE_SECONDS: Final = 0.3
+
+
+def main() -> int:
+    """Return the exit code of pytest."""
+    run = subprocess.Popen([sys.executable, "-m", "pytest", *sys.argv[1:]])
+    stalls = [threading.Thread(target=_stall_until_the_end, args=[run]) for _ in range(STALLS_AT_ONCE)]
+    for stall in stalls:
+        stall.start()
+    return run.wait()
+
+
+def _stall_until_the_end(run: "subprocess.Popen[bytes]") -> None:
+    while run.poll() is None:
+        with suppress(psutil.NoSuchProcess, IndexError):  # it has ended, or there is none yet
+            _stall(random.choice(psutil.Process(run.pid).children(recursive=True)))
+        time.sleep(random.uniform(0, PAUSE_SECONDS))
+
+
+def _stall(process: psutil.Process) -> None:
+    process.suspend()
+    try:
+        time.sleep(random.uniform(*SECONDS))
+    finally:
+        process.resume()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
