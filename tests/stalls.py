@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from typing import Final
 
@@ -23,23 +22,25 @@ PAUSE_SECONDS: Final = 0.3
 def main() -> int:
     """Return the exit code of pytest."""
     run = subprocess.Popen([sys.executable, "-m", "pytest", *sys.argv[1:]])
-    stalls = [threading.Thread(target=_stall_until_the_end, args=[run]) for _ in range(STALLS_AT_ONCE)]
-    for stall in stalls:
-        stall.start()
-    return run.wait()
+    is_over = threading.Event()
+    for _ in range(STALLS_AT_ONCE):
+        threading.Thread(target=_stall_until_the_end, args=[psutil.Process(run.pid), is_over]).start()
+    try:
+        return run.wait()
+    finally:
+        is_over.set()
 
 
-def _stall_until_the_end(run: "subprocess.Popen[bytes]") -> None:
-    while run.poll() is None:
+def _stall_until_the_end(run: psutil.Process, is_over: threading.Event) -> None:
+    while not is_over.wait(random.uniform(0, PAUSE_SECONDS)):
         with suppress(psutil.NoSuchProcess, IndexError):  # it has ended, or there is none yet
-            _stall(random.choice(psutil.Process(run.pid).children(recursive=True)))
-        time.sleep(random.uniform(0, PAUSE_SECONDS))
+            _stall(random.choice(run.children(recursive=True)), is_over)
 
 
-def _stall(process: psutil.Process) -> None:
+def _stall(process: psutil.Process, is_over: threading.Event) -> None:
     process.suspend()
     try:
-        time.sleep(random.uniform(*SECONDS))
+        is_over.wait(random.uniform(*SECONDS))
     finally:
         process.resume()
 
