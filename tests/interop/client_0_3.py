@@ -73,7 +73,7 @@ async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, A
         seen["answer"] = answered.status.state.value
         seen["get"] = (await plain.get_task(TaskQueryParams(id=done.id, history_length=1))).status.state.value
 
-        slow = {"skill": "sleep_executor", "inputs": {"seconds": 1.2, "steps": 6}}
+        slow = {"skill": "sleep_executor", "inputs": {"seconds": 5, "steps": 25}}
         started = await send(polling, message_of(DataPart(data=slow)))
         again = [event async for event in streaming.resubscribe(TaskIdParams(id=started.id))]
         seen["resubscribe"] = {

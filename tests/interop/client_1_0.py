@@ -81,7 +81,7 @@ async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, A
     page = await plain.list_tasks(ListTasksRequest(context_id=done.context_id))
     seen["list"] = {"ids": [task.id for task in page.tasks] == [done.id], "total": page.total_size}
 
-    slow = {"skill": "sleep_executor", "inputs": {"seconds": 1.2, "steps": 6}}
+    slow = {"skill": "sleep_executor", "inputs": {"seconds": 5, "steps": 25}}
     started = await send(request_of(new_data_part(slow), return_immediately=True))
     again = [update async for update in streaming.subscribe(SubscribeToTaskRequest(id=started.id))]
     seen["resubscribe"] = {

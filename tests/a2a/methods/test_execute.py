@@ -7,7 +7,7 @@ from tests.a2a.conftest import Rpc
 pytestmark = pytest.mark.both_engines
 
 GUIDE = {"tasks": [{"id": "task1", "name": "my_task", "user_id": "user123", "inputs": {"key": "value"}}]}
-SLOW = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 2}}]}
+SLOW = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 60}}]}
 BROKEN = {
     "tasks": [
         {"id": "root", "name": "root"},
@@ -60,6 +60,7 @@ def test_who_waits_too_short_is_told_that_it_goes_on(rpc: Rpc) -> None:
     assert (result["success"], result["status"]) == (True, "started")
     assert "did not end within" in result["message"]
     assert "task" not in result
+    rpc("tasks.cancel", {"task_id": result["task_id"]})
 
 
 def test_a_tree_runs_once_at_a_time(rpc: Rpc) -> None:
@@ -67,6 +68,7 @@ def test_a_tree_runs_once_at_a_time(rpc: Rpc) -> None:
     again = rpc("tasks.execute", {"task_id": started["task_id"]})
     assert (again["success"], again["status"], again["task_id"]) == (True, "already_running", started["task_id"])
     assert again["ids"] == {started["task_id"]: started["task_id"]}
+    rpc("tasks.cancel", {"task_id": started["task_id"]})
 
 
 def test_a_stored_tree_runs_by_the_id_of_its_root(rpc: Rpc) -> None:

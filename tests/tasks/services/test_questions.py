@@ -193,9 +193,14 @@ def test_of_two_answers_at_once_one_counts(worker: WorkerThread) -> None:
 # --- the wait ends otherwise ---
 
 
-def test_too_late_is_a_failure_that_says_so(worker: WorkerThread) -> None:
-    run = start(*group("root", asking(inputs={"timeout_seconds": 0.2}), step("beside", inputs={"seconds": 1})))
-    worker.work()
+def test_too_late_is_a_failure_that_says_so(worker: WorkerThread, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    beside = step("beside", inputs={"gate": str(gate)})
+    run = start(*group("root", asking(inputs={"timeout_seconds": 0.2}), beside))
+    working = in_background(worker)
+    until(lambda: Task.objects.get(id="ask").status == "failed", seconds=60, what="the end of the wait")
+    gate.touch()
+    working.join()
     ran = result_of(run)
     assert ran.tasks["ask"].error == "Not answered in time: Publish it?"
     assert ran.statuses() == {"root": "completed", "ask": "failed", "beside": "completed"}

@@ -275,9 +275,17 @@ def test_a_question_waits_no_longer_than_its_task_may_take(worker: WorkerThread,
     assert seconds - 25 < (question.expires_at - question.asked_at).total_seconds() < seconds + 5
 
 
-def test_a_timeout_ends_the_wait_for_an_answer(run: RunTree) -> None:
-    beside = step("beside", inputs={"seconds": 1})
-    ran = run(group("g", ask(inputs={}, timeout_seconds=0.2), beside))
+def test_a_timeout_ends_the_wait_for_an_answer(worker: WorkerThread, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    beside = step("beside", inputs={"gate": str(gate)})
+    tree = group("g", ask(inputs={}, timeout_seconds=0.2), beside)
+    started = trees.execute_tree(caller=LOCAL, tasks=tree).run
+    working = threading.Thread(target=worker.work)
+    working.start()
+    until(lambda: Task.objects.get(id="ask").status == "failed", seconds=60, what="the end of the wait")
+    gate.touch()
+    working.join()
+    ran = result_of(started)
     assert ran.statuses() == {"g": "completed", "ask": "failed", "beside": "completed"}
     assert ran.tasks["ask"].error == "Not answered in time: Publish it?"
 

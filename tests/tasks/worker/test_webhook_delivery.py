@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,11 +228,16 @@ def test_a_repeated_request_adds_no_second_webhook(server: Server, receiver: Rec
     assert len(receiver.received) == 3
 
 
-def test_a_tree_that_runs_already_gets_it_from_its_first_event_on(server: Server, receiver: Receiver) -> None:
-    task = {"id": "running", "name": "running", "schemas": {"method": "scripted_executor"}, "inputs": {"seconds": 1}}
+def test_a_tree_that_runs_already_gets_it_from_its_first_event_on(
+    server: Server, receiver: Receiver, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    inputs = {"gate": str(gate)}
+    task = {"id": "running", "name": "running", "schemas": {"method": "scripted_executor"}, "inputs": inputs}
     server.rpc("tasks.execute", {"tasks": [task]})
     reply = server.rpc("tasks.execute", {"task_id": "running", "webhook_config": {"url": receiver.url}})
     assert reply["status"] == "already_running"
+    gate.touch()
     assert [event["seq"] for event in receiver.until("final")] == [1, 2, 3]
 
 

@@ -275,13 +275,19 @@ async def test_it_cannot_raise_its_limits(context: Context, settings: Settings) 
 async def test_a_command_takes_no_longer_than_the_task_or_the_operator_wants(
     context: Context, settings: Settings
 ) -> None:
-    settings.APFLOW_COMMAND = allowing(SH, timeout_seconds=2)
-    for inputs, seconds in [({}, "2"), ({"timeout_seconds": 1}, "1")]:
-        error = await failure(context, "echo part >&2; exec sleep 60", **inputs)
-        assert str(error) == f"The command was stopped: it took more than {seconds} s. Its stderr ends with: part"
+    settings.APFLOW_COMMAND = allowing(SH, timeout_seconds=0.2)
+    for inputs, seconds in [({}, "0.2"), ({"timeout_seconds": 0.1}, "0.1")]:
+        error = await failure(context, "exec sleep 60", **inputs)
+        assert f"The command was stopped: it took more than {seconds} s." in str(error)
         assert not error.permanent
-    error = await failure(context, "exit 0", timeout_seconds=2.5)
-    assert "at most 2 (executors.command.timeout_seconds)" in str(error)
+    error = await failure(context, "exit 0", timeout_seconds=0.3)
+    assert "at most 0.2 (executors.command.timeout_seconds)" in str(error)
+
+
+@pytest.mark.usefixtures("sh")
+async def test_a_command_that_is_stopped_has_said_why(context: Context) -> None:
+    error = await failure(context, "echo part >&2; exec sleep 60", timeout_seconds=5)
+    assert str(error) == "The command was stopped: it took more than 5 s. Its stderr ends with: part"
 
 
 @pytest.mark.usefixtures("sh")
