@@ -70,7 +70,7 @@ class LlmSite:
             found = self.server.call("tasks.detail", {"task_id": task_id}).get("result") or {}
             return found.get("question") or {}
 
-        return until(question, seconds=30, what=f"the question of {task_id}")
+        return until(question, seconds=60, what=f"the question of {task_id}")
 
     def wait_for_words(self, task_id: str, words: str) -> None:
         """Return when the server has these words of a model's answer: they are on their way after the model sends them."""

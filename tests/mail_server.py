@@ -28,7 +28,7 @@ class MailServer:
 
     def until_count(self, count: int) -> list[EmailMessage]:
         """All mails, once there are so many."""
-        until(lambda: len(self.received) >= count, seconds=30, what=f"{count} mails")
+        until(lambda: len(self.received) >= count, seconds=60, what=f"{count} mails")
         return self.received
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:

@@ -207,7 +207,7 @@ def what_completed_keeps_its_result(server: Server) -> None:
 def nothing_is_due_for_long(server: Server) -> None:
     soon = {"schedule_type": "interval", "schedule_expression": "1", "schedule_enabled": True, "max_runs": 1}
     task_id = server.rpc("tasks.create", {"name": "echo_executor", **soon})["id"]
-    until(lambda: server.rpc("tasks.get", {"task_id": task_id})["run_count"] == 1, seconds=30, what="its run")
+    until(lambda: server.rpc("tasks.get", {"task_id": task_id})["run_count"] == 1, seconds=60, what="its run")
     assert server.rpc("tasks.scheduled.due", {}) == []
 
 

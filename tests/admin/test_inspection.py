@@ -123,7 +123,7 @@ def test_a_question_is_found_with_its_answer(admin_server: Server, admin: Sessio
 
 
 def test_execute_and_cancel_are_the_services(admin_server: Server, admin: Session, rpc: Callable[..., Any]) -> None:
-    rpc("tasks.create", {"tasks": [step("by-admin", seconds=30, steps=30)]})
+    rpc("tasks.create", {"tasks": [step("by-admin", seconds=60, steps=30)]})
     assert "is queued" in act(admin, "execute", "by-admin").text
     assert "is already running" in act(admin, "execute", "by-admin").text
     until(lambda: status_of(rpc, "by-admin") == "in_progress", seconds=60, what="the start")

@@ -164,7 +164,7 @@ async def test_cancelling_reaches_the_run_there(open_server: Server, task_here: 
     assert proxy.cuts == (not is_known)
     assert isinstance(raised, Stopped)
     assert raised.result["task_id"] == task_id
-    await asyncio.to_thread(until, lambda: status() == "cancelled", seconds=30, what="the end of the run there")
+    await asyncio.to_thread(until, lambda: status() == "cancelled", seconds=60, what="the end of the run there")
 
 
 async def test_a_worker_that_gives_the_task_up_leaves_the_run_to_the_next_one(

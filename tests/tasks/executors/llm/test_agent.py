@@ -295,7 +295,7 @@ def test_the_agents_of_the_page_work(agents: Agents) -> None:
     wants = calls(("flow_buyer", {"request": "Tea and coffee"}))
     site.llm.will(wants, calls(("order", {"product": "coffee"})), Says(text="Ordered."), Says(text="All is ready."))
     root: str = site.server.rpc("tasks.execute", {"tasks": json.loads(manager)}, **WITH_KEY)["task_id"]
-    asking = until(lambda: site.server.rpc("questions.list", {})["questions"], seconds=30, what="the question")
+    asking = until(lambda: site.server.rpc("questions.list", {})["questions"], seconds=60, what="the question")
     site.server.rpc("tasks.answer", {"task_id": asking[0]["task_id"], "answer": "yes"})
     assert site.end_of(root).task["result"]["content"] == "All is ready."
     assert agents.read == ["Ordered."]

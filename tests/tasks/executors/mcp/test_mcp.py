@@ -125,7 +125,7 @@ async def test_a_task_that_is_cancelled_cancels_the_call(context: Context, mcp_s
     with pytest.raises(asyncio.CancelledError):
         await call
     await asyncio.to_thread(
-        until, lambda: ["cancelled", 1] in mcp_site.calls, seconds=30, what="the server heard of the cancellation"
+        until, lambda: ["cancelled", 1] in mcp_site.calls, seconds=60, what="the server heard of the cancellation"
     )
 
 
@@ -242,7 +242,7 @@ async def test_a_server_that_ends_during_a_call_is_an_error(context: Context) ->
 async def test_a_server_of_which_only_the_guard_is_left_is_ended(context: Context, mcp_site: McpSite) -> None:
     """A worker that is killed leaves no server behind: its guard sees the end of the socket."""
     call = asyncio.create_task(done(context, server="pipes", tool="wait_for_gate", arguments={"number": 2}))
-    await asyncio.to_thread(until, lambda: mcp_site.calls, seconds=30, what="the call")
+    await asyncio.to_thread(until, lambda: mcp_site.calls, seconds=60, what="the call")
     guards = [each for each in psutil.Process().children() if any("guard.py" in part for part in each.cmdline())]
     below = [each for guard in guards for each in guard.children(recursive=True)]
     assert below

@@ -139,7 +139,7 @@ def test_a_cancelled_crew_cancels_the_call(crews: Crews, server: str, pool: str)
     until(lambda: ["wait_for_gate", 7] in crews.mcp.calls, seconds=60, what="the call")
     crews.site.server.rpc("tasks.cancel", {"task_id": task_id})
     assert crews.site.end_of(task_id).task["status"] == "cancelled"
-    until(lambda: ["cancelled", 7] in crews.mcp.calls, seconds=30, what="the end of the call")
+    until(lambda: ["cancelled", 7] in crews.mcp.calls, seconds=60, what="the end of the call")
     assert len(crews.site.llm.asked) == 1
 
 

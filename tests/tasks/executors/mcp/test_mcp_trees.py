@@ -76,7 +76,7 @@ def test_cancelling_the_task_cancels_the_call(site: Server, mcp_site: McpSite) -
     site.rpc("tasks.cancel", {"task_id": task_id})
     site.finished(task_id)
     assert site.rpc("tasks.get", {"task_id": task_id})["status"] == "cancelled"
-    until(lambda: ["cancelled", 5] in mcp_site.calls, seconds=30, what="the server heard of it")
+    until(lambda: ["cancelled", 5] in mcp_site.calls, seconds=60, what="the server heard of it")
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ async def test_a_page_that_takes_too_long_is_given_up_and_its_process_ended(web:
 async def test_cancelling_ends_the_process(web: Web, scraping: Context) -> None:
     web.answer(200, ENDLESS, Content_Type=HTML)
     task = asyncio.create_task(Scrape().execute({"url": web.url}, scraping))
-    await asyncio.to_thread(until, readers, seconds=30, what="the process")
+    await asyncio.to_thread(until, readers, seconds=60, what="the process")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -90,7 +90,7 @@ async def test_another_code_is_a_failure(host: "SshServer", context: Context) ->
 async def test_a_command_that_takes_too_long_is_stopped(host: "SshServer", context: Context) -> None:
     error = await refusal(ENDLESS, context, timeout_seconds=2)
     assert "it took more than 2 s" in str(error)
-    await asyncio.to_thread(until, lambda: is_over(host.pids[0]), seconds=30, what="the end of the process")
+    await asyncio.to_thread(until, lambda: is_over(host.pids[0]), seconds=60, what="the end of the process")
 
 
 @pytest.mark.parametrize("command", [ENDLESS, "trap '' TERM; echo begun; while :; do sleep 600; done"])
@@ -99,12 +99,12 @@ async def test_cancelling_ends_the_process_there(
     command: str, is_forced: bool, host: "SshServer", context: Context, logs: list[str]
 ) -> None:
     task = asyncio.create_task(call(command, replace(context, is_forced=lambda: is_forced)))
-    await asyncio.to_thread(until, lambda: logs, seconds=30, what="the first line")
+    await asyncio.to_thread(until, lambda: logs, seconds=60, what="the first line")
     task.cancel()
     with pytest.raises(Stopped) as caught:
         await task
     assert caught.value.result == {"return_code": None, "stdout": "begun\n", "stderr": ""}
-    await asyncio.to_thread(until, lambda: is_over(host.pids[0]), seconds=30, what="the end of the process")
+    await asyncio.to_thread(until, lambda: is_over(host.pids[0]), seconds=60, what="the end of the process")
 
 
 @pytest.mark.parametrize("command", ["yes", "yes >&2"])
@@ -117,7 +117,7 @@ async def test_too_much_output_is_cut_off(
     assert "it printed more than a result may have" in str(error)
     assert error.permanent
     assert len(str(error)) < 3_000
-    await asyncio.to_thread(until, lambda: is_over(host.pids[0]), seconds=30, what="the end of the process")
+    await asyncio.to_thread(until, lambda: is_over(host.pids[0]), seconds=60, what="the end of the process")
 
 
 async def test_a_host_with_another_key_is_refused_before_anything_is_sent(
