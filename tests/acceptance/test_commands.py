@@ -71,9 +71,9 @@ def test_a_cancelled_command_leaves_nothing_but_its_output(server: Server, force
 
 
 def test_a_timeout_of_the_task_ends_its_command(server: Server) -> None:
-    processes = start(server, timeout_seconds=1)
+    processes = start(server, timeout_seconds=10)
     failures = [event["error"] for event in server.finished("c") if event["type"] == "task_failed"]
-    assert failures == ["Timed out after 1 s (params.timeout_seconds)."]
+    assert failures == ["Timed out after 10 s (params.timeout_seconds)."]
     assert are_gone(processes)
 
 

@@ -33,7 +33,7 @@ def test_a_row_that_changes_while_it_is_clicked_keeps_the_click(home: Page, serv
 
 
 def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Server, make: Make) -> None:
-    prefix = make(root("Long work", "a", "b"), step("a", seconds=0.4, steps=4), step("b", "a", seconds=60, steps=600))
+    prefix = make(root("Long work", "a", "b"), step("a", seconds=0.4, steps=4), step("b", "a", seconds=600, steps=6000))
     home.reload()
     home.get_by_role("link", name="Long work").click()
     expect(home.locator(STATUSES)).to_have_text("pending")
@@ -42,7 +42,7 @@ def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Serv
     expect(line(home, "Step a")).to_have_class(re.compile("completed"))
     expect(line(home, "Step b")).to_have_class(re.compile("in_progress"))
     expect(home).to_have_title(PERCENT)
-    expect(home.locator("[data-log]")).to_contain_text("step 3 of 600")
+    expect(home.locator("[data-log]")).to_contain_text("step 3 of 6000")
     expect(home.locator(f"[data-graph] [data-task='{prefix}-b']")).to_have_class(re.compile("in_progress"))
     home.get_by_role("button", name="Cancel", exact=True).click()
     home.get_by_role("button", name="Cancel the run").click()

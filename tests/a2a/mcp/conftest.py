@@ -18,7 +18,7 @@ def mcp_server() -> Iterator[Server]:
     settings = {
         "AIPARTNERUPFLOW_JWT_SECRET": JWT_SECRET,
         "AIPARTNERUPFLOW_MCP_TOOLS": TOOLS,
-        "AIPARTNERUPFLOW_MCP_WAIT_SECONDS": "6",
+        "AIPARTNERUPFLOW_MCP_WAIT_SECONDS": "12",
         "AIPARTNERUPFLOW_EXECUTORS_MODULES": EXECUTORS,
     }
     with new_database() as database_url, running_server(database_url, env=settings | QUICK_STOP) as server:
