@@ -68,5 +68,6 @@ class Client:
 
 @contextmanager
 def socket(url: str, *, path: str = "/ws", **options: Any) -> Iterator[Client]:
-    with connect(url.replace("http", "ws", 1) + path, compression=None, **options) as connection:
+    address = url.replace("http", "ws", 1) + path
+    with connect(address, compression=None, open_timeout=PATIENCE_SECONDS, **options) as connection:
         yield Client(connection)

@@ -215,8 +215,8 @@ def test_one_address_has_a_limited_number_of_connections_sockets_too(
     limit(connections_per_address=3)
     with ExitStack() as held:
         first = held.enter_context(site.connection())
-        held.enter_context(connect(f"ws://127.0.0.1:{site.port}/", compression=None))
-        held.enter_context(connect(f"ws://127.0.0.1:{site.port}/", compression=None))
+        held.enter_context(connect(f"ws://127.0.0.1:{site.port}/", open_timeout=PATIENCE_SECONDS))
+        held.enter_context(connect(f"ws://127.0.0.1:{site.port}/", open_timeout=PATIENCE_SECONDS))
         refused = site.answer()
         assert refused.startswith(b"HTTP/1.1 429")
         assert b"limits.connections_per_address" in refused

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from apflow_site.config import ConfigError, load
@@ -34,6 +34,10 @@ def app_server() -> Iterator[Server]:
 
 def asked(server: Server, origin: str, *, method: str = "POST", path: str = "/tasks") -> httpx.Response:
     return server.http.request(method, path, json=COUNT, headers={"Origin": origin})
+
+
+def socket_from(origin: str, server: Server) -> ClientConnection:
+    return connect(f"{server.url.replace('http', 'ws')}/ws", origin=Origin(origin), open_timeout=60)
 
 
 @pytest.mark.parametrize("origin", [LOCAL_APP, "http://127.0.0.1:5173", "http://localhost"])
@@ -81,10 +85,10 @@ def test_only_the_listed_origins_count_where_users_log_in(app_server: Server) ->
 
 
 def test_websockets_have_the_same_list(open_server: Server, app_server: Server) -> None:
-    with connect(f"{open_server.url.replace('http', 'ws')}/ws", origin=Origin(LOCAL_APP)) as socket:
+    with socket_from(LOCAL_APP, open_server) as socket:
         socket.send(json.dumps(COUNT))
         assert json.loads(socket.recv())["result"]["total"] >= 0
-    with connect(f"{app_server.url.replace('http', 'ws')}/ws", origin=Origin(LOCAL_APP)) as socket:
+    with socket_from(LOCAL_APP, app_server) as socket:
         with pytest.raises(ConnectionClosed):
             socket.recv()
         assert (socket.close_code, socket.close_reason) == (
