@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
+PATIENCE_MS: Final = 60_000
 FLAGS: Final = (
     "--no-sandbox",  # it does not start as root with one
     "--disable-gpu",
@@ -32,7 +33,7 @@ def chromium() -> str:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS), timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
@@ -42,6 +43,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """An empty page with a profile of its own. The test fails when a script on it raises what nobody catches."""
     with browser.new_context() as context:
         page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
         errors: list[Error] = []
         page.on("pageerror", lambda error: errors.append(error))
         yield page

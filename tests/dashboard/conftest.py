@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.admin.conftest import SECRET, create_people, session_of
+from tests.browser import PATIENCE_MS
 from tests.servers import Server, environment_of, new_database, running_server
 
 Json = dict[str, Any]
@@ -101,7 +102,7 @@ def finished(server: Server, make: Make) -> Make:
 @pytest.fixture(autouse=True)
 def patience() -> None:
     """Where many tests run at once, a page may take its time."""
-    expect.set_options(timeout=60_000)
+    expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture
