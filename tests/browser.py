@@ -6,7 +6,8 @@ So the tests with a browser are marked `browser` and come after all others; `mak
 
 import shutil
 from collections.abc import Iterator
-from typing import Final
+from contextlib import contextmanager
+from typing import Any, Final
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, sync_playwright
@@ -38,12 +39,18 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@contextmanager
+def new_page(browser: Browser, **options: Any) -> Iterator[Page]:
+    """An empty page with a profile of its own, which has the options of Playwright's `new_context`."""
+    with browser.new_context(**options) as context:
+        context.set_default_timeout(PATIENCE_MS)
+        yield context.new_page()
+
+
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """An empty page with a profile of its own. The test fails when a script on it raises what nobody catches."""
-    with browser.new_context() as context:
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
+    """An empty page. The test fails when a script on it raises what nobody catches."""
+    with new_page(browser) as page:
         errors: list[Error] = []
         page.on("pageerror", lambda error: errors.append(error))
         yield page

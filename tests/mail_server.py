@@ -50,7 +50,7 @@ class MailServer:
 def mail_server(**options: Any) -> Iterator[MailServer]:
     """A mail server until the end of the block. `options` are those of aiosmtpd, about TLS and logging in."""
     server = MailServer(port=free_port())
-    controller = Controller(server, hostname="127.0.0.1", port=server.port, **options)
+    controller = Controller(server, hostname="127.0.0.1", port=server.port, ready_timeout=60, **options)
     controller.start()
     try:
         yield server

@@ -41,6 +41,9 @@ BUSY: Final = 3
 SHARED_FOLDER: Final = "APFLOW_TEST_FOLDER"
 """The environment variable with the folder that all pytest processes of a run have in common."""
 EXECUTORS: Final = "tests.executors_for_tests"
+NOT_KEPT: Final = httpx.Limits(max_keepalive_connections=0)
+"""The server closes connections that are idle for 5 seconds. One that is used just then would break."""
+MODULES: Final = f"{EXECUTORS},tests.patient"
 
 SAME_KEYS: Final = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": "the-key-of-several-machines-0123456789"}
 """For servers on the same database that have data folders of their own."""
@@ -59,6 +62,17 @@ def until(look: Callable[[], T], *, seconds: float, what: str, pause_seconds: fl
         assert time.monotonic() < deadline, f"Not within {seconds * BUSY:g} s: {what}"
         time.sleep(pause_seconds)
     return found
+
+
+def children_with(text: str) -> list[psutil.Process]:
+    """The processes that this one has started and not collected, whose command line has this in it."""
+
+    def has_it(process: psutil.Process) -> bool:
+        with suppress(psutil.Error):  # it ends just now
+            return any(text in part for part in process.cmdline())
+        return False
+
+    return [process for process in psutil.Process().children() if has_it(process)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +104,8 @@ class Server:
 
     def call(self, method: str, params: Any, *, path: str = "/tasks", **headers: str) -> Any:
         """The whole JSON-RPC reply."""
+        if isinstance(params, dict) and params.get("wait") is True:  # not for the 30 seconds of the product only
+            params = {"wait_timeout_seconds": 110, **params}
         request = {"jsonrpc": "2.0", "method": method, "params": params, "id": 1}
         return self.http.post(path, json=request, headers=headers).json()
 
@@ -139,7 +155,9 @@ class Server:
     def runs(self, process: psutil.Process, *programs: str) -> bool:
         """Whether it runs one of these, by its command line, or by its name if it was forked."""
         names = [self.mark[:NAME_LENGTH] + LETTERS[program] for program in programs]
-        return process.name() in names or not set(programs).isdisjoint(process.cmdline())
+        with suppress(psutil.Error):  # it ends just now
+            return process.name() in names or not set(programs).isdisjoint(process.cmdline())
+        return False
 
     def pool(self) -> list[psutil.Process]:
         """The processes of the pools, without their nurseries."""
@@ -151,7 +169,8 @@ class Server:
         """As a machine that runs out of memory does."""
         for pid in pids:
             assert pid is not None
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ends with one that was killed before it
+                os.kill(pid, signal.SIGKILL)
 
     def terminate_all(self) -> None:
         """SIGTERM to every process at once, as systemd does."""
@@ -282,16 +301,14 @@ def environment_of(database_url: str, data_dir: Path) -> dict[str, str]:
         | database
         | {
             "AIPARTNERUPFLOW_DATA_DIR": str(data_dir),
-            "AIPARTNERUPFLOW_EXECUTORS_MODULES": EXECUTORS,
+            "AIPARTNERUPFLOW_EXECUTORS_MODULES": MODULES,
             "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store",  # what runs is the tests' own
         }
     )
 
 
 def _client(port: int) -> httpx.Client:
-    # The server closes connections that are idle for 5 seconds. One that is used just then would break.
-    limits = httpx.Limits(keepalive_expiry=2)
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, limits=limits)
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, limits=NOT_KEPT)
 
 
 def _await_start(server: Server, path: str) -> None:

@@ -12,7 +12,11 @@ import pytest
 from tests.servers import Server, new_database, running_server
 
 JWT_SECRET: Final = "correct-horse-battery-staple-0123456789"
-PRIVATE_WEBHOOKS: Final = {"AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true"}
+PRIVATE_WEBHOOKS: Final = {
+    "AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true",
+    "AIPARTNERUPFLOW_WEBHOOKS_TIMEOUT_SECONDS": "120",
+}
+"""Webhooks may lead to this machine, and a receiver that hangs keeps its places to the end of the test."""
 QUICK_STOP: Final = {"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "1"}
 """What tests left behind has so long to end when the server stops."""
 

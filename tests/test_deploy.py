@@ -22,7 +22,7 @@ DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 VARIABLES = {variable for key in known_settings() for variable in variables(key)}
-NAP = {"name": "sleep_executor", "inputs": {"seconds": 1, "steps": 5}}
+NAP = {"name": "sleep_executor", "inputs": {"seconds": 600, "steps": 600}}
 
 
 def program(name: str) -> str:
@@ -156,6 +156,10 @@ def _answers(url: str) -> bool:
         return False
 
 
+def cancelling(task_id: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 2, "method": "tasks.cancel", "params": {"task_ids": [task_id]}}
+
+
 def test_a_stream_passes_the_proxy_as_it_comes(proxied: str) -> None:
     request = {
         "jsonrpc": "2.0",
@@ -165,7 +169,12 @@ def test_a_stream_passes_the_proxy_as_it_comes(proxied: str) -> None:
     }
     with httpx.stream("POST", f"{proxied}/tasks", json=request, timeout=120) as response:
         lines = response.iter_lines()
-        seen = [(event["type"], _is_finished(proxied, event)) for event in events_of(lines) if "type" in event]
+        seen: list[tuple[str, bool]] = []
+        for event in events_of(lines):
+            if "type" in event:
+                seen.append((event["type"], _is_finished(proxied, event)))
+                if seen[-1] == ("progress", False):
+                    httpx.post(f"{proxied}/tasks", json=cancelling(event["task_id"]), timeout=120).raise_for_status()
     assert seen[0] == ("task_start", False)
     assert ("progress", False) in seen  # it came while the task was running, not with the end of the response
     assert seen[-1][0] == "stream_end"

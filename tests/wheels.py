@@ -123,6 +123,7 @@ def serving_by(command: list[str], *, data_dir: Path, working_dir: Path, variabl
 
 def run_tree(url: str, *tasks: Mapping[str, object]) -> dict[str, object]:
     """Run the tasks on the server, and return the root when the run is over."""
-    call = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": {"tasks": tasks, "wait": True}}
+    params = {"tasks": tasks, "wait": True, "wait_timeout_seconds": 110}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": params}
     root: dict[str, object] = httpx.post(f"{url}/tasks", json=call, timeout=120).json()["result"]["task"]
     return root

@@ -12,6 +12,8 @@ import httpx
 import jwt
 import orjson
 
+from tests.shared_servers import PRIVATE_WEBHOOKS
+
 Json = dict[str, Any]
 numbers = count(1)
 
@@ -138,7 +140,7 @@ def states_of(results: list[Json]) -> list[str]:
 
 
 SECRET = "correct-horse-battery-staple-0123456789"
-SETTINGS = {"AIPARTNERUPFLOW_JWT_SECRET": SECRET, "AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true"}
+SETTINGS = {"AIPARTNERUPFLOW_JWT_SECRET": SECRET} | PRIVATE_WEBHOOKS
 
 
 def token_of(user: str, *roles: str) -> str:

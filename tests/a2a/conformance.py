@@ -48,6 +48,7 @@ MEANINGS: dict[str, Callable[[], Decision]] = {
     "tck-stream-artifact-file": lambda: answering({"parts": [FILE | {"raw": "R2VuZXJhdGVkIGZpbGU="}]}, seconds=0.2),
     "tck-stream": lambda: answering("Streamed text content", seconds=0.2),
     "test-resubscribe-message-id": lambda: answering("Hello again", seconds=6),
+    "long-stream-message-id": lambda: answering("Hello again", seconds=600),
 }
 
 

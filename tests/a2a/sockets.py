@@ -69,5 +69,5 @@ class Client:
 @contextmanager
 def socket(url: str, *, path: str = "/ws", **options: Any) -> Iterator[Client]:
     address = url.replace("http", "ws", 1) + path
-    with connect(address, compression=None, open_timeout=PATIENCE_SECONDS, **options) as connection:
+    with connect(address, compression=None, open_timeout=PATIENCE_SECONDS, ping_interval=None, **options) as connection:
         yield Client(connection)

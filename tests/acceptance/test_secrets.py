@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from tests.acceptance.test_faults import holder_of, read_to
-from tests.servers import EXECUTORS, Server, new_database, running_server
+from tests.servers import MODULES, Server, new_database, running_server
 
 pytestmark = pytest.mark.both_engines
 
 VALUE = "canary-of-the-killed-worker"
-MODULES = {"AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{EXECUTORS},tests.secret_executors"}
+OWN = {"AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{MODULES},tests.secret_executors"}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with new_database() as url, running_server(url, env=MODULES) as server:
+    with new_database() as url, running_server(url, env=OWN) as server:
         yield server
 
 

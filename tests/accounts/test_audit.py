@@ -39,7 +39,7 @@ from tests.sections import replace
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_engines]
 
 Row = tuple[str, str, str, str]
-KEY = "sk-ant-this-is-a-key-of-the-tests-0123456789"
+KEY = "sk-ant-this-is-a-key-of-the-tests-whose-end-is-in-no-time-zzyx"
 ADDRESS = "192.0.2.7"
 HOOK = "https://hooks.example.com/hook?token=of-the-hook"
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.fork_server import printed_by
-from tests.servers import Server, environment_of, new_database, running_server
+from tests.servers import NOT_KEPT, Server, environment_of, new_database, running_server
 
 PASSWORD: Final = "open sesame 42"
 SECRET: Final = "a-secret-of-the-tests-that-is-long-enough-0123456789"
@@ -59,7 +59,7 @@ def admin_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @contextmanager
 def session_of(name: str, server: Server, password: str = PASSWORD) -> Iterator[Session]:
     """Somebody who has logged in by the page, and follows no redirect by themselves."""
-    with httpx.Client(base_url=server.url, timeout=60) as session:
+    with httpx.Client(base_url=server.url, timeout=60, limits=NOT_KEPT) as session:
         form = {"username": name, "password": password, "csrfmiddlewaretoken": csrf_token(session.get("/login/").text)}
         response = session.post("/login/", data=form)
         assert response.status_code == 302, response.text

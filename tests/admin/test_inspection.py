@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.admin.conftest import Session, act
+from tests.browser import PATIENCE_MS
 from tests.servers import Json, Server, until
 
 HOSTILE = "\"'><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">{{ 7*7 }}"
@@ -58,6 +59,7 @@ def test_hostile_texts_are_text_on_every_page(hostile_tree: Json, admin: Session
 
 def test_a_browser_runs_nothing_of_them(hostile_tree: Json, admin: Session, browser: Browser) -> None:
     with browser.new_context() as context:
+        context.set_default_timeout(PATIENCE_MS)
         context.add_cookies([{"name": "sessionid", "value": admin.cookies["sessionid"], "url": str(admin.base_url)}])
         page = context.new_page()
         said: list[str] = []
@@ -123,7 +125,7 @@ def test_a_question_is_found_with_its_answer(admin_server: Server, admin: Sessio
 
 
 def test_execute_and_cancel_are_the_services(admin_server: Server, admin: Session, rpc: Callable[..., Any]) -> None:
-    rpc("tasks.create", {"tasks": [step("by-admin", seconds=60, steps=30)]})
+    rpc("tasks.create", {"tasks": [step("by-admin", seconds=600, steps=300)]})
     assert "is queued" in act(admin, "execute", "by-admin").text
     assert "is already running" in act(admin, "execute", "by-admin").text
     until(lambda: status_of(rpc, "by-admin") == "in_progress", seconds=60, what="the start")

@@ -16,5 +16,12 @@ def open_tree(page: Page, server: Server, task_id: str) -> None:
     expect(page.locator("[data-graph] > svg")).to_be_visible()
 
 
+def keep_outcomes(page: Page) -> None:
+    """What a button that copies says stays, however late it is read."""
+    page.evaluate(
+        "() => { const later = setTimeout; window.setTimeout = (act, ms, ...rest) => (ms === 1400 ? 0 : later(act, ms, ...rest)); }"
+    )
+
+
 def line(page: Page, name: str) -> Locator:
     return page.locator("[data-lines] tr", has_text=name)

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.admin.conftest import SECRET, create_people, session_of
-from tests.browser import PATIENCE_MS
+from tests.browser import PATIENCE_MS, new_page
 from tests.servers import Server, environment_of, new_database, running_server
 
 Json = dict[str, Any]
@@ -93,7 +93,8 @@ def finished(server: Server, make: Make) -> Make:
 
     def finished(*tasks: Json) -> str:
         prefix = make(*tasks)
-        server.rpc("tasks.execute", {"task_id": f"{prefix}-root", "wait": True})
+        reply = server.rpc("tasks.execute", {"task_id": f"{prefix}-root", "wait": True})
+        assert reply["status"] != "started", reply
         return prefix
 
     return finished
@@ -115,12 +116,12 @@ def home(page: Page, server: Server) -> Page:
 @pytest.fixture
 def phone(browser: Browser) -> Iterator[Page]:
     """A narrow screen that is touched."""
-    with browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True) as context:
-        yield context.new_page()
+    with new_page(browser, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True) as page:
+        yield page
 
 
 @pytest.fixture
 def bare(browser: Browser) -> Iterator[Page]:
     """A browser without scripts."""
-    with browser.new_context(java_script_enabled=False) as context:
-        yield context.new_page()
+    with new_page(browser, java_script_enabled=False) as page:
+        yield page

@@ -2,15 +2,15 @@
 
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import new_page
 from tests.dashboard.browsing import open_tree
 from tests.dashboard.conftest import Make, root, step
 from tests.servers import Server
 
 
 def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, server: Server, make: Make) -> None:
-    prefix = make(root("Calm", "a"), step("a", seconds=30), execute=True)
-    with browser.new_context(reduced_motion="reduce") as context:
-        page = context.new_page()
+    prefix = make(root("Calm", "a"), step("a", seconds=600), execute=True)
+    with new_page(browser, reduced_motion="reduce") as page:
         open_tree(page, server, f"{prefix}-a")
         expect(page.locator(".node.in_progress .icon use")).to_have_css("animation-name", "none")
     server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})

@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tasks.dashboard.conversation import arranged, message_of
 from tasks.models import ModelCall
+from tests.browser import new_page
 from tests.dashboard.browsing import SCHEMES, open_tree
 from tests.servers import Server
 
@@ -114,8 +115,7 @@ def test_the_calls_of_a_crew_are_named_and_folded(page: Page, server: Server, cr
 
 
 def test_on_a_phone_the_calls_fit(browser: Browser, server: Server, crew: Json) -> None:
-    with browser.new_context(viewport={"width": 390, "height": 800}) as context:
-        page = context.new_page()
+    with new_page(browser, viewport={"width": 390, "height": 800}) as page:
         open_tree(page, server, crew["ids"]["ask"])
         expect(page.locator("#panel .calls .said-by.user")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -9,6 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tasks.dashboard.urls import urlpatterns
+from tests.browser import new_page
 from tests.dashboard.conftest import step
 from tests.servers import Server
 
@@ -87,8 +88,8 @@ def ids(server: Server) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def tab(browser: Browser) -> Iterator[Page]:
-    with browser.new_context(reduced_motion="reduce") as context:
-        yield context.new_page()
+    with new_page(browser, reduced_motion="reduce") as page:
+        yield page
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -10,6 +10,7 @@ from tests.servers import Server
 
 def test_a_form_is_made_from_the_schema_and_says_what_is_wrong(home: Page) -> None:
     home.keyboard.press("n")
+    expect(home).to_have_url(re.compile("/ui/new/"))
     home.locator("select[name=executor]").select_option("rest_executor")
     expect(home.locator("[name='in.method']")).to_be_visible()
     home.locator("[name='in.timeout_seconds']").fill("soon")
@@ -65,6 +66,7 @@ def test_the_editor_names_broken_json_at_once_and_a_bad_tree_when_it_is_sent(hom
     editor.fill('[{"id": "a", "name": "a", "priority": 9, "dependencies": ["a"]}]')
     editor.press("Control+Enter")
     expect(home.get_by_role("alert")).to_contain_text("tasks[0].priority")
+    home.wait_for_load_state()  # its scripts hear the keys
     editor.fill(
         '[{"id": "a", "name": "a", "dependencies": ["b"]}, {"id": "b", "name": "b", "parent_id": "a", "dependencies": ["a"]}]'
     )

@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.browser import new_page
 from tests.dashboard.browsing import SCHEMES, STATUSES, line, open_tree
 from tests.dashboard.conftest import Json, Make, root, step
 from tests.servers import Server
@@ -231,7 +232,7 @@ def test_a_loop_of_many_rounds_loads_the_tree_at_most_once_a_second(
     open_tree(home, server, f"{prefix}-root")
     began = home.evaluate("performance.now()")
     gate.touch()
-    expect(home.locator(STATUSES)).to_have_text("completed")
+    expect(home.locator(STATUSES)).to_have_text("completed", timeout=180_000)
     expect(line(home, "Work")).to_contain_text(f"{ROUNDS} rounds")
     seconds = (home.evaluate("performance.now()") - began) / 1000
     growths = [path for path in loads if path.startswith("/ui/growth/")]
@@ -280,8 +281,8 @@ def test_a_copy_to_edit_has_the_template_alone(home: Page, server: Server, finis
 @pytest.fixture
 def bare(browser: Browser) -> Iterator[Page]:
     """A browser without scripts."""
-    with browser.new_context(java_script_enabled=False) as context:
-        yield context.new_page()
+    with new_page(browser, java_script_enabled=False) as page:
+        yield page
 
 
 def test_without_scripts_boxes_open_and_close_too(bare: Page, server: Server, finished: Make) -> None:

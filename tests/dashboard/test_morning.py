@@ -49,6 +49,7 @@ def test_what_failed_is_found_mended_and_compared_and_the_schedule_moved(home: P
     tab_to(home, ".*show only failed runs$")
     home.keyboard.press("Enter")
     expect(home).to_have_url(f"{server.url}/ui/runs/?days=7&status=failed")
+    home.wait_for_load_state()
     follow(home, "Figures", "Figures")
     expect(home.locator(".failures")).to_contain_text("'{{fetch.number}}' has no value")
 

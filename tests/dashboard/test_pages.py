@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.admin.conftest import PASSWORD, csrf_token
+from tests.browser import new_page
 from tests.dashboard.conftest import As
 from tests.servers import Server, until
 
@@ -398,8 +399,7 @@ def test_code_to_run_a_tree_says_where_the_token_goes(as_: As) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_way_out_is_in_sight(width: int, browser: Browser, guarded: Server) -> None:
-    with browser.new_context(viewport={"width": width, "height": 800}) as context:
-        window = context.new_page()
+    with new_page(browser, viewport={"width": width, "height": 800}) as window:
         window.goto(f"{guarded.url}/login/")
         window.get_by_label("Username").fill("alice")
         window.get_by_label("Password").fill(PASSWORD)

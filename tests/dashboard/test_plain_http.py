@@ -12,7 +12,8 @@ from django.test import RequestFactory
 from playwright.sync_api import Browser, Page, expect
 
 from apflow_site.page_middleware import OPENER_POLICY, opener_policy
-from tests.browser import FLAGS, chromium
+from tests.browser import FLAGS, chromium, new_page
+from tests.dashboard.browsing import keep_outcomes
 from tests.dashboard.conftest import Make, root, step
 from tests.servers import Server
 
@@ -32,8 +33,7 @@ def far(browser: Browser) -> Iterator[Browser]:
 def tree(far: Browser, server: Server, make: Make) -> Iterator[Page]:
     """The page of a tree, as somebody elsewhere has it."""
     prefix = make(root("Far work", "a"), step("a"))
-    with far.new_context() as context:
-        page = context.new_page()
+    with new_page(far) as page:
         page.goto(f"{server.url.replace('127.0.0.1', HOST)}/ui/tasks/{prefix}-root")
         expect(page.locator("[data-graph] > svg")).to_be_visible()
         assert page.evaluate("[isSecureContext, navigator.clipboard === undefined]") == [False, True]
@@ -43,6 +43,7 @@ def tree(far: Browser, server: Server, make: Make) -> Iterator[Page]:
 def copy_code(page: Page) -> None:
     page.get_by_role("button", name="More").click()
     page.get_by_role("button", name="Run from code").click()
+    keep_outcomes(page)
     page.locator("#as-code").get_by_role("button", name="Copy").first.click()
 
 

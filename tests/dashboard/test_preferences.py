@@ -46,7 +46,7 @@ def test_shortcuts_can_be_turned_off(home: Page, server: Server, make: Make) -> 
 
 
 def test_a_run_is_cancelled_only_after_a_question(home: Page, server: Server, make: Make) -> None:
-    prefix = make(root("Asked work", "a"), step("a", seconds=60), execute=True)
+    prefix = make(root("Asked work", "a"), step("a", seconds=600), execute=True)
     open_tree(home, server, f"{prefix}-root")
     expect(home.locator(STATUSES)).to_have_text("running")
     home.keyboard.press("c")

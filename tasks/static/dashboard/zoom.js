@@ -92,8 +92,9 @@ export function zoomOf(frame, figure, { readable, highest }) {
       map.replaceChildren(...dots, rectOf);
       showView();
     },
+    // Between a redrawing and its next frame, the number may be one of the picture before.
     dot(number, status) {
-      if (dots[number].classList[1] !== status) dots[number].setAttribute("class", `dot ${status}`);
+      if (dots[number] && dots[number].classList[1] !== status) dots[number].setAttribute("class", `dot ${status}`);
     },
   };
 }

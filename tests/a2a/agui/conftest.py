@@ -7,13 +7,13 @@ import pytest
 from tests.a2a.a2a_client import token_of
 from tests.a2a.agui.front_end import FrontEnd
 from tests.llm_server import LlmServer, llm_server
-from tests.servers import EXECUTORS, Server, new_database, running_server
+from tests.servers import MODULES, Server, new_database, running_server
 from tests.shared_servers import JWT_SECRET, QUICK_STOP
 
 SETTINGS = {
     "AIPARTNERUPFLOW_JWT_SECRET": JWT_SECRET,
     "AIPARTNERUPFLOW_A2A_TEXT_EXECUTOR": "llm_executor",
-    "AIPARTNERUPFLOW_EXECUTORS_MODULES": EXECUTORS,
+    "AIPARTNERUPFLOW_EXECUTORS_MODULES": MODULES,
     "AIPARTNERUPFLOW_EXECUTORS_LLM_TOOLS": "echo_executor,approval_executor",
 }
 

@@ -33,8 +33,8 @@ def test_the_thread_is_the_context_of_a2a(alice: FrontEnd) -> None:
 
 def test_a_tree_is_steps_subagents_and_a_state(alice: FrontEnd) -> None:
     root = task("root", None)
-    slow = task("slow", "sleep_executor", parent_id=root["id"], inputs={"seconds": 0.2, "steps": 2})
-    twin = task("slow", "sleep_executor", parent_id=root["id"], inputs={"seconds": 0.2, "steps": 2})
+    slow = task("slow", "sleep_executor", parent_id=root["id"], inputs={"seconds": 5, "steps": 2})
+    twin = task("slow", "sleep_executor", parent_id=root["id"], inputs={"seconds": 5, "steps": 2})
     talks = task("talks", "llm_executor", parent_id=root["id"], inputs={"prompt": "hi", "model": "demo/demo"})
     events = alice.run(**tree(root, slow, twin, talks))
     state = state_after(events)

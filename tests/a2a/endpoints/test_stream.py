@@ -61,11 +61,23 @@ def test_a_stream_is_the_reply_and_then_every_event_with_its_number(http: httpx.
     assert {event["run_id"] for _, event in events} == {final["run_id"]}
 
 
-def test_events_come_as_they_happen(http: httpx.Client, rpc: Rpc) -> None:
-    with executing(http, TREE) as frames:
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A file that is not there yet: gated tasks end once it is."""
+    return tmp_path / "gate"
+
+
+def gated(gate: Path) -> Any:
+    step = {"id": "step", "name": "scripted_executor", "parent_id": "root", "inputs": {"gate": str(gate)}}
+    return {"tasks": [{"id": "root", "name": "root"}, step]}
+
+
+def test_events_come_as_they_happen(http: httpx.Client, rpc: Rpc, gate: Path) -> None:
+    with executing(http, gated(gate)) as frames:
         _, reply = next(frames)
         assert next(frames)[1]["type"] == "task_start"
         assert rpc("tasks.get", {"task_id": reply["result"]["ids"]["step"]})["status"] == "in_progress"
+        gate.touch()
         assert [event["type"] for _, event in frames][-1] == "stream_end"
 
 
@@ -93,10 +105,12 @@ def test_a_finished_tree_is_replayed_and_not_run_again(
 
 
 @pytest.mark.parametrize("headers", [{}, {"Last-Event-ID": "0"}])
-def test_a_running_tree_is_followed(http: httpx.Client, rpc: Rpc, headers: dict[str, str]) -> None:
-    started = rpc("tasks.execute", TREE)
+def test_a_running_tree_is_followed(http: httpx.Client, rpc: Rpc, headers: dict[str, str], gate: Path) -> None:
+    started = rpc("tasks.execute", gated(gate))
     with executing(http, {"task_id": started["task_id"]}, **headers) as frames:
-        (_, reply), *events = frames
+        _, reply = next(frames)
+        gate.touch()
+        events = list(frames)
     assert reply["result"]["status"] == "already_running"
     assert [event["seq"] for _, event in events] == list(range(1, len(events) + 1))
 

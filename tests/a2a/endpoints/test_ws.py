@@ -2,17 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.a2a.sockets import Client, socket
-from tests.servers import Server, new_database, running_server, until
+from tests.servers import MODULES, Server, new_database, running_server, until
 
 Json = dict[str, Any]
 pytestmark = pytest.mark.both_engines
-LIMITS = {"AIPARTNERUPFLOW_LIMITS_BODY_BYTES": "20000", "AIPARTNERUPFLOW_LIMITS_STREAMS": "20"}
+LIMITS = {
+    "AIPARTNERUPFLOW_LIMITS_BODY_BYTES": "20000",
+    "AIPARTNERUPFLOW_LIMITS_STREAMS": "20",
+    "AIPARTNERUPFLOW_LIMITS_MESSAGES_PER_SECOND": "10",
+    "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{MODULES},tests.patient_sockets",
+}
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +109,19 @@ def test_what_is_not_kept_any_more_is_said_and_never_left_out(server: Server) ->
         assert numbers(late.until("final"))[0] == 1
 
 
-def test_subscribing_to_a_running_tree_misses_and_doubles_nothing(server: Server) -> None:
-    root = server.rpc("tasks.execute", tree(steps=60, seconds=0.6))["task_id"]
+def test_subscribing_to_a_running_tree_misses_and_doubles_nothing(server: Server, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    inputs = {"gate": str(gate), "seconds": 0.6, "steps": 60}
+    step = {"id": "s", "name": "scripted_executor", "parent_id": "r", "inputs": inputs}
+    root = server.rpc("tasks.execute", {"tasks": [{"id": "r", "name": "r"}, step]})["task_id"]
     with socket(server.url) as client:
+        client.send(action="ping")
+        client.until("pong")
+        gate.touch()
         client.next()
         client.send(action="subscribe", task_id=root, after=0)
         messages = client.until("subscribed")
-        assert numbers(client.until("final")) == list(range(1, 65))
+        assert numbers(client.until("final")) == list(range(1, 66))
         assert numbers(messages[:-1]) == sorted(numbers(messages[:-1]))
 
 

@@ -17,15 +17,16 @@ from websockets.exceptions import ConnectionClosed
 
 from a2a.live.stream_limits import UNKNOWN_PER_ADDRESS
 from tests.a2a.sockets import socket
-from tests.servers import EXECUTORS, Server, new_database, running_server
+from tests.servers import MODULES, Server, new_database, running_server, until
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough-for-hs256"
 ENV = {
     "AIPARTNERUPFLOW_JWT_SECRET": SECRET,
     "AIPARTNERUPFLOW_LIMITS_STREAMS_PER_USER": "3",
-    "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{EXECUTORS},tests.impatient",
+    "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{MODULES},tests.patient_sockets,tests.impatient",
 }
-EXPIRED_JUST_NOW = 0  # seconds: such a token is good for the ten seconds by which clocks may differ
+NEARLY_EXPIRED = 5  # seconds, and the ten by which clocks may differ
+SLOW = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 600}}]}
 Json = dict[str, Any]
 
 
@@ -38,7 +39,11 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def default_limits_server() -> Iterator[Server]:
     """A server that looks as seldom as it does for everybody who holds a socket open."""
-    with new_database() as url, running_server(url, env={"AIPARTNERUPFLOW_JWT_SECRET": SECRET}) as server:
+    env = {
+        "AIPARTNERUPFLOW_JWT_SECRET": SECRET,
+        "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{MODULES},tests.patient_sockets",
+    }
+    with new_database() as url, running_server(url, env=env) as server:
         yield server
 
 
@@ -164,7 +169,8 @@ def test_a_user_holds_only_so_many(server: Server) -> None:
         socket(server.url, **by_header("carol")) as three,
     ):
         for client in (one, two, three):
-            assert client.silent()
+            client.send(action="ping")
+            client.until("pong")
         with socket(server.url, **by_header("carol")) as fourth:
             assert fourth.closed() == 4429
         refused = server.http.get(f"/tasks/{task_id}/events", headers=bearer("carol"))
@@ -192,9 +198,13 @@ def test_however_many_come_at_once_no_more_get_in_and_the_others_are_told(server
 
 
 def test_a_token_that_expires_closes_the_socket_and_ends_the_stream(server: Server) -> None:
-    params = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 60, "steps": 300}}]}
-    task_id = server.rpc("tasks.execute", params, **bearer("dora"))["task_id"]
-    short = bearer("dora", seconds=EXPIRED_JUST_NOW)
+    task_id = server.rpc("tasks.execute", SLOW, **bearer("dora"))["task_id"]
+    until(
+        lambda: server.rpc("tasks.get", {"task_id": task_id}, **bearer("dora"))["status"] == "in_progress",
+        seconds=60,
+        what="the task at work",
+    )
+    short = bearer("dora", seconds=NEARLY_EXPIRED)
     with socket(server.url, additional_headers=short) as client:
         with server.http.stream("GET", f"/tasks/{task_id}/events", headers=short) as stream:
             lines = list(stream.iter_lines())

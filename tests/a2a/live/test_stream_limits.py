@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.a2a.a2a_client import BRIEF, SLOW, data
-from tests.a2a.endpoints.test_ws_auth import ENV, EXPIRED_JUST_NOW, bearer
+from tests.a2a.endpoints.test_ws_auth import ENV, NEARLY_EXPIRED, bearer
 from tests.servers import Server, new_database, running_server
 
 Json = dict[str, Any]
@@ -31,7 +31,7 @@ def started(server: Server, user: str) -> str:
 def test_a_stream_of_http_counts_and_ends_with_its_token(server: Server, path: str) -> None:
     user = f"http{path.count('v1')}"
     task_id = started(server, user)
-    short = bearer(user, seconds=EXPIRED_JUST_NOW)
+    short = bearer(user, seconds=NEARLY_EXPIRED)
     with server.http.stream("POST", path.format(task_id), headers=short) as stream:
         lines = stream.iter_lines()
         assert "task" in next(lines)

@@ -231,15 +231,15 @@ def test_a_newer_client_gets_no_logs_unless_it_asks_for_them(modern: Client) -> 
     assert "a line" in [each["params"]["data"] for each in sent if each.get("method") == "notifications/message"]
 
 
-def test_a_run_that_takes_long_is_returned_by_its_id(alice: Client, gate: Path) -> None:
-    result = alice.call("scripted_executor", gate=str(gate))
+def test_a_run_that_takes_long_is_returned_by_its_id(hasty: Client, gate: Path) -> None:
+    result = hasty.call("scripted_executor", gate=str(gate))
     data = result["structuredContent"]
     assert (data["status"], data["result"]) == ("in_progress", None)
     assert "get_run" in text_of(result)
     link = result["content"][1]
     assert (link["type"], link["uri"]) == ("resource_link", f"task://{data['run_id']}")
     gate.touch()
-    ended = alice.data("get_run", run_id=data["run_id"], wait_seconds=40)
+    ended = hasty.data("get_run", run_id=data["run_id"], wait_seconds=40)
     assert ended["status"] == "completed"
 
 
@@ -264,12 +264,12 @@ def test_an_event_is_sent(alice: Client) -> None:
     assert alice.data("run_tree", tasks=[task])["result"]["payload"] == {"order": 42}
 
 
-def test_a_run_is_cancelled(alice: Client, gate: Path) -> None:
-    run_id = alice.data("scripted_executor", gate=str(gate))["run_id"]
-    assert alice.data("cancel_run", run_id=run_id)["run_id"] == run_id
-    ended = alice.call("get_run", run_id=run_id, wait_seconds=40)
+def test_a_run_is_cancelled(hasty: Client, gate: Path) -> None:
+    run_id = hasty.data("scripted_executor", gate=str(gate))["run_id"]
+    assert hasty.data("cancel_run", run_id=run_id)["run_id"] == run_id
+    ended = hasty.call("get_run", run_id=run_id, wait_seconds=40)
     assert (ended["isError"], ended["structuredContent"]["status"]) == (True, "cancelled")
-    assert "before" in alice.data("cancel_run", run_id=run_id)["message"]
+    assert "before" in hasty.data("cancel_run", run_id=run_id)["message"]
 
 
 # --- clients that leave ---
@@ -284,17 +284,14 @@ def test_a_call_whose_client_leaves_is_cancelled(alice: Client, gate: Path, stat
     until(lambda: status_of(run_id) == "cancelled", seconds=60, what="the end of a run whose client has left")
 
 
-def test_a_run_whose_id_was_given_survives_its_client(
-    alice: Client, gate: Path, status_of: Callable[[str], str]
-) -> None:
-    run_id = alice.data("scripted_executor", gate=str(gate))["run_id"]
-    with alice.stream("tools/call", {"name": "get_run", "arguments": {"run_id": run_id, "wait_seconds": 40}}):
+def test_a_run_whose_id_was_given_survives_its_client(hasty: Client, gate: Path) -> None:
+    run_id = hasty.data("scripted_executor", gate=str(gate))["run_id"]
+    with hasty.stream("tools/call", {"name": "get_run", "arguments": {"run_id": run_id, "wait_seconds": 40}}):
         pass
-    other = alice.data("scripted_executor")  # the server has served a further call, and the run is still there
-    assert other["status"] == "completed"
-    assert status_of(run_id) == "in_progress"
+    hasty.data("scripted_executor")  # the server has served a further call, and the run is still there
+    assert hasty.data("get_run", run_id=run_id)["status"] == "in_progress"
     gate.touch()
-    assert alice.data("get_run", run_id=run_id, wait_seconds=40)["status"] == "completed"
+    assert hasty.data("get_run", run_id=run_id, wait_seconds=40)["status"] == "completed"
 
 
 # --- others ---

@@ -32,6 +32,7 @@ def mails() -> Iterator[MailServer]:
 def server(mails: MailServer) -> Iterator[Server]:
     given = {
         "WEBHOOKS_ALLOW_PRIVATE": "true",
+        "WEBHOOKS_TIMEOUT_SECONDS": "120",
         "EMAIL_HOST": "127.0.0.1",
         "EMAIL_PORT": str(mails.port),
         "EMAIL_SECURITY": "none",

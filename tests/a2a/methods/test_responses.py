@@ -168,7 +168,7 @@ def test_a_cancelled_question_is_not_open_any_more(server: Server) -> None:
 
 def test_a_question_outlives_the_server_and_its_answer_goes_on_without_delay() -> None:
     with new_database() as database, running_server(database, env=PUBLIC) as server:
-        asked, expiring = ask(server), ask(server, timeout_seconds=6)
+        asked, expiring = ask(server), ask(server, timeout_seconds=25)
         link = link_to(server, asked)
         assert link.startswith("https://tasks.example.com/answer/")
         data_dir = server.data_dir

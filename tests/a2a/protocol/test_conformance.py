@@ -163,7 +163,7 @@ def test_streams_of_that_kit(older: Agent) -> None:
     assert (task["kind"], task["status"]["state"]) == ("task", "input-required")
     assert older.error("message/stream", {"invalid": "params"})["code"] == -32602
     assert older.error("tasks/resubscribe", {"id": "non-existent-task-id-1"})["code"] == -32001
-    with older.stream("message/stream", spoken("test-resubscribe")) as first:
+    with older.stream("message/stream", spoken("long-stream")) as first:
         task_id = next(first)["id"]
         with older.stream("tasks/resubscribe", {"id": task_id}) as second:
             assert next(second)["id"] == task_id

@@ -21,7 +21,7 @@ from a2a.protocol.bindings.grpc_server import DETAILS, METHODS
 from a2a.protocol.card.agent_card import build_card
 from a2a.protocol.operations import OPERATIONS
 from tests.a2a.a2a_client import BRIEF, ECHO, SETTINGS, SLOW, Agent, Json, agent_of, data, gated, states_of, token_of
-from tests.a2a.endpoints.test_ws_auth import ENV, EXPIRED_JUST_NOW
+from tests.a2a.endpoints.test_ws_auth import ENV, NEARLY_EXPIRED
 from tests.a2a.endpoints.test_ws_auth import token as ws_token
 from tests.a2a.protocol.test_bindings import ERRORS
 from tests.ports import free_port
@@ -352,7 +352,7 @@ def opened(channel: grpc.Channel, user: str, **claims: Any) -> Any:
 
 
 def test_a_stream_of_grpc_ends_with_its_token_even_in_a_silence(full: tuple[Server, grpc.Channel]) -> None:
-    stream = opened(full[1], "dora", seconds=EXPIRED_JUST_NOW)
+    stream = opened(full[1], "dora", seconds=NEARLY_EXPIRED)
     with pytest.raises(grpc.RpcError) as ended:
         list(stream)
     assert ended.value.code() == grpc.StatusCode.UNAUTHENTICATED

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -17,19 +18,22 @@ from tests.servers import Server, new_database, running_server
 pytestmark = pytest.mark.both_engines_nightly
 
 SETTINGS = {"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "0"}
-TREE: Json = {
-    "tasks": [
-        {"id": "last", "name": "aggregate_results_executor", "dependencies": ["second"]},
-        {"id": "first", "name": "echo_executor", "parent_id": "last", "inputs": {"step": 1}},
-        {
-            "id": "second",
-            "name": "sleep_executor",
-            "parent_id": "last",
-            "inputs": {"seconds": 2, "steps": 8},
-            "dependencies": ["first"],
-        },
-    ]
-}
+
+
+def tree(gate: Path) -> Json:
+    return {
+        "tasks": [
+            {"id": "last", "name": "aggregate_results_executor", "dependencies": ["second"]},
+            {"id": "first", "name": "echo_executor", "parent_id": "last", "inputs": {"step": 1}},
+            {
+                "id": "second",
+                "name": "scripted_executor",
+                "parent_id": "last",
+                "inputs": {"gate": str(gate), "seconds": 0.4, "steps": 8},
+                "dependencies": ["first"],
+            },
+        ]
+    }
 
 
 def lines_after_a_stop(lines: Iterator[str], server: Server) -> list[str]:
@@ -76,21 +80,24 @@ def seqs_of(results: list[Json]) -> list[int]:
     return [next(iter(result.values()))["metadata"]["seq"] for result in results if "task" not in result]
 
 
-def test_a_stream_that_a_restart_cuts_off_goes_on_with_a_new_subscription() -> None:
-    port = free_port()
+def test_a_stream_that_a_restart_cuts_off_goes_on_with_a_new_subscription(tmp_path: Path) -> None:
+    port, gate = free_port(), tmp_path / "gate"
     with new_database() as database:
         with running_server(database, env=SETTINGS, port=port) as server:
             agent = Agent(http=server.http)
-            with agent.stream("SendStreamingMessage", {"message": data(TREE)}) as results:
+            with agent.stream("SendStreamingMessage", {"message": data(tree(gate))}) as results:
                 task_id = next(results)["task"]["id"]
-                before = [next(results) for _ in range(4)]
+                before = [next(results) for _ in range(3)]
                 server.stop()
                 with suppress(httpx.TransportError):
                     before += list(results)
         assert states_of(before)[-1] == "WORKING"
         with running_server(database, env=SETTINGS, port=port) as server:
             agent = Agent(http=server.http)
-            after = agent.streamed("SubscribeToTask", {"id": task_id})
+            with agent.stream("SubscribeToTask", {"id": task_id}) as stream:
+                after = [next(stream)]
+                gate.touch()
+                after += stream
             task = agent.get(task_id)
             (count,) = server.query("SELECT last_seq FROM tasks_run WHERE id = %s", task_id)[0]
     assert states_of(after)[-1] == "COMPLETED"

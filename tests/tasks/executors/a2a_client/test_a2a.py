@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from aipartnerupflow.executors import Context, ExecutorError, Parked, Reply, Stopped
+from tasks.executors.a2a_client import executor
 from tasks.executors.a2a_client.executor import A2a
 from tests.tasks.executors.a2a_client.agents import (
     FakeAgent,
@@ -307,6 +308,13 @@ async def test_an_agent_that_needs_a_key_says_so(agent: FakeAgent, context: Cont
 # --- cancelling ---
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancellation takes as long as a busy machine needs for it."""
+    monkeypatch.setattr(executor, "CANCEL_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_cancelling_is_passed_down(agent: FakeAgent, context: Context) -> None:
     agent.script = {
         "SendStreamingMessage": [Stream([{"task": task()}, artifact("Roses ")], stays=True)],
@@ -341,6 +349,7 @@ async def test_an_agent_that_cannot_cancel_is_left_with_a_word(
     assert "Could not cancel the agent's task t-1, which may still be running." in logs[-1]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_cancelling_an_answer_on_its_way_is_passed_down(agent: FakeAgent, context: Context) -> None:
     agent.script = {"GetTask": [Http(503)], "CancelTask": [task("CANCELED")]}
     memo: Json = {"task_id": "t-1", "context_id": None, "metadata": {}, "turn": 1}
@@ -361,7 +370,7 @@ async def _at_work(agent: FakeAgent, context: Context) -> "asyncio.Task[Json]":
         heard.set()
 
     job = asyncio.create_task(call(agent, replace(context, log=log)))
-    await asyncio.wait_for(heard.wait(), 10)
+    await asyncio.wait_for(heard.wait(), 60)
     return job
 
 

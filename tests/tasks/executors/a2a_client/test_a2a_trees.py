@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from accounts.callers import LOCAL
 from aipartnerupflow.executors import Context
+from tasks.executors.a2a_client import executor
 from tasks.executors.a2a_client.executor import A2a
 from tasks.ids import new_id
 from tasks.models import Run
@@ -20,6 +21,7 @@ from tasks.queue.leases import SUSPENDED
 from tasks.services import trees
 from tasks.services.cancels import ask, cancel_tasks
 from tasks.services.questions import answer, open_questions
+from tasks.worker import attempt, engine
 from tests.servers import Server, until
 from tests.tasks.executors.a2a_client.agents import FakeAgent, Stream, agent_running, task
 from tests.workers import Json, WorkerThread, result_of, run_tree
@@ -122,6 +124,15 @@ def test_a_vague_message_is_asked_about_until_it_is_clear(worker: WorkerThread, 
     assert result["artifacts"][-1]["parts"][0]["data"] == {"say": "hello"}
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancellation takes as long as a busy machine needs for it."""
+    monkeypatch.setattr(executor, "CANCEL_SECONDS", 60.0)
+    for module in (attempt, engine):
+        monkeypatch.setattr(module, "STOP_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_cancelling_here_cancels_there(worker: WorkerThread, other_server: Server) -> None:
     data = {"skill": "sleep_executor", "inputs": {"seconds": 60, "steps": 600}}
     run = trees.execute_tree(caller=LOCAL, tasks=[errand(other_server.url, data=data)]).run
@@ -135,6 +146,7 @@ def test_cancelling_here_cancels_there(worker: WorkerThread, other_server: Serve
     assert task.result["task"]["status"]["state"] == "TASK_STATE_CANCELED"
 
 
+@pytest.mark.usefixtures("patient")
 def test_cancelling_what_waits_here_cancels_it_there(worker: WorkerThread, other_server: Server) -> None:
     data = {"skill": "approval_executor", "inputs": {"question": "Publish it?"}}
     run = _start(worker, errand(other_server.url, data=data))

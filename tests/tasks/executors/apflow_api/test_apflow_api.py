@@ -130,7 +130,7 @@ async def test_a_run_that_failed_fails_the_task_and_another_attempt_runs_it_agai
 
 
 async def cancelled(
-    server: Server, context: Context, *, url: str | None = None
+    server: Server, context: Context, *, url: str | None = None, is_reached: Callable[[], bool] = lambda: True
 ) -> tuple[BaseException, str, Callable[[], str]]:
     """Cancel the task when its run is at work. Returns what it raised, the run's root, and how that one's status is found."""
     named = ENDLESS | {"name": new_id(), "schemas": {"method": "sleep_executor"}}
@@ -142,6 +142,7 @@ async def cancelled(
         return str(rows[0][0])
 
     task_id = await asyncio.to_thread(root)
+    await asyncio.to_thread(until, is_reached, seconds=60, what="the place where it is cancelled")
     begun.cancel()
     (raised,) = await asyncio.gather(begun, return_exceptions=True)
     assert isinstance(raised, BaseException)
@@ -160,7 +161,9 @@ async def test_cancelling_reaches_the_run_there(open_server: Server, task_here: 
     """Also before the first reply has come, with which the run is known."""
     before = b"Such a reply never comes" if is_known else b"HTTP/1.1 200"
     with cutting(open_server.url, before=before, is_held=True) as proxy:
-        raised, task_id, status = await cancelled(open_server, task_here, url=proxy.url)
+        raised, task_id, status = await cancelled(
+            open_server, task_here, url=proxy.url, is_reached=lambda: is_known or proxy.cuts > 0
+        )
     assert proxy.cuts == (not is_known)
     assert isinstance(raised, Stopped)
     assert raised.result["task_id"] == task_id

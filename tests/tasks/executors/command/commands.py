@@ -16,7 +16,7 @@ from tests import sections
 
 def allowing(*programs: str, **limits: Any) -> Any:
     """The settings with which tasks may run these programs."""
-    return sections.replace(settings.APFLOW_COMMAND, allow=programs, **limits)
+    return sections.replace(settings.APFLOW_COMMAND, allow=programs, **{"timeout_seconds": 200, **limits})
 
 
 @dataclass(slots=True)

@@ -112,8 +112,8 @@ async def test_too_much_memory_is_named_as_the_reason(docker: DockerDaemon, cont
 
 
 async def test_a_container_that_takes_too_long_is_removed(docker: DockerDaemon, context: Context) -> None:
-    error = await refusal(["sleep", "600"], context, timeout_seconds=0.5)
-    assert ("it took more than 0.5 s" in str(error), error.permanent) == (True, False)
+    error = await refusal(["sleep", "600"], context, timeout_seconds=10)
+    assert ("it took more than 10 s" in str(error), error.permanent) == (True, False)
 
 
 @pytest.mark.parametrize("is_forced", [False, True])

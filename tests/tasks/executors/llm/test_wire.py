@@ -80,7 +80,7 @@ def test_an_input_that_is_no_parameter_is_refused() -> None:
 async def test_a_request_without_the_sound_is_not_sent() -> None:
     sound = "UklGRiQAAABXQVZF"
     with llm_server() as llm:
-        async with watch(httpx.AsyncClient()) as client:
+        async with watch(httpx.AsyncClient(timeout=60)) as client:
             wire = Wire(sounds=[sound])
             token = WIRE.set(wire)
             message = {"role": "user", "content": "Hi"}

@@ -17,7 +17,7 @@ from apflow_site.config.mcp_servers import McpServer
 from tasks.executors.mcp.executor import Mcp
 from tests.mcp_site import PNG, TOKEN, McpSite
 from tests.ports import free_port
-from tests.servers import until
+from tests.servers import children_with, until
 from tests.tasks.executors.conftest import Web
 from tests.tasks.executors.mcp.conftest import configure
 
@@ -137,10 +137,10 @@ def real_program(configured: None, mcp_site: McpSite, settings: Settings) -> Non
 
 @pytest.mark.usefixtures("real_program")
 async def test_no_process_is_left_of_a_server_over_pipes(context: Context) -> None:
-    before = {each.pid for each in psutil.Process().children(recursive=True)}
+    before = children_with("guard.py")
     await done(context, server="pipes", tool="shout", arguments={"text": "hi"})
-    await error_of(context, server="pipes", tool="wait_for_gate", arguments={"number": 1}, timeout_seconds=0.1)
-    assert {each.pid for each in psutil.Process().children(recursive=True)} <= before
+    await error_of(context, server="pipes", tool="wait_for_gate", arguments={"number": 1}, timeout_seconds=5)
+    await asyncio.to_thread(until, lambda: children_with("guard.py") == before, seconds=60, what="the end of the guard")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ async def test_a_server_of_which_only_the_guard_is_left_is_ended(context: Contex
     """A worker that is killed leaves no server behind: its guard sees the end of the socket."""
     call = asyncio.create_task(done(context, server="pipes", tool="wait_for_gate", arguments={"number": 2}))
     await asyncio.to_thread(until, lambda: mcp_site.calls, seconds=60, what="the call")
-    guards = [each for each in psutil.Process().children() if any("guard.py" in part for part in each.cmdline())]
+    guards = children_with("guard.py")
     below = [each for guard in guards for each in guard.children(recursive=True)]
     assert below
     for guard in guards:

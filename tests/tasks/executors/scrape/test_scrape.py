@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from aipartnerupflow.executors import Context, ExecutorError
 from tasks.executors.http import fetch
 from tasks.executors.scrape.executor import PROGRAM, Scrape
-from tests.servers import until
+from tests.servers import children_with, until
 from tests.tasks.executors.conftest import Web
 
 pytestmark = pytest.mark.usefixtures("allow_loopback")
@@ -49,7 +49,7 @@ async def refusal(inputs: Json, context: Context) -> ExecutorError:
 
 def readers() -> list[psutil.Process]:
     """The processes of this one that read pages."""
-    return [each for each in psutil.Process().children() if PROGRAM in each.cmdline()]
+    return children_with(PROGRAM)
 
 
 async def test_the_main_text_and_metadata_are_returned(web: Web, scraping: Context) -> None:

@@ -88,8 +88,8 @@ async def test_another_code_is_a_failure(host: "SshServer", context: Context) ->
 
 
 async def test_a_command_that_takes_too_long_is_stopped(host: "SshServer", context: Context) -> None:
-    error = await refusal(ENDLESS, context, timeout_seconds=2)
-    assert "it took more than 2 s" in str(error)
+    error = await refusal(ENDLESS, context, timeout_seconds=10)
+    assert "it took more than 10 s" in str(error)
     await asyncio.to_thread(until, lambda: is_over(host.pids[0]), seconds=60, what="the end of the process")
 
 
