@@ -126,9 +126,9 @@ class StdioLine:
 @asynccontextmanager
 async def stdio_line(target: Target) -> AsyncIterator[StdioLine]:
     """Start the server in an empty folder. The caller closes the line. Raises ExecutorError."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
     folder = await asyncio.to_thread(TemporaryDirectory, prefix="apflow-mcp-", ignore_cleanup_errors=True)
+    ours, theirs = socket.socketpair()  # not before an `await` that may be cancelled: they would stay open
+    ours.setblocking(False)
     try:
         with theirs:
             process = await _start(target, theirs.fileno(), folder.name)
