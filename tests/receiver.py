@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from tests.ports import free_port
 from tests.servers import until
 
 Json = dict[str, Any]
@@ -78,7 +79,7 @@ class Receiver:
 def receiving(port: int = 0) -> Iterator[Receiver]:
     """A receiver on loopback, until the end of the block."""
     receiver = Receiver()
-    with ThreadingHTTPServer(("127.0.0.1", port), _handler_for(receiver)) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port or free_port()), _handler_for(receiver)) as server:
         receiver.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -93,7 +94,10 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
 def _handler_for(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def take(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            length = int(self.headers.get("Content-Length", 0))
+            body = self.rfile.read(length)
+            if len(body) < length:
+                return  # the sender was killed
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.received.append(
                 Delivery(method=self.command, path=self.path, headers=headers, body=body, at=time.monotonic())

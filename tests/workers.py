@@ -17,7 +17,7 @@ from tasks.worker.worker import Worker
 
 T = TypeVar("T")
 Json = dict[str, Any]
-PATIENCE_SECONDS = 150.0
+PATIENCE_SECONDS = 280.0
 
 
 class WorkerThread:

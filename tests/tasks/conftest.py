@@ -6,10 +6,14 @@ from functools import partial
 import pytest
 from pytest_django import Settings
 
+from apflow_site.db import calls
 from tests.servers import EXECUTORS
 from tests.tasks.executors.conftest import forget_registry
 from tests.tasks.lives import Stage, opened_stage
 from tests.workers import Json, Ran, WorkerThread, run_tree
+
+# As `tests.patient` does for servers; here the workers are of this process.
+setattr(calls, "PROBE_SECONDS", 60.0)  # noqa: B010  (it is Final for everybody else)
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ from tasks.services.cancels import Cancel
 from tasks.worker import engine, group_commit, worker
 from tasks.worker.changes import Change
 from tasks.worker.group_commit import Call, GroupCommit
+from tasks.worker.watchdog import Watchdog
 from tasks.worker.worker import Worker
 from tests.sections import replace
 from tests.tasks.executors.conftest import forget_registry
@@ -80,8 +81,8 @@ class MortalJournal(GroupCommit):
         with suppress(Death):
             super()._write_for_ever()
         connection.close()
-        self._life.journal_ended.set()
         self._loop.call_soon_threadsafe(self._life.ended.set)
+        self._life.journal_ended.set()  # last: the loop may be closed from now on
 
     def _waiting(self) -> list[Change | Call]:
         items = super()._waiting()
@@ -119,7 +120,14 @@ class MortalListener(Listener):
 
     def _ring(self) -> None:
         if not self._life.is_dead:
-            super()._ring()
+            with suppress(RuntimeError):  # it has died meanwhile, and its loop is closed
+                super()._ring()
+
+
+class MortalWatchdog(Watchdog):
+    def _watch_for_ever(self) -> None:
+        with suppress(RuntimeError):  # the loop of its life is closed
+            super()._watch_for_ever()
 
 
 class Stage:
@@ -180,8 +188,11 @@ def opened_stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterato
     settings.APFLOW = replace(settings.APFLOW, worker=replace(settings.APFLOW.worker, drain_seconds=0))
     forget_registry()
     monkeypatch.setattr(engine, "STOP_SECONDS", 0.02)
+    # Nobody renews the leases of a life, which has another name than its process.
+    monkeypatch.setattr(leases, "CLAIM", leases.CLAIM.replace(f"{leases.LEASE_SECONDS} seconds", "1 day"))
     monkeypatch.setattr(worker, "GroupCommit", MortalJournal)
     monkeypatch.setattr(worker, "Listener", MortalListener)
+    monkeypatch.setattr(worker, "Watchdog", MortalWatchdog)
     stage = Stage()
     try:
         yield stage

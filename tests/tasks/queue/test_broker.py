@@ -23,8 +23,9 @@ pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def queue() -> NotifiedBroker:
+def queue(monkeypatch: pytest.MonkeyPatch) -> NotifiedBroker:
     """A broker that has handed out something and tidied up just now, so that neither is due."""
+    monkeypatch.setattr(broker, "PROBE_SECONDS", 10 * LONG_SECONDS)
     queue = NotifiedBroker(list_key=QUEUE_KEY)
     queue._last_package_at = queue._tidied_at = time.monotonic() + LONG_SECONDS
     assert queue.dequeue() == []

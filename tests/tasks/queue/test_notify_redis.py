@@ -26,6 +26,7 @@ LONG_SECONDS: Final = 60.0
 @pytest.fixture
 def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[ValkeyServer]:
     monkeypatch.setattr(notify_redis, "AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr(notify_redis, "TIMEOUT_SECONDS", LONG_SECONDS)
     with valkey_server() as server:
         yield server
 
@@ -73,7 +74,7 @@ def test_a_redis_that_is_away_is_known_at_once_and_heard_again_when_it_is_back(
     redis: ValkeyServer, subscription: Subscription
 ) -> None:
     publisher = Publisher(redis.connection_url)
-    redis.stop()
+    redis.stop(timeout=LONG_SECONDS)
     publisher.publish(TOPIC)
     assert subscription.wait(LONG_SECONDS) is None  # False would be silence, at the end of the time
     assert subscription.wait(LONG_SECONDS) is None
@@ -101,7 +102,7 @@ def test_a_redis_that_hangs_delays_no_publisher(
 
 def test_who_comes_while_it_is_away_hears_it_later(redis: ValkeyServer) -> None:
     url = redis.connection_url
-    redis.stop()
+    redis.stop(timeout=LONG_SECONDS)
     with closing(Subscription(url, TOPIC)) as late:
         assert late.wait(LONG_SECONDS) is None
         redis.start(timeout=60)
@@ -118,7 +119,7 @@ def test_either_bell_is_heard(redis: ValkeyServer, subscription: Subscription) -
         until(lambda: not bell.wait(0), seconds=LONG_SECONDS, what="silence")
         commit()
         assert bell.wait(LONG_SECONDS)
-        redis.stop()
+        redis.stop(timeout=LONG_SECONDS)
         until(lambda: not bell.wait(0), seconds=LONG_SECONDS, what="silence")
         commit()
         assert bell.wait(LONG_SECONDS)
@@ -132,7 +133,7 @@ def test_an_outage_is_logged_once_by_all_clients_of_a_process(
     notify_redis._outage.cache_clear()  # that of other tests
     url = redis.connection_url
     with closing(Subscription(url, TOPIC)) as one, closing(Subscription(url, "x")) as other:
-        redis.stop()
+        redis.stop(timeout=LONG_SECONDS)
         for _ in range(50):
             one.wait(0.01)
             other.wait(0.01)

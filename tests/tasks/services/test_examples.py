@@ -8,6 +8,7 @@ from tasks.executors import executor_ids
 from tasks.models import Run, Task
 from tasks.services import examples
 from tasks.services.examples import EXAMPLES, init_examples
+from tests.fork_server import MODELS
 from tests.sections import replace
 from tests.servers import Server, new_database, running_server, until
 
@@ -59,13 +60,14 @@ def test_the_newest_stands_for_what_a_newcomer_should_see_first() -> None:
     )
 
 
+@pytest.mark.timeout(600)
 def test_the_first_start_runs_them_and_the_second_does_not() -> None:
-    runs = {"AIPARTNERUPFLOW_SERVER_EXAMPLES": "run"}
+    runs = {"AIPARTNERUPFLOW_SERVER_EXAMPLES": "run", MODELS: "yes"}
     with new_database() as database_url:
         with running_server(database_url, env=runs) as server:
             assert statuses(server)["example-machine"] == "pending"
             server.rpc("tasks.execute", {"task_id": "example-crew"})
-            until(lambda: ENDS.items() <= statuses(server).items(), seconds=60, what=f"the ends {ENDS}")
+            until(lambda: ENDS.items() <= statuses(server).items(), seconds=90, what=f"the ends {ENDS}")
             attempts = server.rpc("tasks.get", {"task_id": "example-failure-call"})["attempt"]
             assert attempts == 3
             server.rpc("tasks.answer", {"task_id": "example-approval-question", "answer": "yes"})

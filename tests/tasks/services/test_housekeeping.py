@@ -16,7 +16,7 @@ from tasks.services.housekeeping import keep_house
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 NOW = datetime.now(UTC)
-LONG_AGO, SOON = NOW - timedelta(days=40), NOW + timedelta(hours=1)
+LONG_AGO, SOON = NOW - timedelta(days=40), NOW + timedelta(days=1)
 
 
 def made(kind: type[Model], field: str, **fields: Any) -> None:

@@ -35,6 +35,9 @@ def test_busy_workers_are_no_fault_and_idle_ones_beside_waiting_runs_are() -> No
     for _ in range(2):
         trees.execute_tree(caller=LOCAL, tasks=[{"name": "echo_executor"}])
     leases.claim(owner=WORKER, limit=1)
+    soon = Now() + timedelta(minutes=5)
+    WorkerProcess.objects.update(beat_at=soon)
+    Run.objects.exclude(lease_owner=None).update(lease_expires_at=soon)
     long_ago = Now() - timedelta(minutes=5)
     Run.objects.update(created_at=long_ago)
     Run.objects.exclude(started_at=None).update(started_at=long_ago)

@@ -1,6 +1,7 @@
 """docs/how-to/wait.md: its trees wait and go on, its commands end the waits, and its executor waits."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,8 @@ def test_what_the_page_shows_works(tmp_path: Path, shell: Shell) -> None:
 
         for task_id in ("payment", "hooked", "delivery"):
             until(lambda: waits_for(task_id), seconds=60, what=f"the wait of {task_id}")  # noqa: B023
+            listens = "SELECT 1 FROM tasks_question WHERE task_id = %s AND digest IS NOT NULL"
+            until(partial(server.query, listens, task_id), seconds=60, what=f"that {task_id} listens")
         (command,) = texts(PAGE, "Wait for an event", "sh")
         assert json.loads(shell.run(command, AIPARTNERUPFLOW_URL=server.url))["woken"] == 1
         hook = server.rpc("tasks.detail", {"task_id": "hooked"})["wait"]["hook_url"]

@@ -179,7 +179,7 @@ def test_waits_are_no_questions(worker: WorkerThread) -> None:
 
 
 def test_waits_come_back_in_the_order_of_their_ends(worker: WorkerThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = [parked(worker, until(f"w{number}", seconds=HOUR - number)) for number in range(5)]
+    runs = [parked(worker, until(f"w{number}", seconds=HOUR - 600 * number)) for number in range(5)]
     resumed = list[str]()
     monkeypatch.setattr(leases, "wake", resumed.extend)
     time_passes()

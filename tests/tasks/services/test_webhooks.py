@@ -225,7 +225,7 @@ def test_one_that_is_busy_gets_the_same_event_later(run: Run) -> None:
     )
     webhook = Webhook.objects.get()
     assert (webhook.next_seq, webhook.attempt, webhook.lease_owner, webhook.failures) == (1, 1, None, 0)
-    assert 55 < (seconds_until_due() or 0) < 61
+    assert 0 < (seconds_until_due() or 0) < 61
     assert claim(owner="one", limit=10) == []
     row = WebhookDelivery.objects.get()
     assert (row.status, row.attempts, row.status_code, row.error) == ("retrying", 1, None, "No answer.")
