@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 LIMITS = {
+    "a2a.endpoints.views.READY_SECONDS": 60.0,
     "a2a.methods.scheduled.WAIT_SECONDS": 100.0,
     "apflow_site.db.calls.PROBE_SECONDS": 60.0,
     "apflow_site.metrics.DATABASE_SECONDS": 60.0,
@@ -22,8 +23,11 @@ LIMITS = {
     "tasks.worker.engine.STOP_SECONDS": 12.0,
 }
 
+# These two are loaded later otherwise.
+if "a2a.methods.scheduled" in sys.modules:
+    import_module("a2a.endpoints.views")
 if "tasks.executors.mcp.session" in sys.modules:
-    import_module("tasks.executors.crewai.running")  # it is loaded later otherwise
+    import_module("tasks.executors.crewai.running")
 for path, seconds in LIMITS.items():
     module, _, limit = path.rpartition(".")
     if module in sys.modules:  # each process has its own part of the product

