@@ -55,7 +55,7 @@ def own_code(folder: Path) -> dict[str, str]:
     ]
     return {
         "PYTHONPATH": f"{folder}:{ROOT}",
-        "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.agent_tools,shop",
+        "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.agent_tools,shop,tests.patient",
         "AIPARTNERUPFLOW_EXECUTORS_LLM_TOOLS": TOOLS,
         "AIPARTNERUPFLOW_EXECUTORS_CREWAI_CREWS": ",".join(f"{name}={path}" for name, path in CREWS.items()),
         "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_GRAPHS": ",".join(f"{name}={module}:{name}" for name, module in graphs),

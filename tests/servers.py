@@ -64,6 +64,12 @@ def until(look: Callable[[], T], *, seconds: float, what: str, pause_seconds: fl
     return found
 
 
+def patient(params: Any) -> Any:
+    """The parameters of a call. One that waits for a run does so for longer than the 30 seconds of the product."""
+    waits = isinstance(params, dict) and params.get("wait") is True
+    return {"wait_timeout_seconds": 110, **params} if waits else params
+
+
 def children_with(text: str) -> list[psutil.Process]:
     """The processes that this one has started and not collected, whose command line has this in it."""
 
@@ -104,9 +110,7 @@ class Server:
 
     def call(self, method: str, params: Any, *, path: str = "/tasks", **headers: str) -> Any:
         """The whole JSON-RPC reply."""
-        if isinstance(params, dict) and params.get("wait") is True:  # not for the 30 seconds of the product only
-            params = {"wait_timeout_seconds": 110, **params}
-        request = {"jsonrpc": "2.0", "method": method, "params": params, "id": 1}
+        request = {"jsonrpc": "2.0", "method": method, "params": patient(params), "id": 1}
         return self.http.post(path, json=request, headers=headers).json()
 
     def rpc(self, method: str, params: Any, *, path: str = "/tasks", **headers: str) -> Any:

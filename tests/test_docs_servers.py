@@ -109,7 +109,9 @@ def test_a_line_of_the_log_is_as_shown(site: Site) -> None:
 
 
 def logged(server: Server, event: str) -> list[Json]:
-    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    lines = [
+        json.loads(line) for line in server.log.read_text().rpartition("\n")[0].splitlines() if line.startswith("{")
+    ]
     return [line for line in lines if line["event"] == event]
 
 

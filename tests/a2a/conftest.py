@@ -18,7 +18,7 @@ import pytest
 from a2a.methods import METHODS, SYSTEM_METHODS
 from tests.a2a.a2a_client import Agent, agent_of
 from tests.ports import free_port
-from tests.servers import Server
+from tests.servers import Server, patient
 
 ROOT = Path(__file__).parents[2]
 PYTHON = [sys.executable, "-m"]
@@ -60,7 +60,7 @@ def call(http: httpx.Client) -> Rpc:
     numbers = count(1)
 
     def call(method: str, params: Any, *, path: str = "/tasks") -> Any:
-        request = {"jsonrpc": "2.0", "method": method, "params": params, "id": next(numbers)}
+        request = {"jsonrpc": "2.0", "method": method, "params": patient(params), "id": next(numbers)}
         response = http.post(path, json=request)
         assert response.status_code == 200
         reply = response.json()

@@ -52,7 +52,7 @@ def websocket() -> Iterator[str]:
         for message in connection:
             connection.send(message)
 
-    with serve(echo, "127.0.0.1", 0) as server:
+    with serve(echo, "127.0.0.1", 0, open_timeout=60) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"

@@ -31,7 +31,7 @@ TREE: list[Json] = [
 
 def test_lines_of_all_tasks_are_printed_with_times_and_names(server: Server, screen: Show, cli: Cli) -> None:
     with Client(server.url) as client:
-        client.execute(TREE, wait=True)
+        client.execute(TREE, wait=True, wait_timeout_seconds=110)
     said = screen("logs", "log-root")
     assert said.code == 0
     # A model's words arrive in as many lines as the clock made of them.

@@ -19,7 +19,7 @@ def failed(client: Client) -> Json:
     """The root of a tree whose only child has failed, as a list shows it."""
     name = f"failing {uuid4().hex}"
     one = {"id": "one", "name": "echo_executor", "parent_id": "all", "inputs": {"n": "{{run.inputs.n}}"}}
-    client.execute([{"id": "all", "name": name}, one], wait=True)
+    client.execute([{"id": "all", "name": name}, one], wait=True, wait_timeout_seconds=110)
     (found,) = client.list(name=name, summary=True)
     return dict(found)
 

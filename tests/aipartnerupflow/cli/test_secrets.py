@@ -71,7 +71,7 @@ def test_a_value_of_several_lines_keeps_them_but_for_the_last_line_end(cli: Cli,
     cli("secrets", "set", "token", text="first line\n\nlast line\n")
     task = {"name": "command", "inputs": {"text": "{{secret.token}}"}, "schemas": {"method": "echo_executor"}}
     with Client(server.url) as client:
-        done = client.execute(task, wait=True)
+        done = client.execute(task, wait=True, wait_timeout_seconds=110)
         assert done["task"]["result"] == {"text": "…"}
         client.set_secret("token", VALUE, allow_hosts=["a.example"])
         assert client.set_secret("token", VALUE)["allow_hosts"] == ["a.example"]

@@ -52,7 +52,7 @@ def failed(server: Server) -> dict[str, str]:
     below = step(f"{LONG_ID}-1", f"{LONG_ID}-0", then="fail")
     tasks = [{"id": f"{LONG_ID}-0", "name": "A name that gives way to the id beside it"}, below]
     with Client(server.url) as client:
-        return client.execute(tasks, wait=True)["ids"]
+        return client.execute(tasks, wait=True, wait_timeout_seconds=110)["ids"]
 
 
 @pytest.mark.parametrize("command", [("list", "--all"), ("status",), ("tree",), ("cancel",)])

@@ -166,7 +166,7 @@ def test_a_task_that_waits_is_changed(cli: Cli, child: str) -> None:
 def test_a_tree_is_deleted(cli: Cli, screen: Show, client: Client, stored: str) -> None:
     assert screen("tasks", "delete", stored).out == "Deleted 3 tasks.\n"
     assert cli("tasks", "get", stored).code == 3
-    done = client.execute(tree(step("a")), wait=True)["root_task_id"]
+    done = client.execute(tree(step("a")), wait=True, wait_timeout_seconds=110)["root_task_id"]
     refused = cli("tasks", "delete", done)
     assert (refused.code, refused.out) == (2, "")
     assert cli("tasks", "delete", done, "--force", "--json").json["deleted_count"] == 2
@@ -182,7 +182,7 @@ def test_running_tasks_are_stopped(cli: Cli, screen: Show, client: Client) -> No
 
 
 def test_a_tree_is_copied(cli: Cli, screen: Show, client: Client) -> None:
-    root_id = client.execute(tree(step("a"), step("b")), wait=True)["root_task_id"]
+    root_id = client.execute(tree(step("a"), step("b")), wait=True, wait_timeout_seconds=110)["root_task_id"]
     copied = cli("tasks", "copy", root_id, "--children", "--json").json
     assert (copied["original_task_id"], copied["status"], len(copied["children"])) == (root_id, "pending", 2)
     assert screen("tasks", "copy", root_id, "--mode", "full").out.startswith("○ Root")

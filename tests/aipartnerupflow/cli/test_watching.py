@@ -144,7 +144,7 @@ def test_a_stored_tree_runs_by_its_id(screen: Show, client: Client) -> None:
 
 
 def test_a_child_is_watched_with_its_tree(cli: Cli, client: Client) -> None:
-    done = client.execute(STEPS, wait=True)
+    done = client.execute(STEPS, wait=True, wait_timeout_seconds=110)
     assert cli("tasks", "watch", done["ids"]["b"]).lines[-1]["task_id"] == done["root_task_id"]
 
 

@@ -48,7 +48,7 @@ def test_a_tree_is_stored_read_and_run(client: Client) -> None:
     root_id = created["id"]
     assert [child["name"] for child in created.get("children", [])] == ["Step a", "Step b"]
     assert client.get(root_id)["status"] == "pending"
-    done = client.execute(task_id=root_id, wait=True)
+    done = client.execute(task_id=root_id, wait=True, wait_timeout_seconds=110)
     assert (done["status"], done["task"]["status"]) == ("completed", "completed")
     (run,) = client.runs(task_id=root_id)["runs"]
     facts = {"run_id": run["id"], "run_number": 1, "run_status": "completed"}

@@ -16,7 +16,7 @@ from aipartnerupflow.executors.testing import RecordingContext, context
 from tasks.executors import get_executor
 from tasks.executors.llm.client import MODELS, ignore
 from tasks.executors.llm.prompt import Completion, Prompt
-from tasks.pools import thread
+from tasks.pools import line, thread
 from tasks.pools.base import Pool, RaisedElsewhere
 from tasks.rules.pools import LOOP, PROCESS, THREAD
 from tasks.worker.traced_models import Layer
@@ -175,7 +175,15 @@ async def test_what_is_no_value_of_its_field_fails_the_task(pools: Pools, odd: s
     assert await call(pools["process"], "add", a=1) == 2
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is cancelled has the time that it needs to return what it has."""
+    for module in (line, thread):
+        monkeypatch.setattr(module, "STOP_SECONDS", 60)
+
+
 @OWN_LOOP
+@pytest.mark.usefixtures("patient")
 async def test_cancelling_keeps_a_partial_result(pools: Pools, name: str) -> None:
     here = context()
     work = asyncio.create_task(execute(pools[name], "confiding_executor", {"stays": True}, here))
@@ -215,6 +223,7 @@ async def test_a_model_is_asked_by_the_worker_and_counted_once(pools: Pools, nam
 
 
 @OWN_LOOP
+@pytest.mark.usefixtures("patient")
 async def test_cancelling_a_call_of_a_model_keeps_what_was_said(pools: Pools, name: str, models: Listener) -> None:
     here = context()
     asked = {"prompt": "Say " + "much " * 2000, "model": "demo/demo"}

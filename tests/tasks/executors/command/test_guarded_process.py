@@ -64,6 +64,7 @@ def grace_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guarded_process, "GRACE_SECONDS", 3600)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_cancelling_ends_a_command_that_ignores_sigterm_and_all_its_children(context: Context) -> None:
     shell = Shell(STUBBORN, context)
     task = shell.start()
@@ -77,11 +78,12 @@ async def test_cancelling_ends_a_command_that_ignores_sigterm_and_all_its_childr
     assert caught.value.result == {"return_code": None, "stdout": f"{shell.lines[0]}\n", "stderr": ""}
 
 
-async def test_a_command_may_say_goodbye(context: Context) -> None:
+async def test_a_command_may_say_goodbye(context: Context, grace_without_end: None) -> None:
     shell = Shell("trap 'echo bye; echo really >&2; exit 4' TERM; echo ready; while :; do :; done", context)
     assert (await stopped(shell)).result == {"return_code": 4, "stdout": "ready\nbye\n", "stderr": "really\n"}
 
 
+@pytest.mark.usefixtures("patient")
 async def test_force_kills_at_once(context: Context, grace_without_end: None) -> None:
     shell = Shell(STUBBORN, context, is_forced=lambda: True)
     assert (await stopped(shell)).result["stdout"]
@@ -119,6 +121,7 @@ async def test_what_a_command_leaves_in_the_background_ends_with_it(context: Con
     assert alive(shell.lines) == []
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_timeout_ends_a_command_that_ignores_sigterm(context: Context) -> None:
     shell = Shell(STUBBORN, context, {"timeout_seconds": 10})
     with pytest.raises(ExecutorError, match="it took more than 10 s"):
@@ -126,6 +129,7 @@ async def test_a_timeout_ends_a_command_that_ignores_sigterm(context: Context) -
     assert alive(shell.lines) == []
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(
     "bomb",
     [
@@ -154,6 +158,7 @@ async def test_a_command_that_freezes_its_guard_is_stopped_all_the_same(context:
     assert await gone(alive(shell.lines))
 
 
+@pytest.mark.usefixtures("patient")
 async def test_nothing_is_left_open(context: Context) -> None:
     async def once(script: str) -> None:
         with pytest.raises(ExecutorError):
@@ -167,6 +172,7 @@ async def test_nothing_is_left_open(context: Context) -> None:
     assert children() == []
 
 
+@pytest.mark.usefixtures("patient")
 async def test_many_commands_run_at_once(context: Context) -> None:
     commands = [Shell(f"sleep 0.2; echo {number}", context).start() for number in range(20)]
     assert [result["stdout"] for result in await asyncio.gather(*commands)] == [f"{number}\n" for number in range(20)]

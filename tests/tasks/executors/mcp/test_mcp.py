@@ -14,6 +14,7 @@ from pytest_django import Settings
 
 from aipartnerupflow.executors import Context, ExecutorError
 from apflow_site.config.mcp_servers import McpServer
+from tasks.executors.mcp import session
 from tasks.executors.mcp.executor import Mcp
 from tests.mcp_site import PNG, TOKEN, McpSite
 from tests.ports import free_port
@@ -118,7 +119,10 @@ async def test_a_server_that_does_not_answer_is_an_error_that_may_be_retried(
 
 
 @BOTH
-async def test_a_task_that_is_cancelled_cancels_the_call(context: Context, mcp_site: McpSite, server: str) -> None:
+async def test_a_task_that_is_cancelled_cancels_the_call(
+    context: Context, mcp_site: McpSite, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "CANCEL_SECONDS", 60)
     call = asyncio.create_task(done(context, server=server, tool="wait_for_gate", arguments={"number": 1}))
     await asyncio.to_thread(until, lambda: mcp_site.calls, seconds=60, what="the call")
     call.cancel()
